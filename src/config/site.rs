@@ -1,0 +1,132 @@
+//! The checked site: what every service may rely on.
+
+use crate::inventory::naming::Naming;
+use ipnet::Ipv4Net;
+use rackstrap_wire::{Layout, Wipe};
+use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
+
+/// A site file that passed every check.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// `[cluster]`
+    pub cluster: Cluster,
+    /// `[server]`
+    pub server: Server,
+    /// `[[subnet]]`, at least one; they do not overlap.
+    pub subnets: Vec<Subnet>,
+    /// `[profile.NAME]`; `default` always exists (empty if the file has none).
+    pub profiles: BTreeMap<String, Profile>,
+    /// `[layout.NAME]`
+    pub layouts: BTreeMap<String, LayoutPolicy>,
+    /// `[limits]`
+    pub limits: Limits,
+}
+
+/// `[cluster]`: names and addresses.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// Cluster name, for people.
+    pub name: String,
+    /// DNS domain of the nodes; may be empty.
+    pub domain: String,
+    /// `node-name` and `node-address`, both ways.
+    pub naming: Naming,
+    /// Networks that no node may have an address in (`reserved`).
+    pub reserved: Vec<Ipv4Net>,
+}
+
+/// `[server]`: where the daemon keeps things and listens.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Store, images, keys: `/var/lib/rackstrap`.
+    pub state_dir: PathBuf,
+    /// Unix socket of the command line: `/run/rackstrap/rackstrap.sock`.
+    pub socket: PathBuf,
+    /// TCP port of HTTP: 80.
+    pub http_port: u16,
+    /// TCP port of NFS and MOUNT: 2049.
+    pub nfs_port: u16,
+    /// UDP port of TFTP: 69.
+    pub tftp_port: u16,
+    /// Directories searched in this order for boot loaders: the site's own, then Debian's `/usr/lib/ipxe`.
+    pub loader_dirs: Vec<PathBuf>,
+    /// The site's templates directory, searched before the built-in templates; none = built-in only.
+    pub templates_dir: Option<PathBuf>,
+    /// The site's boot scripts directory, searched before the built-in scripts.
+    pub bootscripts_dir: Option<PathBuf>,
+}
+
+/// `[[subnet]]`: one network that the daemon answers on.
+#[derive(Clone, Debug)]
+pub struct Subnet {
+    /// The network.
+    pub network: Ipv4Net,
+    /// The interface that it is attached to; none = only reached by relays (giaddr).
+    pub interface: Option<String>,
+    /// The daemon's own address that nodes of this subnet talk to.
+    pub server: Ipv4Addr,
+    /// Default router, if any.
+    pub router: Option<Ipv4Addr>,
+    /// Name servers.
+    pub dns: Vec<Ipv4Addr>,
+    /// NTP servers.
+    pub ntp: Vec<Ipv4Addr>,
+    /// First and last address of the temporary pool for unknown machines; none = unknown machines get no answer.
+    pub pool: Option<(Ipv4Addr, Ipv4Addr)>,
+    /// Lease time of nodes, seconds.
+    pub lease_secs: u32,
+    /// Lease time of the temporary pool, seconds.
+    pub pool_lease_secs: u32,
+}
+
+/// `[profile.NAME]`: settings that many nodes share.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// Image to boot, by name (its newest version) or pinned (`debian@3`).
+    pub image: Option<String>,
+    /// Layout of the disk.
+    pub layout: Option<String>,
+    /// Disk that the layout is for: `auto` or a kernel name.
+    pub disk: Option<String>,
+    /// Appended to the kernel command line.
+    pub kernel_args: Option<String>,
+    /// Overlay trees, in order, below `templates/`.
+    pub templates: Option<Vec<String>>,
+    /// Public keys for root's authorized_keys.
+    pub authorized_keys: Option<Vec<String>>,
+    /// Serial console, `ttyS0,115200`; an empty string is none.
+    pub console: Option<String>,
+    /// Program to run as PID 1.
+    pub init: Option<String>,
+    /// Size limit of the writable layer in RAM.
+    pub ram_size: Option<String>,
+}
+
+/// `[layout.NAME]`: what a disk should look like, and what may be overwritten for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayoutPolicy {
+    /// The layout.
+    pub layout: Layout,
+    /// Digest of the layout's canonical form, 32 hex digits.
+    pub digest: String,
+    /// What may be overwritten.
+    pub wipe: Wipe,
+}
+
+/// `[limits]`: bounds that an administrator may have to move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Events kept per node, the oldest forgotten first.
+    pub timeline_events: usize,
+    /// Unknown machines remembered.
+    pub unknown_machines: usize,
+    /// Seconds between two heartbeats of a node.
+    pub heartbeat_secs: u32,
+}
+
+impl Site {
+    /// The subnet that holds `address`.
+    pub fn subnet_of(&self, address: Ipv4Addr) -> Option<&Subnet> {
+        self.subnets.iter().find(|s| s.network.contains(&address))
+    }
+}

@@ -1,0 +1,86 @@
+//! What a sealed image version says about itself (`manifest.toml`), and the set of all versions.
+
+use crate::clock::Timestamp;
+use rackstrap_wire::ImageRef;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+/// `images/NAME/VERSION/manifest.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Manifest {
+    /// Which version this is.
+    pub image: ImageRef,
+    /// When it was sealed.
+    pub created: Timestamp,
+    /// Where it came from, for people.
+    pub source: String,
+    /// Kernel release, `6.1.0-40-amd64`.
+    pub kernel_release: String,
+    /// Machine, as `uname -m`.
+    pub arch: String,
+    /// What runs as PID 1.
+    pub init: InitKind,
+    /// Files in the tree.
+    pub files: u64,
+    /// Bytes of regular files.
+    pub bytes: u64,
+    /// `PRETTY_NAME` of os-release, if any.
+    #[serde(default)]
+    pub os: String,
+}
+
+/// What runs as PID 1 of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InitKind {
+    /// systemd.
+    Systemd,
+    /// Anything else (sysvinit, OpenRC, busybox).
+    Other,
+}
+
+/// A version on disk.
+#[derive(Clone, Debug)]
+pub struct ImageVersion {
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// `images/NAME/VERSION`; below it `root/`, `kernel`, `initramfs`, `manifest.toml`.
+    pub dir: PathBuf,
+}
+
+/// All sealed versions, immutable; a change makes a new one.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    versions: BTreeMap<ImageRef, Arc<ImageVersion>>,
+}
+
+impl Catalog {
+    /// Indexes `versions`.
+    pub fn new(versions: impl IntoIterator<Item = ImageVersion>) -> Self {
+        Catalog {
+            versions: versions
+                .into_iter()
+                .map(|v| (v.manifest.image.clone(), Arc::new(v)))
+                .collect(),
+        }
+    }
+
+    /// That very version.
+    pub fn get(&self, image: &ImageRef) -> Option<&Arc<ImageVersion>> {
+        self.versions.get(image)
+    }
+
+    /// The newest version of that image.
+    pub fn newest(&self, name: &str) -> Option<&Arc<ImageVersion>> {
+        self.versions
+            .values()
+            .filter(|v| v.manifest.image.name == name)
+            .max_by_key(|v| v.manifest.image.version)
+    }
+
+    /// All versions, by name and number.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<ImageVersion>> {
+        self.versions.values()
+    }
+}

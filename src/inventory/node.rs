@@ -1,0 +1,77 @@
+//! A node, and the set of all nodes with the indexes that packets are decided from.
+
+use rackstrap_wire::HwAddr;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::Ipv4Addr,
+    sync::Arc,
+};
+
+/// One node of the inventory, as the store keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// Name by the site's pattern, `r01n03`.
+    pub name: String,
+    /// Hardware addresses; the first is the card that boots.
+    pub hwaddrs: Vec<HwAddr>,
+    /// Address; follows from the name.
+    pub ipaddr: Ipv4Addr,
+    /// Profile, `default` unless said otherwise.
+    pub profile: String,
+}
+
+/// All nodes, immutable; a change makes a new one.
+#[derive(Clone, Debug, Default)]
+pub struct Inventory {
+    nodes: BTreeMap<String, Arc<Node>>,
+    by_hwaddr: HashMap<HwAddr, Arc<Node>>,
+    by_ipaddr: HashMap<Ipv4Addr, Arc<Node>>,
+}
+
+impl Inventory {
+    /// Indexes `nodes`. Uniqueness is the store's promise; of duplicates the last one wins here.
+    pub fn new(nodes: impl IntoIterator<Item = Node>) -> Self {
+        let mut inventory = Inventory::default();
+        for node in nodes {
+            let node = Arc::new(node);
+            for hwaddr in &node.hwaddrs {
+                inventory.by_hwaddr.insert(*hwaddr, node.clone());
+            }
+            inventory.by_ipaddr.insert(node.ipaddr, node.clone());
+            inventory.nodes.insert(node.name.clone(), node);
+        }
+        inventory
+    }
+
+    /// The node of that name.
+    pub fn get(&self, name: &str) -> Option<&Arc<Node>> {
+        self.nodes.get(name)
+    }
+
+    /// The node that owns that hardware address.
+    pub fn by_hwaddr(&self, hwaddr: HwAddr) -> Option<&Arc<Node>> {
+        self.by_hwaddr.get(&hwaddr)
+    }
+
+    /// The node that has that address.
+    pub fn by_ipaddr(&self, ipaddr: Ipv4Addr) -> Option<&Arc<Node>> {
+        self.by_ipaddr.get(&ipaddr)
+    }
+
+    /// All nodes by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.nodes.values()
+    }
+
+    /// Number of nodes.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// True without nodes.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+}

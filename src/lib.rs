@@ -1,0 +1,18 @@
+//! rackstrap boots clusters of diskless machines. ARCHITECTURE.md tells the path of a boot through
+//! these modules, which are listed here in that order.
+
+pub mod boots;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod decide;
+pub mod dhcp;
+pub mod http;
+pub mod image;
+pub mod inventory;
+pub mod nfs;
+pub mod serve;
+pub mod store;
+pub mod tftp;
+pub mod timeline;

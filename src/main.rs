@@ -1,0 +1,2 @@
+//! rackstrap
+fn main() {}

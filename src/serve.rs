@@ -1,0 +1,1 @@
+//! Binds everything, runs everything; the first fatal error stops all.

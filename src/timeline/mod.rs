@@ -1,0 +1,5 @@
+//! What happened to each machine, from its first DISCOVER to `ready`.
+
+mod event;
+
+pub use event::{Event, Level, State, Subject};

@@ -1,0 +1,122 @@
+//! Ethernet hardware addresses.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::{fmt, str::FromStr};
+
+/// A 48-bit Ethernet address. Displays as `52:54:00:01:01:01`; reads colons, dashes, Cisco dots
+/// (`5254.0001.0101`) and bare digits, in either case.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HwAddr(pub [u8; 6]);
+
+/// Why a text is no [`HwAddr`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HwAddrError(String);
+
+impl HwAddr {
+    /// True for group (multicast and broadcast) addresses, which no network card can own.
+    pub fn is_multicast(&self) -> bool {
+        self.0[0] & 1 == 1
+    }
+
+    /// `52-54-00-01-01-01`, the form of iPXE's `${mac:hexhyp}` and of pxelinux file names.
+    pub fn hyphenated(&self) -> String {
+        self.to_string().replace(':', "-")
+    }
+}
+
+impl fmt::Display for HwAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for HwAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for HwAddr {
+    type Err = HwAddrError;
+
+    fn from_str(text: &str) -> Result<Self, HwAddrError> {
+        let wrong = || HwAddrError(text.chars().take(40).collect());
+        let groups: Vec<&str> = text.split([':', '-', '.']).collect();
+        let shape_fits = match groups.len() {
+            1 => groups[0].len() == 12,
+            3 => groups.iter().all(|g| g.len() == 4) && text.contains('.'),
+            6 => groups.iter().all(|g| g.len() == 2) && !text.contains('.'),
+            _ => false,
+        };
+        let mixed = text.contains(':') && text.contains('-');
+        let digits = groups.concat();
+        if !shape_fits || mixed || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(wrong());
+        }
+        let mut bytes = [0; 6];
+        for (i, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).map_err(|_| wrong())?;
+        }
+        Ok(HwAddr(bytes))
+    }
+}
+
+impl fmt::Display for HwAddrError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "'{}' is not a hardware address; write six bytes in hex, such as 52:54:00:01:01:01",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for HwAddrError {}
+
+impl Serialize for HwAddr {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for HwAddr {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_four_usual_spellings() {
+        let want = HwAddr([0x52, 0x54, 0, 0xab, 0xcd, 0xef]);
+        for text in [
+            "52:54:00:ab:cd:ef",
+            "52-54-00-AB-CD-EF",
+            "5254.00ab.cdef",
+            "525400abcdef",
+        ] {
+            assert_eq!(text.parse(), Ok(want), "{text}");
+        }
+        assert_eq!(want.to_string(), "52:54:00:ab:cd:ef");
+        assert_eq!(want.hyphenated(), "52-54-00-ab-cd-ef");
+    }
+
+    #[test]
+    fn refuses_everything_else() {
+        for text in [
+            "",
+            "52:54",
+            "52:54:00:ab:cd:eg",
+            "52:54-00:ab:cd:ef",
+            "5:254:00:ab:cd:ef",
+            "52.54.00.ab.cd.ef",
+            "é2:54:00:ab:cd:e",
+        ] {
+            assert!(text.parse::<HwAddr>().is_err(), "{text}");
+        }
+    }
+}

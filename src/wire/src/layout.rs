@@ -1,0 +1,209 @@
+//! What a node's disk should look like.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::{fmt, str::FromStr};
+
+/// A disk layout: a name, a version that a person raises to have disks prepared again, and partitions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Layout {
+    /// Name, 1 to 16 characters of `[a-z0-9-]` (it has to fit the marker).
+    pub name: String,
+    /// Version, from 1; a disk whose marker holds another one is prepared again.
+    pub version: u32,
+    /// Kind of partition table.
+    pub table: PartitionTable,
+    /// Partitions in their order on the disk.
+    pub partitions: Vec<Partition>,
+}
+
+/// Kind of partition table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PartitionTable {
+    /// GUID partition table (UEFI 2.10, chapter 5); the default.
+    #[default]
+    Gpt,
+    /// The PC's master boot record: at most three partitions, as the fourth entry is the marker.
+    Mbr,
+}
+
+/// One partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Partition {
+    /// Name: GPT partition name and file system label; 1 to 12 characters of `[a-z0-9-]`
+    /// (an xfs label holds 12 bytes).
+    pub name: String,
+    /// Size in bytes, or what is left.
+    pub size: Size,
+    /// What to make in it.
+    pub fs: FileSystem,
+    /// Absolute path where it is mounted; none for swap and raw partitions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount: Option<String>,
+    /// Mount options as in fstab; `defaults` when empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub options: String,
+}
+
+/// A partition's size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// Bytes, a multiple of 1 MiB.
+    Bytes(u64),
+    /// All that the others leave; at most one partition of a layout.
+    Rest,
+}
+
+/// Why a text is no [`Size`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SizeError(String);
+
+/// What a partition holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileSystem {
+    /// ext4, made by the image's `mkfs.ext4`.
+    Ext4,
+    /// xfs, made by the image's `mkfs.xfs`; needs 300 MiB.
+    Xfs,
+    /// Swap space, made by the image's `mkswap`.
+    Swap,
+    /// Nothing: the partition is left as it is.
+    Raw,
+}
+
+/// When the agent may overwrite a disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wipe {
+    /// Blank disks and disks that rackstrap prepared; anything else is left alone. The default.
+    #[default]
+    Ours,
+    /// Any disk, whatever it holds.
+    Always,
+}
+
+/// A layout as one node is to apply it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskPlan {
+    /// The layout.
+    pub layout: Layout,
+    /// Digest of the layout's canonical form, 32 hex digits, computed by the server. The agent
+    /// only stores and compares it.
+    pub digest: String,
+    /// Which disk: a path such as `/dev/vda` or `/dev/disk/by-path/…` is not available this early,
+    /// so either `auto` (the first fixed disk by name, removable ones left out) or a kernel name (`vda`, `nvme0n1`).
+    pub device: String,
+    /// What may be overwritten.
+    pub wipe: Wipe,
+}
+
+impl FileSystem {
+    /// Name as in fstab and `mkfs.*`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FileSystem::Ext4 => "ext4",
+            FileSystem::Xfs => "xfs",
+            FileSystem::Swap => "swap",
+            FileSystem::Raw => "raw",
+        }
+    }
+}
+
+impl fmt::Display for PartitionTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PartitionTable::Gpt => "gpt",
+            PartitionTable::Mbr => "mbr",
+        })
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(u64, &str); 3] = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB")];
+        match *self {
+            Size::Rest => f.write_str("rest"),
+            Size::Bytes(n) => match UNITS.iter().find(|(unit, _)| n >= *unit && n % unit == 0) {
+                Some((unit, name)) => write!(f, "{}{name}", n / unit),
+                None => write!(f, "{n}B"),
+            },
+        }
+    }
+}
+
+impl FromStr for Size {
+    type Err = SizeError;
+
+    fn from_str(text: &str) -> Result<Self, SizeError> {
+        let wrong = || SizeError(text.chars().take(40).collect());
+        if text == "rest" {
+            return Ok(Size::Rest);
+        }
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let unit: u64 = match unit.trim() {
+            "B" => 1,
+            "M" | "MiB" => 1 << 20,
+            "G" | "GiB" => 1 << 30,
+            "T" | "TiB" => 1 << 40,
+            _ => return Err(wrong()),
+        };
+        let bytes = number
+            .parse::<u64>()
+            .ok()
+            .and_then(|n| n.checked_mul(unit))
+            .ok_or_else(wrong)?;
+        if bytes == 0 || bytes % (1 << 20) != 0 {
+            return Err(wrong());
+        }
+        Ok(Size::Bytes(bytes))
+    }
+}
+
+impl fmt::Display for SizeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "'{}' is not a size; write whole MiB, GiB or TiB, such as \"512MiB\" or \"20GiB\", or \"rest\"",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for SizeError {}
+
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_read_and_print() {
+        for (text, want) in [
+            ("512MiB", "512MiB"),
+            ("1G", "1GiB"),
+            ("1024M", "1GiB"),
+            ("2 TiB", "2TiB"),
+            ("rest", "rest"),
+        ] {
+            assert_eq!(text.parse::<Size>().unwrap().to_string(), want);
+        }
+        for text in ["", "0M", "12", "1.5G", "99999999999T", "-1M", "1048577B", "Rest"] {
+            assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+    }
+}

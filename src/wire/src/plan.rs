@@ -1,0 +1,168 @@
+//! What the server tells the agent to do.
+
+use crate::{DiskPlan, HwAddr};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::{fmt, net::Ipv4Addr, str::FromStr};
+
+/// Everything one boot of one node is to do; pinned when the boot script was handed out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// [`crate::WIRE_VERSION`] of the server.
+    pub wire: u32,
+    /// The boot's id, as on the kernel command line.
+    pub id: String,
+    /// Node name, `r01n03`.
+    pub node: String,
+    /// Network card and address of the node.
+    pub net: NetPlan,
+    /// The image version that is the node's root.
+    pub image: ImageRef,
+    /// Where the root is mounted from.
+    pub root: NfsRoot,
+    /// Program to execute as PID 1, absolute inside the root; `/sbin/init` by default.
+    pub init: String,
+    /// What to do with the disk; none = leave all disks alone.
+    pub disk: Option<DiskPlan>,
+    /// Size limit of the RAM that holds changes to the root, as tmpfs takes it: `50%` or `2g`.
+    pub ram_size: String,
+    /// Seconds between two heartbeats of the running node.
+    pub heartbeat_secs: u32,
+}
+
+/// The node's network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetPlan {
+    /// The card that booted.
+    pub hwaddr: HwAddr,
+    /// Its address.
+    pub ipaddr: Ipv4Addr,
+    /// Prefix length, 0 to 32.
+    pub prefix: u8,
+    /// Default router, if any.
+    pub router: Option<Ipv4Addr>,
+    /// Name servers.
+    pub dns: Vec<Ipv4Addr>,
+    /// DNS domain, may be empty.
+    pub domain: String,
+}
+
+/// An NFSv3 root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NfsRoot {
+    /// Server address.
+    pub server: Ipv4Addr,
+    /// TCP port of NFS and of MOUNT (one listener serves both programs).
+    pub port: u16,
+    /// Export path, `/debian@1`.
+    pub export: String,
+    /// Mount options behind `vers=3,proto=tcp,…`, such as `nocto,acregmin=600`.
+    pub options: String,
+}
+
+/// A version of an image: `debian@1`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ImageRef {
+    /// Image name, `[a-z0-9][a-z0-9._-]*`, at most 64 bytes.
+    pub name: String,
+    /// Version, from 1.
+    pub version: u32,
+}
+
+/// Why a text is no [`ImageRef`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageRefError(String);
+
+impl ImageRef {
+    /// True for a name that an image may have.
+    pub fn valid_name(name: &str) -> bool {
+        let first = name
+            .bytes()
+            .next()
+            .is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        first
+            && name.len() <= 64
+            && name
+                .bytes()
+                .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'))
+    }
+}
+
+impl fmt::Display for ImageRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.name, self.version)
+    }
+}
+
+impl FromStr for ImageRef {
+    type Err = ImageRefError;
+
+    fn from_str(text: &str) -> Result<Self, ImageRefError> {
+        let wrong = || ImageRefError(text.chars().take(80).collect());
+        let (name, version) = text.split_once('@').ok_or_else(wrong)?;
+        let plain = version.bytes().all(|b| b.is_ascii_digit()) && !version.starts_with('0');
+        let version = version.parse().map_err(|_| wrong())?;
+        if !plain || !ImageRef::valid_name(name) {
+            return Err(wrong());
+        }
+        Ok(ImageRef {
+            name: name.to_owned(),
+            version,
+        })
+    }
+}
+
+impl fmt::Display for ImageRefError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "'{}' is not an image version; write NAME@VERSION, such as debian@1",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for ImageRefError {}
+
+impl Serialize for ImageRef {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ImageRef {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Files rendered for one node, to be written into the writable layer of its root.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overlay {
+    /// In the order in which they are to be written; missing parent directories are made 0755 root.
+    pub files: Vec<OverlayFile>,
+}
+
+/// One file of an overlay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverlayFile {
+    /// Absolute path inside the root, without `.` or `..`.
+    pub path: String,
+    /// Permission bits, 0 to 0o7777.
+    pub mode: u32,
+    /// Numeric owner.
+    pub uid: u32,
+    /// Numeric group.
+    pub gid: u32,
+    /// What it is.
+    pub content: OverlayContent,
+}
+
+/// What a file of an overlay is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OverlayContent {
+    /// A regular file with this text.
+    Text(String),
+    /// A symbolic link to this target.
+    Symlink(String),
+}

@@ -1,0 +1,203 @@
+//! What the agent tells the server.
+
+use crate::{FileSystem, HwAddr};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The agent's phases, in the order in which they run.
+///
+/// The root comes before the disk: `mkfs` and `fsck` are run from the image's own root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// /proc, /sys, /dev, /run.
+    EarlyMounts,
+    /// Reading the kernel command line.
+    CommandLine,
+    /// Loading kernel modules by modalias.
+    Modules,
+    /// Finding the card that booted, link up, address, router.
+    Network,
+    /// Fetching the plan.
+    Plan,
+    /// Mounting the root read-only.
+    Root,
+    /// Checking the marker; keeping or preparing the disk; mounting its file systems.
+    Disk,
+    /// The writable layer and the node's own files.
+    Overlay,
+    /// Handing over to the operating system.
+    SwitchRoot,
+}
+
+impl Phase {
+    /// The name that people see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::EarlyMounts => "early-mounts",
+            Phase::CommandLine => "command-line",
+            Phase::Modules => "modules",
+            Phase::Network => "network",
+            Phase::Plan => "plan",
+            Phase::Root => "root",
+            Phase::Disk => "disk",
+            Phase::Overlay => "overlay",
+            Phase::SwitchRoot => "switch-root",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How a phase, or one attempt at it, went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It begins.
+    Started,
+    /// A step inside it is done; the detail names it (`disk: step table`).
+    Step,
+    /// It is done.
+    Done,
+    /// Done, but less than asked for; the detail says what is missing.
+    Degraded,
+    /// An attempt failed; another follows.
+    Retrying,
+    /// All attempts failed; the machine restarts.
+    Failed,
+}
+
+/// One event of the agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentEvent {
+    /// Which phase.
+    pub phase: Phase,
+    /// How it went.
+    pub outcome: Outcome,
+    /// Milliseconds since the kernel started (CLOCK_BOOTTIME), as nodes may have no clock.
+    pub uptime_ms: u64,
+    /// How long the phase took, in milliseconds; 0 for `Started`.
+    pub took_ms: u64,
+    /// Attempt, from 1.
+    pub attempt: u32,
+    /// For people; at most 500 bytes.
+    pub detail: String,
+}
+
+/// `POST /v1/report/{id}`: events since the last report that got through, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The boot's token.
+    pub token: String,
+    /// At most 256 a report.
+    pub events: Vec<AgentEvent>,
+}
+
+/// `POST /v1/overlay/{id}`: the disk as it is, so that fstab names only what is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverlayRequest {
+    /// The boot's token; secrets go out once for it.
+    pub token: String,
+    /// The disk as the agent left it.
+    pub disk: DiskState,
+    /// What the machine is.
+    pub hardware: Hardware,
+}
+
+/// What the agent found out about the machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hardware {
+    /// Processors online.
+    pub cpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// Maker, product and serial from DMI; empty where there is none.
+    pub vendor: String,
+    /// Product name.
+    pub product: String,
+    /// Serial number.
+    pub serial: String,
+    /// All hardware addresses found.
+    pub hwaddrs: Vec<HwAddr>,
+}
+
+/// The node's disk after the disk phase.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskState {
+    /// What happened.
+    pub status: DiskStatus,
+    /// Kernel name of the disk, `vda`; empty without one.
+    pub device: String,
+    /// Size of the disk in bytes; 0 without one.
+    pub size: u64,
+    /// Partitions in use.
+    pub mounts: Vec<MountedPartition>,
+}
+
+/// What the disk phase did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum DiskStatus {
+    /// The plan names no layout.
+    NotWanted,
+    /// The marker was equal; nothing was written.
+    Kept {
+        /// `scratch v1`.
+        layout: String,
+    },
+    /// The disk was prepared.
+    Prepared {
+        /// What it was: `blank`, `scratch v1`, `half-prepared scratch v2`, `foreign (ext4)`.
+        from: String,
+        /// What it is: `scratch v1`.
+        to: String,
+    },
+    /// The node runs without (all of) its local disk.
+    Degraded {
+        /// Why, for people: `no disk found`, `vda holds a foreign xfs file system; left untouched`.
+        reason: String,
+    },
+}
+
+/// One partition in use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountedPartition {
+    /// Partition name in the layout.
+    pub name: String,
+    /// Device, `/dev/vda2`.
+    pub device: String,
+    /// File system.
+    pub fs: FileSystem,
+    /// File system UUID, empty if unknown.
+    pub uuid: String,
+    /// Mount point; none for swap.
+    pub mount: Option<String>,
+    /// Options as in fstab.
+    pub options: String,
+}
+
+/// `POST /v1/ready/{id}`: the operating system is up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// The boot's token.
+    pub token: String,
+    /// Milliseconds since the kernel started.
+    pub uptime_ms: u64,
+    /// What says so: `systemd reached multi-user.target`.
+    pub detail: String,
+}
+
+/// `POST /v1/heartbeat/{id}`: the node is alive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// The boot's token.
+    pub token: String,
+    /// Milliseconds since the kernel started.
+    pub uptime_ms: u64,
+    /// Empty when all mounts of the disk are what they were at boot; otherwise what is missing.
+    pub trouble: String,
+}
