@@ -4,11 +4,11 @@
 //! [`Requester`], an answer with its reasons, no clock, no file, no lock.
 
 use crate::{
-    config::{Site, Subnet},
+    config::{Profile, Site, Subnet},
     image::{Catalog, ImageVersion},
     inventory::{Inventory, Node},
 };
-use rackstrap_wire::{DiskPlan, HwAddr};
+use rackstrap_wire::{DiskPlan, HwAddr, ImageRef};
 use std::{net::Ipv4Addr, sync::Arc};
 
 /// Everything that decisions are made from; immutable, swapped as a whole when anything changes.
@@ -39,6 +39,7 @@ pub struct Requester {
     /// True if the sender asked for HTTP boot (vendor class `HTTPClient`).
     pub http_client: bool,
 }
+
 /// The answer.
 #[derive(Clone, Debug)]
 pub enum Decision {
@@ -76,4 +77,137 @@ pub struct NodeDecision {
     pub ram_size: String,
     /// How it came about, one line a step, for `rackstrap explain`.
     pub why: Vec<String>,
+}
+
+/// Who is this, and what shall it boot?
+///
+/// The hardware address decides where there is one; the sender's address otherwise.
+pub fn decide(world: &World, requester: &Requester) -> Decision {
+    let mut why = Vec::new();
+    let Some(node) = identify(&world.inventory, requester, &mut why) else {
+        return Decision::Unknown { why };
+    };
+    let Some(subnet) = world.site.subnet_of(node.ipaddr) else {
+        why.push(format!(
+            "its address {} is in no [[subnet]] of the site file: it gets no answer",
+            node.ipaddr
+        ));
+        return Decision::Unknown { why };
+    };
+    why.push(format!(
+        "address {} in subnet {}, by the name's position",
+        node.ipaddr, subnet.network
+    ));
+    let settings = Settings::of(&world.site, &node.profile, &mut why);
+    let image = choose_image(&world.images, settings.text(|p| &p.image), &mut why);
+    let disk = choose_disk(&world.site, &settings, &mut why);
+    Decision::Node(Box::new(NodeDecision {
+        subnet: subnet.clone(),
+        image,
+        disk,
+        kernel_args: settings.text(|p| &p.kernel_args).unwrap_or_default().to_owned(),
+        templates: settings
+            .get(|p| p.templates.as_ref())
+            .cloned()
+            .unwrap_or_else(|| vec!["base".to_owned()]),
+        authorized_keys: settings
+            .get(|p| p.authorized_keys.as_ref())
+            .cloned()
+            .unwrap_or_default(),
+        console: settings.text(|p| &p.console).unwrap_or_default().to_owned(),
+        init: settings.text(|p| &p.init).unwrap_or("/sbin/init").to_owned(),
+        ram_size: settings.text(|p| &p.ram_size).unwrap_or("50%").to_owned(),
+        node,
+        why,
+    }))
+}
+
+fn identify(inventory: &Inventory, requester: &Requester, why: &mut Vec<String>) -> Option<Arc<Node>> {
+    if let Some(hwaddr) = requester.hwaddr {
+        let found = inventory.by_hwaddr(hwaddr);
+        why.push(match found {
+            Some(node) => format!("hardware address {hwaddr} belongs to node {}", node.name),
+            None => format!("hardware address {hwaddr} belongs to no node"),
+        });
+        return found.cloned();
+    }
+    let Some(ipaddr) = requester.ipaddr else {
+        why.push("neither a hardware address nor an address is known of the requester".to_owned());
+        return None;
+    };
+    let found = inventory.by_ipaddr(ipaddr);
+    why.push(match found {
+        Some(node) => format!("address {ipaddr} belongs to node {}", node.name),
+        None => format!("address {ipaddr} belongs to no node"),
+    });
+    found.cloned()
+}
+
+/// The node's own profile before the `default` one.
+struct Settings<'a>(Vec<&'a Profile>);
+
+impl<'a> Settings<'a> {
+    fn of(site: &'a Site, profile: &str, why: &mut Vec<String>) -> Self {
+        let mut chain = Vec::new();
+        match site.profiles.get(profile) {
+            Some(found) => {
+                why.push(format!("profile {profile}"));
+                chain.push(found);
+            }
+            None => why.push(format!(
+                "profile {profile} is not in the site file: the default profile is taken"
+            )),
+        }
+        if profile != "default" {
+            chain.extend(site.profiles.get("default"));
+        }
+        Settings(chain)
+    }
+
+    fn get<T: ?Sized>(&self, field: impl Fn(&'a Profile) -> Option<&'a T>) -> Option<&'a T> {
+        self.0.iter().find_map(|profile| field(profile))
+    }
+
+    fn text(&self, field: impl Fn(&'a Profile) -> &'a Option<String>) -> Option<&'a str> {
+        self.get(|profile| field(profile).as_deref())
+    }
+}
+
+fn choose_image(images: &Catalog, wanted: Option<&str>, why: &mut Vec<String>) -> Result<Arc<ImageVersion>, String> {
+    let chosen = match wanted {
+        None => Err("its profile names no image; write image = \"NAME\" into [profile.default]".to_owned()),
+        Some(text) => match text.parse::<ImageRef>() {
+            Ok(pinned) => images.get(&pinned).cloned().ok_or_else(|| {
+                format!("image {pinned}, which its profile pins, does not exist; see: rackstrap image list")
+            }),
+            Err(_) => images.newest(text).cloned().ok_or_else(|| {
+                format!("image {text} has no version yet; make one with: rackstrap image import {text} --from DIR")
+            }),
+        },
+    };
+    why.push(match &chosen {
+        Ok(version) if wanted.is_some_and(|w| w.contains('@')) => {
+            format!("image {}, pinned by the profile", version.manifest.image)
+        }
+        Ok(version) => format!("image {}, the newest version", version.manifest.image),
+        Err(problem) => problem.clone(),
+    });
+    chosen
+}
+
+fn choose_disk(site: &Site, settings: &Settings<'_>, why: &mut Vec<String>) -> Option<DiskPlan> {
+    let Some(name) = settings.text(|p| &p.layout).filter(|name| !name.is_empty()) else {
+        why.push("no disk layout: local disks are left alone".to_owned());
+        return None;
+    };
+    // The checked site has every layout that a profile names.
+    let policy = site.layouts.get(name)?;
+    let device = settings.text(|p| &p.disk).unwrap_or("auto").to_owned();
+    why.push(format!("disk layout {name} v{} on {device}", policy.layout.version));
+    Some(DiskPlan {
+        layout: policy.layout.clone(),
+        digest: policy.digest.clone(),
+        device,
+        wipe: policy.wipe,
+    })
 }

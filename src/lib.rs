@@ -12,6 +12,7 @@ pub mod http;
 pub mod image;
 pub mod inventory;
 pub mod nfs;
+pub mod overlay;
 pub mod serve;
 pub mod store;
 pub mod tftp;

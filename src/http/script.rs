@@ -1,0 +1,252 @@
+//! iPXE scripts, rendered from `bootscripts/`.
+//!
+//! iPXE has no arithmetic but `inc` and no comparison but equality, so a pause that doubles up to
+//! a limit has to be told the exact value it will reach: [`Pauses`] computes both from one seed.
+
+use include_dir::{Dir, include_dir};
+use minijinja::{Environment, UndefinedBehavior, context};
+use rackstrap_wire::{HwAddr, Plan, cmdline};
+use std::{fmt::Write as _, path::Path};
+
+static BUILT_IN: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/bootscripts");
+
+/// Longest kernel command line that every kernel here takes whole (`COMMAND_LINE_SIZE` of
+/// arch/x86/include/asm/setup.h is 2048, with the NUL).
+const MAX_COMMAND_LINE: usize = 2047;
+
+/// The compiled scripts.
+pub struct Scripts(Environment<'static>);
+
+/// What a machine does between two attempts, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pauses {
+    /// The first pause.
+    pub first: u32,
+    /// The longest: `first` doubled three times.
+    pub longest: u32,
+}
+
+impl Pauses {
+    /// First pauses of 2 to 8 seconds, spread by `seed` (any number; random or a hash of the machine's address).
+    pub fn spread(seed: u64) -> Self {
+        let first = 2 + (seed % 7) as u32;
+        Pauses {
+            first,
+            longest: first * 8,
+        }
+    }
+}
+
+/// Everything a node's script says.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeScript<'a> {
+    /// The pinned plan.
+    pub plan: &'a Plan,
+    /// Its token.
+    pub token: &'a str,
+    /// `http://10.5.0.1:80`
+    pub base: &'a str,
+    /// Serial console as the kernel takes it (`ttyS0,115200`), or empty.
+    pub console: &'a str,
+    /// The site's arguments.
+    pub kernel_args: &'a str,
+    /// Pauses.
+    pub pauses: Pauses,
+}
+
+impl Scripts {
+    /// Compiles the built-in scripts, each replaced by the file of that name in `site_dir` if it is there.
+    pub fn load(site_dir: Option<&Path>) -> Result<Self, String> {
+        let mut env = Environment::new();
+        env.set_undefined_behavior(UndefinedBehavior::Strict);
+        env.set_debug(false);
+        for file in BUILT_IN.files() {
+            let name = file.path().to_string_lossy().into_owned();
+            let own = site_dir.map(|dir| dir.join(&name)).filter(|path| path.exists());
+            let text = match own {
+                Some(path) => std::fs::read_to_string(&path)
+                    .map_err(|e| format!("boot script {}: cannot be read: {e}", path.display()))?,
+                None => file.contents_utf8().unwrap_or_default().to_owned(),
+            };
+            env.add_template_owned(name, text)
+                .map_err(|e| format!("boot script: {e:#}"))?;
+        }
+        Ok(Scripts(env))
+    }
+
+    /// The script of a node that boots.
+    pub fn node(&self, script: &NodeScript<'_>) -> Result<String, String> {
+        let plan = script.plan;
+        let kernel_args = command_line(script);
+        if kernel_args.len() > MAX_COMMAND_LINE {
+            return Err(format!(
+                "the kernel command line has {} bytes, and kernels cut it at {MAX_COMMAND_LINE}; shorten kernel-args",
+                kernel_args.len()
+            ));
+        }
+        self.render(
+            "node.ipxe.j2",
+            context! {
+                node => plan.node.as_str(),
+                image => plan.image.to_string(),
+                boot => plan.id.as_str(),
+                base => script.base,
+                kernel_args,
+                delay => script.pauses.first,
+                longest_delay => script.pauses.longest,
+                again_url => script_url(script.base, plan.net.hwaddr),
+            },
+        )
+    }
+
+    /// The script of a machine that has to wait: shows `message`, asks again after a pause, for ever.
+    pub fn wait(&self, base: &str, hwaddr: HwAddr, message: &[String], pauses: Pauses) -> Result<String, String> {
+        let message: Vec<String> = message.iter().map(|line| harmless(line)).collect();
+        self.render(
+            "wait.ipxe.j2",
+            context! {
+                hwaddr => hwaddr.to_string(),
+                message,
+                delay => pauses.first,
+                longest_delay => pauses.longest,
+                again_url => script_url(base, hwaddr),
+            },
+        )
+    }
+
+    fn render(&self, name: &str, context: minijinja::Value) -> Result<String, String> {
+        self.0
+            .get_template(name)
+            .and_then(|t| t.render(context))
+            .map_err(|e| format!("boot script: {e:#}"))
+    }
+}
+
+/// Where iPXE on that machine gets its script.
+pub fn script_url(base: &str, hwaddr: HwAddr) -> String {
+    format!("{base}/ipxe?mac={}", hwaddr.hyphenated())
+}
+
+/// The kernel's arguments. `panic=10` makes a kernel that died begin again instead of standing still.
+fn command_line(script: &NodeScript<'_>) -> String {
+    let plan = script.plan;
+    let mut line = String::from("panic=10");
+    let mut add = |key: &str, value: &dyn std::fmt::Display| {
+        let _ = write!(line, " {key}={value}");
+    };
+    add(cmdline::SERVER, &script.base);
+    add(cmdline::PLAN, &plan.id);
+    add(cmdline::TOKEN, &script.token);
+    add(cmdline::HWADDR, &plan.net.hwaddr);
+    add(
+        cmdline::IPADDR,
+        &format_args!("{}/{}", plan.net.ipaddr, plan.net.prefix),
+    );
+    if let Some(router) = plan.net.router {
+        add(cmdline::ROUTER, &router);
+    }
+    if !script.console.is_empty() {
+        // The last console= is /dev/console: where an administrator who configured a serial line looks.
+        add("console", &"tty0");
+        add("console", &script.console);
+    }
+    if !script.kernel_args.is_empty() {
+        line.push(' ');
+        line.push_str(script.kernel_args);
+    }
+    line
+}
+
+/// `text` without what iPXE would take for more than text: `${…}` is a setting, `||` and `&&` are operators.
+fn harmless(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() || "$|&#".contains(c) { ' ' } else { c })
+        .take(200)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rackstrap_wire::{NetPlan, NfsRoot};
+
+    fn plan() -> Plan {
+        Plan {
+            wire: rackstrap_wire::WIRE_VERSION,
+            id: "k3v9".to_owned(),
+            node: "r01n01".to_owned(),
+            net: NetPlan {
+                hwaddr: HwAddr([0x52, 0x54, 0, 1, 1, 1]),
+                ipaddr: "10.5.1.1".parse().unwrap(),
+                prefix: 16,
+                router: Some("10.5.0.1".parse().unwrap()),
+                dns: Vec::new(),
+                domain: String::new(),
+            },
+            image: "debian@1".parse().unwrap(),
+            root: NfsRoot {
+                server: "10.5.0.1".parse().unwrap(),
+                port: 2049,
+                export: "/debian@1".to_owned(),
+                options: String::new(),
+            },
+            init: "/sbin/init".to_owned(),
+            disk: None,
+            ram_size: "50%".to_owned(),
+            heartbeat_secs: 30,
+        }
+    }
+
+    fn script<'a>(plan: &'a Plan, kernel_args: &'a str) -> NodeScript<'a> {
+        let pauses = Pauses { first: 3, longest: 24 };
+        NodeScript {
+            plan,
+            token: "t0ken",
+            base: "http://10.5.0.1:80",
+            console: "ttyS0,115200",
+            kernel_args,
+            pauses,
+        }
+    }
+
+    #[test]
+    fn a_node_gets_its_kernel_and_a_way_back() {
+        let scripts = Scripts::load(None).unwrap();
+        insta::assert_snapshot!(scripts.node(&script(&plan(), "quiet")).unwrap());
+    }
+
+    #[test]
+    fn a_command_line_that_the_kernel_would_cut_is_refused() {
+        let problem = Scripts::load(None)
+            .unwrap()
+            .node(&script(&plan(), &"x".repeat(2000)))
+            .unwrap_err();
+        assert!(problem.contains("shorten kernel-args"), "{problem}");
+    }
+
+    #[test]
+    fn a_waiting_machine_is_told_what_it_waits_for() {
+        let message = [
+            "unknown machine 52:54:00:01:01:01".to_owned(),
+            "evil ${x} || shell".to_owned(),
+        ];
+        let pauses = Pauses { first: 5, longest: 40 };
+        let text = Scripts::load(None)
+            .unwrap()
+            .wait("http://10.5.0.1:80", plan().net.hwaddr, &message, pauses)
+            .unwrap();
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn the_longest_pause_is_reached_by_doubling() {
+        for seed in 0..50 {
+            let pauses = Pauses::spread(seed);
+            let mut delay = pauses.first;
+            while delay != pauses.longest {
+                delay *= 2;
+                assert!(delay <= 64, "never met {pauses:?}");
+            }
+        }
+    }
+}
