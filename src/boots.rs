@@ -1,7 +1,14 @@
 //! Boots: one decision, pinned, under one id and one token, from its boot script to the running node.
 
+mod registry;
+
+#[cfg(test)]
+mod tests;
+
+pub use registry::{Boots, BootsError, KEPT_PER_NODE, Refusal};
+
 use crate::clock::Timestamp;
-use rackstrap_wire::{ImageRef, Plan};
+use rackstrap_wire::{DiskState, Hardware, ImageRef, Plan};
 use serde::{Deserialize, Serialize};
 
 /// A pinned boot, as the store keeps it: a restart of the daemon changes nothing for a node in the middle of one.
@@ -13,10 +20,19 @@ pub struct Boot {
     pub token: String,
     /// When its script was handed out.
     pub opened: Timestamp,
+    /// Orders boots of one node that were opened within the same millisecond.
+    #[serde(default)]
+    pub sequence: u64,
     /// True once the overlay (with its secrets) went out.
     pub redeemed: bool,
     /// When it reported ready.
     pub ready: Option<Timestamp>,
+    /// The disk as the agent left it, known once the overlay was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskState>,
+    /// The machine, known once the overlay was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hardware: Option<Hardware>,
 }
 
 impl Boot {

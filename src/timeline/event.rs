@@ -1,7 +1,7 @@
 //! One event, and the state of a node that follows from its events.
 
 use crate::clock::Timestamp;
-use rackstrap_wire::HwAddr;
+use rackstrap_wire::{AgentEvent, HwAddr, Outcome};
 use serde::{Deserialize, Serialize};
 
 /// Whose timeline: a node's by name, or an unknown machine's by hardware address.
@@ -31,10 +31,134 @@ pub struct Event {
     /// How long it took, in milliseconds, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub took_ms: Option<u64>,
+    /// How often it happened in a row, from 1; `at` is the first time.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub count: u64,
+    /// The last time, if it happened more than once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Timestamp>,
+}
+
+/// Bytes of a detail that are kept.
+pub const DETAIL_LIMIT: usize = 500;
+
+fn once() -> u64 {
+    1
+}
+
+fn is_once(count: &u64) -> bool {
+    *count == 1
+}
+
+impl Event {
+    /// Something that happened once, outside of a pinned boot.
+    pub fn new(at: Timestamp, step: impl Into<String>, level: Level, detail: impl Into<String>) -> Self {
+        Event {
+            at,
+            boot: String::new(),
+            step: step.into(),
+            level,
+            detail: detail.into(),
+            took_ms: None,
+            count: 1,
+            last: None,
+        }
+    }
+
+    /// The same, as part of that boot.
+    pub fn of_boot(mut self, boot: impl Into<String>) -> Self {
+        self.boot = boot.into();
+        self
+    }
+
+    /// The same, with the time that it took.
+    pub fn took(mut self, millis: u64) -> Self {
+        self.took_ms = Some(millis);
+        self
+    }
+
+    /// What the agent of that boot reported: step `agent PHASE`; a phase that ended has its duration.
+    pub fn of_agent(at: Timestamp, boot: &str, reported: &AgentEvent) -> Self {
+        let level = match reported.outcome {
+            Outcome::Started | Outcome::Step | Outcome::Done => Level::Ok,
+            Outcome::Degraded => Level::Degraded,
+            Outcome::Retrying => Level::Retry,
+            Outcome::Failed => Level::Error,
+        };
+        let detail = match reported.outcome {
+            Outcome::Started if reported.detail.is_empty() => "started".to_owned(),
+            Outcome::Retrying => format!("attempt {}: {}", reported.attempt, reported.detail),
+            _ => reported.detail.clone(),
+        };
+        let event = Event::new(at, format!("agent {}", reported.phase), level, detail).of_boot(boot);
+        match reported.outcome {
+            Outcome::Started | Outcome::Step => event,
+            _ => event.took(reported.took_ms),
+        }
+    }
+
+    /// The last time that it happened.
+    pub fn latest(&self) -> Timestamp {
+        self.last.unwrap_or(self.at)
+    }
+
+    /// True if `next` is the same thing once more, so that one row with a count says it all.
+    pub fn repeats_as(&self, next: &Event) -> bool {
+        self.boot == next.boot && self.step == next.step && self.level == next.level && self.detail == next.detail
+    }
+
+    /// Cuts what came from outside to a length that can be kept, and takes control characters out of it.
+    pub(super) fn bound(&mut self) {
+        for (text, limit) in [
+            (&mut self.detail, DETAIL_LIMIT),
+            (&mut self.step, 40),
+            (&mut self.boot, 40),
+        ] {
+            if text.len() > limit {
+                let end = (0..=limit).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+                text.truncate(end);
+            }
+            if text.chars().any(char::is_control) {
+                // Shown on terminals: an escape sequence in a host name must not act there.
+                *text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Subject::Node(name) => f.write_str(name),
+            Subject::Machine(hwaddr) => write!(f, "{hwaddr}"),
+        }
+    }
+}
+
+impl State {
+    /// The name that people see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Absent => "absent",
+            State::Loading => "loading",
+            State::Agent => "agent",
+            State::Starting => "starting",
+            State::Ready => "ready",
+            State::Degraded => "degraded",
+            State::Lost => "lost",
+            State::Waiting => "waiting",
+        }
+    }
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
 }
 
 /// How an event is to be taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// As it should be.

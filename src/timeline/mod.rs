@@ -1,5 +1,19 @@
 //! What happened to each machine, from its first DISCOVER to `ready`.
+//!
+//! Everybody who serves a machine tells the [`Recorder`] what happened; the state of a node ([`Standing`]) and the
+//! summary of a boot ([`BootSummary`]) follow from these events and from nothing else.
 
 mod event;
+mod recorder;
+mod standing;
+mod status;
+mod summary;
 
-pub use event::{Event, Level, State, Subject};
+#[cfg(test)]
+mod tests;
+
+pub use event::{DETAIL_LIMIT, Event, Level, State, Subject};
+pub use recorder::Recorder;
+pub use standing::Standing;
+pub use status::{StatusRow, describe_disk, status};
+pub use summary::{BootSummary, StepTime, summarise};

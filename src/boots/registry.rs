@@ -1,0 +1,315 @@
+//! All boots that are remembered: in memory for look-ups, on disk before anybody hears of them.
+
+use super::Boot;
+use crate::{
+    clock::Timestamp,
+    store::{Batch, Store, StoreError, Table},
+};
+use rackstrap_wire::{ImageRef, OverlayRequest, Plan};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+use thiserror::Error;
+
+/// Boots remembered per node, besides the one that its running system came up with.
+pub const KEPT_PER_NODE: usize = 3;
+
+/// Letters of ids: no upper case (some firmware folds it in URLs), no 0, 1, l, o (people read ids aloud).
+const ID_LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+
+/// Letters of an id: 60 random bits.
+const ID_LENGTH: usize = 12;
+
+/// All pinned boots; clones share them.
+#[derive(Clone)]
+pub struct Boots {
+    store: Store,
+    state: Arc<RwLock<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    by_id: HashMap<String, Arc<Boot>>,
+    /// Ids by node, oldest first.
+    by_node: HashMap<String, Vec<String>>,
+    sequence: u64,
+}
+
+/// Why a boot cannot be pinned or noted.
+#[derive(Debug, Error)]
+#[error("boot {id} of node {node} cannot be kept: {error}")]
+pub struct BootsError {
+    /// The boot.
+    pub id: String,
+    /// The node.
+    pub node: String,
+    /// What the store said.
+    #[source]
+    pub error: StoreError,
+}
+
+/// Why a request with a boot's id and token is refused.
+#[derive(Debug, Error)]
+pub enum Refusal {
+    /// No such boot, or it is forgotten.
+    #[error("boot {0} is not known (any more); restart the machine to begin a new one")]
+    Unknown(String),
+    /// The token is not this boot's.
+    #[error("boot {0}: wrong token")]
+    Token(String),
+    /// Its secrets went out before.
+    #[error("boot {0}: its secrets were handed out already; restart the machine to begin a new one")]
+    Redeemed(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] BootsError),
+}
+
+impl Boots {
+    /// Loads all boots from the store.
+    pub fn load(store: Store) -> Result<Boots, StoreError> {
+        let mut boots: Vec<Boot> = store
+            .scan(Table::Boots, b"")?
+            .into_iter()
+            .map(|(_, boot)| boot)
+            .collect();
+        boots.sort_by_key(|boot| (boot.opened, boot.sequence));
+        let mut state = State::default();
+        for boot in boots {
+            state.sequence = state.sequence.max(boot.sequence);
+            state.insert(Arc::new(boot));
+        }
+        Ok(Boots {
+            store,
+            state: Arc::new(RwLock::new(state)),
+        })
+    }
+
+    /// Pins a boot: makes an id and a token, has `plan` written for that id, and keeps both; on disk when it returns,
+    /// so that the boot script that names it can be answered. Older boots of the node are forgotten, but for the last
+    /// [`KEPT_PER_NODE`] and the one that its running system came up with.
+    pub async fn open(&self, now: Timestamp, plan: impl FnOnce(&str) -> Plan) -> Result<Arc<Boot>, BootsError> {
+        let id = new_id();
+        let mut plan = plan(&id);
+        plan.id.clone_from(&id);
+        let boot = {
+            let mut state = self.write();
+            state.sequence += 1;
+            Arc::new(Boot {
+                plan,
+                token: hex::encode(rand::random::<[u8; 16]>()),
+                opened: now,
+                sequence: state.sequence,
+                redeemed: false,
+                ready: None,
+                disk: None,
+                hardware: None,
+            })
+        };
+        let batch = Batch::new()
+            .put(Table::Boots, id.as_bytes(), &*boot)
+            .expect_absent(Table::Boots, id.as_bytes());
+        self.commit(&boot, batch).await?;
+        let forgotten = {
+            let mut state = self.write();
+            state.insert(boot.clone());
+            state.forget_old(&boot.plan.node)
+        };
+        if !forgotten.is_empty() {
+            let batch = forgotten
+                .iter()
+                .fold(Batch::new(), |batch, id| batch.delete(Table::Boots, id.as_bytes()));
+            // Should this be lost, the boots come back at the next start and are forgotten again with the next boot.
+            self.store.queue(batch);
+        }
+        Ok(boot)
+    }
+
+    /// The boot with that id.
+    pub fn get(&self, id: &str) -> Option<Arc<Boot>> {
+        self.read().by_id.get(id).cloned()
+    }
+
+    /// The boot with that id, for the holder of its token.
+    pub fn authenticate(&self, id: &str, token: &str) -> Result<Arc<Boot>, Refusal> {
+        let boot = self.get(id).ok_or_else(|| Refusal::Unknown(printable(id)))?;
+        if equal_in_constant_time(boot.token.as_bytes(), token.as_bytes()) {
+            Ok(boot)
+        } else {
+            Err(Refusal::Token(boot.plan.id.clone()))
+        }
+    }
+
+    /// The newest boot of `node`.
+    pub fn current(&self, node: &str) -> Option<Arc<Boot>> {
+        self.of_node(node).into_iter().next()
+    }
+
+    /// All remembered boots of `node`, newest first.
+    pub fn of_node(&self, node: &str) -> Vec<Arc<Boot>> {
+        let state = self.read();
+        let ids = state.by_node.get(node).map(Vec::as_slice).unwrap_or_default();
+        ids.iter().rev().filter_map(|id| state.by_id.get(id).cloned()).collect()
+    }
+
+    /// True if `node` may hold `image` as its root: it is the image of its running system or of a boot since then.
+    pub fn may_mount(&self, node: &str, image: &ImageRef) -> bool {
+        let state = self.read();
+        state.live(node).any(|boot| boot.image() == image)
+    }
+
+    /// Images that nodes run from or are booting into; these cannot be deleted.
+    pub fn images_in_use(&self) -> BTreeSet<ImageRef> {
+        let state = self.read();
+        let nodes = state.by_node.keys();
+        nodes
+            .flat_map(|node| state.live(node).map(|boot| boot.image().clone()))
+            .collect()
+    }
+
+    /// Notes that the boot's secrets are about to go out, and what the agent says of disk and machine. Succeeds once
+    /// per boot, and is on disk when it returns: also a crash between here and the answer lets nobody ask again.
+    pub async fn redeem(&self, id: &str, request: &OverlayRequest) -> Result<Arc<Boot>, Refusal> {
+        self.authenticate(id, &request.token)?;
+        let boot = {
+            let mut state = self.write();
+            let slot = state.by_id.get_mut(id).ok_or_else(|| Refusal::Unknown(printable(id)))?;
+            if slot.redeemed {
+                return Err(Refusal::Redeemed(slot.plan.id.clone()));
+            }
+            let boot = Arc::make_mut(slot);
+            boot.redeemed = true;
+            boot.disk = Some(request.disk.clone());
+            boot.hardware = Some(request.hardware.clone());
+            slot.clone()
+        };
+        self.keep(&boot).await.inspect_err(|_| {
+            // Nothing went out: the agent may try again when the store is writable.
+            if let Some(slot) = self.write().by_id.get_mut(id) {
+                Arc::make_mut(slot).redeemed = false;
+            }
+        })?;
+        Ok(boot)
+    }
+
+    /// Notes that the boot's system is up. Said again, nothing changes.
+    pub async fn mark_ready(&self, id: &str, token: &str, now: Timestamp) -> Result<Arc<Boot>, Refusal> {
+        let before = self.authenticate(id, token)?;
+        if before.ready.is_some() {
+            return Ok(before);
+        }
+        let boot = {
+            let mut state = self.write();
+            let slot = state.by_id.get_mut(id).ok_or_else(|| Refusal::Unknown(printable(id)))?;
+            Arc::make_mut(slot).ready = Some(now);
+            slot.clone()
+        };
+        self.keep(&boot).await.inspect_err(|_| {
+            if let Some(slot) = self.write().by_id.get_mut(id) {
+                Arc::make_mut(slot).ready = None;
+            }
+        })?;
+        Ok(boot)
+    }
+
+    /// Forgets all boots of a node that is no more; on disk when it returns.
+    pub fn forget_node(&self, node: &str) -> Result<(), StoreError> {
+        let ids = self.read().by_node.get(node).cloned().unwrap_or_default();
+        let batch = ids
+            .iter()
+            .fold(Batch::new(), |batch, id| batch.delete(Table::Boots, id.as_bytes()));
+        self.store.commit_blocking(batch)?;
+        let mut state = self.write();
+        state.by_node.remove(node);
+        for id in &ids {
+            state.by_id.remove(id);
+        }
+        Ok(())
+    }
+
+    async fn keep(&self, boot: &Boot) -> Result<(), BootsError> {
+        let batch = Batch::new().put(Table::Boots, boot.plan.id.as_bytes(), boot);
+        self.commit(boot, batch).await
+    }
+
+    async fn commit(&self, boot: &Boot, batch: Batch) -> Result<(), BootsError> {
+        self.store.commit(batch).await.map_err(|error| BootsError {
+            id: boot.plan.id.clone(),
+            node: boot.plan.node.clone(),
+            error,
+        })
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn insert(&mut self, boot: Arc<Boot>) {
+        let ids = self.by_node.entry(boot.plan.node.clone()).or_default();
+        // Two boots of one node may reach the disk in either order.
+        let by_id = &self.by_id;
+        let place = ids.partition_point(|id| by_id.get(id).is_some_and(|other| other.sequence < boot.sequence));
+        ids.insert(place, boot.plan.id.clone());
+        self.by_id.insert(boot.plan.id.clone(), boot);
+    }
+
+    /// The boots of `node` since the one that its running system came up with, that one included.
+    fn live(&self, node: &str) -> impl Iterator<Item = &Arc<Boot>> {
+        let ids = self.by_node.get(node).map(Vec::as_slice).unwrap_or_default();
+        let running = self.running(ids).unwrap_or(0);
+        ids[running..].iter().filter_map(|id| self.by_id.get(id))
+    }
+
+    /// Index of the newest boot that reported ready.
+    fn running(&self, ids: &[String]) -> Option<usize> {
+        ids.iter()
+            .rposition(|id| self.by_id.get(id).is_some_and(|boot| boot.ready.is_some()))
+    }
+
+    /// Forgets old boots of `node`. A node whose script is fetched over and over still has its running boot.
+    fn forget_old(&mut self, node: &str) -> Vec<String> {
+        let Some(ids) = self.by_node.get(node) else {
+            return Vec::new();
+        };
+        let running = self.running(ids);
+        let first_kept = ids.len().saturating_sub(KEPT_PER_NODE);
+        let (kept, forgotten): (Vec<_>, Vec<_>) = ids
+            .iter()
+            .cloned()
+            .enumerate()
+            .partition(|(index, _)| *index >= first_kept || Some(*index) == running);
+        self.by_node
+            .insert(node.to_owned(), kept.into_iter().map(|(_, id)| id).collect());
+        let forgotten: Vec<String> = forgotten.into_iter().map(|(_, id)| id).collect();
+        for id in &forgotten {
+            self.by_id.remove(id);
+        }
+        forgotten
+    }
+}
+
+fn new_id() -> String {
+    let random: [u8; ID_LENGTH] = rand::random();
+    random
+        .iter()
+        .map(|byte| char::from(ID_LETTERS[usize::from(byte % 32)]))
+        .collect()
+}
+
+/// An id out of a request, for a message.
+fn printable(id: &str) -> String {
+    id.chars().filter(|c| c.is_ascii_alphanumeric()).take(40).collect()
+}
+
+/// Takes the same time wherever the two differ; the length of a token is no secret.
+fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
+    let different = a.iter().zip(b).fold(0, |bits, (x, y)| bits | (x ^ y));
+    a.len() == b.len() && std::hint::black_box(different) == 0
+}

@@ -1,0 +1,319 @@
+//! The embedded database (redb): the one file that knows what lies below the store.
+
+use super::{StoreError, Table, error::key_text, locks};
+use redb::{ReadableTable, TableDefinition, TableError};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{PoisonError, RwLock},
+};
+
+/// Memory for pages; the whole store of 4,000 nodes is smaller than this many bytes.
+const CACHE_BYTES: usize = 64 << 20;
+
+type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+fn definition(table: Table) -> Definition {
+    Definition::new(table.name())
+}
+
+/// The open file.
+pub(super) struct Database {
+    path: PathBuf,
+    // `None` only after an I/O error whose reopening failed too: the next use tries again.
+    open: RwLock<Option<redb::Database>>,
+}
+
+/// A snapshot to read from.
+pub struct Read<'db> {
+    path: &'db Path,
+    tx: redb::ReadTransaction,
+}
+
+/// A transaction to write in: it reads its own writes.
+pub struct Write<'tx> {
+    path: &'tx Path,
+    tx: &'tx redb::WriteTransaction,
+    tables: [Option<redb::Table<'tx, &'static [u8], &'static [u8]>>; Table::ALL.len()],
+    changed: [bool; Table::ALL.len()],
+}
+
+impl Database {
+    pub(super) fn open(path: &Path) -> Result<Database, StoreError> {
+        let database = Database {
+            path: path.to_owned(),
+            open: RwLock::new(Some(open(path)?)),
+        };
+        // All tables exist from the start, so that reading never has to ask.
+        database.write(|tx| {
+            for table in Table::ALL {
+                tx.table(table)?;
+            }
+            Ok::<_, StoreError>(())
+        })?;
+        Ok(database)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn read<T, E: From<StoreError>>(&self, f: impl FnOnce(&Read) -> Result<T, E>) -> Result<T, E> {
+        self.reopen_if_broken()?;
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let database = open.as_ref().ok_or(StoreError::Closed)?;
+        let tx = redb::ReadableDatabase::begin_read(database).map_err(|e| self.storage("read", e))?;
+        f(&Read { path: &self.path, tx })
+    }
+
+    /// Runs `f` and commits, on disk; says which tables were written to.
+    pub(super) fn write<T, E: From<StoreError>>(
+        &self,
+        f: impl FnOnce(&mut Write) -> Result<T, E>,
+    ) -> Result<(T, Vec<Table>), E> {
+        self.reopen_if_broken()?;
+        let result = self.write_once(f);
+        if let Err((_, true)) = &result {
+            // After a failed write (a full disk) redb refuses everything until it is opened anew.
+            self.reopen();
+        }
+        result.map_err(|(error, _)| error)
+    }
+
+    /// The flag of an error says whether the database itself failed.
+    fn write_once<T, E: From<StoreError>>(
+        &self,
+        f: impl FnOnce(&mut Write) -> Result<T, E>,
+    ) -> Result<(T, Vec<Table>), (E, bool)> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let database = open.as_ref().ok_or((StoreError::Closed.into(), false))?;
+        let failed = |e: redb::Error| (storage_error(&self.path, "write", e).into(), true);
+        let mut tx = database.begin_write().map_err(|e| failed(e.into()))?;
+        tx.set_durability(redb::Durability::Immediate)
+            .map_err(|e| failed(e.into()))?;
+        let mut write = Write {
+            path: &self.path,
+            tx: &tx,
+            tables: Default::default(),
+            changed: Default::default(),
+        };
+        let result = f(&mut write);
+        let changed = write.changed;
+        drop(write);
+        match result {
+            Ok(value) => {
+                tx.commit().map_err(|e| failed(e.into()))?;
+                let tables = Table::ALL.into_iter().filter(|t| changed[*t as usize]).collect();
+                Ok((value, tables))
+            }
+            Err(error) => {
+                let broken = tx.abort().is_err();
+                Err((error, broken))
+            }
+        }
+    }
+
+    fn reopen_if_broken(&self) -> Result<(), StoreError> {
+        if self.open.read().unwrap_or_else(PoisonError::into_inner).is_none() {
+            self.try_reopen()?;
+        }
+        Ok(())
+    }
+
+    fn reopen(&self) {
+        if let Err(error) = self.try_reopen() {
+            tracing::error!("{error}; it will be tried again");
+        }
+    }
+
+    fn try_reopen(&self) -> Result<(), StoreError> {
+        let mut slot = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        // Closed before it is opened: its lock is on the file.
+        *slot = None;
+        *slot = Some(open(&self.path)?);
+        Ok(())
+    }
+
+    fn storage(&self, what: &'static str, error: impl Into<redb::Error>) -> StoreError {
+        storage_error(&self.path, what, error.into())
+    }
+}
+
+fn open(path: &Path) -> Result<redb::Database, StoreError> {
+    let io = |error: io::Error| StoreError::Io {
+        path: path.to_owned(),
+        what: "open",
+        error: error.to_string(),
+    };
+    if let Some(dir) = path.parent() {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(dir)
+            .map_err(io)?;
+    }
+    // ssh host keys and tokens are in it: for nobody but root.
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(io)?;
+    let mut builder = redb::Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder.create_file(file).map_err(|error| match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Locked {
+            path: path.to_owned(),
+            holder: locks::holder(path),
+        },
+        other => storage_error(path, "open", other.into()),
+    })
+}
+
+fn storage_error(path: &Path, what: &'static str, error: redb::Error) -> StoreError {
+    let path = path.to_owned();
+    match error {
+        // What redb says of a file without its magic number, and of an end that comes too early.
+        redb::Error::Io(e) if matches!(e.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
+            StoreError::Damaged {
+                path,
+                error: e.to_string(),
+            }
+        }
+        redb::Error::Io(e) => StoreError::Io {
+            path,
+            what,
+            error: e.to_string(),
+        },
+        redb::Error::Corrupted(error) => StoreError::Damaged { path, error },
+        e @ (redb::Error::UpgradeRequired(_) | redb::Error::RepairAborted | redb::Error::TableTypeMismatch { .. }) => {
+            StoreError::Damaged {
+                path,
+                error: e.to_string(),
+            }
+        }
+        other => StoreError::Io {
+            path,
+            what,
+            error: other.to_string(),
+        },
+    }
+}
+
+fn decode<T: DeserializeOwned>(table: Table, key: &[u8], value: &[u8]) -> Result<T, StoreError> {
+    serde_json::from_slice(value).map_err(|error| StoreError::Value {
+        table: table.name(),
+        key: key_text(key),
+        error: error.to_string(),
+    })
+}
+
+impl Read<'_> {
+    /// The value of `key`.
+    pub fn get<T: DeserializeOwned>(&self, table: Table, key: &[u8]) -> Result<Option<T>, StoreError> {
+        let opened = self.table(table)?;
+        let found = opened.get(key).map_err(|e| self.failed(e))?;
+        found.map(|value| decode(table, key, value.value())).transpose()
+    }
+
+    /// All keys that begin with `prefix` and their values, in the keys' order.
+    pub fn scan<T: DeserializeOwned>(&self, table: Table, prefix: &[u8]) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
+        let opened = self.table(table)?;
+        let mut found = Vec::new();
+        for entry in opened.range(prefix..).map_err(|e| self.failed(e))? {
+            let (key, value) = entry.map_err(|e| self.failed(e))?;
+            if !key.value().starts_with(prefix) {
+                break;
+            }
+            found.push((key.value().to_vec(), decode(table, key.value(), value.value())?));
+        }
+        Ok(found)
+    }
+
+    fn table(&self, table: Table) -> Result<redb::ReadOnlyTable<&'static [u8], &'static [u8]>, StoreError> {
+        self.tx.open_table(definition(table)).map_err(|e| self.failed(e))
+    }
+
+    fn failed(&self, error: impl Into<redb::Error>) -> StoreError {
+        storage_error(self.path, "read", error.into())
+    }
+}
+
+impl<'tx> Write<'tx> {
+    /// The value of `key`.
+    pub fn get<T: DeserializeOwned>(&mut self, table: Table, key: &[u8]) -> Result<Option<T>, StoreError> {
+        let found = self.get_raw(table, key)?;
+        found.map(|value| decode(table, key, &value)).transpose()
+    }
+
+    /// All keys that begin with `prefix` and their values, in the keys' order.
+    pub fn scan<T: DeserializeOwned>(&mut self, table: Table, prefix: &[u8]) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
+        let path = self.path;
+        let failed = |error: redb::StorageError| storage_error(path, "read", error.into());
+        let mut found = Vec::new();
+        for entry in self.table(table)?.range(prefix..).map_err(failed)? {
+            let (key, value) = entry.map_err(failed)?;
+            if !key.value().starts_with(prefix) {
+                break;
+            }
+            found.push((key.value().to_vec(), decode(table, key.value(), value.value())?));
+        }
+        Ok(found)
+    }
+
+    /// Sets `key` to `value`.
+    pub fn put<T: Serialize>(&mut self, table: Table, key: &[u8], value: &T) -> Result<(), StoreError> {
+        let value = serde_json::to_vec(value).map_err(|error| StoreError::Value {
+            table: table.name(),
+            key: key_text(key),
+            error: error.to_string(),
+        })?;
+        self.put_raw(table, key, &value)
+    }
+
+    /// Removes `key`, if it is there.
+    pub fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError> {
+        let path = self.path;
+        let removed = self
+            .table(table)?
+            .remove(key)
+            .map_err(|e| storage_error(path, "write", e.into()))?
+            .is_some();
+        self.changed[table as usize] |= removed;
+        Ok(())
+    }
+
+    pub(super) fn get_raw(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.path;
+        let found = self
+            .table(table)?
+            .get(key)
+            .map_err(|e| storage_error(path, "read", e.into()))?;
+        Ok(found.map(|value| value.value().to_vec()))
+    }
+
+    pub(super) fn put_raw(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        let path = self.path;
+        self.table(table)?
+            .insert(key, value)
+            .map_err(|e| storage_error(path, "write", e.into()))?;
+        self.changed[table as usize] = true;
+        Ok(())
+    }
+
+    fn table(&mut self, table: Table) -> Result<&mut redb::Table<'tx, &'static [u8], &'static [u8]>, StoreError> {
+        let slot = &mut self.tables[table as usize];
+        if slot.is_none() {
+            let opened = self
+                .tx
+                .open_table(definition(table))
+                .map_err(|e: TableError| storage_error(self.path, "write", e.into()))?;
+            *slot = Some(opened);
+        }
+        slot.as_mut().ok_or(StoreError::Closed)
+    }
+}

@@ -1,0 +1,44 @@
+//! The schema's version, and how an older one becomes the present one.
+
+use super::{StoreError, Table, Write, embedded::Database};
+
+/// Version of what the tables hold that this release writes.
+pub const SCHEMA: u32 = MIGRATIONS.len() as u32 + 1;
+
+/// `MIGRATIONS[i]` makes version `i + 2` of version `i + 1`.
+pub(super) const MIGRATIONS: &[Migration] = &[];
+
+pub(super) type Migration = fn(&mut Write) -> Result<(), StoreError>;
+
+const KEY: &[u8] = b"schema";
+
+/// Writes the version into a new store, migrates an older one in one transaction, refuses a newer one.
+pub(super) fn bring_up(database: &Database, migrations: &[Migration]) -> Result<(), StoreError> {
+    let known = migrations.len() as u32 + 1;
+    let found = database.read(|tx| tx.get::<u32>(Table::Meta, KEY))?;
+    match found {
+        Some(found) if found == known => Ok(()),
+        Some(found) if found > known => Err(StoreError::Newer {
+            path: database.path().to_owned(),
+            found,
+            known,
+        }),
+        Some(0) => Err(StoreError::Damaged {
+            path: database.path().to_owned(),
+            error: "its schema claims to be version 0".into(),
+        }),
+        _ => {
+            let first = found.map_or(migrations.len(), |found| found as usize - 1);
+            database.write(|tx| {
+                for migration in &migrations[first..] {
+                    migration(tx)?;
+                }
+                tx.put(Table::Meta, KEY, &known)
+            })?;
+            if let Some(found) = found {
+                tracing::info!("store {}: schema {found} -> {known}", database.path().display());
+            }
+            Ok(())
+        }
+    }
+}

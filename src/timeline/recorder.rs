@@ -1,0 +1,299 @@
+//! Takes events from everybody, keeps the last ones of each machine, and has them written behind.
+
+use super::{Event, Level, Standing, Subject};
+use crate::{
+    clock::Timestamp,
+    config::Limits,
+    store::{Batch, Store, StoreError, Table},
+};
+use rackstrap_wire::HwAddr;
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use tokio::sync::watch;
+
+/// A repetition is written again after so many milliseconds, not each time: a DISCOVER a second for hours.
+const REPEAT_WRITE_MS: u64 = 10_000;
+
+/// The timelines of all machines; clones share them. All its methods are short and from memory.
+#[derive(Clone)]
+pub struct Recorder {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Store,
+    listening: Timestamp,
+    state: Mutex<State>,
+    changes: watch::Sender<u64>,
+    recorded: AtomicU64,
+}
+
+struct State {
+    limits: Limits,
+    lines: HashMap<Subject, Line>,
+    /// Unknown machines by the time they were first heard of (a number that grows), the oldest forgotten first.
+    machines: VecDeque<HwAddr>,
+}
+
+#[derive(Default)]
+struct Line {
+    events: VecDeque<(u64, Event)>,
+    next: u64,
+    standing: Standing,
+    written: Timestamp,
+}
+
+impl Recorder {
+    /// Loads all timelines from the store. `now` is the time from which heartbeats can be expected.
+    pub fn load(store: Store, limits: Limits, now: Timestamp) -> Result<Recorder, StoreError> {
+        let mut state = State {
+            limits,
+            lines: HashMap::new(),
+            machines: VecDeque::new(),
+        };
+        let mut machines: Vec<(Timestamp, HwAddr)> = Vec::new();
+        let mut gone = Batch::new();
+        for (key, event) in store.scan::<Event>(Table::Events, b"")? {
+            let Some((subject, number)) = parse_key(&key) else {
+                gone = gone.delete(Table::Events, key);
+                continue;
+            };
+            if let Subject::Machine(hwaddr) = subject
+                && !state.lines.contains_key(&subject)
+            {
+                machines.push((event.at, hwaddr));
+            }
+            let line = state.lines.entry(subject).or_default();
+            line.next = number + 1;
+            line.standing.apply(&event);
+            line.written = event.latest();
+            line.events.push_back((number, event));
+        }
+        machines.sort();
+        state.machines = machines.into_iter().map(|(_, hwaddr)| hwaddr).collect();
+        gone = state.shrink(gone);
+        if !gone.is_empty() {
+            store.queue(gone);
+        }
+        Ok(Recorder {
+            shared: Arc::new(Shared {
+                store,
+                listening: now,
+                state: Mutex::new(state),
+                changes: watch::Sender::new(0),
+                recorded: AtomicU64::new(0),
+            }),
+        })
+    }
+
+    /// Adds `event` to the timeline of `subject`. Never waits for anything but memory: the store writes it behind.
+    ///
+    /// The same thing once more only raises the count of the last row, and a heartbeat that says nothing new only moves
+    /// the time at which the node was last heard of.
+    pub fn record(&self, subject: Subject, mut event: Event) {
+        event.bound();
+        self.shared.recorded.fetch_add(1, Ordering::Relaxed);
+        let batch = self.lock().add(subject, event);
+        if !batch.is_empty() {
+            self.shared.store.queue(batch);
+        }
+        self.shared.changes.send_modify(|generation| *generation += 1);
+    }
+
+    /// The node in `boot` is alive; `trouble` says what is missing since it booted, empty if nothing.
+    pub fn heartbeat(&self, subject: Subject, now: Timestamp, boot: &str, trouble: &str) {
+        let level = if trouble.is_empty() { Level::Ok } else { Level::Degraded };
+        self.record(subject, Event::new(now, "heartbeat", level, trouble).of_boot(boot));
+    }
+
+    /// The timeline of `subject`, oldest first.
+    pub fn of(&self, subject: &Subject) -> Vec<Event> {
+        let state = self.lock();
+        let line = state.lines.get(subject);
+        line.map(|line| line.events.iter().map(|(_, event)| event.clone()).collect())
+            .unwrap_or_default()
+    }
+
+    /// Where `subject` is, apart from time (see [`Standing::state_at`]).
+    pub fn standing(&self, subject: &Subject) -> Option<Standing> {
+        self.lock().lines.get(subject).map(|line| line.standing.clone())
+    }
+
+    /// All unknown machines with their standing and their last event, in the order in which they were first heard of.
+    pub fn machines(&self) -> Vec<(HwAddr, Standing, Option<Event>)> {
+        let state = self.lock();
+        state
+            .machines
+            .iter()
+            .filter_map(|hwaddr| {
+                let line = state.lines.get(&Subject::Machine(*hwaddr))?;
+                let last = line.events.back().map(|(_, event)| event.clone());
+                Some((*hwaddr, line.standing.clone(), last))
+            })
+            .collect()
+    }
+
+    /// The time from which this daemon could have heard heartbeats.
+    pub fn listening_since(&self) -> Timestamp {
+        self.shared.listening
+    }
+
+    /// Events recorded since the start, repetitions included.
+    pub fn recorded(&self) -> u64 {
+        self.shared.recorded.load(Ordering::Relaxed)
+    }
+
+    /// A counter that moves with each event.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+
+    /// Takes over other limits, after the site file was read again.
+    pub fn set_limits(&self, limits: Limits) {
+        let batch = {
+            let mut state = self.lock();
+            state.limits = limits;
+            state.shrink(Batch::new())
+        };
+        if !batch.is_empty() {
+            self.shared.store.queue(batch);
+        }
+    }
+
+    /// Forgets the timeline of `subject`: a node that was deleted, a machine that became a node.
+    pub fn forget(&self, subject: &Subject) {
+        let batch = self.lock().forget(subject, Batch::new());
+        if !batch.is_empty() {
+            self.shared.store.queue(batch);
+        }
+        self.shared.changes.send_modify(|generation| *generation += 1);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Adds an event; answers what is to be written.
+    fn add(&mut self, subject: Subject, event: Event) -> Batch {
+        let mut batch = Batch::new();
+        if let Subject::Machine(hwaddr) = subject
+            && !self.lines.contains_key(&subject)
+        {
+            self.machines.push_back(hwaddr);
+            while self.machines.len() > self.limits.unknown_machines.max(1) {
+                let Some(oldest) = self.machines.pop_front() else { break };
+                batch = self.drop_line(&Subject::Machine(oldest), batch);
+            }
+        }
+        let kept = self.limits.timeline_events.max(1);
+        let line = self.lines.entry(subject.clone()).or_default();
+        if event.step == "heartbeat" {
+            let trouble = if event.level == Level::Ok { "" } else { &event.detail };
+            if line.standing.expects(&event.boot, trouble) {
+                line.standing.heartbeat(event.latest());
+                return batch;
+            }
+        }
+        line.standing.apply(&event);
+        if let Some((number, last)) = line.events.back_mut()
+            && last.repeats_as(&event)
+        {
+            last.count = last.count.saturating_add(event.count);
+            last.last = Some(event.latest());
+            last.took_ms = event.took_ms.or(last.took_ms);
+            if event.latest().since(line.written) >= REPEAT_WRITE_MS {
+                line.written = event.latest();
+                batch = batch.put(Table::Events, key(&subject, *number), last);
+            }
+            return batch;
+        }
+        // The count of the row before was perhaps not written yet.
+        if let Some((number, last)) = line.events.back()
+            && last.count > 1
+        {
+            batch = batch.put(Table::Events, key(&subject, *number), last);
+        }
+        line.written = event.latest();
+        batch = batch.put(Table::Events, key(&subject, line.next), &event);
+        line.events.push_back((line.next, event));
+        line.next += 1;
+        while line.events.len() > kept {
+            let Some((number, _)) = line.events.pop_front() else {
+                break;
+            };
+            batch = batch.delete(Table::Events, key(&subject, number));
+        }
+        batch
+    }
+
+    /// Brings everything below the limits.
+    fn shrink(&mut self, mut batch: Batch) -> Batch {
+        while self.machines.len() > self.limits.unknown_machines.max(1) {
+            let Some(oldest) = self.machines.pop_front() else { break };
+            batch = self.drop_line(&Subject::Machine(oldest), batch);
+        }
+        let kept = self.limits.timeline_events.max(1);
+        for (subject, line) in &mut self.lines {
+            while line.events.len() > kept {
+                let Some((number, _)) = line.events.pop_front() else {
+                    break;
+                };
+                batch = batch.delete(Table::Events, key(subject, number));
+            }
+        }
+        batch
+    }
+
+    fn forget(&mut self, subject: &Subject, batch: Batch) -> Batch {
+        if let Subject::Machine(hwaddr) = subject {
+            self.machines.retain(|other| other != hwaddr);
+        }
+        self.drop_line(subject, batch)
+    }
+
+    fn drop_line(&mut self, subject: &Subject, batch: Batch) -> Batch {
+        let line = self.lines.remove(subject).unwrap_or_default();
+        line.events.iter().fold(batch, |batch, (number, _)| {
+            batch.delete(Table::Events, key(subject, *number))
+        })
+    }
+}
+
+/// `n` NAME 0 NUMBER or `m` HWADDR NUMBER, numbers big-endian so that they sort.
+fn key(subject: &Subject, number: u64) -> Vec<u8> {
+    let mut key = Vec::with_capacity(32);
+    match subject {
+        Subject::Node(name) => {
+            key.push(b'n');
+            key.extend_from_slice(name.as_bytes());
+            key.push(0);
+        }
+        Subject::Machine(hwaddr) => {
+            key.push(b'm');
+            key.extend_from_slice(&hwaddr.0);
+        }
+    }
+    key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
+fn parse_key(key: &[u8]) -> Option<(Subject, u64)> {
+    let (rest, number) = key.split_last_chunk::<8>()?;
+    let number = u64::from_be_bytes(*number);
+    let subject = match rest.split_first()? {
+        (b'n', name) => {
+            let name = name.strip_suffix(&[0])?;
+            Subject::Node(String::from_utf8(name.to_vec()).ok()?)
+        }
+        (b'm', hwaddr) => Subject::Machine(HwAddr(hwaddr.try_into().ok()?)),
+        _ => return None,
+    };
+    Some((subject, number))
+}

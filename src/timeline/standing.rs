@@ -1,0 +1,232 @@
+//! Where a node is: follows from its events, one after the other.
+
+use super::{Event, Level, State};
+use crate::clock::Timestamp;
+use std::collections::VecDeque;
+
+/// Boots whose late reports are recognised as such.
+const BOOTS_SEEN: usize = 4;
+
+/// Heartbeats that may fail to come before a node counts as lost.
+pub const MISSED_HEARTBEATS: u64 = 3;
+
+/// Where one node is, why, and since when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The state, but for `Lost`, which time alone brings about: see [`Standing::state_at`].
+    pub state: State,
+    /// Since when.
+    pub since: Timestamp,
+    /// The last failure, retry or lack; cleared when the node is up and nothing is missing.
+    pub last_error: String,
+    /// The last event or heartbeat.
+    pub heard: Timestamp,
+    /// Boot that the node is in, empty if none is pinned.
+    pub boot: String,
+    /// What the boot has less than asked for, empty if nothing.
+    lacks: String,
+    /// What the last heartbeat complained of, empty if nothing.
+    trouble: String,
+    /// The boots before, the newest last.
+    seen: VecDeque<String>,
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        Standing {
+            state: State::Absent,
+            since: Timestamp(0),
+            last_error: String::new(),
+            heard: Timestamp(0),
+            boot: String::new(),
+            lacks: String::new(),
+            trouble: String::new(),
+            seen: VecDeque::new(),
+        }
+    }
+}
+
+/// What a step says about where the node is.
+enum Meaning {
+    /// A new beginning: firmware asks.
+    Begins,
+    /// Firmware, a loader, or also the kernel's or the system's own DHCP client.
+    MayLoad,
+    /// A loader.
+    Loads,
+    /// The agent.
+    Agent,
+    /// The agent's last words.
+    HandsOver,
+    /// The system is up.
+    Ready,
+    /// The running system.
+    Heartbeat,
+    /// Anything else: no matter.
+    Nothing,
+}
+
+fn meaning(event: &Event) -> Meaning {
+    let step = event.step.as_str();
+    match step.split_whitespace().next().unwrap_or_default() {
+        "dhcp" if step == "dhcp discover" => Meaning::Begins,
+        "dhcp" => Meaning::MayLoad,
+        "tftp" | "http" | "script" | "kernel" | "initramfs" => Meaning::Loads,
+        // The phase begins with `started`; only its end, which has a duration, hands over.
+        "agent" if step == "agent switch-root" && event.took_ms.is_some() && event.level <= Level::Degraded => {
+            Meaning::HandsOver
+        }
+        "agent" | "plan" | "overlay" => Meaning::Agent,
+        "ready" => Meaning::Ready,
+        "heartbeat" => Meaning::Heartbeat,
+        _ => Meaning::Nothing,
+    }
+}
+
+impl Standing {
+    /// Where a node is after these events, oldest first.
+    pub fn after<'a>(events: impl IntoIterator<Item = &'a Event>) -> Standing {
+        let mut standing = Standing::default();
+        for event in events {
+            standing.apply(event);
+        }
+        standing
+    }
+
+    /// Takes note of one event.
+    pub fn apply(&mut self, event: &Event) {
+        let at = event.latest();
+        self.heard = self.heard.max(at);
+        if !self.enter(&event.boot) {
+            return;
+        }
+        match meaning(event) {
+            Meaning::Begins => self.go(State::Loading, at),
+            Meaning::Loads => {
+                // A kernel that is fetched while the agent of the same boot reports: reports overtake each other.
+                if event.boot.is_empty() || !self.past(State::Loading) {
+                    self.go(State::Loading, at);
+                }
+            }
+            Meaning::MayLoad => {
+                if matches!(self.state, State::Absent | State::Lost) {
+                    self.go(State::Loading, at);
+                }
+            }
+            Meaning::Agent if !self.past(State::Agent) => self.go(State::Agent, at),
+            Meaning::HandsOver if !self.past(State::Starting) => self.go(State::Starting, at),
+            Meaning::Ready => {
+                self.trouble.clear();
+                self.up(at);
+            }
+            Meaning::Heartbeat => {
+                self.trouble = match event.level {
+                    Level::Ok => String::new(),
+                    _ => event.detail.clone(),
+                };
+                self.up(at);
+            }
+            Meaning::Agent | Meaning::HandsOver | Meaning::Nothing => {}
+        }
+        self.complain(event);
+    }
+
+    /// A heartbeat without an event of its own.
+    pub fn heartbeat(&mut self, at: Timestamp) {
+        self.heard = self.heard.max(at);
+    }
+
+    /// True if a heartbeat of `boot` that says `trouble` (empty: all is well) changes nothing but the time.
+    pub fn expects(&self, boot: &str, trouble: &str) -> bool {
+        self.boot == boot && matches!(self.state, State::Ready | State::Degraded) && self.trouble == trouble
+    }
+
+    /// The state at `now`, and since when: a node that was up is lost when [`MISSED_HEARTBEATS`] intervals went by in
+    /// silence. `listening` is the time from which this daemon could have heard it.
+    pub fn state_at(&self, now: Timestamp, listening: Timestamp, heartbeat_secs: u32) -> (State, Timestamp) {
+        let deadline = self
+            .heard
+            .max(listening)
+            .plus_secs(u64::from(heartbeat_secs) * MISSED_HEARTBEATS);
+        match self.state {
+            State::Ready | State::Degraded if now > deadline => (State::Lost, deadline),
+            state => (state, self.since),
+        }
+    }
+
+    /// Enters the boot of an event; false if the event is a late one of an older boot.
+    fn enter(&mut self, boot: &str) -> bool {
+        if boot.is_empty() || boot == self.boot {
+            return true;
+        }
+        if self.seen.iter().any(|seen| seen == boot) {
+            return false;
+        }
+        let before = std::mem::replace(&mut self.boot, boot.to_owned());
+        if !before.is_empty() {
+            self.seen.push_back(before);
+            if self.seen.len() > BOOTS_SEEN {
+                self.seen.pop_front();
+            }
+        }
+        self.lacks.clear();
+        self.trouble.clear();
+        // What comes now is of another boot than the state is: it may go back.
+        if self.state != State::Loading {
+            self.state = State::Absent;
+        }
+        true
+    }
+
+    fn past(&self, state: State) -> bool {
+        rank(self.state) > rank(state)
+    }
+
+    fn up(&mut self, at: Timestamp) {
+        let state = if self.lacks.is_empty() && self.trouble.is_empty() {
+            State::Ready
+        } else {
+            State::Degraded
+        };
+        self.go(state, at);
+        self.last_error = match (self.lacks.is_empty(), self.trouble.is_empty()) {
+            (_, false) => self.trouble.clone(),
+            (_, true) => self.lacks.clone(),
+        };
+    }
+
+    fn go(&mut self, state: State, at: Timestamp) {
+        if self.state != state {
+            self.state = state;
+            self.since = at;
+        }
+    }
+
+    fn complain(&mut self, event: &Event) {
+        if event.level == Level::Ok || event.step == "heartbeat" {
+            return;
+        }
+        let text = match event.detail.is_empty() {
+            true => event.step.clone(),
+            false => format!("{}: {}", event.step, event.detail),
+        };
+        if event.level == Level::Degraded && !event.boot.is_empty() {
+            self.lacks.clone_from(&text);
+            if self.state == State::Ready {
+                self.go(State::Degraded, event.latest());
+            }
+        }
+        self.last_error = text;
+    }
+}
+
+/// Progress of a boot.
+fn rank(state: State) -> u8 {
+    match state {
+        State::Absent | State::Waiting | State::Lost => 0,
+        State::Loading => 1,
+        State::Agent => 2,
+        State::Starting => 3,
+        State::Ready | State::Degraded => 4,
+    }
+}

@@ -1,0 +1,85 @@
+//! One row a node: what `rackstrap status` shows.
+
+use super::{Recorder, State, Subject};
+use crate::{boots::Boots, clock::Timestamp, decide::World};
+use rackstrap_wire::{DiskState, DiskStatus, ImageRef};
+use serde::{Deserialize, Serialize};
+
+/// A node or a waiting machine, at a glance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusRow {
+    /// Node name, or the hardware address of an unknown machine.
+    pub node: String,
+    /// Where it is.
+    pub state: State,
+    /// Since when; none if it was never heard of.
+    pub since: Option<Timestamp>,
+    /// Image version of its boot.
+    pub image: Option<ImageRef>,
+    /// Address.
+    pub ipaddr: Option<std::net::Ipv4Addr>,
+    /// What its disk is, in a few words; empty if nobody knows.
+    pub disk: String,
+    /// The last failure, retry or lack; empty if there is none.
+    pub last_error: String,
+    /// When it was last heard of.
+    pub heard: Option<Timestamp>,
+    /// Id of the boot that it is in, empty if none is pinned.
+    pub boot: String,
+}
+
+/// All nodes by name, then the unknown machines that wait.
+pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp) -> Vec<StatusRow> {
+    let nodes = world.inventory.iter().map(|node| {
+        let standing = recorder.standing(&Subject::Node(node.name.clone())).unwrap_or_default();
+        let (state, since) = standing.state_at(now, recorder.listening_since(), world.site.limits.heartbeat_secs);
+        // While firmware asks, no boot is pinned yet: the one before is what the node had.
+        let boot = boots.get(&standing.boot).or_else(|| boots.current(&node.name));
+        StatusRow {
+            node: node.name.clone(),
+            state,
+            since: (state != State::Absent).then_some(since),
+            image: boot.as_ref().map(|boot| boot.image().clone()),
+            ipaddr: Some(node.ipaddr),
+            disk: boot
+                .as_ref()
+                .and_then(|b| b.disk.as_ref())
+                .map(describe_disk)
+                .unwrap_or_default(),
+            last_error: standing.last_error,
+            heard: (standing.heard.0 > 0).then_some(standing.heard),
+            boot: boot.map(|boot| boot.plan.id.clone()).unwrap_or_default(),
+        }
+    });
+    let known = |hwaddr| world.inventory.by_hwaddr(hwaddr).is_some();
+    let machines = recorder.machines().into_iter().filter(|(hwaddr, ..)| !known(*hwaddr));
+    let machines = machines.map(|(hwaddr, standing, _)| StatusRow {
+        node: hwaddr.to_string(),
+        state: State::Waiting,
+        since: Some(standing.since).filter(|since| since.0 > 0),
+        image: None,
+        ipaddr: None,
+        disk: String::new(),
+        last_error: standing.last_error,
+        heard: Some(standing.heard),
+        boot: String::new(),
+    });
+    nodes.chain(machines).collect()
+}
+
+/// A disk in a few words: `/tmp and /var on vda (prepared: blank -> scratch v1)`.
+pub fn describe_disk(disk: &DiskState) -> String {
+    let mounts: Vec<&str> = disk.mounts.iter().filter_map(|m| m.mount.as_deref()).collect();
+    let what = match &disk.status {
+        DiskStatus::NotWanted => return "none wanted".into(),
+        DiskStatus::Kept { layout } => format!("kept: {layout}"),
+        DiskStatus::Prepared { from, to } => format!("prepared: {from} -> {to}"),
+        DiskStatus::Degraded { reason } => format!("degraded: {reason}"),
+    };
+    match (mounts.split_last(), disk.device.is_empty()) {
+        (_, true) => what,
+        (None, false) => format!("{} ({what})", disk.device),
+        (Some((last, [])), false) => format!("{last} on {} ({what})", disk.device),
+        (Some((last, others)), false) => format!("{} and {last} on {} ({what})", others.join(", "), disk.device),
+    }
+}
