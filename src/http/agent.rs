@@ -4,7 +4,7 @@ use super::{
     answer::Problem,
     facts::facts,
     hostkeys::host_keys,
-    service::{Ends, Service},
+    service::{Peer, Service},
 };
 use crate::{
     boots::{Boot, Refusal},
@@ -42,11 +42,11 @@ impl From<Refusal> for Problem {
 /// `GET /v1/plan/{id}`
 pub async fn plan(
     State(service): State<Arc<Service>>,
-    ends: axum::Extension<Ends>,
+    peer: axum::Extension<Peer>,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<Plan>, Problem> {
-    let boot = service.boot_of(*ends, &id)?;
+    let boot = service.boot_of(*peer, &id)?;
     let token = headers
         .get(header::AUTHORIZATION)
         .and_then(|v| v.to_str().ok())
@@ -65,11 +65,11 @@ pub async fn plan(
 /// `POST /v1/overlay/{id}`: once a boot, as it holds the node's host keys.
 pub async fn overlay(
     State(service): State<Arc<Service>>,
-    ends: axum::Extension<Ends>,
+    peer: axum::Extension<Peer>,
     Path(id): Path<String>,
     Json(request): Json<OverlayRequest>,
 ) -> Result<Json<Overlay>, Problem> {
-    let boot = service.boot_of(*ends, &id)?;
+    let boot = service.boot_of(*peer, &id)?;
     service.boots.authenticate(&id, &request.token)?;
     // Rendered first: a template that fails must not cost the boot its one overlay.
     let (renderer, for_boot, disk) = (service.clone(), boot.clone(), request.disk.clone());
@@ -93,11 +93,11 @@ pub async fn overlay(
 /// `POST /v1/report/{id}`
 pub async fn report(
     State(service): State<Arc<Service>>,
-    ends: axum::Extension<Ends>,
+    peer: axum::Extension<Peer>,
     Path(id): Path<String>,
     Json(report): Json<Report>,
 ) -> Result<StatusCode, Problem> {
-    let boot = service.boot_of(*ends, &id)?;
+    let boot = service.boot_of(*peer, &id)?;
     service.boots.authenticate(&id, &report.token)?;
     if report.events.len() > MAX_EVENTS {
         return Err(Problem::bad_request(format!(
@@ -128,11 +128,11 @@ pub async fn report(
 /// `POST /v1/ready/{id}`
 pub async fn ready(
     State(service): State<Arc<Service>>,
-    ends: axum::Extension<Ends>,
+    peer: axum::Extension<Peer>,
     Path(id): Path<String>,
     Json(ready): Json<Ready>,
 ) -> Result<StatusCode, Problem> {
-    service.boot_of(*ends, &id)?;
+    service.boot_of(*peer, &id)?;
     let said_before = service.boots.authenticate(&id, &ready.token)?.ready.is_some();
     let boot = service.boots.mark_ready(&id, &ready.token, Timestamp::now()).await?;
     if !said_before {
@@ -150,11 +150,11 @@ pub async fn ready(
 /// `POST /v1/heartbeat/{id}`
 pub async fn heartbeat(
     State(service): State<Arc<Service>>,
-    ends: axum::Extension<Ends>,
+    peer: axum::Extension<Peer>,
     Path(id): Path<String>,
     Json(beat): Json<Heartbeat>,
 ) -> Result<Response, Problem> {
-    let boot = service.boot_of(*ends, &id)?;
+    let boot = service.boot_of(*peer, &id)?;
     service.boots.authenticate(&id, &beat.token)?;
     let (level, detail) = match beat.trouble.is_empty() {
         true => (Level::Ok, String::new()),

@@ -3,7 +3,7 @@
 use super::{
     answer::Problem,
     script::{NodeScript, Pauses, WaitScript},
-    service::{Ends, Service, base_url},
+    service::{Peer, Service, base_url},
 };
 use crate::{
     boots::Boot,
@@ -19,7 +19,6 @@ use axum::{
 };
 use rackstrap_wire::HwAddr;
 use std::{
-    net::Ipv4Addr,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -36,7 +35,7 @@ pub struct WhoAsks {
 /// `GET /ipxe?mac=52-54-00-01-01-01`: a fresh decision at every call; a node's boot is pinned here.
 pub async fn script(
     State(service): State<Arc<Service>>,
-    ends: axum::Extension<Ends>,
+    peer: axum::Extension<Peer>,
     Query(query): Query<WhoAsks>,
 ) -> Result<Response, Problem> {
     let hwaddr: HwAddr = query
@@ -50,11 +49,11 @@ pub async fn script(
         ..Requester::default()
     };
     let text = match decide(&world, &requester) {
-        Decision::Node(decision) if decision.node.ipaddr != ends.peer_ipv4() => {
-            service.move_to_own_address(&world, &decision, hwaddr, *ends)?
+        Decision::Node(decision) if decision.node.ipaddr != peer.ipv4() => {
+            service.move_to_own_address(&world, &decision, hwaddr, *peer)?
         }
         Decision::Node(decision) => service.boot_script(&world, &decision, hwaddr).await?,
-        Decision::Unknown { .. } => service.stranger_script(&world, hwaddr, *ends)?,
+        Decision::Unknown { .. } => service.stranger_script(&world, hwaddr, *peer)?,
     };
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
 }
@@ -105,10 +104,10 @@ impl Service {
         world: &World,
         decision: &NodeDecision,
         hwaddr: HwAddr,
-        ends: Ends,
+        peer: Peer,
     ) -> Result<String, Problem> {
         let (name, own) = (&decision.node.name, decision.node.ipaddr);
-        let detail = format!("asks from {}, is told to take its own address {own}", ends.peer.ip());
+        let detail = format!("asks from {}, is told to take its own address {own}", peer.ipv4());
         let event = Event::new(Timestamp::now(), "script", Level::Retry, detail);
         self.recorder.record(Subject::Node(name.clone()), event);
         let base = base_url(&world.site, decision.subnet.server);
@@ -120,11 +119,11 @@ impl Service {
         )
     }
 
-    fn stranger_script(&self, world: &World, hwaddr: HwAddr, ends: Ends) -> Result<String, Problem> {
+    fn stranger_script(&self, world: &World, hwaddr: HwAddr, peer: Peer) -> Result<String, Problem> {
         let subnet = world
             .site
-            .subnet_of(ends.peer_ipv4())
-            .ok_or_else(|| Problem::forbidden(format!("{} is in no [[subnet]] of the site file", ends.peer.ip())))?;
+            .subnet_of(peer.ipv4())
+            .ok_or_else(|| Problem::forbidden(format!("{} is in no [[subnet]] of the site file", peer.ipv4())))?;
         let message = [
             format!("unknown machine {hwaddr} - waiting to be racked"),
             format!("rack it with: rackstrap node add NAME --hwaddr {hwaddr}"),
@@ -150,11 +149,11 @@ impl Service {
 /// `GET|HEAD /boot/{id}/kernel` and `/boot/{id}/initramfs`: of the pinned version, whatever is newest by now.
 pub async fn boot_file(
     State(service): State<Arc<Service>>,
-    ends: axum::Extension<Ends>,
+    peer: axum::Extension<Peer>,
     Path((id, file)): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let boot = service.boot_of(*ends, &id)?;
+    let boot = service.boot_of(*peer, &id)?;
     let step = match file.as_str() {
         "kernel" => "kernel",
         "initramfs" => "initramfs",
@@ -250,20 +249,4 @@ fn watched(body: Body, mut note: TransferNote) -> Body {
         }
         frame
     }))
-}
-
-/// Which loader firmware gets first (RFC 4578 option 93, with the architectures IANA added since).
-/// Files are those of Debian's ipxe package; arm64's come from the site's own loader directory.
-pub fn first_loader(arch: Option<u16>) -> Option<&'static str> {
-    match arch {
-        None | Some(0) => Some("undionly.kpxe"),
-        Some(7 | 9 | 16) => Some("snponly.efi"),
-        Some(11 | 19) => Some("snponly-arm64.efi"),
-        _ => None,
-    }
-}
-
-/// URL of a loader for firmware that boots by HTTP.
-pub fn loader_url(site: &crate::config::Site, server: Ipv4Addr, name: &str) -> String {
-    format!("{}/loader/{name}", base_url(site, server))
 }

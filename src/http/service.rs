@@ -35,19 +35,14 @@ pub struct Service {
     pub templates: Arc<ArcSwap<Templates>>,
 }
 
-/// Address of a connection's two ends.
+/// Who asks.
 #[derive(Clone, Copy, Debug)]
-pub struct Ends {
-    /// Who asks.
-    pub peer: SocketAddr,
-    /// Which of our addresses was asked.
-    pub local: SocketAddr,
-}
+pub struct Peer(pub SocketAddr);
 
-impl Ends {
+impl Peer {
     /// The peer's IPv4 address (0.0.0.0, which nobody has, for anything else).
-    pub fn peer_ipv4(&self) -> Ipv4Addr {
-        match self.peer.ip() {
+    pub fn ipv4(&self) -> Ipv4Addr {
+        match self.0.ip() {
             IpAddr::V4(address) => address,
             IpAddr::V6(address) => address.to_ipv4_mapped().unwrap_or(Ipv4Addr::UNSPECIFIED),
         }
@@ -64,14 +59,14 @@ impl Service {
         self.world.load_full()
     }
 
-    /// The boot `id`, if `ends.peer` is the node that it belongs to.
-    pub(super) fn boot_of(&self, ends: Ends, id: &str) -> Result<Arc<Boot>, Problem> {
+    /// The boot `id`, if `peer` is the node that it belongs to.
+    pub(super) fn boot_of(&self, peer: Peer, id: &str) -> Result<Arc<Boot>, Problem> {
         let boot = self
             .boots
             .get(id)
             .ok_or_else(|| Problem::not_found(format!("boot {id} is not known (any more)")))?;
-        if boot.plan.net.ipaddr != ends.peer_ipv4() {
-            let detail = format!("{} asked for boot {id}, which is {}'s", ends.peer.ip(), boot.plan.node);
+        if boot.plan.net.ipaddr != peer.ipv4() {
+            let detail = format!("{} asked for boot {id}, which is {}'s", peer.ipv4(), boot.plan.node);
             self.record(&boot, "refused", Level::Error, detail.clone(), None);
             return Err(Problem::forbidden(detail));
         }

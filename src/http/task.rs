@@ -2,7 +2,7 @@
 
 use super::{
     agent, loader,
-    service::{Ends, Service},
+    service::{Peer, Service},
 };
 use axum::{
     Router,
@@ -65,11 +65,11 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, cancel: Cancell
             }
         };
         let _ = stream.set_nodelay(true);
-        let ends = Ends { peer, local };
+
         let service = router
             .clone()
             .map_request(move |mut request: axum::http::Request<hyper::body::Incoming>| {
-                request.extensions_mut().insert(ends);
+                request.extensions_mut().insert(Peer(peer));
                 request
             });
         let cancel = cancel.clone();
