@@ -11,21 +11,18 @@ use crate::{
     clock::Timestamp,
     decide::{Decision, Requester, decide},
     overlay::render,
-    timeline::Level,
+    timeline::{Event, Level, Subject},
 };
 use axum::{
     Json,
     extract::{Path, State},
     http::{HeaderMap, StatusCode, header},
-    response::{IntoResponse, Response},
 };
-use rackstrap_wire::{DiskStatus, Heartbeat, Outcome, Overlay, OverlayRequest, Plan, Ready, Report};
+use rackstrap_wire::{DiskStatus, Heartbeat, Overlay, OverlayRequest, Plan, Ready, Report};
 use std::sync::Arc;
 
 /// Most events that are taken from one report.
 const MAX_EVENTS: usize = 256;
-/// Longest text that is taken from an agent, bytes.
-const MAX_DETAIL: usize = 500;
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
@@ -104,23 +101,11 @@ pub async fn report(
             "a report has at most {MAX_EVENTS} events"
         )));
     }
+    let now = Timestamp::now();
     for event in &report.events {
-        let level = match event.outcome {
-            // Where it is now is told by `rackstrap timeline`'s last line; a start adds nothing once its end is known.
-            Outcome::Started => continue,
-            Outcome::Step | Outcome::Done => Level::Ok,
-            Outcome::Degraded => Level::Degraded,
-            Outcome::Retrying => Level::Retry,
-            Outcome::Failed => Level::Error,
-        };
-        let attempt = if event.attempt > 1 {
-            format!(" (attempt {})", event.attempt)
-        } else {
-            String::new()
-        };
-        let took = (event.outcome != Outcome::Step).then_some(event.took_ms);
-        let detail = shortened(&event.detail) + &attempt;
-        service.record(&boot, &format!("agent {}", event.phase), level, detail, took);
+        service
+            .recorder
+            .record(Subject::Node(boot.plan.node.clone()), Event::of_agent(now, &id, event));
     }
     Ok(StatusCode::NO_CONTENT)
 }
@@ -136,13 +121,7 @@ pub async fn ready(
     let said_before = service.boots.authenticate(&id, &ready.token)?.ready.is_some();
     let boot = service.boots.mark_ready(&id, &ready.token, Timestamp::now()).await?;
     if !said_before {
-        service.record(
-            &boot,
-            "ready",
-            Level::Ok,
-            shortened(&ready.detail),
-            Some(ready.uptime_ms),
-        );
+        service.record(&boot, "ready", Level::Ok, ready.detail, Some(ready.uptime_ms));
     }
     Ok(StatusCode::NO_CONTENT)
 }
@@ -153,15 +132,14 @@ pub async fn heartbeat(
     peer: axum::Extension<Peer>,
     Path(id): Path<String>,
     Json(beat): Json<Heartbeat>,
-) -> Result<Response, Problem> {
+) -> Result<StatusCode, Problem> {
     let boot = service.boot_of(*peer, &id)?;
     service.boots.authenticate(&id, &beat.token)?;
-    let (level, detail) = match beat.trouble.is_empty() {
-        true => (Level::Ok, String::new()),
-        false => (Level::Degraded, shortened(&beat.trouble)),
-    };
-    service.record(&boot, "heartbeat", level, detail, None);
-    Ok(StatusCode::NO_CONTENT.into_response())
+    let subject = Subject::Node(boot.plan.node.clone());
+    service
+        .recorder
+        .heartbeat(subject, Timestamp::now(), &id, &beat.trouble);
+    Ok(StatusCode::NO_CONTENT)
 }
 
 impl Service {
@@ -181,18 +159,5 @@ impl Service {
             .map_err(|e| format!("cluster key: {e}"))?;
         let facts = facts(&world, &decision, boot, disk, ssh, &key);
         render(&self.templates.load(), &decision.templates, &facts)
-    }
-}
-
-fn shortened(text: &str) -> String {
-    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    match clean
-        .char_indices()
-        .map(|(at, _)| at)
-        .take_while(|at| *at <= MAX_DETAIL)
-        .last()
-    {
-        Some(at) if clean.len() > MAX_DETAIL => format!("{}…", &clean[..at]),
-        _ => clean,
     }
 }

@@ -75,11 +75,8 @@ impl Service {
 
     /// Notes something on the timeline of the boot's node.
     pub(super) fn record(&self, boot: &Boot, step: &str, level: Level, detail: String, took_ms: Option<u64>) {
-        let event = Event {
-            boot: boot.plan.id.clone(),
-            took_ms,
-            ..Event::new(Timestamp::now(), step, level, detail)
-        };
+        let mut event = Event::new(Timestamp::now(), step, level, detail).of_boot(&boot.plan.id);
+        event.took_ms = took_ms;
         self.recorder.record(Subject::Node(boot.plan.node.clone()), event);
     }
 }
