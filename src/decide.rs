@@ -8,7 +8,7 @@ use crate::{
     image::{Catalog, ImageVersion},
     inventory::{Inventory, Node},
 };
-use rackstrap_wire::{DiskPlan, HwAddr, ImageRef};
+use rackstrap_wire::{DiskPlan, HwAddr, ImageRef, NetPlan, NfsRoot, Plan, WIRE_VERSION};
 use std::{net::Ipv4Addr, sync::Arc};
 
 /// Everything that decisions are made from; immutable, swapped as a whole when anything changes.
@@ -120,6 +120,42 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
         node,
         why,
     }))
+}
+
+/// Mount options of a root. A sealed image never changes, so the client may believe what it knows of
+/// files for ten minutes: that halved the calls of a Debian boot (4,700 to 2,290). 1 MiB reads are
+/// the most that Linux asks for. `hard` waits for a restarted daemon for as long as it takes.
+const ROOT_OPTIONS: &str = "hard,nocto,acregmin=600,acregmax=600,acdirmin=600,acdirmax=600,rsize=1048576";
+
+impl NodeDecision {
+    /// The plan of a boot of this node, or why it cannot boot.
+    pub fn plan(&self, site: &Site, hwaddr: HwAddr, id: &str) -> Result<Plan, String> {
+        let image = self.image.clone()?.manifest.image.clone();
+        Ok(Plan {
+            wire: WIRE_VERSION,
+            id: id.to_owned(),
+            node: self.node.name.clone(),
+            net: NetPlan {
+                hwaddr,
+                ipaddr: self.node.ipaddr,
+                prefix: self.subnet.network.prefix_len(),
+                router: self.subnet.router,
+                dns: self.subnet.dns.clone(),
+                domain: site.cluster.domain.clone(),
+            },
+            root: NfsRoot {
+                server: self.subnet.server,
+                port: site.server.nfs_port,
+                export: format!("/{image}"),
+                options: ROOT_OPTIONS.to_owned(),
+            },
+            image,
+            init: self.init.clone(),
+            disk: self.disk.clone(),
+            ram_size: self.ram_size.clone(),
+            heartbeat_secs: site.limits.heartbeat_secs,
+        })
+    }
 }
 
 fn identify(inventory: &Inventory, requester: &Requester, why: &mut Vec<String>) -> Option<Arc<Node>> {

@@ -11,6 +11,7 @@ pub mod dhcp;
 pub mod http;
 pub mod image;
 pub mod inventory;
+pub mod loaders;
 pub mod nfs;
 pub mod overlay;
 pub mod serve;

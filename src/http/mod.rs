@@ -1,6 +1,15 @@
 //! HTTP: boot scripts, kernels and initramfs for loaders; plans, overlays and reports for agents.
 //!
-//! [`script`] renders what loaders get (pure); [`requests`] turns a request into an answer and a
-//! timeline entry; [`task`] holds the sockets.
+//! [`script`] renders what loaders get (pure); [`loader`] and [`agent`] answer the two kinds of
+//! clients; [`task`] holds the sockets.
 
+mod agent;
+mod answer;
+mod facts;
+mod hostkeys;
+mod loader;
 pub mod script;
+mod service;
+pub mod task;
+
+pub use service::Service;

@@ -54,6 +54,21 @@ pub struct NodeScript<'a> {
     pub pauses: Pauses,
 }
 
+/// Everything that the script of a waiting machine says.
+#[derive(Clone, Copy, Debug)]
+pub struct WaitScript<'a> {
+    /// `http://10.5.0.1:80`
+    pub base: &'a str,
+    /// The machine.
+    pub hwaddr: HwAddr,
+    /// Lines for its screen.
+    pub message: &'a [String],
+    /// True if it has to ask DHCP again: its address is not the one that it should have.
+    pub new_address: bool,
+    /// Pauses.
+    pub pauses: Pauses,
+}
+
 impl Scripts {
     /// Compiles the built-in scripts, each replaced by the file of that name in `site_dir` if it is there.
     pub fn load(site_dir: Option<&Path>) -> Result<Self, String> {
@@ -99,17 +114,18 @@ impl Scripts {
         )
     }
 
-    /// The script of a machine that has to wait: shows `message`, asks again after a pause, for ever.
-    pub fn wait(&self, base: &str, hwaddr: HwAddr, message: &[String], pauses: Pauses) -> Result<String, String> {
-        let message: Vec<String> = message.iter().map(|line| harmless(line)).collect();
+    /// The script of a machine that has to wait: shows the message, asks again after a pause, for ever.
+    pub fn wait(&self, script: &WaitScript<'_>) -> Result<String, String> {
+        let message: Vec<String> = script.message.iter().map(|line| harmless(line)).collect();
         self.render(
             "wait.ipxe.j2",
             context! {
-                hwaddr => hwaddr.to_string(),
+                hwaddr => script.hwaddr.to_string(),
                 message,
-                delay => pauses.first,
-                longest_delay => pauses.longest,
-                again_url => script_url(base, hwaddr),
+                new_address => script.new_address,
+                delay => script.pauses.first,
+                longest_delay => script.pauses.longest,
+                again_url => script_url(script.base, script.hwaddr),
             },
         )
     }
@@ -231,11 +247,15 @@ mod tests {
             "evil ${x} || shell".to_owned(),
         ];
         let pauses = Pauses { first: 5, longest: 40 };
-        let text = Scripts::load(None)
-            .unwrap()
-            .wait("http://10.5.0.1:80", plan().net.hwaddr, &message, pauses)
-            .unwrap();
-        insta::assert_snapshot!(text);
+        let hwaddr = plan().net.hwaddr;
+        let script = WaitScript {
+            base: "http://10.5.0.1:80",
+            hwaddr,
+            message: &message,
+            new_address: true,
+            pauses,
+        };
+        insta::assert_snapshot!(Scripts::load(None).unwrap().wait(&script).unwrap());
     }
 
     #[test]

@@ -1,0 +1,163 @@
+//! What agents ask for and tell: plan, overlay, reports, ready, heartbeat.
+
+use super::{
+    answer::Problem,
+    facts::facts,
+    hostkeys::host_keys,
+    service::{Peer, Service},
+};
+use crate::{
+    boots::{Boot, Refusal},
+    clock::Timestamp,
+    decide::{Decision, Requester, decide},
+    overlay::render,
+    timeline::{Event, Level, Subject},
+};
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode, header},
+};
+use rackstrap_wire::{DiskStatus, Heartbeat, Overlay, OverlayRequest, Plan, Ready, Report};
+use std::sync::Arc;
+
+/// Most events that are taken from one report.
+const MAX_EVENTS: usize = 256;
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let text = refusal.to_string();
+        match refusal {
+            Refusal::Unknown(_) => Problem::not_found(text),
+            Refusal::Token(_) => Problem::forbidden(text),
+            Refusal::Redeemed(_) => Problem::conflict(text),
+            Refusal::Store(_) => Problem::unavailable(text),
+        }
+    }
+}
+
+/// `GET /v1/plan/{id}`
+pub async fn plan(
+    State(service): State<Arc<Service>>,
+    peer: axum::Extension<Peer>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<Plan>, Problem> {
+    let boot = service.boot_of(*peer, &id)?;
+    let token = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.strip_prefix("Bearer "));
+    service.boots.authenticate(&id, token.unwrap_or_default())?;
+    service.record(
+        &boot,
+        "plan",
+        Level::Ok,
+        format!("{} for {}", boot.plan.image, boot.plan.node),
+        None,
+    );
+    Ok(Json(boot.plan.clone()))
+}
+
+/// `POST /v1/overlay/{id}`: once a boot, as it holds the node's host keys.
+pub async fn overlay(
+    State(service): State<Arc<Service>>,
+    peer: axum::Extension<Peer>,
+    Path(id): Path<String>,
+    Json(request): Json<OverlayRequest>,
+) -> Result<Json<Overlay>, Problem> {
+    let boot = service.boot_of(*peer, &id)?;
+    service.boots.authenticate(&id, &request.token)?;
+    // Rendered first: a template that fails must not cost the boot its one overlay.
+    let (renderer, for_boot, disk) = (service.clone(), boot.clone(), request.disk.clone());
+    let rendered = tokio::task::spawn_blocking(move || renderer.render_overlay(&for_boot, disk)).await;
+    let overlay = rendered
+        .unwrap_or_else(|panic| Err(format!("rendering stopped: {panic}")))
+        .inspect_err(|problem| service.record(&boot, "overlay", Level::Error, problem.clone(), None))
+        .map_err(Problem::unavailable)?;
+    let boot = service.boots.redeem(&id, &request).await?;
+    let (level, detail) = match &request.disk.status {
+        DiskStatus::Degraded { reason } => (
+            Level::Degraded,
+            format!("{} files; disk: {reason}", overlay.files.len()),
+        ),
+        _ => (Level::Ok, format!("{} files", overlay.files.len())),
+    };
+    service.record(&boot, "overlay", level, detail, None);
+    Ok(Json(overlay))
+}
+
+/// `POST /v1/report/{id}`
+pub async fn report(
+    State(service): State<Arc<Service>>,
+    peer: axum::Extension<Peer>,
+    Path(id): Path<String>,
+    Json(report): Json<Report>,
+) -> Result<StatusCode, Problem> {
+    let boot = service.boot_of(*peer, &id)?;
+    service.boots.authenticate(&id, &report.token)?;
+    if report.events.len() > MAX_EVENTS {
+        return Err(Problem::bad_request(format!(
+            "a report has at most {MAX_EVENTS} events"
+        )));
+    }
+    let now = Timestamp::now();
+    for event in &report.events {
+        service
+            .recorder
+            .record(Subject::Node(boot.plan.node.clone()), Event::of_agent(now, &id, event));
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /v1/ready/{id}`
+pub async fn ready(
+    State(service): State<Arc<Service>>,
+    peer: axum::Extension<Peer>,
+    Path(id): Path<String>,
+    Json(ready): Json<Ready>,
+) -> Result<StatusCode, Problem> {
+    service.boot_of(*peer, &id)?;
+    let said_before = service.boots.authenticate(&id, &ready.token)?.ready.is_some();
+    let boot = service.boots.mark_ready(&id, &ready.token, Timestamp::now()).await?;
+    if !said_before {
+        service.record(&boot, "ready", Level::Ok, ready.detail, Some(ready.uptime_ms));
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /v1/heartbeat/{id}`
+pub async fn heartbeat(
+    State(service): State<Arc<Service>>,
+    peer: axum::Extension<Peer>,
+    Path(id): Path<String>,
+    Json(beat): Json<Heartbeat>,
+) -> Result<StatusCode, Problem> {
+    let boot = service.boot_of(*peer, &id)?;
+    service.boots.authenticate(&id, &beat.token)?;
+    let subject = Subject::Node(boot.plan.node.clone());
+    service
+        .recorder
+        .heartbeat(subject, Timestamp::now(), &id, &beat.trouble);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+impl Service {
+    fn render_overlay(&self, boot: &Boot, disk: rackstrap_wire::DiskState) -> Result<Overlay, String> {
+        let world = self.snapshot();
+        let requester = Requester {
+            hwaddr: Some(boot.plan.net.hwaddr),
+            ..Requester::default()
+        };
+        let Decision::Node(decision) = decide(&world, &requester) else {
+            return Err(format!("node {} is not in the inventory any more", boot.plan.node));
+        };
+        let ssh = host_keys(&self.store, &boot.plan.node).map_err(|e| format!("ssh host keys: {e}"))?;
+        let key = self
+            .store
+            .cluster_key("machine-id")
+            .map_err(|e| format!("cluster key: {e}"))?;
+        let facts = facts(&world, &decision, boot, disk, ssh, &key);
+        render(&self.templates.load(), &decision.templates, &facts)
+    }
+}

@@ -1,0 +1,36 @@
+//! A node's ssh host keys: made once, kept by the server, so that a node is the same one at every boot.
+
+use crate::{
+    overlay::{KeyPair, SshKeys},
+    store::{Store, StoreError},
+};
+use ssh_key::{Algorithm, EcdsaCurve, LineEnding, PrivateKey, rand_core::OsRng};
+
+/// The host keys of `node`, made and stored at their first use.
+pub fn host_keys(store: &Store, node: &str) -> Result<SshKeys, StoreError> {
+    store.secret(node, "ssh-host-keys", || SshKeys {
+        ed25519: key_pair(node, Algorithm::Ed25519),
+        ecdsa: key_pair(
+            node,
+            Algorithm::Ecdsa {
+                curve: EcdsaCurve::NistP256,
+            },
+        ),
+    })
+}
+
+fn key_pair(node: &str, algorithm: Algorithm) -> KeyPair {
+    let mut key = PrivateKey::random(&mut OsRng, algorithm).expect("both algorithms are built in");
+    key.set_comment(format!("root@{node}"));
+    let private = key
+        .to_openssh(LineEnding::LF)
+        .expect("a key that was just made can be written");
+    let public = key
+        .public_key()
+        .to_openssh()
+        .expect("a key that was just made can be written");
+    KeyPair {
+        private: private.trim_end().to_owned(),
+        public: public.trim_end().to_owned(),
+    }
+}

@@ -1,0 +1,252 @@
+//! What boot loaders ask for: their script, the kernel, the initramfs, and loaders themselves.
+
+use super::{
+    answer::Problem,
+    script::{NodeScript, Pauses, WaitScript},
+    service::{Peer, Service, base_url},
+};
+use crate::{
+    boots::Boot,
+    clock::Timestamp,
+    decide::{Decision, NodeDecision, Requester, World, decide},
+    timeline::{Event, Level, Subject},
+};
+use axum::{
+    body::Body,
+    extract::{Path, Query, Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use rackstrap_wire::HwAddr;
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tower::ServiceExt;
+use tower_http::services::ServeFile;
+
+/// Query of `/ipxe`.
+#[derive(serde::Deserialize)]
+pub struct WhoAsks {
+    mac: String,
+}
+
+/// `GET /ipxe?mac=52-54-00-01-01-01`: a fresh decision at every call; a node's boot is pinned here.
+pub async fn script(
+    State(service): State<Arc<Service>>,
+    peer: axum::Extension<Peer>,
+    Query(query): Query<WhoAsks>,
+) -> Result<Response, Problem> {
+    let hwaddr: HwAddr = query
+        .mac
+        .parse()
+        .map_err(|e| Problem::bad_request(format!("mac: {e}")))?;
+    let world = service.snapshot();
+    let requester = Requester {
+        hwaddr: Some(hwaddr),
+        ipxe: true,
+        ..Requester::default()
+    };
+    let text = match decide(&world, &requester) {
+        Decision::Node(decision) if decision.node.ipaddr != peer.ipv4() => {
+            service.move_to_own_address(&world, &decision, hwaddr, *peer)?
+        }
+        Decision::Node(decision) => service.boot_script(&world, &decision, hwaddr).await?,
+        Decision::Unknown { .. } => service.stranger_script(&world, hwaddr, *peer)?,
+    };
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
+}
+
+impl Service {
+    async fn boot_script(&self, world: &World, decision: &NodeDecision, hwaddr: HwAddr) -> Result<String, Problem> {
+        let base = base_url(&world.site, decision.subnet.server);
+        let subject = Subject::Node(decision.node.name.clone());
+        let note = |level, detail: String| Event::new(Timestamp::now(), "script", level, detail);
+        let plan = match decision.plan(&world.site, hwaddr, "") {
+            Ok(plan) => plan,
+            Err(problem) => {
+                self.recorder.record(subject, note(Level::Error, problem.clone()));
+                let message = [format!("{}: nothing to boot", decision.node.name), problem];
+                return self.wait(&base, hwaddr, &message, false);
+            }
+        };
+        let boot = self.boots.open(Timestamp::now(), move |_| plan).await;
+        let boot = boot.map_err(|e| Problem::unavailable(e.to_string()))?;
+        let text = self.scripts.load().node(&NodeScript {
+            plan: &boot.plan,
+            token: &boot.token,
+            base: &base,
+            console: &decision.console,
+            kernel_args: &decision.kernel_args,
+            pauses: Pauses::spread(rand::random()),
+        });
+        match text {
+            Ok(text) => {
+                self.record(&boot, "script", Level::Ok, format!("boots {}", boot.plan.image), None);
+                Ok(text)
+            }
+            Err(problem) => {
+                self.record(&boot, "script", Level::Error, problem.clone(), None);
+                self.wait(
+                    &base,
+                    hwaddr,
+                    &[format!("{}: nothing to boot", decision.node.name), problem],
+                    false,
+                )
+            }
+        }
+    }
+
+    /// A machine that was a stranger when it got its address and is a node now.
+    fn move_to_own_address(
+        &self,
+        world: &World,
+        decision: &NodeDecision,
+        hwaddr: HwAddr,
+        peer: Peer,
+    ) -> Result<String, Problem> {
+        let (name, own) = (&decision.node.name, decision.node.ipaddr);
+        let detail = format!("asks from {}, is told to take its own address {own}", peer.ipv4());
+        let event = Event::new(Timestamp::now(), "script", Level::Retry, detail);
+        self.recorder.record(Subject::Node(name.clone()), event);
+        let base = base_url(&world.site, decision.subnet.server);
+        self.wait(
+            &base,
+            hwaddr,
+            &[format!("this machine is {name} now, its address {own}")],
+            true,
+        )
+    }
+
+    fn stranger_script(&self, world: &World, hwaddr: HwAddr, peer: Peer) -> Result<String, Problem> {
+        let subnet = world
+            .site
+            .subnet_of(peer.ipv4())
+            .ok_or_else(|| Problem::forbidden(format!("{} is in no [[subnet]] of the site file", peer.ipv4())))?;
+        let message = [
+            format!("unknown machine {hwaddr} - waiting to be racked"),
+            format!("rack it with: rackstrap node add NAME --hwaddr {hwaddr}"),
+        ];
+        let event = Event::new(Timestamp::now(), "script", Level::Ok, "waits to be racked");
+        self.recorder.record(Subject::Machine(hwaddr), event);
+        self.wait(&base_url(&world.site, subnet.server), hwaddr, &message, false)
+    }
+
+    fn wait(&self, base: &str, hwaddr: HwAddr, message: &[String], new_address: bool) -> Result<String, Problem> {
+        let pauses = Pauses::spread(rand::random());
+        let script = WaitScript {
+            base,
+            hwaddr,
+            message,
+            new_address,
+            pauses,
+        };
+        self.scripts.load().wait(&script).map_err(Problem::unavailable)
+    }
+}
+
+/// `GET|HEAD /boot/{id}/kernel` and `/boot/{id}/initramfs`: of the pinned version, whatever is newest by now.
+pub async fn boot_file(
+    State(service): State<Arc<Service>>,
+    peer: axum::Extension<Peer>,
+    Path((id, file)): Path<(String, String)>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let boot = service.boot_of(*peer, &id)?;
+    let step = match file.as_str() {
+        "kernel" => "kernel",
+        "initramfs" => "initramfs",
+        _ => {
+            return Err(Problem::not_found(format!(
+                "a boot has a kernel and an initramfs, no {file}"
+            )));
+        }
+    };
+    let image = boot.image().clone();
+    let world = service.snapshot();
+    let version = world.images.get(&image).ok_or_else(|| {
+        let detail = format!("image {image} is gone; the machine has to ask for a new boot");
+        service.record(&boot, step, Level::Error, detail.clone(), None);
+        Problem::not_found(detail)
+    })?;
+    let path = version.dir.join(step);
+    // iPXE asks with HEAD or for a range now and then; only whole files are worth a line on the timeline.
+    let whole = request.method() == "GET" && !request.headers().contains_key(header::RANGE);
+    let response = send_file(path, request).await?;
+    if !whole || response.status() != StatusCode::OK {
+        return Ok(response);
+    }
+    let note = TransferNote {
+        service,
+        boot,
+        step,
+        began: Instant::now(),
+        left: content_length(response.headers()),
+    };
+    Ok(response.map(|body| watched(body, note)))
+}
+
+/// `GET|HEAD /loader/{name}`: boot loaders, for firmware that boots by HTTP.
+pub async fn loader(State(service): State<Arc<Service>>, Path(name): Path<String>) -> Result<Response, Problem> {
+    let content = service
+        .loaders
+        .load()
+        .get(&name)
+        .map_err(|e| Problem::not_found(e.to_string()))?;
+    // OVMF takes a boot file for an EFI program by this media type or by its name (UEFI 2.10, 24.7.3.2).
+    Ok(([(header::CONTENT_TYPE, "application/efi")], content).into_response())
+}
+
+async fn send_file(path: PathBuf, request: Request) -> Result<Response, Problem> {
+    let shown = path.display().to_string();
+    let answer = ServeFile::new(path).oneshot(request).await;
+    let Ok(mut response) = answer.map(|r| r.map(Body::new));
+    if response.status() == StatusCode::NOT_FOUND {
+        return Err(Problem::unavailable(format!("{shown} is missing or cannot be read")));
+    }
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
+    Ok(response)
+}
+
+fn content_length(headers: &HeaderMap) -> u64 {
+    headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(0)
+}
+
+/// Says on the timeline how a transfer ended, when its body is dropped: after the last byte or before.
+struct TransferNote {
+    service: Arc<Service>,
+    boot: Arc<Boot>,
+    step: &'static str,
+    began: Instant,
+    left: u64,
+}
+
+impl Drop for TransferNote {
+    fn drop(&mut self) {
+        let took: Duration = self.began.elapsed();
+        let (level, detail) = match self.left {
+            0 => (Level::Ok, String::from("sent")),
+            left => (Level::Retry, format!("broken off {left} bytes before its end")),
+        };
+        self.service
+            .record(&self.boot, self.step, level, detail, Some(took.as_millis() as u64));
+    }
+}
+
+fn watched(body: Body, mut note: TransferNote) -> Body {
+    use http_body_util::BodyExt;
+    Body::new(body.map_frame(move |frame| {
+        if let Some(data) = frame.data_ref() {
+            note.left = note.left.saturating_sub(data.len() as u64);
+        }
+        frame
+    }))
+}

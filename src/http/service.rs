@@ -1,0 +1,82 @@
+//! What every request handler shares, and who may ask for what.
+
+use super::{answer::Problem, script::Scripts};
+use crate::{
+    boots::{Boot, Boots},
+    clock::Timestamp,
+    config::Site,
+    decide::{SharedWorld, World},
+    loaders::Loaders,
+    overlay::Templates,
+    store::Store,
+    timeline::{Event, Level, Recorder, Subject},
+};
+use arc_swap::ArcSwap;
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+/// The HTTP service.
+pub struct Service {
+    /// What decisions are made from.
+    pub world: SharedWorld,
+    /// Pinned boots.
+    pub boots: Boots,
+    /// Timelines.
+    pub recorder: Recorder,
+    /// Where host keys are kept.
+    pub store: Store,
+    /// Boot loaders.
+    pub loaders: Arc<ArcSwap<Loaders>>,
+    /// Boot scripts.
+    pub scripts: Arc<ArcSwap<Scripts>>,
+    /// Overlay trees.
+    pub templates: Arc<ArcSwap<Templates>>,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+impl Peer {
+    /// The peer's IPv4 address (0.0.0.0, which nobody has, for anything else).
+    pub fn ipv4(&self) -> Ipv4Addr {
+        match self.0.ip() {
+            IpAddr::V4(address) => address,
+            IpAddr::V6(address) => address.to_ipv4_mapped().unwrap_or(Ipv4Addr::UNSPECIFIED),
+        }
+    }
+}
+
+/// `http://10.5.0.1:80`, the URL that everything of a node on `server` begins with.
+pub fn base_url(site: &Site, server: Ipv4Addr) -> String {
+    format!("http://{server}:{}", site.server.http_port)
+}
+
+impl Service {
+    pub(super) fn snapshot(&self) -> Arc<World> {
+        self.world.load_full()
+    }
+
+    /// The boot `id`, if `peer` is the node that it belongs to.
+    pub(super) fn boot_of(&self, peer: Peer, id: &str) -> Result<Arc<Boot>, Problem> {
+        let boot = self
+            .boots
+            .get(id)
+            .ok_or_else(|| Problem::not_found(format!("boot {id} is not known (any more)")))?;
+        if boot.plan.net.ipaddr != peer.ipv4() {
+            let detail = format!("{} asked for boot {id}, which is {}'s", peer.ipv4(), boot.plan.node);
+            self.record(&boot, "refused", Level::Error, detail.clone(), None);
+            return Err(Problem::forbidden(detail));
+        }
+        Ok(boot)
+    }
+
+    /// Notes something on the timeline of the boot's node.
+    pub(super) fn record(&self, boot: &Boot, step: &str, level: Level, detail: String, took_ms: Option<u64>) {
+        let mut event = Event::new(Timestamp::now(), step, level, detail).of_boot(&boot.plan.id);
+        event.took_ms = took_ms;
+        self.recorder.record(Subject::Node(boot.plan.node.clone()), event);
+    }
+}

@@ -1,0 +1,120 @@
+//! Boot loaders (`undionly.kpxe`, `snponly.efi`): read once, shared by all transfers.
+
+use bytes::Bytes;
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+};
+
+/// Largest file that is taken for a boot loader, bytes. GRUB's largest is 5 MB.
+const MAX_LOADER: u64 = 32 << 20;
+
+/// All boot loaders by name.
+#[derive(Debug, Default)]
+pub struct Loaders {
+    files: BTreeMap<String, Bytes>,
+    dirs: Vec<PathBuf>,
+}
+
+/// No such loader.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no boot loader '{name}' in {dirs}")]
+pub struct NoLoader {
+    name: String,
+    dirs: String,
+}
+
+impl Loaders {
+    /// Reads all files of `dirs`; of two with one name the earlier directory's wins. A directory that
+    /// does not exist is left out, as /usr/lib/ipxe may not be installed where no firmware needs it.
+    pub fn load(dirs: &[PathBuf]) -> io::Result<Self> {
+        let mut files = BTreeMap::new();
+        for dir in dirs {
+            let entries = match std::fs::read_dir(dir) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                entries => entries?,
+            };
+            let top = dir.canonicalize()?;
+            for entry in entries {
+                let path = entry?.path();
+                let Some(name) = path.file_name().and_then(|n| n.to_str()).map(str::to_owned) else {
+                    continue;
+                };
+                if !files.contains_key(&name) && is_loader(&top, &path) {
+                    files.insert(name, Bytes::from(std::fs::read(&path)?));
+                }
+            }
+        }
+        Ok(Loaders {
+            files,
+            dirs: dirs.to_vec(),
+        })
+    }
+
+    /// The loader of that name.
+    pub fn get(&self, name: &str) -> Result<Bytes, NoLoader> {
+        self.files.get(name).cloned().ok_or_else(|| {
+            let dirs: Vec<String> = self.dirs.iter().map(|d| d.display().to_string()).collect();
+            NoLoader {
+                name: name.chars().take(100).collect(),
+                dirs: dirs.join(", "),
+            }
+        })
+    }
+}
+
+/// A regular file of a fitting size, reached without leaving the directory: a FIFO would hang us, and
+/// a link out of the directory would hand out what nobody meant to.
+fn is_loader(top: &Path, path: &Path) -> bool {
+    let Ok(real) = path.canonicalize() else { return false };
+    let fits = |m: std::fs::Metadata| m.is_file() && m.len() <= MAX_LOADER;
+    real.starts_with(top) && real.metadata().is_ok_and(fits)
+}
+
+/// Which loader firmware of that architecture gets first (RFC 4578 option 93, with the values that
+/// IANA added since); none for architectures that we have no loader for.
+pub fn first_loader(arch: Option<u16>) -> Option<&'static str> {
+    match arch {
+        // Firmware too old for option 93 is a PC's BIOS.
+        None | Some(0) => Some("undionly.kpxe"),
+        // x64 UEFI; 9 is what many x64 machines say (RFC 4578's table had 7 and 9 swapped), 16 is its HTTP boot.
+        Some(7 | 9 | 16) => Some("snponly.efi"),
+        // arm64 UEFI and its HTTP boot; not in Debian's package, so it comes from the site's own directory.
+        Some(11 | 19) => Some("snponly-arm64.efi"),
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn only_files_that_stay_inside_are_loaders_and_the_first_directory_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+        std::fs::create_dir_all(&first).unwrap();
+        std::fs::create_dir_all(second.join("sub")).unwrap();
+        std::fs::write(dir.path().join("secret"), "s").unwrap();
+        std::fs::write(first.join("a.efi"), "first").unwrap();
+        std::fs::write(second.join("a.efi"), "second").unwrap();
+        symlink("a.efi", second.join("b.efi")).unwrap();
+        symlink("../secret", second.join("c.efi")).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            second.join("fifo"),
+            rustix::fs::FileType::Fifo,
+            0o644.into(),
+            0,
+        )
+        .unwrap();
+        let loaders = Loaders::load(&[first, second, dir.path().join("absent")]).unwrap();
+        assert_eq!(loaders.get("a.efi").unwrap(), "first");
+        assert_eq!(loaders.get("b.efi").unwrap(), "second");
+        for name in ["c.efi", "fifo", "sub", "../secret"] {
+            assert!(loaders.get(name).is_err(), "{name}");
+        }
+    }
+}

@@ -1,1 +1,0 @@
-//! Binds everything, runs everything; the first fatal error stops all.

@@ -1,0 +1,86 @@
+//! Binding every port, with one clear line for what cannot be bound.
+
+use super::{InNamedTask, Shared, dhcp, nfs, tftp};
+use crate::{config::Site, control::Counters, http, nfs as nfs_engine, tftp as tftp_engine};
+use anyhow::{Context, Result, bail};
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    path::Path,
+    sync::Arc,
+};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Refuses a site whose interfaces this machine does not have.
+pub fn check_interfaces(site: &Site) -> Result<()> {
+    for subnet in &site.subnets {
+        let Some(name) = &subnet.interface else { continue };
+        if !Path::new("/sys/class/net").join(name).exists() {
+            bail!(
+                "[[subnet]] {}: this machine has no interface '{name}'; it has: {}",
+                subnet.network,
+                interfaces().join(", ")
+            );
+        }
+    }
+    Ok(())
+}
+
+fn interfaces() -> Vec<String> {
+    let entries = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// Binds and starts DHCP on every interface, TFTP, HTTP and NFS on every server address.
+pub fn spawn_all(shared: &Shared, cancel: &CancellationToken, services: &mut JoinSet<Result<()>>) -> Result<Counters> {
+    let site = shared.world.load().site.clone();
+    let servers: BTreeSet<Ipv4Addr> = site.subnets.iter().map(|s| s.server).collect();
+    let exports = Arc::new(nfs::ImageExports::new(shared.clone())?);
+    let files = Arc::new(tftp::LoaderFiles(shared.clone()));
+    let web = Arc::new(http::Service {
+        world: shared.world.clone(),
+        boots: shared.boots.clone(),
+        recorder: shared.recorder.clone(),
+        store: shared.store.clone(),
+        loaders: shared.loaders.clone(),
+        scripts: shared.scripts.clone(),
+        templates: shared.templates.clone(),
+    });
+    for server in servers {
+        let socket = udp(server, site.server.tftp_port, "TFTP", "tftp-port")?;
+        let limits = tftp_engine::Limits::default();
+        let task = tftp_engine::serve(socket, files.clone(), limits, cancel.clone());
+        services.spawn(task.in_named_task(format!("TFTP on {server}")));
+
+        let listener = tokio::net::TcpListener::from_std(tcp(server, site.server.http_port, "HTTP", "http-port")?)?;
+        let task = http::task::serve(listener, web.clone(), cancel.clone());
+        services.spawn(task.in_named_task(format!("HTTP on {server}")));
+
+        let listener = tcp(server, site.server.nfs_port, "NFS", "nfs-port")?;
+        let task = nfs_engine::serve(listener, exports.clone(), nfs_engine::Config::default(), cancel.clone());
+        services.spawn(task.in_named_task(format!("NFS on {server}")));
+    }
+    Ok(Arc::new(Vec::new))
+}
+
+fn tcp(server: Ipv4Addr, port: u16, what: &str, key: &str) -> Result<TcpListener> {
+    let listener = TcpListener::bind(SocketAddr::from((server, port))).with_context(|| unbound(server, port, what, key))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn udp(server: Ipv4Addr, port: u16, what: &str, key: &str) -> Result<UdpSocket> {
+    let socket = UdpSocket::bind(SocketAddr::from((server, port))).with_context(|| unbound(server, port, what, key))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn unbound(server: Ipv4Addr, port: u16, what: &str, key: &str) -> String {
+    format!(
+        "{what} cannot listen on {server} port {port} (is another server running there? is {server} this machine's \
+         address? another port can be set by [server] {key})"
+    )
+}

@@ -1,0 +1,158 @@
+//! What DHCP asks: who is this, what shall it load, where do leases go.
+
+use super::Shared;
+use crate::{
+    decide::{Decision, Requester, decide},
+    dhcp::{Answer, AnswerKind, Ask, Authority, DhcpEvent, Lease, LeaseStore, Loader, Network},
+    http::{base_url, script::script_url},
+    loaders::first_loader,
+    store::{Batch, Store, Table},
+    timeline::{Event, Level, Subject},
+};
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use std::{net::Ipv4Addr, sync::Arc};
+
+/// DHCP's view of the site.
+pub struct DhcpAuthority {
+    shared: Shared,
+    /// The subnets, made once per site file.
+    network: ArcSwap<(Arc<crate::config::Site>, Arc<Network>)>,
+}
+
+impl DhcpAuthority {
+    pub fn new(shared: Shared) -> Self {
+        let site = shared.world.load().site.clone();
+        let network = ArcSwap::from_pointee((site.clone(), Arc::new(network_of(&site))));
+        DhcpAuthority { shared, network }
+    }
+}
+
+fn network_of(site: &crate::config::Site) -> Network {
+    Network { subnets: site.subnets.clone(), domain: site.cluster.domain.clone() }
+}
+
+impl Authority for DhcpAuthority {
+    fn ask(&self, who: &Ask<'_>) -> Answer {
+        let world = self.shared.world.load();
+        let requester = Requester {
+            hwaddr: Some(who.hwaddr),
+            arch: who.arch,
+            ipxe: who.ipxe,
+            http_client: who.http_client,
+            ..Requester::default()
+        };
+        let base = base_url(&world.site, who.link.server);
+        let first = || first_loader(who.arch).map(str::to_owned);
+        let loader = if who.ipxe && !who.ipxe_without_http {
+            Some(Loader::Url(script_url(&base, who.hwaddr)))
+        } else if who.http_client {
+            first().map(|file| Loader::Url(format!("{base}/loader/{file}")))
+        } else {
+            first().map(|file| Loader::Tftp { server: who.link.server, file })
+        };
+        match decide(&world, &requester) {
+            Decision::Node(node) => {
+                Answer::Node { ipaddr: node.node.ipaddr, hostname: node.node.name.clone(), loader }
+            }
+            Decision::Unknown { .. } => Answer::Unknown { loader },
+        }
+    }
+
+    fn observe(&self, event: &DhcpEvent) {
+        let world = self.shared.world.load();
+        let subject = match world.inventory.by_hwaddr(event.hwaddr) {
+            Some(node) => Subject::Node(node.name.clone()),
+            None => Subject::Machine(event.hwaddr),
+        };
+        if let (false, AnswerKind::Offer | AnswerKind::Ack, Some(address)) = (event.known, event.answer, event.address) {
+            self.shared.sightings.note(address, event.hwaddr);
+        }
+        // A running system that asks for its lease again is not a machine that starts.
+        let step = match event.booting {
+            true => format!("dhcp {}", event.message),
+            false => format!("dhcp-client {}", event.message),
+        };
+        let level = match event.answer {
+            _ if event.alarm => Level::Error,
+            AnswerKind::Nak => Level::Retry,
+            _ => Level::Ok,
+        };
+        let detail = describe(event);
+        tracing::debug!(hwaddr = %event.hwaddr, interface = %event.interface, %step, %detail, "dhcp");
+        self.shared.recorder.record(subject, Event::new(event.at, step, level, detail));
+    }
+
+    fn network(&self) -> Arc<Network> {
+        let site = self.shared.world.load().site.clone();
+        let known = self.network.load();
+        if Arc::ptr_eq(&known.0, &site) {
+            return known.1.clone();
+        }
+        let network = Arc::new(network_of(&site));
+        self.network.store(Arc::new((site, network.clone())));
+        network
+    }
+
+    fn is_node_address(&self, address: Ipv4Addr) -> bool {
+        self.shared.world.load().inventory.by_ipaddr(address).is_some()
+    }
+}
+
+/// `ack 10.5.1.1 (BIOS, iPXE, relay 10.6.0.1): its static address`
+fn describe(event: &DhcpEvent) -> String {
+    let answer = match event.answer {
+        AnswerKind::Offer => "offer",
+        AnswerKind::Ack => "ack",
+        AnswerKind::Nak => "nak",
+        AnswerKind::Silent => "no answer",
+    };
+    let mut traits = Vec::new();
+    match event.arch {
+        Some(0) => traits.push("BIOS".to_owned()),
+        Some(7 | 9 | 16) => traits.push("x64 UEFI".to_owned()),
+        Some(11 | 19) => traits.push("arm64 UEFI".to_owned()),
+        Some(other) => traits.push(format!("architecture {other}")),
+        None => {}
+    }
+    if event.ipxe {
+        traits.push("iPXE".to_owned());
+    }
+    if event.http_client {
+        traits.push("HTTP boot".to_owned());
+    }
+    if let Some(relay) = event.relay {
+        traits.push(format!("relay {relay}"));
+    }
+    let mut text = answer.to_owned();
+    if let Some(address) = event.address {
+        text += &format!(" {address}");
+    }
+    if !traits.is_empty() {
+        text += &format!(" ({})", traits.join(", "));
+    }
+    if !event.reason.is_empty() {
+        text += &format!(": {}", event.reason);
+    }
+    text
+}
+
+/// Pool leases in the store.
+pub struct StoredLeases(pub Store);
+
+impl LeaseStore for StoredLeases {
+    fn load(&self) -> anyhow::Result<Vec<Lease>> {
+        let rows = self.0.scan(Table::Leases, b"").context("loading the leases of the temporary pool")?;
+        Ok(rows.into_iter().map(|(_, lease)| lease).collect())
+    }
+
+    fn commit(&self, leases: &[Lease]) -> anyhow::Result<()> {
+        let put = |batch: Batch, lease: &Lease| batch.put(Table::Leases, lease.address.octets(), lease);
+        self.0.commit_blocking(leases.iter().fold(Batch::new(), put)).context("storing leases")
+    }
+
+    fn forget(&self, addresses: &[Ipv4Addr]) -> anyhow::Result<()> {
+        let delete = |batch: Batch, address: &Ipv4Addr| batch.delete(Table::Leases, address.octets());
+        self.0.commit_blocking(addresses.iter().fold(Batch::new(), delete)).context("forgetting leases")
+    }
+}

@@ -1,0 +1,189 @@
+//! The daemon: binds everything, runs everything; the first fatal error stops all.
+//!
+//! The folder's other files are the answers that the protocol engines get to their questions: what
+//! a trait of `dhcp`, `tftp` or `nfs` asks, they answer from the world, the boots and the store.
+
+mod bind;
+mod dhcp;
+mod nfs;
+mod reload;
+mod sightings;
+mod tftp;
+
+use crate::{
+    boots::Boots,
+    clock::Timestamp,
+    config::{self, Site},
+    control,
+    decide::{SharedWorld, World},
+    http,
+    image::load_catalog,
+    inventory::Inventory,
+    loaders::Loaders,
+    overlay::Templates,
+    store::Store,
+    timeline::Recorder,
+};
+use anyhow::{Context, Result, bail};
+use arc_swap::ArcSwap;
+use sightings::Sightings;
+use std::{path::Path, sync::Arc};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+/// What all services share.
+#[derive(Clone)]
+struct Shared {
+    world: SharedWorld,
+    store: Store,
+    boots: Boots,
+    recorder: Recorder,
+    loaders: Arc<ArcSwap<Loaders>>,
+    scripts: Arc<ArcSwap<http::script::Scripts>>,
+    templates: Arc<ArcSwap<Templates>>,
+    sightings: Arc<Sightings>,
+}
+
+/// Runs the daemon with the site file `config` until SIGTERM, SIGINT or the first fatal error.
+pub async fn run(config: &Path) -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("serve needs root: it binds ports below 1024 and reads images with every owner's files; run it as root");
+    }
+    raise_descriptor_limit();
+    let (site, warnings) = config::load(config)?;
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    bind::check_interfaces(&site)?;
+    let shared = open(site)?;
+    let cancel = CancellationToken::new();
+    let mut services = JoinSet::new();
+    let counters = bind::spawn_all(&shared, &cancel, &mut services)?;
+    let reloader = Arc::new(reload::Reloader::new(config.to_owned(), shared.clone()));
+    let context = Arc::new(control_context(&shared, &reloader, counters));
+    let socket = shared.world.load().site.server.socket.clone();
+    let control = control::bind(&socket).await?;
+    services.spawn(control::serve(control, context, cancel.clone()).in_named_task("control socket"));
+    announce(&shared.world.load());
+    let result = supervise(&mut services, &reloader).await;
+    cancel.cancel();
+    while services.join_next().await.is_some() {}
+    shared.store.flush().context("writing the last timeline events")?;
+    let _ = std::fs::remove_file(&socket);
+    result
+}
+
+fn control_context(
+    shared: &Shared,
+    reloader: &Arc<reload::Reloader>,
+    counters: control::Counters,
+) -> control::Context {
+    let (reload, rescan) = (reloader.clone(), reloader.clone());
+    control::Context {
+        world: shared.world.clone(),
+        store: shared.store.clone(),
+        recorder: shared.recorder.clone(),
+        boots: shared.boots.clone(),
+        reload: Arc::new(move || reload.reload()),
+        rescan: Arc::new(move || rescan.rescan_images()),
+        counters,
+    }
+}
+
+/// Opens and loads everything that is on disk.
+fn open(site: Site) -> Result<Shared> {
+    let state_dir = site.server.state_dir.clone();
+    let make = |dir: &Path| std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()));
+    make(&state_dir)?;
+    make(&state_dir.join("images"))?;
+    if let Some(dir) = site.server.socket.parent() {
+        make(dir)?;
+    }
+    let store = Store::open(&state_dir.join("store.redb"))?;
+    let nodes = crate::inventory::load(&store)?;
+    let (images, problems) = load_catalog(&state_dir.join("images"));
+    for problem in &problems {
+        tracing::warn!("{problem}");
+    }
+    let loaders = Loaders::load(&site.server.loader_dirs).context("reading boot loaders")?;
+    let scripts = http::script::Scripts::load(site.server.bootscripts_dir.as_deref()).map_err(anyhow::Error::msg)?;
+    let templates = Templates::load(site.server.templates_dir.as_deref())?;
+    let limits = site.limits;
+    let world = World { site: Arc::new(site), inventory: Arc::new(Inventory::new(nodes)), images: Arc::new(images) };
+    Ok(Shared {
+        world: Arc::new(ArcSwap::from_pointee(world)),
+        boots: Boots::load(store.clone())?,
+        recorder: Recorder::load(store.clone(), limits, Timestamp::now())?,
+        store,
+        loaders: Arc::new(ArcSwap::from_pointee(loaders)),
+        scripts: Arc::new(ArcSwap::from_pointee(scripts)),
+        templates: Arc::new(ArcSwap::from_pointee(templates)),
+        sightings: Arc::new(Sightings::default()),
+    })
+}
+
+/// Waits for the end: a signal, or a service that failed. SIGHUP reloads.
+async fn supervise(services: &mut JoinSet<Result<()>>, reloader: &Arc<reload::Reloader>) -> Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {
+                let reloader = reloader.clone();
+                let reloaded = tokio::task::spawn_blocking(move || reloader.reload()).await?;
+                match reloaded {
+                    Ok(said) => tracing::info!("{said}"),
+                    Err(error) => tracing::error!("the old site file stays in use: {error:#}"),
+                }
+            }
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            ended = services.join_next() => match ended {
+                None => return Ok(()),
+                Some(Ok(Ok(()))) => continue,
+                Some(Ok(Err(error))) => return Err(error),
+                Some(Err(panic)) => return Err(anyhow::Error::new(panic).context("a service stopped")),
+            },
+        }
+    }
+}
+
+/// The line that scripts and tests wait for: every port is bound.
+fn announce(world: &World) {
+    let site = &world.site;
+    let subnets: Vec<String> = site
+        .subnets
+        .iter()
+        .map(|s| match &s.interface {
+            Some(interface) => format!("{} on {interface}", s.network),
+            None => format!("{} by relays", s.network),
+        })
+        .collect();
+    let (nodes, images) = (world.inventory.len(), world.images.iter().count());
+    eprintln!("rackstrap: ready: {} ({nodes} nodes, {images} image versions)", subnets.join(", "));
+}
+
+/// One descriptor a connection, two a TFTP transfer, some thousands for NFS: the usual soft limit of
+/// 1,024 would be used up by one rack.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!("the limit of open files stays as it is: {error}");
+    }
+}
+
+/// A service's error, with its name.
+trait InNamedTask: Future<Output = std::io::Result<()>> + Send + Sized + 'static {
+    fn in_named_task(self, name: impl Into<String>) -> impl Future<Output = Result<()>> + Send + 'static {
+        let name = name.into();
+        async move { self.await.with_context(|| format!("{name} stopped")) }
+    }
+}
+
+impl<F: Future<Output = std::io::Result<()>> + Send + 'static> InNamedTask for F {}

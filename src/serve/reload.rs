@@ -1,0 +1,92 @@
+//! Taking over a changed site file or image directory while everything runs.
+
+use super::Shared;
+use crate::{
+    config::{self, Site},
+    decide::World,
+    http::script::Scripts,
+    image::load_catalog,
+    loaders::Loaders,
+    overlay::Templates,
+};
+use anyhow::{Context, Result, bail};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// Reads the site file again.
+pub struct Reloader {
+    config: PathBuf,
+    shared: Shared,
+    /// One reload at a time; the later one sees the later file.
+    busy: Mutex<()>,
+}
+
+impl Reloader {
+    pub fn new(config: PathBuf, shared: Shared) -> Self {
+        Reloader { config, shared, busy: Mutex::new(()) }
+    }
+
+    /// Takes the site file, templates, boot scripts and loaders over, all or nothing. Returns what to tell.
+    pub fn reload(&self) -> Result<String> {
+        let _busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let (site, warnings) = config::load(&self.config)?;
+        refuse_fixed_changes(&self.shared.world.load().site, &site)?;
+        let loaders = Loaders::load(&site.server.loader_dirs).context("reading boot loaders")?;
+        let scripts = Scripts::load(site.server.bootscripts_dir.as_deref()).map_err(anyhow::Error::msg)?;
+        let templates = Templates::load(site.server.templates_dir.as_deref())?;
+        let images = self.scan_images(&site);
+        self.shared.recorder.set_limits(site.limits);
+        self.shared.loaders.store(Arc::new(loaders));
+        self.shared.scripts.store(Arc::new(scripts));
+        self.shared.templates.store(Arc::new(templates));
+        let site = Arc::new(site);
+        self.shared.world.rcu(|world| World { site: site.clone(), images: images.clone(), ..World::clone(world) });
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(format!("{} taken over, {} warnings", self.config.display(), warnings.len()))
+    }
+
+    /// Looks at the image directory again.
+    pub fn rescan_images(&self) -> Result<String> {
+        let _busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let images = self.scan_images(&self.shared.world.load().site);
+        let count = images.iter().count();
+        self.shared.world.rcu(|world| World { images: images.clone(), ..World::clone(world) });
+        Ok(format!("{count} image versions"))
+    }
+
+    fn scan_images(&self, site: &Site) -> Arc<crate::image::Catalog> {
+        let (images, problems) = load_catalog(&site.server.state_dir.join("images"));
+        for problem in &problems {
+            tracing::warn!("{problem}");
+        }
+        Arc::new(images)
+    }
+}
+
+/// What sockets and the store were opened with cannot change under them.
+fn refuse_fixed_changes(old: &Site, new: &Site) -> Result<()> {
+    let servers = |site: &Site| {
+        let mut servers: Vec<_> = site.subnets.iter().map(|s| s.server).collect();
+        servers.sort();
+        servers.dedup();
+        servers
+    };
+    let (a, b) = (&old.server, &new.server);
+    let changed = [
+        ("[server] state-dir", a.state_dir != b.state_dir),
+        ("[server] socket", a.socket != b.socket),
+        ("[server] http-port", a.http_port != b.http_port),
+        ("[server] nfs-port", a.nfs_port != b.nfs_port),
+        ("[server] tftp-port", a.tftp_port != b.tftp_port),
+        ("the servers' addresses of [[subnet]]", servers(old) != servers(new)),
+    ];
+    let names: Vec<&str> = changed.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name).collect();
+    if !names.is_empty() {
+        bail!("{} cannot change while the daemon runs; restart it instead of reloading", names.join(", "));
+    }
+    Ok(())
+}
