@@ -1,0 +1,181 @@
+//! What the command line and the daemon say to each other. Both are one program: nothing here is kept over releases.
+
+use crate::{
+    boots::Boot,
+    clock::Timestamp,
+    inventory::Node,
+    timeline::{BootSummary, Event, StatusRow, Subject},
+};
+use rackstrap_wire::{DiskPlan, Hardware, ImageRef, Layout, Wipe};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+/// Paths, in the order in which a newcomer meets them.
+pub mod paths {
+    /// `GET`: [`super::StatusAnswer`].
+    pub const STATUS: &str = "/v1/status";
+    /// `GET`: all [`crate::inventory::Node`]s; `POST` a [`crate::inventory::NewNode`]: the node.
+    pub const NODES: &str = "/v1/nodes";
+    /// `GET /v1/nodes/{name}`: [`super::NodeAnswer`]; `DELETE`: the node that was.
+    pub const NODE: &str = "/v1/nodes/";
+    /// `GET /v1/timeline/{node or hwaddr}`: [`super::TimelineAnswer`].
+    pub const TIMELINE: &str = "/v1/timeline/";
+    /// `GET /v1/explain/{node, hwaddr or address}`: [`super::ExplainAnswer`].
+    pub const EXPLAIN: &str = "/v1/explain/";
+    /// `GET`: all [`super::LeaseRow`]s.
+    pub const LEASES: &str = "/v1/leases";
+    /// `GET`: all [`super::LayoutRow`]s.
+    pub const LAYOUTS: &str = "/v1/layouts";
+    /// `GET`: image versions that may not be deleted, with the nodes that use each.
+    pub const IMAGES_IN_USE: &str = "/v1/images/in-use";
+    /// `POST`: looks for images again; [`super::Done`].
+    pub const RESCAN: &str = "/v1/images/rescan";
+    /// `POST`: reads the site file again; [`super::Done`].
+    pub const RELOAD: &str = "/v1/reload";
+    /// `GET`: all counters by name.
+    pub const COUNTERS: &str = "/v1/counters";
+}
+
+/// Any answer that is not 2xx.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Failure {
+    /// What, on what, and what to do.
+    pub error: String,
+}
+
+/// Something was done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Done {
+    /// What.
+    pub message: String,
+}
+
+/// `rackstrap status`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StatusAnswer {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// The daemon's present.
+    pub now: Timestamp,
+    /// All nodes, then the unknown machines.
+    pub nodes: Vec<StatusRow>,
+}
+
+/// `rackstrap node show`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeAnswer {
+    /// The node.
+    pub node: Node,
+    /// Where it is.
+    pub status: StatusRow,
+    /// What its machine is, as its agent said last.
+    pub hardware: Option<Hardware>,
+    /// Its boots that the timeline still holds, oldest first.
+    pub boots: Vec<BootSummary>,
+}
+
+/// `rackstrap timeline`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TimelineAnswer {
+    /// Whose.
+    pub subject: Subject,
+    /// Its events, oldest first.
+    pub events: Vec<Event>,
+    /// The same, as boots.
+    pub boots: Vec<BootSummary>,
+}
+
+/// `rackstrap explain`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExplainAnswer {
+    /// What was asked about.
+    pub about: String,
+    /// How the decision came about, one line a step.
+    pub why: Vec<String>,
+    /// The decision; none for unknown machines.
+    pub decision: Option<ExplainDecision>,
+    /// The boot that is pinned already, which a new decision does not touch.
+    pub pinned: Option<PinnedBoot>,
+    /// Its lease of a temporary pool.
+    pub lease: Option<LeaseRow>,
+}
+
+/// What a node shall boot.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExplainDecision {
+    /// The node.
+    pub node: Node,
+    /// Image version.
+    pub image: Option<ImageRef>,
+    /// Why there is none.
+    pub image_problem: Option<String>,
+    /// The disk.
+    pub disk: Option<DiskPlan>,
+    /// Kernel arguments of the site.
+    pub kernel_args: String,
+    /// Overlay trees.
+    pub templates: Vec<String>,
+    /// Serial console or empty.
+    pub console: String,
+    /// PID 1.
+    pub init: String,
+    /// Size limit of the writable layer.
+    pub ram_size: String,
+}
+
+/// A pinned boot, without its token.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PinnedBoot {
+    /// Its id.
+    pub id: String,
+    /// Its image version.
+    pub image: ImageRef,
+    /// When its script was handed out.
+    pub opened: Timestamp,
+    /// When its system was up.
+    pub ready: Option<Timestamp>,
+}
+
+impl From<&Boot> for PinnedBoot {
+    fn from(boot: &Boot) -> Self {
+        PinnedBoot {
+            id: boot.plan.id.clone(),
+            image: boot.image().clone(),
+            opened: boot.opened,
+            ready: boot.ready,
+        }
+    }
+}
+
+/// A lease of a temporary pool.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LeaseRow {
+    /// The address.
+    pub ipaddr: Ipv4Addr,
+    /// What DHCP keeps about it: `hwaddr`, `state`, `since`, `expires` and more.
+    #[serde(flatten)]
+    pub lease: BTreeMap<String, serde_json::Value>,
+}
+
+/// A disk layout of the site file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LayoutRow {
+    /// The layout.
+    #[serde(flatten)]
+    pub layout: Layout,
+    /// Its digest, as disks are marked with it.
+    pub digest: String,
+    /// What may be overwritten for it.
+    pub wipe: Wipe,
+    /// Profiles that name it.
+    pub profiles: Vec<String>,
+}
+
+/// An image version that may not be deleted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ImageUse {
+    /// The version.
+    pub image: ImageRef,
+    /// Nodes that run from it or boot into it.
+    pub nodes: Vec<String>,
+}

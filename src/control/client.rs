@@ -1,0 +1,145 @@
+//! Asks the daemon, from a plain thread.
+
+use super::api::Failure;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Method, Request, StatusCode, body::Bytes, header};
+use hyper_util::rt::TokioIo;
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use thiserror::Error;
+
+/// Where the daemon listens unless the site file says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/rackstrap/rackstrap.sock";
+
+/// How long an answer may take. Reading 4,000 nodes takes milliseconds; a reload of a large site less than a second.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bytes of an answer at most: 4,000 timelines of 1,000 events would be more than anybody asks for.
+const ANSWER_LIMIT: usize = 256 << 20;
+
+/// A way to the daemon.
+pub struct Client {
+    socket: PathBuf,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// Why there is no answer, or not the wanted one.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// The daemon said no, and why.
+    #[error("{0}")]
+    Refused(String),
+    /// Nobody listens.
+    #[error(
+        "no rackstrap daemon answers on {}; is it running? start it with 'systemctl start rackstrap', or by hand with \
+         'rackstrap serve --config FILE'; with several site files, name the right one with --config", .0.display()
+    )]
+    NoDaemon(PathBuf),
+    /// Not root.
+    #[error("control socket {}: only root may command the daemon; use sudo", .0.display())]
+    NotAllowed(PathBuf),
+    /// Something broke on the way.
+    #[error("control socket {}: {error}", socket.display())]
+    Broken {
+        /// The socket.
+        socket: PathBuf,
+        /// What happened.
+        error: String,
+    },
+}
+
+impl Client {
+    /// A client of the daemon on `socket`; connects with the first question.
+    pub fn new(socket: &Path) -> io::Result<Client> {
+        Ok(Client {
+            socket: socket.to_owned(),
+            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+        })
+    }
+
+    /// `GET path`.
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.ask(Method::GET, path, Bytes::new())
+    }
+
+    /// `POST path` with `body` as JSON.
+    pub fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|error| self.broken(error))?;
+        self.ask(Method::POST, path, body.into())
+    }
+
+    /// `DELETE path`.
+    pub fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.ask(Method::DELETE, path, Bytes::new())
+    }
+
+    fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, ClientError> {
+        let (status, body) = self.runtime.block_on(async {
+            let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.exchange(method, path, body)).await;
+            answer.unwrap_or_else(|_| Err(self.broken(format!("no answer within {ANSWER_TIMEOUT:?}"))))
+        })?;
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|error| {
+                self.broken(format!(
+                    "an answer that this command does not understand ({error}); the daemon is of another release: restart it"
+                ))
+            });
+        }
+        match serde_json::from_slice::<Failure>(&body) {
+            Ok(failure) => Err(ClientError::Refused(failure.error)),
+            Err(_) => Err(self.broken(format!("{status}: {}", String::from_utf8_lossy(&body)))),
+        }
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), ClientError> {
+        let stream = tokio::net::UnixStream::connect(&self.socket)
+            .await
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                    ClientError::NoDaemon(self.socket.clone())
+                }
+                io::ErrorKind::PermissionDenied => ClientError::NotAllowed(self.socket.clone()),
+                _ => self.broken(error),
+            })?;
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|error| self.broken(error))?;
+        // Ends with the connection, which ends with `sender`.
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "rackstrap")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(|error| self.broken(error))?;
+        let answer = sender.send_request(request).await.map_err(|error| self.broken(error))?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), ANSWER_LIMIT).collect().await;
+        let body = body.map_err(|error| self.broken(error))?;
+        Ok((status, body.to_bytes()))
+    }
+
+    fn broken(&self, error: impl std::fmt::Display) -> ClientError {
+        ClientError::Broken {
+            socket: self.socket.clone(),
+            error: error.to_string(),
+        }
+    }
+}
+
+/// `text` as one segment of a path: what a user typed may hold anything.
+pub fn segment(text: &str) -> String {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-._~:".contains(b);
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match plain(&byte) {
+            true => encoded.push(char::from(byte)),
+            false => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
