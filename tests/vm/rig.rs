@@ -27,7 +27,11 @@ fn a_machine_boots_from_dnsmasq_and_leaves_nothing_behind() -> Result {
         "--dhcp-range=10.5.1.0,static,255.255.0.0",
         "--enable-tftp",
     ]);
-    dnsmasq.args(["--dhcp-host=52:54:00:00:01:01,10.5.1.1", "--dhcp-boot=script.ipxe"]);
+    dnsmasq.args([
+        "--dhcp-host=52:54:00:00:01:01,10.5.1.1",
+        "--dhcp-boot=script.ipxe",
+        "--dhcp-option=encap:175,176,1b",
+    ]);
     dnsmasq.arg(format!("--tftp-root={}", dir.display()));
     dnsmasq
         .stdin(Stdio::null())
