@@ -1,1 +1,3 @@
-//! One integration binary.
+//! One integration binary: `netns` has real clients against the daemon in namespaces, `vm` has virtual machines.
+
+mod vm;
