@@ -118,6 +118,10 @@ pub async fn serve(
             }
         };
         let local = match received.local {
+            // The kernel leaves the local address out for what arrived before IP_PKTINFO was set (right after a start).
+            Some((local, destination)) if local.is_unspecified() && !destination.is_broadcast() => {
+                IpAddr::V4(destination)
+            }
             // RFC 1123, 4.2.3.5: a request to a broadcast address is ignored.
             Some((local, destination)) if local != destination => {
                 shared.counters.count(Reason::Broadcast);
