@@ -196,6 +196,23 @@ fn an_ack_within_the_window_goes_back() {
     assert_eq!(script.session.stats().retransmissions, 6);
 }
 
+/// The end of a window is lost, as in a receive ring that is smaller than the window.
+#[test]
+fn a_silent_window_is_probed_by_its_last_block() {
+    let mut script = Script::new(&rrq(&[("windowsize", "8")]), &ZEROS);
+    script.out();
+    assert_eq!(script.blocks_on(0), [1, 2, 3, 4, 5, 6, 7, 8]);
+    let round_trip = Duration::from_millis(10);
+    assert_eq!(script.session.deadline(), script.now + round_trip * 3);
+    assert!(script.wait(29).out().is_empty());
+    assert_eq!(blocks(&script.wait(1).out()), [8]);
+    assert!(script.wait(100).out().is_empty(), "one probe only");
+    assert_eq!(script.blocks_on(5), [6, 7, 8, 9, 10, 11, 12, 13]);
+    // Nobody answers: the timeout is still there.
+    assert_eq!(blocks(&script.wait(30).out()), [13]);
+    assert_eq!(blocks(&script.wait(170).out()), [6, 7, 8, 9, 10, 11, 12, 13]);
+}
+
 #[test]
 fn a_client_that_acknowledges_every_block_is_not_flooded() {
     let mut script = Script::new(&rrq(&[("windowsize", "8")]), &ZEROS);
