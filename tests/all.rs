@@ -1,3 +1,4 @@
 //! One integration binary.
 
+mod fuzz_corpus;
 mod netns;
