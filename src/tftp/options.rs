@@ -120,7 +120,7 @@ mod tests {
             ("windowsize", "4"),
             ("timeout", "3"),
         ]);
-        let oack = b"\0\x06tsize\077777\0blksize\01468\0windowsize\04\0timeout\03\0";
+        let oack = b"\0\x06tsize\x0077777\0blksize\x001468\0windowsize\x004\0timeout\x003\0";
         assert_eq!(got.oack.as_deref(), Some(&oack[..]));
         assert_eq!(
             (got.blksize, got.windowsize, got.timeout),
@@ -157,7 +157,7 @@ mod tests {
             );
         }
         let got = negotiate(&[("blksize", "1"), ("tsize", "0")]);
-        assert_eq!(got.oack.as_deref(), Some(&b"\0\x06tsize\077777\0"[..]));
+        assert_eq!(got.oack.as_deref(), Some(&b"\0\x06tsize\x0077777\0"[..]));
     }
 
     #[test]
@@ -165,8 +165,8 @@ mod tests {
         assert_eq!(negotiate(&[("blksize", "8")]).blksize, 8);
         assert_eq!(negotiate(&[("blksize", "65464")]).blksize, 65464);
         let got = negotiate(&[("windowsize", "65535")]);
-        assert_eq!(got.oack.as_deref(), Some(&b"\0\x06windowsize\064\0"[..]));
+        assert_eq!(got.oack.as_deref(), Some(&b"\0\x06windowsize\x0064\0"[..]));
         let got = negotiate(&[("blksize", "1024"), ("blksize", "2048")]);
-        assert_eq!(got.oack.as_deref(), Some(&b"\0\x06blksize\01024\0"[..]));
+        assert_eq!(got.oack.as_deref(), Some(&b"\0\x06blksize\x001024\0"[..]));
     }
 }

@@ -12,6 +12,9 @@ const MIN: Duration = Duration::from_millis(200);
 /// Backoff stops here, so that a node comes back quickly when its switch port does.
 const MAX: Duration = Duration::from_secs(2);
 
+/// A probe never comes sooner, so that a client which is only busy is not disturbed.
+const MIN_PROBE: Duration = Duration::from_millis(10);
+
 /// Retransmission timer of one session.
 #[derive(Clone, Debug)]
 pub struct Rto {
@@ -78,6 +81,15 @@ impl Rto {
             Some(fixed) => fixed,
             None => base.saturating_mul(1 << self.backoff).min(base.max(MAX)),
         }
+    }
+
+    /// When to send the last block of a silent window once more. A client whose receive buffer is smaller than the
+    /// window loses the end of each, and so has no gap to tell of; the probe makes one, where only the timeout would
+    /// follow. atftp with 16 blocks of 8 KiB is such a client. None while nothing was measured, and if the client chose
+    /// the interval.
+    pub fn probe(&self) -> Option<Duration> {
+        let after = (self.smoothed? + self.variation * 4).max(MIN_PROBE);
+        (self.fixed.is_none() && after < self.current()).then_some(after)
     }
 
     /// Mean round trip, if one was measured.

@@ -59,6 +59,9 @@ pub struct Session {
     flight: Flight,
     rto: Rto,
     deadline: Instant,
+    /// When the last block of the window is to be sent once more, see [`Rto::probe`].
+    probe_at: Option<Instant>,
+    probe: bool,
     /// Repetitions since the last progress, and how many are allowed.
     attempts: u32,
     max_attempts: u32,
@@ -144,6 +147,8 @@ impl Session {
                 repeated: false,
             },
             deadline: now + rto.current(),
+            probe_at: None,
+            probe: false,
             rto,
             attempts: 0,
             max_attempts,
@@ -165,11 +170,17 @@ impl Session {
                 body: &[],
             });
         }
-        if self.outcome.is_some() || self.next > self.limit {
+        if self.outcome.is_some() {
             return None;
         }
-        let block = self.next;
-        self.next += 1;
+        let block = if self.next <= self.limit {
+            self.next += 1;
+            self.next - 1
+        } else if std::mem::take(&mut self.probe) {
+            self.limit
+        } else {
+            return None;
+        };
         if block <= self.sent {
             self.stats.retransmissions += 1;
         }
@@ -218,9 +229,17 @@ impl Session {
         }
     }
 
-    /// Tells that [`Session::deadline`] has passed: sends the window again, or gives up.
+    /// Tells that [`Session::deadline`] has passed: probes, sends the window again, or gives up.
     pub fn on_timeout(&mut self, now: Instant) {
-        if self.outcome.is_some() || now < self.deadline {
+        if self.outcome.is_some() {
+            return;
+        }
+        if now < self.deadline {
+            if self.probe_at.is_some_and(|at| at <= now) {
+                self.probe_at = None;
+                self.probe = true;
+                self.flight.repeated = true;
+            }
             return;
         }
         if self.attempts >= self.max_attempts {
@@ -273,7 +292,7 @@ impl Session {
 
     /// When [`Session::on_timeout`] is due.
     pub fn deadline(&self) -> Instant {
-        self.deadline
+        self.probe_at.map_or(self.deadline, |at| at.min(self.deadline))
     }
 
     /// How it ended, once it has. A last datagram may still have to be sent.
@@ -314,6 +333,7 @@ impl Session {
                 starts.drain(..(block - self.acked) as usize);
             }
             self.acked = block;
+            self.probe = false;
             self.progress(now);
             if block == self.last {
                 self.end(Outcome::Complete);
@@ -382,6 +402,11 @@ impl Session {
             repeated: false,
         };
         self.deadline = now + self.rto.current();
+        self.probe = false;
+        self.probe_at = match self.rto.probe() {
+            Some(after) if self.window > 1 => Some(now + after),
+            _ => None,
+        };
     }
 
     /// Sends what is outstanding once more.

@@ -118,6 +118,10 @@ pub async fn serve(
             }
         };
         let local = match received.local {
+            // The kernel leaves the local address out for what arrived before IP_PKTINFO was set (right after a start).
+            Some((local, destination)) if local.is_unspecified() && !destination.is_broadcast() => {
+                IpAddr::V4(destination)
+            }
             // RFC 1123, 4.2.3.5: a request to a broadcast address is ignored.
             Some((local, destination)) if local != destination => {
                 shared.counters.count(Reason::Broadcast);
@@ -351,6 +355,10 @@ impl Transfer {
             if let Some(outcome) = session.outcome() {
                 return (session.stats(), outcome.clone());
             }
+            // A deadline nearly always moves on before it is reached: then the timer fires for nothing, and is moved on.
+            if session.deadline() < timer.deadline().into_std() {
+                timer.as_mut().reset(session.deadline().into());
+            }
             tokio::select! {
                 biased;
                 received = socket.recv(&mut buffer) => match received {
@@ -364,7 +372,6 @@ impl Transfer {
                     // Other ICMP errors (no route, no ARP answer) pass; the timer is the judge.
                     Err(_) => counters.count(Reason::SendFailed),
                 },
-                // Deadlines nearly always move on before they are reached, so the timer is moved only when it fires.
                 () = timer.as_mut() => {
                     session.on_timeout(Instant::now());
                     timer.as_mut().reset(session.deadline().into());

@@ -105,7 +105,7 @@ fn ipxe_as_captured() {
     assert_eq!(requests.len(), 2);
     let mut script = Script::new(&requests[0], &ZEROS[..1500]);
     assert_eq!(read(&requests[0]).name, b"undionly.kpxe");
-    assert_eq!(script.out(), [b"\0\x06blksize\01432\0tsize\01500\0"]);
+    assert_eq!(script.out(), [b"\0\x06blksize\x001432\0tsize\x001500\0"]);
     assert_eq!(script.on(&ack(0)), [data(1, &[0; 1432])]);
     assert_eq!(script.on(&ack(1)), [data(2, &[0; 68])]);
     assert!(script.on(&ack(2)).is_empty());
@@ -117,13 +117,16 @@ fn ovmf_as_captured() {
     let requests = captured(include_bytes!("../../../tests/captures/uefi-snponly.efi.pcap"));
     // First it asks for the size, and ends that by ERROR 8.
     let mut script = Script::new(&requests[0], &ZEROS[..8000]);
-    assert_eq!(script.out(), [b"\0\x06tsize\08000\0blksize\01468\0windowsize\04\0"]);
+    assert_eq!(
+        script.out(),
+        [b"\0\x06tsize\x008000\0blksize\x001468\0windowsize\x004\0"]
+    );
     assert!(script.on(b"\0\x05\0\x08User aborted the transfer\0").is_empty());
     let aborted = Outcome::ClientError(8, "User aborted the transfer".into());
     assert_eq!(script.session.outcome(), Some(&aborted));
     // Then it reads, from its next port, without tsize.
     let mut script = Script::new(&requests[1], &ZEROS[..8000]);
-    assert_eq!(script.out(), [b"\0\x06blksize\01468\0windowsize\04\0"]);
+    assert_eq!(script.out(), [b"\0\x06blksize\x001468\0windowsize\x004\0"]);
     let sent = script.on(&ack(0));
     assert_eq!(blocks(&sent), [1, 2, 3, 4]);
     assert!(sent.iter().all(|packet| packet.len() == 1472));
@@ -132,7 +135,7 @@ fn ovmf_as_captured() {
     assert_eq!(script.session.outcome(), Some(&Outcome::Complete));
     // The iPXE that was loaded goes on in its own way.
     let mut script = Script::new(&requests[2], &ZEROS[..10]);
-    assert_eq!(script.out(), [b"\0\x06blksize\01432\0tsize\010\0"]);
+    assert_eq!(script.out(), [b"\0\x06blksize\x001432\0tsize\x0010\0"]);
 }
 
 #[test]
@@ -141,13 +144,13 @@ fn grub_and_pxelinux_as_captured() {
         "../../../tests/captures/uefi-grubnetx64.efi.signed.pcap"
     ));
     let mut script = Script::new(&requests[2], &ZEROS[..10]);
-    assert_eq!(script.out(), [b"\0\x06blksize\01024\0tsize\010\0"]);
+    assert_eq!(script.out(), [b"\0\x06blksize\x001024\0tsize\x0010\0"]);
     assert_eq!(script.on(&ack(0)), [data(1, &[0; 10])]);
     let requests = captured(include_bytes!("../../../tests/captures/bios-pxelinux.0.pcap"));
     assert_eq!(requests.len(), 12);
     assert_eq!(read(&requests[1]).name, b"ldlinux.c32");
     let mut script = Script::new(&requests[1], &ZEROS[..10]);
-    assert_eq!(script.out(), [b"\0\x06tsize\010\0blksize\01408\0"]);
+    assert_eq!(script.out(), [b"\0\x06tsize\x0010\0blksize\x001408\0"]);
 }
 
 #[test]
@@ -193,6 +196,23 @@ fn an_ack_within_the_window_goes_back() {
     assert_eq!(script.session.stats().retransmissions, 6);
 }
 
+/// The end of a window is lost, as in a receive ring that is smaller than the window.
+#[test]
+fn a_silent_window_is_probed_by_its_last_block() {
+    let mut script = Script::new(&rrq(&[("windowsize", "8")]), &ZEROS);
+    script.out();
+    assert_eq!(script.blocks_on(0), [1, 2, 3, 4, 5, 6, 7, 8]);
+    let round_trip = Duration::from_millis(10);
+    assert_eq!(script.session.deadline(), script.now + round_trip * 3);
+    assert!(script.wait(29).out().is_empty());
+    assert_eq!(blocks(&script.wait(1).out()), [8]);
+    assert!(script.wait(100).out().is_empty(), "one probe only");
+    assert_eq!(script.blocks_on(5), [6, 7, 8, 9, 10, 11, 12, 13]);
+    // Nobody answers: the timeout is still there.
+    assert_eq!(blocks(&script.wait(30).out()), [13]);
+    assert_eq!(blocks(&script.wait(170).out()), [6, 7, 8, 9, 10, 11, 12, 13]);
+}
+
 #[test]
 fn a_client_that_acknowledges_every_block_is_not_flooded() {
     let mut script = Script::new(&rrq(&[("windowsize", "8")]), &ZEROS);
@@ -231,7 +251,7 @@ fn timeouts_repeat_and_give_up() {
 #[test]
 fn a_negotiated_timeout_is_kept() {
     let mut script = Script::new(&rrq(&[("timeout", "3")]), &ZEROS);
-    assert_eq!(script.out(), [b"\0\x06timeout\03\0"]);
+    assert_eq!(script.out(), [b"\0\x06timeout\x003\0"]);
     assert_eq!(script.blocks_on(0), [1]);
     for _ in 0..3 {
         assert!(script.wait(2999).out().is_empty());
@@ -286,7 +306,7 @@ fn netascii_is_converted_and_its_size_told() {
         &[(b"tsize", b"0"), (b"blksize", b"8"), (b"windowsize", b"2")],
     );
     let mut script = Script::new(&request, b"one\ntwo\rthree\nfour\n");
-    assert_eq!(script.out(), [b"\0\x06tsize\023\0blksize\08\0windowsize\02\0"]);
+    assert_eq!(script.out(), [b"\0\x06tsize\x0023\0blksize\x008\0windowsize\x002\0"]);
     assert_eq!(script.on(&ack(0)), [data(1, b"one\r\ntwo"), data(2, b"\r\0three\r")]);
     assert_eq!(script.on(&ack(1)), [data(2, b"\r\0three\r"), data(3, b"\nfour\r\n")]);
     assert!(script.on(&ack(3)).is_empty());
@@ -297,7 +317,7 @@ fn netascii_is_converted_and_its_size_told() {
 fn what_does_not_belong_ends_the_transfer_or_is_passed_over() {
     for packet in [
         &b"\0\x03\0\x01x"[..],
-        b"\0\x06tsize\09\0",
+        b"\0\x06tsize\x009\0",
         b"\0\x09",
         b"\0\x01f\0octet\0",
         b"\0\x02f\0octet\0",
