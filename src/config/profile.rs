@@ -171,7 +171,7 @@ fn read_kernel_args(text: &str) -> Result<String, Problem> {
         .find(|c| !(' '..='~').contains(c) || "\"'`\\$".contains(*c))
     {
         // The text goes through an iPXE and a GRUB script, which each have their own idea of quotes and of $.
-        let message = format!("'{}' cannot be in kernel arguments here", c.escape_debug());
+        let message = format!("{} cannot be in kernel arguments here", quote(&c.to_string()));
         return wrong(
             message,
             "write words with single blanks between them, without quotes, $ and \\",
