@@ -137,6 +137,22 @@ fn who_may_be_called_what() {
 }
 
 #[test]
+fn profiles_take_from_the_default_one() {
+    let text =
+        format!("{EXAMPLE}\n[profile.login]\nimage = \"debian@3\"\nlayout = \"\"\ntemplates = []\n[profile.empty]\n");
+    let site = site(&text);
+    let login = site.profile("login").unwrap();
+    assert_eq!(login.image.as_deref(), Some("debian@3"));
+    assert_eq!(login.layout.as_deref(), Some(""));
+    assert_eq!(login.templates, Some(vec![]));
+    assert_eq!(login.disk.as_deref(), Some("auto"));
+    assert_eq!(login.kernel_args.as_deref(), Some("quiet"));
+    assert_eq!(site.profile("empty"), site.profile("default"));
+    assert_eq!(site.profile("default"), site.profiles.get("default").cloned());
+    assert_eq!(site.profile("other"), None);
+}
+
+#[test]
 fn the_digest_is_of_what_is_on_the_disk() {
     let one = site(EXAMPLE).layouts["scratch"].clone();
     // Disks out there carry this digest: it may only change together with the "1" in the first text.
@@ -449,7 +465,7 @@ fn many_problems_are_counted() {
         "[layout.s]\n",
         "a.b.c=1\n",
     ] {
-        let text = piece.repeat(MAX_BYTES as usize / piece.len());
+        let text = piece.repeat((32 << 10) / piece.len());
         let error = check(&text).unwrap_err().to_string();
         assert!(error.len() < 100_000, "{piece}");
     }
