@@ -1,6 +1,7 @@
 //! `rackstrap check`: is the site file right?
 
 use crate::config::{self, ConfigError, Diagnostic, Site, Warning};
+use anyhow::Context;
 use serde_json::{Value, json};
 use std::{
     io::{self, Write},
@@ -26,16 +27,21 @@ pub struct CheckArgs {
 /// # Errors
 /// Standard output cannot be written to.
 pub fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
+    write(&args, &mut io::stdout().lock())
+}
+
+/// Problems are the result of this command, so they go where results go.
+fn write(args: &CheckArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let result = config::load(&args.config);
     let good = result.is_ok();
     let text = match args.json {
         true => format!("{:#}\n", as_json(&args.config, &result)),
         false => as_text(&args.config, &result),
     };
-    // Problems are the result of this command, so they go where results go; a closed pipe is the reader's choice.
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => return Err(e.into()),
-        _ => {}
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // `rackstrap check | head`: the reader has seen enough.
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
+        other => other.context("cannot write the result to standard output")?,
     }
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -221,7 +227,12 @@ mod tests {
         let result = check(include_str!("../../rackstrap.example.toml"));
         let (site, warnings) = result.as_ref().unwrap();
         assert!(warnings.is_empty(), "{warnings:?}");
-        insta::assert_snapshot!(summary(site), @"");
+        insta::assert_snapshot!(summary(site), @r"
+        names     r{rack:02}n{slot:02} at 10.5.{rack}.{slot}, the first node is r01n01 at 10.5.1.1
+        subnet    10.5.0.0/16 on eth1, server 10.5.0.1, pool 10.5.255.1-10.5.255.254
+        profile   default: image debian, layout scratch
+        layout    scratch v1 (gpt): swap 512MiB swap, tmp rest ext4 on /tmp
+        ");
         let json = as_json(Path::new("site.toml"), &result);
         assert_eq!(json["ok"], true);
         assert_eq!(json["layouts"][0]["digest"], site.layouts["scratch"].digest);
@@ -232,10 +243,18 @@ mod tests {
     fn a_bad_file_is_told_off() {
         let text = include_str!("../../rackstrap.example.toml").replace("http-port = 80", "http-prot = 80");
         let result = check(&text);
-        insta::assert_snapshot!(as_text(Path::new("site.toml"), &result), @"");
+        insta::assert_snapshot!(as_text(Path::new("site.toml"), &result), @r"
+        site.toml:23:1: [server] has no key 'http-prot'
+           |
+        23 | http-prot = 80
+           | ^^^^^^^^^
+           = did you mean 'http-port'?
+
+        site.toml: 1 problem; nothing was changed
+        ");
         let json = as_json(Path::new("site.toml"), &result);
         assert_eq!(json["ok"], false);
-        assert_eq!(json["problems"][0]["line"], 25);
+        assert_eq!(json["problems"][0]["line"], 23);
     }
 
     #[test]
@@ -243,20 +262,29 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("site.toml");
         let code = |json| {
-            format!(
-                "{:?}",
-                run(CheckArgs {
-                    config: path.clone(),
-                    json
-                })
-                .unwrap()
-            )
+            let (config, mut out) = (path.clone(), Vec::new());
+            let code = write(&CheckArgs { config, json }, &mut out).unwrap();
+            (format!("{code:?}"), String::from_utf8(out).unwrap())
         };
-        assert_eq!(code(true), format!("{:?}", ExitCode::FAILURE));
+        let (good, bad) = (format!("{:?}", ExitCode::SUCCESS), format!("{:?}", ExitCode::FAILURE));
+        let (exit, out) = code(true);
+        assert_eq!(exit, bad);
+        let json: Value = serde_json::from_str(&out).unwrap();
+        assert!(
+            json["problems"][0]["message"]
+                .as_str()
+                .unwrap()
+                .contains("No such file")
+        );
         std::fs::write(&path, include_str!("../../rackstrap.example.toml")).unwrap();
-        assert_eq!(code(false), format!("{:?}", ExitCode::SUCCESS));
+        let (exit, out) = code(false);
+        assert!(exit == good && out.contains("site.toml: ok\n"), "{out}");
         std::fs::write(&path, "name = 1\n").unwrap();
-        assert_eq!(code(false), format!("{:?}", ExitCode::FAILURE));
+        let (exit, out) = code(false);
+        assert!(
+            exit == bad && out.ends_with("site.toml: 3 problems; nothing was changed\n"),
+            "{out}"
+        );
     }
 
     #[test]

@@ -145,8 +145,16 @@ fn partition(report: &mut Report<'_>, section: &Section<'_>) -> Option<Read> {
     });
     let size = section.parsed(report, "size", "\"20GiB\"", |text| {
         text.parse::<Size>().map_err(|_| {
-            let help = "write whole MiB, GiB or TiB, such as size = \"512MiB\" or \"20GiB\", or \"rest\"";
-            (format!("{} is not a size", quote(text)), help.to_owned())
+            // Powers of ten are what people write and not what they get.
+            let binary = text
+                .strip_suffix('B')
+                .map(|t| format!("{t}iB"))
+                .filter(|t| t.parse::<Size>().is_ok());
+            let help = match binary {
+                Some(size) => format!("write size = \"{size}\", in powers of 1024"),
+                None => "write whole MiB, GiB or TiB, such as size = \"512MiB\" or \"20GiB\", or \"rest\"".to_owned(),
+            };
+            (format!("{} is not a size", quote(text)), help)
         })
     });
     let kinds = [FileSystem::Ext4, FileSystem::Xfs, FileSystem::Swap, FileSystem::Raw].map(|fs| (fs.as_str(), fs));
@@ -251,18 +259,12 @@ fn read_mount(text: &str) -> Result<String, (String, String)> {
     }
     let parts: Vec<&str> = text[1..].split('/').collect();
     if parts.iter().any(|p| matches!(*p, "" | "." | "..")) {
-        let plain: Vec<&str> = parts
-            .iter()
-            .filter(|p| !matches!(**p, "" | "." | ".."))
-            .copied()
-            .collect();
-        return wrong(
-            "is not written plainly",
-            format!(
-                "write it without //, . or .. and without a / at its end: \"/{}\"",
-                plain.join("/")
-            ),
-        );
+        let plain: Vec<&str> = parts.iter().filter(|p| !matches!(**p, "" | ".")).copied().collect();
+        let help = match plain.contains(&"..") {
+            true => "write the path that is meant, without ..".to_owned(),
+            false => format!("write mount = \"/{}\"", plain.join("/")),
+        };
+        return wrong("is not written plainly", help);
     }
     let help = format!("choose another mount; {SENSIBLE}");
     match parts[0] {

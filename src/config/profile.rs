@@ -171,7 +171,7 @@ fn read_kernel_args(text: &str) -> Result<String, Problem> {
         .find(|c| !(' '..='~').contains(c) || "\"'`\\$".contains(*c))
     {
         // The text goes through an iPXE and a GRUB script, which each have their own idea of quotes and of $.
-        let message = format!("'{}' cannot be in kernel arguments here", c.escape_debug());
+        let message = format!("{} cannot be in kernel arguments here", quote(&c.to_string()));
         return wrong(
             message,
             "write words with single blanks between them, without quotes, $ and \\",
@@ -267,7 +267,7 @@ fn read_console(text: &str) -> Result<String, Problem> {
         && device.len() <= 15
         && device.bytes().all(|b| b.is_ascii_alphanumeric());
     let digits = options.bytes().take_while(u8::is_ascii_digit).count();
-    let tail = options[digits..].as_bytes();
+    let tail = &options.as_bytes()[digits..];
     let tail = tail.strip_suffix(b"r").unwrap_or(tail);
     let framed = matches!(tail, [] | [b'n' | b'o' | b'e'] | [b'n' | b'o' | b'e', b'5'..=b'8']);
     if text.is_empty() || named && (1..=7).contains(&digits) && framed {

@@ -130,6 +130,23 @@ impl Site {
         self.subnets.iter().find(|s| s.network.contains(&address))
     }
 
+    /// `[profile.NAME]` with what it leaves out taken from `[profile.default]`; none if there is no such profile.
+    pub fn profile(&self, name: &str) -> Option<Profile> {
+        let own = self.profiles.get(name)?.clone();
+        let base = self.profiles.get("default").cloned().unwrap_or_default();
+        Some(Profile {
+            image: own.image.or(base.image),
+            layout: own.layout.or(base.layout),
+            disk: own.disk.or(base.disk),
+            kernel_args: own.kernel_args.or(base.kernel_args),
+            templates: own.templates.or(base.templates),
+            authorized_keys: own.authorized_keys.or(base.authorized_keys),
+            console: own.console.or(base.console),
+            init: own.init.or(base.init),
+            ram_size: own.ram_size.or(base.ram_size),
+        })
+    }
+
     /// The address of the node called `name`, if there may be such a node: the name follows the pattern, and
     /// its address is not reserved, is in a subnet, and is one that a host there may have.
     ///

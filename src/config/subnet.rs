@@ -32,6 +32,12 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Rea
     section.require(report, "network", "\"10.5.0.0/16\"");
     section.require(report, "server", "\"10.5.0.1\"");
     let network = section.parsed(report, "network", "\"10.5.0.0/16\"", |text| {
+        if let Ok(net) = text.parse::<Ipv4Net>()
+            && !(8..=30).contains(&net.prefix_len())
+        {
+            let help = "write a prefix of 8 to 30 bits, such as \"10.5.0.0/16\"";
+            return Err((format!("'{net}' is not the size of a subnet"), help.to_owned()));
+        }
         let network = read_network(text, "10.5.0.0/16")?;
         let first = network.addr().octets()[0];
         if first == 0 || first >= 224 {
@@ -39,8 +45,8 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Rea
             return Err((format!("hosts cannot have addresses in {network}"), help.to_owned()));
         }
         if !(8..=30).contains(&network.prefix_len()) {
-            let help = "write a prefix of 8 to 30 bits, such as \"10.5.0.0/16\"";
-            return Err((format!("{network} is not the size of a subnet"), help.to_owned()));
+            let help = format!("write its prefix too, such as \"{}/16\"", network.addr());
+            return Err((format!("{} is an address without a prefix", network.addr()), help));
         }
         Ok(network)
     });
@@ -203,6 +209,12 @@ fn edge(net: Ipv4Net, step: i32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(from).wrapping_add_signed(step))
 }
 
+/// The smallest network that holds both addresses.
+fn smallest_around(first: Ipv4Addr, last: Ipv4Addr) -> Ipv4Net {
+    let prefix = (u32::from(first) ^ u32::from(last)).leading_zeros() as u8;
+    Ipv4Net::new(first, prefix).map_or(first.into(), |net| net.trunc())
+}
+
 fn check_pool(
     report: &mut Report<'_>,
     pool: &Spanned<(Ipv4Addr, Ipv4Addr)>,
@@ -246,31 +258,38 @@ pub(super) fn check_all(report: &mut Report<'_>, subnets: &[Read], cluster: &clu
         }
 
         // What has an address of its own must not be where a node would be.
-        let mut fixed = vec![("server", this.value.server, this.server_at.clone())];
-        fixed.extend(this.value.router.map(|r| ("router", r, this.router_at.clone())));
-        fixed.extend(this.dns.iter().map(|d| ("name server", *d.get_ref(), d.span())));
-        fixed.dedup_by_key(|(_, address, _)| *address);
-        for (what, address, at) in fixed {
-            if let Some(node) = naming
-                .first_address(address.into(), reserved)
-                .and_then(|a| naming.address_to_name(a))
-            {
+        let node_at = |address: Ipv4Addr| {
+            let free = naming.first_address(address.into(), reserved)?;
+            naming.address_to_name(free)
+        };
+        let reserve = |address: Ipv4Addr| {
+            let range = smallest_around(address, Ipv4Addr::from(u32::from(address) ^ 128));
+            format!("add it to reserved in [cluster], such as \"{address}/32\" or \"{range}\"")
+        };
+        let server = ("server", this.value.server, &this.server_at);
+        let router = this.value.router.filter(|r| *r != this.value.server);
+        let router = router.map(|r| ("router", r, &this.router_at));
+        for (what, address, at) in [Some(server), router].into_iter().flatten() {
+            if let Some(node) = node_at(address) {
                 let message = format!("the {what}'s address {address} is also that of the node {node}");
-                let range = Ipv4Net::new(address, 24).map_or(address.into(), |n| n.trunc());
-                let help = format!("add it to reserved in [cluster], such as \"{address}/32\" or \"{range}\"");
-                report.error(at, message, help);
+                report.error(at.clone(), message, reserve(address));
+            }
+        }
+        // A node may serve names to the others, so this is only likely to be a mistake.
+        for dns in &this.dns {
+            let address = *dns.get_ref();
+            let known = address == this.value.server || this.value.router == Some(address);
+            if let Some(node) = node_at(address).filter(|_| !known) {
+                let message = format!("the name server's address {address} is also that of the node {node}");
+                let help = format!("if that node is not the name server, {}", reserve(address));
+                report.warn(dns.span(), message, help);
             }
         }
         if let Some((first, last)) = this.value.pool {
             let taken = Ipv4Subnets::new(first, last, 0).find_map(|part| naming.first_address(part, reserved));
-            if let Some(node) = taken.and_then(|a| naming.address_to_name(a)) {
-                let address = taken.unwrap_or(first);
+            if let Some((address, node)) = taken.and_then(|a| Some((a, naming.address_to_name(a)?))) {
                 let message = format!("the pool's address {address} is also that of the node {node}");
-                let cover: Vec<_> = Ipv4Subnets::new(first, last, 0).take(3).collect();
-                let range = match cover[..] {
-                    [one] => one.to_string(),
-                    _ => Ipv4Net::new(first, 24).map_or(first.into(), |n| n.trunc()).to_string(),
-                };
+                let range = smallest_around(first, last);
                 let help = format!("add the pool to reserved in [cluster], such as reserved = [\"{range}\"]");
                 report.error(this.pool_at.clone(), message, help);
             }

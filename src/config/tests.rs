@@ -137,10 +137,28 @@ fn who_may_be_called_what() {
 }
 
 #[test]
+fn profiles_take_from_the_default_one() {
+    let text =
+        format!("{EXAMPLE}\n[profile.login]\nimage = \"debian@3\"\nlayout = \"\"\ntemplates = []\n[profile.empty]\n");
+    let site = site(&text);
+    let login = site.profile("login").unwrap();
+    assert_eq!(login.image.as_deref(), Some("debian@3"));
+    assert_eq!(login.layout.as_deref(), Some(""));
+    assert_eq!(login.templates, Some(vec![]));
+    assert_eq!(login.disk.as_deref(), Some("auto"));
+    assert_eq!(login.kernel_args.as_deref(), Some("quiet"));
+    assert_eq!(site.profile("empty"), site.profile("default"));
+    assert_eq!(site.profile("default"), site.profiles.get("default").cloned());
+    assert_eq!(site.profile("other"), None);
+}
+
+#[test]
 fn the_digest_is_of_what_is_on_the_disk() {
     let one = site(EXAMPLE).layouts["scratch"].clone();
-    assert_eq!(one.digest, "0");
-    assert_eq!(one.digest, digest(&one.layout));
+    // Disks out there carry this digest: it may only change together with the "1" in the first text.
+    let canonical = b"18:rackstrap layout 1,7:scratch,1:1,3:gpt,4:swap,9:536870912,4:swap,3:tmp,4:rest,4:ext4,";
+    assert_eq!(one.digest, hex::encode(&blake3::hash(canonical).as_bytes()[..16]));
+    assert_eq!(one.digest, "079e778dea85bf211164fd216d5cfeec");
     for (from, to, same) in [
         ("mount = \"/tmp\"", "mount = \"/scratch\"", true),
         ("noatime,nosuid,nodev", "noatime", true),
@@ -201,14 +219,9 @@ fn messages(cases: &[(&str, &str)]) -> String {
                 SMALL.replacen(from, to, 1)
             }
         };
-        all.push_str(&format!(
-            "=== {}\n{}\n\n",
-            to.escape_debug()
-                .to_string()
-                .replace("\\\"", "\"")
-                .replace("\\n", " | "),
-            said(&text)
-        ));
+        let case = to.replace('\n', " | ").replace(char::is_control, "?");
+        let case: String = case.chars().take(150).collect();
+        all.push_str(&format!("=== {case}\n{}\n\n", said(&text)));
     }
     all
 }
@@ -273,6 +286,7 @@ fn says_what_is_wrong_with_subnets() {
         ("server = \"10.5.0.1\"\n", ""),
         ("10.5.0.0/16", "10.5.0.1/16"),
         ("10.5.0.0/16", "10.5.0.0/7"),
+        ("10.5.0.0/16", "10.5.0.0"),
         ("10.5.0.0/16", "224.0.0.0/8"),
         ("\"10.5.0.1\"", "\"10.6.0.1\""),
         ("\"10.5.0.1\"", "\"10.5.255.255\""),
@@ -351,6 +365,7 @@ fn says_what_is_wrong_with_profiles() {
             "[profile.default]\ndisk = \"the first\"\nram-size = \"lots\"\nconsole = 0"
         ),
         ("", "[profile.default]\nkernel-args = \"a='b c'\""),
+        ("", "[profile.default]\nkernel-args = \"x=${net0/mac}\""),
         ("", "[profile.default]\nkernel-args = \"\"\"quiet\nsplash\"\"\""),
         ("", "[profile.default]\nkernel-args = \"quiet rackstrap.token=1\""),
         ("", "[profile.default]\nkernel-args = \"quiet -- single\""),
@@ -397,6 +412,7 @@ fn says_what_is_wrong_with_layouts() {
         part("size = \"rest\"\nfs = \"ext4\"\nmount = \"/run/x\""),
         part("size = \"rest\"\nfs = \"ext4\"\nmount = \"/usr/local\""),
         part("size = \"rest\"\nfs = \"ext4\"\nmount = \"/var/../etc/\""),
+        part("size = \"1.5GiB\"\nfs = \"ext4\"\nmount = \"//var/./tmp/\""),
         part("size = \"rest\"\nfs = \"ext4\"\nmount = \"/my data\"\noptions = \"no atime\""),
         part("size = \"rest\"\nfs = \"ext4\""),
         part("size = \"rest\"\nfs = \"swap\"\nmount = \"/tmp\""),
@@ -434,10 +450,75 @@ fn many_problems_are_counted() {
     );
     let long = format!("[cluster]\nname = {}\nfoo = 1\n", "[".repeat(500_000));
     assert!(check(&long).is_err());
+    for piece in [
+        "[",
+        "]",
+        "=",
+        "\"",
+        "a=1\n",
+        "[[a]]\n",
+        "a.",
+        "{",
+        "\n",
+        "é",
+        "#\u{1}",
+        "[layout.s]\n",
+        "a.b.c=1\n",
+    ] {
+        let text = piece.repeat((32 << 10) / piece.len());
+        let error = check(&text).unwrap_err().to_string();
+        assert!(error.len() < 100_000, "{piece}");
+    }
     let line = check(&format!("[cluster]\n{}x = 1", "\"a\".".repeat(60)))
         .unwrap_err()
         .to_string();
     assert!(line.lines().all(|l| l.chars().count() < 200), "{line}");
+}
+
+/// What everything behind a checked site relies on.
+fn sound(site: &Site) {
+    for (i, subnet) in site.subnets.iter().enumerate() {
+        assert!(
+            site.subnets[..i]
+                .iter()
+                .all(|o| !o.network.contains(&subnet.network.network()))
+        );
+        assert!(subnet.interface.is_none() || subnet.network.contains(&subnet.server));
+        let Some((first, last)) = subnet.pool else { continue };
+        assert!(first <= last && subnet.network.contains(&first) && subnet.network.contains(&last));
+        for address in ipnet::Ipv4AddrRange::new(first, last).take(1000) {
+            let node = site.cluster.naming.address_to_name(address);
+            assert!(node.is_none_or(|n| site.address_of(&n).is_err()), "{address}");
+        }
+    }
+    for (name, layout) in &site.layouts {
+        assert!(layout.digest.len() == 32 && *name == layout.layout.name && !layout.layout.partitions.is_empty());
+    }
+    assert!(site.profiles.contains_key("default") && !site.subnets.is_empty());
+    for profile in site.profiles.values() {
+        let layout = profile.layout.as_deref().unwrap_or_default();
+        assert!(layout.is_empty() || site.layouts.contains_key(layout));
+    }
+}
+
+#[test]
+fn the_fuzzers_corpus_passes() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/site");
+    let mut outcomes = [0, 0];
+    for entry in std::fs::read_dir(&corpus).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        match check_bytes(&bytes, "x".to_owned(), Path::new("/")) {
+            Ok((site, _)) => {
+                sound(&site);
+                outcomes[0] += 1;
+            }
+            Err(e) => {
+                assert!(!e.to_string().is_empty());
+                outcomes[1] += 1;
+            }
+        }
+    }
+    assert!(outcomes[0] >= 4 && outcomes[1] >= 4, "{outcomes:?}");
 }
 
 proptest! {
@@ -461,11 +542,14 @@ proptest! {
             let to = snap(&text, (from + length).min(text.len()));
             text.replace_range(from..to.max(from), &insert);
         }
-        if let Err(e) = check(&text) {
-            let ConfigError::Invalid { problems, .. } = &e else { panic!("{e}") };
+        match check(&text) {
+            Ok((site, _)) => sound(&site),
+            Err(ConfigError::Read { .. }) => panic!("nothing was to be read"),
+            Err(ConfigError::Invalid { problems, .. }) => {
             prop_assert!(!problems.is_empty());
             for p in problems {
                 prop_assert!(p.line <= text.lines().count() + 1 && !p.message.is_empty() && !p.help.is_empty());
+            }
             }
         }
     }
