@@ -1,2 +1,10 @@
-//! rackstrap
-fn main() {}
+//! `rackstrap`: parses, runs, prints the chain of errors.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rackstrap::cli::run(std::env::args_os()).unwrap_or_else(|error| {
+        eprintln!("rackstrap: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,3 +1,164 @@
-//! cli.
+//! The command line: one file a command. All but `serve`, `check` and `completion` ask the running daemon.
 
 pub mod check;
+mod completion;
+mod connection;
+mod counters;
+mod explain;
+mod layout;
+mod lease;
+mod node;
+mod output;
+mod reload;
+mod serve;
+mod status;
+mod timeline;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+/// The site file, unless `--config` or `RACKSTRAP_CONFIG` names another.
+pub const DEFAULT_CONFIG: &str = "/etc/rackstrap/rackstrap.toml";
+
+const JOURNEY: &str = "\
+From nothing to a running node:
+  1. write the site file                    /etc/rackstrap/rackstrap.toml
+  2. check it                               rackstrap check
+  3. make a root image                      rackstrap image import debian --from /srv/debian-root
+  4. start the daemon                       systemctl start rackstrap   (or: rackstrap serve)
+  5. say which machine is which             rackstrap node add r01n01 --hwaddr 52:54:00:01:01:01
+  6. switch it on, and look                 rackstrap status --watch
+
+When something is not as it should be:
+  what will this machine get, and why?      rackstrap explain r01n01   (or a MAC, or an address)
+  what happened to it?                      rackstrap timeline r01n01
+
+'rackstrap COMMAND --help' tells more, with examples.";
+
+/// Boots clusters of diskless machines: addresses by MAC, boot loaders, and a root over NFS, from one daemon.
+#[derive(Debug, Parser)]
+#[command(name = "rackstrap", version, after_help = JOURNEY, arg_required_else_help = true, max_term_width = 100)]
+pub struct Cli {
+    /// Site file [default: $RACKSTRAP_CONFIG, or /etc/rackstrap/rackstrap.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+// In the order of a newcomer's journey; the help lists them like this.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check the site file, without a daemon
+    Check(check::CheckArgs),
+    /// Run the daemon
+    Serve(serve::ServeArgs),
+    /// Add, list, show and delete nodes
+    Node(node::NodeArgs),
+    /// Where every node is: one row each
+    Status(status::StatusArgs),
+    /// What a node, a MAC or an address gets, and how that comes about
+    Explain(explain::ExplainArgs),
+    /// What happened to a node, step by step
+    Timeline(timeline::TimelineArgs),
+    /// Addresses that machines without a node have from the temporary pools
+    Lease(lease::LeaseArgs),
+    /// Disk layouts of the site file
+    Layout(layout::LayoutArgs),
+    /// Have the running daemon read the site file again
+    Reload(reload::ReloadArgs),
+    /// What the daemon has counted since its start
+    Counters(counters::CountersArgs),
+    /// Print a completion script for a shell
+    Completion(completion::CompletionArgs),
+}
+
+/// Runs the command line; the error is for `main` to print.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<ExitCode> {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors: 0. Usage errors: 2.
+            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            let _ = error.print();
+            return Ok(ExitCode::from(code));
+        }
+    };
+    let config = cli.config.unwrap_or_else(default_config);
+    let result = dispatch(&config, cli.command);
+    match result {
+        // `rackstrap status | head`: whoever reads has enough.
+        Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
+        other => other,
+    }
+}
+
+fn dispatch(config: &Path, command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Check(args) => check::run(config, args),
+        Command::Serve(args) => serve::run(config, args),
+        Command::Node(args) => node::run(config, args),
+        Command::Status(args) => status::run(config, args),
+        Command::Explain(args) => explain::run(config, args),
+        Command::Timeline(args) => timeline::run(config, args),
+        Command::Lease(args) => lease::run(config, args),
+        Command::Layout(args) => layout::run(config, args),
+        Command::Reload(args) => reload::run(config, args),
+        Command::Counters(args) => counters::run(config, args),
+        Command::Completion(args) => completion::run(config, args),
+    }
+}
+
+fn default_config() -> PathBuf {
+    match std::env::var_os("RACKSTRAP_CONFIG") {
+        Some(path) if !path.is_empty() => path.into(),
+        _ => DEFAULT_CONFIG.into(),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    io.into_iter().any(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_says_what_it_does() {
+        fn walk(command: &clap::Command) {
+            for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+                assert!(sub.get_about().is_some(), "{} has no help", sub.get_name());
+                for argument in sub.get_arguments().filter(|a| !a.is_hide_set()) {
+                    assert!(
+                        argument.get_help().is_some(),
+                        "{} {} has no help",
+                        sub.get_name(),
+                        argument.get_id()
+                    );
+                }
+                let group = sub.get_subcommands().any(|s| s.get_name() != "help");
+                assert!(
+                    group || sub.get_after_help().is_some(),
+                    "{} has no example",
+                    sub.get_name()
+                );
+                walk(sub);
+            }
+        }
+        walk(&Cli::command());
+    }
+}

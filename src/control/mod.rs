@@ -12,13 +12,16 @@ mod tests;
 
 pub use client::{Client, ClientError, DEFAULT_SOCKET, segment};
 pub use routes::router;
-pub use socket::{Socket, SocketError};
+pub use socket::{Socket, SocketError, bind, serve};
 
-use crate::{boots::Boots, config::Site, decide::SharedWorld, inventory::Nodes, store::Store, timeline::Recorder};
-use std::{net::Ipv4Addr, sync::Arc};
+use crate::{boots::Boots, decide::SharedWorld, store::Store, timeline::Recorder};
+use std::sync::Arc;
 
-/// Something that the daemon does when it is told to; answers what it did, in one line.
+/// Something that the daemon does when it is told to; answers what it did, in one line. May block.
 pub type Action = Arc<dyn Fn() -> anyhow::Result<String> + Send + Sync>;
+
+/// Asks for the names and values of all counters.
+pub type Counters = Arc<dyn Fn() -> Vec<(String, u64)> + Send + Sync>;
 
 /// What the routes need.
 #[derive(Clone)]
@@ -27,8 +30,6 @@ pub struct Context {
     pub world: SharedWorld,
     /// The store.
     pub store: Store,
-    /// The inventory.
-    pub nodes: Nodes,
     /// Timelines.
     pub recorder: Recorder,
     /// Pinned boots.
@@ -37,8 +38,6 @@ pub struct Context {
     pub reload: Action,
     /// Looks for images again.
     pub rescan: Action,
-    /// Names and values of all counters.
-    pub counters: Arc<dyn Fn() -> Vec<(String, u64)> + Send + Sync>,
-    /// The site's naming pattern: the address of a name, or why it is none.
-    pub address_of: fn(&Site, &str) -> Result<Ipv4Addr, String>,
+    /// All counters.
+    pub counters: Counters,
 }

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     decide::{Decision, Requester, World, decide},
-    inventory::{ChangeError, InventoryError, NewNode, Node, find},
+    inventory::{ChangeError, InventoryError, NewNode, Node, Nodes, find},
     store::Table,
     timeline::{Subject, status, summarise},
 };
@@ -23,8 +23,25 @@ use axum::{
 use rackstrap_wire::HwAddr;
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
+/// What every route sees: the context, and the one keeper of the inventory.
+#[derive(Clone)]
+struct Shared {
+    context: Arc<Context>,
+    nodes: Nodes,
+}
+
+impl std::ops::Deref for Shared {
+    type Target = Context;
+
+    fn deref(&self) -> &Context {
+        &self.context
+    }
+}
+
 /// All routes. Whoever serves them says who is at the other end of each connection.
-pub fn router(context: Context) -> Router {
+pub fn router(context: Arc<Context>) -> Router {
+    let nodes = Nodes::new(context.store.clone(), context.world.clone());
+    let shared = Shared { context, nodes };
     Router::new()
         .route(paths::STATUS, get(show_status))
         .route(paths::NODES, get(list_nodes).post(add_node))
@@ -45,7 +62,7 @@ pub fn router(context: Context) -> Router {
             )
         })
         .layer(middleware::from_fn(only_root))
-        .with_state(context)
+        .with_state(shared)
 }
 
 /// An answer that is not 2xx.
@@ -99,7 +116,7 @@ async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> 
     tokio::task::spawn_blocking(f).await.map_err(broken)
 }
 
-async fn show_status(State(context): State<Context>) -> Json<api::StatusAnswer> {
+async fn show_status(State(context): State<Shared>) -> Json<api::StatusAnswer> {
     let world = context.world.load_full();
     let now = Timestamp::now();
     Json(api::StatusAnswer {
@@ -109,13 +126,13 @@ async fn show_status(State(context): State<Context>) -> Json<api::StatusAnswer> 
     })
 }
 
-async fn list_nodes(State(context): State<Context>) -> Json<Vec<Arc<Node>>> {
+async fn list_nodes(State(context): State<Shared>) -> Json<Vec<Arc<Node>>> {
     Json(context.world.load().inventory.iter().cloned().collect())
 }
 
-async fn add_node(State(context): State<Context>, Json(new): Json<NewNode>) -> Result<Json<Node>, Refusal> {
+async fn add_node(State(context): State<Shared>, Json(new): Json<NewNode>) -> Result<Json<Node>, Refusal> {
     let node = blocking(move || {
-        let node = context.nodes.add(&new, context.address_of)?;
+        let node = context.nodes.add(&new)?;
         for hwaddr in &node.hwaddrs {
             // It was an unknown machine perhaps; it waits no longer.
             context.recorder.forget(&Subject::Machine(*hwaddr));
@@ -132,7 +149,7 @@ async fn add_node(State(context): State<Context>, Json(new): Json<NewNode>) -> R
     Ok(Json(node))
 }
 
-async fn show_node(State(context): State<Context>, Path(name): Path<String>) -> Result<Json<api::NodeAnswer>, Refusal> {
+async fn show_node(State(context): State<Shared>, Path(name): Path<String>) -> Result<Json<api::NodeAnswer>, Refusal> {
     let world = context.world.load_full();
     let node = Node::clone(find(&world.inventory, &name)?);
     let rows = status(&world, &context.recorder, &context.boots, Timestamp::now());
@@ -146,7 +163,7 @@ async fn show_node(State(context): State<Context>, Path(name): Path<String>) -> 
     }))
 }
 
-async fn delete_node(State(context): State<Context>, Path(name): Path<String>) -> Result<Json<Node>, Refusal> {
+async fn delete_node(State(context): State<Shared>, Path(name): Path<String>) -> Result<Json<Node>, Refusal> {
     let node = blocking(move || {
         let node = context.nodes.delete(&name)?;
         context.recorder.forget(&Subject::Node(name.clone()));
@@ -178,7 +195,7 @@ fn meant(world: &World, text: &str) -> Result<Meant, InventoryError> {
 }
 
 async fn timeline(
-    State(context): State<Context>,
+    State(context): State<Shared>,
     Path(text): Path<String>,
 ) -> Result<Json<api::TimelineAnswer>, Refusal> {
     let world = context.world.load_full();
@@ -205,7 +222,7 @@ async fn timeline(
 }
 
 async fn explain(
-    State(context): State<Context>,
+    State(context): State<Shared>,
     Path(about): Path<String>,
 ) -> Result<Json<api::ExplainAnswer>, Refusal> {
     let world = context.world.load_full();
@@ -275,7 +292,7 @@ fn hwaddr(row: &api::LeaseRow) -> Option<HwAddr> {
     row.lease.get("hwaddr")?.as_str()?.parse().ok()
 }
 
-fn all_leases(context: &Context) -> Result<Vec<api::LeaseRow>, Refusal> {
+fn all_leases(context: &Shared) -> Result<Vec<api::LeaseRow>, Refusal> {
     let found = context
         .store
         .scan::<BTreeMap<String, serde_json::Value>>(Table::Leases, b"");
@@ -287,15 +304,15 @@ fn all_leases(context: &Context) -> Result<Vec<api::LeaseRow>, Refusal> {
     Ok(rows.collect())
 }
 
-fn lease_of(context: &Context, wanted: impl Fn(&api::LeaseRow) -> bool) -> Result<Option<api::LeaseRow>, Refusal> {
+fn lease_of(context: &Shared, wanted: impl Fn(&api::LeaseRow) -> bool) -> Result<Option<api::LeaseRow>, Refusal> {
     Ok(all_leases(context)?.into_iter().find(wanted))
 }
 
-async fn leases(State(context): State<Context>) -> Result<Json<Vec<api::LeaseRow>>, Refusal> {
+async fn leases(State(context): State<Shared>) -> Result<Json<Vec<api::LeaseRow>>, Refusal> {
     blocking(move || all_leases(&context)).await?.map(Json)
 }
 
-async fn layouts(State(context): State<Context>) -> Json<Vec<api::LayoutRow>> {
+async fn layouts(State(context): State<Shared>) -> Json<Vec<api::LayoutRow>> {
     let world = context.world.load();
     let rows = world.site.layouts.iter().map(|(name, policy)| api::LayoutRow {
         layout: policy.layout.clone(),
@@ -312,7 +329,7 @@ async fn layouts(State(context): State<Context>) -> Json<Vec<api::LayoutRow>> {
     Json(rows.collect())
 }
 
-async fn images_in_use(State(context): State<Context>) -> Json<Vec<api::ImageUse>> {
+async fn images_in_use(State(context): State<Shared>) -> Json<Vec<api::ImageUse>> {
     let world = context.world.load();
     let uses = context.boots.images_in_use().into_iter().map(|image| {
         let nodes = world.inventory.iter().map(|node| node.name.clone());
@@ -322,12 +339,12 @@ async fn images_in_use(State(context): State<Context>) -> Json<Vec<api::ImageUse
     Json(uses.collect())
 }
 
-async fn rescan(State(context): State<Context>) -> Result<Json<api::Done>, Refusal> {
-    act(context.rescan).await
+async fn rescan(State(context): State<Shared>) -> Result<Json<api::Done>, Refusal> {
+    act(context.rescan.clone()).await
 }
 
-async fn reload(State(context): State<Context>) -> Result<Json<api::Done>, Refusal> {
-    act(context.reload).await
+async fn reload(State(context): State<Shared>) -> Result<Json<api::Done>, Refusal> {
+    act(context.reload.clone()).await
 }
 
 async fn act(action: super::Action) -> Result<Json<api::Done>, Refusal> {
@@ -336,7 +353,7 @@ async fn act(action: super::Action) -> Result<Json<api::Done>, Refusal> {
     Ok(Json(api::Done { message }))
 }
 
-async fn counters(State(context): State<Context>) -> Json<BTreeMap<String, u64>> {
+async fn counters(State(context): State<Shared>) -> Json<BTreeMap<String, u64>> {
     let mut all: BTreeMap<String, u64> = (context.counters)().into_iter().collect();
     all.insert("timeline events".into(), context.recorder.recorded());
     all.insert("store writes dropped".into(), context.store.dropped());

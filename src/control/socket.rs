@@ -6,9 +6,11 @@ use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 use thiserror::Error;
 use tokio::net::UnixListener;
+use tokio_util::sync::CancellationToken;
 
 /// The bound socket; its file is removed when it is dropped.
 pub struct Socket {
@@ -50,62 +52,62 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
     }
 }
 
-impl Socket {
-    /// Binds `path` with mode 0600. Must be called inside a tokio runtime.
-    pub fn bind(path: &Path) -> Result<Socket, SocketError> {
-        let failed = |what: &'static str| {
-            move |error: io::Error| SocketError::Io {
-                path: path.to_owned(),
-                what,
-                error,
-            }
-        };
-        match fs::symlink_metadata(path) {
-            Ok(meta) if !meta.file_type().is_socket() => return Err(SocketError::NoSocket(path.to_owned())),
-            Ok(_) => match std::os::unix::net::UnixStream::connect(path) {
-                Ok(_) => return Err(SocketError::InUse(path.to_owned())),
-                // Nobody listens: the left-over of a daemon that was killed. It is replaced below.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-                Err(error) => return Err(failed("probe")(error)),
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed("look at")(error)),
-        }
-        if let Some(dir) = path.parent() {
-            let mut builder = fs::DirBuilder::new();
-            builder
-                .recursive(true)
-                .mode(0o755)
-                .create(dir)
-                .map_err(failed("make the directory of"))?;
-        }
-        // Bound under another name and moved into place when its mode is right: nobody ever sees it open to all.
-        let mut fresh = path.as_os_str().to_owned();
-        fresh.push(format!(".{}", std::process::id()));
-        let fresh = PathBuf::from(fresh);
-        let _ = fs::remove_file(&fresh);
-        let listener = UnixListener::bind(&fresh).map_err(failed("bind"))?;
-        let placed = fs::set_permissions(&fresh, fs::Permissions::from_mode(0o600))
-            .and_then(|()| fs::rename(&fresh, path))
-            .map_err(failed("place"));
-        if let Err(error) = placed {
-            let _ = fs::remove_file(&fresh);
-            return Err(error);
-        }
-        Ok(Socket {
-            listener: Some(listener),
+/// Binds `path` with mode 0600.
+pub async fn bind(path: &Path) -> Result<Socket, SocketError> {
+    let failed = |what: &'static str| {
+        move |error: io::Error| SocketError::Io {
             path: path.to_owned(),
-        })
+            what,
+            error,
+        }
+    };
+    match fs::symlink_metadata(path) {
+        Ok(meta) if !meta.file_type().is_socket() => return Err(SocketError::NoSocket(path.to_owned())),
+        Ok(_) => match std::os::unix::net::UnixStream::connect(path) {
+            Ok(_) => return Err(SocketError::InUse(path.to_owned())),
+            // Nobody listens: the left-over of a daemon that was killed. It is replaced below.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            Err(error) => return Err(failed("probe")(error)),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed("look at")(error)),
     }
+    if let Some(dir) = path.parent() {
+        let mut builder = fs::DirBuilder::new();
+        builder
+            .recursive(true)
+            .mode(0o755)
+            .create(dir)
+            .map_err(failed("make the directory of"))?;
+    }
+    // Bound under another name and moved into place when its mode is right: nobody ever sees it open to all.
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(format!(".{}", std::process::id()));
+    let fresh = PathBuf::from(fresh);
+    let _ = fs::remove_file(&fresh);
+    let listener = UnixListener::bind(&fresh).map_err(failed("bind"))?;
+    let placed = fs::set_permissions(&fresh, fs::Permissions::from_mode(0o600))
+        .and_then(|()| fs::rename(&fresh, path))
+        .map_err(failed("place"));
+    if let Err(error) = placed {
+        let _ = fs::remove_file(&fresh);
+        return Err(error);
+    }
+    Ok(Socket {
+        listener: Some(listener),
+        path: path.to_owned(),
+    })
+}
 
-    /// Answers until `stop` is done, finishing what was begun.
-    pub async fn serve(mut self, context: Context, stop: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
-        let Some(listener) = self.listener.take() else {
-            return Ok(());
-        };
-        let service = router(context).into_make_service_with_connect_info::<Peer>();
-        axum::serve(listener, service).with_graceful_shutdown(stop).await
-    }
+/// Answers on `socket` until `cancel`, finishing what was begun.
+pub async fn serve(mut socket: Socket, context: Arc<Context>, cancel: CancellationToken) -> io::Result<()> {
+    let Some(listener) = socket.listener.take() else {
+        return Ok(());
+    };
+    let service = router(context).into_make_service_with_connect_info::<Peer>();
+    axum::serve(listener, service)
+        .with_graceful_shutdown(cancel.cancelled_owned())
+        .await
 }
 
 impl Drop for Socket {

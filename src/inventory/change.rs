@@ -142,15 +142,11 @@ fn hint(near: &Option<String>, known: &List) -> String {
     }
 }
 
-/// The node that adding `new` makes, if nothing speaks against it. `address_of` is the site's pattern.
-pub fn check_add<E: fmt::Display>(
-    inventory: &Inventory,
-    site: &Site,
-    address_of: impl FnOnce(&str) -> Result<Ipv4Addr, E>,
-    new: &NewNode,
-) -> Result<Node, InventoryError> {
+/// The node that adding `new` makes, if nothing speaks against it.
+pub fn check_add(inventory: &Inventory, site: &Site, new: &NewNode) -> Result<Node, InventoryError> {
     let name = new.name.clone();
-    let ipaddr = address_of(&name).map_err(|error| InventoryError::Name(error.to_string()))?;
+    let address = site.cluster.naming.name_to_address(&name);
+    let ipaddr = address.map_err(|error| InventoryError::Name(error.to_string()))?;
     if let Some(node) = inventory.get(&name) {
         return Err(InventoryError::Exists {
             name,

@@ -2,15 +2,10 @@
 
 use super::{Inventory, InventoryError, NewNode, Node, check_add, find};
 use crate::{
-    config::Site,
     decide::{SharedWorld, World},
     store::{Store, StoreError, Table},
 };
-use std::{
-    fmt,
-    net::Ipv4Addr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
 
 /// The keeper of the inventory; clones share it.
@@ -33,13 +28,13 @@ pub enum ChangeError {
     Store(#[from] StoreError),
 }
 
-impl Nodes {
-    /// Reads the inventory of the store, for the first [`World`].
-    pub fn load(store: &Store) -> Result<Inventory, StoreError> {
-        let nodes = store.scan::<Node>(Table::Nodes, b"")?;
-        Ok(Inventory::new(nodes.into_iter().map(|(_, node)| node)))
-    }
+/// Reads all nodes from the store.
+pub fn load(store: &Store) -> Result<Vec<Node>, StoreError> {
+    let nodes = store.scan::<Node>(Table::Nodes, b"")?;
+    Ok(nodes.into_iter().map(|(_, node)| node).collect())
+}
 
+impl Nodes {
     /// Keeps the inventory of `world` in `store`.
     pub fn new(store: Store, world: SharedWorld) -> Nodes {
         Nodes {
@@ -50,14 +45,10 @@ impl Nodes {
     }
 
     /// Adds a node: on disk and in the world when it returns. Blocks for a disk flush.
-    pub fn add<E: fmt::Display>(
-        &self,
-        new: &NewNode,
-        address_of: impl FnOnce(&Site, &str) -> Result<Ipv4Addr, E>,
-    ) -> Result<Node, ChangeError> {
+    pub fn add(&self, new: &NewNode) -> Result<Node, ChangeError> {
         let _changing = self.lock();
         let world = self.world.load();
-        let node = check_add(&world.inventory, &world.site, |name| address_of(&world.site, name), new)?;
+        let node = check_add(&world.inventory, &world.site, new)?;
         self.store
             .write(|tx| tx.put(Table::Nodes, node.name.as_bytes(), &node))?;
         let nodes = world.inventory.iter().map(|node| Node::clone(node));

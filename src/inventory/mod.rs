@@ -9,5 +9,5 @@ mod node;
 mod tests;
 
 pub use change::{HWADDRS_PER_NODE, InventoryError, NewNode, check_add, find};
-pub use keeper::{ChangeError, Nodes};
+pub use keeper::{ChangeError, Nodes, load};
 pub use node::{Inventory, Node};

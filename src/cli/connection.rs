@@ -1,0 +1,70 @@
+//! From the site file to the daemon.
+
+use crate::control::{Client, DEFAULT_SOCKET};
+use anyhow::{Context, Result, bail};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+/// A client of the daemon that the site file `config` belongs to.
+pub fn connect(config: &Path) -> Result<Client> {
+    let socket = socket(config)?;
+    Client::new(&socket).context("starting the client's runtime")
+}
+
+/// The daemon's socket. Nothing else of the site file is looked at: while it is being edited, and wrong, the daemon
+/// goes on with what it read before, and so must the commands that ask it.
+fn socket(config: &Path) -> Result<PathBuf> {
+    let text = match std::fs::read_to_string(config) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if config != Path::new(super::DEFAULT_CONFIG) {
+                bail!("site file {}: there is none; see --config", config.display());
+            }
+            return Ok(DEFAULT_SOCKET.into());
+        }
+        Err(error) => return Err(error).with_context(|| format!("site file {}: cannot read it", config.display())),
+    };
+    let table: toml::Table = toml::from_str(&text)
+        .with_context(|| format!("site file {}: 'rackstrap check' says more", config.display()))?;
+    let named = table.get("server").and_then(|server| server.get("socket"));
+    match named {
+        None => Ok(DEFAULT_SOCKET.into()),
+        Some(toml::Value::String(path)) if !path.is_empty() => Ok(path.into()),
+        Some(other) => bail!(
+            "site file {}: [server] socket: a path is wanted, not {other}",
+            config.display()
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_socket_also_from_a_site_file_that_is_wrong_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("site.toml");
+        std::fs::write(&config, "[server]\nsocket = \"/run/x.sock\"\nhttp-port = \"many\"\n").unwrap();
+        assert_eq!(socket(&config).unwrap(), Path::new("/run/x.sock"));
+        std::fs::write(&config, "[cluster]\n").unwrap();
+        assert_eq!(socket(&config).unwrap(), Path::new(DEFAULT_SOCKET));
+        std::fs::write(&config, "[server]\nsocket = 5\n").unwrap();
+        assert!(
+            socket(&config)
+                .unwrap_err()
+                .to_string()
+                .contains("a path is wanted, not 5")
+        );
+        std::fs::write(&config, "[server\n").unwrap();
+        assert!(format!("{:#}", socket(&config).unwrap_err()).contains("rackstrap check"));
+        assert!(
+            socket(&dir.path().join("none"))
+                .unwrap_err()
+                .to_string()
+                .contains("there is none")
+        );
+    }
+}

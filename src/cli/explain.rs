@@ -1,0 +1,109 @@
+//! `rackstrap explain`
+
+use super::{
+    connection::connect,
+    output::{self, Format},
+};
+use crate::control::{api, segment};
+use anyhow::Result;
+use clap::Args;
+use std::{path::Path, process::ExitCode};
+
+/// Arguments of `rackstrap explain`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+It is the very decision that DHCP, TFTP, HTTP and NFS act on, with its reasons, at this moment.
+
+Examples:
+  rackstrap explain r01n01
+  rackstrap explain 52:54:00:01:01:01
+  rackstrap explain 10.5.1.1")]
+pub struct ExplainArgs {
+    /// A node's name, a hardware address, or an address
+    #[arg(value_name = "NODE|MAC|IP")]
+    about: String,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// Runs it.
+pub fn run(config: &Path, args: ExplainArgs) -> Result<ExitCode> {
+    let client = connect(config)?;
+    let answer: api::ExplainAnswer = client.get(&format!("{}{}", api::paths::EXPLAIN, segment(&args.about)))?;
+    match args.format.json {
+        true => output::print_json(&answer)?,
+        false => output::print(&describe(&answer))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(answer: &api::ExplainAnswer) -> String {
+    let mut text = format!("{}:\n", answer.about);
+    for step in &answer.why {
+        text.push_str(&format!("  - {step}\n"));
+    }
+    text.push('\n');
+    text.push_str(&match &answer.decision {
+        Some(decision) => decided(decision),
+        None => unknown(answer),
+    });
+    if let Some(pinned) = &answer.pinned {
+        let ready = match pinned.ready {
+            Some(at) => format!("ready at {}", output::local_time(at)),
+            None => "not ready yet".to_owned(),
+        };
+        text.push_str(&format!(
+            "\n\npinned: boot {} of {} has {}, {}; the above is for its next boot",
+            pinned.id,
+            output::local_time(pinned.opened),
+            pinned.image,
+            ready
+        ));
+    }
+    text
+}
+
+fn decided(decision: &api::ExplainDecision) -> String {
+    let image = match (&decision.image, &decision.image_problem) {
+        (Some(image), _) => image.to_string(),
+        (None, problem) => format!("none: {}", problem.as_deref().unwrap_or("no reason is known")),
+    };
+    let disk = decision.disk.as_ref().map(|disk| {
+        let layout = &disk.layout;
+        format!(
+            "{} v{} on {}, digest {}",
+            layout.name, layout.version, disk.device, disk.digest
+        )
+    });
+    output::facts(&[
+        ("node", decision.node.name.clone()),
+        ("address", decision.node.ipaddr.to_string()),
+        ("profile", decision.node.profile.clone()),
+        ("image", image),
+        ("disk", disk.unwrap_or_else(|| "left alone".to_owned())),
+        ("init", decision.init.clone()),
+        ("kernel args", output::dash(&decision.kernel_args)),
+        ("console", output::dash(&decision.console)),
+        ("templates", output::list(&decision.templates)),
+        ("ram size", decision.ram_size.clone()),
+    ])
+}
+
+fn unknown(answer: &api::ExplainAnswer) -> String {
+    let mut text = "nothing is booted: no node".to_owned();
+    if let Some(lease) = &answer.lease {
+        let hwaddr = lease.lease.get("hwaddr").and_then(|v| v.as_str());
+        text.push_str(&format!("\nit has {} from the temporary pool", lease.ipaddr));
+        if let Some(hwaddr) = hwaddr {
+            text.push_str(&format!(
+                ", as {hwaddr}; to make it a node: rackstrap node add NAME --hwaddr {hwaddr}"
+            ));
+        }
+    } else if answer.about.parse::<rackstrap_wire::HwAddr>().is_ok() {
+        text.push_str(&format!(
+            "; to make it one: rackstrap node add NAME --hwaddr {}",
+            answer.about
+        ));
+    }
+    text
+}

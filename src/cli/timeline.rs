@@ -1,0 +1,111 @@
+//! `rackstrap timeline`
+
+use super::{
+    connection::connect,
+    node::boots_table,
+    output::{self, Format},
+};
+use crate::{
+    control::{api, segment},
+    timeline::{BootSummary, Event},
+};
+use anyhow::{Result, bail};
+use clap::Args;
+use std::{path::Path, process::ExitCode};
+
+/// Arguments of `rackstrap timeline`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Times are relative to the first packet of each boot. A step that happened several times in a row is one row with a count.
+
+Examples:
+  rackstrap timeline r01n01
+  rackstrap timeline r01n01 --boot last
+  rackstrap timeline 52:54:00:01:01:01        (a machine that is no node yet)
+  rackstrap timeline r01n01 --json | jq '.events[] | select(.level != \"ok\")'")]
+pub struct TimelineArgs {
+    /// A node's name, a hardware address, or an address
+    #[arg(value_name = "NODE|MAC|IP")]
+    subject: String,
+    /// Only one boot: 'last', or its id
+    #[arg(long, value_name = "last|ID")]
+    boot: Option<String>,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// Runs it.
+pub fn run(config: &Path, args: TimelineArgs) -> Result<ExitCode> {
+    let client = connect(config)?;
+    let path = format!("{}{}", api::paths::TIMELINE, segment(&args.subject));
+    let mut answer: api::TimelineAnswer = client.get(&path)?;
+    if let Some(wanted) = &args.boot {
+        only(&mut answer, wanted)?;
+    }
+    match args.format.json {
+        true => output::print_json(&answer)?,
+        false => output::print(&describe(&answer))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Leaves one boot of it.
+fn only(answer: &mut api::TimelineAnswer, wanted: &str) -> Result<()> {
+    let position = match wanted {
+        "last" => answer.boots.len().checked_sub(1),
+        id => answer.boots.iter().rposition(|boot| boot.boot == id),
+    };
+    let Some(position) = position else {
+        let known: Vec<&str> = answer
+            .boots
+            .iter()
+            .map(|boot| boot.boot.as_str())
+            .filter(|id| !id.is_empty())
+            .collect();
+        bail!(
+            "{}: no boot '{wanted}'; its timeline has: {}",
+            answer.subject,
+            output::list(known)
+        );
+    };
+    let from = answer.boots[position].began;
+    let until = answer.boots.get(position + 1).map(|next| next.began);
+    answer
+        .events
+        .retain(|event| event.at >= from && until.is_none_or(|until| event.at < until));
+    answer.boots = vec![answer.boots.swap_remove(position)];
+    Ok(())
+}
+
+fn describe(answer: &api::TimelineAnswer) -> String {
+    if answer.events.is_empty() {
+        return format!("{}: never heard of", answer.subject);
+    }
+    let mut table = output::table(["time", "at", "step", "times", "took", "level", "detail"]);
+    for event in &answer.events {
+        let began = began(&answer.boots, event);
+        table.add_row(vec![
+            output::local_time(event.at).into(),
+            output::right(
+                began
+                    .map(|b| format!("+{}", output::duration(event.at.since(b.began))))
+                    .unwrap_or_default(),
+            ),
+            output::level_cell(event.level, &event.step),
+            output::right(if event.count > 1 {
+                event.count.to_string()
+            } else {
+                String::new()
+            }),
+            output::right(event.took_ms.map(output::duration).unwrap_or_default()),
+            output::level_cell(event.level, output::level_text(event.level)),
+            output::level_cell(event.level, &event.detail),
+        ]);
+    }
+    format!("{}\n\n{}", output::render(&table), boots_table(&answer.boots))
+}
+
+/// The boot that an event is part of.
+fn began<'a>(boots: &'a [BootSummary], event: &Event) -> Option<&'a BootSummary> {
+    boots.iter().rev().find(|boot| boot.began <= event.at)
+}
