@@ -1,8 +1,12 @@
 //! The programs under test, built by cargo.
 
-use crate::{Result, paths, process};
+use crate::{Result, paths};
 use anyhow::{Context, ensure};
-use std::{env, path::PathBuf, process::Command};
+use std::{
+    env,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
 /// Names a daemon to use instead of building one.
 pub const DAEMON: &str = "RACKSTRAP_TEST_DAEMON";
@@ -52,33 +56,38 @@ impl Binaries {
 
 /// Builds the daemon with the dev profile.
 pub fn build_daemon() -> Result<PathBuf> {
-    process::output(cargo().args(["build", "--quiet", "--package", "rackstrap", "--bin", "rackstrap"]))
-        .context("building the daemon")?;
+    cargo_build(&["--package", "rackstrap", "--bin", "rackstrap"], None).context("building the daemon")?;
     Ok(paths::target_dir().join("debug/rackstrap"))
 }
 
 /// Builds the agent as one static program. `--target` keeps the flags away from build scripts and macros.
 pub fn build_agent() -> Result<PathBuf> {
-    process::output(
-        cargo()
-            .args([
-                "build",
-                "--quiet",
-                "--package",
-                "rackstrap-agent",
-                "--profile",
-                "agent",
-                "--target",
-                TARGET,
-            ])
-            .env("RUSTFLAGS", "-C target-feature=+crt-static -C relocation-model=static"),
+    let flags = "-C target-feature=+crt-static -C relocation-model=static";
+    cargo_build(
+        &["--package", "rackstrap-agent", "--profile", "agent", "--target", TARGET],
+        Some(flags),
     )
     .context("building the agent")?;
     Ok(paths::target_dir().join(TARGET).join("agent/rackstrap-agent"))
 }
 
-fn cargo() -> Command {
+/// Cargo's own words go to stderr: on a fresh machine it builds for minutes.
+fn cargo_build(arguments: &[&str], flags: Option<&str>) -> Result {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(paths::repo_root());
     command
+        .arg("build")
+        .args(arguments)
+        .current_dir(paths::repo_root())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    if let Some(flags) = flags {
+        command.env("RUSTFLAGS", flags);
+    }
+    let status = command.status().context("running cargo")?;
+    ensure!(
+        status.success(),
+        "cargo build {} failed ({status})",
+        arguments.join(" ")
+    );
+    Ok(())
 }

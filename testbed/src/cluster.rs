@@ -58,6 +58,11 @@ impl Cluster {
         Node::new(self, name)
     }
 
+    /// Has the run's files stay when the cluster is taken down.
+    pub fn keep_files(&mut self) {
+        self.dir.keep();
+    }
+
     /// Where this run keeps its sockets, logs and disks.
     pub fn dir(&self) -> &Path {
         self.dir.path()

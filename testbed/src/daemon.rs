@@ -15,6 +15,10 @@ use std::{
 /// The first words of the line by which the daemon says that all its ports are bound.
 const READY: &str = "rackstrap: ready";
 
+/// What its log says about a site file that it took over after SIGHUP, and about one that it did not.
+const TAKEN: &str = "taken over";
+const KEPT: &str = "the old site file stays in use";
+
 /// A daemon with a site file, state and log of its own, in a namespace.
 #[derive(Debug)]
 pub struct Daemon {
@@ -116,13 +120,13 @@ impl Daemon {
         }
         let said = timeline::poll(Duration::from_secs(20), || {
             let log = self.log();
-            Ok(log[begin..]
+            let line = log[begin..]
                 .lines()
-                .find(|line| line.contains("site file"))
-                .map(str::to_owned))
+                .find(|line| [TAKEN, KEPT].iter().any(|words| line.contains(words)));
+            Ok(line.map(str::to_owned))
         })?;
         match said {
-            Some(line) if !line.contains("ERROR") && !line.contains("WARN") => Ok(()),
+            Some(line) if line.contains(TAKEN) => Ok(()),
             Some(line) => bail!("the daemon did not take the new site file: {line}"),
             None => bail!("the daemon said nothing about its site file within 20 s of SIGHUP"),
         }

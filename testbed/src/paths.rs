@@ -58,6 +58,7 @@ pub(crate) fn is_leftover(name: &str) -> bool {
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
+    keep: bool,
 }
 
 impl RunDir {
@@ -75,7 +76,15 @@ impl RunDir {
         }
         let path = base.join(unique_name());
         fs::create_dir(&path).with_context(|| format!("making the run directory {}", path.display()))?;
-        Ok(RunDir { path })
+        Ok(RunDir {
+            path,
+            keep: env::var_os(KEEP).is_some(),
+        })
+    }
+
+    /// Has it stay when this is dropped.
+    pub fn keep(&mut self) {
+        self.keep = true;
     }
 
     /// Where it is.
@@ -86,7 +95,7 @@ impl RunDir {
 
 impl Drop for RunDir {
     fn drop(&mut self) {
-        if env::var_os(KEEP).is_some() {
+        if self.keep {
             eprintln!("testbed: kept {}", self.path.display());
         } else if let Err(error) = fs::remove_dir_all(&self.path) {
             eprintln!("testbed: could not remove {}: {error}", self.path.display());
