@@ -158,7 +158,11 @@ impl Engine {
                 None => node_elsewhere(request, *ipaddr, hostname, link_subnet),
             },
             Answer::Unknown { .. } => {
-                let on_link = |address| candidates.iter().any(|i| network.subnets[*i].network.contains(&address));
+                let on_link = |address| {
+                    candidates
+                        .iter()
+                        .any(|i| network.subnets[*i].network.contains(&address))
+                };
                 match index.and_then(|i| self.pools[i].as_mut()) {
                     Some(pool) => unknown(request, pool, subnet, now, authority, ours, on_link),
                     None if request.kind == Kind::Inform => inform(request, subnet),
@@ -168,7 +172,11 @@ impl Engine {
         };
         if known && verdict.answer == AnswerKind::Ack {
             // It may have waited in a pool before it became a node.
-            let vacated = self.pools.iter_mut().flatten().filter_map(|p| p.forget(request.hwaddr, now));
+            let vacated = self
+                .pools
+                .iter_mut()
+                .flatten()
+                .filter_map(|p| p.forget(request.hwaddr, now));
             verdict.writes.extend(vacated.map(Write::Forget));
         }
         let (hostname, loader) = match &answer {
@@ -205,12 +213,21 @@ fn candidates(network: &Network, request: &Request, from: Ingress<'_>) -> Result
     if !request.ciaddr.is_unspecified()
         && request.ciaddr == from.source
         && let Some(index) = holding(request.ciaddr)
-        && network.subnets[index].interface.as_deref().is_none_or(|i| i == from.interface)
+        && network.subnets[index]
+            .interface
+            .as_deref()
+            .is_none_or(|i| i == from.interface)
     {
         return Ok(vec![index]);
     }
     let attached = |(_, s): &(usize, &Subnet)| s.interface.as_deref() == Some(from.interface);
-    let found: Vec<usize> = network.subnets.iter().enumerate().filter(attached).map(|(i, _)| i).collect();
+    let found: Vec<usize> = network
+        .subnets
+        .iter()
+        .enumerate()
+        .filter(attached)
+        .map(|(i, _)| i)
+        .collect();
     if found.is_empty() {
         return Err(format!("no subnet of the site file is on {}", from.interface));
     }
@@ -237,13 +254,7 @@ fn ask<'a>(request: &'a Request, from: Ingress<'a>, subnet: &Subnet) -> Ask<'a> 
 }
 
 /// A node asks in the subnet of its address.
-fn node(
-    request: &Request,
-    ipaddr: Ipv4Addr,
-    name: &str,
-    subnet: &Subnet,
-    ours: impl Fn(Ipv4Addr) -> bool,
-) -> Verdict {
+fn node(request: &Request, ipaddr: Ipv4Addr, name: &str, subnet: &Subnet, ours: impl Fn(Ipv4Addr) -> bool) -> Verdict {
     let grant = |answer, what: &str| Verdict {
         lease_secs: subnet.lease_secs,
         ..Verdict::new(answer, Some(ipaddr), format!("{what} {name} at {ipaddr}"))
@@ -296,9 +307,16 @@ fn node_elsewhere(request: &Request, ipaddr: Ipv4Addr, name: &str, subnet: &Subn
 fn inform(request: &Request, subnet: &Subnet) -> Verdict {
     if !subnet.network.contains(&request.ciaddr) {
         // The answer goes to ciaddr, which anybody can write there: nobody outside is sent packets on request.
-        return Verdict::silent(format!("INFORM from {}, which is not in {}", request.ciaddr, subnet.network));
+        return Verdict::silent(format!(
+            "INFORM from {}, which is not in {}",
+            request.ciaddr, subnet.network
+        ));
     }
-    Verdict::new(AnswerKind::Ack, Some(request.ciaddr), "options for a machine that has its address")
+    Verdict::new(
+        AnswerKind::Ack,
+        Some(request.ciaddr),
+        "options for a machine that has its address",
+    )
 }
 
 /// Anybody else asks, in a subnet with a pool.
@@ -334,15 +352,13 @@ fn unknown(
         Err(refused) => Verdict::new(AnswerKind::Nak, Some(address), format!("{address}: {refused}")),
     };
     match request.kind {
-        Kind::Discover => {
-            match pool.offer(hwaddr, uuid, request.requested, now, |a| authority.is_node_address(a)) {
-                Ok(address) => Verdict {
-                    lease_secs,
-                    ..Verdict::new(AnswerKind::Offer, Some(address), "unknown machine, pool address")
-                },
-                Err(refused) => Verdict::silent(refused.to_string()).alarm(),
-            }
-        }
+        Kind::Discover => match pool.offer(hwaddr, uuid, request.requested, now, |a| authority.is_node_address(a)) {
+            Ok(address) => Verdict {
+                lease_secs,
+                ..Verdict::new(AnswerKind::Offer, Some(address), "unknown machine, pool address")
+            },
+            Err(refused) => Verdict::silent(refused.to_string()).alarm(),
+        },
         Kind::Selecting { server, .. } if !ours(server) => {
             pool.forget_offer(hwaddr, now);
             Verdict::silent(format!("took the offer of another DHCP server, {server}"))
@@ -356,7 +372,11 @@ fn unknown(
         Kind::Decline { address } => match pool.decline(hwaddr, address, now) {
             Some(lease) => Verdict {
                 writes: vec![Write::Put(lease)],
-                ..Verdict::new(AnswerKind::Silent, Some(address), "in use by another machine: in quarantine")
+                ..Verdict::new(
+                    AnswerKind::Silent,
+                    Some(address),
+                    "in use by another machine: in quarantine",
+                )
             }
             .alarm(),
             None => Verdict::new(AnswerKind::Silent, Some(address), "declined what it was not given"),

@@ -258,7 +258,13 @@ impl Pool {
         let key = u32::from(address);
         let uuid = self.believed(uuid);
         let known = self.by_hwaddr.contains_key(&hwaddr);
-        let refuse = |why| Err(if known || offered { Refused::Taken(why) } else { Refused::NoRecord });
+        let refuse = |why| {
+            Err(if known || offered {
+                Refused::Taken(why)
+            } else {
+                Refused::NoRecord
+            })
+        };
         if !self.contains(address) {
             return refuse("the address is not in the pool");
         }
@@ -430,15 +436,7 @@ impl Pool {
     }
 
     /// The one place where entries and their indexes change together.
-    fn put(
-        &mut self,
-        key: u32,
-        hwaddr: HwAddr,
-        uuid: Option<Uuid>,
-        state: State,
-        since: Timestamp,
-        until: Timestamp,
-    ) {
+    fn put(&mut self, key: u32, hwaddr: HwAddr, uuid: Option<Uuid>, state: State, since: Timestamp, until: Timestamp) {
         self.unindex(key);
         if state != State::Declined {
             self.by_hwaddr.insert(hwaddr, key);

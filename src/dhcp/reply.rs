@@ -127,9 +127,9 @@ pub fn offer_or_ack(request: &Request, terms: &Terms<'_>) -> Reply {
 /// A NAK; `why` goes into option 56.
 pub fn nak(request: &Request, subnet: &Subnet, why: &str) -> Reply {
     let mut message = header(request, MessageType::Nak, subnet);
-    message
-        .opts_mut()
-        .insert(DhcpOption::Message(why.chars().filter(char::is_ascii).take(200).collect()));
+    message.opts_mut().insert(DhcpOption::Message(
+        why.chars().filter(char::is_ascii).take(200).collect(),
+    ));
     let destination = match request.giaddr {
         // RFC 2131 section 4.3.2: the client must not take the address it had for granted.
         Ipv4Addr::UNSPECIFIED => Destination::Broadcast,
@@ -155,10 +155,6 @@ fn header(request: &Request, kind: MessageType, subnet: &Subnet) -> Message {
     if let Some(id) = &request.client_id {
         options.insert(DhcpOption::ClientIdentifier(id.clone()));
     }
-    if let Some(info) = &request.relay_info {
-        let code = OptionCode::RelayAgentInformation;
-        options.insert(DhcpOption::Unknown(UnknownOption::new(code, info.clone())));
-    }
     message
 }
 
@@ -170,7 +166,9 @@ fn boot(message: &mut Message, request: &Request, loader: &Loader) {
             let server = server.to_string();
             message.set_sname(server.as_bytes());
             set_file(message, file);
-            message.opts_mut().insert(DhcpOption::TFTPServerName(server.into_bytes()));
+            message
+                .opts_mut()
+                .insert(DhcpOption::TFTPServerName(server.into_bytes()));
             let mut name = file.clone().into_bytes();
             if !request.ipxe {
                 // Intel's ROMs read past a name that does not end in NUL (they then ask for "undionly.kpxe\xff"). dnsmasq ends it
@@ -181,7 +179,9 @@ fn boot(message: &mut Message, request: &Request, loader: &Loader) {
         }
         Loader::Url(url) => {
             set_file(message, url);
-            message.opts_mut().insert(DhcpOption::BootfileName(url.clone().into_bytes()));
+            message
+                .opts_mut()
+                .insert(DhcpOption::BootfileName(url.clone().into_bytes()));
         }
     }
     let options = message.opts_mut();
@@ -189,7 +189,10 @@ fn boot(message: &mut Message, request: &Request, loader: &Loader) {
         // no-pxedhcp (0xb0) = 1: without it iPXE waits for a ProxyDHCP offer after every DHCP offer (1 to 3 s
         // in our captures, which show two DISCOVERs before each REQUEST).
         let data = vec![0xb0, 1, 1];
-        options.insert(DhcpOption::Unknown(UnknownOption::new(OptionCode::from(code::IPXE), data)));
+        options.insert(DhcpOption::Unknown(UnknownOption::new(
+            OptionCode::from(code::IPXE),
+            data,
+        )));
     } else if request.http_client {
         // UEFI 2.10 section 24.7.3.1: only an offer that says so is an HTTP boot offer.
         options.insert(DhcpOption::ClassIdentifier(b"HTTPClient".to_vec()));
@@ -255,6 +258,7 @@ fn encode(mut message: Message, request: &Request) -> Vec<u8> {
         if let Err(error) = message.encode(&mut Encoder::new(&mut bytes)) {
             tracing::error!(hwaddr = %request.hwaddr, %error, "a DHCP reply could not be encoded");
         }
+        append_relay_info(&mut bytes, request);
         if bytes.len() <= max {
             break;
         }
@@ -265,4 +269,17 @@ fn encode(mut message: Message, request: &Request) -> Vec<u8> {
     }
     bytes.resize(bytes.len().max(MIN_LEN), 0);
     bytes
+}
+
+/// Option 82, byte for byte, behind all others (RFC 3046 section 2.1); pieces of 255 bytes where it is longer (RFC 3396).
+/// dhcproto writes an option of raw bytes with this code twice.
+fn append_relay_info(bytes: &mut Vec<u8>, request: &Request) {
+    const END: u8 = 255;
+    let Some(info) = &request.relay_info else { return };
+    bytes.pop_if(|last| *last == END);
+    for piece in info.chunks(255) {
+        bytes.extend_from_slice(&[code::RELAY_INFO, piece.len() as u8]);
+        bytes.extend_from_slice(piece);
+    }
+    bytes.push(END);
 }

@@ -123,7 +123,10 @@ impl Request {
         guard::check(bytes)?;
         let options = Options::scan(bytes)?;
         let ciaddr = address(&bytes[12..]);
-        let requested = options.fixed(code::REQUESTED_ADDRESS)?.map(Ipv4Addr::from).and_then(given);
+        let requested = options
+            .fixed(code::REQUESTED_ADDRESS)?
+            .map(Ipv4Addr::from)
+            .and_then(given);
         let server_id = options.fixed(code::SERVER_ID)?.map(Ipv4Addr::from).and_then(given);
         let in_use = || given(ciaddr).ok_or(Malformed::NoAddress);
         let kind = match options.get(code::MESSAGE_TYPE).as_deref() {

@@ -103,7 +103,9 @@ impl Dhcp {
             sockets.insert(name.clone(), Arc::new(Interface::open(name)?));
         }
         if sockets.is_empty() {
-            bail!("no [[subnet]] of the site file names an interface, so DHCP requests cannot arrive; add `interface = \"…\"` to the subnet that this machine is attached to");
+            bail!(
+                "no [[subnet]] of the site file names an interface, so DHCP requests cannot arrive; add `interface = \"…\"` to the subnet that this machine is attached to"
+            );
         }
         let (leases, lease_thread) = LeaseWriter::start(store).context("starting the DHCP lease thread")?;
         let shared = Shared {
