@@ -5,7 +5,7 @@ use anyhow::Context;
 use serde_json::{Value, json};
 use std::{
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
 };
 
@@ -13,10 +13,12 @@ use std::{
 ///
 /// Exits with 0 if the file can be used (there may be warnings), with 1 if it cannot.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  rackstrap check                             /etc/rackstrap/rackstrap.toml
+  rackstrap --config rackstrap.toml check
+  rackstrap check --json                      for programs")]
 pub struct CheckArgs {
-    /// The site file
-    #[arg(long, short, value_name = "FILE", default_value = config::DEFAULT_PATH)]
-    pub config: PathBuf,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -26,17 +28,17 @@ pub struct CheckArgs {
 ///
 /// # Errors
 /// Standard output cannot be written to.
-pub fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
-    write(&args, &mut io::stdout().lock())
+pub fn run(config: &Path, args: CheckArgs) -> anyhow::Result<ExitCode> {
+    write(config, &args, &mut io::stdout().lock())
 }
 
 /// Problems are the result of this command, so they go where results go.
-fn write(args: &CheckArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    let result = config::load(&args.config);
+fn write(path: &Path, args: &CheckArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let result = config::load(path);
     let good = result.is_ok();
     let text = match args.json {
-        true => format!("{:#}\n", as_json(&args.config, &result)),
-        false => as_text(&args.config, &result),
+        true => format!("{:#}\n", as_json(path, &result)),
+        false => as_text(path, &result),
     };
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         // `rackstrap check | head`: the reader has seen enough.
@@ -263,7 +265,7 @@ mod tests {
         let path = dir.path().join("site.toml");
         let code = |json| {
             let (config, mut out) = (path.clone(), Vec::new());
-            let code = write(&CheckArgs { config, json }, &mut out).unwrap();
+            let code = write(&config, &CheckArgs { json }, &mut out).unwrap();
             (format!("{code:?}"), String::from_utf8(out).unwrap())
         };
         let (good, bad) = (format!("{:?}", ExitCode::SUCCESS), format!("{:?}", ExitCode::FAILURE));
