@@ -7,6 +7,8 @@ use std::{fmt, io, ops::Range, path::PathBuf};
 const MOST: usize = 50;
 /// At most this many characters of a line are shown.
 const WIDTH: usize = 120;
+/// At most this many characters of a message.
+const LONGEST: usize = 400;
 
 /// One problem, or one warning, at one place of the site file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -152,8 +154,8 @@ impl<'t> Report<'t> {
             file: self.file.clone(),
             line: 0,
             column: 0,
-            message: message.into(),
-            help: help.into(),
+            message: one_line(message.into()),
+            help: one_line(help.into()),
             excerpt: None,
         };
         self.problems.push((0, diagnostic));
@@ -204,26 +206,35 @@ impl<'t> Report<'t> {
             file: self.file.clone(),
             line: line + 1,
             column: column + 1,
-            message,
-            help,
+            message: one_line(message),
+            help: one_line(help),
             excerpt: Some(excerpt(content, column, length)),
         }
     }
 }
 
+/// A terminal obeys control characters, and turns text round for some others: none is passed on.
+fn harmless(c: char) -> char {
+    match c {
+        '\t' => ' ',
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => '\u{fffd}',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    }
+}
+
+/// A message of one line, whatever of the file's text is in it.
+fn one_line(text: String) -> String {
+    let mut line: String = text.chars().take(LONGEST).map(harmless).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        line.push('…');
+    }
+    line
+}
+
 /// The line with a window around what is meant.
 fn excerpt(content: &str, column: usize, length: usize) -> Excerpt {
     let skipped = if column < WIDTH * 2 / 3 { 0 } else { column - WIDTH / 3 };
-    // A terminal obeys control characters and turns text round for some others: none is passed on.
-    let harmless = |c: char| match c {
-        '\t' => ' ',
-        c if c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}') =>
-        {
-            '\u{fffd}'
-        }
-        c => c,
-    };
     let mut text: String = content.chars().skip(skipped).take(WIDTH).map(harmless).collect();
     let shown = text.chars().count();
     if content.chars().nth(skipped + WIDTH).is_some() {

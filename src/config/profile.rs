@@ -2,7 +2,7 @@
 
 use super::{
     Profile,
-    diagnostic::{Report, closest, quote},
+    diagnostic::{Report, closest, quote, shown},
     section::Section,
 };
 use rackstrap_wire::{ImageRef, cmdline};
@@ -120,7 +120,10 @@ fn read_layout(text: &str, layouts: &[&str]) -> Result<String, Problem> {
     }
     let help = match (closest(text, layouts.iter().copied()), layouts) {
         (Some(near), _) => format!("did you mean \"{near}\"?"),
-        (None, []) => format!("add [layout.{text}], or remove the key: without a layout disks are left alone"),
+        (None, []) => format!(
+            "add [layout.{}], or remove the key: without a layout disks are left alone",
+            shown(text)
+        ),
         (None, all) => format!("write one of {}, or \"\" to leave disks alone", all.join(", ")),
     };
     Err((format!("there is no layout {}", quote(text)), help))
@@ -133,7 +136,7 @@ fn read_disk(text: &str) -> Result<String, Problem> {
         let help = if name.contains('/') {
             help()
         } else {
-            format!("write disk = \"{name}\"")
+            format!("write disk = \"{}\"", shown(name))
         };
         return Err((
             format!("{} is a path, and there are no device links this early", quote(text)),

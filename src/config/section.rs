@@ -238,7 +238,7 @@ impl<'a> Section<'a> {
                 .filter(|s| whole && range.contains(s))
             {
                 Some(seconds) => Ok(seconds),
-                None => Err((format!("{key} = \"{text}\" is out of range"), help)),
+                None => Err((format!("{key} = {} is out of range", quote(text)), help)),
             }
         };
         self.parsed(report, key, &format!("\"{default}\""), read)

@@ -207,6 +207,13 @@ fn files_that_cannot_be_read() {
     assert_eq!(load(&path).unwrap().0.server.state_dir, dir.path().join("state"));
 }
 
+/// Compares with the file in `snapshots/` that is named after the test.
+macro_rules! golden {
+    ($text:expr) => {
+        insta::with_settings!({ omit_expression => true }, { insta::assert_snapshot!($text) })
+    };
+}
+
 /// Each case is the small file with one line added or changed; the golden file holds what is said of it.
 fn messages(cases: &[(&str, &str)]) -> String {
     let mut all = String::new();
@@ -228,7 +235,7 @@ fn messages(cases: &[(&str, &str)]) -> String {
 
 #[test]
 fn says_what_is_wrong_with_the_file() {
-    insta::assert_snapshot!(messages(&[
+    golden!(messages(&[
         ("only", ""),
         ("only", "[cluster"),
         ("only", "[cluster]\nname = lab\nname = \"x\"\ndomain = 'a\n"),
@@ -258,7 +265,7 @@ fn says_what_is_wrong_with_the_file() {
 
 #[test]
 fn says_what_is_wrong_with_cluster_and_server() {
-    insta::assert_snapshot!(messages(&[
+    golden!(messages(&[
         ("node-name = \"r{rack:02}n{slot:02}\"\n", ""),
         ("r{rack:02}n{slot:02}", "r{rack}{slot}"),
         ("10.5.{rack}.{slot}", "10.5.{rack}.{slot}.{slot}"),
@@ -281,7 +288,7 @@ fn says_what_is_wrong_with_cluster_and_server() {
 
 #[test]
 fn says_what_is_wrong_with_subnets() {
-    insta::assert_snapshot!(messages(&[
+    golden!(messages(&[
         ("network = \"10.5.0.0/16\"\n", ""),
         ("server = \"10.5.0.1\"\n", ""),
         ("10.5.0.0/16", "10.5.0.1/16"),
@@ -337,7 +344,7 @@ fn says_what_is_wrong_with_subnets() {
 
 #[test]
 fn says_what_is_wrong_with_profiles() {
-    insta::assert_snapshot!(messages(&[
+    golden!(messages(&[
         ("", "[profile.GPU]\nimage = \"Debian\"\nlayout = \"scratch\""),
         (
             "",
@@ -437,7 +444,7 @@ fn says_what_is_wrong_with_layouts() {
         ),
     ];
     let cases: Vec<(&str, &str)> = texts.iter().map(|t| ("", t.as_str())).collect();
-    insta::assert_snapshot!(messages(&cases));
+    golden!(messages(&cases));
 }
 
 #[test]
@@ -513,12 +520,19 @@ fn the_fuzzers_corpus_passes() {
                 outcomes[0] += 1;
             }
             Err(e) => {
-                assert!(!e.to_string().is_empty());
+                let shown = e.to_string();
+                assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
                 outcomes[1] += 1;
             }
         }
     }
     assert!(outcomes[0] >= 4 && outcomes[1] >= 4, "{outcomes:?}");
+}
+
+/// Where, how many bytes go, and what comes instead.
+fn edits() -> impl Strategy<Value = Vec<(prop::sample::Index, usize, String)>> {
+    let text = "\\PC{0,6}|[\\[\\]{}=\"\n]{1,3}|[\u{1}\u{1b}\u{202e}]|\\\\u00[01][0-9a-f]";
+    prop::collection::vec((any::<prop::sample::Index>(), 0usize..40, text), 1..6)
 }
 
 proptest! {
@@ -534,7 +548,7 @@ proptest! {
 
     /// The example with pieces cut out, moved and overwritten.
     #[test]
-    fn no_mangled_example_panics(edits in prop::collection::vec((any::<prop::sample::Index>(), 0usize..40, "\\PC{0,6}|[\\[\\]{}=\"\n]{1,3}"), 1..6)) {
+    fn no_mangled_example_panics(edits in edits()) {
         let mut text = EXAMPLE.to_owned();
         for (at, length, insert) in edits {
             let snap = |text: &str, mut i: usize| { while !text.is_char_boundary(i) { i -= 1; } i };
@@ -546,10 +560,12 @@ proptest! {
             Ok((site, _)) => sound(&site),
             Err(ConfigError::Read { .. }) => panic!("nothing was to be read"),
             Err(ConfigError::Invalid { problems, .. }) => {
-            prop_assert!(!problems.is_empty());
-            for p in problems {
-                prop_assert!(p.line <= text.lines().count() + 1 && !p.message.is_empty() && !p.help.is_empty());
-            }
+                prop_assert!(!problems.is_empty());
+                for p in problems {
+                    let shown = p.to_string();
+                    prop_assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{}", shown);
+                    prop_assert!(p.line <= text.lines().count() + 1 && !p.message.is_empty() && !p.help.is_empty());
+                }
             }
         }
     }
