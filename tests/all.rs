@@ -1,1 +1,6 @@
-//! One integration binary.
+//! One integration binary: `netns` has real clients against the engines and the daemon, in namespaces and on loopback;
+//! `vm` has virtual machines; `fuzz_corpus` runs what the fuzzers keep.
+
+mod fuzz_corpus;
+mod netns;
+mod vm;

@@ -1,5 +1,6 @@
 //! The command line: one file a command. All but `serve`, `check` and `completion` ask the running daemon.
 
+pub mod check;
 mod completion;
 mod connection;
 mod counters;
@@ -9,6 +10,7 @@ mod lease;
 mod node;
 mod output;
 mod reload;
+mod serve;
 mod status;
 mod timeline;
 
@@ -53,6 +55,10 @@ pub struct Cli {
 // In the order of a newcomer's journey; the help lists them like this.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Check the site file, without a daemon
+    Check(check::CheckArgs),
+    /// Run the daemon
+    Serve(serve::ServeArgs),
     /// Add, list, show and delete nodes
     Node(node::NodeArgs),
     /// Where every node is: one row each
@@ -95,6 +101,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<ExitCode> {
 
 fn dispatch(config: &Path, command: Command) -> Result<ExitCode> {
     match command {
+        Command::Check(args) => check::run(config, args),
+        Command::Serve(args) => serve::run(config, args),
         Command::Node(args) => node::run(config, args),
         Command::Status(args) => status::run(config, args),
         Command::Explain(args) => explain::run(config, args),

@@ -1,5 +1,292 @@
 //! The site file: `rackstrap.toml`, checked as a whole. Services see only the checked [`Site`].
+//!
+//! Reading goes text -> tables with their places -> checked values, one file a section. Every
+//! check goes on after a problem where it can, so that one run names all of them. Syntax comes
+//! first: a file that is not TOML is only checked for that.
 
+mod cluster;
+mod diagnostic;
+mod layout;
+mod profile;
+mod section;
+mod server;
 mod site;
+mod subnet;
+#[cfg(test)]
+mod tests;
 
+pub use diagnostic::{ConfigError, Diagnostic, Excerpt, Warning};
+pub use layout::digest;
 pub use site::{Cluster, LayoutPolicy, Limits, Profile, Server, Site, Subnet};
+
+use diagnostic::{Report, closest, quote, shown};
+use section::{KEYS, Section, article};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Read},
+    ops::Range,
+    path::Path,
+};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+/// Where the site file is unless `--config` says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/rackstrap/rackstrap.toml";
+
+/// A larger site file is refused unread: it is a mistake (an image, a log), not a configuration.
+pub const MAX_BYTES: u64 = 1 << 20;
+
+/// At most this many subnets, profiles and layouts each.
+const MOST_SECTIONS: usize = 1000;
+
+/// Reads and checks the site file at `path`. Relative paths in it are taken from its directory.
+///
+/// # Errors
+/// It cannot be read, is larger than [`MAX_BYTES`], or has problems: all of them, each with its place.
+pub fn load(path: &Path) -> Result<(Site, Vec<Warning>), ConfigError> {
+    let failed = |source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let whole = std::path::absolute(path).map_err(failed)?;
+    let file = File::open(path).map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(failed(io::Error::other("it is not a regular file")));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    let directory = whole.parent().unwrap_or(Path::new("/"));
+    check_bytes(&bytes, path.display().to_string(), directory)
+}
+
+/// Checks `text` as the site file that was found at `origin`, which is only a name here: nothing is read.
+///
+/// # Errors
+/// [`ConfigError::Invalid`] with every problem.
+pub fn parse(text: &str, origin: &Path) -> Result<(Site, Vec<Warning>), ConfigError> {
+    let directory = origin.parent().unwrap_or(Path::new(""));
+    check_bytes(text.as_bytes(), origin.display().to_string(), directory)
+}
+
+fn check_bytes(bytes: &[u8], file: String, directory: &Path) -> Result<(Site, Vec<Warning>), ConfigError> {
+    if bytes.len() as u64 > MAX_BYTES {
+        let mut report = Report::new("", file);
+        let message = "the file is larger than 1 MiB, which no site file is";
+        report.missing(message, "give the path of a site file, such as rackstrap.example.toml");
+        return Err(invalid(report));
+    }
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(e) => {
+            let before = std::str::from_utf8(&bytes[..e.valid_up_to()]).unwrap_or_default();
+            let mut report = Report::new(before, file);
+            let message = format!("byte 0x{:02x} behind here is not UTF-8", bytes[e.valid_up_to()]);
+            report.error(before.len()..before.len(), message, "save the file as UTF-8");
+            return Err(invalid(report));
+        }
+    };
+    let mut report = Report::new(text, file);
+    let (document, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let at = error.span().unwrap_or_default();
+        let help = syntax_help(error.message());
+        report.error(at, format!("this is not TOML: {}", error.message()), help);
+    }
+    if !errors.is_empty() {
+        return Err(invalid(report));
+    }
+    let site = check(document.get_ref(), directory, &mut report);
+    match (site, report.is_clean()) {
+        (Some(site), true) => Ok((site, report.finish()?)),
+        (None, true) => {
+            report.missing("a section could not be checked", "see rackstrap.example.toml");
+            Err(invalid(report))
+        }
+        (_, false) => Err(invalid(report)),
+    }
+}
+
+/// The report as an error; it holds at least one problem.
+fn invalid(report: Report<'_>) -> ConfigError {
+    report.finish().err().unwrap_or(ConfigError::Invalid {
+        problems: Vec::new(),
+        omitted: 0,
+        warnings: Vec::new(),
+    })
+}
+
+fn syntax_help(message: &str) -> &'static str {
+    if message.contains("duplicate key") {
+        "every key stands once in its section: remove one of the two"
+    } else if message.contains("string values must be quoted") {
+        "put text in double quotes, such as name = \"lab\""
+    } else {
+        "a line is key = value, [section] or # comment; text stands in double quotes, lists in [ ]"
+    }
+}
+
+/// Checks the whole document. None only if something was reported.
+fn check(document: &DeTable<'_>, directory: &Path, report: &mut Report<'_>) -> Option<Site> {
+    const TOP: [&str; 6] = ["cluster", "server", "subnet", "profile", "layout", "limits"];
+    for (key, _) in document
+        .iter()
+        .filter(|(key, _)| !TOP.contains(&key.get_ref().as_ref()))
+    {
+        let word = key.get_ref().as_ref();
+        let section = KEYS.iter().find(|(_, keys)| keys.contains(&word));
+        let help = match (closest(word, TOP), section) {
+            (Some(near), _) => format!("did you mean '{near}'?"),
+            (None, Some((title, _))) => format!("'{word}' belongs in {title}"),
+            (None, None) => format!("remove it; the sections are {}", TOP.join(", ")),
+        };
+        report.error(
+            key.span(),
+            format!("the site file has no section {}", quote(word)),
+            help,
+        );
+    }
+
+    let cluster = single(document, "cluster", report).map(|section| cluster::read(report, &section));
+    if document.get("cluster").is_none() {
+        report.missing("there is no [cluster] section", cluster::EXAMPLE);
+    }
+    let section = single(document, "server", report);
+    let server = server::read(report, section.as_ref(), directory);
+    let section = single(document, "limits", report);
+    let limits = server::limits(report, section.as_ref());
+
+    let mut subnets = Vec::new();
+    for (value, at) in subnet_tables(document, report) {
+        let title = "[[subnet]]".to_owned();
+        if let Some(section) = Section::new(report, "[[subnet]]", title, at, value) {
+            subnets.extend(subnet::read(report, &section));
+        }
+    }
+    let (layouts, profiles) = layouts_and_profiles(document, report);
+    let cluster = cluster.flatten()?;
+    subnet::check_all(report, &subnets, &cluster);
+    Some(Site {
+        cluster: cluster.value,
+        server,
+        subnets: subnets.into_iter().map(|s| s.value).collect(),
+        profiles,
+        layouts,
+        limits,
+    })
+}
+
+/// `[layout.NAME]` and `[profile.NAME]`, which name each other.
+fn layouts_and_profiles(
+    document: &DeTable<'_>,
+    report: &mut Report<'_>,
+) -> (BTreeMap<String, LayoutPolicy>, BTreeMap<String, Profile>) {
+    let mut layouts = BTreeMap::new();
+    let all = named(document, "layout", report);
+    for (name, value) in &all {
+        let title = format!("[layout.{}]", shown(name.get_ref()));
+        if let Some(section) = Section::new(report, "[layout.NAME]", title, name.span(), value)
+            && let Some(policy) = layout::read(report, name.get_ref(), &section)
+        {
+            layouts.insert(name.get_ref().clone(), policy);
+        }
+    }
+    // A layout that has problems of its own is no unknown one.
+    let names: Vec<&str> = all.iter().map(|(name, _)| name.get_ref().as_str()).collect();
+    let mut profiles = BTreeMap::from([("default".to_owned(), Profile::default())]);
+    for (name, value) in named(document, "profile", report) {
+        let title = format!("[profile.{}]", shown(name.get_ref()));
+        if let Some(section) = Section::new(report, "[profile.NAME]", title, name.span(), value) {
+            profiles.insert(name.get_ref().clone(), profile::read(report, &name, &section, &names));
+        }
+    }
+    for (name, _) in &all {
+        if !profiles.values().any(|p| p.layout.as_ref() == Some(name.get_ref())) {
+            let message = format!("no profile uses the layout {}", quote(name.get_ref()));
+            let help = format!(
+                "write layout = \"{}\" in a profile, or remove the layout",
+                shown(name.get_ref())
+            );
+            report.warn(name.span(), message, help);
+        }
+    }
+    (layouts, profiles)
+}
+
+/// A section that is written once.
+fn single<'a>(document: &'a DeTable<'a>, name: &str, report: &mut Report<'_>) -> Option<Section<'a>> {
+    let (key, value) = document.get_key_value(name)?;
+    let title = format!("[{name}]");
+    Section::new(report, &title.clone(), title, key.span(), value)
+}
+
+/// `[[subnet]]`, each with its place.
+fn subnet_tables<'a>(
+    document: &'a DeTable<'a>,
+    report: &mut Report<'_>,
+) -> Vec<(&'a Spanned<DeValue<'a>>, Range<usize>)> {
+    let Some((key, value)) = document.get_key_value("subnet") else {
+        report.missing("there is no [[subnet]] section", subnet::EXAMPLE);
+        return Vec::new();
+    };
+    match value.get_ref() {
+        DeValue::Array(all) if all.is_empty() => {
+            report.error(key.span(), "there is no subnet", subnet::EXAMPLE);
+            Vec::new()
+        }
+        DeValue::Array(all) if all.len() > MOST_SECTIONS => {
+            let message = format!("there are {} subnets, at most {MOST_SECTIONS}", all.len());
+            report.error(key.span(), message, "join some of them to larger networks");
+            Vec::new()
+        }
+        DeValue::Array(all) => all.iter().map(|table| (table, table.span())).collect(),
+        DeValue::Table(_) => {
+            let message = "[subnet] is written with one pair of brackets, and there may be several";
+            report.error(key.span(), message, "write [[subnet]]");
+            Vec::new()
+        }
+        other => {
+            let message = format!("'subnet' is a section, and not {}", article(other));
+            report.error(value.span(), message, subnet::EXAMPLE);
+            Vec::new()
+        }
+    }
+}
+
+/// `[kind.NAME]` sections.
+fn named<'a>(
+    document: &'a DeTable<'a>,
+    kind: &str,
+    report: &mut Report<'_>,
+) -> Vec<(Spanned<String>, &'a Spanned<DeValue<'a>>)> {
+    let Some((key, value)) = document.get_key_value(kind) else {
+        return Vec::new();
+    };
+    let Some(table) = value.get_ref().as_table() else {
+        let message = format!("[{kind}.NAME] is a section, and not {}", article(value.get_ref()));
+        report.error(key.span(), message, format!("write [{kind}.default], for example"));
+        return Vec::new();
+    };
+    if table.len() > MOST_SECTIONS {
+        let message = format!(
+            "there are {} sections [{kind}.NAME], at most {MOST_SECTIONS}",
+            table.len()
+        );
+        report.error(key.span(), message, "leave out what no node uses");
+        return Vec::new();
+    }
+    let keys = KEYS.iter().find(|(title, _)| title.starts_with(&format!("[{kind}.")));
+    let mut all = Vec::new();
+    for (name, value) in table.iter() {
+        let word = name.get_ref().as_ref();
+        if !value.get_ref().is_table() && keys.is_some_and(|(_, keys)| keys.contains(&word)) {
+            let message = format!("'{word}' stands in [{kind}], which has no name");
+            report.error(name.span(), message, format!("write [{kind}.default] above it"));
+            continue;
+        }
+        all.push((Spanned::new(name.span(), word.to_owned()), value));
+    }
+    all
+}

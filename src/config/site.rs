@@ -1,6 +1,6 @@
 //! The checked site: what every service may rely on.
 
-use crate::inventory::naming::Naming;
+use crate::inventory::naming::{Naming, NamingError};
 use ipnet::Ipv4Net;
 use rackstrap_wire::{Layout, Wipe};
 use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
@@ -84,7 +84,7 @@ pub struct Subnet {
 pub struct Profile {
     /// Image to boot, by name (its newest version) or pinned (`debian@3`).
     pub image: Option<String>,
-    /// Layout of the disk.
+    /// Layout of the disk; an empty string is none (disks are left alone).
     pub layout: Option<String>,
     /// Disk that the layout is for: `auto` or a kernel name.
     pub disk: Option<String>,
@@ -128,5 +128,65 @@ impl Site {
     /// The subnet that holds `address`.
     pub fn subnet_of(&self, address: Ipv4Addr) -> Option<&Subnet> {
         self.subnets.iter().find(|s| s.network.contains(&address))
+    }
+
+    /// `[profile.NAME]` with what it leaves out taken from `[profile.default]`; none if there is no such profile.
+    pub fn profile(&self, name: &str) -> Option<Profile> {
+        let own = self.profiles.get(name)?.clone();
+        let base = self.profiles.get("default").cloned().unwrap_or_default();
+        Some(Profile {
+            image: own.image.or(base.image),
+            layout: own.layout.or(base.layout),
+            disk: own.disk.or(base.disk),
+            kernel_args: own.kernel_args.or(base.kernel_args),
+            templates: own.templates.or(base.templates),
+            authorized_keys: own.authorized_keys.or(base.authorized_keys),
+            console: own.console.or(base.console),
+            init: own.init.or(base.init),
+            ram_size: own.ram_size.or(base.ram_size),
+        })
+    }
+
+    /// The address of the node called `name`, if there may be such a node: the name follows the pattern, and
+    /// its address is not reserved, is in a subnet, and is one that a host there may have.
+    ///
+    /// # Errors
+    /// Any [`NamingError`]; its text says what to do.
+    pub fn address_of(&self, name: &str) -> Result<Ipv4Addr, NamingError> {
+        let address = self.cluster.address_of(name)?;
+        let name = || name.to_owned();
+        let Some(subnet) = self.subnet_of(address) else {
+            return Err(NamingError::NoSubnet { name: name(), address });
+        };
+        let network = subnet.network;
+        let what = match address {
+            a if a == network.network() => "network address",
+            a if a == network.broadcast() => "broadcast address",
+            _ => return Ok(address),
+        };
+        Err(NamingError::Taken {
+            name: name(),
+            address,
+            what,
+            network,
+        })
+    }
+}
+
+impl Cluster {
+    /// The address of the node called `name`, if `reserved` does not hold it.
+    ///
+    /// # Errors
+    /// Those of [`Naming::name_to_address`], and [`NamingError::Reserved`] with the range.
+    pub fn address_of(&self, name: &str) -> Result<Ipv4Addr, NamingError> {
+        let address = self.naming.name_to_address(name)?;
+        match self.reserved.iter().find(|range| range.contains(&address)) {
+            None => Ok(address),
+            Some(range) => Err(NamingError::Reserved {
+                name: name.to_owned(),
+                address,
+                range: *range,
+            }),
+        }
     }
 }

@@ -1,1 +1,28 @@
-//! dhcp.
+//! DHCP (RFC 2131): addresses by hardware address, and what to load.
+//!
+//! [`Request::parse`] checks a datagram, [`Engine::handle`] decides, [`Dhcp`] owns the sockets. Nodes
+//! and loaders come from the [`Authority`], pool leases go to the [`LeaseStore`] before they are promised.
+
+mod authority;
+mod datagram;
+mod engine;
+mod frame;
+mod guard;
+mod leases;
+mod options;
+mod pool;
+mod reply;
+mod request;
+mod task;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use authority::{Answer, AnswerKind, Ask, Authority, DhcpEvent, LeaseStore, Link, Loader, Network};
+pub use engine::{Engine, Ingress, Outcome, Write};
+pub use guard::{Counters, Malformed};
+pub use pool::{Granted, Lease, LeaseState, Pool, Refused};
+pub use reply::{Destination, Reply};
+pub use request::{Kind, Request};
+pub use task::{Dhcp, LeaseView};

@@ -12,4 +12,4 @@ pub mod script;
 mod service;
 pub mod task;
 
-pub use service::Service;
+pub use service::{Service, base_url};

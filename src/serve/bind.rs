@@ -1,8 +1,9 @@
 //! Binding every port, with one clear line for what cannot be bound.
 
-use super::{InNamedTask, Shared, dhcp, nfs, tftp};
-use crate::{config::Site, control::Counters, http, nfs as nfs_engine, tftp as tftp_engine};
+use super::{Counters, InNamedTask, Shared, dhcp, nfs, tftp};
+use crate::{config::Site, dhcp as dhcp_engine, http, nfs as nfs_engine, tftp as tftp_engine};
 use anyhow::{Context, Result, bail};
+use socket2::{Domain, Socket, Type};
 use std::{
     collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
@@ -38,8 +39,15 @@ fn interfaces() -> Vec<String> {
 pub fn spawn_all(shared: &Shared, cancel: &CancellationToken, services: &mut JoinSet<Result<()>>) -> Result<Counters> {
     let site = shared.world.load().site.clone();
     let servers: BTreeSet<Ipv4Addr> = site.subnets.iter().map(|s| s.server).collect();
-    let exports = Arc::new(nfs::ImageExports::new(shared.clone())?);
-    let files = Arc::new(tftp::LoaderFiles(shared.clone()));
+    let dhcp_counters: Arc<dhcp_engine::Counters> = Arc::default();
+    let tftp_counters: Arc<tftp_engine::Counters> = Arc::default();
+    let nfs_config = nfs_engine::Config::new(shared.store.cluster_key("nfs-handle")?);
+
+    let authority = Arc::new(dhcp::DhcpAuthority::new(shared.clone()));
+    let leases = Arc::new(dhcp::StoredLeases(shared.store.clone()));
+    let dhcp = dhcp_engine::Dhcp::bind(authority, leases, dhcp_counters.clone())?;
+    let files = Arc::new(tftp::LoaderFiles { shared: shared.clone(), leases: dhcp.leases() });
+    let exports = Arc::new(nfs::ImageExports::new(shared.clone()));
     let web = Arc::new(http::Service {
         world: shared.world.clone(),
         boots: shared.boots.clone(),
@@ -52,7 +60,7 @@ pub fn spawn_all(shared: &Shared, cancel: &CancellationToken, services: &mut Joi
     for server in servers {
         let socket = udp(server, site.server.tftp_port, "TFTP", "tftp-port")?;
         let limits = tftp_engine::Limits::default();
-        let task = tftp_engine::serve(socket, files.clone(), limits, cancel.clone());
+        let task = tftp_engine::serve(socket, files.clone(), limits, tftp_counters.clone(), cancel.clone());
         services.spawn(task.in_named_task(format!("TFTP on {server}")));
 
         let listener = tokio::net::TcpListener::from_std(tcp(server, site.server.http_port, "HTTP", "http-port")?)?;
@@ -60,16 +68,32 @@ pub fn spawn_all(shared: &Shared, cancel: &CancellationToken, services: &mut Joi
         services.spawn(task.in_named_task(format!("HTTP on {server}")));
 
         let listener = tcp(server, site.server.nfs_port, "NFS", "nfs-port")?;
-        let task = nfs_engine::serve(listener, exports.clone(), nfs_engine::Config::default(), cancel.clone());
+        let task = nfs_engine::serve(listener, exports.clone(), nfs_config.clone(), cancel.clone());
         services.spawn(task.in_named_task(format!("NFS on {server}")));
     }
-    Ok(Arc::new(Vec::new))
+    services.spawn(dhcp.run(cancel.clone()));
+    Ok(Arc::new(move || {
+        let dhcp = dhcp_counters.read().into_iter().map(|(name, count)| (format!("dhcp {name}"), count));
+        let tftp = tftp_counters.read().map(|(name, count)| (format!("tftp {name}"), count));
+        let nfs = nfs_config.counters.snapshot().into_iter().map(|(name, count)| (format!("nfs {name}"), count));
+        dhcp.chain(tftp).chain(nfs).collect()
+    }))
 }
 
+/// Connections that wait to be accepted: a rack that comes back asks all at once.
+const BACKLOG: i32 = 4096;
+
 fn tcp(server: Ipv4Addr, port: u16, what: &str, key: &str) -> Result<TcpListener> {
-    let listener = TcpListener::bind(SocketAddr::from((server, port))).with_context(|| unbound(server, port, what, key))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+    let bind = || -> std::io::Result<Socket> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        // Connections of the daemon before this one may still be winding down.
+        socket.set_reuse_address(true)?;
+        socket.bind(&SocketAddr::from((server, port)).into())?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    };
+    Ok(bind().with_context(|| unbound(server, port, what, key))?.into())
 }
 
 fn udp(server: Ipv4Addr, port: u16, what: &str, key: &str) -> Result<UdpSocket> {

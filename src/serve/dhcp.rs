@@ -65,9 +65,6 @@ impl Authority for DhcpAuthority {
             Some(node) => Subject::Node(node.name.clone()),
             None => Subject::Machine(event.hwaddr),
         };
-        if let (false, AnswerKind::Offer | AnswerKind::Ack, Some(address)) = (event.known, event.answer, event.address) {
-            self.shared.sightings.note(address, event.hwaddr);
-        }
         // A running system that asks for its lease again is not a machine that starts.
         let step = match event.booting {
             true => format!("dhcp {}", event.message),

@@ -7,7 +7,6 @@ mod bind;
 mod dhcp;
 mod nfs;
 mod reload;
-mod sightings;
 mod tftp;
 
 use crate::{
@@ -18,7 +17,7 @@ use crate::{
     decide::{SharedWorld, World},
     http,
     image::load_catalog,
-    inventory::Inventory,
+    inventory::Nodes,
     loaders::Loaders,
     overlay::Templates,
     store::Store,
@@ -26,7 +25,6 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
-use sightings::Sightings;
 use std::{path::Path, sync::Arc};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -44,7 +42,6 @@ struct Shared {
     loaders: Arc<ArcSwap<Loaders>>,
     scripts: Arc<ArcSwap<http::script::Scripts>>,
     templates: Arc<ArcSwap<Templates>>,
-    sightings: Arc<Sightings>,
 }
 
 /// Runs the daemon with the site file `config` until SIGTERM, SIGINT or the first fatal error.
@@ -63,35 +60,35 @@ pub async fn run(config: &Path) -> Result<()> {
     let mut services = JoinSet::new();
     let counters = bind::spawn_all(&shared, &cancel, &mut services)?;
     let reloader = Arc::new(reload::Reloader::new(config.to_owned(), shared.clone()));
-    let context = Arc::new(control_context(&shared, &reloader, counters));
-    let socket = shared.world.load().site.server.socket.clone();
-    let control = control::bind(&socket).await?;
-    services.spawn(control::serve(control, context, cancel.clone()).in_named_task("control socket"));
+    let control = control::Socket::bind(&shared.world.load().site.server.socket)?;
+    let context = control_context(&shared, &reloader, counters);
+    let control = control.serve(context, cancel.clone().cancelled_owned());
+    services.spawn(control.in_named_task("control socket"));
     announce(&shared.world.load());
     let result = supervise(&mut services, &reloader).await;
     cancel.cancel();
     while services.join_next().await.is_some() {}
     shared.store.flush().context("writing the last timeline events")?;
-    let _ = std::fs::remove_file(&socket);
     result
 }
 
-fn control_context(
-    shared: &Shared,
-    reloader: &Arc<reload::Reloader>,
-    counters: control::Counters,
-) -> control::Context {
+fn control_context(shared: &Shared, reloader: &Arc<reload::Reloader>, counters: Counters) -> control::Context {
     let (reload, rescan) = (reloader.clone(), reloader.clone());
     control::Context {
         world: shared.world.clone(),
         store: shared.store.clone(),
+        nodes: Nodes::new(shared.store.clone(), shared.world.clone()),
         recorder: shared.recorder.clone(),
         boots: shared.boots.clone(),
         reload: Arc::new(move || reload.reload()),
         rescan: Arc::new(move || rescan.rescan_images()),
         counters,
+        address_of: |site, name| site.cluster.address_of(name).map_err(|e| e.to_string()),
     }
 }
+
+/// Names and values of all counters.
+type Counters = Arc<dyn Fn() -> Vec<(String, u64)> + Send + Sync>;
 
 /// Opens and loads everything that is on disk.
 fn open(site: Site) -> Result<Shared> {
@@ -99,11 +96,8 @@ fn open(site: Site) -> Result<Shared> {
     let make = |dir: &Path| std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()));
     make(&state_dir)?;
     make(&state_dir.join("images"))?;
-    if let Some(dir) = site.server.socket.parent() {
-        make(dir)?;
-    }
     let store = Store::open(&state_dir.join("store.redb"))?;
-    let nodes = crate::inventory::load(&store)?;
+    let inventory = Nodes::load(&store)?;
     let (images, problems) = load_catalog(&state_dir.join("images"));
     for problem in &problems {
         tracing::warn!("{problem}");
@@ -112,7 +106,7 @@ fn open(site: Site) -> Result<Shared> {
     let scripts = http::script::Scripts::load(site.server.bootscripts_dir.as_deref()).map_err(anyhow::Error::msg)?;
     let templates = Templates::load(site.server.templates_dir.as_deref())?;
     let limits = site.limits;
-    let world = World { site: Arc::new(site), inventory: Arc::new(Inventory::new(nodes)), images: Arc::new(images) };
+    let world = World { site: Arc::new(site), inventory: Arc::new(inventory), images: Arc::new(images) };
     Ok(Shared {
         world: Arc::new(ArcSwap::from_pointee(world)),
         boots: Boots::load(store.clone())?,
@@ -121,7 +115,6 @@ fn open(site: Site) -> Result<Shared> {
         loaders: Arc::new(ArcSwap::from_pointee(loaders)),
         scripts: Arc::new(ArcSwap::from_pointee(scripts)),
         templates: Arc::new(ArcSwap::from_pointee(templates)),
-        sightings: Arc::new(Sightings::default()),
     })
 }
 

@@ -3,6 +3,7 @@
 use super::Shared;
 use crate::{
     clock::Timestamp,
+    dhcp::LeaseView,
     tftp::{ErrorCode, Files, Outcome, Refusal, TransferEnd},
     timeline::{Event, Level, Subject},
 };
@@ -10,11 +11,16 @@ use bytes::Bytes;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// TFTP's view: the boot loaders.
-pub struct LoaderFiles(pub Shared);
+pub struct LoaderFiles {
+    /// What services share.
+    pub shared: Shared,
+    /// Who has which temporary address, so that what a stranger fetches lands on its own timeline.
+    pub leases: LeaseView,
+}
 
 impl Files for LoaderFiles {
     fn open(&self, _peer: SocketAddr, _local: IpAddr, name: &str) -> Result<Bytes, Refusal> {
-        let found = self.0.loaders.load().get(name);
+        let found = self.shared.loaders.load().get(name);
         found.map_err(|problem| Refusal { code: ErrorCode::FileNotFound, message: problem.to_string() })
     }
 
@@ -22,14 +28,15 @@ impl Files for LoaderFiles {
         tracing::debug!(peer = %end.peer, name = %end.name, outcome = ?end.outcome, "tftp");
         let Some(subject) = self.subject(end.peer.ip()) else { return };
         let level = match end.outcome {
-            Outcome::Complete => Level::Ok,
-            // OVMF asks for the size first and says ERROR 8 to the answer: that is how it says thanks.
-            Outcome::ClientError { .. } | Outcome::Replaced => Level::Ok,
+            Outcome::Complete | Outcome::Unacknowledged | Outcome::Replaced => Level::Ok,
+            // OVMF asks for the size first and ends that transfer with ERROR 8, which is how it says thanks.
+            Outcome::ClientError(8, _) => Level::Ok,
+            Outcome::Refused(_) | Outcome::Local(_) => Level::Error,
             _ => Level::Retry,
         };
         let detail = format!("{}: {}", end.name, end.outcome);
         let event = Event::new(Timestamp::now(), "tftp", level, detail).took(end.duration.as_millis() as u64);
-        self.0.recorder.record(subject, event);
+        self.shared.recorder.record(subject, event);
     }
 }
 
@@ -39,9 +46,9 @@ impl LoaderFiles {
             IpAddr::V4(address) => address,
             IpAddr::V6(_) => return None,
         };
-        match self.0.world.load().inventory.by_ipaddr(address) {
+        match self.shared.world.load().inventory.by_ipaddr(address) {
             Some(node) => Some(Subject::Node(node.name.clone())),
-            None => self.0.sightings.who_has(address).map(Subject::Machine),
+            None => self.leases.holder(address).map(|lease| Subject::Machine(lease.hwaddr)),
         }
     }
 }

@@ -1,1 +1,63 @@
-//! tftp.
+//! TFTP, read only: RFC 1350 with options (2347), block size (2348), timeout and size (2349) and windows (7440).
+//!
+//! [`packet`] reads and writes packets, [`options`] negotiates, [`netascii`] converts, [`name`] normalises, [`rtt`]
+//! times, [`session`] is the state machine of a transfer. None of them knows sockets or clocks; [`task`] does, with one
+//! UDP socket per transfer: its port is the transfer id that RFC 1350 wants from the server, the kernel sorts the
+//! clients' packets, and a client that vanished shows itself by ICMP. All transfers of a file share one buffer, and
+//! its bytes go from there to the kernel.
+//!
+//! What is served to whom is decided behind [`Files`].
+
+pub mod counters;
+pub mod name;
+pub mod netascii;
+pub mod options;
+pub mod outcome;
+pub mod packet;
+mod pktinfo;
+pub mod rtt;
+pub mod session;
+mod table;
+pub mod task;
+
+pub use counters::Counters;
+pub use name::Refusal;
+pub use outcome::{Outcome, TransferEnd};
+pub use packet::{ErrorCode, Mode};
+pub use task::serve;
+
+use bytes::Bytes;
+use std::net::{IpAddr, SocketAddr};
+
+/// Where the engine gets its files from, and whom it tells.
+pub trait Files: Send + Sync + 'static {
+    /// The file for one request; its bytes are shared by all transfers of it. `name` is normalised: components joined
+    /// by `/`, none in front, no `..`, no control characters. Called where blocking is allowed; while it runs, the
+    /// client's repetitions of the request are passed over.
+    fn open(&self, peer: SocketAddr, local: IpAddr, name: &str) -> Result<Bytes, Refusal>;
+
+    /// Called once at the end of every read or write request, also of one that was refused. Must not block.
+    fn finished(&self, end: &TransferEnd);
+}
+
+/// Bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Transfers at a time. Requests above it are passed over; firmware repeats them.
+    pub transfers: usize,
+    /// Transfers at a time with one client address.
+    pub transfers_per_peer: usize,
+    /// Repetitions without progress until a client is given up: 15 take about half a minute, and at 20 % loss each way
+    /// one transfer in ten million blocks fails.
+    pub retransmissions: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            transfers: 4096,
+            transfers_per_peer: 32,
+            retransmissions: 15,
+        }
+    }
+}

@@ -1,1 +1,45 @@
-//! Virtual clusters.
+//! Virtual clusters for rackstrap's demo and tests.
+//!
+//! A [`Cluster`] is a network namespace with a bridge, a daemon on a site file of its own, and
+//! nodes that are QEMU machines with blank disks. All that it starts dies with the process that
+//! started it, and all that it makes is removed with it; what a killed process left behind is
+//! removed by the next one. Everything runs in software emulation: nothing here needs `/dev/kvm`.
+//!
+//! ```no_run
+//! # fn main() -> testbed::Result {
+//! let cluster = testbed::Cluster::start(testbed::Site::demo())?;
+//! let node = cluster.node("r01n01").blank_disk(2 << 30)?;
+//! node.power_on()?;
+//! node.wait_ready()?;
+//! println!("{}", node.shell("findmnt /")?);
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod binaries;
+pub mod disk;
+pub mod image;
+pub mod netns;
+pub mod packages;
+pub mod paths;
+pub mod process;
+pub mod timeline;
+
+mod cluster;
+mod console;
+mod daemon;
+mod node;
+mod site;
+
+pub use binaries::Binaries;
+pub use cluster::Cluster;
+pub use console::Console;
+pub use daemon::Daemon;
+pub use disk::Disk;
+pub use netns::Namespace;
+pub use node::{Firmware, Nic, Node};
+pub use site::{Layout, Partition, Profile, Site};
+pub use timeline::Event;
+
+/// What everything here returns; tests return it as well, so that a failure prints its whole chain of causes.
+pub type Result<T = ()> = anyhow::Result<T>;

@@ -1,2 +1,40 @@
-//! x
-fn main() {}
+//! `cargo xtask`: the project's own commands, which set up all that they need.
+
+mod attach;
+mod demo;
+mod suite;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// What a developer runs besides cargo's own commands. Demo and tests install the Debian packages
+/// that they need, make their own network namespaces, and remove them again; they run as root.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Boot virtual nodes with blank disks, show how they come up, and log in on the console of the first.
+    Demo(demo::Demo),
+    /// Run all tests, the ones with virtual machines included.
+    Test(suite::Test),
+    /// Check the rules of ARCHITECTURE.md that a program can check.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Demo(demo) => demo.run().map(|()| ExitCode::SUCCESS),
+        Command::Test(test) => test.run(),
+        Command::Tidy => tidy::run().map(|()| ExitCode::SUCCESS),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
+}

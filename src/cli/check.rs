@@ -1,0 +1,303 @@
+//! `rackstrap check`: is the site file right?
+
+use crate::config::{self, ConfigError, Diagnostic, Site, Warning};
+use anyhow::Context;
+use serde_json::{Value, json};
+use std::{
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+};
+
+/// Checks a site file and says everything that is wrong with it. Nothing is changed, and no daemon is needed.
+///
+/// Exits with 0 if the file can be used (there may be warnings), with 1 if it cannot.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  rackstrap check                             /etc/rackstrap/rackstrap.toml
+  rackstrap --config rackstrap.toml check
+  rackstrap check --json                      for programs")]
+pub struct CheckArgs {
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Standard output cannot be written to.
+pub fn run(config: &Path, args: CheckArgs) -> anyhow::Result<ExitCode> {
+    write(config, &args, &mut io::stdout().lock())
+}
+
+/// Problems are the result of this command, so they go where results go.
+fn write(path: &Path, args: &CheckArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let result = config::load(path);
+    let good = result.is_ok();
+    let text = match args.json {
+        true => format!("{:#}\n", as_json(path, &result)),
+        false => as_text(path, &result),
+    };
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // `rackstrap check | head`: the reader has seen enough.
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
+        other => other.context("cannot write the result to standard output")?,
+    }
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn as_text(path: &Path, result: &Result<(Site, Vec<Warning>), ConfigError>) -> String {
+    let mut text = String::new();
+    match result {
+        Err(error) => {
+            if let ConfigError::Invalid { warnings, .. } = error {
+                add_warnings(&mut text, warnings);
+            }
+            text.push_str(&format!("{error}\n"));
+        }
+        Ok((site, warnings)) => {
+            add_warnings(&mut text, warnings);
+            for finding in machine(site) {
+                text.push_str(&format!("warning: {finding}\n\n"));
+            }
+            text.push_str(&format!("{}: ok\n", path.display()));
+            text.push_str(&summary(site));
+        }
+    }
+    text
+}
+
+fn add_warnings(text: &mut String, warnings: &[Diagnostic]) {
+    for warning in warnings {
+        text.push_str(&format!("warning: {warning}\n\n"));
+    }
+}
+
+/// What the file says, in a few lines.
+fn summary(site: &Site) -> String {
+    let naming = &site.cluster.naming;
+    let first = naming.first_address(Default::default(), &site.cluster.reserved);
+    let first = first.and_then(|a| Some(format!(", the first node is {} at {a}", naming.address_to_name(a)?)));
+    let mut text = format!(
+        "  names     {} at {}{}\n",
+        naming.name_pattern(),
+        naming.address_pattern(),
+        first.unwrap_or_default()
+    );
+    for subnet in &site.subnets {
+        let by = subnet
+            .interface
+            .as_ref()
+            .map_or("through relays".to_owned(), |i| format!("on {i}"));
+        let pool = subnet
+            .pool
+            .map_or("no pool".to_owned(), |(first, last)| format!("pool {first}-{last}"));
+        text.push_str(&format!(
+            "  subnet    {} {by}, server {}, {pool}\n",
+            subnet.network, subnet.server
+        ));
+    }
+    for (name, profile) in &site.profiles {
+        let image = profile
+            .image
+            .as_ref()
+            .map_or("no image of its own".to_owned(), |i| format!("image {i}"));
+        let layout = profile.layout.as_deref().filter(|l| !l.is_empty());
+        let layout = layout.map_or(String::new(), |l| format!(", layout {l}"));
+        text.push_str(&format!("  profile   {name}: {image}{layout}\n"));
+    }
+    for (name, policy) in &site.layouts {
+        let parts: Vec<String> = policy.layout.partitions.iter().map(describe).collect();
+        let layout = &policy.layout;
+        text.push_str(&format!(
+            "  layout    {name} v{} ({}): {}\n",
+            layout.version,
+            layout.table,
+            parts.join(", ")
+        ));
+    }
+    text
+}
+
+fn describe(partition: &rackstrap_wire::Partition) -> String {
+    let place = partition.mount.as_ref().map_or(String::new(), |m| format!(" on {m}"));
+    format!("{} {} {}{place}", partition.name, partition.size, partition.fs.as_str())
+}
+
+fn as_json(path: &Path, result: &Result<(Site, Vec<Warning>), ConfigError>) -> Value {
+    let file = path.display().to_string();
+    match result {
+        Err(ConfigError::Invalid {
+            problems,
+            omitted,
+            warnings,
+        }) => json!({ "file": file, "ok": false, "problems": problems, "omitted": omitted, "warnings": warnings }),
+        Err(error) => json!({
+            "file": file, "ok": false, "omitted": 0, "warnings": [],
+            "problems": [{ "file": file, "line": 0, "column": 0, "message": error.to_string(), "help": "" }],
+        }),
+        Ok((site, warnings)) => json!({
+            "file": file,
+            "ok": true,
+            "problems": [],
+            "omitted": 0,
+            "warnings": warnings,
+            "machine": machine(site),
+            "cluster": {
+                "name": site.cluster.name,
+                "domain": site.cluster.domain,
+                "node-name": site.cluster.naming.name_pattern(),
+                "node-address": site.cluster.naming.address_pattern(),
+                "reserved": site.cluster.reserved,
+            },
+            "subnets": site.subnets.iter().map(|s| json!({
+                "network": s.network,
+                "interface": s.interface,
+                "server": s.server,
+                "router": s.router,
+                "pool": s.pool.map(|(first, last)| [first, last]),
+            })).collect::<Vec<_>>(),
+            "profiles": site.profiles.iter().map(|(name, p)| json!({
+                "name": name, "image": p.image, "layout": p.layout,
+            })).collect::<Vec<_>>(),
+            "layouts": site.layouts.iter().map(|(name, l)| json!({
+                "name": name, "version": l.layout.version, "digest": l.digest, "wipe": l.wipe, "layout": l.layout,
+            })).collect::<Vec<_>>(),
+        }),
+    }
+}
+
+/// What this machine lacks for the site. Only warnings: the file may be checked elsewhere than where it is used.
+fn machine(site: &Site) -> Vec<String> {
+    let mut findings = Vec::new();
+    for name in site.subnets.iter().filter_map(|s| s.interface.as_ref()) {
+        if !Path::new("/sys/class/net").join(name).exists() {
+            findings.push(format!(
+                "this machine has no network interface '{name}'; `ip link` lists those it has"
+            ));
+        }
+    }
+    let server = &site.server;
+    let own = [
+        ("templates-dir", &server.templates_dir),
+        ("bootscripts-dir", &server.bootscripts_dir),
+    ];
+    for (key, dir) in own {
+        if let Some(dir) = dir.as_ref().filter(|d| !d.is_dir()) {
+            findings.push(format!(
+                "{key}: there is no directory {} on this machine",
+                dir.display()
+            ));
+        }
+    }
+    if !server.loader_dirs.iter().any(|d| d.is_dir()) {
+        let all: Vec<_> = server.loader_dirs.iter().map(|d| d.display().to_string()).collect();
+        let all = all.join(", ");
+        findings.push(format!(
+            "there are no boot loaders on this machine ({all}); Debian's are in the package ipxe"
+        ));
+    }
+    for (name, profile) in &site.profiles {
+        for tree in profile.templates.iter().flatten() {
+            if let Some(dir) = server
+                .templates_dir
+                .as_ref()
+                .filter(|d| d.is_dir() && !d.join(tree).is_dir())
+            {
+                let dir = dir.display();
+                findings.push(format!(
+                    "the profile '{name}' names the template tree '{tree}', and {dir} has none"
+                ));
+            }
+        }
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str) -> Result<(Site, Vec<Warning>), ConfigError> {
+        config::parse(text, Path::new("site.toml"))
+    }
+
+    #[test]
+    fn a_good_file_is_summed_up() {
+        let result = check(include_str!("../../rackstrap.example.toml"));
+        let (site, warnings) = result.as_ref().unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        insta::assert_snapshot!(summary(site), @r"
+        names     r{rack:02}n{slot:02} at 10.5.{rack}.{slot}, the first node is r01n01 at 10.5.1.1
+        subnet    10.5.0.0/16 on eth1, server 10.5.0.1, pool 10.5.255.1-10.5.255.254
+        profile   default: image debian, layout scratch
+        layout    scratch v1 (gpt): swap 512MiB swap, tmp rest ext4 on /tmp
+        ");
+        let json = as_json(Path::new("site.toml"), &result);
+        assert_eq!(json["ok"], true);
+        assert_eq!(json["layouts"][0]["digest"], site.layouts["scratch"].digest);
+        assert!(as_text(Path::new("site.toml"), &result).contains("site.toml: ok\n"));
+    }
+
+    #[test]
+    fn a_bad_file_is_told_off() {
+        let text = include_str!("../../rackstrap.example.toml").replace("http-port = 80", "http-prot = 80");
+        let result = check(&text);
+        insta::assert_snapshot!(as_text(Path::new("site.toml"), &result), @r"
+        site.toml:23:1: [server] has no key 'http-prot'
+           |
+        23 | http-prot = 80
+           | ^^^^^^^^^
+           = did you mean 'http-port'?
+
+        site.toml: 1 problem; nothing was changed
+        ");
+        let json = as_json(Path::new("site.toml"), &result);
+        assert_eq!(json["ok"], false);
+        assert_eq!(json["problems"][0]["line"], 23);
+    }
+
+    #[test]
+    fn the_exit_code_follows_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("site.toml");
+        let code = |json| {
+            let (config, mut out) = (path.clone(), Vec::new());
+            let code = write(&config, &CheckArgs { json }, &mut out).unwrap();
+            (format!("{code:?}"), String::from_utf8(out).unwrap())
+        };
+        let (good, bad) = (format!("{:?}", ExitCode::SUCCESS), format!("{:?}", ExitCode::FAILURE));
+        let (exit, out) = code(true);
+        assert_eq!(exit, bad);
+        let json: Value = serde_json::from_str(&out).unwrap();
+        assert!(
+            json["problems"][0]["message"]
+                .as_str()
+                .unwrap()
+                .contains("No such file")
+        );
+        std::fs::write(&path, include_str!("../../rackstrap.example.toml")).unwrap();
+        let (exit, out) = code(false);
+        assert!(exit == good && out.contains("site.toml: ok\n"), "{out}");
+        std::fs::write(&path, "name = 1\n").unwrap();
+        let (exit, out) = code(false);
+        assert!(
+            exit == bad && out.ends_with("site.toml: 3 problems; nothing was changed\n"),
+            "{out}"
+        );
+    }
+
+    #[test]
+    fn says_what_this_machine_lacks() {
+        let (mut site, _) = check(include_str!("../../rackstrap.example.toml")).unwrap();
+        site.subnets[0].interface = Some("no-such-card".to_owned());
+        site.server.templates_dir = Some(PathBuf::from("/nonexistent/templates"));
+        let all = machine(&site).join("\n");
+        assert!(
+            all.contains("'no-such-card'") && all.contains("/nonexistent/templates"),
+            "{all}"
+        );
+    }
+}

@@ -1,0 +1,27 @@
+//! `rackstrap serve`: the daemon.
+
+use anyhow::Result;
+use std::{path::Path, process::ExitCode};
+use tracing_subscriber::EnvFilter;
+
+/// Arguments of `serve`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  rackstrap --config rackstrap.toml serve
+  RACKSTRAP_LOG=debug rackstrap serve        every packet and why it was answered so
+
+It stays in the foreground and logs to standard error; systemd/rackstrap.service runs it as a service.
+SIGHUP (systemctl reload rackstrap, or rackstrap reload) reads the site file again; a bad one changes nothing.")]
+pub struct ServeArgs {}
+
+/// Runs the daemon until it is told to stop.
+pub fn run(config: &Path, _args: ServeArgs) -> Result<ExitCode> {
+    let filter = EnvFilter::try_from_env("RACKSTRAP_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // Colours only for people: a journal keeps the escape sequences for ever.
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(crate::serve::run(config))?;
+    Ok(ExitCode::SUCCESS)
+}

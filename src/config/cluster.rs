@@ -1,0 +1,132 @@
+//! `[cluster]`: names and addresses.
+
+use super::{
+    Cluster,
+    diagnostic::{Report, quote},
+    section::Section,
+};
+use crate::inventory::naming::{Naming, PatternKind};
+use ipnet::Ipv4Net;
+use std::{net::Ipv4Addr, ops::Range};
+
+pub(super) const EXAMPLE: &str =
+    "write [cluster], and below it node-name = \"r{rack:02}n{slot:02}\" and node-address = \"10.5.{rack}.{slot}\"";
+
+/// More reserved ranges than this are a mistake.
+const MOST_RESERVED: usize = 256;
+
+/// The checked section, and where the part that other checks point at stands.
+pub(super) struct Read {
+    pub value: Cluster,
+    pub node_address: Range<usize>,
+}
+
+pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Read> {
+    let name = section.parsed(report, "name", "\"lab\"", |text| {
+        match text.len() <= 64 && !text.chars().any(char::is_control) && !text.trim().is_empty() {
+            true => Ok(text.to_owned()),
+            false => Err((
+                format!("{} is not a name for a cluster", quote(text)),
+                "write a word or a few, at most 64 bytes, such as name = \"lab\"".to_owned(),
+            )),
+        }
+    });
+    let domain = section.parsed(report, "domain", "\"cluster.example\"", read_domain);
+    let reserved = section
+        .list(report, "reserved", "[\"10.5.0.0/24\"]", |text| {
+            read_network(text, "10.5.0.0/24")
+        })
+        .unwrap_or_default();
+    if reserved.len() > MOST_RESERVED {
+        let message = format!("there are {} reserved ranges, at most {MOST_RESERVED}", reserved.len());
+        report.error(
+            section.key_at("reserved"),
+            message,
+            "join some of them to larger ranges",
+        );
+    }
+
+    section.require(report, "node-name", "\"r{rack:02}n{slot:02}\"");
+    section.require(report, "node-address", "\"10.5.{rack}.{slot}\"");
+    let node_name = section.string(report, "node-name", "\"r{rack:02}n{slot:02}\"")?;
+    let node_address = section.string(report, "node-address", "\"10.5.{rack}.{slot}\"")?;
+    let naming = match Naming::new(node_name.get_ref(), node_address.get_ref()) {
+        Ok(naming) => naming,
+        Err(errors) => {
+            for error in errors {
+                let pattern = match error.pattern {
+                    PatternKind::Name => &node_name,
+                    PatternKind::Address => &node_address,
+                };
+                // Inside a plainly quoted string the caret can stand under the very characters.
+                let span = pattern.span();
+                let plain = report
+                    .source(&span)
+                    .get(1..)
+                    .is_some_and(|s| s.starts_with(pattern.get_ref().as_str()));
+                let at = match plain && !error.at.is_empty() {
+                    true => span.start + 1 + error.at.start..span.start + 1 + error.at.end,
+                    false => span,
+                };
+                report.error(at, format!("{}: {}", error.pattern, error.message), error.help);
+            }
+            return None;
+        }
+    };
+    Some(Read {
+        value: Cluster {
+            name: name.map_or_else(|| "cluster".to_owned(), |n| n.into_inner()),
+            domain: domain.map(|d| d.into_inner()).unwrap_or_default(),
+            naming,
+            reserved: reserved
+                .into_iter()
+                .take(MOST_RESERVED)
+                .map(|r| r.into_inner())
+                .collect(),
+        },
+        node_address: node_address.span(),
+    })
+}
+
+fn read_domain(text: &str) -> Result<String, (String, String)> {
+    let label = |l: &str| {
+        !l.is_empty()
+            && l.len() <= 63
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+            && l.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+    };
+    // With the longest node name (63) and its dot the whole is to fit 253 characters (RFC 1035 section 2.3.4).
+    if text.is_empty() || (text.len() <= 189 && text.split('.').all(label)) {
+        return Ok(text.to_owned());
+    }
+    let likely = text.trim_matches('.').to_ascii_lowercase();
+    let help = match likely != text && likely.len() <= 189 && likely.split('.').all(label) {
+        true => format!("write domain = \"{likely}\""),
+        false => {
+            "write labels of a-z, 0-9 and - with dots between them, such as domain = \"cluster.example\"".to_owned()
+        }
+    };
+    Err((format!("{} is not a DNS domain", quote(text)), help))
+}
+
+/// A network in CIDR notation without host bits; a bare address is a network of one.
+pub(super) fn read_network(text: &str, example: &str) -> Result<Ipv4Net, (String, String)> {
+    if let Ok(address) = text.parse::<Ipv4Addr>() {
+        return Ok(address.into());
+    }
+    match text.parse::<Ipv4Net>() {
+        Ok(network) if network == network.trunc() => Ok(network),
+        Ok(network) => Err((
+            format!(
+                "'{network}' has bits set behind its prefix of {} bits",
+                network.prefix_len()
+            ),
+            format!("write \"{}\"", network.trunc()),
+        )),
+        Err(_) => Err((
+            format!("{} is not an IPv4 network", quote(text)),
+            format!("write address/prefix, such as \"{example}\""),
+        )),
+    }
+}

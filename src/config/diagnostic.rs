@@ -1,0 +1,279 @@
+//! What is said about a site file: where, what was found, what to write instead.
+
+use serde::Serialize;
+use std::{fmt, io, ops::Range, path::PathBuf};
+
+/// At most this many problems are kept; the rest is counted. Nobody mends more at once.
+const MOST: usize = 50;
+/// At most this many characters of a line are shown.
+const WIDTH: usize = 120;
+/// At most this many characters of a message.
+const LONGEST: usize = 400;
+
+/// One problem, or one warning, at one place of the site file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Diagnostic {
+    /// The file, as it was given.
+    pub file: String,
+    /// Line, from 1; 0 if it is about the file as a whole.
+    pub line: usize,
+    /// Column, from 1, in characters; 0 if it is about the file as a whole.
+    pub column: usize,
+    /// What was found.
+    pub message: String,
+    /// What to write instead.
+    pub help: String,
+    /// The line and what is meant in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub excerpt: Option<Excerpt>,
+}
+
+/// A line of the site file, made safe to print, with the part that is meant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Excerpt {
+    /// The line, shortened, with control characters replaced.
+    pub text: String,
+    /// First character that is meant, from 0.
+    pub start: usize,
+    /// Number of characters that are meant, at least 1.
+    pub length: usize,
+}
+
+/// A warning: the file is in force, and yet this deserves a look.
+pub type Warning = Diagnostic;
+
+/// Why a site file is not in force.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It could not be read.
+    #[error(
+        "cannot read the site file {path}: {source}{}",
+        match source.kind() { io::ErrorKind::NotFound => "; give its path with --config FILE", _ => "" },
+        path = path.display()
+    )]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It was read, and has problems.
+    #[error("{}", Problems(problems, *omitted))]
+    Invalid {
+        /// All of them, in the order of the file; at least one.
+        problems: Vec<Diagnostic>,
+        /// How many more there are.
+        omitted: usize,
+        /// What would be warned of if there were no problems.
+        warnings: Vec<Warning>,
+    },
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Diagnostic { file, line, column, .. } = self;
+        if *line == 0 {
+            writeln!(f, "{file}: {}", self.message)?;
+        } else {
+            writeln!(f, "{file}:{line}:{column}: {}", self.message)?;
+        }
+        let gutter = line.to_string().len();
+        if let Some(Excerpt { text, start, length }) = &self.excerpt {
+            writeln!(f, "{:gutter$} |", "")?;
+            writeln!(f, "{line} | {text}")?;
+            writeln!(f, "{:gutter$} | {:start$}{}", "", "", "^".repeat(*length))?;
+        }
+        write!(f, "{:gutter$} = {}", "", self.help)
+    }
+}
+
+struct Problems<'a>(&'a [Diagnostic], usize);
+
+impl fmt::Display for Problems<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for problem in self.0 {
+            write!(f, "{problem}\n\n")?;
+        }
+        let count = self.0.len() + self.1;
+        let file = self.0.first().map_or("site file", |p| p.file.as_str());
+        let plural = if count == 1 { "" } else { "s" };
+        write!(f, "{file}: {count} problem{plural}")?;
+        if self.1 > 0 {
+            write!(f, ", {} not shown", self.1)?;
+        }
+        f.write_str("; nothing was changed")
+    }
+}
+
+/// Collects what is said while a file is checked.
+pub(super) struct Report<'t> {
+    text: &'t str,
+    file: String,
+    /// Byte at which each line begins.
+    lines: Vec<usize>,
+    problems: Vec<(usize, Diagnostic)>,
+    warnings: Vec<(usize, Diagnostic)>,
+    omitted: usize,
+}
+
+impl<'t> Report<'t> {
+    pub(super) fn new(text: &'t str, file: String) -> Self {
+        let starts = text
+            .bytes()
+            .enumerate()
+            .filter(|(_, b)| *b == b'\n')
+            .map(|(i, _)| i + 1);
+        Report {
+            text,
+            file,
+            lines: std::iter::once(0).chain(starts).collect(),
+            problems: Vec::new(),
+            warnings: Vec::new(),
+            omitted: 0,
+        }
+    }
+
+    /// The text between two bytes of the file.
+    pub(super) fn source(&self, at: &Range<usize>) -> &'t str {
+        self.text.get(at.clone()).unwrap_or_default()
+    }
+
+    /// Something that keeps the file from being used.
+    pub(super) fn error(&mut self, at: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
+        if self.problems.len() == MOST {
+            self.omitted += 1;
+            return;
+        }
+        let diagnostic = self.place(&at, message.into(), help.into());
+        self.problems.push((at.start, diagnostic));
+    }
+
+    /// Something that is missing from the file as a whole.
+    pub(super) fn missing(&mut self, message: impl Into<String>, help: impl Into<String>) {
+        let diagnostic = Diagnostic {
+            file: self.file.clone(),
+            line: 0,
+            column: 0,
+            message: one_line(message.into()),
+            help: one_line(help.into()),
+            excerpt: None,
+        };
+        self.problems.push((0, diagnostic));
+    }
+
+    /// Something that deserves a look.
+    pub(super) fn warn(&mut self, at: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
+        if self.warnings.len() < MOST {
+            let diagnostic = self.place(&at, message.into(), help.into());
+            self.warnings.push((at.start, diagnostic));
+        }
+    }
+
+    pub(super) fn is_clean(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// The warnings, if there were no problems.
+    pub(super) fn finish(self) -> Result<Vec<Warning>, ConfigError> {
+        let sorted = |mut all: Vec<(usize, Diagnostic)>| {
+            all.sort_by_key(|(at, _)| *at);
+            all.into_iter().map(|(_, d)| d).collect::<Vec<_>>()
+        };
+        let warnings = sorted(self.warnings);
+        if self.problems.is_empty() {
+            return Ok(warnings);
+        }
+        Err(ConfigError::Invalid {
+            problems: sorted(self.problems),
+            omitted: self.omitted,
+            warnings,
+        })
+    }
+
+    fn place(&self, at: &Range<usize>, message: String, help: String) -> Diagnostic {
+        let mut start = at.start.min(self.text.len());
+        while !self.text.is_char_boundary(start) {
+            start -= 1;
+        }
+        let line = self.lines.partition_point(|&begin| begin <= start) - 1;
+        let begin = self.lines[line];
+        let rest = &self.text[begin..];
+        let content = rest.split('\n').next().unwrap_or_default().trim_end_matches('\r');
+        let column = self.text[begin..start].chars().count();
+        let end = at.end.clamp(start, begin + content.len().max(start - begin));
+        let length = self.text.get(start..end).map_or(1, |s| s.chars().count()).max(1);
+        Diagnostic {
+            file: self.file.clone(),
+            line: line + 1,
+            column: column + 1,
+            message: one_line(message),
+            help: one_line(help),
+            excerpt: Some(excerpt(content, column, length)),
+        }
+    }
+}
+
+/// A terminal obeys control characters, and turns text round for some others: none is passed on.
+fn harmless(c: char) -> char {
+    match c {
+        '\t' => ' ',
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => '\u{fffd}',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    }
+}
+
+/// A message of one line, whatever of the file's text is in it.
+fn one_line(text: String) -> String {
+    let mut line: String = text.chars().take(LONGEST).map(harmless).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        line.push('…');
+    }
+    line
+}
+
+/// The line with a window around what is meant.
+fn excerpt(content: &str, column: usize, length: usize) -> Excerpt {
+    let skipped = if column < WIDTH * 2 / 3 { 0 } else { column - WIDTH / 3 };
+    let mut text: String = content.chars().skip(skipped).take(WIDTH).map(harmless).collect();
+    let shown = text.chars().count();
+    if content.chars().nth(skipped + WIDTH).is_some() {
+        text.push('…');
+    }
+    let start = column - skipped;
+    Excerpt {
+        text,
+        start,
+        length: length.min(shown.saturating_sub(start)).max(1),
+    }
+}
+
+/// The candidate that is closest to `word`, if any is close: for "did you mean".
+pub(super) fn closest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    if word.len() > 64 {
+        return None;
+    }
+    let word = word.to_lowercase().replace('_', "-");
+    let distance = |c: &&str| strsim::damerau_levenshtein(&word, c);
+    candidates
+        .into_iter()
+        .map(|c| (distance(&c), c))
+        .filter(|(d, c)| *d <= 1.max(word.chars().count().min(c.len()) / 3))
+        .min_by_key(|(d, _)| *d)
+        .map(|(_, c)| c)
+}
+
+/// `text` in quotes, shortened, with nothing in it that a terminal would obey.
+pub(super) fn quote(text: &str) -> String {
+    format!("'{}'", shown(text))
+}
+
+/// `text`, shortened, with nothing in it that a terminal would obey.
+pub(super) fn shown(text: &str) -> String {
+    let mut shown: String = text.chars().take(60).flat_map(char::escape_debug).collect();
+    if text.chars().nth(60).is_some() {
+        shown.push('…');
+    }
+    // Quotes are harmless, and escaped they only disturb.
+    shown.replace("\\\"", "\"").replace("\\'", "'")
+}

@@ -1,0 +1,397 @@
+//! `[layout.NAME]`: what disks should look like.
+
+use super::{
+    LayoutPolicy,
+    diagnostic::{Report, closest, quote},
+    section::Section,
+};
+use rackstrap_wire::{FileSystem, Layout, Partition, PartitionTable, Size, Wipe};
+use std::ops::Range;
+use toml::Spanned;
+
+const MIB: u64 = 1 << 20;
+/// mkfs.xfs refuses less (xfsprogs 5.19, "Filesystem must be larger than 300MB").
+const SMALLEST_XFS: u64 = 300 * MIB;
+/// Below this mke2fs leaves the journal out or fails.
+const SMALLEST_EXT4: u64 = 8 * MIB;
+/// The MBR counts sectors of 512 bytes in 32 bits.
+const LARGEST_MBR: u64 = 1 << 41;
+/// The fourth entry of the MBR is the marker.
+const MOST_MBR: usize = 3;
+/// GPT has room for 128 entries; nobody needs that many on a scratch disk, and one is the marker.
+const MOST_GPT: usize = 32;
+/// Where local scratch belongs.
+const SENSIBLE: &str = "local disks are for /tmp, /var/tmp, /var, /scratch, /home or swap";
+
+/// A partition, and where its parts stand.
+struct Read {
+    value: Partition,
+    name_at: Range<usize>,
+    size_at: Range<usize>,
+    mount_at: Range<usize>,
+}
+
+pub(super) fn read(report: &mut Report<'_>, name: &str, section: &Section<'_>) -> Option<LayoutPolicy> {
+    let mut good = true;
+    if !valid(name, 16) {
+        let message = format!("{} is not a name for a layout", quote(name));
+        report.error(
+            section.at.clone(),
+            message,
+            "write 1 to 16 characters of a-z, 0-9 and -, such as [layout.scratch]",
+        );
+        good = false;
+    }
+    section.require(report, "version", "1");
+    let version = section.integer(report, "version", 1..=u64::from(u32::MAX), 1);
+    let kinds = [("gpt", PartitionTable::Gpt), ("mbr", PartitionTable::Mbr)];
+    let table = match section.get("table") {
+        Some(_) => section.parsed(report, "table", "\"gpt\"", |text| choose("table", text, &kinds)),
+        None => Some(Spanned::new(section.at.clone(), PartitionTable::Gpt)),
+    };
+    let when = [("ours", Wipe::Ours), ("always", Wipe::Always)];
+    let wipe = match section.get("wipe") {
+        Some(_) => section.parsed(report, "wipe", "\"ours\"", |text| choose("wipe", text, &when)),
+        None => Some(Spanned::new(section.at.clone(), Wipe::Ours)),
+    };
+    if let Some(wipe) = wipe.as_ref().filter(|w| *w.get_ref() == Wipe::Always) {
+        let message =
+            format!("nodes with the layout '{name}' overwrite whatever their disk holds, somebody else's data too");
+        report.warn(
+            wipe.span(),
+            message,
+            "write wipe = \"ours\" once the disks are rackstrap's",
+        );
+    }
+    let partitions = partitions(report, name, section, &mut good)?;
+    if let Some(table) = &table {
+        good &= check_table(report, section, *table.get_ref(), &partitions);
+    }
+    good &= check_all(report, &partitions);
+    if !good {
+        return None;
+    }
+    let layout = Layout {
+        name: name.to_owned(),
+        version: u32::try_from(version?.into_inner()).ok()?,
+        table: table?.into_inner(),
+        partitions: partitions.into_iter().map(|p| p.value).collect(),
+    };
+    Some(LayoutPolicy {
+        digest: digest(&layout),
+        layout,
+        wipe: wipe?.into_inner(),
+    })
+}
+
+/// `[[layout.NAME.partition]]`. `good` becomes false if one had to be left out.
+fn partitions(report: &mut Report<'_>, name: &str, section: &Section<'_>, good: &mut bool) -> Option<Vec<Read>> {
+    let title = format!("[[layout.{name}.partition]]");
+    let example =
+        format!("write {title}, and below it name = \"tmp\", size = \"rest\", fs = \"ext4\" and mount = \"/tmp\"");
+    let Some(value) = section.get("partition") else {
+        report.error(
+            section.at.clone(),
+            format!("{} has no partition", section.title),
+            example,
+        );
+        return None;
+    };
+    let Some(all) = value.get_ref().as_array() else {
+        let message = format!("{title} is written with two pairs of brackets, and there may be several");
+        report.error(section.key_at("partition"), message, example);
+        return None;
+    };
+    if all.is_empty() {
+        report.error(
+            section.key_at("partition"),
+            format!("{} has no partition", section.title),
+            example,
+        );
+        return None;
+    }
+    if all.len() > MOST_GPT {
+        let message = format!("{} has {} partitions, at most {MOST_GPT}", section.title, all.len());
+        report.error(section.key_at("partition"), message, "leave some out");
+        return None;
+    }
+    let mut partitions = Vec::new();
+    for value in all.iter() {
+        let section = Section::new(report, "[[layout.NAME.partition]]", title.clone(), value.span(), value);
+        match section.and_then(|section| partition(report, &section)) {
+            Some(partition) => partitions.push(partition),
+            None => *good = false,
+        }
+    }
+    Some(partitions)
+}
+
+fn partition(report: &mut Report<'_>, section: &Section<'_>) -> Option<Read> {
+    section.require(report, "name", "\"tmp\"");
+    section.require(report, "size", "\"rest\"");
+    section.require(report, "fs", "\"ext4\"");
+    let name = section.parsed(report, "name", "\"tmp\"", |text| {
+        if text.starts_with("rackstrap") {
+            let help = "choose another name: rackstrap's own partitions are called so";
+            return Err((format!("{} is taken", quote(text)), help.to_owned()));
+        }
+        match valid(text, 12) {
+            true => Ok(text.to_owned()),
+            false => Err((
+                format!("{} is not a name for a partition", quote(text)),
+                "write 1 to 12 characters of a-z, 0-9 and - (it is the file system's label too)".to_owned(),
+            )),
+        }
+    });
+    let size = section.parsed(report, "size", "\"20GiB\"", |text| {
+        text.parse::<Size>().map_err(|_| {
+            // Powers of ten are what people write and not what they get.
+            let binary = text
+                .strip_suffix('B')
+                .map(|t| format!("{t}iB"))
+                .filter(|t| t.parse::<Size>().is_ok());
+            let help = match binary {
+                Some(size) => format!("write size = \"{size}\", in powers of 1024"),
+                None => "write whole MiB, GiB or TiB, such as size = \"512MiB\" or \"20GiB\", or \"rest\"".to_owned(),
+            };
+            (format!("{} is not a size", quote(text)), help)
+        })
+    });
+    let kinds = [FileSystem::Ext4, FileSystem::Xfs, FileSystem::Swap, FileSystem::Raw].map(|fs| (fs.as_str(), fs));
+    let fs = section.parsed(report, "fs", "\"ext4\"", |text| choose("fs", text, &kinds));
+    let mount = section.parsed(report, "mount", "\"/tmp\"", read_mount);
+    let options = section.parsed(report, "options", "\"noatime\"", |text| {
+        // fstab(5): blanks end the field; the rest could only be a mistake.
+        match text.len() <= 200 && text.chars().all(|c| c.is_ascii_graphic() && !"\"'\\#".contains(c)) {
+            true => Ok(text.to_owned()),
+            false => Err((
+                format!("{} are not mount options", quote(text)),
+                "write them as in fstab, with commas and no blanks, such as options = \"noatime,nosuid\"".to_owned(),
+            )),
+        }
+    });
+    let (name, size, fs) = (name?, size?, fs?);
+    let mounted = matches!(fs.get_ref(), FileSystem::Ext4 | FileSystem::Xfs);
+    let kind = fs.get_ref().as_str();
+    let before = report.is_clean();
+    let mut sound = true;
+    if let (false, Some(_)) = (mounted, section.get("mount")) {
+        let message = format!("a {kind} partition is not mounted");
+        report.error(
+            section.key_at("mount"),
+            message,
+            "remove 'mount', or choose fs = \"ext4\" or \"xfs\"",
+        );
+        sound = false;
+    }
+    if *fs.get_ref() == FileSystem::Raw && section.get("options").is_some() {
+        report.error(
+            section.key_at("options"),
+            "a raw partition has no mount options",
+            "remove 'options'",
+        );
+        sound = false;
+    }
+    if mounted && section.get("mount").is_none() && before {
+        let message = format!(
+            "the partition '{}' gets a file system and is mounted nowhere",
+            name.get_ref()
+        );
+        report.warn(section.at.clone(), message, "write mount = \"/tmp\", or fs = \"raw\"");
+    }
+    let least = match fs.get_ref() {
+        FileSystem::Xfs => SMALLEST_XFS,
+        FileSystem::Ext4 => SMALLEST_EXT4,
+        FileSystem::Swap | FileSystem::Raw => MIB,
+    };
+    if matches!(*size.get_ref(), Size::Bytes(bytes) if bytes < least) {
+        let message = format!(
+            "{} is too small for {kind}, which needs {}",
+            size.get_ref(),
+            Size::Bytes(least)
+        );
+        report.error(
+            size.span(),
+            message,
+            format!("write size = \"{}\" or more", Size::Bytes(least)),
+        );
+        sound = false;
+    }
+    let unread =
+        section.get("mount").is_some() && mount.is_none() || section.get("options").is_some() && options.is_none();
+    if unread || !sound {
+        return None;
+    }
+    Some(Read {
+        name_at: name.span(),
+        size_at: size.span(),
+        mount_at: mount.as_ref().map_or(section.at.clone(), Spanned::span),
+        value: Partition {
+            name: name.into_inner(),
+            size: size.into_inner(),
+            fs: fs.into_inner(),
+            mount: mount.map(Spanned::into_inner),
+            options: options.map(Spanned::into_inner).unwrap_or_default(),
+        },
+    })
+}
+
+/// Why `text` is no place to mount local scratch, if it is none.
+fn read_mount(text: &str) -> Result<String, (String, String)> {
+    let wrong = |why: &str, help: String| Err((format!("{} {why}", quote(text)), help));
+    if !text.starts_with('/') {
+        return wrong(
+            "is not an absolute path",
+            format!("write mount = \"/{}\"", text.trim_start_matches("./")),
+        );
+    }
+    // Blanks, # and \ would have to be escaped in fstab, and nobody's scratch is called so.
+    let clean = text.len() <= 255 && text.chars().all(|c| c.is_ascii_graphic() && !"\"'\\#".contains(c));
+    if !clean {
+        return wrong(
+            "is not a plain path",
+            "write letters, digits, / - _ and dots, such as mount = \"/scratch\"".into(),
+        );
+    }
+    if text == "/" {
+        let help = format!("choose another mount: the root comes over NFS, below a layer in RAM; {SENSIBLE}");
+        return wrong("is the root", help);
+    }
+    let parts: Vec<&str> = text[1..].split('/').collect();
+    if parts.iter().any(|p| matches!(*p, "" | "." | "..")) {
+        let plain: Vec<&str> = parts.iter().filter(|p| !matches!(**p, "" | ".")).copied().collect();
+        let help = match plain.contains(&"..") {
+            true => "write the path that is meant, without ..".to_owned(),
+            false => format!("write mount = \"/{}\"", plain.join("/")),
+        };
+        return wrong("is not written plainly", help);
+    }
+    let help = format!("choose another mount; {SENSIBLE}");
+    match parts[0] {
+        "usr" if !matches!(parts.get(1), Some(&"local" | &"src")) => wrong("would hide the image's programs", help),
+        "bin" | "sbin" | "lib" | "lib32" | "lib64" | "libx32" => wrong("would hide the image's programs", help),
+        "etc" => wrong("would hide the node's configuration", help),
+        "proc" | "sys" | "dev" | "run" => wrong("belongs to the kernel and to init", help),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// The table can hold the partitions.
+fn check_table(report: &mut Report<'_>, section: &Section<'_>, table: PartitionTable, all: &[Read]) -> bool {
+    let total = all.iter().try_fold(0u64, |sum, p| match p.value.size {
+        Size::Bytes(bytes) => sum.checked_add(bytes),
+        Size::Rest => Some(sum),
+    });
+    let mut good = true;
+    let mut error = |message: String, help: &str| {
+        report.error(section.key_at("table"), message, help);
+        good = false;
+    };
+    if table == PartitionTable::Mbr && all.len() > MOST_MBR {
+        let message = format!(
+            "an MBR has room for {MOST_MBR} partitions beside the marker, and there are {}",
+            all.len()
+        );
+        error(message, "write table = \"gpt\", or leave some out");
+    }
+    match total {
+        None => error(
+            "the sizes add up to more than any disk has".to_owned(),
+            "make the partitions smaller",
+        ),
+        Some(total) if table == PartitionTable::Mbr && total > LARGEST_MBR => {
+            error(
+                "an MBR reaches 2 TiB, and the partitions need more".to_owned(),
+                "write table = \"gpt\"",
+            );
+        }
+        Some(_) => {}
+    }
+    good
+}
+
+/// Names, mounts and "rest" across the partitions of one layout.
+fn check_all(report: &mut Report<'_>, all: &[Read]) -> bool {
+    let mut good = true;
+    let mut error = |at: &Range<usize>, message: String, help: String| {
+        report.error(at.clone(), message, help);
+        good = false;
+    };
+    for (i, this) in all.iter().enumerate() {
+        let earlier = &all[..i];
+        if earlier.iter().any(|p| p.value.name == this.value.name) {
+            let message = format!("two partitions are called '{}'", this.value.name);
+            error(&this.name_at, message, "give each a name of its own".to_owned());
+        }
+        if this.value.size == Size::Rest && earlier.iter().any(|p| p.value.size == Size::Rest) {
+            let message = "a second partition takes the rest of the disk".to_owned();
+            error(
+                &this.size_at,
+                message,
+                "give one of them a size, such as size = \"20GiB\"".to_owned(),
+            );
+        }
+        let Some(mount) = &this.value.mount else { continue };
+        for before in earlier.iter().filter_map(|p| p.value.mount.as_ref()) {
+            if before == mount {
+                let message = format!("two partitions are mounted on {mount}");
+                error(&this.mount_at, message, "mount each somewhere else".to_owned());
+            } else if before
+                .strip_prefix(mount.as_str())
+                .is_some_and(|below| below.starts_with('/'))
+            {
+                let message = format!("{mount} would be mounted over {before}, which is mounted before it");
+                error(
+                    &this.mount_at,
+                    message,
+                    format!("put the partition for {mount} first: they are mounted in this order"),
+                );
+            }
+        }
+    }
+    good
+}
+
+fn valid(name: &str, longest: usize) -> bool {
+    (1..=longest).contains(&name.len())
+        && !name.starts_with('-')
+        && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+}
+
+/// One of a few words.
+fn choose<T: Copy>(key: &str, text: &str, words: &[(&str, T)]) -> Result<T, (String, String)> {
+    if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+        return Ok(*value);
+    }
+    let all: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+    let help = match closest(text, words.iter().map(|(word, _)| *word)) {
+        Some(near) => format!("write {key} = \"{near}\""),
+        None => format!("write {key} = {}", all.join(" or ")),
+    };
+    Err((format!("'{key}' cannot be {}", quote(text)), help))
+}
+
+/// Digest of what preparing a disk by `layout` puts on it: the first 16 bytes of a BLAKE3 hash, as 32 hex digits.
+///
+/// Hashed is a list of texts, each as `LENGTH:TEXT,` (a netstring, so that no text can pass for two): `rackstrap layout 1`,
+/// name, version, table, and for each partition in order its name, its size (bytes in decimal, or `rest`) and its file
+/// system. Mount points and options are left out on purpose: they are no property of the disk, and changing them costs nobody their scratch data.
+pub fn digest(layout: &Layout) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let mut add = |text: &str| {
+        hasher.update(format!("{}:{text},", text.len()).as_bytes());
+    };
+    add("rackstrap layout 1");
+    add(&layout.name);
+    add(&layout.version.to_string());
+    add(&layout.table.to_string());
+    for partition in &layout.partitions {
+        add(&partition.name);
+        match partition.size {
+            Size::Bytes(bytes) => add(&bytes.to_string()),
+            Size::Rest => add("rest"),
+        }
+        add(partition.fs.as_str());
+    }
+    hex::encode(&hasher.finalize().as_bytes()[..16])
+}

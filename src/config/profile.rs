@@ -1,0 +1,329 @@
+//! `[profile.NAME]`: settings that many nodes share.
+
+use super::{
+    Profile,
+    diagnostic::{Report, closest, quote, shown},
+    section::Section,
+};
+use rackstrap_wire::{ImageRef, cmdline};
+use toml::Spanned;
+
+/// x86 kernels take 2,048 bytes of command line (COMMAND_LINE_SIZE in asm/setup.h); half is left for rackstrap's own.
+const KERNEL_ARGS: usize = 1024;
+const MOST_TEMPLATES: usize = 32;
+const MOST_KEYS: usize = 256;
+
+type Problem = (String, String);
+
+pub(super) fn read(
+    report: &mut Report<'_>,
+    name: &Spanned<String>,
+    section: &Section<'_>,
+    layouts: &[&str],
+) -> Profile {
+    if !ImageRef::valid_name(name.get_ref()) {
+        let message = format!("{} is not a name for a profile", quote(name.get_ref()));
+        let help = "write a-z, 0-9, dots, - and _, a letter or digit first, such as [profile.gpu]";
+        report.error(name.span(), message, help);
+    }
+    let mut text = |key, example: &str, read: &dyn Fn(&str) -> Result<String, Problem>| {
+        section.parsed(report, key, example, read).map(Spanned::into_inner)
+    };
+    let mut profile = Profile {
+        image: text("image", "\"debian\"", &read_image),
+        layout: text("layout", "\"scratch\"", &|text| read_layout(text, layouts)),
+        disk: text("disk", "\"auto\"", &read_disk),
+        console: text("console", "\"ttyS0,115200\"", &read_console),
+        init: text("init", "\"/sbin/init\"", &read_init),
+        ram_size: text("ram-size", "\"50%\"", &read_ram_size),
+        ..Profile::default()
+    };
+    if let Some(args) = section.parsed(report, "kernel-args", "\"quiet\"", read_kernel_args) {
+        for arg in args.get_ref().split(' ') {
+            let help = match arg.split_once('=').map_or(arg, |(key, _)| key) {
+                "root" | "nfsroot" | "rootflags" | "rootfstype" => "remove it: rackstrap's agent mounts the root",
+                "init" => "write init = \"…\" in the profile",
+                "panic" => "remove it: rackstrap sets it so that a kernel panic restarts the node",
+                "ip" => "remove it: rackstrap's agent configures the network",
+                _ => continue,
+            };
+            report.warn(
+                args.span(),
+                format!("the kernel argument '{arg}' has no good effect here"),
+                help,
+            );
+        }
+        profile.kernel_args = Some(args.into_inner());
+    }
+    profile.templates = names(
+        report,
+        section,
+        "templates",
+        "[\"site\"]",
+        MOST_TEMPLATES,
+        read_template,
+    );
+    profile.authorized_keys = names(
+        report,
+        section,
+        "authorized-keys",
+        "[\"ssh-ed25519 AAAA… admin@example\"]",
+        MOST_KEYS,
+        read_key,
+    );
+    profile
+}
+
+/// A list without repetitions.
+fn names(
+    report: &mut Report<'_>,
+    section: &Section<'_>,
+    key: &str,
+    example: &str,
+    most: usize,
+    read: impl Fn(&str) -> Result<String, Problem>,
+) -> Option<Vec<String>> {
+    let all = section.list(report, key, example, read)?;
+    if all.len() > most {
+        let message = format!("there are {} entries in '{key}', at most {most}", all.len());
+        report.error(section.key_at(key), message, "leave some out");
+    }
+    for (i, one) in all.iter().enumerate().take(most) {
+        if all[..i].iter().any(|other| other.get_ref() == one.get_ref()) {
+            report.error(
+                one.span(),
+                format!("this stands in '{key}' twice"),
+                "remove one of the two",
+            );
+        }
+    }
+    Some(all.into_iter().map(Spanned::into_inner).collect())
+}
+
+fn read_image(text: &str) -> Result<String, Problem> {
+    if ImageRef::valid_name(text) || text.parse::<ImageRef>().is_ok() {
+        return Ok(text.to_owned());
+    }
+    let help = match ImageRef::valid_name(&text.to_lowercase()) {
+        true => format!("write image = \"{}\"", text.to_lowercase()),
+        false => "write a name of a-z, 0-9, dots, - and _, such as image = \"debian\" for its newest version, \
+                  or \"debian@3\" for that one"
+            .to_owned(),
+    };
+    Err((format!("{} is not an image", quote(text)), help))
+}
+
+/// The empty text is no layout, for a profile that is to differ from the default one.
+fn read_layout(text: &str, layouts: &[&str]) -> Result<String, Problem> {
+    if text.is_empty() || layouts.contains(&text) {
+        return Ok(text.to_owned());
+    }
+    let help = match (closest(text, layouts.iter().copied()), layouts) {
+        (Some(near), _) => format!("did you mean \"{near}\"?"),
+        (None, []) => format!(
+            "add [layout.{}], or remove the key: without a layout disks are left alone",
+            shown(text)
+        ),
+        (None, all) => format!("write one of {}, or \"\" to leave disks alone", all.join(", ")),
+    };
+    Err((format!("there is no layout {}", quote(text)), help))
+}
+
+fn read_disk(text: &str) -> Result<String, Problem> {
+    let help =
+        || "write disk = \"auto\" for the first fixed disk, or a kernel name such as \"vda\" or \"nvme0n1\"".to_owned();
+    if let Some(name) = text.strip_prefix("/dev/") {
+        let help = if name.contains('/') {
+            help()
+        } else {
+            format!("write disk = \"{}\"", shown(name))
+        };
+        return Err((
+            format!("{} is a path, and there are no device links this early", quote(text)),
+            help,
+        ));
+    }
+    let plain = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    if !plain || !text.starts_with(|c: char| c.is_ascii_lowercase()) || text.len() > 31 {
+        return Err((format!("{} is not a disk", quote(text)), help()));
+    }
+    // Partitions: sda1 of disks that end in a letter, nvme0n1p1 of those that end in a digit.
+    let stem = text.trim_end_matches(|c: char| c.is_ascii_digit());
+    let lettered = ["sd", "vd", "hd", "xvd"].iter().any(|kind| {
+        stem.strip_prefix(kind)
+            .is_some_and(|l| !l.is_empty() && l.bytes().all(|b| b.is_ascii_lowercase()))
+    });
+    let numbered = stem
+        .strip_suffix('p')
+        .filter(|disk| disk.ends_with(|c: char| c.is_ascii_digit()));
+    let whole = match (stem.len() < text.len(), lettered, numbered) {
+        (true, true, _) => stem,
+        (true, _, Some(disk)) => disk,
+        _ => return Ok(text.to_owned()),
+    };
+    Err((
+        format!("'{text}' is a partition, and a layout is for a whole disk"),
+        format!("write disk = \"{whole}\""),
+    ))
+}
+
+fn read_kernel_args(text: &str) -> Result<String, Problem> {
+    let wrong = |message: String, help: &str| Err((message, help.to_owned()));
+    if let Some(c) = text
+        .chars()
+        .find(|c| !(' '..='~').contains(c) || "\"'`\\$".contains(*c))
+    {
+        // The text goes through an iPXE and a GRUB script, which each have their own idea of quotes and of $.
+        let message = format!("{} cannot be in kernel arguments here", quote(&c.to_string()));
+        return wrong(
+            message,
+            "write words with single blanks between them, without quotes, $ and \\",
+        );
+    }
+    if text.len() > KERNEL_ARGS {
+        let message = format!(
+            "the kernel arguments are {} bytes long, at most {KERNEL_ARGS}",
+            text.len()
+        );
+        return wrong(
+            message,
+            "leave some out: the kernel cuts its command line off without a word",
+        );
+    }
+    let own = cmdline::SERVER
+        .split_once('.')
+        .map_or("rackstrap", |(prefix, _)| prefix);
+    for arg in text.split_whitespace() {
+        let key = arg.split_once('=').map_or(arg, |(key, _)| key);
+        if key.strip_prefix(own).is_some_and(|rest| rest.starts_with('.')) {
+            return wrong(format!("'{arg}' is for rackstrap to set"), "remove it");
+        }
+        match key {
+            "--" => {
+                return wrong(
+                    "'--' would end the kernel's arguments".to_owned(),
+                    "remove it: what init needs belongs in its own configuration",
+                );
+            }
+            "initrd" => return wrong(format!("'{arg}' is for the boot script to set"), "remove it"),
+            "rdinit" => {
+                return wrong(
+                    format!("'{arg}' would start something else than rackstrap's agent"),
+                    "remove it; init = \"…\" in the profile is what runs afterwards",
+                );
+            }
+            "console" if arg.contains(',') && arg.len() > 64 => {
+                return wrong(
+                    "this console is too long".to_owned(),
+                    "write console = \"ttyS0,115200\" in the profile",
+                );
+            }
+            _ => {}
+        }
+    }
+    Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+fn read_template(text: &str) -> Result<String, Problem> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    let first = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    match first && text.len() <= 64 && text.bytes().all(plain) {
+        true => Ok(text.to_owned()),
+        false => Err((
+            format!("{} is not a name of a template tree", quote(text)),
+            "write the name of one directory below templates-dir, without /, such as \"site\"".to_owned(),
+        )),
+    }
+}
+
+fn read_key(text: &str) -> Result<String, Problem> {
+    let wrong = |message: &str, help: &str| Err((message.to_owned(), help.to_owned()));
+    let line = text.trim();
+    if line.contains("PRIVATE KEY") {
+        return wrong(
+            "this is a private key",
+            "write the public one, the line in the .pub file, and make a new pair: this one has been in a file",
+        );
+    }
+    if line.chars().any(char::is_control) {
+        return wrong("a key is one line", "write each key as a text of its own in the list");
+    }
+    if line.ends_with(".pub") && !line.contains(' ') {
+        return wrong(
+            "this is the name of a file, not a key",
+            "write the line that the file holds",
+        );
+    }
+    match (line.len() <= 16384).then(|| line.parse::<ssh_key::authorized_keys::Entry>()) {
+        Some(Ok(_)) => Ok(line.to_owned()),
+        _ => Err((
+            format!("{} is not an SSH public key", quote(text)),
+            "write the whole line of a .pub file, such as \"ssh-ed25519 AAAA… admin@example\"".to_owned(),
+        )),
+    }
+}
+
+fn read_console(text: &str) -> Result<String, Problem> {
+    // Documentation/admin-guide/serial-console.rst: DEVICE,BBBBPNF: speed, parity, bits, flow control.
+    let (device, options) = text.split_once(',').unwrap_or((text, "0"));
+    let named = device.starts_with(|c: char| c.is_ascii_alphabetic())
+        && device.len() <= 15
+        && device.bytes().all(|b| b.is_ascii_alphanumeric());
+    let digits = options.bytes().take_while(u8::is_ascii_digit).count();
+    let tail = &options.as_bytes()[digits..];
+    let tail = tail.strip_suffix(b"r").unwrap_or(tail);
+    let framed = matches!(tail, [] | [b'n' | b'o' | b'e'] | [b'n' | b'o' | b'e', b'5'..=b'8']);
+    if text.is_empty() || named && (1..=7).contains(&digits) && framed {
+        return Ok(text.to_owned());
+    }
+    let help = match text.strip_prefix("/dev/") {
+        Some(name) => format!("write console = {}", quote(name).replace('\'', "\"")),
+        None => "write console = \"ttyS0,115200\", or \"\" for none".to_owned(),
+    };
+    Err((format!("{} is not a serial console", quote(text)), help))
+}
+
+fn read_init(text: &str) -> Result<String, Problem> {
+    let plain = text.chars().all(|c| c.is_ascii_graphic() && !"\"'`\\$".contains(c));
+    let parts_fine = text.split('/').skip(1).all(|p| !matches!(p, "" | "." | ".."));
+    match text.starts_with('/') && plain && parts_fine && text.len() <= 255 {
+        true => Ok(text.to_owned()),
+        false => Err((
+            format!("{} is not the path of a program in the image", quote(text)),
+            "write it from the image's root, without arguments, such as init = \"/sbin/init\"".to_owned(),
+        )),
+    }
+}
+
+/// As tmpfs takes it: `50%`, `2g`.
+fn read_ram_size(text: &str) -> Result<String, Problem> {
+    let example = "write a share of the memory or a size as tmpfs takes it, such as ram-size = \"50%\" or \"2g\"";
+    let wrong = |message: &str, help: String| Err((format!("{} {message}", quote(text)), help));
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let Ok(number) = number.parse::<u64>() else {
+        return wrong("is not a size", example.to_owned());
+    };
+    let shift = match unit {
+        "%" if (1..=100).contains(&number) => return Ok(text.to_owned()),
+        "%" => return wrong("is not a share of the memory", "write 1% to 100%".to_owned()),
+        "k" | "K" => 10,
+        "m" | "M" => 20,
+        "g" | "G" => 30,
+        "MiB" | "MB" | "GiB" | "GB" | "Gi" | "Mi" | "mb" | "gb" => {
+            return wrong(
+                "is not a size for tmpfs",
+                format!("write ram-size = \"{number}{}\"", unit[..1].to_lowercase()),
+            );
+        }
+        _ => return wrong("is not a size", example.to_owned()),
+    };
+    match number.checked_mul(1 << shift) {
+        Some(bytes) if bytes >= 16 << 20 => Ok(text.to_owned()),
+        Some(_) => wrong(
+            "is too small",
+            "write at least 16m: logs and configuration of a running node live there".to_owned(),
+        ),
+        None => wrong("is too large", example.to_owned()),
+    }
+}

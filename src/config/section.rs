@@ -1,0 +1,285 @@
+//! Reading one table of the site file: known keys, their types, and where each value stands.
+
+use super::diagnostic::{Report, closest, quote};
+use std::{ops::Range, ops::RangeInclusive};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+/// All keys of all sections; from it come the refusal of unknown keys and its suggestions.
+pub(super) const KEYS: [(&str, &[&str]); 7] = [
+    (
+        "[cluster]",
+        &["name", "domain", "node-name", "node-address", "reserved"],
+    ),
+    (
+        "[server]",
+        &[
+            "state-dir",
+            "socket",
+            "http-port",
+            "nfs-port",
+            "tftp-port",
+            "loader-dirs",
+            "templates-dir",
+            "bootscripts-dir",
+        ],
+    ),
+    (
+        "[[subnet]]",
+        &[
+            "network",
+            "interface",
+            "relayed",
+            "server",
+            "router",
+            "dns",
+            "ntp",
+            "pool",
+            "lease-time",
+            "pool-lease-time",
+        ],
+    ),
+    (
+        "[profile.NAME]",
+        &[
+            "image",
+            "layout",
+            "disk",
+            "kernel-args",
+            "templates",
+            "authorized-keys",
+            "console",
+            "init",
+            "ram-size",
+        ],
+    ),
+    ("[layout.NAME]", &["version", "table", "wipe", "partition"]),
+    ("[[layout.NAME.partition]]", &["name", "size", "fs", "mount", "options"]),
+    ("[limits]", &["timeline-events", "unknown-machines", "heartbeat"]),
+];
+
+/// A table of the site file.
+pub(super) struct Section<'a> {
+    /// As it is written in the file, `[layout.scratch]`.
+    pub title: String,
+    /// Where its header stands.
+    pub at: Range<usize>,
+    table: &'a DeTable<'a>,
+}
+
+impl<'a> Section<'a> {
+    /// Takes `value` for a table; `kind` is its title in [`KEYS`], `title` the one to show.
+    /// Unknown keys are reported at once.
+    pub(super) fn new(
+        report: &mut Report<'_>,
+        kind: &str,
+        title: String,
+        at: Range<usize>,
+        value: &'a Spanned<DeValue<'a>>,
+    ) -> Option<Self> {
+        let table = match value.get_ref() {
+            DeValue::Table(table) => table,
+            DeValue::Array(all) if !title.starts_with("[[") && all.iter().all(|v| v.get_ref().is_table()) => {
+                let message = format!("{title} is written with one pair of brackets, and once");
+                report.error(at, message, format!("write {title}"));
+                return None;
+            }
+            other => {
+                let message = format!("{title} is a section, and not {}", article(other));
+                report.error(
+                    at,
+                    message,
+                    format!("write {title} on a line of its own, and its keys below it"),
+                );
+                return None;
+            }
+        };
+        let known = KEYS.iter().find(|(k, _)| *k == kind).map_or(&[][..], |(_, keys)| *keys);
+        for (key, _) in table.iter().filter(|(key, _)| !known.contains(&key.get_ref().as_ref())) {
+            let (word, span) = (key.get_ref().as_ref(), key.span());
+            let message = format!("{title} has no key {}", quote(word));
+            report.error(span, message, suggest(word, kind, known));
+        }
+        Some(Section { title, at, table })
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.table.get(key)
+    }
+
+    /// Where `key` stands, or the section's header if it is not there.
+    pub(super) fn key_at(&self, key: &str) -> Range<usize> {
+        self.table.get_key_value(key).map_or(self.at.clone(), |(k, _)| k.span())
+    }
+
+    /// Reports `key` as missing if it is.
+    pub(super) fn require(&self, report: &mut Report<'_>, key: &str, example: &str) {
+        if self.get(key).is_none() {
+            let message = format!("{} has no '{key}', and needs one", self.title);
+            report.error(self.at.clone(), message, format!("write {key} = {example}"));
+        }
+    }
+
+    /// A string. `example` is a TOML value to show, quotes included.
+    pub(super) fn string(&self, report: &mut Report<'_>, key: &str, example: &str) -> Option<Spanned<String>> {
+        let value = self.get(key)?;
+        match value.get_ref().as_str() {
+            Some(text) => Some(Spanned::new(value.span(), text.to_owned())),
+            None => {
+                self.wrong_type(report, key, value, "a string", example);
+                None
+            }
+        }
+    }
+
+    /// A string that `read` understands; what `read` returns as error is (message, help).
+    pub(super) fn parsed<T>(
+        &self,
+        report: &mut Report<'_>,
+        key: &str,
+        example: &str,
+        read: impl FnOnce(&str) -> Result<T, (String, String)>,
+    ) -> Option<Spanned<T>> {
+        let text = self.string(report, key, example)?;
+        match read(text.get_ref()) {
+            Ok(value) => Some(Spanned::new(text.span(), value)),
+            Err((message, help)) => {
+                report.error(text.span(), message, help);
+                None
+            }
+        }
+    }
+
+    /// A list of strings, each read by `read`. What cannot be read is reported and left out.
+    pub(super) fn list<T>(
+        &self,
+        report: &mut Report<'_>,
+        key: &str,
+        example: &str,
+        read: impl Fn(&str) -> Result<T, (String, String)>,
+    ) -> Option<Vec<Spanned<T>>> {
+        let value = self.get(key)?;
+        let Some(items) = value.get_ref().as_array() else {
+            self.wrong_type(report, key, value, "a list", example);
+            return None;
+        };
+        let mut all = Vec::new();
+        for item in items.iter() {
+            match item.get_ref().as_str().map(&read) {
+                Some(Ok(one)) => all.push(Spanned::new(item.span(), one)),
+                Some(Err((message, help))) => report.error(item.span(), message, help),
+                None => self.wrong_type(report, key, item, "a list of strings", example),
+            }
+        }
+        Some(all)
+    }
+
+    /// An integer in `range`.
+    pub(super) fn integer(
+        &self,
+        report: &mut Report<'_>,
+        key: &str,
+        range: RangeInclusive<u64>,
+        example: u64,
+    ) -> Option<Spanned<u64>> {
+        let value = self.get(key)?;
+        let Some(integer) = value.get_ref().as_integer() else {
+            self.wrong_type(report, key, value, "a whole number", &example.to_string());
+            return None;
+        };
+        let number = u64::from_str_radix(integer.as_str().trim_start_matches('+'), integer.radix()).ok();
+        match number.filter(|n| range.contains(n)) {
+            Some(number) => Some(Spanned::new(value.span(), number)),
+            None => {
+                let (min, max) = range.into_inner();
+                let message = format!("{key} = {} is out of range", report.source(&value.span()));
+                report.error(
+                    value.span(),
+                    message,
+                    format!("write a number from {min} to {max}, such as {key} = {example}"),
+                );
+                None
+            }
+        }
+    }
+
+    /// True or false.
+    pub(super) fn boolean(&self, report: &mut Report<'_>, key: &str) -> Option<Spanned<bool>> {
+        let value = self.get(key)?;
+        match value.get_ref().as_bool() {
+            Some(yes) => Some(Spanned::new(value.span(), yes)),
+            None => {
+                self.wrong_type(report, key, value, "true or false", "true");
+                None
+            }
+        }
+    }
+
+    /// A time span in whole seconds, `"12h"`.
+    pub(super) fn seconds(
+        &self,
+        report: &mut Report<'_>,
+        key: &str,
+        range: RangeInclusive<u32>,
+        default: &str,
+    ) -> Option<u32> {
+        let read = |text: &str| {
+            let long = |secs: u32| humantime::format_duration(std::time::Duration::from_secs(secs.into())).to_string();
+            let bounds = format!("from {} to {}", long(*range.start()), long(*range.end()));
+            let help = format!("write a time {bounds}, such as {key} = \"{default}\"");
+            let Ok(duration) = humantime::parse_duration(text) else {
+                return Err((format!("{} is not a time span", quote(text)), help));
+            };
+            let whole = duration.subsec_nanos() == 0;
+            match u32::try_from(duration.as_secs())
+                .ok()
+                .filter(|s| whole && range.contains(s))
+            {
+                Some(seconds) => Ok(seconds),
+                None => Err((format!("{key} = {} is out of range", quote(text)), help)),
+            }
+        };
+        self.parsed(report, key, &format!("\"{default}\""), read)
+            .map(Spanned::into_inner)
+    }
+
+    /// The value of `key` is of another type than `wanted`.
+    pub(super) fn wrong_type(
+        &self,
+        report: &mut Report<'_>,
+        key: &str,
+        value: &Spanned<DeValue<'_>>,
+        wanted: &str,
+        example: &str,
+    ) {
+        let message = format!("'{key}' is {wanted}, and not {}", article(value.get_ref()));
+        report.error(value.span(), message, format!("write {key} = {example}"));
+    }
+}
+
+/// What to do about a key that [`KEYS`] does not have under `kind`.
+fn suggest(word: &str, kind: &str, known: &[&str]) -> String {
+    if let Some(near) = closest(word, known.iter().copied()) {
+        return format!("did you mean '{near}'?");
+    }
+    let elsewhere = KEYS.iter().find(|(k, keys)| *k != kind && keys.contains(&word));
+    match elsewhere {
+        Some((title, _)) => format!("'{word}' belongs in {title}"),
+        None => format!("remove it; the keys here are {}", known.join(", ")),
+    }
+}
+
+/// `a string`, `an integer`.
+pub(super) fn article(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}

@@ -1,0 +1,135 @@
+//! `[server]`: where the daemon keeps things and listens; and `[limits]`.
+
+use super::{
+    Limits, Server,
+    diagnostic::{Report, quote},
+    section::Section,
+};
+use std::path::{Component, Path, PathBuf};
+
+/// Directory of Debian's packages ipxe and ipxe-qemu, always searched last.
+const DEBIAN_LOADERS: &str = "/usr/lib/ipxe";
+/// `sun_path` of `struct sockaddr_un` (unix(7)) has 108 bytes, one of them the final NUL.
+const SOCKET_PATH: usize = 107;
+
+pub(super) fn read(report: &mut Report<'_>, section: Option<&Section<'_>>, directory: &Path) -> Server {
+    let mut server = Server {
+        state_dir: PathBuf::from("/var/lib/rackstrap"),
+        socket: PathBuf::from("/run/rackstrap/rackstrap.sock"),
+        http_port: 80,
+        nfs_port: 2049,
+        tftp_port: 69,
+        loader_dirs: Vec::new(),
+        templates_dir: None,
+        bootscripts_dir: None,
+    };
+    if let Some(section) = section {
+        let path = |text: &str| read_path(text, directory);
+        let mut take = |key, example: &str| Some(section.parsed(report, key, example, path)?.into_inner());
+        server.state_dir = take("state-dir", "\"/var/lib/rackstrap\"").unwrap_or(server.state_dir);
+        server.socket = take("socket", "\"/run/rackstrap/rackstrap.sock\"").unwrap_or(server.socket);
+        server.templates_dir = take("templates-dir", "\"templates\"");
+        server.bootscripts_dir = take("bootscripts-dir", "\"bootscripts\"");
+        let loaders = section
+            .list(report, "loader-dirs", "[\"loaders\"]", path)
+            .unwrap_or_default();
+        server.loader_dirs = loaders.into_iter().map(|l| l.into_inner()).collect();
+
+        let length = server.socket.as_os_str().len();
+        if length > SOCKET_PATH {
+            let message = format!("the socket's path is {length} bytes long, and the kernel takes {SOCKET_PATH}");
+            report.error(
+                section.key_at("socket"),
+                message,
+                "choose a shorter one, such as \"/run/rackstrap/rackstrap.sock\"",
+            );
+        }
+        let mut port = |key, default: u16| {
+            let number = section.integer(report, key, 1..=65535, default.into());
+            number
+                .and_then(|n| u16::try_from(n.into_inner()).ok())
+                .unwrap_or(default)
+        };
+        server.http_port = port("http-port", server.http_port);
+        server.nfs_port = port("nfs-port", server.nfs_port);
+        server.tftp_port = port("tftp-port", server.tftp_port);
+        if server.http_port == server.nfs_port {
+            let at = section.key_at(if section.get("nfs-port").is_some() {
+                "nfs-port"
+            } else {
+                "http-port"
+            });
+            let message = format!("HTTP and NFS would both listen on TCP port {}", server.http_port);
+            report.error(
+                at,
+                message,
+                "give them different ports, such as http-port = 80 and nfs-port = 2049",
+            );
+        }
+        if server.tftp_port != 69 && section.get("tftp-port").is_some() {
+            let message = "firmware asks for its loader on UDP port 69 whatever is written here";
+            report.warn(
+                section.key_at("tftp-port"),
+                message,
+                "leave it at 69 unless something forwards that port",
+            );
+        }
+    }
+    let last = PathBuf::from(DEBIAN_LOADERS);
+    if !server.loader_dirs.contains(&last) {
+        server.loader_dirs.push(last);
+    }
+    server
+}
+
+/// A path, made absolute from the site file's directory.
+fn read_path(text: &str, directory: &Path) -> Result<PathBuf, (String, String)> {
+    let wrong = |what: &str, help: &str| Err((format!("{} {what}", quote(text)), help.to_owned()));
+    if text.trim().is_empty() || text.len() > 4000 || text.chars().any(char::is_control) {
+        return wrong(
+            "is not a path",
+            "write an absolute path, or one relative to the site file's directory",
+        );
+    }
+    if text.starts_with('~') || text.contains("${") || text.starts_with('$') {
+        return wrong(
+            "would need a shell",
+            "write the path in full: ~ and $VARIABLES are not replaced here",
+        );
+    }
+    // `.` and `..` are resolved by name; a site file that relies on symbolic links in between is too clever.
+    let mut path = PathBuf::new();
+    for component in directory.join(text).components() {
+        match component {
+            Component::ParentDir if path.parent().is_some() && path.file_name().is_some() => {
+                path.pop();
+            }
+            Component::ParentDir if path == Path::new("/") => {}
+            Component::CurDir => {}
+            other => path.push(other),
+        }
+    }
+    Ok(path)
+}
+
+pub(super) fn limits(report: &mut Report<'_>, section: Option<&Section<'_>>) -> Limits {
+    let mut limits = Limits {
+        timeline_events: 300,
+        unknown_machines: 1024,
+        heartbeat_secs: 30,
+    };
+    if let Some(section) = section {
+        let mut number = |key, range, default: usize| {
+            let number = section.integer(report, key, range, default as u64);
+            number
+                .and_then(|n| usize::try_from(n.into_inner()).ok())
+                .unwrap_or(default)
+        };
+        limits.timeline_events = number("timeline-events", 20..=10_000, limits.timeline_events);
+        limits.unknown_machines = number("unknown-machines", 16..=65_536, limits.unknown_machines);
+        limits.heartbeat_secs = section
+            .seconds(report, "heartbeat", 5..=3600, "30s")
+            .unwrap_or(limits.heartbeat_secs);
+    }
+    limits
+}

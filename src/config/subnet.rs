@@ -1,0 +1,329 @@
+//! `[[subnet]]`: the networks, and how they fit together and with the nodes' addresses.
+
+use super::{
+    Subnet,
+    cluster::{self, read_network},
+    diagnostic::{Report, quote},
+    section::Section,
+};
+use ipnet::{Ipv4Net, Ipv4Subnets};
+use std::{net::Ipv4Addr, ops::Range};
+use toml::Spanned;
+
+pub(super) const EXAMPLE: &str =
+    "write [[subnet]], and below it network = \"10.5.0.0/16\", interface = \"eth1\" and server = \"10.5.0.1\"";
+
+/// `IFNAMSIZ` of linux/if.h is 16, one byte of it the final NUL.
+const INTERFACE_NAME: usize = 15;
+/// Name and time servers: a DHCP option holds 255 bytes (RFC 2132 section 2), and three are used by resolvers.
+const MOST_SERVERS: usize = 8;
+
+/// A checked subnet, and where its parts stand.
+pub(super) struct Read {
+    pub value: Subnet,
+    network_at: Range<usize>,
+    server_at: Range<usize>,
+    router_at: Range<usize>,
+    pool_at: Range<usize>,
+    dns: Vec<Spanned<Ipv4Addr>>,
+}
+
+pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Read> {
+    section.require(report, "network", "\"10.5.0.0/16\"");
+    section.require(report, "server", "\"10.5.0.1\"");
+    let network = section.parsed(report, "network", "\"10.5.0.0/16\"", |text| {
+        if let Ok(net) = text.parse::<Ipv4Net>()
+            && !(8..=30).contains(&net.prefix_len())
+        {
+            let help = "write a prefix of 8 to 30 bits, such as \"10.5.0.0/16\"";
+            return Err((format!("'{net}' is not the size of a subnet"), help.to_owned()));
+        }
+        let network = read_network(text, "10.5.0.0/16")?;
+        let first = network.addr().octets()[0];
+        if first == 0 || first >= 224 {
+            let help = "write a network that hosts can be in, such as \"10.5.0.0/16\"";
+            return Err((format!("hosts cannot have addresses in {network}"), help.to_owned()));
+        }
+        if !(8..=30).contains(&network.prefix_len()) {
+            let help = format!("write its prefix too, such as \"{}/16\"", network.addr());
+            return Err((format!("{} is an address without a prefix", network.addr()), help));
+        }
+        Ok(network)
+    });
+    let server = section.parsed(report, "server", "\"10.5.0.1\"", read_address);
+    let router = section.parsed(report, "router", "\"10.5.0.1\"", read_address);
+    let pool = section.parsed(report, "pool", "\"10.5.255.1-10.5.255.254\"", read_pool);
+    let interface = read_interface(report, section);
+    let servers = |report: &mut Report<'_>, key| {
+        let all = section
+            .list(report, key, "[\"10.5.0.1\"]", read_address)
+            .unwrap_or_default();
+        if all.len() > MOST_SERVERS {
+            let message = format!("there are {} servers in '{key}', at most {MOST_SERVERS}", all.len());
+            report.error(section.key_at(key), message, "keep the nearest ones");
+        }
+        all
+    };
+    let (dns, ntp) = (servers(report, "dns"), servers(report, "ntp"));
+    let lease_secs = section
+        .seconds(report, "lease-time", 60..=30 * 86400, "12h")
+        .unwrap_or(12 * 3600);
+    let pool_lease_secs = section
+        .seconds(report, "pool-lease-time", 30..=86400, "2m")
+        .unwrap_or(120);
+
+    let (network, server) = (network?, server?);
+    let (net, relayed) = (*network.get_ref(), interface.is_none());
+    if relayed && section.get("interface").is_none() && !net.contains(server.get_ref()) && router.is_none() {
+        let message = format!(
+            "nodes in {net} cannot reach the server {} without a router",
+            server.get_ref()
+        );
+        let first = Ipv4Addr::from(u32::from(net.network()) + 1);
+        report.error(
+            section.at.clone(),
+            message,
+            format!("write router = \"{first}\", with the relay's address there"),
+        );
+    }
+    if !relayed || net.contains(server.get_ref()) {
+        inside(report, &server, net, "server");
+    }
+    if let Some(router) = &router {
+        inside(report, router, net, "router");
+    }
+    if let Some(pool) = &pool {
+        check_pool(
+            report,
+            pool,
+            net,
+            *server.get_ref(),
+            router.as_ref().map(|r| *r.get_ref()),
+        );
+    }
+    let plain = |all: &[Spanned<Ipv4Addr>]| all.iter().map(|a| *a.get_ref()).take(MOST_SERVERS).collect();
+    Some(Read {
+        network_at: network.span(),
+        server_at: server.span(),
+        router_at: section.key_at("router"),
+        pool_at: pool.as_ref().map_or(section.at.clone(), Spanned::span),
+        value: Subnet {
+            network: net,
+            interface,
+            server: server.into_inner(),
+            router: router.map(Spanned::into_inner),
+            dns: plain(&dns),
+            ntp: plain(&ntp),
+            pool: pool.map(Spanned::into_inner),
+            lease_secs,
+            pool_lease_secs,
+        },
+        dns,
+    })
+}
+
+/// `interface = "…"` or `relayed = true`, and not both.
+fn read_interface(report: &mut Report<'_>, section: &Section<'_>) -> Option<String> {
+    let relayed = section.boolean(report, "relayed");
+    let interface = section.parsed(report, "interface", "\"eth1\"", |text| {
+        // What the kernel takes: dev_valid_name() in net/core/dev.c.
+        let fits = (1..=INTERFACE_NAME).contains(&text.len()) && text != "." && text != "..";
+        let clean = text.chars().all(|c| c.is_ascii_graphic() && c != '/' && c != ':');
+        match fits && clean {
+            true => Ok(text.to_owned()),
+            false => Err((
+                format!("{} is not the name of a network interface", quote(text)),
+                format!("write it as `ip link` shows it, at most {INTERFACE_NAME} bytes, such as interface = \"eth1\""),
+            )),
+        }
+    });
+    let both = "write interface = \"eth1\" if the server has a card in this network, \
+                relayed = true if requests come through a DHCP relay";
+    match relayed {
+        Some(yes) if *yes.get_ref() && section.get("interface").is_some() => {
+            report.error(
+                yes.span(),
+                "a subnet is attached to an interface or relayed, not both",
+                both,
+            );
+        }
+        None if section.get("relayed").is_some() => {}
+        Some(yes) if *yes.get_ref() => {}
+        _ if section.get("interface").is_none() => {
+            report.error(
+                section.at.clone(),
+                "[[subnet]] has neither 'interface' nor 'relayed'",
+                both,
+            );
+        }
+        _ => {}
+    }
+    interface.map(Spanned::into_inner)
+}
+
+fn read_address(text: &str) -> Result<Ipv4Addr, (String, String)> {
+    let help = || "write one address, such as \"10.5.0.1\"".to_owned();
+    match text.parse::<Ipv4Addr>() {
+        Ok(a) if a.is_unspecified() || a.is_multicast() || a.is_broadcast() => {
+            Err((format!("no host can have the address {a}"), help()))
+        }
+        Ok(address) => Ok(address),
+        Err(_) => Err((format!("{} is not an IPv4 address", quote(text)), help())),
+    }
+}
+
+fn read_pool(text: &str) -> Result<(Ipv4Addr, Ipv4Addr), (String, String)> {
+    let help = || "write the first and the last address, such as \"10.5.255.1-10.5.255.254\"".to_owned();
+    let ends = text
+        .split_once('-')
+        .map(|(a, b)| (a.trim().parse::<Ipv4Addr>(), b.trim().parse::<Ipv4Addr>()));
+    match ends {
+        Some((Ok(first), Ok(last))) if first <= last => Ok((first, last)),
+        Some((Ok(first), Ok(last))) => Err((
+            "the pool ends before it begins".to_owned(),
+            format!("write \"{last}-{first}\""),
+        )),
+        _ => Err((format!("{} is not a range of addresses", quote(text)), help())),
+    }
+}
+
+/// `address` is one that a host of `net` may have.
+fn inside(report: &mut Report<'_>, address: &Spanned<Ipv4Addr>, net: Ipv4Net, what: &str) {
+    let a = *address.get_ref();
+    let help = format!("write an address from {} to {}", edge(net, 1), edge(net, -1));
+    if !net.contains(&a) {
+        report.error(address.span(), format!("the {what} {a} is not in {net}"), help);
+    } else if a == net.network() || a == net.broadcast() {
+        let which = if a == net.network() { "network" } else { "broadcast" };
+        report.error(
+            address.span(),
+            format!("the {what} {a} is the {which} address of {net}"),
+            help,
+        );
+    }
+}
+
+/// The first or last host address.
+fn edge(net: Ipv4Net, step: i32) -> Ipv4Addr {
+    let from = if step > 0 { net.network() } else { net.broadcast() };
+    Ipv4Addr::from(u32::from(from).wrapping_add_signed(step))
+}
+
+/// The smallest network that holds both addresses.
+fn smallest_around(first: Ipv4Addr, last: Ipv4Addr) -> Ipv4Net {
+    let prefix = (u32::from(first) ^ u32::from(last)).leading_zeros() as u8;
+    Ipv4Net::new(first, prefix).map_or(first.into(), |net| net.trunc())
+}
+
+fn check_pool(
+    report: &mut Report<'_>,
+    pool: &Spanned<(Ipv4Addr, Ipv4Addr)>,
+    net: Ipv4Net,
+    server: Ipv4Addr,
+    router: Option<Ipv4Addr>,
+) {
+    let (first, last) = *pool.get_ref();
+    if !net.contains(&first) || !net.contains(&last) || first == net.network() || last == net.broadcast() {
+        let help = format!("write a part of {}-{}", edge(net, 1), edge(net, -1));
+        report.error(
+            pool.span(),
+            format!("the pool is not within the host addresses of {net}"),
+            help,
+        );
+    }
+    for (what, address) in [("server", Some(server)), ("router", router)] {
+        if let Some(address) = address.filter(|a| (first..=last).contains(a)) {
+            let message = format!("the pool holds the {what}'s own address {address}");
+            report.error(pool.span(), message, "let the pool begin behind it, or move the pool");
+        }
+    }
+}
+
+/// The checks that need all subnets and the naming.
+pub(super) fn check_all(report: &mut Report<'_>, subnets: &[Read], cluster: &cluster::Read) {
+    let (naming, reserved) = (&cluster.value.naming, &cluster.value.reserved[..]);
+    for (i, this) in subnets.iter().enumerate() {
+        let net = this.value.network;
+        let overlaps = |other: &&Read| other.value.network.contains(&net) || net.contains(&other.value.network);
+        if let Some(other) = subnets[..i].iter().find(overlaps) {
+            let message = match other.value.network == net {
+                true => format!("the subnet {net} is written twice"),
+                false => format!("the subnet {net} overlaps {}", other.value.network),
+            };
+            report.error(
+                this.network_at.clone(),
+                message,
+                "give every subnet addresses of its own",
+            );
+        }
+
+        // What has an address of its own must not be where a node would be.
+        let node_at = |address: Ipv4Addr| {
+            let free = naming.first_address(address.into(), reserved)?;
+            naming.address_to_name(free)
+        };
+        let reserve = |address: Ipv4Addr| {
+            let range = smallest_around(address, Ipv4Addr::from(u32::from(address) ^ 128));
+            format!("add it to reserved in [cluster], such as \"{address}/32\" or \"{range}\"")
+        };
+        let server = ("server", this.value.server, &this.server_at);
+        let router = this.value.router.filter(|r| *r != this.value.server);
+        let router = router.map(|r| ("router", r, &this.router_at));
+        for (what, address, at) in [Some(server), router].into_iter().flatten() {
+            if let Some(node) = node_at(address) {
+                let message = format!("the {what}'s address {address} is also that of the node {node}");
+                report.error(at.clone(), message, reserve(address));
+            }
+        }
+        // A node may serve names to the others, so this is only likely to be a mistake.
+        for dns in &this.dns {
+            let address = *dns.get_ref();
+            let known = address == this.value.server || this.value.router == Some(address);
+            if let Some(node) = node_at(address).filter(|_| !known) {
+                let message = format!("the name server's address {address} is also that of the node {node}");
+                let help = format!("if that node is not the name server, {}", reserve(address));
+                report.warn(dns.span(), message, help);
+            }
+        }
+        if let Some((first, last)) = this.value.pool {
+            let taken = Ipv4Subnets::new(first, last, 0).find_map(|part| naming.first_address(part, reserved));
+            if let Some((address, node)) = taken.and_then(|a| Some((a, naming.address_to_name(a)?))) {
+                let message = format!("the pool's address {address} is also that of the node {node}");
+                let range = smallest_around(first, last);
+                let help = format!("add the pool to reserved in [cluster], such as reserved = [\"{range}\"]");
+                report.error(this.pool_at.clone(), message, help);
+            }
+        }
+    }
+    if subnets.is_empty() {
+        return;
+    }
+
+    let networks: Vec<Ipv4Net> = subnets.iter().map(|s| s.value.network).collect();
+    let at = cluster.node_address.clone();
+    let named = |address: Ipv4Addr| naming.address_to_name(address).unwrap_or_default();
+    if !networks
+        .iter()
+        .any(|net| naming.first_address(*net, reserved).is_some())
+    {
+        let message = match naming.first_address(Ipv4Net::default(), reserved) {
+            Some(address) => format!("no node address is in a subnet: {} would be {address}", named(address)),
+            None => "all node addresses are reserved".to_owned(),
+        };
+        let help = "let node-address fall into a [[subnet]], and 'reserved' leave some of it";
+        report.error(at, message, help);
+        return;
+    }
+    let outside: Vec<Ipv4Net> = networks.iter().chain(reserved).copied().collect();
+    if let Some(address) = naming.first_address(Ipv4Net::default(), &outside) {
+        let message = format!(
+            "not every node address is in a subnet: {} would be {address}",
+            named(address)
+        );
+        report.warn(
+            at,
+            message,
+            "such nodes are refused when they are added; enlarge a subnet if there are to be some",
+        );
+    }
+}

@@ -1,0 +1,101 @@
+//! What NFS asks: whose root is this?
+
+use super::Shared;
+use crate::{
+    clock::Timestamp,
+    nfs::{ExportId, ExportRoot, Exports, NfsEvent, Refusal},
+    timeline::{Event, Level, Subject},
+};
+use rackstrap_wire::ImageRef;
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// The roots of sealed image versions, each for the nodes that were told to boot it.
+pub struct ImageExports {
+    shared: Shared,
+    open: Mutex<HashMap<ExportId, Arc<ExportRoot>>>,
+}
+
+impl ImageExports {
+    pub fn new(shared: Shared) -> Self {
+        ImageExports { shared, open: Mutex::default() }
+    }
+
+    fn node_of(&self, peer: SocketAddr) -> Option<String> {
+        let address: Ipv4Addr = match peer.ip().to_canonical() {
+            IpAddr::V4(address) => address,
+            IpAddr::V6(_) => return None,
+        };
+        self.shared.world.load().inventory.by_ipaddr(address).map(|node| node.name.clone())
+    }
+
+    /// The export of `image`, if `peer` is a node that was told to boot it.
+    fn export(&self, peer: SocketAddr, image: &ImageRef) -> Result<Arc<ExportRoot>, Refusal> {
+        let node = self.node_of(peer).ok_or_else(|| Refusal::NotYours(format!("{} is no node", peer.ip())))?;
+        if !self.shared.boots.may_mount(&node, image) {
+            return Err(Refusal::NotYours(format!("{node} was not told to boot {image}")));
+        }
+        let version = self.shared.world.load().images.get(image).cloned().ok_or(Refusal::NoSuchExport)?;
+        let id = export_id(image);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(root) = open.get(&id) {
+            return Ok(root.clone());
+        }
+        let root = ExportRoot::open(&version.dir.join("root"), id, image.to_string())
+            .map_err(|error| Refusal::Unavailable(error.to_string()))?;
+        let root = Arc::new(root);
+        open.insert(id, root.clone());
+        Ok(root)
+    }
+}
+
+/// Names a version in file handles, at every start the same.
+fn export_id(image: &ImageRef) -> ExportId {
+    let digest = blake3::hash(image.to_string().as_bytes());
+    let mut id = [0; 8];
+    id.copy_from_slice(&digest.as_bytes()[..8]);
+    ExportId(id)
+}
+
+impl Exports for ImageExports {
+    fn mount(&self, peer: SocketAddr, path: &[u8]) -> Result<Arc<ExportRoot>, Refusal> {
+        let text = std::str::from_utf8(path).map_err(|_| Refusal::NoSuchExport)?;
+        let image = text.trim_start_matches('/').parse().map_err(|_| Refusal::NoSuchExport)?;
+        self.export(peer, &image)
+    }
+
+    fn by_id(&self, peer: SocketAddr, id: ExportId) -> Result<Arc<ExportRoot>, Refusal> {
+        let world = self.shared.world.load();
+        let image = world.images.iter().map(|v| &v.manifest.image).find(|image| export_id(image) == id);
+        self.export(peer, image.ok_or(Refusal::NoSuchExport)?)
+    }
+
+    fn list(&self, peer: SocketAddr) -> Vec<Vec<u8>> {
+        let Some(node) = self.node_of(peer) else { return Vec::new() };
+        let world = self.shared.world.load();
+        let images = world.images.iter().map(|v| &v.manifest.image);
+        images.filter(|image| self.shared.boots.may_mount(&node, image)).map(|i| format!("/{i}").into_bytes()).collect()
+    }
+
+    fn observe(&self, event: NfsEvent) {
+        let (peer, step, level, detail) = match event {
+            NfsEvent::Mounted { peer, export } => (peer, "nfs mount", Level::Ok, export),
+            NfsEvent::MountRefused { peer, path, why } => (peer, "nfs mount", Level::Error, format!("{path}: {why}")),
+            NfsEvent::HandleRefused { peer, why, .. } => (peer, "nfs", Level::Error, why),
+            NfsEvent::Unmounted { peer, path } => (peer, "nfs unmount", Level::Ok, path),
+            NfsEvent::Trouble { peer, why } => (peer, "nfs", Level::Retry, why),
+        };
+        tracing::debug!(%peer, step, detail, "nfs");
+        match self.node_of(peer) {
+            Some(node) => {
+                let event = Event::new(Timestamp::now(), step, level, detail);
+                self.shared.recorder.record(Subject::Node(node), event);
+            }
+            None if level != Level::Ok => tracing::warn!(%peer, "{step}: {detail}"),
+            None => {}
+        }
+    }
+}

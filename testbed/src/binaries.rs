@@ -1,0 +1,93 @@
+//! The programs under test, built by cargo.
+
+use crate::{Result, paths};
+use anyhow::{Context, ensure};
+use std::{
+    env,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+/// Names a daemon to use instead of building one.
+pub const DAEMON: &str = "RACKSTRAP_TEST_DAEMON";
+
+/// Names an agent to use instead of building one.
+pub const AGENT: &str = "RACKSTRAP_TEST_AGENT";
+
+/// What is built for: the one target whose standard library rustup brings along.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// The daemon with its command line, and the agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binaries {
+    /// `rackstrap`, dev profile.
+    pub daemon: PathBuf,
+    /// `rackstrap-agent`, static.
+    pub agent: PathBuf,
+}
+
+impl Binaries {
+    /// Those named by [`DAEMON`] and [`AGENT`], built where they are not named.
+    pub fn get() -> Result<Self> {
+        let named = |name| env::var_os(name).map(PathBuf::from);
+        let daemon = match named(DAEMON) {
+            Some(path) => path,
+            None => build_daemon()?,
+        };
+        let agent = match named(AGENT) {
+            Some(path) => path,
+            None => build_agent()?,
+        };
+        for path in [&daemon, &agent] {
+            ensure!(
+                path.is_file(),
+                "{} is not there; was it built with another target directory?",
+                path.display()
+            );
+        }
+        Ok(Binaries { daemon, agent })
+    }
+
+    /// Has child processes, and so the tests, use these without asking cargo again.
+    pub fn environment(&self) -> [(&'static str, &PathBuf); 2] {
+        [(DAEMON, &self.daemon), (AGENT, &self.agent)]
+    }
+}
+
+/// Builds the daemon with the dev profile.
+pub fn build_daemon() -> Result<PathBuf> {
+    cargo_build(&["--package", "rackstrap", "--bin", "rackstrap"], None).context("building the daemon")?;
+    Ok(paths::target_dir().join("debug/rackstrap"))
+}
+
+/// Builds the agent as one static program. `--target` keeps the flags away from build scripts and macros.
+pub fn build_agent() -> Result<PathBuf> {
+    let flags = "-C target-feature=+crt-static -C relocation-model=static";
+    cargo_build(
+        &["--package", "rackstrap-agent", "--profile", "agent", "--target", TARGET],
+        Some(flags),
+    )
+    .context("building the agent")?;
+    Ok(paths::target_dir().join(TARGET).join("agent/rackstrap-agent"))
+}
+
+/// Cargo's own words go to stderr: on a fresh machine it builds for minutes.
+fn cargo_build(arguments: &[&str], flags: Option<&str>) -> Result {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .arg("build")
+        .args(arguments)
+        .current_dir(paths::repo_root())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    if let Some(flags) = flags {
+        command.env("RUSTFLAGS", flags);
+    }
+    let status = command.status().context("running cargo")?;
+    ensure!(
+        status.success(),
+        "cargo build {} failed ({status})",
+        arguments.join(" ")
+    );
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! A namespace, a daemon, and nodes.
+
+use crate::{Binaries, Daemon, Namespace, Node, Result, Site, image::Image, paths::RunDir, process::Running};
+use anyhow::Context;
+use serde_json::Value;
+use std::path::Path;
+
+/// A virtual cluster. Fields are dropped in this order: the daemon ends before its namespace goes.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The daemon.
+    pub daemon: Daemon,
+    _router: Running,
+    /// Its network.
+    pub namespace: Namespace,
+    dir: RunDir,
+    _images: Vec<Image>,
+}
+
+impl Cluster {
+    /// A cluster whose daemon runs on `site`, with the image `debian`.
+    pub fn start(site: Site) -> Result<Self> {
+        let cluster = Cluster::prepare(site)?;
+        cluster.start_daemon()?;
+        Ok(cluster)
+    }
+
+    /// The same, with the daemon not yet started.
+    pub fn prepare(site: Site) -> Result<Self> {
+        let binaries = Binaries::get()?;
+        let debian = Image::debian(&binaries, &mut |line| eprintln!("testbed: {line}"))?;
+        Cluster::with_images(&binaries, &site, vec![debian])
+    }
+
+    /// A cluster with these images; the daemon is not yet started.
+    pub fn with_images(binaries: &Binaries, site: &Site, images: Vec<Image>) -> Result<Self> {
+        let dir = RunDir::new()?;
+        let namespace = Namespace::with_bridge()?;
+        let linked: Vec<&Image> = images.iter().collect();
+        let daemon = Daemon::new(binaries, dir.path().join("daemon"), site, &linked)?;
+        let router = namespace.router()?;
+        Ok(Cluster {
+            daemon,
+            _router: router,
+            namespace,
+            dir,
+            _images: images,
+        })
+    }
+
+    /// Starts the daemon and waits until it is ready.
+    pub fn start_daemon(&self) -> Result {
+        self.daemon.start(&self.namespace)
+    }
+
+    /// A node by its name `r##n##`, not yet in the inventory, without a disk, switched off.
+    pub fn node(&self, name: &str) -> Node<'_> {
+        Node::new(self, name)
+    }
+
+    /// Has the run's files stay when the cluster is taken down.
+    pub fn keep_files(&mut self) {
+        self.dir.keep();
+    }
+
+    /// Where this run keeps its sockets, logs and disks.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A node's row of `rackstrap status`.
+    pub fn status(&self, node: &str) -> Result<Value> {
+        let status = self.daemon.json(&["status"])?;
+        let rows = status.as_array().context("rackstrap status --json printed no array")?;
+        let row = rows.iter().find(|row| row["node"] == node);
+        row.cloned()
+            .with_context(|| format!("rackstrap status has no row for {node}: {status}"))
+    }
+}

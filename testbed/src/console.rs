@@ -1,0 +1,122 @@
+//! A node's serial console: everything that it printed, and a shell on it.
+
+use crate::{Result, timeline};
+use anyhow::{Context, bail};
+use std::{
+    cell::{Cell, RefCell},
+    fs, io,
+    io::Write,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+/// The serial console of a virtual machine. QEMU writes all output to a log, whoever is connected to the socket.
+#[derive(Debug)]
+pub struct Console {
+    socket: PathBuf,
+    log: PathBuf,
+    /// How much of the log is older than the last power-on.
+    begin: Cell<usize>,
+    input: RefCell<Option<UnixStream>>,
+    commands: Cell<u32>,
+}
+
+impl Console {
+    /// The console whose socket and log are in `dir`.
+    pub(crate) fn new(dir: &Path) -> Self {
+        Console {
+            socket: dir.join("console.sock"),
+            log: dir.join("console.log"),
+            begin: Cell::new(0),
+            input: RefCell::new(None),
+            commands: Cell::new(0),
+        }
+    }
+
+    /// QEMU's arguments for it.
+    pub(crate) fn qemu_arguments(&self) -> [String; 4] {
+        let (socket, log) = (self.socket.display(), self.log.display());
+        let device = format!("socket,id=console,path={socket},server=on,wait=off,logfile={log},logappend=on");
+        ["-chardev".into(), device, "-serial".into(), "chardev:console".into()]
+    }
+
+    /// From here on, [`Console::text`] is what is printed from now on.
+    pub(crate) fn power_on(&self) {
+        self.begin.set(self.bytes().len());
+        *self.input.borrow_mut() = None;
+    }
+
+    /// The unix socket, for attaching a terminal. Only one may be connected: [`Console::shell`] uses it as well.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// What was printed since the last power-on, control characters taken out.
+    pub fn text(&self) -> String {
+        let bytes = self.bytes();
+        timeline::printable(&String::from_utf8_lossy(&bytes[self.begin.get().min(bytes.len())..]))
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        fs::read(&self.log).unwrap_or_default()
+    }
+
+    /// Types `text`.
+    pub fn send(&self, text: &str) -> Result {
+        let mut input = self.input.borrow_mut();
+        if input.is_none() {
+            let stream = UnixStream::connect(&self.socket)
+                .with_context(|| format!("connecting to the console {}", self.socket.display()))?;
+            // QEMU stops sending to a socket that nobody reads, and then the guest waits for its UART.
+            let mut output = stream.try_clone()?;
+            thread::spawn(move || io::copy(&mut output, &mut io::sink()));
+            *input = Some(stream);
+        }
+        if let Some(stream) = input.as_mut() {
+            stream.write_all(text.as_bytes()).context("typing on the console")?;
+        }
+        Ok(())
+    }
+
+    /// Waits until `pattern` was printed since the last power-on.
+    pub fn wait(&self, pattern: &str, limit: Duration) -> Result {
+        match timeline::poll(limit, || Ok(self.text().contains(pattern).then_some(())))? {
+            Some(()) => Ok(()),
+            None => bail!("the console did not show {pattern:?} within {} s", limit.as_secs()),
+        }
+    }
+
+    /// Runs `command` in the root shell that is logged in on the console, and returns what it printed. Fails if it does.
+    pub fn shell(&self, command: &str, limit: Duration) -> Result<String> {
+        let number = self.commands.get() + 1;
+        self.commands.set(number);
+        // The tty echoes what is typed: the markers are typed in halves, so that only the output has them whole.
+        let (begin, end) = (format!("[[begin {number}]]"), format!("[[end {number} "));
+        self.send(&format!(
+            "printf '\\n[[%s {number}]]\\n' be'gin'; {{ {command}\n}} 2>&1; printf '\\n[[%s {number} %d]]\\n' e'nd' $?\n"
+        ))?;
+        let found = timeline::poll(limit, || {
+            let text = self.text();
+            let Some((_, after)) = text.rsplit_once(&begin) else {
+                return Ok(None);
+            };
+            let Some((output, status)) = after.rsplit_once(&end) else {
+                return Ok(None);
+            };
+            let Some((status, _)) = status.split_once("]]") else {
+                return Ok(None);
+            };
+            Ok(Some((output.to_owned(), status.to_owned())))
+        })?;
+        match found {
+            Some((output, status)) if status == "0" => Ok(output.trim().to_owned()),
+            Some((output, status)) => bail!(
+                "on the console, {command:?} ended with status {status}:\n{}",
+                output.trim()
+            ),
+            None => bail!("on the console, {command:?} did not end within {} s", limit.as_secs()),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The daemon under test, and its command line.
+
+use crate::{Binaries, Namespace, Result, Site, image::Image, process, timeline};
+use anyhow::{Context, bail, ensure};
+use rustix::process::Signal;
+use serde_json::Value;
+use std::{
+    cell::RefCell,
+    fs::{self, OpenOptions},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+/// The first words of the line by which the daemon says that all its ports are bound.
+const READY: &str = "rackstrap: ready";
+
+/// What its log says about a site file that it took over after SIGHUP, and about one that it did not.
+const TAKEN: &str = "taken over";
+const KEPT: &str = "the old site file stays in use";
+
+/// A daemon with a site file, state and log of its own, in a namespace.
+#[derive(Debug)]
+pub struct Daemon {
+    binary: PathBuf,
+    dir: PathBuf,
+    process: RefCell<Option<process::Running>>,
+}
+
+impl Daemon {
+    /// Writes the site file and the state directory with its images; starts nothing yet.
+    pub fn new(binaries: &Binaries, dir: PathBuf, site: &Site, images: &[&Image]) -> Result<Self> {
+        fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+        for image in images {
+            image.link_into(&dir)?;
+        }
+        let daemon = Daemon {
+            binary: binaries.daemon.clone(),
+            dir,
+            process: RefCell::new(None),
+        };
+        daemon.write_site(site)?;
+        Ok(daemon)
+    }
+
+    /// The site file.
+    pub fn config(&self) -> PathBuf {
+        self.dir.join("rackstrap.toml")
+    }
+
+    /// The state directory.
+    pub fn state_dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Starts it and waits until it is ready.
+    pub fn start(&self, namespace: &Namespace) -> Result {
+        ensure!(self.process.borrow().is_none(), "the daemon runs already");
+        let path = self.dir.join("daemon.log");
+        let log = OpenOptions::new().create(true).append(true).open(&path)?;
+        let begin = self.log().len();
+        let mut command = namespace.command(&self.binary);
+        command.args(["serve", "--config"]).arg(self.config());
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let mut running = process::Running::start("the daemon", &mut command)?;
+        let ready = timeline::poll(Duration::from_secs(60), || {
+            if self.log()[begin..].lines().any(|line| line.starts_with(READY)) {
+                return Ok(Some(()));
+            }
+            match running.ended()? {
+                Some(status) => bail!("the daemon ended ({status}):\n{}", &self.log()[begin..]),
+                None => Ok(None),
+            }
+        })?;
+        if ready.is_none() {
+            bail!("the daemon was not ready within 60 s:\n{}", &self.log()[begin..]);
+        }
+        *self.process.borrow_mut() = Some(running);
+        Ok(())
+    }
+
+    /// Kills it with SIGKILL.
+    pub fn kill(&self) {
+        if let Some(running) = self.process.take() {
+            running.kill();
+        }
+    }
+
+    /// Ends it with SIGTERM; an error if it does not end well and soon.
+    pub fn stop(&self) -> Result {
+        let Some(running) = self.process.take() else {
+            return Ok(());
+        };
+        let status = running.terminate(Duration::from_secs(20))?;
+        ensure!(
+            status.success(),
+            "the daemon ended with {status} after SIGTERM:\n{}",
+            self.log_tail(10)
+        );
+        Ok(())
+    }
+
+    /// Fails if it has ended by itself.
+    pub fn check_alive(&self) -> Result {
+        if let Some(running) = self.process.borrow_mut().as_mut()
+            && let Some(status) = running.ended()?
+        {
+            bail!("the daemon ended by itself ({status}):\n{}", self.log_tail(20));
+        }
+        Ok(())
+    }
+
+    /// Replaces the site file and has a running daemon read it (SIGHUP); waits until its log says that it did.
+    pub fn reload(&self, site: &Site) -> Result {
+        self.write_site(site)?;
+        let begin = self.log().len();
+        match self.process.borrow().as_ref() {
+            Some(running) => running.signal(Signal::HUP)?,
+            None => return Ok(()),
+        }
+        let said = timeline::poll(Duration::from_secs(20), || {
+            let log = self.log();
+            let line = log[begin..]
+                .lines()
+                .find(|line| [TAKEN, KEPT].iter().any(|words| line.contains(words)));
+            Ok(line.map(str::to_owned))
+        })?;
+        match said {
+            Some(line) if line.contains(TAKEN) => Ok(()),
+            Some(line) => bail!("the daemon did not take the new site file: {line}"),
+            None => bail!("the daemon said nothing about its site file within 20 s of SIGHUP"),
+        }
+    }
+
+    /// Runs `rackstrap --config FILE ARGUMENTS`.
+    pub fn cli(&self, arguments: &[&str]) -> Result<String> {
+        process::output(
+            Command::new(&self.binary)
+                .arg("--config")
+                .arg(self.config())
+                .args(arguments),
+        )
+    }
+
+    /// The same with `--json`, parsed.
+    pub fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let text = self.cli(&[arguments, &["--json"]].concat())?;
+        serde_json::from_str(&text).with_context(|| format!("rackstrap {} --json: {text:?}", arguments.join(" ")))
+    }
+
+    /// Its log.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.dir.join("daemon.log")).unwrap_or_default()).into_owned()
+    }
+
+    /// The end of its log.
+    pub fn log_tail(&self, lines: usize) -> String {
+        timeline::tail(&self.log(), lines)
+    }
+
+    fn write_site(&self, site: &Site) -> Result {
+        let path = self.config();
+        fs::write(&path, site.to_toml(&self.dir)?).with_context(|| format!("writing {}", path.display()))
+    }
+}

@@ -1,0 +1,264 @@
+//! Root images: trees made by mmdebstrap from a recipe, imported by the program under test.
+//!
+//! Both steps are kept below `target/testbed`. A tree is named after its recipe, an imported image after its tree and
+//! the daemon's and agent's binaries, so that a change in any of them makes a new one.
+
+use crate::{Binaries, Result, Site, paths, process};
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::{self, File},
+    hash::{DefaultHasher, Hasher},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// What `images/*.toml` says: the tree of a Debian, as mmdebstrap makes it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Recipe {
+    /// Release, `bookworm`.
+    pub suite: String,
+    /// mmdebstrap's variant, `minbase`.
+    pub variant: String,
+    /// Archive areas.
+    #[serde(default)]
+    pub components: Vec<String>,
+    /// Packages beyond the variant's.
+    pub packages: Vec<String>,
+    /// Shell commands run inside the tree at the end, in order.
+    #[serde(default)]
+    pub run: Vec<String>,
+}
+
+impl Recipe {
+    /// Reads a recipe.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| format!("reading the recipe {}", path.display()))?;
+        toml::from_str(&text).with_context(|| format!("in the recipe {}", path.display()))
+    }
+
+    /// The Debian of the demo and of most tests, `images/debian.toml`.
+    pub fn debian() -> Result<Self> {
+        Recipe::read(&paths::repo_root().join("images/debian.toml"))
+    }
+
+    /// The same with more packages.
+    pub fn with_packages(mut self, packages: &[&str]) -> Self {
+        self.packages.extend(packages.iter().map(|p| (*p).to_owned()));
+        self
+    }
+
+    /// The same with another command at the end.
+    pub fn with_command(mut self, command: &str) -> Self {
+        self.run.push(command.to_owned());
+        self
+    }
+
+    /// The tree of this recipe, made now if it is not there: half a minute, and a download.
+    pub fn tree(&self, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+        let key = key(&[Part::Text(&serde_json::to_string(self)?)])?;
+        make_once("trees", &key, |part| {
+            say(&format!(
+                "making a root tree: mmdebstrap {}, {} packages",
+                self.suite,
+                self.packages.len()
+            ));
+            let components = if self.components.is_empty() {
+                "main".to_owned()
+            } else {
+                self.components.join(",")
+            };
+            process::output(
+                Command::new("mmdebstrap")
+                    .arg("--quiet")
+                    .arg(format!("--variant={}", self.variant))
+                    .arg(format!("--components={components}"))
+                    .arg(format!("--include={}", self.packages.join(",")))
+                    .arg(&self.suite)
+                    .arg(part),
+            )
+            .context("making a Debian tree")?;
+            for command in &self.run {
+                process::output(Command::new("chroot").arg(part).args(["/bin/sh", "-ec", command]))
+                    .with_context(|| format!("running {command:?} of the recipe"))?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// An imported image in the cache, kept from being removed while this lives.
+#[derive(Debug)]
+pub struct Image {
+    /// Its name, `debian`.
+    pub name: String,
+    /// `images/NAME` of the state directory that it was imported into.
+    pub dir: PathBuf,
+    _in_use: File,
+}
+
+impl Image {
+    /// The Debian of the demo and of most tests.
+    pub fn debian(binaries: &Binaries, say: &mut dyn FnMut(&str)) -> Result<Self> {
+        let tree = Recipe::debian()?.tree(say)?;
+        Image::import(binaries, "debian", &tree, say)
+    }
+
+    /// Version 1 of `name`, from `tree`, by `rackstrap image import`. A tree is told by its path: make a new one
+    /// for other contents.
+    pub fn import(binaries: &Binaries, name: &str, tree: &Path, say: &mut dyn FnMut(&str)) -> Result<Self> {
+        let parts = [
+            Part::Text(&tree.to_string_lossy()),
+            Part::File(&binaries.daemon),
+            Part::File(&binaries.agent),
+        ];
+        let key = format!("{name}-{}", key(&parts)?);
+        let state = make_once("images", &key, |part| {
+            say(&format!("importing {name} from {}", tree.display()));
+            remove_unused(name, &key)?;
+            fs::create_dir(part)?;
+            let config = part.join("rackstrap.toml");
+            fs::write(&config, Site::demo().to_toml(part)?)?;
+            process::output(
+                Command::new(&binaries.daemon)
+                    .arg("--config")
+                    .arg(&config)
+                    .args(["image", "import", name, "--from"])
+                    .arg(tree)
+                    .arg("--agent")
+                    .arg(&binaries.agent),
+            )?;
+            Ok(())
+        })?;
+        let dir = state.join("images").join(name);
+        if !dir.is_dir() {
+            bail!(
+                "rackstrap image import {name} succeeded, but there is no {}",
+                dir.display()
+            );
+        }
+        let in_use = lock_file("images", &key)?;
+        in_use
+            .lock_shared()
+            .with_context(|| format!("locking the image {key}"))?;
+        Ok(Image {
+            name: name.to_owned(),
+            dir,
+            _in_use: in_use,
+        })
+    }
+
+    /// Puts it into a state directory, as a link: a sealed version never changes.
+    pub fn link_into(&self, state_dir: &Path) -> Result {
+        let images = state_dir.join("images");
+        fs::create_dir_all(&images)?;
+        let link = images.join(&self.name);
+        std::os::unix::fs::symlink(&self.dir, &link).with_context(|| format!("linking {}", link.display()))
+    }
+}
+
+/// What a cached directory depends on.
+enum Part<'a> {
+    Text(&'a str),
+    File(&'a Path),
+}
+
+/// 16 hex digits that change with any of the parts. `DefaultHasher::new` has fixed keys; a new toolchain may
+/// change it, which costs one more build.
+fn key(parts: &[Part]) -> Result<String> {
+    let mut hasher = DefaultHasher::new();
+    for part in parts {
+        match part {
+            Part::Text(text) => hasher.write(text.as_bytes()),
+            Part::File(path) => {
+                hasher.write(&fs::read(path).with_context(|| format!("reading {}", path.display()))?);
+            }
+        }
+        hasher.write_u8(0xff);
+    }
+    Ok(format!("{:016x}", hasher.finish()))
+}
+
+/// `target/testbed/KIND/KEY`, made by `make` at another name and then moved there, by one process at a time.
+fn make_once(kind: &str, key: &str, make: impl FnOnce(&Path) -> Result) -> Result<PathBuf> {
+    let base = paths::cache_dir()?.join(kind);
+    fs::create_dir_all(&base)?;
+    let done = base.join(key);
+    if done.is_dir() {
+        return Ok(done);
+    }
+    let lock = lock_file(kind, "making")?;
+    lock.lock()
+        .with_context(|| format!("waiting for whoever makes {kind}"))?;
+    if done.is_dir() {
+        return Ok(done);
+    }
+    let part = base.join(format!("{key}.part"));
+    remove_tree(&part)?;
+    if let Err(error) = make(&part) {
+        remove_tree(&part)?;
+        return Err(error);
+    }
+    fs::rename(&part, &done).with_context(|| format!("moving {} into place", part.display()))?;
+    Ok(done)
+}
+
+/// Removes imports of `name` with another key that nobody runs from.
+fn remove_unused(name: &str, key: &str) -> Result {
+    let base = paths::cache_dir()?.join("images");
+    for entry in fs::read_dir(&base)?.flatten() {
+        let Ok(old) = entry.file_name().into_string() else {
+            continue;
+        };
+        let same_name = old
+            .rsplit_once('-')
+            .is_some_and(|(n, hash)| n == name && hash.len() == 16);
+        if same_name && old != key && lock_file("images", &old)?.try_lock().is_ok() {
+            remove_tree(&entry.path())?;
+            let _ = fs::remove_file(base.join(format!("{old}.lock")));
+        }
+    }
+    Ok(())
+}
+
+fn lock_file(kind: &str, key: &str) -> Result<File> {
+    let path = paths::cache_dir()?.join(kind).join(format!("{key}.lock"));
+    File::create(&path).with_context(|| format!("opening {}", path.display()))
+}
+
+fn remove_tree(path: &Path) -> Result {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recipes_are_read_strictly() {
+        let text = "suite = 'bookworm'\nvariant = 'minbase'\npackages = ['systemd-sysv']\n";
+        let recipe: Recipe = toml::from_str(text).unwrap();
+        assert_eq!(
+            recipe.with_packages(&["ifupdown"]).packages,
+            ["systemd-sysv", "ifupdown"]
+        );
+        assert!(toml::from_str::<Recipe>(&format!("{text}pakages = []\n")).is_err());
+    }
+
+    #[test]
+    fn keys_follow_the_contents() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let of = |text| key(&[Part::Text(text), Part::File(file.path())]).unwrap();
+        let before = of("a");
+        assert_eq!(before, of("a"));
+        assert_ne!(before, of("b"));
+        fs::write(file.path(), "other").unwrap();
+        assert_ne!(before, of("a"));
+    }
+}

@@ -1,0 +1,154 @@
+//! A network of our own: one namespace with a bridge for the daemon and the virtual machines, and
+//! further ones behind it for ordinary clients.
+
+use crate::{Result, paths, process};
+use anyhow::Context;
+use std::{
+    process::{Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+/// Name of the bridge that everything is attached to, the interface of the site file.
+pub const BRIDGE: &str = "br0";
+
+/// The daemon's address on it.
+pub const SERVER: &str = "10.5.0.1";
+
+/// The bridge's IPv6 address, of the documentation's prefix (RFC 3849).
+const ROUTER: &str = "2001:db8:5::1/64";
+
+/// A network namespace, removed when dropped. Interfaces go with it.
+#[derive(Debug)]
+pub struct Namespace {
+    name: String,
+    taps: AtomicU32,
+}
+
+impl Namespace {
+    /// Makes a namespace with [`BRIDGE`] up and [`SERVER`]`/16` on it.
+    pub fn with_bridge() -> Result<Self> {
+        let namespace = Namespace::empty()?;
+        // No spanning tree and no forward delay: a port forwards from its first packet, which a DHCPDISCOVER is.
+        namespace.ip(&[
+            "link",
+            "add",
+            BRIDGE,
+            "type",
+            "bridge",
+            "stp_state",
+            "0",
+            "forward_delay",
+            "0",
+        ])?;
+        namespace.ip(&["link", "set", BRIDGE, "type", "bridge", "mcast_snooping", "0"])?;
+        namespace.ip(&["address", "add", &format!("{SERVER}/16"), "dev", BRIDGE])?;
+        namespace.ip(&["address", "add", ROUTER, "dev", BRIDGE, "nodad"])?;
+        namespace.ip(&["link", "set", BRIDGE, "up"])?;
+        Ok(namespace)
+    }
+
+    /// Makes a namespace with nothing but loopback.
+    pub fn empty() -> Result<Self> {
+        remove_leftovers()?;
+        let name = paths::unique_name();
+        process::output(Command::new("ip").args(["netns", "add", &name]))
+            .context("making a network namespace; the demo and the tests with real clients run as root")?;
+        let namespace = Namespace {
+            name,
+            taps: AtomicU32::new(0),
+        };
+        namespace.ip(&["link", "set", "lo", "up"])?;
+        Ok(namespace)
+    }
+
+    /// Its name, as `ip netns list` shows it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A command that runs inside, with the namespace's own `/sys`.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name]).arg(program);
+        command
+    }
+
+    /// Runs `ip ARGUMENTS` inside.
+    pub fn ip(&self, arguments: &[&str]) -> Result<String> {
+        process::output(Command::new("ip").args(["-n", &self.name]).args(arguments))
+    }
+
+    /// Starts what most networks have and ours would not: a router that answers IPv6 router solicitations. iPXE
+    /// asks for one in parallel to DHCP and goes on only after that has failed, 16 s later. It is no default
+    /// router (lifetime 0), and speaks no DHCP.
+    pub fn router(&self) -> Result<process::Running> {
+        let mut dnsmasq = self.command("dnsmasq");
+        dnsmasq.args([
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--pid-file=",
+            "--user=root",
+            "--port=0",
+        ]);
+        dnsmasq.args(["--enable-ra", "--dhcp-range=2001:db8:5::,ra-only", "--leasefile-ro"]);
+        dnsmasq.args([&format!("--interface={BRIDGE}"), &format!("--ra-param={BRIDGE},0,0")]);
+        process::Running::start(
+            "the IPv6 router",
+            dnsmasq.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()),
+        )
+    }
+
+    /// Adds a tap to the bridge and returns its name.
+    pub fn tap(&self) -> Result<String> {
+        let name = format!("tap{}", self.taps.fetch_add(1, Ordering::Relaxed));
+        self.ip(&["tuntap", "add", &name, "mode", "tap"])?;
+        self.ip(&["link", "set", &name, "master", BRIDGE, "up"])?;
+        Ok(name)
+    }
+
+    /// A machine of its own on the bridge: another namespace whose `eth0`, with that hardware address, is up
+    /// and has no address yet.
+    pub fn client(&self, hwaddr: &str) -> Result<Namespace> {
+        let client = Namespace::empty()?;
+        let port = format!("port{}", self.taps.fetch_add(1, Ordering::Relaxed));
+        self.ip(&[
+            "link",
+            "add",
+            &port,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            client.name(),
+        ])?;
+        client.ip(&["link", "set", "eth0", "address", hwaddr])?;
+        // veth leaves the UDP checksum to hardware that is not there, and DHCP clients on packet sockets see it wrong.
+        process::output(client.command("ethtool").args(["-K", "eth0", "tx", "off"]))?;
+        process::output(self.command("ethtool").args(["-K", &port, "tx", "off"]))?;
+        client.ip(&["link", "set", "eth0", "up"])?;
+        self.ip(&["link", "set", &port, "master", BRIDGE, "up"])?;
+        Ok(client)
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        if let Err(error) = process::output(Command::new("ip").args(["netns", "delete", &self.name])) {
+            eprintln!("testbed: could not remove the namespace {}: {error:#}", self.name);
+        }
+    }
+}
+
+/// Removes the namespaces of processes that are gone.
+fn remove_leftovers() -> Result {
+    let list = process::output(Command::new("ip").args(["netns", "list"])).context("listing network namespaces")?;
+    for name in list.lines().filter_map(|line| line.split_whitespace().next()) {
+        if paths::is_leftover(name) {
+            // Another process may be removing the same one.
+            let _ = process::output(Command::new("ip").args(["netns", "delete", name]));
+        }
+    }
+    Ok(())
+}

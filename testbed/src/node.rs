@@ -1,0 +1,349 @@
+//! A virtual machine that boots from the network.
+
+use crate::{Cluster, Console, Disk, Result, process, timeline, timeline::Event};
+use anyhow::{Context, bail, ensure};
+use std::{
+    cell::{Cell, RefCell},
+    fmt::Write,
+    fs::{self, File},
+    path::PathBuf,
+    process::Stdio,
+    time::Duration,
+};
+
+/// How long a wait may take before the boot counts as failed. A boot takes under a minute on two idle cores.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// How the machine starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    /// SeaBIOS and the iPXE ROM of the network card.
+    Bios,
+    /// OVMF with its own PXE stack, as the ROM is taken out.
+    Uefi,
+}
+
+/// The network card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nic {
+    /// virtio-net.
+    Virtio,
+    /// Intel 82540EM.
+    E1000,
+}
+
+/// A node. Switched off when dropped.
+#[derive(Debug)]
+pub struct Node<'c> {
+    cluster: &'c Cluster,
+    name: String,
+    hwaddr: String,
+    dir: PathBuf,
+    tap: RefCell<Option<String>>,
+    disk: RefCell<Option<Disk>>,
+    firmware: Firmware,
+    nic: Nic,
+    console: Console,
+    machine: RefCell<Option<process::Running>>,
+    powered_on: Cell<u64>,
+    logged_in: Cell<bool>,
+    known: Cell<bool>,
+}
+
+impl<'c> Node<'c> {
+    pub(crate) fn new(cluster: &'c Cluster, name: &str) -> Self {
+        let dir = cluster.dir().join(name);
+        let position = name.trim_start_matches('r').replace('n', ":");
+        Node {
+            cluster,
+            name: name.to_owned(),
+            // r01n02 gets 52:54:00:00:01:02, QEMU's prefix.
+            hwaddr: format!("52:54:00:00:{position}"),
+            console: Console::new(&dir),
+            dir,
+            tap: RefCell::new(None),
+            disk: RefCell::new(None),
+            firmware: Firmware::Bios,
+            nic: Nic::Virtio,
+            machine: RefCell::new(None),
+            powered_on: Cell::new(0),
+            logged_in: Cell::new(false),
+            known: Cell::new(false),
+        }
+    }
+
+    /// With a blank disk of so many bytes.
+    pub fn blank_disk(self, bytes: u64) -> Result<Self> {
+        fs::create_dir_all(&self.dir)?;
+        let disk = Disk::blank(&self.dir.join("disk.raw"), bytes)?;
+        self.insert_disk(Some(disk));
+        Ok(self)
+    }
+
+    /// With another firmware.
+    pub fn firmware(mut self, firmware: Firmware) -> Self {
+        self.firmware = firmware;
+        self
+    }
+
+    /// With another network card.
+    pub fn nic(mut self, nic: Nic) -> Self {
+        self.nic = nic;
+        self
+    }
+
+    /// Puts another disk in, or none, for the next power-on.
+    pub fn insert_disk(&self, disk: Option<Disk>) {
+        *self.disk.borrow_mut() = disk;
+    }
+
+    /// The disk.
+    pub fn disk(&self) -> Result<Disk> {
+        self.disk
+            .borrow()
+            .clone()
+            .with_context(|| format!("{} has no disk", self.name))
+    }
+
+    /// Name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Hardware address of its network card.
+    pub fn hwaddr(&self) -> &str {
+        &self.hwaddr
+    }
+
+    /// Its console.
+    pub fn console(&self) -> &Console {
+        &self.console
+    }
+
+    /// Adds it to the inventory, once.
+    pub fn add(&self) -> Result {
+        if !self.known.replace(true) {
+            self.cluster
+                .daemon
+                .cli(&["node", "add", &self.name, "--hwaddr", &self.hwaddr])?;
+        }
+        Ok(())
+    }
+
+    /// Adds it to the inventory if it is not there, and switches it on.
+    pub fn power_on(&self) -> Result {
+        self.add()?;
+        self.plug_in()
+    }
+
+    /// Switches it on, whether or not the daemon knows it or runs.
+    ///
+    /// Measured with QEMU 7.2 on two idle cores, Debian 12 to its login prompt from a local disk: q35 and two
+    /// processors 14.5 s, q35 and one 20.2 s, pc (i440FX) and one 24.6 s; `-cpu max` was no faster than the default.
+    pub fn plug_in(&self) -> Result {
+        ensure!(self.machine.borrow().is_none(), "{} is switched on already", self.name);
+        fs::create_dir_all(&self.dir)?;
+        let tap = match self.tap.take() {
+            Some(tap) => tap,
+            None => self.cluster.namespace.tap()?,
+        };
+        let mut command = self.cluster.namespace.command("qemu-system-x86_64");
+        command.args([
+            "-name",
+            &self.name,
+            "-nodefaults",
+            "-no-user-config",
+            "-nographic",
+            "-monitor",
+            "none",
+        ]);
+        command.args([
+            "-machine",
+            "q35",
+            "-accel",
+            "tcg,thread=multi",
+            "-smp",
+            "2",
+            "-m",
+            "768",
+        ]);
+        // As the boot retry setting of servers: when nothing would boot, begin again.
+        command.args(["-boot", "reboot-timeout=5000"]);
+        command.args(self.console.qemu_arguments());
+        command.args(["-netdev", &format!("tap,id=net,ifname={tap},script=no,downscript=no")]);
+        let model = match self.nic {
+            Nic::Virtio => "virtio-net-pci",
+            Nic::E1000 => "e1000",
+        };
+        // Without a ROM, OVMF's own network stack drives the card.
+        let rom = if self.firmware == Firmware::Uefi {
+            ",romfile="
+        } else {
+            ""
+        };
+        command.args([
+            "-device",
+            &format!("{model},netdev=net,mac={},bootindex=1{rom}", self.hwaddr),
+        ]);
+        if let Some(disk) = self.disk.borrow().as_ref() {
+            command.args([
+                "-drive",
+                &format!("file={},format=raw,if=none,id=disk", disk.path().display()),
+            ]);
+            command.args(["-device", "virtio-blk-pci,drive=disk,bootindex=2"]);
+        }
+        if self.firmware == Firmware::Uefi {
+            let vars = self.dir.join("vars.fd");
+            if !vars.exists() {
+                fs::copy("/usr/share/OVMF/OVMF_VARS_4M.fd", &vars).context("copying OVMF's variables")?;
+            }
+            command.args([
+                "-drive",
+                "if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd",
+            ]);
+            command.args(["-drive", &format!("if=pflash,format=raw,file={}", vars.display())]);
+        }
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.join("qemu.log"))?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.console.power_on();
+        self.logged_in.set(false);
+        self.powered_on.set(timeline::now_ms());
+        *self.machine.borrow_mut() = Some(process::Running::start("QEMU", &mut command)?);
+        *self.tap.borrow_mut() = Some(tap);
+        Ok(())
+    }
+
+    /// Pulls the plug: SIGKILL, so that what the machine had not written to its disk is lost.
+    pub fn pull_plug(&self) {
+        if let Some(machine) = self.machine.take() {
+            machine.kill();
+        }
+    }
+
+    /// When it was switched on, milliseconds since 1970.
+    pub fn powered_on_at(&self) -> u64 {
+        self.powered_on.get()
+    }
+
+    /// The timeline since it was last switched on.
+    pub fn events(&self) -> Result<Vec<Event>> {
+        let events = self.cluster.daemon.json(&["timeline", &self.name])?;
+        let events: Vec<Event> = serde_json::from_value(events).context("reading the timeline")?;
+        Ok(events
+            .into_iter()
+            .filter(|event| event.at >= self.powered_on.get())
+            .collect())
+    }
+
+    /// Its state in `rackstrap status`.
+    pub fn state(&self) -> Result<String> {
+        let row = self.cluster.status(&self.name)?;
+        row["state"]
+            .as_str()
+            .map(str::to_owned)
+            .with_context(|| format!("no state in {row}"))
+    }
+
+    /// Waits until it reports ready, which a node with a degraded disk does as well.
+    pub fn wait_ready(&self) -> Result<Event> {
+        self.wait_event("the operating system to be ready", |event| event.step == "ready")
+    }
+
+    /// Waits for the end of the disk phase.
+    pub fn wait_disk(&self) -> Result<Event> {
+        self.wait_event("the end of the disk phase", |event| {
+            event.step == "agent disk" && !event.detail.starts_with("step ") && event.took_ms.is_some()
+        })
+    }
+
+    /// Waits until `rackstrap status` shows it in `state`.
+    pub fn wait_state(&self, state: &str) -> Result {
+        self.wait_for(&format!("the state {state}"), || {
+            Ok((self.state()? == state).then_some(()))
+        })
+    }
+
+    /// Waits for an event of this power-on.
+    pub fn wait_event(&self, what: &str, fits: impl Fn(&Event) -> bool) -> Result<Event> {
+        self.wait_for(what, || Ok(self.events()?.into_iter().find(&fits)))
+    }
+
+    /// Waits until the console has shown `pattern` since the last power-on.
+    pub fn wait_console(&self, pattern: &str) -> Result {
+        self.wait_for(&format!("{pattern:?} on the console"), || {
+            Ok(self.console.text().contains(pattern).then_some(()))
+        })
+    }
+
+    /// Runs a command as root on its console.
+    pub fn shell(&self, command: &str) -> Result<String> {
+        if !self.logged_in.get() {
+            self.wait_console(&format!("root@{}", self.name))?;
+            // Keep the kernel's messages out of what commands print.
+            self.console
+                .shell("dmesg -n 1", PATIENCE)
+                .with_context(|| self.evidence())?;
+            self.logged_in.set(true);
+        }
+        self.console.shell(command, PATIENCE).with_context(|| self.evidence())
+    }
+
+    /// Fails if the machine or the daemon ended by themselves.
+    pub fn check_alive(&self) -> Result {
+        self.cluster.daemon.check_alive()?;
+        if let Some(machine) = self.machine.borrow_mut().as_mut()
+            && let Some(status) = machine.ended()?
+        {
+            bail!("QEMU of {} ended by itself ({status}):\n{}", self.name, self.qemu_log());
+        }
+        Ok(())
+    }
+
+    fn wait_for<T>(&self, what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+        // While the daemon is down its command line fails: that is not yet the end of the wait.
+        let mut last_error = None;
+        let found = timeline::poll(PATIENCE, || {
+            self.check_alive()?;
+            Ok(look().unwrap_or_else(|error| {
+                last_error = Some(error);
+                None
+            }))
+        })?;
+        found.with_context(|| {
+            let mut message = format!("{} waited {} s for {what}", self.name, PATIENCE.as_secs());
+            if let Some(error) = last_error {
+                write!(message, "\nlast error: {error:#}").ok();
+            }
+            format!("{message}\n{}", self.evidence())
+        })
+    }
+
+    /// What a failure should show: the timeline and the ends of the console and of the daemon's log.
+    pub fn evidence(&self) -> String {
+        let mut text = format!("--- timeline of {}\n", self.name);
+        match self.events() {
+            Ok(events) => {
+                for event in events {
+                    writeln!(
+                        text,
+                        "{:>7} ms  {event}",
+                        event.at.saturating_sub(self.powered_on.get())
+                    )
+                    .ok();
+                }
+            }
+            Err(error) => writeln!(text, "{error:#}").unwrap_or_default(),
+        }
+        write!(text, "--- console\n{}\n", timeline::tail(&self.console.text(), 25)).ok();
+        write!(text, "--- daemon\n{}\n", self.cluster.daemon.log_tail(15)).ok();
+        write!(text, "--- QEMU\n{}", self.qemu_log()).ok();
+        text
+    }
+
+    fn qemu_log(&self) -> String {
+        timeline::tail(&fs::read_to_string(self.dir.join("qemu.log")).unwrap_or_default(), 10)
+    }
+}

@@ -1,0 +1,167 @@
+//! Children that cannot outlive us.
+#![allow(unsafe_code)]
+
+use crate::Result;
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, getppid, kill_process, kill_process_group, set_parent_process_death_signal};
+use std::{
+    io,
+    os::unix::process::CommandExt,
+    process::{Child, Command, ExitStatus},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Makes `command` start in a process group of its own, and die when the thread that starts it ends.
+///
+/// `PR_SET_PDEATHSIG` is about the thread and not the process (prctl(2)), so start long-lived
+/// children from the thread that holds their guard. The setting survives `execve`, hence also `ip netns exec`.
+pub(crate) fn bind_to_us(command: &mut Command) -> &mut Command {
+    let us = Pid::from_raw(std::process::id().cast_signed());
+    command.process_group(0);
+    // SAFETY: between fork and exec the closure makes two system calls and allocates nothing.
+    unsafe {
+        command.pre_exec(move || {
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            // We may have died before the call above was made.
+            if getppid() == us {
+                Ok(())
+            } else {
+                Err(io::ErrorKind::Interrupted.into())
+            }
+        })
+    }
+}
+
+/// A child with its process group; killed when dropped.
+#[derive(Debug)]
+pub struct Running {
+    what: String,
+    child: Child,
+}
+
+impl Running {
+    /// Starts `command`, bound to this thread's life.
+    pub fn start(what: &str, command: &mut Command) -> Result<Self> {
+        let child = bind_to_us(command)
+            .spawn()
+            .with_context(|| format!("starting {what} ({})", command.get_program().display()))?;
+        Ok(Running {
+            what: what.to_owned(),
+            child,
+        })
+    }
+
+    /// What it is called in messages.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.child
+            .try_wait()
+            .with_context(|| format!("asking after {}", self.what))
+    }
+
+    /// Sends a signal to the child itself.
+    pub fn signal(&self, signal: Signal) -> Result {
+        kill_process(self.pid(), signal).with_context(|| format!("sending {signal:?} to {}", self.what))
+    }
+
+    /// Sends SIGTERM and waits; kills and says so if that takes longer than `limit`.
+    pub fn terminate(mut self, limit: Duration) -> Result<ExitStatus> {
+        self.signal(Signal::TERM)?;
+        let deadline = Instant::now() + limit;
+        while Instant::now() < deadline {
+            if let Some(status) = self.ended()? {
+                return Ok(status);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        bail!(
+            "{} did not end within {} s of SIGTERM and was killed",
+            self.what,
+            limit.as_secs()
+        );
+    }
+
+    /// Kills it with SIGKILL, as a power cut would.
+    pub fn kill(self) {}
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // The group has the child's number as long as the child is not waited for. An error means it is gone already.
+        let _ = kill_process_group(self.pid(), Signal::KILL);
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs `command` to its end and returns what it printed; a failure carries what it printed to stderr.
+pub fn output(command: &mut Command) -> Result<String> {
+    let name = command.get_program().display().to_string();
+    let done = command.output().with_context(|| format!("running {name}"))?;
+    let stdout = String::from_utf8_lossy(&done.stdout).into_owned();
+    if !done.status.success() {
+        let arguments: Vec<_> = command.get_args().map(|a| a.to_string_lossy()).collect();
+        bail!(
+            "{name} {} failed ({}):\n{}{}",
+            arguments.join(" "),
+            done.status,
+            stdout,
+            String::from_utf8_lossy(&done.stderr)
+        );
+    }
+    Ok(stdout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_child_takes_its_group_along() {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "sleep 100 & echo $! ; wait"])
+            .stdout(std::process::Stdio::piped());
+        let mut running = Running::start("a shell", &mut command).unwrap();
+        let mut line = String::new();
+        io::BufRead::read_line(&mut io::BufReader::new(running.child.stdout.take().unwrap()), &mut line).unwrap();
+        let grandchild: u32 = line.trim().parse().unwrap();
+        running.kill();
+        let gone = (0..100).any(|_| {
+            thread::sleep(Duration::from_millis(20));
+            // A zombie waits for init to take it: dead enough.
+            std::fs::read_to_string(format!("/proc/{grandchild}/stat")).map_or(true, |stat| stat.contains(") Z"))
+        });
+        assert!(gone, "sleep {grandchild} outlived its group");
+    }
+
+    #[test]
+    fn a_child_dies_with_the_thread_that_started_it() {
+        let running = thread::spawn(|| Running::start("sleep", Command::new("sleep").arg("100")).unwrap());
+        let mut running = running.join().unwrap();
+        let ended = (0..200).find_map(|_| {
+            thread::sleep(Duration::from_millis(20));
+            running.ended().unwrap()
+        });
+        assert!(ended.is_some_and(|status| !status.success()));
+    }
+
+    #[test]
+    fn a_failure_says_what_was_run_and_what_it_printed() {
+        let error = output(Command::new("sh").args(["-c", "echo no such thing >&2; exit 3"]))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("sh -c") && error.contains("no such thing") && error.contains('3'),
+            "{error}"
+        );
+    }
+}

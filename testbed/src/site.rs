@@ -1,0 +1,182 @@
+//! Site files, written by tests.
+
+use crate::{Result, netns};
+use serde::Serialize;
+use std::{collections::BTreeMap, path::Path};
+
+/// A site file: the network of the testbed, and profiles and layouts that a test sets as it likes.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// `[profile.NAME]`
+    pub profiles: BTreeMap<String, Profile>,
+    /// `[layout.NAME]`
+    pub layouts: BTreeMap<String, Layout>,
+    /// Seconds between heartbeats: short, so that a test sees several.
+    pub heartbeat_secs: u32,
+}
+
+/// `[profile.NAME]`; what is `None` is left out.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Profile {
+    /// Image, by name or pinned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Layout of the disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layout: Option<String>,
+    /// More kernel arguments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel_args: Option<String>,
+    /// Overlay trees.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub templates: Option<Vec<String>>,
+    /// Serial console.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub console: Option<String>,
+    /// PID 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<String>,
+}
+
+/// `[layout.NAME]`
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Layout {
+    /// Version.
+    pub version: u32,
+    /// `gpt` or `mbr`; the daemon's default where it is `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<String>,
+    /// Whose disks may be overwritten.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wipe: Option<String>,
+    /// Partitions.
+    #[serde(rename = "partition")]
+    pub partitions: Vec<Partition>,
+}
+
+/// `[[layout.NAME.partition]]`
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Partition {
+    /// Name and label.
+    pub name: String,
+    /// Size as in the site file.
+    pub size: String,
+    /// File system.
+    pub fs: String,
+    /// Mount point.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mount: Option<String>,
+}
+
+impl Partition {
+    /// A partition; an empty mount point is none.
+    pub fn new(name: &str, size: &str, fs: &str, mount: &str) -> Self {
+        let mount = (!mount.is_empty()).then(|| mount.to_owned());
+        Partition {
+            name: name.to_owned(),
+            size: size.to_owned(),
+            fs: fs.to_owned(),
+            mount,
+        }
+    }
+}
+
+impl Layout {
+    /// What the demo's and most tests' nodes have: swap, /tmp, and the rest for /var.
+    pub fn scratch() -> Self {
+        Layout {
+            version: 1,
+            table: None,
+            wipe: None,
+            partitions: vec![
+                Partition::new("swap", "256MiB", "swap", ""),
+                Partition::new("tmp", "512MiB", "ext4", "/tmp"),
+                Partition::new("var", "rest", "ext4", "/var"),
+            ],
+        }
+    }
+}
+
+impl Site {
+    /// The demo's: image `debian`, layout `scratch`, root logged in on the serial console.
+    pub fn demo() -> Self {
+        let default = Profile {
+            image: Some("debian".to_owned()),
+            layout: Some("scratch".to_owned()),
+            templates: Some(vec!["base".to_owned(), "console".to_owned()]),
+            console: Some("ttyS0,115200".to_owned()),
+            ..Profile::default()
+        };
+        Site {
+            profiles: [("default".to_owned(), default)].into(),
+            layouts: [("scratch".to_owned(), Layout::scratch())].into(),
+            heartbeat_secs: 5,
+        }
+    }
+
+    /// The profile that all nodes have.
+    pub fn default_profile(&mut self) -> &mut Profile {
+        self.profiles.entry("default".to_owned()).or_default()
+    }
+
+    /// The layout that all nodes have.
+    pub fn scratch(&mut self) -> &mut Layout {
+        self.layouts.entry("scratch".to_owned()).or_insert_with(Layout::scratch)
+    }
+
+    /// The file's text, for a daemon that keeps everything below `dir`.
+    pub fn to_toml(&self, dir: &Path) -> Result<String> {
+        let mut file = toml::Table::new();
+        let mut cluster = toml::Table::new();
+        cluster.insert("name".into(), "demo".into());
+        cluster.insert("node-name".into(), "r{rack:02}n{slot:02}".into());
+        cluster.insert("node-address".into(), "10.5.{rack}.{slot}".into());
+        cluster.insert("reserved".into(), vec!["10.5.0.0/24", "10.5.255.0/24"].into());
+        file.insert("cluster".into(), cluster.into());
+        let mut server = toml::Table::new();
+        server.insert("state-dir".into(), dir.to_string_lossy().as_ref().into());
+        server.insert(
+            "socket".into(),
+            dir.join("rackstrap.sock").to_string_lossy().as_ref().into(),
+        );
+        let templates = crate::paths::repo_root().join("testbed/templates");
+        server.insert("templates-dir".into(), templates.to_string_lossy().as_ref().into());
+        file.insert("server".into(), server.into());
+        let mut subnet = toml::Table::new();
+        subnet.insert("network".into(), "10.5.0.0/16".into());
+        subnet.insert("interface".into(), netns::BRIDGE.into());
+        subnet.insert("server".into(), netns::SERVER.into());
+        subnet.insert("pool".into(), "10.5.255.1-10.5.255.254".into());
+        file.insert("subnet".into(), toml::Value::Array(vec![subnet.into()]));
+        file.insert("profile".into(), toml::Value::try_from(&self.profiles)?);
+        file.insert("layout".into(), toml::Value::try_from(&self.layouts)?);
+        let mut limits = toml::Table::new();
+        limits.insert("heartbeat-secs".into(), i64::from(self.heartbeat_secs).into());
+        file.insert("limits".into(), limits.into());
+        Ok(toml::to_string(&file)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_site_file_says_what_was_set() {
+        let mut site = Site::demo();
+        site.default_profile().kernel_args = Some("rackstrap.hold=table".to_owned());
+        site.scratch().version = 2;
+        let text = site.to_toml(Path::new("/run/x")).unwrap();
+        let file: toml::Table = toml::from_str(&text).unwrap();
+        assert_eq!(
+            file["profile"]["default"]["kernel-args"].as_str(),
+            Some("rackstrap.hold=table")
+        );
+        assert_eq!(file["layout"]["scratch"]["version"].as_integer(), Some(2));
+        assert_eq!(file["layout"]["scratch"]["partition"][2]["size"].as_str(), Some("rest"));
+        assert_eq!(file["server"]["socket"].as_str(), Some("/run/x/rackstrap.sock"));
+    }
+}

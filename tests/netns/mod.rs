@@ -1,0 +1,3 @@
+//! Real clients against the engines, on loopback and in namespaces that the tests make themselves.
+
+mod tftp;

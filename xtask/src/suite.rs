@@ -1,0 +1,87 @@
+//! `cargo xtask test`: every test, with what the tests need made once before they start.
+
+use anyhow::{Context, Result};
+use clap::Args;
+use std::{
+    env,
+    process::{Command, ExitCode, Stdio},
+};
+use testbed::{binaries::Binaries, image::Image, packages, paths};
+
+#[derive(Args)]
+pub struct Test {
+    /// Leave out the tests with virtual machines (those named `vm::…`).
+    #[arg(long)]
+    fast: bool,
+    /// Run only the tests whose names contain this.
+    filter: Option<String>,
+}
+
+impl Test {
+    pub fn run(self) -> Result<ExitCode> {
+        let mut say = |line: &str| eprintln!("{line}");
+        packages::ensure(&mut say)?;
+        say("building the daemon and the agent");
+        let binaries = Binaries::get()?;
+        // Held until the end, so that nobody removes it as unused.
+        let _debian = Image::debian(&binaries, &mut say)?;
+        let run = |command: &mut Command| -> Result<bool> {
+            command
+                .current_dir(paths::repo_root())
+                .envs(binaries.environment())
+                .stdin(Stdio::null());
+            let what = format!("running {}", command.get_program().display());
+            Ok(command.status().context(what)?.success())
+        };
+        // The runner knows nothing of the examples in documentation. It comes last: its closing lines count.
+        let documented = self.filter.is_some() || run(cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
+        let tested = if has_nextest() {
+            run(&mut self.nextest())?
+        } else {
+            say("cargo-nextest is not installed: cargo test runs the tests instead, without limits on their time");
+            run(&mut self.cargo_test())?
+        };
+        if !documented {
+            say("examples in the documentation failed, see above");
+        }
+        Ok(if tested && documented {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+
+    fn nextest(&self) -> Command {
+        let mut command = cargo();
+        command.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
+        if self.fast {
+            command.args(["-E", "not test(/^vm::/)"]);
+        }
+        command.args(&self.filter);
+        command
+    }
+
+    fn cargo_test(&self) -> Command {
+        let mut command = cargo();
+        command.args(["test", "--workspace", "--no-fail-fast", "--all-targets"]);
+        // A filter comes first; two machines at a time are what two cores carry.
+        command.args(&self.filter).args(["--", "--test-threads=2"]);
+        if self.fast {
+            command.args(["--skip", "vm::"]);
+        }
+        command
+    }
+}
+
+fn cargo() -> Command {
+    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+fn has_nextest() -> bool {
+    let asked = cargo()
+        .args(["nextest", "--version"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    asked.is_ok_and(|status| status.success())
+}
