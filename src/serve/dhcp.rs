@@ -144,7 +144,7 @@ impl LeaseStore for StoredLeases {
     }
 
     fn commit(&self, leases: &[Lease]) -> anyhow::Result<()> {
-        let put = |batch: Batch, lease: &Lease| batch.put(Table::Leases, lease.address.octets(), lease);
+        let put = |batch: Batch, lease: &Lease| batch.put(Table::Leases, lease.ipaddr.octets(), lease);
         self.0.commit_blocking(leases.iter().fold(Batch::new(), put)).context("storing leases")
     }
 

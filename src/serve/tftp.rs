@@ -21,7 +21,7 @@ pub struct LoaderFiles {
 impl Files for LoaderFiles {
     fn open(&self, _peer: SocketAddr, _local: IpAddr, name: &str) -> Result<Bytes, Refusal> {
         let found = self.shared.loaders.load().get(name);
-        found.map_err(|problem| Refusal { code: ErrorCode::FileNotFound, message: problem.to_string() })
+        found.map_err(|problem| Refusal { code: ErrorCode::NotFound, message: problem.to_string() })
     }
 
     fn finished(&self, end: &TransferEnd) {
