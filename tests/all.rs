@@ -1,1 +1,4 @@
 //! One integration binary.
+
+#[path = "netns/nfs.rs"]
+mod netns_nfs;
