@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(call.xid, 7);
         assert_eq!((call.program, call.version, call.procedure), (100_003, 3, 1));
         assert_eq!(call.credentials, Credentials::new(1000, 100, &[4, 24]));
-        assert_eq!(call.args.rest(), words(&[0, 0xabcd])[..]);
+        assert_eq!(call.args.rest(), &words(&[0, 0xabcd])[..]);
     }
 
     #[test]

@@ -42,17 +42,13 @@ pub fn call(xid: u32, program: u32, version: u32, procedure: u32, args: &[u8]) -
 impl Wire {
     /// Connects from an address of loopback.
     pub async fn connect(to: SocketAddr, from: [u8; 4]) -> Self {
-        Wire::connect_from(to, SocketAddr::new(Ipv4Addr::from(from).into(), 0)).await
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(Ipv4Addr::from(from).into(), 0)).unwrap();
+        Wire::of(socket.connect(to).await.unwrap())
     }
 
-    pub async fn connect_from(to: SocketAddr, from: SocketAddr) -> Self {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_reuseaddr(true).unwrap();
-        socket.bind(from).unwrap();
-        Wire {
-            stream: socket.connect(to).await.unwrap(),
-            xid: 1,
-        }
+    pub fn of(stream: TcpStream) -> Self {
+        Wire { stream, xid: 1 }
     }
 
     pub async fn send(&mut self, bytes: &[u8]) {
