@@ -1,3 +1,4 @@
 //! Real clients against the engines, on loopback and in namespaces that the tests make themselves.
 
+mod nfs;
 mod tftp;
