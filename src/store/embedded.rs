@@ -1,7 +1,7 @@
 //! The embedded database (redb): the one file that knows what lies below the store.
 
 use super::{StoreError, Table, error::key_text, locks};
-use redb::{ReadableTable, TableDefinition, TableError};
+use redb::{ReadableTable, TableDefinition};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     fs, io,
@@ -14,6 +14,8 @@ use std::{
 const CACHE_BYTES: usize = 64 << 20;
 
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+type Opened<'tx> = redb::Table<'tx, &'static [u8], &'static [u8]>;
 
 fn definition(table: Table) -> Definition {
     Definition::new(table.name())
@@ -36,8 +38,9 @@ pub struct Read<'db> {
 pub struct Write<'tx> {
     path: &'tx Path,
     tx: &'tx redb::WriteTransaction,
-    tables: [Option<redb::Table<'tx, &'static [u8], &'static [u8]>>; Table::ALL.len()],
+    tables: [Option<Opened<'tx>>; Table::ALL.len()],
     changed: [bool; Table::ALL.len()],
+    broken: bool,
 }
 
 impl Database {
@@ -49,7 +52,7 @@ impl Database {
         // All tables exist from the start, so that reading never has to ask.
         database.write(|tx| {
             for table in Table::ALL {
-                tx.table(table)?;
+                tx.get_raw(table, b"")?;
             }
             Ok::<_, StoreError>(())
         })?;
@@ -64,7 +67,7 @@ impl Database {
         self.reopen_if_broken()?;
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         let database = open.as_ref().ok_or(StoreError::Closed)?;
-        let tx = redb::ReadableDatabase::begin_read(database).map_err(|e| self.storage("read", e))?;
+        let tx = guard(&self.path, "read", || redb::ReadableDatabase::begin_read(database))?;
         f(&Read { path: &self.path, tx })
     }
 
@@ -89,27 +92,36 @@ impl Database {
     ) -> Result<(T, Vec<Table>), (E, bool)> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         let database = open.as_ref().ok_or((StoreError::Closed.into(), false))?;
-        let failed = |e: redb::Error| (storage_error(&self.path, "write", e).into(), true);
-        let mut tx = database.begin_write().map_err(|e| failed(e.into()))?;
-        tx.set_durability(redb::Durability::Immediate)
-            .map_err(|e| failed(e.into()))?;
+        let failed = |error: StoreError| (error.into(), true);
+        let mut tx = guard(&self.path, "write", || database.begin_write()).map_err(failed)?;
+        guard(&self.path, "write", || tx.set_durability(redb::Durability::Immediate)).map_err(failed)?;
         let mut write = Write {
             path: &self.path,
             tx: &tx,
             tables: Default::default(),
             changed: Default::default(),
+            broken: false,
         };
         let result = f(&mut write);
-        let changed = write.changed;
-        drop(write);
+        let (changed, mut broken) = (write.changed, write.broken);
+        let closed = guard(&self.path, "write", || {
+            drop(write);
+            Ok::<_, redb::Error>(())
+        });
+        broken |= closed.is_err();
         match result {
-            Ok(value) => {
-                tx.commit().map_err(|e| failed(e.into()))?;
+            Ok(value) if !broken => {
+                guard(&self.path, "write", || tx.commit()).map_err(failed)?;
                 let tables = Table::ALL.into_iter().filter(|t| changed[*t as usize]).collect();
                 Ok((value, tables))
             }
-            Err(error) => {
-                let broken = tx.abort().is_err();
+            result => {
+                broken |= guard(&self.path, "write", || tx.abort()).is_err();
+                let error = match result {
+                    Err(error) => error,
+                    // `f` swallowed an error of the database: what it wrote is incomplete.
+                    Ok(_) => StoreError::NotWritten(format!("store {}: a write failed", self.path.display())).into(),
+                };
                 Err((error, broken))
             }
         }
@@ -131,13 +143,13 @@ impl Database {
     fn try_reopen(&self) -> Result<(), StoreError> {
         let mut slot = self.open.write().unwrap_or_else(PoisonError::into_inner);
         // Closed before it is opened: its lock is on the file.
-        *slot = None;
+        let old = slot.take();
+        guard(&self.path, "close", || {
+            drop(old);
+            Ok::<_, redb::Error>(())
+        })?;
         *slot = Some(open(&self.path)?);
         Ok(())
-    }
-
-    fn storage(&self, what: &'static str, error: impl Into<redb::Error>) -> StoreError {
-        storage_error(&self.path, what, error.into())
     }
 }
 
@@ -165,18 +177,31 @@ fn open(path: &Path) -> Result<redb::Database, StoreError> {
         .map_err(io)?;
     let mut builder = redb::Database::builder();
     builder.set_cache_size(CACHE_BYTES);
-    builder.create_file(file).map_err(|error| match error {
-        redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Locked {
+    guard(path, "open", || builder.create_file(file))
+}
+
+/// Runs a call of redb, which panics on some kinds of damage in the middle of a file: that is an error like any other.
+fn guard<T, E: Into<redb::Error>>(
+    path: &Path,
+    what: &'static str,
+    call: impl FnOnce() -> Result<T, E>,
+) -> Result<T, StoreError> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(|error| storage_error(path, what, error.into())),
+        Err(_) => Err(StoreError::Damaged {
             path: path.to_owned(),
-            holder: locks::holder(path),
-        },
-        other => storage_error(path, "open", other.into()),
-    })
+            error: format!("an impossible content was met when trying to {what} it"),
+        }),
+    }
 }
 
 fn storage_error(path: &Path, what: &'static str, error: redb::Error) -> StoreError {
     let path = path.to_owned();
     match error {
+        redb::Error::DatabaseAlreadyOpen => StoreError::Locked {
+            holder: locks::holder(&path),
+            path,
+        },
         // What redb says of a file without its magic number, and of an end that comes too early.
         redb::Error::Io(e) if matches!(e.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
             StoreError::Damaged {
@@ -212,34 +237,43 @@ fn decode<T: DeserializeOwned>(table: Table, key: &[u8], value: &[u8]) -> Result
     })
 }
 
+/// All entries of `table` whose key begins with `prefix`.
+fn scan<T: DeserializeOwned>(
+    opened: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    table: Table,
+    prefix: &[u8],
+) -> Result<Vec<(Vec<u8>, Result<T, StoreError>)>, redb::StorageError> {
+    let mut found = Vec::new();
+    for entry in opened.range(prefix..)? {
+        let (key, value) = entry?;
+        if !key.value().starts_with(prefix) {
+            break;
+        }
+        found.push((key.value().to_vec(), decode(table, key.value(), value.value())));
+    }
+    Ok(found)
+}
+
 impl Read<'_> {
     /// The value of `key`.
     pub fn get<T: DeserializeOwned>(&self, table: Table, key: &[u8]) -> Result<Option<T>, StoreError> {
         let opened = self.table(table)?;
-        let found = opened.get(key).map_err(|e| self.failed(e))?;
-        found.map(|value| decode(table, key, value.value())).transpose()
+        let found = guard(self.path, "read", || {
+            let found = opened.get(key)?;
+            Ok::<_, redb::StorageError>(found.map(|value| decode(table, key, value.value())))
+        })?;
+        found.transpose()
     }
 
     /// All keys that begin with `prefix` and their values, in the keys' order.
     pub fn scan<T: DeserializeOwned>(&self, table: Table, prefix: &[u8]) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
         let opened = self.table(table)?;
-        let mut found = Vec::new();
-        for entry in opened.range(prefix..).map_err(|e| self.failed(e))? {
-            let (key, value) = entry.map_err(|e| self.failed(e))?;
-            if !key.value().starts_with(prefix) {
-                break;
-            }
-            found.push((key.value().to_vec(), decode(table, key.value(), value.value())?));
-        }
-        Ok(found)
+        let found = guard(self.path, "read", || scan(&opened, table, prefix))?;
+        found.into_iter().map(|(key, value)| Ok((key, value?))).collect()
     }
 
     fn table(&self, table: Table) -> Result<redb::ReadOnlyTable<&'static [u8], &'static [u8]>, StoreError> {
-        self.tx.open_table(definition(table)).map_err(|e| self.failed(e))
-    }
-
-    fn failed(&self, error: impl Into<redb::Error>) -> StoreError {
-        storage_error(self.path, "read", error.into())
+        guard(self.path, "read", || self.tx.open_table(definition(table)))
     }
 }
 
@@ -252,17 +286,8 @@ impl<'tx> Write<'tx> {
 
     /// All keys that begin with `prefix` and their values, in the keys' order.
     pub fn scan<T: DeserializeOwned>(&mut self, table: Table, prefix: &[u8]) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
-        let path = self.path;
-        let failed = |error: redb::StorageError| storage_error(path, "read", error.into());
-        let mut found = Vec::new();
-        for entry in self.table(table)?.range(prefix..).map_err(failed)? {
-            let (key, value) = entry.map_err(failed)?;
-            if !key.value().starts_with(prefix) {
-                break;
-            }
-            found.push((key.value().to_vec(), decode(table, key.value(), value.value())?));
-        }
-        Ok(found)
+        let found = self.on(table, "read", |opened| scan(opened, table, prefix))?;
+        found.into_iter().map(|(key, value)| Ok((key, value?))).collect()
     }
 
     /// Sets `key` to `value`.
@@ -277,43 +302,39 @@ impl<'tx> Write<'tx> {
 
     /// Removes `key`, if it is there.
     pub fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError> {
-        let path = self.path;
-        let removed = self
-            .table(table)?
-            .remove(key)
-            .map_err(|e| storage_error(path, "write", e.into()))?
-            .is_some();
+        let removed = self.on(table, "write", |opened| Ok(opened.remove(key)?.is_some()))?;
         self.changed[table as usize] |= removed;
         Ok(())
     }
 
     pub(super) fn get_raw(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let path = self.path;
-        let found = self
-            .table(table)?
-            .get(key)
-            .map_err(|e| storage_error(path, "read", e.into()))?;
-        Ok(found.map(|value| value.value().to_vec()))
+        self.on(table, "read", |opened| {
+            Ok(opened.get(key)?.map(|value| value.value().to_vec()))
+        })
     }
 
     pub(super) fn put_raw(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        let path = self.path;
-        self.table(table)?
-            .insert(key, value)
-            .map_err(|e| storage_error(path, "write", e.into()))?;
+        self.on(table, "write", |opened| opened.insert(key, value).map(drop))?;
         self.changed[table as usize] = true;
         Ok(())
     }
 
-    fn table(&mut self, table: Table) -> Result<&mut redb::Table<'tx, &'static [u8], &'static [u8]>, StoreError> {
-        let slot = &mut self.tables[table as usize];
-        if slot.is_none() {
-            let opened = self
-                .tx
-                .open_table(definition(table))
-                .map_err(|e: TableError| storage_error(self.path, "write", e.into()))?;
-            *slot = Some(opened);
-        }
-        slot.as_mut().ok_or(StoreError::Closed)
+    /// Runs a call on the table, which is opened once a transaction.
+    fn on<T>(
+        &mut self,
+        table: Table,
+        what: &'static str,
+        call: impl FnOnce(&mut Opened<'tx>) -> Result<T, redb::StorageError>,
+    ) -> Result<T, StoreError> {
+        let (tx, slot) = (self.tx, &mut self.tables[table as usize]);
+        let result = guard(self.path, what, || {
+            let opened = match slot {
+                Some(opened) => opened,
+                None => slot.insert(tx.open_table(definition(table))?),
+            };
+            call(opened).map_err(redb::Error::from)
+        });
+        self.broken |= result.is_err();
+        result
     }
 }
