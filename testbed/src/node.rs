@@ -230,8 +230,8 @@ impl<'c> Node<'c> {
 
     /// The timeline since it was last switched on.
     pub fn events(&self) -> Result<Vec<Event>> {
-        let events = self.cluster.daemon.json(&["timeline", &self.name])?;
-        let events: Vec<Event> = serde_json::from_value(events).context("reading the timeline")?;
+        let mut timeline = self.cluster.daemon.json(&["timeline", &self.name])?;
+        let events: Vec<Event> = serde_json::from_value(timeline["events"].take()).context("reading the timeline")?;
         Ok(events
             .into_iter()
             .filter(|event| event.at >= self.powered_on.get())
