@@ -293,7 +293,7 @@ mod tests {
     fn says_what_this_machine_lacks() {
         let (mut site, _) = check(include_str!("../../rackstrap.example.toml")).unwrap();
         site.subnets[0].interface = Some("no-such-card".to_owned());
-        site.server.templates_dir = Some(PathBuf::from("/nonexistent/templates"));
+        site.server.templates_dir = Some(std::path::PathBuf::from("/nonexistent/templates"));
         let all = machine(&site).join("\n");
         assert!(
             all.contains("'no-such-card'") && all.contains("/nonexistent/templates"),

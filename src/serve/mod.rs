@@ -100,7 +100,11 @@ fn open(site: Site) -> Result<Shared> {
     let scripts = http::script::Scripts::load(site.server.bootscripts_dir.as_deref()).map_err(anyhow::Error::msg)?;
     let templates = Templates::load(site.server.templates_dir.as_deref())?;
     let limits = site.limits;
-    let world = World { site: Arc::new(site), inventory: Arc::new(inventory), images: Arc::new(images) };
+    let world = World {
+        site: Arc::new(site),
+        inventory: Arc::new(inventory),
+        images: Arc::new(images),
+    };
     Ok(Shared {
         world: Arc::new(ArcSwap::from_pointee(world)),
         boots: Boots::load(store.clone())?,
@@ -151,7 +155,10 @@ fn announce(world: &World) {
         })
         .collect();
     let (nodes, images) = (world.inventory.len(), world.images.iter().count());
-    eprintln!("rackstrap: ready: {} ({nodes} nodes, {images} image versions)", subnets.join(", "));
+    eprintln!(
+        "rackstrap: ready: {} ({nodes} nodes, {images} image versions)",
+        subnets.join(", ")
+    );
 }
 
 /// One descriptor a connection, two a TFTP transfer, some thousands for NFS: the usual soft limit of

@@ -180,7 +180,9 @@ fn write_archive<W: Write>(
         ("modules.dep", from.index.reduced_dep(included)),
         ("modules.softdep", from.index.reduced_softdep(included)),
     ] {
-        archive.file(&format!("{base}/{name}"), 0o644, text.as_bytes()).doing(writing)?;
+        archive
+            .file(&format!("{base}/{name}"), 0o644, text.as_bytes())
+            .doing(writing)?;
     }
     let mut wanted: BTreeMap<String, String> = BTreeMap::new();
     for path in included {
@@ -225,7 +227,9 @@ fn add_firmware<W: Write>(
                 total += content.len() as u64;
                 found += 1;
                 parents(dirs, &place, archive).doing(|| "writing the initramfs")?;
-                archive.file(&place, 0o644, &content).doing(|| "writing the initramfs")?;
+                archive
+                    .file(&place, 0o644, &content)
+                    .doing(|| "writing the initramfs")?;
                 progress.advance(1, content.len() as u64);
             }
             _ => {
@@ -241,7 +245,10 @@ fn add_firmware<W: Write>(
         ));
     }
     if !left_out.is_empty() {
-        progress.note(&format!("firmware left out as too large for an initramfs, for: {}", list(&left_out)));
+        progress.note(&format!(
+            "firmware left out as too large for an initramfs, for: {}",
+            list(&left_out)
+        ));
     }
     Ok(found)
 }

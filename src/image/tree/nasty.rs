@@ -2,8 +2,8 @@
 
 use super::Target;
 use rustix::fs::{
-    self as rfs, AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
-    lsetxattr, makedev, mknodat, openat, statat, utimensat,
+    self as rfs, AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat,
+    chownat, lsetxattr, makedev, mknodat, openat, statat, utimensat,
 };
 use std::{
     collections::BTreeMap,
@@ -67,7 +67,14 @@ pub(crate) fn make(at: &Path, sockets: bool) {
         many.write_all_at(&[i as u8 + 1; 4096], i * 65536).unwrap();
     }
     // Names.
-    for name in [&b"caf\xe9"[..], b"new\nline", b"-rf *", b"\x01\x7f", "größe".as_bytes(), &[b'n'; 255]] {
+    for name in [
+        &b"caf\xe9"[..],
+        b"new\nline",
+        b"-rf *",
+        b"\x01\x7f",
+        "größe".as_bytes(),
+        &[b'n'; 255],
+    ] {
         fs::write(at.join(OsStr::from_bytes(name)), name).unwrap();
     }
     // A deep directory, made level by level as its path is too long for one call.
@@ -96,7 +103,13 @@ pub(crate) fn make(at: &Path, sockets: bool) {
     set("dev/fifo", "trusted.fifo", b"on a fifo");
     // user::rw- user:1000:r-- group::r-- mask::r-- other::--- (linux/posix_acl_xattr.h)
     let mut acl = 2u32.to_le_bytes().to_vec();
-    for (tag, perm, id) in [(1u16, 6u16, u32::MAX), (2, 4, 1000), (4, 4, u32::MAX), (16, 4, u32::MAX), (32, 0, u32::MAX)] {
+    for (tag, perm, id) in [
+        (1u16, 6u16, u32::MAX),
+        (2, 4, 1000),
+        (4, 4, u32::MAX),
+        (16, 4, u32::MAX),
+        (32, 0, u32::MAX),
+    ] {
         acl.extend(tag.to_le_bytes());
         acl.extend(perm.to_le_bytes());
         acl.extend(id.to_le_bytes());
@@ -259,7 +272,10 @@ fn note(
 pub(crate) fn assert_same(left: &Path, right: &Path) {
     let (left, right) = (look(left), look(right));
     let names = |tree: &BTreeMap<Vec<u8>, Seen>| tree.keys().cloned().collect::<std::collections::BTreeSet<_>>();
-    let difference: Vec<_> = names(&left).symmetric_difference(&names(&right)).map(|n| n.escape_ascii().to_string()).collect();
+    let difference: Vec<_> = names(&left)
+        .symmetric_difference(&names(&right))
+        .map(|n| n.escape_ascii().to_string())
+        .collect();
     assert!(difference.is_empty(), "only in one of the trees: {difference:?}");
     for (path, seen) in &left {
         assert_eq!(seen, &right[path], "{}", path.escape_ascii());
