@@ -5,6 +5,7 @@ mod completion;
 mod connection;
 mod counters;
 mod explain;
+mod image;
 mod layout;
 mod lease;
 mod node;
@@ -67,6 +68,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// What happened to a node, step by step
     Timeline(timeline::TimelineArgs),
+    /// Import, list and show root images
+    Image(image::ImageArgs),
     /// Addresses that machines without a node have from the temporary pools
     Lease(lease::LeaseArgs),
     /// Disk layouts of the site file
@@ -107,12 +110,25 @@ fn dispatch(config: &Path, command: Command) -> Result<ExitCode> {
         Command::Status(args) => status::run(config, args),
         Command::Explain(args) => explain::run(config, args),
         Command::Timeline(args) => timeline::run(config, args),
+        Command::Image(args) => run_image(config, args),
         Command::Lease(args) => lease::run(config, args),
         Command::Layout(args) => layout::run(config, args),
         Command::Reload(args) => reload::run(config, args),
         Command::Counters(args) => counters::run(config, args),
         Command::Completion(args) => completion::run(config, args),
     }
+}
+
+/// Images are directories, which need no daemon; but one that runs is told to look at them again.
+fn run_image(config: &Path, args: image::ImageArgs) -> Result<ExitCode> {
+    let (site, _) = crate::config::load(config)?;
+    let changes = args.changes();
+    image::run(args, &site.server.state_dir)?;
+    if changes && std::os::unix::net::UnixStream::connect(&site.server.socket).is_ok() {
+        let client = connection::connect(config)?;
+        let _: crate::control::api::Done = client.post(crate::control::api::paths::RESCAN, &())?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn default_config() -> PathBuf {

@@ -20,7 +20,11 @@ pub fn run(config: &Path, _args: ServeArgs) -> Result<ExitCode> {
     let filter = EnvFilter::try_from_env("RACKSTRAP_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     // Colours only for people: a journal keeps the escape sequences for ever.
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(crate::serve::run(config))?;
     Ok(ExitCode::SUCCESS)

@@ -195,7 +195,8 @@ fn read_kernel_args(text: &str) -> Result<String, Problem> {
         .map_or("rackstrap", |(prefix, _)| prefix);
     for arg in text.split_whitespace() {
         let key = arg.split_once('=').map_or(arg, |(key, _)| key);
-        if key.strip_prefix(own).is_some_and(|rest| rest.starts_with('.')) {
+        // A debugging aid is the one of them that a person may set.
+        if key != cmdline::HOLD && key.strip_prefix(own).is_some_and(|rest| rest.starts_with('.')) {
             return wrong(format!("'{arg}' is for rackstrap to set"), "remove it");
         }
         match key {

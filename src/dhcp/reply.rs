@@ -115,7 +115,7 @@ pub fn offer_or_ack(request: &Request, terms: &Terms<'_>) -> Reply {
         options.insert(DhcpOption::Hostname(hostname.to_owned()));
     }
     if let Some(loader) = terms.loader {
-        boot(&mut message, request, loader);
+        boot(&mut message, request, loader, subnet.server);
     }
     Reply {
         bytes: encode(message, request),
@@ -159,7 +159,7 @@ fn header(request: &Request, kind: MessageType, subnet: &Subnet) -> Message {
 }
 
 /// Says what to load in every place where some firmware looks for it.
-fn boot(message: &mut Message, request: &Request, loader: &Loader) {
+fn boot(message: &mut Message, request: &Request, loader: &Loader, next_server: Ipv4Addr) {
     match loader {
         Loader::Tftp { server, file } => {
             message.set_siaddr(*server);
@@ -178,6 +178,8 @@ fn boot(message: &mut Message, request: &Request, loader: &Loader) {
             message.opts_mut().insert(DhcpOption::BootfileName(name));
         }
         Loader::Url(url) => {
+            // Unused by the URL itself, but iPXE scripts know it as ${next-server}.
+            message.set_siaddr(next_server);
             set_file(message, url);
             message
                 .opts_mut()

@@ -181,12 +181,6 @@ impl Packet {
         self
     }
 
-    pub fn uuid(self, last: u8) -> Self {
-        let mut value = [0x42; 17];
-        (value[0], value[16]) = (0, last);
-        self.option(97, &value)
-    }
-
     /// What the engine does with it on eth0.
     pub fn to(&self, engine: &mut Engine, world: &World) -> Outcome {
         self.to_at(engine, world, "eth0", NOW)

@@ -15,6 +15,9 @@ pub struct Manifest {
     pub created: Timestamp,
     /// Where it came from, for people.
     pub source: String,
+    /// What a person remarked when it was made.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
     /// Kernel release, `6.1.0-40-amd64`.
     pub kernel_release: String,
     /// Machine, as `uname -m`.

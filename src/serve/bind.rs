@@ -1,7 +1,7 @@
 //! Binding every port, with one clear line for what cannot be bound.
 
-use super::{Counters, InNamedTask, Shared, dhcp, nfs, tftp};
-use crate::{config::Site, dhcp as dhcp_engine, http, nfs as nfs_engine, tftp as tftp_engine};
+use super::{InNamedTask, Shared, dhcp, nfs, tftp};
+use crate::{config::Site, control::Counters, dhcp as dhcp_engine, http, nfs as nfs_engine, tftp as tftp_engine};
 use anyhow::{Context, Result, bail};
 use socket2::{Domain, Socket, Type};
 use std::{
@@ -46,7 +46,10 @@ pub fn spawn_all(shared: &Shared, cancel: &CancellationToken, services: &mut Joi
     let authority = Arc::new(dhcp::DhcpAuthority::new(shared.clone()));
     let leases = Arc::new(dhcp::StoredLeases(shared.store.clone()));
     let dhcp = dhcp_engine::Dhcp::bind(authority, leases, dhcp_counters.clone())?;
-    let files = Arc::new(tftp::LoaderFiles { shared: shared.clone(), leases: dhcp.leases() });
+    let files = Arc::new(tftp::LoaderFiles {
+        shared: shared.clone(),
+        leases: dhcp.leases(),
+    });
     let exports = Arc::new(nfs::ImageExports::new(shared.clone()));
     let web = Arc::new(http::Service {
         world: shared.world.clone(),
@@ -73,9 +76,19 @@ pub fn spawn_all(shared: &Shared, cancel: &CancellationToken, services: &mut Joi
     }
     services.spawn(dhcp.run(cancel.clone()));
     Ok(Arc::new(move || {
-        let dhcp = dhcp_counters.read().into_iter().map(|(name, count)| (format!("dhcp {name}"), count));
-        let tftp = tftp_counters.read().map(|(name, count)| (format!("tftp {name}"), count));
-        let nfs = nfs_config.counters.snapshot().into_iter().map(|(name, count)| (format!("nfs {name}"), count));
+        let dhcp = dhcp_counters
+            .answers()
+            .into_iter()
+            .chain(dhcp_counters.malformed_by_reason());
+        let dhcp = dhcp.map(|(name, count)| (format!("dhcp {name}"), count));
+        let tftp = tftp_counters
+            .read()
+            .map(|(name, count)| (format!("tftp {name}"), count));
+        let nfs = nfs_config
+            .counters
+            .snapshot()
+            .into_iter()
+            .map(|(name, count)| (format!("nfs {name}"), count));
         dhcp.chain(tftp).chain(nfs).collect()
     }))
 }

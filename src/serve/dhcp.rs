@@ -29,7 +29,10 @@ impl DhcpAuthority {
 }
 
 fn network_of(site: &crate::config::Site) -> Network {
-    Network { subnets: site.subnets.clone(), domain: site.cluster.domain.clone() }
+    Network {
+        subnets: site.subnets.clone(),
+        domain: site.cluster.domain.clone(),
+    }
 }
 
 impl Authority for DhcpAuthority {
@@ -49,12 +52,17 @@ impl Authority for DhcpAuthority {
         } else if who.http_client {
             first().map(|file| Loader::Url(format!("{base}/loader/{file}")))
         } else {
-            first().map(|file| Loader::Tftp { server: who.link.server, file })
+            first().map(|file| Loader::Tftp {
+                server: who.link.server,
+                file,
+            })
         };
         match decide(&world, &requester) {
-            Decision::Node(node) => {
-                Answer::Node { ipaddr: node.node.ipaddr, hostname: node.node.name.clone(), loader }
-            }
+            Decision::Node(node) => Answer::Node {
+                ipaddr: node.node.ipaddr,
+                hostname: node.node.name.clone(),
+                loader,
+            },
             Decision::Unknown { .. } => Answer::Unknown { loader },
         }
     }
@@ -77,7 +85,9 @@ impl Authority for DhcpAuthority {
         };
         let detail = describe(event);
         tracing::debug!(hwaddr = %event.hwaddr, interface = %event.interface, %step, %detail, "dhcp");
-        self.shared.recorder.record(subject, Event::new(event.at, step, level, detail));
+        self.shared
+            .recorder
+            .record(subject, Event::new(event.at, step, level, detail));
     }
 
     fn network(&self) -> Arc<Network> {
@@ -139,17 +149,24 @@ pub struct StoredLeases(pub Store);
 
 impl LeaseStore for StoredLeases {
     fn load(&self) -> anyhow::Result<Vec<Lease>> {
-        let rows = self.0.scan(Table::Leases, b"").context("loading the leases of the temporary pool")?;
+        let rows = self
+            .0
+            .scan(Table::Leases, b"")
+            .context("loading the leases of the temporary pool")?;
         Ok(rows.into_iter().map(|(_, lease)| lease).collect())
     }
 
     fn commit(&self, leases: &[Lease]) -> anyhow::Result<()> {
-        let put = |batch: Batch, lease: &Lease| batch.put(Table::Leases, lease.address.octets(), lease);
-        self.0.commit_blocking(leases.iter().fold(Batch::new(), put)).context("storing leases")
+        let put = |batch: Batch, lease: &Lease| batch.put(Table::Leases, lease.ipaddr.octets(), lease);
+        self.0
+            .commit_blocking(leases.iter().fold(Batch::new(), put))
+            .context("storing leases")
     }
 
     fn forget(&self, addresses: &[Ipv4Addr]) -> anyhow::Result<()> {
         let delete = |batch: Batch, address: &Ipv4Addr| batch.delete(Table::Leases, address.octets());
-        self.0.commit_blocking(addresses.iter().fold(Batch::new(), delete)).context("forgetting leases")
+        self.0
+            .commit_blocking(addresses.iter().fold(Batch::new(), delete))
+            .context("forgetting leases")
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     decide::{SharedWorld, World},
     http,
     image::load_catalog,
-    inventory::Nodes,
+    inventory::{self, Inventory},
     loaders::Loaders,
     overlay::Templates,
     store::Store,
@@ -60,10 +60,9 @@ pub async fn run(config: &Path) -> Result<()> {
     let mut services = JoinSet::new();
     let counters = bind::spawn_all(&shared, &cancel, &mut services)?;
     let reloader = Arc::new(reload::Reloader::new(config.to_owned(), shared.clone()));
-    let control = control::Socket::bind(&shared.world.load().site.server.socket)?;
-    let context = control_context(&shared, &reloader, counters);
-    let control = control.serve(context, cancel.clone().cancelled_owned());
-    services.spawn(control.in_named_task("control socket"));
+    let control = control::bind(&shared.world.load().site.server.socket).await?;
+    let context = Arc::new(control_context(&shared, &reloader, counters));
+    services.spawn(control::serve(control, context, cancel.clone()).in_named_task("control socket"));
     announce(&shared.world.load());
     let result = supervise(&mut services, &reloader).await;
     cancel.cancel();
@@ -72,23 +71,18 @@ pub async fn run(config: &Path) -> Result<()> {
     result
 }
 
-fn control_context(shared: &Shared, reloader: &Arc<reload::Reloader>, counters: Counters) -> control::Context {
+fn control_context(shared: &Shared, reloader: &Arc<reload::Reloader>, counters: control::Counters) -> control::Context {
     let (reload, rescan) = (reloader.clone(), reloader.clone());
     control::Context {
         world: shared.world.clone(),
         store: shared.store.clone(),
-        nodes: Nodes::new(shared.store.clone(), shared.world.clone()),
         recorder: shared.recorder.clone(),
         boots: shared.boots.clone(),
         reload: Arc::new(move || reload.reload()),
         rescan: Arc::new(move || rescan.rescan_images()),
         counters,
-        address_of: |site, name| site.cluster.address_of(name).map_err(|e| e.to_string()),
     }
 }
-
-/// Names and values of all counters.
-type Counters = Arc<dyn Fn() -> Vec<(String, u64)> + Send + Sync>;
 
 /// Opens and loads everything that is on disk.
 fn open(site: Site) -> Result<Shared> {
@@ -97,7 +91,7 @@ fn open(site: Site) -> Result<Shared> {
     make(&state_dir)?;
     make(&state_dir.join("images"))?;
     let store = Store::open(&state_dir.join("store.redb"))?;
-    let inventory = Nodes::load(&store)?;
+    let inventory = Inventory::new(inventory::load(&store)?);
     let (images, problems) = load_catalog(&state_dir.join("images"));
     for problem in &problems {
         tracing::warn!("{problem}");
@@ -106,7 +100,11 @@ fn open(site: Site) -> Result<Shared> {
     let scripts = http::script::Scripts::load(site.server.bootscripts_dir.as_deref()).map_err(anyhow::Error::msg)?;
     let templates = Templates::load(site.server.templates_dir.as_deref())?;
     let limits = site.limits;
-    let world = World { site: Arc::new(site), inventory: Arc::new(inventory), images: Arc::new(images) };
+    let world = World {
+        site: Arc::new(site),
+        inventory: Arc::new(inventory),
+        images: Arc::new(images),
+    };
     Ok(Shared {
         world: Arc::new(ArcSwap::from_pointee(world)),
         boots: Boots::load(store.clone())?,
@@ -157,7 +155,10 @@ fn announce(world: &World) {
         })
         .collect();
     let (nodes, images) = (world.inventory.len(), world.images.iter().count());
-    eprintln!("rackstrap: ready: {} ({nodes} nodes, {images} image versions)", subnets.join(", "));
+    eprintln!(
+        "rackstrap: ready: {} ({nodes} nodes, {images} image versions)",
+        subnets.join(", ")
+    );
 }
 
 /// One descriptor a connection, two a TFTP transfer, some thousands for NFS: the usual soft limit of

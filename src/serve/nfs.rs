@@ -21,7 +21,10 @@ pub struct ImageExports {
 
 impl ImageExports {
     pub fn new(shared: Shared) -> Self {
-        ImageExports { shared, open: Mutex::default() }
+        ImageExports {
+            shared,
+            open: Mutex::default(),
+        }
     }
 
     fn node_of(&self, peer: SocketAddr) -> Option<String> {
@@ -29,16 +32,30 @@ impl ImageExports {
             IpAddr::V4(address) => address,
             IpAddr::V6(_) => return None,
         };
-        self.shared.world.load().inventory.by_ipaddr(address).map(|node| node.name.clone())
+        self.shared
+            .world
+            .load()
+            .inventory
+            .by_ipaddr(address)
+            .map(|node| node.name.clone())
     }
 
     /// The export of `image`, if `peer` is a node that was told to boot it.
     fn export(&self, peer: SocketAddr, image: &ImageRef) -> Result<Arc<ExportRoot>, Refusal> {
-        let node = self.node_of(peer).ok_or_else(|| Refusal::NotYours(format!("{} is no node", peer.ip())))?;
+        let node = self
+            .node_of(peer)
+            .ok_or_else(|| Refusal::NotYours(format!("{} is no node", peer.ip())))?;
         if !self.shared.boots.may_mount(&node, image) {
             return Err(Refusal::NotYours(format!("{node} was not told to boot {image}")));
         }
-        let version = self.shared.world.load().images.get(image).cloned().ok_or(Refusal::NoSuchExport)?;
+        let version = self
+            .shared
+            .world
+            .load()
+            .images
+            .get(image)
+            .cloned()
+            .ok_or(Refusal::NoSuchExport)?;
         let id = export_id(image);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(root) = open.get(&id) {
@@ -63,21 +80,33 @@ fn export_id(image: &ImageRef) -> ExportId {
 impl Exports for ImageExports {
     fn mount(&self, peer: SocketAddr, path: &[u8]) -> Result<Arc<ExportRoot>, Refusal> {
         let text = std::str::from_utf8(path).map_err(|_| Refusal::NoSuchExport)?;
-        let image = text.trim_start_matches('/').parse().map_err(|_| Refusal::NoSuchExport)?;
+        let image = text
+            .trim_start_matches('/')
+            .parse()
+            .map_err(|_| Refusal::NoSuchExport)?;
         self.export(peer, &image)
     }
 
     fn by_id(&self, peer: SocketAddr, id: ExportId) -> Result<Arc<ExportRoot>, Refusal> {
         let world = self.shared.world.load();
-        let image = world.images.iter().map(|v| &v.manifest.image).find(|image| export_id(image) == id);
+        let image = world
+            .images
+            .iter()
+            .map(|v| &v.manifest.image)
+            .find(|image| export_id(image) == id);
         self.export(peer, image.ok_or(Refusal::NoSuchExport)?)
     }
 
     fn list(&self, peer: SocketAddr) -> Vec<Vec<u8>> {
-        let Some(node) = self.node_of(peer) else { return Vec::new() };
+        let Some(node) = self.node_of(peer) else {
+            return Vec::new();
+        };
         let world = self.shared.world.load();
         let images = world.images.iter().map(|v| &v.manifest.image);
-        images.filter(|image| self.shared.boots.may_mount(&node, image)).map(|i| format!("/{i}").into_bytes()).collect()
+        images
+            .filter(|image| self.shared.boots.may_mount(&node, image))
+            .map(|i| format!("/{i}").into_bytes())
+            .collect()
     }
 
     fn observe(&self, event: NfsEvent) {

@@ -25,7 +25,11 @@ pub struct Reloader {
 
 impl Reloader {
     pub fn new(config: PathBuf, shared: Shared) -> Self {
-        Reloader { config, shared, busy: Mutex::new(()) }
+        Reloader {
+            config,
+            shared,
+            busy: Mutex::new(()),
+        }
     }
 
     /// Takes the site file, templates, boot scripts and loaders over, all or nothing. Returns what to tell.
@@ -42,11 +46,19 @@ impl Reloader {
         self.shared.scripts.store(Arc::new(scripts));
         self.shared.templates.store(Arc::new(templates));
         let site = Arc::new(site);
-        self.shared.world.rcu(|world| World { site: site.clone(), images: images.clone(), ..World::clone(world) });
+        self.shared.world.rcu(|world| World {
+            site: site.clone(),
+            images: images.clone(),
+            ..World::clone(world)
+        });
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
-        Ok(format!("{} taken over, {} warnings", self.config.display(), warnings.len()))
+        Ok(format!(
+            "{} taken over, {} warnings",
+            self.config.display(),
+            warnings.len()
+        ))
     }
 
     /// Looks at the image directory again.
@@ -54,7 +66,10 @@ impl Reloader {
         let _busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         let images = self.scan_images(&self.shared.world.load().site);
         let count = images.iter().count();
-        self.shared.world.rcu(|world| World { images: images.clone(), ..World::clone(world) });
+        self.shared.world.rcu(|world| World {
+            images: images.clone(),
+            ..World::clone(world)
+        });
         Ok(format!("{count} image versions"))
     }
 
@@ -84,9 +99,16 @@ fn refuse_fixed_changes(old: &Site, new: &Site) -> Result<()> {
         ("[server] tftp-port", a.tftp_port != b.tftp_port),
         ("the servers' addresses of [[subnet]]", servers(old) != servers(new)),
     ];
-    let names: Vec<&str> = changed.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name).collect();
+    let names: Vec<&str> = changed
+        .iter()
+        .filter(|(_, differs)| *differs)
+        .map(|(name, _)| *name)
+        .collect();
     if !names.is_empty() {
-        bail!("{} cannot change while the daemon runs; restart it instead of reloading", names.join(", "));
+        bail!(
+            "{} cannot change while the daemon runs; restart it instead of reloading",
+            names.join(", ")
+        );
     }
     Ok(())
 }

@@ -21,12 +21,17 @@ pub struct LoaderFiles {
 impl Files for LoaderFiles {
     fn open(&self, _peer: SocketAddr, _local: IpAddr, name: &str) -> Result<Bytes, Refusal> {
         let found = self.shared.loaders.load().get(name);
-        found.map_err(|problem| Refusal { code: ErrorCode::FileNotFound, message: problem.to_string() })
+        found.map_err(|problem| Refusal {
+            code: ErrorCode::NotFound,
+            message: problem.to_string(),
+        })
     }
 
     fn finished(&self, end: &TransferEnd) {
         tracing::debug!(peer = %end.peer, name = %end.name, outcome = ?end.outcome, "tftp");
-        let Some(subject) = self.subject(end.peer.ip()) else { return };
+        let Some(subject) = self.subject(end.peer.ip()) else {
+            return;
+        };
         let level = match end.outcome {
             Outcome::Complete | Outcome::Unacknowledged | Outcome::Replaced => Level::Ok,
             // OVMF asks for the size first and ends that transfer with ERROR 8, which is how it says thanks.

@@ -32,7 +32,8 @@ use std::net::{IpAddr, SocketAddr};
 /// Where the engine gets its files from, and whom it tells.
 pub trait Files: Send + Sync + 'static {
     /// The file for one request; its bytes are shared by all transfers of it. `name` is normalised: components joined
-    /// by `/`, none in front, no `..`, no control characters. Called where blocking is allowed; while it runs, the
+    /// by `/`, none in front, no `..`, no control characters. Called where blocking is allowed, for at most 16 requests
+    /// at a time, so it must come to an end: open regular files only, a FIFO would wait for ever. While it runs, the
     /// client's repetitions of the request are passed over.
     fn open(&self, peer: SocketAddr, local: IpAddr, name: &str) -> Result<Bytes, Refusal>;
 

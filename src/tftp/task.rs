@@ -348,6 +348,8 @@ impl Transfer {
             limits.retransmissions,
         );
         let mut timer = pin!(sleep_until(session.deadline().into()));
+        // A token of its own: a thousand transfers that look at one would wait for each other at its lock.
+        let cancel = cancel.child_token();
         let mut cancelled = pin!(cancel.cancelled());
         let mut buffer = [0; MAX_REQUEST + 4];
         loop {
@@ -359,8 +361,23 @@ impl Transfer {
             if session.deadline() < timer.deadline().into_std() {
                 timer.as_mut().reset(session.deadline().into());
             }
+            // A client that floods its own transfer comes last, so that it holds up nothing.
             tokio::select! {
                 biased;
+                () = cancelled.as_mut() => session.abort("the server is stopping", Outcome::Cancelled),
+                () = link.wake.notified() => {
+                    let again = link.repeated.swap(false, Relaxed);
+                    if link.replaced.load(Relaxed) {
+                        return (session.stats(), Outcome::Replaced);
+                    }
+                    if again {
+                        session.on_repeated_request();
+                    }
+                }
+                () = timer.as_mut() => {
+                    session.on_timeout(Instant::now());
+                    timer.as_mut().reset(session.deadline().into());
+                }
                 received = socket.recv(&mut buffer) => match received {
                     Ok(len) => {
                         session.on_packet(Instant::now(), &buffer[..len]);
@@ -372,20 +389,6 @@ impl Transfer {
                     // Other ICMP errors (no route, no ARP answer) pass; the timer is the judge.
                     Err(_) => counters.count(Reason::SendFailed),
                 },
-                () = timer.as_mut() => {
-                    session.on_timeout(Instant::now());
-                    timer.as_mut().reset(session.deadline().into());
-                }
-                () = link.wake.notified() => {
-                    let again = link.repeated.swap(false, Relaxed);
-                    if link.replaced.load(Relaxed) {
-                        return (session.stats(), Outcome::Replaced);
-                    }
-                    if again {
-                        session.on_repeated_request();
-                    }
-                }
-                () = cancelled.as_mut() => session.abort("the server is stopping", Outcome::Cancelled),
             }
         }
     }

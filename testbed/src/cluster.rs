@@ -71,7 +71,9 @@ impl Cluster {
     /// A node's row of `rackstrap status`.
     pub fn status(&self, node: &str) -> Result<Value> {
         let status = self.daemon.json(&["status"])?;
-        let rows = status.as_array().context("rackstrap status --json printed no array")?;
+        let rows = status["nodes"]
+            .as_array()
+            .context("rackstrap status --json has no nodes")?;
         let row = rows.iter().find(|row| row["node"] == node);
         row.cloned()
             .with_context(|| format!("rackstrap status has no row for {node}: {status}"))

@@ -88,34 +88,59 @@ impl Console {
         }
     }
 
-    /// Runs `command` in the root shell that is logged in on the console, and returns what it printed. Fails if it does.
+    /// Runs `command` in the root shell on the console, and returns what it printed. Fails if it does.
     pub fn shell(&self, command: &str, limit: Duration) -> Result<String> {
+        self.begin_command(command)?.finish(limit)
+    }
+
+    /// Types `command` and does not wait for its end.
+    pub fn begin_command(&self, command: &str) -> Result<Typed<'_>> {
         let number = self.commands.get() + 1;
         self.commands.set(number);
         // The tty echoes what is typed: the markers are typed in halves, so that only the output has them whole.
-        let (begin, end) = (format!("[[begin {number}]]"), format!("[[end {number} "));
         self.send(&format!(
             "printf '\\n[[%s {number}]]\\n' be'gin'; {{ {command}\n}} 2>&1; printf '\\n[[%s {number} %d]]\\n' e'nd' $?\n"
         ))?;
+        Ok(Typed {
+            console: self,
+            command: command.to_owned(),
+            number,
+        })
+    }
+}
+
+/// A command that was typed.
+#[derive(Debug)]
+pub struct Typed<'a> {
+    console: &'a Console,
+    command: String,
+    number: u32,
+}
+
+impl Typed<'_> {
+    /// Waits for its end and returns what it printed. Fails if it does.
+    pub fn finish(self, limit: Duration) -> Result<String> {
+        let Typed {
+            console,
+            command,
+            number,
+        } = self;
+        let (begin, end) = (format!("[[begin {number}]]"), format!("[[end {number} "));
         let found = timeline::poll(limit, || {
-            let text = self.text();
+            let text = console.text();
             let Some((_, after)) = text.rsplit_once(&begin) else {
                 return Ok(None);
             };
             let Some((output, status)) = after.rsplit_once(&end) else {
                 return Ok(None);
             };
-            let Some((status, _)) = status.split_once("]]") else {
-                return Ok(None);
-            };
-            Ok(Some((output.to_owned(), status.to_owned())))
+            Ok(status
+                .split_once("]]")
+                .map(|(status, _)| (output.trim().to_owned(), status.to_owned())))
         })?;
         match found {
-            Some((output, status)) if status == "0" => Ok(output.trim().to_owned()),
-            Some((output, status)) => bail!(
-                "on the console, {command:?} ended with status {status}:\n{}",
-                output.trim()
-            ),
+            Some((output, status)) if status == "0" => Ok(output),
+            Some((output, status)) => bail!("on the console, {command:?} ended with status {status}:\n{output}"),
             None => bail!("on the console, {command:?} did not end within {} s", limit.as_secs()),
         }
     }

@@ -19,7 +19,8 @@ use std::{
 pub struct Recipe {
     /// Release, `bookworm`.
     pub suite: String,
-    /// mmdebstrap's variant, `minbase`.
+    /// mmdebstrap's variant, `minbase` unless said otherwise.
+    #[serde(default = "minbase")]
     pub variant: String,
     /// Archive areas.
     #[serde(default)]
@@ -29,6 +30,10 @@ pub struct Recipe {
     /// Shell commands run inside the tree at the end, in order.
     #[serde(default)]
     pub run: Vec<String>,
+}
+
+fn minbase() -> String {
+    "minbase".to_owned()
 }
 
 impl Recipe {
@@ -86,6 +91,11 @@ impl Recipe {
             Ok(())
         })
     }
+}
+
+/// A tree made by other means, kept under `name` until `recipe`, whatever it depends on, changes.
+pub fn tree(name: &str, recipe: &str, make: impl FnOnce(&Path) -> Result) -> Result<PathBuf> {
+    make_once("trees", &format!("{name}-{}", key(&[Part::Text(recipe)])?), make)
 }
 
 /// An imported image in the cache, kept from being removed while this lives.

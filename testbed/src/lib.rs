@@ -33,7 +33,7 @@ mod site;
 
 pub use binaries::Binaries;
 pub use cluster::Cluster;
-pub use console::Console;
+pub use console::{Console, Typed};
 pub use daemon::Daemon;
 pub use disk::Disk;
 pub use netns::Namespace;

@@ -1,6 +1,6 @@
 //! A virtual machine that boots from the network.
 
-use crate::{Cluster, Console, Disk, Result, process, timeline, timeline::Event};
+use crate::{Cluster, Console, Disk, Result, console::Typed, process, timeline, timeline::Event};
 use anyhow::{Context, bail, ensure};
 use std::{
     cell::{Cell, RefCell},
@@ -230,21 +230,12 @@ impl<'c> Node<'c> {
 
     /// The timeline since it was last switched on.
     pub fn events(&self) -> Result<Vec<Event>> {
-        let events = self.cluster.daemon.json(&["timeline", &self.name])?;
-        let events: Vec<Event> = serde_json::from_value(events).context("reading the timeline")?;
+        let mut timeline = self.cluster.daemon.json(&["timeline", &self.name])?;
+        let events: Vec<Event> = serde_json::from_value(timeline["events"].take()).context("reading the timeline")?;
         Ok(events
             .into_iter()
             .filter(|event| event.at >= self.powered_on.get())
             .collect())
-    }
-
-    /// Its state in `rackstrap status`.
-    pub fn state(&self) -> Result<String> {
-        let row = self.cluster.status(&self.name)?;
-        row["state"]
-            .as_str()
-            .map(str::to_owned)
-            .with_context(|| format!("no state in {row}"))
     }
 
     /// Waits until it reports ready, which a node with a degraded disk does as well.
@@ -252,34 +243,49 @@ impl<'c> Node<'c> {
         self.wait_event("the operating system to be ready", |event| event.step == "ready")
     }
 
-    /// Waits for the end of the disk phase.
-    pub fn wait_disk(&self) -> Result<Event> {
-        self.wait_event("the end of the disk phase", |event| {
-            event.step == "agent disk" && !event.detail.starts_with("step ") && event.took_ms.is_some()
-        })
+    /// Waits until the agent has told what the disk is, and returns that as `rackstrap status` shows it:
+    /// `/tmp and /var on vda (prepared: blank -> scratch v1)`.
+    pub fn wait_disk(&self) -> Result<String> {
+        self.wait_event("the end of the disk phase", |event| event.step == "overlay")?;
+        self.status("disk")
+    }
+
+    /// A field of its row in `rackstrap status`.
+    pub fn status(&self, field: &str) -> Result<String> {
+        let row = self.cluster.status(&self.name)?;
+        row[field]
+            .as_str()
+            .map(str::to_owned)
+            .with_context(|| format!("no {field} in {row}"))
     }
 
     /// Waits until `rackstrap status` shows it in `state`.
     pub fn wait_state(&self, state: &str) -> Result {
-        self.wait_for(&format!("the state {state}"), || {
-            Ok((self.state()? == state).then_some(()))
+        self.wait_until(&format!("the state {state}"), || {
+            Ok((self.status("state")? == state).then_some(()))
         })
     }
 
     /// Waits for an event of this power-on.
     pub fn wait_event(&self, what: &str, fits: impl Fn(&Event) -> bool) -> Result<Event> {
-        self.wait_for(what, || Ok(self.events()?.into_iter().find(&fits)))
+        self.wait_until(what, || Ok(self.events()?.into_iter().find(&fits)))
     }
 
     /// Waits until the console has shown `pattern` since the last power-on.
     pub fn wait_console(&self, pattern: &str) -> Result {
-        self.wait_for(&format!("{pattern:?} on the console"), || {
+        self.wait_until(&format!("{pattern:?} on the console"), || {
             Ok(self.console.text().contains(pattern).then_some(()))
         })
     }
 
     /// Runs a command as root on its console.
     pub fn shell(&self, command: &str) -> Result<String> {
+        let typed = self.begin_command(command)?;
+        self.finish_command(typed)
+    }
+
+    /// Types a command as root on its console.
+    pub fn begin_command(&self, command: &str) -> Result<Typed<'_>> {
         if !self.logged_in.get() {
             self.wait_console(&format!("root@{}", self.name))?;
             // Keep the kernel's messages out of what commands print.
@@ -288,7 +294,12 @@ impl<'c> Node<'c> {
                 .with_context(|| self.evidence())?;
             self.logged_in.set(true);
         }
-        self.console.shell(command, PATIENCE).with_context(|| self.evidence())
+        self.console.begin_command(command)
+    }
+
+    /// Waits for the end of a typed command.
+    pub fn finish_command(&self, typed: Typed<'_>) -> Result<String> {
+        typed.finish(PATIENCE).with_context(|| self.evidence())
     }
 
     /// Fails if the machine or the daemon ended by themselves.
@@ -302,7 +313,8 @@ impl<'c> Node<'c> {
         Ok(())
     }
 
-    fn wait_for<T>(&self, what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    /// Waits until `look` has an answer.
+    pub fn wait_until<T>(&self, what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
         // While the daemon is down its command line fails: that is not yet the end of the wait.
         let mut last_error = None;
         let found = timeline::poll(PATIENCE, || {

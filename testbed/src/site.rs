@@ -154,7 +154,7 @@ impl Site {
         file.insert("profile".into(), toml::Value::try_from(&self.profiles)?);
         file.insert("layout".into(), toml::Value::try_from(&self.layouts)?);
         let mut limits = toml::Table::new();
-        limits.insert("heartbeat-secs".into(), i64::from(self.heartbeat_secs).into());
+        limits.insert("heartbeat".into(), format!("{}s", self.heartbeat_secs).into());
         file.insert("limits".into(), limits.into());
         Ok(toml::to_string(&file)?)
     }

@@ -1,3 +1,5 @@
 //! Real clients against the engines, on loopback and in namespaces that the tests make themselves.
 
+mod dhcp;
+mod nfs;
 mod tftp;

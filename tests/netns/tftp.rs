@@ -255,6 +255,17 @@ fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     (buffer, from)
 }
 
+/// The next datagram that did not come before: on a slow machine, the server's timer repeats what is not yet answered.
+fn receive_new(socket: &UdpSocket, seen: &mut Vec<(Vec<u8>, SocketAddr)>) -> (Vec<u8>, SocketAddr) {
+    loop {
+        let datagram = receive(socket);
+        if !seen.contains(&datagram) {
+            seen.push(datagram.clone());
+            return datagram;
+        }
+    }
+}
+
 fn local(address: Ipv4Addr, port: u16) -> SocketAddr {
     SocketAddr::from((address, port))
 }
@@ -296,10 +307,11 @@ fn a_client_error_ends_a_transfer_and_its_port_is_free_for_the_next() {
     let server = Server::with(&[("f", pattern(5000))]);
     let to = local(Ipv4Addr::LOCALHOST, server.port);
     let client = socket();
+    let mut seen = Vec::new();
     client
         .send_to(&request("f", &[("tsize", "0"), ("windowsize", "4")]), to)
         .unwrap();
-    let (oack, from) = receive(&client);
+    let (oack, from) = receive_new(&client, &mut seen);
     assert_eq!(oack, b"\0\x06tsize\x005000\0windowsize\x004\0");
     client.send_to(b"\0\x05\0\x08not now\0", from).unwrap();
     let end = server.end();
@@ -307,13 +319,13 @@ fn a_client_error_ends_a_transfer_and_its_port_is_free_for_the_next() {
     assert!(end.only_asked_size());
     // The first datagram after it is the next request's answer: the ERROR had none.
     client.send_to(&request("f", &[]), to).unwrap();
-    let (data, from) = receive(&client);
+    let (data, from) = receive_new(&client, &mut seen);
     assert_eq!(data[..4], [0, 3, 0, 1]);
     // In the middle of that, a new request from the same port takes its place.
     client.send_to(&ack(1), from).unwrap();
-    assert_eq!(receive(&client).0[..4], [0, 3, 0, 2]);
+    assert_eq!(receive_new(&client, &mut seen).0[..4], [0, 3, 0, 2]);
     client.send_to(&request("f", &[]), to).unwrap();
-    let (data, again) = receive(&client);
+    let (data, again) = receive_new(&client, &mut seen);
     assert_eq!(data[..4], [0, 3, 0, 1]);
     assert_ne!(again.port(), from.port());
     assert_eq!(server.end().outcome, Outcome::Replaced);
@@ -332,7 +344,8 @@ fn a_repeated_request_is_no_second_transfer() {
     assert_eq!(receive(&client), (first, from));
     client.send_to(&ack(1), from).unwrap();
     let end = server.end();
-    assert_eq!((end.outcome, end.retransmissions), (Outcome::Complete, 1));
+    assert_eq!(end.outcome, Outcome::Complete);
+    assert!(end.retransmissions >= 1);
     assert_eq!(server.shelf.asked.lock().unwrap().len(), 1);
     assert_eq!(server.counted("repeated-request"), 1);
 }
@@ -398,7 +411,12 @@ fn limits_are_kept_and_stopping_ends_transfers() {
     assert_eq!(server.counted("too-many-transfers"), 1);
     server.cancel.cancel();
     for client in &clients[..2] {
-        let (answer, _) = receive(client);
+        let answer = loop {
+            let (answer, _) = receive(client);
+            if answer[1] != 3 {
+                break answer;
+            }
+        };
         assert_eq!(answer, b"\0\x05\0\0the server is stopping\0");
         assert_eq!(server.end().outcome, Outcome::Cancelled);
     }
@@ -414,21 +432,24 @@ fn a_thousand_clients_at_once() {
     };
     let server = Server::start("127.0.0.1", &[("f", bytes.clone())], limits);
     let to = local(Ipv4Addr::LOCALHOST, server.port);
-    let clients: Vec<UdpSocket> = (0..1000).map(|_| socket()).collect();
-    for client in &clients {
-        client
-            .send_to(&request("f", &[("blksize", "1432"), ("tsize", "0")]), to)
-            .unwrap();
-    }
     // All are answered before any of them goes on.
-    let servers: Vec<SocketAddr> = clients
-        .iter()
-        .map(|client| {
+    let mut clients = Vec::new();
+    let mut servers = Vec::new();
+    while clients.len() < 1000 {
+        // Bursts that fit a receive buffer of Linux's default size, for when the test does not run as root.
+        let burst: Vec<UdpSocket> = (0..100).map(|_| socket()).collect();
+        for client in &burst {
+            client
+                .send_to(&request("f", &[("blksize", "1432"), ("tsize", "0")]), to)
+                .unwrap();
+        }
+        for client in &burst {
             let (oack, from) = receive(client);
             assert_eq!(oack, b"\0\x06blksize\x001432\0tsize\x003000\0");
-            from
-        })
-        .collect();
+            servers.push(from);
+        }
+        clients.extend(burst);
+    }
     for (client, from) in clients.iter().zip(&servers) {
         let mut got = Vec::new();
         let mut next = 0u16;

@@ -1,6 +1,51 @@
 //! Virtual machines that boot from a daemon in a namespace. `cargo xtask test --fast` leaves these out.
 //!
 //! One file a scenario. A boot takes most of a minute in software emulation, so a scenario follows one node
-//! through everything that belongs together.
+//! through everything that belongs together, and pulls its plug as soon as it has seen enough.
 
+mod absent_daemon;
+mod degraded;
+mod first_boot;
+mod foreign_disk;
+mod layout_version;
+mod mbr;
+mod networks;
+mod other_init;
+mod power_cut;
 mod rig;
+mod three_nodes;
+mod uefi;
+
+use testbed::{Disk, Result, disk::Slice};
+
+/// Size of most disks.
+const GIB2: u64 = 2 << 30;
+
+/// Fails unless the disk holds what the layout `scratch` says: the marker's partition, swap, and two sound file systems.
+fn expect_scratch(disk: &Disk) -> Result<Vec<Slice>> {
+    assert_eq!(disk.table(), "gpt");
+    let slices = disk.slices()?;
+    let seen: Vec<(&str, &str)> = slices.iter().map(|s| (s.name.as_str(), s.fs.as_str())).collect();
+    assert_eq!(
+        seen[1..],
+        [("swap", "swap"), ("tmp", "ext4"), ("var", "ext4")],
+        "{seen:?}"
+    );
+    assert!(
+        seen[0].0.starts_with("rackstrap scratch v") && seen[0].1.is_empty(),
+        "{seen:?}"
+    );
+    let sizes: Vec<u64> = slices.iter().map(|s| s.size >> 20).collect();
+    assert_eq!(sizes[1..3], [256, 512], "MiB of swap and tmp");
+    assert!(sizes[3] > 1200, "var has the rest, and that is {} MiB", sizes[3]);
+    for slice in &slices[2..] {
+        disk.check(slice)?;
+    }
+    Ok(slices)
+}
+
+/// Everything about the partitions that is the same on every disk: all but the UUIDs.
+fn shape(slices: &[Slice]) -> Vec<(String, String, u64, u64, String)> {
+    let one = |s: &Slice| (s.name.clone(), s.kind.clone(), s.start, s.size, s.fs.clone());
+    slices.iter().map(one).collect()
+}

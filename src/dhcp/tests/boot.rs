@@ -2,7 +2,6 @@
 
 use super::golden;
 use crate::dhcp::testing::*;
-use crate::dhcp::*;
 
 const NODE: (&str, &str, &str) = ("52:54:00:77:01:01", "r01n03", "10.5.1.3");
 

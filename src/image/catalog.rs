@@ -1,0 +1,177 @@
+//! Reading the directory of images.
+
+use super::{Catalog, ImageVersion, Manifest, versions::version_number};
+use rackstrap_wire::ImageRef;
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+/// A directory below `images/` that is no version although it looks like one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Which.
+    pub path: PathBuf,
+    /// What is wrong with it, and what to do.
+    pub what: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.what)
+    }
+}
+
+/// A manifest is a few hundred bytes; a larger file is none.
+const LARGEST_MANIFEST: u64 = 1 << 20;
+
+/// All sealed versions below `images_dir`, and what could not be used. A missing directory holds no image. Names that
+/// begin with a dot are not looked at: versions that are being made.
+pub fn load_catalog(images_dir: &Path) -> (Catalog, Vec<Problem>) {
+    let mut found = Vec::new();
+    let mut problems = Vec::new();
+    for name in entries(images_dir, &mut problems) {
+        let dir = images_dir.join(&name);
+        if !dir.is_dir() {
+            continue;
+        }
+        let Some(name) = name.to_str().filter(|name| ImageRef::valid_name(name)) else {
+            let what = "no name of an image; move it elsewhere (names are a-z, 0-9, '.', '_', '-')".to_owned();
+            problems.push(Problem { path: dir, what });
+            continue;
+        };
+        for number in entries(&dir, &mut problems) {
+            let path = dir.join(&number);
+            let Some(version) = number.to_str().and_then(version_number) else {
+                let what = "no number of a version; move it elsewhere".to_owned();
+                problems.push(Problem { path, what });
+                continue;
+            };
+            let image = ImageRef {
+                name: name.to_owned(),
+                version,
+            };
+            match load_version(&path, &image) {
+                Ok(version) => found.push(version),
+                Err(what) => problems.push(Problem { path, what }),
+            }
+        }
+    }
+    (Catalog::new(found), problems)
+}
+
+/// Entries of a directory that do not begin with a dot, sorted.
+fn entries(dir: &Path, problems: &mut Vec<Problem>) -> Vec<std::ffi::OsString> {
+    let list = || {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(dir)? {
+            let name = entry?.file_name();
+            if !name.as_encoded_bytes().starts_with(b".") && name != "lost+found" {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok::<_, io::Error>(names)
+    };
+    match list() {
+        Ok(names) => names,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(e) => {
+            let what = format!("cannot be read: {e}");
+            problems.push(Problem {
+                path: dir.to_owned(),
+                what,
+            });
+            Vec::new()
+        }
+    }
+}
+
+fn load_version(dir: &Path, image: &ImageRef) -> Result<ImageVersion, String> {
+    let text = read_manifest(&dir.join("manifest.toml"))
+        .map_err(|e| format!("manifest.toml cannot be read: {e}; import the image again"))?;
+    let manifest: Manifest =
+        toml::from_str(&text).map_err(|e| format!("manifest.toml: {}", e.to_string().trim_end()))?;
+    if manifest.image != *image {
+        return Err(format!(
+            "its manifest says {}; versions are made by `rackstrap image import`, not by copying directories",
+            manifest.image
+        ));
+    }
+    for (part, wanted) in [("root", "a directory"), ("kernel", "a file"), ("initramfs", "a file")] {
+        let right = match std::fs::symlink_metadata(dir.join(part)) {
+            Ok(data) if part == "root" => data.is_dir(),
+            Ok(data) => data.is_file() && data.len() > 0,
+            Err(e) => return Err(format!("{part} cannot be read: {e}; import the image again")),
+        };
+        if !right {
+            return Err(format!("{part} is not {wanted}, or empty; import the image again"));
+        }
+    }
+    Ok(ImageVersion {
+        manifest,
+        dir: dir.to_owned(),
+    })
+}
+
+fn read_manifest(path: &Path) -> io::Result<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    std::fs::File::open(path)?
+        .take(LARGEST_MANIFEST)
+        .read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn version(images: &Path, name: &str, number: &str, says: &str) -> PathBuf {
+        let dir = images.join(name).join(number);
+        fs::create_dir_all(dir.join("root")).unwrap();
+        fs::write(dir.join("kernel"), "k").unwrap();
+        fs::write(dir.join("initramfs"), "i").unwrap();
+        let text = format!(
+            "image = \"{says}\"\ncreated = 5\nsource = \"x\"\nkernel-release = \"6\"\narch = \"x86_64\"\n\
+             init = \"systemd\"\nfiles = 1\nbytes = 2\n"
+        );
+        fs::write(dir.join("manifest.toml"), text).unwrap();
+        dir
+    }
+
+    #[test]
+    fn good_versions_are_found_and_bad_ones_reported() {
+        let dir = tempfile::tempdir().unwrap();
+        let images = dir.path();
+        version(images, "debian", "1", "debian@1");
+        version(images, "debian", "2", "debian@2");
+        version(images, "debian", "3", "debian@2");
+        version(images, "debian", "04", "debian@4");
+        version(images, "debian", ".incoming-1", "debian@9");
+        version(images, "Bad Name", "1", "x@1");
+        let kernel = version(images, "a", "1", "a@1").join("kernel");
+        fs::remove_file(&kernel).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", &kernel).unwrap();
+        fs::remove_dir_all(version(images, "a", "2", "a@2").join("root")).unwrap();
+        fs::write(version(images, "a", "3", "a@3").join("manifest.toml"), "nonsense = 1").unwrap();
+        fs::write(images.join("README"), "not a directory").unwrap();
+        let (catalog, problems) = load_catalog(images);
+        let found: Vec<String> = catalog.iter().map(|v| v.manifest.image.to_string()).collect();
+        assert_eq!(found, ["debian@1", "debian@2"]);
+        assert_eq!(catalog.newest("debian").unwrap().dir, images.join("debian/2"));
+        let paths: Vec<_> = problems
+            .iter()
+            .map(|p| p.path.strip_prefix(images).unwrap().to_str().unwrap())
+            .collect();
+        assert_eq!(paths, ["Bad Name", "a/1", "a/2", "a/3", "debian/04", "debian/3"]);
+        assert!(problems[0].to_string().contains("no name of an image"));
+    }
+
+    #[test]
+    fn no_directory_is_no_image() {
+        let (catalog, problems) = load_catalog(Path::new("/nonexistent/images"));
+        assert_eq!((catalog.iter().count(), problems.len()), (0, 0));
+    }
+}

@@ -1,0 +1,128 @@
+//! Why an image could not be made.
+
+use std::{fmt, io, path::PathBuf};
+
+/// Why an import failed. Nothing of it is left on disk when this is returned.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The request itself is wrong (a name, a path, missing rights).
+    #[error("{0}")]
+    Request(String),
+    /// The tree cannot boot a node; every reason at once.
+    #[error("{}", refused(.0))]
+    Refused(Vec<String>),
+    /// The archive is damaged, hostile, or holds something that cannot be extracted.
+    #[error("archive entry {entry}: {why}")]
+    Archive {
+        /// Name of the entry, escaped where it is no plain text; or a byte offset.
+        entry: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The file system that holds the images has too little room.
+    #[error("{}", no_space(.dir, *.free, *.missing, *.inodes))]
+    NoSpace {
+        /// Directory on the full file system.
+        dir: PathBuf,
+        /// Bytes that were free when it was noticed.
+        free: u64,
+        /// Bytes that are missing, if known: the whole size of an archive is not.
+        missing: Option<u64>,
+        /// True if it ran out of inodes, not bytes.
+        inodes: bool,
+    },
+    /// A system call failed.
+    #[error("{doing}: {source}")]
+    Io {
+        /// What was being done, on what.
+        doing: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Shorthand of this module.
+pub type Result<T> = std::result::Result<T, ImportError>;
+
+fn refused(problems: &[String]) -> String {
+    let mut text = String::from("this tree cannot boot a node:");
+    for problem in problems {
+        text.push_str("\n  - ");
+        text.push_str(problem);
+    }
+    text
+}
+
+fn no_space(dir: &std::path::Path, free: u64, missing: Option<u64>, inodes: bool) -> String {
+    let dir = dir.display();
+    if inodes {
+        return format!("no inodes left on the file system of {dir}; delete files there or give it more inodes");
+    }
+    let free_text = show_bytes(free);
+    match missing {
+        Some(missing) => format!(
+            "not enough room on the file system of {dir}: {} more needed ({missing} bytes), {free_text} free",
+            show_bytes(missing)
+        ),
+        None => {
+            format!("not enough room on the file system of {dir}: {free_text} free, and the archive has more to come")
+        }
+    }
+}
+
+/// Says what was being done when a system call failed.
+pub(crate) trait Doing<T> {
+    /// `doing` completes "while": `reading /boot/config`.
+    fn doing<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T>;
+}
+
+impl<T, E: Into<io::Error>> Doing<T> for std::result::Result<T, E> {
+    fn doing<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|e| ImportError::Io {
+            doing: doing().into(),
+            source: e.into(),
+        })
+    }
+}
+
+impl ImportError {
+    /// True if the file system or a quota is full.
+    pub fn is_full(&self) -> bool {
+        match self {
+            ImportError::NoSpace { .. } => true,
+            ImportError::Io { source, .. } => {
+                matches!(source.raw_os_error(), Some(libc::ENOSPC) | Some(libc::EDQUOT))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A file name for people: as it is if it is plain text, escaped otherwise.
+pub(crate) fn show_name(name: &[u8]) -> String {
+    match std::str::from_utf8(name) {
+        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        _ => name.escape_ascii().to_string(),
+    }
+}
+
+/// Bytes for people, in binary units.
+pub fn show_bytes(bytes: u64) -> String {
+    struct Shown(u64);
+    impl fmt::Display for Shown {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+            if self.0 < 1024 {
+                return write!(f, "{} B", self.0);
+            }
+            let mut value = self.0 as f64 / 1024.0;
+            let mut unit = 0;
+            while value >= 1023.95 && unit + 1 < UNITS.len() {
+                value /= 1024.0;
+                unit += 1;
+            }
+            write!(f, "{value:.1} {}", UNITS[unit])
+        }
+    }
+    Shown(bytes).to_string()
+}

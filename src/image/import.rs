@@ -1,0 +1,236 @@
+//! Making a version: tree in, sealed image out.
+
+use super::{
+    Manifest,
+    error::{Doing, ImportError, Result},
+    initramfs::{self, Ingredients},
+    inspect::{Inspection, inspect},
+    progress::{Progress, Step},
+    recipe::Recipe,
+    root::RootDir,
+    tar,
+    tree::{Copied, Id, Notes, SpaceGuard, copy_tree, count_tree},
+    versions::Incoming,
+};
+use crate::clock::Timestamp;
+use rackstrap_wire::ImageRef;
+use rustix::fs::{self as rfs, Mode, OFlags};
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// What is to be imported, and how.
+#[derive(Clone, Debug)]
+pub struct ImportRequest {
+    /// `STATE/images`.
+    pub images_dir: PathBuf,
+    /// Name of the image.
+    pub name: String,
+    /// A directory, an archive (tar, also compressed by gzip, xz or zstd), or a recipe (`.toml`).
+    pub source: PathBuf,
+    /// The agent's binary.
+    pub agent: PathBuf,
+    /// A remark for people.
+    pub message: String,
+    /// Release of the kernel to boot; none = the newest one.
+    pub kernel: Option<String>,
+    /// Modules that the initramfs shall hold in addition, by name.
+    pub modules: Vec<String>,
+    /// The present.
+    pub now: Timestamp,
+}
+
+enum Source {
+    Dir(RootDir),
+    Archive(File),
+    Recipe(Recipe),
+}
+
+/// Imports a tree as the next version of an image. On failure nothing is left of it.
+///
+/// Needs root's rights: owners, devices and capabilities are part of a tree.
+pub fn import(request: &ImportRequest, progress: &mut dyn Progress) -> Result<ImageRef> {
+    if !ImageRef::valid_name(&request.name) {
+        return Err(ImportError::Request(format!(
+            "'{}' is no name for an image; use 1 to 64 of a-z, 0-9, '.', '_', '-', beginning with a letter or digit",
+            request.name
+        )));
+    }
+    if !rustix::process::geteuid().is_root() {
+        return Err(ImportError::Request(
+            "importing an image needs root: owners, devices and capabilities are part of a tree; use sudo".to_owned(),
+        ));
+    }
+    let source = open_source(&request.source)?;
+    // What can be refused is refused before anything is copied.
+    if let Source::Dir(tree) = &source {
+        let seen = inspect(tree, request.kernel.as_deref()).map_err(ImportError::Refused)?;
+        initramfs::read_agent(&request.agent, &seen.arch)?;
+    } else if !request.agent.is_file() {
+        initramfs::read_agent(&request.agent, std::env::consts::ARCH)?;
+    }
+    let incoming = Incoming::create(&request.images_dir, &request.name)?;
+    let path = incoming.path();
+    let mut space = SpaceGuard::new(incoming.dir(), &request.images_dir, None)?;
+    let mut notes = Notes::default();
+    let made = fill(request, &source, &incoming, &mut space, &mut notes, progress);
+    let (copied, seen) = made.map_err(|e| full(e, &space))?;
+    for note in notes.into_lines().iter().chain(&seen.notes) {
+        progress.note(note);
+    }
+    progress.begin(Step::Sync, None);
+    tracing::debug!(dir = %path.display(), "sealing");
+    let source = std::path::absolute(&request.source).unwrap_or_else(|_| request.source.clone());
+    let sealed = incoming.seal(|image| Manifest {
+        image,
+        created: request.now,
+        source: source.display().to_string(),
+        message: request.message.clone(),
+        kernel_release: seen.release,
+        arch: seen.arch,
+        init: seen.init,
+        files: copied.files,
+        bytes: copied.bytes,
+        os: seen.os,
+    });
+    sealed.map_err(|e| full(e, &space))
+}
+
+/// Says how much is missing when a system call found the file system full.
+fn full(error: ImportError, space: &SpaceGuard) -> ImportError {
+    match error {
+        ImportError::Io { .. } if error.is_full() => space.full(),
+        other => other,
+    }
+}
+
+fn open_source(path: &Path) -> Result<Source> {
+    let shown = path.display();
+    let data = std::fs::metadata(path).doing(|| format!("opening {shown}"))?;
+    if data.is_dir() {
+        return Ok(Source::Dir(RootDir::open(path).doing(|| format!("opening {shown}"))?));
+    }
+    if !data.is_file() {
+        return Err(ImportError::Request(format!(
+            "{shown} is neither a directory nor a file; give a root tree, a tar archive, or a recipe (.toml)"
+        )));
+    }
+    let file = File::open(path).doing(|| format!("opening {shown}"))?;
+    if path.extension().is_some_and(|e| e == "toml") {
+        let mut text = String::new();
+        file.take(1 << 20)
+            .read_to_string(&mut text)
+            .doing(|| format!("reading {shown}"))?;
+        let recipe = Recipe::parse(&text).map_err(|e| ImportError::Request(format!("{shown}: {e}")))?;
+        return Ok(Source::Recipe(recipe));
+    }
+    Ok(Source::Archive(file))
+}
+
+/// Fills `incoming` with everything but the manifest.
+fn fill(
+    request: &ImportRequest,
+    source: &Source,
+    incoming: &Incoming,
+    space: &mut SpaceGuard,
+    notes: &mut Notes,
+    progress: &mut dyn Progress,
+) -> Result<(Copied, Inspection)> {
+    let path = incoming.path();
+    let root_path = path.join("root");
+    let making = || format!("making {}", root_path.display());
+    rfs::mkdirat(incoming.dir(), c"root", Mode::from_raw_mode(0o755)).doing(making)?;
+    let root: OwnedFd = rfs::openat(
+        incoming.dir(),
+        c"root",
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .doing(making)?;
+    let copied = match source {
+        Source::Dir(tree) => {
+            let images =
+                rfs::stat(&request.images_dir).doing(|| format!("looking at {}", request.images_dir.display()))?;
+            let images = Some(Id::of(&images));
+            progress.begin(Step::Count, None);
+            let (total, allocated) = count_tree(tree.as_fd(), images)?;
+            *space = SpaceGuard::new(incoming.dir(), &request.images_dir, Some(allocated))?;
+            progress.begin(Step::Copy, Some(total.bytes));
+            copy_tree(tree.as_fd(), root.as_fd(), images, space, notes, progress)?
+        }
+        Source::Archive(file) => {
+            let file = file.try_clone().doing(|| "opening the archive")?;
+            progress.begin(Step::Copy, None);
+            tar::extract(file, root.as_fd(), space, notes, progress)?
+        }
+        Source::Recipe(recipe) => {
+            progress.begin(Step::Bootstrap, None);
+            bootstrap(recipe, &root_path)?;
+            count_tree(root.as_fd(), None)?.0
+        }
+    };
+    let tree = RootDir::open(&root_path).doing(|| format!("opening {}", root_path.display()))?;
+    let seen = inspect(&tree, request.kernel.as_deref()).map_err(ImportError::Refused)?;
+    let agent = initramfs::read_agent(&request.agent, &seen.arch)?;
+    let doing = || "copying the kernel";
+    let mut kernel = tree.open_file(&seen.kernel).doing(doing)?;
+    io::copy(&mut kernel, &mut create(&path.join("kernel"))?).doing(doing)?;
+    let ingredients = Ingredients {
+        tree: &tree,
+        release: &seen.release,
+        index: &seen.index,
+        agent: &agent,
+        extra: &request.modules,
+    };
+    let mut out = io::BufWriter::with_capacity(1 << 20, create(&path.join("initramfs"))?);
+    let built = initramfs::build(&ingredients, &mut out, progress)?;
+    tracing::debug!(?built, "initramfs");
+    Ok((copied, seen))
+}
+
+fn create(path: &Path) -> Result<File> {
+    File::create_new(path).doing(|| format!("making {}", path.display()))
+}
+
+/// Runs mmdebstrap, which makes the tree in `target`, an empty directory.
+fn bootstrap(recipe: &Recipe, target: &Path) -> Result<()> {
+    let child = Command::new("mmdebstrap")
+        .args(recipe.mmdebstrap_args(target, None))
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = match child {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            return Err(ImportError::Request(
+                "mmdebstrap is not installed, and recipes need it: apt install mmdebstrap".to_owned(),
+            ));
+        }
+        other => other.doing(|| "starting mmdebstrap")?,
+    };
+    let mut tail = std::collections::VecDeque::new();
+    if let Some(stderr) = child.stderr.take() {
+        for line in io::BufRead::lines(io::BufReader::new(stderr)).map_while(io::Result::ok) {
+            if tail.len() == 15 {
+                tail.pop_front();
+            }
+            tail.push_back(line);
+        }
+    }
+    let status = child.wait().doing(|| "waiting for mmdebstrap")?;
+    if !status.success() {
+        let said = Vec::from(tail).join("\n  ");
+        return Err(ImportError::Request(format!(
+            "mmdebstrap failed ({status}); its last words:\n  {said}"
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

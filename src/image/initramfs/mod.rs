@@ -1,0 +1,286 @@
+//! Building the initramfs of an image: the agent as `/init`, and the modules that a node needs until its root is there.
+
+mod cpio;
+pub(crate) mod elf;
+mod module_file;
+mod modules;
+mod select;
+
+pub use modules::ModuleIndex;
+
+use super::{
+    error::{Doing, ImportError, Result},
+    progress::{Progress, Step},
+    root::RootDir,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{self, Write},
+    path::Path,
+};
+
+/// No index of depmod is larger than this (Debian's modules.alias has 1.2 MB).
+const LARGEST_INDEX: u64 = 64 << 20;
+/// No module file is larger than this, compressed or not.
+const LARGEST_MODULE: u64 = 64 << 20;
+/// Firmware files larger than this are left out, and what goes beyond this in total.
+const LARGEST_FIRMWARE: u64 = 4 << 20;
+const ALL_FIRMWARE: u64 = 24 << 20;
+/// zstd's levels 13 to 15 save 3 % on 10 and cost four times as much; 19 saves 9 % and costs fifteen times.
+const ZSTD_LEVEL: i32 = 12;
+/// Directories that the agent mounts on or writes to, before anything else.
+const DIRS: &[(&str, u32)] = &[
+    ("dev", 0o755),
+    ("etc", 0o755),
+    ("lib", 0o755),
+    ("lib/modules", 0o755),
+    ("proc", 0o555),
+    ("root", 0o700),
+    ("run", 0o755),
+    ("sys", 0o555),
+    ("tmp", 0o1777),
+];
+
+/// What an initramfs is made of.
+#[derive(Debug)]
+pub struct Ingredients<'a> {
+    /// The tree that modules and firmware come from.
+    pub tree: &'a RootDir,
+    /// Kernel release.
+    pub release: &'a str,
+    /// The module indexes of that release, see [`read_index`].
+    pub index: &'a ModuleIndex,
+    /// The agent's binary.
+    pub agent: &'a [u8],
+    /// Modules to take in addition, by name.
+    pub extra: &'a [String],
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Built {
+    /// Number of modules.
+    pub modules: usize,
+    /// Number of firmware files.
+    pub firmware: usize,
+    /// Bytes before compression.
+    pub unpacked: u64,
+    /// `zstd` or `gzip`.
+    pub compression: &'static str,
+}
+
+/// Reads the indexes of depmod(8) for `release`.
+pub fn read_index(tree: &RootDir, release: &str) -> io::Result<ModuleIndex> {
+    let read = |name: &str| {
+        let bytes = tree.read(module_dir(release) + "/" + name, LARGEST_INDEX)?;
+        Ok::<_, io::Error>(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let optional = |name: &str| match read(name) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        other => other,
+    };
+    Ok(ModuleIndex::parse(
+        &read("modules.dep")?,
+        &optional("modules.softdep")?,
+        &optional("modules.alias")?,
+        &optional("modules.builtin")?,
+    ))
+}
+
+fn module_dir(release: &str) -> String {
+    format!("lib/modules/{release}")
+}
+
+/// True if that kernel unpacks a zstd initramfs, as its configuration says; without one gzip is the safe choice.
+fn reads_zstd(tree: &RootDir, release: &str) -> bool {
+    let places = [format!("boot/config-{release}"), module_dir(release) + "/config"];
+    places.iter().any(|place| {
+        tree.read(place, 4 << 20)
+            .is_ok_and(|config| config.split(|b| *b == b'\n').any(|line| line == b"CONFIG_RD_ZSTD=y"))
+    })
+}
+
+/// Writes the initramfs to `out`. The same ingredients give the same bytes.
+pub fn build(from: &Ingredients<'_>, out: &mut dyn Write, progress: &mut dyn Progress) -> Result<Built> {
+    let mut seeds: Vec<&str> = from.index.paths().filter(|p| select::is_wanted(p)).collect();
+    let mut unknown = Vec::new();
+    for name in from.extra {
+        match from.index.path_of(name) {
+            Some(path) => seeds.push(path),
+            None if from.index.has(name) => {}
+            None => unknown.push(format!("no module {name} in /lib/modules/{}", from.release)),
+        }
+    }
+    let (included, missing) = from.index.closure(seeds);
+    unknown.extend(missing.iter().map(|path| {
+        let release = from.release;
+        format!("/lib/modules/{release}/modules.dep names {path}, but has no entry for it; run depmod -a {release}")
+    }));
+    if !unknown.is_empty() {
+        return Err(ImportError::Refused(unknown));
+    }
+    let zstd = reads_zstd(from.tree, from.release);
+    let compression = if zstd { "zstd" } else { "gzip" };
+    progress.begin(Step::Initramfs, None);
+    let (firmware, unpacked) = write_contents(from, &included, out, zstd, progress)?;
+    Ok(Built {
+        modules: included.len(),
+        firmware,
+        unpacked,
+        compression,
+    })
+}
+
+fn write_contents(
+    from: &Ingredients<'_>,
+    included: &BTreeSet<&str>,
+    out: &mut dyn Write,
+    zstd: bool,
+    progress: &mut dyn Progress,
+) -> Result<(usize, u64)> {
+    let writing = || "writing the initramfs";
+    if zstd {
+        let mut encoder = zstd::stream::write::Encoder::new(out, ZSTD_LEVEL).doing(writing)?;
+        encoder.include_checksum(true).doing(writing)?;
+        let mut archive = cpio::Writer::new(encoder);
+        let firmware = write_archive(from, included, &mut archive, progress)?;
+        let encoder = archive.finish().doing(writing)?;
+        encoder.finish().doing(writing)?.flush().doing(writing)?;
+        Ok(firmware)
+    } else {
+        // `GzBuilder` without a name and with mtime 0, so that the bytes do not depend on the clock.
+        let encoder = flate2::GzBuilder::new().write(out, flate2::Compression::new(7));
+        let mut archive = cpio::Writer::new(encoder);
+        let firmware = write_archive(from, included, &mut archive, progress)?;
+        let encoder = archive.finish().doing(writing)?;
+        encoder.finish().doing(writing)?.flush().doing(writing)?;
+        Ok(firmware)
+    }
+}
+
+fn write_archive<W: Write>(
+    from: &Ingredients<'_>,
+    included: &BTreeSet<&str>,
+    archive: &mut cpio::Writer<W>,
+    progress: &mut dyn Progress,
+) -> Result<(usize, u64)> {
+    let writing = || "writing the initramfs";
+    for (dir, mode) in DIRS {
+        archive.dir(dir, *mode).doing(writing)?;
+    }
+    // Without a console in the archive the kernel starts /init with no standard output (init/main.c, console_on_rootfs).
+    archive.char_device("dev/console", 0o600, 5, 1).doing(writing)?;
+    archive.file("init", 0o755, from.agent).doing(writing)?;
+    let base = module_dir(from.release);
+    let mut dirs: BTreeSet<String> = DIRS.iter().map(|(dir, _)| (*dir).to_owned()).collect();
+    parents(&mut dirs, &(base.clone() + "/x"), archive).doing(writing)?;
+    for (name, text) in [
+        ("modules.alias", from.index.reduced_alias(included)),
+        ("modules.builtin", from.index.builtin().to_owned()),
+        ("modules.dep", from.index.reduced_dep(included)),
+        ("modules.softdep", from.index.reduced_softdep(included)),
+    ] {
+        archive
+            .file(&format!("{base}/{name}"), 0o644, text.as_bytes())
+            .doing(writing)?;
+    }
+    let mut wanted: BTreeMap<String, String> = BTreeMap::new();
+    for path in included {
+        let place = format!("{base}/{path}");
+        let module = from
+            .tree
+            .read(&place, LARGEST_MODULE)
+            .and_then(module_file::decompress)
+            .doing(|| format!("reading the module {place}"))?;
+        for firmware in module_file::firmware(&module) {
+            wanted.entry(firmware).or_insert_with(|| module_file::name_of(path));
+        }
+        let target = module_file::plain_path(&place).to_owned();
+        parents(&mut dirs, &target, archive).doing(writing)?;
+        archive.file(&target, 0o644, &module).doing(writing)?;
+        progress.advance(1, module.len() as u64);
+    }
+    let found = add_firmware(from, &wanted, &mut dirs, archive, progress)?;
+    Ok((found, archive.written()))
+}
+
+/// Firmware that included drivers name, as far as the tree has it. The kernel looks for the plain file, then for .zst
+/// and .xz (drivers/base/firmware_loader/main.c); so they are taken as they are.
+fn add_firmware<W: Write>(
+    from: &Ingredients<'_>,
+    wanted: &BTreeMap<String, String>,
+    dirs: &mut BTreeSet<String>,
+    archive: &mut cpio::Writer<W>,
+    progress: &mut dyn Progress,
+) -> Result<usize> {
+    let (mut found, mut total) = (0, 0);
+    let mut absent: BTreeSet<&str> = BTreeSet::new();
+    let mut left_out: BTreeSet<&str> = BTreeSet::new();
+    for (firmware, driver) in wanted {
+        let places = ["", ".zst", ".xz"].map(|ending| format!("lib/firmware/{firmware}{ending}"));
+        let Some(place) = places.into_iter().find(|place| from.tree.exists(place)) else {
+            absent.insert(driver);
+            continue;
+        };
+        match from.tree.read(&place, LARGEST_FIRMWARE) {
+            Ok(content) if total + content.len() as u64 <= ALL_FIRMWARE => {
+                total += content.len() as u64;
+                found += 1;
+                parents(dirs, &place, archive).doing(|| "writing the initramfs")?;
+                archive
+                    .file(&place, 0o644, &content)
+                    .doing(|| "writing the initramfs")?;
+                progress.advance(1, content.len() as u64);
+            }
+            _ => {
+                left_out.insert(driver);
+            }
+        }
+    }
+    let list = |names: &BTreeSet<&str>| names.iter().copied().collect::<Vec<_>>().join(", ");
+    if !absent.is_empty() {
+        progress.note(&format!(
+            "the tree has no firmware for these drivers, which some of their cards need (Debian: firmware-* packages): {}",
+            list(&absent)
+        ));
+    }
+    if !left_out.is_empty() {
+        progress.note(&format!(
+            "firmware left out as too large for an initramfs, for: {}",
+            list(&left_out)
+        ));
+    }
+    Ok(found)
+}
+
+/// Writes the directories above `path` that are not there yet.
+fn parents<W: Write>(dirs: &mut BTreeSet<String>, path: &str, archive: &mut cpio::Writer<W>) -> io::Result<()> {
+    for (at, _) in path.match_indices('/') {
+        let dir = &path[..at];
+        if !dirs.contains(dir) {
+            archive.dir(dir, 0o755)?;
+            dirs.insert(dir.to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// The agent's binary, checked: it has to start in an initramfs that holds no library.
+pub fn read_agent(path: &Path, arch: &str) -> Result<Vec<u8>> {
+    let agent = std::fs::read(path).doing(|| format!("reading the agent {}", path.display()))?;
+    let refuse = |why: String| Err(ImportError::Request(format!("the agent {} {why}", path.display())));
+    match elf::machine(&agent) {
+        None => refuse("is no program (ELF) for a known machine; build it with `cargo xtask agent`".into()),
+        Some(machine) if machine != arch => refuse(format!(
+            "is built for {machine}, but the tree is {arch}; give the right one with --agent"
+        )),
+        Some(_) if elf::has_interpreter(&agent) => refuse(
+            "is linked dynamically and could not start in an initramfs; build it with -C target-feature=+crt-static"
+                .into(),
+        ),
+        Some(_) => Ok(agent),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! Removing a tree of any depth.
+
+use rustix::{
+    fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat, unlinkat},
+    io::{Errno, Result},
+};
+use std::{
+    ffi::{CStr, CString},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+/// Removes `name` in `parent` with everything in it. Links are removed, not followed; a mount point in it is an error
+/// (EBUSY). Two descriptors suffice for any depth, where `std::fs::remove_dir_all` takes one a level. That it is gone
+/// already is fine.
+pub(crate) fn remove_tree(parent: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    match unlinkat(parent, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(e) => return Err(e),
+    }
+    let mut dir = open(parent, name)?;
+    // Directories on the way down: the name of each, and what is still to be removed in its parent after it.
+    let mut above: Vec<(CString, Vec<CString>)> = Vec::new();
+    let mut subdirs = clear(&dir)?;
+    loop {
+        if let Some(next) = subdirs.pop() {
+            let inner = open(dir.as_fd(), &next)?;
+            above.push((next, subdirs));
+            subdirs = clear(&inner)?;
+            dir = inner;
+            continue;
+        }
+        let Some((done, left)) = above.pop() else {
+            break;
+        };
+        dir = open(dir.as_fd(), c"..")?;
+        unlinkat(&dir, &done, AtFlags::REMOVEDIR)?;
+        subdirs = left;
+    }
+    unlinkat(parent, name, AtFlags::REMOVEDIR)
+}
+
+fn open(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(dir, name, flags, Mode::empty())
+}
+
+/// Unlinks everything in `dir` that is no directory; answers the directories.
+fn clear(dir: &OwnedFd) -> Result<Vec<CString>> {
+    let mut subdirs = Vec::new();
+    let mut others = Vec::new();
+    for entry in Dir::read_from(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let kind = match entry.file_type() {
+            FileType::Unknown => FileType::from_raw_mode(statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode),
+            known => known,
+        };
+        let list = if kind == FileType::Directory {
+            &mut subdirs
+        } else {
+            &mut others
+        };
+        list.push(name.to_owned());
+    }
+    for name in others {
+        unlinkat(dir, &name, AtFlags::empty())?;
+    }
+    Ok(subdirs)
+}

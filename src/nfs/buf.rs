@@ -1,0 +1,131 @@
+//! The buffer that replies are encoded into, and the pool that such buffers come from.
+
+use std::sync::Mutex;
+
+/// Bytes of replies, with an initialised tail that file data is read into directly.
+///
+/// A plain `Vec` would have to be zeroed for every READ before `pread` may fill it; here memory is
+/// zeroed once, when the buffer grows, and reused after [`Buf::clear`].
+#[derive(Default, Debug)]
+pub struct Buf {
+    data: Vec<u8>,
+    len: usize,
+}
+
+impl Buf {
+    /// Number of bytes written.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True without bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// What was written.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.data[..self.len]
+    }
+
+    /// Forgets what was written, keeps the memory.
+    pub fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// Forgets what was written after the first `len` bytes.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    /// Memory held, in bytes.
+    pub fn capacity(&self) -> usize {
+        self.data.len()
+    }
+
+    /// The next `n` bytes, to be filled and then counted in by [`Buf::advance`].
+    pub fn tail(&mut self, n: usize) -> &mut [u8] {
+        let need = self.len + n;
+        if need > self.data.len() {
+            let grown = need.max(self.data.len() * 2).max(1024);
+            self.data.resize(grown, 0);
+        }
+        &mut self.data[self.len..need]
+    }
+
+    /// Counts in `n` bytes that were written to [`Buf::tail`].
+    pub fn advance(&mut self, n: usize) {
+        assert!(
+            self.len + n <= self.data.len(),
+            "advance() beyond what tail() handed out"
+        );
+        self.len += n;
+    }
+
+    /// Appends bytes as they are.
+    pub fn put(&mut self, bytes: &[u8]) {
+        self.tail(bytes.len()).copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    /// Overwrites four bytes at `at` with a big-endian number.
+    pub fn patch_u32(&mut self, at: usize, value: u32) {
+        self.data[at..at + 4].copy_from_slice(&value.to_be_bytes());
+    }
+}
+
+/// Reply buffers that nobody uses at the moment.
+///
+/// Buffers belong to a connection only while it has something to send, so that 4,000 mounted nodes
+/// that are silent hold no reply memory.
+#[derive(Default, Debug)]
+pub struct Pool {
+    free: Mutex<Vec<Buf>>,
+}
+
+impl Pool {
+    /// Buffers kept at most; with replies up to 1 MiB (grown by doubling) this bounds the pool near 100 MiB.
+    const KEEP: usize = 32;
+    /// Larger buffers are given back to the allocator.
+    const KEEP_BYTES: usize = 4 << 20;
+
+    /// An empty buffer.
+    pub fn take(&self) -> Buf {
+        self.free
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .pop()
+            .unwrap_or_default()
+    }
+
+    /// Gives a buffer back.
+    pub fn give(&self, mut buf: Buf) {
+        buf.clear();
+        let mut free = self.free.lock().unwrap_or_else(|e| e.into_inner());
+        if free.len() < Self::KEEP && buf.capacity() <= Self::KEEP_BYTES {
+            free.push(buf);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tail_and_advance_append() {
+        let mut buf = Buf::default();
+        buf.put(b"ab");
+        buf.tail(3).copy_from_slice(b"cde");
+        buf.advance(2);
+        assert_eq!(buf.as_slice(), b"abcd");
+        buf.patch_u32(0, 0x3031_3233);
+        assert_eq!(buf.as_slice(), b"0123");
+        buf.truncate(1);
+        assert_eq!(buf.as_slice(), b"0");
+        let pool = Pool::default();
+        pool.give(buf);
+        let again = pool.take();
+        assert!(again.is_empty() && again.capacity() >= 1024);
+    }
+}

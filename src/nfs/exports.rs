@@ -1,0 +1,103 @@
+//! What the engine asks its surroundings: which exports there are and who may use them.
+
+use super::export::ExportRoot;
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+/// Names an export in handles: the first 8 bytes of BLAKE3 of `name@version`, computed by whoever opens the export.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExportId(pub [u8; 8]);
+
+impl fmt::Debug for ExportId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", u64::from_be_bytes(self.0))
+    }
+}
+
+/// Why a peer does not get an export.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is none of that name or id: MNT3ERR_NOENT, NFS3ERR_STALE.
+    NoSuchExport,
+    /// It is not this peer's; says why, for the log: MNT3ERR_ACCES, NFS3ERR_ACCES.
+    NotYours(String),
+    /// It exists and is the peer's, but cannot be had now; says why: MNT3ERR_SERVERFAULT,
+    /// NFS3ERR_JUKEBOX (the client asks again).
+    Unavailable(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::NoSuchExport => f.write_str("no such export"),
+            Refusal::NotYours(why) | Refusal::Unavailable(why) => f.write_str(why),
+        }
+    }
+}
+
+/// What happened, for timelines and logs. Never one per call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NfsEvent {
+    /// A peer got the root handle of an export.
+    Mounted {
+        /// Who.
+        peer: SocketAddr,
+        /// [`ExportRoot::name`]
+        export: String,
+    },
+    /// A peer did not get what it asked to mount.
+    MountRefused {
+        /// Who.
+        peer: SocketAddr,
+        /// What it asked for, made printable.
+        path: String,
+        /// Why not.
+        why: String,
+    },
+    /// A peer used a handle of an export that it may not use (told once a connection and export).
+    HandleRefused {
+        /// Who.
+        peer: SocketAddr,
+        /// The export of the handle.
+        export: ExportId,
+        /// Why not.
+        why: String,
+    },
+    /// A peer said that it unmounted. Advisory: a node that is switched off says nothing.
+    Unmounted {
+        /// Who.
+        peer: SocketAddr,
+        /// What, made printable.
+        path: String,
+    },
+    /// A connection was refused or ended by us.
+    Trouble {
+        /// Who.
+        peer: SocketAddr,
+        /// Why.
+        why: String,
+    },
+}
+
+/// Who may use what; implemented by the daemon.
+///
+/// All of it is called on threads that may block, at most about once a second for each connection and export.
+pub trait Exports: Send + Sync + 'static {
+    /// MNT of `path` by `peer`: which export.
+    ///
+    /// # Errors
+    /// Why not.
+    fn mount(&self, peer: SocketAddr, path: &[u8]) -> Result<Arc<ExportRoot>, Refusal>;
+
+    /// The export with that id, if `peer` may use it now. After a restart of the daemon, handles come in
+    /// without a MNT first.
+    ///
+    /// # Errors
+    /// Why not.
+    fn by_id(&self, peer: SocketAddr, id: ExportId) -> Result<Arc<ExportRoot>, Refusal>;
+
+    /// Paths that `peer` could mount, for the MOUNT protocol's EXPORT (`showmount -e`, `nfs-ls -D`).
+    fn list(&self, peer: SocketAddr) -> Vec<Vec<u8>>;
+
+    /// Something happened.
+    fn observe(&self, event: NfsEvent);
+}

@@ -1,0 +1,68 @@
+//! `nfsstat3` (RFC 1813, section 2.6), and which of them an errno becomes.
+
+use rustix::io::Errno;
+
+/// Results of NFS procedures, those that we send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are the RFC's")]
+pub enum Status {
+    Ok = 0,
+    NoEnt = 2,
+    Io = 5,
+    Acces = 13,
+    NotDir = 20,
+    IsDir = 21,
+    Inval = 22,
+    RoFs = 30,
+    NameTooLong = 63,
+    Stale = 70,
+    BadHandle = 10001,
+    BadCookie = 10003,
+    NotSupp = 10004,
+    TooSmall = 10005,
+    ServerFault = 10006,
+    Jukebox = 10008,
+}
+
+/// Why a procedure has no result yet, or none at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The result is this status.
+    Fault(Status),
+    /// The arguments do not parse: GARBAGE_ARGS.
+    Garbage,
+    /// It would have to wait for a disk, and this thread may not: to be called again on one that may.
+    WouldBlock,
+}
+
+impl From<Status> for Stop {
+    fn from(status: Status) -> Self {
+        Stop::Fault(status)
+    }
+}
+
+impl From<super::xdr::Malformed> for Stop {
+    fn from(_: super::xdr::Malformed) -> Self {
+        Stop::Garbage
+    }
+}
+
+impl From<Errno> for Stop {
+    fn from(errno: Errno) -> Self {
+        Stop::Fault(match errno {
+            // Only with RESOLVE_CACHED or RWF_NOWAIT, where it means: not in memory.
+            Errno::AGAIN => return Stop::WouldBlock,
+            Errno::NOENT => Status::NoEnt,
+            // EXDEV: the name leads out of the export (RESOLVE_BENEATH, RESOLVE_NO_XDEV).
+            Errno::ACCESS | Errno::PERM | Errno::XDEV => Status::Acces,
+            Errno::NOTDIR => Status::NotDir,
+            Errno::ISDIR => Status::IsDir,
+            Errno::INVAL => Status::Inval,
+            Errno::NAMETOOLONG => Status::NameTooLong,
+            Errno::STALE => Status::Stale,
+            // Out of descriptors or memory: it passes, and JUKEBOX makes the client ask again.
+            Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR => Status::Jukebox,
+            _ => Status::Io,
+        })
+    }
+}

@@ -1,0 +1,33 @@
+//! A node boots without a usable disk, and says so.
+
+use testbed::{Cluster, Disk, Result, Site};
+
+#[test]
+fn a_node_without_a_disk_or_with_a_small_one_boots_and_shows_why_it_is_degraded() -> Result {
+    let cluster = Cluster::start(Site::demo())?;
+    let node = cluster.node("r01n01");
+
+    node.power_on()?;
+    node.wait_ready()?;
+    node.wait_state("degraded")?;
+    assert_eq!(node.status("disk")?, "degraded: no disk found");
+    assert!(node.status("last_error")?.contains("no disk"));
+    assert_eq!(
+        node.shell("touch /tmp/x && findmnt -no FSTYPE -T /tmp")?,
+        "overlay",
+        "what /tmp is instead"
+    );
+    node.pull_plug();
+
+    // 256 MiB of swap alone would fill it.
+    let small = Disk::blank(&cluster.dir().join("small.raw"), 200 << 20)?;
+    let before = small.copy("small-before.raw")?;
+    node.insert_disk(Some(small.clone()));
+    node.power_on()?;
+    node.wait_ready()?;
+    node.wait_state("degraded")?;
+    let shown = node.status("disk")?;
+    assert!(shown.contains("degraded") && shown.contains("200"), "{shown}");
+    node.pull_plug();
+    small.expect_same(&before)
+}

@@ -1,0 +1,104 @@
+//! A blank machine becomes a node, boots again from the same disk, and outlives its daemon.
+
+use super::{GIB2, expect_scratch};
+use std::{process::Command, thread, time::Duration};
+use testbed::{Cluster, Node, Result, Site, process::output};
+
+#[test]
+fn a_blank_machine_boots_keeps_its_disk_and_outlives_the_daemon() -> Result {
+    let cluster = Cluster::start(Site::demo())?;
+    let node = cluster.node("r01n01").blank_disk(GIB2)?;
+
+    node.power_on()?;
+    node.wait_ready()?;
+    assert_eq!(
+        node.status("disk")?,
+        "/tmp and /var on vda (prepared: blank -> scratch v1)"
+    );
+    assert_eq!(node.status("state")?, "ready");
+    assert_eq!(node.status("image")?, "debian@1");
+    expect_a_node_of_its_own(&node)?;
+    let host_keys = node.shell("cat /etc/ssh/ssh_host_*_key.pub")?;
+    let machine_id = node.shell("cat /etc/machine-id")?;
+    node.shell("echo kept > /var/kept; echo lost > /root/lost; sync")?;
+    node.pull_plug();
+    let disk = node.disk()?;
+    let slices = expect_scratch(&disk)?;
+    let untouched = disk.fingerprint()?;
+
+    node.power_on()?;
+    node.wait_ready()?;
+    assert_eq!(node.status("disk")?, "/tmp and /var on vda (kept: scratch v1)");
+    assert_eq!(node.shell("cat /var/kept")?, "kept");
+    assert_eq!(
+        node.shell("test ! -e /root/lost && echo gone")?,
+        "gone",
+        "changes of the root are in RAM"
+    );
+    assert_eq!(node.shell("cat /etc/ssh/ssh_host_*_key.pub")?, host_keys);
+    assert_eq!(node.shell("cat /etc/machine-id")?, machine_id);
+    assert_eq!(
+        disk.fingerprint()?,
+        untouched,
+        "the second boot wrote to the table or the marker"
+    );
+    assert_eq!(disk.slices()?, slices, "the second boot made file systems again");
+
+    outlive_the_daemon(&cluster, &node)?;
+    node.pull_plug();
+    cluster.daemon.stop()
+}
+
+/// Name, address, root, disk and files are this node's.
+fn expect_a_node_of_its_own(node: &Node) -> Result {
+    assert_eq!(node.shell("hostname")?, "r01n01");
+    let address = node.shell("ip -4 -br address show scope global")?;
+    assert!(address.contains("10.5.1.1/16"), "{address}");
+    assert_eq!(node.shell("findmnt -no FSTYPE /")?, "overlay");
+    let mounts = node.shell("cat /proc/mounts")?;
+    let nfs = mounts
+        .lines()
+        .find(|line| line.split(' ').nth(2) == Some("nfs"))
+        .unwrap_or_default();
+    // What the agent mounted stays reachable by its device name, wherever it was moved to.
+    if !nfs.is_empty() {
+        assert!(nfs.starts_with("10.5.0.1:/debian@1 ") && nfs.contains("ro,"), "{nfs}");
+    }
+    for (mount, fs) in [("/tmp", "ext4"), ("/var", "ext4")] {
+        let found = node.shell(&format!("findmnt -no SOURCE,FSTYPE {mount}"))?;
+        assert!(found.starts_with("/dev/vda") && found.ends_with(fs), "{mount}: {found}");
+    }
+    assert_eq!(node.shell("stat -c %a /tmp")?, "1777");
+    assert!(node.shell("cat /proc/swaps")?.contains("/dev/vda"));
+    assert!(
+        node.shell("test -s /var/lib/dpkg/status && echo seeded")?
+            .contains("seeded"),
+        "/var has the image's files"
+    );
+    assert!(node.shell("cat /etc/hosts")?.contains("r01n01"));
+    assert_eq!(node.shell("stat -c %a /etc/ssh/ssh_host_ed25519_key")?, "600");
+    assert_eq!(node.shell("stat -c %a /usr/bin/su")?, "4755", "suid bits survive NFS");
+    assert_eq!(node.shell("systemctl is-failed '*' --quiet || echo none")?, "none");
+    Ok(())
+}
+
+/// With the daemon killed, a read from the root hangs; it goes on when the daemon is back.
+fn outlive_the_daemon(cluster: &Cluster, node: &Node) -> Result {
+    let sums = "find usr/sbin -xdev -type f -print0 | LC_ALL=C sort -z | xargs -0 cat | sha256sum";
+    let root = cluster.daemon.state_dir().join("images/debian/1/root");
+    let expected = output(Command::new("sh").args(["-c", sums]).current_dir(root))?;
+    node.shell("cd /; echo 3 > /proc/sys/vm/drop_caches")?;
+
+    cluster.daemon.kill();
+    let typed = node.begin_command(sums)?;
+    // Long enough for the client to have tried in vain, and to be in its retransmissions.
+    thread::sleep(Duration::from_secs(5));
+    cluster.start_daemon()?;
+    assert_eq!(node.finish_command(typed)?, expected.trim());
+
+    let heard = cluster.status("r01n01")?["heard"].as_u64().unwrap_or_default();
+    node.wait_until("heartbeats after the restart", || {
+        Ok((cluster.status("r01n01")?["heard"].as_u64() > Some(heard)).then_some(()))
+    })?;
+    node.wait_state("ready")
+}

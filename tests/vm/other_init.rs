@@ -1,0 +1,85 @@
+//! A root whose init is not systemd.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
+use testbed::{
+    Cluster, Result, Site,
+    binaries::Binaries,
+    image::{self, Image, Recipe},
+    process::output,
+};
+
+/// busybox's init: the message is what the test waits for, and looks like a prompt.
+const INITTAB: &str = "::sysinit:/etc/init.d/rcS\nttyS0::respawn:/bin/sh\n";
+const RC: &str = "#!/bin/sh\necho \"busybox init is up\"\necho \"root@$(hostname)\" > /dev/console\n";
+
+#[test]
+fn a_root_with_busybox_as_init_boots() -> Result {
+    let mut say = |line: &str| eprintln!("testbed: {line}");
+    let binaries = Binaries::get()?;
+    let debian = Recipe::debian()?.tree(&mut say)?;
+    let depends = format!("{}{INITTAB}{RC}", debian.display());
+    let tree = image::tree("busybox", &depends, |part| make_tree(part, &debian))?;
+    let image = Image::import(&binaries, "busybox", &tree, &mut say)?;
+    let mut site = Site::demo();
+    site.default_profile().image = Some("busybox".to_owned());
+    site.default_profile().layout = None;
+    let cluster = Cluster::with_images(&binaries, &site, vec![image])?;
+    cluster.start_daemon()?;
+    let node = cluster.node("r01n01");
+    node.power_on()?;
+    node.wait_console("busybox init is up")?;
+    node.wait_ready()?;
+    node.wait_state("ready")?;
+    assert_eq!(node.shell("hostname")?, "r01n01");
+    assert_eq!(node.shell("readlink /proc/1/exe")?, "/bin/busybox");
+    let root = node.shell("grep ' / ' /proc/mounts")?;
+    assert!(root.starts_with("overlay ") || root.contains(" / overlay "), "{root}");
+    // Its heartbeats go on.
+    let heard = cluster.status("r01n01")?["heard"].as_u64();
+    node.wait_until("another heartbeat", || {
+        Ok((cluster.status("r01n01")?["heard"].as_u64() > heard).then_some(()))
+    })
+}
+
+/// Debian's kernel and modules, and nothing else but busybox.
+fn make_tree(part: &Path, debian: &Path) -> Result {
+    for folder in [
+        "bin",
+        "dev",
+        "etc/init.d",
+        "lib",
+        "mnt",
+        "proc",
+        "root",
+        "run",
+        "sys",
+        "tmp",
+        "usr",
+        "var",
+    ] {
+        fs::create_dir_all(part.join(folder))?;
+    }
+    let copy = |from: &str, to: &str| {
+        output(
+            Command::new("cp")
+                .args(["-a", "--reflink=auto"])
+                .arg(debian.join(from))
+                .arg(part.join(to)),
+        )
+    };
+    copy("boot", "boot")?;
+    copy("usr/lib/modules", "lib/modules")?;
+    fs::copy("/bin/busybox", part.join("bin/busybox"))?;
+    output(
+        Command::new("chroot")
+            .arg(part)
+            .args(["/bin/busybox", "--install", "-s", "/bin"]),
+    )?;
+    std::os::unix::fs::symlink("bin", part.join("sbin"))?;
+    fs::write(part.join("etc/inittab"), INITTAB)?;
+    fs::write(part.join("etc/passwd"), "root::0:0:root:/root:/bin/sh\n")?;
+    fs::write(part.join("etc/os-release"), "PRETTY_NAME=\"busybox\"\nID=busybox\n")?;
+    fs::write(part.join("etc/init.d/rcS"), RC)?;
+    fs::set_permissions(part.join("etc/init.d/rcS"), fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}

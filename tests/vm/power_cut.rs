@@ -1,0 +1,55 @@
+//! The plug is pulled after each step of disk preparation; the next boot ends with the same disk.
+//!
+//! `rackstrap.hold=STEP` has the agent stop for good after that step, so that the cut is exactly there. In two tests, so
+//! that they run side by side.
+
+use super::{GIB2, expect_scratch, shape};
+use testbed::{Cluster, Result, Site};
+
+#[test]
+fn cuts_up_to_the_first_file_system_are_mended() -> Result {
+    cut_after(&["in-progress", "table", "mkfs-swap"])
+}
+
+#[test]
+fn cuts_from_the_last_file_systems_to_the_final_marker_are_mended() -> Result {
+    cut_after(&["mkfs-tmp", "mkfs-var", "seed", "final"])
+}
+
+fn cut_after(steps: &[&str]) -> Result {
+    let mut site = Site::demo();
+    let cluster = Cluster::start(site.clone())?;
+    let node = cluster.node("r01n01").blank_disk(GIB2)?;
+    let mut ends = Vec::new();
+    for step in steps {
+        let blank = testbed::Disk::blank(&cluster.dir().join(format!("{step}.raw")), GIB2)?;
+        node.insert_disk(Some(blank));
+        site.default_profile().kernel_args = Some(format!("rackstrap.hold={step}"));
+        cluster.daemon.reload(&site)?;
+        node.power_on()?;
+        node.wait_console(&format!("holding after {step}"))?;
+        node.pull_plug();
+
+        site.default_profile().kernel_args = None;
+        cluster.daemon.reload(&site)?;
+        node.power_on()?;
+        let shown = node.wait_disk()?;
+        let expected = match *step {
+            "final" => "kept: scratch v1",
+            _ => "prepared: half-prepared scratch v1 -> scratch v1",
+        };
+        assert_eq!(
+            shown,
+            format!("/tmp and /var on vda ({expected})"),
+            "after a cut behind {step}"
+        );
+        if step == steps.last().unwrap_or(&"") {
+            node.wait_ready()?;
+            assert_eq!(node.status("state")?, "ready");
+        }
+        node.pull_plug();
+        ends.push(shape(&expect_scratch(&node.disk()?)?));
+    }
+    assert!(ends.windows(2).all(|pair| pair[0] == pair[1]), "{ends:#?}");
+    Ok(())
+}

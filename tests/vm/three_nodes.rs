@@ -1,0 +1,32 @@
+//! Three nodes switched on together, on different network cards, get what is theirs.
+
+use super::GIB2;
+use std::collections::BTreeSet;
+use testbed::{Cluster, Nic, Result, Site};
+
+#[test]
+fn three_nodes_boot_at_once() -> Result {
+    let cluster = Cluster::start(Site::demo())?;
+    let mut nodes = Vec::new();
+    for (name, nic) in [("r01n01", Nic::Virtio), ("r01n02", Nic::E1000), ("r02n01", Nic::Virtio)] {
+        let node = cluster.node(name).nic(nic).blank_disk(GIB2)?;
+        node.power_on()?;
+        nodes.push(node);
+    }
+    let mut keys = BTreeSet::new();
+    for (node, address) in nodes.iter().zip(["10.5.1.1", "10.5.1.2", "10.5.2.1"]) {
+        node.wait_ready()?;
+        assert_eq!(node.shell("hostname")?, node.name());
+        assert!(node.shell("ip -4 -br address")?.contains(&format!("{address}/16")));
+        assert_eq!(
+            node.status("disk")?,
+            "/tmp and /var on vda (prepared: blank -> scratch v1)"
+        );
+        keys.insert(node.shell("cat /etc/ssh/ssh_host_ed25519_key.pub /etc/machine-id")?);
+    }
+    assert_eq!(keys.len(), 3, "each node has host keys and a machine id of its own");
+    // They know each other by name.
+    let hosts = nodes[0].shell("getent hosts r02n01")?;
+    assert!(hosts.starts_with("10.5.2.1"), "{hosts}");
+    Ok(())
+}
