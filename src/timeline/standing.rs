@@ -96,6 +96,13 @@ impl Standing {
     /// Takes note of one event.
     pub fn apply(&mut self, event: &Event) {
         let at = event.latest();
+        if event.step == "refused" {
+            // Somebody else asked for what is this node's: not a sign of life of it.
+            if self.boot == event.boot {
+                self.complain(event);
+            }
+            return;
+        }
         self.heard = self.heard.max(at);
         if !self.enter(&event.boot) {
             return;
@@ -211,7 +218,10 @@ impl Standing {
             false => format!("{}: {}", event.step, event.detail),
         };
         if event.level == Level::Degraded && !event.boot.is_empty() {
-            self.lacks.clone_from(&text);
+            // What follows from the first lack (an overlay without the disk's mounts) says less.
+            if self.lacks.is_empty() {
+                self.lacks.clone_from(&text);
+            }
             if self.state == State::Ready {
                 self.go(State::Degraded, event.latest());
             }

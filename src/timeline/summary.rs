@@ -40,38 +40,37 @@ pub struct StepTime {
     pub level: Level,
 }
 
-/// How far a boot has come, as far as cutting needs to know.
-#[derive(PartialEq)]
+/// What an event says about where one boot ends and the next begins.
+#[derive(Clone, Copy, PartialEq)]
 enum Part {
+    /// Firmware or a loader.
     Loader,
+    /// The agent or the system.
     Beyond,
+    /// Nothing: these happen at any time.
+    Neutral,
 }
 
 /// The boots of a timeline, oldest first. A heartbeat belongs to no boot: these are about the way up.
 pub fn summarise(events: &[Event]) -> Vec<BootSummary> {
     let mut boots: Vec<Vec<&Event>> = Vec::new();
-    let mut reached = Part::Loader;
-    let mut ready = false;
+    let mut beyond = false;
     for event in events.iter().filter(|event| event.step != "heartbeat") {
-        let beyond = is_beyond(event);
-        let begins = match boots.last() {
-            None => true,
-            // Whatever a loader does after the agent was there is the next boot; so is the agent of another boot.
-            Some(boot) => match (&reached, beyond) {
-                (Part::Loader, _) => false,
-                (Part::Beyond, false) => !ready || is_firmware(event),
-                (Part::Beyond, true) => id_of(boot).is_some_and(|id| !event.boot.is_empty() && id != event.boot),
-            },
-        };
+        let part = part(event);
+        let begins = boots.last().is_none_or(|boot| {
+            let other = !event.boot.is_empty() && id_of(boot) != Some(&event.boot);
+            match part {
+                // Whatever a loader does after the agent was there is the next boot, unless it is named as this one's.
+                Part::Loader => beyond && (event.boot.is_empty() || other),
+                Part::Beyond => beyond && other,
+                Part::Neutral => false,
+            }
+        });
         if begins {
             boots.push(Vec::new());
-            reached = Part::Loader;
-            ready = false;
+            beyond = false;
         }
-        if beyond {
-            reached = Part::Beyond;
-        }
-        ready |= event.step == "ready";
+        beyond |= part == Part::Beyond;
         if let Some(boot) = boots.last_mut() {
             boot.push(event);
         }
@@ -79,17 +78,13 @@ pub fn summarise(events: &[Event]) -> Vec<BootSummary> {
     boots.iter().filter_map(|boot| summary(boot)).collect()
 }
 
-/// True for what only the agent and the system do.
-fn is_beyond(event: &Event) -> bool {
-    matches!(
-        event.step.split_whitespace().next(),
-        Some("plan" | "agent" | "overlay" | "ready" | "nfs")
-    )
-}
-
-/// True for what a running system's DHCP client does not do.
-fn is_firmware(event: &Event) -> bool {
-    event.step == "dhcp discover" || !event.step.starts_with("dhcp")
+fn part(event: &Event) -> Part {
+    match event.step.split_whitespace().next() {
+        Some("dhcp") if event.step == "dhcp discover" => Part::Loader,
+        Some("tftp" | "http" | "script" | "kernel" | "initramfs") => Part::Loader,
+        Some("plan" | "agent" | "overlay" | "ready") => Part::Beyond,
+        _ => Part::Neutral,
+    }
 }
 
 fn id_of<'a>(events: &[&'a Event]) -> Option<&'a str> {
@@ -127,16 +122,33 @@ fn summary(events: &[&Event]) -> Option<BootSummary> {
     let starts: Vec<u64> = steps.iter().map(|step| step.at_ms).collect();
     for (i, step) in steps.iter_mut().enumerate() {
         let until = starts.get(i + 1).copied().unwrap_or(end.since(began));
-        step.took_ms = reported[i].unwrap_or(until.saturating_sub(step.at_ms));
+        step.took_ms = match ready.filter(|_| step.step == "ready") {
+            // It reports the kernel's uptime; what it took is the system's start, since anybody spoke last.
+            Some(at) => at.since(
+                events
+                    .iter()
+                    .map(|e| e.latest())
+                    .filter(|t| *t < at)
+                    .max()
+                    .unwrap_or(at),
+            ),
+            None => reported[i].unwrap_or(until.saturating_sub(step.at_ms)),
+        };
     }
-    let lacks = events.iter().filter(|e| e.level == Level::Degraded);
+    let mut lacks: Vec<String> = Vec::new();
+    for event in events.iter().filter(|e| e.level == Level::Degraded) {
+        // An overlay repeats what the disk lacks, with words before it.
+        if !lacks.iter().any(|known| event.detail.ends_with(known)) {
+            lacks.push(event.detail.clone());
+        }
+    }
     Some(BootSummary {
         boot: id_of(events).unwrap_or_default().to_owned(),
         began,
         ready,
         total_ms: end.since(began),
         retries: events.iter().filter(|e| e.level >= Level::Retry).map(|e| e.count).sum(),
-        lacks: lacks.map(|e| e.detail.clone()).collect(),
+        lacks,
         steps,
     })
 }
