@@ -83,6 +83,19 @@ impl Lab {
         self.dir.path().join(name)
     }
 
+    /// Waits until a client has written this to its log.
+    fn wait_log(&self, log: &str, text: &str) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let now = fs::read_to_string(self.file(log)).unwrap_or_default();
+            if now.contains(text) {
+                return;
+            }
+            assert!(Instant::now() < end, "no '{text}' in {log}:\n{now}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Waits until the client side has this address.
     fn wait_address(&self, address: &str, log: &str) {
         let end = Instant::now() + PATIENCE;
@@ -389,6 +402,8 @@ fn dhclient_in_the_pool() {
     let running = lab.client("dhclient.log", &format!("exec {dhclient} c0"));
     world.wait("ACK", |e| e.message == "request" && e.answer == AnswerKind::Ack);
     lab.wait_address("10.5.255.1", "dhclient.log");
+    // It runs its script first and writes its lease file then.
+    lab.wait_log("dhclient.log", "bound to");
     assert_eq!(server.leases.holder(first).unwrap().hwaddr, MAC.parse().unwrap());
     drop(running);
     // Started again it remembers its address: INIT-REBOOT.
@@ -397,6 +412,7 @@ fn dhclient_in_the_pool() {
     let reboot = world.wait("INIT-REBOOT", |e| e.message == "request (init-reboot)");
     assert_eq!((reboot.answer, reboot.address), (AnswerKind::Ack, Some(first)));
     lab.wait_address("10.5.255.1", "dhclient.log");
+    lab.wait_log("dhclient.log", "bound to");
     drop(running);
     let mut release = lab.client("release.log", &format!("exec {dhclient} -r c0"));
     world.wait("RELEASE", |e| e.message == "release" && e.address == Some(first));
@@ -471,6 +487,7 @@ fn interfaces_that_it_was_not_told_to_hear_nothing() {
     // What was sent first had its time; everything after it has been answered.
     other.set_nonblocking(true).unwrap();
     assert!(other.recv_from(&mut [0; 1]).is_err());
+    world.wait("OFFER", |e| e.answer == AnswerKind::Offer);
     assert_eq!(world.events.lock().unwrap().len(), 1);
     server.stop();
 }
@@ -557,5 +574,36 @@ fn what_cannot_be_bound_is_said_in_one_line() {
     );
     let both = Server::start(&lab, &World::new(&["s1"], &[])).unwrap();
     both.stop();
+    server.stop();
+}
+
+/// A bridge or a bond that is made anew has its old name and another index.
+#[test]
+fn an_interface_that_comes_back_is_answered_on_again() {
+    let lab = Lab::new();
+    let world = World::new(&["s0"], &[]);
+    let server = Server::start(&lab, &world).unwrap();
+    let ask = |id: u16| {
+        let client = socket(&lab, "c0");
+        client.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        let end = Instant::now() + PATIENCE;
+        let mut buffer = [0; 600];
+        while Instant::now() < end {
+            client.send_to(&message(1, id, &[]), TO_ALL).unwrap();
+            if client.recv(&mut buffer).is_ok() {
+                assert_eq!(buffer[6..8], id.to_be_bytes());
+                return;
+            }
+        }
+        panic!("no answer to {id}");
+    };
+    ask(1);
+    let (s, c) = (&lab.server, &lab.client);
+    run(&format!(
+        "set -e; ip -n {s} link del s0
+         ip link add s0 netns {s} type veth peer name c0 netns {c}
+         ip -n {s} addr add 10.5.0.1/16 dev s0; ip -n {s} link set s0 up; ip -n {c} link set c0 up"
+    ));
+    ask(2);
     server.stop();
 }
