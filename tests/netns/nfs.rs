@@ -1,5 +1,7 @@
 //! The NFS server on loopback, asked by real clients: the nfs3_client crate, libnfs' utilities, and raw calls.
 
+#[path = "nfs/corpus.rs"]
+mod corpus;
 #[path = "nfs/hostile.rs"]
 mod hostile;
 #[path = "nfs/libnfs.rs"]
