@@ -2,6 +2,8 @@
 
 #[path = "nfs/corpus.rs"]
 mod corpus;
+#[path = "nfs/filesystems.rs"]
+mod filesystems;
 #[path = "nfs/hostile.rs"]
 mod hostile;
 #[path = "nfs/libnfs.rs"]
