@@ -160,6 +160,13 @@ pub(crate) struct Seen {
 
 /// Looks at everything in a tree.
 pub(crate) fn look(at: &Path) -> BTreeMap<Vec<u8>, Seen> {
+    let at = at.to_owned();
+    // It calls itself once a level.
+    let walker = std::thread::Builder::new().stack_size(64 << 20).spawn(move || look_here(&at));
+    walker.unwrap().join().unwrap()
+}
+
+fn look_here(at: &Path) -> BTreeMap<Vec<u8>, Seen> {
     let mut found = BTreeMap::new();
     let mut inodes = BTreeMap::new();
     let root = rfs::open(at, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
@@ -177,8 +184,8 @@ pub(crate) fn look(at: &Path) -> BTreeMap<Vec<u8>, Seen> {
 fn walk(dir: &OwnedFd, path: Vec<u8>, found: &mut BTreeMap<Vec<u8>, Seen>, inodes: &mut BTreeMap<Vec<u8>, u64>) {
     let own = rfs::fstat(dir).unwrap();
     note(path.clone(), &own, Target::Fd(dir.as_fd()), Vec::new(), found, inodes);
-    for entry in Dir::read_from(dir).unwrap() {
-        let name = entry.unwrap().file_name().to_owned();
+    let names: Vec<CString> = Dir::read_from(dir).unwrap().map(|entry| entry.unwrap().file_name().to_owned()).collect();
+    for name in names {
         if matches!(name.to_bytes(), b"." | b"..") {
             continue;
         }
@@ -195,8 +202,9 @@ fn walk(dir: &OwnedFd, path: Vec<u8>, found: &mut BTreeMap<Vec<u8>, Seen>, inode
                 let content = match kind {
                     FileType::RegularFile => {
                         let file = openat(dir, &name, OFlags::RDONLY, Mode::empty()).unwrap();
-                        let content = std::io::read_to_string(Hashing(fs::File::from(file), blake3::Hasher::new()));
-                        content.unwrap().into_bytes()
+                        let mut hasher = blake3::Hasher::new();
+                        std::io::copy(&mut fs::File::from(file), &mut hasher).unwrap();
+                        hasher.finalize().as_bytes().to_vec()
                     }
                     FileType::Symlink => rfs::readlinkat(dir, &name, Vec::new()).unwrap().into_bytes(),
                     _ => Vec::new(),
@@ -204,26 +212,6 @@ fn walk(dir: &OwnedFd, path: Vec<u8>, found: &mut BTreeMap<Vec<u8>, Seen>, inode
                 note(inner, &stat, Target::Name(dir.as_fd(), &name), content, found, inodes);
             }
         }
-    }
-}
-
-/// Reads as the digest of a file, in hex.
-struct Hashing(fs::File, blake3::Hasher);
-
-impl std::io::Read for Hashing {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let mut chunk = [0; 65536];
-        let mut any = false;
-        while let got @ 1.. = self.0.read(&mut chunk)? {
-            any = true;
-            self.1.update(&chunk[..got]);
-        }
-        if !any {
-            return Ok(0);
-        }
-        let digest = self.1.finalize().to_hex();
-        buffer[..64].copy_from_slice(digest.as_bytes());
-        Ok(64)
     }
 }
 
