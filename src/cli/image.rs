@@ -99,7 +99,9 @@ fn run_import(args: ImportArgs, images_dir: PathBuf) -> Result<String> {
     progress.end();
     let image = image.with_context(|| format!("importing {} as {}", request.source.display(), request.name))?;
     let (catalog, _) = load_catalog(&request.images_dir);
-    let version = catalog.get(&image).with_context(|| format!("reading {image} after it was made"))?;
+    let version = catalog
+        .get(&image)
+        .with_context(|| format!("reading {image} after it was made"))?;
     let manifest = &version.manifest;
     Ok(format!(
         "{image}: {} files, {}, kernel {}, initramfs {}, in {:.1} s\n",
@@ -113,7 +115,10 @@ fn run_import(args: ImportArgs, images_dir: PathBuf) -> Result<String> {
 
 fn find_agent() -> Result<PathBuf> {
     let me = std::env::current_exe().context("finding this program's own place")?;
-    let places = [me.with_file_name("rackstrap-agent"), "/usr/lib/rackstrap/rackstrap-agent".into()];
+    let places = [
+        me.with_file_name("rackstrap-agent"),
+        "/usr/lib/rackstrap/rackstrap-agent".into(),
+    ];
     match places.iter().find(|place| place.is_file()) {
         Some(place) => Ok(place.clone()),
         None => bail!(
@@ -200,7 +205,15 @@ fn show(images: &Path, image: &str, json: bool) -> Result<String> {
         ("from", m.source.clone()),
         ("message", m.message.clone()),
         ("os", m.os.clone()),
-        ("kernel", format!("{} ({}, {})", m.kernel_release, m.arch, show_bytes(size_of(version, "kernel")))),
+        (
+            "kernel",
+            format!(
+                "{} ({}, {})",
+                m.kernel_release,
+                m.arch,
+                show_bytes(size_of(version, "kernel"))
+            ),
+        ),
         ("initramfs", show_bytes(size_of(version, "initramfs"))),
         ("init", init.to_owned()),
         ("files", m.files.to_string()),
@@ -216,12 +229,19 @@ fn show(images: &Path, image: &str, json: bool) -> Result<String> {
 
 /// A table's lines without the blanks at their ends.
 fn lines(table: &Table) -> String {
-    table.to_string().lines().map(|line| line.trim_end().trim_start().to_owned() + "\n").collect()
+    table
+        .to_string()
+        .lines()
+        .map(|line| line.trim_end().trim_start().to_owned() + "\n")
+        .collect()
 }
 
 fn show_time(time: Timestamp) -> String {
     match jiff::Timestamp::from_millisecond(time.0 as i64) {
-        Ok(time) => time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string(),
+        Ok(time) => time
+            .to_zoned(jiff::tz::TimeZone::system())
+            .strftime("%Y-%m-%d %H:%M")
+            .to_string(),
         Err(_) => "?".to_owned(),
     }
 }
@@ -318,7 +338,7 @@ impl Progress for Shown {
         self.bytes += bytes;
         if let Some(bar) = &self.bar {
             bar.inc(bytes);
-            if files > 0 && self.files % 64 == 0 {
+            if files > 0 && self.files.is_multiple_of(64) {
                 bar.set_message(format!("{} files", self.files));
             }
         }
@@ -357,13 +377,19 @@ mod tests {
         let text = list(&images, false).unwrap();
         let rows: Vec<&str> = text.lines().collect();
         assert_eq!(rows.len(), 3, "{text}");
-        assert!(rows[0].starts_with("IMAGE") && rows[2].starts_with("debian@2"), "{text}");
+        assert!(
+            rows[0].starts_with("IMAGE") && rows[2].starts_with("debian@2"),
+            "{text}"
+        );
         assert!(rows[1].contains("371.0 MiB") && rows[1].ends_with("try 1"), "{text}");
         let json: serde_json::Value = serde_json::from_str(&list(&images, true).unwrap()).unwrap();
         assert_eq!(json[1]["image"], "debian@2");
         assert_eq!(json[1]["initramfs_bytes"], 9);
         let text = show(&images, "debian", false).unwrap();
-        assert!(text.contains("debian@2") && text.contains("systemd") && text.contains("/images/debian/2"), "{text}");
+        assert!(
+            text.contains("debian@2") && text.contains("systemd") && text.contains("/images/debian/2"),
+            "{text}"
+        );
         let json: serde_json::Value = serde_json::from_str(&show(&images, "debian@1", true).unwrap()).unwrap();
         assert_eq!(json["message"], "try 1");
     }
@@ -374,17 +400,29 @@ mod tests {
         let images = state.path().join("images");
         let error = show(&images, "debian@3", false).unwrap_err().to_string();
         assert_eq!(error, "there is no image debian@3; there are debian@1, debian@2");
-        assert!(show(&images, "debian@x", false).unwrap_err().to_string().contains("NAME@VERSION"));
+        assert!(
+            show(&images, "debian@x", false)
+                .unwrap_err()
+                .to_string()
+                .contains("NAME@VERSION")
+        );
         let none = tempfile::tempdir().unwrap();
         assert!(list(none.path(), false).unwrap().contains("image import"));
-        assert!(show(none.path(), "x", false).unwrap_err().to_string().contains("no image was imported"));
+        assert!(
+            show(none.path(), "x", false)
+                .unwrap_err()
+                .to_string()
+                .contains("no image was imported")
+        );
     }
 
     #[test]
     fn the_command_line_is_sound() {
         let command = ImageArgs::augment_args(clap::Command::new("image"));
         command.clone().debug_assert();
-        let parsed = command.try_get_matches_from(["image", "import", "debian", "--from", "/x", "--module", "a", "--module", "b"]);
+        let parsed = command.try_get_matches_from([
+            "image", "import", "debian", "--from", "/x", "--module", "a", "--module", "b",
+        ]);
         assert!(parsed.is_ok());
     }
 }

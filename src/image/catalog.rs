@@ -90,7 +90,8 @@ fn entries(dir: &Path, problems: &mut Vec<Problem>) -> Vec<std::ffi::OsString> {
 fn load_version(dir: &Path, image: &ImageRef) -> Result<ImageVersion, String> {
     let text = read_manifest(&dir.join("manifest.toml"))
         .map_err(|e| format!("manifest.toml cannot be read: {e}; import the image again"))?;
-    let manifest: Manifest = toml::from_str(&text).map_err(|e| format!("manifest.toml: {}", e.to_string().trim_end()))?;
+    let manifest: Manifest =
+        toml::from_str(&text).map_err(|e| format!("manifest.toml: {}", e.to_string().trim_end()))?;
     if manifest.image != *image {
         return Err(format!(
             "its manifest says {}; versions are made by `rackstrap image import`, not by copying directories",
@@ -116,7 +117,9 @@ fn load_version(dir: &Path, image: &ImageRef) -> Result<ImageVersion, String> {
 fn read_manifest(path: &Path) -> io::Result<String> {
     use std::io::Read;
     let mut text = String::new();
-    std::fs::File::open(path)?.take(LARGEST_MANIFEST).read_to_string(&mut text)?;
+    std::fs::File::open(path)?
+        .take(LARGEST_MANIFEST)
+        .read_to_string(&mut text)?;
     Ok(text)
 }
 
@@ -158,7 +161,10 @@ mod tests {
         let found: Vec<String> = catalog.iter().map(|v| v.manifest.image.to_string()).collect();
         assert_eq!(found, ["debian@1", "debian@2"]);
         assert_eq!(catalog.newest("debian").unwrap().dir, images.join("debian/2"));
-        let paths: Vec<_> = problems.iter().map(|p| p.path.strip_prefix(images).unwrap().to_str().unwrap()).collect();
+        let paths: Vec<_> = problems
+            .iter()
+            .map(|p| p.path.strip_prefix(images).unwrap().to_str().unwrap())
+            .collect();
         assert_eq!(paths, ["Bad Name", "a/1", "a/2", "a/3", "debian/04", "debian/3"]);
         assert!(problems[0].to_string().contains("no name of an image"));
     }

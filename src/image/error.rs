@@ -64,7 +64,9 @@ fn no_space(dir: &std::path::Path, free: u64, missing: Option<u64>, inodes: bool
             "not enough room on the file system of {dir}: {} more needed ({missing} bytes), {free_text} free",
             show_bytes(missing)
         ),
-        None => format!("not enough room on the file system of {dir}: {free_text} free, and the archive has more to come"),
+        None => {
+            format!("not enough room on the file system of {dir}: {free_text} free, and the archive has more to come")
+        }
     }
 }
 

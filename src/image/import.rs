@@ -122,7 +122,9 @@ fn open_source(path: &Path) -> Result<Source> {
     let file = File::open(path).doing(|| format!("opening {shown}"))?;
     if path.extension().is_some_and(|e| e == "toml") {
         let mut text = String::new();
-        file.take(1 << 20).read_to_string(&mut text).doing(|| format!("reading {shown}"))?;
+        file.take(1 << 20)
+            .read_to_string(&mut text)
+            .doing(|| format!("reading {shown}"))?;
         let recipe = Recipe::parse(&text).map_err(|e| ImportError::Request(format!("{shown}: {e}")))?;
         return Ok(Source::Recipe(recipe));
     }
@@ -151,7 +153,8 @@ fn fill(
     .doing(making)?;
     let copied = match source {
         Source::Dir(tree) => {
-            let images = rfs::stat(&request.images_dir).doing(|| format!("looking at {}", request.images_dir.display()))?;
+            let images =
+                rfs::stat(&request.images_dir).doing(|| format!("looking at {}", request.images_dir.display()))?;
             let images = Some(Id::of(&images));
             progress.begin(Step::Count, None);
             let (total, allocated) = count_tree(tree.as_fd(), images)?;
@@ -222,7 +225,9 @@ fn bootstrap(recipe: &Recipe, target: &Path) -> Result<()> {
     let status = child.wait().doing(|| "waiting for mmdebstrap")?;
     if !status.success() {
         let said = Vec::from(tail).join("\n  ");
-        return Err(ImportError::Request(format!("mmdebstrap failed ({status}); its last words:\n  {said}")));
+        return Err(ImportError::Request(format!(
+            "mmdebstrap failed ({status}); its last words:\n  {said}"
+        )));
     }
     Ok(())
 }

@@ -94,10 +94,15 @@ fn find_init(tree: &RootDir) -> Result<Init, String> {
     };
     let shown = path.display();
     if FileType::from_raw_mode(mode) != FileType::RegularFile {
-        return Err(format!("no init: /sbin/init leads to /{shown}, which is no program; {advice}"));
+        return Err(format!(
+            "no init: /sbin/init leads to /{shown}, which is no program; {advice}"
+        ));
     }
     if mode & 0o111 == 0 {
-        return Err(format!("no init: /{shown} is not executable (mode {:04o}); {advice}", mode & 0o7777));
+        return Err(format!(
+            "no init: /{shown} is not executable (mode {:04o}); {advice}",
+            mode & 0o7777
+        ));
     }
     let kind = match path.file_name() {
         Some(name) if name == "systemd" => InitKind::Systemd,
@@ -118,7 +123,9 @@ fn find_kernel(tree: &RootDir, wanted: Option<&str>) -> Result<Kernel, String> {
     let mut found: Vec<Kernel> = Vec::new();
     for name in tree.list("boot").map_err(|e| format!("/boot cannot be read: {e}"))? {
         let Some(name) = name.to_str() else { continue };
-        let release = ["vmlinuz-", "vmlinux-", "Image-"].iter().find_map(|p| name.strip_prefix(p));
+        let release = ["vmlinuz-", "vmlinux-", "Image-"]
+            .iter()
+            .find_map(|p| name.strip_prefix(p));
         if let Some(release) = release.filter(|r| !r.is_empty() && !r.ends_with(".old")) {
             found.push(Kernel {
                 path: Path::new("boot").join(name),
@@ -126,7 +133,9 @@ fn find_kernel(tree: &RootDir, wanted: Option<&str>) -> Result<Kernel, String> {
             });
         }
     }
-    let with_modules = tree.list("lib/modules").map_err(|e| format!("/lib/modules cannot be read: {e}"))?;
+    let with_modules = tree
+        .list("lib/modules")
+        .map_err(|e| format!("/lib/modules cannot be read: {e}"))?;
     let with_modules: Vec<&str> = with_modules.iter().filter_map(|name| name.to_str()).collect();
     for release in &with_modules {
         for file in ["vmlinuz", "vmlinux"] {
@@ -148,9 +157,11 @@ fn find_kernel(tree: &RootDir, wanted: Option<&str>) -> Result<Kernel, String> {
     if found.is_empty() {
         return Err(match wanted {
             Some(wanted) => format!("no kernel {wanted}: there is no /boot/vmlinuz-{wanted}"),
-            None => "no kernel: there is no /boot/vmlinuz-*; install linux-image-amd64 (Debian), kernel (Fedora and its \
+            None => {
+                "no kernel: there is no /boot/vmlinuz-*; install linux-image-amd64 (Debian), kernel (Fedora and its \
                      kin)"
-                .to_owned(),
+                    .to_owned()
+            }
         });
     }
     let all: Vec<String> = found.iter().map(|k| k.release.clone()).collect();
@@ -166,7 +177,10 @@ fn find_kernel(tree: &RootDir, wanted: Option<&str>) -> Result<Kernel, String> {
     };
     match tree.open_file(&kernel.path).and_then(|f| f.metadata()) {
         Ok(data) if data.len() > 0 => Ok(kernel),
-        Ok(_) => Err(format!("the kernel /{} is empty; install its package again", kernel.path.display())),
+        Ok(_) => Err(format!(
+            "the kernel /{} is empty; install its package again",
+            kernel.path.display()
+        )),
         Err(e) => Err(format!("the kernel /{} cannot be read: {e}", kernel.path.display())),
     }
 }
@@ -191,11 +205,13 @@ fn own_release(tree: &RootDir, path: &str) -> Option<String> {
 /// The machine that init, or else the shell, is a program for.
 fn find_machine(tree: &RootDir, init: &Path) -> Option<&'static str> {
     use std::io::Read;
-    [init, Path::new("bin/sh"), Path::new("usr/bin/env")].into_iter().find_map(|path| {
-        let mut head = Vec::new();
-        tree.open_file(path).ok()?.take(64).read_to_end(&mut head).ok()?;
-        elf::machine(&head)
-    })
+    [init, Path::new("bin/sh"), Path::new("usr/bin/env")]
+        .into_iter()
+        .find_map(|path| {
+            let mut head = Vec::new();
+            tree.open_file(path).ok()?.take(64).read_to_end(&mut head).ok()?;
+            elf::machine(&head)
+        })
 }
 
 /// `PRETTY_NAME` of os-release(5).
@@ -205,7 +221,10 @@ fn os_name(tree: &RootDir) -> String {
         .find_map(|path| tree.read(path, 64 << 10).ok())
         .unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let value = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or_default();
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix("PRETTY_NAME="))
+        .unwrap_or_default();
     let value = value.trim().trim_matches(['"', '\'']);
     value.chars().filter(|c| !c.is_control()).take(200).collect()
 }
@@ -218,10 +237,18 @@ fn notes(tree: &RootDir, arch: Option<&str>) -> Vec<String> {
             std::env::consts::ARCH
         ));
     }
-    for (tool, package) in [("mkfs.ext4", "e2fsprogs"), ("mkfs.xfs", "xfsprogs"), ("mkswap", "util-linux")] {
-        let there = ["sbin", "usr/sbin", "bin", "usr/bin"].iter().any(|dir| tree.exists(Path::new(dir).join(tool)));
+    for (tool, package) in [
+        ("mkfs.ext4", "e2fsprogs"),
+        ("mkfs.xfs", "xfsprogs"),
+        ("mkswap", "util-linux"),
+    ] {
+        let there = ["sbin", "usr/sbin", "bin", "usr/bin"]
+            .iter()
+            .any(|dir| tree.exists(Path::new(dir).join(tool)));
         if !there {
-            notes.push(format!("no {tool}: a layout that needs it cannot be prepared; install {package}"));
+            notes.push(format!(
+                "no {tool}: a layout that needs it cannot be prepared; install {package}"
+            ));
         }
     }
     notes
@@ -252,7 +279,11 @@ mod tests {
     fn add_kernel(tree: &Path, release: &str) {
         let dir = tree.join("usr/lib/modules").join(release);
         fs::create_dir_all(&dir).unwrap();
-        fs::write(dir.join("modules.dep"), "kernel/fs/nfs/nfs.ko:\nkernel/fs/nfs/nfsv3.ko:\n").unwrap();
+        fs::write(
+            dir.join("modules.dep"),
+            "kernel/fs/nfs/nfs.ko:\nkernel/fs/nfs/nfsv3.ko:\n",
+        )
+        .unwrap();
         fs::write(
             dir.join("modules.builtin"),
             "kernel/fs/overlayfs/overlay.ko\nkernel/net/sunrpc/sunrpc.ko\n",
@@ -305,7 +336,10 @@ mod tests {
         fs::remove_file(tree.path().join("boot/vmlinuz-6.9.0")).unwrap();
         symlink("/usr/kernel", tree.path().join("vmlinuz")).unwrap();
         let seen = look(tree.path()).unwrap();
-        assert_eq!((seen.release.as_str(), seen.kernel.as_path()), ("6.9.0", Path::new("usr/kernel")));
+        assert_eq!(
+            (seen.release.as_str(), seen.kernel.as_path()),
+            ("6.9.0", Path::new("usr/kernel"))
+        );
     }
 
     #[test]

@@ -55,7 +55,9 @@ impl Recipe {
         // Debian Policy 5.6.7: lower case, digits, plus, minus, dot; apt also takes `:arch`, `/suite`, `=version`.
         let word = |value: &str, more: &str| {
             value.starts_with(|c: char| c.is_ascii_alphanumeric())
-                && value.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c) || more.contains(c))
+                && value
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c) || more.contains(c))
         };
         let check = |field, value: &str, right, wanted| match right {
             true => Ok(()),
@@ -65,13 +67,28 @@ impl Recipe {
                 wanted,
             }),
         };
-        check("suite", &recipe.suite, word(&recipe.suite, ""), "the name of a release, such as bookworm")?;
-        check("variant", &recipe.variant, word(&recipe.variant, ""), "a variant of mmdebstrap, such as minbase")?;
+        check(
+            "suite",
+            &recipe.suite,
+            word(&recipe.suite, ""),
+            "the name of a release, such as bookworm",
+        )?;
+        check(
+            "variant",
+            &recipe.variant,
+            word(&recipe.variant, ""),
+            "a variant of mmdebstrap, such as minbase",
+        )?;
         for name in &recipe.components {
             check("components", name, word(name, ""), "an archive component, such as main")?;
         }
         for name in &recipe.packages {
-            check("packages", name, word(name, ":/=~"), "the name of a package, such as openssh-server")?;
+            check(
+                "packages",
+                name,
+                word(name, ":/=~"),
+                "the name of a package, such as openssh-server",
+            )?;
         }
         for command in &recipe.run {
             let right = !command.trim().is_empty() && !command.contains('\0');
@@ -113,7 +130,15 @@ mod tests {
         let text = include_str!("../../images/debian.toml");
         let recipe = Recipe::parse(text).unwrap();
         assert_eq!(recipe.suite, "bookworm");
-        for package in ["systemd-sysv", "udev", "openssh-server", "linux-image-amd64", "e2fsprogs", "xfsprogs", "kmod"] {
+        for package in [
+            "systemd-sysv",
+            "udev",
+            "openssh-server",
+            "linux-image-amd64",
+            "e2fsprogs",
+            "xfsprogs",
+            "kmod",
+        ] {
             assert!(recipe.packages.iter().any(|p| p == package), "{package}");
         }
     }

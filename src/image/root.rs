@@ -49,7 +49,11 @@ impl RootDir {
             return Err(io::Error::other("not a regular file"));
         }
         let proc = format!("/proc/self/fd/{}", fd.as_raw_fd());
-        Ok(File::from(rfs::open(proc, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?))
+        Ok(File::from(rfs::open(
+            proc,
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?))
     }
 
     /// The whole content of a regular file of at most `limit` bytes.
@@ -119,8 +123,14 @@ mod tests {
         symlink("../../../../secret", tree.join("climb")).unwrap();
         symlink(outside.path().join("secret"), tree.join("absolute")).unwrap();
         let root = RootDir::open(&tree).unwrap();
-        assert_eq!(root.resolve("sbin/init").unwrap().0, Path::new("usr/lib/systemd/systemd"));
-        assert_eq!(root.resolve("/sbin/init").unwrap().0, Path::new("usr/lib/systemd/systemd"));
+        assert_eq!(
+            root.resolve("sbin/init").unwrap().0,
+            Path::new("usr/lib/systemd/systemd")
+        );
+        assert_eq!(
+            root.resolve("/sbin/init").unwrap().0,
+            Path::new("usr/lib/systemd/systemd")
+        );
         for path in ["climb", "absolute", "../secret"] {
             assert!(root.open_file(path).is_err(), "{path}");
         }

@@ -36,7 +36,11 @@ pub(crate) struct Incoming {
 }
 
 fn open_dir(path: &Path) -> rustix::io::Result<OwnedFd> {
-    rfs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    rfs::open(
+        path,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
 }
 
 fn make_dir(path: &Path, mode: u32) -> Result<OwnedFd> {
@@ -111,16 +115,15 @@ impl Incoming {
         rfs::syncfs(&self.dir).doing(|| format!("writing {} to disk", self.path().display()))?;
         let _lock = lock(&self.images, &self.images_path)?;
         let newest = versions(&parent_path)?.into_iter().max().unwrap_or(0);
-        let version = newest.checked_add(1).ok_or_else(|| {
-            ImportError::Request(format!("{} has a version {newest}, the last possible", self.name))
-        })?;
+        let version = newest
+            .checked_add(1)
+            .ok_or_else(|| ImportError::Request(format!("{} has a version {newest}, the last possible", self.name)))?;
         let image = ImageRef {
             name: self.name.clone(),
             version,
         };
-        let text = toml::to_string(&manifest(image.clone())).map_err(|e| {
-            ImportError::Request(format!("the manifest of {image} cannot be written as TOML: {e}"))
-        })?;
+        let text = toml::to_string(&manifest(image.clone()))
+            .map_err(|e| ImportError::Request(format!("the manifest of {image} cannot be written as TOML: {e}")))?;
         let doing = || format!("writing the manifest of {image}");
         let file = rfs::openat(
             &self.dir,
@@ -239,7 +242,10 @@ mod tests {
         assert_eq!(first.seal(manifest).unwrap().to_string(), "debian@1");
         std::fs::create_dir(images.join("debian/7")).unwrap();
         std::fs::create_dir(images.join("debian/08")).unwrap();
-        let (a, b) = (Incoming::create(&images, "debian").unwrap(), Incoming::create(&images, "debian").unwrap());
+        let (a, b) = (
+            Incoming::create(&images, "debian").unwrap(),
+            Incoming::create(&images, "debian").unwrap(),
+        );
         assert!(a.path().exists() && b.path().exists());
         assert_eq!(b.seal(manifest).unwrap().version, 8);
         assert_eq!(a.seal(manifest).unwrap().version, 9);

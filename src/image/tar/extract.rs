@@ -90,7 +90,9 @@ fn about(entry: &Entry, error: ImportError) -> ImportError {
 /// The path of an entry without `.`; refuses what leads out of the tree.
 fn clean(path: &[u8], what: &str) -> std::result::Result<Vec<u8>, String> {
     if path.starts_with(b"/") {
-        return Err(format!("its {what} is absolute; make the archive with `tar -C ROOT -c .`"));
+        return Err(format!(
+            "its {what} is absolute; make the archive with `tar -C ROOT -c .`"
+        ));
     }
     if path.contains(&0) {
         return Err(format!("its {what} holds NUL"));
@@ -134,7 +136,10 @@ impl Extractor<'_> {
             Kind::HardLink => {
                 let target = clean(&entry.link, "link").map_err(refuse)?;
                 let (target_dir, target_name) = open_parent(self.root, &target).map_err(|e| {
-                    refuse(format!("is a link to {}, which cannot be reached: {e}", show_name(&entry.link)))
+                    refuse(format!(
+                        "is a link to {}, which cannot be reached: {e}",
+                        show_name(&entry.link)
+                    ))
                 })?;
                 let link = || linkat(&target_dir, target_name, dir, &name, AtFlags::empty());
                 match self.replacing(dir, &name, &path, entry, link)? {
@@ -163,7 +168,9 @@ impl Extractor<'_> {
                 let make = || openat(dir, &name, flags, Mode::from_raw_mode(0o600));
                 let file = self.replacing(dir, &name, &path, entry, make)?.doing(doing)?;
                 self.content(entry, reader, file.as_fd())?;
-                entry.meta.apply(Target::Fd(file.as_fd()), FileType::RegularFile, &path, self.notes)?;
+                entry
+                    .meta
+                    .apply(Target::Fd(file.as_fd()), FileType::RegularFile, &path, self.notes)?;
             }
             Kind::Node(kind, major, minor) => {
                 if kind == FileType::Symlink && (entry.link.is_empty() || entry.link.contains(&0)) {
@@ -213,10 +220,10 @@ impl Extractor<'_> {
 
     /// Opens the directory `path`, made if it is missing.
     fn parent(&mut self, path: &[u8], entry: &Entry) -> Result<OwnedFd> {
-        if let Some((cached, fd)) = self.parent.take() {
-            if cached == path {
-                return Ok(fd);
-            }
+        if let Some((cached, fd)) = self.parent.take()
+            && cached == path
+        {
+            return Ok(fd);
         }
         let refuse = |path: &[u8], e: Errno| ImportError::Archive {
             entry: show_name(&entry.path),

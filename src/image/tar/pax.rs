@@ -19,7 +19,10 @@ impl Records {
         while !text.is_empty() {
             let wrong = || "its extended header is damaged".to_owned();
             let space = text.iter().take(21).position(|b| *b == b' ').ok_or_else(wrong)?;
-            let len: usize = std::str::from_utf8(&text[..space]).ok().and_then(|t| t.parse().ok()).ok_or_else(wrong)?;
+            let len: usize = std::str::from_utf8(&text[..space])
+                .ok()
+                .and_then(|t| t.parse().ok())
+                .ok_or_else(wrong)?;
             let record = text.get(space + 1..len).ok_or_else(wrong)?;
             let record = record.strip_suffix(b"\n").ok_or_else(wrong)?;
             let equals = record.iter().position(|b| *b == b'=').ok_or_else(wrong)?;
@@ -53,7 +56,9 @@ impl Records {
     /// Extended attributes, as GNU tar, star and bsdtar write them.
     pub fn xattrs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let prefix: &[u8] = b"SCHILY.xattr.";
-        self.map.iter().filter_map(move |(key, value)| Some((key.strip_prefix(prefix)?, value.as_slice())))
+        self.map
+            .iter()
+            .filter_map(move |(key, value)| Some((key.strip_prefix(prefix)?, value.as_slice())))
     }
 }
 
@@ -90,7 +95,9 @@ pub(super) fn time(text: &[u8]) -> Option<(i64, i64)> {
 #[cfg(test)]
 pub(super) fn record(key: &[u8], value: &[u8]) -> Vec<u8> {
     let rest = [b" ", key, b"=", value, b"\n"].concat();
-    let len = (rest.len()..).find(|len| len.to_string().len() + rest.len() == *len).unwrap();
+    let len = (rest.len()..)
+        .find(|len| len.to_string().len() + rest.len() == *len)
+        .unwrap();
     [len.to_string().as_bytes(), &rest].concat()
 }
 
@@ -107,11 +114,16 @@ mod tests {
         records.add(&text).unwrap();
         assert_eq!(records.get("path"), Some(&b"a"[..]));
         assert_eq!(records.number("uid"), Ok(Some(1000)));
-        assert_eq!(records.xattrs().collect::<Vec<_>>(), [(&b"user.x"[..], &b"\n\x00=\xff"[..])]);
+        assert_eq!(
+            records.xattrs().collect::<Vec<_>>(),
+            [(&b"user.x"[..], &b"\n\x00=\xff"[..])]
+        );
         records.add(&record(b"path", b"")).unwrap();
         assert_eq!(records.get("path"), None);
         assert!(records.number("path").unwrap().is_none());
-        for damaged in ["x", "99 a=b\n", "3 a", "0 a=b\n", "6 a=bc", "5 ab\n", "-1 a=b\n", "2 \n"] {
+        for damaged in [
+            "x", "99 a=b\n", "3 a", "0 a=b\n", "6 a=bc", "5 ab\n", "-1 a=b\n", "2 \n",
+        ] {
             assert!(Records::default().add(damaged.as_bytes()).is_err(), "{damaged}");
         }
     }

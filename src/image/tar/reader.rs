@@ -103,7 +103,9 @@ impl<R: Read> Reader<R> {
 
     fn extension(&mut self, size: u64, limit: u64) -> Result<Vec<u8>> {
         if size > limit {
-            return Err(self.damaged(format!("an extended header of {size} bytes; more than {limit} are not read")));
+            return Err(self.damaged(format!(
+                "an extended header of {size} bytes; more than {limit} are not read"
+            )));
         }
         // Grows with what is really there, not with what the header says.
         let mut content = Vec::new();
@@ -136,7 +138,7 @@ impl<R: Read> Reader<R> {
             if !checksum_fits(&header) {
                 return Err(self.damaged("this is no tar header; the archive is damaged, or no tar archive"));
             }
-            let size = header.size().map_err(|e| self.damaged(e.to_string()))?;
+            let size = header.entry_size().map_err(|e| self.damaged(e.to_string()))?;
             match block[156] {
                 b'x' | b'X' => {
                     let text = self.extension(size, LARGEST_RECORDS)?;
@@ -152,7 +154,10 @@ impl<R: Read> Reader<R> {
                 b'L' => long_name = Some(until_nul(self.extension(size, LARGEST_NAME)?)),
                 b'K' => long_link = Some(until_nul(self.extension(size, LARGEST_NAME)?)),
                 // A volume's label.
-                b'V' => self.skip(size.checked_next_multiple_of(BLOCK).ok_or_else(|| self.damaged("its size"))?)?,
+                b'V' => self.skip(
+                    size.checked_next_multiple_of(BLOCK)
+                        .ok_or_else(|| self.damaged("its size"))?,
+                )?,
                 _ => return self.entry(&header, &records, long_name, long_link).map(Some),
             }
         }
@@ -184,9 +189,13 @@ impl<R: Read> Reader<R> {
             Ok(None) => plain.map_err(field),
             Err(why) => Err(wrong(why)),
         };
-        let size = number("size", header.size())?;
+        let size = number("size", header.entry_size())?;
         let plain_link = || long_link.or_else(|| header.link_name_bytes().map(|l| l.into_owned()));
-        let link = records.get("linkpath").map(<[u8]>::to_vec).or_else(plain_link).unwrap_or_default();
+        let link = records
+            .get("linkpath")
+            .map(<[u8]>::to_vec)
+            .or_else(plain_link)
+            .unwrap_or_default();
         let flag = header.as_bytes()[156];
         let kind = match flag {
             0 | b'0' | b'7' if path.ends_with(b"/") => Kind::Node(FileType::Directory, 0, 0),
@@ -198,7 +207,11 @@ impl<R: Read> Reader<R> {
                     let value = number(key, plain.map(|v| u64::from(v.unwrap_or(0))))?;
                     u32::try_from(value).map_err(|_| wrong("its device number is out of range".to_owned()))
                 };
-                let kind = if flag == b'3' { FileType::CharacterDevice } else { FileType::BlockDevice };
+                let kind = if flag == b'3' {
+                    FileType::CharacterDevice
+                } else {
+                    FileType::BlockDevice
+                };
                 let major = part("SCHILY.devmajor", header.device_major())?;
                 let minor = part("SCHILY.devminor", header.device_minor())?;
                 // What mknod(2) can carry: 12 and 20 bits (linux/kdev_t.h).
@@ -209,8 +222,17 @@ impl<R: Read> Reader<R> {
             }
             b'5' | b'D' => Kind::Node(FileType::Directory, 0, 0),
             b'6' => Kind::Node(FileType::Fifo, 0, 0),
-            b'M' => return Err(wrong("is part of an archive of several volumes; join them first".to_owned())),
-            other => return Err(wrong(format!("is of unknown type '{}'", (other as char).escape_default()))),
+            b'M' => {
+                return Err(wrong(
+                    "is part of an archive of several volumes; join them first".to_owned(),
+                ));
+            }
+            other => {
+                return Err(wrong(format!(
+                    "is of unknown type '{}'",
+                    (other as char).escape_default()
+                )));
+            }
         };
         let id = |key, plain| {
             let value = number(key, plain)?;
@@ -238,10 +260,17 @@ impl<R: Read> Reader<R> {
             b'1'..=b'6' => 0,
             _ => size,
         };
-        self.padding = self.left.checked_next_multiple_of(BLOCK).ok_or_else(|| wrong("its size overflows".into()))? - self.left;
+        self.padding = self
+            .left
+            .checked_next_multiple_of(BLOCK)
+            .ok_or_else(|| wrong("its size overflows".into()))?
+            - self.left;
         let data = self.sparse(header, records, kind).map_err(wrong)?;
         Ok(Entry {
-            text_acl: records.get("SCHILY.acl.access").or(records.get("SCHILY.acl.default")).is_some(),
+            text_acl: records
+                .get("SCHILY.acl.access")
+                .or(records.get("SCHILY.acl.default"))
+                .is_some(),
             path,
             link,
             kind,
@@ -250,14 +279,21 @@ impl<R: Read> Reader<R> {
         })
     }
 
-    fn sparse(&mut self, header: &tar::Header, records: &Records, kind: Kind) -> std::result::Result<SparseMap, String> {
+    fn sparse(
+        &mut self,
+        header: &tar::Header,
+        records: &Records,
+        kind: Kind,
+    ) -> std::result::Result<SparseMap, String> {
         if kind != Kind::Node(FileType::RegularFile, 0, 0) {
             return Ok(SparseMap::default());
         }
         let map = if header.as_bytes()[156] == b'S' {
             self.old_sparse(header)?
         } else if records.get("GNU.sparse.major") == Some(b"1") {
-            let size = records.number("GNU.sparse.realsize")?.ok_or("it is sparse, but its size is missing")?;
+            let size = records
+                .number("GNU.sparse.realsize")?
+                .ok_or("it is sparse, but its size is missing")?;
             let limited = (&mut self.inner).take(self.left);
             let (map, taken) = SparseMap::read(limited, size)?;
             self.offset += taken;
@@ -276,7 +312,9 @@ impl<R: Read> Reader<R> {
 
     /// GNU tar's old format: four segments in the header, 21 in each block that follows it.
     fn old_sparse(&mut self, header: &tar::Header) -> std::result::Result<SparseMap, String> {
-        let gnu = header.as_gnu().ok_or("it is a sparse file of GNU tar with another tar's header")?;
+        let gnu = header
+            .as_gnu()
+            .ok_or("it is a sparse file of GNU tar with another tar's header")?;
         let mut map = SparseMap {
             size: gnu.real_size().map_err(|e| e.to_string())?,
             segments: Vec::new(),
@@ -284,7 +322,8 @@ impl<R: Read> Reader<R> {
         let mut add = |list: &[tar::GnuSparseHeader]| {
             for segment in list.iter().filter(|s| !s.is_empty()) {
                 let offset = segment.offset().map_err(|e| e.to_string())?;
-                map.segments.push((offset, segment.length().map_err(|e| e.to_string())?));
+                map.segments
+                    .push((offset, segment.length().map_err(|e| e.to_string())?));
             }
             match map.segments.len() > pax::MOST_SEGMENTS {
                 true => Err("it has too many holes".to_owned()),

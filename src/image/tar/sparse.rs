@@ -39,12 +39,16 @@ impl SparseMap {
             Some([]) => Vec::new(),
             Some(list) => {
                 let numbers = list.split(|b| *b == b',').take(2 * MOST_SEGMENTS + 1).map(decimal);
-                numbers.collect::<Option<Vec<u64>>>().ok_or("its map of holes is damaged")?
+                numbers
+                    .collect::<Option<Vec<u64>>>()
+                    .ok_or("its map of holes is damaged")?
             }
             None if !records.sparse_list.is_empty() => records.sparse_list.clone(),
             None => return Ok(None),
         };
-        let size = records.number("GNU.sparse.size")?.ok_or("it is sparse, but its size is missing")?;
+        let size = records
+            .number("GNU.sparse.size")?
+            .ok_or("it is sparse, but its size is missing")?;
         if numbers.len() % 2 != 0 || numbers.len() > 2 * MOST_SEGMENTS {
             return Err("its map of holes is damaged".to_owned());
         }
@@ -60,7 +64,8 @@ impl SparseMap {
         let mut wanted = None;
         loop {
             let mut block = [0; 512];
-            data.read_exact(&mut block).map_err(|e| format!("its map of holes cannot be read: {e}"))?;
+            data.read_exact(&mut block)
+                .map_err(|e| format!("its map of holes cannot be read: {e}"))?;
             taken += 512;
             for byte in block {
                 if wanted == Some(numbers.len()) {

@@ -1,18 +1,14 @@
 //! Copying a directory with everything in it.
 
-use super::{
-    DataCopier, Id, Meta, Notes, SpaceGuard, Target,
-    meta::make_node,
-    open_parent,
-};
+use super::{DataCopier, Id, Meta, Notes, SpaceGuard, Target, meta::make_node, open_parent};
 use crate::image::{
     error::{Doing, ImportError, Result, show_name},
     progress::Progress,
 };
 use rustix::{
     fs::{
-        AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, linkat, mkdirat, openat, openat2,
-        readlinkat, statat, symlinkat,
+        AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, linkat, mkdirat, openat, openat2, readlinkat,
+        statat, symlinkat,
     },
     io::Errno,
 };
@@ -126,7 +122,13 @@ pub(crate) fn count_tree(from: BorrowedFd<'_>, skip: Option<Id>) -> Result<(Copi
             let Some(up) = above.pop() else {
                 return Ok((copied, allocated));
             };
-            dir = openat(&dir, c"..", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).doing(doing)?;
+            dir = openat(
+                &dir,
+                c"..",
+                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+            .doing(doing)?;
             if Id::of(&fstat(&dir).doing(doing)?) != up.0 {
                 return Err(moved(b"a directory"));
             }
@@ -165,7 +167,13 @@ fn moved(path: &[u8]) -> ImportError {
 /// Opens a directory of the source: no link, no other mount.
 fn open_dir(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat2(dir, name, flags, Mode::empty(), ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS)
+    openat2(
+        dir,
+        name,
+        flags,
+        Mode::empty(),
+        ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS,
+    )
 }
 
 /// Names in a directory, in the order of their inodes (which is the order on disk of most file systems).
@@ -203,9 +211,13 @@ impl Copier<'_> {
         let (Some(from), Some(to)) = (&done.from, &done.to) else {
             unreachable!("the directory that is being copied is open");
         };
-        done.meta.apply(Target::Fd(to.as_fd()), FileType::Directory, &self.path, self.notes)?;
+        done.meta
+            .apply(Target::Fd(to.as_fd()), FileType::Directory, &self.path, self.notes)?;
         let Some(parent) = parent else { return Ok(()) };
-        for (slot, child, id) in [(&mut parent.from, from, parent.from_id), (&mut parent.to, to, parent.to_id)] {
+        for (slot, child, id) in [
+            (&mut parent.from, from, parent.from_id),
+            (&mut parent.to, to, parent.to_id),
+        ] {
             if slot.is_some() {
                 continue;
             }
@@ -227,7 +239,8 @@ impl Copier<'_> {
         let stat = match statat(from, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => {
-                self.notes.remark(format!("{} vanished while the tree was copied", show_name(&path)));
+                self.notes
+                    .remark(format!("{} vanished while the tree was copied", show_name(&path)));
                 return Ok(None);
             }
             Err(e) => return Err(e).doing(doing),
@@ -254,7 +267,12 @@ impl Copier<'_> {
                 make_node(to, name, kind, stat.st_rdev).doing(doing)?;
                 self.attributes(from, to, name, &stat)?;
             }
-            _ => return Err(ImportError::Request(format!("{} is of no known kind", show_name(&path)))),
+            _ => {
+                return Err(ImportError::Request(format!(
+                    "{} is of no known kind",
+                    show_name(&path)
+                )));
+            }
         }
         if several {
             self.links.insert(Id::of(&stat), (path, stat.st_nlink - 1));
@@ -269,12 +287,22 @@ impl Copier<'_> {
         meta.apply(Target::Name(to, name), kind, &self.path, self.notes)
     }
 
-    fn directory(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Result<Option<Frame>> {
+    fn directory(
+        &mut self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        name: &CStr,
+        stat: &Stat,
+    ) -> Result<Option<Frame>> {
         let path = self.path.clone();
         let doing = || format!("copying the directory {}", show_name(&path));
         mkdirat(to, name, Mode::from_raw_mode(0o700)).doing(doing)?;
         let skipped = Some(Id::of(stat)) == self.skip;
-        let opened = if skipped { Err(Errno::XDEV) } else { open_dir(from, name) };
+        let opened = if skipped {
+            Err(Errno::XDEV)
+        } else {
+            open_dir(from, name)
+        };
         match opened {
             Ok(from) => {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -282,8 +310,13 @@ impl Copier<'_> {
                 self.frame(from, to).map(Some)
             }
             Err(Errno::XDEV) => {
-                let why = if skipped { "the images themselves" } else { "another file system is mounted there" };
-                self.notes.remark(format!("/{} is empty in the image: {why}", show_name(&path)));
+                let why = if skipped {
+                    "the images themselves"
+                } else {
+                    "another file system is mounted there"
+                };
+                self.notes
+                    .remark(format!("/{} is empty in the image: {why}", show_name(&path)));
                 let meta = Meta {
                     mode: stat.st_mode & 0o7777,
                     uid: stat.st_uid,
@@ -337,7 +370,8 @@ impl Copier<'_> {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(moved(&path));
         }
-        self.data.copy(source.as_fd(), &stat, target.as_fd(), &path, self.space, self.progress)?;
+        self.data
+            .copy(source.as_fd(), &stat, target.as_fd(), &path, self.space, self.progress)?;
         self.copied.bytes += stat.st_size as u64;
         let meta = Meta::read(Target::Fd(source.as_fd()), &stat).doing(doing)?;
         meta.apply(Target::Fd(target.as_fd()), FileType::RegularFile, &path, self.notes)

@@ -4,7 +4,7 @@ use crate::image::error::{Doing, ImportError, Result, show_name};
 use rustix::{
     fs::{
         self as rfs, AtFlags, FileType, Gid, Mode, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmodat,
-        chownat, fchmod, fchown, flistxattr, fgetxattr, fsetxattr, futimens, lgetxattr, llistxattr, lsetxattr,
+        chownat, fchmod, fchown, fgetxattr, flistxattr, fsetxattr, futimens, lgetxattr, llistxattr, lsetxattr,
         utimensat,
     },
     io::Errno,
@@ -78,8 +78,10 @@ impl Notes {
 /// import fails.
 fn may_be_lost(name: &CStr) -> bool {
     let name = name.to_bytes();
-    matches!(name, b"security.selinux" | b"security.ima" | b"security.evm" | b"security.SMACK64")
-        || name.starts_with(b"system.") && !name.starts_with(b"system.posix_acl_")
+    matches!(
+        name,
+        b"security.selinux" | b"security.ima" | b"security.evm" | b"security.SMACK64"
+    ) || name.starts_with(b"system.") && !name.starts_with(b"system.posix_acl_")
         || name.starts_with(b"btrfs.")
 }
 
@@ -196,11 +198,6 @@ impl Meta {
 }
 
 /// Makes a device, fifo or socket.
-pub(crate) fn make_node(
-    dir: BorrowedFd<'_>,
-    name: &CStr,
-    kind: FileType,
-    device: rfs::Dev,
-) -> rustix::io::Result<()> {
+pub(crate) fn make_node(dir: BorrowedFd<'_>, name: &CStr, kind: FileType, device: rfs::Dev) -> rustix::io::Result<()> {
     rfs::mknodat(dir, name, kind, Mode::from_raw_mode(0o600), device)
 }

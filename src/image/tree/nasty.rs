@@ -2,8 +2,8 @@
 
 use super::Target;
 use rustix::fs::{
-    self as rfs, AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
-    lsetxattr, makedev, mknodat, openat, statat, utimensat,
+    self as rfs, AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat,
+    chownat, lsetxattr, makedev, mknodat, openat, statat, utimensat,
 };
 use std::{
     collections::BTreeMap,
@@ -21,8 +21,9 @@ use std::{
 /// allow two descriptors a level for.
 pub(crate) const DEPTH: usize = 700;
 
-/// Makes the tree in the empty directory `at`. `sockets`: tar archives cannot hold them.
-pub(crate) fn make(at: &Path, sockets: bool) {
+/// Makes the tree in the empty directory `at`; `all` includes what GNU tar's archives cannot hold: sockets, links to
+/// devices, access control lists but as text.
+pub(crate) fn make(at: &Path, all: bool) {
     let p = |name: &str| at.join(name);
     for dir in ["bin", "dev", "etc/empty", "var/tmp", "links"] {
         fs::create_dir_all(p(dir)).unwrap();
@@ -46,8 +47,8 @@ pub(crate) fn make(at: &Path, sockets: bool) {
     node("dev/null", FileType::CharacterDevice, 0o666, 1, 3);
     node("dev/big", FileType::BlockDevice, 0o660, 259, 70000);
     node("dev/fifo", FileType::Fifo, 0o600, 0, 0);
-    fs::hard_link(p("dev/null"), p("dev/null2")).unwrap();
-    if sockets {
+    if all {
+        fs::hard_link(p("dev/null"), p("dev/null2")).unwrap();
         node("dev/log", FileType::Socket, 0o755, 0, 0);
     }
     // Sparse: data at odd places, a hole at the start and at the end, nothing but a hole.
@@ -67,7 +68,14 @@ pub(crate) fn make(at: &Path, sockets: bool) {
         many.write_all_at(&[i as u8 + 1; 4096], i * 65536).unwrap();
     }
     // Names.
-    for name in [&b"caf\xe9"[..], b"new\nline", b"-rf *", b"\x01\x7f", "größe".as_bytes(), &[b'n'; 255]] {
+    for name in [
+        &b"caf\xe9"[..],
+        b"new\nline",
+        b"-rf *",
+        b"\x01\x7f",
+        "größe".as_bytes(),
+        &[b'n'; 255],
+    ] {
         fs::write(at.join(OsStr::from_bytes(name)), name).unwrap();
     }
     // A deep directory, made level by level as its path is too long for one call.
@@ -96,13 +104,18 @@ pub(crate) fn make(at: &Path, sockets: bool) {
     set("dev/fifo", "trusted.fifo", b"on a fifo");
     // user::rw- user:1000:r-- group::r-- mask::r-- other::--- (linux/posix_acl_xattr.h)
     let mut acl = 2u32.to_le_bytes().to_vec();
-    for (tag, perm, id) in [(1u16, 6u16, u32::MAX), (2, 4, 1000), (4, 4, u32::MAX), (16, 4, u32::MAX), (32, 0, u32::MAX)] {
+    for (tag, perm, id) in [
+        (1u16, 6u16, u32::MAX),
+        (2, 4, 1000),
+        (4, 4, u32::MAX),
+        (16, 4, u32::MAX),
+        (32, 0, u32::MAX),
+    ] {
         acl.extend(tag.to_le_bytes());
         acl.extend(perm.to_le_bytes());
         acl.extend(id.to_le_bytes());
     }
-    if sockets {
-        // GNU tar writes access control lists as text.
+    if all {
         set("var/dense", "system.posix_acl_access", &acl);
         set("var/tmp", "system.posix_acl_default", &acl);
     }
@@ -162,7 +175,9 @@ pub(crate) struct Seen {
 pub(crate) fn look(at: &Path) -> BTreeMap<Vec<u8>, Seen> {
     let at = at.to_owned();
     // It calls itself once a level.
-    let walker = std::thread::Builder::new().stack_size(64 << 20).spawn(move || look_here(&at));
+    let walker = std::thread::Builder::new()
+        .stack_size(64 << 20)
+        .spawn(move || look_here(&at));
     walker.unwrap().join().unwrap()
 }
 
@@ -184,7 +199,10 @@ fn look_here(at: &Path) -> BTreeMap<Vec<u8>, Seen> {
 fn walk(dir: &OwnedFd, path: Vec<u8>, found: &mut BTreeMap<Vec<u8>, Seen>, inodes: &mut BTreeMap<Vec<u8>, u64>) {
     let own = rfs::fstat(dir).unwrap();
     note(path.clone(), &own, Target::Fd(dir.as_fd()), Vec::new(), found, inodes);
-    let names: Vec<CString> = Dir::read_from(dir).unwrap().map(|entry| entry.unwrap().file_name().to_owned()).collect();
+    let names: Vec<CString> = Dir::read_from(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_owned())
+        .collect();
     for name in names {
         if matches!(name.to_bytes(), b"." | b"..") {
             continue;
@@ -247,7 +265,10 @@ fn note(
 pub(crate) fn assert_same(left: &Path, right: &Path) {
     let (left, right) = (look(left), look(right));
     let names = |tree: &BTreeMap<Vec<u8>, Seen>| tree.keys().cloned().collect::<std::collections::BTreeSet<_>>();
-    let difference: Vec<_> = names(&left).symmetric_difference(&names(&right)).map(|n| n.escape_ascii().to_string()).collect();
+    let difference: Vec<_> = names(&left)
+        .symmetric_difference(&names(&right))
+        .map(|n| n.escape_ascii().to_string())
+        .collect();
     assert!(difference.is_empty(), "only in one of the trees: {difference:?}");
     for (path, seen) in &left {
         assert_eq!(seen, &right[path], "{}", path.escape_ascii());

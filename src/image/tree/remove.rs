@@ -59,7 +59,11 @@ fn clear(dir: &OwnedFd) -> Result<Vec<CString>> {
             FileType::Unknown => FileType::from_raw_mode(statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode),
             known => known,
         };
-        let list = if kind == FileType::Directory { &mut subdirs } else { &mut others };
+        let list = if kind == FileType::Directory {
+            &mut subdirs
+        } else {
+            &mut others
+        };
         list.push(name.to_owned());
     }
     for name in others {

@@ -29,7 +29,10 @@ impl SpaceGuard {
     /// Watches the file system of `dir`, opened as `fd`. `total` is what will be written, if it is known.
     pub fn new(fd: BorrowedFd<'_>, dir: &Path, total: Option<u64>) -> Result<Self> {
         let mut guard = SpaceGuard {
-            fd: fd.as_fd().try_clone_to_owned().doing(|| format!("opening {}", dir.display()))?,
+            fd: fd
+                .as_fd()
+                .try_clone_to_owned()
+                .doing(|| format!("opening {}", dir.display()))?,
             dir: dir.to_owned(),
             written: 0,
             next_look: 0,

@@ -14,7 +14,12 @@ use std::{
 };
 
 fn open(path: &Path) -> OwnedFd {
-    rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap()
+    rustix::fs::open(
+        path,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .unwrap()
 }
 
 fn copy(from: &Path, to: &Path, skip: Option<Id>) -> Result<(Copied, Vec<String>), ImportError> {
@@ -69,7 +74,15 @@ fn other_mounts_and_the_images_are_not_entered() {
     fs::create_dir_all(from.join("var/images/debian/1")).unwrap();
     fs::create_dir_all(from.join("mnt")).unwrap();
     fs::write(from.join("var/images/debian/1/big"), "big").unwrap();
-    let mount = |args: &[&str]| assert!(std::process::Command::new("mount").args(args).status().unwrap().success());
+    let mount = |args: &[&str]| {
+        assert!(
+            std::process::Command::new("mount")
+                .args(args)
+                .status()
+                .unwrap()
+                .success()
+        )
+    };
     mount(&["-t", "tmpfs", "none", from.join("mnt").to_str().unwrap()]);
     struct Unmount(std::path::PathBuf);
     impl Drop for Unmount {
@@ -81,7 +94,11 @@ fn other_mounts_and_the_images_are_not_entered() {
     fs::write(from.join("mnt/inside"), "x").unwrap();
     // A bind mount of the same file system is another mount all the same.
     fs::create_dir(from.join("bind")).unwrap();
-    mount(&["--bind", from.join("var").to_str().unwrap(), from.join("bind").to_str().unwrap()]);
+    mount(&[
+        "--bind",
+        from.join("var").to_str().unwrap(),
+        from.join("bind").to_str().unwrap(),
+    ]);
     let _unmount_bind = Unmount(from.join("bind"));
     let images = Id::of(&rustix::fs::stat(from.join("var/images")).unwrap());
     let (counted, _) = count_tree(open(&from).as_fd(), Some(images)).unwrap();
