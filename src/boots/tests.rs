@@ -1,1 +1,159 @@
 //! Tests of the registry of boots.
+
+use super::*;
+use crate::store::{Store, Table};
+use rackstrap_wire::{DiskStatus, HwAddr, NetPlan, NfsRoot, OverlayRequest, WIRE_VERSION};
+use std::{net::Ipv4Addr, path::Path};
+
+fn plan(node: &str, image: &str) -> impl FnOnce(&str) -> Plan {
+    let (node, image) = (node.to_owned(), image.parse().unwrap());
+    move |id| Plan {
+        wire: WIRE_VERSION,
+        id: id.to_owned(),
+        node,
+        net: NetPlan {
+            hwaddr: HwAddr([0x52, 0x54, 0, 1, 1, 1]),
+            ipaddr: Ipv4Addr::new(10, 5, 1, 1),
+            prefix: 16,
+            router: None,
+            dns: vec![],
+            domain: String::new(),
+        },
+        image,
+        root: NfsRoot {
+            server: Ipv4Addr::new(10, 5, 0, 1),
+            port: 2049,
+            export: "/debian@1".into(),
+            options: String::new(),
+        },
+        init: "/sbin/init".into(),
+        disk: None,
+        ram_size: "50%".into(),
+        heartbeat_secs: 30,
+    }
+}
+
+fn request(token: &str) -> OverlayRequest {
+    OverlayRequest {
+        token: token.into(),
+        disk: DiskState {
+            status: DiskStatus::NotWanted,
+            device: String::new(),
+            size: 0,
+            mounts: vec![],
+        },
+        hardware: Hardware::default(),
+    }
+}
+
+fn open(dir: &Path) -> (Store, Boots) {
+    let store = Store::open(&dir.join("store.redb")).unwrap();
+    (store.clone(), Boots::load(store).unwrap())
+}
+
+const NOW: Timestamp = Timestamp(1_000_000);
+
+#[tokio::test]
+async fn a_boot_survives_a_restart_of_the_daemon() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, boots) = open(dir.path());
+    let boot = boots.open(NOW, plan("r01n01", "debian@1")).await.unwrap();
+    assert_eq!(boot.plan.id.len(), 12);
+    assert_eq!(boot.token.len(), 32);
+    // Not flushed, not closed in order: what is on disk at this moment is what a kill would leave.
+    let stored: Boot = store.get(Table::Boots, boot.plan.id.as_bytes()).unwrap().unwrap();
+    assert_eq!(stored, *boot);
+    drop((store, boots));
+    let (_store, boots) = open(dir.path());
+    assert_eq!(boots.authenticate(&boot.plan.id, &boot.token).unwrap(), boot);
+    assert_eq!(boots.current("r01n01").unwrap(), boot);
+    assert!(boots.current("r01n02").is_none());
+}
+
+#[tokio::test]
+async fn secrets_go_out_once_to_the_holder_of_the_token_also_over_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, boots) = open(dir.path());
+    let boot = boots.open(NOW, plan("r01n01", "debian@1")).await.unwrap();
+    let id = boot.plan.id.as_str();
+    for wrong in ["", "0", &boot.token[..31], &format!("{}0", boot.token), &"0".repeat(32)] {
+        assert!(
+            matches!(boots.redeem(id, &request(wrong)).await, Err(Refusal::Token(_))),
+            "{wrong}"
+        );
+    }
+    let unknown = boots.redeem("\u{1b}[2J", &request(&boot.token)).await.unwrap_err();
+    assert!(!unknown.to_string().contains('\u{1b}'), "{unknown}");
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let (boots, boot) = (boots.clone(), boot.clone());
+        tasks.spawn(async move { boots.redeem(&boot.plan.id, &request(&boot.token)).await.is_ok() });
+    }
+    let won = tasks.join_all().await.into_iter().filter(|won| *won).count();
+    assert_eq!(won, 1);
+    let stored: Boot = store.get(Table::Boots, id.as_bytes()).unwrap().unwrap();
+    assert!(stored.redeemed && stored.disk.is_some());
+    drop((store, boots));
+    let (_store, boots) = open(dir.path());
+    let again = boots.redeem(id, &request(&boot.token)).await.unwrap_err();
+    assert!(matches!(again, Refusal::Redeemed(_)), "{again}");
+    assert!(again.to_string().contains("restart the machine"), "{again}");
+}
+
+#[tokio::test]
+async fn old_boots_are_forgotten_but_never_the_running_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, boots) = open(dir.path());
+    let running = boots.open(NOW, plan("r01n01", "debian@1")).await.unwrap();
+    let ready = boots
+        .mark_ready(&running.plan.id, &running.token, Timestamp(5))
+        .await
+        .unwrap();
+    assert_eq!(ready.ready, Some(Timestamp(5)));
+    let again = boots
+        .mark_ready(&running.plan.id, &running.token, Timestamp(9))
+        .await
+        .unwrap();
+    assert_eq!(again.ready, Some(Timestamp(5)), "the first time counts");
+    let mut last = running.clone();
+    for _ in 0..10 {
+        last = boots.open(NOW, plan("r01n01", "debian@2")).await.unwrap();
+    }
+    let other = boots.open(NOW, plan("r01n02", "alpine@7")).await.unwrap();
+    let kept = boots.of_node("r01n01");
+    assert_eq!(kept.len(), KEPT_PER_NODE + 1);
+    assert_eq!(kept[0], last);
+    assert_eq!(kept.last().unwrap().plan.id, running.plan.id);
+    assert!(
+        boots.authenticate(&running.plan.id, &running.token).is_ok(),
+        "its heartbeats are still heard"
+    );
+    assert!(boots.may_mount("r01n01", &"debian@1".parse().unwrap()));
+    assert!(boots.may_mount("r01n01", &"debian@2".parse().unwrap()));
+    assert!(!boots.may_mount("r01n01", &"alpine@7".parse().unwrap()));
+    let in_use: Vec<String> = boots.images_in_use().iter().map(ToString::to_string).collect();
+    assert_eq!(in_use, ["alpine@7", "debian@1", "debian@2"]);
+    // Up on the newer one: the older image is nobody's any more.
+    boots
+        .mark_ready(&last.plan.id, &last.token, Timestamp(6))
+        .await
+        .unwrap();
+    assert!(!boots.may_mount("r01n01", &"debian@1".parse().unwrap()));
+    boots.forget_node("r01n02").unwrap();
+    assert!(boots.get(&other.plan.id).is_none());
+    store.flush().unwrap();
+    let mut stored: Vec<String> = store
+        .scan::<Boot>(Table::Boots, b"")
+        .unwrap()
+        .into_iter()
+        .map(|(_, b)| b.plan.id)
+        .collect();
+    let mut known: Vec<String> = boots
+        .of_node("r01n01")
+        .iter()
+        .map(|boot| boot.plan.id.clone())
+        .collect();
+    stored.sort();
+    known.sort();
+    assert_eq!(stored, known, "what is forgotten is gone from the disk as well");
+}

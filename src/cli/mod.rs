@@ -24,7 +24,7 @@ use std::{
 };
 
 /// The site file, unless `--config` or `RACKSTRAP_CONFIG` names another.
-pub const DEFAULT_CONFIG: &str = "/etc/rackstrap/rackstrap.toml";
+pub const DEFAULT_CONFIG: &str = crate::config::DEFAULT_PATH;
 
 const JOURNEY: &str = "\
 From nothing to a running node:

@@ -1,1 +1,196 @@
-//! Tests of the control socket.
+//! Tests of the control socket: who may bind it, who may ask.
+
+use super::*;
+use crate::{
+    clock::Timestamp,
+    config::parse,
+    decide::World,
+    image::Catalog,
+    inventory::{Inventory, NewNode, Node},
+    timeline::{Event, Level, State, Subject},
+};
+use arc_swap::ArcSwap;
+use std::{os::unix::fs::PermissionsExt, path::Path};
+use tokio_util::sync::CancellationToken;
+
+const SITE: &str = r#"
+[cluster]
+name = "lab"
+node-name = "r{rack:02}n{slot:02}"
+node-address = "10.5.{rack}.{slot}"
+reserved = ["10.5.0.0/24"]
+
+[[subnet]]
+network = "10.5.0.0/16"
+interface = "eth1"
+server = "10.5.0.1"
+"#;
+
+fn context(dir: &Path) -> Arc<Context> {
+    let store = Store::open(&dir.join("store.redb")).unwrap();
+    let site = parse(SITE, Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}")).0;
+    let limits = site.limits;
+    let world = World {
+        site: Arc::new(site),
+        inventory: Arc::new(Inventory::default()),
+        images: Arc::new(Catalog::default()),
+    };
+    Arc::new(Context {
+        world: Arc::new(ArcSwap::from_pointee(world)),
+        recorder: Recorder::load(store.clone(), limits, Timestamp::now()).unwrap(),
+        boots: Boots::load(store.clone()).unwrap(),
+        store,
+        reload: Arc::new(|| anyhow::bail!("line 3: no")),
+        rescan: Arc::new(|| Ok("2 image versions".into())),
+        counters: Arc::new(|| vec![("dhcp offers".into(), 3)]),
+    })
+}
+
+/// Runs `f` with a client of a daemon's control socket.
+fn with_daemon(f: impl FnOnce(&Client, &Context)) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run/control.sock");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let socket = runtime.block_on(bind(&path)).unwrap();
+    let context = context(dir.path());
+    let cancel = CancellationToken::new();
+    let served = runtime.spawn(serve(socket, context.clone(), cancel.clone()));
+    f(&Client::new(&path).unwrap(), &context);
+    cancel.cancel();
+    runtime.block_on(served).unwrap().unwrap();
+    assert!(!path.exists(), "removed at the end");
+}
+
+#[test]
+fn a_node_from_its_first_packet_to_its_end() {
+    with_daemon(|client, context| {
+        let hwaddr = "52:54:00:01:01:01".parse().unwrap();
+        let machine = Subject::Machine(hwaddr);
+        context.recorder.record(
+            machine,
+            Event::new(Timestamp::now(), "dhcp discover", Level::Ok, "unknown"),
+        );
+        let status: api::StatusAnswer = client.get(api::paths::STATUS).unwrap();
+        assert_eq!(status.cluster, "lab");
+        assert_eq!(status.nodes[0].state, State::Waiting);
+        let explained: api::ExplainAnswer = client.get("/v1/explain/52:54:00:01:01:01").unwrap();
+        assert!(explained.decision.is_none());
+        assert!(
+            explained.why.iter().any(|why| why.contains("belongs to no node")),
+            "{:?}",
+            explained.why
+        );
+
+        let new = NewNode {
+            name: "r01n01".into(),
+            hwaddrs: vec![hwaddr],
+            profile: None,
+        };
+        let node: Node = client.post(api::paths::NODES, &new).unwrap();
+        assert_eq!(node.ipaddr.to_string(), "10.5.1.1");
+        let again = client.post::<Node>(api::paths::NODES, &new).unwrap_err();
+        assert!(again.to_string().starts_with("node r01n01 exists already"), "{again}");
+        let status: api::StatusAnswer = client.get(api::paths::STATUS).unwrap();
+        assert_eq!(
+            (status.nodes.len(), status.nodes[0].state),
+            (1, State::Absent),
+            "it waits no longer"
+        );
+
+        let subject = Subject::Node("r01n01".into());
+        context.recorder.record(
+            subject,
+            Event::new(Timestamp::now(), "dhcp discover", Level::Ok, "BIOS"),
+        );
+        for about in ["r01n01", "52-54-00-01-01-01", "10.5.1.1"] {
+            let explained: api::ExplainAnswer = client.get(&format!("/v1/explain/{about}")).unwrap();
+            let decision = explained.decision.unwrap();
+            assert_eq!(decision.node, node);
+            assert!(decision.image_problem.unwrap().contains("names no image"));
+            let timeline: api::TimelineAnswer = client.get(&format!("/v1/timeline/{about}")).unwrap();
+            assert_eq!(timeline.events.len(), 1);
+        }
+        let shown: api::NodeAnswer = client.get("/v1/nodes/r01n01").unwrap();
+        assert_eq!((shown.status.state, shown.boots.len()), (State::Loading, 1));
+
+        let deleted: Node = client.delete("/v1/nodes/r01n01").unwrap();
+        assert_eq!(deleted, node);
+        let gone = client.get::<api::NodeAnswer>("/v1/nodes/r01n01").unwrap_err();
+        assert!(matches!(gone, ClientError::Refused(_)), "{gone}");
+        assert!(client.get::<Vec<Node>>(api::paths::NODES).unwrap().is_empty());
+    });
+}
+
+#[test]
+fn actions_counters_and_leases_come_through() {
+    with_daemon(|client, context| {
+        let done: api::Done = client.post(api::paths::RESCAN, &()).unwrap();
+        assert_eq!(done.message, "2 image versions");
+        let refused = client.post::<api::Done>(api::paths::RELOAD, &()).unwrap_err();
+        assert_eq!(refused.to_string(), "line 3: no");
+        let counters: std::collections::BTreeMap<String, u64> = client.get(api::paths::COUNTERS).unwrap();
+        assert_eq!(counters["dhcp offers"], 3);
+        let lease = serde_json::json!({"ipaddr": "10.5.255.7", "hwaddr": "52:54:00:00:00:07", "state": "bound"});
+        let put = |tx: &mut crate::store::Write| tx.put(crate::store::Table::Leases, &[10, 5, 255, 7], &lease);
+        context.store.write(put).unwrap();
+        let leases: Vec<api::LeaseRow> = client.get(api::paths::LEASES).unwrap();
+        assert_eq!(leases[0].ipaddr.to_string(), "10.5.255.7");
+        let explained: api::ExplainAnswer = client.get("/v1/explain/10.5.255.7").unwrap();
+        assert_eq!(explained.lease.unwrap().lease["hwaddr"], "52:54:00:00:00:07");
+        assert!(
+            client
+                .get::<Vec<api::LayoutRow>>(api::paths::LAYOUTS)
+                .unwrap()
+                .is_empty()
+        );
+        assert!(
+            client
+                .get::<Vec<api::ImageUse>>(api::paths::IMAGES_IN_USE)
+                .unwrap()
+                .is_empty()
+        );
+        let unknown = client.get::<api::Done>("/v1/dance").unwrap_err();
+        assert!(unknown.to_string().contains("knows no /v1/dance"), "{unknown}");
+        for hostile in ["../../etc/passwd", "a/b?c#d", "\u{1b}[2J", "%00", &"x".repeat(4000)] {
+            let path = format!("{}{}", api::paths::NODE, segment(hostile));
+            assert!(
+                matches!(client.get::<Node>(&path), Err(ClientError::Refused(_))),
+                "{hostile}"
+            );
+        }
+    });
+}
+
+#[tokio::test]
+async fn a_dead_socket_is_replaced_and_a_living_one_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
+    // What a killed daemon leaves: a socket file that nobody listens on.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let socket = bind(&path).await.unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let error = bind(&path).await.err().unwrap();
+    assert!(matches!(error, SocketError::InUse(_)), "{error}");
+    assert!(path.exists());
+    drop(socket);
+    assert!(!path.exists());
+    std::fs::write(&path, "precious").unwrap();
+    let error = bind(&path).await.err().unwrap();
+    assert!(matches!(error, SocketError::NoSocket(_)), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+}
+
+#[test]
+fn without_a_daemon_the_error_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
+    let error = Client::new(&path).unwrap().get::<api::Done>("/").unwrap_err();
+    assert!(error.to_string().contains("systemctl start rackstrap"), "{error}");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let error = Client::new(&path).unwrap().get::<api::Done>("/").unwrap_err();
+    assert!(matches!(error, ClientError::NoDaemon(_)), "{error}");
+}
