@@ -345,7 +345,7 @@ impl Progress for Shown {
         self.bytes += bytes;
         if let Some(bar) = &self.bar {
             bar.inc(bytes);
-            if files > 0 && self.files % 64 == 0 {
+            if files > 0 && self.files.is_multiple_of(64) {
                 bar.set_message(format!("{} files", self.files));
             }
         }

@@ -15,7 +15,7 @@ const MAGIC_COOKIE: [u8; 4] = [99, 130, 83, 99];
 pub enum Malformed {
     /// Shorter than the fixed header.
     TooShort,
-    /// Longer than [`MAX_LEN`].
+    /// Longer than 9,000 bytes.
     TooLong,
     /// `op` is not BOOTREQUEST: a reply of another server, or noise.
     NotARequest,

@@ -87,3 +87,82 @@ fn commit(store: &dyn LeaseStore, batch: &[Waiting]) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock::Timestamp, dhcp::LeaseState};
+    use rackstrap_wire::HwAddr;
+    use std::sync::{
+        Mutex,
+        mpsc::{Sender, channel},
+    };
+
+    /// Says when a commit begins, and waits until it may go on; the first commit fails.
+    struct Store {
+        begun: Sender<Vec<Ipv4Addr>>,
+        go: Mutex<Receiver<bool>>,
+        forgotten: Sender<Vec<Ipv4Addr>>,
+    }
+
+    impl LeaseStore for Store {
+        fn load(&self) -> anyhow::Result<Vec<Lease>> {
+            Ok(Vec::new())
+        }
+
+        fn commit(&self, leases: &[Lease]) -> anyhow::Result<()> {
+            self.begun.send(leases.iter().map(|l| l.ipaddr).collect())?;
+            anyhow::ensure!(self.go.lock().unwrap().recv()?, "the disk is full");
+            Ok(())
+        }
+
+        fn forget(&self, addresses: &[Ipv4Addr]) -> anyhow::Result<()> {
+            Ok(self.forgotten.send(addresses.to_vec())?)
+        }
+    }
+
+    fn address(last: u8) -> Ipv4Addr {
+        Ipv4Addr::new(10, 5, 255, last)
+    }
+
+    fn put(last: u8) -> Write {
+        Write::Put(Lease {
+            ipaddr: address(last),
+            hwaddr: HwAddr([2, 0, 0, 0, 0, last]),
+            uuid: None,
+            state: LeaseState::Bound,
+            since: Timestamp(0),
+            expires: Timestamp(1),
+        })
+    }
+
+    #[test]
+    fn a_failure_is_told_and_those_who_wait_share_a_commit() {
+        let ((begun, commits), (go, gate), (forgotten, forgets)) = (channel(), channel(), channel());
+        let store = Store {
+            begun,
+            go: Mutex::new(gate),
+            forgotten,
+        };
+        let (writer, thread) = LeaseWriter::start(Arc::new(store)).unwrap();
+        let (told, results) = channel();
+        let submit = |name: &'static str, writes| {
+            let told = told.clone();
+            assert!(writer.submit(writes, Box::new(move |stored| told.send((name, stored)).unwrap())));
+        };
+        submit("first", vec![put(1)]);
+        assert_eq!(commits.recv().unwrap(), [address(1)]);
+        submit("second", vec![put(2), put(3)]);
+        submit("third", vec![put(3), Write::Forget(address(2))]);
+        go.send(false).unwrap();
+        assert_eq!(results.recv().unwrap(), ("first", false));
+        assert_eq!(commits.recv().unwrap(), [address(3)]);
+        assert!(results.try_recv().is_err(), "told before it was stored");
+        go.send(true).unwrap();
+        assert_eq!(results.recv().unwrap(), ("second", true));
+        assert_eq!(results.recv().unwrap(), ("third", true));
+        assert_eq!(forgets.recv().unwrap(), [address(2)]);
+        drop(writer);
+        thread.join().unwrap();
+    }
+}

@@ -374,7 +374,7 @@ impl Pool {
         }
     }
 
-    /// Entries in the table, at most the size of the pool and [`MAX_ENTRIES`].
+    /// Entries in the table, at most the size of the pool and 65,536.
     pub fn len(&self) -> usize {
         self.entries.len()
     }

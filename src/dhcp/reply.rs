@@ -58,7 +58,7 @@ pub enum Destination {
 pub struct Terms<'a> {
     /// Subnet that is answered for.
     pub subnet: &'a Subnet,
-    /// Server identifier, where a relay does not override it.
+    /// DNS domain; may be empty.
     pub domain: &'a str,
     /// Address and lease time in seconds; none for INFORM.
     pub lease: Option<(Ipv4Addr, u32)>,

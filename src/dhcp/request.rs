@@ -45,7 +45,7 @@ pub struct Request {
     pub relay_info: Option<Vec<u8>>,
     /// Client architecture, first value (RFC 4578).
     pub arch: Option<u16>,
-    /// The machine's UUID as the firmware says it, wire order; [`trustworthy`] says whether it tells machines apart.
+    /// The machine's UUID as the firmware says it, wire order; may be all zeros or another machine's as well.
     pub uuid: Option<Uuid>,
     /// `iPXE` in option 77, or option 175.
     pub ipxe: bool,

@@ -195,11 +195,13 @@ impl Packet {
 
 /// Addresses of leases to be stored.
 pub fn stored(outcome: &Outcome) -> Vec<&Lease> {
-    let put = |w| match w {
-        &super::engine::Write::Put(ref lease) => Some(lease),
-        super::engine::Write::Forget(_) => None,
-    };
-    outcome.writes.iter().filter_map(put).collect()
+    let mut leases = Vec::new();
+    for write in &outcome.writes {
+        if let super::engine::Write::Put(lease) = write {
+            leases.push(lease);
+        }
+    }
+    leases
 }
 
 /// Every field and option of a reply, in the order of its bytes, and why it was sent.

@@ -34,7 +34,7 @@ impl RootDir {
         Ok(rfs::openat2(
             &self.fd,
             path,
-            flags | OFlags::CLOEXEC | OFlags::NOCTTY,
+            flags | OFlags::CLOEXEC,
             Mode::empty(),
             ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
         )?)

@@ -205,7 +205,7 @@ impl ExportRoot {
 
     /// Magic number of the file system that the export is on (statfs(2)).
     pub fn fs_type(&self) -> i64 {
-        rustix::fs::fstatfs(&self.root).map_or(0, |s| s.f_type as i64)
+        rustix::fs::fstatfs(&self.root).map_or(0, |s| s.f_type)
     }
 
     /// The file of an id, which must have come out of a handle with our MAC.

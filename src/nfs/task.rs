@@ -47,7 +47,7 @@ pub struct Config {
     pub record_bytes: usize,
     /// Connections in all. A node has one, and a second one while it mounts.
     pub connections: usize,
-    /// Connections of one address.
+    /// Connections of one address: Linux opens up to 16 (`nconnect`). With the bounds below, this bounds the memory that one node can hold.
     pub connections_per_peer: usize,
     /// Bytes of replies that a peer has not taken, after which no more of its calls are executed.
     pub reply_bytes: usize,
@@ -71,7 +71,7 @@ impl Config {
             privileged_ports_only: true,
             record_bytes: (1 << 20) + 4096,
             connections: 16_384,
-            connections_per_peer: 64,
+            connections_per_peer: 20,
             reply_bytes: 1 << 20,
             blocking_calls: 8,
             blocking_threads: 64,

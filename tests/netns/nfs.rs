@@ -1,5 +1,9 @@
 //! The NFS server on loopback, asked by real clients: the nfs3_client crate, libnfs' utilities, and raw calls.
 
+#[path = "nfs/corpus.rs"]
+mod corpus;
+#[path = "nfs/filesystems.rs"]
+mod filesystems;
 #[path = "nfs/hostile.rs"]
 mod hostile;
 #[path = "nfs/libnfs.rs"]

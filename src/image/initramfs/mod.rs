@@ -26,8 +26,9 @@ const LARGEST_MODULE: u64 = 64 << 20;
 /// Firmware files larger than this are left out, and what goes beyond this in total.
 const LARGEST_FIRMWARE: u64 = 4 << 20;
 const ALL_FIRMWARE: u64 = 24 << 20;
-/// zstd's levels 13 to 15 save 3 % on 10 and cost four times as much; 19 saves 9 % and costs fifteen times.
-const ZSTD_LEVEL: i32 = 12;
+/// Measured on Debian 12's modules, 58 MB: level 6 gives 14.4 MB, 9 gives 13.8, 12 gives 13.7 in three times the time of
+/// 9, 19 gives 12.2 in sixteen times.
+const ZSTD_LEVEL: i32 = 9;
 /// Directories that the agent mounts on or writes to, before anything else.
 const DIRS: &[(&str, u32)] = &[
     ("dev", 0o755),

@@ -220,10 +220,10 @@ impl Extractor<'_> {
 
     /// Opens the directory `path`, made if it is missing.
     fn parent(&mut self, path: &[u8], entry: &Entry) -> Result<OwnedFd> {
-        if let Some((cached, fd)) = self.parent.take() {
-            if cached == path {
-                return Ok(fd);
-            }
+        if let Some((cached, fd)) = self.parent.take()
+            && cached == path
+        {
+            return Ok(fd);
         }
         let refuse = |path: &[u8], e: Errno| ImportError::Archive {
             entry: show_name(&entry.path),

@@ -91,6 +91,16 @@ pub(super) fn time(text: &[u8]) -> Option<(i64, i64)> {
     })
 }
 
+/// A record as it is written: its length counts itself.
+#[cfg(test)]
+pub(super) fn record(key: &[u8], value: &[u8]) -> Vec<u8> {
+    let rest = [b" ", key, b"=", value, b"\n"].concat();
+    let len = (rest.len()..)
+        .find(|len| len.to_string().len() + rest.len() == *len)
+        .unwrap();
+    [len.to_string().as_bytes(), &rest].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,16 +109,16 @@ mod tests {
     #[test]
     fn records() {
         let mut records = Records::default();
-        records
-            .add(b"9 path=a\n27 SCHILY.xattr.user.x=\n\x00=\xff\n12 uid=1000\n")
-            .unwrap();
+        records.add(&record(b"path", b"a")).unwrap();
+        let text = [record(b"SCHILY.xattr.user.x", b"\n\x00=\xff"), record(b"uid", b"1000")].concat();
+        records.add(&text).unwrap();
         assert_eq!(records.get("path"), Some(&b"a"[..]));
         assert_eq!(records.number("uid"), Ok(Some(1000)));
         assert_eq!(
             records.xattrs().collect::<Vec<_>>(),
             [(&b"user.x"[..], &b"\n\x00=\xff"[..])]
         );
-        records.add(b"8 path=\n").unwrap();
+        records.add(&record(b"path", b"")).unwrap();
         assert_eq!(records.get("path"), None);
         assert!(records.number("path").unwrap().is_none());
         for damaged in [

@@ -138,7 +138,7 @@ impl<R: Read> Reader<R> {
             if !checksum_fits(&header) {
                 return Err(self.damaged("this is no tar header; the archive is damaged, or no tar archive"));
             }
-            let size = header.size().map_err(|e| self.damaged(e.to_string()))?;
+            let size = header.entry_size().map_err(|e| self.damaged(e.to_string()))?;
             match block[156] {
                 b'x' | b'X' => {
                     let text = self.extension(size, LARGEST_RECORDS)?;
@@ -189,7 +189,7 @@ impl<R: Read> Reader<R> {
             Ok(None) => plain.map_err(field),
             Err(why) => Err(wrong(why)),
         };
-        let size = number("size", header.size())?;
+        let size = number("size", header.entry_size())?;
         let plain_link = || long_link.or_else(|| header.link_name_bytes().map(|l| l.into_owned()));
         let link = records
             .get("linkpath")

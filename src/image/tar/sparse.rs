@@ -98,7 +98,7 @@ impl SparseMap {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::pax::record, *};
 
     #[test]
     fn maps_are_checked() {
@@ -130,9 +130,9 @@ mod tests {
     #[test]
     fn maps_in_extended_headers() {
         let mut records = Records::default();
-        records.add(b"27 GNU.sparse.map=0,3,9,1\n").unwrap();
+        records.add(&record(b"GNU.sparse.map", b"0,3,9,1")).unwrap();
         assert!(SparseMap::from_records(&records).is_err());
-        records.add(b"22 GNU.sparse.size=10\n").unwrap();
+        records.add(&record(b"GNU.sparse.size", b"10")).unwrap();
         let map = SparseMap::from_records(&records).unwrap().unwrap();
         assert_eq!((map.size, map.segments), (10, vec![(0, 3), (9, 1)]));
     }

@@ -21,8 +21,9 @@ use std::{
 /// allow two descriptors a level for.
 pub(crate) const DEPTH: usize = 700;
 
-/// Makes the tree in the empty directory `at`. `sockets`: tar archives cannot hold them.
-pub(crate) fn make(at: &Path, sockets: bool) {
+/// Makes the tree in the empty directory `at`; `all` includes what GNU tar's archives cannot hold: sockets, links to
+/// devices, access control lists but as text.
+pub(crate) fn make(at: &Path, all: bool) {
     let p = |name: &str| at.join(name);
     for dir in ["bin", "dev", "etc/empty", "var/tmp", "links"] {
         fs::create_dir_all(p(dir)).unwrap();
@@ -46,8 +47,8 @@ pub(crate) fn make(at: &Path, sockets: bool) {
     node("dev/null", FileType::CharacterDevice, 0o666, 1, 3);
     node("dev/big", FileType::BlockDevice, 0o660, 259, 70000);
     node("dev/fifo", FileType::Fifo, 0o600, 0, 0);
-    fs::hard_link(p("dev/null"), p("dev/null2")).unwrap();
-    if sockets {
+    if all {
+        fs::hard_link(p("dev/null"), p("dev/null2")).unwrap();
         node("dev/log", FileType::Socket, 0o755, 0, 0);
     }
     // Sparse: data at odd places, a hole at the start and at the end, nothing but a hole.
@@ -114,8 +115,7 @@ pub(crate) fn make(at: &Path, sockets: bool) {
         acl.extend(perm.to_le_bytes());
         acl.extend(id.to_le_bytes());
     }
-    if sockets {
-        // GNU tar writes access control lists as text.
+    if all {
         set("var/dense", "system.posix_acl_access", &acl);
         set("var/tmp", "system.posix_acl_default", &acl);
     }
@@ -173,6 +173,15 @@ pub(crate) struct Seen {
 
 /// Looks at everything in a tree.
 pub(crate) fn look(at: &Path) -> BTreeMap<Vec<u8>, Seen> {
+    let at = at.to_owned();
+    // It calls itself once a level.
+    let walker = std::thread::Builder::new()
+        .stack_size(64 << 20)
+        .spawn(move || look_here(&at));
+    walker.unwrap().join().unwrap()
+}
+
+fn look_here(at: &Path) -> BTreeMap<Vec<u8>, Seen> {
     let mut found = BTreeMap::new();
     let mut inodes = BTreeMap::new();
     let root = rfs::open(at, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
@@ -190,8 +199,11 @@ pub(crate) fn look(at: &Path) -> BTreeMap<Vec<u8>, Seen> {
 fn walk(dir: &OwnedFd, path: Vec<u8>, found: &mut BTreeMap<Vec<u8>, Seen>, inodes: &mut BTreeMap<Vec<u8>, u64>) {
     let own = rfs::fstat(dir).unwrap();
     note(path.clone(), &own, Target::Fd(dir.as_fd()), Vec::new(), found, inodes);
-    for entry in Dir::read_from(dir).unwrap() {
-        let name = entry.unwrap().file_name().to_owned();
+    let names: Vec<CString> = Dir::read_from(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_owned())
+        .collect();
+    for name in names {
         if matches!(name.to_bytes(), b"." | b"..") {
             continue;
         }
@@ -208,8 +220,9 @@ fn walk(dir: &OwnedFd, path: Vec<u8>, found: &mut BTreeMap<Vec<u8>, Seen>, inode
                 let content = match kind {
                     FileType::RegularFile => {
                         let file = openat(dir, &name, OFlags::RDONLY, Mode::empty()).unwrap();
-                        let content = std::io::read_to_string(Hashing(fs::File::from(file), blake3::Hasher::new()));
-                        content.unwrap().into_bytes()
+                        let mut hasher = blake3::Hasher::new();
+                        std::io::copy(&mut fs::File::from(file), &mut hasher).unwrap();
+                        hasher.finalize().as_bytes().to_vec()
                     }
                     FileType::Symlink => rfs::readlinkat(dir, &name, Vec::new()).unwrap().into_bytes(),
                     _ => Vec::new(),
@@ -217,26 +230,6 @@ fn walk(dir: &OwnedFd, path: Vec<u8>, found: &mut BTreeMap<Vec<u8>, Seen>, inode
                 note(inner, &stat, Target::Name(dir.as_fd(), &name), content, found, inodes);
             }
         }
-    }
-}
-
-/// Reads as the digest of a file, in hex.
-struct Hashing(fs::File, blake3::Hasher);
-
-impl std::io::Read for Hashing {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let mut chunk = [0; 65536];
-        let mut any = false;
-        while let got @ 1.. = self.0.read(&mut chunk)? {
-            any = true;
-            self.1.update(&chunk[..got]);
-        }
-        if !any {
-            return Ok(0);
-        }
-        let digest = self.1.finalize().to_hex();
-        buffer[..64].copy_from_slice(digest.as_bytes());
-        Ok(64)
     }
 }
 

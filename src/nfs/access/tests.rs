@@ -153,7 +153,7 @@ fn access_agrees_with_this_kernel() {
             })
             .join()
             .unwrap();
-            let who = Credentials::new(uid, gid.max(0), groups);
+            let who = Credentials::new(uid, gid, groups);
             let ours = [FileType::Regular, FileType::Directory].map(|kind| {
                 let bits = granted(&attr(kind, mode, 1000, 50), &who, ALL);
                 [bits & ACCESS_READ != 0, bits & (ACCESS_EXECUTE | ACCESS_LOOKUP) != 0]

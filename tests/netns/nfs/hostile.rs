@@ -221,3 +221,47 @@ async fn one_address_cannot_take_all_connections() {
     assert_eq!(daemon.counted("connections_refused"), 1);
     daemon.stop().await;
 }
+
+#[test]
+fn the_fuzzers_corpus_is_answered() {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/nfs");
+    let mut replies = std::collections::BTreeMap::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        let stream = std::fs::read(entry.path()).unwrap();
+        replies.insert(entry.file_name().into_string().unwrap(), super::corpus::run(&stream));
+    }
+    // As many as calls that have a reply; what the fuzzer adds has other names.
+    for (name, want) in [
+        ("mount", 6),
+        ("lookup", 8),
+        ("read", 6),
+        ("readdir", 6),
+        ("modify", 13),
+        ("credentials", 5),
+        ("versions", 4),
+        ("fragments", 1),
+        ("long-record", 1),
+        ("not-rpc", 0),
+    ] {
+        assert_eq!(replies.get(name), Some(&want), "{name}");
+    }
+}
+
+/// Any bytes, and any bytes behind a good call's header.
+#[test]
+fn any_stream_is_answered_or_ended() {
+    use proptest::prelude::*;
+    proptest!(ProptestConfig::with_cases(2000), |(
+        procedure in 0u32..24,
+        program in prop::sample::select(vec![100_003u32, 100_005]),
+        bytes in prop::collection::vec(prop_oneof![Just(0u8), Just(8), any::<u8>()], 0..200),
+        handle in prop::sample::select(vec![&b"ROOTROOT"[..], b"FILEFILE", b"LINKLINK", b"none"]),
+    )| {
+        super::corpus::run(&bytes);
+        let mut args = words_after(handle, &[]);
+        args.extend(&bytes);
+        let replies = super::corpus::run(&record(&call(1, program, 3, procedure, &args)));
+        prop_assert_eq!(replies, 1);
+    });
+}

@@ -152,7 +152,7 @@ async fn readdir(client: &mut Client, dir: &nfs_fh3, count: u32) -> Vec<(Vec<u8>
 }
 
 /// The whole tree as the client sees it.
-async fn remote(client: &mut Client, maxcount: u32) -> BTreeMap<Vec<u8>, Seen> {
+pub async fn remote(client: &mut Client, maxcount: u32) -> BTreeMap<Vec<u8>, Seen> {
     let root = client.root_nfs_fh3();
     let attr = ok(client.getattr(&GETATTR3args { object: root.clone() }).await.unwrap()).obj_attributes;
     let fsid = attr.fsid;
@@ -220,7 +220,7 @@ async fn remote(client: &mut Client, maxcount: u32) -> BTreeMap<Vec<u8>, Seen> {
     all
 }
 
-fn assert_same(local: &BTreeMap<Vec<u8>, Seen>, remote: &BTreeMap<Vec<u8>, Seen>) {
+pub fn assert_same(local: &BTreeMap<Vec<u8>, Seen>, remote: &BTreeMap<Vec<u8>, Seen>) {
     for (path, seen) in local {
         assert_eq!(remote.get(path), Some(seen), "{}", path.escape_ascii());
     }

@@ -222,7 +222,7 @@ async fn nothing_is_changed_and_wcc_data_says_so() {
             size: Nfs3Option::Some(0),
             ..Default::default()
         },
-        guard: sattrguard3::Some(file_attr.ctime.clone()),
+        guard: sattrguard3::Some(file_attr.ctime),
     };
     unchanged(refused(c.setattr(&args).await.unwrap(), rofs).obj_wcc, &file_attr);
     let args = WRITE3args {

@@ -1,0 +1,222 @@
+//! PID 1 of the initramfs: the phases, in order, and what happens when one of them fails for good.
+
+use crate::{
+    cmdline::{self, CommandLine},
+    console::Console,
+    disk,
+    facts::{self, BootFacts},
+    fail::{Doing, Failure, Res},
+    handover, hardware,
+    http::Server,
+    modules::Loader,
+    network,
+    overlay::Tree,
+    retry::Policy,
+    root::{self, NEW_ROOT},
+    sys,
+    timeline::{Summary, Timeline},
+};
+use rackstrap_wire::{
+    DiskState, DiskStatus, Overlay, OverlayContent, OverlayFile, OverlayRequest, Phase, Plan, WIRE_VERSION, paths,
+};
+use std::{convert::Infallible, fs, path::Path, time::Duration};
+
+/// How long a phase that needs the server is tried, before the machine starts all over.
+const PATIENCE: Policy = Policy::For(Duration::from_secs(600));
+/// Plans and overlays.
+const ASK_TIMEOUT: Duration = Duration::from_secs(20);
+/// Below here the disk's file systems wait for the new root.
+const DISK_MOUNTS: &str = "/disk";
+/// Time to read the last lines before the machine restarts.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// Boots; a failure restarts the machine, and all begins again.
+pub fn run() -> ! {
+    std::panic::set_hook(Box::new(|info| {
+        // The agent is PID 1: if it just died, a kernel without panic= would stop for ever.
+        Console::open().line(&format!("the agent crashed: {info}; restarting"));
+        std::thread::sleep(LAST_WORDS);
+        sys::restart();
+    }));
+    let mut timeline = Timeline::new(uuid::Uuid::new_v4().as_u128() as u64);
+    let Err(failure) = boot(&mut timeline);
+    timeline.say(&format!("giving up: {failure}; this machine restarts and begins again"));
+    timeline.flush();
+    std::thread::sleep(LAST_WORDS);
+    let failure = sys::restart();
+    timeline.say(&failure.to_string());
+    // Ends in a kernel panic, and with panic=N in a restart.
+    std::process::exit(1)
+}
+
+fn boot(timeline: &mut Timeline) -> Res<Infallible> {
+    timeline.run(Phase::EarlyMounts, Policy::Once, |t| {
+        let done = handover::early_mounts()?;
+        t.open_console();
+        Ok(((), Summary::Done(done)))
+    })?;
+    let cmdline = timeline.run(Phase::CommandLine, Policy::Once, |_| {
+        let text = fs::read_to_string("/proc/cmdline").doing(|| "reading /proc/cmdline".into())?;
+        let c = cmdline::parse(&text)?;
+        let done = format!("boot {} of {} from {}", c.plan, c.hwaddr, c.server);
+        Ok((c, Summary::Done(done)))
+    })?;
+    let server = Server {
+        base: cmdline.server.clone(),
+        plan: cmdline.plan.clone(),
+        token: cmdline.token.clone(),
+    };
+    // The kernel asks this program for modules that it wants itself.
+    let modprobe = fs::read_to_string("/proc/sys/kernel/modprobe").unwrap_or_default();
+    let _ = fs::write("/proc/sys/kernel/modprobe", "/init");
+    timeline.run(Phase::Modules, Policy::Once, |_| {
+        Ok(((), Summary::Done(Loader::open(cmdline.all.clone()).settle())))
+    })?;
+    timeline.run(Phase::Network, Policy::For(Duration::from_secs(180)), |t| {
+        let done = network::up(&cmdline)?;
+        t.attach(server.clone());
+        Ok(((), Summary::Done(done)))
+    })?;
+    let plan = timeline.run(Phase::Plan, PATIENCE, |_| fetch_plan(&server))?;
+    timeline.run(Phase::Root, PATIENCE, |_| {
+        let source = root::mount_image(&plan)?;
+        Ok(((), Summary::Done(format!("{source} is {}, read-only", plan.image))))
+    })?;
+    let state = timeline.run(Phase::Disk, Policy::Once, |t| Ok(disk_phase(t, &plan, &cmdline)))?;
+    // Secrets go out once a boot: an overlay that was fetched is kept over attempts.
+    let mut fetched = None;
+    timeline.run(Phase::Overlay, PATIENCE, |_| {
+        let done = overlay_phase(&plan, &server, &state, &mut fetched)?;
+        Ok(((), Summary::Done(done)))
+    })?;
+    let _ = fs::write("/proc/sys/kernel/modprobe", modprobe.trim());
+    hand_over(timeline, &plan, &cmdline)
+}
+
+fn fetch_plan(server: &Server) -> Res<(Plan, Summary)> {
+    // The version first: a plan of another one may not be readable at all.
+    let document: serde_json::Value = server.get(paths::PLAN, ASK_TIMEOUT)?;
+    let wire = document.get("wire").and_then(serde_json::Value::as_u64);
+    if wire != Some(WIRE_VERSION.into()) {
+        let theirs = wire.map_or("none".to_owned(), |n| n.to_string());
+        return Err(Failure::hopeless(format!(
+            "the server speaks wire version {theirs}, this agent {WIRE_VERSION}; build the image's initramfs again"
+        )));
+    }
+    let plan: Plan = serde_json::from_value(document).doing(|| "reading the plan".into())?;
+    let disk = match &plan.disk {
+        Some(d) => format!("{} v{} on {}", d.layout.name, d.layout.version, d.device),
+        None => "left alone".into(),
+    };
+    let done = format!("{} boots {}, disk {disk}", plan.node, plan.image);
+    Ok((plan, Summary::Done(done)))
+}
+
+fn disk_phase(timeline: &mut Timeline, plan: &Plan, cmdline: &CommandLine) -> (DiskState, Summary) {
+    let timeline = std::cell::RefCell::new(timeline);
+    let mut on_step = |name: &str| {
+        let mut timeline = timeline.borrow_mut();
+        timeline.step(&format!("step {name}"));
+        if cmdline.hold.as_deref() == Some(name) {
+            timeline.step(&format!("holding after {name}"));
+            loop {
+                std::thread::sleep(Duration::from_secs(3600));
+            }
+        }
+    };
+    let mut on_note = |text: &str| timeline.borrow_mut().step(text);
+    let context = disk::phase::Context {
+        image: Path::new(root::IMAGE),
+        mounts: Path::new(DISK_MOUNTS),
+        on_step: &mut on_step,
+        on_note: &mut on_note,
+    };
+    let (state, text) = disk::phase::run(plan.disk.as_ref(), context);
+    let summary = match state.status {
+        DiskStatus::Degraded { .. } => Summary::Degraded(text),
+        _ => Summary::Done(text),
+    };
+    (state, summary)
+}
+
+fn overlay_phase(plan: &Plan, server: &Server, state: &DiskState, fetched: &mut Option<Overlay>) -> Res<String> {
+    let overlay = match fetched {
+        Some(overlay) => &*overlay,
+        None => {
+            let request = OverlayRequest {
+                token: server.token.clone(),
+                disk: state.clone(),
+                hardware: hardware::look(),
+            };
+            fetched.insert(server.post(paths::OVERLAY, &request, ASK_TIMEOUT)?)
+        }
+    };
+    // Unmounting the overlay of a failed attempt must not take the disk with it: that is only bound, not moved.
+    root::mount_overlay(&plan.ram_size)?;
+    let tree = Tree::open(Path::new(NEW_ROOT))?;
+    bind("/run", &tree, "/run")?;
+    let mut mounts: Vec<_> = state
+        .mounts
+        .iter()
+        .filter_map(|m| Some((m.mount.as_deref()?, m)))
+        .collect();
+    // /var before /var/tmp.
+    mounts.sort_by_key(|(mount, _)| (mount.matches('/').count(), mount.to_owned()));
+    for (mount, partition) in mounts {
+        bind(&format!("{DISK_MOUNTS}/{}", partition.name), &tree, mount)?;
+    }
+    for file in &overlay.files {
+        tree.write(file)?;
+    }
+    let facts = BootFacts {
+        server: server.base.clone(),
+        plan: server.plan.clone(),
+        token: server.token.clone(),
+        node: plan.node.clone(),
+        heartbeat_secs: plan.heartbeat_secs,
+        mounts: state.mounts.clone(),
+    };
+    let facts = serde_json::to_vec(&facts).doing(|| "writing boot.json".into())?;
+    let own = |path: &str, mode| OverlayFile {
+        path: path.to_owned(),
+        mode,
+        uid: 0,
+        gid: 0,
+        content: OverlayContent::Text(String::new()),
+    };
+    tree.write_bytes(&own(facts::RUN, 0o600), &facts)?;
+    tree.write_bytes(&own(facts::LIB, 0o600), &facts)?;
+    let agent = fs::read("/proc/self/exe").doing(|| "reading the agent".into())?;
+    tree.write_bytes(&own(facts::AGENT, 0o755), &agent)?;
+    Ok(format!(
+        "{} files above the image, {} of RAM",
+        overlay.files.len(),
+        plan.ram_size
+    ))
+}
+
+/// Binds `source` to a directory of the new root, found without following a link out of it.
+fn bind(source: &str, tree: &Tree, target: &str) -> Res<()> {
+    use std::os::fd::AsRawFd;
+    let directory = tree.directory(target)?;
+    let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    rustix::mount::mount_bind_recursive(source, path.as_str()).doing(|| format!("mounting {source} on {target}"))
+}
+
+fn hand_over(timeline: &mut Timeline, plan: &Plan, cmdline: &CommandLine) -> Res<Infallible> {
+    let systemd = root::is_systemd(Path::new(NEW_ROOT), &plan.init);
+    timeline.run(Phase::SwitchRoot, Policy::Once, |t| {
+        for mounted in fs::read_dir(DISK_MOUNTS).into_iter().flatten().flatten() {
+            let _ = rustix::mount::unmount(mounted.path(), rustix::mount::UnmountFlags::DETACH);
+        }
+        let _ = rustix::mount::unmount("/run", rustix::mount::UnmountFlags::DETACH);
+        t.say(&format!("switch-root: starting {}", plan.init));
+        handover::move_mounts()?;
+        handover::switch()?;
+        if !systemd {
+            handover::start_voice()?;
+        }
+        Ok(((), Summary::Done(format!("{} of {}", plan.init, plan.image))))
+    })?;
+    Err(handover::exec(&plan.init, &cmdline.init_args))
+}

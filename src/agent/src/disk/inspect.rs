@@ -1,0 +1,188 @@
+//! Whose disk is it? Reads only.
+
+use super::{
+    device::BlockDevice,
+    gptread::{self, Entry, Gpt},
+    marker::{self, Record, Sector0, State},
+    signature::Ends,
+};
+use rackstrap_wire::{DiskPlan, PartitionTable, Wipe};
+use std::io;
+
+/// What a disk is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// Both ends are zero and nothing is known at any offset.
+    Blank,
+    /// rackstrap prepared it, or began to.
+    Ours {
+        /// For which layout; none if that cannot be read any more.
+        record: Option<Record>,
+        /// How far it got.
+        state: State,
+    },
+    /// Anything else; the text says what, for people: `ext2/3/4`, `GPT with 3 partitions (xfs, swap)`.
+    Foreign(String),
+}
+
+/// What is to be done about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The marker is equal: use what is there. The text says what is not quite right.
+    Keep(Option<String>),
+    /// Prepare it; the text says what it was.
+    Prepare(String),
+    /// Do not touch it; the text says why.
+    Leave(String),
+}
+
+/// Looks at a disk.
+pub fn inspect(device: &mut dyn BlockDevice) -> io::Result<Finding> {
+    let size = device.size();
+    let ends = Ends::read(device, 0, size)?;
+    let sector0 = ends.sector0().map_or(Sector0::NotOurs, |s| marker::decode_sector0(s));
+    if let Sector0::Ours(record, State::InProgress) = sector0 {
+        return Ok(Finding::Ours {
+            record,
+            state: State::InProgress,
+        });
+    }
+    let formats = ends.formats();
+    let gpt = gptread::read(device)?;
+    let ours = |record, state| Ok(Finding::Ours { record, state });
+    let marked = match &gpt {
+        Gpt::Valid(entries) => marker_partition(device, entries)?,
+        _ => None,
+    };
+    // Our own preparation leaves none of these in the first MiB, so somebody has been here since.
+    let over = ends.head_only().formats();
+    if !over.is_empty() && (marked.is_some() || sector0 != Sector0::NotOurs) {
+        let what = over.join(", ");
+        return Ok(Finding::Foreign(format!("{what} written over a rackstrap disk")));
+    }
+    match (marked, sector0, &gpt) {
+        (Some(Some(record)), _, _) => return ours(Some(record), State::Final),
+        // The marker partition is there, its record is not: ours, and not to be relied on.
+        (Some(None), _, _) => return ours(None, State::InProgress),
+        (None, Sector0::Ours(record, _), gpt) => {
+            let table = record.as_ref().map(|r| r.table);
+            match (table, gpt) {
+                (Some(PartitionTable::Mbr), Gpt::None) => return ours(record, State::Final),
+                // The GPT is gone and nothing came in its place.
+                (Some(PartitionTable::Gpt), Gpt::None | Gpt::Damaged) => return ours(record, State::InProgress),
+                _ => {
+                    return Ok(Finding::Foreign(format!(
+                        "{} over a rackstrap marker",
+                        gpt_text(device, gpt)?
+                    )));
+                }
+            }
+        }
+        (None, Sector0::Changed, Gpt::None) => {
+            return Ok(Finding::Foreign("rackstrap partition table changed by somebody".into()));
+        }
+        _ => {}
+    }
+    if !matches!(gpt, Gpt::None) {
+        return Ok(Finding::Foreign(gpt_text(device, &gpt)?));
+    }
+    if !formats.is_empty() {
+        return Ok(Finding::Foreign(formats.join(", ")));
+    }
+    if let Some(sector) = ends.sector0().filter(|s| s[510..] == [0x55, 0xaa]) {
+        let table = mbr_text(device, sector)?;
+        return Ok(Finding::Foreign(table));
+    }
+    if !ends.all_zero() {
+        return Ok(Finding::Foreign("unknown data".into()));
+    }
+    Ok(Finding::Blank)
+}
+
+/// The record in the partition of our own type; `Some(None)` if the partition exists without a readable final one.
+fn marker_partition(device: &mut dyn BlockDevice, entries: &[Entry]) -> io::Result<Option<Option<Record>>> {
+    let Some(entry) = entries.iter().find(|e| e.kind == marker::PARTITION_TYPE) else {
+        return Ok(None);
+    };
+    let mut bytes = [0; marker::RECORD_LEN];
+    if entry.len < bytes.len() as u64 {
+        return Ok(Some(None));
+    }
+    device.read_at(entry.start, &mut bytes)?;
+    let found = marker::decode_record(&bytes);
+    Ok(Some(
+        found
+            .filter(|(_, state)| *state == State::Final)
+            .map(|(record, _)| record),
+    ))
+}
+
+fn gpt_text(device: &mut dyn BlockDevice, gpt: &Gpt) -> io::Result<String> {
+    match gpt {
+        Gpt::None => Ok("MBR".into()),
+        Gpt::Damaged => Ok("damaged GPT".into()),
+        Gpt::Valid(entries) => {
+            let ranges = entries.iter().map(|e| (e.start, e.len));
+            table_text(device, "GPT", ranges.collect())
+        }
+    }
+}
+
+fn mbr_text(device: &mut dyn BlockDevice, sector: &[u8; 512]) -> io::Result<String> {
+    let block = u64::from(device.sector());
+    let size = device.size();
+    let ranges = sector[446..510].chunks_exact(16).filter(|e| e[4] != 0).map(|e| {
+        let u32_at = |at: usize| u64::from(u32::from_le_bytes(std::array::from_fn(|i| e[at + i])));
+        let start = (u32_at(8) * block).min(size);
+        (start, (u32_at(12) * block).min(size - start))
+    });
+    table_text(device, "MBR", ranges.collect())
+}
+
+fn table_text(device: &mut dyn BlockDevice, kind: &str, ranges: Vec<(u64, u64)>) -> io::Result<String> {
+    let mut inside: Vec<&str> = Vec::new();
+    // A few are enough for people, and a table of a thousand must not cost minutes.
+    for (start, len) in ranges.iter().take(16).filter(|(_, len)| *len >= 4096) {
+        inside.extend(Ends::read(device, *start, *len)?.formats());
+    }
+    let mut unique: Vec<&str> = Vec::new();
+    for name in inside {
+        if !unique.contains(&name) {
+            unique.push(name);
+        }
+    }
+    let count = match ranges.len() {
+        0 => "no partitions".to_owned(),
+        1 => "1 partition".to_owned(),
+        n => format!("{n} partitions"),
+    };
+    let inside = if unique.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", unique.join(", "))
+    };
+    Ok(format!("{kind} with {count}{inside}"))
+}
+
+/// Decides what to do; pure. `digest` is the plan's digest as bytes.
+pub fn decide(finding: &Finding, plan: &DiskPlan, digest: [u8; 16]) -> Action {
+    let layout = &plan.layout;
+    match finding {
+        Finding::Blank => Action::Prepare("blank".into()),
+        Finding::Ours {
+            record: Some(r),
+            state: State::Final,
+        } => {
+            if r.name != layout.name || r.version != layout.version {
+                return Action::Prepare(r.to_string());
+            }
+            Action::Keep((r.digest != digest).then(|| format!("layout {r} was changed without raising its version")))
+        }
+        Finding::Ours { record, .. } => Action::Prepare(match record {
+            Some(r) => format!("half-prepared {r}"),
+            None => "half-prepared".into(),
+        }),
+        Finding::Foreign(what) if plan.wipe == Wipe::Always => Action::Prepare(format!("foreign ({what})")),
+        Finding::Foreign(what) => Action::Leave(format!("holds foreign data ({what}); left untouched")),
+    }
+}

@@ -1,0 +1,16 @@
+//! The node's disk: choose it, look whose it is, keep or prepare it, mount its file systems.
+
+pub mod bootcode;
+pub mod choose;
+pub mod device;
+pub mod geometry;
+pub mod gptread;
+pub mod inspect;
+pub mod machine;
+pub mod marker;
+pub mod options;
+pub mod phase;
+pub mod prepare;
+pub mod seed;
+pub mod signature;
+pub mod table;

@@ -1,0 +1,273 @@
+//! The disk phase: from the plan to a [`DiskState`]. Nothing here stops a boot: whatever goes wrong, the node runs without
+//! its disk and says so.
+
+use super::{
+    choose::{self, Candidate},
+    device::{BlockDevice, FileDevice},
+    geometry::{self, partition_number},
+    inspect::{self, Action},
+    machine::{self, RealMachine},
+    marker::Record,
+    prepare, signature,
+};
+use crate::{
+    fail::{Doing, Failure, Res},
+    network::wait_for,
+};
+use rackstrap_wire::{DiskPlan, DiskState, DiskStatus, FileSystem, MountedPartition};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use uuid::Uuid;
+
+/// A disk that the plan names is waited for; slow controllers need most of it.
+const NAMED_WAIT: Duration = Duration::from_secs(15);
+/// A node may well have none: everything fast has been found while modules and root were loaded.
+const AUTO_WAIT: Duration = Duration::from_secs(5);
+
+/// Where the phase works.
+pub struct Context<'a> {
+    /// The image's root, mounted read-only.
+    pub image: &'a Path,
+    /// Below here the disk's file systems are mounted, to be moved into the new root.
+    pub mounts: &'a Path,
+    /// A step of preparation is done; may never return.
+    pub on_step: &'a mut dyn FnMut(&str),
+    /// A line for people.
+    pub on_note: &'a mut dyn FnMut(&str),
+}
+
+/// Does what the plan says. Returns the state, and a sentence about it for people.
+pub fn run(plan: Option<&DiskPlan>, context: Context<'_>) -> (DiskState, String) {
+    let Some(plan) = plan else {
+        let text = "left alone: the plan has no layout".to_owned();
+        return (state(DiskStatus::NotWanted, None, Vec::new()), text);
+    };
+    let wait = if plan.device == "auto" { AUTO_WAIT } else { NAMED_WAIT };
+    let find = || choose::choose(choose::candidates(Path::new("/sys/block")), &plan.device);
+    let Some(disk) = wait_for(wait, find) else {
+        let what = match plan.device.as_str() {
+            "auto" => "no disk found".to_owned(),
+            name => format!("no disk {name} found"),
+        };
+        let reason = in_ram(&what, plan, &[]);
+        return (
+            state(DiskStatus::Degraded { reason: reason.clone() }, None, Vec::new()),
+            reason,
+        );
+    };
+    match work(plan, &disk, context) {
+        Ok((status, mounts, text)) => (state(status, Some(&disk), mounts), text),
+        Err(failure) => {
+            let reason = in_ram(&failure.to_string(), plan, &[]);
+            (
+                state(DiskStatus::Degraded { reason: reason.clone() }, Some(&disk), Vec::new()),
+                reason,
+            )
+        }
+    }
+}
+
+fn state(status: DiskStatus, disk: Option<&Candidate>, mounts: Vec<MountedPartition>) -> DiskState {
+    DiskState {
+        status,
+        device: disk.map(|d| d.name.clone()).unwrap_or_default(),
+        size: disk.map(|d| d.size).unwrap_or_default(),
+        mounts,
+    }
+}
+
+/// `why; /tmp and /var are in RAM`: the mount points of the layout that no partition backs.
+fn in_ram(why: &str, plan: &DiskPlan, mounts: &[MountedPartition]) -> String {
+    let there = |mount: &String| mounts.iter().any(|m| m.mount.as_ref() == Some(mount));
+    let missing: Vec<&str> = plan
+        .layout
+        .partitions
+        .iter()
+        .filter_map(|p| p.mount.as_ref())
+        .filter(|m| !there(m))
+        .map(String::as_str)
+        .collect();
+    match missing.as_slice() {
+        [] => why.to_owned(),
+        [one] => format!("{why}; {one} is in RAM"),
+        [all @ .., last] => format!("{why}; {} and {last} are in RAM", all.join(", ")),
+    }
+}
+
+type Worked = (DiskStatus, Vec<MountedPartition>, String);
+
+fn work(plan: &DiskPlan, disk: &Candidate, context: Context<'_>) -> Res<Worked> {
+    let layout = &plan.layout;
+    let name = &disk.name;
+    let node = disk_node(name)?;
+    let record = Record {
+        name: layout.name.clone(),
+        version: layout.version,
+        digest: digest(&plan.digest)?,
+        table: layout.table,
+    };
+    let (finding, size, sector) = {
+        // Opened for reading, so that looking at a disk cannot write to it.
+        let mut device = FileDevice::open(&node, false).doing(|| format!("opening {}", node.display()))?;
+        let finding = inspect::inspect(&mut device).doing(|| format!("reading {name}"))?;
+        (finding, device.size(), device.sector())
+    };
+    let geometry = geometry::place(layout, size, sector);
+    match inspect::decide(&finding, plan, record.digest) {
+        Action::Leave(why) => Err(Failure::new(format!("{name} {why}"))),
+        Action::Keep(note) => {
+            let (mounts, troubles) = mount_all(plan, name, &context);
+            let wrong: Vec<String> = note.into_iter().chain(troubles).collect();
+            if wrong.is_empty() {
+                let text = format!("{name} kept: {record}");
+                let layout = record.to_string();
+                return Ok((DiskStatus::Kept { layout }, mounts, text));
+            }
+            let reason = in_ram(&wrong.join("; "), plan, &mounts);
+            let text = format!("{name} kept: {reason}");
+            Ok((DiskStatus::Degraded { reason }, mounts, text))
+        }
+        Action::Prepare(from) => {
+            let geometry = geometry.map_err(|e| Failure::new(format!("{name} is {e}; left untouched")))?;
+            if let Some(what) = machine::missing_program(context.image, layout) {
+                return Err(Failure::new(format!("{name} was not prepared: {what}")));
+            }
+            (context.on_note)(&format!("preparing {name}: {from} -> {record}"));
+            prepare_disk(plan, name, &node, &geometry, &record, context).and_then(|(mounts, troubles)| {
+                let to = record.to_string();
+                let text = format!("{name} prepared: {from} -> {to}");
+                if troubles.is_empty() {
+                    return Ok((DiskStatus::Prepared { from, to }, mounts, text));
+                }
+                let reason = in_ram(&troubles.join("; "), plan, &mounts);
+                Ok((
+                    DiskStatus::Degraded { reason: reason.clone() },
+                    mounts,
+                    format!("{text}; {reason}"),
+                ))
+            })
+        }
+    }
+}
+
+fn prepare_disk(
+    plan: &DiskPlan,
+    name: &str,
+    node: &Path,
+    geometry: &geometry::Geometry,
+    record: &Record,
+    context: Context<'_>,
+) -> Res<(Vec<MountedPartition>, Vec<String>)> {
+    let failed = |f: Failure| Failure::new(format!("preparing {name}: {f}"));
+    let mut device = FileDevice::open(node, true)
+        .doing(|| format!("opening {}", node.display()))
+        .map_err(failed)?;
+    let mut machine = RealMachine {
+        disk: name.to_owned(),
+        layout: &plan.layout,
+        image: context.image.to_owned(),
+        mounts: context.mounts.to_owned(),
+        on_step: context.on_step,
+        on_note: context.on_note,
+    };
+    prepare::prepare(
+        &mut device,
+        &plan.layout,
+        geometry,
+        record,
+        &mut Uuid::new_v4,
+        &mut machine,
+    )
+    .map_err(failed)?;
+    drop(device);
+    let RealMachine { on_step, on_note, .. } = machine;
+    let context = Context {
+        image: context.image,
+        mounts: context.mounts,
+        on_step,
+        on_note,
+    };
+    Ok(mount_all(plan, name, &context))
+}
+
+/// Mounts what the layout has on a disk that holds it; what does not work is said and left out.
+fn mount_all(plan: &DiskPlan, disk: &str, context: &Context<'_>) -> (Vec<MountedPartition>, Vec<String>) {
+    let mut mounts = Vec::new();
+    let mut troubles = Vec::new();
+    for (index, partition) in plan.layout.partitions.iter().enumerate() {
+        if partition.fs == FileSystem::Raw {
+            continue;
+        }
+        let number = partition_number(plan.layout.table, index);
+        match mount_one(disk, number, partition, context) {
+            Ok(mounted) => mounts.push(mounted),
+            Err(failure) => troubles.push(failure.to_string()),
+        }
+    }
+    (mounts, troubles)
+}
+
+fn mount_one(
+    disk: &str,
+    number: u32,
+    partition: &rackstrap_wire::Partition,
+    context: &Context<'_>,
+) -> Res<MountedPartition> {
+    let node = machine::partition_node(disk, number, None)?;
+    let shown = node.display();
+    let found = FileDevice::open(&node, false)
+        .and_then(|mut device| signature::superblock(&mut device, 0))
+        .doing(|| format!("reading {shown}"))?;
+    let want = partition.fs;
+    let Some(found) = found.filter(|f| f.fs == want) else {
+        return Err(Failure::new(format!(
+            "{shown} does not hold the {} that was made there",
+            want.as_str()
+        )));
+    };
+    if want == FileSystem::Ext4 && !found.clean {
+        machine::check_ext4(context.image, &node)?;
+    }
+    match want {
+        FileSystem::Swap => crate::sys::swap_on(&node).doing(|| format!("swapping on {shown}"))?,
+        _ if partition.mount.is_some() => {
+            machine::mount_partition(&node, partition, context.mounts, false)?;
+        }
+        _ => {}
+    }
+    Ok(MountedPartition {
+        name: partition.name.clone(),
+        device: shown.to_string(),
+        fs: want,
+        uuid: found.uuid,
+        mount: partition.mount.clone(),
+        options: partition.options.clone(),
+    })
+}
+
+fn disk_node(name: &str) -> Res<PathBuf> {
+    let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_!".contains(&b));
+    if !plain {
+        return Err(Failure::new(format!("'{name}' is not a kernel name of a disk")));
+    }
+    Ok(Path::new("/dev").join(name))
+}
+
+/// The plan's digest as bytes.
+fn digest(hex: &str) -> Res<[u8; 16]> {
+    let bytes = hex.as_bytes();
+    let digit = |b: u8| (b as char).to_digit(16);
+    let pairs = bytes
+        .chunks_exact(2)
+        .map(|p| Some((digit(p[0])? * 16 + digit(p[1])?) as u8));
+    let read: Option<Vec<u8>> = pairs.collect();
+    read.filter(|_| bytes.len() == 32)
+        .and_then(|v| v.try_into().ok())
+        .ok_or_else(|| Failure::new(format!("the plan's layout digest '{hex}' is not 32 hex digits")))
+}
+
+#[cfg(test)]
+#[path = "phase_tests.rs"]
+mod tests;

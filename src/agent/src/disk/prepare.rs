@@ -1,0 +1,100 @@
+//! Preparing a disk, in an order that a power cut cannot confuse.
+//!
+//! 1. `in-progress`: sector 0 says so, in one write. From here on the disk is ours, half prepared, until the last step.
+//!    Then the old table and all old signatures at both ends of the disk are wiped.
+//! 2. `table`: the new table; then the kernel reads it.
+//! 3. `mkfs-NAME` for each partition: old signatures inside it wiped, then its file system. Raw ones are left alone.
+//! 4. `seed`: what the image has at the mount points is copied onto the new file systems.
+//! 5. `final`: the marker partition's record (GPT), then sector 0, in one write.
+//!
+//! Between any two of these everything before is on stable storage.
+
+use super::{
+    device::{BlockDevice, write_zeroes},
+    geometry::{ALIGN, Geometry, Range},
+    marker::{Record, State},
+    table::{self, NewUuid},
+};
+use crate::fail::{Doing, Res};
+use rackstrap_wire::{FileSystem, Layout, Partition, PartitionTable};
+
+/// What preparation needs from the machine: kernel and the image's mkfs in the agent, a model in tests.
+pub trait Machine {
+    /// Makes the kernel see the new partitions, and waits for them.
+    fn reread(&mut self, device: &mut dyn BlockDevice, geometry: &Geometry) -> Res<()>;
+    /// Makes partition `index`'s file system.
+    fn make_fs(&mut self, device: &mut dyn BlockDevice, index: usize, partition: &Partition, range: Range) -> Res<()>;
+    /// Fills the new file systems from the image, and syncs them.
+    fn seed(&mut self, device: &mut dyn BlockDevice) -> Res<()>;
+    /// A step is done and on stable storage; may never return (`rackstrap.hold`).
+    fn step(&mut self, name: &str);
+}
+
+/// Prepares `device`; the caller has decided that it may be overwritten, and that `geometry` fits.
+pub fn prepare(
+    device: &mut dyn BlockDevice,
+    layout: &Layout,
+    geometry: &Geometry,
+    record: &Record,
+    new_uuid: NewUuid<'_>,
+    machine: &mut dyn Machine,
+) -> Res<()> {
+    let io = |what: &'static str| move || what.to_owned();
+    table::write_sector0(device, record, State::InProgress, &[[0; 16]; 3], [0; 4])
+        .and_then(|()| device.flush())
+        .doing(io("writing the in-progress marker"))?;
+    wipe_ends(device).doing(io("wiping the old table"))?;
+    machine.step("in-progress");
+
+    table::write_table(device, layout, geometry, record, new_uuid)?;
+    device.flush().doing(io("writing the table"))?;
+    machine.reread(device, geometry)?;
+    machine.step("table");
+
+    for (index, (partition, range)) in layout.partitions.iter().zip(&geometry.partitions).enumerate() {
+        if partition.fs != FileSystem::Raw {
+            wipe_partition(device, *range).doing(|| format!("wiping partition {}", partition.name))?;
+            machine.make_fs(device, index, partition, *range)?;
+            device
+                .flush()
+                .doing(|| format!("flushing partition {}", partition.name))?;
+            machine.step(&format!("mkfs-{}", partition.name));
+        }
+    }
+
+    machine.seed(device)?;
+    machine.step("seed");
+
+    if layout.table == PartitionTable::Gpt {
+        table::write_partition_record(device, record, State::Final)
+            .and_then(|()| device.flush())
+            .doing(io("writing the marker partition"))?;
+    }
+    table::write_state(device, record, State::Final)
+        .and_then(|()| device.flush())
+        .doing(io("writing the final marker"))?;
+    machine.step("final");
+    Ok(())
+}
+
+/// Zeroes the first MiB but for sector 0, and the last one.
+fn wipe_ends(device: &mut dyn BlockDevice) -> std::io::Result<()> {
+    let (size, sector) = (device.size(), u64::from(device.sector()));
+    write_zeroes(device, sector, ALIGN.min(size) - sector)?;
+    let tail = size.saturating_sub(ALIGN).max(ALIGN);
+    write_zeroes(device, tail, size.saturating_sub(tail))?;
+    device.flush()
+}
+
+/// Zeroes the first and the last MiB of a partition, flushed and out of the disk's page cache.
+fn wipe_partition(device: &mut dyn BlockDevice, range: Range) -> std::io::Result<()> {
+    let len = range.len.min(ALIGN);
+    write_zeroes(device, range.start, len)?;
+    write_zeroes(device, range.end() - len, len)?;
+    device.flush()?;
+    device.forget()
+}
+
+#[cfg(test)]
+#[path = "prepare_tests.rs"]
+mod tests;

@@ -1,0 +1,226 @@
+//! Copying a directory of the image onto a fresh file system, so that mounting it there hides nothing.
+//!
+//! Kept are owners, modes, times, hard links, extended attributes (capabilities and ACLs among them), devices, FIFOs,
+//! sockets and holes. The source is a read-only image and the target is a file system that nobody else has seen yet, so
+//! nobody can put a link in the way.
+
+use crate::fail::{Doing, Res};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Stat, Timestamps, Uid, XattrFlags};
+use std::{
+    collections::HashMap,
+    ffi::CStr,
+    fs::{self, File},
+    io::{Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+/// What was copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// Files of all kinds, directories too.
+    pub files: u64,
+    /// Bytes of regular files, holes not counted.
+    pub bytes: u64,
+}
+
+/// Copies what is in `from` into the existing directory `to`, and gives `to` the attributes of `from`.
+pub fn copy_tree(from: &Path, to: &Path) -> Res<Copied> {
+    let mut copier = Copier {
+        links: HashMap::new(),
+        copied: Copied::default(),
+        device: rustix::fs::lstat(from)
+            .doing(|| format!("looking at {}", from.display()))?
+            .st_dev,
+    };
+    copier.directory(from, to)?;
+    Ok(copier.copied)
+}
+
+struct Copier {
+    /// First copy of each file with more than one name.
+    links: HashMap<(u64, u64), PathBuf>,
+    copied: Copied,
+    device: u64,
+}
+
+impl Copier {
+    fn directory(&mut self, from: &Path, to: &Path) -> Res<()> {
+        // One level of directories at a time, so that a deep tree costs memory and no stack.
+        let mut todo = vec![(from.to_owned(), to.to_owned())];
+        let mut made = Vec::new();
+        while let Some((from, to)) = todo.pop() {
+            let list = fs::read_dir(&from).doing(|| format!("reading {}", from.display()))?;
+            for entry in list {
+                let entry = entry.doing(|| format!("reading {}", from.display()))?;
+                let (source, target) = (entry.path(), to.join(entry.file_name()));
+                let stat = rustix::fs::lstat(&source).doing(|| format!("looking at {}", source.display()))?;
+                if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                    // ext4's own.
+                    if !target.is_dir() {
+                        rustix::fs::mkdir(&target, Mode::RWXU).doing(|| format!("making {}", target.display()))?;
+                    }
+                    // What is mounted in the image belongs to the machine, not to the image.
+                    if stat.st_dev == self.device {
+                        todo.push((source, target));
+                    }
+                } else {
+                    self.file(&source, &target, &stat)
+                        .doing(|| format!("copying {}", source.display()))?;
+                }
+                self.copied.files += 1;
+            }
+            made.push((from, to));
+        }
+        // Attributes last, the deepest first: filling a directory changes its times.
+        for (from, to) in made.iter().rev() {
+            let stat = rustix::fs::lstat(from).doing(|| format!("looking at {}", from.display()))?;
+            attributes(from, to, &stat).doing(|| format!("copying {}", from.display()))?;
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, from: &Path, to: &Path, stat: &Stat) -> std::io::Result<()> {
+        let id = (stat.st_dev, stat.st_ino);
+        if stat.st_nlink > 1 {
+            if let Some(first) = self.links.get(&id) {
+                return Ok(rustix::fs::link(first, to)?);
+            }
+            self.links.insert(id, to.to_owned());
+        }
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        match kind {
+            FileType::RegularFile => self.copied.bytes += contents(from, to)?,
+            FileType::Symlink => {
+                let target = rustix::fs::readlink(from, Vec::new())?;
+                rustix::fs::symlink(target.as_c_str(), to)?;
+            }
+            _ => rustix::fs::mknodat(CWD, to, kind, Mode::RUSR | Mode::WUSR, stat.st_rdev)?,
+        }
+        attributes(from, to, stat)
+    }
+}
+
+fn contents(from: &Path, to: &Path) -> std::io::Result<u64> {
+    const BLOCK: usize = 128 << 10;
+    const ZERO: [u8; 4096] = [0; 4096];
+    let mut source = File::open(from)?;
+    let mut target = File::create_new(to)?;
+    let mut buffer = vec![0; BLOCK];
+    let (mut bytes, mut length) = (0, 0);
+    loop {
+        let n = source.read(&mut buffer)?;
+        if n == 0 {
+            break;
+        }
+        length += n as u64;
+        let block = &buffer[..n];
+        if block.chunks(ZERO.len()).all(|c| *c == ZERO[..c.len()]) {
+            target.seek(SeekFrom::Current(n as i64))?;
+        } else {
+            target.write_all(block)?;
+            bytes += n as u64;
+        }
+    }
+    target.set_len(length)?;
+    Ok(bytes)
+}
+
+fn attributes(from: &Path, to: &Path, stat: &Stat) -> std::io::Result<()> {
+    let owner = (Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)));
+    rustix::fs::chownat(CWD, to, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
+    // After chown, which takes suid bits and capabilities away.
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+        rustix::fs::chmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    }
+    xattrs(from, to)?;
+    let time = |sec, nsec: u64| rustix::fs::Timespec {
+        tv_sec: sec,
+        tv_nsec: nsec as _,
+    };
+    let times = Timestamps {
+        last_access: time(stat.st_atime as _, stat.st_atime_nsec as u64),
+        last_modification: time(stat.st_mtime as _, stat.st_mtime_nsec as u64),
+    };
+    Ok(rustix::fs::utimensat(CWD, to, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+fn xattrs(from: &Path, to: &Path) -> std::io::Result<()> {
+    use rustix::io::Errno;
+    let mut names = vec![0u8; 64 << 10];
+    // NFSv3 has none; the server may still grow them.
+    let len = match rustix::fs::llistxattr(from, &mut names[..]) {
+        Ok(len) => len,
+        Err(Errno::OPNOTSUPP) => return Ok(()),
+        Err(e) => return Err(e.into()),
+    };
+    let mut value = vec![0u8; 64 << 10];
+    for name in names[..len].split_inclusive(|b| *b == 0) {
+        let Ok(name) = CStr::from_bytes_with_nul(name) else {
+            continue;
+        };
+        let len = match rustix::fs::lgetxattr(from, name, &mut value[..]) {
+            Ok(len) => len,
+            Err(Errno::NODATA) => continue,
+            Err(e) => return Err(e.into()),
+        };
+        match rustix::fs::lsetxattr(to, name, &value[..len], XattrFlags::empty()) {
+            // Names that only the source's kind of file system has.
+            Ok(()) | Err(Errno::OPNOTSUPP) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+
+    #[test]
+    fn everything_about_a_tree_is_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::create_dir_all(from.join("log/deep")).unwrap();
+        fs::create_dir(&to).unwrap();
+        fs::write(from.join("log/a"), "alpha").unwrap();
+        fs::hard_link(from.join("log/a"), from.join("b")).unwrap();
+        symlink("/run", from.join("run")).unwrap();
+        let sparse = File::create(from.join("sparse")).unwrap();
+        sparse.set_len(8 << 20).unwrap();
+        fs::set_permissions(from.join("log/a"), fs::Permissions::from_mode(0o4751)).unwrap();
+        std::os::unix::fs::chown(from.join("log/deep"), Some(38), Some(39)).unwrap();
+        fs::set_permissions(from.join("log/deep"), fs::Permissions::from_mode(0o2775)).unwrap();
+        fs::set_permissions(&from, fs::Permissions::from_mode(0o1777)).unwrap();
+        rustix::fs::lsetxattr(from.join("b"), "user.note", b"x", XattrFlags::empty()).unwrap();
+        rustix::fs::mknodat(CWD, from.join("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+
+        let copied = copy_tree(&from, &to).unwrap();
+        assert_eq!(copied, Copied { files: 7, bytes: 5 });
+        let meta = |p: &str| fs::symlink_metadata(to.join(p)).unwrap();
+        assert_eq!(fs::read(to.join("b")).unwrap(), b"alpha");
+        assert_eq!(
+            (meta("b").ino(), meta("b").mode() & 0o7777),
+            (meta("log/a").ino(), 0o4751)
+        );
+        assert_eq!(fs::read_link(to.join("run")).unwrap(), Path::new("/run"));
+        assert_eq!((meta("sparse").len(), meta("sparse").blocks()), (8 << 20, 0));
+        assert_eq!(
+            (
+                meta("log/deep").uid(),
+                meta("log/deep").gid(),
+                meta("log/deep").mode() & 0o7777
+            ),
+            (38, 39, 0o2775)
+        );
+        assert!(meta("fifo").file_type().is_fifo());
+        assert_eq!(meta("").mode() & 0o7777, 0o1777);
+        let mut value = [0; 4];
+        assert_eq!(rustix::fs::lgetxattr(to.join("b"), "user.note", &mut value[..]), Ok(1));
+        let source = fs::symlink_metadata(from.join("log")).unwrap();
+        assert_eq!(
+            (meta("log").mtime(), meta("log").mtime_nsec()),
+            (source.mtime(), source.mtime_nsec())
+        );
+    }
+}

@@ -1,0 +1,51 @@
+//! What the agent leaves for its later self, the voice.
+
+use crate::{
+    fail::{Doing, Res},
+    http::Server,
+};
+use rackstrap_wire::MountedPartition;
+use serde::{Deserialize, Serialize};
+
+/// On the /run that survives the hand-over, for systemd.
+pub const RUN: &str = "/run/rackstrap/boot.json";
+/// In the writable layer, for inits that mount a /run of their own.
+pub const LIB: &str = "/usr/lib/rackstrap/boot.json";
+/// The agent itself in the new root.
+pub const AGENT: &str = "/usr/lib/rackstrap/agent";
+
+/// `boot.json`, mode 0600: it holds the boot's token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootFacts {
+    /// Server, `http://10.5.0.1:80`.
+    pub server: String,
+    /// Id of the boot.
+    pub plan: String,
+    /// Token of the boot.
+    pub token: String,
+    /// Node name.
+    pub node: String,
+    /// Seconds between two heartbeats.
+    pub heartbeat_secs: u32,
+    /// The disk's file systems and swap.
+    pub mounts: Vec<MountedPartition>,
+}
+
+impl BootFacts {
+    /// Reads what this boot left.
+    pub fn read() -> Res<Self> {
+        let bytes = std::fs::read(RUN)
+            .or_else(|_| std::fs::read(LIB))
+            .doing(|| format!("reading {RUN} or {LIB}"))?;
+        serde_json::from_slice(&bytes).doing(|| "reading boot.json".into())
+    }
+
+    /// The server, as this boot sees it.
+    pub fn server(&self) -> Server {
+        Server {
+            base: self.server.clone(),
+            plan: self.plan.clone(),
+            token: self.token.clone(),
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Talking to the server: small JSON requests with timeouts and bounded answers.
+
+use crate::fail::{Doing, Failure, Res};
+use rackstrap_wire::paths;
+use serde::{Serialize, de::DeserializeOwned};
+use std::{io::Read, time::Duration};
+
+/// Most bytes that an answer may have; an overlay with all its files stays far below.
+const MAX_ANSWER: u64 = 16 << 20;
+
+/// The server, as one boot sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// `http://10.5.0.1:80`, without a slash at its end.
+    pub base: String,
+    /// Id of the boot.
+    pub plan: String,
+    /// Token of the boot.
+    pub token: String,
+}
+
+impl Server {
+    /// Fetches a document.
+    pub fn get<T: DeserializeOwned>(&self, path: &str, timeout: Duration) -> Res<T> {
+        let body = self.send(minreq::Method::Get, path, Vec::new(), timeout)?;
+        parse(&body, path)
+    }
+
+    /// Sends a document and reads the answer.
+    pub fn post<T: DeserializeOwned>(&self, path: &str, document: &impl Serialize, timeout: Duration) -> Res<T> {
+        let body = self.send(minreq::Method::Post, path, to_json(document)?, timeout)?;
+        parse(&body, path)
+    }
+
+    /// Sends a document; what comes back is only looked at for its status.
+    pub fn tell(&self, path: &str, document: &impl Serialize, timeout: Duration) -> Res<()> {
+        self.send(minreq::Method::Post, path, to_json(document)?, timeout)
+            .map(|_| ())
+    }
+
+    fn send(&self, method: minreq::Method, path: &str, body: Vec<u8>, timeout: Duration) -> Res<Vec<u8>> {
+        let url = format!("{}{path}{}", self.base, self.plan);
+        let doing = || format!("asking {}{path}", self.base);
+        let mut request = minreq::Request::new(method, &url)
+            .with_header("Authorization", format!("Bearer {}", self.token))
+            .with_header("User-Agent", concat!("rackstrap-agent/", env!("CARGO_PKG_VERSION")))
+            .with_timeout(timeout.as_secs().max(1))
+            .with_max_headers_size(16 << 10)
+            .with_max_status_line_length(1 << 10)
+            .with_follow_redirects(false);
+        if !body.is_empty() {
+            request = request.with_header("Content-Type", "application/json").with_body(body);
+        }
+        let response = request.send_lazy().doing(doing)?;
+        let status = response.status_code;
+        let mut answer = Vec::new();
+        response.take(MAX_ANSWER + 1).read_to_end(&mut answer).doing(doing)?;
+        match status {
+            200..=299 if answer.len() as u64 > MAX_ANSWER => {
+                Err(Failure::new(format!("{}: the answer is longer than 16 MiB", doing())))
+            }
+            200..=299 => Ok(answer),
+            _ => {
+                let said = String::from_utf8_lossy(&answer[..answer.len().min(200)])
+                    .trim()
+                    .to_owned();
+                let text = format!("{}: the server answered {status}: {said}", doing());
+                // The boot is unknown, over, or not ours: only a new one, from the loader on, can help.
+                Err(if matches!(status, 401 | 403 | 404 | 410) {
+                    Failure::hopeless(text)
+                } else {
+                    Failure::new(text)
+                })
+            }
+        }
+    }
+}
+
+fn to_json(document: &impl Serialize) -> Res<Vec<u8>> {
+    serde_json::to_vec(document).doing(|| "writing JSON".into())
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8], path: &str) -> Res<T> {
+    serde_json::from_slice(body).doing(|| format!("reading the answer from {path}"))
+}
+
+/// Checks what the boot script gave as server: plain HTTP, a host, no path.
+pub fn server_base(text: &str) -> Res<String> {
+    let base = text.trim_end_matches('/');
+    let host = base.strip_prefix("http://").unwrap_or_default();
+    let plain = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-[]".contains(&b));
+    if !plain {
+        return Err(Failure::hopeless(format!(
+            "{}={text} on the kernel command line is no server; it should be like http://10.5.0.1:80",
+            rackstrap_wire::cmdline::SERVER
+        )));
+    }
+    Ok(base.to_owned())
+}
+
+/// Sends a batch of events; used by the timeline.
+pub fn report(server: &Server, events: &[rackstrap_wire::AgentEvent], timeout: Duration) -> Res<()> {
+    let report = rackstrap_wire::Report {
+        token: server.token.clone(),
+        events: events.to_vec(),
+    };
+    server.tell(paths::REPORT, &report, timeout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        io::{BufRead, BufReader, Write},
+        net::TcpListener,
+        thread,
+    };
+
+    /// Answers one request with `answer` and returns what was asked.
+    fn one_answer(answer: &'static [u8]) -> (Server, thread::JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let asked = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let mut lines = Vec::new();
+            let mut length = 0;
+            loop {
+                let mut line = String::new();
+                reader.read_line(&mut line).unwrap();
+                if let Some(n) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = n.trim().parse().unwrap();
+                }
+                if line.trim().is_empty() {
+                    break;
+                }
+                lines.push(line.trim().to_owned());
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            lines.push(String::from_utf8(body).unwrap());
+            let _ = stream.write_all(answer);
+            lines
+        });
+        let server = Server {
+            base,
+            plan: "b1".into(),
+            token: "cafe".into(),
+        };
+        (server, asked)
+    }
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    #[test]
+    fn asks_with_the_token_and_reads_json() {
+        let (server, asked) = one_answer(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n[1,2,3]");
+        assert_eq!(server.get::<Vec<u32>>(paths::PLAN, SOON), Ok(vec![1, 2, 3]));
+        let asked = asked.join().unwrap();
+        assert_eq!(asked[0], "GET /v1/plan/b1 HTTP/1.1");
+        assert!(asked.contains(&"Authorization: Bearer cafe".to_owned()), "{asked:?}");
+    }
+
+    #[test]
+    fn posts_json() {
+        let (server, asked) = one_answer(b"HTTP/1.1 204 No Content\r\n\r\n");
+        assert_eq!(server.tell(paths::REPORT, &[7], SOON), Ok(()));
+        let asked = asked.join().unwrap();
+        assert_eq!(asked[0], "POST /v1/report/b1 HTTP/1.1");
+        assert_eq!(asked.last().unwrap(), "[7]");
+    }
+
+    #[test]
+    fn a_forgotten_boot_is_hopeless_and_a_busy_server_is_not() {
+        let (server, _) = one_answer(b"HTTP/1.1 404 Not Found\r\nContent-Length: 12\r\n\r\nno such boot");
+        let failure = server.get::<u32>(paths::PLAN, SOON).unwrap_err();
+        assert!(
+            failure.hopeless && failure.to_string().contains("404: no such boot"),
+            "{failure}"
+        );
+        let (server, _) = one_answer(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
+        assert!(!server.get::<u32>(paths::PLAN, SOON).unwrap_err().hopeless);
+    }
+
+    #[test]
+    fn nonsense_is_an_error() {
+        for answer in [
+            &b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}x"[..],
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+            b"\xff\xfe\x00",
+            b"",
+        ] {
+            let (server, _) = one_answer(answer);
+            assert!(server.get::<u32>(paths::PLAN, SOON).is_err(), "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn server_addresses_are_checked() {
+        assert_eq!(server_base("http://10.5.0.1:80/").unwrap(), "http://10.5.0.1:80");
+        for text in ["", "10.5.0.1", "https://x", "http://", "http://a/b", "http://a@b"] {
+            assert!(server_base(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Loading kernel modules: what the devices ask for, and what comes later without a device.
+
+use crate::{
+    fail::{Doing, Res},
+    modalias::Index,
+};
+use std::{
+    collections::BTreeSet,
+    ffi::CString,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+/// Needed without a device that asks for them; a kernel that has them built in, or an image without them, is fine
+/// until the phase that misses one says so.
+const ALWAYS: &[&str] = &[
+    "af_packet",
+    "overlay",
+    "nfs",
+    "nfsv3",
+    "ext4",
+    "xfs",
+    "virtio_pci",
+    "virtio_mmio",
+    "virtio_net",
+    "virtio_blk",
+    "virtio_scsi",
+    "sd_mod",
+    "ahci",
+    "nvme",
+];
+/// The directory tree that devices are in.
+const DEVICES: &str = "/sys/devices";
+/// No new devices for that long: the scan is over.
+const QUIET: Duration = Duration::from_millis(300);
+/// Hubs and disks that take longer than this are waited for where they are needed.
+const LONGEST: Duration = Duration::from_secs(8);
+
+/// Loads modules of the running kernel from the initramfs.
+#[derive(Debug)]
+pub struct Loader {
+    dir: PathBuf,
+    index: Index,
+    /// `module.parameter=value` words and `modprobe.blacklist=`.
+    cmdline: Vec<String>,
+    done: BTreeSet<String>,
+    failed: Vec<String>,
+    loaded: usize,
+}
+
+impl Loader {
+    /// Reads the indexes below `/lib/modules/RELEASE`; without them everything counts as built in.
+    pub fn open(cmdline: Vec<String>) -> Self {
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        let dir = Path::new("/lib/modules").join(release);
+        let read = |name: &str| {
+            fs::read(dir.join(name))
+                .map(|b| String::from_utf8_lossy(&b).into_owned())
+                .unwrap_or_default()
+        };
+        let index = Index::new(
+            &read("modules.alias"),
+            &read("modules.dep"),
+            &read("modules.softdep"),
+            &read("modules.builtin"),
+        );
+        Loader {
+            dir,
+            index,
+            cmdline,
+            done: BTreeSet::new(),
+            failed: Vec::new(),
+            loaded: 0,
+        }
+    }
+
+    /// Loads what all present devices want, again and again until no new ones appear.
+    pub fn settle(&mut self) -> String {
+        for name in ALWAYS {
+            self.want(name);
+        }
+        let began = Instant::now();
+        let mut quiet_since = Instant::now();
+        let mut known = BTreeSet::new();
+        while began.elapsed() < LONGEST && quiet_since.elapsed() < QUIET {
+            let mut found = BTreeSet::new();
+            modaliases(Path::new(DEVICES), 0, &mut found);
+            for alias in found {
+                if known.insert(alias.clone()) {
+                    quiet_since = Instant::now();
+                    self.want(&alias);
+                }
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let failed = match self.failed.len() {
+            0 => String::new(),
+            _ => format!("; not loaded: {}", self.failed.join(", ")),
+        };
+        format!("{} modules for {} kinds of devices{failed}", self.loaded, known.len())
+    }
+
+    /// Loads what goes by that name or alias, with all it needs.
+    pub fn want(&mut self, wanted: &str) {
+        for module in self.index.resolve(wanted) {
+            if self.blacklisted(&module) {
+                continue;
+            }
+            for name in self.index.load_order(&module) {
+                if self.done.insert(name.clone()) {
+                    match self.insert(&name) {
+                        Ok(true) => self.loaded += 1,
+                        Ok(false) => {}
+                        Err(e) if self.failed.len() < 8 => self.failed.push(format!("{name} ({e})")),
+                        Err(_) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// True if it was loaded now; false if it is there already, or is not part of the initramfs.
+    fn insert(&self, name: &str) -> Res<bool> {
+        if self.index.is_builtin(name) || Path::new("/sys/module").join(name).exists() {
+            return Ok(false);
+        }
+        let Some(file) = self.index.file(name) else {
+            return Ok(false);
+        };
+        let Ok(file) = File::open(self.dir.join(file)) else {
+            return Ok(false);
+        };
+        let parameters = CString::new(parameters(&self.cmdline, name)).doing(|| "parameters".into())?;
+        match rustix::system::finit_module(&file, &parameters, 0) {
+            Ok(()) => Ok(true),
+            // Loaded meanwhile, or a driver that found no device of its own.
+            Err(rustix::io::Errno::EXIST | rustix::io::Errno::NODEV) => Ok(false),
+            Err(e) => Err(crate::fail::Failure::new(e.to_string())),
+        }
+    }
+
+    fn blacklisted(&self, module: &str) -> bool {
+        self.cmdline
+            .iter()
+            .filter_map(|w| w.strip_prefix("modprobe.blacklist="))
+            .flat_map(|list| list.split(','))
+            .any(|name| crate::modalias::module_name(name) == module)
+    }
+}
+
+/// The parameters for a module on the kernel command line, as modprobe hands them on.
+fn parameters(cmdline: &[String], module: &str) -> String {
+    let mut parameters = Vec::new();
+    for word in cmdline {
+        if let Some((name, parameter)) = word.split_once('.')
+            && name.replace('-', "_") == module
+            && !parameter.is_empty()
+        {
+            match parameter.split_once('=') {
+                Some((key, value)) if value.contains(' ') => parameters.push(format!("{key}=\"{value}\"")),
+                _ => parameters.push(parameter.to_owned()),
+            }
+        }
+    }
+    parameters.join(" ")
+}
+
+/// Collects the content of all files called `modalias` below `dir`.
+fn modaliases(dir: &Path, depth: u32, found: &mut BTreeSet<String>) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let Ok(kind) = entry.file_type() else { continue };
+        // Symlinks lead in circles; sysfs is never deeper than a few dozen levels.
+        if kind.is_dir() && depth < 40 {
+            modaliases(&entry.path(), depth + 1, found);
+        } else if kind.is_file() && entry.file_name() == "modalias" {
+            let alias = fs::read_to_string(entry.path()).unwrap_or_default();
+            let alias = alias.trim();
+            if !alias.is_empty() {
+                found.insert(alias.to_owned());
+            }
+        }
+    }
+}
+
+/// What the kernel runs when it wants a module itself (`request_module`: file systems, NFS versions, checksums): `/init -q -- NAME`.
+pub fn modprobe(wanted: &str) -> Res<()> {
+    let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let mut loader = Loader::open(crate::cmdline::words(&cmdline));
+    loader.want(wanted);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn parameters_are_those_of_the_module() {
+        let cmdline: Vec<String> = [
+            "quiet",
+            "nfs.a=1",
+            "virtio-net.napi_tx=0",
+            "virtio_net.x",
+            "virtio_net.y=a b",
+        ]
+        .map(str::to_owned)
+        .into();
+        assert_eq!(super::parameters(&cmdline, "virtio_net"), "napi_tx=0 x y=\"a b\"");
+        assert_eq!(super::parameters(&cmdline, "e1000"), "");
+    }
+}

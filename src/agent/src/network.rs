@@ -1,0 +1,134 @@
+//! The network card that booted: found, up, with its address.
+
+use crate::{
+    cmdline::CommandLine,
+    fail::{Doing, Failure, Res},
+    rtnl,
+};
+use rackstrap_wire::HwAddr;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
+use std::{
+    fs,
+    os::fd::OwnedFd,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+const NET: &str = "/sys/class/net";
+/// Drivers with firmware and slow buses.
+const CARD_WAIT: Duration = Duration::from_secs(30);
+/// Auto-negotiation of 10GBASE-T takes up to some ten seconds.
+const CARRIER_WAIT: Duration = Duration::from_secs(30);
+
+/// All Ethernet cards with their addresses, by name.
+pub fn cards() -> Vec<(String, HwAddr)> {
+    let read = |name: &str, file: &str| fs::read_to_string(Path::new(NET).join(name).join(file)).unwrap_or_default();
+    let mut cards: Vec<_> = fs::read_dir(NET)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|e| e.file_name().into_string().ok())
+        // ARPHRD_ETHER, and with a device behind it.
+        .filter(|name| read(name, "type").trim() == "1" && Path::new(NET).join(name).join("device").exists())
+        .filter_map(|name| Some((name.clone(), read(&name, "address").trim().parse().ok()?)))
+        .collect();
+    cards.sort();
+    cards
+}
+
+/// Brings up the card and the loopback interface; returns the card's name and how it was found, for people.
+pub fn up(cmdline: &CommandLine) -> Res<String> {
+    let netlink = Netlink::open()?;
+    netlink.ask(|s| rtnl::link_up(s, 1)).doing(|| "setting lo up".into())?;
+
+    let name = wait_for(CARD_WAIT, || {
+        cards()
+            .into_iter()
+            .find(|(_, a)| *a == cmdline.hwaddr)
+            .map(|(name, _)| name)
+    })
+    .ok_or_else(|| no_card(cmdline.hwaddr))?;
+    let file = |file: &str| fs::read_to_string(Path::new(NET).join(&name).join(file)).unwrap_or_default();
+    let index: u32 = file("ifindex")
+        .trim()
+        .parse()
+        .doing(|| format!("reading the index of {name}"))?;
+    netlink
+        .ask(|s| rtnl::link_up(s, index))
+        .doing(|| format!("setting {name} up"))?;
+    let carrier = wait_for(CARRIER_WAIT, || (file("carrier").trim() == "1").then_some(()));
+    if carrier.is_none() {
+        return Err(Failure::new(format!(
+            "{name} {} has no link: check its cable and switch port",
+            cmdline.hwaddr
+        )));
+    }
+    let address = format!("{}/{}", cmdline.ipaddr, cmdline.prefix);
+    netlink
+        .ask(|s| rtnl::add_address(s, index, cmdline.ipaddr, cmdline.prefix))
+        .doing(|| format!("giving {name} the address {address}"))?;
+    let mut text = format!("{name} {} is {address}", cmdline.hwaddr);
+    if let Some(router) = cmdline.router {
+        netlink
+            .ask(|s| rtnl::default_route(s, index, router))
+            .doing(|| format!("setting the default route to {router}"))?;
+        text += &format!(", router {router}");
+    }
+    Ok(text)
+}
+
+fn no_card(wanted: HwAddr) -> Failure {
+    let there: Vec<String> = cards().iter().map(|(name, a)| format!("{name} {a}")).collect();
+    let there = match there.is_empty() {
+        true => "no network card at all; is its module in the image's kernel?".to_owned(),
+        false => format!("only {}", there.join(", ")),
+    };
+    Failure::new(format!(
+        "no network card {wanted}, from which this machine booted; there is {there}"
+    ))
+}
+
+/// Asks every 50 ms until there is an answer or the time is over.
+pub fn wait_for<T>(longest: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let began = Instant::now();
+    loop {
+        match ask() {
+            None if began.elapsed() < longest => std::thread::sleep(Duration::from_millis(50)),
+            answer => return answer,
+        }
+    }
+}
+
+struct Netlink {
+    socket: OwnedFd,
+    sequence: std::cell::Cell<u32>,
+}
+
+impl Netlink {
+    fn open() -> Res<Self> {
+        let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None);
+        let socket = socket.doing(|| "opening a netlink socket".into())?;
+        Ok(Netlink {
+            socket,
+            sequence: 1.into(),
+        })
+    }
+
+    /// Sends a request and waits for its acknowledgement, which the kernel queues before `send` returns.
+    fn ask(&self, message: impl FnOnce(u32) -> Vec<u8>) -> Result<(), std::io::Error> {
+        let sequence = self.sequence.get();
+        self.sequence.set(sequence + 1);
+        let kernel = netlink::SocketAddrNetlink::new(0, 0);
+        rustix::net::sendto(&self.socket, &message(sequence), SendFlags::empty(), &kernel)?;
+        for _ in 0..16 {
+            let mut answer = [0; 4096];
+            let (len, _) = rustix::net::recv(&self.socket, &mut answer[..], RecvFlags::DONTWAIT)?;
+            match rtnl::acknowledgement(&answer[..len], sequence) {
+                Some(0) => return Ok(()),
+                Some(errno) => return Err(std::io::Error::from_raw_os_error(errno)),
+                None => {}
+            }
+        }
+        Err(std::io::Error::other("no acknowledgement from the kernel"))
+    }
+}

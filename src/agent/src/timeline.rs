@@ -1,0 +1,225 @@
+//! What happened so far: shown on the console at once, reported to the server as soon as it can be.
+
+use crate::{
+    console::{Console, uptime_ms},
+    fail::{Failure, Res},
+    http::{self, Server},
+    retry::{Backoff, Policy},
+};
+use rackstrap_wire::{AgentEvent, Outcome, Phase};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+/// Events kept while the server does not listen; of more, the oldest go.
+const KEPT: usize = 1024;
+/// Events a report (the wire's limit).
+const BATCH: usize = 256;
+/// A report must not hold up the boot.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Bytes of a detail (the wire's limit).
+const DETAIL: usize = 500;
+
+/// The console, and the queue of events that the server has not seen.
+#[derive(Debug)]
+pub struct Timeline {
+    console: Console,
+    queue: VecDeque<AgentEvent>,
+    server: Option<Server>,
+    seed: u64,
+    phase: Phase,
+    attempt: u32,
+    began: Instant,
+}
+
+/// How a phase went, in words for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Summary {
+    /// As it should.
+    Done(String),
+    /// With less than asked for.
+    Degraded(String),
+}
+
+impl Timeline {
+    /// An empty timeline; `seed` makes this machine's retries differ from its neighbours'.
+    pub fn new(seed: u64) -> Self {
+        Timeline {
+            console: Console::default(),
+            queue: VecDeque::new(),
+            server: None,
+            seed,
+            phase: Phase::EarlyMounts,
+            attempt: 1,
+            began: Instant::now(),
+        }
+    }
+
+    /// /dev and /sys are there: from now on lines go to the consoles.
+    pub fn open_console(&mut self) {
+        self.console = Console::open();
+    }
+
+    /// The network is up: from now on events are reported, the earlier ones as well.
+    pub fn attach(&mut self, server: Server) {
+        self.server = Some(server);
+    }
+
+    /// A line for people only.
+    pub fn say(&mut self, text: &str) {
+        self.console.line(text);
+    }
+
+    /// A step inside the running phase: shown, queued, and reported before it returns where that is quick.
+    pub fn step(&mut self, detail: &str) {
+        self.push(Outcome::Step, self.began.elapsed(), detail);
+        self.say(&format!("{}: {detail}", self.phase));
+        self.flush();
+    }
+
+    /// Runs a phase with all its attempts; its start, failures and end are on the timeline.
+    pub fn run<T>(
+        &mut self,
+        phase: Phase,
+        policy: Policy,
+        mut attempt: impl FnMut(&mut Timeline) -> Res<(T, Summary)>,
+    ) -> Res<T> {
+        let mut backoff = Backoff::new(
+            Duration::from_millis(500),
+            Duration::from_secs(15),
+            self.seed ^ uptime_ms().rotate_left(32),
+        );
+        self.phase = phase;
+        self.began = Instant::now();
+        self.attempt = 1;
+        self.push(Outcome::Started, Duration::ZERO, "");
+        self.flush();
+        loop {
+            let result = attempt(self);
+            let took = self.began.elapsed();
+            let seconds = took.as_secs_f64();
+            let failure = match result {
+                Ok((value, summary)) => {
+                    let (outcome, detail) = match summary {
+                        Summary::Done(detail) => (Outcome::Done, detail),
+                        Summary::Degraded(detail) => (Outcome::Degraded, detail),
+                    };
+                    let mark = if outcome == Outcome::Degraded { "DEGRADED: " } else { "" };
+                    self.push(outcome, took, &detail);
+                    self.say(&format!("{phase}: {mark}{detail} ({seconds:.1} s)"));
+                    self.flush();
+                    return Ok(value);
+                }
+                Err(failure) => failure,
+            };
+            let wait = backoff.next_wait();
+            if !policy.again(took, wait, failure.hopeless) {
+                self.push(Outcome::Failed, took, &failure.to_string());
+                self.say(&format!("{phase}: FAILED: {failure} ({seconds:.1} s)"));
+                self.flush();
+                return Err(failure);
+            }
+            self.push(Outcome::Retrying, took, &failure.to_string());
+            self.say(&format!(
+                "{phase}: attempt {} failed: {failure}; the next in {:.1} s",
+                self.attempt,
+                wait.as_secs_f64()
+            ));
+            self.flush();
+            std::thread::sleep(wait);
+            self.attempt += 1;
+        }
+    }
+
+    fn push(&mut self, outcome: Outcome, took: Duration, detail: &str) {
+        if self.queue.len() == KEPT {
+            self.queue.pop_front();
+        }
+        self.queue.push_back(AgentEvent {
+            phase: self.phase,
+            outcome,
+            uptime_ms: uptime_ms(),
+            took_ms: took.as_millis() as u64,
+            attempt: self.attempt,
+            detail: cut(detail, DETAIL).to_owned(),
+        });
+    }
+
+    /// Sends what is queued, as far as the server takes it; what it does not take stays queued.
+    pub fn flush(&mut self) {
+        let Some(server) = &self.server else { return };
+        while !self.queue.is_empty() {
+            let events: Vec<AgentEvent> = self.queue.iter().take(BATCH).cloned().collect();
+            let sent: Result<(), Failure> = http::report(server, &events, REPORT_TIMEOUT);
+            if sent.is_err() {
+                return;
+            }
+            self.queue.drain(..events.len());
+        }
+    }
+}
+
+/// At most `most` bytes of `text`, not splitting a character.
+pub fn cut(text: &str, most: usize) -> &str {
+    let mut end = text.len().min(most);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phase_leaves_its_start_its_failures_and_its_end() {
+        let mut timeline = Timeline::new(1);
+        let mut left = 2;
+        let value = timeline.run(Phase::Plan, Policy::For(Duration::from_secs(60)), |t| {
+            left -= 1;
+            if left > 0 {
+                return Err(Failure::new("connection refused"));
+            }
+            t.step("halfway");
+            Ok((42, Summary::Degraded("less".into())))
+        });
+        assert_eq!(value, Ok(42));
+        let seen: Vec<_> = timeline
+            .queue
+            .iter()
+            .map(|e| (e.outcome, e.attempt, e.detail.as_str()))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (Outcome::Started, 1, ""),
+                (Outcome::Retrying, 1, "connection refused"),
+                (Outcome::Step, 2, "halfway"),
+                (Outcome::Degraded, 2, "less"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_hopeless_failure_ends_a_phase_at_once() {
+        let mut timeline = Timeline::new(1);
+        let failed: Res<()> = timeline.run(Phase::Plan, Policy::For(Duration::from_secs(600)), |_| {
+            Err(Failure::hopeless("wire version 9"))
+        });
+        assert_eq!(failed.unwrap_err().to_string(), "wire version 9");
+        assert_eq!(timeline.queue.back().unwrap().outcome, Outcome::Failed);
+    }
+
+    #[test]
+    fn the_queue_and_its_details_are_bounded() {
+        let mut timeline = Timeline::new(1);
+        for _ in 0..KEPT + 10 {
+            timeline.push(Outcome::Step, Duration::ZERO, &"é".repeat(400));
+        }
+        assert_eq!(timeline.queue.len(), KEPT);
+        assert!(timeline.queue.iter().all(|e| e.detail.len() == DETAIL));
+        assert_eq!(cut("éé", 3), "é");
+    }
+}

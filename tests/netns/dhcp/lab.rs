@@ -1,0 +1,336 @@
+//! Two namespaces, the engine in one of them, clients in the other.
+
+use rackstrap::{
+    config::Subnet,
+    dhcp::{
+        Answer, AnswerKind, Ask, Authority, Counters, Dhcp, DhcpEvent, Lease, LeaseStore, LeaseView, Loader, Network,
+    },
+};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    net::{Ipv4Addr, UdpSocket},
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Generous, as the machine may be busy; nothing waits that long when it works.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const MAC: &str = "52:54:00:00:01:03";
+
+pub fn run(command: &str) -> String {
+    let output = Command::new("sh").args(["-c", command]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command}\n{text}{error}");
+    text
+}
+
+/// Two namespaces; `s0`-`c0` joins them and has 10.5.0.1/16 on the server's side, `s1`-`c1` has 10.7.0.1/16.
+pub struct Lab {
+    pub server: String,
+    pub client: String,
+    pub dir: tempfile::TempDir,
+}
+
+impl Lab {
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let id = format!("rsdhcp{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let lab = Lab {
+            server: format!("{id}-s"),
+            client: format!("{id}-c"),
+            dir: tempfile::tempdir().unwrap(),
+        };
+        let (s, c) = (&lab.server, &lab.client);
+        run(&format!(
+            "set -e; ip netns add {s}; ip netns add {c}
+             ip link add s0 netns {s} type veth peer name c0 netns {c} address {MAC}
+             ip link add s1 netns {s} type veth peer name c1 netns {c}
+             ip -n {s} addr add 10.5.0.1/16 dev s0; ip -n {s} addr add 10.7.0.1/16 dev s1
+             for i in lo s0 s1; do ip -n {s} link set $i up; done
+             for i in lo c0 c1; do ip -n {c} link set $i up; done"
+        ));
+        lab
+    }
+
+    /// A client program in the client's namespace, its output in a file of this lab.
+    pub fn client(&self, log: &str, script: &str) -> Running {
+        let out = fs::File::create(self.dir.path().join(log)).unwrap();
+        let child = Command::new("ip")
+            .args(["netns", "exec", &self.client, "sh", "-c", script])
+            .stdin(Stdio::null())
+            .stdout(out.try_clone().unwrap())
+            .stderr(out)
+            .spawn()
+            .unwrap();
+        Running(child)
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Waits until a client has written this to its log.
+    pub fn wait_log(&self, log: &str, text: &str) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let now = fs::read_to_string(self.file(log)).unwrap_or_default();
+            if now.contains(text) {
+                return;
+            }
+            assert!(Instant::now() < end, "no '{text}' in {log}:\n{now}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until the client side has this address.
+    pub fn wait_address(&self, address: &str, log: &str) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let now = run(&format!("ip -n {} -4 -o addr show dev c0", self.client));
+            if now.contains(&format!("inet {address}/16")) {
+                return;
+            }
+            let log = || fs::read_to_string(self.file(log)).unwrap_or_default();
+            assert!(Instant::now() < end, "no {address} on c0: '{now}'\n{}", log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for name in [&self.server, &self.client] {
+            let _ = Command::new("ip").args(["netns", "del", name]).status();
+        }
+    }
+}
+
+/// A program that is stopped at the end of its test.
+pub struct Running(pub Child);
+
+impl Running {
+    pub fn signal(&self, signal: &str) {
+        run(&format!("kill -{signal} {}", self.0.id()));
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Remembers what happened, knows one node, keeps leases.
+pub struct World {
+    pub network: Arc<Network>,
+    nodes: HashMap<String, (String, Ipv4Addr)>,
+    pub events: Mutex<Vec<DhcpEvent>>,
+    pub changed: Condvar,
+    pub leases: Mutex<BTreeMap<Ipv4Addr, Lease>>,
+    /// While locked, no lease gets onto the disk.
+    pub disk: Mutex<()>,
+}
+
+impl World {
+    pub fn new(interfaces: &[&str], nodes: &[(&str, &str, Ipv4Addr)]) -> Arc<Self> {
+        let subnet = |(second, interface): (u8, &str)| Subnet {
+            network: ipnet::Ipv4Net::new(Ipv4Addr::new(10, second, 0, 0), 16).unwrap(),
+            interface: interfaces.contains(&interface).then(|| interface.to_owned()),
+            server: Ipv4Addr::new(10, second, 0, 1),
+            router: Some(Ipv4Addr::new(10, second, 0, 1)),
+            dns: vec![Ipv4Addr::new(10, second, 0, 1)],
+            ntp: vec![],
+            pool: Some((Ipv4Addr::new(10, second, 255, 1), Ipv4Addr::new(10, second, 255, 254))),
+            lease_secs: 600,
+            pool_lease_secs: 300,
+        };
+        let node = |(mac, name, addr): &(&str, &str, Ipv4Addr)| (mac.to_string(), (name.to_string(), *addr));
+        Arc::new(World {
+            network: Arc::new(Network {
+                subnets: [(5, "s0"), (7, "s1")].into_iter().map(subnet).collect(),
+                domain: "cluster.example".into(),
+            }),
+            nodes: nodes.iter().map(node).collect(),
+            events: Mutex::default(),
+            changed: Condvar::new(),
+            leases: Mutex::default(),
+            disk: Mutex::new(()),
+        })
+    }
+
+    /// Waits for an event, and returns the first that fits.
+    pub fn wait(&self, what: &str, fits: impl Fn(&DhcpEvent) -> bool) -> DhcpEvent {
+        let events = self.events.lock().unwrap();
+        let missing = |events: &mut Vec<DhcpEvent>| !events.iter().any(&fits);
+        let (events, timeout) = self.changed.wait_timeout_while(events, PATIENCE, missing).unwrap();
+        assert!(!timeout.timed_out(), "no {what} in {events:#?}");
+        events.iter().find(|e| fits(e)).unwrap().clone()
+    }
+
+    pub fn forget_events(&self) {
+        self.events.lock().unwrap().clear();
+    }
+}
+
+impl Authority for World {
+    fn ask(&self, who: &Ask<'_>) -> Answer {
+        let loader = who.arch.map(|_| Loader::Url("http://10.5.0.1/boot".into()));
+        match self.nodes.get(&who.hwaddr.to_string()) {
+            Some((hostname, ipaddr)) => Answer::Node {
+                ipaddr: *ipaddr,
+                hostname: hostname.clone(),
+                loader,
+            },
+            None => Answer::Unknown { loader },
+        }
+    }
+
+    fn observe(&self, event: &DhcpEvent) {
+        if event.answer == AnswerKind::Ack && !event.known && event.message != "inform" {
+            let leases = self.leases.lock().unwrap();
+            let lease = leases
+                .get(&event.address.unwrap())
+                .expect("acknowledged before it was stored");
+            assert_eq!(lease.hwaddr, event.hwaddr);
+        }
+        self.events.lock().unwrap().push(event.clone());
+        self.changed.notify_all();
+    }
+
+    fn network(&self) -> Arc<Network> {
+        self.network.clone()
+    }
+
+    fn is_node_address(&self, address: Ipv4Addr) -> bool {
+        self.nodes.values().any(|(_, a)| *a == address)
+    }
+}
+
+/// The store of a [`World`].
+pub struct Store(Arc<World>);
+
+impl LeaseStore for Store {
+    fn load(&self) -> anyhow::Result<Vec<Lease>> {
+        Ok(self.0.leases.lock().unwrap().values().cloned().collect())
+    }
+
+    fn commit(&self, leases: &[Lease]) -> anyhow::Result<()> {
+        let _disk = self.0.disk.lock().unwrap();
+        let by_address = leases.iter().map(|l| (l.ipaddr, l.clone()));
+        self.0.leases.lock().unwrap().extend(by_address);
+        Ok(())
+    }
+
+    fn forget(&self, addresses: &[Ipv4Addr]) -> anyhow::Result<()> {
+        self.0.leases.lock().unwrap().retain(|a, _| !addresses.contains(a));
+        Ok(())
+    }
+}
+
+pub fn enter(namespace: &str) {
+    let file = fs::File::open(Path::new("/run/netns").join(namespace)).unwrap();
+    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+}
+
+/// The engine in the server's namespace, on a thread of its own.
+pub struct Server {
+    cancel: CancellationToken,
+    thread: Option<JoinHandle<anyhow::Result<()>>>,
+    pub leases: LeaseView,
+    pub counters: Arc<Counters>,
+}
+
+impl Server {
+    pub fn start(lab: &Lab, world: &Arc<World>) -> anyhow::Result<Self> {
+        let (namespace, world) = (lab.server.clone(), world.clone());
+        let counters = Arc::new(Counters::default());
+        let cancel = CancellationToken::new();
+        let (ready, bound) = mpsc::channel();
+        let (stop, counted) = (cancel.clone(), counters.clone());
+        let thread = std::thread::spawn(move || {
+            enter(&namespace);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let store = Arc::new(Store(world.clone()));
+                match Dhcp::bind(world, store, counted) {
+                    Ok(dhcp) => {
+                        ready.send(Ok(dhcp.leases()))?;
+                        dhcp.run(stop).await
+                    }
+                    Err(error) => Ok(ready.send(Err(error))?),
+                }
+            })
+        });
+        Ok(Server {
+            cancel,
+            leases: bound.recv()??,
+            thread: Some(thread),
+            counters,
+        })
+    }
+
+    pub fn stop(mut self) {
+        self.cancel.cancel();
+        self.thread.take().unwrap().join().unwrap().unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+/// A socket of the client's namespace, on one interface, port 68.
+pub fn socket(lab: &Lab, interface: &str) -> UdpSocket {
+    let (namespace, interface) = (lab.client.clone(), interface.to_owned());
+    let open = move || {
+        enter(&namespace);
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
+        socket.bind_device(Some(interface.as_bytes())).unwrap();
+        socket.set_broadcast(true).unwrap();
+        let any: std::net::SocketAddr = "0.0.0.0:68".parse().unwrap();
+        socket.bind(&any.into()).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        UdpSocket::from(socket)
+    };
+    std::thread::spawn(open).join().unwrap()
+}
+
+/// A message with the broadcast flag; `id` becomes hardware address and transaction.
+pub fn message(kind: u8, id: u16, options: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0; 240];
+    bytes[..3].copy_from_slice(&[1, 1, 6]);
+    bytes[6..8].copy_from_slice(&id.to_be_bytes());
+    bytes[10] = 0x80;
+    bytes[28..32].copy_from_slice(&[0x52, 0x54, 0, 9]);
+    bytes[32..34].copy_from_slice(&id.to_be_bytes());
+    bytes[236..].copy_from_slice(&[99, 130, 83, 99]);
+    bytes.extend_from_slice(&[53, 1, kind]);
+    bytes.extend_from_slice(options);
+    bytes.push(255);
+    bytes
+}
+
+pub const TO_ALL: (Ipv4Addr, u16) = (Ipv4Addr::BROADCAST, 67);
+
+pub fn receive(socket: &UdpSocket) -> Vec<u8> {
+    let mut buffer = vec![0; 2000];
+    let (len, from) = socket.recv_from(&mut buffer).unwrap();
+    assert_eq!(from.port(), 67);
+    buffer.truncate(len);
+    buffer
+}
