@@ -1,0 +1,291 @@
+//! The real `rackstrap` command against a control socket that this process serves.
+
+use arc_swap::ArcSwap;
+use rackstrap::{
+    boots::Boots,
+    clock::Timestamp,
+    config::parse,
+    control,
+    decide::World,
+    image::Catalog,
+    inventory::Inventory,
+    store::Store,
+    timeline::{Event, Level, Recorder, Subject},
+};
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::Arc,
+};
+use tokio_util::sync::CancellationToken;
+
+const SITE: &str = r#"
+[cluster]
+name = "lab"
+node-name = "r{rack:02}n{slot:02}"
+node-address = "10.5.{rack}.{slot}"
+reserved = ["10.5.0.0/24"]
+
+[server]
+socket = "SOCKET"
+
+[[subnet]]
+network = "10.5.0.0/16"
+interface = "eth1"
+server = "10.5.0.1"
+
+[profile.default]
+layout = "scratch"
+
+[layout.scratch]
+version = 1
+partition = [
+  { name = "tmp", size = "100 MiB", fs = "ext4", mount = "/tmp" },
+  { name = "var", size = "rest", fs = "ext4", mount = "/var" },
+]
+"#;
+
+struct Daemon {
+    dir: tempfile::TempDir,
+    recorder: Recorder,
+    cancel: CancellationToken,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Daemon {
+    fn start() -> Daemon {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("control.sock");
+        let text = SITE.replace("SOCKET", socket.to_str().unwrap());
+        std::fs::write(dir.path().join("site.toml"), &text).unwrap();
+        let site = parse(&text, &dir.path().join("site.toml"))
+            .unwrap_or_else(|e| panic!("{e}"))
+            .0;
+        let store = Store::open(&dir.path().join("store.redb")).unwrap();
+        let recorder = Recorder::load(store.clone(), site.limits, Timestamp::now()).unwrap();
+        let world = World {
+            site: Arc::new(site),
+            inventory: Arc::new(Inventory::default()),
+            images: Arc::new(Catalog::default()),
+        };
+        let context = control::Context {
+            world: Arc::new(ArcSwap::from_pointee(world)),
+            recorder: recorder.clone(),
+            boots: Boots::load(store.clone()).unwrap(),
+            store,
+            reload: Arc::new(|| Ok("site.toml taken over".into())),
+            rescan: Arc::new(|| Ok(String::new())),
+            counters: Arc::new(|| vec![("dhcp offers".into(), 3), ("tftp transfers".into(), 1)]),
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let cancel = CancellationToken::new();
+        let bound = runtime.block_on(control::bind(&socket)).unwrap();
+        runtime.spawn(control::serve(bound, Arc::new(context), cancel.clone()));
+        Daemon {
+            dir,
+            recorder,
+            cancel,
+            runtime,
+        }
+    }
+
+    fn config(&self) -> PathBuf {
+        self.dir.path().join("site.toml")
+    }
+
+    fn command(&self, words: &str) -> Command {
+        rackstrap(&self.config(), words)
+    }
+
+    fn run(&self, words: &str) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    /// What it prints; it must go well.
+    fn says(&self, words: &str) -> String {
+        let output = self.run(words);
+        assert!(output.status.success(), "{words}: {output:?}");
+        assert!(output.stderr.is_empty(), "{words}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Its one line on stderr; it must fail with 1 and print nothing else.
+    fn complains(&self, words: &str) -> String {
+        let output = self.run(words);
+        assert_eq!(output.status.code(), Some(1), "{words}: {output:?}");
+        assert!(output.stdout.is_empty(), "{words}: {output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+fn rackstrap(config: &Path, words: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rackstrap"));
+    command
+        .arg("--config")
+        .arg(config)
+        .args(words.split_whitespace())
+        .stdin(Stdio::null());
+    command
+}
+
+#[test]
+fn racking_a_node_by_hand() {
+    let daemon = Daemon::start();
+    assert!(
+        daemon
+            .says("status")
+            .contains("no nodes yet; add one: rackstrap node add")
+    );
+    assert!(daemon.says("node list").contains("no nodes yet"));
+    let said = daemon.says("node add r01n01 --hwaddr 52-54-00-01-01-01");
+    assert!(
+        said.starts_with("r01n01 added: address 10.5.1.1, hwaddr 52:54:00:01:01:01, profile default\n"),
+        "{said}"
+    );
+    assert!(
+        said.contains("it cannot boot yet: its profile names no image"),
+        "{said}"
+    );
+    assert_eq!(
+        daemon.says("node list"),
+        "NODE    ADDRESS   HWADDR             PROFILE\nr01n01  10.5.1.1  52:54:00:01:01:01  default\n"
+    );
+    assert_eq!(
+        daemon.complains("node add r01n07 --hwaddr 52:54:00:01:01:01"),
+        "rackstrap: node r01n07: hwaddr 52:54:00:01:01:01 already belongs to r01n01; to move it: rackstrap node delete \
+         r01n01, then rackstrap node add r01n07 --hwaddr 52:54:00:01:01:01\n"
+    );
+    assert!(daemon.complains("node show r01n02").contains("did you mean r01n01?"));
+    let shown = daemon.says("node show r01n01");
+    assert!(shown.contains("state:   absent (never heard of)"), "{shown}");
+    let explained = daemon.says("explain 10.5.1.1");
+    assert!(explained.contains("- disk layout scratch v1 on auto"), "{explained}");
+    assert!(daemon.complains("node delete r01n01").contains("add --yes"));
+    assert_eq!(
+        daemon.says("node delete r01n01 --yes"),
+        "r01n01 deleted; hwaddr 52:54:00:01:01:01 is free again\n"
+    );
+    daemon.cancel.cancel();
+    daemon.runtime.shutdown_background();
+}
+
+#[test]
+fn status_and_timelines() {
+    let daemon = Daemon::start();
+    daemon.says("node add r01n01 --hwaddr 52:54:00:01:01:01");
+    let node = Subject::Node("r01n01".into());
+    let now = Timestamp::now();
+    for _ in 0..3 {
+        daemon.recorder.record(
+            node.clone(),
+            Event::new(now, "dhcp discover", Level::Ok, "offer 10.5.1.1"),
+        );
+    }
+    let failed = Event::new(now, "script", Level::Error, "no image");
+    daemon.recorder.record(node, failed.of_boot("abc"));
+    let stranger = Subject::Machine("52:54:00:00:00:99".parse().unwrap());
+    daemon
+        .recorder
+        .record(stranger, Event::new(now, "dhcp discover", Level::Ok, "unknown"));
+    let status = daemon.says("status");
+    assert!(
+        status.contains("r01n01") && status.contains("loading") && status.contains("script: no image"),
+        "{status}"
+    );
+    assert!(
+        status.contains("1 node: 1 loading; 1 unknown machine waits: rackstrap node add NAME"),
+        "{status}"
+    );
+    assert!(!status.contains('\u{1b}'), "no colours in a pipe: {status:?}");
+    let json: serde_json::Value = serde_json::from_str(&daemon.says("status --json")).unwrap();
+    assert_eq!(json["nodes"][0]["state"], "loading");
+    let timeline = daemon.says("timeline r01n01");
+    assert!(
+        timeline.contains("dhcp discover") && timeline.contains("not ready after"),
+        "{timeline}"
+    );
+    let json: serde_json::Value = serde_json::from_str(&daemon.says("timeline r01n01 --boot last --json")).unwrap();
+    assert_eq!(json["events"][0]["count"], 3);
+    assert!(
+        daemon
+            .complains("timeline r01n01 --boot nope")
+            .contains("no boot 'nope'; its timeline has: abc")
+    );
+    assert!(daemon.says("timeline 52:54:00:00:00:99").contains("unknown"));
+    assert!(daemon.says("layout list").contains("tmp, var"));
+    assert!(daemon.says("layout show scratch").contains("/var"));
+    assert!(
+        daemon
+            .complains("layout show scrach")
+            .contains("the site file has: scratch")
+    );
+    assert!(daemon.says("lease list").contains("no leases"));
+    assert_eq!(daemon.says("counters dhcp"), "COUNTER      COUNT\ndhcp offers      3\n");
+    assert_eq!(daemon.says("reload"), "site.toml taken over\n");
+    daemon.runtime.shutdown_background();
+}
+
+#[test]
+fn watching_ends_with_an_interrupt_and_goes_on_without_the_daemon() {
+    let daemon = Daemon::start();
+    daemon.says("node add r01n01 --hwaddr 52:54:00:01:01:01");
+    let mut child = daemon.command("status --watch").stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("r01n01") && line.contains("absent")));
+    let event = Event::new(Timestamp::now(), "ready", Level::Ok, "up");
+    daemon.recorder.record(Subject::Node("r01n01".into()), event);
+    assert!(lines.any(|line| line.contains("r01n01") && line.contains("ready")));
+    daemon.cancel.cancel();
+    assert!(lines.any(|line| line.contains("no rackstrap daemon answers")));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert!(child.wait().unwrap().success());
+    daemon.runtime.shutdown_background();
+}
+
+#[test]
+fn errors_are_lines_and_exit_codes() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("site.toml");
+    let run = |words: &str| rackstrap(&config, words).output().unwrap();
+    let text = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let missing = run("status");
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(text(&missing).starts_with("rackstrap: site file"), "{}", text(&missing));
+    std::fs::write(
+        &config,
+        format!("[server]\nsocket = \"{}/none\"\n", dir.path().display()),
+    )
+    .unwrap();
+    let absent = run("status");
+    assert_eq!(absent.status.code(), Some(1));
+    assert!(
+        text(&absent).contains("no rackstrap daemon answers on"),
+        "{}",
+        text(&absent)
+    );
+    for usage in [
+        "stat",
+        "node",
+        "node add r01n01",
+        "node add r01n01 --hwaddr 1:2",
+        "completion tcl",
+    ] {
+        let output = run(usage);
+        assert_eq!(output.status.code(), Some(2), "{usage}: {output:?}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{usage}");
+    }
+    assert!(text(&run("node add r01n01 --hwaddr 1:2")).contains("write six bytes in hex, such as 52:54:00:01:01:01"));
+    let help = run("--help");
+    assert_eq!(help.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&help.stdout).contains("rackstrap node add r01n01 --hwaddr"));
+    let completion = run("completion bash");
+    assert!(String::from_utf8_lossy(&completion.stdout).contains("_rackstrap()"));
+}
