@@ -1,5 +1,5 @@
-//! One integration binary: `cli` runs the real command; `netns` has real clients against the engines and the daemon, in namespaces and on loopback;
-//! `vm` has virtual machines; `fuzz_corpus` runs what the fuzzers keep.
+//! One integration binary: `cli` runs the real command; `netns` has real clients against the engines and the daemon, in
+//! namespaces and on loopback; `vm` has virtual machines; `fuzz_corpus` runs what the fuzzers keep.
 
 mod cli;
 mod fuzz_corpus;

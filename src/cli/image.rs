@@ -32,14 +32,26 @@ impl ImageArgs {
 #[derive(Subcommand, Debug)]
 enum ImageCommand {
     /// Make a root tree the next version of an image, with its kernel and initramfs
+    #[command(after_help = "\
+Examples:
+  rackstrap image import debian --from /srv/debian-root
+  rackstrap image import debian --from root.tar.zst --message 'with the new driver'
+  rackstrap image import debian --from images/debian.toml      (built by mmdebstrap)")]
     Import(ImportArgs),
     /// List all versions of all images
+    #[command(after_help = "\
+Example:
+  rackstrap image list")]
     List {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
     /// Show a version, or the newest one of an image
+    #[command(after_help = "\
+Examples:
+  rackstrap image show debian
+  rackstrap image show debian@1")]
     Show {
         /// NAME or NAME@VERSION
         image: String,

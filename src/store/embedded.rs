@@ -237,12 +237,15 @@ fn decode<T: DeserializeOwned>(table: Table, key: &[u8], value: &[u8]) -> Result
     })
 }
 
+/// A key, and its value if that can be read.
+type Entry<T> = (Vec<u8>, Result<T, StoreError>);
+
 /// All entries of `table` whose key begins with `prefix`.
 fn scan<T: DeserializeOwned>(
     opened: &impl ReadableTable<&'static [u8], &'static [u8]>,
     table: Table,
     prefix: &[u8],
-) -> Result<Vec<(Vec<u8>, Result<T, StoreError>)>, redb::StorageError> {
+) -> Result<Vec<Entry<T>>, redb::StorageError> {
     let mut found = Vec::new();
     for entry in opened.range(prefix..)? {
         let (key, value) = entry?;

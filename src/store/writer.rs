@@ -26,9 +26,12 @@ const WAITING_LIMIT: usize = 4_096;
 
 type Answer = oneshot::Sender<Result<(), StoreError>>;
 
+/// A batch that somebody waits for.
+type Urgent = (Batch, Answer);
+
 #[derive(Default)]
 struct Queue {
-    urgent: VecDeque<(Batch, Answer)>,
+    urgent: VecDeque<Urgent>,
     lazy: VecDeque<Batch>,
     closing: bool,
 }
@@ -148,7 +151,7 @@ fn run(state: &State, database: &Database, watches: &Watches) {
 }
 
 /// Waits for work: an urgent batch goes at once and takes the queued ones along. None at the end, when all is written.
-fn next(state: &State) -> Option<(Vec<(Batch, Answer)>, Vec<Batch>)> {
+fn next(state: &State) -> Option<(Vec<Urgent>, Vec<Batch>)> {
     let mut queue = state.lock();
     let mut lazy_since: Option<Instant> = None;
     loop {
@@ -179,7 +182,7 @@ fn next(state: &State) -> Option<(Vec<(Batch, Answer)>, Vec<Batch>)> {
     }
 }
 
-fn write(state: &State, database: &Database, watches: &Watches, urgent: Vec<(Batch, Answer)>, lazy: Vec<Batch>) {
+fn write(state: &State, database: &Database, watches: &Watches, urgent: Vec<Urgent>, lazy: Vec<Batch>) {
     let mut outcomes = Vec::with_capacity(urgent.len());
     let result = database.write(|tx| {
         for batch in &lazy {
