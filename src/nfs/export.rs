@@ -430,3 +430,6 @@ pub fn attr_of(stat: &rustix::fs::Stat) -> Result<Attr, Status> {
         ctime: Time::clamped(stat.st_ctime, stat.st_ctime_nsec as u32),
     })
 }
+
+#[cfg(test)]
+mod tests;
