@@ -1,6 +1,7 @@
 //! An export: descriptors of its root, and of the files beneath it that are in use.
 
 use super::{
+    acl::{self, Acl},
     attr::{Attr, FileType, Time},
     exports::ExportId,
     handle::{FileId, Source},
@@ -10,7 +11,7 @@ use super::{
 };
 use lru::LruCache;
 use rustix::{
-    fd::{AsFd, BorrowedFd, OwnedFd},
+    fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     fs::{Mode, OFlags, ResolveFlags, StatVfs},
     io::Errno,
     mount::OpenTreeFlags,
@@ -65,6 +66,8 @@ pub struct Node {
     path: OwnedFd,
     /// Opened for reading at the first READ.
     data: OnceLock<OwnedFd>,
+    /// Read when somebody asks to whom it matters.
+    acl: OnceLock<Option<Acl>>,
     _counted: Counted,
 }
 
@@ -82,6 +85,9 @@ fn allowed() -> usize {
         (limit.unwrap_or(1 << 20) / 8).clamp(GUARANTEED as u64, 8192) as usize
     })
 }
+
+/// XATTR_SIZE_MAX (linux/limits.h)
+const MAX_XATTR: usize = 64 << 10;
 
 #[derive(Debug)]
 struct Counted;
@@ -116,6 +122,29 @@ impl Node {
     /// NFS3ERR_IO and the like.
     pub fn attr(&self) -> Result<Attr, Stop> {
         Ok(attr_of(&rustix::fs::fstat(&self.path)?)?)
+    }
+
+    /// Its ACL, read once.
+    ///
+    /// # Errors
+    /// [`Stop::WouldBlock`] if it was not read yet and `pace` does not allow to; NFS3ERR_IO if it cannot be
+    /// read or is none, as nobody knows then who may do what.
+    pub fn acl(&self, pace: Pace) -> Result<Option<&Acl>, Stop> {
+        if let Some(acl) = self.acl.get() {
+            return Ok(acl.as_ref());
+        }
+        if pace == Pace::Inline {
+            return Err(Stop::WouldBlock);
+        }
+        // fgetxattr(2) does not take O_PATH descriptors, and other ones are not to be had of devices.
+        let path = format!("/proc/self/fd/{}", self.path.as_raw_fd());
+        let mut value = vec![0; MAX_XATTR];
+        let acl = match rustix::fs::getxattr(path, acl::XATTR, &mut value) {
+            Ok(len) => Some(Acl::parse(&value[..len]).ok_or(Status::Io)?),
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => None,
+            Err(_) => return Err(Status::Io.into()),
+        };
+        Ok(self.acl.get_or_init(|| acl).as_ref())
     }
 }
 
@@ -341,6 +370,7 @@ impl ExportRoot {
             id,
             path,
             data: OnceLock::new(),
+            acl: OnceLock::new(),
             _counted: Counted::new(),
         });
         held.put(id, node.clone());
@@ -400,3 +430,6 @@ pub fn attr_of(stat: &rustix::fs::Stat) -> Result<Attr, Status> {
         ctime: Time::clamped(stat.st_ctime, stat.st_ctime_nsec as u32),
     })
 }
+
+#[cfg(test)]
+mod tests;

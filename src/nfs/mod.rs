@@ -14,6 +14,7 @@
 //! Exports are read-only so far: what would change something answers NFS3ERR_ROFS.
 
 pub mod access;
+pub mod acl;
 pub mod attr;
 pub mod buf;
 pub mod counters;

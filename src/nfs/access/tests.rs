@@ -33,7 +33,7 @@ fn the_first_class_that_fits_decides() {
         (Credentials::new(1001, 1, &[7]), ACCESS_READ),
         (Credentials::nobody(), ACCESS_READ),
     ] {
-        assert_eq!(granted(&file, &who, ALL), want, "{who:?}");
+        assert_eq!(granted(&file, None, &who, ALL), want, "{who:?}");
     }
 }
 
@@ -41,14 +41,16 @@ fn the_first_class_that_fits_decides() {
 fn sixteen_groups_count_and_no_more() {
     let file = attr(FileType::Regular, 0o040, 0, 16);
     let groups: Vec<u32> = (1..=17).collect();
-    assert!(may_read(&file, &Credentials::new(5, 5, &groups)));
+    assert!(may_read(&file, None, &Credentials::new(5, 5, &groups)));
     assert!(!may_read(
         &attr(FileType::Regular, 0o040, 0, 17),
+        None,
         &Credentials::new(5, 5, &groups)
     ));
     // An unused slot is not group 0.
     assert!(!may_read(
         &attr(FileType::Regular, 0o040, 0, 0),
+        None,
         &Credentials::new(5, 5, &[1])
     ));
 }
@@ -56,26 +58,29 @@ fn sixteen_groups_count_and_no_more() {
 #[test]
 fn read_is_for_the_owner_and_for_whoever_may_execute() {
     let user = Credentials::new(1000, 1000, &[]);
-    assert!(may_read(&attr(FileType::Regular, 0, 1000, 0), &user));
-    assert_eq!(granted(&attr(FileType::Regular, 0, 1000, 0), &user, ALL), 0);
+    assert!(may_read(&attr(FileType::Regular, 0, 1000, 0), None, &user));
+    assert_eq!(granted(&attr(FileType::Regular, 0, 1000, 0), None, &user, ALL), 0);
     let program = attr(FileType::Regular, 0o711, 0, 0);
-    assert!(may_read(&program, &user));
-    assert_eq!(granted(&program, &user, ALL), ACCESS_EXECUTE);
-    assert!(!may_read(&attr(FileType::Regular, 0o600, 0, 0), &user));
-    assert!(!may_list(&attr(FileType::Directory, 0o711, 0, 0), &user));
-    assert!(may_search(&attr(FileType::Directory, 0o711, 0, 0), &user));
-    assert!(!may_search(&attr(FileType::Directory, 0o744, 0, 0), &user));
+    assert!(may_read(&program, None, &user));
+    assert_eq!(granted(&program, None, &user, ALL), ACCESS_EXECUTE);
+    assert!(!may_read(&attr(FileType::Regular, 0o600, 0, 0), None, &user));
+    assert!(!may_list(&attr(FileType::Directory, 0o711, 0, 0), None, &user));
+    assert!(may_search(&attr(FileType::Directory, 0o711, 0, 0), None, &user));
+    assert!(!may_search(&attr(FileType::Directory, 0o744, 0, 0), None, &user));
 }
 
 #[test]
 fn root_reads_everything_and_executes_what_is_executable() {
     let root = Credentials::new(0, 0, &[]);
-    assert_eq!(granted(&attr(FileType::Regular, 0, 5, 5), &root, ALL), ACCESS_READ);
+    assert_eq!(
+        granted(&attr(FileType::Regular, 0, 5, 5), None, &root, ALL),
+        ACCESS_READ
+    );
     let any_x = attr(FileType::Regular, 0o001, 5, 5);
-    assert_eq!(granted(&any_x, &root, ALL), ACCESS_READ | ACCESS_EXECUTE);
+    assert_eq!(granted(&any_x, None, &root, ALL), ACCESS_READ | ACCESS_EXECUTE);
     let dir = attr(FileType::Directory, 0, 5, 5);
-    assert_eq!(granted(&dir, &root, ALL), ACCESS_READ | ACCESS_LOOKUP);
-    assert!(may_search(&dir, &root) && may_list(&dir, &root));
+    assert_eq!(granted(&dir, None, &root, ALL), ACCESS_READ | ACCESS_LOOKUP);
+    assert!(may_search(&dir, None, &root) && may_list(&dir, None, &root));
 }
 
 #[test]
@@ -83,22 +88,23 @@ fn writing_is_granted_on_devices_only() {
     let user = Credentials::new(1000, 1000, &[]);
     let null = attr(FileType::Character, 0o666, 0, 0);
     let read_write = ACCESS_READ | ACCESS_MODIFY | ACCESS_EXTEND;
-    assert_eq!(granted(&null, &user, ALL), read_write);
-    assert_eq!(granted(&null, &user, ACCESS_MODIFY), ACCESS_MODIFY);
+    assert_eq!(granted(&null, None, &user, ALL), read_write);
+    assert_eq!(granted(&null, None, &user, ACCESS_MODIFY), ACCESS_MODIFY);
     assert_eq!(
         granted(
             &attr(FileType::Character, 0o600, 0, 0),
+            None,
             &Credentials::new(0, 0, &[]),
             ALL
         ),
         read_write
     );
     assert_eq!(
-        granted(&attr(FileType::Regular, 0o777, 1000, 0), &user, ALL),
+        granted(&attr(FileType::Regular, 0o777, 1000, 0), None, &user, ALL),
         ACCESS_READ | ACCESS_EXECUTE
     );
     assert_eq!(
-        granted(&attr(FileType::Directory, 0o777, 1000, 0), &user, ALL),
+        granted(&attr(FileType::Directory, 0o777, 1000, 0), None, &user, ALL),
         ACCESS_READ | ACCESS_LOOKUP
     );
 }
@@ -155,7 +161,7 @@ fn access_agrees_with_this_kernel() {
             .unwrap();
             let who = Credentials::new(uid, gid, groups);
             let ours = [FileType::Regular, FileType::Directory].map(|kind| {
-                let bits = granted(&attr(kind, mode, 1000, 50), &who, ALL);
+                let bits = granted(&attr(kind, mode, 1000, 50), None, &who, ALL);
                 [bits & ACCESS_READ != 0, bits & (ACCESS_EXECUTE | ACCESS_LOOKUP) != 0]
             });
             assert_eq!(ours, kernel, "mode {mode:03o}, {who:?}");

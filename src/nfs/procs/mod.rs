@@ -8,6 +8,7 @@ mod read;
 mod readdir;
 
 use super::{
+    acl::Acl,
     attr::{Attr, put_post_op},
     buf::Buf,
     engine::{Cx, File},
@@ -49,6 +50,15 @@ fn look(cx: &Cx<'_>, handle: &[u8], seen: &mut Seen) -> Result<(File, Attr), Sto
     let attr = file.node.attr()?;
     *seen = Some((attr, file.export.fsid()));
     Ok((file, attr))
+}
+
+/// The file's ACL, if it has one that matters to the caller.
+fn acl<'a>(cx: &Cx<'_>, file: &'a File, attr: &Attr) -> Result<Option<&'a Acl>, Stop> {
+    if cx.who.needs_acl(attr) {
+        file.node.acl(cx.pace)
+    } else {
+        Ok(None)
+    }
 }
 
 fn put_seen(out: &mut Buf, seen: &Seen) {

@@ -1,6 +1,6 @@
 //! GETATTR, LOOKUP, ACCESS, READLINK.
 
-use super::{Seen, check_name, failure, look, or_failure, put_seen};
+use super::{Seen, acl, check_name, failure, look, or_failure, put_seen};
 use crate::nfs::{
     access,
     attr::{FileType, put_post_op},
@@ -37,7 +37,7 @@ fn find(cx: &Cx<'_>, handle: &[u8], name: &[u8], seen: &mut Seen, out: &mut Buf)
         return Err(Status::NotDir.into());
     }
     check_name(name)?;
-    if !access::may_search(&dir_attr, &cx.who) {
+    if !access::may_search(&dir_attr, acl(cx, &dir, &dir_attr)?, &cx.who) {
         return Err(Status::Acces.into());
     }
     let (node, attr) = dir.export.child(&dir.node, name, cx.pace)?;
@@ -54,10 +54,12 @@ pub fn access(cx: &Cx<'_>, args: &mut Reader<'_>, out: &mut Buf) -> Result<(), S
     let handle = handle_arg(args)?;
     let asked = args.u32()?;
     let (start, mut seen) = (out.len(), None);
-    let result = look(cx, handle, &mut seen).map(|(_, attr)| {
+    let result = look(cx, handle, &mut seen).and_then(|(file, attr)| {
+        let granted = access::granted(&attr, acl(cx, &file, &attr)?, &cx.who, asked);
         out.u32(Status::Ok as u32);
         put_seen(out, &seen);
-        out.u32(access::granted(&attr, &cx.who, asked));
+        out.u32(granted);
+        Ok(())
     });
     or_failure(result, start, &seen, out)
 }

@@ -1,6 +1,6 @@
 //! READ: straight from the page cache into the reply.
 
-use super::{MAX_DATA, Seen, look, or_failure, put_seen};
+use super::{MAX_DATA, Seen, acl, look, or_failure, put_seen};
 use crate::nfs::{
     access,
     attr::FileType,
@@ -34,7 +34,7 @@ fn read_data(cx: &Cx<'_>, handle: &[u8], offset: u64, count: u32, seen: &mut See
         FileType::Directory => return Err(Status::IsDir.into()),
         _ => return Err(Status::Inval.into()),
     }
-    if !access::may_read(&attr, &cx.who) {
+    if !access::may_read(&attr, acl(cx, &file, &attr)?, &cx.who) {
         return Err(Status::Acces.into());
     }
     let left = attr.size.saturating_sub(offset);

@@ -4,7 +4,7 @@
 //! the entry's number, so it stays right when other entries come and go, and after a restart of the daemon; Linux'
 //! own server uses it the same way. No listing is kept between calls.
 
-use super::{MAX_DATA, Seen, look, or_failure, put_seen};
+use super::{MAX_DATA, Seen, acl, look, or_failure, put_seen};
 use crate::nfs::{
     access,
     attr::put_post_op,
@@ -83,7 +83,8 @@ fn list(cx: &Cx<'_>, handle: &[u8], request: &Request, seen: &mut Seen, out: &mu
     if !attr.is_dir() {
         return Err(Status::NotDir.into());
     }
-    if !access::may_list(&attr, &cx.who) {
+    let acl = acl(cx, &dir, &attr)?;
+    if !access::may_list(&attr, acl, &cx.who) {
         return Err(Status::Acces.into());
     }
     let fd = dir.export.listing(&dir.node)?;
@@ -101,7 +102,7 @@ fn list(cx: &Cx<'_>, handle: &[u8], request: &Request, seen: &mut Seen, out: &mu
     let mut memory = Vec::with_capacity((request.maxcount / entry_bytes * 32).clamp(2048, 64 << 10));
     let mut entries = RawDir::new(&fd, memory.spare_capacity_mut());
     // Attributes and handles of entries only for those who may search the directory: the name alone needs no more than reading it.
-    let with_attr = request.plus && access::may_search(&attr, &cx.who);
+    let with_attr = request.plus && access::may_search(&attr, acl, &cx.who);
     let (mut eof, mut any, mut names) = (true, false, 0);
     while let Some(entry) = entries.next() {
         let entry = entry?;
