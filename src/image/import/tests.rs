@@ -412,3 +412,17 @@ fn killed_imports_do_not_count() {
     assert_eq!(import(&request, &mut Quiet).unwrap().version, 2);
     assert_clean(&request.images_dir);
 }
+
+#[test]
+#[ignore = "needs Debian's mirrors and a minute or two"]
+fn the_recipe_that_we_ship_becomes_a_version() {
+    let bench = Bench::new();
+    let mut request = bench.request();
+    request.source = Path::new(env!("CARGO_MANIFEST_DIR")).join("images/debian.toml");
+    assert_eq!(import(&request, &mut Quiet).unwrap().to_string(), "test@1");
+    let (catalog, _) = load_catalog(&request.images_dir);
+    let manifest = &catalog.newest("test").unwrap().manifest;
+    assert_eq!(manifest.init, InitKind::Systemd);
+    assert!(manifest.os.contains("bookworm"));
+    println!("{} files, {} bytes", manifest.files, manifest.bytes);
+}

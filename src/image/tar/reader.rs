@@ -17,6 +17,8 @@ use std::{
 /// Extended headers hold attributes of at most 64 KiB each; a GNU long name is at most a path.
 const LARGEST_RECORDS: u64 = 8 << 20;
 const LARGEST_NAME: u64 = 1 << 20;
+/// Bytes behind the end marker.
+const LARGEST_PADDING: u64 = 64 << 20;
 const BLOCK: u64 = 512;
 
 /// What an entry is.
@@ -131,7 +133,7 @@ impl<R: Read> Reader<R> {
             let mut block = [0; BLOCK as usize];
             self.fill(&mut block)?;
             if block.iter().all(|b| *b == 0) {
-                self.drain();
+                self.drain()?;
                 return Ok(None);
             }
             let header = tar::Header::from_byte_slice(&block).clone();
@@ -163,9 +165,15 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// Reads on to the end of the file, so that a compressed archive's checksum is checked; not for ever.
-    fn drain(&mut self) {
-        let _ = io::copy(&mut (&mut self.inner).take(1 << 20), &mut io::sink());
+    /// Reads on to the end of the file: the checksum of a compressed archive is only checked there. Padding is at most
+    /// a record, 10 KiB by default (GNU tar's --blocking-factor).
+    fn drain(&mut self) -> Result<()> {
+        let got = io::copy(&mut (&mut self.inner).take(LARGEST_PADDING), &mut io::sink())
+            .map_err(|e| self.damaged(format!("the archive is damaged: {e}")))?;
+        if got == LARGEST_PADDING {
+            return Err(self.damaged(format!("more than {LARGEST_PADDING} bytes follow the archive's end")));
+        }
+        Ok(())
     }
 
     fn entry(
