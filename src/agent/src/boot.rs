@@ -11,7 +11,7 @@ use crate::{
     modules::Loader,
     network,
     overlay::Tree,
-    retry::Policy,
+    retry::{Policy, random_seed},
     root::{self, NEW_ROOT},
     sys,
     timeline::{Summary, Timeline},
@@ -38,7 +38,7 @@ pub fn run() -> ! {
         std::thread::sleep(LAST_WORDS);
         sys::restart();
     }));
-    let mut timeline = Timeline::new(uuid::Uuid::new_v4().as_u128() as u64);
+    let mut timeline = Timeline::new(random_seed());
     let Err(failure) = boot(&mut timeline);
     timeline.say(&format!("giving up: {failure}; this machine restarts and begins again"));
     timeline.flush();

@@ -32,6 +32,19 @@ const ALWAYS: &[&str] = &[
 ];
 /// The directory tree that devices are in.
 const DEVICES: &str = "/sys/devices";
+/// Directories in there that have thousands of entries and no device that wants a module.
+const SKIPPED: &[&str] = &[
+    "virtual",
+    "system",
+    "software",
+    "tracepoint",
+    "breakpoint",
+    "power",
+    "queues",
+    "statistics",
+    "msi_irqs",
+    "mq",
+];
 /// No new devices for that long: the scan is over.
 const QUIET: Duration = Duration::from_millis(300);
 /// Hubs and disks that take longer than this are waited for where they are needed.
@@ -172,7 +185,7 @@ fn modaliases(dir: &Path, depth: u32, found: &mut BTreeSet<String>) {
     for entry in entries.flatten() {
         let Ok(kind) = entry.file_type() else { continue };
         // Symlinks lead in circles; sysfs is never deeper than a few dozen levels.
-        if kind.is_dir() && depth < 40 {
+        if kind.is_dir() && depth < 40 && !SKIPPED.iter().any(|s| entry.file_name() == *s) {
             modaliases(&entry.path(), depth + 1, found);
         } else if kind.is_file() && entry.file_name() == "modalias" {
             let alias = fs::read_to_string(entry.path()).unwrap_or_default();

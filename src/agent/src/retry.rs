@@ -37,6 +37,13 @@ impl Backoff {
     }
 }
 
+/// A seed from the kernel's random numbers, by std's hash map keys: as PID 1 there is no /dev/urandom yet, which
+/// the crates for random numbers fall back to in a static binary.
+pub fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish()
+}
+
 /// How often a phase is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {

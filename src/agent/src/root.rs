@@ -20,13 +20,14 @@ pub const LAYER: &str = "/layer";
 pub const NEW_ROOT: &str = "/newroot";
 
 /// The kernel's options for an NFSv3 mount without port mapper, UDP or lock daemon (nfs(5)). `hard`: a node waits for its
-/// root as long as it takes, so a restart of the server is a pause and no error.
+/// root as long as it takes, so a restart of the server is a pause and no error. `noacl`: ACLs are a program of their own, which
+/// would be asked about every file that is copied or listed.
 fn nfs_options(root: &NfsRoot) -> String {
     let NfsRoot {
         server, port, options, ..
     } = root;
     let mut text = format!(
-        "vers=3,proto=tcp,mountproto=tcp,port={port},mountport={port},addr={server},mountaddr={server},nolock,hard"
+        "vers=3,proto=tcp,mountproto=tcp,port={port},mountport={port},addr={server},mountaddr={server},nolock,noacl,hard"
     );
     // `ro` is a flag of the mount call; what names another server would contradict the plan.
     for option in options
@@ -54,6 +55,7 @@ pub fn mount_image(plan: &Plan) -> Res<String> {
         use rustix::io::Errno;
         let hint = match e {
             Errno::NODEV => "; the initramfs has no NFS client (module nfs)",
+            Errno::PFNOSUPPORT => "; on that port nobody speaks MOUNT and NFS version 3",
             Errno::PROTONOSUPPORT => "; the initramfs has no NFSv3 (module nfsv3)",
             Errno::ACCESS | Errno::PERM => "; the server says that this node may not",
             Errno::NOENT => "; the server does not export it",
@@ -177,7 +179,7 @@ mod tests {
         };
         assert_eq!(
             nfs_options(&root),
-            "vers=3,proto=tcp,mountproto=tcp,port=2049,mountport=2049,addr=10.5.0.1,mountaddr=10.5.0.1,nolock,hard,nocto,acregmin=600"
+            "vers=3,proto=tcp,mountproto=tcp,port=2049,mountport=2049,addr=10.5.0.1,mountaddr=10.5.0.1,nolock,noacl,hard,nocto,acregmin=600"
         );
     }
 

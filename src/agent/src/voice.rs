@@ -5,7 +5,7 @@ use crate::{
     facts::{self, BootFacts},
     fail::Res,
     http::Server,
-    retry::Backoff,
+    retry::{Backoff, random_seed},
 };
 use rackstrap_wire::{FileSystem, Heartbeat, MountedPartition, Ready, paths};
 use std::{fs, path::Path, time::Duration};
@@ -26,7 +26,7 @@ pub fn run(wait_for_init: bool) -> Res<()> {
         false => "the system is up".to_owned(),
     };
     let server = facts.server();
-    let seed = uuid::Uuid::new_v4().as_u128() as u64;
+    let seed = random_seed();
     say_ready(&server, &detail, seed);
     let period = Duration::from_secs(facts.heartbeat_secs.max(1).into());
     let mut backoff = Backoff::new(period, period, seed.rotate_left(17));

@@ -58,8 +58,13 @@ fn the_format_is_fixed() {
     };
     let sector = encode_sector0(&record, State::Final, &[[0; 16]; 3], [0xaa; 4]);
     let text = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-    assert_eq!(text(&sector[RECORD_AT..RECORD_AT + RECORD_LEN]), RECORD_BYTES);
-    assert_eq!(text(&sector[494..512]), ENTRY_BYTES);
+    assert_eq!(
+        (
+            text(&sector[RECORD_AT..][..RECORD_LEN]).as_str(),
+            text(&sector[494..]).as_str()
+        ),
+        (RECORD_BYTES, ENTRY_BYTES)
+    );
 }
 
 const RECORD_BYTES: &str = "524b53545241503173637261746368000000000000000000010000003031323334353637383961626364656601460000000000000000000000000000";

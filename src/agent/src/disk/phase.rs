@@ -160,6 +160,7 @@ fn prepare_disk(
     record: &Record,
     context: Context<'_>,
 ) -> Res<(Vec<MountedPartition>, Vec<String>)> {
+    wait_for_entropy();
     let failed = |f: Failure| Failure::new(format!("preparing {name}: {f}"));
     let mut device = FileDevice::open(node, true)
         .doing(|| format!("opening {}", node.display()))
@@ -190,6 +191,13 @@ fn prepare_disk(
         on_note,
     };
     Ok(mount_all(plan, name, &context))
+}
+
+/// GUIDs need random numbers. A static binary's fallback polls /dev/random, and this early nothing makes the kernel's
+/// generator ready but a blocking read, which gathers entropy from the CPU's jitter (Linux 5.6 and newer).
+fn wait_for_entropy() {
+    use std::io::Read;
+    let _ = std::fs::File::open("/dev/random").and_then(|mut f| f.read_exact(&mut [0; 16]));
 }
 
 /// Mounts what the layout has on a disk that holds it; what does not work is said and left out.
