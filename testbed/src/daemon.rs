@@ -115,10 +115,10 @@ impl Daemon {
         Ok(())
     }
 
-    /// Sends it a signal.
-    pub fn signal(&self, signal: Signal) -> Result {
+    /// Sends it SIGHUP.
+    pub fn hang_up(&self) -> Result {
         match self.process.borrow().as_ref() {
-            Some(running) => running.signal(signal),
+            Some(running) => running.signal(Signal::HUP),
             None => bail!("the daemon does not run"),
         }
     }

@@ -1,0 +1,274 @@
+//! The daemon as a whole, without a virtual machine: ordinary clients in namespaces walk the path of a boot.
+
+use serde_json::{Value, json};
+use std::{
+    fs,
+    process::{Command, Output},
+    thread,
+    time::Duration,
+};
+use testbed::{Binaries, Cluster, Daemon, Namespace, Result, Site, process::output, timeline::poll};
+
+const MAC: &str = "52:54:00:00:01:01";
+
+/// What udhcpc got, by the names that it gives its script.
+fn udhcpc(client: &Namespace, cluster: &Cluster, more: &[&str]) -> Result<String> {
+    let script = cluster.dir().join("udhcpc.sh");
+    // Configuring the interface is the script's job, printing what it got as well.
+    let text = "#!/bin/sh\n[ \"$1\" = bound ] || exit 0\nip address flush dev $interface\n\
+                ip address add $ip/$mask dev $interface\nenv\n";
+    fs::write(&script, text)?;
+    output(Command::new("chmod").arg("+x").arg(&script))?;
+    let mut command = client.command("udhcpc");
+    command.args([
+        "-i", "eth0", "-f", "-n", "-q", "-t", "10", "-T", "1", "-O", "bootfile", "-s",
+    ]);
+    output(command.arg(&script).args(more))
+}
+
+fn variable<'a>(environment: &'a str, name: &str) -> &'a str {
+    let found = environment
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    found.unwrap_or_default().trim_matches('\'')
+}
+
+/// The body of a `GET` or, with `body`, of a `POST`, and the status.
+fn curl(client: &Namespace, url: &str, token: &str, body: Option<&Value>) -> Result<(u16, String)> {
+    let mut command = client.command("curl");
+    command.args([
+        "-sS",
+        "-m",
+        "30",
+        "-w",
+        "\n%{http_code}",
+        "-H",
+        &format!("Authorization: Bearer {token}"),
+    ]);
+    if let Some(body) = body {
+        command.args(["-H", "Content-Type: application/json", "-d", &body.to_string()]);
+    }
+    let text = output(command.arg(url))?;
+    let (body, status) = text.rsplit_once('\n').unwrap_or(("", &text));
+    Ok((status.trim().parse()?, body.to_owned()))
+}
+
+/// `rackstrap.NAME=value` of a kernel command line.
+fn argument<'a>(script: &'a str, name: &str) -> &'a str {
+    let name = format!("rackstrap.{name}=");
+    script
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix(&name))
+        .unwrap_or_default()
+}
+
+fn steps(cluster: &Cluster) -> Result<Vec<String>> {
+    let timeline = cluster.daemon.json(&["timeline", "r01n01"])?;
+    let events = timeline["events"].as_array().cloned().unwrap_or_default();
+    Ok(events
+        .iter()
+        .filter_map(|event| event["step"].as_str().map(str::to_owned))
+        .collect())
+}
+
+#[test]
+fn a_client_walks_the_whole_path_of_a_boot_and_nobody_else_can() -> Result {
+    let cluster = Cluster::start(Site::demo())?;
+    cluster.daemon.cli(&["node", "add", "r01n01", "--hwaddr", MAC])?;
+    let node = cluster.namespace.client(MAC)?;
+    let other = cluster.namespace.client("52:54:00:00:09:09")?;
+
+    // As iPXE, by its user class (option 77).
+    let got = udhcpc(&node, &cluster, &["-x", "77:69505845"])?;
+    assert_eq!((variable(&got, "ip"), variable(&got, "mask")), ("10.5.1.1", "16"));
+    let url = variable(&got, "boot_file");
+    assert!(url.starts_with("http://10.5.0.1"), "{got}");
+
+    let (status, script) = curl(&node, url, "", None)?;
+    assert!(status == 200 && script.starts_with("#!ipxe"), "{status}: {script}");
+    let (boot, token) = (argument(&script, "plan"), argument(&script, "token"));
+    assert!(!boot.is_empty() && !token.is_empty(), "{script}");
+    let base = "http://10.5.0.1";
+    let image = cluster.daemon.state_dir().join("images/debian/1");
+    for file in ["kernel", "initramfs"] {
+        let fetched = cluster.dir().join(file);
+        let mut command = node.command("curl");
+        command
+            .args(["-sS", "-f", "-m", "60", "-o"])
+            .arg(&fetched)
+            .arg(format!("{base}/boot/{boot}/{file}"));
+        output(&mut command)?;
+        assert!(
+            fs::read(&fetched)? == fs::read(image.join(file))?,
+            "{file} differs from the image's"
+        );
+    }
+
+    let plan_url = format!("{base}/v1/plan/{boot}");
+    let (status, plan) = curl(&node, &plan_url, token, None)?;
+    let plan: Value = serde_json::from_str(&plan)?;
+    assert_eq!(
+        (status, plan["node"].as_str(), plan["image"].as_str()),
+        (200, Some("r01n01"), Some("debian@1"))
+    );
+    // Without its token, and with it from another machine, there is no plan.
+    assert_eq!(curl(&node, &plan_url, "0", None)?.0, 403);
+    let stranger = udhcpc(&other, &cluster, &[])?;
+    assert!(variable(&stranger, "ip").starts_with("10.5.255."), "{stranger}");
+    assert_eq!(curl(&other, &plan_url, token, None)?.0, 403);
+
+    expect_nfs_for_the_node_only(&node, &other)?;
+
+    let disk = json!({"status": {"state": "kept", "layout": "scratch v1"}, "device": "vda", "size": 1, "mounts": []});
+    let hardware = json!({"cpus": 1, "memory_mib": 512, "vendor": "", "product": "", "serial": "", "hwaddrs": [MAC]});
+    let request = json!({"token": token, "disk": disk, "hardware": hardware});
+    let overlay_url = format!("{base}/v1/overlay/{boot}");
+    let (status, overlay) = curl(&node, &overlay_url, "", Some(&request))?;
+    assert!(status == 200 && overlay.contains("PRIVATE KEY"), "{status}: {overlay}");
+    let (status, again) = curl(&node, &overlay_url, "", Some(&request))?;
+    assert!(
+        status == 409 && !again.contains("PRIVATE KEY"),
+        "secrets went out twice: {status}: {again}"
+    );
+
+    let ready = json!({"token": token, "uptime_ms": 1234, "detail": "a test"});
+    assert_eq!(
+        curl(&node, &format!("{base}/v1/ready/{boot}"), "", Some(&ready))?.0,
+        204
+    );
+    assert_eq!(cluster.status("r01n01")?["state"], "ready");
+    let expected = [
+        "dhcp discover",
+        "dhcp offer",
+        "dhcp ack",
+        "script",
+        "kernel",
+        "initramfs",
+        "plan",
+        "overlay",
+        "ready",
+    ];
+    let seen = steps(&cluster)?;
+    let mut order = seen.iter();
+    for step in expected {
+        assert!(
+            order.any(|s| s == step),
+            "{step} is missing, or not in its place, in {seen:?}"
+        );
+    }
+    assert!(seen.iter().any(|step| step == "nfs mount"), "{seen:?}");
+
+    // Well after it was acknowledged, kill -9 loses nothing: not the boot, not the timeline.
+    thread::sleep(Duration::from_secs(2));
+    cluster.daemon.kill();
+    cluster.start_daemon()?;
+    assert_eq!(steps(&cluster)?, seen);
+    assert_eq!(cluster.status("r01n01")?["state"], "ready");
+    let beat = json!({"token": token, "uptime_ms": 2345, "trouble": ""});
+    assert_eq!(
+        curl(&node, &format!("{base}/v1/heartbeat/{boot}"), "", Some(&beat))?.0,
+        204
+    );
+    cluster.daemon.stop()
+}
+
+/// libnfs' tools read the root from the node's address, and are refused from another one.
+fn expect_nfs_for_the_node_only(node: &Namespace, other: &Namespace) -> Result {
+    let url = |path: &str| format!("nfs://10.5.0.1/debian@1{path}?version=3&nfsport=2049&mountport=2049");
+    let listing = output(node.command("nfs-ls").arg(url("/")))?;
+    for name in ["bin", "etc", "usr"] {
+        assert!(listing.lines().any(|line| line.ends_with(name)), "{listing}");
+    }
+    let release = output(node.command("nfs-cat").arg(url("/usr/lib/os-release")))?;
+    assert!(release.contains("Debian GNU/Linux"), "{release}");
+    let refused = other.command("nfs-ls").arg(url("/")).output()?;
+    assert!(!refused.status.success(), "another machine mounted the node's root");
+    Ok(())
+}
+
+#[test]
+fn sighup_takes_a_good_site_file_and_keeps_the_old_one_instead_of_a_bad_one() -> Result {
+    let mut site = Site::demo();
+    let cluster = Cluster::start(site.clone())?;
+    let version = |cluster: &Cluster| -> Result<Option<u64>> {
+        let layouts = cluster.daemon.json(&["layout", "list"])?;
+        Ok(layouts[0]["version"].as_u64())
+    };
+    assert_eq!(version(&cluster)?, Some(1));
+    site.scratch().version = 2;
+    cluster.daemon.write_site(&site)?;
+    cluster.daemon.hang_up()?;
+    let changed = poll(Duration::from_secs(30), || {
+        Ok((version(&cluster)? == Some(2)).then_some(()))
+    })?;
+    assert!(
+        changed.is_some(),
+        "SIGHUP changed nothing:\n{}",
+        cluster.daemon.log_tail(10)
+    );
+
+    site.scratch().version = 3;
+    site.scratch().partitions[0].size = "rest".to_owned();
+    cluster.daemon.write_site(&site)?;
+    cluster.daemon.hang_up()?;
+    let said = poll(Duration::from_secs(30), || {
+        Ok(cluster
+            .daemon
+            .log()
+            .lines()
+            .find(|line| line.contains("stays in use"))
+            .map(str::to_owned))
+    })?;
+    assert!(
+        said.is_some(),
+        "the daemon says nothing about a bad file:\n{}",
+        cluster.daemon.log_tail(10)
+    );
+    assert_eq!(version(&cluster)?, Some(2));
+    cluster.daemon.stop()
+}
+
+#[test]
+fn what_keeps_the_daemon_from_starting_is_one_clear_line() -> Result {
+    let binaries = Binaries::get()?;
+    let namespace = Namespace::with_bridge()?;
+    let dir = tempfile::tempdir()?;
+    let new = |name: &str| Daemon::new(&binaries, dir.path().join(name), &Site::demo(), &[]);
+    let serve = |command: &mut Command, daemon: &Daemon| -> Result<String> {
+        expect_one_line(&command.args(["serve", "--config"]).arg(daemon.config()).output()?)
+    };
+
+    // Another daemon has the ports; the same one has the state as well.
+    let (first, second) = (new("first")?, new("second")?);
+    first.start(&namespace)?;
+    let line = serve(&mut namespace.command(&binaries.daemon), &second)?;
+    assert!(line.contains("in use"), "{line}");
+    let line = serve(&mut namespace.command(&binaries.daemon), &first)?;
+    assert!(line.contains("first"), "{line}");
+    first.stop()?;
+
+    // A namespace without br0.
+    let line = serve(&mut Namespace::empty()?.command(&binaries.daemon), &second)?;
+    assert!(line.contains("br0"), "{line}");
+
+    // Ports below 1024 are root's. The checkout may be where others cannot look.
+    let copy = dir.path().join("rackstrap");
+    fs::copy(&binaries.daemon, &copy)?;
+    output(Command::new("chown").args(["-R", "65534"]).arg(dir.path()))?;
+    let mut command = namespace.command("setpriv");
+    command
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(&copy);
+    let line = serve(&mut command, &second)?;
+    assert!(line.contains("root"), "{line}");
+    Ok(())
+}
+
+/// Status 1, and one line on stderr that begins with the program's name.
+fn expect_one_line(done: &Output) -> Result<String> {
+    let text = String::from_utf8_lossy(&done.stderr).trim().to_owned();
+    assert_eq!(done.status.code(), Some(1), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.starts_with("rackstrap: "), "{text}");
+    Ok(text)
+}
