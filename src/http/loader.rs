@@ -244,6 +244,8 @@ impl Drop for TransferNote {
 fn watched(body: Body, mut note: TransferNote) -> Body {
     use http_body_util::BodyExt;
     Body::new(body.map_frame(move |frame| {
+        // The whole note moves in here, not a copy of its counter: it is to be dropped with the body.
+        let note = &mut note;
         if let Some(data) = frame.data_ref() {
             note.left = note.left.saturating_sub(data.len() as u64);
         }
