@@ -43,6 +43,8 @@ impl Server {
         let doing = || format!("asking {}{path}", self.base);
         let mut request = minreq::Request::new(method, &url)
             .with_header("Authorization", format!("Bearer {}", self.token))
+            // minreq reads an answer without a length, such as 204, to the end of the connection.
+            .with_header("Connection", "close")
             .with_header("User-Agent", concat!("rackstrap-agent/", env!("CARGO_PKG_VERSION")))
             .with_timeout(timeout.as_secs().max(1))
             .with_max_headers_size(16 << 10)
