@@ -120,7 +120,10 @@ impl Exports for ImageExports {
         tracing::debug!(%peer, step, detail, "nfs");
         match self.node_of(peer) {
             Some(node) => {
-                let event = Event::new(Timestamp::now(), step, level, detail);
+                let mut event = Event::new(Timestamp::now(), step, level, detail);
+                if let Some(boot) = self.shared.boots.current(&node) {
+                    event = event.of_boot(&boot.plan.id);
+                }
                 self.shared.recorder.record(Subject::Node(node), event);
             }
             None if level != Level::Ok => tracing::warn!(%peer, "{step}: {detail}"),
