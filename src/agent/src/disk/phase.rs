@@ -118,7 +118,9 @@ fn work(plan: &DiskPlan, disk: &Candidate, context: Context<'_>) -> Res<Worked> 
     match inspect::decide(&finding, plan, record.digest) {
         Action::Leave(why) => Err(Failure::new(format!("{name} {why}"))),
         Action::Keep(note) => {
-            let (mounts, troubles) = mount_all(plan, name, &context);
+            // With another digest the table may not be the plan's.
+            let geometry = geometry.ok().filter(|_| note.is_none());
+            let (mounts, troubles) = mount_all(plan, name, geometry.as_ref(), context);
             let wrong: Vec<String> = note.into_iter().chain(troubles).collect();
             if wrong.is_empty() {
                 let text = format!("{name} kept: {record}");
@@ -190,7 +192,7 @@ fn prepare_disk(
         on_step,
         on_note,
     };
-    Ok(mount_all(plan, name, &context))
+    Ok(mount_all(plan, name, Some(geometry), context))
 }
 
 /// GUIDs need random numbers. A static binary's fallback polls /dev/random, and this early nothing makes the kernel's
@@ -201,7 +203,12 @@ fn wait_for_entropy() {
 }
 
 /// Mounts what the layout has on a disk that holds it; what does not work is said and left out.
-fn mount_all(plan: &DiskPlan, disk: &str, context: &Context<'_>) -> (Vec<MountedPartition>, Vec<String>) {
+fn mount_all(
+    plan: &DiskPlan,
+    disk: &str,
+    geometry: Option<&geometry::Geometry>,
+    mut context: Context<'_>,
+) -> (Vec<MountedPartition>, Vec<String>) {
     let mut mounts = Vec::new();
     let mut troubles = Vec::new();
     for (index, partition) in plan.layout.partitions.iter().enumerate() {
@@ -209,7 +216,8 @@ fn mount_all(plan: &DiskPlan, disk: &str, context: &Context<'_>) -> (Vec<Mounted
             continue;
         }
         let number = partition_number(plan.layout.table, index);
-        match mount_one(disk, number, partition, context) {
+        let range = geometry.and_then(|g| g.partitions.get(index)).copied();
+        match mount_one(disk, number, range, partition, &mut context) {
             Ok(mounted) => mounts.push(mounted),
             Err(failure) => troubles.push(failure.to_string()),
         }
@@ -220,10 +228,11 @@ fn mount_all(plan: &DiskPlan, disk: &str, context: &Context<'_>) -> (Vec<Mounted
 fn mount_one(
     disk: &str,
     number: u32,
+    range: Option<geometry::Range>,
     partition: &rackstrap_wire::Partition,
-    context: &Context<'_>,
+    context: &mut Context<'_>,
 ) -> Res<MountedPartition> {
-    let node = machine::partition_node(disk, number, None)?;
+    let node = machine::partition_node(disk, number, range)?;
     let shown = node.display();
     let found = FileDevice::open(&node, false)
         .and_then(|mut device| signature::superblock(&mut device, 0))
@@ -236,7 +245,8 @@ fn mount_one(
         )));
     };
     if want == FileSystem::Ext4 && !found.clean {
-        machine::check_ext4(context.image, &node)?;
+        let found = machine::check_ext4(context.image, &node)?;
+        (context.on_note)(&format!("{shown} was not unmounted: {found}"));
     }
     match want {
         FileSystem::Swap => crate::sys::swap_on(&node).doing(|| format!("swapping on {shown}"))?,
