@@ -137,19 +137,15 @@ fn work(plan: &DiskPlan, disk: &Candidate, context: Context<'_>) -> Res<Worked> 
                 return Err(Failure::new(format!("{name} was not prepared: {what}")));
             }
             (context.on_note)(&format!("preparing {name}: {from} -> {record}"));
-            prepare_disk(plan, name, &node, &geometry, &record, context).and_then(|(mounts, troubles)| {
-                let to = record.to_string();
-                let text = format!("{name} prepared: {from} -> {to}");
-                if troubles.is_empty() {
-                    return Ok((DiskStatus::Prepared { from, to }, mounts, text));
-                }
-                let reason = in_ram(&troubles.join("; "), plan, &mounts);
-                Ok((
-                    DiskStatus::Degraded { reason: reason.clone() },
-                    mounts,
-                    format!("{text}; {reason}"),
-                ))
-            })
+            let (mounts, troubles) = prepare_disk(plan, name, &node, &geometry, &record, context)?;
+            let to = record.to_string();
+            let text = format!("{name} prepared: {from} -> {to}");
+            if troubles.is_empty() {
+                return Ok((DiskStatus::Prepared { from, to }, mounts, text));
+            }
+            let reason = in_ram(&troubles.join("; "), plan, &mounts);
+            let text = format!("{text}; {reason}");
+            Ok((DiskStatus::Degraded { reason }, mounts, text))
         }
     }
 }
