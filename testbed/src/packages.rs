@@ -37,6 +37,9 @@ pub const NEEDED: &[&str] = &[
     "kmod",
     "cpio",
     "zstd",
+    "xz-utils",
+    // A terminal for the tests of what people watch.
+    "tmux",
 ];
 
 /// Installs what is missing, saying what. Returns the names that it installed: none on a second run.
