@@ -102,7 +102,7 @@ pub async fn report(
         )));
     }
     let now = Timestamp::now();
-    for event in &report.events {
+    for event in service.heard.news(&id, &report.events) {
         service
             .recorder
             .record(Subject::Node(boot.plan.node.clone()), Event::of_agent(now, &id, event));

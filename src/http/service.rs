@@ -1,6 +1,6 @@
 //! What every request handler shares, and who may ask for what.
 
-use super::{answer::Problem, script::Scripts};
+use super::{Heard, answer::Problem, script::Scripts};
 use crate::{
     boots::{Boot, Boots},
     clock::Timestamp,
@@ -33,6 +33,8 @@ pub struct Service {
     pub scripts: Arc<ArcSwap<Scripts>>,
     /// Overlay trees.
     pub templates: Arc<ArcSwap<Templates>>,
+    /// What agents said already.
+    pub heard: Heard,
 }
 
 /// Who asks.

@@ -59,6 +59,7 @@ pub fn spawn_all(shared: &Shared, cancel: &CancellationToken, services: &mut Joi
         loaders: shared.loaders.clone(),
         scripts: shared.scripts.clone(),
         templates: shared.templates.clone(),
+        heard: http::Heard::default(),
     });
     for server in servers {
         let socket = udp(server, site.server.tftp_port, "TFTP", "tftp-port")?;
