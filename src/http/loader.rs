@@ -30,6 +30,8 @@ use tower_http::services::ServeFile;
 #[derive(serde::Deserialize)]
 pub struct WhoAsks {
     mac: String,
+    /// What its last script failed at.
+    failed: Option<String>,
 }
 
 /// `GET /ipxe?mac=52-54-00-01-01-01`: a fresh decision at every call; a node's boot is pinned here.
@@ -48,7 +50,11 @@ pub async fn script(
         ipxe: true,
         ..Requester::default()
     };
-    let text = match decide(&world, &requester) {
+    let decision = decide(&world, &requester);
+    if let (Decision::Node(decision), Some(failed)) = (&decision, &query.failed) {
+        service.note_failure(&decision.node.name, failed);
+    }
+    let text = match decision {
         Decision::Node(decision) if decision.node.ipaddr != peer.ipv4() => {
             service.move_to_own_address(&world, &decision, hwaddr, *peer)?
         }
@@ -59,6 +65,18 @@ pub async fn script(
 }
 
 impl Service {
+    /// The loader tried, failed, paused, and is here again.
+    fn note_failure(&self, node: &str, failed: &str) {
+        let detail = match failed {
+            "kernel" => "asks again: its kernel did not load",
+            "initramfs" => "asks again: its initramfs did not load",
+            "boot" => "asks again: its kernel did not start",
+            _ => "asks again",
+        };
+        let event = Event::new(Timestamp::now(), "script", Level::Retry, detail);
+        self.recorder.record(Subject::Node(node.to_owned()), event);
+    }
+
     async fn boot_script(&self, world: &World, decision: &NodeDecision, hwaddr: HwAddr) -> Result<String, Problem> {
         let base = base_url(&world.site, decision.subnet.server);
         let subject = Subject::Node(decision.node.name.clone());
