@@ -76,6 +76,7 @@ pub async fn overlay(
         .inspect_err(|problem| service.record(&boot, "overlay", Level::Error, problem.clone(), None))
         .map_err(Problem::unavailable)?;
     let boot = service.boots.redeem(&id, &request).await?;
+    service.windows.close(&boot.plan.node);
     let (level, detail) = match &request.disk.status {
         DiskStatus::Degraded { reason } => (
             Level::Degraded,

@@ -56,7 +56,15 @@ pub async fn script(
     }
     let text = match decision {
         Decision::Node(decision) if decision.node.ipaddr != peer.ipv4() => {
-            service.move_to_own_address(&world, &decision, hwaddr, *peer)?
+            let detail = format!(
+                "this machine is {} now, its address {}",
+                decision.node.name, decision.node.ipaddr
+            );
+            service.send_to_dhcp(&world, &decision, hwaddr, detail)?
+        }
+        Decision::Node(decision) if !service.windows.is_open(&decision.node.name, Timestamp::now()) => {
+            let detail = format!("{} has to ask DHCP before it boots", decision.node.name);
+            service.send_to_dhcp(&world, &decision, hwaddr, detail)?
         }
         Decision::Node(decision) => service.boot_script(&world, &decision, hwaddr).await?,
         Decision::Unknown { .. } => service.stranger_script(&world, hwaddr, *peer)?,
@@ -116,25 +124,20 @@ impl Service {
         }
     }
 
-    /// A machine that was a stranger when it got its address and is a node now.
-    fn move_to_own_address(
+    /// A machine with an address that is not its own (it was a stranger when it got it), or that asks outside of a
+    /// PXE exchange: a user on the running node, or a loader that outlived our restart. It gets no token; asking DHCP
+    /// again mends both, and takes more rights than a user has.
+    fn send_to_dhcp(
         &self,
         world: &World,
         decision: &NodeDecision,
         hwaddr: HwAddr,
-        peer: Peer,
+        detail: String,
     ) -> Result<String, Problem> {
-        let (name, own) = (&decision.node.name, decision.node.ipaddr);
-        let detail = format!("asks from {}, is told to take its own address {own}", peer.ipv4());
-        let event = Event::new(Timestamp::now(), "script", Level::Retry, detail);
-        self.recorder.record(Subject::Node(name.clone()), event);
         let base = base_url(&world.site, decision.subnet.server);
-        self.wait(
-            &base,
-            hwaddr,
-            &[format!("this machine is {name} now, its address {own}")],
-            true,
-        )
+        let event = Event::new(Timestamp::now(), "dhcp-first", Level::Retry, detail.clone());
+        self.recorder.record(Subject::Node(decision.node.name.clone()), event);
+        self.wait(&base, hwaddr, &[detail], true)
     }
 
     fn stranger_script(&self, world: &World, hwaddr: HwAddr, peer: Peer) -> Result<String, Problem> {

@@ -2,7 +2,7 @@
 
 use super::{Heard, answer::Problem, script::Scripts};
 use crate::{
-    boots::{Boot, Boots},
+    boots::{Boot, Boots, Windows},
     clock::Timestamp,
     config::Site,
     decide::{SharedWorld, World},
@@ -23,6 +23,8 @@ pub struct Service {
     pub world: SharedWorld,
     /// Pinned boots.
     pub boots: Boots,
+    /// Who may have a script.
+    pub windows: Arc<Windows>,
     /// Timelines.
     pub recorder: Recorder,
     /// Where host keys are kept.

@@ -54,6 +54,7 @@ pub fn spawn_all(shared: &Shared, cancel: &CancellationToken, services: &mut Joi
     let web = Arc::new(http::Service {
         world: shared.world.clone(),
         boots: shared.boots.clone(),
+        windows: shared.windows.clone(),
         recorder: shared.recorder.clone(),
         store: shared.store.clone(),
         loaders: shared.loaders.clone(),
