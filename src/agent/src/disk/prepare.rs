@@ -12,7 +12,7 @@
 use super::{
     device::{BlockDevice, write_zeroes},
     geometry::{ALIGN, Geometry, Range},
-    marker::{Record, State},
+    marker::{self, Record, State},
     table::{self, NewUuid},
 };
 use crate::fail::{Doing, Res};
@@ -44,6 +44,10 @@ pub fn prepare(
         .and_then(|()| device.flush())
         .doing(io("writing the in-progress marker"))?;
     wipe_ends(device).doing(io("wiping the old table"))?;
+    if layout.table == PartitionTable::Gpt {
+        // The record fills one block; what another file system left behind it must not be found in the partition.
+        write_zeroes(device, marker::PARTITION_AT, ALIGN).doing(io("wiping the marker partition"))?;
+    }
     machine.step("in-progress");
 
     table::write_table(device, layout, geometry, record, new_uuid)?;
