@@ -18,6 +18,10 @@ use super::{
 use crate::fail::{Doing, Res};
 use rackstrap_wire::{FileSystem, Layout, Partition, PartitionTable};
 
+/// Bytes zeroed at the start of the marker partition: past the superblocks that stand deepest in a partition
+/// (btrfs at 64 KiB).
+const MARKER_WIPE: u64 = 128 << 10;
+
 /// What preparation needs from the machine: kernel and the image's mkfs in the agent, a model in tests.
 pub trait Machine {
     /// Makes the kernel see the new partitions, and waits for them.
@@ -46,7 +50,7 @@ pub fn prepare(
     wipe_ends(device).doing(io("wiping the old table"))?;
     if layout.table == PartitionTable::Gpt {
         // The record fills one block; what another file system left behind it must not be found in the partition.
-        write_zeroes(device, marker::PARTITION_AT, ALIGN).doing(io("wiping the marker partition"))?;
+        write_zeroes(device, marker::PARTITION_AT, MARKER_WIPE).doing(io("wiping the marker partition"))?;
     }
     machine.step("in-progress");
 
