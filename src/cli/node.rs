@@ -73,7 +73,8 @@ struct AddArgs {
 
 #[derive(Debug, Args)]
 struct ShowArgs {
-    /// Name
+    /// A node's name, or its hardware address or address
+    #[arg(value_name = "NODE|MAC|IP")]
     name: String,
     #[command(flatten)]
     format: Format,

@@ -148,6 +148,10 @@ impl Service {
         let message = [
             format!("unknown machine {hwaddr} - waiting to be racked"),
             format!("rack it with: rackstrap node add NAME --hwaddr {hwaddr}"),
+            format!(
+                "NAME says where it stands, such as {}; it boots by itself then",
+                world.site.cluster.naming.example()
+            ),
         ];
         let event = Event::new(Timestamp::now(), "script", Level::Ok, "waits to be racked");
         self.recorder.record(Subject::Machine(hwaddr), event);
@@ -155,7 +159,11 @@ impl Service {
     }
 
     fn wait(&self, base: &str, hwaddr: HwAddr, message: &[String], new_address: bool) -> Result<String, Problem> {
-        let pauses = Pauses::spread(rand::random());
+        let pauses = match new_address {
+            // Somebody has just typed its name and looks on.
+            true => Pauses { first: 1, longest: 32 },
+            false => Pauses::spread(rand::random()),
+        };
         let script = WaitScript {
             base,
             hwaddr,

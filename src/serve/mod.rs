@@ -157,9 +157,12 @@ fn announce(world: &World) {
         })
         .collect();
     let (nodes, images) = (world.inventory.len(), world.images.iter().count());
+    let plural = |count| if count == 1 { "" } else { "s" };
     eprintln!(
-        "rackstrap: ready: {} ({nodes} nodes, {images} image versions)",
-        subnets.join(", ")
+        "rackstrap: ready: {} ({nodes} node{}, {images} image version{})",
+        subnets.join(", "),
+        plural(nodes),
+        plural(images)
     );
 }
 
