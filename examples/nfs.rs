@@ -47,6 +47,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port.parse()?))?;
     let mut config = Config::new([7; 32]);
     config.privileged_ports_only = false;
+    // Everybody has the same address here.
+    config.connections_per_peer = config.connections;
     serve(
         listener,
         Arc::new(One(Arc::new(export))),

@@ -128,10 +128,11 @@ fn unbound(error: &io::Error, server: Ipv4Addr, port: u16, what: &str, protocol:
             "another program has it; `ss -{option}lnp sport = :{port}` says which: stop that one, or choose another \
              [server] {key}"
         ),
-        io::ErrorKind::AddrNotAvailable => format!(
-            "this machine does not have that address; give it to the interface (`ip address`), or correct 'server' in \
-             [[subnet]]"
-        ),
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have that address; give it to the interface (`ip address`), or \
+                                         correct 'server' in [[subnet]]"
+                .into()
+        }
         _ => error.to_string(),
     };
     anyhow!("{what} cannot listen on {server} {protocol} port {port}: {why}")

@@ -4,7 +4,6 @@ use super::{GIB2, expect_scratch};
 use testbed::{Cluster, Result, Site};
 
 #[test]
-#[ignore = "mended, but not seen passing yet"]
 fn a_raised_layout_version_is_applied_at_the_next_boot_only() -> Result {
     let mut site = Site::demo();
     let cluster = Cluster::start(site.clone())?;

@@ -4,7 +4,6 @@ use super::GIB2;
 use testbed::{Cluster, Partition, Result, Site};
 
 #[test]
-#[ignore = "mended, but not seen passing yet"]
 fn a_disk_with_an_mbr_is_prepared_and_kept() -> Result {
     let mut site = Site::demo();
     site.scratch().table = Some("mbr".to_owned());

@@ -16,7 +16,6 @@ systemctl enable systemd-networkd NetworkManager networking
 ";
 
 #[test]
-#[ignore = "systemd-networkd was seen failing to start in this image, and why is not known yet"]
 fn networkd_ifupdown_and_networkmanager_leave_the_roots_card_alone() -> Result {
     let mut say = |line: &str| eprintln!("testbed: {line}");
     let binaries = Binaries::get()?;

@@ -14,7 +14,6 @@ const RC: &str =
     "#!/bin/sh\nhostname -F /etc/hostname\necho \"busybox init is up\"\necho \"root@$(hostname)\" > /dev/console\n";
 
 #[test]
-#[ignore = "mended, but not seen passing yet"]
 fn a_root_with_busybox_as_init_boots() -> Result {
     let mut say = |line: &str| eprintln!("testbed: {line}");
     let binaries = Binaries::get()?;

@@ -10,7 +10,7 @@ mod tree;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use load::Measured;
+use load::{Load, Measured};
 use rpc::Ask;
 use servers::Server;
 use std::{
@@ -46,6 +46,15 @@ struct Nfs {
     /// Seconds for which each server is asked in a round.
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
+    /// Connections to a server; a Linux node has one.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    connections: u32,
+    /// Calls in flight on each.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
+    depth: u32,
+    /// Only the figures whose names contain this.
+    #[arg(long, default_value = "")]
+    only: String,
     /// Leave the peer out.
     #[arg(long)]
     alone: bool,
@@ -94,6 +103,9 @@ impl Nfs {
             .arg(env::current_exe().context("finding this program")?)
             .args(["bench", "nfs", "--rounds", &self.rounds.to_string()])
             .args(["--seconds", &self.seconds.to_string()])
+            .args(["--connections", &self.connections.to_string()])
+            .args(["--depth", &self.depth.to_string()])
+            .args(["--only", &self.only])
             .args(self.alone.then_some("--alone"))
             .arg("--inside")
             .arg(&ours)
@@ -114,32 +126,36 @@ impl Nfs {
         }
         println!(
             "{} connections, {} calls in flight on each; {} rounds of {} s; min / median / max",
-            load::CONNECTIONS,
-            load::DEPTH,
-            self.rounds,
-            self.seconds
+            self.connections, self.depth, self.rounds, self.seconds
         );
         let asks = servers
             .iter()
             .map(|server| tree.asks(server))
             .collect::<Result<Vec<_>>>()?;
-        let time = Duration::from_secs_f64(self.seconds);
+        let load = Load {
+            connections: self.connections,
+            depth: self.depth,
+            time: Duration::from_secs_f64(self.seconds),
+        };
         // Figure by figure, server by server: neighbours in time are compared.
         let mut results = vec![vec![Vec::new(); servers.len()]; tree::FIGURES.len()];
         for round in 0..self.rounds {
-            for (figure, results) in results.iter_mut().enumerate() {
+            let figures = results.iter_mut().enumerate();
+            for (figure, results) in figures.filter(|(i, _)| tree::FIGURES[*i].name.contains(&self.only)) {
                 for i in 0..servers.len() {
                     // Who comes first changes from round to round.
                     let i = (i + round as usize) % servers.len();
                     let server = &servers[i];
                     let asks: &[Ask] = &asks[i][figure];
-                    let measured = load::run(server.port, server.pid(), asks, time)
+                    let measured = load
+                        .run(server.port, server.pid(), asks)
                         .with_context(|| format!("{} of {}", tree::FIGURES[figure].name, server.name))?;
                     results[i].push(measured);
                 }
             }
         }
-        for (figure, results) in tree::FIGURES.iter().zip(&results) {
+        let measured = tree::FIGURES.iter().zip(&results);
+        for (figure, results) in measured.filter(|(figure, _)| figure.name.contains(&self.only)) {
             print_figure(figure, &servers, results);
         }
         Ok(())

@@ -10,14 +10,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Connections to the server.
-pub const CONNECTIONS: usize = 8;
-/// Calls in flight on each.
-pub const DEPTH: usize = 8;
 /// Before counting begins: the server opens files, grows buffers.
 const WARM_UP: Duration = Duration::from_millis(200);
 /// A server that says nothing at all for that long has hung.
 const STALL: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+
+/// How a server is kept busy.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Connections to it.
+    pub connections: u32,
+    /// Calls in flight on each.
+    pub depth: u32,
+    /// How long calls are counted.
+    pub time: Duration,
+}
 
 /// What one run measured.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +40,7 @@ pub struct Measured {
 struct Connection {
     stream: TcpStream,
     /// Per slot: which call is in flight, and since when.
-    slots: [(usize, Instant); DEPTH],
+    slots: Vec<(usize, Instant)>,
     /// First bytes of the reply that is coming in.
     head: Vec<u8>,
     mark: Vec<u8>,
@@ -42,8 +49,15 @@ struct Connection {
     last: bool,
 }
 
+impl Load {
+    /// Keeps the server of that process busy with `asks`, in turn.
+    pub fn run(&self, port: u16, pid: u32, asks: &[Ask]) -> Result<Measured> {
+        run(self, port, pid, asks)
+    }
+}
+
 /// Keeps the server of that process busy with `asks`, in turn, for `time`.
-pub fn run(port: u16, pid: u32, asks: &[Ask], time: Duration) -> Result<Measured> {
+fn run(load: &Load, port: u16, pid: u32, asks: &[Ask]) -> Result<Measured> {
     let mut connections = Vec::new();
     let (mut next, mut out) = (0, Vec::new());
     let mut ask = |out: &mut Vec<u8>, slot: usize| {
@@ -52,10 +66,10 @@ pub fn run(port: u16, pid: u32, asks: &[Ask], time: Duration) -> Result<Measured
         asks[index].put(slot as u32, out);
         (index, Instant::now())
     };
-    for _ in 0..CONNECTIONS {
+    for _ in 0..load.connections {
         let mut stream = rpc::connect(port)?;
         out.clear();
-        let slots = std::array::from_fn(|slot| ask(&mut out, slot));
+        let slots = (0..load.depth as usize).map(|slot| ask(&mut out, slot)).collect();
         stream.write_all(&out)?;
         stream.set_nonblocking(true)?;
         connections.push(Connection {
@@ -75,9 +89,9 @@ pub fn run(port: u16, pid: u32, asks: &[Ask], time: Duration) -> Result<Measured
         let now = Instant::now();
         match counted_from {
             None if now >= begin => counted_from = Some((now, cpu(pid)?)),
-            Some((start, cpu_before)) if now >= start + time => {
+            Some((start, cpu_before)) if now >= start + load.time => {
                 let (elapsed, calls) = ((now - start).as_secs_f64(), times.len());
-                ensure!(calls > 0, "no call was answered within {time:?}");
+                ensure!(calls > 0, "no call was answered within {:?}", load.time);
                 let cpu = (cpu(pid)? - cpu_before).as_secs_f64() * 1e6 / calls as f64;
                 times.sort_unstable();
                 return Ok(Measured {
@@ -143,7 +157,7 @@ impl Connection {
             self.head.extend(&now[..now.len().min(HEAD - self.head.len())]);
             if self.left == 0 && self.last {
                 let slot = rpc::be(&self.head) as usize;
-                ensure!(slot < DEPTH, "a reply to no call of ours: {:x?}", self.head);
+                ensure!(slot < self.slots.len(), "a reply to no call of ours: {:x?}", self.head);
                 self.slots[slot] = answered(slot, &self.head, self.slots[slot])?;
                 self.head.clear();
             }

@@ -105,7 +105,7 @@ impl Server {
 fn start(name: &str, command: &mut Command, run: &Path) -> Result<Running> {
     let log = File::create(run.join(format!("{name}.log"))).context("making a log file")?;
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    Ok(Running::start(name, command)?)
+    Running::start(name, command)
 }
 
 fn wait_for<T>(name: &str, run: &Path, mut try_it: impl FnMut() -> Result<T>) -> Result<T> {
