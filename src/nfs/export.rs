@@ -3,8 +3,7 @@
 use super::{
     acl::{self, Acl},
     attr::{Attr, FileType, Time},
-    exports::ExportId,
-    handle::{FileId, Source},
+    handle::{ExportId, FileId, Source},
     index::{Index, open_beneath},
     status::{Status, Stop},
     sys,

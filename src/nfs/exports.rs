@@ -1,17 +1,7 @@
 //! What the engine asks its surroundings: which exports there are and who may use them.
 
-use super::export::ExportRoot;
+use super::{export::ExportRoot, handle::ExportId};
 use std::{fmt, net::SocketAddr, sync::Arc};
-
-/// Names an export in handles: the first 8 bytes of BLAKE3 of `name@version`, computed by whoever opens the export.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ExportId(pub [u8; 8]);
-
-impl fmt::Debug for ExportId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", u64::from_be_bytes(self.0))
-    }
-}
 
 /// Why a peer does not get an export.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,7 +14,8 @@
 //! that takes over from another one with the same key and the same disk, goes on answering. The MAC
 //! makes sure that a handle was handed out by us: `open_by_handle_at` opens any inode of a file system, also outside the export.
 
-use super::{exports::ExportId, status::Status};
+use super::status::Status;
+use std::fmt;
 
 /// NFS3_FHSIZE (RFC 1813): most bytes of a handle.
 pub const MAX_HANDLE: usize = 64;
@@ -23,6 +24,16 @@ const HEADER: usize = 12;
 const MAC: usize = 16;
 /// Most bytes of a file id: what the header and the MAC leave of 64.
 pub const MAX_FILE_ID: usize = MAX_HANDLE - HEADER - MAC;
+
+/// Names an export in handles: the first 8 bytes of BLAKE3 of `name@version`, computed by whoever opens the export.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExportId(pub [u8; 8]);
+
+impl fmt::Debug for ExportId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", u64::from_be_bytes(self.0))
+    }
+}
 
 /// Where a file id comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -4,8 +4,9 @@
 //! task     sockets: one task a connection, replies in batches, disks on other threads
 //! record   bytes -> records (record marking)
 //! rpc      record -> call; reply headers
-//! engine   call -> program, procedure, export, file -> reply
+//! engine   call -> program, procedure -> reply
 //! mount, procs/*   the procedures
+//! context  what they may use: handle -> export, if it is the peer's -> file
 //! handle, attr, access, status, xdr   what they are made of; pure
 //! export, index, sys   files beneath an export's root
 //! exports  what the daemon implements: who may mount what
@@ -17,6 +18,7 @@ pub mod access;
 pub mod acl;
 pub mod attr;
 pub mod buf;
+pub mod context;
 pub mod counters;
 pub mod engine;
 pub mod export;
@@ -24,6 +26,7 @@ pub mod exports;
 pub mod handle;
 mod index;
 mod mount;
+mod mounts;
 mod procs;
 pub mod record;
 pub mod rpc;
@@ -34,5 +37,6 @@ pub mod xdr;
 
 pub use counters::Counters;
 pub use export::{ExportError, ExportRoot};
-pub use exports::{ExportId, Exports, NfsEvent, Refusal};
+pub use exports::{Exports, NfsEvent, Refusal};
+pub use handle::ExportId;
 pub use task::{Config, serve};

@@ -2,17 +2,15 @@
 
 use super::{
     buf::Buf,
+    context::{Cx, Peer, Shared},
     counters::Count,
-    engine::{Cx, Engine, Peer},
     export::Pace,
     exports::{NfsEvent, Refusal},
+    mounts::MountTable,
     status::Stop,
     xdr::Reader,
 };
-use std::{
-    collections::BTreeSet,
-    net::{IpAddr, SocketAddr},
-};
+use std::net::{IpAddr, SocketAddr};
 
 /// Number of procedures.
 pub const COUNT: u32 = 6;
@@ -28,67 +26,28 @@ const MNT3ERR_NOENT: u32 = 2;
 const MNT3ERR_ACCES: u32 = 13;
 const MNT3ERR_SERVERFAULT: u32 = 10006;
 
-/// Who said to have mounted what. Advisory (nodes that are switched off never unmount), kept for
-/// DUMP, and forgotten with the daemon.
-#[derive(Debug, Default)]
-pub struct MountTable {
-    entries: BTreeSet<(IpAddr, Vec<u8>)>,
-}
-
-impl MountTable {
-    /// Entries in all; what is more is not listed.
-    const MAX: usize = 16_384;
-    /// Entries of one peer.
-    const MAX_PER_PEER: usize = 16;
-
-    fn add(&mut self, peer: IpAddr, path: &[u8]) {
-        if self.entries.len() < Self::MAX && self.of(peer).count() < Self::MAX_PER_PEER {
-            self.entries.insert((peer, path.to_vec()));
-        }
-    }
-
-    fn of(&self, peer: IpAddr) -> impl Iterator<Item = &Vec<u8>> {
-        self.entries
-            .range((peer, Vec::new())..)
-            .take_while(move |(ip, _)| *ip == peer)
-            .map(|(_, path)| path)
-    }
-
-    fn remove(&mut self, peer: IpAddr, path: &[u8]) -> bool {
-        self.entries.remove(&(peer, path.to_vec()))
-    }
-
-    fn remove_all(&mut self, peer: IpAddr) -> Vec<Vec<u8>> {
-        let paths: Vec<_> = self.of(peer).cloned().collect();
-        for path in &paths {
-            self.remove(peer, path);
-        }
-        paths
-    }
-}
-
 /// Runs a procedure below [`COUNT`].
 pub(super) fn run(cx: &Cx<'_>, procedure: u32, args: &mut Reader<'_>, out: &mut Buf) -> Result<(), Stop> {
     let peer = cx.peer.addr();
     match procedure {
         0 => {}
         MNT => mnt(cx, args, out)?,
-        2 => dump(cx.engine, peer.ip(), out),
+        2 => dump(cx.shared, peer.ip(), out),
         3 => {
             let path = args.opaque(MAX_PATH)?;
-            if table(cx.engine).remove(peer.ip(), path) {
-                unmounted(cx.engine, peer, path);
+            if table(cx.shared).remove(peer.ip(), path) {
+                unmounted(cx.shared, peer, path);
             }
         }
         4 => {
-            let paths = table(cx.engine).remove_all(peer.ip());
+            let paths = table(cx.shared).remove_all(peer.ip());
             for path in paths {
-                unmounted(cx.engine, peer, &path);
+                unmounted(cx.shared, peer, &path);
             }
         }
         5 if cx.pace == Pace::Inline => return Err(Stop::WouldBlock),
         _ => {
-            for path in cx.engine.exports.list(peer) {
+            for path in cx.shared.exports.list(peer) {
                 out.u32(1);
                 out.opaque(&path);
                 // No list of groups: everybody who sees this list may mount.
@@ -100,24 +59,24 @@ pub(super) fn run(cx: &Cx<'_>, procedure: u32, args: &mut Reader<'_>, out: &mut 
     Ok(())
 }
 
-fn table(engine: &Engine) -> std::sync::MutexGuard<'_, MountTable> {
-    engine.mounts.lock().unwrap_or_else(|e| e.into_inner())
+fn table(shared: &Shared) -> std::sync::MutexGuard<'_, MountTable> {
+    shared.mounts.lock().unwrap_or_else(|e| e.into_inner())
 }
 
 fn printable(path: &[u8]) -> String {
     path.escape_ascii().to_string()
 }
 
-fn unmounted(engine: &Engine, peer: SocketAddr, path: &[u8]) {
-    engine.exports.observe(NfsEvent::Unmounted {
+fn unmounted(shared: &Shared, peer: SocketAddr, path: &[u8]) {
+    shared.exports.observe(NfsEvent::Unmounted {
         peer,
         path: printable(path),
     });
 }
 
 /// A peer sees its own entries only: what other nodes run is none of its business.
-fn dump(engine: &Engine, peer: IpAddr, out: &mut Buf) {
-    for path in table(engine).of(peer) {
+fn dump(shared: &Shared, peer: IpAddr, out: &mut Buf) {
+    for path in table(shared).of(peer) {
         out.u32(1);
         out.opaque(peer.to_string().as_bytes());
         out.opaque(path);
@@ -131,35 +90,35 @@ fn mnt(cx: &Cx<'_>, args: &mut Reader<'_>, out: &mut Buf) -> Result<(), Stop> {
     if cx.pace == Pace::Inline {
         return Err(Stop::WouldBlock);
     }
-    let (engine, peer) = (cx.engine, cx.peer.addr());
-    match engine.exports.mount(peer, path) {
+    let (shared, peer) = (cx.shared, cx.peer.addr());
+    match shared.exports.mount(peer, path) {
         Ok(export) => {
-            let handle = engine.key.seal(export.id(), export.root_id());
+            let handle = shared.key.seal(export.id(), export.root_id());
             out.u32(MNT3_OK);
             out.opaque(handle.as_slice());
             out.u32(1);
             out.u32(AUTH_SYS);
-            table(engine).add(peer.ip(), path);
-            engine.exports.observe(NfsEvent::Mounted {
+            table(shared).add(peer.ip(), path);
+            shared.exports.observe(NfsEvent::Mounted {
                 peer,
                 export: export.name().to_owned(),
             });
         }
         Err(refusal) => {
-            engine.counters.count(Count::ExportRefused);
+            shared.counters.count(Count::ExportRefused);
             out.u32(match refusal {
                 Refusal::NoSuchExport => MNT3ERR_NOENT,
                 Refusal::NotYours(_) => MNT3ERR_ACCES,
                 Refusal::Unavailable(_) => MNT3ERR_SERVERFAULT,
             });
-            observe_refusal(engine, peer, path, refusal.to_string());
+            observe_refusal(shared, peer, path, refusal.to_string());
         }
     }
     Ok(())
 }
 
-fn observe_refusal(engine: &Engine, peer: SocketAddr, path: &[u8], why: String) {
-    engine.exports.observe(NfsEvent::MountRefused {
+fn observe_refusal(shared: &Shared, peer: SocketAddr, path: &[u8], why: String) {
+    shared.exports.observe(NfsEvent::MountRefused {
         peer,
         path: printable(path),
         why,
@@ -168,11 +127,11 @@ fn observe_refusal(engine: &Engine, peer: SocketAddr, path: &[u8], why: String) 
 
 /// A MNT that was refused for its source port: worth an event, because it is the mount
 /// option `noresvport`, or NAT, and not an attack, as a rule.
-pub(super) fn refused_port(engine: &Engine, peer: &Peer, mut args: Reader<'_>) {
+pub(super) fn refused_port(shared: &Shared, peer: &Peer, mut args: Reader<'_>) {
     let path = args.opaque(MAX_PATH).unwrap_or_default();
     let why = format!(
         "source port {} is not privileged (below 1024); mount as root and without noresvport",
         peer.addr().port()
     );
-    observe_refusal(engine, peer.addr(), path, why);
+    observe_refusal(shared, peer.addr(), path, why);
 }

@@ -12,8 +12,9 @@
 
 use super::{
     buf::{Buf, Pool},
+    context::Peer,
     counters::{Count, Counters},
-    engine::{Engine, Outcome, Peer},
+    engine::{Engine, Outcome},
     export::Pace,
     exports::{Exports, NfsEvent},
     handle::HandleKey,
@@ -84,6 +85,7 @@ impl Config {
 
 struct Server {
     engine: Engine,
+    exports: Arc<dyn Exports>,
     config: Config,
     pool: Pool,
     disk: Arc<Semaphore>,
@@ -105,7 +107,7 @@ pub async fn serve(
     // Differs from that of every earlier start, as long as the clock does not go back to the very nanosecond.
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let engine = Engine::new(
-        exports,
+        exports.clone(),
         HandleKey::new(config.handle_key),
         config.counters.clone(),
         config.privileged_ports_only,
@@ -113,6 +115,7 @@ pub async fn serve(
     );
     let server = Arc::new(Server {
         engine,
+        exports,
         pool: Pool::default(),
         disk: Arc::new(Semaphore::new(config.blocking_threads)),
         peers: Mutex::default(),
@@ -194,7 +197,7 @@ impl Server {
     }
 
     fn trouble(&self, peer: SocketAddr, why: String) {
-        self.engine.exports.observe(NfsEvent::Trouble { peer, why });
+        self.exports.observe(NfsEvent::Trouble { peer, why });
     }
 }
 
@@ -362,12 +365,16 @@ impl Connection {
                 Ok(None) => return Ok(false),
                 Err(error) => return Err(malformed(&self.server, error)),
             };
+            let now = Instant::now();
             let out = self.replies.last(&self.server.pool);
             let before = out.len();
-            let outcome = self.server.engine.answer(&self.peer, record, out, Pace::Inline);
+            let outcome = self
+                .server
+                .engine
+                .answer(&self.peer, record, out, Pace::Inline, now.into_std());
             let grown = out.len() - before;
             if self.replies.bytes == 0 {
-                self.last_taken = Instant::now();
+                self.last_taken = now;
             }
             self.replies.grew(grown);
             match outcome {
@@ -378,7 +385,7 @@ impl Connection {
                 }
                 Outcome::Close => return Err(End::Because("sent a record that is no RPC call".into())),
             }
-            self.last_record = Instant::now();
+            self.last_record = now;
         }
         Ok(true)
     }
@@ -392,7 +399,9 @@ impl Connection {
             let _permit = server.disk.clone().acquire_owned().await;
             let work = tokio::task::spawn_blocking(move || {
                 let mut out = server.pool.take();
-                let outcome = server.engine.answer(&peer, &record, &mut out, Pace::MayBlock);
+                let outcome = server
+                    .engine
+                    .answer(&peer, &record, &mut out, Pace::MayBlock, Instant::now().into_std());
                 (outcome, out)
             });
             // An error is a panic in a procedure: the call gets no reply, and the others go on.

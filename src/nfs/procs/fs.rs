@@ -1,10 +1,10 @@
 //! FSSTAT, FSINFO, PATHCONF, COMMIT.
 
-use super::{MAX_DATA, Seen, failure, look, or_failure, put_seen};
+use super::{MAX_DATA, Seen, failure, handle_arg, look, or_failure, put_seen};
 use crate::nfs::{
     attr::{FileType, put_wcc_unchanged},
     buf::Buf,
-    engine::{Cx, handle_arg},
+    context::Cx,
     export::Pace,
     status::{Status, Stop},
     xdr::Reader,
@@ -101,7 +101,7 @@ pub fn commit(cx: &Cx<'_>, args: &mut Reader<'_>, out: &mut Buf) -> Result<(), S
         }
         out.u32(Status::Ok as u32);
         put_wcc_unchanged(out, Some(&attr), file.export.fsid());
-        out.put(&cx.engine.write_verifier);
+        out.put(&cx.shared.write_verifier);
         Ok(())
     });
     if failure(result, start, out)? {

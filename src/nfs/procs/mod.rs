@@ -11,7 +11,7 @@ use super::{
     acl::Acl,
     attr::{Attr, put_post_op},
     buf::Buf,
-    engine::{Cx, File},
+    context::{Cx, File},
     status::{Status, Stop},
     xdr::Reader,
 };
@@ -87,6 +87,11 @@ fn failure(result: Result<(), Stop>, start: usize, out: &mut Buf) -> Result<bool
         }
         Err(other) => Err(other),
     }
+}
+
+/// A handle among a call's arguments. Longer ones than `NFS3_FHSIZE` are read too, to be answered NFS3ERR_BADHANDLE.
+fn handle_arg<'a>(args: &mut Reader<'a>) -> Result<&'a [u8], Stop> {
+    Ok(args.opaque(usize::MAX)?)
 }
 
 /// Refuses what is no single name.

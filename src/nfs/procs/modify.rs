@@ -1,11 +1,11 @@
 //! The procedures that would change something: all of them parse, and answer NFS3ERR_ROFS with the
 //! attributes of what they would have changed.
 
-use super::{Seen, look, put_seen};
+use super::{Seen, handle_arg, look, put_seen};
 use crate::nfs::{
     attr::put_wcc_unchanged,
     buf::Buf,
-    engine::{Cx, handle_arg},
+    context::Cx,
     status::{Status, Stop},
     xdr::{Malformed, Reader},
 };

@@ -1,11 +1,11 @@
 //! GETATTR, LOOKUP, ACCESS, READLINK.
 
-use super::{Seen, acl, check_name, failure, look, or_failure, put_seen};
+use super::{Seen, acl, check_name, failure, handle_arg, look, or_failure, put_seen};
 use crate::nfs::{
     access,
     attr::{FileType, put_post_op},
     buf::Buf,
-    engine::{Cx, handle_arg},
+    context::Cx,
     export::Pace,
     status::{Status, Stop},
     xdr::Reader,
@@ -41,7 +41,7 @@ fn find(cx: &Cx<'_>, handle: &[u8], name: &[u8], seen: &mut Seen, out: &mut Buf)
         return Err(Status::Acces.into());
     }
     let (node, attr) = dir.export.child(&dir.node, name, cx.pace)?;
-    let handle = cx.engine.key.seal(dir.export.id(), node.id());
+    let handle = cx.shared.key.seal(dir.export.id(), node.id());
     out.u32(Status::Ok as u32);
     out.opaque(handle.as_slice());
     put_post_op(out, Some(&attr), dir.export.fsid());

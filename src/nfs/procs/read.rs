@@ -1,12 +1,12 @@
 //! READ: straight from the page cache into the reply.
 
-use super::{MAX_DATA, Seen, acl, look, or_failure, put_seen};
+use super::{MAX_DATA, Seen, acl, handle_arg, look, or_failure, put_seen};
 use crate::nfs::{
     access,
     attr::FileType,
     buf::Buf,
+    context::Cx,
     counters::Count,
-    engine::{Cx, handle_arg},
     export::Pace,
     status::{Status, Stop},
     xdr::Reader,
@@ -57,7 +57,7 @@ fn read_data(cx: &Cx<'_>, handle: &[u8], offset: u64, count: u32, seen: &mut See
     out.patch_u32(header, got as u32);
     out.patch_u32(header + 4, eof.into());
     out.patch_u32(header + 8, got as u32);
-    cx.engine.counters.add(Count::ReadBytes, got as u64);
+    cx.shared.counters.add(Count::ReadBytes, got as u64);
     Ok(())
 }
 

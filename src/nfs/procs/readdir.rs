@@ -4,12 +4,12 @@
 //! the entry's number, so it stays right when other entries come and go, and after a restart of the daemon; Linux'
 //! own server uses it the same way. No listing is kept between calls.
 
-use super::{MAX_DATA, Seen, acl, look, or_failure, put_seen};
+use super::{MAX_DATA, Seen, acl, handle_arg, look, or_failure, put_seen};
 use crate::nfs::{
     access,
     attr::put_post_op,
     buf::Buf,
-    engine::{Cx, File, handle_arg},
+    context::{Cx, File},
     export::Pace,
     status::{Status, Stop},
     xdr::Reader,
@@ -151,7 +151,7 @@ fn put_entry(cx: &Cx<'_>, dir: &File, plus: bool, with_attr: bool, name: &[u8], 
         Some((id, attr)) => {
             put_post_op(out, Some(&attr), dir.export.fsid());
             out.u32(1);
-            out.opaque(cx.engine.key.seal(dir.export.id(), &id).as_slice());
+            out.opaque(cx.shared.key.seal(dir.export.id(), &id).as_slice());
         }
         None if plus => {
             out.u32(0);

@@ -4,7 +4,8 @@
 use rackstrap::nfs::{
     Counters, ExportId, ExportRoot, Exports, NfsEvent, Refusal,
     buf::Buf,
-    engine::{Engine, Outcome, Peer},
+    context::Peer,
+    engine::{Engine, Outcome},
     export::Pace,
     handle::HandleKey,
     record::Assembler,
@@ -15,6 +16,7 @@ use std::{
     os::unix::fs::symlink,
     path::Path,
     sync::{Arc, OnceLock},
+    time::Instant,
 };
 
 const ID: ExportId = ExportId(*b"fuzz@1..");
@@ -128,10 +130,14 @@ pub fn run(stream: &[u8]) -> usize {
                 Err(_) => return replies,
             };
             out.clear();
-            let mut outcome = harness.engine.answer(&peer, &record, &mut out, Pace::Inline);
+            let mut outcome = harness
+                .engine
+                .answer(&peer, &record, &mut out, Pace::Inline, Instant::now());
             if outcome == Outcome::WouldBlock {
                 assert!(out.is_empty());
-                outcome = harness.engine.answer(&peer, &record, &mut out, Pace::MayBlock);
+                outcome = harness
+                    .engine
+                    .answer(&peer, &record, &mut out, Pace::MayBlock, Instant::now());
             }
             match outcome {
                 Outcome::Replied => {
