@@ -15,6 +15,7 @@ mod power_cut;
 mod rig;
 mod three_nodes;
 mod uefi;
+mod unknown;
 
 use testbed::{Disk, Result, disk::Slice};
 

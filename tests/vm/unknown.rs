@@ -1,0 +1,28 @@
+//! A machine that is in no inventory waits for its name, and needs no hand when it has got one.
+
+use super::GIB2;
+use testbed::{Cluster, Result, Site};
+
+#[test]
+fn an_unknown_machine_waits_and_boots_on_once_it_is_added() -> Result {
+    let cluster = Cluster::start(Site::demo())?;
+    let node = cluster.node("r01n01").blank_disk(GIB2)?;
+    node.plug_in()?;
+    let told = format!("rackstrap node add NAME --hwaddr {}", node.hwaddr());
+    node.wait_console(&told)?;
+
+    // It is shown to who looks, with an address that was only lent to it.
+    let explained = cluster.daemon.cli(&["explain", node.hwaddr()])?;
+    assert!(explained.contains("10.5.255."), "{explained}");
+    let status = cluster.daemon.cli(&["status"])?;
+    assert!(status.contains(node.hwaddr()), "{status}");
+
+    // What stands on the screen is typed, and the same power-on ends as that node.
+    node.add()?;
+    node.wait_ready()?;
+    assert_eq!(node.status("state")?, "ready");
+    assert_eq!(node.shell("hostname")?, "r01n01");
+    let status = cluster.daemon.cli(&["status"])?;
+    assert!(!status.contains(node.hwaddr()), "still listed as unknown:\n{status}");
+    Ok(())
+}
