@@ -3,23 +3,32 @@
 
 /// Name of the extended attribute.
 pub const XATTR: &str = "system.posix_acl_access";
+/// Name of the one that a directory hands down to what is made in it.
+pub const XATTR_DEFAULT: &str = "system.posix_acl_default";
 
 /// Version of the format (`struct posix_acl_xattr_header`, linux/posix_acl_xattr.h).
 const VERSION: u32 = 2;
+const USER_OBJ: u16 = 0x01;
 const USER: u16 = 0x02;
 const GROUP_OBJ: u16 = 0x04;
 const GROUP: u16 = 0x08;
 const MASK: u16 = 0x10;
 const OTHER: u16 = 0x20;
 
-/// The entries that concern others than the owner, whose rights are in the mode.
+/// One entry, as it is stored and as NFSACL sends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    tag: u16,
+    rights: u32,
+    /// Whose it is, of [`USER`] and [`GROUP`].
+    id: u32,
+}
+
+/// An ACL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acl {
-    users: Vec<(u32, u32)>,
-    /// `None` is the file's own group.
-    groups: Vec<(Option<u32>, u32)>,
-    mask: u32,
-    other: u32,
+    /// In the kernel's order: owner, users, own group, groups, mask, others.
+    entries: Vec<Entry>,
 }
 
 impl Acl {
@@ -29,40 +38,68 @@ impl Acl {
         if u32::from_le_bytes(*version) != VERSION {
             return None;
         }
-        let mut acl = Acl {
-            users: Vec::new(),
-            groups: Vec::new(),
-            mask: 0o7,
-            other: 0,
-        };
+        let mut entries = Vec::with_capacity(rest.len() / 8);
         while let Some(([t0, t1, p0, p1, id @ ..], tail)) = rest.split_first_chunk::<8>() {
-            let rights = u32::from(u16::from_le_bytes([*p0, *p1])) & 0o7;
-            let id = u32::from_le_bytes(*id);
-            match u16::from_le_bytes([*t0, *t1]) {
-                USER => acl.users.push((id, rights)),
-                GROUP_OBJ => acl.groups.push((None, rights)),
-                GROUP => acl.groups.push((Some(id), rights)),
-                MASK => acl.mask = rights,
-                OTHER => acl.other = rights,
-                _ => {}
-            }
+            entries.push(Entry {
+                tag: u16::from_le_bytes([*t0, *t1]),
+                rights: u32::from(u16::from_le_bytes([*p0, *p1])) & 0o7,
+                id: u32::from_le_bytes(*id),
+            });
             rest = tail;
         }
-        rest.is_empty().then_some(acl)
+        rest.is_empty().then_some(Acl { entries })
+    }
+
+    /// What a mode says, as an ACL. With a mask that takes nothing away, as the Linux server adds it for Solaris
+    /// (`nfsacl_encode`, fs/nfs_common/nfsacl.c).
+    pub fn of_mode(mode: u32) -> Acl {
+        let entry = |tag, rights| Entry {
+            tag,
+            rights: rights & 0o7,
+            id: 0,
+        };
+        Acl {
+            entries: vec![
+                entry(USER_OBJ, mode >> 6),
+                entry(GROUP_OBJ, mode >> 3),
+                entry(MASK, mode >> 3),
+                entry(OTHER, mode),
+            ],
+        }
     }
 
     /// `rwx` bits of somebody who is not the owner (`posix_acl_permission`, fs/posix_acl.c): a named user's entry
     /// decides alone; then all groups that fit together; others only if no group fits.
     pub fn rights(&self, uid: u32, own_group: u32, in_group: impl Fn(u32) -> bool) -> u32 {
-        if let Some((_, rights)) = self.users.iter().find(|(user, _)| *user == uid) {
-            return rights & self.mask;
+        let of = |tag| self.entries.iter().find(|e| e.tag == tag).map(|e| e.rights);
+        let mask = of(MASK).unwrap_or(0o7);
+        if let Some(user) = self.entries.iter().find(|e| e.tag == USER && e.id == uid) {
+            return user.rights & mask;
         }
-        self.groups
+        self.entries
             .iter()
-            .filter(|(group, _)| in_group(group.unwrap_or(own_group)))
-            .map(|(_, rights)| *rights)
+            .filter(|e| match e.tag {
+                GROUP_OBJ => in_group(own_group),
+                GROUP => in_group(e.id),
+                _ => false,
+            })
+            .map(|e| e.rights)
             .reduce(|a, b| a | b)
-            .map_or(self.other, |rights| rights & self.mask)
+            .map_or(of(OTHER).unwrap_or(0), |rights| rights & mask)
+    }
+
+    /// Tag, id and rights of each entry, as NFSACL sends them: of the owner's and the own group's entry the file's `uid` and
+    /// `gid`, of mask and others nothing (`xdr_nfsace_encode`, fs/nfs_common/nfsacl.c).
+    pub fn wire(&self, uid: u32, gid: u32) -> impl ExactSizeIterator<Item = [u32; 3]> {
+        self.entries.iter().map(move |e| {
+            let id = match e.tag {
+                USER_OBJ => uid,
+                GROUP_OBJ => gid,
+                USER | GROUP => e.id,
+                _ => 0,
+            };
+            [u32::from(e.tag), id, e.rights]
+        })
     }
 }
 
@@ -86,7 +123,7 @@ mod tests {
     fn the_first_kind_of_entry_that_fits_decides() {
         const NONE: u32 = u32::MAX;
         let acl = Acl::parse(&value(&[
-            (0x01, 6, NONE),
+            (USER_OBJ, 6, NONE),
             (USER, 7, 1000),
             (GROUP_OBJ, 0, NONE),
             (GROUP, 4, 50),
@@ -101,6 +138,14 @@ mod tests {
         assert_eq!(rights(1, &[9, 50]), 4);
         assert_eq!(rights(1, &[50, 51]), 5);
         assert_eq!(rights(1, &[1]), 2, "others, not masked");
+    }
+
+    #[test]
+    fn a_mode_is_an_acl() {
+        let acl = Acl::of_mode(0o100_640);
+        assert!(acl.wire(5, 6).eq([[1, 5, 6], [4, 6, 4], [0x10, 0, 4], [0x20, 0, 0]]));
+        assert_eq!(acl.rights(9, 6, |g| g == 6), 4);
+        assert_eq!(acl.rights(9, 6, |_| false), 0);
     }
 
     #[test]

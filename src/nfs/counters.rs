@@ -34,6 +34,7 @@ const MOUNT: [&str; 6] = [
     "mount_umntall",
     "mount_export",
 ];
+const NFSACL: [&str; 3] = ["nfsacl_null", "nfsacl_getacl", "nfsacl_setacl"];
 
 /// Things counted besides calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +109,7 @@ const OTHER: [&str; Count::ReadBytes as usize + 1] = [
 pub struct Counters {
     nfs: [AtomicU64; NFS.len()],
     mount: [AtomicU64; MOUNT.len()],
+    nfsacl: [AtomicU64; NFSACL.len()],
     other: [AtomicU64; OTHER.len()],
 }
 
@@ -116,6 +118,7 @@ impl Default for Counters {
         Counters {
             nfs: [const { AtomicU64::new(0) }; _],
             mount: [const { AtomicU64::new(0) }; _],
+            nfsacl: [const { AtomicU64::new(0) }; _],
             other: [const { AtomicU64::new(0) }; _],
         }
     }
@@ -144,6 +147,12 @@ impl Counters {
         }
     }
 
+    pub(super) fn nfsacl_call(&self, procedure: u32) {
+        if let Some(counter) = self.nfsacl.get(procedure as usize) {
+            counter.fetch_add(1, Relaxed);
+        }
+    }
+
     /// All counts with their names.
     pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
         let read = |names: &[&'static str], counters: &[AtomicU64]| -> Vec<_> {
@@ -156,6 +165,7 @@ impl Counters {
         [
             read(&NFS, &self.nfs),
             read(&MOUNT, &self.mount),
+            read(&NFSACL, &self.nfsacl),
             read(&OTHER, &self.other),
         ]
         .concat()

@@ -12,7 +12,8 @@ use super::{
     export::Pace,
     exports::Exports,
     handle::HandleKey,
-    mount, procs,
+    mount,
+    procs::{self, nfsacl},
     rpc::{self, AcceptStat, AuthStat, Call, Unanswerable},
     status::Stop,
 };
@@ -25,6 +26,8 @@ use std::{
 pub const NFS: u32 = 100_003;
 /// MOUNT_PROGRAM (RFC 1813, appendix I)
 pub const MOUNT: u32 = 100_005;
+/// NFS_ACL_PROGRAM (linux/nfsacl.h)
+pub const NFSACL: u32 = 100_227;
 
 /// Answers calls: one for all connections.
 pub struct Engine {
@@ -111,8 +114,8 @@ impl Engine {
         let procedures = match (call.program, call.version) {
             (NFS, 3) => procs::COUNT,
             (MOUNT, 3) => mount::COUNT,
-            (NFS | MOUNT, _) => return refuse(out, Count::ProgMismatch, AcceptStat::ProgMismatch(3, 3)),
-            // Linux asks for NFSACL (100227) here after every mount, and does without.
+            (NFSACL, 3) => nfsacl::COUNT,
+            (NFS | MOUNT | NFSACL, _) => return refuse(out, Count::ProgMismatch, AcceptStat::ProgMismatch(3, 3)),
             _ => return refuse(out, Count::ProgUnavail, AcceptStat::ProgUnavail),
         };
         if call.procedure >= procedures {
@@ -138,6 +141,7 @@ impl Engine {
         let mut args = call.args;
         let done = match call.program {
             NFS => procs::run(&cx, call.procedure, &mut args, out),
+            NFSACL => nfsacl::run(&cx, call.procedure, &mut args, out),
             _ => mount::run(&cx, call.procedure, &mut args, out),
         };
         match done {
@@ -149,6 +153,7 @@ impl Engine {
         }
         match call.program {
             NFS => self.shared.counters.nfs_call(call.procedure),
+            NFSACL => self.shared.counters.nfsacl_call(call.procedure),
             _ => self.shared.counters.mount_call(call.procedure),
         }
         Outcome::Replied

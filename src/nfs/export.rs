@@ -135,15 +135,30 @@ impl Node {
         if pace == Pace::Inline {
             return Err(Stop::WouldBlock);
         }
+        let acl = self.read_acl(acl::XATTR)?;
+        Ok(self.acl.get_or_init(|| acl).as_ref())
+    }
+
+    /// What a directory hands down to what is made in it; read from the disk.
+    ///
+    /// # Errors
+    /// As of [`Node::acl`].
+    pub fn default_acl(&self, pace: Pace) -> Result<Option<Acl>, Stop> {
+        match pace {
+            Pace::Inline => Err(Stop::WouldBlock),
+            Pace::MayBlock => self.read_acl(acl::XATTR_DEFAULT),
+        }
+    }
+
+    fn read_acl(&self, xattr: &str) -> Result<Option<Acl>, Stop> {
         // fgetxattr(2) does not take O_PATH descriptors, and other ones are not to be had of devices.
         let path = format!("/proc/self/fd/{}", self.path.as_raw_fd());
         let mut value = vec![0; MAX_XATTR];
-        let acl = match rustix::fs::getxattr(path, acl::XATTR, &mut value) {
-            Ok(len) => Some(Acl::parse(&value[..len]).ok_or(Status::Io)?),
-            Err(Errno::NODATA | Errno::OPNOTSUPP) => None,
-            Err(_) => return Err(Status::Io.into()),
-        };
-        Ok(self.acl.get_or_init(|| acl).as_ref())
+        match rustix::fs::getxattr(path, xattr, &mut value) {
+            Ok(len) => Ok(Some(Acl::parse(&value[..len]).ok_or(Status::Io)?)),
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+            Err(_) => Err(Status::Io.into()),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The NFS server on loopback, asked by real clients: the nfs3_client crate, libnfs' utilities, and raw calls.
 
+mod acls;
 #[path = "nfs/corpus.rs"]
 mod corpus;
 #[path = "nfs/filesystems.rs"]

@@ -20,14 +20,14 @@ pub const LAYER: &str = "/layer";
 pub const NEW_ROOT: &str = "/newroot";
 
 /// The kernel's options for an NFSv3 mount without port mapper, UDP or lock daemon (nfs(5)). `hard`: a node waits for its
-/// root as long as it takes, so a restart of the server is a pause and no error. `noacl`: ACLs are a program of their own, which
-/// would be asked about every file that is copied or listed.
+/// root as long as it takes, so a restart of the server is a pause and no error. No `noacl`: overlayfs then answers
+/// EOPNOTSUPP to everybody but root (`ovl_get_acl`, fs/overlayfs/inode.c).
 fn nfs_options(root: &NfsRoot) -> String {
     let NfsRoot {
         server, port, options, ..
     } = root;
     let mut text = format!(
-        "vers=3,proto=tcp,mountproto=tcp,port={port},mountport={port},addr={server},mountaddr={server},nolock,noacl,hard"
+        "vers=3,proto=tcp,mountproto=tcp,port={port},mountport={port},addr={server},mountaddr={server},nolock,hard"
     );
     // `ro` is a flag of the mount call; what names another server would contradict the plan.
     for option in options
@@ -179,7 +179,7 @@ mod tests {
         };
         assert_eq!(
             nfs_options(&root),
-            "vers=3,proto=tcp,mountproto=tcp,port=2049,mountport=2049,addr=10.5.0.1,mountaddr=10.5.0.1,nolock,noacl,hard,nocto,acregmin=600"
+            "vers=3,proto=tcp,mountproto=tcp,port=2049,mountport=2049,addr=10.5.0.1,mountaddr=10.5.0.1,nolock,hard,nocto,acregmin=600"
         );
     }
 

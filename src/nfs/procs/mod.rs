@@ -3,6 +3,7 @@
 
 mod fs;
 mod modify;
+pub(super) mod nfsacl;
 mod object;
 mod read;
 mod readdir;

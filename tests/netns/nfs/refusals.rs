@@ -382,7 +382,10 @@ async fn other_programs_versions_and_procedures_are_refused_by_name() {
     let daemon = Daemon::start(export(dir.path()), test_config());
     let mut client = Wire::connect(daemon.addr, [127, 0, 0, 1]).await;
     for (program, version, procedure, want) in [
-        (100_227, 3, 0, &[1][..]),
+        (100_228, 3, 0, &[1][..]),
+        (100_227, 2, 1, &[2, 3, 3]),
+        (100_227, 3, 3, &[3]),
+        (100_227, 3, 1, &[4]),
         (100_003, 4, 0, &[2, 3, 3]),
         (100_003, 2, 0, &[2, 3, 3]),
         (100_005, 1, 1, &[2, 3, 3]),
@@ -409,70 +412,5 @@ async fn other_programs_versions_and_procedures_are_refused_by_name() {
         .send(&record(&words(&[9, 0, 2, 100_003, 3, 0, 6, 0, 0, 0])))
         .await;
     assert_eq!(client.reply().await.unwrap(), words(&[9, 1, 1, 1, 1]));
-    daemon.stop().await;
-}
-
-/// setfacl(1) is not everywhere: an ACL as the kernel takes it.
-fn set_acl(path: &std::path::Path, entries: &[(u16, u16, u32)]) {
-    let mut value = 2u32.to_le_bytes().to_vec();
-    for (tag, rights, id) in entries {
-        value.extend(tag.to_le_bytes());
-        value.extend(rights.to_le_bytes());
-        value.extend(id.to_le_bytes());
-    }
-    rustix::fs::setxattr(path, "system.posix_acl_access", &value, rustix::fs::XattrFlags::empty()).unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn acls_count_where_a_file_has_one() {
-    let dir = tempfile::tempdir().unwrap();
-    tree::make(dir.path());
-    // Owner rw, user 1000 r, the group (42) nothing, group 77 r, mask r, others nothing: the mode says 0640.
-    let none = u32::MAX;
-    let acl = [
-        (1, 6, none),
-        (2, 4, 1000),
-        (4, 0, none),
-        (8, 4, 77),
-        (0x10, 4, none),
-        (0x20, 0, none),
-    ];
-    set_acl(&dir.path().join("etc/shadow"), &acl);
-    let closed = [
-        (1, 7, none),
-        (2, 5, 1000),
-        (4, 0, none),
-        (0x10, 5, none),
-        (0x20, 0, none),
-    ];
-    set_acl(&dir.path().join("srv/closed"), &closed);
-    let daemon = Daemon::start(export(dir.path()), test_config());
-    let mut root = daemon.mount().await;
-    let shadow = walk_to(&mut root, "etc/shadow").await;
-    let closed = walk_to(&mut root, "srv/closed").await;
-    for (uid, gid, gids, file, search) in [
-        (1000, 1000, &[][..], true, true),
-        (1001, 42, &[], false, false),
-        (1001, 42, &[77], true, false),
-        (1001, 77, &[], true, false),
-        (1001, 1001, &[], false, false),
-    ] {
-        let mut user = daemon.mount_as(uid, gid, gids).await;
-        assert_eq!(
-            try_read(&mut user, &shadow, 0, 9).await.is_ok(),
-            file,
-            "{uid} {gid} {gids:?}"
-        );
-        let args = ACCESS3args {
-            object: shadow.clone(),
-            access: 0x3f,
-        };
-        assert_eq!(ok(user.access(&args).await.unwrap()).access, u32::from(file));
-        assert_eq!(
-            try_lookup(&mut user, &closed, b"inside").await.is_ok(),
-            search,
-            "{uid} {gid} {gids:?}"
-        );
-    }
     daemon.stop().await;
 }
