@@ -3,7 +3,6 @@
 //! One file a scenario. A boot takes most of a minute in software emulation, so a scenario follows one node
 //! through everything that belongs together, and pulls its plug as soon as it has seen enough.
 
-mod absent_daemon;
 mod degraded;
 mod first_boot;
 mod foreign_disk;
@@ -12,6 +11,7 @@ mod mbr;
 mod networks;
 mod other_init;
 mod power_cut;
+mod retry;
 mod rig;
 mod three_nodes;
 mod uefi;
