@@ -21,8 +21,10 @@ fn a_node_comes_up_when_the_daemon_starts_a_minute_after_it_and_again_after_a_ke
     // Never answered: the kernel is gone at once.
     node.begin_command("echo c > /proc/sysrq-trigger")?;
     node.wait_console("Kernel panic - not syncing: sysrq triggered crash")?;
-    let boots = || Ok(node.events()?.iter().filter(|event| event.step == "ready").count());
-    node.wait_until("being ready again", || Ok((boots()? == 2).then_some(())))?;
+    node.wait_until("being ready again", || {
+        let boots = node.events()?.iter().filter(|event| event.step == "ready").count();
+        Ok((boots == 2).then_some(()))
+    })?;
     assert_eq!(node.status("disk")?, "/tmp and /var on vda (kept: scratch v1)");
     Ok(())
 }
