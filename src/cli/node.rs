@@ -49,11 +49,12 @@ Example:
     Show(ShowArgs),
     /// Delete a node, with its timeline and its ssh host keys
     #[command(after_help = "\
-The machine itself is left alone: it runs on until it is restarted, and is unknown then.
+The machine is unknown then. A node that runs is not deleted, because it would lose its root: switch it off first.
 
 Examples:
   rackstrap node delete r01n01
-  rackstrap node delete r01n01 --yes     (does not ask)")]
+  rackstrap node delete r01n01 --yes                 (does not ask)
+  rackstrap node delete r01n01 --yes --running       (even if it is up: it hangs until it is restarted)")]
     Delete(DeleteArgs),
 }
 
@@ -87,6 +88,9 @@ struct DeleteArgs {
     /// Do not ask
     #[arg(long)]
     yes: bool,
+    /// Even if it is up: it loses its root, and hangs
+    #[arg(long)]
+    running: bool,
 }
 
 /// Runs it.
@@ -259,7 +263,7 @@ fn delete(client: &Client, args: &DeleteArgs) -> Result<()> {
             bail!("node {}: not deleted", args.name);
         }
     }
-    let node: Node = client.delete(&path)?;
+    let node: Node = client.delete(&format!("{path}?running={}", args.running))?;
     output::print(&format!(
         "{} deleted; hwaddr {} is free again",
         node.name,

@@ -74,6 +74,14 @@ pub struct NodeAnswer {
     pub boots: Vec<BootSummary>,
 }
 
+/// How a node is deleted: the query of `DELETE /v1/nodes/{name}`.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct DeleteNode {
+    /// Also if it runs and loses its root.
+    #[serde(default)]
+    pub running: bool,
+}
+
 /// `rackstrap timeline`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TimelineAnswer {

@@ -15,7 +15,7 @@ use crate::{
 };
 use axum::{
     Json, Router,
-    extract::{ConnectInfo, Path, Request, State},
+    extract::{ConnectInfo, Path, Query, Request, State},
     http::StatusCode,
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -187,7 +187,31 @@ async fn show_node(State(context): State<Shared>, Path(text): Path<String>) -> R
     }))
 }
 
-async fn delete_node(State(context): State<Shared>, Path(name): Path<String>) -> Result<Json<Node>, Refusal> {
+/// A node's root is its own: whoever loses the node loses the root, and everything on it hangs.
+fn refuse_if_running(context: &Shared, name: &str) -> Result<(), Refusal> {
+    let world = context.world.load_full();
+    let rows = status(&world, &context.recorder, &context.boots, Timestamp::now());
+    match rows.iter().find(|row| row.node == name) {
+        Some(row) if row.state.has_root() => Err(Refusal(
+            StatusCode::CONFLICT,
+            format!(
+                "node {name} is {} and runs from its root, which it would lose: it would hang until it is restarted; \
+                 switch it off first, or delete it all the same: rackstrap node delete {name} --running",
+                row.state
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+async fn delete_node(
+    State(context): State<Shared>,
+    Path(name): Path<String>,
+    Query(how): Query<api::DeleteNode>,
+) -> Result<Json<Node>, Refusal> {
+    if !how.running {
+        refuse_if_running(&context, &name)?;
+    }
     let node = blocking(move || {
         let node = context.nodes.delete(&name)?;
         context.recorder.forget(&Subject::Node(name.clone()));

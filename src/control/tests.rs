@@ -117,7 +117,17 @@ fn a_node_from_its_first_packet_to_its_end() {
         let shown: api::NodeAnswer = client.get("/v1/nodes/r01n01").unwrap();
         assert_eq!((shown.status.state, shown.boots.len()), (State::Loading, 1));
 
-        let deleted: Node = client.delete("/v1/nodes/r01n01").unwrap();
+        // A node that is up would lose its root.
+        let up = Event::new(Timestamp::now(), "ready", Level::Ok, "up");
+        context.recorder.record(Subject::Node("r01n01".into()), up);
+        let refused = client.delete::<Node>("/v1/nodes/r01n01").unwrap_err().to_string();
+        assert!(
+            refused.starts_with("node r01n01 is ready and runs from its root"),
+            "{refused}"
+        );
+        assert!(client.get::<api::NodeAnswer>("/v1/nodes/r01n01").is_ok());
+
+        let deleted: Node = client.delete("/v1/nodes/r01n01?running=true").unwrap();
         assert_eq!(deleted, node);
         let gone = client.get::<api::NodeAnswer>("/v1/nodes/r01n01").unwrap_err();
         assert!(matches!(gone, ClientError::Refused(_)), "{gone}");

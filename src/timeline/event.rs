@@ -192,3 +192,10 @@ pub enum State {
     /// An unknown machine that waits.
     Waiting,
 }
+
+impl State {
+    /// True if it reads its root, as far as we know: from the agent's work until it falls silent.
+    pub fn has_root(self) -> bool {
+        matches!(self, State::Agent | State::Starting | State::Ready | State::Degraded)
+    }
+}
