@@ -4,9 +4,9 @@
 //! [`Requester`], an answer with its reasons, no clock, no file, no lock.
 
 use crate::{
-    config::{Profile, Site, Subnet},
+    config::{Site, Subnet},
     image::{Catalog, ImageVersion},
-    inventory::{Inventory, Node},
+    inventory::{Inventory, Node, Settings},
 };
 use rackstrap_wire::{DiskPlan, HwAddr, ImageRef, NetPlan, NfsRoot, Plan, WIRE_VERSION};
 use std::{net::Ipv4Addr, sync::Arc};
@@ -98,7 +98,17 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
         "address {} in subnet {}, by the name's position",
         node.ipaddr, subnet.network
     ));
-    let settings = Settings::of(&world.site, &node.profile, &mut why);
+    match node.profiles.as_slice() {
+        [] => why.push("profile default".to_owned()),
+        [one] => why.push(format!("profile {one}, then default")),
+        several => why.push(format!(
+            "profiles {}, the last one wins, then default",
+            several.join(", ")
+        )),
+    }
+    let settings = Settings::of(&world.site, &node.profiles, |profile| {
+        why.push(format!("profile {profile} is not in the site file: it is passed over"));
+    });
     let image = choose_image(&world.images, settings.text(|p| &p.image), &mut why);
     let disk = choose_disk(&world.site, &settings, &mut why);
     Decision::Node(Box::new(NodeDecision {
@@ -177,36 +187,6 @@ fn identify(inventory: &Inventory, requester: &Requester, why: &mut Vec<String>)
         None => format!("address {ipaddr} belongs to no node"),
     });
     found.cloned()
-}
-
-/// The node's own profile before the `default` one.
-struct Settings<'a>(Vec<&'a Profile>);
-
-impl<'a> Settings<'a> {
-    fn of(site: &'a Site, profile: &str, why: &mut Vec<String>) -> Self {
-        let mut chain = Vec::new();
-        match site.profiles.get(profile) {
-            Some(found) => {
-                why.push(format!("profile {profile}"));
-                chain.push(found);
-            }
-            None => why.push(format!(
-                "profile {profile} is not in the site file: the default profile is taken"
-            )),
-        }
-        if profile != "default" {
-            chain.extend(site.profiles.get("default"));
-        }
-        Settings(chain)
-    }
-
-    fn get<T: ?Sized>(&self, field: impl Fn(&'a Profile) -> Option<&'a T>) -> Option<&'a T> {
-        self.0.iter().find_map(|profile| field(profile))
-    }
-
-    fn text(&self, field: impl Fn(&'a Profile) -> &'a Option<String>) -> Option<&'a str> {
-        self.get(|profile| field(profile).as_deref())
-    }
 }
 
 fn choose_image(images: &Catalog, wanted: Option<&str>, why: &mut Vec<String>) -> Result<Arc<ImageVersion>, String> {

@@ -14,6 +14,7 @@ mod reload;
 mod serve;
 mod status;
 mod timeline;
+mod who;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -60,7 +61,7 @@ enum Command {
     Check(check::CheckArgs),
     /// Run the daemon
     Serve(serve::ServeArgs),
-    /// Add, list, show and delete nodes
+    /// The inventory: add, list, show, change and delete nodes
     Node(node::NodeArgs),
     /// Where every node is: one row each
     Status(status::StatusArgs),

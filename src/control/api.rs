@@ -3,7 +3,7 @@
 use crate::{
     boots::Boot,
     clock::Timestamp,
-    inventory::Node,
+    inventory::{Change, Changed, Node, Setting},
     timeline::{BootSummary, Event, StatusRow, Subject},
 };
 use rackstrap_wire::{DiskPlan, Hardware, ImageRef, Layout, Wipe};
@@ -14,10 +14,14 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 pub mod paths {
     /// `GET`: [`super::StatusAnswer`].
     pub const STATUS: &str = "/v1/status";
-    /// `GET`: all [`crate::inventory::Node`]s; `POST` a [`crate::inventory::NewNode`]: the node.
+    /// `GET`: all [`crate::inventory::Node`]s.
     pub const NODES: &str = "/v1/nodes";
-    /// `GET /v1/nodes/{name}`: [`super::NodeAnswer`]; `DELETE`: the node that was.
+    /// `GET /v1/nodes/{name, hwaddr or address}`: [`super::NodeAnswer`].
     pub const NODE: &str = "/v1/nodes/";
+    /// `POST` [`super::Changes`]: [`super::ChangesAnswer`].
+    pub const CHANGES: &str = "/v1/changes";
+    /// `GET /v1/history/{name}`: all [`crate::inventory::Entry`]s, oldest first.
+    pub const HISTORY: &str = "/v1/history/";
     /// `GET /v1/timeline/{node or hwaddr}`: [`super::TimelineAnswer`].
     pub const TIMELINE: &str = "/v1/timeline/";
     /// `GET /v1/explain/{node, hwaddr or address}`: [`super::ExplainAnswer`].
@@ -66,6 +70,8 @@ pub struct StatusAnswer {
 pub struct NodeAnswer {
     /// The node.
     pub node: Node,
+    /// What its profiles say, and which of them said it.
+    pub settings: Vec<Setting>,
     /// Where it is.
     pub status: StatusRow,
     /// What its machine is, as its agent said last.
@@ -74,12 +80,27 @@ pub struct NodeAnswer {
     pub boots: Vec<BootSummary>,
 }
 
-/// How a node is deleted: the query of `DELETE /v1/nodes/{name}`.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub struct DeleteNode {
-    /// Also if it runs and loses its root.
+/// Changes of the inventory, to be made together or not at all.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Changes {
+    /// The changes.
+    pub changes: Vec<Change>,
+    /// Only say what they would make.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Also if nodes that run lose their roots.
     #[serde(default)]
     pub running: bool,
+    /// Who wants them, for the history.
+    #[serde(default)]
+    pub by: String,
+}
+
+/// What became of [`Changes`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ChangesAnswer {
+    /// Every node that is different now, or would be.
+    pub changed: Vec<Changed>,
 }
 
 /// `rackstrap timeline`

@@ -1,9 +1,11 @@
 //! The command line's way into the daemon: HTTP and JSON over a unix socket that only root may use.
 //!
-//! `api.rs` says what both ends say, `routes.rs` answers, `socket.rs` listens, `client.rs` asks.
+//! `api.rs` says what both ends say, `routes.rs` and `nodes.rs` answer, `socket.rs` listens, `client.rs` asks.
 
 pub mod api;
 mod client;
+mod meant;
+mod nodes;
 mod routes;
 mod socket;
 mod unknown;

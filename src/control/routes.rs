@@ -3,19 +3,21 @@
 use super::{
     Context,
     api::{self, paths},
+    meant::{Meant, meant},
+    nodes,
     socket::Peer,
     unknown,
 };
 use crate::{
     clock::Timestamp,
-    decide::{Decision, Requester, World, decide},
-    inventory::{ChangeError, InventoryError, NewNode, Node, Nodes, find},
+    decide::{Decision, Requester, decide},
+    inventory::{ChangeError, InventoryError, Node, Nodes, Refusals},
     store::Table,
     timeline::{State as NodeState, Subject, status, summarise},
 };
 use axum::{
     Json, Router,
-    extract::{ConnectInfo, Path, Query, Request, State},
+    extract::{ConnectInfo, Path, Request, State},
     http::StatusCode,
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -30,9 +32,9 @@ use std::{
 
 /// What every route sees: the context, and the one keeper of the inventory.
 #[derive(Clone)]
-struct Shared {
+pub(super) struct Shared {
     context: Arc<Context>,
-    nodes: Nodes,
+    pub(super) nodes: Nodes,
 }
 
 impl std::ops::Deref for Shared {
@@ -49,8 +51,10 @@ pub fn router(context: Arc<Context>) -> Router {
     let shared = Shared { context, nodes };
     Router::new()
         .route(paths::STATUS, get(show_status))
-        .route(paths::NODES, get(list_nodes).post(add_node))
-        .route("/v1/nodes/{name}", get(show_node).delete(delete_node))
+        .route(paths::NODES, get(nodes::list))
+        .route("/v1/nodes/{name}", get(nodes::show))
+        .route(paths::CHANGES, post(nodes::change))
+        .route("/v1/history/{name}", get(nodes::history))
         .route("/v1/timeline/{subject}", get(timeline))
         .route("/v1/explain/{about}", get(explain))
         .route(paths::LEASES, get(leases))
@@ -71,7 +75,7 @@ pub fn router(context: Arc<Context>) -> Router {
 }
 
 /// An answer that is not 2xx.
-struct Refusal(StatusCode, String);
+pub(super) struct Refusal(pub(super) StatusCode, pub(super) String);
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
@@ -79,7 +83,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-fn broken(error: impl std::fmt::Display) -> Refusal {
+pub(super) fn broken(error: impl std::fmt::Display) -> Refusal {
     Refusal(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}"))
 }
 
@@ -87,17 +91,22 @@ impl From<InventoryError> for Refusal {
     fn from(error: InventoryError) -> Self {
         let code = match error {
             InventoryError::Unknown { .. } => StatusCode::NOT_FOUND,
-            InventoryError::Exists { .. } | InventoryError::Taken { .. } => StatusCode::CONFLICT,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
         Refusal(code, error.to_string())
     }
 }
 
+impl From<Refusals> for Refusal {
+    fn from(refusals: Refusals) -> Self {
+        Refusal(StatusCode::UNPROCESSABLE_ENTITY, refusals.to_string())
+    }
+}
+
 impl From<ChangeError> for Refusal {
     fn from(error: ChangeError) -> Self {
         match error {
-            ChangeError::Refused(error) => error.into(),
+            ChangeError::Refused(refusals) => refusals.into(),
             ChangeError::Store(_) => broken(error),
         }
     }
@@ -117,7 +126,7 @@ async fn only_root(ConnectInfo(Peer(uid)): ConnectInfo<Peer>, request: Request, 
 }
 
 /// Runs what waits for a disk where it may.
-async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+pub(super) async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
     tokio::task::spawn_blocking(f).await.map_err(broken)
 }
 
@@ -141,105 +150,6 @@ async fn show_status(State(context): State<Shared>) -> Result<Json<api::StatusAn
         now,
         nodes,
     }))
-}
-
-async fn list_nodes(State(context): State<Shared>) -> Json<Vec<Arc<Node>>> {
-    Json(context.world.load().inventory.iter().cloned().collect())
-}
-
-async fn add_node(State(context): State<Shared>, Json(new): Json<NewNode>) -> Result<Json<Node>, Refusal> {
-    let node = blocking(move || {
-        let node = context.nodes.add(&new)?;
-        for hwaddr in &node.hwaddrs {
-            // It was an unknown machine perhaps; it waits no longer.
-            context.recorder.forget(&Subject::Machine(*hwaddr));
-        }
-        Ok::<_, ChangeError>(node)
-    })
-    .await??;
-    tracing::info!(
-        "node {}: added, hwaddr {}, address {}",
-        node.name,
-        node.hwaddrs[0],
-        node.ipaddr
-    );
-    Ok(Json(node))
-}
-
-async fn show_node(State(context): State<Shared>, Path(text): Path<String>) -> Result<Json<api::NodeAnswer>, Refusal> {
-    let world = context.world.load_full();
-    let node = match meant(&world, &text)? {
-        Meant::Node(node) => Node::clone(&node),
-        Meant::Machine(_) | Meant::Address(_) => {
-            let text = format!("{text} belongs to no node; what it is: rackstrap explain {text}");
-            return Err(Refusal(StatusCode::NOT_FOUND, text));
-        }
-    };
-    let name = node.name.clone();
-    let rows = status(&world, &context.recorder, &context.boots, Timestamp::now());
-    let row = rows.into_iter().find(|row| row.node == name);
-    let boots = context.boots.of_node(&name);
-    Ok(Json(api::NodeAnswer {
-        status: row.ok_or_else(|| broken(format!("node {name} went away")))?,
-        hardware: boots.iter().find_map(|boot| boot.hardware.clone()),
-        boots: summarise(&context.recorder.of(&Subject::Node(name))),
-        node,
-    }))
-}
-
-/// A node's root is its own: whoever loses the node loses the root, and everything on it hangs.
-fn refuse_if_running(context: &Shared, name: &str) -> Result<(), Refusal> {
-    let world = context.world.load_full();
-    let rows = status(&world, &context.recorder, &context.boots, Timestamp::now());
-    match rows.iter().find(|row| row.node == name) {
-        Some(row) if row.state.has_root() => Err(Refusal(
-            StatusCode::CONFLICT,
-            format!(
-                "node {name} is {} and runs from its root, which it would lose: it would hang until it is restarted; \
-                 switch it off first, or delete it all the same: rackstrap node delete {name} --running",
-                row.state
-            ),
-        )),
-        _ => Ok(()),
-    }
-}
-
-async fn delete_node(
-    State(context): State<Shared>,
-    Path(name): Path<String>,
-    Query(how): Query<api::DeleteNode>,
-) -> Result<Json<Node>, Refusal> {
-    if !how.running {
-        refuse_if_running(&context, &name)?;
-    }
-    let node = blocking(move || {
-        let node = context.nodes.delete(&name)?;
-        context.recorder.forget(&Subject::Node(name.clone()));
-        context.boots.forget_node(&name)?;
-        Ok::<_, ChangeError>(node)
-    })
-    .await??;
-    tracing::info!("node {}: deleted", node.name);
-    Ok(Json(node))
-}
-
-/// What a person may mean: a node's name, a hardware address, an address.
-enum Meant {
-    Node(Arc<Node>),
-    Machine(HwAddr),
-    Address(Ipv4Addr),
-}
-
-fn meant(world: &World, text: &str) -> Result<Meant, InventoryError> {
-    if let Ok(hwaddr) = text.parse::<HwAddr>() {
-        let node = world.inventory.by_hwaddr(hwaddr);
-        return Ok(node.cloned().map_or(Meant::Machine(hwaddr), Meant::Node));
-    }
-    if let Ok(ipaddr) = text.parse::<Ipv4Addr>() {
-        let node = world.inventory.by_ipaddr(ipaddr);
-        return Ok(node.cloned().map_or(Meant::Address(ipaddr), Meant::Node));
-    }
-    find(&world.inventory, text).cloned().map(Meant::Node)
 }
 
 async fn timeline(

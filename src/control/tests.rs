@@ -6,7 +6,7 @@ use crate::{
     config::parse,
     decide::World,
     image::Catalog,
-    inventory::{Inventory, NewNode, Node},
+    inventory::{Change, Inventory, NewNode, Node},
     timeline::{Event, Level, State, Subject},
 };
 use arc_swap::ArcSwap;
@@ -88,17 +88,33 @@ fn a_node_from_its_first_packet_to_its_end() {
         let new = NewNode {
             name: "r01n01".into(),
             hwaddrs: vec![hwaddr],
-            profile: None,
+            ..NewNode::default()
         };
-        let node: Node = client.post(api::paths::NODES, &new).unwrap();
+        let change = |change: Change| api::Changes {
+            changes: vec![change],
+            by: "alice".into(),
+            ..api::Changes::default()
+        };
+        let add = change(Change::Add(new));
+        let planned = api::Changes {
+            dry_run: true,
+            ..add.clone()
+        };
+        let planned: api::ChangesAnswer = client.post(api::paths::CHANGES, &planned).unwrap();
+        assert!(client.get::<Vec<Node>>(api::paths::NODES).unwrap().is_empty());
+        let done: api::ChangesAnswer = client.post(api::paths::CHANGES, &add).unwrap();
+        assert_eq!(done.changed, planned.changed);
+        let node = done.changed[0].after.clone().unwrap();
         assert_eq!(node.ipaddr.to_string(), "10.5.1.1");
-        let again = client.post::<Node>(api::paths::NODES, &new).unwrap_err();
+        let again = client
+            .post::<api::ChangesAnswer>(api::paths::CHANGES, &add)
+            .unwrap_err();
         assert!(again.to_string().starts_with("node r01n01 exists already"), "{again}");
         let status: api::StatusAnswer = client.get(api::paths::STATUS).unwrap();
         assert_eq!(
             (status.nodes.len(), status.nodes[0].state),
-            (1, State::Absent),
-            "it waits no longer"
+            (1, State::Loading),
+            "it waits no longer, and what was heard of it came along"
         );
 
         let subject = Subject::Node("r01n01".into());
@@ -112,7 +128,7 @@ fn a_node_from_its_first_packet_to_its_end() {
             assert_eq!(decision.node, node);
             assert!(decision.image_problem.unwrap().contains("names no image"));
             let timeline: api::TimelineAnswer = client.get(&format!("/v1/timeline/{about}")).unwrap();
-            assert_eq!(timeline.events.len(), 1);
+            assert_eq!(timeline.events.len(), 2);
         }
         let shown: api::NodeAnswer = client.get("/v1/nodes/r01n01").unwrap();
         assert_eq!((shown.status.state, shown.boots.len()), (State::Loading, 1));
@@ -120,15 +136,22 @@ fn a_node_from_its_first_packet_to_its_end() {
         // A node that is up would lose its root.
         let up = Event::new(Timestamp::now(), "ready", Level::Ok, "up");
         context.recorder.record(Subject::Node("r01n01".into()), up);
-        let refused = client.delete::<Node>("/v1/nodes/r01n01").unwrap_err().to_string();
+        let mut delete = change(Change::Delete { name: "r01n01".into() });
+        let refused = client.post::<api::ChangesAnswer>(api::paths::CHANGES, &delete);
+        let refused = refused.unwrap_err().to_string();
         assert!(
             refused.starts_with("node r01n01 is ready and runs from its root"),
             "{refused}"
         );
         assert!(client.get::<api::NodeAnswer>("/v1/nodes/r01n01").is_ok());
 
-        let deleted: Node = client.delete("/v1/nodes/r01n01?running=true").unwrap();
-        assert_eq!(deleted, node);
+        delete.running = true;
+        let done: api::ChangesAnswer = client.post(api::paths::CHANGES, &delete).unwrap();
+        assert_eq!(done.changed[0].before.as_ref(), Some(&node));
+        let history: Vec<crate::inventory::Entry> = client.get("/v1/history/r01n01").unwrap();
+        assert_eq!((history.len(), history[1].by.as_str()), (2, "alice"));
+        let unknown = client.get::<Vec<crate::inventory::Entry>>("/v1/history/r09n09");
+        assert!(unknown.unwrap_err().to_string().contains("there is no node 'r09n09'"));
         let gone = client.get::<api::NodeAnswer>("/v1/nodes/r01n01").unwrap_err();
         assert!(matches!(gone, ClientError::Refused(_)), "{gone}");
         assert!(client.get::<Vec<Node>>(api::paths::NODES).unwrap().is_empty());

@@ -28,7 +28,8 @@ pub fn facts(
         node: NodeFacts {
             name: name.clone(),
             fqdn,
-            profile: decision.node.profile.clone(),
+            profiles: decision.node.profiles.clone(),
+            groups: decision.node.groups.iter().cloned().collect(),
             machine_id: machine_id(cluster_key, name),
         },
         cluster: BTreeMap::from([("name", cluster.name.clone()), ("domain", cluster.domain.clone())]),

@@ -1,269 +1,191 @@
-//! Whether a change of the inventory may happen, and what it makes; without any effect of its own.
+//! Changes of the inventory, without any effect of their own: what they make, or all that speaks against them.
 
-use super::{Inventory, Node};
-use crate::config::{Site, Subnet};
-use ipnet::Ipv4Net;
+use super::{
+    Inventory, Node,
+    check::{check_groups, check_hwaddrs, check_place, check_profiles, find},
+    refusal::{InventoryError, Refusals},
+};
+use crate::config::Site;
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
-use std::{fmt, net::Ipv4Addr, sync::Arc};
-use thiserror::Error;
+use std::{collections::BTreeSet, sync::Arc};
 
-/// Hardware addresses that one node may have: four two-port cards.
-pub const HWADDRS_PER_NODE: usize = 8;
-
-/// A node as an administrator names it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A node as an administrator names it; its address follows from its name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewNode {
-    /// Name by the site's pattern; the address follows from it.
+    /// Name by the site's pattern.
     pub name: String,
     /// Hardware addresses, the one that boots first.
     pub hwaddrs: Vec<HwAddr>,
-    /// Profile; `default` if none is named.
+    /// Profiles; later ones win.
     #[serde(default)]
-    pub profile: Option<String>,
+    pub profiles: Vec<String>,
+    /// Groups.
+    #[serde(default)]
+    pub groups: BTreeSet<String>,
 }
 
-/// Why the inventory stays as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum InventoryError {
-    /// The name is none.
-    #[error("{0}")]
-    Name(String),
-    /// The name is taken.
-    #[error(
-        "node {name} exists already, with hwaddr {hwaddrs}; to see it: rackstrap node show {name}; to give it other \
-         hardware: rackstrap node delete {name}, then add it again"
-    )]
-    Exists {
-        /// The name.
+/// What shall be different about a node. What is not named stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Patch {
+    /// All its hardware addresses.
+    pub hwaddrs: Option<Vec<HwAddr>>,
+    /// All its profiles.
+    pub profiles: Option<Vec<String>>,
+    /// Groups that it joins.
+    pub join: BTreeSet<String>,
+    /// Groups that it leaves.
+    pub leave: BTreeSet<String>,
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Change {
+    /// A new node.
+    Add(NewNode),
+    /// Something about a node.
+    Set {
+        /// Which.
         name: String,
-        /// What it has.
-        hwaddrs: List,
+        /// What.
+        patch: Patch,
     },
-    /// No hardware address at all.
-    #[error(
-        "node {0}: without a hardware address it would never be recognised; add --hwaddr with the address that its \
-         network card shows when it boots, such as --hwaddr 52:54:00:01:01:01"
-    )]
-    NoHwaddr(String),
-    /// Too many of them.
-    #[error("node {name}: {count} hardware addresses; a node has at most {HWADDRS_PER_NODE}")]
-    TooManyHwaddrs {
-        /// The node.
-        name: String,
-        /// How many.
-        count: usize,
+    /// A machine was moved: another name, and the address that belongs to it.
+    Rename {
+        /// Present name.
+        from: String,
+        /// New name.
+        to: String,
     },
-    /// The same one twice.
-    #[error("node {name}: hwaddr {hwaddr} is named twice; name each once")]
-    Repeated {
-        /// The node.
+    /// A node is no more.
+    Delete {
+        /// Which.
         name: String,
-        /// The address.
-        hwaddr: HwAddr,
-    },
-    /// No card has such an address.
-    #[error("node {name}: hwaddr {hwaddr} is {what}, which no network card has; look at the card's label again")]
-    NoCard {
-        /// The node.
-        name: String,
-        /// The address.
-        hwaddr: HwAddr,
-        /// What it is.
-        what: &'static str,
-    },
-    /// Another node has it.
-    #[error(
-        "node {name}: hwaddr {hwaddr} already belongs to {owner}; to move it: rackstrap node delete {owner}, then \
-         rackstrap node add {name} --hwaddr {hwaddr}"
-    )]
-    Taken {
-        /// The node.
-        name: String,
-        /// The address.
-        hwaddr: HwAddr,
-        /// Who has it.
-        owner: String,
-    },
-    /// The address that follows from the name cannot be used.
-    #[error("node {name}: its address would be {ipaddr}, {why}")]
-    Address {
-        /// The node.
-        name: String,
-        /// The address.
-        ipaddr: Ipv4Addr,
-        /// What is wrong with it, and what to do.
-        why: String,
-    },
-    /// No such profile.
-    #[error("node {name}: there is no profile '{profile}'{}", hint(near, known))]
-    Profile {
-        /// The node.
-        name: String,
-        /// What was named.
-        profile: String,
-        /// What was probably meant.
-        near: Option<String>,
-        /// What there is.
-        known: List,
-    },
-    /// No such node.
-    #[error("there is no node '{name}'{}", near.as_ref().map_or(
-        "; to see all: rackstrap node list".to_owned(), |near| format!("; did you mean {near}?")))]
-    Unknown {
-        /// What was named.
-        name: String,
-        /// What was probably meant.
-        near: Option<String>,
     },
 }
 
-/// Several things, with commas.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct List(Vec<String>);
+/// A node before and after a change; not there, not yet or no more, where there is none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// As it was.
+    pub before: Option<Node>,
+    /// As it is.
+    pub after: Option<Node>,
+}
 
-impl fmt::Display for List {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join(", "))
+impl Changed {
+    /// Its name: the new one, if it has one.
+    pub fn name(&self) -> &str {
+        match (&self.after, &self.before) {
+            (Some(node), _) | (None, Some(node)) => &node.name,
+            (None, None) => "",
+        }
+    }
+
+    /// True if nothing is different.
+    pub fn is_nothing(&self) -> bool {
+        self.before == self.after
     }
 }
 
-impl<T: ToString> FromIterator<T> for List {
-    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
-        List(items.into_iter().map(|item| item.to_string()).collect())
+impl Change {
+    /// The node that it is about, as it is called before.
+    fn name(&self) -> &str {
+        match self {
+            Change::Add(new) => &new.name,
+            Change::Set { name, .. } | Change::Delete { name } => name,
+            Change::Rename { from, .. } => from,
+        }
     }
 }
 
-fn hint(near: &Option<String>, known: &List) -> String {
-    match near {
-        Some(near) => format!("; did you mean '{near}'?"),
-        None => format!("; the site file has: {known}"),
+/// All of `changes` or none of them, together: a hardware address may move from one node to another among them.
+///
+/// # Errors
+/// Everything that speaks against any of them.
+pub fn apply(inventory: &Inventory, site: &Site, changes: &[Change]) -> Result<(Inventory, Vec<Changed>), Refusals> {
+    let mut draft = inventory.clone();
+    let mut refused = Vec::new();
+    let mut touched = BTreeSet::new();
+    // Whoever is changed makes room first, so that the order of changes does not matter.
+    let mut before = Vec::with_capacity(changes.len());
+    for change in changes {
+        let name = change.name();
+        let found = match change {
+            _ if !touched.insert(name) => Err(InventoryError::Twice(name.chars().take(64).collect())),
+            Change::Add(_) => Ok(None),
+            _ => find(inventory, name).map(|_| draft.remove(name)),
+        };
+        before.push(found.map_err(|error| refused.push(error)).unwrap_or_default());
+    }
+    let mut done = Vec::with_capacity(changes.len());
+    for (change, before) in changes.iter().zip(before) {
+        let after = match (change, &before) {
+            (Change::Add(new), _) => added(&draft, site, new).map(Some),
+            (Change::Delete { .. }, Some(_)) => Ok(None),
+            (Change::Set { patch, .. }, Some(node)) => patched(&draft, site, node, patch).map(Some),
+            (Change::Rename { to, .. }, Some(node)) => renamed(&draft, site, node, to).map(Some),
+            // Was refused above.
+            (_, None) => continue,
+        };
+        match after {
+            Ok(after) => {
+                let after = after.map(Arc::new);
+                if let Some(node) = &after {
+                    draft.insert(node.clone());
+                }
+                done.push(Changed {
+                    before: before.map(Arc::unwrap_or_clone),
+                    after: after.map(Arc::unwrap_or_clone),
+                });
+            }
+            Err(error) => refused.push(error),
+        }
+    }
+    match refused.is_empty() {
+        true => Ok((draft, done)),
+        false => Err(Refusals(refused)),
     }
 }
 
-/// The node that adding `new` makes, if nothing speaks against it.
-pub fn check_add(inventory: &Inventory, site: &Site, new: &NewNode) -> Result<Node, InventoryError> {
-    let name = new.name.clone();
-    let address = site.cluster.naming.name_to_address(&name);
-    let ipaddr = address.map_err(|error| InventoryError::Name(error.to_string()))?;
-    if let Some(node) = inventory.get(&name) {
-        return Err(InventoryError::Exists {
-            name,
-            hwaddrs: node.hwaddrs.iter().collect(),
-        });
-    }
-    check_hwaddrs(inventory, &name, &new.hwaddrs)?;
-    if let Some(why) = unusable(inventory, site, ipaddr) {
-        return Err(InventoryError::Address { name, ipaddr, why });
-    }
-    let profile = new.profile.clone().unwrap_or_else(|| "default".to_owned());
-    if !site.profiles.contains_key(&profile) {
-        return Err(InventoryError::Profile {
-            near: nearest(&profile, site.profiles.keys().map(String::as_str)),
-            known: site.profiles.keys().collect(),
-            name,
-            profile,
-        });
-    }
+fn added(draft: &Inventory, site: &Site, new: &NewNode) -> Result<Node, InventoryError> {
+    let ipaddr = check_place(draft, site, &new.name)?;
+    check_hwaddrs(draft, &new.name, &new.hwaddrs)?;
+    check_profiles(site, &new.name, &new.profiles)?;
+    check_groups(&new.name, &new.groups)?;
     Ok(Node {
-        name,
+        name: new.name.clone(),
         hwaddrs: new.hwaddrs.clone(),
         ipaddr,
-        profile,
+        profiles: new.profiles.clone(),
+        groups: new.groups.clone(),
     })
 }
 
-/// The node of that name, or an error that says which one was probably meant.
-pub fn find<'a>(inventory: &'a Inventory, name: &str) -> Result<&'a Arc<Node>, InventoryError> {
-    inventory.get(name).ok_or_else(|| InventoryError::Unknown {
-        near: nearest(name, inventory.iter().map(|node| node.name.as_str())),
-        name: name.chars().take(64).collect(),
+/// Only what is changed is checked: a profile that has left the site file since does not stand in the way of a new card.
+fn patched(draft: &Inventory, site: &Site, node: &Node, patch: &Patch) -> Result<Node, InventoryError> {
+    let mut node = node.clone();
+    if let Some(hwaddrs) = &patch.hwaddrs {
+        check_hwaddrs(draft, &node.name, hwaddrs)?;
+        node.hwaddrs = hwaddrs.clone();
+    }
+    if let Some(profiles) = &patch.profiles {
+        check_profiles(site, &node.name, profiles)?;
+        node.profiles = profiles.clone();
+    }
+    node.groups = node.groups.union(&patch.join).cloned().collect();
+    node.groups.retain(|group| !patch.leave.contains(group));
+    check_groups(&node.name, &node.groups)?;
+    Ok(node)
+}
+
+fn renamed(draft: &Inventory, site: &Site, node: &Node, to: &str) -> Result<Node, InventoryError> {
+    Ok(Node {
+        ipaddr: check_place(draft, site, to)?,
+        name: to.to_owned(),
+        ..node.clone()
     })
-}
-
-fn check_hwaddrs(inventory: &Inventory, name: &str, hwaddrs: &[HwAddr]) -> Result<(), InventoryError> {
-    let name = name.to_owned();
-    if hwaddrs.is_empty() {
-        return Err(InventoryError::NoHwaddr(name));
-    }
-    if hwaddrs.len() > HWADDRS_PER_NODE {
-        return Err(InventoryError::TooManyHwaddrs {
-            name,
-            count: hwaddrs.len(),
-        });
-    }
-    for (i, &hwaddr) in hwaddrs.iter().enumerate() {
-        let impossible = match hwaddr.0 {
-            [0, 0, 0, 0, 0, 0] => Some("all zeros"),
-            [0xff, 0xff, 0xff, 0xff, 0xff, 0xff] => Some("the broadcast address"),
-            _ if hwaddr.is_multicast() => Some("a multicast address"),
-            _ => None,
-        };
-        if let Some(what) = impossible {
-            return Err(InventoryError::NoCard { name, hwaddr, what });
-        }
-        if hwaddrs[..i].contains(&hwaddr) {
-            return Err(InventoryError::Repeated { name, hwaddr });
-        }
-        if let Some(owner) = inventory.by_hwaddr(hwaddr) {
-            return Err(InventoryError::Taken {
-                name,
-                hwaddr,
-                owner: owner.name.clone(),
-            });
-        }
-    }
-    Ok(())
-}
-
-/// Why no node can have that address, if so.
-fn unusable(inventory: &Inventory, site: &Site, ipaddr: Ipv4Addr) -> Option<String> {
-    let reserved = |net: &&Ipv4Net| net.contains(&ipaddr);
-    if let Some(net) = site.cluster.reserved.iter().find(reserved) {
-        return Some(format!(
-            "which is in the reserved network {net}; choose another position"
-        ));
-    }
-    let Some(subnet) = site.subnet_of(ipaddr) else {
-        let networks: List = site.subnets.iter().map(|s| s.network).collect();
-        return Some(format!(
-            "which is in none of the site's networks ({networks}); add a [[subnet]] to the site file, or choose another position"
-        ));
-    };
-    if let Some(what) = claimed(subnet, ipaddr) {
-        return Some(format!("which is {what}; choose another position"));
-    }
-    let other = inventory.by_ipaddr(ipaddr)?;
-    Some(format!(
-        "which {} has already; the site's naming has changed since it was added",
-        other.name
-    ))
-}
-
-/// What else that address is in its subnet.
-fn claimed(subnet: &Subnet, ipaddr: Ipv4Addr) -> Option<String> {
-    if ipaddr == subnet.server {
-        return Some("the daemon's own".to_owned());
-    }
-    if Some(ipaddr) == subnet.router {
-        return Some("the router's".to_owned());
-    }
-    if ipaddr == subnet.network.network() || ipaddr == subnet.network.broadcast() {
-        return Some(format!("no host's in {}", subnet.network));
-    }
-    let (first, last) = subnet.pool?;
-    (first..=last)
-        .contains(&ipaddr)
-        .then(|| format!("in the temporary pool ({first} to {last})"))
-}
-
-/// The candidate that looks most like `text`, if one does.
-fn nearest<'a>(text: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
-    let text = text.chars().take(64).collect::<String>();
-    candidates
-        .map(|candidate| (strsim::damerau_levenshtein(&text, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= 1 + candidate.len().min(text.len()) / 4)
-        .min()
-        .map(|(_, candidate)| candidate.to_owned())
 }

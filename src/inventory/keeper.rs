@@ -1,9 +1,10 @@
 //! Changes of the inventory: checked, stored, and then seen by the next packet.
 
-use super::{Inventory, InventoryError, NewNode, Node, check_add, find};
+use super::{Change, Changed, Inventory, Node, apply, history, refusal::Refusals};
 use crate::{
+    clock::Timestamp,
     decide::{SharedWorld, World},
-    store::{Store, StoreError, Table},
+    store::{Store, StoreError, Table, Write, secret_key},
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
@@ -22,7 +23,7 @@ pub struct Nodes {
 pub enum ChangeError {
     /// The change is not allowed.
     #[error(transparent)]
-    Refused(#[from] InventoryError),
+    Refused(#[from] Refusals),
     /// The store failed.
     #[error("nothing was changed: {0}")]
     Store(#[from] StoreError),
@@ -44,32 +45,55 @@ impl Nodes {
         }
     }
 
-    /// Adds a node: on disk and in the world when it returns. Blocks for a disk flush.
-    pub fn add(&self, new: &NewNode) -> Result<Node, ChangeError> {
-        let _changing = self.lock();
+    /// What `changes` would make now, without making it.
+    ///
+    /// # Errors
+    /// What speaks against them.
+    pub fn preview(&self, changes: &[Change]) -> Result<Vec<Changed>, Refusals> {
         let world = self.world.load();
-        let node = check_add(&world.inventory, &world.site, new)?;
-        self.store
-            .write(|tx| tx.put(Table::Nodes, node.name.as_bytes(), &node))?;
-        let nodes = world.inventory.iter().map(|node| Node::clone(node));
-        self.publish(Inventory::new(nodes.chain([node.clone()])));
-        Ok(node)
+        apply(&world.inventory, &world.site, changes).map(|(_, changed)| changed)
     }
 
-    /// Deletes a node with its secrets (ssh host keys): on disk and in the world when it returns. Blocks for a disk flush.
-    pub fn delete(&self, name: &str) -> Result<Node, ChangeError> {
+    /// Makes all of `changes`, or none: on disk, with who did it, and in the world when it returns. What changes nothing is left
+    /// out of what it returns. Blocks for a disk flush.
+    ///
+    /// # Errors
+    /// What speaks against them, or the store's.
+    pub fn change(&self, changes: &[Change], by: &str, now: Timestamp) -> Result<Vec<Changed>, ChangeError> {
+        self.change_with(changes, by, now, |_| Ok(()))
+    }
+
+    /// The same, with what `more` writes in the same transaction.
+    ///
+    /// # Errors
+    /// As of [`Nodes::change`].
+    pub fn change_with(
+        &self,
+        changes: &[Change],
+        by: &str,
+        now: Timestamp,
+        more: impl FnOnce(&mut Write<'_>) -> Result<(), StoreError>,
+    ) -> Result<Vec<Changed>, ChangeError> {
         let _changing = self.lock();
         let world = self.world.load();
-        let node = Node::clone(find(&world.inventory, name)?);
+        let (inventory, mut changed) = apply(&world.inventory, &world.site, changes)?;
+        changed.retain(|changed| !changed.is_nothing());
         self.store.write(|tx| {
-            for (key, _) in tx.scan::<serde_json::Value>(Table::Secrets, &crate::store::secret_key(name, ""))? {
-                tx.delete(Table::Secrets, &key)?;
+            // First what goes, then what comes: a name may be given up by one node and taken by another.
+            for node in changed.iter().filter_map(|c| c.before.as_ref()) {
+                tx.delete(Table::Nodes, node.name.as_bytes())?;
             }
-            tx.delete(Table::Nodes, name.as_bytes())
+            for changed in &changed {
+                if let Some(node) = &changed.after {
+                    tx.put(Table::Nodes, node.name.as_bytes(), node)?;
+                }
+                settle_secrets(tx, changed)?;
+            }
+            history::note(tx, now, by, &changed)?;
+            more(tx)
         })?;
-        let rest = world.inventory.iter().filter(|node| node.name != name);
-        self.publish(Inventory::new(rest.map(|node| Node::clone(node))));
-        Ok(node)
+        self.publish(inventory);
+        Ok(changed)
     }
 
     /// The site file and the images are swapped by others at any time: only the inventory is replaced.
@@ -84,4 +108,22 @@ impl Nodes {
     fn lock(&self) -> MutexGuard<'_, ()> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A node's secrets (ssh host keys) go with it: under its new name, or away.
+fn settle_secrets(tx: &mut Write<'_>, changed: &Changed) -> Result<(), StoreError> {
+    let Some(before) = &changed.before else { return Ok(()) };
+    let after = changed.after.as_ref().map(|node| node.name.as_str());
+    if after == Some(&before.name) {
+        return Ok(());
+    }
+    let old = secret_key(&before.name, "");
+    for (key, value) in tx.scan::<serde_json::Value>(Table::Secrets, &old)? {
+        tx.delete(Table::Secrets, &key)?;
+        if let Some(after) = after {
+            let moved = [&secret_key(after, "")[..], &key[old.len()..]].concat();
+            tx.put(Table::Secrets, &moved, &value)?;
+        }
+    }
+    Ok(())
 }

@@ -1,13 +1,21 @@
 //! Nodes: what is bolted in, by which hardware address, under which name and address.
 
 mod change;
+mod check;
+mod history;
 mod keeper;
 pub mod naming;
 mod node;
+mod refusal;
+mod settings;
 
 #[cfg(test)]
 mod tests;
 
-pub use change::{HWADDRS_PER_NODE, InventoryError, NewNode, check_add, find};
+pub use change::{Change, Changed, NewNode, Patch, apply};
+pub use check::{HWADDRS_PER_NODE, find};
+pub use history::{Entry, differences, history};
 pub use keeper::{ChangeError, Nodes, load};
 pub use node::{Inventory, Node};
+pub use refusal::{InventoryError, Refusals};
+pub use settings::{Setting, Settings};

@@ -3,7 +3,7 @@
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::Ipv4Addr,
     sync::Arc,
 };
@@ -18,8 +18,11 @@ pub struct Node {
     pub hwaddrs: Vec<HwAddr>,
     /// Address; follows from the name.
     pub ipaddr: Ipv4Addr,
-    /// Profile, `default` unless said otherwise.
-    pub profile: String,
+    /// Profiles of the site file; later ones win over earlier ones, and all of them over `default`.
+    pub profiles: Vec<String>,
+    /// Groups, in order, for hostlists and exports.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub groups: BTreeSet<String>,
 }
 
 /// All nodes, immutable; a change makes a new one.
@@ -35,14 +38,29 @@ impl Inventory {
     pub fn new(nodes: impl IntoIterator<Item = Node>) -> Self {
         let mut inventory = Inventory::default();
         for node in nodes {
-            let node = Arc::new(node);
-            for hwaddr in &node.hwaddrs {
-                inventory.by_hwaddr.insert(*hwaddr, node.clone());
-            }
-            inventory.by_ipaddr.insert(node.ipaddr, node.clone());
-            inventory.nodes.insert(node.name.clone(), node);
+            inventory.insert(Arc::new(node));
         }
         inventory
+    }
+
+    /// Puts a node in, in place of the one of its name.
+    pub(super) fn insert(&mut self, node: Arc<Node>) {
+        self.remove(&node.name);
+        for hwaddr in &node.hwaddrs {
+            self.by_hwaddr.insert(*hwaddr, node.clone());
+        }
+        self.by_ipaddr.insert(node.ipaddr, node.clone());
+        self.nodes.insert(node.name.clone(), node);
+    }
+
+    /// Takes a node out.
+    pub(super) fn remove(&mut self, name: &str) -> Option<Arc<Node>> {
+        let node = self.nodes.remove(name)?;
+        for hwaddr in &node.hwaddrs {
+            self.by_hwaddr.remove(hwaddr);
+        }
+        self.by_ipaddr.remove(&node.ipaddr);
+        Some(node)
     }
 
     /// The node of that name.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    clock::Timestamp,
     config::{Site, parse},
     decide::{Decision, Requester, SharedWorld, World, decide},
     image::Catalog,
@@ -49,8 +50,23 @@ fn new(name: &str, hwaddrs: &[&str]) -> NewNode {
     NewNode {
         name: name.into(),
         hwaddrs: hwaddrs.iter().map(|text| mac(text)).collect(),
-        profile: None,
+        ..NewNode::default()
     }
+}
+
+/// The node that adding `new` makes.
+fn added(inventory: &Inventory, new: &NewNode) -> Result<Node, Refusals> {
+    let (_, changed) = apply(inventory, &site(), &[Change::Add(new.clone())])?;
+    Ok(changed.into_iter().find_map(|changed| changed.after).unwrap())
+}
+
+/// Who changes things here.
+fn change(nodes: &Nodes, change: Change) -> Result<Vec<Changed>, ChangeError> {
+    nodes.change(&[change], "tests", Timestamp(7))
+}
+
+fn delete(nodes: &Nodes, name: &str) -> Result<Vec<Changed>, ChangeError> {
+    change(nodes, Change::Delete { name: name.into() })
 }
 
 fn world() -> SharedWorld {
@@ -69,16 +85,15 @@ fn open() -> (tempfile::TempDir, Store) {
 
 #[test]
 fn what_is_refused_says_why_and_what_to_do() {
-    let one = check_add(&Inventory::default(), &site(), &new("r01n10", &["52:54:00:01:01:01"])).unwrap();
+    let one = added(&Inventory::default(), &new("r01n10", &["52:54:00:01:01:01"])).unwrap();
     assert_eq!(one.ipaddr, std::net::Ipv4Addr::new(10, 1, 0, 10));
-    assert_eq!(one.profile, "default");
     let inventory = Inventory::new([one]);
-    let said = |new: &NewNode| check_add(&inventory, &site(), new).unwrap_err().to_string();
+    let said = |new: &NewNode| added(&inventory, new).unwrap_err().to_string();
     let other = "52:54:00:00:00:99";
     assert_eq!(
         said(&new("r01n07", &["52:54:00:01:01:01"])),
-        "node r01n07: hwaddr 52:54:00:01:01:01 already belongs to r01n10; to move it: rackstrap node delete r01n10, then \
-         rackstrap node add r01n07 --hwaddr 52:54:00:01:01:01"
+        "node r01n07: hwaddr 52:54:00:01:01:01 already belongs to r01n10; if the machine was moved: rackstrap node rename \
+         r01n10 r01n07; if r01n10 is gone: rackstrap node delete r01n10, and once more"
     );
     assert!(
         said(&new("r01n10", &[other])).starts_with("node r01n10 exists already, with hwaddr 52:54:00:01:01:01; to")
@@ -107,7 +122,7 @@ fn what_is_refused_says_why_and_what_to_do() {
     assert!(address("r02n05").contains("in none of the site's networks (10.1.0.0/24, 10.3.0.0/24)"));
     let profile = |name: &str| {
         said(&NewNode {
-            profile: Some(name.into()),
+            profiles: vec!["gpu".into(), name.into()],
             ..new("r01n11", &[other])
         })
     };
@@ -135,16 +150,16 @@ fn the_next_packet_sees_a_change_and_so_does_the_next_start() {
         }
     };
     assert_eq!(known(), None);
-    nodes.add(&new("r01n10", &["52:54:00:01:01:01"])).unwrap();
+    change(&nodes, Change::Add(new("r01n10", &["52:54:00:01:01:01"]))).unwrap();
     assert_eq!(known().as_deref(), Some("r01n10"));
-    nodes.add(&new("r01n11", &["52:54:00:01:01:02"])).unwrap();
+    change(&nodes, Change::Add(new("r01n11", &["52:54:00:01:01:02"]))).unwrap();
     store.secret("r01n10", "ssh", || 1).unwrap();
     store.secret("r01n11", "ssh", || 2).unwrap();
-    nodes.delete("r01n10").unwrap();
+    delete(&nodes, "r01n10").unwrap();
     assert_eq!(known(), None);
     assert!(matches!(
-        nodes.delete("r01n10"),
-        Err(ChangeError::Refused(InventoryError::Unknown { .. }))
+        delete(&nodes, "r01n10"),
+        Err(ChangeError::Refused(Refusals(why))) if matches!(why[..], [InventoryError::Unknown { .. }])
     ));
     let secrets = store.scan::<u32>(Table::Secrets, b"").unwrap();
     assert_eq!(
@@ -169,7 +184,7 @@ fn two_racks_racked_at_once_do_not_collide() {
                 let nodes = nodes.clone();
                 // Everybody wants one of four names, with one of eight cards.
                 let wanted = new(&format!("r01n1{}", i % 4), &[&format!("52:54:00:00:00:0{}", i % 8)]);
-                scope.spawn(move || nodes.add(&wanted).is_ok())
+                scope.spawn(move || change(&nodes, Change::Add(wanted)).is_ok())
             })
             .collect();
         tasks.into_iter().map(|task| usize::from(task.join().unwrap())).sum()
@@ -178,6 +193,156 @@ fn two_racks_racked_at_once_do_not_collide() {
     let stored = load(&store).unwrap();
     assert_eq!(stored.len(), 4);
     assert_eq!(world.load().inventory.len(), 4);
+}
+
+#[test]
+fn changes_are_made_together_or_not_at_all() {
+    let inventory = Inventory::new([
+        added(&Inventory::default(), &new("r01n10", &["52:54:00:00:00:0a"])).unwrap(),
+        added(&Inventory::default(), &new("r01n11", &["52:54:00:00:00:0b"])).unwrap(),
+    ]);
+    let set = |name: &str, hwaddr: &str| Change::Set {
+        name: name.into(),
+        patch: Patch {
+            hwaddrs: Some(vec![mac(hwaddr)]),
+            ..Patch::default()
+        },
+    };
+    let rename = |from: &str, to: &str| Change::Rename {
+        from: from.into(),
+        to: to.into(),
+    };
+    // Two machines were taken for each other; two nodes change places.
+    let swapped = [set("r01n10", "52:54:00:00:00:0b"), set("r01n11", "52:54:00:00:00:0a")];
+    let (after, changed) = apply(&inventory, &site(), &swapped).unwrap();
+    assert_eq!(after.by_hwaddr(mac("52:54:00:00:00:0a")).unwrap().name, "r01n11");
+    assert_eq!(
+        differences(&changed[0]),
+        ["hwaddr 52:54:00:00:00:0a -> 52:54:00:00:00:0b"]
+    );
+    let (after, changed) = apply(
+        &inventory,
+        &site(),
+        &[rename("r01n10", "r01n11"), rename("r01n11", "r01n10")],
+    )
+    .unwrap();
+    assert_eq!(after.by_hwaddr(mac("52:54:00:00:00:0a")).unwrap().name, "r01n11");
+    assert_eq!(after.len(), 2);
+    assert_eq!(
+        differences(&changed[0]),
+        ["name r01n10 -> r01n11", "address 10.1.0.10 -> 10.1.0.11"]
+    );
+    // Everything that is wrong is said at once, and nothing is done.
+    let wrong = [
+        set("r01n10", "52:54:00:00:00:0b"),
+        rename("r01n11", "r01n01"),
+        Change::Delete { name: "r01n99".into() },
+        Change::Delete { name: "r01n11".into() },
+        Change::Add(new("r01n12", &["52:54:00:00:00:0c"])),
+    ];
+    let why = apply(&inventory, &site(), &wrong).unwrap_err().to_string();
+    let lines: Vec<&str> = why.lines().collect();
+    assert_eq!(lines.len(), 3, "{why}");
+    assert!(lines[0].starts_with("there is no node 'r01n99'"), "{why}");
+    assert!(lines[1].starts_with("node r01n11 is named twice"), "{why}");
+    assert!(lines[2].contains("10.1.0.1, which is the daemon's own"), "{why}");
+    let group = Change::Set {
+        name: "r01n10".into(),
+        patch: Patch {
+            join: ["rack one".to_owned()].into(),
+            ..Patch::default()
+        },
+    };
+    let why = apply(&inventory, &site(), &[group]).unwrap_err().to_string();
+    assert!(why.contains("'rack one' is no name for a group"), "{why}");
+}
+
+#[test]
+fn a_renamed_node_keeps_its_secrets_and_each_change_is_remembered() {
+    let (_dir, store) = open();
+    let nodes = Nodes::new(store.clone(), world());
+    change(&nodes, Change::Add(new("r01n10", &["52:54:00:01:01:01"]))).unwrap();
+    store.secret("r01n10", "ssh", || 1).unwrap();
+    let rename = Change::Rename {
+        from: "r01n10".into(),
+        to: "r01n12".into(),
+    };
+    nodes.change(&[rename], "alice\u{7} as root", Timestamp(9)).unwrap();
+    assert_eq!(store.secret("r01n12", "ssh", || 2).unwrap(), 1);
+    // What changes nothing is no change.
+    let same = Change::Set {
+        name: "r01n12".into(),
+        patch: Patch::default(),
+    };
+    assert_eq!(change(&nodes, same).unwrap(), []);
+    delete(&nodes, "r01n12").unwrap();
+    let told = |name: &str| {
+        let entries = history(&store, name).unwrap();
+        let told = entries.iter().map(|e| (e.at.0, e.by.clone(), e.lines().join(", ")));
+        told.collect::<Vec<_>>()
+    };
+    let by = |at, by: &str, what: &str| (at, by.to_owned(), what.to_owned());
+    let renamed = by(
+        9,
+        "alice as root",
+        "name r01n10 -> r01n12, address 10.1.0.10 -> 10.1.0.12",
+    );
+    assert_eq!(
+        told("r01n10"),
+        [by(7, "tests", "added: hwaddr 52:54:00:01:01:01"), renamed.clone()]
+    );
+    assert_eq!(
+        told("r01n12"),
+        [renamed, by(7, "tests", "deleted: hwaddr 52:54:00:01:01:01")]
+    );
+    assert_eq!(told("r01n1"), [], "a name that another one begins with");
+}
+
+#[test]
+fn the_history_of_a_name_is_bounded() {
+    let (_dir, store) = open();
+    let nodes = Nodes::new(store.clone(), world());
+    change(&nodes, Change::Add(new("r01n10", &["52:54:00:01:01:01"]))).unwrap();
+    for i in 0..110u8 {
+        let patch = Patch {
+            hwaddrs: Some(vec![HwAddr([0x52, 0x54, 0, 0, 1, i])]),
+            ..Patch::default()
+        };
+        let set = Change::Set {
+            name: "r01n10".into(),
+            patch,
+        };
+        change(&nodes, set).unwrap();
+    }
+    let entries = history(&store, "r01n10").unwrap();
+    assert_eq!(entries.len(), 100);
+    assert!(entries[99].lines()[0].ends_with("-> 52:54:00:00:01:6d"));
+}
+
+#[test]
+fn later_profiles_win_and_each_value_says_where_it_is_from() {
+    let text = format!(
+        "{SITE}image = \"gpu\"\n[profile.compute]\nimage = \"debian\"\ninit = \"/sbin/runit\"\n"
+    )
+    .replace("[profile.default]", "[profile.default]\nconsole = \"ttyS0,9600\"\nimage = \"base\"");
+    let site = parse(&text, Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}")).0;
+    let of = |profiles: &[&str]| {
+        let profiles: Vec<String> = profiles.iter().map(|p| (*p).to_owned()).collect();
+        let mut missing = Vec::new();
+        let settings = Settings::of(&site, &profiles, |name| missing.push(name.to_owned()));
+        let all = settings.all().into_iter().map(|s| format!("{}={} ({})", s.key, s.value, s.profile));
+        (all.collect::<Vec<_>>().join(" "), missing)
+    };
+    assert_eq!(
+        of(&["compute", "gpu"]).0,
+        "image=gpu (gpu) console=ttyS0,9600 (default) init=/sbin/runit (compute)"
+    );
+    assert_eq!(
+        of(&["gpu", "compute"]).0,
+        "image=debian (compute) console=ttyS0,9600 (default) init=/sbin/runit (compute)"
+    );
+    assert_eq!(of(&[]).0, "image=base (default) console=ttyS0,9600 (default)");
+    assert_eq!(of(&["default", "gone"]), (of(&[]).0, vec!["gone".to_owned()]));
 }
 
 proptest! {
@@ -190,8 +355,8 @@ proptest! {
         let mut nodes: Vec<Node> = Vec::new();
         for (rack, slot, cards) in wanted {
             let hwaddrs = cards.iter().map(|card| HwAddr([0x52, 0x54, 0, 0, 0, *card])).collect();
-            let wanted = NewNode { name: format!("r{rack:02}n{slot:02}"), hwaddrs, profile: None };
-            if let Ok(node) = check_add(&Inventory::new(nodes.clone()), &site, &wanted) {
+            let wanted = NewNode { name: format!("r{rack:02}n{slot:02}"), hwaddrs, ..NewNode::default() };
+            if let Ok(node) = added(&Inventory::new(nodes.clone()), &wanted) {
                 prop_assert_eq!(site.cluster.naming.address_to_name(node.ipaddr), Some(node.name.clone()));
                 nodes.push(node);
             }

@@ -35,8 +35,10 @@ pub struct NodeFacts {
     pub name: String,
     /// Name and domain.
     pub fqdn: String,
-    /// Profile.
-    pub profile: String,
+    /// Profiles, without `default`; later ones win.
+    pub profiles: Vec<String>,
+    /// Groups.
+    pub groups: Vec<String>,
     /// 32 hex digits, the same at every boot, so that systemd does not take each one for the first.
     pub machine_id: String,
 }
@@ -131,7 +133,8 @@ mod tests {
             node: NodeFacts {
                 name: "r01n03".to_owned(),
                 fqdn: "r01n03.cluster".to_owned(),
-                profile: "default".to_owned(),
+                profiles: Vec::new(),
+                groups: Vec::new(),
                 machine_id: "00112233445566778899aabbccddeeff".to_owned(),
             },
             cluster: BTreeMap::from([("name", "lab".to_owned()), ("domain", "cluster".to_owned())]),

@@ -40,6 +40,13 @@ impl Batch {
         self
     }
 
+    /// What `other` does, behind what this does.
+    pub fn and(mut self, other: Batch) -> Self {
+        self.absent.extend(other.absent);
+        self.ops.extend(other.ops);
+        self
+    }
+
     /// The batch is only written if `key` is not there; otherwise it fails with [`StoreError::Conflict`].
     pub fn expect_absent(mut self, table: Table, key: impl Into<Vec<u8>>) -> Self {
         self.absent.push((table, key.into()));

@@ -6,11 +6,23 @@ use super::{StoreError, Table, Write, embedded::Database};
 pub const SCHEMA: u32 = MIGRATIONS.len() as u32 + 1;
 
 /// `MIGRATIONS[i]` makes version `i + 2` of version `i + 1`.
-pub(super) const MIGRATIONS: &[Migration] = &[];
+pub(super) const MIGRATIONS: &[Migration] = &[several_profiles];
 
 pub(super) type Migration = fn(&mut Write) -> Result<(), StoreError>;
 
 const KEY: &[u8] = b"schema";
+
+/// Version 2: a node has several profiles, and `default` need not be named.
+fn several_profiles(tx: &mut Write<'_>) -> Result<(), StoreError> {
+    for (key, mut node) in tx.scan::<serde_json::Map<String, serde_json::Value>>(Table::Nodes, b"")? {
+        if let Some(profile) = node.remove("profile") {
+            let profiles = Vec::from_iter((profile != "default").then_some(profile));
+            node.insert("profiles".into(), profiles.into());
+            tx.put(Table::Nodes, &key, &node)?;
+        }
+    }
+    Ok(())
+}
 
 /// Writes the version into a new store, migrates an older one in one transaction, refuses a newer one.
 pub(super) fn bring_up(database: &Database, migrations: &[Migration]) -> Result<(), StoreError> {

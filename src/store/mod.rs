@@ -36,6 +36,8 @@ use writer::Writer;
 pub enum Table {
     /// [`crate::inventory::Node`] by name.
     Nodes,
+    /// [`crate::inventory::Entry`] by node name and number.
+    History,
     /// DHCP's leases of the temporary pools, by the four bytes of the address.
     Leases,
     /// [`crate::boots::Boot`] by id.
@@ -50,8 +52,9 @@ pub enum Table {
 
 impl Table {
     /// All tables.
-    pub const ALL: [Table; 6] = [
+    pub const ALL: [Table; 7] = [
         Table::Nodes,
+        Table::History,
         Table::Leases,
         Table::Boots,
         Table::Events,
@@ -63,6 +66,7 @@ impl Table {
     pub fn name(self) -> &'static str {
         match self {
             Table::Nodes => "nodes",
+            Table::History => "history",
             Table::Leases => "leases",
             Table::Boots => "boots",
             Table::Events => "events",

@@ -4,6 +4,7 @@
 //! summary of a boot ([`BootSummary`]) follow from these events and from nothing else.
 
 mod event;
+mod follow;
 mod recorder;
 mod standing;
 mod status;
@@ -13,6 +14,7 @@ mod summary;
 mod tests;
 
 pub use event::{DETAIL_LIMIT, Event, Level, State, Subject};
+pub use follow::follow;
 pub use recorder::Recorder;
 pub use standing::Standing;
 pub use status::{StatusRow, describe_disk, status};

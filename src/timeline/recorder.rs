@@ -165,7 +165,16 @@ impl Recorder {
         }
     }
 
-    /// Forgets the timeline of `subject`: a node that was deleted, a machine that became a node.
+    /// What was `from` is `to` from now on: a machine that became a node, a node that was renamed. Its timeline goes with it.
+    pub fn turn_into(&self, from: &Subject, to: &Subject) {
+        let batch = self.lock().turn_into(from, to);
+        if !batch.is_empty() {
+            self.shared.store.queue(batch);
+        }
+        self.shared.changes.send_modify(|generation| *generation += 1);
+    }
+
+    /// Forgets the timeline of `subject`: a node that was deleted.
     pub fn forget(&self, subject: &Subject) {
         let batch = self.lock().forget(subject, Batch::new());
         if !batch.is_empty() {
@@ -256,6 +265,13 @@ impl State {
             self.machines.retain(|other| other != hwaddr);
         }
         self.drop_line(subject, batch)
+    }
+
+    fn turn_into(&mut self, from: &Subject, to: &Subject) -> Batch {
+        let events = self.lines.get(from).map(|line| line.events.clone());
+        let batch = self.forget(from, Batch::new());
+        let events = events.into_iter().flatten();
+        events.fold(batch, |batch, (_, event)| batch.and(self.add(to.clone(), event)))
     }
 
     fn drop_line(&mut self, subject: &Subject, batch: Batch) -> Batch {

@@ -1,0 +1,289 @@
+//! What changes nodes: each command is one transaction, all of it or nothing.
+
+use crate::{
+    cli::{
+        output::{self, Format},
+        who::who,
+    },
+    control::{Client, api, segment},
+    inventory::{Change, Changed, NewNode, Patch, differences},
+};
+use anyhow::{Result, bail};
+use clap::Args;
+use rackstrap_wire::HwAddr;
+use std::io::{BufRead, IsTerminal};
+
+#[derive(Debug, Args)]
+pub struct AddArgs {
+    /// Name by the site's pattern; its address follows from it
+    name: String,
+    /// Hardware address of its network card, the one that boots first; repeat it for further cards
+    #[arg(long, value_name = "MAC", required = true)]
+    hwaddr: Vec<HwAddr>,
+    /// Profile of the site file; repeat it for further ones, of which later ones win
+    #[arg(long)]
+    profile: Vec<String>,
+    /// Group that it belongs to; repeat it for further ones
+    #[arg(long)]
+    group: Vec<String>,
+    #[command(flatten)]
+    format: Format,
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).multiple(true)))]
+pub struct SetArgs {
+    /// Names
+    #[arg(required = true, value_name = "NODES")]
+    nodes: Vec<String>,
+    /// All their profiles; repeat it for further ones, of which later ones win
+    #[arg(long, group = "what")]
+    profile: Vec<String>,
+    /// Group to join
+    #[arg(long, value_name = "GROUP", group = "what")]
+    join: Vec<String>,
+    /// Group to leave
+    #[arg(long, value_name = "GROUP", group = "what")]
+    leave: Vec<String>,
+    /// All hardware addresses, of a single node
+    #[arg(long, value_name = "MAC", group = "what")]
+    hwaddr: Vec<HwAddr>,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).multiple(true)))]
+pub struct UnsetArgs {
+    /// Names
+    #[arg(required = true, value_name = "NODES")]
+    nodes: Vec<String>,
+    /// All profiles
+    #[arg(long, group = "what")]
+    profiles: bool,
+    /// All groups
+    #[arg(long, group = "what")]
+    groups: bool,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Debug, Args)]
+pub struct ReplaceArgs {
+    /// Name
+    #[arg(value_name = "NODE")]
+    name: String,
+    /// Hardware address of the new network card; repeat it for further cards
+    #[arg(long, value_name = "MAC", required = true)]
+    hwaddr: Vec<HwAddr>,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Debug, Args)]
+pub struct RenameArgs {
+    /// Present name
+    #[arg(value_name = "NODE")]
+    from: String,
+    /// New name
+    #[arg(value_name = "NAME")]
+    to: String,
+    /// Even if it is up: it loses its root, and hangs
+    #[arg(long)]
+    running: bool,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Debug, Args)]
+pub struct DeleteArgs {
+    /// Names
+    #[arg(required = true, value_name = "NODES")]
+    nodes: Vec<String>,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    /// Even if they are up: they lose their roots, and hang
+    #[arg(long)]
+    running: bool,
+}
+
+/// How a change is made and told.
+#[derive(Debug, Args)]
+pub struct How {
+    /// Only say what would change
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// Makes changes, or says what they would make.
+fn send(client: &Client, changes: Vec<Change>, dry_run: bool, running: bool) -> Result<Vec<Changed>> {
+    let asked = api::Changes {
+        changes,
+        dry_run,
+        running,
+        by: who(),
+    };
+    let answer: api::ChangesAnswer = client.post(api::paths::CHANGES, &asked)?;
+    Ok(answer.changed)
+}
+
+/// Makes changes and prints what is different.
+fn send_and_tell(client: &Client, changes: Vec<Change>, how: &How, running: bool) -> Result<()> {
+    let changed = send(client, changes, how.dry_run, running)?;
+    if how.format.json {
+        return output::print_json(&changed);
+    }
+    let mut lines: Vec<String> = changed
+        .iter()
+        .map(|changed| {
+            let name = changed.before.as_ref().map_or(changed.name(), |node| &node.name);
+            format!("{name}: {}", differences(changed).join(", "))
+        })
+        .collect();
+    match (lines.is_empty(), how.dry_run) {
+        (true, _) => lines.push("nothing to change: they are like that already".to_owned()),
+        (false, true) => lines.push("nothing was changed: --dry-run".to_owned()),
+        (false, false) => {}
+    }
+    output::print(&lines.join("\n"))
+}
+
+/// `rackstrap node add`
+pub fn add(client: &Client, args: AddArgs) -> Result<()> {
+    let new = NewNode {
+        name: args.name,
+        hwaddrs: args.hwaddr,
+        profiles: args.profile,
+        groups: args.group.into_iter().collect(),
+    };
+    let changed = send(client, vec![Change::Add(new)], false, false)?;
+    let Some(node) = changed.into_iter().find_map(|changed| changed.after) else {
+        bail!("the daemon added nothing");
+    };
+    if args.format.json {
+        return output::print_json(&node);
+    }
+    let mut text = format!(
+        "{} added: address {}, hwaddr {}",
+        node.name,
+        node.ipaddr,
+        output::list(&node.hwaddrs)
+    );
+    for (what, list) in [("profiles", output::list(&node.profiles)), ("groups", output::list(&node.groups))] {
+        if !list.is_empty() {
+            text += &format!(", {what} {list}");
+        }
+    }
+    output::print(&text)?;
+    // What it will get, so that a missing image is seen now and not when somebody stands before a dark screen.
+    let explained: api::ExplainAnswer = client.get(&format!("{}{}", api::paths::EXPLAIN, segment(&node.name)))?;
+    match explained.decision {
+        Some(api::ExplainDecision { image: Some(image), .. }) => output::print(&format!(
+            "it boots {image}, when you switch it on or at once if it waits already; look: rackstrap status --watch"
+        )),
+        Some(decision) => {
+            let problem = decision.image_problem.unwrap_or_default();
+            output::print(&format!("it cannot boot yet: {problem}"))
+        }
+        None => output::print(&format!("it cannot boot yet: rackstrap explain {}", node.name)),
+    }
+}
+
+/// The same patch for each of `nodes`.
+fn patch_all(nodes: Vec<String>, patch: Patch) -> Vec<Change> {
+    let set = |name| Change::Set {
+        name,
+        patch: patch.clone(),
+    };
+    nodes.into_iter().map(set).collect()
+}
+
+/// `rackstrap node set`
+pub fn set(client: &Client, args: SetArgs) -> Result<()> {
+    if args.nodes.len() > 1 && !args.hwaddr.is_empty() {
+        bail!("--hwaddr: two nodes cannot have the same card; name one node");
+    }
+    let patch = Patch {
+        hwaddrs: Some(args.hwaddr).filter(|list| !list.is_empty()),
+        profiles: Some(args.profile).filter(|list| !list.is_empty()),
+        join: args.join.into_iter().collect(),
+        leave: args.leave.into_iter().collect(),
+    };
+    send_and_tell(client, patch_all(args.nodes, patch), &args.how, false)
+}
+
+/// `rackstrap node unset`
+pub fn unset(client: &Client, args: UnsetArgs) -> Result<()> {
+    let mut changes = Vec::new();
+    for name in args.nodes {
+        let shown: api::NodeAnswer = client.get(&format!("{}{}", api::paths::NODE, segment(&name)))?;
+        let patch = Patch {
+            profiles: args.profiles.then(Vec::new),
+            leave: if args.groups { shown.node.groups } else { Default::default() },
+            ..Patch::default()
+        };
+        changes.push(Change::Set {
+            name: shown.node.name,
+            patch,
+        });
+    }
+    send_and_tell(client, changes, &args.how, false)
+}
+
+/// `rackstrap node replace`
+pub fn replace(client: &Client, args: ReplaceArgs) -> Result<()> {
+    let patch = Patch {
+        hwaddrs: Some(args.hwaddr),
+        ..Patch::default()
+    };
+    send_and_tell(client, patch_all(vec![args.name], patch), &args.how, false)
+}
+
+/// `rackstrap node rename`
+pub fn rename(client: &Client, args: RenameArgs) -> Result<()> {
+    let change = Change::Rename {
+        from: args.from,
+        to: args.to,
+    };
+    send_and_tell(client, vec![change], &args.how, args.running)
+}
+
+/// `rackstrap node delete`
+pub fn delete(client: &Client, args: &DeleteArgs) -> Result<()> {
+    let changes: Vec<Change> = args.nodes.iter().map(|name| Change::Delete { name: name.clone() }).collect();
+    if !args.yes {
+        let changed = send(client, changes.clone(), true, args.running)?;
+        if !std::io::stdin().is_terminal() {
+            bail!(
+                "{}: nobody is there to be asked; add --yes to delete {}",
+                args.nodes.join(" "),
+                if changed.len() == 1 { "it" } else { "them" }
+            );
+        }
+        for node in changed.iter().filter_map(|changed| changed.before.as_ref()) {
+            eprintln!("{} ({}, hwaddr {})", node.name, node.ipaddr, output::list(&node.hwaddrs));
+        }
+        eprint!(
+            "delete {}, with timelines and ssh host keys? [y/N] ",
+            output::count(changed.len(), "node")
+        );
+        let mut line = String::new();
+        std::io::stdin().lock().read_line(&mut line)?;
+        if !matches!(line.trim(), "y" | "Y" | "yes") {
+            bail!("nothing was deleted");
+        }
+    }
+    for changed in send(client, changes, false, args.running)? {
+        if let Some(node) = changed.before {
+            output::print(&format!(
+                "{} deleted; hwaddr {} is free again",
+                node.name,
+                output::list(&node.hwaddrs)
+            ))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! `rackstrap node`: one file for what shows nodes, one for what changes them.
+
+mod change;
+mod history;
+mod show;
+
+pub use show::boots_table;
+
+use super::{
+    connection::connect,
+    output::{self, Format},
+};
+use crate::{
+    control::{Client, api},
+    inventory::Node,
+};
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use std::{path::Path, process::ExitCode};
+
+/// Arguments of `rackstrap node`.
+#[derive(Debug, Args)]
+pub struct NodeArgs {
+    #[command(subcommand)]
+    command: NodeCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum NodeCommand {
+    /// Add a node: its name says where it is, its MAC which machine it is
+    #[command(after_help = "\
+Takes effect with the machine's next packet; a machine that waits is picked up by itself.
+
+Examples:
+  rackstrap node add r01n01 --hwaddr 52:54:00:01:01:01
+  rackstrap node add r01n02 --hwaddr 52-54-00-01-01-02 --hwaddr 5254.0002.0102   (two cards)
+  rackstrap node add r02n01 --hwaddr 52:54:00:02:01:01 --profile gpu --group big")]
+    Add(change::AddArgs),
+    /// List all nodes
+    #[command(after_help = "\
+Examples:
+  rackstrap node list
+  rackstrap node list --json | jq -r '.[].ipaddr'")]
+    List(Format),
+    /// Show one node: settings, hardware, state, boots
+    #[command(after_help = "\
+Example:
+  rackstrap node show r01n01")]
+    Show(show::ShowArgs),
+    /// Change profiles, groups or hardware addresses of nodes
+    #[command(after_help = "\
+What is not named stays as it is. Takes effect at the next boot.
+
+Examples:
+  rackstrap node set r01n01 r01n02 --profile compute --profile gpu   (gpu wins over compute)
+  rackstrap node set r01n01 --join big --leave test")]
+    Set(change::SetArgs),
+    /// Take profiles or groups away from nodes
+    #[command(after_help = "\
+Examples:
+  rackstrap node unset r01n01 --profiles      (what remains is the profile default)
+  rackstrap node unset r01n01 r01n02 --groups")]
+    Unset(change::UnsetArgs),
+    /// Give a node another machine: a new mainboard or network card
+    #[command(after_help = "\
+The node keeps its name, its address, its profiles and its ssh host keys.
+
+Example:
+  rackstrap node replace r01n07 --hwaddr 52:54:00:ab:cd:ef")]
+    Replace(change::ReplaceArgs),
+    /// Give a machine that was moved its new name, and the address that belongs to it
+    #[command(after_help = "\
+Its profiles, groups, ssh host keys and timeline go along. A node that runs is not renamed, because its root belongs to its
+address: switch it off first.
+
+Example:
+  rackstrap node rename r01n07 r03n01")]
+    Rename(change::RenameArgs),
+    /// Delete nodes, with their timelines and ssh host keys
+    #[command(after_help = "\
+The machine is unknown then. A node that runs is not deleted, because it would lose its root: switch it off first.
+
+Examples:
+  rackstrap node delete r01n01
+  rackstrap node delete r01n01 --yes                 (does not ask)
+  rackstrap node delete r01n01 --yes --running       (even if it is up: it hangs until it is restarted)")]
+    Delete(change::DeleteArgs),
+    /// Who changed what about a node, and when
+    #[command(after_help = "\
+Also of nodes that were deleted.
+
+Example:
+  rackstrap node history r01n01")]
+    History(history::HistoryArgs),
+}
+
+/// Runs it.
+pub fn run(config: &Path, args: NodeArgs) -> Result<ExitCode> {
+    let client = connect(config)?;
+    match args.command {
+        NodeCommand::Add(args) => change::add(&client, args)?,
+        NodeCommand::List(format) => list(&client, format)?,
+        NodeCommand::Show(args) => show::run(&client, &args)?,
+        NodeCommand::Set(args) => change::set(&client, args)?,
+        NodeCommand::Unset(args) => change::unset(&client, args)?,
+        NodeCommand::Replace(args) => change::replace(&client, args)?,
+        NodeCommand::Rename(args) => change::rename(&client, args)?,
+        NodeCommand::Delete(args) => change::delete(&client, &args)?,
+        NodeCommand::History(args) => history::run(&client, &args)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(client: &Client, format: Format) -> Result<()> {
+    let nodes: Vec<Node> = client.get(api::paths::NODES)?;
+    if format.json {
+        return output::print_json(&nodes);
+    }
+    if nodes.is_empty() {
+        return output::print("no nodes yet; add one: rackstrap node add r01n01 --hwaddr 52:54:00:01:01:01");
+    }
+    let mut table = output::table(["node", "address", "hwaddr", "profiles", "groups"]);
+    for node in &nodes {
+        table.add_row([
+            &node.name,
+            &node.ipaddr.to_string(),
+            &output::list(&node.hwaddrs),
+            &output::dash(&output::list(&node.profiles)),
+            &output::dash(&output::list(&node.groups)),
+        ]);
+    }
+    output::print(&output::render(&table))
+}

@@ -1,0 +1,123 @@
+//! The inventory's routes: what there is, what shall be different, what was.
+
+use super::{
+    api,
+    meant::{Meant, meant},
+    routes::{Refusal, Shared, blocking, broken},
+};
+use crate::{
+    clock::Timestamp,
+    inventory::{Change, Changed, Entry, Node, Settings, differences},
+    timeline::{Subject, follow, status, summarise},
+};
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+};
+use std::sync::Arc;
+
+pub(super) async fn list(State(context): State<Shared>) -> Json<Vec<Arc<Node>>> {
+    Json(context.world.load().inventory.iter().cloned().collect())
+}
+
+pub(super) async fn show(
+    State(context): State<Shared>,
+    Path(text): Path<String>,
+) -> Result<Json<api::NodeAnswer>, Refusal> {
+    let world = context.world.load_full();
+    let node = match meant(&world, &text)? {
+        Meant::Node(node) => Node::clone(&node),
+        Meant::Machine(_) | Meant::Address(_) => {
+            let text = format!("{text} belongs to no node; what it is: rackstrap explain {text}");
+            return Err(Refusal(StatusCode::NOT_FOUND, text));
+        }
+    };
+    let name = node.name.clone();
+    let rows = status(&world, &context.recorder, &context.boots, Timestamp::now());
+    let row = rows.into_iter().find(|row| row.node == name);
+    let boots = context.boots.of_node(&name);
+    Ok(Json(api::NodeAnswer {
+        settings: Settings::of(&world.site, &node.profiles, |_| ()).all(),
+        status: row.ok_or_else(|| broken(format!("node {name} went away")))?,
+        hardware: boots.iter().find_map(|boot| boot.hardware.clone()),
+        boots: summarise(&context.recorder.of(&Subject::Node(name))),
+        node,
+    }))
+}
+
+pub(super) async fn change(
+    State(context): State<Shared>,
+    Json(asked): Json<api::Changes>,
+) -> Result<Json<api::ChangesAnswer>, Refusal> {
+    if !asked.running {
+        refuse_if_running(&context, &asked.changes)?;
+    }
+    let changed = blocking(move || {
+        if asked.dry_run {
+            let mut changed = context.nodes.preview(&asked.changes)?;
+            changed.retain(|changed| !changed.is_nothing());
+            return Ok(changed);
+        }
+        let by = match asked.by.as_str() {
+            "" => "somebody",
+            by => by,
+        };
+        let changed = context.nodes.change(&asked.changes, by, Timestamp::now())?;
+        follow(&context.recorder, &context.boots, &changed).map_err(broken)?;
+        tell(&changed, by);
+        Ok::<_, Refusal>(changed)
+    })
+    .await??;
+    Ok(Json(api::ChangesAnswer { changed }))
+}
+
+/// To the log, which is where other daemons look.
+fn tell(changed: &[Changed], by: &str) {
+    for changed in changed {
+        tracing::info!("node {}: {}, by {by}", changed.name(), differences(changed).join(", "));
+    }
+}
+
+/// A node's root is its own, at its address: whoever loses name or address loses the root, and everything on it hangs.
+fn refuse_if_running(context: &Shared, changes: &[Change]) -> Result<(), Refusal> {
+    let world = context.world.load_full();
+    let rows = status(&world, &context.recorder, &context.boots, Timestamp::now());
+    let mut running = Vec::new();
+    for change in changes {
+        let (name, what) = match change {
+            Change::Rename { from, .. } => (from, "rename"),
+            Change::Delete { name } => (name, "delete"),
+            Change::Add(_) | Change::Set { .. } => continue,
+        };
+        if let Some(row) = rows.iter().find(|row| row.node == *name && row.state.has_root()) {
+            running.push(format!(
+                "node {name} is {} and runs from its root, which it would lose: it would hang until it is restarted; \
+                 switch it off first, or {what} it all the same with --running",
+                row.state
+            ));
+        }
+    }
+    match running.is_empty() {
+        true => Ok(()),
+        false => Err(Refusal(StatusCode::CONFLICT, running.join("\n"))),
+    }
+}
+
+pub(super) async fn history(
+    State(context): State<Shared>,
+    Path(name): Path<String>,
+) -> Result<Json<Vec<Entry>>, Refusal> {
+    let entries = blocking({
+        let (context, name) = (context.clone(), name.clone());
+        move || crate::inventory::history(&context.store, &name)
+    })
+    .await?
+    .map_err(broken)?;
+    if entries.is_empty() {
+        // A name that was never one gets a hint at what was meant.
+        let world = context.world.load_full();
+        crate::inventory::find(&world.inventory, &name)?;
+    }
+    Ok(Json(entries))
+}

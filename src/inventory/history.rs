@@ -1,0 +1,115 @@
+//! Who changed what about a node, and when.
+
+use super::{Changed, Node};
+use crate::{
+    clock::Timestamp,
+    store::{Store, StoreError, Table, Write},
+};
+use serde::{Deserialize, Serialize};
+
+/// Entries kept for each name; the oldest go first.
+const PER_NODE: usize = 100;
+/// Longest name of who did it, bytes.
+const WHO: usize = 64;
+/// Key in [`Table::Meta`] of the number of the last entry.
+const LAST: &[u8] = b"history";
+
+/// One change of one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// When.
+    pub at: Timestamp,
+    /// Who: a user, or what the daemon did it for.
+    pub by: String,
+    /// What.
+    pub changed: Changed,
+}
+
+impl Entry {
+    /// What is different, one line a thing: `added`, `hwaddr 52:54:… -> 52:54:…`.
+    pub fn lines(&self) -> Vec<String> {
+        differences(&self.changed)
+    }
+}
+
+/// What is different, one line a thing.
+pub fn differences(changed: &Changed) -> Vec<String> {
+    let (before, after) = match (&changed.before, &changed.after) {
+        (None, Some(node)) => return vec![format!("added{}", described(node))],
+        (Some(node), None) => return vec![format!("deleted{}", described(node))],
+        (Some(before), Some(after)) => (before, after),
+        (None, None) => return Vec::new(),
+    };
+    let mut lines = Vec::new();
+    let mut compare = |what: &str, before: String, after: String| {
+        if before != after {
+            lines.push(format!("{what} {} -> {}", dash(&before), dash(&after)));
+        }
+    };
+    compare("name", before.name.clone(), after.name.clone());
+    compare("address", before.ipaddr.to_string(), after.ipaddr.to_string());
+    compare("hwaddr", words(&before.hwaddrs), words(&after.hwaddrs));
+    compare("profiles", words(&before.profiles), words(&after.profiles));
+    compare("groups", words(&before.groups), words(&after.groups));
+    lines
+}
+
+fn described(node: &Node) -> String {
+    let mut text = format!(": hwaddr {}", words(&node.hwaddrs));
+    for (what, list) in [("profiles", words(&node.profiles)), ("groups", words(&node.groups))] {
+        if !list.is_empty() {
+            text += &format!(", {what} {list}");
+        }
+    }
+    text
+}
+
+fn words<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    items.join(" ")
+}
+
+fn dash(text: &str) -> &str {
+    if text.is_empty() { "-" } else { text }
+}
+
+/// Names hold no slash.
+fn prefix(name: &str) -> Vec<u8> {
+    format!("{name}/").into_bytes()
+}
+
+/// Notes `changed` in the transaction that does it, under every name that it concerns.
+pub(super) fn note(tx: &mut Write<'_>, at: Timestamp, by: &str, changed: &[Changed]) -> Result<(), StoreError> {
+    let mut number = tx.get::<u64>(Table::Meta, LAST)?.unwrap_or_default();
+    let by: String = by.chars().filter(|c| !c.is_control()).take(WHO).collect();
+    for changed in changed {
+        number += 1;
+        let entry = Entry {
+            at,
+            by: by.clone(),
+            changed: changed.clone(),
+        };
+        let mut names: Vec<&str> = [&changed.before, &changed.after]
+            .into_iter()
+            .flatten()
+            .map(|node| node.name.as_str())
+            .collect();
+        names.dedup();
+        for name in names {
+            let prefix = prefix(name);
+            let key = [&prefix[..], format!("{number:016x}").as_bytes()].concat();
+            tx.put(Table::History, &key, &entry)?;
+            let kept = tx.scan::<serde::de::IgnoredAny>(Table::History, &prefix)?;
+            for (key, _) in &kept[..kept.len().saturating_sub(PER_NODE)] {
+                tx.delete(Table::History, key)?;
+            }
+        }
+    }
+    tx.put(Table::Meta, LAST, &number)
+}
+
+/// What is known of a name, oldest first; of nodes that are no more, too.
+pub fn history(store: &Store, name: &str) -> Result<Vec<Entry>, StoreError> {
+    let entries = store.scan(Table::History, &prefix(name))?;
+    Ok(entries.into_iter().map(|(_, entry)| entry).collect())
+}

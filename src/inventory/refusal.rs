@@ -1,0 +1,156 @@
+//! Why the inventory stays as it is, in words that say what to do.
+
+use super::check::GROUP_NAME;
+use rackstrap_wire::HwAddr;
+use std::{fmt, net::Ipv4Addr};
+use thiserror::Error;
+
+/// Why the inventory stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum InventoryError {
+    /// The name is none.
+    #[error("{0}")]
+    Name(String),
+    /// The name is taken.
+    #[error(
+        "node {name} exists already, with hwaddr {hwaddrs}; to see it: rackstrap node show {name}; to give it other \
+         hardware: rackstrap node replace {name} --hwaddr MAC"
+    )]
+    Exists {
+        /// The name.
+        name: String,
+        /// What it has.
+        hwaddrs: List,
+    },
+    /// No hardware address at all.
+    #[error(
+        "node {0}: without a hardware address it would never be recognised; add --hwaddr with the address that its \
+         network card shows when it boots, such as --hwaddr 52:54:00:01:01:01"
+    )]
+    NoHwaddr(String),
+    /// The same one twice.
+    #[error("node {name}: hwaddr {hwaddr} is named twice; name each once")]
+    Repeated {
+        /// The node.
+        name: String,
+        /// The address.
+        hwaddr: HwAddr,
+    },
+    /// No card has such an address.
+    #[error("node {name}: hwaddr {hwaddr} is {what}, which no network card has; look at the card's label again")]
+    NoCard {
+        /// The node.
+        name: String,
+        /// The address.
+        hwaddr: HwAddr,
+        /// What it is.
+        what: &'static str,
+    },
+    /// Another node has it.
+    #[error(
+        "node {name}: hwaddr {hwaddr} already belongs to {owner}; if the machine was moved: rackstrap node rename \
+         {owner} {name}; if {owner} is gone: rackstrap node delete {owner}, and once more"
+    )]
+    Taken {
+        /// The node.
+        name: String,
+        /// The address.
+        hwaddr: HwAddr,
+        /// Who has it.
+        owner: String,
+    },
+    /// The address that follows from the name cannot be used.
+    #[error("node {name}: its address would be {ipaddr}, {why}")]
+    Address {
+        /// The node.
+        name: String,
+        /// The address.
+        ipaddr: Ipv4Addr,
+        /// What is wrong with it, and what to do.
+        why: String,
+    },
+    /// No such profile.
+    #[error("node {name}: there is no profile '{profile}'{}", hint(near, known))]
+    Profile {
+        /// The node.
+        name: String,
+        /// What was named.
+        profile: String,
+        /// What was probably meant.
+        near: Option<String>,
+        /// What there is.
+        known: List,
+    },
+    /// A group's name is none.
+    #[error(
+        "node {name}: '{group}' is no name for a group; write letters, digits, -, _ and dots, a letter or digit first, at \
+         most {GROUP_NAME} of them"
+    )]
+    Group {
+        /// The node.
+        name: String,
+        /// What was named.
+        group: String,
+    },
+    /// Too many of something.
+    #[error("node {name}: {count} {what}; a node has at most {most}")]
+    TooMany {
+        /// The node.
+        name: String,
+        /// How many.
+        count: usize,
+        /// Of what.
+        what: &'static str,
+        /// How many there may be.
+        most: usize,
+    },
+    /// Named twice in one change.
+    #[error("node {0} is named twice; say in one place what shall become of it")]
+    Twice(String),
+    /// No such node.
+    #[error("there is no node '{name}'{}", near.as_ref().map_or(
+        "; to see all: rackstrap node list".to_owned(), |near| format!("; did you mean {near}?")))]
+    Unknown {
+        /// What was named.
+        name: String,
+        /// What was probably meant.
+        near: Option<String>,
+    },
+}
+
+/// Several things, with commas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List(Vec<String>);
+
+impl fmt::Display for List {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(", "))
+    }
+}
+
+impl<T: ToString> FromIterator<T> for List {
+    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
+        List(items.into_iter().map(|item| item.to_string()).collect())
+    }
+}
+
+fn hint(near: &Option<String>, known: &List) -> String {
+    match near {
+        Some(near) => format!("; did you mean '{near}'?"),
+        None => format!("; the site file has: {known}"),
+    }
+}
+
+
+/// All that speaks against a change, in the order in which it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusals(pub Vec<InventoryError>);
+
+impl fmt::Display for Refusals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.0.iter().map(InventoryError::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl std::error::Error for Refusals {}

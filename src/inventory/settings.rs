@@ -1,0 +1,71 @@
+//! A node's settings: what its profiles say, and which of them said it.
+
+use crate::config::{Profile, Site};
+use serde::{Deserialize, Serialize};
+
+/// The profiles of a node, the one that wins first and `default` last.
+pub struct Settings<'a>(Vec<(&'a str, &'a Profile)>);
+
+/// One setting, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// Key in the site file.
+    pub key: String,
+    /// Value, as text.
+    pub value: String,
+    /// Profile that it is from.
+    pub profile: String,
+}
+
+impl<'a> Settings<'a> {
+    /// Of a node with these profiles. One that has left the site file is passed over; `missing` is told of it.
+    pub fn of(site: &'a Site, profiles: &[String], mut missing: impl FnMut(&str)) -> Self {
+        let mut chain: Vec<(&str, &Profile)> = Vec::new();
+        let all = profiles.iter().rev().map(String::as_str);
+        for name in all.filter(|name| *name != "default").chain(["default"]) {
+            match site.profiles.get_key_value(name) {
+                Some((name, profile)) => chain.push((name, profile)),
+                None => missing(name),
+            }
+        }
+        Settings(chain)
+    }
+
+    /// What the profile that wins says, among those that say something.
+    pub fn get<T: ?Sized>(&self, field: impl Fn(&'a Profile) -> Option<&'a T>) -> Option<&'a T> {
+        self.0.iter().find_map(|(_, profile)| field(profile))
+    }
+
+    /// The same of a text.
+    pub fn text(&self, field: impl Fn(&'a Profile) -> &'a Option<String>) -> Option<&'a str> {
+        self.get(|profile| field(profile).as_deref())
+    }
+
+    /// Every setting that some profile says something about, in the order of the documentation.
+    pub fn all(&self) -> Vec<Setting> {
+        let from = |key: &str, value: &dyn Fn(&Profile) -> Option<String>| {
+            let found = self.0.iter().find_map(|(name, profile)| Some((name, value(profile)?)));
+            found.map(|(name, value)| Setting {
+                key: key.to_owned(),
+                value,
+                profile: (*name).to_owned(),
+            })
+        };
+        let list = |items: &Option<Vec<String>>| items.as_ref().map(|items| items.join(", "));
+        let settings = [
+            from("image", &|p| p.image.clone()),
+            from("layout", &|p| p.layout.clone()),
+            from("disk", &|p| p.disk.clone()),
+            from("kernel-args", &|p| p.kernel_args.clone()),
+            from("templates", &|p| list(&p.templates)),
+            from("authorized-keys", &|p| {
+                let keys = p.authorized_keys.as_ref()?;
+                Some(format!("{} keys", keys.len()))
+            }),
+            from("console", &|p| p.console.clone()),
+            from("init", &|p| p.init.clone()),
+            from("ram-size", &|p| p.ram_size.clone()),
+        ];
+        settings.into_iter().flatten().collect()
+    }
+}
