@@ -140,8 +140,7 @@ fn a_client_walks_the_whole_path_of_a_boot_and_nobody_else_can() -> Result {
     assert_eq!(cluster.status("r01n01")?["state"], "ready");
     let expected = [
         "dhcp discover",
-        "dhcp offer",
-        "dhcp ack",
+        "dhcp request",
         "script",
         "kernel",
         "initramfs",
