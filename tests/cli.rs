@@ -144,7 +144,7 @@ fn racking_a_node_by_hand() {
     assert!(daemon.says("node list").contains("no nodes yet"));
     let said = daemon.says("node add r01n01 --hwaddr 52-54-00-01-01-01");
     assert!(
-        said.starts_with("r01n01 added: address 10.5.1.1, hwaddr 52:54:00:01:01:01, profile default\n"),
+        said.starts_with("r01n01 added: address 10.5.1.1, hwaddr 52:54:00:01:01:01\n"),
         "{said}"
     );
     assert!(
@@ -153,25 +153,65 @@ fn racking_a_node_by_hand() {
     );
     assert_eq!(
         daemon.says("node list"),
-        "NODE    ADDRESS   HWADDR             PROFILE\nr01n01  10.5.1.1  52:54:00:01:01:01  default\n"
+        "NODE    ADDRESS   HWADDR             PROFILES  GROUPS\nr01n01  10.5.1.1  52:54:00:01:01:01  -         -\n"
     );
     assert_eq!(
         daemon.complains("node add r01n07 --hwaddr 52:54:00:01:01:01"),
-        "rackstrap: node r01n07: hwaddr 52:54:00:01:01:01 already belongs to r01n01; to move it: rackstrap node delete \
-         r01n01, then rackstrap node add r01n07 --hwaddr 52:54:00:01:01:01\n"
+        "rackstrap: node r01n07: hwaddr 52:54:00:01:01:01 already belongs to r01n01; if the machine was moved: rackstrap \
+         node rename r01n01 r01n07; if r01n01 is gone: rackstrap node delete r01n01, and once more\n"
     );
     assert!(daemon.complains("node show r01n02").contains("did you mean r01n01?"));
     let shown = daemon.says("node show r01n01");
-    assert!(shown.contains("state:   absent (never heard of)"), "{shown}");
+    assert!(shown.contains("state:    absent (never heard of)"), "{shown}");
     let explained = daemon.says("explain 10.5.1.1");
     assert!(explained.contains("- disk layout scratch v1 on auto"), "{explained}");
-    assert!(daemon.complains("node delete r01n01").contains("add --yes"));
+    change_nodes(&daemon);
+    assert!(daemon.complains("node delete r01n02").contains("add --yes"));
     assert_eq!(
-        daemon.says("node delete r01n01 --yes"),
-        "r01n01 deleted; hwaddr 52:54:00:01:01:01 is free again\n"
+        daemon.says("node delete r01n02 --yes"),
+        "r01n02 deleted; hwaddr 52:54:00:01:01:02 is free again\n"
     );
+    let history = daemon.says("node history r01n01");
+    let who = history.lines().filter(|line| line.contains("root")).count();
+    assert_eq!(who, 5, "{history}");
     daemon.cancel.cancel();
     daemon.runtime.shutdown_background();
+}
+
+/// What can be changed about r01n01, which ends as r01n02.
+fn change_nodes(daemon: &Daemon) {
+    assert_eq!(
+        daemon.says("node set r01n01 --join big --join new --dry-run"),
+        "r01n01: groups - -> big new\nnothing was changed: --dry-run\n"
+    );
+    assert_eq!(
+        daemon.says("node set r01n01 --join big --join new"),
+        "r01n01: groups - -> big new\n"
+    );
+    assert_eq!(
+        daemon.says("node set r01n01 --join big"),
+        "nothing to change: they are like that already\n"
+    );
+    assert!(daemon.says("node show r01n01").contains("groups:   big, new"));
+    assert!(
+        daemon
+            .complains("node set r01n01 --profile x")
+            .contains("no profile 'x'")
+    );
+    assert_eq!(
+        daemon.says("node unset r01n01 --groups"),
+        "r01n01: groups big new -> -\n"
+    );
+    assert_eq!(
+        daemon.says("node replace r01n01 --hwaddr 52:54:00:01:01:02"),
+        "r01n01: hwaddr 52:54:00:01:01:01 -> 52:54:00:01:01:02\n"
+    );
+    assert_eq!(
+        daemon.says("node rename r01n01 r01n02"),
+        "r01n01: name r01n01 -> r01n02, address 10.5.1.1 -> 10.5.1.2\n"
+    );
+    let settings = daemon.says("node show r01n02");
+    assert!(settings.contains("layout"), "{settings}");
 }
 
 #[test]

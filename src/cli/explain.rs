@@ -78,7 +78,7 @@ fn decided(decision: &api::ExplainDecision) -> String {
     output::facts(&[
         ("node", decision.node.name.clone()),
         ("address", decision.node.ipaddr.to_string()),
-        ("profiles", output::dash(&output::list(&decision.node.profiles))),
+        ("profiles", output::list(&decision.node.profiles)),
         ("image", image),
         ("disk", disk.unwrap_or_else(|| "left alone".to_owned())),
         ("init", decision.init.clone()),

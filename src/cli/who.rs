@@ -5,11 +5,14 @@ use std::fs;
 /// The user behind root: who called sudo, or else who logged in (`/proc/self/loginuid`, audit(7)), or else who runs this.
 pub fn who() -> String {
     let own = user(rustix::process::geteuid().as_raw());
-    let behind = std::env::var("SUDO_USER").ok().filter(|name| !name.is_empty()).or_else(|| {
-        let login = fs::read_to_string("/proc/self/loginuid").ok()?;
-        // -1: nobody logged in, a service for instance.
-        login.trim().parse().ok().filter(|uid| *uid != u32::MAX).map(user)
-    });
+    let behind = std::env::var("SUDO_USER")
+        .ok()
+        .filter(|name| !name.is_empty())
+        .or_else(|| {
+            let login = fs::read_to_string("/proc/self/loginuid").ok()?;
+            // -1: nobody logged in, a service for instance.
+            login.trim().parse().ok().filter(|uid| *uid != u32::MAX).map(user)
+        });
     match behind {
         Some(name) if name != own => format!("{name} as {own}"),
         _ => own,

@@ -141,7 +141,6 @@ fn hint(near: &Option<String>, known: &List) -> String {
     }
 }
 
-
 /// All that speaks against a change, in the order in which it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusals(pub Vec<InventoryError>);

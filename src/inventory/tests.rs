@@ -321,16 +321,22 @@ fn the_history_of_a_name_is_bounded() {
 
 #[test]
 fn later_profiles_win_and_each_value_says_where_it_is_from() {
-    let text = format!(
-        "{SITE}image = \"gpu\"\n[profile.compute]\nimage = \"debian\"\ninit = \"/sbin/runit\"\n"
-    )
-    .replace("[profile.default]", "[profile.default]\nconsole = \"ttyS0,9600\"\nimage = \"base\"");
-    let site = parse(&text, Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}")).0;
+    let text = format!("{SITE}image = \"gpu\"\n[profile.compute]\nimage = \"debian\"\ninit = \"/sbin/runit\"\n")
+        .replace(
+            "[profile.default]",
+            "[profile.default]\nconsole = \"ttyS0,9600\"\nimage = \"base\"",
+        );
+    let site = parse(&text, Path::new("/site.toml"))
+        .unwrap_or_else(|e| panic!("{e}"))
+        .0;
     let of = |profiles: &[&str]| {
         let profiles: Vec<String> = profiles.iter().map(|p| (*p).to_owned()).collect();
         let mut missing = Vec::new();
         let settings = Settings::of(&site, &profiles, |name| missing.push(name.to_owned()));
-        let all = settings.all().into_iter().map(|s| format!("{}={} ({})", s.key, s.value, s.profile));
+        let all = settings
+            .all()
+            .into_iter()
+            .map(|s| format!("{}={} ({})", s.key, s.value, s.profile));
         (all.collect::<Vec<_>>().join(" "), missing)
     };
     assert_eq!(

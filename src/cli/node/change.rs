@@ -172,10 +172,11 @@ pub fn add(client: &Client, args: AddArgs) -> Result<()> {
         node.ipaddr,
         output::list(&node.hwaddrs)
     );
-    for (what, list) in [("profiles", output::list(&node.profiles)), ("groups", output::list(&node.groups))] {
-        if !list.is_empty() {
-            text += &format!(", {what} {list}");
-        }
+    if !node.profiles.is_empty() {
+        text += &format!(", profiles {}", output::list(&node.profiles));
+    }
+    if !node.groups.is_empty() {
+        text += &format!(", groups {}", output::list(&node.groups));
     }
     output::print(&text)?;
     // What it will get, so that a missing image is seen now and not when somebody stands before a dark screen.
@@ -222,7 +223,11 @@ pub fn unset(client: &Client, args: UnsetArgs) -> Result<()> {
         let shown: api::NodeAnswer = client.get(&format!("{}{}", api::paths::NODE, segment(&name)))?;
         let patch = Patch {
             profiles: args.profiles.then(Vec::new),
-            leave: if args.groups { shown.node.groups } else { Default::default() },
+            leave: if args.groups {
+                shown.node.groups
+            } else {
+                Default::default()
+            },
             ..Patch::default()
         };
         changes.push(Change::Set {
@@ -253,7 +258,11 @@ pub fn rename(client: &Client, args: RenameArgs) -> Result<()> {
 
 /// `rackstrap node delete`
 pub fn delete(client: &Client, args: &DeleteArgs) -> Result<()> {
-    let changes: Vec<Change> = args.nodes.iter().map(|name| Change::Delete { name: name.clone() }).collect();
+    let changes: Vec<Change> = args
+        .nodes
+        .iter()
+        .map(|name| Change::Delete { name: name.clone() })
+        .collect();
     if !args.yes {
         let changed = send(client, changes.clone(), true, args.running)?;
         if !std::io::stdin().is_terminal() {
@@ -264,7 +273,12 @@ pub fn delete(client: &Client, args: &DeleteArgs) -> Result<()> {
             );
         }
         for node in changed.iter().filter_map(|changed| changed.before.as_ref()) {
-            eprintln!("{} ({}, hwaddr {})", node.name, node.ipaddr, output::list(&node.hwaddrs));
+            eprintln!(
+                "{} ({}, hwaddr {})",
+                node.name,
+                node.ipaddr,
+                output::list(&node.hwaddrs)
+            );
         }
         eprint!(
             "delete {}, with timelines and ssh host keys? [y/N] ",

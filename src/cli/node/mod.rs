@@ -125,8 +125,8 @@ fn list(client: &Client, format: Format) -> Result<()> {
             &node.name,
             &node.ipaddr.to_string(),
             &output::list(&node.hwaddrs),
-            &output::dash(&output::list(&node.profiles)),
-            &output::dash(&output::list(&node.groups)),
+            &output::list(&node.profiles),
+            &output::list(&node.groups),
         ]);
     }
     output::print(&output::render(&table))
