@@ -8,6 +8,7 @@ pub mod config;
 pub mod control;
 pub mod decide;
 pub mod dhcp;
+pub mod discovery;
 pub mod http;
 pub mod image;
 pub mod inventory;

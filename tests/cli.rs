@@ -7,8 +7,9 @@ use rackstrap::{
     config::parse,
     control,
     decide::World,
+    discovery::Discovery,
     image::Catalog,
-    inventory::Inventory,
+    inventory::{Inventory, Nodes},
     store::Store,
     timeline::{Event, Level, Recorder, Subject},
 };
@@ -49,6 +50,7 @@ partition = [
 pub(crate) struct Daemon {
     dir: tempfile::TempDir,
     pub(crate) recorder: Recorder,
+    pub(crate) discovery: Discovery,
     cancel: CancellationToken,
     runtime: tokio::runtime::Runtime,
 }
@@ -69,10 +71,23 @@ impl Daemon {
             inventory: Arc::new(Inventory::default()),
             images: Arc::new(Catalog::default()),
         };
+        let world = Arc::new(ArcSwap::from_pointee(world));
+        let boots = Boots::load(store.clone()).unwrap();
+        let nodes = Nodes::new(store.clone(), Arc::clone(&world));
+        let discovery = Discovery::start(
+            world.clone(),
+            store.clone(),
+            nodes.clone(),
+            recorder.clone(),
+            boots.clone(),
+        )
+        .unwrap();
         let context = control::Context {
-            world: Arc::new(ArcSwap::from_pointee(world)),
+            world,
             recorder: recorder.clone(),
-            boots: Boots::load(store.clone()).unwrap(),
+            boots,
+            nodes,
+            discovery: discovery.clone(),
             store,
             reload: Arc::new(|| Ok("site.toml taken over".into())),
             rescan: Arc::new(|| Ok(String::new())),
@@ -89,6 +104,7 @@ impl Daemon {
         Daemon {
             dir,
             recorder,
+            discovery,
             cancel,
             runtime,
         }

@@ -3,10 +3,11 @@
 use crate::{
     boots::Boot,
     clock::Timestamp,
+    discovery::Wanted,
     inventory::{Change, Changed, Node, Setting},
     timeline::{BootSummary, Event, StatusRow, Subject},
 };
-use rackstrap_wire::{DiskPlan, Hardware, ImageRef, Layout, Wipe};
+use rackstrap_wire::{DiskPlan, Hardware, HwAddr, ImageRef, Layout, Wipe};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -26,6 +27,18 @@ pub mod paths {
     pub const TIMELINE: &str = "/v1/timeline/";
     /// `GET /v1/explain/{node, hwaddr or address}`: [`super::ExplainAnswer`].
     pub const EXPLAIN: &str = "/v1/explain/";
+    /// `GET`: [`crate::discovery::View`].
+    pub const DISCOVERY: &str = "/v1/discovery";
+    /// `POST` [`super::Begin`]: the [`crate::discovery::Session`].
+    pub const SESSIONS: &str = "/v1/discovery/sessions";
+    /// `POST` [`super::Rack`]: the session that was.
+    pub const SESSIONS_END: &str = "/v1/discovery/sessions/end";
+    /// `POST` [`super::Rack`]: [`crate::discovery::Placed`], who waits again.
+    pub const SESSIONS_UNDO: &str = "/v1/discovery/sessions/undo";
+    /// `POST` [`super::Accept`]: [`super::Accepted`].
+    pub const ACCEPT: &str = "/v1/discovery/accept";
+    /// `POST` [`super::Ignore`]: [`super::Done`].
+    pub const IGNORE: &str = "/v1/discovery/ignore";
     /// `GET`: all [`super::LeaseRow`]s.
     pub const LEASES: &str = "/v1/leases";
     /// `GET`: all [`super::LayoutRow`]s.
@@ -101,6 +114,57 @@ pub struct Changes {
 pub struct ChangesAnswer {
     /// Every node that is different now, or would be.
     pub changed: Vec<Changed>,
+}
+
+/// `rackstrap discover start`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Begin {
+    /// What is wanted.
+    pub wanted: Wanted,
+    /// Who wants it.
+    pub by: String,
+}
+
+/// A rack that is being filled.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Rack {
+    /// Which.
+    pub rack: String,
+    /// Who wants it.
+    pub by: String,
+    /// Also if a node that runs loses its root.
+    #[serde(default)]
+    pub running: bool,
+}
+
+/// `rackstrap discover accept`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Accept {
+    /// The machine.
+    pub hwaddr: HwAddr,
+    /// The node that it shall be; none for the next position of its rack.
+    pub node: Option<String>,
+    /// The node exists, and gets this machine.
+    #[serde(default)]
+    pub replace: bool,
+    /// Who wants it.
+    pub by: String,
+}
+
+/// What became of [`Accept`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The node that the machine is.
+    pub node: String,
+}
+
+/// `rackstrap discover ignore`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ignore {
+    /// The machine.
+    pub hwaddr: HwAddr,
+    /// False to show it again.
+    pub ignored: bool,
 }
 
 /// `rackstrap timeline`

@@ -1,9 +1,10 @@
 //! The command line's way into the daemon: HTTP and JSON over a unix socket that only root may use.
 //!
-//! `api.rs` says what both ends say, `routes.rs` and `nodes.rs` answer, `socket.rs` listens, `client.rs` asks.
+//! `api.rs` says what both ends say, `routes.rs`, `nodes.rs` and `discover.rs` answer, `socket.rs` listens, `client.rs` asks.
 
 pub mod api;
 mod client;
+mod discover;
 mod meant;
 mod nodes;
 mod routes;
@@ -17,7 +18,9 @@ pub use client::{Client, ClientError, DEFAULT_SOCKET, segment};
 pub use routes::router;
 pub use socket::{Socket, SocketError, bind, serve};
 
-use crate::{boots::Boots, decide::SharedWorld, store::Store, timeline::Recorder};
+use crate::{
+    boots::Boots, decide::SharedWorld, discovery::Discovery, inventory::Nodes, store::Store, timeline::Recorder,
+};
 use std::sync::Arc;
 
 /// Something that the daemon does when it is told to; answers what it did, in one line. May block.
@@ -37,6 +40,10 @@ pub struct Context {
     pub recorder: Recorder,
     /// Pinned boots.
     pub boots: Boots,
+    /// The one keeper of the inventory.
+    pub nodes: Nodes,
+    /// The waiting room.
+    pub discovery: Discovery,
     /// Reads the site file again.
     pub reload: Action,
     /// Looks for images again.

@@ -80,7 +80,7 @@ fn tell(changed: &[Changed], by: &str) {
 }
 
 /// A node's root is its own, at its address: whoever loses name or address loses the root, and everything on it hangs.
-fn refuse_if_running(context: &Shared, changes: &[Change]) -> Result<(), Refusal> {
+pub(super) fn refuse_if_running(context: &Shared, changes: &[Change]) -> Result<(), Refusal> {
     let world = context.world.load_full();
     let rows = status(&world, &context.recorder, &context.boots, Timestamp::now());
     let mut running = Vec::new();

@@ -3,6 +3,7 @@
 use super::{
     Context,
     api::{self, paths},
+    discover,
     meant::{Meant, meant},
     nodes,
     socket::Peer,
@@ -11,7 +12,8 @@ use super::{
 use crate::{
     clock::Timestamp,
     decide::{Decision, Requester, decide},
-    inventory::{ChangeError, InventoryError, Node, Nodes, Refusals},
+    discovery::DiscoveryError,
+    inventory::{ChangeError, InventoryError, Node, Refusals},
     store::Table,
     timeline::{State as NodeState, Subject, status, summarise},
 };
@@ -30,25 +32,11 @@ use std::{
     sync::Arc,
 };
 
-/// What every route sees: the context, and the one keeper of the inventory.
-#[derive(Clone)]
-pub(super) struct Shared {
-    context: Arc<Context>,
-    pub(super) nodes: Nodes,
-}
-
-impl std::ops::Deref for Shared {
-    type Target = Context;
-
-    fn deref(&self) -> &Context {
-        &self.context
-    }
-}
+/// What every route sees.
+pub(super) type Shared = Arc<Context>;
 
 /// All routes. Whoever serves them says who is at the other end of each connection.
 pub fn router(context: Arc<Context>) -> Router {
-    let nodes = Nodes::new(context.store.clone(), context.world.clone());
-    let shared = Shared { context, nodes };
     Router::new()
         .route(paths::STATUS, get(show_status))
         .route(paths::NODES, get(nodes::list))
@@ -57,6 +45,12 @@ pub fn router(context: Arc<Context>) -> Router {
         .route("/v1/history/{name}", get(nodes::history))
         .route("/v1/timeline/{subject}", get(timeline))
         .route("/v1/explain/{about}", get(explain))
+        .route(paths::DISCOVERY, get(discover::view))
+        .route(paths::SESSIONS, post(discover::start))
+        .route(paths::SESSIONS_END, post(discover::stop))
+        .route(paths::SESSIONS_UNDO, post(discover::undo))
+        .route(paths::ACCEPT, post(discover::accept))
+        .route(paths::IGNORE, post(discover::ignore))
         .route(paths::LEASES, get(leases))
         .route(paths::LAYOUTS, get(layouts))
         .route(paths::IMAGES_IN_USE, get(images_in_use))
@@ -71,7 +65,7 @@ pub fn router(context: Arc<Context>) -> Router {
             )
         })
         .layer(middleware::from_fn(only_root))
-        .with_state(shared)
+        .with_state(context)
 }
 
 /// An answer that is not 2xx.
@@ -100,6 +94,16 @@ impl From<InventoryError> for Refusal {
 impl From<Refusals> for Refusal {
     fn from(refusals: Refusals) -> Self {
         Refusal(StatusCode::UNPROCESSABLE_ENTITY, refusals.to_string())
+    }
+}
+
+impl From<DiscoveryError> for Refusal {
+    fn from(error: DiscoveryError) -> Self {
+        match error {
+            DiscoveryError::Refused(why) => Refusal(StatusCode::UNPROCESSABLE_ENTITY, why),
+            DiscoveryError::Change(error) => error.into(),
+            DiscoveryError::Store(_) => broken(error),
+        }
     }
 }
 

@@ -4,9 +4,10 @@ use super::*;
 use crate::{
     clock::Timestamp,
     config::parse,
-    decide::World,
+    decide::{SharedWorld, World},
+    discovery::Discovery,
     image::Catalog,
-    inventory::{Change, Inventory, NewNode, Node},
+    inventory::{Change, Inventory, NewNode, Node, Nodes},
     timeline::{Event, Level, State, Subject},
 };
 use arc_swap::ArcSwap;
@@ -35,10 +36,23 @@ fn context(dir: &Path) -> Arc<Context> {
         inventory: Arc::new(Inventory::default()),
         images: Arc::new(Catalog::default()),
     };
+    let world: SharedWorld = Arc::new(ArcSwap::from_pointee(world));
+    let recorder = Recorder::load(store.clone(), limits, Timestamp::now()).unwrap();
+    let boots = Boots::load(store.clone()).unwrap();
+    let nodes = Nodes::new(store.clone(), world.clone());
+    let discovery = Discovery::start(
+        world.clone(),
+        store.clone(),
+        nodes.clone(),
+        recorder.clone(),
+        boots.clone(),
+    );
     Arc::new(Context {
-        world: Arc::new(ArcSwap::from_pointee(world)),
-        recorder: Recorder::load(store.clone(), limits, Timestamp::now()).unwrap(),
-        boots: Boots::load(store.clone()).unwrap(),
+        world,
+        recorder,
+        boots,
+        nodes,
+        discovery: discovery.unwrap(),
         store,
         reload: Arc::new(|| anyhow::bail!("line 3: no")),
         rescan: Arc::new(|| Ok("2 image versions".into())),

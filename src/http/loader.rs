@@ -9,6 +9,7 @@ use crate::{
     boots::Boot,
     clock::Timestamp,
     decide::{Decision, NodeDecision, Requester, World, decide},
+    discovery::Told,
     timeline::{Event, Level, Subject},
 };
 use axum::{
@@ -25,6 +26,7 @@ use std::{
 };
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
+use uuid::Uuid;
 
 /// Query of `/ipxe`.
 #[derive(serde::Deserialize)]
@@ -32,6 +34,14 @@ pub struct WhoAsks {
     mac: String,
     /// What its last script failed at.
     failed: Option<String>,
+    /// What iPXE knows of the machine by SMBIOS; told when it asks a second time.
+    uuid: Option<Uuid>,
+    #[serde(default)]
+    serial: String,
+    #[serde(default)]
+    vendor: String,
+    #[serde(default)]
+    product: String,
 }
 
 /// `GET /ipxe?mac=52-54-00-01-01-01`: a fresh decision at every call; a node's boot is pinned here.
@@ -67,7 +77,18 @@ pub async fn script(
             service.send_to_dhcp(&world, &decision, hwaddr, detail)?
         }
         Decision::Node(decision) => service.boot_script(&world, &decision, hwaddr).await?,
-        Decision::Unknown { .. } => service.stranger_script(&world, hwaddr, *peer)?,
+        Decision::Unknown { .. } => {
+            let told = Told {
+                uuid: query.uuid,
+                serial: query.serial,
+                vendor: query.vendor,
+                product: query.product,
+            };
+            if told != Told::default() {
+                service.discovery.told(hwaddr, told);
+            }
+            service.stranger_script(&world, hwaddr, *peer)?
+        }
     };
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
 }
@@ -145,13 +166,12 @@ impl Service {
             .site
             .subnet_of(peer.ipv4())
             .ok_or_else(|| Problem::forbidden(format!("{} is in no [[subnet]] of the site file", peer.ipv4())))?;
+        let suggestion = self.discovery.suggestion(hwaddr, Timestamp::now());
+        let name = suggestion.unwrap_or_else(|| world.site.cluster.naming.example());
         let message = [
             format!("unknown machine {hwaddr} - waiting to be racked"),
-            format!("rack it with: rackstrap node add NAME --hwaddr {hwaddr}"),
-            format!(
-                "NAME says where it stands, such as {}; it boots by itself then",
-                world.site.cluster.naming.example()
-            ),
+            format!("rack it with: rackstrap discover accept {hwaddr} {name}"),
+            format!("{name} stands for where it stands; it boots by itself then"),
         ];
         let event = Event::new(Timestamp::now(), "script", Level::Ok, "waits to be racked");
         self.recorder.record(Subject::Machine(hwaddr), event);

@@ -126,7 +126,9 @@ impl Scripts {
                 new_address => script.new_address,
                 delay => script.pauses.first,
                 longest_delay => script.pauses.longest,
-                again_url => script_url(script.base, script.hwaddr),
+                // iPXE puts in what it knows of the machine; setting types as of its `:uristring`.
+                again_url => script_url(script.base, script.hwaddr)
+                    + "&uuid=${uuid}&serial=${serial:uristring}&vendor=${manufacturer:uristring}&product=${product:uristring}",
             },
         )
     }

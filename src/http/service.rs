@@ -6,6 +6,7 @@ use crate::{
     clock::Timestamp,
     config::Site,
     decide::{SharedWorld, World},
+    discovery::Discovery,
     loaders::Loaders,
     overlay::Templates,
     store::Store,
@@ -27,6 +28,8 @@ pub struct Service {
     pub windows: Arc<Windows>,
     /// Timelines.
     pub recorder: Recorder,
+    /// The waiting room.
+    pub discovery: Discovery,
     /// Where host keys are kept.
     pub store: Store,
     /// Boot loaders.

@@ -146,6 +146,58 @@ impl Naming {
         self.format(&vec![1; self.variables.len()])
     }
 
+    /// The first position of `rack`, which is a name without what its last variable makes of it: `r03n01` of `r03`.
+    /// `from` is the rest of the name if it is not the first one: `n05`.
+    ///
+    /// # Errors
+    /// Both together are no name.
+    pub fn position_in(&self, rack: &str, from: Option<&str>) -> Result<String, NamingError> {
+        let example = self.example();
+        let name = match from {
+            Some(from) => format!("{rack}{from}"),
+            None => format!("{rack}{}", &example[self.tail_at(&example)..]),
+        };
+        self.values(&name).map(|_| name)
+    }
+
+    /// `name` without its last variable and the text before it: the rack that it is in, `r03` of `r03n07`.
+    pub fn rack_of<'a>(&self, name: &'a str) -> &'a str {
+        &name[..self.tail_at(name).min(name.len())]
+    }
+
+    /// The position after `name` in its rack; none behind the last one.
+    pub fn after(&self, name: &str) -> Option<String> {
+        let mut values = self.values(name).ok()?;
+        let last = self.segments.iter().rev().find_map(|segment| match segment {
+            Segment::Variable { index, .. } => Some(*index),
+            Segment::Literal(_) => None,
+        })?;
+        values[last] += 1;
+        (values[last] <= u32::from(self.variables[last].max)).then(|| self.format(&values))
+    }
+
+    /// Where the last variable of a name, with the text between it and the one before, begins.
+    fn tail_at(&self, name: &str) -> usize {
+        let digits = |text: &str| text.bytes().rev().take_while(u8::is_ascii_digit).count();
+        // Text behind the last variable, such as `-ib`, belongs to the tail as well.
+        let suffix: usize = match self.segments.last() {
+            Some(Segment::Literal(text)) if !self.variables.is_empty() => text.len(),
+            _ => 0,
+        };
+        let end = name.len().saturating_sub(suffix);
+        let number = end - name.get(..end).map_or(0, digits);
+        let between = self
+            .segments
+            .iter()
+            .rev()
+            .skip_while(|segment| matches!(segment, Segment::Literal(_)))
+            .nth(1);
+        match between {
+            Some(Segment::Literal(text)) => number.saturating_sub(text.len()),
+            _ => number,
+        }
+    }
+
     /// The address that belongs to `name`, which must be spelt exactly as the pattern does.
     /// Reserved ranges are not looked at: see [`crate::config::Site::address_of`].
     ///

@@ -57,6 +57,7 @@ pub fn spawn_all(shared: &Shared, cancel: &CancellationToken, services: &mut Joi
         boots: shared.boots.clone(),
         windows: shared.windows.clone(),
         recorder: shared.recorder.clone(),
+        discovery: shared.discovery.clone(),
         store: shared.store.clone(),
         loaders: shared.loaders.clone(),
         scripts: shared.scripts.clone(),

@@ -4,6 +4,7 @@ use super::Shared;
 use crate::{
     decide::{Decision, Requester, decide},
     dhcp::{Answer, AnswerKind, Ask, Authority, DhcpEvent, Lease, LeaseStore, Loader, Network},
+    discovery::{Place, Seen},
     http::{base_url, script::script_url},
     loaders::first_loader,
     store::{Batch, Store, Table},
@@ -71,7 +72,10 @@ impl Authority for DhcpAuthority {
         let world = self.shared.world.load();
         let subject = match world.inventory.by_hwaddr(event.hwaddr) {
             Some(node) => Subject::Node(node.name.clone()),
-            None => Subject::Machine(event.hwaddr),
+            None => {
+                self.shared.discovery.seen(seen(event));
+                Subject::Machine(event.hwaddr)
+            }
         };
         if let (true, AnswerKind::Ack, Subject::Node(node)) = (event.booting, event.answer, &subject) {
             self.shared.windows.open(node, event.at);
@@ -106,6 +110,25 @@ impl Authority for DhcpAuthority {
 
     fn is_node_address(&self, address: Ipv4Addr) -> bool {
         self.shared.world.load().inventory.by_ipaddr(address).is_some()
+    }
+}
+
+/// What the waiting room is told.
+fn seen(event: &DhcpEvent) -> Seen {
+    let text = |id: &Option<Vec<u8>>| id.as_deref().map(Place::text).unwrap_or_default();
+    Seen {
+        at: event.at,
+        hwaddr: event.hwaddr,
+        uuid: event.uuid,
+        arch: event.arch,
+        booting: event.booting,
+        confirmed: event.answer == AnswerKind::Ack,
+        place: Place {
+            interface: event.interface.clone(),
+            relay: event.relay,
+            switch: text(&event.remote_id),
+            port: text(&event.circuit_id),
+        },
     }
 }
 

@@ -15,9 +15,10 @@ use crate::{
     config::{self, Site},
     control,
     decide::{SharedWorld, World},
+    discovery::Discovery,
     http,
     image::load_catalog,
-    inventory::{self, Inventory},
+    inventory::{self, Inventory, Nodes},
     loaders::Loaders,
     overlay::Templates,
     store::Store,
@@ -40,6 +41,8 @@ struct Shared {
     boots: Boots,
     windows: Arc<Windows>,
     recorder: Recorder,
+    nodes: Nodes,
+    discovery: Discovery,
     loaders: Arc<ArcSwap<Loaders>>,
     scripts: Arc<ArcSwap<http::script::Scripts>>,
     templates: Arc<ArcSwap<Templates>>,
@@ -79,6 +82,8 @@ fn control_context(shared: &Shared, reloader: &Arc<reload::Reloader>, counters: 
         store: shared.store.clone(),
         recorder: shared.recorder.clone(),
         boots: shared.boots.clone(),
+        nodes: shared.nodes.clone(),
+        discovery: shared.discovery.clone(),
         reload: Arc::new(move || reload.reload()),
         rescan: Arc::new(move || rescan.rescan_images()),
         counters,
@@ -106,11 +111,24 @@ fn open(site: Site) -> Result<Shared> {
         inventory: Arc::new(inventory),
         images: Arc::new(images),
     };
+    let world: SharedWorld = Arc::new(ArcSwap::from_pointee(world));
+    let boots = Boots::load(store.clone())?;
+    let recorder = Recorder::load(store.clone(), limits, Timestamp::now())?;
+    let nodes = Nodes::new(store.clone(), world.clone());
+    let discovery = Discovery::start(
+        world.clone(),
+        store.clone(),
+        nodes.clone(),
+        recorder.clone(),
+        boots.clone(),
+    )?;
     Ok(Shared {
-        world: Arc::new(ArcSwap::from_pointee(world)),
-        boots: Boots::load(store.clone())?,
+        world,
+        boots,
         windows: Arc::default(),
-        recorder: Recorder::load(store.clone(), limits, Timestamp::now())?,
+        recorder,
+        nodes,
+        discovery,
         store,
         loaders: Arc::new(ArcSwap::from_pointee(loaders)),
         scripts: Arc::new(ArcSwap::from_pointee(scripts)),

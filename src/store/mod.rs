@@ -38,6 +38,10 @@ pub enum Table {
     Nodes,
     /// [`crate::inventory::Entry`] by node name and number.
     History,
+    /// [`crate::discovery::Machine`] by hardware address.
+    Machines,
+    /// [`crate::discovery::Session`] by rack.
+    Sessions,
     /// DHCP's leases of the temporary pools, by the four bytes of the address.
     Leases,
     /// [`crate::boots::Boot`] by id.
@@ -52,9 +56,11 @@ pub enum Table {
 
 impl Table {
     /// All tables.
-    pub const ALL: [Table; 7] = [
+    pub const ALL: [Table; 9] = [
         Table::Nodes,
         Table::History,
+        Table::Machines,
+        Table::Sessions,
         Table::Leases,
         Table::Boots,
         Table::Events,
@@ -67,6 +73,8 @@ impl Table {
         match self {
             Table::Nodes => "nodes",
             Table::History => "history",
+            Table::Machines => "machines",
+            Table::Sessions => "sessions",
             Table::Leases => "leases",
             Table::Boots => "boots",
             Table::Events => "events",

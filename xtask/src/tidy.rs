@@ -17,11 +17,12 @@ const PROTOCOLS: [&str; 4] = ["dhcp", "http", "nfs", "tftp"];
 const OUTER: [&str; 3] = ["cli", "control", "serve"];
 
 /// Modules further in than the protocols: what they know, every protocol may ask.
-const INNER: [&str; 9] = [
+const INNER: [&str; 10] = [
     "boots",
     "clock",
     "config",
     "decide",
+    "discovery",
     "image",
     "inventory",
     "overlay",

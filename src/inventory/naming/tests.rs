@@ -222,3 +222,27 @@ proptest! {
         prop_assert_eq!(naming.first_address(within, &except), slow);
     }
 }
+
+#[test]
+fn racks_are_filled_in_order() {
+    let naming = Naming::new("r{rack:02}n{slot:02}", "10.5.{rack}.{slot}").unwrap();
+    assert_eq!(naming.position_in("r03", None).unwrap(), "r03n01");
+    assert_eq!(naming.position_in("r03", Some("n07")).unwrap(), "r03n07");
+    assert!(naming.position_in("r03", Some("07")).is_err());
+    assert!(naming.position_in("r3", None).is_err());
+    assert_eq!(naming.rack_of("r03n07"), "r03");
+    assert_eq!(naming.after("r03n09").unwrap(), "r03n10");
+    assert_eq!(naming.after("r03n99").unwrap(), "r03n100");
+    assert_eq!(naming.after("r03n254"), None);
+    // One variable is one long rack.
+    let flat = Naming::new("node{n:03}", "10.5.1.{n}").unwrap();
+    assert_eq!(flat.position_in("", None).unwrap(), "node001");
+    assert_eq!(
+        (flat.rack_of("node017"), flat.after("node017").unwrap().as_str()),
+        ("", "node018")
+    );
+    let suffixed = Naming::new("c{rack}-{slot:02}-ib", "10.{rack}.0.{slot}").unwrap();
+    assert_eq!(suffixed.position_in("c12", None).unwrap(), "c12-01-ib");
+    assert_eq!(suffixed.rack_of("c12-03-ib"), "c12");
+    assert_eq!(suffixed.after("c12-03-ib").unwrap(), "c12-04-ib");
+}

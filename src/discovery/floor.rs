@@ -1,0 +1,192 @@
+//! The waiting room and the sessions, in memory: who waits, and who is to be placed next. Without any effect of its own.
+
+use super::{
+    machine::{Machine, Seen, Told},
+    session::{Session, Sessions},
+};
+use crate::{clock::Timestamp, inventory::Inventory};
+use rackstrap_wire::HwAddr;
+use std::collections::{BTreeMap, HashMap};
+
+/// How long a machine that was seen first, and has no address yet, keeps later ones from taking the position before it:
+/// milliseconds. Firmware answers an offer within 4 s.
+const TURN: u64 = 5_000;
+
+/// What is known of machines and racks.
+#[derive(Debug, Default)]
+pub struct Floor {
+    machines: HashMap<HwAddr, Machine>,
+    /// Numbers in order, those without an address apart: they go first when there are too many.
+    unconfirmed: BTreeMap<u64, HwAddr>,
+    confirmed: BTreeMap<u64, HwAddr>,
+    next_number: u64,
+    /// Machines that are remembered at most.
+    limit: usize,
+    /// Racks that are being filled.
+    pub sessions: Sessions,
+}
+
+/// What became of an observation.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// The machine is to be written.
+    pub write: bool,
+    /// Others were forgotten for it.
+    pub forgotten: Vec<HwAddr>,
+}
+
+impl Floor {
+    /// With what was known before.
+    pub fn new(machines: Vec<Machine>, sessions: Sessions, limit: usize) -> Self {
+        let mut floor = Floor {
+            limit,
+            sessions,
+            ..Floor::default()
+        };
+        for machine in machines {
+            floor.next_number = floor.next_number.max(machine.number + 1);
+            floor.put(machine);
+        }
+        floor
+    }
+
+    /// Machines that are remembered at most; takes effect with the next new one.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    /// All machines, in the order of their first packets.
+    pub fn machines(&self) -> Vec<&Machine> {
+        let mut machines: Vec<&Machine> = self.machines.values().collect();
+        machines.sort_by_key(|machine| machine.number);
+        machines
+    }
+
+    /// One machine.
+    pub fn machine(&self, hwaddr: HwAddr) -> Option<&Machine> {
+        self.machines.get(&hwaddr)
+    }
+
+    /// Puts a machine in, or back.
+    pub fn put(&mut self, machine: Machine) {
+        self.remove(machine.hwaddr);
+        let order = if machine.confirmed {
+            &mut self.confirmed
+        } else {
+            &mut self.unconfirmed
+        };
+        order.insert(machine.number, machine.hwaddr);
+        self.machines.insert(machine.hwaddr, machine);
+    }
+
+    /// Takes a machine out.
+    pub fn remove(&mut self, hwaddr: HwAddr) -> Option<Machine> {
+        let machine = self.machines.remove(&hwaddr)?;
+        self.unconfirmed.remove(&machine.number);
+        self.confirmed.remove(&machine.number);
+        Some(machine)
+    }
+
+    /// A packet of a machine that is no node.
+    pub fn see(&mut self, seen: &Seen) -> Noted {
+        if let Some(mut machine) = self.machines.get(&seen.hwaddr).cloned() {
+            let write = machine.see(seen);
+            self.put(machine);
+            return Noted {
+                write,
+                forgotten: Vec::new(),
+            };
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        self.put(Machine::new(number, seen));
+        let mut forgotten = Vec::new();
+        while self.machines.len() > self.limit.max(1) {
+            // Whoever never took an address first, and of those the oldest; a flood forgets itself.
+            let oldest = self
+                .unconfirmed
+                .iter()
+                .chain(&self.confirmed)
+                .find(|(n, _)| **n != number);
+            let Some((_, hwaddr)) = oldest else { break };
+            let hwaddr = *hwaddr;
+            self.remove(hwaddr);
+            forgotten.push(hwaddr);
+        }
+        Noted { write: true, forgotten }
+    }
+
+    /// What a machine's loader told; true if that is worth writing.
+    pub fn hear(&mut self, hwaddr: HwAddr, told: &Told) -> bool {
+        self.machines.get_mut(&hwaddr).is_some_and(|machine| machine.hear(told))
+    }
+
+    /// Why a machine is not racked by itself, if so: it flips between ports, or has another one's UUID.
+    pub fn trouble(&self, machine: &Machine, now: Timestamp) -> Option<String> {
+        if let Some(flips) = machine.flips(now) {
+            return Some(flips);
+        }
+        let uuid = machine.uuid?;
+        let twin = self
+            .machines
+            .values()
+            .find(|other| other.hwaddr != machine.hwaddr && other.uuid == Some(uuid));
+        if let Some(twin) = twin {
+            return Some(format!(
+                "has the UUID of {}: two cards of one machine, or two machines?",
+                twin.hwaddr
+            ));
+        }
+        let placed = self.sessions.values().flat_map(|session| &session.placed);
+        let node = placed
+            .into_iter()
+            .find(|p| p.machine.uuid == Some(uuid) && p.machine.hwaddr != machine.hwaddr)?;
+        Some(format!("has the UUID of {}: its second card?", node.node))
+    }
+
+    /// The session that a machine belongs to.
+    pub fn session_of(&self, machine: &Machine, now: Timestamp) -> Option<&Session> {
+        self.sessions
+            .values()
+            .find(|session| session.is_on(now) && session.covers(&machine.place) && machine.first_seen >= session.began)
+    }
+
+    /// Who is to be placed now, in the order of first packets, and in which rack. `confirmed_by_hand` sessions are left out.
+    pub fn due(&self, inventory: &Inventory, now: Timestamp) -> Vec<(String, HwAddr)> {
+        let mut due = Vec::new();
+        for session in self
+            .sessions
+            .values()
+            .filter(|session| session.is_on(now) && !session.confirm)
+        {
+            for machine in self.candidates(session, inventory, now) {
+                if machine.confirmed {
+                    due.push((session.rack.clone(), machine.hwaddr));
+                } else if now.since(machine.first_seen) < TURN {
+                    // It came first, and may take its turn yet.
+                    break;
+                }
+            }
+        }
+        due
+    }
+
+    /// Who waits for a position in `session`, in the order of first packets.
+    pub fn candidates(&self, session: &Session, inventory: &Inventory, now: Timestamp) -> Vec<&Machine> {
+        let mut machines: Vec<&Machine> = self
+            .machines
+            .values()
+            .filter(|machine| {
+                machine.booting
+                    && !machine.ignored
+                    && !machine.held
+                    && machine.first_seen >= session.began
+                    && session.covers(&machine.place)
+                    && inventory.by_hwaddr(machine.hwaddr).is_none()
+                    && self.trouble(machine, now).is_none()
+            })
+            .collect();
+        machines.sort_by_key(|machine| machine.number);
+        machines
+    }
+}

@@ -1,0 +1,241 @@
+//! A machine that is in no inventory, and what it told of itself.
+
+use crate::clock::Timestamp;
+use rackstrap_wire::HwAddr;
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+use uuid::Uuid;
+
+/// Seen in two places within this time, a machine was not carried from one to the other: milliseconds.
+const MOVE: u64 = 10 * 60_000;
+/// The last time it was seen is written to disk when it is that much older than what stands there: milliseconds.
+const WRITE_AFTER: u64 = 60_000;
+/// Longest text that is kept of what a machine tells, bytes.
+const TEXT: usize = 64;
+
+/// Where a machine is plugged in, as far as its packets say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The server's interface that its packets came in by.
+    pub interface: String,
+    /// The relay that its requests came through.
+    pub relay: Option<Ipv4Addr>,
+    /// Option 82, remote id: the switch. Empty if nobody said.
+    pub switch: String,
+    /// Option 82, circuit id: the port. Empty if nobody said.
+    pub port: String,
+}
+
+/// A packet of an unknown machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub hwaddr: HwAddr,
+    /// UUID of its mainboard, as it says.
+    pub uuid: Option<Uuid>,
+    /// Architecture (RFC 4578).
+    pub arch: Option<u16>,
+    /// True for firmware and boot loaders; false for an operating system, which is not asking to be racked.
+    pub booting: bool,
+    /// True if it has got an address: it answered to an offer, as no forged sender does.
+    pub confirmed: bool,
+    /// Where.
+    pub place: Place,
+}
+
+/// What a boot loader knows of the machine beyond its packets (SMBIOS).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// UUID.
+    pub uuid: Option<Uuid>,
+    /// Serial number.
+    pub serial: String,
+    /// Maker.
+    pub vendor: String,
+    /// Product.
+    pub product: String,
+}
+
+/// An unknown machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Hardware address of the card that boots.
+    pub hwaddr: HwAddr,
+    /// Counts up with each machine, in the order of first packets.
+    pub number: u64,
+    /// UUID.
+    pub uuid: Option<Uuid>,
+    /// Architecture (RFC 4578).
+    pub arch: Option<u16>,
+    /// Serial number, empty if nobody said.
+    #[serde(default)]
+    pub serial: String,
+    /// Maker.
+    #[serde(default)]
+    pub vendor: String,
+    /// Product.
+    #[serde(default)]
+    pub product: String,
+    /// Where it is.
+    pub place: Place,
+    /// Where it was before, and until when.
+    #[serde(default)]
+    pub before: Option<(Place, Timestamp)>,
+    /// When it was first seen.
+    pub first_seen: Timestamp,
+    /// When it was last seen.
+    pub last_seen: Timestamp,
+    /// True if it is booting, and not an operating system.
+    pub booting: bool,
+    /// True if it has got an address.
+    pub confirmed: bool,
+    /// True if it shall not be shown, nor racked.
+    #[serde(default)]
+    pub ignored: bool,
+    /// True if sessions leave it alone: it was taken back.
+    #[serde(default)]
+    pub held: bool,
+}
+
+impl Machine {
+    /// A machine that was never seen before.
+    pub fn new(number: u64, seen: &Seen) -> Self {
+        Machine {
+            hwaddr: seen.hwaddr,
+            number,
+            uuid: seen.uuid.filter(says_something),
+            arch: seen.arch,
+            serial: String::new(),
+            vendor: String::new(),
+            product: String::new(),
+            place: seen.place.clone(),
+            before: None,
+            first_seen: seen.at,
+            last_seen: seen.at,
+            booting: seen.booting,
+            confirmed: seen.confirmed,
+            ignored: false,
+            held: false,
+        }
+    }
+
+    /// Takes in another packet of it; true if that is worth writing.
+    pub fn see(&mut self, seen: &Seen) -> bool {
+        let mut news = seen.at.since(self.last_seen) >= WRITE_AFTER;
+        self.last_seen = seen.at;
+        news |= replace_if_some(&mut self.uuid, seen.uuid.filter(says_something));
+        news |= replace_if_some(&mut self.arch, seen.arch);
+        news |= (seen.booting && !self.booting) || (seen.confirmed && !self.confirmed);
+        self.booting |= seen.booting;
+        self.confirmed |= seen.confirmed;
+        if self.place != seen.place {
+            let left = std::mem::replace(&mut self.place, seen.place.clone());
+            self.before = Some((left, seen.at));
+            news = true;
+        }
+        news
+    }
+
+    /// Takes in what its loader told; true if that is news.
+    pub fn hear(&mut self, told: &Told) -> bool {
+        let mut news = replace_if_some(&mut self.uuid, told.uuid.filter(says_something));
+        for (field, text) in [
+            (&mut self.serial, &told.serial),
+            (&mut self.vendor, &told.vendor),
+            (&mut self.product, &told.product),
+        ] {
+            let text: String = text.chars().filter(|c| !c.is_control()).collect();
+            let text = shorten(text.trim());
+            if !text.is_empty() && text != field.as_str() {
+                *field = text.to_owned();
+                news = true;
+            }
+        }
+        news
+    }
+
+    /// What somebody has to look at before it can be racked by itself, if anything.
+    pub fn flips(&self, now: Timestamp) -> Option<String> {
+        let (before, at) = self.before.as_ref().filter(|(_, at)| now.since(*at) < MOVE)?;
+        // A relay that begins to say more of the same port is no move.
+        let moved = before.interface != self.place.interface
+            || (before.relay.is_some() && self.place.relay.is_some() && before.relay != self.place.relay)
+            || differ(&before.switch, &self.place.switch)
+            || differ(&before.port, &self.place.port);
+        (moved && at.since(self.first_seen) > 0).then(|| {
+            format!(
+                "seen at {} and then at {}: two machines with this address, or a loop?",
+                before.shown(),
+                self.place.shown()
+            )
+        })
+    }
+
+    /// `x64 UEFI`, `BIOS`.
+    pub fn firmware(&self) -> &'static str {
+        match self.arch {
+            Some(0) => "BIOS",
+            Some(6) => "x86 UEFI",
+            Some(7 | 9 | 16) => "x64 UEFI",
+            Some(11 | 19) => "arm64 UEFI",
+            Some(_) => "another firmware",
+            None => "",
+        }
+    }
+}
+
+impl Place {
+    /// `switch sw1 port Gi1/0/7`, or the relay or the interface if nobody said more.
+    pub fn shown(&self) -> String {
+        let words = [("switch", &self.switch), ("port", &self.port)];
+        let words: Vec<String> = words
+            .iter()
+            .filter(|(_, text)| !text.is_empty())
+            .map(|(what, text)| format!("{what} {text}"))
+            .collect();
+        match (words.is_empty(), self.relay) {
+            (false, _) => words.join(" "),
+            (true, Some(relay)) => format!("relay {relay}"),
+            (true, None) => self.interface.clone(),
+        }
+    }
+
+    /// Text of an id of option 82: as it is if it can be printed, hexadecimal otherwise.
+    pub fn text(id: &[u8]) -> String {
+        match std::str::from_utf8(id) {
+            Ok(text) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ') => {
+                shorten(text.trim()).to_owned()
+            }
+            _ if id.is_empty() => String::new(),
+            _ => format!("0x{}", hex::encode(&id[..id.len().min(TEXT / 2)])),
+        }
+    }
+}
+
+/// Mainboards without a UUID of their own send zeros, ones, or what their BIOS was compiled with.
+pub fn says_something(uuid: &Uuid) -> bool {
+    const AMI: Uuid = Uuid::from_u128(0x03000200_0400_0500_0006_000700080009);
+    const AMI_SWAPPED: Uuid = Uuid::from_u128(0x00020003_0004_0005_0006_000700080009);
+    !uuid.is_nil() && !uuid.is_max() && *uuid != AMI && *uuid != AMI_SWAPPED
+}
+
+fn differ(a: &str, b: &str) -> bool {
+    !a.is_empty() && !b.is_empty() && a != b
+}
+
+fn replace_if_some<T: PartialEq + Copy>(field: &mut Option<T>, new: Option<T>) -> bool {
+    let news = new.is_some() && *field != new;
+    *field = new.or(*field);
+    news
+}
+
+fn shorten(text: &str) -> &str {
+    let end = text
+        .char_indices()
+        .map(|(at, c)| at + c.len_utf8())
+        .take_while(|end| *end <= TEXT)
+        .last();
+    &text[..end.unwrap_or(0)]
+}

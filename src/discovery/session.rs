@@ -1,0 +1,264 @@
+//! A session: a rack that is being filled, position by position.
+
+use super::machine::{Machine, Place};
+use crate::{
+    clock::Timestamp,
+    config::Site,
+    inventory::{Inventory, naming::Naming},
+};
+use ipnet::Ipv4Net;
+use rackstrap_wire::HwAddr;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+/// What tells the machines of one session from those of another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Where {
+    /// Only through this relay.
+    pub relay: Option<Ipv4Addr>,
+    /// Only at this switch (remote id of option 82).
+    pub switch: Option<String>,
+    /// Only at ports whose text (circuit id of option 82) begins so.
+    pub port: Option<String>,
+}
+
+/// What an administrator asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// The rack: a name without its last number, `r03`.
+    pub rack: String,
+    /// The first position, `n01` or `r03n01`.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// Positions to leave free, `n05` or `r03n05`.
+    #[serde(default)]
+    pub skip: Vec<String>,
+    /// Profiles of the new nodes.
+    #[serde(default)]
+    pub profiles: Vec<String>,
+    /// Groups of the new nodes.
+    #[serde(default)]
+    pub groups: BTreeSet<String>,
+    /// Each waits for a yes.
+    #[serde(default)]
+    pub confirm: bool,
+    /// Machines that wait already are taken first.
+    #[serde(default)]
+    pub waiting_too: bool,
+    /// How long, seconds.
+    pub secs: u64,
+    /// Which machines.
+    #[serde(default)]
+    pub only: Where,
+}
+
+/// A machine that got a position.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    /// The machine, as it was when it waited.
+    pub machine: Machine,
+    /// The node that it is.
+    pub node: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A rack that is being filled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// The rack.
+    pub rack: String,
+    /// The subnet that its addresses are in.
+    pub network: Ipv4Net,
+    /// The interface of that subnet; none if it is behind relays.
+    pub interface: Option<String>,
+    /// The position from which it goes on.
+    pub next: String,
+    /// Positions that stay free.
+    pub skip: BTreeSet<String>,
+    /// Profiles of the new nodes.
+    pub profiles: Vec<String>,
+    /// Groups of the new nodes.
+    pub groups: BTreeSet<String>,
+    /// Each waits for a yes.
+    pub confirm: bool,
+    /// Which machines.
+    pub only: Where,
+    /// Machines that were first seen before are not taken.
+    pub began: Timestamp,
+    /// Its end.
+    pub until: Timestamp,
+    /// Who began it.
+    pub by: String,
+    /// Who was placed, in this order.
+    pub placed: Vec<Placed>,
+}
+
+/// All sessions by rack.
+pub type Sessions = BTreeMap<String, Session>;
+
+/// Longest session: a week, seconds.
+const LONGEST: u64 = 7 * 86_400;
+
+impl Session {
+    /// Begins one, beside the `others` that go on.
+    ///
+    /// # Errors
+    /// The rack or a position is none, or nothing tells its machines from those of another session.
+    pub fn begin(wanted: &Wanted, site: &Site, others: &Sessions, by: &str, now: Timestamp) -> Result<Session, String> {
+        let naming = &site.cluster.naming;
+        let rack = wanted.rack.as_str();
+        let full = |text: &str| match text.strip_prefix(rack).filter(|_| !rack.is_empty()) {
+            Some(_) => text.to_owned(),
+            None => format!("{rack}{text}"),
+        };
+        let explain = |error: crate::inventory::naming::NamingError| {
+            format!(
+                "rack '{rack}': {error}; a rack is a name without its last number, such as {}",
+                {
+                    let example = naming.example();
+                    naming.rack_of(&example).to_owned()
+                }
+            )
+        };
+        let next = match &wanted.from {
+            Some(from) => naming.position_in("", Some(&full(from))),
+            None => naming.position_in(rack, None),
+        }
+        .map_err(explain)?;
+        if naming.rack_of(&next) != rack {
+            return Err(format!("{next} is not in rack '{rack}'"));
+        }
+        let address = naming.name_to_address(&next).map_err(explain)?;
+        let subnet = site.subnet_of(address).ok_or_else(|| {
+            format!("{next} would have {address}, which is in no [[subnet]] of the site file; add the subnet first")
+        })?;
+        let mut skip = BTreeSet::new();
+        for text in &wanted.skip {
+            skip.insert(naming.position_in("", Some(&full(text))).map_err(explain)?);
+        }
+        for profile in &wanted.profiles {
+            if !site.profiles.contains_key(profile) {
+                return Err(format!("there is no profile '{profile}' in the site file"));
+            }
+        }
+        let session = Session {
+            rack: rack.to_owned(),
+            network: subnet.network,
+            interface: subnet.interface.clone(),
+            next,
+            skip,
+            profiles: wanted.profiles.clone(),
+            groups: wanted.groups.clone(),
+            confirm: wanted.confirm,
+            only: wanted.only.clone(),
+            began: if wanted.waiting_too { Timestamp(0) } else { now },
+            until: now.plus_secs(wanted.secs.clamp(1, LONGEST)),
+            by: by.to_owned(),
+            placed: Vec::new(),
+        };
+        if others.contains_key(rack) {
+            return Err(format!(
+                "rack {rack} is being filled already; look: rackstrap discover watch {rack}, end it: rackstrap discover stop \
+                 {rack}"
+            ));
+        }
+        match others.values().find(|other| !session.is_apart_from(other)) {
+            Some(other) => Err(format!(
+                "rack {} is being filled already, and nothing tells the machines of {rack} from its: both are {}; \
+                 name the relay, the switch or the ports of each (--relay, --switch, --port), or end the other one: \
+                 rackstrap discover stop {}",
+                other.rack,
+                match &session.interface {
+                    Some(interface) => format!("on {interface}"),
+                    None => format!("in {}", session.network),
+                },
+                other.rack
+            )),
+            None => Ok(session),
+        }
+    }
+
+    /// True if no machine fits both.
+    fn is_apart_from(&self, other: &Session) -> bool {
+        let (a, b) = (&self.only, &other.only);
+        let differ = |a: &Option<String>, b: &Option<String>| matches!((a, b), (Some(a), Some(b)) if a != b);
+        let ports = matches!((&a.port, &b.port), (Some(a), Some(b)) if !a.starts_with(b.as_str()) && !b.starts_with(a.as_str()));
+        let wires = match (&self.interface, &other.interface) {
+            // Several subnets may share a wire.
+            (Some(a), Some(b)) => a != b,
+            (None, None) => self.network != other.network,
+            _ => true,
+        };
+        wires || matches!((a.relay, b.relay), (Some(a), Some(b)) if a != b) || differ(&a.switch, &b.switch) || ports
+    }
+
+    /// True if a machine there belongs to this rack.
+    pub fn covers(&self, place: &Place) -> bool {
+        let only = &self.only;
+        let here = match place.relay {
+            Some(relay) => self.network.contains(&relay),
+            None => self.interface.as_ref() == Some(&place.interface),
+        };
+        // A relay may also be named whose own address is in another network.
+        (here || only.relay.is_some())
+            && only.relay.is_none_or(|relay| place.relay == Some(relay))
+            && only.switch.as_ref().is_none_or(|switch| *switch == place.switch)
+            && only
+                .port
+                .as_ref()
+                .is_none_or(|port| place.port.starts_with(port.as_str()))
+    }
+
+    /// True until its end.
+    pub fn is_on(&self, now: Timestamp) -> bool {
+        now < self.until
+    }
+
+    /// The next free position, if there is one: nobody has its name, its address is a node's to have.
+    pub fn position(&self, site: &Site, inventory: &Inventory) -> Option<String> {
+        let mut candidate = Some(self.next.clone());
+        while let Some(name) = candidate {
+            let free = !self.skip.contains(&name)
+                && inventory.get(&name).is_none()
+                && site
+                    .cluster
+                    .address_of(&name)
+                    .is_ok_and(|address| self.network.contains(&address));
+            if free {
+                return Some(name);
+            }
+            candidate = site.cluster.naming.after(&name);
+        }
+        None
+    }
+
+    /// Notes that a machine got a position.
+    pub fn place(&mut self, naming: &Naming, machine: Machine, node: &str, at: Timestamp) {
+        if let Some(next) = naming.after(node) {
+            self.next = next;
+        }
+        self.placed.push(Placed {
+            machine,
+            node: node.to_owned(),
+            at,
+        });
+    }
+
+    /// Takes the last one back, whose position is the next one again.
+    pub fn undo(&mut self) -> Option<Placed> {
+        let last = self.placed.pop()?;
+        self.next = last.node.clone();
+        Some(last)
+    }
+
+    /// Who has this hardware address here.
+    pub fn placed_as(&self, hwaddr: HwAddr) -> Option<&str> {
+        let found = self.placed.iter().find(|placed| placed.machine.hwaddr == hwaddr);
+        found.map(|placed| placed.node.as_str())
+    }
+}

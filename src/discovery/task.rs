@@ -1,0 +1,519 @@
+//! The keeper of the waiting room: hears of packets without holding them up, places machines, writes it all down.
+
+use super::{
+    floor::Floor,
+    machine::{Machine, Seen, Told},
+    session::{Placed, Session, Sessions, Wanted},
+};
+use crate::{
+    boots::Boots,
+    clock::Timestamp,
+    decide::SharedWorld,
+    inventory::{Change, ChangeError, NewNode, Nodes, Patch},
+    store::{Batch, Store, StoreError, Table, Write},
+    timeline::{Recorder, follow},
+};
+use rackstrap_wire::HwAddr;
+use serde::{Deserialize, Serialize};
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    },
+    time::Duration,
+};
+use thiserror::Error;
+use tokio::sync::watch;
+
+/// Packets that may wait for the keeper; more are dropped and counted. A machine asks again.
+const QUEUE: usize = 4096;
+/// How often it looks whether somebody's turn has come.
+const TICK: Duration = Duration::from_millis(500);
+
+/// The keeper; clones share it.
+#[derive(Clone)]
+pub struct Discovery {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    world: SharedWorld,
+    store: Store,
+    nodes: Nodes,
+    recorder: Recorder,
+    boots: Boots,
+    floor: Mutex<Floor>,
+    news: SyncSender<News>,
+    dropped: AtomicU64,
+    changes: watch::Sender<u64>,
+}
+
+enum News {
+    Seen(Seen),
+    Told(HwAddr, Told),
+}
+
+/// Why something was not done.
+#[derive(Debug, Error)]
+pub enum DiscoveryError {
+    /// It makes no sense; says why, and what to do.
+    #[error("{0}")]
+    Refused(String),
+    /// The inventory does not take it.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// The store failed.
+    #[error("nothing was changed: {0}")]
+    Store(#[from] StoreError),
+}
+
+/// The waiting room and the sessions, to be shown.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct View {
+    /// Who waits, in the order of first packets.
+    pub machines: Vec<Waiting>,
+    /// Racks that are being filled.
+    pub sessions: Vec<Filling>,
+    /// Packets that were not looked at, as there were too many.
+    pub dropped: u64,
+}
+
+/// A machine that waits.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Waiting {
+    /// The machine.
+    pub machine: Machine,
+    /// Why it is not racked by itself, empty if nothing is in the way.
+    pub trouble: String,
+    /// The rack that is being filled and will take it, empty if none.
+    pub rack: String,
+}
+
+/// A rack that is being filled.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Filling {
+    /// The session.
+    pub session: Session,
+    /// The next position; none if the rack is full.
+    pub next: Option<String>,
+}
+
+impl Discovery {
+    /// Loads what is known, and begins to listen.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn start(
+        world: SharedWorld,
+        store: Store,
+        nodes: Nodes,
+        recorder: Recorder,
+        boots: Boots,
+    ) -> Result<Discovery, StoreError> {
+        let machines = store.scan::<Machine>(Table::Machines, b"")?;
+        let sessions = store.scan::<Session>(Table::Sessions, b"")?;
+        let limit = world.load().site.limits.unknown_machines;
+        let floor = Floor::new(
+            machines.into_iter().map(|(_, machine)| machine).collect(),
+            sessions
+                .into_iter()
+                .map(|(_, s)| (s.rack.clone(), s))
+                .collect::<Sessions>(),
+            limit,
+        );
+        let (news, heard) = sync_channel(QUEUE);
+        let discovery = Discovery {
+            shared: Arc::new(Shared {
+                world,
+                store,
+                nodes,
+                recorder,
+                boots,
+                floor: Mutex::new(floor),
+                news,
+                dropped: AtomicU64::new(0),
+                changes: watch::Sender::new(0),
+            }),
+        };
+        let weak = Arc::downgrade(&discovery.shared);
+        let listener = move || listen(&heard, || weak.upgrade().map(|shared| Discovery { shared }));
+        if let Err(error) = std::thread::Builder::new().name("discovery".into()).spawn(listener) {
+            tracing::error!("discovery: cannot start its thread, so no machine is racked by itself: {error}");
+        }
+        Ok(discovery)
+    }
+
+    /// A packet of an unknown machine. Never waits.
+    pub fn seen(&self, seen: Seen) {
+        self.tell(News::Seen(seen));
+    }
+
+    /// What an unknown machine's loader told. Never waits.
+    pub fn told(&self, hwaddr: HwAddr, told: Told) {
+        self.tell(News::Told(hwaddr, told));
+    }
+
+    fn tell(&self, news: News) {
+        if let Err(TrySendError::Full(_)) = self.shared.news.try_send(news) {
+            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A counter that moves with every change of what [`Discovery::view`] shows.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+
+    /// What there is.
+    pub fn view(&self, now: Timestamp) -> View {
+        let world = self.shared.world.load();
+        let floor = self.floor();
+        let unknown = |machine: &&Machine| world.inventory.by_hwaddr(machine.hwaddr).is_none();
+        let machines = floor.machines().into_iter().filter(unknown).map(|machine| Waiting {
+            trouble: floor.trouble(machine, now).unwrap_or_default(),
+            rack: floor
+                .session_of(machine, now)
+                .map(|s| s.rack.clone())
+                .unwrap_or_default(),
+            machine: machine.clone(),
+        });
+        let sessions = floor.sessions.values().filter(|session| session.is_on(now));
+        View {
+            machines: machines.collect(),
+            sessions: sessions
+                .map(|session| Filling {
+                    session: session.clone(),
+                    next: session.position(&world.site, &world.inventory),
+                })
+                .collect(),
+            dropped: self.shared.dropped.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The position that a waiting machine will probably get: what its screen suggests.
+    pub fn suggestion(&self, hwaddr: HwAddr, now: Timestamp) -> Option<String> {
+        let world = self.shared.world.load();
+        let floor = self.floor();
+        let session = floor.session_of(floor.machine(hwaddr)?, now)?;
+        session.position(&world.site, &world.inventory)
+    }
+
+    /// Begins to fill a rack.
+    ///
+    /// # Errors
+    /// What is wrong with the wish.
+    pub fn begin(&self, wanted: &Wanted, by: &str, now: Timestamp) -> Result<Session, DiscoveryError> {
+        let world = self.shared.world.load();
+        let mut floor = self.floor();
+        floor.sessions.retain(|_, session| session.is_on(now));
+        let session = Session::begin(wanted, &world.site, &floor.sessions, by, now).map_err(DiscoveryError::Refused)?;
+        if session.position(&world.site, &world.inventory).is_none() {
+            return Err(DiscoveryError::Refused(format!(
+                "rack {}: no position is free from {} on",
+                session.rack, session.next
+            )));
+        }
+        self.shared.store.write(|tx| put_session(tx, &session))?;
+        floor.sessions.insert(session.rack.clone(), session.clone());
+        drop(floor);
+        self.place_due(now);
+        self.changed();
+        Ok(session)
+    }
+
+    /// Ends the filling of a rack. Its nodes stay.
+    ///
+    /// # Errors
+    /// It is not being filled.
+    pub fn end(&self, rack: &str) -> Result<Session, DiscoveryError> {
+        let mut floor = self.floor();
+        let Some(session) = floor.sessions.get(rack).cloned() else {
+            return Err(not_filling(&floor, rack));
+        };
+        self.shared
+            .store
+            .write(|tx| tx.delete(Table::Sessions, rack.as_bytes()))?;
+        floor.sessions.remove(rack);
+        drop(floor);
+        self.changed();
+        Ok(session)
+    }
+
+    /// Makes a waiting machine the node `name`, which is new, or with `replace` gets this machine as its hardware.
+    /// With no name, it gets the next position of the rack that is being filled.
+    ///
+    /// # Errors
+    /// It does not wait, or the inventory does not take it.
+    pub fn accept(
+        &self,
+        hwaddr: HwAddr,
+        name: Option<&str>,
+        replace: bool,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<String, DiscoveryError> {
+        let world = self.shared.world.load();
+        let floor = self.floor();
+        let Some(machine) = floor.machine(hwaddr).cloned() else {
+            return Err(DiscoveryError::Refused(match world.inventory.by_hwaddr(hwaddr) {
+                Some(node) => format!("{hwaddr} is {} already", node.name),
+                None => format!(
+                    "no machine {hwaddr} waits; who does: rackstrap discover list; to add a node that was never seen: rackstrap \
+                     node add NAME --hwaddr {hwaddr}"
+                ),
+            }));
+        };
+        let session = floor.session_of(&machine, now).cloned();
+        let (node, session) = match (name, session) {
+            (Some(name), session) => {
+                let next = session.as_ref().and_then(|s| s.position(&world.site, &world.inventory));
+                // By hand, but just where the session goes on: it goes on behind it.
+                let session = session.filter(|_| next.as_deref() == Some(name));
+                (name.to_owned(), session)
+            }
+            (None, Some(session)) => match session.position(&world.site, &world.inventory) {
+                Some(next) => (next, Some(session)),
+                None => return Err(DiscoveryError::Refused(format!("rack {} is full", session.rack))),
+            },
+            (None, None) => {
+                return Err(DiscoveryError::Refused(format!(
+                    "{hwaddr}: no rack is being filled that it belongs to; name a node: rackstrap discover accept {hwaddr} NAME"
+                )));
+            }
+        };
+        self.place(floor, machine, &node, session, replace, by, now)
+    }
+
+    /// Hides a machine, or shows it again.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn ignore(&self, hwaddr: HwAddr, ignored: bool) -> Result<(), DiscoveryError> {
+        let mut floor = self.floor();
+        let Some(mut machine) = floor.machine(hwaddr).cloned() else {
+            return Err(DiscoveryError::Refused(format!(
+                "no machine {hwaddr} waits; who does: rackstrap discover list"
+            )));
+        };
+        machine.ignored = ignored;
+        machine.held &= ignored;
+        self.shared
+            .store
+            .write(|tx| tx.put(Table::Machines, &hwaddr.0, &machine))?;
+        floor.put(machine);
+        drop(floor);
+        self.changed();
+        Ok(())
+    }
+
+    /// Takes back the last machine that a session placed: it waits again, sessions leave it alone, and its
+    /// position is the next one. Whether it runs already is the caller's to look at.
+    ///
+    /// # Errors
+    /// The session has placed nobody.
+    pub fn undo(&self, rack: &str, by: &str, now: Timestamp) -> Result<Placed, DiscoveryError> {
+        let mut floor = self.floor();
+        let Some(mut session) = floor.sessions.get(rack).cloned() else {
+            return Err(not_filling(&floor, rack));
+        };
+        let Some(last) = session.undo() else {
+            return Err(DiscoveryError::Refused(format!(
+                "rack {rack}: nobody was placed since it is being filled"
+            )));
+        };
+        let mut machine = last.machine.clone();
+        machine.held = true;
+        machine.last_seen = now;
+        let delete = Change::Delete {
+            name: last.node.clone(),
+        };
+        let world = self.shared.world.load();
+        let ours = world
+            .inventory
+            .get(&last.node)
+            .is_some_and(|node| node.hwaddrs.contains(&machine.hwaddr));
+        let changes = Vec::from_iter(ours.then_some(delete));
+        let changed = self.shared.nodes.change_with(&changes, by, now, |tx| {
+            tx.put(Table::Machines, &machine.hwaddr.0, &machine)?;
+            put_session(tx, &session)
+        })?;
+        floor.put(machine);
+        floor.sessions.insert(rack.to_owned(), session);
+        drop(floor);
+        follow(&self.shared.recorder, &self.shared.boots, &changed)?;
+        self.changed();
+        Ok(last)
+    }
+
+    /// The last node that a rack's session placed.
+    pub fn last_placed(&self, rack: &str) -> Option<String> {
+        let floor = self.floor();
+        floor
+            .sessions
+            .get(rack)?
+            .placed
+            .last()
+            .map(|placed| placed.node.clone())
+    }
+
+    /// One transaction: the node, the machine that waits no longer, the session that goes on.
+    #[allow(clippy::too_many_arguments)]
+    fn place(
+        &self,
+        mut floor: MutexGuard<'_, Floor>,
+        machine: Machine,
+        node: &str,
+        session: Option<Session>,
+        replace: bool,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<String, DiscoveryError> {
+        let world = self.shared.world.load();
+        let change = match replace {
+            true => Change::Set {
+                name: node.to_owned(),
+                patch: Patch {
+                    hwaddrs: Some(vec![machine.hwaddr]),
+                    ..Patch::default()
+                },
+            },
+            false => Change::Add(NewNode {
+                name: node.to_owned(),
+                hwaddrs: vec![machine.hwaddr],
+                profiles: session.as_ref().map(|s| s.profiles.clone()).unwrap_or_default(),
+                groups: session.as_ref().map(|s| s.groups.clone()).unwrap_or_default(),
+            }),
+        };
+        let session = session.map(|mut session| {
+            session.place(&world.site.cluster.naming, machine.clone(), node, now);
+            session
+        });
+        let changed = self.shared.nodes.change_with(&[change], by, now, |tx| {
+            tx.delete(Table::Machines, &machine.hwaddr.0)?;
+            session.as_ref().map_or(Ok(()), |session| put_session(tx, session))
+        })?;
+        floor.remove(machine.hwaddr);
+        if let Some(session) = session {
+            floor.sessions.insert(session.rack.clone(), session);
+        }
+        drop(floor);
+        follow(&self.shared.recorder, &self.shared.boots, &changed)?;
+        tracing::info!("{}: is {node}, by {by}", machine.hwaddr);
+        self.changed();
+        Ok(node.to_owned())
+    }
+
+    /// Places everybody whose turn has come.
+    fn place_due(&self, now: Timestamp) {
+        loop {
+            let world = self.shared.world.load();
+            let floor = self.floor();
+            let mut due = floor
+                .due(&world.inventory, now)
+                .into_iter()
+                .filter_map(|(rack, hwaddr)| {
+                    let session = floor.sessions.get(&rack)?;
+                    // A full rack says so where it is shown; its machines wait.
+                    let node = session.position(&world.site, &world.inventory)?;
+                    Some((session.clone(), floor.machine(hwaddr)?.clone(), node))
+                });
+            let Some((session, machine, node)) = due.next() else {
+                return;
+            };
+            drop(due);
+            let (hwaddr, by) = (machine.hwaddr, format!("filling {}, {}", session.rack, session.by));
+            if let Err(error) = self.place(floor, machine, &node, Some(session), false, &by, now) {
+                // It would fail again at once; the next packet or tick tries anew.
+                tracing::warn!("{hwaddr} cannot become {node}: {error}");
+                return;
+            }
+        }
+    }
+
+    fn hear(&self, news: News) {
+        let mut floor = self.floor();
+        let write = match news {
+            News::Seen(seen) => {
+                if self.shared.world.load().inventory.by_hwaddr(seen.hwaddr).is_some() {
+                    return;
+                }
+                let noted = floor.see(&seen);
+                let gone = noted.forgotten.iter();
+                let gone = gone.fold(Batch::new(), |batch, hwaddr| batch.delete(Table::Machines, hwaddr.0));
+                if !gone.is_empty() {
+                    self.shared.store.queue(gone);
+                }
+                noted.write.then_some(seen.hwaddr)
+            }
+            News::Told(hwaddr, told) => floor.hear(hwaddr, &told).then_some(hwaddr),
+        };
+        if let Some(machine) = write.and_then(|hwaddr| floor.machine(hwaddr)) {
+            let batch = Batch::new().put(Table::Machines, machine.hwaddr.0, machine);
+            self.shared.store.queue(batch);
+            drop(floor);
+            self.changed();
+        }
+    }
+
+    /// Limits of the site file, sessions that are over.
+    fn tidy(&self, now: Timestamp) {
+        let mut floor = self.floor();
+        floor.set_limit(self.shared.world.load().site.limits.unknown_machines);
+        let over: Vec<String> = floor
+            .sessions
+            .values()
+            .filter(|session| !session.is_on(now))
+            .map(|session| session.rack.clone())
+            .collect();
+        drop(floor);
+        for rack in over {
+            match self.end(&rack) {
+                Ok(_) => tracing::info!("rack {rack} is not being filled any more: its time is over"),
+                Err(error) => tracing::warn!("rack {rack}: {error}"),
+            }
+        }
+    }
+
+    fn changed(&self) {
+        self.shared.changes.send_modify(|generation| *generation += 1);
+    }
+
+    fn floor(&self) -> MutexGuard<'_, Floor> {
+        self.shared.floor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn not_filling(floor: &Floor, rack: &str) -> DiscoveryError {
+    let racks: Vec<&str> = floor.sessions.keys().map(String::as_str).collect();
+    DiscoveryError::Refused(match racks.is_empty() {
+        true => format!("rack '{rack}' is not being filled, nor is any other; begin: rackstrap discover start {rack}"),
+        false => format!("rack '{rack}' is not being filled; these are: {}", racks.join(", ")),
+    })
+}
+
+fn put_session(tx: &mut Write<'_>, session: &Session) -> Result<(), StoreError> {
+    tx.put(Table::Sessions, session.rack.as_bytes(), session)
+}
+
+/// Hears news until nobody is left who could tell any.
+fn listen(heard: &Receiver<News>, discovery: impl Fn() -> Option<Discovery>) {
+    loop {
+        let news = match heard.recv_timeout(TICK) {
+            Ok(news) => Some(news),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let Some(discovery) = discovery() else { return };
+        let idle = news.is_none();
+        // All that is there, then one look at who is due.
+        for news in news.into_iter().chain(heard.try_iter().take(QUEUE)) {
+            discovery.hear(news);
+        }
+        let now = Timestamp::now();
+        discovery.place_due(now);
+        if idle {
+            discovery.tidy(now);
+        }
+    }
+}

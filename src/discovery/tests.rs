@@ -1,0 +1,541 @@
+//! Tests of the waiting room and of sessions: who gets which position, and who does not.
+
+use super::*;
+use crate::{
+    boots::Boots,
+    clock::Timestamp,
+    config::{Site, parse},
+    decide::{SharedWorld, World},
+    image::Catalog,
+    inventory::{Change, Inventory, NewNode, Nodes, load},
+    store::Store,
+    timeline::Recorder,
+};
+use arc_swap::ArcSwap;
+use rackstrap_wire::HwAddr;
+use std::{path::Path, sync::Arc, thread, time::Duration};
+use uuid::Uuid;
+
+const SITE: &str = r#"
+[cluster]
+node-name = "r{rack:02}n{slot:02}"
+node-address = "10.5.{rack}.{slot}"
+reserved = ["10.5.0.0/24", "10.5.255.0/24", "10.5.3.6/32"]
+
+[[subnet]]
+network = "10.5.0.0/16"
+interface = "eth1"
+server = "10.5.0.1"
+
+[profile.default]
+[profile.compute]
+
+[limits]
+unknown-machines = 16
+"#;
+
+fn site() -> Site {
+    parse(SITE, Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}")).0
+}
+
+fn place(switch: &str, port: &str) -> Place {
+    Place {
+        interface: "eth1".into(),
+        relay: None,
+        switch: switch.into(),
+        port: port.into(),
+    }
+}
+
+fn mac(n: u16) -> HwAddr {
+    let [a, b] = n.to_be_bytes();
+    HwAddr([0x52, 0x54, 0, 0, a, b])
+}
+
+fn seen(n: u16, at: u64) -> Seen {
+    Seen {
+        at: Timestamp(at),
+        hwaddr: mac(n),
+        uuid: Some(Uuid::from_u128(0xabc0_0000 + u128::from(n))),
+        arch: Some(0),
+        booting: true,
+        confirmed: true,
+        place: place("", ""),
+    }
+}
+
+fn wanted(rack: &str) -> Wanted {
+    Wanted {
+        rack: rack.into(),
+        secs: 3600,
+        ..Wanted::default()
+    }
+}
+
+fn begin(rack: &str, others: &Sessions) -> Result<Session, String> {
+    Session::begin(&wanted(rack), &site(), others, "alice", Timestamp(1000))
+}
+
+struct Rig {
+    dir: tempfile::TempDir,
+    world: SharedWorld,
+    store: Store,
+    nodes: Nodes,
+    discovery: Discovery,
+}
+
+impl Rig {
+    fn new() -> Rig {
+        Rig::open(tempfile::tempdir().unwrap())
+    }
+
+    fn open(dir: tempfile::TempDir) -> Rig {
+        let store = Store::open(&dir.path().join("store.redb")).unwrap();
+        let world: SharedWorld = Arc::new(ArcSwap::from_pointee(World {
+            site: Arc::new(site()),
+            inventory: Arc::new(Inventory::new(load(&store).unwrap())),
+            images: Arc::new(Catalog::default()),
+        }));
+        let recorder = Recorder::load(store.clone(), site().limits, Timestamp(0)).unwrap();
+        let boots = Boots::load(store.clone()).unwrap();
+        let nodes = Nodes::new(store.clone(), world.clone());
+        let discovery = Discovery::start(world.clone(), store.clone(), nodes.clone(), recorder, boots).unwrap();
+        Rig {
+            dir,
+            world,
+            store,
+            nodes,
+            discovery,
+        }
+    }
+
+    /// As after kill -9: nothing is told, and only what is on disk remains.
+    fn restart(self) -> Rig {
+        let Rig {
+            dir,
+            store,
+            nodes,
+            discovery,
+            ..
+        } = self;
+        store.flush().unwrap();
+        drop((nodes, discovery, store));
+        // The listener's thread lets go of the store within a tick.
+        for _ in 0..100 {
+            let free = Store::open(&dir.path().join("store.redb")).is_ok();
+            if free {
+                return Rig::open(dir);
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        panic!("the store stays open");
+    }
+
+    /// Waits until `look` has an answer.
+    fn until<T>(&self, what: &str, look: impl Fn(&Rig) -> Option<T>) -> T {
+        for _ in 0..600 {
+            if let Some(found) = look(self) {
+                return found;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        panic!("waited in vain for {what}");
+    }
+
+    fn name_of(&self, n: u16) -> Option<String> {
+        self.world
+            .load()
+            .inventory
+            .by_hwaddr(mac(n))
+            .map(|node| node.name.clone())
+    }
+
+    fn waits(&self, n: u16) -> Option<Waiting> {
+        let view = self.discovery.view(Timestamp::now());
+        view.machines
+            .into_iter()
+            .find(|waiting| waiting.machine.hwaddr == mac(n))
+    }
+
+    /// A packet, now.
+    fn packet(&self, n: u16) {
+        self.discovery.seen(seen(n, Timestamp::now().0));
+    }
+
+    fn start(&self, wanted: &Wanted) -> Session {
+        self.discovery.begin(wanted, "alice", Timestamp::now()).unwrap()
+    }
+}
+
+#[test]
+fn machines_of_a_session_get_the_positions_in_the_order_of_their_first_packets() {
+    let rig = Rig::new();
+    rig.packet(1);
+    rig.until("the first machine", |rig| rig.waits(1));
+    thread::sleep(Duration::from_millis(5));
+    rig.start(&Wanted {
+        from: Some("n04".into()),
+        skip: vec!["n05".into()],
+        profiles: vec!["compute".into()],
+        groups: ["new".to_owned()].into(),
+        ..wanted("r03")
+    });
+    for n in [7, 5, 6] {
+        rig.packet(n);
+    }
+    rig.until("all of them", |rig| {
+        [7, 5, 6].iter().all(|n| rig.name_of(*n).is_some()).then_some(())
+    });
+    let names = [7, 5, 6].map(|n| rig.name_of(n).unwrap());
+    // 5 is skipped by wish, 6 is reserved by the site file.
+    assert_eq!(names, ["r03n04", "r03n07", "r03n08"]);
+    assert_eq!(rig.name_of(1), None, "it waited before");
+    let node = rig.world.load().inventory.get("r03n04").cloned().unwrap();
+    assert_eq!(
+        (node.profiles.join(","), node.groups.contains("new")),
+        ("compute".into(), true)
+    );
+    let view = rig.discovery.view(Timestamp::now());
+    assert_eq!(view.sessions[0].next.as_deref(), Some("r03n09"));
+    assert_eq!(view.machines.len(), 1);
+    // By hand, the one that waited; the session goes on behind it.
+    let accepted = rig
+        .discovery
+        .accept(mac(1), Some("r03n09"), false, "alice", Timestamp::now());
+    assert_eq!(accepted.unwrap(), "r03n09");
+    assert_eq!(
+        rig.discovery.view(Timestamp::now()).sessions[0].next.as_deref(),
+        Some("r03n10")
+    );
+}
+
+#[test]
+fn whoever_was_seen_first_has_its_turn_first() {
+    let inventory = Inventory::default();
+    let mut floor = Floor::new(Vec::new(), Sessions::new(), 16);
+    let session = begin("r03", &floor.sessions).unwrap();
+    floor.sessions.insert("r03".into(), session);
+    let unconfirmed = |n, at| Seen {
+        confirmed: false,
+        ..seen(n, at)
+    };
+    floor.see(&unconfirmed(1, 2000));
+    floor.see(&unconfirmed(2, 2500));
+    floor.see(&seen(2, 3000));
+    assert_eq!(
+        floor.due(&inventory, Timestamp(3000)),
+        [],
+        "the first one may still answer"
+    );
+    floor.see(&seen(1, 4000));
+    let both = [("r03".to_owned(), mac(1)), ("r03".to_owned(), mac(2))];
+    assert_eq!(floor.due(&inventory, Timestamp(4000)), both);
+    // One that never answers holds nobody up for long.
+    floor.see(&unconfirmed(3, 5000));
+    floor.see(&seen(4, 5001));
+    assert_eq!(floor.due(&inventory, Timestamp(5001)), both);
+    assert_eq!(floor.due(&inventory, Timestamp(10_001))[2], ("r03".to_owned(), mac(4)));
+    // An operating system that wants an address does not want to be racked.
+    floor.see(&Seen {
+        booting: false,
+        ..seen(5, 6000)
+    });
+    assert_eq!(floor.due(&inventory, Timestamp(20_000)).len(), 3);
+}
+
+#[test]
+fn what_is_placed_can_be_taken_back_and_placed_elsewhere() {
+    let rig = Rig::new();
+    rig.start(&wanted("r03"));
+    for n in [1, 2] {
+        rig.packet(n);
+        rig.until("a name", |rig| rig.name_of(n));
+    }
+    let undone = rig.discovery.undo("r03", "alice", Timestamp::now()).unwrap();
+    assert_eq!((undone.node.as_str(), undone.machine.hwaddr), ("r03n02", mac(2)));
+    assert_eq!(rig.name_of(2), None);
+    assert!(rig.waits(2).unwrap().machine.held);
+    // It goes on asking, and is left alone; the next machine gets the position.
+    rig.packet(2);
+    rig.packet(3);
+    assert_eq!(rig.until("a name", |rig| rig.name_of(3)), "r03n02");
+    assert_eq!(rig.name_of(2), None);
+    let elsewhere = rig
+        .discovery
+        .accept(mac(2), Some("r07n01"), false, "alice", Timestamp::now());
+    assert_eq!(elsewhere.unwrap(), "r07n01");
+    assert_eq!(rig.name_of(2).as_deref(), Some("r07n01"));
+    let again = rig
+        .discovery
+        .accept(mac(2), Some("r07n02"), false, "alice", Timestamp::now());
+    assert!(again.unwrap_err().to_string().ends_with("is r07n01 already"));
+    let taken = rig
+        .discovery
+        .undo("r09", "alice", Timestamp::now())
+        .unwrap_err()
+        .to_string();
+    assert!(taken.contains("these are: r03"), "{taken}");
+}
+
+#[test]
+fn a_session_and_who_waits_survive_a_restart() {
+    let rig = Rig::new();
+    rig.start(&wanted("r03"));
+    rig.packet(1);
+    rig.until("a name", |rig| rig.name_of(1));
+    rig.discovery.seen(Seen {
+        booting: false,
+        ..seen(9, Timestamp::now().0)
+    });
+    rig.until("who waits", |rig| rig.waits(9));
+    let rig = rig.restart();
+    assert_eq!(rig.name_of(1).as_deref(), Some("r03n01"));
+    assert!(rig.waits(9).is_some());
+    rig.packet(2);
+    assert_eq!(rig.until("a name", |rig| rig.name_of(2)), "r03n02");
+    assert_eq!(
+        rig.discovery.undo("r03", "alice", Timestamp::now()).unwrap().node,
+        "r03n02"
+    );
+    assert_eq!(
+        rig.discovery.undo("r03", "alice", Timestamp::now()).unwrap().node,
+        "r03n01"
+    );
+    assert!(rig.discovery.undo("r03", "alice", Timestamp::now()).is_err());
+    rig.discovery.end("r03").unwrap();
+    let rig = rig.restart();
+    assert!(rig.discovery.view(Timestamp::now()).sessions.is_empty());
+}
+
+#[test]
+fn with_confirm_each_waits_for_a_yes() {
+    let rig = Rig::new();
+    rig.start(&Wanted {
+        confirm: true,
+        ..wanted("r03")
+    });
+    rig.packet(1);
+    let waiting = rig.until("who waits", |rig| rig.waits(1));
+    assert_eq!((waiting.rack.as_str(), rig.name_of(1)), ("r03", None));
+    assert_eq!(
+        rig.discovery.suggestion(mac(1), Timestamp::now()).as_deref(),
+        Some("r03n01")
+    );
+    assert_eq!(
+        rig.discovery
+            .accept(mac(1), None, false, "bob", Timestamp::now())
+            .unwrap(),
+        "r03n01"
+    );
+}
+
+#[test]
+fn a_replaced_mainboard_keeps_its_nodes_name() {
+    let rig = Rig::new();
+    let add = Change::Add(NewNode {
+        name: "r03n07".into(),
+        hwaddrs: vec![mac(7)],
+        groups: ["big".to_owned()].into(),
+        ..NewNode::default()
+    });
+    rig.nodes.change(&[add], "alice", Timestamp(1)).unwrap();
+    rig.packet(8);
+    rig.until("who waits", |rig| rig.waits(8));
+    let exists = rig
+        .discovery
+        .accept(mac(8), Some("r03n07"), false, "alice", Timestamp::now());
+    assert!(exists.unwrap_err().to_string().contains("r03n07 exists already"));
+    rig.discovery
+        .accept(mac(8), Some("r03n07"), true, "alice", Timestamp::now())
+        .unwrap();
+    let node = rig.world.load().inventory.get("r03n07").cloned().unwrap();
+    assert_eq!(
+        (node.hwaddrs.as_slice(), node.groups.contains("big")),
+        (&[mac(8)][..], true)
+    );
+    assert!(rig.waits(8).is_none());
+}
+
+#[test]
+fn two_racks_need_something_that_tells_them_apart() {
+    let mut others = Sessions::new();
+    others.insert("r03".into(), begin("r03", &others).unwrap());
+    let why = begin("r04", &others).unwrap_err();
+    assert!(
+        why.contains("nothing tells the machines of r04 from its: both are on eth1"),
+        "{why}"
+    );
+    assert!(
+        begin("r03", &others)
+            .unwrap_err()
+            .starts_with("rack r03 is being filled already")
+    );
+    let at = |rack: &str, switch: &str| Wanted {
+        only: Where {
+            switch: Some(switch.into()),
+            ..Where::default()
+        },
+        ..wanted(rack)
+    };
+    let mut others = Sessions::new();
+    for (rack, switch) in [("r03", "sw3"), ("r04", "sw4")] {
+        let session = Session::begin(&at(rack, switch), &site(), &others, "alice", Timestamp(0)).unwrap();
+        others.insert(rack.into(), session);
+    }
+    let mut floor = Floor::new(Vec::new(), others, 16);
+    for (n, switch) in [(1, "sw4"), (2, "sw3"), (3, "sw5")] {
+        floor.see(&Seen {
+            place: place(switch, ""),
+            ..seen(n, 100)
+        });
+    }
+    let due = floor.due(&Inventory::default(), Timestamp(200));
+    assert_eq!(due, [("r03".to_owned(), mac(2)), ("r04".to_owned(), mac(1))]);
+}
+
+#[test]
+fn wrong_wishes_say_what_is_right() {
+    let site = site();
+    let said = |wanted: &Wanted| Session::begin(wanted, &site, &Sessions::new(), "a", Timestamp(0)).unwrap_err();
+    assert!(
+        said(&wanted("rack3")).contains("such as r01"),
+        "{}",
+        said(&wanted("rack3"))
+    );
+    assert!(said(&wanted("r3")).contains("such as r01"));
+    let from = |from: &str| Wanted {
+        from: Some(from.into()),
+        ..wanted("r03")
+    };
+    assert!(
+        said(&from("n300")).contains("goes from 1 to 254"),
+        "{}",
+        said(&from("n300"))
+    );
+    assert!(Session::begin(&from("r03n05"), &site, &Sessions::new(), "a", Timestamp(0)).is_ok());
+    let profile = Wanted {
+        profiles: vec!["gpu".into()],
+        ..wanted("r03")
+    };
+    assert!(said(&profile).contains("no profile 'gpu'"));
+}
+
+#[test]
+fn a_full_rack_leaves_machines_waiting() {
+    let rig = Rig::new();
+    rig.start(&Wanted {
+        from: Some("n253".into()),
+        ..wanted("r03")
+    });
+    for n in 1..=3 {
+        rig.packet(n);
+    }
+    rig.until("the last position", |rig| rig.name_of(2));
+    assert_eq!(rig.name_of(2).as_deref(), Some("r03n254"));
+    rig.until("who waits", |rig| rig.waits(3));
+    assert_eq!(rig.discovery.view(Timestamp::now()).sessions[0].next, None);
+    assert_eq!(rig.name_of(3), None);
+    let full = rig.discovery.begin(
+        &Wanted {
+            from: Some("n253".into()),
+            ..wanted("r03")
+        },
+        "bob",
+        Timestamp::now(),
+    );
+    assert!(full.is_err());
+}
+
+#[test]
+fn a_flood_forgets_itself_first() {
+    let mut floor = Floor::new(Vec::new(), Sessions::new(), 16);
+    for n in 0..8 {
+        floor.see(&seen(n, u64::from(n)));
+    }
+    let mut forgotten = 0;
+    for n in 1000..6000 {
+        let noted = floor.see(&Seen {
+            confirmed: false,
+            ..seen(n, 100)
+        });
+        forgotten += noted.forgotten.len();
+    }
+    assert_eq!((floor.machines().len(), forgotten), (16, 5000 - 8));
+    assert!(
+        (0..8).all(|n| floor.machine(mac(n)).is_some()),
+        "who has an address stays"
+    );
+    // When all have one, the one that was seen first goes.
+    let noted = (20..40).map(|n| floor.see(&seen(n, 200)).forgotten);
+    let gone: Vec<HwAddr> = noted.flatten().collect();
+    assert_eq!(gone[8], mac(0), "{gone:?}");
+}
+
+#[test]
+fn a_machine_that_is_in_two_places_is_not_racked_by_itself() {
+    let mut floor = Floor::new(Vec::new(), Sessions::new(), 16);
+    let session = begin("r03", &floor.sessions).unwrap();
+    floor.sessions.insert("r03".into(), session);
+    let at = |port: &str, at: u64| Seen {
+        place: place("sw1", port),
+        ..seen(1, at)
+    };
+    let due = |floor: &Floor, now| floor.due(&Inventory::default(), Timestamp(now)).len();
+    floor.see(&at("1", 2000));
+    floor.see(&at("2", 3000));
+    let trouble = floor.trouble(floor.machine(mac(1)).unwrap(), Timestamp(3000)).unwrap();
+    assert_eq!(
+        trouble,
+        "seen at switch sw1 port 1 and then at switch sw1 port 2: two machines with this address, or a loop?"
+    );
+    assert_eq!(due(&floor, 3000), 0);
+    // It stays where it is: it was moved.
+    assert_eq!(due(&floor, 3000 + 10 * 60_000), 1);
+}
+
+#[test]
+fn two_machines_with_one_uuid_are_looked_at_first() {
+    let mut floor = Floor::new(Vec::new(), Sessions::new(), 16);
+    let session = begin("r03", &floor.sessions).unwrap();
+    floor.sessions.insert("r03".into(), session);
+    let with = |n, uuid| Seen {
+        uuid: Some(uuid),
+        ..seen(n, 2000 + u64::from(n))
+    };
+    let uuid = Uuid::from_u128(77);
+    floor.see(&with(1, uuid));
+    floor.see(&with(2, uuid));
+    assert_eq!(floor.due(&Inventory::default(), Timestamp(3000)), []);
+    let trouble = floor.trouble(floor.machine(mac(2)).unwrap(), Timestamp(3000)).unwrap();
+    assert!(trouble.starts_with("has the UUID of 52:54:00:00:00:01"), "{trouble}");
+    // Mainboards without a UUID of their own are not taken for each other.
+    let mut floor = Floor::new(Vec::new(), Sessions::new(), 16);
+    for (n, uuid) in [(1, Uuid::nil()), (2, Uuid::nil()), (3, Uuid::max()), (4, Uuid::max())] {
+        floor.see(&with(n, uuid));
+    }
+    let machines = floor.machines();
+    assert!(
+        machines
+            .iter()
+            .all(|m| m.uuid.is_none() && floor.trouble(m, Timestamp(3000)).is_none())
+    );
+}
+
+#[test]
+fn what_loaders_tell_is_kept_bounded_and_harmless() {
+    let mut machine = Machine::new(0, &seen(1, 0));
+    let told = Told {
+        uuid: None,
+        serial: " S\u{1b}[31m1 ".into(),
+        vendor: "x".repeat(500),
+        product: "Ünïcode".repeat(20),
+    };
+    assert!(machine.hear(&told));
+    assert_eq!((machine.serial.as_str(), machine.vendor.len()), ("S[31m1", 64));
+    assert!(machine.product.len() <= 64);
+    assert!(!machine.hear(&told), "the same again is no news");
+    assert_eq!(Place::text(b"Gi1/0/7"), "Gi1/0/7");
+    assert_eq!(Place::text(&[0, 4, 0, 10]), "0x0004000a");
+    assert_eq!(Place::text(&[]), "");
+    assert_eq!(Place::text(&[0xff; 255]).len(), 66);
+}
