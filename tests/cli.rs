@@ -7,7 +7,7 @@ use rackstrap::{
     config::parse,
     control,
     decide::World,
-    discovery::Discovery,
+    discovery::{Discovery, Place, Seen},
     image::Catalog,
     inventory::{Inventory, Nodes},
     store::Store,
@@ -230,6 +230,109 @@ fn change_nodes(daemon: &Daemon) {
     assert!(settings.contains("layout"), "{settings}");
 }
 
+/// What DHCP tells of an unknown machine that boots and has an address.
+pub(crate) fn packet(daemon: &Daemon, hwaddr: &str) {
+    daemon.discovery.seen(Seen {
+        at: Timestamp::now(),
+        hwaddr: hwaddr.parse().unwrap(),
+        uuid: None,
+        arch: Some(7),
+        booting: true,
+        confirmed: true,
+        place: Place {
+            interface: "eth1".into(),
+            relay: None,
+            switch: "sw1".into(),
+            port: "7".into(),
+        },
+    });
+}
+
+/// Asks until the answer holds `text`.
+fn until(daemon: &Daemon, command: &str, text: &str) -> String {
+    for _ in 0..600 {
+        let said = daemon.says(command);
+        if said.contains(text) {
+            return said;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("{command} never said {text}: {}", daemon.says(command));
+}
+
+#[test]
+fn racking_in_order_and_one_by_one() {
+    let daemon = Daemon::start();
+    assert_eq!(daemon.says("discover list"), "nobody waits\n");
+    packet(&daemon, "52:54:00:00:00:01");
+    let listed = until(&daemon, "discover list", "52:54:00:00:00:01");
+    assert!(
+        listed.contains("x64 UEFI") && listed.contains("switch sw1 port 7"),
+        "{listed}"
+    );
+    assert_eq!(
+        daemon.says("discover accept 52:54:00:00:00:01 r01n01"),
+        "52:54:00:00:00:01 is r01n01 now, and boots on by itself; look: rackstrap status --watch\n"
+    );
+    assert!(
+        daemon
+            .complains("discover accept 52:54:00:00:00:01 r01n02")
+            .contains("is r01n01 already")
+    );
+    assert!(
+        daemon
+            .complains("discover accept 52:54:00:00:00:02 r01n02")
+            .contains("no machine 52:54:00:00:00:02 waits")
+    );
+
+    assert!(
+        daemon
+            .complains("discover stop")
+            .contains("no rack is being filled; begin")
+    );
+    let begun = daemon.says("discover start r03 --from n04 --group new --for 90m");
+    assert!(
+        begun.starts_with("rack r03 is being filled from r03n04 on, until "),
+        "{begun}"
+    );
+    assert!(
+        daemon
+            .complains("discover start r04")
+            .contains("nothing tells the machines of r04 from its")
+    );
+    for (hwaddr, name) in [("52:54:00:00:00:02", "r03n04"), ("52:54:00:00:00:03", "r03n05")] {
+        packet(&daemon, hwaddr);
+        until(&daemon, "node list", name);
+    }
+    let history = daemon.says("node history r03n05");
+    assert!(
+        history.contains("filling r03, root") && history.contains("groups new"),
+        "{history}"
+    );
+    assert_eq!(
+        daemon.says("discover undo"),
+        "52:54:00:00:00:03 is r03n05 no longer, and waits; r03n05 is the next position again\n"
+    );
+    let listed = daemon.says("discover list");
+    assert!(
+        listed.contains("taken back") && listed.contains("next: r03n05"),
+        "{listed}"
+    );
+    assert_eq!(
+        daemon.says("discover ignore 52:54:00:00:00:03"),
+        "52:54:00:00:00:03 is ignored\n"
+    );
+    assert!(
+        daemon
+            .says("discover list")
+            .contains("1 machine ignored: --all shows them")
+    );
+    assert_eq!(
+        daemon.says("discover stop r03"),
+        "rack r03 is not being filled any more; 1 machine placed\n"
+    );
+}
+
 #[test]
 fn status_and_timelines() {
     let daemon = Daemon::start();
@@ -254,7 +357,7 @@ fn status_and_timelines() {
         "{status}"
     );
     assert!(
-        status.contains("1 node: 1 loading; 1 unknown machine waits: rackstrap node add NAME"),
+        status.contains("1 node: 1 loading; 1 unknown machine waits: rackstrap discover accept 52:54:00:00:00:99 NAME"),
         "{status}"
     );
     assert!(!status.contains('\u{1b}'), "no colours in a pipe: {status:?}");

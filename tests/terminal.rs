@@ -1,6 +1,6 @@
 //! What people watch, in a terminal that tmux makes: what is asserted is what would be seen on the screen.
 
-use crate::cli::Daemon;
+use crate::cli::{Daemon, packet};
 use rackstrap::{
     clock::Timestamp,
     timeline::{Event, Level, Subject},
@@ -186,4 +186,56 @@ fn a_watch_that_is_terminated_leaves_the_terminal_as_it_was() {
     let watch = rustix::process::Pid::from_raw(watch).unwrap();
     rustix::process::kill_process(watch, rustix::process::Signal::TERM).unwrap();
     terminal.wait_modes(&modes);
+}
+
+#[test]
+fn a_rack_is_seen_filling_and_keys_take_back_and_say_yes() {
+    let daemon = Daemon::start();
+    let terminal = Terminal::open(100, 20);
+    let (binary, config) = (env!("CARGO_BIN_EXE_rackstrap"), daemon.config());
+    terminal.type_line(&format!("{binary} --config {} discover start r03", config.display()));
+    terminal.wait("next position", |screen| screen.contains("│ r03n01     │ <- next"));
+    packet(&daemon, "52:54:00:00:00:01");
+    let screen = terminal.wait("first machine", |screen| screen.contains("│ r03n02     │ <- next"));
+    let lines: Vec<&str> = screen.lines().collect();
+    let at = |text: &str| lines.iter().position(|line| line.contains(text)).unwrap_or_default();
+    assert!(
+        at("r03n01     │ 52:54:00:00:00:01") > at("r03n02"),
+        "from the bottom up:\n{screen}"
+    );
+    assert!(
+        screen.contains("next: r03n02 · switch on the machine there"),
+        "{screen}"
+    );
+
+    terminal.key("u");
+    terminal.wait("undone", |screen| screen.contains("r03n01 is the next position again"));
+    terminal.wait("a free position", |screen| screen.contains("│ r03n01     │ <- next"));
+    terminal.key("q");
+    terminal.wait("the prompt", |screen| {
+        screen.contains("prompt>") && !screen.contains("next:")
+    });
+    // It goes on without anybody looking.
+    packet(&daemon, "52:54:00:00:00:02");
+    terminal.type_line(&format!("{binary} --config {} discover watch", config.display()));
+    terminal.wait("the second machine", |screen| {
+        screen.contains("r03n01     │ 52:54:00:00:00:02")
+    });
+    terminal.key("C-c");
+    terminal.wait("the prompt", |screen| {
+        screen.contains("prompt>") && !screen.contains("next:")
+    });
+    daemon.says("discover stop r03");
+
+    terminal.type_line(&format!(
+        "{binary} --config {} discover start r04 --confirm",
+        config.display()
+    ));
+    packet(&daemon, "52:54:00:00:00:05");
+    terminal.wait("who asks", |screen| {
+        screen.contains("52:54:00:00:00:05  waits for a yes")
+    });
+    terminal.key("y");
+    terminal.wait("its place", |screen| screen.contains("r04n01     │ 52:54:00:00:00:05"));
+    terminal.key("q");
 }

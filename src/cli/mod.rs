@@ -4,6 +4,7 @@ pub mod check;
 mod completion;
 mod connection;
 mod counters;
+mod discover;
 mod explain;
 mod image;
 mod layout;
@@ -11,6 +12,7 @@ mod lease;
 mod node;
 mod output;
 mod reload;
+mod screen;
 mod serve;
 mod status;
 mod timeline;
@@ -33,7 +35,8 @@ From nothing to a running node:
   2. check it                               rackstrap check
   3. make a root image                      rackstrap image import debian --from /srv/debian-root
   4. start the daemon                       systemctl start rackstrap   (or: rackstrap serve)
-  5. say which machine is which             rackstrap node add r01n01 --hwaddr 52:54:00:01:01:01
+  5. fill a rack, from the bottom up        rackstrap discover start r01
+     or say which machine is which          rackstrap node add r01n01 --hwaddr 52:54:00:01:01:01
   6. switch it on, and look                 rackstrap status --watch
 
 When something is not as it should be:
@@ -63,6 +66,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// The inventory: add, list, show, change and delete nodes
     Node(node::NodeArgs),
+    /// Rack new machines: who waits, racks that fill in order, and placing by hand
+    Discover(discover::DiscoverArgs),
     /// Where every node is: one row each
     Status(status::StatusArgs),
     /// What a node, a MAC or an address gets, and how that comes about
@@ -121,6 +126,7 @@ fn dispatch(config: &Path, command: Command) -> Result<ExitCode> {
         Command::Check(args) => check::run(config, args),
         Command::Serve(args) => serve::run(config, args),
         Command::Node(args) => node::run(config, args),
+        Command::Discover(args) => discover::run(config, args),
         Command::Status(args) => status::run(config, args),
         Command::Explain(args) => explain::run(config, args),
         Command::Timeline(args) => timeline::run(config, args),

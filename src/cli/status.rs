@@ -3,25 +3,17 @@
 use super::{
     connection::connect,
     output::{self, Format},
+    screen::{self, View},
 };
 use crate::{
     clock::Timestamp,
-    control::{Client, ClientError, api},
+    control::{Client, api},
     timeline::{State, StatusRow},
 };
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width};
-use std::{
-    io::{IsTerminal, Write},
-    path::Path,
-    process::ExitCode,
-    time::Duration,
-};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
-/// Between two looks of `--watch`.
-const INTERVAL: Duration = Duration::from_secs(1);
+use std::{path::Path, process::ExitCode};
 
 const NO_NODES: &str = "no nodes yet; add one: rackstrap node add r01n01 --hwaddr 52:54:00:01:01:01";
 
@@ -30,7 +22,7 @@ const NO_NODES: &str = "no nodes yet; add one: rackstrap node add r01n01 --hwadd
 #[command(after_help = "\
 States: absent (never heard of), loading (firmware or loader asks), agent (disk and root are being prepared), starting
 (the operating system boots), ready, degraded (up, with less than asked for: see the last column), lost (no heartbeat any
-more), waiting (an unknown machine: give it a name with rackstrap node add).
+more), waiting (an unknown machine: give it a name with rackstrap discover accept).
 
 Examples:
   rackstrap status
@@ -145,130 +137,22 @@ fn sum(answer: &api::StatusAnswer) -> String {
             _ => ("wait", "MAC"),
         };
         let them = output::count(waiting, "unknown machine");
-        text = format!("{text}; {them} {verb}: rackstrap node add NAME --hwaddr {hwaddr}");
+        text = format!("{text}; {them} {verb}: rackstrap discover accept {hwaddr} NAME");
     }
     text
 }
 
 fn watch(client: &Client, format: Format) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // From here on a signal ends the loop and not the process: the terminal becomes what it was.
-    let mut signals = runtime.block_on(async { Signals::new() })?;
-    let screen = Screen::open(format)?;
-    let mut last = String::new();
-    loop {
-        let view = match client.get::<api::StatusAnswer>(api::paths::STATUS) {
+    screen::watch(format, false, |rows, _| {
+        Ok(Some(match client.get::<api::StatusAnswer>(api::paths::STATUS) {
             Ok(answer) if format.json => View::Text(serde_json::to_string(&answer)?),
-            Ok(answer) => match screen.rows() {
+            Ok(answer) => match rows {
                 Some(rows) => View::Table(describe_within(&answer, rows)),
                 None => View::Text(describe(&answer)),
             },
-            // A daemon that is being restarted comes back; what else is wrong does not mend itself.
-            Err(error @ (ClientError::NoDaemon(_) | ClientError::Broken { .. })) => View::Text(format!("{error}")),
-            Err(error) => return Err(error.into()),
-        };
-        screen.show(&view, &mut last)?;
-        if runtime.block_on(signals.ended()) {
-            return Ok(());
-        }
-    }
-}
-
-/// What ends `--watch`, or has it draw again.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-    resized: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Signals> {
-        let listen = |kind| signal(kind).context("waiting for signals");
-        Ok(Signals {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-            hangup: listen(SignalKind::hangup())?,
-            resized: listen(SignalKind::window_change())?,
-        })
-    }
-
-    /// True if it is to end; false if it is time to draw.
-    async fn ended(&mut self) -> bool {
-        tokio::select! {
-            _ = self.interrupt.recv() => true,
-            _ = self.terminate.recv() => true,
-            _ = self.hangup.recv() => true,
-            _ = self.resized.recv() => false,
-            () = tokio::time::sleep(INTERVAL) => false,
-        }
-    }
-}
-
-/// What is drawn.
-enum View {
-    /// Lines that are cut where the terminal ends.
-    Table(String),
-    /// Text that goes on in the next line.
-    Text(String),
-}
-
-/// Where `--watch` draws: over and over on a terminal, one after the other anywhere else.
-struct Screen {
-    terminal: bool,
-}
-
-impl Screen {
-    fn open(format: Format) -> Result<Screen> {
-        let terminal = std::io::stdout().is_terminal() && !format.json;
-        if terminal {
-            // The alternate screen, without a cursor: what was on the terminal is there again afterwards.
-            write(b"\x1b[?1049h\x1b[?25l")?;
-        }
-        Ok(Screen { terminal })
-    }
-
-    /// Lines of the terminal, if it is one; 24 where it does not say.
-    fn rows(&self) -> Option<usize> {
-        let size = self
-            .terminal
-            .then(|| rustix::termios::tcgetwinsize(std::io::stdout()))?;
-        Some(size.map_or(0, |size| size.ws_row.into())).map(|rows| if rows == 0 { 24 } else { rows })
-    }
-
-    fn show(&self, view: &View, last: &mut String) -> Result<()> {
-        let (View::Table(text) | View::Text(text)) = view;
-        if self.terminal {
-            // Home, each line cleared to its end, then the rest of the screen: redrawn without a flicker. Cleared
-            // before it is written: at the right edge, clearing afterwards would take the last letter.
-            let lines = text.replace('\n', "\r\n\x1b[K");
-            // Without autowrap (DECAWM), a line that is too long ends at the edge and the others stay where they are.
-            let (cut, wrap) = match view {
-                View::Table(_) => ("\x1b[?7l", "\x1b[?7h"),
-                View::Text(_) => ("", ""),
-            };
-            return write(format!("{cut}\x1b[H\x1b[K{lines}{wrap}\x1b[J").as_bytes());
-        }
-        if text != last {
-            output::print(text)?;
-            text.clone_into(last);
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Screen {
-    fn drop(&mut self) {
-        if self.terminal {
-            let _ = write(b"\x1b[?7h\x1b[?25h\x1b[?1049l");
-        }
-    }
-}
-
-fn write(bytes: &[u8]) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    let written = out.write_all(bytes).and_then(|()| out.flush());
-    written.context("writing to the terminal")
+            Err(error) => screen::unless_it_comes_back(error)?,
+        }))
+    })
 }
 
 #[cfg(test)]
@@ -307,7 +191,7 @@ mod tests {
             "{text}"
         );
         assert_eq!(lines[7], "... and 35 more: rackstrap status");
-        assert!(lines[9].ends_with("1 unknown machine waits: rackstrap node add NAME --hwaddr 52:54:00:00:00:99"));
+        assert!(lines[9].ends_with("1 unknown machine waits: rackstrap discover accept 52:54:00:00:00:99 NAME"));
         assert_eq!(
             describe_within(&answer, 44).lines().count(),
             44,

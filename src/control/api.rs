@@ -3,9 +3,9 @@
 use crate::{
     boots::Boot,
     clock::Timestamp,
-    discovery::Wanted,
+    discovery::{View, Wanted},
     inventory::{Change, Changed, Node, Setting},
-    timeline::{BootSummary, Event, StatusRow, Subject},
+    timeline::{BootSummary, Event, State, StatusRow, Subject},
 };
 use rackstrap_wire::{DiskPlan, Hardware, HwAddr, ImageRef, Layout, Wipe};
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ pub mod paths {
     pub const TIMELINE: &str = "/v1/timeline/";
     /// `GET /v1/explain/{node, hwaddr or address}`: [`super::ExplainAnswer`].
     pub const EXPLAIN: &str = "/v1/explain/";
-    /// `GET`: [`crate::discovery::View`].
+    /// `GET`: [`super::DiscoveryAnswer`].
     pub const DISCOVERY: &str = "/v1/discovery";
     /// `POST` [`super::Begin`]: the [`crate::discovery::Session`].
     pub const SESSIONS: &str = "/v1/discovery/sessions";
@@ -114,6 +114,58 @@ pub struct Changes {
 pub struct ChangesAnswer {
     /// Every node that is different now, or would be.
     pub changed: Vec<Changed>,
+}
+
+/// `rackstrap discover list` and `watch`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DiscoveryAnswer {
+    /// The daemon's present.
+    pub now: Timestamp,
+    /// Who waits, and racks that are being filled.
+    #[serde(flatten)]
+    pub view: View,
+    /// Those racks, position by position.
+    pub racks: Vec<Elevation>,
+}
+
+/// A rack, from its lowest position up.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Elevation {
+    /// The rack.
+    pub rack: String,
+    /// Its positions, as far as they matter: up to some behind the next one.
+    pub slots: Vec<Slot>,
+}
+
+/// A position in a rack.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Slot {
+    /// The name that belongs to it.
+    pub name: String,
+    /// What is there.
+    pub what: SlotState,
+    /// The node's card.
+    pub hwaddr: Option<HwAddr>,
+    /// Where the node is.
+    pub state: Option<State>,
+    /// True if this session placed it.
+    pub new: bool,
+}
+
+/// What is at a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SlotState {
+    /// A node.
+    Node,
+    /// Nobody: the next machine comes here.
+    Next,
+    /// Nobody yet.
+    Free,
+    /// Nobody, by wish.
+    Skipped,
+    /// Nobody, as the site file reserves its address.
+    Reserved,
 }
 
 /// `rackstrap discover start`

@@ -1,19 +1,72 @@
 //! The waiting room's routes.
 
 use super::{
-    api,
+    api::{self, SlotState},
     nodes::refuse_if_running,
     routes::{Refusal, Shared, blocking},
 };
 use crate::{
     clock::Timestamp,
-    discovery::{Placed, Session, View},
+    decide::World,
+    discovery::{Filling, Placed, Session},
     inventory::Change,
+    timeline::{State as NodeState, status},
 };
 use axum::{Json, extract::State};
+use std::collections::HashMap;
 
-pub(super) async fn view(State(context): State<Shared>) -> Json<View> {
-    Json(context.discovery.view(Timestamp::now()))
+/// Positions behind the next one that are drawn.
+const AHEAD: usize = 2;
+
+pub(super) async fn view(State(context): State<Shared>) -> Json<api::DiscoveryAnswer> {
+    let (world, now) = (context.world.load_full(), Timestamp::now());
+    let view = context.discovery.view(now);
+    let states: HashMap<String, NodeState> = status(&world, &context.recorder, &context.boots, now)
+        .into_iter()
+        .map(|row| (row.node, row.state))
+        .collect();
+    Json(api::DiscoveryAnswer {
+        now,
+        racks: view
+            .sessions
+            .iter()
+            .map(|filling| elevation(&world, filling, &states))
+            .collect(),
+        view,
+    })
+}
+
+/// The rack of a session, from its lowest position to some behind the next one.
+fn elevation(world: &World, filling: &Filling, states: &HashMap<String, NodeState>) -> api::Elevation {
+    let (site, session) = (&world.site, &filling.session);
+    let naming = &site.cluster.naming;
+    let first = naming.position_in(&session.rack, None).ok();
+    let mut slots: Vec<api::Slot> = std::iter::successors(first, |name| naming.after(name))
+        .map(|name| {
+            let node = world.inventory.get(&name);
+            let what = match node {
+                Some(_) => SlotState::Node,
+                None if filling.next.as_ref() == Some(&name) => SlotState::Next,
+                None if session.skip.contains(&name) => SlotState::Skipped,
+                None if site.cluster.address_of(&name).is_err() => SlotState::Reserved,
+                None => SlotState::Free,
+            };
+            api::Slot {
+                hwaddr: node.and_then(|node| node.hwaddrs.first().copied()),
+                state: states.get(&name).copied(),
+                new: session.placed.iter().any(|placed| placed.node == name),
+                what,
+                name,
+            }
+        })
+        .collect();
+    let matters = |slot: &api::Slot| matches!(slot.what, SlotState::Node | SlotState::Next);
+    let end = slots.iter().rposition(matters).map_or(0, |last| last + 1 + AHEAD);
+    slots.truncate(end);
+    api::Elevation {
+        rack: session.rack.clone(),
+        slots,
+    }
 }
 
 pub(super) async fn start(

@@ -1,0 +1,204 @@
+//! What is drawn over and over on a terminal: `--watch`, and racks that fill.
+
+use super::output::{self, Format};
+use crate::control::ClientError;
+use anyhow::{Context, Result};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use std::{
+    io::{IsTerminal, Read, Write},
+    time::Duration,
+};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+};
+
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Shows what `look` answers, every second and after every key (if `keys` are wanted and there is a keyboard), until it
+/// answers none or a signal comes. It is told the lines of the terminal, if it is one, and the key.
+///
+/// # Errors
+/// Those of `look` and of the terminal.
+pub fn watch(
+    format: Format,
+    keys: bool,
+    mut look: impl FnMut(Option<usize>, Option<u8>) -> Result<Option<View>>,
+) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // From here on a signal ends the loop and not the process: the terminal becomes what it was.
+    let mut signals = runtime.block_on(async { Signals::new(None) })?;
+    let screen = Screen::open(format, keys)?;
+    signals.keys = screen.keyboard.is_some().then(read_keys);
+    let mut last = String::new();
+    let mut key = None;
+    loop {
+        let Some(view) = look(screen.rows(), key.take())? else {
+            return Ok(());
+        };
+        screen.show(&view, &mut last)?;
+        match runtime.block_on(signals.wake()) {
+            Wake::End => return Ok(()),
+            Wake::Draw => {}
+            Wake::Key(pressed) => key = Some(pressed),
+        }
+    }
+}
+
+/// What to show instead, if the error is one that passes: a daemon that is being restarted comes back. What else is
+/// wrong does not mend itself.
+///
+/// # Errors
+/// `error`, otherwise.
+pub fn unless_it_comes_back(error: ClientError) -> Result<View> {
+    match error {
+        ClientError::NoDaemon(_) | ClientError::Broken { .. } => Ok(View::Text(error.to_string())),
+        other => Err(other.into()),
+    }
+}
+
+/// Reads the keyboard until the process ends: a read cannot be called back.
+fn read_keys() -> mpsc::Receiver<u8> {
+    let (send, keys) = mpsc::channel(16);
+    std::thread::spawn(move || {
+        for key in std::io::stdin().lock().bytes().map_while(|key| key.ok()) {
+            if send.blocking_send(key).is_err() {
+                return;
+            }
+        }
+    });
+    keys
+}
+
+/// What ends the watching, or has it draw again.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+    resized: Signal,
+    keys: Option<mpsc::Receiver<u8>>,
+}
+
+/// Why it is time to draw.
+enum Wake {
+    /// Time, or another size.
+    Draw,
+    /// A key.
+    Key(u8),
+    /// It is to end.
+    End,
+}
+
+impl Signals {
+    fn new(keys: Option<mpsc::Receiver<u8>>) -> Result<Signals> {
+        let listen = |kind| signal(kind).context("waiting for signals");
+        Ok(Signals {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hangup: listen(SignalKind::hangup())?,
+            resized: listen(SignalKind::window_change())?,
+            keys,
+        })
+    }
+
+    async fn wake(&mut self) -> Wake {
+        let key = async {
+            match &mut self.keys {
+                Some(keys) => match keys.recv().await {
+                    Some(key) => key,
+                    None => std::future::pending().await,
+                },
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.interrupt.recv() => Wake::End,
+            _ = self.terminate.recv() => Wake::End,
+            _ = self.hangup.recv() => Wake::End,
+            _ = self.resized.recv() => Wake::Draw,
+            key = key => Wake::Key(key),
+            () = tokio::time::sleep(INTERVAL) => Wake::Draw,
+        }
+    }
+}
+
+/// What is drawn.
+pub enum View {
+    /// Lines that are cut where the terminal ends.
+    Table(String),
+    /// Text that goes on in the next line.
+    Text(String),
+}
+
+/// Where it is drawn: over and over on a terminal, one after the other anywhere else.
+struct Screen {
+    terminal: bool,
+    /// How the keyboard was, if it was changed.
+    keyboard: Option<Termios>,
+}
+
+impl Screen {
+    fn open(format: Format, keys: bool) -> Result<Screen> {
+        let terminal = std::io::stdout().is_terminal() && !format.json;
+        if terminal {
+            // The alternate screen, without a cursor: what was on the terminal is there again afterwards.
+            write(b"\x1b[?1049h\x1b[?25l")?;
+        }
+        let mut keyboard = None;
+        if terminal && keys && std::io::stdin().is_terminal() {
+            let before = tcgetattr(std::io::stdin()).context("asking how the keyboard is")?;
+            let mut now = before.clone();
+            // Each key at once and unseen; Ctrl-C still interrupts.
+            now.local_modes -= LocalModes::ICANON | LocalModes::ECHO;
+            tcsetattr(std::io::stdin(), OptionalActions::Now, &now).context("taking keys one by one")?;
+            keyboard = Some(before);
+        }
+        Ok(Screen { terminal, keyboard })
+    }
+
+    /// Lines of the terminal, if it is one; 24 where it does not say.
+    fn rows(&self) -> Option<usize> {
+        let size = self
+            .terminal
+            .then(|| rustix::termios::tcgetwinsize(std::io::stdout()))?;
+        Some(size.map_or(0, |size| size.ws_row.into())).map(|rows| if rows == 0 { 24 } else { rows })
+    }
+
+    fn show(&self, view: &View, last: &mut String) -> Result<()> {
+        let (View::Table(text) | View::Text(text)) = view;
+        if self.terminal {
+            // Home, each line cleared to its end, then the rest of the screen: redrawn without a flicker. Cleared
+            // before it is written: at the right edge, clearing afterwards would take the last letter.
+            let lines = text.replace('\n', "\r\n\x1b[K");
+            // Without autowrap (DECAWM), a line that is too long ends at the edge and the others stay where they are.
+            let (cut, wrap) = match view {
+                View::Table(_) => ("\x1b[?7l", "\x1b[?7h"),
+                View::Text(_) => ("", ""),
+            };
+            return write(format!("{cut}\x1b[H\x1b[K{lines}{wrap}\x1b[J").as_bytes());
+        }
+        if text != last {
+            output::print(text)?;
+            text.clone_into(last);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        if let Some(before) = &self.keyboard {
+            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, before);
+        }
+        if self.terminal {
+            let _ = write(b"\x1b[?7h\x1b[?25h\x1b[?1049l");
+        }
+    }
+}
+
+fn write(bytes: &[u8]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(bytes).and_then(|()| out.flush());
+    written.context("writing to the terminal")
+}
