@@ -1,7 +1,5 @@
 //! The NFS server on loopback, asked by real clients: the nfs3_client crate, libnfs' utilities, and raw calls.
 
-#[path = "nfs/corpus.rs"]
-mod corpus;
 #[path = "nfs/filesystems.rs"]
 mod filesystems;
 #[path = "nfs/hostile.rs"]
