@@ -1,11 +1,13 @@
 //! Boots: one decision, pinned, under one id and one token, from its boot script to the running node.
 
 mod registry;
+mod window;
 
 #[cfg(test)]
 mod tests;
 
 pub use registry::{Boots, BootsError, KEPT_PER_NODE, Refusal};
+pub use window::Windows;
 
 use crate::clock::Timestamp;
 use rackstrap_wire::{DiskState, Hardware, ImageRef, Plan};

@@ -1,7 +1,8 @@
 //! One integration binary: `cli` runs the real command; `netns` has real clients against the engines and the daemon, in
-//! namespaces and on loopback; `vm` has virtual machines; `fuzz_corpus` runs what the fuzzers keep.
+//! namespaces and on loopback; `terminal` has people's terminals; `vm` has virtual machines; `fuzz_corpus` runs what the fuzzers keep.
 
 mod cli;
 mod fuzz_corpus;
 mod netns;
+mod terminal;
 mod vm;

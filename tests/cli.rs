@@ -46,15 +46,15 @@ partition = [
 ]
 "#;
 
-struct Daemon {
+pub(crate) struct Daemon {
     dir: tempfile::TempDir,
-    recorder: Recorder,
+    pub(crate) recorder: Recorder,
     cancel: CancellationToken,
     runtime: tokio::runtime::Runtime,
 }
 
 impl Daemon {
-    fn start() -> Daemon {
+    pub(crate) fn start() -> Daemon {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("control.sock");
         let text = SITE.replace("SOCKET", socket.to_str().unwrap());
@@ -94,7 +94,7 @@ impl Daemon {
         }
     }
 
-    fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.dir.path().join("site.toml")
     }
 
@@ -107,7 +107,7 @@ impl Daemon {
     }
 
     /// What it prints; it must go well.
-    fn says(&self, words: &str) -> String {
+    pub(crate) fn says(&self, words: &str) -> String {
         let output = self.run(words);
         assert!(output.status.success(), "{words}: {output:?}");
         assert!(output.stderr.is_empty(), "{words}: {output:?}");

@@ -104,6 +104,10 @@ fn summary(site: &Site) -> String {
             .image
             .as_ref()
             .map_or("no image of its own".to_owned(), |i| format!("image {i}"));
+        let image = match &site.profiles.get("default").and_then(|p| p.image.as_ref()) {
+            None if profile.image.is_none() => "no image: nodes with it cannot boot".to_owned(),
+            _ => image,
+        };
         let layout = profile.layout.as_deref().filter(|l| !l.is_empty());
         let layout = layout.map_or(String::new(), |l| format!(", layout {l}"));
         text.push_str(&format!("  profile   {name}: {image}{layout}\n"));

@@ -1,7 +1,7 @@
 //! `rackstrap completion`
 
 use super::Cli;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, CommandFactory};
 use std::{io::Write, path::Path, process::ExitCode};
 
@@ -21,6 +21,7 @@ pub struct CompletionArgs {
 pub fn run(_config: &Path, args: CompletionArgs) -> Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "rackstrap", &mut script);
-    std::io::stdout().lock().write_all(&script)?;
+    let written = std::io::stdout().lock().write_all(&script);
+    written.context("writing to standard output")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,9 @@
 //! From the site file to the daemon.
 
-use crate::control::{Client, DEFAULT_SOCKET};
+use crate::{
+    config::socket_path,
+    control::{Client, DEFAULT_SOCKET},
+};
 use anyhow::{Context, Result, bail};
 use std::{
     io,
@@ -31,7 +34,8 @@ fn socket(config: &Path) -> Result<PathBuf> {
     let named = table.get("server").and_then(|server| server.get("socket"));
     match named {
         None => Ok(DEFAULT_SOCKET.into()),
-        Some(toml::Value::String(path)) if !path.is_empty() => Ok(path.into()),
+        Some(toml::Value::String(path)) => socket_path(path, config)
+            .map_err(|problem| anyhow::anyhow!("site file {}: [server] socket: {problem}", config.display())),
         Some(other) => bail!(
             "site file {}: [server] socket: a path is wanted, not {other}",
             config.display()
@@ -49,6 +53,14 @@ mod tests {
         let config = dir.path().join("site.toml");
         std::fs::write(&config, "[server]\nsocket = \"/run/x.sock\"\nhttp-port = \"many\"\n").unwrap();
         assert_eq!(socket(&config).unwrap(), Path::new("/run/x.sock"));
+        std::fs::write(&config, "[server]\nsocket = \"run/x.sock\"\n").unwrap();
+        assert_eq!(
+            socket(&config).unwrap(),
+            dir.path().join("run/x.sock"),
+            "as the daemon takes it"
+        );
+        std::fs::write(&config, "[server]\nsocket = \"\"\n").unwrap();
+        assert!(socket(&config).unwrap_err().to_string().contains("is not a path"));
         std::fs::write(&config, "[cluster]\n").unwrap();
         assert_eq!(socket(&config).unwrap(), Path::new(DEFAULT_SOCKET));
         std::fs::write(&config, "[server]\nsocket = 5\n").unwrap();

@@ -5,7 +5,7 @@ use super::{
     output::{self, Format},
 };
 use crate::control::api;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use std::{collections::BTreeMap, path::Path, process::ExitCode};
 
@@ -29,6 +29,9 @@ pub fn run(config: &Path, args: CountersArgs) -> Result<ExitCode> {
     let mut counters: BTreeMap<String, u64> = connect(config)?.get(api::paths::COUNTERS)?;
     if let Some(filter) = &args.filter {
         counters.retain(|name, _| name.contains(filter.as_str()));
+    }
+    if let Some(filter) = args.filter.filter(|_| counters.is_empty() && !args.format.json) {
+        bail!("no counter has '{filter}' in its name; all of them: rackstrap counters");
     }
     if args.format.json {
         output::print_json(&counters)?;

@@ -90,18 +90,18 @@ fn decided(decision: &api::ExplainDecision) -> String {
 }
 
 fn unknown(answer: &api::ExplainAnswer) -> String {
-    let mut text = "nothing is booted: no node".to_owned();
+    let mut text = "no node, so nothing is booted".to_owned();
     if let Some(lease) = &answer.lease {
         let hwaddr = lease.lease.get("hwaddr").and_then(|v| v.as_str());
         text.push_str(&format!("\nit has {} from the temporary pool", lease.ipaddr));
         if let Some(hwaddr) = hwaddr {
             text.push_str(&format!(
-                ", as {hwaddr}; to make it a node: rackstrap node add NAME --hwaddr {hwaddr}"
+                ", as {hwaddr}\nto make it a node: rackstrap node add NAME --hwaddr {hwaddr}"
             ));
         }
     } else if answer.about.parse::<rackstrap_wire::HwAddr>().is_ok() {
         text.push_str(&format!(
-            "; to make it one: rackstrap node add NAME --hwaddr {}",
+            "\nto make it one: rackstrap node add NAME --hwaddr {}",
             answer.about
         ));
     }

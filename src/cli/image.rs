@@ -338,7 +338,7 @@ impl Progress for Shown {
         let Some(bar) = &self.bar else { return };
         let template = match bytes {
             Some(_) => "{prefix} {wide_bar} {binary_bytes}/{binary_total_bytes} {msg} {eta}",
-            None => "{spinner} {prefix} {msg} {elapsed}",
+            None => "{spinner} {prefix} {elapsed} {wide_msg}",
         };
         // The templates are constants; should one be wrong, the default serves.
         bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -360,6 +360,13 @@ impl Progress for Shown {
             if files > 0 && self.files.is_multiple_of(64) {
                 bar.set_message(format!("{} files", self.files));
             }
+        }
+    }
+
+    fn doing(&mut self, line: &str) {
+        if let Some(bar) = &self.bar {
+            let line: String = line.chars().filter(|c| !c.is_control()).take(200).collect();
+            bar.set_message(line);
         }
     }
 

@@ -102,6 +102,19 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<ExitCode> {
     }
 }
 
+/// The error with its causes. A message that ends with its cause does not get that a second time.
+pub fn error_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
+}
+
 fn dispatch(config: &Path, command: Command) -> Result<ExitCode> {
     match command {
         Command::Check(args) => check::run(config, args),
@@ -147,6 +160,15 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    #[test]
+    fn causes_are_said_once() {
+        let cause = || std::io::Error::other("the disk is on fire");
+        let plain = anyhow::Error::new(cause()).context("reading x").context("importing y");
+        assert_eq!(error_line(&plain), "importing y: reading x: the disk is on fire");
+        let told = anyhow::Error::new(cause()).context("reading x: the disk is on fire; call help");
+        assert_eq!(error_line(&told), "reading x: the disk is on fire; call help");
+    }
 
     #[test]
     fn the_grammar_is_sound() {

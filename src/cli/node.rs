@@ -73,7 +73,8 @@ struct AddArgs {
 
 #[derive(Debug, Args)]
 struct ShowArgs {
-    /// Name
+    /// A node's name, or its hardware address or address
+    #[arg(value_name = "NODE|MAC|IP")]
     name: String,
     #[command(flatten)]
     format: Format,
@@ -121,7 +122,7 @@ fn add(client: &Client, args: AddArgs) -> Result<()> {
     let explained: api::ExplainAnswer = client.get(&format!("{}{}", api::paths::EXPLAIN, segment(&node.name)))?;
     match explained.decision {
         Some(api::ExplainDecision { image: Some(image), .. }) => output::print(&format!(
-            "it boots {image}; switch it on and look: rackstrap status --watch"
+            "it boots {image}, when you switch it on or at once if it waits already; look: rackstrap status --watch"
         )),
         Some(decision) => {
             let problem = decision.image_problem.unwrap_or_default();

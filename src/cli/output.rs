@@ -4,7 +4,7 @@ use crate::{
     clock::Timestamp,
     timeline::{Level, State},
 };
-use anyhow::Result;
+use anyhow::{Context, Result};
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
@@ -20,9 +20,9 @@ pub struct Format {
 /// Prints a line or more.
 pub fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", text.trim_end_matches('\n'))?;
-    out.flush()?;
-    Ok(())
+    let text = text.trim_end_matches('\n');
+    let written = writeln!(out, "{text}").and_then(|()| out.flush());
+    written.context("writing to standard output")
 }
 
 /// Prints `value` as JSON, a line per level.

@@ -26,7 +26,7 @@ use std::{
     fs::File,
     io::{self, Read},
     ops::Range,
-    path::Path,
+    path::{Path, PathBuf},
 };
 use toml::{
     Spanned,
@@ -41,6 +41,16 @@ pub const MAX_BYTES: u64 = 1 << 20;
 
 /// At most this many subnets, profiles and layouts each.
 const MOST_SECTIONS: usize = 1000;
+
+/// The `[server] socket` that is written as `text` in the site file at `path`, made absolute as [`load`] does it.
+///
+/// # Errors
+/// What is wrong with it, and what to write instead.
+pub fn socket_path(text: &str, path: &Path) -> Result<PathBuf, String> {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let directory = whole.parent().unwrap_or(Path::new("/"));
+    server::read_path(text, directory).map_err(|(what, help)| format!("{what}; {help}"))
+}
 
 /// Reads and checks the site file at `path`. Relative paths in it are taken from its directory.
 ///

@@ -82,8 +82,8 @@ pub(super) fn read(report: &mut Report<'_>, section: Option<&Section<'_>>, direc
     server
 }
 
-/// A path, made absolute from the site file's directory.
-fn read_path(text: &str, directory: &Path) -> Result<PathBuf, (String, String)> {
+/// A path, made absolute from the site file's directory. The error is what is wrong, and what to write instead.
+pub(super) fn read_path(text: &str, directory: &Path) -> Result<PathBuf, (String, String)> {
     let wrong = |what: &str, help: &str| Err((format!("{} {what}", quote(text)), help.to_owned()));
     if text.trim().is_empty() || text.len() > 4000 || text.chars().any(char::is_control) {
         return wrong(

@@ -6,6 +6,7 @@ pub mod api;
 mod client;
 mod routes;
 mod socket;
+mod unknown;
 
 #[cfg(test)]
 mod tests;

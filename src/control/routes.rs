@@ -4,13 +4,14 @@ use super::{
     Context,
     api::{self, paths},
     socket::Peer,
+    unknown,
 };
 use crate::{
     clock::Timestamp,
     decide::{Decision, Requester, World, decide},
     inventory::{ChangeError, InventoryError, NewNode, Node, Nodes, find},
     store::Table,
-    timeline::{Subject, status, summarise},
+    timeline::{State as NodeState, Subject, status, summarise},
 };
 use axum::{
     Json, Router,
@@ -21,7 +22,11 @@ use axum::{
     routing::{get, post},
 };
 use rackstrap_wire::HwAddr;
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::Ipv4Addr,
+    sync::Arc,
+};
 
 /// What every route sees: the context, and the one keeper of the inventory.
 #[derive(Clone)]
@@ -116,14 +121,26 @@ async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> 
     tokio::task::spawn_blocking(f).await.map_err(broken)
 }
 
-async fn show_status(State(context): State<Shared>) -> Json<api::StatusAnswer> {
+async fn show_status(State(context): State<Shared>) -> Result<Json<api::StatusAnswer>, Refusal> {
     let world = context.world.load_full();
     let now = Timestamp::now();
-    Json(api::StatusAnswer {
+    let mut nodes = status(&world, &context.recorder, &context.boots, now);
+    if nodes.iter().any(|row| row.state == NodeState::Waiting) {
+        // Unknown machines have no address but the one that they were lent.
+        let leases = blocking(move || all_leases(&context)).await??;
+        let lent: HashMap<String, Ipv4Addr> = leases
+            .iter()
+            .filter_map(|row| Some((hwaddr(row)?.to_string(), row.ipaddr)))
+            .collect();
+        for row in nodes.iter_mut().filter(|row| row.state == NodeState::Waiting) {
+            row.ipaddr = lent.get(&row.node).copied();
+        }
+    }
+    Ok(Json(api::StatusAnswer {
         cluster: world.site.cluster.name.clone(),
         now,
-        nodes: status(&world, &context.recorder, &context.boots, now),
-    })
+        nodes,
+    }))
 }
 
 async fn list_nodes(State(context): State<Shared>) -> Json<Vec<Arc<Node>>> {
@@ -149,9 +166,16 @@ async fn add_node(State(context): State<Shared>, Json(new): Json<NewNode>) -> Re
     Ok(Json(node))
 }
 
-async fn show_node(State(context): State<Shared>, Path(name): Path<String>) -> Result<Json<api::NodeAnswer>, Refusal> {
+async fn show_node(State(context): State<Shared>, Path(text): Path<String>) -> Result<Json<api::NodeAnswer>, Refusal> {
     let world = context.world.load_full();
-    let node = Node::clone(find(&world.inventory, &name)?);
+    let node = match meant(&world, &text)? {
+        Meant::Node(node) => Node::clone(&node),
+        Meant::Machine(_) | Meant::Address(_) => {
+            let text = format!("{text} belongs to no node; what it is: rackstrap explain {text}");
+            return Err(Refusal(StatusCode::NOT_FOUND, text));
+        }
+    };
+    let name = node.name.clone();
     let rows = status(&world, &context.recorder, &context.boots, Timestamp::now());
     let row = rows.into_iter().find(|row| row.node == name);
     let boots = context.boots.of_node(&name);
@@ -204,7 +228,12 @@ async fn timeline(
         Meant::Machine(hwaddr) => Subject::Machine(hwaddr),
         Meant::Address(ipaddr) => match lease_of(&context, |row| row.ipaddr == ipaddr)?.and_then(|row| hwaddr(&row)) {
             Some(hwaddr) => Subject::Machine(hwaddr),
-            None => return Err(Refusal(StatusCode::NOT_FOUND, format!("address {ipaddr} is nobody's"))),
+            None => {
+                return Err(Refusal(
+                    StatusCode::NOT_FOUND,
+                    format!("address {ipaddr} is nobody's; what it would be: rackstrap explain {ipaddr}"),
+                ));
+            }
         },
     };
     let events = context.recorder.of(&subject);
@@ -252,6 +281,7 @@ async fn explain(
     let (decision, pinned) = match decide(&world, &requester) {
         Decision::Unknown { why: steps } => {
             why.extend(steps);
+            why.extend(unknown::steps(&world, &requester));
             (None, None)
         }
         Decision::Node(decided) => {

@@ -76,6 +76,7 @@ pub async fn overlay(
         .inspect_err(|problem| service.record(&boot, "overlay", Level::Error, problem.clone(), None))
         .map_err(Problem::unavailable)?;
     let boot = service.boots.redeem(&id, &request).await?;
+    service.windows.close(&boot.plan.node);
     let (level, detail) = match &request.disk.status {
         DiskStatus::Degraded { reason } => (
             Level::Degraded,
@@ -102,7 +103,7 @@ pub async fn report(
         )));
     }
     let now = Timestamp::now();
-    for event in &report.events {
+    for event in service.heard.news(&id, &report.events) {
         service
             .recorder
             .record(Subject::Node(boot.plan.node.clone()), Event::of_agent(now, &id, event));

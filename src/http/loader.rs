@@ -30,6 +30,8 @@ use tower_http::services::ServeFile;
 #[derive(serde::Deserialize)]
 pub struct WhoAsks {
     mac: String,
+    /// What its last script failed at.
+    failed: Option<String>,
 }
 
 /// `GET /ipxe?mac=52-54-00-01-01-01`: a fresh decision at every call; a node's boot is pinned here.
@@ -48,9 +50,21 @@ pub async fn script(
         ipxe: true,
         ..Requester::default()
     };
-    let text = match decide(&world, &requester) {
+    let decision = decide(&world, &requester);
+    if let (Decision::Node(decision), Some(failed)) = (&decision, &query.failed) {
+        service.note_failure(&decision.node.name, failed);
+    }
+    let text = match decision {
         Decision::Node(decision) if decision.node.ipaddr != peer.ipv4() => {
-            service.move_to_own_address(&world, &decision, hwaddr, *peer)?
+            let detail = format!(
+                "this machine is {} now, its address {}",
+                decision.node.name, decision.node.ipaddr
+            );
+            service.send_to_dhcp(&world, &decision, hwaddr, detail)?
+        }
+        Decision::Node(decision) if !service.windows.is_open(&decision.node.name, Timestamp::now()) => {
+            let detail = format!("{} has to ask DHCP before it boots", decision.node.name);
+            service.send_to_dhcp(&world, &decision, hwaddr, detail)?
         }
         Decision::Node(decision) => service.boot_script(&world, &decision, hwaddr).await?,
         Decision::Unknown { .. } => service.stranger_script(&world, hwaddr, *peer)?,
@@ -59,6 +73,18 @@ pub async fn script(
 }
 
 impl Service {
+    /// The loader tried, failed, paused, and is here again.
+    fn note_failure(&self, node: &str, failed: &str) {
+        let detail = match failed {
+            "kernel" => "asks again: its kernel did not load",
+            "initramfs" => "asks again: its initramfs did not load",
+            "boot" => "asks again: its kernel did not start",
+            _ => "asks again",
+        };
+        let event = Event::new(Timestamp::now(), "script", Level::Retry, detail);
+        self.recorder.record(Subject::Node(node.to_owned()), event);
+    }
+
     async fn boot_script(&self, world: &World, decision: &NodeDecision, hwaddr: HwAddr) -> Result<String, Problem> {
         let base = base_url(&world.site, decision.subnet.server);
         let subject = Subject::Node(decision.node.name.clone());
@@ -98,25 +124,20 @@ impl Service {
         }
     }
 
-    /// A machine that was a stranger when it got its address and is a node now.
-    fn move_to_own_address(
+    /// A machine with an address that is not its own (it was a stranger when it got it), or that asks outside of a
+    /// PXE exchange: a user on the running node, or a loader that outlived our restart. It gets no token; asking DHCP
+    /// again mends both, and takes more rights than a user has.
+    fn send_to_dhcp(
         &self,
         world: &World,
         decision: &NodeDecision,
         hwaddr: HwAddr,
-        peer: Peer,
+        detail: String,
     ) -> Result<String, Problem> {
-        let (name, own) = (&decision.node.name, decision.node.ipaddr);
-        let detail = format!("asks from {}, is told to take its own address {own}", peer.ipv4());
-        let event = Event::new(Timestamp::now(), "script", Level::Retry, detail);
-        self.recorder.record(Subject::Node(name.clone()), event);
         let base = base_url(&world.site, decision.subnet.server);
-        self.wait(
-            &base,
-            hwaddr,
-            &[format!("this machine is {name} now, its address {own}")],
-            true,
-        )
+        let event = Event::new(Timestamp::now(), "dhcp-first", Level::Retry, detail.clone());
+        self.recorder.record(Subject::Node(decision.node.name.clone()), event);
+        self.wait(&base, hwaddr, &[detail], true)
     }
 
     fn stranger_script(&self, world: &World, hwaddr: HwAddr, peer: Peer) -> Result<String, Problem> {
@@ -127,6 +148,10 @@ impl Service {
         let message = [
             format!("unknown machine {hwaddr} - waiting to be racked"),
             format!("rack it with: rackstrap node add NAME --hwaddr {hwaddr}"),
+            format!(
+                "NAME says where it stands, such as {}; it boots by itself then",
+                world.site.cluster.naming.example()
+            ),
         ];
         let event = Event::new(Timestamp::now(), "script", Level::Ok, "waits to be racked");
         self.recorder.record(Subject::Machine(hwaddr), event);
@@ -134,7 +159,11 @@ impl Service {
     }
 
     fn wait(&self, base: &str, hwaddr: HwAddr, message: &[String], new_address: bool) -> Result<String, Problem> {
-        let pauses = Pauses::spread(rand::random());
+        let pauses = match new_address {
+            // Somebody has just typed its name and looks on.
+            true => Pauses { first: 1, longest: 32 },
+            false => Pauses::spread(rand::random()),
+        };
         let script = WaitScript {
             base,
             hwaddr,

@@ -6,10 +6,12 @@
 mod agent;
 mod answer;
 mod facts;
+mod heard;
 mod hostkeys;
 mod loader;
 pub mod script;
 mod service;
 pub mod task;
 
+pub use heard::Heard;
 pub use service::{Service, base_url};

@@ -109,7 +109,8 @@ impl Scripts {
                 kernel_args,
                 delay => script.pauses.first,
                 longest_delay => script.pauses.longest,
-                again_url => script_url(script.base, plan.net.hwaddr),
+                // iPXE puts in what it was doing, so that the timeline can say why it asks again.
+                again_url => script_url(script.base, plan.net.hwaddr) + "&failed=${failed}",
             },
         )
     }

@@ -1,8 +1,8 @@
 //! What every request handler shares, and who may ask for what.
 
-use super::{answer::Problem, script::Scripts};
+use super::{Heard, answer::Problem, script::Scripts};
 use crate::{
-    boots::{Boot, Boots},
+    boots::{Boot, Boots, Windows},
     clock::Timestamp,
     config::Site,
     decide::{SharedWorld, World},
@@ -23,6 +23,8 @@ pub struct Service {
     pub world: SharedWorld,
     /// Pinned boots.
     pub boots: Boots,
+    /// Who may have a script.
+    pub windows: Arc<Windows>,
     /// Timelines.
     pub recorder: Recorder,
     /// Where host keys are kept.
@@ -33,6 +35,8 @@ pub struct Service {
     pub scripts: Arc<ArcSwap<Scripts>>,
     /// Overlay trees.
     pub templates: Arc<ArcSwap<Templates>>,
+    /// What agents said already.
+    pub heard: Heard,
 }
 
 /// Who asks.

@@ -169,7 +169,7 @@ fn fill(
         }
         Source::Recipe(recipe) => {
             progress.begin(Step::Bootstrap, None);
-            bootstrap(recipe, &root_path)?;
+            bootstrap(recipe, &root_path, progress)?;
             count_tree(root.as_fd(), None)?.0
         }
     };
@@ -197,7 +197,7 @@ fn create(path: &Path) -> Result<File> {
 }
 
 /// Runs mmdebstrap, which makes the tree in `target`, an empty directory.
-fn bootstrap(recipe: &Recipe, target: &Path) -> Result<()> {
+fn bootstrap(recipe: &Recipe, target: &Path, progress: &mut dyn Progress) -> Result<()> {
     let child = Command::new("mmdebstrap")
         .args(recipe.mmdebstrap_args(target, None))
         .env("LC_ALL", "C.UTF-8")
@@ -216,6 +216,8 @@ fn bootstrap(recipe: &Recipe, target: &Path) -> Result<()> {
     let mut tail = std::collections::VecDeque::new();
     if let Some(stderr) = child.stderr.take() {
         for line in io::BufRead::lines(io::BufReader::new(stderr)).map_while(io::Result::ok) {
+            // It begins its lines with I: for information, W: and E: for warnings and errors.
+            progress.doing(line.trim_start_matches("I: "));
             if tail.len() == 15 {
                 tail.pop_front();
             }

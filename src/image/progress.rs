@@ -34,6 +34,8 @@ pub trait Progress {
     fn begin(&mut self, step: Step, bytes: Option<u64>);
     /// So many files and bytes of the step are done in addition.
     fn advance(&mut self, files: u64, bytes: u64);
+    /// What the step is doing just now, a line of the program that does it.
+    fn doing(&mut self, _line: &str) {}
     /// Something that a person should know and that does not stop the import.
     fn note(&mut self, text: &str);
 }

@@ -1,4 +1,4 @@
-//! The directory of versions: `images/NAME/VERSION`, made beside as `.incoming-XXXX` and renamed when it is whole.
+//! The directory of versions: `images/NAME/VERSION`, made beside as `.incoming-…` and renamed when it is whole.
 
 use super::{
     Manifest,

@@ -2,10 +2,11 @@
 
 use super::{InNamedTask, Shared, dhcp, nfs, tftp};
 use crate::{config::Site, control::Counters, dhcp as dhcp_engine, http, nfs as nfs_engine, tftp as tftp_engine};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use socket2::{Domain, Socket, Type};
 use std::{
     collections::BTreeSet,
+    io,
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::Path,
     sync::Arc,
@@ -54,11 +55,13 @@ pub fn spawn_all(shared: &Shared, cancel: &CancellationToken, services: &mut Joi
     let web = Arc::new(http::Service {
         world: shared.world.clone(),
         boots: shared.boots.clone(),
+        windows: shared.windows.clone(),
         recorder: shared.recorder.clone(),
         store: shared.store.clone(),
         loaders: shared.loaders.clone(),
         scripts: shared.scripts.clone(),
         templates: shared.templates.clone(),
+        heard: http::Heard::default(),
     });
     for server in servers {
         let socket = udp(server, site.server.tftp_port, "TFTP", "tftp-port")?;
@@ -97,7 +100,7 @@ pub fn spawn_all(shared: &Shared, cancel: &CancellationToken, services: &mut Joi
 const BACKLOG: i32 = 4096;
 
 fn tcp(server: Ipv4Addr, port: u16, what: &str, key: &str) -> Result<TcpListener> {
-    let bind = || -> std::io::Result<Socket> {
+    let bind = || -> io::Result<Socket> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         // Connections of the daemon before this one may still be winding down.
         socket.set_reuse_address(true)?;
@@ -106,18 +109,31 @@ fn tcp(server: Ipv4Addr, port: u16, what: &str, key: &str) -> Result<TcpListener
         socket.set_nonblocking(true)?;
         Ok(socket)
     };
-    Ok(bind().with_context(|| unbound(server, port, what, key))?.into())
+    let socket = bind().map_err(|error| unbound(&error, server, port, what, "tcp", key))?;
+    Ok(socket.into())
 }
 
 fn udp(server: Ipv4Addr, port: u16, what: &str, key: &str) -> Result<UdpSocket> {
-    let socket = UdpSocket::bind(SocketAddr::from((server, port))).with_context(|| unbound(server, port, what, key))?;
+    let socket = UdpSocket::bind(SocketAddr::from((server, port)))
+        .map_err(|error| unbound(&error, server, port, what, "udp", key))?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
 
-fn unbound(server: Ipv4Addr, port: u16, what: &str, key: &str) -> String {
-    format!(
-        "{what} cannot listen on {server} port {port} (is another server running there? is {server} this machine's \
-         address? another port can be set by [server] {key})"
-    )
+/// Why a port is not ours, and what to do about it.
+fn unbound(error: &io::Error, server: Ipv4Addr, port: u16, what: &str, protocol: &str, key: &str) -> anyhow::Error {
+    let option = if protocol == "tcp" { "t" } else { "u" };
+    let why = match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "another program has it; `ss -{option}lnp sport = :{port}` says which: stop that one, or choose another \
+             [server] {key}"
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have that address; give it to the interface (`ip address`), or \
+                                         correct 'server' in [[subnet]]"
+                .into()
+        }
+        _ => error.to_string(),
+    };
+    anyhow!("{what} cannot listen on {server} {protocol} port {port}: {why}")
 }

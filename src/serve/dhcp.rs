@@ -73,6 +73,9 @@ impl Authority for DhcpAuthority {
             Some(node) => Subject::Node(node.name.clone()),
             None => Subject::Machine(event.hwaddr),
         };
+        if let (true, AnswerKind::Ack, Subject::Node(node)) = (event.booting, event.answer, &subject) {
+            self.shared.windows.open(node, event.at);
+        }
         // A running system that asks for its lease again is not a machine that starts.
         let step = match event.booting {
             true => format!("dhcp {}", event.message),

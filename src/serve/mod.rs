@@ -10,7 +10,7 @@ mod reload;
 mod tftp;
 
 use crate::{
-    boots::Boots,
+    boots::{Boots, Windows},
     clock::Timestamp,
     config::{self, Site},
     control,
@@ -38,6 +38,7 @@ struct Shared {
     world: SharedWorld,
     store: Store,
     boots: Boots,
+    windows: Arc<Windows>,
     recorder: Recorder,
     loaders: Arc<ArcSwap<Loaders>>,
     scripts: Arc<ArcSwap<http::script::Scripts>>,
@@ -108,6 +109,7 @@ fn open(site: Site) -> Result<Shared> {
     Ok(Shared {
         world: Arc::new(ArcSwap::from_pointee(world)),
         boots: Boots::load(store.clone())?,
+        windows: Arc::default(),
         recorder: Recorder::load(store.clone(), limits, Timestamp::now())?,
         store,
         loaders: Arc::new(ArcSwap::from_pointee(loaders)),
@@ -155,9 +157,12 @@ fn announce(world: &World) {
         })
         .collect();
     let (nodes, images) = (world.inventory.len(), world.images.iter().count());
+    let plural = |count| if count == 1 { "" } else { "s" };
     eprintln!(
-        "rackstrap: ready: {} ({nodes} nodes, {images} image versions)",
-        subnets.join(", ")
+        "rackstrap: ready: {} ({nodes} node{}, {images} image version{})",
+        subnets.join(", "),
+        plural(nodes),
+        plural(images)
     );
 }
 

@@ -54,11 +54,11 @@ impl Reloader {
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
-        Ok(format!(
-            "{} taken over, {} warnings",
-            self.config.display(),
-            warnings.len()
-        ))
+        let warned = match warnings.len() {
+            0 => String::new(),
+            _ => "; it has warnings, see: rackstrap check".to_owned(),
+        };
+        Ok(format!("{} taken over{warned}", self.config.display()))
     }
 
     /// Looks at the image directory again.

@@ -40,7 +40,14 @@ impl Files for LoaderFiles {
             _ => Level::Retry,
         };
         let detail = format!("{}: {}", end.name, end.outcome);
-        let event = Event::new(Timestamp::now(), "tftp", level, detail).took(end.duration.as_millis() as u64);
+        let now = Timestamp::now();
+        // A user who tries TFTP on a running node does not make it a machine that starts.
+        let boots = match &subject {
+            Subject::Node(node) => self.shared.windows.is_open(node, now),
+            Subject::Machine(_) => true,
+        };
+        let event = Event::new(now, if boots { "tftp" } else { "tftp-client" }, level, detail)
+            .took(end.duration.as_millis() as u64);
         self.shared.recorder.record(subject, event);
     }
 }

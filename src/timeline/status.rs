@@ -16,7 +16,7 @@ pub struct StatusRow {
     pub since: Option<Timestamp>,
     /// Image version of its boot.
     pub image: Option<ImageRef>,
-    /// Address.
+    /// Address. Of an unknown machine, the daemon fills in the one that it was lent.
     pub ipaddr: Option<std::net::Ipv4Addr>,
     /// What its disk is, in a few words; empty if nobody knows.
     pub disk: String,

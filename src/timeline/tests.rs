@@ -322,6 +322,7 @@ fn what_comes_from_outside_is_cut_and_cannot_act_on_a_terminal() {
 #[test]
 fn agent_events_become_events() {
     let reported = |outcome, detail: &str| AgentEvent {
+        seq: 1,
         phase: Phase::Disk,
         outcome,
         uptime_ms: 5_000,

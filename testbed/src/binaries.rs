@@ -27,10 +27,11 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// Those named by [`DAEMON`] and [`AGENT`], built where they are not named.
+    /// Those named by [`DAEMON`] and [`AGENT`]. What is not named is built, but for the daemon of a test, which cargo
+    /// has built along with the test.
     pub fn get() -> Result<Self> {
         let named = |name| env::var_os(name).map(PathBuf::from);
-        let daemon = match named(DAEMON) {
+        let daemon = match named(DAEMON).or_else(beside_the_test) {
             Some(path) => path,
             None => build_daemon()?,
         };
@@ -52,6 +53,14 @@ impl Binaries {
     pub fn environment(&self) -> [(&'static str, &PathBuf); 2] {
         [(DAEMON, &self.daemon), (AGENT, &self.agent)]
     }
+}
+
+/// `target/debug/rackstrap` for the test `target/debug/deps/all-…`. Building it here instead would make another one:
+/// cargo chooses the features of dependencies by what it is asked to build.
+fn beside_the_test() -> Option<PathBuf> {
+    let test = env::current_exe().ok()?;
+    let deps = test.parent().filter(|dir| dir.ends_with("deps"))?;
+    Some(deps.parent()?.join("rackstrap"))
 }
 
 /// Builds the daemon with the dev profile.

@@ -136,7 +136,7 @@ impl Typed<'_> {
             };
             Ok(status
                 .split_once("]]")
-                .map(|(status, _)| (output.trim().to_owned(), status.to_owned())))
+                .map(|(status, _)| (output.trim().to_owned(), status.trim().to_owned())))
         })?;
         match found {
             Some((output, status)) if status == "0" => Ok(output),

@@ -109,6 +109,10 @@ impl Disk {
             let (Some(start), Some(size)) = (entry["start"].as_u64(), entry["size"].as_u64()) else {
                 bail!("sfdisk printed a partition without start or size: {entry}");
             };
+            // The marker in the MBR's fourth entry: it has no sectors, and Linux makes no partition of it.
+            if size == 0 {
+                continue;
+            }
             let text = |field: &str| entry[field].as_str().unwrap_or_default().to_owned();
             let start = start * sector;
             let (fs, uuid) = (self.probe(start, "TYPE"), self.probe(start, "UUID"));

@@ -12,7 +12,7 @@ use std::{
 };
 
 /// How long a wait may take before the boot counts as failed. A boot takes under a minute on two idle cores.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(480);
 
 /// How the machine starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -37,11 +37,19 @@ pub const NEEDED: &[&str] = &[
     "kmod",
     "cpio",
     "zstd",
+    "xz-utils",
+    // A terminal for the tests of what people watch.
+    "tmux",
 ];
 
 /// Installs what is missing, saying what. Returns the names that it installed: none on a second run.
 pub fn ensure(say: &mut dyn FnMut(&str)) -> Result<Vec<String>> {
-    let missing = missing(NEEDED)?;
+    ensure_these(NEEDED, say)
+}
+
+/// As [`ensure`], for packages that only some command needs.
+pub fn ensure_these(names: &[&str], say: &mut dyn FnMut(&str)) -> Result<Vec<String>> {
+    let missing = missing(names)?;
     if missing.is_empty() {
         return Ok(missing);
     }

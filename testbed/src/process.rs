@@ -57,6 +57,16 @@ impl Running {
         &self.what
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(mut self) -> Result<ExitStatus> {
+        self.child.wait().with_context(|| format!("waiting for {}", self.what))
+    }
+
     /// How it ended, if it did.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.child

@@ -2,4 +2,5 @@
 
 mod dhcp;
 mod nfs;
+mod serve;
 mod tftp;

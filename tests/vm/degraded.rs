@@ -10,7 +10,10 @@ fn a_node_without_a_disk_or_with_a_small_one_boots_and_shows_why_it_is_degraded(
     node.power_on()?;
     node.wait_ready()?;
     node.wait_state("degraded")?;
-    assert_eq!(node.status("disk")?, "degraded: no disk found");
+    assert_eq!(
+        node.status("disk")?,
+        "degraded: no disk found; /tmp and /var are in RAM"
+    );
     assert!(node.status("last_error")?.contains("no disk"));
     assert_eq!(
         node.shell("touch /tmp/x && findmnt -no FSTYPE -T /tmp")?,

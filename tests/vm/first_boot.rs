@@ -78,6 +78,10 @@ fn expect_a_node_of_its_own(node: &Node) -> Result {
     assert!(node.shell("cat /etc/hosts")?.contains("r01n01"));
     assert_eq!(node.shell("stat -c %a /etc/ssh/ssh_host_ed25519_key")?, "600");
     assert_eq!(node.shell("stat -c %a /usr/bin/su")?, "4755", "suid bits survive NFS");
+    // overlayfs asks the layer below for ACLs before it lets anybody but the owner in.
+    let nobody = "setpriv --reuid=nobody --regid=nogroup --clear-groups /bin/cat";
+    assert_eq!(node.shell(&format!("{nobody} /etc/hostname"))?, "r01n01");
+    node.shell(&format!("! {nobody} /etc/shadow"))?;
     assert_eq!(node.shell("systemctl is-failed '*' --quiet || echo none")?, "none");
     Ok(())
 }

@@ -14,7 +14,7 @@ fn a_raised_layout_version_is_applied_at_the_next_boot_only() -> Result {
 
     // The running node keeps what it has, also over a heartbeat or two.
     site.scratch().version = 2;
-    site.scratch().partitions[3].fs = "xfs".to_owned();
+    site.scratch().partitions[2].fs = "xfs".to_owned();
     cluster.daemon.reload(&site)?;
     node.shell("sync; sleep 8")?;
     node.wait_state("ready")?;

@@ -36,9 +36,9 @@ fn networkd_ifupdown_and_networkmanager_leave_the_roots_card_alone() -> Result {
 
     let card = node.shell("ip -o link show | grep -v ' lo:' | cut -d: -f2 | tr -d ' '")?;
     for service in ["systemd-networkd", "NetworkManager"] {
-        node.shell(&format!(
-            "timeout 120 sh -c 'until systemctl is-active {service}; do sleep 1; done'"
-        ))?;
+        let wait = format!("timeout 120 sh -c 'until systemctl -q is-active {service}; do sleep 1; done'");
+        let status = format!("systemctl --no-pager --full status {service} systemd-networkd.socket");
+        node.shell(&format!("{wait} || {{ {status}; false; }}"))?;
     }
     assert!(
         node.shell(&format!("networkctl list --no-legend {card}"))?

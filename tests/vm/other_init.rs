@@ -10,7 +10,8 @@ use testbed::{
 
 /// busybox's init: the message is what the test waits for, and looks like a prompt.
 const INITTAB: &str = "::sysinit:/etc/init.d/rcS\nttyS0::respawn:/bin/sh\n";
-const RC: &str = "#!/bin/sh\necho \"busybox init is up\"\necho \"root@$(hostname)\" > /dev/console\n";
+const RC: &str =
+    "#!/bin/sh\nhostname -F /etc/hostname\necho \"busybox init is up\"\necho \"root@$(hostname)\" > /dev/console\n";
 
 #[test]
 fn a_root_with_busybox_as_init_boots() -> Result {

@@ -1,6 +1,7 @@
 //! `cargo xtask`: the project's own commands, which set up all that they need.
 
 mod attach;
+mod bench;
 mod demo;
 mod suite;
 mod tidy;
@@ -23,6 +24,8 @@ enum Command {
     Demo(demo::Demo),
     /// Run all tests, the ones with virtual machines included.
     Test(suite::Test),
+    /// Measure an engine beside others of its kind, on loopback.
+    Bench(bench::Bench),
     /// Check the rules of ARCHITECTURE.md that a program can check.
     Tidy,
 }
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo(demo) => demo.run().map(|()| ExitCode::SUCCESS),
         Command::Test(test) => test.run(),
+        Command::Bench(bench) => bench.run().map(|()| ExitCode::SUCCESS),
         Command::Tidy => tidy::run().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

@@ -1,12 +1,16 @@
 //! `cargo xtask test`: every test, with what the tests need made once before they start.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use std::{
     env,
     process::{Command, ExitCode, Stdio},
 };
-use testbed::{binaries::Binaries, image::Image, packages, paths};
+use testbed::{
+    binaries::{self, Binaries},
+    image::Image,
+    packages, paths,
+};
 
 #[derive(Args)]
 pub struct Test {
@@ -21,26 +25,33 @@ impl Test {
     pub fn run(self) -> Result<ExitCode> {
         let mut say = |line: &str| eprintln!("{line}");
         packages::ensure(&mut say)?;
-        say("building the daemon and the agent");
-        let binaries = Binaries::get()?;
-        // Held until the end, so that nobody removes it as unused.
-        let _debian = Image::debian(&binaries, &mut say)?;
+        say("building the agent, the daemon and the tests");
+        let agent = binaries::build_agent()?;
+        let mut runner = if has_nextest() {
+            self.nextest()
+        } else {
+            say("cargo-nextest is not installed: cargo test runs the tests instead, without limits on their time");
+            self.cargo_test()
+        };
         let run = |command: &mut Command| -> Result<bool> {
-            command
-                .current_dir(paths::repo_root())
-                .envs(binaries.environment())
-                .stdin(Stdio::null());
+            command.current_dir(paths::repo_root()).stdin(Stdio::null());
             let what = format!("running {}", command.get_program().display());
             Ok(command.status().context(what)?.success())
         };
+        // The very daemon that the tests will run, as the image is made by it.
+        ensure!(
+            run(cargo().args(["test", "--workspace", "--all-targets", "--no-run", "--quiet"]))?,
+            "the tests do not build"
+        );
+        let binaries = Binaries {
+            daemon: paths::target_dir().join("debug/rackstrap"),
+            agent,
+        };
+        // Held until the end, so that nobody removes it as unused.
+        let _debian = Image::debian(&binaries, &mut say)?;
         // The runner knows nothing of the examples in documentation. It comes last: its closing lines count.
         let documented = self.filter.is_some() || run(cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
-        let tested = if has_nextest() {
-            run(&mut self.nextest())?
-        } else {
-            say("cargo-nextest is not installed: cargo test runs the tests instead, without limits on their time");
-            run(&mut self.cargo_test())?
-        };
+        let tested = run(runner.envs(binaries.environment()))?;
         if !documented {
             say("examples in the documentation failed, see above");
         }

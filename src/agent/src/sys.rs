@@ -34,6 +34,54 @@ pub fn flush_buffers(disk: &File) -> io::Result<()> {
     Ok(unsafe { ioctl(disk, NoArg::<BLKFLSBUF>::new()) }?)
 }
 
+/// `BLKPG`, linux/blkpg.h: `_IO(0x12, 105)`.
+const BLKPG: libc::c_ulong = 0x1269;
+/// `BLKPG_ADD_PARTITION`.
+const BLKPG_ADD_PARTITION: libc::c_int = 1;
+
+/// `struct blkpg_partition` of linux/blkpg.h.
+#[repr(C)]
+struct BlkpgPartition {
+    start: libc::c_longlong,
+    length: libc::c_longlong,
+    number: libc::c_int,
+    devname: [u8; 64],
+    volname: [u8; 64],
+}
+
+/// `struct blkpg_ioctl_arg` of linux/blkpg.h.
+#[repr(C)]
+struct BlkpgArgument {
+    op: libc::c_int,
+    flags: libc::c_int,
+    datalen: libc::c_int,
+    data: *mut BlkpgPartition,
+}
+
+/// Tells the kernel of a partition (bytes), for kernels that are built without our kind of table.
+pub fn add_partition(disk: &File, number: u32, start: u64, len: u64) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let signed = |n: u64| i64::try_from(n).map_err(io::Error::other);
+    let mut partition = BlkpgPartition {
+        start: signed(start)?,
+        length: signed(len)?,
+        number: number as libc::c_int,
+        devname: [0; 64],
+        volname: [0; 64],
+    };
+    let mut argument = BlkpgArgument {
+        op: BLKPG_ADD_PARTITION,
+        flags: 0,
+        datalen: size_of::<BlkpgPartition>() as libc::c_int,
+        data: &mut partition,
+    };
+    // SAFETY: both structures have the layout of linux/blkpg.h and live across the call, which only reads them.
+    match unsafe { libc::ioctl(disk.as_raw_fd(), BLKPG as _, &mut argument) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Uses a device as swap space.
 pub fn swap_on(device: &Path) -> io::Result<()> {
     let path = CString::new(device.as_os_str().as_bytes())?;

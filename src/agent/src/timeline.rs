@@ -26,6 +26,8 @@ const DETAIL: usize = 500;
 pub struct Timeline {
     console: Console,
     queue: VecDeque<AgentEvent>,
+    /// Number of the newest event.
+    seq: u64,
     server: Option<Server>,
     seed: u64,
     phase: Phase,
@@ -48,6 +50,7 @@ impl Timeline {
         Timeline {
             console: Console::default(),
             queue: VecDeque::new(),
+            seq: 0,
             server: None,
             seed,
             phase: Phase::EarlyMounts,
@@ -136,7 +139,9 @@ impl Timeline {
         if self.queue.len() == KEPT {
             self.queue.pop_front();
         }
+        self.seq += 1;
         self.queue.push_back(AgentEvent {
+            seq: self.seq,
             phase: self.phase,
             outcome,
             uptime_ms: uptime_ms(),

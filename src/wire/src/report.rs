@@ -74,6 +74,10 @@ pub enum Outcome {
 /// One event of the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentEvent {
+    /// Number within the boot, from 1. A report whose answer was lost is sent again; by this the server
+    /// knows what it has heard. 0 from an agent that does not count.
+    #[serde(default)]
+    pub seq: u64,
     /// Which phase.
     pub phase: Phase,
     /// How it went.

@@ -67,7 +67,7 @@ impl Machine for RealMachine<'_> {
         }
         for (index, range) in geometry.partitions.iter().enumerate() {
             let number = partition_number(self.layout.table, index);
-            partition_node(&self.disk, number, Some(range.len))?;
+            partition_node(&self.disk, number, Some(*range))?;
         }
         Ok(())
     }
@@ -258,18 +258,26 @@ pub fn check_ext4(image: &Path, node: &Path) -> Res<String> {
     }
 }
 
-/// Waits for partition `number` to have that length, and for its node; makes the node where devtmpfs did not.
-pub fn partition_node(disk: &str, number: u32, len: Option<u64>) -> Res<PathBuf> {
+/// Waits for partition `number` to have that length, and for its node; tells the kernel of the partition where it does not
+/// read our table, and makes the node where devtmpfs did not.
+pub fn partition_node(disk: &str, number: u32, range: Option<Range>) -> Res<PathBuf> {
     let name = partition_name(disk, number);
-    let sys = Path::new("/sys/class/block").join(&name);
+    let shown = Path::new("/sys/class/block").join(&name);
     let node = Path::new("/dev").join(&name);
+    // The kernel reads a table before it shows the disk, so what is missing now does not come by itself.
+    if let Some(range) = range.filter(|_| !shown.exists()) {
+        let path = Path::new("/dev").join(disk);
+        fs::File::open(&path)
+            .and_then(|file| sys::add_partition(&file, number, range.start, range.len))
+            .doing(|| format!("telling the kernel of partition {name}"))?;
+    }
     let found = wait_for(NODE_WAIT, || {
-        let sectors: u64 = fs::read_to_string(sys.join("size")).ok()?.trim().parse().ok()?;
-        if len.is_some_and(|len| len != sectors * 512) {
+        let sectors: u64 = fs::read_to_string(shown.join("size")).ok()?.trim().parse().ok()?;
+        if range.is_some_and(|r| r.len != sectors * 512) {
             return None;
         }
         if !node.exists() {
-            let numbers = fs::read_to_string(sys.join("dev")).ok()?;
+            let numbers = fs::read_to_string(shown.join("dev")).ok()?;
             let (major, minor) = numbers.trim().split_once(':')?;
             let device = rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?);
             let kind = rustix::fs::FileType::BlockDevice;
@@ -296,8 +304,20 @@ pub fn mount_partition(node: &Path, partition: &Partition, mounts: &Path, plain:
     Ok(target)
 }
 
-/// Unmounts.
+/// Unmounts. A process that was just forked may hold a descriptor for a moment, so EBUSY is asked again for a while.
 pub fn unmount(target: &Path) -> Res<()> {
-    rustix::mount::unmount(target, rustix::mount::UnmountFlags::empty())
-        .doing(|| format!("unmounting {}", target.display()))
+    let mut last = rustix::io::Errno::BUSY;
+    let done = wait_for(Duration::from_secs(5), || {
+        match rustix::mount::unmount(target, rustix::mount::UnmountFlags::empty()) {
+            Err(rustix::io::Errno::BUSY) => None,
+            other => Some(other),
+        }
+    });
+    if let Some(Err(e)) = done {
+        last = e;
+    }
+    match done {
+        Some(Ok(())) => Ok(()),
+        _ => Err(Failure::new(format!("unmounting {}: {last}", target.display()))),
+    }
 }

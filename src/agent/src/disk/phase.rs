@@ -118,7 +118,9 @@ fn work(plan: &DiskPlan, disk: &Candidate, context: Context<'_>) -> Res<Worked> 
     match inspect::decide(&finding, plan, record.digest) {
         Action::Leave(why) => Err(Failure::new(format!("{name} {why}"))),
         Action::Keep(note) => {
-            let (mounts, troubles) = mount_all(plan, name, &context);
+            // With another digest the table may not be the plan's.
+            let geometry = geometry.ok().filter(|_| note.is_none());
+            let (mounts, troubles) = mount_all(plan, name, geometry.as_ref(), context);
             let wrong: Vec<String> = note.into_iter().chain(troubles).collect();
             if wrong.is_empty() {
                 let text = format!("{name} kept: {record}");
@@ -135,19 +137,15 @@ fn work(plan: &DiskPlan, disk: &Candidate, context: Context<'_>) -> Res<Worked> 
                 return Err(Failure::new(format!("{name} was not prepared: {what}")));
             }
             (context.on_note)(&format!("preparing {name}: {from} -> {record}"));
-            prepare_disk(plan, name, &node, &geometry, &record, context).and_then(|(mounts, troubles)| {
-                let to = record.to_string();
-                let text = format!("{name} prepared: {from} -> {to}");
-                if troubles.is_empty() {
-                    return Ok((DiskStatus::Prepared { from, to }, mounts, text));
-                }
-                let reason = in_ram(&troubles.join("; "), plan, &mounts);
-                Ok((
-                    DiskStatus::Degraded { reason: reason.clone() },
-                    mounts,
-                    format!("{text}; {reason}"),
-                ))
-            })
+            let (mounts, troubles) = prepare_disk(plan, name, &node, &geometry, &record, context)?;
+            let to = record.to_string();
+            let text = format!("{name} prepared: {from} -> {to}");
+            if troubles.is_empty() {
+                return Ok((DiskStatus::Prepared { from, to }, mounts, text));
+            }
+            let reason = in_ram(&troubles.join("; "), plan, &mounts);
+            let text = format!("{text}; {reason}");
+            Ok((DiskStatus::Degraded { reason }, mounts, text))
         }
     }
 }
@@ -190,7 +188,7 @@ fn prepare_disk(
         on_step,
         on_note,
     };
-    Ok(mount_all(plan, name, &context))
+    Ok(mount_all(plan, name, Some(geometry), context))
 }
 
 /// GUIDs need random numbers. A static binary's fallback polls /dev/random, and this early nothing makes the kernel's
@@ -201,7 +199,12 @@ fn wait_for_entropy() {
 }
 
 /// Mounts what the layout has on a disk that holds it; what does not work is said and left out.
-fn mount_all(plan: &DiskPlan, disk: &str, context: &Context<'_>) -> (Vec<MountedPartition>, Vec<String>) {
+fn mount_all(
+    plan: &DiskPlan,
+    disk: &str,
+    geometry: Option<&geometry::Geometry>,
+    mut context: Context<'_>,
+) -> (Vec<MountedPartition>, Vec<String>) {
     let mut mounts = Vec::new();
     let mut troubles = Vec::new();
     for (index, partition) in plan.layout.partitions.iter().enumerate() {
@@ -209,7 +212,8 @@ fn mount_all(plan: &DiskPlan, disk: &str, context: &Context<'_>) -> (Vec<Mounted
             continue;
         }
         let number = partition_number(plan.layout.table, index);
-        match mount_one(disk, number, partition, context) {
+        let range = geometry.and_then(|g| g.partitions.get(index)).copied();
+        match mount_one(disk, number, range, partition, &mut context) {
             Ok(mounted) => mounts.push(mounted),
             Err(failure) => troubles.push(failure.to_string()),
         }
@@ -220,10 +224,11 @@ fn mount_all(plan: &DiskPlan, disk: &str, context: &Context<'_>) -> (Vec<Mounted
 fn mount_one(
     disk: &str,
     number: u32,
+    range: Option<geometry::Range>,
     partition: &rackstrap_wire::Partition,
-    context: &Context<'_>,
+    context: &mut Context<'_>,
 ) -> Res<MountedPartition> {
-    let node = machine::partition_node(disk, number, None)?;
+    let node = machine::partition_node(disk, number, range)?;
     let shown = node.display();
     let found = FileDevice::open(&node, false)
         .and_then(|mut device| signature::superblock(&mut device, 0))
@@ -236,7 +241,8 @@ fn mount_one(
         )));
     };
     if want == FileSystem::Ext4 && !found.clean {
-        machine::check_ext4(context.image, &node)?;
+        let found = machine::check_ext4(context.image, &node)?;
+        (context.on_note)(&format!("{shown} was not unmounted: {found}"));
     }
     match want {
         FileSystem::Swap => crate::sys::swap_on(&node).doing(|| format!("swapping on {shown}"))?,

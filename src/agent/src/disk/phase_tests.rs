@@ -1,1 +1,277 @@
+//! The whole phase on loop devices, with this machine's own root as the image. Needs root; partitions come from
+//! the kernel, file systems from the real mkfs programs.
 
+use super::*;
+use rackstrap_wire::{Layout, Partition, PartitionTable, Size, Wipe};
+use std::{fs, os::unix::fs::FileExt, process::Command};
+
+const MIB: u64 = 1 << 20;
+
+/// A loop device with partition scanning; detached and unmounted at the end.
+struct Loop {
+    name: String,
+    dir: tempfile::TempDir,
+}
+
+impl Loop {
+    fn new(size: u64) -> Self {
+        // Not below /tmp, which mkfs does not see (it has its own).
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        fs::File::create(dir.path().join("disk"))
+            .unwrap()
+            .set_len(size)
+            .unwrap();
+        fs::create_dir(dir.path().join("mounts")).unwrap();
+        let output = Command::new("losetup")
+            .args(["-fP", "--show"])
+            .arg(dir.path().join("disk"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "losetup needs root: {output:?}");
+        let name = String::from_utf8(output.stdout).unwrap();
+        Loop {
+            name: name.trim().trim_start_matches("/dev/").to_owned(),
+            dir,
+        }
+    }
+
+    fn image(&self) -> fs::File {
+        fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(self.dir.path().join("disk"))
+            .unwrap()
+    }
+
+    fn bytes(&self, at: u64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.image().read_exact_at(&mut bytes, at).unwrap();
+        bytes
+    }
+
+    fn release(&self) {
+        for entry in fs::read_dir(self.dir.path().join("mounts")).unwrap().flatten() {
+            let _ = rustix::mount::unmount(entry.path(), rustix::mount::UnmountFlags::DETACH);
+        }
+    }
+
+    /// The disk phase as the agent runs it; everything is unmounted again.
+    fn boot(&self, plan: &DiskPlan) -> (DiskState, Vec<String>) {
+        let mut steps = Vec::new();
+        let mut notes = Vec::new();
+        let context = Context {
+            image: Path::new("/"),
+            mounts: &self.dir.path().join("mounts"),
+            on_step: &mut |s| steps.push(s.to_owned()),
+            on_note: &mut |s| notes.push(s.to_owned()),
+        };
+        let mut plan = plan.clone();
+        plan.device = self.name.clone();
+        let (state, text) = run(Some(&plan), context);
+        println!("{text} {notes:?}");
+        (state, steps)
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        self.release();
+        let _ = Command::new("losetup")
+            .arg("-d")
+            .arg(format!("/dev/{}", self.name))
+            .status();
+    }
+}
+
+fn plan(table: PartitionTable, version: u32) -> DiskPlan {
+    let partition = |name: &str, size, fs, mount: Option<&str>| Partition {
+        name: name.into(),
+        size,
+        fs,
+        mount: mount.map(str::to_owned),
+        options: "noatime".into(),
+    };
+    DiskPlan {
+        layout: Layout {
+            name: "scratch".into(),
+            version,
+            table,
+            partitions: vec![
+                // A small directory that every Debian has.
+                partition("etc", Size::Bytes(32 * MIB), FileSystem::Ext4, Some("/etc/default")),
+                partition("data", Size::Rest, FileSystem::Xfs, Some("/nowhere/at/all")),
+            ],
+        },
+        digest: format!("{version:032x}"),
+        device: String::new(),
+        wipe: Wipe::Ours,
+    }
+}
+
+fn whole_life(table: PartitionTable) {
+    let disk = Loop::new(400 * MIB);
+    let v1 = plan(table, 1);
+    let (state, steps) = disk.boot(&v1);
+    assert_eq!(
+        state.status,
+        DiskStatus::Prepared {
+            from: "blank".into(),
+            to: "scratch v1".into()
+        }
+    );
+    assert_eq!(
+        steps,
+        ["in-progress", "table", "mkfs-etc", "mkfs-data", "seed", "final"]
+    );
+    assert_eq!(state.mounts.len(), 2);
+    assert!(
+        state
+            .mounts
+            .iter()
+            .all(|m| m.uuid.len() == 36 && m.device.starts_with("/dev/loop")),
+        "{state:?}"
+    );
+    // The seed is the image's directory; what is written stays.
+    let seeded = disk.dir.path().join("mounts/etc");
+    let mut names: Vec<_> = fs::read_dir(&seeded)
+        .unwrap()
+        .flatten()
+        .map(|e| e.file_name())
+        .collect();
+    names.retain(|n| n != "lost+found");
+    names.sort();
+    let mut want: Vec<_> = fs::read_dir("/etc/default")
+        .unwrap()
+        .flatten()
+        .map(|e| e.file_name())
+        .collect();
+    want.sort();
+    assert_eq!(names, want);
+    fs::write(disk.dir.path().join("mounts/data/mine"), "kept").unwrap();
+    disk.release();
+
+    // Nothing outside of the file systems changes at the second boot, and they are the same ones.
+    let ends = |d: &Loop| {
+        (
+            d.bytes(
+                0,
+                2 * MIB as usize - if table == PartitionTable::Mbr { MIB as usize } else { 0 },
+            ),
+            d.bytes(400 * MIB - 40_960, 40_960),
+        )
+    };
+    let before = ends(&disk);
+    let (second, steps) = disk.boot(&v1);
+    assert_eq!(
+        second.status,
+        DiskStatus::Kept {
+            layout: "scratch v1".into()
+        }
+    );
+    assert_eq!((steps.len(), &second.mounts), (0, &state.mounts));
+    assert_eq!(fs::read(disk.dir.path().join("mounts/data/mine")).unwrap(), b"kept");
+    disk.release();
+    assert!(ends(&disk) == before);
+
+    // Another digest under the same version: kept, and said.
+    let mut changed = v1.clone();
+    changed.digest = "f".repeat(32);
+    let (state, steps) = disk.boot(&changed);
+    assert_eq!(
+        state.status,
+        DiskStatus::Degraded {
+            reason: "layout scratch v1 was changed without raising its version".into()
+        }
+    );
+    assert_eq!((steps.len(), state.mounts.len()), (0, 2));
+    disk.release();
+
+    // A higher version is prepared again.
+    let (state, _) = disk.boot(&plan(table, 2));
+    assert_eq!(
+        state.status,
+        DiskStatus::Prepared {
+            from: "scratch v1".into(),
+            to: "scratch v2".into()
+        }
+    );
+    assert!(!disk.dir.path().join("mounts/data/mine").exists());
+}
+
+#[test]
+fn a_gpt_disk_lives() {
+    whole_life(PartitionTable::Gpt);
+}
+
+#[test]
+fn an_mbr_disk_lives() {
+    whole_life(PartitionTable::Mbr);
+}
+
+#[test]
+fn a_foreign_disk_is_not_touched() {
+    let disk = Loop::new(64 * MIB);
+    let status = Command::new("mkfs.ext4")
+        .args(["-F", "-q"])
+        .arg(disk.dir.path().join("disk"))
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let before = disk.bytes(0, 64 * MIB as usize);
+    let (state, steps) = disk.boot(&plan(PartitionTable::Gpt, 1));
+    let reason = format!(
+        "{} holds foreign data (ext2/3/4); left untouched; /etc/default and /nowhere/at/all are in RAM",
+        disk.name
+    );
+    assert_eq!(
+        (state.status, steps.len(), state.mounts.len()),
+        (DiskStatus::Degraded { reason }, 0, 0)
+    );
+    assert!(disk.bytes(0, 64 * MIB as usize) == before);
+}
+
+#[test]
+fn a_small_disk_is_not_touched_and_its_sizes_are_told() {
+    let disk = Loop::new(16 * MIB);
+    let (state, _) = disk.boot(&plan(PartitionTable::Gpt, 1));
+    let DiskStatus::Degraded { reason } = state.status else {
+        panic!("{state:?}")
+    };
+    assert!(
+        reason.contains("too small: the layout needs 36 MiB, the disk has 16 MiB; left untouched"),
+        "{reason}"
+    );
+    assert!(disk.bytes(0, 16 * MIB as usize).iter().all(|b| *b == 0));
+}
+
+#[test]
+fn a_missing_disk_and_a_missing_layout() {
+    let dir = tempfile::tempdir().unwrap();
+    let nothing = |plan: Option<&DiskPlan>| {
+        let context = Context {
+            image: Path::new("/"),
+            mounts: dir.path(),
+            on_step: &mut |_| (),
+            on_note: &mut |_| (),
+        };
+        run(plan, context).0
+    };
+    assert_eq!(nothing(None).status, DiskStatus::NotWanted);
+    let mut plan = plan(PartitionTable::Gpt, 1);
+    plan.device = "nosuchdisk".into();
+    let DiskStatus::Degraded { reason } = nothing(Some(&plan)).status else {
+        panic!()
+    };
+    assert_eq!(
+        reason,
+        "no disk nosuchdisk found; /etc/default and /nowhere/at/all are in RAM"
+    );
+}
+
+#[test]
+fn digests_are_read_strictly() {
+    assert_eq!(digest(&"0f".repeat(16)).unwrap(), [15; 16]);
+    for text in ["", "0f", &"0g".repeat(16), &"é".repeat(16), &"0".repeat(33)] {
+        assert!(digest(text).is_err(), "{text}");
+    }
+}

@@ -12,11 +12,15 @@
 use super::{
     device::{BlockDevice, write_zeroes},
     geometry::{ALIGN, Geometry, Range},
-    marker::{Record, State},
+    marker::{self, Record, State},
     table::{self, NewUuid},
 };
 use crate::fail::{Doing, Res};
 use rackstrap_wire::{FileSystem, Layout, Partition, PartitionTable};
+
+/// Bytes zeroed at the start of the marker partition: past the superblocks that stand deepest in a partition
+/// (btrfs at 64 KiB).
+const MARKER_WIPE: u64 = 128 << 10;
 
 /// What preparation needs from the machine: kernel and the image's mkfs in the agent, a model in tests.
 pub trait Machine {
@@ -44,6 +48,10 @@ pub fn prepare(
         .and_then(|()| device.flush())
         .doing(io("writing the in-progress marker"))?;
     wipe_ends(device).doing(io("wiping the old table"))?;
+    if layout.table == PartitionTable::Gpt {
+        // The record fills one block; what another file system left behind it must not be found in the partition.
+        write_zeroes(device, marker::PARTITION_AT, MARKER_WIPE).doing(io("wiping the marker partition"))?;
+    }
     machine.step("in-progress");
 
     table::write_table(device, layout, geometry, record, new_uuid)?;

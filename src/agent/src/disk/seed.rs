@@ -1,5 +1,9 @@
 //! Copying a directory of the image onto a fresh file system, so that mounting it there hides nothing.
 //!
+//! This happens once, when the disk is prepared, before the final marker: a seed that a power cut interrupted is done again with all the
+//! rest. A kept disk keeps what is on it, also when the node later boots another version of the image: what /var holds then
+//! is the node's, as on a machine that was upgraded. Raise the layout's version to have it made afresh.
+//!
 //! Kept are owners, modes, times, hard links, extended attributes (capabilities and ACLs among them), devices, FIFOs,
 //! sockets and holes. The source is a read-only image and the target is a file system that nobody else has seen yet, so
 //! nobody can put a link in the way.
@@ -138,8 +142,8 @@ fn attributes(from: &Path, to: &Path, stat: &Stat) -> std::io::Result<()> {
         tv_nsec: nsec as _,
     };
     let times = Timestamps {
-        last_access: time(stat.st_atime as _, stat.st_atime_nsec as u64),
-        last_modification: time(stat.st_mtime as _, stat.st_mtime_nsec as u64),
+        last_access: time(stat.st_atime as _, stat.st_atime_nsec),
+        last_modification: time(stat.st_mtime as _, stat.st_mtime_nsec),
     };
     Ok(rustix::fs::utimensat(CWD, to, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }

@@ -267,3 +267,7 @@ pub fn superblock(device: &mut dyn BlockDevice, start: u64) -> io::Result<Option
     }
     Ok(None)
 }
+
+#[cfg(test)]
+#[path = "signature_tests.rs"]
+mod tests;

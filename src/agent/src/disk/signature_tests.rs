@@ -1,0 +1,218 @@
+//! Real formatting tools, and hostile bytes.
+
+use super::*;
+use crate::disk::{
+    device::FileDevice,
+    inspect::{Finding, inspect},
+};
+use proptest::prelude::*;
+use std::{fs, io, path::Path, process::Command};
+
+/// Formats a fresh file of 320 MiB with a tool and says what is found; none if this machine has no such tool.
+fn formatted(program: &str, arguments: &[&str]) -> Option<(Finding, tempfile::NamedTempFile)> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(320 << 20).unwrap();
+    let status = Command::new(program).args(arguments).arg(file.path()).output().ok()?;
+    assert!(status.status.success(), "{program}: {status:?}");
+    let mut device = FileDevice::open(file.path(), false).unwrap();
+    Some((inspect(&mut device).unwrap(), file))
+}
+
+#[test]
+fn real_tools_are_recognised() {
+    let tools: &[(&str, &[&str], &str)] = &[
+        ("mkfs.ext4", &["-F", "-q"], "ext2/3/4"),
+        ("mkfs.ext2", &["-F", "-q"], "ext2/3/4"),
+        ("mkfs.xfs", &["-q"], "xfs"),
+        ("mkswap", &[], "swap"),
+        ("mkfs.btrfs", &["-q"], "btrfs"),
+        ("mkfs.vfat", &["-F", "32"], "FAT"),
+        ("sgdisk", &["-n", "1:2048:4096"], "GPT with 1 partition"),
+        ("pvcreate", &["-ff", "-y"], "LVM physical volume"),
+    ];
+    let mut tried = 0;
+    for (program, arguments, want) in tools {
+        if let Some((finding, _)) = formatted(program, arguments) {
+            assert_eq!(finding, Finding::Foreign((*want).into()), "{program}");
+            tried += 1;
+        }
+    }
+    // These are in every Debian that runs the tests: e2fsprogs, xfsprogs, util-linux, gdisk.
+    assert!(tried >= 5, "{tried} tools");
+}
+
+#[test]
+fn file_systems_inside_a_foreign_table_are_named() {
+    let (_, file) = formatted("sgdisk", &["-n", "1:2048:+64M", "-n", "2:0:+64M"]).unwrap();
+    let mut swap = [0u8; 4096];
+    swap[4086..].copy_from_slice(b"SWAPSPACE2");
+    use std::os::unix::fs::FileExt;
+    file.as_file().write_all_at(&swap, (1 << 20) + (64 << 20)).unwrap();
+    file.as_file().write_all_at(b"XFSB", 1 << 20).unwrap();
+    let mut device = FileDevice::open(file.path(), false).unwrap();
+    assert_eq!(
+        inspect(&mut device).unwrap(),
+        Finding::Foreign("GPT with 2 partitions (xfs, swap)".into())
+    );
+}
+
+#[test]
+fn superblocks_of_what_we_make_are_read() {
+    use rackstrap_wire::FileSystem::*;
+    for (program, arguments, want) in [
+        (
+            "mkfs.ext4",
+            &["-F", "-q", "-U", "01234567-89ab-4def-8123-456789abcdef"][..],
+            Ext4,
+        ),
+        (
+            "mkfs.xfs",
+            &["-q", "-m", "uuid=01234567-89ab-4def-8123-456789abcdef"][..],
+            Xfs,
+        ),
+        ("mkswap", &["-U", "01234567-89ab-4def-8123-456789abcdef"][..], Swap),
+    ] {
+        let (_, file) = formatted(program, arguments).unwrap();
+        let mut device = FileDevice::open(file.path(), false).unwrap();
+        let found = superblock(&mut device, 0).unwrap().unwrap();
+        let uuid = "01234567-89ab-4def-8123-456789abcdef".to_owned();
+        assert_eq!(
+            found,
+            Superblock {
+                fs: want,
+                uuid,
+                clean: true
+            }
+        );
+    }
+    let (_, file) = formatted("mkfs.ext4", &["-F", "-q"]).unwrap();
+    let state = Command::new("debugfs")
+        .args(["-w", "-R", "set_super_value state 0"])
+        .arg(file.path())
+        .output()
+        .unwrap();
+    assert!(state.status.success());
+    let mut device = FileDevice::open(file.path(), false).unwrap();
+    assert!(!superblock(&mut device, 0).unwrap().unwrap().clean);
+}
+
+/// A small disk in memory.
+struct Memory(Vec<u8>, u32);
+
+impl BlockDevice for Memory {
+    fn size(&self) -> u64 {
+        self.0.len() as u64
+    }
+    fn sector(&self) -> u32 {
+        self.1
+    }
+    fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let from = usize::try_from(offset).map_err(io::Error::other)?;
+        let range = from..from.checked_add(buf.len()).ok_or(io::ErrorKind::InvalidInput)?;
+        buf.copy_from_slice(self.0.get(range).ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+    fn write_at(&mut self, _: u64, _: &[u8]) -> io::Result<()> {
+        panic!("looking at a disk writes to it")
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        panic!("looking at a disk flushes it")
+    }
+}
+
+#[test]
+fn tiny_and_odd_disks_are_no_trouble() {
+    for size in [
+        0,
+        1,
+        511,
+        512,
+        513,
+        1024,
+        4095,
+        4096,
+        8192,
+        65536,
+        (1 << 20) - 1,
+        (1 << 20) + 512,
+    ] {
+        for sector in [512, 4096] {
+            assert_eq!(
+                inspect(&mut Memory(vec![0; size], sector)).unwrap(),
+                Finding::Blank,
+                "{size} {sector}"
+            );
+        }
+    }
+}
+
+#[test]
+fn one_byte_at_either_end_is_not_blank() {
+    for at in [0, 1, 700_000, (3 << 20) - 1] {
+        let mut disk = vec![0; 3 << 20];
+        disk[at] = 1;
+        assert_eq!(
+            inspect(&mut Memory(disk, 512)).unwrap(),
+            Finding::Foreign("unknown data".into())
+        );
+    }
+}
+
+#[test]
+fn raid_members_are_found_at_the_end() {
+    let size = (5 << 20) + 12_288;
+    for at in [(size & !0xffff) - 0x10000, (size / 512 - 16) / 8 * 8 * 512] {
+        let mut disk = vec![0; size];
+        disk[at..at + 4].copy_from_slice(&0xa92b_4efcu32.to_le_bytes());
+        assert_eq!(
+            inspect(&mut Memory(disk, 512)).unwrap(),
+            Finding::Foreign("mdraid member".into())
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn hostile_disks_are_read_without_panic(
+        size in 0usize..3_000_000,
+        spots in proptest::collection::vec((any::<proptest::sample::Index>(), proptest::collection::vec(any::<u8>(), 1..200)), 0..8),
+        big: bool,
+    ) {
+        let mut disk = vec![0; size];
+        for (at, bytes) in spots {
+            if size > bytes.len() {
+                let at = at.index(size - bytes.len());
+                disk[at..at + bytes.len()].copy_from_slice(&bytes);
+            }
+        }
+        inspect(&mut Memory(disk, if big { 4096 } else { 512 })).unwrap();
+    }
+
+    /// A GPT header whose fields are anything, with a right checksum.
+    #[test]
+    fn hostile_gpt_headers_are_read_without_panic(fields in proptest::collection::vec(any::<u8>(), 80), entries in 0u32..2000, len in 0u32..5000, lba: u64) {
+        let mut disk = vec![0; 2 << 20];
+        let header = &mut disk[512..1024];
+        header[12..92].copy_from_slice(&fields);
+        header[..8].copy_from_slice(b"EFI PART");
+        header[12..16].copy_from_slice(&92u32.to_le_bytes());
+        header[16..20].fill(0);
+        header[24..32].copy_from_slice(&1u64.to_le_bytes());
+        header[72..80].copy_from_slice(&lba.to_le_bytes());
+        header[80..84].copy_from_slice(&entries.to_le_bytes());
+        header[84..88].copy_from_slice(&len.to_le_bytes());
+        let crc = crc32fast::hash(&header[..92]);
+        header[16..20].copy_from_slice(&crc.to_le_bytes());
+        let finding = inspect(&mut Memory(disk, 512)).unwrap();
+        prop_assert!(matches!(finding, Finding::Foreign(_)));
+    }
+}
+
+#[test]
+fn looking_opens_read_only() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), vec![0; 4096]).unwrap();
+    let mut device = FileDevice::open(Path::new(file.path()), false).unwrap();
+    assert!(device.write_at(0, b"x").is_err());
+}

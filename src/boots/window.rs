@@ -1,0 +1,60 @@
+//! When a node may be given a boot script with a fresh token in it.
+//!
+//! Firmware and loaders ask DHCP before they ask for a script; a user on the running node cannot, as
+//! that takes root's rights there. So a PXE exchange opens a window, and handing out the boot's secrets
+//! closes it: whoever asks outside of one is sent to ask DHCP first.
+
+use crate::clock::Timestamp;
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+/// How long a window stays open, seconds: a loader's longest pauses, a kernel and an initramfs over a
+/// crowded network, and the agent's ten minutes of patience.
+const OPEN_SECS: u64 = 1800;
+
+/// The open windows, by node. At most one per node of the inventory.
+#[derive(Debug, Default)]
+pub struct Windows(Mutex<HashMap<String, Timestamp>>);
+
+impl Windows {
+    /// Firmware or a loader on `node` got its address from us.
+    pub fn open(&self, node: &str, now: Timestamp) {
+        let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        windows.retain(|_, opened| now.since(*opened) < OPEN_SECS * 1000);
+        windows.insert(node.to_owned(), now);
+    }
+
+    /// The secrets of the node's boot went out.
+    pub fn close(&self, node: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(node);
+    }
+
+    /// True if `node` may have a script now.
+    pub fn is_open(&self, node: &str, now: Timestamp) -> bool {
+        let windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        windows
+            .get(node)
+            .is_some_and(|opened| now.since(*opened) < OPEN_SECS * 1000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_opens_by_dhcp_and_closes_by_secrets_or_time() {
+        let windows = Windows::default();
+        let start = Timestamp(1_000_000);
+        assert!(!windows.is_open("r01n01", start));
+        windows.open("r01n01", start);
+        assert!(windows.is_open("r01n01", start.plus_secs(1799)));
+        assert!(!windows.is_open("r01n02", start));
+        assert!(!windows.is_open("r01n01", start.plus_secs(1800)));
+        windows.open("r01n01", start.plus_secs(2000));
+        windows.close("r01n01");
+        assert!(!windows.is_open("r01n01", start.plus_secs(2001)));
+    }
+}

@@ -1,0 +1,55 @@
+//! What `rackstrap explain` says about a machine or an address that belongs to no node.
+
+use crate::decide::{Requester, World};
+use std::net::Ipv4Addr;
+
+/// What will happen to it, and what its address is, one line a step.
+pub fn steps(world: &World, requester: &Requester) -> Vec<String> {
+    match (requester.hwaddr, requester.ipaddr) {
+        (None, Some(ipaddr)) => vec![place(world, ipaddr)],
+        _ => vec![pools(world)],
+    }
+}
+
+/// What a machine gets that asks DHCP.
+fn pools(world: &World) -> String {
+    let pools = world.site.subnets.iter().filter_map(|subnet| {
+        let (first, last) = subnet.pool?;
+        Some(format!("{first}-{last}"))
+    });
+    match pools.collect::<Vec<_>>() {
+        none if none.is_empty() => {
+            "no [[subnet]] has a pool for unknown machines: it gets no answer from DHCP".to_owned()
+        }
+        pools => format!(
+            "it gets a temporary address ({}), shows its hardware address on its screen, and waits",
+            pools.join(" or ")
+        ),
+    }
+}
+
+/// What an address is in the site.
+fn place(world: &World, ipaddr: Ipv4Addr) -> String {
+    let Some(subnet) = world.site.subnet_of(ipaddr) else {
+        return "it is in no [[subnet]] of the site file: whoever has it gets no answer".to_owned();
+    };
+    let cluster = &world.site.cluster;
+    let naming = &cluster.naming;
+    match naming.address_to_name(ipaddr) {
+        _ if subnet.server == ipaddr => "it is this server's".to_owned(),
+        _ if subnet.router == Some(ipaddr) => "it is the router's".to_owned(),
+        _ if subnet
+            .pool
+            .is_some_and(|(first, last)| (first..=last).contains(&ipaddr)) =>
+        {
+            "it is in the pool for unknown machines".to_owned()
+        }
+        _ if cluster.reserved.iter().any(|net| net.contains(&ipaddr)) => {
+            "it is reserved: no node can have it".to_owned()
+        }
+        Some(name) => {
+            format!("it is the place of {name}, which is not added yet: rackstrap node add {name} --hwaddr MAC")
+        }
+        None => format!("no node can have it: addresses follow {}", naming.address_pattern()),
+    }
+}

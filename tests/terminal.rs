@@ -1,0 +1,189 @@
+//! What people watch, in a terminal that tmux makes: what is asserted is what would be seen on the screen.
+
+use crate::cli::Daemon;
+use rackstrap::{
+    clock::Timestamp,
+    timeline::{Event, Level, Subject},
+};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+/// How long to wait for something to be seen before the test has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A terminal with a shell in it, closed when dropped.
+struct Terminal {
+    dir: tempfile::TempDir,
+}
+
+impl Terminal {
+    fn open(columns: u16, rows: u16) -> Terminal {
+        let terminal = Terminal {
+            dir: tempfile::tempdir().unwrap(),
+        };
+        let (columns, rows) = (columns.to_string(), rows.to_string());
+        // A shell without files of its own, whose prompt is known.
+        let shell = "env -u ENV PS1='prompt> ' /bin/sh";
+        terminal.tmux(&["new-session", "-d", "-x", &columns, "-y", &rows, shell]);
+        terminal.wait("the prompt", |screen| screen.contains("prompt>"));
+        terminal
+    }
+
+    /// A tmux server of our own, which reads nobody's configuration.
+    fn tmux(&self, arguments: &[&str]) -> String {
+        let socket = self.dir.path().join("tmux");
+        let output = Command::new("tmux")
+            .arg("-S")
+            .arg(socket)
+            .args(["-f", "/dev/null"])
+            .args(arguments)
+            .output()
+            .expect("tmux runs (Debian: apt install tmux)");
+        assert!(output.status.success(), "tmux {arguments:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn type_line(&self, text: &str) {
+        self.tmux(&["send-keys", "-l", text]);
+        self.key("Enter");
+    }
+
+    fn key(&self, key: &str) {
+        self.tmux(&["send-keys", key]);
+    }
+
+    /// The lines that are on the screen now.
+    fn screen(&self) -> String {
+        self.tmux(&["capture-pane", "-p"])
+    }
+
+    /// `alternate screen, cursor shown, autowrap`, as the terminal has them.
+    fn modes(&self) -> String {
+        let format = "#{alternate_on} #{cursor_flag} #{wrap_flag}";
+        self.tmux(&["display-message", "-p", format]).trim().to_owned()
+    }
+
+    fn wait(&self, what: &str, fits: impl Fn(&str) -> bool) -> String {
+        let begun = Instant::now();
+        loop {
+            let screen = self.screen();
+            if fits(&screen) {
+                return screen;
+            }
+            assert!(begun.elapsed() < PATIENCE, "no {what} on the screen:\n{screen}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn wait_modes(&self, wanted: &str) {
+        self.wait(&format!("modes {wanted}"), |_| self.modes() == wanted);
+    }
+
+    fn watch(&self, daemon: &Daemon) {
+        let (binary, config) = (env!("CARGO_BIN_EXE_rackstrap"), daemon.config());
+        self.type_line(&format!("{binary} --config {} status --watch", config.display()));
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let socket = self.dir.path().join("tmux");
+        let _ = Command::new("tmux").arg("-S").arg(socket).arg("kill-server").output();
+    }
+}
+
+fn ready(daemon: &Daemon, node: &str) {
+    let event = Event::new(Timestamp::now(), "ready", Level::Ok, "up");
+    daemon.recorder.record(Subject::Node(node.into()), event);
+}
+
+/// The line of a node.
+fn line<'a>(screen: &'a str, node: &str) -> &'a str {
+    screen.lines().find(|line| line.starts_with(node)).unwrap_or_default()
+}
+
+#[test]
+fn watching_redraws_and_leaves_the_terminal_as_it_was() {
+    let daemon = Daemon::start();
+    daemon.says("node add r01n01 --hwaddr 52:54:00:01:01:01");
+    daemon.says("node add r01n02 --hwaddr 52:54:00:01:01:02");
+    let terminal = Terminal::open(100, 20);
+    terminal.type_line("echo before");
+    terminal.wait("echo", |screen| screen.lines().any(|line| line == "before"));
+    let modes = terminal.modes();
+
+    terminal.watch(&daemon);
+    let screen = terminal.wait("table", |screen| line(screen, "r01n02").contains("absent"));
+    assert!(screen.starts_with("NODE"), "{screen}");
+    assert!(!screen.contains("before"), "a screen of its own: {screen}");
+    terminal.wait_modes("1 0 1");
+    ready(&daemon, "r01n02");
+    let screen = terminal.wait("new state", |screen| line(screen, "r01n02").contains("ready"));
+    assert!(line(&screen, "r01n01").contains("absent"), "{screen}");
+    assert_eq!(screen.matches("r01n02").count(), 1, "redrawn, not scrolled: {screen}");
+    assert_eq!(screen.matches("NODE").count(), 1, "{screen}");
+
+    terminal.key("C-c");
+    let screen = terminal.wait("prompt", |screen| screen.trim_end().ends_with("prompt>"));
+    assert!(
+        screen.lines().any(|line| line == "before"),
+        "what was there is back: {screen}"
+    );
+    assert!(!screen.contains("r01n02"), "{screen}");
+    assert_eq!(terminal.modes(), modes, "alternate screen, cursor, autowrap");
+    terminal.type_line("echo code $?");
+    terminal.wait("exit code 0", |screen| screen.lines().any(|line| line == "code 0"));
+}
+
+#[test]
+fn watching_fits_a_small_terminal() {
+    let daemon = Daemon::start();
+    for slot in 1..=9 {
+        daemon.says(&format!(
+            "node add r01n{slot:02} --hwaddr 52:54:00:01:01:{slot:02} --hwaddr 52:54:00:01:02:{slot:02}"
+        ));
+        if slot < 9 {
+            ready(&daemon, &format!("r01n{slot:02}"));
+        }
+    }
+    let stop = Event::new(Timestamp::now(), "script", Level::Error, "no image ".repeat(40));
+    daemon.recorder.record(Subject::Node("r01n09".into()), stop);
+    let terminal = Terminal::open(100, 20);
+    terminal.watch(&daemon);
+    let screen = terminal.wait("table", |screen| screen.contains("9 nodes:"));
+    // The long error ends at the edge: each node has one line.
+    assert_eq!(screen.lines().filter(|line| line.starts_with("r01n")).count(), 9);
+    assert_eq!(
+        screen.lines().nth(11).unwrap_or_default().get(..8),
+        Some("9 nodes:"),
+        "{screen}"
+    );
+
+    terminal.tmux(&["resize-window", "-x", "40", "-y", "8"]);
+    let screen = terminal.wait("smaller table", |screen| screen.contains("more: rackstrap"));
+    let lines: Vec<&str> = screen.lines().collect();
+    assert!(lines[0].starts_with("NODE"), "the head stays: {screen}");
+    assert!(lines[1].starts_with("r01n09"), "who needs a look is first: {screen}");
+    assert!(
+        lines[5].starts_with("... and 5 more") && lines[7].starts_with("9 nodes:"),
+        "{screen}"
+    );
+}
+
+#[test]
+fn a_watch_that_is_terminated_leaves_the_terminal_as_it_was() {
+    let daemon = Daemon::start();
+    let terminal = Terminal::open(100, 20);
+    let modes = terminal.modes();
+    terminal.watch(&daemon);
+    terminal.wait("text", |screen| screen.contains("no nodes yet"));
+    terminal.wait_modes("1 0 1");
+    let shell = terminal.tmux(&["display-message", "-p", "#{pane_pid}"]);
+    let children = format!("/proc/{0}/task/{0}/children", shell.trim());
+    let watch: i32 = std::fs::read_to_string(children).unwrap().trim().parse().unwrap();
+    let watch = rustix::process::Pid::from_raw(watch).unwrap();
+    rustix::process::kill_process(watch, rustix::process::Signal::TERM).unwrap();
+    terminal.wait_modes(&modes);
+}
