@@ -71,13 +71,16 @@ impl Problem {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, Reason::Unavailable, text)
     }
 
+    /// 413
+    pub fn too_large(most: usize) -> Self {
+        let text = format!("a body has at most {most} bytes; send less at once");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Reason::BodyTooLarge, text)
+    }
+
     /// A body that is no JSON, not the right one, or too long for `most` bytes.
     pub fn of_body(rejection: &JsonRejection, most: usize) -> Self {
         match rejection.status() {
-            status @ StatusCode::PAYLOAD_TOO_LARGE => {
-                let text = format!("a body has at most {most} bytes; send less at once");
-                Problem::new(status, Reason::BodyTooLarge, text)
-            }
+            StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(most),
             status => Problem::new(status, Reason::BadBody, rejection.body_text()),
         }
     }

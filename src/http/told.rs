@@ -9,6 +9,7 @@ use axum::{
     Json,
     extract::{FromRequest, FromRequestParts, Path, Request},
 };
+use hyper::body::Body as _;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use tokio::time::timeout;
@@ -28,6 +29,10 @@ impl<T: DeserializeOwned> FromRequest<Arc<Service>> for Told<T> {
         let peer = peer.ok_or_else(|| Problem::unavailable("the connection's peer is not known"))?;
         let boot = service.boot_of(peer, &id)?;
         let limits = service.limits;
+        // axum looks at what has come, not at what is announced.
+        if body.size_hint().lower() > limits.body_bytes as u64 {
+            return Err(Problem::too_large(limits.body_bytes));
+        }
         let body = Json::<T>::from_request(Request::from_parts(parts, body), service);
         match timeout(limits.body_timeout, body).await {
             Ok(Ok(Json(said))) => Ok(Told(boot, said)),
