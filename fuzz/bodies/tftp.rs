@@ -9,14 +9,14 @@ use rackstrap::tftp::{
 };
 use std::time::{Duration, Instant};
 
-/// One run.
-pub fn run(input: &[u8]) {
+/// One run; true if the request was one.
+pub fn run(input: &[u8]) -> bool {
     let Some((&len, rest)) = input.split_first() else {
-        return;
+        return false;
     };
     let (request, mut script) = rest.split_at(usize::from(len).min(rest.len()));
     let Ok(Packet::Read(request)) = Packet::parse(request) else {
-        return;
+        return false;
     };
     if let Ok(name) = name::normalise(request.name) {
         assert!(!name.starts_with('/') && name.split('/').all(|part| !matches!(part, "" | "." | "..")));
@@ -61,4 +61,5 @@ pub fn run(input: &[u8]) {
         }
     }
     assert!(datagrams > 0, "no answer at all");
+    true
 }

@@ -1,9 +1,8 @@
-//! A byte stream, as a hostile node sends it to the NFS server.
 #![no_main]
 
-#[path = "../../tests/netns/nfs/corpus.rs"]
-mod corpus;
+#[path = "../bodies/nfs.rs"]
+mod body;
 
-libfuzzer_sys::fuzz_target!(|stream: &[u8]| {
-    corpus::run(stream);
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    body::run(input);
 });

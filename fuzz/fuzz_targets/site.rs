@@ -1,32 +1,8 @@
-//! Any text as a site file: it is refused with its problems, or what comes out can be relied on.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use rackstrap::config::{self, ConfigError};
-use std::path::Path;
+#[path = "../bodies/site.rs"]
+mod body;
 
-fuzz_target!(|text: &str| match config::parse(text, Path::new("/etc/rackstrap/site.toml")) {
-    Err(ConfigError::Invalid { problems, .. }) => {
-        assert!(!problems.is_empty());
-        for problem in problems {
-            let shown = problem.to_string();
-            assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
-        }
-    }
-    Err(other) => panic!("nothing was to be read: {other}"),
-    Ok((site, _)) => {
-        let naming = &site.cluster.naming;
-        let name = naming.example();
-        let address = naming.name_to_address(&name).expect("the first position has an address");
-        assert_eq!(naming.address_to_name(address), Some(name));
-        for subnet in &site.subnets {
-            if let Some((first, last)) = subnet.pool {
-                assert!(first <= last && subnet.network.contains(&first) && subnet.network.contains(&last));
-                for end in [first, last] {
-                    let node = naming.address_to_name(end);
-                    assert!(node.is_none_or(|node| site.cluster.address_of(&node).is_err()));
-                }
-            }
-        }
-    }
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    body::run(input);
 });

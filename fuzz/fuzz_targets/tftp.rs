@@ -3,4 +3,6 @@
 #[path = "../bodies/tftp.rs"]
 mod body;
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| body::run(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    body::run(input);
+});

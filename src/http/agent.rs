@@ -2,9 +2,11 @@
 
 use super::{
     answer::Problem,
+    counters::Reason,
     facts::facts,
     hostkeys::host_keys,
     service::{Peer, Service},
+    told::Told,
 };
 use crate::{
     boots::{Boot, Refusal},
@@ -28,8 +30,8 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let text = refusal.to_string();
         match refusal {
-            Refusal::Unknown(_) => Problem::not_found(text),
-            Refusal::Token(_) => Problem::forbidden(text),
+            Refusal::Unknown(_) => Problem::not_found(Reason::UnknownBoot, text),
+            Refusal::Token(_) => Problem::forbidden(Reason::WrongToken, text),
             Refusal::Redeemed(_) => Problem::conflict(text),
             Refusal::Store(_) => Problem::unavailable(text),
         }
@@ -62,12 +64,9 @@ pub async fn plan(
 /// `POST /v1/overlay/{id}`: once a boot, as it holds the node's host keys.
 pub async fn overlay(
     State(service): State<Arc<Service>>,
-    peer: axum::Extension<Peer>,
-    Path(id): Path<String>,
-    Json(request): Json<OverlayRequest>,
+    Told(boot, request): Told<OverlayRequest>,
 ) -> Result<Json<Overlay>, Problem> {
-    let boot = service.boot_of(*peer, &id)?;
-    service.boots.authenticate(&id, &request.token)?;
+    service.boots.authenticate(&boot.plan.id, &request.token)?;
     // Rendered first: a template that fails must not cost the boot its one overlay.
     let (renderer, for_boot, disk) = (service.clone(), boot.clone(), request.disk.clone());
     let rendered = tokio::task::spawn_blocking(move || renderer.render_overlay(&for_boot, disk)).await;
@@ -75,7 +74,7 @@ pub async fn overlay(
         .unwrap_or_else(|panic| Err(format!("rendering stopped: {panic}")))
         .inspect_err(|problem| service.record(&boot, "overlay", Level::Error, problem.clone(), None))
         .map_err(Problem::unavailable)?;
-    let boot = service.boots.redeem(&id, &request).await?;
+    let boot = service.boots.redeem(&boot.plan.id, &request).await?;
     service.windows.close(&boot.plan.node);
     let (level, detail) = match &request.disk.status {
         DiskStatus::Degraded { reason } => (
@@ -91,36 +90,30 @@ pub async fn overlay(
 /// `POST /v1/report/{id}`
 pub async fn report(
     State(service): State<Arc<Service>>,
-    peer: axum::Extension<Peer>,
-    Path(id): Path<String>,
-    Json(report): Json<Report>,
+    Told(boot, report): Told<Report>,
 ) -> Result<StatusCode, Problem> {
-    let boot = service.boot_of(*peer, &id)?;
-    service.boots.authenticate(&id, &report.token)?;
+    let id = &boot.plan.id;
+    service.boots.authenticate(id, &report.token)?;
     if report.events.len() > MAX_EVENTS {
-        return Err(Problem::bad_request(format!(
-            "a report has at most {MAX_EVENTS} events"
+        return Err(Problem::bad_body(format!(
+            "a report has at most {MAX_EVENTS} events, this one {}",
+            report.events.len()
         )));
     }
     let now = Timestamp::now();
-    for event in service.heard.news(&id, &report.events) {
+    for event in service.heard.news(id, &report.events) {
         service
             .recorder
-            .record(Subject::Node(boot.plan.node.clone()), Event::of_agent(now, &id, event));
+            .record(Subject::Node(boot.plan.node.clone()), Event::of_agent(now, id, event));
     }
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// `POST /v1/ready/{id}`
-pub async fn ready(
-    State(service): State<Arc<Service>>,
-    peer: axum::Extension<Peer>,
-    Path(id): Path<String>,
-    Json(ready): Json<Ready>,
-) -> Result<StatusCode, Problem> {
-    service.boot_of(*peer, &id)?;
-    let said_before = service.boots.authenticate(&id, &ready.token)?.ready.is_some();
-    let boot = service.boots.mark_ready(&id, &ready.token, Timestamp::now()).await?;
+pub async fn ready(State(service): State<Arc<Service>>, Told(boot, ready): Told<Ready>) -> Result<StatusCode, Problem> {
+    let id = &boot.plan.id;
+    let said_before = service.boots.authenticate(id, &ready.token)?.ready.is_some();
+    let boot = service.boots.mark_ready(id, &ready.token, Timestamp::now()).await?;
     if !said_before {
         service.record(&boot, "ready", Level::Ok, ready.detail, Some(ready.uptime_ms));
     }
@@ -130,16 +123,12 @@ pub async fn ready(
 /// `POST /v1/heartbeat/{id}`
 pub async fn heartbeat(
     State(service): State<Arc<Service>>,
-    peer: axum::Extension<Peer>,
-    Path(id): Path<String>,
-    Json(beat): Json<Heartbeat>,
+    Told(boot, beat): Told<Heartbeat>,
 ) -> Result<StatusCode, Problem> {
-    let boot = service.boot_of(*peer, &id)?;
-    service.boots.authenticate(&id, &beat.token)?;
+    let id = &boot.plan.id;
+    service.boots.authenticate(id, &beat.token)?;
     let subject = Subject::Node(boot.plan.node.clone());
-    service
-        .recorder
-        .heartbeat(subject, Timestamp::now(), &id, &beat.trouble);
+    service.recorder.heartbeat(subject, Timestamp::now(), id, &beat.trouble);
     Ok(StatusCode::NO_CONTENT)
 }
 

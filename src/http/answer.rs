@@ -1,63 +1,128 @@
 //! Refusals as HTTP answers.
 
+use super::counters::Reason;
 use axum::{
+    extract::rejection::{JsonRejection, QueryRejection},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 
-/// A refusal: a status for programs, a sentence for people.
+/// A refusal: a status for programs, a sentence for people, a reason for the counters.
 #[derive(Debug)]
 pub struct Problem {
     status: StatusCode,
+    reason: Reason,
     text: String,
 }
 
+/// What was refused and why, on its way from a handler to the connection, which counts it.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// For the counters.
+    pub reason: Reason,
+    /// For the log.
+    pub detail: String,
+}
+
 impl Problem {
+    fn new(status: StatusCode, reason: Reason, text: impl Into<String>) -> Self {
+        // Shown on terminals, and much of it says what was asked for.
+        let text = text.into().replace(char::is_control, " ");
+        Problem { status, reason, text }
+    }
+
     /// 404
-    pub fn not_found(text: impl Into<String>) -> Self {
-        Problem {
-            status: StatusCode::NOT_FOUND,
-            text: text.into(),
-        }
+    pub fn not_found(reason: Reason, text: impl Into<String>) -> Self {
+        Problem::new(StatusCode::NOT_FOUND, reason, text)
     }
 
     /// 403
-    pub fn forbidden(text: impl Into<String>) -> Self {
-        Problem {
-            status: StatusCode::FORBIDDEN,
-            text: text.into(),
-        }
+    pub fn forbidden(reason: Reason, text: impl Into<String>) -> Self {
+        Problem::new(StatusCode::FORBIDDEN, reason, text)
     }
 
     /// 400
     pub fn bad_request(text: impl Into<String>) -> Self {
-        Problem {
-            status: StatusCode::BAD_REQUEST,
-            text: text.into(),
-        }
+        Problem::new(StatusCode::BAD_REQUEST, Reason::BadRequest, text)
+    }
+
+    /// 400: the body is not what it should be.
+    pub fn bad_body(text: impl Into<String>) -> Self {
+        Problem::new(StatusCode::BAD_REQUEST, Reason::BadBody, text)
+    }
+
+    /// 405
+    pub fn wrong_method(text: impl Into<String>) -> Self {
+        Problem::new(StatusCode::METHOD_NOT_ALLOWED, Reason::WrongMethod, text)
+    }
+
+    /// 408: the body did not come in time.
+    pub fn too_slow(text: impl Into<String>) -> Self {
+        Problem::new(StatusCode::REQUEST_TIMEOUT, Reason::BodyTooSlow, text)
     }
 
     /// 409: it was done before and is done once only.
     pub fn conflict(text: impl Into<String>) -> Self {
-        Problem {
-            status: StatusCode::CONFLICT,
-            text: text.into(),
-        }
+        Problem::new(StatusCode::CONFLICT, Reason::Redeemed, text)
     }
 
     /// 503: it may work later.
     pub fn unavailable(text: impl Into<String>) -> Self {
-        Problem {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            text: text.into(),
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, Reason::Unavailable, text)
+    }
+
+    /// 413
+    pub fn too_large(most: usize) -> Self {
+        let text = format!("a body has at most {most} bytes; send less at once");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Reason::BodyTooLarge, text)
+    }
+
+    /// A body that is no JSON, not the right one, or too long for `most` bytes.
+    pub fn of_body(rejection: &JsonRejection, most: usize) -> Self {
+        match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(most),
+            status => Problem::new(status, Reason::BadBody, rejection.body_text()),
         }
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        let text = rejection.body_text();
+        Problem::bad_request(format!("{text}; ask for /ipxe?mac=52-54-00-01-01-01"))
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        tracing::debug!(status = self.status.as_u16(), problem = %self.text, "http request refused");
         let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
-        (self.status, headers, self.text + "\n").into_response()
+        let refused = Refused {
+            reason: self.reason,
+            detail: self.text.clone(),
+        };
+        let mut response = (self.status, headers, self.text + "\n").into_response();
+        response.extensions_mut().insert(refused);
+        response
+    }
+}
+
+/// Text out of a request, for a message: no more of it than helps.
+pub fn shortened(text: &str) -> String {
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_from_outside_is_shown_harmless_and_short() {
+        assert_eq!(shortened("kernel"), "kernel");
+        assert_eq!(shortened(&"ä".repeat(60)), "ä".repeat(60));
+        assert_eq!(shortened(&"ä".repeat(61)), "ä".repeat(60) + "…");
+        assert_eq!(Problem::bad_request("no a\u{1b}[2Jb\n").text, "no a [2Jb ");
     }
 }

@@ -1,7 +1,8 @@
 //! What boot loaders ask for: their script, the kernel, the initramfs, and loaders themselves.
 
 use super::{
-    answer::Problem,
+    answer::{Problem, shortened},
+    counters::Reason,
     script::{NodeScript, Pauses, WaitScript},
     service::{Peer, Service, base_url},
 };
@@ -14,7 +15,7 @@ use crate::{
 };
 use axum::{
     body::Body,
-    extract::{Path, Query, Request, State},
+    extract::{Path, Query, Request, State, rejection::QueryRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -26,7 +27,6 @@ use std::{
 };
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
-use uuid::Uuid;
 
 /// Query of `/ipxe`.
 #[derive(serde::Deserialize)]
@@ -34,8 +34,10 @@ pub struct WhoAsks {
     mac: String,
     /// What its last script failed at.
     failed: Option<String>,
-    /// What iPXE knows of the machine by SMBIOS; told when it asks a second time.
-    uuid: Option<Uuid>,
+    /// What iPXE knows of the machine by SMBIOS, told when it asks a second time. Empty where it knows nothing, which must
+    /// not keep the machine from being answered.
+    #[serde(default)]
+    uuid: String,
     #[serde(default)]
     serial: String,
     #[serde(default)]
@@ -48,8 +50,9 @@ pub struct WhoAsks {
 pub async fn script(
     State(service): State<Arc<Service>>,
     peer: axum::Extension<Peer>,
-    Query(query): Query<WhoAsks>,
+    query: Result<Query<WhoAsks>, QueryRejection>,
 ) -> Result<Response, Problem> {
+    let Query(query) = query?;
     let hwaddr: HwAddr = query
         .mac
         .parse()
@@ -79,7 +82,7 @@ pub async fn script(
         Decision::Node(decision) => service.boot_script(&world, &decision, hwaddr).await?,
         Decision::Unknown { .. } => {
             let told = Told {
-                uuid: query.uuid,
+                uuid: query.uuid.parse().ok(),
                 serial: query.serial,
                 vendor: query.vendor,
                 product: query.product,
@@ -162,10 +165,10 @@ impl Service {
     }
 
     fn stranger_script(&self, world: &World, hwaddr: HwAddr, peer: Peer) -> Result<String, Problem> {
-        let subnet = world
-            .site
-            .subnet_of(peer.ipv4())
-            .ok_or_else(|| Problem::forbidden(format!("{} is in no [[subnet]] of the site file", peer.ipv4())))?;
+        let subnet = world.site.subnet_of(peer.ipv4()).ok_or_else(|| {
+            let text = format!("{} is in no [[subnet]] of the site file", peer.ipv4());
+            Problem::forbidden(Reason::Stranger, text)
+        })?;
         let suggestion = self.discovery.suggestion(hwaddr, Timestamp::now());
         let name = suggestion.unwrap_or_else(|| world.site.cluster.naming.example());
         let message = [
@@ -207,9 +210,8 @@ pub async fn boot_file(
         "kernel" => "kernel",
         "initramfs" => "initramfs",
         _ => {
-            return Err(Problem::not_found(format!(
-                "a boot has a kernel and an initramfs, no {file}"
-            )));
+            let text = format!("a boot has a kernel and an initramfs, no {}", shortened(&file));
+            return Err(Problem::not_found(Reason::UnknownPath, text));
         }
     };
     let image = boot.image().clone();
@@ -217,7 +219,7 @@ pub async fn boot_file(
     let version = world.images.get(&image).ok_or_else(|| {
         let detail = format!("image {image} is gone; the machine has to ask for a new boot");
         service.record(&boot, step, Level::Error, detail.clone(), None);
-        Problem::not_found(detail)
+        Problem::not_found(Reason::UnknownBoot, detail)
     })?;
     let path = version.dir.join(step);
     // iPXE asks with HEAD or for a range now and then; only whole files are worth a line on the timeline.
@@ -242,7 +244,7 @@ pub async fn loader(State(service): State<Arc<Service>>, Path(name): Path<String
         .loaders
         .load()
         .get(&name)
-        .map_err(|e| Problem::not_found(e.to_string()))?;
+        .map_err(|e| Problem::not_found(Reason::UnknownPath, e.to_string()))?;
     // OVMF takes a boot file for an EFI program by this media type or by its name (UEFI 2.10, 24.7.3.2).
     Ok(([(header::CONTENT_TYPE, "application/efi")], content).into_response())
 }

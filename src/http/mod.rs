@@ -5,13 +5,19 @@
 
 mod agent;
 mod answer;
+mod counters;
 mod facts;
 mod heard;
 mod hostkeys;
+mod limits;
 mod loader;
 pub mod script;
+mod seats;
 mod service;
 pub mod task;
+mod told;
 
+pub use counters::{Counters, Reason};
 pub use heard::Heard;
+pub use limits::Limits;
 pub use service::{Service, base_url};

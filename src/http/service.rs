@@ -1,8 +1,14 @@
 //! What every request handler shares, and who may ask for what.
 
-use super::{Heard, answer::Problem, script::Scripts};
+use super::{
+    Heard,
+    answer::{Problem, shortened},
+    counters::{Counters, Reason},
+    limits::Limits,
+    script::Scripts,
+};
 use crate::{
-    boots::{Boot, Boots, Windows},
+    boots::{Boot, Boots, Refusal, Windows},
     clock::Timestamp,
     config::Site,
     decide::{SharedWorld, World},
@@ -40,6 +46,10 @@ pub struct Service {
     pub templates: Arc<ArcSwap<Templates>>,
     /// What agents said already.
     pub heard: Heard,
+    /// What clients may take of us.
+    pub limits: Limits,
+    /// What was asked and refused.
+    pub counters: Arc<Counters>,
 }
 
 /// Who asks.
@@ -68,14 +78,11 @@ impl Service {
 
     /// The boot `id`, if `peer` is the node that it belongs to.
     pub(super) fn boot_of(&self, peer: Peer, id: &str) -> Result<Arc<Boot>, Problem> {
-        let boot = self
-            .boots
-            .get(id)
-            .ok_or_else(|| Problem::not_found(format!("boot {id} is not known (any more)")))?;
+        let boot = self.boots.get(id).ok_or_else(|| Refusal::Unknown(shortened(id)))?;
         if boot.plan.net.ipaddr != peer.ipv4() {
             let detail = format!("{} asked for boot {id}, which is {}'s", peer.ipv4(), boot.plan.node);
             self.record(&boot, "refused", Level::Error, detail.clone(), None);
-            return Err(Problem::forbidden(detail));
+            return Err(Problem::forbidden(Reason::ForeignBoot, detail));
         }
         Ok(boot)
     }

@@ -12,11 +12,11 @@ pub enum ImportError {
     #[error("{}", refused(.0))]
     Refused(Vec<String>),
     /// The archive is damaged, hostile, or holds something that cannot be extracted.
-    #[error("archive entry {entry}: {why}")]
+    #[error("archive entry {entry}: {}", show_name(why.as_bytes()))]
     Archive {
         /// Name of the entry, escaped where it is no plain text; or a byte offset.
         entry: String,
-        /// What is wrong with it.
+        /// What is wrong with it; may quote the archive.
         why: String,
     },
     /// The file system that holds the images has too little room.

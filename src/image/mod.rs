@@ -24,3 +24,4 @@ pub use import::{ImportRequest, import};
 pub use manifest::{Catalog, ImageVersion, InitKind, Manifest};
 pub use progress::{Progress, Quiet, Step};
 pub use recipe::{Recipe, RecipeError};
+pub use tar::{Survey, survey as survey_tar};

@@ -63,7 +63,10 @@ pub fn spawn_all(shared: &Shared, cancel: &CancellationToken, services: &mut Joi
         scripts: shared.scripts.clone(),
         templates: shared.templates.clone(),
         heard: http::Heard::default(),
+        limits: http::Limits::default(),
+        counters: Arc::default(),
     });
+    let http_counters = web.counters.clone();
     for server in servers {
         let socket = udp(server, site.server.tftp_port, "TFTP", "tftp-port")?;
         let limits = tftp_engine::Limits::default();
@@ -93,7 +96,10 @@ pub fn spawn_all(shared: &Shared, cancel: &CancellationToken, services: &mut Joi
             .snapshot()
             .into_iter()
             .map(|(name, count)| (format!("nfs {name}"), count));
-        dhcp.chain(tftp).chain(nfs).collect()
+        let http = http_counters
+            .read()
+            .map(|(name, count)| (format!("http {name}"), count));
+        dhcp.chain(tftp).chain(http).chain(nfs).collect()
     }))
 }
 

@@ -115,6 +115,18 @@ impl Daemon {
         Ok(())
     }
 
+    /// Memory that it holds, in bytes (`VmRSS` of proc(5)).
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let process = self.process.borrow();
+        let id = process.as_ref().context("the daemon does not run")?.id();
+        let path = format!("/proc/{id}/status");
+        let status = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = kib.and_then(|rest| rest.trim().strip_suffix(" kB"));
+        let kib: u64 = kib.with_context(|| format!("{path} has no VmRSS"))?.trim().parse()?;
+        Ok(kib << 10)
+    }
+
     /// Sends it SIGHUP.
     pub fn hang_up(&self) -> Result {
         match self.process.borrow().as_ref() {

@@ -3,9 +3,14 @@
 
 use crate::{Result, paths, process};
 use anyhow::Context;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::{
+    fs::File,
+    os::fd::AsFd,
+    path::Path,
     process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
+    thread,
 };
 
 /// Name of the bridge that everything is attached to, the interface of the site file.
@@ -71,6 +76,19 @@ impl Namespace {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name]).arg(program);
         command
+    }
+
+    /// Runs `f` on a thread that is inside. Sockets that it opens stay there, whoever uses them later.
+    pub fn inside<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Result<T> {
+        let path = Path::new("/run/netns").join(&self.name);
+        let namespace = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+        let enter = || {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                .with_context(|| format!("entering the namespace {}", self.name))?;
+            Ok(f())
+        };
+        let done = thread::scope(|scope| scope.spawn(enter).join());
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
     /// Runs `ip ARGUMENTS` inside.

@@ -1,21 +1,12 @@
 //! The NFS server on loopback, asked by real clients: the nfs3_client crate, libnfs' utilities, and raw calls.
 
 mod acls;
-#[path = "nfs/corpus.rs"]
-mod corpus;
-#[path = "nfs/filesystems.rs"]
 mod filesystems;
-#[path = "nfs/hostile.rs"]
 mod hostile;
-#[path = "nfs/libnfs.rs"]
 mod libnfs;
-#[path = "nfs/reads.rs"]
 mod reads;
-#[path = "nfs/refusals.rs"]
 mod refusals;
-#[path = "nfs/tree.rs"]
 mod tree;
-#[path = "nfs/wire.rs"]
 mod wire;
 
 use nfs3_client::{

@@ -13,7 +13,7 @@ use testbed::{Binaries, Cluster, Daemon, Namespace, Result, Site, process::outpu
 const MAC: &str = "52:54:00:00:01:01";
 
 /// What udhcpc got, by the names that it gives its script.
-fn udhcpc(client: &Namespace, cluster: &Cluster, more: &[&str]) -> Result<String> {
+pub(super) fn udhcpc(client: &Namespace, cluster: &Cluster, more: &[&str]) -> Result<String> {
     let script = cluster.dir().join("udhcpc.sh");
     // Configuring the interface is the script's job, printing what it got as well.
     let text = "#!/bin/sh\n[ \"$1\" = bound ] || exit 0\nip address flush dev $interface\n\
@@ -27,7 +27,7 @@ fn udhcpc(client: &Namespace, cluster: &Cluster, more: &[&str]) -> Result<String
     output(command.arg(&script).args(more))
 }
 
-fn variable<'a>(environment: &'a str, name: &str) -> &'a str {
+pub(super) fn variable<'a>(environment: &'a str, name: &str) -> &'a str {
     let found = environment
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
@@ -35,7 +35,7 @@ fn variable<'a>(environment: &'a str, name: &str) -> &'a str {
 }
 
 /// The body of a `GET` or, with `body`, of a `POST`, and the status.
-fn curl(client: &Namespace, url: &str, token: &str, body: Option<&Value>) -> Result<(u16, String)> {
+pub(super) fn curl(client: &Namespace, url: &str, token: &str, body: Option<&Value>) -> Result<(u16, String)> {
     let mut command = client.command("curl");
     command.args([
         "-sS",
@@ -55,7 +55,7 @@ fn curl(client: &Namespace, url: &str, token: &str, body: Option<&Value>) -> Res
 }
 
 /// `rackstrap.NAME=value` of a kernel command line.
-fn argument<'a>(script: &'a str, name: &str) -> &'a str {
+pub(super) fn argument<'a>(script: &'a str, name: &str) -> &'a str {
     let name = format!("rackstrap.{name}=");
     script
         .split_whitespace()

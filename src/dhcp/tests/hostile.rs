@@ -80,34 +80,6 @@ fn some_world() -> World {
     World::with(&[(MAC, "r01n03", "10.5.1.3")])
 }
 
-/// The fuzzer's corpus: what it found stays found.
-#[test]
-fn corpus() {
-    let world = some_world();
-    let mut engine = world.engine();
-    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/dhcp");
-    let (mut files, mut answered) = (0, 0);
-    for entry in std::fs::read_dir(dir).unwrap() {
-        files += 1;
-        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
-        if let Ok(request) = Request::parse(&bytes) {
-            let source = request.ciaddr;
-            let outcome = engine.handle(
-                &request,
-                Ingress {
-                    interface: "eth0",
-                    source,
-                },
-                NOW,
-                &world,
-            );
-            readable(&outcome);
-            answered += usize::from(outcome.reply.is_some());
-        }
-    }
-    assert!(files >= 20 && answered >= 10, "{files} files, {answered} answered");
-}
-
 proptest! {
     #[test]
     fn no_bytes_panic(bytes in vec(any::<u8>(), 0..700)) {

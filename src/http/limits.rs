@@ -1,0 +1,37 @@
+//! What clients may take of us.
+
+use std::time::Duration;
+
+/// Bounds in number, size and time.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at once on one listener. A machine in its boot has one or two. Who comes when all places are taken waits.
+    pub connections: usize,
+    /// Connections at once of one address on one listener. curl's `--parallel` makes up to 50.
+    pub connections_per_peer: usize,
+    /// Largest head of a request, bytes; 414 or 431 beyond it. What iPXE, OVMF and the agent send is below 1 KiB.
+    pub head_bytes: usize,
+    /// A connection without a whole head of a request within this time is closed, also between two requests.
+    pub head_timeout: Duration,
+    /// Largest body, bytes; 413 beyond it.
+    pub body_bytes: usize,
+    /// A body that is not whole within this time, from its head on, is refused with 408.
+    pub body_timeout: Duration,
+    /// A peer must take some of its answer within this time: a node that was switched off, or a client that does not read.
+    pub stall: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections: 8192,
+            connections_per_peer: 64,
+            head_bytes: 16 << 10,
+            head_timeout: Duration::from_secs(30),
+            // A report of 256 events of 500 bytes, with room.
+            body_bytes: 512 << 10,
+            body_timeout: Duration::from_secs(30),
+            stall: Duration::from_secs(60),
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What agents say: a body about a boot, taken from the node that the boot belongs to and from nobody else.
+
+use super::{
+    answer::Problem,
+    service::{Peer, Service},
+};
+use crate::boots::Boot;
+use axum::{
+    Json,
+    extract::{FromRequest, FromRequestParts, Path, Request},
+};
+use hyper::body::Body as _;
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use tokio::time::timeout;
+
+/// A boot, and what was said about it. Whose boot it is is asked before the first byte of the body is taken, so that
+/// only nodes in their boots can have us hold one. The token, which is in the body, is still to be checked.
+pub struct Told<T>(pub Arc<Boot>, pub T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<Service>> for Told<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, service: &Arc<Service>) -> Result<Self, Problem> {
+        let (mut parts, body) = request.into_parts();
+        let id = Path::<String>::from_request_parts(&mut parts, service).await;
+        let Path(id) = id.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
+        let peer = parts.extensions.get::<Peer>().copied();
+        let peer = peer.ok_or_else(|| Problem::unavailable("the connection's peer is not known"))?;
+        let boot = service.boot_of(peer, &id)?;
+        let limits = service.limits;
+        // axum looks at what has come, not at what is announced.
+        if body.size_hint().lower() > limits.body_bytes as u64 {
+            return Err(Problem::too_large(limits.body_bytes));
+        }
+        let body = Json::<T>::from_request(Request::from_parts(parts, body), service);
+        match timeout(limits.body_timeout, body).await {
+            Ok(Ok(Json(said))) => Ok(Told(boot, said)),
+            Ok(Err(rejection)) => Err(Problem::of_body(&rejection, limits.body_bytes)),
+            Err(_) => Err(Problem::too_slow(format!(
+                "the body did not come within {} s",
+                limits.body_timeout.as_secs()
+            ))),
+        }
+    }
+}

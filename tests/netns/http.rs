@@ -1,0 +1,205 @@
+//! The HTTP server, asked by curl and by clients that mean harm: of a whole daemon, in namespaces; and, where the
+//! server's patience is at stake, of one on loopback that has little of it.
+
+#[path = "http/files.rs"]
+mod files;
+#[path = "http/hostile.rs"]
+mod hostile;
+#[path = "http/identity.rs"]
+mod identity;
+#[path = "http/patience.rs"]
+mod patience;
+#[path = "http/reports.rs"]
+mod reports;
+
+use super::serve::{argument, udhcpc, variable};
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::PathBuf,
+    time::Duration,
+};
+use testbed::{Cluster, Namespace, Result, Site, netns::SERVER, process::output, timeline::poll};
+
+/// When to give up: no server here takes that long, however loaded the machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const BASE: &str = "http://10.5.0.1";
+
+/// A daemon, the node r01n01 in its boot, and a machine that nobody knows.
+struct Lab {
+    node: Node,
+    stranger: Namespace,
+    cluster: Cluster,
+}
+
+/// A machine in its boot.
+struct Node {
+    namespace: Namespace,
+    mac: String,
+    boot: String,
+    token: String,
+}
+
+impl Lab {
+    fn start() -> Result<Self> {
+        let cluster = Cluster::start(Site::demo())?;
+        let node = Node::boot(&cluster, 1)?;
+        let stranger = cluster.namespace.client("52:54:00:00:09:09")?;
+        let got = udhcpc(&stranger, &cluster, &[])?;
+        ensure!(variable(&got, "ip").starts_with("10.5.255."), "{got}");
+        Ok(Lab {
+            node,
+            stranger,
+            cluster,
+        })
+    }
+
+    fn counted(&self, name: &str) -> Result<u64> {
+        let counters = self.cluster.daemon.json(&["counters"])?;
+        let count = counters[format!("http {name}")].as_u64();
+        count.with_context(|| format!("no counter http {name} in {counters}"))
+    }
+
+    /// Waits until `name` was counted `times`.
+    fn expect_counted(&self, name: &str, times: u64) -> Result {
+        let reached = poll(PATIENCE, || Ok((self.counted(name)? >= times).then_some(())))?;
+        let counted = self.counted(name)?;
+        ensure!(
+            reached.is_some() && counted == times,
+            "http {name} is {counted}, not {times}:\n{}",
+            self.cluster.daemon.log_tail(10)
+        );
+        Ok(())
+    }
+
+    /// A file of the image that the node boots.
+    fn image_file(&self, name: &str) -> PathBuf {
+        self.cluster.daemon.state_dir().join("images/debian/1").join(name)
+    }
+
+    /// The daemon answers `who` as ever.
+    fn expect_served(&self, who: &Node) -> Result {
+        let (status, _, plan) = fetch(&who.namespace, &who.plan_url(), &["-H", &who.bearer()])?;
+        ensure!(status == 200 && plan.contains(&who.boot), "{status}: {plan}");
+        self.cluster.daemon.check_alive()
+    }
+}
+
+impl Node {
+    /// Makes `r01n<slot>` known and has it ask DHCP and for its script.
+    fn boot(cluster: &Cluster, slot: u8) -> Result<Node> {
+        let mac = format!("52:54:00:00:01:{slot:02x}");
+        cluster
+            .daemon
+            .cli(&["node", "add", &format!("r01n{slot:02}"), "--hwaddr", &mac])?;
+        let mut node = Node {
+            namespace: cluster.namespace.client(&mac)?,
+            mac,
+            boot: String::new(),
+            token: String::new(),
+        };
+        // As iPXE, by its user class (option 77).
+        let got = udhcpc(&node.namespace, cluster, &["-x", "77:69505845"])?;
+        ensure!(variable(&got, "ip") == format!("10.5.1.{slot}"), "{got}");
+        node.fetch_script()?;
+        Ok(node)
+    }
+
+    /// A new boot.
+    fn fetch_script(&mut self) -> Result {
+        let url = format!("{BASE}/ipxe?mac={}", self.mac);
+        let (status, _, script) = fetch(&self.namespace, &url, &[])?;
+        self.boot = argument(&script, "plan").to_owned();
+        self.token = argument(&script, "token").to_owned();
+        ensure!(status == 200 && !self.token.is_empty(), "{status}: {script}");
+        Ok(())
+    }
+
+    fn plan_url(&self) -> String {
+        format!("{BASE}/v1/plan/{}", self.boot)
+    }
+
+    fn file_url(&self, name: &str) -> String {
+        format!("{BASE}/boot/{}/{name}", self.boot)
+    }
+
+    fn bearer(&self) -> String {
+        format!("Authorization: Bearer {}", self.token)
+    }
+
+    /// Reports `events`.
+    fn report(&self, events: &[Value]) -> Result<(u16, String)> {
+        self.post("report", &json!({"token": self.token, "events": events}).to_string())
+    }
+
+    /// Posts `body`, however long, to one of the boot's paths.
+    fn post(&self, what: &str, body: &str) -> Result<(u16, String)> {
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(&file, body)?;
+        let data = format!("@{}", file.path().display());
+        let url = format!("{BASE}/v1/{what}/{}", self.boot);
+        let more = ["-H", "Content-Type: application/json", "--data-binary", &data];
+        let (status, _, text) = fetch(&self.namespace, &url, &more)?;
+        Ok((status, text))
+    }
+}
+
+/// Status, head and body of what curl gets, whatever the status.
+fn fetch(from: &Namespace, url: &str, more: &[&str]) -> Result<(u16, String, String)> {
+    let mut command = from.command("curl");
+    // --path-as-is: `..` is for the server to see.
+    command.args(["-sS", "-i", "-m", "60", "--path-as-is", "--globoff"]);
+    let text = output(command.args(more).arg(url))?;
+    let mut rest = text.as_str();
+    // 100 Continue comes before the answer.
+    loop {
+        let (head, body) = rest
+            .split_once("\r\n\r\n")
+            .with_context(|| format!("no head in {rest:?}"))?;
+        let status: u16 = head.split(' ').nth(1).unwrap_or_default().parse()?;
+        if status != 100 {
+            return Ok((status, head.to_ascii_lowercase(), body.to_owned()));
+        }
+        rest = body;
+    }
+}
+
+/// A connection to the daemon out of that namespace.
+fn connect(from: &Namespace) -> Result<TcpStream> {
+    let server: SocketAddr = format!("{SERVER}:80").parse()?;
+    let stream = from.inside(|| TcpStream::connect_timeout(&server, PATIENCE))??;
+    patient(stream)
+}
+
+fn patient(stream: TcpStream) -> Result<TcpStream> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// Sends `bytes` and answers all that comes back until the server closes. A server that refuses may reset the connection
+/// after its answer, as there are bytes that it has not read.
+fn talk(mut stream: TcpStream, bytes: &[u8]) -> Result<String> {
+    // An error here is the server's word as well: what counts is what it said before.
+    let sent = stream.write_all(bytes);
+    until_closed(stream).with_context(|| format!("after sending: {sent:?}"))
+}
+
+/// Reads until the server closes, which it does although we do not.
+fn until_closed(mut stream: TcpStream) -> Result<String> {
+    let mut answer = Vec::new();
+    match stream.read_to_end(&mut answer) {
+        Err(error) if error.kind() != std::io::ErrorKind::ConnectionReset => {
+            Err(error).context("the server did not close the connection")
+        }
+        _ => Ok(String::from_utf8_lossy(&answer).into_owned()),
+    }
+}
+
+/// The status that an answer begins with.
+fn status_of(answer: &str) -> Option<u16> {
+    answer.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()
+}

@@ -1,0 +1,202 @@
+//! Peers that send nonsense, too much, or nothing: each has its reason among the counters, and others are served.
+
+use super::{Lab, Node, PATIENCE, connect, status_of, talk, until_closed};
+use anyhow::ensure;
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpStream},
+};
+use testbed::{Result, timeline::poll};
+
+/// Connections that one address may have.
+const SHARE: usize = 64;
+
+/// The first bytes that curl sends to an https:// URL (TLS 1.2 record, ClientHello), the rest of it zeroed.
+fn client_hello() -> Vec<u8> {
+    let mut bytes = vec![0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03];
+    bytes.resize(517, 0);
+    bytes
+}
+
+#[test]
+fn bytes_that_are_no_request_are_refused_and_counted() -> Result {
+    let lab = Lab::start()?;
+    let node = &lab.node;
+    let head = |fields: &str| format!("GET /ipxe HTTP/1.1\r\nHost: x\r\n{fields}\r\n").into_bytes();
+    let noise: Vec<u8> = (0..4_000_u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
+    let malformed = [
+        client_hello(),
+        noise,
+        vec![0; 3_000],
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(),
+        b"GET /ipxe\r\n\r\n".to_vec(),
+        b"GET /ipxe HTTP/9.9\r\n\r\n".to_vec(),
+        b"GET /a b HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
+        b"GET \xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
+        head("No colon\r\n"),
+        head("Bad name: x\r\n"),
+        head("X: a\0b\r\n"),
+        head("Content-Length: many\r\n"),
+        head("Content-Length: -1\r\n"),
+        head("Content-Length: 1\r\nContent-Length: 2\r\n"),
+        head("Content-Length: 99999999999999999999999\r\n"),
+    ];
+    for bytes in &malformed {
+        let answer = talk(connect(&node.namespace)?, bytes)?;
+        let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
+        assert!(matches!(status_of(&answer), None | Some(400)), "{shown:?}: {answer}");
+    }
+    lab.expect_counted("refused-malformed", malformed.len() as u64)?;
+
+    // Too many fields, one that is too long, a request line of 10,000 bytes (taken: there is nothing there) and of 100,000.
+    let too_large = [
+        head(&"X: y\r\n".repeat(101)),
+        head(&"X: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n".repeat(100_000)),
+        head(&format!("X: {}\r\n", "y".repeat(1_000_000))),
+        format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(100_000)).into_bytes(),
+    ];
+    for bytes in &too_large {
+        let answer = talk(connect(&node.namespace)?, bytes)?;
+        // The kernel may drop the answer, as there is more that nobody read.
+        assert!(matches!(status_of(&answer), None | Some(414 | 431)), "{answer}");
+    }
+    lab.expect_counted("refused-head-too-large", too_large.len() as u64)?;
+    let long = format!(
+        "GET /{} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        "a".repeat(10_000)
+    );
+    assert_eq!(status_of(&talk(connect(&node.namespace)?, long.as_bytes())?), Some(404));
+
+    // Cut off in the middle of a head, and of a body.
+    let path = format!("/v1/report/{}", node.boot);
+    let body =
+        format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{{");
+    for bytes in [&b"GET /ipxe HT"[..], body.as_bytes()] {
+        let mut stream = connect(&node.namespace)?;
+        stream.write_all(bytes)?;
+        stream.shutdown(Shutdown::Write)?;
+        until_closed(stream)?;
+    }
+    let seen = poll(PATIENCE, || {
+        let ended = lab.counted("closed-broken-off")? + lab.counted("refused-bad-body")?;
+        Ok((ended >= 2).then_some(()))
+    })?;
+    ensure!(
+        seen.is_some(),
+        "half requests are not counted:\n{}",
+        lab.cluster.daemon.log_tail(10)
+    );
+    // The log has the first of each reason, and not a line each.
+    let log = lab.cluster.daemon.log();
+    let lines = log.lines().filter(|line| line.contains("refused-malformed")).count();
+    assert_eq!(lines, 5, "1, 2, 4, 8 and 16 of them:\n{log}");
+    assert_eq!(lab.counted("unavailable")?, 0);
+    lab.expect_served(node)?;
+    lab.cluster.daemon.stop()
+}
+
+/// A connection that the server has not sent away: it has one of the places.
+fn held(lab: &Lab, bytes: &[u8]) -> Result<TcpStream> {
+    let mut stream = connect(&lab.stranger)?;
+    stream.write_all(bytes)?;
+    Ok(stream)
+}
+
+#[test]
+fn one_machine_that_holds_all_it_may_have_keeps_nobody_else_waiting() -> Result {
+    let lab = Lab::start()?;
+    let node = Node::boot(&lab.cluster, 2)?;
+    let before = lab.cluster.daemon.resident_bytes()?;
+    let opened = lab.counted("connections")?;
+
+    // Silent ones, ones in the middle of a head with as much as a head may have, ones in the middle of a body.
+    let half = b"GET /ipxe?mac=52-54-00-00-09-09 HTTP/1.1\r\nHost: ";
+    let full = [&half[..], &[b'x'; 15_000]].concat();
+    let heads: [&[u8]; 4] = [b"", b"G", half, &full];
+    let mut held: Vec<TcpStream> = (0..SHARE)
+        .map(|number| held(&lab, heads[number % heads.len()]))
+        .collect::<Result<_>>()?;
+    lab.expect_counted("connections", opened + SHARE as u64)?;
+    assert_eq!(lab.counted("refused-too-many-connections-of-peer")?, 0);
+
+    // More are told so, at once.
+    for _ in 0..10 {
+        let mut one_more = connect(&lab.stranger)?;
+        let mut answer = String::new();
+        one_more.read_to_string(&mut answer)?;
+        assert_eq!(status_of(&answer), Some(503), "{answer}");
+        for words in ["retry-after: 1", "64 connections open"] {
+            assert!(answer.to_lowercase().contains(words), "{answer}");
+        }
+    }
+    lab.expect_counted("refused-too-many-connections-of-peer", 10)?;
+    // Others do not notice.
+    for node in [&lab.node, &node] {
+        lab.expect_served(node)?;
+    }
+    // A place that is given back is free for the next.
+    drop(held.split_off(SHARE - 8));
+    let request = b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let served = poll(PATIENCE, || {
+        let answer = talk(connect(&lab.stranger)?, request)?;
+        Ok((status_of(&answer) == Some(404)).then_some(()))
+    })?;
+    ensure!(served.is_some(), "places that were given back stay taken");
+    drop(held);
+    lab.cluster.daemon.check_alive()?;
+    let grown = lab.cluster.daemon.resident_bytes()?.saturating_sub(before);
+    assert!(grown < 64 << 20, "64 connections cost {grown} bytes");
+    lab.cluster.daemon.stop()
+}
+
+/// A node that turned hostile: it may send bodies, and each of its connections holds as much of one as it may.
+#[test]
+fn bodies_that_do_not_end_are_held_up_to_their_bound() -> Result {
+    let lab = Lab::start()?;
+    let node = &lab.node;
+    let other = Node::boot(&lab.cluster, 2)?;
+    let before = lab.cluster.daemon.resident_bytes()?;
+    let opened = lab.counted("connections")?;
+    let head = |bytes: usize| {
+        format!(
+            "POST /v1/report/{} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n\
+             Content-Length: {bytes}\r\n\r\n",
+            node.boot
+        )
+    };
+    let most = 512 << 10;
+    let unfinished = [head(most).as_bytes(), &vec![b' '; most - 1]].concat();
+    let mut held = Vec::new();
+    for _ in 0..SHARE - 2 {
+        let mut stream = connect(&node.namespace)?;
+        stream.write_all(&unfinished)?;
+        held.push(stream);
+    }
+    lab.expect_counted("connections", opened + SHARE as u64 - 2)?;
+    lab.expect_served(&other)?;
+    lab.expect_served(node)?;
+    // A length that is beyond the bound is refused before there is a body, without an allocation of that size.
+    for length in [most + 1, usize::MAX >> 1] {
+        let mut stream = connect(&node.namespace)?;
+        stream.write_all(head(length).as_bytes())?;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer)?;
+        assert_eq!(&answer, b"HTTP/1.1 413", "{length}");
+    }
+    lab.expect_counted("refused-body-too-large", 2)?;
+    let grown = lab.cluster.daemon.resident_bytes()?.saturating_sub(before);
+    // Twice the bytes, as a buffer that grows is copied, and as much again for the allocator.
+    assert!(grown < 4 * (SHARE * most) as u64, "{SHARE} bodies cost {grown} bytes");
+    // All of them are read to their end, and found to be no reports; on a slow machine some were not waited for.
+    for stream in held {
+        let answer = talk(stream, b" ")?;
+        assert!(matches!(status_of(&answer), None | Some(400 | 408)), "{answer}");
+    }
+    let counted = lab.counted("refused-bad-body")? + lab.counted("refused-body-too-slow")?;
+    assert_eq!(counted, SHARE as u64 - 2);
+    lab.expect_served(node)?;
+    lab.cluster.daemon.stop()
+}

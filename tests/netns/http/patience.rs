@@ -1,0 +1,294 @@
+//! How long the server waits: for a head, for a body, for a peer to take its answer, and for a place. A server of its own
+//! for each test, which has little patience where the test is about it, and more than enough elsewhere.
+
+use super::{PATIENCE, patient, status_of, talk, until_closed};
+use anyhow::{Context, ensure};
+use arc_swap::ArcSwap;
+use rackstrap::{
+    boots::{Boot, Boots},
+    clock::Timestamp,
+    config,
+    decide::World,
+    http::{Heard, Limits, Service, script::Scripts, task::serve},
+    image::Catalog,
+    inventory::Inventory,
+    loaders::Loaders,
+    overlay::Templates,
+    store::Store,
+    timeline::Recorder,
+};
+use serde_json::json;
+use std::{
+    fs, io,
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+use testbed::{Namespace, Result, netns::SERVER, timeline::poll};
+use tokio_util::sync::CancellationToken;
+
+const SITE: &str = r#"
+[cluster]
+name = "lab"
+node-name = "r{rack:02}n{slot:02}"
+node-address = "10.5.{rack}.{slot}"
+reserved = ["10.5.0.0/24"]
+
+[[subnet]]
+network = "10.5.0.0/16"
+interface = "br0"
+server = "10.5.0.1"
+"#;
+
+/// Bytes of the one loader: more than the sockets of both sides buffer.
+const LOADER: usize = 24 << 20;
+
+/// Short enough for a test. Nothing is asserted on how long it takes, only that it ends.
+const SHORT: Duration = Duration::from_millis(700);
+
+/// All as in the daemon, but patient beyond any test.
+fn limits() -> Limits {
+    Limits {
+        head_timeout: 10 * PATIENCE,
+        body_timeout: 10 * PATIENCE,
+        stall: 10 * PATIENCE,
+        ..Limits::default()
+    }
+}
+
+struct Server {
+    address: SocketAddr,
+    service: Arc<Service>,
+    boot: Arc<Boot>,
+    cancel: CancellationToken,
+    runtime: tokio::runtime::Runtime,
+    serving: Option<tokio::task::JoinHandle<io::Result<()>>>,
+    _dir: tempfile::TempDir,
+}
+
+impl Server {
+    fn start(limits: Limits) -> Result<Self> {
+        Server::on(TcpListener::bind("127.0.0.1:0")?, limits)
+    }
+
+    fn on(listener: TcpListener, limits: Limits) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let loader_dir = dir.path().join("loaders");
+        fs::create_dir(&loader_dir)?;
+        fs::write(loader_dir.join("big.efi"), vec![7; LOADER])?;
+        let store = Store::open(&dir.path().join("store.redb"))?;
+        let (site, _) = config::parse(SITE, Path::new("/site.toml"))?;
+        let recorder = Recorder::load(store.clone(), site.limits, Timestamp::now())?;
+        let world = World {
+            site: Arc::new(site),
+            inventory: Arc::new(Inventory::default()),
+            images: Arc::new(Catalog::default()),
+        };
+        let service = Arc::new(Service {
+            world: Arc::new(ArcSwap::from_pointee(world)),
+            boots: Boots::load(store.clone())?,
+            windows: Arc::default(),
+            recorder,
+            store,
+            loaders: Arc::new(ArcSwap::from_pointee(Loaders::load(&[loader_dir])?)),
+            scripts: Arc::new(ArcSwap::from_pointee(Scripts::load(None).map_err(anyhow::Error::msg)?)),
+            templates: Arc::new(ArcSwap::from_pointee(Templates::load(None)?)),
+            heard: Heard::default(),
+            limits,
+            counters: Arc::default(),
+        });
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?;
+        let boot = runtime.block_on(service.boots.open(Timestamp::now(), plan))?;
+        let cancel = CancellationToken::new();
+        let address = listener.local_addr()?;
+        listener.set_nonblocking(true)?;
+        let listener = runtime.block_on(async { tokio::net::TcpListener::from_std(listener) })?;
+        let serving = Some(runtime.spawn(serve(listener, service.clone(), cancel.clone())));
+        Ok(Server {
+            address,
+            service,
+            boot,
+            cancel,
+            runtime,
+            serving,
+            _dir: dir,
+        })
+    }
+
+    fn connect(&self) -> Result<TcpStream> {
+        patient(TcpStream::connect(self.address)?)
+    }
+
+    fn counted(&self, name: &str) -> Result<u64> {
+        let found = self.service.counters.read().find(|(counter, _)| *counter == name);
+        Ok(found.with_context(|| format!("no counter {name}"))?.1)
+    }
+
+    fn expect_counted(&self, name: &str, times: u64) -> Result {
+        poll(PATIENCE, || Ok((self.counted(name)? >= times).then_some(())))?;
+        let counted = self.counted(name)?;
+        ensure!(counted == times, "{name} is {counted}, not {times}");
+        Ok(())
+    }
+
+    /// Stops it; it has to end although connections are open.
+    fn stop(mut self) -> Result {
+        self.cancel.cancel();
+        if let Some(serving) = self.serving.take() {
+            let ended = async { tokio::time::timeout(PATIENCE, serving).await };
+            self.runtime.block_on(ended)???;
+        }
+        Ok(())
+    }
+}
+
+/// A boot of whoever comes from loopback.
+fn plan(id: &str) -> rackstrap_wire::Plan {
+    let plan = json!({
+        "wire": rackstrap_wire::WIRE_VERSION,
+        "id": id,
+        "node": "r01n01",
+        "net": {
+            "hwaddr": "52:54:00:00:01:01", "ipaddr": Ipv4Addr::LOCALHOST, "prefix": 8, "router": null, "dns": [], "domain": ""
+        },
+        "image": "debian@1",
+        "root": {"server": Ipv4Addr::LOCALHOST, "port": 2049, "export": "/debian@1", "options": ""},
+        "init": "/sbin/init",
+        "disk": null,
+        "ram_size": "50%",
+        "heartbeat_secs": 30
+    });
+    serde_json::from_value(plan).expect("the fields of a plan")
+}
+
+/// Sends `byte` again and again until the other end has closed.
+fn drip(stream: &TcpStream, byte: u8) -> Result<thread::JoinHandle<()>> {
+    let mut stream = stream.try_clone()?;
+    Ok(thread::spawn(move || {
+        while stream.write_all(&[byte]).is_ok() {
+            thread::sleep(Duration::from_millis(20));
+        }
+    }))
+}
+
+#[test]
+fn who_sends_no_head_is_let_go_however_busy_it_seems() -> Result {
+    let server = Server::start(Limits {
+        head_timeout: SHORT,
+        ..limits()
+    })?;
+    let silent = server.connect()?;
+    let mut half = server.connect()?;
+    half.write_all(b"GET /loader/big.efi HTTP/1.1\r\nHost: ")?;
+    let slow = server.connect()?;
+    (&slow).write_all(b"GET / HTTP/1.1\r\nX: ")?;
+    let dripping = drip(&slow, b'x')?;
+    for stream in [silent, half, slow] {
+        // hyper closes without a word: a client that is not done asking does not listen.
+        assert_eq!(until_closed(stream)?, "");
+    }
+    ensure!(dripping.join().is_ok(), "the dripping thread panicked");
+    server.expect_counted("closed-no-request", 3)?;
+
+    // One that asked, and was kept alive for more: closed as well, and no refusal.
+    let mut idle = server.connect()?;
+    idle.write_all(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")?;
+    let answer = until_closed(idle)?;
+    assert_eq!(status_of(&answer), Some(404), "{answer}");
+    assert_eq!(
+        (server.counted("closed-no-request")?, server.counted("requests")?),
+        (3, 1)
+    );
+    server.stop()
+}
+
+#[test]
+fn a_body_has_its_time_as_a_whole() -> Result {
+    let server = Server::start(Limits {
+        body_timeout: SHORT,
+        ..limits()
+    })?;
+    let head = format!(
+        "POST /v1/report/{} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n",
+        server.boot.plan.id
+    );
+    let silent = server.connect()?;
+    let slow = server.connect()?;
+    for mut stream in [&silent, &slow] {
+        stream.write_all(head.as_bytes())?;
+    }
+    let dripping = drip(&slow, b' ')?;
+    let answer = until_closed(silent)?;
+    assert_eq!(status_of(&answer), Some(408), "{answer}");
+    assert!(answer.contains("did not come within"), "{answer}");
+    // The kernel may drop this answer, as there is more coming in that nobody reads.
+    let answer = until_closed(slow)?;
+    assert!(matches!(status_of(&answer), None | Some(408)), "{answer}");
+    ensure!(dripping.join().is_ok(), "the dripping thread panicked");
+    server.expect_counted("refused-body-too-slow", 2)?;
+    server.stop()
+}
+
+#[test]
+fn who_takes_no_answer_is_let_go() -> Result {
+    let server = Server::start(Limits {
+        stall: SHORT,
+        ..limits()
+    })?;
+    // Never reads: the window closes, and our kernel's probes are answered, but by no window.
+    let mut deaf = server.connect()?;
+    deaf.write_all(b"GET /loader/big.efi HTTP/1.1\r\nHost: x\r\n\r\n")?;
+    server.expect_counted("closed-broken-off", 1)?;
+    // One that reads gets all of it from the same server.
+    let request = b"GET /loader/big.efi HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let answer = talk(server.connect()?, request)?;
+    assert_eq!(status_of(&answer), Some(200));
+    assert!(answer.len() > LOADER, "{} bytes", answer.len());
+    server.stop()
+}
+
+/// A node that is switched off in the middle of a file: nothing comes from it any more, not even a reset.
+#[test]
+fn who_is_gone_without_a_word_is_let_go() -> Result {
+    let ours = Namespace::with_bridge()?;
+    let node = ours.client("52:54:00:00:01:01")?;
+    node.ip(&["address", "add", "10.5.1.1/16", "dev", "eth0"])?;
+    let listener = ours.inside(|| TcpListener::bind((SERVER, 0)))??;
+    let server = Server::on(
+        listener,
+        Limits {
+            stall: SHORT,
+            ..limits()
+        },
+    )?;
+    let mut stream = patient(node.inside(|| TcpStream::connect(server.address))??)?;
+    stream.write_all(b"GET /loader/big.efi HTTP/1.1\r\nHost: x\r\n\r\n")?;
+    stream.read_exact(&mut [0; 1000])?;
+    node.ip(&["link", "set", "eth0", "down"])?;
+    server.expect_counted("closed-broken-off", 1)?;
+    server.stop()
+}
+
+#[test]
+fn when_all_places_are_taken_the_next_one_waits_and_is_counted() -> Result {
+    let server = Server::start(Limits {
+        connections: 2,
+        ..limits()
+    })?;
+    let held = [server.connect()?, server.connect()?];
+    server.expect_counted("waited-for-a-place", 1)?;
+    // The kernel takes the connection and the request; we do when there is a place.
+    let mut waiting = server.connect()?;
+    waiting.write_all(b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+    assert_eq!((server.counted("connections")?, server.counted("requests")?), (2, 0));
+    drop(held);
+    let answer = until_closed(waiting)?;
+    assert_eq!(status_of(&answer), Some(404), "{answer}");
+    server.stop()
+}
