@@ -231,6 +231,8 @@ fn a_rack_is_seen_filling_and_keys_take_back_and_say_yes() {
         "{binary} --config {} discover start r04 --confirm",
         config.display()
     ));
+    // Whoever came before it began would not be taken.
+    terminal.wait("next position", |screen| screen.contains("│ r04n01     │ <- next"));
     packet(&daemon, "52:54:00:00:00:05");
     terminal.wait("who asks", |screen| {
         screen.contains("52:54:00:00:00:05  waits for a yes")

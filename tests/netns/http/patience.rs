@@ -8,10 +8,11 @@ use rackstrap::{
     boots::{Boot, Boots},
     clock::Timestamp,
     config,
-    decide::World,
+    decide::{SharedWorld, World},
+    discovery::Discovery,
     http::{Heard, Limits, Service, script::Scripts, task::serve},
     image::Catalog,
-    inventory::Inventory,
+    inventory::{Inventory, Nodes},
     loaders::Loaders,
     overlay::Templates,
     store::Store,
@@ -87,9 +88,13 @@ impl Server {
             inventory: Arc::new(Inventory::default()),
             images: Arc::new(Catalog::default()),
         };
+        let world: SharedWorld = Arc::new(ArcSwap::from_pointee(world));
+        let boots = Boots::load(store.clone())?;
+        let nodes = Nodes::new(store.clone(), world.clone());
         let service = Arc::new(Service {
-            world: Arc::new(ArcSwap::from_pointee(world)),
-            boots: Boots::load(store.clone())?,
+            discovery: Discovery::start(world.clone(), store.clone(), nodes, recorder.clone(), boots.clone())?,
+            world,
+            boots,
             windows: Arc::default(),
             recorder,
             store,
