@@ -11,6 +11,7 @@ mod mbr;
 mod networks;
 mod other_init;
 mod power_cut;
+mod racking;
 mod retry;
 mod rig;
 mod three_nodes;

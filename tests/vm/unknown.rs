@@ -8,7 +8,7 @@ fn an_unknown_machine_waits_and_boots_on_once_it_is_added() -> Result {
     let cluster = Cluster::start(Site::demo())?;
     let node = cluster.node("r01n01").blank_disk(GIB2)?;
     node.plug_in()?;
-    let told = format!("rackstrap node add NAME --hwaddr {}", node.hwaddr());
+    let told = format!("rackstrap discover accept {} r01n01", node.hwaddr());
     node.wait_console(&told)?;
 
     // It is shown to who looks, with an address that was only lent to it.
@@ -18,7 +18,7 @@ fn an_unknown_machine_waits_and_boots_on_once_it_is_added() -> Result {
     assert!(status.contains(node.hwaddr()), "{status}");
 
     // What stands on the screen is typed, and the same power-on ends as that node.
-    node.add()?;
+    cluster.daemon.cli(&["discover", "accept", node.hwaddr(), "r01n01"])?;
     node.wait_ready()?;
     assert_eq!(node.status("state")?, "ready");
     assert_eq!(node.shell("hostname")?, "r01n01");

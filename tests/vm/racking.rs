@@ -1,0 +1,81 @@
+//! From bolted-in machines to named nodes, without typing a MAC.
+
+use super::GIB2;
+use testbed::{Cluster, Node, Result, Site};
+
+#[test]
+fn machines_rack_themselves_in_order_and_a_new_mainboard_keeps_its_nodes_name() -> Result {
+    let cluster = Cluster::start(Site::demo())?;
+    let cli = |arguments: &[&str]| cluster.daemon.cli(arguments);
+    cli(&["discover", "start", "r02", "--group", "new"])?;
+    // A machine is called here as it shall be called in the end; the daemon knows nothing of it.
+    let mut nodes = Vec::new();
+    for name in ["r02n01", "r02n02", "r02n03"] {
+        let node = cluster.node(name).blank_disk(GIB2)?;
+        node.plug_in()?;
+        named(&node, name)?;
+        nodes.push(node);
+    }
+    for node in &nodes {
+        node.wait_ready()?;
+        assert_eq!(node.shell("hostname")?, node.name());
+        assert_eq!(node.status("state")?, "ready");
+    }
+    let host_key = nodes[0].shell("cat /etc/ssh/ssh_host_ed25519_key.pub")?;
+    let history = cli(&["node", "history", "r02n02"])?;
+    assert!(
+        history.contains("filling r02") && history.contains("groups new"),
+        "{history}"
+    );
+    for node in &nodes[1..] {
+        node.pull_plug();
+    }
+
+    // The next one is asked about, gets a yes, is taken back, and placed elsewhere while it waits.
+    cli(&["discover", "stop", "r02"])?;
+    cli(&["discover", "start", "r02", "--from", "n04", "--confirm"])?;
+    let fourth = cluster.node("r03n01").blank_disk(GIB2)?;
+    fourth.plug_in()?;
+    fourth.wait_console(&format!("rackstrap discover accept {} r02n04", fourth.hwaddr()))?;
+    let listed = cli(&["discover", "list"])?;
+    assert!(listed.contains(fourth.hwaddr()) && listed.contains("QEMU"), "{listed}");
+    assert!(cli(&["discover", "accept", fourth.hwaddr()])?.contains("is r02n04 now"));
+    assert!(cli(&["discover", "undo"])?.contains("is r02n04 no longer"));
+    cli(&["discover", "accept", fourth.hwaddr(), "r03n01"])?;
+    fourth.wait_ready()?;
+    assert_eq!(fourth.shell("hostname")?, "r03n01");
+    fourth.pull_plug();
+
+    // A new mainboard in place of the first one's.
+    nodes[0].pull_plug();
+    let board = cluster.node("r09n09");
+    board.insert_disk(Some(nodes[0].disk()?));
+    board.plug_in()?;
+    board.wait_console("waiting to be racked")?;
+    let refused = cli(&["discover", "accept", board.hwaddr(), "r02n01"]);
+    assert!(
+        format!("{:#}", refused.unwrap_err()).contains("r02n01 exists already"),
+        "a node is not given away by mistake"
+    );
+    cli(&["discover", "accept", board.hwaddr(), "r02n01", "--replace"])?;
+    board.wait_console("root@r02n01")?;
+    let replaced = cluster.status("r02n01")?;
+    assert_eq!(replaced["disk"], "/tmp and /var on vda (kept: scratch v1)");
+    assert_eq!(
+        board.console().shell(
+            "cat /etc/ssh/ssh_host_ed25519_key.pub",
+            std::time::Duration::from_secs(120)
+        )?,
+        host_key
+    );
+    Ok(())
+}
+
+/// Waits until the daemon knows the machine as `name`.
+fn named(node: &Node, name: &str) -> Result {
+    node.wait_until(&format!("being called {name}"), || {
+        Ok((node.status("state").is_ok()).then_some(()))
+    })?;
+    assert_eq!(node.name(), name);
+    Ok(())
+}
