@@ -169,12 +169,18 @@ impl Service {
             let text = format!("{} is in no [[subnet]] of the site file", peer.ipv4());
             Problem::forbidden(Reason::Stranger, text)
         })?;
-        let suggestion = self.discovery.suggestion(hwaddr, Timestamp::now());
-        let name = suggestion.unwrap_or_else(|| world.site.cluster.naming.example());
+        let (name, hint) = match self.discovery.suggestion(hwaddr, Timestamp::now()) {
+            Some(next) => (next, "it boots by itself then".to_owned()),
+            None => {
+                let example = world.site.cluster.naming.example();
+                let hint = format!("with where it stands instead of {example}; it boots by itself then");
+                (example, hint)
+            }
+        };
         let message = [
             format!("unknown machine {hwaddr} - waiting to be racked"),
             format!("rack it with: rackstrap discover accept {hwaddr} {name}"),
-            format!("{name} stands for where it stands; it boots by itself then"),
+            hint,
         ];
         let event = Event::new(Timestamp::now(), "script", Level::Ok, "waits to be racked");
         self.recorder.record(Subject::Machine(hwaddr), event);
