@@ -37,8 +37,11 @@ fn machines_rack_themselves_in_order_and_a_new_mainboard_keeps_its_nodes_name() 
     let fourth = cluster.node("r03n01").blank_disk(GIB2)?;
     fourth.plug_in()?;
     fourth.wait_console(&format!("rackstrap discover accept {} r02n04", fourth.hwaddr()))?;
-    let listed = cli(&["discover", "list"])?;
-    assert!(listed.contains(fourth.hwaddr()) && listed.contains("QEMU"), "{listed}");
+    // Its loader tells what it knows of the machine when it asks again.
+    fourth.wait_until("what it is", || {
+        let listed = cli(&["discover", "list"])?;
+        Ok((listed.contains(fourth.hwaddr()) && listed.contains("QEMU")).then_some(()))
+    })?;
     assert!(cli(&["discover", "accept", fourth.hwaddr()])?.contains("is r02n04 now"));
     assert!(cli(&["discover", "undo"])?.contains("is r02n04 no longer"));
     cli(&["discover", "accept", fourth.hwaddr(), "r03n01"])?;
