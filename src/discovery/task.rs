@@ -49,6 +49,16 @@ struct Shared {
     changes: watch::Sender<u64>,
 }
 
+/// Who is placed where.
+struct Placing {
+    machine: Machine,
+    node: String,
+    /// The rack that it fills.
+    session: Option<Session>,
+    /// The node exists, and gets this machine.
+    replace: bool,
+}
+
 enum News {
     Seen(Seen),
     Told(HwAddr, Told),
@@ -191,10 +201,11 @@ impl Discovery {
         }
     }
 
-    /// The position that a waiting machine will probably get: what its screen suggests.
+    /// The position that a waiting machine will probably get: what its screen suggests. Never waits: none while
+    /// somebody else is being placed, which takes a disk flush.
     pub fn suggestion(&self, hwaddr: HwAddr, now: Timestamp) -> Option<String> {
         let world = self.shared.world.load();
-        let floor = self.floor();
+        let floor = self.shared.floor.try_lock().ok()?;
         let session = floor.session_of(floor.machine(hwaddr)?, now)?;
         session.position(&world.site, &world.inventory)
     }
@@ -282,7 +293,13 @@ impl Discovery {
                 )));
             }
         };
-        self.place(floor, machine, &node, session, replace, by, now)
+        let placing = Placing {
+            machine,
+            node,
+            session,
+            replace,
+        };
+        self.place(floor, placing, by, now)
     }
 
     /// Hides a machine, or shows it again.
@@ -358,35 +375,37 @@ impl Discovery {
     }
 
     /// One transaction: the node, the machine that waits no longer, the session that goes on.
-    #[allow(clippy::too_many_arguments)]
     fn place(
         &self,
         mut floor: MutexGuard<'_, Floor>,
-        machine: Machine,
-        node: &str,
-        session: Option<Session>,
-        replace: bool,
+        placing: Placing,
         by: &str,
         now: Timestamp,
     ) -> Result<String, DiscoveryError> {
+        let Placing {
+            machine,
+            node,
+            session,
+            replace,
+        } = placing;
         let world = self.shared.world.load();
         let change = match replace {
             true => Change::Set {
-                name: node.to_owned(),
+                name: node.clone(),
                 patch: Patch {
                     hwaddrs: Some(vec![machine.hwaddr]),
                     ..Patch::default()
                 },
             },
             false => Change::Add(NewNode {
-                name: node.to_owned(),
+                name: node.clone(),
                 hwaddrs: vec![machine.hwaddr],
                 profiles: session.as_ref().map(|s| s.profiles.clone()).unwrap_or_default(),
                 groups: session.as_ref().map(|s| s.groups.clone()).unwrap_or_default(),
             }),
         };
         let session = session.map(|mut session| {
-            session.place(&world.site.cluster.naming, machine.clone(), node, now);
+            session.place(&world.site.cluster.naming, machine.clone(), &node, now);
             session
         });
         let changed = self.shared.nodes.change_with(&[change], by, now, |tx| {
@@ -401,7 +420,7 @@ impl Discovery {
         follow(&self.shared.recorder, &self.shared.boots, &changed)?;
         tracing::info!("{}: is {node}, by {by}", machine.hwaddr);
         self.changed();
-        Ok(node.to_owned())
+        Ok(node)
     }
 
     /// Places everybody whose turn has come.
@@ -423,9 +442,15 @@ impl Discovery {
             };
             drop(due);
             let (hwaddr, by) = (machine.hwaddr, format!("filling {}, {}", session.rack, session.by));
-            if let Err(error) = self.place(floor, machine, &node, Some(session), false, &by, now) {
+            let placing = Placing {
+                machine,
+                node,
+                session: Some(session),
+                replace: false,
+            };
+            if let Err(error) = self.place(floor, placing, &by, now) {
                 // It would fail again at once; the next packet or tick tries anew.
-                tracing::warn!("{hwaddr} cannot become {node}: {error}");
+                tracing::warn!("{hwaddr} cannot be placed: {error}");
                 return;
             }
         }
@@ -456,10 +481,24 @@ impl Discovery {
         }
     }
 
-    /// Limits of the site file, sessions that are over.
+    /// Limits of the site file, machines that are nodes by now, sessions that are over.
     fn tidy(&self, now: Timestamp) {
+        let world = self.shared.world.load();
         let mut floor = self.floor();
-        floor.set_limit(self.shared.world.load().site.limits.unknown_machines);
+        floor.set_limit(world.site.limits.unknown_machines);
+        let known: Vec<HwAddr> = floor
+            .machines()
+            .into_iter()
+            .map(|machine| machine.hwaddr)
+            .filter(|hwaddr| world.inventory.by_hwaddr(*hwaddr).is_some())
+            .collect();
+        let gone = known.iter().fold(Batch::new(), |batch, hwaddr| {
+            floor.remove(*hwaddr);
+            batch.delete(Table::Machines, hwaddr.0)
+        });
+        if !gone.is_empty() {
+            self.shared.store.queue(gone);
+        }
         let over: Vec<String> = floor
             .sessions
             .values()

@@ -55,6 +55,9 @@ impl Binaries {
     }
 }
 
+/// Largest agent, bytes.
+const AGENT_SIZE: u64 = 2_000_000;
+
 /// `target/debug/rackstrap` for the test `target/debug/deps/all-…`. Building it here instead would make another one:
 /// cargo chooses the features of dependencies by what it is asked to build.
 fn beside_the_test() -> Option<PathBuf> {
@@ -77,7 +80,16 @@ pub fn build_agent() -> Result<PathBuf> {
         Some(flags),
     )
     .context("building the agent")?;
-    Ok(paths::target_dir().join(TARGET).join("agent/rackstrap-agent"))
+    let agent = paths::target_dir().join(TARGET).join("agent/rackstrap-agent");
+    let size = agent
+        .metadata()
+        .with_context(|| format!("looking at {}", agent.display()))?
+        .len();
+    ensure!(
+        size <= AGENT_SIZE,
+        "the agent has {size} bytes, and travels to every node at every boot: at most {AGENT_SIZE} are allowed"
+    );
+    Ok(agent)
 }
 
 /// Cargo's own words go to stderr: on a fresh machine it builds for minutes.
