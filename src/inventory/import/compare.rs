@@ -68,7 +68,8 @@ impl Difference {
     }
 }
 
-/// Compares `entries` with `inventory`, as if all of them were put in at once: nodes of the file may exchange their cards.
+/// Compares `entries` with `inventory`, as if all of them were put in at once: nodes of the file may exchange their
+/// cards.
 pub fn compare(inventory: &Inventory, site: &Site, entries: &[Entry]) -> Difference {
     let mut difference = Difference::default();
     let named: HashSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();

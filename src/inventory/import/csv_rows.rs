@@ -4,7 +4,10 @@ use super::{
     Draft, mac,
     report::{Report, shown, split, words},
 };
-use std::ops::Range;
+use std::{
+    io::{Cursor, SeekFrom},
+    ops::Range,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Column {
@@ -18,6 +21,9 @@ enum Column {
 }
 
 const WITHOUT_HEADER: [Column; 4] = [Column::Name, Column::Hwaddr, Column::Profile, Column::Groups];
+
+/// Fields of a row that are looked for in its line, to point at them.
+const SEARCHED: usize = 16;
 
 impl Column {
     fn of(word: &str) -> Option<Column> {
@@ -53,11 +59,12 @@ pub(super) fn read(report: &mut Report<'_>) -> Vec<Draft> {
     let lines = report.lines();
     let rows = lines.iter().filter(|(_, line)| is_row(line));
     let delimiter = delimiter(rows.clone().map(|(_, line)| *line).take(100));
+    let mut cutter = Cutter::new(delimiter);
     let mut columns: Option<Vec<Column>> = None;
     let mut drafts = Vec::new();
     for &(offset, line) in rows {
         let at = offset..offset + line.len();
-        let Some(fields) = fields(line, offset, delimiter) else {
+        let Some(fields) = cutter.fields(line, offset) else {
             let help = "close it in the same line, or leave the quotes out: names and addresses need none";
             report.error(at, "a quote is opened and not closed", help);
             continue;
@@ -107,30 +114,52 @@ pub(super) fn delimiter<'a>(rows: impl Iterator<Item = &'a str>) -> u8 {
         .map_or(b',', |(d, _)| *d)
 }
 
-/// The fields of one row; none if a quote is left open.
-fn fields(line: &str, offset: usize, delimiter: u8) -> Option<Vec<Field>> {
-    if !line.bytes().filter(|b| *b == b'"').count().is_multiple_of(2) {
-        return None;
-    }
-    if !line.contains('"') {
-        let parts = split(line, offset, |c| c == char::from(delimiter));
-        return Some(parts.map(|(at, text)| (at, text.to_owned())).collect());
-    }
-    let mut reader = csv::ReaderBuilder::new();
-    reader.has_headers(false).flexible(true).trim(csv::Trim::All);
-    reader.delimiter(delimiter).buffer_capacity(line.len().max(1));
-    let record = reader.from_reader(line.as_bytes()).into_records().next()?.ok()?;
-    // A quoted field is found again by its text, as long as nothing in it was escaped.
-    let mut from = 0;
-    let found = record.iter().map(|text| {
-        let begin = line[from..].find(text).map_or(from, |at| from + at);
-        from = (begin + text.len()).min(line.len());
-        while !line.is_char_boundary(from) {
-            from -= 1;
+/// Cuts rows into fields. One reader for all rows: making one costs far more than reading a row.
+struct Cutter<'t> {
+    reader: csv::Reader<Cursor<&'t [u8]>>,
+    record: csv::StringRecord,
+    delimiter: char,
+}
+
+impl<'t> Cutter<'t> {
+    fn new(delimiter: u8) -> Self {
+        let mut builder = csv::ReaderBuilder::new();
+        builder.has_headers(false).flexible(true).trim(csv::Trim::All);
+        builder.delimiter(delimiter).buffer_capacity(512);
+        Cutter {
+            reader: builder.from_reader(Cursor::new(&[])),
+            record: csv::StringRecord::new(),
+            delimiter: char::from(delimiter),
         }
-        (offset + begin..offset + from.max(begin), text.to_owned())
-    });
-    Some(found.collect())
+    }
+
+    /// The fields of one row; none if a quote is left open, which must not swallow the rows below it.
+    fn fields(&mut self, line: &'t str, offset: usize) -> Option<Vec<Field>> {
+        if !line.contains('"') {
+            let parts = split(line, offset, |c| c == self.delimiter);
+            return Some(parts.map(|(at, text)| (at, text.to_owned())).collect());
+        }
+        if !line.bytes().filter(|b| *b == b'"').count().is_multiple_of(2) {
+            return None;
+        }
+        *self.reader.get_mut() = Cursor::new(line.as_bytes());
+        self.reader.seek_raw(SeekFrom::Start(0), csv::Position::new()).ok()?;
+        self.reader.read_record(&mut self.record).ok().filter(|read| *read)?;
+        // A quoted field is found again by its text, as long as nothing in it was escaped.
+        let mut from = 0;
+        let found = self.record.iter().enumerate().map(|(i, text)| {
+            let begin = match i < SEARCHED {
+                true => line[from..].find(text).map_or(from, |at| from + at),
+                false => from,
+            };
+            from = (begin + text.len()).min(line.len());
+            while !line.is_char_boundary(from) {
+                from -= 1;
+            }
+            (offset + begin..offset + from.max(begin), text.to_owned())
+        });
+        Some(found.collect())
+    }
 }
 
 enum Header {

@@ -9,6 +9,11 @@ use std::{collections::HashMap, fmt::Write, ops::Range};
 const EXAMPLE: &str = "write PORT = NAME, such as Gi1/0/1 = r03n01, Gi1/0/[1-32] = r03n[01-32] or \
                        Gi1/0/{slot} = r03n{slot:02}; PORT = - leaves a port out";
 
+/// Longest name of a port or a node, bytes; also with its ranges.
+const NAME_BYTES: usize = 200;
+/// Most lines with variables: each is tried on every word of a table.
+const PATTERNS: usize = 64;
+
 /// The map, with ports in their [`canonical`] spelling.
 #[derive(Debug, Default)]
 pub(super) struct Map {
@@ -92,6 +97,7 @@ pub(super) fn canonical(port: &str) -> String {
 pub(super) fn read(report: &mut Report<'_>) -> Map {
     let mut map = Map::default();
     let mut nodes: HashMap<String, usize> = HashMap::new();
+    let mut read = 0;
     for (offset, line) in report.lines() {
         let body = without_comment(line).trim_end();
         let at = offset + (body.len() - body.trim_start().len())..offset + body.len();
@@ -105,6 +111,12 @@ pub(super) fn read(report: &mut Report<'_>) -> Map {
         let (port, node) = (port.trim(), node.trim());
         if port.is_empty() || node.is_empty() {
             report.error(at, "one side of the '=' is empty", EXAMPLE);
+        } else if port.len() > NAME_BYTES || node.len() > NAME_BYTES {
+            report.error(
+                at,
+                format!("one side of the '=' is longer than {NAME_BYTES} bytes"),
+                EXAMPLE,
+            );
         } else if port.contains('{') || node.contains('{') {
             match Pattern::new(port, node) {
                 Ok(pattern) => map.patterns.push(pattern),
@@ -113,15 +125,24 @@ pub(super) fn read(report: &mut Report<'_>) -> Map {
         } else {
             match pairs(port, node) {
                 Ok(pairs) => {
+                    read += pairs.len();
+                    // What is wrong with one pair of a line is mostly wrong with all of them.
                     for (port, node) in pairs {
-                        add(report, &mut map, &mut nodes, &at, port, node);
+                        if !add(report, &mut map, &mut nodes, &at, port, node) {
+                            break;
+                        }
                     }
                 }
                 Err(message) => report.error(at, message, EXAMPLE),
             }
         }
-        if map.named.len() > ENTRIES {
-            report.error(offset..offset + 1, format!("more than {ENTRIES} ports"), EXAMPLE);
+        if read > ENTRIES || map.patterns.len() > PATTERNS {
+            let message = format!("the map has more than {ENTRIES} ports or {PATTERNS} lines with variables");
+            report.error(
+                offset..offset + 1,
+                message,
+                "cut it into several, and import one switch after the other",
+            );
             break;
         }
     }
@@ -131,6 +152,7 @@ pub(super) fn read(report: &mut Report<'_>) -> Map {
     map
 }
 
+/// Takes in one port; false if it is refused.
 fn add(
     report: &mut Report<'_>,
     map: &mut Map,
@@ -138,7 +160,7 @@ fn add(
     at: &Range<usize>,
     port: String,
     node: String,
-) {
+) -> bool {
     let canonical = canonical(&port);
     let line = report.line(at.start);
     if let Some(&first) = map.exact.get(&canonical) {
@@ -150,7 +172,7 @@ fn add(
             shown(&first.port)
         );
         report.error(at.clone(), message, "name each port once");
-        return;
+        return false;
     }
     let node = (node != "-").then_some(node);
     if let Some(node) = &node {
@@ -167,7 +189,7 @@ fn add(
                 message,
                 "name each node once: the port of the card that it boots from",
             );
-            return;
+            return false;
         }
         nodes.insert(node.clone(), map.named.len());
     }
@@ -178,6 +200,7 @@ fn add(
         node,
         line,
     });
+    true
 }
 
 /// The ports and nodes of a line, which may have ranges on both sides.

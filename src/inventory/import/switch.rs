@@ -9,7 +9,10 @@ use super::{
     report::{Report, shown, words},
 };
 use rackstrap_wire::HwAddr;
-use std::{collections::HashMap, ops::Range};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
 
 /// Ports and nodes that are named in one warning.
 const NAMED: usize = 8;
@@ -38,6 +41,7 @@ struct Seen {
 pub(super) fn read(report: &mut Report<'_>, map: &Map) -> Table {
     let mut ports: Vec<Seen> = Vec::new();
     let mut index: HashMap<String, usize> = HashMap::new();
+    let mut heard: HashSet<(usize, HwAddr)> = HashSet::new();
     let mut portless: Option<(Range<usize>, usize)> = None;
     let mut vlan_first = false;
     for (offset, line) in report.lines() {
@@ -74,7 +78,7 @@ pub(super) fn read(report: &mut Report<'_>, map: &Map) -> Table {
             });
         }
         // A machine is in the table once for each of its VLANs.
-        if !ports[seen].hwaddrs.iter().any(|(_, known)| *known == hwaddr) {
+        if heard.insert((seen, hwaddr)) {
             ports[seen].hwaddrs.push((mac_at, hwaddr));
         }
     }
@@ -176,7 +180,8 @@ fn list(all: &[String]) -> String {
     text
 }
 
-/// The port of a line: the one that the map names, or what looks like an interface, or a bare number where a ProCurve has it.
+/// The port of a line: the one that the map names, or what looks like an interface, or a bare number where a
+/// ProCurve has it.
 fn port(
     report: &mut Report<'_>,
     all: &[(Range<usize>, &str)],

@@ -12,12 +12,15 @@ use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
-use toml_edit::{Array, DocumentMut, Item, Table, Value};
+use toml_edit::{Array, DocumentMut, Item, Key, Table, Value};
 
 const KEYS: [&str; 6] = ["hwaddrs", "hwaddr", "ipaddr", "profiles", "profile", "groups"];
 const EXAMPLE: &str = "write [node.r01n01], and below it hwaddrs = [\"52:54:00:01:01:01\"]";
-/// With more tables of one name than this, nothing else is looked at: the parser moves all tables at each.
+/// With more tables of one name or inside of nodes than this, nothing else is looked at: the parser moves all tables
+/// that it has at each.
 const REPEATED: usize = 100;
+/// Brackets of a line that are taken for the end of a header.
+const BRACKETS: usize = 16;
 
 /// Writes nodes as [`super::read`] reads them.
 pub fn to_toml(entries: &[Entry]) -> String {
@@ -88,19 +91,21 @@ pub(super) fn read(report: &mut Report<'_>) -> Vec<Draft> {
 fn headers_once(report: &mut Report<'_>) -> Option<BTreeSet<usize>> {
     let mut first: HashMap<String, usize> = HashMap::new();
     let mut repeated = BTreeSet::new();
+    let (mut deep, mut deepest) = (0, 0..0);
     for (offset, line) in report.lines() {
-        let Some(header) = header(line) else { continue };
+        let Some((header, parts)) = header(line) else { continue };
+        let at = offset..offset + line.len();
+        if parts > 2 {
+            deep += 1;
+            deepest = at.clone();
+        }
         let Some(known) = first.get(&header) else {
             first.insert(header, report.line(offset));
             continue;
         };
         repeated.insert(report.line(offset));
         let message = format!("[{}] is on line {known} already", shown(&header));
-        report.error(
-            offset..offset + line.len(),
-            message,
-            "name each node once, with all its hwaddrs",
-        );
+        report.error(at, message, "name each node once, with all its hwaddrs");
     }
     if first.len() > ENTRIES {
         report.error_whole(
@@ -108,27 +113,29 @@ fn headers_once(report: &mut Report<'_>) -> Option<BTreeSet<usize>> {
             "cut it into several files, and import one after the other",
         );
     }
-    (repeated.len() <= REPEATED && first.len() <= ENTRIES).then_some(repeated)
+    if deep > REPEATED {
+        report.error(
+            deepest,
+            format!("{deep} tables inside of nodes, this one last"),
+            EXAMPLE,
+        );
+    }
+    (repeated.len() <= REPEATED && deep <= REPEATED && first.len() <= ENTRIES).then_some(repeated)
 }
 
-/// `node.r01n01` of `[node.r01n01]`, however it is spaced.
-fn header(line: &str) -> Option<String> {
+/// `node.r01n01` of `[node.r01n01]`, in one spelling however it is spaced and quoted, and of how many parts it is.
+fn header(line: &str) -> Option<(String, usize)> {
     let inside = line.trim_start().strip_prefix('[')?;
-    let (mut header, mut quote, mut escaped) = (String::new(), None, false);
-    for c in inside.chars() {
-        match quote {
-            None if c == ']' => return (!header.is_empty()).then_some(header),
-            None if matches!(c, '[' | '#' | ',') => return None,
-            None if c.is_whitespace() => continue,
-            None => quote = matches!(c, '"' | '\'').then_some(c),
-            Some('"') if escaped => escaped = false,
-            Some('"') if c == '\\' => escaped = true,
-            Some(open) if c == open => quote = None,
-            Some(_) => {}
-        }
-        header.push(c);
+    let end = inside.rfind(']')?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if inside[..end].chars().all(plain) {
+        return Some((inside[..end].to_owned(), inside[..end].split('.').count()));
     }
-    None
+    // A bracket may also stand in a comment: the longest text that is a key is the header.
+    let ends = inside.char_indices().filter(|(_, c)| *c == ']').take(BRACKETS);
+    let keys = ends.filter_map(|(end, _)| Key::parse(&inside[..end]).ok()).last()?;
+    let quoted = |key: &Key| Key::new(key.get()).to_string();
+    Some((keys.iter().map(quoted).collect::<Vec<_>>().join("."), keys.len()))
 }
 
 fn node(report: &mut Report<'_>, name: &str, at: Range<usize>, value: &Spanned<DeValue<'_>>) -> Option<Draft> {

@@ -75,8 +75,10 @@ fn added_changed_and_unchanged() {
 #[test]
 fn conflicts_say_why_and_what_to_do() {
     let found = difference(
-        "name,hwaddr,profile,ip\nr02n01,52:54:00:00:00:01,,\nrack7,52:54:00:00:00:71,,\nr02n03,52:54:00:00:00:23,,10.5.2.4\n\
-         r02n04,52:54:00:00:00:24,gpus,\nr02n05,01:00:5e:00:00:01,,\nr09n01,52:54:00:00:00:91,,\nr2n6,52:54:00:00:00:26,,\nr01n02,52:54:00:00:00:02,,\n",
+        "name,hwaddr,profile,ip\nr02n01,52:54:00:00:00:01,,\nrack7,52:54:00:00:00:71,,\n\
+         r02n03,52:54:00:00:00:23,,10.5.2.4\n\
+         r02n04,52:54:00:00:00:24,gpus,\nr02n05,01:00:5e:00:00:01,,\nr09n01,52:54:00:00:00:91,,\n\
+         r2n6,52:54:00:00:00:26,,\nr01n02,52:54:00:00:00:02,,\n",
     );
     assert!(!found.is_possible());
     let said: Vec<String> = found
@@ -87,7 +89,8 @@ fn conflicts_say_why_and_what_to_do() {
     let starts = [
         "2 r02n01: node r02n01: hwaddr 52:54:00:00:00:01 already belongs to r01n01; to move it:",
         "3 rack7: 'rack7' is not a node name here: names follow r{rack:02}n{slot:02}, such as r01n01",
-        "4 r02n03: the file gives r02n03 the address 10.5.2.4, and its name stands for 10.5.2.3; correct one of the two",
+        "4 r02n03: the file gives r02n03 the address 10.5.2.4, and its name stands for 10.5.2.3; correct one of \
+         the two",
         "5 r02n04: node r02n04: there is no profile 'gpus'; did you mean 'gpu'?",
         "6 r02n05: node r02n05: hwaddr 01:00:5e:00:00:01 is a multicast address",
         "7 r09n01: node r09n01: its address would be 10.5.9.1, which is in the reserved network 10.5.9.0/24",

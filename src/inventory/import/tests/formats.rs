@@ -77,6 +77,17 @@ x = = 2
     assert!(said(Format::Toml, "[node]\nr01n01 = 3")[0].starts_with("2: 'node.r01n01' is not a table"));
     let doubled = said(Format::Toml, &"[node.r01n01]\n".repeat(5000));
     assert!(doubled[0].starts_with("2: [node.r01n01] is on line 1 already"));
+    let spelt = said(
+        Format::Toml,
+        "[node.r01n01] # ]\n[ node . \"r01n01\" ]\n[node.'r\\u0030']\n[node.\"r\\u0030\"]\n",
+    );
+    assert!(
+        spelt[0].starts_with("2: [node.r01n01] is on line 1 already"),
+        "{spelt:#?}"
+    );
+    assert!(!spelt.iter().any(|said| said.starts_with("4: [node")), "{spelt:#?}");
+    let deep: String = (0..200).map(|i| format!("[node.r01n01.x{i}]\n")).collect();
+    assert!(said(Format::Toml, &deep)[0].starts_with("200: 200 tables inside of nodes, this one last"));
 }
 
 #[test]
@@ -106,7 +117,9 @@ fn what_export_writes() {
 fn csv_rows() {
     let plain = good(
         Format::Csv,
-        "# from the label printer\nr01n01,52:54:00:01:01:01\n\nr01n02 , 52-54-00-01-01-02|5254.0001.0103 ,compute\nr01n03,52:54:00:01:01:04 52:54:00:01:01:05,,gpu|big,,\n,,,\n",
+        "# from the label printer\nr01n01,52:54:00:01:01:01\n\n\
+         r01n02 , 52-54-00-01-01-02|5254.0001.0103 ,compute\n\
+         r01n03,52:54:00:01:01:04 52:54:00:01:01:05,,gpu|big,,\n,,,\n",
     );
     assert_eq!(
         listed(&plain),
@@ -118,7 +131,8 @@ fn csv_rows() {
     );
     let excel = good(
         Format::Csv,
-        "Serial;MAC Address;Name;IP\r\nX1;\"52:54:00:01:01:01\";\"r01n01\";10.5.1.1\r\nX2;52:54:00:01:01:02;r01n02;\r\n;;;\r\n",
+        "Serial;MAC Address;Name;IP\r\nX1;\"52:54:00:01:01:01\";\"r01n01\";10.5.1.1\r\n\
+         X2;52:54:00:01:01:02;r01n02;\r\n;;;\r\n",
     );
     assert_eq!(
         listed(&excel),
@@ -144,14 +158,19 @@ fn csv_rows() {
 fn csv_problems_have_their_lines() {
     let all = said(
         Format::Csv,
-        "r01n01,52:54:00:01:01:01\n52:54:00:01:01:02,r01n02\nr01n03\nr01n04,52:54:00:01:01:0x\n\"r01n05,52:54:00:01:01:05\nr01n06,52:54:00:01:01:06,compute,gpu,more\n,52:54:00:01:01:07\nr01n08,52:54:00:01:01:08 52:54\n",
+        "r01n01,52:54:00:01:01:01\n52:54:00:01:01:02,r01n02\nr01n03\nr01n04,52:54:00:01:01:0x\n\
+         \"r01n05,52:54:00:01:01:05\nr01n06,52:54:00:01:01:06,compute,gpu,more\n,52:54:00:01:01:07\n\
+         r01n08,52:54:00:01:01:08 52:54\n",
     );
     let want = [
         "2: '52:54:00:01:01:02' stands where the name belongs -> write r01n02,52:54:00:01:01:02",
         "3: r01n03 has no hardware address -> write it behind the name: r01n03,52:54:00:01:01:01",
-        "4: '52:54:00:01:01:0x' is not a hardware address: 'x' is not a hex digit -> write six bytes in hex, such as 52:54:00:01:01:01",
-        "5: a quote is opened and not closed -> close it in the same line, or leave the quotes out: names and addresses need none",
-        "6: 'more' is one field too many: there are 4 columns -> several addresses or groups go into one field, with spaces: r01n01,52:54:00:01:01:01 52:54:00:01:01:02,compute,gpu big",
+        "4: '52:54:00:01:01:0x' is not a hardware address: 'x' is not a hex digit -> write six bytes in hex, \
+         such as 52:54:00:01:01:01",
+        "5: a quote is opened and not closed -> close it in the same line, or leave the quotes out: names and \
+         addresses need none",
+        "6: 'more' is one field too many: there are 4 columns -> several addresses or groups go into one field, \
+         with spaces: r01n01,52:54:00:01:01:01 52:54:00:01:01:02,compute,gpu big",
         "7: the name is empty -> write the node's name, such as r01n01",
         "8: '52:54' is not a hardware address -> write six bytes in hex, such as 52:54:00:01:01:01",
     ];
@@ -367,7 +386,8 @@ fn ethers_lines() {
         [
             "1: 'r01n01' stands where the hardware address belongs -> write 52:54:00:01:01:01 r01n01",
             "2: a hardware address without a name -> write whose it is: 52:54:00:01:01:02 r01n01",
-            "3: '52:54:00:01:01' is not a hardware address: it has 5 bytes, and needs 6 -> write six bytes in hex, such as 52:54:00:01:01:01",
+            "3: '52:54:00:01:01' is not a hardware address: it has 5 bytes, and needs 6 -> write six bytes in \
+             hex, such as 52:54:00:01:01:01",
         ]
     );
 }

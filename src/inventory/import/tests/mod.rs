@@ -2,6 +2,7 @@
 
 mod comparing;
 mod formats;
+mod hostile;
 mod properties;
 mod recognising;
 mod switches;
@@ -121,7 +122,8 @@ fn one_bad_line_among_five_hundred_imports_nothing_and_is_named() {
     assert_eq!(
         error.to_string(),
         "nodes.csv:321:8: '52:54:00:00:01:4g' is not a hardware address: 'g' is not a hex digit\n    |\n321 | \
-         r07n21,52:54:00:00:01:4g\n    |        ^^^^^^^^^^^^^^^^^\n    = write six bytes in hex, such as 52:54:00:01:01:01\n\n\
+         r07n21,52:54:00:00:01:4g\n    |        ^^^^^^^^^^^^^^^^^\n\
+         \x20   = write six bytes in hex, such as 52:54:00:01:01:01\n\n\
          nodes.csv: 1 problem; nothing was imported"
     );
 }

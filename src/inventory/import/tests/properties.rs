@@ -9,8 +9,10 @@ fn pieces() -> impl Strategy<Value = String> {
         4 => prop::sample::select(vec![
             "[node.", "[node", "]", "hwaddrs = [", "hwaddr = \"", "\"", "'", "\"\"\"", "= {", "groups", "ipaddr",
             "host ", "group x ", "{", "}", ";", "hardware ethernet ", "fixed-address ", "option host-name ", "include ",
-            "dhcp-host=", "--dhcp-host=", "set:a", "id:", "ignore", "infinite", "12h", "[fd00::1]", "01-", "read-ethers",
-            ",", "|", "\t", " ", "\n", "\r\n", "#", "\\", "name,hwaddr\n", "dev ", "permanent", "Vlan Mac Address Ports\n",
+            "dhcp-host=", "--dhcp-host=", "set:a", "id:", "ignore", "infinite", "12h", "[fd00::1]", "01-",
+            "read-ethers",
+            ",", "|", "\t", " ", "\n", "\r\n", "#", "\\", "name,hwaddr\n", "dev ", "permanent",
+            "Vlan Mac Address Ports\n",
             "Gi1/0/1", "ge-0/0/1.0", "A1", "1/1/1", "Te ", "\u{1b}[24;1H", "\u{1b}", "é", "\u{feff}",
         ]).prop_map(str::to_owned),
         2 => (1u8..4, 1u8..4).prop_map(|(rack, slot)| format!("r{rack:02}n{slot:02}")),
@@ -90,22 +92,30 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
 
 proptest! {
     #[test]
-    fn any_text_in_any_format(text in prop_oneof![pieces(), "\\PC{0,200}", ".{0,60}"], format in prop::sample::select(&Format::ALL[..])) {
+    fn any_text_in_any_format(
+        text in prop_oneof![pieces(), "\\PC{0,200}", ".{0,60}"],
+        format in prop::sample::select(&Format::ALL[..]),
+    ) {
         let naming = naming();
-        let ports = (format == Format::Switch).then_some(Ports { file: "ports", text: "Gi1/0/{n} = r03n{n:02}\nA1 = r04n01\n" });
+        let map = Ports { file: "ports", text: "Gi1/0/{n} = r03n{n:02}\nA1 = r04n01\n" };
+        let ports = (format == Format::Switch).then_some(map);
         let options = Options { format: Some(format), naming: &naming, domain: "cluster.example", ports };
         check(&text, &read("nodes", &text, &options))?;
     }
 
     #[test]
-    fn any_text_of_no_format(text in prop_oneof![pieces(), "\\PC{0,200}"], file in "[a-z]{0,4}(\\.toml|\\.csv|)|dhcpd\\.conf|.{0,8}") {
+    fn any_text_of_no_format(
+        text in prop_oneof![pieces(), "\\PC{0,200}"],
+        file in "[a-z]{0,4}(\\.toml|\\.csv|)|dhcpd\\.conf|.{0,8}",
+    ) {
         check(&text, &import(None, &file, &text))?;
     }
 
     #[test]
     fn any_port_map(map in prop_oneof![pieces(), "[Gi{}\\[\\]a:0-9/,=\\- \n]{0,80}"]) {
         let naming = naming();
-        let options = Options { format: None, naming: &naming, domain: "", ports: Some(Ports { file: "ports", text: &map }) };
+        let ports = Some(Ports { file: "ports", text: &map });
+        let options = Options { format: None, naming: &naming, domain: "", ports };
         let text = "1 5254.0003.0101 DYNAMIC Gi1/0/1\n1 5254.0003.0102 DYNAMIC 1/1/1\n525400-030103 7 1\n";
         check(text, &read("paste", text, &options))?;
     }

@@ -74,38 +74,54 @@ fn other_makers() {
         rows("Ethernet1/{slot} = r03n{slot:02}", nxos),
         ["4 r03n01 52:54:00:03:01:01"]
     );
-    let arista = "Vlan    Mac Address       Type        Ports      Moves   Last Move\n----    -----------       ----        -----      -----   ---------\n\
-                  \x20  1    5254.0003.0107    DYNAMIC     Et7        1       0:01:23 ago\n   1    5254.0003.0108    DYNAMIC     Et8/1      12      1 day, 0:01:23 ago\n";
+    let arista = "Vlan    Mac Address       Type        Ports      Moves   Last Move\n\
+     ----    -----------       ----        -----      -----   ---------\n\
+                  \x20  1    5254.0003.0107    DYNAMIC     Et7        1       0:01:23 ago\n\
+                  \x20  1    5254.0003.0108    DYNAMIC     Et8/1      12      1 day, 0:01:23 ago\n";
     assert_eq!(
         rows("Et{slot} = r03n{slot:02}\nEthernet8/1 = r03n08", arista),
         ["3 r03n07 52:54:00:03:01:07", "4 r03n08 52:54:00:03:01:08"]
     );
-    let junos = "Ethernet switching table : 2 entries, 2 learned\nRouting instance : default-switch\n   Vlan      MAC                 MAC      Age    Logical             NH        RTR\n   name      address             flags           interface           Index     ID\n\
-                 \x20  vlan10    52:54:00:03:01:01   D          -   ge-0/0/0.0          0         0\n   vlan10    52:54:00:03:01:02   D          -   ge-0/0/1.0          0         0\n";
+    let junos = "Ethernet switching table : 2 entries, 2 learned\nRouting instance : default-switch\n\
+     \x20  Vlan      MAC                 MAC      Age    Logical             NH        RTR\n\
+     \x20  name      address             flags           interface           Index     ID\n\
+                 \x20  vlan10    52:54:00:03:01:01   D          -   ge-0/0/0.0          0         0\n\
+                 \x20  vlan10    52:54:00:03:01:02   D          -   ge-0/0/1.0          0         0\n";
     assert_eq!(
         rows("ge-0/0/[0-1] = r03n[01-02]", junos),
         ["5 r03n01 52:54:00:03:01:01", "6 r03n02 52:54:00:03:01:02"]
     );
-    let old_junos = "  VLAN              MAC address       Type         Age Interfaces\n  default           *                 Flood          - All-members\n  default           52:54:00:03:01:01 Learn          0 ge-0/0/0.0\n";
+    let old_junos = "  VLAN              MAC address       Type         Age Interfaces\n\
+     \x20 default           *                 Flood          - All-members\n\
+     \x20 default           52:54:00:03:01:01 Learn          0 ge-0/0/0.0\n";
     assert_eq!(rows("ge-0/0/0.0 = r03n01", old_junos), ["3 r03n01 52:54:00:03:01:01"]);
-    let procurve = "\u{1b}[24;1H Status and Counters - Port Address Table\n\n  MAC Address   Port  VLAN\n  ------------- ----- ----\n  525400-030101 1     10  \n  525400-030102 A2    10\n  525400-030199 Trk1  10\n";
+    let procurve = "\u{1b}[24;1H Status and Counters - Port Address Table\n\n  MAC Address   Port  VLAN\n\
+     \x20 ------------- ----- ----\n  525400-030101 1     10  \n  525400-030102 A2    10\n\
+     \x20 525400-030199 Trk1  10\n";
     assert_eq!(
         rows("1 = r03n01\nA{slot} = r03n{slot:02}", procurve),
         ["5 r03n01 52:54:00:03:01:01", "6 r03n02 52:54:00:03:01:02"]
     );
     let vlan_first = "  MAC Address   VLAN  Port\n  525400-030101 10    1\n";
     assert_eq!(rows("{n} = r03n{n:02}", vlan_first), ["2 r03n01 52:54:00:03:01:01"]);
-    let aos_cx = "MAC age-time            : 300 seconds\nMAC Address          VLAN     Type                      Port\n--------------------------------------------------------------\n52:54:00:03:01:01    1        dynamic                   1/1/1\n";
+    let aos_cx = "MAC age-time            : 300 seconds\n\
+     MAC Address          VLAN     Type                      Port\n\
+     --------------------------------------------------------------\n\
+     52:54:00:03:01:01    1        dynamic                   1/1/1\n";
     assert_eq!(
         rows("1/1/{slot} = r03n{slot:02}", aos_cx),
         ["4 r03n01 52:54:00:03:01:01"]
     );
-    let comware = "MAC Address      VLAN ID    State            Port/Nickname            Aging\n5254-0003-0101   1          Learned          GE1/0/1                  Y\n5254-0003-0102   1          Learned          XGE1/0/2                 Y\n";
+    let comware = "MAC Address      VLAN ID    State            Port/Nickname            Aging\n\
+     5254-0003-0101   1          Learned          GE1/0/1                  Y\n\
+     5254-0003-0102   1          Learned          XGE1/0/2                 Y\n";
     assert_eq!(
         rows("GigabitEthernet1/0/1=r03n01\nTen-GigabitEthernet1/0/2=r03n02", comware),
         ["2 r03n01 52:54:00:03:01:01", "3 r03n02 52:54:00:03:01:02"]
     );
-    let bridge = "01:00:5e:00:00:01 dev eth0 self permanent\n52:54:00:03:01:01 dev swp1 vlan 10 master br0 extern_learn\n52:54:00:03:01:01 dev swp1 master br0\n7e:00:00:00:00:01 dev swp1 vlan 10 master br0 permanent\n52:54:00:03:01:02 dev enp1s0f1 master br0\n";
+    let bridge = "01:00:5e:00:00:01 dev eth0 self permanent\n\
+     52:54:00:03:01:01 dev swp1 vlan 10 master br0 extern_learn\n52:54:00:03:01:01 dev swp1 master br0\n\
+     7e:00:00:00:00:01 dev swp1 vlan 10 master br0 permanent\n52:54:00:03:01:02 dev enp1s0f1 master br0\n";
     assert_eq!(
         rows("swp{slot} = r03n{slot:02}\nenp1s0f1 = r03n02", bridge),
         ["2 r03n01 52:54:00:03:01:01", "5 r03n02 52:54:00:03:01:02"]
@@ -123,7 +139,8 @@ fn a_port_is_one_machine() {
     assert_eq!(
         refused(map, &text),
         [
-            "18: port Gi1/0/2 (r03n02) has 2 hardware addresses, 52:54:00:03:01:02 on line 12 and 52:54:00:03:01:77 here -> \
+            "18: port Gi1/0/2 (r03n02) has 2 hardware addresses, 52:54:00:03:01:02 on line 12 and \
+             52:54:00:03:01:77 here -> \
           if it leads to another switch, leave it out: Gi1/0/2 = -; if the second address is the machine's management \
           controller, delete that line"
         ]
@@ -136,7 +153,8 @@ fn a_port_is_one_machine() {
     assert_eq!(
         refused(map, moved),
         [
-            "2: hwaddr 52:54:00:03:01:01 is on line 1 already, as r03n01's -> a card is in one machine: look which of the \
+            "2: hwaddr 52:54:00:03:01:01 is on line 1 already, as r03n01's -> a card is in one machine: look \
+             which of the \
           two has it"
         ]
     );
@@ -146,7 +164,8 @@ fn a_port_is_one_machine() {
             "1 5254.0003.0101 5254.0003.0102 DYNAMIC Gi1/0/1\n1 5254.0003.0103 DYNAMIC Gi1/0/3 Gi1/0/4\n"
         ),
         [
-            "1: two hardware addresses in one line, 52:54:00:03:01:01 and 52:54:00:03:01:02 -> put each on a line of its \
+            "1: two hardware addresses in one line, 52:54:00:03:01:01 and 52:54:00:03:01:02 -> put each on a \
+             line of its \
              own, with its port",
             "2: two ports in one line, Gi1/0/3 and Gi1/0/4 -> leave the port that the machine is on",
         ]
@@ -177,8 +196,11 @@ fn port_maps() {
 #[test]
 fn bad_port_maps() {
     let all = refused(
-        "Gi1/0/1 r03n01\nGi1/0/2 = r03n02\nGigabitEthernet1/0/2 = r03n03\nGi1/0/4 = r03n02\nGi1/0/[5-7] = r03n[05-06]\nGi1/0/[8 = r03n08\nGi1/0/[9-8] = r03n[08-09]\n\
-         Gi1/0/{a}{b} = r{a}n{b}\nGi1/0/{a} = r03n01\nGi1/0/{slot} = r{rack}n{slot}\nGi1/0/{a:2} = r{a}\nGi1/0/{A} = r{A}\nGi1/0/{a = r\n= r03n01\nGi[1-65536]/[1-65536] = r\n{a}1={a}\nGi{a}/{a}=r{a}\nGi[1-2]/{a}=r{a}\n",
+        "Gi1/0/1 r03n01\nGi1/0/2 = r03n02\nGigabitEthernet1/0/2 = r03n03\nGi1/0/4 = r03n02\n\
+         Gi1/0/[5-7] = r03n[05-06]\nGi1/0/[8 = r03n08\nGi1/0/[9-8] = r03n[08-09]\n\
+         Gi1/0/{a}{b} = r{a}n{b}\nGi1/0/{a} = r03n01\nGi1/0/{slot} = r{rack}n{slot}\nGi1/0/{a:2} = r{a}\n\
+         Gi1/0/{A} = r{A}\nGi1/0/{a = r\n= r03n01\nGi[1-65536]/[1-65536] = r\n{a}1={a}\nGi{a}/{a}=r{a}\n\
+         Gi[1-2]/{a}=r{a}\n",
         "1 52:54:00:03:01:01 dynamic Gi1/0/2\n",
     );
     let starts = [
