@@ -261,6 +261,60 @@ fn until(daemon: &Daemon, command: &str, text: &str) -> String {
 }
 
 #[test]
+fn nodes_come_from_files_and_go_to_files() {
+    let daemon = Daemon::start();
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let csv = file(
+        "nodes.csv",
+        "name,hwaddr,groups\nr01n01,52:54:00:00:00:01,big\nr01n02,52:54:00:00:00:02,\n",
+    );
+    let planned = daemon.says(&format!("node import {csv} --dry-run"));
+    assert!(
+        planned.contains("r01n01: added: hwaddr 52:54:00:00:00:01, groups big") && planned.contains("--dry-run"),
+        "{planned}"
+    );
+    assert!(daemon.says("node list").contains("no nodes yet"));
+    let done = daemon.says(&format!("node import {csv}"));
+    assert!(done.ends_with("2 added, 0 changed, 0 unchanged\n"), "{done}");
+    let dhcpd = file(
+        "dhcpd.conf",
+        "host r01n01 { hardware ethernet 52:54:00:00:00:01; fixed-address 10.5.1.1; }\n\
+         host r01n03 { hardware ethernet 52:54:00:00:00:03; }\n",
+    );
+    let done = daemon.says(&format!("node import {dhcpd}"));
+    assert!(done.ends_with("1 added, 0 changed, 1 unchanged\n"), "{done}");
+    // One bad line among many: nothing, and the line named.
+    let mut text = String::from("name,hwaddr\n");
+    for n in 1..=250 {
+        text += &format!("r02n{n:02},52:54:00:00:02:{n:02x}\n");
+    }
+    text += "r03n01,52:54:00:00:00:02\n";
+    let bad = file("bad.csv", &text);
+    let why = daemon.complains(&format!("node import {bad}"));
+    assert!(
+        why.contains("line 252: node r03n01: hwaddr 52:54:00:00:00:02 already belongs to r01n02"),
+        "{why}"
+    );
+    assert_eq!(daemon.says("node list").lines().count(), 4);
+    // There and back.
+    let exported = daemon.says("node export");
+    assert!(exported.contains("52:54:00:00:00:03"), "{exported}");
+    let toml = file("nodes.toml", &exported);
+    let same = daemon.says(&format!("node import {toml}"));
+    assert_eq!(same, "0 added, 0 changed, 3 unchanged\n");
+    assert!(
+        daemon
+            .complains("node export r09n09")
+            .contains("there is no node 'r09n09'")
+    );
+}
+
+#[test]
 fn racking_in_order_and_one_by_one() {
     let daemon = Daemon::start();
     assert_eq!(daemon.says("discover list"), "nobody waits\n");

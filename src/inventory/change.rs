@@ -112,23 +112,24 @@ pub fn apply(inventory: &Inventory, site: &Site, changes: &[Change]) -> Result<(
     let mut touched = BTreeSet::new();
     // Whoever is changed makes room first, so that the order of changes does not matter.
     let mut before = Vec::with_capacity(changes.len());
-    for change in changes {
+    for (at, change) in changes.iter().enumerate() {
         let name = change.name();
         let found = match change {
             _ if !touched.insert(name) => Err(InventoryError::Twice(name.chars().take(64).collect())),
             Change::Add(_) => Ok(None),
             _ => find(inventory, name).map(|_| draft.remove(name)),
         };
-        before.push(found.map_err(|error| refused.push(error)).unwrap_or_default());
+        before.push(found.map_err(|error| refused.push((at, error))).ok());
     }
     let mut done = Vec::with_capacity(changes.len());
-    for (change, before) in changes.iter().zip(before) {
+    for (at, (change, before)) in changes.iter().zip(before).enumerate() {
+        let Some(before) = before else { continue };
         let after = match (change, &before) {
             (Change::Add(new), _) => added(&draft, site, new).map(Some),
             (Change::Delete { .. }, Some(_)) => Ok(None),
             (Change::Set { patch, .. }, Some(node)) => patched(&draft, site, node, patch).map(Some),
             (Change::Rename { to, .. }, Some(node)) => renamed(&draft, site, node, to).map(Some),
-            // Was refused above.
+            // Found above, or refused.
             (_, None) => continue,
         };
         match after {
@@ -142,12 +143,15 @@ pub fn apply(inventory: &Inventory, site: &Site, changes: &[Change]) -> Result<(
                     after: after.map(Arc::unwrap_or_clone),
                 });
             }
-            Err(error) => refused.push(error),
+            Err(error) => refused.push((at, error)),
         }
     }
     match refused.is_empty() {
         true => Ok((draft, done)),
-        false => Err(Refusals(refused)),
+        false => {
+            refused.sort_by_key(|(at, _)| *at);
+            Err(Refusals(refused))
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod change;
 mod check;
 mod history;
+pub mod import;
 mod keeper;
 pub mod naming;
 mod node;

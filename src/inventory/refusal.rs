@@ -141,13 +141,13 @@ fn hint(near: &Option<String>, known: &List) -> String {
     }
 }
 
-/// All that speaks against a change, in the order in which it was found.
+/// All that speaks against changes: which of them, counted from 0, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusals(pub Vec<InventoryError>);
+pub struct Refusals(pub Vec<(usize, InventoryError)>);
 
 impl fmt::Display for Refusals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<String> = self.0.iter().map(InventoryError::to_string).collect();
+        let lines: Vec<String> = self.0.iter().map(|(_, error)| error.to_string()).collect();
         f.write_str(&lines.join("\n"))
     }
 }

@@ -119,7 +119,7 @@ pub struct How {
 }
 
 /// Makes changes, or says what they would make.
-fn send(client: &Client, changes: Vec<Change>, dry_run: bool, running: bool) -> Result<Vec<Changed>> {
+pub fn send(client: &Client, changes: Vec<Change>, dry_run: bool, running: bool) -> Result<Vec<Changed>> {
     let asked = api::Changes {
         changes,
         dry_run,

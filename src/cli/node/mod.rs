@@ -1,8 +1,9 @@
-//! `rackstrap node`: one file for what shows nodes, one for what changes them.
+//! `rackstrap node`: a file for what shows nodes, what changes them, and what turns them into files and back.
 
 mod change;
 mod history;
 mod show;
+mod transfer;
 
 pub use show::boots_table;
 
@@ -85,6 +86,25 @@ Examples:
   rackstrap node delete r01n01 --yes                 (does not ask)
   rackstrap node delete r01n01 --yes --running       (even if it is up: it hangs until it is restarted)")]
     Delete(change::DeleteArgs),
+    /// Import nodes from a file: all of them or none
+    #[command(after_help = "\
+Files: TOML as node export writes it, CSV (name,hwaddr,profiles,groups), ISC dhcpd.conf, dnsmasq's dhcp-host lines,
+/etc/ethers, and a switch's MAC table as its terminal shows it, with a port map such as 'Gi1/0/[1-32] = r03n[01-32]'.
+
+Everything that is wrong is said at once, with its line, and then nothing is imported. Nodes that exist are changed to what
+the file says; nodes that it does not name stay.
+
+Examples:
+  rackstrap node import nodes.csv --dry-run
+  rackstrap node import /etc/dhcp/dhcpd.conf
+  rackstrap node import mac-table.txt --ports rack3.map")]
+    Import(transfer::ImportArgs),
+    /// Print nodes as TOML, to be kept in git, edited and imported
+    #[command(after_help = "\
+Examples:
+  rackstrap node export > nodes.toml
+  rackstrap node export r01n01 r01n02")]
+    Export(transfer::ExportArgs),
     /// Who changed what about a node, and when
     #[command(after_help = "\
 Also of nodes that were deleted.
@@ -106,6 +126,8 @@ pub fn run(config: &Path, args: NodeArgs) -> Result<ExitCode> {
         NodeCommand::Replace(args) => change::replace(&client, args)?,
         NodeCommand::Rename(args) => change::rename(&client, args)?,
         NodeCommand::Delete(args) => change::delete(&client, &args)?,
+        NodeCommand::Import(args) => transfer::import(config, &client, &args)?,
+        NodeCommand::Export(args) => transfer::export(&client, &args)?,
         NodeCommand::History(args) => history::run(&client, &args)?,
     }
     Ok(ExitCode::SUCCESS)

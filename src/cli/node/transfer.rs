@@ -1,0 +1,137 @@
+//! `rackstrap node import` and `export`: the inventory as a file.
+
+use super::change::send;
+use crate::{
+    cli::output::{self, Format},
+    config::{self, Site},
+    control::{Client, api},
+    inventory::{
+        Inventory, Node,
+        import::{self, Difference, FILE_BYTES, Options, Ports},
+    },
+};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// File; - is the standard input
+    file: PathBuf,
+    /// What it is, if that cannot be seen: toml, csv, dhcpd, dnsmasq, ethers or switch
+    #[arg(long)]
+    r#type: Option<import::Format>,
+    /// Which port of a switch leads to which node, for a switch's MAC table
+    #[arg(long, value_name = "FILE")]
+    ports: Option<PathBuf>,
+    /// Only say what would change
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// Imports all nodes of a file, or none.
+pub fn import(config: &Path, client: &Client, args: &ImportArgs) -> Result<()> {
+    let (site, _) = config::load(config)?;
+    let text = read(&args.file)?;
+    let ports = args
+        .ports
+        .as_ref()
+        .map(|path| Ok::<_, anyhow::Error>((path, read(path)?)))
+        .transpose()?;
+    let ports = ports.as_ref().map(|(path, text)| (path.display().to_string(), text));
+    let options = Options {
+        format: args.r#type,
+        naming: &site.cluster.naming,
+        domain: &site.cluster.domain,
+        ports: ports.as_ref().map(|(file, text)| Ports { file, text }),
+    };
+    let read = import::read(&args.file.display().to_string(), &text, &options)?;
+    for warning in &read.warnings {
+        eprintln!("{warning}");
+    }
+    if read.unmapped_hwaddrs > 0 {
+        eprintln!(
+            "left out: {} on {} that the port map does not name",
+            output::count(read.unmapped_hwaddrs, "hardware address"),
+            output::count(read.unmapped_ports, "port")
+        );
+    }
+    let difference = compare(client, &site, &read.entries)?;
+    if !difference.conflicts.is_empty() {
+        bail!("{}: {difference}", args.file.display());
+    }
+    if !args.dry_run {
+        send(client, difference.changes.clone(), false, false)?;
+    }
+    if args.format.json {
+        return output::print_json(&difference);
+    }
+    output::print(&format!(
+        "{difference}{}",
+        if args.dry_run {
+            "\nnothing was changed: --dry-run"
+        } else {
+            ""
+        }
+    ))
+}
+
+fn compare(client: &Client, site: &Site, entries: &[import::Entry]) -> Result<Difference> {
+    let nodes: Vec<Node> = client.get(api::paths::NODES)?;
+    Ok(import::compare(&Inventory::new(nodes), site, entries))
+}
+
+/// The text of a file that is not too long to be one of nodes.
+fn read(path: &Path) -> Result<String> {
+    let shown = path.display();
+    let mut text = Vec::new();
+    let most = FILE_BYTES as u64 + 1;
+    if path == Path::new("-") {
+        std::io::stdin().take(most).read_to_end(&mut text)
+    } else {
+        let file = File::open(path).with_context(|| format!("opening {shown}"))?;
+        file.take(most).read_to_end(&mut text)
+    }
+    .with_context(|| format!("reading {shown}"))?;
+    String::from_utf8(text).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        anyhow::anyhow!("{shown}: byte {at} is no UTF-8; convert it first, such as: iconv -f latin1 -t utf8")
+    })
+}
+
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Names [default: all nodes]
+    #[arg(value_name = "NODES")]
+    nodes: Vec<String>,
+}
+
+/// Prints nodes as TOML, which `import` reads.
+pub fn export(client: &Client, args: &ExportArgs) -> Result<()> {
+    let all: Vec<Node> = client.get(api::paths::NODES)?;
+    for name in &args.nodes {
+        if !all.iter().any(|node| node.name == *name) {
+            bail!("there is no node '{name}'; to see all: rackstrap node list");
+        }
+    }
+    let wanted = |node: &&Node| args.nodes.is_empty() || args.nodes.contains(&node.name);
+    let entries: Vec<import::Entry> = all
+        .iter()
+        .filter(wanted)
+        .map(|node| import::Entry {
+            line: 0,
+            name: node.name.clone(),
+            hwaddrs: node.hwaddrs.clone(),
+            ipaddr: None,
+            profiles: Some(node.profiles.clone()),
+            groups: Some(node.groups.iter().cloned().collect()),
+        })
+        .collect();
+    output::print(import::to_toml(&entries).trim_end())
+}

@@ -1,0 +1,54 @@
+//! `/etc/ethers` (ethers(5)): a hardware address and a name or an address in each line.
+
+use super::{
+    Draft, mac,
+    report::{Report, shown, words},
+};
+use std::net::Ipv4Addr;
+
+pub(super) fn read(report: &mut Report<'_>) -> Vec<Draft> {
+    let mut drafts = Vec::new();
+    for (offset, line) in report.lines() {
+        // Here a comment needs no blank before it: no address and no name has a '#'.
+        let line = line.split('#').next().unwrap_or_default();
+        let all: Vec<_> = words(line, offset).collect();
+        let [(mac_at, mac_text), rest @ ..] = all.as_slice() else {
+            continue;
+        };
+        let whole = mac_at.start..all.last().map_or(mac_at.end, |(at, _)| at.end);
+        let Some(hwaddr) = mac::hwaddr(mac_text) else {
+            match rest.first().and_then(|(_, word)| mac::hwaddr(word)) {
+                Some(hwaddr) => report.error(
+                    whole,
+                    format!("'{}' stands where the hardware address belongs", shown(mac_text)),
+                    format!("write {hwaddr} {}", shown(mac_text)),
+                ),
+                None => report.error(mac_at.clone(), mac::wrong(mac_text), mac::HELP),
+            }
+            continue;
+        };
+        match rest {
+            [(at, host)] => {
+                let ipaddr: Option<Ipv4Addr> = host.parse().ok();
+                drafts.push(Draft {
+                    at: at.clone(),
+                    name: ipaddr.is_none().then(|| (*host).to_owned()),
+                    hwaddrs: vec![(mac_at.clone(), hwaddr)],
+                    ipaddr,
+                    ..Draft::default()
+                });
+            }
+            [] => report.error(
+                whole,
+                "a hardware address without a name",
+                format!("write whose it is: {hwaddr} r01n01"),
+            ),
+            [_, (at, second), ..] => report.error(
+                at.clone(),
+                format!("'{}' is one word too many", shown(second)),
+                "a line is a hardware address and one name or address",
+            ),
+        }
+    }
+    drafts
+}

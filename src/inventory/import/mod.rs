@@ -1,0 +1,316 @@
+//! Nodes from other programs' files: what `rackstrap node import` reads, and how it differs from the inventory.
+//!
+//! Text in, result out: nothing here touches files, sockets or clocks. A file is imported as a whole or not at
+//! all, and everything that is wrong with it is said at once.
+
+mod compare;
+mod csv_rows;
+mod detect;
+mod dhcpd;
+mod dnsmasq;
+mod ethers;
+mod finish;
+mod mac;
+mod ports;
+mod report;
+mod switch;
+mod toml_tables;
+
+#[cfg(test)]
+mod tests;
+
+pub use compare::{Conflict, Difference, compare};
+pub use report::PROBLEMS;
+pub use toml_tables::to_toml;
+
+use super::naming::Naming;
+use crate::config::Diagnostic;
+use rackstrap_wire::HwAddr;
+use report::{Report, Said};
+use serde::Serialize;
+use std::{fmt, net::Ipv4Addr, ops::Range, str::FromStr};
+
+/// Longest file, bytes: 65,536 nodes with 64 bytes each.
+pub const FILE_BYTES: usize = 4 << 20;
+/// Most nodes of one file: as many as `10.5.X.Y` has positions.
+pub const ENTRIES: usize = 65_536;
+/// Longest line, bytes.
+pub const LINE_BYTES: usize = 8192;
+
+/// A node as a file describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    /// Line of the file, from 1.
+    pub line: usize,
+    /// Name; of a source that only knows its address, the one that belongs to that.
+    pub name: String,
+    /// Hardware addresses, the one that boots first; at least one, each in one entry only.
+    pub hwaddrs: Vec<HwAddr>,
+    /// The address that the source gives it: to be compared with the one that follows from its name.
+    pub ipaddr: Option<Ipv4Addr>,
+    /// Profiles; none if the source does not say.
+    pub profiles: Option<Vec<String>>,
+    /// Groups; none if the source does not say.
+    pub groups: Option<Vec<String>>,
+}
+
+/// What [`read`] made of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Import {
+    /// What the file was taken for.
+    pub format: Format,
+    /// Nodes in the order of the file; names and hardware addresses are unique.
+    pub entries: Vec<Entry>,
+    /// What was left out, and why.
+    pub warnings: Vec<Diagnostic>,
+    /// Hardware addresses of a switch's table on ports that the map does not name.
+    pub unmapped_hwaddrs: usize,
+    /// Ports of a switch's table that the map does not name.
+    pub unmapped_ports: usize,
+}
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// `[node.NAME]` tables, as `rackstrap node export` writes them.
+    Toml,
+    /// `name,hwaddr[,profile][,groups]`.
+    Csv,
+    /// ISC dhcpd.conf with host blocks.
+    Dhcpd,
+    /// dnsmasq's `dhcp-host=` lines, or a file of `dhcp-hostsfile`.
+    Dnsmasq,
+    /// `/etc/ethers`.
+    Ethers,
+    /// A switch's MAC address table as its terminal shows it.
+    Switch,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Format; 6] = [
+        Format::Toml,
+        Format::Csv,
+        Format::Dhcpd,
+        Format::Dnsmasq,
+        Format::Ethers,
+        Format::Switch,
+    ];
+
+    /// What `--format` takes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Toml => "toml",
+            Format::Csv => "csv",
+            Format::Dhcpd => "dhcpd",
+            Format::Dnsmasq => "dnsmasq",
+            Format::Ethers => "ethers",
+            Format::Switch => "switch",
+        }
+    }
+
+    fn names() -> String {
+        Format::ALL.map(Format::name).join(", ")
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let format = Format::ALL.into_iter().find(|format| format.name() == text);
+        let unknown = || format!("'{}' is no format; there are: {}", report::shown(text), Format::names());
+        format.ok_or_else(unknown)
+    }
+}
+
+/// How to read a file.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// What it is; none = found out from its name and content.
+    pub format: Option<Format>,
+    /// How the site names nodes: for sources that only know addresses.
+    pub naming: &'a Naming,
+    /// Domain of the nodes: names are read with and without it. May be empty.
+    pub domain: &'a str,
+    /// Which port of the switch leads to which node; only for, and needed by, [`Format::Switch`].
+    pub ports: Option<Ports<'a>>,
+}
+
+/// A port map: lines such as `Gi1/0/1 = r03n01`, `Gi1/0/[1-32] = r03n[01-32]` or `Gi1/0/{slot} = r03n{slot:02}`.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports<'a> {
+    /// Where the map is from, for messages.
+    pub file: &'a str,
+    /// The map.
+    pub text: &'a str,
+}
+
+/// Why nothing of a file is imported.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ImportError {
+    /// What is wrong, in the order of the file; at least one, at most [`PROBLEMS`].
+    pub problems: Vec<Diagnostic>,
+    /// How many more there are.
+    pub omitted: usize,
+    /// What would be warned of if there were no problems.
+    pub warnings: Vec<Diagnostic>,
+}
+
+impl fmt::Display for ImportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for problem in &self.problems {
+            write!(f, "{problem}\n\n")?;
+        }
+        let count = self.problems.len() + self.omitted;
+        let file = self.problems.first().map_or("the file", |p| p.file.as_str());
+        write!(f, "{file}: {count} problem{}", if count == 1 { "" } else { "s" })?;
+        if self.omitted > 0 {
+            write!(f, ", {} not shown", self.omitted)?;
+        }
+        f.write_str("; nothing was imported")
+    }
+}
+
+impl std::error::Error for ImportError {}
+
+/// A node as it stands in the file, before it was looked at together with the others.
+#[derive(Debug, Default)]
+struct Draft {
+    /// What to point at.
+    at: Range<usize>,
+    /// Name, if the source has one.
+    name: Option<String>,
+    hwaddrs: Vec<(Range<usize>, HwAddr)>,
+    ipaddr: Option<Ipv4Addr>,
+    profiles: Option<Vec<String>>,
+    groups: Option<Vec<String>>,
+    /// Something about its hardware addresses is in the report already.
+    reported: bool,
+}
+
+/// Reads the nodes of a file; `file` is its name, for the format and for messages.
+///
+/// # Errors
+/// Everything that is wrong with the file, each with its line and what to write instead.
+pub fn read(file: &str, text: &str, options: &Options<'_>) -> Result<Import, ImportError> {
+    // Windows programs begin UTF-8 files with a mark that nobody sees.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if let Some(error) = too_long(file, text).or_else(|| options.ports.and_then(|p| too_long(p.file, p.text))) {
+        return Err(error);
+    }
+    let mut report = Report::new(text, file);
+    let format = match (options.format, options.ports) {
+        (None, Some(_)) => Some(Format::Switch),
+        (None, None) => detect::detect(file, &mut report),
+        (Some(format), _) => Some(format),
+    };
+    long_lines(&mut report);
+    let Some(format) = format.filter(|_| report.is_clean()) else {
+        return Err(refuse([report.finish()]));
+    };
+    if format != Format::Switch && options.ports.is_some() {
+        report.error_whole(
+            format!("a port map is for a switch's MAC table, and this was said to be {format}"),
+            "leave the port map out, or say --format switch",
+        );
+    }
+    let mut unmapped = (0, 0);
+    let mut map_said = Said::default();
+    let drafts = match format {
+        Format::Toml => toml_tables::read(&mut report),
+        Format::Csv => csv_rows::read(&mut report),
+        Format::Dhcpd => dhcpd::read(&mut report),
+        Format::Dnsmasq => dnsmasq::read(&mut report),
+        Format::Ethers => ethers::read(&mut report),
+        Format::Switch => match options.ports {
+            None => {
+                report.error_whole(
+                    "a switch's MAC table says which port a machine is on, and not which node that is",
+                    "give a port map with lines such as: Gi1/0/[1-32] = r03n[01-32]",
+                );
+                Vec::new()
+            }
+            Some(Ports { file, text }) => {
+                let mut map_report = Report::new(text.strip_prefix('\u{feff}').unwrap_or(text), file);
+                long_lines(&mut map_report);
+                let map = ports::read(&mut map_report);
+                let table = switch::read(&mut report, &map);
+                map_said = map_report.finish();
+                unmapped = (table.unmapped_hwaddrs, table.unmapped_ports);
+                table.drafts
+            }
+        },
+    };
+    let none = drafts.is_empty();
+    let entries = finish::finish(&mut report, drafts, options);
+    if none && report.is_clean() && map_said.problems.is_empty() {
+        report.error_whole(
+            format!("no nodes in it, read as {format}"),
+            format!(
+                "if it is something else, say so with --format; there are: {}",
+                Format::names()
+            ),
+        );
+    }
+    let said = report.finish();
+    if said.problems.is_empty() && map_said.problems.is_empty() {
+        let mut warnings = map_said.warnings;
+        warnings.extend(said.warnings);
+        return Ok(Import {
+            format,
+            entries,
+            warnings,
+            unmapped_hwaddrs: unmapped.0,
+            unmapped_ports: unmapped.1,
+        });
+    }
+    Err(refuse([map_said, said]))
+}
+
+fn refuse(all: impl IntoIterator<Item = Said>) -> ImportError {
+    let mut error = ImportError {
+        problems: Vec::new(),
+        omitted: 0,
+        warnings: Vec::new(),
+    };
+    for said in all {
+        error.problems.extend(said.problems);
+        error.omitted += said.omitted;
+        error.warnings.extend(said.warnings);
+    }
+    error.omitted += error.problems.len().saturating_sub(PROBLEMS);
+    error.problems.truncate(PROBLEMS);
+    error
+}
+
+fn too_long(file: &str, text: &str) -> Option<ImportError> {
+    if text.len() <= FILE_BYTES {
+        return None;
+    }
+    let mut report = Report::new("", file);
+    report.error_whole(
+        format!("the file is {} bytes long; at most {FILE_BYTES} are read", text.len()),
+        "cut it into several files, and import one after the other",
+    );
+    Some(refuse([report.finish()]))
+}
+
+fn long_lines(report: &mut Report<'_>) {
+    for (offset, line) in report.lines() {
+        if line.len() > LINE_BYTES {
+            report.error(
+                offset..offset + 1,
+                format!("the line is {} bytes long; at most {LINE_BYTES} are read", line.len()),
+                "is this the right file? A node is described in a line or a few",
+            );
+        }
+    }
+}

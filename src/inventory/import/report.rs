@@ -1,0 +1,223 @@
+//! Collects what is wrong with a file that is imported, each with its line, column and text.
+
+use crate::config::{Diagnostic, Excerpt};
+use std::ops::Range;
+
+/// At most this many problems are kept; the rest is counted. Nobody mends more at once.
+pub const PROBLEMS: usize = 1000;
+/// At most this many characters of a line are shown.
+const WIDTH: usize = 120;
+/// At most this many characters of a message.
+const LONGEST: usize = 600;
+/// At most this many characters of the file's text inside a message.
+const QUOTED: usize = 60;
+
+/// What is said about one file, by bytes of its text.
+pub(super) struct Report<'t> {
+    text: &'t str,
+    file: String,
+    /// Byte at which each line begins.
+    lines: Vec<usize>,
+    problems: Vec<(usize, Diagnostic)>,
+    omitted: usize,
+    warnings: Vec<(usize, Diagnostic)>,
+    omitted_warnings: usize,
+}
+
+/// What was said, in the order of the file.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    pub problems: Vec<Diagnostic>,
+    pub omitted: usize,
+    pub warnings: Vec<Diagnostic>,
+}
+
+impl<'t> Report<'t> {
+    pub fn new(text: &'t str, file: &str) -> Self {
+        let starts = text.bytes().enumerate().filter(|(_, b)| *b == b'\n');
+        Report {
+            text,
+            file: one_line(file),
+            lines: std::iter::once(0).chain(starts.map(|(i, _)| i + 1)).collect(),
+            problems: Vec::new(),
+            omitted: 0,
+            warnings: Vec::new(),
+            omitted_warnings: 0,
+        }
+    }
+
+    /// The text that this is about.
+    pub fn text(&self) -> &'t str {
+        self.text
+    }
+
+    /// Each line with the byte at which it begins, without its end.
+    pub fn lines(&self) -> Vec<(usize, &'t str)> {
+        let text = self.text;
+        let line = |(i, &begin): (usize, &usize)| {
+            let end = self.lines.get(i + 1).map_or(text.len(), |next| next - 1);
+            (begin, text[begin..end].trim_end_matches('\r'))
+        };
+        self.lines.iter().enumerate().map(line).collect()
+    }
+
+    /// The line, from 1, that holds that byte.
+    pub fn line(&self, at: usize) -> usize {
+        self.lines.partition_point(|&begin| begin <= at)
+    }
+
+    /// Something that keeps the whole file from being imported.
+    pub fn error(&mut self, at: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
+        if self.problems.len() == PROBLEMS {
+            self.omitted += 1;
+            return;
+        }
+        let diagnostic = self.place(&at, message.into(), help.into());
+        self.problems.push((at.start, diagnostic));
+    }
+
+    /// The same about no place in particular.
+    pub fn error_whole(&mut self, message: impl Into<String>, help: impl Into<String>) {
+        let diagnostic = self.whole(message.into(), help.into());
+        self.problems.push((0, diagnostic));
+    }
+
+    /// Something that deserves a look, and keeps nothing from being imported.
+    pub fn warn(&mut self, at: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
+        if self.warnings.len() == PROBLEMS {
+            self.omitted_warnings += 1;
+            return;
+        }
+        let diagnostic = self.place(&at, message.into(), help.into());
+        self.warnings.push((at.start, diagnostic));
+    }
+
+    /// The same about no place in particular.
+    pub fn warn_whole(&mut self, message: impl Into<String>, help: impl Into<String>) {
+        let diagnostic = self.whole(message.into(), help.into());
+        self.warnings.push((self.text.len(), diagnostic));
+    }
+
+    /// True as long as nothing keeps the file from being imported.
+    pub fn is_clean(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// Everything, sorted by place.
+    pub fn finish(mut self) -> Said {
+        if self.omitted_warnings > 0 {
+            let message = format!("{} more warnings", self.omitted_warnings);
+            self.warn_whole(message, "mend the ones above, then look again");
+        }
+        let sorted = |mut all: Vec<(usize, Diagnostic)>| {
+            all.sort_by_key(|(at, _)| *at);
+            all.into_iter().map(|(_, diagnostic)| diagnostic).collect()
+        };
+        Said {
+            problems: sorted(self.problems),
+            omitted: self.omitted,
+            warnings: sorted(self.warnings),
+        }
+    }
+
+    fn whole(&self, message: String, help: String) -> Diagnostic {
+        Diagnostic {
+            file: self.file.clone(),
+            line: 0,
+            column: 0,
+            message: one_line(&message),
+            help: one_line(&help),
+            excerpt: None,
+        }
+    }
+
+    fn place(&self, at: &Range<usize>, message: String, help: String) -> Diagnostic {
+        let mut start = at.start.min(self.text.len());
+        while !self.text.is_char_boundary(start) {
+            start -= 1;
+        }
+        let line = self.line(start);
+        let begin = self.lines[line - 1];
+        let content = self.text[begin..].split('\n').next().unwrap_or_default();
+        let content = content.trim_end_matches('\r');
+        let column = self.text[begin..start].chars().count();
+        let end = at.end.clamp(start, begin + content.len().max(start - begin));
+        let length = self.text.get(start..end).map_or(1, |s| s.chars().count()).max(1);
+        let skipped = if column < WIDTH * 2 / 3 { 0 } else { column - WIDTH / 3 };
+        let mut shown: String = content.chars().skip(skipped).take(WIDTH).map(harmless).collect();
+        let width = shown.chars().count();
+        if content.chars().nth(skipped + WIDTH).is_some() {
+            shown.push('…');
+        }
+        let start = column - skipped;
+        Diagnostic {
+            line,
+            column: column + 1,
+            excerpt: Some(Excerpt {
+                text: shown,
+                start,
+                length: length.min(width.saturating_sub(start)).max(1),
+            }),
+            ..self.whole(message, help)
+        }
+    }
+}
+
+/// A terminal obeys control characters, and turns text round for some others: none is passed on.
+fn harmless(c: char) -> char {
+    match c {
+        '\t' => ' ',
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => '\u{fffd}',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    }
+}
+
+/// A message of one line, whatever of the file's text is in it.
+pub(super) fn one_line(text: &str) -> String {
+    let mut line: String = text.chars().take(LONGEST).map(harmless).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        line.push('…');
+    }
+    line
+}
+
+/// `text`, shortened, with nothing in it that a terminal would obey.
+pub(super) fn shown(text: &str) -> String {
+    let mut shown: String = text.chars().take(QUOTED).map(harmless).collect();
+    if text.chars().nth(QUOTED).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// The words of `line`, which begins at byte `offset`, each with its bytes.
+pub(super) fn words(line: &str, offset: usize) -> impl Iterator<Item = (Range<usize>, &str)> {
+    split(line, offset, char::is_whitespace).filter(|(_, word)| !word.is_empty())
+}
+
+/// The parts of `line`, which begins at byte `offset`, between separators; each trimmed, with its bytes.
+pub(super) fn split(
+    line: &str,
+    offset: usize,
+    separator: impl Fn(char) -> bool,
+) -> impl Iterator<Item = (Range<usize>, &str)> {
+    line.split(separator).map(move |part| {
+        let word = part.trim();
+        // Both are slices of `line`: the distance of their beginnings is a number of its bytes.
+        let begin = offset + (word.as_ptr() as usize - line.as_ptr() as usize);
+        (begin..begin + word.len(), word)
+    })
+}
+
+/// The line up to its comment: a `#` at its beginning or behind a blank.
+pub(super) fn without_comment(line: &str) -> &str {
+    let mut before = ' ';
+    for (i, c) in line.char_indices() {
+        if c == '#' && before.is_whitespace() {
+            return &line[..i];
+        }
+        before = c;
+    }
+    line
+}

@@ -1,0 +1,297 @@
+//! A switch's MAC address table, pasted from its terminal, with a map from its ports to nodes.
+//!
+//! No format is asked for: a line counts that has a hardware address in any notation and a port. So it reads Cisco
+//! IOS and NX-OS, Arista EOS, Junos, ProCurve, Comware, AOS-CX and `bridge fdb show`, with their headings and footers.
+
+use super::{
+    Draft, mac,
+    ports::{Map, canonical},
+    report::{Report, shown, words},
+};
+use rackstrap_wire::HwAddr;
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
+
+/// Ports and nodes that are named in one warning.
+const NAMED: usize = 8;
+
+/// Short forms of interface names, as [`canonical`] leaves them.
+const INTERFACES: [&str; 28] = [
+    "gi", "te", "tw", "fi", "twe", "fo", "hu", "fa", "et", "po", "ge", "xe", "mge", "ae", "bagg", "swp", "lan", "port",
+    "trk", "lag", "sfp", "sfpplus", "qsfp", "ether", "bond", "eno", "ens", "slot",
+];
+
+/// What a table says.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    pub drafts: Vec<Draft>,
+    pub unmapped_hwaddrs: usize,
+    pub unmapped_ports: usize,
+}
+
+/// A port and what was seen behind it.
+struct Seen {
+    port: String,
+    at: Range<usize>,
+    hwaddrs: Vec<(Range<usize>, HwAddr)>,
+}
+
+pub(super) fn read(report: &mut Report<'_>, map: &Map) -> Table {
+    let mut ports: Vec<Seen> = Vec::new();
+    let mut index: HashMap<String, usize> = HashMap::new();
+    let mut heard: HashSet<(usize, HwAddr)> = HashSet::new();
+    let mut portless: Option<(Range<usize>, usize)> = None;
+    let mut vlan_first = false;
+    for (offset, line) in report.lines() {
+        let cleaned = cleaned(line);
+        let all: Vec<(Range<usize>, &str)> = words(&cleaned, offset).collect();
+        let mut hwaddrs = all
+            .iter()
+            .enumerate()
+            .filter_map(|(i, (at, word))| Some((i, at.clone(), mac::in_table(word.trim_end_matches(','))?)));
+        let Some((position, mac_at, hwaddr)) = hwaddrs.next() else {
+            vlan_first = is_vlan_first(&all).unwrap_or(vlan_first);
+            continue;
+        };
+        // Groups are everybody's, and a bridge lists the addresses of its own ports as permanent.
+        if hwaddr.is_multicast() || all.iter().any(|(_, word)| *word == "permanent") {
+            continue;
+        }
+        if let Some((_, at, second)) = hwaddrs.next() {
+            let message = format!("two hardware addresses in one line, {hwaddr} and {second}");
+            report.error(at, message, "put each on a line of its own, with its port");
+            continue;
+        }
+        let Some((at, port)) = port(report, &all, position, vlan_first, map) else {
+            let (_, count) = portless.get_or_insert((mac_at, 0));
+            *count += 1;
+            continue;
+        };
+        let seen = *index.entry(canonical(&port)).or_insert(ports.len());
+        if seen == ports.len() {
+            ports.push(Seen {
+                port,
+                at,
+                hwaddrs: Vec::new(),
+            });
+        }
+        // A machine is in the table once for each of its VLANs.
+        if heard.insert((seen, hwaddr)) {
+            ports[seen].hwaddrs.push((mac_at, hwaddr));
+        }
+    }
+    if let Some((at, count)) = portless {
+        let lines = if count == 1 {
+            "a line has".to_owned()
+        } else {
+            format!("{count} lines have")
+        };
+        let message = format!("left out: {lines} a hardware address and no port, here first");
+        report.warn(
+            at,
+            message,
+            "they are mostly the switch's own; if one is a node's, write its port behind it",
+        );
+    }
+    quiet_ports(report, map, &index);
+    by_node(report, map, ports)
+}
+
+fn by_node(report: &mut Report<'_>, map: &Map, ports: Vec<Seen>) -> Table {
+    let mut table = Table::default();
+    let mut unmapped = Vec::new();
+    for seen in ports {
+        let Some(node) = map.node(&canonical(&seen.port)) else {
+            table.unmapped_ports += 1;
+            table.unmapped_hwaddrs += seen.hwaddrs.len();
+            unmapped.push(format!("{} ({})", shown(&seen.port), seen.hwaddrs.len()));
+            continue;
+        };
+        if let [(first_at, first), .., (last_at, last)] = seen.hwaddrs.as_slice() {
+            let count = seen.hwaddrs.len();
+            let message = format!(
+                "port {} ({}) has {count} hardware addresses, {first} on line {} and {last} here{}",
+                shown(&seen.port),
+                shown(&node),
+                report.line(first_at.start),
+                if count > 2 { ", an uplink?" } else { "" }
+            );
+            let help = format!(
+                "if it leads to another switch, leave it out: {} = -; if the second address is the machine's \
+                 management controller, delete that line",
+                shown(&seen.port)
+            );
+            report.error(last_at.clone(), message, help);
+        }
+        table.drafts.push(Draft {
+            at: seen.at,
+            name: Some(node),
+            hwaddrs: seen.hwaddrs.into_iter().take(1).collect(),
+            ..Draft::default()
+        });
+    }
+    if !unmapped.is_empty() {
+        let message = format!(
+            "left out: {} hardware addresses on {} ports that lead to no node: {}",
+            table.unmapped_hwaddrs,
+            table.unmapped_ports,
+            list(&unmapped)
+        );
+        report.warn_whole(message, "if one of them leads to a node, add it to the port map");
+    }
+    table
+}
+
+/// Ports that the map names and nothing was heard from.
+fn quiet_ports(report: &mut Report<'_>, map: &Map, heard: &HashMap<String, usize>) {
+    let quiet = |named: &&super::ports::Named| named.node.is_some() && !heard.contains_key(&named.canonical);
+    let quiet: Vec<String> = map
+        .named
+        .iter()
+        .filter(quiet)
+        .map(|named| {
+            format!(
+                "{} ({})",
+                shown(&named.port),
+                shown(named.node.as_deref().unwrap_or_default())
+            )
+        })
+        .collect();
+    if !quiet.is_empty() {
+        let message = format!(
+            "no hardware address on {} ports of the map: {}",
+            quiet.len(),
+            list(&quiet)
+        );
+        report.warn_whole(
+            message,
+            "switch those machines on, and take the table again within its aging time",
+        );
+    }
+}
+
+fn list(all: &[String]) -> String {
+    let mut text = all.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    if all.len() > NAMED {
+        text.push_str(&format!(" and {} more", all.len() - NAMED));
+    }
+    text
+}
+
+/// The port of a line: the one that the map names, or what looks like an interface, or a bare number where a
+/// ProCurve has it.
+fn port(
+    report: &mut Report<'_>,
+    all: &[(Range<usize>, &str)],
+    hwaddr: usize,
+    vlan_first: bool,
+    map: &Map,
+) -> Option<(Range<usize>, String)> {
+    // bridge fdb: the word behind `dev`, whatever it looks like.
+    if let Some(dev) = all.iter().position(|(_, word)| *word == "dev") {
+        return all.get(dev + 1).map(|(at, word)| (at.clone(), (*word).to_owned()));
+    }
+    let mut found: Vec<(Range<usize>, String)> = Vec::new();
+    for (i, (at, word)) in all.iter().enumerate().filter(|(i, _)| *i != hwaddr) {
+        for part in word.split(',') {
+            let part = part.split('(').next().unwrap_or_default();
+            if is_interface(part) || !is_number(part) && map.knows(&canonical(part)) {
+                found.push((at.clone(), part.to_owned()));
+            }
+        }
+        // Some write `Gi 1/0/1`.
+        if let Some((next_at, next)) = all
+            .get(i + 1)
+            .filter(|(_, next)| next.starts_with(|c: char| c.is_ascii_digit()))
+            && INTERFACES.contains(&canonical(word).as_str())
+        {
+            found.retain(|(at, _)| at != next_at);
+            found.push((at.start..next_at.end, format!("{word}{next}")));
+            break;
+        }
+    }
+    found.dedup_by(|a, b| canonical(&a.1) == canonical(&b.1));
+    match found.as_slice() {
+        [] => {
+            let behind = all.get(hwaddr + 1..).unwrap_or_default();
+            let mut numbers = behind.iter().filter(|(_, word)| is_number(word));
+            let number = if vlan_first { numbers.nth(1) } else { numbers.next() };
+            number.map(|(at, word)| (at.clone(), (*word).to_owned()))
+        }
+        [one] => Some(one.clone()),
+        [first, second, ..] => {
+            let mapped = found.iter().filter(|(_, port)| map.knows(&canonical(port)));
+            if mapped.count() > 0 {
+                let message = format!("two ports in one line, {} and {}", shown(&first.1), shown(&second.1));
+                report.error(second.0.clone(), message, "leave the port that the machine is on");
+            }
+            Some(first.clone())
+        }
+    }
+}
+
+fn is_number(word: &str) -> bool {
+    (1..=4).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_digit()) && !word.starts_with('0')
+}
+
+/// `Gi1/0/1`, `Eth1/1`, `ge-0/0/1.0`, `swp3`; `1/1/3` (AOS-CX, ProCurve stacks); `A1` and `1/A1` (ProCurve modules).
+fn is_interface(word: &str) -> bool {
+    if word.len() > 40 || !word.is_ascii() {
+        return false;
+    }
+    let canonical = canonical(word);
+    let letters = canonical.bytes().take_while(u8::is_ascii_alphabetic).count();
+    let (prefix, rest) = canonical.split_at(letters);
+    let numbers = |text: &str| {
+        text.contains(|c: char| c.is_ascii_digit()) && text.bytes().all(|b| b.is_ascii_digit() || b"/.:-".contains(&b))
+    };
+    if INTERFACES.contains(&prefix) {
+        return numbers(rest);
+    }
+    let groups: Vec<&str> = word.split('/').collect();
+    let short = |group: &&str| (1..=3).contains(&group.len()) && group.bytes().all(|b| b.is_ascii_digit());
+    let module = |group: &str| {
+        let digits = group.strip_prefix(|c: char| c.is_ascii_uppercase());
+        digits.is_some_and(|digits| matches!(digits.len(), 1 | 2) && digits.bytes().all(|b| b.is_ascii_digit()))
+    };
+    match groups.as_slice() {
+        [one] => module(one),
+        [stack, port] if short(stack) && module(port) => true,
+        groups => groups.len() <= 4 && groups.iter().all(short),
+    }
+}
+
+/// Of a heading: whether the VLAN stands between the hardware address and the port. None if it is no heading.
+fn is_vlan_first(all: &[(Range<usize>, &str)]) -> Option<bool> {
+    let find = |wanted: &[&str]| {
+        all.iter()
+            .position(|(_, word)| wanted.iter().any(|start| word.to_ascii_lowercase().starts_with(start)))
+    };
+    let (hwaddr, vlan, port) = (find(&["mac"])?, find(&["vlan", "vid"]), find(&["port", "interface"])?);
+    Some(vlan.is_some_and(|vlan| hwaddr < vlan && vlan < port))
+}
+
+/// The line without what terminals obey (pagers leave that in what is pasted), as long as it was.
+fn cleaned(line: &str) -> String {
+    let mut cleaned = String::with_capacity(line.len());
+    let mut chars = line.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' && chars.peek() == Some(&'[') {
+            cleaned.push(' ');
+            // ECMA-48 5.4: parameters and intermediates up to a final byte from @ to ~.
+            while let Some(c) = chars.next_if(|c| c.is_ascii()) {
+                cleaned.push(' ');
+                if c != '[' && matches!(c, '@'..='~') {
+                    break;
+                }
+            }
+        } else if c.is_ascii_control() {
+            cleaned.push(' ');
+        } else {
+            cleaned.push(c);
+        }
+    }
+    cleaned
+}

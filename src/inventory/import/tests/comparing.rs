@@ -1,0 +1,146 @@
+//! What an import would do to an inventory.
+
+use super::*;
+use crate::{
+    config::{Site, parse},
+    inventory::{Inventory, Node},
+};
+use std::path::Path;
+
+const SITE: &str = r#"
+[cluster]
+node-name = "r{rack:02}n{slot:02}"
+node-address = "10.5.{rack}.{slot}"
+reserved = ["10.5.9.0/24"]
+
+[[subnet]]
+network = "10.5.0.0/16"
+interface = "eth1"
+server = "10.5.0.1"
+
+[profile.default]
+[profile.gpu]
+"#;
+
+fn site() -> Site {
+    parse(SITE, Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}")).0
+}
+
+fn node(name: &str, hwaddr: &str, profiles: &[&str]) -> Node {
+    Node {
+        name: name.into(),
+        hwaddrs: vec![mac(hwaddr)],
+        ipaddr: naming().name_to_address(name).unwrap(),
+        profiles: profiles.iter().map(|p| (*p).to_owned()).collect(),
+        groups: ["old".to_owned()].into(),
+    }
+}
+
+fn inventory() -> Inventory {
+    Inventory::new([
+        node("r01n01", "52:54:00:00:00:01", &[]),
+        node("r01n02", "52:54:00:00:00:02", &["gpu"]),
+        node("r01n03", "52:54:00:00:00:03", &["gpu"]),
+    ])
+}
+
+fn difference(csv: &str) -> Difference {
+    compare(&inventory(), &site(), &good(Format::Csv, csv).entries)
+}
+
+#[test]
+fn added_changed_and_unchanged() {
+    let found = difference(
+        "name,hwaddr,profile,ip\nr01n01,52:54:00:00:00:01,,10.5.1.1\nr01n02,52:54:00:00:00:12 52:54:00:00:00:02,\n\
+         r01n03,52:54:00:00:00:03,default\nr02n01,52:54:00:00:00:21,gpu\nr02n02,52:54:00:00:00:22,\n",
+    );
+    assert_eq!(
+        found.to_string(),
+        "r01n02: hwaddr 52:54:00:00:00:02 -> 52:54:00:00:00:12 52:54:00:00:00:02\n\
+         r01n03: profiles gpu -> default\n\
+         r02n01: added: hwaddr 52:54:00:00:00:21, profiles gpu\n\
+         r02n02: added: hwaddr 52:54:00:00:00:22\n\
+         2 added, 2 changed, 1 unchanged",
+        "and what the file does not say stays"
+    );
+}
+
+#[test]
+fn groups_of_the_file_are_all_of_a_nodes_groups() {
+    let found = difference("name,hwaddr,profiles,groups\nr01n01,52:54:00:00:00:01,gpu default,big new\n");
+    assert_eq!(
+        found.to_string(),
+        "r01n01: profiles - -> gpu default, groups old -> big new\n0 added, 1 changed, 0 unchanged"
+    );
+}
+
+#[test]
+fn conflicts_say_why_and_what_to_do() {
+    let found = difference(
+        "name,hwaddr,profile,ip\nr02n01,52:54:00:00:00:01,,\nrack7,52:54:00:00:00:71,,\n\
+         r02n03,52:54:00:00:00:23,,10.5.2.4\n\
+         r02n04,52:54:00:00:00:24,gpus,\nr02n05,01:00:5e:00:00:01,,\nr09n01,52:54:00:00:00:91,,\n\
+         r2n6,52:54:00:00:00:26,,\nr01n02,52:54:00:00:00:02,,\n",
+    );
+    let said: Vec<String> = found
+        .conflicts
+        .iter()
+        .map(|c| format!("{} {}", c.line, c.message))
+        .collect();
+    let starts = [
+        "2 node r02n01: hwaddr 52:54:00:00:00:01 already belongs to r01n01; if the machine was moved:",
+        "3 'rack7' is not a node name here: names follow r{rack:02}n{slot:02}, such as r01n01",
+        "4 the file gives r02n03 the address 10.5.2.4, and its name stands for 10.5.2.3; correct one of \
+         the two",
+        "5 node r02n04: there is no profile 'gpus'; did you mean 'gpu'?",
+        "6 node r02n05: hwaddr 01:00:5e:00:00:01 is a multicast address",
+        "7 node r09n01: its address would be 10.5.9.1, which is in the reserved network 10.5.9.0/24",
+        "8 'r2n6' is not a node name here: names follow r{rack:02}n{slot:02}; did you mean r02n06?",
+    ];
+    assert_eq!(said.len(), starts.len(), "{said:#?}");
+    for (said, start) in said.iter().zip(starts) {
+        assert!(said.starts_with(start), "{said}\n{start}");
+    }
+    assert!(
+        found.to_string().ends_with("; 7 conflicts: nothing is imported"),
+        "{found}"
+    );
+}
+
+#[test]
+fn nodes_of_the_file_may_exchange_their_cards() {
+    let found = difference("r01n01,52:54:00:00:00:02\nr01n02,52:54:00:00:00:01\n");
+    assert_eq!((found.changed.len(), found.conflicts.len()), (2, 0), "{found}");
+    let found = difference("r01n01,52:54:00:00:00:02\n");
+    assert!(
+        found.conflicts[0].message.contains("already belongs to r01n02"),
+        "{found}"
+    );
+}
+
+#[test]
+fn entries_that_were_not_read_from_a_file_are_checked_as_well() {
+    let entry = |line, name: &str| Entry {
+        line,
+        name: name.into(),
+        hwaddrs: vec![mac("52:54:00:00:00:99")],
+        ipaddr: None,
+        profiles: None,
+        groups: None,
+    };
+    let found = compare(
+        &inventory(),
+        &site(),
+        &[entry(1, "r02n01"), entry(2, "r02n02"), entry(3, "r02n01")],
+    );
+    let lines: Vec<usize> = found.conflicts.iter().map(|c| c.line).collect();
+    assert_eq!(lines, [2, 3], "{found}");
+}
+
+#[test]
+fn a_node_that_stays_is_not_asked_about_a_site_that_changed() {
+    let mut site = site();
+    site.profiles.remove("gpu");
+    let entries = good(Format::Csv, "r01n02,52:54:00:00:00:02\n").entries;
+    assert_eq!(compare(&inventory(), &site, &entries).unchanged, 1);
+}

@@ -1,0 +1,242 @@
+//! Our own format: `[node.NAME]` tables, as `rackstrap node export` writes them.
+
+use super::{
+    Draft, ENTRIES, Entry, mac,
+    report::{Report, shown},
+};
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::Range,
+};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+use toml_edit::{Array, DocumentMut, Item, Key, Table, Value};
+
+const KEYS: [&str; 6] = ["hwaddrs", "hwaddr", "ipaddr", "profiles", "profile", "groups"];
+const EXAMPLE: &str = "write [node.r01n01], and below it hwaddrs = [\"52:54:00:01:01:01\"]";
+/// With more tables of one name or inside of nodes than this, nothing else is looked at: the parser moves all tables
+/// that it has at each.
+const REPEATED: usize = 100;
+/// Brackets of a line that are taken for the end of a header.
+const BRACKETS: usize = 16;
+
+/// Writes nodes as [`super::read`] reads them.
+pub fn to_toml(entries: &[Entry]) -> String {
+    let list = |all: &[String]| Item::Value(Value::Array(all.iter().map(String::as_str).collect::<Array>()));
+    let mut nodes = Table::new();
+    nodes.set_implicit(true);
+    for entry in entries {
+        let mut table = Table::new();
+        let hwaddrs: Vec<String> = entry.hwaddrs.iter().map(ToString::to_string).collect();
+        table.insert("hwaddrs", list(&hwaddrs));
+        if let Some(ipaddr) = entry.ipaddr {
+            table.insert("ipaddr", Item::Value(ipaddr.to_string().into()));
+        }
+        if let Some(profiles) = &entry.profiles {
+            table.insert("profiles", list(profiles));
+        }
+        if let Some(groups) = &entry.groups {
+            table.insert("groups", list(groups));
+        }
+        nodes.insert(&entry.name, Item::Table(table));
+    }
+    let mut document = DocumentMut::new();
+    if !entries.is_empty() {
+        document.insert("node", Item::Table(nodes));
+    }
+    document.to_string()
+}
+
+pub(super) fn read(report: &mut Report<'_>) -> Vec<Draft> {
+    let Some(mut told) = headers_once(report) else {
+        return Vec::new();
+    };
+    let (document, errors) = DeTable::parse_recoverable(report.text());
+    for error in errors {
+        let at = error.span().unwrap_or(0..0);
+        // Of repeated headers was said where the first one is, which the parser does not tell; and of one broken line
+        // it tells several things, of which the first is the cause.
+        if told.insert(report.line(at.start)) {
+            report.error(at, format!("this is not TOML: {}", error.message()), EXAMPLE);
+        }
+    }
+    let mut drafts = Vec::new();
+    for (key, value) in document.get_ref() {
+        match (key.get_ref().as_ref(), value.get_ref()) {
+            ("node", DeValue::Table(nodes)) => {
+                for (name, value) in nodes {
+                    drafts.extend(node(report, name.get_ref(), name.span(), value));
+                }
+            }
+            ("node", _) => report.error(key.span(), "'node' is not a table of nodes", EXAMPLE),
+            (other, _) => {
+                let message = format!("'{}' is not read here", shown(other));
+                let help = if KEYS.contains(&other) {
+                    EXAMPLE
+                } else {
+                    "a file of nodes has [node.NAME] tables only"
+                };
+                report.error(key.span(), message, help);
+            }
+        }
+    }
+    drafts.sort_by_key(|draft| draft.at.start);
+    drafts
+}
+
+/// Says of each `[node.NAME]` that stands twice where the first one is, and returns the lines of the second ones;
+/// none if there is no point in going on.
+fn headers_once(report: &mut Report<'_>) -> Option<BTreeSet<usize>> {
+    let mut first: HashMap<String, usize> = HashMap::new();
+    let mut repeated = BTreeSet::new();
+    let (mut deep, mut deepest) = (0, 0..0);
+    for (offset, line) in report.lines() {
+        let Some((header, parts)) = header(line) else { continue };
+        let at = offset..offset + line.len();
+        if parts > 2 {
+            deep += 1;
+            deepest = at.clone();
+        }
+        let Some(known) = first.get(&header) else {
+            first.insert(header, report.line(offset));
+            continue;
+        };
+        repeated.insert(report.line(offset));
+        let message = format!("[{}] is on line {known} already", shown(&header));
+        report.error(at, message, "name each node once, with all its hwaddrs");
+    }
+    if first.len() > ENTRIES {
+        report.error_whole(
+            format!("{} tables in one file; at most {ENTRIES} are read", first.len()),
+            "cut it into several files, and import one after the other",
+        );
+    }
+    if deep > REPEATED {
+        report.error(
+            deepest,
+            format!("{deep} tables inside of nodes, this one last"),
+            EXAMPLE,
+        );
+    }
+    (repeated.len() <= REPEATED && deep <= REPEATED && first.len() <= ENTRIES).then_some(repeated)
+}
+
+/// `node.r01n01` of `[node.r01n01]`, in one spelling however it is spaced and quoted, and of how many parts it is.
+fn header(line: &str) -> Option<(String, usize)> {
+    let inside = line.trim_start().strip_prefix('[')?;
+    let end = inside.rfind(']')?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if inside[..end].chars().all(plain) {
+        return Some((inside[..end].to_owned(), inside[..end].split('.').count()));
+    }
+    // A bracket may also stand in a comment: the longest text that is a key is the header.
+    let ends = inside.char_indices().filter(|(_, c)| *c == ']').take(BRACKETS);
+    let keys = ends.filter_map(|(end, _)| Key::parse(&inside[..end]).ok()).last()?;
+    let quoted = |key: &Key| Key::new(key.get()).to_string();
+    Some((keys.iter().map(quoted).collect::<Vec<_>>().join("."), keys.len()))
+}
+
+fn node(report: &mut Report<'_>, name: &str, at: Range<usize>, value: &Spanned<DeValue<'_>>) -> Option<Draft> {
+    let DeValue::Table(table) = value.get_ref() else {
+        let message = format!("'node.{}' is not a table", shown(name));
+        report.error(at, message, EXAMPLE);
+        return None;
+    };
+    let mut draft = Draft {
+        at,
+        name: Some(name.to_owned()),
+        ..Draft::default()
+    };
+    for pair in [["hwaddrs", "hwaddr"], ["profiles", "profile"]] {
+        if let (Some(_), Some((second, _))) = (table.get(pair[0]), table.get_key_value(pair[1])) {
+            let message = format!("'{}' and '{}' in one table", pair[0], pair[1]);
+            report.error(second.span(), message, format!("keep {}", pair[0]));
+        }
+    }
+    for (key, value) in table {
+        match key.get_ref().as_ref() {
+            "hwaddrs" | "hwaddr" => hwaddrs(report, &mut draft, key.get_ref(), value),
+            "ipaddr" => match (string(value), string(value).and_then(|text| text.parse().ok())) {
+                (_, Some(ipaddr)) => draft.ipaddr = Some(ipaddr),
+                _ => report.error(
+                    value.span(),
+                    "'ipaddr' is not an IPv4 address",
+                    "write ipaddr = \"10.5.1.1\", or leave it out: it follows from the name",
+                ),
+            },
+            "profiles" => draft.profiles = list(report, "profiles", value),
+            "profile" => match string(value) {
+                Some(profile) => draft.profiles = Some(vec![profile.to_owned()]),
+                None => report.error(value.span(), "'profile' is not a string", "write profile = \"compute\""),
+            },
+            "groups" => draft.groups = list(report, "groups", value),
+            other => {
+                let near = KEYS
+                    .iter()
+                    .find(|known| strsim::damerau_levenshtein(known, &shown(other)) <= 2);
+                let help = match near {
+                    Some(near) => format!("did you mean {near}?"),
+                    None => format!("there are: {}", KEYS.join(", ")),
+                };
+                report.error(key.span(), format!("a node has no key '{}'", shown(other)), help);
+            }
+        }
+    }
+    if draft.hwaddrs.is_empty() && !draft.reported {
+        let message = format!("{} has no hardware address", shown(name));
+        report.error(
+            draft.at.clone(),
+            message,
+            "write hwaddrs = [\"52:54:00:01:01:01\"] below it",
+        );
+        draft.reported = true;
+    }
+    Some(draft)
+}
+
+fn hwaddrs(report: &mut Report<'_>, draft: &mut Draft, key: &str, value: &Spanned<DeValue<'_>>) {
+    let one = std::slice::from_ref(value);
+    let all = match value.get_ref() {
+        DeValue::Array(array) if key == "hwaddrs" => array.iter().collect(),
+        _ => one.iter().collect::<Vec<_>>(),
+    };
+    for value in all {
+        match string(value).map(|text| (text, mac::hwaddr(text))) {
+            Some((_, Some(hwaddr))) => draft.hwaddrs.push((value.span(), hwaddr)),
+            Some((text, None)) => {
+                report.error(value.span(), mac::wrong(text), mac::HELP);
+                draft.reported = true;
+            }
+            None => {
+                let message = format!("'{key}' is not made of strings");
+                report.error(value.span(), message, "write hwaddrs = [\"52:54:00:01:01:01\"]");
+                draft.reported = true;
+            }
+        }
+    }
+}
+
+fn list(report: &mut Report<'_>, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Vec<String>> {
+    let help = || format!("write {key} = [\"compute\"]");
+    let DeValue::Array(array) = value.get_ref() else {
+        report.error(value.span(), format!("'{key}' is not a list"), help());
+        return None;
+    };
+    let mut all = Vec::new();
+    for value in array.iter() {
+        match string(value) {
+            Some(text) if !text.is_empty() => all.push(text.to_owned()),
+            _ => report.error(value.span(), format!("'{key}' is not made of names"), help()),
+        }
+    }
+    Some(all)
+}
+
+fn string<'a>(value: &'a Spanned<DeValue<'_>>) -> Option<&'a str> {
+    match value.get_ref() {
+        DeValue::String(text) => Some(text),
+        _ => None,
+    }
+}
