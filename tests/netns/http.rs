@@ -48,7 +48,7 @@ impl Lab {
         let cluster = Cluster::start(Site::demo())?;
         let node = Node::boot(&cluster, 1)?;
         let stranger = cluster.namespace.client("52:54:00:00:09:09")?;
-        let got = udhcpc(&stranger, &cluster, &[])?;
+        let got = address_of(&stranger, &cluster, &[])?;
         ensure!(variable(&got, "ip").starts_with("10.5.255."), "{got}");
         Ok(Lab {
             node,
@@ -102,7 +102,7 @@ impl Node {
             token: String::new(),
         };
         // As iPXE, by its user class (option 77).
-        let got = udhcpc(&node.namespace, cluster, &["-x", "77:69505845"])?;
+        let got = address_of(&node.namespace, cluster, &["-x", "77:69505845"])?;
         ensure!(variable(&got, "ip") == format!("10.5.1.{slot}"), "{got}");
         node.fetch_script()?;
         Ok(node)
@@ -145,6 +145,17 @@ impl Node {
         let (status, _, text) = fetch(&self.namespace, &url, &more)?;
         Ok((status, text))
     }
+}
+
+/// What udhcpc got; if that is nothing, what the daemon has seen of it.
+fn address_of(client: &Namespace, cluster: &Cluster, more: &[&str]) -> Result<String> {
+    udhcpc(client, cluster, more).with_context(|| {
+        let counters = cluster.daemon.cli(&["counters", "dhcp"]).unwrap_or_default();
+        format!(
+            "DHCP; the daemon's counters:\n{counters}\nand log:\n{}",
+            cluster.daemon.log_tail(20)
+        )
+    })
 }
 
 /// Status, head and body of what curl gets, whatever the status.

@@ -54,6 +54,8 @@ fn bytes_that_are_no_request_are_refused_and_counted() -> Result {
     // Too many fields, one that is too long, a request line of 10,000 bytes (taken: there is nothing there) and of 100,000.
     let too_large = [
         head(&"X: y\r\n".repeat(101)),
+        // Just over the 16 KiB of a head, without an end: one more byte would not change what it is.
+        [&head("")[..20], &vec![b'a'; 16 << 10]].concat(),
         head(&"X: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n".repeat(100_000)),
         head(&format!("X: {}\r\n", "y".repeat(1_000_000))),
         format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(100_000)).into_bytes(),
