@@ -22,7 +22,7 @@ pub(super) fn udhcpc(client: &Namespace, cluster: &Cluster, more: &[&str]) -> Re
     output(Command::new("chmod").arg("+x").arg(&script))?;
     let mut command = client.command("udhcpc");
     command.args([
-        "-i", "eth0", "-f", "-n", "-q", "-t", "10", "-T", "1", "-O", "bootfile", "-s",
+        "-i", "eth0", "-f", "-n", "-q", "-t", "60", "-T", "1", "-O", "bootfile", "-s",
     ]);
     output(command.arg(&script).args(more))
 }
