@@ -8,7 +8,7 @@ const MOST: usize = 50;
 /// At most this many characters of a line are shown.
 const WIDTH: usize = 120;
 /// At most this many characters of a message.
-const LONGEST: usize = 400;
+const LONGEST: usize = 600;
 
 /// One problem, or one warning, at one place of the site file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -154,8 +154,8 @@ impl<'t> Report<'t> {
             file: self.file.clone(),
             line: 0,
             column: 0,
-            message: one_line(message.into()),
-            help: one_line(help.into()),
+            message: one_line(&message.into()),
+            help: one_line(&help.into()),
             excerpt: None,
         };
         self.problems.push((0, diagnostic));
@@ -206,15 +206,15 @@ impl<'t> Report<'t> {
             file: self.file.clone(),
             line: line + 1,
             column: column + 1,
-            message: one_line(message),
-            help: one_line(help),
+            message: one_line(&message),
+            help: one_line(&help),
             excerpt: Some(excerpt(content, column, length)),
         }
     }
 }
 
 /// A terminal obeys control characters, and turns text round for some others: none is passed on.
-fn harmless(c: char) -> char {
+pub(crate) fn harmless(c: char) -> char {
     match c {
         '\t' => ' ',
         '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => '\u{fffd}',
@@ -224,7 +224,7 @@ fn harmless(c: char) -> char {
 }
 
 /// A message of one line, whatever of the file's text is in it.
-fn one_line(text: String) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let mut line: String = text.chars().take(LONGEST).map(harmless).collect();
     if text.chars().nth(LONGEST).is_some() {
         line.push('…');
@@ -233,7 +233,7 @@ fn one_line(text: String) -> String {
 }
 
 /// The line with a window around what is meant.
-fn excerpt(content: &str, column: usize, length: usize) -> Excerpt {
+pub(crate) fn excerpt(content: &str, column: usize, length: usize) -> Excerpt {
     let skipped = if column < WIDTH * 2 / 3 { 0 } else { column - WIDTH / 3 };
     let mut text: String = content.chars().skip(skipped).take(WIDTH).map(harmless).collect();
     let shown = text.chars().count();

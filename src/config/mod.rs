@@ -16,6 +16,7 @@ mod subnet;
 mod tests;
 
 pub use diagnostic::{ConfigError, Diagnostic, Excerpt, Warning};
+pub(crate) use diagnostic::{excerpt, harmless, one_line};
 pub use layout::digest;
 pub use site::{Cluster, LayoutPolicy, Limits, Profile, Server, Site, Subnet};
 

@@ -2,7 +2,7 @@
 
 use super::Entry;
 use crate::{
-    config::Site,
+    config::{Site, one_line},
     inventory::{Change, Changed, Inventory, NewNode, Node, Patch, apply},
 };
 use serde::Serialize;
@@ -43,7 +43,7 @@ pub fn compare(inventory: &Inventory, site: &Site, entries: &[Entry]) -> Differe
     };
     let conflict = |entry: &Entry, message: String| Conflict {
         line: entry.line,
-        message: super::report::one_line(&message),
+        message: one_line(&message),
     };
     let wrong = entries
         .iter()

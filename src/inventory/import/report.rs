@@ -1,14 +1,10 @@
 //! Collects what is wrong with a file that is imported, each with its line, column and text.
 
-use crate::config::{Diagnostic, Excerpt};
+use crate::config::{Diagnostic, excerpt, harmless, one_line};
 use std::ops::Range;
 
 /// At most this many problems are kept; the rest is counted. Nobody mends more at once.
 pub const PROBLEMS: usize = 1000;
-/// At most this many characters of a line are shown.
-const WIDTH: usize = 120;
-/// At most this many characters of a message.
-const LONGEST: usize = 600;
 /// At most this many characters of the file's text inside a message.
 const QUOTED: usize = 60;
 
@@ -143,43 +139,13 @@ impl<'t> Report<'t> {
         let column = self.text[begin..start].chars().count();
         let end = at.end.clamp(start, begin + content.len().max(start - begin));
         let length = self.text.get(start..end).map_or(1, |s| s.chars().count()).max(1);
-        let skipped = if column < WIDTH * 2 / 3 { 0 } else { column - WIDTH / 3 };
-        let mut shown: String = content.chars().skip(skipped).take(WIDTH).map(harmless).collect();
-        let width = shown.chars().count();
-        if content.chars().nth(skipped + WIDTH).is_some() {
-            shown.push('…');
-        }
-        let start = column - skipped;
         Diagnostic {
             line,
             column: column + 1,
-            excerpt: Some(Excerpt {
-                text: shown,
-                start,
-                length: length.min(width.saturating_sub(start)).max(1),
-            }),
+            excerpt: Some(excerpt(content, column, length)),
             ..self.whole(message, help)
         }
     }
-}
-
-/// A terminal obeys control characters, and turns text round for some others: none is passed on.
-fn harmless(c: char) -> char {
-    match c {
-        '\t' => ' ',
-        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => '\u{fffd}',
-        c if c.is_control() => '\u{fffd}',
-        c => c,
-    }
-}
-
-/// A message of one line, whatever of the file's text is in it.
-pub(super) fn one_line(text: &str) -> String {
-    let mut line: String = text.chars().take(LONGEST).map(harmless).collect();
-    if text.chars().nth(LONGEST).is_some() {
-        line.push('…');
-    }
-    line
 }
 
 /// `text`, shortened, with nothing in it that a terminal would obey.
