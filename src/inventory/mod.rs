@@ -1,6 +1,7 @@
 //! Nodes: what is bolted in, by which hardware address, under which name and address.
 
 mod change;
+pub mod export;
 pub mod hostlist;
 mod keeper;
 pub mod naming;
