@@ -2,7 +2,9 @@
 
 mod change;
 mod check;
+pub mod export;
 mod history;
+pub mod hostlist;
 pub mod import;
 mod keeper;
 pub mod naming;

@@ -1,0 +1,16 @@
+//! `/etc/ethers`: a line a card, the one that boots first.
+
+use super::{ExportNode, Format, header};
+
+pub(super) fn write(nodes: &[&ExportNode]) -> String {
+    let mut text = header(Format::Ethers, nodes);
+    for node in nodes {
+        if node.hwaddrs.is_empty() {
+            text.push_str(&format!("# {}: no hardware address yet\n", node.name));
+        }
+        for hwaddr in &node.hwaddrs {
+            text.push_str(&format!("{hwaddr} {}\n", node.name));
+        }
+    }
+    text
+}

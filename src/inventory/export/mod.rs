@@ -1,0 +1,133 @@
+//! The inventory as other programs read it, one file a format.
+//!
+//! Text in, text out: whoever calls says what is known of each node ([`ExportNode`]); names, domains and groups are those that
+//! the inventory and the site file have checked. The order is natural, whatever the order of the input, and there is no date in
+//! it: an inventory that has not changed exports to the same bytes, so files can be compared before anything is reloaded.
+
+mod dnsmasq;
+mod ethers;
+mod genders;
+mod hostlist;
+mod hosts;
+mod slurm;
+#[cfg(test)]
+mod tests;
+
+use super::hostlist::natural_cmp;
+use rackstrap_wire::{Hardware, HwAddr};
+use std::{fmt, net::Ipv4Addr, str::FromStr};
+
+/// What is known of a node that is exported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExportNode {
+    /// Name, `r01n03`.
+    pub name: String,
+    /// Address.
+    pub ipaddr: Ipv4Addr,
+    /// Hardware addresses; the first is the card that boots.
+    pub hwaddrs: Vec<HwAddr>,
+    /// Domain of the site, if it has one.
+    pub domain: Option<String>,
+    /// Profiles, as the node names them.
+    pub profiles: Vec<String>,
+    /// Groups.
+    pub groups: Vec<String>,
+    /// What its agent found; none before its first boot.
+    pub hardware: Option<Hardware>,
+    /// Bytes of the local partition that jobs' temporary files go to (Slurm's `TmpFS`), not of the whole disk: a node that has
+    /// less than was promised is drained. None without such a partition, or if its size is unknown.
+    pub scratch: Option<u64>,
+}
+
+/// What to export as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// Lines for `/etc/hosts`, hosts(5).
+    Hosts,
+    /// Lines for `/etc/ethers`, ethers(5).
+    Ethers,
+    /// `dhcp-host=` lines, dnsmasq(8).
+    Dnsmasq,
+    /// `NodeName=` lines, slurm.conf(5).
+    Slurm,
+    /// Lines for `/etc/genders`, libgenders(3).
+    Genders,
+    /// All names on one line, [`super::hostlist`].
+    Hostlist,
+}
+
+impl Format {
+    /// All of them, as `--help` lists them.
+    pub const ALL: [Format; 6] = [
+        Format::Hosts,
+        Format::Ethers,
+        Format::Dnsmasq,
+        Format::Slurm,
+        Format::Genders,
+        Format::Hostlist,
+    ];
+
+    /// What it is called on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Format::Hosts => "hosts",
+            Format::Ethers => "ethers",
+            Format::Dnsmasq => "dnsmasq",
+            Format::Slurm => "slurm",
+            Format::Genders => "genders",
+            Format::Hostlist => "hostlist",
+        }
+    }
+
+    /// `nodes` in this format; every line ends in a line feed.
+    ///
+    /// All but [`Format::Hostlist`] begin with a comment that says what made them; a hostlist is put into other commands
+    /// (`pdsh -w "$(rackstrap export hostlist)"`) and is nothing but the list.
+    pub fn write(self, nodes: &[ExportNode]) -> String {
+        let mut sorted: Vec<&ExportNode> = nodes.iter().collect();
+        sorted.sort_by(|a, b| natural_cmp(&a.name, &b.name));
+        match self {
+            Format::Hosts => hosts::write(&sorted),
+            Format::Ethers => ethers::write(&sorted),
+            Format::Dnsmasq => dnsmasq::write(&sorted),
+            Format::Slurm => slurm::write(&sorted),
+            Format::Genders => genders::write(&sorted),
+            Format::Hostlist => hostlist::write(&sorted),
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Format::ALL.into_iter().find(|format| format.as_str() == text);
+        found.ok_or_else(|| {
+            let all = Format::ALL.map(Format::as_str).join(", ");
+            format!("'{}' is no export format; write one of {all}", text.escape_default())
+        })
+    }
+}
+
+/// The comment that says what made a file.
+fn header(format: Format, nodes: &[&ExportNode]) -> String {
+    let count = match nodes.len() {
+        1 => "1 node".to_owned(),
+        count => format!("{count} nodes"),
+    };
+    format!(
+        "# Made by 'rackstrap export {format}' from its inventory ({count}). Change the inventory, not this: the next export \
+         replaces it.\n"
+    )
+}
+
+/// Text from elsewhere, in a comment: on one line, and short.
+fn comment(text: &str) -> String {
+    text.chars().take(100).flat_map(char::escape_default).collect()
+}

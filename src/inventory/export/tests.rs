@@ -1,0 +1,158 @@
+use super::*;
+use crate::inventory::hostlist::{NoGroups, NodeSet, expand};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+fn node(rack: u8, slot: u8) -> ExportNode {
+    ExportNode {
+        name: format!("r{rack:02}n{slot:02}"),
+        ipaddr: Ipv4Addr::new(10, 5, rack, slot),
+        hwaddrs: vec![HwAddr([0x52, 0x54, 0, 0, rack, slot])],
+        domain: None,
+        profiles: vec!["compute".to_owned()],
+        groups: vec![format!("rack{rack}")],
+        hardware: Some(hardware(16, 64_302)),
+        scratch: None,
+    }
+}
+
+fn hardware(cpus: u32, memory_mib: u64) -> Hardware {
+    Hardware {
+        cpus,
+        memory_mib,
+        vendor: "Dell Inc.".to_owned(),
+        product: "PowerEdge R640".to_owned(),
+        ..Hardware::default()
+    }
+}
+
+fn sample() -> Vec<ExportNode> {
+    let mut nodes: Vec<ExportNode> = (1..=2)
+        .flat_map(|rack| (1..=4).map(move |slot| node(rack, slot)))
+        .collect();
+    // One with two cards and a domain, one that nobody has seen, one of each kind of trouble.
+    nodes[0].hwaddrs.push(HwAddr([0x52, 0x54, 0, 1, 1, 1]));
+    nodes[0].domain = Some("cluster.example".to_owned());
+    nodes[1].hardware = None;
+    nodes[1].hwaddrs.clear();
+    nodes[1].groups = vec!["two words".to_owned(), "gpu".to_owned(), "gpu".to_owned()];
+    nodes[1].profiles.push("login".to_owned());
+    nodes[2].hardware = Some(hardware(16, 64_300));
+    nodes[4].hardware = Some(hardware(16, 128_000));
+    nodes[5].scratch = Some(480_103_981_056);
+    nodes[6].hardware = Some(Hardware {
+        vendor: "Evil\nNodeName=r66n66 CPUs=1".to_owned(),
+        product: String::new(),
+        ..hardware(8, 0)
+    });
+    nodes[7].hardware = Some(hardware(0, 64_000));
+    nodes[7].groups.clear();
+    nodes[7].profiles.clear();
+    // Natural order is made here.
+    nodes.push(node(10, 1));
+    nodes[8].name = "r2n1".to_owned();
+    nodes.reverse();
+    nodes
+}
+
+#[test]
+fn writes_every_format() {
+    let nodes = sample();
+    let all = Format::ALL.map(|format| format!("== {format}\n{}", format.write(&nodes)));
+    insta::assert_snapshot!(all.concat());
+}
+
+#[test]
+fn the_order_of_the_input_does_not_matter() {
+    let nodes = sample();
+    let mut turned = nodes.clone();
+    turned.rotate_left(3);
+    for format in Format::ALL {
+        assert_eq!(format.write(&nodes), format.write(&turned), "{format}");
+        assert_eq!(format.as_str().parse(), Ok(format));
+    }
+    assert!("json".parse::<Format>().unwrap_err().contains("hosts, ethers"));
+}
+
+#[test]
+fn an_empty_inventory_is_a_header() {
+    for format in Format::ALL {
+        let text = format.write(&[]);
+        let (lines, comments) = (text.lines().count(), text.matches("(0 nodes)").count());
+        let want = if format == Format::Hostlist { (1, 0) } else { (1, 1) };
+        assert_eq!((lines, comments), want, "{text}");
+    }
+}
+
+/// What slurm lines say: for each node its other settings.
+fn slurm_nodes(text: &str) -> BTreeMap<String, BTreeMap<String, u64>> {
+    let mut nodes = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        assert!(line.len() < 4000, "{} bytes", line.len());
+        let mut words = line.split(' ');
+        let names = words
+            .next()
+            .and_then(|word| word.strip_prefix("NodeName="))
+            .expect(line);
+        let settings: BTreeMap<String, u64> = words
+            .filter_map(|word| word.split_once('='))
+            .filter_map(|(key, value)| Some((key.to_owned(), value.parse().ok()?)))
+            .collect();
+        for name in expand(names, &NoGroups).expect(line) {
+            assert!(nodes.insert(name.clone(), settings.clone()).is_none(), "{name} twice");
+        }
+    }
+    nodes
+}
+
+#[test]
+fn long_lists_go_on_in_another_line() {
+    let mut nodes: Vec<ExportNode> = (0..2000).map(|_| node(1, 1)).collect();
+    for (i, node) in nodes.iter_mut().enumerate() {
+        node.name = format!("n{}", i * 3);
+    }
+    let text = Format::Slurm.write(&nodes);
+    assert!(text.lines().count() > 3);
+    assert_eq!(slurm_nodes(&text).len(), 2000);
+}
+
+proptest! {
+    #[test]
+    fn slurm_promises_no_more_than_there_is(
+        found in proptest::collection::btree_map(
+            (1u8..4, 1u8..40),
+            proptest::option::of((0u32..3, prop_oneof![Just(0), 60_000u64..66_000], proptest::option::of(1u64 << 30..1 << 40))),
+            0..60,
+        )
+    ) {
+        let nodes: Vec<ExportNode> = found.iter().map(|(&(rack, slot), found)| ExportNode {
+            hardware: found.map(|(cpus, memory, _)| hardware(cpus, memory)),
+            scratch: found.and_then(|(_, _, scratch)| scratch),
+            ..node(rack, slot)
+        }).collect();
+        let text = Format::Slurm.write(&nodes);
+        let said = slurm_nodes(&text);
+        for node in &nodes {
+            let said = said.get(&node.name);
+            let Some(hardware) = node.hardware.as_ref().filter(|hardware| hardware.cpus > 0) else {
+                prop_assert_eq!(said, None);
+                continue;
+            };
+            let said = said.ok_or_else(|| TestCaseError::fail(format!("{} is missing", node.name)))?;
+            prop_assert_eq!(said["CPUs"], u64::from(hardware.cpus));
+            let memory = said.get("RealMemory").copied().unwrap_or(0);
+            prop_assert!(memory <= hardware.memory_mib && hardware.memory_mib - memory <= hardware.memory_mib / 256);
+            let tmp = said.get("TmpDisk").copied().unwrap_or(0) << 20;
+            let scratch = node.scratch.unwrap_or(0);
+            prop_assert!(tmp <= scratch / 100 * 95 && tmp >= scratch / 100 * 94);
+        }
+    }
+
+    #[test]
+    fn a_hostlist_is_all_names(slots in proptest::collection::btree_set((1u8..30, 1u8..30), 1..100)) {
+        let nodes: Vec<ExportNode> = slots.iter().map(|&(rack, slot)| node(rack, slot)).collect();
+        let names: NodeSet = nodes.iter().map(|node| node.name.as_str()).collect();
+        let text = Format::Hostlist.write(&nodes);
+        prop_assert_eq!(expand(text.trim(), &NoGroups).unwrap(), names);
+    }
+}
