@@ -2,6 +2,7 @@
 
 use super::{
     connection::connect,
+    hostlist::Wanted,
     output::{self, Format},
 };
 use crate::control::{api, segment};
@@ -16,12 +17,13 @@ It is the very decision that DHCP, TFTP, HTTP and NFS act on, with its reasons, 
 
 Examples:
   rackstrap explain r01n01
+  rackstrap explain 'r01n[01-04]'
   rackstrap explain 52:54:00:01:01:01
   rackstrap explain 10.5.1.1")]
 pub struct ExplainArgs {
-    /// A node's name, a hardware address, or an address
-    #[arg(value_name = "NODE|MAC|IP")]
-    about: String,
+    /// Names or hostlists, hardware addresses, or addresses
+    #[arg(required = true, value_name = "NODES|MAC|IP")]
+    about: Vec<String>,
     #[command(flatten)]
     format: Format,
 }
@@ -29,11 +31,11 @@ pub struct ExplainArgs {
 /// Runs it.
 pub fn run(config: &Path, args: ExplainArgs) -> Result<ExitCode> {
     let client = connect(config)?;
-    let answer: api::ExplainAnswer = client.get(&format!("{}{}", api::paths::EXPLAIN, segment(&args.about)))?;
-    match args.format.json {
-        true => output::print_json(&answer)?,
-        false => output::print(&describe(&answer))?,
-    }
+    output::each(Wanted::new(args.about)?.subjects(&client)?, args.format, |about| {
+        let answer: api::ExplainAnswer = client.get(&format!("{}{}", api::paths::EXPLAIN, segment(about)))?;
+        let text = describe(&answer);
+        Ok((answer, text))
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

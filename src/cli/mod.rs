@@ -6,6 +6,8 @@ mod connection;
 mod counters;
 mod discover;
 mod explain;
+mod export;
+mod hostlist;
 mod image;
 mod layout;
 mod lease;
@@ -18,6 +20,7 @@ mod status;
 mod timeline;
 mod who;
 
+use crate::inventory::export::Format;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::{
@@ -74,6 +77,17 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// What happened to a node, step by step
     Timeline(timeline::TimelineArgs),
+    /// The inventory as other programs read it: hosts, ethers, dnsmasq, slurm, genders, hostlist
+    Export(export::ExportArgs),
+    /// Short for export hosts
+    #[command(hide = true)]
+    Hosts(export::ShortArgs),
+    /// Short for export ethers
+    #[command(hide = true)]
+    Ethers(export::ShortArgs),
+    /// Short for export dnsmasq
+    #[command(hide = true)]
+    Dnsmasq(export::ShortArgs),
     /// Import, list and show root images
     Image(image::ImageArgs),
     /// Addresses that machines without a node have from the temporary pools
@@ -130,6 +144,10 @@ fn dispatch(config: &Path, command: Command) -> Result<ExitCode> {
         Command::Status(args) => status::run(config, args),
         Command::Explain(args) => explain::run(config, args),
         Command::Timeline(args) => timeline::run(config, args),
+        Command::Export(args) => export::run(config, args),
+        Command::Hosts(args) => export::run_short(config, Format::Hosts, args),
+        Command::Ethers(args) => export::run_short(config, Format::Ethers, args),
+        Command::Dnsmasq(args) => export::run_short(config, Format::Dnsmasq, args),
         Command::Image(args) => run_image(config, args),
         Command::Lease(args) => lease::run(config, args),
         Command::Layout(args) => layout::run(config, args),

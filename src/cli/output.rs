@@ -30,6 +30,27 @@ pub fn print_json(value: &impl Serialize) -> Result<()> {
     print(&serde_json::to_string_pretty(value)?)
 }
 
+/// What `answer` says of each of `subjects`: texts with an empty line between them, or one JSON value after the other, which is
+/// how `jq` reads them.
+///
+/// # Errors
+/// The first one of `answer`, or that of writing.
+pub fn each<T: Serialize>(
+    subjects: Vec<String>,
+    format: Format,
+    mut answer: impl FnMut(&str) -> Result<(T, String)>,
+) -> Result<()> {
+    for (index, subject) in subjects.iter().enumerate() {
+        let (value, text) = answer(subject)?;
+        match format.json {
+            true => print_json(&value)?,
+            false if index > 0 => print(&format!("\n{text}"))?,
+            false => print(&text)?,
+        }
+    }
+    Ok(())
+}
+
 /// True where a person looks on, and wants colours (no-color.org).
 pub fn colours() -> bool {
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());

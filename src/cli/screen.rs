@@ -51,10 +51,11 @@ pub fn watch(
 ///
 /// # Errors
 /// `error`, otherwise.
-pub fn unless_it_comes_back(error: ClientError) -> Result<View> {
-    match error {
-        ClientError::NoDaemon(_) | ClientError::Broken { .. } => Ok(View::Text(error.to_string())),
-        other => Err(other.into()),
+pub fn unless_it_comes_back(error: impl Into<anyhow::Error>) -> Result<View> {
+    let error: anyhow::Error = error.into();
+    match error.downcast_ref() {
+        Some(ClientError::NoDaemon(_) | ClientError::Broken { .. }) => Ok(View::Text(error.to_string())),
+        _ => Err(error),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{
     connection::connect,
+    hostlist::Wanted,
     output::{self, Format},
     screen::{self, View},
 };
@@ -13,7 +14,7 @@ use crate::{
 use anyhow::Result;
 use clap::Args;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width};
-use std::{path::Path, process::ExitCode};
+use std::{collections::BTreeSet, path::Path, process::ExitCode};
 
 const NO_NODES: &str = "no nodes yet; add one: rackstrap node add r01n01 --hwaddr 52:54:00:01:01:01";
 
@@ -26,9 +27,14 @@ more), waiting (an unknown machine: give it a name with rackstrap discover accep
 
 Examples:
   rackstrap status
+  rackstrap status 'r[01-02]n*!@profile:gpu'
+  rackstrap status @rack:r03 --watch
   rackstrap status --watch              (until Ctrl-C; when not all nodes fit, those come first that need a look)
   rackstrap status --json | jq '.nodes[] | select(.state != \"ready\") | .node'")]
 pub struct StatusArgs {
+    /// Only these, and no unknown machines [default: all]
+    #[arg(value_name = "NODES")]
+    nodes: Vec<String>,
     /// Look again every second, until Ctrl-C
     #[arg(long, short)]
     watch: bool,
@@ -39,16 +45,27 @@ pub struct StatusArgs {
 /// Runs it.
 pub fn run(config: &Path, args: StatusArgs) -> Result<ExitCode> {
     let client = connect(config)?;
+    let wanted = Wanted::new(args.nodes)?;
     if args.watch {
-        watch(&client, args.format)?;
+        watch(&client, &wanted, args.format)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let answer: api::StatusAnswer = client.get(api::paths::STATUS)?;
+    let answer = ask(&client, &wanted)?;
     match args.format.json {
         true => output::print_json(&answer)?,
         false => output::print(&describe(&answer))?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The status of what is wanted. Groups are asked for anew each time: nodes join and leave them.
+fn ask(client: &Client, wanted: &Wanted) -> Result<api::StatusAnswer> {
+    let mut answer: api::StatusAnswer = client.get(api::paths::STATUS)?;
+    if !wanted.is_all() {
+        let names: BTreeSet<String> = wanted.nodes(client)?.into_iter().map(|node| node.name).collect();
+        answer.nodes.retain(|row| names.contains(&row.node));
+    }
+    Ok(answer)
 }
 
 /// The table, and a line that sums it up.
@@ -112,19 +129,10 @@ fn table_of(now: Timestamp, nodes: &[StatusRow]) -> Table {
 }
 
 fn sum(answer: &api::StatusAnswer) -> String {
-    const ORDER: [State; 7] = [
-        State::Ready,
-        State::Degraded,
-        State::Starting,
-        State::Agent,
-        State::Loading,
-        State::Lost,
-        State::Absent,
-    ];
     let number = |state| answer.nodes.iter().filter(|row| row.state == state).count();
     let waiting = number(State::Waiting);
     let nodes = answer.nodes.len() - waiting;
-    let parts = ORDER.into_iter().filter(|state| number(*state) > 0);
+    let parts = State::OF_NODES.into_iter().filter(|state| number(*state) > 0);
     let parts: Vec<String> = parts.map(|state| format!("{} {state}", number(state))).collect();
     let mut text = output::count(nodes, "node");
     if !parts.is_empty() {
@@ -142,9 +150,9 @@ fn sum(answer: &api::StatusAnswer) -> String {
     text
 }
 
-fn watch(client: &Client, format: Format) -> Result<()> {
+fn watch(client: &Client, wanted: &Wanted, format: Format) -> Result<()> {
     screen::watch(format, false, |rows, _| {
-        Ok(Some(match client.get::<api::StatusAnswer>(api::paths::STATUS) {
+        Ok(Some(match ask(client, wanted) {
             Ok(answer) if format.json => View::Text(serde_json::to_string(&answer)?),
             Ok(answer) => match rows {
                 Some(rows) => View::Table(describe_within(&answer, rows)),

@@ -2,6 +2,7 @@
 
 use super::{
     connection::connect,
+    hostlist::Wanted,
     node::boots_table,
     output::{self, Format},
 };
@@ -21,12 +22,13 @@ Times are relative to the first packet of each boot. A step that happened severa
 Examples:
   rackstrap timeline r01n01
   rackstrap timeline r01n01 --boot last
+  rackstrap timeline @state:lost --boot last
   rackstrap timeline 52:54:00:01:01:01        (a machine that is no node yet)
   rackstrap timeline r01n01 --json | jq '.events[] | select(.level != \"ok\")'")]
 pub struct TimelineArgs {
-    /// A node's name, a hardware address, or an address
-    #[arg(value_name = "NODE|MAC|IP")]
-    subject: String,
+    /// Names or hostlists, hardware addresses, or addresses
+    #[arg(required = true, value_name = "NODES|MAC|IP")]
+    subjects: Vec<String>,
     /// Only one boot: 'last', or its id
     #[arg(long, value_name = "last|ID")]
     boot: Option<String>,
@@ -37,15 +39,14 @@ pub struct TimelineArgs {
 /// Runs it.
 pub fn run(config: &Path, args: TimelineArgs) -> Result<ExitCode> {
     let client = connect(config)?;
-    let path = format!("{}{}", api::paths::TIMELINE, segment(&args.subject));
-    let mut answer: api::TimelineAnswer = client.get(&path)?;
-    if let Some(wanted) = &args.boot {
-        only(&mut answer, wanted)?;
-    }
-    match args.format.json {
-        true => output::print_json(&answer)?,
-        false => output::print(&describe(&answer))?,
-    }
+    output::each(Wanted::new(args.subjects)?.subjects(&client)?, args.format, |subject| {
+        let mut answer: api::TimelineAnswer = client.get(&format!("{}{}", api::paths::TIMELINE, segment(subject)))?;
+        if let Some(wanted) = &args.boot {
+            only(&mut answer, wanted)?;
+        }
+        let text = format!("{}\n{}", answer.subject, describe(&answer));
+        Ok((answer, text))
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

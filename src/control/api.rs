@@ -19,6 +19,10 @@ pub mod paths {
     pub const NODES: &str = "/v1/nodes";
     /// `GET /v1/nodes/{name, hwaddr or address}`: [`super::NodeAnswer`].
     pub const NODE: &str = "/v1/nodes/";
+    /// `GET`: the members of every group, by its name as hostlists have it.
+    pub const GROUPS: &str = "/v1/groups";
+    /// `GET /v1/export?tmp=/tmp`: all nodes, as [`crate::inventory::export::ExportNode`]s.
+    pub const EXPORT: &str = "/v1/export";
     /// `POST` [`super::Changes`]: [`super::ChangesAnswer`].
     pub const CHANGES: &str = "/v1/changes";
     /// `GET /v1/history/{name}`: all [`crate::inventory::Entry`]s, oldest first.

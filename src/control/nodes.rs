@@ -7,18 +7,70 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    inventory::{Change, Changed, Entry, Node, Settings, differences},
-    timeline::{Subject, follow, status, summarise},
+    inventory::{Change, Changed, Entry, Node, Settings, differences, export::ExportNode},
+    timeline::{State as NodeState, Subject, follow, status, summarise},
 };
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{Path, Query, State},
     http::StatusCode,
 };
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 pub(super) async fn list(State(context): State<Shared>) -> Json<Vec<Arc<Node>>> {
     Json(context.world.load().inventory.iter().cloned().collect())
+}
+
+/// Groups that no node is in now are listed too, if their names are known: `@state:lost` means nobody, and is no mistake.
+pub(super) async fn groups(State(context): State<Shared>) -> Json<BTreeMap<String, Vec<String>>> {
+    let world = context.world.load_full();
+    let rows = status(&world, &context.recorder, &context.boots, Timestamp::now());
+    let states: HashMap<&str, NodeState> = rows.iter().map(|row| (row.node.as_str(), row.state)).collect();
+    let nodes = world.inventory.iter().map(|node| &**node);
+    let mut groups = crate::inventory::groups(nodes, &world.site.cluster.naming, |node| {
+        let state = states.get(node.name.as_str());
+        state.map(|state| format!("state:{state}")).into_iter().collect()
+    });
+    let states = NodeState::OF_NODES.iter().map(|state| format!("state:{state}"));
+    for group in states.chain(world.site.profiles.keys().map(|profile| format!("profile:{profile}"))) {
+        groups.entry(group).or_default();
+    }
+    Json(groups)
+}
+
+/// What to export of local disks.
+#[derive(serde::Deserialize)]
+pub(super) struct ExportOf {
+    /// Where jobs have their temporary files.
+    tmp: String,
+}
+
+pub(super) async fn export(State(context): State<Shared>, Query(asked): Query<ExportOf>) -> Json<Vec<ExportNode>> {
+    let world = context.world.load_full();
+    let domain = Some(world.site.cluster.domain.clone()).filter(|domain| !domain.is_empty());
+    let nodes = world.inventory.iter().map(|node| {
+        let boots = context.boots.of_node(&node.name);
+        // The newest boot of which the agent has told something.
+        let mounts = boots
+            .iter()
+            .find_map(|boot| boot.disk.as_ref())
+            .map(|disk| &disk.mounts);
+        let tmp = mounts.and_then(|mounts| mounts.iter().find(|m| m.mount.as_ref() == Some(&asked.tmp)));
+        ExportNode {
+            name: node.name.clone(),
+            ipaddr: node.ipaddr,
+            hwaddrs: node.hwaddrs.clone(),
+            domain: domain.clone(),
+            profiles: node.profiles.clone(),
+            groups: node.groups.iter().cloned().collect(),
+            hardware: boots.iter().find_map(|boot| boot.hardware.clone()),
+            scratch: tmp.map(|mount| mount.size).filter(|size| *size > 0),
+        }
+    });
+    Json(nodes.collect())
 }
 
 pub(super) async fn show(

@@ -41,6 +41,8 @@ pub fn router(context: Arc<Context>) -> Router {
         .route(paths::STATUS, get(show_status))
         .route(paths::NODES, get(nodes::list))
         .route("/v1/nodes/{name}", get(nodes::show))
+        .route(paths::GROUPS, get(nodes::groups))
+        .route(paths::EXPORT, get(nodes::export))
         .route(paths::CHANGES, post(nodes::change))
         .route("/v1/history/{name}", get(nodes::history))
         .route("/v1/timeline/{subject}", get(timeline))

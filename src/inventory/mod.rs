@@ -3,6 +3,7 @@
 mod change;
 mod check;
 pub mod export;
+mod groups;
 mod history;
 pub mod hostlist;
 pub mod import;
@@ -17,6 +18,7 @@ mod tests;
 
 pub use change::{Change, Changed, NewNode, Patch, apply};
 pub use check::{HWADDRS_PER_NODE, find};
+pub use groups::groups;
 pub use history::{Entry, differences, history};
 pub use keeper::{ChangeError, Nodes, load};
 pub use node::{Inventory, Node};

@@ -128,6 +128,7 @@ mod tests {
             uuid: String::new(),
             mount: mount.map(str::to_owned),
             options: String::new(),
+            size: 0,
         };
         Facts {
             node: NodeFacts {

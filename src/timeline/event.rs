@@ -194,6 +194,17 @@ pub enum State {
 }
 
 impl State {
+    /// All that a node may be, the best first; the rest is for unknown machines.
+    pub const OF_NODES: [State; 7] = [
+        State::Ready,
+        State::Degraded,
+        State::Starting,
+        State::Agent,
+        State::Loading,
+        State::Lost,
+        State::Absent,
+    ];
+
     /// True if it reads its root, as far as we know: from the agent's work until it falls silent.
     pub fn has_root(self) -> bool {
         matches!(self, State::Agent | State::Starting | State::Ready | State::Degraded)

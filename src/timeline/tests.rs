@@ -352,6 +352,7 @@ fn disks_in_a_few_words() {
         uuid: String::new(),
         mount: path.map(str::to_owned),
         options: String::new(),
+        size: 0,
     };
     let disk = |status, device: &str, mounts: &[Option<&str>]| {
         describe_disk(&DiskState {

@@ -162,6 +162,7 @@ mod tests {
             uuid: String::new(),
             mount: mount.map(str::to_owned),
             options: String::new(),
+            size: 0,
         };
         let wanted = [
             partition("/dev/vda2", FileSystem::Swap, None),

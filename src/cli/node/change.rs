@@ -2,11 +2,12 @@
 
 use crate::{
     cli::{
+        hostlist::{self, Wanted},
         output::{self, Format},
         who::who,
     },
     control::{Client, api, segment},
-    inventory::{Change, Changed, NewNode, Patch, differences},
+    inventory::{Change, Changed, NewNode, Node, Patch, differences, hostlist::Membership},
 };
 use anyhow::{Result, bail};
 use clap::Args;
@@ -33,7 +34,7 @@ pub struct AddArgs {
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("what").required(true).multiple(true)))]
 pub struct SetArgs {
-    /// Names
+    /// Names or hostlists
     #[arg(required = true, value_name = "NODES")]
     nodes: Vec<String>,
     /// All their profiles; repeat it for further ones, of which later ones win
@@ -55,7 +56,7 @@ pub struct SetArgs {
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("what").required(true).multiple(true)))]
 pub struct UnsetArgs {
-    /// Names
+    /// Names or hostlists
     #[arg(required = true, value_name = "NODES")]
     nodes: Vec<String>,
     /// All profiles
@@ -82,11 +83,11 @@ pub struct ReplaceArgs {
 
 #[derive(Debug, Args)]
 pub struct RenameArgs {
-    /// Present name
-    #[arg(value_name = "NODE")]
+    /// Present name, or a hostlist
+    #[arg(value_name = "NODES")]
     from: String,
-    /// New name
-    #[arg(value_name = "NAME")]
+    /// New name, or a hostlist of as many
+    #[arg(value_name = "NAMES")]
     to: String,
     /// Even if it is up: it loses its root, and hangs
     #[arg(long)]
@@ -97,7 +98,7 @@ pub struct RenameArgs {
 
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
-    /// Names
+    /// Names or hostlists
     #[arg(required = true, value_name = "NODES")]
     nodes: Vec<String>,
     /// Do not ask
@@ -204,7 +205,8 @@ fn patch_all(nodes: Vec<String>, patch: Patch) -> Vec<Change> {
 
 /// `rackstrap node set`
 pub fn set(client: &Client, args: SetArgs) -> Result<()> {
-    if args.nodes.len() > 1 && !args.hwaddr.is_empty() {
+    let nodes = Wanted::new(args.nodes)?.some_names(client)?;
+    if nodes.len() > 1 && !args.hwaddr.is_empty() {
         bail!("--hwaddr: two nodes cannot have the same card; name one node");
     }
     let patch = Patch {
@@ -213,28 +215,22 @@ pub fn set(client: &Client, args: SetArgs) -> Result<()> {
         join: args.join.into_iter().collect(),
         leave: args.leave.into_iter().collect(),
     };
-    send_and_tell(client, patch_all(args.nodes, patch), &args.how, false)
+    send_and_tell(client, patch_all(nodes, patch), &args.how, false)
 }
 
 /// `rackstrap node unset`
 pub fn unset(client: &Client, args: UnsetArgs) -> Result<()> {
-    let mut changes = Vec::new();
-    for name in args.nodes {
-        let shown: api::NodeAnswer = client.get(&format!("{}{}", api::paths::NODE, segment(&name)))?;
-        let patch = Patch {
+    let named = Wanted::new(args.nodes)?;
+    named.some_names(client)?;
+    let unset = |node: Node| Change::Set {
+        name: node.name,
+        patch: Patch {
             profiles: args.profiles.then(Vec::new),
-            leave: if args.groups {
-                shown.node.groups
-            } else {
-                Default::default()
-            },
+            leave: if args.groups { node.groups } else { Default::default() },
             ..Patch::default()
-        };
-        changes.push(Change::Set {
-            name: shown.node.name,
-            patch,
-        });
-    }
+        },
+    };
+    let changes = named.nodes(client)?.into_iter().map(unset).collect();
     send_and_tell(client, changes, &args.how, false)
 }
 
@@ -249,20 +245,19 @@ pub fn replace(client: &Client, args: ReplaceArgs) -> Result<()> {
 
 /// `rackstrap node rename`
 pub fn rename(client: &Client, args: RenameArgs) -> Result<()> {
-    let change = Change::Rename {
-        from: args.from,
-        to: args.to,
-    };
-    send_and_tell(client, vec![change], &args.how, args.running)
+    let groups = Membership::default();
+    let pairs = hostlist::pairs(&args.from, &args.to, &groups)?;
+    let changes = pairs
+        .into_iter()
+        .map(|(from, to)| Change::Rename { from, to })
+        .collect();
+    send_and_tell(client, changes, &args.how, args.running)
 }
 
 /// `rackstrap node delete`
 pub fn delete(client: &Client, args: &DeleteArgs) -> Result<()> {
-    let changes: Vec<Change> = args
-        .nodes
-        .iter()
-        .map(|name| Change::Delete { name: name.clone() })
-        .collect();
+    let names = Wanted::new(args.nodes.clone())?.some_names(client)?;
+    let changes: Vec<Change> = names.into_iter().map(|name| Change::Delete { name }).collect();
     if !args.yes {
         let changed = send(client, changes.clone(), true, args.running)?;
         if !std::io::stdin().is_terminal() {

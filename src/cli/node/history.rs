@@ -1,7 +1,10 @@
 //! `rackstrap node history`
 
 use crate::{
-    cli::output::{self, Format},
+    cli::{
+        hostlist::Wanted,
+        output::{self, Format},
+    },
     control::{Client, api, segment},
     inventory::Entry,
 };
@@ -10,22 +13,36 @@ use clap::Args;
 
 #[derive(Debug, Args)]
 pub struct HistoryArgs {
-    /// Name
-    #[arg(value_name = "NODE")]
-    name: String,
+    /// Names or hostlists, also of nodes that were deleted
+    #[arg(required = true, value_name = "NODES")]
+    nodes: Vec<String>,
     #[command(flatten)]
     format: Format,
 }
 
 /// Runs it.
 pub fn run(client: &Client, args: &HistoryArgs) -> Result<()> {
-    let entries: Vec<Entry> = client.get(&format!("{}{}", api::paths::HISTORY, segment(&args.name)))?;
-    if args.format.json {
-        return output::print_json(&entries);
+    let names = Wanted::new(args.nodes.clone())?.names(client)?;
+    let mut rows: Vec<(String, Entry)> = Vec::new();
+    for name in &names {
+        let entries: Vec<Entry> = client.get(&format!("{}{}", api::paths::HISTORY, segment(name)))?;
+        if args.format.json {
+            output::print_json(&entries)?;
+        }
+        rows.extend(entries.into_iter().map(|entry| (name.clone(), entry)));
     }
-    let mut table = output::table(["when", "who", "what"]);
-    for entry in &entries {
-        table.add_row([output::local_time(entry.at), entry.by.clone(), entry.lines().join("\n")]);
+    if args.format.json {
+        return Ok(());
+    }
+    rows.sort_by_key(|(_, entry)| entry.at);
+    let mut table = output::table(["when", "who", "node", "what"]);
+    for (name, entry) in rows {
+        table.add_row([
+            output::local_time(entry.at),
+            entry.by.clone(),
+            name,
+            entry.lines().join("\n"),
+        ]);
     }
     output::print(&output::render(&table))
 }

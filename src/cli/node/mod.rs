@@ -9,21 +9,34 @@ pub use show::boots_table;
 
 use super::{
     connection::connect,
+    hostlist::{HELP, Wanted},
     output::{self, Format},
 };
 use crate::{
     control::{Client, api},
-    inventory::Node,
+    inventory::hostlist::NodeSet,
 };
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use std::{path::Path, process::ExitCode};
+use std::{collections::BTreeMap, path::Path, process::ExitCode};
 
 /// Arguments of `rackstrap node`.
 #[derive(Debug, Args)]
 pub struct NodeArgs {
     #[command(subcommand)]
     command: NodeCommand,
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    /// Names or hostlists [default: all nodes]
+    #[arg(value_name = "NODES")]
+    nodes: Vec<String>,
+    /// Print their names only, as one hostlist
+    #[arg(long, conflicts_with = "json")]
+    names: bool,
+    #[command(flatten)]
+    format: Format,
 }
 
 #[derive(Debug, Subcommand)]
@@ -37,16 +50,26 @@ Examples:
   rackstrap node add r01n02 --hwaddr 52-54-00-01-01-02 --hwaddr 5254.0002.0102   (two cards)
   rackstrap node add r02n01 --hwaddr 52:54:00:02:01:01 --profile gpu --group big")]
     Add(change::AddArgs),
-    /// List all nodes
-    #[command(after_help = "\
+    /// List nodes
+    #[command(after_help = format!("{HELP}\n\n\
 Examples:
   rackstrap node list
-  rackstrap node list --json | jq -r '.[].ipaddr'")]
-    List(Format),
+  rackstrap node list 'r[01-02]n*' @gpu
+  rackstrap node list @state:lost --names             (as one hostlist: pdsh -w \"$(rackstrap node list @gpu --names)\")
+  rackstrap node list --json | jq -r '.[].ipaddr'"))]
+    List(ListArgs),
+    /// List groups, as hostlists have them: @gpu, @profile:compute, @rack:r03, @state:lost
+    #[command(after_help = "\
+A node joins a group with node set --join, and leaves it with --leave. Groups with a colon follow from what a node is.
+
+Example:
+  rackstrap node groups")]
+    Groups(Format),
     /// Show one node: settings, hardware, state, boots
     #[command(after_help = "\
-Example:
-  rackstrap node show r01n01")]
+Examples:
+  rackstrap node show r01n01
+  rackstrap node show 'r01n[01-04]' --json | jq -r .hardware.serial")]
     Show(show::ShowArgs),
     /// Change profiles, groups or hardware addresses of nodes
     #[command(after_help = "\
@@ -54,13 +77,14 @@ What is not named stays as it is. Takes effect at the next boot.
 
 Examples:
   rackstrap node set r01n01 r01n02 --profile compute --profile gpu   (gpu wins over compute)
-  rackstrap node set r01n01 --join big --leave test")]
+  rackstrap node set 'r[01-04]n[01-32]' --join big --leave test
+  pdsh -w @new uname -m | awk -F: '/aarch64/ {print $1}' | rackstrap node set - --profile arm")]
     Set(change::SetArgs),
     /// Take profiles or groups away from nodes
     #[command(after_help = "\
 Examples:
   rackstrap node unset r01n01 --profiles      (what remains is the profile default)
-  rackstrap node unset r01n01 r01n02 --groups")]
+  rackstrap node unset 'r01n[01-02]' --groups")]
     Unset(change::UnsetArgs),
     /// Give a node another machine: a new mainboard or network card
     #[command(after_help = "\
@@ -74,8 +98,9 @@ Example:
 Its profiles, groups, ssh host keys and timeline go along. A node that runs is not renamed, because its root belongs to its
 address: switch it off first.
 
-Example:
-  rackstrap node rename r01n07 r03n01")]
+Examples:
+  rackstrap node rename r01n07 r03n01
+  rackstrap node rename 'r01n[01-32]' 'r03n[01-32]'    (a whole rack was moved)")]
     Rename(change::RenameArgs),
     /// Delete nodes, with their timelines and ssh host keys
     #[command(after_help = "\
@@ -103,7 +128,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   rackstrap node export > nodes.toml
-  rackstrap node export r01n01 r01n02")]
+  rackstrap node export 'r01n*!r01n05'")]
     Export(transfer::ExportArgs),
     /// Who changed what about a node, and when
     #[command(after_help = "\
@@ -119,7 +144,8 @@ pub fn run(config: &Path, args: NodeArgs) -> Result<ExitCode> {
     let client = connect(config)?;
     match args.command {
         NodeCommand::Add(args) => change::add(&client, args)?,
-        NodeCommand::List(format) => list(&client, format)?,
+        NodeCommand::List(args) => list(&client, args)?,
+        NodeCommand::Groups(format) => groups(&client, format)?,
         NodeCommand::Show(args) => show::run(&client, &args)?,
         NodeCommand::Set(args) => change::set(&client, args)?,
         NodeCommand::Unset(args) => change::unset(&client, args)?,
@@ -133,13 +159,22 @@ pub fn run(config: &Path, args: NodeArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(client: &Client, format: Format) -> Result<()> {
-    let nodes: Vec<Node> = client.get(api::paths::NODES)?;
-    if format.json {
+fn list(client: &Client, args: ListArgs) -> Result<()> {
+    let wanted = Wanted::new(args.nodes)?;
+    let nodes = wanted.nodes(client)?;
+    if args.names {
+        let names: NodeSet = nodes.into_iter().map(|node| node.name).collect();
+        return output::print(&names.fold());
+    }
+    if args.format.json {
         return output::print_json(&nodes);
     }
-    if nodes.is_empty() {
-        return output::print("no nodes yet; add one: rackstrap node add r01n01 --hwaddr 52:54:00:01:01:01");
+    match nodes.is_empty() {
+        true if wanted.is_all() => {
+            return output::print("no nodes yet; add one: rackstrap node add r01n01 --hwaddr 52:54:00:01:01:01");
+        }
+        true => return output::print("none of them"),
+        false => {}
     }
     let mut table = output::table(["node", "address", "hwaddr", "profiles", "groups"]);
     for node in &nodes {
@@ -149,6 +184,24 @@ fn list(client: &Client, format: Format) -> Result<()> {
             &output::list(&node.hwaddrs),
             &output::list(&node.profiles),
             &output::list(&node.groups),
+        ]);
+    }
+    output::print(&output::render(&table))
+}
+
+fn groups(client: &Client, format: Format) -> Result<()> {
+    let groups: BTreeMap<String, Vec<String>> = client.get(api::paths::GROUPS)?;
+    if format.json {
+        return output::print_json(&groups);
+    }
+    let mut table = output::table(["group", "count", "nodes"]);
+    for (name, nodes) in groups {
+        let count = output::right(nodes.len());
+        let nodes: NodeSet = nodes.into_iter().collect();
+        table.add_row(vec![
+            format!("@{name}").into(),
+            count,
+            output::dash(&nodes.fold()).into(),
         ]);
     }
     output::print(&output::render(&table))

@@ -1,7 +1,10 @@
 //! `rackstrap node show`, and the tables of boots and steps.
 
 use crate::{
-    cli::output::{self, Format},
+    cli::{
+        hostlist::Wanted,
+        output::{self, Format},
+    },
     control::{Client, api, segment},
     inventory::Setting,
     timeline::{BootSummary, State},
@@ -11,20 +14,24 @@ use clap::Args;
 
 #[derive(Debug, Args)]
 pub struct ShowArgs {
-    /// A node's name, or its hardware address or address
-    #[arg(value_name = "NODE|MAC|IP")]
-    name: String,
+    /// Names or hostlists; or a node's hardware address or address
+    #[arg(required = true, value_name = "NODES|MAC|IP")]
+    nodes: Vec<String>,
     #[command(flatten)]
     format: Format,
 }
 
 /// Runs it.
 pub fn run(client: &Client, args: &ShowArgs) -> Result<()> {
-    let answer: api::NodeAnswer = client.get(&format!("{}{}", api::paths::NODE, segment(&args.name)))?;
-    if args.format.json {
-        return output::print_json(&answer);
-    }
-    output::print(&describe(&answer))
+    output::each(
+        Wanted::new(args.nodes.clone())?.subjects(client)?,
+        args.format,
+        |name| {
+            let answer: api::NodeAnswer = client.get(&format!("{}{}", api::paths::NODE, segment(name)))?;
+            let text = describe(&answer);
+            Ok((answer, text))
+        },
+    )
 }
 
 fn describe(answer: &api::NodeAnswer) -> String {

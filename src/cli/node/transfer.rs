@@ -2,7 +2,10 @@
 
 use super::change::send;
 use crate::{
-    cli::output::{self, Format},
+    cli::{
+        hostlist::Wanted,
+        output::{self, Format},
+    },
     config::{self, Site},
     control::{Client, api},
     inventory::{
@@ -107,23 +110,16 @@ fn read(path: &Path) -> Result<String> {
 
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// Names [default: all nodes]
+    /// Names or hostlists [default: all nodes]
     #[arg(value_name = "NODES")]
     nodes: Vec<String>,
 }
 
 /// Prints nodes as TOML, which `import` reads.
 pub fn export(client: &Client, args: &ExportArgs) -> Result<()> {
-    let all: Vec<Node> = client.get(api::paths::NODES)?;
-    for name in &args.nodes {
-        if !all.iter().any(|node| node.name == *name) {
-            bail!("there is no node '{name}'; to see all: rackstrap node list");
-        }
-    }
-    let wanted = |node: &&Node| args.nodes.is_empty() || args.nodes.contains(&node.name);
-    let entries: Vec<import::Entry> = all
+    let nodes = Wanted::new(args.nodes.clone())?.nodes(client)?;
+    let entries: Vec<import::Entry> = nodes
         .iter()
-        .filter(wanted)
         .map(|node| import::Entry {
             line: 0,
             name: node.name.clone(),

@@ -15,10 +15,11 @@ mod tests;
 
 use super::hostlist::natural_cmp;
 use rackstrap_wire::{Hardware, HwAddr};
+use serde::{Deserialize, Serialize};
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
 /// What is known of a node that is exported.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportNode {
     /// Name, `r01n03`.
     pub name: String,

@@ -51,6 +51,15 @@ pub struct Membership {
 }
 
 impl Membership {
+    /// All names, and the members of each group.
+    pub fn new(all: Vec<String>, members: BTreeMap<String, Vec<String>>) -> Membership {
+        Membership {
+            all,
+            members,
+            ..Membership::default()
+        }
+    }
+
     /// Adds a node, a member of `groups` (`gpu`, `profile:compute`).
     pub fn node<S: Into<String>>(&mut self, name: &str, groups: impl IntoIterator<Item = S>) {
         self.all.push(name.to_owned());

@@ -76,11 +76,8 @@ pub fn expand_all<S: AsRef<str>>(
     Ok(evaluation.finish())
 }
 
-/// The nodes of a file or of standard input: hostlists on lines. Empty lines, and what follows a `#`, are passed over.
-///
-/// # Errors
-/// As [`expand`]; the text and the column are those of the line.
-pub fn expand_lines(text: &str, groups: &dyn Groups) -> Result<NodeSet, HostlistError> {
+/// The hostlists of a file or of the standard input, one or more a line. Empty lines, and what follows a `#`, are passed over.
+pub fn lines(text: &str) -> impl Iterator<Item = &str> {
     let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
-    expand_all(lines.filter(|line| !line.trim().is_empty()), groups)
+    lines.filter(|line| !line.trim().is_empty())
 }

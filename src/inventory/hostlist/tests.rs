@@ -94,9 +94,9 @@ fn arguments_are_joined() {
 #[test]
 fn reads_lines() {
     let text = "# made by hand\r\nr01n01 r01n02 # two\r\n\r\n  # none\n!r01n01\n";
-    assert_eq!(expand_lines(text, &NoGroups).unwrap().fold(), "r01n02");
-    assert!(expand_lines("", &NoGroups).unwrap().is_empty());
-    let error = expand_lines("n1\nn[2\n", &NoGroups).unwrap_err();
+    assert_eq!(expand_all(lines(text), &NoGroups).unwrap().fold(), "r01n02");
+    assert_eq!(lines("\n # only this\n").count(), 0);
+    let error = expand_all(lines("n1\nn[2\n"), &NoGroups).unwrap_err();
     assert_eq!((error.text.as_str(), error.column), ("n[2", 2));
 }
 

@@ -182,6 +182,9 @@ pub struct MountedPartition {
     pub mount: Option<String>,
     /// Options as in fstab.
     pub options: String,
+    /// Bytes of the partition, of which its file system takes some; 0 if unknown.
+    #[serde(default)]
+    pub size: u64,
 }
 
 /// `POST /v1/ready/{id}`: the operating system is up.

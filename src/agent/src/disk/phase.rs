@@ -230,8 +230,8 @@ fn mount_one(
 ) -> Res<MountedPartition> {
     let node = machine::partition_node(disk, number, range)?;
     let shown = node.display();
-    let found = FileDevice::open(&node, false)
-        .and_then(|mut device| signature::superblock(&mut device, 0))
+    let (found, size) = FileDevice::open(&node, false)
+        .and_then(|mut device| Ok((signature::superblock(&mut device, 0)?, device.size())))
         .doing(|| format!("reading {shown}"))?;
     let want = partition.fs;
     let Some(found) = found.filter(|f| f.fs == want) else {
@@ -258,6 +258,7 @@ fn mount_one(
         uuid: found.uuid,
         mount: partition.mount.clone(),
         options: partition.options.clone(),
+        size,
     })
 }
 

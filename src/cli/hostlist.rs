@@ -1,0 +1,161 @@
+//! Arguments that name nodes: hostlists, groups, and names from the standard input.
+
+use crate::{
+    control::{Client, api},
+    inventory::{
+        Inventory, Node, find,
+        hostlist::{Groups, MAX_TEXT, Membership, NodeSet, expand_all, lines},
+    },
+};
+use anyhow::{Context, Result, bail};
+use rackstrap_wire::HwAddr;
+use std::{io::Read, net::Ipv4Addr};
+
+/// What `--help` says once for every command that takes hostlists.
+pub const HELP: &str = "\
+NODES: names (r01n01 r01n02), hostlists ('r[01-04]n[01-32]', 'n[1-9/2]', without some: 'r01*!r01n05'), groups (@gpu,
+@profile:compute, @rack:r03, @state:lost; all of them: rackstrap node groups), or - for names from the standard input. Shells
+know brackets, ! and * too: put them in single quotes.";
+
+/// The nodes that a command is about, as they were named.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    texts: Vec<String>,
+}
+
+impl Wanted {
+    /// Of these arguments; `-` among them is what the standard input says, a hostlist or more a line.
+    ///
+    /// # Errors
+    /// The standard input cannot be read.
+    pub fn new(arguments: Vec<String>) -> Result<Wanted> {
+        let mut texts = Vec::with_capacity(arguments.len());
+        for argument in arguments {
+            match argument.as_str() {
+                "-" => texts.extend(from_stdin()?),
+                _ => texts.push(argument),
+            }
+        }
+        Ok(Wanted { texts })
+    }
+
+    /// The nodes, all of which exist, in natural order; all nodes if none were named.
+    ///
+    /// # Errors
+    /// What is wrong with a hostlist, or which nodes there are none of.
+    pub fn nodes(&self, client: &Client) -> Result<Vec<Node>> {
+        let all: Vec<Node> = client.get(api::paths::NODES)?;
+        let membership = self.membership(client, &all)?;
+        let texts: &[String] = match self.texts.is_empty() {
+            true => &["*".to_owned()],
+            false => &self.texts,
+        };
+        let set = expand_all(texts, &membership)?;
+        let inventory = Inventory::new(all);
+        let missing: NodeSet = set.iter().filter(|name| inventory.get(name).is_none()).collect();
+        match missing.iter().next() {
+            None => {}
+            Some(name) if missing.len() == 1 => drop(find(&inventory, name)?),
+            Some(_) => bail!("there are no nodes {missing}; to see all: rackstrap node list"),
+        }
+        Ok(set
+            .iter()
+            .filter_map(|name| inventory.get(name))
+            .map(|node| Node::clone(node))
+            .collect())
+    }
+
+    /// The names of nodes to do something to: at least one.
+    ///
+    /// # Errors
+    /// As of [`Wanted::nodes`], and that there are none.
+    pub fn some_names(&self, client: &Client) -> Result<Vec<String>> {
+        let nodes = self.nodes(client)?;
+        if nodes.is_empty() {
+            bail!(
+                "{}: no node is meant by that now, so there is nothing to do",
+                self.texts.join(" ")
+            );
+        }
+        Ok(nodes.into_iter().map(|node| node.name).collect())
+    }
+
+    /// Names whether there are such nodes or not, in natural order.
+    ///
+    /// # Errors
+    /// What is wrong with a hostlist.
+    pub fn names(&self, client: &Client) -> Result<Vec<String>> {
+        let all: Vec<Node> = client.get(api::paths::NODES)?;
+        let membership = self.membership(client, &all)?;
+        Ok(expand_all(&self.texts, &membership)?.into_iter().collect())
+    }
+
+    /// Names, hardware addresses and addresses; the daemon says which of them there are.
+    ///
+    /// # Errors
+    /// What is wrong with a hostlist.
+    pub fn subjects(&self, client: &Client) -> Result<Vec<String>> {
+        let alone = |text: &String| {
+            let name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            text.parse::<HwAddr>().is_ok() || text.parse::<Ipv4Addr>().is_ok() || text.chars().all(name)
+        };
+        if self.texts.iter().all(alone) {
+            return Ok(self.texts.clone());
+        }
+        let (addresses, texts): (Vec<_>, Vec<_>) = (self.texts.iter().cloned())
+            .partition(|text| text.parse::<HwAddr>().is_ok() || text.parse::<Ipv4Addr>().is_ok());
+        let mut subjects = Wanted { texts }.some_names(client)?;
+        subjects.extend(addresses);
+        Ok(subjects)
+    }
+
+    /// True without any names: all nodes are meant.
+    pub fn is_all(&self) -> bool {
+        self.texts.is_empty()
+    }
+
+    /// Groups are only asked for if they are named: of a large cluster they are many.
+    fn membership(&self, client: &Client, all: &[Node]) -> Result<Membership> {
+        let names = all.iter().map(|node| node.name.clone()).collect();
+        let groups = match self.texts.iter().any(|text| text.contains('@')) {
+            true => client.get(api::paths::GROUPS)?,
+            false => Default::default(),
+        };
+        Ok(Membership::new(names, groups))
+    }
+}
+
+fn from_stdin() -> Result<Vec<String>> {
+    let mut text = String::new();
+    let most = MAX_TEXT as u64 + 1;
+    let read = std::io::stdin().take(most).read_to_string(&mut text);
+    read.context("reading names from the standard input")?;
+    if text.len() > MAX_TEXT {
+        bail!(
+            "the standard input is longer than {} MiB, which no list of names is",
+            MAX_TEXT >> 20
+        );
+    }
+    let found: Vec<String> = lines(&text).map(str::to_owned).collect();
+    match found.is_empty() {
+        // Not "all nodes", which is what nothing at all means on the command line.
+        true => bail!("the standard input names no nodes, so there is nothing to do"),
+        false => Ok(found),
+    }
+}
+
+/// The names of two hostlists of equal length, in pairs, in the order in which they are written.
+///
+/// # Errors
+/// What is wrong with a hostlist, or their lengths.
+pub fn pairs(from: &str, to: &str, groups: &dyn Groups) -> Result<Vec<(String, String)>> {
+    let (from, to) = (expand_all([from], groups)?, expand_all([to], groups)?);
+    if from.len() != to.len() {
+        bail!(
+            "{from} is {} and {to} is {}; name as many new names as nodes",
+            super::output::count(from.len(), "name"),
+            super::output::count(to.len(), "name")
+        );
+    }
+    Ok(from.into_iter().zip(to).collect())
+}

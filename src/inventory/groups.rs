@@ -1,0 +1,72 @@
+//! Groups that nodes are in without being asked, beside those that they were put in: what hostlists may name.
+
+use super::{Node, naming::Naming};
+use std::collections::BTreeMap;
+
+/// The members of every group, by what stands behind the `@` of a hostlist: `gpu` that nodes joined, and `profile:compute`,
+/// `rack:r03` and what `of` adds, such as `state:ready`. A group's own name has no colon, so that none hides another.
+pub fn groups<'a>(
+    nodes: impl IntoIterator<Item = &'a Node>,
+    naming: &Naming,
+    of: impl Fn(&Node) -> Vec<String>,
+) -> BTreeMap<String, Vec<String>> {
+    let mut members: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for node in nodes {
+        // A node without a profile has what `default` says.
+        let default = ["default".to_owned()];
+        let profiles: &[String] = if node.profiles.is_empty() {
+            &default
+        } else {
+            &node.profiles
+        };
+        let profiles = profiles.iter().map(|profile| format!("profile:{profile}"));
+        let rack = [format!("rack:{}", naming.rack_of(&node.name))];
+        for group in node.groups.iter().cloned().chain(profiles).chain(rack).chain(of(node)) {
+            members.entry(group).or_default().push(node.name.clone());
+        }
+    }
+    members
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_are_grouped_by_what_they_are() {
+        let naming = Naming::new("r{rack:02}n{slot:02}", "10.5.{rack}.{slot}").unwrap();
+        let node = |name: &str, profiles: &[&str], groups: &[&str]| Node {
+            name: name.to_owned(),
+            hwaddrs: Vec::new(),
+            ipaddr: naming.name_to_address(name).unwrap(),
+            profiles: profiles.iter().map(|s| (*s).to_owned()).collect(),
+            groups: groups.iter().map(|s| (*s).to_owned()).collect(),
+        };
+        let nodes = [
+            node("r01n01", &[], &["new"]),
+            node("r01n02", &["compute", "gpu"], &[]),
+            node("r02n01", &["compute"], &["new"]),
+        ];
+        let found = groups(&nodes, &naming, |node| {
+            vec![format!(
+                "state:{}",
+                if node.name.ends_with('2') { "lost" } else { "ready" }
+            )]
+        });
+        let members: Vec<(&str, String)> = found
+            .iter()
+            .map(|(name, nodes)| (name.as_str(), nodes.join(" ")))
+            .collect();
+        let want = [
+            ("new", "r01n01 r02n01"),
+            ("profile:compute", "r01n02 r02n01"),
+            ("profile:default", "r01n01"),
+            ("profile:gpu", "r01n02"),
+            ("rack:r01", "r01n01 r01n02"),
+            ("rack:r02", "r02n01"),
+            ("state:lost", "r01n02"),
+            ("state:ready", "r01n01 r02n01"),
+        ];
+        assert_eq!(members, want.map(|(name, nodes)| (name, nodes.to_owned())));
+    }
+}
