@@ -9,6 +9,7 @@ pub mod control;
 pub mod decide;
 pub mod dhcp;
 pub mod discovery;
+pub mod hooks;
 pub mod http;
 pub mod image;
 pub mod inventory;

@@ -6,6 +6,7 @@
 
 mod cluster;
 mod diagnostic;
+mod hooks;
 mod layout;
 mod profile;
 mod section;
@@ -18,7 +19,7 @@ mod tests;
 pub use diagnostic::{ConfigError, Diagnostic, Excerpt, Warning};
 pub(crate) use diagnostic::{excerpt, harmless, one_line};
 pub use layout::digest;
-pub use site::{Cluster, LayoutPolicy, Limits, Profile, Server, Site, Subnet};
+pub use site::{Cluster, Hooks, LayoutPolicy, Limits, Profile, Server, Site, Subnet};
 
 use diagnostic::{Report, closest, quote, shown};
 use section::{KEYS, Section, article};
@@ -141,7 +142,7 @@ fn syntax_help(message: &str) -> &'static str {
 
 /// Checks the whole document. None only if something was reported.
 fn check(document: &DeTable<'_>, directory: &Path, report: &mut Report<'_>) -> Option<Site> {
-    const TOP: [&str; 6] = ["cluster", "server", "subnet", "profile", "layout", "limits"];
+    const TOP: [&str; 7] = ["cluster", "server", "subnet", "profile", "layout", "hooks", "limits"];
     for (key, _) in document
         .iter()
         .filter(|(key, _)| !TOP.contains(&key.get_ref().as_ref()))
@@ -166,6 +167,8 @@ fn check(document: &DeTable<'_>, directory: &Path, report: &mut Report<'_>) -> O
     }
     let section = single(document, "server", report);
     let server = server::read(report, section.as_ref(), directory);
+    let section = single(document, "hooks", report);
+    let hooks = hooks::read(report, section.as_ref(), directory);
     let section = single(document, "limits", report);
     let limits = server::limits(report, section.as_ref());
 
@@ -185,6 +188,7 @@ fn check(document: &DeTable<'_>, directory: &Path, report: &mut Report<'_>) -> O
         subnets: subnets.into_iter().map(|s| s.value).collect(),
         profiles,
         layouts,
+        hooks,
         limits,
     })
 }

@@ -18,6 +18,8 @@ pub struct Site {
     pub profiles: BTreeMap<String, Profile>,
     /// `[layout.NAME]`
     pub layouts: BTreeMap<String, LayoutPolicy>,
+    /// `[hooks]`
+    pub hooks: Hooks,
     /// `[limits]`
     pub limits: Limits,
 }
@@ -111,6 +113,15 @@ pub struct LayoutPolicy {
     pub digest: String,
     /// What may be overwritten.
     pub wipe: Wipe,
+}
+
+/// `[hooks]`: the site's own programs, which the daemon runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hooks {
+    /// Program and arguments to run when the inventory has changed; empty = none.
+    pub on_change: Vec<String>,
+    /// Seconds after which a program that still runs is killed.
+    pub timeout_secs: u32,
 }
 
 /// `[limits]`: bounds that an administrator may have to move.

@@ -260,6 +260,12 @@ fn says_what_is_wrong_with_the_file() {
         ),
         ("", "[limits]\nheartbeat = 30\n"),
         ("", "[limits]\nheartbeat = \"soon\"\n"),
+        (
+            "",
+            "[hooks]\non-change = \"/bin/true\"\ntimeout = \"2h\"\non-changed = []\n"
+        ),
+        ("", "[hooks]\non-change = [\"make -C /etc\", 3]\n"),
+        ("", "[hooks]\non-change = [\"make\", \"all\"]\n"),
     ]));
 }
 

@@ -16,7 +16,7 @@ use crate::{
     control,
     decide::{SharedWorld, World},
     discovery::Discovery,
-    http,
+    hooks, http,
     image::load_catalog,
     inventory::{self, Inventory, Nodes},
     loaders::Loaders,
@@ -29,6 +29,7 @@ use arc_swap::ArcSwap;
 use std::{path::Path, sync::Arc};
 use tokio::{
     signal::unix::{SignalKind, signal},
+    sync::Notify,
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -46,6 +47,8 @@ struct Shared {
     loaders: Arc<ArcSwap<Loaders>>,
     scripts: Arc<ArcSwap<http::script::Scripts>>,
     templates: Arc<ArcSwap<Templates>>,
+    /// Whoever waits for another site file is told here.
+    reloaded: Arc<Notify>,
 }
 
 /// Runs the daemon with the site file `config` until SIGTERM, SIGINT or the first fatal error.
@@ -67,6 +70,14 @@ pub async fn run(config: &Path) -> Result<()> {
     let control = control::bind(&shared.world.load().site.server.socket).await?;
     let context = Arc::new(control_context(&shared, &reloader, counters));
     services.spawn(control::serve(control, context, cancel.clone()).in_named_task("control socket"));
+    let watched = hooks::Watched {
+        world: shared.world.clone(),
+        boots: shared.boots.clone(),
+        store: shared.store.clone(),
+        reloaded: shared.reloaded.clone(),
+        config: std::path::absolute(config).unwrap_or_else(|_| config.to_owned()),
+    };
+    services.spawn(hooks::serve(watched, cancel.clone()).in_named_task("hooks"));
     announce(&shared.world.load());
     let result = supervise(&mut services, &reloader).await;
     cancel.cancel();
@@ -133,6 +144,7 @@ fn open(site: Site) -> Result<Shared> {
         loaders: Arc::new(ArcSwap::from_pointee(loaders)),
         scripts: Arc::new(ArcSwap::from_pointee(scripts)),
         templates: Arc::new(ArcSwap::from_pointee(templates)),
+        reloaded: Arc::default(),
     })
 }
 

@@ -51,6 +51,7 @@ impl Reloader {
             images: images.clone(),
             ..World::clone(world)
         });
+        self.shared.reloaded.notify_one();
         for warning in &warnings {
             tracing::warn!("{warning}");
         }

@@ -33,6 +33,11 @@ pub const NEEDED: &[&str] = &[
     "isc-dhcp-client",
     "udhcpc",
     "systemd",
+    // The scheduler that exports are written for, and another reader of them.
+    "slurmctld",
+    "slurmd",
+    "slurm-client",
+    "genders",
     // Kernel modules and archives of the initramfs.
     "kmod",
     "cpio",

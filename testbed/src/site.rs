@@ -11,6 +11,8 @@ pub struct Site {
     pub profiles: BTreeMap<String, Profile>,
     /// `[layout.NAME]`
     pub layouts: BTreeMap<String, Layout>,
+    /// `[hooks] on-change`
+    pub on_change: Vec<String>,
     /// Seconds between heartbeats: short, so that a test sees several.
     pub heartbeat_secs: u32,
 }
@@ -113,6 +115,7 @@ impl Site {
         Site {
             profiles: [("default".to_owned(), default)].into(),
             layouts: [("scratch".to_owned(), Layout::scratch())].into(),
+            on_change: Vec::new(),
             heartbeat_secs: 5,
         }
     }
@@ -153,6 +156,9 @@ impl Site {
         file.insert("subnet".into(), toml::Value::Array(vec![subnet.into()]));
         file.insert("profile".into(), toml::Value::try_from(&self.profiles)?);
         file.insert("layout".into(), toml::Value::try_from(&self.layouts)?);
+        let mut hooks = toml::Table::new();
+        hooks.insert("on-change".into(), self.on_change.clone().into());
+        file.insert("hooks".into(), hooks.into());
         let mut limits = toml::Table::new();
         limits.insert("heartbeat".into(), format!("{}s", self.heartbeat_secs).into());
         file.insert("limits".into(), limits.into());

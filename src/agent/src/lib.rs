@@ -26,6 +26,9 @@ mod sys;
 mod timeline;
 mod voice;
 
+/// What the agent tells of the machine, for whoever compares it with what others find.
+pub use hardware::look;
+
 /// What looks at disks, for whoever feeds it hostile ones.
 pub use disk::{
     device::BlockDevice,

@@ -1,0 +1,47 @@
+//! `[hooks]`: the site's own programs.
+
+use super::{
+    Hooks,
+    diagnostic::{Report, quote},
+    section::Section,
+    server::read_path,
+};
+use std::path::Path;
+
+const EXAMPLE: &str = "[\"/etc/rackstrap/on-change\"]";
+
+pub(super) fn read(report: &mut Report<'_>, section: Option<&Section<'_>>, directory: &Path) -> Hooks {
+    let mut hooks = Hooks {
+        on_change: Vec::new(),
+        timeout_secs: 60,
+    };
+    let Some(section) = section else { return hooks };
+    hooks.timeout_secs = (section.seconds(report, "timeout", 1..=3600, "1m")).unwrap_or(hooks.timeout_secs);
+    let word = |text: &str| match text.contains('\0') {
+        true => Err(("a program's argument has no NUL".to_owned(), "remove it".to_owned())),
+        false => Ok(text.to_owned()),
+    };
+    let Some(words) = section.list(report, "on-change", EXAMPLE, word) else {
+        return hooks;
+    };
+    hooks.on_change = words.iter().map(|word| word.get_ref().clone()).collect();
+    let Some(program) = words.first() else { return hooks };
+    // A service's PATH is not the administrator's: the program is named in full.
+    match program.get_ref() {
+        text if text.contains(char::is_whitespace) && !text.starts_with('/') => report.error(
+            program.span(),
+            format!("{} is a command line, and no shell reads it", quote(text)),
+            "write each word as an item of its own, such as [\"/usr/bin/make\", \"-C\", \"/etc/slurm\"]; or the path of a script",
+        ),
+        text if !text.contains('/') => report.error(
+            program.span(),
+            format!("{} is not the path of a program", quote(text)),
+            format!("write its whole path, such as on-change = {EXAMPLE}"),
+        ),
+        text => match read_path(text, directory) {
+            Ok(path) => hooks.on_change[0] = path.to_string_lossy().into_owned(),
+            Err((message, help)) => report.error(program.span(), message, help),
+        },
+    }
+    hooks
+}

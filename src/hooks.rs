@@ -1,0 +1,118 @@
+//! The site's own programs, told of changes.
+//!
+//! `on-change` runs once when the daemon starts, and again whenever something is different that an export shows: nodes, and
+//! what their agents found in them. Changes that come while it runs are one more run. One that fails is run again until it
+//! succeeds: whoever was to be told (a scheduler that is just being restarted) will be.
+
+mod known;
+mod process;
+#[cfg(test)]
+mod tests;
+
+pub use known::{Differences, Known};
+pub use process::{Failed, run};
+
+use crate::{
+    boots::Boots,
+    config::Hooks,
+    decide::SharedWorld,
+    store::{Store, Table},
+};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// Changes that come together are told together: a rack that is switched on, an import.
+const SETTLE: Duration = Duration::from_millis(500);
+/// Until a hook that failed is run again; doubled each time.
+const RETRY: Duration = Duration::from_secs(10);
+/// Longest time until then.
+const LONGEST_RETRY: Duration = Duration::from_secs(600);
+
+/// What the hooks look at.
+pub struct Watched {
+    /// Site file and inventory.
+    pub world: SharedWorld,
+    /// What agents found.
+    pub boots: Boots,
+    /// Says when to look.
+    pub store: Store,
+    /// Says that the site file was read again.
+    pub reloaded: Arc<Notify>,
+    /// The site file's path, so that a hook that runs `rackstrap` asks this daemon.
+    pub config: PathBuf,
+}
+
+/// Runs the hooks until `cancel`.
+///
+/// # Errors
+/// None: what fails is told, and tried again.
+pub async fn serve(watched: Watched, cancel: CancellationToken) -> std::io::Result<()> {
+    let mut nodes = watched.store.watch(Table::Nodes);
+    let mut boots = watched.store.watch(Table::Boots);
+    // Who was told last, and what.
+    let mut told: Option<(Vec<String>, Known)> = None;
+    let mut failures = 0u32;
+    loop {
+        // Looked at before anything is: what comes from here on wakes it again.
+        nodes.mark_unchanged();
+        boots.mark_unchanged();
+        let (hooks, known) = {
+            let world = watched.world.load();
+            (world.site.hooks.clone(), Known::of(&world.inventory, &watched.boots))
+        };
+        // Another program than before knows nothing yet, as at the start.
+        let told_before = told.as_ref().filter(|(program, _)| *program == hooks.on_change);
+        let differences = told_before.map(|(_, told)| told.until(&known));
+        if hooks.on_change.is_empty() {
+            (told, failures) = (None, 0);
+        } else if differences.as_ref().is_none_or(|differences| !differences.is_empty()) {
+            let differences = differences.unwrap_or_default();
+            let outcome = tokio::select! {
+                outcome = tell(&hooks, &watched, &differences) => outcome,
+                () = cancel.cancelled() => return Ok(()),
+            };
+            match outcome {
+                Ok(()) => {
+                    told = Some((hooks.on_change, known));
+                    failures = 0;
+                }
+                Err(failed) => {
+                    failures += 1;
+                    let wait = retry_after(failures);
+                    tracing::error!("[hooks] on-change: {failed}; it is run again in {} s", wait.as_secs());
+                }
+            }
+        }
+        let retry = async {
+            match failures {
+                0 => std::future::pending().await,
+                count => tokio::time::sleep(retry_after(count)).await,
+            }
+        };
+        tokio::select! {
+            () = cancel.cancelled() => return Ok(()),
+            () = retry => {}
+            () = watched.reloaded.notified() => failures = 0,
+            _ = nodes.changed() => tokio::time::sleep(SETTLE).await,
+            _ = boots.changed() => tokio::time::sleep(SETTLE).await,
+        }
+    }
+}
+
+fn retry_after(failures: u32) -> Duration {
+    let factor = 1 << failures.saturating_sub(1).min(10);
+    (RETRY * factor).min(LONGEST_RETRY)
+}
+
+async fn tell(hooks: &Hooks, watched: &Watched, differences: &Differences) -> Result<(), Failed> {
+    let mut environment = differences.environment();
+    environment.push(("RACKSTRAP_CONFIG", watched.config.to_string_lossy().into_owned()));
+    let timeout = Duration::from_secs(hooks.timeout_secs.into());
+    let said = run(&hooks.on_change, &environment, timeout).await?;
+    tracing::info!("[hooks] on-change was told: {differences}");
+    for line in said.lines() {
+        tracing::info!("[hooks] on-change said: {line}");
+    }
+    Ok(())
+}

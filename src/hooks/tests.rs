@@ -1,0 +1,158 @@
+use super::*;
+use crate::{
+    clock::Timestamp,
+    config::parse,
+    decide::World,
+    image::Catalog,
+    inventory::{Change, Inventory, NewNode, Nodes},
+};
+use arc_swap::ArcSwap;
+use std::{path::Path, sync::Arc, time::Instant};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn words(script: &str) -> Vec<String> {
+    ["/bin/sh", "-c", script].map(str::to_owned).to_vec()
+}
+
+#[tokio::test]
+async fn programs_say_what_they_did_and_how_they_failed() {
+    let environment = [("RACKSTRAP_ADDED", "r01n[01-02]".to_owned())];
+    let said = run(
+        &words("echo got $RACKSTRAP_ADDED in $PWD; echo so >&2"),
+        &environment,
+        60 * SECOND,
+    )
+    .await;
+    assert_eq!(said.unwrap(), "got r01n[01-02] in /\nso\n");
+    let failed = run(&words("echo no; exit 3"), &[], 60 * SECOND).await.unwrap_err();
+    assert_eq!(failed.to_string(), "/bin/sh ended with exit status: 3, and said: no");
+    let failed = run(&["/no/such".to_owned()], &[], SECOND).await.unwrap_err();
+    assert!(
+        failed.to_string().starts_with("/no/such cannot be run: No such file"),
+        "{failed}"
+    );
+    let much = run(&words("yes | head -c 1000000"), &[], 60 * SECOND).await.unwrap();
+    assert_eq!(much.len(), 16 << 10, "the rest is dropped, and did not block it");
+}
+
+#[tokio::test]
+async fn a_program_that_hangs_is_killed_with_its_children() {
+    let dir = tempfile::tempdir().unwrap();
+    let pid = dir.path().join("pid");
+    let script = format!("sleep 600 & echo $! > {}; wait", pid.display());
+    let began = Instant::now();
+    let failed = run(&words(&script), &[], SECOND).await.unwrap_err();
+    assert!(
+        failed.to_string().contains("still ran after 1 s and was killed"),
+        "{failed}"
+    );
+    assert!(began.elapsed() < 300 * SECOND);
+    let child = std::fs::read_to_string(&pid).unwrap();
+    let stat = Path::new("/proc").join(child.trim()).join("stat");
+    // Its parent is gone: until somebody reaps it, it may be there as a zombie.
+    let alive = std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+    assert!(!alive, "the child was left running");
+}
+
+#[tokio::test]
+async fn what_goes_on_in_the_background_does_not_hold_it_up() {
+    let began = Instant::now();
+    assert_eq!(
+        run(&words("sleep 20 & echo done"), &[], 600 * SECOND).await.unwrap(),
+        ""
+    );
+    assert!(began.elapsed() < 19 * SECOND);
+}
+
+#[test]
+fn a_hook_that_fails_is_run_again_less_and_less_often() {
+    let seconds: Vec<u64> = [1, 2, 3, 7, 8, 1000].map(|count| retry_after(count).as_secs()).into();
+    assert_eq!(seconds, [10, 20, 40, 600, 600, 600]);
+}
+
+/// Waits until `file` has `count` lines.
+async fn lines(file: &Path, count: usize) -> Vec<String> {
+    for _ in 0..1200 {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        if text.lines().count() >= count {
+            return text.lines().map(str::to_owned).collect();
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{}: {:?}", file.display(), std::fs::read_to_string(file));
+}
+
+#[tokio::test]
+async fn told_at_the_start_and_of_what_changes_in_one_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let script = format!(
+        "echo \"+$RACKSTRAP_ADDED ~$RACKSTRAP_CHANGED -$RACKSTRAP_DELETED\" >> {}",
+        log.display()
+    );
+    let site = format!(
+        "[cluster]\nnode-name = \"r{{rack:02}}n{{slot:02}}\"\nnode-address = \"10.5.{{rack}}.{{slot}}\"\n\
+         [[subnet]]\nnetwork = \"10.5.0.0/16\"\nrelayed = true\nserver = \"10.5.0.1\"\n\
+         [hooks]\non-change = [\"/bin/sh\", \"-c\", {script:?}]\n"
+    );
+    let site = parse(&site, &dir.path().join("site.toml"))
+        .unwrap_or_else(|e| panic!("{e}"))
+        .0;
+    let world = World {
+        site: Arc::new(site),
+        inventory: Arc::new(Inventory::default()),
+        images: Arc::new(Catalog::default()),
+    };
+    let world: SharedWorld = Arc::new(ArcSwap::from_pointee(world));
+    let store = Store::open(&dir.path().join("store.redb")).unwrap();
+    let nodes = Nodes::new(store.clone(), world.clone());
+    let reloaded: Arc<Notify> = Arc::default();
+    let watched = Watched {
+        world: world.clone(),
+        boots: Boots::load(store.clone()).unwrap(),
+        store,
+        reloaded: reloaded.clone(),
+        config: dir.path().join("site.toml"),
+    };
+    let cancel = CancellationToken::new();
+    let task = tokio::spawn(serve(watched, cancel.clone()));
+    assert_eq!(lines(&log, 1).await, ["+ ~ -"], "at the start");
+    let add = |name: &str, last: u8| {
+        Change::Add(NewNode {
+            name: name.to_owned(),
+            hwaddrs: vec![format!("52:54:00:00:00:{last:02x}").parse().unwrap()],
+            ..NewNode::default()
+        })
+    };
+    let change = |changes: Vec<Change>| {
+        let nodes = nodes.clone();
+        tokio::task::spawn_blocking(move || nodes.change(&changes, "test", Timestamp(1)).unwrap())
+    };
+    change(vec![add("r01n01", 1), add("r01n02", 2)]).await.unwrap();
+    assert_eq!(lines(&log, 2).await[1], "+r01n[01-02] ~ -");
+    let join = Change::Set {
+        name: "r01n01".to_owned(),
+        patch: crate::inventory::Patch {
+            join: ["new".to_owned()].into(),
+            ..Default::default()
+        },
+    };
+    let delete = Change::Delete {
+        name: "r01n02".to_owned(),
+    };
+    change(vec![join, delete, add("r01n03", 3)]).await.unwrap();
+    assert_eq!(lines(&log, 3).await[2], "+r01n03 ~r01n01 -r01n02");
+    // The site file names another program.
+    let mut site = world.load().site.as_ref().clone();
+    site.hooks.on_change.push("more".to_owned());
+    world.rcu(|world| World {
+        site: Arc::new(site.clone()),
+        ..World::clone(world)
+    });
+    reloaded.notify_one();
+    assert_eq!(lines(&log, 4).await[3], "+ ~ -", "which knows nothing yet");
+    cancel.cancel();
+    task.await.unwrap().unwrap();
+    assert_eq!(lines(&log, 4).await.len(), 4, "nothing was told twice");
+}

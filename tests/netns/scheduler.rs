@@ -1,0 +1,165 @@
+//! A real Slurm, told of a node by the hook: controller beside the daemon, `slurmd` on the node, and a job.
+
+use super::serve::{argument, curl, udhcpc, variable};
+use anyhow::Context;
+use serde_json::json;
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+use testbed::{
+    Cluster, Namespace, Result, Site,
+    process::{Running, output},
+    timeline::poll,
+};
+
+const MAC: &str = "52:54:00:00:02:07";
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// A Slurm without security, whose nodes are what `rackstrap export` says.
+fn configure(dir: &Path, hostname: &str) -> Result {
+    let at = dir.display();
+    for folder in ["state", "spool"] {
+        fs::create_dir(dir.join(folder))?;
+    }
+    fs::write(
+        dir.join("slurm.conf"),
+        format!(
+            "ClusterName=lab\nSlurmctldHost={hostname}(10.5.0.1)\nAuthType=auth/none\nCredType=cred/none\n\
+             SlurmUser=root\nSlurmdUser=root\nStateSaveLocation={at}/state\nSlurmdSpoolDir={at}/spool\n\
+             SlurmctldPidFile={at}/controller.pid\nSlurmdPidFile={at}/slurmd.pid\nProctrackType=proctrack/pgid\n\
+             TaskPlugin=task/none\nSelectType=select/cons_tres\nMpiDefault=none\nReturnToService=2\n\
+             include {at}/nodes.conf\nPartitionName=all Nodes=ALL Default=YES State=UP\n"
+        ),
+    )?;
+    // Jobs are not confined: a test machine may have no control groups.
+    fs::write(dir.join("cgroup.conf"), "CgroupPlugin=cgroup/v1\nCgroupAutomount=no\n")?;
+    Ok(())
+}
+
+/// A program of Slurm's, which finds names in the daemon's export of them.
+fn slurm(namespace: &Namespace, dir: &Path, words: &[&str]) -> Command {
+    let mut command = namespace.command("unshare");
+    command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]);
+    command.arg(dir.join("hosts")).args(words);
+    command.env("SLURM_CONF", dir.join("slurm.conf")).stdin(Stdio::null());
+    command
+}
+
+fn log(dir: &Path, name: &str) -> Result<fs::File> {
+    Ok(fs::File::create(dir.join(name))?)
+}
+
+/// What the node's agent says of a machine: of this one.
+fn boot(cluster: &Cluster, node: &Namespace) -> Result<u64> {
+    let got = udhcpc(node, cluster, &["-x", "77:69505845"])?;
+    let (_, script) = curl(node, variable(&got, "boot_file"), "", None)?;
+    let (boot, token) = (argument(&script, "plan"), argument(&script, "token"));
+    let tmp = json!({"name": "tmp", "device": "/dev/vda2", "fs": "ext4", "uuid": "", "mount": "/tmp", "options": "",
+        "size": 20_u64 << 30});
+    let disk = json!({"status": {"state": "kept", "layout": "scratch v1"}, "device": "vda", "size": 32_u64 << 30,
+        "mounts": [tmp]});
+    let hardware = rackstrap_agent::look();
+    let memory = hardware.memory_mib;
+    let request = json!({"token": token, "disk": disk, "hardware": hardware});
+    let (status, said) = curl(node, &format!("http://10.5.0.1/v1/overlay/{boot}"), "", Some(&request))?;
+    assert_eq!(status, 200, "{said}");
+    Ok(memory)
+}
+
+#[test]
+fn slurm_knows_the_nodes_as_their_agents_found_them_and_runs_a_job() -> Result {
+    let mut site = Site::demo();
+    let mut cluster = Cluster::prepare(site.clone())?;
+    let dir: PathBuf = cluster.dir().join("slurm");
+    fs::create_dir(&dir)?;
+    let hook = dir.join("on-change");
+    let at = dir.display();
+    let rackstrap = env!("CARGO_BIN_EXE_rackstrap");
+    fs::write(
+        &hook,
+        format!(
+            "#!/bin/sh -e\n{rackstrap} export hosts --output {at}/hosts\n{rackstrap} export slurm --output {at}/nodes.conf\n\
+             echo \"+$RACKSTRAP_ADDED ~$RACKSTRAP_CHANGED -$RACKSTRAP_DELETED\" >> {at}/told\n"
+        ),
+    )?;
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755))?;
+    site.on_change = vec![hook.display().to_string()];
+    cluster.daemon.write_site(&site)?;
+    cluster.start_daemon()?;
+    cluster.daemon.cli(&["node", "add", "r02n07", "--hwaddr", MAC])?;
+    cluster
+        .daemon
+        .cli(&["node", "add", "r02n08", "--hwaddr", "52:54:00:00:02:08"])?;
+    let node = cluster.namespace.client(MAC)?;
+    let memory = boot(&cluster, &node)?;
+
+    // In one run or in two: what comes together is told together.
+    let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap_or_default();
+    let told = poll(LIMIT, || {
+        let known = read("nodes.conf").contains("NodeName=r02n07") && read("told").contains("+r02n");
+        Ok(known.then(|| read("told")))
+    })?;
+    let told = told.with_context(|| format!("the hook was not told: {}", cluster.daemon.log_tail(20)))?;
+    assert!(told.starts_with("+ ~ -\n"), "once at the start: {told}");
+    let nodes = read("nodes.conf");
+    assert!(nodes.contains("before their first boot: r02n08"), "{nodes}");
+    // 95 % of its partition, which is what file systems leave.
+    assert!(
+        nodes.contains(&format!("RealMemory={memory} TmpDisk=19455 State=UNKNOWN")),
+        "{nodes}"
+    );
+
+    // The real readers of it: a controller, which refuses what it does not understand, and slurmd on the node.
+    let hostname = output(Command::new("hostname").arg("-s"))?;
+    configure(&dir, hostname.trim())?;
+    let conf = dir.join("slurm.conf").display().to_string();
+    let mut command = slurm(&cluster.namespace, &dir, &["slurmctld", "-D", "-f", &conf]);
+    let controller = log(&dir, "controller.log")?;
+    let _controller = Running::start("slurmctld", command.stdout(controller.try_clone()?).stderr(controller))?;
+    let mut command = slurm(&node, &dir, &["slurmd", "-D", "-N", "r02n07", "-f", &conf]);
+    let slurmd = log(&dir, "slurmd.log")?;
+    let _slurmd = Running::start("slurmd", command.stdout(slurmd.try_clone()?).stderr(slurmd))?;
+    let mut last = String::new();
+    let idle = poll(LIMIT, || {
+        let shown = output(&mut slurm(
+            &cluster.namespace,
+            &dir,
+            &["scontrol", "-o", "show", "node", "r02n07"],
+        ));
+        last = shown.unwrap_or_else(|error| format!("{error:#}"));
+        Ok(last.contains("State=IDLE ").then_some(()))
+    })?;
+    if idle.is_none() {
+        cluster.keep_files();
+        anyhow::bail!("the node did not become idle; the logs are in {at}: {last}");
+    }
+    assert!(last.contains(&format!("RealMemory={memory} ")), "{last}");
+    let mut command = slurm(
+        &cluster.namespace,
+        &dir,
+        &["srun", "-w", "r02n07", "-n1", "sh", "-c", "echo on $SLURMD_NODENAME"],
+    );
+    assert_eq!(output(&mut command)?.trim(), "on r02n07");
+
+    // Genders' own reader, of the same nodes.
+    cluster.daemon.cli(&["node", "set", "r02n[07-08]", "--join", "big"])?;
+    cluster.daemon.cli(&[
+        "export",
+        "genders",
+        "--output",
+        &dir.join("genders").display().to_string(),
+    ])?;
+    let mut command = Command::new("nodeattr");
+    let found = output(command.arg("-f").arg(dir.join("genders")).args(["-c", "big"]))?;
+    assert_eq!(found.trim(), "r02n07,r02n08");
+    // And dnsmasq's.
+    let dnsmasq = dir.join("dnsmasq.conf");
+    cluster.daemon.cli(&["dnsmasq", "--output", &dnsmasq.display().to_string()])?;
+    assert_eq!(fs::read_to_string(&dnsmasq)?.matches("dhcp-host=").count(), 2);
+    output(Command::new("dnsmasq").args(["--test", "-C"]).arg(&dnsmasq))?;
+    Ok(())
+}
