@@ -3,6 +3,7 @@
 
 mod cli;
 mod fuzz_corpus;
+mod hostlists;
 mod netns;
 mod terminal;
 mod vm;

@@ -114,7 +114,7 @@ impl Daemon {
         self.dir.path().join("site.toml")
     }
 
-    fn command(&self, words: &str) -> Command {
+    pub(crate) fn command(&self, words: &str) -> Command {
         rackstrap(&self.config(), words)
     }
 
@@ -131,7 +131,7 @@ impl Daemon {
     }
 
     /// Its one line on stderr; it must fail with 1 and print nothing else.
-    fn complains(&self, words: &str) -> String {
+    pub(crate) fn complains(&self, words: &str) -> String {
         let output = self.run(words);
         assert_eq!(output.status.code(), Some(1), "{words}: {output:?}");
         assert!(output.stdout.is_empty(), "{words}: {output:?}");

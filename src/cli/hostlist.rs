@@ -4,7 +4,7 @@ use crate::{
     control::{Client, api},
     inventory::{
         Inventory, Node, find,
-        hostlist::{Groups, MAX_TEXT, Membership, NodeSet, expand_all, lines},
+        hostlist::{MAX_TEXT, Membership, NoGroups, NodeSet, expand_all, lines},
     },
 };
 use anyhow::{Context, Result, bail};
@@ -90,6 +90,21 @@ impl Wanted {
         Ok(expand_all(&self.texts, &membership)?.into_iter().collect())
     }
 
+    /// Those of `all`, which no inventory knows yet, that are meant; each that is named without a wildcard is among them.
+    ///
+    /// # Errors
+    /// What is wrong with a hostlist, or which names are not among `all`.
+    pub fn names_among(&self, all: impl IntoIterator<Item = String>) -> Result<NodeSet> {
+        let all: Vec<String> = all.into_iter().collect();
+        let set = expand_all(&self.texts, &Membership::new(all.clone(), Default::default()))?;
+        let all: NodeSet = all.into_iter().collect();
+        let missing: NodeSet = set.iter().filter(|name| !all.contains(name)).collect();
+        match missing.is_empty() {
+            true => Ok(set),
+            false => bail!("{missing}: there is nothing about that in the file"),
+        }
+    }
+
     /// Names, hardware addresses and addresses; the daemon says which of them there are.
     ///
     /// # Errors
@@ -144,12 +159,12 @@ fn from_stdin() -> Result<Vec<String>> {
     }
 }
 
-/// The names of two hostlists of equal length, in pairs, in the order in which they are written.
+/// The names of two hostlists of equal length, in pairs, in natural order.
 ///
 /// # Errors
 /// What is wrong with a hostlist, or their lengths.
-pub fn pairs(from: &str, to: &str, groups: &dyn Groups) -> Result<Vec<(String, String)>> {
-    let (from, to) = (expand_all([from], groups)?, expand_all([to], groups)?);
+pub fn pairs(from: &str, to: &str) -> Result<Vec<(String, String)>> {
+    let (from, to) = (expand_all([from], &NoGroups)?, expand_all([to], &NoGroups)?);
     if from.len() != to.len() {
         bail!(
             "{from} is {} and {to} is {}; name as many new names as nodes",

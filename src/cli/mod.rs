@@ -1,5 +1,6 @@
 //! The command line: one file a command. All but `serve`, `check` and `completion` ask the running daemon.
 
+mod ask;
 pub mod check;
 mod completion;
 mod connection;

@@ -158,7 +158,9 @@ fn slurm_knows_the_nodes_as_their_agents_found_them_and_runs_a_job() -> Result {
     assert_eq!(found.trim(), "r02n07,r02n08");
     // And dnsmasq's.
     let dnsmasq = dir.join("dnsmasq.conf");
-    cluster.daemon.cli(&["dnsmasq", "--output", &dnsmasq.display().to_string()])?;
+    cluster
+        .daemon
+        .cli(&["dnsmasq", "--output", &dnsmasq.display().to_string()])?;
     assert_eq!(fs::read_to_string(&dnsmasq)?.matches("dhcp-host=").count(), 2);
     output(Command::new("dnsmasq").args(["--test", "-C"]).arg(&dnsmasq))?;
     Ok(())

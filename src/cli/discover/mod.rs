@@ -10,6 +10,7 @@ use super::{
 use crate::{
     control::{Client, api},
     discovery::{Placed, Session, Waiting, Wanted, Where},
+    inventory::hostlist::{NoGroups, expand_all},
 };
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
@@ -36,7 +37,7 @@ be told apart: by their subnets, or by relay, switch or port (option 82 of the r
 
 Examples:
   rackstrap discover start r03
-  rackstrap discover start r03 --from n05 --skip n07 --profile compute --group new
+  rackstrap discover start r03 --from n05 --skip 'n[07-08]' --profile compute --group new
   rackstrap discover start r03 --confirm                  (asks for each)
   rackstrap discover start r03 --switch sw3 & rackstrap discover start r04 --switch sw4")]
     Start(StartArgs),
@@ -89,8 +90,8 @@ struct StartArgs {
     /// First position, such as n05 [default: the first one]
     #[arg(long, value_name = "POSITION")]
     from: Option<String>,
-    /// Position to leave free; repeat it for further ones
-    #[arg(long, value_name = "POSITION")]
+    /// Positions to leave free, such as n05 or 'n[05-08]'; repeat it for further ones
+    #[arg(long, value_name = "POSITIONS")]
     skip: Vec<String>,
     /// Profile of the new nodes; repeat it for further ones
     #[arg(long)]
@@ -224,7 +225,7 @@ fn start(client: &Client, args: StartArgs) -> Result<()> {
     let wanted = Wanted {
         rack: args.rack,
         from: args.from,
-        skip: args.skip,
+        skip: expand_all(&args.skip, &NoGroups)?.into_iter().collect(),
         profiles: args.profile,
         groups: args.group.into_iter().collect(),
         confirm: args.confirm,

@@ -2,17 +2,17 @@
 
 use crate::{
     cli::{
+        ask,
         hostlist::{self, Wanted},
         output::{self, Format},
         who::who,
     },
     control::{Client, api, segment},
-    inventory::{Change, Changed, NewNode, Node, Patch, differences, hostlist::Membership},
+    inventory::{Change, Changed, NewNode, Node, Patch, differences},
 };
 use anyhow::{Result, bail};
 use clap::Args;
 use rackstrap_wire::HwAddr;
-use std::io::{BufRead, IsTerminal};
 
 #[derive(Debug, Args)]
 pub struct AddArgs {
@@ -245,9 +245,7 @@ pub fn replace(client: &Client, args: ReplaceArgs) -> Result<()> {
 
 /// `rackstrap node rename`
 pub fn rename(client: &Client, args: RenameArgs) -> Result<()> {
-    let groups = Membership::default();
-    let pairs = hostlist::pairs(&args.from, &args.to, &groups)?;
-    let changes = pairs
+    let changes = hostlist::pairs(&args.from, &args.to)?
         .into_iter()
         .map(|(from, to)| Change::Rename { from, to })
         .collect();
@@ -260,13 +258,6 @@ pub fn delete(client: &Client, args: &DeleteArgs) -> Result<()> {
     let changes: Vec<Change> = names.into_iter().map(|name| Change::Delete { name }).collect();
     if !args.yes {
         let changed = send(client, changes.clone(), true, args.running)?;
-        if !std::io::stdin().is_terminal() {
-            bail!(
-                "{}: nobody is there to be asked; add --yes to delete {}",
-                args.nodes.join(" "),
-                if changed.len() == 1 { "it" } else { "them" }
-            );
-        }
         for node in changed.iter().filter_map(|changed| changed.before.as_ref()) {
             eprintln!(
                 "{} ({}, hwaddr {})",
@@ -275,13 +266,11 @@ pub fn delete(client: &Client, args: &DeleteArgs) -> Result<()> {
                 output::list(&node.hwaddrs)
             );
         }
-        eprint!(
-            "delete {}, with timelines and ssh host keys? [y/N] ",
+        let question = format!(
+            "delete {}, with timelines and ssh host keys?",
             output::count(changed.len(), "node")
         );
-        let mut line = String::new();
-        std::io::stdin().lock().read_line(&mut line)?;
-        if !matches!(line.trim(), "y" | "Y" | "yes") {
+        if !ask::yes(&question, false)? {
             bail!("nothing was deleted");
         }
     }

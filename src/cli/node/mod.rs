@@ -1,6 +1,7 @@
 //! `rackstrap node`: a file for what shows nodes, what changes them, and what turns them into files and back.
 
 mod change;
+mod edit;
 mod history;
 mod show;
 mod transfer;
@@ -80,6 +81,16 @@ Examples:
   rackstrap node set 'r[01-04]n[01-32]' --join big --leave test
   pdsh -w @new uname -m | awk -F: '/aarch64/ {print $1}' | rackstrap node set - --profile arm")]
     Set(change::SetArgs),
+    /// Change nodes in an editor, as TOML
+    #[command(after_help = "\
+Opens $VISUAL, $EDITOR or vi. What you take out of the text stays as it is; a new table is a new node. Everything that is wrong
+is said with its line, and you may go on editing. Nothing is changed before you say yes.
+
+Examples:
+  rackstrap node edit r01n01
+  rackstrap node edit @rack:r03
+  EDITOR='sed -i s/compute/gpu/' rackstrap node edit 'r01n[01-04]' --yes")]
+    Edit(edit::EditArgs),
     /// Take profiles or groups away from nodes
     #[command(after_help = "\
 Examples:
@@ -148,6 +159,7 @@ pub fn run(config: &Path, args: NodeArgs) -> Result<ExitCode> {
         NodeCommand::Groups(format) => groups(&client, format)?,
         NodeCommand::Show(args) => show::run(&client, &args)?,
         NodeCommand::Set(args) => change::set(&client, args)?,
+        NodeCommand::Edit(args) => edit::run(config, &client, args)?,
         NodeCommand::Unset(args) => change::unset(&client, args)?,
         NodeCommand::Replace(args) => change::replace(&client, args)?,
         NodeCommand::Rename(args) => change::rename(&client, args)?,

@@ -31,6 +31,9 @@ pub struct ImportArgs {
     /// Which port of a switch leads to which node, for a switch's MAC table
     #[arg(long, value_name = "FILE")]
     ports: Option<PathBuf>,
+    /// Only these of the file's nodes: names or hostlists; repeat it for further ones
+    #[arg(long, value_name = "NODES")]
+    only: Vec<String>,
     /// Only say what would change
     #[arg(long)]
     dry_run: bool,
@@ -54,7 +57,11 @@ pub fn import(config: &Path, client: &Client, args: &ImportArgs) -> Result<()> {
         domain: &site.cluster.domain,
         ports: ports.as_ref().map(|(file, text)| Ports { file, text }),
     };
-    let read = import::read(&args.file.display().to_string(), &text, &options)?;
+    let mut read = import::read(&args.file.display().to_string(), &text, &options)?;
+    if !args.only.is_empty() {
+        let only = Wanted::new(args.only.clone())?.names_among(read.entries.iter().map(|entry| entry.name.clone()))?;
+        read.entries.retain(|entry| only.contains(&entry.name));
+    }
     for warning in &read.warnings {
         eprintln!("{warning}");
     }
@@ -85,7 +92,8 @@ pub fn import(config: &Path, client: &Client, args: &ImportArgs) -> Result<()> {
     ))
 }
 
-fn compare(client: &Client, site: &Site, entries: &[import::Entry]) -> Result<Difference> {
+/// What is to be different, or everything that speaks against it.
+pub fn compare(client: &Client, site: &Site, entries: &[import::Entry]) -> Result<Difference> {
     let nodes: Vec<Node> = client.get(api::paths::NODES)?;
     Ok(import::compare(&Inventory::new(nodes), site, entries))
 }
@@ -118,6 +126,11 @@ pub struct ExportArgs {
 /// Prints nodes as TOML, which `import` reads.
 pub fn export(client: &Client, args: &ExportArgs) -> Result<()> {
     let nodes = Wanted::new(args.nodes.clone())?.nodes(client)?;
+    output::print(to_toml(&nodes).trim_end())
+}
+
+/// Nodes as TOML.
+pub fn to_toml(nodes: &[Node]) -> String {
     let entries: Vec<import::Entry> = nodes
         .iter()
         .map(|node| import::Entry {
@@ -129,5 +142,5 @@ pub fn export(client: &Client, args: &ExportArgs) -> Result<()> {
             groups: Some(node.groups.iter().cloned().collect()),
         })
         .collect();
-    output::print(import::to_toml(&entries).trim_end())
+    import::to_toml(&entries)
 }

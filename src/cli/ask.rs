@@ -1,0 +1,21 @@
+//! Asking whoever types.
+
+use anyhow::{Result, bail};
+use std::io::{BufRead, IsTerminal};
+
+/// Asks `question`, which is yes or no; Enter alone is `default`.
+///
+/// # Errors
+/// Nobody is there to be asked.
+pub fn yes(question: &str, default: bool) -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        bail!("{question} Nobody is there to be asked; if you mean it, add --yes");
+    }
+    eprint!("{question} {} ", if default { "[Y/n]" } else { "[y/N]" });
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line)?;
+    Ok(match line.trim() {
+        "" => default,
+        answer => matches!(answer, "y" | "Y" | "yes"),
+    })
+}

@@ -1,0 +1,142 @@
+//! `rackstrap node edit`: nodes as text, in the administrator's own editor.
+
+use super::{
+    change::send,
+    transfer::{compare, to_toml},
+};
+use crate::{
+    cli::{ask, hostlist::Wanted, output},
+    config::{self, Site},
+    control::Client,
+    inventory::import::{self, Difference, Options},
+};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use std::{
+    fs::OpenOptions,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+const HEAD: &str = "\
+# Save and leave the editor to change nodes; you are asked before anything happens. What you take out stays as it is.
+# A new [node.NAME] is a new node. Names: rackstrap node rename. Deleting: rackstrap node delete.
+
+";
+
+#[derive(Debug, Args)]
+pub struct EditArgs {
+    /// Names or hostlists
+    #[arg(required = true, value_name = "NODES")]
+    nodes: Vec<String>,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Edits until the text is right, or given up.
+pub fn run(config: &Path, client: &Client, args: EditArgs) -> Result<()> {
+    let (site, _) = config::load(config)?;
+    let wanted = Wanted::new(args.nodes)?;
+    wanted.some_names(client)?;
+    let before = format!("{HEAD}{}", to_toml(&wanted.nodes(client)?));
+    let draft = Draft::new(&before)?;
+    loop {
+        edit(&draft.path)?;
+        let text = std::fs::read_to_string(&draft.path).context("reading what was edited")?;
+        if text == before {
+            return output::print("nothing to change: the text is as it was");
+        }
+        match read(client, &site, &text) {
+            Ok(difference) if difference.changes.is_empty() => {
+                return output::print("nothing to change: they are like that already");
+            }
+            Ok(difference) => {
+                if !args.yes {
+                    eprintln!("{difference}");
+                    if !ask::yes("make these changes?", false)? {
+                        bail!("nothing was changed");
+                    }
+                }
+                let changed = send(client, difference.changes.clone(), false, false)?;
+                return output::print(&match args.yes {
+                    true => difference.to_string(),
+                    false => format!("{} changed", output::count(changed.len(), "node")),
+                });
+            }
+            Err(error) => {
+                eprintln!("{error:#}");
+                if !ask::yes("edit again?", true).unwrap_or(false) {
+                    let kept = draft.keep();
+                    bail!("nothing was changed; what you wrote is in {}", kept.display());
+                }
+            }
+        }
+    }
+}
+
+/// What the text makes different.
+fn read(client: &Client, site: &Site, text: &str) -> Result<Difference> {
+    let options = Options {
+        format: Some(import::Format::Toml),
+        naming: &site.cluster.naming,
+        domain: &site.cluster.domain,
+        ports: None,
+    };
+    let read = import::read("nodes.toml", text, &options)?;
+    let difference = compare(client, site, &read.entries)?;
+    match difference.conflicts.is_empty() {
+        true => Ok(difference),
+        false => bail!("nodes.toml: {difference}"),
+    }
+}
+
+/// Runs the editor, which may be a command line (`code --wait`), on the terminal.
+fn edit(path: &Path) -> Result<()> {
+    let set = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+    let editor = set("VISUAL")
+        .or_else(|| set("EDITOR"))
+        .unwrap_or_else(|| "vi".to_owned());
+    let status = Command::new("sh")
+        .arg("-c")
+        .arg(format!("{editor} \"$0\""))
+        .arg(path)
+        .status();
+    let status = status.with_context(|| format!("starting the editor '{editor}'"))?;
+    match status.success() {
+        true => Ok(()),
+        false => bail!("the editor '{editor}' ended with {status}: nothing was changed; another one: EDITOR=nano"),
+    }
+}
+
+/// The text while it is edited: nobody else's to read or to write, and gone afterwards.
+struct Draft {
+    path: PathBuf,
+    keep: bool,
+}
+
+impl Draft {
+    fn new(text: &str) -> Result<Draft> {
+        let path = std::env::temp_dir().join(format!("rackstrap-nodes-{:016x}.toml", rand::random::<u64>()));
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let draft = Draft { path, keep: false };
+        let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+        written.with_context(|| format!("writing {}", draft.path.display()))?;
+        Ok(draft)
+    }
+
+    fn keep(mut self) -> PathBuf {
+        self.keep = true;
+        self.path.clone()
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.keep {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
