@@ -34,20 +34,27 @@ fn machines_rack_themselves_in_order_and_a_new_mainboard_keeps_its_nodes_name() 
     // The next one is asked about, gets a yes, is taken back, and placed elsewhere while it waits.
     cli(&["discover", "stop", "r02"])?;
     cli(&["discover", "start", "r02", "--from", "n04", "--confirm"])?;
-    let fourth = cluster.node("r03n01").blank_disk(GIB2)?;
+    let elsewhere = cluster.node("r03n01").blank_disk(GIB2)?;
+    elsewhere.plug_in()?;
+    elsewhere.wait_console(&format!("rackstrap discover accept {} r02n04", elsewhere.hwaddr()))?;
+    // Its loader tells what it knows of the machine when it asks again.
+    elsewhere.wait_until("what it is", || {
+        let listed = cli(&["discover", "list"])?;
+        Ok((listed.contains(elsewhere.hwaddr()) && listed.contains("QEMU")).then_some(()))
+    })?;
+    assert!(cli(&["discover", "accept", elsewhere.hwaddr()])?.contains("is r02n04 now"));
+    assert!(cli(&["discover", "undo"])?.contains("is r02n04 no longer"));
+    cli(&["discover", "accept", elsewhere.hwaddr(), "r03n01"])?;
+    // So the position is the next machine's.
+    let fourth = cluster.node("r02n04").blank_disk(GIB2)?;
     fourth.plug_in()?;
     fourth.wait_console(&format!("rackstrap discover accept {} r02n04", fourth.hwaddr()))?;
-    // Its loader tells what it knows of the machine when it asks again.
-    fourth.wait_until("what it is", || {
-        let listed = cli(&["discover", "list"])?;
-        Ok((listed.contains(fourth.hwaddr()) && listed.contains("QEMU")).then_some(()))
-    })?;
-    assert!(cli(&["discover", "accept", fourth.hwaddr()])?.contains("is r02n04 now"));
-    assert!(cli(&["discover", "undo"])?.contains("is r02n04 no longer"));
-    cli(&["discover", "accept", fourth.hwaddr(), "r03n01"])?;
-    fourth.wait_ready()?;
-    assert_eq!(fourth.shell("hostname")?, "r03n01");
-    fourth.pull_plug();
+    cli(&["discover", "accept", fourth.hwaddr()])?;
+    for node in [&elsewhere, &fourth] {
+        node.wait_ready()?;
+        assert_eq!(node.shell("hostname")?, node.name());
+        node.pull_plug();
+    }
 
     // A new mainboard in place of the first one's.
     nodes[0].pull_plug();
