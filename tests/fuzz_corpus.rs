@@ -6,6 +6,8 @@ mod dhcp;
 mod disk;
 #[path = "../fuzz/bodies/image.rs"]
 mod image;
+#[path = "../fuzz/bodies/import.rs"]
+mod import;
 #[path = "../fuzz/bodies/nfs.rs"]
 pub mod nfs;
 #[path = "../fuzz/bodies/site.rs"]
@@ -30,7 +32,9 @@ fn replay(target: &str, good: usize, body: fn(&[u8]) -> bool) {
     for file in files {
         // The name is what a failing run shows last.
         println!("{}", file.display());
-        understood += usize::from(body(&std::fs::read(&file).unwrap()));
+        let good = body(&std::fs::read(&file).unwrap());
+        println!("    {}", if good { "understood" } else { "refused" });
+        understood += usize::from(good);
     }
     assert!(understood >= good, "{}: {understood} of {good}", directory.display());
 }
@@ -48,6 +52,11 @@ fn disk_corpus() {
 #[test]
 fn image_corpus() {
     replay("image", 4, image::run);
+}
+
+#[test]
+fn import_corpus() {
+    replay("import", 6, import::run);
 }
 
 #[test]
