@@ -17,7 +17,7 @@ mod tests;
 pub use reader::Reader;
 pub use writer::Writer;
 
-use super::{StoreError, Table, error::key_text};
+use super::{StoreError, Table};
 use crate::clock::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, io};
@@ -151,14 +151,6 @@ fn frame(content: &[u8]) -> Vec<u8> {
 /// The last frame.
 fn trailer(digest: &blake3::Hash) -> Vec<u8> {
     frame(format!("blake3 {}\n", digest.to_hex()).as_bytes())
-}
-
-fn bad_row(table: Table, key: &[u8], what: impl Into<String>) -> BackupError {
-    BackupError::Row {
-        table: table.name(),
-        key: key_text(key),
-        what: what.into(),
-    }
 }
 
 /// A key on its line: each has one spelling.

@@ -1,5 +1,8 @@
 //! From a backup to a store: written beside the old one, looked at, and then put in its place at one stroke.
 
+#[cfg(test)]
+mod tests;
+
 use super::{
     SCHEMA, Store, StoreError, Table,
     backup::{BackupError, Reader},

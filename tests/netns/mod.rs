@@ -3,5 +3,6 @@
 mod dhcp;
 mod http;
 mod nfs;
+mod promises;
 mod serve;
 mod tftp;

@@ -2,9 +2,9 @@
 
 use super::{
     BackupError, FORMAT, HEADER_LIMIT, Header, KEY_LIMIT, MAGIC, NAME_LIMIT, Row, SKIPPABLE, TOTAL_LIMIT, VALUE_LIMIT,
-    WINDOW_LOG, bad_row, key_on_line, trailer,
+    WINDOW_LOG, key_on_line, trailer,
 };
-use crate::store::{SCHEMA, Table};
+use crate::store::{SCHEMA, Table, error::key_text};
 use serde::de::IgnoredAny;
 use std::{
     io::{self, BufRead, BufReader, Read},
@@ -152,7 +152,7 @@ impl<R: BufRead> Reader<R> {
             return Err(BackupError::Damaged(format!("a key of {} is misspelt", table.name())));
         }
         if value.len() > VALUE_LIMIT || serde_json::from_slice::<IgnoredAny>(value).is_err() {
-            return Err(bad_row(table, &bytes, "its value is no JSON, or too long"));
+            return Err(damaged_row(table, &bytes, "its value is no JSON, or too long"));
         }
         let value = self.line.len() - value.len();
         if self.table != Some(table) {
@@ -163,7 +163,7 @@ impl<R: BufRead> Reader<R> {
             self.leave_table(table as usize)?;
             (self.table, self.rows) = (Some(table), 0);
         } else if bytes <= self.key {
-            return Err(bad_row(table, &bytes, "it is out of order, or there twice"));
+            return Err(damaged_row(table, &bytes, "it is out of order, or there twice"));
         }
         self.rows += 1;
         if self.rows > self.header.count(table) {
@@ -206,6 +206,10 @@ impl<R: BufRead> Reader<R> {
             std::cmp::Ordering::Greater => BackupError::Damaged("something stands behind its end".into()),
         })
     }
+}
+
+fn damaged_row(table: Table, key: &[u8], what: &str) -> BackupError {
+    BackupError::Damaged(format!("{} {}: {what}", table.name(), key_text(key)))
 }
 
 fn wrong_count(table: Table) -> BackupError {

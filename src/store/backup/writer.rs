@@ -1,9 +1,10 @@
 //! Writes a backup, row by row.
 
 use super::{
-    BackupError, FORMAT, HEADER_LIMIT, Header, KEY_LIMIT, LEVEL, MAGIC, Row, TOTAL_LIMIT, VALUE_LIMIT, bad_row, frame,
+    BackupError, FORMAT, HEADER_LIMIT, Header, KEY_LIMIT, LEVEL, MAGIC, Row, TOTAL_LIMIT, VALUE_LIMIT, frame,
     key_on_line, trailer,
 };
+use crate::store::{Table, error::key_text};
 use std::{collections::BTreeMap, io, io::Write};
 
 /// A backup that is being written. Without [`Writer::finish`] it is one that was cut.
@@ -30,6 +31,14 @@ impl<W: Write> Write for Hashing<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
+    }
+}
+
+fn bad_row(table: Table, key: &[u8], what: impl Into<String>) -> BackupError {
+    BackupError::Row {
+        table: table.name(),
+        key: key_text(key),
+        what: what.into(),
     }
 }
 
