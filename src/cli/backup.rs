@@ -315,23 +315,20 @@ impl Shown<'_> {
 
     pub(super) fn text(&self) -> String {
         let header = self.header;
-        let rows = |table, one| match header.count(table) {
+        let rows = |table, one, several| match header.count(table) {
             1 => format!("1 {one}"),
-            number => format!("{number} {one}s"),
+            number => format!("{number} {several}"),
         };
         let first = [
-            rows(Table::Nodes, "node"),
-            format!(
-                "{} of history",
-                rows(Table::History, "entry").replace("entrys", "entries")
-            ),
-            rows(Table::Machines, "machine"),
-            rows(Table::Leases, "lease"),
+            rows(Table::Nodes, "node", "nodes"),
+            rows(Table::History, "entry of history", "entries of history"),
+            rows(Table::Machines, "machine", "machines"),
+            rows(Table::Leases, "lease", "leases"),
         ];
         let more = [
-            rows(Table::Boots, "boot"),
-            rows(Table::Events, "timeline event"),
-            rows(Table::Secrets, "secret"),
+            rows(Table::Boots, "boot", "boots"),
+            rows(Table::Events, "timeline event", "timeline events"),
+            rows(Table::Secrets, "secret", "secrets"),
         ];
         output::facts(&[
             (

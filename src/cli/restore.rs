@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::{
     fs::File,
-    io::{BufReader, Seek},
+    io::BufReader,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -72,11 +72,14 @@ pub fn run(config: &Path, args: RestoreArgs) -> Result<ExitCode> {
     }
     let target = connection::store(config)?;
     // Read again from its beginning, and checked again: what was checked before might have been changed.
-    let mut input = File::open(file).with_context(|| format!("backup {}: cannot open it", file.display()))?;
-    input
-        .rewind()
-        .with_context(|| format!("backup {}: cannot read it", file.display()))?;
+    let input = File::open(file).with_context(|| format!("backup {}: cannot open it", file.display()))?;
     let mut reader = Reader::new(BufReader::with_capacity(1 << 17, input)).context("reading it again")?;
+    if *reader.header() != header {
+        bail!(
+            "nothing was changed: {} became another backup while it was read",
+            file.display()
+        );
+    }
     let bar = progress("restoring", reader.header());
     let staged = Staged::write(&mut reader, &target, || bar.inc(1))
         .with_context(|| format!("nothing was changed: restoring {}", file.display()))?;

@@ -15,7 +15,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     runtime::Handle,
@@ -28,6 +28,9 @@ const CHUNK: usize = 64 << 10;
 const WAITING: usize = 16;
 /// A reader that takes nothing for so long has gone away in all but name: its snapshot keeps pages of the store from being used again.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Longest backup: should the disk become full meanwhile, the store cannot be opened anew before it has ended.
+const LONGEST: Duration = Duration::from_secs(600);
 
 /// Who makes a backup has this; there is one, for the same reason.
 #[derive(Clone)]
@@ -54,12 +57,19 @@ pub(super) async fn stream(
     tokio::task::spawn_blocking(move || {
         let _turn = turn;
         let cluster = context.world.load().site.cluster.name.clone();
-        let mut out = BufWriter::with_capacity(CHUNK, Outlet { sender, runtime });
+        let mut out = BufWriter::with_capacity(
+            CHUNK,
+            Outlet {
+                sender,
+                runtime,
+                begun: Instant::now(),
+            },
+        );
         match context.store.back_up(&cluster, Timestamp::now(), &mut out) {
             Ok(header) => tracing::info!("a backup was made: {} rows", header.total()),
             Err(error) => {
                 tracing::warn!("a backup ended early: {error}");
-                let Outlet { sender, runtime } = out.into_parts().0;
+                let Outlet { sender, runtime, .. } = out.into_parts().0;
                 // Whoever reads has gone, or learns it by this: the answer has no proper end.
                 let last = sender.send(Err(io::Error::other(error.to_string())));
                 let _ = runtime.block_on(tokio::time::timeout(PATIENCE, last));
@@ -82,10 +92,15 @@ pub(super) async fn stream(
 struct Outlet {
     sender: mpsc::Sender<Chunk>,
     runtime: Handle,
+    begun: Instant,
 }
 
 impl Write for Outlet {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.begun.elapsed() > LONGEST {
+            let text = format!("the reader did not take it within {LONGEST:?}");
+            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+        }
         let bytes = &bytes[..bytes.len().min(CHUNK)];
         let send = self.sender.send(Ok(Bytes::copy_from_slice(bytes)));
         // The timer is made inside: it needs the runtime.
