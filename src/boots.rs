@@ -6,7 +6,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
-pub use registry::{Boots, BootsError, KEPT_PER_NODE, Refusal};
+pub use registry::{Boots, BootsError, KEPT_PER_NODE, Refusal, redeem_all};
 pub use window::Windows;
 
 use crate::clock::Timestamp;

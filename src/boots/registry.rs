@@ -66,6 +66,21 @@ pub enum Refusal {
     Store(#[from] BootsError),
 }
 
+/// Has no boot of `store` get secrets any more: after a backup was restored, what it says of them is old. Machines that are in the
+/// middle of a boot begin a new one.
+///
+/// # Errors
+/// Those of the store.
+pub fn redeem_all(store: &Store) -> Result<(), StoreError> {
+    store.write(|tx| {
+        for (key, mut boot) in tx.scan::<Boot>(Table::Boots, b"")? {
+            boot.redeemed = true;
+            tx.put(Table::Boots, &key, &boot)?;
+        }
+        Ok(())
+    })
+}
+
 impl Boots {
     /// Loads all boots from the store.
     pub fn load(store: Store) -> Result<Boots, StoreError> {

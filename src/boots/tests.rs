@@ -101,6 +101,19 @@ async fn secrets_go_out_once_to_the_holder_of_the_token_also_over_a_restart() {
 }
 
 #[tokio::test]
+async fn boots_of_a_backup_give_no_secrets_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, boots) = open(dir.path());
+    let boot = boots.open(NOW, plan("r01n01", "debian@1")).await.unwrap();
+    let (id, request) = (boot.plan.id.as_str(), request(&boot.token));
+    drop(boots);
+    redeem_all(&store).unwrap();
+    let boots = Boots::load(store).unwrap();
+    assert!(matches!(boots.redeem(id, &request).await, Err(Refusal::Redeemed(_))));
+    assert!(boots.may_mount("r01n01", boot.image()), "its root is still its own");
+}
+
+#[tokio::test]
 async fn old_boots_are_forgotten_but_never_the_running_one() {
     let dir = tempfile::tempdir().unwrap();
     let (store, boots) = open(dir.path());

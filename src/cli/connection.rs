@@ -1,7 +1,7 @@
 //! From the site file to the daemon.
 
 use crate::{
-    config::socket_path,
+    config,
     control::{Client, DEFAULT_SOCKET},
 };
 use anyhow::{Context, Result, bail};
@@ -18,26 +18,47 @@ pub fn connect(config: &Path) -> Result<Client> {
 
 /// The daemon's socket. Nothing else of the site file is looked at: while it is being edited, and wrong, the daemon
 /// goes on with what it read before, and so must the commands that ask it.
-fn socket(config: &Path) -> Result<PathBuf> {
+pub fn socket(config: &Path) -> Result<PathBuf> {
+    server_path(config, "socket", DEFAULT_SOCKET)
+}
+
+/// The file that the store is in, looked for in the same way: the one who restores may have lost more than that.
+pub fn store(config: &Path) -> Result<PathBuf> {
+    Ok(server_path(config, "state-dir", config::DEFAULT_STATE_DIR)?.join("store.redb"))
+}
+
+/// What the site file calls the cluster.
+pub fn cluster(config: &Path) -> Result<String> {
+    let named = site(config)?.and_then(|site| Some(site.get("cluster")?.get("name")?.as_str()?.to_owned()));
+    Ok(named.unwrap_or_else(|| config::DEFAULT_CLUSTER.to_owned()))
+}
+
+/// The site file, unless it is the usual one and not there.
+fn site(config: &Path) -> Result<Option<toml::Table>> {
     let text = match std::fs::read_to_string(config) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if config != Path::new(super::DEFAULT_CONFIG) {
                 bail!("site file {}: there is none; see --config", config.display());
             }
-            return Ok(DEFAULT_SOCKET.into());
+            return Ok(None);
         }
         Err(error) => return Err(error).with_context(|| format!("site file {}: cannot read it", config.display())),
     };
     let table: toml::Table = toml::from_str(&text)
         .with_context(|| format!("site file {}: 'rackstrap check' says more", config.display()))?;
-    let named = table.get("server").and_then(|server| server.get("socket"));
+    Ok(Some(table))
+}
+
+/// The path `key` of `[server]`.
+fn server_path(config: &Path, key: &str, default: &str) -> Result<PathBuf> {
+    let named = site(config)?.and_then(|site| Some(site.get("server")?.get(key)?.clone()));
     match named {
-        None => Ok(DEFAULT_SOCKET.into()),
-        Some(toml::Value::String(path)) => socket_path(path, config)
-            .map_err(|problem| anyhow::anyhow!("site file {}: [server] socket: {problem}", config.display())),
+        None => Ok(default.into()),
+        Some(toml::Value::String(path)) => config::server_path(&path, config)
+            .map_err(|problem| anyhow::anyhow!("site file {}: [server] {key}: {problem}", config.display())),
         Some(other) => bail!(
-            "site file {}: [server] socket: a path is wanted, not {other}",
+            "site file {}: [server] {key}: a path is wanted, not {other}",
             config.display()
         ),
     }

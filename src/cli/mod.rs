@@ -1,6 +1,7 @@
-//! The command line: one file a command. All but `serve`, `check` and `completion` ask the running daemon.
+//! The command line: one file a command. All but `serve`, `check`, `restore` and `completion` ask the running daemon.
 
 mod ask;
+mod backup;
 pub mod check;
 mod completion;
 mod connection;
@@ -15,6 +16,7 @@ mod lease;
 mod node;
 mod output;
 mod reload;
+mod restore;
 mod screen;
 mod serve;
 mod status;
@@ -99,6 +101,10 @@ enum Command {
     Reload(reload::ReloadArgs),
     /// What the daemon has counted since its start
     Counters(counters::CountersArgs),
+    /// Write all that rackstrap knows to a file, also while the daemon runs
+    Backup(backup::BackupArgs),
+    /// Make the store what a backup says
+    Restore(restore::RestoreArgs),
     /// Print a completion script for a shell
     Completion(completion::CompletionArgs),
 }
@@ -154,6 +160,8 @@ fn dispatch(config: &Path, command: Command) -> Result<ExitCode> {
         Command::Layout(args) => layout::run(config, args),
         Command::Reload(args) => reload::run(config, args),
         Command::Counters(args) => counters::run(config, args),
+        Command::Backup(args) => backup::run(config, args),
+        Command::Restore(args) => restore::run(config, args),
         Command::Completion(args) => completion::run(config, args),
     }
 }

@@ -75,7 +75,7 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Rea
     };
     Some(Read {
         value: Cluster {
-            name: name.map_or_else(|| "cluster".to_owned(), |n| n.into_inner()),
+            name: name.map_or_else(|| super::DEFAULT_CLUSTER.to_owned(), |n| n.into_inner()),
             domain: domain.map(|d| d.into_inner()).unwrap_or_default(),
             naming,
             reserved: reserved

@@ -44,11 +44,17 @@ pub const MAX_BYTES: u64 = 1 << 20;
 /// At most this many subnets, profiles and layouts each.
 const MOST_SECTIONS: usize = 1000;
 
-/// The `[server] socket` that is written as `text` in the site file at `path`, made absolute as [`load`] does it.
+/// Where the daemon keeps its state, unless the site file says otherwise.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/rackstrap";
+
+/// What a cluster is called whose site file does not say it.
+pub const DEFAULT_CLUSTER: &str = "cluster";
+
+/// The path of `[server]` that is written as `text` in the site file at `path`, made absolute as [`load`] does it.
 ///
 /// # Errors
 /// What is wrong with it, and what to write instead.
-pub fn socket_path(text: &str, path: &Path) -> Result<PathBuf, String> {
+pub fn server_path(text: &str, path: &Path) -> Result<PathBuf, String> {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let directory = whole.parent().unwrap_or(Path::new("/"));
     server::read_path(text, directory).map_err(|(what, help)| format!("{what}; {help}"))

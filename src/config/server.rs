@@ -14,7 +14,7 @@ const SOCKET_PATH: usize = 107;
 
 pub(super) fn read(report: &mut Report<'_>, section: Option<&Section<'_>>, directory: &Path) -> Server {
     let mut server = Server {
-        state_dir: PathBuf::from("/var/lib/rackstrap"),
+        state_dir: PathBuf::from(super::DEFAULT_STATE_DIR),
         socket: PathBuf::from("/run/rackstrap/rackstrap.sock"),
         http_port: 80,
         nfs_port: 2049,

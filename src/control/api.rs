@@ -55,6 +55,8 @@ pub mod paths {
     pub const RELOAD: &str = "/v1/reload";
     /// `GET`: all counters by name.
     pub const COUNTERS: &str = "/v1/counters";
+    /// `GET`: the store as it is, in the form of [`crate::store::backup`], as it is read.
+    pub const BACKUP: &str = "/v1/backup";
 }
 
 /// Any answer that is not 2xx.

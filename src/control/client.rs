@@ -2,7 +2,11 @@
 
 use super::api::Failure;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Method, Request, StatusCode, body::Bytes, header};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header,
+};
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
@@ -78,9 +82,9 @@ impl Client {
     }
 
     fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, ClientError> {
-        let (status, body) = self.runtime.block_on(async {
-            let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.exchange(method, path, body)).await;
-            answer.unwrap_or_else(|_| Err(self.broken(format!("no answer within {ANSWER_TIMEOUT:?}"))))
+        let (status, body) = self.within(async {
+            let answer = self.exchange(method, path, body).await?;
+            self.collect(answer).await
         })?;
         if status.is_success() {
             return serde_json::from_slice(&body).map_err(|error| {
@@ -89,13 +93,48 @@ impl Client {
                 ))
             });
         }
-        match serde_json::from_slice::<Failure>(&body) {
-            Ok(failure) => Err(ClientError::Refused(failure.error)),
-            Err(_) => Err(self.broken(format!("{status}: {}", String::from_utf8_lossy(&body)))),
+        Err(self.refused(status, &body))
+    }
+
+    /// `GET path`, whose answer is read as it comes.
+    pub fn stream(&self, path: &str) -> Result<Answer<'_>, ClientError> {
+        let body = self.within(async {
+            let answer = self.exchange(Method::GET, path, Bytes::new()).await?;
+            if answer.status().is_success() {
+                return Ok(answer.into_body());
+            }
+            let (status, body) = self.collect(answer).await?;
+            Err(self.refused(status, &body))
+        })?;
+        Ok(Answer {
+            client: self,
+            body,
+            chunk: Bytes::new(),
+        })
+    }
+
+    /// Runs `work`, but not for ever.
+    fn within<T>(&self, work: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+        let work = async { tokio::time::timeout(ANSWER_TIMEOUT, work).await };
+        let done = self.runtime.block_on(work);
+        done.unwrap_or_else(|_| Err(self.broken(format!("no answer within {ANSWER_TIMEOUT:?}"))))
+    }
+
+    fn refused(&self, status: StatusCode, body: &[u8]) -> ClientError {
+        match serde_json::from_slice::<Failure>(body) {
+            Ok(failure) => ClientError::Refused(failure.error),
+            Err(_) => self.broken(format!("{status}: {}", String::from_utf8_lossy(body))),
         }
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), ClientError> {
+    async fn collect(&self, answer: Response<Incoming>) -> Result<(StatusCode, Bytes), ClientError> {
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), ANSWER_LIMIT).collect().await;
+        let body = body.map_err(|error| self.broken(error))?;
+        Ok((status, body.to_bytes()))
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, ClientError> {
         let stream = tokio::net::UnixStream::connect(&self.socket)
             .await
             .map_err(|error| match error.kind() {
@@ -116,11 +155,7 @@ impl Client {
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))
             .map_err(|error| self.broken(error))?;
-        let answer = sender.send_request(request).await.map_err(|error| self.broken(error))?;
-        let status = answer.status();
-        let body = Limited::new(answer.into_body(), ANSWER_LIMIT).collect().await;
-        let body = body.map_err(|error| self.broken(error))?;
-        Ok((status, body.to_bytes()))
+        sender.send_request(request).await.map_err(|error| self.broken(error))
     }
 
     fn broken(&self, error: impl std::fmt::Display) -> ClientError {
@@ -128,6 +163,34 @@ impl Client {
             socket: self.socket.clone(),
             error: error.to_string(),
         }
+    }
+}
+
+/// An answer that is read as it comes; a pause of a minute is an error.
+pub struct Answer<'a> {
+    client: &'a Client,
+    body: Incoming,
+    chunk: Bytes,
+}
+
+impl io::Read for Answer<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.chunk.is_empty() {
+            let next = self.client.within(async {
+                let frame = self.body.frame().await.transpose();
+                frame.map_err(|error| {
+                    self.client
+                        .broken(format!("the answer ended early ({error}); see the daemon's log"))
+                })
+            });
+            match next.map_err(io::Error::other)? {
+                Some(frame) => self.chunk = frame.into_data().unwrap_or_default(),
+                None => return Ok(0),
+            }
+        }
+        let length = self.chunk.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&self.chunk.split_to(length));
+        Ok(length)
     }
 }
 

@@ -1,8 +1,9 @@
 //! The command line's way into the daemon: HTTP and JSON over a unix socket that only root may use.
 //!
-//! `api.rs` says what both ends say, `routes.rs`, `nodes.rs` and `discover.rs` answer, `socket.rs` listens, `client.rs` asks.
+//! `api.rs` says what both ends say, `routes.rs`, `nodes.rs`, `discover.rs` and `backup.rs` answer, `socket.rs` listens, `client.rs` asks.
 
 pub mod api;
+mod backup;
 mod client;
 mod discover;
 mod meant;
@@ -14,7 +15,7 @@ mod unknown;
 #[cfg(test)]
 mod tests;
 
-pub use client::{Client, ClientError, DEFAULT_SOCKET, segment};
+pub use client::{Answer, Client, ClientError, DEFAULT_SOCKET, segment};
 pub use routes::router;
 pub use socket::{Socket, SocketError, bind, serve};
 

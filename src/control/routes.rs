@@ -3,7 +3,7 @@
 use super::{
     Context,
     api::{self, paths},
-    discover,
+    backup, discover,
     meant::{Meant, meant},
     nodes,
     socket::Peer,
@@ -18,7 +18,7 @@ use crate::{
     timeline::{State as NodeState, Subject, status, summarise},
 };
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{ConnectInfo, Path, Request, State},
     http::StatusCode,
     middleware::{self, Next},
@@ -59,6 +59,7 @@ pub fn router(context: Arc<Context>) -> Router {
         .route(paths::RESCAN, post(rescan))
         .route(paths::RELOAD, post(reload))
         .route(paths::COUNTERS, get(counters))
+        .route(paths::BACKUP, get(backup::stream).layer(Extension(backup::Turn::new())))
         .fallback(|request: Request| async move {
             let path = request.uri().path().to_owned();
             Refusal(

@@ -241,3 +241,48 @@ fn without_a_daemon_the_error_says_what_to_do() {
     let error = Client::new(&path).unwrap().get::<api::Done>("/").unwrap_err();
     assert!(matches!(error, ClientError::NoDaemon(_)), "{error}");
 }
+
+#[test]
+fn backups_are_made_one_at_a_time_and_a_reader_that_goes_away_ends_its_own() {
+    use crate::store::backup::Reader;
+    use std::io::{BufReader, Read};
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("control.sock");
+    let context = context(dir.path());
+    // More than all buffers on the way hold, and nothing that can be compressed.
+    let noise = hex::encode(Vec::from_iter((0..4_000_000).map(|_| rand::random::<u8>())));
+    context
+        .store
+        .write(|tx| tx.put(crate::store::Table::Events, b"noise", &noise))
+        .unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let cancel = CancellationToken::new();
+    let bound = runtime.block_on(bind(&socket)).unwrap();
+    let served = runtime.spawn(serve(bound, context, cancel.clone()));
+    let client = Client::new(&socket).unwrap();
+    let mut first = client.stream(api::paths::BACKUP).unwrap();
+    first.read_exact(&mut [0; 100]).unwrap();
+    let other = Client::new(&socket).unwrap();
+    let why = other.stream(api::paths::BACKUP).err().unwrap();
+    assert!(
+        matches!(&why, ClientError::Refused(why) if why.contains("another backup is being made")),
+        "{why}"
+    );
+    // Its end is noticed when there is no more room for what it does not read.
+    drop(first);
+    drop(client);
+    let again = (0..200).find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        other.stream(api::paths::BACKUP).ok()
+    });
+    let mut reader = Reader::new(BufReader::new(again.expect("its turn comes"))).unwrap();
+    assert_eq!(reader.header().cluster, "lab");
+    let mut rows = 0;
+    while reader.next_row().unwrap().is_some() {
+        rows += 1;
+    }
+    assert_eq!(rows, reader.header().total());
+    drop(reader);
+    cancel.cancel();
+    runtime.block_on(served).unwrap().unwrap();
+}

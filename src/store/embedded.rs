@@ -1,7 +1,7 @@
 //! The embedded database (redb): the one file that knows what lies below the store.
 
 use super::{StoreError, Table, error::key_text, locks};
-use redb::{ReadableTable, TableDefinition};
+use redb::{ReadableTable, ReadableTableMetadata, TableDefinition};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     fs, io,
@@ -273,6 +273,26 @@ impl Read<'_> {
         let opened = self.table(table)?;
         let found = guard(self.path, "read", || scan(&opened, table, prefix))?;
         found.into_iter().map(|(key, value)| Ok((key, value?))).collect()
+    }
+
+    /// Number of rows of `table`.
+    pub(super) fn count(&self, table: Table) -> Result<u64, StoreError> {
+        let opened = self.table(table)?;
+        guard(self.path, "read", || opened.len())
+    }
+
+    /// Hands every row of `table` to `each`, key and value as they are stored, until one fails.
+    pub(super) fn each_raw<E: From<StoreError>>(
+        &self,
+        table: Table,
+        mut each: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let opened = self.table(table)?;
+        let mut rows = guard(self.path, "read", || opened.iter())?;
+        while let Some(row) = guard(self.path, "read", || rows.next().transpose())? {
+            each(row.0.value(), row.1.value())?;
+        }
+        Ok(())
     }
 
     fn table(&self, table: Table) -> Result<redb::ReadOnlyTable<&'static [u8], &'static [u8]>, StoreError> {

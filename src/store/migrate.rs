@@ -10,7 +10,8 @@ pub(super) const MIGRATIONS: &[Migration] = &[several_profiles];
 
 pub(super) type Migration = fn(&mut Write) -> Result<(), StoreError>;
 
-const KEY: &[u8] = b"schema";
+/// Key in [`Table::Meta`] of the version.
+pub(super) const KEY: &[u8] = b"schema";
 
 /// Version 2: a node has several profiles, and `default` need not be named.
 fn several_profiles(tx: &mut Write<'_>) -> Result<(), StoreError> {

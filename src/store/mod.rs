@@ -8,12 +8,17 @@
 //!
 //! Only `embedded.rs` knows which database lies below; the interface (ordered keys, transactions, batches with
 //! preconditions, a watch per table) is what a shared store such as etcd has as well.
+//!
+//! `backup` is the form of a backup, `copy` makes one of a store, `restore` a store of one.
 
+pub mod backup;
 mod batch;
+mod copy;
 mod embedded;
 mod error;
 mod locks;
 mod migrate;
+mod restore;
 mod writer;
 
 #[cfg(test)]
@@ -23,6 +28,7 @@ pub use batch::{Batch, Op};
 pub use embedded::{Read, Write};
 pub use error::StoreError;
 pub use migrate::SCHEMA;
+pub use restore::{RestoreError, Staged};
 pub use writer::LAZY_FLUSH;
 
 use embedded::Database;

@@ -1,6 +1,6 @@
 //! DHCP clients of three systems against the engine, on a veth pair between two namespaces.
 
-mod lab;
+pub(super) mod lab;
 
 use lab::{Lab, MAC, PATIENCE, Running, Server, TO_ALL, World, message, receive, run, socket};
 use rackstrap::{

@@ -3,6 +3,7 @@
 mod dhcp;
 mod http;
 mod nfs;
+mod promises;
 mod scheduler;
 mod serve;
 mod tftp;

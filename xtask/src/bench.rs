@@ -6,9 +6,10 @@
 mod load;
 mod rpc;
 mod servers;
+mod store;
 mod tree;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use load::{Load, Measured};
 use rpc::Ask;
@@ -36,6 +37,8 @@ pub struct Bench {
 enum What {
     /// The NFS engine beside nfs-ganesha: calls a second, bytes a second, processor time, and latency.
     Nfs(Nfs),
+    /// The store and the inventory of a large cluster: loading, deciding, committing, beside a JSON file and dnsmasq.
+    Store(store::Bench),
 }
 
 #[derive(Args)]
@@ -67,6 +70,7 @@ impl Bench {
     pub fn run(self) -> Result<()> {
         match self.what {
             What::Nfs(nfs) => nfs.run(),
+            What::Store(store) => store.run(),
         }
     }
 }
@@ -211,6 +215,22 @@ fn spread(values: impl Iterator<Item = f64>) -> String {
     }
 }
 
-fn cargo() -> Command {
-    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+/// Builds an example of ours with the release profile.
+fn build_example(name: &str) -> Result<PathBuf> {
+    let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args([
+            "build",
+            "--quiet",
+            "--release",
+            "--package",
+            "rackstrap",
+            "--example",
+            name,
+        ])
+        .current_dir(paths::repo_root())
+        .stdin(Stdio::null())
+        .status()
+        .context("running cargo")?;
+    ensure!(status.success(), "building examples/{name}.rs failed ({status})");
+    Ok(paths::target_dir().join("release/examples").join(name))
 }

@@ -1,7 +1,7 @@
 //! The servers that are compared, each a child process on loopback.
 
-use super::{cargo, rpc};
-use anyhow::{Context, Result, bail, ensure};
+use super::{build_example, rpc};
+use anyhow::{Context, Result, bail};
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
@@ -9,7 +9,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use testbed::{paths, process::Running};
+use testbed::process::Running;
 
 /// Debian packages of the peers.
 pub const NEEDED: &[&str] = &["nfs-ganesha", "nfs-ganesha-vfs", "rpcbind", "iproute2", "util-linux"];
@@ -28,22 +28,7 @@ pub struct Server {
 
 /// Builds `examples/nfs.rs`: the engine and nothing else of the daemon.
 pub fn build_ours() -> Result<PathBuf> {
-    let status = cargo()
-        .args([
-            "build",
-            "--quiet",
-            "--release",
-            "--package",
-            "rackstrap",
-            "--example",
-            "nfs",
-        ])
-        .current_dir(paths::repo_root())
-        .stdin(Stdio::null())
-        .status()
-        .context("running cargo")?;
-    ensure!(status.success(), "building examples/nfs.rs failed ({status})");
-    Ok(paths::target_dir().join("release/examples/nfs"))
+    build_example("nfs")
 }
 
 impl Server {

@@ -1,0 +1,351 @@
+//! `rackstrap backup`
+
+use super::{
+    connection,
+    output::{self, Format},
+};
+use crate::{
+    clock::Timestamp,
+    control::{ClientError, api},
+    store::{
+        Store, StoreError, Table,
+        backup::{BackupError, Header, Reader},
+    },
+};
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustix::{
+    fs::{CWD, RenameFlags, renameat_with},
+    io::Errno,
+};
+use serde::Serialize;
+use std::{
+    fs::{self, File},
+    io::{self, BufReader, BufWriter, IsTerminal, Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    thread,
+};
+
+/// Arguments of `rackstrap backup`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+It holds what rackstrap knows: nodes with their history, who waits, racks that are being filled, leases, boots, timelines,
+and the keys of cluster and nodes; so its mode is 0600, and it is to be kept where only you can read it. The site file,
+templates, boot scripts and images are files of yours: keep them by other means.
+
+The daemon may run; what it had confirmed to anyone before is in the backup. The file appears under its name when it is
+complete, written to the disk, and read back. 'zstd -dc FILE' prints its rows.
+
+Examples:
+  rackstrap backup                                   makes rackstrap-CLUSTER-DATE.backup
+  rackstrap backup /var/backups/rackstrap            the same in that directory
+  rackstrap backup - | ssh vault 'cat > lab.backup'
+  rackstrap backup --show lab.backup                 what is in it
+
+See also: rackstrap restore --help")]
+pub struct BackupArgs {
+    /// File or directory to write to; - is standard output [default: rackstrap-CLUSTER-DATE.backup]
+    file: Option<PathBuf>,
+    /// Replace the file if it is there
+    #[arg(long)]
+    force: bool,
+    /// Check a backup and print what is in it, instead of making one
+    #[arg(long, value_name = "BACKUP", conflicts_with_all = ["file", "force"])]
+    show: Option<PathBuf>,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// Runs it.
+pub fn run(config: &Path, args: BackupArgs) -> Result<ExitCode> {
+    if let Some(file) = &args.show {
+        let header = check(file)?;
+        Shown::new(file, &header).print(args.format)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    match &args.file {
+        Some(file) if file == Path::new("-") => to_standard_output(config),
+        wanted => {
+            let (file, header) = to_file(config, wanted.as_deref(), args.force)?;
+            Shown::new(&file, &header).print(args.format)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Reads the whole of a backup.
+pub(super) fn check(file: &Path) -> Result<Header> {
+    let input = File::open(file).with_context(|| format!("backup {}: cannot open it", file.display()))?;
+    check_from(BufReader::with_capacity(1 << 17, input), "checking")
+        .with_context(|| format!("backup {}", file.display()))
+}
+
+fn check_from(input: impl io::BufRead, what: &'static str) -> Result<Header, BackupError> {
+    let mut reader = Reader::new(input)?;
+    let bar = progress(what, reader.header());
+    while reader.next_row()?.is_some() {
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(reader.header().clone())
+}
+
+/// Rows of a backup, drawn on a terminal.
+pub(super) fn progress(what: &'static str, header: &Header) -> ProgressBar {
+    let target = match io::stderr().is_terminal() {
+        true => ProgressDrawTarget::stderr(),
+        false => ProgressDrawTarget::hidden(),
+    };
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} rows");
+    ProgressBar::with_draw_target(Some(header.total()), target)
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        .with_message(what)
+}
+
+fn to_standard_output(config: &Path) -> Result<ExitCode> {
+    if io::stdout().is_terminal() {
+        bail!("a backup is no text; write it to a file, or to another program");
+    }
+    let mut out = io::stdout().lock();
+    write(config, &mut out)?;
+    out.flush().context("writing to standard output")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes beside the file, and gives it its name when it is good.
+fn to_file(config: &Path, wanted: Option<&Path>, force: bool) -> Result<(PathBuf, Header)> {
+    let (dir, name) = match wanted {
+        None => (PathBuf::new(), None),
+        Some(dir) if dir.is_dir() => (dir.to_owned(), None),
+        Some(file) => {
+            let name = file
+                .file_name()
+                .with_context(|| format!("{} is no name for a file", file.display()))?;
+            (file.parent().unwrap_or(Path::new("")).to_owned(), Some(name.to_owned()))
+        }
+    };
+    let exists = |file: &Path| {
+        anyhow!(
+            "{}: it exists; name another file, or replace it with --force",
+            file.display()
+        )
+    };
+    let refuse_existing = |file: &Path| match !force && file.symlink_metadata().is_ok() {
+        true => Err(exists(file)),
+        false => Ok(()),
+    };
+    if let Some(name) = &name {
+        refuse_existing(&dir.join(name))?;
+    }
+    let unfinished = Unfinished(dir.join(format!(".rackstrap-backup-{}", std::process::id())));
+    let failed = |what: &'static str| {
+        let path = unfinished.0.display().to_string();
+        move || format!("{what} {path}")
+    };
+    let out = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&unfinished.0)
+        .with_context(failed("making"))?;
+    let mut buffered = BufWriter::with_capacity(1 << 17, &out);
+    let header = write(config, &mut buffered)?;
+    buffered.flush().with_context(failed("writing"))?;
+    drop(buffered);
+    out.sync_all().with_context(failed("writing"))?;
+    let file = dir.join(name.unwrap_or_else(|| default_name(&header).into()));
+    let renamed = match force {
+        true => fs::rename(&unfinished.0, &file).map_err(anyhow::Error::new),
+        false => match renameat_with(CWD, &unfinished.0, CWD, &file, RenameFlags::NOREPLACE) {
+            // Not every file system knows it (rename(2)).
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                refuse_existing(&file)?;
+                fs::rename(&unfinished.0, &file).map_err(anyhow::Error::new)
+            }
+            Err(Errno::EXIST) => return Err(exists(&file)),
+            other => other.map_err(anyhow::Error::new),
+        },
+    };
+    renamed.with_context(|| format!("naming it {}", file.display()))?;
+    let dir = if dir.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        &dir
+    };
+    let synced = File::open(dir).and_then(|dir| dir.sync_all());
+    synced.with_context(|| format!("writing directory {} to the disk", dir.display()))?;
+    Ok((file, header))
+}
+
+/// Removed at the end, unless it has got its name.
+struct Unfinished(PathBuf);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// `rackstrap-lab-2026-11-21-140307.backup`
+fn default_name(header: &Header) -> String {
+    let plain = |c: char| {
+        if c.is_alphanumeric() || "._-".contains(c) {
+            c
+        } else {
+            '-'
+        }
+    };
+    let cluster: String = header.cluster.chars().map(plain).take(64).collect();
+    format!("rackstrap-{cluster}-{}.backup", date(header.made))
+}
+
+/// Local date and time, for names of files.
+pub(super) fn date(at: Timestamp) -> String {
+    output::local_time(at).replace(' ', "-").replace(':', "")
+}
+
+/// Copies a backup to `out`, from the daemon or, if none runs, from the store's file; what was copied is checked on its way.
+fn write(config: &Path, out: &mut impl Write) -> Result<Header> {
+    let client = connection::connect(config)?;
+    match client.stream(api::paths::BACKUP) {
+        Ok(answer) => copy(answer, out).context("backing up"),
+        Err(ClientError::NoDaemon(socket)) => from_file(config, &socket, out),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Reads `input` to its end as a backup, and has `out` get the same bytes.
+fn copy(input: impl Read, out: &mut impl Write) -> Result<Header> {
+    let tee = Tee {
+        input,
+        out,
+        failed: None,
+    };
+    let mut input = BufReader::with_capacity(1 << 17, tee);
+    let checked = check_from(&mut input, "backing up");
+    match input.into_inner().failed {
+        // That is what the checking failed of.
+        Some(error) => Err(error).context("writing the backup"),
+        None => Ok(checked?),
+    }
+}
+
+/// Everything that is read is written.
+struct Tee<'a, R, W> {
+    input: R,
+    out: &'a mut W,
+    failed: Option<io::Error>,
+}
+
+impl<R: Read, W: Write> Read for Tee<'_, R, W> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.input.read(buffer)?;
+        self.out.write_all(&buffer[..length]).map_err(|error| {
+            let kind = error.kind();
+            self.failed = Some(error);
+            io::Error::from(kind)
+        })?;
+        Ok(length)
+    }
+}
+
+/// Without a daemon: this process opens the store.
+fn from_file(config: &Path, socket: &Path, out: &mut impl Write) -> Result<Header> {
+    let store = connection::store(config)?;
+    if !store.exists() {
+        bail!(
+            "there is nothing to back up: no daemon answers on {}, and there is no store {}; if they are elsewhere, name the \
+             right site file with --config",
+            socket.display(),
+            store.display()
+        );
+    }
+    let cluster = connection::cluster(config)?;
+    let (pipe, fill) = io::pipe().context("making a pipe")?;
+    let (copied, made) = thread::scope(|scope| {
+        let maker = scope.spawn(|| {
+            let fill = BufWriter::with_capacity(1 << 16, fill);
+            Store::back_up_file(&store, &cluster, Timestamp::now(), fill)
+        });
+        let copied = copy(pipe, out);
+        (copied, maker.join())
+    });
+    match made.map_err(|_| anyhow!("reading the store ended in a panic, see above"))? {
+        // The reader went away first: it knows why.
+        Err(BackupError::Io { error, .. }) if error.kind() == io::ErrorKind::BrokenPipe => copied,
+        Err(BackupError::Store(StoreError::Locked { holder, .. })) => bail!(
+            "store {}: a daemon works with it{}, but none answers on {}; if it has just been started, try again; if it hangs, \
+             restart it: systemctl restart rackstrap; if it has another site file, name that one with --config",
+            store.display(),
+            holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default(),
+            socket.display()
+        ),
+        Err(error) => Err(error.into()),
+        Ok(_) => copied,
+    }
+}
+
+/// What is in a backup, for people and programs.
+#[derive(Serialize)]
+pub(super) struct Shown<'a> {
+    file: String,
+    bytes: u64,
+    #[serde(flatten)]
+    header: &'a Header,
+}
+
+impl Shown<'_> {
+    pub(super) fn new<'a>(file: &Path, header: &'a Header) -> Shown<'a> {
+        Shown {
+            file: file.display().to_string(),
+            bytes: file.metadata().map_or(0, |meta| meta.len()),
+            header,
+        }
+    }
+
+    pub(super) fn print(&self, format: Format) -> Result<()> {
+        if format.json {
+            return output::print_json(self);
+        }
+        output::print(&self.text())
+    }
+
+    pub(super) fn text(&self) -> String {
+        let header = self.header;
+        let rows = |table, one, several| match header.count(table) {
+            1 => format!("1 {one}"),
+            number => format!("{number} {several}"),
+        };
+        let first = [
+            rows(Table::Nodes, "node", "nodes"),
+            rows(Table::History, "entry of history", "entries of history"),
+            rows(Table::Machines, "machine", "machines"),
+            rows(Table::Leases, "lease", "leases"),
+        ];
+        let more = [
+            rows(Table::Boots, "boot", "boots"),
+            rows(Table::Events, "timeline event", "timeline events"),
+            rows(Table::Secrets, "secret", "secrets"),
+        ];
+        output::facts(&[
+            (
+                "backup",
+                format!("{} ({})", self.file, indicatif::HumanBytes(self.bytes)),
+            ),
+            ("cluster", header.cluster.clone()),
+            (
+                "made",
+                format!(
+                    "{} by rackstrap {}, schema {}",
+                    output::local_time(header.made),
+                    header.rackstrap,
+                    header.schema
+                ),
+            ),
+            ("holds", format!("{}\n{}", first.join(", "), more.join(", "))),
+        ])
+    }
+}
