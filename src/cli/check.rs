@@ -99,6 +99,16 @@ fn summary(site: &Site) -> String {
             subnet.network, subnet.server
         ));
     }
+    if let Some(dns) = &site.dns {
+        let others = match dns.forward.is_empty() {
+            true => "no other names".to_owned(),
+            false => format!("other names from {}", join(&dns.forward)),
+        };
+        text.push_str(&format!(
+            "  dns       {}.{} answers for the nodes, {others}\n",
+            dns.name, site.cluster.domain
+        ));
+    }
     for (name, profile) in &site.profiles {
         let image = profile
             .image
@@ -123,6 +133,10 @@ fn summary(site: &Site) -> String {
         ));
     }
     text
+}
+
+fn join(all: &[impl ToString]) -> String {
+    all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn describe(partition: &rackstrap_wire::Partition) -> String {
@@ -163,6 +177,7 @@ fn as_json(path: &Path, result: &Result<(Site, Vec<Warning>), ConfigError>) -> V
                 "router": s.router,
                 "pool": s.pool.map(|(first, last)| [first, last]),
             })).collect::<Vec<_>>(),
+            "dns": site.dns.as_ref().map(|d| json!({ "name": d.name, "forward": d.forward })),
             "profiles": site.profiles.iter().map(|(name, p)| json!({
                 "name": name, "image": p.image, "layout": p.layout,
             })).collect::<Vec<_>>(),
