@@ -30,5 +30,6 @@ pub use counters::{Counters, Outcome};
 pub use engine::{Reaction, Transport, respond};
 pub use relay::Relay;
 pub use task::{Limits, Server, serve};
+pub use upstream::Patience;
 pub use view::{View, Views};
 pub use zones::{Place, Zones};

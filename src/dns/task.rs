@@ -3,11 +3,11 @@
 use super::{
     Counters, Outcome, Reaction, Relay, Transport, View, Views, respond,
     seats::{Seat, Seats},
-    upstream::{self, Favourite},
+    upstream::{self, Favourite, Patience},
 };
 use crate::{clock::Timestamp, decide::SharedWorld};
 use hickory_proto::ProtoError;
-use socket2::SockRef;
+use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -37,6 +37,8 @@ pub struct Limits {
     pub forwards: usize,
     /// Questions of one client among them.
     pub forwards_per_client: usize,
+    /// How long each of them may take.
+    pub patience: Patience,
     /// Bytes of a query on a connection; there is none that needs more than those of a datagram.
     pub query: u16,
     /// How long a client may be silent between two queries, take for one of them, or leave an answer untaken.
@@ -50,6 +52,7 @@ impl Default for Limits {
             connections_per_client: 16,
             forwards: 512,
             forwards_per_client: 64,
+            patience: Patience::default(),
             query: QUERY as u16,
             idle: Duration::from_secs(10),
         }
@@ -97,7 +100,15 @@ impl Server {
 
     /// A question passed on, and what its client gets. It is under way as long as its seat is held.
     async fn forward(&self, view: &View, relay: Relay, transport: Transport, _seat: Seat) -> Reaction {
-        match upstream::ask(&relay, transport, &view.zones.forward, &self.favourite).await {
+        match upstream::ask(
+            &relay,
+            transport,
+            &view.zones.forward,
+            &self.favourite,
+            self.limits.patience,
+        )
+        .await
+        {
             Some(bytes) => relay.answer(bytes),
             None => relay.failed(Outcome::ForwardFailed),
         }
@@ -137,11 +148,7 @@ pub async fn serve(
     server: Arc<Server>,
     cancel: CancellationToken,
 ) -> io::Result<()> {
-    let socket = SockRef::from(&udp);
-    // Beyond net.core.rmem_max with CAP_NET_ADMIN only; the default holds a few hundred questions.
-    if socket.set_recv_buffer_size(RECEIVE_BUFFER).is_err() {
-        tracing::debug!("dns: the receive buffer keeps its size");
-    }
+    enlarge_receive_buffer(&udp);
     udp.set_nonblocking(true)?;
     tcp.set_nonblocking(true)?;
     let (udp, tcp) = (Arc::new(UdpSocket::from_std(udp)?), TcpListener::from_std(tcp)?);
@@ -153,6 +160,15 @@ pub async fn serve(
     tasks.close();
     tasks.wait().await;
     Ok(())
+}
+
+/// Best effort: beyond net.core.rmem_max with CAP_NET_ADMIN, up to it without.
+fn enlarge_receive_buffer(socket: &std::net::UdpSocket) {
+    if set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER).is_err()
+        && let Err(error) = set_socket_recv_buffer_size(socket, RECEIVE_BUFFER)
+    {
+        tracing::debug!("the DNS socket keeps its receive buffer: {error}");
+    }
 }
 
 async fn datagrams(socket: Arc<UdpSocket>, server: &Arc<Server>, tasks: &TaskTracker, cancel: &CancellationToken) {

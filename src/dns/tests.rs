@@ -1,5 +1,6 @@
 //! What the zones say. The folder's file has the packets that say it.
 
+mod forwarding;
 mod packets;
 
 use super::*;

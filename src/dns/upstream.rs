@@ -13,10 +13,25 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a forwarder may take. Resolvers of the nodes (glibc) ask again after 5 s: by then three of ours have been tried.
-const PATIENCE: Duration = Duration::from_millis(1500);
-/// After this the client is told that it failed, whoever has not been asked yet.
-const PATIENCE_IN_ALL: Duration = Duration::from_millis(4500);
+/// How long to wait for answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For one forwarder.
+    pub each: Duration,
+    /// For all of them, whoever has not been asked by then.
+    pub all: Duration,
+}
+
+impl Default for Patience {
+    /// Resolvers of the nodes (glibc) ask again after 5 s: by then three forwarders have been tried.
+    fn default() -> Self {
+        Patience {
+            each: Duration::from_millis(1500),
+            all: Duration::from_millis(4500),
+        }
+    }
+}
+
 /// Room for a datagram. We say that we take 1,232 bytes; a forwarder that sends more is understood, and the client asks again by TCP.
 const DATAGRAM: usize = 4096;
 
@@ -30,6 +45,7 @@ pub async fn ask(
     transport: Transport,
     servers: &[SocketAddrV4],
     favourite: &Favourite,
+    patience: Patience,
 ) -> Option<Vec<u8>> {
     let mut unable = None;
     let first = favourite.0.load(Relaxed);
@@ -43,7 +59,7 @@ pub async fn ask(
                     Transport::Tcp => by_tcp(relay, server).await,
                 }
             };
-            match timeout(PATIENCE, asked).await {
+            match timeout(patience.each, asked).await {
                 Ok(Ok((Verdict::Answer, bytes))) => {
                     favourite.0.store(which, Relaxed);
                     return Some(bytes);
@@ -55,7 +71,7 @@ pub async fn ask(
         }
         None
     };
-    let answer = timeout(PATIENCE_IN_ALL, asking).await.ok().flatten();
+    let answer = timeout(patience.all, asking).await.ok().flatten();
     answer.or(unable)
 }
 

@@ -94,6 +94,16 @@ fn expect(client: &Namespace, question: &[&str], status: &str, words: &[&str]) -
     Ok(())
 }
 
+/// The same for what a forwarder has to be asked for: on a loaded machine it may be too slow for the daemon at first.
+fn expect_forwarded(client: &Namespace, question: &[&str], status: &str, words: &[&str]) -> Result {
+    let mut last = Ok(());
+    poll(PATIENCE, || {
+        last = expect(client, question, status, words);
+        Ok(last.is_ok().then_some(()))
+    })?;
+    last
+}
+
 /// dnsmasq as the site's own name server, which knows names that we do not.
 fn forwarder(namespace: &Namespace) -> Result<Running> {
     let mut dnsmasq = namespace.command("dnsmasq");
@@ -232,14 +242,18 @@ fn other_names_come_from_the_forwarders_for_the_sites_own_machines() -> Result {
 
     // The first of the two forwarders never answers.
     let running = forwarder(&lab.cluster.namespace)?;
-    expect(node, &["www.example"], "NOERROR", &["www.example. 0 IN A 192.0.2.80"])?;
-    expect(node, &["+tcp", "www.example"], "NOERROR", &["IN A 192.0.2.80"])?;
-    expect(node, &["nothing.example"], "NXDOMAIN", &[])?;
+    expect_forwarded(node, &["www.example"], "NOERROR", &["www.example. 0 IN A 192.0.2.80"])?;
+    expect_forwarded(node, &["+tcp", "www.example"], "NOERROR", &["IN A 192.0.2.80"])?;
+    expect_forwarded(node, &["nothing.example"], "NXDOMAIN", &[])?;
     // Too long for a datagram: dig asks again by TCP, and so do we.
-    let notcp = dig(node, &["+ignore", "TXT", "long.example"])?;
-    ensure!(notcp.contains(" tc ") && notcp.contains("ANSWER: 0"), "{notcp}");
-    let long = dig(node, &["TXT", "long.example"])?;
-    ensure!(long.matches(&"x".repeat(250)).count() == 6, "{long}");
+    expect_forwarded(
+        node,
+        &["+ignore", "TXT", "long.example"],
+        "NOERROR",
+        &[" tc ", "ANSWER: 0"],
+    )?;
+    let whole = vec![format!("\"{}\"", "x".repeat(250)); 6].join(" ");
+    expect_forwarded(node, &["TXT", "long.example"], "NOERROR", &[&whole])?;
     expect(node, &["+norecurse", "www.example"], "REFUSED", &[])?;
     expect(node, &["CH", "TXT", "version.bind"], "REFUSED", &[])?;
 
@@ -312,7 +326,8 @@ fn clients_that_mean_harm_are_counted_and_others_answered() -> Result {
                 || left.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset)
         );
     }
-    assert_eq!(lab.counted("connections-closed")?, 3);
+    let counted = poll(PATIENCE, || Ok((lab.counted("connections-closed")? == 3).then_some(())))?;
+    ensure!(counted.is_some(), "{}", lab.counted("connections-closed")?);
 
     // As many connections as one client may have, and one more; others have theirs.
     let held = (0..16).map(|_| connect()).collect::<Result<Vec<_>>>()?;
