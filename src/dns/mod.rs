@@ -18,7 +18,7 @@ mod counters;
 mod engine;
 mod relay;
 mod seats;
-pub mod task;
+mod task;
 #[cfg(test)]
 mod tests;
 mod upstream;

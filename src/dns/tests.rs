@@ -6,7 +6,7 @@ mod packets;
 use super::*;
 use crate::{
     config::{self, Site},
-    decide::{SharedWorld, World},
+    decide::{Decision, Requester, SharedWorld, World, decide},
     image::Catalog,
     inventory::{Inventory, Node},
 };
@@ -15,7 +15,11 @@ use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode},
     rr::{DNSClass, Name, RData, Record, RecordType, rdata::A},
 };
-use std::{net::Ipv4Addr, path::Path, sync::Arc};
+use std::{
+    net::Ipv4Addr,
+    path::Path,
+    sync::{Arc, LazyLock},
+};
 
 /// A /16 with nodes, a /24 and a /22 of other networks, and two small ones that share a zone with somebody else.
 const SITE: &str = r#"[cluster]
@@ -72,7 +76,8 @@ fn world(text: &str) -> SharedWorld {
 }
 
 fn view() -> Arc<View> {
-    Views::of(world(SITE), NOW).unwrap().unwrap().load(|| NOW)
+    static VIEW: LazyLock<Arc<View>> = LazyLock::new(|| Views::of(world(SITE), NOW).unwrap().unwrap().load(|| NOW));
+    VIEW.clone()
 }
 
 fn without_forwarders() -> Arc<View> {
@@ -340,6 +345,26 @@ fn a_change_is_seen_by_the_next_query_and_moves_the_serial_number() {
     assert_eq!(
         asked(&third, NODE, &query("rackstrap.cluster.example.", RecordType::A)).1,
         Outcome::NoName
+    );
+}
+
+/// DHCP's options, the plan's network and with it the node's resolv.conf are all made of this subnet.
+#[test]
+fn nodes_are_told_to_ask_the_server_of_their_subnet() {
+    let told = |text: &str| {
+        let requester = Requester {
+            ipaddr: Some(NODE),
+            ..Requester::default()
+        };
+        match decide(&world(text).load(), &requester) {
+            Decision::Node(node) => node.subnet.dns,
+            Decision::Unknown { why } => panic!("{why:?}"),
+        }
+    };
+    assert_eq!(told(SITE), [Ipv4Addr::new(10, 5, 0, 1)]);
+    assert_eq!(
+        told(&SITE.replace("[dns]\nforward = [\"10.0.0.53\"]\n", "")),
+        [] as [Ipv4Addr; 0]
     );
 }
 
