@@ -210,6 +210,19 @@ server = "10.5.0.1"
     }
 
     #[test]
+    fn the_examples_section_can_be_used() {
+        let example = include_str!("../../rackstrap.example.toml");
+        let used = ["# [dns]", "# name = \"rackstrap\"", "# forward = "]
+            .iter()
+            .fold(example.to_owned(), |text, line| text.replace(line, &line[2..]));
+        let (site, warnings) = site(&used);
+        let forward = vec!["10.0.0.53:53".parse().unwrap()];
+        let name = "rackstrap".to_owned();
+        assert_eq!(site.dns, Some(crate::config::Dns { name, forward }));
+        assert!(warnings.is_empty(), "{warnings:?}");
+    }
+
+    #[test]
     fn says_what_is_wrong() {
         let cases = [
             ("domain = \"cluster.example\"\n", "", "[dns]"),
