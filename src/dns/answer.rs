@@ -19,10 +19,10 @@ use std::net::Ipv4Addr;
 pub const TTL: u32 = 60;
 /// How long others may keep that a name is not there (RFC 2308 section 5), seconds. People ask for a node shortly before they add it.
 pub const NEGATIVE_TTL: u32 = 5;
-/// For secondary servers, of which there are none: no zone is transferred. Within RIPE-203's recommendations, as some checkers look.
+/// For secondary servers, of which there are none: no zone is transferred. As RFC 1912 section 2.2 has it, for those who check.
 const REFRESH: i32 = 3600;
 const RETRY: i32 = 600;
-const EXPIRE: i32 = 86_400;
+const EXPIRE: i32 = 1_209_600;
 
 /// What is known about a question.
 #[derive(Clone, Debug, PartialEq)]

@@ -10,8 +10,8 @@
 //! upstream  sockets to the forwarders
 //! ```
 //!
-//! Messages are hickory-proto's. Its server and its resolver are not used: they bound neither connections nor what is in flight, and
-//! the resolver takes answers apart and caches them, where passing them on as they are is all that is needed.
+//! Messages are hickory-proto's. hickory-server (0.26) starts a task for every datagram and every connection, without a bound, and
+//! hickory-resolver takes answers apart and caches them, where passing them on as they are is all that is needed.
 
 mod answer;
 mod counters;

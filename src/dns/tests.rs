@@ -125,7 +125,7 @@ fn say(name: &str, kind: RecordType) -> String {
     text
 }
 
-const SOA: &str = "5 IN SOA rackstrap.cluster.example. hostmaster.cluster.example. 1795000000 3600 600 86400 5";
+const SOA: &str = "5 IN SOA rackstrap.cluster.example. hostmaster.cluster.example. 1795000000 3600 600 1209600 5";
 
 #[test]
 fn nodes_and_the_server_have_addresses() {
