@@ -9,6 +9,8 @@ pub mod control;
 pub mod decide;
 pub mod dhcp;
 pub mod discovery;
+#[cfg(feature = "dns")]
+pub mod dns;
 pub mod hooks;
 pub mod http;
 pub mod image;

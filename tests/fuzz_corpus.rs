@@ -4,6 +4,9 @@
 mod dhcp;
 #[path = "../fuzz/bodies/disk.rs"]
 mod disk;
+#[cfg(feature = "dns")]
+#[path = "../fuzz/bodies/dns.rs"]
+mod dns;
 #[path = "../fuzz/bodies/image.rs"]
 mod image;
 #[path = "../fuzz/bodies/import.rs"]
@@ -47,6 +50,12 @@ fn dhcp_corpus() {
 #[test]
 fn disk_corpus() {
     replay("disk", 6, disk::run);
+}
+
+#[cfg(feature = "dns")]
+#[test]
+fn dns_corpus() {
+    replay("dns", 10, dns::run);
 }
 
 #[test]

@@ -99,6 +99,17 @@ fn summary(site: &Site) -> String {
             subnet.network, subnet.server
         ));
     }
+    if let Some(dns) = &site.dns {
+        let others = match dns.forward.is_empty() {
+            true => "other names refused".to_owned(),
+            false => format!("other names from {}", join(&dns.forward)),
+        };
+        text.push_str(&format!(
+            "  dns       {domain} and its addresses by {}.{domain}, {others}\n",
+            dns.name,
+            domain = site.cluster.domain
+        ));
+    }
     for (name, profile) in &site.profiles {
         let image = profile
             .image
@@ -123,6 +134,10 @@ fn summary(site: &Site) -> String {
         ));
     }
     text
+}
+
+fn join(all: &[impl ToString]) -> String {
+    all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn describe(partition: &rackstrap_wire::Partition) -> String {
@@ -163,6 +178,7 @@ fn as_json(path: &Path, result: &Result<(Site, Vec<Warning>), ConfigError>) -> V
                 "router": s.router,
                 "pool": s.pool.map(|(first, last)| [first, last]),
             })).collect::<Vec<_>>(),
+            "dns": site.dns.as_ref().map(|d| json!({ "name": d.name, "forward": d.forward })),
             "profiles": site.profiles.iter().map(|(name, p)| json!({
                 "name": name, "image": p.image, "layout": p.layout,
             })).collect::<Vec<_>>(),
@@ -243,6 +259,22 @@ mod tests {
         assert_eq!(json["ok"], true);
         assert_eq!(json["layouts"][0]["digest"], site.layouts["scratch"].digest);
         assert!(as_text(Path::new("site.toml"), &result).contains("site.toml: ok\n"));
+    }
+
+    #[cfg(feature = "dns")]
+    #[test]
+    fn a_name_server_is_summed_up() {
+        let text = include_str!("../../rackstrap.example.toml");
+        for (forward, others) in [
+            ("", "other names refused"),
+            ("forward = [\"10.0.0.53\"]\n", "other names from 10.0.0.53:53"),
+        ] {
+            let result = check(&format!("{text}\n[dns]\n{forward}"));
+            let said = as_text(Path::new("site.toml"), &result);
+            let line = "  dns       cluster.example and its addresses by rackstrap.cluster.example, ";
+            assert!(said.contains(&format!("{line}{others}\n")), "{said}");
+            assert_eq!(as_json(Path::new("site.toml"), &result)["dns"]["name"], "rackstrap");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod cluster;
 mod diagnostic;
+mod dns;
 mod hooks;
 mod layout;
 mod profile;
@@ -19,7 +20,7 @@ mod tests;
 pub use diagnostic::{ConfigError, Diagnostic, Excerpt, Warning};
 pub(crate) use diagnostic::{excerpt, harmless, one_line};
 pub use layout::digest;
-pub use site::{Cluster, Hooks, LayoutPolicy, Limits, Profile, Server, Site, Subnet};
+pub use site::{Cluster, Dns, Hooks, LayoutPolicy, Limits, Profile, Server, Site, Subnet};
 
 use diagnostic::{Report, closest, quote, shown};
 use section::{KEYS, Section, article};
@@ -148,7 +149,9 @@ fn syntax_help(message: &str) -> &'static str {
 
 /// Checks the whole document. None only if something was reported.
 fn check(document: &DeTable<'_>, directory: &Path, report: &mut Report<'_>) -> Option<Site> {
-    const TOP: [&str; 7] = ["cluster", "server", "subnet", "profile", "layout", "hooks", "limits"];
+    const TOP: [&str; 8] = [
+        "cluster", "server", "subnet", "profile", "layout", "dns", "hooks", "limits",
+    ];
     for (key, _) in document
         .iter()
         .filter(|(key, _)| !TOP.contains(&key.get_ref().as_ref()))
@@ -186,8 +189,10 @@ fn check(document: &DeTable<'_>, directory: &Path, report: &mut Report<'_>) -> O
         }
     }
     let (layouts, profiles) = layouts_and_profiles(document, report);
+    let dns = single(document, "dns", report).map(|section| dns::read(report, &section));
     let cluster = cluster.flatten()?;
     subnet::check_all(report, &subnets, &cluster);
+    let dns = dns.map(|read| dns::settle(report, read, &cluster.value, &mut subnets));
     Some(Site {
         cluster: cluster.value,
         server,
@@ -196,6 +201,7 @@ fn check(document: &DeTable<'_>, directory: &Path, report: &mut Report<'_>) -> O
         layouts,
         hooks,
         limits,
+        dns,
     })
 }
 

@@ -8,7 +8,7 @@ use toml::{
 };
 
 /// All keys of all sections; from it come the refusal of unknown keys and its suggestions.
-pub(super) const KEYS: [(&str, &[&str]); 8] = [
+pub(super) const KEYS: [(&str, &[&str]); 9] = [
     (
         "[cluster]",
         &["name", "domain", "node-name", "node-address", "reserved"],
@@ -58,6 +58,7 @@ pub(super) const KEYS: [(&str, &[&str]); 8] = [
     ("[layout.NAME]", &["version", "table", "wipe", "partition"]),
     ("[[layout.NAME.partition]]", &["name", "size", "fs", "mount", "options"]),
     ("[hooks]", &["on-change", "timeout"]),
+    ("[dns]", &["name", "forward"]),
     ("[limits]", &["timeline-events", "unknown-machines", "heartbeat"]),
 ];
 

@@ -3,7 +3,11 @@
 use crate::inventory::naming::{Naming, NamingError};
 use ipnet::Ipv4Net;
 use rackstrap_wire::{Layout, Wipe};
-use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddrV4},
+    path::PathBuf,
+};
 
 /// A site file that passed every check.
 #[derive(Clone, Debug)]
@@ -22,6 +26,8 @@ pub struct Site {
     pub hooks: Hooks,
     /// `[limits]`
     pub limits: Limits,
+    /// `[dns]`; none = the daemon answers no DNS.
+    pub dns: Option<Dns>,
 }
 
 /// `[cluster]`: names and addresses.
@@ -69,7 +75,7 @@ pub struct Subnet {
     pub server: Ipv4Addr,
     /// Default router, if any.
     pub router: Option<Ipv4Addr>,
-    /// Name servers.
+    /// Name servers: with `[dns]`, the daemon itself where the site file names none.
     pub dns: Vec<Ipv4Addr>,
     /// NTP servers.
     pub ntp: Vec<Ipv4Addr>,
@@ -133,6 +139,16 @@ pub struct Limits {
     pub unknown_machines: usize,
     /// Seconds between two heartbeats of a node.
     pub heartbeat_secs: u32,
+}
+
+/// `[dns]`: the cluster's names and addresses, answered on port 53 of every server address. The domain is
+/// [`Cluster::domain`], which is then not empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dns {
+    /// The server's own name in the domain, one label.
+    pub name: String,
+    /// Where questions of the site's own machines about other names go, in this order; empty = they are refused.
+    pub forward: Vec<SocketAddrV4>,
 }
 
 impl Site {

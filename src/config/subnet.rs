@@ -26,6 +26,8 @@ pub(super) struct Read {
     router_at: Range<usize>,
     pool_at: Range<usize>,
     dns: Vec<Spanned<Ipv4Addr>>,
+    /// Whether it says what its name servers are, be it none.
+    pub dns_given: bool,
 }
 
 pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Read> {
@@ -119,6 +121,7 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Rea
             pool_lease_secs,
         },
         dns,
+        dns_given: section.get("dns").is_some(),
     })
 }
 

@@ -67,7 +67,7 @@ pub fn spawn_all(shared: &Shared, cancel: &CancellationToken, services: &mut Joi
         counters: Arc::default(),
     });
     let http_counters = web.counters.clone();
-    for server in servers {
+    for &server in &servers {
         let socket = udp(server, site.server.tftp_port, "TFTP", "tftp-port")?;
         let limits = tftp_engine::Limits::default();
         let task = tftp_engine::serve(socket, files.clone(), limits, tftp_counters.clone(), cancel.clone());
@@ -81,6 +81,7 @@ pub fn spawn_all(shared: &Shared, cancel: &CancellationToken, services: &mut Joi
         let task = nfs_engine::serve(listener, exports.clone(), nfs_config.clone(), cancel.clone());
         services.spawn(task.in_named_task(format!("NFS on {server}")));
     }
+    let names = spawn_dns(shared, &servers, cancel, services)?;
     services.spawn(dhcp.run(cancel.clone()));
     Ok(Arc::new(move || {
         let dhcp = dhcp_counters
@@ -99,9 +100,46 @@ pub fn spawn_all(shared: &Shared, cancel: &CancellationToken, services: &mut Joi
         let http = http_counters
             .read()
             .map(|(name, count)| (format!("http {name}"), count));
-        dhcp.chain(tftp).chain(http).chain(nfs).collect()
+        dhcp.chain(tftp).chain(http).chain(nfs).chain(names()).collect()
     }))
 }
+
+/// DNS on every server address, if the site wants it; and its counts.
+#[cfg(feature = "dns")]
+fn spawn_dns(
+    shared: &Shared,
+    servers: &BTreeSet<Ipv4Addr>,
+    cancel: &CancellationToken,
+    services: &mut JoinSet<Result<()>>,
+) -> Result<impl Fn() -> Vec<(String, u64)> + Send + Sync + 'static> {
+    use crate::dns;
+    let names = dns::Server::new(shared.world.clone(), dns::Limits::default())?;
+    if let Some(names) = &names {
+        for &server in servers {
+            let (udp, tcp) = (udp(server, 53, "DNS", DNS_KEY)?, tcp(server, 53, "DNS", DNS_KEY)?);
+            let task = dns::serve(udp, tcp, names.clone(), cancel.clone());
+            services.spawn(task.in_named_task(format!("DNS on {server}")));
+        }
+    }
+    Ok(move || {
+        let counts = names.iter().flat_map(|names| names.counters().read());
+        counts.map(|(name, count)| (format!("dns {name}"), count)).collect()
+    })
+}
+
+/// The checks of the site file refuse `[dns]`.
+#[cfg(not(feature = "dns"))]
+fn spawn_dns(
+    _: &Shared,
+    _: &BTreeSet<Ipv4Addr>,
+    _: &CancellationToken,
+    _: &mut JoinSet<Result<()>>,
+) -> Result<impl Fn() -> Vec<(String, u64)> + Send + Sync + 'static> {
+    Ok(Vec::new)
+}
+
+/// Resolvers ask on port 53 and nowhere else, so there is no key for it.
+const DNS_KEY: &str = "";
 
 /// Connections that wait to be accepted: a rack that comes back asks all at once.
 const BACKLOG: i32 = 4096;
@@ -131,6 +169,11 @@ fn udp(server: Ipv4Addr, port: u16, what: &str, key: &str) -> Result<UdpSocket> 
 fn unbound(error: &io::Error, server: Ipv4Addr, port: u16, what: &str, protocol: &str, key: &str) -> anyhow::Error {
     let option = if protocol == "tcp" { "t" } else { "u" };
     let why = match error.kind() {
+        // systemd-resolved has 127.0.0.53 only, which is no trouble.
+        io::ErrorKind::AddrInUse if key == DNS_KEY => format!(
+            "another program has it; `ss -{option}lnp sport = :{port}` says which: stop that one, keep it off this address (dnsmasq by \
+             bind-interfaces and listen-address, BIND by listen-on), or remove [dns] from the site file"
+        ),
         io::ErrorKind::AddrInUse => format!(
             "another program has it; `ss -{option}lnp sport = :{port}` says which: stop that one, or choose another \
              [server] {key}"

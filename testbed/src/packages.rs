@@ -27,6 +27,7 @@ pub const NEEDED: &[&str] = &[
     "gdisk",
     // Real clients for the protocol tests.
     "curl",
+    "bind9-dnsutils",
     "tftp-hpa",
     "atftp",
     "libnfs-utils",

@@ -13,6 +13,10 @@ pub struct Site {
     pub layouts: BTreeMap<String, Layout>,
     /// `[hooks] on-change`
     pub on_change: Vec<String>,
+    /// DNS domain of the nodes, if there is one.
+    pub domain: Option<String>,
+    /// `[dns]` with these forwarders; no such section where it is `None`.
+    pub dns_forward: Option<Vec<String>>,
     /// Seconds between heartbeats: short, so that a test sees several.
     pub heartbeat_secs: u32,
 }
@@ -116,6 +120,8 @@ impl Site {
             profiles: [("default".to_owned(), default)].into(),
             layouts: [("scratch".to_owned(), Layout::scratch())].into(),
             on_change: Vec::new(),
+            domain: None,
+            dns_forward: None,
             heartbeat_secs: 5,
         }
     }
@@ -138,7 +144,14 @@ impl Site {
         cluster.insert("node-name".into(), "r{rack:02}n{slot:02}".into());
         cluster.insert("node-address".into(), "10.5.{rack}.{slot}".into());
         cluster.insert("reserved".into(), vec!["10.5.0.0/24", "10.5.255.0/24"].into());
+        if let Some(domain) = &self.domain {
+            cluster.insert("domain".into(), domain.as_str().into());
+        }
         file.insert("cluster".into(), cluster.into());
+        if let Some(forward) = &self.dns_forward {
+            let dns = toml::Table::from_iter([("forward".to_owned(), forward.clone().into())]);
+            file.insert("dns".into(), dns.into());
+        }
         let mut server = toml::Table::new();
         server.insert("state-dir".into(), dir.to_string_lossy().as_ref().into());
         server.insert(

@@ -1,6 +1,8 @@
 //! Real clients against the engines, on loopback and in namespaces that the tests make themselves.
 
 mod dhcp;
+#[cfg(feature = "dns")]
+mod dns;
 mod http;
 mod nfs;
 mod promises;

@@ -11,7 +11,7 @@ use std::{
 const MAX_LINES: usize = 600;
 
 /// Modules that answer packets. None of them knows the others.
-const PROTOCOLS: [&str; 4] = ["dhcp", "http", "nfs", "tftp"];
+const PROTOCOLS: [&str; 5] = ["dhcp", "dns", "http", "nfs", "tftp"];
 
 /// Modules at the outer end, which nothing further in may import.
 const OUTER: [&str; 3] = ["cli", "control", "serve"];

@@ -1,0 +1,140 @@
+//! Question and view in, records out.
+
+use super::{
+    View,
+    zones::{Place, ReverseName},
+};
+use hickory_proto::{
+    ProtoError,
+    op::{Query, ResponseCode},
+    rr::{
+        DNSClass, Name, RData, Record, RecordType,
+        rdata::{A, NS, PTR, SOA},
+    },
+};
+use std::net::Ipv4Addr;
+
+/// How long others may keep what we said, seconds. A node that was racked, renamed or deleted is to be found under its name within a minute;
+/// asking again costs a packet each way on the local network.
+pub const TTL: u32 = 60;
+/// How long others may keep that a name is not there (RFC 2308 section 5), seconds. People ask for a node shortly before they add it.
+pub const NEGATIVE_TTL: u32 = 5;
+/// For secondary servers, of which there are none: no zone is transferred. As RFC 1912 section 2.2 has it, for those who check.
+const REFRESH: i32 = 3600;
+const RETRY: i32 = 600;
+const EXPIRE: i32 = 1_209_600;
+
+/// What is known about a question.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    /// It is about a name that is not ours.
+    Elsewhere,
+    /// It is ours, and this is all there is.
+    Ours {
+        /// `NoError` or `NXDomain`.
+        code: ResponseCode,
+        /// Answers; none with `NoError` is "no data".
+        answers: Vec<Record>,
+        /// SOA of a negative answer.
+        authorities: Vec<Record>,
+        /// Addresses of name servers among the answers.
+        additionals: Vec<Record>,
+    },
+}
+
+/// What `view` knows about `question`, which `client` asked.
+///
+/// # Errors
+/// A name that does not fit DNS's bounds, which those that the site file allows do.
+pub fn find(view: &View, client: Ipv4Addr, question: &Query) -> Result<Found, ProtoError> {
+    let name = question.name();
+    let labels: Vec<&[u8]> = name.iter().collect();
+    let zones = &view.zones;
+    let place = zones.place(&labels);
+    let apex = match place {
+        Place::Elsewhere => return Ok(Found::Elsewhere),
+        Place::Domain | Place::Host(_) | Place::BelowHost => zones.domain.clone(),
+        Place::Reverse(zone, _) => zone.name()?,
+    };
+    if !matches!(question.query_class(), DNSClass::IN | DNSClass::ANY) {
+        return Ok(Found::Elsewhere);
+    }
+    // Whoever asks for anything gets one kind (RFC 8482 section 4.1).
+    let wants = |kind: RecordType| [kind, RecordType::ANY].contains(&question.query_type());
+    let record = |data| Record::from_rdata(name.clone(), TTL, data);
+    let addresses = |owner: &Name| -> Vec<Record> {
+        zones
+            .server_addresses(client)
+            .map(|address| Record::from_rdata(owner.clone(), TTL, RData::A(A(address))))
+            .collect()
+    };
+    let (mut answers, mut additionals) = (Vec::new(), Vec::new());
+    let mut exists = true;
+    match place {
+        Place::Domain | Place::Reverse(_, ReverseName::Apex) => {
+            if wants(RecordType::SOA) {
+                answers.push(record(soa(view)));
+            } else if wants(RecordType::NS) {
+                answers.push(record(RData::NS(NS(zones.server_name.clone()))));
+                additionals = addresses(&zones.server_name);
+            }
+        }
+        Place::Host(label) => {
+            let label = std::str::from_utf8(label).unwrap_or_default().to_ascii_lowercase();
+            if label == zones.server {
+                if wants(RecordType::A) {
+                    answers = addresses(name);
+                }
+            } else if let Some(node) = view.inventory.get(&label) {
+                if wants(RecordType::A) {
+                    answers.push(record(RData::A(A(node.ipaddr))));
+                }
+            } else {
+                exists = false;
+            }
+        }
+        Place::Reverse(_, ReverseName::Address(address)) => {
+            let target = if zones.is_server(address) {
+                Some(zones.server_name.clone())
+            } else {
+                let node = view.inventory.by_ipaddr(address);
+                node.map(|node| zones.domain.prepend_label(node.name.as_bytes()))
+                    .transpose()?
+            };
+            exists = target.is_some();
+            if let Some(target) = target.filter(|_| wants(RecordType::PTR)) {
+                answers.push(record(RData::PTR(PTR(target))));
+            }
+        }
+        Place::Reverse(_, ReverseName::Between) => {}
+        Place::BelowHost | Place::Reverse(_, ReverseName::Nothing) | Place::Elsewhere => exists = false,
+    }
+    let authorities = match answers.is_empty() {
+        // RFC 2308 section 3: the smaller of this TTL and the SOA's last field counts.
+        true => vec![Record::from_rdata(apex, NEGATIVE_TTL, soa(view))],
+        false => Vec::new(),
+    };
+    Ok(Found::Ours {
+        code: if exists {
+            ResponseCode::NoError
+        } else {
+            ResponseCode::NXDomain
+        },
+        answers,
+        authorities,
+        additionals,
+    })
+}
+
+fn soa(view: &View) -> RData {
+    let (server, contact) = (view.zones.server_name.clone(), view.zones.contact.clone());
+    RData::SOA(SOA::new(
+        server,
+        contact,
+        view.serial,
+        REFRESH,
+        RETRY,
+        EXPIRE,
+        NEGATIVE_TTL,
+    ))
+}

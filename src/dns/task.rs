@@ -1,0 +1,303 @@
+//! Sockets: datagrams and connections on one address, and the questions that are under way to the forwarders.
+
+use super::{
+    Counters, Outcome, Reaction, Relay, Transport, View, Views, respond,
+    seats::{Seat, Seats},
+    upstream::{self, Favourite, Patience},
+};
+use crate::{clock::Timestamp, decide::SharedWorld};
+use hickory_proto::ProtoError;
+use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UdpSocket},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Room for a query in a datagram: a name of 255 bytes and EDNS options take some 300. What is longer is cut off, and no query.
+const QUERY: usize = 1500;
+/// Receive buffer, bytes: a job that starts on all nodes looks up all nodes at once.
+const RECEIVE_BUFFER: usize = 4 << 20;
+
+/// Bounds, of all addresses of the server together.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections.
+    pub connections: usize,
+    /// Connections of one client.
+    pub connections_per_client: usize,
+    /// Questions under way to the forwarders.
+    pub forwards: usize,
+    /// Questions of one client among them.
+    pub forwards_per_client: usize,
+    /// How long each of them may take.
+    pub patience: Patience,
+    /// Bytes of a query on a connection; there is none that needs more than those of a datagram.
+    pub query: u16,
+    /// How long a client may be silent between two queries, take for one of them, or leave an answer untaken.
+    pub idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections: 256,
+            connections_per_client: 16,
+            forwards: 512,
+            forwards_per_client: 64,
+            patience: Patience::default(),
+            query: QUERY as u16,
+            idle: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What all sockets share.
+#[derive(Debug)]
+pub struct Server {
+    views: Views,
+    limits: Limits,
+    counters: Counters,
+    connections: Arc<Seats>,
+    forwards: Arc<Seats>,
+    favourite: Favourite,
+}
+
+impl Server {
+    /// The name server of `world`, or none if its site has no `[dns]`.
+    ///
+    /// # Errors
+    /// A name that DNS cannot carry, which the checks of the site file rule out.
+    pub fn new(world: SharedWorld, limits: Limits) -> Result<Option<Arc<Self>>, ProtoError> {
+        let views = Views::of(world, now())?;
+        Ok(views.map(|views| {
+            Arc::new(Server {
+                views,
+                limits,
+                counters: Counters::default(),
+                connections: Seats::new(limits.connections, limits.connections_per_client),
+                forwards: Seats::new(limits.forwards, limits.forwards_per_client),
+                favourite: Favourite::default(),
+            })
+        }))
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn view(&self) -> Arc<View> {
+        self.views.load(now)
+    }
+
+    /// A question passed on, and what its client gets. It is under way as long as its seat is held.
+    async fn forward(&self, view: &View, relay: Relay, transport: Transport, _seat: Seat) -> Reaction {
+        match upstream::ask(
+            &relay,
+            transport,
+            &view.zones.forward,
+            &self.favourite,
+            self.limits.patience,
+        )
+        .await
+        {
+            Some(bytes) => relay.answer(bytes),
+            None => relay.failed(Outcome::ForwardFailed),
+        }
+    }
+
+    /// Counts how a packet ended, and returns what is to be sent.
+    fn settle(&self, client: Ipv4Addr, reaction: Reaction) -> Option<Vec<u8>> {
+        let (bytes, outcome) = match reaction {
+            Reaction::Reply(bytes, outcome) => (Some(bytes), outcome),
+            Reaction::Silence(outcome) => (None, outcome),
+            // Passed on by whoever has a seat for it; here is nobody.
+            Reaction::Forward(relay) => return self.settle(client, relay.failed(Outcome::ForwardBusy)),
+        };
+        let times = self.counters.count(outcome);
+        // Every first, second, fourth … of them: trouble is to be seen, and not to fill the disk.
+        let trouble = matches!(outcome, Outcome::ForwardFailed | Outcome::ForwardBusy | Outcome::Failed);
+        if trouble && times.is_power_of_two() {
+            tracing::warn!(%client, ?outcome, times, "dns");
+        } else {
+            tracing::debug!(%client, ?outcome, times, "dns");
+        }
+        bytes
+    }
+}
+
+fn now() -> u32 {
+    (Timestamp::now().0 / 1000) as u32
+}
+
+/// Answers on `udp` and `tcp`, which are bound to the same address of the server, until `cancel`.
+///
+/// # Errors
+/// Only those of setting the sockets up.
+pub async fn serve(
+    udp: std::net::UdpSocket,
+    tcp: std::net::TcpListener,
+    server: Arc<Server>,
+    cancel: CancellationToken,
+) -> io::Result<()> {
+    enlarge_receive_buffer(&udp);
+    udp.set_nonblocking(true)?;
+    tcp.set_nonblocking(true)?;
+    let (udp, tcp) = (Arc::new(UdpSocket::from_std(udp)?), TcpListener::from_std(tcp)?);
+    let tasks = TaskTracker::new();
+    tokio::join!(
+        datagrams(udp, &server, &tasks, &cancel),
+        connections(tcp, &server, &tasks, &cancel)
+    );
+    tasks.close();
+    tasks.wait().await;
+    Ok(())
+}
+
+/// Best effort: beyond net.core.rmem_max with CAP_NET_ADMIN, up to it without.
+fn enlarge_receive_buffer(socket: &std::net::UdpSocket) {
+    if set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER).is_err()
+        && let Err(error) = set_socket_recv_buffer_size(socket, RECEIVE_BUFFER)
+    {
+        tracing::debug!("the DNS socket keeps its receive buffer: {error}");
+    }
+}
+
+async fn datagrams(socket: Arc<UdpSocket>, server: &Arc<Server>, tasks: &TaskTracker, cancel: &CancellationToken) {
+    let mut buffer = [0; QUERY];
+    loop {
+        let received = tokio::select! {
+            () = cancel.cancelled() => return,
+            received = socket.recv_from(&mut buffer) => received,
+        };
+        let (length, peer) = match received {
+            Ok(received) => received,
+            Err(error) => {
+                tracing::warn!("receiving DNS questions: {error}");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                continue;
+            }
+        };
+        // Nobody can be answered at port 0.
+        let Some(client) = ipv4(peer).filter(|_| peer.port() != 0) else {
+            continue;
+        };
+        let view = server.view();
+        let mut reaction = respond(&view, client, Transport::Udp, &buffer[..length]);
+        if let Reaction::Forward(relay) = reaction {
+            let Some(seat) = server.forwards.take(client) else {
+                reaction = Reaction::Forward(relay);
+                send(&socket, server.settle(client, reaction), peer).await;
+                continue;
+            };
+            let (server, socket, cancel) = (server.clone(), socket.clone(), cancel.clone());
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = cancel.cancelled() => {}
+                    reaction = server.forward(&view, *relay, Transport::Udp, seat) => {
+                        send(&socket, server.settle(client, reaction), peer).await;
+                    }
+                }
+            });
+            continue;
+        }
+        send(&socket, server.settle(client, reaction), peer).await;
+    }
+}
+
+/// A client that cannot be reached is its own trouble: it asks again.
+async fn send(socket: &UdpSocket, bytes: Option<Vec<u8>>, peer: SocketAddr) {
+    if let Some(bytes) = bytes
+        && let Err(error) = socket.send_to(&bytes, peer).await
+    {
+        tracing::debug!(%peer, "dns: an answer could not be sent: {error}");
+    }
+}
+
+async fn connections(listener: TcpListener, server: &Arc<Server>, tasks: &TaskTracker, cancel: &CancellationToken) {
+    loop {
+        let accepted = tokio::select! {
+            () = cancel.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let Some(client) = ipv4(peer) else { continue };
+                server.counters.count(Outcome::Connection);
+                let Some(seat) = server.connections.take(client) else {
+                    server.counters.count(Outcome::ConnectionRefused);
+                    continue;
+                };
+                let (server, cancel) = (server.clone(), cancel.clone());
+                tasks.spawn(async move {
+                    tokio::select! {
+                        () = cancel.cancelled() => {}
+                        closed = connection(stream, client, &server) => if let Err(why) = closed {
+                            server.counters.count(Outcome::ConnectionClosed);
+                            tracing::debug!(%client, "dns: a connection was closed: {why}");
+                        },
+                    }
+                    drop(seat);
+                });
+            }
+            // Out of descriptors, or the client went away between SYN and accept: neither is the listener's end.
+            Err(error) => {
+                tracing::warn!("dns: a connection could not be accepted: {error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+/// One query after the other (RFC 7766), until the client is done.
+async fn connection(mut stream: TcpStream, client: Ipv4Addr, server: &Server) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let limits = server.limits;
+    let mut buffer = vec![0; limits.query.into()];
+    loop {
+        let length = match timeout(limits.idle, stream.read_u16()).await? {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            length => length?,
+        };
+        if length > limits.query {
+            let why = format!("a query of {length} bytes, {} are the most", limits.query);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        let query = &mut buffer[..length.into()];
+        timeout(limits.idle, stream.read_exact(query)).await??;
+        let view = server.view();
+        let mut reaction = respond(&view, client, Transport::Tcp, query);
+        if let Reaction::Forward(relay) = reaction {
+            reaction = match server.forwards.take(client) {
+                Some(seat) => server.forward(&view, *relay, Transport::Tcp, seat).await,
+                None => Reaction::Forward(relay),
+            };
+        }
+        let Some(bytes) = server.settle(client, reaction) else {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "bytes that are no query"));
+        };
+        timeout(limits.idle, stream.write_all(&framed(&bytes))).await??;
+    }
+}
+
+/// A message behind its length (RFC 1035 section 4.2.2).
+pub(super) fn framed(message: &[u8]) -> Vec<u8> {
+    // Messages are shorter than 64 KiB: the encoder, the length on the wire, and the limit of a reply see to it.
+    let length = u16::try_from(message.len()).unwrap_or_default();
+    [&length.to_be_bytes(), message].concat()
+}
+
+fn ipv4(peer: SocketAddr) -> Option<Ipv4Addr> {
+    match peer.ip().to_canonical() {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    }
+}

@@ -1,0 +1,375 @@
+//! What the zones say. The folder's file has the packets that say it.
+
+mod forwarding;
+mod packets;
+
+use super::*;
+use crate::{
+    config::{self, Site},
+    decide::{Decision, Requester, SharedWorld, World, decide},
+    image::Catalog,
+    inventory::{Inventory, Node},
+};
+use arc_swap::ArcSwap;
+use hickory_proto::{
+    op::{Message, MessageType, OpCode, Query, ResponseCode},
+    rr::{DNSClass, Name, RData, Record, RecordType, rdata::A},
+};
+use std::{
+    net::Ipv4Addr,
+    path::Path,
+    sync::{Arc, LazyLock},
+};
+
+/// A /16 with nodes, a /24 and a /22 of other networks, and two small ones that share a zone with somebody else.
+const SITE: &str = r#"[cluster]
+domain = "cluster.example"
+node-name = "r{rack:02}n{slot:02}"
+node-address = "10.5.{rack}.{slot}"
+reserved = ["10.5.0.0/24", "10.5.255.0/24"]
+[dns]
+forward = ["10.0.0.53"]
+"#;
+const SUBNETS: [(&str, &str); 5] = [
+    ("10.5.0.0/16", "10.5.0.1"),
+    ("10.6.7.0/24", "10.6.7.1"),
+    ("10.7.4.0/22", "10.7.4.1"),
+    ("10.8.0.64/26", "10.8.0.65"),
+    ("10.8.0.128/26", "10.8.0.129"),
+];
+const NODE: Ipv4Addr = Ipv4Addr::new(10, 5, 1, 3);
+const FOREIGN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
+/// A second in November 2026.
+const NOW: u32 = 1_795_000_000;
+
+fn site(text: &str) -> Site {
+    let subnets: String = SUBNETS
+        .iter()
+        .map(|(net, server)| format!("[[subnet]]\nnetwork = \"{net}\"\ninterface = \"eth1\"\nserver = \"{server}\"\n"))
+        .collect();
+    config::parse(&format!("{text}{subnets}"), Path::new("site.toml"))
+        .unwrap_or_else(|e| panic!("{e}"))
+        .0
+}
+
+fn node(name: &str, ipaddr: [u8; 4]) -> Node {
+    Node {
+        name: name.to_owned(),
+        hwaddrs: vec![
+            format!("52:54:00:00:{:02x}:{:02x}", ipaddr[2], ipaddr[3])
+                .parse()
+                .unwrap(),
+        ],
+        ipaddr: ipaddr.into(),
+        profiles: Vec::new(),
+        groups: Default::default(),
+    }
+}
+
+fn world(text: &str) -> SharedWorld {
+    let nodes = [node("r01n03", [10, 5, 1, 3]), node("r12n254", [10, 5, 12, 254])];
+    Arc::new(ArcSwap::from_pointee(World {
+        site: Arc::new(site(text)),
+        inventory: Arc::new(Inventory::new(nodes)),
+        images: Arc::new(Catalog::default()),
+    }))
+}
+
+fn view() -> Arc<View> {
+    static VIEW: LazyLock<Arc<View>> = LazyLock::new(|| Views::of(world(SITE), NOW).unwrap().unwrap().load(|| NOW));
+    VIEW.clone()
+}
+
+fn without_forwarders() -> Arc<View> {
+    let text = SITE.replace("forward = [\"10.0.0.53\"]", "");
+    Views::of(world(&text), NOW).unwrap().unwrap().load(|| NOW)
+}
+
+fn query(name: &str, kind: RecordType) -> Message {
+    let mut query = Message::new(4711, MessageType::Query, OpCode::Query);
+    query.metadata.recursion_desired = true;
+    query.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
+    query
+}
+
+/// The answer to a question of `client` by UDP, and how it ended.
+fn asked(view: &View, client: Ipv4Addr, query: &Message) -> (Message, Outcome) {
+    match respond(view, client, Transport::Udp, &query.to_vec().unwrap()) {
+        Reaction::Reply(bytes, outcome) => {
+            let reply = Message::from_vec(&bytes).unwrap();
+            assert_eq!(reply.metadata.id, query.metadata.id);
+            assert_eq!(reply.metadata.message_type, MessageType::Response);
+            (reply, outcome)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// `NoError aa: name ttl type data; …`, what a question of a node by UDP is answered.
+fn say(name: &str, kind: RecordType) -> String {
+    let (reply, _) = asked(&view(), NODE, &query(name, kind));
+    let list = |all: &[Record]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let mut text = format!("{:?}", reply.metadata.response_code);
+    if reply.metadata.authoritative {
+        text += " aa";
+    }
+    for (title, records) in [
+        ("", &reply.answers),
+        ("authority ", &reply.authorities),
+        ("additional ", &reply.additionals),
+    ] {
+        if !records.is_empty() {
+            text += &format!(": {title}{}", list(records));
+        }
+    }
+    text
+}
+
+const SOA: &str = "5 IN SOA rackstrap.cluster.example. hostmaster.cluster.example. 1795000000 3600 600 1209600 5";
+
+#[test]
+fn nodes_and_the_server_have_addresses() {
+    assert_eq!(
+        say("r01n03.cluster.example.", RecordType::A),
+        "NoError aa: r01n03.cluster.example. 60 IN A 10.5.1.3"
+    );
+    // Names are the same in every case, and come back as they were asked: resolvers check it (0x20).
+    assert_eq!(
+        say("R12N254.Cluster.EXAMPLE.", RecordType::A),
+        "NoError aa: R12N254.Cluster.EXAMPLE. 60 IN A 10.5.12.254"
+    );
+    assert_eq!(
+        say("r01n03.cluster.example.", RecordType::ANY),
+        "NoError aa: r01n03.cluster.example. 60 IN A 10.5.1.3"
+    );
+    let all = say("RackStrap.cluster.example.", RecordType::A);
+    assert!(
+        all.starts_with("NoError aa: RackStrap.cluster.example. 60 IN A 10.5.0.1; "),
+        "{all}"
+    );
+    assert_eq!(all.matches(" A ").count(), 5, "{all}");
+    // A client behind another card gets the address there first.
+    let (reply, _) = asked(
+        &view(),
+        [10, 8, 0, 130].into(),
+        &query("rackstrap.cluster.example.", RecordType::A),
+    );
+    assert_eq!(
+        reply.answers.first().map(|r| &r.data),
+        Some(&RData::A(A([10, 8, 0, 129].into())))
+    );
+    assert_eq!(reply.answers.len(), 5);
+}
+
+#[test]
+fn addresses_have_names() {
+    assert_eq!(
+        say("3.1.5.10.in-addr.arpa.", RecordType::PTR),
+        "NoError aa: 3.1.5.10.in-addr.arpa. 60 IN PTR r01n03.cluster.example."
+    );
+    assert_eq!(
+        say("1.0.5.10.IN-ADDR.arpa.", RecordType::PTR),
+        "NoError aa: 1.0.5.10.IN-ADDR.arpa. 60 IN PTR rackstrap.cluster.example."
+    );
+    assert_eq!(
+        say("129.0.8.10.in-addr.arpa.", RecordType::PTR),
+        "NoError aa: 129.0.8.10.in-addr.arpa. 60 IN PTR rackstrap.cluster.example."
+    );
+}
+
+#[test]
+fn what_is_not_there_is_denied_with_the_zones_soa() {
+    let no_data = |zone: &str| format!("NoError aa: authority {zone} {SOA}");
+    let no_name = |zone: &str| format!("NXDomain aa: authority {zone} {SOA}");
+    let (domain, racks) = ("cluster.example.", "5.10.in-addr.arpa.");
+    for (name, kind, said) in [
+        ("r01n03.cluster.example.", RecordType::AAAA, no_data(domain)),
+        ("rackstrap.cluster.example.", RecordType::MX, no_data(domain)),
+        ("cluster.example.", RecordType::A, no_data(domain)),
+        ("r01n04.cluster.example.", RecordType::A, no_name(domain)),
+        ("r01n04.cluster.example.", RecordType::AAAA, no_name(domain)),
+        ("www.r01n03.cluster.example.", RecordType::A, no_name(domain)),
+        // An unknown machine's address in the pool has no name.
+        ("9.255.5.10.in-addr.arpa.", RecordType::PTR, no_name(racks)),
+        ("3.1.5.10.in-addr.arpa.", RecordType::A, no_data(racks)),
+        ("x.3.1.5.10.in-addr.arpa.", RecordType::PTR, no_name(racks)),
+        ("256.1.5.10.in-addr.arpa.", RecordType::PTR, no_name(racks)),
+        ("03.1.5.10.in-addr.arpa.", RecordType::PTR, no_name(racks)),
+        // Names between a zone and its addresses are there, although they have nothing (RFC 8020).
+        ("1.5.10.in-addr.arpa.", RecordType::PTR, no_data(racks)),
+        ("5.10.in-addr.arpa.", RecordType::PTR, no_data(racks)),
+        (
+            "9.7.6.10.in-addr.arpa.",
+            RecordType::PTR,
+            no_name("7.6.10.in-addr.arpa."),
+        ),
+        (
+            "9.5.7.10.in-addr.arpa.",
+            RecordType::PTR,
+            no_name("5.7.10.in-addr.arpa."),
+        ),
+        (
+            "66.0.8.10.in-addr.arpa.",
+            RecordType::PTR,
+            no_name("0.8.10.in-addr.arpa."),
+        ),
+        ("0.8.10.in-addr.arpa.", RecordType::TXT, no_data("0.8.10.in-addr.arpa.")),
+    ] {
+        assert_eq!(say(name, kind), said, "{name} {kind}");
+    }
+}
+
+#[test]
+fn zones_say_who_answers_for_them() {
+    let zones = [
+        "cluster.example.",
+        "5.10.in-addr.arpa.",
+        "7.6.10.in-addr.arpa.",
+        "4.7.10.in-addr.arpa.",
+        "7.7.10.in-addr.arpa.",
+        "0.8.10.in-addr.arpa.",
+    ];
+    for zone in zones {
+        assert_eq!(
+            say(zone, RecordType::SOA),
+            format!("NoError aa: {zone} {}", SOA.replacen('5', "60", 1))
+        );
+        let said = say(zone, RecordType::NS);
+        let start = format!(
+            "NoError aa: {zone} 60 IN NS rackstrap.cluster.example.: additional rackstrap.cluster.example. 60 IN A 10.5.0.1; "
+        );
+        assert!(said.starts_with(&start), "{said}");
+    }
+}
+
+#[test]
+fn other_names_are_passed_on_for_our_own_machines_only() {
+    let view = view();
+    let elsewhere = [
+        "www.example.",
+        "example.",
+        "notcluster.example.",
+        ".",
+        "10.in-addr.arpa.",
+        "in-addr.arpa.",
+        "7.10.in-addr.arpa.",
+        "8.7.10.in-addr.arpa.",
+        "1.2.0.192.in-addr.arpa.",
+        // In the zone that two of the subnets share with somebody else.
+        "63.0.8.10.in-addr.arpa.",
+        "200.0.8.10.in-addr.arpa.",
+    ];
+    for name in elsewhere {
+        let query = query(name, RecordType::PTR);
+        let reaction = respond(&view, NODE, Transport::Udp, &query.to_vec().unwrap());
+        assert!(matches!(reaction, Reaction::Forward(_)), "{name}: {reaction:?}");
+        let (reply, outcome) = asked(&view, FOREIGN, &query);
+        assert_eq!(
+            (reply.metadata.response_code, outcome),
+            (ResponseCode::Refused, Outcome::RefusedForeign)
+        );
+        assert!(!reply.metadata.recursion_available);
+        let (reply, outcome) = asked(&without_forwarders(), NODE, &query);
+        assert_eq!(
+            (reply.metadata.response_code, outcome),
+            (ResponseCode::Refused, Outcome::RefusedName)
+        );
+    }
+    // The zones are everybody's.
+    let (reply, outcome) = asked(&view, FOREIGN, &query("r01n03.cluster.example.", RecordType::A));
+    assert_eq!((reply.answers.len(), outcome), (1, Outcome::Answered));
+    let (reply, _) = asked(&view, NODE, &query("r01n03.cluster.example.", RecordType::A));
+    assert!(reply.metadata.recursion_available && reply.metadata.recursion_desired);
+
+    let mut iterative = query("www.example.", RecordType::A);
+    iterative.metadata.recursion_desired = false;
+    assert_eq!(asked(&view, NODE, &iterative).1, Outcome::RefusedName);
+    let mut chaos = query("version.bind.", RecordType::TXT);
+    chaos.queries[0].set_query_class(DNSClass::CH);
+    assert_eq!(asked(&view, NODE, &chaos).1, Outcome::RefusedName);
+    for kind in [RecordType::AXFR, RecordType::IXFR] {
+        assert_eq!(
+            asked(&view, NODE, &query("cluster.example.", kind)).1,
+            Outcome::RefusedName
+        );
+    }
+}
+
+#[test]
+fn a_change_is_seen_by_the_next_query_and_moves_the_serial_number() {
+    let world = world(SITE);
+    let views = Views::of(world.clone(), NOW).unwrap().unwrap();
+    let first = views.load(|| panic!("nothing changed"));
+    assert_eq!(first.serial, NOW);
+    let name = "r02n01.cluster.example.";
+    assert_eq!(asked(&first, NODE, &query(name, RecordType::A)).1, Outcome::NoName);
+
+    let inventory = Arc::new(Inventory::new([node("r02n01", [10, 5, 2, 1])]));
+    world.rcu(|world| World {
+        inventory: inventory.clone(),
+        ..World::clone(world)
+    });
+    let second = views.load(|| NOW);
+    assert_eq!(second.serial, NOW + 1, "larger also within the same second");
+    assert_eq!(asked(&second, NODE, &query(name, RecordType::A)).1, Outcome::Answered);
+    assert_eq!(
+        asked(&second, NODE, &query("r01n03.cluster.example.", RecordType::A)).1,
+        Outcome::NoName
+    );
+
+    // Images come and go without the zones changing.
+    world.rcu(|world| World {
+        images: Arc::new(Catalog::default()),
+        ..World::clone(world)
+    });
+    assert!(Arc::ptr_eq(&second, &views.load(|| panic!("nothing changed"))));
+
+    let renamed = Arc::new(site(
+        &SITE
+            .replace("[dns]", "[dns]\nname = \"boot\"")
+            .replace("10.0.0.53", "10.0.0.54"),
+    ));
+    world.rcu(|world| World {
+        site: renamed.clone(),
+        ..World::clone(world)
+    });
+    let third = views.load(|| NOW + 60);
+    assert_eq!(
+        (third.serial, third.zones.forward[0].to_string()),
+        (NOW + 60, "10.0.0.54:53".to_owned())
+    );
+    assert_eq!(
+        asked(&third, NODE, &query("boot.cluster.example.", RecordType::A)).1,
+        Outcome::Answered
+    );
+    assert_eq!(
+        asked(&third, NODE, &query("rackstrap.cluster.example.", RecordType::A)).1,
+        Outcome::NoName
+    );
+}
+
+/// DHCP's options, the plan's network and with it the node's resolv.conf are all made of this subnet.
+#[test]
+fn nodes_are_told_to_ask_the_server_of_their_subnet() {
+    let told = |text: &str| {
+        let requester = Requester {
+            ipaddr: Some(NODE),
+            ..Requester::default()
+        };
+        match decide(&world(text).load(), &requester) {
+            Decision::Node(node) => node.subnet.dns,
+            Decision::Unknown { why } => panic!("{why:?}"),
+        }
+    };
+    assert_eq!(told(SITE), [Ipv4Addr::new(10, 5, 0, 1)]);
+    assert_eq!(
+        told(&SITE.replace("[dns]\nforward = [\"10.0.0.53\"]\n", "")),
+        [] as [Ipv4Addr; 0]
+    );
+}
+
+#[test]
+fn a_site_without_the_section_has_no_name_server() {
+    let text = SITE.replace("[dns]\nforward = [\"10.0.0.53\"]\n", "");
+    assert!(Views::of(world(&text), NOW).unwrap().is_none());
+}

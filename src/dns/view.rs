@@ -1,0 +1,83 @@
+//! The world as of one query.
+
+use super::Zones;
+use crate::{config::Site, decide::SharedWorld, inventory::Inventory};
+use arc_swap::ArcSwap;
+use hickory_proto::ProtoError;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What questions are answered from: immutable, made again when the site file or the inventory changed.
+#[derive(Debug)]
+pub struct View {
+    /// Which names are ours.
+    pub zones: Zones,
+    /// All nodes.
+    pub inventory: Arc<Inventory>,
+    /// Serial number of all zones (RFC 1035 section 3.3.13): the second in which this was first seen, and always larger than the one before.
+    pub serial: u32,
+    site: Arc<Site>,
+}
+
+/// The views, each as long as its world lasts.
+#[derive(Debug)]
+pub struct Views {
+    world: SharedWorld,
+    current: ArcSwap<View>,
+    renewing: Mutex<()>,
+}
+
+impl Views {
+    /// Views of `world`, or none if its site has no `[dns]`. `now` is in seconds since 1970.
+    ///
+    /// # Errors
+    /// Those of [`Zones::new`].
+    pub fn of(world: SharedWorld, now: u32) -> Result<Option<Self>, ProtoError> {
+        let present = world.load_full();
+        let Some(dns) = &present.site.dns else { return Ok(None) };
+        let view = View {
+            zones: Zones::new(&present.site, dns)?,
+            inventory: present.inventory.clone(),
+            serial: now,
+            site: present.site.clone(),
+        };
+        Ok(Some(Views {
+            world,
+            current: ArcSwap::from_pointee(view),
+            renewing: Mutex::new(()),
+        }))
+    }
+
+    /// The present one. A change of the world is seen by the next query.
+    pub fn load(&self, now: impl FnOnce() -> u32) -> Arc<View> {
+        let world = self.world.load();
+        // Both are held by the view, so their addresses are not used again while it lives.
+        let is_present =
+            |view: &View| Arc::ptr_eq(&view.site, &world.site) && Arc::ptr_eq(&view.inventory, &world.inventory);
+        let view = self.current.load();
+        if is_present(&view) {
+            return view.clone();
+        }
+        let _renewing = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
+        let view = self.current.load_full();
+        if is_present(&view) {
+            return view;
+        }
+        let zones = match &world.site.dns {
+            Some(dns) if !Arc::ptr_eq(&view.site, &world.site) => Zones::new(&world.site, dns),
+            // The section neither comes nor goes while the daemon runs.
+            _ => Ok(view.zones.clone()),
+        };
+        let zones = zones.unwrap_or_else(|error| {
+            tracing::error!("the zones stay as they were before the site file changed: {error}");
+            view.zones.clone()
+        });
+        let next = Arc::new(View {
+            zones,
+            inventory: world.inventory.clone(),
+            serial: now().max(view.serial.wrapping_add(1)),
+            site: world.site.clone(),
+        });
+        self.current.store(next.clone());
+        next
+    }
+}

@@ -1,0 +1,209 @@
+//! Which names are ours: the domain, and the reverse names of the site's own subnets.
+
+use crate::config::{Dns, Site};
+use hickory_proto::{ProtoError, rr::Name};
+use ipnet::Ipv4Net;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+/// The zones of a site, made once per site file.
+#[derive(Clone, Debug)]
+pub struct Zones {
+    /// `cluster.example.`
+    pub domain: Name,
+    /// The server's own label, in lower case.
+    pub server: String,
+    /// `rackstrap.cluster.example.`
+    pub server_name: Name,
+    /// `hostmaster.cluster.example.`, the mailbox that RFC 2142 section 7 has for a zone.
+    pub contact: Name,
+    /// Where other questions go.
+    pub forward: Vec<SocketAddrV4>,
+    /// Ordered by address; they do not overlap.
+    subnets: Vec<(Ipv4Net, Ipv4Addr)>,
+    /// The server's addresses, in order, each once.
+    servers: Vec<Ipv4Addr>,
+}
+
+/// Where a name lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place<'q> {
+    /// In none of the zones.
+    Elsewhere,
+    /// The domain itself.
+    Domain,
+    /// One label below the domain.
+    Host(&'q [u8]),
+    /// Deeper below the domain, where nothing is.
+    BelowHost,
+    /// In a reverse zone.
+    Reverse(ReverseZone, ReverseName),
+}
+
+/// A reverse zone: as many whole octets as a subnet's prefix fills, three at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReverseZone {
+    octets: [u8; 3],
+    len: usize,
+}
+
+/// A name in a reverse zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReverseName {
+    /// The zone itself.
+    Apex,
+    /// Between the zone and its addresses. Something is below it, or may be at the next question: RFC 8020 lets resolvers conclude from
+    /// NXDOMAIN that nothing is, so it is never said of these.
+    Between,
+    /// A whole address, in one of the subnets.
+    Address(Ipv4Addr),
+    /// Nothing that an address has.
+    Nothing,
+}
+
+impl Zones {
+    /// The zones of `site`.
+    ///
+    /// # Errors
+    /// A name that DNS cannot carry, which the checks of the site file rule out.
+    pub fn new(site: &Site, dns: &Dns) -> Result<Self, ProtoError> {
+        let domain = Name::from_labels(site.cluster.domain.split('.').map(str::as_bytes))?;
+        let mut subnets: Vec<_> = site.subnets.iter().map(|s| (s.network, s.server)).collect();
+        subnets.sort();
+        let mut servers: Vec<_> = subnets.iter().map(|(_, server)| *server).collect();
+        servers.sort();
+        servers.dedup();
+        Ok(Zones {
+            server_name: domain.prepend_label(dns.name.as_bytes())?,
+            contact: domain.prepend_label(&b"hostmaster"[..])?,
+            server: dns.name.clone(),
+            domain,
+            forward: dns.forward.clone(),
+            subnets,
+            servers,
+        })
+    }
+
+    /// True if `address` is in one of the site's subnets.
+    pub fn is_ours(&self, address: Ipv4Addr) -> bool {
+        self.subnet_of(address).is_some()
+    }
+
+    /// True if `address` is one of the server's.
+    pub fn is_server(&self, address: Ipv4Addr) -> bool {
+        self.servers.binary_search(&address).is_ok()
+    }
+
+    /// The server's addresses as `client` should try them: first the one in its own subnet, which needs no router.
+    pub fn server_addresses(&self, client: Ipv4Addr) -> impl Iterator<Item = Ipv4Addr> {
+        let near = self.subnet_of(client).map(|(_, server)| server);
+        let others = self.servers.iter().copied().filter(move |s| Some(*s) != near);
+        near.into_iter().chain(others)
+    }
+
+    /// Where the name with these labels lies.
+    pub fn place<'q>(&self, labels: &[&'q [u8]]) -> Place<'q> {
+        let domain = self.domain.iter();
+        let above = labels.len().checked_sub(domain.len());
+        if let Some(above) = above
+            && domain
+                .zip(&labels[above..])
+                .all(|(ours, asked)| ours.eq_ignore_ascii_case(asked))
+        {
+            return match labels[..above] {
+                [] => Place::Domain,
+                [host] => Place::Host(host),
+                _ => Place::BelowHost,
+            };
+        }
+        match labels {
+            [reversed @ .., in_addr, arpa]
+                if in_addr.eq_ignore_ascii_case(b"in-addr") && arpa.eq_ignore_ascii_case(b"arpa") =>
+            {
+                self.reverse(reversed)
+            }
+            _ => Place::Elsewhere,
+        }
+    }
+
+    /// `3.1.5.10`, without `in-addr.arpa`.
+    fn reverse(&self, labels: &[&[u8]]) -> Place<'static> {
+        let mut octets = [0; 4];
+        let mut known = 0;
+        for label in labels.iter().rev().take(4) {
+            let Some(octet) = octet(label) else { break };
+            octets[known] = octet;
+            known += 1;
+        }
+        let address = Ipv4Addr::from(octets);
+        let Some(subnet) = self.subnet_around(address, known) else {
+            return Place::Elsewhere;
+        };
+        let len = zone_octets(subnet);
+        if known < len {
+            return Place::Elsewhere;
+        }
+        let zone = ReverseZone {
+            octets: [octets[0], octets[1], octets[2]],
+            len,
+        };
+        let name = match known {
+            _ if known < labels.len() => ReverseName::Nothing,
+            4 => ReverseName::Address(address),
+            _ if known == len => ReverseName::Apex,
+            _ => ReverseName::Between,
+        };
+        Place::Reverse(zone, name)
+    }
+
+    /// The subnet that holds `address`, of which `known` octets were given. A subnet smaller than 256 addresses has a share in the zone of its
+    /// first three octets.
+    fn subnet_around(&self, address: Ipv4Addr, known: usize) -> Option<Ipv4Net> {
+        if let Some((network, _)) = self.subnet_of(address) {
+            return Some(network);
+        }
+        if known != 3 {
+            return None;
+        }
+        let behind = self.subnets.partition_point(|(net, _)| net.network() < address);
+        let (network, _) = self.subnets.get(behind)?;
+        (network.network().octets()[..3] == address.octets()[..3]).then_some(*network)
+    }
+
+    fn subnet_of(&self, address: Ipv4Addr) -> Option<(Ipv4Net, Ipv4Addr)> {
+        let behind = self.subnets.partition_point(|(net, _)| net.network() <= address);
+        let (network, server) = *self.subnets.get(behind.checked_sub(1)?)?;
+        network.contains(&address).then_some((network, server))
+    }
+}
+
+impl ReverseZone {
+    /// `5.10.in-addr.arpa.`
+    ///
+    /// # Errors
+    /// None that can occur: the name is short.
+    pub fn name(&self) -> Result<Name, ProtoError> {
+        let octets = self.octets[..self.len].iter().rev().map(u8::to_string);
+        Name::from_labels(
+            octets
+                .map(String::into_bytes)
+                .chain([b"in-addr".to_vec(), b"arpa".to_vec()])
+                .collect::<Vec<_>>()
+                .iter()
+                .map(Vec::as_slice),
+        )
+    }
+}
+
+/// Zones are cut at whole octets: 10.5.0.0/16 is one zone, 10.5.4.0/22 four of them, 10.5.1.0/26 has its share of one.
+fn zone_octets(network: Ipv4Net) -> usize {
+    usize::from(network.prefix_len()).div_ceil(8).min(3)
+}
+
+/// 0 to 255 as RFC 1035 section 3.5 writes them, without zeros in front: each address has one name.
+fn octet(label: &[u8]) -> Option<u8> {
+    let plain = !label.is_empty() && label.len() <= 3 && label.iter().all(u8::is_ascii_digit);
+    let text = std::str::from_utf8(label)
+        .ok()
+        .filter(|_| plain && (label.len() == 1 || label[0] != b'0'))?;
+    text.parse().ok()
+}
