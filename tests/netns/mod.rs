@@ -3,5 +3,6 @@
 mod dhcp;
 mod http;
 mod nfs;
+mod racking;
 mod serve;
 mod tftp;
