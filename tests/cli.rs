@@ -239,6 +239,8 @@ pub(crate) fn packet(daemon: &Daemon, hwaddr: &str) {
         arch: Some(7),
         booting: true,
         confirmed: true,
+        offered: true,
+        no_room: None,
         place: Place {
             interface: "eth1".into(),
             relay: None,

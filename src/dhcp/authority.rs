@@ -153,6 +153,8 @@ pub struct DhcpEvent {
     pub known: bool,
     /// True if somebody should look at it: a node's address is used by another machine, a pool is full.
     pub alarm: bool,
+    /// The subnet whose pool had no address left for it.
+    pub pool_full: Option<Ipv4Net>,
 }
 
 /// How a packet ended.

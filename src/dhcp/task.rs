@@ -3,11 +3,11 @@
 use super::{
     authority::{AnswerKind, Authority, DhcpEvent, LeaseStore},
     datagram::datagram,
-    engine::{Engine, Ingress, Outcome},
+    engine::{Engine, Ingress, Outcome, Write},
     frame::FrameSocket,
     guard::{Counters, MAX_LEN, Tally},
     leases::LeaseWriter,
-    pool::Lease,
+    pool::{Heard, Lease},
     reply::{CLIENT_PORT, Destination, Reply, SERVER_PORT},
     request::Request,
 };
@@ -21,7 +21,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     thread::JoinHandle,
     time::Duration,
 };
@@ -63,6 +63,27 @@ impl LeaseView {
     /// All pool leases, also those that have ended but are remembered.
     pub fn all(&self) -> Vec<Lease> {
         lock(&self.0).leases()
+    }
+}
+
+/// Keeps the leases of machines that wait without asking DHCP, as long as the server runs.
+#[derive(Clone)]
+pub struct LeaseKeeper(Weak<Shared>);
+
+impl LeaseKeeper {
+    /// `hwaddr` was heard of at `address`: if it has a lease of it, that goes on. False if another machine has it.
+    pub fn heard(&self, hwaddr: HwAddr, address: Ipv4Addr) -> bool {
+        let Some(shared) = self.0.upgrade() else { return true };
+        let heard = lock(&shared.engine).heard(hwaddr, address, Timestamp::now());
+        match heard {
+            Heard::Fine => true,
+            Heard::Extended(lease) => {
+                // Not stored, it is kept all the same until a restart.
+                shared.leases.submit(vec![Write::Put(lease)], Box::new(|_| {}));
+                true
+            }
+            Heard::Taken => false,
+        }
     }
 }
 
@@ -124,6 +145,11 @@ impl Dhcp {
     /// Read access to the leases, for as long as anybody wants it.
     pub fn leases(&self) -> LeaseView {
         LeaseView(self.shared.engine.clone())
+    }
+
+    /// Keeps the leases of machines that wait.
+    pub fn keeper(&self) -> LeaseKeeper {
+        LeaseKeeper(Arc::downgrade(&self.shared))
     }
 
     /// Answers until cancelled; then finishes what waits for the disk.

@@ -60,6 +60,8 @@ fn seen(n: u16, at: u64) -> Seen {
         arch: Some(0),
         booting: true,
         confirmed: true,
+        offered: true,
+        no_room: None,
         place: place("", ""),
     }
 }
@@ -318,7 +320,10 @@ fn with_confirm_each_waits_for_a_yes() {
     let waiting = rig.until("who waits", |rig| rig.waits(1));
     assert_eq!((waiting.rack.as_str(), rig.name_of(1)), ("r03", None));
     assert_eq!(
-        rig.discovery.suggestion(mac(1), Timestamp::now()).as_deref(),
+        rig.discovery
+            .screen(mac(1), site().subnets[0].network, Timestamp::now())
+            .suggestion
+            .as_deref(),
         Some("r03n01")
     );
     assert_eq!(
@@ -472,6 +477,36 @@ fn a_flood_forgets_itself_first() {
 }
 
 #[test]
+fn a_full_pool_is_known_by_the_machines_that_got_nothing() {
+    let mut floor = Floor::new(Vec::new(), Sessions::new(), 16);
+    let network = site().subnets[0].network;
+    let refused = |n, at| Seen {
+        confirmed: false,
+        offered: false,
+        no_room: Some((network, "the pool is full".into())),
+        ..seen(n, at)
+    };
+    assert_eq!(floor.full_pools(Timestamp(0)), []);
+    floor.see(&seen(1, 10));
+    assert!(floor.see(&refused(2, 20)).write);
+    assert!(floor.see(&refused(3, 30)).write);
+    assert!(!floor.see(&refused(2, 40)).write, "nothing new");
+    let full = floor.full_pools(Timestamp(50));
+    assert_eq!((full.len(), full[0].since, full[0].machines), (1, Timestamp(20), 2));
+    assert_eq!(full[0].to_string(), "the pool is full; 2 machines get no address");
+    // One gives up, the other gets an address in the end.
+    let later = 10 * 60_000 + 35;
+    floor.see(&refused(2, later));
+    assert_eq!(floor.full_pools(Timestamp(later))[0].machines, 1);
+    let offered = Seen {
+        confirmed: false,
+        ..seen(2, later + 1)
+    };
+    assert!(floor.see(&offered).write);
+    assert_eq!(floor.full_pools(Timestamp(later + 1)), []);
+}
+
+#[test]
 fn a_machine_that_is_in_two_places_is_not_racked_by_itself() {
     let mut floor = Floor::new(Vec::new(), Sessions::new(), 16);
     let session = begin("r03", &floor.sessions).unwrap();
@@ -491,6 +526,14 @@ fn a_machine_that_is_in_two_places_is_not_racked_by_itself() {
     assert_eq!(due(&floor, 3000), 0);
     // It stays where it is: it was moved.
     assert_eq!(due(&floor, 3000 + 10 * 60_000), 1);
+    // Two at once are not carried either.
+    let twin = |port| Seen {
+        place: place("sw1", port),
+        ..seen(2, 700_000)
+    };
+    floor.see(&twin("3"));
+    floor.see(&twin("4"));
+    assert!(floor.trouble(floor.machine(mac(2)).unwrap(), Timestamp(700_000)).is_some());
 }
 
 #[test]

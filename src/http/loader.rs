@@ -87,10 +87,12 @@ pub async fn script(
                 vendor: query.vendor,
                 product: query.product,
             };
-            if told != Told::default() {
+            // Its second time at least: what DHCP heard of it has long been looked at.
+            let again = told != Told::default();
+            if again {
                 service.discovery.told(hwaddr, told);
             }
-            service.stranger_script(&world, hwaddr, *peer)?
+            service.stranger_script(&world, hwaddr, *peer, again)?
         }
     };
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
@@ -164,12 +166,14 @@ impl Service {
         self.wait(&base, hwaddr, &[detail], true)
     }
 
-    fn stranger_script(&self, world: &World, hwaddr: HwAddr, peer: Peer) -> Result<String, Problem> {
+    fn stranger_script(&self, world: &World, hwaddr: HwAddr, peer: Peer, again: bool) -> Result<String, Problem> {
         let subnet = world.site.subnet_of(peer.ipv4()).ok_or_else(|| {
             let text = format!("{} is in no [[subnet]] of the site file", peer.ipv4());
             Problem::forbidden(Reason::Stranger, text)
         })?;
-        let (name, hint) = match self.discovery.suggestion(hwaddr, Timestamp::now()) {
+        let at_home = (self.waits)(hwaddr, peer.ipv4());
+        let screen = self.discovery.screen(hwaddr, subnet.network, Timestamp::now());
+        let (name, hint) = match screen.suggestion {
             Some(next) => (next, "it boots by itself then".to_owned()),
             None => {
                 let example = world.site.cluster.naming.example();
@@ -177,14 +181,17 @@ impl Service {
                 (example, hint)
             }
         };
-        let message = [
+        let mut message = vec![
             format!("unknown machine {hwaddr} - waiting to be racked"),
             format!("rack it with: rackstrap discover accept {hwaddr} {name}"),
             hint,
         ];
+        message.extend(screen.remarks);
         let event = Event::new(Timestamp::now(), "script", Level::Ok, "waits to be racked");
         self.recorder.record(Subject::Machine(hwaddr), event);
-        self.wait(&base_url(&world.site, subnet.server), hwaddr, &message, false)
+        // Nobody could rack a machine that the waiting room does not know; asking DHCP, it comes in again.
+        let ask_dhcp = !at_home || (again && screen.forgotten);
+        self.wait(&base_url(&world.site, subnet.server), hwaddr, &message, ask_dhcp)
     }
 
     fn wait(&self, base: &str, hwaddr: HwAddr, message: &[String], new_address: bool) -> Result<String, Problem> {

@@ -1,10 +1,16 @@
 //! Racks that fill, with a whole daemon and machines that are no more than their packets: many at once, through relays,
 //! over restarts, in a flood, and in trouble.
 
+#[path = "racking/flood.rs"]
+mod flood;
+#[path = "racking/full.rs"]
+mod full;
 #[path = "racking/lab.rs"]
 mod lab;
 #[path = "racking/machine.rs"]
 mod machine;
+#[path = "racking/twins.rs"]
+mod twins;
 
 use lab::Lab;
 use machine::{Booted, Machine, Stage, Wire};

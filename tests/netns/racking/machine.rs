@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 const OFFER: u8 = 2;
 const ACK: u8 = 5;
+const NAK: u8 = 6;
 
 /// Pauses before a packet is sent again: firmware's, shortened. Nobody gives up before [`PATIENCE`].
 const AGAIN: [Duration; 3] = [
@@ -202,7 +203,10 @@ impl Machine {
     fn ask(&self, stage: Stage, kind: u8, more: &[u8], wanted: u8, patience: Duration) -> Result<Reply> {
         let xid = next_xid();
         let packet = self.packet(xid, stage, kind, more);
-        let fits = |reply: &[u8]| option(reply, 53).as_deref() == Some(&[wanted]) && reply[28..34] == self.hwaddr;
+        let fits = |reply: &[u8]| {
+            let is = |kind| option(reply, 53).as_deref() == Some(&[kind]);
+            (is(wanted) || is(NAK)) && reply[28..34] == self.hwaddr
+        };
         let asked = |what: &str| format!("{} sends message {kind} and waits for {wanted}: {what}", self.mac());
         let reply = self
             .wire
@@ -211,6 +215,7 @@ impl Machine {
         // RFC 3046 section 2.1: the server echoes what the relay put in.
         ensure!(option(&reply, 82) == option(&packet, 82), "option 82 is not echoed in {reply:?}");
         ensure!(reply[24..28] == packet[24..28], "giaddr is not echoed in {reply:?}");
+        ensure!(option(&reply, 53).as_deref() != Some(&[NAK]), "{}", asked("NAK"));
         let text = |code| {
             let bytes = option(&reply, code).unwrap_or_default();
             String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned()
