@@ -145,7 +145,10 @@ async fn show_status(State(context): State<Shared>) -> Result<Json<api::StatusAn
         // Unknown machines have no address but the one that they were lent.
         let stored = context.clone();
         let leases = blocking(move || all_leases(&stored)).await??;
-        let lent: HashMap<HwAddr, Ipv4Addr> = leases.iter().filter_map(|row| Some((hwaddr(row)?, row.ipaddr))).collect();
+        let lent: HashMap<HwAddr, Ipv4Addr> = leases
+            .iter()
+            .filter_map(|row| Some((hwaddr(row)?, row.ipaddr)))
+            .collect();
         nodes.extend(waiting.into_iter().map(|waiting| {
             let ipaddr = lent.get(&waiting.machine.hwaddr).copied();
             waiting_row(&context, waiting, ipaddr)
@@ -173,7 +176,9 @@ fn waiting_row(context: &Context, waiting: Waiting, ipaddr: Option<Ipv4Addr>) ->
         ipaddr,
         disk: String::new(),
         last_error: match waiting.trouble.is_empty() {
-            true => failure.map(|event| format!("{}: {}", event.step, event.detail)).unwrap_or_default(),
+            true => failure
+                .map(|event| format!("{}: {}", event.step, event.detail))
+                .unwrap_or_default(),
             false => waiting.trouble,
         },
         heard: Some(machine.last_seen),

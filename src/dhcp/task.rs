@@ -2,6 +2,7 @@
 
 use super::{
     authority::{AnswerKind, Authority, DhcpEvent, LeaseStore},
+    crowd::Crowd,
     datagram::datagram,
     engine::{Engine, Ingress, Outcome, Write},
     frame::FrameSocket,
@@ -33,6 +34,9 @@ use tokio_util::sync::CancellationToken;
 const RECEIVE_BUFFER: usize = 8 << 20;
 /// Requests taken from a socket before other tasks get a turn.
 const BATCH: usize = 64;
+/// Requests of machines that are no nodes that are answered between two batches: much less than come in at most, so that
+/// they wait here, where nodes overtake them, and not in the socket.
+const TURN: usize = 8;
 /// How often the site is looked at for interfaces that came or went.
 const WATCH: Duration = Duration::from_secs(2);
 
@@ -217,15 +221,23 @@ impl Dhcp {
 
 async fn listen(shared: Arc<Shared>, interface: Arc<Interface>, stop: CancellationToken) {
     let mut buffer = vec![0; MAX_LEN + 1];
+    let mut crowd = Crowd::default();
     loop {
-        let ready = tokio::select! {
+        let mut result = tokio::select! {
             () = stop.cancelled() => return,
             ready = interface.udp.readable() => ready,
+            () = std::future::ready(()), if !crowd.is_empty() => Ok(()),
         };
-        let mut result = ready;
         for _ in 0..BATCH {
             match interface.udp.try_recv_from(&mut buffer) {
-                Ok((len, from)) => shared.packet(&interface, &buffer[..len], from),
+                Ok((len, from)) if shared.is_of_a_node(&buffer[..len]) => {
+                    shared.packet(&interface, &buffer[..len], from);
+                }
+                Ok((len, from)) => {
+                    if !crowd.push(&buffer[..len], from) {
+                        shared.counters.tally(Tally::Crowded);
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => {
                     result = Err(error);
@@ -238,11 +250,21 @@ async fn listen(shared: Arc<Shared>, interface: Arc<Interface>, stop: Cancellati
             tracing::warn!(interface = %interface.name, %error, "receiving DHCP requests");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+        let mut left = TURN;
+        while left > 0 && crowd.next(|bytes, from| shared.packet(&interface, bytes, from)) {
+            left -= 1;
+        }
         tokio::task::yield_now().await;
     }
 }
 
 impl Shared {
+    fn is_of_a_node(&self, bytes: &[u8]) -> bool {
+        // `chaddr`, RFC 2131 section 2. What is no request at all is found out later.
+        let hwaddr = bytes.get(28..34).and_then(|bytes| <[u8; 6]>::try_from(bytes).ok());
+        hwaddr.is_some_and(|hwaddr| self.authority.is_node(HwAddr(hwaddr)))
+    }
+
     fn packet(self: &Arc<Self>, interface: &Arc<Interface>, bytes: &[u8], from: SocketAddr) {
         let request = match Request::parse(bytes) {
             Ok(request) => request,

@@ -63,9 +63,11 @@ pub struct Floor {
 /// What became of an observation.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Noted {
-    /// The machine is to be written.
+    /// The machine is to be written: a flood of machines that never take an address costs no disk.
     pub write: bool,
-    /// Others were forgotten for it.
+    /// What there is to be shown is different.
+    pub news: bool,
+    /// Others that are on disk were forgotten for it.
     pub forgotten: Vec<HwAddr>,
 }
 
@@ -135,16 +137,20 @@ impl Floor {
     /// A packet of a machine that is no node.
     pub fn see(&mut self, seen: &Seen) -> Noted {
         if let Some(mut machine) = self.machines.get(&seen.hwaddr).cloned() {
-            let write = machine.see(seen);
+            let news = machine.see(seen);
+            let write = news && machine.is_kept();
             self.put(machine);
             return Noted {
                 write,
+                news,
                 forgotten: Vec::new(),
             };
         }
         let number = self.next_number;
         self.next_number += 1;
-        self.put(Machine::new(number, seen));
+        let machine = Machine::new(number, seen);
+        let write = machine.is_kept();
+        self.put(machine);
         let mut forgotten = Vec::new();
         while self.machines.len() > self.limit.max(1) {
             // Whoever never took an address first, and of those the oldest; a flood forgets itself.
@@ -155,13 +161,18 @@ impl Floor {
                 .find(|(n, _)| **n != number);
             let Some((_, hwaddr)) = oldest else { break };
             let hwaddr = *hwaddr;
-            self.remove(hwaddr);
-            forgotten.push(hwaddr);
+            if self.remove(hwaddr).is_some_and(|machine| machine.is_kept()) {
+                forgotten.push(hwaddr);
+            }
         }
-        Noted { write: true, forgotten }
+        Noted {
+            write,
+            news: true,
+            forgotten,
+        }
     }
 
-    /// What a machine's loader told; true if that is worth writing.
+    /// What a machine's loader told; true if that is news.
     pub fn hear(&mut self, hwaddr: HwAddr, told: &Told) -> bool {
         let Some(mut machine) = self.machine(hwaddr).cloned() else {
             return false;

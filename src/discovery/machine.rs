@@ -196,6 +196,11 @@ impl Machine {
         news
     }
 
+    /// True if it is worth a place on disk: it took an address, as no forged sender does, or somebody said something about it.
+    pub fn is_kept(&self) -> bool {
+        self.confirmed || self.ignored || self.held
+    }
+
     /// What somebody has to look at before it can be racked by itself, if anything.
     pub fn flips(&self, now: Timestamp) -> Option<String> {
         let (before, _) = self.before.as_ref().filter(|(_, at)| now.since(*at) < MOVE)?;
@@ -259,9 +264,16 @@ impl Place {
 
 /// Mainboards without a UUID of their own send zeros, ones, or what their BIOS was compiled with.
 pub fn says_something(uuid: &Uuid) -> bool {
-    const AMI: Uuid = Uuid::from_u128(0x03000200_0400_0500_0006_000700080009);
-    const AMI_SWAPPED: Uuid = Uuid::from_u128(0x00020003_0004_0005_0006_000700080009);
-    !uuid.is_nil() && !uuid.is_max() && *uuid != AMI && *uuid != AMI_SWAPPED
+    // Each as printed, and in the byte order of SMBIOS, which firmware sends.
+    const SAMPLES: [Uuid; 5] = [
+        // American Megatrends'.
+        Uuid::from_u128(0x0300_0200_0400_0500_0006_0007_0008_0009),
+        Uuid::from_u128(0x0002_0003_0004_0005_0006_0007_0008_0009),
+        Uuid::from_u128(0x1234_5678_1234_5678_90ab_cdde_efaa_bbcc),
+        Uuid::from_u128(0x7856_3412_3412_7856_90ab_cdde_efaa_bbcc),
+        Uuid::from_u128(0xfefe_fefe_fefe_fefe_fefe_fefe_fefe_fefe),
+    ];
+    !uuid.is_nil() && !uuid.is_max() && !SAMPLES.contains(uuid)
 }
 
 fn differ(a: &str, b: &str) -> bool {

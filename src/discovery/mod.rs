@@ -14,9 +14,9 @@ mod machine;
 mod places;
 mod session;
 mod task;
-mod view;
 #[cfg(test)]
 mod tests;
+mod view;
 
 pub use floor::{Floor, FullPool, Noted};
 pub use machine::{Machine, NoRoom, Place, Seen, Told};

@@ -89,7 +89,7 @@ mod tests {
         assert!(text.contains("port 8 and then at switch sw1 port 9"), "{text}");
         assert_eq!(see("8", 2 * MOVE + 6), None, "said already");
         assert_eq!(see("", 2 * MOVE + 7), None, "a relay that says less");
-        assert!(matches!(see("8", 2 * MOVE + 8), None));
+        assert_eq!(see("8", 2 * MOVE + 8), None);
         assert!(matches!(see("9", 3 * MOVE + 6), Some(Moved::Flips(_))));
     }
 

@@ -391,7 +391,7 @@ impl Discovery {
 
     fn hear(&self, news: News) {
         let mut floor = self.floor();
-        let write = match news {
+        let (write, changed) = match news {
             News::Seen(seen) => {
                 if self.shared.world.load().inventory.by_hwaddr(seen.hwaddr).is_some() {
                     return;
@@ -402,14 +402,20 @@ impl Discovery {
                 if !gone.is_empty() {
                     self.shared.store.queue(gone);
                 }
-                noted.write.then_some(seen.hwaddr)
+                (noted.write.then_some(seen.hwaddr), noted.news)
             }
-            News::Told(hwaddr, told) => floor.hear(hwaddr, &told).then_some(hwaddr),
+            News::Told(hwaddr, told) => {
+                let news = floor.hear(hwaddr, &told);
+                let kept = floor.machine(hwaddr).is_some_and(Machine::is_kept);
+                ((news && kept).then_some(hwaddr), news)
+            }
         };
         if let Some(machine) = write.and_then(|hwaddr| floor.machine(hwaddr)) {
             let batch = Batch::new().put(Table::Machines, machine.hwaddr.0, machine);
             self.shared.store.queue(batch);
-            drop(floor);
+        }
+        drop(floor);
+        if changed {
             self.changed();
         }
     }

@@ -72,7 +72,10 @@ impl Discovery {
         let next = positions(&floor.sessions, &world, now);
         let unknown = |machine: &&Machine| world.inventory.by_hwaddr(machine.hwaddr).is_none();
         let machines = floor.machines().into_iter().filter(unknown).map(|machine| {
-            let rack = floor.session_of(machine, now).map(|s| s.rack.as_str()).unwrap_or_default();
+            let rack = floor
+                .session_of(machine, now)
+                .map(|s| s.rack.as_str())
+                .unwrap_or_default();
             let trouble = floor
                 .trouble(machine, now)
                 .or_else(|| machine.no_room.as_ref().map(|full| full.why.clone()))

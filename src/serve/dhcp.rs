@@ -12,6 +12,7 @@ use crate::{
 };
 use anyhow::Context;
 use arc_swap::ArcSwap;
+use rackstrap_wire::HwAddr;
 use std::{
     net::Ipv4Addr,
     sync::{Arc, Mutex, PoisonError},
@@ -140,6 +141,10 @@ impl Authority for DhcpAuthority {
         network
     }
 
+    fn is_node(&self, hwaddr: HwAddr) -> bool {
+        self.shared.world.load().inventory.by_hwaddr(hwaddr).is_some()
+    }
+
     fn is_node_address(&self, address: Ipv4Addr) -> bool {
         self.shared.world.load().inventory.by_ipaddr(address).is_some()
     }
@@ -155,7 +160,9 @@ fn seen(event: &DhcpEvent) -> Seen {
         booting: event.booting,
         confirmed: event.answer == AnswerKind::Ack,
         offered: matches!(event.answer, AnswerKind::Offer | AnswerKind::Ack),
-        no_room: event.pool_full.map(|network| (network, event.reason.clone().into_owned())),
+        no_room: event
+            .pool_full
+            .map(|network| (network, event.reason.clone().into_owned())),
         place: place(event),
     }
 }

@@ -117,8 +117,12 @@ fn five_hundred_machines_rack_themselves_into_five_racks_at_once() -> Result {
         Rack::new(25, EACH, &shared, &["--switch", "sw25"], |n| {
             ("sw25".into(), format!("Gi1/0/{n}"))
         }),
-        Rack::new(28, EACH, &ports, &["--port", "1/"], |n| ("sw28".into(), format!("1/{n}"))),
-        Rack::new(29, EACH, &ports, &["--port", "2/"], |n| ("sw28".into(), format!("2/{n}"))),
+        Rack::new(28, EACH, &ports, &["--port", "1/"], |n| {
+            ("sw28".into(), format!("1/{n}"))
+        }),
+        Rack::new(29, EACH, &ports, &["--port", "2/"], |n| {
+            ("sw28".into(), format!("2/{n}"))
+        }),
     ];
     // By the relay; it has three positions for five machines. Of the last one the relay is another.
     let mut small = Rack::new(
@@ -135,11 +139,17 @@ fn five_hundred_machines_rack_themselves_into_five_racks_at_once() -> Result {
     let given = Given::default();
     lab.among_racks(|| {
         side_by_side(&racks, |rack| {
-            rack.machines[..HALF].iter().try_for_each(|machine| comes_to_wait(machine, &given))
+            rack.machines[..HALF]
+                .iter()
+                .try_for_each(|machine| comes_to_wait(machine, &given))
         })
     })?;
     for (machine, addresses) in &*given.lock().unwrap() {
-        assert_eq!(addresses.len(), 1, "{machine} has several temporary addresses: {addresses:?}");
+        assert_eq!(
+            addresses.len(),
+            1,
+            "{machine} has several temporary addresses: {addresses:?}"
+        );
     }
     let leases = lab.daemon.json(&["lease", "list"])?;
     assert_eq!(leases.as_array().map(Vec::len), Some(racks.len() * HALF), "{leases}");
@@ -157,7 +167,11 @@ fn five_hundred_machines_rack_themselves_into_five_racks_at_once() -> Result {
                     for (n, machine) in boots_on {
                         let machine: &Machine = machine;
                         let booted = machine.walk(|reply| note(&given, machine, reply.address))?;
-                        anyhow::ensure!(booted == rack.expected(n), "machine {n} of rack {}: {booted:?}", rack.number);
+                        anyhow::ensure!(
+                            booted == rack.expected(n),
+                            "machine {n} of rack {}: {booted:?}",
+                            rack.number
+                        );
                     }
                     Ok(())
                 });
@@ -205,12 +219,18 @@ fn five_hundred_machines_rack_themselves_into_five_racks_at_once() -> Result {
     assert_eq!(rows.len(), 3, "{waiting:?}");
     for machine in &small.machines[3..] {
         let row = rows[machine.mac().as_str()];
-        assert_eq!((row["rack"].as_str(), row["trouble"].as_str()), (Some("r32"), Some("rack r32 is full")));
+        assert_eq!(
+            (row["rack"].as_str(), row["trouble"].as_str()),
+            (Some("r32"), Some("rack r32 is full"))
+        );
     }
     let row = rows[elsewhere.mac().as_str()];
     assert_eq!((row["rack"].as_str(), row["trouble"].as_str()), (Some(""), Some("")));
     let text = lab.daemon.cli(&["discover", "list"])?;
-    assert!(text.contains("rack r32 is being filled; next: none, it is full"), "{text}");
+    assert!(
+        text.contains("rack r32 is being filled; next: none, it is full"),
+        "{text}"
+    );
     lab.daemon.stop()
 }
 
@@ -228,18 +248,28 @@ fn racks_go_on_filling_after_kill_9() -> Result {
     let order = || -> Result<Vec<String>> {
         let waiting = lab.waiting()?;
         let rows = waiting.iter().filter(|row| row["rack"] == "r25");
-        Ok(rows.filter_map(|row| Some(row["machine"]["hwaddr"].as_str()?.to_owned())).collect())
+        Ok(rows
+            .filter_map(|row| Some(row["machine"]["hwaddr"].as_str()?.to_owned()))
+            .collect())
     };
     let macs = |range: std::ops::Range<usize>| asked.machines[range].iter().map(Machine::mac).collect::<Vec<_>>();
 
-    lab.among_racks(|| asked.machines[..5].iter().try_for_each(|m| m.dhcp(Stage::Firmware).map(drop)))?;
+    lab.among_racks(|| {
+        asked.machines[..5]
+            .iter()
+            .try_for_each(|m| m.dhcp(Stage::Firmware).map(drop))
+    })?;
     lab.until("five that wait", || Ok((order()?.len() == 5).then_some(())))?;
     for machine in &asked.machines[..2] {
         accept(machine)?;
     }
     // They wait behind the daemon's back: what it was not asked for is written within a fraction of a second.
     thread::sleep(std::time::Duration::from_secs(1));
-    lab.among_racks(|| filled.machines[..5].iter().try_for_each(|m| m.dhcp(Stage::Firmware).map(drop)))?;
+    lab.among_racks(|| {
+        filled.machines[..5]
+            .iter()
+            .try_for_each(|m| m.dhcp(Stage::Firmware).map(drop))
+    })?;
     let before = lab.until("three nodes", || {
         let mut nodes = lab.nodes()?;
         nodes.retain(|_, name| name.starts_with("r24"));
@@ -262,7 +292,9 @@ fn racks_go_on_filling_after_kill_9() -> Result {
             machine.dhcp(Stage::Firmware)?;
             assert_eq!(machine.walk(|_| ())?, filled.expected(n));
         }
-        asked.machines[2..].iter().try_for_each(|m| m.dhcp(Stage::Firmware).map(drop))
+        asked.machines[2..]
+            .iter()
+            .try_for_each(|m| m.dhcp(Stage::Firmware).map(drop))
     })?;
     lab.until("eight that wait", || Ok((order()? == macs(2..10)).then_some(())))?;
     for (n, machine) in asked.machines.iter().enumerate().skip(2) {

@@ -79,7 +79,11 @@ fn a_lease_that_moved_to_a_machine_of_the_same_uuid_is_not_shared_for_long() {
         pool.bind(mac(n), uuid(7), address, 600, true, at).unwrap().lease.ipaddr
     };
     let address = bind(&mut pool, 1, NOW);
-    assert_eq!(bind(&mut pool, 2, NOW), address, "its other card, for all that anybody knows");
+    assert_eq!(
+        bind(&mut pool, 2, NOW),
+        address,
+        "its other card, for all that anybody knows"
+    );
     assert_eq!(pool.heard(mac(2), address, 600, NOW), Heard::Fine);
     assert_eq!(pool.heard(mac(1), address, 600, NOW), Heard::Taken, "two machines");
     assert_ne!(bind(&mut pool, 1, NOW), address);

@@ -102,9 +102,16 @@ fn a_flood_of_hardware_addresses_hurts_nobody_who_is_known() -> Result {
         .collect();
     assert!(machines.len() <= MOST as usize, "{} machines wait", machines.len());
     for machine in &waits {
-        assert!(machines.contains(&machine.mac()), "{} took an address, and is forgotten", machine.mac());
+        assert!(
+            machines.contains(&machine.mac()),
+            "{} took an address, and is forgotten",
+            machine.mac()
+        );
     }
-    assert!(!machines.contains(&silent.mac()), "the oldest that took no address is still there");
+    assert!(
+        !machines.contains(&silent.mac()),
+        "the oldest that took no address is still there"
+    );
     lab.among_racks(|| {
         for (machine, address) in waits.iter().zip(&addresses) {
             assert_eq!(machine.dhcp(Stage::Ipxe)?.address, *address);
@@ -116,11 +123,13 @@ fn a_flood_of_hardware_addresses_hurts_nobody_who_is_known() -> Result {
     let counters = lab.daemon.json(&["counters"])?;
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     println!(
-        "flood: {FLOOD} DISCOVERs in {took:.1?} ({:.0}/s), {} offers; {asked} exchanges of known nodes, all answered, the slowest \
-         in {slowest:.1?}; not looked at by discovery: {}; VmRSS {:.1} -> {:.1} MiB",
+        "flood: {FLOOD} DISCOVERs in {took:.1?} ({:.0}/s), {} offers, {} crowded out; {asked} exchanges of known nodes, all \
+         answered, the slowest in {slowest:.1?}; not looked at by discovery: {}; writes dropped: {}; VmRSS {:.1} -> {:.1} MiB",
         f64::from(FLOOD) / took.as_secs_f64(),
         counters["dhcp offer"],
+        counters["dhcp crowded-out"],
         list["dropped"],
+        counters["store writes dropped"],
         mib(before),
         mib(after)
     );

@@ -38,7 +38,10 @@ fn a_full_pool_says_so_wherever_somebody_looks() -> Result {
     }
     let status = lab.daemon.json(&["status"])?;
     assert_eq!(
-        (status["full"][0]["network"].as_str(), status["full"][0]["machines"].as_u64()),
+        (
+            status["full"][0]["network"].as_str(),
+            status["full"][0]["machines"].as_u64()
+        ),
         (Some("10.5.40.0/22"), Some(2)),
         "{status}"
     );
@@ -66,7 +69,8 @@ fn a_full_pool_says_so_wherever_somebody_looks() -> Result {
     // Each that is racked makes room for one.
     for (placed, comes, left) in [(0, 4, 1), (1, 5, 0)] {
         let name = format!("r40n{:02}", placed + 1);
-        lab.daemon.cli(&["discover", "accept", &machines[placed].mac(), &name])?;
+        lab.daemon
+            .cli(&["discover", "accept", &machines[placed].mac(), &name])?;
         lab.among_racks(|| {
             assert_eq!(machines[placed].walk(|_| ())?.name, name);
             machines[comes].dhcp(Stage::Firmware)
@@ -95,7 +99,9 @@ fn a_machine_that_was_forgotten_comes_in_again() -> Result {
         (1..=MOST).try_for_each(|n| machine(n).dhcp(Stage::Ipxe).map(drop))?;
         Ok(has)
     })?;
-    lab.until("it being forgotten", || Ok(lab.waits(&first.mac())?.is_none().then_some(())))?;
+    lab.until("it being forgotten", || {
+        Ok(lab.waits(&first.mac())?.is_none().then_some(()))
+    })?;
     assert_eq!(lab.waiting()?.len(), usize::from(MOST));
     lab.among_racks(|| {
         let script = first.script(has.address, true)?;

@@ -52,7 +52,8 @@ fn site(unknown_machines: u32) -> Site {
     site.subnets = [local].into_iter().chain(relayed).collect();
     site.reserved = vec!["10.5.0.0/24".to_owned(), "10.5.15.0/24".to_owned()];
     let upper = RELAYED.iter().chain([&NARROW]);
-    site.reserved.extend(upper.map(|rack| format!("10.5.{}.0/23", rack + 2)));
+    site.reserved
+        .extend(upper.map(|rack| format!("10.5.{}.0/23", rack + 2)));
     site.unknown_machines = Some(unknown_machines);
     site
 }
@@ -113,7 +114,10 @@ impl Lab {
 
     /// The machine's row of `discover list --json`.
     pub fn waits(&self, hwaddr: &str) -> Result<Option<Value>> {
-        let found = self.waiting()?.into_iter().find(|row| row["machine"]["hwaddr"] == hwaddr);
+        let found = self
+            .waiting()?
+            .into_iter()
+            .find(|row| row["machine"]["hwaddr"] == hwaddr);
         Ok(found)
     }
 

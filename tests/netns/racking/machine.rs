@@ -57,6 +57,8 @@ impl Wire {
     }
 
     fn new(socket: UdpSocket, to: SocketAddr, giaddr: Ipv4Addr) -> Result<Arc<Wire>> {
+        // A relay's CPU would not be the bottleneck either: with the default of 208 KiB, answers are lost in a flood.
+        rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 8 << 20)?;
         let hears = socket.try_clone()?;
         hears.set_read_timeout(Some(Duration::from_millis(200)))?;
         let wire = Arc::new(Wire {
@@ -179,10 +181,17 @@ impl Machine {
         self.hwaddr.map(|byte| format!("{byte:02x}")).join(":")
     }
 
-    /// DISCOVER, OFFER, REQUEST, ACK.
+    /// DISCOVER, OFFER, REQUEST, ACK; or NAK, as it has become a node in between, and from the beginning.
     pub fn dhcp(&self, stage: Stage) -> Result<Reply> {
-        let offer = self.discover(stage)?;
-        self.request(stage, &offer)
+        let mut refused = None;
+        for _ in 0..5 {
+            let offer = self.discover(stage)?;
+            match self.request(stage, &offer) {
+                Ok(ack) => return Ok(ack),
+                Err(error) => refused = Some(error),
+            }
+        }
+        Err(refused.context("never asked")?)
     }
 
     pub fn discover(&self, stage: Stage) -> Result<Reply> {
@@ -213,7 +222,10 @@ impl Machine {
             .exchange(xid, &packet, patience, fits)
             .with_context(|| asked("DHCP"))?;
         // RFC 3046 section 2.1: the server echoes what the relay put in.
-        ensure!(option(&reply, 82) == option(&packet, 82), "option 82 is not echoed in {reply:?}");
+        ensure!(
+            option(&reply, 82) == option(&packet, 82),
+            "option 82 is not echoed in {reply:?}"
+        );
         ensure!(reply[24..28] == packet[24..28], "giaddr is not echoed in {reply:?}");
         ensure!(option(&reply, 53).as_deref() != Some(&[NAK]), "{}", asked("NAK"));
         let text = |code| {
@@ -273,7 +285,10 @@ impl Machine {
     /// The script, asked for from `from`; `again` as iPXE does it when it has run one: with what it knows of the machine.
     pub fn script(&self, from: Ipv4Addr, again: bool) -> Result<String> {
         let mac = self.hwaddr.map(|byte| format!("{byte:02x}")).join("-");
-        let told = format!("&uuid={}&serial=S-{mac}&vendor=Maker%20%26%20Sons&product=Node%202", self.uuid);
+        let told = format!(
+            "&uuid={}&serial=S-{mac}&vendor=Maker%20%26%20Sons&product=Node%202",
+            self.uuid
+        );
         let path = format!("/ipxe?mac={mac}{}", if again { &told } else { "" });
         let get = || {
             let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
@@ -282,14 +297,20 @@ impl Machine {
             let server: SocketAddr = format!("{SERVER}:80").parse()?;
             socket.connect_timeout(&server.into(), PATIENCE)?;
             let mut stream = TcpStream::from(socket);
-            write!(stream, "GET {path} HTTP/1.1\r\nHost: {SERVER}\r\nConnection: close\r\n\r\n")?;
+            write!(
+                stream,
+                "GET {path} HTTP/1.1\r\nHost: {SERVER}\r\nConnection: close\r\n\r\n"
+            )?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer)?;
             Ok::<_, anyhow::Error>(answer)
         };
         let answer = get().with_context(|| format!("{} asks for its script from {from}", self.mac()))?;
         let (head, body) = answer.split_once("\r\n\r\n").context("no head")?;
-        ensure!(head.starts_with("HTTP/1.1 200") && body.starts_with("#!ipxe"), "{path} from {from}: {answer}");
+        ensure!(
+            head.starts_with("HTTP/1.1 200") && body.starts_with("#!ipxe"),
+            "{path} from {from}: {answer}"
+        );
         Ok(body.to_owned())
     }
 
@@ -297,7 +318,10 @@ impl Machine {
     pub fn walk(&self, see: impl Fn(&Reply)) -> Result<Booted> {
         let mut has = self.dhcp(Stage::Ipxe)?;
         see(&has);
-        ensure!(has.boot_file.starts_with(&format!("http://{SERVER}:80/ipxe?mac=")), "{has:?}");
+        ensure!(
+            has.boot_file.starts_with(&format!("http://{SERVER}:80/ipxe?mac=")),
+            "{has:?}"
+        );
         let end = Instant::now() + PATIENCE;
         let mut again = false;
         while Instant::now() < end {

@@ -42,7 +42,8 @@ fn a_card_that_is_in_two_places_is_not_racked() -> Result {
         ..flips.clone()
     };
     for session in [&["r20"][..], &["r24", "--switch", "sw24"]] {
-        lab.daemon.cli(&[&["discover", "start"], session, &["--detach"]].concat())?;
+        lab.daemon
+            .cli(&[&["discover", "start"], session, &["--detach"]].concat())?;
     }
     lab.among_racks(|| {
         for (one, other) in [(&one, &other), (&flips, &flipped)] {
@@ -56,9 +57,15 @@ fn a_card_that_is_in_two_places_is_not_racked() -> Result {
     })?;
     expect_next(&lab, &here, 9, "r20n01")?;
     let text = trouble(&lab, &one)?;
-    assert!(text.contains("switch sw24 port Gi1/0/7") && text.contains("port swp1"), "{text}");
+    assert!(
+        text.contains("switch sw24 port Gi1/0/7") && text.contains("port swp1"),
+        "{text}"
+    );
     let text = trouble(&lab, &flips)?;
-    assert!(text.contains("seen at port swp") && text.contains("two machines with this address"), "{text}");
+    assert!(
+        text.contains("seen at port swp") && text.contains("two machines with this address"),
+        "{text}"
+    );
     assert_eq!(lab.nodes()?.len(), 1);
     let status = lab.daemon.cli(&["status"])?;
     assert!(status.contains("two machines with this"), "{status}");
@@ -68,7 +75,11 @@ fn a_card_that_is_in_two_places_is_not_racked() -> Result {
     let script = lab.among_racks(|| {
         let has = one.dhcp(Stage::Ipxe)?;
         assert_eq!(has.host_name, "r20n07");
-        assert!(other.try_discover(Stage::Ipxe, std::time::Duration::from_secs(2)).is_none());
+        assert!(
+            other
+                .try_discover(Stage::Ipxe, std::time::Duration::from_secs(2))
+                .is_none()
+        );
         one.script(has.address, false)
     })?;
     assert!(script.contains("echo rackstrap: r20n07 boots"), "{script}");
@@ -96,7 +107,10 @@ fn a_node_that_is_found_at_another_port_is_shown() -> Result {
     let row = lab.until("remark in status", || {
         let status = lab.daemon.json(&["status"])?;
         let row = status["nodes"][0].clone();
-        Ok(row["last_error"].as_str().is_some_and(|text| text.contains("Gi1/0/9")).then_some(row))
+        Ok(row["last_error"]
+            .as_str()
+            .is_some_and(|text| text.contains("Gi1/0/9"))
+            .then_some(row))
     })?;
     let text = row["last_error"].as_str().unwrap_or_default();
     let expected = "was seen at switch sw20 port Gi1/0/1 and then at switch sw20 port Gi1/0/9";
