@@ -403,6 +403,10 @@ fn status_and_timelines() {
     }
     let failed = Event::new(now, "script", Level::Error, "no image");
     daemon.recorder.record(node, failed.of_boot("abc"));
+    let stranger = Subject::Machine("52:54:00:00:00:99".parse().unwrap());
+    daemon
+        .recorder
+        .record(stranger, Event::new(now, "dhcp discover", Level::Ok, "unknown"));
     packet(&daemon, "52:54:00:00:00:98");
     packet(&daemon, "52:54:00:00:00:99");
     until(&daemon, "discover list", "52:54:00:00:00:99");

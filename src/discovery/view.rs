@@ -100,13 +100,11 @@ impl Discovery {
         }
     }
 
-    /// What the screen of a waiting machine in the subnet `network` shows. Never waits: nothing while somebody else is being
+    /// What the screen of a waiting machine in the subnet `network` shows. Never waits: none while somebody else is being
     /// placed, which takes a disk flush.
-    pub fn screen(&self, hwaddr: HwAddr, network: Ipv4Net, now: Timestamp) -> Screen {
+    pub fn screen(&self, hwaddr: HwAddr, network: Ipv4Net, now: Timestamp) -> Option<Screen> {
         let world = self.shared.world.load();
-        let Ok(floor) = self.shared.floor.try_lock() else {
-            return Screen::default();
-        };
+        let floor = self.shared.floor.try_lock().ok()?;
         let machine = floor.machine(hwaddr);
         let session = machine.and_then(|machine| floor.session_of(machine, now));
         let next = session.map(|session| session.position(&world.site, &world.inventory));
@@ -116,10 +114,10 @@ impl Discovery {
         }
         let full = floor.full_pools(now).into_iter().find(|pool| pool.network == network);
         remarks.extend(full.map(|full| full.to_string()));
-        Screen {
+        Some(Screen {
             forgotten: machine.is_none(),
             suggestion: next.flatten(),
             remarks,
-        }
+        })
     }
 }

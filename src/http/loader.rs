@@ -10,7 +10,7 @@ use crate::{
     boots::Boot,
     clock::Timestamp,
     decide::{Decision, NodeDecision, Requester, World, decide},
-    discovery::Told,
+    discovery::{Screen, Told},
     timeline::{Event, Level, Subject},
 };
 use axum::{
@@ -19,6 +19,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use ipnet::Ipv4Net;
 use rackstrap_wire::HwAddr;
 use std::{
     path::PathBuf,
@@ -27,6 +28,9 @@ use std::{
 };
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
+
+/// How often, and after which pause, the waiting room is asked again while it writes to disk.
+const BUSY: (u32, Duration) = (10, Duration::from_millis(20));
 
 /// Query of `/ipxe`.
 #[derive(serde::Deserialize)]
@@ -92,7 +96,7 @@ pub async fn script(
             if again {
                 service.discovery.told(hwaddr, told);
             }
-            service.stranger_script(&world, hwaddr, *peer, again)?
+            service.stranger_script(&world, hwaddr, *peer, again).await?
         }
     };
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
@@ -166,13 +170,24 @@ impl Service {
         self.wait(&base, hwaddr, &[detail], true)
     }
 
-    fn stranger_script(&self, world: &World, hwaddr: HwAddr, peer: Peer, again: bool) -> Result<String, Problem> {
+    /// What the waiting room says of a machine; nothing if it is busy for long.
+    async fn screen(&self, hwaddr: HwAddr, network: Ipv4Net) -> Screen {
+        for _ in 0..BUSY.0 {
+            if let Some(screen) = self.discovery.screen(hwaddr, network, Timestamp::now()) {
+                return screen;
+            }
+            tokio::time::sleep(BUSY.1).await;
+        }
+        Screen::default()
+    }
+
+    async fn stranger_script(&self, world: &World, hwaddr: HwAddr, peer: Peer, again: bool) -> Result<String, Problem> {
         let subnet = world.site.subnet_of(peer.ipv4()).ok_or_else(|| {
             let text = format!("{} is in no [[subnet]] of the site file", peer.ipv4());
             Problem::forbidden(Reason::Stranger, text)
         })?;
         let at_home = (self.waits)(hwaddr, peer.ipv4());
-        let screen = self.discovery.screen(hwaddr, subnet.network, Timestamp::now());
+        let screen = self.screen(hwaddr, subnet.network).await;
         let (name, hint) = match screen.suggestion {
             Some(next) => (next, "it boots by itself then".to_owned()),
             None => {

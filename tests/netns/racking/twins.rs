@@ -133,7 +133,7 @@ fn machines_with_one_uuid_are_not_racked_twice() -> Result {
     let (one, other) = (machine(1, 0x4711), machine(2, 0x4711));
     let (card, second) = (machine(3, 0x4712), machine(4, 0x4712));
     lab.daemon.cli(&["discover", "start", "r20", "--detach"])?;
-    lab.among_racks(|| {
+    let address = lab.among_racks(|| {
         let first = one.discover(Stage::Firmware)?;
         other.discover(Stage::Firmware)?;
         let first = one.request(Stage::Firmware, &first)?.address;
@@ -144,7 +144,12 @@ fn machines_with_one_uuid_are_not_racked_twice() -> Result {
         assert!(script.contains("ifclose\n"), "{script}");
         assert_ne!(one.dhcp(Stage::Ipxe)?.address, second);
         assert_eq!(other.dhcp(Stage::Ipxe)?.address, second);
-        assert!(!other.script(second, true)?.contains("ifclose\n"));
+        Ok(second)
+    })?;
+    lab.until("it waiting", || lab.waits(&other.mac()))?;
+    lab.among_racks(|| {
+        let script = other.script(address, true)?;
+        assert!(!script.contains("ifclose\n"), "{script}");
         Ok(())
     })?;
     expect_next(&lab, &wire, 9, "r20n01")?;
