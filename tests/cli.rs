@@ -239,6 +239,8 @@ pub(crate) fn packet(daemon: &Daemon, hwaddr: &str) {
         arch: Some(7),
         booting: true,
         confirmed: true,
+        offered: true,
+        no_room: None,
         place: Place {
             interface: "eth1".into(),
             relay: None,
@@ -405,7 +407,15 @@ fn status_and_timelines() {
     daemon
         .recorder
         .record(stranger, Event::new(now, "dhcp discover", Level::Ok, "unknown"));
+    packet(&daemon, "52:54:00:00:00:98");
+    packet(&daemon, "52:54:00:00:00:99");
+    until(&daemon, "discover list", "52:54:00:00:00:99");
+    daemon.says("discover ignore 52:54:00:00:00:98");
     let status = daemon.says("status");
+    assert!(
+        status.ends_with("\n1 unknown machine ignored: rackstrap discover list --all\n"),
+        "{status}"
+    );
     assert!(
         status.contains("r01n01") && status.contains("loading") && status.contains("script: no image"),
         "{status}"

@@ -35,6 +35,10 @@ impl Authority for World {
         self.0.clone()
     }
 
+    fn is_node(&self, hwaddr: rackstrap_wire::HwAddr) -> bool {
+        (100..=199).contains(&hwaddr.0[5])
+    }
+
     fn is_node_address(&self, _: Ipv4Addr) -> bool {
         false
     }

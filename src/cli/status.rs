@@ -71,7 +71,7 @@ fn ask(client: &Client, wanted: &Wanted) -> Result<api::StatusAnswer> {
 /// The table, and a line that sums it up.
 fn describe(answer: &api::StatusAnswer) -> String {
     if answer.nodes.is_empty() {
-        return NO_NODES.to_owned();
+        return [vec![NO_NODES.to_owned()], beside(answer)].concat().join("\n");
     }
     let mut table = table_of(answer.now, &answer.nodes);
     // Where the terminal is too narrow for a line, the long texts are broken, and nothing else.
@@ -86,11 +86,11 @@ fn describe(answer: &api::StatusAnswer) -> String {
 
 /// The same in at most `rows` lines, none of them broken. When not all nodes fit, those come first that need a look.
 fn describe_within(answer: &api::StatusAnswer, rows: usize) -> String {
-    // The head, a blank line and the sum.
-    let room = rows.saturating_sub(3).max(1);
     if answer.nodes.is_empty() {
-        return NO_NODES.to_owned();
+        return [vec![NO_NODES.to_owned()], beside(answer)].concat().join("\n");
     }
+    // The head, a blank line and the sum.
+    let room = rows.saturating_sub(2 + sum(answer).lines().count()).max(1);
     let mut nodes = answer.nodes.clone();
     let mut hidden = String::new();
     if nodes.len() > room {
@@ -147,7 +147,23 @@ fn sum(answer: &api::StatusAnswer) -> String {
         let them = output::count(waiting, "unknown machine");
         text = format!("{text}; {them} {verb}: rackstrap discover accept {hwaddr} NAME");
     }
-    text
+    [vec![text], beside(answer)].concat().join("\n")
+}
+
+/// What is to be said beside the rows, a line each.
+fn beside(answer: &api::StatusAnswer) -> Vec<String> {
+    let full = answer.full.iter().map(|pool| {
+        format!(
+            "{pool} (since {} ago): rack who waits, or enlarge 'pool' of [[subnet]] {}",
+            output::ago(answer.now, pool.since),
+            pool.network
+        )
+    });
+    let ignored = (answer.ignored > 0).then(|| {
+        let machines = output::count(answer.ignored, "unknown machine");
+        format!("{machines} ignored: rackstrap discover list --all")
+    });
+    full.chain(ignored).collect()
 }
 
 fn watch(client: &Client, wanted: &Wanted, format: Format) -> Result<()> {
@@ -190,6 +206,8 @@ mod tests {
             cluster: "lab".to_owned(),
             now: Timestamp(2_000),
             nodes,
+            ignored: 0,
+            full: Vec::new(),
         };
         let text = describe_within(&answer, 10);
         let lines: Vec<&str> = text.lines().collect();

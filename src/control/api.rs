@@ -3,7 +3,7 @@
 use crate::{
     boots::Boot,
     clock::Timestamp,
-    discovery::{View, Wanted},
+    discovery::{FullPool, View, Wanted},
     inventory::{Change, Changed, Node, Setting},
     timeline::{BootSummary, Event, State, StatusRow, Subject},
 };
@@ -80,8 +80,12 @@ pub struct StatusAnswer {
     pub cluster: String,
     /// The daemon's present.
     pub now: Timestamp,
-    /// All nodes, then the unknown machines.
+    /// All nodes, then the unknown machines, but for those that are ignored.
     pub nodes: Vec<StatusRow>,
+    /// Unknown machines that are ignored.
+    pub ignored: usize,
+    /// Pools that have no address for some of the machines.
+    pub full: Vec<FullPool>,
 }
 
 /// `rackstrap node show`

@@ -12,10 +12,10 @@ use super::{
 use crate::{
     clock::Timestamp,
     decide::{Decision, Requester, decide},
-    discovery::DiscoveryError,
+    discovery::{DiscoveryError, Waiting},
     inventory::{ChangeError, InventoryError, Node, Refusals},
     store::Table,
-    timeline::{State as NodeState, Subject, status, summarise},
+    timeline::{Level, State as NodeState, StatusRow, Subject, status, summarise},
 };
 use axum::{
     Extension, Json, Router,
@@ -141,22 +141,52 @@ async fn show_status(State(context): State<Shared>) -> Result<Json<api::StatusAn
     let world = context.world.load_full();
     let now = Timestamp::now();
     let mut nodes = status(&world, &context.recorder, &context.boots, now);
-    if nodes.iter().any(|row| row.state == NodeState::Waiting) {
+    let view = context.discovery.view(now);
+    let (ignored, waiting): (Vec<Waiting>, Vec<Waiting>) =
+        view.machines.into_iter().partition(|waiting| waiting.machine.ignored);
+    if !waiting.is_empty() {
         // Unknown machines have no address but the one that they were lent.
-        let leases = blocking(move || all_leases(&context)).await??;
-        let lent: HashMap<String, Ipv4Addr> = leases
+        let stored = context.clone();
+        let leases = blocking(move || all_leases(&stored)).await??;
+        let lent: HashMap<HwAddr, Ipv4Addr> = leases
             .iter()
-            .filter_map(|row| Some((hwaddr(row)?.to_string(), row.ipaddr)))
+            .filter_map(|row| Some((hwaddr(row)?, row.ipaddr)))
             .collect();
-        for row in nodes.iter_mut().filter(|row| row.state == NodeState::Waiting) {
-            row.ipaddr = lent.get(&row.node).copied();
-        }
+        nodes.extend(waiting.into_iter().map(|waiting| {
+            let ipaddr = lent.get(&waiting.machine.hwaddr).copied();
+            waiting_row(&context, waiting, ipaddr)
+        }));
     }
     Ok(Json(api::StatusAnswer {
         cluster: world.site.cluster.name.clone(),
         now,
         nodes,
+        ignored: ignored.len(),
+        full: view.full,
     }))
+}
+
+/// The row of a machine that waits: what is in its way, or else what went wrong last.
+fn waiting_row(context: &Context, waiting: Waiting, ipaddr: Option<Ipv4Addr>) -> StatusRow {
+    let machine = waiting.machine;
+    let last = context.recorder.last(&Subject::Machine(machine.hwaddr));
+    let failure = last.filter(|event| event.level != Level::Ok);
+    StatusRow {
+        node: machine.hwaddr.to_string(),
+        state: NodeState::Waiting,
+        since: Some(machine.first_seen),
+        image: None,
+        ipaddr,
+        disk: String::new(),
+        last_error: match waiting.trouble.is_empty() {
+            true => failure
+                .map(|event| format!("{}: {}", event.step, event.detail))
+                .unwrap_or_default(),
+            false => waiting.trouble,
+        },
+        heard: Some(machine.last_seen),
+        boot: String::new(),
+    }
 }
 
 async fn timeline(

@@ -5,12 +5,13 @@ use crate::{
     clock::Timestamp,
     config::parse,
     decide::{SharedWorld, World},
-    discovery::Discovery,
+    discovery::{Discovery, Place, Seen},
     image::Catalog,
     inventory::{Change, Inventory, NewNode, Node, Nodes},
     timeline::{Event, Level, State, Subject},
 };
 use arc_swap::ArcSwap;
+use rackstrap_wire::HwAddr;
 use std::{os::unix::fs::PermissionsExt, path::Path};
 use tokio_util::sync::CancellationToken;
 
@@ -79,6 +80,64 @@ fn with_daemon(f: impl FnOnce(&Client, &Context)) {
     assert!(!path.exists(), "removed at the end");
 }
 
+fn packet(hwaddr: HwAddr) -> Seen {
+    Seen {
+        at: Timestamp::now(),
+        hwaddr,
+        uuid: None,
+        arch: Some(0),
+        booting: true,
+        confirmed: false,
+        offered: false,
+        no_room: None,
+        place: Place {
+            interface: "eth1".into(),
+            relay: None,
+            switch: String::new(),
+            port: String::new(),
+        },
+    }
+}
+
+/// Status when it fits, which takes a moment after a packet.
+fn status_when(client: &Client, fits: impl Fn(&api::StatusAnswer) -> bool) -> api::StatusAnswer {
+    for _ in 0..600 {
+        let status: api::StatusAnswer = client.get(api::paths::STATUS).unwrap();
+        if fits(&status) {
+            return status;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("{:?}", client.get::<api::StatusAnswer>(api::paths::STATUS));
+}
+
+#[test]
+fn status_shows_who_waits_and_why_and_hides_who_is_ignored() {
+    with_daemon(|client, context| {
+        let (first, second) = ("52:54:00:00:00:01", "52:54:00:00:00:02");
+        let network = "10.5.0.0/16".parse().unwrap();
+        context.discovery.seen(packet(first.parse().unwrap()));
+        context.discovery.seen(Seen {
+            no_room: Some((network, "the temporary pool A-B is full: all".into())),
+            ..packet(second.parse().unwrap())
+        });
+        let status = status_when(client, |status| status.nodes.len() == 2);
+        assert_eq!((&*status.nodes[0].node, &*status.nodes[0].last_error), (first, ""));
+        assert_eq!(
+            (&*status.nodes[1].node, &*status.nodes[1].last_error),
+            (second, "the temporary pool A-B is full: all")
+        );
+        assert_eq!((status.full.len(), status.full[0].machines), (1, 1));
+        let ignore = api::Ignore {
+            hwaddr: first.parse().unwrap(),
+            ignored: true,
+        };
+        client.post::<api::Done>(api::paths::IGNORE, &ignore).unwrap();
+        let status = status_when(client, |status| status.ignored == 1);
+        assert_eq!((status.nodes.len(), &*status.nodes[0].node), (1, second));
+    });
+}
+
 #[test]
 fn a_node_from_its_first_packet_to_its_end() {
     with_daemon(|client, context| {
@@ -88,7 +147,8 @@ fn a_node_from_its_first_packet_to_its_end() {
             machine,
             Event::new(Timestamp::now(), "dhcp discover", Level::Ok, "unknown"),
         );
-        let status: api::StatusAnswer = client.get(api::paths::STATUS).unwrap();
+        context.discovery.seen(packet(hwaddr));
+        let status = status_when(client, |status| !status.nodes.is_empty());
         assert_eq!(status.cluster, "lab");
         assert_eq!(status.nodes[0].state, State::Waiting);
         let explained: api::ExplainAnswer = client.get("/v1/explain/52:54:00:01:01:01").unwrap();

@@ -19,6 +19,9 @@ pub trait Authority: Send + Sync + 'static {
     /// seconds: new ones are listened on, others left.
     fn network(&self) -> Arc<Network>;
 
+    /// True if it is a node's: its requests overtake those of others.
+    fn is_node(&self, hwaddr: HwAddr) -> bool;
+
     /// True if the address is a node's, so that the pool does not hand it out.
     fn is_node_address(&self, address: Ipv4Addr) -> bool;
 }
@@ -153,6 +156,8 @@ pub struct DhcpEvent {
     pub known: bool,
     /// True if somebody should look at it: a node's address is used by another machine, a pool is full.
     pub alarm: bool,
+    /// The subnet whose pool had no address left for it.
+    pub pool_full: Option<Ipv4Net>,
 }
 
 /// How a packet ended.

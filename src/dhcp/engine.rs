@@ -4,11 +4,13 @@
 
 use super::{
     authority::{Answer, AnswerKind, Ask, Authority, DhcpEvent, Link, Loader, Network},
-    pool::{Lease, Pool, Refused},
+    pool::{Heard, Lease, Pool, Refused},
     reply::{self, Reply, Terms},
     request::{Kind, Request},
 };
 use crate::{clock::Timestamp, config::Subnet};
+use ipnet::Ipv4Net;
+use rackstrap_wire::HwAddr;
 use std::{borrow::Cow, net::Ipv4Addr, sync::Arc};
 
 /// Where a request came in.
@@ -55,6 +57,7 @@ struct Verdict {
     address: Option<Ipv4Addr>,
     lease_secs: u32,
     alarm: bool,
+    pool_full: Option<Ipv4Net>,
     writes: Vec<Write>,
 }
 
@@ -66,6 +69,7 @@ impl Verdict {
             address,
             lease_secs: 0,
             alarm: false,
+            pool_full: None,
             writes: Vec::new(),
         }
     }
@@ -111,6 +115,15 @@ impl Engine {
     /// The machine that has a pool address.
     pub fn holder(&self, address: Ipv4Addr, now: Timestamp) -> Option<Lease> {
         self.pools.iter().flatten().find_map(|pool| pool.holder(address, now))
+    }
+
+    /// A machine that waits was heard of at an address that may be a pool's.
+    pub fn heard(&mut self, hwaddr: HwAddr, address: Ipv4Addr, now: Timestamp) -> Heard {
+        let mut subnets = self.network.subnets.iter().zip(&mut self.pools);
+        match subnets.find(|(subnet, _)| subnet.network.contains(&address)) {
+            Some((subnet, Some(pool))) => pool.heard(hwaddr, address, subnet.pool_lease_secs, now),
+            _ => Heard::Fine,
+        }
     }
 
     /// All pool leases.
@@ -357,7 +370,10 @@ fn unknown(
                 lease_secs,
                 ..Verdict::new(AnswerKind::Offer, Some(address), "unknown machine, pool address")
             },
-            Err(refused) => Verdict::silent(refused.to_string()).alarm(),
+            Err(refused) => Verdict {
+                pool_full: matches!(refused, Refused::Full { .. }).then_some(subnet.network),
+                ..Verdict::silent(refused.to_string()).alarm()
+            },
         },
         Kind::Selecting { server, .. } if !ours(server) => {
             pool.forget_offer(hwaddr, now);
@@ -447,6 +463,7 @@ fn outcome(
             address: verdict.address,
             known,
             alarm: verdict.alarm,
+            pool_full: verdict.pool_full,
         },
     }
 }

@@ -111,9 +111,11 @@ pub enum Tally {
     Busy,
     /// The reply could not be sent.
     SendFailed,
+    /// Not looked at: too many requests of machines that are no nodes.
+    Crowded,
 }
 
-const TALLIES: [(Tally, &str); 7] = [
+const TALLIES: [(Tally, &str); 8] = [
     (Tally::Offer, "offer"),
     (Tally::Ack, "ack"),
     (Tally::Nak, "nak"),
@@ -121,6 +123,7 @@ const TALLIES: [(Tally, &str); 7] = [
     (Tally::NotStored, "lease-not-stored"),
     (Tally::Busy, "store-busy"),
     (Tally::SendFailed, "send-failed"),
+    (Tally::Crowded, "crowded-out"),
 ];
 
 /// Counts since start; shared by all sockets.

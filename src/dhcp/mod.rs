@@ -4,6 +4,7 @@
 //! and loaders come from the [`Authority`], pool leases go to the [`LeaseStore`] before they are promised.
 
 mod authority;
+mod crowd;
 mod datagram;
 mod engine;
 mod frame;
@@ -22,7 +23,7 @@ mod tests;
 pub use authority::{Answer, AnswerKind, Ask, Authority, DhcpEvent, LeaseStore, Link, Loader, Network};
 pub use engine::{Engine, Ingress, Outcome, Write};
 pub use guard::{Counters, Malformed};
-pub use pool::{Granted, Lease, LeaseState, Pool, Refused};
+pub use pool::{Granted, Heard, Lease, LeaseState, Pool, Refused};
 pub use reply::{Destination, Reply};
 pub use request::{Kind, Request};
-pub use task::{Dhcp, LeaseView};
+pub use task::{Dhcp, LeaseKeeper, LeaseView};

@@ -83,7 +83,7 @@ impl fmt::Display for Refused {
         match self {
             Refused::Full { pool, size } => write!(
                 f,
-                "the pool {pool} is full: all {size} addresses are leased or in quarantine"
+                "the temporary pool {pool} is full: all {size} addresses are leased or in quarantine"
             ),
             Refused::NoRecord => f.write_str("no lease on record"),
             Refused::Taken(why) => f.write_str(why),
@@ -118,6 +118,17 @@ impl Entry {
     fn holds(&self, now: Timestamp) -> bool {
         matches!(self.state, State::Bound | State::Declined) && now < self.until
     }
+}
+
+/// What follows from a machine being heard of at an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Nothing.
+    Fine,
+    /// Its lease goes on, which is to be stored.
+    Extended(Lease),
+    /// The address is another machine's by now.
+    Taken,
 }
 
 /// What a request changed.
@@ -323,6 +334,30 @@ impl Pool {
             instead_of: forgotten.map(Ipv4Addr::from),
             moved,
         })
+    }
+
+    /// A machine that waits was heard of at `address`: its lease begins again if more than half of it is over. Boot loaders
+    /// wait for hours, and never ask DHCP to extend a lease.
+    pub fn heard(&mut self, hwaddr: HwAddr, address: Ipv4Addr, lease_secs: u32, now: Timestamp) -> Heard {
+        let key = u32::from(address);
+        let Some(entry) = self.entries.get_mut(&key) else {
+            return Heard::Fine;
+        };
+        if entry.hwaddr != hwaddr {
+            let (taken, moved) = (entry.holds(now), entry.previous == Some(hwaddr));
+            if let Some(shared) = entry.uuid.filter(|_| taken && moved) {
+                // The lease went to its other card, as that had the same UUID; but here they both are.
+                self.distrust(shared);
+            }
+            return if taken { Heard::Taken } else { Heard::Fine };
+        }
+        if entry.state != State::Bound || now.plus_secs(u64::from(lease_secs / 2)) < entry.until {
+            return Heard::Fine;
+        }
+        self.by_end.remove(&(entry.until, key));
+        entry.until = now.plus_secs(u64::from(lease_secs));
+        self.by_end.insert((entry.until, key));
+        Heard::Extended(entry.lease(address, LeaseState::Bound))
     }
 
     /// Puts `address` into quarantine if `hwaddr` was given it.

@@ -2,12 +2,13 @@
 
 use super::{
     authority::{AnswerKind, Authority, DhcpEvent, LeaseStore},
+    crowd::Crowd,
     datagram::datagram,
-    engine::{Engine, Ingress, Outcome},
+    engine::{Engine, Ingress, Outcome, Write},
     frame::FrameSocket,
     guard::{Counters, MAX_LEN, Tally},
     leases::LeaseWriter,
-    pool::Lease,
+    pool::{Heard, Lease},
     reply::{CLIENT_PORT, Destination, Reply, SERVER_PORT},
     request::Request,
 };
@@ -21,7 +22,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     thread::JoinHandle,
     time::Duration,
 };
@@ -33,6 +34,9 @@ use tokio_util::sync::CancellationToken;
 const RECEIVE_BUFFER: usize = 8 << 20;
 /// Requests taken from a socket before other tasks get a turn.
 const BATCH: usize = 64;
+/// Requests of machines that are no nodes that are answered between two batches: much less than come in at most, so that
+/// they wait here, where nodes overtake them, and not in the socket.
+const TURN: usize = 8;
 /// How often the site is looked at for interfaces that came or went.
 const WATCH: Duration = Duration::from_secs(2);
 
@@ -63,6 +67,27 @@ impl LeaseView {
     /// All pool leases, also those that have ended but are remembered.
     pub fn all(&self) -> Vec<Lease> {
         lock(&self.0).leases()
+    }
+}
+
+/// Keeps the leases of machines that wait without asking DHCP, as long as the server runs.
+#[derive(Clone)]
+pub struct LeaseKeeper(Weak<Shared>);
+
+impl LeaseKeeper {
+    /// `hwaddr` was heard of at `address`: if it has a lease of it, that goes on. False if another machine has it.
+    pub fn heard(&self, hwaddr: HwAddr, address: Ipv4Addr) -> bool {
+        let Some(shared) = self.0.upgrade() else { return true };
+        let heard = lock(&shared.engine).heard(hwaddr, address, Timestamp::now());
+        match heard {
+            Heard::Fine => true,
+            Heard::Extended(lease) => {
+                // Not stored, it is kept all the same until a restart.
+                shared.leases.submit(vec![Write::Put(lease)], Box::new(|_| {}));
+                true
+            }
+            Heard::Taken => false,
+        }
     }
 }
 
@@ -124,6 +149,11 @@ impl Dhcp {
     /// Read access to the leases, for as long as anybody wants it.
     pub fn leases(&self) -> LeaseView {
         LeaseView(self.shared.engine.clone())
+    }
+
+    /// Keeps the leases of machines that wait.
+    pub fn keeper(&self) -> LeaseKeeper {
+        LeaseKeeper(Arc::downgrade(&self.shared))
     }
 
     /// Answers until cancelled; then finishes what waits for the disk.
@@ -191,15 +221,23 @@ impl Dhcp {
 
 async fn listen(shared: Arc<Shared>, interface: Arc<Interface>, stop: CancellationToken) {
     let mut buffer = vec![0; MAX_LEN + 1];
+    let mut crowd = Crowd::default();
     loop {
-        let ready = tokio::select! {
+        let mut result = tokio::select! {
             () = stop.cancelled() => return,
             ready = interface.udp.readable() => ready,
+            () = std::future::ready(()), if !crowd.is_empty() => Ok(()),
         };
-        let mut result = ready;
         for _ in 0..BATCH {
             match interface.udp.try_recv_from(&mut buffer) {
-                Ok((len, from)) => shared.packet(&interface, &buffer[..len], from),
+                Ok((len, from)) if shared.is_of_a_node(&buffer[..len]) => {
+                    shared.packet(&interface, &buffer[..len], from);
+                }
+                Ok((len, from)) => {
+                    if !crowd.push(&buffer[..len], from) {
+                        shared.counters.tally(Tally::Crowded);
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => {
                     result = Err(error);
@@ -212,11 +250,21 @@ async fn listen(shared: Arc<Shared>, interface: Arc<Interface>, stop: Cancellati
             tracing::warn!(interface = %interface.name, %error, "receiving DHCP requests");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+        let mut left = TURN;
+        while left > 0 && crowd.next(|bytes, from| shared.packet(&interface, bytes, from)) {
+            left -= 1;
+        }
         tokio::task::yield_now().await;
     }
 }
 
 impl Shared {
+    fn is_of_a_node(&self, bytes: &[u8]) -> bool {
+        // `chaddr`, RFC 2131 section 2. What is no request at all is found out later.
+        let hwaddr = bytes.get(28..34).and_then(|bytes| <[u8; 6]>::try_from(bytes).ok());
+        hwaddr.is_some_and(|hwaddr| self.authority.is_node(HwAddr(hwaddr)))
+    }
+
     fn packet(self: &Arc<Self>, interface: &Arc<Interface>, bytes: &[u8], from: SocketAddr) {
         let request = match Request::parse(bytes) {
             Ok(request) => request,

@@ -132,6 +132,10 @@ impl Authority for World {
         self.network.clone()
     }
 
+    fn is_node(&self, hwaddr: HwAddr) -> bool {
+        self.nodes.contains_key(&hwaddr)
+    }
+
     fn is_node_address(&self, address: Ipv4Addr) -> bool {
         self.nodes.values().any(|(_, a)| *a == address)
     }

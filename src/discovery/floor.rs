@@ -5,12 +5,45 @@ use super::{
     session::{Session, Sessions},
 };
 use crate::{clock::Timestamp, inventory::Inventory};
+use ipnet::Ipv4Net;
 use rackstrap_wire::HwAddr;
-use std::collections::{BTreeMap, HashMap};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
+};
+use uuid::Uuid;
 
 /// How long a machine that was seen first, and has no address yet, keeps later ones from taking the position before it:
 /// milliseconds. Firmware answers an offer within 4 s.
 const TURN: u64 = 5_000;
+
+/// A machine that was refused an address, and is not heard of for so long, asks no more: milliseconds. Firmware that gets
+/// no offer begins again within some minutes.
+const ASKING: u64 = 10 * 60_000;
+
+/// A pool that has no address left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FullPool {
+    /// Its subnet.
+    pub network: Ipv4Net,
+    /// What DHCP says about it: `the temporary pool 10.5.255.1-10.5.255.254 is full: …`
+    pub why: String,
+    /// Since when machines ask in vain.
+    pub since: Timestamp,
+    /// How many do.
+    pub machines: usize,
+}
+
+impl fmt::Display for FullPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (machines, get) = match self.machines {
+            1 => ("machine", "gets"),
+            _ => ("machines", "get"),
+        };
+        write!(f, "{}; {} {machines} {get} no address", self.why, self.machines)
+    }
+}
 
 /// What is known of machines and racks.
 #[derive(Debug, Default)]
@@ -19,6 +52,7 @@ pub struct Floor {
     /// Numbers in order, those without an address apart: they go first when there are too many.
     unconfirmed: BTreeMap<u64, HwAddr>,
     confirmed: BTreeMap<u64, HwAddr>,
+    by_uuid: HashMap<Uuid, BTreeSet<HwAddr>>,
     next_number: u64,
     /// Machines that are remembered at most.
     limit: usize,
@@ -29,9 +63,11 @@ pub struct Floor {
 /// What became of an observation.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Noted {
-    /// The machine is to be written.
+    /// The machine is to be written: a flood of machines that never take an address costs no disk.
     pub write: bool,
-    /// Others were forgotten for it.
+    /// What there is to be shown is different.
+    pub news: bool,
+    /// Others that are on disk were forgotten for it.
     pub forgotten: Vec<HwAddr>,
 }
 
@@ -76,6 +112,9 @@ impl Floor {
             &mut self.unconfirmed
         };
         order.insert(machine.number, machine.hwaddr);
+        if let Some(uuid) = machine.uuid {
+            self.by_uuid.entry(uuid).or_default().insert(machine.hwaddr);
+        }
         self.machines.insert(machine.hwaddr, machine);
     }
 
@@ -84,22 +123,34 @@ impl Floor {
         let machine = self.machines.remove(&hwaddr)?;
         self.unconfirmed.remove(&machine.number);
         self.confirmed.remove(&machine.number);
+        if let Some(uuid) = machine.uuid
+            && let Some(cards) = self.by_uuid.get_mut(&uuid)
+        {
+            cards.remove(&hwaddr);
+            if cards.is_empty() {
+                self.by_uuid.remove(&uuid);
+            }
+        }
         Some(machine)
     }
 
     /// A packet of a machine that is no node.
     pub fn see(&mut self, seen: &Seen) -> Noted {
         if let Some(mut machine) = self.machines.get(&seen.hwaddr).cloned() {
-            let write = machine.see(seen);
+            let news = machine.see(seen);
+            let write = news && machine.is_kept();
             self.put(machine);
             return Noted {
                 write,
+                news,
                 forgotten: Vec::new(),
             };
         }
         let number = self.next_number;
         self.next_number += 1;
-        self.put(Machine::new(number, seen));
+        let machine = Machine::new(number, seen);
+        let write = machine.is_kept();
+        self.put(machine);
         let mut forgotten = Vec::new();
         while self.machines.len() > self.limit.max(1) {
             // Whoever never took an address first, and of those the oldest; a flood forgets itself.
@@ -110,15 +161,27 @@ impl Floor {
                 .find(|(n, _)| **n != number);
             let Some((_, hwaddr)) = oldest else { break };
             let hwaddr = *hwaddr;
-            self.remove(hwaddr);
-            forgotten.push(hwaddr);
+            if self.remove(hwaddr).is_some_and(|machine| machine.is_kept()) {
+                forgotten.push(hwaddr);
+            }
         }
-        Noted { write: true, forgotten }
+        Noted {
+            write,
+            news: true,
+            forgotten,
+        }
     }
 
-    /// What a machine's loader told; true if that is worth writing.
+    /// What a machine's loader told; true if that is news.
     pub fn hear(&mut self, hwaddr: HwAddr, told: &Told) -> bool {
-        self.machines.get_mut(&hwaddr).is_some_and(|machine| machine.hear(told))
+        let Some(mut machine) = self.machine(hwaddr).cloned() else {
+            return false;
+        };
+        let news = machine.hear(told);
+        if news {
+            self.put(machine);
+        }
+        news
     }
 
     /// Why a machine is not racked by itself, if so: it flips between ports, or has another one's UUID.
@@ -127,14 +190,10 @@ impl Floor {
             return Some(flips);
         }
         let uuid = machine.uuid?;
-        let twin = self
-            .machines
-            .values()
-            .find(|other| other.hwaddr != machine.hwaddr && other.uuid == Some(uuid));
-        if let Some(twin) = twin {
+        let cards = self.by_uuid.get(&uuid).into_iter().flatten();
+        if let Some(twin) = cards.into_iter().find(|card| **card != machine.hwaddr) {
             return Some(format!(
-                "has the UUID of {}: two cards of one machine, or two machines?",
-                twin.hwaddr
+                "has the UUID of {twin}: two cards of one machine, or two machines?"
             ));
         }
         let placed = self.sessions.values().flat_map(|session| &session.placed);
@@ -142,6 +201,23 @@ impl Floor {
             .into_iter()
             .find(|p| p.machine.uuid == Some(uuid) && p.machine.hwaddr != machine.hwaddr)?;
         Some(format!("has the UUID of {}: its second card?", node.node))
+    }
+
+    /// Pools that had no address for machines that are here and still ask, by their subnets.
+    pub fn full_pools(&self, now: Timestamp) -> Vec<FullPool> {
+        let mut full: BTreeMap<Ipv4Net, FullPool> = BTreeMap::new();
+        let asking = self.machines.values().filter(|m| now.since(m.last_seen) < ASKING);
+        for refused in asking.filter_map(|machine| machine.no_room.as_ref()) {
+            let pool = full.entry(refused.network).or_insert_with(|| FullPool {
+                network: refused.network,
+                why: refused.why.clone(),
+                since: refused.since,
+                machines: 0,
+            });
+            pool.since = pool.since.min(refused.since);
+            pool.machines += 1;
+        }
+        full.into_values().collect()
     }
 
     /// The session that a machine belongs to.
@@ -159,10 +235,13 @@ impl Floor {
             .values()
             .filter(|session| session.is_on(now) && !session.confirm)
         {
-            for machine in self.candidates(session, inventory, now) {
+            for machine in self.candidates(session, inventory) {
+                let is_fit = || self.trouble(machine, now).is_none();
                 if machine.confirmed {
-                    due.push((session.rack.clone(), machine.hwaddr));
-                } else if now.since(machine.first_seen) < TURN {
+                    if is_fit() {
+                        due.push((session.rack.clone(), machine.hwaddr));
+                    }
+                } else if now.since(machine.first_seen) < TURN && is_fit() {
                     // It came first, and may take its turn yet.
                     break;
                 }
@@ -171,8 +250,8 @@ impl Floor {
         due
     }
 
-    /// Who waits for a position in `session`, in the order of first packets.
-    pub fn candidates(&self, session: &Session, inventory: &Inventory, now: Timestamp) -> Vec<&Machine> {
+    /// Who waits for a position in `session`, in the order of first packets, those in trouble as well.
+    fn candidates(&self, session: &Session, inventory: &Inventory) -> Vec<&Machine> {
         let mut machines: Vec<&Machine> = self
             .machines
             .values()
@@ -183,7 +262,6 @@ impl Floor {
                     && machine.first_seen >= session.began
                     && session.covers(&machine.place)
                     && inventory.by_hwaddr(machine.hwaddr).is_none()
-                    && self.trouble(machine, now).is_none()
             })
             .collect();
         machines.sort_by_key(|machine| machine.number);

@@ -1,13 +1,14 @@
 //! A machine that is in no inventory, and what it told of itself.
 
 use crate::clock::Timestamp;
+use ipnet::Ipv4Net;
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use uuid::Uuid;
 
 /// Seen in two places within this time, a machine was not carried from one to the other: milliseconds.
-const MOVE: u64 = 10 * 60_000;
+pub(super) const MOVE: u64 = 10 * 60_000;
 /// The last time it was seen is written to disk when it is that much older than what stands there: milliseconds.
 const WRITE_AFTER: u64 = 60_000;
 /// Longest text that is kept of what a machine tells, bytes.
@@ -41,8 +42,23 @@ pub struct Seen {
     pub booting: bool,
     /// True if it has got an address: it answered to an offer, as no forged sender does.
     pub confirmed: bool,
+    /// True if it was offered or given an address.
+    pub offered: bool,
+    /// The subnet whose pool had none for it, and what DHCP says about that.
+    pub no_room: Option<(Ipv4Net, String)>,
     /// Where.
     pub place: Place,
+}
+
+/// No address was left for a machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoRoom {
+    /// The subnet whose pool is full.
+    pub network: Ipv4Net,
+    /// What DHCP says about it: `the temporary pool 10.5.255.1-10.5.255.254 is full: …`
+    pub why: String,
+    /// Since when the machine asks in vain.
+    pub since: Timestamp,
 }
 
 /// What a boot loader knows of the machine beyond its packets (SMBIOS).
@@ -91,6 +107,9 @@ pub struct Machine {
     pub booting: bool,
     /// True if it has got an address.
     pub confirmed: bool,
+    /// It asks for an address in vain.
+    #[serde(default)]
+    pub no_room: Option<NoRoom>,
     /// True if it shall not be shown, nor racked.
     #[serde(default)]
     pub ignored: bool,
@@ -102,7 +121,7 @@ pub struct Machine {
 impl Machine {
     /// A machine that was never seen before.
     pub fn new(number: u64, seen: &Seen) -> Self {
-        Machine {
+        let mut machine = Machine {
             hwaddr: seen.hwaddr,
             number,
             uuid: seen.uuid.filter(says_something),
@@ -116,8 +135,28 @@ impl Machine {
             last_seen: seen.at,
             booting: seen.booting,
             confirmed: seen.confirmed,
+            no_room: None,
             ignored: false,
             held: false,
+        };
+        machine.ask(seen);
+        machine
+    }
+
+    /// Takes in whether there was an address for it; true if that is news.
+    fn ask(&mut self, seen: &Seen) -> bool {
+        let before = self.no_room.as_ref().map(|full| full.network);
+        match &seen.no_room {
+            Some((network, why)) if before != Some(*network) => {
+                self.no_room = Some(NoRoom {
+                    network: *network,
+                    why: why.clone(),
+                    since: seen.at,
+                });
+                true
+            }
+            None if seen.offered => self.no_room.take().is_some(),
+            _ => false,
         }
     }
 
@@ -128,6 +167,7 @@ impl Machine {
         news |= replace_if_some(&mut self.uuid, seen.uuid.filter(says_something));
         news |= replace_if_some(&mut self.arch, seen.arch);
         news |= (seen.booting && !self.booting) || (seen.confirmed && !self.confirmed);
+        news |= self.ask(seen);
         self.booting |= seen.booting;
         self.confirmed |= seen.confirmed;
         if self.place != seen.place {
@@ -156,15 +196,15 @@ impl Machine {
         news
     }
 
+    /// True if it is worth a place on disk: it took an address, as no forged sender does, or somebody said something about it.
+    pub fn is_kept(&self) -> bool {
+        self.confirmed || self.ignored || self.held
+    }
+
     /// What somebody has to look at before it can be racked by itself, if anything.
     pub fn flips(&self, now: Timestamp) -> Option<String> {
-        let (before, at) = self.before.as_ref().filter(|(_, at)| now.since(*at) < MOVE)?;
-        // A relay that begins to say more of the same port is no move.
-        let moved = before.interface != self.place.interface
-            || (before.relay.is_some() && self.place.relay.is_some() && before.relay != self.place.relay)
-            || differ(&before.switch, &self.place.switch)
-            || differ(&before.port, &self.place.port);
-        (moved && at.since(self.first_seen) > 0).then(|| {
+        let (before, _) = self.before.as_ref().filter(|(_, at)| now.since(*at) < MOVE)?;
+        before.is_elsewhere(&self.place).then(|| {
             format!(
                 "seen at {} and then at {}: two machines with this address, or a loop?",
                 before.shown(),
@@ -187,6 +227,14 @@ impl Machine {
 }
 
 impl Place {
+    /// True if a machine that is here and there has moved. A relay that begins to say more of the same port is no move.
+    pub fn is_elsewhere(&self, there: &Place) -> bool {
+        self.interface != there.interface
+            || (self.relay.is_some() && there.relay.is_some() && self.relay != there.relay)
+            || differ(&self.switch, &there.switch)
+            || differ(&self.port, &there.port)
+    }
+
     /// `switch sw1 port Gi1/0/7`, or the relay or the interface if nobody said more.
     pub fn shown(&self) -> String {
         let words = [("switch", &self.switch), ("port", &self.port)];
@@ -216,9 +264,16 @@ impl Place {
 
 /// Mainboards without a UUID of their own send zeros, ones, or what their BIOS was compiled with.
 pub fn says_something(uuid: &Uuid) -> bool {
-    const AMI: Uuid = Uuid::from_u128(0x03000200_0400_0500_0006_000700080009);
-    const AMI_SWAPPED: Uuid = Uuid::from_u128(0x00020003_0004_0005_0006_000700080009);
-    !uuid.is_nil() && !uuid.is_max() && *uuid != AMI && *uuid != AMI_SWAPPED
+    // Each as printed, and in the byte order of SMBIOS, which firmware sends.
+    const SAMPLES: [Uuid; 5] = [
+        // American Megatrends'.
+        Uuid::from_u128(0x0300_0200_0400_0500_0006_0007_0008_0009),
+        Uuid::from_u128(0x0002_0003_0004_0005_0006_0007_0008_0009),
+        Uuid::from_u128(0x1234_5678_1234_5678_90ab_cdde_efaa_bbcc),
+        Uuid::from_u128(0x7856_3412_3412_7856_90ab_cdde_efaa_bbcc),
+        Uuid::from_u128(0xfefe_fefe_fefe_fefe_fefe_fefe_fefe_fefe),
+    ];
+    !uuid.is_nil() && !uuid.is_max() && !SAMPLES.contains(uuid)
 }
 
 fn differ(a: &str, b: &str) -> bool {

@@ -2,19 +2,25 @@
 //!
 //! ```text
 //! machine   an unknown machine, and what it told of itself
+//! places    where nodes are plugged in
 //! session   a rack that is being filled: its next position, whose machines
 //! floor     all of both, and who is to be placed next; pure
 //! task      the one thread that hears of packets, places machines, and writes both down
+//! view      what is shown of it, to the command line and on the machines' screens
 //! ```
 
 mod floor;
 mod machine;
+mod places;
 mod session;
 mod task;
 #[cfg(test)]
 mod tests;
+mod view;
 
-pub use floor::{Floor, Noted};
-pub use machine::{Machine, Place, Seen, Told};
+pub use floor::{Floor, FullPool, Noted};
+pub use machine::{Machine, NoRoom, Place, Seen, Told};
+pub use places::{Moved, Places};
 pub use session::{Placed, Session, Sessions, Wanted, Where};
-pub use task::{Discovery, DiscoveryError, Filling, View, Waiting};
+pub use task::{Discovery, DiscoveryError};
+pub use view::{Filling, Screen, View, Waiting};

@@ -14,14 +14,13 @@ use crate::{
     timeline::{Recorder, follow},
 };
 use rackstrap_wire::HwAddr;
-use serde::{Deserialize, Serialize};
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use thiserror::Error;
 use tokio::sync::watch;
@@ -34,18 +33,18 @@ const TICK: Duration = Duration::from_millis(500);
 /// The keeper; clones share it.
 #[derive(Clone)]
 pub struct Discovery {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
-struct Shared {
-    world: SharedWorld,
+pub(super) struct Shared {
+    pub(super) world: SharedWorld,
     store: Store,
     nodes: Nodes,
     recorder: Recorder,
     boots: Boots,
-    floor: Mutex<Floor>,
+    pub(super) floor: Mutex<Floor>,
     news: SyncSender<News>,
-    dropped: AtomicU64,
+    pub(super) dropped: AtomicU64,
     changes: watch::Sender<u64>,
 }
 
@@ -76,37 +75,6 @@ pub enum DiscoveryError {
     /// The store failed.
     #[error("nothing was changed: {0}")]
     Store(#[from] StoreError),
-}
-
-/// The waiting room and the sessions, to be shown.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct View {
-    /// Who waits, in the order of first packets.
-    pub machines: Vec<Waiting>,
-    /// Racks that are being filled.
-    pub sessions: Vec<Filling>,
-    /// Packets that were not looked at, as there were too many.
-    pub dropped: u64,
-}
-
-/// A machine that waits.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Waiting {
-    /// The machine.
-    pub machine: Machine,
-    /// Why it is not racked by itself, empty if nothing is in the way.
-    pub trouble: String,
-    /// The rack that is being filled and will take it, empty if none.
-    pub rack: String,
-}
-
-/// A rack that is being filled.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Filling {
-    /// The session.
-    pub session: Session,
-    /// The next position; none if the rack is full.
-    pub next: Option<String>,
 }
 
 impl Discovery {
@@ -173,41 +141,6 @@ impl Discovery {
     /// A counter that moves with every change of what [`Discovery::view`] shows.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.shared.changes.subscribe()
-    }
-
-    /// What there is.
-    pub fn view(&self, now: Timestamp) -> View {
-        let world = self.shared.world.load();
-        let floor = self.floor();
-        let unknown = |machine: &&Machine| world.inventory.by_hwaddr(machine.hwaddr).is_none();
-        let machines = floor.machines().into_iter().filter(unknown).map(|machine| Waiting {
-            trouble: floor.trouble(machine, now).unwrap_or_default(),
-            rack: floor
-                .session_of(machine, now)
-                .map(|s| s.rack.clone())
-                .unwrap_or_default(),
-            machine: machine.clone(),
-        });
-        let sessions = floor.sessions.values().filter(|session| session.is_on(now));
-        View {
-            machines: machines.collect(),
-            sessions: sessions
-                .map(|session| Filling {
-                    session: session.clone(),
-                    next: session.position(&world.site, &world.inventory),
-                })
-                .collect(),
-            dropped: self.shared.dropped.load(Ordering::Relaxed),
-        }
-    }
-
-    /// The position that a waiting machine will probably get: what its screen suggests. Never waits: none while
-    /// somebody else is being placed, which takes a disk flush.
-    pub fn suggestion(&self, hwaddr: HwAddr, now: Timestamp) -> Option<String> {
-        let world = self.shared.world.load();
-        let floor = self.shared.floor.try_lock().ok()?;
-        let session = floor.session_of(floor.machine(hwaddr)?, now)?;
-        session.position(&world.site, &world.inventory)
     }
 
     /// Begins to fill a rack.
@@ -458,7 +391,7 @@ impl Discovery {
 
     fn hear(&self, news: News) {
         let mut floor = self.floor();
-        let write = match news {
+        let (write, changed) = match news {
             News::Seen(seen) => {
                 if self.shared.world.load().inventory.by_hwaddr(seen.hwaddr).is_some() {
                     return;
@@ -469,14 +402,20 @@ impl Discovery {
                 if !gone.is_empty() {
                     self.shared.store.queue(gone);
                 }
-                noted.write.then_some(seen.hwaddr)
+                (noted.write.then_some(seen.hwaddr), noted.news)
             }
-            News::Told(hwaddr, told) => floor.hear(hwaddr, &told).then_some(hwaddr),
+            News::Told(hwaddr, told) => {
+                let news = floor.hear(hwaddr, &told);
+                let kept = floor.machine(hwaddr).is_some_and(Machine::is_kept);
+                ((news && kept).then_some(hwaddr), news)
+            }
         };
         if let Some(machine) = write.and_then(|hwaddr| floor.machine(hwaddr)) {
             let batch = Batch::new().put(Table::Machines, machine.hwaddr.0, machine);
             self.shared.store.queue(batch);
-            drop(floor);
+        }
+        drop(floor);
+        if changed {
             self.changed();
         }
     }
@@ -518,7 +457,7 @@ impl Discovery {
         self.shared.changes.send_modify(|generation| *generation += 1);
     }
 
-    fn floor(&self) -> MutexGuard<'_, Floor> {
+    pub(super) fn floor(&self) -> MutexGuard<'_, Floor> {
         self.shared.floor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -537,6 +476,7 @@ fn put_session(tx: &mut Write<'_>, session: &Session) -> Result<(), StoreError> 
 
 /// Hears news until nobody is left who could tell any.
 fn listen(heard: &Receiver<News>, discovery: impl Fn() -> Option<Discovery>) {
+    let mut tidied = Instant::now();
     loop {
         let news = match heard.recv_timeout(TICK) {
             Ok(news) => Some(news),
@@ -544,15 +484,16 @@ fn listen(heard: &Receiver<News>, discovery: impl Fn() -> Option<Discovery>) {
             Err(RecvTimeoutError::Disconnected) => return,
         };
         let Some(discovery) = discovery() else { return };
-        let idle = news.is_none();
         // All that is there, then one look at who is due.
         for news in news.into_iter().chain(heard.try_iter().take(QUEUE)) {
             discovery.hear(news);
         }
         let now = Timestamp::now();
         discovery.place_due(now);
-        if idle {
+        // Also when it is never quiet.
+        if tidied.elapsed() >= TICK {
             discovery.tidy(now);
+            tidied = Instant::now();
         }
     }
 }

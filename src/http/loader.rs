@@ -10,7 +10,7 @@ use crate::{
     boots::Boot,
     clock::Timestamp,
     decide::{Decision, NodeDecision, Requester, World, decide},
-    discovery::Told,
+    discovery::{Screen, Told},
     timeline::{Event, Level, Subject},
 };
 use axum::{
@@ -19,6 +19,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use ipnet::Ipv4Net;
 use rackstrap_wire::HwAddr;
 use std::{
     path::PathBuf,
@@ -27,6 +28,9 @@ use std::{
 };
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
+
+/// How often, and after which pause, the waiting room is asked again while it writes to disk.
+const BUSY: (u32, Duration) = (10, Duration::from_millis(20));
 
 /// Query of `/ipxe`.
 #[derive(serde::Deserialize)]
@@ -87,10 +91,12 @@ pub async fn script(
                 vendor: query.vendor,
                 product: query.product,
             };
-            if told != Told::default() {
+            // Its second time at least: what DHCP heard of it has long been looked at.
+            let again = told != Told::default();
+            if again {
                 service.discovery.told(hwaddr, told);
             }
-            service.stranger_script(&world, hwaddr, *peer)?
+            service.stranger_script(&world, hwaddr, *peer, again).await?
         }
     };
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
@@ -164,12 +170,25 @@ impl Service {
         self.wait(&base, hwaddr, &[detail], true)
     }
 
-    fn stranger_script(&self, world: &World, hwaddr: HwAddr, peer: Peer) -> Result<String, Problem> {
+    /// What the waiting room says of a machine; nothing if it is busy for long.
+    async fn screen(&self, hwaddr: HwAddr, network: Ipv4Net) -> Screen {
+        for _ in 0..BUSY.0 {
+            if let Some(screen) = self.discovery.screen(hwaddr, network, Timestamp::now()) {
+                return screen;
+            }
+            tokio::time::sleep(BUSY.1).await;
+        }
+        Screen::default()
+    }
+
+    async fn stranger_script(&self, world: &World, hwaddr: HwAddr, peer: Peer, again: bool) -> Result<String, Problem> {
         let subnet = world.site.subnet_of(peer.ipv4()).ok_or_else(|| {
             let text = format!("{} is in no [[subnet]] of the site file", peer.ipv4());
             Problem::forbidden(Reason::Stranger, text)
         })?;
-        let (name, hint) = match self.discovery.suggestion(hwaddr, Timestamp::now()) {
+        let at_home = (self.waits)(hwaddr, peer.ipv4());
+        let screen = self.screen(hwaddr, subnet.network).await;
+        let (name, hint) = match screen.suggestion {
             Some(next) => (next, "it boots by itself then".to_owned()),
             None => {
                 let example = world.site.cluster.naming.example();
@@ -177,14 +196,17 @@ impl Service {
                 (example, hint)
             }
         };
-        let message = [
+        let mut message = vec![
             format!("unknown machine {hwaddr} - waiting to be racked"),
             format!("rack it with: rackstrap discover accept {hwaddr} {name}"),
             hint,
         ];
+        message.extend(screen.remarks);
         let event = Event::new(Timestamp::now(), "script", Level::Ok, "waits to be racked");
         self.recorder.record(Subject::Machine(hwaddr), event);
-        self.wait(&base_url(&world.site, subnet.server), hwaddr, &message, false)
+        // Nobody could rack a machine that the waiting room does not know; asking DHCP, it comes in again.
+        let ask_dhcp = !at_home || (again && screen.forgotten);
+        self.wait(&base_url(&world.site, subnet.server), hwaddr, &message, ask_dhcp)
     }
 
     fn wait(&self, base: &str, hwaddr: HwAddr, message: &[String], new_address: bool) -> Result<String, Problem> {

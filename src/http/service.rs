@@ -19,10 +19,14 @@ use crate::{
     timeline::{Event, Level, Recorder, Subject},
 };
 use arc_swap::ArcSwap;
+use rackstrap_wire::HwAddr;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
+
+/// What is told of a machine that waits at an address.
+pub type Waits = Box<dyn Fn(HwAddr, Ipv4Addr) -> bool + Send + Sync>;
 
 /// The HTTP service.
 pub struct Service {
@@ -36,6 +40,9 @@ pub struct Service {
     pub recorder: Recorder,
     /// The waiting room.
     pub discovery: Discovery,
+    /// Told of a machine that waits, and of the temporary address from which it asked: its lease goes on. False if another
+    /// machine has that address.
+    pub waits: Waits,
     /// Where host keys are kept.
     pub store: Store,
     /// Boot loaders.

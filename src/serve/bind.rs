@@ -51,6 +51,7 @@ pub fn spawn_all(shared: &Shared, cancel: &CancellationToken, services: &mut Joi
         shared: shared.clone(),
         leases: dhcp.leases(),
     });
+    let keeper = dhcp.keeper();
     let exports = Arc::new(nfs::ImageExports::new(shared.clone()));
     let web = Arc::new(http::Service {
         world: shared.world.clone(),
@@ -58,6 +59,7 @@ pub fn spawn_all(shared: &Shared, cancel: &CancellationToken, services: &mut Joi
         windows: shared.windows.clone(),
         recorder: shared.recorder.clone(),
         discovery: shared.discovery.clone(),
+        waits: Box::new(move |hwaddr, address| keeper.heard(hwaddr, address)),
         store: shared.store.clone(),
         loaders: shared.loaders.clone(),
         scripts: shared.scripts.clone(),

@@ -4,7 +4,7 @@ use super::Shared;
 use crate::{
     decide::{Decision, Requester, decide},
     dhcp::{Answer, AnswerKind, Ask, Authority, DhcpEvent, Lease, LeaseStore, Loader, Network},
-    discovery::{Place, Seen},
+    discovery::{Moved, Place, Places, Seen},
     http::{base_url, script::script_url},
     loaders::first_loader,
     store::{Batch, Store, Table},
@@ -12,20 +12,46 @@ use crate::{
 };
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use std::{net::Ipv4Addr, sync::Arc};
+use rackstrap_wire::HwAddr;
+use std::{
+    net::Ipv4Addr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 /// DHCP's view of the site.
 pub struct DhcpAuthority {
     shared: Shared,
     /// The subnets, made once per site file.
     network: ArcSwap<(Arc<crate::config::Site>, Arc<Network>)>,
+    /// Where nodes are plugged in.
+    places: Mutex<Places>,
 }
 
 impl DhcpAuthority {
     pub fn new(shared: Shared) -> Self {
         let site = shared.world.load().site.clone();
         let network = ArcSwap::from_pointee((site.clone(), Arc::new(network_of(&site))));
-        DhcpAuthority { shared, network }
+        DhcpAuthority {
+            shared,
+            network,
+            places: Mutex::default(),
+        }
+    }
+}
+
+impl DhcpAuthority {
+    /// Says on a node's timeline, and so in `status`, that it is not where it was.
+    fn find(&self, node: &Subject, event: &DhcpEvent) {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let moved = places.see(event.hwaddr, place(event), event.at);
+        drop(places);
+        let (level, detail) = match moved {
+            None => return,
+            Some(Moved::Carried(text)) => (Level::Ok, text),
+            Some(Moved::Flips(text)) => (Level::Error, text),
+        };
+        let event = Event::new(event.at, "place", level, detail);
+        self.shared.recorder.record(node.clone(), event);
     }
 }
 
@@ -71,7 +97,14 @@ impl Authority for DhcpAuthority {
     fn observe(&self, event: &DhcpEvent) {
         let world = self.shared.world.load();
         let subject = match world.inventory.by_hwaddr(event.hwaddr) {
-            Some(node) => Subject::Node(node.name.clone()),
+            Some(node) => {
+                let subject = Subject::Node(node.name.clone());
+                // A running system extends its lease without the relay.
+                if event.booting {
+                    self.find(&subject, event);
+                }
+                subject
+            }
             None => {
                 self.shared.discovery.seen(seen(event));
                 Subject::Machine(event.hwaddr)
@@ -108,6 +141,10 @@ impl Authority for DhcpAuthority {
         network
     }
 
+    fn is_node(&self, hwaddr: HwAddr) -> bool {
+        self.shared.world.load().inventory.by_hwaddr(hwaddr).is_some()
+    }
+
     fn is_node_address(&self, address: Ipv4Addr) -> bool {
         self.shared.world.load().inventory.by_ipaddr(address).is_some()
     }
@@ -115,7 +152,6 @@ impl Authority for DhcpAuthority {
 
 /// What the waiting room is told.
 fn seen(event: &DhcpEvent) -> Seen {
-    let text = |id: &Option<Vec<u8>>| id.as_deref().map(Place::text).unwrap_or_default();
     Seen {
         at: event.at,
         hwaddr: event.hwaddr,
@@ -123,12 +159,22 @@ fn seen(event: &DhcpEvent) -> Seen {
         arch: event.arch,
         booting: event.booting,
         confirmed: event.answer == AnswerKind::Ack,
-        place: Place {
-            interface: event.interface.clone(),
-            relay: event.relay,
-            switch: text(&event.remote_id),
-            port: text(&event.circuit_id),
-        },
+        offered: matches!(event.answer, AnswerKind::Offer | AnswerKind::Ack),
+        no_room: event
+            .pool_full
+            .map(|network| (network, event.reason.clone().into_owned())),
+        place: place(event),
+    }
+}
+
+/// Where the machine is plugged in.
+fn place(event: &DhcpEvent) -> Place {
+    let text = |id: &Option<Vec<u8>>| id.as_deref().map(Place::text).unwrap_or_default();
+    Place {
+        interface: event.interface.clone(),
+        relay: event.relay,
+        switch: text(&event.remote_id),
+        port: text(&event.circuit_id),
     }
 }
 

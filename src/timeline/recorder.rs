@@ -124,18 +124,16 @@ impl Recorder {
         self.lock().lines.get(subject).map(|line| line.standing.clone())
     }
 
-    /// All unknown machines with their standing and their last event, in the order in which they were first heard of.
-    pub fn machines(&self) -> Vec<(HwAddr, Standing, Option<Event>)> {
+    /// The last event of `subject`.
+    pub fn last(&self, subject: &Subject) -> Option<Event> {
         let state = self.lock();
-        state
-            .machines
-            .iter()
-            .filter_map(|hwaddr| {
-                let line = state.lines.get(&Subject::Machine(*hwaddr))?;
-                let last = line.events.back().map(|(_, event)| event.clone());
-                Some((*hwaddr, line.standing.clone(), last))
-            })
-            .collect()
+        state.lines.get(subject)?.events.back().map(|(_, event)| event.clone())
+    }
+
+    /// The unknown machines that have timelines, in the order in which they were first heard of.
+    #[cfg(test)]
+    pub(super) fn machines(&self) -> Vec<HwAddr> {
+        self.lock().machines.iter().copied().collect()
     }
 
     /// The time from which this daemon could have heard heartbeats.

@@ -16,11 +16,11 @@ pub struct StatusRow {
     pub since: Option<Timestamp>,
     /// Image version of its boot.
     pub image: Option<ImageRef>,
-    /// Address. Of an unknown machine, the daemon fills in the one that it was lent.
+    /// Address; of an unknown machine, the one that it was lent.
     pub ipaddr: Option<std::net::Ipv4Addr>,
     /// What its disk is, in a few words; empty if nobody knows.
     pub disk: String,
-    /// The last failure, retry or lack; empty if there is none.
+    /// The last failure, retry or lack; why an unknown machine is not racked by itself. Empty if there is none.
     pub last_error: String,
     /// When it was last heard of.
     pub heard: Option<Timestamp>,
@@ -28,7 +28,7 @@ pub struct StatusRow {
     pub boot: String,
 }
 
-/// All nodes by name, then the unknown machines that wait.
+/// All nodes by name.
 pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp) -> Vec<StatusRow> {
     let nodes = world.inventory.iter().map(|node| {
         let standing = recorder.standing(&Subject::Node(node.name.clone())).unwrap_or_default();
@@ -51,20 +51,7 @@ pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp)
             boot: boot.map(|boot| boot.plan.id.clone()).unwrap_or_default(),
         }
     });
-    let known = |hwaddr| world.inventory.by_hwaddr(hwaddr).is_some();
-    let machines = recorder.machines().into_iter().filter(|(hwaddr, ..)| !known(*hwaddr));
-    let machines = machines.map(|(hwaddr, standing, _)| StatusRow {
-        node: hwaddr.to_string(),
-        state: State::Waiting,
-        since: Some(standing.since).filter(|since| since.0 > 0),
-        image: None,
-        ipaddr: None,
-        disk: String::new(),
-        last_error: standing.last_error,
-        heard: Some(standing.heard),
-        boot: String::new(),
-    });
-    nodes.chain(machines).collect()
+    nodes.collect()
 }
 
 /// A disk in a few words: `/tmp and /var on vda (prepared: blank -> scratch v1)`.

@@ -288,7 +288,7 @@ fn unknown_machines_are_bounded_and_the_oldest_goes_first() {
         recorder.record(machine(number), event("1 dhcp discover"));
         recorder.record(machine(number), event("2 tftp"));
     }
-    let known = |recorder: &Recorder| -> Vec<u8> { recorder.machines().iter().map(|(m, ..)| m.0[5]).collect() };
+    let known = |recorder: &Recorder| -> Vec<u8> { recorder.machines().iter().map(|m| m.0[5]).collect() };
     assert_eq!(known(&recorder), [196, 197, 198, 199]);
     recorder.forget(&machine(197));
     assert_eq!(known(&recorder), [196, 198, 199]);

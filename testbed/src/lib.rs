@@ -38,7 +38,7 @@ pub use daemon::Daemon;
 pub use disk::Disk;
 pub use netns::Namespace;
 pub use node::{Firmware, Nic, Node};
-pub use site::{Layout, Partition, Profile, Site};
+pub use site::{Layout, Partition, Profile, Site, Subnet};
 pub use timeline::Event;
 
 /// What everything here returns; tests return it as well, so that a failure prints its whole chain of causes.

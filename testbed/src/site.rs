@@ -7,6 +7,12 @@ use std::{collections::BTreeMap, path::Path};
 /// A site file: the network of the testbed, and profiles and layouts that a test sets as it likes.
 #[derive(Clone, Debug)]
 pub struct Site {
+    /// `[[subnet]]`
+    pub subnets: Vec<Subnet>,
+    /// `[cluster] reserved`
+    pub reserved: Vec<String>,
+    /// `[limits] unknown-machines`; the daemon's default where it is `None`.
+    pub unknown_machines: Option<u32>,
     /// `[profile.NAME]`
     pub profiles: BTreeMap<String, Profile>,
     /// `[layout.NAME]`
@@ -19,6 +25,53 @@ pub struct Site {
     pub dns_forward: Option<Vec<String>>,
     /// Seconds between heartbeats: short, so that a test sees several.
     pub heartbeat_secs: u32,
+}
+
+/// `[[subnet]]`; what is `None` is left out.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Subnet {
+    /// The network.
+    pub network: String,
+    /// The daemon's interface in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// True where it is behind relays.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub relayed: bool,
+    /// The daemon's address.
+    pub server: String,
+    /// Router.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub router: Option<String>,
+    /// Temporary pool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+}
+
+impl Subnet {
+    /// The network of the bridge: 10.5.0.0/16, with a pool of 254 addresses.
+    pub fn of_the_bridge() -> Self {
+        Subnet {
+            network: "10.5.0.0/16".to_owned(),
+            interface: Some(netns::BRIDGE.to_owned()),
+            server: netns::SERVER.to_owned(),
+            pool: Some("10.5.255.1-10.5.255.254".to_owned()),
+            ..Subnet::default()
+        }
+    }
+
+    /// A network behind a relay with the address `router`.
+    pub fn behind_a_relay(network: &str, router: &str, pool: &str) -> Self {
+        Subnet {
+            network: network.to_owned(),
+            relayed: true,
+            server: netns::SERVER.to_owned(),
+            router: Some(router.to_owned()),
+            pool: Some(pool.to_owned()),
+            ..Subnet::default()
+        }
+    }
 }
 
 /// `[profile.NAME]`; what is `None` is left out.
@@ -117,6 +170,9 @@ impl Site {
             ..Profile::default()
         };
         Site {
+            subnets: vec![Subnet::of_the_bridge()],
+            reserved: ["10.5.0.0/24", "10.5.255.0/24"].map(str::to_owned).to_vec(),
+            unknown_machines: None,
             profiles: [("default".to_owned(), default)].into(),
             layouts: [("scratch".to_owned(), Layout::scratch())].into(),
             on_change: Vec::new(),
@@ -143,10 +199,10 @@ impl Site {
         cluster.insert("name".into(), "demo".into());
         cluster.insert("node-name".into(), "r{rack:02}n{slot:02}".into());
         cluster.insert("node-address".into(), "10.5.{rack}.{slot}".into());
-        cluster.insert("reserved".into(), vec!["10.5.0.0/24", "10.5.255.0/24"].into());
         if let Some(domain) = &self.domain {
             cluster.insert("domain".into(), domain.as_str().into());
         }
+        cluster.insert("reserved".into(), self.reserved.clone().into());
         file.insert("cluster".into(), cluster.into());
         if let Some(forward) = &self.dns_forward {
             let dns = toml::Table::from_iter([("forward".to_owned(), forward.clone().into())]);
@@ -161,12 +217,7 @@ impl Site {
         let templates = crate::paths::repo_root().join("testbed/templates");
         server.insert("templates-dir".into(), templates.to_string_lossy().as_ref().into());
         file.insert("server".into(), server.into());
-        let mut subnet = toml::Table::new();
-        subnet.insert("network".into(), "10.5.0.0/16".into());
-        subnet.insert("interface".into(), netns::BRIDGE.into());
-        subnet.insert("server".into(), netns::SERVER.into());
-        subnet.insert("pool".into(), "10.5.255.1-10.5.255.254".into());
-        file.insert("subnet".into(), toml::Value::Array(vec![subnet.into()]));
+        file.insert("subnet".into(), toml::Value::try_from(&self.subnets)?);
         file.insert("profile".into(), toml::Value::try_from(&self.profiles)?);
         file.insert("layout".into(), toml::Value::try_from(&self.layouts)?);
         let mut hooks = toml::Table::new();
@@ -174,6 +225,9 @@ impl Site {
         file.insert("hooks".into(), hooks.into());
         let mut limits = toml::Table::new();
         limits.insert("heartbeat".into(), format!("{}s", self.heartbeat_secs).into());
+        if let Some(most) = self.unknown_machines {
+            limits.insert("unknown-machines".into(), i64::from(most).into());
+        }
         file.insert("limits".into(), limits.into());
         Ok(toml::to_string(&file)?)
     }

@@ -334,6 +334,9 @@ fn list(client: &Client, args: &ListArgs) -> Result<()> {
     if hidden > 0 {
         text += &format!("\n{} ignored: --all shows them", output::count(hidden, "machine"));
     }
+    for full in &answer.view.full {
+        text += &format!("\n{full} (since {} ago)", output::ago(answer.now, full.since));
+    }
     for filling in &answer.view.sessions {
         let next = filling.next.as_deref().unwrap_or("none, it is full");
         text += &format!("\nrack {} is being filled; next: {next}", filling.session.rack);

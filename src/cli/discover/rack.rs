@@ -210,6 +210,8 @@ mod tests {
                 arch: None,
                 booting: true,
                 confirmed: true,
+                offered: true,
+                no_room: None,
                 place: Place {
                     interface: "e".into(),
                     relay: None,

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::{
     fs::OpenOptions,
-    io::Write,
+    io::{IsTerminal, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::Command,
@@ -96,9 +96,11 @@ fn read(client: &Client, site: &Site, text: &str) -> Result<Difference> {
 /// Runs the editor, which may be a command line (`code --wait`), on the terminal.
 fn edit(path: &Path) -> Result<()> {
     let set = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
-    let editor = set("VISUAL")
-        .or_else(|| set("EDITOR"))
-        .unwrap_or_else(|| "vi".to_owned());
+    let editor = match set("VISUAL").or_else(|| set("EDITOR")) {
+        Some(editor) => editor,
+        None if std::io::stdin().is_terminal() => "vi".to_owned(),
+        None => bail!("there is no terminal to edit on; name a program that needs none: EDITOR='sed -i s/old/new/'"),
+    };
     let status = Command::new("sh")
         .arg("-c")
         .arg(format!("{editor} \"$0\""))

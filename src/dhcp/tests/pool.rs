@@ -42,7 +42,7 @@ fn full_means_full_and_time_heals() {
     let refused = offer(&mut pool, 3, NOW).unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "the pool 10.5.255.1-10.5.255.2 is full: all 2 addresses are leased or in quarantine"
+        "the temporary pool 10.5.255.1-10.5.255.2 is full: all 2 addresses are leased or in quarantine"
     );
     assert_eq!(
         offer(&mut pool, 1, NOW),
@@ -51,6 +51,43 @@ fn full_means_full_and_time_heals() {
     );
     let later = NOW.plus_secs(600);
     assert_eq!(offer(&mut pool, 3, later), Ok(ip("10.5.255.1")));
+}
+
+#[test]
+fn a_machine_that_waits_keeps_its_address() {
+    let mut pool = pool(1);
+    let address = take(&mut pool, 1, NOW);
+    let after = |secs| NOW.plus_secs(secs);
+    let heard = |pool: &mut Pool, n, secs| pool.heard(mac(n), address, 600, after(secs));
+    assert_eq!(heard(&mut pool, 1, 299), Heard::Fine, "more than half is left");
+    assert_eq!(heard(&mut pool, 2, 400), Heard::Taken, "another machine's");
+    let Heard::Extended(lease) = heard(&mut pool, 1, 400) else {
+        panic!("it goes on")
+    };
+    assert_eq!((lease.expires, lease.since, lease.hwaddr), (after(1000), NOW, mac(1)));
+    assert!(offer(&mut pool, 2, after(999)).is_err());
+    assert_eq!(pool.holder(address, after(999)).unwrap().hwaddr, mac(1));
+    assert_eq!(take(&mut pool, 2, after(1000)), address);
+    assert_eq!(heard(&mut pool, 1, 1001), Heard::Taken, "it was silent for too long");
+}
+
+#[test]
+fn a_lease_that_moved_to_a_machine_of_the_same_uuid_is_not_shared_for_long() {
+    let mut pool = pool(2);
+    let bind = |pool: &mut Pool, n, at| {
+        let address = pool.offer(mac(n), uuid(7), None, at, nobody).unwrap();
+        pool.bind(mac(n), uuid(7), address, 600, true, at).unwrap().lease.ipaddr
+    };
+    let address = bind(&mut pool, 1, NOW);
+    assert_eq!(
+        bind(&mut pool, 2, NOW),
+        address,
+        "its other card, for all that anybody knows"
+    );
+    assert_eq!(pool.heard(mac(2), address, 600, NOW), Heard::Fine);
+    assert_eq!(pool.heard(mac(1), address, 600, NOW), Heard::Taken, "two machines");
+    assert_ne!(bind(&mut pool, 1, NOW), address);
+    assert_eq!(bind(&mut pool, 2, NOW), address);
 }
 
 #[test]

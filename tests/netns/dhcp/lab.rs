@@ -6,6 +6,7 @@ use rackstrap::{
         Answer, AnswerKind, Ask, Authority, Counters, Dhcp, DhcpEvent, Lease, LeaseStore, LeaseView, Loader, Network,
     },
 };
+use rackstrap_wire::HwAddr;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -212,6 +213,10 @@ impl Authority for World {
 
     fn network(&self) -> Arc<Network> {
         self.network.clone()
+    }
+
+    fn is_node(&self, hwaddr: HwAddr) -> bool {
+        self.nodes.contains_key(&hwaddr.to_string())
     }
 
     fn is_node_address(&self, address: Ipv4Addr) -> bool {

@@ -92,6 +92,7 @@ impl Server {
         let boots = Boots::load(store.clone())?;
         let nodes = Nodes::new(store.clone(), world.clone());
         let service = Arc::new(Service {
+            waits: Box::new(|_, _| true),
             discovery: Discovery::start(world.clone(), store.clone(), nodes, recorder.clone(), boots.clone())?,
             world,
             boots,

@@ -1,0 +1,123 @@
+//! What the waiting room shows: to the command line, and on the machines' own screens.
+
+use super::{
+    floor::FullPool,
+    machine::Machine,
+    session::{Session, Sessions},
+    task::Discovery,
+};
+use crate::{clock::Timestamp, decide::World};
+use ipnet::Ipv4Net;
+use rackstrap_wire::HwAddr;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, sync::atomic::Ordering};
+
+/// The waiting room and the sessions, to be shown.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct View {
+    /// Who waits, in the order of first packets.
+    pub machines: Vec<Waiting>,
+    /// Racks that are being filled.
+    pub sessions: Vec<Filling>,
+    /// Pools that have no address for some of the machines.
+    pub full: Vec<FullPool>,
+    /// Packets that were not looked at, as there were too many.
+    pub dropped: u64,
+}
+
+/// A machine that waits.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Waiting {
+    /// The machine.
+    pub machine: Machine,
+    /// Why it is not racked by itself, empty if nothing is in the way.
+    pub trouble: String,
+    /// The rack that is being filled and will take it, empty if none.
+    pub rack: String,
+}
+
+/// A rack that is being filled.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Filling {
+    /// The session.
+    pub session: Session,
+    /// The next position; none if the rack is full.
+    pub next: Option<String>,
+}
+
+/// What to tell a waiting machine beside its hardware address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Screen {
+    /// True if the machine is not in the waiting room: it was forgotten in a flood, or its packets were not looked at.
+    pub forgotten: bool,
+    /// The position that it will probably get.
+    pub suggestion: Option<String>,
+    /// What else somebody who stands before it should know.
+    pub remarks: Vec<String>,
+}
+
+/// The next position of each rack that is being filled.
+fn positions(sessions: &Sessions, world: &World, now: Timestamp) -> BTreeMap<String, Option<String>> {
+    let sessions = sessions.values().filter(|session| session.is_on(now));
+    sessions
+        .map(|session| (session.rack.clone(), session.position(&world.site, &world.inventory)))
+        .collect()
+}
+
+impl Discovery {
+    /// What there is.
+    pub fn view(&self, now: Timestamp) -> View {
+        let world = self.shared.world.load();
+        let floor = self.floor();
+        let next = positions(&floor.sessions, &world, now);
+        let unknown = |machine: &&Machine| world.inventory.by_hwaddr(machine.hwaddr).is_none();
+        let machines = floor.machines().into_iter().filter(unknown).map(|machine| {
+            let rack = floor
+                .session_of(machine, now)
+                .map(|s| s.rack.as_str())
+                .unwrap_or_default();
+            let trouble = floor
+                .trouble(machine, now)
+                .or_else(|| machine.no_room.as_ref().map(|full| full.why.clone()))
+                .or_else(|| matches!(next.get(rack), Some(None)).then(|| format!("rack {rack} is full")));
+            Waiting {
+                trouble: trouble.unwrap_or_default(),
+                rack: rack.to_owned(),
+                machine: machine.clone(),
+            }
+        });
+        let sessions = floor.sessions.values().filter(|session| session.is_on(now));
+        View {
+            machines: machines.collect(),
+            sessions: sessions
+                .map(|session| Filling {
+                    session: session.clone(),
+                    next: next.get(&session.rack).cloned().flatten(),
+                })
+                .collect(),
+            full: floor.full_pools(now),
+            dropped: self.shared.dropped.load(Ordering::Relaxed),
+        }
+    }
+
+    /// What the screen of a waiting machine in the subnet `network` shows. Never waits: none while somebody else is being
+    /// placed, which takes a disk flush.
+    pub fn screen(&self, hwaddr: HwAddr, network: Ipv4Net, now: Timestamp) -> Option<Screen> {
+        let world = self.shared.world.load();
+        let floor = self.shared.floor.try_lock().ok()?;
+        let machine = floor.machine(hwaddr);
+        let session = machine.and_then(|machine| floor.session_of(machine, now));
+        let next = session.map(|session| session.position(&world.site, &world.inventory));
+        let mut remarks = Vec::from_iter(machine.and_then(|machine| floor.trouble(machine, now)));
+        if let (Some(None), Some(session)) = (&next, session) {
+            remarks.push(format!("rack {} is full", session.rack));
+        }
+        let full = floor.full_pools(now).into_iter().find(|pool| pool.network == network);
+        remarks.extend(full.map(|full| full.to_string()));
+        Some(Screen {
+            forgotten: machine.is_none(),
+            suggestion: next.flatten(),
+            remarks,
+        })
+    }
+}

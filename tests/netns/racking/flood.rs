@@ -1,0 +1,138 @@
+//! Tens of thousands of machines that are none.
+
+use super::{
+    lab::Lab,
+    machine::{Machine, Stage, next_xid},
+};
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+use testbed::Result;
+
+/// DISCOVERs, each of another machine.
+const FLOOD: u32 = 20_000;
+/// At most so many of them at once, then a pause: some 4,000 a second.
+const BURST: u32 = 40;
+const PAUSE: Duration = Duration::from_millis(10);
+/// `[limits] unknown-machines`
+const MOST: u32 = 256;
+/// Memory that the flood may cost, bytes: the limit's machines and timelines, what waits in queues and receive buffers.
+const MEMORY: u64 = 96 << 20;
+
+#[test]
+fn a_flood_of_hardware_addresses_hurts_nobody_who_is_known() -> Result {
+    let lab = Lab::start(MOST)?;
+    let wires = [lab.relay(20, 254)?, lab.local()?];
+    // Nodes on either wire, machines that wait with an address, and one that asked and did not come back.
+    let mut nodes = Vec::new();
+    for n in 1..=5 {
+        for (rack, wire) in [20, 1].into_iter().zip(&wires) {
+            let node = Machine::new(rack, n, wire, "", "");
+            let name = format!("r{rack:02}n{n:02}");
+            lab.daemon.cli(&["node", "add", &name, "--hwaddr", &node.mac()])?;
+            nodes.push((name, node));
+        }
+    }
+    let waits = [20, 1].map(|rack| Machine::new(rack, 100, &wires[usize::from(rack == 1)], "", ""));
+    let silent = Machine::new(20, 101, &wires[0], "", "");
+    let addresses = lab.among_racks(|| {
+        silent.discover(Stage::Firmware)?;
+        let mut addresses = Vec::new();
+        for machine in &waits {
+            addresses.push(machine.dhcp(Stage::Firmware)?.address);
+        }
+        Ok(addresses)
+    })?;
+    lab.until("three that wait", || Ok((lab.waiting()?.len() == 3).then_some(())))?;
+    lab.daemon.cli(&["discover", "start", "r20", "--detach"])?;
+    let before = lab.daemon.resident_bytes()?;
+
+    let (over, began) = (AtomicBool::new(false), Instant::now());
+    let racked = Machine::new(20, 102, &wires[0], "", "");
+    let (asked, slowest, took) = lab.among_racks(|| {
+        thread::scope(|scope| {
+            let flood = scope.spawn(|| {
+                let flooded = (0..FLOOD).try_for_each(|n| {
+                    let wire = &wires[(n % 2) as usize];
+                    let [a, b, c, d] = n.to_be_bytes();
+                    let mut machine = Machine::new(0, 0, wire, "", "");
+                    machine.hwaddr = [0x06, 0xf1, a, b, c, d];
+                    // As fast as a network brings them, and not as fast as this machine makes them.
+                    if n % BURST == 0 {
+                        thread::sleep(PAUSE);
+                    }
+                    machine.uuid = uuid::Uuid::from_u128(u128::from(n) << 64 | 0x4000_8000_0000_0000_0001);
+                    wire.send(&machine.packet(next_xid(), Stage::Firmware, 1, &[]))
+                });
+                over.store(true, Ordering::SeqCst);
+                flooded.map(|()| began.elapsed())
+            });
+            // A machine that is racked meanwhile; its packets may be among those that nobody looked at.
+            let honest = scope.spawn(|| {
+                racked.dhcp(Stage::Firmware)?;
+                racked.walk(|_| ())
+            });
+            let (mut asked, mut slowest) = (0, Duration::ZERO);
+            while !over.load(Ordering::SeqCst) || asked == 0 {
+                for (name, node) in &nodes {
+                    let begun = Instant::now();
+                    // An error if it is not answered, however often it asks.
+                    let ack = node.dhcp(Stage::Firmware)?;
+                    assert_eq!(&ack.host_name, name);
+                    slowest = slowest.max(begun.elapsed());
+                    asked += 1;
+                }
+            }
+            let took = flood.join().expect("the flood")?;
+            // r20n01 to r20n05 are the nodes above.
+            assert_eq!(honest.join().expect("the machine that is racked")?.name, "r20n06");
+            Ok((asked, slowest, took))
+        })
+    })?;
+
+    let list = lab.daemon.json(&["discover", "list"])?;
+    let machines: BTreeSet<String> = list["machines"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|row| Some(row["machine"]["hwaddr"].as_str()?.to_owned()))
+        .collect();
+    assert!(machines.len() <= MOST as usize, "{} machines wait", machines.len());
+    for machine in &waits {
+        assert!(
+            machines.contains(&machine.mac()),
+            "{} took an address, and is forgotten",
+            machine.mac()
+        );
+    }
+    assert!(
+        !machines.contains(&silent.mac()),
+        "the oldest that took no address is still there"
+    );
+    lab.among_racks(|| {
+        for (machine, address) in waits.iter().zip(&addresses) {
+            assert_eq!(machine.dhcp(Stage::Ipxe)?.address, *address);
+        }
+        Ok(())
+    })?;
+    assert_eq!(lab.nodes()?.len(), nodes.len() + 1);
+    let after = lab.daemon.resident_bytes()?;
+    let counters = lab.daemon.json(&["counters"])?;
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    println!(
+        "flood: {FLOOD} DISCOVERs in {took:.1?} ({:.0}/s), {} offers, {} crowded out; {asked} exchanges of known nodes, all \
+         answered, the slowest in {slowest:.1?}; not looked at by discovery: {}; writes dropped: {}; VmRSS {:.1} -> {:.1} MiB",
+        f64::from(FLOOD) / took.as_secs_f64(),
+        counters["dhcp offer"],
+        counters["dhcp crowded-out"],
+        list["dropped"],
+        counters["store writes dropped"],
+        mib(before),
+        mib(after)
+    );
+    assert!(after < before + MEMORY, "from {before} to {after} bytes");
+    lab.daemon.stop()
+}

@@ -1,0 +1,162 @@
+//! A daemon, a bridge, and a namespace that is every rack of the site: it has the relays' addresses, and those of all
+//! machines behind them.
+
+use super::machine::Wire;
+use anyhow::Context;
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    net::Ipv4Addr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+use testbed::{Binaries, Daemon, Namespace, Result, Site, Subnet, paths::RunDir, timeline::poll};
+
+/// When to give up: nothing here takes that long, however loaded the machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Of each subnet behind a relay, a /22: two racks, then the pool, then the relays.
+pub const RELAYED: [u8; 4] = [20, 24, 28, 32];
+/// The one whose pool has four addresses.
+pub const NARROW: u8 = 40;
+
+/// Fields are dropped in this order: the daemon ends before its namespace goes.
+pub struct Lab {
+    pub daemon: Daemon,
+    /// Where the relays and the machines are.
+    racks: Namespace,
+    server: Namespace,
+    _dir: RunDir,
+}
+
+/// 10.5.0.0/20 on the bridge with the racks 1 to 14, and the subnets behind relays.
+fn site(unknown_machines: u32) -> Site {
+    let mut site = Site::demo();
+    site.default_profile().templates = None;
+    let local = Subnet {
+        network: "10.5.0.0/20".to_owned(),
+        pool: Some("10.5.15.1-10.5.15.254".to_owned()),
+        ..Subnet::of_the_bridge()
+    };
+    let relayed = RELAYED.iter().chain([&NARROW]).map(|&rack| {
+        let last = if rack == NARROW { 4 } else { 254 };
+        let (pool, relays) = (rack + 2, rack + 3);
+        Subnet::behind_a_relay(
+            &format!("10.5.{rack}.0/22"),
+            &format!("10.5.{relays}.254"),
+            &format!("10.5.{pool}.1-10.5.{pool}.{last}"),
+        )
+    });
+    site.subnets = [local].into_iter().chain(relayed).collect();
+    site.reserved = vec!["10.5.0.0/24".to_owned(), "10.5.15.0/24".to_owned()];
+    let upper = RELAYED.iter().chain([&NARROW]);
+    site.reserved
+        .extend(upper.map(|rack| format!("10.5.{}.0/23", rack + 2)));
+    site.unknown_machines = Some(unknown_machines);
+    site
+}
+
+impl Lab {
+    pub fn start(unknown_machines: u32) -> Result<Lab> {
+        let dir = RunDir::new()?;
+        let server = Namespace::with_bridge()?;
+        let racks = server.client("52:54:00:fe:00:02")?;
+        racks.ip(&["address", "add", "10.5.0.2/20", "dev", "eth0"])?;
+        for network in ["10.5.16.0/20", "10.5.32.0/20"] {
+            server.ip(&["route", "add", network, "via", "10.5.0.2"])?;
+            // Every address of it is ours: sockets can be bound to any.
+            racks.ip(&["route", "add", "local", network, "dev", "lo"])?;
+        }
+        // No machine here runs the agent.
+        let binaries = Binaries {
+            daemon: PathBuf::from(env!("CARGO_BIN_EXE_rackstrap")),
+            agent: PathBuf::new(),
+        };
+        let daemon = Daemon::new(&binaries, dir.path().join("daemon"), &site(unknown_machines), &[])?;
+        small_image(&daemon)?;
+        let lab = Lab {
+            daemon,
+            racks,
+            server,
+            _dir: dir,
+        };
+        lab.start_daemon()?;
+        Ok(lab)
+    }
+
+    pub fn start_daemon(&self) -> Result {
+        self.daemon.start(&self.server)
+    }
+
+    /// The wire to a relay at that address.
+    pub fn relay(&self, rack: u8, last: u8) -> Result<Arc<Wire>> {
+        let address = Ipv4Addr::new(10, 5, rack / 4 * 4 + 3, last);
+        self.racks.inside(|| Wire::of_relay(address))?
+    }
+
+    /// The wire that the daemon is attached to itself.
+    pub fn local(&self) -> Result<Arc<Wire>> {
+        self.racks.inside(|| Wire::local("eth0"))?
+    }
+
+    /// Runs `f` where the machines are, and the threads that it starts.
+    pub fn among_racks<T: Send>(&self, f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        self.racks.inside(f)?
+    }
+
+    /// `discover list --json`
+    pub fn waiting(&self) -> Result<Vec<Value>> {
+        let list = self.daemon.json(&["discover", "list"])?;
+        Ok(list["machines"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// The machine's row of `discover list --json`.
+    pub fn waits(&self, hwaddr: &str) -> Result<Option<Value>> {
+        let found = self
+            .waiting()?
+            .into_iter()
+            .find(|row| row["machine"]["hwaddr"] == hwaddr);
+        Ok(found)
+    }
+
+    /// Names of the nodes by hardware address; no name, address or hardware address stands twice.
+    pub fn nodes(&self) -> Result<BTreeMap<String, String>> {
+        let nodes = self.daemon.json(&["node", "list"])?;
+        let nodes = nodes.as_array().context("node list is no list")?;
+        let (mut named, mut addresses, mut names) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        for node in nodes {
+            let text = |key: &str| node[key].as_str().unwrap_or_default().to_owned();
+            assert!(names.insert(text("name")), "{node}: its name stands twice");
+            assert!(addresses.insert(text("ipaddr")), "{node}: its address stands twice");
+            for hwaddr in node["hwaddrs"].as_array().into_iter().flatten() {
+                let hwaddr = hwaddr.as_str().unwrap_or_default().to_owned();
+                let twice = named.insert(hwaddr, text("name"));
+                assert_eq!(twice, None, "{node}: its hardware address stands twice");
+            }
+        }
+        Ok(named)
+    }
+
+    /// Waits until `look` has an answer.
+    pub fn until<T>(&self, what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+        let found = poll(PATIENCE, &mut look)?;
+        found.with_context(|| {
+            let list = self.daemon.cli(&["discover", "list"]).unwrap_or_default();
+            format!("no {what}; discover list:\n{list}\nlog:\n{}", self.daemon.log_tail(20))
+        })
+    }
+}
+
+/// An image that boots nothing, as nobody here boots it.
+fn small_image(daemon: &Daemon) -> Result {
+    let dir = daemon.state_dir().join("images/debian/1");
+    fs::create_dir_all(dir.join("root"))?;
+    for file in ["kernel", "initramfs"] {
+        fs::write(dir.join(file), "none")?;
+    }
+    let manifest = "image = \"debian@1\"\ncreated = 0\nsource = \"a test\"\nkernel-release = \"6.1.0\"\n\
+                    arch = \"x86_64\"\ninit = \"systemd\"\nfiles = 0\nbytes = 0\n";
+    Ok(fs::write(dir.join("manifest.toml"), manifest)?)
+}

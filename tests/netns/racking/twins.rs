@@ -1,0 +1,169 @@
+//! Machines that say the same of themselves, and cards that are in two places.
+
+use super::{
+    lab::Lab,
+    machine::{Machine, Stage, Wire},
+};
+use std::sync::Arc;
+use testbed::Result;
+
+/// What `discover list` says is in the machine's way.
+fn trouble(lab: &Lab, machine: &Machine) -> Result<String> {
+    let row = lab.until("it waiting", || lab.waits(&machine.mac()))?;
+    Ok(row["trouble"].as_str().unwrap_or_default().to_owned())
+}
+
+/// An honest machine behind them gets the position `name`: whoever was due before it was placed before it.
+fn expect_next(lab: &Lab, wire: &Arc<Wire>, number: u8, name: &str) -> Result {
+    let honest = Machine::new(20, number, wire, "", &format!("swp{number}"));
+    lab.among_racks(|| {
+        honest.dhcp(Stage::Firmware)?;
+        assert_eq!(honest.walk(|_| ())?.name, name);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_card_that_is_in_two_places_is_not_racked() -> Result {
+    let lab = Lab::start(1024)?;
+    let (here, there) = (lab.relay(20, 254)?, lab.relay(24, 254)?);
+    let one = Machine::new(20, 1, &here, "", "swp1");
+    let other = Machine {
+        wire: there.clone(),
+        switch: "sw24".to_owned(),
+        port: "Gi1/0/7".to_owned(),
+        uuid: uuid::Uuid::from_u128(0x77),
+        ..one.clone()
+    };
+    // The same, on one switch.
+    let flips = Machine::new(20, 2, &here, "", "swp2");
+    let flipped = Machine {
+        port: "swp3".to_owned(),
+        ..flips.clone()
+    };
+    for session in [&["r20"][..], &["r24", "--switch", "sw24"]] {
+        lab.daemon
+            .cli(&[&["discover", "start"], session, &["--detach"]].concat())?;
+    }
+    lab.among_racks(|| {
+        for (one, other) in [(&one, &other), (&flips, &flipped)] {
+            let first = one.discover(Stage::Firmware)?;
+            let second = other.discover(Stage::Firmware)?;
+            one.request(Stage::Firmware, &first)?;
+            // It has another address by now, or still has one of the same subnet.
+            other.request(Stage::Firmware, &second)?;
+        }
+        Ok(())
+    })?;
+    expect_next(&lab, &here, 9, "r20n01")?;
+    let text = trouble(&lab, &one)?;
+    assert!(
+        text.contains("switch sw24 port Gi1/0/7") && text.contains("port swp1"),
+        "{text}"
+    );
+    let text = trouble(&lab, &flips)?;
+    assert!(
+        text.contains("seen at port swp") && text.contains("two machines with this address"),
+        "{text}"
+    );
+    assert_eq!(lab.nodes()?.len(), 1);
+    let status = lab.daemon.cli(&["status"])?;
+    assert!(status.contains("two machines with this"), "{status}");
+
+    // Somebody has looked, and places one of them by hand; the other one cannot be that node as well.
+    lab.daemon.cli(&["discover", "accept", &one.mac(), "r20n07"])?;
+    let script = lab.among_racks(|| {
+        let has = one.dhcp(Stage::Ipxe)?;
+        assert_eq!(has.host_name, "r20n07");
+        assert!(
+            other
+                .try_discover(Stage::Ipxe, std::time::Duration::from_secs(2))
+                .is_none()
+        );
+        one.script(has.address, false)
+    })?;
+    assert!(script.contains("echo rackstrap: r20n07 boots"), "{script}");
+    let timeline = lab.daemon.cli(&["timeline", "r20n07"])?;
+    assert!(timeline.contains("cabled to the wrong network"), "{timeline}");
+    assert_eq!(lab.nodes()?.len(), 2);
+    lab.daemon.stop()
+}
+
+#[test]
+fn a_node_that_is_found_at_another_port_is_shown() -> Result {
+    let lab = Lab::start(1024)?;
+    let wire = lab.relay(20, 254)?;
+    let node = Machine::new(20, 1, &wire, "sw20", "Gi1/0/1");
+    let moved = Machine {
+        port: "Gi1/0/9".to_owned(),
+        ..node.clone()
+    };
+    lab.daemon.cli(&["node", "add", "r20n01", "--hwaddr", &node.mac()])?;
+    lab.among_racks(|| {
+        assert_eq!(node.walk(|_| ())?.name, "r20n01");
+        assert_eq!(moved.dhcp(Stage::Firmware)?.address.octets(), [10, 5, 20, 1]);
+        Ok(())
+    })?;
+    let row = lab.until("remark in status", || {
+        let status = lab.daemon.json(&["status"])?;
+        let row = status["nodes"][0].clone();
+        Ok(row["last_error"]
+            .as_str()
+            .is_some_and(|text| text.contains("Gi1/0/9"))
+            .then_some(row))
+    })?;
+    let text = row["last_error"].as_str().unwrap_or_default();
+    let expected = "was seen at switch sw20 port Gi1/0/1 and then at switch sw20 port Gi1/0/9";
+    assert!(text.contains(expected), "{text}");
+    assert!(lab.daemon.cli(&["timeline", "r20n01"])?.contains(expected));
+    assert!(lab.waiting()?.is_empty(), "it is a node, wherever it is");
+    assert_eq!(lab.nodes()?.len(), 1);
+    lab.daemon.stop()
+}
+
+#[test]
+fn machines_with_one_uuid_are_not_racked_twice() -> Result {
+    let lab = Lab::start(1024)?;
+    let wire = lab.relay(20, 254)?;
+    let machine = |n, uuid: u128| Machine {
+        uuid: uuid::Uuid::from_u128(uuid),
+        ..Machine::new(20, n, &wire, "", &format!("swp{n}"))
+    };
+    // Two at once; then one whose second card comes when it has its place.
+    let (one, other) = (machine(1, 0x4711), machine(2, 0x4711));
+    let (card, second) = (machine(3, 0x4712), machine(4, 0x4712));
+    lab.daemon.cli(&["discover", "start", "r20", "--detach"])?;
+    let address = lab.among_racks(|| {
+        let first = one.discover(Stage::Firmware)?;
+        other.discover(Stage::Firmware)?;
+        let first = one.request(Stage::Firmware, &first)?.address;
+        // It may be the other card of the first, and gets its address. When that is heard of, it may not.
+        let second = other.dhcp(Stage::Firmware)?.address;
+        assert_eq!(first, second);
+        let script = one.script(first, true)?;
+        assert!(script.contains("ifclose\n"), "{script}");
+        assert_ne!(one.dhcp(Stage::Ipxe)?.address, second);
+        assert_eq!(other.dhcp(Stage::Ipxe)?.address, second);
+        Ok(second)
+    })?;
+    lab.until("it waiting", || lab.waits(&other.mac()))?;
+    lab.among_racks(|| {
+        let script = other.script(address, true)?;
+        assert!(!script.contains("ifclose\n"), "{script}");
+        Ok(())
+    })?;
+    expect_next(&lab, &wire, 9, "r20n01")?;
+    for (one, other) in [(&one, &other), (&other, &one)] {
+        let text = trouble(&lab, one)?;
+        assert!(text.contains(&format!("has the UUID of {}", other.mac())), "{text}");
+    }
+    lab.among_racks(|| {
+        card.dhcp(Stage::Firmware)?;
+        assert_eq!(card.walk(|_| ())?.name, "r20n02");
+        second.dhcp(Stage::Firmware).map(drop)
+    })?;
+    expect_next(&lab, &wire, 10, "r20n03")?;
+    assert_eq!(trouble(&lab, &second)?, "has the UUID of r20n02: its second card?");
+    assert_eq!(lab.nodes()?.len(), 3);
+    lab.daemon.stop()
+}
