@@ -17,7 +17,6 @@ mod answer;
 mod counters;
 mod engine;
 mod relay;
-mod seats;
 mod task;
 #[cfg(test)]
 mod tests;

@@ -2,10 +2,13 @@
 
 use super::{
     Counters, Outcome, Reaction, Relay, Transport, View, Views, respond,
-    seats::{Seat, Seats},
     upstream::{self, Favourite, Patience},
 };
-use crate::{clock::Timestamp, decide::SharedWorld};
+use crate::{
+    clock::Timestamp,
+    decide::SharedWorld,
+    seats::{Seat, Seats},
+};
 use hickory_proto::ProtoError;
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
 use std::{
@@ -193,7 +196,7 @@ async fn datagrams(socket: Arc<UdpSocket>, server: &Arc<Server>, tasks: &TaskTra
         let view = server.view();
         let mut reaction = respond(&view, client, Transport::Udp, &buffer[..length]);
         if let Reaction::Forward(relay) = reaction {
-            let Some(seat) = server.forwards.take(client) else {
+            let Ok(seat) = server.forwards.take(client.into()) else {
                 reaction = Reaction::Forward(relay);
                 send(&socket, server.settle(client, reaction), peer).await;
                 continue;
@@ -232,7 +235,7 @@ async fn connections(listener: TcpListener, server: &Arc<Server>, tasks: &TaskTr
             Ok((stream, peer)) => {
                 let Some(client) = ipv4(peer) else { continue };
                 server.counters.count(Outcome::Connection);
-                let Some(seat) = server.connections.take(client) else {
+                let Ok(seat) = server.connections.take(client.into()) else {
                     server.counters.count(Outcome::ConnectionRefused);
                     continue;
                 };
@@ -276,9 +279,9 @@ async fn connection(mut stream: TcpStream, client: Ipv4Addr, server: &Server) ->
         let view = server.view();
         let mut reaction = respond(&view, client, Transport::Tcp, query);
         if let Reaction::Forward(relay) = reaction {
-            reaction = match server.forwards.take(client) {
-                Some(seat) => server.forward(&view, *relay, Transport::Tcp, seat).await,
-                None => Reaction::Forward(relay),
+            reaction = match server.forwards.take(client.into()) {
+                Ok(seat) => server.forward(&view, *relay, Transport::Tcp, seat).await,
+                Err(_) => Reaction::Forward(relay),
             };
         }
         let Some(bytes) = server.settle(client, reaction) else {

@@ -12,7 +12,6 @@ mod hostkeys;
 mod limits;
 mod loader;
 pub mod script;
-mod seats;
 mod service;
 pub mod task;
 mod told;

@@ -4,9 +4,9 @@ use super::{
     Counters, Reason, agent,
     answer::{Problem, Refused, shortened},
     loader,
-    seats::{Seat, Seats},
     service::{Peer, Service},
 };
+use crate::seats::{Seat, Seats};
 use axum::{
     Router,
     extract::DefaultBodyLimit,
@@ -73,14 +73,15 @@ async fn wrong_method(method: Method, uri: Uri) -> Problem {
 /// Serves until `cancel`.
 pub async fn serve(listener: TcpListener, service: Arc<Service>, cancel: CancellationToken) -> io::Result<()> {
     let local = listener.local_addr()?;
+    let limits = service.limits;
     let server = Server {
         router: router(service.clone()),
         http: connections(&service),
         service,
-        seats: Arc::default(),
+        seats: Seats::new(usize::MAX, limits.connections_per_peer),
         cancel,
     };
-    let places = Arc::new(Semaphore::new(server.service.limits.connections));
+    let places = Arc::new(Semaphore::new(limits.connections));
     loop {
         if places.available_permits() == 0 {
             let detail = format!("{local}: all places are taken, the next connection waits");
@@ -128,7 +129,8 @@ impl Server {
         let (limits, counters) = (self.service.limits, self.service.counters.clone());
         counters.connection();
         let address = peer.0.ip().to_canonical();
-        let Some(seat) = self.seats.take(address, limits.connections_per_peer) else {
+        // The place that all share is held already; what remains is the address's own share.
+        let Ok(seat) = self.seats.take(address) else {
             let detail = format!(
                 "{address} has {} connections open, as many as one address may have",
                 limits.connections_per_peer

@@ -20,11 +20,12 @@ use super::{
     handle::HandleKey,
     record::{Assembler, RecordError},
 };
+use crate::seats::{Seat, Seats};
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     io::{self, ErrorKind, IoSlice},
-    net::{IpAddr, SocketAddr, TcpListener},
-    sync::{Arc, Mutex},
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::{
@@ -89,7 +90,7 @@ struct Server {
     config: Config,
     pool: Pool,
     disk: Arc<Semaphore>,
-    peers: Mutex<HashMap<IpAddr, usize>>,
+    seats: Arc<Seats>,
 }
 
 /// Serves NFS and MOUNT on `listener` until `cancel`.
@@ -118,7 +119,7 @@ pub async fn serve(
         exports,
         pool: Pool::default(),
         disk: Arc::new(Semaphore::new(config.blocking_threads)),
-        peers: Mutex::default(),
+        seats: Seats::new(config.connections, config.connections_per_peer),
         config,
     });
     let mut connections = JoinSet::new();
@@ -153,47 +154,11 @@ pub async fn serve(
     Ok(())
 }
 
-/// Counts a connection of an address as long as it is held.
-struct Seat {
-    server: Arc<Server>,
-    ip: IpAddr,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut peers = self.server.seats();
-        if let Some(count) = peers.get_mut(&self.ip) {
-            *count -= 1;
-            if *count == 0 {
-                peers.remove(&self.ip);
-            }
-        }
-    }
-}
-
 impl Server {
-    fn seats(&self) -> std::sync::MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.peers.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    fn admit(self: &Arc<Self>, addr: SocketAddr) -> Result<Seat, String> {
-        let mut peers = self.seats();
-        let all: usize = peers.values().sum();
-        if all >= self.config.connections {
-            return Err(format!("{all} connections are open, and no more are allowed"));
-        }
-        let count = peers.entry(addr.ip()).or_default();
-        if *count >= self.config.connections_per_peer {
-            return Err(format!(
-                "{count} connections of this address are open, and no more are allowed"
-            ));
-        }
-        *count += 1;
+    fn admit(&self, addr: SocketAddr) -> Result<Seat, String> {
+        let seat = (self.seats.take(addr.ip())).map_err(|full| format!("of the connections, {full}"))?;
         self.config.counters.count(Count::Connections);
-        Ok(Seat {
-            server: self.clone(),
-            ip: addr.ip(),
-        })
+        Ok(seat)
     }
 
     fn trouble(&self, peer: SocketAddr, why: String) {
