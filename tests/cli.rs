@@ -244,6 +244,7 @@ pub(crate) fn packet(daemon: &Daemon, hwaddr: &str) {
         place: Place {
             interface: "eth1".into(),
             relay: None,
+            network: None,
             switch: "sw1".into(),
             port: "7".into(),
         },

@@ -93,6 +93,7 @@ fn packet(hwaddr: HwAddr) -> Seen {
         place: Place {
             interface: "eth1".into(),
             relay: None,
+            network: None,
             switch: String::new(),
             port: String::new(),
         },

@@ -21,6 +21,9 @@ pub struct Place {
     pub interface: String,
     /// The relay that its requests came through.
     pub relay: Option<Ipv4Addr>,
+    /// The subnet that the relay is in, if it is in one of ours.
+    #[serde(default)]
+    pub network: Option<Ipv4Net>,
     /// Option 82, remote id: the switch. Empty if nobody said.
     pub switch: String,
     /// Option 82, circuit id: the port. Empty if nobody said.
@@ -230,9 +233,15 @@ impl Place {
     /// True if a machine that is here and there has moved. A relay that begins to say more of the same port is no move.
     pub fn is_elsewhere(&self, there: &Place) -> bool {
         self.interface != there.interface
-            || (self.relay.is_some() && there.relay.is_some() && self.relay != there.relay)
+            || self.is_behind_another_relay(there)
             || differ(&self.switch, &there.switch)
             || differ(&self.port, &there.port)
+    }
+
+    /// Two relays of one subnet are mostly a pair of routers (VRRP, HSRP), and both pass on what a machine says: no move.
+    fn is_behind_another_relay(&self, there: &Place) -> bool {
+        let pair = self.network.is_some() && self.network == there.network;
+        self.relay.is_some() && there.relay.is_some() && self.relay != there.relay && !pair
     }
 
     /// `switch sw1 port Gi1/0/7`, or the relay or the interface if nobody said more.

@@ -69,6 +69,7 @@ mod tests {
         Place {
             interface: "eth1".into(),
             relay: None,
+            network: None,
             switch: "sw1".into(),
             port: port.into(),
         }

@@ -2,6 +2,7 @@
 
 use super::Shared;
 use crate::{
+    config::Site,
     decide::{Decision, Requester, decide},
     dhcp::{Answer, AnswerKind, Ask, Authority, DhcpEvent, Lease, LeaseStore, Loader, Network},
     discovery::{Moved, Place, Places, Seen},
@@ -22,7 +23,7 @@ use std::{
 pub struct DhcpAuthority {
     shared: Shared,
     /// The subnets, made once per site file.
-    network: ArcSwap<(Arc<crate::config::Site>, Arc<Network>)>,
+    network: ArcSwap<(Arc<Site>, Arc<Network>)>,
     /// Where nodes are plugged in.
     places: Mutex<Places>,
 }
@@ -41,9 +42,9 @@ impl DhcpAuthority {
 
 impl DhcpAuthority {
     /// Says on a node's timeline, and so in `status`, that it is not where it was.
-    fn find(&self, node: &Subject, event: &DhcpEvent) {
+    fn find(&self, node: &Subject, event: &DhcpEvent, site: &Site) {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let moved = places.see(event.hwaddr, place(event), event.at);
+        let moved = places.see(event.hwaddr, place(event, site), event.at);
         drop(places);
         let (level, detail) = match moved {
             None => return,
@@ -55,7 +56,7 @@ impl DhcpAuthority {
     }
 }
 
-fn network_of(site: &crate::config::Site) -> Network {
+fn network_of(site: &Site) -> Network {
     Network {
         subnets: site.subnets.clone(),
         domain: site.cluster.domain.clone(),
@@ -101,12 +102,12 @@ impl Authority for DhcpAuthority {
                 let subject = Subject::Node(node.name.clone());
                 // A running system extends its lease without the relay.
                 if event.booting {
-                    self.find(&subject, event);
+                    self.find(&subject, event, &world.site);
                 }
                 subject
             }
             None => {
-                self.shared.discovery.seen(seen(event));
+                self.shared.discovery.seen(seen(event, &world.site));
                 Subject::Machine(event.hwaddr)
             }
         };
@@ -151,7 +152,7 @@ impl Authority for DhcpAuthority {
 }
 
 /// What the waiting room is told.
-fn seen(event: &DhcpEvent) -> Seen {
+fn seen(event: &DhcpEvent, site: &Site) -> Seen {
     Seen {
         at: event.at,
         hwaddr: event.hwaddr,
@@ -163,16 +164,20 @@ fn seen(event: &DhcpEvent) -> Seen {
         no_room: event
             .pool_full
             .map(|network| (network, event.reason.clone().into_owned())),
-        place: place(event),
+        place: place(event, site),
     }
 }
 
 /// Where the machine is plugged in.
-fn place(event: &DhcpEvent) -> Place {
+fn place(event: &DhcpEvent, site: &Site) -> Place {
     let text = |id: &Option<Vec<u8>>| id.as_deref().map(Place::text).unwrap_or_default();
     Place {
         interface: event.interface.clone(),
         relay: event.relay,
+        network: event
+            .relay
+            .and_then(|relay| site.subnet_of(relay))
+            .map(|subnet| subnet.network),
         switch: text(&event.remote_id),
         port: text(&event.circuit_id),
     }

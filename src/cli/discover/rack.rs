@@ -215,6 +215,7 @@ mod tests {
                 place: Place {
                     interface: "e".into(),
                     relay: None,
+                    network: None,
                     switch: String::new(),
                     port: String::new(),
                 },
