@@ -1,5 +1,7 @@
 //! The fuzz targets' bodies over their corpora: what fuzzing once found is tried again at every test run.
 
+#[path = "../fuzz/bodies/backup.rs"]
+mod backup;
 #[path = "../fuzz/bodies/dhcp.rs"]
 mod dhcp;
 #[path = "../fuzz/bodies/disk.rs"]
@@ -40,6 +42,11 @@ fn replay(target: &str, good: usize, body: fn(&[u8]) -> bool) {
         understood += usize::from(good);
     }
     assert!(understood >= good, "{}: {understood} of {good}", directory.display());
+}
+
+#[test]
+fn backup_corpus() {
+    replay("backup", 1, backup::run);
 }
 
 #[test]
