@@ -159,12 +159,12 @@ impl Image {
         })
     }
 
-    /// Puts it into a state directory, as a link: a sealed version never changes.
+    /// Puts it into a state directory, as a link: a sealed version never changes. Further versions are the state directory's own.
     pub fn link_into(&self, state_dir: &Path) -> Result {
-        let images = state_dir.join("images");
-        fs::create_dir_all(&images)?;
-        let link = images.join(&self.name);
-        std::os::unix::fs::symlink(&self.dir, &link).with_context(|| format!("linking {}", link.display()))
+        let versions = state_dir.join("images").join(&self.name);
+        fs::create_dir_all(&versions)?;
+        let link = versions.join("1");
+        std::os::unix::fs::symlink(self.dir.join("1"), &link).with_context(|| format!("linking {}", link.display()))
     }
 }
 
