@@ -49,6 +49,12 @@ pub mod paths {
     pub const LAYOUTS: &str = "/v1/layouts";
     /// `GET`: image versions that may not be deleted, with the nodes that use each.
     pub const IMAGES_IN_USE: &str = "/v1/images/in-use";
+    /// `GET`: every [`crate::rollout::Current`], by image name.
+    pub const IMAGES_CURRENT: &str = "/v1/images/current";
+    /// `POST` [`super::PromoteImage`]: the [`crate::rollout::Current`] that it is now.
+    pub const IMAGE_PROMOTE: &str = "/v1/images/promote";
+    /// `POST` [`super::RollBack`]: the [`crate::rollout::Current`] that it is now.
+    pub const IMAGE_ROLLBACK: &str = "/v1/images/rollback";
     /// `POST`: looks for images again; [`super::Done`].
     pub const RESCAN: &str = "/v1/images/rescan";
     /// `POST`: reads the site file again; [`super::Done`].
@@ -223,6 +229,24 @@ pub struct Ignore {
     pub hwaddr: HwAddr,
     /// False to show it again.
     pub ignored: bool,
+}
+
+/// `rackstrap image promote`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PromoteImage {
+    /// The version.
+    pub image: ImageRef,
+    /// Who wants it.
+    pub by: String,
+}
+
+/// `rackstrap image rollback`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RollBack {
+    /// The image's name.
+    pub name: String,
+    /// Who wants it.
+    pub by: String,
 }
 
 /// `rackstrap timeline`

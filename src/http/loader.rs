@@ -204,7 +204,7 @@ impl Service {
     }
 }
 
-/// `GET|HEAD /boot/{id}/kernel` and `/boot/{id}/initramfs`: of the pinned version, whatever is newest by now.
+/// `GET|HEAD /boot/{id}/kernel` and `/boot/{id}/initramfs`: of the pinned version, whatever is current by now.
 pub async fn boot_file(
     State(service): State<Arc<Service>>,
     peer: axum::Extension<Peer>,

@@ -87,6 +87,7 @@ impl Server {
             site: Arc::new(site),
             inventory: Arc::new(Inventory::default()),
             images: Arc::new(Catalog::default()),
+            assignments: Arc::default(),
         };
         let world: SharedWorld = Arc::new(ArcSwap::from_pointee(world));
         let boots = Boots::load(store.clone())?;
