@@ -5,6 +5,7 @@ use crate::{
     clock::Timestamp,
     discovery::{View, Wanted},
     inventory::{Change, Changed, Node, Setting},
+    rollout::Current,
     timeline::{BootSummary, Event, State, StatusRow, Subject},
 };
 use rackstrap_wire::{DiskPlan, Hardware, HwAddr, ImageRef, Layout, Wipe};
@@ -53,7 +54,7 @@ pub mod paths {
     pub const IMAGES_CURRENT: &str = "/v1/images/current";
     /// `POST` [`super::PromoteImage`]: the [`crate::rollout::Current`] that it is now.
     pub const IMAGE_PROMOTE: &str = "/v1/images/promote";
-    /// `POST` [`super::RollBack`]: the [`crate::rollout::Current`] that it is now.
+    /// `POST` [`super::RollBack`]: [`super::RolledBack`].
     pub const IMAGE_ROLLBACK: &str = "/v1/images/rollback";
     /// `POST`: looks for images again; [`super::Done`].
     pub const RESCAN: &str = "/v1/images/rescan";
@@ -247,6 +248,16 @@ pub struct RollBack {
     pub name: String,
     /// Who wants it.
     pub by: String,
+}
+
+/// What became of [`RollBack`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RolledBack {
+    /// What is current now.
+    #[serde(flatten)]
+    pub current: Current,
+    /// The rollout that was on, and is no more.
+    pub ended: Option<ImageRef>,
 }
 
 /// `rackstrap timeline`

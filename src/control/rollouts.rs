@@ -26,7 +26,8 @@ pub(super) async fn promote_image(
 pub(super) async fn roll_back(
     State(context): State<Shared>,
     Json(asked): Json<api::RollBack>,
-) -> Result<Json<Current>, Refusal> {
+) -> Result<Json<api::RolledBack>, Refusal> {
     let rolled_back = move || context.rollouts.roll_back(&asked.name, &asked.by, Timestamp::now());
-    Ok(Json(blocking(rolled_back).await??))
+    let (current, ended) = blocking(rolled_back).await??;
+    Ok(Json(api::RolledBack { current, ended }))
 }

@@ -133,6 +133,7 @@ impl Service {
         });
         match text {
             Ok(text) => {
+                self.rollouts.opened(&boot, Timestamp::now());
                 self.record(&boot, "script", Level::Ok, format!("boots {}", boot.plan.image), None);
                 Ok(text)
             }
@@ -289,6 +290,9 @@ struct TransferNote {
 impl Drop for TransferNote {
     fn drop(&mut self) {
         let took: Duration = self.began.elapsed();
+        if self.left == 0 && self.step == "kernel" {
+            self.service.rollouts.took(&self.boot, Timestamp::now());
+        }
         let (level, detail) = match self.left {
             0 => (Level::Ok, String::from("sent")),
             left => (Level::Retry, format!("broken off {left} bytes before its end")),

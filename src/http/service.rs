@@ -15,6 +15,7 @@ use crate::{
     discovery::Discovery,
     loaders::Loaders,
     overlay::Templates,
+    rollout::Rollouts,
     store::Store,
     timeline::{Event, Level, Recorder, Subject},
 };
@@ -36,6 +37,8 @@ pub struct Service {
     pub recorder: Recorder,
     /// The waiting room.
     pub discovery: Discovery,
+    /// Who is told of boots, and knows who is to restart.
+    pub rollouts: Rollouts,
     /// Where host keys are kept.
     pub store: Store,
     /// Boot loaders.

@@ -4,7 +4,7 @@ use crate::{clock::Timestamp, image::Catalog};
 use rackstrap_wire::ImageRef;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -85,9 +85,25 @@ pub struct Trial {
     /// What makes further boots needless: checks that failed, in the words of the node. Empty if nothing does.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub problem: String,
+    /// When the node went back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back: Option<Timestamp>,
 }
 
 impl Trial {
+    /// Before its first boot.
+    pub(super) fn begin(image: &ImageRef, good: &ImageRef, now: Timestamp) -> Trial {
+        Trial {
+            image: image.clone(),
+            good: good.clone(),
+            boots: 0,
+            last: String::new(),
+            since: now,
+            problem: String::new(),
+            back: None,
+        }
+    }
+
     /// True after as many boots as the site allows (0: any number), or if there is a problem.
     pub fn is_over(&self, limit: u32) -> bool {
         !self.problem.is_empty() || (limit > 0 && self.boots >= limit)
@@ -123,6 +139,8 @@ pub struct Assignments {
     pub given: Arc<BTreeMap<String, Given>>,
     /// By node.
     pub trials: Arc<HashMap<String, Trial>>,
+    /// Images whose last rollout has its nodes restarted.
+    pub restarting: Arc<BTreeSet<String>>,
 }
 
 /// Who says which version a node is to have.

@@ -1,5 +1,8 @@
 //! Tests of what is assigned to whom.
 
+mod ledger;
+mod machine;
+
 use super::*;
 use crate::{
     clock::Timestamp,
@@ -46,6 +49,7 @@ fn trial(boots: u32, problem: &str) -> Trial {
         last: "x".into(),
         since: Timestamp(0),
         problem: problem.into(),
+        back: None,
     }
 }
 

@@ -68,7 +68,11 @@ pub fn obey(config: &Path, order: &Order) -> Result<ExitCode> {
                 name: args.name.clone(),
                 by: who(),
             };
-            (client.post(api::paths::IMAGE_ROLLBACK, &asked)?, args.format)
+            let done: api::RolledBack = client.post(api::paths::IMAGE_ROLLBACK, &asked)?;
+            if let (Some(ended), false) = (&done.ended, args.format.json) {
+                output::print(&format!("the rollout of {ended} is over: its nodes go back"))?;
+            }
+            (done.current, args.format)
         }
     };
     match format.json {

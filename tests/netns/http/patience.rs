@@ -15,6 +15,7 @@ use rackstrap::{
     inventory::{Inventory, Nodes},
     loaders::Loaders,
     overlay::Templates,
+    rollout::Rollouts,
     store::Store,
     timeline::Recorder,
 };
@@ -93,6 +94,7 @@ impl Server {
         let boots = Boots::load(store.clone())?;
         let nodes = Nodes::new(store.clone(), world.clone());
         let service = Arc::new(Service {
+            rollouts: Rollouts::start(world.clone(), store.clone(), recorder.clone(), boots.clone())?,
             discovery: Discovery::start(world.clone(), store.clone(), nodes, recorder.clone(), boots.clone())?,
             world,
             boots,
