@@ -116,6 +116,7 @@ fn world(inventory: Inventory) -> Result<World> {
         site: Arc::new(site()?),
         inventory: Arc::new(inventory),
         images: Arc::new(images()?),
+        assignments: Arc::default(),
     })
 }
 

@@ -7,8 +7,9 @@ use crate::{
     config::{Site, Subnet},
     image::{Catalog, ImageVersion},
     inventory::{Inventory, Node, Settings},
+    rollout::Assignments,
 };
-use rackstrap_wire::{DiskPlan, HwAddr, ImageRef, NetPlan, NfsRoot, Plan, WIRE_VERSION};
+use rackstrap_wire::{DiskPlan, HwAddr, NetPlan, NfsRoot, Plan, WIRE_VERSION};
 use std::{net::Ipv4Addr, sync::Arc};
 
 /// Everything that decisions are made from; immutable, swapped as a whole when anything changes.
@@ -20,6 +21,8 @@ pub struct World {
     pub inventory: Arc<Inventory>,
     /// All sealed images.
     pub images: Arc<Catalog>,
+    /// Which version for whom.
+    pub assignments: Arc<Assignments>,
 }
 
 /// The world that every task reads; a reader takes a snapshot once a packet.
@@ -109,7 +112,7 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
     let settings = Settings::of(&world.site, &node.profiles, |profile| {
         why.push(format!("profile {profile} is not in the site file: it is passed over"));
     });
-    let image = choose_image(&world.images, settings.text(|p| &p.image), &mut why);
+    let image = choose_image(world, &node.name, settings.text(|p| &p.image), &mut why);
     let disk = choose_disk(&world.site, &settings, &mut why);
     Decision::Node(Box::new(NodeDecision {
         subnet: subnet.clone(),
@@ -189,25 +192,24 @@ fn identify(inventory: &Inventory, requester: &Requester, why: &mut Vec<String>)
     found.cloned()
 }
 
-fn choose_image(images: &Catalog, wanted: Option<&str>, why: &mut Vec<String>) -> Result<Arc<ImageVersion>, String> {
-    let chosen = match wanted {
-        None => Err("its profile names no image; write image = \"NAME\" into [profile.default]".to_owned()),
-        Some(text) => match text.parse::<ImageRef>() {
-            Ok(pinned) => images.get(&pinned).cloned().ok_or_else(|| {
-                format!("image {pinned}, which its profile pins, does not exist; see: rackstrap image list")
-            }),
-            Err(_) => images.newest(text).cloned().ok_or_else(|| {
-                format!("image {text} has no version yet; make one with: rackstrap image import {text} --from DIR")
-            }),
-        },
-    };
-    why.push(match &chosen {
-        Ok(version) if wanted.is_some_and(|w| w.contains('@')) => {
-            format!("image {}, pinned by the profile", version.manifest.image)
-        }
-        Ok(version) => format!("image {}, the newest version", version.manifest.image),
-        Err(problem) => problem.clone(),
+fn choose_image(
+    world: &World,
+    node: &str,
+    wanted: Option<&str>,
+    why: &mut Vec<String>,
+) -> Result<Arc<ImageVersion>, String> {
+    let setting =
+        wanted.ok_or_else(|| "its profile names no image; write image = \"NAME\" into [profile.default]".to_owned());
+    let limit = world.site.limits.boots_before_going_back;
+    let choice = setting.and_then(|setting| world.assignments.choose(node, setting, &world.images, limit));
+    let chosen = choice.and_then(|choice| {
+        let version = world.images.get(&choice.image).cloned();
+        why.push(choice.why);
+        version.ok_or_else(|| format!("image {} does not exist", choice.image))
     });
+    if let Err(problem) = &chosen {
+        why.push(problem.clone());
+    }
     chosen
 }
 

@@ -10,6 +10,7 @@ use rackstrap::{
     discovery::{Discovery, Place, Seen},
     image::Catalog,
     inventory::{Inventory, Nodes},
+    rollout::Rollouts,
     store::Store,
     timeline::{Event, Level, Recorder, Subject},
 };
@@ -70,6 +71,7 @@ impl Daemon {
             site: Arc::new(site),
             inventory: Arc::new(Inventory::default()),
             images: Arc::new(Catalog::default()),
+            assignments: Arc::default(),
         };
         let world = Arc::new(ArcSwap::from_pointee(world));
         let boots = Boots::load(store.clone()).unwrap();
@@ -82,7 +84,9 @@ impl Daemon {
             boots.clone(),
         )
         .unwrap();
+        let rollouts = Rollouts::start(world.clone(), store.clone(), recorder.clone(), boots.clone()).unwrap();
         let context = control::Context {
+            rollouts,
             world,
             recorder: recorder.clone(),
             boots,

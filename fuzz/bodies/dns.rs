@@ -44,6 +44,7 @@ static VIEW: LazyLock<Arc<View>> = LazyLock::new(|| {
         site: Arc::new(site),
         inventory: Arc::new(Inventory::new([node])),
         images: Arc::new(Catalog::default()),
+        assignments: Arc::default(),
     };
     let views = Views::of(Arc::new(ArcSwap::from_pointee(world)), 1).unwrap().unwrap();
     views.load(|| 1)

@@ -1,5 +1,6 @@
 //! `rackstrap image`: import, list, show.
 
+use super::rollout::Order;
 use crate::{
     clock::Timestamp,
     image::{ImageVersion, ImportRequest, InitKind, Progress, Step, import, load_catalog, show_bytes},
@@ -27,6 +28,14 @@ impl ImageArgs {
     pub fn changes(&self) -> bool {
         matches!(self.command, ImageCommand::Import(_))
     }
+
+    /// What the daemon is to do, if it is that.
+    pub fn order(&self) -> Option<&Order> {
+        match &self.command {
+            ImageCommand::Order(order) => Some(order),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Subcommand, Debug)]
@@ -47,6 +56,8 @@ Example:
         #[arg(long)]
         json: bool,
     },
+    #[command(flatten)]
+    Order(Order),
     /// Show a version, or the newest one of an image
     #[command(after_help = "\
 Examples:
@@ -87,6 +98,7 @@ pub fn run(args: ImageArgs, state_dir: &Path) -> Result<()> {
     let images = state_dir.join("images");
     let text = match args.command {
         ImageCommand::Import(args) => run_import(args, images)?,
+        ImageCommand::Order(_) => bail!("that is the daemon's to do"),
         ImageCommand::List { json } => list(&images, json)?,
         ImageCommand::Show { image, json } => show(&images, &image, json)?,
     };

@@ -17,6 +17,7 @@ mod node;
 mod output;
 mod reload;
 mod restore;
+mod rollout;
 mod screen;
 mod serve;
 mod status;
@@ -168,12 +169,18 @@ fn dispatch(config: &Path, command: Command) -> Result<ExitCode> {
 
 /// Images are directories, which need no daemon; but one that runs is told to look at them again.
 fn run_image(config: &Path, args: image::ImageArgs) -> Result<ExitCode> {
+    if let Some(order) = args.order() {
+        return rollout::obey(config, order);
+    }
     let (site, _) = crate::config::load(config)?;
     let changes = args.changes();
     image::run(args, &site.server.state_dir)?;
     if changes && std::os::unix::net::UnixStream::connect(&site.server.socket).is_ok() {
         let client = connection::connect(config)?;
-        let _: crate::control::api::Done = client.post(crate::control::api::paths::RESCAN, &())?;
+        let told: crate::control::api::Done = client.post(crate::control::api::paths::RESCAN, &())?;
+        if !told.message.is_empty() {
+            output::print(&told.message)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

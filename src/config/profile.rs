@@ -106,7 +106,7 @@ fn read_image(text: &str) -> Result<String, Problem> {
     }
     let help = match ImageRef::valid_name(&text.to_lowercase()) {
         true => format!("write image = \"{}\"", text.to_lowercase()),
-        false => "write a name of a-z, 0-9, dots, - and _, such as image = \"debian\" for its newest version, \
+        false => "write a name of a-z, 0-9, dots, - and _, such as image = \"debian\" for its current version, \
                   or \"debian@3\" for that one"
             .to_owned(),
     };

@@ -59,7 +59,15 @@ pub(super) const KEYS: [(&str, &[&str]); 9] = [
     ("[[layout.NAME.partition]]", &["name", "size", "fs", "mount", "options"]),
     ("[hooks]", &["on-change", "timeout"]),
     ("[dns]", &["name", "forward"]),
-    ("[limits]", &["timeline-events", "unknown-machines", "heartbeat"]),
+    (
+        "[limits]",
+        &[
+            "timeline-events",
+            "unknown-machines",
+            "heartbeat",
+            "boots-before-going-back",
+        ],
+    ),
 ];
 
 /// A table of the site file.

@@ -117,6 +117,7 @@ pub(super) fn limits(report: &mut Report<'_>, section: Option<&Section<'_>>) -> 
         timeline_events: 300,
         unknown_machines: 1024,
         heartbeat_secs: 30,
+        boots_before_going_back: 3,
     };
     if let Some(section) = section {
         let mut number = |key, range, default: usize| {
@@ -130,6 +131,15 @@ pub(super) fn limits(report: &mut Report<'_>, section: Option<&Section<'_>>) -> 
         limits.heartbeat_secs = section
             .seconds(report, "heartbeat", 5..=3600, "30s")
             .unwrap_or(limits.heartbeat_secs);
+        let boots = section.integer(
+            report,
+            "boots-before-going-back",
+            0..=100,
+            limits.boots_before_going_back.into(),
+        );
+        limits.boots_before_going_back = boots
+            .and_then(|boots| u32::try_from(boots.into_inner()).ok())
+            .unwrap_or(limits.boots_before_going_back);
     }
     limits
 }

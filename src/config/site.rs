@@ -90,7 +90,7 @@ pub struct Subnet {
 /// `[profile.NAME]`: settings that many nodes share.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Profile {
-    /// Image to boot, by name (its newest version) or pinned (`debian@3`).
+    /// Image to boot, by name (its current version) or pinned (`debian@3`).
     pub image: Option<String>,
     /// Layout of the disk; an empty string is none (disks are left alone).
     pub layout: Option<String>,
@@ -139,6 +139,8 @@ pub struct Limits {
     pub unknown_machines: usize,
     /// Seconds between two heartbeats of a node.
     pub heartbeat_secs: u32,
+    /// Boots of a version without getting ready, after which a node goes back to the last one on which it was; 0 = never.
+    pub boots_before_going_back: u32,
 }
 
 /// `[dns]`: the cluster's names and addresses, answered on port 53 of every server address. The domain is

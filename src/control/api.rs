@@ -5,6 +5,7 @@ use crate::{
     clock::Timestamp,
     discovery::{FullPool, View, Wanted},
     inventory::{Change, Changed, Node, Setting},
+    rollout::Current,
     timeline::{BootSummary, Event, State, StatusRow, Subject},
 };
 use rackstrap_wire::{DiskPlan, Hardware, HwAddr, ImageRef, Layout, Wipe};
@@ -49,6 +50,12 @@ pub mod paths {
     pub const LAYOUTS: &str = "/v1/layouts";
     /// `GET`: image versions that may not be deleted, with the nodes that use each.
     pub const IMAGES_IN_USE: &str = "/v1/images/in-use";
+    /// `GET`: every [`crate::rollout::Current`], by image name.
+    pub const IMAGES_CURRENT: &str = "/v1/images/current";
+    /// `POST` [`super::PromoteImage`]: the [`crate::rollout::Current`] that it is now.
+    pub const IMAGE_PROMOTE: &str = "/v1/images/promote";
+    /// `POST` [`super::RollBack`]: [`super::RolledBack`].
+    pub const IMAGE_ROLLBACK: &str = "/v1/images/rollback";
     /// `POST`: looks for images again; [`super::Done`].
     pub const RESCAN: &str = "/v1/images/rescan";
     /// `POST`: reads the site file again; [`super::Done`].
@@ -227,6 +234,34 @@ pub struct Ignore {
     pub hwaddr: HwAddr,
     /// False to show it again.
     pub ignored: bool,
+}
+
+/// `rackstrap image promote`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PromoteImage {
+    /// The version.
+    pub image: ImageRef,
+    /// Who wants it.
+    pub by: String,
+}
+
+/// `rackstrap image rollback`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RollBack {
+    /// The image's name.
+    pub name: String,
+    /// Who wants it.
+    pub by: String,
+}
+
+/// What became of [`RollBack`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RolledBack {
+    /// What is current now.
+    #[serde(flatten)]
+    pub current: Current,
+    /// The rollout that was on, and is no more.
+    pub ended: Option<ImageRef>,
 }
 
 /// `rackstrap timeline`

@@ -5,7 +5,7 @@ use super::{
     api::{self, paths},
     backup, discover,
     meant::{Meant, meant},
-    nodes,
+    nodes, rollouts,
     socket::Peer,
     unknown,
 };
@@ -14,6 +14,7 @@ use crate::{
     decide::{Decision, Requester, decide},
     discovery::{DiscoveryError, Waiting},
     inventory::{ChangeError, InventoryError, Node, Refusals},
+    rollout::RolloutError,
     store::Table,
     timeline::{Level, State as NodeState, StatusRow, Subject, status, summarise},
 };
@@ -56,6 +57,9 @@ pub fn router(context: Arc<Context>) -> Router {
         .route(paths::LEASES, get(leases))
         .route(paths::LAYOUTS, get(layouts))
         .route(paths::IMAGES_IN_USE, get(images_in_use))
+        .route(paths::IMAGES_CURRENT, get(rollouts::current))
+        .route(paths::IMAGE_PROMOTE, post(rollouts::promote_image))
+        .route(paths::IMAGE_ROLLBACK, post(rollouts::roll_back))
         .route(paths::RESCAN, post(rescan))
         .route(paths::RELOAD, post(reload))
         .route(paths::COUNTERS, get(counters))
@@ -106,6 +110,15 @@ impl From<DiscoveryError> for Refusal {
             DiscoveryError::Refused(why) => Refusal(StatusCode::UNPROCESSABLE_ENTITY, why),
             DiscoveryError::Change(error) => error.into(),
             DiscoveryError::Store(_) => broken(error),
+        }
+    }
+}
+
+impl From<RolloutError> for Refusal {
+    fn from(error: RolloutError) -> Self {
+        match error {
+            RolloutError::Refused(why) => Refusal(StatusCode::UNPROCESSABLE_ENTITY, why),
+            RolloutError::Store(_) => broken(error),
         }
     }
 }

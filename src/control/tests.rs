@@ -36,6 +36,7 @@ fn context(dir: &Path) -> Arc<Context> {
         site: Arc::new(site),
         inventory: Arc::new(Inventory::default()),
         images: Arc::new(Catalog::default()),
+        assignments: Arc::default(),
     };
     let world: SharedWorld = Arc::new(ArcSwap::from_pointee(world));
     let recorder = Recorder::load(store.clone(), limits, Timestamp::now()).unwrap();
@@ -48,7 +49,9 @@ fn context(dir: &Path) -> Arc<Context> {
         recorder.clone(),
         boots.clone(),
     );
+    let rollouts = Rollouts::start(world.clone(), store.clone(), recorder.clone(), boots.clone()).unwrap();
     Arc::new(Context {
+        rollouts,
         world,
         recorder,
         boots,

@@ -98,6 +98,7 @@ impl Rig {
             site: Arc::new(site()),
             inventory: Arc::new(Inventory::new(load(&store).unwrap())),
             images: Arc::new(Catalog::default()),
+            assignments: Arc::default(),
         }));
         let recorder = Recorder::load(store.clone(), site().limits, Timestamp(0)).unwrap();
         let boots = Boots::load(store.clone()).unwrap();

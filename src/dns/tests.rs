@@ -72,6 +72,7 @@ fn world(text: &str) -> SharedWorld {
         site: Arc::new(site(text)),
         inventory: Arc::new(Inventory::new(nodes)),
         images: Arc::new(Catalog::default()),
+        assignments: Arc::default(),
     }))
 }
 
@@ -320,6 +321,7 @@ fn a_change_is_seen_by_the_next_query_and_moves_the_serial_number() {
     // Images come and go without the zones changing.
     world.rcu(|world| World {
         images: Arc::new(Catalog::default()),
+        assignments: Arc::default(),
         ..World::clone(world)
     });
     assert!(Arc::ptr_eq(&second, &views.load(|| panic!("nothing changed"))));

@@ -103,6 +103,7 @@ async fn told_at_the_start_and_of_what_changes_in_one_run() {
         site: Arc::new(site),
         inventory: Arc::new(Inventory::default()),
         images: Arc::new(Catalog::default()),
+        assignments: Arc::default(),
     };
     let world: SharedWorld = Arc::new(ArcSwap::from_pointee(world));
     let store = Store::open(&dir.path().join("store.redb")).unwrap();

@@ -51,6 +51,8 @@ pub async fn plan(
         .and_then(|v| v.to_str().ok())
         .and_then(|v| v.strip_prefix("Bearer "));
     service.boots.authenticate(&id, token.unwrap_or_default())?;
+    // Counted by its kernel already, unless that came from elsewhere or in pieces.
+    service.rollouts.took(&boot, Timestamp::now());
     service.record(
         &boot,
         "plan",
@@ -116,6 +118,7 @@ pub async fn ready(State(service): State<Arc<Service>>, Told(boot, ready): Told<
     let boot = service.boots.mark_ready(id, &ready.token, Timestamp::now()).await?;
     if !said_before {
         service.record(&boot, "ready", Level::Ok, ready.detail, Some(ready.uptime_ms));
+        service.rollouts.ready(&boot, Timestamp::now());
     }
     Ok(StatusCode::NO_CONTENT)
 }

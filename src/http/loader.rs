@@ -139,6 +139,7 @@ impl Service {
         });
         match text {
             Ok(text) => {
+                self.rollouts.opened(&boot, Timestamp::now());
                 self.record(&boot, "script", Level::Ok, format!("boots {}", boot.plan.image), None);
                 Ok(text)
             }
@@ -226,7 +227,7 @@ impl Service {
     }
 }
 
-/// `GET|HEAD /boot/{id}/kernel` and `/boot/{id}/initramfs`: of the pinned version, whatever is newest by now.
+/// `GET|HEAD /boot/{id}/kernel` and `/boot/{id}/initramfs`: of the pinned version, whatever is current by now.
 pub async fn boot_file(
     State(service): State<Arc<Service>>,
     peer: axum::Extension<Peer>,
@@ -311,6 +312,9 @@ struct TransferNote {
 impl Drop for TransferNote {
     fn drop(&mut self) {
         let took: Duration = self.began.elapsed();
+        if self.left == 0 && self.step == "kernel" {
+            self.service.rollouts.took(&self.boot, Timestamp::now());
+        }
         let (level, detail) = match self.left {
             0 => (Level::Ok, String::from("sent")),
             left => (Level::Retry, format!("broken off {left} bytes before its end")),

@@ -15,6 +15,7 @@ use crate::{
     discovery::Discovery,
     loaders::Loaders,
     overlay::Templates,
+    rollout::Rollouts,
     store::Store,
     timeline::{Event, Level, Recorder, Subject},
 };
@@ -43,6 +44,8 @@ pub struct Service {
     /// Told of a machine that waits, and of the temporary address from which it asked: its lease goes on. False if another
     /// machine has that address.
     pub waits: Waits,
+    /// Who is told of boots, and knows who is to restart.
+    pub rollouts: Rollouts,
     /// Where host keys are kept.
     pub store: Store,
     /// Boot loaders.

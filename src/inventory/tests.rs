@@ -74,6 +74,7 @@ fn world() -> SharedWorld {
         site: Arc::new(site()),
         inventory: Arc::new(Inventory::default()),
         images: Arc::new(Catalog::default()),
+        assignments: Arc::default(),
     }))
 }
 

@@ -60,6 +60,7 @@ pub fn spawn_all(shared: &Shared, cancel: &CancellationToken, services: &mut Joi
         recorder: shared.recorder.clone(),
         discovery: shared.discovery.clone(),
         waits: Box::new(move |hwaddr, address| keeper.heard(hwaddr, address)),
+        rollouts: shared.rollouts.clone(),
         store: shared.store.clone(),
         loaders: shared.loaders.clone(),
         scripts: shared.scripts.clone(),

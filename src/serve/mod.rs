@@ -21,6 +21,7 @@ use crate::{
     inventory::{self, Inventory, Nodes},
     loaders::Loaders,
     overlay::Templates,
+    rollout::Rollouts,
     store::Store,
     timeline::Recorder,
 };
@@ -44,6 +45,7 @@ struct Shared {
     recorder: Recorder,
     nodes: Nodes,
     discovery: Discovery,
+    rollouts: Rollouts,
     loaders: Arc<ArcSwap<Loaders>>,
     scripts: Arc<ArcSwap<http::script::Scripts>>,
     templates: Arc<ArcSwap<Templates>>,
@@ -95,6 +97,7 @@ fn control_context(shared: &Shared, reloader: &Arc<reload::Reloader>, counters: 
         boots: shared.boots.clone(),
         nodes: shared.nodes.clone(),
         discovery: shared.discovery.clone(),
+        rollouts: shared.rollouts.clone(),
         reload: Arc::new(move || reload.reload()),
         rescan: Arc::new(move || rescan.rescan_images()),
         counters,
@@ -121,6 +124,7 @@ fn open(site: Site) -> Result<Shared> {
         site: Arc::new(site),
         inventory: Arc::new(inventory),
         images: Arc::new(images),
+        assignments: Arc::default(),
     };
     let world: SharedWorld = Arc::new(ArcSwap::from_pointee(world));
     let boots = Boots::load(store.clone())?;
@@ -133,6 +137,8 @@ fn open(site: Site) -> Result<Shared> {
         recorder.clone(),
         boots.clone(),
     )?;
+    let rollouts = Rollouts::start(world.clone(), store.clone(), recorder.clone(), boots.clone())?;
+    rollouts.see(&world.load().images, Timestamp::now())?;
     Ok(Shared {
         world,
         boots,
@@ -140,6 +146,7 @@ fn open(site: Site) -> Result<Shared> {
         recorder,
         nodes,
         discovery,
+        rollouts,
         store,
         loaders: Arc::new(ArcSwap::from_pointee(loaders)),
         scripts: Arc::new(ArcSwap::from_pointee(scripts)),

@@ -2,12 +2,14 @@
 
 use super::Shared;
 use crate::{
+    clock::Timestamp,
     config::{self, Site},
     decide::World,
     http::script::Scripts,
-    image::load_catalog,
+    image::{Catalog, load_catalog},
     loaders::Loaders,
     overlay::Templates,
+    rollout::Current,
 };
 use anyhow::{Context, Result, bail};
 use std::{
@@ -40,7 +42,7 @@ impl Reloader {
         let loaders = Loaders::load(&site.server.loader_dirs).context("reading boot loaders")?;
         let scripts = Scripts::load(site.server.bootscripts_dir.as_deref()).map_err(anyhow::Error::msg)?;
         let templates = Templates::load(site.server.templates_dir.as_deref())?;
-        let images = self.scan_images(&site);
+        let (images, _) = self.scan_images(&site)?;
         self.shared.recorder.set_limits(site.limits);
         self.shared.loaders.store(Arc::new(loaders));
         self.shared.scripts.store(Arc::new(scripts));
@@ -65,22 +67,45 @@ impl Reloader {
     /// Looks at the image directory again.
     pub fn rescan_images(&self) -> Result<String> {
         let _busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        let images = self.scan_images(&self.shared.world.load().site);
-        let count = images.iter().count();
+        let (images, told) = self.scan_images(&self.shared.world.load().site)?;
         self.shared.world.rcu(|world| World {
             images: images.clone(),
             ..World::clone(world)
         });
-        Ok(format!("{count} image versions"))
+        Ok(told)
     }
 
-    fn scan_images(&self, site: &Site) -> Arc<crate::image::Catalog> {
+    /// All images, and what to tell of those that are new: they are given to nobody by themselves. What is current is settled
+    /// before anybody sees them.
+    fn scan_images(&self, site: &Site) -> Result<(Arc<Catalog>, String)> {
         let (images, problems) = load_catalog(&site.server.state_dir.join("images"));
         for problem in &problems {
             tracing::warn!("{problem}");
         }
-        Arc::new(images)
+        let rollouts = &self.shared.rollouts;
+        rollouts
+            .see(&images, Timestamp::now())
+            .context("noting which versions are current")?;
+        let told = tell_of_new(&self.shared.world.load().images, &images, &rollouts.current());
+        Ok((Arc::new(images), told))
     }
+}
+
+/// What nodes will boot now that there are versions in `after` that were not in `before`.
+fn tell_of_new(before: &Catalog, after: &Catalog, current: &[Current]) -> String {
+    let images = after.iter().map(|version| &version.manifest.image);
+    let lines = images.filter(|image| before.get(image).is_none()).filter_map(|image| {
+        let current = &current.iter().find(|current| current.image.name == image.name)?.image;
+        Some(match current == image {
+            true => format!("{image} is what nodes of {} boot from now on", image.name),
+            false => format!(
+                "nodes of {} go on booting {current}; to give {image} to some first: rackstrap rollout start {image} --nodes \
+                 NODES; to all at once: rackstrap image promote {image}",
+                image.name
+            ),
+        })
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// What sockets and the store were opened with cannot change under them.

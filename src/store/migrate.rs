@@ -6,7 +6,7 @@ use super::{StoreError, Table, Write, embedded::Database};
 pub const SCHEMA: u32 = MIGRATIONS.len() as u32 + 1;
 
 /// `MIGRATIONS[i]` makes version `i + 2` of version `i + 1`.
-pub(super) const MIGRATIONS: &[Migration] = &[several_profiles];
+pub(super) const MIGRATIONS: &[Migration] = &[several_profiles, current_versions];
 
 pub(super) type Migration = fn(&mut Write) -> Result<(), StoreError>;
 
@@ -22,6 +22,12 @@ fn several_profiles(tx: &mut Write<'_>) -> Result<(), StoreError> {
             tx.put(Table::Nodes, &key, &node)?;
         }
     }
+    Ok(())
+}
+
+/// Version 3: images have a current version. The daemon makes those rows when it has seen the images; the number keeps an older
+/// release, which would give every node the newest version, from opening the store.
+fn current_versions(_: &mut Write<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 

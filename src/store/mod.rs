@@ -54,6 +54,14 @@ pub enum Table {
     Boots,
     /// Timeline events by subject and sequence number.
     Events,
+    /// [`crate::rollout::Current`] by image name.
+    Current,
+    /// [`crate::rollout::Rollout`] by number, without its nodes.
+    Rollouts,
+    /// Nodes of rollouts, by number and node name.
+    RolloutNodes,
+    /// [`crate::rollout::Trial`] by node name.
+    Trials,
     /// ssh host keys and other secrets, by node name and kind.
     Secrets,
     /// The cluster's own: schema version, keys.
@@ -62,7 +70,7 @@ pub enum Table {
 
 impl Table {
     /// All tables.
-    pub const ALL: [Table; 9] = [
+    pub const ALL: [Table; 13] = [
         Table::Nodes,
         Table::History,
         Table::Machines,
@@ -70,6 +78,10 @@ impl Table {
         Table::Leases,
         Table::Boots,
         Table::Events,
+        Table::Current,
+        Table::Rollouts,
+        Table::RolloutNodes,
+        Table::Trials,
         Table::Secrets,
         Table::Meta,
     ];
@@ -84,6 +96,10 @@ impl Table {
             Table::Leases => "leases",
             Table::Boots => "boots",
             Table::Events => "events",
+            Table::Current => "current",
+            Table::Rollouts => "rollouts",
+            Table::RolloutNodes => "rollout-nodes",
+            Table::Trials => "trials",
             Table::Secrets => "secrets",
             Table::Meta => "meta",
         }

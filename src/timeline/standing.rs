@@ -103,6 +103,10 @@ impl Standing {
             }
             return;
         }
+        if event.step == "rollout" {
+            // What the daemon says of the node: no sign of life of it either.
+            return self.complain(event);
+        }
         self.heard = self.heard.max(at);
         if !self.enter(&event.boot) {
             return;

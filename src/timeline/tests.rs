@@ -13,6 +13,7 @@ const LIMITS: Limits = Limits {
     timeline_events: 50,
     unknown_machines: 4,
     heartbeat_secs: 30,
+    boots_before_going_back: 3,
 };
 
 /// `TIME_S STEP [@BOOT] [!LEVEL] [+TOOK_MS] [: DETAIL]`
@@ -394,7 +395,7 @@ proptest! {
         events in prop::collection::vec((0u8..9, 0u8..4, 0u8..3, 0u8..4), 0..200),
         kept in 1usize..6,
     ) {
-        let limits = Limits { timeline_events: kept, unknown_machines: 3, heartbeat_secs: 30 };
+        let limits = Limits { timeline_events: kept, unknown_machines: 3, ..LIMITS };
         let dir = tempfile::tempdir().unwrap();
         let (store, recorder) = open(dir.path(), limits);
         let steps = ["dhcp discover", "script", "agent disk", "ready"];

@@ -17,7 +17,7 @@ const PROTOCOLS: [&str; 5] = ["dhcp", "dns", "http", "nfs", "tftp"];
 const OUTER: [&str; 3] = ["cli", "control", "serve"];
 
 /// Modules further in than the protocols: what they know, every protocol may ask.
-const INNER: [&str; 11] = [
+const INNER: [&str; 12] = [
     "boots",
     "clock",
     "config",
@@ -26,6 +26,7 @@ const INNER: [&str; 11] = [
     "image",
     "inventory",
     "overlay",
+    "rollout",
     "seats",
     "store",
     "timeline",

@@ -15,6 +15,7 @@ use rackstrap::{
     inventory::{Inventory, Nodes},
     loaders::Loaders,
     overlay::Templates,
+    rollout::Rollouts,
     store::Store,
     timeline::Recorder,
 };
@@ -87,12 +88,14 @@ impl Server {
             site: Arc::new(site),
             inventory: Arc::new(Inventory::default()),
             images: Arc::new(Catalog::default()),
+            assignments: Arc::default(),
         };
         let world: SharedWorld = Arc::new(ArcSwap::from_pointee(world));
         let boots = Boots::load(store.clone())?;
         let nodes = Nodes::new(store.clone(), world.clone());
         let service = Arc::new(Service {
             waits: Box::new(|_, _| true),
+            rollouts: Rollouts::start(world.clone(), store.clone(), recorder.clone(), boots.clone())?,
             discovery: Discovery::start(world.clone(), store.clone(), nodes, recorder.clone(), boots.clone())?,
             world,
             boots,

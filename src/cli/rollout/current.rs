@@ -1,0 +1,86 @@
+//! `rackstrap image promote` and `rackstrap image rollback`: a version for all nodes of an image at once.
+
+use crate::{
+    cli::{
+        connection::connect,
+        output::{self, Format},
+        who::who,
+    },
+    control::api,
+    rollout::Current,
+};
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use rackstrap_wire::ImageRef;
+use std::{path::Path, process::ExitCode};
+
+/// What the daemon is to do about the versions of an image.
+#[derive(Debug, Subcommand)]
+pub enum Order {
+    /// Give a version to all nodes of its image at once, at their next boots
+    #[command(after_help = "\
+Nodes whose profile pins a version keep that one. To try a version on some nodes first: rackstrap rollout start.
+
+Example:
+  rackstrap image promote debian@2")]
+    Promote(PromoteArgs),
+    /// Give all nodes of an image the version again that was current before, at their next boots
+    #[command(after_help = "\
+Examples:
+  rackstrap image rollback debian
+  rackstrap image rollback debian && rackstrap status @profile:default")]
+    Rollback(RollbackArgs),
+}
+
+/// Arguments of `rackstrap image promote`.
+#[derive(Debug, Args)]
+pub struct PromoteArgs {
+    /// The version, NAME@VERSION
+    #[arg(value_name = "IMAGE")]
+    image: ImageRef,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// Arguments of `rackstrap image rollback`.
+#[derive(Debug, Args)]
+pub struct RollbackArgs {
+    /// Name of the image
+    #[arg(value_name = "IMAGE")]
+    name: String,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// Has the daemon do it.
+pub fn obey(config: &Path, order: &Order) -> Result<ExitCode> {
+    let client = connect(config)?;
+    let (current, format): (Current, Format) = match order {
+        Order::Promote(args) => {
+            let asked = api::PromoteImage {
+                image: args.image.clone(),
+                by: who(),
+            };
+            (client.post(api::paths::IMAGE_PROMOTE, &asked)?, args.format)
+        }
+        Order::Rollback(args) => {
+            let asked = api::RollBack {
+                name: args.name.clone(),
+                by: who(),
+            };
+            let done: api::RolledBack = client.post(api::paths::IMAGE_ROLLBACK, &asked)?;
+            if let (Some(ended), false) = (&done.ended, args.format.json) {
+                output::print(&format!("the rollout of {ended} is over: its nodes go back"))?;
+            }
+            (done.current, args.format)
+        }
+    };
+    match format.json {
+        true => output::print_json(&current)?,
+        false => output::print(&format!(
+            "{} is current: nodes of {} boot it from their next boots on",
+            current.image, current.image.name
+        ))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

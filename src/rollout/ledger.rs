@@ -1,0 +1,389 @@
+//! All that is assigned, in memory, with what of it is not on disk yet.
+
+use super::{
+    assignments::{Assignments, Current, Given, Trial},
+    machine::Audience,
+    model::{Member, Rollout, Stage},
+};
+use crate::{
+    clock::Timestamp,
+    store::{StoreError, Table, Write},
+    timeline::Level,
+};
+use rackstrap_wire::ImageRef;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+/// Rollouts that are remembered after their end.
+const REMEMBERED: usize = 50;
+
+/// Current versions, rollouts, and boots into versions that have to prove themselves.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    pub(super) current: BTreeMap<String, Current>,
+    /// By number. Of those that are over, only the last one of each image has its nodes.
+    pub(super) rollouts: BTreeMap<u64, Rollout>,
+    pub(super) trials: HashMap<String, Trial>,
+    /// The last version on which each node was ready; follows from the boots and the trials.
+    pub(super) good: HashMap<String, ImageRef>,
+    unwritten: Unwritten,
+    told: Vec<Told>,
+}
+
+/// Rows that differ from those on disk.
+#[derive(Clone, Debug, Default)]
+struct Unwritten {
+    current: BTreeSet<String>,
+    rollouts: BTreeSet<u64>,
+    nodes: BTreeSet<(u64, String)>,
+    trials: BTreeSet<String>,
+}
+
+/// Something for a node's timeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Whose.
+    pub node: String,
+    /// How it is to be taken.
+    pub level: Level,
+    /// For people.
+    pub what: String,
+}
+
+/// Key of a rollout's row.
+pub(super) fn rollout_key(number: u64) -> [u8; 8] {
+    number.to_be_bytes()
+}
+
+/// Key of the row of a rollout's node.
+fn node_key(number: u64, node: &str) -> Vec<u8> {
+    [&number.to_be_bytes()[..], node.as_bytes()].concat()
+}
+
+impl Ledger {
+    /// Of what is on disk.
+    pub fn load(
+        current: Vec<Current>,
+        rollouts: Vec<Rollout>,
+        nodes: Vec<(Vec<u8>, Member)>,
+        trials: Vec<(Vec<u8>, Trial)>,
+    ) -> Ledger {
+        let mut rollouts: BTreeMap<u64, Rollout> = rollouts.into_iter().map(|r| (r.number, r)).collect();
+        for (key, member) in nodes {
+            let Some((number, name)) = key.split_first_chunk::<8>() else {
+                continue;
+            };
+            let Ok(name) = String::from_utf8(name.to_vec()) else {
+                continue;
+            };
+            if let Some(rollout) = rollouts.get_mut(&u64::from_be_bytes(*number)) {
+                rollout.nodes.insert(name, member);
+            }
+        }
+        let trials: HashMap<String, Trial> = trials
+            .into_iter()
+            .filter_map(|(key, trial)| Some((String::from_utf8(key).ok()?, trial)))
+            .collect();
+        Ledger {
+            current: current.into_iter().map(|c| (c.image.name.clone(), c)).collect(),
+            rollouts,
+            good: trials
+                .iter()
+                .map(|(node, trial)| (node.clone(), trial.good.clone()))
+                .collect(),
+            trials,
+            unwritten: Unwritten::default(),
+            told: Vec::new(),
+        }
+    }
+
+    /// What decisions read.
+    pub fn assignments(&self) -> Assignments {
+        let on = self.rollouts.values().filter(|rollout| rollout.is_on());
+        let given = on.map(|rollout| {
+            let nodes = rollout.nodes.keys().filter(|node| rollout.gives(node));
+            let given = Given {
+                version: rollout.image.version,
+                stage: rollout.stage.to_string(),
+                nodes: nodes.cloned().collect(),
+            };
+            (rollout.image.name.clone(), given)
+        });
+        let last = self.current.keys().filter_map(|name| self.last_of(name));
+        Assignments {
+            current: Arc::new(self.current.clone()),
+            given: Arc::new(given.collect()),
+            trials: Arc::new(self.trials.clone()),
+            restarting: Arc::new(last.filter(|r| r.reboot).map(|r| r.image.name.clone()).collect()),
+        }
+    }
+
+    /// The rollout of that image that is on.
+    pub fn on(&self, image: &str) -> Option<&Rollout> {
+        self.last_of(image).filter(|rollout| rollout.is_on())
+    }
+
+    /// The last rollout of that image, on or over.
+    pub fn last_of(&self, image: &str) -> Option<&Rollout> {
+        self.rollouts.values().rev().find(|rollout| rollout.image.name == image)
+    }
+
+    /// Changes a rollout. Its own row is written anew, and those of the nodes that `change` names.
+    pub(super) fn change<T>(
+        &mut self,
+        number: u64,
+        change: impl FnOnce(&mut Rollout) -> (Vec<String>, T),
+    ) -> Option<T> {
+        let rollout = self.rollouts.get_mut(&number)?;
+        let (nodes, result) = change(rollout);
+        rollout.count();
+        self.unwritten.rollouts.insert(number);
+        self.unwritten
+            .nodes
+            .extend(nodes.into_iter().map(|node| (number, node)));
+        Some(result)
+    }
+
+    /// Adds a rollout; older ones of its image lose their nodes, and the oldest of all are forgotten.
+    pub(super) fn add(&mut self, rollout: Rollout) {
+        let number = rollout.number;
+        for older in self
+            .rollouts
+            .values_mut()
+            .filter(|older| older.image.name == rollout.image.name)
+        {
+            let nodes = std::mem::take(&mut older.nodes).into_keys();
+            self.unwritten.nodes.extend(nodes.map(|node| (older.number, node)));
+        }
+        let nodes = rollout.nodes.keys().cloned().map(|node| (number, node));
+        self.unwritten.nodes.extend(nodes);
+        self.unwritten.rollouts.insert(number);
+        self.rollouts.insert(number, rollout);
+        while self.rollouts.len() > REMEMBERED {
+            let Some(oldest) = self.rollouts.values().find(|r| !r.is_on()).map(|r| r.number) else {
+                break;
+            };
+            let gone = self.rollouts.remove(&oldest);
+            let nodes = gone.into_iter().flat_map(|gone| gone.nodes.into_keys());
+            self.unwritten.nodes.extend(nodes.map(|node| (oldest, node)));
+            self.unwritten.rollouts.insert(oldest);
+        }
+    }
+
+    /// The number of the next rollout.
+    pub(super) fn next_number(&self) -> u64 {
+        self.rollouts.keys().next_back().map_or(1, |last| last + 1)
+    }
+
+    pub(super) fn set_current(&mut self, current: Current) {
+        self.unwritten.current.insert(current.image.name.clone());
+        self.current.insert(current.image.name.clone(), current);
+    }
+
+    pub(super) fn set_trial(&mut self, node: &str, trial: Option<Trial>) {
+        let before = match trial {
+            Some(trial) => self.trials.insert(node.to_owned(), trial.clone()) != Some(trial),
+            None => self.trials.remove(node).is_some(),
+        };
+        if before {
+            self.unwritten.trials.insert(node.to_owned());
+        }
+    }
+
+    pub(super) fn tell(&mut self, node: &str, level: Level, what: impl Into<String>) {
+        self.told.push(Told {
+            node: node.to_owned(),
+            level,
+            what: what.into(),
+        });
+    }
+
+    /// A node took the kernel of `image`.
+    pub fn took(&mut self, node: &str, boot: &str, image: &ImageRef, now: Timestamp) {
+        self.try_out(node, boot, image, now);
+        self.in_rollout(image, node, |rollout| rollout.boots(node, boot, now));
+    }
+
+    /// Counts a boot into a version on which the node was not ready yet.
+    fn try_out(&mut self, node: &str, boot: &str, image: &ImageRef, now: Timestamp) {
+        let Some(good) = self
+            .good
+            .get(node)
+            .filter(|good| good.name == image.name && *good != image)
+        else {
+            return;
+        };
+        let mut trial = match self.trials.get(node).filter(|trial| trial.image == *image) {
+            Some(trial) if trial.last == boot => return,
+            Some(trial) => trial.clone(),
+            None => Trial::begin(image, good, now),
+        };
+        trial.boots = trial.boots.saturating_add(1);
+        boot.clone_into(&mut trial.last);
+        self.set_trial(node, Some(trial));
+    }
+
+    /// A node was told to boot `image`, although it is to have `wanted`.
+    pub fn opened(&mut self, node: &str, image: &ImageRef, wanted: &ImageRef, now: Timestamp) {
+        let Some(trial) = self.trials.get(node) else { return };
+        if trial.good != *image || trial.image != *wanted || trial.back.is_some() {
+            return;
+        }
+        let verdict = trial.verdict();
+        let trial = Trial {
+            back: Some(now),
+            ..trial.clone()
+        };
+        self.set_trial(node, Some(trial));
+        self.tell(node, Level::Retry, format!("{verdict}: goes back to {image}"));
+        self.in_rollout(wanted, node, |rollout| rollout.goes_back(node, &verdict, now));
+    }
+
+    /// A node is up on `image`; `problem` is what is wrong with it, empty if nothing; `wanted` is what it is to have.
+    pub fn ready(
+        &mut self,
+        node: &str,
+        boot: &str,
+        image: &ImageRef,
+        problem: &str,
+        wanted: Option<&ImageRef>,
+        now: Timestamp,
+    ) {
+        if let Some(number) = self.last_of(&image.name).map(|rollout| rollout.number)
+            && self.rollouts.get_mut(&number).is_some_and(|r| r.is_up(node, boot))
+        {
+            self.unwritten.nodes.insert((number, node.to_owned()));
+        }
+        let trial = self.trials.get(node);
+        if problem.is_empty() {
+            if trial.is_some_and(|trial| trial.image == *image || Some(&trial.image) != wanted) {
+                self.set_trial(node, None);
+            }
+            self.good.insert(node.to_owned(), image.clone());
+        } else if self
+            .on(&image.name)
+            .is_some_and(|r| r.image == *image && r.nodes.contains_key(node))
+        {
+            // It is up, so it will not try again by itself: its next boot is one of the version that was well.
+            self.try_out(node, boot, image, now);
+            if let Some(trial) = self.trials.get(node).filter(|trial| trial.image == *image).cloned() {
+                let problem = problem.to_owned();
+                self.set_trial(node, Some(Trial { problem, ..trial }));
+            }
+        }
+        self.in_rollout(image, node, |rollout| rollout.ready(node, boot, problem, now));
+    }
+
+    /// Tells the rollout that is on of that very version, if there is one, what happened to one of its nodes.
+    fn in_rollout(&mut self, image: &ImageRef, node: &str, tell: impl FnOnce(&mut Rollout) -> bool) {
+        let Some(number) = self.on(&image.name).filter(|r| r.image == *image).map(|r| r.number) else {
+            return;
+        };
+        let Some(rollout) = self.rollouts.get_mut(&number) else {
+            return;
+        };
+        if tell(rollout) {
+            self.noted(number, vec![node.to_owned()]);
+        }
+    }
+
+    /// Writes down what is different, on disk and on timelines.
+    fn noted(&mut self, number: u64, nodes: Vec<String>) {
+        let Some(rollout) = self.rollouts.get(&number) else {
+            return;
+        };
+        let mut told = Vec::new();
+        for node in &nodes {
+            let Some(member) = rollout.nodes.get(node) else {
+                continue;
+            };
+            let what = format!("rollout of {}: {} {}", rollout.image, member.state, member.state.why());
+            let level = match member.state.is_failure() {
+                true => Level::Error,
+                false => Level::Ok,
+            };
+            told.push((node.clone(), level, what.trim_end().to_owned()));
+        }
+        for (node, level, what) in told {
+            self.tell(&node, level, what);
+        }
+        self.change(number, |_| (nodes, ()));
+    }
+
+    /// Looks at the time, and at the nodes of the image that the rollout is of.
+    pub fn tick(&mut self, number: u64, all: &Audience<'_>, by: &str, now: Timestamp) {
+        let Some(rollout) = self.rollouts.get_mut(&number) else {
+            return;
+        };
+        let before = (rollout.stage, rollout.stopped.clone(), rollout.settled, rollout.all);
+        rollout.all = all.len();
+        let changed = rollout.tick(all, now);
+        let after = (rollout.stage, rollout.stopped.clone(), rollout.settled, rollout.all);
+        let (image, done) = (rollout.image.clone(), rollout.stage == Stage::Done);
+        if !changed.is_empty() || before != after {
+            self.noted(number, changed);
+        }
+        if done && before.0 != Stage::Done {
+            let current = match self.current.get(&image.name) {
+                Some(current) => current.promoted(image.version, by, now),
+                None => Current::first(image, by, now),
+            };
+            self.set_current(current);
+        }
+    }
+
+    /// May the node be restarted now, out of that boot? Noted, as it counts as down from now on.
+    pub fn may_restart(&mut self, number: u64, node: &str, boot: &str, now: Timestamp) -> bool {
+        let Some(rollout) = self.rollouts.get_mut(&number) else {
+            return false;
+        };
+        let all = rollout.all;
+        let may = rollout.may_restart(node, boot, all, now);
+        if may {
+            self.unwritten.nodes.insert((number, node.to_owned()));
+        }
+        may
+    }
+
+    /// True if something is not on disk.
+    pub fn is_unwritten(&self) -> bool {
+        let rows = &self.unwritten;
+        !(rows.current.is_empty() && rows.rollouts.is_empty() && rows.nodes.is_empty() && rows.trials.is_empty())
+    }
+
+    /// Writes what is not on disk.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn write(&self, tx: &mut Write<'_>) -> Result<(), StoreError> {
+        for name in &self.unwritten.current {
+            put(tx, Table::Current, name.as_bytes(), self.current.get(name))?;
+        }
+        for number in &self.unwritten.rollouts {
+            put(tx, Table::Rollouts, &rollout_key(*number), self.rollouts.get(number))?;
+        }
+        for (number, node) in &self.unwritten.nodes {
+            let member = self.rollouts.get(number).and_then(|rollout| rollout.nodes.get(node));
+            put(tx, Table::RolloutNodes, &node_key(*number, node), member)?;
+        }
+        for node in &self.unwritten.trials {
+            put(tx, Table::Trials, node.as_bytes(), self.trials.get(node))?;
+        }
+        Ok(())
+    }
+
+    /// All is on disk; answers what is for timelines.
+    pub fn written(&mut self) -> Vec<Told> {
+        self.unwritten = Unwritten::default();
+        std::mem::take(&mut self.told)
+    }
+}
+
+fn put<T: serde::Serialize>(tx: &mut Write<'_>, table: Table, key: &[u8], value: Option<&T>) -> Result<(), StoreError> {
+    match value {
+        Some(value) => tx.put(table, key, value),
+        None => tx.delete(table, key),
+    }
+}

@@ -1,0 +1,357 @@
+//! What a rollout makes of what happens: boots, time, and orders.
+
+use super::model::{Member, Pace, Rollout, Seen, Stage, State, shown};
+use crate::{clock::Timestamp, inventory::hostlist::NodeSet};
+use std::collections::BTreeMap;
+
+/// All nodes that boot the current version of the image: who they are, and where.
+pub type Audience<'a> = BTreeMap<String, Seen<'a>>;
+
+impl Rollout {
+    /// `node` took the version's kernel, in that boot. True if that is news.
+    pub fn boots(&mut self, node: &str, boot: &str, now: Timestamp) -> bool {
+        let Some(member) = self.nodes.get_mut(node).filter(|member| member.boot != boot) else {
+            return false;
+        };
+        match member.state {
+            // It was told to, before it was known that it would not.
+            State::GoneBack { .. } => return false,
+            State::Waiting | State::Ready => {
+                member.boots = 1;
+                member.first = Some(now);
+                member.go(State::Booting, now);
+            }
+            State::Booting | State::Failed { .. } => member.boots = member.boots.saturating_add(1),
+        }
+        boot.clone_into(&mut member.boot);
+        true
+    }
+
+    /// `node` is up on the version; `problem` says which of its checks failed, empty if none. True if that is news.
+    pub fn ready(&mut self, node: &str, boot: &str, problem: &str, now: Timestamp) -> bool {
+        let soak = self.soak_secs;
+        let Some(member) = self.nodes.get_mut(node) else {
+            return false;
+        };
+        member.back_up(boot);
+        if member.state == State::Ready && member.boot == boot {
+            return false;
+        }
+        if matches!(member.state, State::GoneBack { .. }) {
+            return false;
+        }
+        boot.clone_into(&mut member.boot);
+        if problem.is_empty() {
+            member.go(State::Ready, now);
+            member.good = soak == 0;
+        } else {
+            let why = format!("up, but {problem}");
+            member.go(State::Failed { why }, now);
+            self.stop_if_failing(now);
+        }
+        true
+    }
+
+    /// `node` boots the last version on which it was ready, and `why`. True if that is news.
+    pub fn goes_back(&mut self, node: &str, why: &str, now: Timestamp) -> bool {
+        let Some(member) = self.nodes.get_mut(node) else {
+            return false;
+        };
+        if matches!(member.state, State::GoneBack { .. }) {
+            return false;
+        }
+        let why = why.to_owned();
+        member.go(State::GoneBack { why }, now);
+        self.stop_if_failing(now);
+        true
+    }
+
+    /// `node` is up, on whatever: it counts as down no longer.
+    pub fn is_up(&mut self, node: &str, boot: &str) -> bool {
+        self.nodes.get_mut(node).is_some_and(|member| member.back_up(boot))
+    }
+
+    /// May `node` be restarted now, out of `boot`? True says yes, and it counts as down from now on; asked again, the answer
+    /// is the same. `all` is the number of nodes of the image.
+    pub fn may_restart(&mut self, node: &str, boot: &str, all: usize, now: Timestamp) -> bool {
+        let Some(member) = self.nodes.get(node) else {
+            return false;
+        };
+        if member.restart == boot {
+            return true;
+        }
+        let down = self.nodes.values().filter(|member| self.is_down(member, now)).count();
+        if !self.reboot || self.paused || down >= self.max_down.of(all) {
+            return false;
+        }
+        if let Some(member) = self.nodes.get_mut(node) {
+            boot.clone_into(&mut member.restart);
+            member.asked = now;
+        }
+        true
+    }
+
+    /// True if it is on its way down or up. One that does not come back is not waited for longer than it may take.
+    fn is_down(&self, member: &Member, now: Timestamp) -> bool {
+        let asked = !member.restart.is_empty() && now.since(member.asked) < self.ready_within_secs * 1000;
+        asked || member.state == State::Booting
+    }
+
+    /// Looks at the time and at all nodes of the image. Answers the nodes that are different now, those that are gone included.
+    pub fn tick(&mut self, all: &Audience<'_>, now: Timestamp) -> Vec<String> {
+        if !self.is_on() {
+            return Vec::new();
+        }
+        let mut changed: Vec<String> = Vec::new();
+        self.nodes.retain(|node, _| {
+            let stays = all.contains_key(node);
+            if !stays {
+                changed.push(node.clone());
+            }
+            stays
+        });
+        let (ready_within, soak) = (self.ready_within_secs, self.soak_secs);
+        for (node, member) in &mut self.nodes {
+            let seen = all.get(node).copied().unwrap_or_default();
+            if member.pass_time(seen, ready_within, soak, now) {
+                changed.push(node.clone());
+            }
+        }
+        self.stop_if_failing(now);
+        let settled = self.nodes.values().all(|m| m.is_settled() || !m.counts) && self.nodes.values().any(|m| m.good);
+        match settled {
+            true => self.settled = self.settled.or(Some(now)),
+            false => self.settled = None,
+        }
+        changed.extend(self.next_batch(all, now));
+        changed
+    }
+
+    /// True if it has stopped by itself, now.
+    pub(super) fn stop_if_failing(&mut self, now: Timestamp) -> bool {
+        let failures = self.failures();
+        if !self.is_on() || !self.stopped.is_empty() || failures <= self.max_failures as usize {
+            return false;
+        }
+        let limit = match self.max_failures {
+            0 => "none may".to_owned(),
+            1 => "one may".to_owned(),
+            limit => format!("{limit} may"),
+        };
+        let first = self.nodes.values().find(|member| member.state.is_failure());
+        self.stopped = format!(
+            "{failures} failed, and {limit}: {} ({})",
+            self.names(|member| member.state.is_failure()),
+            first.map(|member| member.state.why()).unwrap_or_default()
+        );
+        self.note(format!("stopped: {}", self.stopped), now);
+        true
+    }
+
+    fn next_batch(&mut self, all: &Audience<'_>, now: Timestamp) -> Vec<String> {
+        // The subset has been looked at by whoever promotes it.
+        let pause = match self.round {
+            0 => 0,
+            _ => self.pause_secs * 1000,
+        };
+        let over = self.settled.is_some_and(|settled| now.since(settled) >= pause);
+        if self.stage != Stage::Promoting || self.is_held() || !over {
+            return Vec::new();
+        }
+        let rest = all.keys().filter(|node| !self.nodes.contains_key(*node));
+        let rest: NodeSet = rest.map(String::as_str).collect();
+        if rest.is_empty() {
+            self.stage = Stage::Done;
+            self.ended = Some(now);
+            self.note(format!("done: {} is current", self.image), now);
+            return Vec::new();
+        }
+        self.round += 1;
+        self.settled = None;
+        let batch: Vec<String> = rest.iter().take(self.batch.of(all.len())).map(str::to_owned).collect();
+        for node in &batch {
+            let seen = all.get(node).copied().unwrap_or_default();
+            self.nodes.insert(node.clone(), Member::new(self.round, seen, now));
+        }
+        let names = shown(batch.iter().map(String::as_str));
+        self.note(format!("batch {}: given to {names}", self.round), now);
+        batch
+    }
+
+    /// What it waits for, for people; empty if it has ended.
+    pub fn waits_for(&self, now: Timestamp) -> String {
+        if !self.is_on() {
+            return String::new();
+        }
+        if !self.stopped.is_empty() {
+            return format!("stopped by itself: {}", self.stopped);
+        }
+        if self.paused {
+            return "paused".to_owned();
+        }
+        let waiting = self.names(|member| member.counts && !member.is_settled());
+        match (self.stage, self.nodes.values().any(|member| member.good)) {
+            _ if waiting != "no node" => format!("waits for {waiting}"),
+            (_, false) => "waits for a first node to be ready on it".to_owned(),
+            (Stage::Subset, true) => "waits for: rackstrap rollout promote".to_owned(),
+            (_, true) => {
+                let since = self.settled.map_or(0, |settled| now.since(settled) / 1000);
+                let left = self.pause_secs.saturating_sub(since);
+                format!("the next batch is due in {left} s")
+            }
+        }
+    }
+
+    /// Has the rest of the nodes get it, batch by batch.
+    ///
+    /// # Errors
+    /// It is over, or held.
+    pub fn promote(&mut self, pace: &Pace, by: &str, now: Timestamp) -> Result<(), String> {
+        self.expect_on()?;
+        if self.is_held() {
+            return Err(format!(
+                "the rollout of {} is {}; go on with: rackstrap rollout resume {}",
+                self.image,
+                match self.stopped.is_empty() {
+                    true => "paused".to_owned(),
+                    false => format!("stopped: {}", self.stopped),
+                },
+                self.image.name
+            ));
+        }
+        self.batch = pace.batch.unwrap_or(self.batch);
+        self.pause_secs = pace.pause_secs.unwrap_or(self.pause_secs);
+        self.max_failures = pace.max_failures.unwrap_or(self.max_failures);
+        self.stage = Stage::Promoting;
+        self.note(format!("promoted in batches of {}, by {by}", self.batch), now);
+        Ok(())
+    }
+
+    /// Gives it to nobody else for now.
+    ///
+    /// # Errors
+    /// It is over, or paused.
+    pub fn pause(&mut self, by: &str, now: Timestamp) -> Result<(), String> {
+        self.expect_on()?;
+        if self.paused {
+            return Err(format!("the rollout of {} is paused already", self.image));
+        }
+        self.paused = true;
+        self.note(format!("paused, by {by}"), now);
+        Ok(())
+    }
+
+    /// Goes on after a pause or a stop, perhaps with more failures allowed.
+    ///
+    /// # Errors
+    /// It is over, goes on already, or would stop again at once.
+    pub fn resume(&mut self, max_failures: Option<u32>, by: &str, now: Timestamp) -> Result<(), String> {
+        self.expect_on()?;
+        if !self.is_held() && max_failures.is_none_or(|limit| limit == self.max_failures) {
+            return Err(format!("the rollout of {} is neither paused nor stopped", self.image));
+        }
+        let (limit, failures) = (max_failures.unwrap_or(self.max_failures), self.failures());
+        if failures > limit as usize {
+            return Err(format!(
+                "the rollout of {} would stop again at once: {failures} failed; allow that with --max-failures {failures}, have \
+                 them try again with rackstrap rollout retry NODES, or end it with rackstrap rollout abort {}",
+                self.image, self.image.name
+            ));
+        }
+        self.max_failures = limit;
+        self.paused = false;
+        self.stopped.clear();
+        self.note(format!("resumed with {limit} failures allowed, by {by}"), now);
+        Ok(())
+    }
+
+    /// Ends it: all its nodes go back at their next boots.
+    ///
+    /// # Errors
+    /// It is over.
+    pub fn end(&mut self, stage: Stage, by: &str, now: Timestamp) -> Result<(), String> {
+        self.expect_on()?;
+        self.stage = stage;
+        self.ended = Some(now);
+        self.note(format!("{stage}, by {by}"), now);
+        Ok(())
+    }
+
+    /// Has `node` try the version again. True if it had failed.
+    pub fn retry(&mut self, node: &str, seen: Seen<'_>, now: Timestamp) -> bool {
+        let on = self.is_on();
+        let Some(member) = self
+            .nodes
+            .get_mut(node)
+            .filter(|member| on && member.state.is_failure())
+        else {
+            return false;
+        };
+        *member = Member::new(member.round, seen, now);
+        self.settled = None;
+        true
+    }
+
+    fn expect_on(&self) -> Result<(), String> {
+        match self.is_on() {
+            true => Ok(()),
+            false => Err(format!("the rollout of {} is over: {}", self.image, self.stage)),
+        }
+    }
+}
+
+impl Member {
+    fn go(&mut self, state: State, now: Timestamp) {
+        self.state = state;
+        self.since = now;
+        self.good = false;
+    }
+
+    /// Up again, in another boot than the one that was to be left.
+    fn back_up(&mut self, boot: &str) -> bool {
+        let restarted = !self.restart.is_empty() && self.restart != boot;
+        if restarted {
+            self.restart.clear();
+        }
+        restarted
+    }
+
+    /// What time brings about: too late, good, or waited for no longer. True if anything did.
+    fn pass_time(&mut self, seen: Seen<'_>, ready_within: u64, soak: u64, now: Timestamp) -> bool {
+        let silent = !seen.up && now.since(seen.heard) > ready_within * 1000;
+        match self.state {
+            State::Booting => {
+                let late = self.first.is_some_and(|first| now.since(first) > ready_within * 1000);
+                if late {
+                    let boots = self.boots;
+                    let why = format!("not ready within {ready_within} s ({boots} boots)");
+                    self.go(State::Failed { why }, now);
+                }
+                late
+            }
+            // Switched off after it was given the version: nobody waits for it for ever.
+            State::Waiting if self.counts && silent => {
+                self.counts = false;
+                true
+            }
+            State::Ready if !self.good => self.soak(seen, soak, now),
+            _ => false,
+        }
+    }
+
+    fn soak(&mut self, seen: Seen<'_>, soak: u64, now: Timestamp) -> bool {
+        let lived = now.since(self.since) / 1000;
+        if !seen.up {
+            let why = format!("fell silent {lived} s after it was ready");
+            self.go(State::Failed { why }, now);
+        } else if !seen.trouble.is_empty() && !self.was_degraded {
+            let why = format!("degraded {lived} s after it was ready: {}", seen.trouble);
+            self.go(State::Failed { why }, now);
+        } else if lived >= soak {
+            self.good = true;
+        } else {
+            return false;
+        }
+        true
+    }
+}

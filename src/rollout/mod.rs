@@ -1,0 +1,23 @@
+//! Which version for whom: the current version of each image, rollouts that give another one to some nodes first, and nodes
+//! that go back by themselves.
+//!
+//! [`Assignments`] is what decisions read. [`Rollout`] says what a rollout is and `machine.rs` what becomes of it; `ledger.rs` has
+//! all of them, current versions, and boots that count. [`Rollouts`] (`task.rs`, `orders.rs`) keeps that on disk before anybody
+//! acts on it.
+
+mod assignments;
+mod error;
+mod health;
+mod ledger;
+mod machine;
+mod model;
+mod orders;
+mod task;
+#[cfg(test)]
+mod tests;
+
+pub use assignments::{Assignments, Choice, Current, Given, Source, Trial};
+pub use error::RolloutError;
+pub use health::healthy;
+pub use model::{Member, Note, Pace, Rollout, Share, Stage, State, Tally, Wish};
+pub use task::Rollouts;

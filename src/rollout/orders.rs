@@ -1,0 +1,387 @@
+//! What people order. Each order is on disk and seen by decisions when it returns, or nothing has changed; each blocks for a
+//! disk flush.
+
+use super::{
+    assignments::Current,
+    error::{RolloutError, refuse},
+    ledger::Ledger,
+    model::{Pace, Rollout, Stage, Wish, shown},
+    task::{Rollouts, setting},
+};
+use crate::{clock::Timestamp, decide::World, image::Catalog, inventory::find, store::StoreError, timeline::Level};
+use rackstrap_wire::ImageRef;
+use std::collections::BTreeMap;
+
+impl Rollouts {
+    /// Images that are seen for the first time get their newest version as the current one.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn see(&self, images: &Catalog, now: Timestamp) -> Result<(), StoreError> {
+        let mut ledger = self.ledger();
+        let mut next = ledger.clone();
+        for version in images.iter() {
+            let name = &version.manifest.image.name;
+            if !next.current.contains_key(name)
+                && let Some(newest) = images.newest(name)
+            {
+                next.set_current(Current::first(newest.manifest.image.clone(), "the first one", now));
+            }
+        }
+        if next.is_unwritten() {
+            self.settle(&mut next)?;
+            *ledger = next;
+        }
+        Ok(())
+    }
+
+    /// What is current, by image name.
+    pub fn current(&self) -> Vec<Current> {
+        self.ledger().current.values().cloned().collect()
+    }
+
+    /// All rollouts that are remembered, the newest last; of those that are over, only the last one of each image has its nodes.
+    pub fn all(&self) -> Vec<Rollout> {
+        self.ledger().rollouts.values().cloned().collect()
+    }
+
+    /// Versions that must not be deleted, and why.
+    pub fn held(&self) -> BTreeMap<ImageRef, Vec<String>> {
+        let ledger = self.ledger();
+        let mut held: BTreeMap<ImageRef, Vec<String>> = BTreeMap::new();
+        for current in ledger.current.values() {
+            let why = format!("it is the current version of {}", current.image.name);
+            held.entry(current.image.clone()).or_default().push(why);
+        }
+        for rollout in ledger.rollouts.values().filter(|rollout| rollout.is_on()) {
+            let why = format!("the rollout of {} ({})", rollout.image, rollout.stage);
+            held.entry(rollout.image.clone()).or_default().push(why.clone());
+            held.entry(rollout.from.clone()).or_default().push(why);
+        }
+        for (node, trial) in &ledger.trials {
+            let why = format!("{node} goes back to it if {} does not get ready", trial.image);
+            held.entry(trial.good.clone()).or_default().push(why);
+        }
+        held
+    }
+
+    /// Gives a version to all nodes of its image at their next boots.
+    ///
+    /// # Errors
+    /// There is no such version, it is current, or one is being rolled out.
+    pub fn promote_image(&self, image: &ImageRef, by: &str, now: Timestamp) -> Result<Current, RolloutError> {
+        self.order(|ledger, world| {
+            expect_version(&world.images, image)?;
+            if let Some(rollout) = ledger.on(&image.name) {
+                return refuse(format!(
+                    "{}; to give {} to the rest: rackstrap rollout promote {}; to end it: rackstrap rollout abort {}",
+                    busy(rollout),
+                    rollout.image,
+                    image.name,
+                    image.name
+                ));
+            }
+            let next = match ledger.current.get(&image.name) {
+                Some(current) if current.image == *image => {
+                    return refuse(format!("{image} is the current version already"));
+                }
+                Some(current) => current.promoted(image.version, by, now),
+                None => Current::first(image.clone(), by, now),
+            };
+            ledger.set_current(next.clone());
+            Ok(next)
+        })
+    }
+
+    /// Makes the version before the current one current again; with a rollout that is on, ends that, so that the current one is
+    /// everybody's. Answers what is current then, and the rollout that it ended.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn roll_back(&self, name: &str, by: &str, now: Timestamp) -> Result<(Current, Option<ImageRef>), RolloutError> {
+        self.order(|ledger, world| {
+            let current = expect_current(ledger, name)?.clone();
+            let last = ledger.last_of(name).map(|r| (r.number, r.image.clone(), r.stage));
+            if let Some((number, image, Stage::Subset | Stage::Promoting)) = last {
+                end(ledger, number, Stage::RolledBack, by, now)?;
+                return Ok((current, Some(image)));
+            }
+            let there = |image: &ImageRef| world.images.get(image).is_some();
+            let Some(next) = current.rolled_back(there, by, now) else {
+                return refuse(format!(
+                    "{}: no version was current before it, or none of those exists any more; choose one of rackstrap image \
+                     list: rackstrap image promote {name}@VERSION",
+                    current.image
+                ));
+            };
+            if let Some((number, image, Stage::Done)) = last
+                && image == current.image
+            {
+                ledger.change(number, |rollout| {
+                    rollout.stage = Stage::RolledBack;
+                    rollout.note(format!("rolled back to {}, by {by}", next.image), now);
+                    (Vec::new(), ())
+                });
+            }
+            ledger.set_current(next.clone());
+            Ok((next, None))
+        })
+    }
+
+    /// Begins a rollout.
+    ///
+    /// # Errors
+    /// What is wrong with the wish.
+    pub fn begin(&self, wish: &Wish, by: &str, now: Timestamp) -> Result<Rollout, RolloutError> {
+        self.order(|ledger, world| {
+            let (image, name) = (&wish.image, wish.image.name.as_str());
+            expect_version(&world.images, image)?;
+            if let Some(rollout) = ledger.on(name) {
+                return refuse(format!(
+                    "{}; one rollout an image at a time: end it with rackstrap rollout promote {name} or rackstrap rollout \
+                     abort {name}",
+                    busy(rollout)
+                ));
+            }
+            let current = expect_current(ledger, name)?.image.clone();
+            if current == *image {
+                return refuse(format!("{image} is the current version already: there is nothing to roll out"));
+            }
+            expect_followers(world, &wish.nodes, name)?;
+            let heard = self.audience(world, name, now);
+            let seen = |node: &str| heard.get(node).map(|heard| heard.seen()).unwrap_or_default();
+            let mut rollout = Rollout::begin(wish, ledger.next_number(), &current, seen, by, now);
+            rollout.all = heard.len();
+            rollout.count();
+            for node in rollout.nodes.keys() {
+                // What was tried before is forgiven.
+                ledger.set_trial(node, None);
+                ledger.tell(node, Level::Ok, format!("rollout of {image}: waiting"));
+            }
+            ledger.add(rollout.clone());
+            Ok(rollout)
+        })
+    }
+
+    /// Has the rest of the nodes get the version of a rollout, batch by batch.
+    ///
+    /// # Errors
+    /// There is no such rollout, or it is held.
+    pub fn promote(&self, image: Option<&str>, pace: &Pace, by: &str, now: Timestamp) -> Result<Rollout, RolloutError> {
+        self.of_rollout(image, |rollout| rollout.promote(pace, by, now))
+    }
+
+    /// Gives the version of a rollout to nobody else for now.
+    ///
+    /// # Errors
+    /// There is no such rollout, or it is paused.
+    pub fn pause(&self, image: Option<&str>, by: &str, now: Timestamp) -> Result<Rollout, RolloutError> {
+        self.of_rollout(image, |rollout| rollout.pause(by, now))
+    }
+
+    /// Goes on with a rollout.
+    ///
+    /// # Errors
+    /// There is no such rollout, it goes on already, or it would stop again at once.
+    pub fn resume(
+        &self,
+        image: Option<&str>,
+        max_failures: Option<u32>,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<Rollout, RolloutError> {
+        self.of_rollout(image, |rollout| rollout.resume(max_failures, by, now))
+    }
+
+    /// Ends a rollout: its nodes go back at their next boots.
+    ///
+    /// # Errors
+    /// There is no such rollout.
+    pub fn abort(&self, image: Option<&str>, by: &str, now: Timestamp) -> Result<Rollout, RolloutError> {
+        self.order(|ledger, _| {
+            let number = meant(ledger, image)?;
+            end(ledger, number, Stage::Aborted, by, now)?;
+            ledger
+                .rollouts
+                .get(&number)
+                .cloned()
+                .map_or_else(|| refuse("it went away"), Ok)
+        })
+    }
+
+    /// Has nodes try the version again that failed on them. Answers who does.
+    ///
+    /// # Errors
+    /// None of them has failed.
+    pub fn retry(&self, nodes: &[String], by: &str, now: Timestamp) -> Result<Vec<String>, RolloutError> {
+        self.order(|ledger, world| {
+            let on: Vec<u64> = ledger
+                .rollouts
+                .values()
+                .filter(|r| r.is_on())
+                .map(|r| r.number)
+                .collect();
+            let mut retried = Vec::new();
+            for node in nodes {
+                find(&world.inventory, node).map_err(|error| RolloutError::Refused(error.to_string()))?;
+                let heard = self.heard_of(world, node, now);
+                let mut again = ledger.trials.contains_key(node);
+                ledger.set_trial(node, None);
+                for number in &on {
+                    let failed = ledger.rollouts.get(number).and_then(|r| r.nodes.get(node));
+                    if failed.is_some_and(|member| member.state.is_failure()) {
+                        let retry =
+                            |rollout: &mut Rollout| (vec![node.clone()], rollout.retry(node, heard.seen(), now));
+                        again |= ledger.change(*number, retry).unwrap_or(false);
+                    }
+                }
+                if again {
+                    ledger.tell(node, Level::Ok, format!("tries again, by {by}"));
+                    retried.push(node.clone());
+                }
+            }
+            match retried.is_empty() {
+                true => refuse(format!(
+                    "{}: none of them has failed on a version, so there is nothing to try again",
+                    shown(nodes.iter().map(String::as_str))
+                )),
+                false => Ok(retried),
+            }
+        })
+    }
+
+    fn of_rollout(
+        &self,
+        image: Option<&str>,
+        change: impl FnOnce(&mut Rollout) -> Result<(), String>,
+    ) -> Result<Rollout, RolloutError> {
+        self.order(|ledger, _| {
+            let number = meant(ledger, image)?;
+            let changed = ledger.change(number, |rollout| {
+                let done = change(rollout).map(|()| rollout.clone());
+                (Vec::new(), done)
+            });
+            changed.map_or_else(|| refuse("it went away"), |done| done.map_err(RolloutError::Refused))
+        })
+    }
+
+    /// Carries out an order on a copy, which is taken over when it is on disk.
+    fn order<T>(&self, order: impl FnOnce(&mut Ledger, &World) -> Result<T, RolloutError>) -> Result<T, RolloutError> {
+        let done = {
+            let mut ledger = self.ledger();
+            let world = self.shared.world.load_full();
+            let mut next = ledger.clone();
+            let done = order(&mut next, &world)?;
+            self.settle(&mut next)?;
+            *ledger = next;
+            done
+        };
+        // What follows at once, follows now: a first batch, say.
+        self.look(Timestamp::now());
+        Ok(done)
+    }
+}
+
+/// The rollout that is meant: of that image, or the only one that is on.
+fn meant(ledger: &Ledger, image: Option<&str>) -> Result<u64, RolloutError> {
+    let on: Vec<&Rollout> = ledger.rollouts.values().filter(|rollout| rollout.is_on()).collect();
+    let names = on
+        .iter()
+        .map(|rollout| rollout.image.to_string())
+        .collect::<Vec<_>>()
+        .join(", ");
+    match (image, &on[..]) {
+        (_, []) => refuse("no rollout is on; begin: rackstrap rollout start IMAGE@VERSION --nodes NODES"),
+        (None, [one]) => Ok(one.number),
+        (None, _) => refuse(format!("several rollouts are on ({names}); name one")),
+        // NAME or NAME@VERSION.
+        (Some(text), _) => match on.iter().find(|r| r.image.name == text || r.image.to_string() == text) {
+            Some(rollout) => Ok(rollout.number),
+            None => refuse(format!("no rollout of {text} is on; these are: {names}")),
+        },
+    }
+}
+
+fn end(ledger: &mut Ledger, number: u64, stage: Stage, by: &str, now: Timestamp) -> Result<(), RolloutError> {
+    let ended = ledger.change(number, |rollout| {
+        let done = rollout.end(stage, by, now).map(|()| rollout.image.clone());
+        (Vec::new(), done)
+    });
+    let image = ended.unwrap_or_else(|| Err("it went away".to_owned()));
+    let image = image.map_err(RolloutError::Refused)?;
+    // Nobody is on trial any more: they go back anyway.
+    let trials = ledger.trials.iter().filter(|(_, trial)| trial.image == image);
+    let nodes: Vec<String> = trials.map(|(node, _)| node.clone()).collect();
+    for node in nodes {
+        ledger.set_trial(&node, None);
+    }
+    Ok(())
+}
+
+fn busy(rollout: &Rollout) -> String {
+    let (tally, held) = (&rollout.tally, if rollout.is_held() { ", held" } else { "" });
+    format!(
+        "{} is being rolled out ({}{held}: {} of {} ready)",
+        rollout.image,
+        rollout.stage,
+        tally.ready,
+        rollout.nodes.len()
+    )
+}
+
+fn expect_version(images: &Catalog, image: &ImageRef) -> Result<(), RolloutError> {
+    if images.get(image).is_some() {
+        return Ok(());
+    }
+    let versions = images.iter().map(|version| &version.manifest.image);
+    let there: Vec<String> = versions
+        .filter(|other| other.name == image.name)
+        .map(ToString::to_string)
+        .collect();
+    refuse(match there.is_empty() {
+        true => format!(
+            "there is no {image}, nor any version of {}; see: rackstrap image list",
+            image.name
+        ),
+        false => format!("there is no {image}; there are {}", there.join(", ")),
+    })
+}
+
+fn expect_current<'a>(ledger: &'a Ledger, name: &str) -> Result<&'a Current, RolloutError> {
+    let known: Vec<&str> = ledger.current.keys().map(String::as_str).collect();
+    match ledger.current.get(name) {
+        Some(current) => Ok(current),
+        None if known.is_empty() => refuse(format!("there is no image {name}; no image was imported yet")),
+        None => refuse(format!("there is no image {name}; there are {}", known.join(", "))),
+    }
+}
+
+/// All of them have to boot whatever version of the image they are given.
+fn expect_followers(world: &World, nodes: &[String], image: &str) -> Result<(), RolloutError> {
+    if nodes.is_empty() {
+        return refuse("name the nodes that get it first: --nodes NODES");
+    }
+    let mut others: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for name in nodes {
+        let node = find(&world.inventory, name).map_err(|error| RolloutError::Refused(error.to_string()))?;
+        match setting(world, node) {
+            Some(setting) if setting == image => continue,
+            Some(setting) if setting.contains('@') => {
+                let what = format!("pinned to {setting} by a profile");
+                others.entry(what).or_default().push(name);
+            }
+            Some(setting) => others.entry(format!("of image {setting}")).or_default().push(name),
+            None => others.entry("without an image".to_owned()).or_default().push(name),
+        }
+    }
+    if others.is_empty() {
+        return Ok(());
+    }
+    let lines = others
+        .into_iter()
+        .map(|(what, names)| format!("{}: {what}", shown(names)));
+    refuse(format!(
+        "not all of these nodes boot what {image} is given to them; leave out:\n{}",
+        lines.collect::<Vec<_>>().join("\n")
+    ))
+}

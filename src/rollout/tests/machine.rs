@@ -1,0 +1,452 @@
+//! Tests of what becomes of a rollout: as scripts, and of any sequence of events.
+
+use super::image;
+use crate::{
+    clock::Timestamp,
+    rollout::{
+        machine::Audience,
+        model::{Pace, Rollout, Seen, Share, Stage, State, Wish},
+    },
+};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+const MINUTE: u64 = 60_000;
+
+fn wish(nodes: &[&str]) -> Wish {
+    Wish {
+        image: image("debian@4"),
+        nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
+        reboot: false,
+        max_down: Share::Nodes(2),
+        ready_within_secs: 600,
+        max_failures: 0,
+        soak_secs: 0,
+        message: String::new(),
+    }
+}
+
+const UP: Seen<'static> = Seen {
+    up: true,
+    heard: Timestamp(0),
+    trouble: "",
+};
+
+/// `n01` to that number, all of them up.
+fn audience(nodes: usize) -> Audience<'static> {
+    (1..=nodes).map(|n| (format!("n{n:02}"), UP)).collect()
+}
+
+fn begin(wish: &Wish) -> Rollout {
+    Rollout::begin(wish, 1, &image("debian@3"), |_| UP, "tests", Timestamp(0))
+}
+
+fn at(minute: u64) -> Timestamp {
+    Timestamp(minute * MINUTE)
+}
+
+fn comes_up(rollout: &mut Rollout, node: &str, minute: u64) {
+    let boot = format!("{node}-{minute}");
+    assert!(rollout.boots(node, &boot, at(minute)));
+    assert!(rollout.ready(node, &boot, "", at(minute)));
+}
+
+fn given(rollout: &Rollout) -> String {
+    let nodes = rollout.nodes.keys().filter(|node| rollout.gives(node));
+    nodes.cloned().collect::<Vec<_>>().join(" ")
+}
+
+fn state<'a>(rollout: &'a Rollout, node: &str) -> &'a State {
+    &rollout.nodes[node].state
+}
+
+#[test]
+fn a_subset_then_batches_then_done() {
+    let all = audience(10);
+    let mut rollout = begin(&wish(&["n03", "n01"]));
+    assert_eq!(given(&rollout), "n01 n03");
+    rollout.tick(&all, at(1));
+    assert_eq!(rollout.waits_for(at(1)), "waits for n[01,03]");
+    let pace = Pace {
+        batch: Some(Share::Percent(40)),
+        pause_secs: Some(300),
+        max_failures: None,
+    };
+    rollout.promote(&pace, "tests", at(1)).unwrap();
+    rollout.tick(&all, at(2));
+    comes_up(&mut rollout, "n01", 2);
+    rollout.tick(&all, at(2));
+    assert_eq!(rollout.round, 0, "the subset is not ready");
+    comes_up(&mut rollout, "n03", 3);
+    rollout.tick(&all, at(3));
+    assert_eq!(given(&rollout), "n01 n02 n03 n04 n05 n06");
+    for node in ["n02", "n04", "n05", "n06"] {
+        comes_up(&mut rollout, node, 4);
+    }
+    rollout.tick(&all, at(4));
+    rollout.tick(&all, at(8));
+    assert_eq!(
+        (rollout.round, rollout.waits_for(at(8)).as_str()),
+        (1, "the next batch is due in 60 s")
+    );
+    rollout.tick(&all, at(9));
+    assert_eq!(rollout.round, 2);
+    for node in ["n07", "n08", "n09", "n10"] {
+        comes_up(&mut rollout, node, 10);
+    }
+    rollout.tick(&all, at(10));
+    assert_eq!(rollout.stage, Stage::Promoting);
+    rollout.tick(&all, at(15));
+    assert_eq!((rollout.stage, rollout.ended), (Stage::Done, Some(at(15))));
+}
+
+#[test]
+fn too_many_failures_stop_it_and_nobody_else_gets_the_version() {
+    let all = audience(4);
+    let mut wish = wish(&["n01", "n02", "n03"]);
+    wish.max_failures = 1;
+    let mut rollout = begin(&wish);
+    rollout.boots("n01", "a", at(1));
+    rollout.tick(&all, at(11));
+    assert_eq!(*state(&rollout, "n01"), State::Booting, "ten minutes are not over");
+    rollout.tick(&all, Timestamp(11 * MINUTE + 1));
+    assert_eq!(state(&rollout, "n01").why(), "not ready within 600 s (1 boots)");
+    assert!(!rollout.is_held(), "one may");
+    rollout.boots("n02", "b", at(12));
+    rollout.goes_back("n02", "debian@4 did not get ready in 3 boots", at(13));
+    assert!(
+        rollout.stopped.starts_with("2 failed, and one may: n[01-02]"),
+        "{}",
+        rollout.stopped
+    );
+    assert_eq!(
+        given(&rollout),
+        "n01 n02",
+        "n03 has not begun to boot it, and does not now"
+    );
+    assert!(
+        rollout
+            .promote(&Pace::default(), "tests", at(14))
+            .unwrap_err()
+            .contains("resume debian")
+    );
+    assert!(
+        rollout
+            .resume(None, "tests", at(14))
+            .unwrap_err()
+            .contains("--max-failures 2")
+    );
+    rollout.resume(Some(2), "tests", at(14)).unwrap();
+    assert_eq!(given(&rollout), "n01 n02 n03");
+    assert!(rollout.retry("n01", UP, at(15)) && !rollout.retry("n03", UP, at(15)));
+    assert_eq!(rollout.failures(), 1);
+    rollout.end(Stage::Aborted, "tests", at(16)).unwrap();
+    assert_eq!(given(&rollout), "");
+    assert!(
+        rollout
+            .end(Stage::Aborted, "tests", at(17))
+            .unwrap_err()
+            .contains("is over: aborted")
+    );
+}
+
+#[test]
+fn checks_that_fail_are_a_failure_and_late_is_better_than_never() {
+    let mut rollout = begin(&wish(&["n01", "n02"]));
+    rollout.boots("n01", "a", at(1));
+    rollout.ready("n01", "a", "sshd is not active", at(2));
+    assert_eq!(state(&rollout, "n01").why(), "up, but sshd is not active");
+    rollout.boots("n02", "b", at(1));
+    rollout.tick(&audience(2), at(20));
+    assert!(state(&rollout, "n02").is_failure());
+    rollout.ready("n02", "b", "", at(21));
+    assert_eq!(*state(&rollout, "n02"), State::Ready);
+    assert!(rollout.is_held(), "it goes on when somebody says so");
+}
+
+#[test]
+fn nobody_waits_for_nodes_that_are_switched_off() {
+    let mut all = audience(3);
+    all.insert("n02".into(), Seen::default());
+    let mut rollout = Rollout::begin(
+        &wish(&["n01", "n02", "n03"]),
+        1,
+        &image("debian@3"),
+        |node| all[node],
+        "tests",
+        at(0),
+    );
+    rollout.promote(&Pace::default(), "tests", at(0)).unwrap();
+    comes_up(&mut rollout, "n01", 1);
+    rollout.tick(&all, at(1));
+    assert_eq!(rollout.waits_for(at(1)), "waits for n03", "n02 was off");
+    let off = Seen {
+        heard: at(2),
+        ..Seen::default()
+    };
+    all.insert("n03".into(), off);
+    rollout.tick(&all, at(12));
+    assert_eq!(rollout.stage, Stage::Promoting, "it may be on its way");
+    rollout.tick(&all, at(13));
+    assert_eq!(rollout.stage, Stage::Done);
+    assert_eq!(*state(&rollout, "n03"), State::Waiting);
+}
+
+#[test]
+fn with_nobody_up_nothing_is_promoted() {
+    let all: Audience<'_> = audience(3).into_keys().map(|node| (node, Seen::default())).collect();
+    let off = |_: &str| Seen::default();
+    let mut rollout = Rollout::begin(&wish(&["n01"]), 1, &image("debian@3"), off, "tests", at(0));
+    rollout.promote(&Pace::default(), "tests", at(0)).unwrap();
+    for minute in 1..100 {
+        rollout.tick(&all, at(minute));
+    }
+    assert_eq!((rollout.round, rollout.nodes.len()), (0, 1));
+    assert_eq!(rollout.waits_for(at(99)), "waits for a first node to be ready on it");
+}
+
+#[test]
+fn a_node_has_to_stay_well_for_as_long_as_it_is_to_soak() {
+    let mut wish = wish(&["n01", "n02", "n03", "n04"]);
+    wish.soak_secs = 3600;
+    wish.max_failures = 9;
+    let worn = Seen {
+        trouble: "no disk",
+        ..UP
+    };
+    let before = |node: &str| if node == "n04" { worn } else { UP };
+    let mut rollout = Rollout::begin(&wish, 1, &image("debian@3"), before, "tests", at(0));
+    for node in ["n01", "n02", "n03", "n04"] {
+        comes_up(&mut rollout, node, 1);
+    }
+    let mut all = audience(4);
+    all.insert("n04".into(), worn);
+    rollout.tick(&all, at(60));
+    assert!(
+        rollout
+            .nodes
+            .values()
+            .all(|member| !member.good && member.state == State::Ready)
+    );
+    all.insert("n02".into(), Seen { up: false, ..UP });
+    all.insert(
+        "n03".into(),
+        Seen {
+            trouble: "/tmp is gone",
+            ..UP
+        },
+    );
+    rollout.tick(&all, at(61));
+    let good: Vec<bool> = rollout.nodes.values().map(|member| member.good).collect();
+    assert_eq!(good, [true, false, false, true], "n04 lacked the same before");
+    assert_eq!(state(&rollout, "n02").why(), "fell silent 3600 s after it was ready");
+    assert!(state(&rollout, "n03").why().ends_with("/tmp is gone"));
+}
+
+#[test]
+fn no_more_are_restarted_at_once_than_may_be_down() {
+    let mut wish = wish(&["n01", "n02", "n03", "n04"]);
+    wish.reboot = true;
+    let mut rollout = begin(&wish);
+    let mut may = |node: &str, minute| rollout.may_restart(node, &format!("{node}-old"), 4, at(minute));
+    assert!(may("n01", 0) && may("n02", 0) && may("n01", 1));
+    assert!(!may("n03", 1) && !may("n99", 1));
+    assert!(may("n03", 11), "who does not come back is not waited for any longer");
+    let mut rollout = begin(&wish);
+    let mut may = |rollout: &mut Rollout, node: &str| rollout.may_restart(node, &format!("{node}-old"), 4, at(1));
+    assert!(may(&mut rollout, "n01") && may(&mut rollout, "n02"));
+    comes_up(&mut rollout, "n01", 2);
+    assert!(may(&mut rollout, "n03") && !may(&mut rollout, "n04"));
+    rollout.pause("tests", at(2)).unwrap();
+    comes_up(&mut rollout, "n02", 2);
+    assert!(!may(&mut rollout, "n04"));
+}
+
+#[test]
+fn shares() {
+    let of = |text: &str, all| text.parse::<Share>().map(|share| share.of(all));
+    assert_eq!((of("8", 3), of("10%", 1000), of("10%", 4)), (Ok(8), Ok(100), Ok(1)));
+    assert_eq!((of("1%", 101), of("100%", 7)), (Ok(2), Ok(7)));
+    for wrong in ["", "0", "0%", "101%", "-1", "ten", "1e9", "99999999999"] {
+        assert!(of(wrong, 1).is_err(), "{wrong}");
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Happens {
+    Boots(usize),
+    Ready(usize, bool),
+    GoesBack(usize),
+    Switched(usize, bool),
+    Worn(usize, bool),
+    Gone(usize),
+    Comes(usize),
+    Passes(u64),
+    Promote(u32),
+    Pause,
+    Resume(u32),
+    Retry(usize),
+    Restart(usize),
+    Abort,
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    use Happens::*;
+    let node = 0..12usize;
+    prop_oneof![
+        6 => node.clone().prop_map(Boots),
+        6 => (node.clone(), prop::bool::weighted(0.9)).prop_map(|(n, well)| Ready(n, well)),
+        1 => node.clone().prop_map(GoesBack),
+        1 => (node.clone(), any::<bool>()).prop_map(|(n, up)| Switched(n, up)),
+        1 => (node.clone(), any::<bool>()).prop_map(|(n, worn)| Worn(n, worn)),
+        1 => node.clone().prop_map(Gone),
+        1 => node.clone().prop_map(Comes),
+        6 => (1..20u64).prop_map(Passes),
+        2 => (1..5u32).prop_map(Promote),
+        1 => Just(Pause),
+        2 => (0..6u32).prop_map(Resume),
+        1 => node.clone().prop_map(Retry),
+        2 => node.prop_map(Restart),
+        1 => Just(Abort),
+    ]
+}
+
+/// The rollout as it comes back from the store.
+fn stored(rollout: &Rollout) -> Rollout {
+    let text = serde_json::to_string(rollout).unwrap();
+    let mut again: Rollout = serde_json::from_str(&text).unwrap();
+    let rows: BTreeMap<String, String> = (rollout.nodes.iter())
+        .map(|(node, member)| (node.clone(), serde_json::to_string(member).unwrap()))
+        .collect();
+    again.nodes = (rows.into_iter())
+        .map(|(node, row)| (node, serde_json::from_str(&row).unwrap()))
+        .collect();
+    again
+}
+
+struct Walk {
+    rollout: Rollout,
+    all: Audience<'static>,
+    now: Timestamp,
+    boots: u64,
+}
+
+impl Walk {
+    fn step(&mut self, what: &Happens) {
+        let name = |n: &usize| format!("n{:02}", n + 1);
+        let (rollout, now) = (&mut self.rollout, self.now);
+        match what {
+            Happens::Boots(n) => {
+                self.boots += 1;
+                rollout.boots(&name(n), &format!("b{}", self.boots), now);
+            }
+            Happens::Ready(n, well) => {
+                let boot = rollout.nodes.get(&name(n)).map(|m| m.boot.clone()).unwrap_or_default();
+                rollout.ready(&name(n), &boot, if *well { "" } else { "no sshd" }, now);
+            }
+            Happens::GoesBack(n) => drop(rollout.goes_back(&name(n), "no good", now)),
+            Happens::Switched(n, up) => {
+                let seen = self.all.get_mut(&name(n));
+                seen.into_iter().for_each(|seen| {
+                    *seen = Seen {
+                        up: *up,
+                        heard: now,
+                        trouble: "",
+                    }
+                });
+            }
+            Happens::Worn(n, worn) => {
+                let seen = self.all.get_mut(&name(n));
+                seen.into_iter()
+                    .for_each(|seen| seen.trouble = if *worn { "no disk" } else { "" });
+            }
+            Happens::Gone(n) => drop(self.all.remove(&name(n))),
+            Happens::Comes(n) => drop(self.all.insert(name(n), UP)),
+            Happens::Passes(minutes) => self.now = Timestamp(now.0 + minutes * MINUTE),
+            Happens::Promote(batch) => {
+                let pace = Pace {
+                    batch: Some(Share::Nodes(*batch)),
+                    pause_secs: Some(60),
+                    max_failures: None,
+                };
+                let _ = rollout.promote(&pace, "p", now);
+            }
+            Happens::Pause => drop(rollout.pause("p", now)),
+            Happens::Resume(limit) => drop(rollout.resume(Some(*limit), "p", now)),
+            Happens::Retry(n) => drop(rollout.retry(&name(n), UP, now)),
+            Happens::Restart(n) => drop(rollout.may_restart(&name(n), "old", self.all.len(), now)),
+            Happens::Abort => drop(rollout.end(Stage::Aborted, "p", now)),
+        }
+        let before = self.rollout.clone();
+        self.rollout.tick(&self.all, self.now);
+        self.check(&before);
+    }
+
+    /// What holds after any event.
+    fn check(&self, before: &Rollout) {
+        let (rollout, all) = (&self.rollout, self.all.len());
+        let new: Vec<&String> = rollout
+            .nodes
+            .keys()
+            .filter(|node| !before.nodes.contains_key(*node))
+            .collect();
+        assert!(new.len() <= rollout.batch.of(all), "{new:?} at once");
+        if !new.is_empty() {
+            assert_eq!((rollout.round, before.stage), (before.round + 1, Stage::Promoting));
+            assert!(!rollout.is_held() && rollout.nodes.values().any(|member| member.good));
+            let earlier = rollout.nodes.iter().filter(|(node, _)| !new.contains(node));
+            for (node, member) in earlier {
+                assert!(
+                    member.is_settled() || !member.counts,
+                    "{node} was not waited for: {member:?}"
+                );
+            }
+        }
+        if rollout.is_on() && rollout.failures() > rollout.max_failures as usize {
+            assert!(!rollout.stopped.is_empty(), "{} failures", rollout.failures());
+        }
+        for (node, member) in &rollout.nodes {
+            assert!(member.round <= rollout.round);
+            assert!(!member.good || member.state == State::Ready, "{node}: {member:?}");
+            if rollout.gives(node) {
+                assert!(rollout.is_on() && (!rollout.is_held() || member.state != State::Waiting));
+            }
+        }
+        if rollout.stage == Stage::Aborted {
+            assert_eq!(given(rollout), "", "all go back");
+        }
+        if rollout.stage == Stage::Done && before.stage != Stage::Done {
+            assert!(
+                self.all.keys().all(|node| rollout.nodes.contains_key(node)),
+                "somebody was left out"
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// Whatever happens, and whenever the daemon is restarted in between.
+    #[test]
+    fn a_rollout_keeps_its_promises(
+        events in prop::collection::vec((happens(), prop::bool::weighted(0.2)), 1..120),
+        subset in 1usize..5,
+        soak in prop_oneof![Just(0u64), Just(300)],
+        max_failures in 0u32..4,
+    ) {
+        let names: Vec<String> = (1..=subset).map(|n| format!("n{n:02}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let wish = Wish { soak_secs: soak, max_failures, reboot: true, ..wish(&names) };
+        let start = || Walk { rollout: begin(&wish), all: audience(12), now: Timestamp(0), boots: 0 };
+        let (mut straight, mut restarted) = (start(), start());
+        for (event, restart) in &events {
+            straight.step(event);
+            if *restart {
+                restarted.rollout = stored(&restarted.rollout);
+            }
+            restarted.step(event);
+            prop_assert_eq!(&straight.rollout, &restarted.rollout);
+        }
+    }
+}
