@@ -97,6 +97,14 @@ fn images() -> Result<Catalog> {
         files: 12_400,
         bytes: 371_000_000,
         os: String::new(),
+        digest: String::new(),
+        kernel_digest: String::new(),
+        initramfs_digest: String::new(),
+        parent: None,
+        work: String::new(),
+        by: String::new(),
+        modules: Vec::new(),
+        packages: None,
     };
     let dir = "/images/debian/1".into();
     Ok(Catalog::new([ImageVersion { manifest, dir }]))

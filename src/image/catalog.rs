@@ -61,7 +61,7 @@ pub fn load_catalog(images_dir: &Path) -> (Catalog, Vec<Problem>) {
 }
 
 /// Entries of a directory that do not begin with a dot, sorted.
-fn entries(dir: &Path, problems: &mut Vec<Problem>) -> Vec<std::ffi::OsString> {
+pub(crate) fn entries(dir: &Path, problems: &mut Vec<Problem>) -> Vec<std::ffi::OsString> {
     let list = || {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(dir)? {
@@ -114,7 +114,7 @@ fn load_version(dir: &Path, image: &ImageRef) -> Result<ImageVersion, String> {
     })
 }
 
-fn read_manifest(path: &Path) -> io::Result<String> {
+pub(crate) fn read_manifest(path: &Path) -> io::Result<String> {
     use std::io::Read;
     let mut text = String::new();
     std::fs::File::open(path)?
