@@ -9,7 +9,7 @@ use crate::{
     inventory::{Inventory, Node, Settings},
 };
 use rackstrap_wire::{DiskPlan, HwAddr, ImageRef, NetPlan, NfsRoot, Plan, WIRE_VERSION};
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 /// Everything that decisions are made from; immutable, swapped as a whole when anything changes.
 #[derive(Clone, Debug)]
@@ -187,6 +187,24 @@ fn identify(inventory: &Inventory, requester: &Requester, why: &mut Vec<String>)
         None => format!("address {ipaddr} belongs to no node"),
     });
     found.cloned()
+}
+
+/// The version that each profile names, pinned or as the newest of its image: these are not to be deleted.
+pub fn images_of_profiles(site: &Site, images: &Catalog) -> BTreeMap<ImageRef, Vec<String>> {
+    let mut found: BTreeMap<ImageRef, Vec<String>> = BTreeMap::new();
+    for (name, profile) in &site.profiles {
+        if let Some(Ok(version)) = profile
+            .image
+            .as_deref()
+            .map(|text| choose_image(images, Some(text), &mut Vec::new()))
+        {
+            found
+                .entry(version.manifest.image.clone())
+                .or_default()
+                .push(name.clone());
+        }
+    }
+    found
 }
 
 fn choose_image(images: &Catalog, wanted: Option<&str>, why: &mut Vec<String>) -> Result<Arc<ImageVersion>, String> {

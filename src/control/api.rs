@@ -47,7 +47,7 @@ pub mod paths {
     pub const LEASES: &str = "/v1/leases";
     /// `GET`: all [`super::LayoutRow`]s.
     pub const LAYOUTS: &str = "/v1/layouts";
-    /// `GET`: image versions that may not be deleted, with the nodes that use each.
+    /// `GET`: image versions that may not be deleted, with the nodes and profiles that use each.
     pub const IMAGES_IN_USE: &str = "/v1/images/in-use";
     /// `POST`: looks for images again; [`super::Done`].
     pub const RESCAN: &str = "/v1/images/rescan";
@@ -329,4 +329,7 @@ pub struct ImageUse {
     pub image: ImageRef,
     /// Nodes that run from it or boot into it.
     pub nodes: Vec<String>,
+    /// Profiles that name it, or of whose image it is the newest.
+    #[serde(default)]
+    pub profiles: Vec<String>,
 }

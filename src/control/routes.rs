@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    decide::{Decision, Requester, decide},
+    decide::{Decision, Requester, decide, images_of_profiles},
     discovery::DiscoveryError,
     inventory::{ChangeError, InventoryError, Node, Refusals},
     store::Table,
@@ -302,10 +302,14 @@ async fn layouts(State(context): State<Shared>) -> Json<Vec<api::LayoutRow>> {
 
 async fn images_in_use(State(context): State<Shared>) -> Json<Vec<api::ImageUse>> {
     let world = context.world.load();
-    let uses = context.boots.images_in_use().into_iter().map(|image| {
+    let mut profiles = images_of_profiles(&world.site, &world.images);
+    let mut images = context.boots.images_in_use();
+    images.extend(profiles.keys().cloned());
+    let uses = images.into_iter().map(|image| {
         let nodes = world.inventory.iter().map(|node| node.name.clone());
         let nodes = nodes.filter(|name| context.boots.may_mount(name, &image)).collect();
-        api::ImageUse { image, nodes }
+        let profiles = profiles.remove(&image).unwrap_or_default();
+        api::ImageUse { image, nodes, profiles }
     });
     Json(uses.collect())
 }

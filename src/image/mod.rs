@@ -6,6 +6,8 @@
 //! archives. [`load_catalog`] is what the daemon reads.
 
 mod catalog;
+mod delete;
+mod diff;
 mod digest;
 mod enter;
 mod error;
@@ -29,13 +31,15 @@ mod versions;
 mod work;
 
 pub use catalog::{Problem, load_catalog};
+pub use delete::{Verdict, collect_leftovers, delete_versions, gc_plan, rename_image};
+pub use diff::{Became, FileChange, diff_trees};
 pub use enter::{EnterRequest, enter, run_inside};
 pub use error::{ImportError, show_bytes};
 pub use import::{ImportRequest, import};
 pub use locks::show_pids;
 pub use manifest::{Catalog, ImageVersion, InitKind, Manifest};
 pub use packages::{Package, PackageChange, PackageCounts, PackageKind, Packages};
-pub use prepare::packages_of;
+pub use prepare::{packages_installed, packages_of};
 pub use progress::{Progress, Quiet, Step};
 pub use recipe::{Recipe, RecipeError};
 pub use seal::{SealRequest, seal};

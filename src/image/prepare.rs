@@ -156,11 +156,11 @@ pub fn packages_of(dir: &Path) -> Packages {
     let listed = std::fs::read(&file)
         .ok()
         .and_then(|text| serde_json::from_slice(&text).ok());
-    listed.unwrap_or_else(|| installed_in(&dir.join("root")))
+    listed.unwrap_or_else(|| packages_installed(&dir.join("root")))
 }
 
 /// What is installed in the tree `root` now.
-pub(crate) fn installed_in(root: &Path) -> Packages {
+pub fn packages_installed(root: &Path) -> Packages {
     match RootDir::open(root) {
         Ok(tree) => read_packages(&tree, root),
         Err(e) => Packages {

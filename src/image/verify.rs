@@ -10,12 +10,17 @@ use super::{
 };
 use std::os::fd::{AsFd, OwnedFd};
 
-/// Keeps others from deleting a version as long as the answer lives.
-pub(crate) fn keep(version: &ImageVersion) -> Result<OwnedFd> {
-    let dir = open_dir(&version.dir).doing(|| format!("opening {}", version.dir.display()))?;
-    match try_lock(dir.as_fd(), true, &version.dir)? {
-        Ok(()) => Ok(dir),
-        Err(pids) => Err(held(&format!("{} is being deleted", version.manifest.image), &pids)),
+impl ImageVersion {
+    /// Keeps others from deleting it as long as the answer lives.
+    ///
+    /// # Errors
+    /// It is being deleted, or gone.
+    pub fn keep(&self) -> Result<OwnedFd> {
+        let dir = open_dir(&self.dir).doing(|| format!("opening {}", self.dir.display()))?;
+        match try_lock(dir.as_fd(), true, &self.dir)? {
+            Ok(()) => Ok(dir),
+            Err(pids) => Err(held(&format!("{} is being deleted", self.manifest.image), &pids)),
+        }
     }
 }
 
@@ -32,7 +37,7 @@ pub fn verify(version: &ImageVersion, progress: &mut dyn Progress) -> Result<Vec
             m.image, m.image
         )));
     }
-    let _kept = keep(version)?;
+    let _kept = version.keep()?;
     let root_path = version.dir.join("root");
     let root = open_dir(&root_path).doing(|| format!("opening {}", root_path.display()))?;
     let sealed = Copied {

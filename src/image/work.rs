@@ -3,6 +3,7 @@
 use super::{
     Packages, Problem,
     catalog::{entries, read_manifest},
+    enter::remove_placeholders,
     error::{Doing, ImportError, Result},
     import::{check_name, check_root},
     leftovers::Discarded,
@@ -89,6 +90,19 @@ impl WorkingCopy {
     pub fn users(&self) -> Vec<u32> {
         let file = File::open(self.dir.join(WORK_FILE));
         file.map_or_else(|_| Vec::new(), |file| holders(file.as_fd()))
+    }
+
+    /// Removes what a shell that was killed left in the tree, if nobody is in it now.
+    ///
+    /// # Errors
+    /// What system calls say.
+    pub fn tidy(&self) -> Result<()> {
+        let path = self.dir.join(WORK_FILE);
+        let file = File::open(&path).doing(|| format!("opening {}", path.display()))?;
+        match try_lock(file.as_fd(), false, &path)? {
+            Ok(()) => remove_placeholders(&self.dir),
+            Err(_) => Ok(()),
+        }
     }
 
     /// Its tree.
@@ -216,11 +230,8 @@ pub fn clone_version(request: &CloneRequest, progress: &mut dyn Progress) -> Res
             request.name
         )));
     }
-    let dir = open_dir(&parent.dir).doing(|| format!("opening {}", parent.dir.display()))?;
     // Held until the copy is there, so that nobody deletes it meanwhile.
-    if let Err(pids) = try_lock(dir.as_fd(), true, &parent.dir)? {
-        return Err(held(&format!("{} is being deleted", request.parent), &pids));
-    }
+    let _kept = parent.keep()?;
     let from_path = parent.dir.join("root");
     let from = open_dir(&from_path).doing(|| format!("opening {}", from_path.display()))?;
     let incoming = Incoming::create(&request.images_dir, WORK)?;

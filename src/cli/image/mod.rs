@@ -1,6 +1,9 @@
 //! `rackstrap image`: a file a subject.
 
+mod delete;
+mod diff;
 mod enter;
+mod held;
 mod import;
 mod list;
 mod progress;
@@ -99,6 +102,39 @@ Example:
         #[arg(required = true)]
         images: Vec<String>,
     },
+    /// What is different between two versions: packages, and files
+    #[command(after_help = "\
+Examples:
+  rackstrap image diff debian@3 debian@4
+  rackstrap image diff debian@3 debian-work --packages
+  rackstrap image diff debian@3 debian --files --json
+
++ is only in the second, - only in the first, ~ different. Times of files are no difference.")]
+    Diff(diff::DiffArgs),
+    /// Delete versions that nobody runs, and working copies
+    #[command(after_help = "\
+Examples:
+  rackstrap image delete debian@2 debian-work
+  rackstrap image delete 'debian@[1-3]'
+
+What a node runs or boots into, and what a profile names, is refused, with who holds it.")]
+    Delete(delete::DeleteArgs),
+    /// Delete all versions that nobody needs, and what commands that died left behind
+    #[command(after_help = "\
+Examples:
+  rackstrap image gc --dry-run
+  rackstrap image gc --keep 2 --yes")]
+    Gc(delete::GcArgs),
+    /// Give an image that nobody uses another name
+    #[command(after_help = "\
+Example:
+  rackstrap image rename debian debian12")]
+    Rename {
+        /// Its name
+        old: String,
+        /// Its new name
+        new: String,
+    },
 }
 
 /// Runs the command. Images are directories, which need no daemon; but one that runs is told to look at them again.
@@ -120,6 +156,10 @@ pub fn run(config: &Path, args: ImageArgs) -> Result<ExitCode> {
         ImageCommand::Inside { .. } => unreachable!("answered above"),
         ImageCommand::Clone(args) => (work::clone(args, images)?, false),
         ImageCommand::Seal(args) => (work::run_seal(args, images)?, true),
+        ImageCommand::Diff(args) => return diff::run(args, &images).map(|()| ExitCode::SUCCESS),
+        ImageCommand::Delete(args) => (delete::delete(args, config, &site)?, false),
+        ImageCommand::Gc(args) => (delete::gc(args, config, &site)?, false),
+        ImageCommand::Rename { old, new } => (delete::rename(&old, &new, config, &site)?, true),
         ImageCommand::Verify { images: wanted } => (work::run_verify(&wanted, &images)?, false),
     };
     output::print(&text)?;

@@ -29,7 +29,7 @@ use std::{
     io::{self, Write},
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd},
-        unix::process::ExitStatusExt,
+        unix::process::{CommandExt, ExitStatusExt},
     },
     path::{Path, PathBuf},
     process::Command,
@@ -110,6 +110,7 @@ fn start(request: &EnterRequest, held: &Held, own_arguments: &[&str]) -> Result<
         fcntl_setfd(fd, FdFlags::empty()).doing(|| "passing on a descriptor")?;
     }
     let child = Command::new("/proc/self/exe")
+        .arg0("rackstrap")
         .args(own_arguments)
         .args([reader.as_raw_fd(), held.lock.as_raw_fd()].map(|fd| fd.to_string()))
         .spawn();
