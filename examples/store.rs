@@ -10,7 +10,7 @@ use rackstrap::{
     config::{self, Site},
     decide::{Decision, Requester, World, decide},
     dhcp::{Lease, LeaseState},
-    image::{Catalog, ImageVersion, InitKind, Manifest},
+    image::{Catalog, ImageVersion, Manifest},
     inventory::{self, Change, Inventory, NewNode, Node, Nodes, Patch},
     store::{Batch, Staged, Store, Table, backup::Reader},
     timeline::{Event, Level, Recorder, Subject},
@@ -86,18 +86,7 @@ fn site() -> Result<Site> {
 }
 
 fn images() -> Result<Catalog> {
-    let manifest = Manifest {
-        image: "debian@1".parse()?,
-        created: Timestamp(1),
-        source: String::new(),
-        message: String::new(),
-        kernel_release: "6.1.0-40-amd64".into(),
-        arch: "x86_64".into(),
-        init: InitKind::Systemd,
-        files: 12_400,
-        bytes: 371_000_000,
-        os: String::new(),
-    };
+    let manifest = Manifest::bare("debian@1".parse()?);
     let dir = "/images/debian/1".into();
     Ok(Catalog::new([ImageVersion { manifest, dir }]))
 }

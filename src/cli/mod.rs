@@ -92,7 +92,7 @@ enum Command {
     /// Short for export dnsmasq
     #[command(hide = true)]
     Dnsmasq(export::ShortArgs),
-    /// Import, list and show root images
+    /// Root images: import, copy, change, seal, compare, delete
     Image(image::ImageArgs),
     /// Addresses that machines without a node have from the temporary pools
     Lease(lease::LeaseArgs),
@@ -156,7 +156,7 @@ fn dispatch(config: &Path, command: Command) -> Result<ExitCode> {
         Command::Hosts(args) => export::run_short(config, Format::Hosts, args),
         Command::Ethers(args) => export::run_short(config, Format::Ethers, args),
         Command::Dnsmasq(args) => export::run_short(config, Format::Dnsmasq, args),
-        Command::Image(args) => run_image(config, args),
+        Command::Image(args) => image::run(config, args),
         Command::Lease(args) => lease::run(config, args),
         Command::Layout(args) => layout::run(config, args),
         Command::Reload(args) => reload::run(config, args),
@@ -165,24 +165,6 @@ fn dispatch(config: &Path, command: Command) -> Result<ExitCode> {
         Command::Restore(args) => restore::run(config, args),
         Command::Completion(args) => completion::run(config, args),
     }
-}
-
-/// Images are directories, which need no daemon; but one that runs is told to look at them again.
-fn run_image(config: &Path, args: image::ImageArgs) -> Result<ExitCode> {
-    if let Some(order) = args.order() {
-        return rollout::obey(config, order);
-    }
-    let (site, _) = crate::config::load(config)?;
-    let changes = args.changes();
-    image::run(args, &site.server.state_dir)?;
-    if changes && std::os::unix::net::UnixStream::connect(&site.server.socket).is_ok() {
-        let client = connection::connect(config)?;
-        let told: crate::control::api::Done = client.post(crate::control::api::paths::RESCAN, &())?;
-        if !told.message.is_empty() {
-            output::print(&told.message)?;
-        }
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn default_config() -> PathBuf {

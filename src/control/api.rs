@@ -48,7 +48,7 @@ pub mod paths {
     pub const LEASES: &str = "/v1/leases";
     /// `GET`: all [`super::LayoutRow`]s.
     pub const LAYOUTS: &str = "/v1/layouts";
-    /// `GET`: image versions that may not be deleted, with the nodes that use each.
+    /// `GET`: image versions that may not be deleted, with the nodes and profiles that use each.
     pub const IMAGES_IN_USE: &str = "/v1/images/in-use";
     /// `GET`: every [`crate::rollout::Current`], by image name.
     pub const IMAGES_CURRENT: &str = "/v1/images/current";
@@ -368,4 +368,6 @@ pub struct ImageUse {
     pub image: ImageRef,
     /// Nodes that run from it or boot into it.
     pub nodes: Vec<String>,
+    /// Why it has to stay apart from that: profiles, rollouts, nodes that would go back to it.
+    pub reasons: Vec<String>,
 }

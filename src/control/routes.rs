@@ -345,10 +345,14 @@ async fn layouts(State(context): State<Shared>) -> Json<Vec<api::LayoutRow>> {
 
 async fn images_in_use(State(context): State<Shared>) -> Json<Vec<api::ImageUse>> {
     let world = context.world.load();
-    let uses = context.boots.images_in_use().into_iter().map(|image| {
+    let mut holds = world.assignments.holds(&world.site, &world.images);
+    let mut images = context.boots.images_in_use();
+    images.extend(holds.keys().cloned());
+    let uses = images.into_iter().map(|image| {
         let nodes = world.inventory.iter().map(|node| node.name.clone());
         let nodes = nodes.filter(|name| context.boots.may_mount(name, &image)).collect();
-        api::ImageUse { image, nodes }
+        let reasons = holds.remove(&image).unwrap_or_default();
+        api::ImageUse { image, nodes, reasons }
     });
     Json(uses.collect())
 }

@@ -36,6 +36,11 @@ pub fn facts(
         server: BTreeMap::from([("ipaddr", boot.plan.root.server)]),
         net: boot.plan.net.clone(),
         image: boot.plan.image.clone(),
+        image_digest: world
+            .images
+            .get(&boot.plan.image)
+            .map(|version| version.manifest.digest.clone())
+            .unwrap_or_default(),
         disk,
         nodes: world
             .inventory

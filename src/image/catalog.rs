@@ -61,7 +61,7 @@ pub fn load_catalog(images_dir: &Path) -> (Catalog, Vec<Problem>) {
 }
 
 /// Entries of a directory that do not begin with a dot, sorted.
-fn entries(dir: &Path, problems: &mut Vec<Problem>) -> Vec<std::ffi::OsString> {
+pub(crate) fn entries(dir: &Path, problems: &mut Vec<Problem>) -> Vec<std::ffi::OsString> {
     let list = || {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(dir)? {
@@ -93,11 +93,23 @@ fn load_version(dir: &Path, image: &ImageRef) -> Result<ImageVersion, String> {
     let manifest: Manifest =
         toml::from_str(&text).map_err(|e| format!("manifest.toml: {}", e.to_string().trim_end()))?;
     if manifest.image != *image {
+        // A rename of the image that did not come to its end.
+        let renamed = read_manifest(&dir.join("manifest.toml.new"))
+            .ok()
+            .and_then(|text| toml::from_str(&text).ok());
+        if let Some(manifest) = renamed.filter(|manifest: &Manifest| manifest.image == *image) {
+            return whole(dir, manifest);
+        }
         return Err(format!(
             "its manifest says {}; versions are made by `rackstrap image import`, not by copying directories",
             manifest.image
         ));
     }
+    whole(dir, manifest)
+}
+
+/// The version, if all its parts are there.
+fn whole(dir: &Path, manifest: Manifest) -> Result<ImageVersion, String> {
     for (part, wanted) in [("root", "a directory"), ("kernel", "a file"), ("initramfs", "a file")] {
         let right = match std::fs::symlink_metadata(dir.join(part)) {
             Ok(data) if part == "root" => data.is_dir(),
@@ -114,7 +126,7 @@ fn load_version(dir: &Path, image: &ImageRef) -> Result<ImageVersion, String> {
     })
 }
 
-fn read_manifest(path: &Path) -> io::Result<String> {
+pub(crate) fn read_manifest(path: &Path) -> io::Result<String> {
     use std::io::Read;
     let mut text = String::new();
     std::fs::File::open(path)?

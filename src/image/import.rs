@@ -1,24 +1,25 @@
 //! Making a version: tree in, sealed image out.
 
 use super::{
-    Manifest,
     error::{Doing, ImportError, Result},
-    initramfs::{self, Ingredients},
-    inspect::{Inspection, inspect},
+    initramfs,
+    inspect::inspect,
+    locks::open_dir,
+    prepare::{Origin, Prepared, Wishes, full, prepare},
     progress::{Progress, Step},
     recipe::Recipe,
     root::RootDir,
     tar,
-    tree::{Copied, Id, Notes, SpaceGuard, copy_tree, count_tree},
+    tree::{Id, Notes, SpaceGuard, copy_tree, count_tree},
     versions::Incoming,
 };
 use crate::clock::Timestamp;
 use rackstrap_wire::ImageRef;
-use rustix::fs::{self as rfs, Mode, OFlags};
+use rustix::fs::{self as rfs, Mode};
 use std::{
     fs::File,
     io::{self, Read},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::AsFd,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -36,6 +37,8 @@ pub struct ImportRequest {
     pub agent: PathBuf,
     /// A remark for people.
     pub message: String,
+    /// Who imports it.
+    pub by: String,
     /// Release of the kernel to boot; none = the newest one.
     pub kernel: Option<String>,
     /// Modules that the initramfs shall hold in addition, by name.
@@ -54,17 +57,8 @@ enum Source {
 ///
 /// Needs root's rights: owners, devices and capabilities are part of a tree.
 pub fn import(request: &ImportRequest, progress: &mut dyn Progress) -> Result<ImageRef> {
-    if !ImageRef::valid_name(&request.name) {
-        return Err(ImportError::Request(format!(
-            "'{}' is no name for an image; use 1 to 64 of a-z, 0-9, '.', '_', '-', beginning with a letter or digit",
-            request.name
-        )));
-    }
-    if !rustix::process::geteuid().is_root() {
-        return Err(ImportError::Request(
-            "importing an image needs root: owners, devices and capabilities are part of a tree; use sudo".to_owned(),
-        ));
-    }
+    check_name(&request.name)?;
+    check_root("importing an image")?;
     let source = open_source(&request.source)?;
     // What can be refused is refused before anything is copied.
     if let Source::Dir(tree) = &source {
@@ -77,34 +71,44 @@ pub fn import(request: &ImportRequest, progress: &mut dyn Progress) -> Result<Im
     let path = incoming.path();
     let mut space = SpaceGuard::new(incoming.dir(), &request.images_dir, None)?;
     let mut notes = Notes::default();
+    progress.reached("made");
     let made = fill(request, &source, &incoming, &mut space, &mut notes, progress);
-    let (copied, seen) = made.map_err(|e| full(e, &space))?;
-    for note in notes.into_lines().iter().chain(&seen.notes) {
+    let prepared = made.map_err(|e| full(e, &space))?;
+    for note in notes.into_lines().iter().chain(&prepared.seen.notes) {
         progress.note(note);
     }
     progress.begin(Step::Sync, None);
     tracing::debug!(dir = %path.display(), "sealing");
     let source = std::path::absolute(&request.source).unwrap_or_else(|_| request.source.clone());
-    let sealed = incoming.seal(|image| Manifest {
-        image,
+    let origin = Origin {
         created: request.now,
         source: source.display().to_string(),
         message: request.message.clone(),
-        kernel_release: seen.release,
-        arch: seen.arch,
-        init: seen.init,
-        files: copied.files,
-        bytes: copied.bytes,
-        os: seen.os,
-    });
+        by: request.by.clone(),
+        parent: None,
+        work: String::new(),
+    };
+    let sealed = incoming.seal(|image| prepared.manifest(image, origin), progress);
     sealed.map_err(|e| full(e, &space))
 }
 
-/// Says how much is missing when a system call found the file system full.
-fn full(error: ImportError, space: &SpaceGuard) -> ImportError {
-    match error {
-        ImportError::Io { .. } if error.is_full() => space.full(),
-        other => other,
+/// Refuses what is no name of an image or a working copy.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    match ImageRef::valid_name(name) {
+        true => Ok(()),
+        false => Err(ImportError::Request(format!(
+            "'{name}' is no name for an image; use 1 to 64 of a-z, 0-9, '.', '_', '-', beginning with a letter or digit"
+        ))),
+    }
+}
+
+/// Refuses whoever is not root.
+pub(crate) fn check_root(doing: &str) -> Result<()> {
+    match rustix::process::geteuid().is_root() {
+        true => Ok(()),
+        false => Err(ImportError::Request(format!(
+            "{doing} needs root: owners, devices and capabilities are part of a tree; use sudo"
+        ))),
     }
 }
 
@@ -139,18 +143,12 @@ fn fill(
     space: &mut SpaceGuard,
     notes: &mut Notes,
     progress: &mut dyn Progress,
-) -> Result<(Copied, Inspection)> {
+) -> Result<Prepared> {
     let path = incoming.path();
     let root_path = path.join("root");
     let making = || format!("making {}", root_path.display());
     rfs::mkdirat(incoming.dir(), c"root", Mode::from_raw_mode(0o755)).doing(making)?;
-    let root: OwnedFd = rfs::openat(
-        incoming.dir(),
-        c"root",
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .doing(making)?;
+    let root = open_dir(&root_path).doing(making)?;
     let copied = match source {
         Source::Dir(tree) => {
             let images =
@@ -160,40 +158,26 @@ fn fill(
             let (total, allocated) = count_tree(tree.as_fd(), images)?;
             *space = SpaceGuard::new(incoming.dir(), &request.images_dir, Some(allocated))?;
             progress.begin(Step::Copy, Some(total.bytes));
-            copy_tree(tree.as_fd(), root.as_fd(), images, space, notes, progress)?
+            Some(copy_tree(tree.as_fd(), root.as_fd(), images, space, notes, progress)?)
         }
         Source::Archive(file) => {
             let file = file.try_clone().doing(|| "opening the archive")?;
             progress.begin(Step::Copy, None);
-            tar::extract(file, root.as_fd(), space, notes, progress)?
+            Some(tar::extract(file, root.as_fd(), space, notes, progress)?)
         }
         Source::Recipe(recipe) => {
             progress.begin(Step::Bootstrap, None);
             bootstrap(recipe, &root_path, progress)?;
-            count_tree(root.as_fd(), None)?.0
+            None
         }
     };
-    let tree = RootDir::open(&root_path).doing(|| format!("opening {}", root_path.display()))?;
-    let seen = inspect(&tree, request.kernel.as_deref()).map_err(ImportError::Refused)?;
-    let agent = initramfs::read_agent(&request.agent, &seen.arch)?;
-    let doing = || "copying the kernel";
-    let mut kernel = tree.open_file(&seen.kernel).doing(doing)?;
-    io::copy(&mut kernel, &mut create(&path.join("kernel"))?).doing(doing)?;
-    let ingredients = Ingredients {
-        tree: &tree,
-        release: &seen.release,
-        index: &seen.index,
-        agent: &agent,
-        extra: &request.modules,
+    progress.reached("copied");
+    let wishes = Wishes {
+        agent: &request.agent,
+        kernel: request.kernel.as_deref(),
+        modules: &request.modules,
     };
-    let mut out = io::BufWriter::with_capacity(1 << 20, create(&path.join("initramfs"))?);
-    let built = initramfs::build(&ingredients, &mut out, progress)?;
-    tracing::debug!(?built, "initramfs");
-    Ok((copied, seen))
-}
-
-fn create(path: &Path) -> Result<File> {
-    File::create_new(path).doing(|| format!("making {}", path.display()))
+    prepare(&path, incoming.dir(), &wishes, None, copied, progress)
 }
 
 /// Runs mmdebstrap, which makes the tree in `target`, an empty directory.
@@ -235,4 +219,4 @@ fn bootstrap(recipe: &Recipe, target: &Path, progress: &mut dyn Progress) -> Res
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

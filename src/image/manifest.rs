@@ -1,5 +1,6 @@
 //! What a sealed image version says about itself (`manifest.toml`), and the set of all versions.
 
+use super::PackageCounts;
 use crate::clock::Timestamp;
 use rackstrap_wire::ImageRef;
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,31 @@ pub struct Manifest {
     /// `PRETTY_NAME` of os-release, if any.
     #[serde(default)]
     pub os: String,
+    /// Digest of the tree, `blake3:` and 64 hex digits (`src/image/digest.rs` says over what); empty in versions that
+    /// were sealed before there were digests.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub digest: String,
+    /// Digest of the file `kernel`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub kernel_digest: String,
+    /// Digest of the file `initramfs`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub initramfs_digest: String,
+    /// The version that this one was a working copy of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ImageRef>,
+    /// Name of that working copy.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub work: String,
+    /// Who sealed it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub by: String,
+    /// Modules that its initramfs has by wish.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<String>,
+    /// How many packages it has; `packages.json` beside the manifest lists them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packages: Option<PackageCounts>,
 }
 
 /// What runs as PID 1 of an image.
@@ -85,5 +111,31 @@ impl Catalog {
     /// All versions, by name and number.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<ImageVersion>> {
         self.versions.values()
+    }
+}
+
+impl Manifest {
+    /// A manifest that says nothing but which version it is of.
+    pub fn bare(image: ImageRef) -> Manifest {
+        Manifest {
+            image,
+            created: Timestamp(0),
+            source: String::new(),
+            message: String::new(),
+            kernel_release: String::new(),
+            arch: String::new(),
+            init: InitKind::Other,
+            files: 0,
+            bytes: 0,
+            os: String::new(),
+            digest: String::new(),
+            kernel_digest: String::new(),
+            initramfs_digest: String::new(),
+            parent: None,
+            work: String::new(),
+            by: String::new(),
+            modules: Vec::new(),
+            packages: None,
+        }
     }
 }

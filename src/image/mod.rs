@@ -1,27 +1,51 @@
 //! Images: root trees as immutable versions, each with its kernel and initramfs.
 //!
-//! `import` makes a version: [`tree`] copies directories, [`tar`] extracts archives, [`inspect`] tells whether a node
-//! could boot the tree, [`initramfs`] builds what it boots, [`versions`] numbers and seals it. [`load_catalog`] is what
-//! the daemon reads.
+//! [`import`] makes a version from outside, [`clone_version`] and [`seal()`] one from another. Both end in `prepare`
+//! (`inspect` tells whether a node could boot the tree, `initramfs` builds what it boots, `digest` and `packages` say
+//! what it is) and in `versions`, which gives it its number by one rename. `tree` copies directories, `tar` extracts
+//! archives. [`load_catalog`] is what the daemon reads.
 
 mod catalog;
+mod delete;
+mod diff;
+mod digest;
+mod enter;
 mod error;
 mod import;
 mod initramfs;
 mod inspect;
+mod leftovers;
+mod locks;
 mod manifest;
+mod packages;
+mod prepare;
 mod progress;
 mod recipe;
 mod release;
 mod root;
+mod seal;
 mod tar;
 mod tree;
+mod verify;
 mod versions;
+mod work;
 
 pub use catalog::{Problem, load_catalog};
+pub use delete::{Verdict, collect_leftovers, delete_versions, gc_plan, rename_image};
+pub use diff::{Became, FileChange, diff_trees};
+pub use enter::{EnterRequest, enter, run_inside};
 pub use error::{ImportError, show_bytes};
 pub use import::{ImportRequest, import};
+pub use locks::show_pids;
 pub use manifest::{Catalog, ImageVersion, InitKind, Manifest};
+pub use packages::{Package, PackageChange, PackageCounts, PackageKind, Packages};
+pub use prepare::{packages_installed, packages_of};
 pub use progress::{Progress, Quiet, Step};
 pub use recipe::{Recipe, RecipeError};
+pub use seal::{SealRequest, seal};
 pub use tar::{Survey, survey as survey_tar};
+pub use verify::verify;
+pub use work::{
+    CloneRequest, WorkInfo, WorkingCopy, clone_version, default_name, delete_working_copy, find_working_copy,
+    working_copies,
+};

@@ -1,6 +1,6 @@
-//! What an import tells whoever watches it.
+//! What the making of a version tells whoever watches it.
 
-/// What an import is doing.
+/// What is being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Building a tree from a recipe; mmdebstrap's own lines say how far it is.
@@ -11,8 +11,14 @@ pub enum Step {
     Copy,
     /// Collecting modules and compressing the initramfs.
     Initramfs,
+    /// Hashing the tree.
+    Digest,
     /// Waiting until everything is on disk.
     Sync,
+    /// Comparing two trees.
+    Compare,
+    /// Removing a tree.
+    Remove,
 }
 
 impl Step {
@@ -23,12 +29,15 @@ impl Step {
             Step::Count => "counting",
             Step::Copy => "copying",
             Step::Initramfs => "building initramfs",
+            Step::Digest => "hashing",
             Step::Sync => "writing to disk",
+            Step::Compare => "comparing",
+            Step::Remove => "removing",
         }
     }
 }
 
-/// Watches an import.
+/// Watches the making of a version.
 pub trait Progress {
     /// A step begins. `bytes` is how many bytes [`Progress::advance`] will add up to, if known.
     fn begin(&mut self, step: Step, bytes: Option<u64>);
@@ -36,8 +45,10 @@ pub trait Progress {
     fn advance(&mut self, files: u64, bytes: u64);
     /// What the step is doing just now, a line of the program that does it.
     fn doing(&mut self, _line: &str) {}
-    /// Something that a person should know and that does not stop the import.
+    /// Something that a person should know and that does not stop it.
     fn note(&mut self, text: &str);
+    /// Files and directories are different from before: what would be found if it all ended here.
+    fn reached(&mut self, _point: &'static str) {}
 }
 
 /// Tells nobody.

@@ -3,6 +3,9 @@
 use super::{
     Manifest,
     error::{Doing, ImportError, Result},
+    leftovers::{INCOMING, remove_leftovers},
+    locks::{lock_dir, open_dir},
+    progress::Progress,
     tree::remove_tree,
 };
 use rackstrap_wire::ImageRef;
@@ -11,7 +14,8 @@ use rustix::{
     io::Errno,
 };
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
+    io::Write,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt,
@@ -19,28 +23,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Prefix of directories that are no versions yet.
-const INCOMING: &str = ".incoming-";
+/// In `images/NAME`: the highest number that a version ever had, kept when that one is deleted. A number never means
+/// two things.
+const LAST: &str = ".last";
 
-/// A version that is being made. Dropped before it is sealed, it is removed with everything in it.
+/// The directory `images/`.
 #[derive(Debug)]
-pub(crate) struct Incoming {
-    images: OwnedFd,
-    images_path: PathBuf,
-    name: String,
-    parent: OwnedFd,
-    entry: CString,
-    /// Open and locked: whoever can lock it knows that its maker is dead.
-    dir: OwnedFd,
-    sealed: bool,
-}
-
-fn open_dir(path: &Path) -> rustix::io::Result<OwnedFd> {
-    rfs::open(
-        path,
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
+pub(crate) struct Images {
+    fd: OwnedFd,
+    path: PathBuf,
 }
 
 fn make_dir(path: &Path, mode: u32) -> Result<OwnedFd> {
@@ -51,57 +42,146 @@ fn make_dir(path: &Path, mode: u32) -> Result<OwnedFd> {
     open_dir(path).doing(|| format!("opening {}", path.display()))
 }
 
-/// Locks the directory of all images for as long as the answer lives: names and numbers are given under it.
-fn lock(images: &OwnedFd, path: &Path) -> Result<OwnedFd> {
-    let doing = || format!("locking {}", path.display());
-    // A lock belongs to an open file description: a new one for each holder.
-    let fd = rfs::openat(
-        images,
-        c".",
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .doing(doing)?;
-    loop {
-        match rfs::flock(&fd, FlockOperation::LockExclusive) {
-            Err(Errno::INTR) => {}
-            other => return other.map(|()| fd).doing(doing),
+impl Images {
+    /// Opens it, and makes it if it is not there.
+    pub fn open(path: &Path) -> Result<Self> {
+        if let Some(state) = path.parent() {
+            std::fs::create_dir_all(state).doing(|| format!("making {}", state.display()))?;
         }
+        Ok(Images {
+            fd: make_dir(path, 0o755)?,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Locks it for as long as the answer lives: names and numbers are given and taken under this lock.
+    pub fn lock(&self) -> Result<OwnedFd> {
+        lock_dir(self.fd.as_fd(), &self.path)
+    }
+
+    /// The directory of the image `name`, which is made if it is not there.
+    pub fn of(&self, name: &str) -> Result<OwnedFd> {
+        make_dir(&self.path.join(name), 0o755)
+    }
+
+    /// Removes the directory of `name` if there is nothing in it.
+    pub fn tidy(&self, name: &str) {
+        // Only succeeds if there is no version, no number to be remembered, and nothing that is being made.
+        let _ = rfs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR);
+    }
+
+    /// Has what was renamed in it stay so.
+    pub fn sync(&self) -> Result<()> {
+        rfs::fsync(&self.fd).doing(|| format!("writing {} to disk", self.path.display()))
+    }
+
+    /// Makes `dir`, which is `entry` in `from`, the next version of `name`: all of it is on disk first, then it
+    /// appears at once, by one rename.
+    pub fn publish(
+        &self,
+        name: &str,
+        (from, entry): (BorrowedFd<'_>, &CStr),
+        dir: BorrowedFd<'_>,
+        manifest: impl FnOnce(ImageRef) -> Manifest,
+        progress: &mut dyn Progress,
+    ) -> Result<ImageRef> {
+        rfs::syncfs(dir).doing(|| format!("writing the tree of {name} to disk"))?;
+        let _lock = self.lock()?;
+        let parent_path = self.path.join(name);
+        let parent = self.of(name)?;
+        let image = ImageRef {
+            name: name.to_owned(),
+            version: next_version(&parent_path)?,
+        };
+        let text = toml::to_string(&manifest(image.clone()))
+            .map_err(|e| ImportError::Request(format!("the manifest of {image} cannot be written as TOML: {e}")))?;
+        write_new(dir, c"manifest.toml", text.as_bytes()).doing(|| format!("writing the manifest of {image}"))?;
+        rfs::fsync(dir).doing(|| format!("writing the manifest of {image} to disk"))?;
+        progress.reached("manifest");
+        let number = image.version.to_string();
+        rfs::renameat_with(from, entry, &parent, number.as_str(), RenameFlags::NOREPLACE)
+            .doing(|| format!("naming it {image}"))?;
+        progress.reached("named");
+        // From here on it is there, whatever else goes wrong.
+        let synced = rfs::fsync(&parent).and(rfs::fsync(from)).and(rfs::fsync(&self.fd));
+        if let Err(e) = synced {
+            tracing::warn!(image = %image, error = %e, "a power cut in the next seconds could undo the new version");
+        }
+        Ok(image)
+    }
+
+    /// Remembers that `name` had version `version`, which is about to go.
+    pub fn remember(&self, name: &str, version: u32) -> Result<()> {
+        let path = self.path.join(name);
+        if remembered(&path)? >= version {
+            return Ok(());
+        }
+        let doing = || format!("writing {}", path.join(LAST).display());
+        let dir = self.of(name)?;
+        write_new(dir.as_fd(), c".last.new", format!("{version}\n").as_bytes()).doing(doing)?;
+        rfs::renameat(&dir, c".last.new", &dir, LAST).doing(doing)?;
+        rfs::fsync(&dir).doing(doing)
     }
 }
 
+/// Writes a file anew; it is on disk when this returns, its name is not.
+pub(crate) fn write_new(dir: BorrowedFd<'_>, name: &CStr, content: &[u8]) -> std::io::Result<()> {
+    match rfs::unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let mut file = std::fs::File::from(rfs::openat(dir, name, flags, Mode::from_raw_mode(0o644))?);
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+/// A directory that is being made. Dropped before it has its name, it is removed with everything in it.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    images: Images,
+    name: String,
+    parent: OwnedFd,
+    entry: CString,
+    /// Open and locked: whoever can lock it knows that its maker is dead.
+    dir: OwnedFd,
+    named: bool,
+}
+
 impl Incoming {
-    /// Makes a place for the next version of `name` below `images`, and removes what imports that died left there.
+    /// Makes a place for the next version of `name` below `images`, and removes what others that died left there.
     pub fn create(images_path: &Path, name: &str) -> Result<Self> {
-        if let Some(state) = images_path.parent() {
-            std::fs::create_dir_all(state).doing(|| format!("making {}", state.display()))?;
-        }
-        let images = make_dir(images_path, 0o755)?;
-        let _lock = lock(&images, images_path)?;
-        remove_stale(images_path)?;
+        let images = Images::open(images_path)?;
+        let _lock = images.lock()?;
+        remove_leftovers(images_path, &mut |_, _| ())?;
         let parent_path = images_path.join(name);
-        let parent = make_dir(&parent_path, 0o755)?;
+        let parent = images.of(name)?;
         let entry = format!("{INCOMING}{:08x}", rand::random::<u32>());
         let path = parent_path.join(&entry);
         let doing = || format!("making {}", path.display());
         rfs::mkdir(&path, Mode::from_raw_mode(0o700)).doing(doing)?;
         let dir = open_dir(&path).doing(doing)?;
         rfs::flock(&dir, FlockOperation::NonBlockingLockExclusive).doing(doing)?;
+        drop(_lock);
         Ok(Incoming {
             images,
-            images_path: images_path.to_owned(),
             name: name.to_owned(),
             parent,
             entry: CString::new(entry).expect("hex digits"),
             dir,
-            sealed: false,
+            named: false,
         })
     }
 
     /// Where it is.
     pub fn path(&self) -> PathBuf {
         let entry = std::ffi::OsStr::from_bytes(self.entry.to_bytes());
-        self.images_path.join(&self.name).join(entry)
+        self.images.path.join(&self.name).join(entry)
     }
 
     /// The directory.
@@ -109,62 +189,75 @@ impl Incoming {
         self.dir.as_fd()
     }
 
-    /// Gives it the next number and makes it a version: all of it is on disk first, then it appears at once.
-    pub fn seal(mut self, manifest: impl FnOnce(ImageRef) -> Manifest) -> Result<ImageRef> {
-        let parent_path = self.images_path.join(&self.name);
-        rfs::syncfs(&self.dir).doing(|| format!("writing {} to disk", self.path().display()))?;
-        let _lock = lock(&self.images, &self.images_path)?;
-        let newest = versions(&parent_path)?.into_iter().max().unwrap_or(0);
-        let version = newest
-            .checked_add(1)
-            .ok_or_else(|| ImportError::Request(format!("{} has a version {newest}, the last possible", self.name)))?;
-        let image = ImageRef {
-            name: self.name.clone(),
-            version,
-        };
-        let text = toml::to_string(&manifest(image.clone()))
-            .map_err(|e| ImportError::Request(format!("the manifest of {image} cannot be written as TOML: {e}")))?;
-        let doing = || format!("writing the manifest of {image}");
-        let file = rfs::openat(
-            &self.dir,
-            c"manifest.toml",
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC,
-            Mode::from_raw_mode(0o644),
-        )
-        .doing(doing)?;
-        let mut file = std::fs::File::from(file);
-        std::io::Write::write_all(&mut file, text.as_bytes()).doing(doing)?;
-        file.sync_all().doing(doing)?;
-        rfs::fsync(&self.dir).doing(doing)?;
-        let number = version.to_string();
-        rfs::renameat_with(
-            &self.parent,
-            &*self.entry,
-            &self.parent,
-            number.as_str(),
-            RenameFlags::NOREPLACE,
-        )
-        .doing(|| format!("naming it {image}"))?;
-        self.sealed = true;
-        rfs::fsync(&self.parent).doing(|| format!("writing {} to disk", parent_path.display()))?;
-        rfs::fsync(&self.images).doing(|| format!("writing {} to disk", self.images_path.display()))?;
+    /// Gives it the next number and makes it a version.
+    pub fn seal(
+        mut self,
+        manifest: impl FnOnce(ImageRef) -> Manifest,
+        progress: &mut dyn Progress,
+    ) -> Result<ImageRef> {
+        let from = (self.parent.as_fd(), self.entry.as_c_str());
+        let image = self
+            .images
+            .publish(&self.name, from, self.dir.as_fd(), manifest, progress)?;
+        self.named = true;
         Ok(image)
+    }
+
+    /// Names it `name`, which must be free, beside where it was made.
+    pub fn name(mut self, name: &str, progress: &mut dyn Progress) -> Result<()> {
+        rfs::syncfs(&self.dir).doing(|| format!("writing {name} to disk"))?;
+        progress.reached("synced");
+        let _lock = self.images.lock()?;
+        match rfs::renameat_with(&self.parent, &self.entry, &self.parent, name, RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) => {
+                return Err(ImportError::Request(format!(
+                    "{name} came into being meanwhile; give it another name"
+                )));
+            }
+            other => other.doing(|| format!("naming it {name}"))?,
+        }
+        self.named = true;
+        progress.reached("named");
+        rfs::fsync(&self.parent).doing(|| format!("writing {name} to disk"))?;
+        self.images.sync()
     }
 }
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        if self.sealed {
+        if self.named {
             return;
         }
-        // What cannot be removed now is removed by the next import, as nobody holds its lock any more.
+        // What cannot be removed now is removed by the next one, as nobody holds its lock any more.
         if let Err(e) = remove_tree(self.parent.as_fd(), &self.entry) {
-            tracing::warn!(dir = %self.path().display(), error = %e, "a failed import could not be removed");
+            tracing::warn!(dir = %self.path().display(), error = %e, "what was half made could not be removed");
         }
-        if let Ok(_lock) = lock(&self.images, &self.images_path) {
-            // Only succeeds if there is no version and no other import.
-            let _ = rfs::unlinkat(&self.images, self.name.as_str(), AtFlags::REMOVEDIR);
+        if let Ok(_lock) = self.images.lock() {
+            self.images.tidy(&self.name);
         }
+    }
+}
+
+/// The number that the next version in `dir` gets: no version ever had it.
+fn next_version(dir: &Path) -> Result<u32> {
+    let newest = versions(dir)?.into_iter().max().unwrap_or(0).max(remembered(dir)?);
+    newest
+        .checked_add(1)
+        .ok_or_else(|| ImportError::Request(format!("{} had a version {newest}, the last possible", dir.display())))
+}
+
+/// The number in [`LAST`]; 0 if there is none.
+fn remembered(dir: &Path) -> Result<u32> {
+    let path = dir.join(LAST);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => text.trim().parse().map_err(|_| {
+            ImportError::Request(format!(
+                "{} holds no number; write the highest number that a version there ever had into it",
+                path.display()
+            ))
+        }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(0),
+        Err(e) => Err(e).doing(|| format!("reading {}", path.display())),
     }
 }
 
@@ -187,50 +280,13 @@ pub(crate) fn version_number(name: &str) -> Option<u32> {
     plain.then(|| name.parse().ok())?
 }
 
-/// Removes what imports that died left behind.
-fn remove_stale(images: &Path) -> Result<()> {
-    let doing = || format!("reading {}", images.display());
-    for name in std::fs::read_dir(images).doing(doing)? {
-        let name = name.doing(doing)?.path();
-        if !name.is_dir() {
-            continue;
-        }
-        for entry in std::fs::read_dir(&name).doing(|| format!("reading {}", name.display()))? {
-            let entry = entry.doing(|| format!("reading {}", name.display()))?;
-            if !entry.file_name().as_bytes().starts_with(INCOMING.as_bytes()) {
-                continue;
-            }
-            let Ok(dir) = open_dir(&entry.path()) else { continue };
-            if rfs::flock(&dir, FlockOperation::NonBlockingLockExclusive).is_err() {
-                continue;
-            }
-            let parent = open_dir(&name).doing(|| format!("opening {}", name.display()))?;
-            let file_name = CString::new(entry.file_name().as_bytes()).expect("directories hold no NUL");
-            remove_tree(parent.as_fd(), &file_name)
-                .doing(|| format!("removing {}, which an import left behind", entry.path().display()))?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock::Timestamp, image::InitKind};
+    use crate::image::{Manifest, progress::Quiet};
 
-    fn manifest(image: ImageRef) -> Manifest {
-        Manifest {
-            image,
-            created: Timestamp(1),
-            source: "test".into(),
-            message: String::new(),
-            kernel_release: "6".into(),
-            arch: "x86_64".into(),
-            init: InitKind::Other,
-            files: 0,
-            bytes: 0,
-            os: String::new(),
-        }
+    fn seal(incoming: Incoming) -> ImageRef {
+        incoming.seal(Manifest::bare, &mut Quiet).unwrap()
     }
 
     #[test]
@@ -239,7 +295,7 @@ mod tests {
         let images = state.path().join("deep/images");
         let first = Incoming::create(&images, "debian").unwrap();
         std::fs::write(first.path().join("x"), "y").unwrap();
-        assert_eq!(first.seal(manifest).unwrap().to_string(), "debian@1");
+        assert_eq!(seal(first).to_string(), "debian@1");
         std::fs::create_dir(images.join("debian/7")).unwrap();
         std::fs::create_dir(images.join("debian/08")).unwrap();
         let (a, b) = (
@@ -247,14 +303,35 @@ mod tests {
             Incoming::create(&images, "debian").unwrap(),
         );
         assert!(a.path().exists() && b.path().exists());
-        assert_eq!(b.seal(manifest).unwrap().version, 8);
-        assert_eq!(a.seal(manifest).unwrap().version, 9);
+        assert_eq!(seal(b).version, 8);
+        assert_eq!(seal(a).version, 9);
         let dropped = Incoming::create(&images, "other").unwrap();
         let path = dropped.path();
         std::fs::create_dir_all(path.join("root/a/b")).unwrap();
         drop(dropped);
         assert!(!path.exists() && !images.join("other").exists());
         assert_eq!(std::fs::read_to_string(images.join("debian/1/x")).unwrap(), "y");
+    }
+
+    #[test]
+    fn a_number_is_never_given_twice() {
+        let state = tempfile::tempdir().unwrap();
+        let images = state.path().join("images");
+        seal(Incoming::create(&images, "debian").unwrap());
+        seal(Incoming::create(&images, "debian").unwrap());
+        let all = Images::open(&images).unwrap();
+        all.remember("debian", 2).unwrap();
+        all.remember("debian", 1).unwrap();
+        for number in ["1", "2"] {
+            std::fs::remove_dir_all(images.join("debian").join(number)).unwrap();
+        }
+        all.tidy("debian");
+        assert_eq!(seal(Incoming::create(&images, "debian").unwrap()).version, 3);
+        std::fs::write(images.join("debian/.last"), "many").unwrap();
+        let error = Incoming::create(&images, "debian")
+            .unwrap()
+            .seal(Manifest::bare, &mut Quiet);
+        assert!(error.unwrap_err().to_string().contains(".last holds no number"));
     }
 
     #[test]

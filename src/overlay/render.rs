@@ -18,6 +18,8 @@ pub struct Facts {
     pub net: NetPlan,
     /// `image`, as `debian@1`
     pub image: ImageRef,
+    /// `image_digest`, the digest of the image's tree; empty if it was sealed before there were digests
+    pub image_digest: String,
     /// `disk.mounts`, what is really there, and `disk.status`
     pub disk: DiskState,
     /// `nodes`: every node of the inventory, by name
@@ -149,6 +151,7 @@ mod tests {
                 domain: "cluster".to_owned(),
             },
             image: "debian@1".parse().unwrap(),
+            image_digest: "blake3:00ff".to_owned(),
             disk: DiskState {
                 status: DiskStatus::Kept {
                     layout: "scratch v1".to_owned(),
@@ -189,6 +192,7 @@ mod tests {
     fn the_base_tree_makes_a_node() {
         let overlay = render(&Templates::load(None).unwrap(), &["base".to_owned()], &facts()).unwrap();
         assert_eq!(text(&overlay, "/etc/hostname"), "r01n03\n");
+        assert_eq!(text(&overlay, "/etc/rackstrap-image"), "debian@1 blake3:00ff\n");
         insta::assert_snapshot!(text(&overlay, "/etc/hosts"));
         insta::assert_snapshot!(text(&overlay, "/etc/fstab"));
         let private = overlay

@@ -8,6 +8,7 @@
 mod assignments;
 mod error;
 mod health;
+mod holds;
 mod ledger;
 mod machine;
 mod model;
@@ -19,5 +20,6 @@ mod tests;
 pub use assignments::{Assignments, Choice, Current, Given, Source, Trial};
 pub use error::RolloutError;
 pub use health::healthy;
+pub use holds::stored;
 pub use model::{Member, Note, Pace, Rollout, Share, Stage, State, Tally, Wish};
 pub use task::Rollouts;

@@ -6,7 +6,7 @@ mod machine;
 use super::*;
 use crate::{
     clock::Timestamp,
-    image::{Catalog, ImageVersion, InitKind, Manifest},
+    image::{Catalog, ImageVersion, Manifest},
 };
 use rackstrap_wire::ImageRef;
 use std::{path::PathBuf, sync::Arc};
@@ -17,18 +17,7 @@ pub(super) fn image(text: &str) -> ImageRef {
 
 pub(super) fn catalog(versions: &[&str]) -> Catalog {
     Catalog::new(versions.iter().map(|version| ImageVersion {
-        manifest: Manifest {
-            image: image(version),
-            created: Timestamp(0),
-            source: String::new(),
-            message: String::new(),
-            kernel_release: "6.1.0".into(),
-            arch: "x86_64".into(),
-            init: InitKind::Systemd,
-            files: 1,
-            bytes: 1,
-            os: String::new(),
-        },
+        manifest: Manifest::bare(image(version)),
         dir: PathBuf::from("/images").join(version),
     }))
 }

@@ -1,7 +1,7 @@
 //! Imports of whole trees: small ones made here, which hold all that a node needs. These need root, as imports do.
 
 use super::*;
-use crate::image::{InitKind, load_catalog, progress::Quiet, tree::nasty};
+use crate::image::{InitKind, Manifest, load_catalog, progress::Quiet, tree::nasty};
 use std::{
     fs,
     os::unix::fs::symlink,
@@ -64,12 +64,13 @@ pub(crate) fn bootable(at: &Path) {
     fs::write(p(&modules).join("modules.builtin"), "kernel/fs/ext4/ext4.ko\n").unwrap();
 }
 
-struct Bench {
-    dir: tempfile::TempDir,
+/// A directory with a bootable `tree`, an `agent`, and room for `state/images`.
+pub(crate) struct Bench {
+    pub dir: tempfile::TempDir,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("agent"), static_program()).unwrap();
         fs::create_dir(dir.path().join("tree")).unwrap();
@@ -77,17 +78,18 @@ impl Bench {
         Bench { dir }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn request(&self) -> ImportRequest {
+    pub fn request(&self) -> ImportRequest {
         ImportRequest {
             images_dir: self.path("state/images"),
             name: "test".into(),
             source: self.path("tree"),
             agent: self.path("agent"),
             message: "a remark".into(),
+            by: "root".into(),
             kernel: None,
             modules: vec![],
             now: Timestamp(1_700_000_000_000),
@@ -95,13 +97,17 @@ impl Bench {
     }
 }
 
-/// Nothing of an import is left: no directory but those of versions.
-fn assert_clean(images: &Path) {
+/// Nothing that was half made is left: no directory but those of versions and working copies.
+pub(crate) fn assert_clean(images: &Path) {
     let Ok(names) = fs::read_dir(images) else { return };
     for name in names {
         let name = name.unwrap().path();
+        let work = name.ends_with(".work");
         for entry in fs::read_dir(&name).unwrap() {
             let entry = entry.unwrap().file_name();
+            if work && !entry.as_encoded_bytes().starts_with(b".") || entry == ".last" {
+                continue;
+            }
             assert!(
                 entry.to_str().unwrap().parse::<u32>().is_ok(),
                 "{} is left in {}",
@@ -250,10 +256,10 @@ fn wrong_requests_say_what_is_wrong() {
 }
 
 /// A small file system in memory, unmounted at the end.
-struct Mounted(PathBuf);
+pub(crate) struct Mounted(PathBuf);
 
 impl Mounted {
-    fn new(at: PathBuf, options: &str) -> Self {
+    pub fn new(at: PathBuf, options: &str) -> Self {
         fs::create_dir_all(&at).unwrap();
         let status = Command::new("mount")
             .args(["-t", "tmpfs", "-o", options, "none"])
@@ -358,6 +364,7 @@ fn import_as_a_process() {
         source: base.join("tree"),
         agent: base.join("agent"),
         message: String::new(),
+        by: String::new(),
         kernel: None,
         modules: vec![],
         now: Timestamp(1),

@@ -76,7 +76,7 @@ impl Notes {
 
 /// Attributes that depend on the system that made the tree, and that a node does not miss. All others are kept or the
 /// import fails.
-fn may_be_lost(name: &CStr) -> bool {
+pub(crate) fn may_be_lost(name: &CStr) -> bool {
     let name = name.to_bytes();
     matches!(
         name,

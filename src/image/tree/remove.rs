@@ -13,6 +13,11 @@ use std::{
 /// (EBUSY). Two descriptors suffice for any depth, where `std::fs::remove_dir_all` takes one a level. That it is gone
 /// already is fine.
 pub(crate) fn remove_tree(parent: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    remove_tree_watched(parent, name, &mut |_| ())
+}
+
+/// The same; `removed` hears of every so many files that are gone.
+pub(crate) fn remove_tree_watched(parent: BorrowedFd<'_>, name: &CStr, removed: &mut dyn FnMut(u64)) -> Result<()> {
     match unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::ISDIR | Errno::PERM) => {}
@@ -21,12 +26,12 @@ pub(crate) fn remove_tree(parent: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     let mut dir = open(parent, name)?;
     // Directories on the way down: the name of each, and what is still to be removed in its parent after it.
     let mut above: Vec<(CString, Vec<CString>)> = Vec::new();
-    let mut subdirs = clear(&dir)?;
+    let mut subdirs = clear(&dir, removed)?;
     loop {
         if let Some(next) = subdirs.pop() {
             let inner = open(dir.as_fd(), &next)?;
             above.push((next, subdirs));
-            subdirs = clear(&inner)?;
+            subdirs = clear(&inner, removed)?;
             dir = inner;
             continue;
         }
@@ -46,7 +51,7 @@ fn open(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
 }
 
 /// Unlinks everything in `dir` that is no directory; answers the directories.
-fn clear(dir: &OwnedFd) -> Result<Vec<CString>> {
+fn clear(dir: &OwnedFd, removed: &mut dyn FnMut(u64)) -> Result<Vec<CString>> {
     let mut subdirs = Vec::new();
     let mut others = Vec::new();
     for entry in Dir::read_from(dir)? {
@@ -66,8 +71,9 @@ fn clear(dir: &OwnedFd) -> Result<Vec<CString>> {
         };
         list.push(name.to_owned());
     }
-    for name in others {
-        unlinkat(dir, &name, AtFlags::empty())?;
+    for name in &others {
+        unlinkat(dir, name, AtFlags::empty())?;
     }
+    removed(others.len() as u64 + 1);
     Ok(subdirs)
 }

@@ -1,0 +1,296 @@
+//! `rackstrap image delete`, `gc` and `rename`
+
+use super::{
+    held::{Uses, still_free},
+    list::warn_of,
+    progress::Shown,
+};
+use crate::{
+    cli::{ask, output::count},
+    config::Site,
+    image::{
+        Catalog, Verdict, collect_leftovers, delete_versions, delete_working_copy, find_working_copy, gc_plan,
+        load_catalog, rename_image, show_bytes,
+    },
+};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use rackstrap_wire::ImageRef;
+use std::path::{Path, PathBuf};
+
+#[derive(Args, Debug)]
+pub(super) struct DeleteArgs {
+    /// Versions (NAME@VERSION, 'NAME@[1-3,5]') and working copies (NAME)
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+    /// Only say what would be deleted
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct GcArgs {
+    /// How many of the newest versions of each image stay in any case
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    keep: usize,
+    /// Only say what would be deleted
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+fn images_dir(site: &Site) -> PathBuf {
+    site.server.state_dir.join("images")
+}
+
+pub(super) fn delete(args: DeleteArgs, config: &Path, site: &Site) -> Result<String> {
+    let images = images_dir(site);
+    let (catalog, problems) = load_catalog(&images);
+    warn_of(&problems);
+    let (mut versions, mut copies) = (Vec::new(), Vec::new());
+    for wanted in &args.images {
+        match wanted.split_once('@') {
+            Some((name, numbers)) => versions.extend(select(&catalog, name, numbers)?),
+            None => match catalog.newest(wanted) {
+                Some(newest) => bail!(
+                    "{wanted} is an image; name the versions of it that shall go, such as {} or '{wanted}@[1-3]'",
+                    newest.manifest.image
+                ),
+                None => copies.push(find_working_copy(&images, wanted)?.name),
+            },
+        }
+    }
+    versions.sort();
+    versions.dedup();
+    let uses = Uses::load(config, site)?;
+    let held: Vec<String> = versions
+        .iter()
+        .filter_map(|image| Some(format!("{image}: {}", uses.holder(image)?)))
+        .collect();
+    if !held.is_empty() {
+        bail!("nothing was deleted, as these are in use:\n  {}", held.join("\n  "));
+    }
+    let all: Vec<String> = versions
+        .iter()
+        .map(ToString::to_string)
+        .chain(copies.iter().cloned())
+        .collect();
+    if args.dry_run {
+        return Ok(format!("would delete {}\n", all.join(", ")));
+    }
+    let room = Room::now(&images);
+    let mut progress = Shown::new();
+    let mut delete = || -> Result<()> {
+        for name in &copies {
+            delete_working_copy(&images, name, &mut progress).with_context(|| format!("deleting {name}"))?;
+        }
+        remove(&versions, &images, config, site, &mut progress)
+    };
+    let done = delete();
+    progress.end();
+    done?;
+    Ok(format!("deleted {}{}\n", all.join(", "), room.freed()))
+}
+
+fn remove(versions: &[ImageRef], images: &Path, config: &Path, site: &Site, progress: &mut Shown) -> Result<()> {
+    if versions.is_empty() {
+        return Ok(());
+    }
+    let mut free = || still_free(config, site, versions);
+    let deleted = delete_versions(images, versions, &mut free, progress);
+    if deleted.is_err() {
+        // Put back: the daemon is to see them again.
+        super::rescan(config, &site.server.socket)?;
+    }
+    deleted.context("nothing was deleted")
+}
+
+pub(super) fn gc(args: GcArgs, config: &Path, site: &Site) -> Result<String> {
+    if args.keep == 0 {
+        bail!("--keep 0 would delete every image that nobody runs just now; keep at least 1, or use image delete");
+    }
+    let images = images_dir(site);
+    let (catalog, problems) = load_catalog(&images);
+    warn_of(&problems);
+    let uses = Uses::load(config, site)?;
+    let plan = gc_plan(&catalog, args.keep, &|image| uses.holder(image));
+    let mut text = String::new();
+    let mut doomed = Vec::new();
+    for (image, verdict) in &plan {
+        match verdict {
+            Verdict::Delete => doomed.push(image.clone()),
+            Verdict::Keep(why) => text.push_str(&format!("{image} stays: {why}\n")),
+        }
+    }
+    let mut progress = Shown::new();
+    let leftovers = collect_leftovers(&images, true, &mut progress)?;
+    let names: Vec<String> = doomed.iter().map(ToString::to_string).collect();
+    let mut what = Vec::new();
+    if !names.is_empty() {
+        what.push(names.join(", "));
+    }
+    if !leftovers.is_empty() {
+        what.push(count(leftovers.len(), "leftover") + " of commands that did not come to their end");
+    }
+    if what.is_empty() {
+        return Ok(text + "nothing to delete\n");
+    }
+    let what = what.join(" and ");
+    if args.dry_run {
+        return Ok(format!("{text}would delete {what}\n"));
+    }
+    if !args.yes && !doomed.is_empty() && !ask::yes(&format!("Delete {what}?"), false)? {
+        return Ok("nothing was deleted\n".to_owned());
+    }
+    let room = Room::now(&images);
+    let collected = collect_leftovers(&images, false, &mut progress).context("removing leftovers");
+    let done = collected.and_then(|_| remove(&doomed, &images, config, site, &mut progress));
+    progress.end();
+    done?;
+    Ok(format!("{text}deleted {what}{}\n", room.freed()))
+}
+
+pub(super) fn rename(old: &str, new: &str, config: &Path, site: &Site) -> Result<String> {
+    let uses = Uses::load(config, site)?;
+    if let Some(holder) = uses.holders_of(old) {
+        bail!("{old} keeps its name, as it is in use: {holder}");
+    }
+    // Also a profile that names an image of which there is no version any more means this one.
+    let mut naming = site.profiles.iter();
+    let names = |image: &str| image == old || image.split_once('@').is_some_and(|(name, _)| name == old);
+    if let Some((profile, _)) = naming.find(|(_, p)| p.image.as_deref().is_some_and(names)) {
+        bail!("{old} keeps its name, as profile {profile} names it; change the site file first");
+    }
+    let mut progress = Shown::new();
+    let renamed = rename_image(&images_dir(site), old, new, &mut progress);
+    progress.end();
+    renamed.with_context(|| format!("renaming {old}"))?;
+    Ok(format!("{old} is {new} now\n"))
+}
+
+/// The versions of `name` that `numbers` picks: `4`, or `[1-3,5]`.
+fn select(catalog: &Catalog, name: &str, numbers: &str) -> Result<Vec<ImageRef>> {
+    let wrong = || format!("'{name}@{numbers}' names no versions; write {name}@4 or '{name}@[1-3,5]'");
+    let single = !numbers.starts_with('[');
+    let inner = match single {
+        true => numbers,
+        false => numbers
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+            .with_context(wrong)?,
+    };
+    let mut ranges = Vec::new();
+    for part in inner.split(',') {
+        let (first, last) = match single {
+            true => (part, part),
+            false => part.split_once('-').unwrap_or((part, part)),
+        };
+        let number = |text: &str| {
+            text.parse::<u32>()
+                .ok()
+                .filter(|n| *n > 0 && !text.starts_with(['0', '+']))
+        };
+        let (first, last) = number(first)
+            .zip(number(last))
+            .filter(|(a, b)| a <= b)
+            .with_context(wrong)?;
+        ranges.push(first..=last);
+    }
+    let all: Vec<&ImageRef> = catalog
+        .iter()
+        .map(|version| &version.manifest.image)
+        .filter(|image| image.name == name)
+        .collect();
+    let picked = all
+        .iter()
+        .filter(|image| ranges.iter().any(|range| range.contains(&image.version)));
+    let picked: Vec<ImageRef> = picked.map(|image| (*image).clone()).collect();
+    if picked.is_empty() {
+        let known: Vec<String> = all.iter().map(ToString::to_string).collect();
+        match known.is_empty() {
+            true => bail!("there is no image {name}"),
+            false => bail!("there is no {name}@{numbers}; there are {}", known.join(", ")),
+        }
+    }
+    Ok(picked)
+}
+
+/// Room on the file system of the images.
+struct Room {
+    path: PathBuf,
+    free: u64,
+}
+
+impl Room {
+    fn now(path: &Path) -> Self {
+        let stat = rustix::fs::statvfs(path);
+        Room {
+            path: path.to_owned(),
+            free: stat.map_or(0, |stat| stat.f_bfree.saturating_mul(stat.f_frsize)),
+        }
+    }
+
+    /// What came free since; shared extents stay with whoever else has them.
+    fn freed(&self) -> String {
+        let freed = Room::now(&self.path).free.saturating_sub(self.free);
+        match freed {
+            0 => String::new(),
+            freed => format!("; {} came free", show_bytes(freed)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::Timestamp,
+        image::{ImageVersion, InitKind, Manifest},
+    };
+
+    fn catalog() -> Catalog {
+        let version = |n: u32| {
+            let text = format!(
+                "image = 'debian@{n}'\ncreated = {}\nsource = ''\nkernel-release = '6'\narch = 'x'\ninit = 'other'\n\
+                 files = 0\nbytes = 0\n",
+                Timestamp(5).0
+            );
+            let manifest: Manifest = toml::from_str(&text).unwrap();
+            assert_eq!(manifest.init, InitKind::Other);
+            let dir = PathBuf::new();
+            ImageVersion { manifest, dir }
+        };
+        Catalog::new([1, 2, 3, 7, 12].map(version))
+    }
+
+    #[test]
+    fn numbers_pick_what_there_is() {
+        let catalog = catalog();
+        let picked = |numbers: &str| -> Vec<u32> {
+            select(&catalog, "debian", numbers)
+                .unwrap()
+                .iter()
+                .map(|image| image.version)
+                .collect()
+        };
+        assert_eq!(picked("2"), [2]);
+        assert_eq!(picked("[1-3,12]"), [1, 2, 3, 12]);
+        assert_eq!(picked("[5-4294967295]"), [7, 12]);
+        for wrong in [
+            "", "[]", "[1-]", "[3-1]", "0", "[0-3]", "01", "[1", "1-3", "x", "[1,,2]", "-1", "+1",
+        ] {
+            let error = select(&catalog, "debian", wrong).unwrap_err().to_string();
+            assert!(error.contains("names no versions"), "{wrong}: {error}");
+        }
+        let error = select(&catalog, "debian", "[4-6]").unwrap_err().to_string();
+        assert!(error.contains("there are debian@1, debian@2"), "{error}");
+        assert!(
+            select(&catalog, "other", "1")
+                .unwrap_err()
+                .to_string()
+                .contains("no image other")
+        );
+    }
+}

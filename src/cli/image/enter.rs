@@ -1,0 +1,36 @@
+//! `rackstrap image exec` and `shell`
+
+use crate::image::{EnterRequest, enter};
+use anyhow::{Context, Result};
+use clap::Args;
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+/// What this program is called with to be the first process inside.
+const INSIDE: [&str; 2] = ["image", "inside"];
+
+#[derive(Args, Debug)]
+pub(super) struct ExecArgs {
+    /// The working copy
+    work: String,
+    /// The command and its arguments
+    #[arg(required = true, last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+pub(super) fn exec(args: ExecArgs, images_dir: PathBuf) -> Result<ExitCode> {
+    run(args.work, args.command, images_dir)
+}
+
+pub(super) fn shell(work: String, images_dir: PathBuf) -> Result<ExitCode> {
+    run(work, Vec::new(), images_dir)
+}
+
+fn run(work: String, command: Vec<OsString>, images_dir: PathBuf) -> Result<ExitCode> {
+    let request = EnterRequest {
+        images_dir,
+        work,
+        command,
+    };
+    let code = enter(&request, &INSIDE).with_context(|| format!("entering {}", request.work))?;
+    Ok(ExitCode::from(code))
+}

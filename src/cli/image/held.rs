@@ -1,0 +1,164 @@
+//! Who holds a version: nodes that run it or boot into it, profiles that pin it, rollouts.
+
+use crate::{
+    boots::{Boot, Boots},
+    cli::{connection, output::count},
+    config::Site,
+    control::{
+        ClientError,
+        api::{Done, ImageUse, paths},
+    },
+    image::{Catalog, load_catalog},
+    rollout::{Assignments, stored},
+    store::{Store, Table},
+};
+use anyhow::{Context, Result};
+use rackstrap_wire::ImageRef;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+/// Nodes that a message names before it only counts.
+const NAMED: usize = 5;
+
+/// Who holds which version.
+#[derive(Debug, Default)]
+pub(super) struct Uses {
+    nodes: BTreeMap<ImageRef, BTreeSet<String>>,
+    reasons: BTreeMap<ImageRef, BTreeSet<String>>,
+    /// Whether the daemon said so; otherwise its store did, and nobody will take a version meanwhile.
+    pub daemon: bool,
+}
+
+impl Uses {
+    /// Asks the daemon, or reads its store if none runs; and the site file, which the daemon may not have read yet.
+    pub fn load(config: &Path, site: &Site) -> Result<Self> {
+        let mut uses = Uses::default();
+        let (catalog, _) = load_catalog(&site.server.state_dir.join("images"));
+        match connection::connect(config)?.get::<Vec<ImageUse>>(paths::IMAGES_IN_USE) {
+            Ok(all) => {
+                uses.daemon = true;
+                for one in all {
+                    uses.nodes.entry(one.image.clone()).or_default().extend(one.nodes);
+                    uses.reasons.entry(one.image).or_default().extend(one.reasons);
+                }
+            }
+            Err(ClientError::NoDaemon(_)) => {
+                let assignments = uses.read_store(&site.server.state_dir.join("store.redb"))?;
+                uses.hold(&assignments, site, &catalog);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        // What the site file pins by now, if the daemon has not read it yet.
+        let pinned = site.profiles.iter().filter_map(|(name, profile)| {
+            let image: ImageRef = profile.image.as_deref()?.parse().ok()?;
+            Some((image, format!("profile {name} pins it")))
+        });
+        for (image, why) in pinned {
+            uses.reasons.entry(image).or_default().insert(why);
+        }
+        Ok(uses)
+    }
+
+    fn hold(&mut self, assignments: &Assignments, site: &Site, catalog: &Catalog) {
+        for (image, reasons) in assignments.holds(site, catalog) {
+            self.reasons.entry(image).or_default().extend(reasons);
+        }
+    }
+
+    /// The daemon does not run, so the store can be opened; a cluster that never ran one has none.
+    fn read_store(&mut self, path: &Path) -> Result<Assignments> {
+        if !path.exists() {
+            return Ok(Assignments::default());
+        }
+        let what = || format!("reading which images nodes run, from {}", path.display());
+        let store = Store::open(path).with_context(what)?;
+        let nodes: Vec<(Vec<u8>, Boot)> = store.scan(Table::Boots, b"").with_context(what)?;
+        let nodes: BTreeSet<String> = nodes.into_iter().map(|(_, boot)| boot.plan.node).collect();
+        let assignments = stored(&store).with_context(what)?;
+        let boots = Boots::load(store).with_context(what)?;
+        for image in boots.images_in_use() {
+            let running = nodes.iter().filter(|node| boots.may_mount(node, &image));
+            self.nodes.entry(image.clone()).or_default().extend(running.cloned());
+        }
+        Ok(assignments)
+    }
+
+    /// Who holds it; none if it is free.
+    pub fn holder(&self, image: &ImageRef) -> Option<String> {
+        let mut who = Vec::new();
+        if let Some(nodes) = self.nodes.get(image) {
+            let named: Vec<&str> = nodes.iter().take(NAMED).map(String::as_str).collect();
+            let more = nodes.len().saturating_sub(NAMED);
+            who.push(match (named.is_empty(), more) {
+                // A boot of a node that was deleted since.
+                (true, _) => "a node that is in no inventory runs it".to_owned(),
+                (_, 0) => format!("{} run it or boot into it", named.join(", ")),
+                (_, more) => format!(
+                    "{} and {} run it or boot into it",
+                    named.join(", "),
+                    count(more, "other node")
+                ),
+            });
+        }
+        who.extend(self.reasons.get(image).into_iter().flatten().cloned());
+        (!who.is_empty()).then(|| who.join("; "))
+    }
+
+    /// Holders of any version of that image.
+    pub fn holders_of(&self, name: &str) -> Option<String> {
+        let images: BTreeSet<&ImageRef> = self.nodes.keys().chain(self.reasons.keys()).collect();
+        images
+            .into_iter()
+            .filter(|image| image.name == name)
+            .find_map(|image| Some(format!("{image}: {}", self.holder(image)?)))
+    }
+}
+
+/// Tells the daemon that versions are out of sight, and asks whether a node took one of them before it knew.
+pub(super) fn still_free(config: &Path, site: &Site, images: &[ImageRef]) -> Result<(), String> {
+    let ask = || -> Result<Option<String>> {
+        let client = connection::connect(config)?;
+        match client.post::<Done>(paths::RESCAN, &()) {
+            Ok(_) => {}
+            Err(ClientError::NoDaemon(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        let uses = Uses::load(config, site)?;
+        Ok(images
+            .iter()
+            .find_map(|image| Some(format!("{image} is in use now: {}", uses.holder(image)?))))
+    };
+    match ask() {
+        Ok(None) => Ok(()),
+        Ok(Some(why)) => Err(why),
+        Err(error) => Err(crate::cli::error_line(&error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holders_are_named() {
+        let image: ImageRef = "debian@3".parse().unwrap();
+        let mut uses = Uses::default();
+        assert_eq!(uses.holder(&image), None);
+        uses.reasons.entry(image.clone()).or_default();
+        assert_eq!(uses.holder(&image), None);
+        uses.reasons
+            .entry(image.clone())
+            .or_default()
+            .insert("profile default pins it".into());
+        let nodes = uses.nodes.entry(image.clone()).or_default();
+        nodes.extend((1..=7).map(|n| format!("n{n}")));
+        assert_eq!(
+            uses.holder(&image).unwrap(),
+            "n1, n2, n3, n4, n5 and 2 other nodes run it or boot into it; profile default pins it"
+        );
+        assert!(uses.holders_of("debian").unwrap().starts_with("debian@3: n1"));
+        assert_eq!(uses.holders_of("debia"), None);
+    }
+}

@@ -1,0 +1,98 @@
+//! `rackstrap image import`
+
+use super::{list::size_of, progress::Shown};
+use crate::{
+    cli::who::who,
+    clock::Timestamp,
+    image::{ImportRequest, import, load_catalog, show_bytes},
+};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use rackstrap_wire::ImageRef;
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+#[derive(Args, Debug)]
+pub(super) struct ImportArgs {
+    /// Name of the image; the version is the next number
+    name: String,
+    /// A root directory, a tar archive (plain, gzip, xz, zstd), or a recipe for mmdebstrap (.toml)
+    #[arg(long, value_name = "DIR|TAR|RECIPE")]
+    from: PathBuf,
+    /// The agent's binary [default: rackstrap-agent beside this program, else in /usr/lib/rackstrap]
+    #[arg(long, value_name = "PATH")]
+    agent: Option<PathBuf>,
+    /// A remark, kept with the version
+    #[arg(long, short, default_value = "")]
+    message: String,
+    /// Kernel to boot, by its release [default: the newest one in the tree]
+    #[arg(long, value_name = "RELEASE")]
+    kernel: Option<String>,
+    /// A module that the initramfs needs in addition; may be repeated
+    #[arg(long = "module", value_name = "NAME")]
+    modules: Vec<String>,
+}
+
+pub(super) fn run(args: ImportArgs, images_dir: PathBuf) -> Result<String> {
+    let agent = agent(args.agent)?;
+    let mut progress = Shown::new();
+    let request = ImportRequest {
+        images_dir,
+        name: args.name,
+        source: args.from,
+        agent,
+        message: args.message,
+        by: who(),
+        kernel: args.kernel,
+        modules: args.modules,
+        now: Timestamp::now(),
+    };
+    let begun = Instant::now();
+    let image = import(&request, &mut progress);
+    progress.end();
+    let image = image.with_context(|| format!("importing {} as {}", request.source.display(), request.name))?;
+    made(&request.images_dir, &image, begun)
+}
+
+/// One line about a version that was just made.
+pub(super) fn made(images_dir: &Path, image: &ImageRef, begun: Instant) -> Result<String> {
+    let (catalog, _) = load_catalog(images_dir);
+    let version = catalog
+        .get(image)
+        .with_context(|| format!("reading {image} after it was made"))?;
+    let manifest = &version.manifest;
+    Ok(format!(
+        "{image}: {} files, {}, kernel {}, initramfs {}, in {:.1} s\n",
+        manifest.files,
+        show_bytes(manifest.bytes),
+        manifest.kernel_release,
+        show_bytes(size_of(version, "initramfs")),
+        begun.elapsed().as_secs_f64(),
+    ))
+}
+
+/// The agent's binary: the one that was named, or the one that was installed with this program.
+pub(super) fn agent(named: Option<PathBuf>) -> Result<PathBuf> {
+    match named {
+        Some(agent) => Ok(agent),
+        None => find_agent(),
+    }
+}
+
+fn find_agent() -> Result<PathBuf> {
+    let me = std::env::current_exe().context("finding this program's own place")?;
+    let places = [
+        me.with_file_name("rackstrap-agent"),
+        "/usr/lib/rackstrap/rackstrap-agent".into(),
+    ];
+    match places.iter().find(|place| place.is_file()) {
+        Some(place) => Ok(place.clone()),
+        None => bail!(
+            "there is no agent at {} or {}; name it with --agent",
+            places[0].display(),
+            places[1].display()
+        ),
+    }
+}

@@ -1,0 +1,286 @@
+//! `rackstrap image list` and `show`
+
+use super::find;
+use crate::{
+    cli::output,
+    clock::Timestamp,
+    image::{ImageVersion, InitKind, PackageKind, WorkingCopy, load_catalog, show_bytes, show_pids, working_copies},
+};
+use anyhow::Result;
+use comfy_table::{CellAlignment, Table, presets};
+use std::path::Path;
+
+/// Bytes of the file `part` of a version.
+pub(super) fn size_of(version: &ImageVersion, part: &str) -> u64 {
+    std::fs::metadata(version.dir.join(part)).map_or(0, |data| data.len())
+}
+
+/// Says what in the directory of images could not be used.
+pub(super) fn warn_of(problems: &[crate::image::Problem]) {
+    for problem in problems {
+        eprintln!("warning: {problem}");
+    }
+}
+
+pub(super) fn list(images: &Path, json: bool) -> Result<String> {
+    let (catalog, problems) = load_catalog(images);
+    warn_of(&problems);
+    let (copies, problems) = working_copies(images);
+    warn_of(&problems);
+    if json {
+        let versions = catalog.iter().map(|version| as_json(version));
+        let all: Vec<_> = versions.chain(copies.iter().map(copy_as_json)).collect();
+        return Ok(serde_json::to_string_pretty(&all)? + "\n");
+    }
+    if catalog.iter().next().is_none() && copies.is_empty() {
+        return Ok(format!(
+            "no images in {}; make one with `rackstrap image import NAME --from DIR`\n",
+            images.display()
+        ));
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["IMAGE", "CREATED", "OS", "KERNEL", "FILES", "SIZE", "MESSAGE"]);
+    for version in catalog.iter() {
+        let m = &version.manifest;
+        table.add_row([
+            m.image.to_string(),
+            show_time(m.created),
+            m.os.clone(),
+            m.kernel_release.clone(),
+            m.files.to_string(),
+            show_bytes(m.bytes),
+            m.message.clone(),
+        ]);
+    }
+    for column in [4, 5] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let mut text = lines(&table);
+    if !copies.is_empty() {
+        text.push('\n');
+        text.push_str(&lines(&copies_table(&copies)));
+    }
+    Ok(text)
+}
+
+fn copies_table(copies: &[WorkingCopy]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["WORKING COPY", "OF", "CREATED", "BY", "SIZE", "OPEN IN"]);
+    for copy in copies {
+        let users = copy.users();
+        table.add_row([
+            copy.name.clone(),
+            copy.info.parent.to_string(),
+            show_time(copy.info.created),
+            copy.info.by.clone(),
+            show_bytes(copy.info.bytes),
+            match users.is_empty() {
+                true => String::new(),
+                false => show_pids(&users),
+            },
+        ]);
+    }
+    if let Some(column) = table.column_mut(4) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn copy_as_json(copy: &WorkingCopy) -> serde_json::Value {
+    serde_json::json!({
+        "kind": "working-copy",
+        "name": copy.name,
+        "parent": copy.info.parent,
+        "created_ms": copy.info.created,
+        "by": copy.info.by,
+        "files": copy.info.files,
+        "bytes": copy.info.bytes,
+        "open_in_pids": copy.users(),
+        "directory": copy.dir,
+    })
+}
+
+pub(super) fn show(images: &Path, image: &str, json: bool) -> Result<String> {
+    let (catalog, problems) = load_catalog(images);
+    warn_of(&problems);
+    let version = find(&catalog, image)?;
+    if json {
+        return Ok(serde_json::to_string_pretty(&as_json(version))? + "\n");
+    }
+    let m = &version.manifest;
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    let init = match m.init {
+        InitKind::Systemd => "systemd",
+        InitKind::Other => "other than systemd",
+    };
+    for (field, value) in [
+        ("image", m.image.to_string()),
+        ("created", show_time(m.created)),
+        ("from", m.source.clone()),
+        ("by", m.by.clone()),
+        ("message", m.message.clone()),
+        ("parent", m.parent.as_ref().map(ToString::to_string).unwrap_or_default()),
+        ("packages", show_packages(version)),
+        ("digest", m.digest.clone()),
+        ("os", m.os.clone()),
+        (
+            "kernel",
+            format!(
+                "{} ({}, {})",
+                m.kernel_release,
+                m.arch,
+                show_bytes(size_of(version, "kernel"))
+            ),
+        ),
+        ("initramfs", show_bytes(size_of(version, "initramfs"))),
+        ("init", init.to_owned()),
+        ("files", m.files.to_string()),
+        ("size", show_bytes(m.bytes)),
+        ("directory", version.dir.display().to_string()),
+    ] {
+        if !value.is_empty() {
+            table.add_row([field.to_owned(), value]);
+        }
+    }
+    Ok(lines(&table))
+}
+
+/// `dpkg: 312 installed; against debian@3 2 added, 5 changed`
+fn show_packages(version: &ImageVersion) -> String {
+    let Some(counts) = version.manifest.packages else {
+        return String::new();
+    };
+    if counts.kind == PackageKind::Unknown {
+        return "unknown".to_owned();
+    }
+    let changes: Vec<String> = [
+        (counts.added, "added"),
+        (counts.removed, "removed"),
+        (counts.changed, "changed"),
+    ]
+    .iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, what)| format!("{count} {what}"))
+    .collect();
+    let against = match &version.manifest.parent {
+        Some(parent) if changes.is_empty() => format!("; the same as in {parent}"),
+        Some(parent) => format!("; against {parent} {}", changes.join(", ")),
+        None => String::new(),
+    };
+    format!("{}: {} installed{against}", counts.kind.as_str(), counts.installed)
+}
+
+/// A table's lines without the blanks at their ends.
+fn lines(table: &Table) -> String {
+    table
+        .to_string()
+        .lines()
+        .map(|line| line.trim_end().trim_start().to_owned() + "\n")
+        .collect()
+}
+
+fn show_time(time: Timestamp) -> String {
+    // To the minute.
+    let text = output::local_time(time);
+    text.rsplit_once(':')
+        .map_or(text.clone(), |(minute, _)| minute.to_owned())
+}
+
+fn as_json(version: &ImageVersion) -> serde_json::Value {
+    let m = &version.manifest;
+    serde_json::json!({
+        "kind": "version",
+        "image": m.image,
+        "name": m.image.name,
+        "version": m.image.version,
+        "created_ms": m.created,
+        "source": m.source,
+        "by": m.by,
+        "parent": m.parent,
+        "digest": m.digest,
+        "packages": m.packages,
+        "message": m.message,
+        "os": m.os,
+        "kernel_release": m.kernel_release,
+        "arch": m.arch,
+        "init": m.init,
+        "files": m.files,
+        "bytes": m.bytes,
+        "kernel_bytes": size_of(version, "kernel"),
+        "initramfs_bytes": size_of(version, "initramfs"),
+        "directory": version.dir,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> tempfile::TempDir {
+        let state = tempfile::tempdir().unwrap();
+        for number in 1..=2 {
+            let dir = state.path().join(format!("images/debian/{number}"));
+            std::fs::create_dir_all(dir.join("root")).unwrap();
+            std::fs::write(dir.join("kernel"), "kernel").unwrap();
+            std::fs::write(dir.join("initramfs"), "initramfs").unwrap();
+            let text = format!(
+                "image = 'debian@{number}'\ncreated = 1700000000000\nsource = '/x'\nmessage = 'try {number}'\n\
+                 kernel-release = '6.1.0-40-amd64'\narch = 'x86_64'\ninit = 'systemd'\nfiles = 12400\n\
+                 bytes = 389021696\nos = 'Debian GNU/Linux 12 (bookworm)'\n"
+            );
+            std::fs::write(dir.join("manifest.toml"), text).unwrap();
+        }
+        state
+    }
+
+    #[test]
+    fn lists_and_shows() {
+        let state = state();
+        let images = state.path().join("images");
+        let text = list(&images, false).unwrap();
+        let rows: Vec<&str> = text.lines().collect();
+        assert_eq!(rows.len(), 3, "{text}");
+        assert!(
+            rows[0].starts_with("IMAGE") && rows[2].starts_with("debian@2"),
+            "{text}"
+        );
+        assert!(rows[1].contains("371.0 MiB") && rows[1].ends_with("try 1"), "{text}");
+        let json: serde_json::Value = serde_json::from_str(&list(&images, true).unwrap()).unwrap();
+        assert_eq!(json[1]["image"], "debian@2");
+        assert_eq!(json[1]["initramfs_bytes"], 9);
+        let text = show(&images, "debian", false).unwrap();
+        assert!(
+            text.contains("debian@2") && text.contains("systemd") && text.contains("/images/debian/2"),
+            "{text}"
+        );
+        let json: serde_json::Value = serde_json::from_str(&show(&images, "debian@1", true).unwrap()).unwrap();
+        assert_eq!(json["message"], "try 1");
+    }
+
+    #[test]
+    fn says_what_there_is_instead() {
+        let state = state();
+        let images = state.path().join("images");
+        let error = show(&images, "debian@3", false).unwrap_err().to_string();
+        assert_eq!(error, "there is no image debian@3; there are debian@1, debian@2");
+        assert!(
+            show(&images, "debian@x", false)
+                .unwrap_err()
+                .to_string()
+                .contains("NAME@VERSION")
+        );
+        let none = tempfile::tempdir().unwrap();
+        assert!(list(none.path(), false).unwrap().contains("image import"));
+        assert!(
+            show(none.path(), "x", false)
+                .unwrap_err()
+                .to_string()
+                .contains("no image was imported")
+        );
+    }
+}

@@ -1,0 +1,220 @@
+//! `rackstrap image`: a file a subject.
+
+mod delete;
+mod diff;
+mod enter;
+mod held;
+mod import;
+mod list;
+mod progress;
+mod work;
+
+use super::{
+    connection, output,
+    rollout::{Order, obey},
+};
+use crate::{
+    control::api::{Done, paths},
+    image::{Catalog, ImageVersion},
+};
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use rackstrap_wire::ImageRef;
+use std::{path::Path, process::ExitCode};
+
+/// `rackstrap image …`
+#[derive(Args, Debug)]
+pub struct ImageArgs {
+    #[command(subcommand)]
+    command: ImageCommand,
+}
+
+#[derive(Subcommand, Debug)]
+enum ImageCommand {
+    /// Make a root tree the next version of an image, with its kernel and initramfs
+    #[command(after_help = "\
+Examples:
+  rackstrap image import debian --from /srv/debian-root
+  rackstrap image import debian --from root.tar.zst --message 'with the new driver'
+  rackstrap image import debian --from images/debian.toml      (built by mmdebstrap)")]
+    Import(import::ImportArgs),
+    #[command(flatten)]
+    Order(Order),
+    /// List all versions of all images
+    #[command(after_help = "\
+Example:
+  rackstrap image list")]
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a version, or the newest one of an image
+    #[command(after_help = "\
+Examples:
+  rackstrap image show debian
+  rackstrap image show debian@1")]
+    Show {
+        /// NAME or NAME@VERSION
+        image: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a working copy of a version, to be changed and sealed as the next one
+    #[command(after_help = "\
+Examples:
+  rackstrap image clone debian@3                (the working copy is debian-work)
+  rackstrap image clone debian new-driver")]
+    Clone(work::CloneArgs),
+    /// Run a command in a working copy, in mounts and processes of its own
+    #[command(after_help = "\
+Examples:
+  rackstrap image exec debian-work -- apt-get update
+  rackstrap image exec debian-work -- apt-get -y upgrade
+
+The command's exit code is this one's. No service is started by what is installed, /run, /tmp and /dev are
+its own, and name servers are this machine's. However it ends, nothing stays mounted.")]
+    Exec(enter::ExecArgs),
+    /// Open a shell in a working copy
+    #[command(after_help = "\
+Example:
+  rackstrap image shell debian-work")]
+    Shell {
+        /// The working copy
+        work: String,
+    },
+    /// The first process of exec and shell
+    #[command(hide = true, after_help = "Not called by people.")]
+    Inside {
+        /// Descriptor of a pipe
+        pipe: i32,
+        /// Descriptor of a lock
+        lock: i32,
+    },
+    /// Seal a working copy as the next version of its image
+    #[command(after_help = "\
+Examples:
+  rackstrap image seal debian-work --message 'security updates'
+  rackstrap image seal new-driver --as debian-gpu")]
+    Seal(work::SealArgs),
+    /// Check that versions are what they were when they were sealed
+    #[command(after_help = "\
+Example:
+  rackstrap image verify debian@4")]
+    Verify {
+        /// NAME@VERSION, or NAME for its newest version
+        #[arg(required = true)]
+        images: Vec<String>,
+    },
+    /// What is different between two versions: packages, and files
+    #[command(after_help = "\
+Examples:
+  rackstrap image diff debian@3 debian@4
+  rackstrap image diff debian@3 debian-work --packages
+  rackstrap image diff debian@3 debian --files --json
+
++ is only in the second, - only in the first, ~ different. Times of files are no difference.")]
+    Diff(diff::DiffArgs),
+    /// Delete versions that nobody runs, and working copies
+    #[command(after_help = "\
+Examples:
+  rackstrap image delete debian@2 debian-work
+  rackstrap image delete 'debian@[1-3]'
+
+What a node runs or boots into, and what a profile names, is refused, with who holds it.")]
+    Delete(delete::DeleteArgs),
+    /// Delete all versions that nobody needs, and what commands that died left behind
+    #[command(after_help = "\
+Examples:
+  rackstrap image gc --dry-run
+  rackstrap image gc --keep 2 --yes")]
+    Gc(delete::GcArgs),
+    /// Give an image that nobody uses another name
+    #[command(after_help = "\
+Example:
+  rackstrap image rename debian debian12")]
+    Rename {
+        /// Its name
+        old: String,
+        /// Its new name
+        new: String,
+    },
+}
+
+/// Runs the command. Images are directories, which need no daemon; but one that runs is told to look at them again.
+///
+/// # Errors
+/// Those of the command.
+pub fn run(config: &Path, args: ImageArgs) -> Result<ExitCode> {
+    if let ImageCommand::Inside { pipe, lock } = args.command {
+        return Ok(ExitCode::from(crate::image::run_inside(pipe, lock)));
+    }
+    if let ImageCommand::Order(order) = &args.command {
+        return obey(config, order);
+    }
+    let (site, _) = crate::config::load(config)?;
+    let images = site.server.state_dir.join("images");
+    let (text, changed) = match args.command {
+        ImageCommand::Import(args) => (import::run(args, images)?, true),
+        ImageCommand::List { json } => (list::list(&images, json)?, false),
+        ImageCommand::Show { image, json } => (list::show(&images, &image, json)?, false),
+        ImageCommand::Exec(args) => return enter::exec(args, images),
+        ImageCommand::Shell { work } => return enter::shell(work, images),
+        ImageCommand::Inside { .. } | ImageCommand::Order(_) => unreachable!("answered above"),
+        ImageCommand::Clone(args) => (work::clone(args, images)?, false),
+        ImageCommand::Seal(args) => (work::run_seal(args, images)?, true),
+        ImageCommand::Diff(args) => return diff::run(args, &images).map(|()| ExitCode::SUCCESS),
+        ImageCommand::Delete(args) => (delete::delete(args, config, &site)?, false),
+        ImageCommand::Gc(args) => (delete::gc(args, config, &site)?, false),
+        ImageCommand::Rename { old, new } => (delete::rename(&old, &new, config, &site)?, true),
+        ImageCommand::Verify { images: wanted } => (work::run_verify(&wanted, &images)?, false),
+    };
+    output::print(&text)?;
+    if changed {
+        rescan(config, &site.server.socket)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tells the daemon, if one runs, to look at the images again.
+fn rescan(config: &Path, socket: &Path) -> Result<()> {
+    if std::os::unix::net::UnixStream::connect(socket).is_ok() {
+        let told: Done = connection::connect(config)?.post(paths::RESCAN, &())?;
+        if !told.message.is_empty() {
+            output::print(&told.message)?;
+        }
+    }
+    Ok(())
+}
+
+/// The version that `image` names, `NAME@VERSION` or `NAME` for the newest one.
+fn find<'c>(catalog: &'c Catalog, image: &str) -> Result<&'c ImageVersion> {
+    let found = match image.contains('@') {
+        true => catalog.get(&image.parse::<ImageRef>()?),
+        false => catalog.newest(image),
+    };
+    if let Some(version) = found {
+        return Ok(version);
+    }
+    let known: Vec<String> = catalog.iter().map(|v| v.manifest.image.to_string()).collect();
+    match known.is_empty() {
+        true => bail!("there is no image {image}; no image was imported yet"),
+        false => bail!("there is no image {image}; there are {}", known.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        let command = ImageArgs::augment_args(clap::Command::new("image"));
+        command.clone().debug_assert();
+        let parsed = command.try_get_matches_from([
+            "image", "import", "debian", "--from", "/x", "--module", "a", "--module", "b",
+        ]);
+        assert!(parsed.is_ok());
+    }
+}

@@ -1,0 +1,120 @@
+//! `rackstrap image clone`, `seal` and `verify`
+
+use super::{find, import, progress::Shown};
+use crate::{
+    cli::who::who,
+    clock::Timestamp,
+    image::{
+        CloneRequest, ImageVersion, SealRequest, clone_version, default_name, load_catalog, seal, show_bytes, verify,
+    },
+};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+#[derive(Args, Debug)]
+pub(super) struct CloneArgs {
+    /// NAME@VERSION, or NAME for its newest version
+    image: String,
+    /// Name of the working copy [default: the image's with -work behind it]
+    work: Option<String>,
+}
+
+pub(super) fn clone(args: CloneArgs, images_dir: PathBuf) -> Result<String> {
+    let (catalog, _) = load_catalog(&images_dir);
+    let parent = find(&catalog, &args.image)?.manifest.image.clone();
+    let name = args.work.unwrap_or_else(|| default_name(&parent));
+    let begun = Instant::now();
+    let mut progress = Shown::new();
+    let request = CloneRequest {
+        images_dir,
+        parent,
+        name,
+        by: who(),
+        now: Timestamp::now(),
+    };
+    let copy = clone_version(&request, &mut progress);
+    progress.end();
+    let copy = copy.with_context(|| format!("copying {}", request.parent))?;
+    Ok(format!(
+        "{name}: a working copy of {}, {} files, {}, in {:.1} s\n\
+         change it with `rackstrap image shell {name}`, then `rackstrap image seal {name}`\n",
+        request.parent,
+        copy.info.files,
+        show_bytes(copy.info.bytes),
+        begun.elapsed().as_secs_f64(),
+        name = copy.name,
+    ))
+}
+
+#[derive(Args, Debug)]
+pub(super) struct SealArgs {
+    /// The working copy
+    work: String,
+    /// Name of the image [default: the one that it is a copy of]
+    #[arg(long = "as", value_name = "NAME")]
+    name: Option<String>,
+    /// The agent's binary [default: rackstrap-agent beside this program, else in /usr/lib/rackstrap]
+    #[arg(long, value_name = "PATH")]
+    agent: Option<PathBuf>,
+    /// A remark, kept with the version
+    #[arg(long, short, default_value = "")]
+    message: String,
+    /// Kernel to boot, by its release [default: the newest one in the tree]
+    #[arg(long, value_name = "RELEASE")]
+    kernel: Option<String>,
+    /// A module that the initramfs needs besides those of its parent; may be repeated
+    #[arg(long = "module", value_name = "NAME")]
+    modules: Vec<String>,
+}
+
+pub(super) fn run_seal(args: SealArgs, images_dir: PathBuf) -> Result<String> {
+    let request = SealRequest {
+        images_dir,
+        work: args.work,
+        name: args.name,
+        agent: import::agent(args.agent)?,
+        message: args.message,
+        by: who(),
+        kernel: args.kernel,
+        modules: args.modules,
+        now: Timestamp::now(),
+    };
+    let begun = Instant::now();
+    let mut progress = Shown::new();
+    let image = seal(&request, &mut progress);
+    progress.end();
+    let image = image.with_context(|| format!("sealing {}", request.work))?;
+    import::made(&request.images_dir, &image, begun)
+}
+
+/// Checks versions; what differs is an error.
+pub(super) fn run_verify(images: &[String], images_dir: &Path) -> Result<String> {
+    let (catalog, _) = load_catalog(images_dir);
+    let found: Vec<&ImageVersion> = images
+        .iter()
+        .map(|image| find(&catalog, image))
+        .collect::<Result<_>>()?;
+    let (mut text, mut wrong) = (String::new(), Vec::new());
+    for version in found {
+        let image = &version.manifest.image;
+        let mut progress = Shown::new();
+        let differs = verify(version, &mut progress);
+        progress.end();
+        let differs = differs.with_context(|| format!("checking {image}"))?;
+        match differs.is_empty() {
+            true => text.push_str(&format!("{image}: as it was sealed, {}\n", version.manifest.digest)),
+            false => wrong.extend(differs.iter().map(|what| format!("{image}: {what}"))),
+        }
+    }
+    if !wrong.is_empty() {
+        bail!(
+            "not as sealed; nodes that run it may misbehave, make it anew from its source or from another version:\n  {}",
+            wrong.join("\n  ")
+        );
+    }
+    Ok(text)
+}

@@ -1,0 +1,197 @@
+//! Versions that go, and images that get another name.
+
+use super::{
+    Catalog,
+    error::{Doing, ImportError, Result},
+    import::{check_name, check_root},
+    leftovers::{Discarded, leftovers, remove_leftovers},
+    load_catalog,
+    locks::{held, open_dir, try_lock},
+    progress::{Progress, Step},
+    versions::{Images, write_new},
+    work::{WORK, working_copies},
+};
+use rackstrap_wire::ImageRef;
+use rustix::fs::{self as rfs, RenameFlags};
+use std::{
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
+
+/// Deletes versions, all or none. They are out of sight first; then `still_free` is asked, who tells the daemon that they
+/// are gone and looks whether a node took one of them in the last moment: an error puts all back. Then their room is
+/// freed.
+///
+/// # Errors
+/// Rights, versions that are not there or are being read, `still_free`, and what system calls say.
+pub fn delete_versions(
+    images_dir: &Path,
+    wanted: &[ImageRef],
+    still_free: &mut dyn FnMut() -> std::result::Result<(), String>,
+    progress: &mut dyn Progress,
+) -> Result<()> {
+    check_root("deleting images")?;
+    let images = Images::open(images_dir)?;
+    let mut gone: Vec<Discarded> = Vec::new();
+    let taken: Result<()> = {
+        let _lock = images.lock()?;
+        wanted.iter().try_for_each(|image| {
+            let number = image.version.to_string();
+            if !images_dir.join(&image.name).join(&number).is_dir() {
+                return Err(ImportError::Request(format!(
+                    "there is no {image}; see: rackstrap image list"
+                )));
+            }
+            images.remember(&image.name, image.version)?;
+            gone.push(Discarded::take(
+                Images::open(images_dir)?,
+                &image.name,
+                &number,
+                &image.to_string(),
+            )?);
+            progress.reached("discarded");
+            Ok(())
+        })
+    };
+    let free = taken.and_then(|()| still_free().map_err(ImportError::Request));
+    if let Err(error) = free {
+        for discarded in gone {
+            discarded.put_back()?;
+        }
+        return Err(error);
+    }
+    for discarded in gone {
+        discarded.remove(progress)?;
+    }
+    Ok(())
+}
+
+/// What is to become of a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes.
+    Delete,
+    /// It stays, and why.
+    Keep(String),
+}
+
+/// Which versions nobody needs: all but the newest `keep` of each image and those that `holder` names somebody for.
+pub fn gc_plan(
+    catalog: &Catalog,
+    keep: usize,
+    holder: &dyn Fn(&ImageRef) -> Option<String>,
+) -> Vec<(ImageRef, Verdict)> {
+    let mut plan = Vec::new();
+    for version in catalog.iter() {
+        let image = &version.manifest.image;
+        let newer = catalog.iter().map(|other| &other.manifest.image);
+        let newer = newer
+            .filter(|other| other.name == image.name && other.version > image.version)
+            .count();
+        let verdict = match holder(image) {
+            Some(who) => Verdict::Keep(who),
+            None if newer < keep => Verdict::Keep(format!("one of the newest {keep}")),
+            None => Verdict::Delete,
+        };
+        plan.push((image.clone(), verdict));
+    }
+    plan
+}
+
+/// Removes what processes that died left behind, or with `dry_run` only says what there is.
+///
+/// # Errors
+/// Rights, and what system calls say.
+pub fn collect_leftovers(images_dir: &Path, dry_run: bool, progress: &mut dyn Progress) -> Result<Vec<PathBuf>> {
+    if !images_dir.is_dir() {
+        return Ok(Vec::new());
+    }
+    check_root("cleaning up images")?;
+    let images = Images::open(images_dir)?;
+    let _lock = images.lock()?;
+    let found = leftovers(images_dir)?;
+    if !dry_run && !found.is_empty() {
+        progress.begin(Step::Remove, None);
+        remove_leftovers(images_dir, &mut |_, files| progress.advance(files, 0))?;
+        for holder in found.iter().filter_map(|path| path.parent()?.file_name()?.to_str()) {
+            images.tidy(holder);
+        }
+    }
+    Ok(found)
+}
+
+/// Gives an image with all its versions another name.
+///
+/// Manifests with the new name are written beside the old ones; then the image's directory is renamed, and then they take the old ones'
+/// places. [`load_catalog`] takes whichever of the two has the name that the directory has.
+///
+/// # Errors
+/// Rights, names, working copies of it, versions that are being read, and what system calls say.
+pub fn rename_image(images_dir: &Path, old: &str, new: &str, progress: &mut dyn Progress) -> Result<()> {
+    check_root("renaming an image")?;
+    check_name(new)?;
+    let refuse = |why: String| Err(ImportError::Request(why));
+    let images = Images::open(images_dir)?;
+    let _lock = images.lock()?;
+    let (catalog, problems) = load_catalog(images_dir);
+    if let Some(problem) = problems
+        .iter()
+        .find(|problem| problem.path.starts_with(images_dir.join(old)))
+    {
+        return refuse(format!("not everything of {old} can be renamed: {problem}"));
+    }
+    let mut versions = catalog
+        .iter()
+        .filter(|version| version.manifest.image.name == old)
+        .peekable();
+    if versions.peek().is_none() {
+        return refuse(format!("there is no image {old}; see: rackstrap image list"));
+    }
+    for taken in [images_dir.join(new), images_dir.join(WORK).join(new)] {
+        if rfs::lstat(&taken).is_ok() {
+            return refuse(format!("the name {new} is taken: {} is there", taken.display()));
+        }
+    }
+    if let Some(copy) = working_copies(images_dir)
+        .0
+        .iter()
+        .find(|copy| copy.info.parent.name == old)
+    {
+        return refuse(format!(
+            "{} is a working copy of {}; seal or delete it first",
+            copy.name, copy.info.parent
+        ));
+    }
+    let mut locked = Vec::new();
+    for version in versions {
+        let dir = open_dir(&version.dir).doing(|| format!("opening {}", version.dir.display()))?;
+        if let Err(pids) = try_lock(dir.as_fd(), false, &version.dir)? {
+            return Err(held(&format!("{} is being read", version.manifest.image), &pids));
+        }
+        let mut manifest = version.manifest.clone();
+        manifest.image.name = new.to_owned();
+        if let Some(parent) = manifest.parent.as_mut().filter(|parent| parent.name == old) {
+            parent.name = new.to_owned();
+        }
+        let text = toml::to_string(&manifest)
+            .map_err(|e| ImportError::Request(format!("a manifest cannot be written as TOML: {e}")))?;
+        let doing = || format!("writing a manifest into {}", version.dir.display());
+        write_new(dir.as_fd(), c"manifest.toml.new", text.as_bytes()).doing(doing)?;
+        rfs::fsync(&dir).doing(doing)?;
+        locked.push(dir);
+    }
+    progress.reached("manifests");
+    let doing = || format!("renaming {old} to {new}");
+    let all = open_dir(images_dir).doing(doing)?;
+    rfs::renameat_with(&all, old, &all, new, RenameFlags::NOREPLACE).doing(doing)?;
+    rfs::fsync(&all).doing(doing)?;
+    for dir in &locked {
+        progress.reached("renamed");
+        rfs::renameat(dir, c"manifest.toml.new", dir, c"manifest.toml").doing(doing)?;
+        rfs::fsync(dir).doing(doing)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! What is not there yet, or not any more: directories of processes that died, and what is being deleted.
+
+use super::{
+    error::{Doing, Result, show_name},
+    locks::{held, open_dir, try_lock},
+    progress::{Progress, Step},
+    tree::{remove_tree, remove_tree_watched},
+    versions::Images,
+};
+use rustix::fs::{self as rfs, FlockOperation, RenameFlags};
+use std::{
+    ffi::CString,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::{Path, PathBuf},
+};
+
+/// Prefix of directories that are no versions yet.
+pub(crate) const INCOMING: &str = ".incoming-";
+/// Prefix of directories that are none any more.
+pub(crate) const DELETED: &str = ".deleted-";
+
+/// Removes what processes that died left below `images`; `removed` hears of each directory, before it goes, and of
+/// the number of files removed since. Call it with the images locked.
+pub(crate) fn remove_leftovers(images: &Path, removed: &mut dyn FnMut(&Path, u64)) -> Result<()> {
+    for path in leftovers(images)? {
+        let Some(parent) = path.parent() else { continue };
+        removed(&path, 0);
+        let dir = open_dir(parent).doing(|| format!("opening {}", parent.display()))?;
+        let name = path.file_name().unwrap_or_default();
+        let name = CString::new(name.as_bytes()).expect("directories hold no NUL");
+        remove_tree_watched(dir.as_fd(), &name, &mut |count| removed(&path, count))
+            .doing(|| format!("removing {}, which was left behind", path.display()))?;
+    }
+    Ok(())
+}
+
+/// What processes that died left below `images`: nobody holds a lock on it.
+pub(crate) fn leftovers(images: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let list = |dir: &Path| -> Result<Vec<PathBuf>> {
+        let doing = || format!("reading {}", dir.display());
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(dir).doing(doing)? {
+            paths.push(entry.doing(doing)?.path());
+        }
+        Ok(paths)
+    };
+    for name in list(images)? {
+        if !name.is_dir() {
+            continue;
+        }
+        for entry in list(&name)? {
+            let file_name = entry.file_name().unwrap_or_default().as_bytes();
+            if ![INCOMING, DELETED].iter().any(|p| file_name.starts_with(p.as_bytes())) {
+                continue;
+            }
+            let Ok(dir) = open_dir(&entry) else { continue };
+            if rfs::flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                found.push(entry);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// A directory that was taken out of sight by a rename, and is to be removed or to come back.
+#[derive(Debug)]
+pub(crate) struct Discarded {
+    images: Images,
+    /// The directory that it is in, below `images/`.
+    holder: String,
+    parent: OwnedFd,
+    name: CString,
+    hidden: CString,
+    /// Open and locked, so that nobody takes it for a leftover.
+    _dir: OwnedFd,
+}
+
+impl Discarded {
+    /// Takes `images/HOLDER/NAME` out of sight, unless a process holds it. Call it with the images locked.
+    pub fn take(images: Images, holder: &str, name: &str, what: &str) -> Result<Self> {
+        let path = images.path().join(holder).join(name);
+        let dir = open_dir(&path).doing(|| format!("opening {}", path.display()))?;
+        if let Err(pids) = try_lock(dir.as_fd(), false, &path)? {
+            return Err(held(
+                &format!("{what} is being read; try again when that has ended"),
+                &pids,
+            ));
+        }
+        let parent = images.of(holder)?;
+        let name = CString::new(name).expect("names hold no NUL");
+        let hidden = CString::new(format!("{DELETED}{:08x}", rand::random::<u32>())).expect("hex digits");
+        let doing = || format!("taking {} out of sight", path.display());
+        rfs::renameat_with(&parent, &name, &parent, &hidden, RenameFlags::NOREPLACE).doing(doing)?;
+        rfs::fsync(&parent).doing(doing)?;
+        Ok(Discarded {
+            images,
+            holder: holder.to_owned(),
+            parent,
+            name,
+            hidden,
+            _dir: dir,
+        })
+    }
+
+    /// Puts it back where it was.
+    pub fn put_back(self) -> Result<()> {
+        let doing = || format!("putting {} back", show_name(self.name.to_bytes()));
+        rfs::renameat_with(
+            &self.parent,
+            &self.hidden,
+            &self.parent,
+            &self.name,
+            RenameFlags::NOREPLACE,
+        )
+        .doing(doing)?;
+        rfs::fsync(&self.parent).doing(doing)
+    }
+
+    /// Removes it, and frees its room. Stopped in between, the rest is a leftover.
+    pub fn remove(self, progress: &mut dyn Progress) -> Result<()> {
+        progress.begin(Step::Remove, None);
+        remove_tree_watched(self.parent.as_fd(), &self.hidden, &mut |count| {
+            progress.advance(count, 0)
+        })
+        .doing(|| format!("removing what was {}", show_name(self.name.to_bytes())))?;
+        let _lock = self.images.lock()?;
+        self.images.tidy(&self.holder);
+        Ok(())
+    }
+}
+
+/// Removes `name` in `dir`, a file or a tree, which need not be there.
+pub(crate) fn remove_if_there(dir: impl AsFd, name: &str) -> Result<()> {
+    let entry = CString::new(name).expect("names hold no NUL");
+    remove_tree(dir.as_fd(), &entry).doing(|| format!("removing {name}"))
+}

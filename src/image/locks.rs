@@ -1,0 +1,136 @@
+//! Locks on directories and files below `images/`: who holds one is told by the kernel, and a dead process holds none.
+
+use super::error::{Doing, ImportError, Result};
+use rustix::{
+    fs::{FlockOperation, Mode, OFlags, flock, fstat, open, openat},
+    io::Errno,
+};
+use std::{
+    os::fd::{BorrowedFd, OwnedFd},
+    path::Path,
+};
+
+/// Opens the directory `path`.
+pub(crate) fn open_dir(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    open(path, flags, Mode::empty())
+}
+
+/// Locks a directory that is `path` for as long as the answer lives, after whoever holds it.
+pub(crate) fn lock_dir(dir: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
+    let doing = || format!("locking {}", path.display());
+    // A lock belongs to an open file description: a new one for each holder.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd = openat(dir, c".", flags, Mode::empty()).doing(doing)?;
+    loop {
+        match flock(&fd, FlockOperation::LockExclusive) {
+            Err(Errno::INTR) => {}
+            other => return other.map(|()| fd).doing(doing),
+        }
+    }
+}
+
+/// Takes the lock of an open file or directory, if nobody has it who is in the way.
+///
+/// # Errors
+/// `Ok(Err(pids))`: these processes have it; none is named if they cannot be seen from here.
+pub(crate) fn try_lock(fd: BorrowedFd<'_>, shared: bool, path: &Path) -> Result<std::result::Result<(), Vec<u32>>> {
+    let how = match shared {
+        true => FlockOperation::NonBlockingLockShared,
+        false => FlockOperation::NonBlockingLockExclusive,
+    };
+    match flock(fd, how) {
+        Ok(()) => Ok(Ok(())),
+        Err(Errno::WOULDBLOCK) => Ok(Err(holders(fd))),
+        Err(e) => Err(e).doing(|| format!("locking {}", path.display())),
+    }
+}
+
+/// Processes that hold a lock of that file, as `/proc/locks` (proc(5)) has them.
+pub(crate) fn holders(fd: BorrowedFd<'_>) -> Vec<u32> {
+    let Ok(stat) = fstat(fd) else { return Vec::new() };
+    let text = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    let device = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
+    let mut found = parse_locks(&text, Some(device), stat.st_ino);
+    if found.is_empty() {
+        // btrfs and overlayfs tell programs another device than the kernel's list has.
+        found = parse_locks(&text, None, stat.st_ino);
+    }
+    found
+}
+
+/// Lines are `7: FLOCK  ADVISORY  READ 1234 fe:00:567 0 EOF`; those of who waits have `->` behind the number.
+fn parse_locks(text: &str, device: Option<(u32, u32)>, inode: u64) -> Vec<u32> {
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        if fields.next() != Some("FLOCK") {
+            continue;
+        }
+        let (pid, file) = (fields.nth(2), fields.next());
+        let mut parts = file.unwrap_or_default().split(':');
+        let mut hex = || u32::from_str_radix(parts.next()?, 16).ok();
+        let at = hex().zip(hex());
+        let same = parts.next().and_then(|ino| ino.parse().ok()) == Some(inode);
+        // A process of another namespace has the number 0 or -1.
+        let pid = pid.and_then(|pid| pid.parse::<u32>().ok()).filter(|pid| *pid > 0);
+        if same && at.is_some() && (device.is_none() || at == device) {
+            found.extend(pid);
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// `pid 5 (sh), pid 6 (rackstrap)`
+pub fn show_pids(pids: &[u32]) -> String {
+    let shown = pids.iter().map(|pid| {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        match name.trim() {
+            "" => format!("pid {pid}"),
+            name => format!("pid {pid} ({name})"),
+        }
+    });
+    let shown: Vec<String> = shown.collect();
+    match shown.is_empty() {
+        true => "a process of another namespace".to_owned(),
+        false => shown.join(", "),
+    }
+}
+
+/// The refusal to do `what` while others hold it.
+pub(crate) fn held(what: &str, pids: &[u32]) -> ImportError {
+    ImportError::Request(format!("{what}: {}", show_pids(pids)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn the_kernels_list() {
+        let text = "1: POSIX  ADVISORY  WRITE 1234 00:0f:567 0 EOF\n2: FLOCK  ADVISORY  READ 12 fe:00:567 0 EOF\n\
+            2: -> FLOCK  ADVISORY  WRITE 13 fe:00:567 0 EOF\n3: FLOCK  ADVISORY  WRITE 14 fe:00:568 0 EOF\n\
+            4: FLOCK ADVISORY READ 11 fe:00:567 0 EOF\n5: FLOCK ADVISORY READ -1 fe:00:567 0 EOF\nnonsense\n6: FLOCK\n";
+        assert_eq!(parse_locks(text, Some((254, 0)), 567), [11, 12]);
+        assert!(parse_locks(text, Some((254, 1)), 567).is_empty());
+        assert_eq!(parse_locks(text, None, 568), [14]);
+    }
+
+    #[test]
+    fn who_is_in_the_way_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let open = || std::fs::File::open(file.path()).unwrap();
+        let (a, b, c) = (open(), open(), open());
+        let take = |file: &std::fs::File, shared| try_lock(file.as_fd(), shared, Path::new("x")).unwrap();
+        take(&a, true).unwrap();
+        take(&b, true).unwrap();
+        assert_eq!(take(&c, false), Err(vec![std::process::id()]));
+        drop((a, b));
+        take(&c, false).unwrap();
+        assert!(show_pids(&[std::process::id()]).contains(" ("));
+        assert!(show_pids(&[]).contains("another namespace"));
+    }
+}

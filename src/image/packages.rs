@@ -1,0 +1,419 @@
+//! Packages in a tree: what is installed, and what is different from another tree.
+
+use super::root::RootDir;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Read,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+/// Longest list that is read: Debian has some 60,000 packages, of which `status` says a kilobyte each.
+const LONGEST: u64 = 128 << 20;
+
+/// Where dpkg says what is installed (dpkg(1), FILES).
+const DPKG: &str = "var/lib/dpkg/status";
+/// Where apk does (apk(8)).
+const APK: &str = "lib/apk/db/installed";
+/// Where rpm's database may be (`%_dbpath` of the distributions).
+const RPM: [&str; 2] = ["usr/lib/sysimage/rpm", "var/lib/rpm"];
+
+/// Which program manages the packages of a tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PackageKind {
+    /// Debian's.
+    Dpkg,
+    /// Fedora's, openSUSE's and their kin's.
+    Rpm,
+    /// Alpine's.
+    Apk,
+    /// None that we can ask.
+    #[default]
+    Unknown,
+}
+
+impl PackageKind {
+    /// What people see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PackageKind::Dpkg => "dpkg",
+            PackageKind::Rpm => "rpm",
+            PackageKind::Apk => "apk",
+            PackageKind::Unknown => "unknown",
+        }
+    }
+}
+
+/// An installed package.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Package {
+    /// Name.
+    pub name: String,
+    /// Architecture, as the package manager calls it.
+    pub arch: String,
+    /// Version.
+    pub version: String,
+}
+
+/// A package that is different.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackageChange {
+    /// Name; with `:arch` where the same name is there for several.
+    pub name: String,
+    /// Its versions before; none if it was added.
+    pub before: Option<String>,
+    /// Its versions now; none if it was removed.
+    pub after: Option<String>,
+}
+
+/// `packages.json` of a version.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Packages {
+    /// Who manages them.
+    pub kind: PackageKind,
+    /// Why they are not known, if they are not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
+    /// All that is installed, by name.
+    pub installed: Vec<Package>,
+    /// What is different from the parent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<PackageChange>,
+}
+
+/// How many packages a version has, and how many differ from its parent: in the manifest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PackageCounts {
+    /// Who manages them.
+    pub kind: PackageKind,
+    /// Installed.
+    pub installed: u64,
+    /// Not in the parent.
+    #[serde(default)]
+    pub added: u64,
+    /// Only in the parent.
+    #[serde(default)]
+    pub removed: u64,
+    /// Of another version than in the parent.
+    #[serde(default)]
+    pub changed: u64,
+}
+
+impl Packages {
+    /// Counts them.
+    pub fn counts(&self) -> PackageCounts {
+        let count = |fits: fn(&PackageChange) -> bool| self.changes.iter().filter(|c| fits(c)).count() as u64;
+        PackageCounts {
+            kind: self.kind,
+            installed: self.installed.len() as u64,
+            added: count(|c| c.before.is_none()),
+            removed: count(|c| c.after.is_none()),
+            changed: count(|c| c.before.is_some() && c.after.is_some()),
+        }
+    }
+
+    /// What would have to be done to `before` to get these; an error says why that is not known.
+    pub fn since(&self, before: &Packages) -> Result<Vec<PackageChange>, String> {
+        for side in [before, self] {
+            if side.kind == PackageKind::Unknown {
+                return Err(side.why.clone());
+            }
+        }
+        Ok(changes(&before.installed, &self.installed))
+    }
+
+    fn unknown(why: impl Into<String>) -> Self {
+        Packages {
+            why: why.into(),
+            ..Packages::default()
+        }
+    }
+}
+
+/// Asks the tree's package manager's files what is installed. That it cannot be known is an answer, not an error.
+pub(crate) fn read_packages(tree: &RootDir, path: &Path) -> Packages {
+    let files: [(&str, PackageKind, fn(&str) -> Vec<Package>); 2] =
+        [(DPKG, PackageKind::Dpkg, dpkg), (APK, PackageKind::Apk, apk)];
+    for (file, kind, parse) in files {
+        if !tree.exists(file) {
+            continue;
+        }
+        return match tree.read(file, LONGEST) {
+            Ok(text) => sorted(kind, parse(&String::from_utf8_lossy(&text))),
+            Err(e) => Packages::unknown(format!("/{file} cannot be read: {e}")),
+        };
+    }
+    if RPM
+        .iter()
+        .any(|dir| tree.list(dir).is_ok_and(|names| !names.is_empty()))
+    {
+        return rpm(path);
+    }
+    Packages::unknown("the tree has no package database of dpkg, rpm or apk")
+}
+
+fn sorted(kind: PackageKind, mut installed: Vec<Package>) -> Packages {
+    installed.sort();
+    installed.dedup();
+    Packages {
+        kind,
+        installed,
+        ..Packages::default()
+    }
+}
+
+/// Stanzas of deb-control(5). A package counts if something of it is unpacked: `Status: install ok installed`, also
+/// half-configured and the like, but neither `config-files` nor `not-installed`.
+fn dpkg(text: &str) -> Vec<Package> {
+    let mut found = Vec::new();
+    for stanza in text.split("\n\n") {
+        let field = |name: &str| {
+            let lines = stanza.lines().filter(|line| !line.starts_with([' ', '\t']));
+            let mut values = lines.filter_map(|line| line.split_once(':'));
+            let value = values.find(|(key, _)| key.eq_ignore_ascii_case(name));
+            value.map(|(_, value)| value.trim().to_owned())
+        };
+        let state = field("Status").unwrap_or_default();
+        let state = state.split_ascii_whitespace().last().unwrap_or_default();
+        if matches!(state, "" | "not-installed" | "config-files") {
+            continue;
+        }
+        if let (Some(name), Some(version)) = (field("Package"), field("Version")) {
+            let arch = field("Architecture").unwrap_or_default();
+            found.push(Package { name, arch, version });
+        }
+    }
+    found
+}
+
+/// Stanzas of apk's database: `P:` name, `V:` version, `A:` architecture.
+fn apk(text: &str) -> Vec<Package> {
+    let mut found = Vec::new();
+    for stanza in text.split("\n\n") {
+        let field = |key: &str| {
+            stanza
+                .lines()
+                .find_map(|line| line.strip_prefix(key))
+                .map(str::to_owned)
+        };
+        if let (Some(name), Some(version)) = (field("P:"), field("V:")) {
+            let arch = field("A:").unwrap_or_default();
+            found.push(Package { name, arch, version });
+        }
+    }
+    found
+}
+
+/// Asks the host's rpm: the tree's own would be a program of the tree, run as root outside of any namespace.
+fn rpm(path: &Path) -> Packages {
+    let child = Command::new("rpm")
+        .arg("--root")
+        .arg(path)
+        .args([
+            "-qa",
+            "--qf",
+            "%{NAME}\t%{ARCH}\t%|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}\n",
+        ])
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut child = match child {
+        Ok(child) => child,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return Packages::unknown("it has an rpm database, and this machine has no rpm to read it; install rpm");
+        }
+        Err(e) => return Packages::unknown(format!("rpm cannot be started: {e}")),
+    };
+    let mut text = Vec::new();
+    let read = child.stdout.take().map(|out| out.take(LONGEST).read_to_end(&mut text));
+    // Closing the pipe ends one that has still more to say.
+    let status = child.wait();
+    if !matches!(read, Some(Ok(_))) || !status.as_ref().is_ok_and(|status| status.success()) {
+        return Packages::unknown(format!(
+            "rpm --root {} -qa failed; its database may be of another kind than this machine's rpm reads",
+            path.display()
+        ));
+    }
+    let text = String::from_utf8_lossy(&text);
+    let packages = text.lines().filter_map(|line| {
+        let mut fields = line.split('\t').map(str::to_owned);
+        let (name, arch, version) = (fields.next()?, fields.next()?, fields.next()?);
+        // Keys of signatures are kept as packages of that name.
+        (name != "gpg-pubkey").then_some(Package { name, arch, version })
+    });
+    sorted(PackageKind::Rpm, packages.collect())
+}
+
+/// What is different: packages are told apart by name, and by name and architecture where a name is there for several.
+fn changes(before: &[Package], after: &[Package]) -> Vec<PackageChange> {
+    let mut arches: BTreeMap<&str, [BTreeSet<&str>; 2]> = BTreeMap::new();
+    for (side, list) in [before, after].into_iter().enumerate() {
+        for package in list {
+            arches.entry(&package.name).or_default()[side].insert(&package.arch);
+        }
+    }
+    let key = |package: &Package| {
+        // A package that went from amd64 to all is the same one.
+        let several = arches[package.name.as_str()].iter().any(|arches| arches.len() > 1);
+        match several {
+            true => format!("{}:{}", package.name, package.arch),
+            false => package.name.clone(),
+        }
+    };
+    // Some packages (kernels of rpm) are there in several versions.
+    let mut versions: BTreeMap<String, [Vec<&str>; 2]> = BTreeMap::new();
+    for (side, list) in [before, after].into_iter().enumerate() {
+        for package in list {
+            versions.entry(key(package)).or_default()[side].push(&package.version);
+        }
+    }
+    let shown = |versions: &[&str]| (!versions.is_empty()).then(|| versions.join(", "));
+    let different = versions.iter().filter(|(_, [before, after])| before != after);
+    different
+        .map(|(name, [before, after])| PackageChange {
+            name: name.clone(),
+            before: shown(before),
+            after: shown(after),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const STATUS: &str = "Package: bash\nEssential: yes\nStatus: install ok installed\nArchitecture: amd64\n\
+        Version: 5.2.15-2+b7\nDescription: GNU Bourne Again SHell\n Version: 9\n\n\
+        Package: gone\nStatus: deinstall ok config-files\nArchitecture: amd64\nVersion: 1\n\n\
+        Package: held\nStatus: hold ok installed\nArchitecture: all\nVersion: 2:3-4\n\n\
+        Package: broken\nStatus: install ok half-configured\nArchitecture: amd64\nVersion: 7\n\n\
+        Package: libc6\nStatus: install ok installed\nArchitecture: amd64\nVersion: 2.36\n\n\
+        Package: libc6\nStatus: install ok installed\nArchitecture: i386\nVersion: 2.36\n";
+
+    fn tree(file: &str, text: &[u8]) -> (tempfile::TempDir, RootDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+        let root = RootDir::open(dir.path()).unwrap();
+        (dir, root)
+    }
+
+    fn shown(changes: &[PackageChange]) -> Vec<String> {
+        let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "-".into());
+        let lines = changes.iter();
+        lines
+            .map(|c| format!("{} {} {}", c.name, side(&c.before), side(&c.after)))
+            .collect()
+    }
+
+    #[test]
+    fn dpkg_says_what_is_unpacked() {
+        let (dir, root) = tree(DPKG, STATUS.as_bytes());
+        let packages = read_packages(&root, dir.path());
+        assert_eq!(packages.kind, PackageKind::Dpkg);
+        let list: Vec<_> = packages
+            .installed
+            .iter()
+            .map(|p| format!("{}:{} {}", p.name, p.arch, p.version))
+            .collect();
+        assert_eq!(
+            list,
+            [
+                "bash:amd64 5.2.15-2+b7",
+                "broken:amd64 7",
+                "held:all 2:3-4",
+                "libc6:amd64 2.36",
+                "libc6:i386 2.36"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_changed() {
+        let before = sorted(PackageKind::Dpkg, dpkg(STATUS));
+        let text = STATUS
+            .replace("5.2.15-2+b7", "5.2.15-3")
+            .replace(
+                "Architecture: all\nVersion: 2:3-4",
+                "Architecture: amd64\nVersion: 2:3-4",
+            )
+            .replace("deinstall ok config-files", "install ok installed")
+            .replace("Architecture: i386\nVersion: 2.36", "Architecture: i386\nVersion: 2.37")
+            .replace(
+                "Package: broken\nStatus: install ok half-configured",
+                "Package: broken\nStatus: x",
+            );
+        let mut after = sorted(
+            PackageKind::Dpkg,
+            dpkg(&text.replace("Status: x", "Status: purge ok not-installed")),
+        );
+        after.changes = after.since(&before).unwrap();
+        assert_eq!(
+            shown(&after.changes),
+            [
+                "bash 5.2.15-2+b7 5.2.15-3",
+                "broken 7 -",
+                "gone - 1",
+                "libc6:i386 2.36 2.37"
+            ]
+        );
+        let counts = after.counts();
+        assert_eq!(
+            (counts.installed, counts.added, counts.removed, counts.changed),
+            (5, 1, 1, 2)
+        );
+        assert!(
+            after
+                .since(&Packages::unknown("no idea"))
+                .unwrap_err()
+                .contains("no idea")
+        );
+    }
+
+    #[test]
+    fn several_versions_of_a_name() {
+        let package = |version: &str| Package {
+            name: "kernel".into(),
+            arch: "x86_64".into(),
+            version: version.into(),
+        };
+        let changes = changes(&[package("1"), package("2")], &[package("2"), package("3")]);
+        assert_eq!(shown(&changes), ["kernel 1, 2 2, 3"]);
+    }
+
+    #[test]
+    fn apk_and_nobody() {
+        let (dir, root) = tree(
+            APK,
+            b"C:x\nP:busybox\nV:1.36-r0\nA:x86_64\nF:bin\n\nP:musl\nV:1.2\nA:x86_64\n",
+        );
+        let packages = read_packages(&root, dir.path());
+        assert_eq!((packages.kind, packages.installed.len()), (PackageKind::Apk, 2));
+        assert_eq!(packages.installed[0].version, "1.36-r0");
+        let (dir, root) = tree("etc/x", b"");
+        let packages = read_packages(&root, dir.path());
+        assert!(packages.kind == PackageKind::Unknown && packages.why.contains("no package database"));
+    }
+
+    #[test]
+    fn damaged_lists_are_no_panic() {
+        for text in [
+            &b"\xff\xfe\n\n\n\nPackage"[..],
+            b":",
+            b"Package: x\nStatus: \nVersion: 1",
+            b"",
+            b"\n\nStatus: a b c\n",
+        ] {
+            let (dir, root) = tree(DPKG, text);
+            let packages = read_packages(&root, dir.path());
+            assert_eq!((packages.kind, packages.installed.len()), (PackageKind::Dpkg, 0));
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Is a version still what it was when it was sealed?
+
+use super::{
+    ImageVersion,
+    digest::{digest_file, digest_tree},
+    error::{Doing, ImportError, Result},
+    locks::{held, open_dir, try_lock},
+    progress::Progress,
+    tree::Copied,
+};
+use std::os::fd::{AsFd, OwnedFd};
+
+impl ImageVersion {
+    /// Keeps others from deleting it as long as the answer lives.
+    ///
+    /// # Errors
+    /// It is being deleted, or gone.
+    pub fn keep(&self) -> Result<OwnedFd> {
+        let dir = open_dir(&self.dir).doing(|| format!("opening {}", self.dir.display()))?;
+        match try_lock(dir.as_fd(), true, &self.dir)? {
+            Ok(()) => Ok(dir),
+            Err(pids) => Err(held(&format!("{} is being deleted", self.manifest.image), &pids)),
+        }
+    }
+}
+
+/// Compares tree, kernel and initramfs with their digests; what differs is answered, a line each.
+///
+/// # Errors
+/// The version has no digests, or cannot be read.
+pub fn verify(version: &ImageVersion, progress: &mut dyn Progress) -> Result<Vec<String>> {
+    let m = &version.manifest;
+    if m.digest.is_empty() {
+        return Err(ImportError::Request(format!(
+            "{} has no digest: it was sealed by a rackstrap that made none; `rackstrap image clone {}` and `image seal` \
+             make a version that has one",
+            m.image, m.image
+        )));
+    }
+    let _kept = version.keep()?;
+    let root_path = version.dir.join("root");
+    let root = open_dir(&root_path).doing(|| format!("opening {}", root_path.display()))?;
+    let sealed = Copied {
+        files: m.files,
+        bytes: m.bytes,
+    };
+    let now = digest_tree(root.as_fd(), Some(sealed.bytes), progress)?;
+    let mut wrong = Vec::new();
+    if now.digest != m.digest {
+        let what = match (now.files == m.files, now.bytes == m.bytes) {
+            (true, true) => "as many files and bytes as it was sealed with".to_owned(),
+            _ => format!(
+                "{} files and {} bytes, sealed with {} and {}",
+                now.files, now.bytes, m.files, m.bytes
+            ),
+        };
+        wrong.push(format!("root: digest {}, sealed with {}; {what}", now.digest, m.digest));
+    }
+    for (file, sealed) in [("kernel", &m.kernel_digest), ("initramfs", &m.initramfs_digest)] {
+        let now = digest_file(&version.dir.join(file))?;
+        if now != *sealed {
+            wrong.push(format!("{file}: digest {now}, sealed with {sealed}"));
+        }
+    }
+    Ok(wrong)
+}

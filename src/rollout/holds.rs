@@ -1,0 +1,64 @@
+//! Versions that have to stay although no node may run them just now, and why.
+
+use super::{Assignments, ledger::Ledger};
+use crate::{
+    config::Site,
+    image::Catalog,
+    inventory::hostlist::NodeSet,
+    store::{Store, StoreError, Table},
+};
+use rackstrap_wire::ImageRef;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the store says of versions, for whoever looks into it while no daemon runs.
+///
+/// # Errors
+/// The store's.
+pub fn stored(store: &Store) -> Result<Assignments, StoreError> {
+    let current = store.scan(Table::Current, b"")?;
+    let rollouts = store.scan(Table::Rollouts, b"")?;
+    let ledger = Ledger::load(
+        current.into_iter().map(|(_, row)| row).collect(),
+        rollouts.into_iter().map(|(_, row)| row).collect(),
+        store.scan(Table::RolloutNodes, b"")?,
+        store.scan(Table::Trials, b"")?,
+    );
+    Ok(ledger.assignments())
+}
+
+impl Assignments {
+    /// Who would miss a version of `images`, each in words.
+    pub fn holds(&self, site: &Site, images: &Catalog) -> BTreeMap<ImageRef, Vec<String>> {
+        let mut holds: BTreeMap<ImageRef, Vec<String>> = BTreeMap::new();
+        let mut hold = |image: ImageRef, why: String| holds.entry(image).or_default().push(why);
+        for (name, profile) in &site.profiles {
+            if let Some(Ok(pinned)) = profile.image.as_deref().map(str::parse::<ImageRef>) {
+                hold(pinned, format!("profile {name} pins it"));
+            }
+        }
+        let names: BTreeSet<&str> = images.iter().map(|v| v.manifest.image.name.as_str()).collect();
+        for name in names {
+            let current = self.current.get(name).map(|current| &current.image);
+            let newest = || images.newest(name).map(|version| &version.manifest.image);
+            if let Some(image) = current.or_else(newest) {
+                hold(image.clone(), format!("it is the current version of {name}"));
+            }
+        }
+        for (name, given) in self.given.iter() {
+            let image = ImageRef {
+                name: name.clone(),
+                version: given.version,
+            };
+            hold(image, format!("a rollout gives it ({})", given.stage));
+        }
+        let mut back: BTreeMap<&ImageRef, NodeSet> = BTreeMap::new();
+        for (node, trial) in self.trials.iter() {
+            back.entry(&trial.good).or_default().insert(node.as_str());
+        }
+        for (image, nodes) in back {
+            hold(image.clone(), format!("{nodes} would go back to it"));
+        }
+        holds.retain(|image, _| images.get(image).is_some());
+        holds
+    }
+}

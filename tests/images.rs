@@ -1,0 +1,458 @@
+//! `rackstrap image` as people use it: on a small tree, beside a daemon, and in a whole Debian.
+
+use crate::backup::Lab;
+use rackstrap::{boots::Boots, clock::Timestamp, store::Store};
+use rackstrap_wire::{DiskPlan, NetPlan, NfsRoot, Plan};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+};
+use testbed::{Binaries, Result, Site, image::Image};
+
+/// A state directory of its own, without a daemon.
+struct Bench {
+    dir: tempfile::TempDir,
+    binaries: Binaries,
+}
+
+impl Bench {
+    fn new() -> Result<Self> {
+        let bench = Bench {
+            dir: tempfile::tempdir()?,
+            binaries: Binaries::get()?,
+        };
+        fs::create_dir(bench.path("state"))?;
+        bench.site("debian")?;
+        Ok(bench)
+    }
+
+    /// Writes a site file whose one profile names that image.
+    fn site(&self, image: &str) -> Result {
+        let mut site = Site::demo();
+        site.default_profile().image = Some(image.to_owned());
+        fs::write(self.path("site.toml"), site.to_toml(&self.path("state"))?)?;
+        Ok(())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn images(&self) -> PathBuf {
+        self.path("state/images")
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rackstrap"));
+        command
+            .arg("--config")
+            .arg(self.path("site.toml"))
+            .arg("image")
+            .args(words);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    fn says(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn complains(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn with_agent<'a>(&'a self, words: &[&'a str]) -> Vec<&'a str> {
+        let agent = self.binaries.agent.to_str().unwrap();
+        words.iter().copied().chain(["--agent", agent]).collect()
+    }
+
+    fn import_small(&self, times: usize) -> Result {
+        if !self.path("tree").exists() {
+            small_tree(&self.path("tree"))?;
+        }
+        let tree = self.path("tree");
+        for _ in 0..times {
+            self.says(&self.with_agent(&["import", "debian", "--from", tree.to_str().unwrap()]));
+        }
+        Ok(())
+    }
+
+    /// Mounts of this process that are below the state directory.
+    fn mounts(&self) -> Vec<String> {
+        let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let ours = self.dir.path().to_str().unwrap();
+        text.lines()
+            .filter(|line| line.contains(ours))
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+/// The least that is taken for a bootable tree.
+fn small_tree(at: &Path) -> Result {
+    let release = "6.1.0-40-amd64";
+    let modules = format!("usr/lib/modules/{release}");
+    for dir in ["boot", "usr/sbin", "etc", "var/lib/dpkg", &modules] {
+        fs::create_dir_all(at.join(dir))?;
+    }
+    symlink("usr/lib", at.join("lib"))?;
+    symlink("usr/sbin", at.join("sbin"))?;
+    fs::write(at.join("usr/sbin/init"), "#!/bin/sh\n")?;
+    fs::set_permissions(at.join("usr/sbin/init"), fs::Permissions::from_mode(0o755))?;
+    fs::write(at.join("boot").join(format!("vmlinuz-{release}")), "the kernel")?;
+    fs::write(at.join("boot").join(format!("config-{release}")), "CONFIG_RD_ZSTD=y\n")?;
+    let built_in = [
+        "net/sunrpc/sunrpc",
+        "fs/nfs/nfs",
+        "fs/nfs/nfsv3",
+        "fs/overlayfs/overlay",
+    ];
+    let built_in: String = built_in.iter().map(|module| format!("kernel/{module}.ko\n")).collect();
+    fs::write(at.join(&modules).join("modules.builtin"), built_in)?;
+    fs::write(at.join(&modules).join("modules.dep"), "")?;
+    let status = "Package: bash\nStatus: install ok installed\nArchitecture: amd64\nVersion: 5\n";
+    fs::write(at.join("var/lib/dpkg/status"), status)?;
+    Ok(())
+}
+
+#[test]
+fn from_a_clone_to_the_next_version() -> Result {
+    let bench = Bench::new()?;
+    bench.import_small(1)?;
+    assert!(
+        bench
+            .says(&["clone", "debian"])
+            .starts_with("debian-work: a working copy of debian@1")
+    );
+    let root = bench.images().join(".work/debian-work/root");
+    fs::write(root.join("etc/motd"), "hello\n")?;
+    let status = fs::read_to_string(root.join("var/lib/dpkg/status"))?;
+    fs::write(
+        root.join("var/lib/dpkg/status"),
+        status.replace("Version: 5", "Version: 6"),
+    )?;
+    let list = bench.says(&["list"]);
+    assert!(
+        list.contains("WORKING COPY") && list.contains("debian-work   debian@1"),
+        "{list}"
+    );
+    let diff = bench.says(&["diff", "debian@1", "debian-work"]);
+    let wanted = "packages (dpkg):\n~ bash 5 -> 6\nfiles:\n+ /etc/motd\n~ /var/lib/dpkg/status  content\n";
+    assert_eq!(diff, wanted);
+    let sealed = bench.says(&bench.with_agent(&["seal", "debian-work", "-m", "with a greeting"]));
+    assert!(sealed.starts_with("debian@2: "), "{sealed}");
+    let error = bench.complains(&bench.with_agent(&["seal", "debian-work"]));
+    assert!(error.contains("it was sealed as debian@2"), "{error}");
+    let show = bench.says(&["show", "debian"]);
+    for part in ["debian@1", "with a greeting", "against debian@1 1 changed", "blake3:"] {
+        assert!(show.contains(part), "{part}: {show}");
+    }
+    let lines = bench.says(&["diff", "debian@1", "debian@2", "--json"]);
+    let lines: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["package"], "bash");
+    assert_eq!(
+        (&lines[1]["file"], &lines[1]["became"]),
+        (&"/etc/motd".into(), &"added".into())
+    );
+    assert_eq!(
+        bench.says(&["diff", "debian@1", "debian@1", "--files"]),
+        "files:\nno difference\n"
+    );
+    assert!(
+        bench
+            .says(&["verify", "debian@1", "debian@2"])
+            .contains("debian@2: as it was sealed")
+    );
+    fs::write(bench.images().join("debian/2/root/etc/motd"), "HELLO\n")?;
+    let error = bench.complains(&["verify", "debian@1", "debian@2"]);
+    assert!(
+        error.contains("not as sealed") && error.contains("debian@2: root: digest"),
+        "{error}"
+    );
+    Ok(())
+}
+
+/// Pins a boot of `node` into `image`, as the daemon does, while none runs.
+fn pin(bench: &Bench, node: &str, image: &str) -> Result {
+    let boots = Boots::load(Store::open(&bench.path("state/store.redb"))?)?;
+    let plan = |id: &str| Plan {
+        wire: rackstrap_wire::WIRE_VERSION,
+        id: id.to_owned(),
+        node: node.to_owned(),
+        net: NetPlan {
+            hwaddr: "52:54:00:00:01:01".parse().unwrap(),
+            ipaddr: [10, 5, 1, 1].into(),
+            prefix: 16,
+            router: None,
+            dns: Vec::new(),
+            domain: String::new(),
+        },
+        root: NfsRoot {
+            server: [10, 5, 0, 1].into(),
+            port: 2049,
+            export: format!("/{image}"),
+            options: String::new(),
+        },
+        image: image.parse().unwrap(),
+        init: "/sbin/init".to_owned(),
+        disk: None::<DiskPlan>,
+        ram_size: "50%".to_owned(),
+        heartbeat_secs: 60,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(boots.open(Timestamp(1), plan))?;
+    Ok(())
+}
+
+#[test]
+fn what_is_needed_is_not_deleted() -> Result {
+    let bench = Bench::new()?;
+    bench.import_small(5)?;
+    pin(&bench, "r01n01", "debian@2")?;
+    let error = bench.complains(&["delete", "debian@[1-2]", "debian@5"]);
+    assert!(error.contains("debian@2: r01n01 run it or boot into it"), "{error}");
+    assert!(error.contains("debian@5: profile default boots it"), "{error}");
+    assert!(
+        bench
+            .complains(&["rename", "debian", "other"])
+            .contains("keeps its name, as it is in use")
+    );
+    assert!(
+        bench
+            .complains(&["delete", "debian"])
+            .contains("is an image; name the versions")
+    );
+    assert!(
+        bench
+            .complains(&["delete", "nobody"])
+            .contains("no working copy nobody")
+    );
+    let plan = bench.says(&["gc", "--keep", "1", "--dry-run"]);
+    assert!(plan.contains("would delete debian@1, debian@3, debian@4"), "{plan}");
+    assert!(plan.contains("debian@2 stays: r01n01"), "{plan}");
+    assert!(bench.complains(&["gc", "--keep", "1"]).contains("--yes"));
+    assert!(
+        bench
+            .says(&["delete", "debian@1", "--dry-run"])
+            .contains("would delete debian@1")
+    );
+    assert!(bench.says(&["delete", "debian@1"]).contains("deleted debian@1"));
+    fs::create_dir_all(bench.images().join("debian/.incoming-x/root"))?;
+    let done = bench.says(&["gc", "--keep", "1", "--yes"]);
+    assert!(done.contains("deleted debian@3, debian@4 and 1 leftover"), "{done}");
+    let left: Vec<_> = fs::read_dir(bench.images().join("debian"))?
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    assert_eq!(left.iter().filter(|name| *name != ".last").count(), 2, "{left:?}");
+    // Nobody boots it any more, and nobody runs it.
+    bench.site("other")?;
+    fs::remove_file(bench.path("state/store.redb"))?;
+    assert_eq!(bench.says(&["rename", "debian", "renamed"]), "debian is renamed now\n");
+    assert!(bench.says(&["show", "renamed@5"]).contains("renamed@5"));
+    assert_eq!(
+        bench.says(&["gc", "--keep", "2", "--yes"]).lines().last(),
+        Some("nothing to delete")
+    );
+    Ok(())
+}
+
+#[test]
+fn a_daemon_hears_of_it() -> Result {
+    let lab = Lab::new()?;
+    let bench = Bench::new()?;
+    small_tree(&bench.path("tree"))?;
+    lab.daemon.start(&lab.namespace)?;
+    let (tree, agent) = (bench.path("tree"), bench.binaries.agent.clone());
+    let import = [
+        "image",
+        "import",
+        "debian",
+        "--from",
+        tree.to_str().unwrap(),
+        "--agent",
+        agent.to_str().unwrap(),
+    ];
+    for _ in 0..3 {
+        lab.daemon.cli(&import)?;
+    }
+    let error = lab
+        .daemon
+        .cli(&["image", "delete", "debian@3"])
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("profile default boots it"), "{error}");
+    lab.daemon.cli(&["image", "delete", "debian@1"])?;
+    let newest = |lab: &Lab| -> Result<String> {
+        lab.daemon
+            .cli(&["node", "add", "r01n01", "--hwaddr", "52:54:00:00:01:01"])
+            .ok();
+        lab.daemon.cli(&["explain", "r01n01"])
+    };
+    assert!(newest(&lab)?.contains("debian@3"));
+    lab.daemon.cli(&["image", "clone", "debian@2"])?;
+    lab.daemon
+        .cli(&["image", "seal", "debian-work", "--agent", agent.to_str().unwrap()])?;
+    assert!(newest(&lab)?.contains("debian@4"));
+    lab.daemon.stop()
+}
+
+/// Killed when dropped.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A package with a script that asks whether it may start its service.
+fn package(dir: &Path) -> PathBuf {
+    let control = "Package: rackstrap-hello\nVersion: 1.0\nArchitecture: all\nMaintainer: nobody <nobody@localhost>\n\
+        Description: says hello\n";
+    fs::create_dir_all(dir.join("hello/DEBIAN")).unwrap();
+    fs::create_dir_all(dir.join("hello/usr/share/hello")).unwrap();
+    fs::write(dir.join("hello/DEBIAN/control"), control).unwrap();
+    fs::write(dir.join("hello/usr/share/hello/text"), "hello\n").unwrap();
+    let postinst = "#!/bin/sh\n/usr/sbin/policy-rc.d hello start; echo $? > /var/lib/hello-policy\n";
+    fs::write(dir.join("hello/DEBIAN/postinst"), postinst).unwrap();
+    fs::set_permissions(dir.join("hello/DEBIAN/postinst"), fs::Permissions::from_mode(0o755)).unwrap();
+    let file = dir.join("hello.deb");
+    let mut build = Command::new("dpkg-deb");
+    build
+        .args(["--root-owner-group", "--build"])
+        .arg(dir.join("hello"))
+        .arg(&file);
+    assert!(build.stdout(Stdio::null()).status().unwrap().success());
+    file
+}
+
+#[test]
+fn working_in_a_debian() -> Result {
+    let bench = Bench::new()?;
+    Image::debian(&bench.binaries, &mut |line| eprintln!("{line}"))?.link_into(&bench.path("state"))?;
+    bench.says(&["clone", "debian@1"]);
+    let work = bench.images().join(".work/debian-work");
+    let exec = |script: &str| bench.run(&["exec", "debian-work", "--", "sh", "-c", script]);
+    let text = |output: &Output| String::from_utf8_lossy(&output.stdout).into_owned();
+
+    // Processes, host name, devices and name servers.
+    let output = exec(
+        "echo $$; hostname; ls /proc | grep -c '^[0-9]'; head -c 4 /dev/zero | wc -c; echo x > /dev/null; \
+        test -w /sys/kernel && touch /sys/kernel/x; ls /run; exit 7",
+    );
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+    let lines = text(&output);
+    let lines: Vec<&str> = lines.lines().collect();
+    assert_eq!((lines[0], lines[1], lines[3]), ("2", "debian-work", "4"), "{lines:?}");
+    assert!(lines[2].parse::<u32>()? < 8, "{lines:?}");
+    assert!(!Path::new("/sys/kernel/x").exists());
+    let host = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let resolver = exec("cat /etc/resolv.conf; echo nameserver 192.0.2.1 > /etc/resolv.conf");
+    assert_eq!(text(&resolver), host);
+    assert_eq!(fs::read_to_string("/etc/resolv.conf").unwrap_or_default(), host);
+    let environment = Command::new(env!("CARGO_BIN_EXE_rackstrap"))
+        .arg("--config")
+        .arg(bench.path("site.toml"))
+        .args(["image", "exec", "debian-work", "--", "env"])
+        .env("SECRET", "42")
+        .env("LANG", "de_DE.UTF-8")
+        .stdin(Stdio::null())
+        .output()?;
+    let environment = text(&environment);
+    assert!(
+        environment.contains("LANG=C.UTF-8") && environment.contains("HOME=/root"),
+        "{environment}"
+    );
+    assert!(!environment.contains("SECRET"), "{environment}");
+
+    // How it ends is passed on.
+    assert_eq!(exec("kill -TERM $$").status.code(), Some(128 + 15));
+    assert_eq!(
+        bench
+            .run(&["exec", "debian-work", "--", "no-such-command"])
+            .status
+            .code(),
+        Some(127)
+    );
+    assert_eq!(
+        bench.run(&["exec", "debian-work", "--", "/etc/passwd"]).status.code(),
+        Some(126)
+    );
+
+    // Packages; the service that one wants to start is not started.
+    fs::copy(package(&bench.path("")), work.join("root/root/hello.deb"))?;
+    let output = exec("dpkg -i /root/hello.deb && dpkg -r less && rm /root/hello.deb");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(fs::read_to_string(work.join("root/var/lib/hello-policy"))?, "101\n");
+    assert!(!work.join("root/usr/sbin/policy-rc.d").exists());
+
+    // While somebody works in it, it is neither sealed nor deleted; a second one may come along.
+    let mut child = bench.command(&[
+        "exec",
+        "debian-work",
+        "--",
+        "sh",
+        "-c",
+        "sleep 1000 & echo started; wait",
+    ]);
+    let mut child = Killed(child.stdout(Stdio::piped()).spawn()?);
+    let mut out = BufReader::new(child.0.stdout.take().unwrap());
+    let mut line = String::new();
+    out.read_line(&mut line)?;
+    assert_eq!(line, "started\n");
+    let pid = format!("pid {}", child.0.id());
+    assert!(bench.says(&["list"]).contains(&pid));
+    assert!(
+        bench
+            .complains(&bench.with_agent(&["seal", "debian-work"]))
+            .contains(&pid)
+    );
+    assert!(bench.complains(&["delete", "debian-work"]).contains(&pid));
+    assert!(exec("true").status.success());
+    assert!(work.join("placeholders").exists(), "the first one is still in there");
+
+    // Killed, it takes everybody along: the pipe that they all had is closed.
+    child.0.kill()?;
+    line.clear();
+    assert_eq!(out.read_line(&mut line)?, 0);
+    child.0.wait()?;
+    assert_eq!(bench.mounts(), Vec::<String>::new());
+    assert!(work.join("placeholders").exists(), "nobody was left to remove them");
+    // Nobody is in it from the moment that PID 1 of the namespace is gone, for which the kernel waits until all are.
+    while bench.says(&["list"]).contains("pid ") {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+
+    let difference = bench.says(&["diff", "debian@1", "debian-work"]);
+    for line in [
+        "+ rackstrap-hello 1.0",
+        "+ /usr/share/hello/text",
+        "- less ",
+        "- /usr/bin/less\n",
+    ] {
+        assert!(difference.contains(line), "{line}: {difference}");
+    }
+    assert!(
+        !difference.contains("policy-rc.d"),
+        "what only serves to enter is no difference: {difference}"
+    );
+    bench.says(&bench.with_agent(&["seal", "debian-work", "--as", "fresh"]));
+    let root = bench.images().join("fresh/1/root");
+    assert!(!root.join("usr/sbin/policy-rc.d").exists() && !bench.images().join("fresh/1/placeholders").exists());
+    let show = bench.says(&["show", "fresh"]);
+    assert!(show.contains("against debian@1 1 added, 1 removed"), "{show}");
+    assert!(bench.says(&["verify", "fresh"]).contains("as it was sealed"));
+    Ok(())
+}
