@@ -53,13 +53,23 @@ pub(super) const KEYS: [(&str, &[&str]); 9] = [
             "console",
             "init",
             "ram-size",
+            "checks",
         ],
     ),
     ("[layout.NAME]", &["version", "table", "wipe", "partition"]),
     ("[[layout.NAME.partition]]", &["name", "size", "fs", "mount", "options"]),
-    ("[hooks]", &["on-change", "timeout"]),
+    ("[hooks]", &["on-change", "drain", "resume", "timeout"]),
     ("[dns]", &["name", "forward"]),
-    ("[limits]", &["timeline-events", "unknown-machines", "heartbeat"]),
+    (
+        "[limits]",
+        &[
+            "timeline-events",
+            "unknown-machines",
+            "heartbeat",
+            "checks-within",
+            "check-timeout",
+        ],
+    ),
 ];
 
 /// A table of the site file.

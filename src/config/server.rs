@@ -117,6 +117,8 @@ pub(super) fn limits(report: &mut Report<'_>, section: Option<&Section<'_>>) -> 
         timeline_events: 300,
         unknown_machines: 1024,
         heartbeat_secs: 30,
+        checks_within_secs: 120,
+        check_timeout_secs: 30,
     };
     if let Some(section) = section {
         let mut number = |key, range, default: usize| {
@@ -130,6 +132,12 @@ pub(super) fn limits(report: &mut Report<'_>, section: Option<&Section<'_>>) -> 
         limits.heartbeat_secs = section
             .seconds(report, "heartbeat", 5..=3600, "30s")
             .unwrap_or(limits.heartbeat_secs);
+        limits.checks_within_secs = section
+            .seconds(report, "checks-within", 1..=3600, "2m")
+            .unwrap_or(limits.checks_within_secs);
+        limits.check_timeout_secs = section
+            .seconds(report, "check-timeout", 1..=600, "30s")
+            .unwrap_or(limits.check_timeout_secs);
     }
     limits
 }

@@ -20,7 +20,7 @@ use axum::{
     extract::{Path, State},
     http::{HeaderMap, StatusCode, header},
 };
-use rackstrap_wire::{DiskStatus, Heartbeat, Overlay, OverlayRequest, Plan, Ready, Report};
+use rackstrap_wire::{DiskStatus, Heartbeat, MOST_RESULTS, Overlay, OverlayRequest, Plan, Ready, Report, failures};
 use std::sync::Arc;
 
 /// Most events that are taken from one report.
@@ -113,9 +113,24 @@ pub async fn report(
 pub async fn ready(State(service): State<Arc<Service>>, Told(boot, ready): Told<Ready>) -> Result<StatusCode, Problem> {
     let id = &boot.plan.id;
     let said_before = service.boots.authenticate(id, &ready.token)?.ready.is_some();
+    if ready.checks.len() > MOST_RESULTS {
+        return Err(Problem::bad_body(format!(
+            "a node makes at most {MOST_RESULTS} checks, this one {}",
+            ready.checks.len()
+        )));
+    }
+    let failed = failures(&ready.checks);
+    if !ready.checks.is_empty() {
+        // First: whoever waits for nodes to be ready is not to take this one for a good one meanwhile.
+        service.boots.note_health(id, &ready.token, failed.is_empty())?;
+    }
     let boot = service.boots.mark_ready(id, &ready.token, Timestamp::now()).await?;
     if !said_before {
-        service.record(&boot, "ready", Level::Ok, ready.detail, Some(ready.uptime_ms));
+        let (level, detail) = match failed.is_empty() {
+            true => (Level::Ok, ready.detail),
+            false => (Level::Degraded, failed),
+        };
+        service.record(&boot, "ready", level, detail, Some(ready.uptime_ms));
     }
     Ok(StatusCode::NO_CONTENT)
 }
@@ -127,6 +142,9 @@ pub async fn heartbeat(
 ) -> Result<StatusCode, Problem> {
     let id = &boot.plan.id;
     service.boots.authenticate(id, &beat.token)?;
+    if let Some(healthy) = beat.healthy {
+        service.boots.note_health(id, &beat.token, healthy)?;
+    }
     let subject = Subject::Node(boot.plan.node.clone());
     service.recorder.heartbeat(subject, Timestamp::now(), id, &beat.trouble);
     Ok(StatusCode::NO_CONTENT)
