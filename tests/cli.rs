@@ -10,6 +10,7 @@ use rackstrap::{
     discovery::{Discovery, Place, Seen},
     image::Catalog,
     inventory::{Inventory, Nodes},
+    restart::Restarts,
     store::Store,
     timeline::{Event, Level, Recorder, Subject},
 };
@@ -82,8 +83,10 @@ impl Daemon {
             boots.clone(),
         )
         .unwrap();
+        let restarts = Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone()).unwrap();
         let context = control::Context {
             world,
+            restarts,
             recorder: recorder.clone(),
             boots,
             nodes,

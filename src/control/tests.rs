@@ -8,6 +8,7 @@ use crate::{
     discovery::Discovery,
     image::Catalog,
     inventory::{Change, Inventory, NewNode, Node, Nodes},
+    restart::Restarts,
     timeline::{Event, Level, State, Subject},
 };
 use arc_swap::ArcSwap;
@@ -47,8 +48,10 @@ fn context(dir: &Path) -> Arc<Context> {
         recorder.clone(),
         boots.clone(),
     );
+    let restarts = Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone()).unwrap();
     Arc::new(Context {
         world,
+        restarts,
         recorder,
         boots,
         nodes,

@@ -19,8 +19,11 @@ use axum::{
     Json,
     extract::{Path, State},
     http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
 };
-use rackstrap_wire::{DiskStatus, Heartbeat, MOST_RESULTS, Overlay, OverlayRequest, Plan, Ready, Report, failures};
+use rackstrap_wire::{
+    DiskStatus, Heartbeat, HeartbeatAnswer, MOST_RESULTS, Overlay, OverlayRequest, Plan, Ready, Report, failures,
+};
 use std::sync::Arc;
 
 /// Most events that are taken from one report.
@@ -139,15 +142,22 @@ pub async fn ready(State(service): State<Arc<Service>>, Told(boot, ready): Told<
 pub async fn heartbeat(
     State(service): State<Arc<Service>>,
     Told(boot, beat): Told<Heartbeat>,
-) -> Result<StatusCode, Problem> {
+) -> Result<Response, Problem> {
     let id = &boot.plan.id;
     service.boots.authenticate(id, &beat.token)?;
     if let Some(healthy) = beat.healthy {
         service.boots.note_health(id, &beat.token, healthy)?;
     }
     let subject = Subject::Node(boot.plan.node.clone());
-    service.recorder.heartbeat(subject, Timestamp::now(), id, &beat.trouble);
-    Ok(StatusCode::NO_CONTENT)
+    let now = Timestamp::now();
+    service.recorder.heartbeat(subject, now, id, &beat.trouble);
+    if let Some(note) = &beat.restart {
+        service.restarts.noted(&boot, note, now);
+    }
+    Ok(match service.restarts.order(&boot, now).await {
+        Some(restart) => Json(HeartbeatAnswer { restart: Some(restart) }).into_response(),
+        None => StatusCode::NO_CONTENT.into_response(),
+    })
 }
 
 impl Service {

@@ -15,6 +15,7 @@ use crate::{
     discovery::Discovery,
     loaders::Loaders,
     overlay::Templates,
+    restart::Restarts,
     store::Store,
     timeline::{Event, Level, Recorder, Subject},
 };
@@ -36,6 +37,8 @@ pub struct Service {
     pub recorder: Recorder,
     /// The waiting room.
     pub discovery: Discovery,
+    /// Who is to restart.
+    pub restarts: Restarts,
     /// Where host keys are kept.
     pub store: Store,
     /// Boot loaders.

@@ -58,6 +58,7 @@ pub fn spawn_all(shared: &Shared, cancel: &CancellationToken, services: &mut Joi
         windows: shared.windows.clone(),
         recorder: shared.recorder.clone(),
         discovery: shared.discovery.clone(),
+        restarts: shared.restarts.clone(),
         store: shared.store.clone(),
         loaders: shared.loaders.clone(),
         scripts: shared.scripts.clone(),

@@ -21,6 +21,7 @@ use crate::{
     inventory::{self, Inventory, Nodes},
     loaders::Loaders,
     overlay::Templates,
+    restart::{self, Restarts},
     store::Store,
     timeline::Recorder,
 };
@@ -44,6 +45,7 @@ struct Shared {
     recorder: Recorder,
     nodes: Nodes,
     discovery: Discovery,
+    restarts: Restarts,
     loaders: Arc<ArcSwap<Loaders>>,
     scripts: Arc<ArcSwap<http::script::Scripts>>,
     templates: Arc<ArcSwap<Templates>>,
@@ -77,6 +79,8 @@ pub async fn run(config: &Path) -> Result<()> {
         reloaded: shared.reloaded.clone(),
         config: std::path::absolute(config).unwrap_or_else(|_| config.to_owned()),
     };
+    let restarting = restart::serve(shared.restarts.clone(), watched.config.clone(), cancel.clone());
+    services.spawn(restarting.in_named_task("restarts"));
     services.spawn(hooks::serve(watched, cancel.clone()).in_named_task("hooks"));
     announce(&shared.world.load());
     let result = supervise(&mut services, &reloader).await;
@@ -95,6 +99,7 @@ fn control_context(shared: &Shared, reloader: &Arc<reload::Reloader>, counters: 
         boots: shared.boots.clone(),
         nodes: shared.nodes.clone(),
         discovery: shared.discovery.clone(),
+        restarts: shared.restarts.clone(),
         reload: Arc::new(move || reload.reload()),
         rescan: Arc::new(move || rescan.rescan_images()),
         counters,
@@ -133,9 +138,11 @@ fn open(site: Site) -> Result<Shared> {
         recorder.clone(),
         boots.clone(),
     )?;
+    let restarts = Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone())?;
     Ok(Shared {
         world,
         boots,
+        restarts,
         windows: Arc::default(),
         recorder,
         nodes,

@@ -52,6 +52,8 @@ pub enum Table {
     Leases,
     /// [`crate::boots::Boot`] by id.
     Boots,
+    /// [`crate::restart::Request`] by id, and its nodes by id, a slash and their number.
+    Restarts,
     /// Timeline events by subject and sequence number.
     Events,
     /// ssh host keys and other secrets, by node name and kind.
@@ -62,13 +64,14 @@ pub enum Table {
 
 impl Table {
     /// All tables.
-    pub const ALL: [Table; 9] = [
+    pub const ALL: [Table; 10] = [
         Table::Nodes,
         Table::History,
         Table::Machines,
         Table::Sessions,
         Table::Leases,
         Table::Boots,
+        Table::Restarts,
         Table::Events,
         Table::Secrets,
         Table::Meta,
@@ -83,6 +86,7 @@ impl Table {
             Table::Sessions => "sessions",
             Table::Leases => "leases",
             Table::Boots => "boots",
+            Table::Restarts => "restarts",
             Table::Events => "events",
             Table::Secrets => "secrets",
             Table::Meta => "meta",

@@ -15,6 +15,7 @@ use rackstrap::{
     inventory::{Inventory, Nodes},
     loaders::Loaders,
     overlay::Templates,
+    restart::Restarts,
     store::Store,
     timeline::Recorder,
 };
@@ -93,6 +94,7 @@ impl Server {
         let nodes = Nodes::new(store.clone(), world.clone());
         let service = Arc::new(Service {
             discovery: Discovery::start(world.clone(), store.clone(), nodes, recorder.clone(), boots.clone())?,
+            restarts: Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone())?,
             world,
             boots,
             windows: Arc::default(),
