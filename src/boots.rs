@@ -29,6 +29,9 @@ pub struct Boot {
     pub redeemed: bool,
     /// When it reported ready.
     pub ready: Option<Timestamp>,
+    /// Whether the checks of its plan held when the node last said so; none before that, or of a node that makes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy: Option<bool>,
     /// The disk as the agent left it, known once the overlay was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskState>,
@@ -38,6 +41,11 @@ pub struct Boot {
 }
 
 impl Boot {
+    /// True if its system is up and all its checks hold, as far as the node said.
+    pub fn healthy(&self) -> bool {
+        self.ready.is_some() && self.healthy != Some(false)
+    }
+
     /// The pinned image version.
     pub fn image(&self) -> &ImageRef {
         &self.plan.image

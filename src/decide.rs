@@ -9,7 +9,7 @@ use crate::{
     inventory::{Inventory, Node, Settings},
     rollout::Assignments,
 };
-use rackstrap_wire::{DiskPlan, HwAddr, NetPlan, NfsRoot, Plan, WIRE_VERSION};
+use rackstrap_wire::{DiskPlan, Health, HwAddr, NetPlan, NfsRoot, Plan, WIRE_VERSION};
 use std::{net::Ipv4Addr, sync::Arc};
 
 /// Everything that decisions are made from; immutable, swapped as a whole when anything changes.
@@ -78,6 +78,8 @@ pub struct NodeDecision {
     pub init: String,
     /// Size limit of the writable layer.
     pub ram_size: String,
+    /// What must be true of the running node.
+    pub checks: Vec<String>,
     /// How it came about, one line a step, for `rackstrap explain`.
     pub why: Vec<String>,
 }
@@ -130,6 +132,7 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
         console: settings.text(|p| &p.console).unwrap_or_default().to_owned(),
         init: settings.text(|p| &p.init).unwrap_or("/sbin/init").to_owned(),
         ram_size: settings.text(|p| &p.ram_size).unwrap_or("50%").to_owned(),
+        checks: settings.get(|p| p.checks.as_ref()).cloned().unwrap_or_default(),
         node,
         why,
     }))
@@ -167,6 +170,11 @@ impl NodeDecision {
             disk: self.disk.clone(),
             ram_size: self.ram_size.clone(),
             heartbeat_secs: site.limits.heartbeat_secs,
+            health: Health {
+                checks: self.checks.clone(),
+                within_secs: site.limits.checks_within_secs,
+                command_secs: site.limits.check_timeout_secs,
+            },
         })
     }
 }

@@ -100,7 +100,8 @@ pub async fn serve(watched: Watched, cancel: CancellationToken) -> std::io::Resu
     }
 }
 
-fn retry_after(failures: u32) -> Duration {
+/// How long after so many failures in a row, from 1, a program of the site is run again.
+pub fn retry_after(failures: u32) -> Duration {
     let factor = 1 << failures.saturating_sub(1).min(10);
     (RETRY * factor).min(LONGEST_RETRY)
 }

@@ -10,6 +10,7 @@ use rackstrap::{
     discovery::{Discovery, Place, Seen},
     image::Catalog,
     inventory::{Inventory, Nodes},
+    restart::Restarts,
     rollout::Rollouts,
     store::Store,
     timeline::{Event, Level, Recorder, Subject},
@@ -85,9 +86,11 @@ impl Daemon {
         )
         .unwrap();
         let rollouts = Rollouts::start(world.clone(), store.clone(), recorder.clone(), boots.clone()).unwrap();
+        let restarts = Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone()).unwrap();
         let context = control::Context {
             rollouts,
             world,
+            restarts,
             recorder: recorder.clone(),
             boots,
             nodes,

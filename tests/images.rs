@@ -209,6 +209,7 @@ fn pin(bench: &Bench, node: &str, image: &str) -> Result {
         disk: None::<DiskPlan>,
         ram_size: "50%".to_owned(),
         heartbeat_secs: 60,
+        health: Default::default(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(boots.open(Timestamp(1), plan))?;

@@ -118,6 +118,7 @@ impl Boots {
                 sequence: state.sequence,
                 redeemed: false,
                 ready: None,
+                healthy: None,
                 disk: None,
                 hardware: None,
             })
@@ -196,7 +197,7 @@ impl Boots {
             let boot = Arc::make_mut(slot);
             boot.redeemed = true;
             boot.disk = Some(request.disk.clone());
-            boot.hardware = Some(request.hardware.clone());
+            boot.hardware = Some(request.hardware.clone().bounded());
             slot.clone()
         };
         self.keep(&boot).await.inspect_err(|_| {
@@ -226,6 +227,21 @@ impl Boots {
             }
         })?;
         Ok(boot)
+    }
+
+    /// Notes whether the node's checks hold. Written behind: should that be lost, the next heartbeat says it again.
+    pub fn note_health(&self, id: &str, token: &str, healthy: bool) -> Result<(), Refusal> {
+        let before = self.authenticate(id, token)?;
+        if before.healthy == Some(healthy) {
+            return Ok(());
+        }
+        let mut state = self.write();
+        let slot = state.by_id.get_mut(id).ok_or_else(|| Refusal::Unknown(printable(id)))?;
+        Arc::make_mut(slot).healthy = Some(healthy);
+        // With the lock held: queued later, it could overwrite what somebody else has on disk by then.
+        let key = slot.plan.id.as_bytes();
+        self.store.queue(Batch::new().put(Table::Boots, key, &**slot));
+        Ok(())
     }
 
     /// Forgets all boots of a node that is no more; on disk when it returns.

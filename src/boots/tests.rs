@@ -30,6 +30,7 @@ fn plan(node: &str, image: &str) -> impl FnOnce(&str) -> Plan {
         disk: None,
         ram_size: "50%".into(),
         heartbeat_secs: 30,
+        health: Default::default(),
     }
 }
 
@@ -169,4 +170,30 @@ async fn old_boots_are_forgotten_but_never_the_running_one() {
     stored.sort();
     known.sort();
     assert_eq!(stored, known, "what is forgotten is gone from the disk as well");
+}
+
+#[tokio::test]
+async fn health_is_what_the_node_said_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, boots) = open(dir.path());
+    let boot = boots.open(NOW, plan("r01n01", "debian@1")).await.unwrap();
+    let id = boot.plan.id.clone();
+    let healthy = |boots: &Boots| boots.get(&id).unwrap().healthy();
+    assert!(!healthy(&boots), "it is not even up");
+    assert!(matches!(boots.note_health(&id, "0", true), Err(Refusal::Token(_))));
+    boots.note_health(&id, &boot.token, false).unwrap();
+    boots.mark_ready(&id, &boot.token, NOW).await.unwrap();
+    assert!(!healthy(&boots));
+    boots.note_health(&id, &boot.token, true).unwrap();
+    assert!(healthy(&boots));
+    store.flush().unwrap();
+    drop((store, boots));
+    let (_, boots) = open(dir.path());
+    assert!(healthy(&boots));
+    // One that an older release kept.
+    let mut old = serde_json::to_value(&*boots.get(&id).unwrap()).unwrap();
+    old.as_object_mut().unwrap().remove("healthy");
+    old["plan"].as_object_mut().unwrap().remove("health");
+    let old: Boot = serde_json::from_value(old).unwrap();
+    assert!(old.healthy() && old.plan.health.checks.is_empty());
 }

@@ -5,13 +5,14 @@ use super::{
     diagnostic::{Report, closest, quote, shown},
     section::Section,
 };
-use rackstrap_wire::{ImageRef, cmdline};
+use rackstrap_wire::{Check, ImageRef, cmdline};
 use toml::Spanned;
 
 /// x86 kernels take 2,048 bytes of command line (COMMAND_LINE_SIZE in asm/setup.h); half is left for rackstrap's own.
 const KERNEL_ARGS: usize = 1024;
 const MOST_TEMPLATES: usize = 32;
 const MOST_KEYS: usize = 256;
+const MOST_CHECKS: usize = 32;
 
 type Problem = (String, String);
 
@@ -70,6 +71,14 @@ pub(super) fn read(
         "[\"ssh-ed25519 AAAA… admin@example\"]",
         MOST_KEYS,
         read_key,
+    );
+    profile.checks = names(
+        report,
+        section,
+        "checks",
+        "[\"unit sshd.service\", \"mount /scratch\"]",
+        MOST_CHECKS,
+        read_check,
     );
     profile
 }
@@ -234,6 +243,13 @@ fn read_template(text: &str) -> Result<String, Problem> {
             format!("{} is not a name of a template tree", quote(text)),
             "write the name of one directory below templates-dir, without /, such as \"site\"".to_owned(),
         )),
+    }
+}
+
+fn read_check(text: &str) -> Result<String, Problem> {
+    match text.parse::<Check>() {
+        Ok(check) => Ok(check.to_string()),
+        Err(error) => Err((error.message, error.help)),
     }
 }
 

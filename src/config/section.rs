@@ -53,11 +53,12 @@ pub(super) const KEYS: [(&str, &[&str]); 9] = [
             "console",
             "init",
             "ram-size",
+            "checks",
         ],
     ),
     ("[layout.NAME]", &["version", "table", "wipe", "partition"]),
     ("[[layout.NAME.partition]]", &["name", "size", "fs", "mount", "options"]),
-    ("[hooks]", &["on-change", "timeout"]),
+    ("[hooks]", &["on-change", "drain", "resume", "timeout"]),
     ("[dns]", &["name", "forward"]),
     (
         "[limits]",
@@ -66,6 +67,8 @@ pub(super) const KEYS: [(&str, &[&str]); 9] = [
             "unknown-machines",
             "heartbeat",
             "boots-before-going-back",
+            "checks-within",
+            "check-timeout",
         ],
     ),
 ];

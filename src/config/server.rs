@@ -118,6 +118,8 @@ pub(super) fn limits(report: &mut Report<'_>, section: Option<&Section<'_>>) -> 
         unknown_machines: 1024,
         heartbeat_secs: 30,
         boots_before_going_back: 3,
+        checks_within_secs: 120,
+        check_timeout_secs: 30,
     };
     if let Some(section) = section {
         let mut number = |key, range, default: usize| {
@@ -140,6 +142,12 @@ pub(super) fn limits(report: &mut Report<'_>, section: Option<&Section<'_>>) -> 
         limits.boots_before_going_back = boots
             .and_then(|boots| u32::try_from(boots.into_inner()).ok())
             .unwrap_or(limits.boots_before_going_back);
+        limits.checks_within_secs = section
+            .seconds(report, "checks-within", 1..=3600, "2m")
+            .unwrap_or(limits.checks_within_secs);
+        limits.check_timeout_secs = section
+            .seconds(report, "check-timeout", 1..=600, "30s")
+            .unwrap_or(limits.check_timeout_secs);
     }
     limits
 }

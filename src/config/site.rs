@@ -108,6 +108,8 @@ pub struct Profile {
     pub init: Option<String>,
     /// Size limit of the writable layer in RAM.
     pub ram_size: Option<String>,
+    /// What must be true of a node that is ready: [`rackstrap_wire::Check`]s as they are written.
+    pub checks: Option<Vec<String>>,
 }
 
 /// `[layout.NAME]`: what a disk should look like, and what may be overwritten for it.
@@ -126,6 +128,10 @@ pub struct LayoutPolicy {
 pub struct Hooks {
     /// Program and arguments to run when the inventory has changed; empty = none.
     pub on_change: Vec<String>,
+    /// Program and arguments to run before nodes are told to restart; empty = none.
+    pub drain: Vec<String>,
+    /// Program and arguments to run when they are ready again; empty = none.
+    pub resume: Vec<String>,
     /// Seconds after which a program that still runs is killed.
     pub timeout_secs: u32,
 }
@@ -141,6 +147,10 @@ pub struct Limits {
     pub heartbeat_secs: u32,
     /// Boots of a version without getting ready, after which a node goes back to the last one on which it was; 0 = never.
     pub boots_before_going_back: u32,
+    /// Seconds within which a node's checks have to hold, before it reports those that do not.
+    pub checks_within_secs: u32,
+    /// Seconds that one command among the checks may take.
+    pub check_timeout_secs: u32,
 }
 
 /// `[dns]`: the cluster's names and addresses, answered on port 53 of every server address. The domain is
@@ -173,6 +183,7 @@ impl Site {
             console: own.console.or(base.console),
             init: own.init.or(base.init),
             ram_size: own.ram_size.or(base.ram_size),
+            checks: own.checks.or(base.checks),
         })
     }
 

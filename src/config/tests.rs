@@ -378,6 +378,15 @@ fn says_what_is_wrong_with_profiles() {
             "[profile.default]\ndisk = \"the first\"\nram-size = \"lots\"\nconsole = 0"
         ),
         ("", "[profile.default]\nkernel-args = \"a='b c'\""),
+        (
+            "",
+            "[profile.default]\nchecks = [\"unit sshd\", \"mount scratch\", \"command true\", \"unit a.service\", \"unit  a.service\", \"ping x\"]"
+        ),
+        ("", "[profile.default]\nchecks = \"unit sshd.service\""),
+        (
+            "",
+            "[profile.default]\nchecks = []\n[limits]\nchecks-within = \"0s\"\ncheck-timeout = \"1h\""
+        ),
         ("", "[profile.default]\nkernel-args = \"x=${net0/mac}\""),
         ("", "[profile.default]\nkernel-args = \"\"\"quiet\nsplash\"\"\""),
         ("", "[profile.default]\nkernel-args = \"quiet rackstrap.token=1\""),

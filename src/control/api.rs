@@ -5,6 +5,7 @@ use crate::{
     clock::Timestamp,
     discovery::{FullPool, View, Wanted},
     inventory::{Change, Changed, Node, Setting},
+    restart::{Request, Want},
     rollout::Current,
     timeline::{BootSummary, Event, State, StatusRow, Subject},
 };
@@ -44,6 +45,10 @@ pub mod paths {
     pub const ACCEPT: &str = "/v1/discovery/accept";
     /// `POST` [`super::Ignore`]: [`super::Done`].
     pub const IGNORE: &str = "/v1/discovery/ignore";
+    /// `GET`: [`super::RestartsAnswer`]; `POST` [`super::WantRestarts`]: [`crate::restart::Wanted`].
+    pub const RESTARTS: &str = "/v1/restarts";
+    /// `POST` [`super::CancelRestarts`]: [`crate::restart::Cancelled`].
+    pub const RESTARTS_CANCEL: &str = "/v1/restarts/cancel";
     /// `GET`: all [`super::LeaseRow`]s.
     pub const LEASES: &str = "/v1/leases";
     /// `GET`: all [`super::LayoutRow`]s.
@@ -335,6 +340,33 @@ impl From<&Boot> for PinnedBoot {
             ready: boot.ready,
         }
     }
+}
+
+/// `rackstrap node restart --list`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RestartsAnswer {
+    /// The daemon's present.
+    pub now: Timestamp,
+    /// The oldest first.
+    pub requests: Vec<Request>,
+}
+
+/// `rackstrap node restart`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WantRestarts {
+    /// What is wanted.
+    pub want: Want,
+    /// Only say what would be.
+    pub dry_run: bool,
+}
+
+/// `rackstrap node restart --cancel`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CancelRestarts {
+    /// Nodes that are not to be restarted.
+    pub nodes: Vec<String>,
+    /// Who wants it.
+    pub by: String,
 }
 
 /// A lease of a temporary pool.

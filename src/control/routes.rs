@@ -5,7 +5,7 @@ use super::{
     api::{self, paths},
     backup, discover,
     meant::{Meant, meant},
-    nodes, rollouts,
+    nodes, restarts, rollouts,
     socket::Peer,
     unknown,
 };
@@ -54,6 +54,8 @@ pub fn router(context: Arc<Context>) -> Router {
         .route(paths::SESSIONS_UNDO, post(discover::undo))
         .route(paths::ACCEPT, post(discover::accept))
         .route(paths::IGNORE, post(discover::ignore))
+        .route(paths::RESTARTS, get(restarts::list).post(restarts::want))
+        .route(paths::RESTARTS_CANCEL, post(restarts::cancel))
         .route(paths::LEASES, get(leases))
         .route(paths::LAYOUTS, get(layouts))
         .route(paths::IMAGES_IN_USE, get(images_in_use))

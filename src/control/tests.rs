@@ -8,6 +8,7 @@ use crate::{
     discovery::{Discovery, Place, Seen},
     image::Catalog,
     inventory::{Change, Inventory, NewNode, Node, Nodes},
+    restart::Restarts,
     timeline::{Event, Level, State, Subject},
 };
 use arc_swap::ArcSwap;
@@ -50,9 +51,11 @@ fn context(dir: &Path) -> Arc<Context> {
         boots.clone(),
     );
     let rollouts = Rollouts::start(world.clone(), store.clone(), recorder.clone(), boots.clone()).unwrap();
+    let restarts = Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone()).unwrap();
     Arc::new(Context {
         rollouts,
         world,
+        restarts,
         recorder,
         boots,
         nodes,

@@ -45,7 +45,14 @@ impl Known {
             let mounts = mounts.into_iter().flatten();
             let one = One {
                 node: node.clone(),
-                hardware: boots.iter().find_map(|boot| boot.hardware.clone()),
+                // No export shows modules, and another kernel may divide them up otherwise.
+                hardware: boots
+                    .iter()
+                    .find_map(|boot| boot.hardware.clone())
+                    .map(|hardware| Hardware {
+                        modules: Vec::new(),
+                        ..hardware
+                    }),
                 mounts: mounts
                     .filter_map(|mount| Some((mount.mount.clone()?, mount.size)))
                     .collect(),

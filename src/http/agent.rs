@@ -13,14 +13,18 @@ use crate::{
     clock::Timestamp,
     decide::{Decision, Requester, decide},
     overlay::render,
+    restart::Want,
     timeline::{Event, Level, Subject},
 };
 use axum::{
     Json,
     extract::{Path, State},
     http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
 };
-use rackstrap_wire::{DiskStatus, Heartbeat, Overlay, OverlayRequest, Plan, Ready, Report};
+use rackstrap_wire::{
+    DiskStatus, Heartbeat, HeartbeatAnswer, MOST_RESULTS, Overlay, OverlayRequest, Plan, Ready, Report, failures,
+};
 use std::sync::Arc;
 
 /// Most events that are taken from one report.
@@ -115,9 +119,24 @@ pub async fn report(
 pub async fn ready(State(service): State<Arc<Service>>, Told(boot, ready): Told<Ready>) -> Result<StatusCode, Problem> {
     let id = &boot.plan.id;
     let said_before = service.boots.authenticate(id, &ready.token)?.ready.is_some();
+    if ready.checks.len() > MOST_RESULTS {
+        return Err(Problem::bad_body(format!(
+            "a node makes at most {MOST_RESULTS} checks, this one {}",
+            ready.checks.len()
+        )));
+    }
+    let failed = failures(&ready.checks);
+    if !ready.checks.is_empty() {
+        // First: whoever waits for nodes to be ready is not to take this one for a good one meanwhile.
+        service.boots.note_health(id, &ready.token, failed.is_empty())?;
+    }
     let boot = service.boots.mark_ready(id, &ready.token, Timestamp::now()).await?;
     if !said_before {
-        service.record(&boot, "ready", Level::Ok, ready.detail, Some(ready.uptime_ms));
+        let (level, detail) = match failed.is_empty() {
+            true => (Level::Ok, ready.detail),
+            false => (Level::Degraded, failed),
+        };
+        service.record(&boot, "ready", level, detail, Some(ready.uptime_ms));
         service.rollouts.ready(&boot, Timestamp::now());
     }
     Ok(StatusCode::NO_CONTENT)
@@ -127,12 +146,45 @@ pub async fn ready(State(service): State<Arc<Service>>, Told(boot, ready): Told<
 pub async fn heartbeat(
     State(service): State<Arc<Service>>,
     Told(boot, beat): Told<Heartbeat>,
-) -> Result<StatusCode, Problem> {
+) -> Result<Response, Problem> {
     let id = &boot.plan.id;
     service.boots.authenticate(id, &beat.token)?;
+    if let Some(healthy) = beat.healthy {
+        service.boots.note_health(id, &beat.token, healthy)?;
+    }
     let subject = Subject::Node(boot.plan.node.clone());
-    service.recorder.heartbeat(subject, Timestamp::now(), id, &beat.trouble);
-    Ok(StatusCode::NO_CONTENT)
+    let now = Timestamp::now();
+    service.recorder.heartbeat(subject, now, id, &beat.trouble);
+    if let Some(note) = &beat.restart {
+        service.restarts.noted(&boot, note, now);
+    }
+    if service.rollouts.reboot_wanted(&boot.plan.node, id, now) {
+        restart_into_another_version(&service, &boot, now).await;
+    }
+    Ok(match service.restarts.order(&boot, now).await {
+        Some(restart) => Json(HeartbeatAnswer { restart: Some(restart) }).into_response(),
+        None => StatusCode::NO_CONTENT.into_response(),
+    })
+}
+
+/// Hands a node that a rollout wants restarted to those who restart nodes, so that it is drained first. One that is on its way
+/// already stays with that; what is refused or fails now is asked for again by the next heartbeat.
+async fn restart_into_another_version(service: &Service, boot: &Boot, now: Timestamp) {
+    /// A node that is not ready again by then is said to be late. What the rollout makes of it is the rollout's.
+    const WITHIN_SECS: u32 = 600;
+    let restarts = service.restarts.clone();
+    let want = Want {
+        nodes: vec![boot.plan.node.clone()],
+        reason: format!("a rollout gives it another version than {}", boot.image()),
+        max_down: 1,
+        drain: true,
+        within_secs: WITHIN_SECS,
+        by: "rollout".to_owned(),
+    };
+    let wanted = tokio::task::spawn_blocking(move || restarts.want(&want, now, false)).await;
+    if let Ok(Err(error)) = wanted {
+        tracing::warn!(node = %boot.plan.node, "not restarted for a rollout yet: {error}");
+    }
 }
 
 impl Service {

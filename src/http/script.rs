@@ -213,6 +213,7 @@ mod tests {
             disk: None,
             ram_size: "50%".to_owned(),
             heartbeat_secs: 30,
+            health: Default::default(),
         }
     }
 

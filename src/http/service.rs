@@ -15,6 +15,7 @@ use crate::{
     discovery::Discovery,
     loaders::Loaders,
     overlay::Templates,
+    restart::Restarts,
     rollout::Rollouts,
     store::Store,
     timeline::{Event, Level, Recorder, Subject},
@@ -46,6 +47,8 @@ pub struct Service {
     pub waits: Waits,
     /// Who is told of boots, and knows who is to restart.
     pub rollouts: Rollouts,
+    /// Who is to restart.
+    pub restarts: Restarts,
     /// Where host keys are kept.
     pub store: Store,
     /// Boot loaders.

@@ -65,6 +65,7 @@ impl<'a> Settings<'a> {
             from("console", &|p| p.console.clone()),
             from("init", &|p| p.init.clone()),
             from("ram-size", &|p| p.ram_size.clone()),
+            from("checks", &|p| list(&p.checks)),
         ];
         settings.into_iter().flatten().collect()
     }

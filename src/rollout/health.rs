@@ -4,7 +4,7 @@ use crate::boots::Boot;
 
 /// True if the boot's system is up, and well.
 pub fn healthy(boot: &Boot) -> bool {
-    boot.ready.is_some()
+    boot.healthy()
 }
 
 /// What is wrong with a boot that said that it is up; empty if nothing.

@@ -61,6 +61,7 @@ pub fn spawn_all(shared: &Shared, cancel: &CancellationToken, services: &mut Joi
         discovery: shared.discovery.clone(),
         waits: Box::new(move |hwaddr, address| keeper.heard(hwaddr, address)),
         rollouts: shared.rollouts.clone(),
+        restarts: shared.restarts.clone(),
         store: shared.store.clone(),
         loaders: shared.loaders.clone(),
         scripts: shared.scripts.clone(),

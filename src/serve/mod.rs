@@ -21,6 +21,7 @@ use crate::{
     inventory::{self, Inventory, Nodes},
     loaders::Loaders,
     overlay::Templates,
+    restart::{self, Restarts},
     rollout::Rollouts,
     store::Store,
     timeline::Recorder,
@@ -46,6 +47,7 @@ struct Shared {
     nodes: Nodes,
     discovery: Discovery,
     rollouts: Rollouts,
+    restarts: Restarts,
     loaders: Arc<ArcSwap<Loaders>>,
     scripts: Arc<ArcSwap<http::script::Scripts>>,
     templates: Arc<ArcSwap<Templates>>,
@@ -79,6 +81,8 @@ pub async fn run(config: &Path) -> Result<()> {
         reloaded: shared.reloaded.clone(),
         config: std::path::absolute(config).unwrap_or_else(|_| config.to_owned()),
     };
+    let restarting = restart::serve(shared.restarts.clone(), watched.config.clone(), cancel.clone());
+    services.spawn(restarting.in_named_task("restarts"));
     services.spawn(hooks::serve(watched, cancel.clone()).in_named_task("hooks"));
     announce(&shared.world.load());
     let result = supervise(&mut services, &reloader).await;
@@ -98,6 +102,7 @@ fn control_context(shared: &Shared, reloader: &Arc<reload::Reloader>, counters: 
         nodes: shared.nodes.clone(),
         discovery: shared.discovery.clone(),
         rollouts: shared.rollouts.clone(),
+        restarts: shared.restarts.clone(),
         reload: Arc::new(move || reload.reload()),
         rescan: Arc::new(move || rescan.rescan_images()),
         counters,
@@ -139,9 +144,11 @@ fn open(site: Site) -> Result<Shared> {
     )?;
     let rollouts = Rollouts::start(world.clone(), store.clone(), recorder.clone(), boots.clone())?;
     rollouts.see(&world.load().images, Timestamp::now())?;
+    let restarts = Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone())?;
     Ok(Shared {
         world,
         boots,
+        restarts,
         windows: Arc::default(),
         recorder,
         nodes,

@@ -52,6 +52,8 @@ pub enum Table {
     Leases,
     /// [`crate::boots::Boot`] by id.
     Boots,
+    /// [`crate::restart::Request`] by id, and its nodes by id, a slash and their number.
+    Restarts,
     /// Timeline events by subject and sequence number.
     Events,
     /// [`crate::rollout::Current`] by image name.
@@ -70,13 +72,14 @@ pub enum Table {
 
 impl Table {
     /// All tables.
-    pub const ALL: [Table; 13] = [
+    pub const ALL: [Table; 14] = [
         Table::Nodes,
         Table::History,
         Table::Machines,
         Table::Sessions,
         Table::Leases,
         Table::Boots,
+        Table::Restarts,
         Table::Events,
         Table::Current,
         Table::Rollouts,
@@ -95,6 +98,7 @@ impl Table {
             Table::Sessions => "sessions",
             Table::Leases => "leases",
             Table::Boots => "boots",
+            Table::Restarts => "restarts",
             Table::Events => "events",
             Table::Current => "current",
             Table::Rollouts => "rollouts",

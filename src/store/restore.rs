@@ -18,7 +18,7 @@ use thiserror::Error;
 
 /// Tables about what is true now, whatever was true when the backup was made: machines hold these addresses and run from these
 /// roots, and would lose them. They are taken from the store that is replaced, if it can be read.
-const PRESENT: [Table; 2] = [Table::Leases, Table::Boots];
+const PRESENT: [Table; 3] = [Table::Leases, Table::Boots, Table::Restarts];
 
 /// A store that was made of a backup and is not yet in its place; removed when dropped.
 pub struct Staged {
@@ -125,6 +125,15 @@ impl Staged {
         })?;
         migrate::bring_up(&database, migrate::MIGRATIONS)?;
         staged.taken_along = staged.take_along(&database)?;
+        if !staged.taken_along {
+            // Restarts that somebody wanted when the backup was made are not to happen now.
+            database.write(|tx| {
+                for (key, _) in tx.scan::<serde::de::IgnoredAny>(Table::Restarts, b"")? {
+                    tx.delete(Table::Restarts, &key)?;
+                }
+                Ok::<_, StoreError>(())
+            })?;
+        }
         // The file is closed and opened again: as the daemon will.
         drop(database);
         staged.store = Some(Store::open(&staged.fresh)?);

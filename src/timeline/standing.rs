@@ -126,11 +126,8 @@ impl Standing {
             }
             Meaning::Agent if !self.past(State::Agent) => self.go(State::Agent, at),
             Meaning::HandsOver if !self.past(State::Starting) => self.go(State::Starting, at),
-            Meaning::Ready => {
-                self.trouble.clear();
-                self.up(at);
-            }
-            Meaning::Heartbeat => {
+            // Both say what is missing now; the next heartbeat may say that it is there again.
+            Meaning::Ready | Meaning::Heartbeat => {
                 self.trouble = match event.level {
                     Level::Ok => String::new(),
                     _ => event.detail.clone(),
@@ -214,7 +211,7 @@ impl Standing {
     }
 
     fn complain(&mut self, event: &Event) {
-        if event.level == Level::Ok || event.step == "heartbeat" {
+        if event.level == Level::Ok || matches!(event.step.as_str(), "heartbeat" | "ready") {
             return;
         }
         let text = match event.detail.is_empty() {

@@ -14,6 +14,8 @@ const LIMITS: Limits = Limits {
     unknown_machines: 4,
     heartbeat_secs: 30,
     boots_before_going_back: 3,
+    checks_within_secs: 120,
+    check_timeout_secs: 30,
 };
 
 /// `TIME_S STEP [@BOOT] [!LEVEL] [+TOOK_MS] [: DETAIL]`
@@ -75,6 +77,22 @@ const BOOT: &str = "
     40 agent switch-root @a: started
     41 agent switch-root @a +10: /sbin/init
     58 ready @a +50000: multi-user.target";
+
+#[test]
+fn a_node_whose_checks_fail_is_degraded_until_they_hold() {
+    let standing = check(
+        "10 script @a => loading
+         20 agent switch-root @a +5: x => starting
+         30 ready @a !degraded +9: check failed: unit x.service is failed => degraded",
+    );
+    assert_eq!(standing.last_error, "check failed: unit x.service is failed");
+    assert!(standing.expects("a", "check failed: unit x.service is failed"));
+    let mut standing = standing;
+    standing.apply(&event("40 heartbeat @a"));
+    assert_eq!((standing.state, standing.last_error.as_str()), (State::Ready, ""));
+    standing.apply(&event("50 heartbeat @a !degraded: check failed: /x is not mounted"));
+    assert_eq!(standing.state, State::Degraded);
+}
 
 #[test]
 fn a_boot_goes_through_all_states() {

@@ -17,7 +17,8 @@ use crate::{
     timeline::{Summary, Timeline},
 };
 use rackstrap_wire::{
-    DiskState, DiskStatus, Overlay, OverlayContent, OverlayFile, OverlayRequest, Phase, Plan, WIRE_VERSION, paths,
+    DiskState, DiskStatus, Hardware, Overlay, OverlayContent, OverlayFile, OverlayRequest, Phase, Plan, WIRE_VERSION,
+    paths,
 };
 use std::{convert::Infallible, fs, path::Path, time::Duration};
 
@@ -69,8 +70,10 @@ fn boot(timeline: &mut Timeline) -> Res<Infallible> {
     // The kernel asks this program for modules that it wants itself.
     let modprobe = fs::read_to_string("/proc/sys/kernel/modprobe").unwrap_or_default();
     let _ = fs::write("/proc/sys/kernel/modprobe", "/init");
-    timeline.run(Phase::Modules, Policy::Once, |_| {
-        Ok(((), Summary::Done(Loader::open(cmdline.all.clone()).settle())))
+    let modules = timeline.run(Phase::Modules, Policy::Once, |_| {
+        let mut loader = Loader::open(cmdline.all.clone());
+        let done = loader.settle();
+        Ok((loader.needed(), Summary::Done(done)))
     })?;
     timeline.run(Phase::Network, Policy::For(Duration::from_secs(180)), |t| {
         let done = network::up(&cmdline)?;
@@ -83,10 +86,15 @@ fn boot(timeline: &mut Timeline) -> Res<Infallible> {
         Ok(((), Summary::Done(format!("{source} is {}, read-only", plan.image))))
     })?;
     let state = timeline.run(Phase::Disk, Policy::Once, |t| Ok(disk_phase(t, &plan, &cmdline)))?;
+    let hardware = Hardware {
+        modules,
+        ..hardware::look()
+    }
+    .bounded();
     // Secrets go out once a boot: an overlay that was fetched is kept over attempts.
     let mut fetched = None;
     timeline.run(Phase::Overlay, PATIENCE, |_| {
-        let done = overlay_phase(&plan, &server, &state, &mut fetched)?;
+        let done = overlay_phase(&plan, &server, &state, &hardware, &mut fetched)?;
         Ok(((), Summary::Done(done)))
     })?;
     let _ = fs::write("/proc/sys/kernel/modprobe", modprobe.trim());
@@ -139,14 +147,20 @@ fn disk_phase(timeline: &mut Timeline, plan: &Plan, cmdline: &CommandLine) -> (D
     (state, summary)
 }
 
-fn overlay_phase(plan: &Plan, server: &Server, state: &DiskState, fetched: &mut Option<Overlay>) -> Res<String> {
+fn overlay_phase(
+    plan: &Plan,
+    server: &Server,
+    state: &DiskState,
+    hardware: &Hardware,
+    fetched: &mut Option<Overlay>,
+) -> Res<String> {
     let overlay = match fetched {
         Some(overlay) => &*overlay,
         None => {
             let request = OverlayRequest {
                 token: server.token.clone(),
                 disk: state.clone(),
-                hardware: hardware::look(),
+                hardware: hardware.clone(),
             };
             fetched.insert(server.post(paths::OVERLAY, &request, ASK_TIMEOUT)?)
         }
@@ -175,6 +189,7 @@ fn overlay_phase(plan: &Plan, server: &Server, state: &DiskState, fetched: &mut 
         node: plan.node.clone(),
         heartbeat_secs: plan.heartbeat_secs,
         mounts: state.mounts.clone(),
+        health: plan.health.clone(),
     };
     let facts = serde_json::to_vec(&facts).doing(|| "writing boot.json".into())?;
     let own = |path: &str, mode| OverlayFile {

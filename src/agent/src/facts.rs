@@ -4,7 +4,7 @@ use crate::{
     fail::{Doing, Res},
     http::Server,
 };
-use rackstrap_wire::MountedPartition;
+use rackstrap_wire::{Health, MountedPartition};
 use serde::{Deserialize, Serialize};
 
 /// On the /run that survives the hand-over, for systemd.
@@ -29,6 +29,9 @@ pub struct BootFacts {
     pub heartbeat_secs: u32,
     /// The disk's file systems and swap.
     pub mounts: Vec<MountedPartition>,
+    /// What must be true of the running node.
+    #[serde(default)]
+    pub health: Health,
 }
 
 impl BootFacts {

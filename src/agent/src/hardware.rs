@@ -3,7 +3,7 @@
 use rackstrap_wire::Hardware;
 use std::fs;
 
-/// Reads processors, memory, DMI and network cards; what is not there stays empty.
+/// Reads processors, memory, DMI and network cards; what is not there stays empty. Modules are for who loaded them to add.
 pub fn look() -> Hardware {
     let dmi = |file: &str| {
         let text = fs::read_to_string(format!("/sys/class/dmi/id/{file}")).unwrap_or_default();
@@ -16,6 +16,7 @@ pub fn look() -> Hardware {
         product: dmi("product_name"),
         serial: dmi("product_serial"),
         hwaddrs: crate::network::cards().into_iter().map(|(_, a)| a).collect(),
+        modules: Vec::new(),
     }
 }
 

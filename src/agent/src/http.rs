@@ -38,6 +38,15 @@ impl Server {
             .map(|_| ())
     }
 
+    /// Sends a document and reads the answer, if there is one.
+    pub fn ask<T: DeserializeOwned>(&self, path: &str, document: &impl Serialize, timeout: Duration) -> Res<Option<T>> {
+        let body = self.send(minreq::Method::Post, path, to_json(document)?, timeout)?;
+        match body.is_empty() {
+            true => Ok(None),
+            false => parse(&body, path).map(Some),
+        }
+    }
+
     fn send(&self, method: minreq::Method, path: &str, body: Vec<u8>, timeout: Duration) -> Res<Vec<u8>> {
         let url = format!("{}{path}{}", self.base, self.plan);
         let doing = || format!("asking {}{path}", self.base);
@@ -170,6 +179,14 @@ mod tests {
         let asked = asked.join().unwrap();
         assert_eq!(asked[0], "POST /v1/report/b1 HTTP/1.1");
         assert_eq!(asked.last().unwrap(), "[7]");
+    }
+
+    #[test]
+    fn an_answer_may_be_empty() {
+        let (server, _) = one_answer(b"HTTP/1.1 204 No Content\r\n\r\n");
+        assert_eq!(server.ask::<u32>(paths::HEARTBEAT, &1, SOON), Ok(None));
+        let (server, _) = one_answer(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n7");
+        assert_eq!(server.ask::<u32>(paths::HEARTBEAT, &1, SOON), Ok(Some(7)));
     }
 
     #[test]

@@ -7,7 +7,9 @@
 //! | `agent -q -- NAME` | loads a module for the kernel, see `modules` |
 
 mod boot;
+mod checks;
 mod cmdline;
+mod command;
 mod console;
 mod disk;
 mod facts;
@@ -19,6 +21,7 @@ mod modalias;
 mod modules;
 mod network;
 mod overlay;
+mod restart;
 mod retry;
 mod root;
 mod rtnl;

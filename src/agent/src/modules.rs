@@ -60,6 +60,8 @@ pub struct Loader {
     done: BTreeSet<String>,
     failed: Vec<String>,
     loaded: usize,
+    /// What the devices ask for, by name.
+    needed: BTreeSet<String>,
 }
 
 impl Loader {
@@ -85,6 +87,7 @@ impl Loader {
             done: BTreeSet::new(),
             failed: Vec::new(),
             loaded: 0,
+            needed: BTreeSet::new(),
         }
     }
 
@@ -102,6 +105,7 @@ impl Loader {
             for alias in found {
                 if known.insert(alias.clone()) {
                     quiet_since = Instant::now();
+                    self.needed.extend(self.index.resolve(&alias));
                     self.want(&alias);
                 }
             }
@@ -112,6 +116,13 @@ impl Loader {
             _ => format!("; not loaded: {}", self.failed.join(", ")),
         };
         format!("{} modules for {} kinds of devices{failed}", self.loaded, known.len())
+    }
+
+    /// Names of the modules that the devices ask for and that are not blacklisted, whether they are part of the initramfs or not; sorted.
+    /// Not what these depend on: other kernels divide that up otherwise.
+    pub fn needed(&self) -> Vec<String> {
+        let needed = self.needed.iter().filter(|name| !self.blacklisted(name));
+        needed.cloned().collect()
     }
 
     /// Loads what goes by that name or alias, with all it needs.

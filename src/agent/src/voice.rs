@@ -1,16 +1,32 @@
 //! The node's voice, once its operating system runs: ready, then a heartbeat for ever.
 
 use crate::{
+    checks::{Checks, Machine, When},
     console::uptime_ms,
     facts::{self, BootFacts},
     fail::Res,
     http::Server,
+    restart::{self, Restarts},
     retry::{Backoff, random_seed},
+    sys,
+    timeline::cut,
 };
-use rackstrap_wire::{FileSystem, Heartbeat, MountedPartition, Ready, paths};
-use std::{fs, path::Path, time::Duration};
+use rackstrap_wire::{
+    CheckResult, FileSystem, Heartbeat, HeartbeatAnswer, MountedPartition, Ready, RestartNote, failures, paths,
+};
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, Sender, channel},
+    },
+    time::{Duration, Instant},
+};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two looks at checks that do not hold yet.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Runs for ever; returns only if the boot left no facts.
 pub fn run(wait_for_init: bool) -> Res<()> {
@@ -22,34 +38,115 @@ pub fn run(wait_for_init: bool) -> Res<()> {
             let _ = rustix::process::setsid();
             wait_until_up()
         }
-        false if Path::new("/run/systemd/system").exists() => "systemd reached multi-user.target".to_owned(),
+        false if restart::has_systemd() => "systemd reached multi-user.target".to_owned(),
         false => "the system is up".to_owned(),
     };
     let server = facts.server();
     let seed = random_seed();
-    say_ready(&server, &detail, seed);
+    let mut checks = Checks::new(&facts.health);
+    wait_until_they_hold(&mut checks, Duration::from_secs(facts.health.within_secs.into()));
+    say_ready(&server, &detail, &checks.results(), seed);
     let period = Duration::from_secs(facts.heartbeat_secs.max(1).into());
-    let mut backoff = Backoff::new(period, period, seed.rotate_left(17));
+    let found = Arc::new(Mutex::new(checks.results()));
+    let (changed, changes) = channel();
+    // Kept, so that the other end does not close where there is nothing to check.
+    let _kept = changed.clone();
+    if !checks.is_empty() {
+        let found = found.clone();
+        std::thread::spawn(move || keep_checking(checks, &found, &changed, period));
+    }
+    beat(
+        &facts,
+        &server,
+        &found,
+        &changes,
+        Backoff::new(period, period, seed.rotate_left(17)),
+    )
+}
+
+fn wait_until_they_hold(checks: &mut Checks, patience: Duration) {
+    let began = Instant::now();
     loop {
-        // Between half and all of the period: the beats of a rack spread, and none is late.
-        std::thread::sleep(backoff.next_wait());
-        let heartbeat = Heartbeat {
-            token: server.token.clone(),
-            uptime_ms: uptime_ms(),
-            trouble: trouble(&facts.mounts, &read("/proc/self/mounts"), &read("/proc/swaps")),
-        };
-        // A beat that is lost is made good by the next one.
-        let _ = server.tell(paths::HEARTBEAT, &heartbeat, TIMEOUT);
+        checks.look(&Machine, When::ComingUp);
+        if checks.hold() || began.elapsed() >= patience {
+            return;
+        }
+        std::thread::sleep(LOOK_AGAIN);
     }
 }
 
-fn say_ready(server: &Server, detail: &str, seed: u64) {
+/// Checks beside the heartbeats, which a check that takes its time must not hold up.
+fn keep_checking(mut checks: Checks, found: &Mutex<Vec<CheckResult>>, changed: &Sender<()>, period: Duration) {
+    loop {
+        std::thread::sleep(period);
+        checks.look(&Machine, When::Running);
+        let results = checks.results();
+        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+        if *found != results {
+            *found = results;
+            let _ = changed.send(());
+        }
+    }
+}
+
+fn beat(
+    facts: &BootFacts,
+    server: &Server,
+    found: &Mutex<Vec<CheckResult>>,
+    changes: &Receiver<()>,
+    mut backoff: Backoff,
+) -> ! {
+    let mut restarts = Restarts::default();
+    let heartbeat = |note: Option<RestartNote>| {
+        let disk = trouble(&facts.mounts, &read("/proc/self/mounts"), &read("/proc/swaps"));
+        let results = found.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Heartbeat {
+            token: server.token.clone(),
+            uptime_ms: uptime_ms(),
+            trouble: join(&[failures(&results), disk]),
+            healthy: (!results.is_empty()).then(|| results.iter().all(|result| result.ok)),
+            restart: note,
+        }
+    };
+    loop {
+        // Between half and all of the period: the beats of a rack spread, and none is late. A check with another outcome is told at once.
+        let wait = backoff.next_wait().min(restarts.left().unwrap_or(Duration::MAX));
+        let _ = changes.recv_timeout(wait);
+        // A beat that is lost is made good by the next one.
+        let answer = server.ask::<HeartbeatAnswer>(paths::HEARTBEAT, &heartbeat(None), TIMEOUT);
+        let order = answer.ok().flatten().and_then(|answer| answer.restart);
+        if let Some(order) = order.filter(|order| restarts.is_new(&order.id)) {
+            eprintln!("rackstrap: told to restart: {}", cut(&order.reason, 200));
+            let say = |text: &str| {
+                eprintln!("rackstrap: {text}");
+                let note = RestartNote {
+                    id: order.id.clone(),
+                    detail: cut(text, 200).to_owned(),
+                };
+                let _ = server.tell(paths::HEARTBEAT, &heartbeat(Some(note)), TIMEOUT);
+            };
+            restarts.begin(restart::has_systemd(), say, restart::run);
+        }
+        if restarts.left().is_some_and(|left| left.is_zero()) {
+            eprintln!("rackstrap: {}", sys::restart());
+        }
+    }
+}
+
+/// What is not empty, as one line.
+fn join(troubles: &[String]) -> String {
+    let some: Vec<&str> = troubles.iter().map(String::as_str).filter(|t| !t.is_empty()).collect();
+    some.join("; ")
+}
+
+fn say_ready(server: &Server, detail: &str, checks: &[CheckResult], seed: u64) {
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60), seed);
     loop {
         let ready = Ready {
             token: server.token.clone(),
             uptime_ms: uptime_ms(),
             detail: detail.to_owned(),
+            checks: checks.to_vec(),
         };
         match server.tell(paths::READY, &ready, TIMEOUT) {
             Ok(()) => return,

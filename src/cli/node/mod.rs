@@ -3,6 +3,7 @@
 mod change;
 mod edit;
 mod history;
+mod restart;
 mod show;
 mod transfer;
 
@@ -141,6 +142,19 @@ Examples:
   rackstrap node export > nodes.toml
   rackstrap node export 'r01n*!r01n05'")]
     Export(transfer::ExportArgs),
+    /// Restart nodes that run, drained before and a few at a time
+    #[command(after_help = format!("{HELP}\n\n\
+A node is told by the answer to its next heartbeat, and restarts the way its system does. Before that the site's drain program
+([hooks] drain) takes it out of service, and when it is ready again, with all its checks, the resume program puts it back. If a node
+does not come back in time, no more are restarted.
+
+Examples:
+  rackstrap node restart r01n01
+  rackstrap node restart 'r01n[01-32]' --max-down 4 --reason 'new kernel'
+  rackstrap node restart @gpu --dry-run
+  rackstrap node restart --list
+  rackstrap node restart --cancel 'r01n[20-32]'"))]
+    Restart(restart::RestartArgs),
     /// Who changed what about a node, and when
     #[command(after_help = "\
 Also of nodes that were deleted.
@@ -166,6 +180,7 @@ pub fn run(config: &Path, args: NodeArgs) -> Result<ExitCode> {
         NodeCommand::Delete(args) => change::delete(&client, &args)?,
         NodeCommand::Import(args) => transfer::import(config, &client, &args)?,
         NodeCommand::Export(args) => transfer::export(&client, &args)?,
+        NodeCommand::Restart(args) => restart::run(&client, args)?,
         NodeCommand::History(args) => history::run(&client, &args)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -118,10 +118,20 @@ fn what_machines_have_now_is_taken_along_if_it_can_be_read() {
             })
             .unwrap();
     };
-    put(&[(Table::Leases, "old"), (Table::Boots, "old"), (Table::Secrets, "old")]);
+    put(&[
+        (Table::Leases, "old"),
+        (Table::Boots, "old"),
+        (Table::Restarts, "old"),
+        (Table::Secrets, "old"),
+    ]);
     let bytes = backed_up(&path);
     std::fs::remove_file(&path).unwrap();
-    put(&[(Table::Leases, "now"), (Table::Boots, "now"), (Table::Secrets, "now")]);
+    put(&[
+        (Table::Leases, "now"),
+        (Table::Boots, "now"),
+        (Table::Restarts, "now"),
+        (Table::Secrets, "now"),
+    ]);
     let keys = |store: &Store, table| -> Vec<String> {
         let rows = store.scan::<Value>(table, b"").unwrap();
         rows.into_iter()
@@ -133,6 +143,7 @@ fn what_machines_have_now_is_taken_along_if_it_can_be_read() {
     let store = good.store().unwrap();
     assert_eq!(keys(store, Table::Leases), ["now"]);
     assert_eq!(keys(store, Table::Boots), ["now"]);
+    assert_eq!(keys(store, Table::Restarts), ["now"]);
     assert_eq!(keys(store, Table::Secrets), ["old"]);
     drop(good);
     for wreck in [&b"wrecked"[..], b"", &[0; 10_000]] {
@@ -140,6 +151,7 @@ fn what_machines_have_now_is_taken_along_if_it_can_be_read() {
         let bad = staged(&bytes, &path).unwrap();
         assert!(!bad.took_along());
         assert_eq!(keys(bad.store().unwrap(), Table::Leases), ["old"]);
+        assert!(keys(bad.store().unwrap(), Table::Restarts).is_empty());
         drop(bad);
         assert!(std::fs::read(&path).unwrap() == wreck, "dropped, it changes nothing");
     }

@@ -5,17 +5,21 @@
 //! from one workspace, yet a node may run an agent that is one release older or newer than the
 //! daemon, so fields are only added, never reused, and [`WIRE_VERSION`] names breaking changes.
 
+mod health;
 mod hwaddr;
 mod layout;
 mod plan;
 mod report;
 
+pub use health::{
+    Check, CheckError, CheckResult, Health, HeartbeatAnswer, MOST_RESULTS, Restart, RestartNote, failures,
+};
 pub use hwaddr::{HwAddr, HwAddrError};
 pub use layout::{DiskPlan, FileSystem, Layout, Partition, PartitionTable, Size, SizeError, Wipe};
 pub use plan::{ImageRef, ImageRefError, NetPlan, NfsRoot, Overlay, OverlayContent, OverlayFile, Plan};
 pub use report::{
-    AgentEvent, DiskState, DiskStatus, Hardware, Heartbeat, MountedPartition, Outcome, OverlayRequest, Phase, Ready,
-    Report,
+    AgentEvent, DiskState, DiskStatus, Hardware, Heartbeat, MOST_MODULES, MountedPartition, Outcome, OverlayRequest,
+    Phase, Ready, Report,
 };
 
 /// Version of this vocabulary; an agent refuses a [`Plan`] with another one, saying both numbers.
@@ -53,6 +57,7 @@ pub mod paths {
     pub const REPORT: &str = "/v1/report/";
     /// `POST /v1/ready/{id}` with a [`crate::Ready`], from the running operating system.
     pub const READY: &str = "/v1/ready/";
-    /// `POST /v1/heartbeat/{id}` with a [`crate::Heartbeat`], every `Plan::heartbeat_secs`.
+    /// `POST /v1/heartbeat/{id}` with a [`crate::Heartbeat`], every `Plan::heartbeat_secs`; 204, or a
+    /// [`crate::HeartbeatAnswer`] where the server has something to say.
     pub const HEARTBEAT: &str = "/v1/heartbeat/";
 }

@@ -1,6 +1,6 @@
 //! What the server tells the agent to do.
 
-use crate::{DiskPlan, HwAddr};
+use crate::{DiskPlan, Health, HwAddr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
@@ -27,6 +27,9 @@ pub struct Plan {
     pub ram_size: String,
     /// Seconds between two heartbeats of the running node.
     pub heartbeat_secs: u32,
+    /// What must be true of the running node; nothing for a server that does not say.
+    #[serde(default)]
+    pub health: Health,
 }
 
 /// The node's network.

@@ -1,6 +1,6 @@
 //! What the agent tells the server.
 
-use crate::{FileSystem, HwAddr};
+use crate::{CheckResult, FileSystem, HwAddr, RestartNote};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -127,6 +127,28 @@ pub struct Hardware {
     pub serial: String,
     /// All hardware addresses found.
     pub hwaddrs: Vec<HwAddr>,
+    /// Names of the kernel modules that its devices ask for by their modaliases, sorted; at most [`MOST_MODULES`].
+    #[serde(default)]
+    pub modules: Vec<String>,
+}
+
+/// Most modules of a [`Hardware`].
+pub const MOST_MODULES: usize = 512;
+
+/// Longest name of a kernel module: MODULE_NAME_LEN of linux/moduleparam.h is 64 less a long, with its NUL.
+const LONGEST_MODULE: usize = 64;
+
+impl Hardware {
+    /// The same with no more modules than a machine has, each with a name that a module may have.
+    pub fn bounded(mut self) -> Self {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        self.modules
+            .retain(|name| !name.is_empty() && name.len() <= LONGEST_MODULE && name.bytes().all(plain));
+        self.modules.sort();
+        self.modules.dedup();
+        self.modules.truncate(MOST_MODULES);
+        self
+    }
 }
 
 /// The node's disk after the disk phase.
@@ -196,6 +218,9 @@ pub struct Ready {
     pub uptime_ms: u64,
     /// What says so: `systemd reached multi-user.target`.
     pub detail: String,
+    /// What came of the plan's checks, at most [`crate::MOST_RESULTS`].
+    #[serde(default)]
+    pub checks: Vec<CheckResult>,
 }
 
 /// `POST /v1/heartbeat/{id}`: the node is alive.
@@ -205,6 +230,12 @@ pub struct Heartbeat {
     pub token: String,
     /// Milliseconds since the kernel started.
     pub uptime_ms: u64,
-    /// Empty when all mounts of the disk are what they were at boot; otherwise what is missing.
+    /// Empty when all mounts of the disk are what they were at boot and all checks hold; otherwise what is missing.
     pub trouble: String,
+    /// Whether all checks hold; none from a node that makes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy: Option<bool>,
+    /// What the node does about a restart that it was told of; said once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<RestartNote>,
 }

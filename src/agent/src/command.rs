@@ -1,0 +1,216 @@
+//! Running a program: bounded in time and in what it says, and gone with all it started.
+
+use crate::fail::{Doing, Res};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid},
+};
+use std::{
+    io::{self, Read},
+    os::unix::process::{CommandExt, ExitStatusExt},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+/// Bytes of its output that are kept; the rest is read and dropped, so that it does not block.
+const KEPT: usize = 4 << 10;
+/// How often a program that says nothing is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How a program ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// True if it ended with 0.
+    pub ok: bool,
+    /// `ended with exit status 3`, `was killed by signal 9`, `still ran after 30 s and was killed`, `cannot be run: …`.
+    pub how: String,
+    /// The beginning of what it said, in one line.
+    pub said: String,
+}
+
+/// What becomes of processes that a program leaves behind when it ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// They are killed.
+    Killed,
+    /// They go on.
+    Alone,
+}
+
+/// Runs `words`, program and arguments, without a shell and without input.
+pub fn run(words: &[&str], timeout: Duration, left: Left) -> Ran {
+    match attempt(words, timeout, left) {
+        Ok(ran) => ran,
+        Err(error) => Ran {
+            ok: false,
+            how: format!("cannot be run: {error}"),
+            said: String::new(),
+        },
+    }
+}
+
+fn attempt(words: &[&str], timeout: Duration, left: Left) -> Res<Ran> {
+    let (program, arguments) = words.split_first().unwrap_or((&"", &[]));
+    let (mut output, writer) = io::pipe().doing(|| "making a pipe".into())?;
+    let second = writer.try_clone().doing(|| "making a pipe".into())?;
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("LC_ALL", "C")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(writer)
+        .stderr(second)
+        .process_group(0);
+    let mut child = command.spawn().doing(|| "starting it".into())?;
+    // Our own ends of the pipe: with them open its end would never be seen.
+    drop(command);
+    rustix::io::ioctl_fionbio(&output, true).doing(|| "reading its output".into())?;
+    let ended = Instant::now() + timeout;
+    let mut said = Vec::new();
+    let mut open = true;
+    loop {
+        open = open && keep(&mut output, &mut said);
+        if has_ended(&child) {
+            // Still a zombie: its process group cannot be anybody else's.
+            if left == Left::Killed {
+                kill(&child);
+            }
+            let status = child.wait().doing(|| "waiting for it".into())?;
+            keep(&mut output, &mut said);
+            return Ok(Ran {
+                ok: status.success(),
+                how: describe(status),
+                said: one_line(&said),
+            });
+        }
+        if Instant::now() >= ended {
+            kill(&child);
+            child.wait().doing(|| "waiting for it".into())?;
+            return Ok(Ran {
+                ok: false,
+                how: format!("still ran after {} s and was killed", timeout.as_secs()),
+                said: one_line(&said),
+            });
+        }
+        pause(&output, open);
+    }
+}
+
+/// Reads what is there, a bounded part of it; false at its end.
+fn keep(output: &mut io::PipeReader, said: &mut Vec<u8>) -> bool {
+    let mut buffer = [0; 4096];
+    // A program that never stops talking must not keep us from looking at the time.
+    for _ in 0..64 {
+        match output.read(&mut buffer) {
+            Ok(0) => return false,
+            Ok(count) => said.extend_from_slice(&buffer[..count.min(KEPT - said.len())]),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return e.kind() == io::ErrorKind::WouldBlock,
+        }
+    }
+    true
+}
+
+/// True if it ended, without taking that from the kernel yet.
+fn has_ended(child: &Child) -> bool {
+    let Some(pid) = Pid::from_raw(child.id().cast_signed()) else {
+        return true;
+    };
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    // An error means that there is no such child to wait for: wait() says why.
+    !matches!(waitid(WaitId::Pid(pid), options), Ok(None))
+}
+
+fn kill(child: &Child) {
+    if let Some(group) = Pid::from_raw(child.id().cast_signed()) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+}
+
+fn pause(output: &io::PipeReader, open: bool) {
+    let timeout = Timespec {
+        tv_sec: 0,
+        tv_nsec: LOOK.subsec_nanos().into(),
+    };
+    let mut ready = [PollFd::new(output, PollFlags::IN)];
+    // After its end the pipe is always ready.
+    let watched = if open { &mut ready[..] } else { &mut [] };
+    let _ = poll(watched, Some(&timeout));
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("ended with exit status {code}"),
+        (None, Some(signal)) => format!("was killed by signal {signal}"),
+        (None, None) => format!("ended: {status}"),
+    }
+}
+
+fn one_line(said: &[u8]) -> String {
+    let text = String::from_utf8_lossy(said);
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let line = lines.collect::<Vec<_>>().join(" / ");
+    line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(600);
+
+    fn shell(script: &str, timeout: Duration, left: Left) -> Ran {
+        run(&["/bin/sh", "-c", script], timeout, left)
+    }
+
+    #[test]
+    fn ends_and_words_are_told() {
+        let ran = shell("echo so; echo ' and so' >&2; exit 3", LONG, Left::Killed);
+        assert_eq!(
+            (ran.ok, ran.how.as_str(), ran.said.as_str()),
+            (false, "ended with exit status 3", "so / and so")
+        );
+        assert!(shell("true", LONG, Left::Alone).ok);
+        assert_eq!(shell("kill -9 $$", LONG, Left::Killed).how, "was killed by signal 9");
+        let none = run(&["/no/such"], LONG, Left::Killed);
+        assert!(none.how.starts_with("cannot be run: ") && !none.ok, "{none:?}");
+        assert!(!run(&[], LONG, Left::Killed).ok);
+    }
+
+    #[test]
+    fn much_output_is_cut_and_does_not_block() {
+        let ran = shell("yes | head -c 3000000", LONG, Left::Killed);
+        assert!(ran.ok && ran.said.len() <= 2 * KEPT, "{}", ran.said.len());
+        let ran = shell("yes", Duration::from_secs(1), Left::Killed);
+        assert_eq!(ran.how, "still ran after 1 s and was killed");
+    }
+
+    /// True until the process is gone, or a zombie that nobody reaps.
+    fn alive(pid: &str) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+        stat.is_ok_and(|stat| !stat.contains(") Z ") && !stat.contains(") X "))
+    }
+
+    #[test]
+    fn what_it_started_goes_with_it() {
+        // With its output closed, so that it holds nothing open.
+        let script = "sleep 600 >/dev/null 2>&1 & echo $!";
+        for (more, timeout) in [("", LONG), ("; wait", Duration::from_secs(1))] {
+            let ran = shell(&format!("{script}{more}"), timeout, Left::Killed);
+            let began = Instant::now();
+            while alive(&ran.said) {
+                assert!(began.elapsed() < LONG, "{ran:?}: the child was left running");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        let ran = shell(script, LONG, Left::Alone);
+        assert!(alive(&ran.said), "{ran:?}");
+        let pid = Pid::from_raw(ran.said.parse().unwrap()).unwrap();
+        rustix::process::kill_process(pid, Signal::KILL).unwrap();
+        // One that holds the output open does not hold us up.
+        let ran = shell("sleep 600 & exit 0", LONG, Left::Killed);
+        assert!(ran.ok);
+    }
+}

@@ -1,0 +1,208 @@
+//! `rackstrap node restart`: who is to restart, who is about to, and who is not after all.
+
+use crate::{
+    cli::{
+        ask,
+        hostlist::Wanted,
+        output::{self, Format},
+        who::who,
+    },
+    control::{Client, api},
+    inventory::hostlist::NodeSet,
+    restart::{Cancelled, End, Request, Step, Want, Wanted as Answer},
+};
+use anyhow::{Result, bail};
+use clap::Args;
+use std::time::Duration;
+
+#[derive(Debug, Args)]
+pub struct RestartArgs {
+    /// Names or hostlists
+    #[arg(required_unless_present = "list", conflicts_with = "list", value_name = "NODES")]
+    nodes: Vec<String>,
+    /// How many of them may be out of service at once
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["list", "cancel"])]
+    max_down: u32,
+    /// Why: for the drain program, and for the nodes' timelines
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["list", "cancel"])]
+    reason: Option<String>,
+    /// How long a node may take to be ready again, before no more are restarted
+    #[arg(long, value_name = "TIME", default_value = "15m", value_parser = humantime::parse_duration, conflicts_with_all = ["list", "cancel"])]
+    ready_within: Duration,
+    /// Run neither the site's drain program before nor its resume program after
+    #[arg(long, conflicts_with_all = ["list", "cancel"])]
+    no_drain: bool,
+    /// Only say which nodes would be restarted
+    #[arg(long, conflicts_with_all = ["list", "cancel"])]
+    dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    /// Show how far restarts are
+    #[arg(long)]
+    list: bool,
+    /// Do not restart these nodes, unless they were told already
+    #[arg(long, conflicts_with = "list")]
+    cancel: bool,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// Runs it.
+pub fn run(client: &Client, args: RestartArgs) -> Result<()> {
+    if args.list {
+        return list(client, args.format);
+    }
+    let nodes = Wanted::new(args.nodes.clone())?.some_names(client)?;
+    match args.cancel {
+        true => cancel(client, nodes, args.format),
+        false => want(client, nodes, &args),
+    }
+}
+
+fn fold<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
+    names.into_iter().map(String::as_str).collect::<NodeSet>().fold()
+}
+
+fn want(client: &Client, nodes: Vec<String>, args: &RestartArgs) -> Result<()> {
+    let by = who();
+    let mut asked = api::WantRestarts {
+        want: Want {
+            nodes,
+            reason: args.reason.clone().unwrap_or_else(|| format!("restart wanted by {by}")),
+            max_down: args.max_down,
+            drain: !args.no_drain,
+            within_secs: u32::try_from(args.ready_within.as_secs()).unwrap_or(u32::MAX),
+            by,
+        },
+        dry_run: true,
+    };
+    let planned: Answer = client.post(api::paths::RESTARTS, &asked)?;
+    if args.dry_run && args.format.json {
+        return output::print_json(&planned);
+    }
+    if args.dry_run {
+        output::print(&describe(&planned, args.max_down))?;
+        return output::print("nothing was changed: --dry-run");
+    }
+    if !args.yes && !planned.nodes.is_empty() {
+        eprintln!("{}", describe(&planned, args.max_down));
+        let question = format!("restart {}?", output::count(planned.nodes.len(), "node"));
+        if !ask::yes(&question, false)? {
+            bail!("nothing is restarted");
+        }
+    }
+    asked.dry_run = false;
+    let wanted: Answer = client.post(api::paths::RESTARTS, &asked)?;
+    if args.format.json {
+        return output::print_json(&wanted);
+    }
+    output::print(&describe(&wanted, args.max_down))?;
+    match wanted.nodes.is_empty() {
+        true => Ok(()),
+        false => output::print("how far they are: rackstrap node restart --list"),
+    }
+}
+
+fn describe(wanted: &Answer, max_down: u32) -> String {
+    let mut lines = Vec::new();
+    if !wanted.nodes.is_empty() {
+        let how = match wanted.drained {
+            true => "are drained, restarted and resumed",
+            false => "are restarted without being drained",
+        };
+        lines.push(format!("{} {how}, {max_down} at a time", fold(&wanted.nodes)));
+    }
+    if !wanted.not_up.is_empty() {
+        lines.push(format!(
+            "{}: not up now; what boots by itself is not restarted",
+            fold(&wanted.not_up)
+        ));
+    }
+    if !wanted.already.is_empty() {
+        lines.push(format!("{}: about to be restarted already", fold(&wanted.already)));
+    }
+    lines.join("\n")
+}
+
+fn cancel(client: &Client, nodes: Vec<String>, format: Format) -> Result<()> {
+    let asked = api::CancelRestarts { nodes, by: who() };
+    let done: Cancelled = client.post(api::paths::RESTARTS_CANCEL, &asked)?;
+    if format.json {
+        return output::print_json(&done);
+    }
+    for (nodes, what) in [
+        (&done.cancelled, "not restarted"),
+        (&done.told, "told to restart already, which nobody can take back"),
+        (&done.none, "nobody wanted that restarted"),
+    ] {
+        if !nodes.is_empty() {
+            output::print(&format!("{}: {what}", fold(nodes)))?;
+        }
+    }
+    Ok(())
+}
+
+fn list(client: &Client, format: Format) -> Result<()> {
+    let answer: api::RestartsAnswer = client.get(api::paths::RESTARTS)?;
+    if format.json {
+        return output::print_json(&answer);
+    }
+    if answer.requests.is_empty() {
+        return output::print("nobody wants anything restarted; to do so: rackstrap node restart r01n01");
+    }
+    let mut parts = Vec::new();
+    for request in &answer.requests {
+        let mut text = title(request, output::ago(answer.now, request.wanted));
+        let mut table = output::table(["node", "restart", "since", "what went wrong"]);
+        for node in request
+            .nodes
+            .iter()
+            .filter(|node| !is_plain(&node.step) || !node.said.is_empty())
+        {
+            table.add_row([
+                &node.name,
+                node.step.as_str(),
+                &output::ago(answer.now, node.since),
+                &output::dash(&node.said),
+            ]);
+        }
+        if table.row_count() > 0 {
+            text += &format!("\n{}", output::render(&table));
+        }
+        parts.push(text);
+    }
+    output::print(&parts.join("\n\n"))
+}
+
+/// True for the many about which there is nothing to say one by one.
+fn is_plain(step: &Step) -> bool {
+    let ended = [End::Restarted, End::Unneeded, End::GivenUp];
+    matches!(step, Step::Waiting) || ended.iter().any(|end| *step == Step::Ended { how: *end })
+}
+
+fn title(request: &Request, ago: String) -> String {
+    let mut lines = vec![format!(
+        "{}: wanted {ago} ago by {}, {} at a time: {}",
+        fold(request.nodes.iter().map(|node| &node.name)),
+        request.by,
+        request.max_down,
+        request.reason
+    )];
+    if !request.stopped.is_empty() {
+        lines.push(format!("stopped: {}", request.stopped));
+    }
+    let mut counts: Vec<(&str, Vec<&String>)> = Vec::new();
+    for node in &request.nodes {
+        let word = node.step.as_str();
+        match counts.iter_mut().find(|(known, _)| *known == word) {
+            Some((_, nodes)) => nodes.push(&node.name),
+            None => counts.push((word, vec![&node.name])),
+        }
+    }
+    let counts = counts
+        .into_iter()
+        .map(|(word, nodes)| format!("{word}: {} ({})", nodes.len(), fold(nodes)));
+    lines.extend(counts);
+    lines.join("\n")
+}

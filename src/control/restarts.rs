@@ -1,0 +1,49 @@
+//! The routes of restarts.
+
+use super::{
+    api,
+    routes::{Refusal, Shared, blocking, broken},
+};
+use crate::{
+    clock::Timestamp,
+    restart::{Cancelled, RestartError, Wanted},
+};
+use axum::{Json, extract::State, http::StatusCode};
+
+impl From<RestartError> for Refusal {
+    fn from(error: RestartError) -> Self {
+        match error {
+            RestartError::Refused(why) => Refusal(StatusCode::UNPROCESSABLE_ENTITY, why),
+            RestartError::Store(error) => broken(error),
+        }
+    }
+}
+
+pub(super) async fn list(State(context): State<Shared>) -> Json<api::RestartsAnswer> {
+    Json(api::RestartsAnswer {
+        now: Timestamp::now(),
+        requests: context.restarts.list(),
+    })
+}
+
+pub(super) async fn want(
+    State(context): State<Shared>,
+    Json(asked): Json<api::WantRestarts>,
+) -> Result<Json<Wanted>, Refusal> {
+    let wanted = blocking(move || context.restarts.want(&asked.want, Timestamp::now(), asked.dry_run)).await??;
+    Ok(Json(wanted))
+}
+
+pub(super) async fn cancel(
+    State(context): State<Shared>,
+    Json(asked): Json<api::CancelRestarts>,
+) -> Result<Json<Cancelled>, Refusal> {
+    let cancelled = blocking(move || {
+        let cancelled = context.restarts.cancel(&asked.nodes, Timestamp::now());
+        if cancelled.as_ref().is_ok_and(|done| !done.cancelled.is_empty()) {
+            tracing::info!("restarts cancelled by {}: {}", asked.by, asked.nodes.join(", "));
+        }
+        cancelled
+    });
+    Ok(Json(cancelled.await?.map_err(broken)?))
+}

@@ -1,0 +1,308 @@
+//! What must be true of a node that is ready, and what was found.
+
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+
+/// Most bytes of a check as it is written.
+const LONGEST: usize = 512;
+/// What systemd has units of (systemd.unit(5)).
+const UNITS: [&str; 10] = [
+    "service",
+    "socket",
+    "mount",
+    "automount",
+    "swap",
+    "target",
+    "path",
+    "timer",
+    "device",
+    "slice",
+];
+
+/// One thing that must be true: `unit sshd.service`, `mount /scratch`, `command /usr/local/sbin/check-gpu --quick`.
+///
+/// On the wire a check is its text, so that an agent that does not know a newer kind can say so instead of failing to read its plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// This unit of systemd is active.
+    Unit(String),
+    /// Something is mounted at this path.
+    Mount(String),
+    /// This program, with its arguments and without a shell, ends with 0.
+    Command(Vec<String>),
+}
+
+/// Why a text is no [`Check`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckError {
+    /// What is wrong.
+    pub message: String,
+    /// What to write instead.
+    pub help: String,
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Check::Unit(name) => write!(f, "unit {name}"),
+            Check::Mount(path) => write!(f, "mount {path}"),
+            Check::Command(words) => write!(f, "command {}", words.join(" ")),
+        }
+    }
+}
+
+impl fmt::Display for CheckError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.message, self.help)
+    }
+}
+
+impl std::error::Error for CheckError {}
+
+impl FromStr for Check {
+    type Err = CheckError;
+
+    fn from_str(text: &str) -> Result<Self, CheckError> {
+        const KINDS: &str =
+            "write \"unit sshd.service\", \"mount /scratch\" or \"command /usr/local/sbin/check-gpu --quick\"";
+        let wrong = |message: String, help: &str| {
+            Err(CheckError {
+                message,
+                help: help.to_owned(),
+            })
+        };
+        let shown: String = text.chars().filter(|c| !c.is_control()).take(60).collect();
+        if text.len() > LONGEST {
+            return wrong(
+                format!("a check has at most {LONGEST} bytes, this one {}", text.len()),
+                "put what it does into a script",
+            );
+        }
+        if text.chars().any(char::is_control) {
+            return wrong(format!("the check '{shown}' is more than one line"), KINDS);
+        }
+        let (kind, rest) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        match (kind, words.as_slice()) {
+            ("unit", [name]) => match unit(name) {
+                true => Ok(Check::Unit((*name).to_owned())),
+                false => wrong(
+                    format!("'{}' is not a unit of systemd", shown.trim_start_matches("unit").trim()),
+                    "write its whole name, such as \"unit sshd.service\"; systemctl list-units shows them",
+                ),
+            },
+            ("mount", [path]) => match plain_path(path) {
+                true => Ok(Check::Mount((*path).to_owned())),
+                false => wrong(
+                    format!("'{}' is not a mount point", shown.trim_start_matches("mount").trim()),
+                    "write the whole path, without . and .. and without a / at its end, such as \"mount /scratch\"",
+                ),
+            },
+            ("command", [program, ..]) if !plain_path(program) || *program == "/" => wrong(
+                format!("the check '{shown}' does not begin with the path of a program"),
+                "write its whole path on the node, such as \"command /usr/local/sbin/check-gpu --quick\"",
+            ),
+            ("command", [_, ..])
+                if rest.contains(['\'', '"', '`', '\\', '$', '|', ';', '&', '<', '>', '(', ')', '*']) =>
+            {
+                wrong(
+                    format!("the check '{shown}' is written for a shell, and none reads it"),
+                    "put it into a script, and write that script's path",
+                )
+            }
+            ("command", [_, ..]) => Ok(Check::Command(words.into_iter().map(str::to_owned).collect())),
+            ("unit" | "mount", [_, _, ..]) => wrong(
+                format!("the check '{shown}' names more than one {kind}"),
+                "write a check for each, as texts of their own in the list",
+            ),
+            ("unit" | "mount" | "command", []) => {
+                wrong(format!("the check '{shown}' does not say which {kind}"), KINDS)
+            }
+            _ => wrong(format!("'{shown}' is not a check"), KINDS),
+        }
+    }
+}
+
+fn unit(name: &str) -> bool {
+    // systemd.unit(5): at most 255 characters; "-" first would be an option of systemctl's.
+    let plain = name
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b":-_.\\@".contains(&b));
+    let kind = name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty());
+    plain && !name.starts_with('-') && name.len() <= 255 && kind.is_some_and(|(_, kind)| UNITS.contains(&kind))
+}
+
+fn plain_path(path: &str) -> bool {
+    path == "/"
+        || path
+            .strip_prefix('/')
+            .is_some_and(|rest| rest.split('/').all(|part| !matches!(part, "" | "." | "..")))
+}
+
+/// What a node has to find true before it is well; part of the plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// [`Check`]s, as they are written.
+    pub checks: Vec<String>,
+    /// Seconds within which all of them have to hold, before the node reports what does not.
+    pub within_secs: u32,
+    /// Seconds that one command may take.
+    pub command_secs: u32,
+}
+
+impl Default for Health {
+    /// No checks.
+    fn default() -> Self {
+        Health {
+            checks: Vec::new(),
+            within_secs: 120,
+            command_secs: 30,
+        }
+    }
+}
+
+/// What came of one check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckResult {
+    /// The check, as it is written.
+    pub check: String,
+    /// True if it holds.
+    pub ok: bool,
+    /// For people, at most 200 bytes: `unit sshd.service is failed`. Empty if it holds.
+    pub detail: String,
+}
+
+/// Most results that a report may have; more than a site file may name.
+pub const MOST_RESULTS: usize = 64;
+
+/// What fails, for people, as a heartbeat says it; empty if all checks hold.
+pub fn failures(results: &[CheckResult]) -> String {
+    let failed: Vec<&str> = results
+        .iter()
+        .filter(|result| !result.ok)
+        .map(|result| match result.detail.is_empty() {
+            true => result.check.as_str(),
+            false => result.detail.as_str(),
+        })
+        .collect();
+    match failed.is_empty() {
+        true => String::new(),
+        false => format!("check failed: {}", failed.join("; ")),
+    }
+}
+
+/// What the server answers to a heartbeat; nothing at all (204) where there is nothing to say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeartbeatAnswer {
+    /// The node is to restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
+}
+
+/// The node is to restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restart {
+    /// Which order this is: one that comes twice is obeyed once.
+    pub id: String,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// What the node does about a [`Restart`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartNote {
+    /// The order's.
+    pub id: String,
+    /// `systemctl reboot`; at most 200 bytes.
+    pub detail: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn checks_are_read_and_written() {
+        for text in [
+            "unit sshd.service",
+            "unit getty@tty1.service",
+            "unit dev-disk-by\\x2dlabel-x.swap",
+            "mount /scratch",
+            "mount /",
+            "command /bin/true",
+            "command /usr/local/sbin/check-gpu --quick -n 4",
+        ] {
+            assert_eq!(text.parse::<Check>().unwrap().to_string(), text);
+        }
+        assert_eq!(
+            "  command   /bin/x   a ".parse::<Check>().unwrap().to_string(),
+            "command /bin/x a"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_what_to_write() {
+        for (text, part) in [
+            ("", "'' is not a check"),
+            ("sshd.service", "'sshd.service' is not a check"),
+            ("unit", "does not say which unit"),
+            ("unit sshd", "'sshd' is not a unit"),
+            ("unit .service", "is not a unit"),
+            ("unit -H.service", "is not a unit"),
+            ("unit a.service b.service", "more than one unit"),
+            ("mount scratch", "'scratch' is not a mount point"),
+            ("mount /a/../b", "is not a mount point"),
+            ("mount /a/", "is not a mount point"),
+            ("command true", "does not begin with the path"),
+            ("command /", "does not begin with the path"),
+            ("command /bin/sh -c 'exit 0'", "written for a shell"),
+            ("command /bin/a | /bin/b", "written for a shell"),
+            ("command /bin/a\n/bin/b", "more than one line"),
+        ] {
+            let error = text.parse::<Check>().unwrap_err();
+            assert!(error.message.contains(part), "{text}: {error}");
+            assert!(!error.help.is_empty());
+        }
+        assert!(format!("command /{}", "x".repeat(600)).parse::<Check>().is_err());
+    }
+
+    #[test]
+    fn failures_are_named() {
+        let result = |check: &str, ok, detail: &str| CheckResult {
+            check: check.into(),
+            ok,
+            detail: detail.into(),
+        };
+        assert_eq!(failures(&[]), "");
+        assert_eq!(failures(&[result("mount /", true, "")]), "");
+        assert_eq!(
+            failures(&[
+                result("unit a.service", false, "unit a.service is failed"),
+                result("mount /", true, ""),
+                result("mount /b", false, ""),
+            ]),
+            "check failed: unit a.service is failed; mount /b"
+        );
+    }
+
+    #[test]
+    fn old_and_new_understand_each_other() {
+        assert_eq!(
+            serde_json::from_str::<HeartbeatAnswer>("{}").unwrap(),
+            HeartbeatAnswer::default()
+        );
+        let newer = r#"{"restart":{"id":"x","reason":"y","more":1},"other":[]}"#;
+        let answer: HeartbeatAnswer = serde_json::from_str(newer).unwrap();
+        assert_eq!(answer.restart.unwrap().id, "x");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_without_panic_and_what_is_read_is_stable(text in "(unit|mount|command)? ?\\PC{0,60}") {
+            if let Ok(check) = text.parse::<Check>() {
+                prop_assert_eq!(check.to_string().parse::<Check>().unwrap(), check);
+            }
+        }
+    }
+}
