@@ -60,6 +60,12 @@ pub fn router(context: Arc<Context>) -> Router {
         .route(paths::IMAGES_CURRENT, get(rollouts::current))
         .route(paths::IMAGE_PROMOTE, post(rollouts::promote_image))
         .route(paths::IMAGE_ROLLBACK, post(rollouts::roll_back))
+        .route(paths::ROLLOUTS, get(rollouts::all).post(rollouts::begin))
+        .route(paths::ROLLOUT_PROMOTE, post(rollouts::promote))
+        .route(paths::ROLLOUT_PAUSE, post(rollouts::pause))
+        .route(paths::ROLLOUT_RESUME, post(rollouts::resume))
+        .route(paths::ROLLOUT_ABORT, post(rollouts::abort))
+        .route(paths::ROLLOUT_RETRY, post(rollouts::retry))
         .route(paths::RESCAN, post(rescan))
         .route(paths::RELOAD, post(reload))
         .route(paths::COUNTERS, get(counters))
@@ -313,14 +319,22 @@ async fn layouts(State(context): State<Shared>) -> Json<Vec<api::LayoutRow>> {
     Json(rows.collect())
 }
 
-async fn images_in_use(State(context): State<Shared>) -> Json<Vec<api::ImageUse>> {
+async fn images_in_use(State(context): State<Shared>) -> Result<Json<Vec<api::ImageUse>>, Refusal> {
+    let held = blocking({
+        let rollouts = context.rollouts.clone();
+        move || rollouts.held()
+    });
+    let mut held = held.await?;
     let world = context.world.load();
-    let uses = context.boots.images_in_use().into_iter().map(|image| {
+    let mut images = context.boots.images_in_use();
+    images.extend(held.keys().cloned());
+    let uses = images.into_iter().map(|image| {
         let nodes = world.inventory.iter().map(|node| node.name.clone());
         let nodes = nodes.filter(|name| context.boots.may_mount(name, &image)).collect();
-        api::ImageUse { image, nodes }
+        let why = held.remove(&image).unwrap_or_default();
+        api::ImageUse { image, nodes, why }
     });
-    Json(uses.collect())
+    Ok(Json(uses.collect()))
 }
 
 async fn rescan(State(context): State<Shared>) -> Result<Json<api::Done>, Refusal> {

@@ -156,7 +156,7 @@ impl Rollouts {
             for node in rollout.nodes.keys() {
                 // What was tried before is forgiven.
                 ledger.set_trial(node, None);
-                ledger.tell(node, Level::Ok, format!("rollout of {image}: waiting"));
+                ledger.tell(node, Level::Ok, format!("given {image} ({})", rollout.batch_name(0)));
             }
             ledger.add(rollout.clone());
             Ok(rollout)

@@ -6,6 +6,7 @@ mod dns;
 mod http;
 mod nfs;
 mod promises;
+mod rollout;
 mod scheduler;
 mod serve;
 mod tftp;
