@@ -92,8 +92,10 @@ enum Command {
     /// Short for export dnsmasq
     #[command(hide = true)]
     Dnsmasq(export::ShortArgs),
-    /// Root images: import, copy, change, seal, compare, delete
+    /// Root images: import, copy, change, seal, compare, delete; which version nodes boot
     Image(image::ImageArgs),
+    /// Give a new version of an image to some nodes first, then to all
+    Rollout(rollout::RolloutArgs),
     /// Addresses that machines without a node have from the temporary pools
     Lease(lease::LeaseArgs),
     /// Disk layouts of the site file
@@ -157,6 +159,7 @@ fn dispatch(config: &Path, command: Command) -> Result<ExitCode> {
         Command::Ethers(args) => export::run_short(config, Format::Ethers, args),
         Command::Dnsmasq(args) => export::run_short(config, Format::Dnsmasq, args),
         Command::Image(args) => image::run(config, args),
+        Command::Rollout(args) => rollout::run(config, args),
         Command::Lease(args) => lease::run(config, args),
         Command::Layout(args) => layout::run(config, args),
         Command::Reload(args) => reload::run(config, args),

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     boots,
     clock::Timestamp,
-    inventory,
+    inventory, rollout,
     store::{Staged, backup::Reader},
 };
 use anyhow::{Context, Result, bail};
@@ -114,6 +114,7 @@ fn look_at(staged: &Staged) -> Result<usize> {
         // Secrets go out once a boot, and may have gone out after the backup was made.
         boots::redeem_all(store)?;
     }
+    rollout::pause_all(store, Timestamp::now())?;
     boots::Boots::load(store.clone())?;
     Ok(nodes.len())
 }

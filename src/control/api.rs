@@ -6,7 +6,7 @@ use crate::{
     discovery::{FullPool, View, Wanted},
     inventory::{Change, Changed, Node, Setting},
     restart::{Request, Want},
-    rollout::Current,
+    rollout::{Current, Member, Pace, Rollout, Wish},
     timeline::{BootSummary, Event, State, StatusRow, Subject},
 };
 use rackstrap_wire::{DiskPlan, Hardware, HwAddr, ImageRef, Layout, Wipe};
@@ -61,6 +61,18 @@ pub mod paths {
     pub const IMAGE_PROMOTE: &str = "/v1/images/promote";
     /// `POST` [`super::RollBack`]: [`super::RolledBack`].
     pub const IMAGE_ROLLBACK: &str = "/v1/images/rollback";
+    /// `GET`: [`super::RolloutsAnswer`]. `POST` [`super::BeginRollout`]: the [`crate::rollout::Rollout`].
+    pub const ROLLOUTS: &str = "/v1/rollouts";
+    /// `POST` [`super::RolloutOrder`]: the [`crate::rollout::Rollout`] that it is now.
+    pub const ROLLOUT_PROMOTE: &str = "/v1/rollouts/promote";
+    /// As [`ROLLOUT_PROMOTE`].
+    pub const ROLLOUT_PAUSE: &str = "/v1/rollouts/pause";
+    /// As [`ROLLOUT_PROMOTE`].
+    pub const ROLLOUT_RESUME: &str = "/v1/rollouts/resume";
+    /// As [`ROLLOUT_PROMOTE`].
+    pub const ROLLOUT_ABORT: &str = "/v1/rollouts/abort";
+    /// `POST` [`super::Retry`]: the names of those that try again.
+    pub const ROLLOUT_RETRY: &str = "/v1/rollouts/retry";
     /// `POST`: looks for images again; [`super::Done`].
     pub const RESCAN: &str = "/v1/images/rescan";
     /// `POST`: reads the site file again; [`super::Done`].
@@ -267,6 +279,71 @@ pub struct RolledBack {
     pub current: Current,
     /// The rollout that was on, and is no more.
     pub ended: Option<ImageRef>,
+}
+
+/// `rackstrap rollout start`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BeginRollout {
+    /// What is wanted.
+    pub wish: Wish,
+    /// Who wants it.
+    pub by: String,
+}
+
+/// `rackstrap rollout promote`, `pause`, `resume` and `abort`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RolloutOrder {
+    /// NAME or NAME@VERSION; none for the only one that is on.
+    pub image: Option<String>,
+    /// How it is to go on; of `resume`, only the failures that are allowed.
+    #[serde(default)]
+    pub pace: Pace,
+    /// Who wants it.
+    pub by: String,
+}
+
+/// `rackstrap rollout retry`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Retry {
+    /// The nodes.
+    pub nodes: Vec<String>,
+    /// Who wants it.
+    pub by: String,
+}
+
+/// `rackstrap rollout status` and `list`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RolloutsAnswer {
+    /// The daemon's present.
+    pub now: Timestamp,
+    /// What is current, by image name.
+    pub current: Vec<Current>,
+    /// All that are remembered, the newest last.
+    pub rollouts: Vec<RolloutRow>,
+}
+
+/// A rollout.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RolloutRow {
+    /// The rollout.
+    #[serde(flatten)]
+    pub rollout: Rollout,
+    /// What it waits for, for people; empty if it is over.
+    pub waits_for: String,
+    /// Its nodes; of those that are over, only the last one of each image has them.
+    pub nodes: Vec<RolloutNode>,
+}
+
+/// A node of a rollout.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RolloutNode {
+    /// Its name.
+    pub node: String,
+    /// How it fares.
+    #[serde(flatten)]
+    pub member: Member,
+    /// What it runs, or boots into.
+    pub image: Option<ImageRef>,
 }
 
 /// `rackstrap timeline`

@@ -4,7 +4,11 @@ use super::{
     api,
     routes::{Refusal, Shared, blocking},
 };
-use crate::{clock::Timestamp, rollout::Current};
+use crate::{
+    boots::Boots,
+    clock::Timestamp,
+    rollout::{Current, Rollout},
+};
 use axum::{Json, extract::State};
 
 pub(super) async fn current(State(context): State<Shared>) -> Result<Json<Vec<Current>>, Refusal> {
@@ -30,4 +34,96 @@ pub(super) async fn roll_back(
     let rolled_back = move || context.rollouts.roll_back(&asked.name, &asked.by, Timestamp::now());
     let (current, ended) = blocking(rolled_back).await??;
     Ok(Json(api::RolledBack { current, ended }))
+}
+
+pub(super) async fn all(State(context): State<Shared>) -> Result<Json<api::RolloutsAnswer>, Refusal> {
+    let answer = blocking(move || {
+        let now = Timestamp::now();
+        let rollouts = context.rollouts.all().into_iter();
+        api::RolloutsAnswer {
+            now,
+            current: context.rollouts.current(),
+            rollouts: rollouts.map(|rollout| row(rollout, &context.boots, now)).collect(),
+        }
+    });
+    Ok(Json(answer.await?))
+}
+
+fn row(mut rollout: Rollout, boots: &Boots, now: Timestamp) -> api::RolloutRow {
+    let waits_for = rollout.waits_for(now);
+    let nodes = std::mem::take(&mut rollout.nodes).into_iter();
+    let nodes = nodes.map(|(node, member)| api::RolloutNode {
+        image: boots.current(&node).map(|boot| boot.image().clone()),
+        member,
+        node,
+    });
+    api::RolloutRow {
+        nodes: nodes.collect(),
+        waits_for,
+        rollout,
+    }
+}
+
+pub(super) async fn begin(
+    State(context): State<Shared>,
+    Json(asked): Json<api::BeginRollout>,
+) -> Result<Json<Rollout>, Refusal> {
+    let begun = move || context.rollouts.begin(&asked.wish, &asked.by, Timestamp::now());
+    Ok(Json(blocking(begun).await??))
+}
+
+pub(super) async fn promote(
+    State(context): State<Shared>,
+    Json(asked): Json<api::RolloutOrder>,
+) -> Result<Json<Rollout>, Refusal> {
+    let image = asked.image;
+    let done = move || {
+        let rollouts = &context.rollouts;
+        rollouts.promote(image.as_deref(), &asked.pace, &asked.by, Timestamp::now())
+    };
+    Ok(Json(blocking(done).await??))
+}
+
+pub(super) async fn pause(
+    State(context): State<Shared>,
+    Json(asked): Json<api::RolloutOrder>,
+) -> Result<Json<Rollout>, Refusal> {
+    let done = move || {
+        context
+            .rollouts
+            .pause(asked.image.as_deref(), &asked.by, Timestamp::now())
+    };
+    Ok(Json(blocking(done).await??))
+}
+
+pub(super) async fn resume(
+    State(context): State<Shared>,
+    Json(asked): Json<api::RolloutOrder>,
+) -> Result<Json<Rollout>, Refusal> {
+    let limit = asked.pace.max_failures;
+    let done = move || {
+        let rollouts = &context.rollouts;
+        rollouts.resume(asked.image.as_deref(), limit, &asked.by, Timestamp::now())
+    };
+    Ok(Json(blocking(done).await??))
+}
+
+pub(super) async fn abort(
+    State(context): State<Shared>,
+    Json(asked): Json<api::RolloutOrder>,
+) -> Result<Json<Rollout>, Refusal> {
+    let done = move || {
+        context
+            .rollouts
+            .abort(asked.image.as_deref(), &asked.by, Timestamp::now())
+    };
+    Ok(Json(blocking(done).await??))
+}
+
+pub(super) async fn retry(
+    State(context): State<Shared>,
+    Json(asked): Json<api::Retry>,
+) -> Result<Json<Vec<String>>, Refusal> {
+    let done = move || context.rollouts.retry(&asked.nodes, &asked.by, Timestamp::now());
+    Ok(Json(blocking(done).await??))
 }

@@ -61,6 +61,7 @@ pub async fn script(
         .mac
         .parse()
         .map_err(|e| Problem::bad_request(format!("mac: {e}")))?;
+    service.wait_for_last_boot(hwaddr).await;
     let world = service.snapshot();
     let requester = Requester {
         hwaddr: Some(hwaddr),
@@ -103,6 +104,15 @@ pub async fn script(
 }
 
 impl Service {
+    /// After a boot that did not get ready, the decision hangs on how many there were: the last one has to be counted.
+    async fn wait_for_last_boot(&self, hwaddr: HwAddr) {
+        let node = self.world.load().inventory.by_hwaddr(hwaddr).cloned();
+        let last = node.and_then(|node| self.boots.current(&node.name));
+        if last.is_some_and(|boot| boot.ready.is_none()) {
+            self.rollouts.heard_all().await;
+        }
+    }
+
     /// The loader tried, failed, paused, and is here again.
     fn note_failure(&self, node: &str, failed: &str) {
         let detail = match failed {

@@ -3,7 +3,7 @@
 use super::{
     assignments::{Assignments, Current, Given, Trial},
     machine::Audience,
-    model::{Member, Rollout, Stage},
+    model::{Member, Rollout, Stage, State},
 };
 use crate::{
     clock::Timestamp,
@@ -299,12 +299,15 @@ impl Ledger {
             let Some(member) = rollout.nodes.get(node) else {
                 continue;
             };
-            let what = format!("rollout of {}: {} {}", rollout.image, member.state, member.state.why());
-            let level = match member.state.is_failure() {
-                true => Level::Error,
-                false => Level::Ok,
-            };
-            told.push((node.clone(), level, what.trim_end().to_owned()));
+            match &member.state {
+                State::Waiting => {
+                    let what = format!("given {} ({})", rollout.image, rollout.batch_name(member.round));
+                    told.push((node.clone(), Level::Ok, what));
+                }
+                State::Failed { why } => told.push((node.clone(), Level::Error, format!("{}: {why}", rollout.image))),
+                // Said by the boot itself, or by whoever noticed.
+                State::Booting | State::Ready | State::GoneBack { .. } => {}
+            }
         }
         for (node, level, what) in told {
             self.tell(&node, level, what);

@@ -387,6 +387,14 @@ impl Rollout {
         self.is_on() && self.nodes.get(node).is_some_and(begun)
     }
 
+    /// What a batch is called.
+    pub(super) fn batch_name(&self, round: u32) -> String {
+        match round {
+            0 => "first nodes of a rollout".to_owned(),
+            round => format!("batch {round} of a rollout"),
+        }
+    }
+
     /// Nodes that failed.
     pub fn failures(&self) -> usize {
         self.nodes.values().filter(|member| member.state.is_failure()).count()

@@ -5,7 +5,7 @@ use super::{
     health,
     ledger::Ledger,
     machine::Audience,
-    model::{Seen, State},
+    model::{Rollout, Seen, State},
 };
 use crate::{
     boots::{Boot, Boots},
@@ -24,11 +24,14 @@ use std::{
     },
     time::Duration,
 };
+use tokio::sync::oneshot;
 
 /// Boots that may wait for the keeper. What does not fit is found when it looks at the boots themselves, every [`TICK`].
 const QUEUE: usize = 8192;
 /// How often it looks at the time.
 const TICK: Duration = Duration::from_secs(1);
+/// How long a boot script may wait for the keeper.
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
 /// Firmware and loaders that say nothing for so long are switched off, or stand at a screen, milliseconds.
 const SILENCE_MS: u64 = 300_000;
 
@@ -51,9 +54,8 @@ pub(super) struct Shared {
 enum News {
     /// Something about a boot.
     Boot(What, Arc<Boot>, Timestamp),
-    /// Somebody wants to know when it was heard.
-    #[cfg(test)]
-    Told(SyncSender<()>),
+    /// Somebody wants to know when all before is noted.
+    Asked(oneshot::Sender<()>),
 }
 
 enum What {
@@ -80,6 +82,21 @@ impl Heard {
             trouble: &self.trouble,
         }
     }
+}
+
+/// Has no rollout of `store` go on by itself: after a backup was restored, what it says of them is old.
+///
+/// # Errors
+/// Those of the store.
+pub fn pause_all(store: &Store, now: Timestamp) -> Result<(), StoreError> {
+    store.write(|tx| {
+        for (key, mut rollout) in tx.scan::<Rollout>(Table::Rollouts, b"")? {
+            if rollout.pause("restoring a backup", now).is_ok() {
+                tx.put(Table::Rollouts, &key, &rollout)?;
+            }
+        }
+        Ok(())
+    })
 }
 
 /// The image that a node's profiles name: a name, or a version.
@@ -151,12 +168,13 @@ impl Rollouts {
         let _ = self.shared.news.try_send(News::Boot(what, boot, at));
     }
 
-    /// Waits until everything that was told before is noted.
-    #[cfg(test)]
-    pub(super) fn heard_all(&self) {
-        let (told, noted) = sync_channel(1);
-        self.shared.news.send(News::Told(told)).unwrap();
-        noted.recv().unwrap();
+    /// Waits until everything that was told before is noted, on disk and in the world; not for ever, as a disk may be slow and a
+    /// node that boots once more than it had to is no harm.
+    pub async fn heard_all(&self) {
+        let (told, noted) = oneshot::channel();
+        if self.shared.news.try_send(News::Asked(told)).is_ok() {
+            let _ = tokio::time::timeout(HEARD_WITHIN, noted).await;
+        }
     }
 
     /// True if the agent of `node`, which is up in `boot`, is to restart it now: a rollout with `--reboot` gives the node another
@@ -314,6 +332,8 @@ impl Rollouts {
             {
                 let what = match (boot.ready.is_some(), boot.redeemed) {
                     _ if boot.image() != image => break,
+                    // It failed before it was given the version (once more): its next boot will tell.
+                    (true, _) if known.is_empty() && !health::healthy(boot) => break,
                     (true, _) => What::Ready,
                     (false, true) => What::Took,
                     (false, false) => continue,
@@ -344,21 +364,21 @@ fn listen(heard: &Receiver<News>, rollouts: impl Fn() -> Option<Rollouts>) {
         let Some(rollouts) = rollouts() else { return };
         if news.is_some() {
             let mut ledger = rollouts.ledger();
-            #[cfg(test)]
-            let mut told = Vec::new();
+            let mut asked = Vec::new();
             for news in news.into_iter().chain(heard.try_iter().take(QUEUE)) {
                 match news {
                     News::Boot(what, boot, at) => rollouts.note(&mut ledger, &what, &boot, at),
-                    #[cfg(test)]
-                    News::Told(whom) => told.push(whom),
+                    News::Asked(whom) => asked.push(whom),
                 }
             }
             if let Err(error) = rollouts.settle(&mut ledger) {
                 // It stays unwritten, and is written with what comes next.
                 tracing::error!("rollouts: boots cannot be noted: {error}");
             }
-            #[cfg(test)]
-            told.into_iter().for_each(|whom| drop(whom.send(())));
+            for whom in asked {
+                // Who asked may have gone.
+                let _ = whom.send(());
+            }
         }
         let now = Timestamp::now();
         if now.since(looked) >= TICK.as_millis() as u64 || now < looked {

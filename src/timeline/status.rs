@@ -35,6 +35,10 @@ pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp)
         let (state, since) = standing.state_at(now, recorder.listening_since(), world.site.limits.heartbeat_secs);
         // While firmware asks, no boot is pinned yet: the one before is what the node had.
         let boot = boots.get(&standing.boot).or_else(|| boots.current(&node.name));
+        let last_error = match standing.last_error.is_empty() {
+            true => gone_back(world, &node.name).unwrap_or_default(),
+            false => standing.last_error,
+        };
         StatusRow {
             node: node.name.clone(),
             state,
@@ -46,12 +50,22 @@ pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp)
                 .and_then(|b| b.disk.as_ref())
                 .map(describe_disk)
                 .unwrap_or_default(),
-            last_error: standing.last_error,
+            last_error,
             heard: (standing.heard.0 > 0).then_some(standing.heard),
             boot: boot.map(|boot| boot.plan.id.clone()).unwrap_or_default(),
         }
     });
     nodes.collect()
+}
+
+/// Why the node runs another version than it is to have, if that is so.
+fn gone_back(world: &World, node: &str) -> Option<String> {
+    let trial = world
+        .assignments
+        .trials
+        .get(node)
+        .filter(|trial| trial.back.is_some())?;
+    Some(format!("{}: back on {}", trial.verdict(), trial.good))
 }
 
 /// A disk in a few words: `/tmp and /var on vda (prepared: blank -> scratch v1)`.

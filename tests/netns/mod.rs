@@ -7,6 +7,7 @@ mod http;
 mod nfs;
 mod promises;
 mod racking;
+mod rollout;
 mod scheduler;
 mod serve;
 mod tftp;

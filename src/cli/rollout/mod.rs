@@ -1,5 +1,289 @@
 //! `rackstrap rollout`, and what `rackstrap image` asks the daemon for: which version for whom.
 
 mod current;
+mod show;
 
 pub use current::{Order, obey};
+
+use super::{
+    connection::connect,
+    hostlist::Wanted,
+    output::{self, Format},
+    who::who,
+};
+use crate::{
+    control::{Client, api},
+    inventory::hostlist::NodeSet,
+    rollout::{Pace, Rollout, Share, Wish},
+};
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use rackstrap_wire::ImageRef;
+use std::{path::Path, process::ExitCode};
+
+/// Arguments of `rackstrap rollout`.
+#[derive(Debug, Args)]
+pub struct RolloutArgs {
+    #[command(subcommand)]
+    command: RolloutCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum RolloutCommand {
+    /// Give a version to some nodes at their next boots
+    #[command(after_help = "\
+The others go on with the current version. A node counts as failed if it is not ready in time, if its checks fail, or if it had
+to go back to the version before by itself, which it does after some boots ([limits] boots-before-going-back). More failures
+than are allowed stop the rollout: who has not begun to boot the version does not.
+
+Examples:
+  rackstrap rollout start debian@4 --nodes 'r01n[01-04]'
+  rackstrap rollout start debian@4 --nodes @canary --reboot --soak 1h -m 'new driver'
+  rackstrap rollout start debian@4 --nodes 'r01*' --max-failures 2 --ready-within 10m")]
+    Start(StartArgs),
+    /// How far it is, and how each node fares
+    #[command(after_help = "\
+States: waiting (was given the version, has not booted it), booting, ready, failed, gone back (boots the version before).
+
+Examples:
+  rackstrap rollout status
+  rackstrap rollout status debian --watch
+  rackstrap rollout status --json | jq -r '.[].nodes[] | select(.state == \"failed\") | .node'")]
+    Status(StatusArgs),
+    /// Give it to all other nodes, batch by batch
+    #[command(after_help = "\
+A batch is given when all nodes of those before are ready, or have failed; nodes that were switched off are not waited for. When
+all have it, it is the current version. Said again, it changes the pace.
+
+Examples:
+  rackstrap rollout promote
+  rackstrap rollout promote debian --batch 8 --pause-between 5m
+  rackstrap rollout promote --batch 25% --max-failures 10")]
+    Promote(PromoteArgs),
+    /// Give it to nobody else for now
+    #[command(after_help = "\
+Nodes that have not begun to boot it boot the current version.
+
+Example:
+  rackstrap rollout pause")]
+    Pause(OneArgs),
+    /// Go on after a pause, or after it stopped by itself
+    #[command(after_help = "\
+Examples:
+  rackstrap rollout resume
+  rackstrap rollout resume debian --max-failures 5")]
+    Resume(ResumeArgs),
+    /// End it: its nodes go back to the current version at their next boots
+    #[command(after_help = "\
+Example:
+  rackstrap rollout abort debian")]
+    Abort(OneArgs),
+    /// Have nodes try a version again on which they failed
+    #[command(after_help = "\
+Also without a rollout: for nodes that went back by themselves.
+
+Example:
+  rackstrap rollout retry 'r01n[03,07]'")]
+    Retry(RetryArgs),
+    /// All rollouts, those that are over too
+    #[command(after_help = "\
+Example:
+  rackstrap rollout list")]
+    List {
+        #[command(flatten)]
+        format: Format,
+    },
+}
+
+#[derive(Debug, Args)]
+struct StartArgs {
+    /// The version, NAME@VERSION
+    image: ImageRef,
+    /// Who gets it first: names, hostlists, groups; repeat it for further ones
+    #[arg(long, required = true, value_name = "NODES")]
+    nodes: Vec<String>,
+    /// Have their agents restart them
+    #[arg(long)]
+    reboot: bool,
+    /// With --reboot: how many may be down at once, such as 8, or 10% of all
+    #[arg(long, value_name = "NODES|%", default_value = "10%")]
+    max_down: Share,
+    /// How long a node may take from its first boot of the version until it is ready
+    #[arg(long, value_name = "TIME", default_value = "15m", value_parser = seconds)]
+    ready_within: u64,
+    /// How many nodes may fail; one more stops the rollout
+    #[arg(long, value_name = "NODES", default_value_t = 0)]
+    max_failures: u32,
+    /// How long a node has to stay well before it counts as good
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = seconds)]
+    soak: u64,
+    /// A remark, kept with the rollout
+    #[arg(long, short, default_value = "")]
+    message: String,
+    #[command(flatten)]
+    format: Format,
+}
+
+#[derive(Debug, Args)]
+struct StatusArgs {
+    /// Name of the image [default: all that are on, or else the last one]
+    image: Option<String>,
+    /// Look again every second, until Ctrl-C
+    #[arg(long, short)]
+    watch: bool,
+    #[command(flatten)]
+    format: Format,
+}
+
+#[derive(Debug, Args)]
+struct PromoteArgs {
+    /// Name of the image [default: the only one that is being rolled out]
+    image: Option<String>,
+    /// How many get it at once: a number, or a part of all nodes of the image [default: 10%]
+    #[arg(long, value_name = "NODES|%")]
+    batch: Option<Share>,
+    /// How long to wait between the end of a batch and the next one [default: 0s]
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    pause_between: Option<u64>,
+    /// How many nodes may fail, of all [default: as before]
+    #[arg(long, value_name = "NODES")]
+    max_failures: Option<u32>,
+    #[command(flatten)]
+    format: Format,
+}
+
+#[derive(Debug, Args)]
+struct OneArgs {
+    /// Name of the image [default: the only one that is being rolled out]
+    image: Option<String>,
+    #[command(flatten)]
+    format: Format,
+}
+
+#[derive(Debug, Args)]
+struct ResumeArgs {
+    /// Name of the image [default: the only one that is being rolled out]
+    image: Option<String>,
+    /// How many nodes may fail, of all [default: as before]
+    #[arg(long, value_name = "NODES")]
+    max_failures: Option<u32>,
+    #[command(flatten)]
+    format: Format,
+}
+
+#[derive(Debug, Args)]
+#[command(after_long_help = super::hostlist::HELP)]
+struct RetryArgs {
+    /// Names, hostlists, groups
+    #[arg(required = true, value_name = "NODES")]
+    nodes: Vec<String>,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// A year: longer than anybody means.
+const LONGEST: u64 = 366 * 86_400;
+
+fn seconds(text: &str) -> Result<u64, String> {
+    let time = humantime::parse_duration(text).map_err(|error| format!("{error}; write 90s, 10m or 2h"))?;
+    match time.as_secs() {
+        secs @ 0..=LONGEST => Ok(secs),
+        _ => Err("write at most a year".to_owned()),
+    }
+}
+
+/// Runs it.
+pub fn run(config: &Path, args: RolloutArgs) -> Result<ExitCode> {
+    let client = connect(config)?;
+    match args.command {
+        RolloutCommand::Start(args) => start(&client, args)?,
+        RolloutCommand::Status(args) if args.watch => show::watch(&client, args.image.as_deref(), args.format)?,
+        RolloutCommand::Status(args) => show::status(&client, args.image.as_deref(), args.format)?,
+        RolloutCommand::Promote(args) => {
+            let pace = Pace {
+                batch: args.batch,
+                pause_secs: args.pause_between,
+                max_failures: args.max_failures,
+            };
+            let done = order(&client, api::paths::ROLLOUT_PROMOTE, args.image, pace)?;
+            let said = format!(
+                "{} goes on to all nodes of {} in batches of {}, and stops at more than {} that fail",
+                done.image, done.image.name, done.batch, done.max_failures
+            );
+            say(&done, args.format, &said)?;
+        }
+        RolloutCommand::Pause(args) => {
+            let done = order(&client, api::paths::ROLLOUT_PAUSE, args.image, Pace::default())?;
+            let said = format!(
+                "the rollout of {} is paused; go on with: rackstrap rollout resume",
+                done.image
+            );
+            say(&done, args.format, &said)?;
+        }
+        RolloutCommand::Resume(args) => {
+            let pace = Pace {
+                max_failures: args.max_failures,
+                ..Pace::default()
+            };
+            let done = order(&client, api::paths::ROLLOUT_RESUME, args.image, pace)?;
+            say(&done, args.format, &format!("the rollout of {} goes on", done.image))?;
+        }
+        RolloutCommand::Abort(args) => {
+            let done = order(&client, api::paths::ROLLOUT_ABORT, args.image, Pace::default())?;
+            let said = format!(
+                "the rollout of {} is over: its nodes go back to the current version of {} at their next boots",
+                done.image, done.image.name
+            );
+            say(&done, args.format, &said)?;
+        }
+        RolloutCommand::Retry(args) => retry(&client, args)?,
+        RolloutCommand::List { format } => show::list(&client, format)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn start(client: &Client, args: StartArgs) -> Result<()> {
+    let wish = Wish {
+        image: args.image,
+        nodes: Wanted::new(args.nodes)?.some_names(client)?,
+        reboot: args.reboot,
+        max_down: args.max_down,
+        ready_within_secs: args.ready_within,
+        max_failures: args.max_failures,
+        soak_secs: args.soak,
+        message: args.message,
+    };
+    let nodes: NodeSet = wish.nodes.iter().map(String::as_str).collect();
+    let begun: Rollout = client.post(api::paths::ROLLOUTS, &api::BeginRollout { wish, by: who() })?;
+    let said = format!(
+        "{} is given to {} ({}) at their next boots; the others stay with {}\nlook: rackstrap rollout status --watch\nthen: \
+         rackstrap rollout promote, or rackstrap rollout abort",
+        begun.image,
+        nodes,
+        output::count(nodes.len(), "node"),
+        begun.from
+    );
+    say(&begun, args.format, &said)
+}
+
+fn retry(client: &Client, args: RetryArgs) -> Result<()> {
+    let nodes = Wanted::new(args.nodes)?.some_names(client)?;
+    let retried: Vec<String> = client.post(api::paths::ROLLOUT_RETRY, &api::Retry { nodes, by: who() })?;
+    if args.format.json {
+        return output::print_json(&retried);
+    }
+    let nodes: NodeSet = retried.iter().map(String::as_str).collect();
+    output::print(&format!("{nodes}: try again at their next boots"))
+}
+
+fn order(client: &Client, path: &str, image: Option<String>, pace: Pace) -> Result<Rollout> {
+    let by = who();
+    Ok(client.post(path, &api::RolloutOrder { image, pace, by })?)
+}
+
+fn say(rollout: &Rollout, format: Format, said: &str) -> Result<()> {
+    match format.json {
+        true => output::print_json(rollout),
+        false => output::print(said),
+    }
+}

@@ -85,7 +85,10 @@ impl Rig {
             boots,
             recorder,
             rollouts,
-            runtime: tokio::runtime::Builder::new_current_thread().build().unwrap(),
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap(),
         }
     }
 
@@ -163,7 +166,7 @@ impl Rig {
 
     /// Waits until the keeper has heard all: it hears one thing after the other.
     fn settled(&self) {
-        self.rollouts.heard_all();
+        self.runtime.block_on(self.rollouts.heard_all());
     }
 
     fn begin(&self, nodes: &[&str]) -> Result<(), String> {

@@ -1,0 +1,186 @@
+//! `rackstrap rollout status` and `rackstrap rollout list`.
+
+use crate::{
+    cli::{
+        output::{self, Format},
+        screen::{self, View},
+    },
+    clock::Timestamp,
+    control::{Client, api},
+    rollout::State,
+};
+use anyhow::{Result, bail};
+use comfy_table::{Cell, Color, ContentArrangement};
+
+/// Prints how far it is.
+pub fn status(client: &Client, image: Option<&str>, format: Format) -> Result<()> {
+    let answer = client.get(api::paths::ROLLOUTS)?;
+    let rows = chosen(&answer, image)?;
+    match format.json {
+        true => output::print_json(&rows),
+        false => output::print(&describe(&answer, &rows, None)),
+    }
+}
+
+/// The same over and over.
+pub fn watch(client: &Client, image: Option<&str>, format: Format) -> Result<()> {
+    screen::watch(format, false, |lines, _| {
+        let answer: api::RolloutsAnswer = match client.get(api::paths::ROLLOUTS) {
+            Ok(answer) => answer,
+            Err(error) => return screen::unless_it_comes_back(error).map(Some),
+        };
+        let rows = chosen(&answer, image)?;
+        Ok(Some(match (format.json, lines) {
+            (true, _) => View::Text(serde_json::to_string(&rows)?),
+            (false, Some(_)) => View::Table(describe(&answer, &rows, lines)),
+            (false, None) => View::Text(describe(&answer, &rows, None)),
+        }))
+    })
+}
+
+/// All of that image that is on or was last; of all images what is on, or else the last one.
+fn chosen<'a>(answer: &'a api::RolloutsAnswer, image: Option<&str>) -> Result<Vec<&'a api::RolloutRow>> {
+    let newest = answer.rollouts.iter().rev();
+    if let Some(image) = image {
+        let named = |row: &&api::RolloutRow| row.rollout.image.name == image || row.rollout.image.to_string() == image;
+        return match newest.clone().find(named) {
+            Some(row) => Ok(vec![row]),
+            None => bail!("no version of {image} was ever rolled out; all rollouts: rackstrap rollout list"),
+        };
+    }
+    let on: Vec<&api::RolloutRow> = newest.clone().filter(|row| row.rollout.is_on()).collect();
+    Ok(match on.is_empty() {
+        true => newest.take(1).collect(),
+        false => on,
+    })
+}
+
+fn describe(answer: &api::RolloutsAnswer, rows: &[&api::RolloutRow], lines: Option<usize>) -> String {
+    if rows.is_empty() {
+        let current: Vec<String> = answer.current.iter().map(|current| current.image.to_string()).collect();
+        return format!(
+            "no rollout yet; current: {}\nbegin one: rackstrap rollout start IMAGE@VERSION --nodes NODES",
+            output::list(current)
+        );
+    }
+    // What is around the table of each: two lines, a blank, its head, how many more, a blank.
+    let room = lines.map(|lines| (lines / rows.len()).saturating_sub(6).max(1));
+    let texts = rows.iter().map(|row| one(row, answer.now, room));
+    texts.collect::<Vec<_>>().join("\n\n")
+}
+
+fn one(row: &api::RolloutRow, now: Timestamp, room: Option<usize>) -> String {
+    let rollout = &row.rollout;
+    let mut text = format!(
+        "{} · {}{} · {} of {} · {}",
+        rollout.image,
+        rollout.stage,
+        match rollout.round {
+            0 => String::new(),
+            round => format!(", batch {round}"),
+        },
+        output::count(row.nodes.len(), "node"),
+        rollout.all,
+        tally(row)
+    );
+    if !row.waits_for.is_empty() {
+        text += &format!("\n{}", row.waits_for);
+    } else if let Some(last) = rollout.notes.last() {
+        text += &format!("\n{}, {} ago", last.what, output::ago(now, last.at));
+    }
+    let mut nodes: Vec<&api::RolloutNode> = row.nodes.iter().collect();
+    let mut hidden = String::new();
+    if let Some(room) = room.filter(|room| nodes.len() > *room) {
+        nodes.sort_by_key(|node| match node.member.state {
+            State::Failed { .. } => 0,
+            State::GoneBack { .. } => 1,
+            State::Booting => 2,
+            State::Waiting => 3,
+            State::Ready => 4,
+        });
+        nodes.truncate(room.saturating_sub(1).max(1));
+        hidden = format!(
+            "\n... and {} more: rackstrap rollout status",
+            row.nodes.len() - nodes.len()
+        );
+    }
+    let mut table = output::table(["node", "batch", "state", "version", "since", "boots", "why"]);
+    for node in nodes {
+        let member = &node.member;
+        table.add_row(vec![
+            Cell::new(&node.node),
+            output::right(match member.round {
+                0 => "subset".to_owned(),
+                round => round.to_string(),
+            }),
+            state_cell(&member.state, member.good),
+            Cell::new(output::dash(
+                &node.image.as_ref().map(ToString::to_string).unwrap_or_default(),
+            )),
+            output::right(output::ago(now, member.since)),
+            output::right(member.boots),
+            Cell::new(member.state.why()),
+        ]);
+    }
+    if room.is_some() {
+        table.set_content_arrangement(ContentArrangement::Disabled);
+    }
+    format!("{text}\n\n{}{hidden}", output::render(&table))
+}
+
+fn state_cell(state: &State, good: bool) -> Cell {
+    let soaks = *state == State::Ready && !good;
+    let cell = match soaks {
+        true => Cell::new("ready, soaks"),
+        false => Cell::new(state),
+    };
+    match state {
+        State::Ready => cell.fg(Color::Green),
+        State::Booting => cell.fg(Color::Cyan),
+        State::Waiting => cell,
+        State::Failed { .. } | State::GoneBack { .. } => cell.fg(Color::Red),
+    }
+}
+
+fn tally(row: &api::RolloutRow) -> String {
+    let tally = &row.rollout.tally;
+    let counts = [
+        (tally.ready, "ready"),
+        (tally.booting, "booting"),
+        (tally.waiting, "waiting"),
+        (tally.failed, "failed"),
+        (tally.gone_back, "gone back"),
+    ];
+    let counts = counts.iter().filter(|(count, _)| *count > 0);
+    output::list(counts.map(|(count, state)| format!("{count} {state}")))
+}
+
+/// Prints all of them, the newest last.
+pub fn list(client: &Client, format: Format) -> Result<()> {
+    let answer: api::RolloutsAnswer = client.get(api::paths::ROLLOUTS)?;
+    if format.json {
+        return output::print_json(&answer.rollouts);
+    }
+    if answer.rollouts.is_empty() {
+        return output::print(&describe(&answer, &[], None));
+    }
+    let mut table = output::table(["version", "from", "began", "stage", "nodes", "by", "message"]);
+    for row in &answer.rollouts {
+        let rollout = &row.rollout;
+        let held = match (rollout.is_on(), rollout.paused, rollout.stopped.is_empty()) {
+            (true, _, false) => ", stopped",
+            (true, true, _) => ", paused",
+            _ => "",
+        };
+        table.add_row([
+            rollout.image.to_string(),
+            rollout.from.to_string(),
+            output::local_time(rollout.began),
+            format!("{}{held}", rollout.stage),
+            tally(row),
+            rollout.by.clone(),
+            rollout.message.clone(),
+        ]);
+    }
+    output::print(&output::render(&table))
+}
