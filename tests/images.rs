@@ -1,6 +1,6 @@
 //! `rackstrap image` as people use it: on a small tree, beside a daemon, and in a whole Debian.
 
-use crate::backup::Lab;
+use crate::{backup::Lab, terminal::Terminal};
 use rackstrap::{boots::Boots, clock::Timestamp, store::Store};
 use rackstrap_wire::{DiskPlan, NetPlan, NfsRoot, Plan};
 use std::{
@@ -339,6 +339,30 @@ fn package(dir: &Path) -> PathBuf {
     file
 }
 
+/// A shell with job control, whose keys are its own, and after which the terminal is the caller's again.
+fn in_a_terminal(bench: &Bench) {
+    let terminal = Terminal::open(120, 30);
+    let (binary, site) = (env!("CARGO_BIN_EXE_rackstrap"), bench.path("site.toml"));
+    terminal.type_line(&format!("{binary} --config {} image shell debian-work", site.display()));
+    terminal.wait("prompt of the copy", |screen| {
+        screen.contains("(debian-work)root@debian-work:~#")
+    });
+    terminal.type_line("tty; echo begun; sleep 1000");
+    terminal.wait("output", |screen| screen.contains("/dev/console\nbegun\n"));
+    terminal.key("C-c");
+    terminal.type_line("echo interrupted $?");
+    terminal.wait("end of the command", |screen| screen.contains("interrupted 130"));
+    terminal.type_line("cat");
+    terminal.key("C-z");
+    terminal.wait("stopped job", |screen| screen.contains("Stopped"));
+    terminal.type_line("kill -KILL %1; wait; exit 3");
+    terminal.wait("end of the shell", |screen| {
+        screen.lines().rfind(|l| !l.is_empty()) == Some("prompt>")
+    });
+    terminal.type_line("echo code $?");
+    terminal.wait("code", |screen| screen.contains("code 3"));
+}
+
 #[test]
 fn working_in_a_debian() -> Result {
     let bench = Bench::new()?;
@@ -398,6 +422,8 @@ fn working_in_a_debian() -> Result {
     assert!(output.status.success(), "{output:?}");
     assert_eq!(fs::read_to_string(work.join("root/var/lib/hello-policy"))?, "101\n");
     assert!(!work.join("root/usr/sbin/policy-rc.d").exists());
+
+    in_a_terminal(&bench);
 
     // While somebody works in it, it is neither sealed nor deleted; a second one may come along.
     let mut child = bench.command(&[

@@ -14,12 +14,12 @@ use std::{
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A terminal with a shell in it, closed when dropped.
-struct Terminal {
+pub(crate) struct Terminal {
     dir: tempfile::TempDir,
 }
 
 impl Terminal {
-    fn open(columns: u16, rows: u16) -> Terminal {
+    pub(crate) fn open(columns: u16, rows: u16) -> Terminal {
         let terminal = Terminal {
             dir: tempfile::tempdir().unwrap(),
         };
@@ -45,12 +45,12 @@ impl Terminal {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    fn type_line(&self, text: &str) {
+    pub(crate) fn type_line(&self, text: &str) {
         self.tmux(&["send-keys", "-l", text]);
         self.key("Enter");
     }
 
-    fn key(&self, key: &str) {
+    pub(crate) fn key(&self, key: &str) {
         self.tmux(&["send-keys", key]);
     }
 
@@ -65,7 +65,7 @@ impl Terminal {
         self.tmux(&["display-message", "-p", format]).trim().to_owned()
     }
 
-    fn wait(&self, what: &str, fits: impl Fn(&str) -> bool) -> String {
+    pub(crate) fn wait(&self, what: &str, fits: impl Fn(&str) -> bool) -> String {
         let begun = Instant::now();
         loop {
             let screen = self.screen();

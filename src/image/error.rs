@@ -65,7 +65,7 @@ fn no_space(dir: &std::path::Path, free: u64, missing: Option<u64>, inodes: bool
             show_bytes(missing)
         ),
         None => {
-            format!("not enough room on the file system of {dir}: {free_text} free, and the archive has more to come")
+            format!("not enough room on the file system of {dir}: {free_text} free, and there is more to be written")
         }
     }
 }

@@ -135,12 +135,14 @@ impl Packages {
 
 /// Asks the tree's package manager's files what is installed. That it cannot be known is an answer, not an error.
 pub(crate) fn read_packages(tree: &RootDir, path: &Path) -> Packages {
-    let files: [(&str, PackageKind, fn(&str) -> Vec<Package>); 2] =
-        [(DPKG, PackageKind::Dpkg, dpkg), (APK, PackageKind::Apk, apk)];
-    for (file, kind, parse) in files {
+    for (file, kind) in [(DPKG, PackageKind::Dpkg), (APK, PackageKind::Apk)] {
         if !tree.exists(file) {
             continue;
         }
+        let parse = match kind {
+            PackageKind::Apk => apk,
+            _ => dpkg,
+        };
         return match tree.read(file, LONGEST) {
             Ok(text) => sorted(kind, parse(&String::from_utf8_lossy(&text))),
             Err(e) => Packages::unknown(format!("/{file} cannot be read: {e}")),

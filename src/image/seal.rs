@@ -63,7 +63,11 @@ pub fn seal(request: &SealRequest, progress: &mut dyn Progress) -> Result<ImageR
     if try_lock(dir.as_fd(), true, path)?.is_err() {
         return Err(ImportError::Request(format!("{} is being deleted", request.work)));
     }
-    let space = SpaceGuard::new(dir.as_fd(), &request.images_dir, None)?;
+    let space = SpaceGuard::new(
+        dir.as_fd(),
+        &request.images_dir,
+        needed(&images, &held.copy.info.parent),
+    )?;
     // A seal that died may have left some, and a shell that was killed others.
     clear(dir.as_fd())?;
     remove_placeholders(path)?;
@@ -91,6 +95,16 @@ pub fn seal(request: &SealRequest, progress: &mut dyn Progress) -> Result<ImageR
     }
     drop(held.lock);
     Ok(image)
+}
+
+/// Bytes that sealing will write, as far as one can know: what its parent has, and some more.
+fn needed(images: &Images, parent: &ImageRef) -> Option<u64> {
+    let dir = images.path().join(&parent.name).join(parent.version.to_string());
+    let sizes = MADE
+        .iter()
+        .map(|file| std::fs::metadata(dir.join(file)).map_or(0, |data| data.len()));
+    let sum: u64 = sizes.sum();
+    (sum > 0).then(|| sum + sum / 8 + (64 << 10))
 }
 
 fn seal_held(

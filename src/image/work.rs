@@ -292,3 +292,6 @@ pub fn delete_working_copy(images_dir: &Path, name: &str, progress: &mut dyn Pro
     progress.reached("discarded");
     discarded.remove(progress)
 }
+
+#[cfg(test)]
+mod tests;

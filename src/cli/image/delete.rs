@@ -9,8 +9,8 @@ use crate::{
     cli::{ask, output::count},
     config::Site,
     image::{
-        Catalog, Verdict, collect_leftovers, delete_versions, delete_working_copy, find_working_copy, gc_plan,
-        load_catalog, rename_image, show_bytes,
+        Verdict, collect_leftovers, delete_versions, delete_working_copy, find_working_copy, gc_plan, load_catalog,
+        rename_image, show_bytes,
     },
 };
 use anyhow::{Context, Result, bail};
@@ -52,7 +52,7 @@ pub(super) fn delete(args: DeleteArgs, config: &Path, site: &Site) -> Result<Str
     let (mut versions, mut copies) = (Vec::new(), Vec::new());
     for wanted in &args.images {
         match wanted.split_once('@') {
-            Some((name, numbers)) => versions.extend(select(&catalog, name, numbers)?),
+            Some((name, numbers)) => versions.extend(select(&numbered(&images, name), name, numbers)?),
             None => match catalog.newest(wanted) {
                 Some(newest) => bail!(
                     "{wanted} is an image; name the versions of it that shall go, such as {} or '{wanted}@[1-3]'",
@@ -170,8 +170,19 @@ pub(super) fn rename(old: &str, new: &str, config: &Path, site: &Site) -> Result
     Ok(format!("{old} is {new} now\n"))
 }
 
+/// All versions of `name`, also those that are damaged: these can only be deleted.
+fn numbered(images: &Path, name: &str) -> Vec<ImageRef> {
+    // What is no number is no version, and a name with a slash in it is no name.
+    let entries = std::fs::read_dir(images.join(name)).into_iter().flatten().flatten();
+    let mut found: Vec<ImageRef> = entries
+        .filter_map(|entry| format!("{name}@{}", entry.file_name().to_str()?).parse().ok())
+        .collect();
+    found.sort();
+    found
+}
+
 /// The versions of `name` that `numbers` picks: `4`, or `[1-3,5]`.
-fn select(catalog: &Catalog, name: &str, numbers: &str) -> Result<Vec<ImageRef>> {
+fn select(all: &[ImageRef], name: &str, numbers: &str) -> Result<Vec<ImageRef>> {
     let wrong = || format!("'{name}@{numbers}' names no versions; write {name}@4 or '{name}@[1-3,5]'");
     let single = !numbers.starts_with('[');
     let inner = match single {
@@ -198,15 +209,10 @@ fn select(catalog: &Catalog, name: &str, numbers: &str) -> Result<Vec<ImageRef>>
             .with_context(wrong)?;
         ranges.push(first..=last);
     }
-    let all: Vec<&ImageRef> = catalog
-        .iter()
-        .map(|version| &version.manifest.image)
-        .filter(|image| image.name == name)
-        .collect();
     let picked = all
         .iter()
         .filter(|image| ranges.iter().any(|range| range.contains(&image.version)));
-    let picked: Vec<ImageRef> = picked.map(|image| (*image).clone()).collect();
+    let picked: Vec<ImageRef> = picked.cloned().collect();
     if picked.is_empty() {
         let known: Vec<String> = all.iter().map(ToString::to_string).collect();
         match known.is_empty() {
@@ -245,31 +251,35 @@ impl Room {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        clock::Timestamp,
-        image::{ImageVersion, InitKind, Manifest},
-    };
 
-    fn catalog() -> Catalog {
-        let version = |n: u32| {
-            let text = format!(
-                "image = 'debian@{n}'\ncreated = {}\nsource = ''\nkernel-release = '6'\narch = 'x'\ninit = 'other'\n\
-                 files = 0\nbytes = 0\n",
-                Timestamp(5).0
-            );
-            let manifest: Manifest = toml::from_str(&text).unwrap();
-            assert_eq!(manifest.init, InitKind::Other);
-            let dir = PathBuf::new();
-            ImageVersion { manifest, dir }
+    #[test]
+    fn damaged_versions_have_numbers_too() {
+        let images = tempfile::tempdir().unwrap();
+        for dir in [
+            "debian/2",
+            "debian/1",
+            "debian/.deleted-1",
+            "debian/03",
+            "debian/x",
+            "other/1",
+        ] {
+            std::fs::create_dir_all(images.path().join(dir)).unwrap();
+        }
+        let shown = |name: &str| {
+            numbered(images.path(), name)
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
         };
-        Catalog::new([1, 2, 3, 7, 12].map(version))
+        assert_eq!(shown("debian"), ["debian@1", "debian@2"]);
+        assert!(shown("../other").is_empty() && shown("nobody").is_empty() && shown(".").is_empty());
     }
 
     #[test]
     fn numbers_pick_what_there_is() {
-        let catalog = catalog();
+        let all: Vec<ImageRef> = [1, 2, 3, 7, 12].map(|n| format!("debian@{n}").parse().unwrap()).into();
         let picked = |numbers: &str| -> Vec<u32> {
-            select(&catalog, "debian", numbers)
+            select(&all, "debian", numbers)
                 .unwrap()
                 .iter()
                 .map(|image| image.version)
@@ -281,13 +291,13 @@ mod tests {
         for wrong in [
             "", "[]", "[1-]", "[3-1]", "0", "[0-3]", "01", "[1", "1-3", "x", "[1,,2]", "-1", "+1",
         ] {
-            let error = select(&catalog, "debian", wrong).unwrap_err().to_string();
+            let error = select(&all, "debian", wrong).unwrap_err().to_string();
             assert!(error.contains("names no versions"), "{wrong}: {error}");
         }
-        let error = select(&catalog, "debian", "[4-6]").unwrap_err().to_string();
+        let error = select(&all, "debian", "[4-6]").unwrap_err().to_string();
         assert!(error.contains("there are debian@1, debian@2"), "{error}");
         assert!(
-            select(&catalog, "other", "1")
+            select(&[], "other", "1")
                 .unwrap_err()
                 .to_string()
                 .contains("no image other")

@@ -31,6 +31,7 @@ impl Shown {
         let Some((step, begun)) = self.step.take() else { return };
         let what = match (self.files, self.bytes) {
             (0, 0) => String::new(),
+            (files, 0) => format!(": {files} files"),
             (files, bytes) => format!(": {files} files, {}", show_bytes(bytes)),
         };
         let line = format!("{}{what}, {:.1} s", step.as_str(), begun.elapsed().as_secs_f64());

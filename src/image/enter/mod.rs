@@ -95,10 +95,10 @@ pub fn enter(request: &EnterRequest, own_arguments: &[&str]) -> Result<u8> {
 /// The last one who leaves removes what only served to enter.
 fn leave(held: &Held) {
     let path = held.copy.dir.join(WORK_FILE);
-    if let Ok(Ok(())) = try_lock(held.lock.as_fd(), false, &path) {
-        if let Err(e) = remove_placeholders(&held.copy.dir) {
-            tracing::warn!(error = %e, "left for the next one");
-        }
+    if let Ok(Ok(())) = try_lock(held.lock.as_fd(), false, &path)
+        && let Err(e) = remove_placeholders(&held.copy.dir)
+    {
+        tracing::warn!(error = %e, "left for the next one");
     }
 }
 
