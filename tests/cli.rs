@@ -10,6 +10,7 @@ use rackstrap::{
     discovery::{Discovery, Place, Seen},
     image::Catalog,
     inventory::{Inventory, Nodes},
+    overlay::{Renderer, Templates},
     store::Store,
     timeline::{Event, Level, Recorder, Subject},
 };
@@ -82,7 +83,10 @@ impl Daemon {
             boots.clone(),
         )
         .unwrap();
+        let templates = Templates::load(None).unwrap();
+        let templates = Arc::new(ArcSwap::from_pointee(templates));
         let context = control::Context {
+            overlays: Arc::new(Renderer::new(world.clone(), store.clone(), boots.clone(), templates)),
             world,
             recorder: recorder.clone(),
             boots,

@@ -15,6 +15,7 @@ mod layout;
 mod lease;
 mod node;
 mod output;
+mod overlay;
 mod reload;
 mod restore;
 mod screen;
@@ -97,6 +98,8 @@ enum Command {
     Lease(lease::LeaseArgs),
     /// Disk layouts of the site file
     Layout(layout::LayoutArgs),
+    /// What nodes get of their own: trees of templates, and each node's files as they will be
+    Overlay(overlay::OverlayArgs),
     /// Have the running daemon read the site file again
     Reload(reload::ReloadArgs),
     /// What the daemon has counted since its start
@@ -158,6 +161,7 @@ fn dispatch(config: &Path, command: Command) -> Result<ExitCode> {
         Command::Image(args) => run_image(config, args),
         Command::Lease(args) => lease::run(config, args),
         Command::Layout(args) => layout::run(config, args),
+        Command::Overlay(args) => overlay::run(config, args),
         Command::Reload(args) => reload::run(config, args),
         Command::Counters(args) => counters::run(config, args),
         Command::Backup(args) => backup::run(config, args),

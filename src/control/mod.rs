@@ -1,6 +1,6 @@
 //! The command line's way into the daemon: HTTP and JSON over a unix socket that only root may use.
 //!
-//! `api.rs` says what both ends say, `routes.rs`, `nodes.rs`, `discover.rs` and `backup.rs` answer, `socket.rs` listens, `client.rs` asks.
+//! `api.rs` says what both ends say, `routes.rs`, `nodes.rs`, `overlays.rs`, `discover.rs` and `backup.rs` answer, `socket.rs` listens, `client.rs` asks.
 
 pub mod api;
 mod backup;
@@ -8,6 +8,7 @@ mod client;
 mod discover;
 mod meant;
 mod nodes;
+mod overlays;
 mod routes;
 mod socket;
 mod unknown;
@@ -20,7 +21,8 @@ pub use routes::router;
 pub use socket::{Socket, SocketError, bind, serve};
 
 use crate::{
-    boots::Boots, decide::SharedWorld, discovery::Discovery, inventory::Nodes, store::Store, timeline::Recorder,
+    boots::Boots, decide::SharedWorld, discovery::Discovery, inventory::Nodes, overlay::Renderer, store::Store,
+    timeline::Recorder,
 };
 use std::sync::Arc;
 
@@ -45,6 +47,8 @@ pub struct Context {
     pub nodes: Nodes,
     /// The waiting room.
     pub discovery: Discovery,
+    /// What nodes get.
+    pub overlays: Arc<Renderer>,
     /// Reads the site file again.
     pub reload: Action,
     /// Looks for images again.

@@ -8,6 +8,7 @@ use crate::{
     discovery::Discovery,
     image::Catalog,
     inventory::{Change, Inventory, NewNode, Node, Nodes},
+    overlay::Templates,
     timeline::{Event, Level, State, Subject},
 };
 use arc_swap::ArcSwap;
@@ -47,7 +48,9 @@ fn context(dir: &Path) -> Arc<Context> {
         recorder.clone(),
         boots.clone(),
     );
+    let templates = Arc::new(ArcSwap::from_pointee(Templates::load(None).unwrap()));
     Arc::new(Context {
+        overlays: Arc::new(Renderer::new(world.clone(), store.clone(), boots.clone(), templates)),
         world,
         recorder,
         boots,

@@ -14,7 +14,7 @@ use crate::{
     decide::{SharedWorld, World},
     discovery::Discovery,
     loaders::Loaders,
-    overlay::Templates,
+    overlay::Renderer,
     store::Store,
     timeline::{Event, Level, Recorder, Subject},
 };
@@ -42,8 +42,8 @@ pub struct Service {
     pub loaders: Arc<ArcSwap<Loaders>>,
     /// Boot scripts.
     pub scripts: Arc<ArcSwap<Scripts>>,
-    /// Overlay trees.
-    pub templates: Arc<ArcSwap<Templates>>,
+    /// What nodes get.
+    pub overlays: Arc<Renderer>,
     /// What agents said already.
     pub heard: Heard,
     /// What clients may take of us.

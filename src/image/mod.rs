@@ -24,4 +24,5 @@ pub use import::{ImportRequest, import};
 pub use manifest::{Catalog, ImageVersion, InitKind, Manifest};
 pub use progress::{Progress, Quiet, Step};
 pub use recipe::{Recipe, RecipeError};
+pub use root::RootDir;
 pub use tar::{Survey, survey as survey_tar};

@@ -20,7 +20,7 @@ use crate::{
     image::load_catalog,
     inventory::{self, Inventory, Nodes},
     loaders::Loaders,
-    overlay::Templates,
+    overlay::{self, Renderer, Templates},
     store::Store,
     timeline::Recorder,
 };
@@ -47,6 +47,7 @@ struct Shared {
     loaders: Arc<ArcSwap<Loaders>>,
     scripts: Arc<ArcSwap<http::script::Scripts>>,
     templates: Arc<ArcSwap<Templates>>,
+    overlays: Arc<Renderer>,
     /// Whoever waits for another site file is told here.
     reloaded: Arc<Notify>,
 }
@@ -95,6 +96,7 @@ fn control_context(shared: &Shared, reloader: &Arc<reload::Reloader>, counters: 
         boots: shared.boots.clone(),
         nodes: shared.nodes.clone(),
         discovery: shared.discovery.clone(),
+        overlays: shared.overlays.clone(),
         reload: Arc::new(move || reload.reload()),
         rescan: Arc::new(move || rescan.rescan_images()),
         counters,
@@ -116,6 +118,9 @@ fn open(site: Site) -> Result<Shared> {
     let loaders = Loaders::load(&site.server.loader_dirs).context("reading boot loaders")?;
     let scripts = http::script::Scripts::load(site.server.bootscripts_dir.as_deref()).map_err(anyhow::Error::msg)?;
     let templates = Templates::load(site.server.templates_dir.as_deref())?;
+    for problem in overlay::check(&site, &templates) {
+        tracing::error!("nodes will not boot: {}", problem.brief());
+    }
     let limits = site.limits;
     let world = World {
         site: Arc::new(site),
@@ -133,6 +138,8 @@ fn open(site: Site) -> Result<Shared> {
         recorder.clone(),
         boots.clone(),
     )?;
+    let templates = Arc::new(ArcSwap::from_pointee(templates));
+    let overlays = Renderer::new(world.clone(), store.clone(), boots.clone(), templates.clone());
     Ok(Shared {
         world,
         boots,
@@ -143,7 +150,8 @@ fn open(site: Site) -> Result<Shared> {
         store,
         loaders: Arc::new(ArcSwap::from_pointee(loaders)),
         scripts: Arc::new(ArcSwap::from_pointee(scripts)),
-        templates: Arc::new(ArcSwap::from_pointee(templates)),
+        templates,
+        overlays: Arc::new(overlays),
         reloaded: Arc::default(),
     })
 }
