@@ -52,6 +52,8 @@ pub mod paths {
     pub const TREES: &str = "/v1/overlays";
     /// `GET /v1/overlays/{node, hwaddr or address}?secrets=true`: [`crate::overlay::Preview`].
     pub const OVERLAY: &str = "/v1/overlays/";
+    /// `GET`: [`crate::overlay::UsersReport`].
+    pub const USERS: &str = "/v1/users";
     /// `GET`: image versions that may not be deleted, with the nodes that use each.
     pub const IMAGES_IN_USE: &str = "/v1/images/in-use";
     /// `POST`: looks for images again; [`super::Done`].

@@ -5,7 +5,7 @@ use super::{
     meant::{Meant, meant},
     routes::{Refusal, Shared, blocking},
 };
-use crate::inventory::Settings;
+use crate::{clock::Timestamp, inventory::Settings, overlay::UsersReport, timeline::status};
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -55,4 +55,23 @@ pub(super) async fn preview(
     })?;
     let preview = blocking(move || context.overlays.preview(hwaddr, asked.secrets)).await?;
     preview.map(Json).map_err(refuse)
+}
+
+pub(super) async fn users(State(context): State<Shared>) -> Result<Json<UsersReport>, Refusal> {
+    let world = context.world.load_full();
+    let rows = status(&world, &context.recorder, &context.boots, Timestamp::now());
+    let running = rows.into_iter().filter(|row| row.state.has_root());
+    let running: Vec<_> = running
+        .filter_map(|row| Some((row.node, row.boot, row.image?)))
+        .collect();
+    match blocking(move || context.overlays.users(&running)).await? {
+        Ok(Some(report)) => Ok(Json(report)),
+        Ok(None) => Err(Refusal(
+            StatusCode::NOT_FOUND,
+            "the site file has no [users] section, so nodes have the users of their image only; write [users] and \
+             uid = \"1000-59999\", then: rackstrap reload"
+                .to_owned(),
+        )),
+        Err(problem) => Err(Refusal(StatusCode::UNPROCESSABLE_ENTITY, problem)),
+    }
 }

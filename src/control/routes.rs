@@ -57,6 +57,7 @@ pub fn router(context: Arc<Context>) -> Router {
         .route(paths::LAYOUTS, get(layouts))
         .route(paths::TREES, get(overlays::trees))
         .route("/v1/overlays/{node}", get(overlays::preview))
+        .route(paths::USERS, get(overlays::users))
         .route(paths::IMAGES_IN_USE, get(images_in_use))
         .route(paths::RESCAN, post(rescan))
         .route(paths::RELOAD, post(reload))

@@ -20,5 +20,5 @@ mod tree;
 pub use check::{check, lacking};
 pub use listing::{ListedFile, ListedTree};
 pub use render::Placed;
-pub use renderer::{Preview, Rendered, Renderer};
+pub use renderer::{Preview, Rendered, Renderer, UsersReport};
 pub use tree::{Templates, TreeError};

@@ -12,18 +12,25 @@ use crate::{
     config::Users,
     decide::{Decision, NodeDecision, Requester, SharedWorld, World, decide},
     image::{ImageVersion, RootDir},
-    store::Store,
+    store::{Batch, Store, Table, secret_key},
     users::{Accounts, ImageFiles, Source, hide_hashes, merge},
 };
 use arc_swap::ArcSwap;
 use rackstrap_wire::{DiskState, HwAddr, ImageRef, Overlay, OverlayContent, OverlayFile, Plan};
 use serde::{Deserialize, Serialize};
-use std::{os::unix::fs::MetadataExt, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    os::unix::fs::MetadataExt,
+    path::PathBuf,
+    sync::Arc,
+};
 
 /// Name of the tree that the merged passwd, group and shadow are shown under.
 const USERS_TREE: &str = "[users]";
 /// Largest passwd, group or shadow of an image, bytes.
 const LARGEST: u64 = 4 << 20;
+/// Under which a node's secrets have the boot and the digest of the users that it was given.
+const GIVEN_USERS: &str = "users";
 /// What is shown instead of a secret.
 const HIDDEN: &str = "(hidden; --secrets shows it)";
 
@@ -75,6 +82,20 @@ pub struct Preview {
     pub notes: Vec<String>,
 }
 
+/// The server's users as nodes get them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UsersReport {
+    /// Directory of their files.
+    pub from: PathBuf,
+    /// Users, groups, and lines that could not be used.
+    #[serde(flatten)]
+    pub accounts: Accounts,
+    /// Who is left out in which image, and what is missing for others.
+    pub conflicts: Vec<String>,
+    /// Running nodes that have others, and get these at their next boot.
+    pub stale: Vec<String>,
+}
+
 /// What the sections `[[mount]]` and `[users]` make.
 #[derive(Default)]
 struct Made {
@@ -111,7 +132,68 @@ impl Renderer {
         let decision = decided(&world, boot.plan.net.hwaddr)
             .ok_or_else(|| format!("node {node} is not in the inventory any more"))?;
         let ssh = host_keys(&self.store, node).map_err(|e| format!("ssh host keys: {e}"))?;
-        self.render(&world, &decision, &boot.plan, disk, ssh)
+        let rendered = self.render(&world, &decision, &boot.plan, disk, ssh)?;
+        if let Some(users) = digest(&rendered.files) {
+            let given = (boot.plan.id.clone(), users);
+            let batch = Batch::new().put(Table::Secrets, secret_key(node, GIVEN_USERS), &given);
+            // Should it be lost, the node counts as one whose users are old.
+            self.store.queue(batch);
+        }
+        Ok(rendered)
+    }
+
+    /// The server's users as nodes get them, with what stands against some of them in the images of `running` and of the
+    /// profiles; and those of `running` (node, boot and its image) that were given others. None without `[users]`. Blocks for disks.
+    ///
+    /// # Errors
+    /// In one line: passwd or group cannot be read, or the store fails.
+    pub fn users(&self, running: &[(String, String, ImageRef)]) -> Result<Option<UsersReport>, String> {
+        let world = self.world.load_full();
+        let Some(policy) = &world.site.users else {
+            return Ok(None);
+        };
+        let accounts = self.users.read(policy)?;
+        let named = world
+            .site
+            .profiles
+            .values()
+            .filter_map(|profile| profile.image.as_deref());
+        let named = named.filter_map(|name| match name.parse() {
+            Ok(pinned) => world.images.get(&pinned),
+            Err(_) => world.images.newest(name),
+        });
+        let held = running.iter().filter_map(|(_, _, image)| world.images.get(image));
+        let images: BTreeMap<&ImageRef, &ImageVersion> = named
+            .chain(held)
+            .map(|version| (&version.manifest.image, &**version))
+            .collect();
+        let (mut conflicts, mut digests) = (Vec::new(), HashMap::new());
+        for (name, version) in images {
+            let root = RootDir::open(&version.dir.join("root")).map_err(|e| format!("the root of {name}: {e}"));
+            match root.and_then(|root| self.users_of(policy, &root)) {
+                Ok((files, against)) => {
+                    conflicts.extend(against.into_iter().map(|one| format!("{name}: {one}")));
+                    digests.extend(digest(&files).map(|digest| (name, digest)));
+                }
+                Err(problem) => conflicts.push(format!("{name}: {problem}")),
+            }
+        }
+        let mut stale = Vec::new();
+        for (node, boot, image) in running {
+            let given = self
+                .store
+                .get::<(String, String)>(Table::Secrets, &secret_key(node, GIVEN_USERS));
+            let given = given.map_err(|e| format!("what {node} was given: {e}"))?;
+            if given.is_none_or(|(of, users)| of != *boot || digests.get(image) != Some(&users)) {
+                stale.push(node.clone());
+            }
+        }
+        Ok(Some(UsersReport {
+            from: policy.from.clone(),
+            accounts: Accounts::clone(&accounts),
+            conflicts,
+            stale,
+        }))
     }
 
     /// What the node with that hardware address would get if it booted now. Without `secrets`, private keys, hashes of passwords
@@ -153,14 +235,6 @@ impl Renderer {
         let image = decision.image.as_ref().ok();
         let made = self.made(world, &decision.node.profiles, image.map(|image| &**image));
         made.lacks.into_iter().chain(made.notes).collect()
-    }
-
-    /// The server's users and groups that `policy` wants, as its files have them now.
-    ///
-    /// # Errors
-    /// A file cannot be read.
-    pub fn accounts(&self, policy: &Users) -> Result<Arc<Accounts>, String> {
-        self.users.read(policy)
     }
 
     fn render(
@@ -294,6 +368,20 @@ fn decided(world: &World, hwaddr: HwAddr) -> Option<Box<NodeDecision>> {
         Decision::Node(decision) => Some(decision),
         Decision::Unknown { .. } => None,
     }
+}
+
+/// Digest of the files that `[users]` made, if it made some.
+fn digest(files: &[Placed]) -> Option<String> {
+    let mut hasher = blake3::Hasher::new();
+    let mut files = files.iter().filter(|placed| placed.tree == USERS_TREE).peekable();
+    files.peek()?;
+    for placed in files {
+        if let OverlayContent::Text(text) = &placed.file.content {
+            hasher.update(format!("{}:{}:", placed.file.path, text.len()).as_bytes());
+            hasher.update(text.as_bytes());
+        }
+    }
+    Some(hasher.finalize().to_hex().to_string())
 }
 
 /// Host keys to be shown: the public ones, which the node has or will have.

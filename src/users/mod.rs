@@ -7,6 +7,8 @@ mod file;
 mod merge;
 mod select;
 mod source;
+#[cfg(test)]
+mod tests;
 
 pub use file::{Group, User, valid_name};
 pub use merge::{ImageFiles, Merged, hide_hashes, merge};

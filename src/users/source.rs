@@ -19,8 +19,11 @@ type Stamp = (u64, u64, u64, i64, i64, i64, i64);
 /// Users and groups of the server, as they are now.
 #[derive(Debug, Default)]
 pub struct Source {
-    last: Mutex<Option<(Users, [Option<Stamp>; 3], Arc<Accounts>)>>,
+    last: Mutex<Option<Seen>>,
 }
+
+/// What was wanted of which files, and what came of it.
+type Seen = (Users, [Option<Stamp>; 3], Arc<Accounts>);
 
 impl Source {
     /// Users and groups that `policy` wants. Blocks for the disk if its files have changed since.

@@ -17,7 +17,7 @@ const PROTOCOLS: [&str; 5] = ["dhcp", "dns", "http", "nfs", "tftp"];
 const OUTER: [&str; 3] = ["cli", "control", "serve"];
 
 /// Modules further in than the protocols: what they know, every protocol may ask.
-const INNER: [&str; 10] = [
+const INNER: [&str; 11] = [
     "boots",
     "clock",
     "config",
@@ -28,6 +28,7 @@ const INNER: [&str; 10] = [
     "overlay",
     "store",
     "timeline",
+    "users",
 ];
 
 pub fn run() -> Result<()> {
