@@ -8,7 +8,7 @@ use rackstrap::{
     control,
     decide::World,
     discovery::{Discovery, Place, Seen},
-    image::Catalog,
+    image::load_catalog,
     inventory::{Inventory, Nodes},
     overlay::{Renderer, Templates},
     store::Store,
@@ -58,9 +58,14 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     pub(crate) fn start() -> Daemon {
+        Daemon::start_with(|_, text| text)
+    }
+
+    /// With another site file, made of that directory and the usual text.
+    pub(crate) fn start_with(change: impl FnOnce(&Path, String) -> String) -> Daemon {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("control.sock");
-        let text = SITE.replace("SOCKET", socket.to_str().unwrap());
+        let text = change(dir.path(), SITE.replace("SOCKET", socket.to_str().unwrap()));
         std::fs::write(dir.path().join("site.toml"), &text).unwrap();
         let site = parse(&text, &dir.path().join("site.toml"))
             .unwrap_or_else(|e| panic!("{e}"))
@@ -70,8 +75,9 @@ impl Daemon {
         let world = World {
             site: Arc::new(site),
             inventory: Arc::new(Inventory::default()),
-            images: Arc::new(Catalog::default()),
+            images: Arc::new(load_catalog(&dir.path().join("images")).0),
         };
+        let templates = Templates::load(world.site.server.templates_dir.as_deref()).unwrap();
         let world = Arc::new(ArcSwap::from_pointee(world));
         let boots = Boots::load(store.clone()).unwrap();
         let nodes = Nodes::new(store.clone(), Arc::clone(&world));
@@ -83,7 +89,6 @@ impl Daemon {
             boots.clone(),
         )
         .unwrap();
-        let templates = Templates::load(None).unwrap();
         let templates = Arc::new(ArcSwap::from_pointee(templates));
         let context = control::Context {
             overlays: Arc::new(Renderer::new(world.clone(), store.clone(), boots.clone(), templates)),
@@ -122,7 +127,7 @@ impl Daemon {
         rackstrap(&self.config(), words)
     }
 
-    fn run(&self, words: &str) -> Output {
+    pub(crate) fn run(&self, words: &str) -> Output {
         self.command(words).output().unwrap()
     }
 

@@ -98,7 +98,7 @@ fn as_text(path: &Path, result: &Result<(Site, Vec<Warning>), ConfigError>, tree
                 }
                 let problems = output::count(trees.len(), "problem");
                 text.push_str(&format!(
-                    "{}: ok, but there is {problems} in the templates; nothing was changed\n",
+                    "{}: {problems} in the templates; nothing was changed\n",
                     path.display()
                 ));
                 return text;

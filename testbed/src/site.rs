@@ -19,6 +19,8 @@ pub struct Site {
     pub dns_forward: Option<Vec<String>>,
     /// Seconds between heartbeats: short, so that a test sees several.
     pub heartbeat_secs: u32,
+    /// Further sections, as TOML.
+    pub more: String,
 }
 
 /// `[profile.NAME]`; what is `None` is left out.
@@ -123,6 +125,7 @@ impl Site {
             domain: None,
             dns_forward: None,
             heartbeat_secs: 5,
+            more: String::new(),
         }
     }
 
@@ -175,7 +178,7 @@ impl Site {
         let mut limits = toml::Table::new();
         limits.insert("heartbeat".into(), format!("{}s", self.heartbeat_secs).into());
         file.insert("limits".into(), limits.into());
-        Ok(toml::to_string(&file)?)
+        Ok(format!("{}\n{}", toml::to_string(&file)?, self.more))
     }
 }
 
