@@ -121,10 +121,7 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
         image,
         disk,
         kernel_args: settings.text(|p| &p.kernel_args).unwrap_or_default().to_owned(),
-        templates: settings
-            .get(|p| p.templates.as_ref())
-            .cloned()
-            .unwrap_or_else(|| vec!["base".to_owned()]),
+        templates: settings.templates(),
         authorized_keys: settings
             .get(|p| p.authorized_keys.as_ref())
             .cloned()

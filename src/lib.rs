@@ -25,3 +25,4 @@ pub mod serve;
 pub mod store;
 pub mod tftp;
 pub mod timeline;
+pub mod users;

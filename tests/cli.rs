@@ -8,8 +8,9 @@ use rackstrap::{
     control,
     decide::World,
     discovery::{Discovery, Place, Seen},
-    image::Catalog,
+    image::load_catalog,
     inventory::{Inventory, Nodes},
+    overlay::{Renderer, Templates},
     restart::Restarts,
     rollout::Rollouts,
     store::Store,
@@ -59,9 +60,14 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     pub(crate) fn start() -> Daemon {
+        Daemon::start_with(|_, text| text)
+    }
+
+    /// With another site file, made of that directory and the usual text.
+    pub(crate) fn start_with(change: impl FnOnce(&Path, String) -> String) -> Daemon {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("control.sock");
-        let text = SITE.replace("SOCKET", socket.to_str().unwrap());
+        let text = change(dir.path(), SITE.replace("SOCKET", socket.to_str().unwrap()));
         std::fs::write(dir.path().join("site.toml"), &text).unwrap();
         let site = parse(&text, &dir.path().join("site.toml"))
             .unwrap_or_else(|e| panic!("{e}"))
@@ -71,9 +77,10 @@ impl Daemon {
         let world = World {
             site: Arc::new(site),
             inventory: Arc::new(Inventory::default()),
-            images: Arc::new(Catalog::default()),
+            images: Arc::new(load_catalog(&dir.path().join("images")).0),
             assignments: Arc::default(),
         };
+        let templates = Templates::load(world.site.server.templates_dir.as_deref()).unwrap();
         let world = Arc::new(ArcSwap::from_pointee(world));
         let boots = Boots::load(store.clone()).unwrap();
         let nodes = Nodes::new(store.clone(), Arc::clone(&world));
@@ -87,8 +94,10 @@ impl Daemon {
         .unwrap();
         let rollouts = Rollouts::start(world.clone(), store.clone(), recorder.clone(), boots.clone()).unwrap();
         let restarts = Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone()).unwrap();
+        let templates = Arc::new(ArcSwap::from_pointee(templates));
         let context = control::Context {
             rollouts,
+            overlays: Arc::new(Renderer::new(world.clone(), store.clone(), boots.clone(), templates)),
             world,
             restarts,
             recorder: recorder.clone(),
@@ -125,7 +134,7 @@ impl Daemon {
         rackstrap(&self.config(), words)
     }
 
-    fn run(&self, words: &str) -> Output {
+    pub(crate) fn run(&self, words: &str) -> Output {
         self.command(words).output().unwrap()
     }
 

@@ -1,6 +1,12 @@
 //! `rackstrap check`: is the site file right?
 
-use crate::config::{self, ConfigError, Diagnostic, Site, Warning};
+use super::output;
+use crate::{
+    config::{self, ConfigError, Diagnostic, Site, Warning},
+    image::load_catalog,
+    overlay::{self, Templates, TreeError},
+    users::Source,
+};
 use anyhow::Context;
 use serde_json::{Value, json};
 use std::{
@@ -35,10 +41,11 @@ pub fn run(config: &Path, args: CheckArgs) -> anyhow::Result<ExitCode> {
 /// Problems are the result of this command, so they go where results go.
 fn write(path: &Path, args: &CheckArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let result = config::load(path);
-    let good = result.is_ok();
+    let trees = result.as_ref().map_or(Vec::new(), |(site, _)| trees(site));
+    let good = result.is_ok() && trees.is_empty();
     let text = match args.json {
-        true => format!("{:#}\n", as_json(path, &result)),
-        false => as_text(path, &result),
+        true => format!("{:#}\n", as_json(path, &result, &trees)),
+        false => as_text(path, &result, &trees),
     };
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         // `rackstrap check | head`: the reader has seen enough.
@@ -48,7 +55,30 @@ fn write(path: &Path, args: &CheckArgs, out: &mut impl Write) -> anyhow::Result<
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn as_text(path: &Path, result: &Result<(Site, Vec<Warning>), ConfigError>) -> String {
+/// What is wrong with the trees of nodes' files. A directory that is not on this machine is only warned of, elsewhere.
+fn trees(site: &Site) -> Vec<Diagnostic> {
+    let dir = site.server.templates_dir.as_deref();
+    if dir.is_some_and(|dir| !dir.is_dir()) {
+        return Vec::new();
+    }
+    match Templates::load(dir) {
+        Ok(templates) => overlay::check(site, &templates),
+        Err(TreeError::Place(place)) => vec![*place],
+        Err(other) => {
+            let help = "the daemon does not start with it, nor reload".to_owned();
+            vec![Diagnostic {
+                file: dir.unwrap_or(Path::new("templates")).display().to_string(),
+                line: 0,
+                column: 0,
+                message: other.to_string(),
+                help,
+                excerpt: None,
+            }]
+        }
+    }
+}
+
+fn as_text(path: &Path, result: &Result<(Site, Vec<Warning>), ConfigError>, trees: &[Diagnostic]) -> String {
     let mut text = String::new();
     match result {
         Err(error) => {
@@ -61,6 +91,17 @@ fn as_text(path: &Path, result: &Result<(Site, Vec<Warning>), ConfigError>) -> S
             add_warnings(&mut text, warnings);
             for finding in machine(site) {
                 text.push_str(&format!("warning: {finding}\n\n"));
+            }
+            if !trees.is_empty() {
+                for problem in trees {
+                    text.push_str(&format!("{problem}\n\n"));
+                }
+                let problems = output::count(trees.len(), "problem");
+                text.push_str(&format!(
+                    "{}: {problems} in the templates; nothing was changed\n",
+                    path.display()
+                ));
+                return text;
             }
             text.push_str(&format!("{}: ok\n", path.display()));
             text.push_str(&summary(site));
@@ -123,6 +164,28 @@ fn summary(site: &Site) -> String {
         let layout = layout.map_or(String::new(), |l| format!(", layout {l}"));
         text.push_str(&format!("  profile   {name}: {image}{layout}\n"));
     }
+    for mount in &site.mounts {
+        let whose = mount
+            .profiles
+            .as_ref()
+            .map_or(String::new(), |names| format!(", profiles {}", join(names)));
+        let required = if mount.required { ", required" } else { "" };
+        let line = format!(
+            "  mount     {} on {} ({}){whose}{required}\n",
+            mount.what, mount.place, mount.kind
+        );
+        text.push_str(&line);
+    }
+    if let Some(users) = &site.users {
+        let range = |range: &std::ops::RangeInclusive<u32>| format!("{}-{}", range.start(), range.end());
+        let hashes = if users.shadow { "with" } else { "without" };
+        text.push_str(&format!(
+            "  users     {} and groups {} of {}, {hashes} passwords\n",
+            range(&users.uid),
+            range(&users.gid),
+            users.from.display()
+        ));
+    }
     for (name, policy) in &site.layouts {
         let parts: Vec<String> = policy.layout.partitions.iter().map(describe).collect();
         let layout = &policy.layout;
@@ -145,7 +208,7 @@ fn describe(partition: &rackstrap_wire::Partition) -> String {
     format!("{} {} {}{place}", partition.name, partition.size, partition.fs.as_str())
 }
 
-fn as_json(path: &Path, result: &Result<(Site, Vec<Warning>), ConfigError>) -> Value {
+fn as_json(path: &Path, result: &Result<(Site, Vec<Warning>), ConfigError>, trees: &[Diagnostic]) -> Value {
     let file = path.display().to_string();
     match result {
         Err(ConfigError::Invalid {
@@ -159,8 +222,8 @@ fn as_json(path: &Path, result: &Result<(Site, Vec<Warning>), ConfigError>) -> V
         }),
         Ok((site, warnings)) => json!({
             "file": file,
-            "ok": true,
-            "problems": [],
+            "ok": trees.is_empty(),
+            "problems": trees,
             "omitted": 0,
             "warnings": warnings,
             "machine": machine(site),
@@ -178,6 +241,14 @@ fn as_json(path: &Path, result: &Result<(Site, Vec<Warning>), ConfigError>) -> V
                 "router": s.router,
                 "pool": s.pool.map(|(first, last)| [first, last]),
             })).collect::<Vec<_>>(),
+            "mounts": site.mounts.iter().map(|m| json!({
+                "what": m.what, "where": m.place, "type": m.kind, "options": m.options, "profiles": m.profiles,
+                "required": m.required,
+            })).collect::<Vec<_>>(),
+            "users": site.users.as_ref().map(|u| json!({
+                "uid": [u.uid.start(), u.uid.end()], "gid": [u.gid.start(), u.gid.end()], "exclude": u.exclude,
+                "shadow": u.shadow, "from": u.from,
+            })),
             "dns": site.dns.as_ref().map(|d| json!({ "name": d.name, "forward": d.forward })),
             "profiles": site.profiles.iter().map(|(name, p)| json!({
                 "name": name, "image": p.image, "layout": p.layout,
@@ -219,17 +290,21 @@ fn machine(site: &Site) -> Vec<String> {
             "there are no boot loaders on this machine ({all}); Debian's are in the package ipxe"
         ));
     }
-    for (name, profile) in &site.profiles {
-        for tree in profile.templates.iter().flatten() {
-            if let Some(dir) = server
-                .templates_dir
-                .as_ref()
-                .filter(|d| d.is_dir() && !d.join(tree).is_dir())
-            {
-                let dir = dir.display();
-                findings.push(format!(
-                    "the profile '{name}' names the template tree '{tree}', and {dir} has none"
-                ));
+    let (images, _) = load_catalog(&server.state_dir.join("images"));
+    findings.extend(overlay::lacking(site, &images));
+    if let Some(policy) = &site.users {
+        match Source::default().read(policy) {
+            Err(problem) => findings.push(problem),
+            Ok(accounts) => {
+                findings.extend(
+                    accounts
+                        .refused
+                        .iter()
+                        .map(|line| format!("{}/{line}", policy.from.display())),
+                );
+                if accounts.omitted > 0 {
+                    findings.push(format!("{} more lines are left out", accounts.omitted));
+                }
             }
         }
     }
@@ -255,10 +330,10 @@ mod tests {
         profile   default: image debian, layout scratch
         layout    scratch v1 (gpt): swap 512MiB swap, tmp rest ext4 on /tmp
         ");
-        let json = as_json(Path::new("site.toml"), &result);
+        let json = as_json(Path::new("site.toml"), &result, &[]);
         assert_eq!(json["ok"], true);
         assert_eq!(json["layouts"][0]["digest"], site.layouts["scratch"].digest);
-        assert!(as_text(Path::new("site.toml"), &result).contains("site.toml: ok\n"));
+        assert!(as_text(Path::new("site.toml"), &result, &[]).contains("site.toml: ok\n"));
     }
 
     #[cfg(feature = "dns")]
@@ -270,10 +345,13 @@ mod tests {
             ("forward = [\"10.0.0.53\"]\n", "other names from 10.0.0.53:53"),
         ] {
             let result = check(&format!("{text}\n[dns]\n{forward}"));
-            let said = as_text(Path::new("site.toml"), &result);
+            let said = as_text(Path::new("site.toml"), &result, &[]);
             let line = "  dns       cluster.example and its addresses by rackstrap.cluster.example, ";
             assert!(said.contains(&format!("{line}{others}\n")), "{said}");
-            assert_eq!(as_json(Path::new("site.toml"), &result)["dns"]["name"], "rackstrap");
+            assert_eq!(
+                as_json(Path::new("site.toml"), &result, &[])["dns"]["name"],
+                "rackstrap"
+            );
         }
     }
 
@@ -281,7 +359,7 @@ mod tests {
     fn a_bad_file_is_told_off() {
         let text = include_str!("../../rackstrap.example.toml").replace("http-port = 80", "http-prot = 80");
         let result = check(&text);
-        insta::assert_snapshot!(as_text(Path::new("site.toml"), &result), @r"
+        insta::assert_snapshot!(as_text(Path::new("site.toml"), &result, &[]), @r"
         site.toml:23:1: [server] has no key 'http-prot'
            |
         23 | http-prot = 80
@@ -290,7 +368,7 @@ mod tests {
 
         site.toml: 1 problem; nothing was changed
         ");
-        let json = as_json(Path::new("site.toml"), &result);
+        let json = as_json(Path::new("site.toml"), &result, &[]);
         assert_eq!(json["ok"], false);
         assert_eq!(json["problems"][0]["line"], 23);
     }

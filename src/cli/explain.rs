@@ -49,6 +49,9 @@ fn describe(answer: &api::ExplainAnswer) -> String {
         Some(decision) => decided(decision),
         None => unknown(answer),
     });
+    for warning in &answer.warnings {
+        text.push_str(&format!("\nwarning: {warning}"));
+    }
     if let Some(pinned) = &answer.pinned {
         let ready = match pinned.ready {
             Some(at) => format!("ready at {}", output::local_time(at)),

@@ -15,6 +15,7 @@ mod layout;
 mod lease;
 mod node;
 mod output;
+mod overlay;
 mod reload;
 mod restore;
 mod rollout;
@@ -22,6 +23,7 @@ mod screen;
 mod serve;
 mod status;
 mod timeline;
+mod users;
 mod who;
 
 use crate::inventory::export::Format;
@@ -100,6 +102,13 @@ enum Command {
     Lease(lease::LeaseArgs),
     /// Disk layouts of the site file
     Layout(layout::LayoutArgs),
+    /// What nodes get of their own: trees of templates, and each node's files as they will be
+    Overlay(overlay::OverlayArgs),
+    /// Users and groups of this server that nodes know
+    Users(users::UsersArgs),
+    /// Short for users sync
+    #[command(hide = true, name = "sync-users")]
+    SyncUsers(users::SyncArgs),
     /// Have the running daemon read the site file again
     Reload(reload::ReloadArgs),
     /// What the daemon has counted since its start
@@ -162,6 +171,9 @@ fn dispatch(config: &Path, command: Command) -> Result<ExitCode> {
         Command::Rollout(args) => rollout::run(config, args),
         Command::Lease(args) => lease::run(config, args),
         Command::Layout(args) => layout::run(config, args),
+        Command::Overlay(args) => overlay::run(config, args),
+        Command::Users(args) => users::run(config, args),
+        Command::SyncUsers(args) => users::sync(config, &args),
         Command::Reload(args) => reload::run(config, args),
         Command::Counters(args) => counters::run(config, args),
         Command::Backup(args) => backup::run(config, args),

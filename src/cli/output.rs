@@ -25,6 +25,13 @@ pub fn print(text: &str) -> Result<()> {
     written.context("writing to standard output")
 }
 
+/// Prints a text as it is.
+pub fn print_exactly(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.context("writing to standard output")
+}
+
 /// Prints `value` as JSON, a line per level.
 pub fn print_json(value: &impl Serialize) -> Result<()> {
     print(&serde_json::to_string_pretty(value)?)

@@ -69,6 +69,28 @@ pub enum ConfigError {
     },
 }
 
+impl Diagnostic {
+    /// All of it but the excerpt, on one line.
+    pub fn brief(&self) -> String {
+        let Diagnostic {
+            file,
+            line,
+            column,
+            message,
+            help,
+            ..
+        } = self;
+        let place = match line {
+            0 => file.clone(),
+            _ => format!("{file}:{line}:{column}"),
+        };
+        match help.as_str() {
+            "" => format!("{place}: {message}"),
+            help => format!("{place}: {message}; {help}"),
+        }
+    }
+}
+
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Diagnostic { file, line, column, .. } = self;
@@ -249,7 +271,7 @@ pub(crate) fn excerpt(content: &str, column: usize, length: usize) -> Excerpt {
 }
 
 /// The candidate that is closest to `word`, if any is close: for "did you mean".
-pub(super) fn closest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+pub(crate) fn closest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     if word.len() > 64 {
         return None;
     }

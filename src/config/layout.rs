@@ -239,10 +239,24 @@ fn partition(report: &mut Report<'_>, section: &Section<'_>) -> Option<Read> {
 /// Why `text` is no place to mount local scratch, if it is none.
 fn read_mount(text: &str) -> Result<String, (String, String)> {
     let wrong = |why: &str, help: String| Err((format!("{} {why}", quote(text)), help));
+    let place = plain_path(text, "mount", "mount = \"/scratch\"")?;
+    if place == "/" {
+        let help = format!("choose another mount: the root comes over NFS, below a layer in RAM; {SENSIBLE}");
+        return wrong("is the root", help);
+    }
+    match system_path(&place) {
+        Some(why) => wrong(why, format!("choose another mount; {SENSIBLE}")),
+        None => Ok(place),
+    }
+}
+
+/// An absolute path that can stand in fstab as it is; `key` and `example` are for the help.
+pub(super) fn plain_path(text: &str, key: &str, example: &str) -> Result<String, (String, String)> {
+    let wrong = |why: &str, help: String| Err((format!("{} {why}", quote(text)), help));
     if !text.starts_with('/') {
         return wrong(
             "is not an absolute path",
-            format!("write mount = \"/{}\"", text.trim_start_matches("./")),
+            format!("write {key} = \"/{}\"", text.trim_start_matches("./")),
         );
     }
     // Blanks, # and \ would have to be escaped in fstab, and nobody's scratch is called so.
@@ -250,29 +264,33 @@ fn read_mount(text: &str) -> Result<String, (String, String)> {
     if !clean {
         return wrong(
             "is not a plain path",
-            "write letters, digits, / - _ and dots, such as mount = \"/scratch\"".into(),
+            format!("write letters, digits, / - _ and dots, such as {example}"),
         );
     }
     if text == "/" {
-        let help = format!("choose another mount: the root comes over NFS, below a layer in RAM; {SENSIBLE}");
-        return wrong("is the root", help);
+        return Ok(text.to_owned());
     }
     let parts: Vec<&str> = text[1..].split('/').collect();
     if parts.iter().any(|p| matches!(*p, "" | "." | "..")) {
         let plain: Vec<&str> = parts.iter().filter(|p| !matches!(**p, "" | ".")).copied().collect();
         let help = match plain.contains(&"..") {
             true => "write the path that is meant, without ..".to_owned(),
-            false => format!("write mount = \"/{}\"", plain.join("/")),
+            false => format!("write {key} = \"/{}\"", plain.join("/")),
         };
         return wrong("is not written plainly", help);
     }
-    let help = format!("choose another mount; {SENSIBLE}");
-    match parts[0] {
-        "usr" if !matches!(parts.get(1), Some(&"local" | &"src")) => wrong("would hide the image's programs", help),
-        "bin" | "sbin" | "lib" | "lib32" | "lib64" | "libx32" => wrong("would hide the image's programs", help),
-        "etc" => wrong("would hide the node's configuration", help),
-        "proc" | "sys" | "dev" | "run" => wrong("belongs to the kernel and to init", help),
-        _ => Ok(text.to_owned()),
+    Ok(text.to_owned())
+}
+
+/// Why nothing can be mounted on `place`, a plain path, if that would break the system.
+pub(super) fn system_path(place: &str) -> Option<&'static str> {
+    let mut parts = place.trim_start_matches('/').split('/');
+    match (parts.next().unwrap_or_default(), parts.next()) {
+        ("usr", second) if !matches!(second, Some("local" | "src")) => Some("would hide the image's programs"),
+        ("bin" | "sbin" | "lib" | "lib32" | "lib64" | "libx32", _) => Some("would hide the image's programs"),
+        ("etc", _) => Some("would hide the node's configuration"),
+        ("proc" | "sys" | "dev" | "run", _) => Some("belongs to the kernel and to init"),
+        _ => None,
     }
 }
 

@@ -9,6 +9,7 @@ mod diagnostic;
 mod dns;
 mod hooks;
 mod layout;
+mod mount;
 mod profile;
 mod section;
 mod server;
@@ -16,13 +17,14 @@ mod site;
 mod subnet;
 #[cfg(test)]
 mod tests;
+mod users;
 
 pub use diagnostic::{ConfigError, Diagnostic, Excerpt, Warning};
-pub(crate) use diagnostic::{excerpt, harmless, one_line};
+pub(crate) use diagnostic::{closest, excerpt, harmless, one_line};
 pub use layout::digest;
-pub use site::{Cluster, Dns, Hooks, LayoutPolicy, Limits, Profile, Server, Site, Subnet};
+pub use site::{Cluster, Dns, Hooks, LayoutPolicy, Limits, Mount, Profile, Server, Site, Subnet, Users};
 
-use diagnostic::{Report, closest, quote, shown};
+use diagnostic::{Report, quote, shown};
 use section::{KEYS, Section, article};
 use std::{
     collections::BTreeMap,
@@ -149,8 +151,8 @@ fn syntax_help(message: &str) -> &'static str {
 
 /// Checks the whole document. None only if something was reported.
 fn check(document: &DeTable<'_>, directory: &Path, report: &mut Report<'_>) -> Option<Site> {
-    const TOP: [&str; 8] = [
-        "cluster", "server", "subnet", "profile", "layout", "dns", "hooks", "limits",
+    const TOP: [&str; 10] = [
+        "cluster", "server", "subnet", "profile", "layout", "mount", "users", "dns", "hooks", "limits",
     ];
     for (key, _) in document
         .iter()
@@ -189,16 +191,27 @@ fn check(document: &DeTable<'_>, directory: &Path, report: &mut Report<'_>) -> O
         }
     }
     let (layouts, profiles) = layouts_and_profiles(document, report);
+    let users = single(document, "users", report).and_then(|section| users::read(report, &section, directory));
     let dns = single(document, "dns", report).map(|section| dns::read(report, &section));
     let cluster = cluster.flatten()?;
     subnet::check_all(report, &subnets, &cluster);
     let dns = dns.map(|read| dns::settle(report, read, &cluster.value, &mut subnets));
+    let subnets: Vec<Subnet> = subnets.into_iter().map(|s| s.value).collect();
+    let rest = mount::Rest {
+        profiles: &profiles,
+        layouts: &layouts,
+        subnets: &subnets,
+        nfs_port: server.nfs_port,
+    };
+    let mounts = mount::read_all(document, report, &rest);
     Some(Site {
         cluster: cluster.value,
         server,
-        subnets: subnets.into_iter().map(|s| s.value).collect(),
+        subnets,
         profiles,
         layouts,
+        mounts,
+        users,
         hooks,
         limits,
         dns,

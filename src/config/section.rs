@@ -8,7 +8,7 @@ use toml::{
 };
 
 /// All keys of all sections; from it come the refusal of unknown keys and its suggestions.
-pub(super) const KEYS: [(&str, &[&str]); 9] = [
+pub(super) const KEYS: [(&str, &[&str]); 11] = [
     (
         "[cluster]",
         &["name", "domain", "node-name", "node-address", "reserved"],
@@ -58,6 +58,11 @@ pub(super) const KEYS: [(&str, &[&str]); 9] = [
     ),
     ("[layout.NAME]", &["version", "table", "wipe", "partition"]),
     ("[[layout.NAME.partition]]", &["name", "size", "fs", "mount", "options"]),
+    (
+        "[[mount]]",
+        &["what", "where", "type", "options", "profiles", "required"],
+    ),
+    ("[users]", &["uid", "gid", "exclude", "shadow", "from"]),
     ("[hooks]", &["on-change", "drain", "resume", "timeout"]),
     ("[dns]", &["name", "forward"]),
     (

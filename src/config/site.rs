@@ -6,6 +6,7 @@ use rackstrap_wire::{Layout, Wipe};
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddrV4},
+    ops::RangeInclusive,
     path::PathBuf,
 };
 
@@ -22,6 +23,10 @@ pub struct Site {
     pub profiles: BTreeMap<String, Profile>,
     /// `[layout.NAME]`
     pub layouts: BTreeMap<String, LayoutPolicy>,
+    /// `[[mount]]`, in the order of the file
+    pub mounts: Vec<Mount>,
+    /// `[users]`; none = nodes have their image's own users and no others.
+    pub users: Option<Users>,
     /// `[hooks]`
     pub hooks: Hooks,
     /// `[limits]`
@@ -121,6 +126,46 @@ pub struct LayoutPolicy {
     pub digest: String,
     /// What may be overwritten.
     pub wipe: Wipe,
+}
+
+/// `[[mount]]`: something that nodes mount besides their root and their local disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// What, as mount(8) takes it: `10.5.0.2:/home`, `LABEL=data`.
+    pub what: String,
+    /// Where: an absolute path without blanks, `.` and `..` (`where` in the file).
+    pub place: String,
+    /// Type of file system, as mount(8) takes it (`type` in the file).
+    pub kind: String,
+    /// Options as in fstab, may be empty.
+    pub options: String,
+    /// Profiles whose nodes have it; none = all nodes.
+    pub profiles: Option<Vec<String>>,
+    /// A node is not ready without it.
+    pub required: bool,
+}
+
+impl Mount {
+    /// True if a node with these profiles (`default`, which all have, may be left out) has it.
+    pub fn applies_to(&self, profiles: &[String]) -> bool {
+        let Some(wanted) = &self.profiles else { return true };
+        wanted.iter().any(|name| name == "default" || profiles.contains(name))
+    }
+}
+
+/// `[users]`: whom of the server's own users and groups the nodes know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Users {
+    /// Numbers of users.
+    pub uid: RangeInclusive<u32>,
+    /// Numbers of groups.
+    pub gid: RangeInclusive<u32>,
+    /// Names of users and groups that are left out all the same.
+    pub exclude: Vec<String>,
+    /// Password hashes go to the nodes as well.
+    pub shadow: bool,
+    /// Directory with `passwd`, `group` and `shadow`.
+    pub from: PathBuf,
 }
 
 /// `[hooks]`: the site's own programs, which the daemon runs.

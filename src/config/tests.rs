@@ -1,3 +1,5 @@
+mod mounts;
+
 use super::*;
 use proptest::prelude::*;
 

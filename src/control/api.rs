@@ -5,6 +5,7 @@ use crate::{
     clock::Timestamp,
     discovery::{FullPool, View, Wanted},
     inventory::{Change, Changed, Node, Setting},
+    overlay::ListedTree,
     restart::{Request, Want},
     rollout::{Current, Member, Pace, Rollout, Wish},
     timeline::{BootSummary, Event, State, StatusRow, Subject},
@@ -53,7 +54,13 @@ pub mod paths {
     pub const LEASES: &str = "/v1/leases";
     /// `GET`: all [`super::LayoutRow`]s.
     pub const LAYOUTS: &str = "/v1/layouts";
-    /// `GET`: image versions that may not be deleted, with the nodes and profiles that use each.
+    /// `GET`: all [`super::TreeRow`]s.
+    pub const TREES: &str = "/v1/overlays";
+    /// `GET /v1/overlays/{node, hwaddr or address}?secrets=true`: [`crate::overlay::Preview`].
+    pub const OVERLAY: &str = "/v1/overlays/";
+    /// `GET`: [`crate::overlay::UsersReport`].
+    pub const USERS: &str = "/v1/users";
+    /// `GET`: image versions that may not be deleted, with the nodes that use each.
     pub const IMAGES_IN_USE: &str = "/v1/images/in-use";
     /// `GET`: every [`crate::rollout::Current`], by image name.
     pub const IMAGES_CURRENT: &str = "/v1/images/current";
@@ -119,6 +126,9 @@ pub struct NodeAnswer {
     pub node: Node,
     /// What its profiles say, and which of them said it.
     pub settings: Vec<Setting>,
+    /// What the site file wants for it and it would not get if it booted now, and the like.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Where it is.
     pub status: StatusRow,
     /// What its machine is, as its agent said last.
@@ -364,6 +374,9 @@ pub struct ExplainAnswer {
     pub about: String,
     /// How the decision came about, one line a step.
     pub why: Vec<String>,
+    /// What the site file wants for the node and it does not get, and the like.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// The decision; none for unknown machines.
     pub decision: Option<ExplainDecision>,
     /// The boot that is pinned already, which a new decision does not touch.
@@ -467,6 +480,16 @@ pub struct LayoutRow {
     /// What may be overwritten for it.
     pub wipe: Wipe,
     /// Profiles that name it.
+    pub profiles: Vec<String>,
+}
+
+/// A tree of nodes' files.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TreeRow {
+    /// The tree.
+    #[serde(flatten)]
+    pub tree: ListedTree,
+    /// Profiles whose nodes get it.
     pub profiles: Vec<String>,
 }
 

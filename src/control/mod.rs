@@ -1,6 +1,6 @@
 //! The command line's way into the daemon: HTTP and JSON over a unix socket that only root may use.
 //!
-//! `api.rs` says what both ends say, `routes.rs`, `nodes.rs`, `discover.rs`, `rollouts.rs`, `restarts.rs` and `backup.rs` answer, `socket.rs` listens, `client.rs` asks.
+//! `api.rs` says what both ends say, `routes.rs`, `nodes.rs`, `overlays.rs`, `discover.rs`, `rollouts.rs`, `restarts.rs` and `backup.rs` answer, `socket.rs` listens, `client.rs` asks.
 
 pub mod api;
 mod backup;
@@ -8,6 +8,7 @@ mod client;
 mod discover;
 mod meant;
 mod nodes;
+mod overlays;
 mod restarts;
 mod rollouts;
 mod routes;
@@ -22,8 +23,8 @@ pub use routes::router;
 pub use socket::{Socket, SocketError, bind, serve};
 
 use crate::{
-    boots::Boots, decide::SharedWorld, discovery::Discovery, inventory::Nodes, restart::Restarts, rollout::Rollouts,
-    store::Store, timeline::Recorder,
+    boots::Boots, decide::SharedWorld, discovery::Discovery, inventory::Nodes, overlay::Renderer, restart::Restarts,
+    rollout::Rollouts, store::Store, timeline::Recorder,
 };
 use std::sync::Arc;
 
@@ -52,6 +53,8 @@ pub struct Context {
     pub rollouts: Rollouts,
     /// Who is to restart.
     pub restarts: Restarts,
+    /// What nodes get.
+    pub overlays: Arc<Renderer>,
     /// Reads the site file again.
     pub reload: Action,
     /// Looks for images again.

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
+    decide::{Decision, Requester, decide},
     inventory::{Change, Changed, Entry, Node, Settings, differences, export::ExportNode},
     timeline::{State as NodeState, Subject, follow, status, summarise},
 };
@@ -89,7 +90,20 @@ pub(super) async fn show(
     let rows = status(&world, &context.recorder, &context.boots, Timestamp::now());
     let row = rows.into_iter().find(|row| row.node == name);
     let boots = context.boots.of_node(&name);
+    let requester = Requester {
+        hwaddr: node.hwaddrs.first().copied(),
+        ipaddr: Some(node.ipaddr),
+        ..Requester::default()
+    };
+    let warnings = match decide(&world, &requester) {
+        Decision::Node(decision) => {
+            let (context, world) = (context.clone(), world.clone());
+            blocking(move || context.overlays.warnings(&world, &decision)).await?
+        }
+        Decision::Unknown { .. } => Vec::new(),
+    };
     Ok(Json(api::NodeAnswer {
+        warnings,
         settings: Settings::of(&world.site, &node.profiles, |_| ()).all(),
         status: row.ok_or_else(|| broken(format!("node {name} went away")))?,
         hardware: boots.iter().find_map(|boot| boot.hardware.clone()),

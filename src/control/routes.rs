@@ -5,7 +5,7 @@ use super::{
     api::{self, paths},
     backup, discover,
     meant::{Meant, meant},
-    nodes, restarts, rollouts,
+    nodes, overlays, restarts, rollouts,
     socket::Peer,
     unknown,
 };
@@ -58,6 +58,9 @@ pub fn router(context: Arc<Context>) -> Router {
         .route(paths::RESTARTS_CANCEL, post(restarts::cancel))
         .route(paths::LEASES, get(leases))
         .route(paths::LAYOUTS, get(layouts))
+        .route(paths::TREES, get(overlays::trees))
+        .route("/v1/overlays/{node}", get(overlays::preview))
+        .route(paths::USERS, get(overlays::users))
         .route(paths::IMAGES_IN_USE, get(images_in_use))
         .route(paths::IMAGES_CURRENT, get(rollouts::current))
         .route(paths::IMAGE_PROMOTE, post(rollouts::promote_image))
@@ -270,6 +273,7 @@ async fn explain(
             Meant::Address(ipaddr) => requester.ipaddr = Some(ipaddr),
         },
     }
+    let mut warnings = Vec::new();
     let (decision, pinned) = match decide(&world, &requester) {
         Decision::Unknown { why: steps } => {
             why.extend(steps);
@@ -277,6 +281,8 @@ async fn explain(
             (None, None)
         }
         Decision::Node(decided) => {
+            let asked = (context.clone(), world.clone(), decided.clone());
+            warnings = blocking(move || asked.0.overlays.warnings(&asked.1, &asked.2)).await?;
             why.extend(decided.why);
             let pinned = context.boots.current(&decided.node.name);
             let (image, image_problem) = match decided.image {
@@ -300,6 +306,7 @@ async fn explain(
     Ok(Json(api::ExplainAnswer {
         about,
         why,
+        warnings,
         decision,
         pinned,
         lease,

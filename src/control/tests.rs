@@ -8,6 +8,7 @@ use crate::{
     discovery::{Discovery, Place, Seen},
     image::Catalog,
     inventory::{Change, Inventory, NewNode, Node, Nodes},
+    overlay::Templates,
     restart::Restarts,
     timeline::{Event, Level, State, Subject},
 };
@@ -52,8 +53,10 @@ fn context(dir: &Path) -> Arc<Context> {
     );
     let rollouts = Rollouts::start(world.clone(), store.clone(), recorder.clone(), boots.clone()).unwrap();
     let restarts = Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone()).unwrap();
+    let templates = Arc::new(ArcSwap::from_pointee(Templates::load(None).unwrap()));
     Arc::new(Context {
         rollouts,
+        overlays: Arc::new(Renderer::new(world.clone(), store.clone(), boots.clone(), templates)),
         world,
         restarts,
         recorder,

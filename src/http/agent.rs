@@ -3,16 +3,12 @@
 use super::{
     answer::Problem,
     counters::Reason,
-    facts::facts,
-    hostkeys::host_keys,
     service::{Peer, Service},
     told::Told,
 };
 use crate::{
     boots::{Boot, Refusal},
     clock::Timestamp,
-    decide::{Decision, Requester, decide},
-    overlay::render,
     restart::Want,
     timeline::{Event, Level, Subject},
 };
@@ -29,6 +25,8 @@ use std::sync::Arc;
 
 /// Most events that are taken from one report.
 const MAX_EVENTS: usize = 256;
+/// Most things that a node lacks that are told on its timeline; `rackstrap explain` tells all.
+const MAX_NOTES: usize = 10;
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
@@ -75,13 +73,19 @@ pub async fn overlay(
     service.boots.authenticate(&boot.plan.id, &request.token)?;
     // Rendered first: a template that fails must not cost the boot its one overlay.
     let (renderer, for_boot, disk) = (service.clone(), boot.clone(), request.disk.clone());
-    let rendered = tokio::task::spawn_blocking(move || renderer.render_overlay(&for_boot, disk)).await;
-    let overlay = rendered
+    let rendered = tokio::task::spawn_blocking(move || renderer.overlays.for_boot(&for_boot, disk)).await;
+    let rendered = rendered
         .unwrap_or_else(|panic| Err(format!("rendering stopped: {panic}")))
         .inspect_err(|problem| service.record(&boot, "overlay", Level::Error, problem.clone(), None))
         .map_err(Problem::unavailable)?;
     let boot = service.boots.redeem(&boot.plan.id, &request).await?;
     service.windows.close(&boot.plan.node);
+    for (level, notes) in [(Level::Degraded, &rendered.lacks), (Level::Ok, &rendered.notes)] {
+        for note in notes.iter().take(MAX_NOTES) {
+            service.record(&boot, "overlay", level, note.clone(), None);
+        }
+    }
+    let overlay = rendered.into_overlay();
     let (level, detail) = match &request.disk.status {
         DiskStatus::Degraded { reason } => (
             Level::Degraded,
@@ -184,25 +188,5 @@ async fn restart_into_another_version(service: &Service, boot: &Boot, now: Times
     let wanted = tokio::task::spawn_blocking(move || restarts.want(&want, now, false)).await;
     if let Ok(Err(error)) = wanted {
         tracing::warn!(node = %boot.plan.node, "not restarted for a rollout yet: {error}");
-    }
-}
-
-impl Service {
-    fn render_overlay(&self, boot: &Boot, disk: rackstrap_wire::DiskState) -> Result<Overlay, String> {
-        let world = self.snapshot();
-        let requester = Requester {
-            hwaddr: Some(boot.plan.net.hwaddr),
-            ..Requester::default()
-        };
-        let Decision::Node(decision) = decide(&world, &requester) else {
-            return Err(format!("node {} is not in the inventory any more", boot.plan.node));
-        };
-        let ssh = host_keys(&self.store, &boot.plan.node).map_err(|e| format!("ssh host keys: {e}"))?;
-        let key = self
-            .store
-            .cluster_key("machine-id")
-            .map_err(|e| format!("cluster key: {e}"))?;
-        let facts = facts(&world, &decision, boot, disk, ssh, &key);
-        render(&self.templates.load(), &decision.templates, &facts)
     }
 }

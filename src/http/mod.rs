@@ -6,9 +6,7 @@
 mod agent;
 mod answer;
 mod counters;
-mod facts;
 mod heard;
-mod hostkeys;
 mod limits;
 mod loader;
 pub mod script;

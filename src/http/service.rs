@@ -14,7 +14,7 @@ use crate::{
     decide::{SharedWorld, World},
     discovery::Discovery,
     loaders::Loaders,
-    overlay::Templates,
+    overlay::Renderer,
     restart::Restarts,
     rollout::Rollouts,
     store::Store,
@@ -55,8 +55,8 @@ pub struct Service {
     pub loaders: Arc<ArcSwap<Loaders>>,
     /// Boot scripts.
     pub scripts: Arc<ArcSwap<Scripts>>,
-    /// Overlay trees.
-    pub templates: Arc<ArcSwap<Templates>>,
+    /// What nodes get.
+    pub overlays: Arc<Renderer>,
     /// What agents said already.
     pub heard: Heard,
     /// What clients may take of us.

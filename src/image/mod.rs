@@ -44,6 +44,7 @@ pub use packages::{Package, PackageChange, PackageCounts, PackageKind, Packages}
 pub use prepare::{packages_installed, packages_of};
 pub use progress::{Progress, Quiet, Step};
 pub use recipe::{Recipe, RecipeError};
+pub use root::RootDir;
 pub use seal::{SealRequest, seal};
 pub use tar::{Survey, survey as survey_tar};
 pub use verify::verify;

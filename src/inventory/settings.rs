@@ -3,6 +3,9 @@
 use crate::config::{Profile, Site};
 use serde::{Deserialize, Serialize};
 
+/// The tree that makes a node of an image. It comes first, unless a profile puts it elsewhere.
+const BASE_TREE: &str = "base";
+
 /// The profiles of a node, the one that wins first and `default` last.
 pub struct Settings<'a>(Vec<(&'a str, &'a Profile)>);
 
@@ -39,6 +42,16 @@ impl<'a> Settings<'a> {
     /// The same of a text.
     pub fn text(&self, field: impl Fn(&'a Profile) -> &'a Option<String>) -> Option<&'a str> {
         self.get(|profile| field(profile).as_deref())
+    }
+
+    /// Trees of the node's own files, in order: the base tree, without which a node has no name and is never ready, and the profile's.
+    pub fn templates(&self) -> Vec<String> {
+        let named = self
+            .get(|profile| profile.templates.as_ref())
+            .cloned()
+            .unwrap_or_default();
+        let base = (!named.iter().any(|name| name == BASE_TREE)).then(|| BASE_TREE.to_owned());
+        base.into_iter().chain(named).collect()
     }
 
     /// Every setting that some profile says something about, in the order of the documentation.

@@ -1,8 +1,12 @@
 //! Rendering the trees for one node: pure, facts in, files out.
 
-use super::tree::{Body, Templates};
-use rackstrap_wire::{DiskState, ImageRef, NetPlan, Overlay, OverlayContent, OverlayFile};
-use serde::Serialize;
+use super::{
+    problem,
+    tree::{Body, Templates},
+};
+use crate::config::Diagnostic;
+use rackstrap_wire::{DiskState, ImageRef, NetPlan, OverlayContent, OverlayFile};
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 /// All that a template may ask for.
@@ -22,6 +26,8 @@ pub struct Facts {
     pub image_digest: String,
     /// `disk.mounts`, what is really there, and `disk.status`
     pub disk: DiskState,
+    /// `mounts`: what `[[mount]]` says for this node, in the order in which it is to be mounted
+    pub mounts: Vec<MountFacts>,
     /// `nodes`: every node of the inventory, by name
     pub nodes: Vec<PeerNode>,
     /// `authorized_keys` of root
@@ -43,6 +49,33 @@ pub struct NodeFacts {
     pub groups: Vec<String>,
     /// 32 hex digits, the same at every boot, so that systemd does not take each one for the first.
     pub machine_id: String,
+}
+
+/// A line of fstab.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountFacts {
+    /// What, with blanks escaped as in fstab.
+    pub what: String,
+    /// Where.
+    #[serde(rename = "where")]
+    pub place: String,
+    /// Type of file system.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Options, never empty.
+    pub options: String,
+    /// A node is not ready without it.
+    pub required: bool,
+}
+
+/// A file of a node, and the tree that it is from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    /// Tree, or `[users]` or `[[mount]]` for what these sections of the site file make.
+    pub tree: String,
+    /// The file.
+    #[serde(flatten)]
+    pub file: OverlayFile,
 }
 
 /// Another node, for hosts files.
@@ -72,45 +105,65 @@ pub struct KeyPair {
     pub public: String,
 }
 
-/// Renders `trees` in order; a file of a later tree replaces one of an earlier tree. The error
-/// names tree, file and line.
-pub fn render(templates: &Templates, trees: &[String], facts: &Facts) -> Result<Overlay, String> {
+/// `made`, and then `trees` in order: a file of a later one replaces one of an earlier one. In the order of their paths.
+///
+/// # Errors
+/// There is no such tree, or a template fails: with file and line.
+pub fn render(
+    templates: &Templates,
+    trees: &[String],
+    facts: &Facts,
+    made: Vec<Placed>,
+) -> Result<Vec<Placed>, Box<Diagnostic>> {
     let context = minijinja::Value::from(minijinja::value::Serde(facts));
-    let mut files: BTreeMap<&str, OverlayFile> = BTreeMap::new();
-    for tree in trees {
-        let entries = templates.trees.get(tree).ok_or_else(|| {
-            let known: Vec<&str> = templates.names().collect();
-            format!("there is no template tree '{tree}'; there are: {}", known.join(", "))
-        })?;
-        for entry in entries {
+    let mut files: BTreeMap<String, Placed> = BTreeMap::new();
+    files.extend(made.into_iter().map(|placed| (placed.file.path.clone(), placed)));
+    for name in trees {
+        let tree = templates.trees.get(name).ok_or_else(|| no_tree(templates, name))?;
+        for entry in &tree.entries {
             let content = match &entry.body {
-                Body::Text(text) => OverlayContent::Text(text.clone()),
+                Body::Text => OverlayContent::Text(entry.source.clone()),
                 Body::Symlink(target) => OverlayContent::Symlink(target.clone()),
-                Body::Template(name) => {
-                    let rendered = templates.env.get_template(name).and_then(|t| t.render(&context));
-                    OverlayContent::Text(rendered.map_err(|e| format!("template {name}: {e:#}"))?)
+                Body::Template(template) => {
+                    let rendered = templates.env.get_template(template).and_then(|t| t.render(&context));
+                    OverlayContent::Text(rendered.map_err(|e| {
+                        Box::new(problem::of_template(templates, template, &entry.source, &e, &context))
+                    })?)
                 }
             };
             let empty = matches!(&content, OverlayContent::Text(text) if text.trim().is_empty());
             if entry.skip_empty && empty {
                 continue;
             }
-            let (path, mode, uid, gid) = (entry.path.clone(), entry.mode, entry.uid, entry.gid);
-            files.insert(
-                &entry.path,
-                OverlayFile {
-                    path,
-                    mode,
-                    uid,
-                    gid,
-                    content,
-                },
-            );
+            let file = OverlayFile {
+                path: entry.path.clone(),
+                mode: entry.mode,
+                uid: entry.uid,
+                gid: entry.gid,
+                content,
+            };
+            let tree = name.clone();
+            files.insert(file.path.clone(), Placed { tree, file });
         }
     }
-    Ok(Overlay {
-        files: files.into_values().collect(),
-    })
+    Ok(files.into_values().collect())
+}
+
+/// There is no tree of that name.
+pub(super) fn no_tree(templates: &Templates, name: &str) -> Box<Diagnostic> {
+    let names: Vec<&str> = templates.names().collect();
+    let help = match crate::config::closest(name, names.iter().copied()) {
+        Some(near) => format!("did you mean '{near}'? there are: {}", names.join(", ")),
+        None => format!(
+            "make a directory of that name below templates-dir; there are: {}",
+            names.join(", ")
+        ),
+    };
+    Box::new(problem::whole(
+        "templates",
+        &format!("there is no template tree '{name}'"),
+        &help,
+    ))
 }
 
 #[cfg(test)]
@@ -167,6 +220,7 @@ mod tests {
                 name: "r01n03".to_owned(),
                 ipaddr: Ipv4Addr::new(10, 5, 1, 3),
             }],
+            mounts: Vec::new(),
             authorized_keys: Vec::new(),
             ssh: SshKeys {
                 ed25519: key("ed25519"),
@@ -175,34 +229,34 @@ mod tests {
         }
     }
 
-    fn text<'a>(overlay: &'a Overlay, path: &str) -> &'a str {
-        match &overlay
-            .files
-            .iter()
-            .find(|f| f.path == path)
-            .unwrap_or_else(|| panic!("{path}"))
-            .content
-        {
+    fn text<'a>(files: &'a [Placed], path: &str) -> &'a str {
+        let found = files.iter().find(|placed| placed.file.path == path);
+        match &found.unwrap_or_else(|| panic!("{path}")).file.content {
             OverlayContent::Text(text) => text,
             OverlayContent::Symlink(target) => target,
+            OverlayContent::Directory => panic!("{path} is a directory"),
         }
     }
 
     #[test]
     fn the_base_tree_makes_a_node() {
-        let overlay = render(&Templates::load(None).unwrap(), &["base".to_owned()], &facts()).unwrap();
+        let overlay = render(
+            &Templates::load(None).unwrap(),
+            &["base".to_owned()],
+            &facts(),
+            Vec::new(),
+        )
+        .unwrap();
         assert_eq!(text(&overlay, "/etc/hostname"), "r01n03\n");
         assert_eq!(text(&overlay, "/etc/rackstrap-image"), "debian@1 blake3:00ff\n");
         insta::assert_snapshot!(text(&overlay, "/etc/hosts"));
         insta::assert_snapshot!(text(&overlay, "/etc/fstab"));
         let private = overlay
-            .files
             .iter()
-            .find(|f| f.path == "/etc/ssh/ssh_host_ed25519_key")
-            .unwrap();
-        assert_eq!(private.mode, 0o600);
+            .find(|placed| placed.file.path == "/etc/ssh/ssh_host_ed25519_key");
+        assert_eq!(private.unwrap().file.mode, 0o600);
         assert!(
-            overlay.files.iter().all(|f| f.path != "/etc/resolv.conf"),
+            overlay.iter().all(|placed| placed.file.path != "/etc/resolv.conf"),
             "no name server, no resolv.conf"
         );
     }
@@ -211,15 +265,34 @@ mod tests {
     fn an_undefined_name_is_refused_with_file_and_line() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("t/etc")).unwrap();
-        std::fs::write(dir.path().join("t/etc/x.j2"), "fine\n{{ node.nmae }}\n").unwrap();
+        let mut said = String::new();
+        for text in [
+            "fine\n  {{ node.nmae }}\n",
+            "{{ nodee.name }}",
+            "{% for n in nodes %}{{ n.adress }}{% endfor %}",
+            "{{ ssh.rsa.private }}",
+            "{% if node.name == 'x' %}\n",
+            "{{ node.name | uper }}",
+            "{{ nodes[0].name.foo.bar }}",
+            "{% include 't/etc/y' %}",
+        ] {
+            std::fs::write(dir.path().join("t/etc/x.j2"), text).unwrap();
+            let problem = match Templates::load(Some(dir.path())) {
+                Err(error) => error.to_string(),
+                Ok(templates) => render(&templates, &["t".to_owned()], &facts(), Vec::new())
+                    .unwrap_err()
+                    .to_string(),
+            };
+            assert!(!problem.contains("PRIVATE"), "{problem}");
+            said.push_str(&format!("{problem}\n\n").replace(dir.path().to_str().unwrap(), "templates"));
+        }
+        std::fs::remove_file(dir.path().join("t/etc/x.j2")).unwrap();
         let templates = Templates::load(Some(dir.path())).unwrap();
-        let problem = render(&templates, &["t".to_owned()], &facts()).unwrap_err();
-        assert!(problem.contains("t/etc/x.j2") && problem.contains(":2"), "{problem}");
-        assert!(
-            render(&templates, &["nope".to_owned()], &facts())
-                .unwrap_err()
-                .contains("there are: base, t")
-        );
+        for tree in ["nope", "bsae"] {
+            let problem = render(&templates, &[tree.to_owned()], &facts(), Vec::new()).unwrap_err();
+            said.push_str(&format!("{}\n", problem.brief()));
+        }
+        insta::assert_snapshot!(said);
     }
 
     #[test]
@@ -228,7 +301,7 @@ mod tests {
         std::fs::create_dir_all(dir.path().join("t/etc")).unwrap();
         std::fs::write(dir.path().join("t/etc/hostname"), "mine\n").unwrap();
         let templates = Templates::load(Some(dir.path())).unwrap();
-        let overlay = render(&templates, &["base".to_owned(), "t".to_owned()], &facts()).unwrap();
+        let overlay = render(&templates, &["base".to_owned(), "t".to_owned()], &facts(), Vec::new()).unwrap();
         assert_eq!(text(&overlay, "/etc/hostname"), "mine\n");
     }
 }

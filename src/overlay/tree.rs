@@ -1,5 +1,7 @@
 //! Template trees: read from the program itself and from the site's directory, compiled once.
 
+use super::problem;
+use crate::config::Diagnostic;
 use include_dir::{Dir, include_dir};
 use minijinja::{Environment, UndefinedBehavior};
 use serde::Deserialize;
@@ -20,7 +22,16 @@ const MAX_FILES: usize = 4096;
 /// All template trees, compiled.
 pub struct Templates {
     pub(super) env: Environment<'static>,
-    pub(super) trees: BTreeMap<String, Vec<Entry>>,
+    pub(super) trees: BTreeMap<String, Tree>,
+}
+
+/// One tree.
+#[derive(Debug)]
+pub(super) struct Tree {
+    /// Where it is; none for those that are built in.
+    pub(super) dir: Option<PathBuf>,
+    /// Its files, by their path.
+    pub(super) entries: Vec<Entry>,
 }
 
 /// One file of a tree.
@@ -28,6 +39,10 @@ pub struct Templates {
 pub(super) struct Entry {
     /// Absolute path on the node.
     pub(super) path: String,
+    /// Path in the tree, `etc/motd.j2`.
+    pub(super) file: String,
+    /// Its text as it was read; empty for a link.
+    pub(super) source: String,
     pub(super) mode: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,
@@ -40,8 +55,8 @@ pub(super) struct Entry {
 pub(super) enum Body {
     /// A template of the environment, by name.
     Template(String),
-    /// Text as it is.
-    Text(String),
+    /// The source as it is.
+    Text,
     /// A symbolic link's target.
     Symlink(String),
 }
@@ -65,6 +80,9 @@ pub enum TreeError {
         /// What is wrong, and what to write instead.
         problem: String,
     },
+    /// A place in a file that is wrong.
+    #[error("{0}")]
+    Place(Box<Diagnostic>),
 }
 
 /// `overlay.toml`: a table a file.
@@ -100,13 +118,14 @@ impl Templates {
         for tree in BUILT_IN.dirs() {
             let mut files = BTreeMap::new();
             collect_built_in(tree, tree.path(), &mut files);
-            templates.add(&tree.path().to_string_lossy(), files)?;
+            templates.add(&tree.path().to_string_lossy(), None, files)?;
         }
         if let Some(dir) = site_dir {
             for name in subdirectories(dir)? {
                 let mut files = BTreeMap::new();
-                collect(&dir.join(&name), &dir.join(&name), &mut files)?;
-                templates.add(&name, files)?;
+                let place = dir.join(&name);
+                collect(&place, &place, &mut files)?;
+                templates.add(&name, Some(place), files)?;
             }
         }
         Ok(templates)
@@ -117,12 +136,37 @@ impl Templates {
         self.trees.keys().map(String::as_str)
     }
 
-    fn add(&mut self, tree: &str, mut files: BTreeMap<String, String>) -> Result<(), TreeError> {
+    /// What a person calls the file behind the template `TREE/FILE`: its path, if it has one.
+    pub(super) fn file(&self, name: &str) -> String {
+        let (tree, file) = name.split_once('/').unwrap_or((name, ""));
+        match self.trees.get(tree).and_then(|tree| tree.dir.as_ref()) {
+            Some(dir) => dir.join(file).display().to_string(),
+            None => format!("{name} (built in)"),
+        }
+    }
+
+    /// File and text of the template `TREE/FILE`.
+    pub(super) fn source(&self, name: &str) -> Option<(String, &str)> {
+        let (tree, file) = name.split_once('/')?;
+        let entry = self.trees.get(tree)?.entries.iter().find(|entry| entry.file == file)?;
+        Some((self.file(name), &entry.source))
+    }
+
+    fn add(&mut self, tree: &str, dir: Option<PathBuf>, mut files: BTreeMap<String, String>) -> Result<(), TreeError> {
+        let known = Tree {
+            dir,
+            entries: Vec::new(),
+        };
+        self.trees.insert(tree.to_owned(), known);
         let manifest = files.remove(MANIFEST).unwrap_or_default();
-        let mut attributes: BTreeMap<String, Attributes> =
-            toml::from_str(&manifest).map_err(|e| unfit(&format!("{tree}/{MANIFEST}"), e.to_string()))?;
+        let mut attributes: BTreeMap<String, Attributes> = toml::from_str(&manifest).map_err(|e| {
+            let file = self.file(&format!("{tree}/{MANIFEST}"));
+            let help = "write [\"PATH\"], and below it mode, uid, gid, skip-empty or symlink";
+            let place = problem::at(&file, &manifest, e.span().unwrap_or_default(), e.message(), help);
+            TreeError::Place(Box::new(place))
+        })?;
         let mut entries = Vec::new();
-        for (file, text) in files {
+        for (file, source) in files {
             let (path, is_template) = match file.strip_suffix(".j2") {
                 Some(path) => (path.to_owned(), true),
                 None => (file.clone(), false),
@@ -130,14 +174,16 @@ impl Templates {
             let attributes = attributes.remove(&path).unwrap_or_default();
             let name = format!("{tree}/{file}");
             let body = if is_template {
-                self.env
-                    .add_template_owned(name.clone(), text)
-                    .map_err(|e| unfit(&name, format!("{e:#}")))?;
+                let added = self.env.add_template_owned(name.clone(), source.clone());
+                added.map_err(|e| {
+                    let place = problem::of_template(self, &name, &source, &e, &minijinja::Value::UNDEFINED);
+                    TreeError::Place(Box::new(place))
+                })?;
                 Body::Template(name)
             } else {
-                Body::Text(text)
+                Body::Text
             };
-            entries.push(entry(tree, &path, attributes, body)?);
+            entries.push(entry(tree, &path, &file, attributes, body, source)?);
         }
         for (path, mut rest) in attributes {
             let Some(target) = rest.symlink.take() else {
@@ -145,15 +191,28 @@ impl Templates {
                     format!("{MANIFEST} names it, but there is no such file; remove the entry or add the file");
                 return Err(unfit(&format!("{tree}/{path}"), problem));
             };
-            entries.push(entry(tree, &path, rest, Body::Symlink(target))?);
+            entries.push(entry(tree, &path, &path, rest, Body::Symlink(target), String::new())?);
         }
         entries.sort_by(|a, b| a.path.cmp(&b.path));
-        self.trees.insert(tree.to_owned(), entries);
+        if let Some(twice) = entries.windows(2).find(|pair| pair[0].path == pair[1].path) {
+            let problem = format!("there is also {}; remove one of the two", twice[1].file);
+            return Err(unfit(&format!("{tree}/{}", twice[0].file), problem));
+        }
+        if let Some(known) = self.trees.get_mut(tree) {
+            known.entries = entries;
+        }
         Ok(())
     }
 }
 
-fn entry(tree: &str, path: &str, attributes: Attributes, body: Body) -> Result<Entry, TreeError> {
+fn entry(
+    tree: &str,
+    path: &str,
+    file: &str,
+    attributes: Attributes,
+    body: Body,
+    source: String,
+) -> Result<Entry, TreeError> {
     let name = format!("{tree}/{path}");
     if path.is_empty() || path.split('/').any(|part| matches!(part, "" | "." | "..")) {
         return Err(unfit(&name, "the path must stay below the node's root".to_owned()));
@@ -173,6 +232,8 @@ fn entry(tree: &str, path: &str, attributes: Attributes, body: Body) -> Result<E
     };
     Ok(Entry {
         path: format!("/{path}"),
+        file: file.to_owned(),
+        source,
         mode,
         uid: attributes.uid,
         gid: attributes.gid,

@@ -65,7 +65,7 @@ pub fn spawn_all(shared: &Shared, cancel: &CancellationToken, services: &mut Joi
         store: shared.store.clone(),
         loaders: shared.loaders.clone(),
         scripts: shared.scripts.clone(),
-        templates: shared.templates.clone(),
+        overlays: shared.overlays.clone(),
         heard: http::Heard::default(),
         limits: http::Limits::default(),
         counters: Arc::default(),

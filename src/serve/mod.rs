@@ -20,7 +20,7 @@ use crate::{
     image::load_catalog,
     inventory::{self, Inventory, Nodes},
     loaders::Loaders,
-    overlay::Templates,
+    overlay::{self, Renderer, Templates},
     restart::{self, Restarts},
     rollout::Rollouts,
     store::Store,
@@ -51,6 +51,7 @@ struct Shared {
     loaders: Arc<ArcSwap<Loaders>>,
     scripts: Arc<ArcSwap<http::script::Scripts>>,
     templates: Arc<ArcSwap<Templates>>,
+    overlays: Arc<Renderer>,
     /// Whoever waits for another site file is told here.
     reloaded: Arc<Notify>,
 }
@@ -103,6 +104,7 @@ fn control_context(shared: &Shared, reloader: &Arc<reload::Reloader>, counters: 
         discovery: shared.discovery.clone(),
         rollouts: shared.rollouts.clone(),
         restarts: shared.restarts.clone(),
+        overlays: shared.overlays.clone(),
         reload: Arc::new(move || reload.reload()),
         rescan: Arc::new(move || rescan.rescan_images()),
         counters,
@@ -124,6 +126,9 @@ fn open(site: Site) -> Result<Shared> {
     let loaders = Loaders::load(&site.server.loader_dirs).context("reading boot loaders")?;
     let scripts = http::script::Scripts::load(site.server.bootscripts_dir.as_deref()).map_err(anyhow::Error::msg)?;
     let templates = Templates::load(site.server.templates_dir.as_deref())?;
+    for problem in overlay::check(&site, &templates) {
+        tracing::error!("nodes will not boot: {}", problem.brief());
+    }
     let limits = site.limits;
     let world = World {
         site: Arc::new(site),
@@ -145,6 +150,8 @@ fn open(site: Site) -> Result<Shared> {
     let rollouts = Rollouts::start(world.clone(), store.clone(), recorder.clone(), boots.clone())?;
     rollouts.see(&world.load().images, Timestamp::now())?;
     let restarts = Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone())?;
+    let templates = Arc::new(ArcSwap::from_pointee(templates));
+    let overlays = Renderer::new(world.clone(), store.clone(), boots.clone(), templates.clone());
     Ok(Shared {
         world,
         boots,
@@ -157,7 +164,8 @@ fn open(site: Site) -> Result<Shared> {
         store,
         loaders: Arc::new(ArcSwap::from_pointee(loaders)),
         scripts: Arc::new(ArcSwap::from_pointee(scripts)),
-        templates: Arc::new(ArcSwap::from_pointee(templates)),
+        templates,
+        overlays: Arc::new(overlays),
         reloaded: Arc::default(),
     })
 }

@@ -8,7 +8,7 @@ use crate::{
     http::script::Scripts,
     image::{Catalog, load_catalog},
     loaders::Loaders,
-    overlay::Templates,
+    overlay::{self, Templates},
     rollout::Current,
 };
 use anyhow::{Context, Result, bail};
@@ -42,6 +42,9 @@ impl Reloader {
         let loaders = Loaders::load(&site.server.loader_dirs).context("reading boot loaders")?;
         let scripts = Scripts::load(site.server.bootscripts_dir.as_deref()).map_err(anyhow::Error::msg)?;
         let templates = Templates::load(site.server.templates_dir.as_deref())?;
+        if let Some(problem) = overlay::check(&site, &templates).into_iter().next() {
+            bail!("{}; all that is wrong: rackstrap check", problem.brief());
+        }
         let (images, _) = self.scan_images(&site)?;
         self.shared.recorder.set_limits(site.limits);
         self.shared.loaders.store(Arc::new(loaders));

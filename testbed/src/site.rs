@@ -25,6 +25,8 @@ pub struct Site {
     pub dns_forward: Option<Vec<String>>,
     /// Seconds between heartbeats: short, so that a test sees several.
     pub heartbeat_secs: u32,
+    /// Further sections, as TOML.
+    pub more: String,
 }
 
 /// `[[subnet]]`; what is `None` is left out.
@@ -179,6 +181,7 @@ impl Site {
             domain: None,
             dns_forward: None,
             heartbeat_secs: 5,
+            more: String::new(),
         }
     }
 
@@ -229,7 +232,7 @@ impl Site {
             limits.insert("unknown-machines".into(), i64::from(most).into());
         }
         file.insert("limits".into(), limits.into());
-        Ok(toml::to_string(&file)?)
+        Ok(format!("{}\n{}", toml::to_string(&file)?, self.more))
     }
 }
 

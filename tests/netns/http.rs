@@ -7,6 +7,8 @@ mod files;
 mod hostile;
 #[path = "http/identity.rs"]
 mod identity;
+#[path = "http/overlays.rs"]
+mod overlays;
 #[path = "http/patience.rs"]
 mod patience;
 #[path = "http/reports.rs"]
@@ -45,7 +47,11 @@ struct Node {
 
 impl Lab {
     fn start() -> Result<Self> {
-        let cluster = Cluster::start(Site::demo())?;
+        Lab::with(Site::demo())
+    }
+
+    fn with(site: Site) -> Result<Self> {
+        let cluster = Cluster::start(site)?;
         let node = Node::boot(&cluster, 1)?;
         let stranger = cluster.namespace.client("52:54:00:00:09:09")?;
         let got = address_of(&stranger, &cluster, &[])?;

@@ -8,6 +8,7 @@ mod first_boot;
 mod foreign_disk;
 mod layout_version;
 mod mbr;
+mod mounts;
 mod networks;
 mod other_init;
 mod power_cut;

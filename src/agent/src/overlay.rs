@@ -72,8 +72,23 @@ impl Tree {
                 rustix::fs::symlinkat(target.as_str(), &parent, name).doing(doing)?;
                 return chown(parent.as_fd(), name, file).doing(doing);
             }
+            OverlayContent::Directory => return self.make_directory(file),
         };
         self.write_bytes(file, bytes)
+    }
+
+    fn make_directory(&self, file: &OverlayFile) -> Res<()> {
+        let (parent, name) = self.parent(&file.path)?;
+        let doing = || format!("making {}", file.path);
+        match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o700)) {
+            Ok(()) => {}
+            // Whatever it is leads to a directory, or is in the way.
+            Err(Errno::EXIST) => return self.directory(&file.path).map(drop),
+            Err(e) => return Err(e).doing(doing),
+        }
+        chown(parent.as_fd(), name, file).doing(doing)?;
+        let mode = Mode::from_raw_mode(file.mode & 0o7777);
+        rustix::fs::chmodat(&parent, name, mode, AtFlags::empty()).doing(doing)
     }
 
     /// Writes one regular file with any content.
@@ -195,6 +210,33 @@ mod tests {
         ] {
             assert!(tree.write(&text(path, 0o644, "x")).is_err(), "{path}");
         }
+    }
+
+    #[test]
+    fn directories_are_made_and_those_that_are_there_stay_as_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("home")).unwrap();
+        fs::create_dir(dir.path().join("real")).unwrap();
+        fs::write(dir.path().join("real/x"), "kept").unwrap();
+        symlink("/real", dir.path().join("link")).unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        let tree = Tree::open(dir.path()).unwrap();
+        let make = |path: &str| {
+            tree.write(&OverlayFile {
+                content: OverlayContent::Directory,
+                ..text(path, 0o1770, "")
+            })
+        };
+        let before = fs::metadata(dir.path().join("home")).unwrap();
+        for path in ["/home", "/link", "/opt/software", "/opt/software"] {
+            make(path).unwrap();
+        }
+        let home = fs::metadata(dir.path().join("home")).unwrap();
+        assert_eq!((home.mode(), home.uid()), (before.mode(), before.uid()));
+        assert_eq!(fs::read(dir.path().join("link/x")).unwrap(), b"kept");
+        let made = fs::metadata(dir.path().join("opt/software")).unwrap();
+        assert_eq!((made.mode() & 0o7777, made.uid(), made.gid()), (0o1770, 7, 8));
+        assert!(make("/file").is_err() && make("/../x").is_err());
     }
 
     #[test]

@@ -70,6 +70,7 @@ fn describe(answer: &api::NodeAnswer) -> String {
         );
         facts.push(("machine", [words.as_slice(), &[&size]].concat().join(", ")));
     }
+    facts.extend(answer.warnings.iter().map(|warning| ("warning", warning.clone())));
     let mut text = output::facts(&facts);
     if !answer.settings.is_empty() {
         text.push_str("\n\nsettings, and the profile that each is from:\n");

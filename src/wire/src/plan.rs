@@ -168,4 +168,6 @@ pub enum OverlayContent {
     Text(String),
     /// A symbolic link to this target.
     Symlink(String),
+    /// A directory, if there is none yet: one that is there keeps its owner and mode.
+    Directory,
 }

@@ -14,7 +14,7 @@ use rackstrap::{
     image::Catalog,
     inventory::{Inventory, Nodes},
     loaders::Loaders,
-    overlay::Templates,
+    overlay::{Renderer, Templates},
     restart::Restarts,
     rollout::Rollouts,
     store::Store,
@@ -94,9 +94,12 @@ impl Server {
         let world: SharedWorld = Arc::new(ArcSwap::from_pointee(world));
         let boots = Boots::load(store.clone())?;
         let nodes = Nodes::new(store.clone(), world.clone());
+        let templates = Arc::new(ArcSwap::from_pointee(Templates::load(None)?));
+        let overlays = Renderer::new(world.clone(), store.clone(), boots.clone(), templates);
         let service = Arc::new(Service {
             waits: Box::new(|_, _| true),
             rollouts: Rollouts::start(world.clone(), store.clone(), recorder.clone(), boots.clone())?,
+            overlays: Arc::new(overlays),
             discovery: Discovery::start(world.clone(), store.clone(), nodes, recorder.clone(), boots.clone())?,
             restarts: Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone())?,
             world,
@@ -106,7 +109,6 @@ impl Server {
             store,
             loaders: Arc::new(ArcSwap::from_pointee(Loaders::load(&[loader_dir])?)),
             scripts: Arc::new(ArcSwap::from_pointee(Scripts::load(None).map_err(anyhow::Error::msg)?)),
-            templates: Arc::new(ArcSwap::from_pointee(Templates::load(None)?)),
             heard: Heard::default(),
             limits,
             counters: Arc::default(),

@@ -1,14 +1,20 @@
 //! A node's ssh host keys: made once, kept by the server, so that a node is the same one at every boot.
 
-use crate::{
-    overlay::{KeyPair, SshKeys},
-    store::{Store, StoreError},
-};
+use super::render::{KeyPair, SshKeys};
+use crate::store::{Store, StoreError, Table, secret_key};
 use ssh_key::{Algorithm, EcdsaCurve, LineEnding, PrivateKey, rand_core::OsRng};
 
+/// Their name in the store.
+const KIND: &str = "ssh-host-keys";
+
+/// The host keys of `node`, if it has some.
+pub(super) fn known_host_keys(store: &Store, node: &str) -> Result<Option<SshKeys>, StoreError> {
+    store.get(Table::Secrets, &secret_key(node, KIND))
+}
+
 /// The host keys of `node`, made and stored at their first use.
-pub fn host_keys(store: &Store, node: &str) -> Result<SshKeys, StoreError> {
-    store.secret(node, "ssh-host-keys", || SshKeys {
+pub(super) fn host_keys(store: &Store, node: &str) -> Result<SshKeys, StoreError> {
+    store.secret(node, KIND, || SshKeys {
         ed25519: key_pair(node, Algorithm::Ed25519),
         ecdsa: key_pair(
             node,

@@ -1,0 +1,290 @@
+//! `[[mount]]`: what nodes mount besides their root and their local disk.
+
+use super::{
+    LayoutPolicy, Mount, Profile, Subnet,
+    diagnostic::{Report, closest, quote, shown},
+    layout::{plain_path, system_path},
+    section::{Section, article},
+};
+use std::{collections::BTreeMap, ops::Range};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+/// More than this is a generated file that ought to be an automounter's map.
+const MOST: usize = 200;
+const EXAMPLE: &str = "write [[mount]], and below it what = \"10.5.0.2:/home\", where = \"/home\" and type = \"nfs\"";
+
+type Problem = (String, String);
+
+/// A mount, and where its parts stand.
+struct Read {
+    value: Mount,
+    what_at: Range<usize>,
+    where_at: Range<usize>,
+}
+
+/// The rest of the site that mounts have to go with.
+pub(super) struct Rest<'a> {
+    pub(super) profiles: &'a BTreeMap<String, Profile>,
+    pub(super) layouts: &'a BTreeMap<String, LayoutPolicy>,
+    pub(super) subnets: &'a [Subnet],
+    pub(super) nfs_port: u16,
+}
+
+/// All `[[mount]]` sections, in their order.
+pub(super) fn read_all(document: &DeTable<'_>, report: &mut Report<'_>, rest: &Rest<'_>) -> Vec<Mount> {
+    let Some((key, value)) = document.get_key_value("mount") else {
+        return Vec::new();
+    };
+    let tables = match value.get_ref() {
+        DeValue::Array(all) if all.len() > MOST => {
+            let message = format!("there are {} mounts, at most {MOST}", all.len());
+            report.error(key.span(), message, "give the nodes an automounter, by a template");
+            return Vec::new();
+        }
+        DeValue::Array(all) => all,
+        DeValue::Table(_) => {
+            let message = "[mount] is written with one pair of brackets, and there may be several";
+            report.error(key.span(), message, "write [[mount]]");
+            return Vec::new();
+        }
+        other => {
+            let message = format!("'mount' is a section, and not {}", article(other));
+            report.error(value.span(), message, EXAMPLE);
+            return Vec::new();
+        }
+    };
+    let mut all: Vec<Read> = Vec::new();
+    for table in tables.iter() {
+        let section = Section::new(report, "[[mount]]", "[[mount]]".to_owned(), table.span(), table);
+        all.extend(section.and_then(|section| read(report, &section, rest)));
+    }
+    for (i, this) in all.iter().enumerate() {
+        against_mounts(report, &all[..i], this);
+        against_layouts(report, this, rest);
+        against_ourselves(report, this, rest);
+    }
+    all.into_iter().map(|read| read.value).collect()
+}
+
+fn read(report: &mut Report<'_>, section: &Section<'_>, rest: &Rest<'_>) -> Option<Read> {
+    section.require(report, "what", "\"10.5.0.2:/home\"");
+    section.require(report, "where", "\"/home\"");
+    section.require(report, "type", "\"nfs\"");
+    let kind = section.parsed(report, "type", "\"nfs\"", read_type);
+    let what = section.parsed(report, "what", "\"10.5.0.2:/home\"", |text| {
+        read_what(text, kind.as_ref().map_or("", |kind| kind.get_ref()))
+    });
+    let place = section.parsed(report, "where", "\"/home\"", read_where);
+    let options = section.parsed(report, "options", "\"rw,hard\"", read_options);
+    let required = section.boolean(report, "required");
+    let profiles = section.list(report, "profiles", "[\"compute\"]", |text| {
+        read_profile(text, rest.profiles)
+    });
+    if let Some(profiles) = &profiles
+        && profiles.is_empty()
+        && section
+            .get("profiles")
+            .and_then(|p| p.get_ref().as_array())
+            .is_some_and(|all| all.is_empty())
+    {
+        let message = "a mount for no profile is no node's";
+        report.error(
+            section.key_at("profiles"),
+            message,
+            "name a profile, or leave 'profiles' out for all nodes",
+        );
+    }
+    let asked = options.as_ref().map_or("", |options| options.get_ref().as_str());
+    if required.as_ref().is_some_and(|required| *required.get_ref()) && has_option(asked, "nofail") {
+        let message = "the mount is required, and 'nofail' says that nodes can do without";
+        report.error(
+            section.key_at("options"),
+            message,
+            "remove 'nofail', or write required = false",
+        );
+    }
+    if asked
+        .split(',')
+        .any(|option| option.starts_with("password=") || option.starts_with("pass="))
+    {
+        let message = "everybody on a node can read its /etc/fstab, and this password in it";
+        let help = "write credentials=/etc/cifs-credentials, and have a template of mode 0600 make that file";
+        report.warn(section.key_at("options"), message, help);
+    }
+    let (what, place, kind) = (what?, place?, kind?);
+    if section.get("options").is_some() && options.is_none() {
+        return None;
+    }
+    Some(Read {
+        what_at: what.span(),
+        where_at: place.span(),
+        value: Mount {
+            what: what.into_inner(),
+            place: place.into_inner(),
+            kind: kind.into_inner(),
+            options: options.map(Spanned::into_inner).unwrap_or_default(),
+            profiles: profiles.map(|all| all.into_iter().map(Spanned::into_inner).collect()),
+            required: required.is_some_and(Spanned::into_inner),
+        },
+    })
+}
+
+/// True if `option` stands in a list as mount(8) takes it.
+fn has_option(list: &str, option: &str) -> bool {
+    list.split(',').any(|one| one == option)
+}
+
+fn read_type(text: &str) -> Result<String, Problem> {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
+    let first = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    if !first || text.len() > 32 || !text.bytes().all(plain) {
+        let help = "write the name that mount -t takes, such as type = \"nfs\", \"beegfs\" or \"fuse.sshfs\"";
+        return Err((format!("{} is not a type of file system", quote(text)), help.to_owned()));
+    }
+    if text == "swap" {
+        let help = "remove it; a layout's partition with fs = \"swap\" is used";
+        return Err(("swap is not mounted".to_owned(), help.to_owned()));
+    }
+    Ok(text.to_owned())
+}
+
+fn read_what(text: &str, kind: &str) -> Result<String, Problem> {
+    let wrong = |why: &str, help: &str| Err((format!("{} {why}", quote(text)), help.to_owned()));
+    if text.trim().is_empty() || text.len() > 255 || text.chars().any(char::is_control) {
+        return wrong(
+            "is nothing to mount",
+            "write what = \"10.5.0.2:/home\", or LABEL=scratch, say",
+        );
+    }
+    let host = |separator: &str| {
+        let found = text.split_once(separator);
+        found.is_some_and(|(host, path)| !host.is_empty() && path.starts_with('/'))
+    };
+    match kind {
+        "nfs" | "nfs4" if !host(":") => wrong("is no NFS export", "write SERVER:/PATH, such as \"10.5.0.2:/home\""),
+        "cifs" | "smb3" if !text.starts_with("//") => wrong("is no share", "write //SERVER/SHARE"),
+        "lustre" if !text.contains(":/") => wrong(
+            "is no Lustre file system",
+            "write MGS-NID:/FSNAME, such as \"10.5.0.3@tcp:/scratch\"",
+        ),
+        "ext2" | "ext3" | "ext4" | "xfs" | "btrfs" if !text.starts_with('/') && !text.contains('=') => wrong(
+            "is no device",
+            "write LABEL=NAME, UUID=… or a path below /dev, such as \"LABEL=data\"",
+        ),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+fn read_where(text: &str) -> Result<String, Problem> {
+    let place = plain_path(text, "where", "where = \"/home\"")?;
+    let wrong = |why: &str| {
+        let help = "choose another place, such as /home, /scratch or /opt/software";
+        Err((format!("{} {why}", quote(text)), help.to_owned()))
+    };
+    if place == "/" {
+        return wrong("is the root, which rackstrap's agent mounts");
+    }
+    match (system_path(&place), place.as_str()) {
+        (Some(why), _) => wrong(why),
+        (None, "/var" | "/var/lib") => wrong("holds what each node writes for itself"),
+        (None, "/root" | "/root/.ssh") => wrong("would hide the keys that root logs in with"),
+        (None, _) => Ok(place),
+    }
+}
+
+fn read_options(text: &str) -> Result<String, Problem> {
+    match text.len() <= 1000 && text.chars().all(|c| c.is_ascii_graphic() && !"\"'#".contains(c)) {
+        true => Ok(text.trim_matches(',').to_owned()),
+        false => Err((
+            format!("{} are not mount options", quote(text)),
+            "write them as in fstab, with commas and no blanks, such as options = \"rw,hard,nosuid\"".to_owned(),
+        )),
+    }
+}
+
+fn read_profile(text: &str, profiles: &BTreeMap<String, Profile>) -> Result<String, Problem> {
+    if profiles.contains_key(text) {
+        return Ok(text.to_owned());
+    }
+    let help = match closest(text, profiles.keys().map(String::as_str)) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => format!("add [profile.{}], or leave 'profiles' out for all nodes", shown(text)),
+    };
+    Err((format!("there is no profile {}", quote(text)), help))
+}
+
+/// Two mounts for one node in one place. Lists of profiles that share no name are not for one node, unless somebody gives it both.
+fn against_mounts(report: &mut Report<'_>, before: &[Read], this: &Read) {
+    for other in before.iter().filter(|other| other.value.place == this.value.place) {
+        let shared = match (&other.value.profiles, &this.value.profiles) {
+            (Some(a), Some(b)) => {
+                a.iter().any(|name| b.contains(name) || name == "default") || b.iter().any(|b| b == "default")
+            }
+            _ => true,
+        };
+        if shared {
+            let message = format!("two things are mounted on {} of the same nodes", this.value.place);
+            let help = "mount one of them somewhere else, or name different 'profiles' for the two";
+            report.error(this.where_at.clone(), message, help);
+            return;
+        }
+    }
+}
+
+/// A node's local partitions are mounted first, by the agent.
+fn against_layouts(report: &mut Report<'_>, this: &Read, rest: &Rest<'_>) {
+    let place = &this.value.place;
+    for (name, own) in rest.profiles {
+        if !this.value.applies_to(std::slice::from_ref(name)) {
+            continue;
+        }
+        let default = rest.profiles.get("default").and_then(|p| p.layout.as_ref());
+        let Some(layout) = own
+            .layout
+            .as_ref()
+            .or(default)
+            .and_then(|layout| rest.layouts.get(layout))
+        else {
+            continue;
+        };
+        let layout = &layout.layout;
+        for local in layout
+            .partitions
+            .iter()
+            .filter_map(|partition| partition.mount.as_ref())
+        {
+            let below = local
+                .strip_prefix(place.as_str())
+                .is_some_and(|rest| rest.starts_with('/'));
+            if local == place || below {
+                let what = if below { "hide" } else { "be mounted over" };
+                let message = format!(
+                    "{place} would {what} {local} on the local disk of nodes with the profile '{name}' (layout '{}')",
+                    layout.name
+                );
+                let help = "mount it somewhere else, or name 'profiles' whose layout has no such partition";
+                report.error(this.where_at.clone(), message, help);
+                return;
+            }
+        }
+    }
+}
+
+/// rackstrap's own NFS server has nodes' roots and nothing else.
+fn against_ourselves(report: &mut Report<'_>, this: &Read, rest: &Rest<'_>) {
+    if !matches!(this.value.kind.as_str(), "nfs" | "nfs4") || rest.nfs_port != 2049 {
+        return;
+    }
+    let host = this.value.what.split(':').next().unwrap_or_default();
+    let ours = rest.subnets.iter().any(|subnet| subnet.server.to_string() == host);
+    if ours && !this.value.options.split(',').any(|option| option.starts_with("port=")) {
+        let message =
+            format!("{host} port 2049 is rackstrap's own NFS server, which has the nodes' roots and nothing else");
+        let help =
+            "write nfs-port = 2050 in [server] and let the system's own NFS server have 2049, or name another server";
+        report.error(this.what_at.clone(), message, help);
+    }
+}

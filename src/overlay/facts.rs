@@ -1,0 +1,160 @@
+//! The facts that a node's templates are rendered from.
+
+use super::render::{Facts, KeyPair, MountFacts, NodeFacts, PeerNode, SshKeys};
+use crate::{
+    config::Site,
+    decide::{NodeDecision, World},
+    inventory::Settings,
+};
+use rackstrap_wire::{DiskState, DiskStatus, FileSystem, ImageRef, Layout, MountedPartition, NetPlan, Plan};
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+/// Facts of one boot: image and network as pinned, the rest as decided now.
+pub(super) fn facts(
+    world: &World,
+    decision: &NodeDecision,
+    plan: &Plan,
+    disk: DiskState,
+    ssh: SshKeys,
+    cluster_key: &[u8; 32],
+    mounts: Vec<MountFacts>,
+) -> Facts {
+    let nodes = world.inventory.iter().map(|node| PeerNode {
+        name: node.name.clone(),
+        ipaddr: node.ipaddr,
+    });
+    Facts {
+        node: NodeFacts {
+            name: plan.node.clone(),
+            fqdn: fqdn(&world.site, &plan.node),
+            profiles: decision.node.profiles.clone(),
+            groups: decision.node.groups.iter().cloned().collect(),
+            machine_id: machine_id(cluster_key, &plan.node),
+        },
+        cluster: cluster(&world.site),
+        server: BTreeMap::from([("ipaddr", plan.root.server)]),
+        net: plan.net.clone(),
+        image: plan.image.clone(),
+        image_digest: (world.images.get(&plan.image))
+            .map(|version| version.manifest.digest.clone())
+            .unwrap_or_default(),
+        disk,
+        mounts,
+        nodes: nodes.collect(),
+        authorized_keys: decision.authorized_keys.clone(),
+        ssh,
+    }
+}
+
+/// Facts of the first node that the site could have, with this profile, so that its templates can be tried before there is one.
+pub(super) fn example(site: &Site, profile: &str, mounts: Vec<MountFacts>) -> Facts {
+    let naming = &site.cluster.naming;
+    let first = naming.first_address(Default::default(), &site.cluster.reserved);
+    let ipaddr = first.unwrap_or(Ipv4Addr::new(192, 0, 2, 1));
+    let name = naming.address_to_name(ipaddr).unwrap_or_else(|| "node1".to_owned());
+    let subnet = site.subnet_of(ipaddr).or(site.subnets.first());
+    let profiles: Vec<String> = [profile]
+        .iter()
+        .filter(|p| **p != "default")
+        .map(|p| (*p).to_owned())
+        .collect();
+    let settings = Settings::of(site, &profiles, |_| ());
+    let layout = settings.text(|p| &p.layout).and_then(|name| site.layouts.get(name));
+    let image = settings.text(|p| &p.image).unwrap_or("image");
+    let key = || KeyPair {
+        private: "PRIVATE".to_owned(),
+        public: "PUBLIC".to_owned(),
+    };
+    let image = image.parse().unwrap_or_else(|_| ImageRef {
+        name: image.to_owned(),
+        version: 1,
+    });
+    Facts {
+        node: NodeFacts {
+            fqdn: fqdn(site, &name),
+            name: name.clone(),
+            groups: Vec::new(),
+            machine_id: "0".repeat(32),
+            profiles,
+        },
+        cluster: cluster(site),
+        server: BTreeMap::from([("ipaddr", subnet.map_or(ipaddr, |subnet| subnet.server))]),
+        net: NetPlan {
+            hwaddr: rackstrap_wire::HwAddr([0x52, 0x54, 0, 1, 1, 1]),
+            ipaddr,
+            prefix: subnet.map_or(24, |subnet| subnet.network.prefix_len()),
+            router: subnet.and_then(|subnet| subnet.router),
+            dns: subnet.map(|subnet| subnet.dns.clone()).unwrap_or_default(),
+            domain: site.cluster.domain.clone(),
+        },
+        image,
+        image_digest: String::new(),
+        disk: layout.map_or_else(no_disk, |policy| expected_disk(&policy.layout)),
+        mounts,
+        nodes: vec![PeerNode { name, ipaddr }],
+        authorized_keys: settings
+            .get(|p| p.authorized_keys.as_ref())
+            .cloned()
+            .unwrap_or_default(),
+        ssh: SshKeys {
+            ed25519: key(),
+            ecdsa: key(),
+        },
+    }
+}
+
+/// A node whose disk is left alone.
+pub(super) fn no_disk() -> DiskState {
+    DiskState {
+        status: DiskStatus::NotWanted,
+        device: String::new(),
+        size: 0,
+        mounts: Vec::new(),
+    }
+}
+
+/// A disk that is as the layout says. Which device it is nobody knows before the agent has looked; file systems are labelled with their partitions' names.
+pub(super) fn expected_disk(layout: &Layout) -> DiskState {
+    let used = layout
+        .partitions
+        .iter()
+        .filter(|partition| partition.fs != FileSystem::Raw);
+    let mounts = used.map(|partition| MountedPartition {
+        name: partition.name.clone(),
+        device: format!("LABEL={}", partition.name),
+        fs: partition.fs,
+        uuid: String::new(),
+        mount: partition.mount.clone(),
+        options: partition.options.clone(),
+        size: 0,
+    });
+    DiskState {
+        status: DiskStatus::Kept {
+            layout: format!("{} v{}", layout.name, layout.version),
+        },
+        device: String::new(),
+        size: 0,
+        mounts: mounts.collect(),
+    }
+}
+
+fn cluster(site: &Site) -> BTreeMap<&'static str, String> {
+    let cluster = &site.cluster;
+    BTreeMap::from([("name", cluster.name.clone()), ("domain", cluster.domain.clone())])
+}
+
+fn fqdn(site: &Site, name: &str) -> String {
+    match site.cluster.domain.as_str() {
+        "" => name.to_owned(),
+        domain => format!("{name}.{domain}"),
+    }
+}
+
+/// machine-id(5): 128 bits as hex, not all zero, and not to be guessed from the node's name.
+fn machine_id(cluster_key: &[u8; 32], node: &str) -> String {
+    let mut hasher = blake3::Hasher::new_keyed(cluster_key);
+    hasher.update(b"machine-id ").update(node.as_bytes());
+    let mut id = [0; 16];
+    hasher.finalize_xof().fill(&mut id);
+    hex::encode(id)
+}

@@ -1,0 +1,69 @@
+//! Trees as people look at them.
+
+use super::tree::{Body, Templates};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// A tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedTree {
+    /// Name.
+    pub name: String,
+    /// Where it is; none for one that is built in.
+    pub dir: Option<PathBuf>,
+    /// Its files, by path.
+    pub files: Vec<ListedFile>,
+}
+
+/// A file of a tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedFile {
+    /// Absolute path on the node.
+    pub path: String,
+    /// `template`, `plain` or `link`.
+    pub kind: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Numeric owner.
+    pub uid: u32,
+    /// Numeric group.
+    pub gid: u32,
+    /// Left out where it comes out empty.
+    pub skip_empty: bool,
+    /// Where a link leads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// The text as it is in the tree.
+    pub source: String,
+}
+
+impl Templates {
+    /// All trees, by name.
+    pub fn list(&self) -> Vec<ListedTree> {
+        let trees = self.trees.iter().map(|(name, tree)| {
+            let files = tree.entries.iter().map(|entry| {
+                let (kind, target) = match &entry.body {
+                    Body::Template(_) => ("template", None),
+                    Body::Text => ("plain", None),
+                    Body::Symlink(target) => ("link", Some(target.clone())),
+                };
+                ListedFile {
+                    path: entry.path.clone(),
+                    kind: kind.to_owned(),
+                    mode: entry.mode,
+                    uid: entry.uid,
+                    gid: entry.gid,
+                    skip_empty: entry.skip_empty,
+                    target,
+                    source: entry.source.clone(),
+                }
+            });
+            ListedTree {
+                name: name.clone(),
+                dir: tree.dir.clone(),
+                files: files.collect(),
+            }
+        });
+        trees.collect()
+    }
+}

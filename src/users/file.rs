@@ -1,0 +1,145 @@
+//! Lines of passwd(5), group(5) and shadow(5).
+
+use serde::{Deserialize, Serialize};
+
+/// A user of the server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// Login name.
+    pub name: String,
+    /// Number.
+    pub uid: u32,
+    /// Number of the primary group.
+    pub gid: u32,
+    /// Full name and more.
+    pub gecos: String,
+    /// Home directory.
+    pub home: String,
+    /// Login shell; empty is /bin/sh.
+    pub shell: String,
+    /// What shadow says behind the name; none = no password, so that keys only let in.
+    #[serde(skip)]
+    pub shadow: Option<String>,
+}
+
+/// A group of the server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// Name.
+    pub name: String,
+    /// Number.
+    pub gid: u32,
+    /// Names of users that have it beside their primary group.
+    pub members: Vec<String>,
+}
+
+/// Bytes of a line at most; glibc's buffers grow, but nobody's entry is that long except a large group's.
+const LONGEST: usize = 64 << 10;
+
+/// True for a name that useradd(8) takes with the usual settings, capitals and dots included. It stands in files whose
+/// fields end at `:` and whose lists at `,`.
+pub fn valid_name(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    let first = bytes.first().is_some_and(|b| b.is_ascii_alphabetic() || *b == b'_');
+    // Samba's machine accounts end in $.
+    let stem = bytes.strip_suffix(b"$").unwrap_or(bytes);
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    first && name.len() <= 64 && stem.iter().all(plain)
+}
+
+/// The lines of a file with their numbers, from 1, that are neither empty nor comments. What is no text is refused.
+pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, Result<&str, String>)> {
+    let lines = bytes.split(|b| *b == b'\n').enumerate();
+    lines.filter_map(|(index, line)| {
+        if line.is_empty() || line.starts_with(b"#") {
+            return None;
+        }
+        let text = match std::str::from_utf8(line) {
+            _ if line.len() > LONGEST => Err(format!("the line is longer than {} KiB", LONGEST >> 10)),
+            Err(_) => Err("it is not UTF-8".to_owned()),
+            Ok(text) if text.chars().any(char::is_control) => Err("it has control characters in it".to_owned()),
+            Ok(text) if text.starts_with(['+', '-']) => Err("it refers to NIS, which nodes are not told of".to_owned()),
+            Ok(text) => Ok(text),
+        };
+        Some((index + 1, text))
+    })
+}
+
+fn fields<const N: usize>(line: &str) -> Result<[&str; N], String> {
+    let all: Vec<&str> = line.split(':').collect();
+    let count = all.len();
+    all.try_into()
+        .map_err(|_| format!("it has {count} fields, and {N} are right"))
+}
+
+fn name(text: &str) -> Result<String, String> {
+    match valid_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err("its name has characters that no user's or group's name has".to_owned()),
+    }
+}
+
+fn number(text: &str, what: &str) -> Result<u32, String> {
+    let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let number = plain.then(|| text.parse().ok()).flatten();
+    // -1 is "no change" to chown(2).
+    number
+        .filter(|n| *n != u32::MAX)
+        .ok_or_else(|| format!("its {what} is no number from 0 to 4294967294"))
+}
+
+/// `name:password:uid:gid:gecos:home:shell`
+pub(super) fn user(line: &str) -> Result<User, String> {
+    let [login, _, uid, gid, gecos, home, shell] = fields(line)?;
+    let path = |text: &str| text.starts_with('/') && !text.split('/').any(|part| part == "..");
+    let user = User {
+        name: name(login)?,
+        uid: number(uid, "uid")?,
+        gid: number(gid, "gid")?,
+        gecos: gecos.to_owned(),
+        home: home.to_owned(),
+        shell: shell.to_owned(),
+        shadow: None,
+    };
+    match (path(home), shell.is_empty() || path(shell)) {
+        (true, true) => Ok(user),
+        (false, _) => Err("its home directory is no absolute path".to_owned()),
+        (_, false) => Err("its shell is no absolute path".to_owned()),
+    }
+}
+
+/// `name:password:gid:members`
+pub(super) fn group(line: &str) -> Result<Group, String> {
+    let [group, _, gid, members] = fields(line)?;
+    let members = members.split(',').filter(|member| !member.is_empty());
+    Ok(Group {
+        name: name(group)?,
+        gid: number(gid, "gid")?,
+        members: members
+            .map(|member| name(member).map_err(|_| "it has a member whose name is none".to_owned()))
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+/// `name:hash:changed:min:max:warn:inactive:expire:reserved`: the name, and all behind it.
+pub(super) fn shadow(line: &str) -> Result<(String, String), String> {
+    let [login, hash, ageing @ ..] = fields::<9>(line)?;
+    if hash.is_empty() {
+        return Err("it has an empty password, with which anybody could log in".to_owned());
+    }
+    if !hash.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err("its password is no hash".to_owned());
+    }
+    let days = |text: &&str| {
+        text.is_empty()
+            || text
+                .strip_prefix('-')
+                .unwrap_or(text)
+                .bytes()
+                .all(|b| b.is_ascii_digit())
+    };
+    match ageing.iter().all(days) {
+        true => Ok((name(login)?, format!("{hash}:{}", ageing.join(":")))),
+        false => Err("its dates are no numbers of days".to_owned()),
+    }
+}

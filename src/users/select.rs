@@ -1,0 +1,105 @@
+//! Which of the server's users and groups nodes know.
+
+use super::file::{self, Group, User};
+use crate::config::Users;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeSet, HashMap};
+
+/// Refused lines that are kept; the rest is counted.
+const MOST_REFUSED: usize = 100;
+/// Users and groups each at most: the files of a node stay well below what an agent takes (16 MiB).
+const MOST: usize = 20_000;
+
+/// Users and groups in the site's ranges, in the order of their files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accounts {
+    /// Users.
+    pub users: Vec<User>,
+    /// Groups.
+    pub groups: Vec<Group>,
+    /// Lines that could not be used.
+    pub refused: Vec<Refused>,
+    /// How many more there are of them.
+    pub omitted: usize,
+}
+
+/// A line that could not be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// `passwd`, `group` or `shadow`.
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// Why. It repeats nothing of the line, in which a hash may stand.
+    pub why: String,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}: left out: {}", self.file, self.line, self.why)
+    }
+}
+
+impl Accounts {
+    fn refuse(&mut self, file: &str, line: usize, why: String) {
+        if self.refused.len() == MOST_REFUSED {
+            self.omitted += 1;
+            return;
+        }
+        self.refused.push(Refused {
+            file: file.to_owned(),
+            line,
+            why,
+        });
+    }
+}
+
+/// Those of the files' users and groups that `policy` wants. What is wrong with a line concerns that line only.
+pub fn select(policy: &Users, passwd: &[u8], group: &[u8], shadow: &[u8]) -> Accounts {
+    let mut found = Accounts::default();
+    let excluded = |name: &str| policy.exclude.iter().any(|one| one == name);
+    let mut names = BTreeSet::new();
+    for (line, text) in file::lines(passwd) {
+        match text.and_then(file::user) {
+            Ok(user) if !policy.uid.contains(&user.uid) || excluded(&user.name) => {}
+            // As getent has it: the first one counts.
+            Ok(user) if names.contains(&user.name) => {
+                found.refuse("passwd", line, format!("there is another {} above it", user.name));
+            }
+            Ok(_) if found.users.len() == MOST => found.refuse("passwd", line, format!("{MOST} users are the limit")),
+            Ok(user) => {
+                names.insert(user.name.clone());
+                found.users.push(user);
+            }
+            Err(why) => found.refuse("passwd", line, why),
+        }
+    }
+    names.clear();
+    for (line, text) in file::lines(group) {
+        match text.and_then(file::group) {
+            Ok(group) if !policy.gid.contains(&group.gid) || excluded(&group.name) => {}
+            Ok(group) if names.contains(&group.name) => {
+                found.refuse("group", line, format!("there is another {} above it", group.name));
+            }
+            Ok(_) if found.groups.len() == MOST => found.refuse("group", line, format!("{MOST} groups are the limit")),
+            Ok(group) => {
+                names.insert(group.name.clone());
+                found.groups.push(group);
+            }
+            Err(why) => found.refuse("group", line, why),
+        }
+    }
+    if policy.shadow {
+        let mut secrets: HashMap<String, String> = HashMap::new();
+        for (line, text) in file::lines(shadow) {
+            match text.and_then(file::shadow) {
+                Ok((name, rest)) => drop(secrets.entry(name).or_insert(rest)),
+                Err(why) => found.refuse("shadow", line, why),
+            }
+        }
+        for user in &mut found.users {
+            user.shadow = secrets.remove(&user.name);
+        }
+    }
+    found
+}

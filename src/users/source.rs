@@ -1,0 +1,79 @@
+//! The server's own files, read again when they are others.
+
+use super::select::{Accounts, select};
+use crate::config::Users;
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// Largest file that is read, bytes: some 100,000 users.
+const LARGEST: u64 = 16 << 20;
+
+/// What tells a file from the one that it was: useradd and vipw put a new one in its place.
+type Stamp = (u64, u64, u64, i64, i64, i64, i64);
+
+/// Users and groups of the server, as they are now.
+#[derive(Debug, Default)]
+pub struct Source {
+    last: Mutex<Option<Seen>>,
+}
+
+/// What was wanted of which files, and what came of it.
+type Seen = (Users, [Option<Stamp>; 3], Arc<Accounts>);
+
+impl Source {
+    /// Users and groups that `policy` wants. Blocks for the disk if its files have changed since.
+    ///
+    /// # Errors
+    /// A file cannot be read, or is larger than 16 MiB; the text says which.
+    pub fn read(&self, policy: &Users) -> Result<Arc<Accounts>, String> {
+        let paths = ["passwd", "group", "shadow"].map(|name| policy.from.join(name));
+        // Taken before the files are read: what changes meanwhile is seen the next time.
+        let stamps = paths.each_ref().map(|path| stamp(path));
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((seen, at, accounts)) = &*last
+            && seen == policy
+            && *at == stamps
+        {
+            return Ok(accounts.clone());
+        }
+        let [passwd, group, shadow] = &paths;
+        let shadow = if policy.shadow { contents(shadow)? } else { Vec::new() };
+        let accounts = Arc::new(select(policy, &contents(passwd)?, &contents(group)?, &shadow));
+        *last = Some((policy.clone(), stamps, accounts.clone()));
+        Ok(accounts)
+    }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let meta = std::fs::metadata(path).ok()?;
+    Some((
+        meta.dev(),
+        meta.ino(),
+        meta.len(),
+        meta.mtime(),
+        meta.mtime_nsec(),
+        meta.ctime(),
+        meta.ctime_nsec(),
+    ))
+}
+
+fn contents(path: &Path) -> Result<Vec<u8>, String> {
+    let read = || -> io::Result<Vec<u8>> {
+        // Looked at first: opening a fifo waits.
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(io::Error::other("it is no regular file"));
+        }
+        let mut bytes = Vec::new();
+        File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
+        match bytes.len() as u64 > LARGEST {
+            true => Err(io::Error::other("it is larger than 16 MiB")),
+            false => Ok(bytes),
+        }
+    };
+    read().map_err(|error| format!("reading {}: {error}; see 'from' in [users]", path.display()))
+}

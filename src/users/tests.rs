@@ -1,0 +1,165 @@
+use super::*;
+use crate::config::Users;
+use proptest::prelude::*;
+
+fn policy() -> Users {
+    Users {
+        uid: 1000..=59_999,
+        gid: 1000..=59_999,
+        exclude: vec!["backup".to_owned(), "secret".to_owned()],
+        shadow: true,
+        from: "/etc".into(),
+    }
+}
+
+const PASSWD: &str = "\
+root:x:0:0:root:/root:/bin/bash
+# people
+alice:x:1000:1000:Alice A.,,,:/home/alice:/bin/bash
+bob:x:1001:1000::/home/bob:/bin/zsh
+backup:x:1002:1002::/home/backup:/bin/sh
+eve::notanumber:1000::/home/eve:/bin/sh
+mallory:x:1003:1000:\u{1b}[31m:/home/m:/bin/sh
++@people::::::
+short:x:1004
+bob:x:1005:1000:again:/home/bob:/bin/sh
+climber:x:1006:1000::/home/../etc:/bin/sh
+own:x:1007:1000::/home/own:/bin/sh
+nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
+carol:x:1008:4000::/home/carol:
+";
+
+const GROUP: &str = "\
+people:x:1000:
+lab:x:1100:alice,bob,stranger
+secret:x:1200:alice
+docker:x:998:alice
+video:x:1300:bob
+:x:1400:
+colon:x:1500:al:ice
+";
+
+const SHADOW: &str = "\
+root:$y$root:19000:0:99999:7:::
+alice:$y$j9T$abc:19000:0:99999:7:::
+bob::19000:0:99999:7:::
+carol:!:x:0:99999:7:::
+";
+
+fn selected() -> Accounts {
+    select(&policy(), PASSWD.as_bytes(), GROUP.as_bytes(), SHADOW.as_bytes())
+}
+
+#[test]
+fn the_range_is_taken_and_each_bad_line_is_named() {
+    let found = selected();
+    let names: Vec<&str> = found.users.iter().map(|user| user.name.as_str()).collect();
+    assert_eq!(names, ["alice", "bob", "own", "carol"]);
+    let groups: Vec<&str> = found.groups.iter().map(|group| group.name.as_str()).collect();
+    assert_eq!(groups, ["people", "lab", "video"]);
+    assert_eq!(found.users[0].shadow.as_deref(), Some("$y$j9T$abc:19000:0:99999:7:::"));
+    assert_eq!(found.users[1].shadow, None, "an empty password lets nobody in");
+    let said: Vec<String> = found.refused.iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(said.join("\n"));
+    assert!(!said.join("").contains("$y$"));
+    let quiet = Users {
+        shadow: false,
+        ..policy()
+    };
+    let quiet = select(&quiet, PASSWD.as_bytes(), GROUP.as_bytes(), SHADOW.as_bytes());
+    assert!(quiet.users.iter().all(|user| user.shadow.is_none()));
+}
+
+fn image() -> ImageFiles {
+    ImageFiles {
+        passwd:
+            "root:x:0:0:root:/root:/bin/bash\nown:x:1500:1500::/home/own:/bin/sh\nubuntu:x:1001:1001::/home/u:/bin/sh"
+                .to_owned(),
+        group: "root:x:0:\nlab:x:1100:root\nrender:x:1300:\nodd line\n".to_owned(),
+        shadow: Some("root:*:19000:0:99999:7:::\n".to_owned()),
+    }
+}
+
+#[test]
+fn the_images_own_entries_stay_and_conflicts_are_named() {
+    let merged = merge(&image(), &selected(), |path| path == "/bin/bash");
+    insta::assert_snapshot!(format!(
+        "{}---\n{}---\n{}---\n{}",
+        merged.passwd,
+        merged.group,
+        merged.shadow.clone().unwrap(),
+        merged.conflicts.join("\n")
+    ));
+    assert!(merged.passwd.starts_with(&image().passwd));
+    let bare = ImageFiles {
+        shadow: None,
+        ..image()
+    };
+    let merged = merge(&bare, &selected(), |_| true);
+    assert!(
+        merged.shadow.is_none() && merged.passwd.contains("alice:*:1000"),
+        "no hash where all can read"
+    );
+    let nothing = merge(&image(), &Accounts::default(), |_| true);
+    assert_eq!(
+        nothing.passwd,
+        format!("{}\n", image().passwd).trim_end_matches('\n').to_owned() + "\n"
+    );
+}
+
+#[test]
+fn hashes_are_hidden() {
+    let shown = hide_hashes("root:*:19000::::::\nalice:$y$j9T$abc:19000:0:99999:7:::\nbob:!$6$x:1::::::\nodd\nx:!::\n");
+    assert_eq!(
+        shown,
+        "root:*:19000::::::\nalice:(hidden):19000:0:99999:7:::\nbob:(hidden):1::::::\nodd\nx:!::\n"
+    );
+}
+
+#[test]
+fn files_are_read_again_when_they_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = Users {
+        from: dir.path().to_owned(),
+        shadow: false,
+        ..policy()
+    };
+    let source = Source::default();
+    assert!(source.read(&policy).unwrap_err().contains("passwd"));
+    std::fs::write(dir.path().join("passwd"), PASSWD).unwrap();
+    std::fs::write(dir.path().join("group"), GROUP).unwrap();
+    assert_eq!(source.read(&policy).unwrap().users.len(), 4);
+    // As vipw does it.
+    std::fs::write(dir.path().join("new"), "dave:x:1010:1000::/home/dave:/bin/sh\n").unwrap();
+    std::fs::rename(dir.path().join("new"), dir.path().join("passwd")).unwrap();
+    assert_eq!(source.read(&policy).unwrap().users[0].name, "dave");
+    let narrow = Users {
+        uid: 2000..=2001,
+        ..policy.clone()
+    };
+    assert!(source.read(&narrow).unwrap().users.is_empty());
+    std::fs::remove_file(dir.path().join("group")).unwrap();
+    std::fs::create_dir(dir.path().join("group")).unwrap();
+    assert!(source.read(&policy).unwrap_err().contains("no regular file"));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic_and_nothing_bad_gets_through(
+        passwd in prop::collection::vec(prop_oneof![any::<u8>(), prop::sample::select(b":x\n1,/a".to_vec())], 0..400),
+        group in "([a-c]{0,3}:x:1[0-9]{0,4}:[a-c,]{0,6}\n|\\PC{0,20}){0,8}",
+        shadow in "([a-c]:[$!*a]{0,3}:[0-9:]{0,9}\n){0,4}",
+    ) {
+        let accounts = select(&policy(), &passwd, group.as_bytes(), shadow.as_bytes());
+        let merged = merge(&image(), &accounts, |_| true);
+        prop_assert!(merged.passwd.starts_with(&image().passwd));
+        for line in merged.passwd.lines() {
+            prop_assert_eq!(line.split(':').count(), 7, "{}", line);
+        }
+        for line in merged.shadow.unwrap().lines() {
+            prop_assert_eq!(line.split(':').count(), 9, "{}", line);
+        }
+        let roots = merged.passwd.lines().filter(|line| line.split(':').nth(2) == Some("0"));
+        prop_assert_eq!(roots.count(), 1);
+    }
+}

@@ -1,0 +1,132 @@
+//! Mounts of the site file and users of the server on a node that boots.
+
+use super::GIB2;
+use anyhow::ensure;
+use std::{fs, path::Path};
+use testbed::{Cluster, Partition, Result, Site};
+
+const MOUNTS: &str = r#"
+# Written in the wrong order: what lies below another mount comes after it all the same.
+[[mount]]
+what = "tmpfs"
+where = "/srv/data/fast"
+type = "tmpfs"
+options = "size=16m"
+
+[[mount]]
+what = "LABEL=data"
+where = "/srv/data"
+type = "ext4"
+
+# There is no such file system at first.
+[[mount]]
+what = "LABEL=late"
+where = "/srv/late"
+type = "ext4"
+options = "x-systemd.device-timeout=5s"
+required = true
+
+# The image has no mount.nfs.
+[[mount]]
+what = "10.5.0.9:/home"
+where = "/mnt/far"
+type = "nfs"
+
+[users]
+uid = "1000-1999"
+shadow = true
+from = "accounts"
+"#;
+
+const HASH: &str = "$6$abcdefgh$notreallyahash";
+
+fn accounts(dir: &Path, more: &str) -> Result {
+    fs::create_dir_all(dir)?;
+    let passwd =
+        "root:x:0:0::/root:/bin/sh\nalice:x:1000:1100:Alice:/srv/data/alice:/bin/bash\nsync:x:1002:1100::/:/bin/sh\n";
+    fs::write(dir.join("passwd"), format!("{passwd}{more}"))?;
+    fs::write(dir.join("group"), "people:x:1100:\nlab:x:1101:alice\n")?;
+    fs::write(
+        dir.join("shadow"),
+        format!("root:{HASH}:1::::::\nalice:{HASH}:19000:0:99999:7:::\n"),
+    )?;
+    Ok(())
+}
+
+#[test]
+fn a_node_has_the_sites_mounts_and_users_and_waits_for_what_it_needs() -> Result {
+    let mut site = Site::demo();
+    site.scratch()
+        .partitions
+        .insert(2, Partition::new("data", "128MiB", "ext4", ""));
+    site.scratch()
+        .partitions
+        .insert(3, Partition::new("free", "64MiB", "raw", ""));
+    site.more = MOUNTS.to_owned();
+    let cluster = Cluster::prepare(site)?;
+    let dir = cluster.daemon.state_dir().join("accounts");
+    accounts(&dir, "")?;
+    cluster.start_daemon()?;
+    let node = cluster.node("r01n01").blank_disk(GIB2)?;
+    node.power_on()?;
+
+    // The system is up, and the node is not ready: it tries again and again.
+    let voice = "systemctl show -P ActiveState rackstrap-voice.service";
+    node.wait_until("the voice to try", || {
+        Ok((node.shell(voice)? == "activating").then_some(()))
+    })?;
+    node.wait_state("starting")?;
+    let fast = node.shell("findmnt -no FSTYPE,SIZE /srv/data/fast")?;
+    assert_eq!(fast.split_whitespace().collect::<Vec<_>>(), ["tmpfs", "16M"]);
+    assert_eq!(node.shell("findmnt -no LABEL /srv/data")?, "data");
+    node.shell("mkfs.ext4 -q -L late /dev/disk/by-partlabel/free")?;
+    node.wait_ready()?;
+    assert_eq!(node.shell("findmnt -no LABEL /srv/late")?, "late");
+
+    // What it lacks is said, and keeps nobody from working.
+    node.wait_state("degraded")?;
+    let explained = cluster.daemon.cli(&["explain", "r01n01"])?;
+    ensure!(
+        explained.contains("debian@1 has no mount.nfs, so /mnt/far (nfs) is not mounted"),
+        "{explained}"
+    );
+    assert_eq!(node.shell("stat -c %a:%U /mnt/far")?, "755:root");
+
+    // alice is somebody; sync is the image's own, with another number.
+    assert_eq!(
+        node.shell("getent passwd alice")?,
+        "alice:x:1000:1100:Alice:/srv/data/alice:/bin/bash"
+    );
+    assert_eq!(node.shell("getent group lab")?, "lab:x:1101:alice");
+    assert_eq!(
+        node.shell("getent shadow alice")?,
+        format!("alice:{HASH}:19000:0:99999:7:::")
+    );
+    assert_eq!(node.shell("stat -c %a:%U:%G /etc/shadow")?, "640:root:shadow");
+    assert_eq!(
+        node.shell("su alice -c 'id -un; id -Gn'")?.replace("\r\n", "\n"),
+        "alice\npeople lab"
+    );
+    assert_eq!(node.shell("id -u sync")?, "4");
+    node.shell("! getent shadow root | grep notreally")?;
+
+    // Whoever comes later is there at the next boot, and until then the node is named.
+    let synced = cluster.daemon.cli(&["sync-users"])?;
+    ensure!(
+        synced.contains("user sync (1002) is left out") && synced.contains("every running node has them"),
+        "{synced}"
+    );
+    accounts(&dir, "bob:x:1001:1100::/srv/data/bob:/bin/sh\n")?;
+    let synced = cluster.daemon.cli(&["users", "sync"])?;
+    ensure!(
+        synced.contains("1 node runs with others, until its next boot: r01n01"),
+        "{synced}"
+    );
+    let passwd = cluster.daemon.cli(&["overlay", "render", "r01n01", "etc/passwd"])?;
+    ensure!(
+        passwd.trim_end().ends_with("bob:x:1001:1100::/srv/data/bob:/bin/sh"),
+        "{passwd}"
+    );
+    node.pull_plug();
+    cluster.daemon.stop()
+}
