@@ -92,7 +92,7 @@ enum Command {
     /// Short for export dnsmasq
     #[command(hide = true)]
     Dnsmasq(export::ShortArgs),
-    /// Import, list and show root images; which version nodes boot
+    /// Import, list and show root images
     Image(image::ImageArgs),
     /// Give a new version of an image to some nodes first, then to all
     Rollout(rollout::RolloutArgs),

@@ -441,7 +441,4 @@ pub struct ImageUse {
     pub image: ImageRef,
     /// Nodes that run from it or boot into it.
     pub nodes: Vec<String>,
-    /// What else speaks against it.
-    #[serde(default)]
-    pub why: Vec<String>,
 }

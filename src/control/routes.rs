@@ -319,22 +319,14 @@ async fn layouts(State(context): State<Shared>) -> Json<Vec<api::LayoutRow>> {
     Json(rows.collect())
 }
 
-async fn images_in_use(State(context): State<Shared>) -> Result<Json<Vec<api::ImageUse>>, Refusal> {
-    let held = blocking({
-        let rollouts = context.rollouts.clone();
-        move || rollouts.held()
-    });
-    let mut held = held.await?;
+async fn images_in_use(State(context): State<Shared>) -> Json<Vec<api::ImageUse>> {
     let world = context.world.load();
-    let mut images = context.boots.images_in_use();
-    images.extend(held.keys().cloned());
-    let uses = images.into_iter().map(|image| {
+    let uses = context.boots.images_in_use().into_iter().map(|image| {
         let nodes = world.inventory.iter().map(|node| node.name.clone());
         let nodes = nodes.filter(|name| context.boots.may_mount(name, &image)).collect();
-        let why = held.remove(&image).unwrap_or_default();
-        api::ImageUse { image, nodes, why }
+        api::ImageUse { image, nodes }
     });
-    Ok(Json(uses.collect()))
+    Json(uses.collect())
 }
 
 async fn rescan(State(context): State<Shared>) -> Result<Json<api::Done>, Refusal> {

@@ -20,4 +20,4 @@ pub use assignments::{Assignments, Choice, Current, Given, Source, Trial};
 pub use error::RolloutError;
 pub use health::healthy;
 pub use model::{Member, Note, Pace, Rollout, Share, Stage, State, Tally, Wish};
-pub use task::{Rollouts, pause_all};
+pub use task::{RestartsWanted, Rollouts, pause_all};

@@ -45,26 +45,6 @@ impl Rollouts {
         self.ledger().rollouts.values().cloned().collect()
     }
 
-    /// Versions that must not be deleted, and why.
-    pub fn held(&self) -> BTreeMap<ImageRef, Vec<String>> {
-        let ledger = self.ledger();
-        let mut held: BTreeMap<ImageRef, Vec<String>> = BTreeMap::new();
-        for current in ledger.current.values() {
-            let why = format!("it is the current version of {}", current.image.name);
-            held.entry(current.image.clone()).or_default().push(why);
-        }
-        for rollout in ledger.rollouts.values().filter(|rollout| rollout.is_on()) {
-            let why = format!("the rollout of {} ({})", rollout.image, rollout.stage);
-            held.entry(rollout.image.clone()).or_default().push(why.clone());
-            held.entry(rollout.from.clone()).or_default().push(why);
-        }
-        for (node, trial) in &ledger.trials {
-            let why = format!("{node} goes back to it if {} does not get ready", trial.image);
-            held.entry(trial.good.clone()).or_default().push(why);
-        }
-        held
-    }
-
     /// Gives a version to all nodes of its image at their next boots.
     ///
     /// # Errors

@@ -253,7 +253,7 @@ fn no_more_are_restarted_at_once_than_may_be_down() {
     assert!(!may("n03", 1) && !may("n99", 1));
     assert!(may("n03", 11), "who does not come back is not waited for any longer");
     let mut rollout = begin(&wish);
-    let mut may = |rollout: &mut Rollout, node: &str| rollout.may_restart(node, &format!("{node}-old"), 4, at(1));
+    let may = |rollout: &mut Rollout, node: &str| rollout.may_restart(node, &format!("{node}-old"), 4, at(1));
     assert!(may(&mut rollout, "n01") && may(&mut rollout, "n02"));
     comes_up(&mut rollout, "n01", 2);
     assert!(may(&mut rollout, "n03") && !may(&mut rollout, "n04"));
