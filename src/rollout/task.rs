@@ -67,6 +67,17 @@ enum What {
     Ready,
 }
 
+/// Nodes that a rollout wants restarted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestartsWanted {
+    /// The version that is rolled out, or was.
+    pub image: ImageRef,
+    /// How many of the nodes may be down at once.
+    pub max_down: usize,
+    /// The nodes.
+    pub nodes: Vec<String>,
+}
+
 /// Where a node is.
 pub(super) struct Heard {
     up: bool,
@@ -168,6 +179,11 @@ impl Rollouts {
         let _ = self.shared.news.try_send(News::Boot(what, boot, at));
     }
 
+    #[cfg(test)]
+    pub(super) fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
     /// Waits until everything that was told before is noted, on disk and in the world; not for ever, as a disk may be slow and a
     /// node that boots once more than it had to is no harm.
     pub async fn heard_all(&self) {
@@ -185,25 +201,44 @@ impl Rollouts {
         if world.assignments.restarting.is_empty() {
             return false;
         }
-        let wanted = || {
-            let boot = self.shared.boots.get(boot).filter(|boot| boot.plan.node == node)?;
-            let node = world.inventory.get(node)?;
-            let limit = world.site.limits.boots_before_going_back;
-            let choice = world
-                .assignments
-                .choose(&node.name, setting(&world, node)?, &world.images, limit);
-            let choice = choice.ok().filter(|choice| choice.image != *boot.image())?;
-            let mut ledger = self.shared.ledger.try_lock().ok()?;
-            let last = ledger.last_of(&choice.wanted.name).filter(|last| last.reboot)?;
-            // Of a rollout: its nodes that do not run its version, or have to leave it. Of one that was ended: those that run it.
-            let concerned = match last.stage.is_taken_back() {
-                true => *boot.image() == last.image,
-                false => choice.wanted == last.image,
-            };
-            let number = last.number;
-            Some(concerned && ledger.may_restart(number, &node.name, &boot.plan.id, now))
+        let Some(running) = self.running(node).filter(|running| running.plan.id == boot) else {
+            return false;
         };
-        boot_is_running(&self.shared.boots, node, boot) && wanted().unwrap_or(false)
+        let Ok(mut ledger) = self.shared.ledger.try_lock() else {
+            return false;
+        };
+        let number = leaves(&world, &ledger, &running);
+        number.is_some_and(|number| ledger.may_restart(number, node, boot, now))
+    }
+
+    /// The nodes that rollouts with `--reboot` want restarted, as they do not run what they are to run: for whoever restarts nodes
+    /// by other means than [`Rollouts::reboot_wanted`].
+    pub fn restarts_wanted(&self) -> Vec<RestartsWanted> {
+        let world = self.shared.world.load();
+        let ledger = self.ledger();
+        let last = world
+            .assignments
+            .restarting
+            .iter()
+            .filter_map(|name| ledger.last_of(name));
+        let wanted = last.filter(|rollout| !rollout.paused).map(|rollout| {
+            let nodes = rollout.nodes.keys().filter(|node| {
+                let running = self.running(node);
+                running.is_some_and(|running| leaves(&world, &ledger, &running) == Some(rollout.number))
+            });
+            RestartsWanted {
+                image: rollout.image.clone(),
+                max_down: rollout.max_down.of(rollout.all),
+                nodes: nodes.cloned().collect(),
+            }
+        });
+        wanted.filter(|wanted| !wanted.nodes.is_empty()).collect()
+    }
+
+    /// What a node runs: the newest of its boots that got ready.
+    fn running(&self, node: &str) -> Option<Arc<Boot>> {
+        let boots = self.shared.boots.of_node(node);
+        boots.into_iter().find(|boot| boot.ready.is_some())
     }
 
     /// Writes what is new, then lets decisions see it, and tells timelines.
@@ -345,11 +380,21 @@ impl Rollouts {
     }
 }
 
-/// True if the boot is the newest one of its node that got ready: what the node runs.
-fn boot_is_running(boots: &Boots, node: &str, boot: &str) -> bool {
-    let boots = boots.of_node(node);
-    let running = boots.iter().find(|boot| boot.ready.is_some());
-    running.is_some_and(|running| running.plan.id == boot)
+/// The rollout with `--reboot` because of which a node is to leave `boot`, which it runs, for another version.
+fn leaves(world: &World, ledger: &Ledger, boot: &Boot) -> Option<u64> {
+    let node = world.inventory.get(&boot.plan.node)?;
+    let limit = world.site.limits.boots_before_going_back;
+    let choice = world
+        .assignments
+        .choose(&node.name, setting(world, node)?, &world.images, limit);
+    let choice = choice.ok().filter(|choice| choice.image != *boot.image())?;
+    let last = ledger.last_of(&choice.wanted.name)?;
+    // Of a rollout: its nodes that do not run its version, or have to leave it. Of one that was ended: those that run it.
+    let concerned = match last.stage.is_taken_back() {
+        true => *boot.image() == last.image,
+        false => choice.wanted == last.image && last.nodes.contains_key(&node.name),
+    };
+    (last.reboot && concerned).then_some(last.number)
 }
 
 /// Hears news until nobody is left who could tell any.

@@ -170,10 +170,14 @@ impl Rig {
     }
 
     fn begin(&self, nodes: &[&str]) -> Result<(), String> {
+        self.begin_with(nodes, false)
+    }
+
+    fn begin_with(&self, nodes: &[&str], reboot: bool) -> Result<(), String> {
         let wish = Wish {
             image: image("debian@4"),
             nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
-            reboot: false,
+            reboot,
             max_down: Share::Percent(10),
             ready_within_secs: 600,
             max_failures: 0,
@@ -398,4 +402,54 @@ fn boots_that_were_missed_are_found_among_the_boots() {
     rig.runtime.block_on(ready).unwrap();
     rig.rollouts.look(Timestamp::now());
     assert_eq!(rig.states(), "n01 ready");
+}
+
+#[test]
+fn with_reboot_nodes_leave_what_they_run_one_after_the_other() {
+    let rig = Rig::new();
+    for slot in 1..=3 {
+        rig.come_up(&format!("r01n{slot:02}"));
+    }
+    let boot = |name: &str| rig.boots.current(name).unwrap().plan.id.clone();
+    // While the keeper is at work the answer is no, as it is between two heartbeats.
+    let wanted = |name: &str| {
+        (0..50).any(|_| {
+            std::thread::sleep(Duration::from_millis(5));
+            rig.rollouts.reboot_wanted(name, &boot(name), Timestamp::now())
+        })
+    };
+    let listed = || {
+        let wanted = rig.rollouts.restarts_wanted();
+        wanted
+            .into_iter()
+            .map(|w| format!("{} {}: {}", w.image, w.max_down, w.nodes.join(" ")))
+            .collect::<Vec<_>>()
+    };
+    assert!(!wanted("r01n01") && listed().is_empty());
+    rig.begin_with(&["r01n01", "r01n02"], true).unwrap();
+    assert_eq!(listed(), ["debian@4 1: r01n01 r01n02"]);
+    assert!(wanted("r01n01") && !wanted("r01n02"), "a tenth of eight is one");
+    assert!(!wanted("r01n03"), "it is no node of the rollout");
+    assert!(!rig.rollouts.reboot_wanted("r01n02", "another", Timestamp::now()));
+    rig.come_up("r01n01");
+    assert!(!wanted("r01n01") && wanted("r01n02"));
+    rig.rollouts.abort(None, "tests", Timestamp::now()).unwrap();
+    assert_eq!(listed(), ["debian@4 1: r01n01"], "it goes back at once as well");
+    assert!(!wanted("r01n01"), "r01n02 was told to restart, and is not back");
+    rig.come_up("r01n02");
+    assert!(wanted("r01n01"));
+    rig.come_up("r01n01");
+    assert!(!wanted("r01n01") && listed().is_empty());
+}
+
+#[test]
+fn a_restored_rollout_waits_for_a_person() {
+    let rig = Rig::new();
+    rig.come_up("r01n01");
+    rig.begin(&["r01n01"]).unwrap();
+    crate::rollout::pause_all(rig.rollouts.store(), Timestamp::now()).unwrap();
+    let rig = rig.restart();
+    assert_eq!(rig.gets("r01n01"), "debian@3");
+    rig.rollouts.resume(None, None, "tests", Timestamp::now()).unwrap();
+    assert_eq!(rig.gets("r01n01"), "debian@4");
 }
