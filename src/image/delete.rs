@@ -165,9 +165,8 @@ pub fn rename_image(images_dir: &Path, old: &str, new: &str, progress: &mut dyn 
     let mut locked = Vec::new();
     for version in versions {
         let dir = open_dir(&version.dir).doing(|| format!("opening {}", version.dir.display()))?;
-        if let Err(pids) = try_lock(dir.as_fd(), false, &version.dir)? {
-            return Err(held(&format!("{} is being read", version.manifest.image), &pids));
-        }
+        let dir = try_lock(dir, false, &version.dir)?
+            .map_err(|pids| held(&format!("{} is being read", version.manifest.image), &pids))?;
         let mut manifest = version.manifest.clone();
         manifest.image.name = new.to_owned();
         if let Some(parent) = manifest.parent.as_mut().filter(|parent| parent.name == old) {
@@ -177,7 +176,7 @@ pub fn rename_image(images_dir: &Path, old: &str, new: &str, progress: &mut dyn 
             .map_err(|e| ImportError::Request(format!("a manifest cannot be written as TOML: {e}")))?;
         let doing = || format!("writing a manifest into {}", version.dir.display());
         write_new(dir.as_fd(), c"manifest.toml.new", text.as_bytes()).doing(doing)?;
-        rfs::fsync(&dir).doing(doing)?;
+        rfs::fsync(dir.as_fd()).doing(doing)?;
         locked.push(dir);
     }
     progress.reached("manifests");
@@ -187,8 +186,8 @@ pub fn rename_image(images_dir: &Path, old: &str, new: &str, progress: &mut dyn 
     rfs::fsync(&all).doing(doing)?;
     for dir in &locked {
         progress.reached("renamed");
-        rfs::renameat(dir, c"manifest.toml.new", dir, c"manifest.toml").doing(doing)?;
-        rfs::fsync(dir).doing(doing)?;
+        rfs::renameat(dir.as_fd(), c"manifest.toml.new", dir.as_fd(), c"manifest.toml").doing(doing)?;
+        rfs::fsync(dir.as_fd()).doing(doing)?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::{
     error::{Doing, Result, show_name},
-    locks::{held, open_dir, try_lock},
+    locks::{Locked, held, open_dir, try_lock},
     progress::{Progress, Step},
     tree::{remove_tree, remove_tree_watched},
     versions::Images,
@@ -77,7 +77,7 @@ pub(crate) struct Discarded {
     name: CString,
     hidden: CString,
     /// Open and locked, so that nobody takes it for a leftover.
-    _dir: OwnedFd,
+    _dir: Locked,
 }
 
 impl Discarded {
@@ -85,12 +85,8 @@ impl Discarded {
     pub fn take(images: Images, holder: &str, name: &str, what: &str) -> Result<Self> {
         let path = images.path().join(holder).join(name);
         let dir = open_dir(&path).doing(|| format!("opening {}", path.display()))?;
-        if let Err(pids) = try_lock(dir.as_fd(), false, &path)? {
-            return Err(held(
-                &format!("{what} is being read; try again when that has ended"),
-                &pids,
-            ));
-        }
+        let dir = try_lock(dir, false, &path)?
+            .map_err(|pids| held(&format!("{what} is being read; try again when that has ended"), &pids))?;
         let parent = images.of(holder)?;
         let name = CString::new(name).expect("names hold no NUL");
         let hidden = CString::new(format!("{DELETED}{:08x}", rand::random::<u32>())).expect("hex digits");

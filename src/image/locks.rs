@@ -6,7 +6,7 @@ use rustix::{
     io::Errno,
 };
 use std::{
-    os::fd::{BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -30,18 +30,48 @@ pub(crate) fn lock_dir(dir: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
     }
 }
 
+/// An open file or directory with a lock, which ends when this is dropped: also if a child process that is just being started
+/// still has the descriptor.
+#[derive(Debug)]
+pub struct Locked(OwnedFd);
+
+impl AsFd for Locked {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // It cannot fail, and closing would do it in the end.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+impl Locked {
+    /// Makes a shared lock an exclusive one, if nobody else has a shared one.
+    pub(crate) fn alone(&self) -> bool {
+        flock(&self.0, FlockOperation::NonBlockingLockExclusive).is_ok()
+    }
+}
+
 /// Takes the lock of an open file or directory, if nobody has it who is in the way.
 ///
 /// # Errors
 /// `Ok(Err(pids))`: these processes have it; none is named if they cannot be seen from here.
-pub(crate) fn try_lock(fd: BorrowedFd<'_>, shared: bool, path: &Path) -> Result<std::result::Result<(), Vec<u32>>> {
+pub(crate) fn try_lock(
+    file: impl Into<OwnedFd>,
+    shared: bool,
+    path: &Path,
+) -> Result<std::result::Result<Locked, Vec<u32>>> {
+    let fd = file.into();
     let how = match shared {
         true => FlockOperation::NonBlockingLockShared,
         false => FlockOperation::NonBlockingLockExclusive,
     };
-    match flock(fd, how) {
-        Ok(()) => Ok(Ok(())),
-        Err(Errno::WOULDBLOCK) => Ok(Err(holders(fd))),
+    match flock(&fd, how) {
+        Ok(()) => Ok(Ok(Locked(fd))),
+        Err(Errno::WOULDBLOCK) => Ok(Err(holders(fd.as_fd()))),
         Err(e) => Err(e).doing(|| format!("locking {}", path.display())),
     }
 }
@@ -107,7 +137,6 @@ pub(crate) fn held(what: &str, pids: &[u32]) -> ImportError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsFd;
 
     #[test]
     fn the_kernels_list() {
@@ -123,13 +152,14 @@ mod tests {
     fn who_is_in_the_way_is_named() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let open = || std::fs::File::open(file.path()).unwrap();
-        let (a, b, c) = (open(), open(), open());
-        let take = |file: &std::fs::File, shared| try_lock(file.as_fd(), shared, Path::new("x")).unwrap();
-        take(&a, true).unwrap();
-        take(&b, true).unwrap();
-        assert_eq!(take(&c, false), Err(vec![std::process::id()]));
+        let take = |shared| try_lock(open(), shared, Path::new("x")).unwrap();
+        let (a, b) = (take(true).unwrap(), take(true).unwrap());
+        assert_eq!(take(false).unwrap_err(), [std::process::id()]);
+        assert!(!a.alone());
+        // A child that is being started has the descriptor until it is another program.
+        let _copy = a.as_fd().try_clone_to_owned().unwrap();
         drop((a, b));
-        take(&c, false).unwrap();
+        assert!(take(true).unwrap().alone());
         assert!(show_pids(&[std::process::id()]).contains(" ("));
         assert!(show_pids(&[]).contains("another namespace"));
     }

@@ -38,7 +38,7 @@ pub use enter::{EnterRequest, enter, run_inside};
 pub use error::{ImportError, show_bytes};
 pub use import::{ImportRequest, import};
 pub use kernel_modules::{KernelModules, missing_modules};
-pub use locks::show_pids;
+pub use locks::{Locked, show_pids};
 pub use manifest::{Catalog, ImageVersion, InitKind, Manifest};
 pub use packages::{Package, PackageChange, PackageCounts, PackageKind, Packages};
 pub use prepare::{packages_installed, packages_of};

@@ -60,9 +60,8 @@ pub fn seal(request: &SealRequest, progress: &mut dyn Progress) -> Result<ImageR
     let path = &held.copy.dir;
     let dir = open_dir(path).doing(|| format!("opening {}", path.display()))?;
     // As a version is locked: nobody deletes it in the moment between its name and its end here.
-    if try_lock(dir.as_fd(), true, path)?.is_err() {
-        return Err(ImportError::Request(format!("{} is being deleted", request.work)));
-    }
+    let dir =
+        try_lock(dir, true, path)?.map_err(|_| ImportError::Request(format!("{} is being deleted", request.work)))?;
     let space = SpaceGuard::new(
         dir.as_fd(),
         &request.images_dir,

@@ -4,23 +4,21 @@ use super::{
     ImageVersion,
     digest::{digest_file, digest_tree},
     error::{Doing, ImportError, Result},
-    locks::{held, open_dir, try_lock},
+    locks::{Locked, held, open_dir, try_lock},
     progress::Progress,
     tree::Copied,
 };
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 impl ImageVersion {
     /// Keeps others from deleting it as long as the answer lives.
     ///
     /// # Errors
     /// It is being deleted, or gone.
-    pub fn keep(&self) -> Result<OwnedFd> {
+    pub fn keep(&self) -> Result<Locked> {
         let dir = open_dir(&self.dir).doing(|| format!("opening {}", self.dir.display()))?;
-        match try_lock(dir.as_fd(), true, &self.dir)? {
-            Ok(()) => Ok(dir),
-            Err(pids) => Err(held(&format!("{} is being deleted", self.manifest.image), &pids)),
-        }
+        try_lock(dir, true, &self.dir)?
+            .map_err(|pids| held(&format!("{} is being deleted", self.manifest.image), &pids))
     }
 }
 

@@ -154,6 +154,13 @@ pub(crate) struct Incoming {
 }
 
 impl Incoming {
+    /// It has its name: whoever wants to read or delete it may. Closing it would not do, should a child process that is just
+    /// being started have the descriptor too.
+    fn let_go(&mut self) {
+        self.named = true;
+        let _ = rfs::flock(&self.dir, FlockOperation::Unlock);
+    }
+
     /// Makes a place for the next version of `name` below `images`, and removes what others that died left there.
     pub fn create(images_path: &Path, name: &str) -> Result<Self> {
         let images = Images::open(images_path)?;
@@ -199,7 +206,7 @@ impl Incoming {
         let image = self
             .images
             .publish(&self.name, from, self.dir.as_fd(), manifest, progress)?;
-        self.named = true;
+        self.let_go();
         Ok(image)
     }
 
@@ -216,7 +223,7 @@ impl Incoming {
             }
             other => other.doing(|| format!("naming it {name}"))?,
         }
-        self.named = true;
+        self.let_go();
         progress.reached("named");
         rfs::fsync(&self.parent).doing(|| format!("writing {name} to disk"))?;
         self.images.sync()

@@ -7,7 +7,7 @@ use super::{
     error::{Doing, ImportError, Result},
     import::{check_name, check_root},
     leftovers::Discarded,
-    locks::{held, holders, open_dir, try_lock},
+    locks::{Locked, held, holders, open_dir, try_lock},
     prepare::{full, packages_of},
     progress::{Progress, Step},
     tree::{Notes, SpaceGuard, copy_tree, count_tree},
@@ -82,7 +82,7 @@ pub struct CloneRequest {
 pub(crate) struct Held {
     pub copy: WorkingCopy,
     /// `work.toml`, open and locked.
-    pub lock: File,
+    pub lock: Locked,
 }
 
 impl WorkingCopy {
@@ -99,8 +99,8 @@ impl WorkingCopy {
     pub fn tidy(&self) -> Result<()> {
         let path = self.dir.join(WORK_FILE);
         let file = File::open(&path).doing(|| format!("opening {}", path.display()))?;
-        match try_lock(file.as_fd(), false, &path)? {
-            Ok(()) => remove_placeholders(&self.dir),
+        match try_lock(file, false, &path)? {
+            Ok(_alone) => remove_placeholders(&self.dir),
             Err(_) => Ok(()),
         }
     }
@@ -178,18 +178,18 @@ pub fn find_working_copy(images_dir: &Path, name: &str) -> Result<WorkingCopy> {
 pub(crate) fn hold(images_dir: &Path, name: &str, shared: bool, what: &str) -> Result<Held> {
     let copy = find_working_copy(images_dir, name)?;
     let path = copy.dir.join(WORK_FILE);
-    let lock = File::open(&path).doing(|| format!("opening {}", path.display()))?;
-    if let Err(pids) = try_lock(lock.as_fd(), shared, &path)? {
+    let file = File::open(&path).doing(|| format!("opening {}", path.display()))?;
+    let lock = try_lock(file, shared, &path)?.map_err(|pids| {
         let why = match shared {
             true => format!("{what} {name}: it is being sealed or deleted by"),
             false => format!("{what} {name} while somebody works in it"),
         };
-        return Err(held(&why, &pids));
-    }
+        held(&why, &pids)
+    })?;
     // Between the look and the lock it may have been sealed, and another one have taken its name.
-    let ours = lock.metadata().doing(|| format!("looking at {}", path.display()))?;
+    let ours = rfs::fstat(&lock).doing(|| format!("looking at {}", path.display()))?;
     match std::fs::symlink_metadata(&path) {
-        Ok(now) if (now.dev(), now.ino()) == (ours.dev(), ours.ino()) => Ok(Held { copy, lock }),
+        Ok(now) if (now.dev(), now.ino()) == (ours.st_dev, ours.st_ino) => Ok(Held { copy, lock }),
         _ => find_working_copy(images_dir, name).and_then(|_| {
             Err(ImportError::Request(format!(
                 "{name} is not the working copy that it was a moment ago; try again"

@@ -2,7 +2,7 @@
 
 use super::{find, progress::Shown};
 use crate::image::{
-    Became, Catalog, PackageChange, Packages, diff_trees, find_working_copy, load_catalog, packages_installed,
+    Became, Catalog, Locked, PackageChange, Packages, diff_trees, find_working_copy, load_catalog, packages_installed,
     packages_of, working_copies,
 };
 use anyhow::{Context, Result};
@@ -36,7 +36,7 @@ struct Side {
     bytes: u64,
     packages: Packages,
     /// Kept as long as it is read.
-    _kept: Option<std::os::fd::OwnedFd>,
+    _kept: Option<Locked>,
 }
 
 fn side(images: &Path, catalog: &Catalog, name: &str) -> Result<Side> {

@@ -16,8 +16,7 @@ pub(crate) use placeholders::remove_placeholders;
 use super::{
     error::{Doing, ImportError, Result},
     import::check_root,
-    locks::try_lock,
-    work::{Held, WORK_FILE, hold},
+    work::{Held, hold},
 };
 use rustix::{
     io::{FdFlags, fcntl_setfd},
@@ -94,8 +93,7 @@ pub fn enter(request: &EnterRequest, own_arguments: &[&str]) -> Result<u8> {
 
 /// The last one who leaves removes what only served to enter.
 fn leave(held: &Held) {
-    let path = held.copy.dir.join(WORK_FILE);
-    if let Ok(Ok(())) = try_lock(held.lock.as_fd(), false, &path)
+    if held.lock.alone()
         && let Err(e) = remove_placeholders(&held.copy.dir)
     {
         tracing::warn!(error = %e, "left for the next one");
@@ -112,7 +110,7 @@ fn start(request: &EnterRequest, held: &Held, own_arguments: &[&str]) -> Result<
     let child = Command::new("/proc/self/exe")
         .arg0("rackstrap")
         .args(own_arguments)
-        .args([reader.as_raw_fd(), held.lock.as_raw_fd()].map(|fd| fd.to_string()))
+        .args([reader.as_raw_fd(), held.lock.as_fd().as_raw_fd()].map(|fd| fd.to_string()))
         .spawn();
     let mut child = child.doing(|| "starting PID 1 of the namespace")?;
     // Not before it is started: it would be deaf to them too.
