@@ -19,12 +19,18 @@ pub struct Site {
     pub layouts: BTreeMap<String, Layout>,
     /// `[hooks] on-change`
     pub on_change: Vec<String>,
+    /// `[hooks] drain`
+    pub drain: Vec<String>,
+    /// `[hooks] resume`
+    pub resume: Vec<String>,
     /// DNS domain of the nodes, if there is one.
     pub domain: Option<String>,
     /// `[dns]` with these forwarders; no such section where it is `None`.
     pub dns_forward: Option<Vec<String>>,
     /// Seconds between heartbeats: short, so that a test sees several.
     pub heartbeat_secs: u32,
+    /// Seconds that a node waits for its checks.
+    pub checks_within_secs: u32,
     /// Further sections, as TOML.
     pub more: String,
 }
@@ -98,6 +104,9 @@ pub struct Profile {
     /// PID 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<String>,
+    /// What must be true of a node that is ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checks: Option<Vec<String>>,
 }
 
 /// `[layout.NAME]`
@@ -178,10 +187,13 @@ impl Site {
             profiles: [("default".to_owned(), default)].into(),
             layouts: [("scratch".to_owned(), Layout::scratch())].into(),
             on_change: Vec::new(),
+            drain: Vec::new(),
+            resume: Vec::new(),
             domain: None,
             dns_forward: None,
             heartbeat_secs: 5,
             more: String::new(),
+            checks_within_secs: 120,
         }
     }
 
@@ -225,12 +237,15 @@ impl Site {
         file.insert("layout".into(), toml::Value::try_from(&self.layouts)?);
         let mut hooks = toml::Table::new();
         hooks.insert("on-change".into(), self.on_change.clone().into());
+        hooks.insert("drain".into(), self.drain.clone().into());
+        hooks.insert("resume".into(), self.resume.clone().into());
         file.insert("hooks".into(), hooks.into());
         let mut limits = toml::Table::new();
         limits.insert("heartbeat".into(), format!("{}s", self.heartbeat_secs).into());
         if let Some(most) = self.unknown_machines {
             limits.insert("unknown-machines".into(), i64::from(most).into());
         }
+        limits.insert("checks-within".into(), format!("{}s", self.checks_within_secs).into());
         file.insert("limits".into(), limits.into());
         Ok(format!("{}\n{}", toml::to_string(&file)?, self.more))
     }

@@ -3,6 +3,7 @@
 mod dhcp;
 #[cfg(feature = "dns")]
 mod dns;
+mod health;
 mod http;
 mod nfs;
 mod promises;

@@ -6,6 +6,7 @@
 mod degraded;
 mod first_boot;
 mod foreign_disk;
+mod health;
 mod layout_version;
 mod mbr;
 mod mounts;

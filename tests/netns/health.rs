@@ -1,0 +1,301 @@
+//! Checks and restarts, with nodes that are played by curl: what they report, what they are told, and what outlives the daemon.
+
+use super::serve::{argument, curl, udhcpc, variable};
+use serde_json::{Value, json};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
+use testbed::{Cluster, Namespace, Result, Site, timeline::poll};
+
+const BASE: &str = "http://10.5.0.1";
+/// When to give up, however loaded the machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A node that boots, and then says what the test has it say.
+struct Node {
+    namespace: Namespace,
+    boot: String,
+    token: String,
+}
+
+impl Node {
+    fn add(cluster: &Cluster, name: &str, mac: &str) -> Result<Self> {
+        cluster.daemon.cli(&["node", "add", name, "--hwaddr", mac])?;
+        let mut node = Node {
+            namespace: cluster.namespace.client(mac)?,
+            boot: String::new(),
+            token: String::new(),
+        };
+        node.boot(cluster)?;
+        Ok(node)
+    }
+
+    /// From DHCP to the boot's token.
+    fn boot(&mut self, cluster: &Cluster) -> Result {
+        let got = udhcpc(&self.namespace, cluster, &["-x", "77:69505845"])?;
+        let (status, script) = curl(&self.namespace, variable(&got, "boot_file"), "", None)?;
+        assert_eq!(status, 200, "{script}");
+        self.boot = argument(&script, "plan").to_owned();
+        self.token = argument(&script, "token").to_owned();
+        assert!(!self.boot.is_empty() && !self.token.is_empty(), "{script}");
+        Ok(())
+    }
+
+    fn post(&self, what: &str, more: Value) -> Result<(u16, String)> {
+        let mut body = json!({"token": self.token, "uptime_ms": 1234});
+        let fields = body.as_object_mut().expect("an object");
+        fields.extend(more.as_object().cloned().unwrap_or_default());
+        let url = format!("{BASE}/v1/{what}/{}", self.boot);
+        curl(&self.namespace, &url, "", Some(&body))
+    }
+
+    fn ready(&self, checks: Value) -> Result {
+        let (status, said) = self.post("ready", json!({"detail": "a test", "checks": checks}))?;
+        assert_eq!(status, 204, "{said}");
+        Ok(())
+    }
+
+    /// A heartbeat; the order to restart, if that is the answer.
+    fn beat(&self) -> Result<Option<Value>> {
+        let (status, said) = self.post("heartbeat", json!({"trouble": ""}))?;
+        Ok(match status {
+            204 => None,
+            200 => Some(serde_json::from_str::<Value>(&said)?["restart"].clone()),
+            _ => panic!("{status}: {said}"),
+        })
+    }
+
+    fn wait_for_order(&self) -> Result<Value> {
+        let order = poll(PATIENCE, || self.beat())?;
+        Ok(order.expect("the node is never told to restart"))
+    }
+}
+
+/// The rows of one step on the timeline.
+fn said(cluster: &Cluster, node: &str, step: &str) -> Result<Vec<String>> {
+    let timeline = cluster.daemon.json(&["timeline", node])?;
+    let events = timeline["events"].as_array().cloned().unwrap_or_default();
+    let of_step = events.iter().filter(|event| event["step"] == step);
+    Ok(of_step
+        .filter_map(|event| event["detail"].as_str().map(str::to_owned))
+        .collect())
+}
+
+#[test]
+fn a_node_whose_checks_fail_is_degraded_until_they_hold() -> Result {
+    let mut site = Site::demo();
+    site.heartbeat_secs = 60;
+    site.default_profile().checks = Some(vec!["unit sshd.service".to_owned(), "mount /scratch".to_owned()]);
+    let cluster = Cluster::start(site)?;
+    let node = Node::add(&cluster, "r01n01", "52:54:00:00:01:01")?;
+    let (_, plan) = curl(
+        &node.namespace,
+        &format!("{BASE}/v1/plan/{}", node.boot),
+        &node.token,
+        None,
+    )?;
+    let plan: Value = serde_json::from_str(&plan)?;
+    assert_eq!(plan["health"]["checks"], json!(["unit sshd.service", "mount /scratch"]));
+    let shown = cluster.daemon.json(&["node", "show", "r01n01"])?;
+    let settings = shown["settings"].as_array().cloned().unwrap_or_default();
+    assert!(
+        settings
+            .contains(&json!({"key": "checks", "value": "unit sshd.service, mount /scratch", "profile": "default"})),
+        "{settings:?}"
+    );
+
+    let result = |check: &str, ok: bool, detail: &str| json!({"check": check, "ok": ok, "detail": detail});
+    let many = vec![result("mount /", true, ""); 65];
+    assert_eq!(node.post("ready", json!({"detail": "a test", "checks": many}))?.0, 400);
+    node.ready(json!([
+        result("unit sshd.service", false, "unit sshd.service is failed"),
+        result("mount /scratch", true, ""),
+    ]))?;
+    let trouble = "check failed: unit sshd.service is failed";
+    let row = cluster.status("r01n01")?;
+    assert_eq!(
+        (row["state"].as_str(), row["last_error"].as_str()),
+        (Some("degraded"), Some(trouble))
+    );
+    assert_eq!(said(&cluster, "r01n01", "ready")?, [trouble]);
+    // Said again, it is no news; mended, the node is ready by itself; and broken again, it is not.
+    assert_eq!(
+        node.post("heartbeat", json!({"trouble": trouble, "healthy": false}))?.0,
+        204
+    );
+    assert!(said(&cluster, "r01n01", "heartbeat")?.is_empty());
+    assert_eq!(node.post("heartbeat", json!({"trouble": "", "healthy": true}))?.0, 204);
+    let row = cluster.status("r01n01")?;
+    assert_eq!(
+        (row["state"].as_str(), row["last_error"].as_str()),
+        (Some("ready"), Some(""))
+    );
+    let trouble = "check failed: /scratch is not mounted";
+    assert_eq!(
+        node.post("heartbeat", json!({"trouble": trouble, "healthy": false}))?.0,
+        204
+    );
+    let row = cluster.status("r01n01")?;
+    assert_eq!(
+        (row["state"].as_str(), row["last_error"].as_str()),
+        (Some("degraded"), Some(trouble))
+    );
+    cluster.daemon.stop()
+}
+
+/// A program that notes what it was run for in `log`, and fails while `busy` exists.
+fn program(cluster: &Cluster, name: &str) -> Result<Vec<String>> {
+    let path = cluster.dir().join(name);
+    let dir = cluster.dir().display();
+    let script = format!(
+        "#!/bin/sh\necho \"{name} $RACKSTRAP_NODES $RACKSTRAP_REASON\" >> {dir}/log\n\
+         if [ -e {dir}/busy ]; then echo jobs run; exit 1; fi\n"
+    );
+    fs::write(&path, script)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    Ok(vec![path.display().to_string()])
+}
+
+/// A daemon with programs that log, and two nodes that are ready.
+fn two_nodes() -> Result<(Cluster, PathBuf, [Node; 2])> {
+    let mut site = Site::demo();
+    site.heartbeat_secs = 60;
+    let cluster = Cluster::start(site.clone())?;
+    site.drain = program(&cluster, "drain")?;
+    site.resume = program(&cluster, "resume")?;
+    cluster.daemon.reload(&site)?;
+    let one = Node::add(&cluster, "r01n01", "52:54:00:00:01:01")?;
+    let two = Node::add(&cluster, "r01n02", "52:54:00:00:01:02")?;
+    one.ready(json!([]))?;
+    two.ready(json!([]))?;
+    let log = cluster.dir().join("log");
+    Ok((cluster, log, [one, two]))
+}
+
+#[test]
+fn nodes_are_drained_told_once_and_resumed_one_at_a_time_whatever_becomes_of_the_daemon() -> Result {
+    let (cluster, log, [mut one, mut two]) = two_nodes()?;
+    let busy = cluster.dir().join("busy");
+    fs::write(&busy, "")?;
+    let want = ["node", "restart", "r01n[01-02]", "--reason", "new kernel"];
+    let planned = cluster.daemon.json(&[&want[..], &["--dry-run"]].concat())?;
+    assert_eq!(planned["nodes"], json!(["r01n01", "r01n02"]));
+    assert!(!log.exists(), "--dry-run");
+    cluster.daemon.cli(&[&want[..], &["--yes"]].concat())?;
+
+    let failed = poll(PATIENCE, || {
+        let error = cluster.status("r01n01")?["last_error"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        Ok(error
+            .contains("ended with exit status: 1, and said: jobs run")
+            .then_some(error))
+    })?;
+    assert!(failed.is_some(), "{}", cluster.status("r01n01")?);
+    assert_eq!((one.beat()?, two.beat()?), (None, None), "it could not be drained");
+    let (stranger, _) = two.post("heartbeat", json!({"trouble": "", "token": one.token}))?;
+    assert_eq!(stranger, 403);
+    cluster.daemon.kill();
+    fs::remove_file(&busy)?;
+    cluster.start_daemon()?;
+
+    let order = one.wait_for_order()?;
+    assert_eq!(order["reason"], "new kernel");
+    assert_eq!((one.beat()?, two.beat()?), (None, None), "told once, and one at a time");
+    cluster.daemon.kill();
+    cluster.start_daemon()?;
+    assert_eq!((one.beat()?, two.beat()?), (None, None), "not even by another daemon");
+    let note = json!({"trouble": "", "restart": {"id": order["id"], "detail": "restarts by systemctl reboot"}});
+    assert_eq!(one.post("heartbeat", note)?.0, 204);
+    let restarts = said(&cluster, "r01n01", "restart")?;
+    assert_eq!(
+        restarts.last().map(String::as_str),
+        Some("restarts by systemctl reboot"),
+        "{restarts:?}"
+    );
+    assert!(
+        restarts.contains(&"told to restart: new kernel".to_owned()),
+        "{restarts:?}"
+    );
+
+    let before = (one.boot.clone(), one.token.clone());
+    one.boot(&cluster)?;
+    assert_eq!(two.beat()?, None, "the first is not ready yet");
+    one.ready(json!([]))?;
+    let second = two.wait_for_order()?;
+    assert_eq!(second["id"], order["id"]);
+    assert_eq!(one.beat()?, None);
+    let again = json!({"token": before.1, "uptime_ms": 1, "trouble": ""});
+    let url = format!("{BASE}/v1/heartbeat/{}", before.0);
+    assert_eq!(
+        curl(&one.namespace, &url, "", Some(&again))?.0,
+        204,
+        "a boot that is over"
+    );
+    two.boot(&cluster)?;
+    two.ready(json!([]))?;
+    let over = poll(PATIENCE, || {
+        let list = cluster.daemon.json(&["node", "restart", "--list"])?;
+        let nodes = list["requests"][0]["nodes"].as_array().cloned().unwrap_or_default();
+        let over = nodes
+            .iter()
+            .filter(|node| node["step"] == json!({"is": "ended", "how": "restarted"}))
+            .count();
+        Ok((over == 2).then_some(()))
+    })?;
+    assert!(
+        over.is_some(),
+        "{}",
+        cluster.daemon.cli(&["node", "restart", "--list"])?
+    );
+    assert_eq!((one.beat()?, two.beat()?), (None, None));
+    let mut lines: Vec<String> = fs::read_to_string(&log)?.lines().map(str::to_owned).collect();
+    // It failed once, or more often on a slow machine.
+    lines.dedup();
+    let expected = ["drain r01n01", "resume r01n01", "drain r01n02", "resume r01n02"];
+    assert_eq!(lines, expected.map(|line| format!("{line} new kernel")));
+    let shown = cluster.daemon.cli(&["node", "restart", "--list"])?;
+    assert!(shown.contains("restarted: 2 (r01n[01-02])"), "{shown}");
+    cluster.daemon.stop()
+}
+
+#[test]
+fn a_node_that_does_not_come_back_stops_the_rest() -> Result {
+    let (cluster, log, [one, two]) = two_nodes()?;
+    let nodes = [
+        "node",
+        "restart",
+        "r01n[01-02]",
+        "--max-down",
+        "1",
+        "--ready-within",
+        "10s",
+    ];
+    cluster
+        .daemon
+        .cli(&[&nodes[..], &["--reason", "x", "--yes"]].concat())?;
+    one.wait_for_order()?;
+    let stopped = poll(PATIENCE, || {
+        let list = cluster.daemon.json(&["node", "restart", "--list"])?;
+        let stopped = list["requests"][0]["stopped"].as_str().unwrap_or_default().to_owned();
+        Ok((!stopped.is_empty()).then_some(stopped))
+    })?;
+    assert_eq!(
+        stopped.as_deref(),
+        Some("r01n01 not ready within 10s of being told to restart")
+    );
+    let error = cluster.status("r01n01")?["last_error"].clone();
+    assert!(
+        error.as_str().is_some_and(|error| error.contains("not ready in time")),
+        "{error}"
+    );
+    assert_eq!(two.beat()?, None);
+    assert_eq!(fs::read_to_string(&log)?, "drain r01n01 x\n");
+    let shown = cluster.daemon.cli(&["node", "restart", "--list"])?;
+    assert!(
+        shown.contains("late: 1 (r01n01)") && shown.contains("not restarted: 1 (r01n02)"),
+        "{shown}"
+    );
+    let cancelled = cluster.daemon.json(&["node", "restart", "--cancel", "r01n01"])?;
+    assert_eq!(cancelled["cancelled"], json!(["r01n01"]));
+    cluster.daemon.stop()
+}

@@ -1,0 +1,103 @@
+//! A node tells what is not true of it, is well by itself once it is mended, and restarts when it is told to.
+
+use super::GIB2;
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use testbed::{Cluster, Result, Site};
+
+/// A program of the site's that notes what it was run for.
+fn program(dir: &Path, name: &str) -> Result<Vec<String>> {
+    let path = dir.join(name);
+    let script = format!(
+        "#!/bin/sh\necho \"{name} $RACKSTRAP_NODES $RACKSTRAP_REASON\" >> {}/log\n",
+        dir.display()
+    );
+    fs::write(&path, script)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    Ok(vec![path.display().to_string()])
+}
+
+#[test]
+fn a_check_that_fails_is_named_mended_by_itself_and_a_restart_is_drained_before() -> Result {
+    let holds = [
+        "unit systemd-journald.service",
+        "mount /var",
+        "command /bin/test -d /tmp",
+    ];
+    let fails = ["unit no-such.service", "mount /mnt", "command /bin/ls /no/such"];
+    let checks = |texts: &[&str]| Some(texts.iter().map(|&text| text.to_owned()).collect());
+    let mut site = Site::demo();
+    site.checks_within_secs = 4;
+    site.default_profile().checks = checks(&[&holds[..], &fails].concat());
+    let cluster = Cluster::prepare(site.clone())?;
+    site.drain = program(cluster.dir(), "drain")?;
+    site.resume = program(cluster.dir(), "resume")?;
+    cluster.daemon.write_site(&site)?;
+    cluster.start_daemon()?;
+    let node = cluster.node("r01n01").blank_disk(GIB2)?;
+
+    node.power_on()?;
+    node.wait_ready()?;
+    node.wait_state("degraded")?;
+    let error = node.status("last_error")?;
+    let expected = "check failed: unit no-such.service is inactive; /mnt is not mounted; command /bin/ls /no/such ended with \
+                    exit status 2, and said: ";
+    assert!(error.starts_with(expected) && error.contains("/no/such"), "{error}");
+
+    // Mended on the node, one after the other: the command is run again after a minute only.
+    node.shell("mount -t tmpfs none /mnt")?;
+    node.wait_until("the mount to be found", || {
+        Ok((!node.status("last_error")?.contains("/mnt is not mounted")).then_some(()))
+    })?;
+    node.wait_state("degraded")?;
+    let unit = "[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=/bin/true\\n";
+    node.shell(&format!(
+        "printf '{unit}' > /run/systemd/system/no-such.service; systemctl start no-such"
+    ))?;
+    node.shell("mkdir -p /no/such")?;
+    node.wait_state("ready")?;
+    assert_eq!(node.status("last_error")?, "");
+    node.shell("umount /mnt")?;
+    node.wait_state("degraded")?;
+    assert_eq!(node.status("last_error")?, "check failed: /mnt is not mounted");
+
+    site.default_profile().checks = checks(&holds);
+    cluster.daemon.reload(&site)?;
+    let before = node.status("boot")?;
+    cluster
+        .daemon
+        .cli(&["node", "restart", "r01n01", "--reason", "new checks", "--yes"])?;
+    node.wait_until("another boot to be ready", || {
+        let ready = node.status("boot")? != before && node.status("state")? == "ready";
+        Ok(ready.then_some(()))
+    })?;
+    node.wait_event("it to be back in service", |event| {
+        event.step == "restart" && event.detail == "back in service"
+    })?;
+    let restarts: Vec<String> = (node.events()?.into_iter())
+        .filter(|event| event.step == "restart")
+        .map(|event| event.detail)
+        .collect();
+    assert_eq!(
+        restarts,
+        [
+            "is drained first: new checks",
+            "drained; is told with its next heartbeat",
+            "told to restart: new checks",
+            "restarts by systemctl reboot",
+            "back in service",
+        ]
+    );
+    let log = fs::read_to_string(cluster.dir().join("log"))?;
+    assert_eq!(log, "drain r01n01 new checks\nresume r01n01 new checks\n");
+    let hardware = &cluster.daemon.json(&["node", "show", "r01n01"])?["hardware"];
+    let modules: Vec<&str> = (hardware["modules"].as_array().into_iter().flatten())
+        .filter_map(|module| module.as_str())
+        .collect();
+    assert!(
+        modules.contains(&"virtio_net") && modules.contains(&"virtio_blk"),
+        "{modules:?}"
+    );
+    assert!(!modules.contains(&"nfs"), "no device asks for that: {modules:?}");
+    node.pull_plug();
+    cluster.daemon.stop()
+}
