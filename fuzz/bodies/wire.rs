@@ -1,6 +1,6 @@
 //! JSON that the agent and the server send to each other: the first byte says as what it is read.
 
-use rackstrap_wire::{Heartbeat, Overlay, OverlayRequest, Plan, Ready, Report};
+use rackstrap_wire::{Heartbeat, HeartbeatAnswer, Overlay, OverlayRequest, Plan, Ready, Report};
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt::Debug;
 
@@ -16,6 +16,7 @@ pub fn run(input: &[u8]) -> bool {
         b'R' => same_again::<Report>(text),
         b'Y' => same_again::<Ready>(text),
         b'H' => same_again::<Heartbeat>(text),
+        b'A' => same_again::<HeartbeatAnswer>(text),
         _ => false,
     }
 }

@@ -39,7 +39,7 @@ pub(super) async fn cancel(
     Json(asked): Json<api::CancelRestarts>,
 ) -> Result<Json<Cancelled>, Refusal> {
     let cancelled = blocking(move || {
-        let cancelled = context.restarts.cancel(&asked.nodes, Timestamp::now());
+        let cancelled = context.restarts.cancel(&asked.nodes, &asked.by, Timestamp::now());
         if cancelled.as_ref().is_ok_and(|done| !done.cancelled.is_empty()) {
             tracing::info!("restarts cancelled by {}: {}", asked.by, asked.nodes.join(", "));
         }

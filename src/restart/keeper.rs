@@ -243,8 +243,10 @@ impl Restarts {
     ///
     /// # Errors
     /// Those of the store.
-    pub fn cancel(&self, nodes: &[String], now: Timestamp) -> Result<Cancelled, StoreError> {
+    pub fn cancel(&self, nodes: &[String], by: &str, now: Timestamp) -> Result<Cancelled, StoreError> {
         let programs = self.programs();
+        let why = format!("cancelled by {by}");
+        let mut notes = Vec::new();
         let mut cancelled = Cancelled::default();
         let mut batch = Batch::new();
         {
@@ -254,10 +256,10 @@ impl Restarts {
                     cancelled.none.push(name.clone());
                     continue;
                 };
-                if request.nodes[index].step == Step::Late {
+                if matches!(request.nodes[index].step, Step::Late { .. }) {
                     request.nodes[index].step = Step::Ended { how: End::GivenUp };
                     cancelled.cancelled.push(name.clone());
-                } else if request.give_up(|other| other == name, now, programs) {
+                } else if request.give_up(|other| other == name, &why, now, programs, &mut notes) {
                     cancelled.cancelled.push(name.clone());
                 } else {
                     cancelled.told.push(name.clone());
@@ -266,6 +268,9 @@ impl Restarts {
             }
         }
         self.shared.store.commit_blocking(batch)?;
+        for note in &notes {
+            self.say(note, now);
+        }
         self.shared.wake.notify_one();
         Ok(cancelled)
     }
@@ -438,6 +443,7 @@ impl Restarts {
         Programs {
             drain: !world.site.hooks.drain.is_empty(),
             resume: !world.site.hooks.resume.is_empty(),
+            heartbeat_secs: world.site.limits.heartbeat_secs,
         }
     }
 

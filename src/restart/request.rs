@@ -1,6 +1,6 @@
 //! One request: a state machine over its nodes. What is seen of them comes in, what is to be said and run goes out.
 
-use crate::{clock::Timestamp, timeline::Level};
+use crate::{clock::Timestamp, inventory::hostlist::NodeSet, timeline::Level};
 use serde::{Deserialize, Serialize};
 
 /// An order whose answer was lost is given again after so many milliseconds; the node obeys it once.
@@ -70,8 +70,11 @@ pub enum Step {
         /// True once the node said what it does about it.
         noted: bool,
     },
-    /// It has the order, and was not ready again in time.
-    Late,
+    /// It was not ready again in time, or could not be told in time.
+    Late {
+        /// True if it has the order.
+        told: bool,
+    },
     /// The resume program is to put it back into service.
     Resuming {
         /// What it is then.
@@ -111,13 +114,15 @@ pub struct Seen {
     pub healthy: bool,
 }
 
-/// Which programs the site has.
+/// What the site file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Programs {
     /// `[hooks] drain`
     pub drain: bool,
     /// `[hooks] resume`
     pub resume: bool,
+    /// `[limits] heartbeat`, seconds: a node can be told that often.
+    pub heartbeat_secs: u32,
 }
 
 /// Something for a node's timeline.
@@ -163,7 +168,7 @@ impl Step {
             Step::Draining => "draining",
             Step::Drained => "drained",
             Step::Told { .. } => "restarting",
-            Step::Late => "late",
+            Step::Late { .. } => "late",
             Step::Resuming { .. } => "resuming",
             Step::Ended { how } => match how {
                 End::Restarted => "restarted",
@@ -235,9 +240,23 @@ impl Request {
                         true => "it restarted, and its checks do not hold".to_owned(),
                         false => "it was told to restart and is not ready again".to_owned(),
                     };
-                    Some(Step::Late)
+                    Some(Step::Late { told: true })
                 }
-                Step::Late if booted && seen.healthy => Some(back(End::Late, resumes)),
+                Step::Drained
+                    if now
+                        > node
+                            .since
+                            .plus_secs(u64::from(within) + 3 * u64::from(programs.heartbeat_secs)) =>
+                {
+                    late.push(node.name.clone());
+                    node.said = match seen.up && booted {
+                        true => "it booted by itself, and its checks do not hold".to_owned(),
+                        false => "it could not be told to restart, as it sends no heartbeats".to_owned(),
+                    };
+                    Some(Step::Late { told: false })
+                }
+                Step::Late { .. } if booted && seen.healthy => Some(back(End::Late, resumes)),
+                Step::Late { told: false } if !booted && seen.up => Some(back(End::GivenUp, resumes)),
                 _ => None,
             };
             if let Some(step) = next {
@@ -249,7 +268,8 @@ impl Request {
         }
         if !late.is_empty() && self.stopped.is_empty() {
             let span = humantime::format_duration(std::time::Duration::from_secs(within.into()));
-            self.stopped = format!("{} not ready within {span} of being told to restart", late.join(", "));
+            let nodes = late.iter().map(String::as_str).collect::<NodeSet>().fold();
+            self.stopped = format!("{nodes} not ready within {span} of being told to restart");
         }
         for node in &late {
             let text = format!("not ready in time; no more nodes are restarted: {}", self.reason);
@@ -261,7 +281,7 @@ impl Request {
         }
         match self.stopped.is_empty() {
             true => self.next_turns(now, programs, &seen, &mut notes),
-            false => drop(self.give_up(|_| true, now, programs)),
+            false => drop(self.give_up(|_| true, "others are not ready in time", now, programs, &mut notes)),
         }
         notes
     }
@@ -292,13 +312,27 @@ impl Request {
     }
 
     /// Does not restart those that `which` means and that were not told yet; true if there were any.
-    pub fn give_up(&mut self, which: impl Fn(&str) -> bool, now: Timestamp, programs: Programs) -> bool {
+    pub fn give_up(
+        &mut self,
+        which: impl Fn(&str) -> bool,
+        why: &str,
+        now: Timestamp,
+        programs: Programs,
+        notes: &mut Vec<Note>,
+    ) -> bool {
         let resumes = self.drain && programs.resume;
         let mut any = false;
         for node in self.nodes.iter_mut().filter(|node| which(&node.name)) {
             match node.step {
                 Step::Waiting => node.go(Step::Ended { how: End::GivenUp }, now),
-                Step::Draining | Step::Drained => node.go(back(End::GivenUp, resumes), now),
+                Step::Draining | Step::Drained => {
+                    node.go(back(End::GivenUp, resumes), now);
+                    notes.push(Note {
+                        node: node.name.clone(),
+                        level: Level::Ok,
+                        text: format!("is not restarted: {why}"),
+                    });
+                }
                 _ => continue,
             }
             any = true;

@@ -21,10 +21,12 @@ use std::{collections::BTreeMap, net::Ipv4Addr, path::Path, sync::Arc};
 const BOTH: Programs = Programs {
     drain: true,
     resume: true,
+    heartbeat_secs: 30,
 };
 const NONE: Programs = Programs {
     drain: false,
     resume: false,
+    heartbeat_secs: 30,
 };
 
 fn at(secs: u64) -> Timestamp {
@@ -179,7 +181,13 @@ fn one_that_does_not_come_back_stops_the_others() {
     advance(&mut q, &seen, 603, BOTH);
     assert_eq!(steps(&q)[0], "restarting");
     let notes = advance(&mut q, &seen, 604, BOTH);
-    assert_eq!(notes, ["a: not ready in time; no more nodes are restarted: why"]);
+    assert_eq!(
+        notes,
+        [
+            "a: not ready in time; no more nodes are restarted: why",
+            "b: is not restarted: others are not ready in time",
+        ]
+    );
     assert_eq!(steps(&q), ["late", "resuming", "not restarted"]);
     assert_eq!(q.stopped, "a not ready within 10m of being told to restart");
     assert!(
@@ -195,6 +203,26 @@ fn one_that_does_not_come_back_stops_the_others() {
     q.ran(Kind::Resume, "a", &Ok(()), at(0), at(901));
     assert_eq!(steps(&q)[0], "restarted, late");
     assert!(q.is_over());
+}
+
+#[test]
+fn one_that_falls_silent_before_it_is_told_is_late_too() {
+    let mut seen = cluster(&["a", "b"]);
+    let mut q = request(&["a", "b"], 1);
+    advance(&mut q, &seen, 1, BOTH);
+    q.ran(Kind::Drain, "a", &Ok(()), at(0), at(2));
+    seen.get_mut("a").unwrap().up = false;
+    advance(&mut q, &seen, 690, BOTH);
+    assert_eq!(steps(&q), ["drained", "waiting"]);
+    advance(&mut q, &seen, 693, BOTH);
+    assert_eq!(steps(&q), ["late", "not restarted"]);
+    assert!(q.nodes[0].said.contains("sends no heartbeats"), "{q:?}");
+    seen.get_mut("a").unwrap().up = true;
+    assert!(!q.tell("a", &seen["a"], at(700)), "the request was stopped");
+    advance(&mut q, &seen, 701, BOTH);
+    assert_eq!(steps(&q)[0], "resuming");
+    q.ran(Kind::Resume, "a", &Ok(()), at(0), at(702));
+    assert_eq!(steps(&q), ["not restarted", "not restarted"]);
 }
 
 #[test]
@@ -222,8 +250,13 @@ fn what_was_not_told_can_be_cancelled() {
     advance(&mut q, &seen, 1, BOTH);
     q.ran(Kind::Drain, "a", &Ok(()), at(0), at(2));
     q.tell("a", &seen["a"], at(3));
-    assert!(!q.give_up(|name| name == "a", at(4), BOTH), "nobody can take that back");
-    assert!(q.give_up(|name| name != "a", at(4), BOTH));
+    let mut notes = Vec::new();
+    assert!(
+        !q.give_up(|name| name == "a", "why", at(4), BOTH, &mut notes),
+        "nobody can take that back"
+    );
+    assert!(q.give_up(|name| name != "a", "why", at(4), BOTH, &mut notes));
+    assert_eq!((notes.len(), notes[0].text.as_str()), (1, "is not restarted: why"));
     assert_eq!(steps(&q), ["restarting", "resuming", "not restarted"]);
 }
 
@@ -386,7 +419,7 @@ async fn nothing_is_lost_with_the_daemon_and_nothing_happens_twice() {
     assert!(third.restarts.order(&new, at(203)).await.is_none());
     let cancelled = third
         .restarts
-        .cancel(&["r01n01".into(), "r01n02".into()], at(204))
+        .cancel(&["r01n01".into(), "r01n02".into()], "test", at(204))
         .unwrap();
     assert_eq!(
         (cancelled.none.len(), cancelled.cancelled.as_slice()),
@@ -420,7 +453,7 @@ async fn requests_that_are_over_are_forgotten_in_time() {
     for i in 0..20 {
         let wanted = lab.restarts.want(&wish(&["r01n01"], 1), at(i), false).unwrap();
         assert_eq!(wanted.nodes, ["r01n01"]);
-        lab.restarts.cancel(&["r01n01".into()], at(i)).unwrap();
+        lab.restarts.cancel(&["r01n01".into()], "test", at(i)).unwrap();
         let batch = lab.restarts.advance(at(i)).0;
         lab.store.commit(batch).await.unwrap();
     }

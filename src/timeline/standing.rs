@@ -197,10 +197,15 @@ impl Standing {
             State::Degraded
         };
         self.go(state, at);
-        self.last_error = match (self.lacks.is_empty(), self.trouble.is_empty()) {
-            (_, false) => self.trouble.clone(),
-            (_, true) => self.lacks.clone(),
-        };
+        self.last_error = self.missing();
+    }
+
+    /// What is missing of a node that is up.
+    fn missing(&self) -> String {
+        match self.trouble.is_empty() {
+            false => self.trouble.clone(),
+            true => self.lacks.clone(),
+        }
     }
 
     fn go(&mut self, state: State, at: Timestamp) {
@@ -211,6 +216,10 @@ impl Standing {
     }
 
     fn complain(&mut self, event: &Event) {
+        // A drain that failed, and succeeds or is not wanted any more: the node itself had no trouble.
+        if event.level == Level::Ok && event.step == "restart" && self.last_error.starts_with("restart: ") {
+            self.last_error = self.missing();
+        }
         if event.level == Level::Ok || matches!(event.step.as_str(), "heartbeat" | "ready") {
             return;
         }

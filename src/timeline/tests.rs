@@ -79,6 +79,14 @@ const BOOT: &str = "
     58 ready @a +50000: multi-user.target";
 
 #[test]
+fn a_drain_that_failed_is_no_trouble_any_more_when_it_succeeds() {
+    let mut standing = check("30 ready @a +9: x => ready\n40 restart !retry: drain: jobs run => ready");
+    assert_eq!(standing.last_error, "restart: drain: jobs run");
+    standing.apply(&event("50 restart: drained"));
+    assert_eq!(standing.last_error, "");
+}
+
+#[test]
 fn a_node_whose_checks_fail_is_degraded_until_they_hold() {
     let standing = check(
         "10 script @a => loading

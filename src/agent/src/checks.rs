@@ -7,7 +7,6 @@ use crate::{
 use rackstrap_wire::{Check, CheckResult, Health};
 use std::{
     fs,
-    path::Path,
     time::{Duration, Instant},
 };
 
@@ -36,8 +35,7 @@ pub struct Machine;
 
 impl System for Machine {
     fn has_systemd(&self) -> bool {
-        // sd_booted(3)
-        Path::new("/run/systemd/system").exists()
+        crate::restart::has_systemd()
     }
 
     fn is_active(&self, unit: &str) -> Ran {
