@@ -234,18 +234,17 @@ pub fn clone_version(request: &CloneRequest, progress: &mut dyn Progress) -> Res
     let _kept = parent.keep()?;
     let from_path = parent.dir.join("root");
     let from = open_dir(&from_path).doing(|| format!("opening {}", from_path.display()))?;
+    progress.begin(Step::Count, None);
+    let (total, allocated) = count_tree(from.as_fd(), None)?;
     let incoming = Incoming::create(&request.images_dir, WORK)?;
     progress.reached("made");
-    let mut space = SpaceGuard::new(incoming.dir(), &request.images_dir, None)?;
+    let mut space = SpaceGuard::new(incoming.dir(), &request.images_dir, Some(allocated))?;
     let mut notes = Notes::default();
     let mut fill = || {
         let root_path = incoming.path().join("root");
         let making = || format!("making {}", root_path.display());
         rfs::mkdir(&root_path, Mode::from_raw_mode(0o755)).doing(making)?;
         let root = open_dir(&root_path).doing(making)?;
-        progress.begin(Step::Count, None);
-        let (total, allocated) = count_tree(from.as_fd(), None)?;
-        space = SpaceGuard::new(incoming.dir(), &request.images_dir, Some(allocated))?;
         progress.begin(Step::Copy, Some(total.bytes));
         let copied = copy_tree(from.as_fd(), root.as_fd(), None, &mut space, &mut notes, progress)?;
         progress.reached("copied");
