@@ -42,7 +42,7 @@ impl Reloader {
         let loaders = Loaders::load(&site.server.loader_dirs).context("reading boot loaders")?;
         let scripts = Scripts::load(site.server.bootscripts_dir.as_deref()).map_err(anyhow::Error::msg)?;
         let templates = Templates::load(site.server.templates_dir.as_deref())?;
-        let (images, _) = self.scan_images(&site)?;
+        let (images, told) = self.scan_images(&site)?;
         self.shared.recorder.set_limits(site.limits);
         self.shared.loaders.store(Arc::new(loaders));
         self.shared.scripts.store(Arc::new(scripts));
@@ -61,7 +61,8 @@ impl Reloader {
             0 => String::new(),
             _ => "; it has warnings, see: rackstrap check".to_owned(),
         };
-        Ok(format!("{} taken over{warned}", self.config.display()))
+        let told = told.lines().map(|line| format!("\n{line}")).collect::<String>();
+        Ok(format!("{} taken over{warned}{told}", self.config.display()))
     }
 
     /// Looks at the image directory again.
