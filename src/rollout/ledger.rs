@@ -3,7 +3,7 @@
 use super::{
     assignments::{Assignments, Current, Given, Trial},
     machine::Audience,
-    model::{Member, Rollout, Stage, State},
+    model::{Member, Note, Rollout, Stage, State},
 };
 use crate::{
     clock::Timestamp,
@@ -30,6 +30,8 @@ pub struct Ledger {
     pub(super) good: HashMap<String, ImageRef>,
     unwritten: Unwritten,
     told: Vec<Told>,
+    /// The last note of each rollout that is in the log.
+    logged: BTreeMap<u64, Note>,
 }
 
 /// Rows that differ from those on disk.
@@ -82,6 +84,10 @@ impl Ledger {
                 rollout.nodes.insert(name, member);
             }
         }
+        let logged = rollouts
+            .values()
+            .filter_map(|r| Some((r.number, r.notes.last()?.clone())));
+        let logged = logged.collect();
         let trials: HashMap<String, Trial> = trials
             .into_iter()
             .filter_map(|(key, trial)| Some((String::from_utf8(key).ok()?, trial)))
@@ -96,6 +102,7 @@ impl Ledger {
             trials,
             unwritten: Unwritten::default(),
             told: Vec::new(),
+            logged,
         }
     }
 
@@ -375,6 +382,38 @@ impl Ledger {
             put(tx, Table::Trials, node.as_bytes(), self.trials.get(node))?;
         }
         Ok(())
+    }
+
+    /// What is not on disk, in lines for the log.
+    pub fn news(&mut self) -> Vec<String> {
+        let current = self.unwritten.current.iter().filter_map(|name| self.current.get(name));
+        let mut lines: Vec<String> = current
+            .map(|current| {
+                format!(
+                    "image {}: {} is current, by {}",
+                    current.image.name, current.image, current.by
+                )
+            })
+            .collect();
+        self.logged.retain(|number, _| self.rollouts.contains_key(number));
+        for rollout in self
+            .unwritten
+            .rollouts
+            .iter()
+            .filter_map(|number| self.rollouts.get(number))
+        {
+            let notes = rollout.notes.iter();
+            let known = self.logged.get(&rollout.number);
+            let fresh = notes.rev().take_while(|note| known != Some(*note));
+            let fresh: Vec<String> = fresh
+                .map(|note| format!("rollout of {}: {}", rollout.image, note.what))
+                .collect();
+            lines.extend(fresh.into_iter().rev());
+            if let Some(last) = rollout.notes.last() {
+                self.logged.insert(rollout.number, last.clone());
+            }
+        }
+        lines
     }
 
     /// All is on disk; answers what is for timelines.

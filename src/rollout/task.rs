@@ -246,6 +246,7 @@ impl Rollouts {
         if ledger.is_unwritten() {
             self.shared.store.write(|tx| ledger.write(tx))?;
             self.publish(ledger);
+            ledger.news().iter().for_each(|line| tracing::info!("{line}"));
         }
         let now = Timestamp::now();
         for told in ledger.written() {

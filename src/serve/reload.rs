@@ -45,7 +45,7 @@ impl Reloader {
         if let Some(problem) = overlay::check(&site, &templates).into_iter().next() {
             bail!("{}; all that is wrong: rackstrap check", problem.brief());
         }
-        let (images, _) = self.scan_images(&site)?;
+        let (images, told) = self.scan_images(&site)?;
         self.shared.recorder.set_limits(site.limits);
         self.shared.loaders.store(Arc::new(loaders));
         self.shared.scripts.store(Arc::new(scripts));
@@ -64,7 +64,8 @@ impl Reloader {
             0 => String::new(),
             _ => "; it has warnings, see: rackstrap check".to_owned(),
         };
-        Ok(format!("{} taken over{warned}", self.config.display()))
+        let told = told.lines().map(|line| format!("\n{line}")).collect::<String>();
+        Ok(format!("{} taken over{warned}{told}", self.config.display()))
     }
 
     /// Looks at the image directory again.

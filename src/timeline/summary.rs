@@ -51,11 +51,12 @@ enum Part {
     Neutral,
 }
 
-/// The boots of a timeline, oldest first. A heartbeat belongs to no boot: these are about the way up.
+/// The boots of a timeline, oldest first. A heartbeat belongs to no boot, nor does what a rollout says: these are about the way up.
 pub fn summarise(events: &[Event]) -> Vec<BootSummary> {
     let mut boots: Vec<Vec<&Event>> = Vec::new();
     let mut beyond = false;
-    for event in events.iter().filter(|event| event.step != "heartbeat") {
+    let of_boots = |event: &&Event| !["heartbeat", "rollout"].contains(&event.step.as_str());
+    for event in events.iter().filter(of_boots) {
         let part = part(event);
         let begins = boots.last().is_none_or(|boot| {
             let other = !event.boot.is_empty() && id_of(boot) != Some(&event.boot);

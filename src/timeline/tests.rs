@@ -174,6 +174,9 @@ fn others_can_neither_wake_a_node_nor_keep_it_alive() {
     let standing = check("1 ready @a => ready\n500 refused @a !error: 10.5.1.9 asked for boot a => ready");
     assert_eq!(standing.heard, Timestamp(1_000));
     assert!(standing.last_error.contains("10.5.1.9"));
+    let standing = check("1 ready @a => ready\n500 rollout !error: debian@2: not ready in time => ready");
+    assert_eq!(standing.heard, Timestamp(1_000));
+    assert_eq!(standing.last_error, "rollout: debian@2: not ready in time");
 }
 
 #[test]
@@ -252,6 +255,7 @@ fn a_timeline_is_cut_into_its_boots() {
     );
     assert_eq!(cut("").len(), 0);
     assert_eq!(cut("5 heartbeat @a").len(), 0);
+    assert_eq!(cut("5 rollout: given debian@2").len(), 0);
 }
 
 fn open(dir: &std::path::Path, limits: Limits) -> (Store, Recorder) {

@@ -207,8 +207,14 @@ pub fn run(config: &Path, args: RolloutArgs) -> Result<ExitCode> {
             };
             let done = order(&client, api::paths::ROLLOUT_PROMOTE, args.image, pace)?;
             let said = format!(
-                "{} goes on to all nodes of {} in batches of {}, and stops at more than {} that fail",
-                done.image, done.image.name, done.batch, done.max_failures
+                "{} goes on to all nodes of {} in batches of {}, and stops if {}",
+                done.image,
+                done.image.name,
+                done.batch,
+                match done.max_failures {
+                    0 => "any fails".to_owned(),
+                    limit => format!("more than {limit} fail"),
+                }
             );
             say(&done, args.format, &said)?;
         }
