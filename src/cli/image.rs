@@ -2,7 +2,7 @@
 
 use crate::{
     clock::Timestamp,
-    image::{ImageVersion, ImportRequest, InitKind, Progress, Step, import, load_catalog, show_bytes},
+    image::{ImageVersion, ImportRequest, InitKind, OciOptions, Progress, Step, import, load_catalog, show_bytes},
 };
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
@@ -36,7 +36,10 @@ enum ImageCommand {
 Examples:
   rackstrap image import debian --from /srv/debian-root
   rackstrap image import debian --from root.tar.zst --message 'with the new driver'
-  rackstrap image import debian --from images/debian.toml      (built by mmdebstrap)")]
+  rackstrap image import debian --from images/debian.toml      (built by mmdebstrap)
+  rackstrap image import debian --from docker://registry.example:5000/cluster/node:12
+  rackstrap image import debian --from oci-archive:node.tar    (docker save, buildah push, skopeo copy)
+  rackstrap image import debian --from oci:/srv/node:12        (a layout in a directory, one of its images)")]
     Import(ImportArgs),
     /// List all versions of all images
     #[command(after_help = "\
@@ -65,9 +68,20 @@ Examples:
 struct ImportArgs {
     /// Name of the image; the version is the next number
     name: String,
-    /// A root directory, a tar archive (plain, gzip, xz, zstd), or a recipe for mmdebstrap (.toml)
-    #[arg(long, value_name = "DIR|TAR|RECIPE")]
+    /// A root directory, a tar archive (plain, gzip, xz, zstd), a recipe for mmdebstrap (.toml), or a container image:
+    /// docker://REGISTRY/REPOSITORY[:TAG|@DIGEST], oci-archive:FILE[:TAG], oci:DIR[:TAG]
+    #[arg(long, value_name = "DIR|TAR|RECIPE|IMAGE")]
     from: PathBuf,
+    /// Which variant of a container image, such as linux/arm64 [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<String>,
+    /// User and password for the registry, in a file like Docker's [default: $DOCKER_CONFIG/config.json, else
+    /// ~/.docker/config.json]
+    #[arg(long, value_name = "FILE")]
+    credentials: Option<PathBuf>,
+    /// Talk with the registry by plain HTTP if it has no TLS; on this machine itself that is always allowed
+    #[arg(long)]
+    insecure: bool,
     /// The agent's binary [default: rackstrap-agent beside this program, else in /usr/lib/rackstrap]
     #[arg(long, value_name = "PATH")]
     agent: Option<PathBuf>,
@@ -107,6 +121,11 @@ fn run_import(args: ImportArgs, images_dir: PathBuf) -> Result<String> {
         images_dir,
         name: args.name,
         source: args.from,
+        oci: OciOptions {
+            platform: args.platform,
+            credentials: args.credentials,
+            insecure: args.insecure,
+        },
         agent,
         message: args.message,
         kernel: args.kernel,

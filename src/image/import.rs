@@ -5,6 +5,7 @@ use super::{
     error::{Doing, ImportError, Result},
     initramfs::{self, Ingredients},
     inspect::{Inspection, inspect},
+    oci::{OciImage, OciOptions},
     progress::{Progress, Step},
     recipe::Recipe,
     root::RootDir,
@@ -30,8 +31,11 @@ pub struct ImportRequest {
     pub images_dir: PathBuf,
     /// Name of the image.
     pub name: String,
-    /// A directory, an archive (tar, also compressed by gzip, xz or zstd), or a recipe (`.toml`).
+    /// A directory, an archive (tar, also compressed by gzip, xz or zstd), a recipe (`.toml`), or a container image:
+    /// `oci:DIR`, `oci-archive:FILE`, `docker://…`.
     pub source: PathBuf,
+    /// How a container image is fetched.
+    pub oci: OciOptions,
     /// The agent's binary.
     pub agent: PathBuf,
     /// A remark for people.
@@ -48,6 +52,7 @@ enum Source {
     Dir(RootDir),
     Archive(File),
     Recipe(Recipe),
+    Oci(Box<OciImage>),
 }
 
 /// Imports a tree as the next version of an image. On failure nothing is left of it.
@@ -65,7 +70,7 @@ pub fn import(request: &ImportRequest, progress: &mut dyn Progress) -> Result<Im
             "importing an image needs root: owners, devices and capabilities are part of a tree; use sudo".to_owned(),
         ));
     }
-    let source = open_source(&request.source)?;
+    let source = open_source(request)?;
     // What can be refused is refused before anything is copied.
     if let Source::Dir(tree) = &source {
         let seen = inspect(tree, request.kernel.as_deref()).map_err(ImportError::Refused)?;
@@ -84,11 +89,17 @@ pub fn import(request: &ImportRequest, progress: &mut dyn Progress) -> Result<Im
     }
     progress.begin(Step::Sync, None);
     tracing::debug!(dir = %path.display(), "sealing");
-    let source = std::path::absolute(&request.source).unwrap_or_else(|_| request.source.clone());
+    let source = match &source {
+        Source::Oci(image) => image.taken(),
+        _ => std::path::absolute(&request.source)
+            .unwrap_or_else(|_| request.source.clone())
+            .display()
+            .to_string(),
+    };
     let sealed = incoming.seal(|image| Manifest {
         image,
         created: request.now,
-        source: source.display().to_string(),
+        source,
         message: request.message.clone(),
         kernel_release: seen.release,
         arch: seen.arch,
@@ -108,7 +119,12 @@ fn full(error: ImportError, space: &SpaceGuard) -> ImportError {
     }
 }
 
-fn open_source(path: &Path) -> Result<Source> {
+fn open_source(request: &ImportRequest) -> Result<Source> {
+    let path = request.source.as_path();
+    if let Some(image) = OciImage::parse(path.as_os_str(), &request.oci) {
+        return Ok(Source::Oci(Box::new(image?)));
+    }
+    request.oci.check_unused()?;
     let shown = path.display();
     let data = std::fs::metadata(path).doing(|| format!("opening {shown}"))?;
     if data.is_dir() {
@@ -167,6 +183,10 @@ fn fill(
             progress.begin(Step::Copy, None);
             tar::extract(file, root.as_fd(), space, notes, progress)?
         }
+        Source::Oci(image) => {
+            image.extract(root.as_fd(), incoming.dir(), space, notes, progress)?;
+            count_tree(root.as_fd(), None)?.0
+        }
         Source::Recipe(recipe) => {
             progress.begin(Step::Bootstrap, None);
             bootstrap(recipe, &root_path, progress)?;
@@ -174,7 +194,10 @@ fn fill(
         }
     };
     let tree = RootDir::open(&root_path).doing(|| format!("opening {}", root_path.display()))?;
-    let seen = inspect(&tree, request.kernel.as_deref()).map_err(ImportError::Refused)?;
+    let seen = inspect(&tree, request.kernel.as_deref()).map_err(|problems| match source {
+        Source::Oci(_) => ImportError::Unbootable(problems),
+        _ => ImportError::Refused(problems),
+    })?;
     let agent = initramfs::read_agent(&request.agent, &seen.arch)?;
     let doing = || "copying the kernel";
     let mut kernel = tree.open_file(&seen.kernel).doing(doing)?;

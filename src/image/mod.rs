@@ -1,6 +1,6 @@
 //! Images: root trees as immutable versions, each with its kernel and initramfs.
 //!
-//! `import` makes a version: [`tree`] copies directories, [`tar`] extracts archives, [`inspect`] tells whether a node
+//! `import` makes a version: [`tree`] copies directories, [`tar`] extracts archives, [`oci`] takes container images, [`inspect`] tells whether a node
 //! could boot the tree, [`initramfs`] builds what it boots, [`versions`] numbers and seals it. [`load_catalog`] is what
 //! the daemon reads.
 
@@ -10,6 +10,7 @@ mod import;
 mod initramfs;
 mod inspect;
 mod manifest;
+mod oci;
 mod progress;
 mod recipe;
 mod release;
@@ -22,6 +23,7 @@ pub use catalog::{Problem, load_catalog};
 pub use error::{ImportError, show_bytes};
 pub use import::{ImportRequest, import};
 pub use manifest::{Catalog, ImageVersion, InitKind, Manifest};
+pub use oci::OciOptions;
 pub use progress::{Progress, Quiet, Step};
 pub use recipe::{Recipe, RecipeError};
 pub use tar::{Survey, survey as survey_tar};
