@@ -9,7 +9,7 @@ mod archive;
 mod choose;
 mod digest;
 mod layout;
-mod place;
+mod location;
 mod platform;
 mod registry;
 mod spec;
@@ -25,7 +25,7 @@ use super::{
 };
 use choose::{Chosen, Layer, Place, Start, Wanted};
 use digest::Checked;
-use place::Location;
+use location::Location;
 use spec::Descriptor;
 use std::{
     cell::{Cell, OnceCell},

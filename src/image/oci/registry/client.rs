@@ -65,10 +65,17 @@ impl Registry {
         let Err(tls) = registry.agent.get(format!("{}/v2/", registry.base)).call() else {
             return Ok(registry);
         };
-        if plain_allowed {
+        // Whoever shows a certificate speaks TLS; to go on without it would be to fall for whoever shows a wrong one.
+        let untrusted = is_untrusted(&tls);
+        if plain_allowed && !untrusted {
             let agent = agent(false, reference.is_loopback())?;
             let plain = agent.get(format!("http://{server}/v2/")).call();
             match plain {
+                Ok(response) if response.status() == StatusCode::BAD_REQUEST => {
+                    return Err(refused(format!(
+                        "no registry answers at {server}: {tls} by https, 400 by http"
+                    )));
+                }
                 Ok(_) => {
                     registry.agent = agent;
                     registry.base = format!("http://{server}");
@@ -81,12 +88,14 @@ impl Registry {
                 }
             }
         }
-        let hint = match tls {
-            ureq::Error::Rustls(_) => {
-                "; the CA of a registry of your own belongs into /usr/local/share/ca-certificates (update-ca-certificates), \
-                 and one without TLS needs --insecure"
+        let hint = match (untrusted, &tls) {
+            (true, _) => {
+                "; the certificate of your own CA belongs into /usr/local/share/ca-certificates (then \
+                 update-ca-certificates), or into a file that SSL_CERT_FILE names"
             }
-            ureq::Error::Io(_) | ureq::Error::ConnectionFailed => "; one without TLS needs --insecure",
+            (_, ureq::Error::Io(_) | ureq::Error::Rustls(_) | ureq::Error::ConnectionFailed) => {
+                "; one without TLS needs --insecure"
+            }
             _ => "",
         };
         Err(refused(format!("no registry answers at https://{server}: {tls}{hint}")))
@@ -296,6 +305,16 @@ impl Blobs for Registry {
     fn remarks(&mut self) -> Vec<String> {
         std::mem::take(&mut self.remarks)
     }
+}
+
+/// True if there was a certificate that is not trusted.
+fn is_untrusted(error: &ureq::Error) -> bool {
+    let cause = match error {
+        ureq::Error::Rustls(cause) => Some(cause),
+        ureq::Error::Io(e) => e.get_ref().and_then(|cause| cause.downcast_ref()),
+        _ => None,
+    };
+    matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
 }
 
 fn retry_after(response: &Response<Body>) -> Option<Duration> {

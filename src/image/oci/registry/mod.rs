@@ -8,3 +8,6 @@ mod reference;
 
 pub(super) use client::Registry;
 pub(crate) use reference::Reference;
+
+#[cfg(test)]
+mod tests;
