@@ -23,7 +23,7 @@ pub use catalog::{Problem, load_catalog};
 pub use error::{ImportError, show_bytes};
 pub use import::{ImportRequest, import};
 pub use manifest::{Catalog, ImageVersion, InitKind, Manifest};
-pub use oci::OciOptions;
+pub use oci::{OciOptions, survey_documents};
 pub use progress::{Progress, Quiet, Step};
 pub use recipe::{Recipe, RecipeError};
 pub use tar::{Survey, survey as survey_tar};

@@ -325,5 +325,32 @@ fn blob_path(digest: &Digest) -> PathBuf {
     Path::new("blobs/sha256").join(digest.hex())
 }
 
+/// Finds the image for `platform` in documents that lead to one another: the first of them is where the search begins,
+/// each further one is what the next digest is taken to stand for. Answers how many layers it has.
+///
+/// # Errors
+/// None of them is an image that fits, or one is refused.
+pub fn survey_documents(documents: &[&[u8]], platform: &str) -> Result<usize> {
+    let (first, mut rest) = match documents {
+        [first, rest @ ..] => (*first, rest.iter()),
+        [] => (&[][..], [].iter()),
+    };
+    let start = Start {
+        bytes: first.to_vec(),
+        media_type: None,
+        digest: None,
+        name: "it".to_owned(),
+    };
+    let wanted = Wanted {
+        platform: &platform.parse()?,
+        tag: None,
+    };
+    let chosen = choose::choose(&start, &wanted, &mut |_, _| match rest.next() {
+        Some(bytes) => Ok(bytes.to_vec()),
+        None => Err(refused("there are no more documents")),
+    })?;
+    Ok(chosen.layers.len())
+}
+
 #[cfg(test)]
 mod tests;

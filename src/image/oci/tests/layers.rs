@@ -1,6 +1,7 @@
 //! Layers over layers: order, whiteouts, and paths that lead elsewhere.
 
 use super::*;
+use proptest::prelude::*;
 use std::os::unix::fs::MetadataExt;
 
 /// The paths of these layers, extracted.
@@ -305,4 +306,49 @@ fn a_layer_that_unpacks_to_more_than_there_is_room() {
             .success()
     );
     assert!(error.is_full(), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+    /// Whatever layers say, nothing beside the tree changes, and whatever can be extracted can be removed.
+    #[test]
+    fn hostile_layers_do_no_harm(
+        layers in proptest::collection::vec(
+            proptest::collection::vec(
+                (
+                    prop_oneof![Just(b'0'), Just(b'5'), Just(b'2'), Just(b'1'), Just(b'3'), Just(b'6')],
+                    "/?((a|b|up|abs|\\.wh\\.a|\\.|\\.\\.)/){0,3}(a|b|up|abs|\\.wh\\.(a|b|up|\\.|\\.\\.)?|\\.wh\\.\\.wh\\.(opq|x)|\\.\\.)",
+                    prop_oneof![Just(""), Just("../.."), Just("/"), Just("a"), Just("b/a"), Just("/a/b"), Just("up/outside"), Just("..")],
+                ),
+                0..12,
+            ),
+            1..4,
+        )
+    ) {
+        let place = Place::new();
+        fs::write(place.at("outside"), "kept").unwrap();
+        let mut images = Images::default();
+        let tars: Vec<Vec<u8>> = layers
+            .iter()
+            .map(|layer| {
+                let entries: Vec<Entry<'_>> =
+                    layer.iter().map(|(kind, name, link)| (*kind, name.as_str(), *link, &b""[..])).collect();
+                tar_of(&entries)
+            })
+            .collect();
+        let image = images.image(&Platform::native().architecture, &tars);
+        images.top.push(image);
+        let result = place.extract_images(&images);
+        if let Err(e) = &result {
+            prop_assert!(!e.to_string().is_empty());
+        }
+        prop_assert_eq!(fs::read_to_string(place.at("outside")).unwrap(), "kept");
+        let mut beside: Vec<String> = fs::read_dir(place.at("")).unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        beside.sort();
+        prop_assert_eq!(beside, ["layout", "outside", "root"]);
+        // No whiteout is ever a file.
+        prop_assert!(place.paths().iter().all(|path| !path.contains(".wh.")));
+    }
 }
