@@ -28,7 +28,9 @@ pub(super) fn tar_of(entries: &[Entry<'_>]) -> Vec<u8> {
         header.as_mut_bytes()[157..157 + link.len()].copy_from_slice(link.as_bytes());
         header.set_entry_type(::tar::EntryType::new(*kind));
         header.set_mode(if *kind == b'5' { 0o755 } else { 0o644 });
-        (header.set_uid(0), header.set_gid(0), header.set_mtime(1_700_000_000));
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(1_700_000_000);
         header.set_size(content.len() as u64);
         header.set_cksum();
         bytes.extend_from_slice(header.as_bytes());

@@ -102,7 +102,7 @@ fn image(size: usize) -> (Images, Vec<u8>, Digest) {
         .collect();
     let layer = tar_of(&[(b'0', "file", "", &content)]);
     let mut images = Images::default();
-    let manifest = images.image(&Platform::native().architecture, &[layer.clone()]);
+    let manifest = images.image(&Platform::native().architecture, std::slice::from_ref(&layer));
     let digest = Digest::parse(manifest["digest"].as_str().unwrap()).unwrap();
     (images, layer, digest)
 }
