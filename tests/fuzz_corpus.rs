@@ -15,6 +15,8 @@ mod image;
 mod import;
 #[path = "../fuzz/bodies/nfs.rs"]
 pub mod nfs;
+#[path = "../fuzz/bodies/oci.rs"]
+mod oci;
 #[path = "../fuzz/bodies/site.rs"]
 mod site;
 #[path = "../fuzz/bodies/tftp.rs"]
@@ -78,6 +80,11 @@ fn import_corpus() {
 #[test]
 fn nfs_corpus() {
     replay("nfs", 10, nfs::run);
+}
+
+#[test]
+fn oci_corpus() {
+    replay("oci", 5, oci::run);
 }
 
 #[test]

@@ -68,7 +68,7 @@ pub mod paths {
     pub const IMAGE_PROMOTE: &str = "/v1/images/promote";
     /// `POST` [`super::RollBack`]: [`super::RolledBack`].
     pub const IMAGE_ROLLBACK: &str = "/v1/images/rollback";
-    /// `GET`: [`super::RolloutsAnswer`]. `POST` [`super::BeginRollout`]: the [`crate::rollout::Rollout`].
+    /// `GET`: [`super::RolloutsAnswer`]. `POST` [`super::BeginRollout`]: [`super::RolloutBegun`].
     pub const ROLLOUTS: &str = "/v1/rollouts";
     /// `POST` [`super::RolloutOrder`]: the [`crate::rollout::Rollout`] that it is now.
     pub const ROLLOUT_PROMOTE: &str = "/v1/rollouts/promote";
@@ -298,6 +298,16 @@ pub struct BeginRollout {
     pub wish: Wish,
     /// Who wants it.
     pub by: String,
+}
+
+/// What became of [`BeginRollout`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RolloutBegun {
+    /// The rollout.
+    #[serde(flatten)]
+    pub rollout: Rollout,
+    /// What may go wrong with it, a line each.
+    pub warnings: Vec<String>,
 }
 
 /// `rackstrap rollout promote`, `pause`, `resume` and `abort`

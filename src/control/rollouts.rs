@@ -7,9 +7,12 @@ use super::{
 use crate::{
     boots::Boots,
     clock::Timestamp,
-    rollout::{Current, Rollout},
+    image::{KernelModules, missing_modules},
+    inventory::hostlist::NodeSet,
+    rollout::{Current, Rollout, RolloutError, Wish},
 };
 use axum::{Json, extract::State};
+use std::collections::BTreeMap;
 
 pub(super) async fn current(State(context): State<Shared>) -> Result<Json<Vec<Current>>, Refusal> {
     Ok(Json(blocking(move || context.rollouts.current()).await?))
@@ -67,9 +70,44 @@ fn row(mut rollout: Rollout, boots: &Boots, now: Timestamp) -> api::RolloutRow {
 pub(super) async fn begin(
     State(context): State<Shared>,
     Json(asked): Json<api::BeginRollout>,
-) -> Result<Json<Rollout>, Refusal> {
-    let begun = move || context.rollouts.begin(&asked.wish, &asked.by, Timestamp::now());
+) -> Result<Json<api::RolloutBegun>, Refusal> {
+    let begun = move || {
+        let rollout = context.rollouts.begin(&asked.wish, &asked.by, Timestamp::now())?;
+        let warnings = lacking_modules(&context, &asked.wish);
+        Ok::<_, RolloutError>(api::RolloutBegun { rollout, warnings })
+    };
     Ok(Json(blocking(begun).await??))
+}
+
+/// Kernel modules that nodes' hardware used at their last boots and that the version lacks, with the nodes.
+fn lacking_modules(context: &Shared, wish: &Wish) -> Vec<String> {
+    let world = context.world.load_full();
+    let Some(version) = world.images.get(&wish.image) else {
+        return Vec::new();
+    };
+    let kernel = match KernelModules::read(version) {
+        Ok(kernel) => kernel,
+        Err(error) => return vec![format!("which kernel modules {} has is unknown: {error}", wish.image)],
+    };
+    let mut lacking: BTreeMap<String, NodeSet> = BTreeMap::new();
+    for node in &wish.nodes {
+        let boots = context.boots.of_node(node);
+        let hardware = boots.iter().find_map(|boot| boot.hardware.as_ref());
+        for module in hardware
+            .map(|hardware| missing_modules(hardware, &kernel))
+            .unwrap_or_default()
+        {
+            lacking.entry(module).or_default().insert(node.as_str());
+        }
+    }
+    let line = |(module, nodes): (String, NodeSet)| {
+        format!(
+            "{} lacks the kernel module {module}, which hardware of {} needed at its last boot",
+            wish.image,
+            nodes.fold()
+        )
+    };
+    lacking.into_iter().map(line).collect()
 }
 
 pub(super) async fn promote(

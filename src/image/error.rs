@@ -11,6 +11,9 @@ pub enum ImportError {
     /// The tree cannot boot a node; every reason at once.
     #[error("{}", refused(.0))]
     Refused(Vec<String>),
+    /// The same of a container image, which holds no operating system as a rule.
+    #[error("{}", unbootable(.0))]
+    Unbootable(Vec<String>),
     /// The archive is damaged, hostile, or holds something that cannot be extracted.
     #[error("archive entry {entry}: {}", show_name(why.as_bytes()))]
     Archive {
@@ -19,6 +22,9 @@ pub enum ImportError {
         /// What is wrong with it; may quote the archive.
         why: String,
     },
+    /// A container image is damaged, hostile, or not the one that is wanted; or its registry does not give it.
+    #[error("{0}")]
+    Container(String),
     /// The file system that holds the images has too little room.
     #[error("{}", no_space(.dir, *.free, *.missing, *.inodes))]
     NoSpace {
@@ -51,6 +57,17 @@ fn refused(problems: &[String]) -> String {
         text.push_str(problem);
     }
     text
+}
+
+fn unbootable(problems: &[String]) -> String {
+    format!(
+        "{}\nContainer images have no kernel as a rule, as containers run on their host's. Build one that has, from the \
+         image that you have (Debian, Ubuntu):\n  \
+         FROM debian:12\n  \
+         RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y linux-image-amd64 systemd-sysv udev kmod \
+         dbus openssh-server e2fsprogs xfsprogs && apt-get clean\nREADME.md, \"Container images\", says more.",
+        refused(problems)
+    )
 }
 
 fn no_space(dir: &std::path::Path, free: u64, missing: Option<u64>, inodes: bool) -> String {

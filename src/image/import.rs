@@ -5,6 +5,7 @@ use super::{
     initramfs,
     inspect::inspect,
     locks::open_dir,
+    oci::{OciImage, OciOptions},
     prepare::{Origin, Prepared, Wishes, full, prepare},
     progress::{Progress, Step},
     recipe::Recipe,
@@ -31,8 +32,11 @@ pub struct ImportRequest {
     pub images_dir: PathBuf,
     /// Name of the image.
     pub name: String,
-    /// A directory, an archive (tar, also compressed by gzip, xz or zstd), or a recipe (`.toml`).
+    /// A directory, an archive (tar, also compressed by gzip, xz or zstd), a recipe (`.toml`), or a container image:
+    /// `oci:DIR`, `oci-archive:FILE`, `docker://…`.
     pub source: PathBuf,
+    /// How a container image is fetched.
+    pub oci: OciOptions,
     /// The agent's binary.
     pub agent: PathBuf,
     /// A remark for people.
@@ -51,6 +55,7 @@ enum Source {
     Dir(RootDir),
     Archive(File),
     Recipe(Recipe),
+    Oci(Box<OciImage>),
 }
 
 /// Imports a tree as the next version of an image. On failure nothing is left of it.
@@ -59,7 +64,7 @@ enum Source {
 pub fn import(request: &ImportRequest, progress: &mut dyn Progress) -> Result<ImageRef> {
     check_name(&request.name)?;
     check_root("importing an image")?;
-    let source = open_source(&request.source)?;
+    let source = open_source(request)?;
     // What can be refused is refused before anything is copied.
     if let Source::Dir(tree) = &source {
         let seen = inspect(tree, request.kernel.as_deref()).map_err(ImportError::Refused)?;
@@ -79,10 +84,16 @@ pub fn import(request: &ImportRequest, progress: &mut dyn Progress) -> Result<Im
     }
     progress.begin(Step::Sync, None);
     tracing::debug!(dir = %path.display(), "sealing");
-    let source = std::path::absolute(&request.source).unwrap_or_else(|_| request.source.clone());
+    let source = match &source {
+        Source::Oci(image) => image.taken(),
+        _ => std::path::absolute(&request.source)
+            .unwrap_or_else(|_| request.source.clone())
+            .display()
+            .to_string(),
+    };
     let origin = Origin {
         created: request.now,
-        source: source.display().to_string(),
+        source,
         message: request.message.clone(),
         by: request.by.clone(),
         parent: None,
@@ -112,7 +123,12 @@ pub(crate) fn check_root(doing: &str) -> Result<()> {
     }
 }
 
-fn open_source(path: &Path) -> Result<Source> {
+fn open_source(request: &ImportRequest) -> Result<Source> {
+    let path = request.source.as_path();
+    if let Some(image) = OciImage::parse(path.as_os_str(), &request.oci) {
+        return Ok(Source::Oci(Box::new(image?)));
+    }
+    request.oci.check_unused()?;
     let shown = path.display();
     let data = std::fs::metadata(path).doing(|| format!("opening {shown}"))?;
     if data.is_dir() {
@@ -165,6 +181,10 @@ fn fill(
             progress.begin(Step::Copy, None);
             Some(tar::extract(file, root.as_fd(), space, notes, progress)?)
         }
+        Source::Oci(image) => {
+            image.extract(root.as_fd(), incoming.dir(), space, notes, progress)?;
+            None
+        }
         Source::Recipe(recipe) => {
             progress.begin(Step::Bootstrap, None);
             bootstrap(recipe, &root_path, progress)?;
@@ -177,7 +197,12 @@ fn fill(
         kernel: request.kernel.as_deref(),
         modules: &request.modules,
     };
-    prepare(&path, incoming.dir(), &wishes, None, copied, progress)
+    let prepared = prepare(&path, incoming.dir(), &wishes, None, copied, progress);
+    prepared.map_err(|error| match (source, error) {
+        // What is missing in a container image is told with how to make one that boots.
+        (Source::Oci(_), ImportError::Refused(problems)) => ImportError::Unbootable(problems),
+        (_, error) => error,
+    })
 }
 
 /// Runs mmdebstrap, which makes the tree in `target`, an empty directory.

@@ -3,7 +3,7 @@
 //! [`import`] makes a version from outside, [`clone_version`] and [`seal()`] one from another. Both end in `prepare`
 //! (`inspect` tells whether a node could boot the tree, `initramfs` builds what it boots, `digest` and `packages` say
 //! what it is) and in `versions`, which gives it its number by one rename. `tree` copies directories, `tar` extracts
-//! archives. [`load_catalog`] is what the daemon reads.
+//! archives, `oci` takes container images. [`load_catalog`] is what the daemon reads.
 
 mod catalog;
 mod delete;
@@ -18,6 +18,7 @@ mod kernel_modules;
 mod leftovers;
 mod locks;
 mod manifest;
+mod oci;
 mod packages;
 mod prepare;
 mod progress;
@@ -40,6 +41,7 @@ pub use import::{ImportRequest, import};
 pub use kernel_modules::{KernelModules, missing_modules};
 pub use locks::{Locked, show_pids};
 pub use manifest::{Catalog, ImageVersion, InitKind, Manifest};
+pub use oci::{OciOptions, survey_documents};
 pub use packages::{Package, PackageChange, PackageCounts, PackageKind, Packages};
 pub use prepare::{packages_installed, packages_of};
 pub use progress::{Progress, Quiet, Step};

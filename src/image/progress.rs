@@ -7,6 +7,8 @@ pub enum Step {
     Bootstrap,
     /// Counting files and bytes of the source.
     Count,
+    /// Fetching layers of a container image and extracting them; their stored bytes are counted.
+    Layers,
     /// Copying or extracting the tree.
     Copy,
     /// Collecting modules and compressing the initramfs.
@@ -27,6 +29,7 @@ impl Step {
         match self {
             Step::Bootstrap => "bootstrapping",
             Step::Count => "counting",
+            Step::Layers => "extracting layers",
             Step::Copy => "copying",
             Step::Initramfs => "building initramfs",
             Step::Digest => "hashing",

@@ -36,8 +36,9 @@ impl Assignments {
                 hold(pinned, format!("profile {name} pins it"));
             }
         }
-        let names: BTreeSet<&str> = images.iter().map(|v| v.manifest.image.name.as_str()).collect();
-        for name in names {
+        // Of an image that no profile names, nobody boots the current version.
+        let named = site.profiles.values().filter_map(|profile| profile.image.as_deref());
+        for name in named.collect::<BTreeSet<&str>>() {
             let current = self.current.get(name).map(|current| &current.image);
             let newest = || images.newest(name).map(|version| &version.manifest.image);
             if let Some(image) = current.or_else(newest) {

@@ -67,17 +67,6 @@ enum What {
     Ready,
 }
 
-/// Nodes that a rollout wants restarted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RestartsWanted {
-    /// The version that is rolled out, or was.
-    pub image: ImageRef,
-    /// How many of the nodes may be down at once.
-    pub max_down: usize,
-    /// The nodes.
-    pub nodes: Vec<String>,
-}
-
 /// Where a node is.
 pub(super) struct Heard {
     up: bool,
@@ -209,30 +198,6 @@ impl Rollouts {
         };
         let number = leaves(&world, &ledger, &running);
         number.is_some_and(|number| ledger.may_restart(number, node, boot, now))
-    }
-
-    /// The nodes that rollouts with `--reboot` want restarted, as they do not run what they are to run: for whoever restarts nodes
-    /// by other means than [`Rollouts::reboot_wanted`].
-    pub fn restarts_wanted(&self) -> Vec<RestartsWanted> {
-        let world = self.shared.world.load();
-        let ledger = self.ledger();
-        let last = world
-            .assignments
-            .restarting
-            .iter()
-            .filter_map(|name| ledger.last_of(name));
-        let wanted = last.filter(|rollout| !rollout.paused).map(|rollout| {
-            let nodes = rollout.nodes.keys().filter(|node| {
-                let running = self.running(node);
-                running.is_some_and(|running| leaves(&world, &ledger, &running) == Some(rollout.number))
-            });
-            RestartsWanted {
-                image: rollout.image.clone(),
-                max_down: rollout.max_down.of(rollout.all),
-                nodes: nodes.cloned().collect(),
-            }
-        });
-        wanted.filter(|wanted| !wanted.nodes.is_empty()).collect()
     }
 
     /// What a node runs: the newest of its boots that got ready.

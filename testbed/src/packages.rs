@@ -34,6 +34,9 @@ pub const NEEDED: &[&str] = &[
     "isc-dhcp-client",
     "udhcpc",
     "systemd",
+    // A registry of container images, and certificates for it.
+    "docker-registry",
+    "openssl",
     // The scheduler that exports are written for, and another reader of them.
     "slurmctld",
     "slurmd",

@@ -4,7 +4,7 @@ use super::{list::size_of, progress::Shown};
 use crate::{
     cli::who::who,
     clock::Timestamp,
-    image::{ImportRequest, import, load_catalog, show_bytes},
+    image::{ImportRequest, OciOptions, import, load_catalog, show_bytes},
 };
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -18,9 +18,20 @@ use std::{
 pub(super) struct ImportArgs {
     /// Name of the image; the version is the next number
     name: String,
-    /// A root directory, a tar archive (plain, gzip, xz, zstd), or a recipe for mmdebstrap (.toml)
-    #[arg(long, value_name = "DIR|TAR|RECIPE")]
+    /// A root directory, a tar archive (plain, gzip, xz, zstd), a recipe for mmdebstrap (.toml), or a container image:
+    /// docker://REGISTRY/REPOSITORY[:TAG|@DIGEST], oci-archive:FILE[:TAG], oci:DIR[:TAG]
+    #[arg(long, value_name = "DIR|TAR|RECIPE|IMAGE")]
     from: PathBuf,
+    /// Which variant of a container image, such as linux/arm64 [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<String>,
+    /// User and password for the registry, in a file like Docker's [default: $DOCKER_CONFIG/config.json, else
+    /// ~/.docker/config.json]
+    #[arg(long, value_name = "FILE")]
+    credentials: Option<PathBuf>,
+    /// Talk with the registry by plain HTTP if it has no TLS; on this machine itself that is always allowed
+    #[arg(long)]
+    insecure: bool,
     /// The agent's binary [default: rackstrap-agent beside this program, else in /usr/lib/rackstrap]
     #[arg(long, value_name = "PATH")]
     agent: Option<PathBuf>,
@@ -42,6 +53,11 @@ pub(super) fn run(args: ImportArgs, images_dir: PathBuf) -> Result<String> {
         images_dir,
         name: args.name,
         source: args.from,
+        oci: OciOptions {
+            platform: args.platform,
+            credentials: args.credentials,
+            insecure: args.insecure,
+        },
         agent,
         message: args.message,
         by: who(),

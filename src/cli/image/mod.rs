@@ -36,7 +36,10 @@ enum ImageCommand {
 Examples:
   rackstrap image import debian --from /srv/debian-root
   rackstrap image import debian --from root.tar.zst --message 'with the new driver'
-  rackstrap image import debian --from images/debian.toml      (built by mmdebstrap)")]
+  rackstrap image import debian --from images/debian.toml      (built by mmdebstrap)
+  rackstrap image import debian --from docker://registry.example:5000/cluster/node:12
+  rackstrap image import debian --from oci-archive:node.tar    (docker save, buildah push, skopeo copy)
+  rackstrap image import debian --from oci:/srv/node:12        (a layout in a directory, one of its images)")]
     Import(import::ImportArgs),
     #[command(flatten)]
     Order(Order),

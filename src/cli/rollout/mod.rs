@@ -260,16 +260,19 @@ fn start(client: &Client, args: StartArgs) -> Result<()> {
         message: args.message,
     };
     let nodes: NodeSet = wish.nodes.iter().map(String::as_str).collect();
-    let begun: Rollout = client.post(api::paths::ROLLOUTS, &api::BeginRollout { wish, by: who() })?;
+    let begun: api::RolloutBegun = client.post(api::paths::ROLLOUTS, &api::BeginRollout { wish, by: who() })?;
+    for warning in &begun.warnings {
+        eprintln!("warning: {warning}");
+    }
     let said = format!(
         "{} is given to {} ({}) at their next boots; the others stay with {}\nlook: rackstrap rollout status --watch\nthen: \
          rackstrap rollout promote, or rackstrap rollout abort",
-        begun.image,
+        begun.rollout.image,
         nodes,
         output::count(nodes.len(), "node"),
-        begun.from
+        begun.rollout.from
     );
-    say(&begun, args.format, &said)
+    say(&begun.rollout, args.format, &said)
 }
 
 fn retry(client: &Client, args: RetryArgs) -> Result<()> {

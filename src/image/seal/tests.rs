@@ -298,6 +298,7 @@ fn as_a_process() {
     let request = ImportRequest {
         images_dir: base.join("state/images"),
         source: base.join("tree"),
+        oci: Default::default(),
         agent: base.join("agent"),
         name: "test".into(),
         message: String::new(),

@@ -1,38 +1,55 @@
 //! Extracting entries into a tree, never outside of it.
 
 use super::{
+    layers::Layer,
     reader::{Entry, Kind, Reader},
     stream,
 };
 use crate::image::{
     error::{Doing, ImportError, Result, show_name},
     progress::{Progress, Step},
-    tree::{Copied, Meta, Notes, SpaceGuard, Target, open_dir, open_parent, write_extents},
+    tree::{Copied, Meta, Notes, SpaceGuard, Target, open_dir, open_dir_as_root, remove_tree, write_extents},
 };
 use rustix::{
     fs::{
-        AtFlags, FileType, Mode, OFlags, ftruncate, linkat, makedev, mkdirat, mknodat, openat, statat, symlinkat,
-        unlinkat,
+        AtFlags, FileType, Mode, OFlags, fstat, ftruncate, linkat, makedev, mkdirat, mknodat, openat, statat,
+        symlinkat, unlinkat,
     },
     io::Errno,
 };
 use std::{
     collections::BTreeMap,
-    ffi::CString,
+    ffi::{CStr, CString},
     fs::File,
     io::Read,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::atomic::Ordering,
 };
 
-struct Extractor<'a> {
-    root: BorrowedFd<'a>,
+/// Bytes of names and extended attributes of all directories together: some millions of directories.
+const MOST_KEPT: usize = 256 << 20;
+/// Attributes of a layer's directories that it has no entry for: the same at each import.
+pub(super) const UNSAID: Meta = Meta {
+    mode: 0o755,
+    uid: 0,
+    gid: 0,
+    mtime: (0, 0),
+    xattrs: Vec::new(),
+};
+
+pub(super) struct Extractor<'a> {
+    pub(super) root: BorrowedFd<'a>,
     space: &'a mut SpaceGuard,
-    notes: &'a mut Notes,
-    /// Attributes of directories, set at the end: what is made in them changes their times.
-    dirs: BTreeMap<Vec<u8>, Meta>,
+    pub(super) notes: &'a mut Notes,
+    /// What is known of the layer that is being extracted, if the archive is one.
+    pub(super) layer: Option<Layer>,
+    /// Attributes of directories, set at the end: what is made in them changes their times. Of layers with the
+    /// directory's inode, as a later layer can make another one of that name.
+    pub(super) dirs: BTreeMap<Vec<u8>, (Option<u64>, Meta)>,
+    /// Bytes of names and extended attributes in `dirs`, or a little more.
+    kept: usize,
     /// The directory of the last entry: most of the time the next one's too.
-    parent: Option<(Vec<u8>, OwnedFd)>,
+    pub(super) parent: Option<(Vec<u8>, OwnedFd)>,
     buffer: Vec<u8>,
     copied: Copied,
 }
@@ -48,15 +65,7 @@ pub(crate) fn extract(
     let stream = stream::open(file)?;
     progress.begin(Step::Copy, Some(stream.len));
     let mut reader = Reader::new(stream.bytes);
-    let mut extractor = Extractor {
-        root,
-        space,
-        notes,
-        dirs: BTreeMap::new(),
-        parent: None,
-        buffer: vec![0; 1 << 18],
-        copied: Copied::default(),
-    };
+    let mut extractor = Extractor::new(root, space, notes);
     let mut shown = 0;
     let mut acls = 0;
     while let Some(entry) = reader.next()? {
@@ -67,17 +76,13 @@ pub(crate) fn extract(
         progress.advance(1, position - shown);
         shown = position;
     }
-    if acls > 0 {
-        extractor.notes.remark(format!(
-            "access control lists of {acls} files were left out: the archive holds them as text; \
-             import the directory itself to keep them"
-        ));
-    }
-    extractor.finish()
+    extractor.lost_acls(acls);
+    extractor.finish_dirs()?;
+    Ok(extractor.copied)
 }
 
 /// Names the entry in errors of system calls that are the archive's fault; a full disk is not.
-fn about(entry: &Entry, error: ImportError) -> ImportError {
+pub(super) fn about(entry: &Entry, error: ImportError) -> ImportError {
     match error {
         ImportError::Io { ref source, .. } if !error.is_full() => ImportError::Archive {
             entry: show_name(&entry.path),
@@ -88,7 +93,7 @@ fn about(entry: &Entry, error: ImportError) -> ImportError {
 }
 
 /// The path of an entry without `.`; refuses what leads out of the tree.
-fn clean(path: &[u8], what: &str) -> std::result::Result<Vec<u8>, String> {
+pub(super) fn clean(path: &[u8], what: &str) -> std::result::Result<Vec<u8>, String> {
     if path.starts_with(b"/") {
         return Err(format!(
             "its {what} is absolute; make the archive with `tar -C ROOT -c .`"
@@ -110,32 +115,75 @@ fn clean(path: &[u8], what: &str) -> std::result::Result<Vec<u8>, String> {
     Ok(parts.join(&b'/'))
 }
 
-impl Extractor<'_> {
-    fn entry<R: Read>(&mut self, entry: &Entry, reader: &mut Reader<R>) -> Result<()> {
+impl<'a> Extractor<'a> {
+    pub(super) fn new(root: BorrowedFd<'a>, space: &'a mut SpaceGuard, notes: &'a mut Notes) -> Self {
+        Extractor {
+            root,
+            space,
+            notes,
+            layer: None,
+            dirs: BTreeMap::new(),
+            kept: 0,
+            parent: None,
+            buffer: vec![0; 1 << 18],
+            copied: Copied::default(),
+        }
+    }
+
+    pub(super) fn lost_acls(&mut self, files: u64) {
+        if files > 0 {
+            self.notes.remark(format!(
+                "access control lists of {files} files were left out: the archive holds them as text; \
+                 import the directory itself to keep them"
+            ));
+        }
+    }
+
+    /// The path of an entry or of a link's target, cleaned.
+    pub(super) fn clean(&self, path: &[u8], what: &str) -> std::result::Result<Vec<u8>, String> {
+        match &self.layer {
+            // Some builders write them with a slash, and mean the container's own root.
+            Some(_) => clean(&path[path.iter().take_while(|b| **b == b'/').count()..], what),
+            None => clean(path, what),
+        }
+    }
+
+    /// Opens the directory `path` of the tree.
+    pub(super) fn open_dir(&self, path: &[u8]) -> rustix::io::Result<OwnedFd> {
+        match &self.layer {
+            Some(_) => open_dir_as_root(self.root, path),
+            None => open_dir(self.root, path),
+        }
+    }
+
+    pub(super) fn open_parent<'p>(&self, path: &'p [u8]) -> rustix::io::Result<(OwnedFd, &'p [u8])> {
+        let (parent, name) = split(path);
+        Ok((self.open_dir(parent)?, name))
+    }
+
+    pub(super) fn entry<R: Read>(&mut self, entry: &Entry, reader: &mut Reader<R>) -> Result<()> {
         let refuse = |why: String| ImportError::Archive {
             entry: show_name(&entry.path),
             why,
         };
-        let path = clean(&entry.path, "name").map_err(refuse)?;
+        let path = self.clean(&entry.path, "name").map_err(refuse)?;
         if path.is_empty() {
             if matches!(entry.kind, Kind::Node(FileType::Directory, ..)) {
-                self.dirs.insert(path, entry.meta.clone());
-                return Ok(());
+                return self.keep(path, &entry.meta);
             }
             return Err(refuse("has no name".to_owned()));
         }
         self.space.made_entry()?;
         self.copied.files += 1;
         let doing = || format!("extracting {}", show_name(&entry.path));
-        let cut = path.iter().rposition(|b| *b == b'/');
-        let (parent_path, name) = cut.map_or((&path[..0], &path[..]), |at| (&path[..at], &path[at + 1..]));
+        let (parent_path, name) = split(&path);
         let parent = self.parent(parent_path, entry)?;
         let name = CString::new(name).map_err(std::io::Error::from).doing(doing)?;
         let dir = parent.as_fd();
         match entry.kind {
             Kind::HardLink => {
-                let target = clean(&entry.link, "link").map_err(refuse)?;
-                let (target_dir, target_name) = open_parent(self.root, &target).map_err(|e| {
+                let target = self.clean(&entry.link, "link").map_err(refuse)?;
+                let (target_dir, target_name) = self.open_parent(&target).map_err(|e| {
                     refuse(format!(
                         "is a link to {}, which cannot be reached: {e}",
                         show_name(&entry.link)
@@ -161,7 +209,7 @@ impl Extractor<'_> {
                     }
                     other => other.doing(doing)?,
                 }
-                self.dirs.insert(path, entry.meta.clone());
+                self.keep(path.clone(), &entry.meta)?;
             }
             Kind::Node(FileType::RegularFile, ..) => {
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -184,7 +232,10 @@ impl Extractor<'_> {
                 entry.meta.apply(Target::Name(dir, &name), kind, &path, self.notes)?;
             }
         }
-        self.parent = Some((parent_path_of(&entry.path), parent));
+        if let Some(layer) = &mut self.layer {
+            layer.made(dir, name.as_bytes()).doing(doing)?;
+        }
+        self.parent = Some((parent_path.to_vec(), parent));
         Ok(())
     }
 
@@ -201,7 +252,11 @@ impl Extractor<'_> {
             Err(Errno::EXIST) => {}
             other => return Ok(other),
         }
-        let removed = if is_dir(dir, name) {
+        let removed = if self.layer.is_some() && is_dir(dir, name) {
+            // What lower layers have below that name is hidden.
+            self.forget(path);
+            remove_tree(dir, name)
+        } else if is_dir(dir, name) {
             self.dirs.remove(path);
             unlinkat(dir, name, AtFlags::REMOVEDIR)
         } else {
@@ -234,24 +289,33 @@ impl Extractor<'_> {
                 e => format!("{} cannot be opened: {e}", show_name(path)),
             },
         };
-        match open_dir(self.root, path) {
+        match self.open_dir(path) {
             Err(Errno::NOENT) => {}
-            other => return other.map_err(|e| refuse(path, e)),
+            other => {
+                let dir = other.map_err(|e| refuse(path, e))?;
+                self.touch(path)?;
+                return Ok(dir);
+            }
         }
         let ends = (0..path.len()).filter(|at| path[*at] == b'/').chain([path.len()]);
         for end in ends {
             let part = &path[..end];
-            match open_dir(self.root, part) {
+            match self.open_dir(part) {
                 Ok(_) => continue,
                 Err(Errno::NOENT) => {}
                 Err(e) => return Err(refuse(part, e)),
             }
-            let (above, name) = open_parent(self.root, part).map_err(|e| refuse(part, e))?;
+            let (above, name) = self.open_parent(part).map_err(|e| refuse(part, e))?;
             mkdirat(&above, name, Mode::from_raw_mode(0o755)).map_err(|e| refuse(part, e))?;
             self.space.made_entry()?;
             self.copied.files += 1;
+            if self.layer.is_some() {
+                self.keep(part.to_vec(), &UNSAID)?;
+            }
         }
-        open_dir(self.root, path).map_err(|e| refuse(path, e))
+        let dir = self.open_dir(path).map_err(|e| refuse(path, e))?;
+        self.touch(path)?;
+        Ok(dir)
     }
 
     fn content<R: Read>(&mut self, entry: &Entry, reader: &mut Reader<R>, file: BorrowedFd<'_>) -> Result<()> {
@@ -276,23 +340,55 @@ impl Extractor<'_> {
         ftruncate(file, entry.data.size).doing(doing)
     }
 
-    fn finish(self) -> Result<Copied> {
-        for (path, meta) in self.dirs.iter().rev() {
-            let doing = || format!("setting the attributes of {}", show_name(path));
-            let dir = open_dir(self.root, path).doing(doing)?;
-            meta.apply(Target::Fd(dir.as_fd()), FileType::Directory, path, self.notes)?;
+    /// Keeps a directory's attributes until the end.
+    pub(super) fn keep(&mut self, path: Vec<u8>, meta: &Meta) -> Result<()> {
+        let doing = || format!("looking at {}", show_name(&path));
+        let inode = match &self.layer {
+            Some(_) => Some(fstat(self.open_dir(&path).doing(doing)?).doing(doing)?.st_ino),
+            None => None,
+        };
+        let bytes = |meta: &Meta| path.len() + meta.xattrs.iter().map(|(_, value)| value.len() + 64).sum::<usize>();
+        self.kept += bytes(meta);
+        // All are in memory at the end, and a compressed archive can hold any number of them.
+        if self.kept > MOST_KEPT {
+            return Err(ImportError::Archive {
+                entry: show_name(&path),
+                why: format!(
+                    "the names and extended attributes of its directories have more than {MOST_KEPT} bytes together"
+                ),
+            });
         }
-        Ok(self.copied)
+        if let Some((_, before)) = self.dirs.get(&path) {
+            self.kept -= bytes(before);
+        }
+        self.dirs.insert(path, (inode, meta.clone()));
+        Ok(())
+    }
+
+    /// Sets the attributes of directories.
+    pub(super) fn finish_dirs(&mut self) -> Result<()> {
+        for (path, (inode, meta)) in std::mem::take(&mut self.dirs).iter().rev() {
+            let doing = || format!("setting the attributes of {}", show_name(path));
+            let dir = match self.open_dir(path) {
+                // Its name led through a link that a later layer replaced.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if inode.is_some() => continue,
+                other => other.doing(doing)?,
+            };
+            if inode.is_none_or(|inode| fstat(&dir).is_ok_and(|stat| stat.st_ino == inode)) {
+                meta.apply(Target::Fd(dir.as_fd()), FileType::Directory, path, self.notes)?;
+            }
+        }
+        Ok(())
     }
 }
 
-fn parent_path_of(path: &[u8]) -> Vec<u8> {
-    let path = clean(path, "name").unwrap_or_default();
-    let cut = path.iter().rposition(|b| *b == b'/').unwrap_or(0);
-    path[..cut].to_vec()
+/// A path's directory and last name.
+pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    let cut = path.iter().rposition(|b| *b == b'/');
+    cut.map_or((&path[..0], path), |at| (&path[..at], &path[at + 1..]))
 }
 
-fn is_dir(dir: BorrowedFd<'_>, name: &CString) -> bool {
+pub(super) fn is_dir(dir: BorrowedFd<'_>, name: &CStr) -> bool {
     let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
     stat.is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory)
 }

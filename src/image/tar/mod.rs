@@ -4,12 +4,21 @@
 //! no pax sparse files, and its extraction keeps neither extended attributes of all kinds nor devices.
 
 mod extract;
+mod layers;
+mod members;
 mod pax;
 mod reader;
 mod sparse;
 mod stream;
 
 pub(crate) use extract::extract;
+pub(crate) use layers::Layers;
+pub(crate) use members::{Member, members};
+
+/// The bytes of `packed` without the compression that their first ones tell of.
+pub(crate) fn decompress<'a>(packed: impl std::io::BufRead + 'a) -> Result<Box<dyn Read + 'a>> {
+    stream::decompress(packed)
+}
 
 use super::error::Result;
 use std::io::Read;

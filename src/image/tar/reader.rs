@@ -11,7 +11,7 @@ use crate::image::{
 use rustix::fs::FileType;
 use std::{
     ffi::CString,
-    io::{self, Read},
+    io::{self, Read, Seek},
 };
 
 /// Extended headers hold attributes of at most 64 KiB each; a GNU long name is at most a path.
@@ -55,6 +55,10 @@ pub(super) struct Reader<R> {
     left: u64,
     padding: u64,
     globals: Records,
+    /// The end of the bytes between two entries is the archive's end.
+    ends_anywhere: bool,
+    /// The first byte of the next header, if it was read to see whether there is one.
+    first: Option<u8>,
 }
 
 impl<R: Read> Reader<R> {
@@ -66,7 +70,16 @@ impl<R: Read> Reader<R> {
             left: 0,
             padding: 0,
             globals: Records::default(),
+            ends_anywhere: false,
+            first: None,
         }
+    }
+
+    /// An archive whose end mark may be missing: some builders of container images leave it out, and the layer's digest
+    /// tells whether it was cut off.
+    pub fn ends_anywhere(mut self) -> Self {
+        self.ends_anywhere = true;
+        self
     }
 
     fn damaged(&self, why: impl Into<String>) -> ImportError {
@@ -83,6 +96,17 @@ impl<R: Read> Reader<R> {
         })?;
         self.offset += buffer.len() as u64;
         Ok(())
+    }
+
+    fn at_end(&mut self) -> Result<bool> {
+        let mut byte = Vec::with_capacity(1);
+        (&mut self.inner)
+            .take(1)
+            .read_to_end(&mut byte)
+            .map_err(|e| self.damaged(format!("the archive cannot be read: {e}")))?;
+        self.first = byte.first().copied();
+        self.offset += byte.len() as u64;
+        Ok(byte.is_empty())
     }
 
     fn skip(&mut self, bytes: u64) -> Result<()> {
@@ -129,9 +153,18 @@ impl<R: Read> Reader<R> {
         (self.left, self.padding) = (0, 0);
         let mut records = self.globals.clone();
         let (mut long_name, mut long_link) = (None, None);
+        if self.ends_anywhere && self.at_end()? {
+            return Ok(None);
+        }
         loop {
             let mut block = [0; BLOCK as usize];
-            self.fill(&mut block)?;
+            match self.first.take() {
+                Some(first) => {
+                    block[0] = first;
+                    self.fill(&mut block[1..])?;
+                }
+                None => self.fill(&mut block)?,
+            }
             if block.iter().all(|b| *b == 0) {
                 self.drain()?;
                 return Ok(None);
@@ -347,6 +380,21 @@ impl<R: Read> Reader<R> {
             more = block.is_extended();
         }
         Ok(map)
+    }
+}
+
+impl<R: Read + Seek> Reader<R> {
+    /// Where the present entry's data is in the archive, and how much. Goes on behind it without reading it; `inner`
+    /// was at its start when this reader was made.
+    pub fn pass(&mut self) -> Result<(u64, u64)> {
+        let place = (self.offset, self.left);
+        // Neither is more than a file has: both were added up from what was read and from one header.
+        self.offset = self.offset.saturating_add(self.left).saturating_add(self.padding);
+        (self.left, self.padding) = (0, 0);
+        self.inner
+            .seek(io::SeekFrom::Start(self.offset))
+            .map_err(|e| self.damaged(format!("the archive cannot be read: {e}")))?;
+        Ok(place)
     }
 }
 

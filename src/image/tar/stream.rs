@@ -3,8 +3,7 @@
 use crate::image::error::{Doing, ImportError, Result};
 use std::{
     fs::File,
-    io::{self, BufReader, Read},
-    os::unix::fs::FileExt,
+    io::{self, BufRead, BufReader, Read},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -40,32 +39,38 @@ pub(super) struct Stream {
 
 /// Begins to read `file`, which is at its start.
 pub(super) fn open(file: File) -> Result<Stream> {
-    let doing = || "reading the archive";
-    let len = file.metadata().doing(doing)?.len();
-    let mut magic = [0; 6];
-    let got = file.read_at(&mut magic, 0).doing(doing)?;
+    let len = file.metadata().doing(|| READING)?.len();
     let position = Arc::new(AtomicU64::new(0));
     let counted = Counted {
         file,
         read: position.clone(),
     };
-    let plain = BufReader::with_capacity(1 << 18, counted);
-    let bytes: Box<dyn Read> = match &magic[..got] {
+    let bytes = decompress(BufReader::with_capacity(1 << 18, counted))?;
+    Ok(Stream { bytes, position, len })
+}
+
+const READING: &str = "reading the archive";
+
+/// The bytes of `packed` without their compression.
+pub(super) fn decompress<'a>(mut packed: impl BufRead + 'a) -> Result<Box<dyn Read + 'a>> {
+    let mut magic = Vec::with_capacity(6);
+    (&mut packed).take(6).read_to_end(&mut magic).doing(|| READING)?;
+    let plain = io::Cursor::new(magic.clone()).chain(packed);
+    Ok(match magic.as_slice() {
         [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(plain)),
         [0xfd, b'7', b'z', b'X', b'Z', 0] => {
             let stream = xz2::stream::Stream::new_stream_decoder(XZ_MEMORY, xz2::stream::CONCATENATED)
                 .map_err(io::Error::from)
-                .doing(doing)?;
+                .doing(|| READING)?;
             Box::new(xz2::bufread::XzDecoder::new_stream(plain, stream))
         }
         // The library refuses windows above 128 MiB by itself (ZSTD_WINDOWLOG_LIMIT_DEFAULT).
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::stream::read::Decoder::with_buffer(plain).doing(doing)?),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::stream::read::Decoder::with_buffer(plain).doing(|| READING)?),
         [b'B', b'Z', b'h', ..] => {
             return Err(ImportError::Request(
                 "bzip2 archives are not read; use gzip, xz, zstd, or none".to_owned(),
             ));
         }
         _ => Box::new(plain),
-    };
-    Ok(Stream { bytes, position, len })
+    })
 }

@@ -11,7 +11,7 @@ mod walk;
 pub(crate) use copy::{Copied, copy_tree, count_tree};
 pub(crate) use data::{DataCopier, write_extents};
 pub(crate) use meta::{Meta, Notes, Target, may_be_lost};
-pub(crate) use place::{Id, open_dir, open_parent};
+pub(crate) use place::{Id, open_dir, open_dir_as_root, open_parent};
 pub(crate) use remove::{remove_tree, remove_tree_watched};
 pub(crate) use space::SpaceGuard;
 pub(crate) use walk::{Entry, Walk, changing, reading, walk_order};

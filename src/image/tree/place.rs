@@ -53,6 +53,23 @@ pub(crate) fn open_dir(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
     Ok(dir)
 }
 
+/// Opens the directory `path` of a container's root. Links on the way are followed as the container would follow them:
+/// absolute ones begin at `root`, and `..` of `root` is itself.
+pub(crate) fn open_dir_as_root(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
+    // In pieces the kernel would take each piece's beginning for the root. Such long paths do without absolute links.
+    if path.is_empty() || path.len() > PIECE {
+        return open_dir(root, path);
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat2(
+        root,
+        path,
+        flags,
+        Mode::empty(),
+        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+    )
+}
+
 fn open_piece(dir: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     openat2(

@@ -418,28 +418,19 @@ fn with_reboot_nodes_leave_what_they_run_one_after_the_other() {
             rig.rollouts.reboot_wanted(name, &boot(name), Timestamp::now())
         })
     };
-    let listed = || {
-        let wanted = rig.rollouts.restarts_wanted();
-        wanted
-            .into_iter()
-            .map(|w| format!("{} {}: {}", w.image, w.max_down, w.nodes.join(" ")))
-            .collect::<Vec<_>>()
-    };
-    assert!(!wanted("r01n01") && listed().is_empty());
+    assert!(!wanted("r01n01"));
     rig.begin_with(&["r01n01", "r01n02"], true).unwrap();
-    assert_eq!(listed(), ["debian@4 1: r01n01 r01n02"]);
     assert!(wanted("r01n01") && !wanted("r01n02"), "a tenth of eight is one");
     assert!(!wanted("r01n03"), "it is no node of the rollout");
     assert!(!rig.rollouts.reboot_wanted("r01n02", "another", Timestamp::now()));
     rig.come_up("r01n01");
     assert!(!wanted("r01n01") && wanted("r01n02"));
     rig.rollouts.abort(None, "tests", Timestamp::now()).unwrap();
-    assert_eq!(listed(), ["debian@4 1: r01n01"], "it goes back at once as well");
     assert!(!wanted("r01n01"), "r01n02 was told to restart, and is not back");
     rig.come_up("r01n02");
     assert!(wanted("r01n01"));
     rig.come_up("r01n01");
-    assert!(!wanted("r01n01") && listed().is_empty());
+    assert!(!wanted("r01n01"));
 }
 
 #[test]

@@ -1,0 +1,356 @@
+//! Container images as sources of root trees: OCI layouts as directories and archives, archives of `docker save`, and
+//! registries.
+//!
+//! `choose` finds the one image that is wanted, `spec` reads the documents that lead to it, `layout`, `archive` and
+//! `registry` are where bytes come from. Whatever they give is compared with its digest here, before a document is read
+//! and while a layer is extracted.
+
+mod archive;
+mod choose;
+mod digest;
+mod layout;
+mod location;
+mod platform;
+mod registry;
+mod spec;
+
+pub(crate) use digest::Digest;
+pub(crate) use platform::Platform;
+
+use super::{
+    error::{ImportError, Result},
+    progress::{Progress, Step},
+    tar::{Layers, decompress},
+    tree::{Notes, SpaceGuard},
+};
+use choose::{Chosen, Layer, Place, Start, Wanted};
+use digest::Checked;
+use location::Location;
+use spec::Descriptor;
+use std::{
+    cell::{Cell, OnceCell},
+    ffi::OsStr,
+    io::{self, BufReader, Read},
+    os::fd::BorrowedFd,
+    path::{Path, PathBuf},
+};
+
+/// How a container image is fetched.
+#[derive(Clone, Debug, Default)]
+pub struct OciOptions {
+    /// `linux/arm64`; none = this machine's.
+    pub platform: Option<String>,
+    /// A file like Docker's config.json; none = Docker's own.
+    pub credentials: Option<PathBuf>,
+    /// True to talk plain HTTP to registries that have no TLS.
+    pub insecure: bool,
+}
+
+impl OciOptions {
+    /// Refuses what means nothing for other sources.
+    pub(crate) fn check_unused(&self) -> Result<()> {
+        let named = [
+            (self.platform.is_some(), "--platform"),
+            (self.credentials.is_some(), "--credentials"),
+            (self.insecure, "--insecure"),
+        ];
+        match named.iter().find(|(given, _)| *given) {
+            Some((_, option)) => Err(ImportError::Request(format!(
+                "{option} is for container images: --from docker://…, oci-archive:FILE or oci:DIR"
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A container image that is to be imported.
+#[derive(Debug)]
+pub(crate) struct OciImage {
+    location: Location,
+    platform: Platform,
+    options: OciOptions,
+    taken: OnceCell<Digest>,
+}
+
+/// Where bytes come from.
+trait Blobs {
+    /// The first document.
+    fn start(&mut self) -> Result<Start>;
+    /// The bytes with that digest, unchecked. `manifest` is true for indexes and manifests, which registries keep apart.
+    fn open(&mut self, digest: &Digest, size: u64, manifest: bool) -> Result<Box<dyn Read + '_>>;
+    /// The bytes of a file of `docker save`.
+    fn open_member(&mut self, name: &[u8]) -> Result<Box<dyn Read + '_>> {
+        Err(refused(format!("there is no {}", super::error::show_name(name))))
+    }
+    /// The image of an archive of `docker save` that is no layout.
+    fn saved(&mut self, _wanted: &Wanted<'_>) -> Option<Result<Chosen>> {
+        None
+    }
+    /// What people should know of what happened since the last call.
+    fn remarks(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+fn refused(why: impl Into<String>) -> ImportError {
+    ImportError::Container(why.into())
+}
+
+/// Text of strangers for people: short, and without control characters.
+fn shown(text: &str) -> String {
+    const MOST: usize = 200;
+    let cut: String = text.chars().take(MOST).collect();
+    let dots = if cut.len() < text.len() { "…" } else { "" };
+    let plain: String = cut
+        .chars()
+        .map(|c| {
+            if c.is_control() {
+                c.escape_default().to_string()
+            } else {
+                c.to_string()
+            }
+        })
+        .collect();
+    plain + dots
+}
+
+impl OciImage {
+    /// Reads `oci:DIR`, `oci-archive:FILE`, `docker://…`; none if `source` begins with none of these.
+    pub fn parse(source: &OsStr, options: &OciOptions) -> Option<Result<Self>> {
+        let location = Location::parse(source)?;
+        let platform = match &options.platform {
+            Some(text) => text.parse(),
+            None => Ok(Platform::native()),
+        };
+        Some(location.and_then(|location| {
+            Ok(OciImage {
+                location,
+                platform: platform?,
+                options: options.clone(),
+                taken: OnceCell::new(),
+            })
+        }))
+    }
+
+    /// Where it came from, with the digest that was taken, once it was.
+    pub fn taken(&self) -> String {
+        self.location.with_digest(self.taken.get())
+    }
+
+    /// Extracts it into the empty directory `root`. `scratch` is a directory for an unnamed file, should one be needed.
+    pub fn extract(
+        &self,
+        root: BorrowedFd<'_>,
+        scratch: BorrowedFd<'_>,
+        space: &mut SpaceGuard,
+        notes: &mut Notes,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
+        let wanted = Wanted {
+            platform: &self.platform,
+            tag: self.location.tag(),
+        };
+        progress.begin(Step::Layers, None);
+        let mut blobs: Box<dyn Blobs> = match &self.location {
+            Location::Layout { dir, .. } => Box::new(layout::LayoutDir::open(dir)?),
+            Location::Archive { file, .. } => Box::new(archive::Archive::open(file, scratch, space)?),
+            Location::Registry(reference) => Box::new(registry::Registry::connect(reference, &self.options)?),
+        };
+        let chosen = find(blobs.as_mut(), &wanted)?;
+        let digest = self.taken.get_or_init(|| chosen.digest);
+        tracing::debug!(%digest, layers = chosen.layers.len(), "taking a container image");
+        extract_layers(blobs.as_mut(), &chosen.layers, root, space, notes, progress)
+    }
+}
+
+/// Finds the image in what `blobs` has.
+fn find(blobs: &mut dyn Blobs, wanted: &Wanted<'_>) -> Result<Chosen> {
+    if let Some(saved) = blobs.saved(wanted) {
+        return saved;
+    }
+    let start = blobs.start()?;
+    choose::choose(&start, wanted, &mut |descriptor, limit| small(blobs, descriptor, limit))
+}
+
+/// A document, compared with its descriptor.
+fn small(blobs: &mut dyn Blobs, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>> {
+    let digest = descriptor.digest()?;
+    if descriptor.size > limit {
+        return Err(refused(format!(
+            "{digest} has {} bytes; documents of more than {limit} are not read",
+            descriptor.size
+        )));
+    }
+    let is_manifest = descriptor.is_index() || descriptor.is_manifest();
+    let mut checked = Checked::new(
+        blobs.open(&digest, descriptor.size, is_manifest)?,
+        Some(descriptor.size),
+    );
+    let mut bytes = Vec::new();
+    let read = checked.read_to_end(&mut bytes);
+    read.map_err(|e| refused(format!("{digest} cannot be read: {e}")))?;
+    checked.finish(&digest.to_string(), Some(&digest))?;
+    Ok(bytes)
+}
+
+/// Counts bytes as they come.
+struct Counted<'a, R> {
+    inner: R,
+    count: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.inner.read(buffer)?;
+        self.count.set(self.count.get() + got as u64);
+        Ok(got)
+    }
+}
+
+fn extract_layers(
+    blobs: &mut dyn Blobs,
+    layers: &[Layer],
+    root: BorrowedFd<'_>,
+    space: &mut SpaceGuard,
+    notes: &mut Notes,
+    progress: &mut dyn Progress,
+) -> Result<()> {
+    let total = layers.iter().fold(0u64, |sum, layer| sum.saturating_add(layer.size));
+    progress.begin(Step::Layers, Some(total));
+    let mut tree = Layers::new(root, space, notes);
+    let mut remarks = Vec::new();
+    for (at, layer) in layers.iter().enumerate() {
+        let number = format!("layer {} of {}", at + 1, layers.len());
+        progress.doing(&number);
+        let done = extract_layer(blobs, layer, &number, &mut tree, progress);
+        remarks.extend(blobs.remarks());
+        done.map_err(|e| in_layer(e, &number))?;
+    }
+    tree.finish()?;
+    for remark in remarks {
+        notes.remark(remark);
+    }
+    Ok(())
+}
+
+fn extract_layer(
+    blobs: &mut dyn Blobs,
+    layer: &Layer,
+    number: &str,
+    tree: &mut Layers<'_>,
+    progress: &mut dyn Progress,
+) -> Result<()> {
+    let (bytes, digest) = match &layer.place {
+        Place::Blob(digest) => (blobs.open(digest, layer.size, false)?, Some(digest)),
+        Place::Member(name) => (blobs.open_member(name)?, None),
+    };
+    let name = match digest {
+        Some(digest) => format!("{number} ({digest})"),
+        None => number.to_owned(),
+    };
+    let count = Cell::new(0);
+    let mut shown = 0;
+    let counted = Counted {
+        inner: bytes,
+        count: &count,
+    };
+    let mut packed = Checked::new(counted, Some(layer.size));
+    let mut tell = |files: u64| {
+        progress.advance(files, count.get() - shown);
+        shown = count.get();
+    };
+    let extracted = (|| {
+        let plain = decompress(BufReader::with_capacity(1 << 18, &mut packed))?;
+        let mut plain = Checked::new(BufReader::with_capacity(1 << 16, plain), None);
+        tree.add(&mut plain, &mut || tell(1))?;
+        plain.finish(&format!("{name} without its compression"), Some(&layer.diff_id))
+    })();
+    // Bytes that were changed are often no archive any more. What is the matter with them is worth reading the rest.
+    let damaged = match &extracted {
+        Err(error @ ImportError::Io { .. }) => !error.is_full(),
+        Err(error) => matches!(error, ImportError::Archive { .. } | ImportError::Container(_)),
+        Ok(()) => false,
+    };
+    if extracted.is_ok() || damaged {
+        packed.finish(&name, digest)?;
+    }
+    tell(0);
+    extracted
+}
+
+/// Names the layer in errors about one of its entries.
+fn in_layer(error: ImportError, number: &str) -> ImportError {
+    match error {
+        ImportError::Archive { entry, why } => ImportError::Archive {
+            entry: format!("{entry} of {number}"),
+            why,
+        },
+        other => other,
+    }
+}
+
+/// Reads a small file of a layout whole.
+fn read_small(mut from: impl Read, what: &str) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let limit = spec::MOST_MANIFEST;
+    let read = (&mut from).take(limit + 1).read_to_end(&mut bytes);
+    read.map_err(|e| refused(format!("{what} cannot be read: {e}")))?;
+    match bytes.len() as u64 > limit {
+        true => Err(refused(format!(
+            "{what} has more than {limit} bytes; such documents are not read"
+        ))),
+        false => Ok(bytes),
+    }
+}
+
+/// Refuses layouts of a version that is not known.
+fn check_layout(bytes: &[u8], what: &str) -> Result<()> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Layout {
+        image_layout_version: String,
+    }
+    let layout: Layout = spec::json(bytes, &format!("oci-layout in {what}"))?;
+    match layout.image_layout_version.starts_with("1.") {
+        true => Ok(()),
+        false => Err(refused(format!(
+            "{what} is a layout of version {}; version 1 is read",
+            shown(&layout.image_layout_version)
+        ))),
+    }
+}
+
+/// The path of a blob in a layout.
+fn blob_path(digest: &Digest) -> PathBuf {
+    Path::new("blobs/sha256").join(digest.hex())
+}
+
+/// Finds the image for `platform` in documents that lead to one another: the first of them is where the search begins,
+/// each further one is what the next digest is taken to stand for. Answers how many layers it has.
+///
+/// # Errors
+/// None of them is an image that fits, or one is refused.
+pub fn survey_documents(documents: &[&[u8]], platform: &str) -> Result<usize> {
+    let (first, mut rest) = match documents {
+        [first, rest @ ..] => (*first, rest.iter()),
+        [] => (&[][..], [].iter()),
+    };
+    let start = Start {
+        bytes: first.to_vec(),
+        media_type: None,
+        digest: None,
+        name: "it".to_owned(),
+    };
+    let wanted = Wanted {
+        platform: &platform.parse()?,
+        tag: None,
+    };
+    let chosen = choose::choose(&start, &wanted, &mut |_, _| match rest.next() {
+        Some(bytes) => Ok(bytes.to_vec()),
+        None => Err(refused("there are no more documents")),
+    })?;
+    Ok(chosen.layers.len())
+}
+
+#[cfg(test)]
+mod tests;
