@@ -186,7 +186,7 @@ fn check_finds_a_templates_mistake_before_a_node_boots() {
     );
     assert!(good.contains("warning: debian@1 has no mount.nfs"), "{good}");
     assert!(
-        good.contains("warning: DIR/accounts/passwd:4: left out: it has 1 fields"),
+        good.contains("warning: DIR/accounts/passwd:4: left out: 7 fields are right, and it has 1"),
         "{good}"
     );
     fs::write(dir.join("templates/site/etc/motd.j2"), "welcome\n{{ node.nmae }}\n").unwrap();

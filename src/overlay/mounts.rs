@@ -176,9 +176,11 @@ pub(super) fn files(mounts: &[MountFacts]) -> Vec<Placed> {
                         [Unit]\nStartLimitIntervalSec=0\n\n[Service]\nTimeoutStartSec=infinity\n"
             .to_owned();
         for mount in required {
+            // With nofail, mount(8) calls it a success that there is no such device.
             let place = mount.place.replace('%', "%%").replace('$', "$$");
             unit.push_str(&format!(
-                "ExecStartPre=/bin/sh -c 'mountpoint -q -- \"$$0\" || exec timeout 120 mount -- \"$$0\"' {place}\n"
+                "ExecStartPre=/bin/sh -c 'mountpoint -q -- \"$$0\" || {{ timeout 120 mount -- \"$$0\"; mountpoint -q -- \"$$0\"; }}' \
+                 {place}\n"
             ));
         }
         let path = "/etc/systemd/system/rackstrap-voice.service.d/mounts.conf".to_owned();

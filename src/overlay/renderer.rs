@@ -52,6 +52,8 @@ pub struct Rendered {
     pub lacks: Vec<String>,
     /// What somebody may want to know besides: users that could not be added.
     pub notes: Vec<String>,
+    /// Digest of what `[users]` made, if it made something.
+    users: Option<String>,
 }
 
 impl Rendered {
@@ -133,8 +135,8 @@ impl Renderer {
             .ok_or_else(|| format!("node {node} is not in the inventory any more"))?;
         let ssh = host_keys(&self.store, node).map_err(|e| format!("ssh host keys: {e}"))?;
         let rendered = self.render(&world, &decision, &boot.plan, disk, ssh)?;
-        if let Some(users) = digest(&rendered.files) {
-            let given = (boot.plan.id.clone(), users);
+        if let Some(users) = &rendered.users {
+            let given = (boot.plan.id.clone(), users.clone());
             let batch = Batch::new().put(Table::Secrets, secret_key(node, GIVEN_USERS), &given);
             // Should it be lost, the node counts as one whose users are old.
             self.store.queue(batch);
@@ -252,8 +254,10 @@ impl Renderer {
         let image = world.images.get(&plan.image).map(|image| &**image);
         let made = self.made(world, &decision.node.profiles, image);
         let facts = facts(world, decision, plan, disk, ssh, &key, made.mounts);
+        let users = digest(&made.files);
         let files = render(&self.templates.load(), &decision.templates, &facts, made.files);
         Ok(Rendered {
+            users,
             files: files.map_err(|problem| problem.brief())?,
             lacks: made.lacks,
             notes: made.notes,

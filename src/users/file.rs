@@ -69,7 +69,7 @@ fn fields<const N: usize>(line: &str) -> Result<[&str; N], String> {
     let all: Vec<&str> = line.split(':').collect();
     let count = all.len();
     all.try_into()
-        .map_err(|_| format!("it has {count} fields, and {N} are right"))
+        .map_err(|_| format!("{N} fields are right, and it has {count}"))
 }
 
 fn name(text: &str) -> Result<String, String> {

@@ -45,11 +45,12 @@ pub fn merge(image: &ImageFiles, accounts: &Accounts, has: impl Fn(&str) -> bool
     let own_groups: Vec<Group> = entries(&image.group, file::group).collect();
 
     let mut added = Vec::new();
-    let mut known: HashSet<&str> = own_names.keys().map(String::as_str).collect();
+    // Members that groups may have: the image's own www-data is not the server's, although it is called the same.
+    let mut known: HashSet<&str> = HashSet::new();
     for user in &accounts.users {
         match (own_names.get(&user.name), own_uids.get(&user.uid)) {
             // The image has it already.
-            (Some(uid), _) if *uid == user.uid => {}
+            (Some(uid), _) if *uid == user.uid => drop(known.insert(&user.name)),
             (Some(uid), _) => conflicts.push(format!(
                 "user {} ({}) is left out: the image has a user of that name with the number {uid}",
                 user.name, user.uid

@@ -91,6 +91,19 @@ fn the_images_own_entries_stay_and_conflicts_are_named() {
         merged.conflicts.join("\n")
     ));
     assert!(merged.passwd.starts_with(&image().passwd));
+    // Somebody else of the same name gets nobody's groups; the same user does.
+    let group = "lab:x:1100:own,shared\n";
+    let policy = Users {
+        shadow: false,
+        ..policy()
+    };
+    let passwd = "own:x:1007:1000::/home/own:/bin/sh\nshared:x:1600:1100::/:/bin/sh\n";
+    let two = select(&policy, passwd.as_bytes(), group.as_bytes(), b"");
+    let with = ImageFiles {
+        passwd: format!("{}\nshared:x:1600:1100::/:/bin/sh\n", image().passwd),
+        ..image()
+    };
+    assert!(merge(&with, &two, |_| true).group.contains("lab:x:1100:root,shared\n"));
     let bare = ImageFiles {
         shadow: None,
         ..image()

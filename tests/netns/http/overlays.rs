@@ -93,6 +93,16 @@ fn a_node_is_served_what_was_shown() -> Result {
         ensure!(timeline.contains(said), "{said}:\n{timeline}");
     }
 
+    // Who was given these users has them; who comes later is not among them.
+    let synced = daemon.cli(&["sync-users"])?;
+    ensure!(synced.ends_with("every running node has them\n"), "{synced}");
+    fs::write(accounts.join("passwd"), "carol:x:1002:1000::/home/carol:/bin/sh\n")?;
+    let synced = daemon.cli(&["sync-users"])?;
+    ensure!(
+        synced.ends_with("1 node runs with others, until its next boot: r01n01\n"),
+        "{synced}"
+    );
+
     // Once a boot.
     let (status, again) = node.post("overlay", &body)?;
     ensure!(
