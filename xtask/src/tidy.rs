@@ -155,9 +155,16 @@ fn forbidden(module: &str, used: &str) -> Option<&'static str> {
 
 fn may_know_the_time(name: &str) -> bool {
     let last = name.rsplit('/').next().unwrap_or(name);
-    let outside = ["src/store/", "src/cli/", "src/serve/", "src/control/"]
-        .iter()
-        .any(|folder| name.starts_with(folder));
+    // The client of registries waits between its tries; it runs in the command line.
+    let outside = [
+        "src/store/",
+        "src/cli/",
+        "src/serve/",
+        "src/control/",
+        "src/image/oci/registry/",
+    ]
+    .iter()
+    .any(|folder| name.starts_with(folder));
     outside || ["task.rs", "tests.rs", "clock.rs"].contains(&last) || name.contains("/tests/") || KNOWN.contains(&name)
 }
 
