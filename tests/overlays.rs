@@ -94,10 +94,10 @@ fn what_a_node_would_get_is_printed_without_its_secrets() {
         "this is r01n02 at 10.5.1.2\n"
     );
     let all = daemon.says("overlay render r01n01");
-    let ids = all
+    let mut ids = all
         .lines()
         .filter(|line| line.len() == 32 && line.chars().all(|c| c.is_ascii_hexdigit()));
-    let id = ids.last().unwrap().to_owned();
+    let id = ids.next_back().unwrap().to_owned();
     insta::assert_snapshot!(all.replace(&id, "MACHINE-ID"));
     for secret in ["PRIVATE KEY", "$6$", "very secret"] {
         assert!(!all.contains(secret), "{secret}:\n{all}");
