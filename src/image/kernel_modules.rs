@@ -94,7 +94,10 @@ mod tests {
     fn indexes_are_read_inside_the_root() {
         let dir = tempfile::tempdir().unwrap();
         let version = ImageVersion {
-            manifest: Manifest::bare("debian@1".parse().unwrap()),
+            manifest: Manifest {
+                kernel_release: "6.1.0".to_owned(),
+                ..Manifest::bare("debian@1".parse().unwrap())
+            },
             dir: dir.path().to_owned(),
         };
         let lib = dir.path().join("root/usr/lib/modules/6.1.0");
