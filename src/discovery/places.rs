@@ -95,6 +95,18 @@ mod tests {
     }
 
     #[test]
+    fn a_pair_of_routers_is_one_place_and_relays_of_two_subnets_are_two() {
+        let through = |relay: [u8; 4], network: &str| Place {
+            relay: Some(relay.into()),
+            network: Some(network.parse().unwrap()),
+            ..at("7")
+        };
+        let first = through([10, 6, 0, 2], "10.6.0.0/24");
+        assert!(!first.is_elsewhere(&through([10, 6, 0, 3], "10.6.0.0/24")));
+        assert!(first.is_elsewhere(&through([10, 7, 0, 2], "10.7.0.0/24")));
+    }
+
+    #[test]
     fn a_flood_of_cards_is_bounded() {
         let mut places = Places::default();
         for n in 0..MOST as u32 + 10 {

@@ -531,21 +531,6 @@ fn a_machine_that_is_in_two_places_is_not_racked_by_itself() {
     assert_eq!(due(&floor, 3000), 0);
     // It stays where it is: it was moved.
     assert_eq!(due(&floor, 3000 + 10 * 60_000), 1);
-    // A pair of routers that both pass on what it says are no two places; relays of two subnets are.
-    let through = |relay: [u8; 4], network: &str, at: u64| Seen {
-        place: Place {
-            relay: Some(relay.into()),
-            network: Some(network.parse().unwrap()),
-            ..place("", "")
-        },
-        ..seen(3, at)
-    };
-    let trouble = |floor: &Floor| floor.trouble(floor.machine(mac(3)).unwrap(), Timestamp(690_000));
-    floor.see(&through([10, 6, 0, 2], "10.6.0.0/24", 690_000));
-    floor.see(&through([10, 6, 0, 3], "10.6.0.0/24", 690_000));
-    assert_eq!(trouble(&floor), None);
-    floor.see(&through([10, 7, 0, 2], "10.7.0.0/24", 690_000));
-    assert!(trouble(&floor).is_some());
     // Two at once are not carried either.
     let twin = |port| Seen {
         place: place("sw1", port),
