@@ -12,6 +12,9 @@ use std::{
     time::Duration,
 };
 
+/// What a kernel says first.
+const KERNEL: &[u8] = b"Linux version ";
+
 /// The serial console of a virtual machine. QEMU writes all output to a log, whoever is connected to the socket.
 #[derive(Debug)]
 pub struct Console {
@@ -46,6 +49,15 @@ impl Console {
     pub(crate) fn power_on(&self) {
         self.begin.set(self.bytes().len());
         *self.input.borrow_mut() = None;
+    }
+
+    /// From here on, [`Console::text`] begins where the last kernel of this power-on did.
+    pub(crate) fn last_boot(&self) {
+        let bytes = self.bytes();
+        let since = &bytes[self.begin.get().min(bytes.len())..];
+        if let Some(place) = since.windows(KERNEL.len()).rposition(|window| window == KERNEL) {
+            self.begin.set(self.begin.get() + place);
+        }
     }
 
     /// The unix socket, for attaching a terminal. Only one may be connected: [`Console::shell`] uses it as well.

@@ -223,6 +223,12 @@ impl<'c> Node<'c> {
         }
     }
 
+    /// It has restarted by itself, and is up: commands go to the shell of its last boot.
+    pub fn has_restarted(&self) {
+        self.console.last_boot();
+        self.logged_in.set(false);
+    }
+
     /// When it was switched on, milliseconds since 1970.
     pub fn powered_on_at(&self) -> u64 {
         self.powered_on.get()

@@ -31,6 +31,8 @@ pub struct Site {
     pub heartbeat_secs: u32,
     /// Seconds that a node waits for its checks.
     pub checks_within_secs: u32,
+    /// `[limits] boots-before-going-back`; the daemon's default where it is `None`.
+    pub boots_before_going_back: Option<u32>,
     /// Further sections, as TOML.
     pub more: String,
 }
@@ -194,6 +196,7 @@ impl Site {
             heartbeat_secs: 5,
             more: String::new(),
             checks_within_secs: 120,
+            boots_before_going_back: None,
         }
     }
 
@@ -246,6 +249,9 @@ impl Site {
             limits.insert("unknown-machines".into(), i64::from(most).into());
         }
         limits.insert("checks-within".into(), format!("{}s", self.checks_within_secs).into());
+        if let Some(boots) = self.boots_before_going_back {
+            limits.insert("boots-before-going-back".into(), i64::from(boots).into());
+        }
         file.insert("limits".into(), limits.into());
         Ok(format!("{}\n{}", toml::to_string(&file)?, self.more))
     }

@@ -16,6 +16,7 @@ mod power_cut;
 mod racking;
 mod retry;
 mod rig;
+mod rollout;
 mod three_nodes;
 mod uefi;
 mod unknown;
