@@ -67,7 +67,7 @@ fn wait_for(cluster: &Cluster, what: &str, fits: impl Fn(&serde_json::Value) -> 
 
 /// The states of a rollout's nodes, by name.
 fn states(status: &serde_json::Value) -> Vec<(String, String)> {
-    let nodes = status["rollouts"][0]["nodes"].as_array().cloned().unwrap_or_default();
+    let nodes = status[0]["nodes"].as_array().cloned().unwrap_or_default();
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     nodes
         .iter()
@@ -139,7 +139,7 @@ fn two_nodes_then_all_four_and_back_again() -> Result {
         node.wait_ready()?;
         assert_eq!(runs(node)?, "debian@2");
     }
-    wait_for(&cluster, "its end", |status| status["rollouts"][0]["stage"] == "done")?;
+    wait_for(&cluster, "its end", |status| status[0]["stage"] == "done")?;
     let explained = cli(&["explain", "r01n04"])?;
     assert!(explained.contains("debian@2, the current version"), "{explained}");
 
