@@ -10,6 +10,6 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-pub use keeper::{Cancelled, RestartError, Restarts, Want, Wanted};
+pub use keeper::{Cancelled, RestartError, Restarts, Want, Wanted, Withdrawn};
 pub use request::{End, Member, Request, Step};
 pub use task::serve;

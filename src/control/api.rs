@@ -6,6 +6,7 @@ use crate::{
     discovery::{FullPool, View, Wanted},
     inventory::{Change, Changed, Node, Setting},
     overlay::ListedTree,
+    restart::Withdrawn,
     restart::{Request, Want},
     rollout::{Current, Member, Pace, Rollout, Wish},
     timeline::{BootSummary, Event, State, StatusRow, Subject},
@@ -72,11 +73,11 @@ pub mod paths {
     pub const ROLLOUTS: &str = "/v1/rollouts";
     /// `POST` [`super::RolloutOrder`]: the [`crate::rollout::Rollout`] that it is now.
     pub const ROLLOUT_PROMOTE: &str = "/v1/rollouts/promote";
-    /// As [`ROLLOUT_PROMOTE`].
+    /// `POST` [`super::RolloutOrder`]: [`super::RolloutHeld`].
     pub const ROLLOUT_PAUSE: &str = "/v1/rollouts/pause";
     /// As [`ROLLOUT_PROMOTE`].
     pub const ROLLOUT_RESUME: &str = "/v1/rollouts/resume";
-    /// As [`ROLLOUT_PROMOTE`].
+    /// As [`ROLLOUT_PAUSE`].
     pub const ROLLOUT_ABORT: &str = "/v1/rollouts/abort";
     /// `POST` [`super::Retry`]: the names of those that try again.
     pub const ROLLOUT_RETRY: &str = "/v1/rollouts/retry";
@@ -289,6 +290,20 @@ pub struct RolledBack {
     pub current: Current,
     /// The rollout that was on, and is no more.
     pub ended: Option<ImageRef>,
+    /// What becomes of restarts that it had wanted.
+    #[serde(default)]
+    pub restarts: Withdrawn,
+}
+
+/// A rollout that was paused or ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RolloutHeld {
+    /// As it is now.
+    #[serde(flatten)]
+    pub rollout: Rollout,
+    /// What becomes of restarts that it had wanted.
+    #[serde(default)]
+    pub restarts: Withdrawn,
 }
 
 /// `rackstrap rollout start`

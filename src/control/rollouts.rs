@@ -1,7 +1,7 @@
 //! The routes of current versions and rollouts.
 
 use super::{
-    api,
+    Context, api,
     routes::{Refusal, Shared, blocking},
 };
 use crate::{
@@ -9,6 +9,7 @@ use crate::{
     clock::Timestamp,
     image::{KernelModules, missing_modules},
     inventory::hostlist::NodeSet,
+    restart::Withdrawn,
     rollout::{Current, Rollout, RolloutError, Wish},
 };
 use axum::{Json, extract::State};
@@ -34,9 +35,30 @@ pub(super) async fn roll_back(
     State(context): State<Shared>,
     Json(asked): Json<api::RollBack>,
 ) -> Result<Json<api::RolledBack>, Refusal> {
-    let rolled_back = move || context.rollouts.roll_back(&asked.name, &asked.by, Timestamp::now());
-    let (current, ended) = blocking(rolled_back).await??;
-    Ok(Json(api::RolledBack { current, ended }))
+    let rolled_back = move || {
+        let (current, ended) = context.rollouts.roll_back(&asked.name, &asked.by, Timestamp::now())?;
+        let why = format!("{} is rolled back by {}", asked.name, asked.by);
+        let restarts = withdraw(&context, &current.image.name, &why);
+        Ok::<_, RolloutError>(api::RolledBack {
+            current,
+            ended,
+            restarts,
+        })
+    };
+    Ok(Json(blocking(rolled_back).await??))
+}
+
+/// Cancels restarts that the rollout of an image had wanted, and wants no more now that it was held or ended.
+fn withdraw(context: &Context, image: &str, why: &str) -> Withdrawn {
+    let wanted = |node: &str| context.rollouts.wants_restarted(image, node);
+    let withdrawn = context.restarts.withdraw(image, None, wanted, why, Timestamp::now());
+    let withdrawn = withdrawn.unwrap_or_else(|error| {
+        // Should they come back with the daemon, the nodes' next heartbeats cancel them.
+        tracing::error!("restarts of a rollout of {image} are cancelled, but not on disk: {error}");
+        Withdrawn::default()
+    });
+    context.rollouts.not_restarted(image, &withdrawn.cancelled);
+    withdrawn
 }
 
 pub(super) async fn all(State(context): State<Shared>) -> Result<Json<api::RolloutsAnswer>, Refusal> {
@@ -125,11 +147,13 @@ pub(super) async fn promote(
 pub(super) async fn pause(
     State(context): State<Shared>,
     Json(asked): Json<api::RolloutOrder>,
-) -> Result<Json<Rollout>, Refusal> {
+) -> Result<Json<api::RolloutHeld>, Refusal> {
     let done = move || {
-        context
-            .rollouts
-            .pause(asked.image.as_deref(), &asked.by, Timestamp::now())
+        let now = Timestamp::now();
+        let rollout = context.rollouts.pause(asked.image.as_deref(), &asked.by, now)?;
+        let why = format!("the rollout of {} is paused by {}", rollout.image, asked.by);
+        let restarts = withdraw(&context, &rollout.image.name, &why);
+        Ok::<_, RolloutError>(api::RolloutHeld { rollout, restarts })
     };
     Ok(Json(blocking(done).await??))
 }
@@ -149,11 +173,13 @@ pub(super) async fn resume(
 pub(super) async fn abort(
     State(context): State<Shared>,
     Json(asked): Json<api::RolloutOrder>,
-) -> Result<Json<Rollout>, Refusal> {
+) -> Result<Json<api::RolloutHeld>, Refusal> {
     let done = move || {
-        context
-            .rollouts
-            .abort(asked.image.as_deref(), &asked.by, Timestamp::now())
+        let now = Timestamp::now();
+        let rollout = context.rollouts.abort(asked.image.as_deref(), &asked.by, now)?;
+        let why = format!("the rollout of {} is aborted by {}", rollout.image, asked.by);
+        let restarts = withdraw(&context, &rollout.image.name, &why);
+        Ok::<_, RolloutError>(api::RolloutHeld { rollout, restarts })
     };
     Ok(Json(blocking(done).await??))
 }

@@ -162,8 +162,14 @@ pub async fn heartbeat(
     if let Some(note) = &beat.restart {
         service.restarts.noted(&boot, note, now);
     }
-    if service.rollouts.reboot_wanted(&boot.plan.node, id, now) {
-        restart_into_another_version(&service, &boot, now).await;
+    let awaited = service.restarts.awaited_by_rollout(&boot.plan.node);
+    let wanted = service
+        .rollouts
+        .reboot_wanted(&boot.plan.node, id, awaited.is_some(), now);
+    match (wanted, awaited) {
+        (Some(_), Some(_)) | (None, None) => {}
+        (Some(image), None) => restart_into_another_version(&service, &boot, image, now).await,
+        (None, Some(image)) => stay_in_this_version(&service, &boot, image, now).await,
     }
     Ok(match service.restarts.order(&boot, now).await {
         Some(restart) => Json(HeartbeatAnswer { restart: Some(restart) }).into_response(),
@@ -173,7 +179,7 @@ pub async fn heartbeat(
 
 /// Hands a node that a rollout wants restarted to those who restart nodes, so that it is drained first. One that is on its way
 /// already stays with that; what is refused or fails now is asked for again by the next heartbeat.
-async fn restart_into_another_version(service: &Service, boot: &Boot, now: Timestamp) {
+async fn restart_into_another_version(service: &Service, boot: &Boot, image: String, now: Timestamp) {
     /// A node that is not ready again by then is said to be late. What the rollout makes of it is the rollout's.
     const WITHIN_SECS: u32 = 600;
     let restarts = service.restarts.clone();
@@ -184,9 +190,29 @@ async fn restart_into_another_version(service: &Service, boot: &Boot, now: Times
         drain: true,
         within_secs: WITHIN_SECS,
         by: "rollout".to_owned(),
+        rollout: image,
     };
     let wanted = tokio::task::spawn_blocking(move || restarts.want(&want, now, false)).await;
     if let Ok(Err(error)) = wanted {
         tracing::warn!(node = %boot.plan.node, "not restarted for a rollout yet: {error}");
+    }
+}
+
+/// Has a node that a rollout wanted restarted, and wants no more, stay: the rollout stopped by itself before the node was told, say.
+async fn stay_in_this_version(service: &Service, boot: &Boot, image: String, now: Timestamp) {
+    let node = boot.plan.node.clone();
+    if service.rollouts.wants_restarted(&image, &node) {
+        return;
+    }
+    let (restarts, rollouts) = (service.restarts.clone(), service.rollouts.clone());
+    let withdraw = move || {
+        let wanted = |name: &str| rollouts.wants_restarted(&image, name);
+        let why = format!("the rollout of {image} gives it no other version now");
+        let withdrawn = restarts.withdraw(&image, Some(&node), wanted, &why, now);
+        rollouts.not_restarted(&image, &[node]);
+        withdrawn
+    };
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(withdraw).await {
+        tracing::warn!(node = %boot.plan.node, "a restart that is not wanted any more comes back with the daemon: {error}");
     }
 }

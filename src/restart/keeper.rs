@@ -63,6 +63,9 @@ pub struct Want {
     pub within_secs: u32,
     /// Who wants it.
     pub by: String,
+    /// The image whose rollout wants it; empty if a person does.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub rollout: String,
 }
 
 /// What becomes of a [`Want`].
@@ -89,6 +92,15 @@ pub struct Cancelled {
     pub told: Vec<String>,
     /// Those that no request restarts.
     pub none: Vec<String>,
+}
+
+/// What becomes of restarts that a rollout wanted, and wants no more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Withdrawn {
+    /// Nodes that are not restarted; what was drained of them is resumed.
+    pub cancelled: Vec<String>,
+    /// Those that were told already, and are on their way.
+    pub told: Vec<String>,
 }
 
 /// Why nothing is restarted.
@@ -194,7 +206,9 @@ impl Restarts {
             .map(|node| node.name.as_str())
             .collect();
         let (already, nodes): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| taken.contains(name.as_str()));
-        if open.count() >= MOST_OPEN && !nodes.is_empty() {
+        // A rollout makes one a node, and has its own limit on how many are down.
+        let by_people = open.filter(|request| request.rollout.is_empty()).count();
+        if want.rollout.is_empty() && by_people >= MOST_OPEN && !nodes.is_empty() {
             return refused(format!(
                 "{MOST_OPEN} requests are not over yet; see rackstrap node restart --list, and --cancel what is not needed"
             ));
@@ -216,6 +230,7 @@ impl Restarts {
             id: hex::encode(rand::random::<[u8; 8]>()),
             wanted: now,
             by: want.by.clone(),
+            rollout: want.rollout.clone(),
             reason: want.reason.clone(),
             max_down: want.max_down,
             drain: want.drain,
@@ -273,6 +288,64 @@ impl Restarts {
         }
         self.shared.wake.notify_one();
         Ok(cancelled)
+    }
+
+    /// Does not restart nodes that the rollout of `image` wanted restarted, where they were not told yet and `wanted` is not true of
+    /// them (any more); of all its nodes, or of `node` only. What was drained is resumed. On disk when it returns.
+    ///
+    /// # Errors
+    /// Those of the store; also then nobody is restarted until the daemon is.
+    pub fn withdraw(
+        &self,
+        image: &str,
+        node: Option<&str>,
+        wanted: impl Fn(&str) -> bool,
+        why: &str,
+        now: Timestamp,
+    ) -> Result<Withdrawn, StoreError> {
+        let programs = self.programs();
+        let mut notes = Vec::new();
+        let mut withdrawn = Withdrawn::default();
+        let mut batch = Batch::new();
+        {
+            let mut state = self.lock();
+            for request in state.requests.iter_mut().filter(|request| request.rollout == image) {
+                for index in 0..request.nodes.len() {
+                    let member = &request.nodes[index];
+                    let name = member.name.clone();
+                    if node.is_some_and(|node| node != name) {
+                        continue;
+                    }
+                    if matches!(member.step, Step::Told { .. }) {
+                        withdrawn.told.push(name);
+                    } else if member.step.is_untold()
+                        && !wanted(&name)
+                        && request.give_up(|other| other == name, why, now, programs, &mut notes)
+                    {
+                        withdrawn.cancelled.push(name);
+                        batch = row(batch, request, index);
+                    }
+                }
+            }
+        }
+        withdrawn.cancelled.sort();
+        withdrawn.told.sort();
+        if batch.is_empty() {
+            return Ok(withdrawn);
+        }
+        for note in &notes {
+            self.say(note, now);
+        }
+        self.shared.wake.notify_one();
+        self.shared.store.commit_blocking(batch)?;
+        Ok(withdrawn)
+    }
+
+    /// The image whose rollout wants `node` restarted, which was not told yet.
+    pub fn awaited_by_rollout(&self, node: &str) -> Option<String> {
+        let mut state = self.lock();
+        let (request, index) = state.open(node)?;
+        (!request.rollout.is_empty() && request.nodes[index].step.is_untold()).then(|| request.rollout.clone())
     }
 
     /// All requests, the oldest first; those that are over for a while.

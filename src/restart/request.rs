@@ -15,6 +15,9 @@ pub struct Request {
     pub wanted: Timestamp,
     /// Who wants it.
     pub by: String,
+    /// The image whose rollout wants it; empty if a person does.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub rollout: String,
     /// Why, for the drain program, the node and its timeline.
     pub reason: String,
     /// How many of the nodes may be out of service at once, from 1.
@@ -159,6 +162,11 @@ impl Step {
     /// True if the node is out of service because of the request, or may be.
     pub fn is_down(&self) -> bool {
         !matches!(self, Step::Waiting | Step::Ended { .. })
+    }
+
+    /// True if the node does not have the order and is on its way to it: it can still be left alone.
+    pub fn is_untold(&self) -> bool {
+        matches!(self, Step::Waiting | Step::Draining | Step::Drained)
     }
 
     /// In a word or two.

@@ -38,6 +38,7 @@ fn request(names: &[&str], max_down: u32) -> Request {
         id: "q".into(),
         wanted: at(0),
         by: "test".into(),
+        rollout: String::new(),
         reason: "why".into(),
         max_down,
         drain: true,
@@ -337,6 +338,7 @@ fn wish(nodes: &[&str], max_down: u32) -> Want {
         drain: true,
         within_secs: 600,
         by: "test".into(),
+        rollout: String::new(),
     }
 }
 
@@ -460,4 +462,84 @@ async fn requests_that_are_over_are_forgotten_in_time() {
     assert_eq!(lab.restarts.list().len(), 8);
     let rows = lab.store.scan::<serde_json::Value>(Table::Restarts, b"").unwrap();
     assert_eq!(rows.len(), 16);
+}
+
+#[tokio::test]
+async fn what_a_rollout_wanted_is_withdrawn_with_it_and_nothing_else_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let lab = lab(dir.path());
+    let add = |slot: u8| {
+        Change::Add(NewNode {
+            name: format!("r01n{slot:02}"),
+            hwaddrs: vec![HwAddr([0x52, 0x54, 0, 1, 1, slot])],
+            ..NewNode::default()
+        })
+    };
+    lab.nodes
+        .change(&(1..=5).map(add).collect::<Vec<_>>(), "test", at(0))
+        .unwrap();
+    let mut first = None;
+    for slot in 1..=5 {
+        let boot = ready(&lab, &format!("r01n{slot:02}"), at(1)).await;
+        first = first.or(Some(boot));
+    }
+    let want = |node: &str, rollout: &str| {
+        let want = Want {
+            rollout: rollout.into(),
+            ..wish(&[node], 1)
+        };
+        lab.restarts.want(&want, at(2), false).unwrap();
+    };
+    for node in ["r01n01", "r01n02", "r01n03"] {
+        want(node, "debian");
+    }
+    want("r01n04", "rocky");
+    want("r01n05", "");
+    let (batch, jobs) = lab.restarts.advance(at(3));
+    lab.store.commit(batch).await.unwrap();
+    for job in jobs.iter().filter(|job| job.nodes != ["r01n02"]) {
+        lab.restarts.ran(job, &Ok(()), at(4), |_| at(0));
+    }
+    assert_eq!(
+        lab.restarts.awaited_by_rollout("r01n01").as_deref(),
+        Some("debian"),
+        "it is drained, and has no order"
+    );
+    assert!(lab.restarts.order(&first.unwrap(), at(5)).await.is_some());
+    assert_eq!(lab.restarts.awaited_by_rollout("r01n01"), None);
+    assert_eq!(lab.restarts.awaited_by_rollout("r01n05"), None, "a person wants that");
+    let withdraw = |node: Option<&str>, wanted: &str| {
+        let wanted = |name: &str| name == wanted;
+        lab.restarts.withdraw("debian", node, wanted, "paused", at(6)).unwrap()
+    };
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    assert_eq!(withdraw(Some("r01n03"), "r01n03"), Withdrawn::default());
+    let withdrawn = withdraw(None, "r01n03");
+    assert_eq!(
+        (withdrawn.cancelled, withdrawn.told),
+        (names(&["r01n02"]), names(&["r01n01"]))
+    );
+    assert_eq!(withdraw(None, "").cancelled, names(&["r01n03"]));
+    assert_eq!(withdraw(None, "").cancelled, names(&[]));
+    let steps = |restarts: &Restarts| -> Vec<String> {
+        let list = restarts.list();
+        let members = list.iter().flat_map(|request| &request.nodes);
+        let mut steps: Vec<String> = members
+            .map(|m| format!("{} {}", &m.name[3..], m.step.as_str()))
+            .collect();
+        steps.sort();
+        steps
+    };
+    let expected = [
+        "n01 restarting",
+        "n02 not restarted",
+        "n03 not restarted",
+        "n04 drained",
+        "n05 drained",
+    ];
+    assert_eq!(steps(&lab.restarts), expected, "the site has no resume program");
+    drop(lab);
+    let again = super::tests::lab(dir.path());
+    let told = steps(&again.restarts);
+    assert_eq!(told[1..3], expected[1..3], "on disk: {told:?}");
 }

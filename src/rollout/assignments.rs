@@ -1,10 +1,10 @@
 //! Which version each node is given, as decisions read it: what every image has now, and what is different for single nodes.
 
 use crate::{clock::Timestamp, image::Catalog};
-use rackstrap_wire::ImageRef;
+use rackstrap_wire::{HwAddr, ImageRef};
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -88,6 +88,9 @@ pub struct Trial {
     /// When the node went back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub back: Option<Timestamp>,
+    /// The hardware that took the kernel last: another one is another matter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hwaddr: Option<HwAddr>,
 }
 
 impl Trial {
@@ -101,6 +104,7 @@ impl Trial {
             since: now,
             problem: String::new(),
             back: None,
+            hwaddr: None,
         }
     }
 
@@ -139,8 +143,17 @@ pub struct Assignments {
     pub given: Arc<BTreeMap<String, Given>>,
     /// By node.
     pub trials: Arc<HashMap<String, Trial>>,
-    /// Images whose last rollout has its nodes restarted.
-    pub restarting: Arc<BTreeSet<String>>,
+    /// Rollouts that have nodes restarted, on or over, by image name.
+    pub restarting: Arc<BTreeMap<String, Restarting>>,
+}
+
+/// A rollout that has nodes restarted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restarting {
+    /// Its version.
+    pub version: u32,
+    /// True if its nodes go back.
+    pub taken_back: bool,
 }
 
 /// Who says which version a node is to have.
@@ -198,6 +211,29 @@ impl Assignments {
             image: trial.good.clone(),
             ..choice
         })
+    }
+
+    /// The image whose rollout has `node` leave `running` at once, for another version. `limit` as for [`Assignments::choose`].
+    pub fn leaves(
+        &self,
+        node: &str,
+        setting: &str,
+        running: &ImageRef,
+        images: &Catalog,
+        limit: u32,
+    ) -> Option<String> {
+        let choice = self.choose(node, setting, images, limit).ok()?;
+        let restarting = self.restarting.get(&choice.wanted.name)?;
+        let image = ImageRef {
+            name: choice.wanted.name.clone(),
+            version: restarting.version,
+        };
+        // Of a rollout: its nodes that do not run its version, or have to leave it. Of one that was ended: those that run it.
+        let concerned = match restarting.taken_back {
+            true => *running == image,
+            false => choice.wanted == image,
+        };
+        (concerned && choice.image != *running).then_some(image.name)
     }
 
     /// The version that `node` is to have, however it fares on it.

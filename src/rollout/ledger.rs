@@ -1,13 +1,14 @@
 //! All that is assigned, in memory, with what of it is not on disk yet.
 
 use super::{
-    assignments::{Assignments, Current, Given, Trial},
+    assignments::{Assignments, Current, Given, Restarting, Trial},
     machine::Audience,
-    model::{Member, Note, Rollout, Stage, State},
+    model::{Member, Note, Rollout, Seen, Stage, State},
 };
 use crate::{
+    boots::Boot,
     clock::Timestamp,
-    store::{StoreError, Table, Write},
+    store::{Batch, Table},
     timeline::Level,
 };
 use rackstrap_wire::ImageRef;
@@ -119,11 +120,18 @@ impl Ledger {
             (rollout.image.name.clone(), given)
         });
         let last = self.current.keys().filter_map(|name| self.last_of(name));
+        let restarting = last.filter(|last| last.reboot && !last.paused).map(|last| {
+            let restarting = Restarting {
+                version: last.image.version,
+                taken_back: last.stage.is_taken_back(),
+            };
+            (last.image.name.clone(), restarting)
+        });
         Assignments {
             current: Arc::new(self.current.clone()),
             given: Arc::new(given.collect()),
             trials: Arc::new(self.trials.clone()),
-            restarting: Arc::new(last.filter(|r| r.reboot).map(|r| r.image.name.clone()).collect()),
+            restarting: Arc::new(restarting.collect()),
         }
     }
 
@@ -207,14 +215,16 @@ impl Ledger {
         });
     }
 
-    /// A node took the kernel of `image`.
-    pub fn took(&mut self, node: &str, boot: &str, image: &ImageRef, now: Timestamp) {
-        self.try_out(node, boot, image, now);
-        self.in_rollout(image, node, |rollout| rollout.boots(node, boot, now));
+    /// The kernel of a boot was taken.
+    pub fn took(&mut self, boot: &Boot, now: Timestamp) {
+        self.try_out(boot, now);
+        let (node, id) = (&boot.plan.node, &boot.plan.id);
+        self.in_rollout(boot.image(), node, |rollout| rollout.boots(node, id, now));
     }
 
     /// Counts a boot into a version on which the node was not ready yet.
-    fn try_out(&mut self, node: &str, boot: &str, image: &ImageRef, now: Timestamp) {
+    fn try_out(&mut self, boot: &Boot, now: Timestamp) {
+        let (node, id, image) = (boot.plan.node.as_str(), boot.plan.id.as_str(), boot.image());
         let Some(good) = self
             .good
             .get(node)
@@ -223,12 +233,13 @@ impl Ledger {
             return;
         };
         let mut trial = match self.trials.get(node).filter(|trial| trial.image == *image) {
-            Some(trial) if trial.last == boot => return,
+            Some(trial) if trial.last == id => return,
             Some(trial) => trial.clone(),
             None => Trial::begin(image, good, now),
         };
         trial.boots = trial.boots.saturating_add(1);
-        boot.clone_into(&mut trial.last);
+        id.clone_into(&mut trial.last);
+        trial.hwaddr = Some(boot.plan.net.hwaddr);
         self.set_trial(node, Some(trial));
     }
 
@@ -248,18 +259,11 @@ impl Ledger {
         self.in_rollout(wanted, node, |rollout| rollout.goes_back(node, &verdict, now));
     }
 
-    /// A node is up on `image`; `problem` is what is wrong with it, empty if nothing; `wanted` is what it is to have.
-    pub fn ready(
-        &mut self,
-        node: &str,
-        boot: &str,
-        image: &ImageRef,
-        problem: &str,
-        wanted: Option<&ImageRef>,
-        now: Timestamp,
-    ) {
+    /// The node of `boot` is up; `problem` is what is wrong with it, empty if nothing; `wanted` is what it is to have.
+    pub fn ready(&mut self, boot: &Boot, problem: &str, wanted: Option<&ImageRef>, now: Timestamp) {
+        let (node, id, image) = (boot.plan.node.as_str(), boot.plan.id.as_str(), boot.image());
         if let Some(number) = self.last_of(&image.name).map(|rollout| rollout.number)
-            && self.rollouts.get_mut(&number).is_some_and(|r| r.is_up(node, boot))
+            && self.rollouts.get_mut(&number).is_some_and(|r| r.is_up(node, id))
         {
             self.unwritten.nodes.insert((number, node.to_owned()));
         }
@@ -274,13 +278,13 @@ impl Ledger {
             .is_some_and(|r| r.image == *image && r.nodes.contains_key(node))
         {
             // It is up, so it will not try again by itself: its next boot is one of the version that was well.
-            self.try_out(node, boot, image, now);
+            self.try_out(boot, now);
             if let Some(trial) = self.trials.get(node).filter(|trial| trial.image == *image).cloned() {
                 let problem = problem.to_owned();
                 self.set_trial(node, Some(Trial { problem, ..trial }));
             }
         }
-        self.in_rollout(image, node, |rollout| rollout.ready(node, boot, problem, now));
+        self.in_rollout(image, node, |rollout| rollout.ready(node, id, problem, now));
     }
 
     /// Tells the rollout that is on of that very version, if there is one, what happened to one of its nodes.
@@ -322,6 +326,21 @@ impl Ledger {
         self.change(number, |_| (nodes, ()));
     }
 
+    /// What `node` tried and failed at is forgotten: it tries again. True if there was anything.
+    pub fn forgive(&mut self, node: &str, seen: Seen<'_>, now: Timestamp) -> bool {
+        let mut again = self.trials.get(node).is_some();
+        self.set_trial(node, None);
+        let on: Vec<u64> = self.rollouts.values().filter(|r| r.is_on()).map(|r| r.number).collect();
+        for number in on {
+            let failed = self.rollouts.get(&number).and_then(|r| r.nodes.get(node));
+            if failed.is_some_and(|member| member.state.is_failure()) {
+                let retry = |rollout: &mut Rollout| (vec![node.to_owned()], rollout.retry(node, seen, now));
+                again |= self.change(number, retry).unwrap_or(false);
+            }
+        }
+        again
+    }
+
     /// Looks at the time, and at the nodes of the image that the rollout is of.
     pub fn tick(&mut self, number: u64, all: &Audience<'_>, by: &str, now: Timestamp) {
         let Some(rollout) = self.rollouts.get_mut(&number) else {
@@ -345,16 +364,31 @@ impl Ledger {
     }
 
     /// May the node be restarted now, out of that boot? Noted, as it counts as down from now on.
-    pub fn may_restart(&mut self, number: u64, node: &str, boot: &str, now: Timestamp) -> bool {
+    pub fn may_restart(&mut self, number: u64, node: &str, boot: &str, untold: bool, now: Timestamp) -> bool {
         let Some(rollout) = self.rollouts.get_mut(&number) else {
             return false;
         };
         let all = rollout.all;
-        let may = rollout.may_restart(node, boot, all, now);
+        let may = rollout.may_restart(node, boot, untold, all, now);
         if may {
             self.unwritten.nodes.insert((number, node.to_owned()));
         }
         may
+    }
+
+    /// These nodes are not restarted after all, and so are not down.
+    pub fn not_restarted(&mut self, image: &str, nodes: &[String]) {
+        let Some(number) = self.last_of(image).map(|rollout| rollout.number) else {
+            return;
+        };
+        let Some(rollout) = self.rollouts.get_mut(&number) else {
+            return;
+        };
+        for node in nodes {
+            if rollout.stays(node) {
+                self.unwritten.nodes.insert((number, node.clone()));
+            }
+        }
     }
 
     /// True if something is not on disk.
@@ -363,25 +397,23 @@ impl Ledger {
         !(rows.current.is_empty() && rows.rollouts.is_empty() && rows.nodes.is_empty() && rows.trials.is_empty())
     }
 
-    /// Writes what is not on disk.
-    ///
-    /// # Errors
-    /// The store's.
-    pub fn write(&self, tx: &mut Write<'_>) -> Result<(), StoreError> {
+    /// What is not on disk.
+    pub fn unwritten(&self) -> Batch {
+        let mut batch = Batch::new();
         for name in &self.unwritten.current {
-            put(tx, Table::Current, name.as_bytes(), self.current.get(name))?;
+            batch = put(batch, Table::Current, name.as_bytes(), self.current.get(name));
         }
         for number in &self.unwritten.rollouts {
-            put(tx, Table::Rollouts, &rollout_key(*number), self.rollouts.get(number))?;
+            batch = put(batch, Table::Rollouts, &rollout_key(*number), self.rollouts.get(number));
         }
         for (number, node) in &self.unwritten.nodes {
             let member = self.rollouts.get(number).and_then(|rollout| rollout.nodes.get(node));
-            put(tx, Table::RolloutNodes, &node_key(*number, node), member)?;
+            batch = put(batch, Table::RolloutNodes, &node_key(*number, node), member);
         }
         for node in &self.unwritten.trials {
-            put(tx, Table::Trials, node.as_bytes(), self.trials.get(node))?;
+            batch = put(batch, Table::Trials, node.as_bytes(), self.trials.get(node));
         }
-        Ok(())
+        batch
     }
 
     /// What is not on disk, in lines for the log.
@@ -423,9 +455,9 @@ impl Ledger {
     }
 }
 
-fn put<T: serde::Serialize>(tx: &mut Write<'_>, table: Table, key: &[u8], value: Option<&T>) -> Result<(), StoreError> {
+fn put<T: serde::Serialize>(batch: Batch, table: Table, key: &[u8], value: Option<&T>) -> Batch {
     match value {
-        Some(value) => tx.put(table, key, value),
-        None => tx.delete(table, key),
+        Some(value) => batch.put(table, key, value),
+        None => batch.delete(table, key),
     }
 }

@@ -72,23 +72,31 @@ impl Rollout {
     }
 
     /// May `node` be restarted now, out of `boot`? True says yes, and it counts as down from now on; asked again, the answer
-    /// is the same. `all` is the number of nodes of the image.
-    pub fn may_restart(&mut self, node: &str, boot: &str, all: usize, now: Timestamp) -> bool {
+    /// is the same. `untold` is true if it is being drained for that. `all` is the number of nodes of the image.
+    pub fn may_restart(&mut self, node: &str, boot: &str, untold: bool, all: usize, now: Timestamp) -> bool {
         let Some(member) = self.nodes.get(node) else {
             return false;
         };
-        if member.restart == boot {
-            return true;
-        }
-        let down = self.nodes.values().filter(|member| self.is_down(member, now)).count();
-        if !self.reboot || self.paused || down >= self.max_down.of(all) {
+        if !self.reboot || self.paused {
             return false;
         }
-        if let Some(member) = self.nodes.get_mut(node) {
+        let again = member.restart == boot;
+        let down = || self.nodes.values().filter(|member| self.is_down(member, now)).count();
+        if !again && down() >= self.max_down.of(all) {
+            return false;
+        }
+        // One that waits for its drain program, for hours perhaps, is down all the time, and has its own time to come back after that.
+        if let Some(member) = self.nodes.get_mut(node).filter(|_| untold || !again) {
             boot.clone_into(&mut member.restart);
             member.asked = now;
         }
         true
+    }
+
+    /// `node` is not restarted after all. True if it was to be.
+    pub fn stays(&mut self, node: &str) -> bool {
+        let member = self.nodes.get_mut(node);
+        member.is_some_and(|member| !std::mem::take(&mut member.restart).is_empty())
     }
 
     /// True if it is on its way down or up. One that does not come back is not waited for longer than it may take.
@@ -273,6 +281,8 @@ impl Rollout {
         self.expect_on()?;
         self.stage = stage;
         self.ended = Some(now);
+        // Its nodes go back, and with --reboot at once.
+        self.paused = false;
         self.note(format!("{stage}, by {by}"), now);
         Ok(())
     }

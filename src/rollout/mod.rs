@@ -17,7 +17,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-pub use assignments::{Assignments, Choice, Current, Given, Source, Trial};
+pub use assignments::{Assignments, Choice, Current, Given, Restarting, Source, Trial};
 pub use error::RolloutError;
 pub use health::healthy;
 pub use holds::stored;

@@ -195,27 +195,11 @@ impl Rollouts {
     /// None of them has failed.
     pub fn retry(&self, nodes: &[String], by: &str, now: Timestamp) -> Result<Vec<String>, RolloutError> {
         self.order(|ledger, world| {
-            let on: Vec<u64> = ledger
-                .rollouts
-                .values()
-                .filter(|r| r.is_on())
-                .map(|r| r.number)
-                .collect();
             let mut retried = Vec::new();
             for node in nodes {
                 find(&world.inventory, node).map_err(|error| RolloutError::Refused(error.to_string()))?;
                 let heard = self.heard_of(world, node, now);
-                let mut again = ledger.trials.contains_key(node);
-                ledger.set_trial(node, None);
-                for number in &on {
-                    let failed = ledger.rollouts.get(number).and_then(|r| r.nodes.get(node));
-                    if failed.is_some_and(|member| member.state.is_failure()) {
-                        let retry =
-                            |rollout: &mut Rollout| (vec![node.clone()], rollout.retry(node, heard.seen(), now));
-                        again |= ledger.change(*number, retry).unwrap_or(false);
-                    }
-                }
-                if again {
+                if ledger.forgive(node, heard.seen(), now) {
                     ledger.tell(node, Level::Ok, format!("tries again, by {by}"));
                     retried.push(node.clone());
                 }

@@ -13,11 +13,11 @@ use crate::{
     decide::{SharedWorld, World},
     inventory::{Node, Settings},
     store::{Store, StoreError, Table},
-    timeline::{Event, Recorder, State as NodeState, Subject},
+    timeline::{Event, Level, Recorder, State as NodeState, Subject},
 };
 use rackstrap_wire::ImageRef;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
@@ -182,22 +182,41 @@ impl Rollouts {
         }
     }
 
-    /// True if the agent of `node`, which is up in `boot`, is to restart it now: a rollout with `--reboot` gives the node another
-    /// version, and not too many are down. It counts as down from then on. Never waits: asked while something is written, the
-    /// answer is no, and yes at the next heartbeat.
-    pub fn reboot_wanted(&self, node: &str, boot: &str, now: Timestamp) -> bool {
+    /// The image because of whose rollout the agent of `node`, which is up in `boot`, is to restart it now: one with `--reboot` that
+    /// gives the node another version, while not too many are down. It counts as down from then on. Never waits: asked while
+    /// something is written, the answer is none, and the image at the next heartbeat. `untold` is true if it is being drained for
+    /// that.
+    pub fn reboot_wanted(&self, node: &str, boot: &str, untold: bool, now: Timestamp) -> Option<String> {
+        let image = self.leaves(node, boot)?;
+        let mut ledger = self.shared.ledger.try_lock().ok()?;
+        let number = ledger.last_of(&image)?.number;
+        ledger.may_restart(number, node, boot, untold, now).then_some(image)
+    }
+
+    /// The image whose rollout has `node` leave `boot`, in which it is up, for another version, be it its turn or not. Never waits.
+    pub fn leaves(&self, node: &str, boot: &str) -> Option<String> {
         let world = self.shared.world.load();
         if world.assignments.restarting.is_empty() {
-            return false;
+            return None;
         }
-        let Some(running) = self.running(node).filter(|running| running.plan.id == boot) else {
-            return false;
-        };
-        let Ok(mut ledger) = self.shared.ledger.try_lock() else {
-            return false;
-        };
-        let number = leaves(&world, &ledger, &running);
-        number.is_some_and(|number| ledger.may_restart(number, node, boot, now))
+        let running = self.running(node).filter(|running| running.plan.id == boot)?;
+        let setting = setting(&world, world.inventory.get(node)?)?;
+        let limit = world.site.limits.boots_before_going_back;
+        let assignments = &world.assignments;
+        assignments.leaves(node, setting, running.image(), &world.images, limit)
+    }
+
+    /// True if the rollout of `image` (still) wants `node` to leave what it runs.
+    pub fn wants_restarted(&self, image: &str, node: &str) -> bool {
+        let running = self.running(node);
+        running.is_some_and(|boot| self.leaves(node, &boot.plan.id).as_deref() == Some(image))
+    }
+
+    /// Nodes that the rollout of `image` wanted restarted stay up after all, and so count as down no longer. Waits for whoever
+    /// writes.
+    pub fn not_restarted(&self, image: &str, nodes: &[String]) {
+        // Written with what comes next, within a second: a node that counts as down too long is only waited for.
+        self.ledger().not_restarted(image, nodes);
     }
 
     /// What a node runs: the newest of its boots that got ready.
@@ -209,7 +228,8 @@ impl Rollouts {
     /// Writes what is new, then lets decisions see it, and tells timelines.
     pub(super) fn settle(&self, ledger: &mut Ledger) -> Result<(), StoreError> {
         if ledger.is_unwritten() {
-            self.shared.store.write(|tx| ledger.write(tx))?;
+            // With whatever else waits for the disk just now: boots that begin, mostly.
+            self.shared.store.commit_blocking(ledger.unwritten())?;
             self.publish(ledger);
             ledger.news().iter().for_each(|line| tracing::info!("{line}"));
         }
@@ -273,18 +293,51 @@ impl Rollouts {
 
     fn note(&self, ledger: &mut Ledger, what: &What, boot: &Boot, at: Timestamp) {
         let world = self.shared.world.load();
-        let (node, id, image) = (boot.plan.node.as_str(), boot.plan.id.as_str(), boot.image());
+        let node = boot.plan.node.as_str();
         match what {
             What::Opened => {
                 if let Some(wanted) = self.wanted(&world, node) {
-                    ledger.opened(node, image, &wanted, at);
+                    ledger.opened(node, boot.image(), &wanted, at);
                 }
             }
-            What::Took => ledger.took(node, id, image, at),
+            What::Took => {
+                if self.is_replaced(&world, ledger, node) {
+                    self.begin_anew(&world, ledger, node, at);
+                }
+                ledger.took(boot, at);
+            }
             What::Ready => {
                 let wanted = self.wanted(&world, node);
-                ledger.ready(node, id, image, &health::problem(boot), wanted.as_ref(), at);
+                ledger.ready(boot, &health::problem(boot), wanted.as_ref(), at);
             }
+        }
+    }
+
+    /// True if what is known of tries of `node` is of hardware that is not that node any more.
+    fn is_replaced(&self, world: &World, ledger: &Ledger, node: &str) -> bool {
+        let Some(of_inventory) = world.inventory.get(node) else {
+            return false;
+        };
+        let tried = ledger.trials.get(node).and_then(|trial| trial.hwaddr);
+        let failed = || {
+            let members = ledger
+                .rollouts
+                .values()
+                .filter(|r| r.is_on())
+                .filter_map(|r| r.nodes.get(node));
+            let boot = members
+                .filter(|m| m.state.is_failure())
+                .find_map(|m| self.shared.boots.get(&m.boot));
+            boot.map(|boot| boot.plan.net.hwaddr)
+        };
+        let hwaddr = tried.or_else(failed);
+        hwaddr.is_some_and(|hwaddr| !of_inventory.hwaddrs.contains(&hwaddr))
+    }
+
+    fn begin_anew(&self, world: &World, ledger: &mut Ledger, node: &str, now: Timestamp) {
+        let heard = self.heard_of(world, node, now);
+        if ledger.forgive(node, heard.seen(), now) {
+            ledger.tell(node, Level::Ok, "is other hardware now: tries again what it failed at");
         }
     }
 
@@ -308,6 +361,22 @@ impl Rollouts {
             .collect();
         for node in over {
             ledger.set_trial(&node, None);
+        }
+        let failed = ledger.rollouts.values().filter(|rollout| rollout.is_on());
+        let failed = failed.flat_map(|r| {
+            r.nodes
+                .iter()
+                .filter(|(_, m)| m.state.is_failure())
+                .map(|(node, _)| node)
+        });
+        let tried: BTreeSet<String> = ledger.trials.keys().chain(failed).cloned().collect();
+        for node in tried
+            .iter()
+            .filter(|node| self.is_replaced(&world, &ledger, node))
+            .cloned()
+            .collect::<Vec<_>>()
+        {
+            self.begin_anew(&world, &mut ledger, &node, now);
         }
         let ledger = &mut *ledger;
         ledger.good.retain(|node, _| world.inventory.get(node).is_some());
@@ -344,23 +413,6 @@ impl Rollouts {
             }
         }
     }
-}
-
-/// The rollout with `--reboot` because of which a node is to leave `boot`, which it runs, for another version.
-fn leaves(world: &World, ledger: &Ledger, boot: &Boot) -> Option<u64> {
-    let node = world.inventory.get(&boot.plan.node)?;
-    let limit = world.site.limits.boots_before_going_back;
-    let choice = world
-        .assignments
-        .choose(&node.name, setting(world, node)?, &world.images, limit);
-    let choice = choice.ok().filter(|choice| choice.image != *boot.image())?;
-    let last = ledger.last_of(&choice.wanted.name)?;
-    // Of a rollout: its nodes that do not run its version, or have to leave it. Of one that was ended: those that run it.
-    let concerned = match last.stage.is_taken_back() {
-        true => *boot.image() == last.image,
-        false => choice.wanted == last.image && last.nodes.contains_key(&node.name),
-    };
-    (last.reboot && concerned).then_some(last.number)
 }
 
 /// Hears news until nobody is left who could tell any.

@@ -39,6 +39,7 @@ fn trial(boots: u32, problem: &str) -> Trial {
         since: Timestamp(0),
         problem: problem.into(),
         back: None,
+        hwaddr: None,
     }
 }
 

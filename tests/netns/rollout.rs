@@ -3,6 +3,12 @@
 
 #[path = "rollout/fleet.rs"]
 mod fleet;
+#[path = "rollout/flips.rs"]
+mod flips;
+#[path = "rollout/holders.rs"]
+mod holders;
+#[path = "rollout/withdrawals.rs"]
+mod withdrawals;
 
 use anyhow::{Context, ensure};
 use fleet::{Boots, Fleet, Node};

@@ -40,7 +40,10 @@ impl Uses {
             Ok(all) => {
                 uses.daemon = true;
                 for one in all {
-                    uses.nodes.entry(one.image.clone()).or_default().extend(one.nodes);
+                    // A boot of a node that was deleted since has neither.
+                    if !one.nodes.is_empty() || one.reasons.is_empty() {
+                        uses.nodes.entry(one.image.clone()).or_default().extend(one.nodes);
+                    }
                     uses.reasons.entry(one.image).or_default().extend(one.reasons);
                 }
             }

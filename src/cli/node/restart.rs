@@ -74,6 +74,7 @@ fn want(client: &Client, nodes: Vec<String>, args: &RestartArgs) -> Result<()> {
             drain: !args.no_drain,
             within_secs: u32::try_from(args.ready_within.as_secs()).unwrap_or(u32::MAX),
             by,
+            rollout: String::new(),
         },
         dry_run: true,
     };

@@ -69,8 +69,15 @@ pub fn obey(config: &Path, order: &Order) -> Result<ExitCode> {
                 by: who(),
             };
             let done: api::RolledBack = client.post(api::paths::IMAGE_ROLLBACK, &asked)?;
-            if let (Some(ended), false) = (&done.ended, args.format.json) {
-                output::print(&format!("the rollout of {ended} is over: its nodes go back"))?;
+            if args.format.json {
+                output::print_json(&done)?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            if let Some(ended) = &done.ended {
+                output::print(&format!(
+                    "the rollout of {ended} is over: its nodes go back{}",
+                    super::restarts(&done.restarts)
+                ))?;
             }
             (done.current, args.format)
         }

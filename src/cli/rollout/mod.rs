@@ -14,11 +14,13 @@ use super::{
 use crate::{
     control::{Client, api},
     inventory::hostlist::NodeSet,
-    rollout::{Pace, Rollout, Share, Wish},
+    restart::Withdrawn,
+    rollout::{Pace, Rollout, Share, State, Wish},
 };
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use rackstrap_wire::ImageRef;
+use serde::Serialize;
 use std::{path::Path, process::ExitCode};
 
 /// Arguments of `rackstrap rollout`.
@@ -219,12 +221,12 @@ pub fn run(config: &Path, args: RolloutArgs) -> Result<ExitCode> {
             say(&done, args.format, &said)?;
         }
         RolloutCommand::Pause(args) => {
-            let done = order(&client, api::paths::ROLLOUT_PAUSE, args.image, Pace::default())?;
+            let held = hold(&client, api::paths::ROLLOUT_PAUSE, args.image)?;
             let said = format!(
                 "the rollout of {} is paused; go on with: rackstrap rollout resume",
-                done.image
+                held.rollout.image
             );
-            say(&done, args.format, &said)?;
+            say(&held, args.format, &(said + &restarts(&held.restarts)))?;
         }
         RolloutCommand::Resume(args) => {
             let pace = Pace {
@@ -235,12 +237,17 @@ pub fn run(config: &Path, args: RolloutArgs) -> Result<ExitCode> {
             say(&done, args.format, &format!("the rollout of {} goes on", done.image))?;
         }
         RolloutCommand::Abort(args) => {
-            let done = order(&client, api::paths::ROLLOUT_ABORT, args.image, Pace::default())?;
+            let held = hold(&client, api::paths::ROLLOUT_ABORT, args.image)?;
             let said = format!(
-                "the rollout of {} is over: its nodes go back to the current version of {} at their next boots",
-                done.image, done.image.name
+                "the rollout of {} is over: its nodes go back to {}, the current version, {}",
+                held.rollout.image,
+                held.rollout.from,
+                match held.rollout.reboot {
+                    true => "and those that run it are restarted for that",
+                    false => "at their next boots",
+                }
             );
-            say(&done, args.format, &said)?;
+            say(&held, args.format, &(said + &restarts(&held.restarts)))?;
         }
         RolloutCommand::Retry(args) => retry(&client, args)?,
         RolloutCommand::List { format } => show::list(&client, format)?,
@@ -282,7 +289,29 @@ fn retry(client: &Client, args: RetryArgs) -> Result<()> {
         return output::print_json(&retried);
     }
     let nodes: NodeSet = retried.iter().map(String::as_str).collect();
-    output::print(&format!("{nodes}: try again at their next boots"))
+    output::print(&format!("{nodes}: try again at their next boots"))?;
+    // A rollout that has stopped gives its version to nobody who has not begun, and they have not, once more.
+    let answer: api::RolloutsAnswer = client.get(api::paths::ROLLOUTS)?;
+    for row in answer
+        .rollouts
+        .iter()
+        .filter(|row| row.rollout.is_on() && row.rollout.is_held())
+    {
+        let wait = row
+            .nodes
+            .iter()
+            .filter(|node| node.member.state == State::Waiting && nodes.contains(&node.node));
+        let wait: NodeSet = wait.map(|node| node.node.as_str()).collect();
+        if !wait.is_empty() {
+            output::print(&format!(
+                "{wait}: only when the rollout of {} goes on, which is {}: rackstrap rollout resume {}",
+                row.rollout.image,
+                if row.rollout.paused { "paused" } else { "stopped" },
+                row.rollout.image.name
+            ))?;
+        }
+    }
+    Ok(())
 }
 
 fn order(client: &Client, path: &str, image: Option<String>, pace: Pace) -> Result<Rollout> {
@@ -290,9 +319,28 @@ fn order(client: &Client, path: &str, image: Option<String>, pace: Pace) -> Resu
     Ok(client.post(path, &api::RolloutOrder { image, pace, by })?)
 }
 
-fn say(rollout: &Rollout, format: Format, said: &str) -> Result<()> {
+fn hold(client: &Client, path: &str, image: Option<String>) -> Result<api::RolloutHeld> {
+    let (by, pace) = (who(), Pace::default());
+    Ok(client.post(path, &api::RolloutOrder { image, pace, by })?)
+}
+
+/// What became of restarts that a rollout had wanted, as further lines; nothing if there were none.
+fn restarts(withdrawn: &Withdrawn) -> String {
+    let fold = |names: &[String]| names.iter().map(String::as_str).collect::<NodeSet>().fold();
+    let mut said = String::new();
+    if !withdrawn.cancelled.is_empty() {
+        let count = output::count(withdrawn.cancelled.len(), "restart");
+        said += &format!("\n{count} that it had wanted cancelled: {}", fold(&withdrawn.cancelled));
+    }
+    if !withdrawn.told.is_empty() {
+        said += &format!("\ntold to restart before, and on their way: {}", fold(&withdrawn.told));
+    }
+    said
+}
+
+fn say(answer: &impl Serialize, format: Format, said: &str) -> Result<()> {
     match format.json {
-        true => output::print_json(rollout),
+        true => output::print_json(answer),
         false => output::print(said),
     }
 }

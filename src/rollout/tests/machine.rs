@@ -248,12 +248,12 @@ fn no_more_are_restarted_at_once_than_may_be_down() {
     let mut wish = wish(&["n01", "n02", "n03", "n04"]);
     wish.reboot = true;
     let mut rollout = begin(&wish);
-    let mut may = |node: &str, minute| rollout.may_restart(node, &format!("{node}-old"), 4, at(minute));
+    let mut may = |node: &str, minute| rollout.may_restart(node, &format!("{node}-old"), false, 4, at(minute));
     assert!(may("n01", 0) && may("n02", 0) && may("n01", 1));
     assert!(!may("n03", 1) && !may("n99", 1));
     assert!(may("n03", 11), "who does not come back is not waited for any longer");
     let mut rollout = begin(&wish);
-    let may = |rollout: &mut Rollout, node: &str| rollout.may_restart(node, &format!("{node}-old"), 4, at(1));
+    let may = |rollout: &mut Rollout, node: &str| rollout.may_restart(node, &format!("{node}-old"), false, 4, at(1));
     assert!(may(&mut rollout, "n01") && may(&mut rollout, "n02"));
     comes_up(&mut rollout, "n01", 2);
     assert!(may(&mut rollout, "n03") && !may(&mut rollout, "n04"));
@@ -374,7 +374,7 @@ impl Walk {
             Happens::Pause => drop(rollout.pause("p", now)),
             Happens::Resume(limit) => drop(rollout.resume(Some(*limit), "p", now)),
             Happens::Retry(n) => drop(rollout.retry(&name(n), UP, now)),
-            Happens::Restart(n) => drop(rollout.may_restart(&name(n), "old", self.all.len(), now)),
+            Happens::Restart(n) => drop(rollout.may_restart(&name(n), "old", false, self.all.len(), now)),
             Happens::Abort => drop(rollout.end(Stage::Aborted, "p", now)),
         }
         let before = self.rollout.clone();
@@ -449,4 +449,57 @@ proptest! {
             prop_assert_eq!(&straight.rollout, &restarted.rollout);
         }
     }
+}
+
+#[test]
+fn who_loses_power_while_it_soaks_soaks_again() {
+    let mut wish = wish(&["n01", "n02"]);
+    wish.soak_secs = 3600;
+    let mut rollout = begin(&wish);
+    let mut all = audience(2);
+    comes_up(&mut rollout, "n01", 0);
+    comes_up(&mut rollout, "n02", 0);
+    // So short that nobody misses a heartbeat: no failure, and no hour either.
+    comes_up(&mut rollout, "n02", 50);
+    // So long that it is missed.
+    all.insert("n01".into(), Seen { up: false, ..UP });
+    rollout.tick(&all, at(55));
+    assert_eq!(state(&rollout, "n01").why(), "fell silent 3300 s after it was ready");
+    assert!(rollout.is_held(), "{rollout:?}");
+    all.insert("n01".into(), UP);
+    comes_up(&mut rollout, "n01", 58);
+    assert_eq!((state(&rollout, "n01"), rollout.failures()), (&State::Ready, 0));
+    let good = |rollout: &Rollout| rollout.nodes.values().map(|m| m.good).collect::<Vec<_>>();
+    for (minute, expected) in [
+        (60, [false, false]),
+        (109, [false, false]),
+        (110, [false, true]),
+        (118, [true, true]),
+    ] {
+        rollout.tick(&all, at(minute));
+        assert_eq!(good(&rollout), expected, "minute {minute}");
+    }
+    assert!(rollout.is_held(), "it goes on when somebody says so");
+    rollout.resume(None, "tests", at(119)).unwrap();
+}
+
+#[test]
+fn who_waits_for_its_drain_program_is_down_for_as_long_as_it_waits() {
+    let mut wish = wish(&["n01", "n02", "n03"]);
+    wish.reboot = true;
+    wish.max_down = Share::Nodes(1);
+    let mut rollout = begin(&wish);
+    let may = |rollout: &mut Rollout, node: &str, untold, minute| {
+        rollout.may_restart(node, &format!("{node}-old"), untold, 3, at(minute))
+    };
+    assert!(may(&mut rollout, "n01", false, 0));
+    for minute in 1..120 {
+        assert!(may(&mut rollout, "n01", true, minute));
+        assert!(!may(&mut rollout, "n02", false, minute), "minute {minute}");
+    }
+    // It is told, and has its ten minutes from then on.
+    assert!(may(&mut rollout, "n01", false, 125) && !may(&mut rollout, "n02", false, 128));
+    assert!(may(&mut rollout, "n02", false, 130));
+    assert!(rollout.stays("n02") && !rollout.stays("n02"));
+    assert!(may(&mut rollout, "n03", false, 130));
 }

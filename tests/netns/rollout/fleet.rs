@@ -52,9 +52,14 @@ impl Fleet {
     /// A daemon with debian@1, and `racks` racks of `slots` nodes each in its inventory.
     pub fn start(racks: u8, slots: u8) -> Result<Fleet> {
         let mut site = Site::demo();
-        // Nobody here sends any.
+        // Few here send any.
         site.heartbeat_secs = 3600;
-        let cluster = Cluster::with_images(&Binaries::get()?, &site, Vec::new())?;
+        Fleet::of_site(&site, racks, slots)
+    }
+
+    /// The same with another site file.
+    pub fn of_site(site: &Site, racks: u8, slots: u8) -> Result<Fleet> {
+        let cluster = Cluster::with_images(&Binaries::get()?, site, Vec::new())?;
         version(cluster.daemon.state_dir(), 1)?;
         cluster.start_daemon()?;
         let namespace = cluster.namespace.client("52:54:00:00:ff:02")?;
@@ -91,6 +96,11 @@ impl Fleet {
             .as_array()
             .map(|all| all.iter().map(Value::to_string).collect())
             .unwrap_or_default())
+    }
+
+    /// Lets nodes act: what they do happens on their side of the network.
+    pub fn act<T: Send>(&self, act: impl FnOnce(&UdpSocket) -> Result<T> + Send) -> Result<T> {
+        self.namespace.inside(|| act(&wire()?))?
     }
 
     pub fn node(&self, name: &str) -> Result<&Node> {
@@ -147,10 +157,11 @@ impl Fleet {
 }
 
 /// A boot that has begun.
-struct Boot {
+pub struct Boot {
     id: String,
     token: String,
-    version: String,
+    /// What its kernel is of; empty before it is fetched.
+    pub version: String,
 }
 
 impl Node {
@@ -159,17 +170,88 @@ impl Node {
     }
 
     /// Up to the kernel.
-    fn begin(&self, wire: &UdpSocket) -> Result<Boot> {
+    pub fn begin(&self, wire: &UdpSocket) -> Result<Boot> {
+        let mut boot = self.open(wire)?;
+        self.take_kernel(&mut boot)?;
+        Ok(boot)
+    }
+
+    /// Up to the script.
+    pub fn open(&self, wire: &UdpSocket) -> Result<Boot> {
         let (id, token) = self.script(wire)?;
-        let (status, version) = self.ask("GET", &format!("/boot/{id}/kernel"), "", None)?;
-        ensure!(status == 200, "{}: kernel: {status}: {version}", self.name);
+        let version = String::new();
         Ok(Boot { id, token, version })
     }
 
+    /// After [`Node::open`]: the kernel.
+    pub fn take_kernel(&self, boot: &mut Boot) -> Result {
+        let (status, version) = self.ask("GET", &format!("/boot/{}/kernel", boot.id), "", None)?;
+        ensure!(status == 200, "{}: kernel: {status}: {version}", self.name);
+        boot.version = version;
+        Ok(())
+    }
+
+    /// The plan of a boot.
+    pub fn plan(&self, boot: &Boot) -> Result<Value> {
+        let (status, plan) = self.ask("GET", &format!("/v1/plan/{}", boot.id), &boot.token, None)?;
+        serde_json::from_str(&plan).with_context(|| format!("plan: {status}: {plan}"))
+    }
+
+    /// Says that the system is up; `checks` is what it found out about itself.
+    pub fn ready(&self, boot: &Boot, checks: &Value) -> Result {
+        let body = json!({"token": boot.token, "uptime_ms": 30_000, "detail": "a test", "checks": checks});
+        let (status, said) = self.ask("POST", &format!("/v1/ready/{}", boot.id), "", Some(&body))?;
+        ensure!(status == 204, "ready: {status}: {said}");
+        Ok(())
+    }
+
+    /// A heartbeat. True if the answer is the order to restart.
+    pub fn beat(&self, boot: &Boot) -> Result<bool> {
+        let body = json!({"token": boot.token, "uptime_ms": 60_000, "trouble": ""});
+        let (status, said) = self.ask("POST", &format!("/v1/heartbeat/{}", boot.id), "", Some(&body))?;
+        ensure!(matches!(status, 200 | 204), "heartbeat: {status}: {said}");
+        Ok(status == 200)
+    }
+
+    /// Status of MNT (RFC 1813 section 5.2.1) for the node's root user: 0 if it may mount that, 13 if it may not.
+    pub fn mount(&self, export: &str) -> Result<u32> {
+        const XID: u32 = 0x726f_0001;
+        // RPC version 2, MOUNT version 3, procedure 1; AUTH_SYS of uid 0 without a host name; no verifier.
+        let call = [
+            XID,
+            0,
+            2,
+            100_005,
+            3,
+            1,
+            1,
+            20,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            export.len() as u32,
+        ];
+        let mut payload: Vec<u8> = call.iter().flat_map(|word| word.to_be_bytes()).collect();
+        payload.extend_from_slice(export.as_bytes());
+        payload.resize(payload.len().next_multiple_of(4), 0);
+        let mut stream = self.connect(2049)?;
+        stream.write_all(&(payload.len() as u32 | 1 << 31).to_be_bytes())?;
+        stream.write_all(&payload)?;
+        let mut reply = [0; 32];
+        stream.read_exact(&mut reply)?;
+        let word = |index: usize| u32::from_be_bytes([0, 1, 2, 3].map(|byte| reply[4 * index + byte]));
+        ensure!(word(1) == XID && word(6) == 0, "MNT of {export}: {reply:?}");
+        Ok(word(7))
+    }
+
     /// From there to its end.
-    fn come_up(&self, Boot { id, token, version }: &Boot) -> Result {
-        let (status, plan) = self.ask("GET", &format!("/v1/plan/{id}"), token, None)?;
-        let plan: Value = serde_json::from_str(&plan).with_context(|| format!("plan: {status}: {plan}"))?;
+    pub fn come_up(&self, boot: &Boot) -> Result {
+        let Boot { id, token, version } = boot;
+        let plan = self.plan(boot)?;
         ensure!(
             plan["image"] == version.as_str() && plan["node"] == self.name.as_str(),
             "kernel of {version}: {plan}"
@@ -185,10 +267,7 @@ impl Node {
                 "overlay: {status}: {overlay}"
             );
         }
-        let body = json!({"token": token, "uptime_ms": 30_000, "detail": "a test"});
-        let (status, said) = self.ask("POST", &format!("/v1/ready/{id}"), "", Some(&body))?;
-        ensure!(status == 204, "ready: {status}: {said}");
-        Ok(())
+        self.ready(boot, &json!([]))
     }
 
     /// DHCP, then the script: the boot's id and token.
@@ -240,15 +319,20 @@ impl Node {
         bytes
     }
 
+    /// A connection from the node's own address.
+    fn connect(&self, port: u16) -> Result<TcpStream> {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((self.address, 0)).into())?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        let server: SocketAddr = format!("{SERVER}:{port}").parse()?;
+        socket.connect_timeout(&server.into(), PATIENCE)?;
+        Ok(TcpStream::from(socket))
+    }
+
     /// Status and body of a request from the node's own address.
     fn ask(&self, method: &str, path: &str, token: &str, body: Option<&Value>) -> Result<(u16, String)> {
         let asked = || -> Result<String> {
-            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
-            socket.bind(&SocketAddr::from((self.address, 0)).into())?;
-            socket.set_read_timeout(Some(PATIENCE))?;
-            let server: SocketAddr = format!("{SERVER}:80").parse()?;
-            socket.connect_timeout(&server.into(), PATIENCE)?;
-            let mut stream = TcpStream::from(socket);
+            let mut stream = self.connect(80)?;
             let body = body.map(Value::to_string).unwrap_or_default();
             write!(
                 stream,

@@ -1,0 +1,75 @@
+//! What nodes are given changes between a node's script and its plan: the boot goes on as it began.
+
+use super::fleet::{Fleet, Node};
+use anyhow::ensure;
+use testbed::Result;
+
+/// Boots `node`, does `flip` after its script, and boots it again.
+fn boot_over(fleet: &Fleet, node: &Node, pinned: &str, next: &str, flip: impl FnOnce() -> Result) -> Result {
+    let mut boot = fleet.act(|wire| node.open(wire))?;
+    flip()?;
+    fleet.act(|_| {
+        node.take_kernel(&mut boot)?;
+        let plan = node.plan(&boot)?;
+        let export = plan["root"]["export"].as_str().unwrap_or_default();
+        ensure!(
+            boot.version == pinned && plan["image"] == pinned && export == format!("/{pinned}"),
+            "kernel of {}, and {plan}",
+            boot.version
+        );
+        ensure!(node.mount(export)? == 0, "{} cannot mount {export}", node.name);
+        ensure!(
+            node.mount(&format!("/{next}"))? != 0,
+            "{} can mount what its boot is not of",
+            node.name
+        );
+        node.come_up(&boot)
+    })?;
+    fleet.act(|wire| {
+        let boot = node.begin(wire)?;
+        ensure!(boot.version == next, "{} boots {} then", node.name, boot.version);
+        // It may still be the system of before that reads its root.
+        ensure!(node.mount(&format!("/{pinned}"))? == 0 && node.mount(&format!("/{next}"))? == 0);
+        node.come_up(&boot)?;
+        ensure!(node.mount(&format!("/{pinned}"))? != 0, "it is up on {next}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_boot_keeps_its_version_whatever_happens_between_its_script_and_its_plan() -> Result {
+    let fleet = Fleet::start(1, 4)?;
+    let daemon = &fleet.cluster.daemon;
+    let all: Vec<&Node> = fleet.nodes.iter().collect();
+    fleet.boot(&all, "debian@1")?;
+    fleet.add_version(2)?;
+    let (one, two, three) = (fleet.node("r01n01")?, fleet.node("r01n02")?, fleet.node("r01n03")?);
+
+    boot_over(&fleet, one, "debian@1", "debian@2", || {
+        daemon.cli(&["rollout", "start", "debian@2", "--nodes", "r01n01"])?;
+        daemon.kill();
+        fleet.cluster.start_daemon()
+    })?;
+    boot_over(&fleet, two, "debian@1", "debian@2", || {
+        daemon.cli(&["rollout", "promote", "--batch", "100%"]).map(drop)
+    })?;
+    boot_over(&fleet, three, "debian@2", "debian@1", || {
+        daemon.cli(&["rollout", "abort"]).map(drop)
+    })?;
+    fleet.boot(&all, "debian@1")?;
+    // Without a rollout.
+    boot_over(&fleet, one, "debian@1", "debian@2", || {
+        daemon.cli(&["image", "promote", "debian@2"]).map(drop)
+    })?;
+    boot_over(&fleet, two, "debian@2", "debian@1", || {
+        daemon.cli(&["image", "rollback", "debian"])?;
+        daemon.kill();
+        fleet.cluster.start_daemon()
+    })?;
+    // And one that is rolled back while it is on.
+    daemon.cli(&["rollout", "start", "debian@2", "--nodes", "r01n03"])?;
+    boot_over(&fleet, three, "debian@2", "debian@1", || {
+        daemon.cli(&["image", "rollback", "debian"]).map(drop)
+    })?;
+    daemon.stop()
+}

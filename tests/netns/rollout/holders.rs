@@ -1,0 +1,87 @@
+//! Versions that nobody is given any more, and that a node runs or may have to go back to: they stay.
+
+use super::fleet::{Fleet, Node};
+use testbed::Result;
+
+/// `image delete` and `image gc` leave that version alone, and say that `holder` is why.
+fn is_held(fleet: &Fleet, version: &str, holder: &str) -> Result {
+    let daemon = &fleet.cluster.daemon;
+    let refused = daemon.cli(&["image", "delete", version]).unwrap_err();
+    let refused = format!("{refused:#}");
+    assert!(
+        refused.contains("nothing was deleted, as these are in use") && refused.contains(holder),
+        "{refused}"
+    );
+    let said = daemon.cli(&["image", "gc", "--keep", "1", "--yes"])?;
+    assert!(said.contains(&format!("{version} stays: {holder}")), "{said}");
+    let (name, number) = version.split_once('@').unwrap();
+    let dir = daemon.state_dir().join("images").join(name).join(number);
+    assert!(dir.join("kernel").is_file(), "{}", dir.display());
+    Ok(())
+}
+
+#[test]
+fn what_a_node_runs_stays_until_it_has_booted_something_else() -> Result {
+    let fleet = Fleet::start(1, 3)?;
+    let daemon = &fleet.cluster.daemon;
+    let all: Vec<&Node> = fleet.nodes.iter().collect();
+    fleet.boot(&all, "debian@1")?;
+    fleet.add_version(2)?;
+    daemon.cli(&["image", "promote", "debian@2"])?;
+    let (one, two) = (fleet.node("r01n01")?, fleet.node("r01n02")?);
+    fleet.boot(&[one], "debian@2")?;
+
+    let running = "r01n02, r01n03 run it or boot into it";
+    is_held(&fleet, "debian@1", running)?;
+    daemon.kill();
+    is_held(&fleet, "debian@1", running)?;
+    fleet.cluster.start_daemon()?;
+    is_held(&fleet, "debian@1", running)?;
+
+    // One that is no more, and one that is on its way to the other version, but not there.
+    daemon.cli(&["node", "delete", "r01n03", "--yes", "--running"])?;
+    let boot = fleet.act(|wire| two.begin(wire))?;
+    assert_eq!(boot.version, "debian@2");
+    let held = "r01n02 run it or boot into it; r01n02 would go back to it";
+    is_held(&fleet, "debian@1", held)?;
+    daemon.kill();
+    fleet.cluster.start_daemon()?;
+    is_held(&fleet, "debian@1", held)?;
+    fleet.act(|_| two.come_up(&boot))?;
+    let said = daemon.cli(&["image", "delete", "debian@1"])?;
+    assert!(said.starts_with("deleted debian@1"), "{said}");
+    fleet.boot(&[one, two], "debian@2")?;
+    daemon.stop()
+}
+
+#[test]
+fn what_a_node_would_go_back_to_stays_for_it() -> Result {
+    let fleet = Fleet::start(1, 2)?;
+    let daemon = &fleet.cluster.daemon;
+    let (one, two) = (fleet.node("r01n01")?, fleet.node("r01n02")?);
+    fleet.boot(&[one, two], "debian@1")?;
+    fleet.add_version(2)?;
+    fleet.add_version(3)?;
+    daemon.cli(&["rollout", "start", "debian@2", "--nodes", "r01n01"])?;
+    let refused = format!("{:#}", daemon.cli(&["image", "delete", "debian@2"]).unwrap_err());
+    assert!(refused.contains("a rollout gives it (subset)"), "{refused}");
+    // It is up, and its checks fail: what it was well on is no boot of its own any more after a few others.
+    let failed =
+        serde_json::json!([{"check": "unit sshd.service", "ok": false, "detail": "unit sshd.service is failed"}]);
+    let boot = fleet.act(|wire| one.begin(wire))?;
+    fleet.act(|_| one.ready(&boot, &failed))?;
+    fleet.boot(&[two], "debian@1")?;
+    daemon.cli(&["rollout", "abort"])?;
+    daemon.cli(&["image", "promote", "debian@3"])?;
+    fleet.boot(&[two], "debian@3")?;
+    for _ in 0..3 {
+        let boot = fleet.act(|wire| one.begin(wire))?;
+        assert_eq!(boot.version, "debian@3");
+        is_held(&fleet, "debian@1", "r01n01 would go back to it")?;
+    }
+    daemon.kill();
+    fleet.cluster.start_daemon()?;
+    is_held(&fleet, "debian@1", "r01n01 would go back to it")?;
+    fleet.boot(&[one], "debian@1")?;
+    daemon.stop()
+}

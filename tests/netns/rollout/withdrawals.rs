@@ -1,0 +1,220 @@
+//! Restarts that a rollout wanted, and that are cancelled with it.
+
+use super::fleet::{Boot, Fleet};
+use anyhow::Context;
+use rackstrap::inventory::hostlist::{NoGroups, expand};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use testbed::{Result, Site, timeline::poll};
+
+/// When to give up, however loaded the machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Notes in `log` what it was run for, and fails while `busy` exists.
+fn program(dir: &Path, name: &str) -> Result<Vec<String>> {
+    let (path, at) = (dir.join(name), dir.display());
+    let script = format!(
+        "#!/bin/sh\necho \"{name} $RACKSTRAP_NODES\" >> {at}/log\n\
+         if [ {name} = drain ] && [ -e {at}/busy ]; then echo jobs run; exit 1; fi\n"
+    );
+    fs::write(&path, script)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    Ok(vec![path.display().to_string()])
+}
+
+/// Three nodes that are up on debian@1, debian@2, and a directory with `log` and `busy`.
+struct Scene {
+    fleet: Fleet,
+    boots: Vec<Boot>,
+    dir: tempfile::TempDir,
+}
+
+impl Scene {
+    fn new() -> Result<Scene> {
+        let dir = tempfile::tempdir()?;
+        let mut site = Site::demo();
+        site.heartbeat_secs = 3600;
+        site.drain = program(dir.path(), "drain")?;
+        site.resume = program(dir.path(), "resume")?;
+        let fleet = Fleet::of_site(&site, 1, 3)?;
+        let boots = fleet.act(|wire| {
+            let boots = fleet.nodes.iter().map(|node| {
+                let boot = node.begin(wire)?;
+                node.come_up(&boot)?;
+                Ok(boot)
+            });
+            boots.collect::<Result<Vec<Boot>>>()
+        })?;
+        fleet.add_version(2)?;
+        Ok(Scene { fleet, boots, dir })
+    }
+
+    fn busy(&self) -> PathBuf {
+        self.dir.path().join("busy")
+    }
+
+    fn cli(&self, words: &[&str]) -> Result<String> {
+        self.fleet.cluster.daemon.cli(words)
+    }
+
+    /// A heartbeat of the node with that index; true if it is told to restart.
+    fn beat(&self, node: usize) -> Result<bool> {
+        let (node, boot) = (&self.fleet.nodes[node], &self.boots[node]);
+        self.fleet.act(|_| node.beat(boot))
+    }
+
+    fn wait_for_order(&self, node: usize) -> Result {
+        let told = poll(PATIENCE, || Ok(self.beat(node)?.then_some(())))?;
+        told.with_context(|| format!("node {node} is never told to restart"))
+    }
+
+    /// Has the nodes be drained, by heartbeats, until each has the step `step` in the request that is about it.
+    fn wait_for_step(&self, node: usize, step: &str) -> Result {
+        let name = &self.fleet.nodes[node].name;
+        let mut last = Value::Null;
+        let there = poll(PATIENCE, || {
+            self.beat(node)?;
+            last = self.fleet.cluster.daemon.json(&["node", "restart", "--list"])?;
+            let requests = last["requests"].as_array().cloned().unwrap_or_default();
+            // The newest request that is about it.
+            let members = requests
+                .iter()
+                .flat_map(|r| r["nodes"].as_array().cloned().unwrap_or_default());
+            let newest = members.filter(|member| member["name"] == name.as_str()).last();
+            Ok(newest.filter(|member| member["step"]["is"] == step).map(drop))
+        })?;
+        there.with_context(|| format!("{name} does not get to {step}: {last}"))
+    }
+
+    /// How often `PROGRAM NODE` was run, by itself or for several nodes at once.
+    fn logged(&self, run: &str) -> usize {
+        let (program, node) = run.split_once(' ').unwrap();
+        let log = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+        let runs = log.lines().filter_map(|line| line.strip_prefix(program));
+        let nobody = NoGroups;
+        runs.filter(|nodes| expand(nodes.trim(), &nobody).is_ok_and(|nodes| nodes.contains(node)))
+            .count()
+    }
+
+    fn wait_for_log(&self, line: &str, times: usize) -> Result {
+        let said = poll(PATIENCE, || Ok((self.logged(line) >= times).then_some(())))?;
+        said.with_context(|| format!("the log never says {line} {times} times"))
+    }
+
+    /// The node restarts into `version`, and comes up.
+    fn restart(&mut self, node: usize, version: &str) -> Result {
+        let who = &self.fleet.nodes[node];
+        self.boots[node] = self.fleet.act(|wire| {
+            let boot = who.begin(wire)?;
+            who.come_up(&boot)?;
+            Ok(boot)
+        })?;
+        assert_eq!(self.boots[node].version, version);
+        Ok(())
+    }
+}
+
+const START: [&str; 8] = [
+    "rollout",
+    "start",
+    "debian@2",
+    "--nodes",
+    "r01n[01-03]",
+    "--reboot",
+    "--max-down",
+    "3",
+];
+
+#[test]
+fn pause_abort_and_rollback_cancel_the_restarts_that_a_rollout_wanted() -> Result {
+    let mut scene = Scene::new()?;
+    scene.cli(&START)?;
+    scene.wait_for_order(0)?;
+    fs::write(scene.busy(), "")?;
+    scene.wait_for_step(1, "draining")?;
+    scene.wait_for_step(2, "draining")?;
+
+    let held = scene.fleet.cluster.daemon.json(&["rollout", "pause"])?;
+    let expected = json!({"cancelled": ["r01n02", "r01n03"], "told": ["r01n01"]});
+    assert_eq!(held["restarts"], expected, "{held}");
+    assert_eq!((&held["paused"], &held["image"]), (&json!(true), &json!("debian@2")));
+    scene.wait_for_log("resume r01n02", 1)?;
+    scene.wait_for_log("resume r01n03", 1)?;
+    fs::remove_file(scene.busy())?;
+    for _ in 0..3 {
+        assert!(!scene.beat(1)? && !scene.beat(2)?, "paused");
+    }
+    assert_eq!(scene.logged("resume r01n01"), 0, "it is on its way");
+    scene.restart(0, "debian@1")?;
+    scene.wait_for_log("resume r01n01", 1)?;
+
+    // It goes on where it was, one after the other.
+    scene.cli(&["rollout", "resume"])?;
+    scene.wait_for_order(1)?;
+    scene.restart(1, "debian@2")?;
+    fs::write(scene.busy(), "")?;
+    scene.wait_for_step(2, "draining")?;
+    let said = scene.cli(&["rollout", "abort"])?;
+    assert!(
+        said.contains("1 restart that it had wanted cancelled: r01n03"),
+        "{said}"
+    );
+    scene.wait_for_log("resume r01n03", 2)?;
+    // What runs the version leaves it, and nobody else restarts.
+    fs::remove_file(scene.busy())?;
+    scene.wait_for_order(1)?;
+    assert!(!scene.beat(0)? && !scene.beat(2)?);
+    scene.restart(1, "debian@1")?;
+    scene.wait_for_log("resume r01n02", 3)?;
+
+    scene.cli(&START)?;
+    fs::write(scene.busy(), "")?;
+    scene.wait_for_step(0, "draining")?;
+    scene.wait_for_step(2, "draining")?;
+    scene.fleet.cluster.daemon.kill();
+    scene.fleet.cluster.start_daemon()?;
+    let done = scene.fleet.cluster.daemon.json(&["image", "rollback", "debian"])?;
+    assert_eq!(done["restarts"]["cancelled"], json!(["r01n01", "r01n03"]), "{done}");
+    assert_eq!(
+        (&done["image"], &done["ended"]),
+        (&json!("debian@1"), &json!("debian@2"))
+    );
+    scene.wait_for_log("resume r01n03", 3)?;
+    scene.fleet.cluster.daemon.stop()
+}
+
+#[test]
+fn a_rollout_that_stops_by_itself_restarts_nobody_else() -> Result {
+    let scene = Scene::new()?;
+    scene.cli(&START)?;
+    fs::write(scene.busy(), "")?;
+    scene.wait_for_step(1, "draining")?;
+    let failed = json!([{"check": "unit sshd.service", "ok": false, "detail": "unit sshd.service is failed"}]);
+    scene.fleet.act(|wire| {
+        let node = &scene.fleet.nodes[0];
+        let boot = node.begin(wire)?;
+        node.ready(&boot, &failed)
+    })?;
+    let stopped = poll(PATIENCE, || {
+        let rollouts = scene.fleet.cluster.daemon.json(&["rollout", "status"])?;
+        let stopped = rollouts[0]["stopped"].as_str().unwrap_or_default().to_owned();
+        Ok((!stopped.is_empty()).then_some(stopped))
+    })?;
+    assert!(
+        stopped
+            .context("it goes on")?
+            .starts_with("1 failed, and none may: r01n01")
+    );
+    scene.wait_for_step(1, "ended")?;
+    scene.wait_for_log("resume r01n02", 1)?;
+    fs::remove_file(scene.busy())?;
+    for _ in 0..3 {
+        assert!(!scene.beat(1)? && !scene.beat(2)?);
+    }
+    scene.fleet.cluster.daemon.stop()
+}
