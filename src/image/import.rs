@@ -11,12 +11,12 @@ use super::{
     recipe::Recipe,
     root::RootDir,
     tar,
-    tree::{Id, Notes, SpaceGuard, copy_tree, count_tree},
+    tree::{Id, Notes, SpaceGuard, copy_tree, count_tree, flatten, make_root},
     versions::Incoming,
 };
 use crate::clock::Timestamp;
 use rackstrap_wire::ImageRef;
-use rustix::fs::{self as rfs, Mode};
+use rustix::fs as rfs;
 use std::{
     fs::File,
     io::{self, Read},
@@ -163,7 +163,7 @@ fn fill(
     let path = incoming.path();
     let root_path = path.join("root");
     let making = || format!("making {}", root_path.display());
-    rfs::mkdirat(incoming.dir(), c"root", Mode::from_raw_mode(0o755)).doing(making)?;
+    make_root(incoming.dir(), c"root").doing(making)?;
     let root = open_dir(&root_path).doing(making)?;
     let copied = match source {
         Source::Dir(tree) => {
@@ -191,6 +191,7 @@ fn fill(
             None
         }
     };
+    flatten(&root_path, space, notes, progress)?;
     progress.reached("copied");
     let wishes = Wishes {
         agent: &request.agent,
@@ -210,6 +211,8 @@ fn bootstrap(recipe: &Recipe, target: &Path, progress: &mut dyn Progress) -> Res
     let child = Command::new("mmdebstrap")
         .args(recipe.mmdebstrap_args(target, None))
         .env("LC_ALL", "C.UTF-8")
+        // systemd-tmpfiles makes no subvolumes of btrfs in a tree that is one.
+        .env("SYSTEMD_TMPFILES_FORCE_SUBVOL", "0")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

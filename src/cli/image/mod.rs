@@ -1,5 +1,6 @@
 //! `rackstrap image`: a file a subject.
 
+mod current;
 mod delete;
 mod diff;
 mod enter;
@@ -160,7 +161,7 @@ pub fn run(config: &Path, args: ImageArgs) -> Result<ExitCode> {
     let images = site.server.state_dir.join("images");
     let (text, changed) = match args.command {
         ImageCommand::Import(args) => (import::run(args, images)?, true),
-        ImageCommand::List { json } => (list::list(&images, json)?, false),
+        ImageCommand::List { json } => (list::list(config, &site, json)?, false),
         ImageCommand::Show { image, json } => (list::show(&images, &image, json)?, false),
         ImageCommand::Exec(args) => return enter::exec(args, images),
         ImageCommand::Shell { work } => return enter::shell(work, images),
