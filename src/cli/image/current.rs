@@ -13,22 +13,31 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use rackstrap_wire::ImageRef;
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 /// What is current, by image name. It is the daemon's to say; while none runs, its store's.
 pub(super) fn current(config: &Path, site: &Site) -> Result<BTreeMap<String, ImageRef>> {
     let rows: Vec<Current> = match connection::connect(config)?.get(paths::IMAGES_CURRENT) {
         Ok(rows) => rows,
-        Err(ClientError::NoDaemon(_)) => match store(site)? {
-            Some(store) => {
-                let assignments = stored(&store).context("reading which versions are current")?;
-                assignments.current.values().cloned().collect()
-            }
+        Err(ClientError::NoDaemon(_)) => match path(site) {
+            Some(path) => of_store(&path).context("reading which versions are current")?,
             None => Vec::new(),
         },
         Err(error) => return Err(error.into()),
     };
     Ok(rows.into_iter().map(|row| (row.image.name.clone(), row.image)).collect())
+}
+
+/// What the store at `path` says. A copy of it is opened: whoever lists images is not in the way of a daemon that starts.
+fn of_store(path: &Path) -> Result<Vec<Current>> {
+    let dir = tempfile::tempdir()?;
+    let copy = dir.path().join("store.redb");
+    std::fs::copy(path, &copy).with_context(|| format!("copying {}", path.display()))?;
+    let assignments = stored(&Store::open(&copy)?)?;
+    Ok(assignments.current.values().cloned().collect())
 }
 
 /// True if nodes that follow the image are given that version. Of an image of which none is current yet, that is the newest.
@@ -46,8 +55,11 @@ pub(super) fn renaming(config: &Path, site: &Site, old: &str, new: &str, step: R
     };
     match connection::connect(config)?.post::<Done>(paths::IMAGE_RENAME, &renaming) {
         Ok(_) => Ok(()),
-        Err(ClientError::NoDaemon(_)) => match store(site)? {
-            Some(store) => Ok(rename_stored(&store, &renaming)?),
+        Err(ClientError::NoDaemon(_)) => match path(site) {
+            Some(path) => {
+                let store = Store::open(&path).with_context(|| format!("opening {}", path.display()))?;
+                Ok(rename_stored(&store, &renaming)?)
+            }
             None => Ok(()),
         },
         Err(error) => Err(error.into()),
@@ -55,11 +67,7 @@ pub(super) fn renaming(config: &Path, site: &Site, old: &str, new: &str, step: R
 }
 
 /// The store of a daemon that does not run; a cluster that never ran one has none.
-fn store(site: &Site) -> Result<Option<Store>> {
+fn path(site: &Site) -> Option<PathBuf> {
     let path = site.server.state_dir.join("store.redb");
-    if !path.exists() {
-        return Ok(None);
-    }
-    let store = Store::open(&path).with_context(|| format!("opening {}", path.display()))?;
-    Ok(Some(store))
+    path.exists().then_some(path)
 }

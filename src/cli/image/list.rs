@@ -269,7 +269,8 @@ mod tests {
     fn lists_and_shows() {
         let state = state();
         let images = state.path().join("images");
-        let text = shown(&images, Some(&current), false).unwrap();
+        let none = BTreeMap::new();
+        let text = shown(&images, Some(&none), false).unwrap();
         let rows: Vec<&str> = text.lines().collect();
         assert_eq!(rows.len(), 3, "{text}");
         assert!(
@@ -277,9 +278,18 @@ mod tests {
             "{text}"
         );
         assert!(rows[1].contains("371.0 MiB") && rows[1].ends_with("try 1"), "{text}");
-        let json: serde_json::Value = serde_json::from_str(&shown(&images, Some(&current), true).unwrap()).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&shown(&images, Some(&none), true).unwrap()).unwrap();
         assert_eq!(json[1]["image"], "debian@2");
         assert_eq!(json[1]["initramfs_bytes"], 9);
+        // None is current yet, so the newest is.
+        assert_eq!((&json[0]["current"], &json[1]["current"]), (&false.into(), &true.into()));
+        assert!(rows[2].starts_with("debian@2  yes") && !rows[1].contains("yes"), "{text}");
+        let current = BTreeMap::from([("debian".to_owned(), "debian@1".parse().unwrap())]);
+        let text = shown(&images, Some(&current), false).unwrap();
+        assert!(text.contains("debian@1  yes") && text.matches("yes").count() == 1, "{text}");
+        assert!(shown(&images, None, false).unwrap().contains("debian@1  ?"));
+        let json: serde_json::Value = serde_json::from_str(&shown(&images, None, true).unwrap()).unwrap();
+        assert!(json[0]["current"].is_null());
         let text = show(&images, "debian", false).unwrap();
         assert!(
             text.contains("debian@2") && text.contains("systemd") && text.contains("/images/debian/2"),
