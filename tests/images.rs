@@ -1,7 +1,12 @@
 //! `rackstrap image` as people use it: on a small tree, beside a daemon, and in a whole Debian.
 
 use crate::{backup::Lab, terminal::Terminal};
-use rackstrap::{boots::Boots, clock::Timestamp, store::Store};
+use rackstrap::{
+    boots::Boots,
+    clock::Timestamp,
+    rollout::Current,
+    store::{Store, Table},
+};
 use rackstrap_wire::{DiskPlan, NetPlan, NfsRoot, Plan};
 use std::{
     fs,
@@ -230,7 +235,7 @@ fn what_is_needed_is_not_deleted() -> Result {
     assert!(
         bench
             .complains(&["rename", "debian", "other"])
-            .contains("keeps its name, as it is in use")
+            .contains("names it; give these profiles another image there and reload")
     );
     assert!(
         bench
@@ -262,7 +267,22 @@ fn what_is_needed_is_not_deleted() -> Result {
     // Nobody boots it any more, and nobody runs it.
     bench.site("other")?;
     fs::remove_file(bench.path("state/store.redb"))?;
+    // What is current stays so, under the new name.
+    let rows = |bench: &Bench| -> Result<Vec<(Vec<u8>, Current)>> {
+        Ok(Store::open(&bench.path("state/store.redb"))?.scan(Table::Current, b"")?)
+    };
+    let by_hand = Current::first("debian@5".parse()?, "tests", Timestamp(1)).promoted(2, "tests", Timestamp(2));
+    Store::open(&bench.path("state/store.redb"))?.write(|tx| tx.put(Table::Current, b"debian", &by_hand))?;
     assert_eq!(bench.says(&["rename", "debian", "renamed"]), "debian is renamed now\n");
+    let renamed = rows(&bench)?;
+    assert_eq!(renamed.len(), 1);
+    assert_eq!((&renamed[0].0[..], &renamed[0].1.before), (&b"renamed"[..], &vec![5]));
+    assert_eq!(renamed[0].1.image, "renamed@2".parse()?);
+    let list = bench.says(&["list"]);
+    assert!(list.contains("renamed@2  yes") && !list.contains("renamed@5  yes"), "{list}");
+    let error = bench.complains(&["rename", "renamed", "No Name"]);
+    assert!(error.contains("no name for an image"), "{error}");
+    assert_eq!(rows(&bench)?, renamed);
     assert!(bench.says(&["show", "renamed@5"]).contains("renamed@5"));
     assert_eq!(
         bench.says(&["gc", "--keep", "2", "--yes"]).lines().last(),
@@ -312,6 +332,25 @@ fn a_daemon_hears_of_it() -> Result {
     assert!(booted(&lab)?.contains("debian@3"));
     lab.daemon.cli(&["image", "promote", "debian@4"])?;
     assert!(booted(&lab)?.contains("debian@4"));
+    // An image that no profile names is given another name, and what is current of it stays so.
+    let mut spare = import;
+    spare[2] = "spare";
+    for _ in 0..2 {
+        lab.daemon.cli(&spare)?;
+    }
+    lab.daemon.cli(&["image", "rename", "spare", "kept"])?;
+    lab.daemon.cli(&spare)?;
+    let list: Vec<serde_json::Value> = serde_json::from_str(&lab.daemon.cli(&["image", "list", "--json"])?)?;
+    let current: Vec<&str> = list
+        .iter()
+        .filter(|row| row["current"] == true)
+        .filter_map(|row| row["image"].as_str())
+        .collect();
+    assert_eq!(current, ["debian@4", "kept@1", "spare@1"]);
+    let error = lab.daemon.cli(&["image", "rename", "kept", "debian"]).unwrap_err().to_string();
+    assert!(error.contains("the name debian is taken"), "{error}");
+    let error = lab.daemon.cli(&["image", "rename", "debian", "x"]).unwrap_err().to_string();
+    assert!(error.contains("names it; give these profiles"), "{error}");
     lab.daemon.stop()
 }
 

@@ -67,6 +67,8 @@ pub mod paths {
     pub const IMAGES_CURRENT: &str = "/v1/images/current";
     /// `POST` [`super::PromoteImage`]: the [`crate::rollout::Current`] that it is now.
     pub const IMAGE_PROMOTE: &str = "/v1/images/promote";
+    /// `POST` [`crate::rollout::Renaming`]: [`super::Done`].
+    pub const IMAGE_RENAME: &str = "/v1/images/rename";
     /// `POST` [`super::RollBack`]: [`super::RolledBack`].
     pub const IMAGE_ROLLBACK: &str = "/v1/images/rollback";
     /// `GET`: [`super::RolloutsAnswer`]. `POST` [`super::BeginRollout`]: [`super::RolloutBegun`].

@@ -10,7 +10,7 @@ use crate::{
     image::{KernelModules, missing_modules},
     inventory::hostlist::NodeSet,
     restart::Withdrawn,
-    rollout::{Current, Rollout, RolloutError, Wish},
+    rollout::{Current, Renaming, Rollout, RolloutError, Wish},
 };
 use axum::{Json, extract::State};
 use std::collections::BTreeMap;
@@ -29,6 +29,16 @@ pub(super) async fn promote_image(
             .promote_image(&asked.image, &asked.by, Timestamp::now())
     };
     Ok(Json(blocking(promoted).await??))
+}
+
+pub(super) async fn rename_image(
+    State(context): State<Shared>,
+    Json(renaming): Json<Renaming>,
+) -> Result<Json<api::Done>, Refusal> {
+    let renamed = move || context.rollouts.rename(&renaming);
+    blocking(renamed).await??;
+    let message = String::new();
+    Ok(Json(api::Done { message }))
 }
 
 pub(super) async fn roll_back(

@@ -64,6 +64,7 @@ pub fn router(context: Arc<Context>) -> Router {
         .route(paths::IMAGES_IN_USE, get(images_in_use))
         .route(paths::IMAGES_CURRENT, get(rollouts::current))
         .route(paths::IMAGE_PROMOTE, post(rollouts::promote_image))
+        .route(paths::IMAGE_RENAME, post(rollouts::rename_image))
         .route(paths::IMAGE_ROLLBACK, post(rollouts::roll_back))
         .route(paths::ROLLOUTS, get(rollouts::all).post(rollouts::begin))
         .route(paths::ROLLOUT_PROMOTE, post(rollouts::promote))

@@ -4,7 +4,7 @@ use super::{
     Catalog,
     error::{Doing, ImportError, Result},
     import::{check_name, check_root},
-    leftovers::{Discarded, leftovers, remove_leftovers},
+    leftovers::{Discarded, leftovers, remove_if_there, remove_leftovers},
     load_catalog,
     locks::{held, open_dir, try_lock},
     progress::{Progress, Step},
@@ -123,11 +123,18 @@ pub fn collect_leftovers(images_dir: &Path, dry_run: bool, progress: &mut dyn Pr
 /// Gives an image with all its versions another name.
 ///
 /// Manifests with the new name are written beside the old ones; then the image's directory is renamed, and then they take the old ones'
-/// places. [`load_catalog`] takes whichever of the two has the name that the directory has.
+/// places. [`load_catalog`] takes whichever of the two has the name that the directory has. `before` is called when all
+/// has been looked at and nobody else can take the name, and may refuse.
 ///
 /// # Errors
-/// Rights, names, working copies of it, versions that are being read, and what system calls say.
-pub fn rename_image(images_dir: &Path, old: &str, new: &str, progress: &mut dyn Progress) -> Result<()> {
+/// Rights, names, working copies of it, versions that are being read, `before`, and what system calls say.
+pub fn rename_image(
+    images_dir: &Path,
+    old: &str,
+    new: &str,
+    before: &mut dyn FnMut() -> std::result::Result<(), String>,
+    progress: &mut dyn Progress,
+) -> Result<()> {
     check_root("renaming an image")?;
     check_name(new)?;
     let refuse = |why: String| Err(ImportError::Request(why));
@@ -180,6 +187,12 @@ pub fn rename_image(images_dir: &Path, old: &str, new: &str, progress: &mut dyn 
         locked.push(dir);
     }
     progress.reached("manifests");
+    if let Err(why) = before() {
+        for dir in &locked {
+            remove_if_there(dir, "manifest.toml.new")?;
+        }
+        return refuse(why);
+    }
     let doing = || format!("renaming {old} to {new}");
     let all = open_dir(images_dir).doing(doing)?;
     rfs::renameat_with(&all, old, &all, new, RenameFlags::NOREPLACE).doing(doing)?;

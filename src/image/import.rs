@@ -1,6 +1,7 @@
 //! Making a version: tree in, sealed image out.
 
 use super::{
+    bootstrap::{bootstrap, expect_program},
     error::{Doing, ImportError, Result},
     initramfs,
     inspect::inspect,
@@ -11,18 +12,17 @@ use super::{
     recipe::Recipe,
     root::RootDir,
     tar,
-    tree::{Id, Notes, SpaceGuard, copy_tree, count_tree},
+    tree::{Id, Notes, SpaceGuard, copy_tree, count_tree, flatten, make_root},
     versions::Incoming,
 };
 use crate::clock::Timestamp;
 use rackstrap_wire::ImageRef;
-use rustix::fs::{self as rfs, Mode};
+use rustix::fs as rfs;
 use std::{
     fs::File,
-    io::{self, Read},
+    io::Read,
     os::fd::AsFd,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
+    path::PathBuf,
 };
 
 /// What is to be imported, and how.
@@ -65,6 +65,9 @@ pub fn import(request: &ImportRequest, progress: &mut dyn Progress) -> Result<Im
     check_name(&request.name)?;
     check_root("importing an image")?;
     let source = open_source(request)?;
+    if let Source::Recipe(recipe) = &source {
+        expect_program(recipe)?;
+    }
     // What can be refused is refused before anything is copied.
     if let Source::Dir(tree) = &source {
         let seen = inspect(tree, request.kernel.as_deref()).map_err(ImportError::Refused)?;
@@ -163,7 +166,7 @@ fn fill(
     let path = incoming.path();
     let root_path = path.join("root");
     let making = || format!("making {}", root_path.display());
-    rfs::mkdirat(incoming.dir(), c"root", Mode::from_raw_mode(0o755)).doing(making)?;
+    make_root(incoming.dir(), c"root").doing(making)?;
     let root = open_dir(&root_path).doing(making)?;
     let copied = match source {
         Source::Dir(tree) => {
@@ -187,10 +190,11 @@ fn fill(
         }
         Source::Recipe(recipe) => {
             progress.begin(Step::Bootstrap, None);
-            bootstrap(recipe, &root_path, progress)?;
+            bootstrap(recipe, &root_path, &path, progress)?;
             None
         }
     };
+    flatten(&root_path, space, notes, progress)?;
     progress.reached("copied");
     let wishes = Wishes {
         agent: &request.agent,
@@ -203,44 +207,6 @@ fn fill(
         (Source::Oci(_), ImportError::Refused(problems)) => ImportError::Unbootable(problems),
         (_, error) => error,
     })
-}
-
-/// Runs mmdebstrap, which makes the tree in `target`, an empty directory.
-fn bootstrap(recipe: &Recipe, target: &Path, progress: &mut dyn Progress) -> Result<()> {
-    let child = Command::new("mmdebstrap")
-        .args(recipe.mmdebstrap_args(target, None))
-        .env("LC_ALL", "C.UTF-8")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut child = match child {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            return Err(ImportError::Request(
-                "mmdebstrap is not installed, and recipes need it: apt install mmdebstrap".to_owned(),
-            ));
-        }
-        other => other.doing(|| "starting mmdebstrap")?,
-    };
-    let mut tail = std::collections::VecDeque::new();
-    if let Some(stderr) = child.stderr.take() {
-        for line in io::BufRead::lines(io::BufReader::new(stderr)).map_while(io::Result::ok) {
-            // It begins its lines with I: for information, W: and E: for warnings and errors.
-            progress.doing(line.trim_start_matches("I: "));
-            if tail.len() == 15 {
-                tail.pop_front();
-            }
-            tail.push_back(line);
-        }
-    }
-    let status = child.wait().doing(|| "waiting for mmdebstrap")?;
-    if !status.success() {
-        let said = Vec::from(tail).join("\n  ");
-        return Err(ImportError::Request(format!(
-            "mmdebstrap failed ({status}); its last words:\n  {said}"
-        )));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

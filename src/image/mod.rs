@@ -5,6 +5,7 @@
 //! what it is) and in `versions`, which gives it its number by one rename. `tree` copies directories, `tar` extracts
 //! archives, `oci` takes container images. [`load_catalog`] is what the daemon reads.
 
+mod bootstrap;
 mod catalog;
 mod delete;
 mod diff;
@@ -25,6 +26,7 @@ mod progress;
 mod recipe;
 mod release;
 mod root;
+mod rpm;
 mod seal;
 mod tar;
 mod tree;
@@ -45,12 +47,12 @@ pub use oci::{OciOptions, survey_documents};
 pub use packages::{Package, PackageChange, PackageCounts, PackageKind, Packages};
 pub use prepare::{packages_installed, packages_of};
 pub use progress::{Progress, Quiet, Step};
-pub use recipe::{Recipe, RecipeError};
+pub use recipe::{Debian, Dnf, Recipe, RecipeError};
 pub use root::RootDir;
 pub use seal::{SealRequest, seal};
 pub use tar::{Survey, survey as survey_tar};
 pub use verify::verify;
 pub use work::{
-    CloneRequest, WorkInfo, WorkingCopy, clone_version, default_name, delete_working_copy, find_working_copy,
+    CloneRequest, Cloned, Way, WorkInfo, WorkingCopy, clone_version, default_name, delete_working_copy, find_working_copy,
     working_copies,
 };

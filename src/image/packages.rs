@@ -1,23 +1,16 @@
 //! Packages in a tree: what is installed, and what is different from another tree.
 
-use super::root::RootDir;
+use super::{root::RootDir, rpm};
 use serde::{Deserialize, Serialize};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io::Read,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Longest list that is read: Debian has some 60,000 packages, of which `status` says a kilobyte each.
-const LONGEST: u64 = 128 << 20;
+pub(super) const LONGEST: u64 = 128 << 20;
 
 /// Where dpkg says what is installed (dpkg(1), FILES).
 const DPKG: &str = "var/lib/dpkg/status";
 /// Where apk does (apk(8)).
 const APK: &str = "lib/apk/db/installed";
-/// Where rpm's database may be (`%_dbpath` of the distributions).
-const RPM: [&str; 2] = ["usr/lib/sysimage/rpm", "var/lib/rpm"];
 
 /// Which program manages the packages of a tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,7 +118,7 @@ impl Packages {
         Ok(changes(&before.installed, &self.installed))
     }
 
-    fn unknown(why: impl Into<String>) -> Self {
+    pub(super) fn unknown(why: impl Into<String>) -> Self {
         Packages {
             why: why.into(),
             ..Packages::default()
@@ -134,7 +127,7 @@ impl Packages {
 }
 
 /// Asks the tree's package manager's files what is installed. That it cannot be known is an answer, not an error.
-pub(crate) fn read_packages(tree: &RootDir, path: &Path) -> Packages {
+pub(crate) fn read_packages(tree: &RootDir) -> Packages {
     for (file, kind) in [(DPKG, PackageKind::Dpkg), (APK, PackageKind::Apk)] {
         if !tree.exists(file) {
             continue;
@@ -148,16 +141,14 @@ pub(crate) fn read_packages(tree: &RootDir, path: &Path) -> Packages {
             Err(e) => Packages::unknown(format!("/{file} cannot be read: {e}")),
         };
     }
-    if RPM
-        .iter()
-        .any(|dir| tree.list(dir).is_ok_and(|names| !names.is_empty()))
-    {
-        return rpm(path);
+    if rpm::is_there(tree) {
+        return rpm::installed(tree);
     }
     Packages::unknown("the tree has no package database of dpkg, rpm or apk")
 }
 
-fn sorted(kind: PackageKind, mut installed: Vec<Package>) -> Packages {
+/// In the order of their names.
+pub(super) fn sorted(kind: PackageKind, mut installed: Vec<Package>) -> Packages {
     installed.sort();
     installed.dedup();
     Packages {
@@ -207,48 +198,6 @@ fn apk(text: &str) -> Vec<Package> {
         }
     }
     found
-}
-
-/// Asks the host's rpm: the tree's own would be a program of the tree, run as root outside of any namespace.
-fn rpm(path: &Path) -> Packages {
-    let child = Command::new("rpm")
-        .arg("--root")
-        .arg(path)
-        .args([
-            "-qa",
-            "--qf",
-            "%{NAME}\t%{ARCH}\t%|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}\n",
-        ])
-        .env("LC_ALL", "C.UTF-8")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn();
-    let mut child = match child {
-        Ok(child) => child,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return Packages::unknown("it has an rpm database, and this machine has no rpm to read it; install rpm");
-        }
-        Err(e) => return Packages::unknown(format!("rpm cannot be started: {e}")),
-    };
-    let mut text = Vec::new();
-    let read = child.stdout.take().map(|out| out.take(LONGEST).read_to_end(&mut text));
-    // Closing the pipe ends one that has still more to say.
-    let status = child.wait();
-    if !matches!(read, Some(Ok(_))) || !status.as_ref().is_ok_and(|status| status.success()) {
-        return Packages::unknown(format!(
-            "rpm --root {} -qa failed; its database may be of another kind than this machine's rpm reads",
-            path.display()
-        ));
-    }
-    let text = String::from_utf8_lossy(&text);
-    let packages = text.lines().filter_map(|line| {
-        let mut fields = line.split('\t').map(str::to_owned);
-        let (name, arch, version) = (fields.next()?, fields.next()?, fields.next()?);
-        // Keys of signatures are kept as packages of that name.
-        (name != "gpg-pubkey").then_some(Package { name, arch, version })
-    });
-    sorted(PackageKind::Rpm, packages.collect())
 }
 
 /// What is different: packages are told apart by name, and by name and architecture where a name is there for several.
@@ -317,8 +266,8 @@ mod tests {
 
     #[test]
     fn dpkg_says_what_is_unpacked() {
-        let (dir, root) = tree(DPKG, STATUS.as_bytes());
-        let packages = read_packages(&root, dir.path());
+        let (_dir, root) = tree(DPKG, STATUS.as_bytes());
+        let packages = read_packages(&root);
         assert_eq!(packages.kind, PackageKind::Dpkg);
         let list: Vec<_> = packages
             .installed
@@ -392,15 +341,15 @@ mod tests {
 
     #[test]
     fn apk_and_nobody() {
-        let (dir, root) = tree(
+        let (_dir, root) = tree(
             APK,
             b"C:x\nP:busybox\nV:1.36-r0\nA:x86_64\nF:bin\n\nP:musl\nV:1.2\nA:x86_64\n",
         );
-        let packages = read_packages(&root, dir.path());
+        let packages = read_packages(&root);
         assert_eq!((packages.kind, packages.installed.len()), (PackageKind::Apk, 2));
         assert_eq!(packages.installed[0].version, "1.36-r0");
-        let (dir, root) = tree("etc/x", b"");
-        let packages = read_packages(&root, dir.path());
+        let (_dir, root) = tree("etc/x", b"");
+        let packages = read_packages(&root);
         assert!(packages.kind == PackageKind::Unknown && packages.why.contains("no package database"));
     }
 
@@ -413,8 +362,8 @@ mod tests {
             b"",
             b"\n\nStatus: a b c\n",
         ] {
-            let (dir, root) = tree(DPKG, text);
-            let packages = read_packages(&root, dir.path());
+            let (_dir, root) = tree(DPKG, text);
+            let packages = read_packages(&root);
             assert_eq!((packages.kind, packages.installed.len()), (PackageKind::Dpkg, 0));
         }
     }

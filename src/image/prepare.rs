@@ -89,7 +89,7 @@ pub(crate) fn prepare(
     tracing::debug!(?built, "initramfs");
     progress.reached("initramfs");
     let digested = digest_tree(tree.as_fd(), size.map(|size| size.bytes), progress)?;
-    let mut packages = read_packages(&tree, &root_path);
+    let mut packages = read_packages(&tree);
     if let Some(before) = before {
         match packages.since(before) {
             Ok(changes) => packages.changes = changes,
@@ -162,7 +162,7 @@ pub fn packages_of(dir: &Path) -> Packages {
 /// What is installed in the tree `root` now.
 pub fn packages_installed(root: &Path) -> Packages {
     match RootDir::open(root) {
-        Ok(tree) => read_packages(&tree, root),
+        Ok(tree) => read_packages(&tree),
         Err(e) => Packages {
             why: format!("{} cannot be read: {e}", root.display()),
             ..Packages::default()

@@ -3,7 +3,7 @@
 /// What is being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Building a tree from a recipe; mmdebstrap's own lines say how far it is.
+    /// Building a tree from a recipe; lines of the program that does it say how far it is.
     Bootstrap,
     /// Counting files and bytes of the source.
     Count,

@@ -8,7 +8,7 @@ use super::{
     locks::{open_dir, try_lock},
     prepare::{MADE, Origin, Wishes, full, prepare},
     progress::{Progress, Step},
-    tree::{Copied, SpaceGuard},
+    tree::{Copied, Notes, SpaceGuard, flatten},
     versions::Images,
     work::{Held, PARENT_PACKAGES, WORK, WORK_FILE, hold},
 };
@@ -62,7 +62,7 @@ pub fn seal(request: &SealRequest, progress: &mut dyn Progress) -> Result<ImageR
     // As a version is locked: nobody deletes it in the moment between its name and its end here.
     let dir =
         try_lock(dir, true, path)?.map_err(|_| ImportError::Request(format!("{} is being deleted", request.work)))?;
-    let space = SpaceGuard::new(
+    let mut space = SpaceGuard::new(
         dir.as_fd(),
         &request.images_dir,
         needed(&images, &held.copy.info.parent),
@@ -70,6 +70,11 @@ pub fn seal(request: &SealRequest, progress: &mut dyn Progress) -> Result<ImageR
     // A seal that died may have left some, and a shell that was killed others.
     clear(dir.as_fd())?;
     remove_placeholders(path)?;
+    let mut notes = Notes::default();
+    flatten(&held.copy.root(), &mut space, &mut notes, progress).map_err(|e| full(e, &space))?;
+    for note in notes.into_lines() {
+        progress.note(&note);
+    }
     progress.reached("begun");
     let name = request
         .name

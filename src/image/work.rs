@@ -1,7 +1,7 @@
 //! Working copies: `images/.work/NAME/{root/, work.toml}`, made from a version, changed by people, sealed as the next one.
 
 use super::{
-    Packages, Problem,
+    Manifest, Packages, Problem,
     catalog::{entries, read_manifest},
     enter::remove_placeholders,
     error::{Doing, ImportError, Result},
@@ -10,17 +10,20 @@ use super::{
     locks::{Locked, held, holders, open_dir, try_lock},
     prepare::{full, packages_of},
     progress::{Progress, Step},
-    tree::{Notes, SpaceGuard, copy_tree, count_tree},
+    tree::{Copied, Notes, SpaceGuard, copy_tree, count_tree, has_nested, is_subvolume, make_root, snapshot},
     versions::{Images, Incoming, write_new},
 };
 use crate::clock::Timestamp;
 use rackstrap_wire::ImageRef;
-use rustix::fs::{self as rfs, Mode};
+use rustix::fs as rfs;
 use serde::{Deserialize, Serialize};
 use std::{
     fs::File,
     io,
-    os::{fd::AsFd, unix::fs::MetadataExt},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::MetadataExt,
+    },
     path::{Path, PathBuf},
 };
 
@@ -75,6 +78,30 @@ pub struct CloneRequest {
     pub by: String,
     /// The present.
     pub now: Timestamp,
+}
+
+/// How a working copy came to be what its parent is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "by", rename_all = "kebab-case")]
+pub enum Way {
+    /// One snapshot of a subvolume.
+    Snapshot,
+    /// Every file by itself, with the blocks of its parent's.
+    Reflinks,
+    /// Every file by itself.
+    Copy {
+        /// Bytes that were written; files whose blocks could be shared are not in it.
+        written: u64,
+    },
+}
+
+/// A working copy that was just made.
+#[derive(Clone, Debug)]
+pub struct Cloned {
+    /// The copy.
+    pub copy: WorkingCopy,
+    /// How it was made.
+    pub way: Way,
 }
 
 /// A working copy that nobody else may change (exclusive) or take away (shared) as long as this lives.
@@ -207,7 +234,7 @@ pub fn default_name(parent: &ImageRef) -> String {
 ///
 /// # Errors
 /// The names, rights, room on the disk, and what system calls say.
-pub fn clone_version(request: &CloneRequest, progress: &mut dyn Progress) -> Result<WorkingCopy> {
+pub fn clone_version(request: &CloneRequest, progress: &mut dyn Progress) -> Result<Cloned> {
     check_name(&request.name)?;
     check_root("copying an image")?;
     let (catalog, _) = super::load_catalog(&request.images_dir);
@@ -234,19 +261,18 @@ pub fn clone_version(request: &CloneRequest, progress: &mut dyn Progress) -> Res
     let _kept = parent.keep()?;
     let from_path = parent.dir.join("root");
     let from = open_dir(&from_path).doing(|| format!("opening {}", from_path.display()))?;
-    progress.begin(Step::Count, None);
-    let (total, allocated) = count_tree(from.as_fd(), None)?;
     let incoming = Incoming::create(&request.images_dir, WORK)?;
     progress.reached("made");
-    let mut space = SpaceGuard::new(incoming.dir(), &request.images_dir, Some(allocated))?;
+    let mut space = SpaceGuard::new(incoming.dir(), &request.images_dir, None)?;
     let mut notes = Notes::default();
     let mut fill = || {
-        let root_path = incoming.path().join("root");
-        let making = || format!("making {}", root_path.display());
-        rfs::mkdir(&root_path, Mode::from_raw_mode(0o755)).doing(making)?;
-        let root = open_dir(&root_path).doing(making)?;
-        progress.begin(Step::Copy, Some(total.bytes));
-        let copied = copy_tree(from.as_fd(), root.as_fd(), None, &mut space, &mut notes, progress)?;
+        let (copied, way) = match snapshot_of(from.as_fd(), &incoming) {
+            true => {
+                let Manifest { files, bytes, .. } = parent.manifest;
+                (Copied { files, bytes }, Way::Snapshot)
+            }
+            false => copy_files(request, from.as_fd(), &incoming, &mut space, &mut notes, progress)?,
+        };
         progress.reached("copied");
         let info = WorkInfo {
             parent: request.parent.clone(),
@@ -265,18 +291,57 @@ pub fn clone_version(request: &CloneRequest, progress: &mut dyn Progress) -> Res
             .map_err(|e| ImportError::Request(format!("{WORK_FILE} cannot be written as TOML: {e}")))?;
         write_new(incoming.dir(), c"work.toml", text.as_bytes()).doing(|| format!("writing {WORK_FILE}"))?;
         progress.begin(Step::Sync, None);
-        Ok(info)
+        Ok((info, way))
     };
-    let info = fill().map_err(|e| full(e, &space))?;
+    let (info, way) = fill().map_err(|e| full(e, &space))?;
     incoming.name(&request.name, progress).map_err(|e| full(e, &space))?;
     for note in notes.into_lines() {
         progress.note(&note);
     }
-    Ok(WorkingCopy {
+    let copy = WorkingCopy {
         name: request.name.clone(),
         info,
         dir: taken,
-    })
+    };
+    Ok(Cloned { copy, way })
+}
+
+/// Makes the tree of `incoming` a snapshot of the tree `from`, if that is possible; otherwise there is none yet.
+fn snapshot_of(from: BorrowedFd<'_>, incoming: &Incoming) -> bool {
+    // Asked first, as most trees are on other file systems. Subvolumes in it would be empty directories in the snapshot.
+    let possible = is_subvolume(from) && has_nested(from).is_ok_and(|nested| !nested);
+    possible
+        && match snapshot(from, incoming.dir(), c"root") {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!(%error, "no snapshot, so file by file");
+                false
+            }
+        }
+}
+
+fn copy_files(
+    request: &CloneRequest,
+    from: BorrowedFd<'_>,
+    incoming: &Incoming,
+    space: &mut SpaceGuard,
+    notes: &mut Notes,
+    progress: &mut dyn Progress,
+) -> Result<(Copied, Way)> {
+    progress.begin(Step::Count, None);
+    let (total, allocated) = count_tree(from, None)?;
+    *space = SpaceGuard::new(incoming.dir(), &request.images_dir, Some(allocated))?;
+    let root_path = incoming.path().join("root");
+    let making = || format!("making {}", root_path.display());
+    make_root(incoming.dir(), c"root").doing(making)?;
+    let root = open_dir(&root_path).doing(making)?;
+    progress.begin(Step::Copy, Some(total.bytes));
+    let copied = copy_tree(from, root.as_fd(), None, space, notes, progress)?;
+    let way = match space.written() {
+        0 if copied.bytes > 0 => Way::Reflinks,
+        written => Way::Copy { written },
+    };
+    Ok((copied, way))
 }
 
 /// Deletes a working copy that nobody is in.

@@ -69,6 +69,30 @@ impl Current {
     }
 }
 
+/// An image that is given another name, which takes three steps: the directory is renamed between the first one and the
+/// last one. Ended in between, there is a row too many, of an image that does not exist.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renaming {
+    /// Its name until now.
+    pub old: String,
+    /// Its name from now on.
+    pub new: String,
+    /// How far that is.
+    pub step: RenameStep,
+}
+
+/// How far the renaming of an image is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RenameStep {
+    /// About to be done: the same version is current under both names.
+    Begin,
+    /// Done: the old name is nobody's.
+    Done,
+    /// Not done: the new name is nobody's.
+    Failed,
+}
+
 /// Boots of one node into a version on which it was not ready yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trial {

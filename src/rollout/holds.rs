@@ -1,6 +1,6 @@
 //! Versions that have to stay although no node may run them just now, and why.
 
-use super::{Assignments, ledger::Ledger};
+use super::{Assignments, Renaming, RolloutError, ledger::Ledger};
 use crate::{
     config::Site,
     image::Catalog,
@@ -15,15 +15,28 @@ use std::collections::{BTreeMap, BTreeSet};
 /// # Errors
 /// The store's.
 pub fn stored(store: &Store) -> Result<Assignments, StoreError> {
+    Ok(load(store)?.assignments())
+}
+
+/// Has the store know an image by another name, while no daemon runs.
+///
+/// # Errors
+/// The store's, and a rollout of it that is on.
+pub fn rename_stored(store: &Store, renaming: &Renaming) -> Result<(), RolloutError> {
+    let mut ledger = load(store)?;
+    ledger.rename(renaming).map_err(RolloutError::Refused)?;
+    Ok(store.write(|tx| ledger.write(tx))?)
+}
+
+fn load(store: &Store) -> Result<Ledger, StoreError> {
     let current = store.scan(Table::Current, b"")?;
     let rollouts = store.scan(Table::Rollouts, b"")?;
-    let ledger = Ledger::load(
+    Ok(Ledger::load(
         current.into_iter().map(|(_, row)| row).collect(),
         rollouts.into_iter().map(|(_, row)| row).collect(),
         store.scan(Table::RolloutNodes, b"")?,
         store.scan(Table::Trials, b"")?,
-    );
-    Ok(ledger.assignments())
+    ))
 }
 
 impl Assignments {

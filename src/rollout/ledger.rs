@@ -1,7 +1,7 @@
 //! All that is assigned, in memory, with what of it is not on disk yet.
 
 use super::{
-    assignments::{Assignments, Current, Given, Restarting, Trial},
+    assignments::{Assignments, Current, Given, RenameStep, Renaming, Restarting, Trial},
     machine::Audience,
     model::{Member, Note, Rollout, Seen, Stage, State},
 };
@@ -195,6 +195,40 @@ impl Ledger {
     pub(super) fn set_current(&mut self, current: Current) {
         self.unwritten.current.insert(current.image.name.clone());
         self.current.insert(current.image.name.clone(), current);
+    }
+
+    /// Nothing is current of that image.
+    pub(super) fn forget_current(&mut self, name: &str) {
+        if self.current.remove(name).is_some() {
+            self.unwritten.current.insert(name.to_owned());
+        }
+    }
+
+    /// An image is given another name: what is current of it stays so.
+    ///
+    /// # Errors
+    /// A rollout of it is on.
+    pub(super) fn rename(&mut self, renaming: &Renaming) -> Result<(), String> {
+        let Renaming { old, new, step } = renaming;
+        match step {
+            RenameStep::Begin => {
+                if let Some(rollout) = self.on(old) {
+                    return Err(format!("{} is being rolled out", rollout.image));
+                }
+                match self.current.get(old) {
+                    Some(current) => {
+                        let mut current = current.clone();
+                        current.image.name.clone_from(new);
+                        self.set_current(current);
+                    }
+                    // Left over from an image that had this name.
+                    None => self.forget_current(new),
+                }
+            }
+            RenameStep::Done => self.forget_current(old),
+            RenameStep::Failed => self.forget_current(new),
+        }
+        Ok(())
     }
 
     pub(super) fn set_trial(&mut self, node: &str, trial: Option<Trial>) {

@@ -2,7 +2,7 @@
 //! disk flush.
 
 use super::{
-    assignments::Current,
+    assignments::{Current, RenameStep, Renaming},
     error::{RolloutError, refuse},
     ledger::Ledger,
     model::{Pace, Rollout, Stage, Wish, shown},
@@ -70,6 +70,20 @@ impl Rollouts {
             };
             ledger.set_current(next.clone());
             Ok(next)
+        })
+    }
+
+    /// An image is given another name.
+    ///
+    /// # Errors
+    /// A rollout of it is on, or the new name is another image's.
+    pub fn rename(&self, renaming: &Renaming) -> Result<(), RolloutError> {
+        self.order(|ledger, world| {
+            // Whoever fails does not do so because of an image that is there already: that is looked at before.
+            if renaming.step == RenameStep::Begin && world.images.newest(&renaming.new).is_some() {
+                return refuse(format!("the name {} is taken: it is an image", renaming.new));
+            }
+            ledger.rename(renaming).map_err(RolloutError::Refused)
         })
     }
 

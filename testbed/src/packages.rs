@@ -14,6 +14,9 @@ pub const NEEDED: &[&str] = &[
     // Root images, and trees with an init other than systemd.
     "mmdebstrap",
     "busybox-static",
+    "dnf",
+    "rpm",
+    "createrepo-c",
     // Namespaces, veth pairs, bridges; ethtool turns off the checksum offload that veth pairs pretend to have.
     "iproute2",
     "ethtool",
@@ -24,6 +27,7 @@ pub const NEEDED: &[&str] = &[
     "util-linux",
     "e2fsprogs",
     "xfsprogs",
+    "btrfs-progs",
     "gdisk",
     // Real clients for the protocol tests.
     "curl",

@@ -1,6 +1,7 @@
 //! `rackstrap image delete`, `gc` and `rename`
 
 use super::{
+    current::renaming,
     held::{Uses, still_free},
     list::warn_of,
     progress::Shown,
@@ -12,6 +13,7 @@ use crate::{
         Verdict, collect_leftovers, delete_versions, delete_working_copy, find_working_copy, gc_plan, load_catalog,
         rename_image, show_bytes,
     },
+    rollout::RenameStep,
 };
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -153,19 +155,44 @@ pub(super) fn gc(args: GcArgs, config: &Path, site: &Site) -> Result<String> {
 }
 
 pub(super) fn rename(old: &str, new: &str, config: &Path, site: &Site) -> Result<String> {
+    // Also a profile that names an image of which there is no version any more means this one.
+    let names = |image: &str| image == old || image.split_once('@').is_some_and(|(name, _)| name == old);
+    let naming: Vec<&str> = site
+        .profiles
+        .iter()
+        .filter(|(_, profile)| profile.image.as_deref().is_some_and(names))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if !naming.is_empty() {
+        bail!(
+            "{old} keeps its name, as the site file {} names it; give these profiles another image there and reload, or              leave them without one until the image is renamed, and then write image = \"{new}\": {}",
+            config.display(),
+            naming.join(", ")
+        );
+    }
     let uses = Uses::load(config, site)?;
     if let Some(holder) = uses.holders_of(old) {
         bail!("{old} keeps its name, as it is in use: {holder}");
     }
-    // Also a profile that names an image of which there is no version any more means this one.
-    let mut naming = site.profiles.iter();
-    let names = |image: &str| image == old || image.split_once('@').is_some_and(|(name, _)| name == old);
-    if let Some((profile, _)) = naming.find(|(_, p)| p.image.as_deref().is_some_and(names)) {
-        bail!("{old} keeps its name, as profile {profile} names it; change the site file first");
-    }
     let mut progress = Shown::new();
-    let renamed = rename_image(&images_dir(site), old, new, &mut progress);
+    let mut begun = false;
+    let mut before = || {
+        renaming(config, site, old, new, RenameStep::Begin).map_err(|error| crate::cli::error_line(&error))?;
+        begun = true;
+        Ok(())
+    };
+    let renamed = rename_image(&images_dir(site), old, new, &mut before, &mut progress);
     progress.end();
+    if begun {
+        let step = match renamed {
+            Ok(()) => RenameStep::Done,
+            Err(_) => RenameStep::Failed,
+        };
+        if let Err(error) = renaming(config, site, old, new, step) {
+            let error = crate::cli::error_line(&error);
+            eprintln!("warning: which version is current is noted under both names now: {error}");
+        }
+    }
     renamed.with_context(|| format!("renaming {old}"))?;
     Ok(format!("{old} is {new} now\n"))
 }

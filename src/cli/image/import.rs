@@ -18,7 +18,7 @@ use std::{
 pub(super) struct ImportArgs {
     /// Name of the image; the version is the next number
     name: String,
-    /// A root directory, a tar archive (plain, gzip, xz, zstd), a recipe for mmdebstrap (.toml), or a container image:
+    /// A root directory, a tar archive (plain, gzip, xz, zstd), a recipe for mmdebstrap or dnf (.toml), or a container image:
     /// docker://REGISTRY/REPOSITORY[:TAG|@DIGEST], oci-archive:FILE[:TAG], oci:DIR[:TAG]
     #[arg(long, value_name = "DIR|TAR|RECIPE|IMAGE")]
     from: PathBuf,

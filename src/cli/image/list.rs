@@ -1,14 +1,19 @@
 //! `rackstrap image list` and `show`
 
-use super::find;
+use super::{
+    current::{current, is_current},
+    find,
+};
 use crate::{
-    cli::output,
+    cli::{error_line, output},
     clock::Timestamp,
-    image::{ImageVersion, InitKind, PackageKind, WorkingCopy, load_catalog, show_bytes, show_pids, working_copies},
+    config::Site,
+    image::{ImageVersion, InitKind, PackageKind, WorkingCopy, load_catalog, packages_of, show_bytes, show_pids, working_copies},
 };
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
-use std::path::Path;
+use rackstrap_wire::ImageRef;
+use std::{collections::BTreeMap, path::Path};
 
 /// Bytes of the file `part` of a version.
 pub(super) fn size_of(version: &ImageVersion, part: &str) -> u64 {
@@ -22,13 +27,26 @@ pub(super) fn warn_of(problems: &[crate::image::Problem]) {
     }
 }
 
-pub(super) fn list(images: &Path, json: bool) -> Result<String> {
+pub(super) fn list(config: &Path, site: &Site, json: bool) -> Result<String> {
+    // The list is worth having also where that cannot be told.
+    let current = current(config, site)
+        .inspect_err(|error| eprintln!("warning: which versions are current is not known: {}", error_line(error)))
+        .ok();
+    shown(&site.server.state_dir.join("images"), current.as_ref(), json)
+}
+
+fn shown(images: &Path, current: Option<&BTreeMap<String, ImageRef>>, json: bool) -> Result<String> {
     let (catalog, problems) = load_catalog(images);
     warn_of(&problems);
     let (copies, problems) = working_copies(images);
     warn_of(&problems);
+    let is_current = |image: &ImageRef| Some(is_current(current?, &catalog, image));
     if json {
-        let versions = catalog.iter().map(|version| as_json(version));
+        let versions = catalog.iter().map(|version| {
+            let mut value = as_json(version);
+            value["current"] = is_current(&version.manifest.image).into();
+            value
+        });
         let all: Vec<_> = versions.chain(copies.iter().map(copy_as_json)).collect();
         return Ok(serde_json::to_string_pretty(&all)? + "\n");
     }
@@ -40,11 +58,16 @@ pub(super) fn list(images: &Path, json: bool) -> Result<String> {
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["IMAGE", "CREATED", "OS", "KERNEL", "FILES", "SIZE", "MESSAGE"]);
+    table.set_header(["IMAGE", "CURRENT", "CREATED", "OS", "KERNEL", "FILES", "SIZE", "MESSAGE"]);
     for version in catalog.iter() {
         let m = &version.manifest;
         table.add_row([
             m.image.to_string(),
+            match is_current(&m.image) {
+                Some(true) => "yes".to_owned(),
+                Some(false) => String::new(),
+                None => "?".to_owned(),
+            },
             show_time(m.created),
             m.os.clone(),
             m.kernel_release.clone(),
@@ -53,7 +76,7 @@ pub(super) fn list(images: &Path, json: bool) -> Result<String> {
             m.message.clone(),
         ]);
     }
-    for column in [4, 5] {
+    for column in [5, 6] {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -156,7 +179,11 @@ fn show_packages(version: &ImageVersion) -> String {
         return String::new();
     };
     if counts.kind == PackageKind::Unknown {
-        return "unknown".to_owned();
+        let why = packages_of(&version.dir).why;
+        return match why.is_empty() {
+            true => "unknown".to_owned(),
+            false => format!("unknown: {why}"),
+        };
     }
     let changes: Vec<String> = [
         (counts.added, "added"),
@@ -242,7 +269,8 @@ mod tests {
     fn lists_and_shows() {
         let state = state();
         let images = state.path().join("images");
-        let text = list(&images, false).unwrap();
+        let none = BTreeMap::new();
+        let text = shown(&images, Some(&none), false).unwrap();
         let rows: Vec<&str> = text.lines().collect();
         assert_eq!(rows.len(), 3, "{text}");
         assert!(
@@ -250,9 +278,18 @@ mod tests {
             "{text}"
         );
         assert!(rows[1].contains("371.0 MiB") && rows[1].ends_with("try 1"), "{text}");
-        let json: serde_json::Value = serde_json::from_str(&list(&images, true).unwrap()).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&shown(&images, Some(&none), true).unwrap()).unwrap();
         assert_eq!(json[1]["image"], "debian@2");
         assert_eq!(json[1]["initramfs_bytes"], 9);
+        // None is current yet, so the newest is.
+        assert_eq!((&json[0]["current"], &json[1]["current"]), (&false.into(), &true.into()));
+        assert!(rows[2].starts_with("debian@2  yes") && !rows[1].contains("yes"), "{text}");
+        let current = BTreeMap::from([("debian".to_owned(), "debian@1".parse().unwrap())]);
+        let text = shown(&images, Some(&current), false).unwrap();
+        assert!(text.contains("debian@1  yes") && text.matches("yes").count() == 1, "{text}");
+        assert!(shown(&images, None, false).unwrap().contains("debian@1  ?"));
+        let json: serde_json::Value = serde_json::from_str(&shown(&images, None, true).unwrap()).unwrap();
+        assert!(json[0]["current"].is_null());
         let text = show(&images, "debian", false).unwrap();
         assert!(
             text.contains("debian@2") && text.contains("systemd") && text.contains("/images/debian/2"),
@@ -275,7 +312,7 @@ mod tests {
                 .contains("NAME@VERSION")
         );
         let none = tempfile::tempdir().unwrap();
-        assert!(list(none.path(), false).unwrap().contains("image import"));
+        assert!(shown(none.path(), None, false).unwrap().contains("image import"));
         assert!(
             show(none.path(), "x", false)
                 .unwrap_err()

@@ -1,5 +1,6 @@
 //! `rackstrap image`: a file a subject.
 
+mod current;
 mod delete;
 mod diff;
 mod enter;
@@ -37,13 +38,14 @@ Examples:
   rackstrap image import debian --from /srv/debian-root
   rackstrap image import debian --from root.tar.zst --message 'with the new driver'
   rackstrap image import debian --from images/debian.toml      (built by mmdebstrap)
+  rackstrap image import rocky --from images/rocky.toml        (built by dnf)
   rackstrap image import debian --from docker://registry.example:5000/cluster/node:12
   rackstrap image import debian --from oci-archive:node.tar    (docker save, buildah push, skopeo copy)
   rackstrap image import debian --from oci:/srv/node:12        (a layout in a directory, one of its images)")]
     Import(import::ImportArgs),
     #[command(flatten)]
     Order(Order),
-    /// List all versions of all images
+    /// List all versions of all images, and which are current
     #[command(after_help = "\
 Example:
   rackstrap image list")]
@@ -160,7 +162,7 @@ pub fn run(config: &Path, args: ImageArgs) -> Result<ExitCode> {
     let images = site.server.state_dir.join("images");
     let (text, changed) = match args.command {
         ImageCommand::Import(args) => (import::run(args, images)?, true),
-        ImageCommand::List { json } => (list::list(&images, json)?, false),
+        ImageCommand::List { json } => (list::list(config, &site, json)?, false),
         ImageCommand::Show { image, json } => (list::show(&images, &image, json)?, false),
         ImageCommand::Exec(args) => return enter::exec(args, images),
         ImageCommand::Shell { work } => return enter::shell(work, images),

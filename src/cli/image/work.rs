@@ -5,7 +5,7 @@ use crate::{
     cli::who::who,
     clock::Timestamp,
     image::{
-        CloneRequest, ImageVersion, SealRequest, clone_version, default_name, load_catalog, seal, show_bytes, verify,
+        CloneRequest, Cloned, ImageVersion, SealRequest, Way, clone_version, default_name, load_catalog, seal, show_bytes, verify,
     },
 };
 use anyhow::{Context, Result, bail};
@@ -36,11 +36,17 @@ pub(super) fn clone(args: CloneArgs, images_dir: PathBuf) -> Result<String> {
         by: who(),
         now: Timestamp::now(),
     };
-    let copy = clone_version(&request, &mut progress);
+    let cloned = clone_version(&request, &mut progress);
     progress.end();
-    let copy = copy.with_context(|| format!("copying {}", request.parent))?;
+    let Cloned { copy, way } = cloned.with_context(|| format!("copying {}", request.parent))?;
+    let way = match way {
+        Way::Snapshot => "one snapshot".to_owned(),
+        Way::Reflinks => "its files share their blocks (reflinks)".to_owned(),
+        Way::Copy { written } if written >= copy.info.bytes => "copied".to_owned(),
+        Way::Copy { written } => format!("{} copied", show_bytes(written)),
+    };
     Ok(format!(
-        "{name}: a working copy of {}, {} files, {}, in {:.1} s\n\
+        "{name}: a working copy of {}, {} files, {}, {way}, in {:.1} s\n\
          change it with `rackstrap image shell {name}`, then `rackstrap image seal {name}`\n",
         request.parent,
         copy.info.files,

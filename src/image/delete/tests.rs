@@ -27,6 +27,19 @@ fn refs(names: &[&str]) -> Vec<ImageRef> {
 }
 
 #[test]
+fn a_name_that_is_not_wanted_in_the_last_moment_is_not_given() {
+    let (_bench, request) = three();
+    let images = &request.images_dir;
+    let mut before = || Err("a rollout is on".to_owned());
+    let error = rename_image(images, "test", "other", &mut before, &mut Quiet).unwrap_err();
+    assert_eq!(error.to_string(), "a rollout is on");
+    assert_eq!(names(images), ["test@1", "test@2", "test@3"]);
+    assert!(!images.join("test/1/manifest.toml.new").exists());
+    rename_image(images, "test", "other", &mut || Ok(()), &mut Quiet).unwrap();
+    assert_eq!(names(images), ["other@1", "other@2", "other@3"]);
+}
+
+#[test]
 fn versions_go_together_or_stay() {
     let (_bench, request) = three();
     let images = &request.images_dir;
@@ -59,7 +72,7 @@ fn what_is_being_read_stays() {
     let mut free = || Ok(());
     for error in [
         delete_versions(images, &refs(&["test@1", "test@3"]), &mut free, &mut Quiet).unwrap_err(),
-        rename_image(images, "test", "other", &mut Quiet).unwrap_err(),
+        rename_image(images, "test", "other", &mut || Ok(()), &mut Quiet).unwrap_err(),
     ] {
         assert!(
             error.to_string().contains("is being read") && error.to_string().contains(&pid),
@@ -127,14 +140,14 @@ fn an_image_gets_another_name_with_all_its_versions() {
         now: crate::clock::Timestamp(1),
     };
     clone_version(&clone, &mut Quiet).unwrap();
-    let refused = |old: &str, new: &str| rename_image(images, old, new, &mut Quiet).unwrap_err().to_string();
+    let refused = |old: &str, new: &str| rename_image(images, old, new, &mut || Ok(()), &mut Quiet).unwrap_err().to_string();
     assert!(refused("test", "other").contains("w is a working copy of test@1"));
     assert!(refused("test", "w").contains("is taken"));
     assert!(refused("test", "test").contains("is taken"));
     assert!(refused("nobody", "other").contains("no image nobody"));
     assert!(refused("test", "../x").contains("no name for an image"));
     delete_working_copy(images, "w", &mut Quiet).unwrap();
-    rename_image(images, "test", "other", &mut Quiet).unwrap();
+    rename_image(images, "test", "other", &mut || Ok(()), &mut Quiet).unwrap();
     assert_eq!(names(images), ["other@1", "other@2", "other@3"]);
     assert_eq!(import(&request, &mut Quiet).unwrap().to_string(), "test@1");
 }
@@ -155,11 +168,11 @@ fn a_rename_that_died_at_any_moment_is_whole() {
         }
     }
     for (step, now) in [(1, "test"), (2, "other"), (3, "other"), (4, "other")] {
-        let died = std::panic::catch_unwind(|| rename_image(images, "test", "other", &mut DieAt(step)));
+        let died = std::panic::catch_unwind(|| rename_image(images, "test", "other", &mut || Ok(()), &mut DieAt(step)));
         assert!(died.is_err());
         assert_eq!(names(images), [1, 2, 3].map(|n| format!("{now}@{n}")), "{step}");
         if now == "other" {
-            rename_image(images, "other", "test", &mut Quiet).unwrap();
+            rename_image(images, "other", "test", &mut || Ok(()), &mut Quiet).unwrap();
         }
     }
     assert_eq!(names(images), ["test@1", "test@2", "test@3"]);

@@ -147,6 +147,8 @@ fn told(request: &EnterRequest, held: &Held) -> Told {
         ("LANG", "C.UTF-8"),
         // systemctl starts nothing, and enables and disables units in the tree alone.
         ("SYSTEMD_OFFLINE", "1"),
+        // systemd-tmpfiles makes no subvolumes of btrfs in a tree that is one.
+        ("SYSTEMD_TMPFILES_FORCE_SUBVOL", "0"),
         // Debian's bashrc has it in its prompt; other shells take PS1.
         ("debian_chroot", name),
     ]

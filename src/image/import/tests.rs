@@ -3,9 +3,10 @@
 use super::*;
 use crate::image::{InitKind, Manifest, load_catalog, progress::Quiet, tree::nasty};
 use std::{
-    fs,
+    fs, io,
     os::unix::fs::symlink,
-    process::{Child, Stdio},
+    path::Path,
+    process::{Child, Command, Stdio},
 };
 
 /// A program for this machine that asks for no loader: an ELF header and nothing else.

@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::image::{
-    CloneRequest, ImportRequest, PackageKind, Quiet, WorkingCopy, clone_version, delete_working_copy, import,
+    CloneRequest, Cloned, ImportRequest, PackageKind, Quiet, WorkingCopy, clone_version, delete_working_copy, import,
     import::tests::{Bench, Mounted, assert_clean},
     load_catalog, packages_of,
-    tree::nasty,
+    tree::{disk::Disk, nasty},
     verify, working_copies,
 };
 use std::{
@@ -52,7 +52,7 @@ fn with_copy() -> (Bench, ImportRequest, WorkingCopy) {
     set_packages(&bench.path("tree"), STATUS);
     let request = bench.request();
     import(&request, &mut Quiet).unwrap();
-    let copy = clone_version(&clone_request(&request), &mut Quiet).unwrap();
+    let copy = clone_version(&clone_request(&request), &mut Quiet).unwrap().copy;
     (bench, request, copy)
 }
 
@@ -74,7 +74,7 @@ fn a_copy_is_changed_and_becomes_the_next_version() {
     let mut request = bench.request();
     request.modules = vec!["virtio_net".into()];
     import(&request, &mut Quiet).unwrap();
-    let copy = clone_version(&clone_request(&request), &mut Quiet).unwrap();
+    let copy = clone_version(&clone_request(&request), &mut Quiet).unwrap().copy;
     let images = &request.images_dir;
     nasty::assert_same(&images.join("test/1/root"), &copy.root());
     assert_eq!(names(images), ["test@1", "test-work"]);
@@ -235,7 +235,7 @@ fn full_disks_leave_nothing_half_made() {
         }
         let free = || rustix::fs::statvfs(bench.path("state")).unwrap().f_bfree;
         let before = free();
-        let Ok(copy) = clone_version(&clone_request(&request), &mut Quiet).inspect_err(|error| {
+        let Ok(Cloned { copy, .. }) = clone_version(&clone_request(&request), &mut Quiet).inspect_err(|error| {
             assert!(error.to_string().contains("more needed"), "{error}");
             assert_clean(&request.images_dir);
             assert_eq!((names(&request.images_dir), free()), (vec!["test@1".into()], before));
@@ -336,10 +336,22 @@ fn run_and_kill(what: &str, step: u64, bench: &Bench) -> bool {
 #[test]
 fn killed_at_every_step() {
     let bench = Bench::new();
-    let request = bench.request();
-    let images = &request.images_dir;
     // In memory: it is about crashes of processes, and each step syncs its file system.
     let _mounted = Mounted::new(bench.path("state"), "size=100m");
+    kill_at_every_step(&bench);
+}
+
+#[test]
+fn killed_at_every_step_where_trees_are_subvolumes() {
+    let bench = Bench::new();
+    let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let _disk = Disk::btrfs(bench.path("state"), memory.path().join("disk"));
+    kill_at_every_step(&bench);
+}
+
+fn kill_at_every_step(bench: &Bench) {
+    let request = bench.request();
+    let images = &request.images_dir;
     let fresh = || {
         let _ = fs::remove_dir_all(images);
     };
@@ -355,7 +367,7 @@ fn killed_at_every_step() {
             if matches!(what, "seal" | "delete") {
                 clone_version(&clone_request(&request), &mut Quiet).unwrap();
             }
-            let ended = run_and_kill(what, steps, &bench);
+            let ended = run_and_kill(what, steps, bench);
             // Whatever the moment: all that was there is there, and what was made is whole or not there.
             let now = names(images);
             let (done, undone): (&[&str], &[&str]) = match what {

@@ -1,7 +1,8 @@
 //! Removing a tree of any depth.
 
+use super::subvolume::{destroy, is_root, on_btrfs};
 use rustix::{
-    fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat, unlinkat},
+    fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2, statat, unlinkat},
     io::{Errno, Result},
 };
 use std::{
@@ -10,7 +11,7 @@ use std::{
 };
 
 /// Removes `name` in `parent` with everything in it. Links are removed, not followed; a mount point in it is an error
-/// (EBUSY). Two descriptors suffice for any depth, where `std::fs::remove_dir_all` takes one a level. That it is gone
+/// (EBUSY), and what is mounted there stays as it is. Subvolumes of btrfs go at once where the kernel allows that. Two descriptors suffice for any depth, where `std::fs::remove_dir_all` takes one a level. That it is gone
 /// already is fine.
 pub(crate) fn remove_tree(parent: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     remove_tree_watched(parent, name, &mut |_| ())
@@ -24,12 +25,21 @@ pub(crate) fn remove_tree_watched(parent: BorrowedFd<'_>, name: &CStr, removed: 
         Err(e) => return Err(e),
     }
     let mut dir = open(parent, name)?;
+    let subvolumes = on_btrfs(dir.as_fd());
+    if subvolumes && whole(parent, name, &dir) {
+        removed(1);
+        return Ok(());
+    }
     // Directories on the way down: the name of each, and what is still to be removed in its parent after it.
     let mut above: Vec<(CString, Vec<CString>)> = Vec::new();
     let mut subdirs = clear(&dir, removed)?;
     loop {
         if let Some(next) = subdirs.pop() {
             let inner = open(dir.as_fd(), &next)?;
+            if subvolumes && whole(dir.as_fd(), &next, &inner) {
+                removed(1);
+                continue;
+            }
             above.push((next, subdirs));
             subdirs = clear(&inner, removed)?;
             dir = inner;
@@ -38,16 +48,31 @@ pub(crate) fn remove_tree_watched(parent: BorrowedFd<'_>, name: &CStr, removed: 
         let Some((done, left)) = above.pop() else {
             break;
         };
-        dir = open(dir.as_fd(), c"..")?;
+        dir = openat(&dir, c"..", FLAGS, Mode::empty())?;
         unlinkat(&dir, &done, AtFlags::REMOVEDIR)?;
         subdirs = left;
     }
     unlinkat(parent, name, AtFlags::REMOVEDIR)
 }
 
+const FLAGS: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// Opens a directory that is to be emptied: never one that is mounted there.
 fn open(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(dir, name, flags, Mode::empty())
+    let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    match openat2(dir, name, FLAGS, Mode::empty(), resolve) {
+        Err(Errno::XDEV) => Err(Errno::BUSY),
+        other => other,
+    }
+}
+
+/// Deletes `dir`, which is `name` in `parent`, if it is a subvolume and the kernel does it. Whatever it has against that,
+/// there is the long way.
+fn whole(parent: BorrowedFd<'_>, name: &CStr, dir: &OwnedFd) -> bool {
+    fstat(dir).is_ok_and(|stat| is_root(&stat)) && destroy(parent, name).is_ok()
 }
 
 /// Unlinks everything in `dir` that is no directory; answers the directories.

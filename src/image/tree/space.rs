@@ -54,6 +54,11 @@ impl SpaceGuard {
         Ok(())
     }
 
+    /// Bytes that were written so far.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
     /// An entry was made.
     pub fn made_entry(&mut self) -> Result<()> {
         self.entries += 1;

@@ -112,6 +112,23 @@ fn other_mounts_and_the_images_are_not_entered() {
 }
 
 #[test]
+fn removal_enters_no_mount() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("home")).unwrap();
+    fs::write(dir.path().join("home/file"), "x").unwrap();
+    fs::create_dir_all(dir.path().join("gone/a/home")).unwrap();
+    let (from, at) = (dir.path().join("home"), dir.path().join("gone/a/home"));
+    let mount = std::process::Command::new("mount").arg("--bind").args([&from, &at]).status();
+    assert!(mount.unwrap().success());
+    let gone = remove_tree(open(dir.path()).as_fd(), c"gone");
+    let umount = std::process::Command::new("umount").arg(&at).status();
+    assert!(umount.unwrap().success());
+    assert_eq!(gone, Err(rustix::io::Errno::BUSY));
+    assert_eq!(fs::read(from.join("file")).unwrap(), b"x");
+    remove(&dir.path().join("gone"));
+}
+
+#[test]
 fn removal_follows_no_link() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir_all(dir.path().join("gone/a/b")).unwrap();

@@ -1,7 +1,7 @@
 //! Descriptors: how many are held, and that files are found again.
 
 use super::*;
-use std::fs;
+use std::{fs, process::Command};
 
 /// A directory in memory where there is one: these tests make thousands of files.
 fn tempdir() -> tempfile::TempDir {
@@ -81,6 +81,108 @@ fn the_tree_stays_as_it_is() {
         rustix::fs::fstat(up).unwrap().st_ino,
         rustix::fs::stat(dir.path()).unwrap().st_ino
     );
+}
+
+/// btrfs in a file, unmounted when dropped.
+struct Btrfs(tempfile::TempDir);
+
+impl Btrfs {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = dir.path().join("disk");
+        fs::File::create(&disk).unwrap().set_len(200 << 20).unwrap();
+        fs::create_dir(dir.path().join("at")).unwrap();
+        let made = Command::new("mkfs.btrfs").arg("-q").arg(&disk).status().unwrap();
+        assert!(made.success());
+        let btrfs = Btrfs(dir);
+        btrfs.mount();
+        btrfs
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("at")
+    }
+
+    fn mount(&self) {
+        let mut mount = Command::new("mount");
+        mount.args(["-o", "loop"]).arg(self.0.path().join("disk"));
+        assert!(mount.arg(self.path()).status().unwrap().success());
+    }
+
+    fn unmount(&self) {
+        assert!(Command::new("umount").arg(self.path()).status().unwrap().success());
+    }
+
+    fn btrfs(&self, args: &[&str]) {
+        let mut btrfs = Command::new("btrfs");
+        btrfs.args(["-q", "subvolume"]).args(args).current_dir(self.path());
+        assert!(btrfs.status().unwrap().success(), "{args:?}");
+    }
+}
+
+impl Drop for Btrfs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.path()).status();
+    }
+}
+
+#[test]
+fn a_root_that_is_a_subvolume_is_served() {
+    let btrfs = Btrfs::new();
+    let at = btrfs.path();
+    btrfs.btrfs(&["create", "one"]);
+    fs::create_dir_all(at.join("one/deep/er")).unwrap();
+    fs::write(at.join("one/deep/er/file"), "one").unwrap();
+    btrfs.btrfs(&["snapshot", "one", "two"]);
+    fs::write(at.join("two/deep/er/file"), "two").unwrap();
+    let names: [&[u8]; 3] = [b"deep", b"er", b"file"];
+    // From the root down, and every directory's `..` is the one before it.
+    let walk = |export: &ExportRoot| {
+        let mut node = export.node(export.root_id(), Pace::MayBlock).unwrap();
+        let mut ids = vec![*node.id()];
+        for name in names {
+            let (next, attr) = export.child(&node, name, Pace::MayBlock).unwrap();
+            assert_eq!(attr.fileid, export.peek(&node, name).unwrap().1.fileid);
+            if name != b"file" {
+                assert_eq!(export.child(&next, b"..", Pace::MayBlock).unwrap().0.id(), node.id());
+            }
+            node = next;
+            ids.push(*node.id());
+        }
+        ids
+    };
+    let content = |export: &ExportRoot, id: &FileId| {
+        let node = export.node(id, Pace::MayBlock).unwrap();
+        let mut data = [0; 8];
+        let n = rustix::io::pread(export.data(&node, Pace::MayBlock).unwrap(), &mut data, 0).unwrap();
+        String::from_utf8(data[..n].to_vec()).unwrap()
+    };
+    let held: Vec<Vec<FileId>> = ["one", "two"]
+        .map(|name| {
+            let export = export(&at.join(name));
+            let ids = walk(&export);
+            assert_eq!(ids[3].source(), Source::Kernel);
+            assert_eq!(content(&export, &ids[3]), name);
+            let root = export.node(export.root_id(), Pace::MayBlock).unwrap();
+            assert!(export.child(&root, b"..", Pace::MayBlock).unwrap().0.id() == root.id());
+            ids
+        })
+        .into();
+    // They have the same inode numbers, and are different files.
+    assert_ne!(held[0], held[1]);
+    // After a restart of the server, where nothing is in memory, handles are what they were, directories as well.
+    btrfs.unmount();
+    btrfs.mount();
+    for (name, ids) in ["one", "two"].iter().zip(&held) {
+        let export = export(&at.join(name));
+        assert_eq!(export.root_id(), &ids[0]);
+        assert_eq!(content(&export, &ids[3]), *name);
+        let er = export.node(&ids[2], Pace::MayBlock).unwrap();
+        let (deep, _) = export.child(&er, b"..", Pace::MayBlock).unwrap();
+        assert_eq!(deep.id(), &ids[1]);
+        assert_eq!(export.child(&deep, b"..", Pace::MayBlock).unwrap().0.id(), &ids[0]);
+        assert_eq!(&walk(&export), ids);
+    }
 }
 
 #[test]

@@ -1,12 +1,16 @@
-//! Recipes: what to install into a root tree (`images/*.toml`), and how mmdebstrap is told.
+//! Trees of Debian and its kin, by mmdebstrap.
 
+use super::{RecipeError, check, check_run, word};
 use serde::Deserialize;
 use std::path::Path;
 
 /// A recipe for a tree of Debian or one of its kin.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Recipe {
+pub struct Debian {
+    /// `mmdebstrap`, which is the default.
+    #[serde(default, rename = "kind")]
+    _kind: Option<String>,
     /// Release: `bookworm`.
     pub suite: String,
     /// What mmdebstrap begins with: `minbase`, `standard`, …
@@ -30,76 +34,28 @@ fn default_components() -> Vec<String> {
     vec!["main".to_owned()]
 }
 
-/// Why a text is no recipe.
-#[derive(Debug, thiserror::Error)]
-pub enum RecipeError {
-    /// Not TOML, or not these fields.
-    #[error("{}", .0.to_string().trim_end())]
-    Toml(#[from] toml::de::Error),
-    /// A value that cannot be passed on.
-    #[error("{field}: '{value}' is not {wanted}")]
-    Value {
-        /// Which field.
-        field: &'static str,
-        /// What was found.
-        value: String,
-        /// What would be right.
-        wanted: &'static str,
-    },
-}
-
-impl Recipe {
-    /// Reads a recipe. Every value is checked: none may look like an option of mmdebstrap.
-    pub fn parse(text: &str) -> Result<Self, RecipeError> {
-        let recipe: Recipe = toml::from_str(text)?;
-        // Debian Policy 5.6.7: lower case, digits, plus, minus, dot; apt also takes `:arch`, `/suite`, `=version`.
-        let word = |value: &str, more: &str| {
-            value.starts_with(|c: char| c.is_ascii_alphanumeric())
-                && value
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c) || more.contains(c))
-        };
-        let check = |field, value: &str, right, wanted| match right {
-            true => Ok(()),
-            false => Err(RecipeError::Value {
-                field,
-                value: value.to_owned(),
-                wanted,
-            }),
-        };
-        check(
-            "suite",
-            &recipe.suite,
-            word(&recipe.suite, ""),
-            "the name of a release, such as bookworm",
-        )?;
-        check(
-            "variant",
-            &recipe.variant,
-            word(&recipe.variant, ""),
-            "a variant of mmdebstrap, such as minbase",
-        )?;
+impl Debian {
+    pub(super) fn parse(text: &str) -> Result<Self, RecipeError> {
+        let recipe: Debian = toml::from_str(text)?;
+        let suite = &recipe.suite;
+        check("suite", suite, word(suite, ""), "the name of a release, such as bookworm")?;
+        let variant = &recipe.variant;
+        check("variant", variant, word(variant, ""), "a variant of mmdebstrap, such as minbase")?;
         for name in &recipe.components {
             check("components", name, word(name, ""), "an archive component, such as main")?;
         }
         for name in &recipe.packages {
-            check(
-                "packages",
-                name,
-                word(name, ":/=~"),
-                "the name of a package, such as openssh-server",
-            )?;
+            // Debian Policy 5.6.7: lower case, digits, plus, minus, dot; apt also takes `:arch`, `/suite`, `=version`.
+            let wanted = "the name of a package, such as openssh-server";
+            check("packages", name, word(name, ":/=~"), wanted)?;
         }
-        for command in &recipe.run {
-            let right = !command.trim().is_empty() && !command.contains('\0');
-            check("run", command, right, "a shell command")?;
-        }
+        check_run(&recipe.run)?;
         Ok(recipe)
     }
 
     /// Arguments for `mmdebstrap`, which makes the tree in `target` (absent or empty) from the mirrors that it chooses
     /// by itself, or from `mirror`.
-    pub fn mmdebstrap_args(&self, target: &Path, mirror: Option<&str>) -> Vec<String> {
+    pub fn args(&self, target: &Path, mirror: Option<&str>) -> Vec<String> {
         let mut args = vec![
             "--mode=root".to_owned(),
             "--format=directory".to_owned(),
@@ -127,8 +83,8 @@ mod tests {
 
     #[test]
     fn the_recipe_that_we_ship() {
-        let text = include_str!("../../images/debian.toml");
-        let recipe = Recipe::parse(text).unwrap();
+        let text = include_str!("../../../images/debian.toml");
+        let recipe = Debian::parse(text).unwrap();
         assert_eq!(recipe.suite, "bookworm");
         for package in [
             "systemd-sysv",
@@ -145,9 +101,9 @@ mod tests {
 
     #[test]
     fn arguments() {
-        let recipe = Recipe::parse("suite = 'sid'\npackages = ['a', 'b']\nrun = [\"echo 'x'\"]").unwrap();
+        let recipe = Debian::parse("suite = 'sid'\npackages = ['a', 'b']\nrun = [\"echo 'x'\"]").unwrap();
         assert_eq!(
-            recipe.mmdebstrap_args(Path::new("/t"), Some("http://deb.debian.org/debian")),
+            recipe.args(Path::new("/t"), Some("http://deb.debian.org/debian")),
             [
                 "--mode=root",
                 "--format=directory",
@@ -172,7 +128,7 @@ mod tests {
             ("suite = 'x'\npackages = ['a,b']", "packages: 'a,b'"),
             ("suite = 'x'\npackages = []\nrun = ['']", "run"),
         ] {
-            let error = Recipe::parse(text).unwrap_err().to_string();
+            let error = Debian::parse(text).unwrap_err().to_string();
             assert!(error.contains(says), "{text}: {error}");
         }
     }

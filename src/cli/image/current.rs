@@ -1,0 +1,73 @@
+//! Which version of each image is current, and what becomes of that when an image is given another name.
+
+use crate::{
+    cli::connection,
+    config::Site,
+    control::{
+        ClientError,
+        api::{Done, paths},
+    },
+    image::Catalog,
+    rollout::{Current, RenameStep, Renaming, rename_stored, stored},
+    store::Store,
+};
+use anyhow::{Context, Result};
+use rackstrap_wire::ImageRef;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+/// What is current, by image name. It is the daemon's to say; while none runs, its store's.
+pub(super) fn current(config: &Path, site: &Site) -> Result<BTreeMap<String, ImageRef>> {
+    let rows: Vec<Current> = match connection::connect(config)?.get(paths::IMAGES_CURRENT) {
+        Ok(rows) => rows,
+        Err(ClientError::NoDaemon(_)) => match path(site) {
+            Some(path) => of_store(&path).context("reading which versions are current")?,
+            None => Vec::new(),
+        },
+        Err(error) => return Err(error.into()),
+    };
+    Ok(rows.into_iter().map(|row| (row.image.name.clone(), row.image)).collect())
+}
+
+/// What the store at `path` says. A copy of it is opened: whoever lists images is not in the way of a daemon that starts.
+fn of_store(path: &Path) -> Result<Vec<Current>> {
+    let dir = tempfile::tempdir()?;
+    let copy = dir.path().join("store.redb");
+    std::fs::copy(path, &copy).with_context(|| format!("copying {}", path.display()))?;
+    let assignments = stored(&Store::open(&copy)?)?;
+    Ok(assignments.current.values().cloned().collect())
+}
+
+/// True if nodes that follow the image are given that version. Of an image of which none is current yet, that is the newest.
+pub(super) fn is_current(current: &BTreeMap<String, ImageRef>, catalog: &Catalog, image: &ImageRef) -> bool {
+    let newest = || catalog.newest(&image.name).map(|version| &version.manifest.image);
+    current.get(&image.name).or_else(newest) == Some(image)
+}
+
+/// Tells the daemon how far the renaming of an image is, or its store while none runs.
+pub(super) fn renaming(config: &Path, site: &Site, old: &str, new: &str, step: RenameStep) -> Result<()> {
+    let renaming = Renaming {
+        old: old.to_owned(),
+        new: new.to_owned(),
+        step,
+    };
+    match connection::connect(config)?.post::<Done>(paths::IMAGE_RENAME, &renaming) {
+        Ok(_) => Ok(()),
+        Err(ClientError::NoDaemon(_)) => match path(site) {
+            Some(path) => {
+                let store = Store::open(&path).with_context(|| format!("opening {}", path.display()))?;
+                Ok(rename_stored(&store, &renaming)?)
+            }
+            None => Ok(()),
+        },
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The store of a daemon that does not run; a cluster that never ran one has none.
+fn path(site: &Site) -> Option<PathBuf> {
+    let path = site.server.state_dir.join("store.redb");
+    path.exists().then_some(path)
+}

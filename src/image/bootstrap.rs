@@ -1,0 +1,162 @@
+//! Trees from recipes: mmdebstrap and dnf are run, in mounts and processes of their own.
+
+use super::{
+    error::{Doing, ImportError, Result},
+    progress::Progress,
+    recipe::{Dnf, Recipe},
+    root::RootDir,
+    rpm,
+};
+use std::{
+    collections::VecDeque,
+    fs,
+    io::{self, BufRead},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+/// Lines of a program that failed which are shown.
+const LAST_WORDS: usize = 15;
+
+/// What rpm is told of by a file in the home directory: where Enterprise Linux and, by default, rpm itself has the database
+/// (Debian's rpm has it below the home directory), and that nothing is made in file systems that are mounted.
+const MACROS: &str = "%_dbpath /var/lib/rpm\n%_netsharedpath /proc:/sys:/dev\n";
+
+/// Mounts what scripts of packages need into the tree `$1`. dnf, unlike mmdebstrap, mounts nothing.
+const MOUNT: &str = r#"
+root=$1
+shift
+mkdir -p "$root/proc" "$root/sys" "$root/dev"
+mount -t proc proc "$root/proc"
+mount -t sysfs -o ro sysfs "$root/sys"
+mount -t tmpfs -o mode=755,nosuid tmpfs "$root/dev"
+umask 0
+while read -r name minor; do mknod "$root/dev/$name" c 1 "$minor"; done <<NODES
+null 3
+zero 5
+full 7
+random 8
+urandom 9
+NODES
+mknod "$root/dev/tty" c 5 0
+ln -s /proc/self/fd "$root/dev/fd"
+umask 022
+"#;
+
+/// As $1 and $2 now: a directory, and a name that it gets both on this machine and in the tree. dnf takes some names for
+/// those of one, some for those of the other.
+const BIND: &str = r#"
+test -d "$root/tmp" || mkdir -m 1777 "$root/tmp"
+mkdir "$root$2"
+mount --bind "$1" "$2"
+mount --bind "$1" "$root$2"
+shift 2
+"#;
+
+/// Executes its arguments.
+const RUN: &str = r#"exec "$@" >&2"#;
+
+/// Refuses a recipe whose program is not installed.
+pub(super) fn expect_program(recipe: &Recipe) -> Result<()> {
+    let program = recipe.program();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if std::env::split_paths(&path).any(|dir| dir.join(program).is_file()) {
+        return Ok(());
+    }
+    let packages = match recipe {
+        Recipe::Debian(_) => "mmdebstrap",
+        Recipe::Dnf(_) => "dnf rpm",
+    };
+    Err(ImportError::Request(format!(
+        "{program} is not installed, and this recipe needs it: apt install {packages}"
+    )))
+}
+
+/// Makes the tree in `target`, an empty directory. `scratch` is a directory that goes when the import has ended.
+pub(super) fn bootstrap(recipe: &Recipe, target: &Path, scratch: &Path, progress: &mut dyn Progress) -> Result<()> {
+    match recipe {
+        Recipe::Debian(recipe) => {
+            let mut mmdebstrap = contained(&[RUN]);
+            mmdebstrap.arg("mmdebstrap").args(recipe.args(target, None));
+            run(mmdebstrap, "mmdebstrap", progress)
+        }
+        Recipe::Dnf(recipe) => dnf(recipe, target, &scratch.join("dnf"), progress),
+    }
+}
+
+fn dnf(recipe: &Dnf, target: &Path, scratch: &Path, progress: &mut dyn Progress) -> Result<()> {
+    let doing = || format!("writing dnf's configuration to {}", scratch.display());
+    for dir in ["repos", "vars", "log", "cache"] {
+        fs::create_dir_all(scratch.join(dir)).doing(doing)?;
+    }
+    fs::write(scratch.join("dnf.conf"), recipe.config()).doing(doing)?;
+    fs::write(scratch.join(".rpmmacros"), MACROS).doing(doing)?;
+    // What is fetched may be large, and goes where the image goes; here is only a name.
+    let name = tempfile::Builder::new().prefix("rackstrap-dnf-").tempdir_in("/tmp");
+    let name = name.doing(|| "making a directory in /tmp")?;
+    let mut command = contained(&[MOUNT, BIND, RUN]);
+    command.arg(target).arg(scratch).arg(name.path());
+    command.arg("dnf").args(recipe.args(target, name.path())).env("HOME", scratch);
+    run(command, "dnf", progress)?;
+    for line in &recipe.run {
+        let mut command = contained(&[MOUNT, RUN]);
+        command.arg(target).arg("chroot").arg(target).args(["/bin/sh", "-ec", line]);
+        command.env("HOME", "/root");
+        run(command, &format!("`{line}` in the tree"), progress)?;
+    }
+    let left = target.join(name.path().strip_prefix("/").unwrap_or(name.path()));
+    fs::remove_dir(&left).doing(|| format!("removing {}", left.display()))?;
+    let tree = RootDir::open(target).doing(|| format!("opening {}", target.display()))?;
+    rpm::settle(&tree)?;
+    fs::remove_dir_all(scratch).doing(|| format!("removing {}", scratch.display()))
+}
+
+/// A shell that executes `scripts` with arguments that are added: in mounts of its own, so that none stays behind, and as PID 1
+/// of processes of its own, who all go when this process does.
+fn contained(scripts: &[&str]) -> Command {
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private", "--pid", "--fork"])
+        .args(["--kill-child", "sh", "-ec", &scripts.concat(), "sh"])
+        .env("LC_ALL", "C.UTF-8")
+        // systemd-tmpfiles makes no subvolumes of btrfs in a tree that is one.
+        .env("SYSTEMD_TMPFILES_FORCE_SUBVOL", "0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn run(mut command: Command, what: &str, progress: &mut dyn Progress) -> Result<()> {
+    let mut child = match command.spawn() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            return Err(ImportError::Request(
+                "setpriv is not installed, and recipes need it: apt install util-linux".to_owned(),
+            ));
+        }
+        other => other.doing(|| format!("starting {what}"))?,
+    };
+    let mut tail = VecDeque::new();
+    if let Some(stderr) = child.stderr.take() {
+        for line in io::BufReader::new(stderr).split(b'\n').map_while(io::Result::ok) {
+            let line = String::from_utf8_lossy(&line).into_owned();
+            // mmdebstrap begins its lines with I: for information, W: and E: for warnings and errors.
+            progress.doing(line.trim_start_matches("I: "));
+            if tail.len() == LAST_WORDS {
+                tail.pop_front();
+            }
+            tail.push_back(line);
+        }
+    }
+    let status = child.wait().doing(|| format!("waiting for {what}"))?;
+    if !status.success() {
+        let said = Vec::from(tail).join("\n  ");
+        return Err(ImportError::Request(format!(
+            "{what} failed ({status}); its last words:\n  {said}"
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
