@@ -53,7 +53,7 @@ fn describe(answer: &api::ExplainAnswer) -> String {
         None => unknown(answer),
     });
     for rollout in &answer.rollouts {
-        text.push_str(&format!("\nrollout {rollout}"));
+        text.push_str(&format!("\n{rollout}"));
     }
     for warning in &answer.warnings {
         text.push_str(&format!("\nwarning: {warning}"));

@@ -79,11 +79,11 @@ pub(super) fn of_node(context: &Context, node: &str) -> Vec<String> {
                     round => format!("in its batch {round}"),
                 };
                 let state = &member.state;
-                lines.push(format!("of {image} ({stage}): this node is {batch}, and {state}{why}{waits}"));
+                lines.push(format!("rollout of {image} ({stage}): this node is {batch}, and {state}{why}{waits}"));
             }
             // A profile that pins a version has no part in it.
             None if on && setting.as_deref() == Some(&image.name) => lines.push(format!(
-                "of {image} ({stage}): this node is not given it yet, and has {} until then{waits}",
+                "rollout of {image} ({stage}): this node is not given it yet, and has {} until then{waits}",
                 rollout.from
             )),
             _ => {}
@@ -93,15 +93,17 @@ pub(super) fn of_node(context: &Context, node: &str) -> Vec<String> {
         let limit = world.site.limits.boots_before_going_back;
         lines.push(match (trial.back, limit) {
             (Some(_), _) => format!(
-                "{}: sent back to {}; to try it again: rackstrap rollout retry {node}",
-                trial.verdict(),
-                trial.good
+                "sent back to {}: {}; to try it again: rackstrap rollout retry {node}",
+                trial.good,
+                trial.verdict()
             ),
-            (None, 0) => format!("{} was booted {} times and was not ready yet", trial.image, trial.boots),
-            (None, limit) => format!(
-                "{} was booted {} of {limit} times without being ready, then this node goes back to {}",
-                trial.image, trial.boots, trial.good
-            ),
+            (None, limit) => {
+                let of = match limit {
+                    0 => String::new(),
+                    limit => format!(" of {limit}, after which this node goes back to {}", trial.good),
+                };
+                format!("boots of {} without being ready so far: {}{of}", trial.image, trial.boots)
+            }
         });
     }
     lines

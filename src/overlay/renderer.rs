@@ -321,3 +321,76 @@ fn hide(placed: &mut Placed) {
         *text = format!("{HIDDEN}\n");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a file of an overlay was in wire version 1, as agents of sealed images read it.
+    #[derive(Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum FirstContent {
+        Text(String),
+        Symlink(String),
+    }
+
+    #[derive(Deserialize)]
+    struct FirstFile {
+        path: String,
+        mode: u32,
+        content: FirstContent,
+    }
+
+    #[derive(Deserialize)]
+    struct FirstOverlay {
+        files: Vec<FirstFile>,
+    }
+
+    #[test]
+    fn an_agent_of_the_first_version_reads_what_it_is_given() {
+        let placed = |path: &str, content| Placed {
+            tree: "x".to_owned(),
+            file: OverlayFile {
+                path: path.to_owned(),
+                mode: 0o755,
+                uid: 0,
+                gid: 0,
+                content,
+            },
+        };
+        let rendered = Rendered {
+            files: vec![
+                placed("/etc/x", OverlayContent::Text("x".to_owned())),
+                placed("/etc/y", OverlayContent::Symlink("x".to_owned())),
+                placed("/home", OverlayContent::Directory),
+            ],
+            users: Some(GivenUsers::default()),
+            secret: Some("00".to_owned()),
+            waits: Some(placed("/unit", OverlayContent::Text("waits".to_owned()))),
+            ..Rendered::default()
+        };
+        let json = serde_json::to_string(&rendered.clone().into_overlay(1)).unwrap();
+        let first: FirstOverlay = serde_json::from_str(&json).unwrap();
+        let read: Vec<(&str, u32, &str)> = (first.files.iter())
+            .map(|file| match &file.content {
+                FirstContent::Text(text) | FirstContent::Symlink(text) => (file.path.as_str(), file.mode, text.as_str()),
+            })
+            .collect();
+        assert_eq!(
+            read,
+            [
+                ("/etc/x", 0o755, "x"),
+                ("/etc/y", 0o755, "x"),
+                ("/home/.rackstrap-mount-point", 0o644, ""),
+                ("/unit", 0o755, "waits"),
+            ]
+        );
+        assert!(!json.contains("secret") && !json.contains("users"), "{json}");
+        let overlay = rendered.into_overlay(2);
+        assert_eq!(overlay.files.len(), 3, "this one mounts by itself");
+        assert_eq!((overlay.secret.as_deref(), overlay.users), (Some("00"), Some(GivenUsers::default())));
+        // What such an agent could not read.
+        let json = serde_json::to_string(&overlay.files[2]).unwrap();
+        assert!(serde_json::from_str::<FirstFile>(&json).is_err(), "{json}");
+    }
+}

@@ -83,3 +83,26 @@ pub mod paths {
     /// Header of an agent's requests: its [`crate::WIRE_VERSION`].
     pub const WIRE_HEADER: &str = "Rackstrap-Wire";
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_older_one_of_two_versions_is_spoken() {
+        assert_eq!(common_version(OLDEST_WIRE), Some(OLDEST_WIRE));
+        assert_eq!(common_version(WIRE_VERSION), Some(WIRE_VERSION));
+        assert_eq!(common_version(u32::MAX), Some(WIRE_VERSION));
+        assert_eq!(common_version(OLDEST_WIRE - 1), None);
+    }
+
+    #[test]
+    fn what_an_older_agent_or_server_says_is_read() {
+        let beat: Heartbeat = serde_json::from_str(r#"{"token":"x","uptime_ms":1,"trouble":""}"#).unwrap();
+        assert_eq!((beat.users, beat.checks), (None, None));
+        let overlay: Overlay = serde_json::from_str(r#"{"files":[]}"#).unwrap();
+        assert_eq!((overlay.secret, overlay.users), (None, None));
+        let health: Health = serde_json::from_str(r#"{"checks":["mount /"],"within_secs":1,"command_secs":1}"#).unwrap();
+        assert!(health.mounts.is_empty());
+    }
+}
