@@ -10,7 +10,7 @@ pub use registry::{Boots, BootsError, KEPT_PER_NODE, Refusal, redeem_all};
 pub use window::Windows;
 
 use crate::clock::Timestamp;
-use rackstrap_wire::{DiskState, Hardware, ImageRef, Plan};
+use rackstrap_wire::{CheckResult, DiskState, Hardware, ImageRef, Plan};
 use serde::{Deserialize, Serialize};
 
 /// A pinned boot, as the store keeps it: a restart of the daemon changes nothing for a node in the middle of one.
@@ -32,6 +32,9 @@ pub struct Boot {
     /// Whether the checks of its plan held when the node last said so; none before that, or of a node that makes none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthy: Option<bool>,
+    /// What came of the checks of its plan, as the node said last; empty before that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckResult>,
     /// The disk as the agent left it, known once the overlay was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskState>,

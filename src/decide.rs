@@ -9,7 +9,7 @@ use crate::{
     inventory::{Inventory, Node, Settings},
     rollout::Assignments,
 };
-use rackstrap_wire::{DiskPlan, Health, HwAddr, NetPlan, NfsRoot, Plan, WIRE_VERSION};
+use rackstrap_wire::{Check, DiskPlan, Health, HwAddr, NetPlan, NfsRoot, Plan, WIRE_VERSION};
 use std::{net::Ipv4Addr, sync::Arc};
 
 /// Everything that decisions are made from; immutable, swapped as a whole when anything changes.
@@ -78,8 +78,10 @@ pub struct NodeDecision {
     pub init: String,
     /// Size limit of the writable layer.
     pub ram_size: String,
-    /// What must be true of the running node.
+    /// What must be true of the running node: what its profile says, and that the mounts are there which it cannot do without.
     pub checks: Vec<String>,
+    /// Where these are: the agent mounts what is not.
+    pub required_mounts: Vec<String>,
     /// How it came about, one line a step, for `rackstrap explain`.
     pub why: Vec<String>,
 }
@@ -116,6 +118,14 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
     });
     let image = choose_image(world, &node.name, settings.text(|p| &p.image), &mut why);
     let disk = choose_disk(&world.site, &settings, &mut why);
+    let required_mounts = world.site.required_mounts(&node.profiles);
+    let mut checks = settings.get(|p| p.checks.as_ref()).cloned().unwrap_or_default();
+    for place in &required_mounts {
+        let check = Check::Mount(place.clone()).to_string();
+        if !checks.contains(&check) {
+            checks.push(check);
+        }
+    }
     Decision::Node(Box::new(NodeDecision {
         subnet: subnet.clone(),
         image,
@@ -129,7 +139,8 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
         console: settings.text(|p| &p.console).unwrap_or_default().to_owned(),
         init: settings.text(|p| &p.init).unwrap_or("/sbin/init").to_owned(),
         ram_size: settings.text(|p| &p.ram_size).unwrap_or("50%").to_owned(),
-        checks: settings.get(|p| p.checks.as_ref()).cloned().unwrap_or_default(),
+        checks,
+        required_mounts,
         node,
         why,
     }))
@@ -171,6 +182,7 @@ impl NodeDecision {
                 checks: self.checks.clone(),
                 within_secs: site.limits.checks_within_secs,
                 command_secs: site.limits.check_timeout_secs,
+                mounts: self.required_mounts.clone(),
             },
         })
     }

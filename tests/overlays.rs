@@ -8,8 +8,8 @@ use std::{
 };
 
 /// A sealed version as far as the daemon looks at it.
-fn image(state: &Path) {
-    let dir = state.join("images/debian/1");
+fn image(state: &Path, version: u32) {
+    let dir = state.join(format!("images/debian/{version}"));
     fs::create_dir_all(dir.join("root/etc")).unwrap();
     fs::create_dir_all(dir.join("root/usr/sbin")).unwrap();
     fs::create_dir_all(dir.join("root/bin")).unwrap();
@@ -24,8 +24,10 @@ fn image(state: &Path) {
     fs::set_permissions(dir.join("root/etc/shadow"), fs::Permissions::from_mode(0o640)).unwrap();
     fs::write(dir.join("kernel"), "k").unwrap();
     fs::write(dir.join("initramfs"), "i").unwrap();
-    let manifest = "image = \"debian@1\"\ncreated = 1\nsource = \"test\"\nkernel-release = \"6\"\narch = \"x86_64\"\n\
-                    init = \"systemd\"\nfiles = 1\nbytes = 1\n";
+    let manifest = format!(
+        "image = \"debian@{version}\"\ncreated = 1\nsource = \"test\"\nkernel-release = \"6\"\narch = \"x86_64\"\n\
+         init = \"systemd\"\nfiles = 1\nbytes = 1\n"
+    );
     fs::write(dir.join("manifest.toml"), manifest).unwrap();
 }
 
@@ -58,7 +60,7 @@ fn site(state: &Path) -> String {
 
 fn daemon() -> Daemon {
     Daemon::start_with(|state, text| {
-        image(state);
+        image(state, 1);
         let more = site(state);
         let (server, sections) = more.split_once("[users]").unwrap();
         text.replace("[server]\n", &format!("[server]\n{server}")).replace(
@@ -147,6 +149,32 @@ fn what_a_node_would_get_is_printed_without_its_secrets() {
     assert!(node.contains("debian@1: user sync (1001) is left out"), "{node}");
     fs::write(dir.join("images/debian/1/root/usr/sbin/mount.nfs"), "").unwrap();
     assert!(!daemon.says("explain r01n01").contains("mount.nfs"));
+}
+
+#[test]
+fn checks_and_rollouts_are_explained() {
+    let daemon = daemon();
+    let dir = daemon.config().parent().unwrap().to_owned();
+    daemon.says("node add r01n01 --hwaddr 52:54:00:01:01:01");
+    daemon.says("node add r01n02 --hwaddr 52:54:00:01:01:02");
+    let explained = daemon.says("explain r01n01");
+    assert!(explained.lines().any(|line| line.starts_with("checks ") && line.ends_with(" mount /home")), "{explained}");
+    assert!(!explained.contains("rollout of"), "{explained}");
+    let shown = daemon.says("node show r01n01");
+    assert!(shown.contains("mount /home  unknown  -"), "{shown}");
+    image(&dir, 2);
+    daemon.says("reload");
+    daemon.says("rollout start debian@2 --nodes r01n01 --yes");
+    let explained = daemon.says("explain r01n01");
+    assert!(
+        explained.contains("\nrollout of debian@2 (subset): this node is in its first nodes, and waiting; it waits for"),
+        "{explained}"
+    );
+    let explained = daemon.says("explain r01n02");
+    assert!(
+        explained.contains("\nrollout of debian@2 (subset): this node is not given it yet, and has debian@1 until then"),
+        "{explained}"
+    );
 }
 
 #[test]

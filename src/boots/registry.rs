@@ -5,7 +5,7 @@ use crate::{
     clock::Timestamp,
     store::{Batch, Store, StoreError, Table},
 };
-use rackstrap_wire::{ImageRef, OverlayRequest, Plan};
+use rackstrap_wire::{CheckResult, ImageRef, OverlayRequest, Plan};
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
@@ -119,6 +119,7 @@ impl Boots {
                 redeemed: false,
                 ready: None,
                 healthy: None,
+                checks: Vec::new(),
                 disk: None,
                 hardware: None,
             })
@@ -239,6 +240,32 @@ impl Boots {
         let slot = state.by_id.get_mut(id).ok_or_else(|| Refusal::Unknown(printable(id)))?;
         Arc::make_mut(slot).healthy = Some(healthy);
         // With the lock held: queued later, it could overwrite what somebody else has on disk by then.
+        let key = slot.plan.id.as_bytes();
+        self.store.queue(Batch::new().put(Table::Boots, key, &**slot));
+        Ok(())
+    }
+
+    /// Notes what came of the checks of the boot's plan; what is not among these is left out. Written behind, as [`Boots::note_health`].
+    pub fn note_checks(&self, id: &str, token: &str, results: Vec<CheckResult>) -> Result<(), Refusal> {
+        /// Of a detail, bytes (the wire's limit).
+        const DETAIL: usize = 200;
+        let before = self.authenticate(id, token)?;
+        let known = &before.plan.health.checks;
+        let mut checks: Vec<CheckResult> = Vec::new();
+        for mut result in results {
+            if known.contains(&result.check) && checks.iter().all(|other| other.check != result.check) {
+                let end = result.detail.floor_char_boundary(DETAIL);
+                result.detail.truncate(end);
+                result.detail = result.detail.replace(char::is_control, " ");
+                checks.push(result);
+            }
+        }
+        if before.checks == checks {
+            return Ok(());
+        }
+        let mut state = self.write();
+        let slot = state.by_id.get_mut(id).ok_or_else(|| Refusal::Unknown(printable(id)))?;
+        Arc::make_mut(slot).checks = checks;
         let key = slot.plan.id.as_bytes();
         self.store.queue(Batch::new().put(Table::Boots, key, &**slot));
         Ok(())

@@ -5,7 +5,10 @@ use super::{
     hostlist::Wanted,
     output::{self, Format},
 };
-use crate::control::{api, segment};
+use crate::{
+    control::{api, segment},
+    timeline::Level,
+};
 use anyhow::Result;
 use clap::Args;
 use std::{path::Path, process::ExitCode};
@@ -49,6 +52,9 @@ fn describe(answer: &api::ExplainAnswer) -> String {
         Some(decision) => decided(decision),
         None => unknown(answer),
     });
+    for rollout in &answer.rollouts {
+        text.push_str(&format!("\n{rollout}"));
+    }
     for warning in &answer.warnings {
         text.push_str(&format!("\nwarning: {warning}"));
     }
@@ -64,6 +70,9 @@ fn describe(answer: &api::ExplainAnswer) -> String {
             pinned.image,
             ready
         ));
+        if !pinned.checks.is_empty() {
+            text.push_str(&format!("\nits checks:\n{}", checks_table(&pinned.checks)));
+        }
     }
     text
 }
@@ -91,7 +100,26 @@ fn decided(decision: &api::ExplainDecision) -> String {
         ("console", output::dash(&decision.console)),
         ("templates", output::list(&decision.templates)),
         ("ram size", decision.ram_size.clone()),
+        ("checks", output::list(&decision.checks)),
     ])
+}
+
+/// One row a check.
+pub fn checks_table(checks: &[api::CheckRow]) -> String {
+    let mut table = output::table(["check", "state", "seen"]);
+    for row in checks {
+        let level = match row.state {
+            api::CheckState::Unknown | api::CheckState::Holds => Level::Ok,
+            api::CheckState::Waits => Level::Retry,
+            api::CheckState::Failed => Level::Error,
+        };
+        table.add_row(vec![
+            row.check.as_str().into(),
+            output::level_cell(level, row.state.as_str()),
+            output::dash(&row.detail).into(),
+        ]);
+    }
+    output::render(&table)
 }
 
 fn unknown(answer: &api::ExplainAnswer) -> String {

@@ -23,9 +23,9 @@ enum UsersCommand {
 Example:
   rackstrap users list")]
     List(Format),
-    /// Have the daemon look at passwd, group and shadow now, and name running nodes that have older ones
+    /// Have the daemon look at passwd, group and shadow now, and running nodes get the users with their next heartbeats
     #[command(after_help = "\
-Nodes get the users as they are at each of their boots, without this. Running nodes keep those that they booted with.
+Without this the daemon sees by itself that they are others, within ten seconds. Nodes also get them at each of their boots.
 
 Example:
   rackstrap users sync")]
@@ -59,7 +59,7 @@ pub fn run(config: &Path, args: UsersArgs) -> Result<ExitCode> {
 
 /// Runs `rackstrap users sync`.
 pub fn sync(config: &Path, args: &SyncArgs) -> Result<ExitCode> {
-    let report: UsersReport = connect(config)?.get(api::paths::USERS)?;
+    let report: UsersReport = connect(config)?.post(api::paths::USERS_SYNC, &())?;
     match args.format.json {
         true => output::print_json(&report)?,
         false => output::print(&summary(&report))?,
@@ -107,14 +107,24 @@ fn summary(report: &UsersReport) -> String {
     if accounts.omitted > 0 {
         text.push_str(&format!("\nwarning: {} more lines are left out", accounts.omitted));
     }
-    let stale: NodeSet = report.stale.iter().map(String::as_str).collect();
-    match stale.len() {
-        0 => text.push_str("\nevery running node has them"),
-        count => text.push_str(&format!(
-            "\n{} {} with others, until its next boot: {stale}",
-            output::count(count, "node"),
-            if count == 1 { "runs" } else { "run" }
-        )),
+    if report.behind.is_empty() && report.stale.is_empty() && report.own.is_empty() {
+        text.push_str("\nevery running node has them");
+        return text;
+    }
+    for (nodes, what) in [
+        (&report.current, "with them"),
+        (&report.behind, "with others, until the next heartbeat"),
+        (
+            &report.stale,
+            "with others, until the next boot (the image has an older agent; seal it anew)",
+        ),
+        (&report.own, "with a passwd or group of the site's own trees, and without them"),
+    ] {
+        let nodes: NodeSet = nodes.iter().map(String::as_str).collect();
+        if !nodes.is_empty() {
+            let (count, verb) = (nodes.len(), if nodes.len() == 1 { "runs" } else { "run" });
+            text.push_str(&format!("\n{} {verb} {what}: {nodes}", output::count(count, "node")));
+        }
     }
     text
 }

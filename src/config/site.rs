@@ -209,6 +209,20 @@ pub struct Dns {
 }
 
 impl Site {
+    /// Where a node with these profiles mounts what it cannot do without.
+    pub fn required_mounts(&self, profiles: &[String]) -> Vec<String> {
+        let mut places: Vec<&str> = Vec::new();
+        let mut required = Vec::new();
+        for mount in self.mounts.iter().filter(|mount| mount.applies_to(profiles)) {
+            // Two profiles may each have a mount there: the first one counts.
+            if !places.contains(&mount.place.as_str()) {
+                places.push(&mount.place);
+                required.extend(mount.required.then(|| mount.place.clone()));
+            }
+        }
+        required
+    }
+
     /// The subnet that holds `address`.
     pub fn subnet_of(&self, address: Ipv4Addr) -> Option<&Subnet> {
         self.subnets.iter().find(|s| s.network.contains(&address))

@@ -61,6 +61,8 @@ pub mod paths {
     pub const OVERLAY: &str = "/v1/overlays/";
     /// `GET`: [`crate::overlay::UsersReport`].
     pub const USERS: &str = "/v1/users";
+    /// `POST`: has running nodes get the users as they are now; as [`USERS`].
+    pub const USERS_SYNC: &str = "/v1/users/sync";
     /// `GET`: image versions that may not be deleted, with the nodes that use each.
     pub const IMAGES_IN_USE: &str = "/v1/images/in-use";
     /// `GET`: every [`crate::rollout::Current`], by image name.
@@ -132,12 +134,82 @@ pub struct NodeAnswer {
     /// What the site file wants for it and it would not get if it booted now, and the like.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// What must be true of it, as its boot has it, or as its next one would.
+    #[serde(default)]
+    pub checks: Vec<CheckRow>,
     /// Where it is.
     pub status: StatusRow,
     /// What its machine is, as its agent said last.
     pub hardware: Option<Hardware>,
     /// Its boots that the timeline still holds, oldest first.
     pub boots: Vec<BootSummary>,
+}
+
+/// One thing that must be true of a node, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckRow {
+    /// The check, as it is written.
+    pub check: String,
+    /// What came of it.
+    pub state: CheckState,
+    /// What was seen, if it does not hold.
+    pub detail: String,
+}
+
+/// What came of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CheckState {
+    /// The node has not told yet.
+    Unknown,
+    /// It holds.
+    Holds,
+    /// It does not hold yet, and the node waits for it.
+    Waits,
+    /// It does not hold.
+    Failed,
+}
+
+impl CheckState {
+    /// The name that people see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CheckState::Unknown => "unknown",
+            CheckState::Holds => "holds",
+            CheckState::Waits => "waits",
+            CheckState::Failed => "failed",
+        }
+    }
+}
+
+impl CheckRow {
+    /// A check that no node has made.
+    pub fn of_nobody(check: String) -> Self {
+        CheckRow {
+            check,
+            state: CheckState::Unknown,
+            detail: String::new(),
+        }
+    }
+}
+
+/// The checks of a boot's plan.
+pub fn checks_of(boot: &Boot) -> Vec<CheckRow> {
+    let checks = boot.plan.health.checks.iter().map(|check| {
+        let result = boot.checks.iter().find(|result| result.check == *check);
+        let state = match result {
+            None => CheckState::Unknown,
+            Some(result) if result.ok => CheckState::Holds,
+            Some(_) if boot.ready.is_none() => CheckState::Waits,
+            Some(_) => CheckState::Failed,
+        };
+        CheckRow {
+            check: check.clone(),
+            state,
+            detail: result.map(|result| result.detail.clone()).unwrap_or_default(),
+        }
+    });
+    checks.collect()
 }
 
 /// Changes of the inventory, to be made together or not at all.
@@ -406,6 +478,9 @@ pub struct ExplainAnswer {
     pub warnings: Vec<String>,
     /// The decision; none for unknown machines.
     pub decision: Option<ExplainDecision>,
+    /// What rollouts have to do with it, one line each.
+    #[serde(default)]
+    pub rollouts: Vec<String>,
     /// The boot that is pinned already, which a new decision does not touch.
     pub pinned: Option<PinnedBoot>,
     /// Its lease of a temporary pool.
@@ -433,6 +508,9 @@ pub struct ExplainDecision {
     pub init: String,
     /// Size limit of the writable layer.
     pub ram_size: String,
+    /// What must be true of the running node.
+    #[serde(default)]
+    pub checks: Vec<String>,
 }
 
 /// A pinned boot, without its token.
@@ -446,6 +524,9 @@ pub struct PinnedBoot {
     pub opened: Timestamp,
     /// When its system was up.
     pub ready: Option<Timestamp>,
+    /// What came of its checks.
+    #[serde(default)]
+    pub checks: Vec<CheckRow>,
 }
 
 impl From<&Boot> for PinnedBoot {
@@ -455,6 +536,7 @@ impl From<&Boot> for PinnedBoot {
             image: boot.image().clone(),
             opened: boot.opened,
             ready: boot.ready,
+            checks: checks_of(boot),
         }
     }
 }

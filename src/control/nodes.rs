@@ -95,17 +95,24 @@ pub(super) async fn show(
         ipaddr: Some(node.ipaddr),
         ..Requester::default()
     };
-    let warnings = match decide(&world, &requester) {
+    let (warnings, next) = match decide(&world, &requester) {
         Decision::Node(decision) => {
-            let (context, world) = (context.clone(), world.clone());
-            blocking(move || context.overlays.warnings(&world, &decision)).await?
+            let (context, world, next) = (context.clone(), world.clone(), decision.checks.clone());
+            let warnings = blocking(move || context.overlays.warnings(&world, &decision)).await?;
+            (warnings, next)
         }
-        Decision::Unknown { .. } => Vec::new(),
+        Decision::Unknown { .. } => Default::default(),
+    };
+    let row = row.ok_or_else(|| broken(format!("node {name} went away")))?;
+    let checks = match context.boots.get(&row.boot) {
+        Some(boot) => api::checks_of(&boot),
+        None => next.into_iter().map(api::CheckRow::of_nobody).collect(),
     };
     Ok(Json(api::NodeAnswer {
         warnings,
+        checks,
         settings: Settings::of(&world.site, &node.profiles, |_| ()).all(),
-        status: row.ok_or_else(|| broken(format!("node {name} went away")))?,
+        status: row,
         hardware: boots.iter().find_map(|boot| boot.hardware.clone()),
         boots: summarise(&context.recorder.of(&Subject::Node(name))),
         node,

@@ -58,6 +58,18 @@ pub(super) async fn preview(
 }
 
 pub(super) async fn users(State(context): State<Shared>) -> Result<Json<UsersReport>, Refusal> {
+    report(context).await
+}
+
+pub(super) async fn sync(State(context): State<Shared>) -> Result<Json<UsersReport>, Refusal> {
+    let overlays = context.overlays.clone();
+    blocking(move || overlays.hold_users())
+        .await?
+        .map_err(|problem| Refusal(StatusCode::UNPROCESSABLE_ENTITY, problem))?;
+    report(context).await
+}
+
+async fn report(context: Shared) -> Result<Json<UsersReport>, Refusal> {
     let world = context.world.load_full();
     let rows = status(&world, &context.recorder, &context.boots, Timestamp::now());
     let running = rows.into_iter().filter(|row| row.state.has_root());

@@ -8,7 +8,7 @@ use crate::{
     boots::Boots,
     clock::Timestamp,
     image::{KernelModules, missing_modules},
-    inventory::hostlist::NodeSet,
+    inventory::{Settings, hostlist::NodeSet},
     restart::Withdrawn,
     rollout::{Current, Renaming, Rollout, RolloutError, Wish},
 };
@@ -82,6 +82,63 @@ pub(super) async fn all(State(context): State<Shared>) -> Result<Json<api::Rollo
         }
     });
     Ok(Json(answer.await?))
+}
+
+/// What rollouts have to do with a node, one line each: those that are on for its image, and what sent it back.
+pub(super) fn of_node(context: &Context, node: &str) -> Vec<String> {
+    let world = context.world.load_full();
+    let now = Timestamp::now();
+    let mut lines = Vec::new();
+    let found = world.inventory.iter().find(|one| one.name == node);
+    let settings = found.map(|node| Settings::of(&world.site, &node.profiles, |_| ()));
+    let setting = settings.and_then(|settings| settings.text(|p| &p.image).map(str::to_owned));
+    for rollout in context.rollouts.all() {
+        let member = rollout.nodes.get(node);
+        let (image, stage) = (&rollout.image, rollout.stage);
+        let on = rollout.ended.is_none();
+        let waits = match rollout.waits_for(now) {
+            text if text.is_empty() => String::new(),
+            text => format!("; it {}", text.trim_start_matches("it ")),
+        };
+        match member {
+            Some(member) if on || member.state.is_failure() => {
+                let why = match member.state.why() {
+                    "" => String::new(),
+                    why => format!(": {why}"),
+                };
+                let batch = match member.round {
+                    0 => "in its first nodes".to_owned(),
+                    round => format!("in its batch {round}"),
+                };
+                let state = &member.state;
+                lines.push(format!("rollout of {image} ({stage}): this node is {batch}, and {state}{why}{waits}"));
+            }
+            // A profile that pins a version has no part in it.
+            None if on && setting.as_deref() == Some(&image.name) => lines.push(format!(
+                "rollout of {image} ({stage}): this node is not given it yet, and has {} until then{waits}",
+                rollout.from
+            )),
+            _ => {}
+        }
+    }
+    if let Some(trial) = world.assignments.trials.get(node) {
+        let limit = world.site.limits.boots_before_going_back;
+        lines.push(match (trial.back, limit) {
+            (Some(_), _) => format!(
+                "sent back to {}: {}; to try it again: rackstrap rollout retry {node}",
+                trial.good,
+                trial.verdict()
+            ),
+            (None, limit) => {
+                let of = match limit {
+                    0 => String::new(),
+                    limit => format!(" of {limit}, after which this node goes back to {}", trial.good),
+                };
+                format!("boots of {} without being ready so far: {}{of}", trial.image, trial.boots)
+            }
+        });
+    }
+    lines
 }
 
 fn row(mut rollout: Rollout, boots: &Boots, now: Timestamp) -> api::RolloutRow {

@@ -61,6 +61,7 @@ pub fn router(context: Arc<Context>) -> Router {
         .route(paths::TREES, get(overlays::trees))
         .route("/v1/overlays/{node}", get(overlays::preview))
         .route(paths::USERS, get(overlays::users))
+        .route(paths::USERS_SYNC, post(overlays::sync))
         .route(paths::IMAGES_IN_USE, get(images_in_use))
         .route(paths::IMAGES_CURRENT, get(rollouts::current))
         .route(paths::IMAGE_PROMOTE, post(rollouts::promote_image))
@@ -274,7 +275,7 @@ async fn explain(
             Meant::Address(ipaddr) => requester.ipaddr = Some(ipaddr),
         },
     }
-    let mut warnings = Vec::new();
+    let (mut warnings, mut rollouts) = (Vec::new(), Vec::new());
     let (decision, pinned) = match decide(&world, &requester) {
         Decision::Unknown { why: steps } => {
             why.extend(steps);
@@ -285,6 +286,8 @@ async fn explain(
             let asked = (context.clone(), world.clone(), decided.clone());
             warnings = blocking(move || asked.0.overlays.warnings(&asked.1, &asked.2)).await?;
             why.extend(decided.why);
+            let asked = (context.clone(), decided.node.name.clone());
+            rollouts = blocking(move || super::rollouts::of_node(&asked.0, &asked.1)).await?;
             let pinned = context.boots.current(&decided.node.name);
             let (image, image_problem) = match decided.image {
                 Ok(version) => (Some(version.manifest.image.clone()), None),
@@ -300,6 +303,7 @@ async fn explain(
                 console: decided.console,
                 init: decided.init,
                 ram_size: decided.ram_size,
+                checks: decided.checks,
             };
             (Some(decision), pinned.map(|boot| api::PinnedBoot::from(&*boot)))
         }
@@ -308,6 +312,7 @@ async fn explain(
         about,
         why,
         warnings,
+        rollouts,
         decision,
         pinned,
         lease,

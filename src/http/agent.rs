@@ -19,7 +19,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use rackstrap_wire::{
-    DiskStatus, Heartbeat, HeartbeatAnswer, MOST_RESULTS, Overlay, OverlayRequest, Plan, Ready, Report, failures,
+    CheckResult, DiskStatus, Heartbeat, HeartbeatAnswer, ImageRef, MOST_RESULTS, OLDEST_WIRE, Overlay, OverlayRequest,
+    Plan, Ready, Report, WIRE_VERSION, Waiting, common_version, failures, paths, users::UsersNote, waits,
 };
 use std::sync::Arc;
 
@@ -48,11 +49,13 @@ pub async fn plan(
     headers: HeaderMap,
 ) -> Result<Json<Plan>, Problem> {
     let boot = service.boot_of(*peer, &id)?;
-    let token = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|v| v.to_str().ok())
-        .and_then(|v| v.strip_prefix("Bearer "));
-    service.boots.authenticate(&id, token.unwrap_or_default())?;
+    service.boots.authenticate(&id, bearer(&headers))?;
+    let agent = wire_of(&headers)?;
+    let Some(common) = common_version(agent) else {
+        let detail = too_old(&boot, agent);
+        service.record(&boot, "plan", Level::Error, detail.clone(), None);
+        return Err(Problem::gone(detail));
+    };
     // Counted by its kernel already, unless that came from elsewhere or in pieces.
     service.rollouts.took(&boot, Timestamp::now());
     service.record(
@@ -62,18 +65,71 @@ pub async fn plan(
         format!("{} for {}", boot.plan.image, boot.plan.node),
         None,
     );
-    Ok(Json(boot.plan.clone()))
+    if common < WIRE_VERSION {
+        service.record(&boot, "plan", Level::Ok, old(&boot, agent), None);
+    }
+    let wire = common;
+    Ok(Json(Plan {
+        wire,
+        ..boot.plan.clone()
+    }))
+}
+
+/// What came with `Authorization: Bearer`.
+fn bearer(headers: &HeaderMap) -> &str {
+    let value = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+    value.and_then(|v| v.strip_prefix("Bearer ")).unwrap_or_default()
+}
+
+/// The version of the vocabulary that the agent speaks.
+fn wire_of(headers: &HeaderMap) -> Result<u32, Problem> {
+    let Some(said) = headers.get(paths::WIRE_HEADER) else {
+        // The first agents did not say it.
+        return Ok(1);
+    };
+    let said = said.to_str().ok().and_then(|text| text.parse().ok());
+    said.ok_or_else(|| Problem::bad_request(format!("{} is no version; it is a number", paths::WIRE_HEADER)))
+}
+
+/// How to get an image another agent.
+fn seal_anew(image: &ImageRef) -> String {
+    format!(
+        "seal it anew with this release's: rackstrap image clone {image} && rackstrap image seal {}-work",
+        image.name
+    )
+}
+
+/// Why there is no plan for an agent of that version.
+fn too_old(boot: &Boot, agent: u32) -> String {
+    let image = boot.image();
+    format!(
+        "image {image} was sealed with an agent of wire version {agent}, and this daemon speaks {OLDEST_WIRE} to {WIRE_VERSION}; {}",
+        seal_anew(image)
+    )
+}
+
+/// What is different for an agent of an older version.
+fn old(boot: &Boot, agent: u32) -> String {
+    let image = boot.image();
+    format!(
+        "image {image} was sealed with an agent of wire version {agent}, and this daemon speaks {WIRE_VERSION}: it is answered in its \
+         own, gets users of [users] at its boots only, and does not say what it waits for; {}",
+        seal_anew(image)
+    )
 }
 
 /// `POST /v1/overlay/{id}`: once a boot, as it holds the node's host keys.
 pub async fn overlay(
     State(service): State<Arc<Service>>,
+    headers: HeaderMap,
     Told(boot, request): Told<OverlayRequest>,
 ) -> Result<Json<Overlay>, Problem> {
     service.boots.authenticate(&boot.plan.id, &request.token)?;
+    let agent = wire_of(&headers)?;
+    let wire = common_version(agent).ok_or_else(|| Problem::gone(too_old(&boot, agent)))?;
     // Rendered first: a template that fails must not cost the boot its one overlay.
     let (renderer, for_boot, disk) = (service.clone(), boot.clone(), request.disk.clone());
-    let rendered = tokio::task::spawn_blocking(move || renderer.overlays.for_boot(&for_boot, disk)).await;
+    let rendered = tokio::task::spawn_blocking(move || renderer.overlays.for_boot(&for_boot, disk, wire)).await;
     let rendered = rendered
         .unwrap_or_else(|panic| Err(format!("rendering stopped: {panic}")))
         .inspect_err(|problem| service.record(&boot, "overlay", Level::Error, problem.clone(), None))
@@ -85,7 +141,7 @@ pub async fn overlay(
             service.record(&boot, "overlay", level, note.clone(), None);
         }
     }
-    let overlay = rendered.into_overlay();
+    let overlay = rendered.into_overlay(wire);
     let (level, detail) = match &request.disk.status {
         DiskStatus::Degraded { reason } => (
             Level::Degraded,
@@ -119,20 +175,62 @@ pub async fn report(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// `GET /v1/users/{id}`: to root of the node only, as hashes of passwords may be among them.
+pub async fn users(
+    State(service): State<Arc<Service>>,
+    peer: axum::Extension<Peer>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let boot = service.boot_of(*peer, &id)?;
+    let known = service.overlays.is_node_secret(&boot.plan.id, bearer(&headers));
+    if !known.map_err(|error| Problem::unavailable(error.to_string()))? {
+        return Err(Problem::forbidden(Reason::WrongToken, format!("boot {id}: wrong secret")));
+    }
+    let held = service.overlays.held_users();
+    let held = held.ok_or_else(|| Problem::unavailable("the server's users could not be read yet; see its log"))?;
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    Ok((json, held.body.clone()).into_response())
+}
+
+/// `POST /v1/waiting/{id}`
+pub async fn waiting(
+    State(service): State<Arc<Service>>,
+    Told(boot, waiting): Told<Waiting>,
+) -> Result<StatusCode, Problem> {
+    let id = &boot.plan.id;
+    let before = service.boots.authenticate(id, &waiting.token)?;
+    bounded(&waiting.checks)?;
+    // What was sent before `ready` and comes after it is no news.
+    if before.ready.is_none() {
+        service.boots.note_checks(id, &waiting.token, waiting.checks.clone())?;
+        let detail = waits(&waiting.checks);
+        if !detail.is_empty() {
+            service.record(&boot, "checks", Level::Retry, detail, None);
+        }
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn bounded(checks: &[CheckResult]) -> Result<(), Problem> {
+    match checks.len() {
+        0..=MOST_RESULTS => Ok(()),
+        count => Err(Problem::bad_body(format!(
+            "a node makes at most {MOST_RESULTS} checks, this one {count}"
+        ))),
+    }
+}
+
 /// `POST /v1/ready/{id}`
 pub async fn ready(State(service): State<Arc<Service>>, Told(boot, ready): Told<Ready>) -> Result<StatusCode, Problem> {
     let id = &boot.plan.id;
     let said_before = service.boots.authenticate(id, &ready.token)?.ready.is_some();
-    if ready.checks.len() > MOST_RESULTS {
-        return Err(Problem::bad_body(format!(
-            "a node makes at most {MOST_RESULTS} checks, this one {}",
-            ready.checks.len()
-        )));
-    }
+    bounded(&ready.checks)?;
     let failed = failures(&ready.checks);
     if !ready.checks.is_empty() {
         // First: whoever waits for nodes to be ready is not to take this one for a good one meanwhile.
         service.boots.note_health(id, &ready.token, failed.is_empty())?;
+        service.boots.note_checks(id, &ready.token, ready.checks)?;
     }
     let boot = service.boots.mark_ready(id, &ready.token, Timestamp::now()).await?;
     if !said_before {
@@ -156,6 +254,11 @@ pub async fn heartbeat(
     if let Some(healthy) = beat.healthy {
         service.boots.note_health(id, &beat.token, healthy)?;
     }
+    if let Some(checks) = beat.checks {
+        bounded(&checks)?;
+        service.boots.note_checks(id, &beat.token, checks)?;
+    }
+    let users = beat.users.as_ref().and_then(|note| users_for(&service, &boot, note));
     let subject = Subject::Node(boot.plan.node.clone());
     let now = Timestamp::now();
     service.recorder.heartbeat(subject, now, id, &beat.trouble);
@@ -171,10 +274,22 @@ pub async fn heartbeat(
         (Some(image), None) => restart_into_another_version(&service, &boot, image, now).await,
         (None, Some(image)) => stay_in_this_version(&service, &boot, image, now).await,
     }
-    Ok(match service.restarts.order(&boot, now).await {
-        Some(restart) => Json(HeartbeatAnswer { restart: Some(restart) }).into_response(),
-        None => StatusCode::NO_CONTENT.into_response(),
+    let restart = service.restarts.order(&boot, now).await;
+    Ok(match restart.is_some() || users.is_some() {
+        true => Json(HeartbeatAnswer { restart, users }).into_response(),
+        false => StatusCode::NO_CONTENT.into_response(),
     })
+}
+
+/// Takes note of which users a node has; the digest of those that it is to have, if these are others.
+fn users_for(service: &Service, boot: &Boot, note: &UsersNote) -> Option<String> {
+    if !note.detail.is_empty() {
+        let level = if note.failed { Level::Degraded } else { Level::Ok };
+        service.record(boot, "users", level, note.detail.clone(), None);
+    }
+    service.overlays.users_told(boot, &note.digest);
+    let held = service.overlays.held_users()?;
+    (held.digest != note.digest).then(|| held.digest.clone())
 }
 
 /// Hands a node that a rollout wants restarted to those who restart nodes, so that it is drained first. One that is on its way

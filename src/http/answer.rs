@@ -66,6 +66,11 @@ impl Problem {
         Problem::new(StatusCode::CONFLICT, Reason::Redeemed, text)
     }
 
+    /// 410: nothing but another image can help, so that an agent begins anew instead of asking again.
+    pub fn gone(text: impl Into<String>) -> Self {
+        Problem::new(StatusCode::GONE, Reason::BadRequest, text)
+    }
+
     /// 503: it may work later.
     pub fn unavailable(text: impl Into<String>) -> Self {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, Reason::Unavailable, text)

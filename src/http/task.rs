@@ -47,6 +47,8 @@ fn router(service: Arc<Service>) -> Router {
         .route(&by_id(paths::PLAN), get(agent::plan))
         .route(&by_id(paths::OVERLAY), post(agent::overlay))
         .route(&by_id(paths::REPORT), post(agent::report))
+        .route(&by_id(paths::USERS), get(agent::users))
+        .route(&by_id(paths::WAITING), post(agent::waiting))
         .route(&by_id(paths::READY), post(agent::ready))
         .route(&by_id(paths::HEARTBEAT), post(agent::heartbeat))
         .fallback(nothing_there)

@@ -5,7 +5,8 @@
 //! reload; rendering one node's files is pure.
 //!
 //! `renderer` is what the daemon asks: for a boot, and for whoever wants to see what a node would get. `mounts` is what `[[mount]]`
-//! makes, `crate::users` what `[users]` does, `check` tries every template before a node needs it.
+//! makes, `users` (with `crate::users`) what `[users]` does, also for nodes that run; `task` sees when it has to; `check` tries every
+//! template before a node needs it.
 
 mod check;
 mod facts;
@@ -15,10 +16,14 @@ mod mounts;
 mod problem;
 mod render;
 mod renderer;
+mod task;
 mod tree;
+mod users;
 
 pub use check::{check, lacking};
 pub use listing::{ListedFile, ListedTree};
 pub use render::Placed;
-pub use renderer::{Preview, Rendered, Renderer, UsersReport};
+pub use renderer::{Preview, Rendered, Renderer};
+pub use task::watch_users;
 pub use tree::{Templates, TreeError};
+pub use users::{Held, UsersReport};

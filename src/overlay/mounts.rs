@@ -150,9 +150,8 @@ fn options(mount: &Mount) -> String {
     all.join(",")
 }
 
-/// Mount points; and a condition of the unit that says `ready`: it mounts what is required, and tries again until it is there.
-pub(super) fn files(mounts: &[MountFacts]) -> Vec<Placed> {
-    let placed = |path: String, mode, content| Placed {
+fn placed(path: String, mode: u32, content: OverlayContent) -> Placed {
+    Placed {
         tree: TREE.to_owned(),
         file: OverlayFile {
             path,
@@ -161,32 +160,41 @@ pub(super) fn files(mounts: &[MountFacts]) -> Vec<Placed> {
             gid: 0,
             content,
         },
-    };
+    }
+}
+
+/// Mount points.
+pub(super) fn files(mounts: &[MountFacts]) -> Vec<Placed> {
     let below = |a: &str, b: &str| a.strip_prefix(b).is_some_and(|rest| rest.starts_with('/'));
     // What lies below another mount is for that file system to have.
     let points = mounts
         .iter()
         .filter(|mount| !mounts.iter().any(|other| below(&mount.place, &other.place)));
-    let mut files: Vec<Placed> = points
+    points
         .map(|mount| placed(mount.place.clone(), 0o755, OverlayContent::Directory))
-        .collect();
+        .collect()
+}
+
+/// A condition of the unit that says `ready`, for agents that mount nothing themselves (wire version 1): it mounts what is required,
+/// and tries again until it is there.
+pub(super) fn waits(mounts: &[MountFacts]) -> Option<Placed> {
     let required: Vec<&MountFacts> = mounts.iter().filter(|mount| mount.required).collect();
-    if !required.is_empty() {
-        let mut unit = "# Without these the node is not ready: they are tried again until they are there.\n\
-                        [Unit]\nStartLimitIntervalSec=0\n\n[Service]\nTimeoutStartSec=infinity\n"
-            .to_owned();
-        for mount in required {
-            // With nofail, mount(8) calls it a success that there is no such device.
-            let place = mount.place.replace('%', "%%").replace('$', "$$");
-            unit.push_str(&format!(
-                "ExecStartPre=/bin/sh -c 'mountpoint -q -- \"$$0\" || {{ timeout 120 mount -- \"$$0\"; mountpoint -q -- \"$$0\"; }}' \
-                 {place}\n"
-            ));
-        }
-        let path = "/etc/systemd/system/rackstrap-voice.service.d/mounts.conf".to_owned();
-        files.push(placed(path, 0o644, OverlayContent::Text(unit)));
+    if required.is_empty() {
+        return None;
     }
-    files
+    let mut unit = "# Without these the node is not ready: they are tried again until they are there.\n\
+                    [Unit]\nStartLimitIntervalSec=0\n\n[Service]\nTimeoutStartSec=infinity\n"
+        .to_owned();
+    for mount in required {
+        // With nofail, mount(8) calls it a success that there is no such device.
+        let place = mount.place.replace('%', "%%").replace('$', "$$");
+        unit.push_str(&format!(
+            "ExecStartPre=/bin/sh -c 'mountpoint -q -- \"$$0\" || {{ timeout 120 mount -- \"$$0\"; mountpoint -q -- \"$$0\"; }}' \
+             {place}\n"
+        ));
+    }
+    let path = "/etc/systemd/system/rackstrap-voice.service.d/mounts.conf".to_owned();
+    Some(placed(path, 0o644, OverlayContent::Text(unit)))
 }
 
 /// What the image lacks to mount these; `has` says whether a path is in it.
@@ -315,21 +323,15 @@ mod tests {
         let paths: Vec<&str> = files.iter().map(|placed| placed.file.path.as_str()).collect();
         assert_eq!(
             paths,
-            [
-                "/home",
-                "/opt/100%",
-                "/etc/systemd/system/rackstrap-voice.service.d/mounts.conf"
-            ]
+            ["/home", "/opt/100%"]
         );
-        let OverlayContent::Text(unit) = &files[2].file.content else {
+        let unit = waits(&all).expect("two are required").file;
+        assert_eq!(unit.path, "/etc/systemd/system/rackstrap-voice.service.d/mounts.conf");
+        let OverlayContent::Text(unit) = &unit.content else {
             panic!("no text")
         };
         insta::assert_snapshot!(unit);
-        assert_eq!(
-            super::files(&all[1..2]).len(),
-            1,
-            "nothing waits for what is not required"
-        );
+        assert_eq!(waits(&all[1..2]), None, "nothing waits for what is not required");
     }
 
     #[test]

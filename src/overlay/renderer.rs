@@ -6,41 +6,33 @@ use super::{
     mounts,
     render::{KeyPair, MountFacts, Placed, SshKeys, render},
     tree::Templates,
+    users::{Known, USERS_TREE},
 };
 use crate::{
     boots::{Boot, Boots},
-    config::Users,
     decide::{Decision, NodeDecision, Requester, SharedWorld, World, decide},
     image::{ImageVersion, RootDir},
-    store::{Batch, Store, Table, secret_key},
-    users::{Accounts, ImageFiles, Source, hide_hashes, merge},
+    store::Store,
+    users::{Source, hide_hashes},
 };
 use arc_swap::ArcSwap;
-use rackstrap_wire::{DiskState, HwAddr, ImageRef, Overlay, OverlayContent, OverlayFile, Plan};
-use serde::{Deserialize, Serialize};
-use std::{
-    collections::{BTreeMap, HashMap},
-    os::unix::fs::MetadataExt,
-    path::PathBuf,
-    sync::Arc,
+use rackstrap_wire::{
+    DiskState, HwAddr, ImageRef, Overlay, OverlayContent, OverlayFile, Plan, users::GivenUsers,
 };
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
-/// Name of the tree that the merged passwd, group and shadow are shown under.
-const USERS_TREE: &str = "[users]";
-/// Largest passwd, group or shadow of an image, bytes.
-const LARGEST: u64 = 4 << 20;
-/// Under which a node's secrets have the boot and the digest of the users that it was given.
-const GIVEN_USERS: &str = "users";
 /// What is shown instead of a secret.
 const HIDDEN: &str = "(hidden; --secrets shows it)";
 
 /// Renders nodes' files.
 pub struct Renderer {
-    world: SharedWorld,
-    store: Store,
+    pub(super) world: SharedWorld,
+    pub(super) store: Store,
     boots: Boots,
     templates: Arc<ArcSwap<Templates>>,
-    users: Source,
+    pub(super) users: Source,
+    pub(super) known: Known,
 }
 
 /// A node's files.
@@ -52,16 +44,44 @@ pub struct Rendered {
     pub lacks: Vec<String>,
     /// What somebody may want to know besides: users that could not be added.
     pub notes: Vec<String>,
-    /// Digest of what `[users]` made, if it made something.
-    users: Option<String>,
+    /// What `[users]` made, if the node gets it: a tree may have a passwd or group of its own.
+    users: Option<GivenUsers>,
+    /// The boot's, see [`Renderer::node_secret`].
+    secret: Option<String>,
+    /// What agents that mount nothing themselves need: [`mounts::waits`].
+    waits: Option<Placed>,
 }
 
 impl Rendered {
-    /// As agents take it.
-    pub fn into_overlay(self) -> Overlay {
-        Overlay {
-            files: self.files.into_iter().map(|placed| placed.file).collect(),
+    /// As an agent that speaks version `wire` takes it.
+    pub fn into_overlay(self, wire: u32) -> Overlay {
+        let files = self.files.into_iter().map(|placed| placed.file);
+        if wire >= 2 {
+            return Overlay {
+                files: files.collect(),
+                secret: self.secret,
+                users: self.users,
+            };
         }
+        let waits = self.waits.map(|placed| placed.file);
+        Overlay {
+            files: files.map(without_directory).chain(waits).collect(),
+            secret: None,
+            users: None,
+        }
+    }
+}
+
+/// Agents of version 1 know no directories; they make what is missing above a file, 0755 and root's.
+fn without_directory(file: OverlayFile) -> OverlayFile {
+    match file.content {
+        OverlayContent::Directory => OverlayFile {
+            path: format!("{}/.rackstrap-mount-point", file.path),
+            mode: 0o644,
+            content: OverlayContent::Text(String::new()),
+            ..file
+        },
+        _ => file,
     }
 }
 
@@ -84,20 +104,6 @@ pub struct Preview {
     pub notes: Vec<String>,
 }
 
-/// The server's users as nodes get them.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct UsersReport {
-    /// Directory of their files.
-    pub from: PathBuf,
-    /// Users, groups, and lines that could not be used.
-    #[serde(flatten)]
-    pub accounts: Accounts,
-    /// Who is left out in which image, and what is missing for others.
-    pub conflicts: Vec<String>,
-    /// Running nodes that have others, and get these at their next boot.
-    pub stale: Vec<String>,
-}
-
 /// What the sections `[[mount]]` and `[users]` make.
 #[derive(Default)]
 struct Made {
@@ -105,6 +111,7 @@ struct Made {
     files: Vec<Placed>,
     lacks: Vec<String>,
     notes: Vec<String>,
+    users: Option<GivenUsers>,
 }
 
 impl Renderer {
@@ -116,6 +123,7 @@ impl Renderer {
             boots,
             templates,
             users: Source::default(),
+            known: Known::default(),
         }
     }
 
@@ -124,78 +132,29 @@ impl Renderer {
         self.templates.load_full()
     }
 
-    /// The files of a boot whose agent left the disk as `disk`. Makes the node's host keys if there are none. Blocks for disks.
+    /// The files of a boot whose agent speaks version `wire` and left the disk as `disk`. Makes the node's host keys if there are none. Blocks for disks.
     ///
     /// # Errors
     /// In one line: the node is no more, the store fails, or a template does.
-    pub fn for_boot(&self, boot: &Boot, disk: DiskState) -> Result<Rendered, String> {
+    pub fn for_boot(&self, boot: &Boot, disk: DiskState, wire: u32) -> Result<Rendered, String> {
         let world = self.world.load_full();
         let node = &boot.plan.node;
         let decision = decided(&world, boot.plan.net.hwaddr)
             .ok_or_else(|| format!("node {node} is not in the inventory any more"))?;
         let ssh = host_keys(&self.store, node).map_err(|e| format!("ssh host keys: {e}"))?;
-        let rendered = self.render(&world, &decision, &boot.plan, disk, ssh)?;
-        if let Some(users) = &rendered.users {
-            let given = (boot.plan.id.clone(), users.clone());
-            let batch = Batch::new().put(Table::Secrets, secret_key(node, GIVEN_USERS), &given);
-            // Should it be lost, the node counts as one whose users are old.
-            self.store.queue(batch);
+        let mut rendered = self.render(&world, &decision, &boot.plan, disk, ssh)?;
+        let own = ["/etc/passwd", "/etc/group", "/etc/shadow"]
+            .iter()
+            .any(|path| is_of_a_tree(&rendered.files, path));
+        if own {
+            rendered.users = None;
+        } else {
+            let secret = self.node_secret(&boot.plan.id).map_err(|e| format!("cluster key: {e}"))?;
+            rendered.secret = Some(secret);
         }
+        let digest = rendered.users.as_ref().map(|users| users.digest.clone());
+        self.users_given(boot, (!own).then(|| digest.unwrap_or_default()), !own && wire >= 2);
         Ok(rendered)
-    }
-
-    /// The server's users as nodes get them, with what stands against some of them in the images of `running` and of the
-    /// profiles; and those of `running` (node, boot and its image) that were given others. None without `[users]`. Blocks for disks.
-    ///
-    /// # Errors
-    /// In one line: passwd or group cannot be read, or the store fails.
-    pub fn users(&self, running: &[(String, String, ImageRef)]) -> Result<Option<UsersReport>, String> {
-        let world = self.world.load_full();
-        let Some(policy) = &world.site.users else {
-            return Ok(None);
-        };
-        let accounts = self.users.read(policy)?;
-        let named = world
-            .site
-            .profiles
-            .values()
-            .filter_map(|profile| profile.image.as_deref());
-        let named = named.filter_map(|name| match name.parse() {
-            Ok(pinned) => world.images.get(&pinned),
-            Err(_) => world.images.newest(name),
-        });
-        let held = running.iter().filter_map(|(_, _, image)| world.images.get(image));
-        let images: BTreeMap<&ImageRef, &ImageVersion> = named
-            .chain(held)
-            .map(|version| (&version.manifest.image, &**version))
-            .collect();
-        let (mut conflicts, mut digests) = (Vec::new(), HashMap::new());
-        for (name, version) in images {
-            let root = RootDir::open(&version.dir.join("root")).map_err(|e| format!("the root of {name}: {e}"));
-            match root.and_then(|root| self.users_of(policy, &root)) {
-                Ok((files, against)) => {
-                    conflicts.extend(against.into_iter().map(|one| format!("{name}: {one}")));
-                    digests.extend(digest(&files).map(|digest| (name, digest)));
-                }
-                Err(problem) => conflicts.push(format!("{name}: {problem}")),
-            }
-        }
-        let mut stale = Vec::new();
-        for (node, boot, image) in running {
-            let given = self
-                .store
-                .get::<(String, String)>(Table::Secrets, &secret_key(node, GIVEN_USERS));
-            let given = given.map_err(|e| format!("what {node} was given: {e}"))?;
-            if given.is_none_or(|(of, users)| of != *boot || digests.get(image) != Some(&users)) {
-                stale.push(node.clone());
-            }
-        }
-        Ok(Some(UsersReport {
-            from: policy.from.clone(),
-            accounts: Accounts::clone(&accounts),
-            conflicts,
-            stale,
-        }))
     }
 
     /// What the node with that hardware address would get if it booted now. Without `secrets`, private keys, hashes of passwords
@@ -253,11 +212,13 @@ impl Renderer {
             .map_err(|e| format!("cluster key: {e}"))?;
         let image = world.images.get(&plan.image).map(|image| &**image);
         let made = self.made(world, &decision.node.profiles, image);
+        let waits = mounts::waits(&made.mounts);
         let facts = facts(world, decision, plan, disk, ssh, &key, made.mounts);
-        let users = digest(&made.files);
         let files = render(&self.templates.load(), &decision.templates, &facts, made.files);
         Ok(Rendered {
-            users,
+            users: made.users,
+            secret: None,
+            waits,
             files: files.map_err(|problem| problem.brief())?,
             lacks: made.lacks,
             notes: made.notes,
@@ -270,7 +231,7 @@ impl Renderer {
             files: mounts::files(&mounts),
             mounts,
             lacks,
-            notes: Vec::new(),
+            ..Made::default()
         };
         let Some(image) = image.filter(|_| !made.mounts.is_empty() || world.site.users.is_some()) else {
             return made;
@@ -288,62 +249,17 @@ impl Renderer {
         made.lacks.extend(lacking);
         if let Some(policy) = &world.site.users {
             match self.users_of(policy, &root) {
-                Ok((files, conflicts)) => {
-                    made.files.extend(files);
+                Ok(merged) => {
+                    made.files.extend(merged.files);
+                    made.users = Some(merged.given);
+                    let conflicts = merged.conflicts.into_iter();
                     made.notes
-                        .extend(conflicts.into_iter().map(|conflict| format!("{name}: {conflict}")));
+                        .extend(conflicts.map(|conflict| format!("{name}: {conflict}")));
                 }
                 Err(problem) => made.lacks.push(format!("the server's users are not added: {problem}")),
             }
         }
         made
-    }
-
-    /// passwd, group and shadow of a node whose image is `root`.
-    fn users_of(&self, policy: &Users, root: &RootDir) -> Result<(Vec<Placed>, Vec<String>), String> {
-        let accounts = self.users.read(policy)?;
-        let read = |path: &str| -> Result<(String, OverlayFile), String> {
-            let failed = |error: &dyn std::fmt::Display| format!("/{path} of the image: {error}");
-            let bytes = root.read(path, LARGEST).map_err(|e| failed(&e))?;
-            let meta = root
-                .open_file(path)
-                .and_then(|file| file.metadata())
-                .map_err(|e| failed(&e))?;
-            let file = OverlayFile {
-                path: format!("/{path}"),
-                mode: meta.mode() & 0o7777,
-                uid: meta.uid(),
-                gid: meta.gid(),
-                content: OverlayContent::Directory,
-            };
-            let text = String::from_utf8(bytes).map_err(|_| failed(&"it is not UTF-8"))?;
-            Ok((text, file))
-        };
-        let (passwd, passwd_file) = read("etc/passwd")?;
-        let (group, group_file) = read("etc/group")?;
-        let shadow = match root.exists("etc/shadow") {
-            true => Some(read("etc/shadow")?),
-            false => None,
-        };
-        let (shadow, shadow_file) = shadow.unzip();
-        let merged = merge(&ImageFiles { passwd, group, shadow }, &accounts, |path| {
-            root.exists(path)
-        });
-        let files = [
-            (Some(merged.passwd), Some(passwd_file)),
-            (Some(merged.group), Some(group_file)),
-            (merged.shadow, shadow_file),
-        ];
-        let files = files.into_iter().filter_map(|(text, file)| {
-            Some(Placed {
-                tree: USERS_TREE.to_owned(),
-                file: OverlayFile {
-                    content: OverlayContent::Text(text?),
-                    ..file?
-                },
-            })
-        });
-        Ok((files.collect(), merged.conflicts))
     }
 
     /// The disk as the agent left it at the node's last boot, if it was asked for the same one then; otherwise as the layout has it.
@@ -363,6 +279,12 @@ impl Renderer {
     }
 }
 
+/// True if a tree has that file, so that `[users]` has no say in it.
+fn is_of_a_tree(files: &[Placed], path: &str) -> bool {
+    let found = files.iter().find(|placed| placed.file.path == path);
+    found.is_some_and(|placed| placed.tree != USERS_TREE)
+}
+
 fn decided(world: &World, hwaddr: HwAddr) -> Option<Box<NodeDecision>> {
     let requester = Requester {
         hwaddr: Some(hwaddr),
@@ -372,20 +294,6 @@ fn decided(world: &World, hwaddr: HwAddr) -> Option<Box<NodeDecision>> {
         Decision::Node(decision) => Some(decision),
         Decision::Unknown { .. } => None,
     }
-}
-
-/// Digest of the files that `[users]` made, if it made some.
-fn digest(files: &[Placed]) -> Option<String> {
-    let mut hasher = blake3::Hasher::new();
-    let mut files = files.iter().filter(|placed| placed.tree == USERS_TREE).peekable();
-    files.peek()?;
-    for placed in files {
-        if let OverlayContent::Text(text) = &placed.file.content {
-            hasher.update(format!("{}:{}:", placed.file.path, text.len()).as_bytes());
-            hasher.update(text.as_bytes());
-        }
-    }
-    Some(hasher.finalize().to_hex().to_string())
 }
 
 /// Host keys to be shown: the public ones, which the node has or will have.
@@ -411,5 +319,78 @@ fn hide(placed: &mut Placed) {
         *text = hide_hashes(text);
     } else if placed.tree != "base" && file.mode & 0o077 == 0 {
         *text = format!("{HIDDEN}\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a file of an overlay was in wire version 1, as agents of sealed images read it.
+    #[derive(Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum FirstContent {
+        Text(String),
+        Symlink(String),
+    }
+
+    #[derive(Deserialize)]
+    struct FirstFile {
+        path: String,
+        mode: u32,
+        content: FirstContent,
+    }
+
+    #[derive(Deserialize)]
+    struct FirstOverlay {
+        files: Vec<FirstFile>,
+    }
+
+    #[test]
+    fn an_agent_of_the_first_version_reads_what_it_is_given() {
+        let placed = |path: &str, content| Placed {
+            tree: "x".to_owned(),
+            file: OverlayFile {
+                path: path.to_owned(),
+                mode: 0o755,
+                uid: 0,
+                gid: 0,
+                content,
+            },
+        };
+        let rendered = Rendered {
+            files: vec![
+                placed("/etc/x", OverlayContent::Text("x".to_owned())),
+                placed("/etc/y", OverlayContent::Symlink("x".to_owned())),
+                placed("/home", OverlayContent::Directory),
+            ],
+            users: Some(GivenUsers::default()),
+            secret: Some("00".to_owned()),
+            waits: Some(placed("/unit", OverlayContent::Text("waits".to_owned()))),
+            ..Rendered::default()
+        };
+        let json = serde_json::to_string(&rendered.clone().into_overlay(1)).unwrap();
+        let first: FirstOverlay = serde_json::from_str(&json).unwrap();
+        let read: Vec<(&str, u32, &str)> = (first.files.iter())
+            .map(|file| match &file.content {
+                FirstContent::Text(text) | FirstContent::Symlink(text) => (file.path.as_str(), file.mode, text.as_str()),
+            })
+            .collect();
+        assert_eq!(
+            read,
+            [
+                ("/etc/x", 0o755, "x"),
+                ("/etc/y", 0o755, "x"),
+                ("/home/.rackstrap-mount-point", 0o644, ""),
+                ("/unit", 0o755, "waits"),
+            ]
+        );
+        assert!(!json.contains("secret") && !json.contains("users"), "{json}");
+        let overlay = rendered.into_overlay(2);
+        assert_eq!(overlay.files.len(), 3, "this one mounts by itself");
+        assert_eq!((overlay.secret.as_deref(), overlay.users), (Some("00"), Some(GivenUsers::default())));
+        // What such an agent could not read.
+        let json = serde_json::to_string(&overlay.files[2]).unwrap();
+        assert!(serde_json::from_str::<FirstFile>(&json).is_err(), "{json}");
     }
 }

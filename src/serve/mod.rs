@@ -84,6 +84,8 @@ pub async fn run(config: &Path) -> Result<()> {
     };
     let restarting = restart::serve(shared.restarts.clone(), watched.config.clone(), cancel.clone());
     services.spawn(restarting.in_named_task("restarts"));
+    let users = overlay::watch_users(shared.overlays.clone(), cancel.clone());
+    services.spawn(users.in_named_task("users"));
     services.spawn(hooks::serve(watched, cancel.clone()).in_named_task("hooks"));
     announce(&shared.world.load());
     let result = supervise(&mut services, &reloader).await;

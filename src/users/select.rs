@@ -1,7 +1,7 @@
 //! Which of the server's users and groups nodes know.
 
-use super::file::{self, Group, User};
 use crate::config::Users;
+use rackstrap_wire::users::{self as file, Group, NodeUsers, User};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 
@@ -41,6 +41,20 @@ impl std::fmt::Display for Refused {
 }
 
 impl Accounts {
+    /// As agents take them. The digest is keyed with `key`: nobody who sees it can try passwords against it. It is empty if there is
+    /// nobody, so that a site without users and one that has not heard of them are the same.
+    pub fn for_nodes(&self, key: &[u8; 32]) -> NodeUsers {
+        let mut all = NodeUsers::of(&self.users, &self.groups);
+        if !(all.passwd.is_empty() && all.group.is_empty()) {
+            let mut hasher = blake3::Hasher::new_keyed(key);
+            for text in [&all.passwd, &all.group, &all.shadow] {
+                hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+            }
+            all.digest = hasher.finalize().to_hex()[..32].to_owned();
+        }
+        all
+    }
+
     fn refuse(&mut self, file: &str, line: usize, why: String) {
         if self.refused.len() == MOST_REFUSED {
             self.omitted += 1;

@@ -6,7 +6,7 @@ use std::{
     fs::File,
     io::{self, Read},
     os::unix::fs::MetadataExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -22,8 +22,19 @@ pub struct Source {
     last: Mutex<Option<Seen>>,
 }
 
+/// What tells the files from those that they were.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamps([Option<Stamp>; 3]);
+
+impl Stamps {
+    /// Of the files that `policy` names, as they are now.
+    pub fn of(policy: &Users) -> Self {
+        Stamps(paths(policy).each_ref().map(|path| stamp(path)))
+    }
+}
+
 /// What was wanted of which files, and what came of it.
-type Seen = (Users, [Option<Stamp>; 3], Arc<Accounts>);
+type Seen = (Users, Stamps, Arc<Accounts>);
 
 impl Source {
     /// Users and groups that `policy` wants. Blocks for the disk if its files have changed since.
@@ -31,9 +42,9 @@ impl Source {
     /// # Errors
     /// A file cannot be read, or is larger than 16 MiB; the text says which.
     pub fn read(&self, policy: &Users) -> Result<Arc<Accounts>, String> {
-        let paths = ["passwd", "group", "shadow"].map(|name| policy.from.join(name));
+        let paths = paths(policy);
         // Taken before the files are read: what changes meanwhile is seen the next time.
-        let stamps = paths.each_ref().map(|path| stamp(path));
+        let stamps = Stamps(paths.each_ref().map(|path| stamp(path)));
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((seen, at, accounts)) = &*last
             && seen == policy
@@ -47,6 +58,10 @@ impl Source {
         *last = Some((policy.clone(), stamps, accounts.clone()));
         Ok(accounts)
     }
+}
+
+fn paths(policy: &Users) -> [PathBuf; 3] {
+    ["passwd", "group", "shadow"].map(|name| policy.from.join(name))
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {

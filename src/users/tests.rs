@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::Users;
+use rackstrap_wire::users::without;
 use proptest::prelude::*;
 
 fn policy() -> Users {
@@ -70,8 +71,12 @@ fn the_range_is_taken_and_each_bad_line_is_named() {
     assert!(quiet.users.iter().all(|user| user.shadow.is_none()));
 }
 
-fn image() -> ImageFiles {
-    ImageFiles {
+fn merged(image: &EtcFiles, accounts: &Accounts, has: impl Fn(&str) -> bool) -> Merged {
+    merge(image, &accounts.users, &accounts.groups, has)
+}
+
+fn image() -> EtcFiles {
+    EtcFiles {
         passwd:
             "root:x:0:0:root:/root:/bin/bash\nown:x:1500:1500::/home/own:/bin/sh\nubuntu:x:1001:1001::/home/u:/bin/sh"
                 .to_owned(),
@@ -82,15 +87,15 @@ fn image() -> ImageFiles {
 
 #[test]
 fn the_images_own_entries_stay_and_conflicts_are_named() {
-    let merged = merge(&image(), &selected(), |path| path == "/bin/bash");
+    let found = merged(&image(), &selected(), |path| path == "/bin/bash");
     insta::assert_snapshot!(format!(
         "{}---\n{}---\n{}---\n{}",
-        merged.passwd,
-        merged.group,
-        merged.shadow.clone().unwrap(),
-        merged.conflicts.join("\n")
+        found.files.passwd,
+        found.files.group,
+        found.files.shadow.clone().unwrap(),
+        found.conflicts.join("\n")
     ));
-    assert!(merged.passwd.starts_with(&image().passwd));
+    assert!(found.files.passwd.starts_with(&image().passwd));
     // Somebody else of the same name gets nobody's groups; the same user does.
     let group = "lab:x:1100:own,shared\n";
     let policy = Users {
@@ -99,25 +104,57 @@ fn the_images_own_entries_stay_and_conflicts_are_named() {
     };
     let passwd = "own:x:1007:1000::/home/own:/bin/sh\nshared:x:1600:1100::/:/bin/sh\n";
     let two = select(&policy, passwd.as_bytes(), group.as_bytes(), b"");
-    let with = ImageFiles {
+    let with = EtcFiles {
         passwd: format!("{}\nshared:x:1600:1100::/:/bin/sh\n", image().passwd),
         ..image()
     };
-    assert!(merge(&with, &two, |_| true).group.contains("lab:x:1100:root,shared\n"));
-    let bare = ImageFiles {
+    assert!(merged(&with, &two, |_| true).files.group.contains("lab:x:1100:root,shared\n"));
+    let bare = EtcFiles {
         shadow: None,
         ..image()
     };
-    let merged = merge(&bare, &selected(), |_| true);
+    let found = merged(&bare, &selected(), |_| true);
     assert!(
-        merged.shadow.is_none() && merged.passwd.contains("alice:*:1000"),
+        found.files.shadow.is_none() && found.files.passwd.contains("alice:*:1000"),
         "no hash where all can read"
     );
-    let nothing = merge(&image(), &Accounts::default(), |_| true);
+    let nothing = merged(&image(), &Accounts::default(), |_| true);
     assert_eq!(
-        nothing.passwd,
+        nothing.files.passwd,
         format!("{}\n", image().passwd).trim_end_matches('\n').to_owned() + "\n"
     );
+}
+
+#[test]
+fn what_came_to_a_node_by_itself_stays_when_the_servers_users_change() {
+    let before = merged(&image(), &selected(), |_| true);
+    // As useradd and gpasswd do it on the node.
+    let mut files = before.files.clone();
+    files.passwd += "daemonized:x:990:990::/:/usr/sbin/nologin\n";
+    files.group = files.group.replace("lab:x:1100:root", "lab:x:1100:root,local") + "daemonized:x:990:\n";
+    files.shadow.as_mut().unwrap().push_str("daemonized:!:::::::\n");
+    let own = without(&files, &before.added);
+    let only_carol = "carol:x:1008:4000::/home/carol:\n";
+    let later = select(&policy(), only_carol.as_bytes(), b"lab:x:1100:carol\n", b"");
+    let after = merged(&own, &later, |_| true).files;
+    assert!(after.passwd.ends_with("daemonized:x:990:990::/:/usr/sbin/nologin\ncarol:x:1008:4000::/home/carol:\n"));
+    assert!(!after.passwd.contains("alice"), "{}", after.passwd);
+    assert!(after.group.contains("\nlab:x:1100:root,local,carol\n"), "{}", after.group);
+    assert!(!after.group.contains("people") && after.group.contains("\ndaemonized:x:990:\n"), "{}", after.group);
+    let shadow = after.shadow.unwrap();
+    assert_eq!(shadow, "root:*:19000:0:99999:7:::\ndaemonized:!:::::::\ncarol:*:::::::\n");
+}
+
+#[test]
+fn a_digest_names_what_nodes_get_and_nobody_can_guess_it() {
+    let (one, key) = (selected().for_nodes(&[1; 32]), [1; 32]);
+    assert_eq!(one, selected().for_nodes(&key));
+    assert_ne!(one.digest, selected().for_nodes(&[2; 32]).digest);
+    let other = SHADOW.replace("abc", "abd");
+    let other = select(&policy(), PASSWD.as_bytes(), GROUP.as_bytes(), other.as_bytes());
+    assert_ne!(one.digest, other.for_nodes(&key).digest, "another password");
+    assert_eq!(Accounts::default().for_nodes(&key).digest, "");
+    assert!(!one.passwd.contains("$y$") && one.shadow.starts_with("alice:$y$"), "{one:?}");
 }
 
 #[test]
@@ -164,15 +201,22 @@ proptest! {
         shadow in "([a-c]:[$!*a]{0,3}:[0-9:]{0,9}\n){0,4}",
     ) {
         let accounts = select(&policy(), &passwd, group.as_bytes(), shadow.as_bytes());
-        let merged = merge(&image(), &accounts, |_| true);
-        prop_assert!(merged.passwd.starts_with(&image().passwd));
-        for line in merged.passwd.lines() {
+        let found = merged(&image(), &accounts, |_| true);
+        // What was added can be taken away again, and nothing else goes with it.
+        let mut own = image();
+        own.passwd.push('\n');
+        prop_assert_eq!(without(&found.files, &found.added), own.clone());
+        let (users, groups) = accounts.for_nodes(&[7; 32]).read();
+        let there = merge(&without(&found.files, &found.added), &users, &groups, |_| true);
+        prop_assert_eq!((&there.files, &there.added), (&found.files, &found.added), "an agent makes the same of it");
+        prop_assert!(found.files.passwd.starts_with(&image().passwd));
+        for line in found.files.passwd.lines() {
             prop_assert_eq!(line.split(':').count(), 7, "{}", line);
         }
-        for line in merged.shadow.unwrap().lines() {
+        for line in found.files.shadow.unwrap().lines() {
             prop_assert_eq!(line.split(':').count(), 9, "{}", line);
         }
-        let roots = merged.passwd.lines().filter(|line| line.split(':').nth(2) == Some("0"));
+        let roots = found.files.passwd.lines().filter(|line| line.split(':').nth(2) == Some("0"));
         prop_assert_eq!(roots.count(), 1);
     }
 }

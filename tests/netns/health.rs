@@ -103,7 +103,7 @@ fn a_node_whose_checks_fail_is_degraded_until_they_hold() -> Result {
     );
 
     let result = |check: &str, ok: bool, detail: &str| json!({"check": check, "ok": ok, "detail": detail});
-    let many = vec![result("mount /", true, ""); 65];
+    let many = vec![result("mount /", true, ""); 257];
     assert_eq!(node.post("ready", json!({"detail": "a test", "checks": many}))?.0, 400);
     node.ready(json!([
         result("unit sshd.service", false, "unit sshd.service is failed"),
@@ -138,6 +138,86 @@ fn a_node_whose_checks_fail_is_degraded_until_they_hold() -> Result {
         (row["state"].as_str(), row["last_error"].as_str()),
         (Some("degraded"), Some(trouble))
     );
+    cluster.daemon.stop()
+}
+
+#[test]
+fn what_a_node_waits_for_and_what_failed_is_named_everywhere() -> Result {
+    let mut site = Site::demo();
+    site.heartbeat_secs = 60;
+    site.default_profile().checks = Some(vec!["unit sshd.service".to_owned()]);
+    site.more = "[[mount]]\nwhat = \"10.5.0.9:/home\"\nwhere = \"/home\"\ntype = \"nfs\"\nrequired = true\n\
+                 [[mount]]\nwhat = \"tmpfs\"\nwhere = \"/mnt/fast\"\ntype = \"tmpfs\"\n"
+        .to_owned();
+    let cluster = Cluster::start(site)?;
+    let daemon = &cluster.daemon;
+    let node = Node::add(&cluster, "r01n01", "52:54:00:00:01:01")?;
+    let (_, plan) = curl(
+        &node.namespace,
+        &format!("{BASE}/v1/plan/{}", node.boot),
+        &node.token,
+        None,
+    )?;
+    let plan: Value = serde_json::from_str(&plan)?;
+    // Only what the node cannot do without.
+    assert_eq!(plan["health"]["checks"], json!(["unit sshd.service", "mount /home"]));
+    assert_eq!(plan["health"]["mounts"], json!(["/home"]));
+    let states = || -> Result<Vec<(String, String)>> {
+        let shown = daemon.json(&["node", "show", "r01n01"])?;
+        let checks = shown["checks"].as_array().cloned().unwrap_or_default();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        Ok(checks.iter().map(|row| (text(&row["check"]), text(&row["state"]))).collect())
+    };
+    let are = |unit: &str, mount: &str| {
+        vec![
+            ("unit sshd.service".to_owned(), unit.to_owned()),
+            ("mount /home".to_owned(), mount.to_owned()),
+        ]
+    };
+    assert_eq!(states()?, are("unknown", "unknown"));
+
+    let result = |check: &str, ok: bool, detail: &str| json!({"check": check, "ok": ok, "detail": detail});
+    let seen = "/home is not mounted: mount ended with exit status 32, and said: mount.nfs: Connection refused";
+    let waits = json!({"checks": [
+        result("unit sshd.service", true, ""),
+        result("mount /home", false, seen),
+        result("command /not/in/the/plan", false, "\u{1b}[2J"),
+    ]});
+    assert_eq!(node.post("waiting", waits.clone())?.0, 204);
+    let row = cluster.status("r01n01")?;
+    assert_ne!(row["state"], "ready");
+    let error = row["last_error"].as_str().unwrap_or_default();
+    assert!(error.contains("waits, as this does not hold yet") && error.contains(seen), "{error}");
+    assert_eq!(states()?, are("holds", "waits"));
+    for command in [["node", "show"], ["explain", ""]] {
+        let words: Vec<&str> = command.into_iter().chain(["r01n01"]).filter(|word| !word.is_empty()).collect();
+        let text = daemon.cli(&words)?;
+        assert!(text.contains("mount /home") && text.contains("waits") && text.contains("mount.nfs: Connection refused"), "{text}");
+        assert!(!text.contains("/not/in/the/plan"), "{text}");
+    }
+    let explained = daemon.json(&["explain", "r01n01"])?;
+    assert_eq!(explained["decision"]["checks"], json!(["unit sshd.service", "mount /home"]));
+    assert_eq!(explained["pinned"]["checks"][1]["detail"], seen);
+    let (stranger, _) = node.post("waiting", json!({"checks": [], "token": "0"}))?;
+    assert_eq!(stranger, 403);
+
+    // Its patience is over.
+    let checks = json!([result("unit sshd.service", true, ""), result("mount /home", false, seen)]);
+    node.ready(checks)?;
+    assert_eq!(states()?, are("holds", "failed"));
+    let row = cluster.status("r01n01")?;
+    assert_eq!(
+        (row["state"].as_str(), row["last_error"].as_str()),
+        (Some("degraded"), Some(format!("check failed: {seen}").as_str()))
+    );
+    // What was sent before and comes now changes nothing.
+    assert_eq!(node.post("waiting", waits)?.0, 204);
+    assert_eq!(states()?, are("holds", "failed"));
+    let checks = json!([result("unit sshd.service", true, ""), result("mount /home", true, "")]);
+    let well = json!({"trouble": "", "healthy": true, "checks": checks});
+    assert_eq!(node.post("heartbeat", well)?.0, 204);
+    assert_eq!(states()?, are("holds", "holds"));
+    assert_eq!(cluster.status("r01n01")?["state"], "ready");
     cluster.daemon.stop()
 }
 

@@ -141,14 +141,19 @@ impl Node {
         self.post("report", &json!({"token": self.token, "events": events}).to_string())
     }
 
-    /// Posts `body`, however long, to one of the boot's paths.
+    /// Posts `body`, however long, to one of the boot's paths, as an agent of this release.
     fn post(&self, what: &str, body: &str) -> Result<(u16, String)> {
+        let wire = format!("{}: {}", rackstrap_wire::paths::WIRE_HEADER, rackstrap_wire::WIRE_VERSION);
+        self.post_with(what, body, &["-H", &wire])
+    }
+
+    fn post_with(&self, what: &str, body: &str, more: &[&str]) -> Result<(u16, String)> {
         let file = tempfile::NamedTempFile::new()?;
         std::fs::write(&file, body)?;
         let data = format!("@{}", file.path().display());
         let url = format!("{BASE}/v1/{what}/{}", self.boot);
-        let more = ["-H", "Content-Type: application/json", "--data-binary", &data];
-        let (status, _, text) = fetch(&self.namespace, &url, &more)?;
+        let body = ["-H", "Content-Type: application/json", "--data-binary", &data];
+        let (status, _, text) = fetch(&self.namespace, &url, &[&body[..], more].concat())?;
         Ok((status, text))
     }
 }

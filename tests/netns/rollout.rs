@@ -190,6 +190,11 @@ fn a_thousand_nodes_are_promoted_in_batches_and_three_percent_fail() -> Result {
         explained.contains("debian@2 did not get ready in 3 boots, so back"),
         "{explained}"
     );
+    assert!(
+        explained.contains("and gone back: debian@2 did not get ready in 3 boots")
+            && explained.contains("\nsent back to debian@1: debian@2 did not get ready in 3 boots"),
+        "{explained}"
+    );
     let said = daemon.cli(&["image", "rollback", "debian"])?;
     assert!(said.contains("debian@1 is current"), "{said}");
     fleet.boot(&[outsider], "debian@1")?;

@@ -63,6 +63,8 @@ fn a_node_has_the_sites_mounts_and_users_and_waits_for_what_it_needs() -> Result
         .partitions
         .insert(3, Partition::new("free", "64MiB", "raw", ""));
     site.more = MOUNTS.to_owned();
+    // A slow machine is not to give up before the test has mended it.
+    site.checks_within_secs = 1800;
     let cluster = Cluster::prepare(site)?;
     let dir = cluster.daemon.state_dir().join("accounts");
     accounts(&dir, "")?;
@@ -70,12 +72,16 @@ fn a_node_has_the_sites_mounts_and_users_and_waits_for_what_it_needs() -> Result
     let node = cluster.node("r01n01").blank_disk(GIB2)?;
     node.power_on()?;
 
-    // The system is up, and the node is not ready: it tries again and again.
-    let voice = "systemctl show -P ActiveState rackstrap-voice.service";
-    node.wait_until("the voice to try", || {
-        Ok((node.shell(voice)? == "activating").then_some(()))
+    // The system is up, and the node is not ready: it tries again and again, and says so.
+    node.wait_until("the node to say what it waits for", || {
+        Ok(node.status("last_error")?.contains("/srv/late is not mounted").then_some(()))
     })?;
     node.wait_state("starting")?;
+    let shown = cluster.daemon.cli(&["node", "show", "r01n01"])?;
+    ensure!(
+        shown.contains("mount /srv/late") && shown.contains("waits") && shown.contains("there is no such device"),
+        "{shown}"
+    );
     // Nobody waits for what is not required, so it may come later.
     let fast = "findmnt -no FSTYPE,SIZE /srv/data/fast | tr -s ' '";
     node.wait_until("the RAM below the disk", || {
@@ -113,18 +119,42 @@ fn a_node_has_the_sites_mounts_and_users_and_waits_for_what_it_needs() -> Result
     assert_eq!(node.shell("id -u sync")?, "4");
     node.shell("! getent shadow root | grep notreally")?;
 
-    // Whoever comes later is there at the next boot, and until then the node is named.
     let synced = cluster.daemon.cli(&["sync-users"])?;
     ensure!(
         synced.contains("user sync (1002) is left out") && synced.contains("every running node has them"),
         "{synced}"
     );
+    // Whoever is added on the server while the node runs is there soon, and whoever is removed is not; what came to the node by itself
+    // stays. Nobody tells the daemon.
+    node.shell("useradd --system --no-create-home local")?;
     accounts(&dir, "bob:x:1001:1100::/srv/data/bob:/bin/sh\n")?;
-    let synced = cluster.daemon.cli(&["users", "sync"])?;
-    ensure!(
-        synced.contains("1 node runs with others, until its next boot: r01n01"),
-        "{synced}"
+    node.wait_until("bob to be known", || {
+        Ok((node.shell("id -u bob; true")? == "1001").then_some(()))
+    })?;
+    node.wait_event("the node to say so", |event| {
+        event.step == "users" && event.detail.contains("bob is new")
+    })?;
+    assert_eq!(node.shell("stat -c %a:%U:%G /etc/shadow")?, "640:root:shadow");
+    assert_eq!(node.shell("stat -c %a:%U:%G /etc/passwd")?, "644:root:root");
+    assert_eq!(
+        node.shell("getent shadow alice")?,
+        format!("alice:{HASH}:19000:0:99999:7:::")
     );
+    let passwd = fs::read_to_string(dir.join("passwd"))?;
+    let without: String = passwd.split_inclusive('\n').filter(|line| !line.starts_with("alice")).collect();
+    fs::write(dir.join("passwd"), without)?;
+    cluster.daemon.cli(&["users", "sync"])?;
+    node.wait_until("alice to be gone", || {
+        Ok((node.shell("id alice >/dev/null 2>&1 || echo gone")? == "gone").then_some(()))
+    })?;
+    assert_eq!(node.shell("getent group lab")?, "lab:x:1101:");
+    node.shell("id bob && id local && id -u sync && getent shadow local")?;
+    // A user of the node has the boot's token, and gets no hashes by it.
+    let token = "$(tr ' ' '\\n' < /proc/cmdline | sed -n s/rackstrap.token=//p)";
+    ensure!(!node.shell(&format!("su bob -c 'echo {token}'"))?.is_empty());
+    ensure!(node.shell("su bob -c 'cat /usr/lib/rackstrap/boot.json' 2>&1; true")?.contains("Permission denied"));
+    let current = cluster.daemon.json(&["users", "list"])?["current"].clone();
+    assert_eq!(current, serde_json::json!(["r01n01"]));
     let passwd = cluster.daemon.cli(&["overlay", "render", "r01n01", "etc/passwd"])?;
     ensure!(
         passwd.trim_end().ends_with("bob:x:1001:1100::/srv/data/bob:/bin/sh"),

@@ -15,10 +15,11 @@ use crate::{
     root::{self, NEW_ROOT},
     sys,
     timeline::{Summary, Timeline},
+    users,
 };
 use rackstrap_wire::{
-    DiskState, DiskStatus, Hardware, Overlay, OverlayContent, OverlayFile, OverlayRequest, Phase, Plan, WIRE_VERSION,
-    paths,
+    DiskState, DiskStatus, Hardware, OLDEST_WIRE, Overlay, OverlayContent, OverlayFile, OverlayRequest, Phase, Plan,
+    WIRE_VERSION, paths,
 };
 use std::{convert::Infallible, fs, path::Path, time::Duration};
 
@@ -105,12 +106,7 @@ fn fetch_plan(server: &Server) -> Res<(Plan, Summary)> {
     // The version first: a plan of another one may not be readable at all.
     let document: serde_json::Value = server.get(paths::PLAN, ASK_TIMEOUT)?;
     let wire = document.get("wire").and_then(serde_json::Value::as_u64);
-    if wire != Some(WIRE_VERSION.into()) {
-        let theirs = wire.map_or("none".to_owned(), |n| n.to_string());
-        return Err(Failure::hopeless(format!(
-            "the server speaks wire version {theirs}, this agent {WIRE_VERSION}; build the image's initramfs again"
-        )));
-    }
+    understood(wire)?;
     let plan: Plan = serde_json::from_value(document).doing(|| "reading the plan".into())?;
     let disk = match &plan.disk {
         Some(d) => format!("{} v{} on {}", d.layout.name, d.layout.version, d.device),
@@ -118,6 +114,21 @@ fn fetch_plan(server: &Server) -> Res<(Plan, Summary)> {
     };
     let done = format!("{} boots {}, disk {disk}", plan.node, plan.image);
     Ok((plan, Summary::Done(done)))
+}
+
+/// Whether this agent understands an answer in version `wire` (pure). A server answers an older agent in that one's version, if it can.
+fn understood(wire: Option<u64>) -> Res<()> {
+    let (oldest, newest) = (u64::from(OLDEST_WIRE), u64::from(WIRE_VERSION));
+    match wire {
+        Some(wire) if (oldest..=newest).contains(&wire) => Ok(()),
+        other => {
+            let theirs = other.map_or("none".to_owned(), |wire| wire.to_string());
+            Err(Failure::hopeless(format!(
+                "the server answers in wire version {theirs}, and this image was sealed with an agent of {oldest} to {newest}; seal it \
+                 anew with the server's release: rackstrap image clone, then rackstrap image seal"
+            )))
+        }
+    }
 }
 
 fn disk_phase(timeline: &mut Timeline, plan: &Plan, cmdline: &CommandLine) -> (DiskState, Summary) {
@@ -190,6 +201,7 @@ fn overlay_phase(
         heartbeat_secs: plan.heartbeat_secs,
         mounts: state.mounts.clone(),
         health: plan.health.clone(),
+        secret: overlay.secret.clone(),
     };
     let facts = serde_json::to_vec(&facts).doing(|| "writing boot.json".into())?;
     let own = |path: &str, mode| OverlayFile {
@@ -201,6 +213,10 @@ fn overlay_phase(
     };
     tree.write_bytes(&own(facts::RUN, 0o600), &facts)?;
     tree.write_bytes(&own(facts::LIB, 0o600), &facts)?;
+    if let Some(users) = &overlay.users {
+        let users = serde_json::to_vec(users).doing(|| "writing users.json".into())?;
+        tree.write_bytes(&own(users::KEPT, 0o600), &users)?;
+    }
     let agent = fs::read("/proc/self/exe").doing(|| "reading the agent".into())?;
     tree.write_bytes(&own(facts::AGENT, 0o755), &agent)?;
     Ok(format!(
@@ -234,4 +250,22 @@ fn hand_over(timeline: &mut Timeline, plan: &Plan, cmdline: &CommandLine) -> Res
         Ok(((), Summary::Done(format!("{} of {}", plan.init, plan.image))))
     })?;
     Err(handover::exec(&plan.init, &cmdline.init_args))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_servers_are_understood_and_strange_ones_refused_with_what_to_do() {
+        assert_eq!(understood(Some(1)), Ok(()));
+        assert_eq!(understood(Some(WIRE_VERSION.into())), Ok(()));
+        for wire in [None, Some(0), Some(u64::from(WIRE_VERSION) + 1), Some(u64::MAX)] {
+            let failure = understood(wire).unwrap_err();
+            assert!(
+                failure.hopeless && failure.to_string().contains("rackstrap image seal"),
+                "{failure}"
+            );
+        }
+    }
 }

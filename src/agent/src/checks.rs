@@ -12,6 +12,8 @@ use std::{
 
 /// Between two runs of a command while the node runs: a check is not to be what the node is busy with.
 const COMMAND_REST: Duration = Duration::from_secs(60);
+/// Between two attempts at a mount while the node comes up: whoever serves it may come up at the same time.
+const MOUNT_REST: Duration = Duration::from_secs(10);
 /// Bytes of a result's detail (the wire's limit).
 const DETAIL: usize = 200;
 /// `systemctl` asks a daemon that may be busy.
@@ -73,14 +75,17 @@ struct One {
     result: CheckResult,
     /// How it failed, apart from what it said.
     how: String,
-    /// When a command ended.
+    /// When a command, or an attempt to mount, ended.
     ran: Option<Instant>,
+    /// What is not mounted is to be.
+    mounts: bool,
 }
 
 impl Checks {
     /// Those of a plan, none of them made yet.
     pub fn new(health: &Health) -> Self {
         let all = health.checks.iter().map(|text| One {
+            mounts: health.mounts.iter().any(|place| *text == Check::Mount(place.clone()).to_string()),
             check: text.parse::<Check>().map_err(|e| e.message),
             result: CheckResult {
                 check: text.clone(),
@@ -145,10 +150,10 @@ impl One {
                     }
                 }
             }
-            Ok(Check::Mount(path)) => match is_mounted(&system.mounts(), path) {
-                true => self.holds(),
-                false => self.failed(&format!("{path} is not mounted"), ""),
-            },
+            Ok(Check::Mount(path)) => {
+                let path = path.clone();
+                self.look_at_mount(system, when, timeout, &path);
+            }
             Ok(Check::Command(words)) => {
                 let rests = self.ran.is_some_and(|ran| match when {
                     When::ComingUp => self.result.ok,
@@ -165,6 +170,35 @@ impl One {
                     false => self.failed(&format!("{text} {}", ran.how), &ran.said),
                 }
             }
+        }
+    }
+
+    fn look_at_mount(&mut self, system: &impl System, when: When, timeout: Duration, path: &str) {
+        if is_mounted(&system.mounts(), path) {
+            return self.holds();
+        }
+        let rest = match when {
+            When::ComingUp => MOUNT_REST,
+            When::Running => COMMAND_REST,
+        };
+        if !self.mounts {
+            return self.failed(&format!("{path} is not mounted"), "");
+        }
+        if self.ran.is_some_and(|ran| ran.elapsed() < rest) {
+            // What the last attempt said still holds, unless it was mounted since.
+            if self.result.ok {
+                self.failed(&format!("{path} is not mounted any more"), "");
+            }
+            return;
+        }
+        // As its line of fstab says. Init has tried it already, once.
+        let ran = system.run(&["mount", "--", path], timeout);
+        self.ran = Some(Instant::now());
+        match (is_mounted(&system.mounts(), path), ran.ok) {
+            (true, _) => self.holds(),
+            // With nofail, mount(8) calls it a success that there is no such device.
+            (false, true) => self.failed(&format!("{path} is not mounted: there is no such device"), ""),
+            (false, false) => self.failed(&format!("{path} is not mounted: mount {}", ran.how), &ran.said),
         }
     }
 
@@ -280,6 +314,62 @@ mod tests {
         system.units.replace("Failed to connect to bus".into());
         checks.look(&system, When::Running);
         assert!(details(&checks)[0].starts_with("unit a.service cannot be checked: systemctl ended"));
+    }
+
+    #[test]
+    fn what_the_node_cannot_do_without_is_mounted_again_and_again() {
+        let (mounts, exit) = (RefCell::new(String::new()), Cell::new(32));
+        struct Late<'a>(&'a RefCell<String>, &'a Cell<i32>, Cell<u32>);
+        impl System for Late<'_> {
+            fn has_systemd(&self) -> bool {
+                false
+            }
+            fn is_active(&self, _: &str) -> Ran {
+                panic!("no units")
+            }
+            fn mounts(&self) -> String {
+                self.0.borrow().clone()
+            }
+            fn run(&self, words: &[&str], _: Duration) -> Ran {
+                assert_eq!(words, ["mount", "--", "/home"]);
+                self.2.set(self.2.get() + 1);
+                if self.1.get() == 0 && self.2.get() > 2 {
+                    self.0.replace("fs:/home /home nfs rw 0 0\n".into());
+                }
+                Ran {
+                    ok: self.1.get() == 0,
+                    how: "ended with exit status 32".into(),
+                    said: "mount.nfs: Connection refused".into(),
+                }
+            }
+        }
+        let system = Late(&mounts, &exit, Cell::new(0));
+        let mut checks = Checks::new(&Health {
+            checks: vec!["mount /home".into(), "mount /other".into()],
+            mounts: vec!["/home".into()],
+            ..Health::default()
+        });
+        checks.look(&system, When::ComingUp);
+        checks.look(&system, When::ComingUp);
+        assert_eq!(system.2.get(), 1, "not each time");
+        assert_eq!(
+            details(&checks),
+            [
+                "/home is not mounted: mount ended with exit status 32, and said: mount.nfs: Connection refused",
+                "/other is not mounted"
+            ]
+        );
+        exit.set(0);
+        checks.all[0].ran = Instant::now().checked_sub(MOUNT_REST);
+        checks.look(&system, When::ComingUp);
+        assert_eq!(details(&checks)[0], "/home is not mounted: there is no such device");
+        checks.all[0].ran = Instant::now().checked_sub(MOUNT_REST);
+        checks.look(&system, When::ComingUp);
+        assert_eq!(details(&checks)[0], "");
+        mounts.replace(String::new());
+        checks.look(&system, When::Running);
+        assert_eq!(details(&checks)[0], "/home is not mounted any more");
+        assert_eq!(system.2.get(), 3);
     }
 
     #[test]

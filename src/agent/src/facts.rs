@@ -32,6 +32,9 @@ pub struct BootFacts {
     /// What must be true of the running node.
     #[serde(default)]
     pub health: Health,
+    /// What root alone knows of this boot, unlike its token.
+    #[serde(default)]
+    pub secret: Option<String>,
 }
 
 impl BootFacts {

@@ -1,7 +1,7 @@
 //! Talking to the server: small JSON requests with timeouts and bounded answers.
 
 use crate::fail::{Doing, Failure, Res};
-use rackstrap_wire::paths;
+use rackstrap_wire::{WIRE_VERSION, paths};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{io::Read, time::Duration};
 
@@ -54,6 +54,7 @@ impl Server {
             .with_header("Authorization", format!("Bearer {}", self.token))
             // minreq reads an answer without a length, such as 204, to the end of the connection.
             .with_header("Connection", "close")
+            .with_header(paths::WIRE_HEADER, WIRE_VERSION.to_string())
             .with_header("User-Agent", concat!("rackstrap-agent/", env!("CARGO_PKG_VERSION")))
             .with_timeout(timeout.as_secs().max(1))
             .with_max_headers_size(16 << 10)
@@ -170,6 +171,7 @@ mod tests {
         let asked = asked.join().unwrap();
         assert_eq!(asked[0], "GET /v1/plan/b1 HTTP/1.1");
         assert!(asked.contains(&"Authorization: Bearer cafe".to_owned()), "{asked:?}");
+        assert!(asked.contains(&format!("Rackstrap-Wire: {WIRE_VERSION}")), "{asked:?}");
     }
 
     #[test]

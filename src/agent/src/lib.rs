@@ -27,6 +27,7 @@ mod root;
 mod rtnl;
 mod sys;
 mod timeline;
+mod users;
 mod voice;
 
 /// What the agent tells of the machine, for whoever compares it with what others find.

@@ -1,7 +1,7 @@
 //! The node's voice, once its operating system runs: ready, then a heartbeat for ever.
 
 use crate::{
-    checks::{Checks, Machine, When},
+    checks::{Checks, Machine, System, When},
     console::uptime_ms,
     facts::{self, BootFacts},
     fail::Res,
@@ -10,9 +10,11 @@ use crate::{
     retry::{Backoff, random_seed},
     sys,
     timeline::cut,
+    users::Users,
 };
 use rackstrap_wire::{
-    CheckResult, FileSystem, Heartbeat, HeartbeatAnswer, MountedPartition, Ready, RestartNote, failures, paths,
+    CheckResult, FileSystem, Heartbeat, HeartbeatAnswer, MountedPartition, Ready, RestartNote, Waiting, failures, paths,
+    users::UsersNote,
 };
 use std::{
     fs,
@@ -44,7 +46,20 @@ pub fn run(wait_for_init: bool) -> Res<()> {
     let server = facts.server();
     let seed = random_seed();
     let mut checks = Checks::new(&facts.health);
-    wait_until_they_hold(&mut checks, Duration::from_secs(facts.health.within_secs.into()));
+    wait_until_they_hold(
+        &mut checks,
+        &Machine,
+        Duration::from_secs(facts.health.within_secs.into()),
+        |results| {
+            let waiting = Waiting {
+                token: server.token.clone(),
+                uptime_ms: uptime_ms(),
+                checks: results.to_vec(),
+            };
+            // An older server does not know it, and one that is away hears of it in `ready`.
+            server.tell(paths::WAITING, &waiting, TIMEOUT).is_ok()
+        },
+    );
     say_ready(&server, &detail, &checks.results(), seed);
     let period = Duration::from_secs(facts.heartbeat_secs.max(1).into());
     let found = Arc::new(Mutex::new(checks.results()));
@@ -64,12 +79,23 @@ pub fn run(wait_for_init: bool) -> Res<()> {
     )
 }
 
-fn wait_until_they_hold(checks: &mut Checks, patience: Duration) {
+/// Looks until all hold, or `patience` is over; `tell` is told what does not hold yet, each time that this is news.
+fn wait_until_they_hold(
+    checks: &mut Checks,
+    system: &impl System,
+    patience: Duration,
+    tell: impl Fn(&[CheckResult]) -> bool,
+) {
     let began = Instant::now();
+    let mut told = Vec::new();
     loop {
-        checks.look(&Machine, When::ComingUp);
+        checks.look(system, When::ComingUp);
         if checks.hold() || began.elapsed() >= patience {
             return;
+        }
+        let results = checks.results();
+        if told != results && tell(&results) {
+            told = results;
         }
         std::thread::sleep(LOOK_AGAIN);
     }
@@ -97,7 +123,10 @@ fn beat(
     mut backoff: Backoff,
 ) -> ! {
     let mut restarts = Restarts::default();
-    let heartbeat = |note: Option<RestartNote>| {
+    let mut users = Users::open(server, facts.secret.as_deref());
+    // As `ready` said them.
+    let mut told = found.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let heartbeat = |note: Option<RestartNote>, users: Option<UsersNote>, told: &[CheckResult]| {
         let disk = trouble(&facts.mounts, &read("/proc/self/mounts"), &read("/proc/swaps"));
         let results = found.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Heartbeat {
@@ -106,6 +135,8 @@ fn beat(
             trouble: join(&[failures(&results), disk]),
             healthy: (!results.is_empty()).then(|| results.iter().all(|result| result.ok)),
             restart: note,
+            checks: (results != told).then_some(results),
+            users,
         }
     };
     loop {
@@ -113,7 +144,15 @@ fn beat(
         let wait = backoff.next_wait().min(restarts.left().unwrap_or(Duration::MAX));
         let _ = changes.recv_timeout(wait);
         // A beat that is lost is made good by the next one.
-        let answer = server.ask::<HeartbeatAnswer>(paths::HEARTBEAT, &heartbeat(None), TIMEOUT);
+        let beat = heartbeat(None, users.note(), &told);
+        let mut answer = server.ask::<HeartbeatAnswer>(paths::HEARTBEAT, &beat, TIMEOUT);
+        if answer.is_ok() {
+            told = beat.checks.unwrap_or(told);
+        }
+        let wanted = answer.as_mut().ok().and_then(|answer| answer.as_mut()?.users.take());
+        if let Some(note) = wanted.and_then(|digest| users.get(&digest)) {
+            let _ = server.tell(paths::HEARTBEAT, &heartbeat(None, Some(note), &told), TIMEOUT);
+        }
         let order = answer.ok().flatten().and_then(|answer| answer.restart);
         if let Some(order) = order.filter(|order| restarts.is_new(&order.id)) {
             eprintln!("rackstrap: told to restart: {}", cut(&order.reason, 200));
@@ -123,7 +162,7 @@ fn beat(
                     id: order.id.clone(),
                     detail: cut(text, 200).to_owned(),
                 };
-                let _ = server.tell(paths::HEARTBEAT, &heartbeat(Some(note)), TIMEOUT);
+                let _ = server.tell(paths::HEARTBEAT, &heartbeat(Some(note), None, &told), TIMEOUT);
             };
             restarts.begin(restart::has_systemd(), say, restart::run);
         }

@@ -2,6 +2,7 @@
 
 use crate::{
     cli::{
+        explain::checks_table,
         hostlist::Wanted,
         output::{self, Format},
     },
@@ -75,6 +76,10 @@ fn describe(answer: &api::NodeAnswer) -> String {
     if !answer.settings.is_empty() {
         text.push_str("\n\nsettings, and the profile that each is from:\n");
         text.push_str(&settings_table(&answer.settings));
+    }
+    if !answer.checks.is_empty() {
+        text.push_str("\n\nchecks:\n");
+        text.push_str(&checks_table(&answer.checks));
     }
     let Some(last) = answer.boots.last() else {
         return text;

@@ -148,6 +148,10 @@ pub struct Health {
     pub within_secs: u32,
     /// Seconds that one command may take.
     pub command_secs: u32,
+    /// Mount points of the node's fstab that it cannot do without: their `mount` checks are among `checks`, and the agent mounts what
+    /// is not mounted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<String>,
 }
 
 impl Default for Health {
@@ -157,6 +161,7 @@ impl Default for Health {
             checks: Vec::new(),
             within_secs: 120,
             command_secs: 30,
+            mounts: Vec::new(),
         }
     }
 }
@@ -172,11 +177,20 @@ pub struct CheckResult {
     pub detail: String,
 }
 
-/// Most results that a report may have; more than a site file may name.
-pub const MOST_RESULTS: usize = 64;
+/// Most results that a report may have; more than a site file may name (32 checks of a profile, 200 mounts).
+pub const MOST_RESULTS: usize = 256;
 
 /// What fails, for people, as a heartbeat says it; empty if all checks hold.
 pub fn failures(results: &[CheckResult]) -> String {
+    named("check failed", results)
+}
+
+/// What a node that comes up waits for, for people; empty if all checks hold.
+pub fn waits(results: &[CheckResult]) -> String {
+    named("waits, as this does not hold yet", results)
+}
+
+fn named(what: &str, results: &[CheckResult]) -> String {
     let failed: Vec<&str> = results
         .iter()
         .filter(|result| !result.ok)
@@ -187,7 +201,7 @@ pub fn failures(results: &[CheckResult]) -> String {
         .collect();
     match failed.is_empty() {
         true => String::new(),
-        false => format!("check failed: {}", failed.join("; ")),
+        false => format!("{what}: {}", failed.join("; ")),
     }
 }
 
@@ -197,6 +211,9 @@ pub struct HeartbeatAnswer {
     /// The node is to restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<Restart>,
+    /// [`crate::users::NodeUsers::digest`] of the users that the node is to have and does not have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users: Option<String>,
 }
 
 /// The node is to restart.

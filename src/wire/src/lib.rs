@@ -10,20 +10,35 @@ mod hwaddr;
 mod layout;
 mod plan;
 mod report;
+pub mod users;
 
 pub use health::{
-    Check, CheckError, CheckResult, Health, HeartbeatAnswer, MOST_RESULTS, Restart, RestartNote, failures,
+    Check, CheckError, CheckResult, Health, HeartbeatAnswer, MOST_RESULTS, Restart, RestartNote, failures, waits,
 };
 pub use hwaddr::{HwAddr, HwAddrError};
 pub use layout::{DiskPlan, FileSystem, Layout, Partition, PartitionTable, Size, SizeError, Wipe};
 pub use plan::{ImageRef, ImageRefError, NetPlan, NfsRoot, Overlay, OverlayContent, OverlayFile, Plan};
 pub use report::{
     AgentEvent, DiskState, DiskStatus, Hardware, Heartbeat, MOST_MODULES, MountedPartition, Outcome, OverlayRequest,
-    Phase, Ready, Report,
+    Phase, Ready, Report, Waiting,
 };
 
-/// Version of this vocabulary; an agent refuses a [`Plan`] with another one, saying both numbers.
-pub const WIRE_VERSION: u32 = 1;
+/// Version of this vocabulary. A sealed image keeps the agent that it was sealed with, so that a daemon meets older ones for years:
+/// an agent says its version in the header [`paths::WIRE_HEADER`], and is answered in the older one of the two, which is what
+/// [`Plan::wire`] says.
+///
+/// | Version | Since then |
+/// |---|---|
+/// | 1 | the first; agents that say nothing |
+/// | 2 | [`OverlayContent::Directory`], [`Overlay::secret`] and [`Overlay::users`]; the agent mounts [`Health::mounts`] and says what it waits for ([`Waiting`]) |
+pub const WIRE_VERSION: u32 = 2;
+/// The oldest version that this one can still talk to.
+pub const OLDEST_WIRE: u32 = 1;
+
+/// The version in which a server of [`WIRE_VERSION`] talks to an agent of version `agent`; none if that one is too old.
+pub fn common_version(agent: u32) -> Option<u32> {
+    (agent >= OLDEST_WIRE).then(|| agent.min(WIRE_VERSION))
+}
 
 /// Kernel command line parameters by which the boot script tells the agent how to begin.
 ///
@@ -55,9 +70,39 @@ pub mod paths {
     pub const OVERLAY: &str = "/v1/overlay/";
     /// `POST /v1/report/{id}` with a [`crate::Report`]: what the agent did, in order.
     pub const REPORT: &str = "/v1/report/";
+    /// `GET /v1/users/{id}` with `Authorization: Bearer SECRET`, the [`crate::Overlay::secret`] and not the token, which every user of
+    /// a node can read on its kernel's command line -> [`crate::users::NodeUsers`].
+    pub const USERS: &str = "/v1/users/";
+    /// `POST /v1/waiting/{id}` with a [`crate::Waiting`]: the system is up, and checks do not hold yet.
+    pub const WAITING: &str = "/v1/waiting/";
     /// `POST /v1/ready/{id}` with a [`crate::Ready`], from the running operating system.
     pub const READY: &str = "/v1/ready/";
     /// `POST /v1/heartbeat/{id}` with a [`crate::Heartbeat`], every `Plan::heartbeat_secs`; 204, or a
     /// [`crate::HeartbeatAnswer`] where the server has something to say.
     pub const HEARTBEAT: &str = "/v1/heartbeat/";
+    /// Header of an agent's requests: its [`crate::WIRE_VERSION`].
+    pub const WIRE_HEADER: &str = "Rackstrap-Wire";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_older_one_of_two_versions_is_spoken() {
+        assert_eq!(common_version(OLDEST_WIRE), Some(OLDEST_WIRE));
+        assert_eq!(common_version(WIRE_VERSION), Some(WIRE_VERSION));
+        assert_eq!(common_version(u32::MAX), Some(WIRE_VERSION));
+        assert_eq!(common_version(OLDEST_WIRE - 1), None);
+    }
+
+    #[test]
+    fn what_an_older_agent_or_server_says_is_read() {
+        let beat: Heartbeat = serde_json::from_str(r#"{"token":"x","uptime_ms":1,"trouble":""}"#).unwrap();
+        assert_eq!((beat.users, beat.checks), (None, None));
+        let overlay: Overlay = serde_json::from_str(r#"{"files":[]}"#).unwrap();
+        assert_eq!((overlay.secret, overlay.users), (None, None));
+        let health: Health = serde_json::from_str(r#"{"checks":["mount /"],"within_secs":1,"command_secs":1}"#).unwrap();
+        assert!(health.mounts.is_empty());
+    }
 }

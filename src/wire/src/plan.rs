@@ -1,13 +1,13 @@
 //! What the server tells the agent to do.
 
-use crate::{DiskPlan, Health, HwAddr};
+use crate::{DiskPlan, Health, HwAddr, users::GivenUsers};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
 /// Everything one boot of one node is to do; pinned when the boot script was handed out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// [`crate::WIRE_VERSION`] of the server.
+    /// Version of the vocabulary in which the server answers: the older one of its own [`crate::WIRE_VERSION`] and the agent's.
     pub wire: u32,
     /// The boot's id, as on the kernel command line.
     pub id: String,
@@ -143,6 +143,13 @@ impl<'de> Deserialize<'de> for ImageRef {
 pub struct Overlay {
     /// In the order in which they are to be written; missing parent directories are made 0755 root.
     pub files: Vec<OverlayFile>,
+    /// Proves who asks for what unprivileged users of the node must not see, 64 hex digits; root's alone on the node. None from a
+    /// server that has no such thing to give.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// The server's users among `files`, if these files are not the site's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users: Option<GivenUsers>,
 }
 
 /// One file of an overlay.

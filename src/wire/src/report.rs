@@ -1,6 +1,6 @@
 //! What the agent tells the server.
 
-use crate::{CheckResult, FileSystem, HwAddr, RestartNote};
+use crate::{CheckResult, FileSystem, HwAddr, RestartNote, users::UsersNote};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -223,6 +223,17 @@ pub struct Ready {
     pub checks: Vec<CheckResult>,
 }
 
+/// `POST /v1/waiting/{id}`: the operating system is up, and something that the plan wants of it does not hold yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// The boot's token.
+    pub token: String,
+    /// Milliseconds since the kernel started.
+    pub uptime_ms: u64,
+    /// What came of the plan's checks so far, at most [`crate::MOST_RESULTS`].
+    pub checks: Vec<CheckResult>,
+}
+
 /// `POST /v1/heartbeat/{id}`: the node is alive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
@@ -238,4 +249,10 @@ pub struct Heartbeat {
     /// What the node does about a restart that it was told of; said once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<RestartNote>,
+    /// What came of the plan's checks, at most [`crate::MOST_RESULTS`]; said when it is other than what was said before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checks: Option<Vec<CheckResult>>,
+    /// Which of the server's users it has; none from a node that takes no others while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users: Option<UsersNote>,
 }

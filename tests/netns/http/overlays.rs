@@ -1,10 +1,10 @@
 //! The files that a node gets, as they are served: with the site's mounts and the server's users, and as `overlay render` showed them.
 
-use super::Lab;
+use super::{BASE, Lab, Node, PATIENCE, fetch};
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
-use std::fs;
-use testbed::{Result, Site};
+use std::{fs, path::PathBuf};
+use testbed::{Result, Site, timeline::poll};
 
 const MORE: &str = r#"
 [[mount]]
@@ -30,27 +30,38 @@ fn text<'a>(overlay: &'a Value, path: &str) -> Result<&'a str> {
         .with_context(|| format!("no {path}"))
 }
 
-#[test]
-fn a_node_is_served_what_was_shown() -> Result {
-    let mut site = Site::demo();
-    site.more = MORE.to_owned();
-    let lab = Lab::with(site)?;
-    let (node, daemon) = (&lab.node, &lab.cluster.daemon);
-    let accounts = daemon.state_dir().join("accounts");
-    fs::create_dir_all(&accounts)?;
-    fs::write(
-        accounts.join("passwd"),
-        "alice:x:1000:1000::/home/alice:/bin/sh\nroot2:x:1001:0::/:/nosuchshell\n",
-    )?;
-    fs::write(accounts.join("group"), "alice:x:1000:\n")?;
-
+fn request(node: &Node) -> String {
     let mounted = json!({
         "name": "tmp", "device": "/dev/vda3", "fs": "ext4", "uuid": "", "mount": "/tmp", "options": "noatime", "size": 1,
     });
     let disk =
         json!({"status": {"state": "kept", "layout": "scratch v1"}, "device": "vda", "size": 1, "mounts": [mounted]});
     let hardware = json!({"cpus": 1, "memory_mib": 1, "vendor": "", "product": "", "serial": "", "hwaddrs": []});
-    let body = json!({"token": node.token, "disk": disk, "hardware": hardware}).to_string();
+    json!({"token": node.token, "disk": disk, "hardware": hardware}).to_string()
+}
+
+/// A daemon with mounts and users, a node in its boot, and where the users are from.
+fn lab(more: &str) -> Result<(Lab, PathBuf)> {
+    let mut site = Site::demo();
+    site.heartbeat_secs = 60;
+    site.more = format!("{MORE}{more}");
+    let lab = Lab::with(site)?;
+    let accounts = lab.cluster.daemon.state_dir().join("accounts");
+    fs::create_dir_all(&accounts)?;
+    fs::write(
+        accounts.join("passwd"),
+        "alice:x:1000:1000::/home/alice:/bin/sh\nroot2:x:1001:0::/:/nosuchshell\n",
+    )?;
+    fs::write(accounts.join("group"), "alice:x:1000:\n")?;
+    Ok((lab, accounts))
+}
+
+#[test]
+fn a_node_is_served_what_was_shown() -> Result {
+    let (lab, accounts) = lab("")?;
+    let (node, daemon) = (&lab.node, &lab.cluster.daemon);
+
+    let body = request(node);
     let (status, served) = node.post("overlay", &body)?;
     ensure!(status == 200, "{status}: {served}");
     let served: Value = serde_json::from_str(&served)?;
@@ -99,7 +110,7 @@ fn a_node_is_served_what_was_shown() -> Result {
     fs::write(accounts.join("passwd"), "carol:x:1002:1000::/home/carol:/bin/sh\n")?;
     let synced = daemon.cli(&["sync-users"])?;
     ensure!(
-        synced.ends_with("1 node runs with others, until its next boot: r01n01\n"),
+        synced.ends_with("1 node runs with others, until the next heartbeat: r01n01\n"),
         "{synced}"
     );
 
@@ -108,6 +119,140 @@ fn a_node_is_served_what_was_shown() -> Result {
     ensure!(
         status == 409 && again.contains("handed out already"),
         "{status}: {again}"
+    );
+    daemon.stop()
+}
+
+/// A heartbeat of a node that has the users `digest`; the digest that it is answered.
+fn beat(node: &Node, digest: &str) -> Result<Option<String>> {
+    let body = json!({"token": node.token, "uptime_ms": 1, "trouble": "", "users": {"digest": digest}});
+    let (status, said) = node.post("heartbeat", &body.to_string())?;
+    match status {
+        204 => Ok(None),
+        _ => {
+            let said: Value = serde_json::from_str(&said).with_context(|| format!("{status}: {said}"))?;
+            Ok(said["users"].as_str().map(str::to_owned))
+        }
+    }
+}
+
+#[test]
+fn users_reach_a_running_node_and_hashes_only_its_root() -> Result {
+    let (mut lab, accounts) = lab("shadow = true\n")?;
+    fs::write(accounts.join("shadow"), "alice:$6$alice:1::::::\n")?;
+    let daemon = &lab.cluster.daemon;
+    let (status, served) = lab.node.post("overlay", &request(&lab.node))?;
+    ensure!(status == 200, "{status}: {served}");
+    let served: Value = serde_json::from_str(&served)?;
+    let (secret, given) = (served["secret"].as_str().context("no secret")?, &served["users"]);
+    assert_eq!(given["added"]["users"], json!(["alice", "root2"]));
+    let had = given["digest"].as_str().context("no digest")?.to_owned();
+    assert_eq!(beat(&lab.node, &had)?, None, "it has what it is to have");
+
+    // useradd on the server; nobody says anything to the daemon.
+    let passwd = "alice:x:1000:1000::/home/alice:/bin/sh\nbob:x:1002:1000::/home/bob:/bin/sh\n";
+    fs::write(accounts.join("passwd"), passwd)?;
+    fs::write(accounts.join("shadow"), "alice:$6$alice:1::::::\nbob:$6$bob:1::::::\n")?;
+    let wanted = poll(PATIENCE, || beat(&lab.node, &had))?.context("the node is never told")?;
+    assert_ne!(wanted, had);
+    let listed = daemon.json(&["users", "list"])?;
+    assert_eq!(listed["behind"], json!(["r01n01"]), "{listed}");
+
+    // The boot's token, which everybody on the node can read, does not do; nor does the secret, from another machine.
+    let url = format!("{BASE}/v1/users/{}", lab.node.boot);
+    let get = |who: &testbed::Namespace, token: &str| fetch(who, &url, &["-H", &format!("Authorization: Bearer {token}")]);
+    for (who, token) in [
+        (&lab.node.namespace, lab.node.token.as_str()),
+        (&lab.node.namespace, ""),
+        (&lab.node.namespace, &secret[..63]),
+        (&lab.stranger, secret),
+    ] {
+        let (status, _, said) = get(who, token)?;
+        ensure!(status == 403 && !said.contains("$6$"), "{status}: {said}");
+    }
+    let (status, _, users) = get(&lab.node.namespace, secret)?;
+    ensure!(status == 200, "{status}: {users}");
+    let users: Value = serde_json::from_str(&users)?;
+    assert_eq!(users["digest"], wanted.as_str());
+    assert_eq!(users["passwd"], passwd);
+    assert_eq!(users["shadow"], "alice:$6$alice:1::::::\nbob:$6$bob:1::::::\n");
+
+    // What it made of them is on its timeline, and whoever lists users sees that it has them; also after a restart.
+    let note = json!({"digest": wanted, "detail": "the server's users are here: bob is new"});
+    let body = json!({"token": lab.node.token, "uptime_ms": 1, "trouble": "", "users": note});
+    assert_eq!(lab.node.post("heartbeat", &body.to_string())?.0, 204);
+    let timeline = daemon.cli(&["timeline", "r01n01"])?;
+    ensure!(timeline.contains("users") && timeline.contains("bob is new"), "{timeline}");
+    let listed = daemon.json(&["users", "list"])?;
+    assert_eq!(
+        (&listed["current"], &listed["behind"], &listed["stale"]),
+        (&json!(["r01n01"]), &json!([]), &json!([]))
+    );
+    // Removed at once, as somebody says so; and with the whole section nobody is left.
+    fs::write(accounts.join("passwd"), "bob:x:1002:1000::/home/bob:/bin/sh\n")?;
+    ensure!(daemon.cli(&["users", "sync"])?.contains("1 node runs with others"));
+    let wanted = beat(&lab.node, &wanted)?.context("without a wait")?;
+    let (_, _, users) = get(&lab.node.namespace, secret)?;
+    ensure!(!users.contains("alice:x:"), "{users}");
+    // A file that cannot be read takes nobody away.
+    fs::remove_file(accounts.join("passwd"))?;
+    ensure!(daemon.cli(&["users", "sync"]).is_err());
+    assert_eq!(beat(&lab.node, &wanted)?, None);
+    daemon.reload(&Site {
+        heartbeat_secs: 60,
+        ..Site::demo()
+    })?;
+    let nobody = poll(PATIENCE, || Ok(beat(&lab.node, &wanted)?.filter(String::is_empty)))?;
+    assert_eq!(nobody.as_deref(), Some(""));
+
+    // The secret is one boot's.
+    let before = lab.node.boot.clone();
+    let got = super::address_of(&lab.node.namespace, &lab.cluster, &["-x", "77:69505845"])?;
+    ensure!(got.contains("10.5.1.1"), "{got}");
+    lab.node.fetch_script()?;
+    ensure!(lab.node.boot != before);
+    let url = format!("{BASE}/v1/users/{}", lab.node.boot);
+    let (status, _, said) = fetch(&lab.node.namespace, &url, &["-H", &format!("Authorization: Bearer {secret}")])?;
+    ensure!(status == 403, "{status}: {said}");
+    lab.cluster.daemon.stop()
+}
+
+#[test]
+fn an_older_agent_is_answered_in_its_own_words_and_one_that_is_too_old_is_told_what_to_do() -> Result {
+    let (lab, _) = lab("")?;
+    let (node, daemon) = (&lab.node, &lab.cluster.daemon);
+    let plan = |wire: &str| fetch(&node.namespace, &node.plan_url(), &["-H", &node.bearer(), "-H", wire]);
+    for (header, wire) in [("X-Nothing: 1", 1), ("Rackstrap-Wire: 1", 1), ("Rackstrap-Wire: 2", 2), ("Rackstrap-Wire: 99", 2)] {
+        let (status, _, text) = plan(header)?;
+        ensure!(status == 200, "{header}: {status}: {text}");
+        assert_eq!(serde_json::from_str::<Value>(&text)?["wire"], wire, "{header}");
+    }
+    assert_eq!(plan("Rackstrap-Wire: two")?.0, 400);
+    let (status, _, said) = plan("Rackstrap-Wire: 0")?;
+    let why = "image debian@1 was sealed with an agent of wire version 0, and this daemon speaks 1 to 2; seal it anew";
+    ensure!(status == 410 && said.contains(why), "{status}: {said}");
+    let timeline = daemon.cli(&["timeline", "r01n01"])?;
+    ensure!(
+        timeline.contains(why) && timeline.contains("was sealed with an agent of wire version 1"),
+        "{timeline}"
+    );
+
+    // Mount points are files in them, and the unit that says `ready` mounts what is required.
+    let (status, served) = node.post_with("overlay", &request(node), &[])?;
+    ensure!(status == 200 && !served.contains("\"directory\""), "{status}: {served}");
+    let served: Value = serde_json::from_str(&served)?;
+    assert_eq!(text(&served, "/home/.rackstrap-mount-point")?, "");
+    let unit = text(&served, "/etc/systemd/system/rackstrap-voice.service.d/mounts.conf")?;
+    ensure!(unit.contains("mount -- ") && unit.contains("/home"), "{unit}");
+    ensure!(served["secret"].is_null() && served["users"].is_null());
+    // It gets other users at its next boot only.
+    let synced = daemon.cli(&["sync-users"])?;
+    ensure!(synced.ends_with("every running node has them\n"), "{synced}");
+    fs::write(daemon.state_dir().join("accounts/passwd"), "carol:x:1002:1000::/home/carol:/bin/sh\n")?;
+    let synced = daemon.cli(&["sync-users"])?;
+    ensure!(
+        synced.contains("1 node runs with others, until the next boot (the image has an older agent; seal it anew): r01n01"),
+        "{synced}"
     );
     daemon.stop()
 }

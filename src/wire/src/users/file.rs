@@ -48,7 +48,7 @@ pub fn valid_name(name: &str) -> bool {
 }
 
 /// The lines of a file with their numbers, from 1, that are neither empty nor comments. What is no text is refused.
-pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, Result<&str, String>)> {
+pub fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, Result<&str, String>)> {
     let lines = bytes.split(|b| *b == b'\n').enumerate();
     lines.filter_map(|(index, line)| {
         if line.is_empty() || line.starts_with(b"#") {
@@ -88,8 +88,34 @@ fn number(text: &str, what: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("its {what} is no number from 0 to 4294967294"))
 }
 
+impl User {
+    /// Its line of passwd, with its end.
+    pub(super) fn line(&self, password: &str) -> String {
+        let User {
+            name,
+            uid,
+            gid,
+            gecos,
+            home,
+            shell,
+            ..
+        } = self;
+        format!("{name}:{password}:{uid}:{gid}:{gecos}:{home}:{shell}\n")
+    }
+}
+
+impl Group {
+    /// Its line of group, with its end.
+    pub(super) fn line(&self) -> String {
+        format!("{}:x:{}:{}\n", self.name, self.gid, self.members.join(","))
+    }
+}
+
 /// `name:password:uid:gid:gecos:home:shell`
-pub(super) fn user(line: &str) -> Result<User, String> {
+///
+/// # Errors
+/// What is wrong with the line; it repeats nothing of it but a name.
+pub fn user(line: &str) -> Result<User, String> {
     let [login, _, uid, gid, gecos, home, shell] = fields(line)?;
     let path = |text: &str| text.starts_with('/') && !text.split('/').any(|part| part == "..");
     let user = User {
@@ -109,7 +135,10 @@ pub(super) fn user(line: &str) -> Result<User, String> {
 }
 
 /// `name:password:gid:members`
-pub(super) fn group(line: &str) -> Result<Group, String> {
+///
+/// # Errors
+/// As [`user`].
+pub fn group(line: &str) -> Result<Group, String> {
     let [group, _, gid, members] = fields(line)?;
     let members = members.split(',').filter(|member| !member.is_empty());
     Ok(Group {
@@ -122,7 +151,10 @@ pub(super) fn group(line: &str) -> Result<Group, String> {
 }
 
 /// `name:hash:changed:min:max:warn:inactive:expire:reserved`: the name, and all behind it.
-pub(super) fn shadow(line: &str) -> Result<(String, String), String> {
+///
+/// # Errors
+/// As [`user`]; an empty password is one.
+pub fn shadow(line: &str) -> Result<(String, String), String> {
     let [login, hash, ageing @ ..] = fields::<9>(line)?;
     if hash.is_empty() {
         return Err("it has an empty password, with which anybody could log in".to_owned());

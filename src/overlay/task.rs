@@ -1,0 +1,57 @@
+//! Looks whether the server's users are others than they were.
+
+use super::Renderer;
+use std::{io, sync::Arc, time::Duration};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+/// Between two looks: three calls of stat(2). A running node hears of news with its next heartbeat.
+const LOOK: Duration = Duration::from_secs(10);
+/// Files that were changed are taken when they have stayed as they are for so long: useradd(8) writes one after the other, and a
+/// copy that is not whole yet would take users away from nodes.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// Keeps what running nodes are to have of `[users]` as the server's files are, until `cancel`.
+///
+/// # Errors
+/// None: what cannot be read is said in the log, and nodes keep what they have.
+pub async fn watch_users(overlays: Arc<Renderer>, cancel: CancellationToken) -> io::Result<()> {
+    let mut said = String::new();
+    loop {
+        let renderer = overlays.clone();
+        let looked = tokio::task::spawn_blocking(move || renderer.users_changed())
+            .await
+            .map_err(io::Error::other)?;
+        let mut wait = LOOK;
+        if let (true, stamps) = looked {
+            tokio::select! {
+                () = sleep(SETTLE) => {}
+                () = cancel.cancelled() => return Ok(()),
+            }
+            let renderer = overlays.clone();
+            let held = tokio::task::spawn_blocking(move || {
+                let settled = renderer.users_changed().1 == stamps;
+                settled.then(|| renderer.hold_users())
+            });
+            match held.await.map_err(io::Error::other)? {
+                None => wait = SETTLE,
+                Some(Ok(news)) => {
+                    said.clear();
+                    if let Some(users) = news {
+                        tracing::info!("running nodes are to have {users} users of this server");
+                    }
+                }
+                Some(Err(problem)) => {
+                    if said != problem {
+                        tracing::warn!("running nodes keep the users that they have: {problem}");
+                    }
+                    said = problem;
+                }
+            }
+        }
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = cancel.cancelled() => return Ok(()),
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! The server's users on nodes: as a boot brings them, as a running node fetches them, and who has which.
+
+use super::{render::Placed, renderer::Renderer};
+use crate::{
+    boots::Boot,
+    config::Users,
+    image::{ImageVersion, RootDir},
+    store::{Batch, StoreError, Table, secret_key},
+    users::{Accounts, EtcFiles, Stamps, merge},
+};
+use rackstrap_wire::{
+    ImageRef, OverlayContent, OverlayFile,
+    users::{GivenUsers, NodeUsers},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, HashMap},
+    os::unix::fs::MetadataExt,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// Name of the tree that the merged passwd, group and shadow are shown under.
+pub(super) const USERS_TREE: &str = "[users]";
+/// Largest passwd, group or shadow of an image, bytes.
+const LARGEST: u64 = 4 << 20;
+/// Under which a node's secrets have the [`Given`] of its last boot.
+const GIVEN_USERS: &str = "given-users";
+/// Names of keys of the cluster: see [`Renderer::node_secret`], and [`Accounts::for_nodes`].
+const SECRET_KEY: &str = "node-secret";
+const DIGEST_KEY: &str = "users-digest";
+
+/// What running nodes are to have now.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// Names it; empty if that is nobody.
+    pub digest: String,
+    /// [`NodeUsers`] as JSON, made once for all who fetch it.
+    pub body: bytes::Bytes,
+    users: usize,
+}
+
+/// Which users a node has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Given {
+    boot: String,
+    /// None if its passwd or group is from a tree of the site's own.
+    digest: Option<String>,
+    /// It takes others while it runs.
+    live: bool,
+}
+
+/// What of the server's users is remembered.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    held: Mutex<Option<(Option<Users>, Option<Stamps>, Arc<Held>)>>,
+    /// By node, as it said itself; what is not here is in the store.
+    given: Mutex<HashMap<String, Given>>,
+}
+
+/// The server's users as nodes get them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UsersReport {
+    /// Directory of their files.
+    pub from: PathBuf,
+    /// Users, groups, and lines that could not be used.
+    #[serde(flatten)]
+    pub accounts: Accounts,
+    /// Who is left out in which image, and what is missing for others.
+    pub conflicts: Vec<String>,
+    /// Running nodes that have these.
+    pub current: Vec<String>,
+    /// Running nodes that have others, and get these with their next heartbeats.
+    pub behind: Vec<String>,
+    /// Running nodes that have others, and get these at their next boot: their images were sealed with an older agent.
+    pub stale: Vec<String>,
+    /// Running nodes that have others for good: a tree of the site's own has a passwd or group for them.
+    pub own: Vec<String>,
+}
+
+/// passwd, group and shadow of a node, and how they came about.
+pub(super) struct Merge {
+    pub files: Vec<Placed>,
+    pub given: GivenUsers,
+    pub conflicts: Vec<String>,
+}
+
+impl Renderer {
+    /// What only root of the node in that boot knows, 64 hex digits. Its token does not do: every user of the node can read that on
+    /// the kernel's command line. It goes out with the boot's one overlay, and needs no memory.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn node_secret(&self, boot: &str) -> Result<String, StoreError> {
+        let key = self.store.cluster_key(SECRET_KEY)?;
+        Ok(blake3::keyed_hash(&key, boot.as_bytes()).to_hex().to_string())
+    }
+
+    /// True if `secret` is the one of that boot. Takes the same time wherever the two differ.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn is_node_secret(&self, boot: &str, secret: &str) -> Result<bool, StoreError> {
+        let key = self.store.cluster_key(SECRET_KEY)?;
+        let right = blake3::keyed_hash(&key, boot.as_bytes());
+        // blake3 compares its hashes in constant time.
+        Ok(blake3::Hash::from_hex(secret).is_ok_and(|hash| hash == right))
+    }
+
+    /// What running nodes are to have; none before it was looked for, or while it cannot be read.
+    pub fn held_users(&self) -> Option<Arc<Held>> {
+        let held = self.known.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.as_ref().map(|(_, _, held)| held.clone())
+    }
+
+    /// True if the server's files, or what the site wants of them, are others than those that running nodes are to have; with the
+    /// stamps of the files. Blocks for disks.
+    pub fn users_changed(&self) -> (bool, Option<Stamps>) {
+        let policy = self.world.load().site.users.clone();
+        let stamps = policy.as_ref().map(Stamps::of);
+        let held = self.known.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = held
+            .as_ref()
+            .is_some_and(|(of, at, _)| *of == policy && *at == stamps);
+        (!same, stamps)
+    }
+
+    /// Has running nodes get the users as they are now; says how many these are if they are others than before. Blocks for disks.
+    ///
+    /// # Errors
+    /// In one line: passwd, group or shadow cannot be read, or the store fails. Nodes keep what they have.
+    pub fn hold_users(&self) -> Result<Option<usize>, String> {
+        let policy = self.world.load().site.users.clone();
+        let stamps = policy.as_ref().map(Stamps::of);
+        let (users, count) = match &policy {
+            None => (NodeUsers::default(), 0),
+            Some(policy) => {
+                let accounts = self.users.read(policy)?;
+                (self.for_nodes(&accounts)?, accounts.users.len())
+            }
+        };
+        let body = serde_json::to_vec(&users).map_err(|e| format!("writing users as JSON: {e}"))?;
+        let fresh = Arc::new(Held {
+            digest: users.digest,
+            body: body.into(),
+            users: count,
+        });
+        let mut held = self.known.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = held.replace((policy, stamps, fresh.clone()));
+        let same = before.is_some_and(|(_, _, before)| before.digest == fresh.digest);
+        Ok((!same).then_some(fresh.users))
+    }
+
+    fn for_nodes(&self, accounts: &Accounts) -> Result<NodeUsers, String> {
+        let key = self.store.cluster_key(DIGEST_KEY);
+        Ok(accounts.for_nodes(&key.map_err(|e| format!("cluster key: {e}"))?))
+    }
+
+    /// Notes which users a node was given with its boot; `live` if its agent takes others while the node runs.
+    pub(super) fn users_given(&self, boot: &Boot, digest: Option<String>, live: bool) {
+        let given = Given {
+            boot: boot.plan.id.clone(),
+            digest,
+            live,
+        };
+        self.keep(&boot.plan.node, given);
+    }
+
+    /// Notes which users the node in that boot says that it has.
+    pub fn users_told(&self, boot: &Boot, digest: &str) {
+        let told = Given {
+            boot: boot.plan.id.clone(),
+            digest: Some(digest.chars().take(64).collect()),
+            live: true,
+        };
+        self.keep(&boot.plan.node, told);
+    }
+
+    fn keep(&self, node: &str, given: Given) {
+        let mut known = self.known.given.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.get(node) == Some(&given) {
+            return;
+        }
+        // Should it be lost, the node says it again, or counts as one whose users are old.
+        self.store
+            .queue(Batch::new().put(Table::Secrets, secret_key(node, GIVEN_USERS), &given));
+        let inventory = self.world.load().inventory.clone();
+        if known.len() > 2 * inventory.iter().count() + 16 {
+            known.clear();
+        }
+        known.insert(node.to_owned(), given);
+    }
+
+    /// The server's users as nodes get them, with what stands against some of them in the images of `running` and of the
+    /// profiles; and which of `running` (node, boot and its image) have them. None without `[users]`. Blocks for disks.
+    ///
+    /// # Errors
+    /// In one line: passwd or group cannot be read, or the store fails.
+    pub fn users(&self, running: &[(String, String, ImageRef)]) -> Result<Option<UsersReport>, String> {
+        let world = self.world.load_full();
+        let Some(policy) = &world.site.users else {
+            return Ok(None);
+        };
+        let accounts = self.users.read(policy)?;
+        let named = world
+            .site
+            .profiles
+            .values()
+            .filter_map(|profile| profile.image.as_deref());
+        let named = named.filter_map(|name| match name.parse() {
+            Ok(pinned) => world.images.get(&pinned),
+            Err(_) => world.images.newest(name),
+        });
+        let held = running.iter().filter_map(|(_, _, image)| world.images.get(image));
+        let images: BTreeMap<&ImageRef, &ImageVersion> = named
+            .chain(held)
+            .map(|version| (&version.manifest.image, &**version))
+            .collect();
+        let mut conflicts = Vec::new();
+        for (name, version) in images {
+            let root = RootDir::open(&version.dir.join("root")).map_err(|e| format!("the root of {name}: {e}"));
+            match root.and_then(|root| self.users_of(policy, &root)) {
+                Ok(merged) => conflicts.extend(merged.conflicts.into_iter().map(|one| format!("{name}: {one}"))),
+                Err(problem) => conflicts.push(format!("{name}: {problem}")),
+            }
+        }
+        let digest = self.for_nodes(&accounts)?.digest;
+        let mut report = UsersReport {
+            from: policy.from.clone(),
+            accounts: Accounts::clone(&accounts),
+            conflicts,
+            current: Vec::new(),
+            behind: Vec::new(),
+            stale: Vec::new(),
+            own: Vec::new(),
+        };
+        for (node, boot, _) in running {
+            let list = match self.given(node)?.filter(|given| given.boot == *boot) {
+                Some(Given { digest: None, .. }) => &mut report.own,
+                Some(given) if given.digest.as_deref() == Some(&digest) => &mut report.current,
+                Some(given) if given.live => &mut report.behind,
+                _ => &mut report.stale,
+            };
+            list.push(node.clone());
+        }
+        Ok(Some(report))
+    }
+
+    fn given(&self, node: &str) -> Result<Option<Given>, String> {
+        let known = self.known.given.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(given) = known.get(node) {
+            return Ok(Some(given.clone()));
+        }
+        drop(known);
+        let given = self.store.get(Table::Secrets, &secret_key(node, GIVEN_USERS));
+        given.map_err(|e| format!("what {node} was given: {e}"))
+    }
+
+    /// passwd, group and shadow of a node whose image is `root`.
+    pub(super) fn users_of(&self, policy: &Users, root: &RootDir) -> Result<Merge, String> {
+        let accounts = self.users.read(policy)?;
+        let read = |path: &str| -> Result<(String, OverlayFile), String> {
+            let failed = |error: &dyn std::fmt::Display| format!("/{path} of the image: {error}");
+            let bytes = root.read(path, LARGEST).map_err(|e| failed(&e))?;
+            let meta = root
+                .open_file(path)
+                .and_then(|file| file.metadata())
+                .map_err(|e| failed(&e))?;
+            let file = OverlayFile {
+                path: format!("/{path}"),
+                mode: meta.mode() & 0o7777,
+                uid: meta.uid(),
+                gid: meta.gid(),
+                content: OverlayContent::Directory,
+            };
+            let text = String::from_utf8(bytes).map_err(|_| failed(&"it is not UTF-8"))?;
+            Ok((text, file))
+        };
+        let (passwd, passwd_file) = read("etc/passwd")?;
+        let (group, group_file) = read("etc/group")?;
+        let shadow = match root.exists("etc/shadow") {
+            true => Some(read("etc/shadow")?),
+            false => None,
+        };
+        let (shadow, shadow_file) = shadow.unzip();
+        let own = EtcFiles { passwd, group, shadow };
+        let merged = merge(&own, &accounts.users, &accounts.groups, |path| root.exists(path));
+        let files = [
+            (Some(merged.files.passwd), Some(passwd_file)),
+            (Some(merged.files.group), Some(group_file)),
+            (merged.files.shadow, shadow_file),
+        ];
+        let files = files.into_iter().filter_map(|(text, file)| {
+            Some(Placed {
+                tree: USERS_TREE.to_owned(),
+                file: OverlayFile {
+                    content: OverlayContent::Text(text?),
+                    ..file?
+                },
+            })
+        });
+        Ok(Merge {
+            files: files.collect(),
+            given: GivenUsers {
+                digest: self.for_nodes(&accounts)?.digest,
+                added: merged.added,
+            },
+            conflicts: merged.conflicts,
+        })
+    }
+}
