@@ -279,7 +279,10 @@ fn what_is_needed_is_not_deleted() -> Result {
     assert_eq!((&renamed[0].0[..], &renamed[0].1.before), (&b"renamed"[..], &vec![5]));
     assert_eq!(renamed[0].1.image, "renamed@2".parse()?);
     let list = bench.says(&["list"]);
-    assert!(list.contains("renamed@2  yes") && !list.contains("renamed@5  yes"), "{list}");
+    assert!(
+        list.contains("renamed@2  yes") && !list.contains("renamed@5  yes"),
+        "{list}"
+    );
     let error = bench.complains(&["rename", "renamed", "No Name"]);
     assert!(error.contains("no name for an image"), "{error}");
     assert_eq!(rows(&bench)?, renamed);
@@ -347,9 +350,17 @@ fn a_daemon_hears_of_it() -> Result {
         .filter_map(|row| row["image"].as_str())
         .collect();
     assert_eq!(current, ["debian@4", "kept@1", "spare@1"]);
-    let error = lab.daemon.cli(&["image", "rename", "kept", "debian"]).unwrap_err().to_string();
+    let error = lab
+        .daemon
+        .cli(&["image", "rename", "kept", "debian"])
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("the name debian is taken"), "{error}");
-    let error = lab.daemon.cli(&["image", "rename", "debian", "x"]).unwrap_err().to_string();
+    let error = lab
+        .daemon
+        .cli(&["image", "rename", "debian", "x"])
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("names it; give these profiles"), "{error}");
     lab.daemon.stop()
 }

@@ -46,7 +46,11 @@ fn users(text: &[u8]) -> bool {
         shadow: Some("root:*:::::::\n".to_owned()),
     };
     let merged = merge(&own, &users, &groups, |_| true);
-    let roots = merged.files.passwd.lines().filter(|line| line.split(':').nth(2) == Some("0"));
+    let roots = merged
+        .files
+        .passwd
+        .lines()
+        .filter(|line| line.split(':').nth(2) == Some("0"));
     assert_eq!(roots.count(), 1, "{}", merged.files.passwd);
     assert_eq!(without(&merged.files, &merged.added), own);
     true

@@ -119,9 +119,7 @@ impl Renderer {
         let policy = self.world.load().site.users.clone();
         let stamps = policy.as_ref().map(Stamps::of);
         let held = self.known.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = held
-            .as_ref()
-            .is_some_and(|(of, at, _)| *of == policy && *at == stamps);
+        let same = held.as_ref().is_some_and(|(of, at, _)| *of == policy && *at == stamps);
         (!same, stamps)
     }
 

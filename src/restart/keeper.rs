@@ -1,6 +1,9 @@
 //! All requests: in memory for heartbeats, on disk before anything follows from them.
 
-use super::request::{End, Kind, Member, Note, Programs, Request, Seen, Step};
+use super::{
+    request::{End, Kind, Member, Note, Programs, Request, Seen, Step},
+    rows::{differences, forget, row, whole},
+};
 use crate::{
     boots::{Boot, Boots},
     clock::Timestamp,
@@ -12,7 +15,7 @@ use crate::{
 use rackstrap_wire::{Restart, RestartNote};
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use thiserror::Error;
@@ -172,7 +175,9 @@ impl Restarts {
         })
     }
 
-    /// Wants nodes restarted; on disk when it returns. Nodes that another request is about stay with that one.
+    /// Wants nodes restarted; on disk when it returns. Nodes that another request is about stay with that one, unless they have
+    /// restarted for it and are not well: those are taken over, as they are, drained. (Not by who drains nobody: he would not
+    /// resume them either.)
     ///
     /// # Errors
     /// There is no such node, a number or the reason is out of bounds, or the store failed.
@@ -198,15 +203,23 @@ impl Restarts {
         let mut known = HashSet::new();
         names.extend(want.nodes.iter().filter(|name| known.insert(name.as_str())).cloned());
         let mut state = self.lock();
-        let open = state.requests.iter().filter(|request| !request.is_over());
-        let taken: HashSet<&str> = open
-            .clone()
-            .flat_map(|request| &request.nodes)
-            .filter(|node| !matches!(node.step, Step::Ended { .. }))
-            .map(|node| node.name.as_str())
+        let taken: HashMap<String, bool> = state
+            .requests
+            .iter()
+            .flat_map(|request| request.nodes.iter().map(move |node| (request, node)))
+            .filter(|(_, node)| known.contains(node.name.as_str()) && !matches!(node.step, Step::Ended { .. }))
+            .map(|(request, node)| {
+                let seen = self.see(&node.name, now);
+                (
+                    node.name.clone(),
+                    seen.is_some_and(|seen| (want.drain || !request.drain) && request.is_back_unwell(node, &seen)),
+                )
+            })
             .collect();
-        let (already, nodes): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| taken.contains(name.as_str()));
+        let (already, nodes): (Vec<_>, Vec<_>) =
+            names.iter().cloned().partition(|name| taken.get(name) == Some(&false));
         // A rollout makes one a node, and has its own limit on how many are down.
+        let open = state.requests.iter().filter(|request| !request.is_over());
         let by_people = open.filter(|request| request.rollout.is_empty()).count();
         if want.rollout.is_empty() && by_people >= MOST_OPEN && !nodes.is_empty() {
             return refused(format!(
@@ -226,7 +239,7 @@ impl Restarts {
         if dry_run || wanted.nodes.is_empty() {
             return Ok(wanted);
         }
-        let request = Request {
+        let mut request = Request {
             id: hex::encode(rand::random::<[u8; 8]>()),
             wanted: now,
             by: want.by.clone(),
@@ -239,8 +252,26 @@ impl Restarts {
             nodes: wanted.nodes.iter().map(|name| Member::waiting(name, now)).collect(),
         };
         wanted.id.clone_from(&request.id);
+        let mut batch = Batch::new();
+        let mut before = Vec::new();
+        for (index, name) in wanted.nodes.iter().enumerate() {
+            if let Some((older, place)) = state.open(name) {
+                before.push((name.clone(), older.id.clone(), older.nodes[place].clone()));
+                older.hand_over(place, &mut request.nodes[index], now);
+                batch = row(batch, older, place);
+            }
+        }
         // With the lock held, so that nobody else takes the same nodes; commands are few.
-        self.shared.store.commit_blocking(whole(&request))?;
+        if let Err(error) = self.shared.store.commit_blocking(batch.and(whole(&request))) {
+            for (name, id, member) in before {
+                let older = state.requests.iter_mut().find(|request| request.id == id);
+                let place = older.and_then(|older| older.nodes.iter_mut().find(|node| node.name == name));
+                if let Some(place) = place {
+                    *place = member;
+                }
+            }
+            return Err(error.into());
+        }
         state.requests.push(request);
         drop(state);
         self.shared.wake.notify_one();
@@ -561,43 +592,4 @@ impl State {
             Some((request, index))
         })
     }
-}
-
-/// The row of a request, without its nodes.
-fn head(batch: Batch, request: &Request) -> Batch {
-    let head = Request {
-        nodes: Vec::new(),
-        ..request.clone()
-    };
-    batch.put(Table::Restarts, request.id.as_bytes(), &head)
-}
-
-/// The row of a node of a request.
-fn row(batch: Batch, request: &Request, index: usize) -> Batch {
-    batch.put(Table::Restarts, key(request, index), &request.nodes[index])
-}
-
-fn key(request: &Request, index: usize) -> Vec<u8> {
-    format!("{}/{index}", request.id).into_bytes()
-}
-
-fn whole(request: &Request) -> Batch {
-    (0..request.nodes.len()).fold(head(Batch::new(), request), |batch, index| row(batch, request, index))
-}
-
-/// What is to be written to make `before` `after` on disk.
-fn differences(before: &Request, after: &Request) -> Batch {
-    let mut batch = Batch::new();
-    if before.stopped != after.stopped {
-        batch = head(batch, after);
-    }
-    let pairs = before.nodes.iter().zip(&after.nodes).enumerate();
-    pairs
-        .filter(|(_, (before, after))| before != after)
-        .fold(batch, |batch, (index, _)| row(batch, after, index))
-}
-
-fn forget(batch: Batch, request: &Request) -> Batch {
-    let batch = batch.delete(Table::Restarts, request.id.as_bytes());
-    (0..request.nodes.len()).fold(batch, |batch, index| batch.delete(Table::Restarts, key(request, index)))
 }

@@ -100,6 +100,8 @@ pub enum End {
     Unneeded,
     /// It came back after its time.
     Late,
+    /// It restarted and was not well, and another request restarts it once more.
+    Unwell,
     /// It was not told: the request was cancelled or stopped, or it is no node any more.
     GivenUp,
 }
@@ -182,6 +184,7 @@ impl Step {
                 End::Restarted => "restarted",
                 End::Unneeded => "booted by itself",
                 End::Late => "restarted, late",
+                End::Unwell => "restarted, unwell",
                 End::GivenUp => "not restarted",
             },
         }
@@ -213,6 +216,25 @@ impl Request {
     /// True if nothing is left to be done.
     pub fn is_over(&self) -> bool {
         self.nodes.iter().all(|node| matches!(node.step, Step::Ended { .. }))
+    }
+
+    /// True if `node`, one of its nodes, has restarted and is up, but not well: who wants it restarted once more does not wait.
+    pub fn is_back_unwell(&self, node: &Member, seen: &Seen) -> bool {
+        let restarted = match &node.step {
+            Step::Told { boot, .. } => seen.boot != *boot && seen.opened > self.wanted,
+            Step::Late { told } => *told && seen.opened > self.wanted,
+            _ => false,
+        };
+        restarted && seen.up && !seen.healthy
+    }
+
+    /// Another request has the node in that place from now on, as its `taker`: it was out of service all the time.
+    pub fn hand_over(&mut self, place: usize, taker: &mut Member, now: Timestamp) {
+        if let Some(node) = self.nodes.get_mut(place) {
+            node.said = "its checks did not hold".to_owned();
+            node.go(Step::Ended { how: End::Unwell }, now);
+            taker.go(Step::Drained, now);
+        }
     }
 
     /// How many are out of service.

@@ -543,3 +543,66 @@ async fn what_a_rollout_wanted_is_withdrawn_with_it_and_nothing_else_is() {
     let told = steps(&again.restarts);
     assert_eq!(told[1..3], expected[1..3], "on disk: {told:?}");
 }
+
+#[tokio::test]
+async fn who_restarted_and_is_not_well_can_be_restarted_once_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let lab = lab(dir.path());
+    let add = Change::Add(NewNode {
+        name: "r01n01".into(),
+        hwaddrs: vec![HwAddr([0x52, 0x54, 0, 1, 1, 1])],
+        ..NewNode::default()
+    });
+    lab.nodes.change(&[add], "test", at(0)).unwrap();
+    let first = ready(&lab, "r01n01", at(1)).await;
+    let want = |secs: u64, drain: bool| {
+        let want = Want {
+            drain,
+            ..wish(&["r01n01"], 1)
+        };
+        lab.restarts.want(&want, at(secs), false).unwrap()
+    };
+    let drained = |secs: u64| {
+        let (_, jobs) = lab.restarts.advance(at(secs));
+        let count = jobs.len();
+        for job in &jobs {
+            lab.restarts.ran(job, &Ok(()), at(secs), |_| at(0));
+        }
+        count
+    };
+    assert_eq!(want(2, true).nodes, ["r01n01"]);
+    assert_eq!(drained(3), 1);
+    assert!(lab.restarts.order(&first, at(4)).await.is_some());
+    assert_eq!(want(5, true).already, ["r01n01"], "it is on its way");
+
+    // It comes back, and its checks do not hold.
+    let second = ready(&lab, "r01n01", at(60)).await;
+    lab.boots.note_health(&second.plan.id, &second.token, false).unwrap();
+    assert_eq!(drained(61), 0, "it is not resumed");
+    assert_eq!(want(62, false).already, ["r01n01"], "nobody would resume it");
+    assert_eq!(want(62, true).nodes, ["r01n01"]);
+    assert_eq!(want(63, true).already, ["r01n01"], "taken over once");
+    assert_eq!(drained(64), 0, "it is drained already");
+    let order = lab
+        .restarts
+        .order(&second, at(65))
+        .await
+        .expect("told in the boot in which it is not well");
+    let steps = |restarts: &Restarts| -> Vec<&'static str> {
+        let list = restarts.list();
+        list.iter()
+            .flat_map(|request| &request.nodes)
+            .map(|node| node.step.as_str())
+            .collect()
+    };
+    assert_eq!(steps(&lab.restarts), ["restarted, unwell", "restarting"]);
+    assert_eq!(lab.restarts.get(&order.id).unwrap().wanted, at(62));
+    let third = ready(&lab, "r01n01", at(120)).await;
+    lab.boots.note_health(&third.plan.id, &third.token, true).unwrap();
+    let (batch, _) = lab.restarts.advance(at(121));
+    lab.store.commit(batch).await.unwrap();
+    assert_eq!(steps(&lab.restarts), ["restarted, unwell", "restarted"]);
+    drop(lab);
+    let again = super::tests::lab(dir.path());
+    assert_eq!(steps(&again.restarts), ["restarted, unwell", "restarted"], "on disk");
+}

@@ -25,7 +25,7 @@ pub fn stored(store: &Store) -> Result<Assignments, StoreError> {
 pub fn rename_stored(store: &Store, renaming: &Renaming) -> Result<(), RolloutError> {
     let mut ledger = load(store)?;
     ledger.rename(renaming).map_err(RolloutError::Refused)?;
-    Ok(store.write(|tx| ledger.write(tx))?)
+    Ok(store.commit_blocking(ledger.unwritten())?)
 }
 
 fn load(store: &Store) -> Result<Ledger, StoreError> {

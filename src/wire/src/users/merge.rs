@@ -181,7 +181,9 @@ pub fn without(files: &EtcFiles, added: &Added) -> EtcFiles {
 
 /// The entries that can be read; what an image has beside them stays in its file, and is nobody's name.
 pub(super) fn entries<'a, T>(
-    text: &'a str, read: impl Fn(&str) -> Result<T, String> + 'a) -> impl Iterator<Item = T> + 'a {
+    text: &'a str,
+    read: impl Fn(&str) -> Result<T, String> + 'a,
+) -> impl Iterator<Item = T> + 'a {
     file::lines(text.as_bytes()).filter_map(move |(_, line)| read(line.ok()?).ok())
 }
 
