@@ -228,7 +228,10 @@ fn what_is_needed_is_not_deleted() -> Result {
     pin(&bench, "r01n01", "debian@2")?;
     let error = bench.complains(&["delete", "debian@[1-2]", "debian@5"]);
     assert!(error.contains("debian@2: r01n01 run it or boot into it"), "{error}");
-    assert!(error.contains("debian@5: it is the current version of debian"), "{error}");
+    assert!(
+        error.contains("debian@5: it is the current version of debian"),
+        "{error}"
+    );
     assert!(
         bench
             .complains(&["rename", "debian", "other"])
@@ -276,7 +279,10 @@ fn what_is_needed_is_not_deleted() -> Result {
     assert_eq!((&renamed[0].0[..], &renamed[0].1.before), (&b"renamed"[..], &vec![5]));
     assert_eq!(renamed[0].1.image, "renamed@2".parse()?);
     let list = bench.says(&["list"]);
-    assert!(list.contains("renamed@2  yes") && !list.contains("renamed@5  yes"), "{list}");
+    assert!(
+        list.contains("renamed@2  yes") && !list.contains("renamed@5  yes"),
+        "{list}"
+    );
     let error = bench.complains(&["rename", "renamed", "No Name"]);
     assert!(error.contains("no name for an image"), "{error}");
     assert_eq!(rows(&bench)?, renamed);
@@ -344,9 +350,17 @@ fn a_daemon_hears_of_it() -> Result {
         .filter_map(|row| row["image"].as_str())
         .collect();
     assert_eq!(current, ["debian@4", "kept@1", "spare@1"]);
-    let error = lab.daemon.cli(&["image", "rename", "kept", "debian"]).unwrap_err().to_string();
+    let error = lab
+        .daemon
+        .cli(&["image", "rename", "kept", "debian"])
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("the name debian is taken"), "{error}");
-    let error = lab.daemon.cli(&["image", "rename", "debian", "x"]).unwrap_err().to_string();
+    let error = lab
+        .daemon
+        .cli(&["image", "rename", "debian", "x"])
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("names it; give these profiles"), "{error}");
     lab.daemon.stop()
 }

@@ -96,11 +96,18 @@ fn dnf(recipe: &Dnf, target: &Path, scratch: &Path, progress: &mut dyn Progress)
     let name = name.doing(|| "making a directory in /tmp")?;
     let mut command = contained(&[MOUNT, BIND, RUN]);
     command.arg(target).arg(scratch).arg(name.path());
-    command.arg("dnf").args(recipe.args(target, name.path())).env("HOME", scratch);
+    command
+        .arg("dnf")
+        .args(recipe.args(target, name.path()))
+        .env("HOME", scratch);
     run(command, "dnf", progress)?;
     for line in &recipe.run {
         let mut command = contained(&[MOUNT, RUN]);
-        command.arg(target).arg("chroot").arg(target).args(["/bin/sh", "-ec", line]);
+        command
+            .arg(target)
+            .arg("chroot")
+            .arg(target)
+            .args(["/bin/sh", "-ec", line]);
         command.env("HOME", "/root");
         run(command, &format!("`{line}` in the tree"), progress)?;
     }
@@ -116,7 +123,16 @@ fn dnf(recipe: &Dnf, target: &Path, scratch: &Path, progress: &mut dyn Progress)
 fn contained(scripts: &[&str]) -> Command {
     let mut command = Command::new("setpriv");
     command
-        .args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private", "--pid", "--fork"])
+        .args([
+            "--pdeathsig",
+            "KILL",
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "--pid",
+            "--fork",
+        ])
         .args(["--kill-child", "sh", "-ec", &scripts.concat(), "sh"])
         .env("LC_ALL", "C.UTF-8")
         // systemd-tmpfiles makes no subvolumes of btrfs in a tree that is one.

@@ -18,12 +18,7 @@ use super::{
 use crate::clock::Timestamp;
 use rackstrap_wire::ImageRef;
 use rustix::fs as rfs;
-use std::{
-    fs::File,
-    io::Read,
-    os::fd::AsFd,
-    path::PathBuf,
-};
+use std::{fs::File, io::Read, os::fd::AsFd, path::PathBuf};
 
 /// What is to be imported, and how.
 #[derive(Clone, Debug)]

@@ -53,6 +53,6 @@ pub use seal::{SealRequest, seal};
 pub use tar::{Survey, survey as survey_tar};
 pub use verify::verify;
 pub use work::{
-    CloneRequest, Cloned, Way, WorkInfo, WorkingCopy, clone_version, default_name, delete_working_copy, find_working_copy,
-    working_copies,
+    CloneRequest, Cloned, Way, WorkInfo, WorkingCopy, clone_version, default_name, delete_working_copy,
+    find_working_copy, working_copies,
 };

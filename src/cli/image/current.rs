@@ -28,7 +28,10 @@ pub(super) fn current(config: &Path, site: &Site) -> Result<BTreeMap<String, Ima
         },
         Err(error) => return Err(error.into()),
     };
-    Ok(rows.into_iter().map(|row| (row.image.name.clone(), row.image)).collect())
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.image.name.clone(), row.image))
+        .collect())
 }
 
 /// What the store at `path` says. A copy of it is opened: whoever lists images is not in the way of a daemon that starts.

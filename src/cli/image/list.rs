@@ -8,7 +8,10 @@ use crate::{
     cli::{error_line, output},
     clock::Timestamp,
     config::Site,
-    image::{ImageVersion, InitKind, PackageKind, WorkingCopy, load_catalog, packages_of, show_bytes, show_pids, working_copies},
+    image::{
+        ImageVersion, InitKind, PackageKind, WorkingCopy, load_catalog, packages_of, show_bytes, show_pids,
+        working_copies,
+    },
 };
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
@@ -30,7 +33,12 @@ pub(super) fn warn_of(problems: &[crate::image::Problem]) {
 pub(super) fn list(config: &Path, site: &Site, json: bool) -> Result<String> {
     // The list is worth having also where that cannot be told.
     let current = current(config, site)
-        .inspect_err(|error| eprintln!("warning: which versions are current is not known: {}", error_line(error)))
+        .inspect_err(|error| {
+            eprintln!(
+                "warning: which versions are current is not known: {}",
+                error_line(error)
+            )
+        })
         .ok();
     shown(&site.server.state_dir.join("images"), current.as_ref(), json)
 }
@@ -58,7 +66,9 @@ fn shown(images: &Path, current: Option<&BTreeMap<String, ImageRef>>, json: bool
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["IMAGE", "CURRENT", "CREATED", "OS", "KERNEL", "FILES", "SIZE", "MESSAGE"]);
+    table.set_header([
+        "IMAGE", "CURRENT", "CREATED", "OS", "KERNEL", "FILES", "SIZE", "MESSAGE",
+    ]);
     for version in catalog.iter() {
         let m = &version.manifest;
         table.add_row([
@@ -282,11 +292,20 @@ mod tests {
         assert_eq!(json[1]["image"], "debian@2");
         assert_eq!(json[1]["initramfs_bytes"], 9);
         // None is current yet, so the newest is.
-        assert_eq!((&json[0]["current"], &json[1]["current"]), (&false.into(), &true.into()));
-        assert!(rows[2].starts_with("debian@2  yes") && !rows[1].contains("yes"), "{text}");
+        assert_eq!(
+            (&json[0]["current"], &json[1]["current"]),
+            (&false.into(), &true.into())
+        );
+        assert!(
+            rows[2].starts_with("debian@2  yes") && !rows[1].contains("yes"),
+            "{text}"
+        );
         let current = BTreeMap::from([("debian".to_owned(), "debian@1".parse().unwrap())]);
         let text = shown(&images, Some(&current), false).unwrap();
-        assert!(text.contains("debian@1  yes") && text.matches("yes").count() == 1, "{text}");
+        assert!(
+            text.contains("debian@1  yes") && text.matches("yes").count() == 1,
+            "{text}"
+        );
         assert!(shown(&images, None, false).unwrap().contains("debian@1  ?"));
         let json: serde_json::Value = serde_json::from_str(&shown(&images, None, true).unwrap()).unwrap();
         assert!(json[0]["current"].is_null());

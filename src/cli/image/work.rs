@@ -5,7 +5,8 @@ use crate::{
     cli::who::who,
     clock::Timestamp,
     image::{
-        CloneRequest, Cloned, ImageVersion, SealRequest, Way, clone_version, default_name, load_catalog, seal, show_bytes, verify,
+        CloneRequest, Cloned, ImageVersion, SealRequest, Way, clone_version, default_name, load_catalog, seal,
+        show_bytes, verify,
     },
 };
 use anyhow::{Context, Result, bail};

@@ -140,7 +140,11 @@ fn an_image_gets_another_name_with_all_its_versions() {
         now: crate::clock::Timestamp(1),
     };
     clone_version(&clone, &mut Quiet).unwrap();
-    let refused = |old: &str, new: &str| rename_image(images, old, new, &mut || Ok(()), &mut Quiet).unwrap_err().to_string();
+    let refused = |old: &str, new: &str| {
+        rename_image(images, old, new, &mut || Ok(()), &mut Quiet)
+            .unwrap_err()
+            .to_string()
+    };
     assert!(refused("test", "other").contains("w is a working copy of test@1"));
     assert!(refused("test", "w").contains("is taken"));
     assert!(refused("test", "test").contains("is taken"));

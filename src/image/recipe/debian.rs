@@ -38,9 +38,19 @@ impl Debian {
     pub(super) fn parse(text: &str) -> Result<Self, RecipeError> {
         let recipe: Debian = toml::from_str(text)?;
         let suite = &recipe.suite;
-        check("suite", suite, word(suite, ""), "the name of a release, such as bookworm")?;
+        check(
+            "suite",
+            suite,
+            word(suite, ""),
+            "the name of a release, such as bookworm",
+        )?;
         let variant = &recipe.variant;
-        check("variant", variant, word(variant, ""), "a variant of mmdebstrap, such as minbase")?;
+        check(
+            "variant",
+            variant,
+            word(variant, ""),
+            "a variant of mmdebstrap, such as minbase",
+        )?;
         for name in &recipe.components {
             check("components", name, word(name, ""), "an archive component, such as main")?;
         }

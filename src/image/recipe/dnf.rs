@@ -75,12 +75,16 @@ impl Repo {
             return refuse("give one of baseurl, mirrorlist and metalink");
         }
         if self.gpgcheck && self.gpgkey.is_none() {
-            return refuse("gpgkey, the address of the key that its packages are signed with, is missing; of one that signs \
-                 nothing, say gpgcheck = false");
+            return refuse(
+                "gpgkey, the address of the key that its packages are signed with, is missing; of one that signs \
+                 nothing, say gpgcheck = false",
+            );
         }
         let addresses = [&self.baseurl, &self.mirrorlist, &self.metalink, &self.gpgkey];
         for address in addresses.into_iter().flatten() {
-            let scheme = ["https://", "http://", "file:///"].iter().any(|s| address.starts_with(s));
+            let scheme = ["https://", "http://", "file:///"]
+                .iter()
+                .any(|s| address.starts_with(s));
             let plain = !address.chars().any(|c| c.is_whitespace() || c.is_control());
             let wanted = "an address that begins with https://, http:// or file:///";
             check("repo", address, scheme && plain, wanted)?;
@@ -142,7 +146,12 @@ impl Dnf {
             format!("--installroot={}", target.display()),
             format!("--releasever={}", self.releasever),
         ];
-        for (option, name) in [("cachedir", "cache"), ("logdir", "log"), ("reposdir", "repos"), ("varsdir", "vars")] {
+        for (option, name) in [
+            ("cachedir", "cache"),
+            ("logdir", "log"),
+            ("reposdir", "repos"),
+            ("varsdir", "vars"),
+        ] {
             args.push(format!("--setopt={option}={}", dir.join(name).display()));
         }
         args.push("install".to_owned());
@@ -159,7 +168,13 @@ mod tests {
     fn the_recipe_that_we_ship() {
         let recipe = Dnf::parse(include_str!("../../../images/rocky.toml")).unwrap();
         assert_eq!(recipe.releasever, "9");
-        for package in ["systemd", "openssh-server", "kernel-core", "kernel-modules", "e2fsprogs"] {
+        for package in [
+            "systemd",
+            "openssh-server",
+            "kernel-core",
+            "kernel-modules",
+            "e2fsprogs",
+        ] {
             assert!(recipe.packages.iter().any(|p| p == package), "{package}");
         }
         assert!(recipe.repo.values().all(|repo| repo.gpgcheck));
@@ -177,7 +192,10 @@ mod tests {
              mirrorlist=https://b/$basearch\ngpgcheck=True\ngpgkey=https://b/key\n"
         );
         let args = recipe.args(Path::new("/t"), Path::new("/d"));
-        assert_eq!(args[1..4], ["--config=/d/dnf.conf", "--installroot=/t", "--releasever=9"]);
+        assert_eq!(
+            args[1..4],
+            ["--config=/d/dnf.conf", "--installroot=/t", "--releasever=9"]
+        );
         assert_eq!(args[args.len() - 3..], ["install", "bash", "@core"]);
     }
 
@@ -192,12 +210,18 @@ mod tests {
             (format!("{base}[repo.a]\ngpgcheck = false\n"), "one of baseurl"),
             (format!("{base}[repo.a]\nbaseurl = 'http://a'\n"), "repo.a: gpgkey"),
             (format!("{base}{repo}metalink = 'http://a'\n"), "one of baseurl"),
-            (format!("{base}[repo.a]\nbaseurl = '/a'\ngpgcheck = false\n"), "'/a' is not an address"),
+            (
+                format!("{base}[repo.a]\nbaseurl = '/a'\ngpgcheck = false\n"),
+                "'/a' is not an address",
+            ),
             (
                 format!("{base}[repo.a]\nbaseurl = \"http://a\\nexclude=*\"\ngpgcheck = false\n"),
                 "is not an address",
             ),
-            (format!("{base}[repo.'a]b']\nbaseurl = 'http://a'\ngpgcheck = false\n"), "'a]b'"),
+            (
+                format!("{base}[repo.'a]b']\nbaseurl = 'http://a'\ngpgcheck = false\n"),
+                "'a]b'",
+            ),
             (base.replace("bash", "--nogpgcheck") + repo, "'--nogpgcheck'"),
             (base.replace("'bash'", "") + repo, "at least one package"),
             (base.replace("'9'", "'9 --x'") + repo, "releasever"),

@@ -143,7 +143,12 @@ pub(crate) fn has_nested(subvolume: BorrowedFd<'_>) -> Result<bool> {
     };
     // SAFETY: the kernel reads and writes a `btrfs_ioctl_get_subvol_rootref_args`, as the number says, all of whose bytes
     // are valid whatever they are.
-    match unsafe { ioctl(subvolume.as_fd(), Updater::<GET_SUBVOL_ROOTREF, RootRefs>::new(&mut args)) } {
+    match unsafe {
+        ioctl(
+            subvolume.as_fd(),
+            Updater::<GET_SUBVOL_ROOTREF, RootRefs>::new(&mut args),
+        )
+    } {
         // More than there is room for.
         Err(Errno::OVERFLOW) => Ok(true),
         other => other.map(|()| args.count > 0),

@@ -118,7 +118,10 @@ fn removal_enters_no_mount() {
     fs::write(dir.path().join("home/file"), "x").unwrap();
     fs::create_dir_all(dir.path().join("gone/a/home")).unwrap();
     let (from, at) = (dir.path().join("home"), dir.path().join("gone/a/home"));
-    let mount = std::process::Command::new("mount").arg("--bind").args([&from, &at]).status();
+    let mount = std::process::Command::new("mount")
+        .arg("--bind")
+        .args([&from, &at])
+        .status();
     assert!(mount.unwrap().success());
     let gone = remove_tree(open(dir.path()).as_fd(), c"gone");
     let umount = std::process::Command::new("umount").arg(&at).status();

@@ -123,7 +123,12 @@ fn where_nothing_is_shared_it_says_so() {
     };
     import(&request, &mut Quiet).unwrap();
     let Cloned { copy, way } = clone(&request, "test@1", "a");
-    assert_eq!(way, Way::Copy { written: copy.info.bytes });
+    assert_eq!(
+        way,
+        Way::Copy {
+            written: copy.info.bytes
+        }
+    );
 }
 
 #[test]
@@ -149,7 +154,10 @@ fn a_version_that_is_no_subvolume_becomes_one_by_the_first_copy() {
 
 /// `btrfs subvolume create`
 fn subvolume(at: &Path) {
-    let made = Command::new("btrfs").args(["-q", "subvolume", "create"]).arg(at).status();
+    let made = Command::new("btrfs")
+        .args(["-q", "subvolume", "create"])
+        .arg(at)
+        .status();
     assert!(made.unwrap().success());
 }
 
@@ -178,7 +186,10 @@ fn subvolumes_in_a_tree_are_made_directories_by_seal_and_lost_by_nobody() {
     assert!(after.is_empty(), "{:?}", after.keys());
     for path in ["etc/machines", "etc/machines/inner", "etc/empty"] {
         let stat = rfs::stat(root.join(path)).unwrap();
-        assert!(stat.st_ino != 256 && stat.st_dev == rfs::stat(&root).unwrap().st_dev, "{path}");
+        assert!(
+            stat.st_ino != 256 && stat.st_dev == rfs::stat(&root).unwrap().st_dev,
+            "{path}"
+        );
     }
     assert_eq!(std::fs::read(root.join("etc/machines/inner/file")).unwrap(), b"more");
     assert_eq!(rfs::stat(root.join("etc/machines")).unwrap().st_uid, 3);
