@@ -165,7 +165,8 @@ pub(super) fn rename(old: &str, new: &str, config: &Path, site: &Site) -> Result
         .collect();
     if !naming.is_empty() {
         bail!(
-            "{old} keeps its name, as the site file {} names it; give these profiles another image there and reload, or              leave them without one until the image is renamed, and then write image = \"{new}\": {}",
+            "{old} keeps its name, as the site file {} names it; give these profiles another image there and reload, or \
+             leave them without one until the image is renamed, and then write image = \"{new}\": {}",
             config.display(),
             naming.join(", ")
         );
