@@ -104,7 +104,7 @@ pub(super) fn between(store: &Store, subject: &Subject, from: u64, until: u64) -
 /// Adds the row of an event; `standing` is where it has led to.
 pub(super) fn put(batch: Batch, subject: &Subject, number: u64, event: &Event, standing: &Standing) -> Batch {
     let batch = batch.put(Table::Events, key(subject, number), event);
-    if (number + 1) % SNAPSHOT_EVERY != 0 {
+    if !(number + 1).is_multiple_of(SNAPSHOT_EVERY) {
         return batch;
     }
     let snapshot = Snapshot {
