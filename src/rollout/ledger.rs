@@ -362,7 +362,7 @@ impl Ledger {
 
     /// What `node` tried and failed at is forgotten: it tries again. True if there was anything.
     pub fn forgive(&mut self, node: &str, seen: Seen<'_>, now: Timestamp) -> bool {
-        let mut again = self.trials.get(node).is_some();
+        let mut again = self.trials.contains_key(node);
         self.set_trial(node, None);
         let on: Vec<u64> = self.rollouts.values().filter(|r| r.is_on()).map(|r| r.number).collect();
         for number in on {

@@ -12,6 +12,9 @@ use crate::{clock::Timestamp, decide::World, image::Catalog, inventory::find, st
 use rackstrap_wire::ImageRef;
 use std::collections::BTreeMap;
 
+/// The shortest time that a node may be given to be ready, seconds: less is a slip of the pen, and would stop every rollout.
+const SOONEST_SECS: u64 = 10;
+
 impl Rollouts {
     /// Images that are seen for the first time get their newest version as the current one.
     ///
@@ -132,9 +135,17 @@ impl Rollouts {
             expect_version(&world.images, image)?;
             if let Some(rollout) = ledger.on(name) {
                 return refuse(format!(
-                    "{}; one rollout an image at a time: end it with rackstrap rollout promote {name} or rackstrap rollout \
-                     abort {name}",
-                    busy(rollout)
+                    "{}; one rollout an image at a time: {} rackstrap rollout {} {name}, or end it with rackstrap \
+                     rollout abort {name}",
+                    busy(rollout),
+                    if rollout.is_held() { "go on with" } else { "give it to the rest with" },
+                    if rollout.is_held() { "resume" } else { "promote" },
+                ));
+            }
+            if wish.ready_within_secs < SOONEST_SECS {
+                return refuse(format!(
+                    "no node is ready {} s after its kernel began to boot; write --ready-within {SOONEST_SECS}s or more",
+                    wish.ready_within_secs
                 ));
             }
             let current = expect_current(ledger, name)?.image.clone();

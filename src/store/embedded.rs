@@ -240,14 +240,15 @@ fn decode<T: DeserializeOwned>(table: Table, key: &[u8], value: &[u8]) -> Result
 /// A key, and its value if that can be read.
 type Entry<T> = (Vec<u8>, Result<T, StoreError>);
 
-/// All entries of `table` whose key begins with `prefix`.
+/// All entries of `table` whose key begins with `prefix`, from `start` on.
 fn scan<T: DeserializeOwned>(
     opened: &impl ReadableTable<&'static [u8], &'static [u8]>,
     table: Table,
     prefix: &[u8],
+    start: &[u8],
 ) -> Result<Vec<Entry<T>>, redb::StorageError> {
     let mut found = Vec::new();
-    for entry in opened.range(prefix..)? {
+    for entry in opened.range(start..)? {
         let (key, value) = entry?;
         if !key.value().starts_with(prefix) {
             break;
@@ -270,9 +271,28 @@ impl Read<'_> {
 
     /// All keys that begin with `prefix` and their values, in the keys' order.
     pub fn scan<T: DeserializeOwned>(&self, table: Table, prefix: &[u8]) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
+        self.scan_from(table, prefix, prefix)
+    }
+
+    /// The same from the key `start` on.
+    pub fn scan_from<T: DeserializeOwned>(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        start: &[u8],
+    ) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
         let opened = self.table(table)?;
-        let found = guard(self.path, "read", || scan(&opened, table, prefix))?;
+        let found = guard(self.path, "read", || scan(&opened, table, prefix, start))?;
         found.into_iter().map(|(key, value)| Ok((key, value?))).collect()
+    }
+
+    /// The first key that is not before `start`.
+    pub fn next_key(&self, table: Table, start: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let opened = self.table(table)?;
+        guard(self.path, "read", || {
+            let next = opened.range(start..)?.next().transpose()?;
+            Ok::<_, redb::StorageError>(next.map(|(key, _)| key.value().to_vec()))
+        })
     }
 
     /// Number of rows of `table`.
@@ -309,7 +329,7 @@ impl<'tx> Write<'tx> {
 
     /// All keys that begin with `prefix` and their values, in the keys' order.
     pub fn scan<T: DeserializeOwned>(&mut self, table: Table, prefix: &[u8]) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
-        let found = self.on(table, "read", |opened| scan(opened, table, prefix))?;
+        let found = self.on(table, "read", |opened| scan(opened, table, prefix, prefix))?;
         found.into_iter().map(|(key, value)| Ok((key, value?))).collect()
     }
 

@@ -56,6 +56,8 @@ pub enum Table {
     Restarts,
     /// Timeline events by subject and sequence number.
     Events,
+    /// Where timelines have led to, by subject: follows from the events, and saves reading them.
+    Standings,
     /// [`crate::rollout::Current`] by image name.
     Current,
     /// [`crate::rollout::Rollout`] by number, without its nodes.
@@ -72,7 +74,7 @@ pub enum Table {
 
 impl Table {
     /// All tables.
-    pub const ALL: [Table; 14] = [
+    pub const ALL: [Table; 15] = [
         Table::Nodes,
         Table::History,
         Table::Machines,
@@ -81,6 +83,7 @@ impl Table {
         Table::Boots,
         Table::Restarts,
         Table::Events,
+        Table::Standings,
         Table::Current,
         Table::Rollouts,
         Table::RolloutNodes,
@@ -100,6 +103,7 @@ impl Table {
             Table::Boots => "boots",
             Table::Restarts => "restarts",
             Table::Events => "events",
+            Table::Standings => "standings",
             Table::Current => "current",
             Table::Rollouts => "rollouts",
             Table::RolloutNodes => "rollout-nodes",

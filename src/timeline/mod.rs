@@ -6,6 +6,7 @@
 mod event;
 mod follow;
 mod recorder;
+mod rows;
 mod standing;
 mod status;
 mod summary;

@@ -1,10 +1,10 @@
 //! Takes events from everybody, keeps the last ones of each machine, and has them written behind.
 
-use super::{Event, Level, Standing, Subject};
+use super::{Event, Level, Standing, Subject, rows};
 use crate::{
     clock::Timestamp,
     config::Limits,
-    store::{Batch, Store, StoreError, Table},
+    store::{Batch, Store, StoreError},
 };
 use rackstrap_wire::HwAddr;
 use std::{
@@ -42,14 +42,36 @@ struct State {
 
 #[derive(Default)]
 struct Line {
+    /// The last events; those since the start of the daemon, and a few from before.
     events: VecDeque<(u64, Event)>,
+    /// Number of the first event; what comes before those in memory is on disk.
+    first: u64,
     next: u64,
     standing: Standing,
     written: Timestamp,
 }
 
+impl Line {
+    /// Numbers of the events that are on disk only.
+    fn on_disk(&self) -> (u64, u64) {
+        (self.first, self.events.front().map_or(self.next, |(number, _)| *number))
+    }
+
+    /// Forgets what is more than `kept`.
+    fn shorten(&mut self, subject: &Subject, kept: usize, mut batch: Batch) -> Batch {
+        while self.next - self.first > kept as u64 {
+            batch = rows::delete(batch, subject, self.first);
+            if self.events.front().is_some_and(|(number, _)| *number == self.first) {
+                self.events.pop_front();
+            }
+            self.first += 1;
+        }
+        batch
+    }
+}
+
 impl Recorder {
-    /// Loads all timelines from the store. `now` is the time from which heartbeats can be expected.
+    /// Loads the ends of all timelines from the store; what came before stays on disk until somebody asks for it. `now` is the time from which heartbeats can be expected.
     pub fn load(store: Store, limits: Limits, now: Timestamp) -> Result<Recorder, StoreError> {
         let mut state = State {
             limits,
@@ -57,22 +79,20 @@ impl Recorder {
             machines: VecDeque::new(),
         };
         let mut machines: Vec<(Timestamp, HwAddr)> = Vec::new();
-        let mut gone = Batch::new();
-        for (key, event) in store.scan::<Event>(Table::Events, b"")? {
-            let Some((subject, number)) = parse_key(&key) else {
-                gone = gone.delete(Table::Events, key);
-                continue;
-            };
-            if let Subject::Machine(hwaddr) = subject
-                && !state.lines.contains_key(&subject)
-            {
-                machines.push((event.at, hwaddr));
+        let (tails, mut gone) = rows::tails(&store)?;
+        for tail in tails {
+            if let (Subject::Machine(hwaddr), Some(began)) = (&tail.subject, tail.began) {
+                machines.push((began.at, *hwaddr));
             }
-            let line = state.lines.entry(subject).or_default();
-            line.next = number + 1;
-            line.standing.apply(&event);
-            line.written = event.latest();
-            line.events.push_back((number, event));
+            let last = tail.events.last();
+            let line = Line {
+                first: tail.first,
+                next: last.map_or(tail.first, |(number, _)| number + 1),
+                standing: tail.standing,
+                written: last.map(|(_, event)| event.latest()).unwrap_or_default(),
+                events: tail.events.into(),
+            };
+            state.lines.insert(tail.subject, line);
         }
         machines.sort();
         state.machines = machines.into_iter().map(|(_, hwaddr)| hwaddr).collect();
@@ -111,12 +131,30 @@ impl Recorder {
         self.record(subject, Event::new(now, "heartbeat", level, trouble).of_boot(boot));
     }
 
-    /// The timeline of `subject`, oldest first.
+    /// The timeline of `subject`, oldest first. Reads what the daemon did not see itself from disk: a millisecond.
     pub fn of(&self, subject: &Subject) -> Vec<Event> {
-        let state = self.lock();
-        let line = state.lines.get(subject);
-        line.map(|line| line.events.iter().map(|(_, event)| event.clone()).collect())
-            .unwrap_or_default()
+        let (on_disk, events) = {
+            let state = self.lock();
+            let Some(line) = state.lines.get(subject) else {
+                return Vec::new();
+            };
+            let events: Vec<Event> = line.events.iter().map(|(_, event)| event.clone()).collect();
+            (line.on_disk(), events)
+        };
+        self.with_older(subject, on_disk, events)
+    }
+
+    fn with_older(&self, subject: &Subject, (from, until): (u64, u64), events: Vec<Event>) -> Vec<Event> {
+        if from == until {
+            return events;
+        }
+        match rows::between(&self.shared.store, subject, from, until) {
+            Ok(older) => older.into_iter().chain(events).collect(),
+            Err(error) => {
+                tracing::error!("the timeline of {subject} is shown without its beginning: {error}");
+                events
+            }
+        }
     }
 
     /// Where `subject` is, apart from time (see [`Standing::state_at`]).
@@ -128,6 +166,12 @@ impl Recorder {
     pub fn last(&self, subject: &Subject) -> Option<Event> {
         let state = self.lock();
         state.lines.get(subject)?.events.back().map(|(_, event)| event.clone())
+    }
+
+    /// Events of `subject` that are in memory.
+    #[cfg(test)]
+    pub(super) fn in_memory(&self, subject: &Subject) -> usize {
+        self.lock().lines.get(subject).map_or(0, |line| line.events.len())
     }
 
     /// The unknown machines that have timelines, in the order in which they were first heard of.
@@ -165,7 +209,12 @@ impl Recorder {
 
     /// What was `from` is `to` from now on: a machine that became a node, a node that was renamed. Its timeline goes with it.
     pub fn turn_into(&self, from: &Subject, to: &Subject) {
-        let batch = self.lock().turn_into(from, to);
+        // Read without the lock: nobody changes what is on disk only, but for taking the oldest away.
+        let on_disk = self.lock().lines.get(from).map(Line::on_disk);
+        let older = on_disk
+            .map(|on_disk| self.with_older(from, on_disk, Vec::new()))
+            .unwrap_or_default();
+        let batch = self.lock().turn_into(from, to, older);
         if !batch.is_empty() {
             self.shared.store.queue(batch);
         }
@@ -208,16 +257,16 @@ impl State {
                 return batch;
             }
         }
-        line.standing.apply(&event);
         if let Some((number, last)) = line.events.back_mut()
             && last.repeats_as(&event)
         {
             last.count = last.count.saturating_add(event.count);
             last.last = Some(event.latest());
             last.took_ms = event.took_ms.or(last.took_ms);
+            line.standing.apply(&event);
             if event.latest().since(line.written) >= REPEAT_WRITE_MS {
                 line.written = event.latest();
-                batch = batch.put(Table::Events, key(&subject, *number), last);
+                batch = rows::put(batch, &subject, *number, last, &line.standing);
             }
             return batch;
         }
@@ -225,19 +274,14 @@ impl State {
         if let Some((number, last)) = line.events.back()
             && last.count > 1
         {
-            batch = batch.put(Table::Events, key(&subject, *number), last);
+            batch = rows::put(batch, &subject, *number, last, &line.standing);
         }
+        line.standing.apply(&event);
         line.written = event.latest();
-        batch = batch.put(Table::Events, key(&subject, line.next), &event);
+        batch = rows::put(batch, &subject, line.next, &event, &line.standing);
         line.events.push_back((line.next, event));
         line.next += 1;
-        while line.events.len() > kept {
-            let Some((number, _)) = line.events.pop_front() else {
-                break;
-            };
-            batch = batch.delete(Table::Events, key(&subject, number));
-        }
-        batch
+        line.shorten(&subject, kept, batch)
     }
 
     /// Brings everything below the limits.
@@ -248,12 +292,7 @@ impl State {
         }
         let kept = self.limits.timeline_events.max(1);
         for (subject, line) in &mut self.lines {
-            while line.events.len() > kept {
-                let Some((number, _)) = line.events.pop_front() else {
-                    break;
-                };
-                batch = batch.delete(Table::Events, key(subject, number));
-            }
+            batch = line.shorten(subject, kept, batch);
         }
         batch
     }
@@ -265,49 +304,17 @@ impl State {
         self.drop_line(subject, batch)
     }
 
-    fn turn_into(&mut self, from: &Subject, to: &Subject) -> Batch {
+    /// `older` is what of `from` is on disk only.
+    fn turn_into(&mut self, from: &Subject, to: &Subject, older: Vec<Event>) -> Batch {
         let events = self.lines.get(from).map(|line| line.events.clone());
         let batch = self.forget(from, Batch::new());
-        let events = events.into_iter().flatten();
-        events.fold(batch, |batch, (_, event)| batch.and(self.add(to.clone(), event)))
+        let events = events.into_iter().flatten().map(|(_, event)| event);
+        let all = older.into_iter().chain(events);
+        all.fold(batch, |batch, event| batch.and(self.add(to.clone(), event)))
     }
 
     fn drop_line(&mut self, subject: &Subject, batch: Batch) -> Batch {
         let line = self.lines.remove(subject).unwrap_or_default();
-        line.events.iter().fold(batch, |batch, (number, _)| {
-            batch.delete(Table::Events, key(subject, *number))
-        })
+        rows::drop_all(batch, subject, line.first, line.next)
     }
-}
-
-/// `n` NAME 0 NUMBER or `m` HWADDR NUMBER, numbers big-endian so that they sort.
-fn key(subject: &Subject, number: u64) -> Vec<u8> {
-    let mut key = Vec::with_capacity(32);
-    match subject {
-        Subject::Node(name) => {
-            key.push(b'n');
-            key.extend_from_slice(name.as_bytes());
-            key.push(0);
-        }
-        Subject::Machine(hwaddr) => {
-            key.push(b'm');
-            key.extend_from_slice(&hwaddr.0);
-        }
-    }
-    key.extend_from_slice(&number.to_be_bytes());
-    key
-}
-
-fn parse_key(key: &[u8]) -> Option<(Subject, u64)> {
-    let (rest, number) = key.split_last_chunk::<8>()?;
-    let number = u64::from_be_bytes(*number);
-    let subject = match rest.split_first()? {
-        (b'n', name) => {
-            let name = name.strip_suffix(&[0])?;
-            Subject::Node(String::from_utf8(name.to_vec()).ok()?)
-        }
-        (b'm', hwaddr) => Subject::Machine(HwAddr(hwaddr.try_into().ok()?)),
-        _ => return None,
-    };
-    Some((subject, number))
 }

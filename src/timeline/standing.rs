@@ -2,6 +2,7 @@
 
 use super::{Event, Level, State};
 use crate::clock::Timestamp;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// Boots whose late reports are recognised as such.
@@ -11,7 +12,7 @@ const BOOTS_SEEN: usize = 4;
 pub const MISSED_HEARTBEATS: u64 = 3;
 
 /// Where one node is, why, and since when.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
     /// The state, but for `Lost`, which time alone brings about: see [`Standing::state_at`].
     pub state: State,

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     clock::Timestamp,
     config::Limits,
-    store::{Store, Table},
+    store::{Batch, Store, Table},
 };
 use proptest::prelude::*;
 use rackstrap_wire::{AgentEvent, DiskState, DiskStatus, FileSystem, HwAddr, MountedPartition, Outcome, Phase};
@@ -423,7 +423,7 @@ proptest! {
     #[test]
     fn a_recorder_is_bounded_and_survives_restarts(
         events in prop::collection::vec((0u8..9, 0u8..4, 0u8..3, 0u8..4), 0..200),
-        kept in 1usize..6,
+        kept in 1usize..40,
     ) {
         let limits = Limits { timeline_events: kept, unknown_machines: 3, ..LIMITS };
         let dir = tempfile::tempdir().unwrap();
@@ -445,10 +445,114 @@ proptest! {
             subjects.map(|subject| recorder.of(&subject).into_iter().map(row).collect()).collect()
         };
         let before = all(&recorder);
+        // A repetition is not written at once, so that the time of the last one is not known.
+        let stand = |recorder: &Recorder| -> Vec<Option<Standing>> {
+            let standings = (1..9).map(machine).chain([node()]).map(|who| recorder.standing(&who));
+            let forget = |mut standing: Standing| {
+                standing.heard = Timestamp(0);
+                standing
+            };
+            standings.map(|standing| standing.map(forget)).collect()
+        };
+        let stood = stand(&recorder);
         prop_assert!(before.iter().all(|line| line.len() <= kept));
         prop_assert!(recorder.machines().len() <= 3);
         drop((store, recorder));
         let (_store, recorder) = open(dir.path(), limits);
         prop_assert_eq!(all(&recorder), before);
+        prop_assert!(kept < 8 || stand(&recorder) == stood, "{:?} after a restart, and {:?} before", stand(&recorder), stood);
     }
+}
+
+#[test]
+fn a_start_reads_the_ends_of_timelines_and_the_rest_when_it_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        timeline_events: 50,
+        ..LIMITS
+    };
+    let (store, recorder) = open(dir.path(), limits);
+    for boot in 0..30 {
+        for (second, step) in ["dhcp discover", "script", "agent disk", "ready"]
+            .into_iter()
+            .enumerate()
+        {
+            let at = Timestamp((boot * 100 + second as u64) * 1000);
+            let level = if step == "agent disk" {
+                Level::Degraded
+            } else {
+                Level::Ok
+            };
+            let event = Event::new(at, step, level, "no disk");
+            let event = if step == "dhcp discover" {
+                event
+            } else {
+                event.of_boot(format!("b{boot}"))
+            };
+            recorder.record(node(), event);
+        }
+    }
+    let (events, standing) = (recorder.of(&node()), recorder.standing(&node()).unwrap());
+    assert_eq!(
+        (events.len(), standing.state, standing.boot.as_str()),
+        (50, State::Degraded, "b29")
+    );
+    store.flush().unwrap();
+    drop((store, recorder));
+
+    let (store, recorder) = open(dir.path(), limits);
+    assert!(
+        (1..=8).contains(&recorder.in_memory(&node())),
+        "{}",
+        recorder.in_memory(&node())
+    );
+    assert_eq!(recorder.standing(&node()), Some(standing));
+    assert_eq!(recorder.of(&node()), events);
+    // What comes now pushes the oldest out, on disk too.
+    recorder.record(node(), event("9000 script @c"));
+    assert_eq!(recorder.of(&node())[..49], events[1..]);
+    let other = Subject::Node("r01n02".into());
+    recorder.turn_into(&node(), &other);
+    assert_eq!((recorder.of(&node()).len(), recorder.of(&other).len()), (0, 50));
+    store.flush().unwrap();
+    assert_eq!(store.scan::<Event>(Table::Events, b"").unwrap().len(), 50);
+    assert_eq!(store.scan::<serde_json::Value>(Table::Standings, b"").unwrap().len(), 1);
+    drop((store, recorder));
+
+    // Smaller limits hold from the start, and what was forgotten leaves nothing.
+    let (store, recorder) = open(
+        dir.path(),
+        Limits {
+            timeline_events: 20,
+            ..limits
+        },
+    );
+    assert_eq!(recorder.of(&other)[..19], events[31..]);
+    recorder.forget(&other);
+    store.flush().unwrap();
+    assert_eq!(store.scan::<Event>(Table::Events, b"").unwrap().len(), 0);
+    assert_eq!(store.scan::<serde_json::Value>(Table::Standings, b"").unwrap().len(), 0);
+}
+
+#[test]
+fn timelines_without_a_snapshot_are_read_whole_and_strange_rows_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, recorder) = open(dir.path(), LIMITS);
+    for number in 0..4 {
+        recorder.record(node(), event(&format!("{number} script @b{number}")));
+    }
+    let before = (recorder.of(&node()), recorder.standing(&node()));
+    store.flush().unwrap();
+    let wrong = serde_json::json!({"number": 4000, "standing": Standing::default()});
+    let strange = Batch::new()
+        .put(Table::Standings, *b"nr01n01\0", &wrong)
+        .put(Table::Events, *b"x", &1);
+    store
+        .commit_blocking(strange.put(Table::Events, *b"zzzzzzzzzzzz", &1))
+        .unwrap();
+    drop((store, recorder));
+    let (store, recorder) = open(dir.path(), LIMITS);
+    assert_eq!((recorder.of(&node()), recorder.standing(&node())), before);
+    store.flush().unwrap();
+    assert_eq!(store.scan::<Event>(Table::Events, b"").unwrap().len(), 4);
 }

@@ -64,7 +64,8 @@ Examples:
     Promote(PromoteArgs),
     /// Give it to nobody else for now
     #[command(after_help = "\
-Nodes that have not begun to boot it boot the current version.
+Nodes that have not begun to boot it boot the current version. Restarts that it wanted are cancelled, unless the node was told already;
+nodes that were drained for that are put back into service.
 
 Example:
   rackstrap rollout pause")]
@@ -77,12 +78,14 @@ Examples:
     Resume(ResumeArgs),
     /// End it: its nodes go back to the current version at their next boots
     #[command(after_help = "\
+With --reboot, the nodes that run its version are restarted, and restarts of the others are cancelled.
+
 Example:
   rackstrap rollout abort debian")]
     Abort(OneArgs),
     /// Have nodes try a version again on which they failed
     #[command(after_help = "\
-Also without a rollout: for nodes that went back by themselves.
+Also without a rollout: for nodes that went back by themselves. A rollout that has stopped waits for rackstrap rollout resume after that.
 
 Example:
   rackstrap rollout retry 'r01n[03,07]'")]
@@ -104,11 +107,11 @@ struct StartArgs {
     /// Who gets it first: names, hostlists, groups; repeat it for further ones
     #[arg(long, required = true, value_name = "NODES")]
     nodes: Vec<String>,
-    /// Have their agents restart them
+    /// Have their agents restart them, after the site's drain program
     #[arg(long)]
     reboot: bool,
-    /// With --reboot: how many may be down at once, such as 8, or 10% of all
-    #[arg(long, value_name = "NODES|%", default_value = "10%")]
+    /// With --reboot: how many may be down or drained at once, such as 8, or 10% of all
+    #[arg(long, value_name = "NODES|%", default_value = "10%", requires = "reboot")]
     max_down: Share,
     /// How long a node may take from its first boot of the version until it is ready
     #[arg(long, value_name = "TIME", default_value = "15m", value_parser = seconds)]

@@ -12,6 +12,9 @@ use crate::{
 use anyhow::{Result, bail};
 use comfy_table::{Cell, Color, ContentArrangement};
 
+/// What a node is that waited for a version which it will not be given.
+const NOT_BOOTED: &str = "not booted";
+
 /// Prints how far it is.
 pub fn status(client: &Client, image: Option<&str>, format: Format) -> Result<()> {
     let answer = client.get(api::paths::ROLLOUTS)?;
@@ -113,7 +116,7 @@ fn one(row: &api::RolloutRow, now: Timestamp, room: Option<usize>) -> String {
                 0 => "subset".to_owned(),
                 round => round.to_string(),
             }),
-            state_cell(&member.state, member.good),
+            state_cell(&member.state, member.good, rollout.stage.is_taken_back()),
             Cell::new(output::dash(
                 &node.image.as_ref().map(ToString::to_string).unwrap_or_default(),
             )),
@@ -128,11 +131,11 @@ fn one(row: &api::RolloutRow, now: Timestamp, room: Option<usize>) -> String {
     format!("{text}\n\n{}{hidden}", output::render(&table))
 }
 
-fn state_cell(state: &State, good: bool) -> Cell {
-    let soaks = *state == State::Ready && !good;
-    let cell = match soaks {
-        true => Cell::new("ready, soaks"),
-        false => Cell::new(state),
+fn state_cell(state: &State, good: bool, taken_back: bool) -> Cell {
+    let cell = match state {
+        State::Ready if !good => Cell::new("ready, soaks"),
+        State::Waiting if taken_back => Cell::new(NOT_BOOTED),
+        state => Cell::new(state),
     };
     match state {
         State::Ready => cell.fg(Color::Green),
@@ -147,7 +150,13 @@ fn tally(row: &api::RolloutRow) -> String {
     let counts = [
         (tally.ready, "ready"),
         (tally.booting, "booting"),
-        (tally.waiting, "waiting"),
+        (
+            tally.waiting,
+            match row.rollout.stage.is_taken_back() {
+                true => NOT_BOOTED,
+                false => "waiting",
+            },
+        ),
         (tally.failed, "failed"),
         (tally.gone_back, "gone back"),
     ];

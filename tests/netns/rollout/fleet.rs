@@ -9,7 +9,7 @@ use std::{
     path::Path,
     sync::{
         Mutex,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicU16, AtomicU32, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -238,7 +238,10 @@ impl Node {
         let mut payload: Vec<u8> = call.iter().flat_map(|word| word.to_be_bytes()).collect();
         payload.extend_from_slice(export.as_bytes());
         payload.resize(payload.len().next_multiple_of(4), 0);
-        let mut stream = self.connect(2049)?;
+        // From a port that only root may use; another one for each, as the last one's connection lingers.
+        static PORT: AtomicU16 = AtomicU16::new(0);
+        let port = 600 + PORT.fetch_add(1, Ordering::Relaxed) % 400;
+        let mut stream = self.connect(port, 2049)?;
         stream.write_all(&(payload.len() as u32 | 1 << 31).to_be_bytes())?;
         stream.write_all(&payload)?;
         let mut reply = [0; 32];
@@ -320,9 +323,9 @@ impl Node {
     }
 
     /// A connection from the node's own address.
-    fn connect(&self, port: u16) -> Result<TcpStream> {
+    fn connect(&self, from: u16, port: u16) -> Result<TcpStream> {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
-        socket.bind(&SocketAddr::from((self.address, 0)).into())?;
+        socket.bind(&SocketAddr::from((self.address, from)).into())?;
         socket.set_read_timeout(Some(PATIENCE))?;
         let server: SocketAddr = format!("{SERVER}:{port}").parse()?;
         socket.connect_timeout(&server.into(), PATIENCE)?;
@@ -332,7 +335,7 @@ impl Node {
     /// Status and body of a request from the node's own address.
     fn ask(&self, method: &str, path: &str, token: &str, body: Option<&Value>) -> Result<(u16, String)> {
         let asked = || -> Result<String> {
-            let mut stream = self.connect(80)?;
+            let mut stream = self.connect(0, 80)?;
             let body = body.map(Value::to_string).unwrap_or_default();
             write!(
                 stream,

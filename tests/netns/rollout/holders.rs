@@ -1,7 +1,11 @@
 //! Versions that nobody is given any more, and that a node runs or may have to go back to: they stay.
 
 use super::fleet::{Fleet, Node};
-use testbed::Result;
+use std::time::Duration;
+use testbed::{Result, timeline::poll};
+
+/// When to give up, however loaded the machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// `image delete` and `image gc` leave that version alone, and say that `holder` is why.
 fn is_held(fleet: &Fleet, version: &str, holder: &str) -> Result {
@@ -48,7 +52,9 @@ fn what_a_node_runs_stays_until_it_has_booted_something_else() -> Result {
     fleet.cluster.start_daemon()?;
     is_held(&fleet, "debian@1", held)?;
     fleet.act(|_| two.come_up(&boot))?;
-    let said = daemon.cli(&["image", "delete", "debian@1"])?;
+    // That it is up is answered before it is known that it will not go back.
+    let gone = poll(PATIENCE, || Ok(daemon.cli(&["image", "delete", "debian@1"]).ok()))?;
+    let said = gone.unwrap_or_else(|| format!("{:#}", daemon.cli(&["image", "delete", "debian@1"]).unwrap_err()));
     assert!(said.starts_with("deleted debian@1"), "{said}");
     fleet.boot(&[one, two], "debian@2")?;
     daemon.stop()

@@ -1,0 +1,164 @@
+//! Timelines on disk: a row an event, and now and then where that had led to, so that a start reads the ends of timelines only.
+
+use super::{Event, Standing, Subject};
+use crate::store::{Batch, Read, Store, StoreError, Table};
+use rackstrap_wire::HwAddr;
+use serde::{Deserialize, Serialize};
+
+/// After so many events of a timeline where they have led to is written down: so many are read of it at a start.
+const SNAPSHOT_EVERY: u64 = 8;
+
+/// Where a timeline had led to.
+#[derive(Debug, Serialize, Deserialize)]
+struct Snapshot {
+    /// Number of the last event of it.
+    number: u64,
+    /// Where that had led to.
+    standing: Standing,
+}
+
+/// The end of a timeline.
+#[derive(Debug)]
+pub(super) struct Tail {
+    pub subject: Subject,
+    /// Number of the first event on disk.
+    pub first: u64,
+    /// The last events, with their numbers.
+    pub events: Vec<(u64, Event)>,
+    /// Where all of them have led to.
+    pub standing: Standing,
+    /// The first event of all, where the order of timelines matters.
+    pub began: Option<Event>,
+}
+
+/// The ends of all timelines, and what takes away rows that are none of ours.
+pub(super) fn tails(store: &Store) -> Result<(Vec<Tail>, Batch), StoreError> {
+    store.read(|rows| {
+        let (mut tails, mut strange) = (Vec::new(), Batch::new());
+        let mut from = Vec::new();
+        while let Some(found) = rows.next_key(Table::Events, &from)? {
+            match parse_key(&found) {
+                Some((subject, first)) => {
+                    from = prefix(&subject);
+                    // Behind all of its numbers.
+                    from.extend_from_slice(&[0xff; 9]);
+                    tails.push(tail(rows, subject, first)?);
+                }
+                None => {
+                    strange = strange.delete(Table::Events, found.clone());
+                    from = found;
+                    from.push(0);
+                }
+            }
+        }
+        Ok((tails, strange))
+    })
+}
+
+fn tail(rows: &Read<'_>, subject: Subject, first: u64) -> Result<Tail, StoreError> {
+    let prefix = prefix(&subject);
+    let snapshot: Option<Snapshot> = rows.get(Table::Standings, &prefix)?;
+    let (mut standing, mut start) = match snapshot {
+        Some(snapshot) => (snapshot.standing, snapshot.number.max(first)),
+        None => (Standing::default(), first),
+    };
+    let read = |start| rows.scan_from(Table::Events, &prefix, &key(&subject, start));
+    let mut events: Vec<(Vec<u8>, Event)> = read(start)?;
+    if events.is_empty() {
+        // Left by a release that knew nothing of it.
+        (standing, start) = (Standing::default(), first);
+        events = read(start)?;
+    }
+    let events: Vec<(u64, Event)> = events
+        .into_iter()
+        .filter_map(|(key, event)| Some((parse_key(&key)?.1, event)))
+        .collect();
+    // The one of the snapshot may have happened again since; said twice, an event says the same.
+    events.iter().for_each(|(_, event)| standing.apply(event));
+    let began = match (&subject, start == first) {
+        (Subject::Node(_), _) => None,
+        (Subject::Machine(_), true) => events.first().map(|(_, event)| event.clone()),
+        (Subject::Machine(_), false) => rows.get(Table::Events, &key(&subject, first))?,
+    };
+    Ok(Tail {
+        subject,
+        first,
+        events,
+        standing,
+        began,
+    })
+}
+
+/// Events `from` to `until` (not that one itself) of a timeline, as far as they are on disk.
+pub(super) fn between(store: &Store, subject: &Subject, from: u64, until: u64) -> Result<Vec<Event>, StoreError> {
+    let wanted = store.read(|rows| rows.scan_from(Table::Events, &prefix(subject), &key(subject, from)));
+    let wanted: Vec<(Vec<u8>, Event)> = wanted?;
+    let early = |key: &[u8]| parse_key(key).is_some_and(|(_, number)| number < until);
+    Ok(wanted
+        .into_iter()
+        .filter(|(key, _)| early(key))
+        .map(|(_, event)| event)
+        .collect())
+}
+
+/// Adds the row of an event; `standing` is where it has led to.
+pub(super) fn put(batch: Batch, subject: &Subject, number: u64, event: &Event, standing: &Standing) -> Batch {
+    let batch = batch.put(Table::Events, key(subject, number), event);
+    if !(number + 1).is_multiple_of(SNAPSHOT_EVERY) {
+        return batch;
+    }
+    let snapshot = Snapshot {
+        number,
+        standing: standing.clone(),
+    };
+    batch.put(Table::Standings, prefix(subject), &snapshot)
+}
+
+/// Takes the row of an event away.
+pub(super) fn delete(batch: Batch, subject: &Subject, number: u64) -> Batch {
+    batch.delete(Table::Events, key(subject, number))
+}
+
+/// Takes away events `first` to `next` (not that one itself), and what they have led to.
+pub(super) fn drop_all(batch: Batch, subject: &Subject, first: u64, next: u64) -> Batch {
+    let batch = batch.delete(Table::Standings, prefix(subject));
+    (first..next).fold(batch, |batch, number| delete(batch, subject, number))
+}
+
+/// `n` NAME 0 or `m` HWADDR: what all keys of a timeline begin with.
+fn prefix(subject: &Subject) -> Vec<u8> {
+    let mut prefix = Vec::with_capacity(32);
+    match subject {
+        Subject::Node(name) => {
+            prefix.push(b'n');
+            prefix.extend_from_slice(name.as_bytes());
+            prefix.push(0);
+        }
+        Subject::Machine(hwaddr) => {
+            prefix.push(b'm');
+            prefix.extend_from_slice(&hwaddr.0);
+        }
+    }
+    prefix
+}
+
+/// The prefix and the number, big-endian so that numbers sort.
+fn key(subject: &Subject, number: u64) -> Vec<u8> {
+    let mut key = prefix(subject);
+    key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
+fn parse_key(key: &[u8]) -> Option<(Subject, u64)> {
+    let (rest, number) = key.split_last_chunk::<8>()?;
+    let number = u64::from_be_bytes(*number);
+    let subject = match rest.split_first()? {
+        (b'n', name) => {
+            let name = name.strip_suffix(&[0])?;
+            Subject::Node(String::from_utf8(name.to_vec()).ok()?)
+        }
+        (b'm', hwaddr) => Subject::Machine(HwAddr(hwaddr.try_into().ok()?)),
+        _ => return None,
+    };
+    Some((subject, number))
+}
