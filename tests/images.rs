@@ -223,7 +223,10 @@ fn what_is_needed_is_not_deleted() -> Result {
     pin(&bench, "r01n01", "debian@2")?;
     let error = bench.complains(&["delete", "debian@[1-2]", "debian@5"]);
     assert!(error.contains("debian@2: r01n01 run it or boot into it"), "{error}");
-    assert!(error.contains("debian@5: it is the current version of debian"), "{error}");
+    assert!(
+        error.contains("debian@5: it is the current version of debian"),
+        "{error}"
+    );
     assert!(
         bench
             .complains(&["rename", "debian", "other"])

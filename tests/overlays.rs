@@ -158,7 +158,12 @@ fn checks_and_rollouts_are_explained() {
     daemon.says("node add r01n01 --hwaddr 52:54:00:01:01:01");
     daemon.says("node add r01n02 --hwaddr 52:54:00:01:01:02");
     let explained = daemon.says("explain r01n01");
-    assert!(explained.lines().any(|line| line.starts_with("checks ") && line.ends_with(" mount /home")), "{explained}");
+    assert!(
+        explained
+            .lines()
+            .any(|line| line.starts_with("checks:") && line.ends_with(" mount /home")),
+        "{explained}"
+    );
     assert!(!explained.contains("rollout of"), "{explained}");
     let shown = daemon.says("node show r01n01");
     assert!(shown.contains("mount /home  unknown  -"), "{shown}");
@@ -167,12 +172,14 @@ fn checks_and_rollouts_are_explained() {
     daemon.says("rollout start debian@2 --nodes r01n01 --yes");
     let explained = daemon.says("explain r01n01");
     assert!(
-        explained.contains("\nrollout of debian@2 (subset): this node is in its first nodes, and waiting; it waits for"),
+        explained
+            .contains("\nrollout of debian@2 (subset): this node is in its first nodes, and waiting; it waits for"),
         "{explained}"
     );
     let explained = daemon.says("explain r01n02");
     assert!(
-        explained.contains("\nrollout of debian@2 (subset): this node is not given it yet, and has debian@1 until then"),
+        explained
+            .contains("\nrollout of debian@2 (subset): this node is not given it yet, and has debian@1 until then"),
         "{explained}"
     );
 }

@@ -45,8 +45,12 @@ fn users(text: &[u8]) -> bool {
         group: "root:x:0:\nlab:x:1100:root\n".to_owned(),
         shadow: Some("root:*:::::::\n".to_owned()),
     };
-    let merged = merge(&own, &users, &groups, |_| true);
-    let roots = merged.files.passwd.lines().filter(|line| line.split(':').nth(2) == Some("0"));
+    let merged = merge(&own, &users, &groups);
+    let roots = merged
+        .files
+        .passwd
+        .lines()
+        .filter(|line| line.split(':').nth(2) == Some("0"));
     assert_eq!(roots.count(), 1, "{}", merged.files.passwd);
     assert_eq!(without(&merged.files, &merged.added), own);
     true

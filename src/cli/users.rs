@@ -118,7 +118,10 @@ fn summary(report: &UsersReport) -> String {
             &report.stale,
             "with others, until the next boot (the image has an older agent; seal it anew)",
         ),
-        (&report.own, "with a passwd or group of the site's own trees, and without them"),
+        (
+            &report.own,
+            "with a passwd or group of the site's own trees, and without them",
+        ),
     ] {
         let nodes: NodeSet = nodes.iter().map(String::as_str).collect();
         if !nodes.is_empty() {

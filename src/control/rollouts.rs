@@ -79,7 +79,9 @@ pub(super) fn of_node(context: &Context, node: &str) -> Vec<String> {
                     round => format!("in its batch {round}"),
                 };
                 let state = &member.state;
-                lines.push(format!("rollout of {image} ({stage}): this node is {batch}, and {state}{why}{waits}"));
+                lines.push(format!(
+                    "rollout of {image} ({stage}): this node is {batch}, and {state}{why}{waits}"
+                ));
             }
             // A profile that pins a version has no part in it.
             None if on && setting.as_deref() == Some(&image.name) => lines.push(format!(
@@ -102,7 +104,10 @@ pub(super) fn of_node(context: &Context, node: &str) -> Vec<String> {
                     0 => String::new(),
                     limit => format!(" of {limit}, after which this node goes back to {}", trial.good),
                 };
-                format!("boots of {} without being ready so far: {}{of}", trial.image, trial.boots)
+                format!(
+                    "boots of {} without being ready so far: {}{of}",
+                    trial.image, trial.boots
+                )
             }
         });
     }

@@ -185,7 +185,10 @@ pub async fn users(
     let boot = service.boot_of(*peer, &id)?;
     let known = service.overlays.is_node_secret(&boot.plan.id, bearer(&headers));
     if !known.map_err(|error| Problem::unavailable(error.to_string()))? {
-        return Err(Problem::forbidden(Reason::WrongToken, format!("boot {id}: wrong secret")));
+        return Err(Problem::forbidden(
+            Reason::WrongToken,
+            format!("boot {id}: wrong secret"),
+        ));
     }
     let held = service.overlays.held_users();
     let held = held.ok_or_else(|| Problem::unavailable("the server's users could not be read yet; see its log"))?;

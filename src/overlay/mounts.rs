@@ -321,10 +321,7 @@ mod tests {
         .collect();
         let files = files(&all);
         let paths: Vec<&str> = files.iter().map(|placed| placed.file.path.as_str()).collect();
-        assert_eq!(
-            paths,
-            ["/home", "/opt/100%"]
-        );
+        assert_eq!(paths, ["/home", "/opt/100%"]);
         let unit = waits(&all).expect("two are required").file;
         assert_eq!(unit.path, "/etc/systemd/system/rackstrap-voice.service.d/mounts.conf");
         let OverlayContent::Text(unit) = &unit.content else {

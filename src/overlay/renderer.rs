@@ -16,9 +16,7 @@ use crate::{
     users::{Source, hide_hashes},
 };
 use arc_swap::ArcSwap;
-use rackstrap_wire::{
-    DiskState, HwAddr, ImageRef, Overlay, OverlayContent, OverlayFile, Plan, users::GivenUsers,
-};
+use rackstrap_wire::{DiskState, HwAddr, ImageRef, Overlay, OverlayContent, OverlayFile, Plan, users::GivenUsers};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -149,7 +147,9 @@ impl Renderer {
         if own {
             rendered.users = None;
         } else {
-            let secret = self.node_secret(&boot.plan.id).map_err(|e| format!("cluster key: {e}"))?;
+            let secret = self
+                .node_secret(&boot.plan.id)
+                .map_err(|e| format!("cluster key: {e}"))?;
             rendered.secret = Some(secret);
         }
         let digest = rendered.users.as_ref().map(|users| users.digest.clone());
@@ -373,7 +373,9 @@ mod tests {
         let first: FirstOverlay = serde_json::from_str(&json).unwrap();
         let read: Vec<(&str, u32, &str)> = (first.files.iter())
             .map(|file| match &file.content {
-                FirstContent::Text(text) | FirstContent::Symlink(text) => (file.path.as_str(), file.mode, text.as_str()),
+                FirstContent::Text(text) | FirstContent::Symlink(text) => {
+                    (file.path.as_str(), file.mode, text.as_str())
+                }
             })
             .collect();
         assert_eq!(
@@ -388,7 +390,10 @@ mod tests {
         assert!(!json.contains("secret") && !json.contains("users"), "{json}");
         let overlay = rendered.into_overlay(2);
         assert_eq!(overlay.files.len(), 3, "this one mounts by itself");
-        assert_eq!((overlay.secret.as_deref(), overlay.users), (Some("00"), Some(GivenUsers::default())));
+        assert_eq!(
+            (overlay.secret.as_deref(), overlay.users),
+            (Some("00"), Some(GivenUsers::default()))
+        );
         // What such an agent could not read.
         let json = serde_json::to_string(&overlay.files[2]).unwrap();
         assert!(serde_json::from_str::<FirstFile>(&json).is_err(), "{json}");

@@ -6,7 +6,7 @@ use crate::{
     config::Users,
     image::{ImageVersion, RootDir},
     store::{Batch, StoreError, Table, secret_key},
-    users::{Accounts, EtcFiles, Stamps, merge},
+    users::{Accounts, EtcFiles, Stamps, lacking, merge},
 };
 use rackstrap_wire::{
     ImageRef, OverlayContent, OverlayFile,
@@ -119,9 +119,7 @@ impl Renderer {
         let policy = self.world.load().site.users.clone();
         let stamps = policy.as_ref().map(Stamps::of);
         let held = self.known.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = held
-            .as_ref()
-            .is_some_and(|(of, at, _)| *of == policy && *at == stamps);
+        let same = held.as_ref().is_some_and(|(of, at, _)| *of == policy && *at == stamps);
         (!same, stamps)
     }
 
@@ -284,7 +282,9 @@ impl Renderer {
         };
         let (shadow, shadow_file) = shadow.unzip();
         let own = EtcFiles { passwd, group, shadow };
-        let merged = merge(&own, &accounts.users, &accounts.groups, |path| root.exists(path));
+        let mut merged = merge(&own, &accounts.users, &accounts.groups);
+        let lacking = lacking(&merged, &accounts.users, |path| root.exists(path));
+        merged.conflicts.extend(lacking);
         let files = [
             (Some(merged.files.passwd), Some(passwd_file)),
             (Some(merged.files.group), Some(group_file)),

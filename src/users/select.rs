@@ -48,7 +48,9 @@ impl Accounts {
         if !(all.passwd.is_empty() && all.group.is_empty()) {
             let mut hasher = blake3::Hasher::new_keyed(key);
             for text in [&all.passwd, &all.group, &all.shadow] {
-                hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+                hasher
+                    .update(&(text.len() as u64).to_le_bytes())
+                    .update(text.as_bytes());
             }
             all.digest = hasher.finalize().to_hex()[..32].to_owned();
         }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::Users;
-use rackstrap_wire::users::without;
 use proptest::prelude::*;
+use rackstrap_wire::users::without;
 
 fn policy() -> Users {
     Users {
@@ -72,7 +72,9 @@ fn the_range_is_taken_and_each_bad_line_is_named() {
 }
 
 fn merged(image: &EtcFiles, accounts: &Accounts, has: impl Fn(&str) -> bool) -> Merged {
-    merge(image, &accounts.users, &accounts.groups, has)
+    let mut merged = merge(image, &accounts.users, &accounts.groups);
+    merged.conflicts.extend(lacking(&merged, &accounts.users, has));
+    merged
 }
 
 fn image() -> EtcFiles {
@@ -108,7 +110,12 @@ fn the_images_own_entries_stay_and_conflicts_are_named() {
         passwd: format!("{}\nshared:x:1600:1100::/:/bin/sh\n", image().passwd),
         ..image()
     };
-    assert!(merged(&with, &two, |_| true).files.group.contains("lab:x:1100:root,shared\n"));
+    assert!(
+        merged(&with, &two, |_| true)
+            .files
+            .group
+            .contains("lab:x:1100:root,shared\n")
+    );
     let bare = EtcFiles {
         shadow: None,
         ..image()
@@ -137,12 +144,27 @@ fn what_came_to_a_node_by_itself_stays_when_the_servers_users_change() {
     let only_carol = "carol:x:1008:4000::/home/carol:\n";
     let later = select(&policy(), only_carol.as_bytes(), b"lab:x:1100:carol\n", b"");
     let after = merged(&own, &later, |_| true).files;
-    assert!(after.passwd.ends_with("daemonized:x:990:990::/:/usr/sbin/nologin\ncarol:x:1008:4000::/home/carol:\n"));
+    assert!(
+        after
+            .passwd
+            .ends_with("daemonized:x:990:990::/:/usr/sbin/nologin\ncarol:x:1008:4000::/home/carol:\n")
+    );
     assert!(!after.passwd.contains("alice"), "{}", after.passwd);
-    assert!(after.group.contains("\nlab:x:1100:root,local,carol\n"), "{}", after.group);
-    assert!(!after.group.contains("people") && after.group.contains("\ndaemonized:x:990:\n"), "{}", after.group);
+    assert!(
+        after.group.contains("\nlab:x:1100:root,local,carol\n"),
+        "{}",
+        after.group
+    );
+    assert!(
+        !after.group.contains("people") && after.group.contains("\ndaemonized:x:990:\n"),
+        "{}",
+        after.group
+    );
     let shadow = after.shadow.unwrap();
-    assert_eq!(shadow, "root:*:19000:0:99999:7:::\ndaemonized:!:::::::\ncarol:*:::::::\n");
+    assert_eq!(
+        shadow,
+        "root:*:19000:0:99999:7:::\ndaemonized:!:::::::\ncarol:*:::::::\n"
+    );
 }
 
 #[test]
@@ -154,7 +176,10 @@ fn a_digest_names_what_nodes_get_and_nobody_can_guess_it() {
     let other = select(&policy(), PASSWD.as_bytes(), GROUP.as_bytes(), other.as_bytes());
     assert_ne!(one.digest, other.for_nodes(&key).digest, "another password");
     assert_eq!(Accounts::default().for_nodes(&key).digest, "");
-    assert!(!one.passwd.contains("$y$") && one.shadow.starts_with("alice:$y$"), "{one:?}");
+    assert!(
+        !one.passwd.contains("$y$") && one.shadow.starts_with("alice:$y$"),
+        "{one:?}"
+    );
 }
 
 #[test]
@@ -207,7 +232,7 @@ proptest! {
         own.passwd.push('\n');
         prop_assert_eq!(without(&found.files, &found.added), own.clone());
         let (users, groups) = accounts.for_nodes(&[7; 32]).read();
-        let there = merge(&without(&found.files, &found.added), &users, &groups, |_| true);
+        let there = merge(&without(&found.files, &found.added), &users, &groups);
         prop_assert_eq!((&there.files, &there.added), (&found.files, &found.added), "an agent makes the same of it");
         prop_assert!(found.files.passwd.starts_with(&image().passwd));
         for line in found.files.passwd.lines() {

@@ -166,7 +166,10 @@ fn what_a_node_waits_for_and_what_failed_is_named_everywhere() -> Result {
         let shown = daemon.json(&["node", "show", "r01n01"])?;
         let checks = shown["checks"].as_array().cloned().unwrap_or_default();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        Ok(checks.iter().map(|row| (text(&row["check"]), text(&row["state"]))).collect())
+        Ok(checks
+            .iter()
+            .map(|row| (text(&row["check"]), text(&row["state"])))
+            .collect())
     };
     let are = |unit: &str, mount: &str| {
         vec![
@@ -187,22 +190,38 @@ fn what_a_node_waits_for_and_what_failed_is_named_everywhere() -> Result {
     let row = cluster.status("r01n01")?;
     assert_ne!(row["state"], "ready");
     let error = row["last_error"].as_str().unwrap_or_default();
-    assert!(error.contains("waits, as this does not hold yet") && error.contains(seen), "{error}");
+    assert!(
+        error.contains("waits, as this does not hold yet") && error.contains(seen),
+        "{error}"
+    );
     assert_eq!(states()?, are("holds", "waits"));
     for command in [["node", "show"], ["explain", ""]] {
-        let words: Vec<&str> = command.into_iter().chain(["r01n01"]).filter(|word| !word.is_empty()).collect();
+        let words: Vec<&str> = command
+            .into_iter()
+            .chain(["r01n01"])
+            .filter(|word| !word.is_empty())
+            .collect();
         let text = daemon.cli(&words)?;
-        assert!(text.contains("mount /home") && text.contains("waits") && text.contains("mount.nfs: Connection refused"), "{text}");
+        assert!(
+            text.contains("mount /home") && text.contains("waits") && text.contains("mount.nfs: Connection refused"),
+            "{text}"
+        );
         assert!(!text.contains("/not/in/the/plan"), "{text}");
     }
     let explained = daemon.json(&["explain", "r01n01"])?;
-    assert_eq!(explained["decision"]["checks"], json!(["unit sshd.service", "mount /home"]));
+    assert_eq!(
+        explained["decision"]["checks"],
+        json!(["unit sshd.service", "mount /home"])
+    );
     assert_eq!(explained["pinned"]["checks"][1]["detail"], seen);
     let (stranger, _) = node.post("waiting", json!({"checks": [], "token": "0"}))?;
     assert_eq!(stranger, 403);
 
     // Its patience is over.
-    let checks = json!([result("unit sshd.service", true, ""), result("mount /home", false, seen)]);
+    let checks = json!([
+        result("unit sshd.service", true, ""),
+        result("mount /home", false, seen)
+    ]);
     node.ready(checks)?;
     assert_eq!(states()?, are("holds", "failed"));
     let row = cluster.status("r01n01")?;

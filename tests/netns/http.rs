@@ -143,7 +143,11 @@ impl Node {
 
     /// Posts `body`, however long, to one of the boot's paths, as an agent of this release.
     fn post(&self, what: &str, body: &str) -> Result<(u16, String)> {
-        let wire = format!("{}: {}", rackstrap_wire::paths::WIRE_HEADER, rackstrap_wire::WIRE_VERSION);
+        let wire = format!(
+            "{}: {}",
+            rackstrap_wire::paths::WIRE_HEADER,
+            rackstrap_wire::WIRE_VERSION
+        );
         self.post_with(what, body, &["-H", &wire])
     }
 

@@ -85,7 +85,10 @@ impl Checks {
     /// Those of a plan, none of them made yet.
     pub fn new(health: &Health) -> Self {
         let all = health.checks.iter().map(|text| One {
-            mounts: health.mounts.iter().any(|place| *text == Check::Mount(place.clone()).to_string()),
+            mounts: health
+                .mounts
+                .iter()
+                .any(|place| *text == Check::Mount(place.clone()).to_string()),
             check: text.parse::<Check>().map_err(|e| e.message),
             result: CheckResult {
                 check: text.clone(),

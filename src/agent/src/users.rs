@@ -7,11 +7,10 @@ use crate::{
 };
 use rackstrap_wire::{
     paths,
-    users::{EtcFiles, GivenUsers, NodeUsers, UsersNote, merge, without},
+    users::{EtcFiles, GivenUsers, NodeUsers, UsersNote, index, merge, without},
 };
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::{
-    collections::HashSet,
     fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
@@ -56,7 +55,9 @@ impl Users {
         Users {
             root: root.to_owned(),
             server,
-            given: kept.and_then(|kept| serde_json::from_slice(&kept).ok()).unwrap_or_default(),
+            given: kept
+                .and_then(|kept| serde_json::from_slice(&kept).ok())
+                .unwrap_or_default(),
             failure: String::new(),
         }
     }
@@ -112,7 +113,7 @@ impl Users {
         };
         let (accounts, groups) = users.read();
         let own = without(&now, &self.given.added);
-        let merged = merge(&own, &accounts, &groups, |path| inside(&self.root, path).exists());
+        let merged = merge(&own, &accounts, &groups);
         let detail = changes(&self.given.added.users, &merged.added.users);
         // Until all is written the one or the other may stand in the files: whoever comes after us takes both away.
         let mut both = self.given.clone();
@@ -200,7 +201,11 @@ fn write_beside(path: &Path, bytes: &[u8], finish: impl FnOnce(&File) -> io::Res
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&beside)?;
     let written = file.write_all(bytes).and_then(|()| finish(&file));
     // A full disk leaves nothing half-made.
     written.and_then(|()| fs::rename(&beside, path)).inspect_err(|_| {
@@ -211,8 +216,9 @@ fn write_beside(path: &Path, bytes: &[u8], finish: impl FnOnce(&File) -> io::Res
 /// `the server's users are here: bob is new, carol is gone` (pure).
 fn changes(before: &[String], after: &[String]) -> String {
     let missing = |from: &[String], others: &[String]| -> Vec<String> {
-        let others: HashSet<&String> = others.iter().collect();
-        from.iter().filter(|name| !others.contains(name)).cloned().collect()
+        let others = index(others.iter().map(String::as_str));
+        let missing = from.iter().filter(|name| !others.contains_key(name.as_str()));
+        missing.cloned().collect()
     };
     let named = |names: Vec<String>, what: &str| match names.len() {
         0 => None,
@@ -243,7 +249,8 @@ mod tests {
     use super::*;
     use rackstrap_wire::users::Added;
 
-    const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh\nlocal:x:900:900::/:/bin/sh\n";
+    const PASSWD: &str =
+        "root:x:0:0::/root:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh\nlocal:x:900:900::/:/bin/sh\n";
 
     fn node() -> (tempfile::TempDir, Users) {
         let dir = tempfile::tempdir().unwrap();
@@ -300,10 +307,7 @@ mod tests {
             "root:x:0:0::/root:/bin/sh\nlocal:x:900:900::/:/bin/sh\nbob:x:1001:1100::/home/bob:/bin/sh\n"
         );
         assert_eq!(text("etc/group"), "root:x:0:\nlab:x:1100:bob\n");
-        assert_eq!(
-            text("etc/shadow"),
-            "root:*:::::::\nlocal:!:::::::\nbob:$6$x:1::::::\n"
-        );
+        assert_eq!(text("etc/shadow"), "root:*:::::::\nlocal:!:::::::\nbob:$6$x:1::::::\n");
         let shadow = fs::metadata(dir.path().join("etc/shadow")).unwrap();
         assert_eq!((shadow.mode() & 0o7777, shadow.gid()), (0o640, 42));
         let kept = fs::metadata(dir.path().join("usr/lib/rackstrap/users.json")).unwrap();
@@ -329,11 +333,18 @@ mod tests {
         assert!(users.put(&two()).unwrap_err().to_string().contains("etc/group"));
         assert_eq!(fs::read_to_string(dir.path().join("etc/passwd")).unwrap(), PASSWD);
         let mut users = open(dir.path());
-        assert_eq!(users.note().unwrap().digest, "half", "so that the server sends them again");
+        assert_eq!(
+            users.note().unwrap().digest,
+            "half",
+            "so that the server sends them again"
+        );
         fs::remove_dir(dir.path().join("etc/group.rackstrap")).unwrap();
         users.put(&two()).unwrap();
         let passwd = fs::read_to_string(dir.path().join("etc/passwd")).unwrap();
-        assert!(!passwd.contains("alice") && passwd.ends_with("bob:x:1001:1100::/home/bob:/bin/sh\n"), "{passwd}");
+        assert!(
+            !passwd.contains("alice") && passwd.ends_with("bob:x:1001:1100::/home/bob:/bin/sh\n"),
+            "{passwd}"
+        );
     }
 
     #[test]
@@ -354,6 +365,9 @@ mod tests {
             changes(&all("a b"), &all("b c d e f g h")),
             "the server's users are here: c, d, e, f, g and 1 more are new; a is gone"
         );
-        assert_eq!(changes(&all("a"), &all("a")), "the server's users are here, with other details");
+        assert_eq!(
+            changes(&all("a"), &all("a")),
+            "the server's users are here, with other details"
+        );
     }
 }

@@ -13,8 +13,8 @@ use crate::{
     users::Users,
 };
 use rackstrap_wire::{
-    CheckResult, FileSystem, Heartbeat, HeartbeatAnswer, MountedPartition, Ready, RestartNote, Waiting, failures, paths,
-    users::UsersNote,
+    CheckResult, FileSystem, Heartbeat, HeartbeatAnswer, MountedPartition, Ready, RestartNote, Waiting, failures,
+    paths, users::UsersNote,
 };
 use std::{
     fs,

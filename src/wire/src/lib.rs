@@ -102,7 +102,8 @@ mod tests {
         assert_eq!((beat.users, beat.checks), (None, None));
         let overlay: Overlay = serde_json::from_str(r#"{"files":[]}"#).unwrap();
         assert_eq!((overlay.secret, overlay.users), (None, None));
-        let health: Health = serde_json::from_str(r#"{"checks":["mount /"],"within_secs":1,"command_secs":1}"#).unwrap();
+        let health: Health =
+            serde_json::from_str(r#"{"checks":["mount /"],"within_secs":1,"command_secs":1}"#).unwrap();
         assert!(health.mounts.is_empty());
     }
 }
