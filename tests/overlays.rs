@@ -169,7 +169,7 @@ fn checks_and_rollouts_are_explained() {
     assert!(shown.contains("mount /home  unknown  -"), "{shown}");
     image(&dir, 2);
     daemon.says("reload");
-    daemon.says("rollout start debian@2 --nodes r01n01 --yes");
+    daemon.says("rollout start debian@2 --nodes r01n01");
     let explained = daemon.says("explain r01n01");
     assert!(
         explained

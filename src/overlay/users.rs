@@ -50,10 +50,13 @@ struct Given {
     live: bool,
 }
 
+/// What the site wanted of which files, and what running nodes are to have by that.
+type Looked = (Option<Users>, Option<Stamps>, Arc<Held>);
+
 /// What of the server's users is remembered.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    held: Mutex<Option<(Option<Users>, Option<Stamps>, Arc<Held>)>>,
+    held: Mutex<Option<Looked>>,
     /// By node, as it said itself; what is not here is in the store.
     given: Mutex<HashMap<String, Given>>,
 }
