@@ -45,7 +45,7 @@ fn users(text: &[u8]) -> bool {
         group: "root:x:0:\nlab:x:1100:root\n".to_owned(),
         shadow: Some("root:*:::::::\n".to_owned()),
     };
-    let merged = merge(&own, &users, &groups, |_| true);
+    let merged = merge(&own, &users, &groups);
     let roots = merged
         .files
         .passwd

@@ -38,7 +38,7 @@ pub async fn watch_users(overlays: Arc<Renderer>, cancel: CancellationToken) -> 
                 Some(Ok(news)) => {
                     said.clear();
                     if let Some(users) = news {
-                        tracing::info!("running nodes are to have {users} users of this server");
+                        tracing::info!(users, "running nodes are to have other users of this server");
                     }
                 }
                 Some(Err(problem)) => {

@@ -6,7 +6,7 @@ use crate::{
     config::Users,
     image::{ImageVersion, RootDir},
     store::{Batch, StoreError, Table, secret_key},
-    users::{Accounts, EtcFiles, Stamps, merge},
+    users::{Accounts, EtcFiles, Stamps, lacking, merge},
 };
 use rackstrap_wire::{
     ImageRef, OverlayContent, OverlayFile,
@@ -50,10 +50,13 @@ struct Given {
     live: bool,
 }
 
+/// What the site wanted of which files, and what running nodes are to have by that.
+type Looked = (Option<Users>, Option<Stamps>, Arc<Held>);
+
 /// What of the server's users is remembered.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    held: Mutex<Option<(Option<Users>, Option<Stamps>, Arc<Held>)>>,
+    held: Mutex<Option<Looked>>,
     /// By node, as it said itself; what is not here is in the store.
     given: Mutex<HashMap<String, Given>>,
 }
@@ -282,7 +285,9 @@ impl Renderer {
         };
         let (shadow, shadow_file) = shadow.unzip();
         let own = EtcFiles { passwd, group, shadow };
-        let merged = merge(&own, &accounts.users, &accounts.groups, |path| root.exists(path));
+        let mut merged = merge(&own, &accounts.users, &accounts.groups);
+        let lacking = lacking(&merged, &accounts.users, |path| root.exists(path));
+        merged.conflicts.extend(lacking);
         let files = [
             (Some(merged.files.passwd), Some(passwd_file)),
             (Some(merged.files.group), Some(group_file)),

@@ -8,6 +8,6 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use rackstrap_wire::users::{Added, EtcFiles, Group, Merged, User, hide_hashes, merge, valid_name};
+pub use rackstrap_wire::users::{Added, EtcFiles, Group, Merged, User, hide_hashes, lacking, merge, valid_name};
 pub use select::{Accounts, Refused, select};
 pub use source::{Source, Stamps};

@@ -72,7 +72,9 @@ fn the_range_is_taken_and_each_bad_line_is_named() {
 }
 
 fn merged(image: &EtcFiles, accounts: &Accounts, has: impl Fn(&str) -> bool) -> Merged {
-    merge(image, &accounts.users, &accounts.groups, has)
+    let mut merged = merge(image, &accounts.users, &accounts.groups);
+    merged.conflicts.extend(lacking(&merged, &accounts.users, has));
+    merged
 }
 
 fn image() -> EtcFiles {
@@ -230,7 +232,7 @@ proptest! {
         own.passwd.push('\n');
         prop_assert_eq!(without(&found.files, &found.added), own.clone());
         let (users, groups) = accounts.for_nodes(&[7; 32]).read();
-        let there = merge(&without(&found.files, &found.added), &users, &groups, |_| true);
+        let there = merge(&without(&found.files, &found.added), &users, &groups);
         prop_assert_eq!((&there.files, &there.added), (&found.files, &found.added), "an agent makes the same of it");
         prop_assert!(found.files.passwd.starts_with(&image().passwd));
         for line in found.files.passwd.lines() {

@@ -7,11 +7,10 @@ use crate::{
 };
 use rackstrap_wire::{
     paths,
-    users::{EtcFiles, GivenUsers, NodeUsers, UsersNote, merge, without},
+    users::{EtcFiles, GivenUsers, NodeUsers, UsersNote, index, merge, without},
 };
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::{
-    collections::HashSet,
     fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
@@ -114,7 +113,7 @@ impl Users {
         };
         let (accounts, groups) = users.read();
         let own = without(&now, &self.given.added);
-        let merged = merge(&own, &accounts, &groups, |path| inside(&self.root, path).exists());
+        let merged = merge(&own, &accounts, &groups);
         let detail = changes(&self.given.added.users, &merged.added.users);
         // Until all is written the one or the other may stand in the files: whoever comes after us takes both away.
         let mut both = self.given.clone();
@@ -217,8 +216,9 @@ fn write_beside(path: &Path, bytes: &[u8], finish: impl FnOnce(&File) -> io::Res
 /// `the server's users are here: bob is new, carol is gone` (pure).
 fn changes(before: &[String], after: &[String]) -> String {
     let missing = |from: &[String], others: &[String]| -> Vec<String> {
-        let others: HashSet<&String> = others.iter().collect();
-        from.iter().filter(|name| !others.contains(name)).cloned().collect()
+        let others = index(others.iter().map(String::as_str));
+        let missing = from.iter().filter(|name| !others.contains_key(name.as_str()));
+        missing.cloned().collect()
     };
     let named = |names: Vec<String>, what: &str| match names.len() {
         0 => None,

@@ -6,7 +6,7 @@ mod file;
 mod merge;
 
 pub use file::{Group, User, group, lines, shadow, user, valid_name};
-pub use merge::{Added, EtcFiles, Merged, hide_hashes, merge, without};
+pub use merge::{Added, EtcFiles, Index, Merged, hide_hashes, index, lacking, merge, without};
 
 use serde::{Deserialize, Serialize};
 
@@ -65,9 +65,10 @@ impl NodeUsers {
     pub fn read(&self) -> (Vec<User>, Vec<Group>) {
         let mut users: Vec<User> = merge::entries(&self.passwd, user).collect();
         let groups = merge::entries(&self.group, group).collect();
-        let mut secrets: std::collections::HashMap<String, String> = merge::entries(&self.shadow, shadow).collect();
+        let secrets: Vec<(String, String)> = merge::entries(&self.shadow, shadow).collect();
+        let places = index(secrets.iter().map(|(name, _)| name.as_str()));
         for user in &mut users {
-            user.shadow = secrets.remove(&user.name);
+            user.shadow = places.get(user.name.as_str()).map(|place| secrets[*place].1.clone());
         }
         (users, groups)
     }

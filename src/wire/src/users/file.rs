@@ -65,11 +65,13 @@ pub fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, Result<&str, String>)
     })
 }
 
-fn fields<const N: usize>(line: &str) -> Result<[&str; N], String> {
+/// Not an array of as many: that would be code of its own for each number.
+fn fields(line: &str, right: usize) -> Result<Vec<&str>, String> {
     let all: Vec<&str> = line.split(':').collect();
-    let count = all.len();
-    all.try_into()
-        .map_err(|_| format!("{N} fields are right, and it has {count}"))
+    match all.len() == right {
+        true => Ok(all),
+        false => Err(format!("{right} fields are right, and it has {}", all.len())),
+    }
 }
 
 fn name(text: &str) -> Result<String, String> {
@@ -107,8 +109,12 @@ impl User {
 impl Group {
     /// Its line of group, with its end.
     pub(super) fn line(&self) -> String {
-        format!("{}:x:{}:{}\n", self.name, self.gid, self.members.join(","))
+        group_line(&self.name, self.gid, &self.members.join(","))
     }
+}
+
+pub(super) fn group_line(name: &str, gid: u32, members: &str) -> String {
+    format!("{name}:x:{gid}:{members}\n")
 }
 
 /// `name:password:uid:gid:gecos:home:shell`
@@ -116,7 +122,8 @@ impl Group {
 /// # Errors
 /// What is wrong with the line; it repeats nothing of it but a name.
 pub fn user(line: &str) -> Result<User, String> {
-    let [login, _, uid, gid, gecos, home, shell] = fields(line)?;
+    let all = fields(line, 7)?;
+    let (login, uid, gid, gecos, home, shell) = (all[0], all[2], all[3], all[4], all[5], all[6]);
     let path = |text: &str| text.starts_with('/') && !text.split('/').any(|part| part == "..");
     let user = User {
         name: name(login)?,
@@ -139,7 +146,8 @@ pub fn user(line: &str) -> Result<User, String> {
 /// # Errors
 /// As [`user`].
 pub fn group(line: &str) -> Result<Group, String> {
-    let [group, _, gid, members] = fields(line)?;
+    let all = fields(line, 4)?;
+    let (group, gid, members) = (all[0], all[2], all[3]);
     let members = members.split(',').filter(|member| !member.is_empty());
     Ok(Group {
         name: name(group)?,
@@ -155,7 +163,8 @@ pub fn group(line: &str) -> Result<Group, String> {
 /// # Errors
 /// As [`user`]; an empty password is one.
 pub fn shadow(line: &str) -> Result<(String, String), String> {
-    let [login, hash, ageing @ ..] = fields::<9>(line)?;
+    let all = fields(line, 9)?;
+    let (login, hash, ageing) = (all[0], all[1], &all[2..]);
     if hash.is_empty() {
         return Err("it has an empty password, with which anybody could log in".to_owned());
     }

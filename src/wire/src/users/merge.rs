@@ -2,7 +2,7 @@
 
 use super::file::{self, Group, User};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What an image or a node has in `/etc`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,8 +22,8 @@ pub struct Added {
     pub users: Vec<String>,
     /// Names of groups.
     pub groups: Vec<String>,
-    /// Own groups that got members, and who they are.
-    pub members: Vec<(String, String)>,
+    /// Own groups that got members, and who they are: `lab:alice`.
+    pub members: Vec<String>,
 }
 
 /// What a node has in `/etc`.
@@ -33,110 +33,84 @@ pub struct Merged {
     pub files: EtcFiles,
     /// What was added.
     pub added: Added,
-    /// Who could not be added, and why, and what is missing for others; one line each.
+    /// Who could not be added, and why; one line each.
     pub conflicts: Vec<String>,
 }
 
 /// Days behind `*`: all empty, so that nothing ages. `*` is no password's hash, and other than `!` no locked account: keys let in.
 const NO_PASSWORD: &str = "*:::::::";
 
-/// Adds users and groups to `image`'s own, whose entries stay as they are: a name or number that it has already is not given
-/// a second time. Only groups that are the same in both get members. `has` says whether a path is in the image.
-pub fn merge(image: &EtcFiles, users: &[User], groups: &[Group], has: impl Fn(&str) -> bool) -> Merged {
-    let mut conflicts = Vec::new();
-    let (mut own_names, mut own_uids) = (HashMap::new(), HashMap::new());
-    for user in entries(&image.passwd, file::user) {
-        own_uids.entry(user.uid).or_insert_with(|| user.name.clone());
-        own_names.insert(user.name.clone(), user.uid);
-    }
-    let own_groups: Vec<Group> = entries(&image.group, file::group).collect();
+/// Places of names in a list. The one kind of table here: each costs the agent some kilobytes.
+pub type Index<'a> = HashMap<&'a str, usize>;
 
-    let mut added = Vec::new();
+/// Where each of `names` is; of equal ones, the first.
+pub fn index<'a>(names: impl IntoIterator<Item = &'a str>) -> Index<'a> {
+    let mut index = Index::new();
+    for (place, name) in names.into_iter().enumerate() {
+        index.entry(name).or_insert(place);
+    }
+    index
+}
+
+/// Adds users and groups to `image`'s own, whose entries stay as they are: a name or number that it has already is not given
+/// a second time. Only groups that are the same in both get members.
+pub fn merge(image: &EtcFiles, users: &[User], groups: &[Group]) -> Merged {
+    let mut conflicts = Vec::new();
+    let own_users: Vec<User> = entries(&image.passwd, file::user).collect();
+    let own_names = index(own_users.iter().map(|user| user.name.as_str()));
+    let numbers: Vec<String> = own_users.iter().map(|user| user.uid.to_string()).collect();
+    let own_numbers = index(numbers.iter().map(String::as_str));
+
+    let mut names = Added::default();
     // Members that groups may have: the image's own www-data is not the server's, although it is called the same.
-    let mut known: HashSet<&str> = HashSet::new();
+    let mut known = Index::new();
+    let (mut passwd, mut shadow) = (String::new(), String::new());
+    let password = if image.shadow.is_some() { "x" } else { "*" };
     for user in users {
-        match (own_names.get(&user.name), own_uids.get(&user.uid)) {
+        let same_name = own_names.get(user.name.as_str()).map(|place| &own_users[*place]);
+        let same_number = own_numbers
+            .get(user.uid.to_string().as_str())
+            .map(|place| &own_users[*place]);
+        match (same_name, same_number) {
             // The image has it already.
-            (Some(uid), _) if *uid == user.uid => drop(known.insert(&user.name)),
-            (Some(uid), _) => conflicts.push(format!(
-                "user {} ({}) is left out: the image has a user of that name with the number {uid}",
-                user.name, user.uid
-            )),
-            (None, Some(other)) => conflicts.push(format!(
-                "user {} ({}) is left out: in the image that number is {other}'s",
-                user.name, user.uid
-            )),
+            (Some(own), _) if own.uid == user.uid => {
+                known.insert(&user.name, 0);
+            }
+            (Some(own), _) => conflicts.push(left_out("user", &user.name, user.uid, Some(own.uid), "")),
+            (None, Some(own)) => conflicts.push(left_out("user", &user.name, user.uid, None, &own.name)),
             (None, None) => {
-                known.insert(&user.name);
-                added.push(user);
+                known.insert(&user.name, 0);
+                passwd.push_str(&user.line(password));
+                let rest = user.shadow.as_deref().unwrap_or(NO_PASSWORD);
+                shadow.push_str(&format!("{}:{rest}\n", user.name));
+                names.users.push(user.name.clone());
             }
         }
     }
 
-    let mut joined: HashMap<&str, Vec<&str>> = HashMap::new();
+    let own_groups: Vec<Group> = entries(&image.group, file::group).collect();
+    let (mut joined, mut joining) = (Index::new(), Vec::new());
     let mut new_groups = String::new();
-    let mut names = Added::default();
-    let mut gids: HashSet<u32> = own_groups.iter().map(|group| group.gid).collect();
     for group in groups {
-        let members = group
-            .members
-            .iter()
-            .map(String::as_str)
-            .filter(|member| known.contains(member));
-        let members: Vec<&str> = members.collect();
+        let members = group.members.iter().map(String::as_str);
+        let members: Vec<&str> = members.filter(|member| known.contains_key(member)).collect();
         let same_name = own_groups.iter().find(|own| own.name == group.name);
         let same_number = own_groups.iter().find(|own| own.gid == group.gid);
         match (same_name, same_number) {
             (Some(own), _) if own.gid == group.gid => {
-                joined.insert(&group.name, members);
+                joined.insert(&group.name, joining.len());
+                joining.push(members);
             }
-            (Some(own), _) => conflicts.push(format!(
-                "group {} ({}) is left out: the image has a group of that name with the number {}",
-                group.name, group.gid, own.gid
-            )),
-            (None, Some(own)) => conflicts.push(format!(
-                "group {} ({}) is left out: in the image that number is {}'s",
-                group.name, group.gid, own.name
-            )),
+            (Some(own), _) => conflicts.push(left_out("group", &group.name, group.gid, Some(own.gid), "")),
+            (None, Some(own)) => conflicts.push(left_out("group", &group.name, group.gid, None, &own.name)),
             (None, None) => {
-                gids.insert(group.gid);
                 names.groups.push(group.name.clone());
-                let members = members.into_iter().map(str::to_owned).collect();
-                let group = Group {
-                    members,
-                    ..group.clone()
-                };
-                new_groups.push_str(&group.line());
+                new_groups.push_str(&file::group_line(&group.name, group.gid, &members.join(",")));
             }
         }
     }
 
-    let mut lacking: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    let (mut passwd, mut shadow) = (String::new(), String::new());
-    for user in added {
-        let password = if image.shadow.is_some() { "x" } else { "*" };
-        passwd.push_str(&user.line(password));
-        names.users.push(user.name.clone());
-        shadow.push_str(&format!(
-            "{}:{}\n",
-            user.name,
-            user.shadow.as_deref().unwrap_or(NO_PASSWORD)
-        ));
-        if !user.shell.is_empty() && !has(&user.shell) {
-            let what = format!("the image has no {}, the shell of", user.shell);
-            lacking.entry(what).or_default().push(&user.name);
-        }
-        if !gids.contains(&user.gid) {
-            let what = format!("nodes know no group {}, the one of", user.gid);
-            lacking.entry(what).or_default().push(&user.name);
-        }
-    }
-    conflicts.extend(
-        lacking
-            .into_iter()
-            .map(|(what, names)| format!("{what} {}", shortened(&names))),
-    );
-    let (own_with_members, members) = with_members(&image.group, &joined);
+    let (own_with_members, members) = with_members(&image.group, &joined, &joining);
     names.members = members;
     Merged {
         files: EtcFiles {
@@ -149,32 +123,60 @@ pub fn merge(image: &EtcFiles, users: &[User], groups: &[Group], has: impl Fn(&s
     }
 }
 
+/// Why somebody is not added: the name has another number (`theirs`), or the number another name.
+fn left_out(what: &str, name: &str, number: u32, theirs: Option<u32>, other: &str) -> String {
+    let why = match theirs {
+        Some(theirs) => format!("the image has a {what} of that name with the number {theirs}"),
+        None => format!("in the image that number is {other}'s"),
+    };
+    format!("{what} {name} ({number}) is left out: {why}")
+}
+
+/// What is missing for users that [`merge`] added: shells that are not there (`has` says whether a path is), and groups.
+pub fn lacking(merged: &Merged, users: &[User], has: impl Fn(&str) -> bool) -> Vec<String> {
+    let added = index(merged.added.users.iter().map(String::as_str));
+    let gids: BTreeSet<u32> = entries(&merged.files.group, file::group)
+        .map(|group| group.gid)
+        .collect();
+    let mut lacking: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for user in users.iter().filter(|user| added.contains_key(user.name.as_str())) {
+        if !user.shell.is_empty() && !has(&user.shell) {
+            let what = format!("the image has no {}, the shell of", user.shell);
+            lacking.entry(what).or_default().push(&user.name);
+        }
+        if !gids.contains(&user.gid) {
+            let what = format!("nodes know no group {}, the one of", user.gid);
+            lacking.entry(what).or_default().push(&user.name);
+        }
+    }
+    let line = |(what, names): (String, Vec<&str>)| format!("{what} {}", shortened(&names));
+    lacking.into_iter().map(line).collect()
+}
+
 /// The files without what an earlier [`merge`] added: the image's own, and what came to the node otherwise since.
 pub fn without(files: &EtcFiles, added: &Added) -> EtcFiles {
     let rows = |text: &str, names: &[String]| -> String {
-        let names: HashSet<&str> = names.iter().map(String::as_str).collect();
+        let names = index(names.iter().map(String::as_str));
         let kept = text
             .split_inclusive('\n')
-            .filter(|line| !line.split_once(':').is_some_and(|(name, _)| names.contains(name)));
+            .filter(|line| !line.split_once(':').is_some_and(|(name, _)| names.contains_key(name)));
         kept.collect()
     };
-    let mut guests: HashMap<&str, HashSet<&str>> = HashMap::new();
-    for (group, member) in &added.members {
-        guests.entry(group).or_default().insert(member);
-    }
-    let groups = rows(&files.group, &added.groups);
-    let groups = groups.split_inclusive('\n').map(|line| {
+    let guests = index(added.members.iter().map(String::as_str));
+    let mut group = String::new();
+    for line in rows(&files.group, &added.groups).split_inclusive('\n') {
         let whole = line.trim_end_matches('\n');
-        let gone = whole.split(':').next().and_then(|name| guests.get(name));
-        let (Some(gone), Some((head, members))) = (gone, whole.rsplit_once(':')) else {
-            return line.to_owned();
+        let (Some(name), Some((head, members))) = (whole.split(':').next(), whole.rsplit_once(':')) else {
+            group.push_str(line);
+            continue;
         };
-        let members: Vec<&str> = members.split(',').filter(|member| !gone.contains(member)).collect();
-        format!("{head}:{}{}", members.join(","), &line[whole.len()..])
-    });
+        let stays = |member: &&str| !guests.contains_key(format!("{name}:{member}").as_str());
+        let members: Vec<&str> = members.split(',').filter(stays).collect();
+        group.push_str(&format!("{head}:{}{}", members.join(","), &line[whole.len()..]));
+    }
     EtcFiles {
         passwd: rows(&files.passwd, &added.users),
-        group: groups.collect(),
+        group,
         shadow: files.shadow.as_ref().map(|shadow| rows(shadow, &added.users)),
     }
 }
@@ -197,26 +199,24 @@ fn behind(own: &str, added: &str) -> String {
 }
 
 /// The image's groups, with members added where the server has the same group; and who was added to which.
-fn with_members(own: &str, joined: &HashMap<&str, Vec<&str>>) -> (String, Vec<(String, String)>) {
-    let mut added = Vec::new();
-    let lines = own.split_inclusive('\n').map(|line| {
+fn with_members(own: &str, joined: &Index<'_>, joining: &[Vec<&str>]) -> (String, Vec<String>) {
+    let (mut text, mut added) = (String::new(), Vec::new());
+    for line in own.split_inclusive('\n') {
         let whole = line.trim_end_matches('\n');
-        let (Some(name), Some((head, members))) = (whole.split(':').next(), whole.rsplit_once(':')) else {
-            return line.to_owned();
-        };
-        let Some(more) = joined.get(name) else {
-            return line.to_owned();
+        let more = whole.split(':').next().and_then(|name| Some((name, joined.get(name)?)));
+        let (Some((name, place)), Some((head, members))) = (more, whole.rsplit_once(':')) else {
+            text.push_str(line);
+            continue;
         };
         let mut all: Vec<&str> = members.split(',').filter(|member| !member.is_empty()).collect();
-        for member in more {
+        for member in &joining[*place] {
             if !all.contains(member) {
                 all.push(member);
-                added.push((name.to_owned(), (*member).to_owned()));
+                added.push(format!("{name}:{member}"));
             }
         }
-        format!("{head}:{}{}", all.join(","), &line[whole.len()..])
-    });
-    let text = lines.collect();
+        text.push_str(&format!("{head}:{}{}", all.join(","), &line[whole.len()..]));
+    }
     (text, added)
 }
 
