@@ -1,0 +1,253 @@
+//! Tests of requests: what is seen of nodes in, steps and programs out.
+
+mod keeper;
+
+use super::{
+    request::{Kind, Programs, Seen},
+    *,
+};
+use crate::{clock::Timestamp, timeline::Level};
+use std::collections::BTreeMap;
+
+const BOTH: Programs = Programs {
+    drain: true,
+    resume: true,
+    heartbeat_secs: 30,
+};
+const NONE: Programs = Programs {
+    drain: false,
+    resume: false,
+    heartbeat_secs: 30,
+};
+
+fn at(secs: u64) -> Timestamp {
+    Timestamp(1_000_000 + secs * 1000)
+}
+
+fn request(names: &[&str], max_down: u32) -> Request {
+    Request {
+        id: "q".into(),
+        wanted: at(0),
+        by: "test".into(),
+        rollout: String::new(),
+        reason: "why".into(),
+        max_down,
+        drain: true,
+        within_secs: 600,
+        stopped: String::new(),
+        nodes: names.iter().map(|name| Member::waiting(name, at(0))).collect(),
+    }
+}
+
+/// Nodes that are up in a boot from before.
+fn cluster(names: &[&str]) -> BTreeMap<String, Seen> {
+    let one = |name: &&str| {
+        let seen = Seen {
+            up: true,
+            boot: format!("old-{name}"),
+            opened: Timestamp(1),
+            healthy: true,
+        };
+        ((*name).to_owned(), seen)
+    };
+    names.iter().map(one).collect()
+}
+
+fn advance(request: &mut Request, seen: &BTreeMap<String, Seen>, secs: u64, programs: Programs) -> Vec<String> {
+    let notes = request.advance(at(secs), programs, |name| seen.get(name).cloned());
+    notes
+        .into_iter()
+        .map(|note| format!("{}: {}", note.node, note.text))
+        .collect()
+}
+
+fn steps(request: &Request) -> Vec<&'static str> {
+    request.nodes.iter().map(|node| node.step.as_str()).collect()
+}
+
+fn booted(seen: &mut BTreeMap<String, Seen>, name: &str, secs: u64) {
+    let seen = seen.get_mut(name).unwrap();
+    (seen.boot, seen.opened) = (format!("new-{name}"), at(secs));
+}
+
+#[test]
+fn a_node_is_drained_told_once_and_resumed() {
+    let mut seen = cluster(&["a", "b"]);
+    let mut q = request(&["a", "b"], 1);
+    assert_eq!(advance(&mut q, &seen, 1, BOTH), ["a: is drained first: why"]);
+    assert_eq!(q.due(at(1), |_| false), [(Kind::Drain, vec!["a".to_owned()])]);
+    assert!(q.due(at(1), |name| name == "a").is_empty(), "its program runs");
+    assert!(!q.tell("a", &seen["a"], at(2)), "not drained yet");
+    assert!(q.ran(Kind::Drain, "a", &Ok(()), at(0), at(3)).is_some());
+    assert!(q.tell("a", &seen["a"], at(4)));
+    assert!(!q.tell("a", &seen["a"], at(5)), "it was told a second ago");
+    assert!(
+        q.tell("a", &seen["a"], at(70)),
+        "it says nothing and goes on: the answer was lost"
+    );
+    assert!(q.noted("a", "old-a") && !q.noted("a", "old-a"));
+    assert!(!q.tell("a", &seen["a"], at(300)), "it said that it does");
+    advance(&mut q, &seen, 300, BOTH);
+    assert_eq!(steps(&q), ["restarting", "waiting"], "one at a time");
+    booted(&mut seen, "a", 310);
+    seen.get_mut("a").unwrap().healthy = false;
+    assert!(!q.tell("a", &seen["a"], at(320)), "never in another boot");
+    advance(&mut q, &seen, 320, BOTH);
+    assert_eq!(
+        steps(&q),
+        ["restarting", "waiting"],
+        "ready, but its checks do not hold"
+    );
+    seen.get_mut("a").unwrap().healthy = true;
+    advance(&mut q, &seen, 330, BOTH);
+    assert_eq!(steps(&q), ["resuming", "waiting"]);
+    assert_eq!(q.due(at(330), |_| false), [(Kind::Resume, vec!["a".to_owned()])]);
+    q.ran(Kind::Resume, "a", &Ok(()), at(0), at(331));
+    advance(&mut q, &seen, 332, BOTH);
+    assert_eq!(steps(&q), ["restarted", "draining"]);
+    q.ran(Kind::Drain, "b", &Ok(()), at(0), at(333));
+    assert!(q.tell("b", &seen["b"], at(334)));
+    booted(&mut seen, "b", 340);
+    advance(&mut q, &seen, 350, NONE);
+    assert!(q.is_over(), "the site has no resume program any more: {q:?}");
+}
+
+#[test]
+fn without_programs_a_node_is_told_at_once() {
+    let mut seen = cluster(&["a", "b", "c"]);
+    let mut q = request(&["a", "b", "c"], 2);
+    advance(&mut q, &seen, 1, NONE);
+    assert_eq!(steps(&q), ["drained", "drained", "waiting"]);
+    assert!(q.due(at(1), |_| false).is_empty());
+    assert!(q.tell("a", &seen["a"], at(2)) && q.tell("b", &seen["b"], at(2)) && !q.tell("c", &seen["c"], at(2)));
+    booted(&mut seen, "b", 9);
+    advance(&mut q, &seen, 10, NONE);
+    assert_eq!(steps(&q), ["restarting", "restarted", "drained"]);
+    let mut q = Request {
+        drain: false,
+        ..request(&["a"], 1)
+    };
+    advance(&mut q, &cluster(&["a"]), 1, BOTH);
+    assert_eq!(steps(&q), ["drained"], "--no-drain");
+}
+
+#[test]
+fn a_drain_that_fails_is_tried_again_and_holds_its_place() {
+    let seen = cluster(&["a", "b", "c"]);
+    let mut q = request(&["a", "b", "c"], 2);
+    advance(&mut q, &seen, 1, BOTH);
+    let both = vec!["a".to_owned(), "b".to_owned()];
+    assert_eq!(
+        q.due(at(1), |_| false),
+        [(Kind::Drain, both)],
+        "one run for those that come together"
+    );
+    for name in ["a", "b"] {
+        let note = q
+            .ran(Kind::Drain, name, &Err("jobs run".into()), at(11), at(1))
+            .unwrap();
+        assert_eq!(
+            (note.level, note.text.as_str()),
+            (Level::Retry, "drain: jobs run; again in 10 s")
+        );
+    }
+    assert!(q.due(at(5), |_| false).is_empty(), "not yet");
+    assert_eq!(
+        q.due(at(11), |_| false),
+        [(Kind::Drain, vec!["a".to_owned()]), (Kind::Drain, vec!["b".to_owned()])],
+        "each by itself, so that one does not hold up the other"
+    );
+    assert!(!q.tell("a", &seen["a"], at(12)));
+    advance(&mut q, &seen, 12, BOTH);
+    assert_eq!(steps(&q), ["draining", "draining", "waiting"]);
+    assert_eq!(q.nodes[0].said, "drain: jobs run");
+}
+
+#[test]
+fn one_that_does_not_come_back_stops_the_others() {
+    let mut seen = cluster(&["a", "b", "c"]);
+    let mut q = request(&["a", "b", "c"], 2);
+    advance(&mut q, &seen, 1, BOTH);
+    q.ran(Kind::Drain, "a", &Ok(()), at(0), at(2));
+    assert!(q.tell("a", &seen["a"], at(3)));
+    advance(&mut q, &seen, 603, BOTH);
+    assert_eq!(steps(&q)[0], "restarting");
+    let notes = advance(&mut q, &seen, 604, BOTH);
+    assert_eq!(
+        notes,
+        [
+            "a: not ready in time; no more nodes are restarted: why",
+            "b: is not restarted: others are not ready in time",
+        ]
+    );
+    assert_eq!(steps(&q), ["late", "resuming", "not restarted"]);
+    assert_eq!(q.stopped, "a not ready within 10m of being told to restart");
+    assert!(
+        q.ran(Kind::Drain, "b", &Ok(()), at(0), at(605)).is_none(),
+        "its drain program ends only now"
+    );
+    q.ran(Kind::Resume, "b", &Ok(()), at(0), at(606));
+    assert!(advance(&mut q, &seen, 700, BOTH).is_empty(), "said once");
+    assert!(!q.is_over());
+    booted(&mut seen, "a", 800);
+    advance(&mut q, &seen, 900, BOTH);
+    assert_eq!(steps(&q), ["resuming", "not restarted", "not restarted"]);
+    q.ran(Kind::Resume, "a", &Ok(()), at(0), at(901));
+    assert_eq!(steps(&q)[0], "restarted, late");
+    assert!(q.is_over());
+}
+
+#[test]
+fn one_that_falls_silent_before_it_is_told_is_late_too() {
+    let mut seen = cluster(&["a", "b"]);
+    let mut q = request(&["a", "b"], 1);
+    advance(&mut q, &seen, 1, BOTH);
+    q.ran(Kind::Drain, "a", &Ok(()), at(0), at(2));
+    seen.get_mut("a").unwrap().up = false;
+    advance(&mut q, &seen, 690, BOTH);
+    assert_eq!(steps(&q), ["drained", "waiting"]);
+    advance(&mut q, &seen, 693, BOTH);
+    assert_eq!(steps(&q), ["late", "not restarted"]);
+    assert!(q.nodes[0].said.contains("sends no heartbeats"), "{q:?}");
+    seen.get_mut("a").unwrap().up = true;
+    assert!(!q.tell("a", &seen["a"], at(700)), "the request was stopped");
+    advance(&mut q, &seen, 701, BOTH);
+    assert_eq!(steps(&q)[0], "resuming");
+    q.ran(Kind::Resume, "a", &Ok(()), at(0), at(702));
+    assert_eq!(steps(&q), ["not restarted", "not restarted"]);
+}
+
+#[test]
+fn who_boots_by_itself_is_not_restarted() {
+    let mut seen = cluster(&["a", "b"]);
+    seen.get_mut("a").unwrap().up = false;
+    let mut q = request(&["a", "b", "gone"], 1);
+    advance(&mut q, &seen, 1, BOTH);
+    assert_eq!(
+        steps(&q),
+        ["waiting", "draining", "not restarted"],
+        "who is not up has no turn"
+    );
+    booted(&mut seen, "a", 5);
+    booted(&mut seen, "b", 5);
+    assert!(!q.tell("b", &seen["b"], at(6)));
+    advance(&mut q, &seen, 7, BOTH);
+    assert_eq!(steps(&q), ["booted by itself", "resuming", "not restarted"]);
+}
+
+#[test]
+fn what_was_not_told_can_be_cancelled() {
+    let seen = cluster(&["a", "b", "c"]);
+    let mut q = request(&["a", "b", "c"], 2);
+    advance(&mut q, &seen, 1, BOTH);
+    q.ran(Kind::Drain, "a", &Ok(()), at(0), at(2));
+    q.tell("a", &seen["a"], at(3));
+    let mut notes = Vec::new();
+    assert!(
+        !q.give_up(|name| name == "a", "why", at(4), BOTH, &mut notes),
+        "nobody can take that back"
+    );
+    assert!(q.give_up(|name| name != "a", "why", at(4), BOTH, &mut notes));
+    assert_eq!((notes.len(), notes[0].text.as_str()), (1, "is not restarted: why"));
+    assert_eq!(steps(&q), ["restarting", "resuming", "not restarted"]);
+}
