@@ -6,6 +6,7 @@
 
 mod keeper;
 mod request;
+mod rows;
 mod task;
 #[cfg(test)]
 mod tests;
