@@ -6,14 +6,16 @@ use crate::{
     discovery::{FullPool, View, Wanted},
     inventory::{Change, Changed, Node, Setting},
     overlay::ListedTree,
-    restart::Withdrawn,
     restart::{Request, Want},
-    rollout::{Current, Member, Pace, Rollout, Wish},
     timeline::{BootSummary, Event, State, StatusRow, Subject},
 };
 use rackstrap_wire::{DiskPlan, Hardware, HwAddr, ImageRef, Layout, Wipe};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::Ipv4Addr};
+
+mod rollouts;
+
+pub use rollouts::*;
 
 /// Paths, in the order in which a newcomer meets them.
 pub mod paths {
@@ -336,123 +338,6 @@ pub struct Ignore {
     pub hwaddr: HwAddr,
     /// False to show it again.
     pub ignored: bool,
-}
-
-/// `rackstrap image promote`
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct PromoteImage {
-    /// The version.
-    pub image: ImageRef,
-    /// Who wants it.
-    pub by: String,
-}
-
-/// `rackstrap image rollback`
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct RollBack {
-    /// The image's name.
-    pub name: String,
-    /// Who wants it.
-    pub by: String,
-}
-
-/// What became of [`RollBack`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct RolledBack {
-    /// What is current now.
-    #[serde(flatten)]
-    pub current: Current,
-    /// The rollout that was on, and is no more.
-    pub ended: Option<ImageRef>,
-    /// What becomes of restarts that it had wanted.
-    #[serde(default)]
-    pub restarts: Withdrawn,
-}
-
-/// A rollout that was paused or ended.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct RolloutHeld {
-    /// As it is now.
-    #[serde(flatten)]
-    pub rollout: Rollout,
-    /// What becomes of restarts that it had wanted.
-    #[serde(default)]
-    pub restarts: Withdrawn,
-}
-
-/// `rackstrap rollout start`
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct BeginRollout {
-    /// What is wanted.
-    pub wish: Wish,
-    /// Who wants it.
-    pub by: String,
-}
-
-/// What became of [`BeginRollout`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct RolloutBegun {
-    /// The rollout.
-    #[serde(flatten)]
-    pub rollout: Rollout,
-    /// What may go wrong with it, a line each.
-    pub warnings: Vec<String>,
-}
-
-/// `rackstrap rollout promote`, `pause`, `resume` and `abort`
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct RolloutOrder {
-    /// NAME or NAME@VERSION; none for the only one that is on.
-    pub image: Option<String>,
-    /// How it is to go on; of `resume`, only the failures that are allowed.
-    #[serde(default)]
-    pub pace: Pace,
-    /// Who wants it.
-    pub by: String,
-}
-
-/// `rackstrap rollout retry`
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Retry {
-    /// The nodes.
-    pub nodes: Vec<String>,
-    /// Who wants it.
-    pub by: String,
-}
-
-/// `rackstrap rollout status` and `list`
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct RolloutsAnswer {
-    /// The daemon's present.
-    pub now: Timestamp,
-    /// What is current, by image name.
-    pub current: Vec<Current>,
-    /// All that are remembered, the newest last.
-    pub rollouts: Vec<RolloutRow>,
-}
-
-/// A rollout.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct RolloutRow {
-    /// The rollout.
-    #[serde(flatten)]
-    pub rollout: Rollout,
-    /// What it waits for, for people; empty if it is over.
-    pub waits_for: String,
-    /// Its nodes; of those that are over, only the last one of each image has them.
-    pub nodes: Vec<RolloutNode>,
-}
-
-/// A node of a rollout.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct RolloutNode {
-    /// Its name.
-    pub node: String,
-    /// How it fares.
-    #[serde(flatten)]
-    pub member: Member,
-    /// What it runs, or boots into.
-    pub image: Option<ImageRef>,
 }
 
 /// `rackstrap timeline`

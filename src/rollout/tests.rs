@@ -1,5 +1,6 @@
 //! Tests of what is assigned to whom.
 
+mod edges;
 mod ledger;
 mod machine;
 

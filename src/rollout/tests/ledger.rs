@@ -35,13 +35,13 @@ image = "debian@2"
 image = "rocky"
 "#;
 
-struct Rig {
+pub(super) struct Rig {
     dir: tempfile::TempDir,
-    world: SharedWorld,
-    boots: Boots,
-    recorder: Recorder,
-    rollouts: Rollouts,
-    runtime: tokio::runtime::Runtime,
+    pub world: SharedWorld,
+    pub boots: Boots,
+    pub recorder: Recorder,
+    pub rollouts: Rollouts,
+    pub runtime: tokio::runtime::Runtime,
 }
 
 fn node(slot: u8, profiles: &[&str]) -> Node {
@@ -56,7 +56,7 @@ fn node(slot: u8, profiles: &[&str]) -> Node {
 
 impl Rig {
     /// Ten nodes, the last two of which follow other rules; debian@3 is current, debian@4 came later.
-    fn new() -> Rig {
+    pub fn new() -> Rig {
         let dir = tempfile::tempdir().unwrap();
         let rig = Rig::open(dir);
         rig.rollouts
@@ -65,7 +65,7 @@ impl Rig {
         rig
     }
 
-    fn open(dir: tempfile::TempDir) -> Rig {
+    pub fn open(dir: tempfile::TempDir) -> Rig {
         let nodes = (1..=8).map(|slot| node(slot, &[]));
         let nodes = nodes.chain([node(9, &["old"]), node(10, &["other"])]);
         let world: SharedWorld = Arc::new(ArcSwap::from_pointee(World {
@@ -93,7 +93,7 @@ impl Rig {
     }
 
     /// The daemon is killed and started.
-    fn restart(self) -> Rig {
+    pub fn restart(self) -> Rig {
         let Rig {
             dir,
             rollouts,
@@ -113,7 +113,7 @@ impl Rig {
         panic!("the store is still in use");
     }
 
-    fn told(&self, name: &str) -> Box<crate::decide::NodeDecision> {
+    pub fn told(&self, name: &str) -> Box<crate::decide::NodeDecision> {
         let hwaddr = self.world.load().inventory.get(name).unwrap().hwaddrs[0];
         let requester = Requester {
             hwaddr: Some(hwaddr),
@@ -125,12 +125,12 @@ impl Rig {
         }
     }
 
-    fn gets(&self, name: &str) -> String {
+    pub fn gets(&self, name: &str) -> String {
         self.told(name).image.unwrap().manifest.image.to_string()
     }
 
     /// The script is fetched.
-    fn open_boot(&self, name: &str) -> Arc<Boot> {
+    pub fn open_boot(&self, name: &str) -> Arc<Boot> {
         let decision = self.told(name);
         let plan = decision
             .plan(&self.world.load().site, decision.node.hwaddrs[0], "")
@@ -145,7 +145,7 @@ impl Rig {
     }
 
     /// And the kernel.
-    fn boot(&self, name: &str) -> Arc<Boot> {
+    pub fn boot(&self, name: &str) -> Arc<Boot> {
         let boot = self.open_boot(name);
         self.rollouts.took(&boot, Timestamp::now());
         self.settled();
@@ -153,7 +153,7 @@ impl Rig {
     }
 
     /// And the system comes up.
-    fn come_up(&self, name: &str) {
+    pub fn come_up(&self, name: &str) {
         let boot = self.boot(name);
         let token = boot.token.clone();
         let ready = self.boots.mark_ready(&boot.plan.id, &token, Timestamp::now());
@@ -165,15 +165,15 @@ impl Rig {
     }
 
     /// Waits until the keeper has heard all: it hears one thing after the other.
-    fn settled(&self) {
+    pub fn settled(&self) {
         self.runtime.block_on(self.rollouts.heard_all());
     }
 
-    fn begin(&self, nodes: &[&str]) -> Result<(), String> {
+    pub fn begin(&self, nodes: &[&str]) -> Result<(), String> {
         self.begin_with(nodes, false)
     }
 
-    fn begin_with(&self, nodes: &[&str], reboot: bool) -> Result<(), String> {
+    pub fn begin_with(&self, nodes: &[&str], reboot: bool) -> Result<(), String> {
         let wish = Wish {
             image: image("debian@4"),
             nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
@@ -188,7 +188,7 @@ impl Rig {
         begun.map(drop).map_err(|error| error.to_string())
     }
 
-    fn states(&self) -> String {
+    pub fn states(&self) -> String {
         let all = self.rollouts.all();
         let nodes = all.last().unwrap().nodes.iter();
         let states = nodes.map(|(name, member)| format!("{} {}", &name[3..], member.state));
@@ -447,200 +447,4 @@ fn a_restored_rollout_waits_for_a_person() {
     assert_eq!(rig.gets("r01n01"), "debian@3");
     rig.rollouts.resume(None, None, "tests", Timestamp::now()).unwrap();
     assert_eq!(rig.gets("r01n01"), "debian@4");
-}
-
-/// Also what is not well counts as up: what follows is said by its checks.
-fn limps(rig: &Rig, name: &str) {
-    let boot = rig.boot(name);
-    rig.boots.note_health(&boot.plan.id, &boot.token, false).unwrap();
-    let ready = rig.boots.mark_ready(&boot.plan.id, &boot.token, Timestamp::now());
-    let boot = rig.runtime.block_on(ready).unwrap();
-    rig.rollouts.ready(&boot, Timestamp::now());
-    rig.settled();
-}
-
-fn holders(rig: &Rig, version: &str) -> String {
-    let world = rig.world.load();
-    let holds = world.assignments.holds(&world.site, &world.images);
-    holds
-        .get(&image(version))
-        .map(|reasons| reasons.join("; "))
-        .unwrap_or_default()
-}
-
-#[test]
-fn what_a_node_was_well_on_is_held_for_it() {
-    let rig = Rig::new();
-    rig.come_up("r01n01");
-    let promote = |rig: &Rig, version| {
-        let promoted = rig.rollouts.promote_image(&image(version), "tests", Timestamp(1));
-        promoted.unwrap();
-    };
-    promote(&rig, "debian@4");
-    assert_eq!(holders(&rig, "debian@3"), "", "its boot holds it, and it alone");
-    limps(&rig, "r01n01");
-    assert_eq!(holders(&rig, "debian@3"), "r01n01 would go back to it");
-    let rig = rig.restart();
-    assert_eq!(holders(&rig, "debian@3"), "r01n01 would go back to it");
-    promote(&rig, "debian@5");
-    rig.boot("r01n01");
-    assert_eq!(holders(&rig, "debian@3"), "r01n01 would go back to it", "and not to 4");
-    assert_eq!(holders(&rig, "debian@4"), "");
-    rig.come_up("r01n01");
-    assert_eq!(holders(&rig, "debian@3"), "", "it was ready on 5");
-}
-
-#[test]
-fn a_node_that_was_never_ready_has_nothing_to_go_back_to_and_fails_in_time() {
-    let rig = Rig::new();
-    rig.begin(&["r01n05"]).unwrap();
-    for _ in 0..5 {
-        rig.boot("r01n05");
-        assert_eq!(rig.gets("r01n05"), "debian@4");
-    }
-    rig.rollouts.look(Timestamp(Timestamp::now().0 + 601_000));
-    assert_eq!(rig.states(), "n05 failed");
-    let rollout = rig.rollouts.all().pop().unwrap();
-    assert!(
-        rollout.stopped.contains("r01n05 (not ready within 600 s (5 boots))"),
-        "{}",
-        rollout.stopped
-    );
-    assert_eq!(rig.gets("r01n05"), "debian@4", "it has begun, and knows no better");
-    rig.rollouts.abort(None, "tests", Timestamp::now()).unwrap();
-    assert_eq!(rig.gets("r01n05"), "debian@3");
-    rig.come_up("r01n05");
-}
-
-#[test]
-fn after_a_stop_a_retry_and_a_resume_lead_on() {
-    let rig = Rig::new();
-    for name in ["r01n01", "r01n02"] {
-        rig.come_up(name);
-    }
-    rig.begin(&["r01n01", "r01n02"]).unwrap();
-    for _ in 0..4 {
-        rig.boot("r01n01");
-    }
-    assert_eq!(rig.states(), "n01 gone back, n02 waiting");
-    let resume = |rig: &Rig| rig.rollouts.resume(None, None, "tests", Timestamp::now());
-    let error = resume(&rig).unwrap_err().to_string();
-    assert!(
-        error.contains("would stop again at once") && error.contains("rollout retry NODES"),
-        "{error}"
-    );
-    let rig = rig.restart();
-    rig.rollouts
-        .retry(&["r01n01".into()], "tests", Timestamp::now())
-        .unwrap();
-    assert_eq!(rig.states(), "n01 waiting, n02 waiting");
-    assert_eq!(rig.gets("r01n01"), "debian@3", "it is stopped until somebody says so");
-    resume(&rig).unwrap();
-    rig.come_up("r01n01");
-    rig.come_up("r01n02");
-    assert_eq!(rig.states(), "n01 ready, n02 ready");
-}
-
-#[test]
-fn other_hardware_begins_anew() {
-    let rig = Rig::new();
-    rig.come_up("r01n01");
-    rig.begin(&["r01n01"]).unwrap();
-    for _ in 0..4 {
-        rig.boot("r01n01");
-    }
-    assert_eq!(rig.states(), "n01 gone back");
-    let exchange = |rig: &Rig, hwaddrs: Vec<HwAddr>| {
-        let world = rig.world.load_full();
-        let nodes = world.inventory.iter().map(|node| Node {
-            hwaddrs: match node.name == "r01n01" {
-                true => hwaddrs.clone(),
-                false => node.hwaddrs.clone(),
-            },
-            ..Node::clone(node)
-        });
-        rig.world.store(Arc::new(World {
-            inventory: Arc::new(Inventory::new(nodes)),
-            ..World::clone(&world)
-        }));
-        rig.rollouts.look(Timestamp::now());
-    };
-    let (old, new) = (
-        HwAddr([0x52, 0x54, 0, 0, 1, 1]),
-        HwAddr([0x52, 0x54, 0, 0xff, 0xff, 0xff]),
-    );
-    exchange(&rig, vec![new, old]);
-    assert_eq!(rig.states(), "n01 gone back", "one more card is no other machine");
-    exchange(&rig, vec![new]);
-    assert_eq!(rig.states(), "n01 waiting");
-    rig.rollouts.resume(None, None, "tests", Timestamp::now()).unwrap();
-    assert_eq!(rig.gets("r01n01"), "debian@4");
-    for _ in 0..2 {
-        rig.boot("r01n01");
-    }
-    assert_eq!(rig.gets("r01n01"), "debian@4", "its own two boots");
-    rig.come_up("r01n01");
-    assert_eq!(rig.states(), "n01 ready");
-    let line = rig.recorder.of(&Subject::Node("r01n01".into()));
-    let said = line
-        .iter()
-        .filter(|event| event.detail.contains("is other hardware now"));
-    assert_eq!(said.count(), 1);
-}
-
-#[test]
-fn of_two_who_begin_at_the_same_moment_one_does() {
-    let rig = Rig::new();
-    let begun = std::thread::scope(|scope| {
-        let begin = |node: &'static str| {
-            let rollouts = rig.rollouts.clone();
-            scope.spawn(move || {
-                let wish = Wish {
-                    image: image("debian@4"),
-                    nodes: vec![node.to_owned()],
-                    reboot: false,
-                    max_down: Share::Nodes(1),
-                    ready_within_secs: 600,
-                    max_failures: 0,
-                    soak_secs: 0,
-                    message: String::new(),
-                };
-                rollouts.begin(&wish, "tests", Timestamp::now()).is_ok()
-            })
-        };
-        let all: Vec<_> = ["r01n01", "r01n02", "r01n03", "r01n04"].map(begin).into();
-        all.into_iter()
-            .filter_map(|one| one.join().ok())
-            .filter(|ok| *ok)
-            .count()
-    });
-    assert_eq!((begun, rig.rollouts.all().len()), (1, 1));
-}
-
-#[test]
-fn a_paused_rollout_wants_nobody_restarted_and_what_was_wanted_is_not_down() {
-    let rig = Rig::new();
-    for slot in 1..=2 {
-        rig.come_up(&format!("r01n{slot:02}"));
-    }
-    let boot = |name: &str| rig.boots.current(name).unwrap().plan.id.clone();
-    let wanted = |name: &str| {
-        (0..50).any(|_| {
-            std::thread::sleep(Duration::from_millis(5));
-            let image = rig.rollouts.reboot_wanted(name, &boot(name), false, Timestamp::now());
-            image.is_some()
-        })
-    };
-    rig.begin_with(&["r01n01", "r01n02"], true).unwrap();
-    assert!(wanted("r01n01") && !wanted("r01n02"), "one at a time");
-    rig.rollouts.pause(None, "tests", Timestamp::now()).unwrap();
-    assert!(!wanted("r01n01") && !rig.rollouts.wants_restarted("debian", "r01n01"));
-    rig.rollouts.not_restarted("debian", &["r01n01".into()]);
-    rig.rollouts.resume(None, None, "tests", Timestamp::now()).unwrap();
-    assert!(rig.rollouts.wants_restarted("debian", "r01n01"));
-    assert!(wanted("r01n02"), "r01n01 is up");
-    rig.come_up("r01n02");
-    rig.rollouts.pause(None, "tests", Timestamp::now()).unwrap();
-    rig.rollouts.abort(None, "tests", Timestamp::now()).unwrap();
-    assert!(wanted("r01n02") && !wanted("r01n01"), "it goes back, pause or not");
 }

@@ -82,10 +82,10 @@ impl Scene {
             last = self.fleet.cluster.daemon.json(&["node", "restart", "--list"])?;
             let requests = last["requests"].as_array().cloned().unwrap_or_default();
             // The newest request that is about it.
-            let members = requests
+            let mut members = requests
                 .iter()
                 .flat_map(|r| r["nodes"].as_array().cloned().unwrap_or_default());
-            let newest = members.filter(|member| member["name"] == name.as_str()).last();
+            let newest = members.rfind(|member| member["name"] == name.as_str());
             Ok(newest.filter(|member| member["step"]["is"] == step).map(drop))
         })?;
         there.with_context(|| format!("{name} does not get to {step}: {last}"))
