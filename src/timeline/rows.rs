@@ -74,7 +74,17 @@ fn tail(rows: &Read<'_>, subject: Subject, first: u64) -> Result<Tail, StoreErro
         .filter_map(|(key, event)| Some((parse_key(&key)?.1, event)))
         .collect();
     // The one of the snapshot may have happened again since; said twice, an event says the same.
-    events.iter().for_each(|(_, event)| standing.apply(event));
+    for (_, event) in &events {
+        if event.last.is_some() {
+            // What it brought about, it did the first time.
+            let first = Event {
+                last: None,
+                ..event.clone()
+            };
+            standing.apply(&first);
+        }
+        standing.apply(event);
+    }
     let began = match (&subject, start == first) {
         (Subject::Node(_), _) => None,
         (Subject::Machine(_), true) => events.first().map(|(_, event)| event.clone()),
