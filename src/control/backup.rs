@@ -1,6 +1,6 @@
 //! The route that streams a backup of the store.
 
-use super::routes::{Refusal, Shared, broken};
+use super::refusal::{Refusal, Shared, broken};
 use crate::clock::Timestamp;
 use axum::{
     Extension,

@@ -3,7 +3,7 @@
 use super::{
     api::{self, SlotState},
     nodes::refuse_if_running,
-    routes::{Refusal, Shared, blocking},
+    refusal::{Refusal, Shared, blocking},
 };
 use crate::{
     clock::Timestamp,

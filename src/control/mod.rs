@@ -1,6 +1,7 @@
 //! The command line's way into the daemon: HTTP and JSON over a unix socket that only root may use.
 //!
-//! `api.rs` says what both ends say, `routes.rs`, `nodes.rs`, `overlays.rs`, `discover.rs`, `rollouts.rs`, `restarts.rs` and `backup.rs` answer, `socket.rs` listens, `client.rs` asks.
+//! `api.rs` says what both ends say, `routes.rs`, `nodes.rs`, `overlays.rs`, `discover.rs`, `rollouts.rs`, `restarts.rs` and `backup.rs` answer, `refusal.rs` is how
+//! they say no, `socket.rs` listens, `client.rs` asks.
 
 pub mod api;
 mod backup;
@@ -9,6 +10,7 @@ mod discover;
 mod meant;
 mod nodes;
 mod overlays;
+mod refusal;
 mod restarts;
 mod rollouts;
 mod routes;

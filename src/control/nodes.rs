@@ -3,7 +3,7 @@
 use super::{
     api,
     meant::{Meant, meant},
-    routes::{Refusal, Shared, blocking, broken},
+    refusal::{Refusal, Shared, blocking, broken},
 };
 use crate::{
     clock::Timestamp,

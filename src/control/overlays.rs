@@ -3,7 +3,7 @@
 use super::{
     api,
     meant::{Meant, meant},
-    routes::{Refusal, Shared, blocking},
+    refusal::{Refusal, Shared, blocking},
 };
 use crate::{clock::Timestamp, inventory::Settings, overlay::UsersReport, timeline::status};
 use axum::{

@@ -2,7 +2,7 @@
 
 use super::{
     api,
-    routes::{Refusal, Shared, blocking, broken},
+    refusal::{Refusal, Shared, blocking, broken},
 };
 use crate::{
     clock::Timestamp,

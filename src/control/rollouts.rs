@@ -2,7 +2,7 @@
 
 use super::{
     Context, api,
-    routes::{Refusal, Shared, blocking},
+    refusal::{Refusal, Shared, blocking},
 };
 use crate::{
     boots::Boots,

@@ -5,16 +5,17 @@ use super::{
     api::{self, paths},
     backup, discover,
     meant::{Meant, meant},
-    nodes, overlays, restarts, rollouts,
+    nodes, overlays,
+    refusal::{Refusal, Shared, blocking, broken},
+    restarts, rollouts,
     socket::Peer,
     unknown,
 };
 use crate::{
     clock::Timestamp,
     decide::{Decision, Requester, decide},
-    discovery::{DiscoveryError, Waiting},
-    inventory::{ChangeError, InventoryError, Node, Refusals},
-    rollout::RolloutError,
+    discovery::Waiting,
+    inventory::Node,
     store::Table,
     timeline::{Level, State as NodeState, StatusRow, Subject, status, summarise},
 };
@@ -32,9 +33,6 @@ use std::{
     net::Ipv4Addr,
     sync::Arc,
 };
-
-/// What every route sees.
-pub(super) type Shared = Arc<Context>;
 
 /// All routes. Whoever serves them says who is at the other end of each connection.
 pub fn router(context: Arc<Context>) -> Router {
@@ -88,63 +86,6 @@ pub fn router(context: Arc<Context>) -> Router {
         .with_state(context)
 }
 
-/// An answer that is not 2xx.
-pub(super) struct Refusal(pub(super) StatusCode, pub(super) String);
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        (self.0, Json(api::Failure { error: self.1 })).into_response()
-    }
-}
-
-pub(super) fn broken(error: impl std::fmt::Display) -> Refusal {
-    Refusal(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}"))
-}
-
-impl From<InventoryError> for Refusal {
-    fn from(error: InventoryError) -> Self {
-        let code = match error {
-            InventoryError::Unknown { .. } => StatusCode::NOT_FOUND,
-            _ => StatusCode::UNPROCESSABLE_ENTITY,
-        };
-        Refusal(code, error.to_string())
-    }
-}
-
-impl From<Refusals> for Refusal {
-    fn from(refusals: Refusals) -> Self {
-        Refusal(StatusCode::UNPROCESSABLE_ENTITY, refusals.to_string())
-    }
-}
-
-impl From<DiscoveryError> for Refusal {
-    fn from(error: DiscoveryError) -> Self {
-        match error {
-            DiscoveryError::Refused(why) => Refusal(StatusCode::UNPROCESSABLE_ENTITY, why),
-            DiscoveryError::Change(error) => error.into(),
-            DiscoveryError::Store(_) => broken(error),
-        }
-    }
-}
-
-impl From<RolloutError> for Refusal {
-    fn from(error: RolloutError) -> Self {
-        match error {
-            RolloutError::Refused(why) => Refusal(StatusCode::UNPROCESSABLE_ENTITY, why),
-            RolloutError::Store(_) => broken(error),
-        }
-    }
-}
-
-impl From<ChangeError> for Refusal {
-    fn from(error: ChangeError) -> Self {
-        match error {
-            ChangeError::Refused(refusals) => refusals.into(),
-            ChangeError::Store(_) => broken(error),
-        }
-    }
-}
-
 /// The socket's mode says the same; this holds also where somebody changed that.
 async fn only_root(ConnectInfo(Peer(uid)): ConnectInfo<Peer>, request: Request, next: Next) -> Response {
     let own = rustix::process::geteuid().as_raw();
@@ -156,11 +97,6 @@ async fn only_root(ConnectInfo(Peer(uid)): ConnectInfo<Peer>, request: Request, 
         )
         .into_response(),
     }
-}
-
-/// Runs what waits for a disk where it may.
-pub(super) async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
-    tokio::task::spawn_blocking(f).await.map_err(broken)
 }
 
 async fn show_status(State(context): State<Shared>) -> Result<Json<api::StatusAnswer>, Refusal> {

@@ -16,6 +16,7 @@
 mod answer;
 mod counters;
 mod engine;
+mod framing;
 mod relay;
 mod task;
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! Sockets: datagrams and connections on one address, and the questions that are under way to the forwarders.
 
 use super::{
-    Counters, Outcome, Reaction, Relay, Transport, View, Views, respond,
+    Counters, Outcome, Reaction, Relay, Transport, View, Views,
+    framing::framed,
+    respond,
     upstream::{self, Favourite, Patience},
 };
 use crate::{
@@ -289,13 +291,6 @@ async fn connection(mut stream: TcpStream, client: Ipv4Addr, server: &Server) ->
         };
         timeout(limits.idle, stream.write_all(&framed(&bytes))).await??;
     }
-}
-
-/// A message behind its length (RFC 1035 section 4.2.2).
-pub(super) fn framed(message: &[u8]) -> Vec<u8> {
-    // Messages are shorter than 64 KiB: the encoder, the length on the wire, and the limit of a reply see to it.
-    let length = u16::try_from(message.len()).unwrap_or_default();
-    [&length.to_be_bytes(), message].concat()
 }
 
 fn ipv4(peer: SocketAddr) -> Option<Ipv4Addr> {

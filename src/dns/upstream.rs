@@ -97,7 +97,7 @@ async fn by_tcp(relay: &Relay, server: SocketAddrV4) -> io::Result<(Verdict, Vec
     let id = rand::random();
     let query = relay.query(id).map_err(io::Error::other)?;
     let mut stream = TcpStream::connect(server).await?;
-    stream.write_all(&super::task::framed(&query)).await?;
+    stream.write_all(&super::framing::framed(&query)).await?;
     let length = stream.read_u16().await?;
     let mut bytes = vec![0; length.into()];
     stream.read_exact(&mut bytes).await?;

@@ -21,6 +21,7 @@ mod locks;
 mod manifest;
 mod oci;
 mod packages;
+mod placeholders;
 mod prepare;
 mod progress;
 mod recipe;

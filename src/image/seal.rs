@@ -1,11 +1,11 @@
 //! A working copy becomes the next version: by a rename, without a copy.
 
 use super::{
-    enter::remove_placeholders,
     error::{Doing, ImportError, Result},
     import::{check_name, check_root},
     leftovers::remove_if_there,
     locks::{open_dir, try_lock},
+    placeholders::remove_placeholders,
     prepare::{MADE, Origin, Wishes, full, prepare},
     progress::{Progress, Step},
     tree::{Copied, Notes, SpaceGuard, flatten},

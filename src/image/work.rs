@@ -3,11 +3,11 @@
 use super::{
     Manifest, Packages, Problem,
     catalog::{entries, read_manifest},
-    enter::remove_placeholders,
     error::{Doing, ImportError, Result},
     import::{check_name, check_root},
     leftovers::Discarded,
     locks::{Locked, held, holders, open_dir, try_lock},
+    placeholders::remove_placeholders,
     prepare::{full, packages_of},
     progress::{Progress, Step},
     tree::{Copied, Notes, SpaceGuard, copy_tree, count_tree, has_nested, is_subvolume, make_root, snapshot},

@@ -7,15 +7,14 @@
 
 mod inside;
 mod mounts;
-mod placeholders;
 mod sys;
 
 pub use inside::run_inside;
-pub(crate) use placeholders::remove_placeholders;
 
 use super::{
     error::{Doing, ImportError, Result},
     import::check_root,
+    placeholders::{make_placeholders, remove_placeholders},
     work::{Held, hold},
 };
 use rustix::{
@@ -77,7 +76,7 @@ const PASSED_ON: [&str; 9] = [
 pub fn enter(request: &EnterRequest, own_arguments: &[&str]) -> Result<u8> {
     check_root("entering an image")?;
     let held = hold(&request.images_dir, &request.work, true, "nobody enters")?;
-    placeholders::make_placeholders(&held.copy.dir)?;
+    make_placeholders(&held.copy.dir)?;
     let terminal = Terminal::now();
     // A thread of its own: its children are in the new namespace, and no other thread's.
     let ended = std::thread::scope(|scope| {

@@ -1,7 +1,7 @@
 //! Something is only mounted on something: files and directories that a tree lacks are made for as long as somebody is
 //! in it, written down before, and removed by the last one who leaves or by whoever seals.
 
-use crate::image::{
+use super::{
     error::{Doing, Result},
     locks::open_dir,
     tree::open_parent,
@@ -21,7 +21,7 @@ const DIRS: [&str; 5] = ["proc", "sys", "dev", "run", "tmp"];
 const FILES: [&str; 2] = ["etc/resolv.conf", "usr/sbin/policy-rc.d"];
 
 /// Makes what the tree of the working copy `dir` lacks.
-pub(super) fn make_placeholders(dir: &Path) -> Result<()> {
+pub(crate) fn make_placeholders(dir: &Path) -> Result<()> {
     let root_path = dir.join("root");
     let root = open_dir(&root_path).doing(|| format!("opening {}", root_path.display()))?;
     for path in DIRS.iter().chain(&FILES) {

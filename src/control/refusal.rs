@@ -1,0 +1,79 @@
+//! What all routes share: what they see, and how they say no.
+
+use super::{Context, api};
+use crate::{
+    discovery::DiscoveryError,
+    inventory::{ChangeError, InventoryError, Refusals},
+    rollout::RolloutError,
+};
+use axum::{
+    Json,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use std::sync::Arc;
+
+/// What every route sees.
+pub(super) type Shared = Arc<Context>;
+
+/// An answer that is not 2xx.
+pub(super) struct Refusal(pub(super) StatusCode, pub(super) String);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.0, Json(api::Failure { error: self.1 })).into_response()
+    }
+}
+
+pub(super) fn broken(error: impl std::fmt::Display) -> Refusal {
+    Refusal(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}"))
+}
+
+impl From<InventoryError> for Refusal {
+    fn from(error: InventoryError) -> Self {
+        let code = match error {
+            InventoryError::Unknown { .. } => StatusCode::NOT_FOUND,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Refusal(code, error.to_string())
+    }
+}
+
+impl From<Refusals> for Refusal {
+    fn from(refusals: Refusals) -> Self {
+        Refusal(StatusCode::UNPROCESSABLE_ENTITY, refusals.to_string())
+    }
+}
+
+impl From<DiscoveryError> for Refusal {
+    fn from(error: DiscoveryError) -> Self {
+        match error {
+            DiscoveryError::Refused(why) => Refusal(StatusCode::UNPROCESSABLE_ENTITY, why),
+            DiscoveryError::Change(error) => error.into(),
+            DiscoveryError::Store(_) => broken(error),
+        }
+    }
+}
+
+impl From<RolloutError> for Refusal {
+    fn from(error: RolloutError) -> Self {
+        match error {
+            RolloutError::Refused(why) => Refusal(StatusCode::UNPROCESSABLE_ENTITY, why),
+            RolloutError::Store(_) => broken(error),
+        }
+    }
+}
+
+impl From<ChangeError> for Refusal {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Refused(refusals) => refusals.into(),
+            ChangeError::Store(_) => broken(error),
+        }
+    }
+}
+
+/// Runs what waits for a disk where it may.
+pub(super) async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(f).await.map_err(broken)
+}
