@@ -189,7 +189,10 @@ fn a_node_leaves_versions_that_are_no_good_by_itself() -> Result {
     for (version, why) in [
         ("debian@3", "did not get ready in 2 boots"),
         ("debian@4", "did not get ready in a boot"),
-        ("debian@5", "check failed: command /usr/local/bin/is-well ended with exit status 1"),
+        (
+            "debian@5",
+            "check failed: command /usr/local/bin/is-well ended with exit status 1",
+        ),
     ] {
         cli(&[
             "rollout",

@@ -217,7 +217,7 @@ async fn queries_on_a_connection_are_answered_in_turn() {
     let mut stream = TcpStream::connect(lab.address).await.unwrap();
     let ours = query("r01n03.cluster.example.", RecordType::A).to_vec().unwrap();
     let other = query("www.example.", RecordType::A).to_vec().unwrap();
-    let all = [task::framed(&ours), task::framed(&other), task::framed(&ours)].concat();
+    let all = [framing::framed(&ours), framing::framed(&other), framing::framed(&ours)].concat();
     stream.write_all(&all).await.unwrap();
     for code in [ResponseCode::NoError, ResponseCode::ServFail, ResponseCode::NoError] {
         let length = timeout(PATIENCE, stream.read_u16()).await.unwrap().unwrap();
