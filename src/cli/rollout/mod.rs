@@ -282,7 +282,7 @@ fn start(client: &Client, args: StartArgs) -> Result<()> {
         output::count(nodes.len(), "node"),
         begun.rollout.from
     );
-    say(&begun.rollout, args.format, &said)
+    say(&begun, args.format, &said)
 }
 
 fn retry(client: &Client, args: RetryArgs) -> Result<()> {
