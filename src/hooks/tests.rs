@@ -50,8 +50,13 @@ async fn a_program_that_hangs_is_killed_with_its_children() {
     assert!(began.elapsed() < 300 * SECOND);
     let child = std::fs::read_to_string(&pid).unwrap();
     let stat = Path::new("/proc").join(child.trim()).join("stat");
-    // Its parent is gone: until somebody reaps it, it may be there as a zombie.
-    let alive = std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+    // Its parent is gone: until somebody reaps it, it may be there as a zombie. It closes its output a moment before it is one.
+    let is_alive = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+    let mut alive = is_alive();
+    while alive && began.elapsed() < 300 * SECOND {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        alive = is_alive();
+    }
     assert!(!alive, "the child was left running");
 }
 
