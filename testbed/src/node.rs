@@ -43,6 +43,7 @@ pub struct Node<'c> {
     disk: RefCell<Option<Disk>>,
     firmware: Firmware,
     nic: Nic,
+    processors: u8,
     console: Console,
     machine: RefCell<Option<process::Running>>,
     powered_on: Cell<u64>,
@@ -65,6 +66,7 @@ impl<'c> Node<'c> {
             disk: RefCell::new(None),
             firmware: Firmware::Bios,
             nic: Nic::Virtio,
+            processors: 1,
             machine: RefCell::new(None),
             powered_on: Cell::new(0),
             logged_in: Cell::new(false),
@@ -89,6 +91,12 @@ impl<'c> Node<'c> {
     /// With another network card.
     pub fn nic(mut self, nic: Nic) -> Self {
         self.nic = nic;
+        self
+    }
+
+    /// With more processors than one: faster alone, slower beside others.
+    pub fn processors(mut self, processors: u8) -> Self {
+        self.processors = processors;
         self
     }
 
@@ -140,6 +148,7 @@ impl<'c> Node<'c> {
     ///
     /// Measured with QEMU 7.2 on two idle cores, Debian 12 to its login prompt from a local disk: q35 and two
     /// processors 14.5 s, q35 and one 20.2 s, pc (i440FX) and one 24.6 s; `-cpu max` was no faster than the default.
+    /// Two at a time, as tests run: two scenarios of the suite took 110 s each with two processors, 76 and 80 s with one.
     pub fn plug_in(&self) -> Result {
         ensure!(self.machine.borrow().is_none(), "{} is switched on already", self.name);
         fs::create_dir_all(&self.dir)?;
@@ -163,7 +172,7 @@ impl<'c> Node<'c> {
             "-accel",
             "tcg,thread=multi",
             "-smp",
-            "2",
+            &self.processors.to_string(),
             "-m",
             "768",
         ]);

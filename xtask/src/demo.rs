@@ -66,7 +66,9 @@ impl Demo {
         ));
         let mut nodes = Vec::new();
         for slot in 1..=self.nodes {
-            let node = cluster.node(&format!("r01n{slot:02}")).blank_disk(DISK)?;
+            let processors = if self.nodes == 1 { 2 } else { 1 };
+            let node = cluster.node(&format!("r01n{slot:02}")).processors(processors);
+            let node = node.blank_disk(DISK)?;
             node.power_on()?;
             say(&format!("{} ({}) is switched on", node.name(), node.hwaddr()));
             nodes.push(node);
