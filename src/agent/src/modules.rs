@@ -118,7 +118,8 @@ impl Loader {
         format!("{} modules for {} kinds of devices{failed}", self.loaded, known.len())
     }
 
-    /// Names of the modules that the devices ask for and that are not blacklisted, whether they are part of the initramfs or not; sorted.
+    /// Names of the modules that the devices ask for, of those that the initramfs was made to have (network cards, disks, their buses), and
+    /// that are not blacklisted; sorted.
     /// Not what these depend on: other kernels divide that up otherwise.
     pub fn needed(&self) -> Vec<String> {
         let needed = self.needed.iter().filter(|name| !self.blacklisted(name));
