@@ -26,3 +26,4 @@ pub mod store;
 pub mod tftp;
 pub mod timeline;
 pub mod users;
+pub mod warnings;

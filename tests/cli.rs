@@ -105,6 +105,7 @@ impl Daemon {
             nodes,
             discovery: discovery.clone(),
             store,
+            warnings: Default::default(),
             reload: Arc::new(|| Ok("site.toml taken over".into())),
             rescan: Arc::new(|| Ok(String::new())),
             counters: Arc::new(|| vec![("dhcp offers".into(), 3), ("tftp transfers".into(), 1)]),

@@ -163,7 +163,11 @@ fn beside(answer: &api::StatusAnswer) -> Vec<String> {
         let machines = output::count(answer.ignored, "unknown machine");
         format!("{machines} ignored: rackstrap discover list --all")
     });
-    full.chain(ignored).collect()
+    let warnings = answer
+        .warnings
+        .iter()
+        .map(|warning| format!("warning: {}\nhelp: {}", warning.message, warning.help));
+    full.chain(ignored).chain(warnings).collect()
 }
 
 fn watch(client: &Client, wanted: &Wanted, format: Format) -> Result<()> {
@@ -208,6 +212,7 @@ mod tests {
             nodes,
             ignored: 0,
             full: Vec::new(),
+            warnings: Vec::new(),
         };
         let text = describe_within(&answer, 10);
         let lines: Vec<&str> = text.lines().collect();

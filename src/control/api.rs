@@ -8,6 +8,7 @@ use crate::{
     overlay::ListedTree,
     restart::{Request, Want},
     timeline::{BootSummary, Event, State, StatusRow, Subject},
+    warnings::SiteWarning,
 };
 use rackstrap_wire::{DiskPlan, Hardware, HwAddr, ImageRef, Layout, Wipe};
 use serde::{Deserialize, Serialize};
@@ -124,6 +125,9 @@ pub struct StatusAnswer {
     pub ignored: usize,
     /// Pools that have no address for some of the machines.
     pub full: Vec<FullPool>,
+    /// What is wrong with the site as a whole, each with its remedy.
+    #[serde(default)]
+    pub warnings: Vec<SiteWarning>,
 }
 
 /// `rackstrap node show`

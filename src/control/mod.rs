@@ -26,7 +26,7 @@ pub use socket::{Socket, SocketError, bind, serve};
 
 use crate::{
     boots::Boots, decide::SharedWorld, discovery::Discovery, inventory::Nodes, overlay::Renderer, restart::Restarts,
-    rollout::Rollouts, store::Store, timeline::Recorder,
+    rollout::Rollouts, store::Store, timeline::Recorder, warnings::SiteWarnings,
 };
 use std::sync::Arc;
 
@@ -57,6 +57,8 @@ pub struct Context {
     pub restarts: Restarts,
     /// What nodes get.
     pub overlays: Arc<Renderer>,
+    /// What is wrong with the site as a whole.
+    pub warnings: SiteWarnings,
     /// Reads the site file again.
     pub reload: Action,
     /// Looks for images again.

@@ -125,6 +125,7 @@ async fn show_status(State(context): State<Shared>) -> Result<Json<api::StatusAn
         nodes,
         ignored: ignored.len(),
         full: view.full,
+        warnings: context.warnings.list(now),
     }))
 }
 

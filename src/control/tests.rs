@@ -64,6 +64,7 @@ fn context(dir: &Path) -> Arc<Context> {
         nodes,
         discovery: discovery.unwrap(),
         store,
+        warnings: SiteWarnings::default(),
         reload: Arc::new(|| anyhow::bail!("line 3: no")),
         rescan: Arc::new(|| Ok("2 image versions".into())),
         counters: Arc::new(|| vec![("dhcp offers".into(), 3)]),
@@ -145,6 +146,22 @@ fn status_shows_who_waits_and_why_and_hides_who_is_ignored() {
         client.post::<api::Done>(api::paths::IGNORE, &ignore).unwrap();
         let status = status_when(client, |status| status.ignored == 1);
         assert_eq!((status.nodes.len(), &*status.nodes[0].node), (1, second));
+    });
+}
+
+#[test]
+fn status_has_the_warnings_of_the_site_until_they_are_cleared() {
+    with_daemon(|client, context| {
+        let now = Timestamp::now();
+        context
+            .warnings
+            .raise(now, "dhcp 10.5.0.9", "another server", "stop it");
+        let status: api::StatusAnswer = client.get(api::paths::STATUS).unwrap();
+        let said: Vec<(&str, &str)> = status.warnings.iter().map(|w| (&*w.message, &*w.help)).collect();
+        assert_eq!(said, [("another server", "stop it")]);
+        context.warnings.clear("dhcp 10.5.0.9");
+        let status: api::StatusAnswer = client.get(api::paths::STATUS).unwrap();
+        assert!(status.warnings.is_empty());
     });
 }
 

@@ -25,6 +25,7 @@ use crate::{
     rollout::Rollouts,
     store::Store,
     timeline::Recorder,
+    warnings::SiteWarnings,
 };
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
@@ -52,6 +53,8 @@ struct Shared {
     scripts: Arc<ArcSwap<http::script::Scripts>>,
     templates: Arc<ArcSwap<Templates>>,
     overlays: Arc<Renderer>,
+    /// What is wrong with the site as a whole, for `status`.
+    warnings: SiteWarnings,
     /// Whoever waits for another site file is told here.
     reloaded: Arc<Notify>,
 }
@@ -107,6 +110,7 @@ fn control_context(shared: &Shared, reloader: &Arc<reload::Reloader>, counters: 
         rollouts: shared.rollouts.clone(),
         restarts: shared.restarts.clone(),
         overlays: shared.overlays.clone(),
+        warnings: shared.warnings.clone(),
         reload: Arc::new(move || reload.reload()),
         rescan: Arc::new(move || rescan.rescan_images()),
         counters,
@@ -115,6 +119,7 @@ fn control_context(shared: &Shared, reloader: &Arc<reload::Reloader>, counters: 
 
 /// Opens and loads everything that is on disk.
 fn open(site: Site) -> Result<Shared> {
+    let warnings = SiteWarnings::default();
     let state_dir = site.server.state_dir.clone();
     let make = |dir: &Path| std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()));
     make(&state_dir)?;
@@ -168,6 +173,7 @@ fn open(site: Site) -> Result<Shared> {
         scripts: Arc::new(ArcSwap::from_pointee(scripts)),
         templates,
         overlays: Arc::new(overlays),
+        warnings,
         reloaded: Arc::default(),
     })
 }
