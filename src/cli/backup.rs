@@ -3,27 +3,23 @@
 use super::{
     connection,
     output::{self, Format},
+    store,
 };
 use crate::{
     clock::Timestamp,
     control::{ClientError, api},
     store::{
         Store, StoreError, Table,
-        backup::{BackupError, Header, Reader},
+        backup::{BackupError, Header, Reader, file},
     },
 };
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use rustix::{
-    fs::{CWD, RenameFlags, renameat_with},
-    io::Errno,
-};
 use serde::Serialize;
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, BufReader, BufWriter, IsTerminal, Read, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::ExitCode,
     thread,
@@ -44,6 +40,9 @@ Examples:
   rackstrap backup /var/backups/rackstrap            the same in that directory
   rackstrap backup - | ssh vault 'cat > lab.backup'
   rackstrap backup --show lab.backup                 what is in it
+  rackstrap backup --check                           can all of the store be read?
+
+The daemon makes a backup of its own every night: [backup] in the site file.
 
 See also: rackstrap restore --help")]
 pub struct BackupArgs {
@@ -55,6 +54,12 @@ pub struct BackupArgs {
     /// Check a backup and print what is in it, instead of making one
     #[arg(long, value_name = "BACKUP", conflicts_with_all = ["file", "force"])]
     show: Option<PathBuf>,
+    /// Read every row of the store and name those that cannot be read, instead of making a backup
+    #[arg(long, conflicts_with_all = ["file", "force", "show"])]
+    check: bool,
+    /// Delete the rows that could not be read and were set aside
+    #[arg(long, conflicts_with_all = ["file", "force", "show", "check"])]
+    discard: bool,
     #[command(flatten)]
     format: Format,
 }
@@ -65,6 +70,12 @@ pub fn run(config: &Path, args: BackupArgs) -> Result<ExitCode> {
         let header = check(file)?;
         Shown::new(file, &header).print(args.format)?;
         return Ok(ExitCode::SUCCESS);
+    }
+    if args.check {
+        return store::check(config, args.format);
+    }
+    if args.discard {
+        return store::discard(config, args.format);
     }
     match &args.file {
         Some(file) if file == Path::new("-") => to_standard_output(config),
@@ -127,84 +138,12 @@ fn to_file(config: &Path, wanted: Option<&Path>, force: bool) -> Result<(PathBuf
             (file.parent().unwrap_or(Path::new("")).to_owned(), Some(name.to_owned()))
         }
     };
-    let exists = |file: &Path| {
-        anyhow!(
-            "{}: it exists; name another file, or replace it with --force",
-            file.display()
-        )
+    let place = file::Place {
+        dir,
+        name,
+        replace: force,
     };
-    let refuse_existing = |file: &Path| match !force && file.symlink_metadata().is_ok() {
-        true => Err(exists(file)),
-        false => Ok(()),
-    };
-    if let Some(name) = &name {
-        refuse_existing(&dir.join(name))?;
-    }
-    let unfinished = Unfinished(dir.join(format!(".rackstrap-backup-{}", std::process::id())));
-    let failed = |what: &'static str| {
-        let path = unfinished.0.display().to_string();
-        move || format!("{what} {path}")
-    };
-    let out = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&unfinished.0)
-        .with_context(failed("making"))?;
-    let mut buffered = BufWriter::with_capacity(1 << 17, &out);
-    let header = write(config, &mut buffered)?;
-    buffered.flush().with_context(failed("writing"))?;
-    drop(buffered);
-    out.sync_all().with_context(failed("writing"))?;
-    let file = dir.join(name.unwrap_or_else(|| default_name(&header).into()));
-    let renamed = match force {
-        true => fs::rename(&unfinished.0, &file).map_err(anyhow::Error::new),
-        false => match renameat_with(CWD, &unfinished.0, CWD, &file, RenameFlags::NOREPLACE) {
-            // Not every file system knows it (rename(2)).
-            Err(Errno::INVAL | Errno::NOSYS) => {
-                refuse_existing(&file)?;
-                fs::rename(&unfinished.0, &file).map_err(anyhow::Error::new)
-            }
-            Err(Errno::EXIST) => return Err(exists(&file)),
-            other => other.map_err(anyhow::Error::new),
-        },
-    };
-    renamed.with_context(|| format!("naming it {}", file.display()))?;
-    let dir = if dir.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        &dir
-    };
-    let synced = File::open(dir).and_then(|dir| dir.sync_all());
-    synced.with_context(|| format!("writing directory {} to the disk", dir.display()))?;
-    Ok((file, header))
-}
-
-/// Removed at the end, unless it has got its name.
-struct Unfinished(PathBuf);
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
-/// `rackstrap-lab-2026-11-21-140307.backup`
-fn default_name(header: &Header) -> String {
-    let plain = |c: char| {
-        if c.is_alphanumeric() || "._-".contains(c) {
-            c
-        } else {
-            '-'
-        }
-    };
-    let cluster: String = header.cluster.chars().map(plain).take(64).collect();
-    format!("rackstrap-{cluster}-{}.backup", date(header.made))
-}
-
-/// Local date and time, for names of files.
-pub(super) fn date(at: Timestamp) -> String {
-    output::local_time(at).replace(' ', "-").replace(':', "")
+    file::write(&place, |out| write(config, out))
 }
 
 /// Copies a backup to `out`, from the daemon or, if none runs, from the store's file; what was copied is checked on its way.

@@ -22,6 +22,7 @@ mod rollout;
 mod screen;
 mod serve;
 mod status;
+mod store;
 mod timeline;
 mod users;
 mod who;

@@ -1,7 +1,7 @@
 //! `rackstrap restore`
 
 use super::{
-    backup::{Shown, check, date, progress},
+    backup::{Shown, check, progress},
     connection,
     output::{self, Format},
 };
@@ -9,7 +9,10 @@ use crate::{
     boots,
     clock::Timestamp,
     inventory, rollout,
-    store::{Staged, backup::Reader},
+    store::{
+        Staged,
+        backup::{Reader, file::date},
+    },
 };
 use anyhow::{Context, Result, bail};
 use clap::Args;

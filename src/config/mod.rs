@@ -4,6 +4,7 @@
 //! check goes on after a problem where it can, so that one run names all of them. Syntax comes
 //! first: a file that is not TOML is only checked for that.
 
+mod backup;
 mod cluster;
 mod diagnostic;
 mod dns;
@@ -22,7 +23,7 @@ mod users;
 pub use diagnostic::{ConfigError, Diagnostic, Excerpt, Warning};
 pub(crate) use diagnostic::{closest, excerpt, harmless, one_line};
 pub use layout::digest;
-pub use site::{Cluster, Dns, Hooks, LayoutPolicy, Limits, Mount, Profile, Server, Site, Subnet, Users};
+pub use site::{Backup, Cluster, Dns, Hooks, LayoutPolicy, Limits, Mount, Profile, Server, Site, Subnet, Users};
 
 use diagnostic::{Report, quote, shown};
 use section::{KEYS, Section, article};
@@ -151,8 +152,8 @@ fn syntax_help(message: &str) -> &'static str {
 
 /// Checks the whole document. None only if something was reported.
 fn check(document: &DeTable<'_>, directory: &Path, report: &mut Report<'_>) -> Option<Site> {
-    const TOP: [&str; 10] = [
-        "cluster", "server", "subnet", "profile", "layout", "mount", "users", "dns", "hooks", "limits",
+    const TOP: [&str; 11] = [
+        "cluster", "server", "subnet", "profile", "layout", "mount", "users", "dns", "hooks", "backup", "limits",
     ];
     for (key, _) in document
         .iter()
@@ -180,6 +181,8 @@ fn check(document: &DeTable<'_>, directory: &Path, report: &mut Report<'_>) -> O
     let server = server::read(report, section.as_ref(), directory);
     let section = single(document, "hooks", report);
     let hooks = hooks::read(report, section.as_ref(), directory);
+    let section = single(document, "backup", report);
+    let backup = backup::read(report, section.as_ref(), directory, &server.state_dir);
     let section = single(document, "limits", report);
     let limits = server::limits(report, section.as_ref());
 
@@ -213,6 +216,7 @@ fn check(document: &DeTable<'_>, directory: &Path, report: &mut Report<'_>) -> O
         mounts,
         users,
         hooks,
+        backup,
         limits,
         dns,
     })

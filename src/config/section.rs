@@ -8,7 +8,7 @@ use toml::{
 };
 
 /// All keys of all sections; from it come the refusal of unknown keys and its suggestions.
-pub(super) const KEYS: [(&str, &[&str]); 11] = [
+pub(super) const KEYS: [(&str, &[&str]); 12] = [
     (
         "[cluster]",
         &["name", "domain", "node-name", "node-address", "reserved"],
@@ -64,6 +64,7 @@ pub(super) const KEYS: [(&str, &[&str]); 11] = [
     ),
     ("[users]", &["uid", "gid", "exclude", "shadow", "from"]),
     ("[hooks]", &["on-change", "drain", "resume", "timeout"]),
+    ("[backup]", &["keep", "dir", "at"]),
     ("[dns]", &["name", "forward"]),
     (
         "[limits]",

@@ -29,6 +29,8 @@ pub struct Site {
     pub users: Option<Users>,
     /// `[hooks]`
     pub hooks: Hooks,
+    /// `[backup]`
+    pub backup: Backup,
     /// `[limits]`
     pub limits: Limits,
     /// `[dns]`; none = the daemon answers no DNS.
@@ -179,6 +181,17 @@ pub struct Hooks {
     pub resume: Vec<String>,
     /// Seconds after which a program that still runs is killed.
     pub timeout_secs: u32,
+}
+
+/// `[backup]`: backups of the store that the daemon makes by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backup {
+    /// Nightly backups that are kept; the oldest is deleted first. 0 = none are made.
+    pub keep: usize,
+    /// Directory that they are written to, made where it is missing.
+    pub dir: PathBuf,
+    /// Hour and minute of the server's local time.
+    pub at: (u8, u8),
 }
 
 /// `[limits]`: bounds that an administrator may have to move.

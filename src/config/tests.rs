@@ -268,6 +268,7 @@ fn says_what_is_wrong_with_the_file() {
         ),
         ("", "[hooks]\non-change = [\"make -C /etc\", 3]\n"),
         ("", "[hooks]\non-change = [\"make\", \"all\"]\n"),
+        ("", "[backup]\nkeep = 5000\nat = \"3:00\"\ndir = \"~/x\"\nkept = 1\n"),
     ]));
 }
 

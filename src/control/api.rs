@@ -7,12 +7,13 @@ use crate::{
     inventory::{Change, Changed, Node, Setting},
     overlay::ListedTree,
     restart::{Request, Want},
+    store::{Look, SetAside},
     timeline::{BootSummary, Event, State, StatusRow, Subject},
     warnings::SiteWarning,
 };
 use rackstrap_wire::{DiskPlan, Hardware, HwAddr, ImageRef, Layout, Wipe};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
 
 mod rollouts;
 
@@ -96,6 +97,10 @@ pub mod paths {
     pub const COUNTERS: &str = "/v1/counters";
     /// `GET`: the store as it is, in the form of [`crate::store::backup`], as it is read.
     pub const BACKUP: &str = "/v1/backup";
+    /// `GET`: reads all rows of the store; [`super::StoreAnswer`].
+    pub const STORE: &str = "/v1/store";
+    /// `POST`: deletes the rows that were set aside; [`super::Discarded`].
+    pub const STORE_DISCARD: &str = "/v1/store/discard";
 }
 
 /// Any answer that is not 2xx.
@@ -103,6 +108,25 @@ pub mod paths {
 pub struct Failure {
     /// What, on what, and what to do.
     pub error: String,
+}
+
+/// `rackstrap backup --check`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StoreAnswer {
+    /// What can be read and what cannot.
+    #[serde(flatten)]
+    pub look: Look,
+    /// Rows that could not be read, and that the daemon took out of its way.
+    pub set_aside: Vec<SetAside>,
+    /// Where nightly backups are; none if the site file wants none, or if no daemon runs.
+    pub backups: Option<PathBuf>,
+}
+
+/// `rackstrap backup --discard`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Discarded {
+    /// Rows that were deleted.
+    pub rows: u64,
 }
 
 /// Something was done.

@@ -15,6 +15,7 @@ mod restarts;
 mod rollouts;
 mod routes;
 mod socket;
+mod store;
 mod unknown;
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::{
     refusal::{Refusal, Shared, blocking, broken},
     restarts, rollouts,
     socket::Peer,
+    store,
     unknown,
 };
 use crate::{
@@ -75,6 +76,8 @@ pub fn router(context: Arc<Context>) -> Router {
         .route(paths::RELOAD, post(reload))
         .route(paths::COUNTERS, get(counters))
         .route(paths::BACKUP, get(backup::stream).layer(Extension(backup::Turn::new())))
+        .route(paths::STORE, get(store::look))
+        .route(paths::STORE_DISCARD, post(store::discard))
         .fallback(|request: Request| async move {
             let path = request.uri().path().to_owned();
             Refusal(

@@ -6,6 +6,7 @@
 mod bind;
 mod dhcp;
 mod nfs;
+mod nightly;
 mod reload;
 mod tftp;
 
@@ -90,6 +91,7 @@ pub async fn run(config: &Path) -> Result<()> {
     let users = overlay::watch_users(shared.overlays.clone(), cancel.clone());
     services.spawn(users.in_named_task("users"));
     services.spawn(hooks::serve(watched, cancel.clone()).in_named_task("hooks"));
+    services.spawn(nightly::serve(shared.clone(), cancel.clone()).in_named_task("backups"));
     announce(&shared.world.load());
     let result = supervise(&mut services, &reloader).await;
     cancel.cancel();

@@ -8,6 +8,7 @@
 //!
 //! Both ends are pure: they know `io::Read` and `io::Write`. What is read may be anybody's: every length has a bound.
 
+pub mod file;
 mod reader;
 mod writer;
 

@@ -66,7 +66,7 @@ impl Batch {
     /// Applies it, or fails with [`StoreError::Conflict`] before the first write.
     pub(super) fn apply(&self, tx: &mut Write) -> Result<(), StoreError> {
         for (table, key) in &self.absent {
-            if tx.get_raw(*table, key)?.is_some() {
+            if tx.is_there(*table, key)? {
                 return Err(StoreError::Conflict {
                     table: table.name(),
                     key: key_text(key),
@@ -75,7 +75,7 @@ impl Batch {
         }
         for op in &self.ops {
             match op {
-                Op::Put(table, key, value) => tx.put_raw(*table, key, value)?,
+                Op::Put(table, key, value) => tx.put_value(*table, key, value)?,
                 Op::Delete(table, key) => tx.delete(*table, key)?,
             }
         }

@@ -31,15 +31,7 @@ impl Store {
         now: Timestamp,
         out: impl io::Write,
     ) -> Result<Header, BackupError> {
-        // Opening would make one.
-        if let Err(error) = path.metadata() {
-            return Err(BackupError::Store(StoreError::Io {
-                path: path.to_owned(),
-                what: "open",
-                error: error.to_string(),
-            }));
-        }
-        Database::open(path)?.read(|snapshot| match schema(snapshot)? {
+        Database::open_existing(path)?.read(|snapshot| match schema(snapshot)? {
             found if found > SCHEMA => Err(BackupError::Store(StoreError::Newer {
                 path: path.to_owned(),
                 found,
@@ -55,9 +47,15 @@ fn schema(snapshot: &Read<'_>) -> Result<u32, StoreError> {
 }
 
 fn copy(snapshot: &Read<'_>, cluster: &str, now: Timestamp, out: impl io::Write) -> Result<Header, BackupError> {
-    let rows = Table::ALL
-        .into_iter()
-        .map(|table| Ok((table.name().to_owned(), snapshot.count(table)?)));
+    // Counted by reading: rows that can be done without and cannot be read are not in the backup.
+    let rows = Table::ALL.into_iter().map(|table| {
+        let mut rows = 0;
+        snapshot.each_row(table, |_, _| {
+            rows += 1;
+            Ok::<_, StoreError>(())
+        })?;
+        Ok((table.name().to_owned(), rows))
+    });
     let header = Header {
         schema: schema(snapshot)?,
         cluster: cluster.to_owned(),
@@ -67,7 +65,7 @@ fn copy(snapshot: &Read<'_>, cluster: &str, now: Timestamp, out: impl io::Write)
     };
     let mut writer = Writer::new(out, &header)?;
     for table in Table::ALL {
-        snapshot.each_raw(table, |key, value| writer.row(Row { table, key, value }))?;
+        snapshot.each_row(table, |key, value| writer.row(Row { table, key, value }))?;
     }
     writer.finish()?;
     Ok(header)

@@ -1,6 +1,12 @@
 //! The embedded database (redb): the one file that knows what lies below the store.
 
-use super::{StoreError, Table, error::key_text, locks};
+use super::{
+    StoreError, Table,
+    damage::Damage,
+    error::key_text,
+    guard::{guard, panics},
+    migrate, row,
+};
 use redb::{ReadableTable, ReadableTableMetadata, TableDefinition};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
@@ -24,19 +30,23 @@ fn definition(table: Table) -> Definition {
 /// The open file.
 pub(super) struct Database {
     path: PathBuf,
-    // `None` only after an I/O error whose reopening failed too: the next use tries again.
+    // `None` only after an error whose reopening failed too: the next use tries again.
     open: RwLock<Option<redb::Database>>,
+    /// What was met that cannot be read.
+    pub(super) damage: Damage,
 }
 
 /// A snapshot to read from.
 pub struct Read<'db> {
     path: &'db Path,
+    damage: &'db Damage,
     tx: redb::ReadTransaction,
 }
 
 /// A transaction to write in: it reads its own writes.
 pub struct Write<'tx> {
     path: &'tx Path,
+    damage: &'tx Damage,
     tx: &'tx redb::WriteTransaction,
     tables: [Option<Opened<'tx>>; Table::ALL.len()],
     changed: [bool; Table::ALL.len()],
@@ -48,15 +58,28 @@ impl Database {
         let database = Database {
             path: path.to_owned(),
             open: RwLock::new(Some(open(path)?)),
+            damage: Damage::default(),
         };
         // All tables exist from the start, so that reading never has to ask.
         database.write(|tx| {
             for table in Table::ALL {
-                tx.get_raw(table, b"")?;
+                tx.is_there(table, b"")?;
             }
             Ok::<_, StoreError>(())
         })?;
         Ok(database)
+    }
+
+    /// Opens a store that is there, and makes none.
+    pub(super) fn open_existing(path: &Path) -> Result<Database, StoreError> {
+        match path.metadata() {
+            Ok(_) => Database::open(path),
+            Err(error) => Err(StoreError::Io {
+                path: path.to_owned(),
+                what: "open",
+                error: error.to_string(),
+            }),
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -65,10 +88,37 @@ impl Database {
 
     pub(super) fn read<T, E: From<StoreError>>(&self, f: impl FnOnce(&Read) -> Result<T, E>) -> Result<T, E> {
         self.reopen_if_broken()?;
+        let (result, sound) = self.read_once(f)?;
+        if !sound {
+            // A panic inside redb leaves its locks poisoned: whatever is asked next would panic too.
+            self.reopen();
+        }
+        result
+    }
+
+    /// The flag says whether the database can be used further.
+    fn read_once<T, E: From<StoreError>>(
+        &self,
+        f: impl FnOnce(&Read) -> Result<T, E>,
+    ) -> Result<(Result<T, E>, bool), StoreError> {
+        let before = panics();
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         let database = open.as_ref().ok_or(StoreError::Closed)?;
-        let tx = guard(&self.path, "read", || redb::ReadableDatabase::begin_read(database))?;
-        f(&Read { path: &self.path, tx })
+        let tx = match guard(&self.path, "read", || redb::ReadableDatabase::begin_read(database)) {
+            Ok(tx) => tx,
+            Err(error) => return Ok((Err(error.into()), panics() == before)),
+        };
+        let read = Read {
+            path: &self.path,
+            damage: &self.damage,
+            tx,
+        };
+        let result = f(&read);
+        let closed = guard(&self.path, "read", || {
+            drop(read);
+            Ok::<_, redb::Error>(())
+        });
+        Ok((result, closed.is_ok() && panics() == before))
     }
 
     /// Runs `f` and commits, on disk; says which tables were written to.
@@ -97,6 +147,7 @@ impl Database {
         guard(&self.path, "write", || tx.set_durability(redb::Durability::Immediate)).map_err(failed)?;
         let mut write = Write {
             path: &self.path,
+            damage: &self.damage,
             tx: &tx,
             tables: Default::default(),
             changed: Default::default(),
@@ -153,6 +204,19 @@ impl Database {
     }
 }
 
+impl Drop for Database {
+    fn drop(&mut self) {
+        let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        // What was confirmed is on disk already.
+        if let Err(error) = guard(&self.path, "close", || {
+            drop(open);
+            Ok::<_, redb::Error>(())
+        }) {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
 fn open(path: &Path) -> Result<redb::Database, StoreError> {
     let io = |error: io::Error| StoreError::Io {
         path: path.to_owned(),
@@ -180,60 +244,38 @@ fn open(path: &Path) -> Result<redb::Database, StoreError> {
     guard(path, "open", || builder.create_file(file))
 }
 
-/// Runs a call of redb, which panics on some kinds of damage in the middle of a file: that is an error like any other.
-fn guard<T, E: Into<redb::Error>>(
-    path: &Path,
-    what: &'static str,
-    call: impl FnOnce() -> Result<T, E>,
-) -> Result<T, StoreError> {
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)) {
-        Ok(result) => result.map_err(|error| storage_error(path, what, error.into())),
-        Err(_) => Err(StoreError::Damaged {
-            path: path.to_owned(),
-            error: format!("an impossible content was met when trying to {what} it"),
-        }),
+/// What is stored under a key.
+pub(super) enum Sound<'a> {
+    /// The value.
+    Value(&'a [u8]),
+    /// Why it cannot be read.
+    Unreadable(&'static str),
+}
+
+/// The value of what is stored under `key`.
+fn unseal<'a>(table: Table, key: &[u8], stored: &'a [u8]) -> Sound<'a> {
+    // The schema's version stays as releases without checksums wrote it: they must see that the store is newer.
+    if migrate::is_schema(table, key) {
+        return Sound::Value(stored);
+    }
+    match row::open(table, key, stored) {
+        Ok(value) => Sound::Value(value),
+        Err(unsound) => Sound::Unreadable(unsound.text()),
     }
 }
 
-fn storage_error(path: &Path, what: &'static str, error: redb::Error) -> StoreError {
-    let path = path.to_owned();
-    match error {
-        redb::Error::DatabaseAlreadyOpen => StoreError::Locked {
-            holder: locks::holder(&path),
-            path,
+fn decode<T: DeserializeOwned>(table: Table, key: &[u8], stored: &[u8]) -> Result<T, StoreError> {
+    let error = match unseal(table, key, stored) {
+        Sound::Value(value) => match serde_json::from_slice(value) {
+            Ok(value) => return Ok(value),
+            Err(error) => error.to_string(),
         },
-        // What redb says of a file without its magic number, and of an end that comes too early.
-        redb::Error::Io(e) if matches!(e.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
-            StoreError::Damaged {
-                path,
-                error: e.to_string(),
-            }
-        }
-        redb::Error::Io(e) => StoreError::Io {
-            path,
-            what,
-            error: e.to_string(),
-        },
-        redb::Error::Corrupted(error) => StoreError::Damaged { path, error },
-        e @ (redb::Error::UpgradeRequired(_) | redb::Error::RepairAborted | redb::Error::TableTypeMismatch { .. }) => {
-            StoreError::Damaged {
-                path,
-                error: e.to_string(),
-            }
-        }
-        other => StoreError::Io {
-            path,
-            what,
-            error: other.to_string(),
-        },
-    }
-}
-
-fn decode<T: DeserializeOwned>(table: Table, key: &[u8], value: &[u8]) -> Result<T, StoreError> {
-    serde_json::from_slice(value).map_err(|error| StoreError::Value {
+        Sound::Unreadable(reason) => reason.to_owned(),
+    };
+    Err(StoreError::Value {
         table: table.name(),
         key: key_text(key),
-        error: error.to_string(),
+        error,
     })
 }
 
@@ -248,28 +290,90 @@ fn scan<T: DeserializeOwned>(
     start: &[u8],
 ) -> Result<Vec<Entry<T>>, redb::StorageError> {
     let mut found = Vec::new();
+    let mut order = Order::new(opened.len()?);
     for entry in opened.range(start..)? {
         let (key, value) = entry?;
         if !key.value().starts_with(prefix) {
             break;
         }
-        found.push((key.value().to_vec(), decode(table, key.value(), value.value())));
+        let value = decode(table, key.value(), value.value());
+        order.next(key.value(), value.is_ok())?;
+        found.push((key.value().to_vec(), value));
     }
     Ok(found)
 }
 
+/// Notices a damaged index: rows that come in another order than that of their keys, or without an end.
+struct Order {
+    /// Key of the last readable row.
+    last: Option<Vec<u8>>,
+    /// Rows that may still come.
+    rest: u64,
+}
+
+impl Order {
+    fn new(rows: u64) -> Self {
+        Order { last: None, rest: rows }
+    }
+
+    fn next(&mut self, key: &[u8], sound: bool) -> Result<(), redb::StorageError> {
+        let corrupted = |what: &str| Err(redb::StorageError::Corrupted(what.to_owned()));
+        match self.rest.checked_sub(1) {
+            Some(rest) => self.rest = rest,
+            None => return corrupted("its index leads to more rows than there are"),
+        }
+        // The key of a row that cannot be read may itself be what is damaged.
+        if sound {
+            if self.last.as_deref().is_some_and(|last| last >= key) {
+                return corrupted("its index leads to rows in a wrong order");
+            }
+            self.last = Some(key.to_vec());
+        }
+        Ok(())
+    }
+}
+
+/// Passes over what cannot be read where that can be done without.
+fn usable<T>(
+    damage: &Damage,
+    table: Table,
+    key: &[u8],
+    value: Result<T, StoreError>,
+) -> Result<Option<T>, StoreError> {
+    match value {
+        Ok(value) => Ok(Some(value)),
+        Err(StoreError::Value { error, .. }) if table.is_expendable() => {
+            damage.passed_over(table, key, &error);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn all_usable<T>(damage: &Damage, table: Table, found: Vec<Entry<T>>) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
+    let usable = found.into_iter().filter_map(|(key, value)| {
+        let value = usable(damage, table, &key, value).transpose()?;
+        Some(value.map(|value| (key, value)))
+    });
+    usable.collect()
+}
+
 impl Read<'_> {
-    /// The value of `key`.
+    /// The value of `key`. A row of an expendable table that cannot be read is none.
     pub fn get<T: DeserializeOwned>(&self, table: Table, key: &[u8]) -> Result<Option<T>, StoreError> {
         let opened = self.table(table)?;
         let found = guard(self.path, "read", || {
             let found = opened.get(key)?;
             Ok::<_, redb::StorageError>(found.map(|value| decode(table, key, value.value())))
         })?;
-        found.transpose()
+        match found {
+            Some(value) => usable(self.damage, table, key, value),
+            None => Ok(None),
+        }
     }
 
-    /// All keys that begin with `prefix` and their values, in the keys' order.
+    /// All keys that begin with `prefix` and their values, in the keys' order. Rows of an expendable table that cannot be read are
+    /// passed over.
     pub fn scan<T: DeserializeOwned>(&self, table: Table, prefix: &[u8]) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
         self.scan_from(table, prefix, prefix)
     }
@@ -283,7 +387,7 @@ impl Read<'_> {
     ) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
         let opened = self.table(table)?;
         let found = guard(self.path, "read", || scan(&opened, table, prefix, start))?;
-        found.into_iter().map(|(key, value)| Ok((key, value?))).collect()
+        all_usable(self.damage, table, found)
     }
 
     /// The first key that is not before `start`.
@@ -291,28 +395,66 @@ impl Read<'_> {
         let opened = self.table(table)?;
         guard(self.path, "read", || {
             let next = opened.range(start..)?.next().transpose()?;
-            Ok::<_, redb::StorageError>(next.map(|(key, _)| key.value().to_vec()))
+            match next.map(|(key, _)| key.value().to_vec()) {
+                Some(key) if key.as_slice() < start => Err(redb::StorageError::Corrupted(
+                    "its index leads to rows in a wrong order".to_owned(),
+                )),
+                key => Ok(key),
+            }
         })
     }
 
-    /// Number of rows of `table`.
-    pub(super) fn count(&self, table: Table) -> Result<u64, StoreError> {
-        let opened = self.table(table)?;
-        guard(self.path, "read", || opened.len())
-    }
-
-    /// Hands every row of `table` to `each`, key and value as they are stored, until one fails.
-    pub(super) fn each_raw<E: From<StoreError>>(
+    /// Hands every row of `table` to `each`, key and value, until one fails. Rows of an expendable table that cannot be read are
+    /// passed over; of another table they are an error.
+    pub(super) fn each_row<E: From<StoreError>>(
         &self,
         table: Table,
         mut each: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.each_checked(table, |key, row| match row {
+            Sound::Value(value) => each(key, value),
+            Sound::Unreadable(reason) => {
+                let error = StoreError::Value {
+                    table: table.name(),
+                    key: key_text(key),
+                    error: reason.to_owned(),
+                };
+                usable(self.damage, table, key, Err::<(), _>(error))?;
+                Ok(())
+            }
+        })
+    }
+
+    /// Hands every row of `table` to `each`, whether it can be read or not, until one fails.
+    pub(super) fn each_checked<E: From<StoreError>>(
+        &self,
+        table: Table,
+        mut each: impl FnMut(&[u8], Sound<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let opened = self.table(table)?;
-        let mut rows = guard(self.path, "read", || opened.iter())?;
-        while let Some(row) = guard(self.path, "read", || rows.next().transpose())? {
-            each(row.0.value(), row.1.value())?;
+        let (mut rows, mut order) = guard(self.path, "read", || Ok::<_, redb::StorageError>((opened.iter()?, Order::new(opened.len()?))))?;
+        let mut next = || {
+            guard(self.path, "read", || {
+                let Some(row) = rows.next().transpose()? else {
+                    return Ok(None);
+                };
+                let (key, stored) = (row.0.value().to_vec(), row.1.value().to_vec());
+                let sound = matches!(unseal(table, &key, &stored), Sound::Value(_));
+                order.next(&key, sound)?;
+                Ok::<_, redb::StorageError>(Some((key, stored)))
+            })
+        };
+        while let Some((key, stored)) = next()? {
+            each(&key, unseal(table, &key, &stored))?;
         }
-        Ok(())
+        match order.rest {
+            0 => Ok(()),
+            missing => Err(StoreError::Damaged {
+                path: self.path.to_owned(),
+                error: format!("table {}: its index misses {missing} of its rows", table.name()),
+            }
+            .into()),
+        }
     }
 
     fn table(&self, table: Table) -> Result<redb::ReadOnlyTable<&'static [u8], &'static [u8]>, StoreError> {
@@ -321,16 +463,19 @@ impl Read<'_> {
 }
 
 impl<'tx> Write<'tx> {
-    /// The value of `key`.
+    /// The value of `key`. A row of an expendable table that cannot be read is none.
     pub fn get<T: DeserializeOwned>(&mut self, table: Table, key: &[u8]) -> Result<Option<T>, StoreError> {
-        let found = self.get_raw(table, key)?;
-        found.map(|value| decode(table, key, &value)).transpose()
+        match self.stored(table, key)? {
+            Some(stored) => usable(self.damage, table, key, decode(table, key, &stored)),
+            None => Ok(None),
+        }
     }
 
-    /// All keys that begin with `prefix` and their values, in the keys' order.
+    /// All keys that begin with `prefix` and their values, in the keys' order. Rows of an expendable table that cannot be read are
+    /// passed over.
     pub fn scan<T: DeserializeOwned>(&mut self, table: Table, prefix: &[u8]) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
         let found = self.on(table, "read", |opened| scan(opened, table, prefix, prefix))?;
-        found.into_iter().map(|(key, value)| Ok((key, value?))).collect()
+        all_usable(self.damage, table, found)
     }
 
     /// Sets `key` to `value`.
@@ -340,7 +485,7 @@ impl<'tx> Write<'tx> {
             key: key_text(key),
             error: error.to_string(),
         })?;
-        self.put_raw(table, key, &value)
+        self.put_value(table, key, &value)
     }
 
     /// Removes `key`, if it is there.
@@ -350,14 +495,63 @@ impl<'tx> Write<'tx> {
         Ok(())
     }
 
-    pub(super) fn get_raw(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    /// Whether `key` is there, readable or not.
+    pub(super) fn is_there(&mut self, table: Table, key: &[u8]) -> Result<bool, StoreError> {
+        self.on(table, "read", |opened| Ok(opened.get(key)?.is_some()))
+    }
+
+    /// Number of rows of `table`.
+    pub(super) fn count(&mut self, table: Table) -> Result<u64, StoreError> {
+        self.on(table, "read", |opened| opened.len())
+    }
+
+    /// What is stored under `key` and why it cannot be read; none if it can, or if there is nothing.
+    pub(super) fn unreadable(
+        &mut self,
+        table: Table,
+        key: &[u8],
+    ) -> Result<Option<(Vec<u8>, &'static str)>, StoreError> {
+        let Some(stored) = self.stored(table, key)? else {
+            return Ok(None);
+        };
+        let reason = match unseal(table, key, &stored) {
+            Sound::Value(_) => return Ok(None),
+            Sound::Unreadable(reason) => reason,
+        };
+        Ok(Some((stored, reason)))
+    }
+
+    /// Gives a checksum to each row that has none: what releases before schema version 4 wrote.
+    pub(super) fn add_checksums(&mut self) -> Result<(), StoreError> {
+        for table in Table::ALL {
+            let bare = self.on(table, "read", |opened| {
+                let mut bare = Vec::new();
+                for entry in opened.iter()? {
+                    let (key, stored) = entry?;
+                    if let Sound::Unreadable(_) = unseal(table, key.value(), stored.value()) {
+                        bare.push((key.value().to_vec(), stored.value().to_vec()));
+                    }
+                }
+                Ok(bare)
+            })?;
+            for (key, value) in bare {
+                self.put_value(table, &key, &value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn stored(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.on(table, "read", |opened| {
             Ok(opened.get(key)?.map(|value| value.value().to_vec()))
         })
     }
 
-    pub(super) fn put_raw(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.on(table, "write", |opened| opened.insert(key, value).map(drop))?;
+    /// Sets `key` to a value that is JSON already.
+    pub(super) fn put_value(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        let sealed = (!migrate::is_schema(table, key)).then(|| row::seal(table, key, value));
+        let stored = sealed.as_deref().unwrap_or(value);
+        self.on(table, "write", |opened| opened.insert(key, stored).map(drop))?;
         self.changed[table as usize] = true;
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! What can go wrong with the store.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 /// Why the store did not do what it was asked to.
@@ -32,14 +32,25 @@ pub enum StoreError {
     },
     /// Not a store, or a damaged one.
     #[error(
-        "store {}: it is damaged, or no rackstrap store ({error}); restore it from a backup, or move it away to begin \
-         with an empty one", path.display()
+        "store {}: it is damaged, or no rackstrap store ({error}); bring a backup back with `rackstrap restore FILE`, or \
+         move it away to begin with an empty store{}", path.display(), nightly(path)
     )]
     Damaged {
         /// The file.
         path: PathBuf,
         /// What was found.
         error: String,
+    },
+    /// Rows cannot be read that the daemon cannot do without.
+    #[error(
+        "store {}: rows cannot be read: {rows}; bring a backup back with `rackstrap restore FILE`{}", path.display(),
+        nightly(path)
+    )]
+    Rows {
+        /// The file.
+        path: PathBuf,
+        /// Some of them, by table and key, with what is wrong, and how many more.
+        rows: String,
     },
     /// The file system said no.
     #[error("store {}: cannot {what} it: {error}", path.display())]
@@ -75,6 +86,15 @@ pub enum StoreError {
     /// The writer has ended.
     #[error("store: it is being closed")]
     Closed,
+}
+
+/// Where the service keeps its nightly backups unless the site file says otherwise, if there are any.
+fn nightly(store: &Path) -> String {
+    let dir = store.with_file_name(super::NIGHTLY_DIR);
+    match dir.is_dir() {
+        true => format!("; nightly backups are in {}", dir.display()),
+        false => String::new(),
+    }
 }
 
 /// A key for people: text where it is text, hex where it is not.

@@ -6,12 +6,20 @@ use super::{StoreError, Table, Write, embedded::Database};
 pub const SCHEMA: u32 = MIGRATIONS.len() as u32 + 1;
 
 /// `MIGRATIONS[i]` makes version `i + 2` of version `i + 1`.
-pub(super) const MIGRATIONS: &[Migration] = &[several_profiles, current_versions];
+pub(super) const MIGRATIONS: &[Migration] = &[several_profiles, current_versions, checksums];
 
 pub(super) type Migration = fn(&mut Write) -> Result<(), StoreError>;
 
 /// Key in [`Table::Meta`] of the version.
 pub(super) const KEY: &[u8] = b"schema";
+
+/// The first version whose rows have checksums.
+const CHECKSUMS: u32 = 4;
+
+/// Whether this is the row of the version, the only one that has no checksum.
+pub(super) fn is_schema(table: Table, key: &[u8]) -> bool {
+    table == Table::Meta && key == KEY
+}
 
 /// Version 2: a node has several profiles, and `default` need not be named.
 fn several_profiles(tx: &mut Write<'_>) -> Result<(), StoreError> {
@@ -28,6 +36,11 @@ fn several_profiles(tx: &mut Write<'_>) -> Result<(), StoreError> {
 /// Version 3: images have a current version. The daemon makes those rows when it has seen the images; the number keeps an older
 /// release, which would give every node the newest version, from opening the store.
 fn current_versions(_: &mut Write<'_>) -> Result<(), StoreError> {
+    Ok(())
+}
+
+/// Version 4: rows have checksums. [`bring_up`] adds them before the first migration, so that migrations read rows as ever.
+fn checksums(_: &mut Write<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
@@ -49,6 +62,9 @@ pub(super) fn bring_up(database: &Database, migrations: &[Migration]) -> Result<
         _ => {
             let first = found.map_or(migrations.len(), |found| found as usize - 1);
             database.write(|tx| {
+                if found.is_some_and(|found| found < CHECKSUMS) {
+                    tx.add_checksums()?;
+                }
                 for migration in &migrations[first..] {
                     migration(tx)?;
                 }

@@ -9,24 +9,33 @@
 //! Only `embedded.rs` knows which database lies below; the interface (ordered keys, transactions, batches with
 //! preconditions, a watch per table) is what a shared store such as etcd has as well.
 //!
+//! Values have checksums (`row`); `look` reads all of them. What cannot be read is passed over where that can be done without
+//! (`damage`), and refused otherwise. The database panics on some damage: that is an error as well (`guard`).
+//!
 //! `backup` is the form of a backup, `copy` makes one of a store, `restore` a store of one.
 
 pub mod backup;
 mod batch;
 mod copy;
+mod damage;
 mod embedded;
 mod error;
+mod guard;
 mod locks;
+mod look;
 mod migrate;
 mod restore;
+mod row;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
 pub use batch::{Batch, Op};
+pub use damage::BadRow;
 pub use embedded::{Read, Write};
 pub use error::StoreError;
+pub use look::{Look, SetAside};
 pub use migrate::SCHEMA;
 pub use restore::{RestoreError, Staged};
 pub use writer::LAZY_FLUSH;
@@ -70,11 +79,17 @@ pub enum Table {
     Secrets,
     /// The cluster's own: schema version, keys.
     Meta,
+    /// [`SetAside`]: rows of the tables above that cannot be read, by table and key.
+    SetAside,
 }
+
+/// Directory of nightly backups below the one of the store, unless the site file names another.
+pub const NIGHTLY_DIR: &str = "backups";
+
 
 impl Table {
     /// All tables.
-    pub const ALL: [Table; 15] = [
+    pub const ALL: [Table; 16] = [
         Table::Nodes,
         Table::History,
         Table::Machines,
@@ -90,6 +105,7 @@ impl Table {
         Table::Trials,
         Table::Secrets,
         Table::Meta,
+        Table::SetAside,
     ];
 
     /// Name in the file; never changes.
@@ -110,6 +126,7 @@ impl Table {
             Table::Trials => "trials",
             Table::Secrets => "secrets",
             Table::Meta => "meta",
+            Table::SetAside => "set-aside",
         }
     }
 }
@@ -141,10 +158,12 @@ impl Watches {
 impl Store {
     /// Opens the store in file `path`, makes it if it is not there, and brings an older schema up to [`SCHEMA`].
     ///
-    /// Errors: another process has it open, it was written by a newer release, it is damaged or no store at all.
+    /// Errors: another process has it open, it was written by a newer release, it is damaged or no store at all, rows of it
+    /// cannot be read that the daemon cannot do without.
     pub fn open(path: &Path) -> Result<Store, StoreError> {
         let database = Arc::new(Database::open(path)?);
         migrate::bring_up(&database, migrate::MIGRATIONS)?;
+        look::refuse_damaged(&database)?;
         let watches = Arc::new(Watches(Table::ALL.iter().map(|_| watch::Sender::new(0)).collect()));
         let writer = Writer::spawn(database.clone(), watches.clone());
         Ok(Store {

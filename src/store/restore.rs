@@ -112,7 +112,7 @@ impl Staged {
         let database = Database::open(&staged.fresh)?;
         database.write(|tx| {
             while let Some(row) = backup.next_row()? {
-                tx.put_raw(row.table, row.key, row.value)?;
+                tx.put_value(row.table, row.key, row.value)?;
                 each();
             }
             let schema: Option<u32> = tx.get(Table::Meta, migrate::KEY)?;
@@ -189,7 +189,7 @@ impl Staged {
         let mut rows = Vec::new();
         let read = old.read(|snapshot| {
             PRESENT.into_iter().try_for_each(|table| {
-                snapshot.each_raw(table, |key, value| {
+                snapshot.each_row(table, |key, value| {
                     rows.push((table, key.to_vec(), value.to_vec()));
                     Ok(())
                 })
@@ -206,7 +206,7 @@ impl Staged {
                 }
             }
             for (table, key, value) in &rows {
-                tx.put_raw(*table, key, value)?;
+                tx.put_value(*table, key, value)?;
             }
             Ok::<_, StoreError>(())
         })?;

@@ -1,5 +1,7 @@
 //! Tests of the store: as an ordered map, in transactions, over damage, over a full disk, and over `kill -9`.
 
+mod damage;
+
 use super::*;
 use proptest::{prelude::*, strategy::ValueTree as _};
 use std::{
@@ -413,37 +415,4 @@ fn fill_the_disk(dir: &Path) {
         .unwrap();
     assert_eq!(count(), kept as usize + 2);
     println!("survived");
-}
-
-#[test]
-fn a_damaged_store_is_refused_or_still_right() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("store.redb");
-    let store = Store::open(&path).unwrap();
-    let value = "v".repeat(500);
-    for number in 0..200u32 {
-        store.queue(Batch::new().put(Table::Nodes, number.to_be_bytes(), &value));
-    }
-    drop(store);
-    let whole = std::fs::read(&path).unwrap();
-    let mut runner = proptest::test_runner::TestRunner::deterministic();
-    let damage = (0..whole.len(), prop::collection::vec(any::<u8>(), 1..64), any::<bool>());
-    for _ in 0..150 {
-        let (at, bytes, cut) = damage.new_tree(&mut runner).unwrap().current();
-        let mut damaged = whole.clone();
-        // Half of the time in the headers and the first pages, where more depends on each byte.
-        let at = if cut { at } else { at % 16_384 };
-        match cut && bytes[0] % 4 == 0 {
-            true => damaged.truncate(at),
-            false => {
-                let end = (at + bytes.len()).min(damaged.len());
-                damaged[at..end].copy_from_slice(&bytes[..end - at]);
-            }
-        }
-        std::fs::write(&path, &damaged).unwrap();
-        // A panic anywhere in here fails the test.
-        if let Ok(store) = Store::open(&path) {
-            let _ = store.scan::<String>(Table::Nodes, b"");
-        }
-    }
 }

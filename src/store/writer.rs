@@ -145,8 +145,21 @@ fn wait<T>(receiver: &mut oneshot::Receiver<T>) -> Option<T> {
 }
 
 fn run(state: &State, database: &Database, watches: &Watches) {
+    // Whatever ends this thread, nobody waits for an answer that does not come: those who wait learn that the store is closed.
+    let _closing = Closing(state);
     while let Some((urgent, lazy)) = next(state) {
         write(state, database, watches, urgent, lazy);
+    }
+}
+
+/// Closes the queue when dropped.
+struct Closing<'a>(&'a State);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.0.lock();
+        queue.closing = true;
+        queue.urgent.clear();
     }
 }
 
