@@ -67,9 +67,12 @@ fn text(answer: &api::StoreAnswer, daemon: bool) -> String {
     lines.extend(some(look.expendable.iter().map(|row| format!("  {row} (not needed)"))));
     if !answer.set_aside.is_empty() {
         lines.push("rows that could not be read and were set aside:".to_owned());
-        lines.extend(some(answer.set_aside.iter().map(|aside| {
-            format!("  {} {}", output::local_time(aside.at), aside.row)
-        })));
+        lines.extend(some(
+            answer
+                .set_aside
+                .iter()
+                .map(|aside| format!("  {} {}", output::local_time(aside.at), aside.row)),
+        ));
         lines.push("help: `rackstrap backup --discard` deletes them".to_owned());
     }
     lines.extend(help(look, daemon).map(str::to_owned));
@@ -81,7 +84,9 @@ fn text(answer: &api::StoreAnswer, daemon: bool) -> String {
 
 fn help(look: &Look, daemon: bool) -> Option<&'static str> {
     if !look.needed.is_empty() || !look.tables.is_empty() {
-        return Some("help: stop the daemon and bring a backup back with `rackstrap restore FILE`; then look after the disk");
+        return Some(
+            "help: stop the daemon and bring a backup back with `rackstrap restore FILE`; then look after the disk",
+        );
     }
     let aside = "help: the daemon sets these rows aside at its next start; look after the disk";
     (!look.expendable.is_empty() && daemon).then_some(aside)

@@ -9,8 +9,7 @@ use super::{
     refusal::{Refusal, Shared, blocking, broken},
     restarts, rollouts,
     socket::Peer,
-    store,
-    unknown,
+    store, unknown,
 };
 use crate::{
     clock::Timestamp,

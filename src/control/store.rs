@@ -15,7 +15,10 @@ pub(super) async fn look(State(context): State<Shared>) -> Result<Json<api::Stor
             backups: (backup.keep > 0).then(|| backup.dir.clone()),
         })
     });
-    looked.await?.map(Json).map_err(|error: crate::store::StoreError| broken(error))
+    looked
+        .await?
+        .map(Json)
+        .map_err(|error: crate::store::StoreError| broken(error))
 }
 
 pub(super) async fn discard(State(context): State<Shared>) -> Result<Json<api::Discarded>, Refusal> {

@@ -86,9 +86,12 @@ fn look(store: &Store, warnings: &SiteWarnings) {
     };
     let millis = begun.elapsed().as_millis();
     tracing::debug!("store: {} rows read in {millis} ms", found.total());
-    let lost: Vec<String> = (found.tables.iter().map(|(table, error)| format!("table {table}: {error}")))
-        .chain(found.needed.iter().map(ToString::to_string))
-        .collect();
+    let lost: Vec<String> = (found
+        .tables
+        .iter()
+        .map(|(table, error)| format!("table {table}: {error}")))
+    .chain(found.needed.iter().map(ToString::to_string))
+    .collect();
     if let Some(first) = lost.first() {
         let message = format!("the store is damaged in {}: {first}", count(lost.len(), "place"));
         let help = "stop the daemon and bring a backup back with `rackstrap restore FILE`; `rackstrap backup --check` names all";
@@ -97,13 +100,20 @@ fn look(store: &Store, warnings: &SiteWarnings) {
     }
     if !found.expendable.is_empty() {
         match store.set_aside_damaged(Timestamp::now()) {
-            Ok(rows) => tracing::warn!("store: {} set aside", count(usize::try_from(rows).unwrap_or(usize::MAX), "damaged row")),
+            Ok(rows) => tracing::warn!(
+                "store: {} set aside",
+                count(usize::try_from(rows).unwrap_or(usize::MAX), "damaged row")
+            ),
             Err(error) => tracing::error!("store: damaged rows stay where they are: {error}"),
         }
     }
     let aside = store.rows_set_aside().unwrap_or_default();
     if let (Some(first), true) = (aside.first(), lost.is_empty()) {
-        let message = format!("{} of the store could not be read and were set aside: {}", count(aside.len(), "row"), first.row);
+        let message = format!(
+            "{} of the store could not be read and were set aside: {}",
+            count(aside.len(), "row"),
+            first.row
+        );
         let help = "check disk and memory; `rackstrap backup --check` lists the rows, --discard deletes them";
         warnings.raise(Timestamp::now(), STORE_TOPIC, &message, help);
     }
@@ -186,7 +196,9 @@ fn read_back(file: &Path) -> Result<()> {
 
 /// The nightly backups in `dir`, with the time at which each was made.
 fn nightly_files(dir: &Path) -> Vec<(PathBuf, Timestamp)> {
-    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Vec::new();
+    };
     let files = entries.flatten().filter_map(|entry| {
         let name = entry.file_name();
         let name = name.to_str()?;

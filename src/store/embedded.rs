@@ -334,12 +334,7 @@ impl Order {
 }
 
 /// Passes over what cannot be read where that can be done without.
-fn usable<T>(
-    damage: &Damage,
-    table: Table,
-    key: &[u8],
-    value: Result<T, StoreError>,
-) -> Result<Option<T>, StoreError> {
+fn usable<T>(damage: &Damage, table: Table, key: &[u8], value: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
     match value {
         Ok(value) => Ok(Some(value)),
         Err(StoreError::Value { error, .. }) if table.is_expendable() => {
@@ -432,7 +427,9 @@ impl Read<'_> {
         mut each: impl FnMut(&[u8], Sound<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let opened = self.table(table)?;
-        let (mut rows, mut order) = guard(self.path, "read", || Ok::<_, redb::StorageError>((opened.iter()?, Order::new(opened.len()?))))?;
+        let (mut rows, mut order) = guard(self.path, "read", || {
+            Ok::<_, redb::StorageError>((opened.iter()?, Order::new(opened.len()?)))
+        })?;
         let mut next = || {
             guard(self.path, "read", || {
                 let Some(row) = rows.next().transpose()? else {

@@ -86,7 +86,6 @@ pub enum Table {
 /// Directory of nightly backups below the one of the store, unless the site file names another.
 pub const NIGHTLY_DIR: &str = "backups";
 
-
 impl Table {
     /// All tables.
     pub const ALL: [Table; 16] = [

@@ -113,7 +113,9 @@ fn default_name(header: &Header) -> String {
 /// Local date and time for names of files: `2026-11-21-140307`. They sort by time, but for the hour that comes twice when summer
 /// time ends.
 pub fn date(at: Timestamp) -> String {
-    let time = i64::try_from(at.0).ok().and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
+    let time = i64::try_from(at.0)
+        .ok()
+        .and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
     let local = time.unwrap_or_default().to_zoned(jiff::tz::TimeZone::system());
     local.strftime("%Y-%m-%d-%H%M%S").to_string()
 }

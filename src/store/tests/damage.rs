@@ -104,7 +104,11 @@ fn use_it(path: &Path) -> Result<(), StoreError> {
             let number = u32::from_be_bytes(key.as_slice().try_into().unwrap());
             assert_eq!(*read, value(table, number), "a wrong value of {table:?}");
         }
-        assert!(table.is_expendable() || rows.len() == 150, "{} rows of {table:?}", rows.len());
+        assert!(
+            table.is_expendable() || rows.len() == 150,
+            "{} rows of {table:?}",
+            rows.len()
+        );
         for number in (0..150u32).step_by(7) {
             let read = store.get::<String>(table, &number.to_be_bytes())?;
             let right = read.as_deref() == Some(&value(table, number)) || table.is_expendable() && read.is_none();
@@ -189,7 +193,11 @@ fn flip_in(path: &Path, text: &str) {
 
 #[test]
 fn a_row_that_is_needed_is_refused_by_its_name() {
-    for (table, name) in [(Table::Nodes, "nodes"), (Table::Leases, "leases"), (Table::Secrets, "secrets")] {
+    for (table, name) in [
+        (Table::Nodes, "nodes"),
+        (Table::Leases, "leases"),
+        (Table::Secrets, "secrets"),
+    ] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store.redb");
         let store = Store::open(&path).unwrap();
@@ -197,7 +205,10 @@ fn a_row_that_is_needed_is_refused_by_its_name() {
         drop(store);
         flip_in(&path, "precious");
         let error = Store::open(&path).err().unwrap().to_string();
-        assert!(error.contains(&format!("{name} r01n03: its checksum is wrong")), "{error}");
+        assert!(
+            error.contains(&format!("{name} r01n03: its checksum is wrong")),
+            "{error}"
+        );
         assert!(error.contains("rackstrap restore"), "{error}");
     }
 }
@@ -224,7 +235,10 @@ fn a_row_that_can_be_spared_is_passed_over_named_and_set_aside() {
     assert_eq!(store.get::<String>(Table::Events, &[b'n', 2]).unwrap(), None);
     let (met, more) = store.passed_over();
     assert_eq!((met.len(), more), (1, 0), "once, however often it is met");
-    assert_eq!((met[0].table.as_str(), met[0].reason.as_str()), ("events", "its checksum is wrong"));
+    assert_eq!(
+        (met[0].table.as_str(), met[0].reason.as_str()),
+        ("events", "its checksum is wrong")
+    );
     let found = store.look().unwrap();
     assert_eq!((found.expendable.len(), found.rows["events"]), (1, 3));
     assert!(found.needed.is_empty() && found.tables.is_empty() && !found.is_sound());
