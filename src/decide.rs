@@ -244,5 +244,8 @@ fn choose_disk(site: &Site, settings: &Settings<'_>, why: &mut Vec<String>) -> O
         digest: policy.digest.clone(),
         device,
         wipe: policy.wipe,
+        // Of the node, not of the decision: whoever pins the boot fills them in.
+        seen: None,
+        again: false,
     })
 }

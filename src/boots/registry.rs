@@ -197,7 +197,9 @@ impl Boots {
             }
             let boot = Arc::make_mut(slot);
             boot.redeemed = true;
-            boot.disk = Some(request.disk.clone());
+            let mut disk = request.disk.clone();
+            disk.facts = disk.facts.bounded();
+            boot.disk = Some(disk);
             boot.hardware = Some(request.hardware.clone().bounded());
             slot.clone()
         };

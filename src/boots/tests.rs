@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::store::{Store, Table};
-use rackstrap_wire::{DiskStatus, HwAddr, NetPlan, NfsRoot, OverlayRequest, WIRE_VERSION};
+use rackstrap_wire::{HwAddr, NetPlan, NfsRoot, OverlayRequest, WIRE_VERSION};
 use std::{net::Ipv4Addr, path::Path};
 
 fn plan(node: &str, image: &str) -> impl FnOnce(&str) -> Plan {
@@ -37,12 +37,7 @@ fn plan(node: &str, image: &str) -> impl FnOnce(&str) -> Plan {
 fn request(token: &str) -> OverlayRequest {
     OverlayRequest {
         token: token.into(),
-        disk: DiskState {
-            status: DiskStatus::NotWanted,
-            device: String::new(),
-            size: 0,
-            mounts: vec![],
-        },
+        disk: DiskState::default(),
         hardware: Hardware::default(),
     }
 }

@@ -105,12 +105,7 @@ pub(super) fn example(site: &Site, profile: &str, mounts: Vec<MountFacts>) -> Fa
 
 /// A node whose disk is left alone.
 pub(super) fn no_disk() -> DiskState {
-    DiskState {
-        status: DiskStatus::NotWanted,
-        device: String::new(),
-        size: 0,
-        mounts: Vec::new(),
-    }
+    DiskState::default()
 }
 
 /// A disk that is as the layout says. Which device it is nobody knows before the agent has looked; file systems are labelled with their partitions' names.
@@ -132,9 +127,8 @@ pub(super) fn expected_disk(layout: &Layout) -> DiskState {
         status: DiskStatus::Kept {
             layout: format!("{} v{}", layout.name, layout.version),
         },
-        device: String::new(),
-        size: 0,
         mounts: mounts.collect(),
+        ..DiskState::default()
     }
 }
 

@@ -215,6 +215,7 @@ mod tests {
                     mounted("swap", FileSystem::Swap, None, "/dev/vda2"),
                     mounted("tmp", FileSystem::Ext4, Some("/tmp"), "/dev/vda3"),
                 ],
+                ..DiskState::default()
             },
             nodes: vec![PeerNode {
                 name: "r01n03".to_owned(),

@@ -391,6 +391,7 @@ fn disks_in_a_few_words() {
             device: device.into(),
             size: 0,
             mounts: mounts.iter().map(|path| mount(*path)).collect(),
+            ..DiskState::default()
         })
     };
     let prepared = DiskStatus::Prepared {

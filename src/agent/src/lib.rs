@@ -38,6 +38,7 @@ pub use disk::{
     device::BlockDevice,
     inspect::{Finding, inspect},
     marker::{Record, State},
+    wiped::was_wiped,
 };
 
 /// The program.

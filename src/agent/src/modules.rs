@@ -99,9 +99,10 @@ impl Loader {
         let began = Instant::now();
         let mut quiet_since = Instant::now();
         let mut known = BTreeSet::new();
+        let mut read = BTreeSet::new();
         while began.elapsed() < LONGEST && quiet_since.elapsed() < QUIET {
             let mut found = BTreeSet::new();
-            modaliases(Path::new(DEVICES), 0, &mut found);
+            modaliases(Path::new(DEVICES), 0, &mut read, &mut found);
             for alias in found {
                 if known.insert(alias.clone()) {
                     quiet_since = Instant::now();
@@ -191,21 +192,36 @@ fn parameters(cmdline: &[String], module: &str) -> String {
     parameters.join(" ")
 }
 
-/// Collects the content of all files called `modalias` below `dir`.
-fn modaliases(dir: &Path, depth: u32, found: &mut BTreeSet<String>) {
+/// Collects what the devices below `dir` are called, without the directories that were `read` before: a device has one
+/// name as long as it is there. Most have it in a file `modalias`; memory cards (eMMC and SD) and some platform devices
+/// only as MODALIAS in `uevent`.
+fn modaliases(dir: &Path, depth: u32, read: &mut BTreeSet<PathBuf>, found: &mut BTreeSet<String>) {
     let Ok(entries) = fs::read_dir(dir) else { return };
+    let (mut modalias, mut uevent) = (None, None);
     for entry in entries.flatten() {
         let Ok(kind) = entry.file_type() else { continue };
+        let name = entry.file_name();
         // Symlinks lead in circles; sysfs is never deeper than a few dozen levels.
-        if kind.is_dir() && depth < 40 && !SKIPPED.iter().any(|s| entry.file_name() == *s) {
-            modaliases(&entry.path(), depth + 1, found);
-        } else if kind.is_file() && entry.file_name() == "modalias" {
-            let alias = fs::read_to_string(entry.path()).unwrap_or_default();
-            let alias = alias.trim();
-            if !alias.is_empty() {
-                found.insert(alias.to_owned());
-            }
+        if kind.is_dir() && depth < 40 && !SKIPPED.iter().any(|s| name == *s) {
+            modaliases(&entry.path(), depth + 1, read, found);
+        } else if kind.is_file() && name == "modalias" {
+            modalias = Some(entry.path());
+        } else if kind.is_file() && name == "uevent" {
+            uevent = Some(entry.path());
         }
+    }
+    if (modalias.is_none() && uevent.is_none()) || !read.insert(dir.to_owned()) {
+        return;
+    }
+    let text = |path: Option<PathBuf>| path.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+    let has_file = modalias.is_some();
+    let content = text(modalias.or(uevent));
+    let alias = match has_file {
+        true => Some(content.as_str()),
+        false => content.lines().find_map(|line| line.strip_prefix("MODALIAS=")),
+    };
+    if let Some(alias) = alias.map(str::trim).filter(|alias| !alias.is_empty()) {
+        found.insert(alias.to_owned());
     }
 }
 
@@ -219,6 +235,39 @@ pub fn modprobe(wanted: &str) -> Res<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_cards_say_what_they_are_in_their_uevent_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |path: &str, text: &str| {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let card = "pci0000:00/0000:00:05.0/mmc_host/mmc0/mmc0:4567";
+        file("pci0000:00/0000:00:05.0/modalias", "pci:v00001B36d00000007sv*\n");
+        file(
+            "pci0000:00/0000:00:05.0/uevent",
+            "DRIVER=sdhci-pci\nMODALIAS=pci:other\n",
+        );
+        file(
+            &format!("{card}/uevent"),
+            "DRIVER=mmcblk\nMMC_TYPE=SD\nMODALIAS=mmc:block\n",
+        );
+        file(&format!("{card}/block/mmcblk0/uevent"), "MAJOR=179\n");
+        file(&format!("{card}/power/uevent"), "MODALIAS=skipped\n");
+        let (mut read, mut found) = (BTreeSet::new(), BTreeSet::new());
+        modaliases(dir.path(), 0, &mut read, &mut found);
+        let names: Vec<&str> = found.iter().map(String::as_str).collect();
+        assert_eq!(names, ["mmc:block", "pci:v00001B36d00000007sv*"]);
+        // What is there already is not read again, and a new card is.
+        found.clear();
+        file("pci0000:00/mmc1/uevent", "MODALIAS=mmc:block\n");
+        modaliases(dir.path(), 0, &mut read, &mut found);
+        assert_eq!(found.len(), 1);
+    }
+
     #[test]
     fn parameters_are_those_of_the_module() {
         let cmdline: Vec<String> = [

@@ -94,10 +94,45 @@ pub struct DiskPlan {
     /// only stores and compares it.
     pub digest: String,
     /// Which disk: a path such as `/dev/vda` or `/dev/disk/by-path/…` is not available this early,
-    /// so either `auto` (the first fixed disk by name, removable ones left out) or a kernel name (`vda`, `nvme0n1`).
+    /// so either `auto` (NVMe before SATA, SAS and virtio, these before eMMC and SD cards, USB last) or a kernel
+    /// name (`vda`, `nvme0n1`). A disk with a rackstrap marker goes before both, because kernel names change places.
     pub device: String,
-    /// What may be overwritten.
+    /// What may be overwritten on the disk that was chosen.
     pub wipe: Wipe,
+    /// The prepared disk of the node's last boot: a boot that does not find it writes to no other disk. None if
+    /// there was none, or from a server that does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<SeenDisk>,
+    /// Prepare the disk also if its marker is equal; an administrator ordered it for this boot.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub again: bool,
+}
+
+/// What identifies a disk over boots.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenDisk {
+    /// Kernel name at that boot, for people.
+    pub device: String,
+    /// What the device says of itself (WWID, serial number); empty if it says nothing.
+    #[serde(default)]
+    pub serial: String,
+    /// [`DiskMarker::id`]; empty if unknown.
+    #[serde(default)]
+    pub marker: String,
+}
+
+/// The marker that a disk carries after the disk phase.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskMarker {
+    /// Random number of the disk, 8 hex digits; it survives being prepared again. Empty if unknown.
+    #[serde(default)]
+    pub id: String,
+    /// Name of the layout.
+    pub layout: String,
+    /// Its version.
+    pub version: u32,
+    /// Its digest, 32 hex digits.
+    pub digest: String,
 }
 
 impl FileSystem {

@@ -16,11 +16,13 @@ pub use health::{
     Check, CheckError, CheckResult, Health, HeartbeatAnswer, MOST_RESULTS, Restart, RestartNote, failures, waits,
 };
 pub use hwaddr::{HwAddr, HwAddrError};
-pub use layout::{DiskPlan, FileSystem, Layout, Partition, PartitionTable, Size, SizeError, Wipe};
+pub use layout::{
+    DiskMarker, DiskPlan, FileSystem, Layout, Partition, PartitionTable, SeenDisk, Size, SizeError, Wipe,
+};
 pub use plan::{ImageRef, ImageRefError, NetPlan, NfsRoot, Overlay, OverlayContent, OverlayFile, Plan};
 pub use report::{
-    AgentEvent, DiskState, DiskStatus, Hardware, Heartbeat, MOST_MODULES, MountedPartition, Outcome, OverlayRequest,
-    Phase, Ready, Report, Waiting,
+    AgentEvent, DiskFacts, DiskProblem, DiskState, DiskStatus, Hardware, Heartbeat, MOST_MODULES, MOST_UNUSED,
+    MountedPartition, Outcome, OverlayRequest, Phase, Ready, Report, UnusedDisk, UsedSpace, Waiting,
 };
 
 /// Version of this vocabulary. A sealed image keeps the agent that it was sealed with, so that a daemon meets older ones for years:

@@ -1,6 +1,6 @@
 //! What the agent tells the server.
 
-use crate::{CheckResult, FileSystem, HwAddr, RestartNote, users::UsersNote};
+use crate::{CheckResult, DiskMarker, FileSystem, HwAddr, RestartNote, users::UsersNote};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -152,7 +152,7 @@ impl Hardware {
 }
 
 /// The node's disk after the disk phase.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskState {
     /// What happened.
     pub status: DiskStatus,
@@ -162,13 +162,106 @@ pub struct DiskState {
     pub size: u64,
     /// Partitions in use.
     pub mounts: Vec<MountedPartition>,
+    /// What else is known; nothing from an older agent.
+    #[serde(default)]
+    pub facts: DiskFacts,
+}
+
+/// What a disk is, apart from what was done with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskFacts {
+    /// What the device says of itself (WWID, serial number), at most 128 bytes; empty if it says nothing.
+    #[serde(default)]
+    pub serial: String,
+    /// The marker that it carries now.
+    #[serde(default)]
+    pub marker: Option<DiskMarker>,
+    /// What kind of problem keeps the node from its disk, if one does.
+    #[serde(default)]
+    pub problem: Option<DiskProblem>,
+    /// What somebody else wrote on it, for people; empty if nothing.
+    #[serde(default)]
+    pub foreign: String,
+    /// Further fixed disks, at most [`MOST_UNUSED`].
+    #[serde(default)]
+    pub unused: Vec<UnusedDisk>,
+}
+
+impl DiskFacts {
+    /// The same with texts of bounded length, and no more disks than [`MOST_UNUSED`].
+    pub fn bounded(mut self) -> Self {
+        /// Bytes of a text.
+        const TEXT: usize = 128;
+        let cut = |text: &mut String| {
+            let end = text.floor_char_boundary(TEXT);
+            text.truncate(end);
+            *text = text.replace(char::is_control, " ");
+        };
+        for text in [&mut self.serial, &mut self.foreign] {
+            cut(text);
+        }
+        if let Some(marker) = &mut self.marker {
+            for text in [&mut marker.id, &mut marker.layout, &mut marker.digest] {
+                cut(text);
+            }
+        }
+        self.unused.truncate(MOST_UNUSED);
+        for disk in &mut self.unused {
+            cut(&mut disk.device);
+            cut(&mut disk.what);
+        }
+        self
+    }
+}
+
+/// Most disks of [`DiskFacts::unused`].
+pub const MOST_UNUSED: usize = 32;
+
+/// Why the disk phase left disks alone, where an administrator can decide otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskProblem {
+    /// The disk holds somebody else's data.
+    Foreign,
+    /// The disk of the last boot is missing.
+    Missing,
+    /// A disk with another marker than the last boot's is there in its place.
+    OtherMarker,
+    /// Several disks carry a marker.
+    SeveralMarkers,
+    /// The profile names one disk, and another one carries the marker.
+    OtherName,
+    /// A newer agent's.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A disk that is not the node's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnusedDisk {
+    /// Kernel name.
+    pub device: String,
+    /// Bytes.
+    pub size: u64,
+    /// `blank`, `scratch v1`, `xfs`, for people.
+    pub what: String,
+}
+
+/// How full a file system of the disk is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsedSpace {
+    /// Mount point.
+    pub mount: String,
+    /// Bytes in use.
+    pub bytes: u64,
 }
 
 /// What the disk phase did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "state")]
 pub enum DiskStatus {
     /// The plan names no layout.
+    #[default]
     NotWanted,
     /// The marker was equal; nothing was written.
     Kept {
@@ -255,4 +348,7 @@ pub struct Heartbeat {
     /// Which of the server's users it has; none from a node that takes no others while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users: Option<UsersNote>,
+    /// How full the mounted file systems of its disk are; empty without any, and from an older agent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub used: Vec<UsedSpace>,
 }

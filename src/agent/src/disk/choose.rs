@@ -1,20 +1,59 @@
-//! Which disk: the first fixed one, or the one that the plan names.
+//! Which disk is the node's (pure, apart from reading sysfs).
+//!
+//! Kernel names change places from boot to boot, so they decide only where nothing better is known:
+//!
+//! 1. A disk with a rackstrap marker is the disk.
+//! 2. Two of them, or a marked one that is not the last boot's, or none where the last boot had one: nothing is chosen,
+//!    and nothing is written. An administrator says which one it is.
+//! 3. Without any marker: the disk that the profile names, or with `auto` the first fixed one, NVMe before SATA, SAS and
+//!    virtio, these before eMMC and SD cards (slow, and worn out by /tmp and swap), USB last (it comes and goes).
+//!
+//! The last boot's disk is known by its marker's number or by its serial number: one that an administrator wiped on
+//! purpose is still the disk.
 
+use super::inspect::Finding;
+use rackstrap_wire::{DiskPlan, DiskProblem, SeenDisk};
 use std::{fs, path::Path};
 
 /// What the kernel says about a block device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Candidate {
     /// Kernel name, `nvme0n1`.
     pub name: String,
     /// Size in bytes.
     pub size: u64,
-    /// Removable medium (memory cards, CD drives, many USB sticks).
+    /// Removable medium (CD drives, many USB sticks).
     pub removable: bool,
     /// Write-protected.
     pub read_only: bool,
     /// One path of a multipath NVMe device.
     pub hidden: bool,
+    /// Connected by USB.
+    pub usb: bool,
+    /// World-wide name or serial number; empty if the device has none.
+    pub serial: String,
+}
+
+/// A disk that was looked at.
+#[derive(Clone, Debug)]
+pub struct Looked {
+    /// The disk.
+    pub disk: Candidate,
+    /// What it holds, or why it cannot be read.
+    pub finding: Result<Finding, String>,
+    /// Number of its marker, 8 hex digits; empty without one.
+    pub marker: String,
+}
+
+/// Why no disk was chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoChoice {
+    /// The kind.
+    pub problem: DiskProblem,
+    /// The disks and what is wrong with them, for people.
+    pub text: String,
+    /// A disk that is still to appear may change it.
+    pub may_pass: bool,
 }
 
 /// Devices that are made of other devices or of memory, or never are a node's disk.
@@ -22,40 +61,150 @@ const VIRTUAL: &[&str] = &[
     "loop", "ram", "zram", "sr", "fd", "nbd", "dm-", "md", "mtdblock", "drbd", "rbd", "bcache",
 ];
 
+/// Where a device says what it is: NVMe and SCSI have a world-wide name, virtio a serial number, eMMC and SD a card
+/// identification. The serial number of an NVMe controller comes last, as its namespaces share it.
+const SERIALS: &[&str] = &["wwid", "device/wwid", "serial", "device/cid", "device/serial"];
+
 /// Reads `/sys/block`.
 pub fn candidates(sys_block: &Path) -> Vec<Candidate> {
     let names = fs::read_dir(sys_block).into_iter().flatten().flatten();
     names
         .filter_map(|e| e.file_name().into_string().ok())
         .map(|name| {
-            let read = |file: &str| {
-                let text = fs::read_to_string(sys_block.join(&name).join(file)).unwrap_or_default();
-                text.trim().parse::<u64>().unwrap_or(0)
-            };
+            let dir = sys_block.join(&name);
+            let text = |file: &str| fs::read_to_string(dir.join(file)).unwrap_or_default();
+            let read = |file: &str| text(file).trim().parse::<u64>().unwrap_or(0);
+            let serials = SERIALS.iter().map(|file| plain(&text(file)));
             Candidate {
                 // In units of 512 bytes, whatever the disk's own blocks are.
                 size: read("size").saturating_mul(512),
                 removable: read("removable") != 0,
                 read_only: read("ro") != 0,
                 hidden: read("hidden") != 0,
+                usb: fs::read_link(&dir).is_ok_and(|path| path.to_string_lossy().contains("/usb")),
+                serial: serials.into_iter().find(|text| !text.is_empty()).unwrap_or_default(),
                 name,
             }
         })
         .collect()
 }
 
-/// The disk that `wanted` (`auto` or a kernel name) means (pure).
-pub fn choose(mut candidates: Vec<Candidate>, wanted: &str) -> Option<Candidate> {
+/// At most 128 letters and single blanks.
+fn plain(text: &str) -> String {
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let text = words.join(" ");
+    text.chars()
+        .filter(|c| *c == ' ' || c.is_ascii_graphic())
+        .take(128)
+        .collect()
+}
+
+/// True for disks that may be a node's.
+pub fn is_fixed(disk: &Candidate) -> bool {
+    let name = &disk.name;
+    let is_virtual = VIRTUAL.iter().any(|v| name.starts_with(v));
+    let is_boot_area = name.starts_with("mmcblk") && (name.contains("boot") || name.ends_with("rpmb"));
+    disk.size > 0 && !disk.removable && !disk.hidden && !disk.read_only && !is_virtual && !is_boot_area
+}
+
+/// Those that count for a plan that wants `wanted` (`auto` or a kernel name), the one that is preferred first.
+pub fn of_interest(mut all: Vec<Candidate>, wanted: &str) -> Vec<Candidate> {
+    all.retain(|disk| is_fixed(disk) || disk.name == wanted);
     // sdb before sdaa: the kernel counts with letters.
-    candidates.sort_by(|a, b| (kind(&a.name), a.name.len(), &a.name).cmp(&(kind(&b.name), b.name.len(), &b.name)));
-    candidates.into_iter().find(|c| match wanted {
-        "auto" => {
-            let is_virtual = VIRTUAL.iter().any(|v| c.name.starts_with(v));
-            let is_boot_area = c.name.starts_with("mmcblk") && (c.name.contains("boot") || c.name.ends_with("rpmb"));
-            c.size > 0 && !c.removable && !c.hidden && !c.read_only && !is_virtual && !is_boot_area
+    all.sort_by_cached_key(|disk| {
+        let name = disk.name.clone();
+        (name != wanted, rank(disk), kind(&name).to_owned(), name.len(), name)
+    });
+    all
+}
+
+fn rank(disk: &Candidate) -> u8 {
+    match disk.name.as_str() {
+        _ if disk.usb => 3,
+        name if name.starts_with("mmcblk") => 2,
+        name if name.starts_with("nvme") => 0,
+        _ => 1,
+    }
+}
+
+/// Index of the node's disk among `looked`, which [`of_interest`] has put in order; none if there is none at all.
+pub fn choose(looked: &[Looked], plan: &DiskPlan) -> Result<Option<usize>, NoChoice> {
+    let refuse = |problem, text, may_pass| {
+        Err(NoChoice {
+            problem,
+            text,
+            may_pass,
+        })
+    };
+    let marked: Vec<usize> = (0..looked.len())
+        .filter(|i| matches!(looked[*i].finding, Ok(Finding::Ours { .. })))
+        .collect();
+    let seen = plan.seen.as_ref();
+    match marked.as_slice() {
+        [first, rest @ ..] if rest.iter().all(|other| one_disk(&looked[*first], &looked[*other])) => {
+            let disk = &looked[*first];
+            let known = seen.and_then(|seen| is_seen(disk, seen));
+            if let (Some(seen), Some(false)) = (seen, known) {
+                let text = format!("{} is missing; {} carries another marker", shown(seen), named(disk));
+                return refuse(DiskProblem::OtherMarker, text, true);
+            }
+            let wanted = &plan.device;
+            if wanted != "auto" && *wanted != disk.disk.name && known != Some(true) {
+                let text = format!("{wanted} is the profile's disk, but {} carries the marker", named(disk));
+                return refuse(DiskProblem::OtherName, text, true);
+            }
+            Ok(Some(*first))
         }
-        name => c.name == name,
-    })
+        [_, ..] => {
+            let names: Vec<String> = marked.iter().map(|i| named(&looked[*i])).collect();
+            let text = format!("several disks carry a rackstrap marker: {}", names.join(", "));
+            refuse(DiskProblem::SeveralMarkers, text, false)
+        }
+        [] => {
+            let same = |disk: &Looked, seen: &SeenDisk| !seen.serial.is_empty() && disk.disk.serial == seen.serial;
+            if let Some(seen) = seen {
+                // Wiped on purpose, or overwritten: it is still this one, and the rule for its content applies.
+                return match looked.iter().position(|disk| same(disk, seen)) {
+                    Some(index) => Ok(Some(index)),
+                    None => refuse(DiskProblem::Missing, format!("{} is missing", shown(seen)), true),
+                };
+            }
+            let wanted = |disk: &Looked| plan.device == "auto" || disk.disk.name == plan.device;
+            Ok(looked.iter().position(wanted))
+        }
+    }
+}
+
+/// Whether a marked disk is the last boot's; none if nothing that identifies it is known.
+fn is_seen(disk: &Looked, seen: &SeenDisk) -> Option<bool> {
+    let same = |a: &str, b: &str| (!a.is_empty() && !b.is_empty()).then(|| a == b);
+    let (marker, serial) = (same(&disk.marker, &seen.marker), same(&disk.disk.serial, &seen.serial));
+    // Either will do: a copy on a new disk has the marker, and an older agent gives the same disk a new one.
+    marker.max(serial)
+}
+
+/// One disk that is reached over two paths, as a SAS disk with two ports is. A copy has another serial number.
+fn one_disk(a: &Looked, b: &Looked) -> bool {
+    !a.disk.serial.is_empty() && a.disk.serial == b.disk.serial && a.marker == b.marker
+}
+
+/// `the disk of the last boot (nvme0n1, S1234)`.
+fn shown(seen: &SeenDisk) -> String {
+    let comma = if seen.serial.is_empty() { "" } else { ", " };
+    format!("the disk of the last boot ({}{comma}{})", seen.device, seen.serial)
+}
+
+/// `nvme0n1 (scratch v1)`.
+pub fn named(looked: &Looked) -> String {
+    format!("{} ({})", looked.disk.name, what(looked))
+}
+
+/// What a disk holds, in a few words.
+pub fn what(looked: &Looked) -> String {
+    match &looked.finding {
+        Ok(finding) => finding.describe(),
+        Err(why) => why.clone(),
+    }
 }
 
 /// `sd` of `sdaa`, `nvme` of `nvme0n1`.
@@ -78,43 +227,5 @@ pub fn partition_name(disk: &str, number: u32) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn disks(names: &[&str]) -> Vec<Candidate> {
-        let disk = |name: &&str| Candidate {
-            name: (*name).to_owned(),
-            size: 1 << 30,
-            removable: false,
-            read_only: false,
-            hidden: false,
-        };
-        names.iter().map(disk).collect()
-    }
-
-    #[test]
-    fn the_first_fixed_disk_by_name() {
-        let pick = |names: &[&str]| choose(disks(names), "auto").map(|c| c.name);
-        assert_eq!(pick(&["sdaa", "sdb", "loop0", "dm-0", "md127"]).as_deref(), Some("sdb"));
-        assert_eq!(pick(&["vda", "nvme1n1", "nvme0n1"]).as_deref(), Some("nvme0n1"));
-        assert_eq!(pick(&["mmcblk0boot0", "mmcblk0", "sr0"]).as_deref(), Some("mmcblk0"));
-        assert_eq!(pick(&["zram0", "ram0", "nbd3", "fd0"]), None);
-        let mut stick = disks(&["sda", "sdb"]);
-        stick[0].removable = true;
-        assert_eq!(choose(stick.clone(), "auto").unwrap().name, "sdb");
-        assert_eq!(
-            choose(stick.clone(), "sda").unwrap().name,
-            "sda",
-            "a disk that is named is taken"
-        );
-        stick[1].size = 0;
-        assert_eq!(choose(stick, "auto"), None);
-    }
-
-    #[test]
-    fn partitions_are_named_as_the_kernel_does() {
-        assert_eq!(partition_name("vda", 2), "vda2");
-        assert_eq!(partition_name("nvme0n1", 12), "nvme0n1p12");
-        assert_eq!(partition_name("loop7", 1), "loop7p1");
-    }
-}
+#[path = "choose_tests.rs"]
+mod tests;

@@ -43,7 +43,7 @@ pub fn read(device: &mut dyn BlockDevice) -> io::Result<Gpt> {
     }
     let mut seen = false;
     for at in [1, size / sector - 1] {
-        match table(device, at, sector, size)? {
+        match table(device, at, sector, size, false)? {
             Gpt::None => {}
             Gpt::Damaged => seen = true,
             valid => return Ok(valid),
@@ -59,9 +59,28 @@ pub fn read(device: &mut dyn BlockDevice) -> io::Result<Gpt> {
     Ok(if seen { Gpt::Damaged } else { Gpt::None })
 }
 
-fn table(device: &mut dyn BlockDevice, lba: u64, sector: u64, size: u64) -> io::Result<Gpt> {
+/// True if there is a table, primary or backup, of which only the eight bytes of its signature are zero.
+pub fn is_wiped(device: &mut dyn BlockDevice) -> io::Result<bool> {
+    let sector = u64::from(device.sector());
+    let size = device.size();
+    if sector < 512 || size < 4 * sector {
+        return Ok(false);
+    }
+    for at in [1, size / sector - 1] {
+        if matches!(table(device, at, sector, size, true)?, Gpt::Valid(_)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The table whose header is at `lba`; one that was `wiped` has zeroes for a signature.
+fn table(device: &mut dyn BlockDevice, lba: u64, sector: u64, size: u64, wiped: bool) -> io::Result<Gpt> {
     let mut header = vec![0; sector as usize];
     device.read_at(lba * sector, &mut header)?;
+    if wiped && header.starts_with(&[0; 8]) {
+        header[..8].copy_from_slice(b"EFI PART");
+    }
     if !header.starts_with(b"EFI PART") {
         return Ok(Gpt::None);
     }

@@ -5,6 +5,7 @@ use super::{
     gptread::{self, Entry, Gpt},
     marker::{self, Record, Sector0, State},
     signature::Ends,
+    wiped,
 };
 use rackstrap_wire::{DiskPlan, PartitionTable, Wipe};
 use std::io;
@@ -12,7 +13,7 @@ use std::io;
 /// What a disk is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// Both ends are zero and nothing is known at any offset.
+    /// Both ends are zero, or wipefs(8) has taken the signature of what was there.
     Blank,
     /// rackstrap prepared it, or began to.
     Ours {
@@ -93,10 +94,41 @@ pub fn inspect(device: &mut dyn BlockDevice) -> io::Result<Finding> {
         let table = mbr_text(device, sector)?;
         return Ok(Finding::Foreign(table));
     }
-    if !ends.all_zero() {
+    if !ends.all_zero() && !wiped::is_wiped(device, &ends)? {
         return Ok(Finding::Foreign("unknown data".into()));
     }
     Ok(Finding::Blank)
+}
+
+impl Finding {
+    /// In a few words, for people: `blank`, `scratch v1`, `xfs`.
+    pub fn describe(&self) -> String {
+        match self {
+            Finding::Blank => "blank".to_owned(),
+            Finding::Ours { record, state } => {
+                let half = if *state == State::Final { "" } else { "half-prepared " };
+                match record {
+                    Some(record) => format!("{half}{record}"),
+                    None => format!("{half}rackstrap disk"),
+                }
+            }
+            Finding::Foreign(what) => what.clone(),
+        }
+    }
+}
+
+/// The random number of a disk that carries our marker, as 8 hex digits; empty where a tool has cleared it.
+pub fn marker_id(device: &mut dyn BlockDevice) -> io::Result<String> {
+    let mut sector = [0; 512];
+    if device.size() < 512 {
+        return Ok(String::new());
+    }
+    device.read_at(0, &mut sector)?;
+    let id = u32::from_be_bytes(marker::disk_signature_of(&sector));
+    Ok(match id {
+        0 => String::new(),
+        id => format!("{id:08x}"),
+    })
 }
 
 /// The record in the partition of our own type; `Some(None)` if the partition exists without a readable final one.
@@ -173,7 +205,7 @@ pub fn decide(finding: &Finding, plan: &DiskPlan, digest: [u8; 16]) -> Action {
             record: Some(r),
             state: State::Final,
         } => {
-            if r.name != layout.name || r.version != layout.version {
+            if plan.again || r.name != layout.name || r.version != layout.version {
                 return Action::Prepare(r.to_string());
             }
             Action::Keep((r.digest != digest).then(|| format!("layout {r} was changed without raising its version")))

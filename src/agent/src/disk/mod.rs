@@ -14,3 +14,4 @@ pub mod prepare;
 pub mod seed;
 pub mod signature;
 pub mod table;
+pub mod wiped;

@@ -2,27 +2,29 @@
 //! its disk and says so.
 
 use super::{
-    choose::{self, Candidate},
+    choose::{self, Candidate, Looked, NoChoice},
     device::{BlockDevice, FileDevice},
     geometry::{self, partition_number},
-    inspect::{self, Action},
+    inspect::{self, Action, Finding},
     machine::{self, RealMachine},
     marker::Record,
     prepare, signature,
 };
-use crate::{
-    fail::{Doing, Failure, Res},
-    network::wait_for,
+use crate::fail::{Doing, Failure, Res};
+use rackstrap_wire::{
+    DiskFacts, DiskMarker, DiskPlan, DiskProblem, DiskState, DiskStatus, FileSystem, MOST_UNUSED, MountedPartition,
+    UnusedDisk,
 };
-use rackstrap_wire::{DiskPlan, DiskState, DiskStatus, FileSystem, MountedPartition};
 use std::{
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use uuid::Uuid;
 
-/// A disk that the plan names is waited for; slow controllers need most of it.
+/// A disk that the plan names, or that the last boot had, is waited for; slow controllers need most of it.
 const NAMED_WAIT: Duration = Duration::from_secs(15);
+/// Without such a disk one is chosen once no further ones appear for that long: it may be the first boot only.
+const QUIET: Duration = Duration::from_secs(1);
 /// A node may well have none: everything fast has been found while modules and root were loaded.
 const AUTO_WAIT: Duration = Duration::from_secs(5);
 
@@ -38,44 +40,133 @@ pub struct Context<'a> {
     pub on_note: &'a mut dyn FnMut(&str),
 }
 
-/// Does what the plan says. Returns the state, and a sentence about it for people.
-pub fn run(plan: Option<&DiskPlan>, context: Context<'_>) -> (DiskState, String) {
+/// What the phase leaves: the state, and a sentence about it for people.
+pub type Outcome = (DiskState, String);
+
+/// Does what the plan says.
+pub fn run(plan: Option<&DiskPlan>, context: Context<'_>) -> Outcome {
     let Some(plan) = plan else {
-        let text = "left alone: the plan has no layout".to_owned();
-        return (state(DiskStatus::NotWanted, None, Vec::new()), text);
+        return (DiskState::default(), "left alone: the plan has no layout".to_owned());
     };
-    let wait = if plan.device == "auto" { AUTO_WAIT } else { NAMED_WAIT };
-    let find = || choose::choose(choose::candidates(Path::new("/sys/block")), &plan.device);
-    let Some(disk) = wait_for(wait, find) else {
+    run_among(plan, &|| choose::candidates(Path::new("/sys/block")), context)
+}
+
+/// The same among the disks that `present` lists.
+fn run_among(plan: &DiskPlan, present: &dyn Fn() -> Vec<Candidate>, context: Context<'_>) -> Outcome {
+    let (looked, choice) = look_for_disk(plan, present);
+    let mut facts = DiskFacts::default();
+    let chosen = match choice {
+        Ok(chosen) => chosen,
+        Err(refused) => {
+            facts.problem = Some(refused.problem);
+            facts.unused = unused(&looked, None);
+            let reason = in_ram(&format!("{}; nothing was written", refused.text), plan, &[]);
+            return degraded(reason, facts);
+        }
+    };
+    facts.unused = unused(&looked, chosen);
+    let Some(disk) = chosen.map(|index| &looked[index]) else {
         let what = match plan.device.as_str() {
             "auto" => "no disk found".to_owned(),
             name => format!("no disk {name} found"),
         };
-        let reason = in_ram(&what, plan, &[]);
-        return (
-            state(DiskStatus::Degraded { reason: reason.clone() }, None, Vec::new()),
-            reason,
-        );
+        return degraded(in_ram(&what, plan, &[]), facts);
     };
-    match work(plan, &disk, context) {
-        Ok((status, mounts, text)) => (state(status, Some(&disk), mounts), text),
-        Err(failure) => {
-            let reason = in_ram(&failure.to_string(), plan, &[]);
-            (
-                state(DiskStatus::Degraded { reason: reason.clone() }, Some(&disk), Vec::new()),
-                reason,
-            )
+    facts.serial.clone_from(&disk.disk.serial);
+    let worked = work(plan, disk, context, &mut facts);
+    let (mut state, text) = match worked {
+        Ok((status, mounts, text)) => {
+            let state = DiskState {
+                status,
+                mounts,
+                ..DiskState::default()
+            };
+            (state, text)
         }
+        Err(failure) => degraded(in_ram(&failure.to_string(), plan, &[]), DiskFacts::default()),
+    };
+    state.device.clone_from(&disk.disk.name);
+    state.size = disk.disk.size;
+    state.facts = facts;
+    (state, text)
+}
+
+fn degraded(reason: String, facts: DiskFacts) -> Outcome {
+    let state = DiskState {
+        status: DiskStatus::Degraded { reason: reason.clone() },
+        facts,
+        ..DiskState::default()
+    };
+    (state, reason)
+}
+
+/// Looks at all disks until it is clear which one is the node's, and for no longer than the slow ones take.
+fn look_for_disk(
+    plan: &DiskPlan,
+    present: &dyn Fn() -> Vec<Candidate>,
+) -> (Vec<Looked>, Result<Option<usize>, NoChoice>) {
+    let began = Instant::now();
+    let mut quiet_since = began;
+    let mut looked: Vec<Looked> = Vec::new();
+    loop {
+        let all = choose::of_interest(present(), &plan.device);
+        if all.iter().ne(looked.iter().map(|l| &l.disk)) {
+            quiet_since = Instant::now();
+            let mut before = std::mem::take(&mut looked);
+            for disk in all {
+                let known = before.iter().position(|l| l.disk == disk);
+                looked.push(known.map_or_else(|| look(disk), |index| before.swap_remove(index)));
+            }
+        }
+        let choice = choose::choose(&looked, plan);
+        let longest = match &choice {
+            // The last boot's disk: nothing that comes later changes that.
+            Ok(Some(_)) if plan.seen.is_some() => Duration::ZERO,
+            Ok(Some(_)) => QUIET,
+            Ok(None) if plan.device == "auto" => AUTO_WAIT,
+            Err(refused) if !refused.may_pass => Duration::ZERO,
+            _ => NAMED_WAIT,
+        };
+        let waited = match longest {
+            QUIET => quiet_since.elapsed(),
+            _ => began.elapsed(),
+        };
+        if waited >= longest {
+            return (looked, choice);
+        }
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
-fn state(status: DiskStatus, disk: Option<&Candidate>, mounts: Vec<MountedPartition>) -> DiskState {
-    DiskState {
-        status,
-        device: disk.map(|d| d.name.clone()).unwrap_or_default(),
-        size: disk.map(|d| d.size).unwrap_or_default(),
-        mounts,
-    }
+/// Reads what a disk holds. Opened for reading, so that looking at a disk cannot write to it.
+fn look(disk: Candidate) -> Looked {
+    let read = || -> Res<(Finding, String)> {
+        let node = disk_node(&disk.name)?;
+        let mut device = FileDevice::open(&node, false).doing(|| format!("opening {}", node.display()))?;
+        let doing = || format!("reading {}", disk.name);
+        let finding = inspect::inspect(&mut device).doing(doing)?;
+        let marker = match finding {
+            Finding::Ours { .. } => inspect::marker_id(&mut device).doing(doing)?,
+            _ => String::new(),
+        };
+        Ok((finding, marker))
+    };
+    let (finding, marker) = match read() {
+        Ok((finding, marker)) => (Ok(finding), marker),
+        Err(failure) => (Err(failure.to_string()), String::new()),
+    };
+    Looked { disk, finding, marker }
+}
+
+/// The disks that are not the chosen one.
+fn unused(looked: &[Looked], chosen: Option<usize>) -> Vec<UnusedDisk> {
+    let others = looked.iter().enumerate().filter(|(index, _)| Some(*index) != chosen);
+    let others = others.map(|(_, disk)| UnusedDisk {
+        device: disk.disk.name.clone(),
+        size: disk.disk.size,
+        what: choose::what(disk),
+    });
+    others.take(MOST_UNUSED).collect()
 }
 
 /// `why; /tmp and /var are in RAM`: the mount points of the layout that no partition backs.
@@ -98,9 +189,9 @@ fn in_ram(why: &str, plan: &DiskPlan, mounts: &[MountedPartition]) -> String {
 
 type Worked = (DiskStatus, Vec<MountedPartition>, String);
 
-fn work(plan: &DiskPlan, disk: &Candidate, context: Context<'_>) -> Res<Worked> {
+fn work(plan: &DiskPlan, looked: &Looked, context: Context<'_>, facts: &mut DiskFacts) -> Res<Worked> {
     let layout = &plan.layout;
-    let name = &disk.name;
+    let name = &looked.disk.name;
     let node = disk_node(name)?;
     let record = Record {
         name: layout.name.clone(),
@@ -108,15 +199,26 @@ fn work(plan: &DiskPlan, disk: &Candidate, context: Context<'_>) -> Res<Worked> 
         digest: digest(&plan.digest)?,
         table: layout.table,
     };
-    let (finding, size, sector) = {
-        // Opened for reading, so that looking at a disk cannot write to it.
-        let mut device = FileDevice::open(&node, false).doing(|| format!("opening {}", node.display()))?;
-        let finding = inspect::inspect(&mut device).doing(|| format!("reading {name}"))?;
-        (finding, device.size(), device.sector())
+    let finding = looked.finding.as_ref().map_err(|why| Failure::new(why.clone()))?;
+    if let Finding::Ours {
+        record: Some(found), ..
+    } = finding
+    {
+        facts.marker = Some(marker_of(found, looked.marker.clone()));
+    }
+    let (size, sector) = {
+        let device = FileDevice::open(&node, false).doing(|| format!("opening {}", node.display()))?;
+        (device.size(), device.sector())
     };
     let geometry = geometry::place(layout, size, sector);
-    match inspect::decide(&finding, plan, record.digest) {
-        Action::Leave(why) => Err(Failure::new(format!("{name} {why}"))),
+    match inspect::decide(finding, plan, record.digest) {
+        Action::Leave(why) => {
+            if let Finding::Foreign(what) = finding {
+                facts.foreign.clone_from(what);
+                facts.problem = Some(DiskProblem::Foreign);
+            }
+            Err(Failure::new(format!("{name} {why}")))
+        }
         Action::Keep(note) => {
             // With another digest the table may not be the plan's.
             let geometry = geometry.ok().filter(|_| note.is_none());
@@ -137,7 +239,10 @@ fn work(plan: &DiskPlan, disk: &Candidate, context: Context<'_>) -> Res<Worked> 
                 return Err(Failure::new(format!("{name} was not prepared: {what}")));
             }
             (context.on_note)(&format!("preparing {name}: {from} -> {record}"));
+            facts.marker = None;
             let (mounts, troubles) = prepare_disk(plan, name, &node, &geometry, &record, context)?;
+            let id = FileDevice::open(&node, false).and_then(|mut device| inspect::marker_id(&mut device));
+            facts.marker = Some(marker_of(&record, id.unwrap_or_default()));
             let to = record.to_string();
             let text = format!("{name} prepared: {from} -> {to}");
             if troubles.is_empty() {
@@ -147,6 +252,16 @@ fn work(plan: &DiskPlan, disk: &Candidate, context: Context<'_>) -> Res<Worked> 
             let text = format!("{text}; {reason}");
             Ok((DiskStatus::Degraded { reason }, mounts, text))
         }
+    }
+}
+
+/// What the server is told of a marker.
+fn marker_of(record: &Record, id: String) -> DiskMarker {
+    DiskMarker {
+        id,
+        layout: record.name.clone(),
+        version: record.version,
+        digest: record.digest.iter().map(|byte| format!("{byte:02x}")).collect(),
     }
 }
 

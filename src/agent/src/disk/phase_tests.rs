@@ -105,6 +105,8 @@ fn plan(table: PartitionTable, version: u32) -> DiskPlan {
         digest: format!("{version:032x}"),
         device: String::new(),
         wipe: Wipe::Ours,
+        seen: None,
+        again: false,
     }
 }
 
@@ -228,6 +230,74 @@ fn a_foreign_disk_is_not_touched() {
         (DiskStatus::Degraded { reason }, 0, 0)
     );
     assert!(disk.bytes(0, 64 * MIB as usize) == before);
+}
+
+/// The phase among several loop devices, in an order of the test's own.
+fn boot_among(disks: &[&Loop], plan: &DiskPlan) -> DiskState {
+    let present = || {
+        let all = choose::candidates(Path::new("/sys/block"));
+        let named = |disk: &&Loop| {
+            let found = all.iter().find(|candidate| candidate.name == disk.name);
+            found.cloned().unwrap()
+        };
+        // Not `loop`, so that `auto` takes them; the names are the kernel's for opening them.
+        disks.iter().map(named).collect::<Vec<_>>()
+    };
+    let context = Context {
+        image: Path::new("/"),
+        mounts: &disks[0].dir.path().join("mounts"),
+        on_step: &mut |_| (),
+        on_note: &mut |_| (),
+    };
+    let (state, text) = run_among(plan, &present, context);
+    println!("{text}");
+    state
+}
+
+#[test]
+fn no_disk_takes_the_place_of_the_one_with_the_marker() {
+    let (first, second) = (Loop::new(400 * MIB), Loop::new(400 * MIB));
+    let mut wanted = plan(PartitionTable::Gpt, 1);
+    wanted.wipe = Wipe::Always;
+    // Each disk was the node's at some time.
+    let made = first.boot(&wanted);
+    let number = made.0.facts.marker.clone().unwrap().id;
+    assert_eq!(number.len(), 8, "{made:?}");
+    first.release();
+    // The kernel's names have changed places, and the other disk holds somebody else's file system.
+    let status = Command::new("mkfs.ext4")
+        .args(["-F", "-q"])
+        .arg(second.dir.path().join("disk"))
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let before = second.bytes(0, 400 * MIB as usize);
+    wanted.seen = Some(rackstrap_wire::SeenDisk {
+        device: second.name.clone(),
+        serial: String::new(),
+        marker: number.clone(),
+    });
+    wanted.device.clone_from(&second.name);
+    let both = [&first, &second];
+    // `of_interest` leaves loop devices out unless they are named, so the marked one is looked at beside the named one.
+    let looked: Vec<Looked> = both
+        .iter()
+        .map(|disk| {
+            let all = choose::candidates(Path::new("/sys/block"));
+            look(all.into_iter().find(|candidate| candidate.name == disk.name).unwrap())
+        })
+        .collect();
+    assert_eq!(choose::choose(&looked, &wanted), Ok(Some(0)));
+    // It is missing: the foreign one is not touched, whatever may be overwritten.
+    let state = boot_among(&[&second], &wanted);
+    assert_eq!(state.facts.problem, Some(DiskProblem::Missing), "{state:?}");
+    assert!(second.bytes(0, 400 * MIB as usize) == before);
+    // The number stays over a new version of the layout.
+    let mut next = plan(PartitionTable::Gpt, 2);
+    next.seen.clone_from(&wanted.seen);
+    let again = first.boot(&next);
+    assert!(matches!(again.0.status, DiskStatus::Prepared { .. }), "{again:?}");
+    assert_eq!(again.0.facts.marker.unwrap().id, number);
 }
 
 #[test]

@@ -44,7 +44,8 @@ pub fn prepare(
     machine: &mut dyn Machine,
 ) -> Res<()> {
     let io = |what: &'static str| move || what.to_owned();
-    table::write_sector0(device, record, State::InProgress, &[[0; 16]; 3], [0; 4])
+    let number = table::disk_number(device, new_uuid).doing(io("reading sector 0"))?;
+    table::write_sector0(device, record, State::InProgress, &[[0; 16]; 3], number)
         .and_then(|()| device.flush())
         .doing(io("writing the in-progress marker"))?;
     wipe_ends(device).doing(io("wiping the old table"))?;

@@ -172,6 +172,8 @@ fn plan(table: PartitionTable, version: u32, wipe: Wipe) -> DiskPlan {
         digest: String::new(),
         device: "auto".into(),
         wipe,
+        seen: None,
+        again: false,
     }
 }
 

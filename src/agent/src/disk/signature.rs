@@ -29,6 +29,11 @@ impl Ends {
         Ok(Ends { head, tail, len })
     }
 
+    /// Bytes of the disk or partition.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
     /// The start alone: the end of a disk may belong to a partition, whose content says nothing about the disk.
     pub fn head_only(&self) -> Ends {
         Ends {
@@ -53,7 +58,7 @@ impl Ends {
     }
 
     /// The `n` bytes at `offset` from the start; none if they are not inside the windows.
-    fn at(&self, offset: u64, n: usize) -> Option<&[u8]> {
+    pub(super) fn at(&self, offset: u64, n: usize) -> Option<&[u8]> {
         let in_window = |window: &[u8], from: u64| -> Option<std::ops::Range<usize>> {
             let from = usize::try_from(offset.checked_sub(from)?).ok()?;
             let to = from.checked_add(n)?;
@@ -66,7 +71,7 @@ impl Ends {
         }
     }
 
-    fn is(&self, offset: u64, bytes: &[u8]) -> bool {
+    pub(super) fn is(&self, offset: u64, bytes: &[u8]) -> bool {
         self.at(offset, bytes.len()) == Some(bytes)
     }
 
@@ -108,7 +113,8 @@ impl Ends {
             }
         }
         for sector in 0..4 {
-            if self.is(sector * 512, b"LABELONE") {
+            // wipefs takes the type and leaves the label.
+            if self.is(sector * 512, b"LABELONE") && !self.is(sector * 512 + 24, &[0; 8]) {
                 add("LVM physical volume");
             }
         }

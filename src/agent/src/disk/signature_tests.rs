@@ -42,6 +42,48 @@ fn real_tools_are_recognised() {
 }
 
 #[test]
+fn what_wipefs_leaves_is_blank_and_unknown_data_is_not() {
+    let tools: &[(&str, &[&str])] = &[
+        ("mkfs.ext4", &["-F", "-q"]),
+        ("mkfs.ext2", &["-F", "-q", "-b", "1024"]),
+        ("mkfs.xfs", &["-q"]),
+        ("mkswap", &[]),
+        ("mkfs.btrfs", &["-q"]),
+        ("mkfs.vfat", &["-F", "32"]),
+        ("pvcreate", &["-ff", "-y"]),
+        ("sgdisk", &["-n", "1:2048:4096"]),
+    ];
+    let mut tried = 0;
+    for (program, arguments) in tools {
+        let Some((before, file)) = formatted(program, arguments) else {
+            continue;
+        };
+        assert!(matches!(before, Finding::Foreign(_)), "{program}: {before:?}");
+        let status = Command::new("wipefs")
+            .args(["-a", "-q", "-f"])
+            .arg(file.path())
+            .status()
+            .unwrap();
+        assert!(status.success());
+        let mut device = FileDevice::open(file.path(), false).unwrap();
+        assert_eq!(inspect(&mut device).unwrap(), Finding::Blank, "{program}");
+        tried += 1;
+    }
+    assert!(tried >= 5, "{tried} tools");
+    // Nothing of a known format: somebody's raw data, with a place for each signature left zero.
+    let mut bytes: Vec<u8> = (0..4u32 << 20)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
+    for (at, len) in [(0, 8), (510, 2), (0x438, 2), (0x10040, 8), (4086, 10), (512, 8)] {
+        bytes[at..at + len].fill(0);
+    }
+    assert_eq!(
+        inspect(&mut Memory(bytes, 512)).unwrap(),
+        Finding::Foreign("unknown data".into())
+    );
+}
+
+#[test]
 fn file_systems_inside_a_foreign_table_are_named() {
     let (_, file) = formatted("sgdisk", &["-n", "1:2048:+64M", "-n", "2:0:+64M"]).unwrap();
     let mut swap = [0u8; 4096];

@@ -27,6 +27,19 @@ pub fn write_sector0(
     device.write_at(0, &block)
 }
 
+/// The random number of the disk in sector 0: the one that it has if it is ours, or else a new one. It stays over
+/// preparations, so that the disk is known again by it.
+pub fn disk_number(device: &mut dyn BlockDevice, new_uuid: NewUuid<'_>) -> io::Result<[u8; 4]> {
+    let mut sector = [0; 512];
+    device.read_at(0, &mut sector)?;
+    let ours = marker::decode_sector0(&sector) != marker::Sector0::NotOurs;
+    let number = marker::disk_signature_of(&sector);
+    Ok(match ours && number != [0; 4] {
+        true => number,
+        false => std::array::from_fn(|i| new_uuid().as_bytes()[i]),
+    })
+}
+
 /// Changes the state in sector 0 and leaves all else; the commit of a preparation.
 pub fn write_state(device: &mut dyn BlockDevice, record: &Record, state: State) -> io::Result<()> {
     let mut sector = [0; 512];
@@ -50,7 +63,9 @@ pub fn write_table(
     record: &Record,
     new_uuid: NewUuid<'_>,
 ) -> Res<()> {
-    let signature: [u8; 4] = std::array::from_fn(|i| new_uuid().as_bytes()[i]);
+    let mut sector = [0; 512];
+    device.read_at(0, &mut sector).doing(|| "reading sector 0".into())?;
+    let signature = marker::disk_signature_of(&sector);
     let entries = match layout.table {
         PartitionTable::Gpt => {
             write_gpt(device, layout, geometry, record, new_uuid)?;

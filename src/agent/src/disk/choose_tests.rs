@@ -1,0 +1,231 @@
+use super::*;
+use crate::disk::marker::{Record, State};
+use proptest::prelude::*;
+use rackstrap_wire::{Layout, PartitionTable, Wipe};
+
+fn disk(name: &str) -> Candidate {
+    Candidate {
+        name: name.to_owned(),
+        size: 1 << 30,
+        ..Candidate::default()
+    }
+}
+
+fn looked(name: &str, serial: &str, finding: Finding, marker: &str) -> Looked {
+    Looked {
+        disk: Candidate {
+            serial: serial.to_owned(),
+            ..disk(name)
+        },
+        finding: Ok(finding),
+        marker: marker.to_owned(),
+    }
+}
+
+fn ours() -> Finding {
+    let record = Record {
+        name: "scratch".to_owned(),
+        version: 1,
+        digest: [1; 16],
+        table: PartitionTable::Gpt,
+    };
+    Finding::Ours {
+        record: Some(record),
+        state: State::Final,
+    }
+}
+
+fn plan(device: &str, seen: Option<(&str, &str, &str)>) -> DiskPlan {
+    DiskPlan {
+        layout: Layout {
+            name: "scratch".to_owned(),
+            version: 1,
+            table: PartitionTable::Gpt,
+            partitions: Vec::new(),
+        },
+        digest: String::new(),
+        device: device.to_owned(),
+        // The rule is the same whatever may be overwritten.
+        wipe: Wipe::Always,
+        seen: seen.map(|(device, serial, marker)| SeenDisk {
+            device: device.to_owned(),
+            serial: serial.to_owned(),
+            marker: marker.to_owned(),
+        }),
+        again: false,
+    }
+}
+
+fn order(names: &[&str], wanted: &str) -> Vec<String> {
+    let all = names.iter().map(|name| disk(name)).collect();
+    of_interest(all, wanted).into_iter().map(|disk| disk.name).collect()
+}
+
+#[test]
+fn fast_disks_come_before_slow_ones() {
+    assert_eq!(
+        order(&["sdaa", "sdb", "loop0", "dm-0", "md127"], "auto"),
+        ["sdb", "sdaa"]
+    );
+    assert_eq!(
+        order(
+            &["vda", "mmcblk0", "sda", "nvme1n1", "mmcblk0boot0", "nvme0n1", "sr0"],
+            "auto"
+        ),
+        ["nvme0n1", "nvme1n1", "sda", "vda", "mmcblk0"]
+    );
+    assert!(order(&["zram0", "ram0", "nbd3", "fd0", "mmcblk0rpmb"], "auto").is_empty());
+    assert_eq!(
+        order(&["nvme0n1", "sdb", "loop3"], "loop3"),
+        ["loop3", "nvme0n1", "sdb"]
+    );
+    let mut all = vec![disk("sda"), disk("mmcblk0"), disk("sdb"), disk("sdc")];
+    all[0].usb = true;
+    all[3].removable = true;
+    let names: Vec<String> = of_interest(all, "auto").into_iter().map(|disk| disk.name).collect();
+    assert_eq!(names, ["sdb", "mmcblk0", "sda"]);
+}
+
+#[test]
+fn serial_numbers_are_read_where_each_kind_of_device_has_them() {
+    let dir = tempfile::tempdir().unwrap();
+    for (path, text) in [
+        ("nvme0n1/wwid", "eui.0025385b11b2a4c1\n"),
+        ("nvme0n1/device/serial", "S4EMNX0R   \n"),
+        ("sda/device/wwid", "t10.ATA     QEMU HARDDISK    QM00001 \n"),
+        ("vda/serial", "disk-1"),
+        ("mmcblk0/device/cid", "aa5859514d552100\n"),
+        ("vdb/size", "8\n"),
+    ] {
+        let path = dir.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let found = |name: &str| {
+        let all = candidates(dir.path());
+        all.into_iter().find(|disk| disk.name == name).unwrap()
+    };
+    assert_eq!(found("nvme0n1").serial, "eui.0025385b11b2a4c1");
+    assert_eq!(found("sda").serial, "t10.ATA QEMU HARDDISK QM00001");
+    assert_eq!(found("vda").serial, "disk-1");
+    assert_eq!(found("mmcblk0").serial, "aa5859514d552100");
+    assert_eq!((found("vdb").serial.as_str(), found("vdb").size), ("", 4096));
+}
+
+#[test]
+fn the_marked_disk_is_the_disk_wherever_the_kernel_puts_it() {
+    let foreign = || Finding::Foreign("ext2/3/4".to_owned());
+    let all = [
+        looked("nvme0n1", "B", foreign(), ""),
+        looked("nvme1n1", "A", ours(), "01"),
+    ];
+    for plan in [
+        plan("auto", None),
+        plan("auto", Some(("nvme0n1", "A", "01"))),
+        plan("nvme0n1", Some(("nvme0n1", "A", "01"))),
+        // An older agent told neither.
+        plan("auto", Some(("nvme0n1", "", ""))),
+    ] {
+        assert_eq!(choose(&all, &plan), Ok(Some(1)), "{plan:?}");
+    }
+    // Which one a changed profile means nobody knows here.
+    let refused = choose(&all, &plan("nvme0n1", None)).unwrap_err();
+    assert_eq!(refused.problem, DiskProblem::OtherName);
+    assert_eq!(
+        refused.text,
+        "nvme0n1 is the profile's disk, but nvme1n1 (scratch v1) carries the marker"
+    );
+}
+
+#[test]
+fn two_marked_disks_are_named() {
+    let all = [looked("nvme0n1", "A", ours(), "01"), looked("sda", "B", ours(), "02")];
+    for seen in [None, Some(("nvme0n1", "A", "01"))] {
+        let refused = choose(&all, &plan("auto", seen)).unwrap_err();
+        assert_eq!(refused.problem, DiskProblem::SeveralMarkers);
+        assert_eq!(
+            refused.text,
+            "several disks carry a rackstrap marker: nvme0n1 (scratch v1), sda (scratch v1)"
+        );
+    }
+    // A copy is not the same disk, one that is there twice is.
+    let copy = [looked("sda", "A", ours(), "01"), looked("sdb", "B", ours(), "01")];
+    assert!(choose(&copy, &plan("auto", None)).is_err());
+    let twice = [looked("sda", "A", ours(), "01"), looked("sdb", "A", ours(), "01")];
+    assert_eq!(choose(&twice, &plan("auto", None)), Ok(Some(0)));
+}
+
+#[test]
+fn a_missing_disk_is_replaced_by_no_other() {
+    let seen = Some(("nvme1n1", "A", "01"));
+    let refused = choose(&[looked("nvme0n1", "B", Finding::Blank, "")], &plan("auto", seen)).unwrap_err();
+    assert_eq!(refused.problem, DiskProblem::Missing);
+    assert_eq!(refused.text, "the disk of the last boot (nvme1n1, A) is missing");
+    let refused = choose(&[], &plan("auto", seen)).unwrap_err();
+    assert_eq!((refused.problem, refused.may_pass), (DiskProblem::Missing, true));
+    let refused = choose(&[looked("nvme0n1", "B", ours(), "02")], &plan("auto", seen)).unwrap_err();
+    assert_eq!(refused.problem, DiskProblem::OtherMarker);
+    // Nothing that identifies it is known: a blank disk may be any.
+    assert!(
+        choose(
+            &[looked("vda", "", Finding::Blank, "")],
+            &plan("auto", Some(("vda", "", "")))
+        )
+        .is_err()
+    );
+    // The same disk, wiped by its administrator.
+    let wiped = [
+        looked("sda", "B", Finding::Blank, ""),
+        looked("sdb", "A", Finding::Blank, ""),
+    ];
+    assert_eq!(choose(&wiped, &plan("auto", seen)), Ok(Some(1)));
+    assert_eq!(choose(&wiped, &plan("auto", None)), Ok(Some(0)));
+    assert_eq!(choose(&wiped, &plan("sdb", None)), Ok(Some(1)));
+    assert_eq!(choose(&wiped, &plan("sdc", None)), Ok(None));
+}
+
+fn any_disk() -> impl Strategy<Value = Looked> {
+    let finding = prop_oneof![
+        Just(Ok(Finding::Blank)),
+        Just(Ok(ours())),
+        Just(Ok(Finding::Foreign("xfs".to_owned()))),
+        Just(Err("cannot be read".to_owned())),
+    ];
+    (0..6u8, 0..4u8, 0..4u8, finding).prop_map(|(name, serial, marker, finding)| {
+        let text = |n: u8| if n == 0 { String::new() } else { n.to_string() };
+        let marked = matches!(finding, Ok(Finding::Ours { .. }));
+        Looked {
+            disk: Candidate {
+                serial: text(serial),
+                ..disk(&format!("nvme{name}n1"))
+            },
+            finding,
+            marker: if marked { text(marker) } else { String::new() },
+        }
+    })
+}
+
+proptest! {
+    /// No disk without a marker is ever chosen beside one with a marker, nor in place of the last boot's.
+    #[test]
+    fn a_disk_without_a_marker_never_takes_the_place_of_one_that_has_it(
+        all in proptest::collection::vec(any_disk(), 0..5),
+        seen in proptest::option::of((0..4u8, 0..4u8)),
+        named: bool,
+    ) {
+        let text = |n: u8| if n == 0 { String::new() } else { n.to_string() };
+        let seen = seen.map(|(serial, marker)| (text(serial), text(marker)));
+        let device = if named { "nvme0n1" } else { "auto" };
+        let plan = plan(device, seen.as_ref().map(|(serial, marker)| ("nvme0n1", serial.as_str(), marker.as_str())));
+        if let Ok(Some(index)) = choose(&all, &plan) {
+            let disk = &all[index];
+            let is_marked = |disk: &Looked| matches!(disk.finding, Ok(Finding::Ours { .. }));
+            if !is_marked(disk) {
+                prop_assert!(!all.iter().any(is_marked));
+                if let Some((serial, _)) = &seen {
+                    prop_assert!(!serial.is_empty() && *serial == disk.disk.serial);
+                }
+            }
+        }
+    }
+}
