@@ -28,3 +28,16 @@ impl Timestamp {
         Timestamp(self.0.saturating_add(secs.saturating_mul(1000)))
     }
 }
+
+/// A duration that people read: `4.2 s`, `3 min 12 s`, `2 h 5 min`, `3 d 4 h`.
+pub fn duration(millis: u64) -> String {
+    let seconds = millis / 1000;
+    match seconds {
+        _ if millis < 1000 => format!("{millis} ms"),
+        // Rounding must not make 60.0 s of 59.96.
+        0..60 => format!("{}.{} s", seconds, millis % 1000 / 100),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
+    }
+}

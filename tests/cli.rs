@@ -431,7 +431,7 @@ fn status_and_timelines() {
     daemon.says("discover ignore 52:54:00:00:00:98");
     let status = daemon.says("status");
     assert!(
-        status.ends_with("\n1 unknown machine ignored: rackstrap discover list --all\n"),
+        status.contains("\n1 unknown machine ignored: rackstrap discover list --all\n\nNODE"),
         "{status}"
     );
     assert!(

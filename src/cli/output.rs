@@ -1,5 +1,6 @@
 //! How answers look: tables for people, JSON for programs, colours only where a person looks.
 
+pub use crate::clock::duration;
 use crate::{
     clock::Timestamp,
     timeline::{Level, State},
@@ -99,7 +100,7 @@ pub fn state_cell(state: State) -> Cell {
     match state {
         State::Ready => cell.fg(Color::Green),
         State::Degraded | State::Waiting => cell.fg(Color::Yellow),
-        State::Lost => cell.fg(Color::Red),
+        State::Lost | State::Stalled => cell.fg(Color::Red),
         State::Loading | State::Agent | State::Starting => cell.fg(Color::Cyan),
         State::Absent => cell.add_attribute(Attribute::Dim),
     }
@@ -125,16 +126,13 @@ pub fn level_text(level: Level) -> &'static str {
     }
 }
 
-/// A duration that people read: `4.2 s`, `3 min 12 s`, `2 h 5 min`, `3 d 4 h`.
-pub fn duration(millis: u64) -> String {
-    let seconds = millis / 1000;
-    match seconds {
-        _ if millis < 1000 => format!("{millis} ms"),
-        // Rounding must not make 60.0 s of 59.96.
-        0..60 => format!("{}.{} s", seconds, millis % 1000 / 100),
-        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
-        _ => format!("{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
+/// A duration in its largest unit: `4 s`, `12 min`, `3 h`, `5 d`.
+pub fn brief(millis: u64) -> String {
+    match millis / 1000 {
+        seconds @ 0..60 => format!("{seconds} s"),
+        seconds @ 60..3_600 => format!("{} min", seconds / 60),
+        seconds @ 3_600..172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} d", seconds / 86_400),
     }
 }
 

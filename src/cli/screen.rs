@@ -13,6 +13,15 @@ use tokio::{
     sync::mpsc,
 };
 
+/// Columns of the terminal, if standard output is one; 80 where it does not say.
+pub fn columns() -> Option<usize> {
+    let out = std::io::stdout();
+    out.is_terminal().then(|| match rustix::termios::tcgetwinsize(&out) {
+        Ok(size) if size.ws_col > 0 => size.ws_col.into(),
+        _ => 80,
+    })
+}
+
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(1);
 

@@ -7,14 +7,14 @@ use super::{
     screen::{self, View},
 };
 use crate::{
-    clock::Timestamp,
     control::{Client, api},
-    timeline::{State, StatusRow},
+    timeline::State,
 };
 use anyhow::Result;
 use clap::Args;
-use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width};
 use std::{collections::BTreeSet, path::Path, process::ExitCode};
+
+mod rows;
 
 const NO_NODES: &str = "no nodes yet; add one: rackstrap node add r01n01 --hwaddr 52:54:00:01:01:01";
 
@@ -22,13 +22,18 @@ const NO_NODES: &str = "no nodes yet; add one: rackstrap node add r01n01 --hwadd
 #[derive(Debug, Args)]
 #[command(after_help = "\
 States: absent (never heard of), loading (firmware or loader asks), agent (disk and root are being prepared), starting
-(the operating system boots), ready, degraded (up, with less than asked for: see the last column), lost (no heartbeat any
-more), waiting (an unknown machine: give it a name with rackstrap discover accept).
+(the operating system boots), ready, degraded (up, with less than asked for: see the last column), stalled (the next step of
+the boot is overdue), lost (no heartbeat any more), waiting (an unknown machine: give it a name with rackstrap discover accept).
+
+Lines fit the terminal; a text that is cut ends in three dots. Of more than 40 nodes, those of which all is equal share a line;
+their time is the shortest, with a plus sign.
 
 Examples:
   rackstrap status
   rackstrap status 'r[01-02]n*!@profile:gpu'
   rackstrap status @rack:r03 --watch
+  rackstrap status --sort worst         (what needs a look comes first)
+  rackstrap status --wide               (all columns, whole texts, a line a node)
   rackstrap status --watch              (until Ctrl-C; when not all nodes fit, those come first that need a look)
   rackstrap status --json | jq '.nodes[] | select(.state != \"ready\") | .node'")]
 pub struct StatusArgs {
@@ -38,8 +43,24 @@ pub struct StatusArgs {
     /// Look again every second, until Ctrl-C
     #[arg(long, short)]
     watch: bool,
+    /// Show all columns and whole texts, a line a node
+    #[arg(long)]
+    wide: bool,
+    /// Order of the lines: by name, or what needs a look first
+    #[arg(long, value_enum, default_value_t)]
+    sort: Sort,
     #[command(flatten)]
     format: Format,
+}
+
+/// Order of the lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Sort {
+    /// By name, unknown machines last
+    #[default]
+    Name,
+    /// Lost and stalled nodes first, ready ones last
+    Worst,
 }
 
 /// Runs it.
@@ -47,13 +68,26 @@ pub fn run(config: &Path, args: StatusArgs) -> Result<ExitCode> {
     let client = connect(config)?;
     let wanted = Wanted::new(args.nodes)?;
     if args.watch {
-        watch(&client, &wanted, args.format)?;
+        let look = Look {
+            wide: args.wide,
+            sort: args.sort,
+            ..Look::default()
+        };
+        watch(&client, &wanted, look, args.format)?;
         return Ok(ExitCode::SUCCESS);
     }
     let answer = ask(&client, &wanted)?;
     match args.format.json {
         true => output::print_json(&answer)?,
-        false => output::print(&describe(&answer))?,
+        false => {
+            let look = Look {
+                columns: screen::columns(),
+                rows: None,
+                wide: args.wide,
+                sort: args.sort,
+            };
+            output::print(&describe(&answer, look))?
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -68,64 +102,44 @@ fn ask(client: &Client, wanted: &Wanted) -> Result<api::StatusAnswer> {
     Ok(answer)
 }
 
-/// The table, and a line that sums it up.
-fn describe(answer: &api::StatusAnswer) -> String {
-    if answer.nodes.is_empty() {
-        return [vec![NO_NODES.to_owned()], beside(answer)].concat().join("\n");
-    }
-    let mut table = table_of(answer.now, &answer.nodes);
-    // Where the terminal is too narrow for a line, the long texts are broken, and nothing else.
-    for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_constraint(match index {
-            DISK.. => ColumnConstraint::LowerBoundary(Width::Fixed(24)),
-            _ => ColumnConstraint::ContentWidth,
-        });
-    }
-    format!("{}\n\n{}", output::render(&table), sum(answer))
+/// How it is to be shown.
+#[derive(Clone, Copy, Debug, Default)]
+struct Look {
+    /// Columns of the terminal; none where lines may be as long as they like.
+    columns: Option<usize>,
+    /// Lines of the terminal; none where all is to be shown.
+    rows: Option<usize>,
+    /// All columns and whole texts, a line a node.
+    wide: bool,
+    sort: Sort,
 }
 
-/// The same in at most `rows` lines, none of them broken. When not all nodes fit, those come first that need a look.
-fn describe_within(answer: &api::StatusAnswer, rows: usize) -> String {
+/// A summary, and below it the table. When not all lines fit, those come first that need a look.
+fn describe(answer: &api::StatusAnswer, look: Look) -> String {
     if answer.nodes.is_empty() {
         return [vec![NO_NODES.to_owned()], beside(answer)].concat().join("\n");
     }
-    // The head, a blank line and the sum.
-    let room = rows.saturating_sub(2 + sum(answer).lines().count()).max(1);
-    let mut nodes = answer.nodes.clone();
+    let head = sum(answer);
+    let mut lines = rows::lines(answer.now, &answer.nodes, look.wide);
+    if look.sort == Sort::Worst {
+        lines.sort_by_key(|line| rows::urgency(line.state));
+    }
     let mut hidden = String::new();
-    if nodes.len() > room {
-        nodes.sort_by_key(|row| match row.state {
-            State::Lost | State::Degraded | State::Waiting => 0,
-            State::Loading | State::Agent | State::Starting => 1,
-            State::Absent => 2,
-            State::Ready => 3,
-        });
-        nodes.truncate(room.saturating_sub(1).max(1));
-        hidden = format!("\n... and {} more: rackstrap status", answer.nodes.len() - nodes.len());
+    if let Some(rows) = look.rows {
+        // The summary, a blank line and the table's head.
+        let room = rows.saturating_sub(2 + head.lines().count()).max(1);
+        if lines.len() > room {
+            lines.sort_by_key(|line| rows::urgency(line.state));
+            let rest = lines.split_off(room.saturating_sub(1).max(1));
+            let nodes: usize = rest.iter().map(|line| line.nodes).sum();
+            hidden = format!("\n... and {nodes} more: rackstrap status");
+        }
     }
-    let mut table = table_of(answer.now, &nodes);
-    table.set_content_arrangement(ContentArrangement::Disabled);
-    format!("{}{hidden}\n\n{}", output::render(&table), sum(answer))
-}
-
-/// Index of the first column of long texts.
-const DISK: usize = 5;
-
-fn table_of(now: Timestamp, nodes: &[StatusRow]) -> Table {
-    let mut table = output::table(["node", "address", "image", "state", "since", "disk", "last error"]);
-    for row in nodes {
-        let since = row.since.map(|since| output::ago(now, since));
-        table.add_row(vec![
-            row.node.as_str().into(),
-            output::dash(&row.ipaddr.map(|ip| ip.to_string()).unwrap_or_default()).into(),
-            output::dash(&row.image.as_ref().map(ToString::to_string).unwrap_or_default()).into(),
-            output::state_cell(row.state),
-            output::right(since.unwrap_or_else(|| "-".to_owned())),
-            output::dash(&row.disk).into(),
-            row.last_error.as_str().into(),
-        ]);
-    }
-    table
+    let table = match look.wide {
+        true => rows::wide_table(&lines),
+        false => rows::table(&lines, look.columns),
+    };
+    format!("{head}\n\n{}{hidden}", output::render(&table))
 }
 
 fn sum(answer: &api::StatusAnswer) -> String {
@@ -170,68 +184,22 @@ fn beside(answer: &api::StatusAnswer) -> Vec<String> {
     full.chain(ignored).chain(warnings).collect()
 }
 
-fn watch(client: &Client, wanted: &Wanted, format: Format) -> Result<()> {
+fn watch(client: &Client, wanted: &Wanted, look: Look, format: Format) -> Result<()> {
     screen::watch(format, false, |rows, _| {
         Ok(Some(match ask(client, wanted) {
             Ok(answer) if format.json => View::Text(serde_json::to_string(&answer)?),
-            Ok(answer) => match rows {
-                Some(rows) => View::Table(describe_within(&answer, rows)),
-                None => View::Text(describe(&answer)),
-            },
+            Ok(answer) => {
+                let columns = screen::columns();
+                let text = describe(&answer, Look { columns, rows, ..look });
+                match rows {
+                    Some(_) => View::Table(text),
+                    None => View::Text(text),
+                }
+            }
             Err(error) => screen::unless_it_comes_back(error)?,
         }))
     })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn row(node: &str, state: State) -> StatusRow {
-        StatusRow {
-            node: node.to_owned(),
-            state,
-            since: Some(Timestamp(1_000)),
-            image: None,
-            ipaddr: None,
-            disk: "/tmp on vda".to_owned(),
-            last_error: "x".repeat(300),
-            heard: None,
-            boot: String::new(),
-        }
-    }
-
-    #[test]
-    fn what_does_not_fit_is_counted_and_what_needs_a_look_comes_first() {
-        let mut nodes: Vec<StatusRow> = (1..=40).map(|n| row(&format!("r01n{n:02}"), State::Ready)).collect();
-        nodes[30].state = State::Lost;
-        nodes.push(row("52:54:00:00:00:99", State::Waiting));
-        let answer = api::StatusAnswer {
-            cluster: "lab".to_owned(),
-            now: Timestamp(2_000),
-            nodes,
-            ignored: 0,
-            full: Vec::new(),
-            warnings: Vec::new(),
-        };
-        let text = describe_within(&answer, 10);
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 10, "{text}");
-        assert!(
-            lines[1].starts_with("r01n31") && lines[2].starts_with("52:54:00:00:00:99"),
-            "{text}"
-        );
-        assert_eq!(lines[7], "... and 35 more: rackstrap status");
-        assert!(lines[9].ends_with("1 unknown machine waits: rackstrap discover accept 52:54:00:00:00:99 NAME"));
-        assert_eq!(
-            describe_within(&answer, 44).lines().count(),
-            44,
-            "all of them, with head and sum"
-        );
-        assert!(!describe_within(&answer, 44).contains("more:"));
-        assert!(
-            describe_within(&answer, 0).contains("and 40 more"),
-            "a terminal of no height"
-        );
-    }
-}
+mod tests;

@@ -17,6 +17,7 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// None: what cannot be read is said in the log, and nodes keep what they have.
 pub async fn watch_users(overlays: Arc<Renderer>, cancel: CancellationToken) -> io::Result<()> {
     let mut said = String::new();
+    let mut first = true;
     loop {
         let renderer = overlays.clone();
         let looked = tokio::task::spawn_blocking(move || renderer.users_changed())
@@ -37,7 +38,8 @@ pub async fn watch_users(overlays: Arc<Renderer>, cancel: CancellationToken) -> 
                 None => wait = SETTLE,
                 Some(Ok(news)) => {
                     said.clear();
-                    if let Some(users) = news {
+                    // The first look of a site without `[users]` finds nothing, which is no news.
+                    if let Some(users) = news.filter(|users| *users > 0 || !first) {
                         tracing::info!(users, "running nodes are to have other users of this server");
                     }
                 }
@@ -48,6 +50,7 @@ pub async fn watch_users(overlays: Arc<Renderer>, cancel: CancellationToken) -> 
                     said = problem;
                 }
             }
+            first = false;
         }
         tokio::select! {
             () = sleep(wait) => {}

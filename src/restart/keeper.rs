@@ -554,9 +554,10 @@ impl Restarts {
     fn see(&self, name: &str, now: Timestamp) -> Option<Seen> {
         let world = self.shared.world.load();
         world.inventory.get(name)?;
-        let standing = self.shared.recorder.standing(&Subject::Node(name.to_owned()));
+        let subject = Subject::Node(name.to_owned());
         let heartbeat = world.site.limits.heartbeat_secs;
-        let state = standing.map(|s| s.state_at(now, self.shared.recorder.listening_since(), heartbeat).0);
+        let standing = self.shared.recorder.standing_at(&subject, now, heartbeat);
+        let state = standing.map(|standing| standing.state);
         let boots = self.shared.boots.of_node(name);
         let running = boots.iter().find(|boot| boot.ready.is_some());
         Some(Seen {

@@ -263,14 +263,15 @@ impl Rollouts {
 
     pub(super) fn heard_of(&self, world: &World, node: &str, now: Timestamp) -> Heard {
         let recorder = &self.shared.recorder;
-        let standing = recorder.standing(&Subject::Node(node.to_owned())).unwrap_or_default();
+        let subject = Subject::Node(node.to_owned());
         let heartbeat = world.site.limits.heartbeat_secs;
-        let (state, _) = standing.state_at(now, recorder.listening_since(), heartbeat);
+        let standing = recorder.standing_at(&subject, now, heartbeat).unwrap_or_default();
+        let state = standing.state;
         Heard {
             up: match state {
                 NodeState::Ready | NodeState::Degraded => true,
                 NodeState::Loading | NodeState::Agent | NodeState::Starting => now.since(standing.heard) < SILENCE_MS,
-                NodeState::Absent | NodeState::Lost | NodeState::Waiting => false,
+                NodeState::Absent | NodeState::Stalled | NodeState::Lost | NodeState::Waiting => false,
             },
             heard: standing.heard,
             trouble: match state {

@@ -145,6 +145,7 @@ impl State {
             State::Starting => "starting",
             State::Ready => "ready",
             State::Degraded => "degraded",
+            State::Stalled => "stalled",
             State::Lost => "lost",
             State::Waiting => "waiting",
         }
@@ -187,6 +188,8 @@ pub enum State {
     Ready,
     /// Up, with less than asked for.
     Degraded,
+    /// Began to boot; the next step is overdue.
+    Stalled,
     /// Was up; its heartbeats stopped.
     Lost,
     /// An unknown machine that waits.
@@ -195,12 +198,13 @@ pub enum State {
 
 impl State {
     /// All that a node may be, the best first; the rest is for unknown machines.
-    pub const OF_NODES: [State; 7] = [
+    pub const OF_NODES: [State; 8] = [
         State::Ready,
         State::Degraded,
         State::Starting,
         State::Agent,
         State::Loading,
+        State::Stalled,
         State::Lost,
         State::Absent,
     ];

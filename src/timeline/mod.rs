@@ -5,18 +5,24 @@
 
 mod event;
 mod follow;
+mod pace;
 mod recorder;
 mod rows;
 mod standing;
 mod status;
 mod summary;
+mod task;
 
+#[cfg(test)]
+mod overdue_tests;
 #[cfg(test)]
 mod tests;
 
 pub use event::{DETAIL_LIMIT, Event, Level, State, Subject};
 pub use follow::follow;
+pub use pace::{Pace, Stage};
 pub use recorder::Recorder;
 pub use standing::Standing;
 pub use status::{StatusRow, describe_disk, status};
 pub use summary::{BootSummary, StepTime, summarise};
+pub use task::watch_over;

@@ -1,10 +1,10 @@
 //! Takes events from everybody, keeps the last ones of each machine, and has them written behind.
 
-use super::{Event, Level, Standing, Subject, rows};
+use super::{Event, Level, Pace, Standing, Subject, rows};
 use crate::{
-    clock::Timestamp,
+    clock::{Timestamp, duration},
     config::Limits,
-    store::{Batch, Store, StoreError},
+    store::{Batch, Store, StoreError, Table},
 };
 use rackstrap_wire::HwAddr;
 use std::{
@@ -19,6 +19,15 @@ use tokio::sync::watch;
 /// A repetition is written again after so many milliseconds, not each time: a DISCOVER a second for hours.
 const REPEAT_WRITE_MS: u64 = 10_000;
 
+/// Key in [`Table::Meta`] of the last time at which a daemon was known to run.
+const ALIVE: &[u8] = b"alive";
+
+/// Key in [`Table::Meta`] of the site's [`Pace`].
+const PACE: &[u8] = b"pace";
+
+/// A daemon that was away for longer leaves a trace on timelines, milliseconds: a shorter restart holds nobody up.
+const AWAY_MS: u64 = 20_000;
+
 /// The timelines of all machines; clones share them. All its methods are short and from memory.
 #[derive(Clone)]
 pub struct Recorder {
@@ -27,7 +36,8 @@ pub struct Recorder {
 
 struct Shared {
     store: Store,
-    listening: Timestamp,
+    /// Milliseconds since 1970: the time from which heartbeats can be expected.
+    listening: AtomicU64,
     state: Mutex<State>,
     changes: watch::Sender<u64>,
     recorded: AtomicU64,
@@ -35,6 +45,7 @@ struct Shared {
 
 struct State {
     limits: Limits,
+    pace: Pace,
     lines: HashMap<Subject, Line>,
     /// Unknown machines by the time they were first heard of (a number that grows), the oldest forgotten first.
     machines: VecDeque<HwAddr>,
@@ -75,9 +86,11 @@ impl Recorder {
     pub fn load(store: Store, limits: Limits, now: Timestamp) -> Result<Recorder, StoreError> {
         let mut state = State {
             limits,
+            pace: store.get(Table::Meta, PACE)?.unwrap_or_default(),
             lines: HashMap::new(),
             machines: VecDeque::new(),
         };
+        let alive: Option<Timestamp> = store.get(Table::Meta, ALIVE)?;
         let mut machines: Vec<(Timestamp, HwAddr)> = Vec::new();
         let (tails, mut gone) = rows::tails(&store)?;
         for tail in tails {
@@ -88,7 +101,14 @@ impl Recorder {
             let line = Line {
                 first: tail.first,
                 next: last.map_or(tail.first, |(number, _)| number + 1),
-                standing: tail.standing,
+                standing: match alive {
+                    Some(alive) => {
+                        let mut standing = tail.standing;
+                        standing.was_alive(alive);
+                        standing
+                    }
+                    None => tail.standing,
+                },
                 written: last.map(|(_, event)| event.latest()).unwrap_or_default(),
                 events: tail.events.into(),
             };
@@ -103,7 +123,7 @@ impl Recorder {
         Ok(Recorder {
             shared: Arc::new(Shared {
                 store,
-                listening: now,
+                listening: AtomicU64::new(now.0),
                 state: Mutex::new(state),
                 changes: watch::Sender::new(0),
                 recorded: AtomicU64::new(0),
@@ -157,7 +177,18 @@ impl Recorder {
         }
     }
 
-    /// Where `subject` is, apart from time (see [`Standing::state_at`]).
+    /// Where `subject` is at `now`: lost or stalled also before [`Recorder::look`] has noted it.
+    pub fn standing_at(&self, subject: &Subject, now: Timestamp, heartbeat_secs: u32) -> Option<Standing> {
+        let listening = Timestamp(self.shared.listening.load(Ordering::Relaxed));
+        let state = self.lock();
+        let mut standing = state.lines.get(subject)?.standing.clone();
+        if let Some(event) = standing.overdue(now, listening, heartbeat_secs, &state.pace) {
+            standing.apply(&event);
+        }
+        Some(standing)
+    }
+
+    /// Where `subject` is, as its events say.
     pub fn standing(&self, subject: &Subject) -> Option<Standing> {
         self.lock().lines.get(subject).map(|line| line.standing.clone())
     }
@@ -180,9 +211,66 @@ impl Recorder {
         self.lock().machines.iter().copied().collect()
     }
 
-    /// The time from which this daemon could have heard heartbeats.
-    pub fn listening_since(&self) -> Timestamp {
-        self.shared.listening
+    /// Notes which nodes are lost or stalled at `now`. These facts are events, so that a restart of the daemon keeps them.
+    pub fn look(&self, now: Timestamp, heartbeat_secs: u32) {
+        let listening = Timestamp(self.shared.listening.load(Ordering::Relaxed));
+        let overdue: Vec<(Subject, Event)> = {
+            let state = self.lock();
+            let nodes = state
+                .lines
+                .iter()
+                .filter(|(subject, _)| matches!(subject, Subject::Node(_)));
+            nodes
+                .filter_map(|(subject, line)| {
+                    let event = line.standing.overdue(now, listening, heartbeat_secs, &state.pace)?;
+                    Some((subject.clone(), event))
+                })
+                .collect()
+        };
+        for (subject, event) in overdue {
+            tracing::warn!("{subject} is {}: {}", event.step, event.detail);
+            self.record(subject, event);
+        }
+    }
+
+    /// When a daemon was last known to run, as [`Recorder::alive`] wrote it.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn last_alive(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.shared.store.get(Table::Meta, ALIVE)
+    }
+
+    /// Writes down that this daemon runs at `now`, and what it knows of the site's pace. Written behind.
+    pub fn alive(&self, now: Timestamp) {
+        let pace = self.lock().pace.clone();
+        let batch = Batch::new().put(Table::Meta, ALIVE, &now).put(Table::Meta, PACE, &pace);
+        self.shared.store.queue(batch);
+    }
+
+    /// This daemon heard nobody from `from` until `now`: says so on the timelines of the nodes that were up or booting, if it
+    /// was long, and gives all of them time to be heard of again.
+    pub fn was_away(&self, from: Timestamp, now: Timestamp) {
+        let away = now.since(from);
+        if away < AWAY_MS {
+            return;
+        }
+        self.shared.listening.fetch_max(now.0, Ordering::Relaxed);
+        let stood: Vec<Subject> = {
+            let state = self.lock();
+            let nodes = state.lines.iter().filter(|(subject, line)| {
+                matches!(subject, Subject::Node(_))
+                    && (line.standing.state.has_root() || line.standing.state == super::State::Loading)
+            });
+            nodes.map(|(subject, _)| subject.clone()).collect()
+        };
+        let detail = format!(
+            "the server was away for {}; what the node read from its root waited meanwhile",
+            duration(away)
+        );
+        for subject in stood {
+            self.record(subject, Event::new(now, "server", Level::Ok, detail.clone()).took(away));
+        }
     }
 
     /// Events recorded since the start, repetitions included.
@@ -237,7 +325,7 @@ impl Recorder {
 
 impl State {
     /// Adds an event; answers what is to be written.
-    fn add(&mut self, subject: Subject, event: Event) -> Batch {
+    fn add(&mut self, subject: Subject, mut event: Event) -> Batch {
         let mut batch = Batch::new();
         if let Subject::Machine(hwaddr) = subject
             && !self.lines.contains_key(&subject)
@@ -256,6 +344,10 @@ impl State {
                 line.standing.heartbeat(event.latest());
                 return batch;
             }
+            if line.standing.state == super::State::Lost && event.detail.is_empty() {
+                let silent = event.at.since(line.standing.since);
+                event.detail = format!("heard of again after {}", duration(silent));
+            }
         }
         if let Some((number, last)) = line.events.back_mut()
             && last.repeats_as(&event)
@@ -263,7 +355,9 @@ impl State {
             last.count = last.count.saturating_add(event.count);
             last.last = Some(event.latest());
             last.took_ms = event.took_ms.or(last.took_ms);
-            line.standing.apply(&event);
+            if let Some((stage, millis)) = line.standing.apply(&event) {
+                self.pace.note(stage, millis);
+            }
             if event.latest().since(line.written) >= REPEAT_WRITE_MS {
                 line.written = event.latest();
                 batch = rows::put(batch, &subject, *number, last, &line.standing);
@@ -276,7 +370,9 @@ impl State {
         {
             batch = rows::put(batch, &subject, *number, last, &line.standing);
         }
-        line.standing.apply(&event);
+        if let Some((stage, millis)) = line.standing.apply(&event) {
+            self.pace.note(stage, millis);
+        }
         line.written = event.latest();
         batch = rows::put(batch, &subject, line.next, &event, &line.standing);
         line.events.push_back((line.next, event));

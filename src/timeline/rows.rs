@@ -81,9 +81,9 @@ fn tail(rows: &Read<'_>, subject: Subject, first: u64) -> Result<Tail, StoreErro
                 last: None,
                 ..event.clone()
             };
-            standing.apply(&first);
+            let _ = standing.apply(&first);
         }
-        standing.apply(event);
+        let _ = standing.apply(event);
     }
     let began = match (&subject, start == first) {
         (Subject::Node(_), _) => None,

@@ -1,7 +1,7 @@
 //! Where a node is: follows from its events, one after the other.
 
-use super::{Event, Level, State};
-use crate::clock::Timestamp;
+use super::{Event, Level, Pace, Stage, State};
+use crate::clock::{Timestamp, duration};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
@@ -14,9 +14,9 @@ pub const MISSED_HEARTBEATS: u64 = 3;
 /// Where one node is, why, and since when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
-    /// The state, but for `Lost`, which time alone brings about: see [`Standing::state_at`].
+    /// The state. `Lost` and `Stalled` are brought about by events too, which the daemon records when [`Standing::overdue`].
     pub state: State,
-    /// Since when.
+    /// Since when; of a node that is lost or stalled, when it was last heard of or got further.
     pub since: Timestamp,
     /// The last failure, retry or lack; cleared when the node is up and nothing is missing.
     pub last_error: String,
@@ -30,7 +30,27 @@ pub struct Standing {
     trouble: String,
     /// The boots before, the newest last.
     seen: VecDeque<String>,
+    /// How far the machine has come since it was last up, however often it began again.
+    #[serde(default)]
+    progress: Option<Progress>,
+    /// What it does while it is stalled: it may begin again and again.
+    #[serde(default)]
+    below: Option<State>,
 }
+
+/// The furthest step of a machine that boots.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Progress {
+    stage: Stage,
+    /// When the stage was reached first.
+    at: Timestamp,
+    step: String,
+    /// What the step said.
+    detail: String,
+}
+
+/// A machine that was silent for longer begins from the start, milliseconds; one that comes back sooner repeats itself.
+const LOOP_GAP_MS: u64 = 300_000;
 
 impl Default for Standing {
     fn default() -> Self {
@@ -43,6 +63,8 @@ impl Default for Standing {
             lacks: String::new(),
             trouble: String::new(),
             seen: VecDeque::new(),
+            progress: None,
+            below: None,
         }
     }
 }
@@ -94,24 +116,136 @@ impl Standing {
         standing
     }
 
-    /// Takes note of one event.
-    pub fn apply(&mut self, event: &Event) {
+    /// Takes note of one event. Answers how long the boot was in the stage that it leaves by this event, in milliseconds.
+    pub fn apply(&mut self, event: &Event) -> Option<(Stage, u64)> {
         let at = event.latest();
-        if event.step == "refused" {
+        match event.step.as_str() {
             // Somebody else asked for what is this node's: not a sign of life of it.
-            if self.boot == event.boot {
-                self.complain(event);
+            "refused" => {
+                if self.boot == event.boot {
+                    self.complain(event);
+                }
+                return None;
             }
-            return;
-        }
-        if event.step == "rollout" {
             // What the daemon says of the node: no sign of life of it either.
-            return self.complain(event);
+            "rollout" => {
+                self.complain(event);
+                return None;
+            }
+            "server" => return None,
+            "lost" | "stalled" => {
+                self.overdue_since(event);
+                return None;
+            }
+            _ => {}
         }
+        // Of an event that was repeated, the time between two of them.
+        let gap = match event.last {
+            Some(last) if event.count > 1 => last.since(event.at) / (event.count - 1),
+            _ => at.since(self.heard),
+        };
         self.heard = self.heard.max(at);
         if !self.enter(&event.boot) {
-            return;
+            return None;
         }
+        let stalled = self.below.take().map(|below| (below, self.since));
+        if let Some((below, _)) = stalled {
+            self.state = below;
+        }
+        self.follow(event, at);
+        let (further, sample) = self.note_progress(event, at, gap);
+        if let Some((_, since)) = stalled {
+            let booting = matches!(
+                self.state,
+                State::Absent | State::Loading | State::Agent | State::Starting
+            );
+            if booting && !further {
+                self.below = Some(std::mem::replace(&mut self.state, State::Stalled));
+                self.since = since;
+            } else {
+                self.since = at;
+            }
+        }
+        sample
+    }
+
+    /// The event of a node that is lost or stalled at `now`, if it is. `listening` is the time from which this daemon could have heard it.
+    pub fn overdue(&self, now: Timestamp, listening: Timestamp, heartbeat_secs: u32, pace: &Pace) -> Option<Event> {
+        match self.state {
+            State::Ready | State::Degraded => {
+                let silence = u64::from(heartbeat_secs) * MISSED_HEARTBEATS;
+                if now <= self.heard.max(listening).plus_secs(silence) {
+                    return None;
+                }
+                let silent = now.since(self.heard);
+                let detail = format!("no heartbeat for {}", duration(silent));
+                Some(Event::new(now, "lost", Level::Error, detail).took(silent))
+            }
+            State::Loading | State::Agent | State::Starting => {
+                let progress = self.progress.as_ref()?;
+                let due = pace.due(progress.stage)?;
+                if now.since(progress.at.max(listening)) <= due {
+                    return None;
+                }
+                let silent = now.since(progress.at);
+                let mut detail = format!(
+                    "{}: {} ({} ago)",
+                    progress.step,
+                    progress.stage.likely_causes(&progress.detail),
+                    duration(silent)
+                );
+                if !self.last_error.is_empty() {
+                    detail = format!("{detail}; last failure: {}", self.last_error);
+                }
+                Some(Event::new(now, "stalled", Level::Error, detail).took(silent))
+            }
+            State::Absent | State::Stalled | State::Lost | State::Waiting => None,
+        }
+    }
+
+    /// Becomes lost or stalled, as the event says; since `took_ms` before it.
+    fn overdue_since(&mut self, event: &Event) {
+        let since = Timestamp(event.at.0.saturating_sub(event.took_ms.unwrap_or(0)));
+        match (event.step.as_str(), self.state) {
+            ("lost", State::Ready | State::Degraded) => {
+                self.state = State::Lost;
+                self.since = since;
+            }
+            ("stalled", State::Loading | State::Agent | State::Starting) => {
+                self.below = Some(std::mem::replace(&mut self.state, State::Stalled));
+                self.since = since;
+                self.last_error.clone_from(&event.detail);
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes note how far the machine has come. True if that is further than before, with the time in the stage before.
+    fn note_progress(&mut self, event: &Event, at: Timestamp, gap: u64) -> (bool, Option<(Stage, u64)>) {
+        let Some(stage) = Stage::of(event) else {
+            return (false, None);
+        };
+        let before = self.progress.as_ref().map(|before| (before.stage, before.at));
+        let (further, sample) = match before {
+            // A running system renews its lease, and the like.
+            Some((Stage::Up, _)) if stage < Stage::Up => (self.state == State::Loading, None),
+            None => (true, None),
+            Some(_) if gap > LOOP_GAP_MS && stage < Stage::Up && stage <= Stage::LoaderRuns => (true, None),
+            Some((known, since)) if stage > known => (true, Some((known, at.since(since)))),
+            Some(_) => (false, None),
+        };
+        if further {
+            self.progress = Some(Progress {
+                stage,
+                at,
+                step: event.step.clone(),
+                detail: event.detail.chars().take(80).collect(),
+            });
+        }
+        (further, sample)
+    }
+
+    fn follow(&mut self, event: &Event, at: Timestamp) {
         match meaning(event) {
             Meaning::Begins => self.go(State::Loading, at),
             Meaning::Loads => {
@@ -150,16 +284,10 @@ impl Standing {
         self.boot == boot && matches!(self.state, State::Ready | State::Degraded) && self.trouble == trouble
     }
 
-    /// The state at `now`, and since when: a node that was up is lost when [`MISSED_HEARTBEATS`] intervals went by in
-    /// silence. `listening` is the time from which this daemon could have heard it.
-    pub fn state_at(&self, now: Timestamp, listening: Timestamp, heartbeat_secs: u32) -> (State, Timestamp) {
-        let deadline = self
-            .heard
-            .max(listening)
-            .plus_secs(u64::from(heartbeat_secs) * MISSED_HEARTBEATS);
-        match self.state {
-            State::Ready | State::Degraded if now > deadline => (State::Lost, deadline),
-            state => (state, self.since),
+    /// Not silent at `at`, though this daemon's memory of its last heartbeat is gone.
+    pub fn was_alive(&mut self, at: Timestamp) {
+        if matches!(self.state, State::Ready | State::Degraded) {
+            self.heard = self.heard.max(at);
         }
     }
 
@@ -181,8 +309,10 @@ impl Standing {
         self.lacks.clear();
         self.trouble.clear();
         // What comes now is of another boot than the state is: it may go back.
-        if self.state != State::Loading {
-            self.state = State::Absent;
+        match self.state {
+            State::Loading => {}
+            State::Stalled => self.below = Some(State::Absent),
+            _ => self.state = State::Absent,
         }
         true
     }
@@ -244,7 +374,7 @@ impl Standing {
 /// Progress of a boot.
 fn rank(state: State) -> u8 {
     match state {
-        State::Absent | State::Waiting | State::Lost => 0,
+        State::Absent | State::Waiting | State::Lost | State::Stalled => 0,
         State::Loading => 1,
         State::Agent => 2,
         State::Starting => 3,

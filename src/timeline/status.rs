@@ -31,8 +31,10 @@ pub struct StatusRow {
 /// All nodes by name.
 pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp) -> Vec<StatusRow> {
     let nodes = world.inventory.iter().map(|node| {
-        let standing = recorder.standing(&Subject::Node(node.name.clone())).unwrap_or_default();
-        let (state, since) = standing.state_at(now, recorder.listening_since(), world.site.limits.heartbeat_secs);
+        let heartbeat = world.site.limits.heartbeat_secs;
+        let standing = recorder.standing_at(&Subject::Node(node.name.clone()), now, heartbeat);
+        let standing = standing.unwrap_or_default();
+        let (state, since) = (standing.state, standing.since);
         // While firmware asks, no boot is pinned yet: the one before is what the node had.
         let boot = boots.get(&standing.boot).or_else(|| boots.current(&node.name));
         let last_error = match standing.last_error.is_empty() {

@@ -55,7 +55,8 @@ enum Part {
 pub fn summarise(events: &[Event]) -> Vec<BootSummary> {
     let mut boots: Vec<Vec<&Event>> = Vec::new();
     let mut beyond = false;
-    let of_boots = |event: &&Event| !["heartbeat", "rollout"].contains(&event.step.as_str());
+    let of_boots =
+        |event: &&Event| !["heartbeat", "rollout", "lost", "stalled", "server"].contains(&event.step.as_str());
     for event in events.iter().filter(of_boots) {
         let part = part(event);
         let begins = boots.last().is_none_or(|boot| {

@@ -180,26 +180,6 @@ fn others_can_neither_wake_a_node_nor_keep_it_alive() {
 }
 
 #[test]
-fn a_silent_node_is_lost_and_a_restarted_daemon_listens_first() {
-    let standing = Standing::after(&script("10 ready @a"));
-    let at = |seconds: u64, listening: u64| {
-        standing
-            .state_at(Timestamp(seconds * 1000), Timestamp(listening * 1000), 30)
-            .0
-    };
-    assert_eq!(at(100, 0), State::Ready);
-    assert_eq!(at(101, 0), State::Lost);
-    assert_eq!(at(1000, 950), State::Ready, "the daemon was away itself");
-    assert_eq!(at(1041, 950), State::Lost);
-    assert_eq!(
-        standing.state_at(Timestamp(500_000), Timestamp(0), 30).1,
-        Timestamp(100_000)
-    );
-    let loading = Standing::after(&script("10 dhcp discover"));
-    assert_eq!(loading.state_at(Timestamp(1 << 40), Timestamp(0), 30).0, State::Loading);
-}
-
-#[test]
 fn a_boot_is_summed_up() {
     let boots = summarise(&script(BOOT));
     assert_eq!(boots.len(), 1);

@@ -1,0 +1,183 @@
+//! The lines of `rackstrap status`: a node each, or nodes of which all is equal.
+
+use crate::{
+    cli::output,
+    clock::Timestamp,
+    inventory::hostlist::NodeSet,
+    timeline::{State, StatusRow},
+};
+use comfy_table::{ContentArrangement, Table};
+use std::collections::BTreeMap;
+
+/// With more nodes, those of which all is equal share a line.
+const FOLD_ABOVE: usize = 40;
+
+/// Columns of the terminal from which addresses are shown.
+const ADDRESSES_FROM: usize = 100;
+
+/// Most letters of a list of nodes, where the terminal has an end.
+const NAMES: usize = 30;
+
+/// Fewest letters of the last column: it is not cut further on a very narrow terminal.
+const LEAST_NOTE: usize = 12;
+
+/// One line.
+pub(super) struct Line {
+    /// A node, or several as a hostlist.
+    names: String,
+    /// How many nodes that is.
+    pub nodes: usize,
+    pub state: State,
+    since: String,
+    address: String,
+    image: String,
+    disk: String,
+    /// Why, or else what the disk is.
+    note: String,
+    last_error: String,
+}
+
+/// How early somebody has to look at a node in that state, the lowest number first.
+pub(super) fn urgency(state: State) -> u8 {
+    match state {
+        State::Lost => 0,
+        State::Stalled => 1,
+        State::Degraded => 2,
+        State::Waiting => 3,
+        State::Loading | State::Agent | State::Starting => 4,
+        State::Absent => 5,
+        State::Ready => 6,
+    }
+}
+
+/// The lines of all `nodes`, in their order. Nodes share lines if there are many and `each` is false.
+pub(super) fn lines(now: Timestamp, nodes: &[StatusRow], each: bool) -> Vec<Line> {
+    let fold = !each && nodes.len() > FOLD_ABOVE;
+    let mut groups: Vec<Vec<&StatusRow>> = Vec::new();
+    let mut places: BTreeMap<(u8, String, &str, &str), usize> = BTreeMap::new();
+    for row in nodes {
+        let image = row.image.as_ref().map(ToString::to_string).unwrap_or_default();
+        let alike = (
+            urgency(row.state),
+            format!("{} {image}", row.state),
+            &*row.disk,
+            &*row.last_error,
+        );
+        // An unknown machine has no name that would fold.
+        match places.get(&alike).filter(|_| fold && row.state != State::Waiting) {
+            Some(place) => groups[*place].push(row),
+            None => {
+                places.insert(alike, groups.len());
+                groups.push(vec![row]);
+            }
+        }
+    }
+    groups.iter().filter_map(|group| line(now, group)).collect()
+}
+
+fn line(now: Timestamp, group: &[&StatusRow]) -> Option<Line> {
+    let first = group.first()?;
+    let ages = || group.iter().filter_map(|row| row.since).map(|since| now.since(since));
+    let shortest = ages().min().map(|millis| output::brief(millis));
+    let longest = ages().max().map(|millis| output::brief(millis));
+    let more = if shortest == longest { "" } else { "+" };
+    let mut names = NodeSet::default();
+    names.extend(group.iter().map(|row| row.node.as_str()));
+    // The reason stands in the last error; the disk says it once more.
+    let reason = first.disk.strip_prefix("degraded: ").unwrap_or_default();
+    let disk = match !reason.is_empty() && first.last_error.contains(reason) {
+        true => "degraded",
+        false => &first.disk,
+    };
+    Some(Line {
+        names: match group {
+            [one] => one.node.clone(),
+            _ => names.fold(),
+        },
+        nodes: group.len(),
+        state: first.state,
+        since: shortest.map_or_else(|| "-".to_owned(), |shortest| format!("{shortest}{more}")),
+        address: match group {
+            [one] => output::dash(&one.ipaddr.map(|ip| ip.to_string()).unwrap_or_default()),
+            _ => "-".to_owned(),
+        },
+        image: output::dash(&first.image.as_ref().map(ToString::to_string).unwrap_or_default()),
+        note: match first.last_error.is_empty() {
+            true => first.disk.clone(),
+            false => first.last_error.clone(),
+        },
+        disk: output::dash(disk),
+        last_error: first.last_error.clone(),
+    })
+}
+
+/// The table that fits `columns`.
+pub(super) fn table(lines: &[Line], columns: Option<usize>) -> Table {
+    let addresses = columns.is_none_or(|columns| columns >= ADDRESSES_FROM);
+    let names = |line: &Line| match columns {
+        Some(_) if line.names.chars().count() > NAMES => {
+            let count = format!("... ({})", line.nodes);
+            let kept: String = line.names.chars().take(NAMES - count.len()).collect();
+            kept + &count
+        }
+        _ => line.names.clone(),
+    };
+    let mut table = match addresses {
+        true => output::table(["node", "state", "since", "image", "address", "note"]),
+        false => output::table(["node", "state", "since", "image", "note"]),
+    };
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    let widest =
+        |title: &str, text: &dyn Fn(&Line) -> usize| 2 + lines.iter().map(text).max().unwrap_or(0).max(title.len());
+    let mut used = widest("node", &|line| names(line).chars().count())
+        + widest("state", &|line| line.state.as_str().len())
+        + widest("since", &|line| line.since.len())
+        + widest("image", &|line| line.image.chars().count());
+    if addresses {
+        used += widest("address", &|line| line.address.len());
+    }
+    let room = columns.map(|columns| columns.saturating_sub(used).max(LEAST_NOTE));
+    for line in lines {
+        let mut cells = vec![
+            names(line).into(),
+            output::state_cell(line.state),
+            output::right(&line.since),
+            line.image.as_str().into(),
+        ];
+        if addresses {
+            cells.push(line.address.as_str().into());
+        }
+        cells.push(cut(&line.note, room).into());
+        table.add_row(cells);
+    }
+    table
+}
+
+/// All columns and whole texts, however long the lines become.
+pub(super) fn wide_table(lines: &[Line]) -> Table {
+    let mut table = output::table(["node", "address", "image", "state", "since", "disk", "last error"]);
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    for line in lines {
+        table.add_row(vec![
+            line.names.as_str().into(),
+            line.address.as_str().into(),
+            line.image.as_str().into(),
+            output::state_cell(line.state),
+            output::right(&line.since),
+            line.disk.as_str().into(),
+            line.last_error.as_str().into(),
+        ]);
+    }
+    table
+}
+
+/// The text in at most so many letters, with dots where something is missing.
+fn cut(text: &str, room: Option<usize>) -> String {
+    match room {
+        Some(room) if text.chars().count() > room => {
+            let kept: String = text.chars().take(room.saturating_sub(3)).collect();
+            format!("{}...", kept.trim_end())
+        }
+        _ => text.to_owned(),
+    }
+}

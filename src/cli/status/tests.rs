@@ -1,0 +1,138 @@
+//! Tests of the table: what fits, what is folded, what comes first.
+
+use super::*;
+use crate::{clock::Timestamp, timeline::StatusRow, warnings::SiteWarning};
+
+fn row(node: &str, state: State) -> StatusRow {
+    StatusRow {
+        node: node.to_owned(),
+        state,
+        since: Some(Timestamp(1_000)),
+        image: "debian@3".parse().ok(),
+        ipaddr: "10.5.1.1".parse().ok(),
+        disk: "/tmp on vda (kept: scratch v1)".to_owned(),
+        last_error: String::new(),
+        heard: None,
+        boot: String::new(),
+    }
+}
+
+fn answer(nodes: Vec<StatusRow>) -> api::StatusAnswer {
+    api::StatusAnswer {
+        cluster: "lab".to_owned(),
+        now: Timestamp(200_000),
+        nodes,
+        ignored: 0,
+        full: Vec::new(),
+        warnings: Vec::new(),
+    }
+}
+
+fn few() -> api::StatusAnswer {
+    let mut nodes: Vec<StatusRow> = (1..=3).map(|n| row(&format!("r01n{n:02}"), State::Ready)).collect();
+    let reason = "vda holds an ext4 file system that rackstrap did not write; /tmp is in RAM";
+    nodes[1].state = State::Degraded;
+    nodes[1].disk = format!("degraded: {reason}");
+    nodes[1].last_error = format!("agent disk: {reason}");
+    nodes[2].state = State::Stalled;
+    nodes[2].last_error =
+        "tftp: took snponly.efi and was not heard of again; does its firmware enforce Secure Boot? (32 min 0 s ago)"
+            .to_owned();
+    nodes.push(row("52:54:00:00:00:99", State::Waiting));
+    let mut answer = answer(nodes);
+    answer.warnings.push(SiteWarning {
+        topic: "dhcp".to_owned(),
+        message: "another DHCP server answers: 10.5.0.9".to_owned(),
+        help: "switch it off".to_owned(),
+        since: Timestamp(0),
+        last: Timestamp(0),
+    });
+    answer
+}
+
+fn at(columns: usize) -> Look {
+    Look {
+        columns: Some(columns),
+        ..Look::default()
+    }
+}
+
+#[test]
+fn a_node_has_one_line_that_fits_the_terminal() {
+    for columns in [80, 100, 200] {
+        let text = describe(&few(), at(columns));
+        let table: Vec<&str> = text.lines().skip_while(|line| !line.is_empty()).skip(1).collect();
+        assert_eq!(table.len(), 5, "a head and four rows: {text}");
+        assert!(table.iter().all(|line| line.chars().count() <= columns), "{text}");
+        assert!(
+            text.matches("rackstrap did not write").count() <= 1,
+            "the reason once: {text}"
+        );
+        insta::with_settings!({snapshot_suffix => columns.to_string()}, { insta::assert_snapshot!(text) });
+    }
+}
+
+#[test]
+fn wide_lines_have_all_and_the_reason_once() {
+    let look = Look { wide: true, ..at(80) };
+    let text = describe(&few(), look);
+    assert_eq!(text.matches("rackstrap did not write").count(), 1, "{text}");
+    assert!(text.contains("Secure Boot? (32 min 0 s ago)"), "{text}");
+}
+
+#[test]
+fn equal_rows_of_many_nodes_share_a_line() {
+    let mut nodes: Vec<StatusRow> = (1..=60).map(|n| row(&format!("r01n{n:02}"), State::Ready)).collect();
+    nodes[30].state = State::Lost;
+    nodes[59].since = Some(Timestamp(199_000));
+    let all = answer(nodes);
+    let text = describe(&all, at(80));
+    insta::assert_snapshot!(text, @r"
+    60 nodes: 59 ready, 1 lost
+
+    NODE               STATE  SINCE  IMAGE     NOTE
+    r01n[01-30,32-60]  ready   1 s+  debian@3  /tmp on vda (kept: scratch v1)
+    r01n31             lost   3 min  debian@3  /tmp on vda (kept: scratch v1)
+    ");
+    let worst = Look {
+        sort: Sort::Worst,
+        ..at(80)
+    };
+    let text = describe(&all, worst);
+    assert!(text.lines().nth(3).unwrap().starts_with("r01n31"), "{text}");
+    let each = Look { wide: true, ..at(80) };
+    assert_eq!(describe(&all, each).lines().count(), 63);
+}
+
+#[test]
+fn what_does_not_fit_is_counted_and_what_needs_a_look_comes_first() {
+    let mut nodes: Vec<StatusRow> = (1..=40).map(|n| row(&format!("r01n{n:02}"), State::Ready)).collect();
+    nodes[30].state = State::Lost;
+    // Each its own text, so that none share a line.
+    for (number, row) in nodes.iter_mut().enumerate() {
+        row.last_error = format!("{number} {}", "x".repeat(300));
+    }
+    nodes.push(row("52:54:00:00:00:99", State::Waiting));
+    let all = answer(nodes);
+    let within = |rows| {
+        describe(
+            &all,
+            Look {
+                rows: Some(rows),
+                ..at(80)
+            },
+        )
+    };
+    let text = within(10);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 10, "{text}");
+    assert!(lines[0].ends_with("1 unknown machine waits: rackstrap discover accept 52:54:00:00:00:99 NAME"));
+    assert!(
+        lines[3].starts_with("r01n31") && lines[4].starts_with("52:54:00:00:00:99"),
+        "{text}"
+    );
+    assert_eq!(lines[9], "... and 35 more: rackstrap status");
+    assert_eq!(within(44).lines().count(), 44, "all of them, with head and sum");
+    assert!(!within(44).contains("more:"));
+    assert!(within(0).contains("and 40 more"), "a terminal of no height");
+}

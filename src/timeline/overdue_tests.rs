@@ -1,0 +1,147 @@
+//! Tests of nodes that fell silent: lost, stalled, and over restarts of the daemon.
+
+use super::*;
+use crate::{clock::Timestamp, config::Limits, store::Store};
+use std::path::Path;
+
+const LIMITS: Limits = Limits {
+    timeline_events: 50,
+    unknown_machines: 4,
+    heartbeat_secs: 30,
+    boots_before_going_back: 3,
+    checks_within_secs: 120,
+    check_timeout_secs: 30,
+};
+
+fn node() -> Subject {
+    Subject::Node("r01n01".to_owned())
+}
+
+fn at(secs: u64) -> Timestamp {
+    Timestamp(secs * 1000)
+}
+
+fn open(dir: &Path, now: Timestamp) -> (Store, Recorder) {
+    let store = Store::open(&dir.join("store.redb")).unwrap();
+    let recorder = Recorder::load(store.clone(), LIMITS, now).unwrap();
+    (store, recorder)
+}
+
+fn say(recorder: &Recorder, secs: u64, step: &str, boot: &str, detail: &str) {
+    let event = Event::new(at(secs), step, Level::Ok, detail).of_boot(boot);
+    recorder.record(node(), event);
+}
+
+fn state(recorder: &Recorder) -> (State, u64) {
+    let standing = recorder.standing(&node()).unwrap();
+    (standing.state, standing.since.0 / 1000)
+}
+
+#[test]
+fn a_lost_node_stays_lost_over_a_restart_with_the_right_age_until_it_is_heard_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, recorder) = open(dir.path(), at(1));
+    say(&recorder, 10, "ready", "a", "");
+    recorder.look(at(100), 30);
+    assert_eq!(state(&recorder), (State::Ready, 10));
+    recorder.look(at(101), 30);
+    assert_eq!(state(&recorder), (State::Lost, 10));
+    recorder.alive(at(1_800));
+    store.flush().unwrap();
+    drop((store, recorder));
+    let (store, recorder) = open(dir.path(), at(1_810));
+    recorder.look(at(1_811), 30);
+    assert_eq!(state(&recorder), (State::Lost, 10), "not ready for another 90 s");
+    recorder.heartbeat(node(), at(1_900), "a", "");
+    assert_eq!(state(&recorder), (State::Ready, 1_900));
+    let last = recorder.last(&node()).unwrap();
+    assert_eq!(last.detail, "heard of again after 31 min 30 s");
+    drop((store, recorder));
+}
+
+#[test]
+fn a_node_that_fell_silent_with_the_server_is_lost_since_the_server_was_there_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, recorder) = open(dir.path(), at(1));
+    say(&recorder, 10, "ready", "a", "");
+    for secs in (40..1_000).step_by(30) {
+        recorder.heartbeat(node(), at(secs), "a", "");
+    }
+    recorder.alive(at(1_000));
+    store.flush().unwrap();
+    drop((store, recorder));
+    let (_store, recorder) = open(dir.path(), at(5_000));
+    recorder.was_away(recorder.last_alive().unwrap().unwrap(), at(5_000));
+    let said = recorder.last(&node()).unwrap();
+    assert_eq!(said.step, "server");
+    assert!(said.detail.contains("away for 1 h 6 min"), "{}", said.detail);
+    recorder.look(at(5_090), 30);
+    assert_eq!(state(&recorder), (State::Ready, 10), "it may be heard again");
+    recorder.look(at(5_091), 30);
+    assert_eq!(state(&recorder), (State::Lost, 1_000));
+}
+
+#[test]
+fn a_short_restart_leaves_no_trace() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_store, recorder) = open(dir.path(), at(1));
+    say(&recorder, 10, "ready", "a", "");
+    recorder.was_away(at(100), at(110));
+    assert_eq!(recorder.of(&node()).len(), 1);
+}
+
+#[test]
+fn firmware_that_refuses_the_loader_is_stalled_and_stays_so_while_it_repeats_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, recorder) = open(dir.path(), at(1));
+    for round in 0..8 {
+        let secs = 10 + round * 60;
+        say(&recorder, secs, "dhcp discover", "", "offer 10.5.1.1 (x64 UEFI)");
+        say(&recorder, secs + 5, "tftp", "", "snponly.efi: complete");
+        recorder.look(at(secs + 6), 30);
+    }
+    let (found, since) = state(&recorder);
+    assert_eq!((found, since), (State::Stalled, 15));
+    let standing = recorder.standing(&node()).unwrap();
+    let text = "tftp: took snponly.efi and was not heard of again; does its firmware enforce Secure Boot?";
+    assert!(standing.last_error.starts_with(text), "{}", standing.last_error);
+    store.flush().unwrap();
+    drop((store, recorder));
+    // The daemon's restart changes nothing; that the machine gets further does.
+    let (_store, recorder) = open(dir.path(), at(600));
+    assert_eq!(state(&recorder), (State::Stalled, 15));
+    say(&recorder, 610, "dhcp discover", "", "offer 10.5.1.1 (x64 UEFI, iPXE)");
+    assert_eq!(state(&recorder), (State::Loading, 610));
+    say(&recorder, 620, "ready", "a", "");
+    assert_eq!(state(&recorder).0, State::Ready);
+}
+
+#[test]
+fn a_machine_that_was_switched_off_half_way_is_stalled_and_begins_again_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_store, recorder) = open(dir.path(), at(1));
+    say(&recorder, 10, "dhcp discover", "", "offer");
+    say(&recorder, 20, "kernel", "a", "");
+    recorder.look(at(620), 30);
+    assert_eq!(state(&recorder).0, State::Loading);
+    recorder.look(at(621), 30);
+    assert_eq!(state(&recorder), (State::Stalled, 20));
+    say(&recorder, 9_000, "dhcp discover", "", "offer");
+    assert_eq!(state(&recorder), (State::Loading, 9_000));
+}
+
+#[test]
+fn what_is_due_follows_from_what_boots_take_here() {
+    let mut pace = Pace::default();
+    let disk = Stage::Agent(rackstrap_wire::Phase::Disk as u8);
+    assert_eq!(pace.due(disk), Some(3_600_000), "nothing is known yet");
+    for _ in 0..20 {
+        pace.note(disk, 4_000_000);
+    }
+    assert_eq!(pace.due(disk), Some(16_000_000), "disks that take long here");
+    for _ in 0..64 {
+        pace.note(disk, 2_000);
+    }
+    assert_eq!(pace.due(disk), Some(600_000), "never less than a floor");
+    assert_eq!(pace.due(Stage::Up), None);
+}

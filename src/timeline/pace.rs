@@ -1,0 +1,166 @@
+//! How long the stages of a boot take at this site, and so when the next step of a node is overdue.
+
+use super::{Event, Level};
+use rackstrap_wire::Phase;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+
+/// How far a boot has come, in order. Each stage lasts until the next one is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Firmware has asked for an address.
+    Firmware,
+    /// Firmware has fetched a loader.
+    Loader,
+    /// The loader runs: iPXE has asked for an address itself.
+    LoaderRuns,
+    /// The loader has its script.
+    Script,
+    /// The loader has fetched the kernel or the initramfs.
+    Kernel,
+    /// The agent has reached its phase of that index.
+    Agent(u8),
+    /// The agent has handed over to the operating system.
+    HandedOver,
+    /// The system is up.
+    Up,
+}
+
+/// Stages that are timed together.
+const SLOTS: usize = 8;
+
+/// Seconds that a stage may last: the least, and what holds until enough boots were seen. Preparing or checking a large disk
+/// takes an hour, and it says nothing meanwhile.
+const LIMITS: [(u64, u64); SLOTS] = [
+    (180, 300),
+    (180, 300),
+    (180, 300),
+    (180, 300),
+    (300, 600),
+    (300, 600),
+    (600, 3600),
+    (300, 900),
+];
+
+/// Times of each stage that are remembered.
+const REMEMBERED: usize = 64;
+
+/// Times of a stage that must be known before they count.
+const ENOUGH: usize = 8;
+
+/// A stage is overdue after so many times what nine of ten boots need.
+const FACTOR: u64 = 4;
+
+/// The times that the last boots of all nodes took for each stage, in milliseconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    slots: [VecDeque<u64>; SLOTS],
+}
+
+impl Stage {
+    /// The stage that this event proves; none if it failed or says nothing about a boot.
+    pub fn of(event: &Event) -> Option<Stage> {
+        if event.level > Level::Degraded {
+            return None;
+        }
+        let phase = |phase: Phase| Stage::Agent(phase as u8);
+        let (first, rest) = event.step.split_once(' ').unwrap_or((&event.step, ""));
+        Some(match first {
+            "dhcp" if event.detail.contains("iPXE") => Stage::LoaderRuns,
+            "dhcp" => Stage::Firmware,
+            "tftp" | "http" => Stage::Loader,
+            "script" => Stage::Script,
+            "kernel" | "initramfs" => Stage::Kernel,
+            "plan" => phase(Phase::Plan),
+            "overlay" => phase(Phase::Overlay),
+            "agent" => match PHASES.iter().find(|known| known.as_str() == rest) {
+                Some(Phase::SwitchRoot) if event.took_ms.is_some() => Stage::HandedOver,
+                known => phase(known.copied().unwrap_or(Phase::EarlyMounts)),
+            },
+            "ready" | "heartbeat" => Stage::Up,
+            _ => return None,
+        })
+    }
+
+    fn slot(self) -> Option<usize> {
+        Some(match self {
+            Stage::Firmware => 0,
+            Stage::Loader => 1,
+            Stage::LoaderRuns => 2,
+            Stage::Script => 3,
+            Stage::Kernel => 4,
+            Stage::Agent(phase) if phase == Phase::Disk as u8 => 6,
+            Stage::Agent(_) => 5,
+            Stage::HandedOver => 7,
+            Stage::Up => return None,
+        })
+    }
+
+    /// What is likely to be wrong with a machine that came no further. `detail` is what the last step said.
+    pub fn likely_causes(self, detail: &str) -> String {
+        match self {
+            Stage::Firmware => {
+                "has an address and fetched no loader; is TFTP blocked on its way, or was it switched off?".into()
+            }
+            Stage::Loader => {
+                let loader = detail.split(':').next().unwrap_or_default();
+                let cause = match loader.ends_with(".efi") {
+                    true => "does its firmware enforce Secure Boot?",
+                    false => "does this loader know its network card?",
+                };
+                format!("took {loader} and was not heard of again; {cause}")
+            }
+            Stage::LoaderRuns => "its loader has an address and fetched no script; is HTTP blocked on its way?".into(),
+            Stage::Script => "has its script and fetched no kernel; is its memory too small, or HTTP blocked?".into(),
+            Stage::Kernel => {
+                "has its kernel, and no agent reported; look at its console: a panic, or a card without a driver?"
+                    .into()
+            }
+            Stage::Agent(phase) if phase == Phase::Disk as u8 => {
+                "is at its disk; look at its console: a failing disk, or a long check?".into()
+            }
+            Stage::Agent(_) => "its agent was not heard of again; look at its console, and was it switched off?".into(),
+            Stage::HandedOver => "its system starts and is not ready; look at its console: which unit waits?".into(),
+            Stage::Up => String::new(),
+        }
+    }
+}
+
+/// All phases of the agent.
+const PHASES: [Phase; 9] = [
+    Phase::EarlyMounts,
+    Phase::CommandLine,
+    Phase::Modules,
+    Phase::Network,
+    Phase::Plan,
+    Phase::Root,
+    Phase::Disk,
+    Phase::Overlay,
+    Phase::SwitchRoot,
+];
+
+impl Pace {
+    /// Takes note that a boot left `stage` after so many milliseconds.
+    pub fn note(&mut self, stage: Stage, millis: u64) {
+        let Some(slot) = stage.slot() else { return };
+        let slot = &mut self.slots[slot];
+        if slot.len() >= REMEMBERED {
+            slot.pop_front();
+        }
+        slot.push_back(millis);
+    }
+
+    /// Milliseconds after which the step that follows `stage` is overdue; none if none follows.
+    pub fn due(&self, stage: Stage) -> Option<u64> {
+        let slot = stage.slot()?;
+        let (least, unknown) = LIMITS[slot];
+        let mut known: Vec<u64> = self.slots[slot].iter().copied().collect();
+        if known.len() < ENOUGH {
+            return Some(unknown * 1000);
+        }
+        known.sort_unstable();
+        let most = known[known.len() * 9 / 10];
+        Some(most.saturating_mul(FACTOR).clamp(least * 1000, 86_400_000))
+    }
+}
