@@ -18,6 +18,7 @@ pub mod inventory;
 pub mod loaders;
 pub mod nfs;
 pub mod overlay;
+pub mod preflight;
 pub mod restart;
 pub mod rollout;
 mod seats;

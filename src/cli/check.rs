@@ -5,6 +5,7 @@ use crate::{
     config::{self, ConfigError, Diagnostic, Site, Warning},
     image::load_catalog,
     overlay::{self, Templates, TreeError},
+    preflight::{self, Finding},
     users::Source,
 };
 use anyhow::Context;
@@ -17,17 +18,21 @@ use std::{
 
 /// Checks a site file and says everything that is wrong with it. Nothing is changed, and no daemon is needed.
 ///
-/// Exits with 0 if the file can be used (there may be warnings), with 1 if it cannot.
+/// Exits with 0 if the file can be used (there may be warnings), with 1 if it cannot, or if no node can boot from this machine.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   rackstrap check                             /etc/rackstrap/rackstrap.toml
   rackstrap --config rackstrap.toml check
-  rackstrap check --json                      for programs")]
+  rackstrap check --json                      for programs
+  rackstrap check --file-only                 on another machine than the server, such as in CI")]
 pub struct CheckArgs {
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
+    /// Check the file only, and not whether nodes can boot from this machine
+    #[arg(long)]
+    pub file_only: bool,
 }
 
 /// Runs the command.
@@ -42,10 +47,20 @@ pub fn run(config: &Path, args: CheckArgs) -> anyhow::Result<ExitCode> {
 fn write(path: &Path, args: &CheckArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let result = config::load(path);
     let trees = result.as_ref().map_or(Vec::new(), |(site, _)| trees(site));
-    let good = result.is_ok() && trees.is_empty();
+    let found = match &result {
+        Ok((site, _)) if !args.file_only => {
+            let (images, _) = load_catalog(&site.server.state_dir.join("images"));
+            preflight::findings(site, &images)
+        }
+        _ => Vec::new(),
+    };
+    let good = result.is_ok() && trees.is_empty() && !found.iter().any(|finding| finding.fatal);
     let text = match args.json {
-        true => format!("{:#}\n", as_json(path, &result, &trees)),
-        false => as_text(path, &result, &trees),
+        true => format!("{:#}\n", with_findings(as_json(path, &result, &trees), &found)),
+        false => {
+            let shown: String = found.iter().map(describe_finding).collect();
+            format!("{shown}{}{}", as_text(path, &result, &trees), verdict(&found))
+        }
     };
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         // `rackstrap check | head`: the reader has seen enough.
@@ -53,6 +68,34 @@ fn write(path: &Path, args: &CheckArgs, out: &mut impl Write) -> anyhow::Result<
         other => other.context("cannot write the result to standard output")?,
     }
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn describe_finding(finding: &Finding) -> String {
+    let level = if finding.fatal { "error" } else { "warning" };
+    format!("{level}: {}\n  help: {}\n\n", finding.message, finding.help)
+}
+
+/// The last line, if no node can boot although the file is right.
+fn verdict(found: &[Finding]) -> String {
+    match found.iter().filter(|finding| finding.fatal).count() {
+        0 => String::new(),
+        errors => format!(
+            "no node can boot from this machine: {} above; to check the file alone: rackstrap check --file-only\n",
+            output::count(errors, "error")
+        ),
+    }
+}
+
+/// The result with `errors` and `findings` of this machine; `ok` only if there are no errors.
+fn with_findings(mut result: Value, found: &[Finding]) -> Value {
+    let all = found.iter().map(|finding| {
+        json!({ "topic": finding.topic, "message": finding.message, "help": finding.help, "fatal": finding.fatal })
+    });
+    result["findings"] = all.collect();
+    if found.iter().any(|finding| finding.fatal) {
+        result["ok"] = json!(false);
+    }
+    result
 }
 
 /// What is wrong with the trees of nodes' files. A directory that is not on this machine is only warned of, elsewhere.
@@ -283,13 +326,6 @@ fn machine(site: &Site) -> Vec<String> {
             ));
         }
     }
-    if !server.loader_dirs.iter().any(|d| d.is_dir()) {
-        let all: Vec<_> = server.loader_dirs.iter().map(|d| d.display().to_string()).collect();
-        let all = all.join(", ");
-        findings.push(format!(
-            "there are no boot loaders on this machine ({all}); Debian's are in the package ipxe"
-        ));
-    }
     let (images, _) = load_catalog(&server.state_dir.join("images"));
     findings.extend(overlay::lacking(site, &images));
     if let Some(policy) = &site.users {
@@ -379,7 +415,7 @@ mod tests {
         let path = dir.path().join("site.toml");
         let code = |json| {
             let (config, mut out) = (path.clone(), Vec::new());
-            let code = write(&config, &CheckArgs { json }, &mut out).unwrap();
+            let code = write(&config, &CheckArgs { json, file_only: true }, &mut out).unwrap();
             (format!("{code:?}"), String::from_utf8(out).unwrap())
         };
         let (good, bad) = (format!("{:?}", ExitCode::SUCCESS), format!("{:?}", ExitCode::FAILURE));
@@ -395,6 +431,18 @@ mod tests {
         std::fs::write(&path, include_str!("../../rackstrap.example.toml")).unwrap();
         let (exit, out) = code(false);
         assert!(exit == good && out.contains("site.toml: ok\n"), "{out}");
+        let here = CheckArgs {
+            json: false,
+            file_only: false,
+        };
+        let mut out = Vec::new();
+        let exit = format!("{:?}", write(&path, &here, &mut out).unwrap());
+        let out = String::from_utf8(out).unwrap();
+        assert!(exit == bad, "this machine does not have the server's address: {out}");
+        assert!(
+            out.contains("error: server address 10.5.0.1 is not an address"),
+            "{out}"
+        );
         std::fs::write(&path, "name = 1\n").unwrap();
         let (exit, out) = code(false);
         assert!(

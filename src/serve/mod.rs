@@ -22,10 +22,11 @@ use crate::{
     inventory::{self, Inventory, Nodes},
     loaders::Loaders,
     overlay::{self, Renderer, Templates},
+    preflight,
     restart::{self, Restarts},
     rollout::Rollouts,
     store::Store,
-    timeline::Recorder,
+    timeline::{self, Recorder},
     warnings::SiteWarnings,
 };
 use anyhow::{Context, Result, bail};
@@ -90,6 +91,8 @@ pub async fn run(config: &Path) -> Result<()> {
     services.spawn(restarting.in_named_task("restarts"));
     let users = overlay::watch_users(shared.overlays.clone(), cancel.clone());
     services.spawn(users.in_named_task("users"));
+    let watching = timeline::watch_over(shared.recorder.clone(), shared.world.clone(), cancel.clone());
+    services.spawn(watching.in_named_task("watch over nodes"));
     services.spawn(hooks::serve(watched, cancel.clone()).in_named_task("hooks"));
     services.spawn(nightly::serve(shared.clone(), cancel.clone()).in_named_task("backups"));
     announce(&shared.world.load());
@@ -160,6 +163,7 @@ fn open(site: Site) -> Result<Shared> {
     rollouts.see(&world.load().images, Timestamp::now())?;
     let restarts = Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone())?;
     let templates = Arc::new(ArcSwap::from_pointee(templates));
+    preflight::tell(&world.load().site, &world.load().images, &warnings);
     let overlays = Renderer::new(world.clone(), store.clone(), boots.clone(), templates.clone());
     Ok(Shared {
         world,

@@ -9,6 +9,7 @@ use crate::{
     image::{Catalog, load_catalog},
     loaders::Loaders,
     overlay::{self, Templates},
+    preflight,
     rollout::Current,
 };
 use anyhow::{Context, Result, bail};
@@ -56,6 +57,7 @@ impl Reloader {
             images: images.clone(),
             ..World::clone(world)
         });
+        self.tell_findings();
         self.shared.reloaded.notify_one();
         for warning in &warnings {
             tracing::warn!("{warning}");
@@ -76,7 +78,14 @@ impl Reloader {
             images: images.clone(),
             ..World::clone(world)
         });
+        self.tell_findings();
         Ok(told)
+    }
+
+    /// What keeps nodes from booting may be mended now, or be new.
+    fn tell_findings(&self) {
+        let world = self.shared.world.load();
+        preflight::tell(&world.site, &world.images, &self.shared.warnings);
     }
 
     /// All images, and what to tell of those that are new: they are given to nobody by themselves. What is current is settled

@@ -1,0 +1,248 @@
+//! What keeps nodes from booting although the site file is right: loaders, images, keys and addresses of this machine.
+//!
+//! `rackstrap check` prints it; the daemon logs it and shows it in `status`.
+
+use crate::{
+    config::Site,
+    image::Catalog,
+    inventory::Settings,
+    loaders::{Loaders, first_loader},
+    warnings::SiteWarnings,
+};
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, UdpSocket},
+};
+
+/// One thing that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Short name of the thing, as [`crate::warnings::SiteWarning::topic`].
+    pub topic: String,
+    /// What is wrong, on what.
+    pub message: String,
+    /// What mends it.
+    pub help: String,
+    /// True if no node can boot with it.
+    pub fatal: bool,
+}
+
+/// All topics of findings begin with this.
+const TOPIC: &str = "site ";
+
+/// What is wrong on this machine. `images` are those of the site's state directory.
+pub fn findings(site: &Site, images: &Catalog) -> Vec<Finding> {
+    let mut all = addresses(site);
+    all.extend(loaders(site));
+    all.extend(images_of_profiles(site, images));
+    all.extend(keys(site));
+    all
+}
+
+/// Shows the findings of the daemon's site in `status`, and those that are new in the log. What was mended goes.
+pub fn tell(site: &Site, images: &Catalog, warnings: &SiteWarnings) {
+    let now = crate::clock::Timestamp::now();
+    let found = findings(site, images);
+    for old in warnings.list(now) {
+        if old.topic.starts_with(TOPIC) && found.iter().all(|finding| finding.topic != old.topic) {
+            warnings.clear(&old.topic);
+        }
+    }
+    for finding in found {
+        if warnings.raise(now, &finding.topic, &finding.message, &finding.help) {
+            match finding.fatal {
+                true => tracing::error!("no node can boot: {}; {}", finding.message, finding.help),
+                false => tracing::warn!("{}; {}", finding.message, finding.help),
+            }
+        }
+    }
+}
+
+fn finding(fatal: bool, topic: &str, message: String, help: String) -> Finding {
+    Finding {
+        topic: format!("{TOPIC}{topic}"),
+        message,
+        help,
+        fatal,
+    }
+}
+
+/// Servers' addresses that this machine does not have: every port of the daemon is bound to one of them.
+fn addresses(site: &Site) -> Vec<Finding> {
+    let servers: BTreeSet<Ipv4Addr> = site.subnets.iter().map(|subnet| subnet.server).collect();
+    let foreign = servers.into_iter().filter(|server| {
+        let bound = UdpSocket::bind((*server, 0));
+        bound.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrNotAvailable)
+    });
+    foreign
+        .map(|server| {
+            let message =
+                format!("server address {server} is not an address of this machine; `rackstrap serve` cannot start");
+            let help = "give it to the interface (`ip address`), or correct 'server' in [[subnet]]".to_owned();
+            finding(true, &format!("address {server}"), message, help)
+        })
+        .collect()
+}
+
+/// Directories of loaders that are named and do not exist, and whether any firmware can get a loader at all.
+fn loaders(site: &Site) -> Vec<Finding> {
+    let dirs = &site.server.loader_dirs;
+    // The last one is Debian's, which the site file does not name.
+    let named = dirs
+        .iter()
+        .take(dirs.len().saturating_sub(1))
+        .filter(|dir| !dir.is_dir());
+    let mut all: Vec<Finding> = named
+        .map(|dir| {
+            let message = format!("loader-dirs: there is no directory {}", dir.display());
+            let help = "make it, or remove it from [server] loader-dirs".to_owned();
+            finding(false, &format!("loader-dir {}", dir.display()), message, help)
+        })
+        .collect();
+    let firsts: BTreeSet<&str> = [0, 7, 11]
+        .into_iter()
+        .filter_map(|arch| first_loader(Some(arch)))
+        .collect();
+    let listed: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+    let nothing = match Loaders::load(dirs) {
+        Ok(found) => firsts.iter().all(|name| found.get(name).is_err()),
+        Err(error) => {
+            all.push(finding(
+                true,
+                "loaders",
+                format!("the boot loaders in {} cannot be read: {error}", listed.join(", ")),
+                "let root read these directories".to_owned(),
+            ));
+            false
+        }
+    };
+    if nothing {
+        let names: Vec<&str> = firsts.into_iter().collect();
+        let message = format!(
+            "there are no boot loaders on this machine: none of {} in {}",
+            names.join(", "),
+            listed.join(", ")
+        );
+        let help = "install Debian's package: apt install ipxe; then: rackstrap reload".to_owned();
+        all.push(finding(true, "loaders", message, help));
+    }
+    all
+}
+
+/// Profiles whose nodes have no image to boot.
+fn images_of_profiles(site: &Site, images: &Catalog) -> Vec<Finding> {
+    let mut all = Vec::new();
+    let (mut bootable, mut missing) = (0, Vec::new());
+    for profile in site.profiles.keys() {
+        let settings = Settings::of(site, std::slice::from_ref(profile), |_| ());
+        // A profile without an image, its own or the default one's, is for its other settings.
+        let Some(name) = settings.text(|p| &p.image) else {
+            continue;
+        };
+        let found = match name.parse() {
+            Ok(pinned) => images.get(&pinned).is_some(),
+            Err(_) => images.newest(name).is_some(),
+        };
+        match found {
+            true => bootable += 1,
+            false => missing.push((profile, name.to_owned())),
+        }
+    }
+    for (profile, name) in &missing {
+        let plain = name.split('@').next().unwrap_or(name);
+        let message = format!("[profile.{profile}]: image {name} does not exist; nodes with this profile cannot boot");
+        let help = format!("import it: rackstrap image import (as {plain}); or correct 'image': rackstrap image list");
+        all.push(finding(bootable == 0, &format!("image of {profile}"), message, help));
+    }
+    if bootable == 0 && missing.is_empty() {
+        let message = "no profile names an image; no node can boot".to_owned();
+        let help = "write image = \"NAME\" into [profile.default]; images: rackstrap image list".to_owned();
+        all.push(finding(true, "image", message, help));
+    }
+    all
+}
+
+/// Profiles whose nodes let nobody in by a key.
+fn keys(site: &Site) -> Vec<Finding> {
+    let default = [("default".to_owned())];
+    let profiles: Vec<&String> = match site.profiles.is_empty() {
+        true => default.iter().collect(),
+        false => site.profiles.keys().collect(),
+    };
+    let without: Vec<&str> = profiles
+        .into_iter()
+        .filter(|profile| {
+            let settings = Settings::of(site, std::slice::from_ref(*profile), |_| ());
+            settings.get(|p| p.authorized_keys.as_ref()).is_none_or(Vec::is_empty)
+        })
+        .map(String::as_str)
+        .collect();
+    if without.is_empty() {
+        return Vec::new();
+    }
+    let profiles = if without.len() == 1 { "profile" } else { "profiles" };
+    let message = format!(
+        "no authorized-keys in {profiles} {}: nobody can log in to these nodes as root by ssh, unless their image has keys",
+        without.join(", ")
+    );
+    let help = "write authorized-keys = [\"ssh-ed25519 ...\"] into [profile.default]".to_owned();
+    vec![finding(false, "authorized-keys", message, help)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::{Path, PathBuf};
+
+    fn site(text: &str) -> Site {
+        crate::config::parse(text, Path::new("/site.toml"))
+            .unwrap_or_else(|e| panic!("{e}"))
+            .0
+    }
+
+    fn example() -> String {
+        include_str!("../rackstrap.example.toml").to_owned()
+    }
+
+    fn of<'a>(all: &'a [Finding], topic: &str) -> &'a Finding {
+        let found = all.iter().find(|finding| finding.topic == format!("{TOPIC}{topic}"));
+        found.unwrap_or_else(|| panic!("no {topic} in {all:?}"))
+    }
+
+    #[test]
+    fn each_silent_mistake_is_found_with_its_remedy() {
+        let mut site = site(&example());
+        site.subnets[0].server = "192.0.2.1".parse().unwrap();
+        site.server.loader_dirs = vec![PathBuf::from("/nonexistent/a"), PathBuf::from("/nonexistent/b")];
+        let all = findings(&site, &Catalog::default());
+        assert!(of(&all, "address 192.0.2.1").fatal);
+        assert!(of(&all, "address 192.0.2.1").help.contains("ip address"));
+        assert!(!of(&all, "loader-dir /nonexistent/a").fatal);
+        assert!(of(&all, "loaders").fatal && of(&all, "loaders").help.contains("apt install ipxe"));
+        assert!(of(&all, "image of default").fatal);
+        assert!(of(&all, "image of default").help.contains("rackstrap image import"));
+        assert!(!of(&all, "authorized-keys").fatal);
+        assert_eq!(all.len(), 5, "{all:?}");
+    }
+
+    #[test]
+    fn what_is_right_is_not_found_and_what_was_mended_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("undionly.kpxe"), "x").unwrap();
+        let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti a@b";
+        let text = example().replace(
+            "# authorized-keys = [\"ssh-ed25519 AAAA... admin@example\"]",
+            &format!("authorized-keys = [\"{key}\"]"),
+        );
+        let mut site = site(&text);
+        site.subnets[0].server = Ipv4Addr::LOCALHOST;
+        site.server.loader_dirs = vec![PathBuf::from("/nonexistent/a")];
+        let warnings = SiteWarnings::default();
+        let shown = || warnings.list(crate::clock::Timestamp::now()).len();
+        tell(&site, &Catalog::default(), &warnings);
+        assert_eq!(shown(), 2, "loaders and the image");
+        site.server.loader_dirs = vec![dir.path().to_owned()];
+        tell(&site, &Catalog::default(), &warnings);
+        assert_eq!(shown(), 1, "the image");
+    }
+}
