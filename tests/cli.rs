@@ -528,7 +528,7 @@ fn errors_are_lines_and_exit_codes() {
     assert_eq!(help.status.code(), Some(0));
     assert!(String::from_utf8_lossy(&help.stdout).contains("rackstrap node add r01n01 --hwaddr"));
     let completion = run("completion bash");
-    assert!(String::from_utf8_lossy(&completion.stdout).contains("_rackstrap()"));
+    assert!(String::from_utf8_lossy(&completion.stdout).contains("COMPLETE=\"bash\""));
 }
 
 #[test]

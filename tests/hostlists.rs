@@ -66,7 +66,7 @@ fn hostlists_name_nodes_everywhere() {
     assert!(
         daemon
             .complains("node delete @state:lost --yes")
-            .contains("no node is meant")
+            .contains("names no node now")
     );
 
     let said = daemon.says("node set r01n[01-02] --join new");

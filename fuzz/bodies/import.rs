@@ -2,7 +2,7 @@
 //! bytes as a hostlist.
 
 use rackstrap::inventory::{
-    hostlist::{Membership, expand},
+    hostlist::{Dialect, Membership, expand},
     import::{ENTRIES, Format, Options, Ports, read},
     naming::Naming,
 };
@@ -42,8 +42,10 @@ pub fn run(input: &[u8]) -> bool {
     groups.node("r01n01", ["gpu"]);
     match expand(text, &groups) {
         Ok(set) => {
-            let again = expand(&set.fold(), &groups);
-            assert_eq!(again.as_ref(), Ok(&set), "what is folded expands to the same");
+            for dialect in [Dialect::Short, Dialect::Slurm] {
+                let again = expand(&set.fold_as(dialect), &groups);
+                assert_eq!(again.as_ref(), Ok(&set), "what is folded expands to the same");
+            }
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }

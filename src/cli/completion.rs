@@ -3,6 +3,7 @@
 use super::Cli;
 use anyhow::{Context, Result};
 use clap::{Args, CommandFactory};
+use clap_complete::env::CompleteEnv;
 use std::{io::Write, path::Path, process::ExitCode};
 
 /// Arguments of `rackstrap completion`.
@@ -17,10 +18,29 @@ pub struct CompletionArgs {
     shell: clap_complete::Shell,
 }
 
+/// The variable that tells `rackstrap` that a shell asks what may follow.
+const VARIABLE: &str = "COMPLETE";
+
+/// Answers the shell that asks what may follow; false if none does. The script that `completion` prints asks so, and names
+/// that only the daemon knows come with the answer.
+pub fn answer() -> bool {
+    let words = std::env::args_os();
+    let here = std::env::current_dir().ok();
+    let asked = CompleteEnv::with_factory(Cli::command).var(VARIABLE).bin("rackstrap");
+    asked.try_complete(words, here.as_deref()).unwrap_or(true)
+}
+
 /// Runs it.
 pub fn run(_config: &Path, args: CompletionArgs) -> Result<ExitCode> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "rackstrap", &mut script);
+    let shells = clap_complete::env::Shells::builtins();
+    let name = args.shell.to_string();
+    let shell = shells
+        .completer(&name)
+        .with_context(|| format!("'{name}' has no completion"))?;
+    shell
+        .write_registration(VARIABLE, "rackstrap", "rackstrap", "rackstrap", &mut script)
+        .context("writing the script")?;
     let written = std::io::stdout().lock().write_all(&script);
     written.context("writing to standard output")?;
     Ok(ExitCode::SUCCESS)

@@ -25,7 +25,7 @@ Examples:
   rackstrap explain 10.5.1.1")]
 pub struct ExplainArgs {
     /// Names or hostlists, hardware addresses, or addresses
-    #[arg(required = true, value_name = "NODES|MAC|IP")]
+    #[arg(required = true, value_name = "NODES|MAC|IP", add = crate::cli::complete::nodes())]
     about: Vec<String>,
     #[command(flatten)]
     format: Format,

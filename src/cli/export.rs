@@ -45,7 +45,7 @@ Examples:
   rackstrap dnsmasq")]
 pub struct ShortArgs {
     /// Names or hostlists [default: all nodes]
-    #[arg(value_name = "NODES")]
+    #[arg(value_name = "NODES", add = crate::cli::complete::nodes())]
     nodes: Vec<String>,
     /// Write this file, whole or not at all, and only if it is different
     #[arg(long, short, value_name = "FILE")]

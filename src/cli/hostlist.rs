@@ -72,10 +72,7 @@ impl Wanted {
     pub fn some_names(&self, client: &Client) -> Result<Vec<String>> {
         let nodes = self.nodes(client)?;
         if nodes.is_empty() {
-            bail!(
-                "{}: no node is meant by that now, so there is nothing to do",
-                self.texts.join(" ")
-            );
+            bail!(self.nobody());
         }
         Ok(nodes.into_iter().map(|node| node.name).collect())
     }
@@ -87,7 +84,11 @@ impl Wanted {
     pub fn names(&self, client: &Client) -> Result<Vec<String>> {
         let all: Vec<Node> = client.get(api::paths::NODES)?;
         let membership = self.membership(client, &all)?;
-        Ok(expand_all(&self.texts, &membership)?.into_iter().collect())
+        let names: Vec<String> = expand_all(&self.texts, &membership)?.into_iter().collect();
+        match names.is_empty() {
+            true => bail!(self.nobody()),
+            false => Ok(names),
+        }
     }
 
     /// Those of `all`, which no inventory knows yet, that are meant; each that is named without a wildcard is among them.
@@ -97,6 +98,9 @@ impl Wanted {
     pub fn names_among(&self, all: impl IntoIterator<Item = String>) -> Result<NodeSet> {
         let all: Vec<String> = all.into_iter().collect();
         let set = expand_all(&self.texts, &Membership::new(all.clone(), Default::default()))?;
+        if set.is_empty() {
+            bail!(self.nobody());
+        }
         let all: NodeSet = all.into_iter().collect();
         let missing: NodeSet = set.iter().filter(|name| !all.contains(name)).collect();
         match missing.is_empty() {
@@ -112,7 +116,9 @@ impl Wanted {
     pub fn subjects(&self, client: &Client) -> Result<Vec<String>> {
         let alone = |text: &String| {
             let name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-            text.parse::<HwAddr>().is_ok() || text.parse::<Ipv4Addr>().is_ok() || text.chars().all(name)
+            text.parse::<HwAddr>().is_ok()
+                || text.parse::<Ipv4Addr>().is_ok()
+                || !text.is_empty() && text.chars().all(name)
         };
         if self.texts.iter().all(alone) {
             return Ok(self.texts.clone());
@@ -122,6 +128,11 @@ impl Wanted {
         let mut subjects = Wanted { texts }.some_names(client)?;
         subjects.extend(addresses);
         Ok(subjects)
+    }
+
+    fn nobody(&self) -> String {
+        let texts = self.texts.join(" ");
+        format!("'{texts}' names no node now, so there is nothing to do; to see all nodes: rackstrap node list")
     }
 
     /// True without any names: all nodes are meant.
@@ -165,6 +176,9 @@ fn from_stdin() -> Result<Vec<String>> {
 /// What is wrong with a hostlist, or their lengths.
 pub fn pairs(from: &str, to: &str) -> Result<Vec<(String, String)>> {
     let (from, to) = (expand_all([from], &NoGroups)?, expand_all([to], &NoGroups)?);
+    if from.is_empty() {
+        bail!("no node is named; name the present name and the new one: rackstrap node rename r01n07 r03n01");
+    }
     if from.len() != to.len() {
         bail!(
             "{from} is {} and {to} is {}; name as many new names as nodes",

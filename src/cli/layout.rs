@@ -36,6 +36,7 @@ Example:
 #[derive(Debug, Args)]
 struct ShowArgs {
     /// Name
+    #[arg(add = crate::cli::complete::layouts())]
     name: String,
     #[command(flatten)]
     format: Format,

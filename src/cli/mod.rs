@@ -3,7 +3,8 @@
 mod ask;
 mod backup;
 pub mod check;
-mod completion;
+mod complete;
+pub mod completion;
 mod connection;
 mod counters;
 mod discover;

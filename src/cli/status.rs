@@ -38,7 +38,7 @@ Examples:
   rackstrap status --json | jq '.nodes[] | select(.state != \"ready\") | .node'")]
 pub struct StatusArgs {
     /// Only these, and no unknown machines [default: all]
-    #[arg(value_name = "NODES")]
+    #[arg(value_name = "NODES", add = crate::cli::complete::nodes())]
     nodes: Vec<String>,
     /// Look again every second, until Ctrl-C
     #[arg(long, short)]

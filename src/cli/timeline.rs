@@ -27,7 +27,7 @@ Examples:
   rackstrap timeline r01n01 --json | jq '.events[] | select(.level != \"ok\")'")]
 pub struct TimelineArgs {
     /// Names or hostlists, hardware addresses, or addresses
-    #[arg(required = true, value_name = "NODES|MAC|IP")]
+    #[arg(required = true, value_name = "NODES|MAC|IP", add = crate::cli::complete::nodes())]
     subjects: Vec<String>,
     /// Only one boot: 'last', or its id
     #[arg(long, value_name = "last|ID")]

@@ -208,6 +208,15 @@ impl Discovery {
                 ),
             }));
         };
+        if let (Some(node), false) = (name.and_then(|name| world.inventory.get(name)), replace) {
+            let cards: Vec<String> = node.hwaddrs.iter().map(|card| format!("--hwaddr {card}")).collect();
+            return Err(DiscoveryError::Refused(format!(
+                "node {0} exists already; to give it this machine in place of its own: rackstrap discover accept {hwaddr} {0} \
+                 --replace; if this is a further card of it: rackstrap node set {0} {1} --hwaddr {hwaddr}",
+                node.name,
+                cards.join(" ")
+            )));
+        }
         let session = floor.session_of(&machine, now).cloned();
         let (node, session) = match (name, session) {
             (Some(name), session) => {

@@ -273,6 +273,19 @@ fn what_is_placed_can_be_taken_back_and_placed_elsewhere() {
         .discovery
         .accept(mac(2), Some("r07n02"), false, "alice", Timestamp::now());
     assert!(again.unwrap_err().to_string().ends_with("is r07n01 already"));
+    rig.packet(8);
+    rig.until("one more", |rig| rig.waits(8));
+    let exists = rig
+        .discovery
+        .accept(mac(8), Some("r07n01"), false, "alice", Timestamp::now())
+        .unwrap_err()
+        .to_string();
+    let (card, further) = (mac(8), mac(2));
+    assert!(
+        exists.contains(&format!("rackstrap discover accept {card} r07n01 --replace"))
+            && exists.contains(&format!("rackstrap node set r07n01 --hwaddr {further} --hwaddr {card}")),
+        "{exists}"
+    );
     let taken = rig
         .discovery
         .undo("r09", "alice", Timestamp::now())

@@ -2,7 +2,10 @@
 
 use crate::{
     boots::Boots,
-    inventory::{Inventory, Node, hostlist::NodeSet},
+    inventory::{
+        Inventory, Node,
+        hostlist::{Dialect, NodeSet},
+    },
 };
 use rackstrap_wire::Hardware;
 use std::{collections::BTreeMap, fmt, sync::Arc};
@@ -84,10 +87,10 @@ impl Differences {
         self.added.is_empty() && self.changed.is_empty() && self.deleted.is_empty()
     }
 
-    /// As variables: hostlists, which are `*` where they would be too long for one.
+    /// As variables: hostlists that Slurm reads too, which are `*` where they would be too long for one.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         let value = |set: &NodeSet| {
-            Some(set.fold())
+            Some(set.fold_as(Dialect::Slurm))
                 .filter(|list| list.len() <= LONGEST)
                 .unwrap_or("*".to_owned())
         };

@@ -34,6 +34,10 @@ pub struct Patch {
     pub hwaddrs: Option<Vec<HwAddr>>,
     /// All its profiles.
     pub profiles: Option<Vec<String>>,
+    /// Profiles that it no longer has.
+    pub drop_profiles: BTreeSet<String>,
+    /// Hardware addresses that it no longer has; one has to remain.
+    pub drop_hwaddrs: BTreeSet<HwAddr>,
     /// Groups that it joins.
     pub join: BTreeSet<String>,
     /// Groups that it leaves.
@@ -176,10 +180,15 @@ fn patched(draft: &Inventory, site: &Site, node: &Node, patch: &Patch) -> Result
         check_hwaddrs(draft, &node.name, hwaddrs)?;
         node.hwaddrs = hwaddrs.clone();
     }
+    node.hwaddrs.retain(|hwaddr| !patch.drop_hwaddrs.contains(hwaddr));
+    if node.hwaddrs.is_empty() {
+        return Err(InventoryError::NoHwaddr(node.name));
+    }
     if let Some(profiles) = &patch.profiles {
         check_profiles(site, &node.name, profiles)?;
         node.profiles = profiles.clone();
     }
+    node.profiles.retain(|profile| !patch.drop_profiles.contains(profile));
     node.groups = node.groups.union(&patch.join).cloned().collect();
     node.groups.retain(|group| !patch.leave.contains(group));
     check_groups(&node.name, &node.groups)?;

@@ -12,6 +12,7 @@ pub mod naming;
 mod node;
 mod refusal;
 mod settings;
+mod summary;
 
 #[cfg(test)]
 mod tests;
@@ -24,3 +25,4 @@ pub use keeper::{ChangeError, Nodes, load};
 pub use node::{Inventory, Node};
 pub use refusal::{InventoryError, Refusals};
 pub use settings::{Setting, Settings};
+pub use summary::summary;

@@ -4,7 +4,7 @@ use super::{Restarts, keeper::Job, request::Kind};
 use crate::{
     clock::Timestamp,
     hooks::{retry_after, run},
-    inventory::hostlist::NodeSet,
+    inventory::hostlist::{Dialect, NodeSet},
     store::Table,
 };
 use std::{
@@ -83,7 +83,9 @@ fn program(restarts: &Restarts, job: &Job, config: &Path) -> impl Future<Output 
         Kind::Drain => hooks.drain,
         Kind::Resume => hooks.resume,
     };
-    let nodes = job.nodes.iter().map(String::as_str).collect::<NodeSet>().fold();
+    let nodes = job.nodes.iter().map(String::as_str).collect::<NodeSet>();
+    // Drain and resume programs hand it on to scontrol.
+    let nodes = nodes.fold_as(Dialect::Slurm);
     let environment = vec![
         ("RACKSTRAP_NODES", nodes.clone()),
         ("RACKSTRAP_REASON", job.reason.clone()),

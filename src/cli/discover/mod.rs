@@ -94,7 +94,7 @@ struct StartArgs {
     #[arg(long, value_name = "POSITIONS")]
     skip: Vec<String>,
     /// Profile of the new nodes; repeat it for further ones
-    #[arg(long)]
+    #[arg(long, add = crate::cli::complete::profiles())]
     profile: Vec<String>,
     /// Group of the new nodes; repeat it for further ones
     #[arg(long)]
@@ -158,7 +158,7 @@ struct AcceptArgs {
     #[arg(value_name = "MAC")]
     hwaddr: HwAddr,
     /// The node that it shall be
-    #[arg(value_name = "NODE")]
+    #[arg(value_name = "NODE", add = crate::cli::complete::nodes())]
     node: Option<String>,
     /// The node exists, and gets this machine in place of its own
     #[arg(long, requires = "node")]

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 #[derive(Args, Debug)]
 pub(super) struct DeleteArgs {
     /// Versions (NAME@VERSION, 'NAME@[1-3,5]') and working copies (NAME)
-    #[arg(required = true, value_name = "IMAGE")]
+    #[arg(required = true, value_name = "IMAGE", add = crate::cli::complete::images())]
     images: Vec<String>,
     /// Only say what would be deleted
     #[arg(long)]

@@ -61,6 +61,7 @@ Examples:
   rackstrap image show debian@1")]
     Show {
         /// NAME or NAME@VERSION
+        #[arg(add = crate::cli::complete::images())]
         image: String,
         /// Print JSON
         #[arg(long)]

@@ -19,6 +19,7 @@ use std::{
 #[derive(Args, Debug)]
 pub(super) struct CloneArgs {
     /// NAME@VERSION, or NAME for its newest version
+    #[arg(add = crate::cli::complete::images())]
     image: String,
     /// Name of the working copy [default: the image's with -work behind it]
     work: Option<String>,

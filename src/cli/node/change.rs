@@ -8,7 +8,7 @@ use crate::{
         who::who,
     },
     control::{Client, api, segment},
-    inventory::{Change, Changed, NewNode, Node, Patch, differences},
+    inventory::{Change, Changed, NewNode, Node, Patch, hostlist::NodeSet, summary},
 };
 use anyhow::{Result, bail};
 use clap::Args;
@@ -19,10 +19,10 @@ pub struct AddArgs {
     /// Name by the site's pattern; its address follows from it
     name: String,
     /// Hardware address of its network card, the one that boots first; repeat it for further cards
-    #[arg(long, value_name = "MAC", required = true)]
+    #[arg(long, visible_alias = "mac", value_name = "MAC", required = true)]
     hwaddr: Vec<HwAddr>,
     /// Profile of the site file; repeat it for further ones, of which later ones win
-    #[arg(long)]
+    #[arg(long, add = crate::cli::complete::profiles())]
     profile: Vec<String>,
     /// Group that it belongs to; repeat it for further ones
     #[arg(long)]
@@ -35,10 +35,10 @@ pub struct AddArgs {
 #[command(group(clap::ArgGroup::new("what").required(true).multiple(true)))]
 pub struct SetArgs {
     /// Names or hostlists
-    #[arg(required = true, value_name = "NODES")]
+    #[arg(required = true, value_name = "NODES", add = crate::cli::complete::nodes())]
     nodes: Vec<String>,
     /// All their profiles; repeat it for further ones, of which later ones win
-    #[arg(long, group = "what")]
+    #[arg(long, group = "what", add = crate::cli::complete::profiles())]
     profile: Vec<String>,
     /// Group to join
     #[arg(long, value_name = "GROUP", group = "what")]
@@ -47,7 +47,7 @@ pub struct SetArgs {
     #[arg(long, value_name = "GROUP", group = "what")]
     leave: Vec<String>,
     /// All hardware addresses, of a single node
-    #[arg(long, value_name = "MAC", group = "what")]
+    #[arg(long, visible_alias = "mac", value_name = "MAC", group = "what")]
     hwaddr: Vec<HwAddr>,
     #[command(flatten)]
     how: How,
@@ -57,14 +57,23 @@ pub struct SetArgs {
 #[command(group(clap::ArgGroup::new("what").required(true).multiple(true)))]
 pub struct UnsetArgs {
     /// Names or hostlists
-    #[arg(required = true, value_name = "NODES")]
+    #[arg(required = true, value_name = "NODES", add = crate::cli::complete::nodes())]
     nodes: Vec<String>,
-    /// All profiles
+    /// Profile to take away; repeat it for further ones
+    #[arg(long, group = "what", conflicts_with = "profiles", add = crate::cli::complete::profiles())]
+    profile: Vec<String>,
+    /// Take all profiles away
     #[arg(long, group = "what")]
     profiles: bool,
-    /// All groups
+    /// Group to take away; repeat it for further ones
+    #[arg(long, group = "what", conflicts_with = "groups")]
+    group: Vec<String>,
+    /// Take all groups away
     #[arg(long, group = "what")]
     groups: bool,
+    /// Hardware address to take away; the node keeps its other cards
+    #[arg(long, visible_alias = "mac", value_name = "MAC", group = "what")]
+    hwaddr: Vec<HwAddr>,
     #[command(flatten)]
     how: How,
 }
@@ -72,10 +81,10 @@ pub struct UnsetArgs {
 #[derive(Debug, Args)]
 pub struct ReplaceArgs {
     /// Name
-    #[arg(value_name = "NODE")]
+    #[arg(value_name = "NODE", add = crate::cli::complete::nodes())]
     name: String,
     /// Hardware address of the new network card; repeat it for further cards
-    #[arg(long, value_name = "MAC", required = true)]
+    #[arg(long, visible_alias = "mac", value_name = "MAC", required = true)]
     hwaddr: Vec<HwAddr>,
     #[command(flatten)]
     how: How,
@@ -84,7 +93,7 @@ pub struct ReplaceArgs {
 #[derive(Debug, Args)]
 pub struct RenameArgs {
     /// Present name, or a hostlist
-    #[arg(value_name = "NODES")]
+    #[arg(value_name = "NODES", add = crate::cli::complete::nodes())]
     from: String,
     /// New name, or a hostlist of as many
     #[arg(value_name = "NAMES")]
@@ -99,7 +108,7 @@ pub struct RenameArgs {
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
     /// Names or hostlists
-    #[arg(required = true, value_name = "NODES")]
+    #[arg(required = true, value_name = "NODES", add = crate::cli::complete::nodes())]
     nodes: Vec<String>,
     /// Do not ask
     #[arg(long)]
@@ -108,6 +117,9 @@ pub struct DeleteArgs {
     #[arg(long)]
     running: bool,
 }
+
+/// Nodes that are listed one by one before they are deleted.
+const LISTED: usize = 20;
 
 /// How a change is made and told.
 #[derive(Debug, Args)]
@@ -137,13 +149,7 @@ fn send_and_tell(client: &Client, changes: Vec<Change>, how: &How, running: bool
     if how.format.json {
         return output::print_json(&changed);
     }
-    let mut lines: Vec<String> = changed
-        .iter()
-        .map(|changed| {
-            let name = changed.before.as_ref().map_or(changed.name(), |node| &node.name);
-            format!("{name}: {}", differences(changed).join(", "))
-        })
-        .collect();
+    let mut lines = summary(&changed);
     match (lines.is_empty(), how.dry_run) {
         (true, _) => lines.push("nothing to change: they are like that already".to_owned()),
         (false, true) => lines.push("nothing was changed: --dry-run".to_owned()),
@@ -214,6 +220,7 @@ pub fn set(client: &Client, args: SetArgs) -> Result<()> {
         profiles: Some(args.profile).filter(|list| !list.is_empty()),
         join: args.join.into_iter().collect(),
         leave: args.leave.into_iter().collect(),
+        ..Patch::default()
     };
     send_and_tell(client, patch_all(nodes, patch), &args.how, false)
 }
@@ -226,7 +233,12 @@ pub fn unset(client: &Client, args: UnsetArgs) -> Result<()> {
         name: node.name,
         patch: Patch {
             profiles: args.profiles.then(Vec::new),
-            leave: if args.groups { node.groups } else { Default::default() },
+            drop_profiles: args.profile.iter().cloned().collect(),
+            drop_hwaddrs: args.hwaddr.iter().copied().collect(),
+            leave: match args.groups {
+                true => node.groups,
+                false => args.group.iter().cloned().collect(),
+            },
             ..Patch::default()
         },
     };
@@ -258,13 +270,18 @@ pub fn delete(client: &Client, args: &DeleteArgs) -> Result<()> {
     let changes: Vec<Change> = names.into_iter().map(|name| Change::Delete { name }).collect();
     if !args.yes {
         let changed = send(client, changes.clone(), true, args.running)?;
-        for node in changed.iter().filter_map(|changed| changed.before.as_ref()) {
+        let nodes: Vec<&Node> = changed.iter().filter_map(|changed| changed.before.as_ref()).collect();
+        for node in nodes.iter().take(LISTED) {
             eprintln!(
                 "{} ({}, hwaddr {})",
                 node.name,
                 node.ipaddr,
                 output::list(&node.hwaddrs)
             );
+        }
+        let rest: NodeSet = nodes.iter().skip(LISTED).map(|node| node.name.as_str()).collect();
+        if !rest.is_empty() {
+            eprintln!("and {rest}");
         }
         let question = format!(
             "delete {}, with timelines and ssh host keys?",
@@ -274,14 +291,5 @@ pub fn delete(client: &Client, args: &DeleteArgs) -> Result<()> {
             bail!("nothing was deleted");
         }
     }
-    for changed in send(client, changes, false, args.running)? {
-        if let Some(node) = changed.before {
-            output::print(&format!(
-                "{} deleted; hwaddr {} is free again",
-                node.name,
-                output::list(&node.hwaddrs)
-            ))?;
-        }
-    }
-    Ok(())
+    output::print(&summary(&send(client, changes, false, args.running)?).join("\n"))
 }

@@ -29,7 +29,7 @@ const HEAD: &str = "\
 #[derive(Debug, Args)]
 pub struct EditArgs {
     /// Names or hostlists
-    #[arg(required = true, value_name = "NODES")]
+    #[arg(required = true, value_name = "NODES", add = crate::cli::complete::nodes())]
     nodes: Vec<String>,
     /// Do not ask
     #[arg(long)]

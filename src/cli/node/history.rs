@@ -14,7 +14,7 @@ use clap::Args;
 #[derive(Debug, Args)]
 pub struct HistoryArgs {
     /// Names or hostlists, also of nodes that were deleted
-    #[arg(required = true, value_name = "NODES")]
+    #[arg(required = true, value_name = "NODES", add = crate::cli::complete::nodes())]
     nodes: Vec<String>,
     #[command(flatten)]
     format: Format,

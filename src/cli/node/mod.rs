@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     control::{Client, api},
-    inventory::hostlist::NodeSet,
+    inventory::hostlist::{Dialect, NodeSet},
 };
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -32,9 +32,9 @@ pub struct NodeArgs {
 #[derive(Debug, Args)]
 struct ListArgs {
     /// Names or hostlists [default: all nodes]
-    #[arg(value_name = "NODES")]
+    #[arg(value_name = "NODES", add = crate::cli::complete::nodes())]
     nodes: Vec<String>,
-    /// Print their names only, as one hostlist
+    /// Print only the names, as one hostlist that Slurm and ClusterShell read
     #[arg(long, conflicts_with = "json")]
     names: bool,
     #[command(flatten)]
@@ -80,6 +80,7 @@ What is not named stays as it is. Takes effect at the next boot.
 Examples:
   rackstrap node set r01n01 r01n02 --profile compute --profile gpu   (gpu wins over compute)
   rackstrap node set 'r[01-04]n[01-32]' --join big --leave test
+  rackstrap node set r01n01 --hwaddr 52:54:00:01:01:01 --hwaddr 52:54:00:01:01:81   (a second card)
   pdsh -w @new uname -m | awk -F: '/aarch64/ {print $1}' | rackstrap node set - --profile arm")]
     Set(change::SetArgs),
     /// Change nodes in an editor, as TOML
@@ -92,9 +93,11 @@ Examples:
   rackstrap node edit @rack:r03
   EDITOR='sed -i s/compute/gpu/' rackstrap node edit 'r01n[01-04]' --yes")]
     Edit(edit::EditArgs),
-    /// Take profiles or groups away from nodes
+    /// Take profiles, groups or hardware addresses away from nodes
     #[command(after_help = "\
 Examples:
+  rackstrap node unset r04n01 --profile wipe  (its other profiles stay)
+  rackstrap node unset @test --group test
   rackstrap node unset r01n01 --profiles      (what remains is the profile default)
   rackstrap node unset 'r01n[01-02]' --groups")]
     Unset(change::UnsetArgs),
@@ -191,7 +194,7 @@ fn list(client: &Client, args: ListArgs) -> Result<()> {
     let nodes = wanted.nodes(client)?;
     if args.names {
         let names: NodeSet = nodes.into_iter().map(|node| node.name).collect();
-        return output::print(&names.fold());
+        return output::print(&names.fold_as(Dialect::Slurm));
     }
     if args.format.json {
         return output::print_json(&nodes);

@@ -16,7 +16,7 @@ use clap::Args;
 #[derive(Debug, Args)]
 pub struct ShowArgs {
     /// Names or hostlists; or a node's hardware address or address
-    #[arg(required = true, value_name = "NODES|MAC|IP")]
+    #[arg(required = true, value_name = "NODES|MAC|IP", add = crate::cli::complete::nodes())]
     nodes: Vec<String>,
     #[command(flatten)]
     format: Format,

@@ -21,6 +21,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// Problems of other nodes that are shown with `--only`.
+const PASSED_OVER: usize = 10;
+
 #[derive(Debug, Args)]
 pub struct ImportArgs {
     /// File; - is the standard input
@@ -31,7 +34,7 @@ pub struct ImportArgs {
     /// Which port of a switch leads to which node, for a switch's MAC table
     #[arg(long, value_name = "FILE")]
     ports: Option<PathBuf>,
-    /// Only these of the file's nodes: names or hostlists; repeat it for further ones
+    /// Import only these nodes of the file, whatever is wrong with its other lines: names or hostlists, repeatable
     #[arg(long, value_name = "NODES")]
     only: Vec<String>,
     /// Only say what would change
@@ -57,11 +60,22 @@ pub fn import(config: &Path, client: &Client, args: &ImportArgs) -> Result<()> {
         domain: &site.cluster.domain,
         ports: ports.as_ref().map(|(file, text)| Ports { file, text }),
     };
-    let mut read = import::read(&args.file.display().to_string(), &text, &options)?;
-    if !args.only.is_empty() {
-        let only = Wanted::new(args.only.clone())?.names_among(read.entries.iter().map(|entry| entry.name.clone()))?;
-        read.entries.retain(|entry| only.contains(&entry.name));
-    }
+    let reading = import::read_some(&args.file.display().to_string(), &text, &options)?;
+    let read = match args.only.is_empty() {
+        true => reading.all()?,
+        false => {
+            let only = Wanted::new(args.only.clone())?.names_among(reading.names().map(str::to_owned))?;
+            let (read, passed_over) = reading.only(|name| only.contains(name))?;
+            for problem in passed_over.iter().take(PASSED_OVER) {
+                eprintln!("{problem}");
+            }
+            if !passed_over.is_empty() {
+                let count = output::count(passed_over.len(), "problem");
+                eprintln!("passed over: {count} of lines that --only does not name");
+            }
+            read
+        }
+    };
     for warning in &read.warnings {
         eprintln!("{warning}");
     }
@@ -119,7 +133,7 @@ fn read(path: &Path) -> Result<String> {
 #[derive(Debug, Args)]
 pub struct ExportArgs {
     /// Names or hostlists [default: all nodes]
-    #[arg(value_name = "NODES")]
+    #[arg(value_name = "NODES", add = crate::cli::complete::nodes())]
     nodes: Vec<String>,
 }
 

@@ -36,7 +36,7 @@ Examples:
 #[derive(Debug, Args)]
 pub struct PromoteArgs {
     /// The version, NAME@VERSION
-    #[arg(value_name = "IMAGE")]
+    #[arg(value_name = "IMAGE", add = crate::cli::complete::images())]
     image: ImageRef,
     #[command(flatten)]
     format: Format,
@@ -46,7 +46,7 @@ pub struct PromoteArgs {
 #[derive(Debug, Args)]
 pub struct RollbackArgs {
     /// Name of the image
-    #[arg(value_name = "IMAGE")]
+    #[arg(value_name = "IMAGE", add = crate::cli::complete::images())]
     name: String,
     #[command(flatten)]
     format: Format,

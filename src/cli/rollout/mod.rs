@@ -103,9 +103,10 @@ Example:
 #[derive(Debug, Args)]
 struct StartArgs {
     /// The version, NAME@VERSION
+    #[arg(add = crate::cli::complete::images())]
     image: ImageRef,
     /// Who gets it first: names, hostlists, groups; repeat it for further ones
-    #[arg(long, required = true, value_name = "NODES")]
+    #[arg(long, required = true, value_name = "NODES", add = crate::cli::complete::nodes())]
     nodes: Vec<String>,
     /// Have their agents restart them, after the site's drain program
     #[arg(long)]
@@ -132,6 +133,7 @@ struct StartArgs {
 #[derive(Debug, Args)]
 struct StatusArgs {
     /// Name of the image [default: all that are on, or else the last one]
+    #[arg(add = crate::cli::complete::images())]
     image: Option<String>,
     /// Look again every second, until Ctrl-C
     #[arg(long, short)]
@@ -143,6 +145,7 @@ struct StatusArgs {
 #[derive(Debug, Args)]
 struct PromoteArgs {
     /// Name of the image [default: the only one that is being rolled out]
+    #[arg(add = crate::cli::complete::images())]
     image: Option<String>,
     /// How many get it at once: a number, or a part of all nodes of the image [default: 10%]
     #[arg(long, value_name = "NODES|%")]
@@ -160,6 +163,7 @@ struct PromoteArgs {
 #[derive(Debug, Args)]
 struct OneArgs {
     /// Name of the image [default: the only one that is being rolled out]
+    #[arg(add = crate::cli::complete::images())]
     image: Option<String>,
     #[command(flatten)]
     format: Format,
@@ -168,6 +172,7 @@ struct OneArgs {
 #[derive(Debug, Args)]
 struct ResumeArgs {
     /// Name of the image [default: the only one that is being rolled out]
+    #[arg(add = crate::cli::complete::images())]
     image: Option<String>,
     /// How many nodes may fail, of all [default: as before]
     #[arg(long, value_name = "NODES")]
@@ -180,7 +185,7 @@ struct ResumeArgs {
 #[command(after_long_help = super::hostlist::HELP)]
 struct RetryArgs {
     /// Names, hostlists, groups
-    #[arg(required = true, value_name = "NODES")]
+    #[arg(required = true, value_name = "NODES", add = crate::cli::complete::nodes())]
     nodes: Vec<String>,
     #[command(flatten)]
     format: Format,

@@ -1,9 +1,9 @@
-//! All names as one hostlist.
+//! All names as one hostlist, which Slurm reads too.
 
 use super::ExportNode;
-use crate::inventory::hostlist::NodeSet;
+use crate::inventory::hostlist::{Dialect, NodeSet};
 
 pub(super) fn write(nodes: &[&ExportNode]) -> String {
     let set: NodeSet = nodes.iter().map(|node| node.name.as_str()).collect();
-    format!("{set}\n")
+    format!("{}\n", set.fold_as(Dialect::Slurm))
 }

@@ -7,7 +7,7 @@
 //! The agent does not look at sockets, cores and threads; without them Slurm schedules processors, which is right for most.
 
 use super::{ExportNode, Format, comment, header};
-use crate::inventory::hostlist::NodeSet;
+use crate::inventory::hostlist::{Dialect, NodeSet};
 use rackstrap_wire::Hardware;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -58,7 +58,8 @@ pub(super) fn write(nodes: &[&ExportNode]) -> String {
     let mut text = header(Format::Slurm, nodes);
     if !unknown.is_empty() {
         text.push_str(&format!(
-            "# Hardware unknown, so not defined here before their first boot: {unknown}\n"
+            "# Hardware unknown, so not defined here before their first boot: {}\n",
+            unknown.fold_as(Dialect::Slurm)
         ));
     }
     text.extend(kinds.iter().map(|nodes| kind(nodes)));
@@ -114,7 +115,7 @@ fn model(hardware: &Hardware) -> String {
 
 /// Hostlists of `names`, none too long for a line.
 fn lists(names: &[&str]) -> Vec<String> {
-    let list = names.iter().copied().collect::<NodeSet>().fold();
+    let list = names.iter().copied().collect::<NodeSet>().fold_as(Dialect::Slurm);
     if list.len() <= LONGEST_LIST || names.len() == 1 {
         return vec![list];
     }

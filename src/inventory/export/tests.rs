@@ -75,6 +75,13 @@ fn the_order_of_the_input_does_not_matter() {
 }
 
 #[test]
+fn slurm_reads_nodes_in_several_racks_at_one_position() {
+    let text = Format::Slurm.write(&[node(1, 1), node(2, 1)]);
+    assert!(text.contains("\nNodeName=r[01-02]n[01] CPUs=16 "), "{text}");
+    assert_eq!(Format::Hostlist.write(&[node(1, 1), node(2, 1)]), "r[01-02]n[01]\n");
+}
+
+#[test]
 fn an_empty_inventory_is_a_header() {
     for format in Format::ALL {
         let text = format.write(&[]);

@@ -36,13 +36,6 @@ impl<'a> Evaluation<'a> {
 
     /// Joins one argument to those before it.
     pub fn add(&mut self, text: &str) -> Result<(), HostlistError> {
-        if text.trim().is_empty() {
-            let fault = Fault::new(
-                "it is empty",
-                "write nodes such as r[01-04]n[01-32], a @group, or '*' for all",
-            );
-            return Err(HostlistError::new(text, 0, fault));
-        }
         let before = std::mem::take(&mut self.set);
         self.set = self.evaluate(text, before, self.begun)?;
         self.begun = true;

@@ -3,6 +3,8 @@
 //! Names with the same text between their numbers are points in as many dimensions as they have numbers; a hostlist's
 //! term is a box of them. Points that differ in one dimension only are joined along it, one dimension after the other, as
 //! ClusterShell does: exact for whole racks, near the shortest for what has holes.
+//!
+//! Programs do not read the same lists, so a list is written in a [`Dialect`].
 
 use super::{MAX_BRACKETS, MAX_DIGITS, natural_cmp};
 use std::collections::{BTreeMap, HashMap};
@@ -15,6 +17,16 @@ struct Number {
     value: u64,
 }
 
+/// Which programs read the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// The shortest, for people, ClusterShell and rackstrap itself: `r[01-02]n01`, `n[1-2]-ib`.
+    Short,
+    /// For Slurm, which refuses a name that goes on behind its last bracket: `r[01-02]n[01]`, and `n1-ib,n2-ib` one by
+    /// one. The other programs read that too.
+    Slurm,
+}
+
 /// The numbers in each dimension, sorted.
 type Block = Vec<Vec<Number>>;
 
@@ -22,7 +34,7 @@ type Block = Vec<Vec<Number>>;
 type Skeleton<'a> = Vec<&'a str>;
 
 /// The hostlist of `names`, which are in natural order and each there once.
-pub(super) fn fold<'a>(names: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn fold<'a>(names: impl Iterator<Item = &'a str>, dialect: Dialect) -> String {
     let mut families: BTreeMap<Skeleton, Vec<Block>> = BTreeMap::new();
     for name in names {
         let (skeleton, numbers) = take_apart(name);
@@ -34,19 +46,26 @@ pub(super) fn fold<'a>(names: impl Iterator<Item = &'a str>) -> String {
         let dimensions = skeleton.len() - 1;
         let forwards: Vec<usize> = (0..dimensions).collect();
         let backwards: Vec<usize> = (0..dimensions).rev().collect();
+        let tail = skeleton.last().is_some_and(|text| !text.is_empty());
         // Which dimension comes first matters where there are holes. Racks are filled position by position: the last.
         let boxes = match dimensions {
+            _ if tail && dialect == Dialect::Slurm => points,
             0 | 1 => join(points, &backwards),
             _ => {
                 let (ours, theirs) = (join(points.clone(), &backwards), join(points, &forwards));
-                let length = |boxes: &[Block]| boxes.iter().map(|b| write(&skeleton, b).len() + 1).sum::<usize>();
+                let length = |boxes: &[Block]| {
+                    boxes
+                        .iter()
+                        .map(|b| write(&skeleton, b, dialect).len() + 1)
+                        .sum::<usize>()
+                };
                 if length(&theirs) < length(&ours) { theirs } else { ours }
             }
         };
         terms.extend(
             boxes
                 .iter()
-                .map(|numbers| (first(&skeleton, numbers), write(&skeleton, numbers))),
+                .map(|numbers| (first(&skeleton, numbers), write(&skeleton, numbers, dialect))),
         );
     }
     terms.sort_by(|(a, _), (b, _)| natural_cmp(a, b));
@@ -100,8 +119,16 @@ fn join(mut boxes: Vec<Block>, dimensions: &[usize]) -> Vec<Block> {
     }
 }
 
-fn write(skeleton: &Skeleton, numbers: &Block) -> String {
-    put_together(skeleton, numbers.iter().map(|along| bracket(along)))
+fn write(skeleton: &Skeleton, numbers: &Block, dialect: Dialect) -> String {
+    let any = numbers.iter().any(|along| along.len() > 1);
+    let last = numbers.len().saturating_sub(1);
+    let written = numbers.iter().enumerate().map(|(at, along)| match along.as_slice() {
+        // Slurm takes no text behind the last bracket, also not the digits of a number.
+        [one] if any && at == last && dialect == Dialect::Slurm => format!("[{one}]"),
+        [one] => one.to_string(),
+        several => bracket(several),
+    });
+    put_together(skeleton, written)
 }
 
 /// The first name in it, which it is sorted by.
@@ -118,11 +145,8 @@ fn put_together(skeleton: &Skeleton, numbers: impl Iterator<Item = String>) -> S
     term
 }
 
-/// `7`, or `[1-3,7]`.
+/// `[1-3,7]`.
 fn bracket(along: &[Number]) -> String {
-    if let [one] = along {
-        return one.to_string();
-    }
     let mut runs: Vec<(Number, Number)> = Vec::new();
     for &number in along {
         match runs.last_mut() {

@@ -17,7 +17,8 @@
 //! `*` and brackets too, so hostlists with them are written in single quotes.
 //!
 //! The result is a [`NodeSet`], in natural order (`r2n1` before `r10n1`), which displays as a hostlist again: `expand` and
-//! `fold` are each other's inverse.
+//! `fold` are each other's inverse. The empty set is the empty text, as in ClusterShell. Other programs read other lists:
+//! what goes to Slurm is folded in Slurm's [`Dialect`].
 //!
 //! Nothing here is worth an attack: sizes are computed before anything is expanded, and every limit is an error that says so.
 
@@ -33,6 +34,7 @@ mod split;
 mod tests;
 
 pub use error::HostlistError;
+pub use fold::Dialect;
 pub use groups::{Groups, Members, Membership, NoGroups};
 pub use natural::natural_cmp;
 pub use set::{IntoNames, NodeSet};
@@ -52,7 +54,7 @@ pub const MAX_NAME: usize = 253;
 /// Groups within groups.
 pub const MAX_DEPTH: usize = 16;
 
-/// The nodes of one hostlist.
+/// The nodes of one hostlist; none of an empty text.
 ///
 /// # Errors
 /// Says where in the text what was found, and what to write instead.

@@ -1,6 +1,6 @@
 //! A set of names in natural order.
 
-use super::{fold, natural_cmp};
+use super::{fold, fold::Dialect, natural_cmp};
 use std::{
     cmp::Ordering,
     collections::{BTreeSet, btree_set},
@@ -65,11 +65,18 @@ impl NodeSet {
         self.names.retain(|name| keep(&name.0));
     }
 
-    /// The shortest reasonable hostlist of these names: `r[01-02]n[01-32]`; empty without names.
+    /// The shortest reasonable hostlist of these names, for people: `r[01-02]n[01-32]`; empty without names.
     ///
-    /// It has neither steps nor operators, so ClusterShell, Slurm and pdsh read it too.
+    /// It has neither steps nor operators, so ClusterShell reads it too. Slurm may not: [`Self::fold_as`].
     pub fn fold(&self) -> String {
-        fold::fold(self.iter())
+        self.fold_as(Dialect::Short)
+    }
+
+    /// The hostlist of these names in the dialect of the programs that will read it; empty without names.
+    ///
+    /// [`super::expand`] makes the same set of it, whatever the dialect.
+    pub fn fold_as(&self, dialect: Dialect) -> String {
+        fold::fold(self.iter(), dialect)
     }
 }
 

@@ -125,8 +125,6 @@ fn knows_wildcards() {
 fn errors_teach() {
     let site = site();
     let wrong = [
-        "",
-        "  ",
         ",",
         "n1,",
         "n1,,n2",
@@ -278,11 +276,56 @@ fn folds() {
     assert_eq!(folded("c[1-2]r[1-3]n[1-4]"), "c[1-2]r[1-3]n[1-4]");
 }
 
+#[test]
+fn the_empty_set_is_the_empty_text() {
+    let all = site();
+    for nobody in ["x*", "r01?", "@nobody", "n1!n1", "@gpu&x", "", "  "] {
+        for dialect in DIALECTS {
+            let text = expand(nobody, &all).unwrap().fold_as(dialect);
+            assert_eq!(text, "", "{nobody}");
+            assert!(expand(&text, &all).unwrap().is_empty(), "{nobody}");
+        }
+    }
+    // Still no left side for an operator.
+    assert!(expand("!n1", &all).is_err());
+}
+
+const DIALECTS: [Dialect; 2] = [Dialect::Short, Dialect::Slurm];
+
+#[test]
+fn slurm_wants_a_bracket_at_the_end() {
+    let slurm = |names: &[&str]| names.iter().copied().collect::<NodeSet>().fold_as(Dialect::Slurm);
+    assert_eq!(slurm(&[]), "");
+    assert_eq!(slurm(&["r01n01", "r02n01"]), "r[01-02]n[01]");
+    assert_eq!(slurm(&["r01n01", "r01n02"]), "r01n[01-02]");
+    assert_eq!(slurm(&["r01n01"]), "r01n01");
+    assert_eq!(slurm(&["c1r1n1", "c1r2n1"]), "c1r[1-2]n[1]");
+    assert_eq!(slurm(&["n1-ib", "n2-ib", "n1"]), "n1,n1-ib,n2-ib");
+    assert_eq!(slurm(&["login", "n1", "n2"]), "login,n[1-2]");
+    assert_eq!(
+        slurm(&["n1x1234567890123456", "n2x1234567890123456"]),
+        "n1x1234567890123456,n2x1234567890123456"
+    );
+    let holes = expand("r[1-9]n[1-2],r[1,3,5]n3", &NoGroups).unwrap();
+    assert_eq!(holes.fold_as(Dialect::Slurm), "r[1-9]n[1-2],r[1,3,5]n[3]");
+}
+
+/// What Slurm 22.05 reads, by experiment: numbers in brackets, and nothing behind the last one of a name.
+fn is_slurm(list: &str) -> bool {
+    let mut inside = false;
+    let terms = list.split(|c| {
+        inside = (inside || c == '[') && c != ']';
+        c == ',' && !inside
+    });
+    terms.into_iter().all(|term| !term.contains('[') || term.ends_with(']'))
+}
+
 fn any_name() -> impl Strategy<Value = String> {
     // Few digits and letters, so that names are often neighbours; and now and then anything that a name may be.
     prop_oneof![
         6 => "r[0-2]{1,2}n[0-9]{1,3}",
         3 => "n[0-9]{1,2}",
+        1 => "n[0-9]{1,2}(-ib|[a-z][0-9])",
         1 => "[a-z0-9]([a-z0-9_.-]{0,20}[0-9]{0,22}){0,3}",
     ]
 }
@@ -292,11 +335,12 @@ proptest! {
     fn expanding_undoes_folding(names in proptest::collection::btree_set(any_name(), 0..200)) {
         let set: NodeSet = names.iter().map(String::as_str).collect();
         prop_assert_eq!(set.len(), names.len());
-        let folded = set.fold();
-        if !names.is_empty() {
+        for dialect in DIALECTS {
+            let folded = set.fold_as(dialect);
             let again = expand(&folded, &NoGroups).map_err(|error| TestCaseError::fail(error.to_string()))?;
             prop_assert_eq!(&again, &set);
-            prop_assert_eq!(again.fold(), folded);
+            prop_assert!(dialect == Dialect::Short || is_slurm(&folded), "{}", folded);
+            prop_assert_eq!(again.fold_as(dialect), folded);
         }
         let again: BTreeSet<String> = set.into_iter().collect();
         prop_assert_eq!(again, names);
@@ -325,7 +369,13 @@ proptest! {
     #[test]
     fn anything_ends_in_names_or_in_an_error(text in "[\\]\\[rn019,!&^@*?/ :.g-]{0,40}|\\PC{0,40}") {
         match expand(&text, &site()) {
-            Ok(set) => prop_assert!(set.len() <= MAX_NAMES && set.iter().all(|name| !name.is_empty())),
+            Ok(set) => {
+                prop_assert!(set.len() <= MAX_NAMES && set.iter().all(|name| !name.is_empty()));
+                for dialect in DIALECTS {
+                    let again = expand(&set.fold_as(dialect), &site());
+                    prop_assert_eq!(again.as_ref(), Ok(&set));
+                }
+            }
             Err(error) => {
                 prop_assert!(error.column >= 1 && error.column <= text.chars().count().max(1) + 1);
                 prop_assert!(error.to_string().len() < 1000);

@@ -8,6 +8,9 @@ use crate::{
 use serde::Serialize;
 use std::fmt;
 
+/// Conflicts that are shown; nobody mends more at once.
+const SHOWN: usize = 100;
+
 /// What an import would do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Difference {
@@ -84,6 +87,7 @@ fn change(entry: &Entry, existing: Option<&Node>) -> Change {
         profiles: entry.profiles.clone().filter(|profiles| *profiles != node.profiles),
         join: groups.difference(&node.groups).cloned().collect(),
         leave: node.groups.difference(&groups).cloned().collect(),
+        ..Patch::default()
     };
     Change::Set {
         name: node.name.clone(),
@@ -110,16 +114,14 @@ fn other_address(entry: &Entry, site: &Site) -> Option<String> {
 impl fmt::Display for Difference {
     /// A line for each node that would change, and a count of everything.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for changed in &self.changed {
-            writeln!(
-                f,
-                "{}: {}",
-                changed.name(),
-                crate::inventory::differences(changed).join(", ")
-            )?;
+        for line in crate::inventory::summary(&self.changed) {
+            writeln!(f, "{line}")?;
         }
-        for Conflict { line, message } in &self.conflicts {
+        for Conflict { line, message } in self.conflicts.iter().take(SHOWN) {
             writeln!(f, "line {line}: {message}")?;
+        }
+        if self.conflicts.len() > SHOWN {
+            writeln!(f, "… and {} more", self.conflicts.len() - SHOWN)?;
         }
         let added = self.changed.iter().filter(|changed| changed.before.is_none()).count();
         write!(

@@ -11,6 +11,10 @@ const LOOKED_AT: usize = 4000;
 
 /// The format; if it cannot be told, `report` says why, and none.
 pub(super) fn detect(file: &str, report: &mut Report<'_>) -> Option<Format> {
+    if let Some((name, help)) = foreign(report.text()) {
+        report.error_whole(format!("this is {name}, which is not read"), help);
+        return None;
+    }
     let named = by_name(file);
     let seen = by_content(report);
     let total: usize = seen.iter().map(|(_, count, _)| count).sum();
@@ -19,10 +23,7 @@ pub(super) fn detect(file: &str, report: &mut Report<'_>) -> Option<Format> {
         .iter()
         .find(|(_, count, _)| count * 4 >= total * 3)
         .map(|(format, ..)| *format);
-    let ways = format!(
-        "say what it is with --format {}",
-        Format::ALL.map(Format::name).join("|")
-    );
+    let ways = format!("say what it is with --type {}", Format::ALL.map(Format::name).join("|"));
     match (named, by_content) {
         (Some(named), Some(content)) if named != content => {
             let at = seen
@@ -54,6 +55,39 @@ pub(super) fn detect(file: &str, report: &mut Report<'_>) -> Option<Format> {
     }
 }
 
+/// Inventories of other programs that are known and not read: the name, and how to make something of it that is.
+fn foreign(text: &str) -> Option<(&'static str, &'static str)> {
+    let lines = || {
+        text.lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .take(LOOKED_AT)
+    };
+    if text.trim_start().starts_with(['{', '/', '#']) && text.contains("\"Dhcp4\"") {
+        return Some((
+            "a configuration of Kea's DHCP server",
+            "import its reservations as CSV: jq -r '.Dhcp4.subnet4[].reservations[] | [.hostname, .\"hw-address\"] | @csv' \
+             FILE | rackstrap node import - --type csv",
+        ));
+    }
+    if lines().any(|line| line == "nodeprofiles:") && lines().any(|line| line == "nodes:") {
+        return Some((
+            "Warewulf's nodes.conf",
+            "write a CSV file with a line name,hwaddr for each node, and import that",
+        ));
+    }
+    if lines()
+        .next()
+        .is_some_and(|line| line.starts_with("#node,interface,mac"))
+    {
+        return Some((
+            "xCAT's table mac (tabdump mac)",
+            "write a CSV file with a line name,hwaddr for each node, and import that",
+        ));
+    }
+    None
+}
+
 fn by_name(file: &str) -> Option<Format> {
     let name = file.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
     let conf = name.ends_with(".conf") || name.ends_with(".conf.orig") || !name.contains('.');
@@ -61,7 +95,7 @@ fn by_name(file: &str) -> Option<Format> {
         Some(Format::Toml)
     } else if name.ends_with(".csv") || name.ends_with(".tsv") {
         Some(Format::Csv)
-    } else if name.starts_with("dhcpd") && conf {
+    } else if name.starts_with("dhcpd") && (conf || name.ends_with(".leases")) {
         Some(Format::Dhcpd)
     } else if name.starts_with("dnsmasq") && conf {
         Some(Format::Dnsmasq)

@@ -4,7 +4,7 @@ use super::{
     Draft, mac,
     report::{Report, shown},
 };
-use std::{net::Ipv4Addr, ops::Range};
+use std::{collections::HashMap, net::Ipv4Addr, ops::Range};
 
 /// Deepest nesting of blocks: real files have four or five.
 const DEEPEST: usize = 64;
@@ -45,13 +45,18 @@ struct Block {
     group: Option<String>,
     /// A host that dhcpd has been told to forget (`deleted`).
     deleted: bool,
+    /// A host that dhcpd itself wrote into its journal, dhcpd.leases.
+    dynamic: bool,
+    /// The `lease` of an address, which a journal is full of; and what is inside of one.
+    lease: bool,
     host_name: Option<(Range<usize>, String)>,
 }
 
 pub(super) fn read(report: &mut Report<'_>) -> Vec<Draft> {
     let tokens = tokens(report);
     let mut blocks: Vec<Block> = Vec::new();
-    let mut drafts = Vec::new();
+    let mut hosts = Hosts::default();
+    let mut leases: Option<(Range<usize>, usize)> = None;
     let mut statement: Vec<Placed<'_>> = Vec::new();
     for (at, token) in tokens {
         match token {
@@ -59,7 +64,7 @@ pub(super) fn read(report: &mut Report<'_>) -> Vec<Draft> {
                 if blocks.len() == DEEPEST {
                     let message = format!("blocks are nested more than {DEEPEST} deep");
                     report.error(at, message, "is this the right file?");
-                    return drafts;
+                    return hosts.finish(report);
                 }
                 let block = open(report, &statement, at, &blocks);
                 blocks.push(block);
@@ -72,7 +77,11 @@ pub(super) fn read(report: &mut Report<'_>) -> Vec<Draft> {
                 }
                 complete(report, &mut blocks, &mut statement);
                 match blocks.pop() {
-                    Some(block) => drafts.extend(close(report, block)),
+                    Some(block) if block.lease => {
+                        let whole = blocks.last().is_none_or(|outer| !outer.lease);
+                        leases.get_or_insert((block.at, 0)).1 += usize::from(whole);
+                    }
+                    Some(block) => hosts.close(report, block),
                     None => report.error(at, "a } without its {", "delete it, or look what is missing above it"),
                 }
             }
@@ -86,12 +95,75 @@ pub(super) fn read(report: &mut Report<'_>) -> Vec<Draft> {
     for block in blocks {
         report.error(block.at, "a block that is not closed", "write } at its end");
     }
-    drafts
+    if let Some((at, count)) = leases {
+        let message = format!("left out: {}, here first", super::count(count, "lease"));
+        report.warn(
+            at,
+            message,
+            "a lease lends an address to a machine and makes it no node",
+        );
+    }
+    hosts.finish(report)
+}
+
+/// Hosts by the names of their blocks. In dhcpd's journal (dhcpd.leases(5)) a later entry takes an earlier one back or
+/// replaces it.
+#[derive(Default)]
+struct Hosts {
+    /// With what is said of each if it stays.
+    drafts: Vec<Option<(Draft, Option<Remark>)>>,
+    dynamic: HashMap<String, usize>,
+    /// Hosts that were taken back, and the first entry that does it.
+    deleted: Vec<(Range<usize>, String)>,
+}
+
+/// A warning: where, what, and what to do.
+type Remark = (Range<usize>, String, &'static str);
+
+impl Hosts {
+    fn close(&mut self, report: &mut Report<'_>, block: Block) {
+        let Some(host) = &block.host else { return };
+        let name = host.name.clone().unwrap_or_default();
+        if block.deleted {
+            if let Some(earlier) = self.dynamic.remove(&name) {
+                self.drafts[earlier] = None;
+            }
+            self.deleted.push((block.at, name));
+            return;
+        }
+        let dynamic = block.dynamic;
+        if let Some(closed) = close(report, block) {
+            if dynamic && let Some(earlier) = self.dynamic.insert(name, self.drafts.len()) {
+                self.drafts[earlier] = None;
+            }
+            self.drafts.push(Some(closed));
+        }
+    }
+
+    fn finish(self, report: &mut Report<'_>) -> Vec<Draft> {
+        if let Some((at, _)) = self.deleted.first() {
+            let names: Vec<String> = self.deleted.iter().take(8).map(|(_, name)| shown(name)).collect();
+            let more = if self.deleted.len() > 8 { " …" } else { "" };
+            let count = super::count(self.deleted.len(), "deleted host");
+            let message = format!("left out: {count}, here first: {}{more}", names.join(" "));
+            report.warn(at.clone(), message, "dhcpd has been told to forget them");
+        }
+        let mut drafts = Vec::new();
+        for (draft, remark) in self.drafts.into_iter().flatten() {
+            if let Some((at, message, help)) = remark {
+                report.warn(at, message, help);
+            }
+            drafts.push(draft);
+        }
+        drafts
+    }
 }
 
 /// Looks at a statement where it stands.
 fn complete(report: &mut Report<'_>, blocks: &mut [Block], statement: &mut Vec<Placed<'_>>) {
+    let in_lease = blocks.last().is_some_and(|block| block.lease);
     match blocks.last_mut().filter(|block| block.host.is_some()) {
+        _ if in_lease => {}
         Some(block) => in_host_block(report, block, statement),
         None => elsewhere(report, statement),
     }
@@ -107,6 +179,8 @@ fn open(report: &mut Report<'_>, header: &[Placed<'_>], brace: Range<usize>, out
         host: None,
         group: None,
         deleted: false,
+        dynamic: false,
+        lease: outer.last().is_some_and(|block| block.lease),
         host_name: None,
     };
     let words: Vec<Token<'_>> = header.iter().map(|(_, token)| *token).collect();
@@ -120,6 +194,7 @@ fn open(report: &mut Report<'_>, header: &[Placed<'_>], brace: Range<usize>, out
                 ..Draft::default()
             });
         }
+        [first, _] if first.is("lease") => block.lease = true,
         [first, name] if first.is("group") => block.group = Some(name.text().to_owned()),
         [first, ..] if first.is("host") => {
             report.error(at, "a host block has one name", "write host r01n01 {");
@@ -143,11 +218,11 @@ fn open(report: &mut Report<'_>, header: &[Placed<'_>], brace: Range<usize>, out
     block
 }
 
-fn close(report: &mut Report<'_>, block: Block) -> Option<Draft> {
+fn close(report: &mut Report<'_>, block: Block) -> Option<(Draft, Option<Remark>)> {
     let mut draft = block.host?;
-    if block.deleted {
-        return None;
-    }
+    // Each block is a card: a node with two has two, with names of their own.
+    draft.card = true;
+    let mut remark = None;
     let name = draft.name.clone().unwrap_or_default();
     if let Some((at, host_name)) = block.host_name
         && host_name != name
@@ -157,7 +232,7 @@ fn close(report: &mut Report<'_>, block: Block) -> Option<Draft> {
             shown(&host_name),
             shown(&name)
         );
-        report.warn(at, message, "if that is wrong, delete the option");
+        remark = Some((at, message, "if that is wrong, delete the option"));
         draft.name = Some(host_name);
     }
     if draft.hwaddrs.is_empty() && !draft.reported {
@@ -166,7 +241,7 @@ fn close(report: &mut Report<'_>, block: Block) -> Option<Draft> {
         report.error(draft.at.clone(), message, help);
         draft.reported = true;
     }
-    Some(draft)
+    Some((draft, remark))
 }
 
 /// A statement directly inside a host block.
@@ -235,6 +310,7 @@ fn in_host_block(report: &mut Report<'_>, block: &mut Block, statement: &[Placed
             block.host_name = Some((statement[2].0.clone(), value.text().to_owned()));
         }
         [only] if only.is("deleted") => block.deleted = true,
+        [only] if only.is("dynamic") => block.dynamic = true,
         _ => elsewhere(report, statement),
     }
 }

@@ -60,6 +60,8 @@ fn host_line(report: &mut Report<'_>, offset: usize, line: &str) -> Option<Draft
         ..Draft::default()
     };
     let (mut ignored, mut client_id, mut tags) = (false, None, Vec::new());
+    // A pattern for many machines, and a card that is not Ethernet: dnsmasq knows what to do with them, and we do not.
+    let (mut many, mut other) = (None, None);
     for (at, field) in split(line, offset, |c| c == ',') {
         match Field::of(field) {
             Field::Nothing | Field::LeaseTime | Field::Ipv6 | Field::Condition => {}
@@ -67,15 +69,12 @@ fn host_line(report: &mut Report<'_>, offset: usize, line: &str) -> Option<Draft
             Field::ClientId => client_id = Some(field),
             Field::Tag(tag) => tags.push(tag.to_owned()),
             Field::Hwaddr(hwaddr) => draft.hwaddrs.push((at, hwaddr)),
+            Field::Many => many = Some(field),
             Field::NotHwaddr(text) => {
                 report.error(at, mac::wrong(text), mac::HELP);
                 draft.reported = true;
             }
-            Field::NotEthernet => {
-                let message = format!("'{}' is the address of something else than Ethernet", shown(field));
-                report.error(at, message, "write the address of its Ethernet card");
-                draft.reported = true;
-            }
+            Field::NotEthernet => other = Some(field),
             Field::Ipaddr(ipaddr) => match draft.ipaddr {
                 None => draft.ipaddr = Some(ipaddr),
                 Some(first) => {
@@ -110,14 +109,17 @@ fn host_line(report: &mut Report<'_>, offset: usize, line: &str) -> Option<Draft
         return None;
     }
     if draft.hwaddrs.is_empty() {
-        let message = match client_id {
-            Some(id) => format!("the machine is known by its client identifier ({}) only", shown(id)),
-            None => "the machine is known by the name that it gives itself only".to_owned(),
+        let known = match (many, other, client_id) {
+            (Some(pattern), ..) => format!("'{}' stands for many machines", shown(pattern)),
+            (_, Some(card), _) => format!("'{}' is not the address of an Ethernet card", shown(card)),
+            (.., Some(id)) => format!("the machine is known by its client identifier ({}) only", shown(id)),
+            _ => "the machine is known by the name that it gives itself only".to_owned(),
         };
-        let help = "add its hardware address, such as 52:54:00:01:01:01; nodes are known by that";
-        report.error(whole, message, help);
-        draft.reported = true;
+        let help = "if it is a node, add the hardware address of its Ethernet card, such as 52:54:00:01:01:01";
+        report.warn(whole, format!("left out: {known}"), help);
+        return None;
     }
+    draft.card = true;
     Some(draft)
 }
 
@@ -134,6 +136,8 @@ enum Field<'a> {
     Ipaddr(Ipv4Addr),
     Hwaddr(rackstrap_wire::HwAddr),
     NotHwaddr(&'a str),
+    /// An address with wildcards.
+    Many,
     NotEthernet,
     Name,
 }
@@ -175,6 +179,9 @@ impl<'a> Field<'a> {
                 _ => Field::NotEthernet,
             };
         }
+        if is_pattern(field) {
+            return Field::Many;
+        }
         // No name has a colon or an asterisk, and none is six groups of two between dashes.
         let bytes = |text: &str| text.split('-').filter(|group| group.len() == 2).count();
         if field.contains([':', '*']) || bytes(field) >= 5 {
@@ -185,6 +192,14 @@ impl<'a> Field<'a> {
         }
         Field::Name
     }
+}
+
+/// `52:54:00:*:*:*`
+fn is_pattern(field: &str) -> bool {
+    let groups: Vec<&str> = field.split(':').collect();
+    let byte =
+        |group: &&str| *group == "*" || matches!(group.len(), 1 | 2) && group.bytes().all(|b| b.is_ascii_hexdigit());
+    groups.len() == 6 && groups.contains(&"*") && groups.iter().all(byte)
 }
 
 /// Seconds, or a number of minutes, hours, days or weeks, or `infinite`.

@@ -35,6 +35,7 @@ pub(super) fn read(report: &mut Report<'_>) -> Vec<Draft> {
                     name: ipaddr.is_none().then(|| (*host).to_owned()),
                     hwaddrs: vec![(mac_at.clone(), hwaddr)],
                     ipaddr,
+                    card: true,
                     ..Draft::default()
                 });
             }

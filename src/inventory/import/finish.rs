@@ -1,9 +1,14 @@
 //! What all formats have in common: every entry has a name and a card, and nothing is there twice.
 
 use super::{Draft, ENTRIES, Entry, Options, report::Report, report::shown};
-use std::{collections::HashMap, collections::hash_map::Entry as Slot};
+use rackstrap_wire::HwAddr;
+use std::{
+    collections::{HashMap, hash_map::Entry as Slot},
+    net::Ipv4Addr,
+    ops::Range,
+};
 
-/// Makes entries of `drafts`; what is wrong with them goes into `report`.
+/// Makes entries of the `drafts` that nothing is wrong with; what is wrong with the rest goes into `report`.
 pub(super) fn finish(report: &mut Report<'_>, drafts: Vec<Draft>, options: &Options<'_>) -> Vec<Entry> {
     if drafts.len() > ENTRIES {
         report.error_whole(
@@ -12,27 +17,72 @@ pub(super) fn finish(report: &mut Report<'_>, drafts: Vec<Draft>, options: &Opti
         );
         return Vec::new();
     }
-    let mut entries = Vec::with_capacity(drafts.len());
-    let mut names: HashMap<String, usize> = HashMap::with_capacity(drafts.len());
-    let mut hwaddrs: HashMap<_, (usize, String)> = HashMap::with_capacity(drafts.len());
+    let mut all = Finished {
+        entries: Vec::with_capacity(drafts.len()),
+        names: HashMap::with_capacity(drafts.len()),
+        hwaddrs: HashMap::with_capacity(drafts.len()),
+        second_cards: Vec::new(),
+    };
     for draft in drafts {
-        let Some(name) = name(report, &draft, options) else {
-            continue;
-        };
+        if let Some(name) = name(report, &draft, options) {
+            all.add(report, draft, name);
+        }
+    }
+    if let Some((at, _)) = all.second_cards.first().cloned() {
+        let names: Vec<&str> = all.second_cards.iter().map(|(_, name)| name.as_str()).collect();
+        let (listed, more) = (
+            names.iter().take(LISTED).copied().collect::<Vec<_>>(),
+            names.len() > LISTED,
+        );
+        let message = format!(
+            "{}, here first: {}{}",
+            match names.len() {
+                1 => "1 entry is another card of a node above it".to_owned(),
+                count => format!("{count} entries are further cards of nodes above them"),
+            },
+            shown(&listed.join(" ")),
+            if more { " …" } else { "" }
+        );
+        report.warn(
+            at,
+            message,
+            "the card that boots has to stand first; if these are other nodes, correct their names",
+        );
+    }
+    all.entries
+}
+
+/// Names in one warning.
+const LISTED: usize = 6;
+
+/// What is finished so far.
+struct Finished {
+    entries: Vec<Entry>,
+    /// The line of each name, and its entry unless something is wrong with it.
+    names: HashMap<String, (usize, Option<usize>)>,
+    hwaddrs: HashMap<HwAddr, (usize, String)>,
+    /// Entries that were added to the one of an earlier line.
+    second_cards: Vec<(Range<usize>, String)>,
+}
+
+impl Finished {
+    fn add(&mut self, report: &mut Report<'_>, draft: Draft, name: String) {
         let line = report.line(draft.at.start);
-        match names.entry(name.clone()) {
-            Slot::Vacant(slot) => {
-                slot.insert(line);
-            }
-            Slot::Occupied(first) => {
-                let message = format!("{} is on line {} already", shown(&name), first.get());
-                let help = "name each node once; one with several cards has all their addresses in one place, \
-                            which a CSV file says as: r01n01,52:54:00:01:01:01 52:54:00:01:01:02";
-                report.error(draft.at.clone(), message, help);
-            }
+        let mut good = !draft.reported;
+        let known = self.names.get(&name).copied();
+        let node_of_card = match known {
+            Some((_, Some(entry))) if draft.card && agree(self.entries[entry].ipaddr, draft.ipaddr) => Some(entry),
+            _ => None,
+        };
+        if let (Some((first, _)), None) = (known, node_of_card) {
+            let message = format!("{} is on line {first} already", shown(&name));
+            let help = "name each node once; one with several cards has all their addresses in one place, \
+                        which a CSV file says as: r01n01,52:54:00:01:01:01 52:54:00:01:01:02";
+            report.error(draft.at.clone(), message, help);
+            good = false;
         }
         for (at, hwaddr) in &draft.hwaddrs {
-            match hwaddrs.entry(*hwaddr) {
+            match self.hwaddrs.entry(*hwaddr) {
                 Slot::Vacant(slot) => {
                     slot.insert((report.line(at.start), name.clone()));
                 }
@@ -44,6 +94,7 @@ pub(super) fn finish(report: &mut Report<'_>, drafts: Vec<Draft>, options: &Opti
                         message,
                         "a card is in one machine: look which of the two has it",
                     );
+                    good = false;
                 }
             }
         }
@@ -54,26 +105,47 @@ pub(super) fn finish(report: &mut Report<'_>, drafts: Vec<Draft>, options: &Opti
                 message,
                 "without one it would never be recognised; add it",
             );
+            good = false;
         }
-        entries.push(Entry {
-            line,
-            name,
-            hwaddrs: draft.hwaddrs.into_iter().map(|(_, hwaddr)| hwaddr).collect(),
-            ipaddr: draft.ipaddr,
-            profiles: draft.profiles,
-            groups: draft.groups,
-        });
+        let hwaddrs = draft.hwaddrs.into_iter().map(|(_, hwaddr)| hwaddr);
+        match node_of_card {
+            _ if !good => drop(self.names.entry(name).or_insert((line, None))),
+            Some(at) => {
+                let entry = &mut self.entries[at];
+                entry.hwaddrs.extend(hwaddrs);
+                entry.ipaddr = entry.ipaddr.or(draft.ipaddr);
+                for group in draft.groups.unwrap_or_default() {
+                    let groups = entry.groups.get_or_insert_default();
+                    if !groups.contains(&group) {
+                        groups.push(group);
+                    }
+                }
+                self.second_cards.push((draft.at, name));
+            }
+            None => {
+                self.names.insert(name.clone(), (line, Some(self.entries.len())));
+                self.entries.push(Entry {
+                    line,
+                    name,
+                    hwaddrs: hwaddrs.collect(),
+                    ipaddr: draft.ipaddr,
+                    profiles: draft.profiles,
+                    groups: draft.groups,
+                });
+            }
+        }
     }
-    entries
+}
+
+/// Two cards of one node do not have two addresses.
+fn agree(one: Option<Ipv4Addr>, other: Option<Ipv4Addr>) -> bool {
+    one.is_none() || other.is_none() || one == other
 }
 
 /// The name of the file, without the site's own domain; or the one that belongs to the address.
 fn name(report: &mut Report<'_>, draft: &Draft, options: &Options<'_>) -> Option<String> {
     if let Some(name) = &draft.name {
-        let short = name
-            .strip_suffix(options.domain)
-            .and_then(|name| name.strip_suffix('.'));
-        let short = short.filter(|_| !options.domain.is_empty()).unwrap_or(name);
+        let short = without_domain(name, options);
         if short.is_empty() {
             report.error(
                 draft.at.clone(),
@@ -104,4 +176,26 @@ fn name(report: &mut Report<'_>, draft: &Draft, options: &Options<'_>) -> Option
         );
     }
     name
+}
+
+fn without_domain<'a>(name: &'a str, options: &Options<'_>) -> &'a str {
+    let short = name
+        .strip_suffix(options.domain)
+        .and_then(|name| name.strip_suffix('.'));
+    short.filter(|_| !options.domain.is_empty()).unwrap_or(name)
+}
+
+/// The lines of `drafts` with the names of their nodes, sorted: whose fault is on which line.
+pub(super) fn owners(report: &Report<'_>, drafts: &[Draft], options: &Options<'_>) -> Vec<(usize, String)> {
+    let named = drafts.iter().filter_map(|draft| {
+        let name = match (&draft.name, draft.ipaddr) {
+            (Some(name), _) => without_domain(name, options).to_owned(),
+            (None, Some(ipaddr)) => options.naming.address_to_name(ipaddr)?,
+            (None, None) => return None,
+        };
+        Some((report.line(draft.at.start), name))
+    });
+    let mut owners: Vec<(usize, String)> = named.collect();
+    owners.sort();
+    owners
 }

@@ -12,6 +12,7 @@ mod ethers;
 mod finish;
 mod mac;
 mod ports;
+mod reading;
 mod report;
 mod switch;
 mod toml_tables;
@@ -20,6 +21,7 @@ mod toml_tables;
 mod tests;
 
 pub use compare::{Conflict, Difference, compare};
+pub use reading::Reading;
 pub use report::PROBLEMS;
 pub use toml_tables::to_toml;
 
@@ -98,7 +100,7 @@ impl Format {
         Format::Switch,
     ];
 
-    /// What `--format` takes.
+    /// What `--type` takes.
     pub fn name(self) -> &'static str {
         match self {
             Format::Toml => "toml",
@@ -194,13 +196,23 @@ struct Draft {
     groups: Option<Vec<String>>,
     /// Something about its hardware addresses is in the report already.
     reported: bool,
+    /// The source has an entry for each card: a second one of the same name is the node's second card.
+    card: bool,
 }
 
-/// Reads the nodes of a file; `file` is its name, for the format and for messages.
+/// Reads all nodes of a file; `file` is its name, for the format and for messages.
 ///
 /// # Errors
 /// Everything that is wrong with the file, each with its line and what to write instead.
 pub fn read(file: &str, text: &str, options: &Options<'_>) -> Result<Import, ImportError> {
+    read_some(file, text, options)?.all()
+}
+
+/// Reads what can be read of a file.
+///
+/// # Errors
+/// What keeps all of it from being read.
+pub fn read_some(file: &str, text: &str, options: &Options<'_>) -> Result<Reading, ImportError> {
     // Windows programs begin UTF-8 files with a mark that nobody sees.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if let Some(error) = too_long(file, text).or_else(|| options.ports.and_then(|p| too_long(p.file, p.text))) {
@@ -219,7 +231,7 @@ pub fn read(file: &str, text: &str, options: &Options<'_>) -> Result<Import, Imp
     if format != Format::Switch && options.ports.is_some() {
         report.error_whole(
             format!("a port map is for a switch's MAC table, and this was said to be {format}"),
-            "leave the port map out, or say --format switch",
+            "leave the port map out, or say --type switch",
         );
     }
     let mut unmapped = (0, 0);
@@ -250,29 +262,44 @@ pub fn read(file: &str, text: &str, options: &Options<'_>) -> Result<Import, Imp
         },
     };
     let none = drafts.is_empty();
+    let owners = finish::owners(&report, &drafts, options);
     let entries = finish::finish(&mut report, drafts, options);
     if none && report.is_clean() && map_said.problems.is_empty() {
         report.error_whole(
             format!("no nodes in it, read as {format}"),
             format!(
-                "if it is something else, say so with --format; there are: {}",
+                "if it is something else, say so with --type; there are: {}",
                 Format::names()
             ),
         );
     }
     let said = report.finish();
-    if said.problems.is_empty() && map_said.problems.is_empty() {
-        let mut warnings = map_said.warnings;
-        warnings.extend(said.warnings);
-        return Ok(Import {
+    if !map_said.problems.is_empty() {
+        return Err(refuse([map_said, said]));
+    }
+    let mut warnings = map_said.warnings;
+    warnings.extend(said.warnings);
+    Ok(Reading {
+        import: Import {
             format,
             entries,
             warnings,
             unmapped_hwaddrs: unmapped.0,
             unmapped_ports: unmapped.1,
-        });
-    }
-    Err(refuse([map_said, said]))
+        },
+        problems: said.problems,
+        omitted: said.omitted,
+        owners,
+    })
+}
+
+/// `1 node`, `2 nodes`.
+fn count(number: usize, one: &str) -> String {
+    let plural = match one.strip_suffix("ss") {
+        Some(_) => "es",
+        None => "s",
+    };
+    format!("{number} {one}{}", if number == 1 { "" } else { plural })
 }
 
 fn refuse(all: impl IntoIterator<Item = Said>) -> ImportError {

@@ -43,7 +43,8 @@ pub(super) fn read(report: &mut Report<'_>, map: &Map) -> Table {
     let mut index: HashMap<String, usize> = HashMap::new();
     let mut heard: HashSet<(usize, HwAddr)> = HashSet::new();
     let mut portless: Option<(Range<usize>, usize)> = None;
-    let mut vlan_first = false;
+    let mut heading: Option<Heading> = None;
+    let mut unsure: Option<(Range<usize>, usize)> = None;
     for (offset, line) in report.lines() {
         let cleaned = cleaned(line);
         let all: Vec<(Range<usize>, &str)> = words(&cleaned, offset).collect();
@@ -52,7 +53,7 @@ pub(super) fn read(report: &mut Report<'_>, map: &Map) -> Table {
             .enumerate()
             .filter_map(|(i, (at, word))| Some((i, at.clone(), mac::in_table(word.trim_end_matches(','))?)));
         let Some((position, mac_at, hwaddr)) = hwaddrs.next() else {
-            vlan_first = is_vlan_first(&all).unwrap_or(vlan_first);
+            heading = Heading::of(&all).or(heading);
             continue;
         };
         // Groups are everybody's, and a bridge lists the addresses of its own ports as permanent.
@@ -64,10 +65,16 @@ pub(super) fn read(report: &mut Report<'_>, map: &Map) -> Table {
             report.error(at, message, "put each on a line of its own, with its port");
             continue;
         }
-        let Some((at, port)) = port(report, &all, position, vlan_first, map) else {
-            let (_, count) = portless.get_or_insert((mac_at, 0));
-            *count += 1;
-            continue;
+        let (at, port) = match port(report, &all, position, heading, map) {
+            Found::Port(at, port) => (at, port),
+            Found::Number => {
+                unsure.get_or_insert((mac_at, 0)).1 += 1;
+                continue;
+            }
+            Found::Nothing => {
+                portless.get_or_insert((mac_at, 0)).1 += 1;
+                continue;
+            }
         };
         let seen = *index.entry(canonical(&port)).or_insert(ports.len());
         if seen == ports.len() {
@@ -95,6 +102,17 @@ pub(super) fn read(report: &mut Report<'_>, map: &Map) -> Table {
             "they are mostly the switch's own; if one is a node's, write its port behind it",
         );
     }
+    if let Some((at, count)) = unsure {
+        let lines = if count == 1 {
+            "a line has".to_owned()
+        } else {
+            format!("{count} lines have")
+        };
+        let message = format!("{lines} a number that may be a port or a VLAN, here first");
+        let help = "put the table's heading above it, with a column called Port (such as: Port VLAN MAC), or write the \
+                    ports as Port:7";
+        report.error(at, message, help);
+    }
     quiet_ports(report, map, &index);
     by_node(report, map, ports)
 }
@@ -103,7 +121,7 @@ fn by_node(report: &mut Report<'_>, map: &Map, ports: Vec<Seen>) -> Table {
     let mut table = Table::default();
     let mut unmapped = Vec::new();
     for seen in ports {
-        let Some(node) = map.node(&canonical(&seen.port)) else {
+        let Some(node) = node_behind(map, &seen.port) else {
             table.unmapped_ports += 1;
             table.unmapped_hwaddrs += seen.hwaddrs.len();
             unmapped.push(format!("{} ({})", shown(&seen.port), seen.hwaddrs.len()));
@@ -134,9 +152,10 @@ fn by_node(report: &mut Report<'_>, map: &Map, ports: Vec<Seen>) -> Table {
     }
     if !unmapped.is_empty() {
         let message = format!(
-            "left out: {} hardware addresses on {} ports that lead to no node: {}",
-            table.unmapped_hwaddrs,
-            table.unmapped_ports,
+            "left out: {} on {} that lead{} to no node: {}",
+            super::count(table.unmapped_hwaddrs, "hardware address"),
+            super::count(table.unmapped_ports, "port"),
+            if table.unmapped_ports == 1 { "s" } else { "" },
             list(&unmapped)
         );
         report.warn_whole(message, "if one of them leads to a node, add it to the port map");
@@ -161,8 +180,8 @@ fn quiet_ports(report: &mut Report<'_>, map: &Map, heard: &HashMap<String, usize
         .collect();
     if !quiet.is_empty() {
         let message = format!(
-            "no hardware address on {} ports of the map: {}",
-            quiet.len(),
+            "no hardware address on {} of the map: {}",
+            super::count(quiet.len(), "port"),
             list(&quiet)
         );
         report.warn_whole(
@@ -180,18 +199,72 @@ fn list(all: &[String]) -> String {
     text
 }
 
-/// The port of a line: the one that the map names, or what looks like an interface, or a bare number where a
-/// ProCurve has it.
+/// The node behind a port as the map spells it: `Port:7`, as Avaya's switches write it, is the port 7 as well.
+fn node_behind(map: &Map, port: &str) -> Option<String> {
+    let canonical = canonical(port);
+    let bare = || canonical.strip_prefix("port:").and_then(|number| map.node(number));
+    map.node(&canonical).or_else(bare)
+}
+
+/// What a line says about the port.
+enum Found {
+    Port(Range<usize>, String),
+    /// Numbers, of which nothing tells the port from the VLAN.
+    Number,
+    Nothing,
+}
+
+/// Where the heading of a table has its columns: places among these, from the left.
+#[derive(Clone, Copy)]
+struct Heading {
+    hwaddr: usize,
+    vlan: Option<usize>,
+    port: Option<usize>,
+}
+
+impl Heading {
+    /// None if it is no heading.
+    fn of(all: &[(Range<usize>, &str)]) -> Option<Heading> {
+        let find = |wanted: &[&str]| {
+            all.iter()
+                .position(|(_, word)| wanted.iter().any(|start| word.to_ascii_lowercase().starts_with(start)))
+        };
+        let heading = Heading {
+            hwaddr: find(&["mac"])?,
+            vlan: find(&["vlan", "vid"]),
+            port: find(&["port", "interface"]),
+        };
+        (heading.vlan.is_some() || heading.port.is_some()).then_some(heading)
+    }
+
+    /// The number that is the port, of those before and behind the hardware address.
+    fn pick<T>(self, before: Vec<T>, mut behind: Vec<T>) -> Option<T> {
+        let port = self.port?;
+        let right = port > self.hwaddr;
+        let vlan_between = self
+            .vlan
+            .is_some_and(|vlan| vlan < port && (vlan > self.hwaddr) == right);
+        let mut side = if right { std::mem::take(&mut behind) } else { before };
+        let at = usize::from(vlan_between);
+        (at < side.len()).then(|| side.swap_remove(at))
+    }
+}
+
+/// The port of a line: the one that the map names, or what looks like an interface, or a bare number in the column
+/// that the heading calls so.
 fn port(
     report: &mut Report<'_>,
     all: &[(Range<usize>, &str)],
     hwaddr: usize,
-    vlan_first: bool,
+    heading: Option<Heading>,
     map: &Map,
-) -> Option<(Range<usize>, String)> {
+) -> Found {
     // bridge fdb: the word behind `dev`, whatever it looks like.
     if let Some(dev) = all.iter().position(|(_, word)| *word == "dev") {
-        return all.get(dev + 1).map(|(at, word)| (at.clone(), (*word).to_owned()));
+        return match all.get(dev + 1) {
+            Some((at, word)) => Found::Port(at.clone(), (*word).to_owned()),
+            None => Found::Nothing,
+        };
     }
     let mut found: Vec<(Range<usize>, String)> = Vec::new();
     for (i, (at, word)) in all.iter().enumerate().filter(|(i, _)| *i != hwaddr) {
@@ -201,11 +274,11 @@ fn port(
                 found.push((at.clone(), part.to_owned()));
             }
         }
-        // Some write `Gi 1/0/1`.
+        // Some write `Gi 1/0/1`, and `Port: 7`.
         if let Some((next_at, next)) = all
             .get(i + 1)
             .filter(|(_, next)| next.starts_with(|c: char| c.is_ascii_digit()))
-            && INTERFACES.contains(&canonical(word).as_str())
+            && INTERFACES.contains(&canonical(word).trim_end_matches(':'))
         {
             found.retain(|(at, _)| at != next_at);
             found.push((at.start..next_at.end, format!("{word}{next}")));
@@ -215,19 +288,27 @@ fn port(
     found.dedup_by(|a, b| canonical(&a.1) == canonical(&b.1));
     match found.as_slice() {
         [] => {
-            let behind = all.get(hwaddr + 1..).unwrap_or_default();
-            let mut numbers = behind.iter().filter(|(_, word)| is_number(word));
-            let number = if vlan_first { numbers.nth(1) } else { numbers.next() };
-            number.map(|(at, word)| (at.clone(), (*word).to_owned()))
+            let numbers = |side: Option<&[(Range<usize>, &str)]>| -> Vec<(Range<usize>, String)> {
+                let side = side.unwrap_or_default().iter();
+                let numbers = side.filter(|(_, word)| is_number(word));
+                numbers.map(|(at, word)| (at.clone(), (*word).to_owned())).collect()
+            };
+            let (before, behind) = (numbers(all.get(..hwaddr)), numbers(all.get(hwaddr + 1..)));
+            // Only a table whose ports are numbers in the map, and that does not say which number is one, is unclear.
+            let any = before.iter().chain(&behind).any(|(_, number)| map.knows(number));
+            match heading.and_then(|heading| heading.pick(before, behind)) {
+                Some((at, number)) => Found::Port(at, number),
+                None if any && heading.is_none_or(|heading| heading.port.is_none()) => Found::Number,
+                None => Found::Nothing,
+            }
         }
-        [one] => Some(one.clone()),
+        [(at, port)] => Found::Port(at.clone(), port.clone()),
         [first, second, ..] => {
-            let mapped = found.iter().filter(|(_, port)| map.knows(&canonical(port)));
-            if mapped.count() > 0 {
+            if found.iter().any(|(_, port)| node_behind(map, port).is_some()) {
                 let message = format!("two ports in one line, {} and {}", shown(&first.1), shown(&second.1));
                 report.error(second.0.clone(), message, "leave the port that the machine is on");
             }
-            Some(first.clone())
+            Found::Port(first.0.clone(), first.1.clone())
         }
     }
 }
@@ -261,16 +342,6 @@ fn is_interface(word: &str) -> bool {
         [stack, port] if short(stack) && module(port) => true,
         groups => groups.len() <= 4 && groups.iter().all(short),
     }
-}
-
-/// Of a heading: whether the VLAN stands between the hardware address and the port. None if it is no heading.
-fn is_vlan_first(all: &[(Range<usize>, &str)]) -> Option<bool> {
-    let find = |wanted: &[&str]| {
-        all.iter()
-            .position(|(_, word)| wanted.iter().any(|start| word.to_ascii_lowercase().starts_with(start)))
-    };
-    let (hwaddr, vlan, port) = (find(&["mac"])?, find(&["vlan", "vid"]), find(&["port", "interface"])?);
-    Some(vlan.is_some_and(|vlan| hwaddr < vlan && vlan < port))
 }
 
 /// The line without what terminals obey (pagers leave that in what is pasted), as long as it was.

@@ -341,16 +341,13 @@ fn dnsmasq_lines() {
 fn dnsmasq_problems_have_their_lines() {
     let all = said(
         Format::Dnsmasq,
-        "dhcp-host=52:54:00:01:01:*,r01n01\ndhcp-host=id:x,r01n02\ndhcp-host=r01n03,10.5.1.3\n\
-         dhcp-host=06-52:54:00:01:01:04,r01n04\ndhcp-host=52:54:00:01:01:05,r01n05,r01n06\n\
+        "dhcp-host=52:54:00:01:01:*:*,r01n01\n\ndhcp-host=52:54:00:01:01:zz,r01n03\n\ndhcp-host=52:54:00:01:01:05,r01n05,r01n06\n\
          dhcp-host=52:54:00:01:01:07,10.5.1.7,10.5.1.8\ndhcp-hosts=52:54:00:01:01:09,r01n09\n\
          dhcp-host=52-54-00-01-01,r01n10\n",
     );
     let starts = [
-        "1: '52:54:00:01:01:*' is not a hardware address: it has a wildcard, and a node is one machine",
-        "2: the machine is known by its client identifier (id:x) only -> add its hardware address",
-        "3: the machine is known by the name that it gives itself only",
-        "4: '06-52:54:00:01:01:04' is the address of something else than Ethernet",
+        "1: '52:54:00:01:01:*:*' is not a hardware address: it has a wildcard, and a node is one machine",
+        "3: '52:54:00:01:01:zz' is not a hardware address",
         "5: a second name, 'r01n06', after 'r01n05'",
         "6: a second address, 10.5.1.8, after 10.5.1.7",
         "7: 'dhcp-hosts' is no option of dnsmasq -> write dhcp-host=",

@@ -1,5 +1,6 @@
 //! Tests of imports: what is read from each format, and the words in which the rest is refused.
 
+mod cases;
 mod comparing;
 mod formats;
 mod hostile;
@@ -142,8 +143,8 @@ fn all_bad_lines_are_said_at_once_up_to_a_bound() {
 #[test]
 fn names_and_cards_stand_once() {
     let all = said(
-        Format::Ethers,
-        "52:54:00:00:00:01 r01n01\n52:54:00:00:00:02 r01n01\n52:54:00:00:00:01 r01n03\n",
+        Format::Csv,
+        "r01n01,52:54:00:00:00:01\nr01n01,52:54:00:00:00:02\nr01n03,52:54:00:00:00:01\n",
     );
     assert!(
         all[0].starts_with("2: r01n01 is on line 1 already -> name each node once;"),

@@ -58,7 +58,7 @@ fn a_few_bad_lines_do_not_make_it_something_else() {
 
 #[test]
 fn what_cannot_be_told_is_asked() {
-    let ways = "say what it is with --format toml|csv|dhcpd|dnsmasq|ethers|switch";
+    let ways = "say what it is with --type toml|csv|dhcpd|dnsmasq|ethers|switch";
     let said = format("nodes", "hello\n").unwrap_err();
     assert!(
         said[0].starts_with("0: this looks like none of the formats") && said[0].ends_with(ways),

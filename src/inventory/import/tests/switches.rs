@@ -57,7 +57,7 @@ fn cisco_ios() {
         [
             "9: left out: a line has a hardware address and no port, here first -> they are mostly the switch's own; \
              if one is a node's, write its port behind it",
-            "0: no hardware address on 1 ports of the map: GigabitEthernet1/0/3 (r03n03) -> switch those machines on, \
+            "0: no hardware address on 1 port of the map: GigabitEthernet1/0/3 (r03n03) -> switch those machines on, \
              and take the table again within its aging time",
             "0: left out: 3 hardware addresses on 2 ports that lead to no node: Gi1/0/48 (2), Po1 (1) -> if one of \
              them leads to a node, add it to the port map",
