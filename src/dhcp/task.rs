@@ -2,6 +2,7 @@
 
 use super::{
     authority::{AnswerKind, Authority, DhcpEvent, LeaseStore},
+    belief::{believed, is_dhcp_port},
     crowd::Crowd,
     datagram::datagram,
     engine::{Engine, Ingress, Outcome, Write},
@@ -233,6 +234,8 @@ async fn listen(shared: Arc<Shared>, interface: Arc<Interface>, stop: Cancellati
                 Ok((len, from)) if shared.is_of_a_node(&buffer[..len]) => {
                     shared.packet(&interface, &buffer[..len], from);
                 }
+                // No room for what is dropped anyway.
+                Ok((len, from)) if !is_dhcp_port(from.port()) => shared.packet(&interface, &buffer[..len], from),
                 Ok((len, from)) => {
                     if !crowd.push(&buffer[..len], from) {
                         shared.counters.tally(Tally::Crowded);
@@ -277,10 +280,14 @@ impl Shared {
                 return;
             }
         };
-        let source = match from {
-            SocketAddr::V4(v4) => *v4.ip(),
-            SocketAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
-        };
+        let SocketAddr::V4(source) = from else { return };
+        if let Err(why) = believed(&request, source, &*self.authority) {
+            let (count, reason) = (self.counters.disbelieved(why), why.name());
+            if count.is_power_of_two() {
+                tracing::warn!(interface = %interface.name, %from, hwaddr = %request.hwaddr, reason, count, "DHCP request ignored: {why}");
+            }
+            return;
+        }
         let ingress = Ingress {
             interface: &interface.name,
             source,

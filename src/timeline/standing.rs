@@ -108,6 +108,11 @@ impl Standing {
             // What the daemon says of the node: no sign of life of it either.
             return self.complain(event);
         }
+        let up = matches!(self.state, State::Ready | State::Degraded);
+        if up && matches!(event.kind(), "tftp-client" | "dhcp-first") {
+            // Any user of the node can do that; it is neither a sign of life nor a fault of the node.
+            return;
+        }
         self.heard = self.heard.max(at);
         if !self.enter(&event.boot) {
             return;
