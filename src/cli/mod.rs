@@ -24,7 +24,6 @@ mod serve;
 mod status;
 mod timeline;
 mod users;
-mod who;
 
 use crate::inventory::export::Format;
 use anyhow::Result;

@@ -131,6 +131,11 @@ impl Engine {
         }
     }
 
+    /// Takes an address from the machine that has it; false if no machine has it, by lease, by an offer or in quarantine.
+    pub fn vacate(&mut self, address: Ipv4Addr, now: Timestamp) -> bool {
+        self.pools.iter_mut().flatten().any(|pool| pool.take_back(address, now))
+    }
+
     /// All pool leases.
     pub fn leases(&self) -> Vec<Lease> {
         self.pools.iter().flatten().flat_map(Pool::leases).collect()

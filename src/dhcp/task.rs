@@ -90,6 +90,43 @@ impl LeaseKeeper {
             Heard::Taken => false,
         }
     }
+
+    /// Takes these pool addresses from the machines that have them; those that nobody has are left out of the answer. Returns
+    /// when the store has forgotten the leases. Blocks for the disk.
+    ///
+    /// # Errors
+    /// The server is stopping, or the leases could not be removed from the store.
+    pub fn release(&self, addresses: &[Ipv4Addr]) -> anyhow::Result<Vec<Ipv4Addr>> {
+        let shared = self.0.upgrade().context("the DHCP server is stopping")?;
+        let now = Timestamp::now();
+        let released: Vec<Ipv4Addr> = {
+            let mut engine = lock(&shared.engine);
+            addresses
+                .iter()
+                .copied()
+                .filter(|address| engine.vacate(*address, now))
+                .collect()
+        };
+        if released.is_empty() {
+            return Ok(released);
+        }
+        let (told, stored) = std::sync::mpsc::channel();
+        let writes = released.iter().copied().map(Write::Forget).collect();
+        // The receiver waits below; should it be gone, nobody needs the answer.
+        let accepted = shared.leases.submit(
+            writes,
+            Box::new(move |done| {
+                let _ = told.send(done);
+            }),
+        );
+        if !accepted || !stored.recv().unwrap_or(false) {
+            bail!(
+                "the leases ended, but could not be removed from the store and come back with the next start of the daemon; \
+                 see its log, and release them again"
+            );
+        }
+        Ok(released)
+    }
 }
 
 struct Interface {
