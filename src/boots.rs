@@ -27,6 +27,13 @@ pub struct Boot {
     pub sequence: u64,
     /// True once the overlay (with its secrets) went out.
     pub redeemed: bool,
+    /// What the running node proves itself with, once the overlay went out: only its root can read it. None for an agent of a
+    /// wire version before [`rackstrap_wire::SECRET_SPEAKS`], which goes on with the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// True if the node's running system was heard of after this boot began: no firmware asked for it, and it gets no secrets.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub void: bool,
     /// When it reported ready.
     pub ready: Option<Timestamp>,
     /// Whether the checks of its plan held when the node last said so; none before that, or of a node that makes none.

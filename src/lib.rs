@@ -1,6 +1,7 @@
 //! rackstrap boots clusters of diskless machines. ARCHITECTURE.md tells the path of a boot through
 //! these modules, which are listed here in that order.
 
+mod author;
 pub mod boots;
 pub mod cli;
 pub mod clock;

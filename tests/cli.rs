@@ -108,6 +108,7 @@ impl Daemon {
             warnings: Default::default(),
             reload: Arc::new(|| Ok("site.toml taken over".into())),
             rescan: Arc::new(|| Ok(String::new())),
+            release: Arc::new(|addresses| Ok(addresses.to_vec())),
             counters: Arc::new(|| vec![("dhcp offers".into(), 3), ("tftp transfers".into(), 1)]),
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()

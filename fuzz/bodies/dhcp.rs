@@ -5,7 +5,11 @@ use dhcproto::{
     v4::{HType, Message},
 };
 use rackstrap::{clock::Timestamp, config::Subnet, dhcp::*};
-use std::{cell::RefCell, net::Ipv4Addr, sync::Arc};
+use std::{
+    cell::RefCell,
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
+};
 
 struct World(Arc<Network>);
 
@@ -40,6 +44,10 @@ impl Authority for World {
     }
 
     fn is_node_address(&self, _: Ipv4Addr) -> bool {
+        false
+    }
+
+    fn is_card_of(&self, _: rackstrap_wire::HwAddr, _: Ipv4Addr) -> bool {
         false
     }
 }
@@ -80,7 +88,7 @@ pub fn run(bytes: &[u8]) -> bool {
         *now += 10_000;
         let from = Ingress {
             interface: "eth0",
-            source: request.ciaddr,
+            source: SocketAddrV4::new(request.ciaddr, 68),
         };
         let outcome = engine.handle(&request, from, Timestamp(*now), &*world);
         assert_eq!(outcome.reply.is_none(), outcome.event.answer == AnswerKind::Silent);

@@ -61,6 +61,14 @@ pub enum Refusal {
     /// Its secrets went out before.
     #[error("boot {0}: its secrets were handed out already; restart the machine to begin a new one")]
     Redeemed(String),
+    /// The token came where the secret of the running node is needed.
+    #[error("boot {0}: wrong secret; once its files are on the node, only root of the node reports for it")]
+    Secret(String),
+    /// The node's system was running when the boot was asked for.
+    #[error(
+        "boot {0}: the node's running system was heard of since this boot began; restart the machine to begin a new one"
+    )]
+    Void(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] BootsError),
@@ -117,6 +125,8 @@ impl Boots {
                 opened: now,
                 sequence: state.sequence,
                 redeemed: false,
+                secret: None,
+                void: false,
                 ready: None,
                 healthy: None,
                 checks: Vec::new(),
@@ -158,6 +168,63 @@ impl Boots {
         }
     }
 
+    /// The boot with that id, for whoever reports for its node: the holder of its token until its secrets went out, and then
+    /// the holder of its secret, as every user of a running node can read the token on the kernel's command line.
+    ///
+    /// # Errors
+    /// It is not known, or `proof` is neither.
+    pub fn authenticate_node(&self, id: &str, proof: &str) -> Result<Arc<Boot>, Refusal> {
+        let boot = self.get(id).ok_or_else(|| Refusal::Unknown(printable(id)))?;
+        match &boot.secret {
+            None => self.authenticate(id, proof),
+            Some(secret) if equal_in_constant_time(secret.as_bytes(), proof.as_bytes()) => Ok(boot),
+            Some(_) => Err(Refusal::Secret(boot.plan.id.clone())),
+        }
+    }
+
+    /// The boot with that id, if its secrets may go out to the holder of `token`.
+    ///
+    /// # Errors
+    /// It is not known, the token is not its own, or its secrets went out already or never will.
+    pub fn may_redeem(&self, id: &str, token: &str) -> Result<Arc<Boot>, Refusal> {
+        let boot = self.authenticate(id, token)?;
+        match (boot.redeemed, boot.void) {
+            (true, _) => Err(Refusal::Redeemed(boot.plan.id.clone())),
+            (_, true) => Err(Refusal::Void(boot.plan.id.clone())),
+            _ => Ok(boot),
+        }
+    }
+
+    /// The system of that boot runs: boots of its node that began later and have no secrets yet never get any, as no firmware
+    /// can have asked for them. Written behind: should it be lost, the next heartbeat says it again.
+    pub fn runs(&self, id: &str) {
+        let newer = |state: &State| -> Vec<String> {
+            let Some(boot) = state.by_id.get(id) else {
+                return Vec::new();
+            };
+            let ids = state
+                .by_node
+                .get(&boot.plan.node)
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            let newer = ids.iter().filter(|other| {
+                let other = state.by_id.get(*other);
+                other.is_some_and(|other| other.sequence > boot.sequence && !other.redeemed && !other.void)
+            });
+            newer.cloned().collect()
+        };
+        if newer(&self.read()).is_empty() {
+            return;
+        }
+        let mut state = self.write();
+        for id in newer(&state) {
+            if let Some(slot) = state.by_id.get_mut(&id) {
+                Arc::make_mut(slot).void = true;
+                self.store.queue(Batch::new().put(Table::Boots, id.as_bytes(), &**slot));
+            }
+        }
+    }
+
     /// The newest boot of `node`.
     pub fn current(&self, node: &str) -> Option<Arc<Boot>> {
         self.of_node(node).into_iter().next()
@@ -186,9 +253,15 @@ impl Boots {
     }
 
     /// Notes that the boot's secrets are about to go out, and what the agent says of disk and machine. Succeeds once
-    /// per boot, and is on disk when it returns: also a crash between here and the answer lets nobody ask again.
-    pub async fn redeem(&self, id: &str, request: &OverlayRequest) -> Result<Arc<Boot>, Refusal> {
-        self.authenticate(id, &request.token)?;
+    /// per boot, and is on disk when it returns: also a crash between here and the answer lets nobody ask again. From then on
+    /// the node proves itself with `secret`, if its agent knows how.
+    pub async fn redeem(
+        &self,
+        id: &str,
+        request: &OverlayRequest,
+        secret: Option<String>,
+    ) -> Result<Arc<Boot>, Refusal> {
+        self.may_redeem(id, &request.token)?;
         let boot = {
             let mut state = self.write();
             let slot = state.by_id.get_mut(id).ok_or_else(|| Refusal::Unknown(printable(id)))?;
@@ -197,6 +270,7 @@ impl Boots {
             }
             let boot = Arc::make_mut(slot);
             boot.redeemed = true;
+            boot.secret = secret;
             let mut disk = request.disk.clone();
             disk.facts = disk.facts.bounded();
             boot.disk = Some(disk);
@@ -206,7 +280,8 @@ impl Boots {
         self.keep(&boot).await.inspect_err(|_| {
             // Nothing went out: the agent may try again when the store is writable.
             if let Some(slot) = self.write().by_id.get_mut(id) {
-                Arc::make_mut(slot).redeemed = false;
+                let boot = Arc::make_mut(slot);
+                (boot.redeemed, boot.secret) = (false, None);
             }
         })?;
         Ok(boot)
@@ -214,7 +289,7 @@ impl Boots {
 
     /// Notes that the boot's system is up. Said again, nothing changes.
     pub async fn mark_ready(&self, id: &str, token: &str, now: Timestamp) -> Result<Arc<Boot>, Refusal> {
-        let before = self.authenticate(id, token)?;
+        let before = self.authenticate_node(id, token)?;
         if before.ready.is_some() {
             return Ok(before);
         }
@@ -234,7 +309,7 @@ impl Boots {
 
     /// Notes whether the node's checks hold. Written behind: should that be lost, the next heartbeat says it again.
     pub fn note_health(&self, id: &str, token: &str, healthy: bool) -> Result<(), Refusal> {
-        let before = self.authenticate(id, token)?;
+        let before = self.authenticate_node(id, token)?;
         if before.healthy == Some(healthy) {
             return Ok(());
         }
@@ -251,7 +326,7 @@ impl Boots {
     pub fn note_checks(&self, id: &str, token: &str, results: Vec<CheckResult>) -> Result<(), Refusal> {
         /// Of a detail, bytes (the wire's limit).
         const DETAIL: usize = 200;
-        let before = self.authenticate(id, token)?;
+        let before = self.authenticate_node(id, token)?;
         let known = &before.plan.health.checks;
         let mut checks: Vec<CheckResult> = Vec::new();
         for mut result in results {

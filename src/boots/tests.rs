@@ -74,16 +74,19 @@ async fn secrets_go_out_once_to_the_holder_of_the_token_also_over_a_restart() {
     let id = boot.plan.id.as_str();
     for wrong in ["", "0", &boot.token[..31], &format!("{}0", boot.token), &"0".repeat(32)] {
         assert!(
-            matches!(boots.redeem(id, &request(wrong)).await, Err(Refusal::Token(_))),
+            matches!(boots.redeem(id, &request(wrong), None).await, Err(Refusal::Token(_))),
             "{wrong}"
         );
     }
-    let unknown = boots.redeem("\u{1b}[2J", &request(&boot.token)).await.unwrap_err();
+    let unknown = boots
+        .redeem("\u{1b}[2J", &request(&boot.token), None)
+        .await
+        .unwrap_err();
     assert!(!unknown.to_string().contains('\u{1b}'), "{unknown}");
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..8 {
         let (boots, boot) = (boots.clone(), boot.clone());
-        tasks.spawn(async move { boots.redeem(&boot.plan.id, &request(&boot.token)).await.is_ok() });
+        tasks.spawn(async move { boots.redeem(&boot.plan.id, &request(&boot.token), None).await.is_ok() });
     }
     let won = tasks.join_all().await.into_iter().filter(|won| *won).count();
     assert_eq!(won, 1);
@@ -91,7 +94,7 @@ async fn secrets_go_out_once_to_the_holder_of_the_token_also_over_a_restart() {
     assert!(stored.redeemed && stored.disk.is_some());
     drop((store, boots));
     let (_store, boots) = open(dir.path());
-    let again = boots.redeem(id, &request(&boot.token)).await.unwrap_err();
+    let again = boots.redeem(id, &request(&boot.token), None).await.unwrap_err();
     assert!(matches!(again, Refusal::Redeemed(_)), "{again}");
     assert!(again.to_string().contains("restart the machine"), "{again}");
 }
@@ -105,7 +108,10 @@ async fn boots_of_a_backup_give_no_secrets_away() {
     drop(boots);
     redeem_all(&store).unwrap();
     let boots = Boots::load(store).unwrap();
-    assert!(matches!(boots.redeem(id, &request).await, Err(Refusal::Redeemed(_))));
+    assert!(matches!(
+        boots.redeem(id, &request, None).await,
+        Err(Refusal::Redeemed(_))
+    ));
     assert!(boots.may_mount("r01n01", boot.image()), "its root is still its own");
 }
 
@@ -191,4 +197,68 @@ async fn health_is_what_the_node_said_last() {
     old["plan"].as_object_mut().unwrap().remove("health");
     let old: Boot = serde_json::from_value(old).unwrap();
     assert!(old.healthy() && old.plan.health.checks.is_empty());
+}
+
+#[tokio::test]
+async fn once_the_files_went_out_the_secret_counts_and_not_the_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, boots) = open(dir.path());
+    let boot = boots.open(NOW, plan("r01n01", "debian@1")).await.unwrap();
+    let (id, token) = (boot.plan.id.as_str(), boot.token.as_str());
+    assert!(boots.authenticate_node(id, token).is_ok());
+    assert!(matches!(boots.authenticate_node(id, "5ec2e7"), Err(Refusal::Token(_))));
+    boots.redeem(id, &request(token), Some("5ec2e7".into())).await.unwrap();
+    let check = |boots: &Boots| {
+        for wrong in ["", "5ec2e", "5ec2e70", token] {
+            assert!(
+                matches!(boots.authenticate_node(id, wrong), Err(Refusal::Secret(_))),
+                "{wrong}"
+            );
+            assert!(
+                matches!(boots.note_health(id, wrong, false), Err(Refusal::Secret(_))),
+                "{wrong}"
+            );
+        }
+        boots.note_health(id, "5ec2e7", true).unwrap();
+    };
+    check(&boots);
+    assert!(matches!(
+        boots.mark_ready(id, token, NOW).await,
+        Err(Refusal::Secret(_))
+    ));
+    store.flush().unwrap();
+    drop((store, boots));
+    let (_store, boots) = open(dir.path());
+    check(&boots);
+    // An older agent knows nothing of the secret.
+    let boot = boots.open(NOW, plan("r01n02", "debian@1")).await.unwrap();
+    boots.redeem(&boot.plan.id, &request(&boot.token), None).await.unwrap();
+    boots.mark_ready(&boot.plan.id, &boot.token, NOW).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_boot_that_began_while_the_system_ran_gets_no_secrets() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, boots) = open(dir.path());
+    let running = boots.open(NOW, plan("r01n01", "debian@1")).await.unwrap();
+    boots
+        .redeem(&running.plan.id, &request(&running.token), None)
+        .await
+        .unwrap();
+    let other = boots.open(NOW, plan("r01n02", "debian@1")).await.unwrap();
+    let forged = boots.open(NOW, plan("r01n01", "debian@1")).await.unwrap();
+    boots.runs(&running.plan.id);
+    let redeem = async |boots: &Boots, boot: &Boot| boots.redeem(&boot.plan.id, &request(&boot.token), None).await;
+    assert!(matches!(redeem(&boots, &forged).await, Err(Refusal::Void(_))));
+    store.flush().unwrap();
+    drop((store, boots));
+    let (_store, boots) = open(dir.path());
+    assert!(matches!(redeem(&boots, &forged).await, Err(Refusal::Void(_))));
+    // Another node's boot, and a boot that the node begins after its restart, are not touched.
+    redeem(&boots, &other).await.unwrap();
+    let next = boots.open(NOW, plan("r01n01", "debian@1")).await.unwrap();
+    redeem(&boots, &next).await.unwrap();
+    // A late heartbeat of the boot before takes nothing back.
+    boots.runs(&running.plan.id);
+    assert!(boots.authenticate_node(&next.plan.id, &next.token).is_ok());
 }

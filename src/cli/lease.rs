@@ -4,8 +4,12 @@ use super::{
     connection::connect,
     output::{self, Format},
 };
-use crate::{clock::Timestamp, control::api};
-use anyhow::Result;
+use crate::{
+    clock::Timestamp,
+    control::api,
+    inventory::hostlist::{self, NoGroups},
+};
+use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use std::{path::Path, process::ExitCode};
 
@@ -23,33 +27,103 @@ enum LeaseCommand {
 Example:
   rackstrap lease list")]
     List(Format),
+    /// End leases of the temporary pools, so that other machines get their addresses
+    #[command(after_help = "\
+A machine that still uses the address keeps it until it asks again; another machine may get it before. Release leases of machines
+that are gone. Addresses of nodes are not leased; rackstrap node delete frees them.
+
+Examples:
+  rackstrap lease release 10.5.255.17
+  rackstrap lease release 52:54:00:12:34:56
+  rackstrap lease release --dry-run '10.5.255.[1-254]'")]
+    Release(ReleaseArgs),
+}
+
+/// Arguments of `rackstrap lease release`.
+#[derive(Debug, Args)]
+struct ReleaseArgs {
+    /// Addresses, also as a hostlist ('10.5.255.[1-254]'), or hardware addresses
+    #[arg(required = true, value_name = "ADDRESS|HWADDR")]
+    leases: Vec<String>,
+    /// Show what would be released, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    format: Format,
 }
 
 /// Runs it.
 pub fn run(config: &Path, args: LeaseArgs) -> Result<ExitCode> {
-    let LeaseCommand::List(format) = args.command;
+    match args.command {
+        LeaseCommand::List(format) => list(config, format),
+        LeaseCommand::Release(args) => release(config, args),
+    }
+}
+
+fn list(config: &Path, format: Format) -> Result<ExitCode> {
     let leases: Vec<api::LeaseRow> = connect(config)?.get(api::paths::LEASES)?;
     if format.json {
         output::print_json(&leases)?;
     } else if leases.is_empty() {
         output::print("no leases: no unknown machine has asked for an address")?;
     } else {
-        let mut table = output::table(["address", "hwaddr", "state", "since", "expires"]);
-        for lease in &leases {
-            let text = |name: &str| lease.lease.get(name).and_then(|v| v.as_str()).unwrap_or("-").to_owned();
-            let time = |name: &str| {
-                let millis = lease.lease.get(name).and_then(serde_json::Value::as_u64);
-                millis.map_or("-".to_owned(), |millis| output::local_time(Timestamp(millis)))
-            };
-            table.add_row([
-                lease.ipaddr.to_string(),
-                text("hwaddr"),
-                text("state"),
-                time("since"),
-                time("expires"),
-            ]);
-        }
-        output::print(&output::render(&table))?;
+        output::print(&table(&leases))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn release(config: &Path, args: ReleaseArgs) -> Result<ExitCode> {
+    let mut leases = Vec::new();
+    for text in &args.leases {
+        match text.parse::<rackstrap_wire::HwAddr>() {
+            Ok(_) => leases.push(text.clone()),
+            Err(_) => leases.extend(hostlist::expand(text, &NoGroups)?.iter().map(str::to_owned)),
+        }
+    }
+    // Of a range most addresses may have no lease, which is no mistake; of a single address it is one.
+    let single = leases.len() == args.leases.len();
+    let asked = api::ReleaseLeases {
+        leases,
+        dry_run: args.dry_run,
+        by: String::new(),
+    };
+    let answer: api::Released = connect(config)?.post(api::paths::LEASES_RELEASE, &asked)?;
+    if single && !answer.none.is_empty() && answer.released.is_empty() {
+        bail!(
+            "no lease of {}; `rackstrap lease list` shows the leases",
+            answer.none.join(", ")
+        );
+    }
+    if args.format.json {
+        output::print_json(&answer)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !answer.released.is_empty() {
+        output::print(&table(&answer.released))?;
+    }
+    let count = output::count(answer.released.len(), "lease");
+    output::print(&match args.dry_run {
+        true => format!("{count} would be released: --dry-run"),
+        false => format!("{count} released"),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table(leases: &[api::LeaseRow]) -> String {
+    let mut table = output::table(["address", "hwaddr", "state", "since", "expires"]);
+    for lease in leases {
+        let text = |name: &str| lease.lease.get(name).and_then(|v| v.as_str()).unwrap_or("-").to_owned();
+        let time = |name: &str| {
+            let millis = lease.lease.get(name).and_then(serde_json::Value::as_u64);
+            millis.map_or("-".to_owned(), |millis| output::local_time(Timestamp(millis)))
+        };
+        table.add_row([
+            lease.ipaddr.to_string(),
+            text("hwaddr"),
+            text("state"),
+            time("since"),
+            time("expires"),
+        ]);
+    }
+    output::render(&table)
 }

@@ -26,7 +26,6 @@ mod status;
 mod store;
 mod timeline;
 mod users;
-mod who;
 
 use crate::inventory::export::Format;
 use anyhow::Result;

@@ -57,6 +57,8 @@ pub mod paths {
     pub const RESTARTS_CANCEL: &str = "/v1/restarts/cancel";
     /// `GET`: all [`super::LeaseRow`]s.
     pub const LEASES: &str = "/v1/leases";
+    /// `POST` [`super::ReleaseLeases`]: [`super::Released`].
+    pub const LEASES_RELEASE: &str = "/v1/leases/release";
     /// `GET`: all [`super::LayoutRow`]s.
     pub const LAYOUTS: &str = "/v1/layouts";
     /// `GET`: all [`super::TreeRow`]s.
@@ -253,8 +255,8 @@ pub struct Changes {
     /// Also if nodes that run lose their roots.
     #[serde(default)]
     pub running: bool,
-    /// Who wants them, for the history.
-    #[serde(default)]
+    /// Who wants it: set by the daemon, whatever the client says.
+    #[serde(skip)]
     pub by: String,
 }
 
@@ -322,7 +324,8 @@ pub enum SlotState {
 pub struct Begin {
     /// What is wanted.
     pub wanted: Wanted,
-    /// Who wants it.
+    /// Who wants it: set by the daemon, whatever the client says.
+    #[serde(skip)]
     pub by: String,
 }
 
@@ -331,7 +334,8 @@ pub struct Begin {
 pub struct Rack {
     /// Which.
     pub rack: String,
-    /// Who wants it.
+    /// Who wants it: set by the daemon, whatever the client says.
+    #[serde(skip)]
     pub by: String,
     /// Also if a node that runs loses its root.
     #[serde(default)]
@@ -348,7 +352,8 @@ pub struct Accept {
     /// The node exists, and gets this machine.
     #[serde(default)]
     pub replace: bool,
-    /// Who wants it.
+    /// Who wants it: set by the daemon, whatever the client says.
+    #[serde(skip)]
     pub by: String,
 }
 
@@ -477,7 +482,8 @@ pub struct WantRestarts {
 pub struct CancelRestarts {
     /// Nodes that are not to be restarted.
     pub nodes: Vec<String>,
-    /// Who wants it.
+    /// Who wants it: set by the daemon, whatever the client says.
+    #[serde(skip)]
     pub by: String,
 }
 
@@ -489,6 +495,28 @@ pub struct LeaseRow {
     /// What DHCP keeps about it: `hwaddr`, `state`, `since`, `expires` and more.
     #[serde(flatten)]
     pub lease: BTreeMap<String, serde_json::Value>,
+}
+
+/// `rackstrap lease release`
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ReleaseLeases {
+    /// Addresses and hardware addresses.
+    pub leases: Vec<String>,
+    /// Only say which leases would end.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Who wants it: set by the daemon, whatever the client says.
+    #[serde(skip)]
+    pub by: String,
+}
+
+/// What became of [`ReleaseLeases`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Released {
+    /// Leases that ended, or would.
+    pub released: Vec<LeaseRow>,
+    /// What no lease was found for, as it was asked.
+    pub none: Vec<String>,
 }
 
 /// A disk layout of the site file.

@@ -4,6 +4,7 @@ use super::{
     api::{self, SlotState},
     nodes::refuse_if_running,
     refusal::{Refusal, Shared, blocking},
+    signed::Signed,
 };
 use crate::{
     clock::Timestamp,
@@ -71,7 +72,7 @@ fn elevation(world: &World, filling: &Filling, states: &HashMap<String, NodeStat
 
 pub(super) async fn start(
     State(context): State<Shared>,
-    Json(asked): Json<api::Begin>,
+    Signed(asked): Signed<api::Begin>,
 ) -> Result<Json<Session>, Refusal> {
     let begun = blocking(move || context.discovery.begin(&asked.wanted, &asked.by, Timestamp::now())).await??;
     Ok(Json(begun))
@@ -79,12 +80,15 @@ pub(super) async fn start(
 
 pub(super) async fn stop(
     State(context): State<Shared>,
-    Json(asked): Json<api::Rack>,
+    Signed(asked): Signed<api::Rack>,
 ) -> Result<Json<Session>, Refusal> {
     Ok(Json(blocking(move || context.discovery.end(&asked.rack)).await??))
 }
 
-pub(super) async fn undo(State(context): State<Shared>, Json(asked): Json<api::Rack>) -> Result<Json<Placed>, Refusal> {
+pub(super) async fn undo(
+    State(context): State<Shared>,
+    Signed(asked): Signed<api::Rack>,
+) -> Result<Json<Placed>, Refusal> {
     if let (false, Some(name)) = (asked.running, context.discovery.last_placed(&asked.rack)) {
         refuse_if_running(&context, &[Change::Delete { name }])?;
     }
@@ -94,7 +98,7 @@ pub(super) async fn undo(State(context): State<Shared>, Json(asked): Json<api::R
 
 pub(super) async fn accept(
     State(context): State<Shared>,
-    Json(asked): Json<api::Accept>,
+    Signed(asked): Signed<api::Accept>,
 ) -> Result<Json<api::Accepted>, Refusal> {
     let node = blocking(move || {
         let name = asked.node.as_deref();

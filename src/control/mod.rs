@@ -7,6 +7,7 @@ pub mod api;
 mod backup;
 mod client;
 mod discover;
+mod leases;
 mod meant;
 mod nodes;
 mod overlays;
@@ -14,6 +15,7 @@ mod refusal;
 mod restarts;
 mod rollouts;
 mod routes;
+mod signed;
 mod socket;
 mod store;
 mod unknown;
@@ -29,10 +31,13 @@ use crate::{
     boots::Boots, decide::SharedWorld, discovery::Discovery, inventory::Nodes, overlay::Renderer, restart::Restarts,
     rollout::Rollouts, store::Store, timeline::Recorder, warnings::SiteWarnings,
 };
-use std::sync::Arc;
+use std::{net::Ipv4Addr, sync::Arc};
 
 /// Something that the daemon does when it is told to; answers what it did, in one line. May block.
 pub type Action = Arc<dyn Fn() -> anyhow::Result<String> + Send + Sync>;
+
+/// Takes these addresses back; answers which of them a machine had. May block.
+pub type Release = Arc<dyn Fn(&[Ipv4Addr]) -> anyhow::Result<Vec<Ipv4Addr>> + Send + Sync>;
 
 /// Asks for the names and values of all counters.
 pub type Counters = Arc<dyn Fn() -> Vec<(String, u64)> + Send + Sync>;
@@ -64,6 +69,8 @@ pub struct Context {
     pub reload: Action,
     /// Looks for images again.
     pub rescan: Action,
+    /// Takes pool addresses from the machines that have them; answers which had one.
+    pub release: Release,
     /// All counters.
     pub counters: Counters,
 }

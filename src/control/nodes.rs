@@ -4,6 +4,7 @@ use super::{
     api,
     meant::{Meant, meant},
     refusal::{Refusal, Shared, blocking, broken},
+    signed::Signed,
 };
 use crate::{
     clock::Timestamp,
@@ -121,7 +122,7 @@ pub(super) async fn show(
 
 pub(super) async fn change(
     State(context): State<Shared>,
-    Json(asked): Json<api::Changes>,
+    Signed(asked): Signed<api::Changes>,
 ) -> Result<Json<api::ChangesAnswer>, Refusal> {
     if !asked.running {
         refuse_if_running(&context, &asked.changes)?;
@@ -132,10 +133,7 @@ pub(super) async fn change(
             changed.retain(|changed| !changed.is_nothing());
             return Ok(changed);
         }
-        let by = match asked.by.as_str() {
-            "" => "somebody",
-            by => by,
-        };
+        let by = asked.by.as_str();
         let changed = context.nodes.change(&asked.changes, by, Timestamp::now())?;
         follow(&context.recorder, &context.boots, &changed).map_err(broken)?;
         tell(&changed, by);

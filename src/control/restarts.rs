@@ -3,6 +3,7 @@
 use super::{
     api,
     refusal::{Refusal, Shared, blocking, broken},
+    signed::Signed,
 };
 use crate::{
     clock::Timestamp,
@@ -28,7 +29,7 @@ pub(super) async fn list(State(context): State<Shared>) -> Json<api::RestartsAns
 
 pub(super) async fn want(
     State(context): State<Shared>,
-    Json(asked): Json<api::WantRestarts>,
+    Signed(asked): Signed<api::WantRestarts>,
 ) -> Result<Json<Wanted>, Refusal> {
     let wanted = blocking(move || context.restarts.want(&asked.want, Timestamp::now(), asked.dry_run)).await??;
     Ok(Json(wanted))
@@ -36,7 +37,7 @@ pub(super) async fn want(
 
 pub(super) async fn cancel(
     State(context): State<Shared>,
-    Json(asked): Json<api::CancelRestarts>,
+    Signed(asked): Signed<api::CancelRestarts>,
 ) -> Result<Json<Cancelled>, Refusal> {
     let cancelled = blocking(move || {
         let cancelled = context.restarts.cancel(&asked.nodes, &asked.by, Timestamp::now());

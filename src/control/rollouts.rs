@@ -3,6 +3,7 @@
 use super::{
     Context, api,
     refusal::{Refusal, Shared, blocking},
+    signed::Signed,
 };
 use crate::{
     boots::Boots,
@@ -21,7 +22,7 @@ pub(super) async fn current(State(context): State<Shared>) -> Result<Json<Vec<Cu
 
 pub(super) async fn promote_image(
     State(context): State<Shared>,
-    Json(asked): Json<api::PromoteImage>,
+    Signed(asked): Signed<api::PromoteImage>,
 ) -> Result<Json<Current>, Refusal> {
     let promoted = move || {
         context
@@ -43,7 +44,7 @@ pub(super) async fn rename_image(
 
 pub(super) async fn roll_back(
     State(context): State<Shared>,
-    Json(asked): Json<api::RollBack>,
+    Signed(asked): Signed<api::RollBack>,
 ) -> Result<Json<api::RolledBack>, Refusal> {
     let rolled_back = move || {
         let (current, ended) = context.rollouts.roll_back(&asked.name, &asked.by, Timestamp::now())?;
@@ -163,7 +164,7 @@ fn row(mut rollout: Rollout, boots: &Boots, now: Timestamp) -> api::RolloutRow {
 
 pub(super) async fn begin(
     State(context): State<Shared>,
-    Json(asked): Json<api::BeginRollout>,
+    Signed(asked): Signed<api::BeginRollout>,
 ) -> Result<Json<api::RolloutBegun>, Refusal> {
     let begun = move || {
         let rollout = context.rollouts.begin(&asked.wish, &asked.by, Timestamp::now())?;
@@ -206,7 +207,7 @@ fn lacking_modules(context: &Shared, wish: &Wish) -> Vec<String> {
 
 pub(super) async fn promote(
     State(context): State<Shared>,
-    Json(asked): Json<api::RolloutOrder>,
+    Signed(asked): Signed<api::RolloutOrder>,
 ) -> Result<Json<Rollout>, Refusal> {
     let image = asked.image;
     let done = move || {
@@ -218,7 +219,7 @@ pub(super) async fn promote(
 
 pub(super) async fn pause(
     State(context): State<Shared>,
-    Json(asked): Json<api::RolloutOrder>,
+    Signed(asked): Signed<api::RolloutOrder>,
 ) -> Result<Json<api::RolloutHeld>, Refusal> {
     let done = move || {
         let now = Timestamp::now();
@@ -232,7 +233,7 @@ pub(super) async fn pause(
 
 pub(super) async fn resume(
     State(context): State<Shared>,
-    Json(asked): Json<api::RolloutOrder>,
+    Signed(asked): Signed<api::RolloutOrder>,
 ) -> Result<Json<Rollout>, Refusal> {
     let limit = asked.pace.max_failures;
     let done = move || {
@@ -244,7 +245,7 @@ pub(super) async fn resume(
 
 pub(super) async fn abort(
     State(context): State<Shared>,
-    Json(asked): Json<api::RolloutOrder>,
+    Signed(asked): Signed<api::RolloutOrder>,
 ) -> Result<Json<api::RolloutHeld>, Refusal> {
     let done = move || {
         let now = Timestamp::now();
@@ -258,7 +259,7 @@ pub(super) async fn abort(
 
 pub(super) async fn retry(
     State(context): State<Shared>,
-    Json(asked): Json<api::Retry>,
+    Signed(asked): Signed<api::Retry>,
 ) -> Result<Json<Vec<String>>, Refusal> {
     let done = move || context.rollouts.retry(&asked.nodes, &asked.by, Timestamp::now());
     Ok(Json(blocking(done).await??))

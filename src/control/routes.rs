@@ -4,9 +4,10 @@ use super::{
     Context,
     api::{self, paths},
     backup, discover,
+    leases::{self, all_leases, hwaddr, lease_of},
     meant::{Meant, meant},
     nodes, overlays,
-    refusal::{Refusal, Shared, blocking, broken},
+    refusal::{Refusal, Shared, blocking},
     restarts, rollouts,
     socket::Peer,
     store, unknown,
@@ -16,7 +17,6 @@ use crate::{
     decide::{Decision, Requester, decide},
     discovery::Waiting,
     inventory::Node,
-    store::Table,
     timeline::{Level, State as NodeState, StatusRow, Subject, status, summarise},
 };
 use axum::{
@@ -54,7 +54,8 @@ pub fn router(context: Arc<Context>) -> Router {
         .route(paths::IGNORE, post(discover::ignore))
         .route(paths::RESTARTS, get(restarts::list).post(restarts::want))
         .route(paths::RESTARTS_CANCEL, post(restarts::cancel))
-        .route(paths::LEASES, get(leases))
+        .route(paths::LEASES, get(leases::list))
+        .route(paths::LEASES_RELEASE, post(leases::release))
         .route(paths::LAYOUTS, get(layouts))
         .route(paths::TREES, get(overlays::trees))
         .route("/v1/overlays/{node}", get(overlays::preview))
@@ -89,10 +90,10 @@ pub fn router(context: Arc<Context>) -> Router {
 }
 
 /// The socket's mode says the same; this holds also where somebody changed that.
-async fn only_root(ConnectInfo(Peer(uid)): ConnectInfo<Peer>, request: Request, next: Next) -> Response {
+async fn only_root(ConnectInfo(Peer(peer)): ConnectInfo<Peer>, request: Request, next: Next) -> Response {
     let own = rustix::process::geteuid().as_raw();
-    match uid {
-        Some(uid) if uid == 0 || uid == own => next.run(request).await,
+    match peer {
+        Some((uid, _)) if uid == 0 || uid == own => next.run(request).await,
         _ => Refusal(
             StatusCode::FORBIDDEN,
             "only root may command this daemon; use sudo".into(),
@@ -260,30 +261,6 @@ async fn explain(
 
 fn list(items: &[HwAddr]) -> String {
     items.iter().map(HwAddr::to_string).collect::<Vec<_>>().join(", ")
-}
-
-fn hwaddr(row: &api::LeaseRow) -> Option<HwAddr> {
-    row.lease.get("hwaddr")?.as_str()?.parse().ok()
-}
-
-fn all_leases(context: &Shared) -> Result<Vec<api::LeaseRow>, Refusal> {
-    let found = context
-        .store
-        .scan::<BTreeMap<String, serde_json::Value>>(Table::Leases, b"");
-    let rows = found.map_err(broken)?.into_iter().filter_map(|(key, mut lease)| {
-        let ipaddr = Ipv4Addr::from(<[u8; 4]>::try_from(key).ok()?);
-        lease.remove("ipaddr");
-        Some(api::LeaseRow { ipaddr, lease })
-    });
-    Ok(rows.collect())
-}
-
-fn lease_of(context: &Shared, wanted: impl Fn(&api::LeaseRow) -> bool) -> Result<Option<api::LeaseRow>, Refusal> {
-    Ok(all_leases(context)?.into_iter().find(wanted))
-}
-
-async fn leases(State(context): State<Shared>) -> Result<Json<Vec<api::LeaseRow>>, Refusal> {
-    blocking(move || all_leases(&context)).await?.map(Json)
 }
 
 async fn layouts(State(context): State<Shared>) -> Json<Vec<api::LayoutRow>> {

@@ -42,13 +42,15 @@ pub enum SocketError {
     },
 }
 
-/// Who is at the other end (SO_PEERCRED, unix(7)); none if the kernel does not say.
+/// User and process at the other end (SO_PEERCRED, unix(7)); none if the kernel does not say.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Peer(pub(super) Option<u32>);
+pub(super) struct Peer(pub(super) Option<(u32, u32)>);
 
 impl Connected<IncomingStream<'_, UnixListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Peer(stream.io().peer_cred().ok().map(|cred| cred.uid()))
+        let cred = stream.io().peer_cred().ok();
+        let pid = |pid: Option<i32>| pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or_default();
+        Peer(cred.map(|cred| (cred.uid(), pid(cred.pid()))))
     }
 }
 

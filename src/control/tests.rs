@@ -67,6 +67,7 @@ fn context(dir: &Path) -> Arc<Context> {
         warnings: SiteWarnings::default(),
         reload: Arc::new(|| anyhow::bail!("line 3: no")),
         rescan: Arc::new(|| Ok("2 image versions".into())),
+        release: Arc::new(|addresses| Ok(addresses.to_vec())),
         counters: Arc::new(|| vec![("dhcp offers".into(), 3)]),
     })
 }
@@ -193,7 +194,6 @@ fn a_node_from_its_first_packet_to_its_end() {
         };
         let change = |change: Change| api::Changes {
             changes: vec![change],
-            by: "alice".into(),
             ..api::Changes::default()
         };
         let add = change(Change::Add(new));
@@ -250,7 +250,8 @@ fn a_node_from_its_first_packet_to_its_end() {
         let done: api::ChangesAnswer = client.post(api::paths::CHANGES, &delete).unwrap();
         assert_eq!(done.changed[0].before.as_ref(), Some(&node));
         let history: Vec<crate::inventory::Entry> = client.get("/v1/history/r01n01").unwrap();
-        assert_eq!((history.len(), history[1].by.as_str()), (2, "alice"));
+        let author = crate::author::own();
+        assert_eq!((history.len(), history[1].by.as_str()), (2, author.as_str()));
         let unknown = client.get::<Vec<crate::inventory::Entry>>("/v1/history/r09n09");
         assert!(unknown.unwrap_err().to_string().contains("there is no node 'r09n09'"));
         let gone = client.get::<api::NodeAnswer>("/v1/nodes/r01n01").unwrap_err();

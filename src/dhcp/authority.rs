@@ -24,6 +24,9 @@ pub trait Authority: Send + Sync + 'static {
 
     /// True if the address is a node's, so that the pool does not hand it out.
     fn is_node_address(&self, address: Ipv4Addr) -> bool;
+
+    /// True if `hwaddr` is a card of the node that has `address`.
+    fn is_card_of(&self, hwaddr: HwAddr, address: Ipv4Addr) -> bool;
 }
 
 /// Where pool leases are kept. Called from the lease thread only, never from async code.
@@ -132,7 +135,7 @@ pub struct DhcpEvent {
     pub ipxe: bool,
     /// True for UEFI HTTP boot.
     pub http_client: bool,
-    /// True for firmware or a loader (PXE, HTTP or iPXE), false for an operating system.
+    /// True for firmware or a loader (PXE, HTTP or iPXE) that sends as only these do, false for an operating system.
     pub booting: bool,
     /// Host name that it claims.
     pub host_name: Option<String>,

@@ -4,6 +4,7 @@
 
 use super::{
     authority::{Answer, AnswerKind, Ask, Authority, DhcpEvent, Link, Loader, Network},
+    belief::is_from_firmware,
     pool::{Heard, Lease, Pool, Refused},
     reply::{self, Reply, Terms},
     request::{Kind, Request},
@@ -11,15 +12,19 @@ use super::{
 use crate::{clock::Timestamp, config::Subnet};
 use ipnet::Ipv4Net;
 use rackstrap_wire::HwAddr;
-use std::{borrow::Cow, net::Ipv4Addr, sync::Arc};
+use std::{
+    borrow::Cow,
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
+};
 
 /// Where a request came in.
 #[derive(Clone, Copy, Debug)]
 pub struct Ingress<'a> {
     /// Interface.
     pub interface: &'a str,
-    /// Sender, 0.0.0.0 for clients without an address.
-    pub source: Ipv4Addr,
+    /// Sender; its address is 0.0.0.0 for clients without one.
+    pub source: SocketAddrV4,
 }
 
 /// What to do about one request.
@@ -126,6 +131,11 @@ impl Engine {
         }
     }
 
+    /// Takes an address from the machine that has it; false if no machine has it, by lease, by an offer or in quarantine.
+    pub fn vacate(&mut self, address: Ipv4Addr, now: Timestamp) -> bool {
+        self.pools.iter_mut().flatten().any(|pool| pool.take_back(address, now))
+    }
+
     /// All pool leases.
     pub fn leases(&self) -> Vec<Lease> {
         self.pools.iter().flatten().flat_map(Pool::leases).collect()
@@ -224,7 +234,7 @@ fn candidates(network: &Network, request: &Request, from: Ingress<'_>) -> Result
     }
     // A client with an address talks to us directly, through routers: its subnet need not be that of the interface.
     if !request.ciaddr.is_unspecified()
-        && request.ciaddr == from.source
+        && request.ciaddr == *from.source.ip()
         && let Some(index) = holding(request.ciaddr)
         && network.subnets[index]
             .interface
@@ -451,7 +461,8 @@ fn outcome(
             arch: request.arch,
             ipxe: request.ipxe,
             http_client: request.http_client,
-            booting: request.ipxe || request.pxe_client || request.http_client,
+            booting: (request.ipxe || request.pxe_client || request.http_client)
+                && is_from_firmware(request, from.source),
             host_name: request.host_name.clone(),
             interface: from.interface.to_owned(),
             relay: Some(request.giaddr).filter(|g| !g.is_unspecified()),

@@ -1,5 +1,6 @@
 //! What a datagram must be before anything else looks at it, and why others are dropped.
 
+use super::belief::Disbelief;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Fixed part of a message up to and with the magic cookie (RFC 2131 section 2).
@@ -113,9 +114,15 @@ pub enum Tally {
     SendFailed,
     /// Not looked at: too many requests of machines that are no nodes.
     Crowded,
+    /// Ignored: [`Disbelief::SourcePort`].
+    SourcePort,
+    /// Ignored: [`Disbelief::NodeForAnother`].
+    NodeForAnother,
+    /// Ignored: [`Disbelief::RelayIsNode`].
+    RelayIsNode,
 }
 
-const TALLIES: [(Tally, &str); 8] = [
+const TALLIES: [(Tally, &str); 11] = [
     (Tally::Offer, "offer"),
     (Tally::Ack, "ack"),
     (Tally::Nak, "nak"),
@@ -124,6 +131,9 @@ const TALLIES: [(Tally, &str); 8] = [
     (Tally::Busy, "store-busy"),
     (Tally::SendFailed, "send-failed"),
     (Tally::Crowded, "crowded-out"),
+    (Tally::SourcePort, "ignored-source-port"),
+    (Tally::NodeForAnother, "ignored-node-for-another"),
+    (Tally::RelayIsNode, "ignored-relay-is-node"),
 ];
 
 /// Counts since start; shared by all sockets.
@@ -142,6 +152,16 @@ impl Counters {
     /// Counts a packet's end.
     pub fn tally(&self, what: Tally) {
         self.tallies[what as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Counts a request that is not believed; returns how many of that kind there are now.
+    pub fn disbelieved(&self, why: Disbelief) -> u64 {
+        let what = match why {
+            Disbelief::SourcePort => Tally::SourcePort,
+            Disbelief::NodeForAnother => Tally::NodeForAnother,
+            Disbelief::RelayIsNode => Tally::RelayIsNode,
+        };
+        self.tallies[what as usize].fetch_add(1, Relaxed) + 1
     }
 
     /// Malformed datagrams by reason.

@@ -4,6 +4,7 @@
 //! and loaders come from the [`Authority`], pool leases go to the [`LeaseStore`] before they are promised.
 
 mod authority;
+mod belief;
 mod crowd;
 mod datagram;
 mod engine;

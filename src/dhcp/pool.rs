@@ -391,6 +391,16 @@ impl Pool {
         Some(self.entries[&key].lease(address, LeaseState::Released))
     }
 
+    /// Takes `address` from whoever has it, also out of quarantine; false if nobody has it.
+    pub fn take_back(&mut self, address: Ipv4Addr, now: Timestamp) -> bool {
+        let key = u32::from(address);
+        let known = self.entries.get(&key).is_some_and(|entry| entry.hwaddr.0 != [0; 6]);
+        if known {
+            self.vacate(key, now);
+        }
+        known
+    }
+
     /// Forgets an offer that the client did not take; ends a lease of a machine that has become a node.
     /// Returns the address if there was a lease to take out of the store.
     pub fn forget(&mut self, hwaddr: HwAddr, now: Timestamp) -> Option<Ipv4Addr> {

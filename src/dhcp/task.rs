@@ -2,6 +2,7 @@
 
 use super::{
     authority::{AnswerKind, Authority, DhcpEvent, LeaseStore},
+    belief::{believed, is_dhcp_port},
     crowd::Crowd,
     datagram::datagram,
     engine::{Engine, Ingress, Outcome, Write},
@@ -88,6 +89,43 @@ impl LeaseKeeper {
             }
             Heard::Taken => false,
         }
+    }
+
+    /// Takes these pool addresses from the machines that have them; those that nobody has are left out of the answer. Returns
+    /// when the store has forgotten the leases. Blocks for the disk.
+    ///
+    /// # Errors
+    /// The server is stopping, or the leases could not be removed from the store.
+    pub fn release(&self, addresses: &[Ipv4Addr]) -> anyhow::Result<Vec<Ipv4Addr>> {
+        let shared = self.0.upgrade().context("the DHCP server is stopping")?;
+        let now = Timestamp::now();
+        let released: Vec<Ipv4Addr> = {
+            let mut engine = lock(&shared.engine);
+            addresses
+                .iter()
+                .copied()
+                .filter(|address| engine.vacate(*address, now))
+                .collect()
+        };
+        if released.is_empty() {
+            return Ok(released);
+        }
+        let (told, stored) = std::sync::mpsc::channel();
+        let writes = released.iter().copied().map(Write::Forget).collect();
+        // The receiver waits below; should it be gone, nobody needs the answer.
+        let accepted = shared.leases.submit(
+            writes,
+            Box::new(move |done| {
+                let _ = told.send(done);
+            }),
+        );
+        if !accepted || !stored.recv().unwrap_or(false) {
+            bail!(
+                "the leases ended, but could not be removed from the store and come back with the next start of the daemon; \
+                 see its log, and release them again"
+            );
+        }
+        Ok(released)
     }
 }
 
@@ -233,6 +271,8 @@ async fn listen(shared: Arc<Shared>, interface: Arc<Interface>, stop: Cancellati
                 Ok((len, from)) if shared.is_of_a_node(&buffer[..len]) => {
                     shared.packet(&interface, &buffer[..len], from);
                 }
+                // No room for what is dropped anyway.
+                Ok((len, from)) if !is_dhcp_port(from.port()) => shared.packet(&interface, &buffer[..len], from),
                 Ok((len, from)) => {
                     if !crowd.push(&buffer[..len], from) {
                         shared.counters.tally(Tally::Crowded);
@@ -277,10 +317,14 @@ impl Shared {
                 return;
             }
         };
-        let source = match from {
-            SocketAddr::V4(v4) => *v4.ip(),
-            SocketAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
-        };
+        let SocketAddr::V4(source) = from else { return };
+        if let Err(why) = believed(&request, source, &*self.authority) {
+            let (count, reason) = (self.counters.disbelieved(why), why.name());
+            if count.is_power_of_two() {
+                tracing::warn!(interface = %interface.name, %from, hwaddr = %request.hwaddr, reason, count, "DHCP request ignored: {why}");
+            }
+            return;
+        }
         let ingress = Ingress {
             interface: &interface.name,
             source,

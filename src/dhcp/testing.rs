@@ -10,7 +10,12 @@ use super::{
 };
 use crate::{clock::Timestamp, config::Subnet};
 use rackstrap_wire::HwAddr;
-use std::{collections::HashMap, fmt::Write as _, net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
+};
 
 /// Frames of a capture in tests/captures.
 pub fn capture(name: &str) -> Vec<Vec<u8>> {
@@ -139,6 +144,10 @@ impl Authority for World {
     fn is_node_address(&self, address: Ipv4Addr) -> bool {
         self.nodes.values().any(|(_, a)| *a == address)
     }
+
+    fn is_card_of(&self, hwaddr: HwAddr, address: Ipv4Addr) -> bool {
+        self.nodes.get(&hwaddr).is_some_and(|(_, a)| *a == address)
+    }
 }
 
 /// A request, made by hand.
@@ -192,7 +201,10 @@ impl Packet {
 
     pub fn to_at(&self, engine: &mut Engine, world: &World, interface: &str, now: Timestamp) -> Outcome {
         let request = Request::parse(&self.0).unwrap();
-        let source = request.ciaddr;
+        let source = match request.giaddr.is_unspecified() {
+            true => SocketAddrV4::new(request.ciaddr, 68),
+            false => SocketAddrV4::new(request.giaddr, 67),
+        };
         engine.handle(&request, Ingress { interface, source }, now, world)
     }
 }

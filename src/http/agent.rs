@@ -34,8 +34,8 @@ impl From<Refusal> for Problem {
         let text = refusal.to_string();
         match refusal {
             Refusal::Unknown(_) => Problem::not_found(Reason::UnknownBoot, text),
-            Refusal::Token(_) => Problem::forbidden(Reason::WrongToken, text),
-            Refusal::Redeemed(_) => Problem::conflict(text),
+            Refusal::Token(_) | Refusal::Secret(_) => Problem::forbidden(Reason::WrongToken, text),
+            Refusal::Redeemed(_) | Refusal::Void(_) => Problem::conflict(text),
             Refusal::Store(_) => Problem::unavailable(text),
         }
     }
@@ -56,17 +56,15 @@ pub async fn plan(
         service.record(&boot, "plan", Level::Error, detail.clone(), None);
         return Err(Problem::gone(detail));
     };
-    // Counted by its kernel already, unless that came from elsewhere or in pieces.
-    service.rollouts.took(&boot, Timestamp::now());
-    service.record(
-        &boot,
-        "plan",
-        Level::Ok,
-        format!("{} for {}", boot.plan.image, boot.plan.node),
-        None,
-    );
-    if common < WIRE_VERSION {
-        service.record(&boot, "plan", Level::Ok, old(&boot, agent), None);
+    // After the overlay it is a user of the node who asks, and no boot goes on by that.
+    if !boot.redeemed {
+        // Counted by its kernel already, unless that came from elsewhere or in pieces.
+        service.rollouts.took(&boot, Timestamp::now());
+        let detail = format!("{} for {}", boot.plan.image, boot.plan.node);
+        service.record(&boot, "plan", Level::Ok, detail, None);
+        if common < WIRE_VERSION {
+            service.record(&boot, "plan", Level::Ok, old(&boot, agent), None);
+        }
     }
     let wire = common;
     Ok(Json(Plan {
@@ -112,8 +110,12 @@ fn too_old(boot: &Boot, agent: u32) -> String {
 fn old(boot: &Boot, agent: u32) -> String {
     let image = boot.image();
     format!(
-        "image {image} was sealed with an agent of wire version {agent}, and this daemon speaks {WIRE_VERSION}: it is answered in its \
-         own, gets users of [users] at its boots only, and does not say what it waits for; {}",
+        "image {image} was sealed with an agent of wire version {agent}, and this daemon speaks {WIRE_VERSION}: {}any user of the node \
+         can report in its name; {}",
+        match agent {
+            ..2 => "it gets users of [users] at its boots only, does not say what it waits for, and ",
+            _ => "",
+        },
         seal_anew(image)
     )
 }
@@ -124,7 +126,7 @@ pub async fn overlay(
     headers: HeaderMap,
     Told(boot, request): Told<OverlayRequest>,
 ) -> Result<Json<Overlay>, Problem> {
-    service.boots.authenticate(&boot.plan.id, &request.token)?;
+    service.boots.may_redeem(&boot.plan.id, &request.token)?;
     let agent = wire_of(&headers)?;
     let wire = common_version(agent).ok_or_else(|| Problem::gone(too_old(&boot, agent)))?;
     // Rendered first: a template that fails must not cost the boot its one overlay.
@@ -134,7 +136,10 @@ pub async fn overlay(
         .unwrap_or_else(|panic| Err(format!("rendering stopped: {panic}")))
         .inspect_err(|problem| service.record(&boot, "overlay", Level::Error, problem.clone(), None))
         .map_err(Problem::unavailable)?;
-    let boot = service.boots.redeem(&boot.plan.id, &request).await?;
+    let boot = service
+        .boots
+        .redeem(&boot.plan.id, &request, rendered.proof(wire))
+        .await?;
     service.windows.close(&boot.plan.node);
     for (level, notes) in [(Level::Degraded, &rendered.lacks), (Level::Ok, &rendered.notes)] {
         for note in notes.iter().take(MAX_NOTES) {
@@ -159,7 +164,7 @@ pub async fn report(
     Told(boot, report): Told<Report>,
 ) -> Result<StatusCode, Problem> {
     let id = &boot.plan.id;
-    service.boots.authenticate(id, &report.token)?;
+    service.boots.authenticate_node(id, &report.token)?;
     if report.events.len() > MAX_EVENTS {
         return Err(Problem::bad_body(format!(
             "a report has at most {MAX_EVENTS} events, this one {}",
@@ -202,7 +207,7 @@ pub async fn waiting(
     Told(boot, waiting): Told<Waiting>,
 ) -> Result<StatusCode, Problem> {
     let id = &boot.plan.id;
-    let before = service.boots.authenticate(id, &waiting.token)?;
+    let before = service.boots.authenticate_node(id, &waiting.token)?;
     bounded(&waiting.checks)?;
     // What was sent before `ready` and comes after it is no news.
     if before.ready.is_none() {
@@ -227,7 +232,7 @@ fn bounded(checks: &[CheckResult]) -> Result<(), Problem> {
 /// `POST /v1/ready/{id}`
 pub async fn ready(State(service): State<Arc<Service>>, Told(boot, ready): Told<Ready>) -> Result<StatusCode, Problem> {
     let id = &boot.plan.id;
-    let said_before = service.boots.authenticate(id, &ready.token)?.ready.is_some();
+    let said_before = service.boots.authenticate_node(id, &ready.token)?.ready.is_some();
     bounded(&ready.checks)?;
     let failed = failures(&ready.checks);
     if !ready.checks.is_empty() {
@@ -253,7 +258,10 @@ pub async fn heartbeat(
     Told(boot, beat): Told<Heartbeat>,
 ) -> Result<Response, Problem> {
     let id = &boot.plan.id;
-    service.boots.authenticate(id, &beat.token)?;
+    service.boots.authenticate_node(id, &beat.token)?;
+    // It runs, so that whatever asked for another boot was not its firmware.
+    service.windows.close(&boot.plan.node);
+    service.boots.runs(id);
     if let Some(healthy) = beat.healthy {
         service.boots.note_health(id, &beat.token, healthy)?;
     }
@@ -289,6 +297,9 @@ fn users_for(service: &Service, boot: &Boot, note: &UsersNote) -> Option<String>
     if !note.detail.is_empty() {
         let level = if note.failed { Level::Degraded } else { Level::Ok };
         service.record(boot, "users", level, note.detail.clone(), None);
+    }
+    if service.overlays.has_own_users(boot) {
+        return None;
     }
     service.overlays.users_told(boot, &note.digest);
     let held = service.overlays.held_users()?;

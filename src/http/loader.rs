@@ -69,22 +69,37 @@ pub async fn script(
         ..Requester::default()
     };
     let decision = decide(&world, &requester);
-    if let (Decision::Node(decision), Some(failed)) = (&decision, &query.failed) {
-        service.note_failure(&decision.node.name, failed);
-    }
+    // The address of one node says nothing about other machines: such a request changes nothing and is on no timeline.
+    let speaks_for_another = world
+        .inventory
+        .by_ipaddr(peer.ipv4())
+        .is_some_and(|node| !node.hwaddrs.contains(&hwaddr));
     let text = match decision {
+        _ if speaks_for_another => {
+            let subnet = world.site.subnet_of(peer.ipv4());
+            let base = base_url(&world.site, subnet.map_or(peer.ipv4(), |subnet| subnet.server));
+            let message = format!("{} is not the address of {hwaddr}", peer.ipv4());
+            service.wait(&base, hwaddr, &[message], true)?
+        }
         Decision::Node(decision) if decision.node.ipaddr != peer.ipv4() => {
             let detail = format!(
                 "this machine is {} now, its address {}",
                 decision.node.name, decision.node.ipaddr
             );
-            service.send_to_dhcp(&world, &decision, hwaddr, detail)?
+            // It waited there until it became a node. Nobody else's word goes onto the timeline.
+            let at_home = (service.waits)(hwaddr, peer.ipv4());
+            service.send_to_dhcp(&world, &decision, hwaddr, detail, at_home)?
         }
         Decision::Node(decision) if !service.windows.is_open(&decision.node.name, Timestamp::now()) => {
             let detail = format!("{} has to ask DHCP before it boots", decision.node.name);
-            service.send_to_dhcp(&world, &decision, hwaddr, detail)?
+            service.send_to_dhcp(&world, &decision, hwaddr, detail, true)?
         }
-        Decision::Node(decision) => service.boot_script(&world, &decision, hwaddr).await?,
+        Decision::Node(decision) => {
+            if let Some(failed) = &query.failed {
+                service.note_failure(&decision.node.name, failed);
+            }
+            service.boot_script(&world, &decision, hwaddr).await?
+        }
         Decision::Unknown { .. } => {
             let told = Told {
                 uuid: query.uuid.parse().ok(),
@@ -94,7 +109,7 @@ pub async fn script(
             };
             // Its second time at least: what DHCP heard of it has long been looked at.
             let again = told != Told::default();
-            if again {
+            if again && (service.waits)(hwaddr, peer.ipv4()) {
                 service.discovery.told(hwaddr, told);
             }
             service.stranger_script(&world, hwaddr, *peer, again).await?
@@ -174,10 +189,13 @@ impl Service {
         decision: &NodeDecision,
         hwaddr: HwAddr,
         detail: String,
+        record: bool,
     ) -> Result<String, Problem> {
         let base = base_url(&world.site, decision.subnet.server);
-        let event = Event::new(Timestamp::now(), "dhcp-first", Level::Retry, detail.clone());
-        self.recorder.record(Subject::Node(decision.node.name.clone()), event);
+        if record {
+            let event = Event::new(Timestamp::now(), "dhcp-first", Level::Retry, detail.clone());
+            self.recorder.record(Subject::Node(decision.node.name.clone()), event);
+        }
         self.wait(&base, hwaddr, &[detail], true)
     }
 
@@ -261,8 +279,9 @@ pub async fn boot_file(
         Problem::not_found(Reason::UnknownBoot, detail)
     })?;
     let path = version.dir.join(step);
-    // iPXE asks with HEAD or for a range now and then; only whole files are worth a line on the timeline.
-    let whole = request.method() == "GET" && !request.headers().contains_key(header::RANGE);
+    // iPXE asks with HEAD or for a range now and then; only whole files are worth a line on the timeline. A boot that has its
+    // overlay has its kernel: it is a user of the node who asks.
+    let whole = !boot.redeemed && request.method() == "GET" && !request.headers().contains_key(header::RANGE);
     let response = send_file(path, request).await?;
     if !whole || response.status() != StatusCode::OK {
         return Ok(response);

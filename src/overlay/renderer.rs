@@ -16,7 +16,9 @@ use crate::{
     users::{Source, hide_hashes},
 };
 use arc_swap::ArcSwap;
-use rackstrap_wire::{DiskState, HwAddr, ImageRef, Overlay, OverlayContent, OverlayFile, Plan, users::GivenUsers};
+use rackstrap_wire::{
+    DiskState, HwAddr, ImageRef, Overlay, OverlayContent, OverlayFile, Plan, SECRET_SPEAKS, users::GivenUsers,
+};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -51,6 +53,11 @@ pub struct Rendered {
 }
 
 impl Rendered {
+    /// What the node is to prove itself with, if its agent speaks version `wire`.
+    pub fn proof(&self, wire: u32) -> Option<String> {
+        self.secret.clone().filter(|_| wire >= SECRET_SPEAKS)
+    }
+
     /// As an agent that speaks version `wire` takes it.
     pub fn into_overlay(self, wire: u32) -> Overlay {
         let files = self.files.into_iter().map(|placed| placed.file);
@@ -146,7 +153,9 @@ impl Renderer {
             .any(|path| is_of_a_tree(&rendered.files, path));
         if own {
             rendered.users = None;
-        } else {
+        }
+        // An agent of version 2 that has a secret asks for users while it runs.
+        if !own || wire >= SECRET_SPEAKS {
             let secret = self
                 .node_secret(&boot.plan.id)
                 .map_err(|e| format!("cluster key: {e}"))?;

@@ -167,6 +167,12 @@ impl Renderer {
         self.keep(&boot.plan.node, given);
     }
 
+    /// True if the node's passwd or group is from a tree of the site's own, so that it takes no users while it runs.
+    pub fn has_own_users(&self, boot: &Boot) -> bool {
+        let given = self.given(&boot.plan.node).ok().flatten();
+        given.is_some_and(|given| given.boot == boot.plan.id && given.digest.is_none())
+    }
+
     /// Notes which users the node in that boot says that it has.
     pub fn users_told(&self, boot: &Boot, digest: &str) {
         let told = Given {

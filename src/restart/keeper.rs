@@ -64,7 +64,8 @@ pub struct Want {
     pub drain: bool,
     /// Seconds within which a node has to be ready again.
     pub within_secs: u32,
-    /// Who wants it.
+    /// Who wants it: a request of the command line is signed by the daemon.
+    #[serde(skip)]
     pub by: String,
     /// The image whose rollout wants it; empty if a person does.
     #[serde(default, skip_serializing_if = "String::is_empty")]

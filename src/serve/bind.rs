@@ -1,7 +1,12 @@
 //! Binding every port, with one clear line for what cannot be bound.
 
 use super::{InNamedTask, Shared, dhcp, nfs, tftp};
-use crate::{config::Site, control::Counters, dhcp as dhcp_engine, http, nfs as nfs_engine, tftp as tftp_engine};
+use crate::{
+    config::Site,
+    control::Counters,
+    dhcp::{self as dhcp_engine, LeaseKeeper},
+    http, nfs as nfs_engine, tftp as tftp_engine,
+};
 use anyhow::{Result, anyhow, bail};
 use socket2::{Domain, Socket, Type};
 use std::{
@@ -37,7 +42,11 @@ fn interfaces() -> Vec<String> {
 }
 
 /// Binds and starts DHCP on every interface, TFTP, HTTP and NFS on every server address.
-pub fn spawn_all(shared: &Shared, cancel: &CancellationToken, services: &mut JoinSet<Result<()>>) -> Result<Counters> {
+pub fn spawn_all(
+    shared: &Shared,
+    cancel: &CancellationToken,
+    services: &mut JoinSet<Result<()>>,
+) -> Result<(Counters, LeaseKeeper)> {
     let site = shared.world.load().site.clone();
     let servers: BTreeSet<Ipv4Addr> = site.subnets.iter().map(|s| s.server).collect();
     let dhcp_counters: Arc<dhcp_engine::Counters> = Arc::default();
@@ -51,7 +60,7 @@ pub fn spawn_all(shared: &Shared, cancel: &CancellationToken, services: &mut Joi
         shared: shared.clone(),
         leases: dhcp.leases(),
     });
-    let keeper = dhcp.keeper();
+    let (keeper, releases) = (dhcp.keeper(), dhcp.keeper());
     let exports = Arc::new(nfs::ImageExports::new(shared.clone()));
     let web = Arc::new(http::Service {
         world: shared.world.clone(),
@@ -87,7 +96,7 @@ pub fn spawn_all(shared: &Shared, cancel: &CancellationToken, services: &mut Joi
     }
     let names = spawn_dns(shared, &servers, cancel, services)?;
     services.spawn(dhcp.run(cancel.clone()));
-    Ok(Arc::new(move || {
+    let counters: Counters = Arc::new(move || {
         let dhcp = dhcp_counters
             .answers()
             .into_iter()
@@ -105,7 +114,8 @@ pub fn spawn_all(shared: &Shared, cancel: &CancellationToken, services: &mut Joi
             .read()
             .map(|(name, count)| (format!("http {name}"), count));
         dhcp.chain(tftp).chain(http).chain(nfs).chain(names()).collect()
-    }))
+    });
+    Ok((counters, releases))
 }
 
 /// DNS on every server address, if the site wants it; and its counts.

@@ -149,6 +149,12 @@ impl Authority for DhcpAuthority {
     fn is_node_address(&self, address: Ipv4Addr) -> bool {
         self.shared.world.load().inventory.by_ipaddr(address).is_some()
     }
+
+    fn is_card_of(&self, hwaddr: HwAddr, address: Ipv4Addr) -> bool {
+        let world = self.shared.world.load();
+        let node = world.inventory.by_ipaddr(address);
+        node.is_some_and(|node| node.hwaddrs.contains(&hwaddr))
+    }
 }
 
 /// What the waiting room is told.

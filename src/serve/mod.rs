@@ -16,6 +16,7 @@ use crate::{
     config::{self, Site},
     control,
     decide::{SharedWorld, World},
+    dhcp::LeaseKeeper,
     discovery::Discovery,
     hooks, http,
     image::load_catalog,
@@ -75,10 +76,10 @@ pub async fn run(config: &Path) -> Result<()> {
     let shared = open(site)?;
     let cancel = CancellationToken::new();
     let mut services = JoinSet::new();
-    let counters = bind::spawn_all(&shared, &cancel, &mut services)?;
+    let (counters, keeper) = bind::spawn_all(&shared, &cancel, &mut services)?;
     let reloader = Arc::new(reload::Reloader::new(config.to_owned(), shared.clone()));
     let control = control::bind(&shared.world.load().site.server.socket).await?;
-    let context = Arc::new(control_context(&shared, &reloader, counters));
+    let context = Arc::new(control_context(&shared, &reloader, counters, keeper));
     services.spawn(control::serve(control, context, cancel.clone()).in_named_task("control socket"));
     let watched = hooks::Watched {
         world: shared.world.clone(),
@@ -103,7 +104,12 @@ pub async fn run(config: &Path) -> Result<()> {
     result
 }
 
-fn control_context(shared: &Shared, reloader: &Arc<reload::Reloader>, counters: control::Counters) -> control::Context {
+fn control_context(
+    shared: &Shared,
+    reloader: &Arc<reload::Reloader>,
+    counters: control::Counters,
+    leases: LeaseKeeper,
+) -> control::Context {
     let (reload, rescan) = (reloader.clone(), reloader.clone());
     control::Context {
         world: shared.world.clone(),
@@ -118,6 +124,7 @@ fn control_context(shared: &Shared, reloader: &Arc<reload::Reloader>, counters: 
         warnings: shared.warnings.clone(),
         reload: Arc::new(move || reload.reload()),
         rescan: Arc::new(move || rescan.rescan_images()),
+        release: Arc::new(move |addresses| leases.release(addresses)),
         counters,
     }
 }

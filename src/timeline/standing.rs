@@ -139,6 +139,11 @@ impl Standing {
             }
             _ => {}
         }
+        let up = matches!(self.state, State::Ready | State::Degraded);
+        if up && matches!(event.kind(), "tftp-client" | "dhcp-first") {
+            // Any user of the node can do that; it is neither a sign of life nor a fault of the node.
+            return None;
+        }
         // Of an event that was repeated, the time between two of them.
         let gap = match event.last {
             Some(last) if event.count > 1 => last.since(event.at) / (event.count - 1),

@@ -13,6 +13,8 @@ mod overlays;
 mod patience;
 #[path = "http/reports.rs"]
 mod reports;
+#[path = "http/user.rs"]
+mod user;
 
 use super::serve::{argument, udhcpc, variable};
 use anyhow::{Context, ensure};

@@ -68,7 +68,7 @@ fn found(client: &Client) -> Result<Found> {
             }
             Table::History => {
                 let entry: Entry = serde_json::from_slice(row.value)?;
-                assert_eq!((entry.by.as_str(), entry.changed.before.is_none()), ("a test", true));
+                assert_eq!((entry.by.as_str(), entry.changed.before.is_none()), ("root", true));
                 found.history.push(entry.changed.after.unwrap().name);
             }
             Table::Leases => {

@@ -19,7 +19,7 @@ use crate::{
 };
 use rackstrap_wire::{
     DiskState, DiskStatus, Hardware, OLDEST_WIRE, Overlay, OverlayContent, OverlayFile, OverlayRequest, Phase, Plan,
-    WIRE_VERSION, paths,
+    SECRET_SPEAKS, WIRE_VERSION, paths,
 };
 use std::{convert::Infallible, fs, path::Path, time::Duration};
 
@@ -94,9 +94,12 @@ fn boot(timeline: &mut Timeline) -> Res<Infallible> {
     .bounded();
     // Secrets go out once a boot: an overlay that was fetched is kept over attempts.
     let mut fetched = None;
-    timeline.run(Phase::Overlay, PATIENCE, |_| {
-        let done = overlay_phase(&plan, &server, &state, &hardware, &mut fetched)?;
-        Ok(((), Summary::Done(done)))
+    timeline.run(Phase::Overlay, PATIENCE, |t| {
+        let done = overlay_phase(&plan, &server, &state, &hardware, &mut fetched);
+        if let Some(overlay) = &fetched {
+            t.attach(proven(&server, &plan, overlay));
+        }
+        Ok(((), Summary::Done(done?)))
     })?;
     let _ = fs::write("/proc/sys/kernel/modprobe", modprobe.trim());
     hand_over(timeline, &plan, &cmdline)
@@ -158,6 +161,17 @@ fn disk_phase(timeline: &mut Timeline, plan: &Plan, cmdline: &CommandLine) -> (D
     (state, summary)
 }
 
+/// The server, for reports of a node that has its overlay: with the secret, if the server wants it (pure).
+fn proven(server: &Server, plan: &Plan, overlay: &Overlay) -> Server {
+    match &overlay.secret {
+        Some(secret) if plan.wire >= SECRET_SPEAKS => Server {
+            token: secret.clone(),
+            ..server.clone()
+        },
+        _ => server.clone(),
+    }
+}
+
 fn overlay_phase(
     plan: &Plan,
     server: &Server,
@@ -196,7 +210,7 @@ fn overlay_phase(
     let facts = BootFacts {
         server: server.base.clone(),
         plan: server.plan.clone(),
-        token: server.token.clone(),
+        token: proven(server, plan, overlay).token,
         node: plan.node.clone(),
         heartbeat_secs: plan.heartbeat_secs,
         mounts: state.mounts.clone(),

@@ -14,14 +14,14 @@ pub const LIB: &str = "/usr/lib/rackstrap/boot.json";
 /// The agent itself in the new root.
 pub const AGENT: &str = "/usr/lib/rackstrap/agent";
 
-/// `boot.json`, mode 0600: it holds the boot's token.
+/// `boot.json`, mode 0600: it holds the boot's secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootFacts {
     /// Server, `http://10.5.0.1:80`.
     pub server: String,
     /// Id of the boot.
     pub plan: String,
-    /// Token of the boot.
+    /// What the node proves itself with: its secret, or the boot's token where the server knows no secret.
     pub token: String,
     /// Node name.
     pub node: String,
@@ -32,7 +32,7 @@ pub struct BootFacts {
     /// What must be true of the running node.
     #[serde(default)]
     pub health: Health,
-    /// What root alone knows of this boot, unlike its token.
+    /// The secret, for users; none if the server gave none.
     #[serde(default)]
     pub secret: Option<String>,
 }

@@ -78,7 +78,7 @@ impl Server {
                     .to_owned();
                 let text = format!("{}: the server answered {status}: {said}", doing());
                 // The boot is unknown, over, or not ours: only a new one, from the loader on, can help.
-                Err(if matches!(status, 401 | 403 | 404 | 410) {
+                Err(if matches!(status, 401 | 403 | 404 | 409 | 410) {
                     Failure::hopeless(text)
                 } else {
                     Failure::new(text)

@@ -5,7 +5,6 @@ mod rack;
 use super::{
     connection::connect,
     output::{self, Format},
-    who::who,
 };
 use crate::{
     control::{Client, api},
@@ -237,7 +236,13 @@ fn start(client: &Client, args: StartArgs) -> Result<()> {
             port: args.port,
         },
     };
-    let session: Session = client.post(api::paths::SESSIONS, &api::Begin { wanted, by: who() })?;
+    let session: Session = client.post(
+        api::paths::SESSIONS,
+        &api::Begin {
+            wanted,
+            by: String::new(),
+        },
+    )?;
     if !args.detach && !args.format.json && std::io::stdout().is_terminal() {
         return rack::watch(client, &session.rack, args.format);
     }
@@ -256,7 +261,7 @@ fn start(client: &Client, args: StartArgs) -> Result<()> {
 fn stop(client: &Client, args: RackArgs) -> Result<()> {
     let rack = api::Rack {
         rack: rack_of(client, args.rack)?,
-        by: who(),
+        by: String::new(),
         running: false,
     };
     let session: Session = client.post(api::paths::SESSIONS_END, &rack)?;
@@ -281,7 +286,7 @@ fn undo(client: &Client, args: UndoArgs) -> Result<()> {
 fn take_back(client: &Client, rack: String, running: bool) -> Result<Placed> {
     let asked = api::Rack {
         rack,
-        by: who(),
+        by: String::new(),
         running,
     };
     Ok(client.post(api::paths::SESSIONS_UNDO, &asked)?)
@@ -310,7 +315,7 @@ fn say_yes(client: &Client, hwaddr: HwAddr, node: Option<String>, replace: bool)
         hwaddr,
         node,
         replace,
-        by: who(),
+        by: String::new(),
     };
     Ok(client.post(api::paths::ACCEPT, &asked)?)
 }

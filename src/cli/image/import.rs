@@ -2,7 +2,7 @@
 
 use super::{list::size_of, progress::Shown};
 use crate::{
-    cli::who::who,
+    author,
     clock::Timestamp,
     image::{ImportRequest, OciOptions, import, load_catalog, show_bytes},
 };
@@ -60,7 +60,7 @@ pub(super) fn run(args: ImportArgs, images_dir: PathBuf) -> Result<String> {
         },
         agent,
         message: args.message,
-        by: who(),
+        by: author::own(),
         kernel: args.kernel,
         modules: args.modules,
         now: Timestamp::now(),

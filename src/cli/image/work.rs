@@ -2,7 +2,7 @@
 
 use super::{find, import, progress::Shown};
 use crate::{
-    cli::who::who,
+    author,
     clock::Timestamp,
     image::{
         CloneRequest, Cloned, ImageVersion, SealRequest, Way, clone_version, default_name, load_catalog, seal,
@@ -35,7 +35,7 @@ pub(super) fn clone(args: CloneArgs, images_dir: PathBuf) -> Result<String> {
         images_dir,
         parent,
         name,
-        by: who(),
+        by: author::own(),
         now: Timestamp::now(),
     };
     let cloned = clone_version(&request, &mut progress);
@@ -86,7 +86,7 @@ pub(super) fn run_seal(args: SealArgs, images_dir: PathBuf) -> Result<String> {
         name: args.name,
         agent: import::agent(args.agent)?,
         message: args.message,
-        by: who(),
+        by: author::own(),
         kernel: args.kernel,
         modules: args.modules,
         now: Timestamp::now(),

@@ -5,7 +5,6 @@ use crate::{
         ask,
         hostlist::Wanted,
         output::{self, Format},
-        who::who,
     },
     control::{Client, api},
     inventory::hostlist::NodeSet,
@@ -65,15 +64,14 @@ fn fold<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
 }
 
 fn want(client: &Client, nodes: Vec<String>, args: &RestartArgs) -> Result<()> {
-    let by = who();
     let mut asked = api::WantRestarts {
         want: Want {
             nodes,
-            reason: args.reason.clone().unwrap_or_else(|| format!("restart wanted by {by}")),
+            reason: args.reason.clone().unwrap_or_default(),
             max_down: args.max_down,
             drain: !args.no_drain,
             within_secs: u32::try_from(args.ready_within.as_secs()).unwrap_or(u32::MAX),
-            by,
+            by: String::new(),
             rollout: String::new(),
         },
         dry_run: true,
@@ -127,7 +125,10 @@ fn describe(wanted: &Answer, max_down: u32) -> String {
 }
 
 fn cancel(client: &Client, nodes: Vec<String>, format: Format) -> Result<()> {
-    let asked = api::CancelRestarts { nodes, by: who() };
+    let asked = api::CancelRestarts {
+        nodes,
+        by: String::new(),
+    };
     let done: Cancelled = client.post(api::paths::RESTARTS_CANCEL, &asked)?;
     if format.json {
         return output::print_json(&done);

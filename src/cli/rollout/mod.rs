@@ -9,7 +9,6 @@ use super::{
     connection::connect,
     hostlist::Wanted,
     output::{self, Format},
-    who::who,
 };
 use crate::{
     control::{Client, api},
@@ -275,7 +274,13 @@ fn start(client: &Client, args: StartArgs) -> Result<()> {
         message: args.message,
     };
     let nodes: NodeSet = wish.nodes.iter().map(String::as_str).collect();
-    let begun: api::RolloutBegun = client.post(api::paths::ROLLOUTS, &api::BeginRollout { wish, by: who() })?;
+    let begun: api::RolloutBegun = client.post(
+        api::paths::ROLLOUTS,
+        &api::BeginRollout {
+            wish,
+            by: String::new(),
+        },
+    )?;
     for warning in &begun.warnings {
         eprintln!("warning: {warning}");
     }
@@ -292,7 +297,13 @@ fn start(client: &Client, args: StartArgs) -> Result<()> {
 
 fn retry(client: &Client, args: RetryArgs) -> Result<()> {
     let nodes = Wanted::new(args.nodes)?.some_names(client)?;
-    let retried: Vec<String> = client.post(api::paths::ROLLOUT_RETRY, &api::Retry { nodes, by: who() })?;
+    let retried: Vec<String> = client.post(
+        api::paths::ROLLOUT_RETRY,
+        &api::Retry {
+            nodes,
+            by: String::new(),
+        },
+    )?;
     if args.format.json {
         return output::print_json(&retried);
     }
@@ -323,13 +334,26 @@ fn retry(client: &Client, args: RetryArgs) -> Result<()> {
 }
 
 fn order(client: &Client, path: &str, image: Option<String>, pace: Pace) -> Result<Rollout> {
-    let by = who();
-    Ok(client.post(path, &api::RolloutOrder { image, pace, by })?)
+    Ok(client.post(
+        path,
+        &api::RolloutOrder {
+            image,
+            pace,
+            by: String::new(),
+        },
+    )?)
 }
 
 fn hold(client: &Client, path: &str, image: Option<String>) -> Result<api::RolloutHeld> {
-    let (by, pace) = (who(), Pace::default());
-    Ok(client.post(path, &api::RolloutOrder { image, pace, by })?)
+    let pace = Pace::default();
+    Ok(client.post(
+        path,
+        &api::RolloutOrder {
+            image,
+            pace,
+            by: String::new(),
+        },
+    )?)
 }
 
 /// What became of restarts that a rollout had wanted, as further lines; nothing if there were none.

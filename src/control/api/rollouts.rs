@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 pub struct PromoteImage {
     /// The version.
     pub image: ImageRef,
-    /// Who wants it.
+    /// Who wants it: set by the daemon, whatever the client says.
+    #[serde(skip)]
     pub by: String,
 }
 
@@ -22,7 +23,8 @@ pub struct PromoteImage {
 pub struct RollBack {
     /// The image's name.
     pub name: String,
-    /// Who wants it.
+    /// Who wants it: set by the daemon, whatever the client says.
+    #[serde(skip)]
     pub by: String,
 }
 
@@ -55,7 +57,8 @@ pub struct RolloutHeld {
 pub struct BeginRollout {
     /// What is wanted.
     pub wish: Wish,
-    /// Who wants it.
+    /// Who wants it: set by the daemon, whatever the client says.
+    #[serde(skip)]
     pub by: String,
 }
 
@@ -77,7 +80,8 @@ pub struct RolloutOrder {
     /// How it is to go on; of `resume`, only the failures that are allowed.
     #[serde(default)]
     pub pace: Pace,
-    /// Who wants it.
+    /// Who wants it: set by the daemon, whatever the client says.
+    #[serde(skip)]
     pub by: String,
 }
 
@@ -86,7 +90,8 @@ pub struct RolloutOrder {
 pub struct Retry {
     /// The nodes.
     pub nodes: Vec<String>,
-    /// Who wants it.
+    /// Who wants it: set by the daemon, whatever the client says.
+    #[serde(skip)]
     pub by: String,
 }
 

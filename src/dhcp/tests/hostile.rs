@@ -4,6 +4,7 @@ use crate::dhcp::testing::*;
 use crate::dhcp::*;
 use dhcproto::{Decodable, Decoder, v4::Message};
 use proptest::{collection::vec, prelude::*};
+use std::net::SocketAddrV4;
 
 const MAC: &str = "52:54:00:00:01:03";
 
@@ -107,7 +108,7 @@ proptest! {
             packet = packet.option(code, &value);
         }
         if let Ok(request) = Request::parse(&packet.0) {
-            let source = request.ciaddr;
+            let source = SocketAddrV4::new(request.ciaddr, 68);
             let outcome = world.engine().handle(&request, Ingress { interface: "eth0", source }, NOW, &world);
             readable(&outcome);
         }
@@ -121,7 +122,7 @@ proptest! {
         let at = at.index(bytes.len());
         bytes[at] = value;
         if let Ok(request) = Request::parse(&bytes) {
-            let source = request.ciaddr;
+            let source = SocketAddrV4::new(request.ciaddr, 68);
             readable(&world.engine().handle(&request, Ingress { interface: "eth0", source }, NOW, &world));
         }
     }

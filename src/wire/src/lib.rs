@@ -33,7 +33,11 @@ pub use report::{
 /// |---|---|
 /// | 1 | the first; agents that say nothing |
 /// | 2 | [`OverlayContent::Directory`], [`Overlay::secret`] and [`Overlay::users`]; the agent mounts [`Health::mounts`] and says what it waits for ([`Waiting`]) |
-pub const WIRE_VERSION: u32 = 2;
+/// | 3 | once the overlay went out, the agent proves itself with [`Overlay::secret`] instead of the token: see [`SECRET_SPEAKS`] |
+pub const WIRE_VERSION: u32 = 3;
+/// From this version on, reports, `waiting`, `ready` and heartbeats after the overlay carry [`Overlay::secret`] in their field
+/// `token`. Every local user can read the boot's token on the kernel command line.
+pub const SECRET_SPEAKS: u32 = 3;
 /// The oldest version that this one can still talk to.
 pub const OLDEST_WIRE: u32 = 1;
 
@@ -51,7 +55,7 @@ pub mod cmdline {
     pub const SERVER: &str = "rackstrap.server";
     /// `rackstrap.plan=ID`: the boot this machine is in; pins image, kernel and layout.
     pub const PLAN: &str = "rackstrap.plan";
-    /// `rackstrap.token=HEX`: proves that the request belongs to this boot; good for secrets once.
+    /// `rackstrap.token=HEX`: proves that the request belongs to this boot, until its overlay went out; good for secrets once.
     pub const TOKEN: &str = "rackstrap.token";
     /// `rackstrap.hwaddr=52:54:00:01:01:01`: the network card that booted.
     pub const HWADDR: &str = "rackstrap.hwaddr";

@@ -143,8 +143,8 @@ impl<'de> Deserialize<'de> for ImageRef {
 pub struct Overlay {
     /// In the order in which they are to be written; missing parent directories are made 0755 root.
     pub files: Vec<OverlayFile>,
-    /// Proves who asks for what unprivileged users of the node must not see, 64 hex digits; root's alone on the node. None from a
-    /// server that has no such thing to give.
+    /// Proves that root of the node speaks, 64 hex digits; only root can read it there. None from a server that has no such
+    /// thing to give.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
     /// The server's users among `files`, if these files are not the site's own.

@@ -222,6 +222,10 @@ impl Authority for World {
     fn is_node_address(&self, address: Ipv4Addr) -> bool {
         self.nodes.values().any(|(_, a)| *a == address)
     }
+
+    fn is_card_of(&self, hwaddr: HwAddr, address: Ipv4Addr) -> bool {
+        self.nodes.get(&hwaddr.to_string()).is_some_and(|(_, a)| *a == address)
+    }
 }
 
 /// The store of a [`World`].

@@ -146,6 +146,7 @@ fn users_reach_a_running_node_and_hashes_only_its_root() -> Result {
     let served: Value = serde_json::from_str(&served)?;
     let (secret, given) = (served["secret"].as_str().context("no secret")?, &served["users"]);
     assert_eq!(given["added"]["users"], json!(["alice", "root2"]));
+    let token = std::mem::replace(&mut lab.node.token, secret.to_owned());
     let had = given["digest"].as_str().context("no digest")?.to_owned();
     assert_eq!(beat(&lab.node, &had)?, None, "it has what it is to have");
 
@@ -163,7 +164,7 @@ fn users_reach_a_running_node_and_hashes_only_its_root() -> Result {
     let get =
         |who: &testbed::Namespace, token: &str| fetch(who, &url, &["-H", &format!("Authorization: Bearer {token}")]);
     for (who, token) in [
-        (&lab.node.namespace, lab.node.token.as_str()),
+        (&lab.node.namespace, token.as_str()),
         (&lab.node.namespace, ""),
         (&lab.node.namespace, &secret[..63]),
         (&lab.stranger, secret),
@@ -234,7 +235,8 @@ fn an_older_agent_is_answered_in_its_own_words_and_one_that_is_too_old_is_told_w
         ("X-Nothing: 1", 1),
         ("Rackstrap-Wire: 1", 1),
         ("Rackstrap-Wire: 2", 2),
-        ("Rackstrap-Wire: 99", 2),
+        ("Rackstrap-Wire: 3", 3),
+        ("Rackstrap-Wire: 99", 3),
     ] {
         let (status, _, text) = plan(header)?;
         ensure!(status == 200, "{header}: {status}: {text}");
@@ -242,7 +244,7 @@ fn an_older_agent_is_answered_in_its_own_words_and_one_that_is_too_old_is_told_w
     }
     assert_eq!(plan("Rackstrap-Wire: two")?.0, 400);
     let (status, _, said) = plan("Rackstrap-Wire: 0")?;
-    let why = "image debian@1 was sealed with an agent of wire version 0, and this daemon speaks 1 to 2; seal it anew";
+    let why = "image debian@1 was sealed with an agent of wire version 0, and this daemon speaks 1 to 3; seal it anew";
     ensure!(status == 410 && said.contains(why), "{status}: {said}");
     let timeline = daemon.cli(&["timeline", "r01n01"])?;
     ensure!(

@@ -1,0 +1,186 @@
+//! What a user without rights on a running node can do: the promises of docs/security.md, tried as uid 65534 from the node's address.
+
+use super::{BASE, Lab, Node, PATIENCE, fetch};
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+use std::{fs::File, io::Write};
+use testbed::{Namespace, Result, timeline::poll};
+
+/// A DHCP message of kind `kind` (option 53) for the card 52:54:00:00:`rack`:`slot`, as firmware writes it.
+fn pxe(kind: u8, rack: u8, slot: u8, address: [u8; 4]) -> Vec<u8> {
+    let mut bytes = vec![0; 240];
+    bytes[..3].copy_from_slice(&[1, 1, 6]);
+    bytes[28..34].copy_from_slice(&[0x52, 0x54, 0, 0, rack, slot]);
+    bytes[236..].copy_from_slice(&[99, 130, 83, 99]);
+    bytes.extend([53, 1, kind, 54, 4, 10, 5, 0, 1, 50, 4]);
+    bytes.extend(address);
+    bytes.extend([60, 9]);
+    bytes.extend(b"PXEClient");
+    bytes.extend([93, 2, 0, 7, 255]);
+    bytes
+}
+
+/// Sends each as one datagram to the daemon, as uid 65534 of that namespace.
+fn send(from: &Namespace, messages: &[Vec<u8>]) -> Result {
+    for message in messages {
+        let mut file = tempfile::tempfile()?;
+        file.write_all(message)?;
+        std::io::Seek::rewind(&mut file)?;
+        let sent = as_user(from, "cat > /dev/udp/10.5.0.1/67", file)?;
+        ensure!(sent, "a user cannot even send");
+    }
+    Ok(())
+}
+
+fn as_user(from: &Namespace, script: &str, stdin: File) -> Result<bool> {
+    let mut command = from.command("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "bash", "-c", script]);
+    Ok(command.stdin(stdin).status().context("setpriv")?.success())
+}
+
+/// Waits until the daemon has ignored `times` datagrams for their source port.
+fn ignored(lab: &Lab, times: u64) -> Result {
+    let count = || -> Result<Option<u64>> {
+        let counters = lab.cluster.daemon.json(&["counters"])?;
+        Ok(counters["dhcp ignored-source-port"]
+            .as_u64()
+            .filter(|count| *count >= times))
+    };
+    ensure!(
+        poll(PATIENCE, count)? == Some(times),
+        "not {times} datagrams were ignored"
+    );
+    Ok(())
+}
+
+/// The secret of the node, whose overlay is fetched.
+fn up(node: &Node) -> Result<String> {
+    let disk = json!({"status": {"state": "not-wanted"}, "device": "", "size": 0, "mounts": []});
+    let hardware = json!({"cpus": 1, "memory_mib": 1, "vendor": "", "product": "", "serial": "", "hwaddrs": []});
+    let body = json!({"token": node.token, "disk": disk, "hardware": hardware}).to_string();
+    let (status, overlay) = node.post("overlay", &body)?;
+    ensure!(status == 200, "{status}: {overlay}");
+    let overlay: Value = serde_json::from_str(&overlay)?;
+    Ok(overlay["secret"].as_str().context("no secret")?.to_owned())
+}
+
+fn says(proof: &str) -> String {
+    json!({"token": proof, "uptime_ms": 1, "detail": "", "trouble": "", "events": [], "checks": []}).to_string()
+}
+
+#[test]
+fn a_user_opens_no_window_and_says_nothing_of_other_machines() -> Result {
+    let lab = Lab::start()?;
+    let (node, daemon) = (&lab.node, &lab.cluster.daemon);
+    let secret = up(node)?;
+    ensure!(node.post("ready", &says(&secret))?.0 == 204);
+    let other = Node::boot(&lab.cluster, 2)?;
+    let others = up(&other)?;
+    ensure!(other.post("ready", &says(&others))?.0 == 204);
+    let before = daemon.cli(&["lease", "list", "--json"])?;
+
+    // His own machine: one datagram opened the window.
+    send(&node.namespace, &[pxe(3, 1, 1, [10, 5, 1, 1])])?;
+    ignored(&lab, 1)?;
+    let (status, _, script) = fetch(&node.namespace, &format!("{BASE}/ipxe?mac={}", node.mac), &[])?;
+    ensure!(status == 200 && !script.contains("token"), "{status}: {script}");
+    // Another node, a second DHCP server, and machines that do not exist.
+    let mut forged = vec![pxe(1, 1, 2, [10, 5, 1, 2]), pxe(3, 1, 2, [10, 5, 1, 2])];
+    forged[1][248..252].copy_from_slice(&[10, 5, 0, 9]);
+    for slot in 1..=5 {
+        forged.extend([
+            pxe(1, 0xee, slot, [10, 5, 255, 100 + slot]),
+            pxe(3, 0xee, slot, [10, 5, 255, 100 + slot]),
+        ]);
+    }
+    send(&node.namespace, &forged)?;
+    ignored(&lab, 13)?;
+    let url = format!("{BASE}/ipxe?mac={}&failed=kernel", other.mac);
+    let (_, _, script) = fetch(&node.namespace, &url, &[])?;
+    ensure!(!script.contains("token"), "{script}");
+    let row = lab.cluster.status("r01n02")?;
+    assert_eq!(
+        (&row["state"], &row["last_error"]),
+        (&json!("ready"), &json!("")),
+        "{row}"
+    );
+    assert_eq!(daemon.cli(&["lease", "list", "--json"])?, before);
+    let waiting = daemon.json(&["discover", "list"])?.to_string();
+    ensure!(!waiting.contains("52:54:00:00:ee"), "{waiting}");
+
+    // His own timeline keeps its boot, whatever he asks for.
+    for n in 0..200 {
+        let (_, _, said) = fetch(&node.namespace, &node.file_url("kernel"), &["-r", &format!("0-{n}")])?;
+        drop(said);
+        fetch(
+            &node.namespace,
+            &format!("{BASE}/ipxe?mac={}&failed={n}", node.mac),
+            &[],
+        )?;
+    }
+    let timeline = daemon.cli(&["timeline", "r01n01"])?;
+    ensure!(timeline.contains("script") && timeline.contains("ready"), "{timeline}");
+    daemon.stop()
+}
+
+#[test]
+fn the_token_on_the_kernel_command_line_says_nothing_once_the_node_is_up() -> Result {
+    let lab = Lab::start()?;
+    let (node, daemon) = (&lab.node, &lab.cluster.daemon);
+    let secret = up(node)?;
+    for what in ["ready", "report", "heartbeat", "waiting"] {
+        let (status, said) = node.post(what, &says(&node.token))?;
+        ensure!(
+            status == 403 && said.contains("wrong secret"),
+            "{what}: {status}: {said}"
+        );
+    }
+    assert_ne!(lab.cluster.status("r01n01")?["state"], "ready");
+    for what in ["ready", "report", "heartbeat"] {
+        let (status, said) = node.post(what, &says(&secret))?;
+        ensure!(status == 204, "{what}: {status}: {said}");
+    }
+    assert_eq!(lab.cluster.status("r01n01")?["state"], "ready");
+    daemon.stop()
+}
+
+#[test]
+fn a_heartbeat_ends_what_was_not_asked_for_by_firmware() -> Result {
+    let mut lab = Lab::start()?;
+    let secret = up(&lab.node)?;
+    let (boot, token) = (lab.node.boot.clone(), lab.node.token.clone());
+    // Root of the node, or a machine on its wire, plays firmware while the system runs.
+    super::address_of(&lab.node.namespace, &lab.cluster, &["-x", "77:69505845"])?;
+    lab.node.fetch_script()?;
+    let forged = lab.node.boot.clone();
+    ensure!(forged != boot);
+    lab.node.boot = boot;
+    ensure!(lab.node.post("heartbeat", &says(&secret))?.0 == 204);
+    lab.node.boot = forged;
+    let refused = up(&lab.node).unwrap_err().to_string();
+    ensure!(
+        refused.starts_with("409") && refused.contains("running system"),
+        "{refused}"
+    );
+    ensure!(lab.node.token != token);
+    ensure!(lab.node.fetch_script().is_err(), "the window is closed as well");
+    lab.cluster.daemon.stop()
+}
+
+#[test]
+fn a_pool_that_is_full_of_machines_that_are_gone_is_emptied() -> Result {
+    let lab = Lab::start()?;
+    let daemon = &lab.cluster.daemon;
+    let leases = daemon.json(&["lease", "list"])?;
+    let address = leases[0]["ipaddr"]
+        .as_str()
+        .context("the stranger has a lease")?
+        .to_owned();
+    let planned = daemon.cli(&["lease", "release", "--dry-run", "10.5.255.[1-254]"])?;
+    ensure!(planned.contains("1 lease would be released"), "{planned}");
+    let done = daemon.json(&["lease", "release", &address])?;
+    assert_eq!(done["released"][0]["ipaddr"], address.as_str());
+    assert_eq!(daemon.json(&["lease", "list"])?, json!([]));
+    ensure!(daemon.cli(&["lease", "release", "52:54:00:00:09:09"]).is_err());
+    daemon.stop()
+}
