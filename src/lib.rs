@@ -18,6 +18,7 @@ pub mod inventory;
 pub mod loaders;
 pub mod nfs;
 pub mod overlay;
+mod rare;
 pub mod restart;
 pub mod rollout;
 mod seats;

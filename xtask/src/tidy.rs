@@ -17,7 +17,7 @@ const PROTOCOLS: [&str; 5] = ["dhcp", "dns", "http", "nfs", "tftp"];
 const OUTER: [&str; 3] = ["cli", "control", "serve"];
 
 /// Modules further in than the protocols: what they know, every protocol may ask.
-const INNER: [&str; 14] = [
+const INNER: [&str; 15] = [
     "boots",
     "clock",
     "config",
@@ -26,6 +26,7 @@ const INNER: [&str; 14] = [
     "image",
     "inventory",
     "overlay",
+    "rare",
     "rollout",
     "seats",
     "store",
