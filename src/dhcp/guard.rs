@@ -113,9 +113,11 @@ pub enum Tally {
     SendFailed,
     /// Not looked at: too many requests of machines that are no nodes.
     Crowded,
+    /// A reply went out without the relay's option 82, which did not fit (RFC 3046 section 2.2 wants it counted).
+    RelayInfoLeftOut,
 }
 
-const TALLIES: [(Tally, &str); 8] = [
+const TALLIES: [(Tally, &str); 9] = [
     (Tally::Offer, "offer"),
     (Tally::Ack, "ack"),
     (Tally::Nak, "nak"),
@@ -124,6 +126,7 @@ const TALLIES: [(Tally, &str); 8] = [
     (Tally::Busy, "store-busy"),
     (Tally::SendFailed, "send-failed"),
     (Tally::Crowded, "crowded-out"),
+    (Tally::RelayInfoLeftOut, "relay-info-left-out"),
 ];
 
 /// Counts since start; shared by all sockets.
@@ -139,9 +142,9 @@ impl Counters {
         self.malformed[why as usize].fetch_add(1, Relaxed) + 1
     }
 
-    /// Counts a packet's end.
-    pub fn tally(&self, what: Tally) {
-        self.tallies[what as usize].fetch_add(1, Relaxed);
+    /// Counts a packet's end; returns how many of that kind there are now.
+    pub fn tally(&self, what: Tally) -> u64 {
+        self.tallies[what as usize].fetch_add(1, Relaxed) + 1
     }
 
     /// Malformed datagrams by reason.
