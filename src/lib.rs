@@ -11,6 +11,7 @@ pub mod dhcp;
 pub mod discovery;
 #[cfg(feature = "dns")]
 pub mod dns;
+pub mod firmware;
 pub mod hooks;
 pub mod http;
 pub mod image;
