@@ -333,17 +333,11 @@ mod tests {
         let [first, second, third] = [1, 2, 3].map(|last| idle(&seats, last, Guest::Stranger).unwrap());
         first.busy();
         let fourth = idle(&seats, 4, Guest::Stranger).unwrap();
-        assert_eq!(
-            [&first, &second, &third].map(|seat| is_taken_away(seat)),
-            [false, true, false]
-        );
+        assert_eq!([&first, &second, &third].map(is_taken_away), [false, true, false]);
         // Idle again, and so for less long than the third.
         first.idle();
         let fifth = idle(&seats, 5, Guest::Stranger).unwrap();
-        assert_eq!(
-            [&first, &third, &fourth].map(|seat| is_taken_away(seat)),
-            [false, true, false]
-        );
+        assert_eq!([&first, &third, &fourth].map(is_taken_away), [false, true, false]);
         drop((second, third, fifth));
         assert_eq!(seats.len(), 2);
     }
@@ -354,10 +348,7 @@ mod tests {
         let other = idle(&seats, 9, Guest::Node).unwrap();
         let [first, second] = [1, 1].map(|last| idle(&seats, last, Guest::Node).unwrap());
         let third = seats.take(address(1), Guest::Node).unwrap();
-        assert_eq!(
-            [&other, &first, &second].map(|seat| is_taken_away(seat)),
-            [false, true, false]
-        );
+        assert_eq!([&other, &first, &second].map(is_taken_away), [false, true, false]);
         second.busy();
         assert_eq!(seats.take(address(1), Guest::Node).unwrap_err(), Full::Share(2));
         // Users of the node are other guests, and have a share of their own.
