@@ -16,6 +16,10 @@ use tokio_util::sync::CancellationToken;
 struct One(Arc<ExportRoot>);
 
 impl Exports for One {
+    fn is_node(&self, _peer: SocketAddr) -> bool {
+        true
+    }
+
     fn mount(&self, _peer: SocketAddr, _path: &[u8]) -> Result<Arc<ExportRoot>, Refusal> {
         Ok(self.0.clone())
     }

@@ -5,6 +5,7 @@
 
 use crate::{
     config::{Site, Subnet},
+    firmware,
     image::{Catalog, ImageVersion},
     inventory::{Inventory, Node, Settings},
     rollout::Assignments,
@@ -41,6 +42,28 @@ pub struct Requester {
     pub ipxe: bool,
     /// True if the sender asked for HTTP boot (vendor class `HTTPClient`).
     pub http_client: bool,
+}
+
+impl Requester {
+    /// The loader that its firmware gets first.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn first_loader(&self) -> Result<&'static str, String> {
+        firmware::first_loader(self.arch)
+    }
+
+    /// One line about its firmware, where that said what it is.
+    fn about_firmware(&self) -> Option<String> {
+        let arch = self.arch?;
+        Some(match self.first_loader() {
+            Ok(file) => format!(
+                "its firmware is {} (architecture {arch}), which loads {file} first",
+                firmware::name(arch)
+            ),
+            Err(why) => format!("its firmware gets an address and nothing to boot: {why}"),
+        })
+    }
 }
 
 /// The answer.
@@ -91,7 +114,9 @@ pub struct NodeDecision {
 /// The hardware address decides where there is one; the sender's address otherwise.
 pub fn decide(world: &World, requester: &Requester) -> Decision {
     let mut why = Vec::new();
-    let Some(node) = identify(&world.inventory, requester, &mut why) else {
+    let found = identify(&world.inventory, requester, &mut why);
+    why.extend(requester.about_firmware());
+    let Some(node) = found else {
         return Decision::Unknown { why };
     };
     let Some(subnet) = world.site.subnet_of(node.ipaddr) else {

@@ -12,6 +12,7 @@ pub mod dhcp;
 pub mod discovery;
 #[cfg(feature = "dns")]
 pub mod dns;
+pub mod firmware;
 pub mod hooks;
 pub mod http;
 pub mod image;
@@ -20,6 +21,7 @@ pub mod loaders;
 pub mod nfs;
 pub mod overlay;
 pub mod preflight;
+mod rare;
 pub mod restart;
 pub mod rollout;
 mod seats;

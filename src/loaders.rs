@@ -72,20 +72,6 @@ fn is_loader(top: &Path, path: &Path) -> bool {
     real.starts_with(top) && real.metadata().is_ok_and(fits)
 }
 
-/// Which loader firmware of that architecture gets first (RFC 4578 option 93, with the values that
-/// IANA added since); none for architectures that we have no loader for.
-pub fn first_loader(arch: Option<u16>) -> Option<&'static str> {
-    match arch {
-        // Firmware too old for option 93 is a PC's BIOS.
-        None | Some(0) => Some("undionly.kpxe"),
-        // x64 UEFI; 9 is what many x64 machines say (RFC 4578's table had 7 and 9 swapped), 16 is its HTTP boot.
-        Some(7 | 9 | 16) => Some("snponly.efi"),
-        // arm64 UEFI and its HTTP boot; not in Debian's package, so it comes from the site's own directory.
-        Some(11 | 19) => Some("snponly-arm64.efi"),
-        Some(_) => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

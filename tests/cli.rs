@@ -100,6 +100,7 @@ impl Daemon {
             overlays: Arc::new(Renderer::new(world.clone(), store.clone(), boots.clone(), templates)),
             world,
             restarts,
+            firmware: Arc::default(),
             recorder: recorder.clone(),
             boots,
             nodes,

@@ -23,6 +23,10 @@ const ID: ExportId = ExportId(*b"fuzz@1..");
 struct Open(Arc<ExportRoot>);
 
 impl Exports for Open {
+    fn is_node(&self, _: SocketAddr) -> bool {
+        true
+    }
+
     fn mount(&self, _: SocketAddr, path: &[u8]) -> Result<Arc<ExportRoot>, Refusal> {
         if path == b"/tree" {
             Ok(self.0.clone())

@@ -28,8 +28,8 @@ pub use routes::router;
 pub use socket::{Socket, SocketError, bind, serve};
 
 use crate::{
-    boots::Boots, decide::SharedWorld, discovery::Discovery, inventory::Nodes, overlay::Renderer, restart::Restarts,
-    rollout::Rollouts, store::Store, timeline::Recorder, warnings::SiteWarnings,
+    boots::Boots, decide::SharedWorld, discovery::Discovery, firmware::Firmwares, inventory::Nodes, overlay::Renderer,
+    restart::Restarts, rollout::Rollouts, store::Store, timeline::Recorder, warnings::SiteWarnings,
 };
 use std::{net::Ipv4Addr, sync::Arc};
 
@@ -65,6 +65,8 @@ pub struct Context {
     pub overlays: Arc<Renderer>,
     /// What is wrong with the site as a whole.
     pub warnings: SiteWarnings,
+    /// What the firmware of nodes said of itself.
+    pub firmware: Arc<Firmwares>,
     /// Reads the site file again.
     pub reload: Action,
     /// Looks for images again.

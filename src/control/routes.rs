@@ -215,6 +215,7 @@ async fn explain(
             Meant::Address(ipaddr) => requester.ipaddr = Some(ipaddr),
         },
     }
+    requester.arch = requester.hwaddr.and_then(|hwaddr| arch_of(&context, hwaddr));
     let (mut warnings, mut rollouts) = (Vec::new(), Vec::new());
     let (decision, pinned) = match decide(&world, &requester) {
         Decision::Unknown { why: steps } => {
@@ -257,6 +258,18 @@ async fn explain(
         pinned,
         lease,
     }))
+}
+
+/// The architecture that the firmware of that card said last, if it was heard of.
+fn arch_of(context: &Context, hwaddr: HwAddr) -> Option<u16> {
+    context.firmware.of(hwaddr).or_else(|| {
+        let view = context.discovery.view(Timestamp::now());
+        let waiting = view
+            .machines
+            .into_iter()
+            .find(|waiting| waiting.machine.hwaddr == hwaddr);
+        waiting.and_then(|waiting| waiting.machine.arch)
+    })
 }
 
 fn list(items: &[HwAddr]) -> String {

@@ -59,6 +59,7 @@ fn context(dir: &Path) -> Arc<Context> {
         overlays: Arc::new(Renderer::new(world.clone(), store.clone(), boots.clone(), templates)),
         world,
         restarts,
+        firmware: Arc::default(),
         recorder,
         boots,
         nodes,

@@ -208,6 +208,16 @@ impl Engine {
             Answer::Silent(_) => (None, None),
         };
         let reply = make_reply(request, &verdict, subnet, &network.domain, hostname, loader);
+        if let Some(bytes) = reply.as_ref().and_then(|reply| reply.left_out) {
+            verdict.alarm = true;
+            verdict.reason = format!(
+                "{}; the relay's option 82 of {bytes} bytes is left out of the reply, as the client takes {} bytes in all: \
+                 shorten what the relay or switch adds",
+                verdict.reason,
+                reply::largest(request)
+            )
+            .into();
+        }
         outcome(request, from, now, verdict, reply, known)
     }
 }

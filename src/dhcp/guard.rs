@@ -120,9 +120,11 @@ pub enum Tally {
     NodeForAnother,
     /// Ignored: [`Disbelief::RelayIsNode`].
     RelayIsNode,
+    /// A reply went out without the relay's option 82, which did not fit (RFC 3046 section 2.2 wants it counted).
+    RelayInfoLeftOut,
 }
 
-const TALLIES: [(Tally, &str); 11] = [
+const TALLIES: [(Tally, &str); 12] = [
     (Tally::Offer, "offer"),
     (Tally::Ack, "ack"),
     (Tally::Nak, "nak"),
@@ -134,6 +136,7 @@ const TALLIES: [(Tally, &str); 11] = [
     (Tally::SourcePort, "ignored-source-port"),
     (Tally::NodeForAnother, "ignored-node-for-another"),
     (Tally::RelayIsNode, "ignored-relay-is-node"),
+    (Tally::RelayInfoLeftOut, "relay-info-left-out"),
 ];
 
 /// Counts since start; shared by all sockets.
@@ -149,9 +152,9 @@ impl Counters {
         self.malformed[why as usize].fetch_add(1, Relaxed) + 1
     }
 
-    /// Counts a packet's end.
-    pub fn tally(&self, what: Tally) {
-        self.tallies[what as usize].fetch_add(1, Relaxed);
+    /// Counts a packet's end; returns how many of that kind there are now.
+    pub fn tally(&self, what: Tally) -> u64 {
+        self.tallies[what as usize].fetch_add(1, Relaxed) + 1
     }
 
     /// Counts a request that is not believed; returns how many of that kind there are now.

@@ -35,6 +35,8 @@ pub struct Reply {
     pub destination: Destination,
     /// Source address: the server identifier.
     pub source: Ipv4Addr,
+    /// Bytes of the relay's option 82 that could not be echoed, as the reply would have been larger than its client takes.
+    pub left_out: Option<usize>,
 }
 
 /// Where a reply goes (RFC 2131 section 4.1).
@@ -117,10 +119,12 @@ pub fn offer_or_ack(request: &Request, terms: &Terms<'_>) -> Reply {
     if let Some(loader) = terms.loader {
         boot(&mut message, request, loader, subnet.server);
     }
+    let (bytes, left_out) = encode(message, request);
     Reply {
-        bytes: encode(message, request),
+        bytes,
         destination: destination(request, terms.lease.map(|(address, _)| address)),
         source: subnet.server,
+        left_out,
     }
 }
 
@@ -138,10 +142,12 @@ pub fn nak(request: &Request, subnet: &Subnet, why: &str) -> Reply {
             Destination::Routed(SocketAddrV4::new(relay, SERVER_PORT))
         }
     };
+    let (bytes, left_out) = encode(message, request);
     Reply {
-        bytes: encode(message, request),
+        bytes,
         destination,
         source: subnet.server,
+        left_out,
     }
 }
 
@@ -250,8 +256,26 @@ const DISPENSABLE: [OptionCode; 10] = [
     OptionCode::VendorExtensions,
 ];
 
-fn encode(mut message: Message, request: &Request) -> Vec<u8> {
-    let max = usize::from(request.max_size.unwrap_or(DEFAULT_MAX).min(ETHERNET_MTU)) - HEADERS;
+/// Largest DHCP message that `request`'s client takes, bytes: what it says in option 57, and never more than a frame holds.
+pub fn largest(request: &Request) -> usize {
+    usize::from(request.max_size.unwrap_or(DEFAULT_MAX).min(ETHERNET_MTU)) - HEADERS
+}
+
+/// The bytes of a reply, and how long an option 82 is that they leave out: RFC 3046 section 2.2 wants it echoed whole or not at
+/// all, so what does not fit goes before anything else does.
+fn encode(message: Message, request: &Request) -> (Vec<u8>, Option<usize>) {
+    let Some(info) = &request.relay_info else {
+        return (fit(message, request, &[]).0, None);
+    };
+    match fit(message.clone(), request, info) {
+        (bytes, true) => (bytes, None),
+        (_, false) => (fit(message, request, &[]).0, Some(info.len())),
+    }
+}
+
+/// Encodes a message in the bytes that its client takes, without what can be spared; and whether it fits.
+fn fit(mut message: Message, request: &Request, relay_info: &[u8]) -> (Vec<u8>, bool) {
+    let max = largest(request);
     let mut bytes = Vec::with_capacity(max);
     let mut dispensable = DISPENSABLE.iter();
     loop {
@@ -260,7 +284,7 @@ fn encode(mut message: Message, request: &Request) -> Vec<u8> {
         if let Err(error) = message.encode(&mut Encoder::new(&mut bytes)) {
             tracing::error!(hwaddr = %request.hwaddr, %error, "a DHCP reply could not be encoded");
         }
-        append_relay_info(&mut bytes, request);
+        append_relay_info(&mut bytes, relay_info);
         if bytes.len() <= max {
             break;
         }
@@ -269,15 +293,18 @@ fn encode(mut message: Message, request: &Request) -> Vec<u8> {
             None => break,
         };
     }
+    let fits = bytes.len() <= max;
     bytes.resize(bytes.len().max(MIN_LEN), 0);
-    bytes
+    (bytes, fits)
 }
 
 /// Option 82, byte for byte, behind all others (RFC 3046 section 2.1); pieces of 255 bytes where it is longer (RFC 3396).
 /// dhcproto writes an option of raw bytes with this code twice.
-fn append_relay_info(bytes: &mut Vec<u8>, request: &Request) {
+fn append_relay_info(bytes: &mut Vec<u8>, info: &[u8]) {
     const END: u8 = 255;
-    let Some(info) = &request.relay_info else { return };
+    if info.is_empty() {
+        return;
+    }
     bytes.pop_if(|last| *last == END);
     for piece in info.chunks(255) {
         bytes.extend_from_slice(&[code::RELAY_INFO, piece.len() as u8]);

@@ -4,6 +4,7 @@ use super::{
     guard::{self, Malformed},
     options::{Options, code, sub_option},
 };
+use crate::firmware;
 use rackstrap_wire::HwAddr;
 use std::{fmt, net::Ipv4Addr};
 use uuid::Uuid;
@@ -43,7 +44,7 @@ pub struct Request {
     pub client_id: Option<Vec<u8>>,
     /// Relay agent information, echoed byte for byte (RFC 3046).
     pub relay_info: Option<Vec<u8>>,
-    /// Client architecture, first value (RFC 4578).
+    /// Client architecture: the first value of option 93 (RFC 4578), or else the one in the vendor class.
     pub arch: Option<u16>,
     /// The machine's UUID as the firmware says it, wire order; may be all zeros or another machine's as well.
     pub uuid: Option<Uuid>,
@@ -171,7 +172,8 @@ impl Request {
             relay_info: owned(code::RELAY_INFO).filter(|v| !v.is_empty()),
             arch: match options.get(code::ARCHITECTURE).as_deref() {
                 Some([a, b, ..]) => Some(u16::from_be_bytes([*a, *b])),
-                _ => None,
+                // PXE 2.1 wants both; some UEFI firmware and proxies send the class only.
+                _ => firmware::arch_of_class(&vendor_class),
             },
             uuid: match options.get(code::MACHINE_ID).as_deref() {
                 Some([0, uuid @ ..]) => Uuid::from_slice(uuid).ok(),

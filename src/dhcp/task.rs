@@ -379,6 +379,12 @@ fn finish(
         give_up(counters, authority, Tally::SendFailed, event, reason);
         return;
     }
+    if reply.is_some_and(|reply| reply.left_out.is_some()) {
+        let times = counters.tally(Tally::RelayInfoLeftOut);
+        if times.is_power_of_two() {
+            tracing::warn!(hwaddr = %event.hwaddr, times, "dhcp: {}", event.reason);
+        }
+    }
     counters.tally(match event.answer {
         AnswerKind::Offer => Tally::Offer,
         AnswerKind::Ack => Tally::Ack,

@@ -1,6 +1,6 @@
 //! A machine that is in no inventory, and what it told of itself.
 
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, firmware};
 use ipnet::Ipv4Net;
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
@@ -216,16 +216,9 @@ impl Machine {
         })
     }
 
-    /// `x64 UEFI`, `BIOS`.
-    pub fn firmware(&self) -> &'static str {
-        match self.arch {
-            Some(0) => "BIOS",
-            Some(6) => "x86 UEFI",
-            Some(7 | 9 | 16) => "x64 UEFI",
-            Some(11 | 19) => "arm64 UEFI",
-            Some(_) => "another firmware",
-            None => "",
-        }
+    /// `x64 UEFI`, `BIOS`; empty if it did not say.
+    pub fn firmware(&self) -> String {
+        self.arch.map(firmware::name).unwrap_or_default()
     }
 }
 

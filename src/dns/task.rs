@@ -9,7 +9,8 @@ use super::{
 use crate::{
     clock::Timestamp,
     decide::SharedWorld,
-    seats::{Seat, Seats},
+    rare::Rare,
+    seats::{Bounds, Full, Guest, Seat, Seats},
 };
 use hickory_proto::ProtoError;
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
@@ -36,10 +37,14 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 pub struct Limits {
     /// Connections.
     pub connections: usize,
-    /// Connections of one client.
+    /// Connections among them of clients that are no nodes.
+    pub connections_of_strangers: usize,
+    /// Connections of one client. One more ends an idle one.
     pub connections_per_client: usize,
     /// Questions under way to the forwarders.
     pub forwards: usize,
+    /// Questions among them of clients that are no nodes.
+    pub forwards_of_strangers: usize,
     /// Questions of one client among them.
     pub forwards_per_client: usize,
     /// How long each of them may take.
@@ -54,8 +59,10 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             connections: 256,
+            connections_of_strangers: 128,
             connections_per_client: 16,
             forwards: 512,
+            forwards_of_strangers: 256,
             forwards_per_client: 64,
             patience: Patience::default(),
             query: QUERY as u16,
@@ -87,8 +94,16 @@ impl Server {
                 views,
                 limits,
                 counters: Counters::default(),
-                connections: Seats::new(limits.connections, limits.connections_per_client),
-                forwards: Seats::new(limits.forwards, limits.forwards_per_client),
+                connections: Seats::new(Bounds {
+                    all: limits.connections,
+                    strangers: limits.connections_of_strangers,
+                    each: limits.connections_per_client,
+                }),
+                forwards: Seats::new(Bounds {
+                    all: limits.forwards,
+                    strangers: limits.forwards_of_strangers,
+                    each: limits.forwards_per_client,
+                }),
                 favourite: Favourite::default(),
             })
         }))
@@ -103,17 +118,25 @@ impl Server {
         self.views.load(now)
     }
 
+    /// A place for a question of `client` to the forwarders.
+    fn seat(&self, client: Ipv4Addr, view: &View) -> Result<Seat, Full> {
+        self.forwards.take(client.into(), guest(client, view))
+    }
+
     /// A question passed on, and what its client gets. It is under way as long as its seat is held.
-    async fn forward(&self, view: &View, relay: Relay, transport: Transport, _seat: Seat) -> Reaction {
-        match upstream::ask(
+    async fn forward(&self, view: &View, relay: Relay, transport: Transport, seat: Seat) -> Reaction {
+        let asked = upstream::ask(
             &relay,
             transport,
             &view.zones.forward,
             &self.favourite,
             self.limits.patience,
-        )
-        .await
-        {
+        );
+        let answer = tokio::select! {
+            answer = asked => answer,
+            () = seat.taken_away() => return relay.failed(Outcome::ForwardBusy),
+        };
+        match answer {
             Some(bytes) => relay.answer(bytes),
             None => relay.failed(Outcome::ForwardFailed),
         }
@@ -137,6 +160,11 @@ impl Server {
         }
         bytes
     }
+}
+
+/// Whose question it is.
+fn guest(client: Ipv4Addr, view: &View) -> Guest {
+    Guest::of(view.inventory.by_ipaddr(client).is_some())
 }
 
 fn now() -> u32 {
@@ -177,6 +205,7 @@ fn enlarge_receive_buffer(socket: &std::net::UdpSocket) {
 }
 
 async fn datagrams(socket: Arc<UdpSocket>, server: &Arc<Server>, tasks: &TaskTracker, cancel: &CancellationToken) {
+    let troubles = Rare::default();
     let mut buffer = [0; QUERY];
     loop {
         let received = tokio::select! {
@@ -186,7 +215,9 @@ async fn datagrams(socket: Arc<UdpSocket>, server: &Arc<Server>, tasks: &TaskTra
         let (length, peer) = match received {
             Ok(received) => received,
             Err(error) => {
-                tracing::warn!("receiving DNS questions: {error}");
+                if let Some(times) = troubles.tell() {
+                    tracing::warn!(times, "receiving DNS questions: {error}");
+                }
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             }
@@ -198,7 +229,7 @@ async fn datagrams(socket: Arc<UdpSocket>, server: &Arc<Server>, tasks: &TaskTra
         let view = server.view();
         let mut reaction = respond(&view, client, Transport::Udp, &buffer[..length]);
         if let Reaction::Forward(relay) = reaction {
-            let Ok(seat) = server.forwards.take(client.into()) else {
+            let Ok(seat) = server.seat(client, &view) else {
                 reaction = Reaction::Forward(relay);
                 send(&socket, server.settle(client, reaction), peer).await;
                 continue;
@@ -228,6 +259,7 @@ async fn send(socket: &UdpSocket, bytes: Option<Vec<u8>>, peer: SocketAddr) {
 }
 
 async fn connections(listener: TcpListener, server: &Arc<Server>, tasks: &TaskTracker, cancel: &CancellationToken) {
+    let troubles = Rare::default();
     loop {
         let accepted = tokio::select! {
             () = cancel.cancelled() => return,
@@ -237,7 +269,7 @@ async fn connections(listener: TcpListener, server: &Arc<Server>, tasks: &TaskTr
             Ok((stream, peer)) => {
                 let Some(client) = ipv4(peer) else { continue };
                 server.counters.count(Outcome::Connection);
-                let Ok(seat) = server.connections.take(client.into()) else {
+                let Ok(seat) = server.connections.take(client.into(), guest(client, &server.view())) else {
                     server.counters.count(Outcome::ConnectionRefused);
                     continue;
                 };
@@ -245,17 +277,22 @@ async fn connections(listener: TcpListener, server: &Arc<Server>, tasks: &TaskTr
                 tasks.spawn(async move {
                     tokio::select! {
                         () = cancel.cancelled() => {}
-                        closed = connection(stream, client, &server) => if let Err(why) = closed {
+                        () = seat.taken_away() => {
+                            server.counters.count(Outcome::ConnectionClosed);
+                            tracing::debug!(%client, "dns: an idle connection was closed for another one");
+                        }
+                        closed = connection(stream, client, &server, &seat) => if let Err(why) = closed {
                             server.counters.count(Outcome::ConnectionClosed);
                             tracing::debug!(%client, "dns: a connection was closed: {why}");
                         },
                     }
-                    drop(seat);
                 });
             }
             // Out of descriptors, or the client went away between SYN and accept: neither is the listener's end.
             Err(error) => {
-                tracing::warn!("dns: a connection could not be accepted: {error}");
+                if let Some(times) = troubles.tell() {
+                    tracing::warn!(times, "dns: a connection could not be accepted: {error}");
+                }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -263,11 +300,12 @@ async fn connections(listener: TcpListener, server: &Arc<Server>, tasks: &TaskTr
 }
 
 /// One query after the other (RFC 7766), until the client is done.
-async fn connection(mut stream: TcpStream, client: Ipv4Addr, server: &Server) -> io::Result<()> {
+async fn connection(mut stream: TcpStream, client: Ipv4Addr, server: &Server, seat: &Seat) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let limits = server.limits;
     let mut buffer = vec![0; limits.query.into()];
     loop {
+        seat.idle();
         let length = match timeout(limits.idle, stream.read_u16()).await? {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
             length => length?,
@@ -278,10 +316,11 @@ async fn connection(mut stream: TcpStream, client: Ipv4Addr, server: &Server) ->
         }
         let query = &mut buffer[..length.into()];
         timeout(limits.idle, stream.read_exact(query)).await??;
+        seat.busy();
         let view = server.view();
         let mut reaction = respond(&view, client, Transport::Tcp, query);
         if let Reaction::Forward(relay) = reaction {
-            reaction = match server.forwards.take(client.into()) {
+            reaction = match server.seat(client, &view) {
                 Ok(seat) => server.forward(&view, *relay, Transport::Tcp, seat).await,
                 Err(_) => Reaction::Forward(relay),
             };

@@ -45,12 +45,14 @@ pub enum Reason {
     BrokenOff,
     /// More connections of one address than it may have.
     TooManyOfPeer,
-    /// All places were taken: the next connection had to wait to be accepted.
+    /// All places were in use: the connection was refused.
     NoPlace,
+    /// The connection was idle, and its place went to another one.
+    Displaced,
 }
 
 /// In the order of the reasons.
-const NAMES: [&str; Reason::NoPlace as usize + 1] = [
+const NAMES: [&str; Reason::Displaced as usize + 1] = [
     "refused-unknown-path",
     "refused-wrong-method",
     "refused-unknown-boot",
@@ -69,7 +71,8 @@ const NAMES: [&str; Reason::NoPlace as usize + 1] = [
     "closed-no-request",
     "closed-broken-off",
     "refused-too-many-connections-of-peer",
-    "waited-for-a-place",
+    "refused-no-place",
+    "closed-for-another-connection",
 ];
 
 impl Reason {
@@ -152,7 +155,7 @@ mod tests {
             ("refused-unknown-path", 1),
             ("refused-body-too-slow", 2),
             ("refused-malformed", 3),
-            ("waited-for-a-place", 4),
+            ("refused-no-place", 4),
         ];
         assert_eq!(counted, expected);
     }

@@ -5,9 +5,12 @@ use std::time::Duration;
 /// Bounds in number, size and time.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at once on one listener. A machine in its boot has one or two. Who comes when all places are taken waits.
+    /// Connections at once on one listener. A machine in its boot has one or two. When all are open, an idle one ends for the
+    /// next; when none is idle, the next is refused with 503.
     pub connections: usize,
-    /// Connections at once of one address on one listener. curl's `--parallel` makes up to 50.
+    /// Connections among them of addresses that are not nodes': machines that wait in a pool, and anybody else.
+    pub strangers: usize,
+    /// Connections at once of one address on one listener. curl's `--parallel` makes up to 50. One more ends an idle one.
     pub connections_per_peer: usize,
     /// Largest head of a request, bytes; 414 or 431 beyond it. What iPXE, OVMF and the agent send is below 1 KiB.
     pub head_bytes: usize,
@@ -25,6 +28,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             connections: 8192,
+            strangers: 2048,
             connections_per_peer: 64,
             head_bytes: 16 << 10,
             head_timeout: Duration::from_secs(30),

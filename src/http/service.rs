@@ -17,6 +17,7 @@ use crate::{
     overlay::Renderer,
     restart::Restarts,
     rollout::Rollouts,
+    seats::Guest,
     store::Store,
     timeline::{Event, Level, Recorder, Subject},
 };
@@ -85,6 +86,11 @@ pub fn base_url(site: &Site, server: Ipv4Addr) -> String {
 }
 
 impl Service {
+    /// Whose connection it is.
+    pub(super) fn guest(&self, peer: Peer) -> Guest {
+        Guest::of(self.world.load().inventory.by_ipaddr(peer.ipv4()).is_some())
+    }
+
     pub(super) fn snapshot(&self) -> Arc<World> {
         self.world.load_full()
     }

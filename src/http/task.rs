@@ -6,15 +6,22 @@ use super::{
     loader,
     service::{Peer, Service},
 };
-use crate::seats::{Seat, Seats};
+use crate::{
+    rare::Rare,
+    seats::{Bounds, Full, Seat, Seats},
+};
 use axum::{
     Router,
+    body::{Body, Bytes, HttpBody},
     extract::DefaultBodyLimit,
     http::{Method, Request, StatusCode, Uri},
     response::Response,
     routing::{get, post},
 };
-use hyper::{body::Incoming, server::conn::http1};
+use hyper::{
+    body::{Frame, Incoming, SizeHint},
+    server::conn::http1,
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -24,16 +31,15 @@ use socket2::SockRef;
 use std::{
     io::{self, Read as _},
     net::{IpAddr, Shutdown},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    task::{Context, Poll},
     time::Duration,
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -76,31 +82,31 @@ async fn wrong_method(method: Method, uri: Uri) -> Problem {
 pub async fn serve(listener: TcpListener, service: Arc<Service>, cancel: CancellationToken) -> io::Result<()> {
     let local = listener.local_addr()?;
     let limits = service.limits;
+    let seats = Seats::new(Bounds {
+        all: limits.connections,
+        strangers: limits.strangers,
+        each: limits.connections_per_peer,
+    });
     let server = Server {
         router: router(service.clone()),
         http: connections(&service),
         service,
-        seats: Seats::new(usize::MAX, limits.connections_per_peer),
+        seats,
         cancel,
     };
-    let places = Arc::new(Semaphore::new(limits.connections));
+    let troubles = Rare::default();
     loop {
-        if places.available_permits() == 0 {
-            let detail = format!("{local}: all places are taken, the next connection waits");
-            server.service.counters.refused(Reason::NoPlace, local.ip(), &detail);
-        }
-        let Ok(place) = places.clone().acquire_owned().await else {
-            return Ok(());
-        };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = server.cancel.cancelled() => return Ok(()),
         };
         match accepted {
-            Ok((stream, peer)) => server.admit(stream, Peer(peer), place),
+            Ok((stream, peer)) => server.admit(stream, Peer(peer)),
             // Out of descriptors, or the client went away between SYN and accept: neither is the listener's end.
             Err(error) => {
-                tracing::warn!(%local, %error, "http: a connection could not be accepted");
+                if let Some(times) = troubles.tell() {
+                    tracing::warn!(%local, %error, times, "http: a connection could not be accepted");
+                }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -126,40 +132,78 @@ struct Server {
 }
 
 impl Server {
-    /// Gives the connection a task of its own, or sends it away if its address has too many.
-    fn admit(&self, stream: TcpStream, peer: Peer, place: OwnedSemaphorePermit) {
+    /// Gives the connection a task of its own, or sends it away if there is no place for it.
+    fn admit(&self, stream: TcpStream, peer: Peer) {
         let (limits, counters) = (self.service.limits, self.service.counters.clone());
         counters.connection();
         let address = peer.0.ip().to_canonical();
-        // The place that all share is held already; what remains is the address's own share.
-        let Ok(seat) = self.seats.take(address) else {
-            let detail = format!(
-                "{address} has {} connections open, as many as one address may have",
-                limits.connections_per_peer
-            );
-            counters.refused(Reason::TooManyOfPeer, address, &detail);
-            send_away(&stream, &detail);
-            return;
+        let seat = match self.seats.take(address, self.service.guest(peer)) {
+            Ok(seat) => Arc::new(seat),
+            Err(full) => {
+                let detail = format!("of the connections of {address}: {full}");
+                let reason = match full {
+                    Full::All(_) => Reason::NoPlace,
+                    Full::Share(_) => Reason::TooManyOfPeer,
+                };
+                counters.refused(reason, address, &detail);
+                send_away(&stream, &detail);
+                return;
+            }
         };
+        seat.idle();
         let _ = stream.set_nodelay(true);
         // The kernel ends a connection whose peer acknowledges nothing, or keeps its window closed (tcp(7)): a node that was
         // switched off in the middle of its kernel, or a client that reads nothing.
         let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(limits.stall));
         let asked = Arc::new(AtomicBool::new(false));
-        let connection = self.http.serve_connection(
-            TokioIo::new(stream),
-            TowerToHyperService::new(counted(self.router.clone(), peer, counters.clone(), asked.clone())),
-        );
+        let service = counted(self.router.clone(), peer, counters.clone(), asked.clone(), seat.clone());
+        let connection = self
+            .http
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         let cancel = self.cancel.clone();
         tokio::spawn(async move {
-            let _held: (OwnedSemaphorePermit, Seat) = (place, seat);
             tokio::select! {
                 result = connection => if let Err(error) = result {
                     ended_early(&counters, address, &error, asked.load(Relaxed));
                 },
+                () = seat.taken_away() => {
+                    counters.refused(Reason::Displaced, address, "its place went to another connection");
+                }
                 () = cancel.cancelled() => {}
             }
         });
+    }
+}
+
+/// An answer's body. Its connection is idle again when the last of it was taken.
+struct Underway {
+    body: Body,
+    seat: Arc<Seat>,
+}
+
+impl HttpBody for Underway {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.seat.idle();
     }
 }
 
@@ -169,13 +213,15 @@ fn counted(
     peer: Peer,
     counters: Arc<Counters>,
     asked: Arc<AtomicBool>,
+    seat: Arc<Seat>,
 ) -> impl tower::Service<Request<Incoming>, Response = Response, Error = std::convert::Infallible, Future: Send> + Clone
 {
     let address = peer.0.ip().to_canonical();
-    let answers = counters.clone();
+    let (answers, asking) = (counters.clone(), seat.clone());
     router
         .map_request(move |mut request: Request<Incoming>| {
             counters.request();
+            asking.busy();
             asked.store(true, Relaxed);
             request.extensions_mut().insert(peer);
             request
@@ -186,7 +232,12 @@ fn counted(
             } else if let Some(reason) = Reason::of_status(response.status()) {
                 answers.refused(reason, address, response.status().as_str());
             }
-            response
+            response.map(|body| {
+                Body::new(Underway {
+                    body,
+                    seat: seat.clone(),
+                })
+            })
         })
 }
 

@@ -43,6 +43,8 @@ pub enum Count {
     Connections,
     /// Connections refused, as there were too many.
     ConnectionsRefused,
+    /// Idle connections that we closed, as another one needed the place.
+    ConnectionsDisplaced,
     /// Connections that we closed, as nothing came for long.
     ConnectionsIdle,
     /// Connections that we closed, as the peer did not take its replies.
@@ -84,6 +86,7 @@ pub enum Count {
 const OTHER: [&str; Count::ReadBytes as usize + 1] = [
     "connections",
     "connections_refused",
+    "connections_displaced",
     "connections_idle",
     "connections_stalled",
     "malformed_record",

@@ -72,6 +72,9 @@ pub enum NfsEvent {
 ///
 /// All of it is called on threads that may block, at most about once a second for each connection and export.
 pub trait Exports: Send + Sync + 'static {
+    /// True if it is the address of a node: connections of nodes have places of their own. From memory.
+    fn is_node(&self, peer: SocketAddr) -> bool;
+
     /// MNT of `path` by `peer`: which export.
     ///
     /// # Errors

@@ -20,7 +20,10 @@ use super::{
     handle::HandleKey,
     record::{Assembler, RecordError},
 };
-use crate::seats::{Seat, Seats};
+use crate::{
+    rare::Rare,
+    seats::{Bounds, Guest, Seat, Seats},
+};
 use std::{
     collections::VecDeque,
     io::{self, ErrorKind, IoSlice},
@@ -49,7 +52,10 @@ pub struct Config {
     pub record_bytes: usize,
     /// Connections in all. A node has one, and a second one while it mounts.
     pub connections: usize,
-    /// Connections of one address: Linux opens up to 16 (`nconnect`). With the bounds below, this bounds the memory that one node can hold.
+    /// Connections among them of strangers: of addresses that are not nodes', and, with [`Config::privileged_ports_only`], of
+    /// ports that any user of a node can send from. They get answers to pings and `showmount`, and nothing else.
+    pub strangers: usize,
+    /// Connections of one address: Linux opens up to 16 (`nconnect`). One more ends an idle one. With the bounds below, this bounds the memory that one node can hold.
     pub connections_per_peer: usize,
     /// Bytes of replies that a peer has not taken, after which no more of its calls are executed.
     pub reply_bytes: usize,
@@ -57,7 +63,8 @@ pub struct Config {
     pub blocking_calls: usize,
     /// Calls of all connections that wait for a disk, each on a thread.
     pub blocking_threads: usize,
-    /// A connection without a call for that long is closed. Linux closes its own after 5 minutes, and connects again when it needs to.
+    /// A node's connection without a call for that long is closed. Linux closes its own after 5 minutes, and connects again when it
+    /// needs to. A stranger's has the time of `stall`.
     pub idle: Duration,
     /// A record that has begun must end within this time, and a peer must take some of its replies within it.
     pub stall: Duration,
@@ -73,6 +80,7 @@ impl Config {
             privileged_ports_only: true,
             record_bytes: (1 << 20) + 4096,
             connections: 16_384,
+            strangers: 64,
             connections_per_peer: 20,
             reply_bytes: 1 << 20,
             blocking_calls: 8,
@@ -91,6 +99,8 @@ struct Server {
     pool: Pool,
     disk: Arc<Semaphore>,
     seats: Arc<Seats>,
+    /// Connections that could not be accepted.
+    unaccepted: Rare,
 }
 
 /// Serves NFS and MOUNT on `listener` until `cancel`.
@@ -119,8 +129,13 @@ pub async fn serve(
         exports,
         pool: Pool::default(),
         disk: Arc::new(Semaphore::new(config.blocking_threads)),
-        seats: Seats::new(config.connections, config.connections_per_peer),
+        seats: Seats::new(Bounds {
+            all: config.connections,
+            strangers: config.strangers,
+            each: config.connections_per_peer,
+        }),
         config,
+        unaccepted: Rare::default(),
     });
     let mut connections = JoinSet::new();
     loop {
@@ -145,7 +160,12 @@ pub async fn serve(
             // EMFILE and ENFILE pass when connections end; ECONNABORTED is the peer's business.
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                tracing::warn!("cannot accept an NFS connection: {error}; is RLIMIT_NOFILE high enough?");
+                if let Some(times) = server.unaccepted.tell() {
+                    tracing::warn!(
+                        times,
+                        "cannot accept an NFS connection: {error}; is RLIMIT_NOFILE high enough?"
+                    );
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -156,7 +176,11 @@ pub async fn serve(
 
 impl Server {
     fn admit(&self, addr: SocketAddr) -> Result<Seat, String> {
-        let seat = (self.seats.take(addr.ip())).map_err(|full| format!("of the connections, {full}"))?;
+        // A port below 1024 is root's there; whatever a node's users open is no better than a stranger's.
+        let is_root = addr.port() < 1024 || !self.config.privileged_ports_only;
+        let guest = Guest::of(is_root && self.exports.is_node(addr));
+        let seat = (self.seats.take(addr.ip(), guest)).map_err(|full| format!("of the connections, {full}"))?;
+        seat.idle();
         self.config.counters.count(Count::Connections);
         Ok(seat)
     }
@@ -230,7 +254,7 @@ struct Connection {
     server: Arc<Server>,
     stream: TcpStream,
     peer: Arc<Peer>,
-    seat: Seat,
+    seat: Arc<Seat>,
     input: Assembler,
     replies: Queue,
     /// Calls that wait for a disk.
@@ -266,7 +290,7 @@ impl Connection {
             server,
             stream,
             peer: Arc::new(peer),
-            seat,
+            seat: Arc::new(seat),
             replies: Queue::default(),
             jobs: JoinSet::new(),
             last_record: now,
@@ -279,8 +303,13 @@ impl Connection {
         let _ = self.stream.set_nodelay(true);
         let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60));
         let _ = socket2::SockRef::from(&self.stream).set_tcp_keepalive(&keepalive);
+        let taken_away = self.seat.clone();
         let ended = tokio::select! {
             () = cancel.cancelled() => Err(End::Closed),
+            () = taken_away.taken_away() => {
+                self.server.config.counters.count(Count::ConnectionsDisplaced);
+                Err(End::Closed)
+            }
             ended = self.work() => ended,
         };
         if let Err(End::Because(why)) = ended {
@@ -397,6 +426,9 @@ impl Connection {
     /// Waits until something can go on, and takes what arrived.
     async fn wait(&mut self, mut timer: std::pin::Pin<&mut Sleep>) -> Result<(), End> {
         let (to_send, to_receive) = (self.replies.bytes > 0, self.may_execute());
+        if !to_send && self.jobs.is_empty() {
+            self.seat.idle();
+        }
         let interest = match (to_receive, to_send) {
             (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
             (true, false) => Some(Interest::READABLE),
@@ -412,6 +444,7 @@ impl Connection {
         tokio::select! {
             ready = ready => {
                 if to_receive && ready?.is_readable() {
+                    self.seat.busy();
                     self.receive()?;
                 }
             }
@@ -458,6 +491,15 @@ impl Connection {
         Instant::now() + self.server.config.stall.min(self.server.config.idle)
     }
 
+    /// How long the peer may have nothing to ask.
+    fn idle(&self) -> Duration {
+        let config = &self.server.config;
+        match self.seat.guest() {
+            Guest::Node => config.idle,
+            Guest::Stranger => config.idle.min(config.stall),
+        }
+    }
+
     fn check_time(&mut self) -> Result<(), End> {
         let (config, now) = (&self.server.config, Instant::now());
         if self.replies.bytes > 0 {
@@ -481,7 +523,7 @@ impl Connection {
                 config.stall
             )));
         }
-        if quiet >= config.idle {
+        if quiet >= self.idle() {
             config.counters.count(Count::ConnectionsIdle);
             return Err(End::Closed);
         }

@@ -6,8 +6,8 @@ use crate::{
     decide::{Decision, Requester, decide},
     dhcp::{Answer, AnswerKind, Ask, Authority, DhcpEvent, Lease, LeaseStore, Loader, Network},
     discovery::{Moved, Place, Places, Seen},
+    firmware,
     http::{base_url, script::script_url},
-    loaders::first_loader,
     store::{Batch, Store, Table},
     timeline::{Event, Level, Subject},
 };
@@ -56,6 +56,26 @@ impl DhcpAuthority {
     }
 }
 
+impl DhcpAuthority {
+    /// Why firmware that was just given an address has nothing to load, if so.
+    fn unbootable(&self, event: &DhcpEvent) -> Option<String> {
+        let asks_for_loader = event.booting && !event.ipxe;
+        if !asks_for_loader || !matches!(event.answer, AnswerKind::Offer | AnswerKind::Ack) {
+            return None;
+        }
+        match firmware::first_loader(event.arch) {
+            Err(why) => Some(why),
+            Ok(file) => self
+                .shared
+                .loaders
+                .load()
+                .get(file)
+                .err()
+                .map(|missing| missing.to_string()),
+        }
+    }
+}
+
 fn network_of(site: &Site) -> Network {
     Network {
         subnets: site.subnets.clone(),
@@ -74,7 +94,7 @@ impl Authority for DhcpAuthority {
             ..Requester::default()
         };
         let base = base_url(&world.site, who.link.server);
-        let first = || first_loader(who.arch).map(str::to_owned);
+        let first = || requester.first_loader().ok().map(str::to_owned);
         let loader = if who.ipxe && !who.ipxe_without_http {
             Some(Loader::Url(script_url(&base, who.hwaddr)))
         } else if who.http_client {
@@ -102,6 +122,9 @@ impl Authority for DhcpAuthority {
                 let subject = Subject::Node(node.name.clone());
                 // A running system extends its lease without the relay.
                 if event.booting {
+                    if let Some(arch) = event.arch {
+                        self.shared.firmware.note(event.hwaddr, arch);
+                    }
                     self.find(&subject, event, &world.site);
                 }
                 subject
@@ -119,12 +142,18 @@ impl Authority for DhcpAuthority {
             true => format!("dhcp {}", event.message),
             false => format!("dhcp-client {}", event.message),
         };
-        let level = match event.answer {
+        let mut level = match event.answer {
             _ if event.alarm => Level::Error,
             AnswerKind::Nak => Level::Retry,
             _ => Level::Ok,
         };
-        let detail = describe(event);
+        let detail = match self.unbootable(event) {
+            Some(problem) => {
+                level = Level::Error;
+                format!("{problem} ({})", describe(event))
+            }
+            None => describe(event),
+        };
         tracing::debug!(hwaddr = %event.hwaddr, interface = %event.interface, %step, %detail, "dhcp");
         self.shared
             .recorder
@@ -198,13 +227,7 @@ fn describe(event: &DhcpEvent) -> String {
         AnswerKind::Silent => "no answer",
     };
     let mut traits = Vec::new();
-    match event.arch {
-        Some(0) => traits.push("BIOS".to_owned()),
-        Some(7 | 9 | 16) => traits.push("x64 UEFI".to_owned()),
-        Some(11 | 19) => traits.push("arm64 UEFI".to_owned()),
-        Some(other) => traits.push(format!("architecture {other}")),
-        None => {}
-    }
+    traits.extend(event.arch.map(firmware::name));
     if event.ipxe {
         traits.push("iPXE".to_owned());
     }

@@ -4,6 +4,7 @@ use super::Shared;
 use crate::{
     clock::Timestamp,
     nfs::{ExportId, ExportRoot, Exports, NfsEvent, Refusal},
+    rare::Rare,
     timeline::{Event, Level, Subject},
 };
 use rackstrap_wire::ImageRef;
@@ -17,6 +18,10 @@ use std::{
 pub struct ImageExports {
     shared: Shared,
     open: Mutex<HashMap<ExportId, Arc<ExportRoot>>>,
+    /// Mounts that addresses of no node asked for.
+    mounts: Rare,
+    /// Other trouble of theirs: connections refused or ended, handles.
+    troubles: Rare,
 }
 
 impl ImageExports {
@@ -24,6 +29,8 @@ impl ImageExports {
         ImageExports {
             shared,
             open: Mutex::default(),
+            mounts: Rare::default(),
+            troubles: Rare::default(),
         }
     }
 
@@ -78,6 +85,10 @@ fn export_id(image: &ImageRef) -> ExportId {
 }
 
 impl Exports for ImageExports {
+    fn is_node(&self, peer: SocketAddr) -> bool {
+        self.node_of(peer).is_some()
+    }
+
     fn mount(&self, peer: SocketAddr, path: &[u8]) -> Result<Arc<ExportRoot>, Refusal> {
         let text = std::str::from_utf8(path).map_err(|_| Refusal::NoSuchExport)?;
         let image = text
@@ -126,7 +137,16 @@ impl Exports for ImageExports {
                 }
                 self.shared.recorder.record(Subject::Node(node), event);
             }
-            None if level != Level::Ok => tracing::warn!(%peer, "{step}: {detail}"),
+            None if level != Level::Ok => {
+                let rare = if step == "nfs mount" {
+                    &self.mounts
+                } else {
+                    &self.troubles
+                };
+                if let Some(times) = rare.tell() {
+                    tracing::warn!(%peer, times, "{step}: {detail}; the address belongs to no node");
+                }
+            }
             None => {}
         }
     }

@@ -19,6 +19,13 @@ pub struct LoaderFiles {
 }
 
 impl Files for LoaderFiles {
+    fn is_node(&self, peer: IpAddr) -> bool {
+        match peer.to_canonical() {
+            IpAddr::V4(address) => self.shared.world.load().inventory.by_ipaddr(address).is_some(),
+            IpAddr::V6(_) => false,
+        }
+    }
+
     fn open(&self, _peer: SocketAddr, _local: IpAddr, name: &str) -> Result<Bytes, Refusal> {
         let found = self.shared.loaders.load().get(name);
         found.map_err(|problem| Refusal {

@@ -31,6 +31,9 @@ use std::net::{IpAddr, SocketAddr};
 
 /// Where the engine gets its files from, and whom it tells.
 pub trait Files: Send + Sync + 'static {
+    /// True if it is the address of a node: transfers with nodes have places of their own. From memory.
+    fn is_node(&self, peer: IpAddr) -> bool;
+
     /// The file for one request; its bytes are shared by all transfers of it. `name` is normalised: components joined
     /// by `/`, none in front, no `..`, no control characters. Called where blocking is allowed, for at most 16 requests
     /// at a time, so it must come to an end: open regular files only, a FIFO would wait for ever. While it runs, the
@@ -44,8 +47,11 @@ pub trait Files: Send + Sync + 'static {
 /// Bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Transfers at a time. Requests above it are passed over; firmware repeats them.
+    /// Transfers at a time. One more ends one whose client has not acknowledged anything, as no forged sender does; if there is
+    /// none, the request is passed over, and firmware repeats it.
     pub transfers: usize,
+    /// Transfers among them with addresses that are not nodes': machines that wait in a pool, and anybody else.
+    pub strangers: usize,
     /// Transfers at a time with one client address.
     pub transfers_per_peer: usize,
     /// Repetitions without progress until a client is given up: 15 take about half a minute, and at 20 % loss each way
@@ -57,6 +63,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             transfers: 4096,
+            strangers: 1024,
             transfers_per_peer: 32,
             retransmissions: 15,
         }

@@ -10,6 +10,7 @@ use super::{
     session::{self, Session, Stats},
     table::{Admission, Link, Table, Ticket},
 };
+use crate::{rare::Rare, seats::Guest};
 use bytes::Bytes;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::SockRef;
@@ -81,7 +82,8 @@ pub async fn serve(
     raise_descriptor_limit(limits.transfers as u64 + OTHER_DESCRIPTORS);
     let device = SockRef::from(&socket).device()?;
     let socket = UdpSocket::from_std(socket)?;
-    let table = Arc::new(Table::default());
+    let table = Table::new(&limits);
+    let troubles = Rare::default();
     let tasks = TaskTracker::new();
     let shared = Arc::new(Shared {
         files,
@@ -111,7 +113,9 @@ pub async fn serve(
                 // An unconnected UDP socket reports nothing that would come again at once, but were it so, the
                 // processor must not be spent on it.
                 if error.kind() != ErrorKind::WouldBlock {
-                    warn!("receiving TFTP requests on {bound}: {error}");
+                    if let Some(times) = troubles.tell() {
+                        warn!(times, "receiving TFTP requests on {bound}: {error}");
+                    }
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
                 continue;
@@ -175,7 +179,7 @@ impl Shared {
     ) {
         let began = Instant::now();
         match Packet::parse(datagram) {
-            Ok(Packet::Read(request)) => match table.admit(peer, datagram, &self.limits) {
+            Ok(Packet::Read(request)) => match table.admit(peer, Guest::of(self.files.is_node(peer.ip())), datagram) {
                 Admission::Begin(ticket) => {
                     let transfer = Transfer {
                         shared: self.clone(),
@@ -374,6 +378,13 @@ impl Transfer {
                         session.on_repeated_request();
                     }
                 }
+                () = self.ticket.taken_away() => {
+                    let outcome = match link.replaced.load(Relaxed) {
+                        true => Outcome::Replaced,
+                        false => Outcome::Busy("another client needs the place, and this one had not answered"),
+                    };
+                    return (session.stats(), outcome);
+                }
                 () = timer.as_mut() => {
                     session.on_timeout(Instant::now());
                     timer.as_mut().reset(session.deadline().into());
@@ -381,8 +392,8 @@ impl Transfer {
                 received = socket.recv(&mut buffer) => match received {
                     Ok(len) => {
                         session.on_packet(Instant::now(), &buffer[..len]);
-                        if session.answered() && !link.answered.load(Relaxed) {
-                            link.answered.store(true, Relaxed);
+                        if session.answered() {
+                            self.ticket.answered();
                         }
                     }
                     Err(error) if error.kind() == ErrorKind::ConnectionRefused => session.on_unreachable(),

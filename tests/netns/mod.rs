@@ -12,3 +12,11 @@ mod rollout;
 mod scheduler;
 mod serve;
 mod tftp;
+
+/// The usual soft limit of 1,024 descriptors is less than some tests open.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+}

@@ -34,6 +34,10 @@ struct OneExport {
 }
 
 impl Exports for OneExport {
+    fn is_node(&self, peer: SocketAddr) -> bool {
+        peer.ip() == self.owner
+    }
+
     fn mount(&self, peer: SocketAddr, path: &[u8]) -> Result<Arc<ExportRoot>, Refusal> {
         if path != b"/tree" {
             return Err(Refusal::NoSuchExport);

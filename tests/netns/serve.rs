@@ -277,3 +277,43 @@ fn expect_one_line(done: &Output) -> Result<String> {
     assert!(text.starts_with("rackstrap: "), "{text}");
     Ok(text)
 }
+
+/// Firmware that rackstrap has no loader for: it asks for ever, and somebody has to be told why.
+#[test]
+fn firmware_without_a_loader_is_named_wherever_one_looks() -> Result {
+    let cluster = Cluster::start(Site::demo())?;
+    cluster.daemon.cli(&["node", "add", "r01n01", "--hwaddr", MAC])?;
+    let client = cluster.namespace.client(MAC)?;
+    let unknown = "52:54:00:00:09:09";
+    let waiting = cluster.namespace.client(unknown)?;
+    // Its architecture is in the vendor class only: 32-bit ARM.
+    let class = ["-V", "PXEClient:Arch:00010:UNDI:003000"];
+    for machine in [&client, &waiting] {
+        let got = udhcpc(machine, &cluster, &class)?;
+        assert_eq!(variable(&got, "bootfile"), "", "{got}");
+    }
+    let said = "there is no boot loader for ARM 32-bit UEFI (architecture 10)";
+    for name in ["r01n01", unknown] {
+        let row = poll(Duration::from_secs(60), || {
+            let row = cluster.status(name)?;
+            Ok(row["last_error"]
+                .as_str()
+                .unwrap_or_default()
+                .contains(said)
+                .then_some(row))
+        })?;
+        assert!(row.is_some(), "{}", cluster.status(name)?);
+        let timeline = cluster.daemon.cli(&["timeline", name])?;
+        assert!(timeline.contains(said), "{timeline}");
+        let explained = cluster.daemon.cli(&["explain", name])?;
+        assert!(explained.contains(said), "{explained}");
+    }
+    // UEFI that rackstrap boots is explained as well.
+    udhcpc(&client, &cluster, &["-V", "PXEClient:Arch:00007:UNDI:003016"])?;
+    let explained = cluster.daemon.cli(&["explain", "r01n01"])?;
+    assert!(
+        explained.contains("x64 UEFI (architecture 7), which loads snponly.efi first"),
+        "{explained}"
+    );
+    cluster.daemon.stop()
+}

@@ -25,6 +25,10 @@ struct Shelf {
 }
 
 impl Files for Shelf {
+    fn is_node(&self, _peer: IpAddr) -> bool {
+        false
+    }
+
     fn open(&self, _peer: SocketAddr, local: IpAddr, name: &str) -> Result<Bytes, Refusal> {
         self.asked.lock().unwrap().push((local, name.to_owned()));
         let file = self.files.get(name).cloned();

@@ -17,15 +17,17 @@ const PROTOCOLS: [&str; 5] = ["dhcp", "dns", "http", "nfs", "tftp"];
 const OUTER: [&str; 3] = ["cli", "control", "serve"];
 
 /// Modules further in than the protocols: what they know, every protocol may ask.
-const INNER: [&str; 14] = [
+const INNER: [&str; 16] = [
     "boots",
     "clock",
     "config",
     "decide",
     "discovery",
+    "firmware",
     "image",
     "inventory",
     "overlay",
+    "rare",
     "rollout",
     "seats",
     "store",

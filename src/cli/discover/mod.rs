@@ -353,10 +353,11 @@ fn table(answer: &api::DiscoveryAnswer, shown: &[&Waiting]) -> String {
     let mut table = output::table(["machine", "what it is", "where", "first seen", "last seen", "remark"]);
     for waiting in shown {
         let machine = &waiting.machine;
+        let firmware = machine.firmware();
         let words = [&machine.vendor, &machine.product, &machine.serial].map(String::as_str);
         let words: Vec<&str> = words
             .into_iter()
-            .chain([machine.firmware()])
+            .chain([firmware.as_str()])
             .filter(|word| !word.is_empty())
             .collect();
         let remark = match () {

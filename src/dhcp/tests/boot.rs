@@ -52,6 +52,20 @@ fn http_boot() {
     golden("http boot", &replay("uefi-http-boot", &world, [10, 5, 255, 1]));
 }
 
+/// UEFI that says what it is in its vendor class only (PXE 2.1, table 2-1).
+#[test]
+fn the_vendor_class_counts_where_option_93_is_missing() {
+    let world = World::with(&[NODE]);
+    let class = b"PXEClient:Arch:00007:UNDI:003016";
+    let packet = Packet::new(1, NODE.0).option(60, class);
+    let outcome = packet.to(&mut world.engine(), &world);
+    assert_eq!(option(&outcome, 67).unwrap(), b"snponly.efi\0");
+    assert_eq!(outcome.event.arch, Some(7));
+    // Option 93 says it better.
+    let both = packet.option(93, &[0, 0]).to(&mut world.engine(), &world);
+    assert_eq!(option(&both, 67).unwrap(), b"undionly.kpxe\0");
+}
+
 #[test]
 fn an_ipxe_without_http_gets_a_file() {
     let world = World::with(&[NODE]);

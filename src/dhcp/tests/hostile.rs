@@ -114,6 +114,29 @@ proptest! {
         }
     }
 
+    /// No reply is larger than its client takes, whatever a relay adds.
+    #[test]
+    fn replies_fit_their_clients(
+        info in vec(any::<u8>(), 0..9000),
+        max in any::<u16>(),
+        client_id in vec(any::<u8>(), 0..600),
+    ) {
+        let world = some_world();
+        let mut packet = Packet::new(1, MAC).giaddr("10.5.0.254").option(57, &max.to_be_bytes());
+        for (code, value) in [(61, &client_id), (82, &info)] {
+            for piece in value.chunks(255) {
+                packet = packet.option(code, piece);
+            }
+        }
+        if let Ok(request) = Request::parse(&packet.0) {
+            let from = Ingress { interface: "eth0", source: request.giaddr };
+            let outcome = world.engine().handle(&request, from, NOW, &world);
+            readable(&outcome);
+            let length = outcome.reply.map_or(0, |reply| reply.bytes.len());
+            prop_assert!(length <= usize::from(max.clamp(576, 1500)) - 28, "{length} of {max}");
+        }
+    }
+
     /// One byte of a captured request changed.
     #[test]
     fn damaged_captures(which in 0usize..4, at in any::<prop::sample::Index>(), value in any::<u8>()) {

@@ -108,3 +108,40 @@ fn a_relayed_client_renews_directly() {
     assert_eq!(reply.destination, Destination::Routed("10.6.1.3:68".parse().unwrap()));
     assert_eq!(reply.source, ip("10.6.0.1"));
 }
+
+/// RFC 3046 section 2.2: option 82 is echoed whole, or not at all.
+#[test]
+fn an_option_82_that_does_not_fit_is_left_out_and_told() {
+    let world = world();
+    let ask = |bytes: usize, max: u16| {
+        let mut packet = Packet::new(1, NODE).giaddr("10.6.0.254").option(60, b"PXEClient");
+        packet = packet.option(93, &[0, 0]).option(57, &max.to_be_bytes());
+        let info: Vec<u8> = [&[1, 200][..], &[7; 200]]
+            .concat()
+            .into_iter()
+            .cycle()
+            .take(bytes)
+            .collect();
+        for piece in info.chunks(255) {
+            packet = packet.option(82, piece);
+        }
+        let outcome = packet.to(&mut world.engine(), &world);
+        let length = outcome.reply.as_ref().unwrap().bytes.len();
+        let limit = usize::from(max.clamp(576, 1500)) - 28;
+        assert!(length <= limit, "{length} bytes for a client that takes {limit}");
+        outcome
+    };
+    let fits = ask(150, 576);
+    assert_eq!(option(&fits, 82).unwrap().len(), 150);
+    assert!(!fits.event.alarm, "{}", fits.event.reason);
+    for (bytes, max) in [(400, 576), (1200, 1500), (1200, 65_280), (8000, 65_280)] {
+        let outcome = ask(bytes, max);
+        assert_eq!(option(&outcome, 82), None, "{bytes}");
+        // Nothing else is missing, although it could have been spared.
+        assert_eq!(option(&outcome, 12).unwrap(), b"r01n03");
+        assert!(option(&outcome, 43).is_some());
+        assert!(outcome.event.alarm);
+        let said = format!("the relay's option 82 of {bytes} bytes is left out");
+        assert!(outcome.event.reason.contains(&said), "{}", outcome.event.reason);
+    }
+}

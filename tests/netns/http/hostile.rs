@@ -2,9 +2,10 @@
 
 use super::{Lab, Node, PATIENCE, connect, status_of, talk, until_closed};
 use anyhow::ensure;
+use socket2::{Domain, Socket, Type};
 use std::{
     io::{Read, Write},
-    net::{Shutdown, TcpStream},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream},
 };
 use testbed::{Result, timeline::poll};
 
@@ -122,35 +123,75 @@ fn one_machine_that_holds_all_it_may_have_keeps_nobody_else_waiting() -> Result 
         .map(|number| held(&lab, heads[number % heads.len()]))
         .collect::<Result<_>>()?;
     lab.expect_counted("connections", opened + SHARE as u64)?;
-    assert_eq!(lab.counted("refused-too-many-connections-of-peer")?, 0);
+    assert_eq!(lab.counted("closed-for-another-connection")?, 0);
 
-    // More are told so, at once.
+    // For each one more, the one that is idle for longest ends.
     for _ in 0..10 {
-        let mut one_more = connect(&lab.stranger)?;
-        let mut answer = String::new();
-        one_more.read_to_string(&mut answer)?;
-        assert_eq!(status_of(&answer), Some(503), "{answer}");
-        for words in ["retry-after: 1", "64 connections open"] {
-            assert!(answer.to_lowercase().contains(words), "{answer}");
-        }
+        held.push(self::held(&lab, b"G")?);
     }
-    lab.expect_counted("refused-too-many-connections-of-peer", 10)?;
+    lab.expect_counted("closed-for-another-connection", 10)?;
+    for ended in held.drain(..10) {
+        assert_eq!(until_closed(ended)?, "");
+    }
     // Others do not notice.
     for node in [&lab.node, &node] {
         lab.expect_served(node)?;
     }
-    // A place that is given back is free for the next.
-    drop(held.split_off(SHARE - 8));
+    // Nor does the machine itself, if it asks.
     let request = b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    let served = poll(PATIENCE, || {
-        let answer = talk(connect(&lab.stranger)?, request)?;
-        Ok((status_of(&answer) == Some(404)).then_some(()))
-    })?;
-    ensure!(served.is_some(), "places that were given back stay taken");
+    let answer = talk(connect(&lab.stranger)?, request)?;
+    assert_eq!(status_of(&answer), Some(404), "{answer}");
     drop(held);
     lab.cluster.daemon.check_alive()?;
     let grown = lab.cluster.daemon.resident_bytes()?.saturating_sub(before);
     assert!(grown < 64 << 20, "64 connections cost {grown} bytes");
+    lab.cluster.daemon.stop()
+}
+
+/// 10,048 idle connections from 157 addresses, as many as filled all places and the kernel's queue before them.
+#[test]
+fn ten_thousand_idle_connections_of_strangers_keep_no_node_waiting() -> Result {
+    const ADDRESSES: u8 = 157;
+    const STRANGERS: usize = 2048;
+    crate::netns::raise_descriptor_limit();
+    let lab = Lab::start()?;
+    let addresses: Vec<Ipv4Addr> = (1..=ADDRESSES).map(|last| Ipv4Addr::new(10, 5, 254, last)).collect();
+    for address in &addresses {
+        lab.stranger
+            .ip(&["address", "add", &format!("{address}/16"), "dev", "eth0"])?;
+    }
+    let crowd: Vec<TcpStream> = lab.stranger.inside(|| {
+        let connect = |address: &Ipv4Addr| -> std::io::Result<TcpStream> {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            socket.bind(&SocketAddr::from((*address, 0)).into())?;
+            socket.connect(&SocketAddr::from((Ipv4Addr::new(10, 5, 0, 1), 80)).into())?;
+            Ok(socket.into())
+        };
+        let of_each = |address| (0..SHARE).map(move |_| address);
+        addresses
+            .iter()
+            .flat_map(of_each)
+            .map(connect)
+            .collect::<std::io::Result<Vec<TcpStream>>>()
+    })??;
+    assert_eq!(crowd.len(), 10_048);
+    lab.expect_served(&lab.node)?;
+    // Strangers have their part of the places and no more; who came first went first, for a newcomer and not by its time.
+    let gone = (crowd.len() - STRANGERS) as u64;
+    let ended = poll(PATIENCE, || {
+        Ok((lab.counted("closed-for-another-connection")? >= gone).then_some(()))
+    })?;
+    ensure!(ended.is_some(), "strangers keep more places than are theirs");
+    lab.expect_served(&lab.node)?;
+    assert_eq!(lab.counted("refused-no-place")?, 0);
+    // A machine that waits to be racked is a stranger as well, and is heard.
+    let request = b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let answer = talk(connect(&lab.stranger)?, request)?;
+    assert_eq!(status_of(&answer), Some(404), "{answer}");
+    let log = lab.cluster.daemon.log();
+    let lines = log.lines().filter(|line| line.contains("closed-for-another")).count();
+    assert!(lines <= 14, "powers of two below 10,048, not {lines} lines");
+    drop(crowd);
     lab.cluster.daemon.stop()
 }
 
@@ -161,7 +202,7 @@ fn bodies_that_do_not_end_are_held_up_to_their_bound() -> Result {
     let node = &lab.node;
     let other = Node::boot(&lab.cluster, 2)?;
     let before = lab.cluster.daemon.resident_bytes()?;
-    let opened = lab.counted("connections")?;
+    let (opened, asked) = (lab.counted("connections")?, lab.counted("requests")?);
     let head = |bytes: usize| {
         format!(
             "POST /v1/report/{} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n\
@@ -180,6 +221,22 @@ fn bodies_that_do_not_end_are_held_up_to_their_bound() -> Result {
     lab.expect_counted("connections", opened + SHARE as u64 - 2)?;
     lab.expect_served(&other)?;
     lab.expect_served(node)?;
+    // With a share in which nothing is idle, one more is told so, at once.
+    let mut last_two = Vec::new();
+    for _ in 0..2 {
+        let mut stream = connect(&node.namespace)?;
+        stream.write_all(&unfinished)?;
+        last_two.push(stream);
+    }
+    // Those that were served above have asked as well.
+    poll(PATIENCE, || {
+        Ok((lab.counted("requests")? >= asked + SHARE as u64 + 2).then_some(()))
+    })?;
+    let refused = talk(connect(&node.namespace)?, b"")?;
+    for words in ["Retry-After: 1", "64 of this address are in use"] {
+        assert!(refused.contains(words), "{refused}");
+    }
+    drop(last_two);
     // A length that is beyond the bound is refused before there is a body, without an allocation of that size.
     for length in [most + 1, usize::MAX >> 1] {
         let mut stream = connect(&node.namespace)?;

@@ -289,19 +289,30 @@ fn who_is_gone_without_a_word_is_let_go() -> Result {
 }
 
 #[test]
-fn when_all_places_are_taken_the_next_one_waits_and_is_counted() -> Result {
+fn when_all_places_are_taken_an_idle_one_ends_and_a_busy_one_does_not() -> Result {
     let server = Server::start(Limits {
         connections: 2,
         ..limits()
     })?;
-    let held = [server.connect()?, server.connect()?];
-    server.expect_counted("waited-for-a-place", 1)?;
-    // The kernel takes the connection and the request; we do when there is a place.
-    let mut waiting = server.connect()?;
-    waiting.write_all(b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
-    assert_eq!((server.counted("connections")?, server.counted("requests")?), (2, 0));
-    drop(held);
-    let answer = until_closed(waiting)?;
+    let idle = server.connect()?;
+    server.expect_counted("connections", 1)?;
+    // Takes nothing of its answer, and so is busy for as long as it likes.
+    let busy = server.connect()?;
+    (&busy).write_all(b"GET /loader/big.efi HTTP/1.1\r\nHost: x\r\n\r\n")?;
+    server.expect_counted("requests", 1)?;
+    let request = b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let answer = talk(server.connect()?, request)?;
     assert_eq!(status_of(&answer), Some(404), "{answer}");
+    assert_eq!(until_closed(idle)?, "");
+    server.expect_counted("closed-for-another-connection", 1)?;
+
+    let second = server.connect()?;
+    (&second).write_all(b"GET /loader/big.efi HTTP/1.1\r\nHost: x\r\n\r\n")?;
+    server.expect_counted("requests", 3)?;
+    let refused = until_closed(server.connect()?)?;
+    assert_eq!(status_of(&refused), Some(503), "{refused}");
+    assert!(refused.contains("Retry-After"), "{refused}");
+    server.expect_counted("refused-no-place", 1)?;
+    drop((busy, second));
     server.stop()
 }

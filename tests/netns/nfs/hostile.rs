@@ -211,14 +211,56 @@ async fn one_address_cannot_take_all_connections() {
     };
     let daemon = Daemon::start(export(dir.path()), config);
     let mut held = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..4 {
         let mut wire = Wire::connect(daemon.addr, [127, 0, 0, 2]).await;
         wire.nfs(0, &[]).await;
         held.push(wire);
     }
-    assert_eq!(Wire::connect(daemon.addr, [127, 0, 0, 2]).await.reply().await, None);
+    // The one that was idle for longest ended for the fourth.
+    assert_eq!(held[0].reply().await, None);
+    assert_eq!(daemon.counted("connections_displaced"), 1);
+    for wire in &mut held[1..] {
+        wire.nfs(0, &[]).await;
+    }
     still_serves(&daemon).await;
-    assert_eq!(daemon.counted("connections_refused"), 1);
+    daemon.stop().await;
+}
+
+/// 17,000 connections from addresses that are no node's: a node keeps the one that it has, and gets another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_take_no_place_of_a_node() {
+    const CROWD: u32 = 17_000;
+    crate::netns::raise_descriptor_limit();
+    let dir = tempfile::tempdir().unwrap();
+    tree::make(dir.path());
+    let daemon = Daemon::start(export(dir.path()), test_config());
+    let mut node = Wire::connect(daemon.addr, [127, 0, 0, 1]).await;
+    let root = node.mount().await;
+    let mut crowd = Vec::new();
+    for number in 0..CROWD {
+        // 20 of each address.
+        let [a, b] = ((number / 20) as u16).to_be_bytes();
+        crowd.push(Wire::connect(daemon.addr, [127, 1, a, b]).await);
+        if number % 1000 == 999 {
+            still_serves(&daemon).await;
+        }
+    }
+    node.nfs(1, &words_after(&root, &[])).await;
+    still_serves(&daemon).await;
+    // All but the 64 that strangers may have were closed, and nobody waited for a time to pass.
+    let closed = async {
+        while daemon.counted("connections_displaced") + daemon.counted("connections_refused") < u64::from(CROWD) - 64 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), closed)
+        .await
+        .expect("strangers keep more places than are theirs");
+    // A stranger that comes now is heard as well.
+    let mut late = Wire::connect(daemon.addr, [127, 2, 0, 1]).await;
+    late.nfs(0, &[]).await;
+    node.nfs(1, &words_after(&root, &[])).await;
+    drop(crowd);
     daemon.stop().await;
 }
 
