@@ -10,6 +10,7 @@ use crate::{
     boots::{Boot, Refusal},
     clock::Timestamp,
     restart::Want,
+    rollout::Reboot,
     timeline::{Event, Level, Subject},
 };
 use axum::{
@@ -282,7 +283,7 @@ pub async fn heartbeat(
         .reboot_wanted(&boot.plan.node, id, awaited.is_some(), now);
     match (wanted, awaited) {
         (Some(_), Some(_)) | (None, None) => {}
-        (Some(image), None) => restart_into_another_version(&service, &boot, image, now).await,
+        (Some(reboot), None) => restart_into_another_version(&service, &boot, reboot, now).await,
         (None, Some(image)) => stay_in_this_version(&service, &boot, image, now).await,
     }
     let restart = service.restarts.order(&boot, now).await;
@@ -308,18 +309,18 @@ fn users_for(service: &Service, boot: &Boot, note: &UsersNote) -> Option<String>
 
 /// Hands a node that a rollout wants restarted to those who restart nodes, so that it is drained first. One that is on its way
 /// already stays with that; what is refused or fails now is asked for again by the next heartbeat.
-async fn restart_into_another_version(service: &Service, boot: &Boot, image: String, now: Timestamp) {
-    /// A node that is not ready again by then is said to be late. What the rollout makes of it is the rollout's.
-    const WITHIN_SECS: u32 = 600;
+async fn restart_into_another_version(service: &Service, boot: &Boot, reboot: Reboot, now: Timestamp) {
+    /// A request takes no more, and a rollout of a year is one that waits for nobody.
+    const LONGEST_SECS: u64 = 86_400;
     let restarts = service.restarts.clone();
     let want = Want {
         nodes: vec![boot.plan.node.clone()],
         reason: format!("a rollout gives it another version than {}", boot.image()),
         max_down: 1,
         drain: true,
-        within_secs: WITHIN_SECS,
+        within_secs: reboot.ready_within_secs.min(LONGEST_SECS) as u32,
         by: "rollout".to_owned(),
-        rollout: image,
+        rollout: reboot.image,
     };
     let wanted = tokio::task::spawn_blocking(move || restarts.want(&want, now, false)).await;
     if let Ok(Err(error)) = wanted {

@@ -2,7 +2,8 @@
 
 use super::{
     InitKind,
-    initramfs::{self, ModuleIndex, elf},
+    initramfs::{self, Modprobe, ModuleIndex, ROOT_NEEDS, elf},
+    kernel::own_release,
     release,
     root::RootDir,
 };
@@ -24,25 +25,20 @@ pub struct Inspection {
     pub os: String,
     /// Modules of that release.
     pub index: ModuleIndex,
+    /// Its configuration of modules.
+    pub modprobe: Modprobe,
     /// What is not as good as it could be.
     pub notes: Vec<String>,
 }
-
-/// Modules without which no root can be mounted, and what each is for.
-const NEEDED: &[(&str, &str)] = &[
-    ("sunrpc", "remote procedure calls, below NFS"),
-    ("nfs", "the NFS client"),
-    ("nfsv3", "version 3 of the NFS client"),
-    ("overlay", "the writable layer above the root"),
-];
 
 /// Looks at a tree. The error holds everything that is missing, with what to do about each.
 pub fn inspect(tree: &RootDir, wanted_release: Option<&str>) -> Result<Inspection, Vec<String>> {
     let mut problems = Vec::new();
     let init = find_init(tree).map_err(|p| problems.push(p)).ok();
     let kernel = find_kernel(tree, wanted_release).map_err(|p| problems.push(p)).ok();
+    let modprobe = Modprobe::read(tree);
     let index = kernel.as_ref().and_then(|kernel| {
-        let index = initramfs::read_index(tree, &kernel.release).map_err(|e| {
+        let index = initramfs::read_index(tree, &kernel.release, &modprobe).map_err(|e| {
             let release = &kernel.release;
             problems.push(format!(
                 "/lib/modules/{release}/modules.dep cannot be read ({e}); run `depmod -a {release}` in the tree"
@@ -51,7 +47,7 @@ pub fn inspect(tree: &RootDir, wanted_release: Option<&str>) -> Result<Inspectio
         index.ok()
     });
     if let (Some(kernel), Some(index)) = (&kernel, &index) {
-        let missing: Vec<String> = NEEDED
+        let missing: Vec<String> = ROOT_NEEDS
             .iter()
             .filter(|(name, _)| !index.has(name))
             .map(|(name, what)| format!("{name} ({what})"))
@@ -78,6 +74,7 @@ pub fn inspect(tree: &RootDir, wanted_release: Option<&str>) -> Result<Inspectio
         init: init.kind,
         os: os_name(tree),
         index,
+        modprobe,
     })
 }
 
@@ -93,7 +90,7 @@ fn find_init(tree: &RootDir) -> Result<Init, String> {
         Err(_) => return Err(format!("no init: /sbin/init leads to nothing; {advice}")),
     };
     let shown = path.display();
-    if FileType::from_raw_mode(mode) != FileType::RegularFile {
+    if !is_file(mode) {
         return Err(format!(
             "no init: /sbin/init leads to /{shown}, which is no program; {advice}"
         ));
@@ -111,32 +108,50 @@ fn find_init(tree: &RootDir) -> Result<Init, String> {
     Ok(Init { path, kind })
 }
 
+fn is_file(mode: u32) -> bool {
+    FileType::from_raw_mode(mode) == FileType::RegularFile
+}
+
 struct Kernel {
     path: PathBuf,
     release: String,
+    /// What the file's name says behind `vmlinuz-`: the release, or a flavour (`lts`).
+    label: String,
 }
 
-/// The newest kernel that has modules: `/boot/vmlinuz-RELEASE` (Debian, openSUSE, Fedora), `/boot/vmlinux-RELEASE`,
-/// `/lib/modules/RELEASE/vmlinuz` (Fedora, Arch), or what `/vmlinuz` and `/boot/vmlinuz` lead to, if the kernel itself
-/// says its release.
+/// What the names of kernels in `/boot` begin with.
+const KERNELS: [&str; 6] = ["vmlinuz", "vmlinux", "bzImage", "zImage", "Image", "kernel"];
+
+/// The newest kernel that has modules: in `/boot` (`vmlinuz-RELEASE`, `vmlinuz-FLAVOUR`, …), `/lib/modules/RELEASE/vmlinuz` (Fedora,
+/// Arch), or what `/vmlinuz` and `/boot/vmlinuz` lead to. What a kernel says of itself counts; its name does where it says nothing.
 fn find_kernel(tree: &RootDir, wanted: Option<&str>) -> Result<Kernel, String> {
-    let mut found: Vec<Kernel> = Vec::new();
-    for name in tree.list("boot").map_err(|e| format!("/boot cannot be read: {e}"))? {
-        let Some(name) = name.to_str() else { continue };
-        let release = ["vmlinuz-", "vmlinux-", "Image-"]
-            .iter()
-            .find_map(|p| name.strip_prefix(p));
-        if let Some(release) = release.filter(|r| !r.is_empty() && !r.ends_with(".old")) {
-            found.push(Kernel {
-                path: Path::new("boot").join(name),
-                release: release.to_owned(),
-            });
-        }
-    }
     let with_modules = tree
         .list("lib/modules")
         .map_err(|e| format!("/lib/modules cannot be read: {e}"))?;
     let with_modules: Vec<&str> = with_modules.iter().filter_map(|name| name.to_str()).collect();
+    let mut found: Vec<Kernel> = Vec::new();
+    for name in tree.list("boot").map_err(|e| format!("/boot cannot be read: {e}"))? {
+        let Some(name) = name.to_str() else { continue };
+        let Some(rest) = KERNELS.iter().find_map(|kernel| name.strip_prefix(kernel)) else {
+            continue;
+        };
+        let label = rest.strip_prefix('-').unwrap_or_default();
+        let path = Path::new("boot").join(name);
+        // A link `vmlinuz` is followed below.
+        if name.ends_with(".old") || name == "vmlinuz" {
+            continue;
+        }
+        let own = own_release(tree, &path).filter(|own| label.is_empty() || with_modules.contains(&own.as_str()));
+        let named = (!label.is_empty()).then(|| label.to_owned());
+        let is_file = |path: &Path| tree.resolve(path).is_ok_and(|(_, mode)| is_file(mode));
+        if let Some(release) = own.or_else(|| named.filter(|_| is_file(&path))) {
+            found.push(Kernel {
+                path,
+                release,
+                label: label.to_owned(),
+            });
+        }
+    }
     for release in &with_modules {
         for file in ["vmlinuz", "vmlinux"] {
             let path = Path::new("lib/modules").join(release).join(file);
@@ -144,35 +159,40 @@ fn find_kernel(tree: &RootDir, wanted: Option<&str>) -> Result<Kernel, String> {
                 found.push(Kernel {
                     path,
                     release: (*release).to_owned(),
+                    label: (*release).to_owned(),
                 });
             }
         }
     }
     for link in ["vmlinuz", "boot/vmlinuz"] {
-        if let (Ok((path, _)), Some(release)) = (tree.resolve(link), own_release(tree, link)) {
-            found.push(Kernel { path, release });
+        if let (Ok((path, _)), Some(release)) = (tree.resolve(link), own_release(tree, Path::new(link))) {
+            let label = release.clone();
+            found.push(Kernel { path, release, label });
         }
     }
-    found.retain(|k| wanted.is_none_or(|w| w == k.release));
+    let names = |found: &[Kernel]| -> String {
+        let names = found.iter().map(|k| format!("{} (/{})", k.release, k.path.display()));
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let there = names(&found);
+    found.retain(|k| wanted.is_none_or(|w| w == k.release || w == k.label));
     if found.is_empty() {
-        return Err(match wanted {
-            Some(wanted) => format!("no kernel {wanted}: there is no /boot/vmlinuz-{wanted}"),
-            None => {
-                "no kernel: there is no /boot/vmlinuz-*; install linux-image-amd64 (Debian), kernel (Fedora and its \
-                     kin)"
-                    .to_owned()
-            }
+        return Err(match (wanted, there.is_empty()) {
+            (Some(wanted), false) => format!("no kernel {wanted}; the tree has {there}"),
+            _ => "no kernel: there is no /boot/vmlinuz-*; install linux-image-amd64 (Debian), kernel (Fedora and its kin)"
+                .to_owned(),
         });
     }
-    let all: Vec<String> = found.iter().map(|k| k.release.clone()).collect();
+    let (all, first) = (names(&found), found[0].release.clone());
     found.retain(|k| with_modules.contains(&k.release.as_str()));
-    // A stable sort: of one release the first place listed above wins.
-    found.sort_by(|a, b| release::compare(&b.release, &a.release));
+    // A stable sort: of one release the file that is named after it wins, then the first place listed above.
+    found.sort_by(|a, b| {
+        let by_release = release::compare(&b.release, &a.release);
+        by_release.then_with(|| (b.label == b.release).cmp(&(a.label == a.release)))
+    });
     let Some(kernel) = found.into_iter().next() else {
         return Err(format!(
-            "no modules for kernel {}: there is no /lib/modules/{}; install the kernel's whole package",
-            all.join(", "),
-            all[0]
+            "no modules for kernel {all}: there is no /lib/modules/{first}; install the kernel's whole package"
         ));
     };
     match tree.open_file(&kernel.path).and_then(|f| f.metadata()) {
@@ -183,23 +203,6 @@ fn find_kernel(tree: &RootDir, wanted: Option<&str>) -> Result<Kernel, String> {
         )),
         Err(e) => Err(format!("the kernel /{} cannot be read: {e}", kernel.path.display())),
     }
-}
-
-/// The release that an x86 kernel's boot header points at (Documentation/arch/x86/boot.rst, `kernel_version`).
-fn own_release(tree: &RootDir, path: &str) -> Option<String> {
-    use std::os::unix::fs::FileExt;
-    let file = tree.open_file(path).ok()?;
-    let mut header = [0; 0x210];
-    file.read_exact_at(&mut header, 0).ok()?;
-    if &header[0x202..0x206] != b"HdrS" {
-        return None;
-    }
-    let offset = u16::from_le_bytes([header[0x20e], header[0x20f]]);
-    let mut text = [0; 128];
-    let got = file.read_at(&mut text, u64::from(offset) + 0x200).ok()?;
-    let release = text[..got].split(|b| matches!(b, b' ' | 0)).next()?;
-    let plain = !release.is_empty() && !release.contains(&b'/') && release != b".." && release != b".";
-    plain.then(|| String::from_utf8(release.to_vec()).ok())?
 }
 
 /// The machine that init, or else the shell, is a program for.
@@ -256,7 +259,7 @@ fn notes(tree: &RootDir, arch: Option<&str>) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::kernel::tests::x86 as kernel_that_says, *};
     use std::{fs, os::unix::fs::symlink};
 
     fn tree() -> tempfile::TempDir {
@@ -328,11 +331,7 @@ mod tests {
         .unwrap();
         assert_eq!(look(tree.path()).unwrap().release, "6.5.6-300.fc39.x86_64");
         add_kernel(tree.path(), "6.9.0");
-        let mut kernel = vec![0; 0x400];
-        kernel[0x202..0x206].copy_from_slice(b"HdrS");
-        kernel[0x20f] = 1; // text at 0x300
-        kernel[0x300..0x30e].copy_from_slice(b"6.9.0 (me) #1\0");
-        fs::write(tree.path().join("usr/kernel"), kernel).unwrap();
+        fs::write(tree.path().join("usr/kernel"), kernel_that_says("6.9.0")).unwrap();
         fs::remove_file(tree.path().join("boot/vmlinuz-6.9.0")).unwrap();
         symlink("/usr/kernel", tree.path().join("vmlinuz")).unwrap();
         let seen = look(tree.path()).unwrap();
@@ -340,6 +339,44 @@ mod tests {
             (seen.release.as_str(), seen.kernel.as_path()),
             ("6.9.0", Path::new("usr/kernel"))
         );
+    }
+
+    #[test]
+    fn a_kernel_named_by_its_flavour() {
+        let tree = tree();
+        let boot = |name: &str| tree.path().join("boot").join(name);
+        add_kernel(tree.path(), "6.12.9-0-lts");
+        fs::remove_file(boot("vmlinuz-6.12.9-0-lts")).unwrap();
+        fs::write(boot("vmlinuz-lts"), kernel_that_says("6.12.9-0-lts")).unwrap();
+        fs::write(boot("vmlinuz-lts.old"), kernel_that_says("6.12.9-0-lts")).unwrap();
+        // What has no modules is passed over, and so is what is no kernel.
+        fs::write(boot("vmlinuz-virt"), kernel_that_says("6.13.0-virt")).unwrap();
+        fs::create_dir(boot("kernel")).unwrap();
+        let look_for = |wanted| inspect(&RootDir::open(tree.path()).unwrap(), wanted);
+        for wanted in [None, Some("lts"), Some("6.12.9-0-lts")] {
+            let seen = look_for(wanted).unwrap();
+            assert_eq!(
+                (seen.release.as_str(), seen.kernel.as_path()),
+                ("6.12.9-0-lts", Path::new("boot/vmlinuz-lts")),
+                "{wanted:?}"
+            );
+        }
+        let problem = look_for(Some("virt")).unwrap_err().remove(0);
+        assert!(
+            problem.contains("no modules for kernel virt (/boot/vmlinuz-virt)"),
+            "{problem}"
+        );
+        let problem = look_for(Some("5.10")).unwrap_err().remove(0);
+        assert!(problem.contains("6.12.9-0-lts (/boot/vmlinuz-lts)"), "{problem}");
+        // A rescue kernel is the same release under another name; the one that says the release is the one.
+        fs::write(boot("vmlinuz-0-rescue-4f2a"), kernel_that_says("6.12.9-0-lts")).unwrap();
+        fs::write(boot("vmlinuz-6.12.9-0-lts"), kernel_that_says("6.12.9-0-lts")).unwrap();
+        assert_eq!(look_for(None).unwrap().kernel, Path::new("boot/vmlinuz-6.12.9-0-lts"));
+        // A name that is wrong is not believed.
+        fs::remove_file(boot("vmlinuz-6.12.9-0-lts")).unwrap();
+        fs::remove_file(boot("vmlinuz-0-rescue-4f2a")).unwrap();
+        fs::rename(boot("vmlinuz-lts"), boot("vmlinuz-6.1.0-9-amd64")).unwrap();
+        assert_eq!(look_for(None).unwrap().release, "6.12.9-0-lts");
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod error;
 mod import;
 mod initramfs;
 mod inspect;
+mod kernel;
 mod kernel_modules;
 mod leftovers;
 mod locks;

@@ -78,6 +78,7 @@ pub(crate) fn prepare(
         tree: &tree,
         release: &seen.release,
         index: &seen.index,
+        modprobe: &seen.modprobe,
         agent: &agent,
         extra: wishes.modules,
     };

@@ -566,6 +566,7 @@ impl Restarts {
             boot: running.map(|boot| boot.plan.id.clone()).unwrap_or_default(),
             opened: running.map_or(Timestamp(0), |boot| boot.opened),
             healthy: running.is_some_and(|boot| boot.healthy()),
+            begun: boots.iter().map(|boot| boot.opened).collect(),
         })
     }
 

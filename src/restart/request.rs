@@ -24,7 +24,8 @@ pub struct Request {
     pub max_down: u32,
     /// True if the site's `drain` and `resume` programs are run.
     pub drain: bool,
-    /// Seconds within which a node has to be ready again after it was told.
+    /// Seconds within which a node has to be ready again after it was told. For a rollout they count from the node's first boot
+    /// after that, as the rollout counts them.
     pub within_secs: u32,
     /// Why no more nodes are restarted; empty while all is well.
     #[serde(default)]
@@ -117,6 +118,8 @@ pub struct Seen {
     pub opened: Timestamp,
     /// True if all its checks hold.
     pub healthy: bool,
+    /// When each of its boots began, also of those that never came up; in any order.
+    pub begun: Vec<Timestamp>,
 }
 
 /// What the site file says.
@@ -212,6 +215,13 @@ impl Member {
     }
 }
 
+/// The time from which a node that was told at `told` has to be ready within the time of the request.
+fn counts_from(told: Timestamp, seen: &Seen, of_rollout: bool) -> Timestamp {
+    // Shutting down and the firmware's own tests may take longer than the boot: a rollout does not count them.
+    let boots = seen.begun.iter().copied().filter(|begun| of_rollout && *begun >= told);
+    boots.min().unwrap_or(told)
+}
+
 impl Request {
     /// True if nothing is left to be done.
     pub fn is_over(&self) -> bool {
@@ -249,6 +259,7 @@ impl Request {
         let mut late = Vec::new();
         let (wanted, within) = (self.wanted, self.within_secs);
         let resumes = self.drain && programs.resume;
+        let of_rollout = !self.rollout.is_empty();
         for (node, seen) in self.nodes.iter_mut().zip(&seen) {
             let Some(seen) = seen else {
                 if !matches!(node.step, Step::Ended { .. }) {
@@ -264,7 +275,7 @@ impl Request {
                 Step::Told { boot, .. } if seen.boot != *boot && booted && seen.healthy => {
                     Some(back(End::Restarted, resumes))
                 }
-                Step::Told { .. } if now > node.since.plus_secs(within.into()) => {
+                Step::Told { .. } if now > counts_from(node.since, seen, of_rollout).plus_secs(within.into()) => {
                     late.push(node.name.clone());
                     node.said = match seen.up && booted {
                         true => "it restarted, and its checks do not hold".to_owned(),
@@ -296,13 +307,16 @@ impl Request {
                 node.go(step, now);
             }
         }
+        let span = humantime::format_duration(std::time::Duration::from_secs(within.into()));
         if !late.is_empty() && self.stopped.is_empty() {
-            let span = humantime::format_duration(std::time::Duration::from_secs(within.into()));
             let nodes = late.iter().map(String::as_str).collect::<NodeSet>().fold();
             self.stopped = format!("{nodes} not ready within {span} of being told to restart");
         }
         for node in &late {
-            let text = format!("not ready in time; no more nodes are restarted: {}", self.reason);
+            let text = match of_rollout {
+                true => format!("not ready within {span} of its restart: {}", self.reason),
+                false => format!("not ready in time; no more nodes are restarted: {}", self.reason),
+            };
             notes.push(Note {
                 node: node.clone(),
                 level: Level::Error,

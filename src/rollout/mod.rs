@@ -22,4 +22,4 @@ pub use error::RolloutError;
 pub use health::healthy;
 pub use holds::{rename_stored, stored};
 pub use model::{Member, Note, Pace, Rollout, Share, Stage, State, Tally, Wish};
-pub use task::{Rollouts, pause_all};
+pub use task::{Reboot, Rollouts, pause_all};

@@ -41,6 +41,15 @@ pub struct Rollouts {
     pub(super) shared: Arc<Shared>,
 }
 
+/// A node's restart for a rollout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reboot {
+    /// Name of the image.
+    pub image: String,
+    /// How long the node has from its first boot until it has to be ready, seconds: `--ready-within` of the rollout.
+    pub ready_within_secs: u64,
+}
+
 pub(super) struct Shared {
     pub(super) world: SharedWorld,
     pub(super) store: Store,
@@ -186,11 +195,16 @@ impl Rollouts {
     /// gives the node another version, while not too many are down. It counts as down from then on. Never waits: asked while
     /// something is written, the answer is none, and the image at the next heartbeat. `untold` is true if it is being drained for
     /// that.
-    pub fn reboot_wanted(&self, node: &str, boot: &str, untold: bool, now: Timestamp) -> Option<String> {
+    pub fn reboot_wanted(&self, node: &str, boot: &str, untold: bool, now: Timestamp) -> Option<Reboot> {
         let image = self.leaves(node, boot)?;
         let mut ledger = self.shared.ledger.try_lock().ok()?;
-        let number = ledger.last_of(&image)?.number;
-        ledger.may_restart(number, node, boot, untold, now).then_some(image)
+        let rollout = ledger.last_of(&image)?;
+        let (number, ready_within_secs) = (rollout.number, rollout.ready_within_secs);
+        let may = ledger.may_restart(number, node, boot, untold, now);
+        may.then_some(Reboot {
+            image,
+            ready_within_secs,
+        })
     }
 
     /// The image whose rollout has `node` leave `boot`, in which it is up, for another version, be it its turn or not. Never waits.

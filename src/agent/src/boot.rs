@@ -72,7 +72,7 @@ fn boot(timeline: &mut Timeline) -> Res<Infallible> {
     let modprobe = fs::read_to_string("/proc/sys/kernel/modprobe").unwrap_or_default();
     let _ = fs::write("/proc/sys/kernel/modprobe", "/init");
     let modules = timeline.run(Phase::Modules, Policy::Once, |_| {
-        let mut loader = Loader::open(cmdline.all.clone());
+        let mut loader = Loader::open(&cmdline.all);
         let done = loader.settle();
         Ok((loader.needed(), Summary::Done(done)))
     })?;

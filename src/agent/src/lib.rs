@@ -18,6 +18,7 @@ mod handover;
 mod hardware;
 mod http;
 mod modalias;
+mod modprobe;
 mod modules;
 mod network;
 mod overlay;

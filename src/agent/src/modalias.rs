@@ -138,7 +138,7 @@ fn bus_of(text: &str) -> &str {
 }
 
 /// fnmatch(3) without flags, for `*`, `?` and `[…]`: what modalias patterns use. Linear space, no recursion.
-fn fnmatch(pattern: &[u8], text: &[u8]) -> bool {
+pub(crate) fn fnmatch(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
     while t < text.len() {

@@ -3,6 +3,7 @@
 use crate::{
     fail::{Doing, Res},
     modalias::Index,
+    modprobe::Config,
 };
 use std::{
     collections::BTreeSet,
@@ -30,6 +31,8 @@ const ALWAYS: &[&str] = &[
     "ahci",
     "nvme",
 ];
+/// The image's own configuration of modules; absent in the initramfs of an older version.
+const CONFIG: &str = "/etc/modprobe.d/image.conf";
 /// The directory tree that devices are in.
 const DEVICES: &str = "/sys/devices";
 /// Directories in there that have thousands of entries and no device that wants a module.
@@ -55,8 +58,7 @@ const LONGEST: Duration = Duration::from_secs(8);
 pub struct Loader {
     dir: PathBuf,
     index: Index,
-    /// `module.parameter=value` words and `modprobe.blacklist=`.
-    cmdline: Vec<String>,
+    config: Config,
     done: BTreeSet<String>,
     failed: Vec<String>,
     loaded: usize,
@@ -65,8 +67,9 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Reads the indexes below `/lib/modules/RELEASE`; without them everything counts as built in.
-    pub fn open(cmdline: Vec<String>) -> Self {
+    /// Reads the indexes below `/lib/modules/RELEASE`; without them everything counts as built in. `cmdline` are the words of the
+    /// kernel's command line.
+    pub fn open(cmdline: &[String]) -> Self {
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
         let dir = Path::new("/lib/modules").join(release);
         let read = |name: &str| {
@@ -83,7 +86,7 @@ impl Loader {
         Loader {
             dir,
             index,
-            cmdline,
+            config: Config::new(&fs::read_to_string(CONFIG).unwrap_or_default(), cmdline),
             done: BTreeSet::new(),
             failed: Vec::new(),
             loaded: 0,
@@ -106,7 +109,7 @@ impl Loader {
             for alias in found {
                 if known.insert(alias.clone()) {
                     quiet_since = Instant::now();
-                    self.needed.extend(self.index.resolve(&alias));
+                    self.needed.extend(self.resolve(&alias));
                     self.want(&alias);
                 }
             }
@@ -123,14 +126,23 @@ impl Loader {
     /// that are not blacklisted; sorted.
     /// Not what these depend on: other kernels divide that up otherwise.
     pub fn needed(&self) -> Vec<String> {
-        let needed = self.needed.iter().filter(|name| !self.blacklisted(name));
+        let needed = self.needed.iter().filter(|name| !self.config.is_blacklisted(name));
         needed.cloned().collect()
+    }
+
+    /// What goes by that name or alias. As in kmod, an alias of the configuration hides those of the modules themselves.
+    fn resolve(&self, wanted: &str) -> Vec<String> {
+        let aliased = self.config.aliased(wanted);
+        match aliased.is_empty() {
+            true => self.index.resolve(wanted),
+            false => aliased,
+        }
     }
 
     /// Loads what goes by that name or alias, with all it needs.
     pub fn want(&mut self, wanted: &str) {
-        for module in self.index.resolve(wanted) {
-            if self.blacklisted(&module) {
+        for module in self.resolve(wanted) {
+            if self.config.is_blacklisted(&module) {
                 continue;
             }
             for name in self.index.load_order(&module) {
@@ -148,7 +160,7 @@ impl Loader {
 
     /// True if it was loaded now; false if it is there already, or is not part of the initramfs.
     fn insert(&self, name: &str) -> Res<bool> {
-        if self.index.is_builtin(name) || Path::new("/sys/module").join(name).exists() {
+        if self.config.is_blocked(name) || self.index.is_builtin(name) || Path::new("/sys/module").join(name).exists() {
             return Ok(false);
         }
         let Some(file) = self.index.file(name) else {
@@ -157,7 +169,7 @@ impl Loader {
         let Ok(file) = File::open(self.dir.join(file)) else {
             return Ok(false);
         };
-        let parameters = CString::new(parameters(&self.cmdline, name)).doing(|| "parameters".into())?;
+        let parameters = CString::new(self.config.parameters(name)).doing(|| "parameters".into())?;
         match rustix::system::finit_module(&file, &parameters, 0) {
             Ok(()) => Ok(true),
             // Loaded meanwhile, or a driver that found no device of its own.
@@ -165,31 +177,6 @@ impl Loader {
             Err(e) => Err(crate::fail::Failure::new(e.to_string())),
         }
     }
-
-    fn blacklisted(&self, module: &str) -> bool {
-        self.cmdline
-            .iter()
-            .filter_map(|w| w.strip_prefix("modprobe.blacklist="))
-            .flat_map(|list| list.split(','))
-            .any(|name| crate::modalias::module_name(name) == module)
-    }
-}
-
-/// The parameters for a module on the kernel command line, as modprobe hands them on.
-fn parameters(cmdline: &[String], module: &str) -> String {
-    let mut parameters = Vec::new();
-    for word in cmdline {
-        if let Some((name, parameter)) = word.split_once('.')
-            && name.replace('-', "_") == module
-            && !parameter.is_empty()
-        {
-            match parameter.split_once('=') {
-                Some((key, value)) if value.contains(' ') => parameters.push(format!("{key}=\"{value}\"")),
-                _ => parameters.push(parameter.to_owned()),
-            }
-        }
-    }
-    parameters.join(" ")
 }
 
 /// Collects what the devices below `dir` are called, without the directories that were `read` before: a device has one
@@ -228,7 +215,7 @@ fn modaliases(dir: &Path, depth: u32, read: &mut BTreeSet<PathBuf>, found: &mut 
 /// What the kernel runs when it wants a module itself (`request_module`: file systems, NFS versions, checksums): `/init -q -- NAME`.
 pub fn modprobe(wanted: &str) -> Res<()> {
     let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    let mut loader = Loader::open(crate::cmdline::words(&cmdline));
+    let mut loader = Loader::open(&crate::cmdline::words(&cmdline));
     loader.want(wanted);
     Ok(())
 }
@@ -266,20 +253,5 @@ mod tests {
         file("pci0000:00/mmc1/uevent", "MODALIAS=mmc:block\n");
         modaliases(dir.path(), 0, &mut read, &mut found);
         assert_eq!(found.len(), 1);
-    }
-
-    #[test]
-    fn parameters_are_those_of_the_module() {
-        let cmdline: Vec<String> = [
-            "quiet",
-            "nfs.a=1",
-            "virtio-net.napi_tx=0",
-            "virtio_net.x",
-            "virtio_net.y=a b",
-        ]
-        .map(str::to_owned)
-        .into();
-        assert_eq!(super::parameters(&cmdline, "virtio_net"), "napi_tx=0 x y=\"a b\"");
-        assert_eq!(super::parameters(&cmdline, "e1000"), "");
     }
 }

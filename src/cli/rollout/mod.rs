@@ -31,7 +31,7 @@ pub struct RolloutArgs {
 
 #[derive(Debug, Subcommand)]
 enum RolloutCommand {
-    /// Give a version to some nodes at their next boots
+    /// Give a version to some nodes, at their next boots or by restarting them
     #[command(after_help = "\
 The others go on with the current version. A node counts as failed if it is not ready in time, if its checks fail, or if it had
 to go back to the version before by itself, which it does after some boots ([limits] boots-before-going-back). More failures
@@ -75,9 +75,10 @@ Examples:
   rackstrap rollout resume
   rackstrap rollout resume debian --max-failures 5")]
     Resume(ResumeArgs),
-    /// End it: its nodes go back to the current version at their next boots
+    /// End it: its nodes go back to the current version
     #[command(after_help = "\
-With --reboot, the nodes that run its version are restarted, and restarts of the others are cancelled.
+Without --reboot they go back at their next boots. With it, the nodes that run its version are restarted, and restarts of the other
+nodes are cancelled.
 
 Example:
   rackstrap rollout abort debian")]
@@ -285,14 +286,23 @@ fn start(client: &Client, args: StartArgs) -> Result<()> {
         eprintln!("warning: {warning}");
     }
     let said = format!(
-        "{} is given to {} ({}) at their next boots; the others stay with {}\nlook: rackstrap rollout status --watch\nthen: \
-         rackstrap rollout promote, or rackstrap rollout abort",
+        "{} is given to {nodes} ({}) {}; the other nodes keep {}\nlook: rackstrap rollout status --watch\nthen: rackstrap rollout \
+         promote, or rackstrap rollout abort",
         begun.rollout.image,
-        nodes,
         output::count(nodes.len(), "node"),
+        when(begun.rollout.reboot.then_some(begun.rollout.max_down)),
         begun.rollout.from
     );
     say(&begun, args.format, &said)
+}
+
+/// When nodes boot a version that they were given. `max_down` is that of a rollout that restarts them, none for one that does not.
+fn when(max_down: Option<Share>) -> String {
+    match max_down {
+        None => "at their next boots".to_owned(),
+        Some(Share::Nodes(1)) => "by restarting them now, one at a time".to_owned(),
+        Some(max_down) => format!("by restarting them now, at most {max_down} at a time"),
+    }
 }
 
 fn retry(client: &Client, args: RetryArgs) -> Result<()> {
@@ -308,9 +318,28 @@ fn retry(client: &Client, args: RetryArgs) -> Result<()> {
         return output::print_json(&retried);
     }
     let nodes: NodeSet = retried.iter().map(String::as_str).collect();
-    output::print(&format!("{nodes}: try again at their next boots"))?;
-    // A rollout that has stopped gives its version to nobody who has not begun, and they have not, once more.
     let answer: api::RolloutsAnswer = client.get(api::paths::ROLLOUTS)?;
+    let (mut restarted, mut left) = (NodeSet::default(), NodeSet::default());
+    for node in nodes.iter() {
+        let by = answer
+            .rollouts
+            .iter()
+            .filter(|row| row.rollout.is_on() && row.rollout.reboot);
+        let is_restarted = by.flat_map(|row| &row.nodes).any(|member| member.node == node);
+        match is_restarted {
+            true => restarted.insert(node),
+            false => left.insert(node),
+        };
+    }
+    for (nodes, when) in [
+        (restarted, "when the rollout restarts them"),
+        (left, "at their next boots"),
+    ] {
+        if !nodes.is_empty() {
+            output::print(&format!("{nodes}: try again {when}"))?;
+        }
+    }
+    // A rollout that has stopped gives its version to nobody who has not begun, and they have not, once more.
     for row in answer
         .rollouts
         .iter()
@@ -374,5 +403,20 @@ fn say(answer: &impl Serialize, format: Format, said: &str) -> Result<()> {
     match format.json {
         true => output::print_json(answer),
         false => output::print(said),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rollout_that_restarts_nodes_does_not_speak_of_their_next_boots() {
+        assert_eq!(when(None), "at their next boots");
+        assert_eq!(when(Some(Share::Nodes(1))), "by restarting them now, one at a time");
+        assert_eq!(
+            when(Some(Share::Percent(10))),
+            "by restarting them now, at most 10% at a time"
+        );
     }
 }

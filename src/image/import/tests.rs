@@ -232,7 +232,7 @@ fn wrong_requests_say_what_is_wrong() {
             "reading the agent /nonexistent",
         ),
         (Box::new(move |r| r.agent = dynamic.clone()), "linked dynamically"),
-        (Box::new(|r| r.agent = "/etc/passwd".into()), "no program"),
+        (Box::new(|r| r.agent = "/etc/passwd".into()), "not a program"),
         (Box::new(|r| r.kernel = Some("7.0".into())), "no kernel 7.0"),
         (Box::new(|r| r.modules = vec!["absent".into()]), "no module absent"),
     ];

@@ -1,4 +1,4 @@
-//! As much of ELF as an image needs: the machine, the interpreter, one section. (System V ABI, "Object Files".)
+//! As much of ELF as an image needs: the machine, the interpreter, one section, the symbols that it takes from elsewhere. (System V ABI, "Object Files".)
 
 /// Machine of an ELF file (`e_machine`) as `uname -m` names it; `None` for anything else.
 pub fn machine(file: &[u8]) -> Option<&'static str> {
@@ -40,6 +40,22 @@ pub fn section<'a>(file: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
         let at = header(i)?;
         let this = names.get(u32_at(file, at)? as usize..)?;
         (this.starts_with(name) && this.get(name.len()) == Some(&0)).then(|| content(at))?
+    })
+}
+
+/// Names of the symbols that a 64-bit little-endian object file uses and does not define: of a module, the kernel's functions that it
+/// calls. None for anything else.
+pub fn undefined_symbols(file: &[u8]) -> impl Iterator<Item = &[u8]> {
+    /// Bytes of an entry of the symbol table.
+    const ENTRY: usize = 24;
+    let symbols = section(file, b".symtab").unwrap_or_default();
+    let names = section(file, b".strtab").unwrap_or_default();
+    // 0 is SHN_UNDEF.
+    let undefined = symbols.chunks_exact(ENTRY).filter(|entry| u16_at(entry, 6) == Some(0));
+    undefined.filter_map(|entry| {
+        let name = names.get(u32_at(entry, 0)? as usize..)?;
+        let end = name.iter().position(|b| *b == 0)?;
+        name.get(..end).filter(|name| !name.is_empty())
     })
 }
 
@@ -98,6 +114,7 @@ mod tests {
             machine(&file);
             has_interpreter(&file);
             section(&file, b".modinfo");
+            undefined_symbols(&file).count();
         }
     }
 }

@@ -1,11 +1,16 @@
 //! Building the initramfs of an image: the agent as `/init`, and the modules that a node needs until its root is there.
 
+mod conf;
 mod cpio;
+mod depmod;
+mod driver;
 pub(crate) mod elf;
+mod modprobe;
 mod module_file;
 mod modules;
 mod select;
 
+pub use modprobe::Modprobe;
 pub use modules::ModuleIndex;
 
 use super::{
@@ -13,6 +18,7 @@ use super::{
     progress::{Progress, Step},
     root::RootDir,
 };
+use depmod::SearchOrder;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Write},
@@ -29,6 +35,13 @@ const ALL_FIRMWARE: u64 = 24 << 20;
 /// Measured on Debian 12's modules, 58 MB: level 6 gives 14.4 MB, 9 gives 13.8, 12 gives 13.7 in three times the time of
 /// 9, 19 gives 12.2 in sixteen times.
 const ZSTD_LEVEL: i32 = 9;
+/// Modules without which no root can be mounted, and what each is for.
+pub const ROOT_NEEDS: &[(&str, &str)] = &[
+    ("sunrpc", "remote procedure calls, below NFS"),
+    ("nfs", "the NFS client"),
+    ("nfsv3", "version 3 of the NFS client"),
+    ("overlay", "the writable layer above the root"),
+];
 /// Directories that the agent mounts on or writes to, before anything else.
 const DIRS: &[(&str, u32)] = &[
     ("dev", 0o755),
@@ -51,6 +64,8 @@ pub struct Ingredients<'a> {
     pub release: &'a str,
     /// The module indexes of that release, see [`read_index`].
     pub index: &'a ModuleIndex,
+    /// The tree's own configuration of modules, which the index has the soft dependencies of.
+    pub modprobe: &'a Modprobe,
     /// The agent's binary.
     pub agent: &'a [u8],
     /// Modules to take in addition, by name.
@@ -70,8 +85,8 @@ pub struct Built {
     pub compression: &'static str,
 }
 
-/// Reads the indexes of depmod(8) for `release`.
-pub fn read_index(tree: &RootDir, release: &str) -> io::Result<ModuleIndex> {
+/// Reads the indexes of depmod(8) for `release`. `modprobe` adds its soft dependencies.
+pub fn read_index(tree: &RootDir, release: &str, modprobe: &Modprobe) -> io::Result<ModuleIndex> {
     let read = |name: &str| {
         let bytes = tree.read(module_dir(release) + "/" + name, LARGEST_INDEX)?;
         Ok::<_, io::Error>(String::from_utf8_lossy(&bytes).into_owned())
@@ -80,12 +95,14 @@ pub fn read_index(tree: &RootDir, release: &str) -> io::Result<ModuleIndex> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         other => other,
     };
-    Ok(ModuleIndex::parse(
+    let mut index = ModuleIndex::parse(
         &read("modules.dep")?,
-        &optional("modules.softdep")?,
+        &(optional("modules.softdep")? + "\n" + modprobe.softdeps()),
         &optional("modules.alias")?,
         &optional("modules.builtin")?,
-    ))
+    );
+    index.prefer(&SearchOrder::read(tree, release));
+    Ok(index)
 }
 
 fn module_dir(release: &str) -> String {
@@ -103,7 +120,11 @@ fn reads_zstd(tree: &RootDir, release: &str) -> bool {
 
 /// Writes the initramfs to `out`. The same ingredients give the same bytes.
 pub fn build(from: &Ingredients<'_>, out: &mut dyn Write, progress: &mut dyn Progress) -> Result<Built> {
-    let mut seeds: Vec<&str> = from.index.paths().filter(|p| select::is_wanted(p)).collect();
+    let (mut seeds, mut others): (Vec<&str>, Vec<&str>) = from.index.paths().partition(|p| select::is_wanted(p));
+    // Of the kernel's own modules the directory says what they are for; of all others, only what they call.
+    others.retain(|path| !path.starts_with("kernel/"));
+    let (drivers, others): (Vec<&str>, Vec<&str>) = others.into_iter().partition(|path| is_driver(from, path));
+    seeds.extend(drivers);
     let mut unknown = Vec::new();
     for name in from.extra {
         match from.index.path_of(name) {
@@ -120,10 +141,24 @@ pub fn build(from: &Ingredients<'_>, out: &mut dyn Write, progress: &mut dyn Pro
     if !unknown.is_empty() {
         return Err(ImportError::Refused(unknown));
     }
+    let (modprobe, remarks) = configuration(from, &included);
+    remarks.iter().for_each(|remark| progress.note(remark));
+    let left_out: BTreeSet<String> = others
+        .iter()
+        .filter(|path| !included.contains(*path))
+        .map(|path| module_file::name_of(path))
+        .collect();
+    if !left_out.is_empty() {
+        progress.note(&format!(
+            "not in the initramfs, as these modules from outside of the kernel drive neither network cards nor disks (to add one: \
+             --module NAME): {}",
+            list(&left_out)
+        ));
+    }
     let zstd = reads_zstd(from.tree, from.release);
     let compression = if zstd { "zstd" } else { "gzip" };
     progress.begin(Step::Initramfs, None);
-    let (firmware, unpacked) = write_contents(from, &included, out, zstd, progress)?;
+    let (firmware, unpacked) = write_contents(from, &included, &modprobe, out, zstd, progress)?;
     Ok(Built {
         modules: included.len(),
         firmware,
@@ -132,9 +167,30 @@ pub fn build(from: &Ingredients<'_>, out: &mut dyn Write, progress: &mut dyn Pro
     })
 }
 
+/// True if the module at `path` drives a network card or disks. One that cannot be read does not.
+fn is_driver(from: &Ingredients<'_>, path: &str) -> bool {
+    let module = from.tree.read(module_dir(from.release) + "/" + path, LARGEST_MODULE);
+    module
+        .and_then(module_file::decompress)
+        .is_ok_and(|module| driver::boots_nodes(&module))
+}
+
+/// What of the tree's `modprobe.d` counts in the initramfs, and what a person should know about the rest.
+fn configuration(from: &Ingredients<'_>, included: &BTreeSet<&str>) -> (String, Vec<String>) {
+    let names =
+        |paths: &BTreeSet<&str>| -> BTreeSet<String> { paths.iter().map(|p| module_file::name_of(p)).collect() };
+    let needed = ROOT_NEEDS.iter().filter_map(|(name, _)| from.index.path_of(name));
+    let mut modprobe = from.modprobe.clone();
+    let mut remarks = modprobe.allow(&names(&from.index.closure(needed).0));
+    let included = names(included);
+    remarks.extend(modprobe.notes(&included));
+    (modprobe.text(&included), remarks)
+}
+
 fn write_contents(
     from: &Ingredients<'_>,
     included: &BTreeSet<&str>,
+    modprobe: &str,
     out: &mut dyn Write,
     zstd: bool,
     progress: &mut dyn Progress,
@@ -144,7 +200,7 @@ fn write_contents(
         let mut encoder = zstd::stream::write::Encoder::new(out, ZSTD_LEVEL).doing(writing)?;
         encoder.include_checksum(true).doing(writing)?;
         let mut archive = cpio::Writer::new(encoder);
-        let firmware = write_archive(from, included, &mut archive, progress)?;
+        let firmware = write_archive(from, included, modprobe, &mut archive, progress)?;
         let encoder = archive.finish().doing(writing)?;
         encoder.finish().doing(writing)?.flush().doing(writing)?;
         Ok(firmware)
@@ -152,7 +208,7 @@ fn write_contents(
         // `GzBuilder` without a name and with mtime 0, so that the bytes do not depend on the clock.
         let encoder = flate2::GzBuilder::new().write(out, flate2::Compression::new(7));
         let mut archive = cpio::Writer::new(encoder);
-        let firmware = write_archive(from, included, &mut archive, progress)?;
+        let firmware = write_archive(from, included, modprobe, &mut archive, progress)?;
         let encoder = archive.finish().doing(writing)?;
         encoder.finish().doing(writing)?.flush().doing(writing)?;
         Ok(firmware)
@@ -162,6 +218,7 @@ fn write_contents(
 fn write_archive<W: Write>(
     from: &Ingredients<'_>,
     included: &BTreeSet<&str>,
+    modprobe: &str,
     archive: &mut cpio::Writer<W>,
     progress: &mut dyn Progress,
 ) -> Result<(usize, u64)> {
@@ -185,6 +242,10 @@ fn write_archive<W: Write>(
             .file(&format!("{base}/{name}"), 0o644, text.as_bytes())
             .doing(writing)?;
     }
+    parents(&mut dirs, modprobe::PLACE, archive).doing(writing)?;
+    archive
+        .file(modprobe::PLACE, 0o644, modprobe.as_bytes())
+        .doing(writing)?;
     let mut wanted: BTreeMap<String, String> = BTreeMap::new();
     for path in included {
         let place = format!("{base}/{path}");
@@ -205,8 +266,22 @@ fn write_archive<W: Write>(
     Ok((found, archive.written()))
 }
 
-/// Firmware that included drivers name, as far as the tree has it. The kernel looks for the plain file, then for .zst
-/// and .xz (drivers/base/firmware_loader/main.c); so they are taken as they are.
+/// Where the kernel `release` finds a firmware file, in its order (drivers/base/firmware_loader/main.c, `fw_path` and
+/// `_request_firmware`): the plain file in all directories, then the compressed ones. They are taken as they are.
+fn firmware_places(release: &str, firmware: &str) -> impl Iterator<Item = String> {
+    let dirs = [
+        format!("updates/{release}/"),
+        "updates/".to_owned(),
+        format!("{release}/"),
+        String::new(),
+    ];
+    ["", ".zst", ".xz"].into_iter().flat_map(move |ending| {
+        let places = dirs.clone().map(|dir| format!("lib/firmware/{dir}{firmware}{ending}"));
+        places.into_iter()
+    })
+}
+
+/// Firmware that included drivers name, as far as the tree has it.
 fn add_firmware<W: Write>(
     from: &Ingredients<'_>,
     wanted: &BTreeMap<String, String>,
@@ -218,8 +293,7 @@ fn add_firmware<W: Write>(
     let mut absent: BTreeSet<&str> = BTreeSet::new();
     let mut left_out: BTreeSet<&str> = BTreeSet::new();
     for (firmware, driver) in wanted {
-        let places = ["", ".zst", ".xz"].map(|ending| format!("lib/firmware/{firmware}{ending}"));
-        let Some(place) = places.into_iter().find(|place| from.tree.exists(place)) else {
+        let Some(place) = firmware_places(from.release, firmware).find(|place| from.tree.exists(place)) else {
             absent.insert(driver);
             continue;
         };
@@ -238,7 +312,6 @@ fn add_firmware<W: Write>(
             }
         }
     }
-    let list = |names: &BTreeSet<&str>| names.iter().copied().collect::<Vec<_>>().join(", ");
     if !absent.is_empty() {
         progress.note(&format!(
             "the tree has no firmware for these drivers, which some of their cards need (Debian: firmware-* packages): {}",
@@ -252,6 +325,10 @@ fn add_firmware<W: Write>(
         ));
     }
     Ok(found)
+}
+
+fn list<T: AsRef<str>>(names: &BTreeSet<T>) -> String {
+    names.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(", ")
 }
 
 /// Writes the directories above `path` that are not there yet.
@@ -271,7 +348,10 @@ pub fn read_agent(path: &Path, arch: &str) -> Result<Vec<u8>> {
     let agent = std::fs::read(path).doing(|| format!("reading the agent {}", path.display()))?;
     let refuse = |why: String| Err(ImportError::Request(format!("the agent {} {why}", path.display())));
     match elf::machine(&agent) {
-        None => refuse("is no program (ELF) for a known machine; build it with `cargo xtask agent`".into()),
+        None => refuse(format!(
+            "is not a program (ELF) for a known machine; build it with `cargo build --profile agent -p rackstrap-agent \
+             --target {arch}-unknown-linux-gnu`"
+        )),
         Some(machine) if machine != arch => refuse(format!(
             "is built for {machine}, but the tree is {arch}; give the right one with --agent"
         )),

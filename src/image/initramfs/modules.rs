@@ -1,6 +1,9 @@
 //! The indexes that depmod(8) makes below `/lib/modules/RELEASE`, and what follows from them.
 
-use super::module_file::{name_of, plain_path};
+use super::{
+    depmod::SearchOrder,
+    module_file::{name_of, plain_path},
+};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// `modules.dep`, `modules.softdep`, `modules.alias` and `modules.builtin` of one kernel.
@@ -10,7 +13,7 @@ pub struct ModuleIndex {
     deps: BTreeMap<String, Vec<String>>,
     /// Module name -> path.
     by_name: HashMap<String, String>,
-    /// Module name -> names or aliases to be loaded before it.
+    /// Module name -> names or aliases to be loaded before or after it.
     soft: HashMap<String, Vec<String>>,
     /// Alias without wildcards (`crypto-crc32c`) -> module names.
     by_alias: HashMap<String, Vec<String>>,
@@ -50,12 +53,8 @@ impl ModuleIndex {
             let Some(module) = words.next().map(name_of) else {
                 continue;
             };
-            let before = words
-                .skip_while(|w| *w != "pre:")
-                .skip(1)
-                .take_while(|w| *w != "post:" && *w != "pre:")
-                .map(str::to_owned);
-            index.soft.entry(module.clone()).or_default().extend(before);
+            let wanted = words.filter(|w| *w != "post:" && *w != "pre:").map(str::to_owned);
+            index.soft.entry(module.clone()).or_default().extend(wanted);
             index.soft_lines.push((module, line.trim_end().to_owned()));
         }
         for line in alias.lines() {
@@ -79,6 +78,27 @@ impl ModuleIndex {
         index
     }
 
+    /// Keeps, of several modules of one name, the one that comes first in `order`, also for those that depend on it.
+    pub(super) fn prefer(&mut self, order: &SearchOrder) {
+        let mut best: BTreeMap<String, String> = BTreeMap::new();
+        for path in self.deps.keys() {
+            let kept = best.entry(name_of(path)).or_insert_with(|| path.clone());
+            if order.rank(path) < order.rank(kept) {
+                kept.clone_from(path);
+            }
+        }
+        if best.len() == self.deps.len() {
+            return;
+        }
+        self.deps.retain(|path, _| best.get(&name_of(path)) == Some(path));
+        for need in self.deps.values_mut().flatten() {
+            if let Some(kept) = best.get(&name_of(need)) {
+                need.clone_from(kept);
+            }
+        }
+        self.by_name = best.into_iter().collect();
+    }
+
     /// True if there is a module of that name, or the kernel has it built in.
     pub fn has(&self, name: &str) -> bool {
         let name = name_of(name);
@@ -95,8 +115,8 @@ impl ModuleIndex {
         self.by_name.get(&name_of(name)).map(String::as_str)
     }
 
-    /// `seeds` and everything they need: hard dependencies (`modules.dep`) and `softdep … pre:` ones, these by name or
-    /// by alias. Hard dependencies without an entry of their own are answered as the second set.
+    /// `seeds` and everything they need: hard dependencies (`modules.dep`) and soft ones (`softdep`), these by name or by
+    /// alias. Hard dependencies without an entry of their own are answered as the second set.
     pub fn closure<'a>(&'a self, seeds: impl IntoIterator<Item = &'a str>) -> (BTreeSet<&'a str>, BTreeSet<&'a str>) {
         let mut inside = BTreeSet::new();
         let mut missing = BTreeSet::new();
@@ -221,6 +241,33 @@ mod tests {
         let index = fixture();
         assert!(index.has("nfs") && index.has("ext4") && index.has("crc32c_intel"));
         assert!(!index.has("overlay") && !index.has("outside") && !index.has("up"));
+    }
+
+    #[test]
+    fn of_two_modules_of_one_name_the_preferred_one_counts() {
+        let dep = "extra/mpt3sas.ko: kernel/drivers/scsi/raid_class.ko\nextra/raid_class.ko:\n\
+                   kernel/drivers/scsi/mpt3sas/mpt3sas.ko: kernel/drivers/scsi/raid_class.ko\n\
+                   kernel/drivers/scsi/raid_class.ko:\nupdates/mpt3sas.ko: extra/raid_class.ko\n";
+        let tree = tempfile::tempdir().unwrap();
+        let root = crate::image::RootDir::open(tree.path()).unwrap();
+        let mut index = ModuleIndex::parse(dep, "", "", "");
+        index.prefer(&SearchOrder::read(&root, "6.1"));
+        assert_eq!(index.path_of("mpt3sas"), Some("updates/mpt3sas.ko"));
+        std::fs::create_dir_all(tree.path().join("etc/depmod.d")).unwrap();
+        std::fs::write(
+            tree.path().join("etc/depmod.d/dist.conf"),
+            "search extra built-in weak-updates\n",
+        )
+        .unwrap();
+        let mut index = ModuleIndex::parse(dep, "", "", "");
+        index.prefer(&SearchOrder::read(&root, "6.1"));
+        let (inside, missing) = index.closure(["extra/mpt3sas.ko"]);
+        assert_eq!(
+            inside.into_iter().collect::<Vec<_>>(),
+            ["extra/mpt3sas.ko", "extra/raid_class.ko"]
+        );
+        assert!(missing.is_empty());
+        assert_eq!(index.paths().count(), 2);
     }
 
     proptest! {

@@ -9,43 +9,51 @@ use std::{
 
 const RELEASE: &str = "6.1.0";
 
-/// A 64-bit ELF file with nothing but a .modinfo section.
-fn module(info: &[u8]) -> Vec<u8> {
-    let names = b"\0.modinfo\0.shstrtab\0";
+/// A 64-bit ELF file with a .modinfo section, and a symbol table of the functions that it calls.
+pub fn module(info: &[u8], calls: &[&str]) -> Vec<u8> {
+    let mut strings = vec![0];
+    let mut symbols = vec![0; 24];
+    for call in calls {
+        symbols.extend((strings.len() as u32).to_le_bytes());
+        // A global symbol without a section: SHN_UNDEF.
+        symbols.extend([0x10, 0, 0, 0].iter().chain(&[0; 16]));
+        strings.extend(call.as_bytes());
+        strings.push(0);
+    }
+    let names = b"\0.modinfo\0.shstrtab\0.symtab\0.strtab\0";
     let mut file = vec![0; 64];
     file[..6].copy_from_slice(b"\x7fELF\x02\x01");
-    let (info_at, names_at) = (64u64, 64 + info.len() as u64);
-    file.extend_from_slice(info);
-    file.extend_from_slice(names);
-    let table = file.len() as u64;
-    for (name, at, len) in [
-        (0u32, 0u64, 0u64),
-        (1, info_at, info.len() as u64),
-        (10, names_at, names.len() as u64),
-    ] {
+    let mut headers = vec![0; 64];
+    for (name, content) in [(1u32, info), (10, names), (20, &symbols), (28, &strings)] {
         let mut header = [0; 64];
         header[..4].copy_from_slice(&name.to_le_bytes());
-        header[24..32].copy_from_slice(&at.to_le_bytes());
-        header[32..40].copy_from_slice(&len.to_le_bytes());
-        file.extend_from_slice(&header);
+        header[24..32].copy_from_slice(&(file.len() as u64).to_le_bytes());
+        header[32..40].copy_from_slice(&(content.len() as u64).to_le_bytes());
+        file.extend_from_slice(content);
+        headers.extend(header);
     }
+    let table = file.len() as u64;
+    file.extend(headers);
     file[40..48].copy_from_slice(&table.to_le_bytes());
-    (file[58], file[60], file[62]) = (64, 3, 2);
+    (file[58], file[60], file[62]) = (64, 5, 2);
     file
 }
 
 fn tree(config: &str) -> tempfile::TempDir {
     let tree = tempfile::tempdir().unwrap();
     let modules = tree.path().join("lib/modules").join(RELEASE);
-    let tg3 = module(b"license=GPL\0firmware=tigon/tg3.bin\0firmware=../../etc/shadow\0firmware=tigon/absent.bin\0");
+    let tg3 = module(
+        b"license=GPL\0firmware=tigon/tg3.bin\0firmware=../../etc/shadow\0firmware=tigon/absent.bin\0",
+        &[],
+    );
     for (path, content) in [
         (
             "kernel/drivers/net/ethernet/broadcom/tg3.ko.zst",
             zstd::encode_all(tg3.as_slice(), 3).unwrap(),
         ),
-        ("kernel/drivers/net/phy/libphy.ko", module(b"license=GPL\0")),
-        ("kernel/drivers/net/wireless/wifi.ko", module(b"")),
-        ("kernel/lib/extra.ko", module(b"")),
+        ("kernel/drivers/net/phy/libphy.ko", module(b"license=GPL\0", &[])),
+        ("kernel/drivers/net/wireless/wifi.ko", module(b"", &[])),
+        ("kernel/lib/extra.ko", module(b"", &[])),
     ] {
         let file = modules.join(path);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -65,16 +73,22 @@ fn tree(config: &str) -> tempfile::TempDir {
 }
 
 fn build_from(tree: &Path, extra: &[&str]) -> Result<(Built, Vec<u8>)> {
+    build_noting(tree, extra, &mut Quiet)
+}
+
+fn build_noting(tree: &Path, extra: &[&str], progress: &mut dyn Progress) -> Result<(Built, Vec<u8>)> {
     let tree = RootDir::open(tree).unwrap();
+    let modprobe = Modprobe::read(&tree);
     let ingredients = Ingredients {
         tree: &tree,
         release: RELEASE,
-        index: &read_index(&tree, RELEASE).unwrap(),
+        index: &read_index(&tree, RELEASE, &modprobe).unwrap(),
+        modprobe: &modprobe,
         agent: b"the agent",
         extra: &extra.iter().map(|m| (*m).to_owned()).collect::<Vec<_>>(),
     };
     let mut out = Vec::new();
-    let built = build(&ingredients, &mut out, &mut Quiet)?;
+    let built = build(&ingredients, &mut out, progress)?;
     Ok((built, out))
 }
 
@@ -89,6 +103,12 @@ fn unpack(archive: &[u8]) -> tempfile::TempDir {
     child.stdin.take().unwrap().write_all(archive).unwrap();
     assert!(child.wait().unwrap().success());
     dir
+}
+
+fn unpack_gzip(archive: &[u8]) -> tempfile::TempDir {
+    let mut plain = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(archive), &mut plain).unwrap();
+    unpack(&plain)
 }
 
 #[test]
@@ -154,4 +174,132 @@ fn modules_by_name() {
             .to_string()
             .contains("no entry for it; run depmod")
     );
+}
+
+/// Keeps what is said.
+#[derive(Default)]
+struct Notes(Vec<String>);
+
+impl Progress for Notes {
+    fn begin(&mut self, _step: Step, _bytes: Option<u64>) {}
+    fn advance(&mut self, _files: u64, _bytes: u64) {}
+    fn note(&mut self, text: &str) {
+        self.0.push(text.to_owned());
+    }
+}
+
+fn add_modules(tree: &Path, modules: &[(&str, &[&str])]) {
+    let dir = tree.join("lib/modules").join(RELEASE);
+    let index = dir.join("modules.dep");
+    let mut dep = fs::read_to_string(&index).unwrap();
+    for (path, calls) in modules {
+        fs::create_dir_all(dir.join(path).parent().unwrap()).unwrap();
+        fs::write(dir.join(path), module(b"license=GPL\0", calls)).unwrap();
+        dep.push_str(&format!("{path}:\n"));
+    }
+    fs::write(index, dep).unwrap();
+}
+
+#[test]
+fn drivers_from_outside_of_the_kernel_are_taken_wherever_they_lie() {
+    let tree = tree("");
+    const CARD: &[&str] = &["__pci_register_driver", "alloc_etherdev_mqs"];
+    const DISKS: &[&str] = &["__pci_register_driver", "scsi_host_alloc"];
+    add_modules(
+        tree.path(),
+        &[
+            ("extra/be2net.ko", CARD),
+            ("extra/kmod-bnx2x/bnx2x.ko", CARD),
+            ("updates/megaraid_sas.ko", DISKS),
+            ("weak-updates/mpt3sas/mpt3sas.ko", DISKS),
+            ("weak-updates/smartpqi.ko", DISKS),
+            ("updates/dkms/nvidia.ko", &["__pci_register_driver", "drm_dev_alloc"]),
+            ("extra/zfs/zfs.ko", &["__blk_mq_alloc_disk"]),
+            ("kernel/net/unasked.ko", CARD),
+        ],
+    );
+    let mut notes = Notes::default();
+    let (built, archive) = build_noting(tree.path(), &[], &mut notes).unwrap();
+    assert_eq!(built.modules, 2 + 5);
+    let dir = unpack_gzip(&archive);
+    let modules = dir.path().join("lib/modules").join(RELEASE);
+    assert!(modules.join("weak-updates/mpt3sas/mpt3sas.ko").exists());
+    let note = notes
+        .0
+        .iter()
+        .find(|note| note.contains("outside of the kernel"))
+        .unwrap();
+    assert!(note.ends_with("nvidia, zfs") && note.contains("--module"), "{note}");
+    // One that is asked for is not missing.
+    let mut notes = Notes::default();
+    build_noting(tree.path(), &["zfs"], &mut notes).unwrap();
+    assert!(notes.0.iter().any(|note| note.ends_with(": nvidia")), "{:?}", notes.0);
+}
+
+#[test]
+fn the_images_own_modprobe_configuration_comes_along() {
+    let tree = tree("");
+    add_modules(
+        tree.path(),
+        &[
+            ("kernel/fs/overlayfs/overlay.ko", &[]),
+            ("kernel/drivers/misc/helper.ko", &[]),
+        ],
+    );
+    let conf = tree.path().join("etc/modprobe.d");
+    fs::create_dir_all(&conf).unwrap();
+    fs::write(
+        conf.join("site.conf"),
+        "options tg3 tg3_debug=1\nblacklist libphy\nsoftdep tg3 post: helper\ninstall overlay /bin/false\n",
+    )
+    .unwrap();
+    let mut notes = Notes::default();
+    let (built, archive) = build_noting(tree.path(), &[], &mut notes).unwrap();
+    assert_eq!(built.modules, 4, "the soft dependency is there");
+    let dir = unpack_gzip(&archive);
+    let read = |path: &str| fs::read_to_string(dir.path().join(path)).unwrap();
+    assert_eq!(read(modprobe::PLACE), "blacklist libphy\noptions tg3 tg3_debug=1\n");
+    assert_eq!(
+        read(&format!("lib/modules/{RELEASE}/modules.softdep")),
+        "softdep tg3 post: helper\n"
+    );
+    assert!(
+        notes
+            .0
+            .iter()
+            .any(|note| note.contains("site.conf forbids the module overlay")),
+        "{:?}",
+        notes.0
+    );
+}
+
+#[test]
+fn firmware_is_found_where_the_kernel_finds_it() {
+    let places: Vec<String> = firmware_places("6.1", "a/b.bin").collect();
+    assert_eq!(
+        places[..5],
+        [
+            "lib/firmware/updates/6.1/a/b.bin",
+            "lib/firmware/updates/a/b.bin",
+            "lib/firmware/6.1/a/b.bin",
+            "lib/firmware/a/b.bin",
+            "lib/firmware/updates/6.1/a/b.bin.zst",
+        ]
+    );
+    let tree = tree("");
+    let firmware = tree.path().join("lib/firmware");
+    for (place, content) in [
+        ("updates/tigon/absent.bin.zst", "newer"),
+        ("6.1.0/tigon/tg3.bin", "of this kernel"),
+    ] {
+        fs::create_dir_all(firmware.join(place).parent().unwrap()).unwrap();
+        fs::write(firmware.join(place), content).unwrap();
+    }
+    let (built, archive) = build_from(tree.path(), &[]).unwrap();
+    assert_eq!(built.firmware, 2);
+    let dir = unpack_gzip(&archive);
+    let read = |path: &str| fs::read_to_string(dir.path().join("lib/firmware").join(path)).unwrap();
+    assert_eq!(read("updates/tigon/absent.bin.zst"), "newer");
+    assert_eq!(read("6.1.0/tigon/tg3.bin"), "of this kernel");
+    assert!(!dir.path().join("lib/firmware/tigon/tg3.bin.xz").exists());
 }

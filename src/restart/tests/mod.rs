@@ -47,6 +47,7 @@ fn cluster(names: &[&str]) -> BTreeMap<String, Seen> {
             boot: format!("old-{name}"),
             opened: Timestamp(1),
             healthy: true,
+            begun: vec![Timestamp(1)],
         };
         ((*name).to_owned(), seen)
     };
@@ -161,6 +162,36 @@ fn a_drain_that_fails_is_tried_again_and_holds_its_place() {
     advance(&mut q, &seen, 12, BOTH);
     assert_eq!(steps(&q), ["draining", "draining", "waiting"]);
     assert_eq!(q.nodes[0].said, "drain: jobs run");
+}
+
+#[test]
+fn a_rollout_has_its_own_time_from_the_first_boot_on() {
+    let mut seen = cluster(&["a"]);
+    let mut q = request(&["a"], 1);
+    (q.rollout, q.within_secs) = ("debian".into(), 900);
+    advance(&mut q, &seen, 1, NONE);
+    assert!(q.tell("a", &seen["a"], at(3)));
+    let node = seen.get_mut("a").unwrap();
+    node.begun.push(at(300));
+    node.begun.push(at(800));
+    assert!(advance(&mut q, &seen, 1200, NONE).is_empty());
+    assert_eq!(
+        steps(&q),
+        ["restarting"],
+        "900 s from its first boot, at 300 s, are not over"
+    );
+    assert_eq!(
+        advance(&mut q, &seen, 1201, NONE),
+        ["a: not ready within 15m of its restart: why"]
+    );
+    // A node that never boots is late after the same time.
+    let seen = cluster(&["b"]);
+    let mut q = request(&["b"], 1);
+    (q.rollout, q.within_secs) = ("debian".into(), 900);
+    advance(&mut q, &seen, 1, NONE);
+    assert!(q.tell("b", &seen["b"], at(3)));
+    assert!(advance(&mut q, &seen, 903, NONE).is_empty());
+    assert_eq!(advance(&mut q, &seen, 904, NONE).len(), 1);
 }
 
 #[test]

@@ -415,8 +415,8 @@ fn with_reboot_nodes_leave_what_they_run_one_after_the_other() {
     let wanted = |name: &str| {
         (0..50).any(|_| {
             std::thread::sleep(Duration::from_millis(5));
-            let image = rig.rollouts.reboot_wanted(name, &boot(name), false, Timestamp::now());
-            image.as_deref() == Some("debian")
+            let reboot = rig.rollouts.reboot_wanted(name, &boot(name), false, Timestamp::now());
+            reboot.is_some_and(|reboot| reboot.image == "debian" && reboot.ready_within_secs == 600)
         })
     };
     assert!(!wanted("r01n01"));
