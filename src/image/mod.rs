@@ -12,6 +12,7 @@ mod diff;
 mod digest;
 mod enter;
 mod error;
+mod image_list;
 mod import;
 mod initramfs;
 mod inspect;
