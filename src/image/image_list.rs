@@ -112,7 +112,13 @@ pub(crate) fn make_list(root: BorrowedFd<'_>) -> Result<Made> {
         }
     }
     Ok(Made {
-        notes: notes(&capable, capable_bytes.values().sum(), left_out, &user_attributes, &followed),
+        notes: notes(
+            &capable,
+            capable_bytes.values().sum(),
+            left_out,
+            &user_attributes,
+            &followed,
+        ),
         text: write(owned, capable, followed),
     })
 }
@@ -226,7 +232,10 @@ fn notes(
     let mut notes = Vec::new();
     let names = |paths: &mut dyn Iterator<Item = &[u8]>| {
         const NAMED: usize = 5;
-        let shown: Vec<String> = paths.take(NAMED + 1).map(|path| format!("/{}", show_name(path))).collect();
+        let shown: Vec<String> = paths
+            .take(NAMED + 1)
+            .map(|path| format!("/{}", show_name(path)))
+            .collect();
         match shown.len() > NAMED {
             true => format!("{} and more", shown[..NAMED].join(", ")),
             false => shown.join(", "),
@@ -296,7 +305,15 @@ mod tests {
     fn dpkg_and_rpm_trees_are_listed() {
         let dir = tempfile::tempdir().unwrap();
         let p = |path: &str| dir.path().join(path);
-        for path in ["usr/bin", "usr/lib", "var/lib/dpkg/info", "var/lib/rpm", "var/lib/foo", "var/log", "opt"] {
+        for path in [
+            "usr/bin",
+            "usr/lib",
+            "var/lib/dpkg/info",
+            "var/lib/rpm",
+            "var/lib/foo",
+            "var/log",
+            "opt",
+        ] {
             fs::create_dir_all(p(path)).unwrap();
         }
         fs::write(p("usr/bin/ping"), "ping").unwrap();
@@ -316,7 +333,14 @@ mod tests {
         let paths: Vec<_> = list.entries.iter().map(|e| String::from_utf8_lossy(e.path)).collect();
         assert_eq!(
             paths,
-            ["var/lib", "var/lib/foo", "var/lib/foo-bar", "var/lib/foo/conf", "var/log", "var/run"]
+            [
+                "var/lib",
+                "var/lib/foo",
+                "var/lib/foo-bar",
+                "var/lib/foo/conf",
+                "var/log",
+                "var/run"
+            ]
         );
         let conf = list.entry(b"var/lib/foo/conf").unwrap();
         // The check value of CRC-32.
@@ -324,7 +348,8 @@ mod tests {
         assert_eq!(list.entry(b"var/run").unwrap().target, b"/run");
         assert_eq!(made.notes.len(), 1, "{:?}", made.notes);
         assert!(
-            made.notes[0].contains("2 files with capabilities") && made.notes[0].contains("/usr/bin/ping, /usr/bin/ping4"),
+            made.notes[0].contains("2 files with capabilities")
+                && made.notes[0].contains("/usr/bin/ping, /usr/bin/ping4"),
             "{:?}",
             made.notes
         );

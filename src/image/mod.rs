@@ -30,6 +30,7 @@ mod release;
 mod root;
 mod rpm;
 mod seal;
+mod selinux;
 mod tar;
 mod tree;
 mod verify;
@@ -52,6 +53,7 @@ pub use progress::{Progress, Quiet, Step};
 pub use recipe::{Debian, Dnf, Recipe, RecipeError};
 pub use root::RootDir;
 pub use seal::{SealRequest, seal};
+pub use selinux::{permissive_args, selinux_note};
 pub use tar::{Survey, survey as survey_tar};
 pub use verify::verify;
 pub use work::{

@@ -19,8 +19,8 @@ use crate::{
     users,
 };
 use rackstrap_wire::{
-    DiskState, DiskStatus, Hardware, ImageList, OLDEST_WIRE, Overlay, OverlayContent, OverlayFile, OverlayRequest, Phase, Plan,
-    WIRE_VERSION, paths,
+    DiskState, DiskStatus, Hardware, ImageList, OLDEST_WIRE, Overlay, OverlayContent, OverlayFile, OverlayRequest,
+    Phase, Plan, WIRE_VERSION, paths,
 };
 use std::{convert::Infallible, fs, path::Path, time::Duration};
 
@@ -140,7 +140,9 @@ fn read_list<'a>(timeline: &mut Timeline, text: &'a [u8]) -> ImageList<'a> {
         return ImageList::default();
     }
     ImageList::parse(text).unwrap_or_else(|error| {
-        timeline.step(&format!("the image's list of files cannot be read ({error}); seal the image again"));
+        timeline.step(&format!(
+            "the image's list of files cannot be read ({error}); seal the image again"
+        ));
         ImageList::default()
     })
 }
@@ -244,7 +246,11 @@ fn overlay_phase(
     }
     let agent = fs::read("/proc/self/exe").doing(|| "reading the agent".into())?;
     tree.write_bytes(&own(facts::AGENT, 0o755), &agent)?;
-    let mut text = format!("{} files above the image, {} of RAM", overlay.files.len(), plan.ram_size);
+    let mut text = format!(
+        "{} files above the image, {} of RAM",
+        overlay.files.len(),
+        plan.ram_size
+    );
     if given > 0 {
         text += &format!(", capabilities of {given} files");
     }

@@ -33,7 +33,12 @@ pub fn give_capabilities(list: &ImageList<'_>, tree: &Tree, mounts: &[&str]) -> 
         let done = tree.file(path).and_then(|file| {
             // A descriptor that was opened as a path takes no attributes itself.
             let name = format!("/proc/self/fd/{}", file.as_raw_fd());
-            Ok(rustix::fs::setxattr(name.as_str(), "security.capability", value, XattrFlags::empty())?)
+            Ok(rustix::fs::setxattr(
+                name.as_str(),
+                "security.capability",
+                value,
+                XattrFlags::empty(),
+            )?)
         });
         match done {
             Ok(()) => given += 1,
@@ -52,7 +57,10 @@ pub struct Owned(Vec<(String, OwnedFd)>);
 impl Owned {
     /// Opens them in the new root, before anything is mounted there.
     pub fn open(list: &ImageList<'_>, tree: &Tree, mounts: &[&str]) -> Self {
-        let hidden = list.owned.iter().filter(|path| mounts.iter().any(|mount| is_below(path, mount)));
+        let hidden = list
+            .owned
+            .iter()
+            .filter(|path| mounts.iter().any(|mount| is_below(path, mount)));
         let open = hidden.filter_map(|path| {
             let path = format!("/{}", std::str::from_utf8(path).ok()?);
             let directory = tree.directory(&path).ok()?;

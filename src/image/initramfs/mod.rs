@@ -175,9 +175,7 @@ fn write_archive<W: Write>(
     // Without a console in the archive the kernel starts /init with no standard output (init/main.c, console_on_rootfs).
     archive.char_device("dev/console", 0o600, 5, 1).doing(writing)?;
     archive.file("init", 0o755, from.agent).doing(writing)?;
-    archive
-        .file("rackstrap/image.list", 0o644, from.list)
-        .doing(writing)?;
+    archive.file("rackstrap/image.list", 0o644, from.list).doing(writing)?;
     let base = module_dir(from.release);
     let mut dirs: BTreeSet<String> = DIRS.iter().map(|(dir, _)| (*dir).to_owned()).collect();
     parents(&mut dirs, &(base.clone() + "/x"), archive).doing(writing)?;

@@ -221,7 +221,11 @@ struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
     fn next(&mut self) -> Result<&'a [u8], &'static str> {
-        let end = self.0.iter().position(|byte| *byte == b' ').ok_or("a field is missing")?;
+        let end = self
+            .0
+            .iter()
+            .position(|byte| *byte == b' ')
+            .ok_or("a field is missing")?;
         let (field, rest) = self.0.split_at(end);
         self.0 = &rest[1..];
         Ok(field)
@@ -331,7 +335,10 @@ mod tests {
             (b"list 1\0\0x 01 b\0\0x 01 b\0\0", "not in order"),
             (b"list 1\0\0x 0 b\0\0", "not hexadecimal"),
             (b"list 1\0\0x  b\0\0", "not hexadecimal"),
-            (b"list 1\0\0x 000102030405060708090a0b0c0d0e0f101112131415161718 b\0\0", "not hexadecimal"),
+            (
+                b"list 1\0\0x 000102030405060708090a0b0c0d0e0f101112131415161718 b\0\0",
+                "not hexadecimal",
+            ),
             (b"list 1\0\0d 1ed 0 0 0 0 0\0\0", "field is missing"),
             (b"list 1\0\0d 11ed 0 0 0 0 0 a\0\0", "more than permissions"),
             (b"list 1\0\0d 1ed 100000000 0 0 0 0 a\0\0", "too large"),
@@ -341,7 +348,11 @@ mod tests {
             (b"list 1\0\0d 1ed 0 0 0 0 0 b\0\0d 1ed 0 0 0 0 0 a\0\0", "not in order"),
         ] {
             let error = ImageList::parse(text).expect_err(&String::from_utf8_lossy(text));
-            assert!(error.to_string().contains(why), "{error}: {}", String::from_utf8_lossy(text));
+            assert!(
+                error.to_string().contains(why),
+                "{error}: {}",
+                String::from_utf8_lossy(text)
+            );
         }
         let long = [b"list 1\0\0o ".to_vec(), vec![b'a'; PATH_MAX], b"\0\0".to_vec()].concat();
         assert!(ImageList::parse(&long).is_err());

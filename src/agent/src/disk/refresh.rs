@@ -94,7 +94,8 @@ impl Copy<'_> {
                 let file = self.target.join(OsStr::from_bytes(path));
                 // Files below another file system's mount point are not here.
                 if fs::symlink_metadata(&file).is_ok_and(|meta| meta.is_file()) {
-                    seed::set_capability(&file, value).doing(|| format!("setting capabilities of {}", file.display()))?;
+                    seed::set_capability(&file, value)
+                        .doing(|| format!("setting capabilities of {}", file.display()))?;
                 }
             }
         }
@@ -181,7 +182,10 @@ impl Copy<'_> {
         let roots = FileType::from_raw_mode(stat.st_mode) == FileType::Directory && stat.st_uid == 0;
         match roots && stat.st_mode & 0o022 == 0 {
             true => Ok(path),
-            false => Err(Failure::new(format!("{} is not root's directory; remove it", self.shown("")))),
+            false => Err(Failure::new(format!(
+                "{} is not root's directory; remove it",
+                self.shown("")
+            ))),
         }
     }
 
@@ -205,7 +209,9 @@ impl Copy<'_> {
 }
 
 fn open(path: &Path) -> Res<OwnedFd> {
-    File::open(path).map(OwnedFd::from).doing(|| format!("opening {}", path.display()))
+    File::open(path)
+        .map(OwnedFd::from)
+        .doing(|| format!("opening {}", path.display()))
 }
 
 fn clear(stage: &Path) -> Res<()> {
@@ -252,7 +258,12 @@ struct Work<'a, 'l> {
 
 impl<'a> Work<'a, '_> {
     fn compare(&mut self, known: &'a [ImageList<'a>], wanted: &'a ImageList<'a>) -> Res<()> {
-        let mut paths: Vec<&[u8]> = known.iter().chain([wanted]).flat_map(|l| &l.entries).map(|e| e.path).collect();
+        let mut paths: Vec<&[u8]> = known
+            .iter()
+            .chain([wanted])
+            .flat_map(|l| &l.entries)
+            .map(|e| e.path)
+            .collect();
         paths.sort_unstable();
         paths.dedup();
         for path in paths {
@@ -372,7 +383,11 @@ impl<'a> Work<'a, '_> {
 
     fn capability(&self, path: &[u8]) -> Option<&[u8]> {
         let mount = below(self.copy.mount)?;
-        let found = self.list.capabilities.iter().find(|(file, _)| inside(file, mount) == Some(path));
+        let found = self
+            .list
+            .capabilities
+            .iter()
+            .find(|(file, _)| inside(file, mount) == Some(path));
         found.map(|(_, value)| value.as_slice())
     }
 
@@ -411,7 +426,10 @@ impl<'a> Work<'a, '_> {
             Some(at) => (&path[..at], &path[at + 1..]),
             None => (&b"."[..], path),
         };
-        Ok((self.at(parent, OFlags::PATH | OFlags::DIRECTORY)?, OsStr::from_bytes(name)))
+        Ok((
+            self.at(parent, OFlags::PATH | OFlags::DIRECTORY)?,
+            OsStr::from_bytes(name),
+        ))
     }
 
     /// Removes what is in the way or is the image's no more; false for a directory that holds something of the node's.
@@ -420,7 +438,9 @@ impl<'a> Work<'a, '_> {
             Some(FileType::Directory) => AtFlags::REMOVEDIR,
             _ => AtFlags::empty(),
         };
-        let gone = self.parent(change.path).and_then(|(dir, name)| rustix::fs::unlinkat(dir, name, flags));
+        let gone = self
+            .parent(change.path)
+            .and_then(|(dir, name)| rustix::fs::unlinkat(dir, name, flags));
         match gone {
             Ok(()) | Err(Errno::NOENT) => Ok(true),
             Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),

@@ -214,7 +214,13 @@ fn what_the_node_made_and_changed_stays_over_two_upgrades_and_a_rollback() {
     fs::create_dir(node.at("lib/mine")).unwrap();
     fs::write(node.at("lib/mine/data"), "the node's").unwrap();
     let check = |version: &str| {
-        for path in ["lib/both/changed", "lib/gone/data", "lib/turned/data", "log/setup.log", "lib/mine/data"] {
+        for path in [
+            "lib/both/changed",
+            "lib/gone/data",
+            "lib/turned/data",
+            "log/setup.log",
+            "lib/mine/data",
+        ] {
             assert_eq!(node.read(path), "the node's", "{version}: {path}");
         }
         assert!(!node.at("lib/both/deleted").exists(), "{version}");
@@ -226,7 +232,10 @@ fn what_the_node_made_and_changed_stays_over_two_upgrades_and_a_rollback() {
         said.ends_with("; kept as the node changed it: /var/lib/both/changed, /var/lib/both/deleted, /var/lib/turned"),
         "{said}"
     );
-    assert_eq!((node.read("lib/both/conf"), node.read("log/first.log")), ("two".into(), "two".into()));
+    assert_eq!(
+        (node.read("lib/both/conf"), node.read("log/first.log")),
+        ("two".into(), "two".into())
+    );
     assert!(!node.at("lib/gone/file").exists(), "the image's own goes");
     fs::write(node.at("lib/new/deep/data"), "the node's").unwrap();
 
@@ -239,7 +248,10 @@ fn what_the_node_made_and_changed_stays_over_two_upgrades_and_a_rollback() {
     node.boot(&one).unwrap();
     check("back to the first");
     assert_eq!(node.read("lib/new/deep/data"), "the node's");
-    assert_eq!((node.read("lib/both/conf"), node.read("lib/gone/file")), ("one".into(), "one".into()));
+    assert_eq!(
+        (node.read("lib/both/conf"), node.read("lib/gone/file")),
+        ("one".into(), "one".into())
+    );
     assert!(!node.at("lib/both/conf3").exists());
     assert_eq!(node.read("lib/turns"), "a file");
 }
@@ -250,9 +262,15 @@ fn a_disk_from_before_there_were_lists_gets_what_is_missing() {
     let node = Node(tempfile::tempdir().unwrap());
     seed::copy_tree(&one.var(), node.0.path()).unwrap();
     let said = node.boot(&two).unwrap();
-    assert!(said.starts_with("/var follows the image: 4 made, 0 replaced, 0 removed; kept"), "{said}");
+    assert!(
+        said.starts_with("/var follows the image: 4 made, 0 replaced, 0 removed; kept"),
+        "{said}"
+    );
     assert_eq!(node.read("lib/new/deep/file"), "two");
-    assert_eq!((node.read("lib/both/conf"), node.read("lib/gone/file")), ("one".into(), "one".into()));
+    assert_eq!(
+        (node.read("lib/both/conf"), node.read("lib/gone/file")),
+        ("one".into(), "one".into())
+    );
     let new = fs::metadata(node.at("lib/new")).unwrap();
     assert_eq!(new.permissions().mode() & 0o7777, 0o2770);
     // A list that is damaged says as little.
@@ -273,8 +291,15 @@ fn links_of_the_node_lead_nowhere() {
     symlink(outside.path(), node.at("lib/both")).unwrap();
     symlink(outside.path(), node.at("lib/new")).unwrap();
     let said = node.boot(&two).unwrap();
-    assert!(said.contains("/var/lib/both, ") && said.contains("/var/lib/new"), "{said}");
-    let mut names: Vec<_> = fs::read_dir(outside.path()).unwrap().flatten().map(|e| e.file_name()).collect();
+    assert!(
+        said.contains("/var/lib/both, ") && said.contains("/var/lib/new"),
+        "{said}"
+    );
+    let mut names: Vec<_> = fs::read_dir(outside.path())
+        .unwrap()
+        .flatten()
+        .map(|e| e.file_name())
+        .collect();
     names.sort();
     assert_eq!(names, ["conf"]);
     assert_eq!(fs::read(outside.path().join("conf")).unwrap(), b"one");
@@ -374,7 +399,13 @@ fn cut_after(copy: &Copy<'_>, list: &ImageList<'_>, steps: usize) -> bool {
     copy.keep(&[before.as_slice(), &text].concat()).unwrap();
     let mut left = steps - 1;
     let mut stays = Vec::new();
-    for (number, change) in work.changes.iter().enumerate().rev().filter(|(_, change)| change.clears()) {
+    for (number, change) in work
+        .changes
+        .iter()
+        .enumerate()
+        .rev()
+        .filter(|(_, change)| change.clears())
+    {
         if left == 0 {
             return false;
         }

@@ -113,7 +113,12 @@ pub fn copy_file(from: &Path, to: &Path, stat: &Stat) -> std::io::Result<u64> {
 
 /// Gives a file the capabilities that the image's file has, which NFSv3 does not carry.
 pub fn set_capability(file: &Path, value: &[u8]) -> std::io::Result<()> {
-    Ok(rustix::fs::lsetxattr(file, "security.capability", value, XattrFlags::empty())?)
+    Ok(rustix::fs::lsetxattr(
+        file,
+        "security.capability",
+        value,
+        XattrFlags::empty(),
+    )?)
 }
 
 fn contents(from: &Path, to: &Path) -> std::io::Result<u64> {
