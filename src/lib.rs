@@ -9,6 +9,7 @@ pub mod control;
 pub mod decide;
 pub mod dhcp;
 pub mod discovery;
+mod disk_loader;
 #[cfg(feature = "dns")]
 pub mod dns;
 pub mod hooks;

@@ -107,6 +107,7 @@ fn plan(table: PartitionTable, version: u32) -> DiskPlan {
         wipe: Wipe::Ours,
         seen: None,
         again: false,
+        loader: None,
     }
 }
 
