@@ -3,11 +3,7 @@
 //! `rackstrap check` prints it; the daemon logs it and shows it in `status`.
 
 use crate::{
-    config::Site,
-    image::Catalog,
-    inventory::Settings,
-    loaders::{Loaders, first_loader},
-    warnings::SiteWarnings,
+    config::Site, firmware::first_loader, image::Catalog, inventory::Settings, loaders::Loaders, warnings::SiteWarnings,
 };
 use std::{
     collections::BTreeSet,
@@ -101,7 +97,7 @@ fn loaders(site: &Site) -> Vec<Finding> {
         .collect();
     let firsts: BTreeSet<&str> = [0, 7, 11]
         .into_iter()
-        .filter_map(|arch| first_loader(Some(arch)))
+        .filter_map(|arch| first_loader(Some(arch)).ok())
         .collect();
     let listed: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
     let nothing = match Loaders::load(dirs) {

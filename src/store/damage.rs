@@ -21,7 +21,6 @@ impl Table {
             | Table::Sessions
             | Table::Leases
             | Table::Boots
-            | Table::Disks
             | Table::Restarts
             | Table::Current
             | Table::Rollouts

@@ -88,7 +88,7 @@ pub const NIGHTLY_DIR: &str = "backups";
 
 impl Table {
     /// All tables.
-    pub const ALL: [Table; 17] = [
+    pub const ALL: [Table; 16] = [
         Table::Nodes,
         Table::History,
         Table::Machines,

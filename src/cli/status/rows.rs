@@ -78,8 +78,8 @@ pub(super) fn lines(now: Timestamp, nodes: &[StatusRow], each: bool) -> Vec<Line
 fn line(now: Timestamp, group: &[&StatusRow]) -> Option<Line> {
     let first = group.first()?;
     let ages = || group.iter().filter_map(|row| row.since).map(|since| now.since(since));
-    let shortest = ages().min().map(|millis| output::brief(millis));
-    let longest = ages().max().map(|millis| output::brief(millis));
+    let shortest = ages().min().map(output::brief);
+    let longest = ages().max().map(output::brief);
     let more = if shortest == longest { "" } else { "+" };
     let mut names = NodeSet::default();
     names.extend(group.iter().map(|row| row.node.as_str()));

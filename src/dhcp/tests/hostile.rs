@@ -129,7 +129,7 @@ proptest! {
             }
         }
         if let Ok(request) = Request::parse(&packet.0) {
-            let from = Ingress { interface: "eth0", source: request.giaddr };
+            let from = Ingress { interface: "eth0", source: SocketAddrV4::new(request.giaddr, 67) };
             let outcome = world.engine().handle(&request, from, NOW, &world);
             readable(&outcome);
             let length = outcome.reply.map_or(0, |reply| reply.bytes.len());
