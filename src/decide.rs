@@ -272,6 +272,5 @@ fn choose_disk(site: &Site, settings: &Settings<'_>, why: &mut Vec<String>) -> O
         // Of the node, not of the decision: whoever pins the boot fills them in.
         seen: None,
         again: false,
-        loader: None,
     })
 }

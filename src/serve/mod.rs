@@ -132,20 +132,6 @@ fn control_context(
     }
 }
 
-/// Says whether disks get a network loader for BIOS.
-fn warn_of_disks(warnings: &SiteWarnings, site: &Site, loaders: &Loaders) {
-    const TOPIC: &str = "network loader for disks";
-    if site.layouts.is_empty() || loaders.disk().is_some() {
-        return warnings.clear(TOPIC);
-    }
-    let message =
-        "no usable ipxe.lkrn in the loader directories: a BIOS that boots from the disk cannot ask the network";
-    let help = "apt install ipxe, then: systemctl reload rackstrap";
-    if warnings.raise(Timestamp::now(), TOPIC, message, help) {
-        tracing::warn!("{message}; {help}");
-    }
-}
-
 /// Opens and loads everything that is on disk.
 fn open(site: Site) -> Result<Shared> {
     let warnings = SiteWarnings::default();
@@ -160,7 +146,6 @@ fn open(site: Site) -> Result<Shared> {
         tracing::warn!("{problem}");
     }
     let loaders = Loaders::load(&site.server.loader_dirs).context("reading boot loaders")?;
-    warn_of_disks(&warnings, &site, &loaders);
     let scripts = http::script::Scripts::load(site.server.bootscripts_dir.as_deref()).map_err(anyhow::Error::msg)?;
     let templates = Templates::load(site.server.templates_dir.as_deref())?;
     for problem in overlay::check(&site, &templates) {

@@ -47,7 +47,6 @@ impl Reloader {
             bail!("{}; all that is wrong: rackstrap check", problem.brief());
         }
         let (images, told) = self.scan_images(&site)?;
-        super::warn_of_disks(&self.shared.warnings, &site, &loaders);
         self.shared.recorder.set_limits(site.limits);
         self.shared.loaders.store(Arc::new(loaders));
         self.shared.scripts.store(Arc::new(scripts));

@@ -108,7 +108,6 @@ fn plan(table: PartitionTable, version: u32) -> DiskPlan {
         wipe: Wipe::Ours,
         seen: None,
         again: false,
-        loader: None,
     }
 }
 

@@ -174,7 +174,6 @@ fn plan(table: PartitionTable, version: u32, wipe: Wipe) -> DiskPlan {
         wipe,
         seen: None,
         again: false,
-        loader: None,
     }
 }
 
