@@ -13,7 +13,7 @@ pub(crate) fn enforces_selinux(tree: &RootDir) -> bool {
     };
     let text = String::from_utf8_lossy(&text);
     let value = |key: &str| {
-        let values = text.lines().filter_map(|line| line.trim().strip_prefix(key));
+        let mut values = text.lines().filter_map(|line| line.trim().strip_prefix(key));
         values.next_back().map(|value| value.trim().to_owned())
     };
     let mode = value("SELINUX=").unwrap_or_default();
