@@ -97,19 +97,6 @@ impl Event {
         }
     }
 
-    /// Of `kept` rows, how many may be like this one: of the same [`Event::kind`] and boot. Programs of a running node can cause
-    /// these as often as they like; rows that tell of its boots must not go for them. None where only firmware, root or this
-    /// daemon causes it.
-    pub(super) fn share_of(&self, kept: usize) -> Option<usize> {
-        match self.kind() {
-            "agent" => Some((kept / 3).max(4)),
-            "tftp-client" | "dhcp-client" | "dhcp-first" | "refused" | "nfs" | "plan" | "kernel" | "initramfs" => {
-                Some((kept / 16).max(4))
-            }
-            _ => None,
-        }
-    }
-
     /// The first word of the step.
     pub(super) fn kind(&self) -> &str {
         self.step.split_whitespace().next().unwrap_or_default()

@@ -68,24 +68,6 @@ impl Line {
         (self.first, self.events.front().map_or(self.next, |(number, _)| *number))
     }
 
-    /// If the timeline has as many rows like `event` as it may ([`Event::share_of`]), the newest of them says this one as well:
-    /// that row, with its number.
-    fn instead_of_another(&mut self, event: &Event, kept: usize) -> Option<(u64, Event)> {
-        let share = event.share_of(kept)?;
-        let alike = |row: &Event| row.kind() == event.kind() && row.boot == event.boot;
-        if self.events.iter().filter(|(_, row)| alike(row)).count() < share {
-            return None;
-        }
-        let (number, row) = self.events.iter_mut().rev().find(|(_, row)| alike(row))?;
-        row.step.clone_from(&event.step);
-        row.detail.clone_from(&event.detail);
-        row.level = event.level;
-        row.took_ms = event.took_ms;
-        row.count = row.count.saturating_add(event.count);
-        row.last = Some(event.latest());
-        Some((*number, row.clone()))
-    }
-
     /// Forgets what is more than `kept`.
     fn shorten(&mut self, subject: &Subject, kept: usize, mut batch: Batch) -> Batch {
         while self.next - self.first > kept as u64 {
@@ -375,18 +357,17 @@ impl State {
             last.took_ms = event.took_ms.or(last.took_ms);
             if let Some((stage, millis)) = line.standing.apply(&event) {
                 self.pace.note(stage, millis);
+<<<<<<< src/timeline/recorder.rs
             }
             if event.latest().since(line.written) >= REPEAT_WRITE_MS {
                 line.written = event.latest();
                 batch = rows::put(batch, &subject, *number, last, &line.standing);
+=======
+>>>>>>> /tmp/t
             }
-            return batch;
-        }
-        if let Some((number, row)) = line.instead_of_another(&event, kept) {
-            line.standing.apply(&event);
             if event.latest().since(line.written) >= REPEAT_WRITE_MS {
                 line.written = event.latest();
-                batch = rows::put(batch, &subject, number, &row, &line.standing);
+                batch = rows::put(batch, &subject, *number, last, &line.standing);
             }
             return batch;
         }
