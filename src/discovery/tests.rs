@@ -273,7 +273,11 @@ fn what_is_placed_can_be_taken_back_and_placed_elsewhere() {
         .discovery
         .accept(mac(2), Some("r07n02"), false, "alice", Timestamp::now());
     assert!(again.unwrap_err().to_string().ends_with("is r07n01 already"));
-    rig.packet(8);
+    // An operating system, which the rack that is being filled leaves alone.
+    rig.discovery.seen(Seen {
+        booting: false,
+        ..seen(8, Timestamp::now().0)
+    });
     rig.until("one more", |rig| rig.waits(8));
     let exists = rig
         .discovery
