@@ -357,13 +357,6 @@ impl State {
             last.took_ms = event.took_ms.or(last.took_ms);
             if let Some((stage, millis)) = line.standing.apply(&event) {
                 self.pace.note(stage, millis);
-<<<<<<< src/timeline/recorder.rs
-            }
-            if event.latest().since(line.written) >= REPEAT_WRITE_MS {
-                line.written = event.latest();
-                batch = rows::put(batch, &subject, *number, last, &line.standing);
-=======
->>>>>>> /tmp/t
             }
             if event.latest().since(line.written) >= REPEAT_WRITE_MS {
                 line.written = event.latest();
