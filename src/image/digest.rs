@@ -179,8 +179,7 @@ fn text(record: &mut Vec<u8>, bytes: &[u8]) {
     record.extend(bytes);
 }
 
-/// The letter of a type in records.
-pub(crate) fn letter(kind: FileType) -> u8 {
+fn letter(kind: FileType) -> u8 {
     match kind {
         FileType::Directory => b'd',
         FileType::RegularFile => b'f',

@@ -17,7 +17,6 @@ mod fail;
 mod handover;
 mod hardware;
 mod http;
-mod image_files;
 mod modalias;
 mod modprobe;
 mod modules;

@@ -61,7 +61,6 @@ impl Loop {
         let mut notes = Vec::new();
         let context = Context {
             image: Path::new("/"),
-            list: &ImageList::default(),
             mounts: &self.dir.path().join("mounts"),
             on_step: &mut |s| steps.push(s.to_owned()),
             on_note: &mut |s| notes.push(s.to_owned()),
@@ -322,7 +321,6 @@ fn a_missing_disk_and_a_missing_layout() {
     let nothing = |plan: Option<&DiskPlan>| {
         let context = Context {
             image: Path::new("/"),
-            list: &ImageList::default(),
             mounts: dir.path(),
             on_step: &mut |_| (),
             on_note: &mut |_| (),
