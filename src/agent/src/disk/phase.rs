@@ -12,8 +12,8 @@ use super::{
 };
 use crate::fail::{Doing, Failure, Res};
 use rackstrap_wire::{
-    DiskFacts, DiskMarker, DiskPlan, DiskProblem, DiskState, DiskStatus, FileSystem, ImageList, MOST_UNUSED,
-    MountedPartition, UnusedDisk,
+    DiskFacts, DiskMarker, DiskPlan, DiskProblem, DiskState, DiskStatus, FileSystem, MOST_UNUSED, MountedPartition,
+    UnusedDisk,
 };
 use std::{
     path::{Path, PathBuf},

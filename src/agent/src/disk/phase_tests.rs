@@ -245,7 +245,6 @@ fn boot_among(disks: &[&Loop], plan: &DiskPlan) -> DiskState {
     };
     let context = Context {
         image: Path::new("/"),
-        list: &ImageList::default(),
         mounts: &disks[0].dir.path().join("mounts"),
         on_step: &mut |_| (),
         on_note: &mut |_| (),
