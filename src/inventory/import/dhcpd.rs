@@ -79,7 +79,9 @@ pub(super) fn read(report: &mut Report<'_>) -> Vec<Draft> {
                 match blocks.pop() {
                     Some(block) if block.lease => {
                         let whole = blocks.last().is_none_or(|outer| !outer.lease);
-                        leases.get_or_insert((block.at, 0)).1 += usize::from(whole);
+                        if whole {
+                            leases.get_or_insert((block.at, 0)).1 += 1;
+                        }
                     }
                     Some(block) => hosts.close(report, block),
                     None => report.error(at, "a } without its {", "delete it, or look what is missing above it"),

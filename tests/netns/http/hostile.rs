@@ -255,7 +255,9 @@ fn bodies_that_do_not_end_are_held_up_to_their_bound() -> Result {
         assert!(matches!(status_of(&answer), None | Some(400 | 408)), "{answer}");
     }
     let counted = lab.counted("refused-bad-body")? + lab.counted("refused-body-too-slow")?;
-    assert_eq!(counted, SHARE as u64 - 2);
+    // The two that went away in between may have been seen to end early as well.
+    let most = SHARE as u64;
+    assert!((most - 2..=most).contains(&counted), "{counted}");
     lab.expect_served(node)?;
     lab.cluster.daemon.stop()
 }
