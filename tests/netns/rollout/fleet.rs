@@ -298,13 +298,15 @@ impl Node {
         anyhow::bail!("{}: DHCP is not answered", self.name)
     }
 
-    /// iPXE's REQUEST of one that knows its address (RFC 2131 section 4.3.2, INIT-REBOOT), to be answered by broadcast.
+    /// iPXE's REQUEST of one that knows its address (RFC 2131 section 4.3.2, INIT-REBOOT), relayed.
     fn request(&self) -> Vec<u8> {
         static XID: AtomicU32 = AtomicU32::new(0x726f_0000);
         let mut bytes = vec![0; 240];
         bytes[..3].copy_from_slice(&[1, 1, 6]);
         bytes[4..8].copy_from_slice(&XID.fetch_add(1, Ordering::Relaxed).to_be_bytes());
         bytes[10] = 0x80;
+        // Through a relay: the sender has an address, as no firmware has.
+        bytes[24..28].copy_from_slice(&[10, 5, 0, 2]);
         bytes[28..34].copy_from_slice(&self.hwaddr);
         bytes[236..].copy_from_slice(&[99, 130, 83, 99]);
         let mut put = |code: u8, data: &[u8]| {
@@ -361,7 +363,9 @@ fn wire() -> Result<UdpSocket> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)?;
     socket.bind_device(Some(b"eth0"))?;
     socket.set_broadcast(true)?;
-    let any: SocketAddr = "0.0.0.0:0".parse()?;
+    // Relays send from this port, and the daemon believes no other one; several threads are one relay.
+    socket.set_reuse_port(true)?;
+    let any: SocketAddr = "0.0.0.0:67".parse()?;
     socket.bind(&any.into())?;
     Ok(socket.into())
 }
