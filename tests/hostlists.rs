@@ -77,7 +77,7 @@ fn hostlists_name_nodes_everywhere() {
         "# by hand\nr01n03 r02n[03-04]\n!r02n04\n",
     );
     assert!(set.status.success(), "{set:?}");
-    assert_eq!(names(&daemon, "@piped"), "r[01-02]n03");
+    assert_eq!(names(&daemon, "@piped"), "r[01-02]n[03]");
     let nobody = piped(&daemon, "node delete - --yes", "# nobody\n");
     assert_eq!(nobody.status.code(), Some(1), "nothing is not everything: {nobody:?}");
     assert_eq!(daemon.says("node unset @piped --groups").lines().count(), 2);
