@@ -237,10 +237,12 @@ impl Held {
 }
 
 impl Seat {
-    /// Nothing is under way: the place may be given to somebody else.
+    /// Nothing is under way: the place may be given to somebody else. One that is idle already stays so since it was.
     pub fn idle(&self) {
-        let tick = self.seats.ticks.fetch_add(1, Relaxed);
-        self.place.idle_since.store(tick, Relaxed);
+        if self.place.idle_since.load(Relaxed) == 0 {
+            let tick = self.seats.ticks.fetch_add(1, Relaxed);
+            self.place.idle_since.store(tick, Relaxed);
+        }
     }
 
     /// Something is under way.

@@ -39,7 +39,10 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -156,10 +159,15 @@ impl Server {
         // switched off in the middle of its kernel, or a client that reads nothing.
         let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(limits.stall));
         let asked = Arc::new(AtomicBool::new(false));
-        let service = counted(self.router.clone(), peer, counters.clone(), asked.clone(), seat.clone());
-        let connection = self
-            .http
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        let used = Use {
+            seat: seat.clone(),
+            answering: Arc::default(),
+        };
+        let service = counted(self.router.clone(), peer, counters.clone(), asked.clone(), used.clone());
+        let connection = self.http.serve_connection(
+            TokioIo::new(Watched { stream, used }),
+            TowerToHyperService::new(service),
+        );
         let cancel = self.cancel.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -175,13 +183,27 @@ impl Server {
     }
 }
 
-/// An answer's body. Its connection is idle again when the last of it was taken.
-struct Underway {
-    body: Body,
+/// What is under way on a connection: it is idle when no answer is being made, and all of the last one is sent.
+#[derive(Clone)]
+struct Use {
     seat: Arc<Seat>,
+    answering: Arc<AtomicBool>,
 }
 
-impl HttpBody for Underway {
+impl Use {
+    fn begin(&self) {
+        self.answering.store(true, Relaxed);
+        self.seat.busy();
+    }
+}
+
+/// An answer's body. hyper takes the last of it long before the peer has.
+struct Answering {
+    body: Body,
+    used: Use,
+}
+
+impl HttpBody for Answering {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -201,9 +223,54 @@ impl HttpBody for Underway {
     }
 }
 
-impl Drop for Underway {
+impl Drop for Answering {
     fn drop(&mut self) {
-        self.seat.idle();
+        self.used.answering.store(false, Relaxed);
+    }
+}
+
+/// A connection that knows when it is idle: hyper flushes when all that it has is written.
+struct Watched {
+    stream: TcpStream,
+    used: Use,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.used.answering.load(Relaxed) {
+            self.used.seat.idle();
+        }
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
@@ -213,15 +280,15 @@ fn counted(
     peer: Peer,
     counters: Arc<Counters>,
     asked: Arc<AtomicBool>,
-    seat: Arc<Seat>,
+    used: Use,
 ) -> impl tower::Service<Request<Incoming>, Response = Response, Error = std::convert::Infallible, Future: Send> + Clone
 {
     let address = peer.0.ip().to_canonical();
-    let (answers, asking) = (counters.clone(), seat.clone());
+    let (answers, asking) = (counters.clone(), used.clone());
     router
         .map_request(move |mut request: Request<Incoming>| {
             counters.request();
-            asking.busy();
+            asking.begin();
             asked.store(true, Relaxed);
             request.extensions_mut().insert(peer);
             request
@@ -233,9 +300,9 @@ fn counted(
                 answers.refused(reason, address, response.status().as_str());
             }
             response.map(|body| {
-                Body::new(Underway {
+                Body::new(Answering {
                     body,
-                    seat: seat.clone(),
+                    used: used.clone(),
                 })
             })
         })

@@ -329,16 +329,12 @@ fn clients_that_mean_harm_are_counted_and_others_answered() -> Result {
     let counted = poll(PATIENCE, || Ok((lab.counted("connections-closed")? == 3).then_some(())))?;
     ensure!(counted.is_some(), "{}", lab.counted("connections-closed")?);
 
-    // As many connections as one client may have, and one more: the one that is idle for longest ends for it.
-    let mut held = Vec::new();
-    for number in 4..20 {
-        held.push(connect()?);
-        let accepted = poll(PATIENCE, || Ok((lab.counted("connections")? >= number).then_some(())))?;
-        ensure!(accepted.is_some());
-    }
-    let _newcomer = connect()?;
-    let ended = held[0].read(&mut [0]);
-    ensure!(matches!(ended, Ok(0)) || ended.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset));
+    // As many connections as one client may have; for one more, the one that is idle for longest ends. Others have theirs.
+    let mut held = (0..16).map(|_| connect()).collect::<Result<Vec<_>>>()?;
+    let accepted = poll(PATIENCE, || Ok((lab.counted("connections")? >= 19).then_some(())))?;
+    ensure!(accepted.is_some());
+    held.push(connect()?);
+    ensure!(matches!(held[0].read(&mut [0]), Ok(0)));
     assert_eq!(lab.counted("connections-refused")?, 0);
     expect(&lab.node, &["+notcp", name], "NOERROR", &[])?;
     expect(&lab.foreign()?, &["+tcp", name], "NOERROR", &["IN A 10.5.1.1"])?;
@@ -373,9 +369,7 @@ fn a_port_that_another_name_server_has_is_one_clear_line() -> Result {
     let mut command: Command = namespace.command(&binaries.daemon);
     let done = command.args(["serve", "--config"]).arg(daemon.config()).output()?;
     let said = String::from_utf8_lossy(&done.stderr).trim().to_owned();
-    // Beside what the log says of a site without images and keys.
-    let errors = said.lines().filter(|line| line.starts_with("rackstrap: ")).count();
-    assert_eq!((done.status.code(), errors), (Some(1), 1), "{said}");
+    assert_eq!((done.status.code(), said.lines().count()), (Some(1), 1), "{said}");
     for word in ["DNS", "10.5.0.1 udp port 53", "bind-interfaces", "remove [dns]"] {
         ensure!(said.contains(word), "no '{word}' in: {said}");
     }
