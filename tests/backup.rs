@@ -89,7 +89,6 @@ pub(crate) fn add(client: &Client, first: u32, count: u32) -> Result<()> {
     };
     let changes = api::Changes {
         changes: (first..first + count).map(new).collect(),
-        by: String::new(),
         ..api::Changes::default()
     };
     let answer: api::ChangesAnswer = client.post(api::paths::CHANGES, &changes)?;

@@ -85,7 +85,6 @@ fn release(config: &Path, args: ReleaseArgs) -> Result<ExitCode> {
     let asked = api::ReleaseLeases {
         leases,
         dry_run: args.dry_run,
-        by: String::new(),
     };
     let answer: api::Released = connect(config)?.post(api::paths::LEASES_RELEASE, &asked)?;
     if single && !answer.none.is_empty() && answer.released.is_empty() {

@@ -255,9 +255,6 @@ pub struct Changes {
     /// Also if nodes that run lose their roots.
     #[serde(default)]
     pub running: bool,
-    /// Who wants it: set by the daemon, whatever the client says.
-    #[serde(skip)]
-    pub by: String,
 }
 
 /// What became of [`Changes`].
@@ -324,9 +321,6 @@ pub enum SlotState {
 pub struct Begin {
     /// What is wanted.
     pub wanted: Wanted,
-    /// Who wants it: set by the daemon, whatever the client says.
-    #[serde(skip)]
-    pub by: String,
 }
 
 /// A rack that is being filled.
@@ -334,9 +328,6 @@ pub struct Begin {
 pub struct Rack {
     /// Which.
     pub rack: String,
-    /// Who wants it: set by the daemon, whatever the client says.
-    #[serde(skip)]
-    pub by: String,
     /// Also if a node that runs loses its root.
     #[serde(default)]
     pub running: bool,
@@ -352,9 +343,6 @@ pub struct Accept {
     /// The node exists, and gets this machine.
     #[serde(default)]
     pub replace: bool,
-    /// Who wants it: set by the daemon, whatever the client says.
-    #[serde(skip)]
-    pub by: String,
 }
 
 /// What became of [`Accept`].
@@ -482,9 +470,6 @@ pub struct WantRestarts {
 pub struct CancelRestarts {
     /// Nodes that are not to be restarted.
     pub nodes: Vec<String>,
-    /// Who wants it: set by the daemon, whatever the client says.
-    #[serde(skip)]
-    pub by: String,
 }
 
 /// A lease of a temporary pool.
@@ -505,9 +490,6 @@ pub struct ReleaseLeases {
     /// Only say which leases would end.
     #[serde(default)]
     pub dry_run: bool,
-    /// Who wants it: set by the daemon, whatever the client says.
-    #[serde(skip)]
-    pub by: String,
 }
 
 /// What became of [`ReleaseLeases`].

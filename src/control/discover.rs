@@ -72,39 +72,39 @@ fn elevation(world: &World, filling: &Filling, states: &HashMap<String, NodeStat
 
 pub(super) async fn start(
     State(context): State<Shared>,
-    Signed(asked): Signed<api::Begin>,
+    Signed { asked, by }: Signed<api::Begin>,
 ) -> Result<Json<Session>, Refusal> {
-    let begun = blocking(move || context.discovery.begin(&asked.wanted, &asked.by, Timestamp::now())).await??;
+    let begun = blocking(move || context.discovery.begin(&asked.wanted, &by, Timestamp::now())).await??;
     Ok(Json(begun))
 }
 
 pub(super) async fn stop(
     State(context): State<Shared>,
-    Signed(asked): Signed<api::Rack>,
+    Json(asked): Json<api::Rack>,
 ) -> Result<Json<Session>, Refusal> {
     Ok(Json(blocking(move || context.discovery.end(&asked.rack)).await??))
 }
 
 pub(super) async fn undo(
     State(context): State<Shared>,
-    Signed(asked): Signed<api::Rack>,
+    Signed { asked, by }: Signed<api::Rack>,
 ) -> Result<Json<Placed>, Refusal> {
     if let (false, Some(name)) = (asked.running, context.discovery.last_placed(&asked.rack)) {
         refuse_if_running(&context, &[Change::Delete { name }])?;
     }
-    let undone = blocking(move || context.discovery.undo(&asked.rack, &asked.by, Timestamp::now())).await??;
+    let undone = blocking(move || context.discovery.undo(&asked.rack, &by, Timestamp::now())).await??;
     Ok(Json(undone))
 }
 
 pub(super) async fn accept(
     State(context): State<Shared>,
-    Signed(asked): Signed<api::Accept>,
+    Signed { asked, by }: Signed<api::Accept>,
 ) -> Result<Json<api::Accepted>, Refusal> {
     let node = blocking(move || {
         let name = asked.node.as_deref();
         context
             .discovery
-            .accept(asked.hwaddr, name, asked.replace, &asked.by, Timestamp::now())
+            .accept(asked.hwaddr, name, asked.replace, &by, Timestamp::now())
     })
     .await??;
     Ok(Json(api::Accepted { node }))

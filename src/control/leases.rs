@@ -43,12 +43,12 @@ pub(super) async fn list(State(context): State<Shared>) -> Result<Json<Vec<api::
 
 pub(super) async fn release(
     State(context): State<Shared>,
-    Signed(asked): Signed<api::ReleaseLeases>,
+    Signed { asked, by }: Signed<api::ReleaseLeases>,
 ) -> Result<Json<api::Released>, Refusal> {
-    blocking(move || release_now(&context, &asked)).await?.map(Json)
+    blocking(move || release_now(&context, &asked, &by)).await?.map(Json)
 }
 
-fn release_now(context: &Shared, asked: &api::ReleaseLeases) -> Result<api::Released, Refusal> {
+fn release_now(context: &Shared, asked: &api::ReleaseLeases, by: &str) -> Result<api::Released, Refusal> {
     let all = all_leases(context)?;
     let mut wanted = Vec::new();
     let mut none = Vec::new();
@@ -80,9 +80,9 @@ fn release_now(context: &Shared, asked: &api::ReleaseLeases) -> Result<api::Rele
                 .cloned()
                 .collect();
             for row in &rows {
-                tracing::info!("lease of {} released by {}", row.ipaddr, asked.by);
+                let detail = format!("lease of {} released by {by}", row.ipaddr);
+                tracing::info!("{detail}");
                 if let Some(hwaddr) = hwaddr(row) {
-                    let detail = format!("lease of {} released by {}", row.ipaddr, asked.by);
                     let event = Event::new(Timestamp::now(), "lease", Level::Ok, detail);
                     context.recorder.record(Subject::Machine(hwaddr), event);
                 }

@@ -122,7 +122,7 @@ pub(super) async fn show(
 
 pub(super) async fn change(
     State(context): State<Shared>,
-    Signed(asked): Signed<api::Changes>,
+    Signed { asked, by }: Signed<api::Changes>,
 ) -> Result<Json<api::ChangesAnswer>, Refusal> {
     if !asked.running {
         refuse_if_running(&context, &asked.changes)?;
@@ -133,7 +133,7 @@ pub(super) async fn change(
             changed.retain(|changed| !changed.is_nothing());
             return Ok(changed);
         }
-        let by = asked.by.as_str();
+        let by = by.as_str();
         let changed = context.nodes.change(&asked.changes, by, Timestamp::now())?;
         follow(&context.recorder, &context.boots, &changed).map_err(broken)?;
         tell(&changed, by);

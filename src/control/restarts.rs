@@ -29,20 +29,25 @@ pub(super) async fn list(State(context): State<Shared>) -> Json<api::RestartsAns
 
 pub(super) async fn want(
     State(context): State<Shared>,
-    Signed(asked): Signed<api::WantRestarts>,
+    Signed { asked, by }: Signed<api::WantRestarts>,
 ) -> Result<Json<Wanted>, Refusal> {
-    let wanted = blocking(move || context.restarts.want(&asked.want, Timestamp::now(), asked.dry_run)).await??;
+    let mut want = asked.want;
+    if want.reason.is_empty() {
+        want.reason = format!("restart wanted by {by}");
+    }
+    want.by = by;
+    let wanted = blocking(move || context.restarts.want(&want, Timestamp::now(), asked.dry_run)).await??;
     Ok(Json(wanted))
 }
 
 pub(super) async fn cancel(
     State(context): State<Shared>,
-    Signed(asked): Signed<api::CancelRestarts>,
+    Signed { asked, by }: Signed<api::CancelRestarts>,
 ) -> Result<Json<Cancelled>, Refusal> {
     let cancelled = blocking(move || {
-        let cancelled = context.restarts.cancel(&asked.nodes, &asked.by, Timestamp::now());
+        let cancelled = context.restarts.cancel(&asked.nodes, &by, Timestamp::now());
         if cancelled.as_ref().is_ok_and(|done| !done.cancelled.is_empty()) {
-            tracing::info!("restarts cancelled by {}: {}", asked.by, asked.nodes.join(", "));
+            tracing::info!("restarts cancelled by {}: {}", by, asked.nodes.join(", "));
         }
         cancelled
     });

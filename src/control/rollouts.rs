@@ -22,13 +22,9 @@ pub(super) async fn current(State(context): State<Shared>) -> Result<Json<Vec<Cu
 
 pub(super) async fn promote_image(
     State(context): State<Shared>,
-    Signed(asked): Signed<api::PromoteImage>,
+    Signed { asked, by }: Signed<api::PromoteImage>,
 ) -> Result<Json<Current>, Refusal> {
-    let promoted = move || {
-        context
-            .rollouts
-            .promote_image(&asked.image, &asked.by, Timestamp::now())
-    };
+    let promoted = move || context.rollouts.promote_image(&asked.image, &by, Timestamp::now());
     Ok(Json(blocking(promoted).await??))
 }
 
@@ -44,11 +40,11 @@ pub(super) async fn rename_image(
 
 pub(super) async fn roll_back(
     State(context): State<Shared>,
-    Signed(asked): Signed<api::RollBack>,
+    Signed { asked, by }: Signed<api::RollBack>,
 ) -> Result<Json<api::RolledBack>, Refusal> {
     let rolled_back = move || {
-        let (current, ended) = context.rollouts.roll_back(&asked.name, &asked.by, Timestamp::now())?;
-        let why = format!("{} is rolled back by {}", asked.name, asked.by);
+        let (current, ended) = context.rollouts.roll_back(&asked.name, &by, Timestamp::now())?;
+        let why = format!("{} is rolled back by {}", asked.name, by);
         let restarts = withdraw(&context, &current.image.name, &why);
         Ok::<_, RolloutError>(api::RolledBack {
             current,
@@ -164,10 +160,10 @@ fn row(mut rollout: Rollout, boots: &Boots, now: Timestamp) -> api::RolloutRow {
 
 pub(super) async fn begin(
     State(context): State<Shared>,
-    Signed(asked): Signed<api::BeginRollout>,
+    Signed { asked, by }: Signed<api::BeginRollout>,
 ) -> Result<Json<api::RolloutBegun>, Refusal> {
     let begun = move || {
-        let rollout = context.rollouts.begin(&asked.wish, &asked.by, Timestamp::now())?;
+        let rollout = context.rollouts.begin(&asked.wish, &by, Timestamp::now())?;
         let warnings = lacking_modules(&context, &asked.wish);
         Ok::<_, RolloutError>(api::RolloutBegun { rollout, warnings })
     };
@@ -207,24 +203,24 @@ fn lacking_modules(context: &Shared, wish: &Wish) -> Vec<String> {
 
 pub(super) async fn promote(
     State(context): State<Shared>,
-    Signed(asked): Signed<api::RolloutOrder>,
+    Signed { asked, by }: Signed<api::RolloutOrder>,
 ) -> Result<Json<Rollout>, Refusal> {
     let image = asked.image;
     let done = move || {
         let rollouts = &context.rollouts;
-        rollouts.promote(image.as_deref(), &asked.pace, &asked.by, Timestamp::now())
+        rollouts.promote(image.as_deref(), &asked.pace, &by, Timestamp::now())
     };
     Ok(Json(blocking(done).await??))
 }
 
 pub(super) async fn pause(
     State(context): State<Shared>,
-    Signed(asked): Signed<api::RolloutOrder>,
+    Signed { asked, by }: Signed<api::RolloutOrder>,
 ) -> Result<Json<api::RolloutHeld>, Refusal> {
     let done = move || {
         let now = Timestamp::now();
-        let rollout = context.rollouts.pause(asked.image.as_deref(), &asked.by, now)?;
-        let why = format!("the rollout of {} is paused by {}", rollout.image, asked.by);
+        let rollout = context.rollouts.pause(asked.image.as_deref(), &by, now)?;
+        let why = format!("the rollout of {} is paused by {}", rollout.image, by);
         let restarts = withdraw(&context, &rollout.image.name, &why);
         Ok::<_, RolloutError>(api::RolloutHeld { rollout, restarts })
     };
@@ -233,24 +229,24 @@ pub(super) async fn pause(
 
 pub(super) async fn resume(
     State(context): State<Shared>,
-    Signed(asked): Signed<api::RolloutOrder>,
+    Signed { asked, by }: Signed<api::RolloutOrder>,
 ) -> Result<Json<Rollout>, Refusal> {
     let limit = asked.pace.max_failures;
     let done = move || {
         let rollouts = &context.rollouts;
-        rollouts.resume(asked.image.as_deref(), limit, &asked.by, Timestamp::now())
+        rollouts.resume(asked.image.as_deref(), limit, &by, Timestamp::now())
     };
     Ok(Json(blocking(done).await??))
 }
 
 pub(super) async fn abort(
     State(context): State<Shared>,
-    Signed(asked): Signed<api::RolloutOrder>,
+    Signed { asked, by }: Signed<api::RolloutOrder>,
 ) -> Result<Json<api::RolloutHeld>, Refusal> {
     let done = move || {
         let now = Timestamp::now();
-        let rollout = context.rollouts.abort(asked.image.as_deref(), &asked.by, now)?;
-        let why = format!("the rollout of {} is aborted by {}", rollout.image, asked.by);
+        let rollout = context.rollouts.abort(asked.image.as_deref(), &by, now)?;
+        let why = format!("the rollout of {} is aborted by {}", rollout.image, by);
         let restarts = withdraw(&context, &rollout.image.name, &why);
         Ok::<_, RolloutError>(api::RolloutHeld { rollout, restarts })
     };
@@ -259,8 +255,8 @@ pub(super) async fn abort(
 
 pub(super) async fn retry(
     State(context): State<Shared>,
-    Signed(asked): Signed<api::Retry>,
+    Signed { asked, by }: Signed<api::Retry>,
 ) -> Result<Json<Vec<String>>, Refusal> {
-    let done = move || context.rollouts.retry(&asked.nodes, &asked.by, Timestamp::now());
+    let done = move || context.rollouts.retry(&asked.nodes, &by, Timestamp::now());
     Ok(Json(blocking(done).await??))
 }

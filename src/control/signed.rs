@@ -1,6 +1,6 @@
 //! Requests that change something: signed with the author that the daemon knows.
 
-use super::{api, refusal::Refusal, socket::Peer};
+use super::{refusal::Refusal, socket::Peer};
 use crate::author;
 use axum::{
     Json,
@@ -9,16 +9,15 @@ use axum::{
 };
 use serde::de::DeserializeOwned;
 
-/// A request whose author goes into a history.
-pub(super) trait Authored: DeserializeOwned {
-    /// Sets the author.
-    fn sign(&mut self, by: String);
+/// A body with its author, who is known by the credentials of the connection (SO_PEERCRED, unix(7)). The body itself says
+/// nothing about that.
+pub(super) struct Signed<T> {
+    pub(super) asked: T,
+    /// For histories and logs.
+    pub(super) by: String,
 }
 
-/// A body with its author, who is known by the credentials of the connection (SO_PEERCRED, unix(7)).
-pub(super) struct Signed<T>(pub(super) T);
-
-impl<T: Authored, S: Send + Sync> FromRequest<S> for Signed<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Signed<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
@@ -33,41 +32,7 @@ impl<T: Authored, S: Send + Sync> FromRequest<S> for Signed<T> {
             }
         };
         let body = Json::<T>::from_request(request, state).await;
-        let Json(mut asked) = body.map_err(|rejection| Refusal(rejection.status(), rejection.body_text()))?;
-        asked.sign(by);
-        Ok(Signed(asked))
-    }
-}
-
-macro_rules! authored {
-    ($($request:ty),+ $(,)?) => {$(
-        impl Authored for $request {
-            fn sign(&mut self, by: String) {
-                self.by = by;
-            }
-        }
-    )+};
-}
-
-authored!(
-    api::Accept,
-    api::Begin,
-    api::BeginRollout,
-    api::CancelRestarts,
-    api::Changes,
-    api::PromoteImage,
-    api::Rack,
-    api::ReleaseLeases,
-    api::Retry,
-    api::RollBack,
-    api::RolloutOrder,
-);
-
-impl Authored for api::WantRestarts {
-    fn sign(&mut self, by: String) {
-        if self.want.reason.is_empty() {
-            self.want.reason = format!("restart wanted by {by}");
-        }
-        self.want.by = by;
+        let Json(asked) = body.map_err(|rejection| Refusal(rejection.status(), rejection.body_text()))?;
+        Ok(Signed { asked, by })
     }
 }

@@ -236,13 +236,7 @@ fn start(client: &Client, args: StartArgs) -> Result<()> {
             port: args.port,
         },
     };
-    let session: Session = client.post(
-        api::paths::SESSIONS,
-        &api::Begin {
-            wanted,
-            by: String::new(),
-        },
-    )?;
+    let session: Session = client.post(api::paths::SESSIONS, &api::Begin { wanted })?;
     if !args.detach && !args.format.json && std::io::stdout().is_terminal() {
         return rack::watch(client, &session.rack, args.format);
     }
@@ -261,7 +255,6 @@ fn start(client: &Client, args: StartArgs) -> Result<()> {
 fn stop(client: &Client, args: RackArgs) -> Result<()> {
     let rack = api::Rack {
         rack: rack_of(client, args.rack)?,
-        by: String::new(),
         running: false,
     };
     let session: Session = client.post(api::paths::SESSIONS_END, &rack)?;
@@ -284,11 +277,7 @@ fn undo(client: &Client, args: UndoArgs) -> Result<()> {
 }
 
 fn take_back(client: &Client, rack: String, running: bool) -> Result<Placed> {
-    let asked = api::Rack {
-        rack,
-        by: String::new(),
-        running,
-    };
+    let asked = api::Rack { rack, running };
     Ok(client.post(api::paths::SESSIONS_UNDO, &asked)?)
 }
 
@@ -311,12 +300,7 @@ fn accept(client: &Client, args: AcceptArgs) -> Result<()> {
 }
 
 fn say_yes(client: &Client, hwaddr: HwAddr, node: Option<String>, replace: bool) -> Result<api::Accepted> {
-    let asked = api::Accept {
-        hwaddr,
-        node,
-        replace,
-        by: String::new(),
-    };
+    let asked = api::Accept { hwaddr, node, replace };
     Ok(client.post(api::paths::ACCEPT, &asked)?)
 }
 

@@ -136,7 +136,6 @@ pub fn send(client: &Client, changes: Vec<Change>, dry_run: bool, running: bool)
         changes,
         dry_run,
         running,
-        by: String::new(),
     };
     let answer: api::ChangesAnswer = client.post(api::paths::CHANGES, &asked)?;
     Ok(answer.changed)

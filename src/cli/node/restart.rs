@@ -125,10 +125,7 @@ fn describe(wanted: &Answer, max_down: u32) -> String {
 }
 
 fn cancel(client: &Client, nodes: Vec<String>, format: Format) -> Result<()> {
-    let asked = api::CancelRestarts {
-        nodes,
-        by: String::new(),
-    };
+    let asked = api::CancelRestarts { nodes };
     let done: Cancelled = client.post(api::paths::RESTARTS_CANCEL, &asked)?;
     if format.json {
         return output::print_json(&done);

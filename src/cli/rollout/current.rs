@@ -58,14 +58,12 @@ pub fn obey(config: &Path, order: &Order) -> Result<ExitCode> {
         Order::Promote(args) => {
             let asked = api::PromoteImage {
                 image: args.image.clone(),
-                by: String::new(),
             };
             (client.post(api::paths::IMAGE_PROMOTE, &asked)?, args.format)
         }
         Order::Rollback(args) => {
             let asked = api::RollBack {
                 name: args.name.clone(),
-                by: String::new(),
             };
             let done: api::RolledBack = client.post(api::paths::IMAGE_ROLLBACK, &asked)?;
             if args.format.json {

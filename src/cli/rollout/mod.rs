@@ -19,7 +19,7 @@ use crate::{
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use rackstrap_wire::ImageRef;
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use std::{path::Path, process::ExitCode};
 
 /// Arguments of `rackstrap rollout`.
@@ -215,7 +215,7 @@ pub fn run(config: &Path, args: RolloutArgs) -> Result<ExitCode> {
                 pause_secs: args.pause_between,
                 max_failures: args.max_failures,
             };
-            let done = order(&client, api::paths::ROLLOUT_PROMOTE, args.image, pace)?;
+            let done: Rollout = order(&client, api::paths::ROLLOUT_PROMOTE, args.image, pace)?;
             let said = format!(
                 "{} goes on to all nodes of {} in batches of {}, and stops if {}",
                 done.image,
@@ -229,7 +229,7 @@ pub fn run(config: &Path, args: RolloutArgs) -> Result<ExitCode> {
             say(&done, args.format, &said)?;
         }
         RolloutCommand::Pause(args) => {
-            let held = hold(&client, api::paths::ROLLOUT_PAUSE, args.image)?;
+            let held: api::RolloutHeld = order(&client, api::paths::ROLLOUT_PAUSE, args.image, Pace::default())?;
             let said = format!(
                 "the rollout of {} is paused; go on with: rackstrap rollout resume",
                 held.rollout.image
@@ -241,11 +241,11 @@ pub fn run(config: &Path, args: RolloutArgs) -> Result<ExitCode> {
                 max_failures: args.max_failures,
                 ..Pace::default()
             };
-            let done = order(&client, api::paths::ROLLOUT_RESUME, args.image, pace)?;
+            let done: Rollout = order(&client, api::paths::ROLLOUT_RESUME, args.image, pace)?;
             say(&done, args.format, &format!("the rollout of {} goes on", done.image))?;
         }
         RolloutCommand::Abort(args) => {
-            let held = hold(&client, api::paths::ROLLOUT_ABORT, args.image)?;
+            let held: api::RolloutHeld = order(&client, api::paths::ROLLOUT_ABORT, args.image, Pace::default())?;
             let said = format!(
                 "the rollout of {} is over: its nodes go back to {}, the current version, {}",
                 held.rollout.image,
@@ -275,13 +275,7 @@ fn start(client: &Client, args: StartArgs) -> Result<()> {
         message: args.message,
     };
     let nodes: NodeSet = wish.nodes.iter().map(String::as_str).collect();
-    let begun: api::RolloutBegun = client.post(
-        api::paths::ROLLOUTS,
-        &api::BeginRollout {
-            wish,
-            by: String::new(),
-        },
-    )?;
+    let begun: api::RolloutBegun = client.post(api::paths::ROLLOUTS, &api::BeginRollout { wish })?;
     for warning in &begun.warnings {
         eprintln!("warning: {warning}");
     }
@@ -307,13 +301,7 @@ fn when(max_down: Option<Share>) -> String {
 
 fn retry(client: &Client, args: RetryArgs) -> Result<()> {
     let nodes = Wanted::new(args.nodes)?.some_names(client)?;
-    let retried: Vec<String> = client.post(
-        api::paths::ROLLOUT_RETRY,
-        &api::Retry {
-            nodes,
-            by: String::new(),
-        },
-    )?;
+    let retried: Vec<String> = client.post(api::paths::ROLLOUT_RETRY, &api::Retry { nodes })?;
     if args.format.json {
         return output::print_json(&retried);
     }
@@ -362,27 +350,8 @@ fn retry(client: &Client, args: RetryArgs) -> Result<()> {
     Ok(())
 }
 
-fn order(client: &Client, path: &str, image: Option<String>, pace: Pace) -> Result<Rollout> {
-    Ok(client.post(
-        path,
-        &api::RolloutOrder {
-            image,
-            pace,
-            by: String::new(),
-        },
-    )?)
-}
-
-fn hold(client: &Client, path: &str, image: Option<String>) -> Result<api::RolloutHeld> {
-    let pace = Pace::default();
-    Ok(client.post(
-        path,
-        &api::RolloutOrder {
-            image,
-            pace,
-            by: String::new(),
-        },
-    )?)
+fn order<T: DeserializeOwned>(client: &Client, path: &str, image: Option<String>, pace: Pace) -> Result<T> {
+    Ok(client.post(path, &api::RolloutOrder { image, pace })?)
 }
 
 /// What became of restarts that a rollout had wanted, as further lines; nothing if there were none.

@@ -13,9 +13,6 @@ use serde::{Deserialize, Serialize};
 pub struct PromoteImage {
     /// The version.
     pub image: ImageRef,
-    /// Who wants it: set by the daemon, whatever the client says.
-    #[serde(skip)]
-    pub by: String,
 }
 
 /// `rackstrap image rollback`
@@ -23,9 +20,6 @@ pub struct PromoteImage {
 pub struct RollBack {
     /// The image's name.
     pub name: String,
-    /// Who wants it: set by the daemon, whatever the client says.
-    #[serde(skip)]
-    pub by: String,
 }
 
 /// What became of [`RollBack`].
@@ -57,9 +51,6 @@ pub struct RolloutHeld {
 pub struct BeginRollout {
     /// What is wanted.
     pub wish: Wish,
-    /// Who wants it: set by the daemon, whatever the client says.
-    #[serde(skip)]
-    pub by: String,
 }
 
 /// What became of [`BeginRollout`].
@@ -80,9 +71,6 @@ pub struct RolloutOrder {
     /// How it is to go on; of `resume`, only the failures that are allowed.
     #[serde(default)]
     pub pace: Pace,
-    /// Who wants it: set by the daemon, whatever the client says.
-    #[serde(skip)]
-    pub by: String,
 }
 
 /// `rackstrap rollout retry`
@@ -90,9 +78,6 @@ pub struct RolloutOrder {
 pub struct Retry {
     /// The nodes.
     pub nodes: Vec<String>,
-    /// Who wants it: set by the daemon, whatever the client says.
-    #[serde(skip)]
-    pub by: String,
 }
 
 /// `rackstrap rollout status` and `list`
