@@ -101,6 +101,7 @@ impl Damage {
     }
 
     /// The rows that were passed over, and how many more there were than are remembered.
+    #[cfg(test)]
     pub(super) fn met(&self) -> (Vec<BadRow>, u64) {
         let met = self.lock();
         let rows = met.rows.iter().map(|((table, key), reason)| BadRow {

@@ -5,7 +5,8 @@ use super::{
     damage::Damage,
     error::key_text,
     guard::{guard, panics},
-    migrate, row,
+    migrate,
+    row::{self, Sound, decode, unseal, usable},
 };
 use redb::{ReadableTable, ReadableTableMetadata, TableDefinition};
 use serde::{Serialize, de::DeserializeOwned};
@@ -13,7 +14,10 @@ use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::{PoisonError, RwLock},
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 /// Memory for pages; the whole store of 4,000 nodes is smaller than this many bytes.
@@ -34,12 +38,15 @@ pub(super) struct Database {
     open: RwLock<Option<redb::Database>>,
     /// What was met that cannot be read.
     pub(super) damage: Damage,
+    /// Whether rows without a checksum are read: in a store of a release that wrote none, until it is migrated.
+    bare: AtomicBool,
 }
 
 /// A snapshot to read from.
 pub struct Read<'db> {
     path: &'db Path,
     damage: &'db Damage,
+    bare: bool,
     tx: redb::ReadTransaction,
 }
 
@@ -47,6 +54,7 @@ pub struct Read<'db> {
 pub struct Write<'tx> {
     path: &'tx Path,
     damage: &'tx Damage,
+    bare: bool,
     tx: &'tx redb::WriteTransaction,
     tables: [Option<Opened<'tx>>; Table::ALL.len()],
     changed: [bool; Table::ALL.len()],
@@ -59,6 +67,7 @@ impl Database {
             path: path.to_owned(),
             open: RwLock::new(Some(open(path)?)),
             damage: Damage::default(),
+            bare: AtomicBool::new(false),
         };
         // All tables exist from the start, so that reading never has to ask.
         database.write(|tx| {
@@ -67,7 +76,15 @@ impl Database {
             }
             Ok::<_, StoreError>(())
         })?;
+        let schema = database.read(|tx| tx.get::<u32>(Table::Meta, migrate::KEY));
+        // What is wrong with the version is said by who needs it.
+        database.read_bare(schema.is_ok_and(migrate::is_bare));
         Ok(database)
+    }
+
+    /// Whether rows without a checksum are read from now on.
+    pub(super) fn read_bare(&self, bare: bool) {
+        self.bare.store(bare, Relaxed);
     }
 
     /// Opens a store that is there, and makes none.
@@ -111,6 +128,7 @@ impl Database {
         let read = Read {
             path: &self.path,
             damage: &self.damage,
+            bare: self.bare.load(Relaxed),
             tx,
         };
         let result = f(&read);
@@ -148,6 +166,7 @@ impl Database {
         let mut write = Write {
             path: &self.path,
             damage: &self.damage,
+            bare: self.bare.load(Relaxed),
             tx: &tx,
             tables: Default::default(),
             changed: Default::default(),
@@ -244,47 +263,13 @@ fn open(path: &Path) -> Result<redb::Database, StoreError> {
     guard(path, "open", || builder.create_file(file))
 }
 
-/// What is stored under a key.
-pub(super) enum Sound<'a> {
-    /// The value.
-    Value(&'a [u8]),
-    /// Why it cannot be read.
-    Unreadable(&'static str),
-}
-
-/// The value of what is stored under `key`.
-fn unseal<'a>(table: Table, key: &[u8], stored: &'a [u8]) -> Sound<'a> {
-    // The schema's version stays as releases without checksums wrote it: they must see that the store is newer.
-    if migrate::is_schema(table, key) {
-        return Sound::Value(stored);
-    }
-    match row::open(table, key, stored) {
-        Ok(value) => Sound::Value(value),
-        Err(unsound) => Sound::Unreadable(unsound.text()),
-    }
-}
-
-fn decode<T: DeserializeOwned>(table: Table, key: &[u8], stored: &[u8]) -> Result<T, StoreError> {
-    let error = match unseal(table, key, stored) {
-        Sound::Value(value) => match serde_json::from_slice(value) {
-            Ok(value) => return Ok(value),
-            Err(error) => error.to_string(),
-        },
-        Sound::Unreadable(reason) => reason.to_owned(),
-    };
-    Err(StoreError::Value {
-        table: table.name(),
-        key: key_text(key),
-        error,
-    })
-}
-
 /// A key, and its value if that can be read.
 type Entry<T> = (Vec<u8>, Result<T, StoreError>);
 
 /// All entries of `table` whose key begins with `prefix`, from `start` on.
 fn scan<T: DeserializeOwned>(
     opened: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    bare: bool,
     table: Table,
     prefix: &[u8],
     start: &[u8],
@@ -296,7 +281,7 @@ fn scan<T: DeserializeOwned>(
         if !key.value().starts_with(prefix) {
             break;
         }
-        let value = decode(table, key.value(), value.value());
+        let value = decode(bare, table, key.value(), value.value());
         order.next(key.value(), value.is_ok())?;
         found.push((key.value().to_vec(), value));
     }
@@ -333,18 +318,6 @@ impl Order {
     }
 }
 
-/// Passes over what cannot be read where that can be done without.
-fn usable<T>(damage: &Damage, table: Table, key: &[u8], value: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
-    match value {
-        Ok(value) => Ok(Some(value)),
-        Err(StoreError::Value { error, .. }) if table.is_expendable() => {
-            damage.passed_over(table, key, &error);
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
-}
-
 fn all_usable<T>(damage: &Damage, table: Table, found: Vec<Entry<T>>) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
     let usable = found.into_iter().filter_map(|(key, value)| {
         let value = usable(damage, table, &key, value).transpose()?;
@@ -359,7 +332,7 @@ impl Read<'_> {
         let opened = self.table(table)?;
         let found = guard(self.path, "read", || {
             let found = opened.get(key)?;
-            Ok::<_, redb::StorageError>(found.map(|value| decode(table, key, value.value())))
+            Ok::<_, redb::StorageError>(found.map(|value| decode(self.bare, table, key, value.value())))
         })?;
         match found {
             Some(value) => usable(self.damage, table, key, value),
@@ -381,7 +354,7 @@ impl Read<'_> {
         start: &[u8],
     ) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
         let opened = self.table(table)?;
-        let found = guard(self.path, "read", || scan(&opened, table, prefix, start))?;
+        let found = guard(self.path, "read", || scan(&opened, self.bare, table, prefix, start))?;
         all_usable(self.damage, table, found)
     }
 
@@ -397,6 +370,20 @@ impl Read<'_> {
                 key => Ok(key),
             }
         })
+    }
+
+    /// Number of rows that [`Read::each_row`] hands over. Those of an expendable table are read for that: some may be passed over.
+    pub(super) fn count(&self, table: Table) -> Result<u64, StoreError> {
+        if !table.is_expendable() {
+            let opened = self.table(table)?;
+            return guard(self.path, "read", || opened.len());
+        }
+        let mut rows = 0;
+        self.each_row(table, |_, _| {
+            rows += 1;
+            Ok::<_, StoreError>(())
+        })?;
+        Ok(rows)
     }
 
     /// Hands every row of `table` to `each`, key and value, until one fails. Rows of an expendable table that cannot be read are
@@ -436,13 +423,13 @@ impl Read<'_> {
                     return Ok(None);
                 };
                 let (key, stored) = (row.0.value().to_vec(), row.1.value().to_vec());
-                let sound = matches!(unseal(table, &key, &stored), Sound::Value(_));
+                let sound = matches!(unseal(self.bare, table, &key, &stored), Sound::Value(_));
                 order.next(&key, sound)?;
                 Ok::<_, redb::StorageError>(Some((key, stored)))
             })
         };
         while let Some((key, stored)) = next()? {
-            each(&key, unseal(table, &key, &stored))?;
+            each(&key, unseal(self.bare, table, &key, &stored))?;
         }
         match order.rest {
             0 => Ok(()),
@@ -463,7 +450,7 @@ impl<'tx> Write<'tx> {
     /// The value of `key`. A row of an expendable table that cannot be read is none.
     pub fn get<T: DeserializeOwned>(&mut self, table: Table, key: &[u8]) -> Result<Option<T>, StoreError> {
         match self.stored(table, key)? {
-            Some(stored) => usable(self.damage, table, key, decode(table, key, &stored)),
+            Some(stored) => usable(self.damage, table, key, decode(self.bare, table, key, &stored)),
             None => Ok(None),
         }
     }
@@ -471,7 +458,8 @@ impl<'tx> Write<'tx> {
     /// All keys that begin with `prefix` and their values, in the keys' order. Rows of an expendable table that cannot be read are
     /// passed over.
     pub fn scan<T: DeserializeOwned>(&mut self, table: Table, prefix: &[u8]) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
-        let found = self.on(table, "read", |opened| scan(opened, table, prefix, prefix))?;
+        let bare = self.bare;
+        let found = self.on(table, "read", |opened| scan(opened, bare, table, prefix, prefix))?;
         all_usable(self.damage, table, found)
     }
 
@@ -511,7 +499,7 @@ impl<'tx> Write<'tx> {
         let Some(stored) = self.stored(table, key)? else {
             return Ok(None);
         };
-        let reason = match unseal(table, key, &stored) {
+        let reason = match unseal(self.bare, table, key, &stored) {
             Sound::Value(_) => return Ok(None),
             Sound::Unreadable(reason) => reason,
         };
@@ -525,7 +513,7 @@ impl<'tx> Write<'tx> {
                 let mut bare = Vec::new();
                 for entry in opened.iter()? {
                     let (key, stored) = entry?;
-                    if let Sound::Unreadable(_) = unseal(table, key.value(), stored.value()) {
+                    if let Sound::Unreadable(_) = unseal(false, table, key.value(), stored.value()) {
                         bare.push((key.value().to_vec(), stored.value().to_vec()));
                     }
                 }

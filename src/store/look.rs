@@ -3,7 +3,8 @@
 use super::{
     BadRow, Store, StoreError, Table, Write,
     damage::some_of,
-    embedded::{Database, Read, Sound},
+    embedded::{Database, Read},
+    row::Sound,
 };
 use crate::clock::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -170,7 +171,8 @@ impl Store {
     }
 
     /// Rows that were passed over since the store was opened, as they cannot be read; and how many more there were than are named.
-    pub fn passed_over(&self) -> (Vec<BadRow>, u64) {
+    #[cfg(test)]
+    pub(super) fn passed_over(&self) -> (Vec<BadRow>, u64) {
         self.shared.database.damage.met()
     }
 }

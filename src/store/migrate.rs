@@ -16,6 +16,11 @@ pub(super) const KEY: &[u8] = b"schema";
 /// The first version whose rows have checksums.
 const CHECKSUMS: u32 = 4;
 
+/// Whether a store of that version has rows without checksums.
+pub(super) fn is_bare(schema: Option<u32>) -> bool {
+    schema.is_some_and(|schema| schema < CHECKSUMS)
+}
+
 /// Whether this is the row of the version, the only one that has no checksum.
 pub(super) fn is_schema(table: Table, key: &[u8]) -> bool {
     table == Table::Meta && key == KEY
@@ -62,7 +67,7 @@ pub(super) fn bring_up(database: &Database, migrations: &[Migration]) -> Result<
         _ => {
             let first = found.map_or(migrations.len(), |found| found as usize - 1);
             database.write(|tx| {
-                if found.is_some_and(|found| found < CHECKSUMS) {
+                if is_bare(found) {
                     tx.add_checksums()?;
                 }
                 for migration in &migrations[first..] {
@@ -70,6 +75,7 @@ pub(super) fn bring_up(database: &Database, migrations: &[Migration]) -> Result<
                 }
                 tx.put(Table::Meta, KEY, &known)
             })?;
+            database.read_bare(false);
             if let Some(found) = found {
                 tracing::info!("store {}: schema {found} -> {known}", database.path().display());
             }

@@ -4,7 +4,8 @@
 //! module flips in a page goes unnoticed, and JSON hides most of them (another digit is as good a number). The checksum
 //! covers table and key as well, so that a damaged index, which shows a row under another key, is noticed too.
 
-use super::Table;
+use super::{StoreError, Table, damage::Damage, error::key_text, migrate};
+use serde::de::DeserializeOwned;
 
 /// First byte of a value with a checksum. No JSON begins with it: it is not valid in UTF-8.
 const MARK: u8 = 0xc1;
@@ -14,7 +15,7 @@ const CHECKSUM: usize = 8;
 
 /// Why a value cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unsound {
+enum Unsound {
     /// There is no mark, or fewer bytes than a checksum has.
     NoChecksum,
     /// The checksum is of another table, key or value.
@@ -22,7 +23,7 @@ pub(super) enum Unsound {
 }
 
 impl Unsound {
-    pub(super) fn text(self) -> &'static str {
+    fn text(self) -> &'static str {
         match self {
             Unsound::NoChecksum => "it has no checksum",
             Unsound::Checksum => "its checksum is wrong",
@@ -43,7 +44,7 @@ pub(super) fn seal(table: Table, key: &[u8], value: &[u8]) -> Vec<u8> {
 ///
 /// # Errors
 /// It was altered, or it is under another key than it was stored with.
-pub(super) fn open<'a>(table: Table, key: &[u8], stored: &'a [u8]) -> Result<&'a [u8], Unsound> {
+fn open<'a>(table: Table, key: &[u8], stored: &'a [u8]) -> Result<&'a [u8], Unsound> {
     let rest = stored.strip_prefix(&[MARK]).ok_or(Unsound::NoChecksum)?;
     let (sum, value) = rest.split_first_chunk::<CHECKSUM>().ok_or(Unsound::NoChecksum)?;
     match *sum == checksum(table, key, value) {
@@ -62,6 +63,64 @@ fn checksum(table: Table, key: &[u8], value: &[u8]) -> [u8; CHECKSUM] {
     let mut sum = [0; CHECKSUM];
     sum.copy_from_slice(&hasher.finalize().as_bytes()[..CHECKSUM]);
     sum
+}
+
+/// What is stored under a key.
+pub(super) enum Sound<'a> {
+    /// The value.
+    Value(&'a [u8]),
+    /// Why it cannot be read.
+    Unreadable(&'static str),
+}
+
+/// The value of what is stored under `key`; `bare` if it may be without a checksum.
+pub(super) fn unseal<'a>(bare: bool, table: Table, key: &[u8], stored: &'a [u8]) -> Sound<'a> {
+    // The schema's version stays as releases without checksums wrote it: they must see that the store is newer.
+    if migrate::is_schema(table, key) {
+        return Sound::Value(stored);
+    }
+    match open(table, key, stored) {
+        Ok(value) => Sound::Value(value),
+        Err(Unsound::NoChecksum) if bare => Sound::Value(stored),
+        Err(unsound) => Sound::Unreadable(unsound.text()),
+    }
+}
+
+pub(super) fn decode<T: DeserializeOwned>(
+    bare: bool,
+    table: Table,
+    key: &[u8],
+    stored: &[u8],
+) -> Result<T, StoreError> {
+    let error = match unseal(bare, table, key, stored) {
+        Sound::Value(value) => match serde_json::from_slice(value) {
+            Ok(value) => return Ok(value),
+            Err(error) => error.to_string(),
+        },
+        Sound::Unreadable(reason) => reason.to_owned(),
+    };
+    Err(StoreError::Value {
+        table: table.name(),
+        key: key_text(key),
+        error,
+    })
+}
+
+/// Passes over what cannot be read where that can be done without.
+pub(super) fn usable<T>(
+    damage: &Damage,
+    table: Table,
+    key: &[u8],
+    value: Result<T, StoreError>,
+) -> Result<Option<T>, StoreError> {
+    match value {
+        Ok(value) => Ok(Some(value)),
+        Err(StoreError::Value { error, .. }) if table.is_expendable() => {
+            damage.passed_over(table, key, &error);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]

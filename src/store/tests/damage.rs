@@ -291,6 +291,13 @@ fn rows_of_a_store_without_checksums_get_them_before_they_are_migrated() {
     }
     tx.commit().unwrap();
     drop(raw);
+    // It can be backed up and looked at as it is.
+    let mut backup = Vec::new();
+    let header = Store::back_up_file(&path, "lab", Timestamp(1), &mut backup).unwrap();
+    assert_eq!((header.schema, header.count(Table::Nodes)), (1, 1));
+    let mut reader = backup::Reader::new(&backup[..]).unwrap();
+    while reader.next_row().unwrap().is_some() {}
+    assert!(Store::look_at_file(&path).unwrap().is_sound());
     let store = Store::open(&path).unwrap();
     assert!(store.look().unwrap().is_sound());
     let node: serde_json::Value = store.get(Table::Nodes, b"r01n01").unwrap().unwrap();
