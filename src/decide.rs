@@ -269,7 +269,7 @@ fn choose_disk(site: &Site, settings: &Settings<'_>, why: &mut Vec<String>) -> O
         digest: policy.digest.clone(),
         device,
         wipe: policy.wipe,
-        // Of the node, not of the decision: whoever pins the boot fills them in.
+        // Facts of the node and not of the decision; the server does not keep them yet.
         seen: None,
         again: false,
     })

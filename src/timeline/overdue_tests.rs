@@ -1,17 +1,8 @@
 //! Tests of nodes that fell silent: lost, stalled, and over restarts of the daemon.
 
-use super::*;
-use crate::{clock::Timestamp, config::Limits, store::Store};
+use super::{tests::LIMITS, *};
+use crate::{clock::Timestamp, store::Store};
 use std::path::Path;
-
-const LIMITS: Limits = Limits {
-    timeline_events: 50,
-    unknown_machines: 4,
-    heartbeat_secs: 30,
-    boots_before_going_back: 3,
-    checks_within_secs: 120,
-    check_timeout_secs: 30,
-};
 
 fn node() -> Subject {
     Subject::Node("r01n01".to_owned())

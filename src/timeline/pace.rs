@@ -74,7 +74,7 @@ impl Stage {
             "kernel" | "initramfs" => Stage::Kernel,
             "plan" => phase(Phase::Plan),
             "overlay" => phase(Phase::Overlay),
-            "agent" => match PHASES.iter().find(|known| known.as_str() == rest) {
+            "agent" => match Phase::ALL.iter().find(|known| known.as_str() == rest) {
                 Some(Phase::SwitchRoot) if event.took_ms.is_some() => Stage::HandedOver,
                 known => phase(known.copied().unwrap_or(Phase::EarlyMounts)),
             },
@@ -126,19 +126,6 @@ impl Stage {
         }
     }
 }
-
-/// All phases of the agent.
-const PHASES: [Phase; 9] = [
-    Phase::EarlyMounts,
-    Phase::CommandLine,
-    Phase::Modules,
-    Phase::Network,
-    Phase::Plan,
-    Phase::Root,
-    Phase::Disk,
-    Phase::Overlay,
-    Phase::SwitchRoot,
-];
 
 impl Pace {
     /// Takes note that a boot left `stage` after so many milliseconds.

@@ -9,7 +9,7 @@ use crate::{
 use proptest::prelude::*;
 use rackstrap_wire::{AgentEvent, DiskState, DiskStatus, FileSystem, HwAddr, MountedPartition, Outcome, Phase};
 
-const LIMITS: Limits = Limits {
+pub(super) const LIMITS: Limits = Limits {
     timeline_events: 50,
     unknown_machines: 4,
     heartbeat_secs: 30,

@@ -1,4 +1,4 @@
-//! The image's configuration of modules, as the initramfs has it (pure). Whoever made the initramfs has resolved directories and commands.
+//! The image's configuration of modules, as the initramfs has it (pure). The import resolved directories and commands before.
 
 use crate::modalias::{fnmatch, module_name};
 

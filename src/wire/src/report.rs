@@ -31,6 +31,19 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// All phases, in the order in which they run.
+    pub const ALL: [Phase; 9] = [
+        Phase::EarlyMounts,
+        Phase::CommandLine,
+        Phase::Modules,
+        Phase::Network,
+        Phase::Plan,
+        Phase::Root,
+        Phase::Disk,
+        Phase::Overlay,
+        Phase::SwitchRoot,
+    ];
+
     /// The name that people see.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -247,15 +260,6 @@ pub struct UnusedDisk {
     pub what: String,
 }
 
-/// How full a file system of the disk is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UsedSpace {
-    /// Mount point.
-    pub mount: String,
-    /// Bytes in use.
-    pub bytes: u64,
-}
-
 /// What the disk phase did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "state")]
@@ -348,7 +352,4 @@ pub struct Heartbeat {
     /// Which of the server's users it has; none from a node that takes no others while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users: Option<UsersNote>,
-    /// How full the mounted file systems of its disk are; empty without any, and from an older agent.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub used: Vec<UsedSpace>,
 }

@@ -127,7 +127,7 @@ fn rank(disk: &Candidate) -> u8 {
     }
 }
 
-/// Index of the node's disk among `looked`, which [`of_interest`] has put in order; none if there is none at all.
+/// Finds the node's disk. `looked` is in the order of [`of_interest`]. Returns its index, or none if there is no disk.
 pub fn choose(looked: &[Looked], plan: &DiskPlan) -> Result<Option<usize>, NoChoice> {
     let refuse = |problem, text, may_pass| {
         Err(NoChoice {

@@ -128,7 +128,7 @@ fn the_marked_disk_is_the_disk_wherever_the_kernel_puts_it() {
     ] {
         assert_eq!(choose(&all, &plan), Ok(Some(1)), "{plan:?}");
     }
-    // Which one a changed profile means nobody knows here.
+    // A profile that changed its disk does not say which of the two holds the node's data.
     let refused = choose(&all, &plan("nvme0n1", None)).unwrap_err();
     assert_eq!(refused.problem, DiskProblem::OtherName);
     assert_eq!(

@@ -1,9 +1,9 @@
 //! What `wipefs -a` leaves (reads only).
 //!
 //! wipefs(8) zeroes the signature of each format that it finds and nothing else, so the disk is not zero afterwards.
-//! It counts as blank all the same, because somebody has said so. A disk is taken for wiped only if the rest of a
-//! known format is there around the zeroes, by the fields that the format's own readers check: raw data that nobody
-//! knows (plain dm-crypt, a database on a raw disk) has none of them and stays `unknown data`.
+//! The disk counts as blank all the same: an administrator ran wipefs. A disk counts as wiped only if the rest of a known
+//! format stands around the zeroes; the test is on the fields that the format's own readers check. Raw data in an unknown
+//! format (plain dm-crypt, a database on a raw disk) has none of these fields and stays `unknown data`.
 
 use super::{
     device::BlockDevice,
