@@ -164,7 +164,7 @@ impl Counters {
             Disbelief::NodeForAnother => Tally::NodeForAnother,
             Disbelief::RelayIsNode => Tally::RelayIsNode,
         };
-        self.tallies[what as usize].fetch_add(1, Relaxed) + 1
+        self.tally(what)
     }
 
     /// Malformed datagrams by reason.
