@@ -31,3 +31,4 @@ pub mod tftp;
 pub mod timeline;
 pub mod users;
 pub mod warnings;
+mod words;

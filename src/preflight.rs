@@ -7,7 +7,9 @@ use crate::{
 };
 use std::{
     collections::BTreeSet,
+    io,
     net::{Ipv4Addr, UdpSocket},
+    sync::Arc,
 };
 
 /// One thing that was found.
@@ -26,19 +28,19 @@ pub struct Finding {
 /// All topics of findings begin with this.
 const TOPIC: &str = "site ";
 
-/// What is wrong on this machine. `images` are those of the site's state directory.
-pub fn findings(site: &Site, images: &Catalog) -> Vec<Finding> {
+/// What is wrong on this machine. `images` are those of the site's state directory, `found` its boot loaders.
+pub fn findings(site: &Site, images: &Catalog, found: &io::Result<Arc<Loaders>>) -> Vec<Finding> {
     let mut all = addresses(site);
-    all.extend(loaders(site));
+    all.extend(loaders(site, found));
     all.extend(images_of_profiles(site, images));
     all.extend(keys(site));
     all
 }
 
 /// Shows the findings of the daemon's site in `status`, and those that are new in the log. What was mended goes.
-pub fn tell(site: &Site, images: &Catalog, warnings: &SiteWarnings) {
+pub fn tell(site: &Site, images: &Catalog, loaders: Arc<Loaders>, warnings: &SiteWarnings) {
     let now = crate::clock::Timestamp::now();
-    let found = findings(site, images);
+    let found = findings(site, images, &Ok(loaders));
     for old in warnings.list(now) {
         if old.topic.starts_with(TOPIC) && found.iter().all(|finding| finding.topic != old.topic) {
             warnings.clear(&old.topic);
@@ -68,7 +70,7 @@ fn addresses(site: &Site) -> Vec<Finding> {
     let servers: BTreeSet<Ipv4Addr> = site.subnets.iter().map(|subnet| subnet.server).collect();
     let foreign = servers.into_iter().filter(|server| {
         let bound = UdpSocket::bind((*server, 0));
-        bound.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrNotAvailable)
+        bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
     });
     foreign
         .map(|server| {
@@ -81,7 +83,7 @@ fn addresses(site: &Site) -> Vec<Finding> {
 }
 
 /// Directories of loaders that are named and do not exist, and whether any firmware can get a loader at all.
-fn loaders(site: &Site) -> Vec<Finding> {
+fn loaders(site: &Site, found: &io::Result<Arc<Loaders>>) -> Vec<Finding> {
     let dirs = &site.server.loader_dirs;
     // The last one is Debian's, which the site file does not name.
     let named = dirs
@@ -100,7 +102,7 @@ fn loaders(site: &Site) -> Vec<Finding> {
         .filter_map(|arch| first_loader(Some(arch)).ok())
         .collect();
     let listed: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
-    let nothing = match Loaders::load(dirs) {
+    let nothing = match found {
         Ok(found) => firsts.iter().all(|name| found.get(name).is_err()),
         Err(error) => {
             all.push(finding(
@@ -160,13 +162,7 @@ fn images_of_profiles(site: &Site, images: &Catalog) -> Vec<Finding> {
 
 /// Profiles whose nodes let nobody in by a key.
 fn keys(site: &Site) -> Vec<Finding> {
-    let default = [("default".to_owned())];
-    let profiles: Vec<&String> = match site.profiles.is_empty() {
-        true => default.iter().collect(),
-        false => site.profiles.keys().collect(),
-    };
-    let without: Vec<&str> = profiles
-        .into_iter()
+    let without: Vec<&str> = (site.profiles.keys())
         .filter(|profile| {
             let settings = Settings::of(site, std::slice::from_ref(*profile), |_| ());
             settings.get(|p| p.authorized_keys.as_ref()).is_none_or(Vec::is_empty)
@@ -200,6 +196,10 @@ mod tests {
         include_str!("../rackstrap.example.toml").to_owned()
     }
 
+    fn loaders(site: &Site) -> Arc<Loaders> {
+        Arc::new(Loaders::load(&site.server.loader_dirs).unwrap())
+    }
+
     fn of<'a>(all: &'a [Finding], topic: &str) -> &'a Finding {
         let found = all.iter().find(|finding| finding.topic == format!("{TOPIC}{topic}"));
         found.unwrap_or_else(|| panic!("no {topic} in {all:?}"))
@@ -210,7 +210,7 @@ mod tests {
         let mut site = site(&example());
         site.subnets[0].server = "192.0.2.1".parse().unwrap();
         site.server.loader_dirs = vec![PathBuf::from("/nonexistent/a"), PathBuf::from("/nonexistent/b")];
-        let all = findings(&site, &Catalog::default());
+        let all = findings(&site, &Catalog::default(), &Ok(loaders(&site)));
         assert!(of(&all, "address 192.0.2.1").fatal);
         assert!(of(&all, "address 192.0.2.1").help.contains("ip address"));
         assert!(!of(&all, "loader-dir /nonexistent/a").fatal);
@@ -235,10 +235,10 @@ mod tests {
         site.server.loader_dirs = vec![PathBuf::from("/nonexistent/a")];
         let warnings = SiteWarnings::default();
         let shown = || warnings.list(crate::clock::Timestamp::now()).len();
-        tell(&site, &Catalog::default(), &warnings);
+        tell(&site, &Catalog::default(), loaders(&site), &warnings);
         assert_eq!(shown(), 2, "loaders and the image");
         site.server.loader_dirs = vec![dir.path().to_owned()];
-        tell(&site, &Catalog::default(), &warnings);
+        tell(&site, &Catalog::default(), loaders(&site), &warnings);
         assert_eq!(shown(), 1, "the image");
     }
 }

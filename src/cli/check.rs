@@ -4,6 +4,7 @@ use super::output;
 use crate::{
     config::{self, ConfigError, Diagnostic, Site, Warning},
     image::load_catalog,
+    loaders::Loaders,
     overlay::{self, Templates, TreeError},
     preflight::{self, Finding},
     users::Source,
@@ -14,6 +15,7 @@ use std::{
     io::{self, Write},
     path::Path,
     process::ExitCode,
+    sync::Arc,
 };
 
 /// Checks a site file and says everything that is wrong with it. Nothing is changed, and no daemon is needed.
@@ -50,7 +52,8 @@ fn write(path: &Path, args: &CheckArgs, out: &mut impl Write) -> anyhow::Result<
     let found = match &result {
         Ok((site, _)) if !args.file_only => {
             let (images, _) = load_catalog(&site.server.state_dir.join("images"));
-            preflight::findings(site, &images)
+            let loaders = Loaders::load(&site.server.loader_dirs).map(Arc::new);
+            preflight::findings(site, &images, &loaders)
         }
         _ => Vec::new(),
     };

@@ -1,10 +1,10 @@
 //! How answers look: tables for people, JSON for programs, colours only where a person looks.
 
-pub use crate::clock::duration;
 use crate::{
     clock::Timestamp,
     timeline::{Level, State},
 };
+pub use crate::{clock::duration, words::count};
 use anyhow::{Context, Result};
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use serde::Serialize;
@@ -153,14 +153,6 @@ pub fn local_time(at: Timestamp) -> String {
     match zoned {
         Some(zoned) => zoned.strftime("%Y-%m-%d %H:%M:%S").to_string(),
         None => "?".to_owned(),
-    }
-}
-
-/// `1 node`, `2 nodes`.
-pub fn count(number: usize, one: &str) -> String {
-    match number {
-        1 => format!("1 {one}"),
-        _ => format!("{number} {one}s"),
     }
 }
 

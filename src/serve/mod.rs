@@ -30,6 +30,7 @@ use crate::{
     store::Store,
     timeline::{self, Recorder},
     warnings::SiteWarnings,
+    words::count,
 };
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
@@ -98,6 +99,8 @@ pub async fn run(config: &Path) -> Result<()> {
     services.spawn(watching.in_named_task("watch over nodes"));
     services.spawn(hooks::serve(watched, cancel.clone()).in_named_task("hooks"));
     services.spawn(nightly::serve(shared.clone(), cancel.clone()).in_named_task("backups"));
+    // After all ports are bound: what keeps the daemon from starting is one clear line.
+    tell_findings(&shared);
     announce(&shared.world.load());
     let result = supervise(&mut services, &reloader).await;
     cancel.cancel();
@@ -134,7 +137,6 @@ fn control_context(
 
 /// Opens and loads everything that is on disk.
 fn open(site: Site) -> Result<Shared> {
-    let warnings = SiteWarnings::default();
     let state_dir = site.server.state_dir.clone();
     let make = |dir: &Path| std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()));
     make(&state_dir)?;
@@ -173,7 +175,6 @@ fn open(site: Site) -> Result<Shared> {
     rollouts.see(&world.load().images, Timestamp::now())?;
     let restarts = Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone())?;
     let templates = Arc::new(ArcSwap::from_pointee(templates));
-    preflight::tell(&world.load().site, &world.load().images, &warnings);
     let overlays = Renderer::new(world.clone(), store.clone(), boots.clone(), templates.clone());
     Ok(Shared {
         world,
@@ -190,7 +191,7 @@ fn open(site: Site) -> Result<Shared> {
         scripts: Arc::new(ArcSwap::from_pointee(scripts)),
         templates,
         overlays: Arc::new(overlays),
-        warnings,
+        warnings: SiteWarnings::default(),
         reloaded: Arc::default(),
     })
 }
@@ -222,6 +223,12 @@ async fn supervise(services: &mut JoinSet<Result<()>>, reloader: &Arc<reload::Re
     }
 }
 
+/// What keeps nodes from booting, in the log and in `status`.
+fn tell_findings(shared: &Shared) {
+    let world = shared.world.load();
+    preflight::tell(&world.site, &world.images, shared.loaders.load_full(), &shared.warnings);
+}
+
 /// The line that scripts and tests wait for: every port is bound.
 fn announce(world: &World) {
     let site = &world.site;
@@ -234,12 +241,11 @@ fn announce(world: &World) {
         })
         .collect();
     let (nodes, images) = (world.inventory.len(), world.images.iter().count());
-    let plural = |count| if count == 1 { "" } else { "s" };
     eprintln!(
-        "rackstrap: ready: {} ({nodes} node{}, {images} image version{})",
+        "rackstrap: ready: {} ({}, {})",
         subnets.join(", "),
-        plural(nodes),
-        plural(images)
+        count(nodes, "node"),
+        count(images, "image version")
     );
 }
 

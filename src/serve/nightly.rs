@@ -12,6 +12,7 @@ use crate::{
         },
     },
     warnings::SiteWarnings,
+    words::count,
 };
 use anyhow::{Context, Result};
 use jiff::{ToSpan, tz::TimeZone};
@@ -116,14 +117,6 @@ fn look(store: &Store, warnings: &SiteWarnings) {
         );
         let help = "check disk and memory; `rackstrap backup --check` lists the rows, --discard deletes them";
         warnings.raise(Timestamp::now(), STORE_TOPIC, &message, help);
-    }
-}
-
-/// `1 row`, `2 rows`.
-fn count(number: usize, one: &str) -> String {
-    match number {
-        1 => format!("1 {one}"),
-        _ => format!("{number} {one}s"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Taking over a changed site file or image directory while everything runs.
 
-use super::Shared;
+use super::{Shared, tell_findings};
 use crate::{
     clock::Timestamp,
     config::{self, Site},
@@ -9,7 +9,6 @@ use crate::{
     image::{Catalog, load_catalog},
     loaders::Loaders,
     overlay::{self, Templates},
-    preflight,
     rollout::Current,
 };
 use anyhow::{Context, Result, bail};
@@ -57,7 +56,7 @@ impl Reloader {
             images: images.clone(),
             ..World::clone(world)
         });
-        self.tell_findings();
+        tell_findings(&self.shared);
         self.shared.reloaded.notify_one();
         for warning in &warnings {
             tracing::warn!("{warning}");
@@ -78,14 +77,8 @@ impl Reloader {
             images: images.clone(),
             ..World::clone(world)
         });
-        self.tell_findings();
+        tell_findings(&self.shared);
         Ok(told)
-    }
-
-    /// What keeps nodes from booting may be mended now, or be new.
-    fn tell_findings(&self) {
-        let world = self.shared.world.load();
-        preflight::tell(&world.site, &world.images, &self.shared.warnings);
     }
 
     /// All images, and what to tell of those that are new: they are given to nobody by themselves. What is current is settled

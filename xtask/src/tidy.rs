@@ -17,7 +17,7 @@ const PROTOCOLS: [&str; 5] = ["dhcp", "dns", "http", "nfs", "tftp"];
 const OUTER: [&str; 3] = ["cli", "control", "serve"];
 
 /// Modules further in than the protocols: what they know, every protocol may ask.
-const INNER: [&str; 16] = [
+const INNER: [&str; 17] = [
     "boots",
     "clock",
     "config",
@@ -34,6 +34,7 @@ const INNER: [&str; 16] = [
     "timeline",
     "users",
     "warnings",
+    "words",
 ];
 
 /// Logic that a simulation runs as well as the daemon does: the modules that each file may use.

@@ -4,6 +4,7 @@ use super::{
     Draft, mac,
     report::{Report, shown},
 };
+use crate::words::count;
 use std::{collections::HashMap, net::Ipv4Addr, ops::Range};
 
 /// Deepest nesting of blocks: real files have four or five.
@@ -97,8 +98,8 @@ pub(super) fn read(report: &mut Report<'_>) -> Vec<Draft> {
     for block in blocks {
         report.error(block.at, "a block that is not closed", "write } at its end");
     }
-    if let Some((at, count)) = leases {
-        let message = format!("left out: {}, here first", super::count(count, "lease"));
+    if let Some((at, number)) = leases {
+        let message = format!("left out: {}, here first", count(number, "lease"));
         report.warn(
             at,
             message,
@@ -146,7 +147,7 @@ impl Hosts {
         if let Some((at, _)) = self.deleted.first() {
             let names: Vec<String> = self.deleted.iter().take(8).map(|(_, name)| shown(name)).collect();
             let more = if self.deleted.len() > 8 { " …" } else { "" };
-            let count = super::count(self.deleted.len(), "deleted host");
+            let count = count(self.deleted.len(), "deleted host");
             let message = format!("left out: {count}, here first: {}{more}", names.join(" "));
             report.warn(at.clone(), message, "dhcpd has been told to forget them");
         }

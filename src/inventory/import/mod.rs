@@ -293,15 +293,6 @@ pub fn read_some(file: &str, text: &str, options: &Options<'_>) -> Result<Readin
     })
 }
 
-/// `1 node`, `2 nodes`.
-fn count(number: usize, one: &str) -> String {
-    let plural = match one.strip_suffix("ss") {
-        Some(_) => "es",
-        None => "s",
-    };
-    format!("{number} {one}{}", if number == 1 { "" } else { plural })
-}
-
 fn refuse(all: impl IntoIterator<Item = Said>) -> ImportError {
     let mut error = ImportError {
         problems: Vec::new(),

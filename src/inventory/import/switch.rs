@@ -8,6 +8,7 @@ use super::{
     ports::{Map, canonical},
     report::{Report, shown, words},
 };
+use crate::words::count;
 use rackstrap_wire::HwAddr;
 use std::{
     collections::{HashMap, HashSet},
@@ -153,8 +154,8 @@ fn by_node(report: &mut Report<'_>, map: &Map, ports: Vec<Seen>) -> Table {
     if !unmapped.is_empty() {
         let message = format!(
             "left out: {} on {} that lead{} to no node: {}",
-            super::count(table.unmapped_hwaddrs, "hardware address"),
-            super::count(table.unmapped_ports, "port"),
+            count(table.unmapped_hwaddrs, "hardware address"),
+            count(table.unmapped_ports, "port"),
             if table.unmapped_ports == 1 { "s" } else { "" },
             list(&unmapped)
         );
@@ -181,7 +182,7 @@ fn quiet_ports(report: &mut Report<'_>, map: &Map, heard: &HashMap<String, usize
     if !quiet.is_empty() {
         let message = format!(
             "no hardware address on {} of the map: {}",
-            super::count(quiet.len(), "port"),
+            count(quiet.len(), "port"),
             list(&quiet)
         );
         report.warn_whole(
