@@ -46,9 +46,11 @@ fn ignored(lab: &Lab, times: u64) -> Result {
             .as_u64()
             .filter(|count| *count >= times))
     };
+    let counted = poll(PATIENCE, count)?;
     ensure!(
-        poll(PATIENCE, count)? == Some(times),
-        "not {times} datagrams were ignored"
+        counted == Some(times),
+        "not {times} datagrams were ignored: {}",
+        lab.cluster.daemon.json(&["counters"])?
     );
     Ok(())
 }
@@ -69,7 +71,6 @@ fn says(proof: &str) -> String {
 }
 
 #[test]
-#[ignore = "not all forged datagrams were counted as ignored; the reason is not found yet"]
 fn a_user_opens_no_window_and_says_nothing_of_other_machines() -> Result {
     let lab = Lab::start()?;
     let (node, daemon) = (&lab.node, &lab.cluster.daemon);
@@ -87,7 +88,8 @@ fn a_user_opens_no_window_and_says_nothing_of_other_machines() -> Result {
     ensure!(status == 200 && !script.contains("token"), "{status}: {script}");
     // Another node, a second DHCP server, and machines that do not exist.
     let mut forged = vec![pxe(1, 1, 2, [10, 5, 1, 2]), pxe(3, 1, 2, [10, 5, 1, 2])];
-    forged[1][248..252].copy_from_slice(&[10, 5, 0, 9]);
+    // The server identifier (option 54).
+    forged[1][245..249].copy_from_slice(&[10, 5, 0, 9]);
     for slot in 1..=5 {
         forged.extend([
             pxe(1, 0xee, slot, [10, 5, 255, 100 + slot]),
