@@ -18,7 +18,7 @@ pub fn own() -> String {
 
 fn named(uid: u32, login: Option<u32>, name: &dyn Fn(u32) -> String) -> String {
     match login {
-        // -1: nobody logged in, a service for instance.
+        // -1 stands for a process without a login, such as a service.
         Some(login) if login != u32::MAX && login != uid => format!("{} (login: {})", name(uid), name(login)),
         _ => name(uid),
     }

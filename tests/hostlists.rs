@@ -42,7 +42,11 @@ fn hostlists_name_nodes_everywhere() {
     assert_eq!(names(&daemon, "r[01-02]n[02-04/2] !r01n04"), "r01n02,r02n[02,04]");
     assert_eq!(names(&daemon, "@even&r02*"), "r02n[02,04]");
     assert_eq!(names(&daemon, "@rack:r01!@even"), "r01n[01,03]");
-    assert_eq!(names(&daemon, "@profile:default&*n01"), "r[01-02]n[01]");
+    assert_eq!(
+        names(&daemon, "@profile:default&*n01"),
+        "r[01-02]n[01]",
+        "Slurm reads no text behind the last bracket"
+    );
     assert_eq!(names(&daemon, "@state:absent"), "r[01-02]n[01-04]");
     assert_eq!(daemon.says("node list @state:lost"), "none of them\n");
     let groups = daemon.says("node groups");

@@ -261,7 +261,7 @@ fn bodies_that_do_not_end_are_held_up_to_their_bound() -> Result {
         assert!(matches!(status_of(&answer), None | Some(400 | 408)), "{answer}");
     }
     // Those that ended in the middle of theirs as well.
-    let counted = || Ok(lab.counted("refused-bad-body")? + lab.counted("refused-body-too-slow")?);
+    let counted = || -> Result<u64> { Ok(lab.counted("refused-bad-body")? + lab.counted("refused-body-too-slow")?) };
     poll(PATIENCE, || Ok((counted()? >= SHARE as u64).then_some(())))?;
     assert_eq!(counted()?, SHARE as u64);
     lab.expect_served(node)?;
