@@ -3,7 +3,7 @@
 use super::output;
 use crate::{
     config::{self, ConfigError, Diagnostic, Site, Warning},
-    image::load_catalog,
+    image::{load_catalog, selinux_note},
     loaders::Loaders,
     overlay::{self, Templates, TreeError},
     preflight::{self, Finding},
@@ -331,6 +331,8 @@ fn machine(site: &Site) -> Vec<String> {
     }
     let (images, _) = load_catalog(&server.state_dir.join("images"));
     findings.extend(overlay::lacking(site, &images));
+    let enforcing = overlay::enforcing_selinux(site, &images);
+    findings.extend(enforcing.iter().map(|image| selinux_note(&image.to_string())));
     if let Some(policy) = &site.users {
         match Source::default().read(policy) {
             Err(problem) => findings.push(problem),

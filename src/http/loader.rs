@@ -11,6 +11,7 @@ use crate::{
     clock::Timestamp,
     decide::{Decision, NodeDecision, Requester, World, decide},
     discovery::{Screen, Told},
+    image::permissive_args,
     timeline::{Event, Level, Subject},
 };
 use axum::{
@@ -154,18 +155,32 @@ impl Service {
         };
         let boot = self.boots.open(Timestamp::now(), move |_| plan).await;
         let boot = boot.map_err(|e| Problem::unavailable(e.to_string()))?;
+        // Nothing on an NFS root has a label, so a policy that is enforced lets nobody in.
+        let version = world.images.get(boot.image());
+        let permissive = version.is_some_and(|version| version.enforces_selinux());
+        let kernel_args = match permissive {
+            true => permissive_args(&decision.kernel_args),
+            false => decision.kernel_args.clone(),
+        };
         let text = self.scripts.load().node(&NodeScript {
             plan: &boot.plan,
             token: &boot.token,
             base: &base,
             console: &decision.console,
-            kernel_args: &decision.kernel_args,
+            kernel_args: &kernel_args,
             pauses: Pauses::spread(rand::random()),
         });
         match text {
             Ok(text) => {
                 self.rollouts.opened(&boot, Timestamp::now());
-                self.record(&boot, "script", Level::Ok, format!("boots {}", boot.plan.image), None);
+                let how = if permissive { ", SELinux permissive" } else { "" };
+                self.record(
+                    &boot,
+                    "script",
+                    Level::Ok,
+                    format!("boots {}{how}", boot.plan.image),
+                    None,
+                );
                 Ok(text)
             }
             Err(problem) => {

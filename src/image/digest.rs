@@ -179,7 +179,8 @@ fn text(record: &mut Vec<u8>, bytes: &[u8]) {
     record.extend(bytes);
 }
 
-fn letter(kind: FileType) -> u8 {
+/// The letter of a type in records.
+pub(crate) fn letter(kind: FileType) -> u8 {
     match kind {
         FileType::Directory => b'd',
         FileType::RegularFile => b'f',

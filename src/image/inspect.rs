@@ -6,6 +6,7 @@ use super::{
     kernel::own_release,
     release,
     root::RootDir,
+    selinux::{enforces_selinux, selinux_note},
 };
 use rustix::fs::FileType;
 use std::path::{Path, PathBuf};
@@ -234,6 +235,9 @@ fn os_name(tree: &RootDir) -> String {
 
 fn notes(tree: &RootDir, arch: Option<&str>) -> Vec<String> {
     let mut notes = Vec::new();
+    if enforces_selinux(tree) {
+        notes.push(selinux_note("the tree"));
+    }
     if arch.is_none() {
         notes.push(format!(
             "neither /sbin/init nor /bin/sh says which machine it is for; taken as {}",

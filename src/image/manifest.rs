@@ -1,6 +1,6 @@
 //! What a sealed image version says about itself (`manifest.toml`), and the set of all versions.
 
-use super::PackageCounts;
+use super::{PackageCounts, root::RootDir, selinux::enforces_selinux};
 use crate::clock::Timestamp;
 use rackstrap_wire::ImageRef;
 use serde::{Deserialize, Serialize};
@@ -76,6 +76,13 @@ pub struct ImageVersion {
     pub manifest: Manifest,
     /// `images/NAME/VERSION`; below it `root/`, `kernel`, `initramfs`, `manifest.toml`.
     pub dir: PathBuf,
+}
+
+impl ImageVersion {
+    /// True if its tree enforces SELinux, which a node could not; read from the tree, so that older versions count as well.
+    pub fn enforces_selinux(&self) -> bool {
+        RootDir::open(&self.dir.join("root")).is_ok_and(|root| enforces_selinux(&root))
+    }
 }
 
 /// All sealed versions, immutable; a change makes a new one.

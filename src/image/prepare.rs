@@ -4,6 +4,7 @@ use super::{
     Manifest, Packages,
     digest::{Digested, digest_file, digest_tree},
     error::{Doing, ImportError, Result},
+    image_list::make_list,
     initramfs::{self, Ingredients},
     inspect::{Inspection, inspect},
     packages::read_packages,
@@ -74,12 +75,17 @@ pub(crate) fn prepare(
     let mut kernel = tree.open_file(&seen.kernel).doing(doing)?;
     io::copy(&mut kernel, &mut create(&path.join("kernel"))?).doing(doing)?;
     progress.reached("kernel");
+    let list = make_list(tree.as_fd())?;
+    for note in &list.notes {
+        progress.note(note);
+    }
     let ingredients = Ingredients {
         tree: &tree,
         release: &seen.release,
         index: &seen.index,
         modprobe: &seen.modprobe,
         agent: &agent,
+        list: &list.text,
         extra: wishes.modules,
     };
     let mut out = io::BufWriter::with_capacity(1 << 20, create(&path.join("initramfs"))?);

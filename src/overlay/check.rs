@@ -3,9 +3,11 @@
 use super::{facts, mounts, render::render, tree::Templates};
 use crate::{
     config::{Diagnostic, Site},
-    image::{Catalog, RootDir},
+    image::{Catalog, ImageVersion, RootDir},
     inventory::Settings,
 };
+use rackstrap_wire::ImageRef;
+use std::sync::Arc;
 
 /// What is wrong with the trees: each profile's trees in their order, and then those that no profile names, are rendered for
 /// a node that the site could have. A mistake behind a condition that does not hold for it is not found.
@@ -41,18 +43,36 @@ pub fn check(site: &Site, templates: &Templates) -> Vec<Diagnostic> {
     problems
 }
 
+/// The images that profiles boot (their newest versions, unless pinned) and that enforce SELinux, which nodes cannot.
+pub fn enforcing_selinux(site: &Site, images: &Catalog) -> Vec<ImageRef> {
+    let profiles = site.profiles.keys();
+    let versions = profiles.filter_map(|profile| image_of(site, images, std::slice::from_ref(profile)));
+    let mut found: Vec<ImageRef> = versions
+        .filter(|version| version.enforces_selinux())
+        .map(|version| version.manifest.image.clone())
+        .collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+fn image_of<'a>(site: &Site, images: &'a Catalog, profiles: &[String]) -> Option<&'a Arc<ImageVersion>> {
+    let settings = Settings::of(site, profiles, |_| ());
+    let named = settings.text(|p| &p.image).unwrap_or_default();
+    match named.parse() {
+        Ok(pinned) => images.get(&pinned),
+        Err(_) => images.newest(named),
+    }
+}
+
 /// What images lack for the mounts of the profiles that boot them.
 pub fn lacking(site: &Site, images: &Catalog) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     for profile in site.profiles.keys() {
         let profiles = std::slice::from_ref(profile);
-        let settings = Settings::of(site, profiles, |_| ());
-        let named = settings.text(|p| &p.image).unwrap_or_default();
-        let image = match named.parse() {
-            Ok(pinned) => images.get(&pinned),
-            Err(_) => images.newest(named),
+        let Some(image) = image_of(site, images, profiles) else {
+            continue;
         };
-        let Some(image) = image else { continue };
         let Ok(root) = RootDir::open(&image.dir.join("root")) else {
             continue;
         };

@@ -20,7 +20,7 @@ mod task;
 mod tree;
 mod users;
 
-pub use check::{check, lacking};
+pub use check::{check, enforcing_selinux, lacking};
 pub use listing::{ListedFile, ListedTree};
 pub use render::Placed;
 pub use renderer::{Preview, Rendered, Renderer};

@@ -12,22 +12,47 @@ const GREEDY: &str = "
 printf '[Match]\\nName=*\\n[Network]\\nDHCP=yes\\n' > /etc/systemd/network/80-all.network
 printf 'auto eth0 ens2 enp0s2\\niface eth0 inet dhcp\\niface ens2 inet dhcp\\niface enp0s2 inet dhcp\\n' > /etc/network/interfaces
 printf '[main]\\nplugins=keyfile\\n[device]\\nmanaged=1\\n' > /etc/NetworkManager/conf.d/80-all.conf
+printf '[keyfile]\\nunmanaged-devices=interface-name:nothing0\\n' > /etc/NetworkManager/conf.d/99-own.conf
+cp /etc/systemd/network/80-all.network /etc/systemd/network/00-all.network
 systemctl enable systemd-networkd NetworkManager networking
+";
+
+/// Files that only work with what NFSv3 does not carry, for users that are not root.
+const CAPABLE: &str = "
+useradd -m lab && grep -q ^lab: /etc/subuid
+chmod 755 /usr/bin/ping /usr/bin/newuidmap /usr/bin/newgidmap
+setcap cap_net_raw+ep /usr/bin/ping
+setcap cap_setuid+ep /usr/bin/newuidmap
+setcap cap_setgid+ep /usr/bin/newgidmap
+mkdir -m 700 /opt/shared && echo for lab > /opt/shared/file && chmod 600 /opt/shared/file
+setfacl -m u:lab:rx /opt/shared && setfacl -m u:lab:r /opt/shared/file
+printf 'SELINUX=enforcing\\nSELINUXTYPE=default\\n' > /etc/selinux/config
 ";
 
 #[test]
 fn networkd_ifupdown_and_networkmanager_leave_the_roots_card_alone() -> Result {
     let mut say = |line: &str| eprintln!("testbed: {line}");
     let binaries = Binaries::get()?;
-    let recipe = Recipe::debian()?.with_packages(&["ifupdown", "isc-dhcp-client", "network-manager"]);
+    let recipe = Recipe::debian()?.with_packages(&[
+        "ifupdown",
+        "isc-dhcp-client",
+        "network-manager",
+        "libcap2-bin",
+        "uidmap",
+        "acl",
+        "passwd",
+        "selinux-policy-default",
+    ]);
     let image = Image::import(
         &binaries,
         "networks",
-        &recipe.with_command(GREEDY).tree(&mut say)?,
+        &recipe.with_command(GREEDY).with_command(CAPABLE).tree(&mut say)?,
         &mut say,
     )?;
     let mut site = Site::demo();
     site.default_profile().image = Some("networks".to_owned());
+    // Debian's kernel has SELinux, and uses AppArmor unless it is told to.
+    site.default_profile().kernel_args = Some("security=selinux selinux=1".to_owned());
     let cluster = Cluster::with_images(&binaries, &site, vec![image])?;
     cluster.start_daemon()?;
     let node = cluster.node("r01n01").blank_disk(GIB2)?;
@@ -57,9 +82,28 @@ fn networkd_ifupdown_and_networkmanager_leave_the_roots_card_alone() -> Result {
         address.contains("10.5.1.1/16") && !address.contains("dynamic"),
         "{address}"
     );
+    // Nor does a connection that somebody makes for it and starts.
+    let connect = format!("nmcli connection add type ethernet ifname {card} con-name own && nmcli connection up own");
+    let refused = node.shell(&format!("if {connect}; then echo taken; else echo refused; fi"))?;
+    assert!(refused.ends_with("refused"), "{refused}");
+    assert_eq!(node.shell(&format!("ip -4 -o address show dev {card}"))?, address);
     // Restarting them, as an upgrade of their packages does, changes nothing.
     node.shell("systemctl restart systemd-networkd NetworkManager networking; sleep 5")?;
     node.shell("echo 3 > /proc/sys/vm/drop_caches; cat /usr/sbin/* > /dev/null")?;
     assert_eq!(node.shell(&format!("ip -4 -o address show dev {card}"))?, address);
-    node.wait_state("ready")
+    node.wait_state("ready")?;
+
+    // An image that enforces SELinux boots permissive: nothing on an NFS root has a label.
+    assert_eq!(node.shell("cat /sys/fs/selinux/enforce; echo")?, "0");
+    // What an unprivileged user needs. Without the first line the kernel would let everybody ping.
+    node.shell("sysctl -qw net.ipv4.ping_group_range='1 0'")?;
+    let lab = |command: &str| node.shell(&format!("runuser -u lab -- sh -c '{command}'"));
+    assert!(lab("ping -c 1 -W 20 10.5.0.1")?.contains(" 0% packet loss"));
+    lab("unshare -U sleep 60 & sleep 2; newuidmap $! 0 100000 10 && newgidmap $! 0 100000 10 && cat /proc/$!/uid_map")?;
+    assert_eq!(lab("cat /opt/shared/file")?, "for lab");
+    assert_eq!(
+        node.shell("runuser -u nobody -- cat /opt/shared/file 2> /dev/null || echo refused")?,
+        "refused"
+    );
+    Ok(())
 }

@@ -7,12 +7,19 @@ use testbed::{Cluster, Node, Result, Site, process::output};
 /// Commands that copy or hash a whole tree.
 const LONG: Duration = Duration::from_secs(300);
 
+/// What a node's /var says: which package is installed in which version, and what that package has there.
+fn var(node: &Node<'_>) -> Result<String> {
+    let package = "dpkg-query -W -f '${Version}' rackstrap-hello 2> /dev/null || echo none";
+    let state = "cat /var/lib/rackstrap-hello/state 2> /dev/null || echo none";
+    Ok(format!("{} {}", node.shell(package)?, node.shell(state)?))
+}
+
 /// Packs `files` as the Debian package `name`, and returns where it is.
-fn package(dir: &Path, name: &str, files: &[(&str, &str)]) -> Result<String> {
-    let tree = dir.join(name);
+fn package(dir: &Path, name: &str, version: &str, files: &[(&str, &str)]) -> Result<String> {
+    let tree = dir.join(format!("{name}-{version}"));
     fs::create_dir_all(tree.join("DEBIAN"))?;
     let control = format!(
-        "Package: {name}\nVersion: 1.0\nArchitecture: all\nMaintainer: nobody <nobody@example.org>\nDescription: a test\n"
+        "Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: nobody <nobody@example.org>\nDescription: a test\n"
     );
     fs::write(tree.join("DEBIAN/control"), control)?;
     for (path, text) in files {
@@ -21,7 +28,7 @@ fn package(dir: &Path, name: &str, files: &[(&str, &str)]) -> Result<String> {
         fs::write(&path, text)?;
         output(Command::new("chmod").arg("755").arg(&path))?;
     }
-    let file = dir.join(format!("{name}.deb"));
+    let file = dir.join(format!("{name}-{version}.deb"));
     output(
         Command::new("dpkg-deb")
             .args(["--root-owner-group", "--build"])
@@ -89,7 +96,11 @@ fn two_nodes_then_all_four_and_back_again() -> Result {
     let deb = package(
         cluster.dir(),
         "rackstrap-hello",
-        &[("/usr/bin/rackstrap-hello", "#!/bin/sh\necho hello\n")],
+        "1.0",
+        &[
+            ("/usr/bin/rackstrap-hello", "#!/bin/sh\necho hello\n"),
+            ("/var/lib/rackstrap-hello/state", "first"),
+        ],
     )?;
     version_with(
         &cluster,
@@ -110,6 +121,7 @@ fn two_nodes_then_all_four_and_back_again() -> Result {
         // Sealed is not given: all run what was current.
         assert_eq!(runs(node)?, "debian@1");
     }
+    assert_eq!(var(&first)?, "none none");
 
     // The rollout begins while the second one is between its script and its plan: it goes on with what its script said.
     second.power_on()?;
@@ -124,7 +136,10 @@ fn two_nodes_then_all_four_and_back_again() -> Result {
         node.wait_ready()?;
         assert_eq!(runs(node)?, "debian@2");
         assert_eq!(node.shell("rackstrap-hello")?, "hello");
+        // Their disks were prepared with the first version.
+        assert_eq!(var(node)?, "1.0 first");
     }
+    first.shell("echo mine > /var/lib/rackstrap-hello/own; sync")?;
     wait_for(&cluster, "two nodes ready", |status| {
         states(status).iter().filter(|(_, state)| state == "ready").count() == 2
     })?;
@@ -149,11 +164,33 @@ fn two_nodes_then_all_four_and_back_again() -> Result {
     let explained = cli(&["explain", "r01n04"])?;
     assert!(explained.contains("debian@2, the current version"), "{explained}");
 
-    // And back in one command, at the next boots.
-    cli(&["image", "rollback", "debian"])?;
+    // A second upgrade: /var follows, and keeps what the node made there.
+    let files = [("/var/lib/rackstrap-hello/state", "second")];
+    let deb = package(cluster.dir(), "rackstrap-hello", "2.0", &files)?;
+    version_with(
+        &cluster,
+        "debian@2",
+        Some(&deb),
+        "dpkg -i /root/new.deb && rm /root/new.deb",
+    )?;
+    cli(&["image", "promote", "debian@3"])?;
     power_cycle(&first)?;
     first.wait_ready()?;
-    assert_eq!(runs(&first)?, "debian@1");
+    assert_eq!(
+        (runs(&first)?.as_str(), var(&first)?.as_str()),
+        ("debian@3", "2.0 second")
+    );
+
+    // And back, at the next boots.
+    cli(&["image", "rollback", "debian"])?;
+    cli(&["image", "promote", "debian@1"])?;
+    power_cycle(&first)?;
+    first.wait_ready()?;
+    assert_eq!(
+        (runs(&first)?.as_str(), var(&first)?.as_str()),
+        ("debian@1", "none none")
+    );
+    assert_eq!(first.shell("cat /var/lib/rackstrap-hello/own")?, "mine");
     assert_eq!(runs(&second)?, "debian@2", "until it boots again");
     Ok(())
 }

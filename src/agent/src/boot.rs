@@ -8,6 +8,7 @@ use crate::{
     fail::{Doing, Failure, Res},
     handover, hardware,
     http::Server,
+    image_files::{self, Owned},
     modules::Loader,
     network,
     overlay::Tree,
@@ -18,8 +19,8 @@ use crate::{
     users,
 };
 use rackstrap_wire::{
-    DiskState, DiskStatus, Hardware, OLDEST_WIRE, Overlay, OverlayContent, OverlayFile, OverlayRequest, Phase, Plan,
-    SECRET_SPEAKS, WIRE_VERSION, paths,
+    DiskState, DiskStatus, Hardware, ImageList, OLDEST_WIRE, Overlay, OverlayContent, OverlayFile, OverlayRequest,
+    Phase, Plan, SECRET_SPEAKS, WIRE_VERSION, paths,
 };
 use std::{convert::Infallible, fs, path::Path, time::Duration};
 
@@ -86,7 +87,9 @@ fn boot(timeline: &mut Timeline) -> Res<Infallible> {
         let source = root::mount_image(&plan)?;
         Ok(((), Summary::Done(format!("{source} is {}, read-only", plan.image))))
     })?;
-    let state = timeline.run(Phase::Disk, Policy::Once, |t| Ok(disk_phase(t, &plan, &cmdline)))?;
+    let list = fs::read(image_files::LIST).unwrap_or_default();
+    let list = read_list(timeline, &list);
+    let state = timeline.run(Phase::Disk, Policy::Once, |t| Ok(disk_phase(t, &plan, &cmdline, &list)))?;
     let hardware = Hardware {
         modules,
         ..hardware::look()
@@ -95,11 +98,11 @@ fn boot(timeline: &mut Timeline) -> Res<Infallible> {
     // Secrets go out once a boot: an overlay that was fetched is kept over attempts.
     let mut fetched = None;
     timeline.run(Phase::Overlay, PATIENCE, |t| {
-        let done = overlay_phase(&plan, &server, &state, &hardware, &mut fetched);
+        let done = overlay_phase(&plan, &server, &state, &list, &hardware, &mut fetched);
         if let Some(overlay) = &fetched {
             t.attach(proven(&server, &plan, overlay));
         }
-        Ok(((), Summary::Done(done?)))
+        Ok(((), done?))
     })?;
     let _ = fs::write("/proc/sys/kernel/modprobe", modprobe.trim());
     hand_over(timeline, &plan, &cmdline)
@@ -134,7 +137,25 @@ fn understood(wire: Option<u64>) -> Res<()> {
     }
 }
 
-fn disk_phase(timeline: &mut Timeline, plan: &Plan, cmdline: &CommandLine) -> (DiskState, Summary) {
+/// The image's list; an image without a readable one is booted as one was before there were lists.
+fn read_list<'a>(timeline: &mut Timeline, text: &'a [u8]) -> ImageList<'a> {
+    if text.is_empty() {
+        return ImageList::default();
+    }
+    ImageList::parse(text).unwrap_or_else(|error| {
+        timeline.step(&format!(
+            "the image's list of files cannot be read ({error}); seal the image again"
+        ));
+        ImageList::default()
+    })
+}
+
+fn disk_phase(
+    timeline: &mut Timeline,
+    plan: &Plan,
+    cmdline: &CommandLine,
+    list: &ImageList<'_>,
+) -> (DiskState, Summary) {
     let timeline = std::cell::RefCell::new(timeline);
     let mut on_step = |name: &str| {
         let mut timeline = timeline.borrow_mut();
@@ -149,6 +170,7 @@ fn disk_phase(timeline: &mut Timeline, plan: &Plan, cmdline: &CommandLine) -> (D
     let mut on_note = |text: &str| timeline.borrow_mut().step(text);
     let context = disk::phase::Context {
         image: Path::new(root::IMAGE),
+        list,
         mounts: Path::new(DISK_MOUNTS),
         on_step: &mut on_step,
         on_note: &mut on_note,
@@ -176,9 +198,10 @@ fn overlay_phase(
     plan: &Plan,
     server: &Server,
     state: &DiskState,
+    list: &ImageList<'_>,
     hardware: &Hardware,
     fetched: &mut Option<Overlay>,
-) -> Res<String> {
+) -> Res<Summary> {
     let overlay = match fetched {
         Some(overlay) => &*overlay,
         None => {
@@ -201,9 +224,13 @@ fn overlay_phase(
         .collect();
     // /var before /var/tmp.
     mounts.sort_by_key(|(mount, _)| (mount.matches('/').count(), mount.to_owned()));
+    let places: Vec<&str> = mounts.iter().map(|(mount, _)| *mount).collect();
+    let owned = Owned::open(list, &tree, &places);
+    let (given, problem) = image_files::give_capabilities(list, &tree, &places);
     for (mount, partition) in mounts {
         bind(&format!("{DISK_MOUNTS}/{}", partition.name), &tree, mount)?;
     }
+    owned.mount(&tree)?;
     for file in &overlay.files {
         tree.write(file)?;
     }
@@ -233,11 +260,18 @@ fn overlay_phase(
     }
     let agent = fs::read("/proc/self/exe").doing(|| "reading the agent".into())?;
     tree.write_bytes(&own(facts::AGENT, 0o755), &agent)?;
-    Ok(format!(
+    let mut text = format!(
         "{} files above the image, {} of RAM",
         overlay.files.len(),
         plan.ram_size
-    ))
+    );
+    if given > 0 {
+        text += &format!(", capabilities of {given} files");
+    }
+    Ok(match problem {
+        Some(problem) => Summary::Degraded(format!("{text}; {problem}")),
+        None => Summary::Done(text),
+    })
 }
 
 /// Binds `source` to a directory of the new root, found without following a link out of it.

@@ -17,6 +17,7 @@ mod fail;
 mod handover;
 mod hardware;
 mod http;
+mod image_files;
 mod modalias;
 mod modprobe;
 mod modules;

@@ -7,7 +7,7 @@
 use crate::fail::{Doing, Failure, Res};
 use rackstrap_wire::{OverlayContent, OverlayFile};
 use rustix::{
-    fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid},
+    fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid},
     io::Errno,
 };
 use std::{
@@ -53,6 +53,18 @@ impl Tree {
             parent = next;
         }
         Ok(parent)
+    }
+
+    /// Opens a regular file of the root as a path; no link leads to it.
+    pub fn file(&self, path: &[u8]) -> std::io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let file = rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve)?;
+        let kind = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
+        match kind {
+            FileType::RegularFile => Ok(file),
+            _ => Err(Errno::INVAL.into()),
+        }
     }
 
     fn resolve(&self, path: &str) -> Res<OwnedFd> {

@@ -49,6 +49,7 @@ const DIRS: &[(&str, u32)] = &[
     ("lib", 0o755),
     ("lib/modules", 0o755),
     ("proc", 0o555),
+    ("rackstrap", 0o755),
     ("root", 0o700),
     ("run", 0o755),
     ("sys", 0o555),
@@ -68,6 +69,8 @@ pub struct Ingredients<'a> {
     pub modprobe: &'a Modprobe,
     /// The agent's binary.
     pub agent: &'a [u8],
+    /// What the agent is to know of the tree's files ([`rackstrap_wire::ImageList`]).
+    pub list: &'a [u8],
     /// Modules to take in addition, by name.
     pub extra: &'a [String],
 }
@@ -229,6 +232,7 @@ fn write_archive<W: Write>(
     // Without a console in the archive the kernel starts /init with no standard output (init/main.c, console_on_rootfs).
     archive.char_device("dev/console", 0o600, 5, 1).doing(writing)?;
     archive.file("init", 0o755, from.agent).doing(writing)?;
+    archive.file("rackstrap/image.list", 0o644, from.list).doing(writing)?;
     let base = module_dir(from.release);
     let mut dirs: BTreeSet<String> = DIRS.iter().map(|(dir, _)| (*dir).to_owned()).collect();
     parents(&mut dirs, &(base.clone() + "/x"), archive).doing(writing)?;

@@ -85,6 +85,7 @@ fn build_noting(tree: &Path, extra: &[&str], progress: &mut dyn Progress) -> Res
         index: &read_index(&tree, RELEASE, &modprobe).unwrap(),
         modprobe: &modprobe,
         agent: b"the agent",
+        list: b"the list",
         extra: &extra.iter().map(|m| (*m).to_owned()).collect::<Vec<_>>(),
     };
     let mut out = Vec::new();
@@ -120,6 +121,7 @@ fn holds_what_a_node_needs() {
     let dir = unpack(&archive);
     let read = |p: &str| fs::read(dir.path().join(p)).unwrap();
     assert_eq!(read("init"), b"the agent");
+    assert_eq!(read("rackstrap/image.list"), b"the list");
     let modules = format!("lib/modules/{RELEASE}");
     assert!(read(&format!("{modules}/kernel/drivers/net/ethernet/broadcom/tg3.ko")).starts_with(b"\x7fELF"));
     assert_eq!(

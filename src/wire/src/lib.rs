@@ -7,6 +7,7 @@
 
 mod health;
 mod hwaddr;
+pub mod image_list;
 mod layout;
 mod plan;
 mod report;
@@ -16,6 +17,7 @@ pub use health::{
     Check, CheckError, CheckResult, Health, HeartbeatAnswer, MOST_RESULTS, Restart, RestartNote, failures, waits,
 };
 pub use hwaddr::{HwAddr, HwAddrError};
+pub use image_list::ImageList;
 pub use layout::{
     DiskMarker, DiskPlan, FileSystem, Layout, Partition, PartitionTable, SeenDisk, Size, SizeError, Wipe,
 };

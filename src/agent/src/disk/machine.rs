@@ -6,6 +6,7 @@ use super::{
     geometry::{Geometry, Range, partition_number},
     options,
     prepare::Machine,
+    refresh::Copy,
     seed,
 };
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
     network::wait_for,
     sys,
 };
-use rackstrap_wire::{FileSystem, Layout, Partition};
+use rackstrap_wire::{FileSystem, ImageList, Layout, Partition};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use std::{
     fs,
@@ -32,6 +33,8 @@ pub struct RealMachine<'a> {
     pub layout: &'a Layout,
     /// The image's root, mounted read-only.
     pub image: PathBuf,
+    /// What the image says of its files.
+    pub list: &'a ImageList<'a>,
     /// Directory below which the new file systems are mounted, one directory per partition name.
     pub mounts: PathBuf,
     /// Called after each step; may never return.
@@ -87,7 +90,7 @@ impl Machine for RealMachine<'_> {
                 continue;
             }
             let target = mount_partition(&self.node(index), partition, &self.mounts, true)?;
-            let result = seed_partition(&self.image, mount, &target);
+            let result = seed_partition(&self.image, self.list, self.layout, mount, &target);
             let synced = fs::File::open(&target).and_then(|d| Ok(rustix::fs::syncfs(&d)?));
             unmount(&target)?;
             if let Some(copied) = result? {
@@ -107,8 +110,14 @@ impl Machine for RealMachine<'_> {
     }
 }
 
-/// Copies what the image has at `mount`; none if it has no such directory.
-fn seed_partition(image: &Path, mount: &str, target: &Path) -> Res<Option<seed::Copied>> {
+/// Calls `work` with what the image has at `mount` and the file system for it at `target`; none if the image has no such directory.
+fn with_copy<T>(
+    image: &Path,
+    layout: &Layout,
+    mount: &str,
+    target: &Path,
+    work: impl FnOnce(&Copy<'_>) -> Res<T>,
+) -> Res<Option<T>> {
     let inside = rustix::fs::openat2(
         &fs::File::open(image).doing(|| format!("opening {}", image.display()))?,
         mount.trim_start_matches('/'),
@@ -116,15 +125,54 @@ fn seed_partition(image: &Path, mount: &str, target: &Path) -> Res<Option<seed::
         Mode::empty(),
         ResolveFlags::IN_ROOT,
     );
-    let copied = match inside {
-        Ok(directory) => {
-            use std::os::fd::AsRawFd;
-            let path = PathBuf::from(format!("/proc/self/fd/{}/.", directory.as_raw_fd()));
-            Some(seed::copy_tree(&path, target)?)
-        }
-        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => None,
+    let directory = match inside {
+        Ok(directory) => directory,
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
         Err(e) => return Err(Failure::new(format!("looking for {mount} in the image: {e}"))),
     };
+    use std::os::fd::AsRawFd;
+    let path = PathBuf::from(format!("/proc/self/fd/{}/.", directory.as_raw_fd()));
+    let mounts: Vec<&str> = layout.partitions.iter().filter_map(|p| p.mount.as_deref()).collect();
+    let copy = Copy {
+        image: &path,
+        target,
+        mount,
+        mounts: &mounts,
+    };
+    work(&copy).map(Some)
+}
+
+/// Brings a partition that was kept, mounted at `target`, to the image's state; says what was done, if anything was.
+pub fn refresh_partition(
+    image: &Path,
+    list: &ImageList<'_>,
+    layout: &Layout,
+    partition: &Partition,
+    target: &Path,
+) -> Res<Option<String>> {
+    match &partition.mount {
+        Some(mount) => {
+            let done = with_copy(image, layout, mount, target, |copy| copy.refresh(list));
+            done.map(Option::flatten)
+                .map_err(|failure| Failure::new(format!("{mount} does not follow the image: {failure}")))
+        }
+        None => Ok(None),
+    }
+}
+
+/// Copies what the image has at `mount`; none if it has no such directory.
+fn seed_partition(
+    image: &Path,
+    list: &ImageList<'_>,
+    layout: &Layout,
+    mount: &str,
+    target: &Path,
+) -> Res<Option<seed::Copied>> {
+    let copied = with_copy(image, layout, mount, target, |copy| {
+        let copied = seed::copy_tree(copy.image, target)?;
+        copy.settle(list)?;
+        Ok(copied)
+    })?;
     if matches!(mount, "/tmp" | "/var/tmp") {
         rustix::fs::chmod(target, Mode::from_raw_mode(0o1777)).doing(|| format!("chmod of {mount}"))?;
     }

@@ -11,6 +11,7 @@ pub mod marker;
 pub mod options;
 pub mod phase;
 pub mod prepare;
+pub mod refresh;
 pub mod seed;
 pub mod signature;
 pub mod table;

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::fail::{Doing, Failure, Res};
 use rackstrap_wire::{
-    DiskFacts, DiskMarker, DiskPlan, DiskProblem, DiskState, DiskStatus, FileSystem, MOST_UNUSED, MountedPartition,
-    UnusedDisk,
+    DiskFacts, DiskMarker, DiskPlan, DiskProblem, DiskState, DiskStatus, FileSystem, ImageList, MOST_UNUSED,
+    MountedPartition, UnusedDisk,
 };
 use std::{
     path::{Path, PathBuf},
@@ -32,6 +32,8 @@ const AUTO_WAIT: Duration = Duration::from_secs(5);
 pub struct Context<'a> {
     /// The image's root, mounted read-only.
     pub image: &'a Path,
+    /// What the image says of its files.
+    pub list: &'a ImageList<'a>,
     /// Below here the disk's file systems are mounted, to be moved into the new root.
     pub mounts: &'a Path,
     /// A step of preparation is done; may never return.
@@ -282,6 +284,7 @@ fn prepare_disk(
         disk: name.to_owned(),
         layout: &plan.layout,
         image: context.image.to_owned(),
+        list: context.list,
         mounts: context.mounts.to_owned(),
         on_step: context.on_step,
         on_note: context.on_note,
@@ -299,6 +302,7 @@ fn prepare_disk(
     let RealMachine { on_step, on_note, .. } = machine;
     let context = Context {
         image: context.image,
+        list: context.list,
         mounts: context.mounts,
         on_step,
         on_note,
@@ -329,11 +333,30 @@ fn mount_all(
         let number = partition_number(plan.layout.table, index);
         let range = geometry.and_then(|g| g.partitions.get(index)).copied();
         match mount_one(disk, number, range, partition, &mut context) {
-            Ok(mounted) => mounts.push(mounted),
+            Ok(mounted) => {
+                mounts.push(mounted);
+                match refresh(plan, partition, &mut context) {
+                    Ok(()) => {}
+                    Err(failure) => troubles.push(failure.to_string()),
+                }
+            }
             Err(failure) => troubles.push(failure.to_string()),
         }
     }
     (mounts, troubles)
+}
+
+/// Has a file system that holds a copy of a directory of the image follow the image.
+fn refresh(plan: &DiskPlan, partition: &rackstrap_wire::Partition, context: &mut Context<'_>) -> Res<()> {
+    if !matches!(partition.fs, FileSystem::Ext4 | FileSystem::Xfs) {
+        return Ok(());
+    }
+    let target = context.mounts.join(&partition.name);
+    let done = machine::refresh_partition(context.image, context.list, &plan.layout, partition, &target)?;
+    if let Some(text) = done {
+        (context.on_note)(&text);
+    }
+    Ok(())
 }
 
 fn mount_one(

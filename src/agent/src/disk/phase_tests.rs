@@ -61,6 +61,7 @@ impl Loop {
         let mut notes = Vec::new();
         let context = Context {
             image: Path::new("/"),
+            list: &ImageList::default(),
             mounts: &self.dir.path().join("mounts"),
             on_step: &mut |s| steps.push(s.to_owned()),
             on_note: &mut |s| notes.push(s.to_owned()),
@@ -245,6 +246,7 @@ fn boot_among(disks: &[&Loop], plan: &DiskPlan) -> DiskState {
     };
     let context = Context {
         image: Path::new("/"),
+        list: &ImageList::default(),
         mounts: &disks[0].dir.path().join("mounts"),
         on_step: &mut |_| (),
         on_note: &mut |_| (),
@@ -320,6 +322,7 @@ fn a_missing_disk_and_a_missing_layout() {
     let nothing = |plan: Option<&DiskPlan>| {
         let context = Context {
             image: Path::new("/"),
+            list: &ImageList::default(),
             mounts: dir.path(),
             on_step: &mut |_| (),
             on_note: &mut |_| (),

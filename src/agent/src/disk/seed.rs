@@ -1,8 +1,7 @@
 //! Copying a directory of the image onto a fresh file system, so that mounting it there hides nothing.
 //!
 //! This happens once, when the disk is prepared, before the final marker: a seed that a power cut interrupted is done again with all the
-//! rest. A kept disk keeps what is on it, also when the node later boots another version of the image: what /var holds then
-//! is the node's, as on a machine that was upgraded. Raise the layout's version to have it made afresh.
+//! rest. When the node later boots another version of the image, `refresh` brings what is the image's to that version.
 //!
 //! Kept are owners, modes, times, hard links, extended attributes (capabilities and ACLs among them), devices, FIFOs,
 //! sockets and holes. The source is a read-only image and the target is a file system that nobody else has seen yet, so
@@ -91,17 +90,35 @@ impl Copier {
             }
             self.links.insert(id, to.to_owned());
         }
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        match kind {
-            FileType::RegularFile => self.copied.bytes += contents(from, to)?,
-            FileType::Symlink => {
-                let target = rustix::fs::readlink(from, Vec::new())?;
-                rustix::fs::symlink(target.as_c_str(), to)?;
-            }
-            _ => rustix::fs::mknodat(CWD, to, kind, Mode::RUSR | Mode::WUSR, stat.st_rdev)?,
-        }
-        attributes(from, to, stat)
+        self.copied.bytes += copy_file(from, to, stat)?;
+        Ok(())
     }
+}
+
+/// Copies what is not a directory; returns the bytes of a regular file, holes not counted.
+pub fn copy_file(from: &Path, to: &Path, stat: &Stat) -> std::io::Result<u64> {
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    let mut bytes = 0;
+    match kind {
+        FileType::RegularFile => bytes = contents(from, to)?,
+        FileType::Symlink => {
+            let target = rustix::fs::readlink(from, Vec::new())?;
+            rustix::fs::symlink(target.as_c_str(), to)?;
+        }
+        _ => rustix::fs::mknodat(CWD, to, kind, Mode::RUSR | Mode::WUSR, stat.st_rdev)?,
+    }
+    attributes(from, to, stat)?;
+    Ok(bytes)
+}
+
+/// Gives a file the capabilities that the image's file has, which NFSv3 does not carry.
+pub fn set_capability(file: &Path, value: &[u8]) -> std::io::Result<()> {
+    Ok(rustix::fs::lsetxattr(
+        file,
+        "security.capability",
+        value,
+        XattrFlags::empty(),
+    )?)
 }
 
 fn contents(from: &Path, to: &Path) -> std::io::Result<u64> {
@@ -129,7 +146,8 @@ fn contents(from: &Path, to: &Path) -> std::io::Result<u64> {
     Ok(bytes)
 }
 
-fn attributes(from: &Path, to: &Path, stat: &Stat) -> std::io::Result<()> {
+/// Gives a file the owner, mode, extended attributes and times of another one.
+pub fn attributes(from: &Path, to: &Path, stat: &Stat) -> std::io::Result<()> {
     let owner = (Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)));
     rustix::fs::chownat(CWD, to, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
     // After chown, which takes suid bits and capabilities away.

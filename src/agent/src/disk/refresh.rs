@@ -1,0 +1,535 @@
+//! A kept disk after the image changed: what its copy of an image's directory has of the image becomes that of the version that
+//! boots, what the node made or changed stays.
+//!
+//! The file system keeps the list ([`ImageList`]) of the version that it was last brought to, in `.rackstrap/image`. For each path
+//! there are then three states: what that list says, what the list of the booting version says, and what is there.
+//!
+//! - What is there is what the old list says: it becomes what the new list says (made, replaced, removed).
+//! - Anything else is the node's: changed, made or deleted by it. It stays, and is named if the new version has something else there.
+//! - A directory is removed only when it is empty.
+//!
+//! A disk from before there were lists counts as one whose old list is empty: what is missing is made, nothing is replaced.
+//!
+//! Power cuts: contents are copied to `.rackstrap/stage` and flushed first. Then the new list is added to the old one on disk, so that
+//! from here on the states of both count as the image's. Then names change, one rename a file. At last the new list stands alone.
+//! Whichever version boots after a cut, it finds every path in a state that one of the lists names, and brings it to its own.
+
+use super::seed;
+use crate::fail::{Doing, Failure, Res};
+use rackstrap_wire::image_list::{self, Entry, ImageList};
+use rustix::{
+    fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat},
+    io::Errno,
+};
+use std::{
+    ffi::OsStr,
+    fs::{self, File},
+    io::{Read, Write},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::{Path, PathBuf},
+};
+
+/// Directory in the root of the file system, root's alone.
+const OWN: &str = ".rackstrap";
+/// Longest list that is read back; far more than an import writes.
+const LONGEST: u64 = 64 << 20;
+/// Paths that the node keeps which are named; the rest is counted.
+const NAMED: usize = 5;
+/// Nodes change what is here all the time; saying so would hide the rest.
+const UNNAMED: [&str; 3] = ["/var/log/", "/var/cache/", "/var/tmp/"];
+
+/// The copy of a directory of the image on one file system.
+pub struct Copy<'a> {
+    /// The directory in the image.
+    pub image: &'a Path,
+    /// The root of the file system.
+    pub target: &'a Path,
+    /// Where it is mounted on the node, `/var`.
+    pub mount: &'a str,
+    /// Mount points of the disk's other file systems.
+    pub mounts: &'a [&'a str],
+}
+
+/// Path of `mount` below the root, as lists have it.
+fn below(mount: &str) -> Option<&[u8]> {
+    mount.strip_prefix('/').map(str::as_bytes).filter(|m| !m.is_empty())
+}
+
+/// `path` seen from the directory `dir`, if it is in it.
+fn inside<'a>(path: &'a [u8], dir: &[u8]) -> Option<&'a [u8]> {
+    path.strip_prefix(dir)?.strip_prefix(b"/")
+}
+
+impl Copy<'_> {
+    /// The part of the image's list that belongs on this file system, as text.
+    fn wanted(&self, list: &ImageList<'_>) -> Vec<u8> {
+        let mut text = Vec::new();
+        image_list::begin(&mut text);
+        let Some(mount) = below(self.mount) else { return text };
+        for entry in &list.entries {
+            let elsewhere = |other: &&str| {
+                below(other).is_some_and(|other| inside(other, mount).is_some() && inside(entry.path, other).is_some())
+            };
+            if let Some(path) = inside(entry.path, mount)
+                && !self.mounts.iter().any(elsewhere)
+                && !path.starts_with(OWN.as_bytes())
+            {
+                image_list::add_entry(&mut text, &Entry { path, ..*entry });
+            }
+        }
+        text
+    }
+
+    /// Notes that the file system, which was just filled, holds what the list says, and gives its files their capabilities.
+    pub fn settle(&self, list: &ImageList<'_>) -> Res<()> {
+        let text = self.wanted(list);
+        if ImageList::parse(&text).is_ok_and(|wanted| wanted.entries.is_empty()) {
+            return Ok(());
+        }
+        for (path, value) in &list.capabilities {
+            if let Some(path) = below(self.mount).and_then(|mount| inside(path, mount)) {
+                let file = self.target.join(OsStr::from_bytes(path));
+                // Files below another file system's mount point are not here.
+                if fs::symlink_metadata(&file).is_ok_and(|meta| meta.is_file()) {
+                    seed::set_capability(&file, value)
+                        .doing(|| format!("setting capabilities of {}", file.display()))?;
+                }
+            }
+        }
+        self.own()?;
+        self.keep(&text)
+    }
+
+    /// Brings a file system that was kept to what the list says. Returns what was done, for people; none if nothing was to be done.
+    pub fn refresh(&self, list: &ImageList<'_>) -> Res<Option<String>> {
+        let text = self.wanted(list);
+        let wanted = ImageList::parse(&text).doing(|| "reading the image's list".into())?;
+        let before = self.kept()?;
+        if before.as_deref() == Some(&text) || before.is_none() && wanted.entries.is_empty() {
+            return Ok(None);
+        }
+        let before = before.unwrap_or_default();
+        // A list that cannot be read says nothing: nothing of the node's is replaced by its word.
+        let mut known = ImageList::parse_all(&before).unwrap_or_default();
+        if known.is_empty() {
+            known.push(ImageList::default());
+        }
+        let own = self.own()?;
+        let stage = own.join("stage");
+        clear(&stage)?;
+        let mut work = Work {
+            copy: self,
+            list,
+            root: open(self.target)?,
+            stage,
+            changes: Vec::new(),
+            kept: Vec::new(),
+        };
+        work.compare(&known, &wanted)?;
+        if !work.changes.is_empty() {
+            let staged = work.fill_stage().and_then(|()| self.sync());
+            if let Err(failure) = staged {
+                // Nothing has changed yet; the room is the node's again.
+                let _ = clear(&work.stage);
+                return Err(failure);
+            }
+            let mut both = Vec::new();
+            match ImageList::parse_all(&before) {
+                Ok(lists) if !lists.is_empty() => both.extend(&before),
+                _ => image_list::begin(&mut both),
+            }
+            both.extend(&text);
+            self.keep(&both)?;
+            work.apply()?;
+            self.sync()?;
+        }
+        self.keep(&text)?;
+        clear(&work.stage)?;
+        Ok(Some(work.says()))
+    }
+
+    /// The text of the list or lists that the file system has.
+    fn kept(&self) -> Res<Option<Vec<u8>>> {
+        let path = self.target.join(OWN).join("image");
+        let doing = || format!("reading {}", self.shown("image"));
+        match File::open(&path) {
+            Ok(file) => {
+                let mut text = Vec::new();
+                file.take(LONGEST).read_to_end(&mut text).doing(doing)?;
+                Ok(Some(text))
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e).doing(doing),
+        }
+    }
+
+    fn shown(&self, file: &str) -> String {
+        format!("{}/{OWN}/{file}", self.mount)
+    }
+
+    /// Makes the directory, or checks that it is root's: where everybody may write (/tmp), it could be anybody's.
+    fn own(&self) -> Res<PathBuf> {
+        let path = self.target.join(OWN);
+        let doing = || format!("making {}", self.shown(""));
+        match rustix::fs::mkdir(&path, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(e) => return Err(e).doing(doing),
+        }
+        let stat = rustix::fs::lstat(&path).doing(doing)?;
+        let roots = FileType::from_raw_mode(stat.st_mode) == FileType::Directory && stat.st_uid == 0;
+        match roots && stat.st_mode & 0o022 == 0 {
+            true => Ok(path),
+            false => Err(Failure::new(format!(
+                "{} is not root's directory; remove it",
+                self.shown("")
+            ))),
+        }
+    }
+
+    /// Replaces the list on disk at one stroke.
+    fn keep(&self, text: &[u8]) -> Res<()> {
+        let own = self.target.join(OWN);
+        let new = own.join("image.new");
+        let doing = || format!("writing {}", self.shown("image"));
+        let _ = fs::remove_file(&new);
+        let mut file = File::create_new(&new).doing(doing)?;
+        file.write_all(text).doing(doing)?;
+        file.sync_all().doing(doing)?;
+        fs::rename(&new, own.join("image")).doing(doing)?;
+        File::open(&own).and_then(|dir| dir.sync_all()).doing(doing)
+    }
+
+    fn sync(&self) -> Res<()> {
+        let synced = File::open(self.target).and_then(|dir| Ok(rustix::fs::syncfs(&dir)?));
+        synced.doing(|| format!("writing {} to disk", self.mount))
+    }
+}
+
+fn open(path: &Path) -> Res<OwnedFd> {
+    File::open(path)
+        .map(OwnedFd::from)
+        .doing(|| format!("opening {}", path.display()))
+}
+
+fn clear(stage: &Path) -> Res<()> {
+    match fs::remove_dir_all(stage) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).doing(|| format!("clearing {}", stage.display())),
+        _ => Ok(()),
+    }
+}
+
+/// What is to be done at one path.
+struct Change<'a> {
+    path: &'a [u8],
+    /// What is there now; none = nothing.
+    there: Option<FileType>,
+    /// What is to be there; none = nothing.
+    want: Option<Entry<'a>>,
+}
+
+impl Change<'_> {
+    fn makes_directory(&self) -> bool {
+        self.want.is_some_and(|want| want.kind == b'd')
+    }
+
+    /// True if what is there has to go before what is wanted can come; a rename replaces everything but directories.
+    fn clears(&self) -> bool {
+        let directory = self.there == Some(FileType::Directory);
+        match self.want {
+            _ if self.there.is_none() => false,
+            None => true,
+            Some(_) => directory != self.makes_directory(),
+        }
+    }
+}
+
+struct Work<'a, 'l> {
+    copy: &'a Copy<'a>,
+    list: &'a ImageList<'l>,
+    root: OwnedFd,
+    stage: PathBuf,
+    changes: Vec<Change<'a>>,
+    /// What stays as the node has it, though the image has something else.
+    kept: Vec<&'a [u8]>,
+}
+
+impl<'a> Work<'a, '_> {
+    fn compare(&mut self, known: &'a [ImageList<'a>], wanted: &'a ImageList<'a>) -> Res<()> {
+        let mut paths: Vec<&[u8]> = known
+            .iter()
+            .chain([wanted])
+            .flat_map(|l| &l.entries)
+            .map(|e| e.path)
+            .collect();
+        paths.sort_unstable();
+        paths.dedup();
+        for path in paths {
+            let want = wanted.entry(path);
+            let before: Vec<_> = known.iter().map(|list| list.entry(path)).collect();
+            if before.iter().all(|old| *old == want) {
+                continue;
+            }
+            match self.judge(path, &before, want)? {
+                Verdict::Image(there) => self.changes.push(Change {
+                    path,
+                    there,
+                    want: want.copied(),
+                }),
+                Verdict::Node if want.is_some() => self.kept.push(path),
+                Verdict::Node | Verdict::Right => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn judge(&self, path: &[u8], before: &[Option<&Entry<'_>>], want: Option<&Entry<'_>>) -> Res<Verdict> {
+        let doing = || format!("looking at {}/{}", self.copy.mount, String::from_utf8_lossy(path));
+        let (fd, stat) = match self.at(path, OFlags::PATH | OFlags::NOFOLLOW) {
+            Ok(fd) => {
+                let stat = rustix::fs::fstat(&fd).doing(doing)?;
+                (fd, stat)
+            }
+            Err(Errno::NOENT) => {
+                let absent = before.iter().any(Option::is_none);
+                // A power cut can fall between the end of a file and the making of a directory of its name, or the other way.
+                let kinds = before.iter().flatten().map(|entry| entry.kind == b'd');
+                let between = kinds.clone().any(|dir| dir) && !kinds.clone().all(|dir| dir);
+                return Ok(match want {
+                    None => Verdict::Right,
+                    Some(_) if absent || between => Verdict::Image(None),
+                    Some(_) => Verdict::Node,
+                });
+            }
+            // The node put something else where the image has a directory.
+            Err(Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => return Ok(Verdict::Node),
+            Err(e) => return Err(e).doing(doing),
+        };
+        let mut crc = None;
+        let mut right = false;
+        for old in before.iter().flatten() {
+            if self.equal(path, &fd, &stat, old, &mut crc).doing(doing)? {
+                if Some(*old) != want {
+                    return Ok(Verdict::Image(Some(FileType::from_raw_mode(stat.st_mode))));
+                }
+                right = true;
+            }
+        }
+        let right = right || want.is_some_and(|want| self.equal(path, &fd, &stat, want, &mut crc).unwrap_or(false));
+        Ok(if right { Verdict::Right } else { Verdict::Node })
+    }
+
+    /// True if what is there is what the entry says.
+    fn equal(
+        &self,
+        path: &[u8],
+        fd: &OwnedFd,
+        stat: &Stat,
+        entry: &Entry<'_>,
+        crc: &mut Option<u32>,
+    ) -> std::io::Result<bool> {
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let link = kind == FileType::Symlink;
+        if letter(kind) != entry.kind
+            || (stat.st_uid, stat.st_gid) != (entry.uid, entry.gid)
+            || !link && stat.st_mode & 0o7777 != entry.mode
+        {
+            return Ok(false);
+        }
+        Ok(match kind {
+            FileType::RegularFile if stat.st_size as u64 == entry.size => {
+                if crc.is_none() {
+                    let file = self.at(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK)?;
+                    *crc = Some(checksum(file.into())?);
+                }
+                *crc == Some(entry.crc)
+            }
+            FileType::RegularFile => false,
+            FileType::Symlink => rustix::fs::readlinkat(fd, "", Vec::new())?.to_bytes() == entry.target,
+            FileType::CharacterDevice | FileType::BlockDevice => stat.st_rdev == entry.size,
+            _ => true,
+        })
+    }
+
+    /// Opens a path of the file system; no link of the node's leads anywhere else.
+    fn at(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        rustix::fs::openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+    }
+
+    /// Copies all that is not a directory to the stage, each under the number of its change.
+    fn fill_stage(&self) -> Res<()> {
+        fs::create_dir(&self.stage).doing(|| format!("making {}", self.copy.shown("stage")))?;
+        for (number, change) in self.changes.iter().enumerate() {
+            if change.want.is_none() || change.makes_directory() {
+                continue;
+            }
+            let from = self.source(change.path);
+            let to = self.stage.join(number.to_string());
+            let copy = || -> std::io::Result<()> {
+                let stat = rustix::fs::lstat(&from)?;
+                seed::copy_file(&from, &to, &stat)?;
+                match self.capability(change.path) {
+                    Some(value) => seed::set_capability(&to, value),
+                    None => Ok(()),
+                }
+            };
+            copy().doing(|| format!("copying {} of the image", self.named(change.path)))?;
+        }
+        Ok(())
+    }
+
+    fn capability(&self, path: &[u8]) -> Option<&[u8]> {
+        let mount = below(self.copy.mount)?;
+        let found = self
+            .list
+            .capabilities
+            .iter()
+            .find(|(file, _)| inside(file, mount) == Some(path));
+        found.map(|(_, value)| value.as_slice())
+    }
+
+    fn source(&self, path: &[u8]) -> PathBuf {
+        self.copy.image.join(OsStr::from_bytes(path))
+    }
+
+    fn named(&self, path: &[u8]) -> String {
+        format!("{}/{}", self.copy.mount, String::from_utf8_lossy(path))
+    }
+
+    /// Changes names: what goes from the deepest up, then what comes from the top down.
+    fn apply(&mut self) -> Res<()> {
+        let mut stays = Vec::new();
+        for (number, change) in self.changes.iter().enumerate().rev() {
+            if change.clears() && !self.clear_away(change)? {
+                stays.push(number);
+            }
+        }
+        for (number, change) in self.changes.iter().enumerate() {
+            if change.want.is_some() && !stays.contains(&number) {
+                self.bring(number, change)
+                    .doing(|| format!("changing {}", self.named(change.path)))?;
+            }
+        }
+        for number in stays {
+            if self.changes[number].want.is_some() {
+                self.kept.push(self.changes[number].path);
+            }
+        }
+        Ok(())
+    }
+
+    fn parent<'p>(&self, path: &'p [u8]) -> Result<(OwnedFd, &'p OsStr), Errno> {
+        let (parent, name) = match path.iter().rposition(|byte| *byte == b'/') {
+            Some(at) => (&path[..at], &path[at + 1..]),
+            None => (&b"."[..], path),
+        };
+        Ok((
+            self.at(parent, OFlags::PATH | OFlags::DIRECTORY)?,
+            OsStr::from_bytes(name),
+        ))
+    }
+
+    /// Removes what is in the way or is the image's no more; false for a directory that holds something of the node's.
+    fn clear_away(&self, change: &Change<'_>) -> Res<bool> {
+        let flags = match change.there {
+            Some(FileType::Directory) => AtFlags::REMOVEDIR,
+            _ => AtFlags::empty(),
+        };
+        let gone = self
+            .parent(change.path)
+            .and_then(|(dir, name)| rustix::fs::unlinkat(dir, name, flags));
+        match gone {
+            Ok(()) | Err(Errno::NOENT) => Ok(true),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+            Err(e) => Err(e).doing(|| format!("removing {}", self.named(change.path))),
+        }
+    }
+
+    fn bring(&self, number: usize, change: &Change<'_>) -> std::io::Result<()> {
+        let (dir, name) = match self.parent(change.path) {
+            Ok(parent) => parent,
+            // The node has no such directory any more: what is in it is not missed.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+            Err(e) => return Err(e.into()),
+        };
+        if !change.makes_directory() {
+            let stage = File::open(&self.stage)?;
+            return Ok(rustix::fs::renameat(&stage, number.to_string(), &dir, name)?);
+        }
+        match rustix::fs::mkdirat(&dir, name, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let from = self.source(change.path);
+        let stat = rustix::fs::lstat(&from)?;
+        let to = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name);
+        seed::attributes(&from, &to, &stat)
+    }
+
+    /// What was done, for people.
+    fn says(&self) -> String {
+        let count = |fits: fn(&Change<'_>) -> bool| self.changes.iter().filter(|change| fits(change)).count();
+        let mut text = format!(
+            "{} follows the image: {} made, {} replaced, {} removed",
+            self.copy.mount,
+            count(|c| c.there.is_none()),
+            count(|c| c.there.is_some() && c.want.is_some()),
+            count(|c| c.want.is_none())
+        );
+        let kept: Vec<String> = self.kept.iter().map(|path| self.named(path)).collect();
+        let kept: Vec<&str> = kept
+            .iter()
+            .map(String::as_str)
+            .filter(|path| !UNNAMED.iter().any(|dir| path.starts_with(dir)))
+            .collect();
+        if !kept.is_empty() {
+            text += "; kept as the node changed it: ";
+            text += &kept[..kept.len().min(NAMED)].join(", ");
+            if kept.len() > NAMED {
+                text += &format!(" and {} more", kept.len() - NAMED);
+            }
+        }
+        text
+    }
+}
+
+/// Whose what is at a path is.
+enum Verdict {
+    /// The image's of before: it becomes what is wanted.
+    Image(Option<FileType>),
+    /// The node's.
+    Node,
+    /// What is wanted is there.
+    Right,
+}
+
+fn letter(kind: FileType) -> u8 {
+    match kind {
+        FileType::Directory => b'd',
+        FileType::RegularFile => b'f',
+        FileType::Symlink => b'l',
+        FileType::CharacterDevice => b'c',
+        FileType::BlockDevice => b'b',
+        FileType::Fifo => b'p',
+        FileType::Socket => b's',
+        FileType::Unknown => 0,
+    }
+}
+
+fn checksum(mut file: File) -> std::io::Result<u32> {
+    let mut hasher = crc32fast::Hasher::new();
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finalize()),
+            n => hasher.update(&buffer[..n]),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "refresh_tests.rs"]
+mod tests;

@@ -1,0 +1,82 @@
+//! What the image's list ([`ImageList`]) asks of the new root: capabilities, which NFSv3 does not carry, and directories that belong to
+//! the image wherever a disk is mounted above them.
+//!
+//! A package database tells what is installed in the root. The root is the image and a layer in RAM, so the database has to be
+//! that of image and layer as well, whatever copy of it a disk holds below /var: the root's own directory is mounted there. Then it
+//! always is the booted version's, and what is installed on the running node goes together with its entry.
+
+use crate::{
+    fail::{Doing, Res},
+    overlay::Tree,
+};
+use rackstrap_wire::ImageList;
+use rustix::fs::XattrFlags;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// The list in the initramfs. An image that was sealed without one has an empty list.
+pub const LIST: &str = "/rackstrap/image.list";
+
+/// True if `path`, from the root without a `/` at its beginning, is below the mount point `mount`.
+fn is_below(path: &[u8], mount: &str) -> bool {
+    let mount = mount.trim_start_matches('/').as_bytes();
+    path.strip_prefix(mount).is_some_and(|rest| rest.first() == Some(&b'/'))
+}
+
+/// Gives the files of the root their capabilities; returns how many, and what went wrong first. Where a disk is mounted, its copy of the
+/// file has them already. The kernel copies each file to the layer in RAM for that.
+pub fn give_capabilities(list: &ImageList<'_>, tree: &Tree, mounts: &[&str]) -> (usize, Option<String>) {
+    let (mut given, mut problem) = (0, None);
+    for (path, value) in &list.capabilities {
+        if mounts.iter().any(|mount| is_below(path, mount)) {
+            continue;
+        }
+        let done = tree.file(path).and_then(|file| {
+            // A descriptor that was opened as a path takes no attributes itself.
+            let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+            Ok(rustix::fs::setxattr(
+                name.as_str(),
+                "security.capability",
+                value,
+                XattrFlags::empty(),
+            )?)
+        });
+        match done {
+            Ok(()) => given += 1,
+            Err(e) if problem.is_none() => {
+                problem = Some(format!("/{} has no capabilities: {e}", String::from_utf8_lossy(path)));
+            }
+            Err(_) => {}
+        }
+    }
+    (given, problem)
+}
+
+/// Directories of the image that disks would hide, held open from before the disks are mounted.
+pub struct Owned(Vec<(String, OwnedFd)>);
+
+impl Owned {
+    /// Opens them in the new root, before anything is mounted there.
+    pub fn open(list: &ImageList<'_>, tree: &Tree, mounts: &[&str]) -> Self {
+        let hidden = list
+            .owned
+            .iter()
+            .filter(|path| mounts.iter().any(|mount| is_below(path, mount)));
+        let open = hidden.filter_map(|path| {
+            let path = format!("/{}", std::str::from_utf8(path).ok()?);
+            let directory = tree.directory(&path).ok()?;
+            Some((path, directory))
+        });
+        Owned(open.collect())
+    }
+
+    /// Mounts them at their places, above the disks.
+    pub fn mount(&self, tree: &Tree) -> Res<()> {
+        for (path, directory) in &self.0 {
+            let place = tree.directory(path)?;
+            let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+            rustix::mount::mount_bind(name(directory).as_str(), name(&place).as_str())
+                .doing(|| format!("mounting the image's {path} above the disk's"))?;
+        }
+        Ok(())
+    }
+}
