@@ -20,6 +20,7 @@ pub mod inventory;
 pub mod loaders;
 pub mod nfs;
 pub mod overlay;
+mod panics;
 pub mod preflight;
 mod rare;
 pub mod restart;

@@ -1,9 +1,11 @@
 //! The lease thread: what must be on disk before a reply leaves, committed for all that wait at once.
 
 use super::{authority::LeaseStore, engine::Write, pool::Lease};
+use crate::panics;
 use std::{
     collections::BTreeMap,
     net::Ipv4Addr,
+    ops::ControlFlow,
     sync::{
         Arc,
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
@@ -50,7 +52,10 @@ impl LeaseWriter {
 
 fn run(store: &dyn LeaseStore, waiting: &Receiver<Waiting>) {
     let mut broken = false;
-    while let Ok(first) = waiting.recv() {
+    let step = || {
+        let Ok(first) = waiting.recv() else {
+            return ControlFlow::Break(());
+        };
         let mut batch = vec![first];
         batch.extend(waiting.try_iter().take(BATCH - 1));
         let result = commit(store, &batch);
@@ -65,7 +70,10 @@ fn run(store: &dyn LeaseStore, waiting: &Receiver<Waiting>) {
         for done in batch {
             (done.then)(!broken);
         }
-    }
+        ControlFlow::Continue(())
+    };
+    // Whoever waits for a batch that panicked asks again: nothing was promised to it.
+    panics::keep_at(step, || ());
 }
 
 fn commit(store: &dyn LeaseStore, batch: &[Waiting]) -> anyhow::Result<()> {
@@ -98,6 +106,9 @@ mod tests {
         mpsc::{Sender, channel},
     };
 
+    /// Who stores this address panics.
+    const PANICS: Ipv4Addr = Ipv4Addr::new(10, 5, 255, 66);
+
     /// Says when a commit begins, and waits until it may go on; the first commit fails.
     struct Store {
         begun: Sender<Vec<Ipv4Addr>>,
@@ -111,6 +122,7 @@ mod tests {
         }
 
         fn commit(&self, leases: &[Lease]) -> anyhow::Result<()> {
+            assert!(leases.iter().all(|lease| lease.ipaddr != PANICS), "a test wants it");
             self.begun.send(leases.iter().map(|l| l.ipaddr).collect())?;
             anyhow::ensure!(self.go.lock().unwrap().recv()?, "the disk is full");
             Ok(())
@@ -162,6 +174,27 @@ mod tests {
         assert_eq!(results.recv().unwrap(), ("second", true));
         assert_eq!(results.recv().unwrap(), ("third", true));
         assert_eq!(forgets.recv().unwrap(), [address(2)]);
+        drop(writer);
+        thread.join().unwrap();
+    }
+    #[test]
+    fn a_panic_costs_those_who_wait_for_it_and_nobody_else() {
+        let ((begun, commits), (go, gate), (forgotten, _forgets)) = (channel(), channel(), channel());
+        let store = Store {
+            begun,
+            go: Mutex::new(gate),
+            forgotten,
+        };
+        let (writer, thread) = LeaseWriter::start(Arc::new(store)).unwrap();
+        let (told, results) = channel();
+        let (lost, gone) = channel::<()>();
+        assert!(writer.submit(vec![put(66)], Box::new(move |_| drop(lost))));
+        // Its end is let go of without a word.
+        assert!(gone.recv().is_err());
+        assert!(writer.submit(vec![put(1)], Box::new(move |stored| told.send(stored).unwrap())));
+        assert_eq!(commits.recv().unwrap(), [address(1)]);
+        go.send(true).unwrap();
+        assert!(results.recv().unwrap());
         drop(writer);
         thread.join().unwrap();
     }

@@ -10,11 +10,13 @@ use crate::{
     clock::Timestamp,
     decide::SharedWorld,
     inventory::{Change, ChangeError, NewNode, Nodes, Patch},
+    panics,
     store::{Batch, Store, StoreError, Table, Write},
     timeline::{Recorder, follow},
 };
 use rackstrap_wire::HwAddr;
 use std::{
+    ops::ControlFlow,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -61,6 +63,9 @@ struct Placing {
 enum News {
     Seen(Seen),
     Told(HwAddr, Told),
+    /// The keeper's thread panics.
+    #[cfg(test)]
+    Panic,
 }
 
 /// Why something was not done.
@@ -89,17 +94,7 @@ impl Discovery {
         recorder: Recorder,
         boots: Boots,
     ) -> Result<Discovery, StoreError> {
-        let machines = store.scan::<Machine>(Table::Machines, b"")?;
-        let sessions = store.scan::<Session>(Table::Sessions, b"")?;
-        let limit = world.load().site.limits.unknown_machines;
-        let floor = Floor::new(
-            machines.into_iter().map(|(_, machine)| machine).collect(),
-            sessions
-                .into_iter()
-                .map(|(_, s)| (s.rack.clone(), s))
-                .collect::<Sessions>(),
-            limit,
-        );
+        let floor = load(&world, &store)?;
         let (news, heard) = sync_channel(QUEUE);
         let discovery = Discovery {
             shared: Arc::new(Shared {
@@ -130,6 +125,12 @@ impl Discovery {
     /// What an unknown machine's loader told. Never waits.
     pub fn told(&self, hwaddr: HwAddr, told: Told) {
         self.tell(News::Told(hwaddr, told));
+    }
+
+    /// Has the keeper's thread panic.
+    #[cfg(test)]
+    pub(super) fn panic(&self) {
+        self.tell(News::Panic);
     }
 
     fn tell(&self, news: News) {
@@ -398,9 +399,21 @@ impl Discovery {
         }
     }
 
+    /// After a panic: what memory says may be half of a change, and the disk has what was confirmed. Machines that are in memory
+    /// only ask again.
+    fn mend(&self) {
+        match load(&self.shared.world, &self.shared.store) {
+            Ok(floor) => *self.floor() = floor,
+            Err(error) => tracing::error!("discovery goes on with what memory has of machines: {error}"),
+        }
+        self.changed();
+    }
+
     fn hear(&self, news: News) {
         let mut floor = self.floor();
         let (write, changed) = match news {
+            #[cfg(test)]
+            News::Panic => panic!("a test wants it"),
             News::Seen(seen) => {
                 if self.shared.world.load().inventory.by_hwaddr(seen.hwaddr).is_some() {
                     return;
@@ -483,16 +496,32 @@ fn put_session(tx: &mut Write<'_>, session: &Session) -> Result<(), StoreError> 
     tx.put(Table::Sessions, session.rack.as_bytes(), session)
 }
 
+/// What the disk has of machines that wait and of racks that are being filled.
+fn load(world: &SharedWorld, store: &Store) -> Result<Floor, StoreError> {
+    let machines = store.scan::<Machine>(Table::Machines, b"")?;
+    let sessions = store.scan::<Session>(Table::Sessions, b"")?;
+    Ok(Floor::new(
+        machines.into_iter().map(|(_, machine)| machine).collect(),
+        sessions
+            .into_iter()
+            .map(|(_, s)| (s.rack.clone(), s))
+            .collect::<Sessions>(),
+        world.load().site.limits.unknown_machines,
+    ))
+}
+
 /// Hears news until nobody is left who could tell any.
 fn listen(heard: &Receiver<News>, discovery: impl Fn() -> Option<Discovery>) {
     let mut tidied = Instant::now();
-    loop {
+    let step = || {
         let news = match heard.recv_timeout(TICK) {
             Ok(news) => Some(news),
             Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Disconnected) => return ControlFlow::Break(()),
         };
-        let Some(discovery) = discovery() else { return };
+        let Some(discovery) = discovery() else {
+            return ControlFlow::Break(());
+        };
         // All that is there, then one look at who is due.
         for news in news.into_iter().chain(heard.try_iter().take(QUEUE)) {
             discovery.hear(news);
@@ -501,8 +530,14 @@ fn listen(heard: &Receiver<News>, discovery: impl Fn() -> Option<Discovery>) {
         discovery.place_due(now);
         // Also when it is never quiet.
         if tidied.elapsed() >= TICK {
-            discovery.tidy(now);
             tidied = Instant::now();
+            discovery.tidy(now);
         }
-    }
+        ControlFlow::Continue(())
+    };
+    panics::keep_at(step, || {
+        if let Some(discovery) = discovery() {
+            discovery.mend();
+        }
+    });
 }

@@ -331,6 +331,22 @@ fn a_session_and_who_waits_survive_a_restart() {
 }
 
 #[test]
+fn a_panic_of_the_keeper_ends_neither_it_nor_a_session() {
+    let rig = Rig::new();
+    rig.start(&wanted("r01"));
+    rig.packet(1);
+    let first = rig.until("the first machine", |rig| rig.name_of(1));
+    rig.discovery.panic();
+    rig.packet(2);
+    let second = rig.until("the second machine", |rig| {
+        // Its packet may have been one of those that the panic took along.
+        rig.packet(2);
+        rig.name_of(2)
+    });
+    assert_eq!((first.as_str(), second.as_str()), ("r01n01", "r01n02"));
+}
+
+#[test]
 fn with_confirm_each_waits_for_a_yes() {
     let rig = Rig::new();
     rig.start(&Wanted {

@@ -20,11 +20,10 @@ pub async fn watch_users(overlays: Arc<Renderer>, cancel: CancellationToken) -> 
     let mut first = true;
     loop {
         let renderer = overlays.clone();
-        let looked = tokio::task::spawn_blocking(move || renderer.users_changed())
-            .await
-            .map_err(io::Error::other)?;
+        let looked = tokio::task::spawn_blocking(move || renderer.users_changed()).await;
         let mut wait = LOOK;
-        if let (true, stamps) = looked {
+        // A panic is told by its hook, and the next look comes.
+        if let Ok((true, stamps)) = looked {
             tokio::select! {
                 () = sleep(SETTLE) => {}
                 () = cancel.cancelled() => return Ok(()),
@@ -34,7 +33,7 @@ pub async fn watch_users(overlays: Arc<Renderer>, cancel: CancellationToken) -> 
                 let settled = renderer.users_changed().1 == stamps;
                 settled.then(|| renderer.hold_users())
             });
-            match held.await.map_err(io::Error::other)? {
+            match held.await.unwrap_or_else(|panic| Some(Err(panic.to_string()))) {
                 None => wait = SETTLE,
                 Some(Ok(news)) => {
                     said.clear();

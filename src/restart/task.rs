@@ -8,7 +8,7 @@ use crate::{
     store::Table,
 };
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -28,7 +28,8 @@ const SETTLE: Duration = Duration::from_millis(300);
 /// None: what fails is told, and tried again.
 pub async fn serve(restarts: Restarts, config: PathBuf, cancel: CancellationToken) -> std::io::Result<()> {
     let mut boots = restarts.store().watch(Table::Boots);
-    let mut running: JoinSet<(Job, Result<(), String>)> = JoinSet::new();
+    let mut running: JoinSet<Result<(), String>> = JoinSet::new();
+    let mut jobs_of: HashMap<tokio::task::Id, Job> = HashMap::new();
     let mut waiting: VecDeque<Job> = VecDeque::new();
     loop {
         boots.mark_unchanged();
@@ -43,11 +44,8 @@ pub async fn serve(restarts: Restarts, config: PathBuf, cancel: CancellationToke
         while running.len() < AT_ONCE
             && let Some(job) = waiting.pop_front()
         {
-            let work = program(&restarts, &job, &config);
-            running.spawn(async move {
-                let outcome = work.await;
-                (job, outcome)
-            });
+            let task = running.spawn(program(&restarts, &job, &config));
+            jobs_of.insert(task.id(), job);
         }
         let tick = async {
             match restarts.is_busy() {
@@ -61,9 +59,12 @@ pub async fn serve(restarts: Restarts, config: PathBuf, cancel: CancellationToke
             () = tick => {}
             () = restarts.woken() => {}
             _ = boots.changed() => tokio::time::sleep(SETTLE).await,
-            Some(ended) = running.join_next() => {
-                // A panic leaves its nodes busy, and so not restarted; it was reported.
-                let Ok((job, outcome)) = ended else { continue };
+            Some(ended) = running.join_next_with_id() => {
+                let (id, outcome) = match ended {
+                    Ok((id, outcome)) => (id, outcome),
+                    Err(panic) => (panic.id(), Err(panic.to_string())),
+                };
+                let Some(job) = jobs_of.remove(&id) else { continue };
                 let now = Timestamp::now();
                 let again = |failures| now.plus_secs(retry_after(failures).as_secs());
                 let batch = restarts.ran(&job, &outcome, now, again);

@@ -12,12 +12,14 @@ use crate::{
     clock::Timestamp,
     decide::{SharedWorld, World},
     inventory::{Node, Settings},
+    panics,
     store::{Store, StoreError, Table},
     timeline::{Event, Level, Recorder, State as NodeState, Subject},
 };
 use rackstrap_wire::ImageRef;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    ops::ControlFlow,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
@@ -65,6 +67,9 @@ enum News {
     Boot(What, Arc<Boot>, Timestamp),
     /// Somebody wants to know when all before is noted.
     Asked(oneshot::Sender<()>),
+    /// The keeper's thread panics.
+    #[cfg(test)]
+    Panic,
 }
 
 enum What {
@@ -119,23 +124,7 @@ impl Rollouts {
     /// # Errors
     /// The store's.
     pub fn start(world: SharedWorld, store: Store, recorder: Recorder, boots: Boots) -> Result<Rollouts, StoreError> {
-        let current = store.scan(Table::Current, b"")?;
-        let rollouts = store.scan(Table::Rollouts, b"")?;
-        let mut ledger = Ledger::load(
-            current.into_iter().map(|(_, row)| row).collect(),
-            rollouts.into_iter().map(|(_, row)| row).collect(),
-            store.scan(Table::RolloutNodes, b"")?,
-            store.scan(Table::Trials, b"")?,
-        );
-        for node in world.load().inventory.iter() {
-            let boots = boots.of_node(&node.name);
-            if let (Some(boot), false) = (
-                boots.iter().find(|boot| health::healthy(boot)),
-                ledger.good.contains_key(&node.name),
-            ) {
-                ledger.good.insert(node.name.clone(), boot.image().clone());
-            }
-        }
+        let ledger = load(&world, &store, &boots)?;
         let (news, heard) = sync_channel(QUEUE);
         let rollouts = Rollouts {
             shared: Arc::new(Shared {
@@ -175,6 +164,12 @@ impl Rollouts {
         let boot = boot.clone();
         // A full queue is no loss: the boots themselves are looked at.
         let _ = self.shared.news.try_send(News::Boot(what, boot, at));
+    }
+
+    /// Has the keeper's thread panic.
+    #[cfg(test)]
+    pub(super) fn panic(&self) {
+        self.shared.news.try_send(News::Panic).unwrap();
     }
 
     #[cfg(test)]
@@ -292,6 +287,40 @@ impl Rollouts {
                 NodeState::Degraded => standing.last_error,
                 _ => String::new(),
             },
+        }
+    }
+
+    /// Notes all that is new, has it on disk, and lets those know who asked.
+    fn hear_all(&self, news: impl Iterator<Item = News>) {
+        let mut ledger = self.ledger();
+        let mut asked = Vec::new();
+        for news in news {
+            match news {
+                News::Boot(what, boot, at) => self.note(&mut ledger, &what, &boot, at),
+                News::Asked(whom) => asked.push(whom),
+                #[cfg(test)]
+                News::Panic => panic!("a test wants it"),
+            }
+        }
+        if let Err(error) = self.settle(&mut ledger) {
+            // It stays unwritten, and is written with what comes next.
+            tracing::error!("rollouts: boots cannot be noted: {error}");
+        }
+        for whom in asked {
+            // Who asked may have gone.
+            let _ = whom.send(());
+        }
+    }
+
+    /// After a panic: what memory says may be half of a change, and the disk has what was confirmed.
+    fn mend(&self) {
+        match load(&self.shared.world, &self.shared.store, &self.shared.boots) {
+            Ok(loaded) => {
+                let mut ledger = self.ledger();
+                *ledger = loaded;
+                self.publish(&ledger);
+            }
+            Err(error) => tracing::error!("rollouts go on with what memory has of them: {error}"),
         }
     }
 
@@ -430,38 +459,53 @@ impl Rollouts {
     }
 }
 
+/// What the disk has of rollouts, and what nodes were well on.
+fn load(world: &SharedWorld, store: &Store, boots: &Boots) -> Result<Ledger, StoreError> {
+    let current = store.scan(Table::Current, b"")?;
+    let rollouts = store.scan(Table::Rollouts, b"")?;
+    let mut ledger = Ledger::load(
+        current.into_iter().map(|(_, row)| row).collect(),
+        rollouts.into_iter().map(|(_, row)| row).collect(),
+        store.scan(Table::RolloutNodes, b"")?,
+        store.scan(Table::Trials, b"")?,
+    );
+    for node in world.load().inventory.iter() {
+        let boots = boots.of_node(&node.name);
+        if let (Some(boot), false) = (
+            boots.iter().find(|boot| health::healthy(boot)),
+            ledger.good.contains_key(&node.name),
+        ) {
+            ledger.good.insert(node.name.clone(), boot.image().clone());
+        }
+    }
+    Ok(ledger)
+}
+
 /// Hears news until nobody is left who could tell any.
 fn listen(heard: &Receiver<News>, rollouts: impl Fn() -> Option<Rollouts>) {
     let mut looked = Timestamp(0);
-    loop {
+    let step = || {
         let news = match heard.recv_timeout(TICK) {
             Ok(news) => Some(news),
             Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Disconnected) => return ControlFlow::Break(()),
         };
-        let Some(rollouts) = rollouts() else { return };
-        if news.is_some() {
-            let mut ledger = rollouts.ledger();
-            let mut asked = Vec::new();
-            for news in news.into_iter().chain(heard.try_iter().take(QUEUE)) {
-                match news {
-                    News::Boot(what, boot, at) => rollouts.note(&mut ledger, &what, &boot, at),
-                    News::Asked(whom) => asked.push(whom),
-                }
-            }
-            if let Err(error) = rollouts.settle(&mut ledger) {
-                // It stays unwritten, and is written with what comes next.
-                tracing::error!("rollouts: boots cannot be noted: {error}");
-            }
-            for whom in asked {
-                // Who asked may have gone.
-                let _ = whom.send(());
-            }
+        let Some(rollouts) = rollouts() else {
+            return ControlFlow::Break(());
+        };
+        if let Some(news) = news {
+            rollouts.hear_all(std::iter::once(news).chain(heard.try_iter().take(QUEUE)));
         }
         let now = Timestamp::now();
         if now.since(looked) >= TICK.as_millis() as u64 || now < looked {
-            rollouts.look(now);
             looked = now;
+            rollouts.look(now);
         }
-    }
+        ControlFlow::Continue(())
+    };
+    panics::keep_at(step, || {
+        if let Some(rollouts) = rollouts() {
+            rollouts.mend();
+        }
+    });
 }

@@ -24,7 +24,7 @@ use crate::{
     inventory::{self, Inventory, Nodes},
     loaders::Loaders,
     overlay::{self, Renderer, Templates},
-    preflight,
+    panics, preflight,
     restart::{self, Restarts},
     rollout::Rollouts,
     store::Store,
@@ -71,12 +71,14 @@ pub async fn run(config: &Path) -> Result<()> {
         bail!("serve needs root: it binds ports below 1024 and reads images with every owner's files; run it as root");
     }
     raise_descriptor_limit();
+    let site_warnings = SiteWarnings::default();
+    panics::tell(&site_warnings);
     let (site, warnings) = config::load(config)?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
     bind::check_interfaces(&site)?;
-    let shared = open(site)?;
+    let shared = open(site, site_warnings)?;
     let cancel = CancellationToken::new();
     let mut services = JoinSet::new();
     let (counters, keeper) = bind::spawn_all(&shared, &cancel, &mut services)?;
@@ -136,7 +138,7 @@ fn control_context(
 }
 
 /// Opens and loads everything that is on disk.
-fn open(site: Site) -> Result<Shared> {
+fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
     let state_dir = site.server.state_dir.clone();
     let make = |dir: &Path| std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()));
     make(&state_dir)?;
@@ -191,7 +193,7 @@ fn open(site: Site) -> Result<Shared> {
         scripts: Arc::new(ArcSwap::from_pointee(scripts)),
         templates,
         overlays: Arc::new(overlays),
-        warnings: SiteWarnings::default(),
+        warnings,
         reloaded: Arc::default(),
     })
 }
@@ -205,10 +207,10 @@ async fn supervise(services: &mut JoinSet<Result<()>>, reloader: &Arc<reload::Re
         tokio::select! {
             _ = hangup.recv() => {
                 let reloader = reloader.clone();
-                let reloaded = tokio::task::spawn_blocking(move || reloader.reload()).await?;
-                match reloaded {
-                    Ok(said) => tracing::info!("{said}"),
-                    Err(error) => tracing::error!("the old site file stays in use: {error:#}"),
+                match tokio::task::spawn_blocking(move || reloader.reload()).await {
+                    Ok(Ok(said)) => tracing::info!("{said}"),
+                    Ok(Err(error)) => tracing::error!("the old site file stays in use: {error:#}"),
+                    Err(panic) => tracing::error!("the old site file stays in use: reading the new one: {panic}"),
                 }
             }
             _ = terminate.recv() => return Ok(()),

@@ -43,7 +43,9 @@ const STORE_TOPIC: &str = "store";
 /// Runs until `cancel`.
 pub(super) async fn serve(shared: Shared, cancel: CancellationToken) -> io::Result<()> {
     let (store, warnings) = (shared.store.clone(), shared.warnings.clone());
-    tokio::task::spawn_blocking(move || look(&store, &warnings)).await?;
+    if let Err(panic) = tokio::task::spawn_blocking(move || look(&store, &warnings)).await {
+        tracing::error!("the store was not looked through: {panic}");
+    }
     let mut not_before = Instant::now();
     // The first pause lets nodes that waited for the daemon boot first.
     while cancel.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_some() {
@@ -59,7 +61,7 @@ pub(super) async fn serve(shared: Shared, cancel: CancellationToken) -> io::Resu
                 false => Ok(None),
             }
         });
-        match made.await? {
+        match made.await.unwrap_or_else(|panic| Err(panic.into())) {
             Ok(None) => {}
             Ok(Some(file)) => {
                 tracing::info!("nightly backup: {}", file.display());

@@ -1,8 +1,10 @@
 //! One thread that writes for everybody: batches that wait at the same moment share one flush.
 
 use super::{Batch, StoreError, Watches, embedded::Database};
+use crate::panics;
 use std::{
     collections::VecDeque,
+    ops::ControlFlow,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -147,9 +149,15 @@ fn wait<T>(receiver: &mut oneshot::Receiver<T>) -> Option<T> {
 fn run(state: &State, database: &Database, watches: &Watches) {
     // Whatever ends this thread, nobody waits for an answer that does not come: those who wait learn that the store is closed.
     let _closing = Closing(state);
-    while let Some((urgent, lazy)) = next(state) {
+    let step = || {
+        let Some((urgent, lazy)) = next(state) else {
+            return ControlFlow::Break(());
+        };
         write(state, database, watches, urgent, lazy);
-    }
+        ControlFlow::Continue(())
+    };
+    // Those who wait for a batch that panicked learn that it was not written: their senders are dropped with it.
+    panics::keep_at(step, || ());
 }
 
 /// Closes the queue when dropped.

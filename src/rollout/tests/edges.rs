@@ -206,3 +206,24 @@ fn a_paused_rollout_wants_nobody_restarted_and_what_was_wanted_is_not_down() {
     rig.rollouts.abort(None, "tests", Timestamp::now()).unwrap();
     assert!(wanted("r01n02") && !wanted("r01n01"), "it goes back, pause or not");
 }
+
+#[test]
+fn a_panic_of_the_keeper_ends_neither_it_nor_a_rollout() {
+    let rig = Rig::new();
+    rig.come_up("r01n01");
+    rig.come_up("r01n02");
+    rig.begin(&["r01n01", "r01n02"]).unwrap();
+    rig.come_up("r01n01");
+    assert_eq!(rig.states(), "n01 ready, n02 waiting");
+    rig.rollouts.panic();
+    // The keeper pauses for a moment, and `settled` waits for it.
+    rig.settled();
+    assert_eq!(
+        rig.states(),
+        "n01 ready, n02 waiting",
+        "what was confirmed is still there"
+    );
+    rig.come_up("r01n02");
+    assert_eq!(rig.states(), "n01 ready, n02 ready");
+    assert_eq!(rig.gets("r01n02"), "debian@4");
+}
