@@ -14,6 +14,8 @@ mod hostlist;
 mod image;
 mod layout;
 mod lease;
+#[cfg(test)]
+mod named;
 mod node;
 mod output;
 mod overlay;
