@@ -195,7 +195,14 @@ impl ExportRoot {
         let plain = rustix::fs::open(path, flags, Mode::empty()).map_err(failed("open the directory"))?;
         let root = match private_mount(&plain) {
             Ok(mount) => rustix::fs::openat(mount, ".", flags, Mode::empty()).map_err(failed("open its mount"))?,
-            Err(_) => plain,
+            Err(errno) => {
+                // ENOSYS before Linux 5.12; EPERM in a service that lacks CAP_SYS_ADMIN.
+                tracing::warn!(
+                    "{}: no read-only mount of its own can be made ({errno}): it is exported as it is, with what is mounted in it",
+                    path.display()
+                );
+                plain
+            }
         };
         let stat = rustix::fs::fstat(&root).map_err(failed("stat the directory"))?;
         let by_kernel = sys::file_id(root.as_fd())

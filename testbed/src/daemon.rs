@@ -1,11 +1,12 @@
 //! The daemon under test, and its command line.
 
-use crate::{Binaries, Namespace, Result, Site, image::Image, process, timeline};
+use crate::{Binaries, Namespace, Result, Site, image::Image, process, timeline, unit};
 use anyhow::{Context, bail, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::{
     cell::RefCell,
+    ffi::OsString,
     fs::{self, OpenOptions},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -49,14 +50,24 @@ impl Daemon {
         &self.dir
     }
 
-    /// Starts it and waits until it is ready.
+    /// Starts it with the rights that the shipped unit gives it, and waits until it is ready.
     pub fn start(&self, namespace: &Namespace) -> Result {
+        self.start_behind(namespace, &unit::privileges()?)
+    }
+
+    /// Starts it in all of the shipped unit's sandbox. `visible` are directories below /tmp that it needs.
+    pub fn start_in_sandbox(&self, namespace: &Namespace, visible: &[PathBuf]) -> Result {
+        self.start_behind(namespace, &unit::sandbox(visible)?)
+    }
+
+    fn start_behind(&self, namespace: &Namespace, before: &[OsString]) -> Result {
         ensure!(self.process.borrow().is_none(), "the daemon runs already");
         let path = self.dir.join("daemon.log");
         let log = OpenOptions::new().create(true).append(true).open(&path)?;
         let begin = self.log().len();
-        let mut command = namespace.command(&self.binary);
-        command.args(["serve", "--config"]).arg(self.config());
+        let mut words = before.iter().map(OsString::as_os_str).chain([self.binary.as_os_str()]);
+        let mut command = namespace.command(words.next().unwrap_or_default());
+        command.args(words).args(["serve", "--config"]).arg(self.config());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let mut running = process::Running::start("the daemon", &mut command)?;
         let ready = timeline::poll(Duration::from_secs(60), || {

@@ -24,6 +24,7 @@ pub mod packages;
 pub mod paths;
 pub mod process;
 pub mod timeline;
+pub mod unit;
 
 mod cluster;
 mod console;

@@ -23,6 +23,8 @@ pub struct Site {
     pub drain: Vec<String>,
     /// `[hooks] resume`
     pub resume: Vec<String>,
+    /// `[hooks] timeout`, seconds; the daemon's default where it is `None`.
+    pub hook_timeout_secs: Option<u32>,
     /// DNS domain of the nodes, if there is one.
     pub domain: Option<String>,
     /// `[dns]` with these forwarders; no such section where it is `None`.
@@ -191,6 +193,7 @@ impl Site {
             on_change: Vec::new(),
             drain: Vec::new(),
             resume: Vec::new(),
+            hook_timeout_secs: None,
             domain: None,
             dns_forward: None,
             heartbeat_secs: 5,
@@ -242,6 +245,9 @@ impl Site {
         hooks.insert("on-change".into(), self.on_change.clone().into());
         hooks.insert("drain".into(), self.drain.clone().into());
         hooks.insert("resume".into(), self.resume.clone().into());
+        if let Some(secs) = self.hook_timeout_secs {
+            hooks.insert("timeout".into(), format!("{secs}s").into());
+        }
         file.insert("hooks".into(), hooks.into());
         let mut limits = toml::Table::new();
         limits.insert("heartbeat".into(), format!("{}s", self.heartbeat_secs).into());

@@ -12,6 +12,7 @@ mod rollout;
 mod scheduler;
 mod serve;
 mod tftp;
+mod unit;
 
 /// The usual soft limit of 1,024 descriptors is less than some tests open.
 fn raise_descriptor_limit() {
