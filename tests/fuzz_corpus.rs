@@ -13,6 +13,8 @@ mod dns;
 mod image;
 #[path = "../fuzz/bodies/import.rs"]
 mod import;
+#[path = "../fuzz/bodies/ndp.rs"]
+mod ndp;
 #[path = "../fuzz/bodies/nfs.rs"]
 pub mod nfs;
 #[path = "../fuzz/bodies/oci.rs"]
@@ -75,6 +77,11 @@ fn image_corpus() {
 #[test]
 fn import_corpus() {
     replay("import", 6, import::run);
+}
+
+#[test]
+fn ndp_corpus() {
+    replay("ndp", 2, ndp::run);
 }
 
 #[test]

@@ -24,6 +24,7 @@ pub(super) const KEYS: [(&str, &[&str]); 12] = [
             "loader-dirs",
             "templates-dir",
             "bootscripts-dir",
+            "answer-router-solicitations",
         ],
     ),
     (

@@ -22,6 +22,7 @@ pub(super) fn read(report: &mut Report<'_>, section: Option<&Section<'_>>, direc
         loader_dirs: Vec::new(),
         templates_dir: None,
         bootscripts_dir: None,
+        answer_router_solicitations: true,
     };
     if let Some(section) = section {
         let path = |text: &str| read_path(text, directory);
@@ -30,6 +31,9 @@ pub(super) fn read(report: &mut Report<'_>, section: Option<&Section<'_>>, direc
         server.socket = take("socket", "\"/run/rackstrap/rackstrap.sock\"").unwrap_or(server.socket);
         server.templates_dir = take("templates-dir", "\"templates\"");
         server.bootscripts_dir = take("bootscripts-dir", "\"bootscripts\"");
+        if let Some(wanted) = section.boolean(report, "answer-router-solicitations") {
+            server.answer_router_solicitations = wanted.into_inner();
+        }
         let loaders = section
             .list(report, "loader-dirs", "[\"loaders\"]", path)
             .unwrap_or_default();

@@ -69,6 +69,8 @@ pub struct Server {
     pub templates_dir: Option<PathBuf>,
     /// The site's boot scripts directory, searched before the built-in scripts.
     pub bootscripts_dir: Option<PathBuf>,
+    /// Whether IPv6 router solicitations on the interfaces of the subnets are answered, so that boot loaders do not wait for a router: yes.
+    pub answer_router_solicitations: bool,
 }
 
 /// `[[subnet]]`: one network that the daemon answers on.

@@ -1,27 +1,10 @@
 //! IPv4 and UDP headers for replies that go out as frames (RFC 791, RFC 768).
 
+use crate::inet::{fold, sum};
 use std::net::SocketAddrV4;
 
 /// Bytes that [`datagram`] puts before its payload.
 pub const HEADERS: usize = 28;
-
-/// Ones' complement sum of 16-bit words (RFC 1071).
-fn sum(start: u32, bytes: &[u8]) -> u32 {
-    let words = bytes.chunks(2).map(|w| match *w {
-        [a, b] => u32::from(u16::from_be_bytes([a, b])),
-        [a] => u32::from(u16::from_be_bytes([a, 0])),
-        _ => 0,
-    });
-    // At most 32,768 words of 16 bits: the sum fits.
-    start + words.sum::<u32>()
-}
-
-fn fold(mut sum: u32) -> u16 {
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
-}
 
 /// One IPv4 UDP datagram with its checksums. `payload` is at most [`super::guard::MAX_LEN`] bytes.
 pub fn datagram(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {

@@ -6,14 +6,16 @@ use super::{
     crowd::Crowd,
     datagram::datagram,
     engine::{Engine, Ingress, Outcome, Write},
-    frame::FrameSocket,
     guard::{Counters, MAX_LEN, Tally},
     leases::LeaseWriter,
     pool::{Heard, Lease},
     reply::{CLIENT_PORT, Destination, Reply, SERVER_PORT},
     request::Request,
 };
-use crate::clock::Timestamp;
+use crate::{
+    clock::Timestamp,
+    link::{IPV4, LinkSocket},
+};
 use anyhow::{Context, bail};
 use rackstrap_wire::HwAddr;
 use rustix::net::netdevice::name_to_index;
@@ -133,7 +135,7 @@ struct Interface {
     name: String,
     index: u32,
     udp: UdpSocket,
-    frames: FrameSocket,
+    frames: LinkSocket,
 }
 
 fn lock(engine: &Mutex<Engine>) -> MutexGuard<'_, Engine> {
@@ -154,7 +156,8 @@ impl Dhcp {
     ) -> anyhow::Result<Self> {
         let network = authority.network();
         let stored = store.load().context("reading the stored DHCP leases")?;
-        let (engine, unused) = Engine::new(network.clone(), &stored);
+        let (mut engine, unused) = Engine::new(network.clone(), &stored);
+        engine.at(Timestamp::now());
         if !unused.is_empty() {
             store
                 .forget(&unused)
@@ -440,8 +443,8 @@ impl Interface {
             ),
             _ => rights(error, &format!("opening UDP port {SERVER_PORT} on '{name}'")),
         })?;
-        let frames =
-            FrameSocket::open(index).map_err(|error| rights(error, &format!("opening a packet socket on '{name}'")))?;
+        let frames = LinkSocket::sender(index)
+            .map_err(|error| rights(error, &format!("opening a packet socket on '{name}'")))?;
         Ok(Interface {
             name: name.to_owned(),
             index,
@@ -467,7 +470,7 @@ impl Interface {
         let from = SocketAddrV4::new(reply.source, SERVER_PORT);
         let frame = |hwaddr, ipaddr| {
             let packet = datagram(from, SocketAddrV4::new(ipaddr, CLIENT_PORT), &reply.bytes);
-            self.frames.send(hwaddr, &packet)
+            self.frames.send(hwaddr, IPV4, &packet)
         };
         match reply.destination {
             Destination::Broadcast => frame(HwAddr([0xff; 6]), Ipv4Addr::BROADCAST),

@@ -5,7 +5,7 @@ use crate::{
     config::Site,
     control::Counters,
     dhcp::{self as dhcp_engine, LeaseKeeper},
-    http, nfs as nfs_engine, tftp as tftp_engine,
+    http, ndp, nfs as nfs_engine, tftp as tftp_engine,
 };
 use anyhow::{Result, anyhow, bail};
 use socket2::{Domain, Socket, Type};
@@ -94,6 +94,18 @@ pub fn spawn_all(
         let task = nfs_engine::serve(listener, exports.clone(), nfs_config.clone(), cancel.clone());
         services.spawn(task.in_named_task(format!("NFS on {server}")));
     }
+    let solicitations: Arc<ndp::Counters> = Arc::default();
+    let (asked, counted) = (shared.world.clone(), solicitations.clone());
+    let interfaces = move || {
+        let world = asked.load();
+        let subnets = world.site.subnets.iter();
+        match world.site.server.answer_router_solicitations {
+            true => subnets.filter_map(|subnet| subnet.interface.clone()).collect(),
+            false => BTreeSet::new(),
+        }
+    };
+    let task = ndp::serve(Box::new(interfaces), counted, cancel.clone());
+    services.spawn(task.in_named_task("router solicitations"));
     let names = spawn_dns(shared, &servers, cancel, services)?;
     services.spawn(dhcp.run(cancel.clone()));
     let counters: Counters = Arc::new(move || {
@@ -113,7 +125,13 @@ pub fn spawn_all(
         let http = http_counters
             .read()
             .map(|(name, count)| (format!("http {name}"), count));
-        dhcp.chain(tftp).chain(http).chain(nfs).chain(names()).collect()
+        let ndp = solicitations.read().map(|(name, count)| (format!("ndp {name}"), count));
+        dhcp.chain(tftp)
+            .chain(http)
+            .chain(nfs)
+            .chain(ndp)
+            .chain(names())
+            .collect()
     });
     Ok((counters, releases))
 }

@@ -1,6 +1,6 @@
 //! A namespace, a daemon, and nodes.
 
-use crate::{Binaries, Daemon, Namespace, Node, Result, Site, image::Image, paths::RunDir, process::Running};
+use crate::{Binaries, Daemon, Namespace, Node, Result, Site, image::Image, paths::RunDir};
 use anyhow::Context;
 use serde_json::Value;
 use std::path::Path;
@@ -10,7 +10,6 @@ use std::path::Path;
 pub struct Cluster {
     /// The daemon.
     pub daemon: Daemon,
-    _router: Running,
     /// Its network.
     pub namespace: Namespace,
     dir: RunDir,
@@ -38,10 +37,8 @@ impl Cluster {
         let namespace = Namespace::with_bridge()?;
         let linked: Vec<&Image> = images.iter().collect();
         let daemon = Daemon::new(binaries, dir.path().join("daemon"), site, &linked)?;
-        let router = namespace.router()?;
         Ok(Cluster {
             daemon,
-            _router: router,
             namespace,
             dir,
             _images: images,

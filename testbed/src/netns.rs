@@ -8,7 +8,7 @@ use std::{
     fs::File,
     os::fd::AsFd,
     path::Path,
-    process::{Command, Stdio},
+    process::Command,
     sync::atomic::{AtomicU32, Ordering},
     thread,
 };
@@ -18,9 +18,6 @@ pub const BRIDGE: &str = "br0";
 
 /// The daemon's address on it.
 pub const SERVER: &str = "10.5.0.1";
-
-/// The bridge's IPv6 address, of the documentation's prefix (RFC 3849).
-const ROUTER: &str = "2001:db8:5::1/64";
 
 /// A network namespace, removed when dropped. Interfaces go with it.
 #[derive(Debug)]
@@ -47,7 +44,6 @@ impl Namespace {
         ])?;
         namespace.ip(&["link", "set", BRIDGE, "type", "bridge", "mcast_snooping", "0"])?;
         namespace.ip(&["address", "add", &format!("{SERVER}/16"), "dev", BRIDGE])?;
-        namespace.ip(&["address", "add", ROUTER, "dev", BRIDGE, "nodad"])?;
         namespace.ip(&["link", "set", BRIDGE, "up"])?;
         Ok(namespace)
     }
@@ -94,26 +90,6 @@ impl Namespace {
     /// Runs `ip ARGUMENTS` inside.
     pub fn ip(&self, arguments: &[&str]) -> Result<String> {
         process::output(Command::new("ip").args(["-n", &self.name]).args(arguments))
-    }
-
-    /// Starts what most networks have and ours would not: a router that answers IPv6 router solicitations. iPXE
-    /// asks for one in parallel to DHCP and goes on only after that has failed, 16 s later. It is no default
-    /// router (lifetime 0), and speaks no DHCP.
-    pub fn router(&self) -> Result<process::Running> {
-        let mut dnsmasq = self.command("dnsmasq");
-        dnsmasq.args([
-            "--keep-in-foreground",
-            "--conf-file=/dev/null",
-            "--pid-file=",
-            "--user=root",
-            "--port=0",
-        ]);
-        dnsmasq.args(["--enable-ra", "--dhcp-range=2001:db8:5::,ra-only", "--leasefile-ro"]);
-        dnsmasq.args([&format!("--interface={BRIDGE}"), &format!("--ra-param={BRIDGE},0,0")]);
-        process::Running::start(
-            "the IPv6 router",
-            dnsmasq.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()),
-        )
     }
 
     /// Adds a tap to the bridge and returns its name.

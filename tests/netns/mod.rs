@@ -11,6 +11,7 @@ mod racking;
 mod rollout;
 mod scheduler;
 mod serve;
+mod solicitations;
 mod tftp;
 mod unit;
 

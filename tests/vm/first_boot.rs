@@ -17,6 +17,7 @@ fn a_blank_machine_boots_keeps_its_disk_and_outlives_the_daemon() -> Result {
     );
     assert_eq!(node.status("state")?, "ready");
     assert_eq!(node.status("image")?, "debian@1");
+    expect_no_wait_for_a_router(&cluster, &node)?;
     expect_a_node_of_its_own(&node)?;
     let host_keys = node.shell("cat /etc/ssh/ssh_host_*_key.pub")?;
     let machine_id = node.shell("cat /etc/machine-id")?;
@@ -47,6 +48,34 @@ fn a_blank_machine_boots_keeps_its_disk_and_outlives_the_daemon() -> Result {
     outlive_the_daemon(&cluster, &node)?;
     node.pull_plug();
     cluster.daemon.stop()
+}
+
+/// iPXE holds its script until an IPv6 router has answered or 15 s are over, which is a quarter of a boot here.
+fn expect_no_wait_for_a_router(cluster: &Cluster, node: &Node) -> Result {
+    let counters = cluster.daemon.json(&["counters"])?;
+    let answered = counters["ndp solicitations-answered"].as_u64().unwrap_or_default();
+    // The card's own iPXE and the one that it loads.
+    assert!(answered >= 2, "{counters}");
+    let events = node.events()?;
+    let at = |step: &str| {
+        events
+            .iter()
+            .rev()
+            .find(|event| event.step == step)
+            .map(|event| event.at)
+    };
+    let (Some(address), Some(script), Some(ready)) = (at("dhcp request"), at("script"), at("ready")) else {
+        panic!("{events:?}");
+    };
+    let (waited, began) = (script.saturating_sub(address), events[0].at);
+    assert!(
+        waited * 8 < ready - began,
+        "{waited} of {} ms between address and script",
+        ready - began
+    );
+    // The running system has no route from it either.
+    assert_eq!(node.shell("ip -6 route show default")?, "");
+    Ok(())
 }
 
 /// Name, address, root, disk and files are this node's.

@@ -13,6 +13,11 @@ fn a_machine_boots_from_dnsmasq_and_leaves_nothing_behind() -> Result {
     let dir = cluster.dir().to_owned();
     let script = "#!ipxe\necho the script of ${net0/mac} at ${net0/ip}\nsleep 100\n";
     fs::write(dir.join("script.ipxe"), script)?;
+    // iPXE waits for an IPv6 router, which is the daemon elsewhere.
+    let prefix = "2001:db8:5::1/64";
+    cluster
+        .namespace
+        .ip(&["address", "add", prefix, "dev", "br0", "nodad"])?;
     let mut dnsmasq = cluster.namespace.command("dnsmasq");
     dnsmasq.args([
         "--keep-in-foreground",
@@ -32,6 +37,7 @@ fn a_machine_boots_from_dnsmasq_and_leaves_nothing_behind() -> Result {
         "--dhcp-boot=script.ipxe",
         "--dhcp-option=encap:175,176,1b",
     ]);
+    dnsmasq.args(["--enable-ra", "--dhcp-range=2001:db8:5::,ra-only", "--ra-param=br0,0,0"]);
     dnsmasq.arg(format!("--tftp-root={}", dir.display()));
     dnsmasq
         .stdin(Stdio::null())

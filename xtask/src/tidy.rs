@@ -11,13 +11,13 @@ use std::{
 const MAX_LINES: usize = 600;
 
 /// Modules that answer packets. None of them knows the others.
-const PROTOCOLS: [&str; 5] = ["dhcp", "dns", "http", "nfs", "tftp"];
+const PROTOCOLS: [&str; 6] = ["dhcp", "dns", "http", "ndp", "nfs", "tftp"];
 
 /// Modules at the outer end, which nothing further in may import.
 const OUTER: [&str; 3] = ["cli", "control", "serve"];
 
 /// Modules further in than the protocols: what they know, every protocol may ask.
-const INNER: [&str; 17] = [
+const INNER: [&str; 19] = [
     "boots",
     "clock",
     "config",
@@ -25,7 +25,9 @@ const INNER: [&str; 17] = [
     "discovery",
     "firmware",
     "image",
+    "inet",
     "inventory",
+    "link",
     "overlay",
     "rare",
     "rollout",
