@@ -295,6 +295,7 @@ fn lease(n: u32) -> Batch {
         state: LeaseState::Bound,
         since: Timestamp::now(),
         expires: Timestamp::now().plus_secs(120),
+        granted: Timestamp(0),
     };
     Batch::new().put(Table::Leases, ipaddr.octets(), &lease)
 }

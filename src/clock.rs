@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Timestamp(pub u64);
 
+/// What a clock is corrected by while it runs well, milliseconds. More is a clock that was set.
+pub const CORRECTION_MS: u64 = 5_000;
+
 impl Timestamp {
     /// The present.
     pub fn now() -> Self {
@@ -21,6 +24,12 @@ impl Timestamp {
     /// Milliseconds from `earlier` to `self`, 0 if the clock was set back in between.
     pub fn since(self, earlier: Timestamp) -> u64 {
         self.0.saturating_sub(earlier.0)
+    }
+
+    /// True if `self` is less than `millis` after `earlier`. False where `earlier` lies ahead: the clock was set back, and what was
+    /// noted with the old time would otherwise last until that returns. Corrections below [`CORRECTION_MS`] do not count.
+    pub fn is_within(self, millis: u64, earlier: Timestamp) -> bool {
+        self.0.saturating_add(CORRECTION_MS) >= earlier.0 && self.since(earlier) < millis
     }
 
     /// `self` plus so many seconds.
@@ -39,5 +48,19 @@ pub fn duration(millis: u64) -> String {
         60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
         3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
         _ => format!("{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_ahead_is_not_recent() {
+        let noted = Timestamp(1_000_000);
+        assert!(Timestamp(1_000_999).is_within(1_000, noted));
+        assert!(!Timestamp(1_001_000).is_within(1_000, noted));
+        assert!(Timestamp(1_000_000 - CORRECTION_MS).is_within(1_000, noted));
+        assert!(!Timestamp(999_999 - CORRECTION_MS).is_within(1_000, noted));
     }
 }

@@ -22,7 +22,7 @@ impl Windows {
     /// Firmware or a loader on `node` got its address from us.
     pub fn open(&self, node: &str, now: Timestamp) {
         let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        windows.retain(|_, opened| now.since(*opened) < OPEN_SECS * 1000);
+        windows.retain(|_, opened| now.is_within(OPEN_SECS * 1000, *opened));
         windows.insert(node.to_owned(), now);
     }
 
@@ -36,7 +36,7 @@ impl Windows {
         let windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         windows
             .get(node)
-            .is_some_and(|opened| now.since(*opened) < OPEN_SECS * 1000)
+            .is_some_and(|opened| now.is_within(OPEN_SECS * 1000, *opened))
     }
 }
 
@@ -53,6 +53,9 @@ mod tests {
         assert!(windows.is_open("r01n01", start.plus_secs(1799)));
         assert!(!windows.is_open("r01n02", start));
         assert!(!windows.is_open("r01n01", start.plus_secs(1800)));
+        // A clock that is set back keeps none open until the old time returns.
+        windows.open("r01n02", start);
+        assert!(!windows.is_open("r01n02", Timestamp(0)));
         windows.open("r01n01", start.plus_secs(2000));
         windows.close("r01n01");
         assert!(!windows.is_open("r01n01", start.plus_secs(2001)));

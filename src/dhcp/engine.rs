@@ -53,6 +53,8 @@ pub struct Engine {
     network: Arc<Network>,
     /// One a subnet, in the same order.
     pools: Vec<Option<Pool>>,
+    /// The latest time that it was told. Before the first, leases of a clock that was set back meanwhile may lie ahead.
+    latest: Timestamp,
 }
 
 /// How one request is to end, before it has become a reply.
@@ -95,9 +97,18 @@ impl Engine {
         let mut engine = Engine {
             pools: pools(&network),
             network,
+            latest: Timestamp(u64::MAX),
         };
         let unused = leases.iter().filter(|l| !engine.restore(l)).map(|l| l.ipaddr).collect();
         (engine, unused)
+    }
+
+    /// Takes in what time it is, and whether the clock was set back.
+    pub fn at(&mut self, now: Timestamp) {
+        if now < self.latest {
+            self.pools.iter_mut().flatten().for_each(|pool| pool.settle(now));
+        }
+        self.latest = now;
     }
 
     fn restore(&mut self, lease: &Lease) -> bool {
@@ -124,6 +135,7 @@ impl Engine {
 
     /// A machine that waits was heard of at an address that may be a pool's.
     pub fn heard(&mut self, hwaddr: HwAddr, address: Ipv4Addr, now: Timestamp) -> Heard {
+        self.at(now);
         let mut subnets = self.network.subnets.iter().zip(&mut self.pools);
         match subnets.find(|(subnet, _)| subnet.network.contains(&address)) {
             Some((subnet, Some(pool))) => pool.heard(hwaddr, address, subnet.pool_lease_secs, now),
@@ -149,6 +161,7 @@ impl Engine {
         now: Timestamp,
         authority: &dyn Authority,
     ) -> Outcome {
+        self.at(now);
         let network = self.network.clone();
         let candidates = match candidates(&network, request, from) {
             Ok(candidates) => candidates,

@@ -145,6 +145,7 @@ mod tests {
             state: LeaseState::Bound,
             since: Timestamp(0),
             expires: Timestamp(1),
+            granted: Timestamp(0),
         })
     }
 

@@ -10,10 +10,11 @@
 //! it first, and the oldest offer is forgotten when the pool is exhausted, so a flood of random hardware
 //! addresses cannot keep a machine that completes its exchange from getting an address.
 
+pub use super::lease::{Lease, LeaseState};
+
 use super::request::trustworthy;
 use crate::clock::Timestamp;
 use rackstrap_wire::HwAddr;
-use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     fmt,
@@ -32,35 +33,6 @@ pub const MAX_ENTRIES: usize = 65_536;
 const MAX_SHARED: usize = 4096;
 /// Moves of one lease between cards after which its UUID counts as shared.
 const MAX_MOVES: u8 = 4;
-
-/// A lease of the pool as the store keeps it; its key is the address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lease {
-    /// The address.
-    pub ipaddr: Ipv4Addr,
-    /// Who has it.
-    pub hwaddr: HwAddr,
-    /// UUID of the machine, where it said one that can be believed.
-    pub uuid: Option<Uuid>,
-    /// What it is.
-    pub state: LeaseState,
-    /// Since when.
-    pub since: Timestamp,
-    /// Until when.
-    pub expires: Timestamp,
-}
-
-/// What a stored lease is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LeaseState {
-    /// Promised to the machine until it expires.
-    Bound,
-    /// Given back; kept so that the machine gets it again if nobody needs it meanwhile.
-    Released,
-    /// Somebody else uses the address; nobody gets it until it expires.
-    Declined,
-}
 
 /// Why a pool did not give what was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +77,8 @@ struct Entry {
     uuid: Option<Uuid>,
     state: State,
     since: Timestamp,
+    /// When it was last offered, bound, declined or released: the beginning of the time that ends with `until`.
+    granted: Timestamp,
     until: Timestamp,
     /// Another card of the same UUID that was offered this address.
     claim: Option<HwAddr>,
@@ -203,8 +177,32 @@ impl Pool {
             LeaseState::Declined => State::Declined,
         };
         let uuid = lease.uuid.filter(|u| trustworthy(u) && !self.by_uuid.contains_key(u));
-        self.put(key, lease.hwaddr, uuid, state, lease.since, lease.expires);
+        let granted = lease.granted.max(lease.since);
+        self.put(key, lease.hwaddr, uuid, state, lease.since, granted, lease.expires);
         true
+    }
+
+    /// Takes in that the clock was set back: what was granted at a time that is ahead of `now` was granted now, and lasts as
+    /// long as it was to. Otherwise two minutes would last until the old time returns.
+    pub fn settle(&mut self, now: Timestamp) {
+        let ahead = self.entries.iter().filter(|(_, entry)| entry.granted > now);
+        let ahead: Vec<u32> = ahead.map(|(key, _)| *key).collect();
+        for key in ahead {
+            let Some(entry) = self.entries.get_mut(&key) else {
+                continue;
+            };
+            let before = (entry.until, key);
+            let lasts = entry.until.since(entry.granted);
+            entry.since = entry.since.min(now);
+            entry.granted = now;
+            entry.until = Timestamp(now.0.saturating_add(lasts));
+            let after = (entry.until, key);
+            self.by_end.remove(&before);
+            self.by_end.insert(after);
+            if self.offers.remove(&before) {
+                self.offers.insert(after);
+            }
+        }
     }
 
     /// All that is worth storing, for a pool whose limits have changed.
@@ -317,7 +315,7 @@ impl Pool {
             .map_or(now, |e| e.since);
         // A renewing system no longer says the UUID that its firmware said.
         let uuid = uuid.or(before.as_ref().filter(|e| e.hwaddr == hwaddr).and_then(|e| e.uuid));
-        self.put(key, hwaddr, uuid, State::Bound, since, until);
+        self.put(key, hwaddr, uuid, State::Bound, since, now, until);
         if let Some(before) = before
             && let Some(entry) = self.entries.get_mut(&key)
         {
@@ -355,6 +353,7 @@ impl Pool {
             return Heard::Fine;
         }
         self.by_end.remove(&(entry.until, key));
+        entry.granted = now;
         entry.until = now.plus_secs(u64::from(lease_secs));
         self.by_end.insert((entry.until, key));
         Heard::Extended(entry.lease(address, LeaseState::Bound))
@@ -375,7 +374,15 @@ impl Pool {
         if entry.state == State::Declined || entry.hwaddr != hwaddr {
             return None;
         }
-        self.put(key, hwaddr, None, State::Declined, now, now.plus_secs(QUARANTINE_SECS));
+        self.put(
+            key,
+            hwaddr,
+            None,
+            State::Declined,
+            now,
+            now,
+            now.plus_secs(QUARANTINE_SECS),
+        );
         Some(self.entries[&key].lease(address, LeaseState::Declined))
     }
 
@@ -387,7 +394,7 @@ impl Pool {
             return None;
         }
         let (uuid, since) = (entry.uuid, entry.since);
-        self.put(key, hwaddr, uuid, State::Released, since, now);
+        self.put(key, hwaddr, uuid, State::Released, since, now, now);
         Some(self.entries[&key].lease(address, LeaseState::Released))
     }
 
@@ -477,11 +484,21 @@ impl Pool {
     }
 
     fn put_offer(&mut self, key: u32, hwaddr: HwAddr, uuid: Option<Uuid>, now: Timestamp) {
-        self.put(key, hwaddr, uuid, State::Offered, now, now.plus_secs(OFFER_SECS));
+        self.put(key, hwaddr, uuid, State::Offered, now, now, now.plus_secs(OFFER_SECS));
     }
 
     /// The one place where entries and their indexes change together.
-    fn put(&mut self, key: u32, hwaddr: HwAddr, uuid: Option<Uuid>, state: State, since: Timestamp, until: Timestamp) {
+    #[expect(clippy::too_many_arguments, reason = "an entry's own fields")]
+    fn put(
+        &mut self,
+        key: u32,
+        hwaddr: HwAddr,
+        uuid: Option<Uuid>,
+        state: State,
+        since: Timestamp,
+        granted: Timestamp,
+        until: Timestamp,
+    ) {
         self.unindex(key);
         if state != State::Declined {
             self.by_hwaddr.insert(hwaddr, key);
@@ -497,6 +514,7 @@ impl Pool {
             uuid,
             state,
             since,
+            granted,
             until,
             claim: None,
             previous: None,
@@ -509,7 +527,8 @@ impl Pool {
     fn vacate(&mut self, key: u32, now: Timestamp) {
         self.unindex(key);
         if let Some(entry) = self.entries.get_mut(&key) {
-            (entry.state, entry.until, entry.uuid, entry.claim) = (State::Released, now, None, None);
+            (entry.state, entry.granted, entry.until) = (State::Released, now, now);
+            (entry.uuid, entry.claim) = (None, None);
             // A hardware address that no card has: nobody gets it back by having had it.
             entry.hwaddr = HwAddr([0; 6]);
             self.by_end.insert((now, key));
@@ -550,6 +569,7 @@ impl Entry {
             state,
             since: self.since,
             expires: self.until,
+            granted: self.granted,
         }
     }
 }

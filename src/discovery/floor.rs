@@ -206,7 +206,7 @@ impl Floor {
     /// Pools that had no address for machines that are here and still ask, by their subnets.
     pub fn full_pools(&self, now: Timestamp) -> Vec<FullPool> {
         let mut full: BTreeMap<Ipv4Net, FullPool> = BTreeMap::new();
-        let asking = self.machines.values().filter(|m| now.since(m.last_seen) < ASKING);
+        let asking = self.machines.values().filter(|m| now.is_within(ASKING, m.last_seen));
         for refused in asking.filter_map(|machine| machine.no_room.as_ref()) {
             let pool = full.entry(refused.network).or_insert_with(|| FullPool {
                 network: refused.network,
@@ -241,7 +241,7 @@ impl Floor {
                     if is_fit() {
                         due.push((session.rack.clone(), machine.hwaddr));
                     }
-                } else if now.since(machine.first_seen) < TURN && is_fit() {
+                } else if now.is_within(TURN, machine.first_seen) && is_fit() {
                     // It came first, and may take its turn yet.
                     break;
                 }

@@ -165,7 +165,7 @@ impl Machine {
 
     /// Takes in another packet of it; true if that is worth writing.
     pub fn see(&mut self, seen: &Seen) -> bool {
-        let mut news = seen.at.since(self.last_seen) >= WRITE_AFTER;
+        let mut news = !seen.at.is_within(WRITE_AFTER, self.last_seen);
         self.last_seen = seen.at;
         news |= replace_if_some(&mut self.uuid, seen.uuid.filter(says_something));
         news |= replace_if_some(&mut self.arch, seen.arch);
@@ -206,7 +206,7 @@ impl Machine {
 
     /// What somebody has to look at before it can be racked by itself, if anything.
     pub fn flips(&self, now: Timestamp) -> Option<String> {
-        let (before, _) = self.before.as_ref().filter(|(_, at)| now.since(*at) < MOVE)?;
+        let (before, _) = self.before.as_ref().filter(|(_, at)| now.is_within(MOVE, *at))?;
         before.is_elsewhere(&self.place).then(|| {
             format!(
                 "seen at {} and then at {}: two machines with this address, or a loop?",

@@ -42,7 +42,7 @@ impl Places {
         });
         let elsewhere = spot.place.is_elsewhere(&place);
         let before = std::mem::replace(&mut spot.place, place);
-        let silent = now.since(spot.seen) >= MOVE;
+        let silent = !now.is_within(MOVE, spot.seen);
         spot.seen = now;
         if !elsewhere {
             return None;
@@ -51,7 +51,7 @@ impl Places {
         if silent {
             return Some(Moved::Carried(format!("is at {here} now, and was at {before}")));
         }
-        if spot.flipped.is_some_and(|at| now.since(at) < MOVE) {
+        if spot.flipped.is_some_and(|at| now.is_within(MOVE, at)) {
             return None;
         }
         spot.flipped = Some(now);

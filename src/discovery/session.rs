@@ -214,9 +214,9 @@ impl Session {
                 .is_none_or(|port| place.port.starts_with(port.as_str()))
     }
 
-    /// True until its end.
+    /// True until its end, and not before its beginning: a clock that was set back ends it, rather than prolong it by as much.
     pub fn is_on(&self, now: Timestamp) -> bool {
-        now < self.until
+        now.is_within(self.until.since(self.began), self.began)
     }
 
     /// The next free position, if there is one: nobody has its name, its address is a node's to have.

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// An order whose answer was lost is given again after so many milliseconds; the node obeys it once.
 const TELL_AGAIN_MS: u64 = 60_000;
+/// Longest time between two tries of a program, seconds: that of `hooks::retry_after`.
+const LONGEST_RETRY_SECS: u64 = 600;
 
 /// Nodes that somebody wants restarted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -252,8 +254,18 @@ impl Request {
         self.nodes.iter().filter(|node| node.step.is_down()).count()
     }
 
+    /// Times that lie ahead are those of a clock that was set back since: they count from now, or nothing would be late until they
+    /// return. When the restart was wanted stays, as boots are compared with it that have their times from the same clock.
+    fn settle_clock(&mut self, now: Timestamp) {
+        for node in &mut self.nodes {
+            node.since = node.since.min(now);
+            node.again = node.again.min(now.plus_secs(LONGEST_RETRY_SECS));
+        }
+    }
+
     /// Goes on as far as what is seen allows. `see` answers none for what is no node any more.
     pub fn advance(&mut self, now: Timestamp, programs: Programs, see: impl Fn(&str) -> Option<Seen>) -> Vec<Note> {
+        self.settle_clock(now);
         let mut notes = Vec::new();
         let seen: Vec<Option<Seen>> = self.nodes.iter().map(|node| see(&node.name)).collect();
         let mut late = Vec::new();
@@ -404,7 +416,7 @@ impl Request {
                 boot,
                 last,
                 noted: false,
-            } if *boot == seen.boot && now.since(*last) >= TELL_AGAIN_MS => {
+            } if *boot == seen.boot && !now.is_within(TELL_AGAIN_MS, *last) => {
                 *last = now;
                 true
             }

@@ -110,6 +110,7 @@ impl Rollout {
         if !self.is_on() {
             return Vec::new();
         }
+        self.settle_clock(now);
         let mut changed: Vec<String> = Vec::new();
         self.nodes.retain(|node, _| {
             let stays = all.contains_key(node);
@@ -133,6 +134,16 @@ impl Rollout {
         }
         changed.extend(self.next_batch(all, now));
         changed
+    }
+
+    /// Times that lie ahead are those of a clock that was set back since: they count from now, or nothing would be late until they return.
+    fn settle_clock(&mut self, now: Timestamp) {
+        self.settled = self.settled.map(|at| at.min(now));
+        for member in self.nodes.values_mut() {
+            member.asked = member.asked.min(now);
+            member.since = member.since.min(now);
+            member.first = member.first.map(|at| at.min(now));
+        }
     }
 
     /// True if it has stopped by itself, now.

@@ -272,6 +272,7 @@ impl Rollouts {
 
     pub(super) fn heard_of(&self, world: &World, node: &str, now: Timestamp) -> Heard {
         let recorder = &self.shared.recorder;
+        recorder.settle(now);
         let subject = Subject::Node(node.to_owned());
         let heartbeat = world.site.limits.heartbeat_secs;
         let standing = recorder.standing_at(&subject, now, heartbeat).unwrap_or_default();

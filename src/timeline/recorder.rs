@@ -2,7 +2,7 @@
 
 use super::{Event, Level, Pace, Standing, Subject, rows};
 use crate::{
-    clock::{Timestamp, duration},
+    clock::{CORRECTION_MS, Timestamp, duration},
     config::Limits,
     store::{Batch, Store, StoreError, Table},
 };
@@ -46,6 +46,8 @@ struct Shared {
 struct State {
     limits: Limits,
     pace: Pace,
+    /// The latest time that it was told. Before the first, what is stored may lie ahead.
+    latest: Timestamp,
     lines: HashMap<Subject, Line>,
     /// Unknown machines by the time they were first heard of (a number that grows), the oldest forgotten first.
     machines: VecDeque<HwAddr>,
@@ -87,6 +89,7 @@ impl Recorder {
         let mut state = State {
             limits,
             pace: store.get(Table::Meta, PACE)?.unwrap_or_default(),
+            latest: Timestamp(u64::MAX),
             lines: HashMap::new(),
             machines: VecDeque::new(),
         };
@@ -177,6 +180,19 @@ impl Recorder {
         }
     }
 
+    /// Takes in what time it is: if the clock was set back, nodes were heard of now at the latest. Cheap otherwise.
+    pub fn settle(&self, now: Timestamp) {
+        let mut state = self.lock();
+        self.shared.listening.fetch_min(now.0, Ordering::Relaxed);
+        if now.0.saturating_add(CORRECTION_MS) < state.latest.0 {
+            state.lines.values_mut().for_each(|line| {
+                line.standing.settle(now);
+                line.written = line.written.min(now);
+            });
+        }
+        state.latest = now;
+    }
+
     /// Where `subject` is at `now`: lost or stalled also before [`Recorder::look`] has noted it.
     pub fn standing_at(&self, subject: &Subject, now: Timestamp, heartbeat_secs: u32) -> Option<Standing> {
         let listening = Timestamp(self.shared.listening.load(Ordering::Relaxed));
@@ -213,6 +229,7 @@ impl Recorder {
 
     /// Notes which nodes are lost or stalled at `now`. These facts are events, so that a restart of the daemon keeps them.
     pub fn look(&self, now: Timestamp, heartbeat_secs: u32) {
+        self.settle(now);
         let listening = Timestamp(self.shared.listening.load(Ordering::Relaxed));
         let overdue: Vec<(Subject, Event)> = {
             let state = self.lock();

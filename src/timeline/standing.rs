@@ -296,6 +296,12 @@ impl Standing {
         }
     }
 
+    /// Takes in that the clock was set back: nothing was heard at a time that lies ahead, or silence would go unnoticed until that returns.
+    pub fn settle(&mut self, now: Timestamp) {
+        self.heard = self.heard.min(now);
+        self.since = self.since.min(now);
+    }
+
     /// Enters the boot of an event; false if the event is a late one of an older boot.
     fn enter(&mut self, boot: &str) -> bool {
         if boot.is_empty() || boot == self.boot {

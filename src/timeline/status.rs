@@ -30,6 +30,7 @@ pub struct StatusRow {
 
 /// All nodes by name.
 pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp) -> Vec<StatusRow> {
+    recorder.settle(now);
     let nodes = world.inventory.iter().map(|node| {
         let heartbeat = world.site.limits.heartbeat_secs;
         let standing = recorder.standing_at(&Subject::Node(node.name.clone()), now, heartbeat);

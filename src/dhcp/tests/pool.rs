@@ -53,6 +53,55 @@ fn full_means_full_and_time_heals() {
     assert_eq!(offer(&mut pool, 3, later), Ok(ip("10.5.255.1")));
 }
 
+/// A server without a battery clock that is set right: by a year here.
+#[test]
+fn a_clock_that_is_set_back_keeps_no_lease_longer() {
+    const YEAR: u64 = 365 * 86_400 * 1000;
+    let before = Timestamp(NOW.0 + YEAR);
+    let mut pool = pool(2);
+    let bound = take(&mut pool, 1, before);
+    let declined = take(&mut pool, 2, before);
+    pool.decline(mac(2), declined, before).unwrap();
+    pool.settle(NOW);
+    assert_eq!(pool.holder(bound, NOW.plus_secs(599)).unwrap().hwaddr, mac(1));
+    assert!(
+        offer(&mut pool, 3, NOW.plus_secs(599)).is_err(),
+        "what was promised is kept"
+    );
+    assert_eq!(take(&mut pool, 3, NOW.plus_secs(600)), bound);
+    assert!(offer(&mut pool, 4, NOW.plus_secs(3599)).is_ok_and(|address| address == bound));
+    assert_eq!(offer(&mut pool, 5, NOW.plus_secs(3600)), Ok(declined));
+    // Less than a lease's time back: no harm, and no second beginning of what began before.
+    pool.settle(NOW.plus_secs(3599));
+}
+
+/// The same while the daemon does not run.
+#[test]
+fn stored_leases_that_lie_ahead_last_as_long_as_they_were_promised() {
+    let world = crate::dhcp::testing::World::default();
+    let ahead = Timestamp(NOW.0 + 86_400_000);
+    let lease = |granted| Lease {
+        ipaddr: ip("10.5.255.1"),
+        hwaddr: mac(1),
+        uuid: None,
+        state: LeaseState::Bound,
+        since: ahead,
+        expires: ahead.plus_secs(120),
+        granted,
+    };
+    // Also one that was stored before `granted` was.
+    for granted in [ahead, Timestamp(0)] {
+        let (mut engine, unused) = Engine::new(world.network.clone(), &[lease(granted)]);
+        assert!(unused.is_empty());
+        engine.at(NOW);
+        let holder = |engine: &Engine, secs| engine.holder(ip("10.5.255.1"), NOW.plus_secs(secs));
+        assert!(holder(&engine, 119).is_some() && holder(&engine, 120).is_none());
+        // Set back once more, while it runs.
+        engine.at(Timestamp(NOW.0 - 3_600_000));
+        assert!(holder(&engine, 0).is_none());
+    }
+}
+
 #[test]
 fn a_machine_that_waits_keeps_its_address() {
     let mut pool = pool(1);
