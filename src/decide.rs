@@ -272,5 +272,6 @@ fn choose_disk(site: &Site, settings: &Settings<'_>, why: &mut Vec<String>) -> O
         // Facts of the node and not of the decision; the server does not keep them yet.
         seen: None,
         again: false,
+        loader: None,
     })
 }

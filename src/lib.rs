@@ -10,6 +10,7 @@ pub mod control;
 pub mod decide;
 pub mod dhcp;
 pub mod discovery;
+mod disk_loader;
 #[cfg(feature = "dns")]
 pub mod dns;
 pub mod firmware;

@@ -1,6 +1,8 @@
 //! Boot loaders (`undionly.kpxe`, `snponly.efi`): read once, shared by all transfers.
 
+use crate::disk_loader;
 use bytes::Bytes;
+use rackstrap_wire::DiskLoader;
 use std::{
     collections::BTreeMap,
     io,
@@ -10,11 +12,15 @@ use std::{
 /// Largest file that is taken for a boot loader, bytes. GRUB's largest is 5 MB.
 const MAX_LOADER: u64 = 32 << 20;
 
+/// Where Debian's `/usr/lib/ipxe/ipxe.lkrn` leads to.
+const DEBIAN_LKRN: &str = "/boot/ipxe.lkrn";
+
 /// All boot loaders by name.
 #[derive(Debug, Default)]
 pub struct Loaders {
     files: BTreeMap<String, Bytes>,
     dirs: Vec<PathBuf>,
+    disk: Option<(DiskLoader, Bytes)>,
 }
 
 /// No such loader.
@@ -46,10 +52,17 @@ impl Loaders {
                 }
             }
         }
+        let disk = files.get(disk_loader::IPXE).and_then(|ipxe| disk_loader::build(ipxe));
         Ok(Loaders {
             files,
             dirs: dirs.to_vec(),
+            disk,
         })
+    }
+
+    /// The network loader that disks carry for BIOS, made of `ipxe.lkrn`; none where that is missing or not usable.
+    pub fn disk(&self) -> Option<&(DiskLoader, Bytes)> {
+        self.disk.as_ref()
     }
 
     /// The loader of that name.
@@ -69,7 +82,9 @@ impl Loaders {
 fn is_loader(top: &Path, path: &Path) -> bool {
     let Ok(real) = path.canonicalize() else { return false };
     let fits = |m: std::fs::Metadata| m.is_file() && m.len() <= MAX_LOADER;
-    real.starts_with(top) && real.metadata().is_ok_and(fits)
+    // Debian's package keeps this one in /boot, with a link to it.
+    let inside = real.starts_with(top) || real == Path::new(DEBIAN_LKRN);
+    inside && real.metadata().is_ok_and(fits)
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //! `rackstrap check` prints it; the daemon logs it and shows it in `status`.
 
 use crate::{
-    config::Site, firmware::first_loader, image::Catalog, inventory::Settings, loaders::Loaders, warnings::SiteWarnings,
+    config::Site, disk_loader::IPXE, firmware::first_loader, image::Catalog, inventory::Settings, loaders::Loaders,
+    warnings::SiteWarnings,
 };
 use std::{
     collections::BTreeSet,
@@ -32,6 +33,7 @@ const TOPIC: &str = "site ";
 pub fn findings(site: &Site, images: &Catalog, found: &io::Result<Arc<Loaders>>) -> Vec<Finding> {
     let mut all = addresses(site);
     all.extend(loaders(site, found));
+    all.extend(disk_loader(site, found));
     all.extend(images_of_profiles(site, images));
     all.extend(keys(site));
     all
@@ -127,6 +129,37 @@ fn loaders(site: &Site, found: &io::Result<Arc<Loaders>>) -> Vec<Finding> {
     all
 }
 
+/// Whether disks get the network loader that a BIOS finds on them.
+fn disk_loader(site: &Site, found: &io::Result<Arc<Loaders>>) -> Option<Finding> {
+    let layout = |profile| {
+        Settings::of(site, std::slice::from_ref(profile), |_| ())
+            .text(|p| &p.layout)
+            .map(str::is_empty)
+    };
+    let none_has_a_disk = site.profiles.keys().all(|profile| layout(profile) != Some(false));
+    let loaders = found.as_ref().ok()?;
+    if none_has_a_disk || loaders.disk().is_some() {
+        return None;
+    }
+    let (what, help) = match loaders.get(IPXE) {
+        Ok(_) => (
+            format!("the boot loader {IPXE} is not a Linux kernel image of at most 952 KiB"),
+            format!(
+                "put one into [server] loader-dirs, or remove {IPXE} there and take Debian's: apt install ipxe; then: rackstrap reload"
+            ),
+        ),
+        Err(nothing) => (
+            nothing.to_string(),
+            "install Debian's package: apt install ipxe; then: rackstrap reload".to_owned(),
+        ),
+    };
+    let message = format!(
+        "{what}: disks get no network loader. A node whose BIOS boots from its disk stops there for five minutes, and then restarts; \
+         with the disk first in its boot order it may never boot"
+    );
+    Some(finding(false, "network loader of disks", message, help))
+}
+
 /// Profiles whose nodes have no image to boot.
 fn images_of_profiles(site: &Site, images: &Catalog) -> Vec<Finding> {
     let mut all = Vec::new();
@@ -215,10 +248,18 @@ mod tests {
         assert!(of(&all, "address 192.0.2.1").help.contains("ip address"));
         assert!(!of(&all, "loader-dir /nonexistent/a").fatal);
         assert!(of(&all, "loaders").fatal && of(&all, "loaders").help.contains("apt install ipxe"));
+        let of_disks = of(&all, "network loader of disks");
+        assert!(
+            !of_disks.fatal
+                && of_disks
+                    .message
+                    .starts_with("there is no boot loader 'ipxe.lkrn' in /nonexistent/a")
+        );
+        assert!(of_disks.help.contains("apt install ipxe"), "{of_disks:?}");
         assert!(of(&all, "image of default").fatal);
         assert!(of(&all, "image of default").help.contains("rackstrap image import"));
         assert!(!of(&all, "authorized-keys").fatal);
-        assert_eq!(all.len(), 5, "{all:?}");
+        assert_eq!(all.len(), 6, "{all:?}");
     }
 
     #[test]
@@ -236,9 +277,32 @@ mod tests {
         let warnings = SiteWarnings::default();
         let shown = || warnings.list(crate::clock::Timestamp::now()).len();
         tell(&site, &Catalog::default(), loaders(&site), &warnings);
-        assert_eq!(shown(), 2, "loaders and the image");
+        assert_eq!(shown(), 3, "loaders, the disks' too, and the image");
         site.server.loader_dirs = vec![dir.path().to_owned()];
         tell(&site, &Catalog::default(), loaders(&site), &warnings);
+        assert_eq!(shown(), 2, "the disks' loader and the image");
+        // A file of that name is not enough, and disks that are left alone need none.
+        std::fs::write(dir.path().join(IPXE), "x").unwrap();
+        let all = findings(&site, &Catalog::default(), &Ok(loaders(&site)));
+        let unusable = &of(&all, "network loader of disks").message;
+        assert!(
+            unusable.starts_with("the boot loader ipxe.lkrn is not a Linux kernel image"),
+            "{unusable}"
+        );
+        site.profiles.get_mut("default").unwrap().layout = Some(String::new());
+        tell(&site, &Catalog::default(), loaders(&site), &warnings);
         assert_eq!(shown(), 1, "the image");
+    }
+
+    #[test]
+    fn a_usable_ipxe_is_enough_for_the_disks() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut kernel = vec![0; 8192];
+        kernel[0x1f1] = 4;
+        kernel[0x202..0x208].copy_from_slice(b"HdrS\x07\x02");
+        std::fs::write(dir.path().join(IPXE), kernel).unwrap();
+        let mut site = site(&example());
+        site.server.loader_dirs = vec![dir.path().to_owned()];
+        assert_eq!(disk_loader(&site, &Ok(loaders(&site))), None);
     }
 }

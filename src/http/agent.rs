@@ -15,6 +15,7 @@ use crate::{
 };
 use axum::{
     Json,
+    body::Bytes,
     extract::{Path, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
@@ -68,10 +69,30 @@ pub async fn plan(
         }
     }
     let wire = common;
-    Ok(Json(Plan {
+    let mut plan = Plan {
         wire,
         ..boot.plan.clone()
-    }))
+    };
+    if let Some(disk) = &mut plan.disk {
+        disk.loader = service.loaders.load().disk().map(|(loader, _)| *loader);
+    }
+    Ok(Json(plan))
+}
+
+/// `GET /v1/disk-loader/{id}`
+pub async fn disk_loader(
+    State(service): State<Arc<Service>>,
+    peer: axum::Extension<Peer>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Bytes, Problem> {
+    service.boot_of(*peer, &id)?;
+    service.boots.authenticate(&id, bearer(&headers))?;
+    let loaders = service.loaders.load();
+    let (_, bytes) = loaders
+        .disk()
+        .ok_or_else(|| Problem::unavailable("this server has no usable ipxe.lkrn for disks"))?;
+    Ok(bytes.clone())
 }
 
 /// What came with `Authorization: Bearer`.

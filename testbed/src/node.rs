@@ -32,6 +32,17 @@ pub enum Nic {
     E1000,
 }
 
+/// What SeaBIOS or OVMF tries, in order. As it comes, SeaBIOS stands still for ever when nothing was bootable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BootOrder {
+    /// The network card, then the disk.
+    NetworkFirst,
+    /// The disk, then the network card.
+    DiskFirst,
+    /// The disk; the card has no ROM, so that the firmware cannot boot from it.
+    DiskAlone,
+}
+
 /// A node. Switched off when dropped.
 #[derive(Debug)]
 pub struct Node<'c> {
@@ -43,6 +54,7 @@ pub struct Node<'c> {
     disk: RefCell<Option<Disk>>,
     firmware: Firmware,
     nic: Nic,
+    order: BootOrder,
     processors: u8,
     console: Console,
     machine: RefCell<Option<process::Running>>,
@@ -66,6 +78,7 @@ impl<'c> Node<'c> {
             disk: RefCell::new(None),
             firmware: Firmware::Bios,
             nic: Nic::Virtio,
+            order: BootOrder::NetworkFirst,
             processors: 1,
             machine: RefCell::new(None),
             powered_on: Cell::new(0),
@@ -91,6 +104,12 @@ impl<'c> Node<'c> {
     /// With another network card.
     pub fn nic(mut self, nic: Nic) -> Self {
         self.nic = nic;
+        self
+    }
+
+    /// With another boot order.
+    pub fn boot_order(mut self, order: BootOrder) -> Self {
+        self.order = order;
         self
     }
 
@@ -176,30 +195,29 @@ impl<'c> Node<'c> {
             "-m",
             "768",
         ]);
-        // As the boot retry setting of servers: when nothing would boot, begin again.
-        command.args(["-boot", "reboot-timeout=5000"]);
         command.args(self.console.qemu_arguments());
         command.args(["-netdev", &format!("tap,id=net,ifname={tap},script=no,downscript=no")]);
         let model = match self.nic {
             Nic::Virtio => "virtio-net-pci",
             Nic::E1000 => "e1000",
         };
-        // Without a ROM, OVMF's own network stack drives the card.
-        let rom = if self.firmware == Firmware::Uefi {
-            ",romfile="
-        } else {
-            ""
+        let (card, disk) = match self.order {
+            BootOrder::NetworkFirst => (",bootindex=1", ",bootindex=2"),
+            BootOrder::DiskFirst => (",bootindex=2", ",bootindex=1"),
+            BootOrder::DiskAlone => ("", ",bootindex=1"),
         };
-        command.args([
-            "-device",
-            &format!("{model},netdev=net,mac={},bootindex=1{rom}", self.hwaddr),
-        ]);
-        if let Some(disk) = self.disk.borrow().as_ref() {
+        // Without a ROM, OVMF's own network stack drives the card, and SeaBIOS knows nothing of it.
+        let rom = match self.firmware == Firmware::Uefi || self.order == BootOrder::DiskAlone {
+            true => ",romfile=",
+            false => "",
+        };
+        command.args(["-device", &format!("{model},netdev=net,mac={}{card}{rom}", self.hwaddr)]);
+        if let Some(inserted) = self.disk.borrow().as_ref() {
             command.args([
                 "-drive",
-                &format!("file={},format=raw,if=none,id=disk", disk.path().display()),
+                &format!("file={},format=raw,if=none,id=disk", inserted.path().display()),
             ]);
-            command.args(["-device", "virtio-blk-pci,drive=disk,bootindex=2"]);
+            command.args(["-device", &format!("virtio-blk-pci,drive=disk{disk}")]);
         }
         if self.firmware == Firmware::Uefi {
             let vars = self.dir.join("vars.fd");

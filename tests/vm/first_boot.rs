@@ -1,6 +1,6 @@
 //! A blank machine becomes a node, boots again from the same disk, and outlives its daemon.
 
-use super::{GIB2, expect_scratch};
+use super::{GIB2, LOADER_ON_GPT, expect_scratch};
 use std::{process::Command, thread, time::Duration};
 use testbed::{Cluster, Node, Result, Site, process::output};
 
@@ -25,6 +25,7 @@ fn a_blank_machine_boots_keeps_its_disk_and_outlives_the_daemon() -> Result {
     node.pull_plug();
     let disk = node.disk()?;
     let slices = expect_scratch(&disk)?;
+    assert_eq!(disk.read(LOADER_ON_GPT, 4)?, *b"RKSB");
     let untouched = disk.fingerprint()?;
 
     node.power_on()?;

@@ -1,6 +1,6 @@
 //! A layout on an MBR: the marker is the table's fourth entry.
 
-use super::GIB2;
+use super::{GIB2, LOADER_ON_MBR};
 use testbed::{Cluster, Partition, Result, Site};
 
 #[test]
@@ -25,6 +25,7 @@ fn a_disk_with_an_mbr_is_prepared_and_kept() -> Result {
     node.pull_plug();
     let disk = node.disk()?;
     assert_eq!(disk.table(), "dos");
+    assert_eq!(disk.read(LOADER_ON_MBR, 4)?, *b"RKSB");
     let slices = disk.slices()?;
     let kinds: Vec<&str> = slices.iter().map(|slice| slice.fs.as_str()).collect();
     assert_eq!(kinds, ["swap", "xfs", "ext4"]);

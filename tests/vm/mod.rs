@@ -25,6 +25,9 @@ use testbed::{Disk, Result, disk::Slice};
 
 /// Size of most disks.
 const GIB2: u64 = 2 << 30;
+/// Where the network loader for BIOS begins on a disk with a GPT, and with an MBR, in bytes.
+const LOADER_ON_GPT: u64 = (1 << 20) + LOADER_ON_MBR;
+const LOADER_ON_MBR: u64 = 64 << 10;
 
 /// Fails unless the disk holds what the layout `scratch` says: the marker's partition, swap, and two sound file systems.
 fn expect_scratch(disk: &Disk) -> Result<Vec<Slice>> {

@@ -3,7 +3,7 @@
 use crate::{
     cmdline::{self, CommandLine},
     console::Console,
-    disk,
+    disk::{self, device::FileDevice, netloader},
     facts::{self, BootFacts},
     fail::{Doing, Failure, Res},
     handover, hardware,
@@ -90,6 +90,7 @@ fn boot(timeline: &mut Timeline) -> Res<Infallible> {
     let list = fs::read(image_files::LIST).unwrap_or_default();
     let list = read_list(timeline, &list);
     let state = timeline.run(Phase::Disk, Policy::Once, |t| Ok(disk_phase(t, &plan, &cmdline, &list)))?;
+    network_loader(timeline, &plan, &server, &state);
     let hardware = Hardware {
         modules,
         ..hardware::look()
@@ -191,6 +192,26 @@ fn proven(server: &Server, plan: &Plan, overlay: &Overlay) -> Server {
             ..server.clone()
         },
         _ => server.clone(),
+    }
+}
+
+/// Keeps the disk's network loader as the server has it. The node boots without it, so a failure is only told.
+fn network_loader(timeline: &mut Timeline, plan: &Plan, server: &Server, state: &DiskState) {
+    let prepared = matches!(state.status, DiskStatus::Kept { .. } | DiskStatus::Prepared { .. });
+    let Some(loader) = plan.disk.as_ref().and_then(|d| d.loader).filter(|_| prepared) else {
+        return;
+    };
+    let disk = format!("/dev/{}", state.device);
+    let mut fetch = || server.bytes(paths::DISK_LOADER, ASK_TIMEOUT);
+    let installed = FileDevice::open(Path::new(&disk), true)
+        .doing(|| format!("opening {disk}"))
+        .and_then(|mut device| netloader::install(&mut device, loader, &mut fetch));
+    match installed {
+        Ok(true) => timeline.step(&format!("the network loader for BIOS was written to {disk}")),
+        Ok(false) => {}
+        Err(failure) => timeline.step(&format!(
+            "the network loader for BIOS was not written to {disk}: {failure}"
+        )),
     }
 }
 

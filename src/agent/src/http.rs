@@ -26,6 +26,11 @@ impl Server {
         parse(&body, path)
     }
 
+    /// Fetches bytes.
+    pub fn bytes(&self, path: &str, timeout: Duration) -> Res<Vec<u8>> {
+        self.send(minreq::Method::Get, path, Vec::new(), timeout)
+    }
+
     /// Sends a document and reads the answer.
     pub fn post<T: DeserializeOwned>(&self, path: &str, document: &impl Serialize, timeout: Duration) -> Res<T> {
         let body = self.send(minreq::Method::Post, path, to_json(document)?, timeout)?;

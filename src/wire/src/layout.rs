@@ -106,6 +106,19 @@ pub struct DiskPlan {
     /// Prepare the disk also if its marker is equal; an administrator ordered it for this boot.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub again: bool,
+    /// The network loader that the disk should carry for BIOS; none = leave it as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loader: Option<DiskLoader>,
+}
+
+/// A network loader for disks, by what the first block of its copy on a disk says: `RKSB`, and at bytes 16 to 24
+/// these two numbers, little endian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskLoader {
+    /// Bytes, a multiple of 4096.
+    pub size: u32,
+    /// CRC-32 of all of it, with zeroes at bytes 20 to 24.
+    pub crc: u32,
 }
 
 /// What identifies a disk over boots.

@@ -19,7 +19,7 @@ pub use health::{
 pub use hwaddr::{HwAddr, HwAddrError};
 pub use image_list::ImageList;
 pub use layout::{
-    DiskMarker, DiskPlan, FileSystem, Layout, Partition, PartitionTable, SeenDisk, Size, SizeError, Wipe,
+    DiskLoader, DiskMarker, DiskPlan, FileSystem, Layout, Partition, PartitionTable, SeenDisk, Size, SizeError, Wipe,
 };
 pub use plan::{ImageRef, ImageRefError, NetPlan, NfsRoot, Overlay, OverlayContent, OverlayFile, Plan};
 pub use report::{
@@ -74,6 +74,8 @@ pub mod cmdline {
 pub mod paths {
     /// `GET /v1/plan/{id}` with `Authorization: Bearer TOKEN` -> [`crate::Plan`] as JSON.
     pub const PLAN: &str = "/v1/plan/";
+    /// `GET /v1/disk-loader/{id}` with `Authorization: Bearer TOKEN` -> the bytes of [`crate::DiskPlan::loader`].
+    pub const DISK_LOADER: &str = "/v1/disk-loader/";
     /// `POST /v1/overlay/{id}` with an [`crate::OverlayRequest`] -> [`crate::Overlay`]; once a boot.
     pub const OVERLAY: &str = "/v1/overlay/";
     /// `POST /v1/report/{id}` with a [`crate::Report`]: what the agent did, in order.

@@ -25,6 +25,26 @@ fn field<'a>(head: &'a str, name: &str) -> &'a str {
 }
 
 #[test]
+fn a_plan_names_the_network_loader_that_the_node_gets() -> Result {
+    let lab = Lab::start()?;
+    let node = &lab.node;
+    let (_, _, plan) = fetch(&node.namespace, &node.plan_url(), &["-H", &node.bearer()])?;
+    let plan: serde_json::Value = serde_json::from_str(&plan)?;
+    let named = &plan["disk"]["loader"];
+    let url = format!("{BASE}/v1/disk-loader/{}", node.boot);
+    let (status, mut got) = body(&node.namespace, &url, &["-H", &node.bearer()])?;
+    ensure!(
+        status == "200" && got.starts_with(b"RKSB"),
+        "{status}, {} bytes",
+        got.len()
+    );
+    assert_eq!(named["size"], got.len());
+    got[20..24].fill(0);
+    assert_eq!(named["crc"], crc32fast::hash(&got));
+    Ok(())
+}
+
+#[test]
 fn curl_gets_files_whole_in_parts_and_only_if_they_changed() -> Result {
     let lab = Lab::start()?;
     let node = &lab.node;

@@ -19,6 +19,7 @@ fn a_boot_is_its_nodes_and_its_tokens_and_ends() -> Result {
         let bearer = node.bearer();
         for (path, more) in [
             ("/v1/plan/", &["-H", &bearer][..]),
+            ("/v1/disk-loader/", &["-H", &bearer][..]),
             ("/v1/ready/", &["-H", "Content-Type: application/json", "-d", &ready]),
             // The body is not even looked at: whose boot it is comes first.
             ("/v1/report/", &["-d", "no json"]),
@@ -47,6 +48,9 @@ fn a_boot_is_its_nodes_and_its_tokens_and_ends() -> Result {
             status == 403 && text.contains("wrong token"),
             "{token:?}: {status}: {text}"
         );
+        let loader = format!("{BASE}/v1/disk-loader/{}", node.boot);
+        let (status, _, text) = fetch(&node.namespace, &loader, &["-H", &bearer])?;
+        assert!(status == 403 && text.contains("wrong token"), "{status}: {text}");
         let bodies = [
             ("ready", json!({"token": token, "uptime_ms": 1, "detail": ""})),
             ("report", json!({"token": token, "events": []})),
@@ -67,7 +71,7 @@ fn a_boot_is_its_nodes_and_its_tokens_and_ends() -> Result {
     );
     let basic = ["-H", &format!("Authorization: Basic {}", node.token)];
     assert_eq!(fetch(&node.namespace, &node.plan_url(), &basic)?.0, 403);
-    lab.expect_counted("refused-wrong-token", 4 * tokens.len() as u64 + 2)?;
+    lab.expect_counted("refused-wrong-token", 5 * tokens.len() as u64 + 2)?;
     lab.expect_served(node)?;
 
     // A node that begins again and again: its oldest boots end, token and all.

@@ -1,98 +1,92 @@
-//! What the disk does when a firmware boots it: says so, and goes back to the network.
+//! What a disk does when a BIOS boots it: it starts the network loader that the agent keeps on it (see `netloader`).
 //!
-//! A cluster whose firmware prefers the disk, or falls back to it after a failed PXE, must not end at
-//! "no operating system" (the Fellowship cluster's experience). The code is for BIOS: the first 440
-//! bytes of sector 0, loaded at 0000:7c00 in real mode.
+//! The code is the first bytes of sector 0, loaded at 0000:7c00 in real mode. It reads 4 KiB of the network loader and
+//! runs them if they begin as they should. Where there is no loader, or it cannot be read, or it gives up because it has no
+//! driver for any network card, `int 18h` hands over to the next boot device (BIOS Boot Specification 1.01, 6.7).
 //!
-//! `int 18h` is the BIOS Boot Specification's "this boot device failed, try the next" (1.01, chapter
-//! 6.7); some firmware returns from it, then the machine waits five seconds and resets.
+//! A firmware without a next device ends at "No bootable device", and `int 18h` never comes back. So the code leaves two hooks
+//! in memory: on `int 18h` a clock of five minutes starts, which the timer's `int 1ch` counts down, and then resets the
+//! machine. An operating system replaces the timer's handler. While less base memory is free than at the start, a network
+//! boot program is at work, and the clock has sixteen times as long, so that it does not end a slow boot.
 
-/// Assembled, in GNU syntax, from:
-/// ```text
-///         ljmp  $0, $1f              # some firmware jumps to 07c0:0000
-/// 1:      cli
-///         xorw  %ax, %ax
-///         movw  %ax, %ds
-///         movw  %ax, %ss
-///         movw  $0x7c00, %sp
-///         sti
-///         cld
-///         movw  $message, %si
-/// 2:      lodsb
-///         testb %al, %al
-///         jz    3f
-///         movb  $0x0e, %ah           # teletype output
-///         movw  $0x0007, %bx
-///         int   $0x10
-///         jmp   2b
-/// 3:      int   $0x18                # next boot device
-///         movb  $0x86, %ah           # wait CX:DX microseconds: 5 s
-///         movw  $0x004c, %cx
-///         movw  $0x4b40, %dx
-///         int   $0x15
-///         movw  $0x1234, 0x472       # warm reset: no memory test
-///         ljmp  $0xffff, $0
-/// message:
-/// ```
+use super::netloader;
+use rackstrap_wire::PartitionTable;
+
+/// `bootcode.S`, assembled: 332 bytes.
 #[rustfmt::skip]
-const INSTRUCTIONS: [u8; 57] = [
-    0xea, 0x05, 0x7c, 0x00, 0x00,
-    0xfa, 0x31, 0xc0, 0x8e, 0xd8, 0x8e, 0xd0, 0xbc, 0x00, 0x7c, 0xfb, 0xfc,
-    0xbe, 0x39, 0x7c,
-    0xac, 0x84, 0xc0, 0x74, 0x09, 0xb4, 0x0e, 0xbb, 0x07, 0x00, 0xcd, 0x10, 0xeb, 0xf2,
-    0xcd, 0x18,
-    0xb4, 0x86, 0xb9, 0x4c, 0x00, 0xba, 0x40, 0x4b, 0xcd, 0x15,
-    0xc7, 0x06, 0x72, 0x04, 0x34, 0x12,
-    0xea, 0x00, 0x00, 0xff, 0xff,
+const INSTRUCTIONS: [u8; 332] = [
+    0xea, 0x05, 0x7c, 0x00, 0x00, 0xfa, 0x31, 0xc0, 0x8e, 0xd8, 0x8e, 0xd0, 0xbc, 0x00, 0x7c, 0xfc,
+    0x84, 0xd2, 0x78, 0x02, 0xb2, 0x80, 0x88, 0x16, 0x22, 0x7d, 0x8e, 0x06, 0x62, 0x00, 0x26, 0x66,
+    0x81, 0x3e, 0x49, 0x00, 0x52, 0x4b, 0x53, 0x42, 0x74, 0x3d, 0xff, 0x0e, 0x13, 0x04, 0xa1, 0x13,
+    0x04, 0xa3, 0x0f, 0x7d, 0xc1, 0xe0, 0x06, 0x8e, 0xc0, 0x66, 0xa1, 0x60, 0x00, 0x66, 0xa3, 0x05,
+    0x7d, 0x66, 0xa1, 0x70, 0x00, 0x66, 0xa3, 0x09, 0x7d, 0x31, 0xff, 0xbe, 0xb8, 0x7c, 0xb9, 0x5a,
+    0x00, 0xf3, 0xa4, 0xc7, 0x06, 0x60, 0x00, 0x00, 0x00, 0x8c, 0x06, 0x62, 0x00, 0xc7, 0x06, 0x70,
+    0x00, 0x0c, 0x00, 0x8c, 0x06, 0x72, 0x00, 0xfb, 0xbe, 0x23, 0x7d, 0xac, 0x84, 0xc0, 0x74, 0x09,
+    0xb4, 0x0e, 0xbb, 0x07, 0x00, 0xcd, 0x10, 0xeb, 0xf2, 0xb4, 0x41, 0xbb, 0xaa, 0x55, 0x8a, 0x16,
+    0x22, 0x7d, 0xcd, 0x13, 0x72, 0x2d, 0x81, 0xfb, 0x55, 0xaa, 0x75, 0x27, 0xbe, 0x12, 0x7d, 0xb4,
+    0x42, 0x8a, 0x16, 0x22, 0x7d, 0xcd, 0x13, 0x72, 0x1a, 0x66, 0x81, 0x3e, 0x00, 0x80, 0x52, 0x4b,
+    0x53, 0x42, 0x75, 0x0f, 0xbe, 0x12, 0x7d, 0xbf, 0xb3, 0x7c, 0x8a, 0x16, 0x22, 0x7d, 0xea, 0x08,
+    0x80, 0x00, 0x00, 0xcd, 0x18, 0xf4, 0xeb, 0xfd, 0x2e, 0xc7, 0x06, 0x55, 0x00, 0x55, 0x15, 0x2e,
+    0xff, 0x2e, 0x4d, 0x00, 0x2e, 0x83, 0x3e, 0x55, 0x00, 0x00, 0x74, 0x21, 0x50, 0x1e, 0x31, 0xc0,
+    0x8e, 0xd8, 0xa1, 0x13, 0x04, 0x2e, 0x39, 0x06, 0x57, 0x00, 0x1f, 0x58, 0x74, 0x08, 0x2e, 0x80,
+    0x06, 0x59, 0x00, 0x10, 0x75, 0x07, 0x2e, 0xff, 0x0e, 0x55, 0x00, 0x74, 0x05, 0x2e, 0xff, 0x2e,
+    0x51, 0x00, 0xb0, 0xfe, 0xe6, 0x64, 0xba, 0xf9, 0x0c, 0xb0, 0x06, 0xee, 0xea, 0x00, 0x00, 0xff,
+    0xff, 0x52, 0x4b, 0x53, 0x42, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+    0x00, 0x00, 0x10, 0x00, 0x00, 0x00, 0x00, 0x80, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+    0x00, 0x00, 0x00, 0x72, 0x61, 0x63, 0x6b, 0x73, 0x74, 0x72, 0x61, 0x70, 0x3a, 0x20, 0x74, 0x68,
+    0x69, 0x73, 0x20, 0x64, 0x69, 0x73, 0x6b, 0x20, 0x61, 0x73, 0x6b, 0x73, 0x20, 0x74, 0x68, 0x65,
+    0x20, 0x6e, 0x65, 0x74, 0x77, 0x6f, 0x72, 0x6b, 0x2e, 0x0d, 0x0a, 0x00,
 ];
-
-const MESSAGE: &[u8] = b"rackstrap: nothing boots from this disk; back to the network.\r\n\0";
 
 /// Bytes that a boot sector has for code (the disk signature follows).
 pub const LENGTH: usize = 440;
 
-/// Instructions, message, zeroes. The marker's record is put behind them (see `marker`).
-pub const CODE: [u8; LENGTH] = {
-    let mut code = [0; LENGTH];
-    let mut i = 0;
-    while i < INSTRUCTIONS.len() {
-        code[i] = INSTRUCTIONS[i];
-        i += 1;
-    }
-    let mut j = 0;
-    while j < MESSAGE.len() {
-        code[i + j] = MESSAGE[j];
-        j += 1;
+/// Bytes of the code in use. The marker's record is put behind them (see `marker`).
+pub const USED: usize = INSTRUCTIONS.len();
+
+/// The packet of `int 13h`, function 42h, in the code, up to its number of blocks.
+const PACKET: [u8; 6] = [16, 0, 0, 0, 0x00, 0x80];
+
+/// The code for a disk with blocks of `sector` bytes. A table tells where the loader is.
+pub fn code(table: PartitionTable, sector: u32) -> [u8; USED] {
+    let mut code = INSTRUCTIONS;
+    let sector = u64::from(sector.max(1));
+    if let Some(at) = code.windows(PACKET.len()).position(|w| w == PACKET) {
+        code[at + 2] = (netloader::HEAD as u64 / sector) as u8;
+        code[at + 8..at + 16].copy_from_slice(&(netloader::start(table) / sector).to_le_bytes());
     }
     code
-};
-
-/// Bytes of [`CODE`] in use.
-pub const USED: usize = INSTRUCTIONS.len() + MESSAGE.len();
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::{path::Path, process::Command};
 
     #[test]
-    fn addresses_fit_the_load_address() {
-        // The far jump lands behind itself; SI points at the message.
-        assert_eq!(u16::from_le_bytes([CODE[1], CODE[2]]), 0x7c00 + 5);
-        assert_eq!(
-            u16::from_le_bytes([CODE[0x12], CODE[0x13]]) as usize,
-            0x7c00 + INSTRUCTIONS.len()
-        );
-        assert!(CODE[INSTRUCTIONS.len()..].starts_with(b"rackstrap: "));
-        // jz to `int 18h`, jmp back to `lodsb`.
-        let jz = 0x17usize;
-        assert_eq!(
-            (CODE[jz], &CODE[jz + 2 + CODE[jz + 1] as usize..][..2]),
-            (0x74, &[0xcd, 0x18][..])
-        );
-        let jmp = 0x20usize;
-        assert_eq!(CODE[jmp], 0xeb);
-        assert_eq!(CODE[(jmp + 2).wrapping_add_signed(CODE[jmp + 1] as i8 as isize)], 0xac);
-        assert_eq!(CODE[USED - 1], 0);
-        assert!(CODE[USED..].iter().all(|b| *b == 0));
+    fn the_bytes_are_what_the_source_assembles_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let (object, binary) = (dir.path().join("o"), dir.path().join("b"));
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/disk/bootcode.S");
+        let run = |command: &mut Command| assert!(command.status().unwrap().success());
+        run(Command::new("as").arg("--32").arg("-o").arg(&object).arg(source));
+        run(Command::new("objcopy")
+            .args(["-O", "binary", "-j", ".text"])
+            .args([&object, &binary]));
+        assert_eq!(std::fs::read(binary).unwrap(), INSTRUCTIONS);
+    }
+
+    #[test]
+    fn the_loader_is_read_in_blocks_of_the_disk() {
+        for (table, sector, blocks, lba) in [
+            (PartitionTable::Gpt, 512, 8, 0x880u64),
+            (PartitionTable::Mbr, 512, 8, 0x80),
+            (PartitionTable::Gpt, 4096, 1, 0x110),
+        ] {
+            let code = code(table, sector);
+            let at = code.windows(6).position(|w| w == [16, 0, blocks, 0, 0, 0x80]).unwrap();
+            assert_eq!(code[at + 6..at + 8], [0, 0]);
+            assert_eq!(code[at + 8..at + 16], lba.to_le_bytes());
+        }
     }
 }

@@ -193,7 +193,9 @@ fn decode_entry(entry: &[u8]) -> Option<(u32, State)> {
 /// Sector 0 with boot code, record, the given first three partition entries, and the marker entry.
 pub fn encode_sector0(record: &Record, state: State, entries: &[[u8; 16]; 3], disk_signature: [u8; 4]) -> [u8; 512] {
     let mut sector = [0; 512];
-    sector[..super::bootcode::LENGTH].copy_from_slice(&super::bootcode::CODE);
+    // Sector 0 of a disk with blocks of 512 bytes; `table::write_sector0` knows others.
+    let code = super::bootcode::code(record.table, 512);
+    sector[..code.len()].copy_from_slice(&code);
     sector[RECORD_AT..RECORD_AT + RECORD_LEN].copy_from_slice(&encode_record(record, state));
     sector[440..444].copy_from_slice(&disk_signature);
     sector[TABLE_AT..ENTRY_AT].copy_from_slice(entries.as_flattened());

@@ -8,6 +8,7 @@ pub mod gptread;
 pub mod inspect;
 pub mod machine;
 pub mod marker;
+pub mod netloader;
 pub mod options;
 pub mod phase;
 pub mod prepare;

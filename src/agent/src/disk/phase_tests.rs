@@ -108,6 +108,7 @@ fn plan(table: PartitionTable, version: u32) -> DiskPlan {
         wipe: Wipe::Ours,
         seen: None,
         again: false,
+        loader: None,
     }
 }
 

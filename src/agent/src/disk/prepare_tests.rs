@@ -174,6 +174,7 @@ fn plan(table: PartitionTable, version: u32, wipe: Wipe) -> DiskPlan {
         wipe,
         seen: None,
         again: false,
+        loader: None,
     }
 }
 

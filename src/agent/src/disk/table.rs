@@ -1,6 +1,7 @@
 //! Writing partition tables, with the marker in them.
 
 use super::{
+    bootcode,
     device::{BlockDevice, Cursor},
     geometry::Geometry,
     marker::{self, Record, State},
@@ -24,6 +25,8 @@ pub fn write_sector0(
 ) -> io::Result<()> {
     let mut block = vec![0; device.sector() as usize];
     block[..512].copy_from_slice(&marker::encode_sector0(record, state, entries, disk_signature));
+    let code = bootcode::code(record.table, device.sector());
+    block[..code.len()].copy_from_slice(&code);
     device.write_at(0, &block)
 }
 
