@@ -39,6 +39,25 @@ pub struct Event {
     pub last: Option<Timestamp>,
 }
 
+/// Who can cause rows of a timeline in numbers: these may not push out what else there is to know of a boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Requests for addresses, files and scripts: whoever has the node's address can make them, a user's program among them.
+    Requests,
+    /// Reports in the agent's name.
+    Agent,
+}
+
+impl Source {
+    /// Rows of it among `window` rows. Together they leave some for all that is not caused by packets.
+    pub(super) fn share(self, window: usize) -> usize {
+        match self {
+            Source::Requests => window / 3,
+            Source::Agent => window * 7 / 12,
+        }
+    }
+}
+
 /// Bytes of a detail that are kept.
 pub const DETAIL_LIMIT: usize = 500;
 
@@ -94,6 +113,15 @@ impl Event {
         match reported.outcome {
             Outcome::Started | Outcome::Step => event,
             _ => event.took(reported.took_ms),
+        }
+    }
+
+    /// Who can cause many rows like this one, if there is somebody.
+    pub(super) fn source(&self) -> Option<Source> {
+        match self.kind() {
+            "agent" => Some(Source::Agent),
+            "dhcp" | "dhcp-first" | "tftp" | "tftp-client" | "script" | "refused" | "nfs" => Some(Source::Requests),
+            _ => None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Takes events from everybody, keeps the last ones of each machine, and has them written behind.
 
-use super::{Event, Level, Pace, Standing, Subject, rows};
+use super::{Event, Level, Pace, Standing, Subject, event::Source, rows};
 use crate::{
     clock::{CORRECTION_MS, Timestamp, duration},
     config::Limits,
@@ -8,7 +8,7 @@ use crate::{
 };
 use rackstrap_wire::HwAddr;
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -18,6 +18,9 @@ use tokio::sync::watch;
 
 /// A repetition is written again after so many milliseconds, not each time: a DISCOVER a second for hours.
 const REPEAT_WRITE_MS: u64 = 10_000;
+
+/// Rows among which no [`Source`] may have more than its share. A boot has about 25.
+const WINDOW: usize = 96;
 
 /// Key in [`Table::Meta`] of the last time at which a daemon was known to run.
 const ALIVE: &[u8] = b"alive";
@@ -61,6 +64,8 @@ struct Line {
     first: u64,
     next: u64,
     standing: Standing,
+    /// Numbers of rows whose counts are higher than on disk.
+    unwritten: BTreeSet<u64>,
     written: Timestamp,
 }
 
@@ -68,6 +73,38 @@ impl Line {
     /// Numbers of the events that are on disk only.
     fn on_disk(&self) -> (u64, u64) {
         (self.first, self.events.front().map_or(self.next, |(number, _)| *number))
+    }
+
+    /// Counts `event` in a row that there is, if it is the same thing once more, or if rows of its [`Source`] have their share of the
+    /// last `window` ones already. Answers the row's number, and whether its level is another now.
+    fn again(&mut self, event: &Event, window: Option<usize>) -> Option<(u64, bool)> {
+        let repeated = self.events.back().is_some_and(|(_, last)| last.repeats_as(event));
+        let crowded = || {
+            let (source, window) = (event.source()?, window?);
+            let recent = self.events.iter().rev().take(window);
+            let same = recent.filter(|(_, row)| row.source() == Some(source)).count();
+            (same >= source.share(window)).then_some(())?;
+            self.events.iter().rposition(|(_, row)| row.step == event.step)
+        };
+        let index = if repeated { self.events.len() - 1 } else { crowded()? };
+        let (number, row) = self.events.get_mut(index)?;
+        let other_level = std::mem::replace(&mut row.level, event.level) != event.level;
+        row.detail.clone_from(&event.detail);
+        row.count = row.count.saturating_add(event.count);
+        row.last = Some(event.latest());
+        row.took_ms = event.took_ms.or(row.took_ms);
+        Some((*number, other_level))
+    }
+
+    /// Writes the rows whose counts are not on disk yet.
+    fn write_again(&mut self, subject: &Subject, batch: Batch) -> Batch {
+        let rows = self.events.iter().filter(|(number, _)| self.unwritten.contains(number));
+        let last = self.next.saturating_sub(1);
+        let batch = rows.fold(batch, |batch, (number, row)| {
+            rows::put_again(batch, subject, (*number, row), last, &self.standing)
+        });
+        self.unwritten.clear();
+        batch
     }
 
     /// Forgets what is more than `kept`.
@@ -113,6 +150,7 @@ impl Recorder {
                     None => tail.standing,
                 },
                 written: last.map(|(_, event)| event.latest()).unwrap_or_default(),
+                unwritten: BTreeSet::new(),
                 events: tail.events.into(),
             };
             state.lines.insert(tail.subject, line);
@@ -342,7 +380,13 @@ impl Recorder {
 
 impl State {
     /// Adds an event; answers what is to be written.
-    fn add(&mut self, subject: Subject, mut event: Event) -> Batch {
+    fn add(&mut self, subject: Subject, event: Event) -> Batch {
+        let window = self.limits.timeline_events.clamp(1, WINDOW);
+        self.insert(subject, event, Some(window))
+    }
+
+    /// With no `window`, each event that is none of the last one's repetitions gets a row.
+    fn insert(&mut self, subject: Subject, mut event: Event, window: Option<usize>) -> Batch {
         let mut batch = Batch::new();
         if let Subject::Machine(hwaddr) = subject
             && !self.lines.contains_key(&subject)
@@ -366,27 +410,20 @@ impl State {
                 event.detail = format!("heard of again after {}", duration(silent));
             }
         }
-        if let Some((number, last)) = line.events.back_mut()
-            && last.repeats_as(&event)
-        {
-            last.count = last.count.saturating_add(event.count);
-            last.last = Some(event.latest());
-            last.took_ms = event.took_ms.or(last.took_ms);
+        if let Some((number, other_level)) = line.again(&event, window) {
+            let before = line.standing.clone();
             if let Some((stage, millis)) = line.standing.apply(&event) {
                 self.pace.note(stage, millis);
             }
-            if event.latest().since(line.written) >= REPEAT_WRITE_MS {
+            line.unwritten.insert(number);
+            let news = other_level || !before.says_the_same_as(&line.standing);
+            if news || event.latest().since(line.written) >= REPEAT_WRITE_MS {
                 line.written = event.latest();
-                batch = rows::put(batch, &subject, *number, last, &line.standing);
+                batch = line.write_again(&subject, batch);
             }
             return batch;
         }
-        // The count of the row before was perhaps not written yet.
-        if let Some((number, last)) = line.events.back()
-            && last.count > 1
-        {
-            batch = rows::put(batch, &subject, *number, last, &line.standing);
-        }
+        batch = line.write_again(&subject, batch);
         if let Some((stage, millis)) = line.standing.apply(&event) {
             self.pace.note(stage, millis);
         }
@@ -423,7 +460,7 @@ impl State {
         let batch = self.forget(from, Batch::new());
         let events = events.into_iter().flatten().map(|(_, event)| event);
         let all = older.into_iter().chain(events);
-        all.fold(batch, |batch, event| batch.and(self.add(to.clone(), event)))
+        all.fold(batch, |batch, event| batch.and(self.insert(to.clone(), event, None)))
     }
 
     fn drop_line(&mut self, subject: &Subject, batch: Batch) -> Batch {

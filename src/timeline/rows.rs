@@ -15,6 +15,10 @@ struct Snapshot {
     number: u64,
     /// Where that had led to.
     standing: Standing,
+    /// It counts all that had happened, also what had only raised the count of an earlier row: the event itself is not to be
+    /// looked at again. Releases before wrote none of these.
+    #[serde(default)]
+    whole: bool,
 }
 
 /// The end of a timeline.
@@ -58,15 +62,19 @@ pub(super) fn tails(store: &Store) -> Result<(Vec<Tail>, Batch), StoreError> {
 fn tail(rows: &Read<'_>, subject: Subject, first: u64) -> Result<Tail, StoreError> {
     let prefix = prefix(&subject);
     let snapshot: Option<Snapshot> = rows.get(Table::Standings, &prefix)?;
-    let (mut standing, mut start) = match snapshot {
-        Some(snapshot) => (snapshot.standing, snapshot.number.max(first)),
-        None => (Standing::default(), first),
+    let (mut standing, mut start, mut whole) = match snapshot {
+        Some(snapshot) => (
+            snapshot.standing,
+            snapshot.number.max(first),
+            snapshot.whole.then_some(snapshot.number),
+        ),
+        None => (Standing::default(), first, None),
     };
     let read = |start| rows.scan_from(Table::Events, &prefix, &key(&subject, start));
     let mut events: Vec<(Vec<u8>, Event)> = read(start)?;
     if events.is_empty() {
         // Left by a release that knew nothing of it.
-        (standing, start) = (Standing::default(), first);
+        (standing, start, whole) = (Standing::default(), first, None);
         events = read(start)?;
     }
     let events: Vec<(u64, Event)> = events
@@ -74,7 +82,10 @@ fn tail(rows: &Read<'_>, subject: Subject, first: u64) -> Result<Tail, StoreErro
         .filter_map(|(key, event)| Some((parse_key(&key)?.1, event)))
         .collect();
     // The one of the snapshot may have happened again since; said twice, an event says the same.
-    for (_, event) in &events {
+    for (_, event) in events
+        .iter()
+        .filter(|(number, _)| whole.is_none_or(|counted| *number > counted))
+    {
         if event.last.is_some() {
             // What it brought about, it did the first time.
             let first = Event {
@@ -117,9 +128,26 @@ pub(super) fn put(batch: Batch, subject: &Subject, number: u64, event: &Event, s
     if !(number + 1).is_multiple_of(SNAPSHOT_EVERY) {
         return batch;
     }
+    snapshot(batch, subject, number, standing, false)
+}
+
+/// Writes the row of an earlier event again, which has happened once more after event `last`; `standing` is where all has led to.
+pub(super) fn put_again(
+    batch: Batch,
+    subject: &Subject,
+    (number, event): (u64, &Event),
+    last: u64,
+    standing: &Standing,
+) -> Batch {
+    let batch = batch.put(Table::Events, key(subject, number), event);
+    snapshot(batch, subject, last, standing, true)
+}
+
+fn snapshot(batch: Batch, subject: &Subject, number: u64, standing: &Standing, whole: bool) -> Batch {
     let snapshot = Snapshot {
         number,
         standing: standing.clone(),
+        whole,
     };
     batch.put(Table::Standings, prefix(subject), &snapshot)
 }

@@ -107,6 +107,12 @@ fn meaning(event: &Event) -> Meaning {
 }
 
 impl Standing {
+    /// True if nothing is different but the time at which the machine was last heard of.
+    pub(super) fn says_the_same_as(&self, later: &Standing) -> bool {
+        let heard = later.heard;
+        Standing { heard, ..self.clone() } == *later
+    }
+
     /// Where a node is after these events, oldest first.
     pub fn after<'a>(events: impl IntoIterator<Item = &'a Event>) -> Standing {
         let mut standing = Standing::default();

@@ -446,6 +446,54 @@ proptest! {
 }
 
 #[test]
+fn what_a_node_can_cause_does_not_push_its_boot_off_its_timeline() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        timeline_events: 300,
+        ..LIMITS
+    };
+    let (store, recorder) = open(dir.path(), limits);
+    let mut now = 0;
+    let mut tell = |step: &str, level, detail: String| {
+        now += 100;
+        recorder.record(node(), Event::new(Timestamp(now), step, level, detail).of_boot("b1"));
+    };
+    for step in ["plan", "overlay", "ready"] {
+        tell(step, Level::Ok, "of the boot".to_owned());
+    }
+    for n in 0..2000 {
+        tell("tftp-client", Level::Error, format!("{n}: not found"));
+        tell("refused", Level::Error, format!("a wrong token, {n}"));
+        tell(["nfs mount", "script"][n % 2], Level::Retry, format!("{n}"));
+        tell(
+            ["agent disk", "agent root", "agent network"][n % 3],
+            Level::Degraded,
+            format!("forged {n}"),
+        );
+    }
+    tell("checks", Level::Ok, "all are well".to_owned());
+    let check = |recorder: &Recorder| {
+        let events = recorder.of(&node());
+        for step in ["plan", "overlay", "ready", "checks"] {
+            assert!(
+                events.iter().any(|event| event.step == step),
+                "{step} is gone of {}",
+                events.len()
+            );
+        }
+        assert!(events.len() < 120, "{}", events.len());
+        let last = events.iter().rfind(|event| event.step == "tftp-client").unwrap();
+        assert!(last.count > 1900 && last.level == Level::Error, "{last:?}");
+        last.detail.clone()
+    };
+    assert_eq!(check(&recorder), "1999: not found");
+    store.flush().unwrap();
+    drop((store, recorder));
+    // Of a row that is repeated, at most the last ten seconds are not on disk.
+    check(&open(dir.path(), limits).1);
+}
+
+#[test]
 fn a_start_reads_the_ends_of_timelines_and_the_rest_when_it_is_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let limits = Limits {
