@@ -173,14 +173,12 @@ impl Floor {
     }
 
     /// What a machine's loader told; true if that is news.
-    pub fn hear(&mut self, hwaddr: HwAddr, told: &Told) -> bool {
+    pub fn hear(&mut self, hwaddr: HwAddr, told: &Told, now: Timestamp) -> bool {
         let Some(mut machine) = self.machine(hwaddr).cloned() else {
             return false;
         };
-        let news = machine.hear(told);
-        if news {
-            self.put(machine);
-        }
+        let news = machine.hear(told, now);
+        self.put(machine);
         news
     }
 

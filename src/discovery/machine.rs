@@ -182,8 +182,11 @@ impl Machine {
     }
 
     /// Takes in what its loader told; true if that is news.
-    pub fn hear(&mut self, told: &Told) -> bool {
-        let mut news = replace_if_some(&mut self.uuid, told.uuid.filter(says_something));
+    pub fn hear(&mut self, told: &Told, now: Timestamp) -> bool {
+        // A loader asks every few seconds, and asks DHCP hardly ever.
+        let mut news = now.since(self.last_seen) >= WRITE_AFTER;
+        self.last_seen = self.last_seen.max(now);
+        news |= replace_if_some(&mut self.uuid, told.uuid.filter(says_something));
         for (field, text) in [
             (&mut self.serial, &told.serial),
             (&mut self.vendor, &told.vendor),

@@ -427,7 +427,7 @@ impl Discovery {
                 (noted.write.then_some(seen.hwaddr), noted.news)
             }
             News::Told(hwaddr, told) => {
-                let news = floor.hear(hwaddr, &told);
+                let news = floor.hear(hwaddr, &told, Timestamp::now());
                 let kept = floor.machine(hwaddr).is_some_and(Machine::is_kept);
                 ((news && kept).then_some(hwaddr), news)
             }

@@ -87,13 +87,14 @@ pub async fn script(
                 "this machine is {} now, its address {}",
                 decision.node.name, decision.node.ipaddr
             );
-            // It waited there until it became a node. Nobody else's word goes onto the timeline.
+            // It waited there until it became a node, which is as it should be. Nobody else's word goes onto the timeline.
             let at_home = (service.waits)(hwaddr, peer.ipv4());
-            service.send_to_dhcp(&world, &decision, hwaddr, detail, at_home)?
+            let level = at_home.then_some(Level::Ok);
+            service.send_to_dhcp(&world, &decision, hwaddr, detail, level)?
         }
         Decision::Node(decision) if !service.windows.is_open(&decision.node.name, Timestamp::now()) => {
             let detail = format!("{} has to ask DHCP before it boots", decision.node.name);
-            service.send_to_dhcp(&world, &decision, hwaddr, detail, true)?
+            service.send_to_dhcp(&world, &decision, hwaddr, detail, Some(Level::Retry))?
         }
         Decision::Node(decision) => {
             if let Some(failed) = &query.failed {
@@ -204,11 +205,11 @@ impl Service {
         decision: &NodeDecision,
         hwaddr: HwAddr,
         detail: String,
-        record: bool,
+        level: Option<Level>,
     ) -> Result<String, Problem> {
         let base = base_url(&world.site, decision.subnet.server);
-        if record {
-            let event = Event::new(Timestamp::now(), "dhcp-first", Level::Retry, detail.clone());
+        if let Some(level) = level {
+            let event = Event::new(Timestamp::now(), "dhcp-first", level, detail.clone());
             self.recorder.record(Subject::Node(decision.node.name.clone()), event);
         }
         self.wait(&base, hwaddr, &[detail], true)

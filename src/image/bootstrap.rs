@@ -78,6 +78,9 @@ pub(super) fn bootstrap(recipe: &Recipe, target: &Path, scratch: &Path, progress
         Recipe::Debian(recipe) => {
             let mut mmdebstrap = contained(&[RUN]);
             mmdebstrap.arg("mmdebstrap").args(recipe.args(target, None));
+            // The import makes an initramfs of its own. A kernel's package makes none where this says so, as
+            // /etc/kernel/postinst.d/initramfs-tools has it: that would take minutes, and be deleted.
+            mmdebstrap.env("INITRD", "No");
             run(mmdebstrap, "mmdebstrap", progress)
         }
         Recipe::Dnf(recipe) => dnf(recipe, target, &scratch.join("dnf"), progress),

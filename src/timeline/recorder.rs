@@ -1,6 +1,6 @@
 //! Takes events from everybody, keeps the last ones of each machine, and has them written behind.
 
-use super::{Event, Level, Pace, Standing, Subject, event::Source, rows};
+use super::{Event, Level, Pace, Standing, Subject, rows};
 use crate::{
     clock::{CORRECTION_MS, Timestamp, duration},
     config::Limits,
@@ -19,7 +19,7 @@ use tokio::sync::watch;
 /// A repetition is written again after so many milliseconds, not each time: a DISCOVER a second for hours.
 const REPEAT_WRITE_MS: u64 = 10_000;
 
-/// Rows among which no [`Source`] may have more than its share. A boot has about 25.
+/// Rows among which no [`Source`](super::event::Source) may have more than its share. A boot has about 25.
 const WINDOW: usize = 96;
 
 /// Key in [`Table::Meta`] of the last time at which a daemon was known to run.
@@ -75,7 +75,7 @@ impl Line {
         (self.first, self.events.front().map_or(self.next, |(number, _)| *number))
     }
 
-    /// Counts `event` in a row that there is, if it is the same thing once more, or if rows of its [`Source`] have their share of the
+    /// Counts `event` in a row that there is, if it is the same thing once more, or if rows of its [`Source`](super::event::Source) have their share of the
     /// last `window` ones already. Answers the row's number, and whether its level is another now.
     fn again(&mut self, event: &Event, window: Option<usize>) -> Option<(u64, bool)> {
         let repeated = self.events.back().is_some_and(|(_, last)| last.repeats_as(event));

@@ -1,40 +1,107 @@
 //! What people see while something takes its time.
 
-use crate::image::{Progress, Step, show_bytes};
+use crate::{
+    image::{Progress, Step, show_bytes},
+    words::count,
+};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
     io::IsTerminal,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        mpsc::{RecvTimeoutError, Sender, channel},
+    },
     time::{Duration, Instant},
 };
 
-/// Shows progress on standard error: a moving line on a terminal, one line a step otherwise.
+/// Where there is no terminal: how often a step that goes on says so.
+const STILL: Duration = Duration::from_secs(10);
+
+/// Shows progress on standard error: a moving line on a terminal, otherwise a line for each step and one now and then.
 pub(super) struct Shown {
     bar: Option<ProgressBar>,
+    now: Arc<Mutex<Now>>,
+    notes: Vec<String>,
+    /// The thread that speaks now and then ends with this.
+    _speaks: Option<Sender<()>>,
+}
+
+/// What is being done.
+#[derive(Default)]
+struct Now {
     step: Option<(Step, Instant)>,
     files: u64,
     bytes: u64,
-    notes: Vec<String>,
+    doing: String,
+}
+
+impl Now {
+    /// `copying: 12 files, 3.4 MB, 10 s so far`, with what the program that does it said last.
+    fn still(&self) -> Option<String> {
+        let (step, begun) = self.step.as_ref()?;
+        let time = format!("{} s so far", begun.elapsed().as_secs());
+        let doing = Some(self.doing.clone()).filter(|doing| !doing.is_empty());
+        let words: Vec<String> = self.done().into_iter().chain([time]).chain(doing).collect();
+        Some(format!("{}: {}", step.as_str(), words.join(", ")))
+    }
+
+    fn ended(&mut self) -> Option<String> {
+        let (step, begun) = self.step.take()?;
+        let what = self.done().map_or_else(String::new, |done| format!(": {done}"));
+        Some(format!(
+            "{}{what}, {:.1} s",
+            step.as_str(),
+            begun.elapsed().as_secs_f64()
+        ))
+    }
+
+    fn done(&self) -> Option<String> {
+        match (self.files, self.bytes) {
+            (0, 0) => None,
+            (files, 0) => Some(count(usize::try_from(files).unwrap_or(usize::MAX), "file")),
+            (files, bytes) => {
+                let files = count(usize::try_from(files).unwrap_or(usize::MAX), "file");
+                Some(format!("{files}, {}", show_bytes(bytes)))
+            }
+        }
+    }
+}
+
+/// Calls `say` with how far it is, every `period`, until the answer is dropped.
+fn speak(now: Arc<Mutex<Now>>, period: Duration, mut say: impl FnMut(&str) + Send + 'static) -> Sender<()> {
+    let (speaks, ends) = channel();
+    std::thread::spawn(move || {
+        while ends.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
+            let line = now.lock().unwrap_or_else(PoisonError::into_inner).still();
+            if let Some(line) = line {
+                say(&line);
+            }
+        }
+    });
+    speaks
 }
 
 impl Shown {
     pub fn new() -> Self {
+        let bar = std::io::stderr().is_terminal().then(ProgressBar::new_spinner);
+        let now = Arc::<Mutex<Now>>::default();
+        let speaks = bar
+            .is_none()
+            .then(|| speak(now.clone(), STILL, |line| eprintln!("{line}")));
         Shown {
-            bar: std::io::stderr().is_terminal().then(ProgressBar::new_spinner),
-            step: None,
-            files: 0,
-            bytes: 0,
+            bar,
+            now,
             notes: Vec::new(),
+            _speaks: speaks,
         }
     }
 
+    fn now(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn finish_step(&mut self) {
-        let Some((step, begun)) = self.step.take() else { return };
-        let what = match (self.files, self.bytes) {
-            (0, 0) => String::new(),
-            (files, 0) => format!(": {files} files"),
-            (files, bytes) => format!(": {files} files, {}", show_bytes(bytes)),
-        };
-        let line = format!("{}{what}, {:.1} s", step.as_str(), begun.elapsed().as_secs_f64());
+        let Some(line) = self.now().ended() else { return };
         match &self.bar {
             Some(bar) => bar.println(line),
             None => eprintln!("{line}"),
@@ -56,8 +123,10 @@ impl Shown {
 impl Progress for Shown {
     fn begin(&mut self, step: Step, bytes: Option<u64>) {
         self.finish_step();
-        self.step = Some((step, Instant::now()));
-        (self.files, self.bytes) = (0, 0);
+        *self.now() = Now {
+            step: Some((step, Instant::now())),
+            ..Now::default()
+        };
         let Some(bar) = &self.bar else { return };
         let template = match bytes {
             Some(_) => "{prefix} {wide_bar} {binary_bytes}/{binary_total_bytes} {msg} {eta}",
@@ -76,24 +145,59 @@ impl Progress for Shown {
     }
 
     fn advance(&mut self, files: u64, bytes: u64) {
-        self.files += files;
-        self.bytes += bytes;
+        let all = {
+            let mut now = self.now();
+            now.files += files;
+            now.bytes += bytes;
+            now.files
+        };
         if let Some(bar) = &self.bar {
             bar.inc(bytes);
-            if files > 0 && self.files.is_multiple_of(64) {
-                bar.set_message(format!("{} files", self.files));
+            if files > 0 && all.is_multiple_of(64) {
+                bar.set_message(format!("{all} files"));
             }
         }
     }
 
     fn doing(&mut self, line: &str) {
-        if let Some(bar) = &self.bar {
-            let line: String = line.chars().filter(|c| !c.is_control()).take(200).collect();
-            bar.set_message(line);
+        let line: String = line.chars().filter(|c| !c.is_control()).take(200).collect();
+        match &self.bar {
+            Some(bar) => bar.set_message(line),
+            None => self.now().doing = line,
         }
     }
 
     fn note(&mut self, text: &str) {
         self.notes.push(text.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_step_says_how_far_it_is_until_it_ends() {
+        let now = Arc::<Mutex<Now>>::default();
+        let (said, heard) = channel();
+        let speaks = speak(now.clone(), Duration::from_millis(5), move |line| {
+            // Nobody listens any more at the end.
+            let _ = said.send(line.to_owned());
+        });
+        *now.lock().unwrap() = Now {
+            step: Some((Step::Bootstrap, Instant::now())),
+            doing: "installing packages".to_owned(),
+            ..Now::default()
+        };
+        let line = heard.recv().unwrap();
+        assert!(
+            line.starts_with("bootstrapping: ") && line.ends_with(" s so far, installing packages"),
+            "{line}"
+        );
+        now.lock().unwrap().files = 1;
+        while !heard.recv().unwrap().starts_with("bootstrapping: 1 file, ") {}
+        drop(speaks);
+        // The thread lets go of its end.
+        while heard.recv().is_ok() {}
     }
 }

@@ -39,10 +39,12 @@ fn what_loaders_tell_is_kept_bounded_and_harmless() {
         vendor: "x".repeat(500),
         product: "Ünïcode".repeat(20),
     };
-    assert!(machine.hear(&told));
+    assert!(machine.hear(&told, Timestamp(3)));
+    assert_eq!(machine.last_seen, Timestamp(3));
     assert_eq!((machine.serial.as_str(), machine.vendor.len()), ("S[31m1", 64));
     assert!(machine.product.len() <= 64);
-    assert!(!machine.hear(&told), "the same again is no news");
+    assert!(!machine.hear(&told, Timestamp(4)), "the same again is no news");
+    assert_eq!(machine.last_seen, Timestamp(4), "but it was seen");
     assert_eq!(Place::text(b"Gi1/0/7"), "Gi1/0/7");
     assert_eq!(Place::text(&[0, 4, 0, 10]), "0x0004000a");
     assert_eq!(Place::text(&[]), "");
