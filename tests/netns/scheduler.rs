@@ -2,9 +2,17 @@
 
 use super::serve::{argument, curl, udhcpc, variable};
 use anyhow::Context;
+use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
+use rackstrap::inventory::{
+    export::{ExportNode, Format},
+    hostlist::{Dialect, NodeSet},
+};
+use rackstrap_wire::Hardware;
 use serde_json::json;
 use std::{
+    collections::BTreeSet,
     fs,
+    net::Ipv4Addr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -163,5 +171,86 @@ fn slurm_knows_the_nodes_as_their_agents_found_them_and_runs_a_job() -> Result {
         .cli(&["dnsmasq", "--output", &dnsmasq.display().to_string()])?;
     assert_eq!(fs::read_to_string(&dnsmasq)?.matches("dhcp-host=").count(), 2);
     output(Command::new("dnsmasq").args(["--test", "-C"]).arg(&dnsmasq))?;
+    Ok(())
+}
+
+/// A set of nodes as sites name them: racks with holes, one rack, one slot, widths that grow, words without numbers, and names
+/// that go on behind their last number.
+fn some_names() -> impl Strategy<Value = BTreeSet<String>> {
+    let racked = (1u32..13, 1u32..41).prop_map(|(rack, slot)| format!("r{rack:02}n{slot:02}"));
+    let one_slot = (1u32..13).prop_map(|rack| format!("r{rack:02}n01"));
+    let enclosure = (1u32..4, 8u32..12, 1u32..5).prop_map(|(row, rack, slot)| format!("c{row}-{rack}-{slot}"));
+    let plain = prop_oneof![(7u32..13).prop_map(|n| format!("gpu{n}")), Just("login".to_owned())];
+    let behind = (1u32..5).prop_map(|n| format!("n{n}-big"));
+    let one = prop_oneof![4 => racked, 3 => one_slot, 2 => enclosure, 1 => plain, 1 => behind];
+    proptest::collection::btree_set(one, 1..60)
+}
+
+#[test]
+fn slurm_reads_the_names_of_random_sets_and_its_controller_starts_with_them() -> Result {
+    let mut runner = TestRunner::deterministic();
+    let mut sets = Vec::new();
+    for _ in 0..60 {
+        let tree = some_names().new_tree(&mut runner);
+        sets.push(tree.map_err(|why| anyhow::anyhow!("{why}"))?.current());
+    }
+    let dir = tempfile::tempdir()?;
+    let at = dir.path();
+    let namespace = Namespace::with_bridge()?;
+    let hostname = output(Command::new("hostname").arg("-s"))?;
+    configure(at, hostname.trim())?;
+    // It reads no list of names without a configuration.
+    fs::write(at.join("nodes.conf"), "")?;
+    fs::write(at.join("hosts"), "")?;
+    for names in &sets {
+        let list = names
+            .iter()
+            .map(String::as_str)
+            .collect::<NodeSet>()
+            .fold_as(Dialect::Slurm);
+        let shown = output(&mut slurm(&namespace, at, &["scontrol", "show", "hostnames", &list]))?;
+        let shown: BTreeSet<String> = shown.lines().map(str::to_owned).collect();
+        assert_eq!(&shown, names, "{list}");
+    }
+
+    // The sets once more as nodes of unlike hardware, so that each line has a random part of them.
+    let all: BTreeSet<&String> = sets[..6].iter().flatten().collect();
+    let nodes: Vec<ExportNode> = (all.iter().zip(0u32..))
+        .map(|(name, number)| ExportNode {
+            name: (*name).clone(),
+            ipaddr: Ipv4Addr::from(0x0a05_0100 + number),
+            hwaddrs: Vec::new(),
+            domain: None,
+            profiles: Vec::new(),
+            groups: Vec::new(),
+            hardware: Some(Hardware {
+                cpus: 1 << sets.iter().position(|set| set.contains(*name)).unwrap_or(0),
+                memory_mib: 64_000,
+                ..Hardware::default()
+            }),
+            scratch: None,
+        })
+        .collect();
+    fs::write(at.join("nodes.conf"), Format::Slurm.write(&nodes))?;
+    fs::write(at.join("hosts"), Format::Hosts.write(&nodes))?;
+    let conf = at.join("slurm.conf").display().to_string();
+    let mut command = slurm(&namespace, at, &["slurmctld", "-D", "-f", &conf]);
+    let controller = log(at, "controller.log")?;
+    let _controller = Running::start("slurmctld", command.stdout(controller.try_clone()?).stderr(controller))?;
+    let mut last = String::new();
+    let known = poll(LIMIT, || {
+        let shown = output(&mut slurm(&namespace, at, &["scontrol", "-o", "show", "node"]));
+        last = shown.unwrap_or_else(|error| format!("{error:#}"));
+        let names = last
+            .lines()
+            .filter_map(|line| line.strip_prefix("NodeName=")?.split_whitespace().next());
+        let names: BTreeSet<String> = names.map(str::to_owned).collect();
+        Ok((names.len() == all.len()).then_some(names))
+    })?;
+    let known = known.with_context(|| {
+        let log = fs::read_to_string(at.join("controller.log")).unwrap_or_default();
+        format!("slurmctld does not know the nodes: {last}\n{log}")
+    })?;
+    assert_eq!(known.iter().collect::<BTreeSet<_>>(), all);
     Ok(())
 }
