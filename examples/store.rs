@@ -88,7 +88,7 @@ fn site() -> Result<Site> {
 fn images() -> Result<Catalog> {
     let manifest = Manifest::bare("debian@1".parse()?);
     let dir = "/images/debian/1".into();
-    Ok(Catalog::new([ImageVersion { manifest, dir }]))
+    Ok(Catalog::new([ImageVersion::new(manifest, dir)]))
 }
 
 fn name(n: u32) -> String {

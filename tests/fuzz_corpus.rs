@@ -11,6 +11,8 @@ mod disk;
 mod dns;
 #[path = "../fuzz/bodies/image.rs"]
 mod image;
+#[path = "../fuzz/bodies/image_list.rs"]
+mod image_list;
 #[path = "../fuzz/bodies/import.rs"]
 mod import;
 #[path = "../fuzz/bodies/ndp.rs"]
@@ -72,6 +74,11 @@ fn dns_corpus() {
 #[test]
 fn image_corpus() {
     replay("image", 4, image::run);
+}
+
+#[test]
+fn image_list_corpus() {
+    replay("image_list", 3, image_list::run);
 }
 
 #[test]

@@ -152,6 +152,7 @@ fn waiting_row(context: &Context, waiting: Waiting, ipaddr: Option<Ipv4Addr>) ->
         },
         heard: Some(machine.last_seen),
         boot: String::new(),
+        remark: String::new(),
     }
 }
 

@@ -163,6 +163,8 @@ impl Service {
             true => permissive_args(&decision.kernel_args),
             false => decision.kernel_args.clone(),
         };
+        // With the site's own word for it the image may enforce after all.
+        let permissive = permissive && kernel_args != decision.kernel_args;
         let text = self.scripts.load().node(&NodeScript {
             plan: &boot.plan,
             token: &boot.token,

@@ -120,10 +120,7 @@ fn whole(dir: &Path, manifest: Manifest) -> Result<ImageVersion, String> {
             return Err(format!("{part} is not {wanted}, or empty; import the image again"));
         }
     }
-    Ok(ImageVersion {
-        manifest,
-        dir: dir.to_owned(),
-    })
+    Ok(ImageVersion::new(manifest, dir.to_owned()))
 }
 
 pub(crate) fn read_manifest(path: &Path) -> io::Result<String> {

@@ -93,13 +93,13 @@ mod tests {
     #[test]
     fn indexes_are_read_inside_the_root() {
         let dir = tempfile::tempdir().unwrap();
-        let version = ImageVersion {
-            manifest: Manifest {
+        let version = ImageVersion::new(
+            Manifest {
                 kernel_release: "6.1.0".to_owned(),
                 ..Manifest::bare("debian@1".parse().unwrap())
             },
-            dir: dir.path().to_owned(),
-        };
+            dir.path().to_owned(),
+        );
         let lib = dir.path().join("root/usr/lib/modules/6.1.0");
         fs::create_dir_all(&lib).unwrap();
         let error = KernelModules::read(&version).unwrap_err();

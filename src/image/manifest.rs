@@ -4,7 +4,11 @@ use super::{PackageCounts, root::RootDir, selinux::enforces_selinux};
 use crate::clock::Timestamp;
 use rackstrap_wire::ImageRef;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
 
 /// `images/NAME/VERSION/manifest.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,12 +80,24 @@ pub struct ImageVersion {
     pub manifest: Manifest,
     /// `images/NAME/VERSION`; below it `root/`, `kernel`, `initramfs`, `manifest.toml`.
     pub dir: PathBuf,
+    /// What [`ImageVersion::enforces_selinux`] found: a sealed tree does not change.
+    enforcing: Arc<OnceLock<bool>>,
 }
 
 impl ImageVersion {
+    /// The version in the directory `dir`.
+    pub fn new(manifest: Manifest, dir: PathBuf) -> Self {
+        ImageVersion {
+            manifest,
+            dir,
+            enforcing: Arc::default(),
+        }
+    }
+
     /// True if its tree enforces SELinux, which a node could not; read from the tree, so that older versions count as well.
     pub fn enforces_selinux(&self) -> bool {
-        RootDir::open(&self.dir.join("root")).is_ok_and(|root| enforces_selinux(&root))
+        let look = || RootDir::open(&self.dir.join("root")).is_ok_and(|root| enforces_selinux(&root));
+        *self.enforcing.get_or_init(look)
     }
 }
 

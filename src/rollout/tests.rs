@@ -17,10 +17,11 @@ pub(super) fn image(text: &str) -> ImageRef {
 }
 
 pub(super) fn catalog(versions: &[&str]) -> Catalog {
-    Catalog::new(versions.iter().map(|version| ImageVersion {
-        manifest: Manifest::bare(image(version)),
-        dir: PathBuf::from("/images").join(version),
-    }))
+    Catalog::new(
+        versions
+            .iter()
+            .map(|version| ImageVersion::new(Manifest::bare(image(version)), PathBuf::from("/images").join(version))),
+    )
 }
 
 fn assignments(current: &str) -> Assignments {

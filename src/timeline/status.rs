@@ -1,9 +1,16 @@
 //! One row a node: what `rackstrap status` shows.
 
 use super::{Recorder, State, Subject};
-use crate::{boots::Boots, clock::Timestamp, decide::World};
+use crate::{
+    boots::{Boot, Boots},
+    clock::Timestamp,
+    decide::World,
+    image::{ImageVersion, permissive_args},
+    inventory::{Node, Settings},
+};
 use rackstrap_wire::{DiskState, DiskStatus, ImageRef};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// A node or a waiting machine, at a glance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +33,9 @@ pub struct StatusRow {
     pub heard: Option<Timestamp>,
     /// Id of the boot that it is in, empty if none is pinned.
     pub boot: String,
+    /// What differs from what its image asks for, in a few words (`SELinux permissive`); empty if nothing does.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub remark: String,
 }
 
 /// All nodes by name.
@@ -42,6 +52,7 @@ pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp)
             true => gone_back(world, &node.name).unwrap_or_default(),
             false => standing.last_error,
         };
+        let permissive = boot.as_ref().is_some_and(|boot| boots_permissive(world, node, boot));
         StatusRow {
             node: node.name.clone(),
             state,
@@ -56,9 +67,24 @@ pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp)
             last_error,
             heard: (standing.heard.0 > 0).then_some(standing.heard),
             boot: boot.map(|boot| boot.plan.id.clone()).unwrap_or_default(),
+            remark: if permissive {
+                "SELinux permissive".to_owned()
+            } else {
+                String::new()
+            },
         }
     });
     nodes.collect()
+}
+
+/// True if the image of the boot enforces SELinux, and its nodes are told not to.
+fn boots_permissive(world: &World, node: &Node, boot: &Boot) -> bool {
+    let enforces = |version: &Arc<ImageVersion>| version.enforces_selinux();
+    world.images.get(boot.image()).is_some_and(enforces) && {
+        let settings = Settings::of(&world.site, &node.profiles, |_| ());
+        let given = settings.text(|p| &p.kernel_args).unwrap_or_default();
+        permissive_args(given) != given
+    }
 }
 
 /// Why the node runs another version than it is to have, if that is so.

@@ -80,3 +80,7 @@ impl Owned {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "image_files_tests.rs"]
+mod tests;

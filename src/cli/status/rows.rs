@@ -54,7 +54,7 @@ pub(super) fn urgency(state: State) -> u8 {
 pub(super) fn lines(now: Timestamp, nodes: &[StatusRow], each: bool) -> Vec<Line> {
     let fold = !each && nodes.len() > FOLD_ABOVE;
     let mut groups: Vec<Vec<&StatusRow>> = Vec::new();
-    let mut places: BTreeMap<(u8, String, &str, &str), usize> = BTreeMap::new();
+    let mut places: BTreeMap<(u8, String, &str, &str, &str), usize> = BTreeMap::new();
     for row in nodes {
         let image = row.image.as_ref().map(ToString::to_string).unwrap_or_default();
         let alike = (
@@ -62,6 +62,7 @@ pub(super) fn lines(now: Timestamp, nodes: &[StatusRow], each: bool) -> Vec<Line
             format!("{} {image}", row.state),
             &*row.disk,
             &*row.last_error,
+            &*row.remark,
         );
         // An unknown machine has no name that would fold.
         match places.get(&alike).filter(|_| fold && row.state != State::Waiting) {
@@ -103,12 +104,20 @@ fn line(now: Timestamp, group: &[&StatusRow]) -> Option<Line> {
         },
         image: output::dash(&first.image.as_ref().map(ToString::to_string).unwrap_or_default()),
         note: match first.last_error.is_empty() {
-            true => first.disk.clone(),
+            true => remarked(&first.remark, &first.disk),
             false => first.last_error.clone(),
         },
-        disk: output::dash(disk),
+        disk: output::dash(&remarked(&first.remark, disk)),
         last_error: first.last_error.clone(),
     })
+}
+
+/// A remark stands first: it is short, and lines are cut at their ends.
+fn remarked(remark: &str, text: &str) -> String {
+    match (remark, text) {
+        ("", text) | (text, "") => text.to_owned(),
+        (remark, text) => format!("{remark}; {text}"),
+    }
 }
 
 /// The table that fits `columns`.

@@ -14,6 +14,7 @@ fn row(node: &str, state: State) -> StatusRow {
         last_error: String::new(),
         heard: None,
         boot: String::new(),
+        remark: String::new(),
     }
 }
 
@@ -135,4 +136,28 @@ fn what_does_not_fit_is_counted_and_what_needs_a_look_comes_first() {
     assert_eq!(within(44).lines().count(), 44, "all of them, with head and sum");
     assert!(!within(44).contains("more:"));
     assert!(within(0).contains("and 40 more"), "a terminal of no height");
+}
+
+#[test]
+fn a_remark_stands_before_the_disk_and_its_nodes_fold_apart() {
+    let mut nodes = vec![row("r01n01", State::Ready)];
+    nodes[0].remark = "SELinux permissive".to_owned();
+    for look in [
+        at(100),
+        Look::default(),
+        Look {
+            wide: true,
+            ..Look::default()
+        },
+    ] {
+        let shown = describe(&answer(nodes.clone()), look);
+        assert!(
+            shown.contains("SELinux permissive; /tmp on vda (kept: scratch v1)"),
+            "{shown}"
+        );
+    }
+    let mut many: Vec<StatusRow> = (1..=50).map(|n| row(&format!("r01n{n:02}"), State::Ready)).collect();
+    many[49].remark = "SELinux permissive".to_owned();
+    let shown = describe(&answer(many), Look::default());
+    assert!(shown.contains("r01n[01-49]") && shown.contains("r01n50"), "{shown}");
 }
