@@ -1,11 +1,18 @@
 //! Boots: one decision, pinned, under one id and one token, from its boot script to the running node.
 
+mod disks;
+mod effects;
 mod registry;
 mod window;
 
 #[cfg(test)]
 mod tests;
 
+pub use disks::{DiskOrder, DiskWish, Disks, NodeDisk};
+pub use effects::{
+    DiskEffect, DiskTrouble, EffectKind, changed_layouts, describe_effects, disk_effect, disk_effects, now as disk_now,
+    size as disk_size,
+};
 pub use registry::{Boots, BootsError, KEPT_PER_NODE, Refusal, redeem_all};
 pub use window::Windows;
 

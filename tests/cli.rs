@@ -107,7 +107,13 @@ impl Daemon {
             discovery: discovery.clone(),
             store,
             warnings: Default::default(),
-            reload: Arc::new(|| Ok("site.toml taken over".into())),
+            reload: Arc::new(|_| {
+                Ok(control::api::Reloaded {
+                    message: "site.toml taken over".into(),
+                    effects: Vec::new(),
+                    done: true,
+                })
+            }),
             rescan: Arc::new(|| Ok(String::new())),
             release: Arc::new(|addresses| Ok(addresses.to_vec())),
             counters: Arc::new(|| vec![("dhcp offers".into(), 3), ("tftp transfers".into(), 1)]),

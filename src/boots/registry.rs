@@ -1,6 +1,6 @@
 //! All boots that are remembered: in memory for look-ups, on disk before anybody hears of them.
 
-use super::Boot;
+use super::{Boot, disks::Disks};
 use crate::{
     clock::Timestamp,
     store::{Batch, Store, StoreError, Table},
@@ -26,6 +26,7 @@ const ID_LENGTH: usize = 12;
 pub struct Boots {
     store: Store,
     state: Arc<RwLock<State>>,
+    disks: Disks,
 }
 
 #[derive(Default)]
@@ -98,6 +99,7 @@ impl Boots {
             .map(|(_, boot)| boot)
             .collect();
         boots.sort_by_key(|boot| (boot.opened, boot.sequence));
+        let disks = Disks::load(store.clone(), boots.iter())?;
         let mut state = State::default();
         for boot in boots {
             state.sequence = state.sequence.max(boot.sequence);
@@ -106,7 +108,13 @@ impl Boots {
         Ok(Boots {
             store,
             state: Arc::new(RwLock::new(state)),
+            disks,
         })
+    }
+
+    /// What is known of nodes' disks.
+    pub fn disks(&self) -> &Disks {
+        &self.disks
     }
 
     /// Pins a boot: makes an id and a token, has `plan` written for that id, and keeps both; on disk when it returns,
@@ -116,6 +124,7 @@ impl Boots {
         let id = new_id();
         let mut plan = plan(&id);
         plan.id.clone_from(&id);
+        self.disks.fill(&plan.node, plan.disk.as_mut());
         let boot = {
             let mut state = self.write();
             state.sequence += 1;
@@ -277,13 +286,21 @@ impl Boots {
             boot.hardware = Some(request.hardware.clone().bounded());
             slot.clone()
         };
-        self.keep(&boot).await.inspect_err(|_| {
+        let mut batch = Batch::new().put(Table::Boots, boot.plan.id.as_bytes(), &*boot);
+        let row = boot.disk.as_ref().map(|state| self.disks.note(&boot, state));
+        if let Some(row) = &row {
+            batch = batch.put(Table::Disks, boot.plan.node.as_bytes(), row);
+        }
+        self.commit(&boot, batch).await.inspect_err(|_| {
             // Nothing went out: the agent may try again when the store is writable.
             if let Some(slot) = self.write().by_id.get_mut(id) {
                 let boot = Arc::make_mut(slot);
                 (boot.redeemed, boot.secret) = (false, None);
             }
         })?;
+        if let Some(row) = &row {
+            self.disks.settle(&boot.plan.node, row);
+        }
         Ok(boot)
     }
 

@@ -2,7 +2,9 @@
 
 use super::output;
 use crate::{
+    boots::{NodeDisk, changed_layouts, describe_effects, disk_effects},
     config::{self, ConfigError, Diagnostic, Site, Warning},
+    control::{Client, api},
     image::{load_catalog, selinux_note},
     loaders::Loaders,
     overlay::{self, Templates, TreeError},
@@ -12,6 +14,7 @@ use crate::{
 use anyhow::Context;
 use serde_json::{Value, json};
 use std::{
+    collections::BTreeMap,
     io::{self, Write},
     path::Path,
     process::ExitCode,
@@ -57,11 +60,19 @@ fn write(path: &Path, args: &CheckArgs, out: &mut impl Write) -> anyhow::Result<
         }
         _ => Vec::new(),
     };
+    let on_disks = match &result {
+        Ok((site, _)) if !args.file_only => disks(path, site),
+        _ => Vec::new(),
+    };
     let good = result.is_ok() && trees.is_empty() && !found.iter().any(|finding| finding.fatal);
     let text = match args.json {
-        true => format!("{:#}\n", with_findings(as_json(path, &result, &trees), &found)),
+        true => format!(
+            "{:#}\n",
+            with_findings(as_json(path, &result, &trees), &found, &on_disks)
+        ),
         false => {
-            let shown: String = found.iter().map(describe_finding).collect();
+            let on_disks = on_disks.iter().map(|line| format!("warning: {line}\n\n"));
+            let shown: String = found.iter().map(describe_finding).chain(on_disks).collect();
             format!("{shown}{}{}", as_text(path, &result, &trees), verdict(&found))
         }
     };
@@ -89,8 +100,9 @@ fn verdict(found: &[Finding]) -> String {
     }
 }
 
-/// The result with `errors` and `findings` of this machine; `ok` only if there are no errors.
-fn with_findings(mut result: Value, found: &[Finding]) -> Value {
+/// The result with `findings` of this machine and what becomes of nodes' `disks`; `ok` only if no finding is fatal.
+fn with_findings(mut result: Value, found: &[Finding], on_disks: &[String]) -> Value {
+    result["disks"] = json!(on_disks);
     let all = found.iter().map(|finding| {
         json!({ "topic": finding.topic, "message": finding.message, "help": finding.help, "fatal": finding.fatal })
     });
@@ -304,6 +316,36 @@ fn as_json(path: &Path, result: &Result<(Site, Vec<Warning>), ConfigError>, tree
             })).collect::<Vec<_>>(),
         }),
     }
+}
+
+/// What the file does to nodes' disks at their next boots, and layouts that changed under the same version, as far as a running
+/// daemon knows the nodes.
+fn disks(path: &Path, site: &Site) -> Vec<String> {
+    const MOST_LINES: usize = 20;
+    let socket = &site.server.socket;
+    if !socket.exists() {
+        return Vec::new();
+    }
+    let asked = || -> anyhow::Result<(Vec<api::DiskRow>, Vec<api::LayoutRow>)> {
+        let client = Client::new(socket)?;
+        Ok((client.get(api::paths::DISKS)?, client.get(api::paths::LAYOUTS)?))
+    };
+    let (rows, layouts) = match asked() {
+        Ok(answers) => answers,
+        Err(error) => {
+            let file = path.display();
+            return vec![format!("what {file} does to nodes' disks was not checked: {error:#}")];
+        }
+    };
+    let known: BTreeMap<&str, &Option<NodeDisk>> = rows.iter().map(|row| (row.node.name.as_str(), &row.disk)).collect();
+    let nodes = rows.iter().map(|row| &row.node);
+    let effects = disk_effects(site, nodes, |node| known.get(node).copied().cloned().flatten());
+    let in_use = layouts
+        .iter()
+        .map(|row| (row.layout.name.as_str(), row.layout.version, row.digest.as_str()));
+    let mut lines = changed_layouts(site, in_use);
+    lines.extend(describe_effects(&effects, MOST_LINES));
+    lines
 }
 
 /// What this machine lacks for the site. Only warnings: the file may be checked elsewhere than where it is used.

@@ -1,24 +1,64 @@
 //! `rackstrap reload`
 
-use super::{connection::connect, output};
-use crate::control::api;
-use anyhow::Result;
+use super::{ask, connection::connect, output};
+use crate::{
+    boots::{DiskEffect, describe_effects},
+    control::{Client, api},
+};
+use anyhow::{Result, bail};
 use clap::Args;
-use std::{path::Path, process::ExitCode};
+use std::{io::IsTerminal, path::Path, process::ExitCode};
+
+/// Lines about nodes' disks that fit a screen.
+const MOST_LINES: usize = 20;
 
 /// Arguments of `rackstrap reload`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A site file that is wrong is refused, and the daemon goes on with the old one. The same as 'systemctl reload rackstrap',
-with the answer on your screen.
+A site file that is wrong is refused, and the daemon keeps the old one. The same as 'systemctl reload rackstrap',
+with the answer on your screen. If a new layout version (or wipe = \"always\") makes nodes lose data at their next boots, the
+nodes and their data are listed, and the file is taken over only after you say yes, or with --reprep.
 
-Example:
-  rackstrap check && rackstrap reload")]
-pub struct ReloadArgs {}
+Examples:
+  rackstrap check && rackstrap reload
+  rackstrap reload --reprep             (nodes prepare their disks at the next boot)")]
+pub struct ReloadArgs {
+    /// Take the file over even if nodes prepare their disks at the next boot and lose what is on them
+    #[arg(long)]
+    reprep: bool,
+}
 
 /// Runs it.
-pub fn run(config: &Path, _args: ReloadArgs) -> Result<ExitCode> {
-    let done: api::Done = connect(config)?.post(api::paths::RELOAD, &())?;
-    output::print(&done.message)?;
+pub fn run(config: &Path, args: ReloadArgs) -> Result<ExitCode> {
+    let client = connect(config)?;
+    let mut reloaded = reload(&client, args.reprep)?;
+    if !reloaded.done {
+        eprintln!("{}", list(&reloaded.effects));
+        if !std::io::stdin().is_terminal() {
+            bail!(
+                "the old site file stays in use, because nodes would lose data\nhelp: rackstrap reload --reprep   takes it over, and the \
+                 nodes prepare their disks at the next boot"
+            );
+        }
+        if !ask::yes(
+            "take the file over, so that these nodes lose their data at the next boot?",
+            false,
+        )? {
+            bail!("the old site file stays in use");
+        }
+        reloaded = reload(&client, true)?;
+    }
+    output::print(&reloaded.message)?;
+    if !reloaded.effects.is_empty() {
+        output::print(&list(&reloaded.effects))?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+fn reload(client: &Client, reprep: bool) -> Result<api::Reloaded> {
+    Ok(client.post(api::paths::RELOAD, &api::Reload { reprep })?)
+}
+
+fn list(effects: &[DiskEffect]) -> String {
+    describe_effects(effects, MOST_LINES).join("\n")
 }

@@ -7,12 +7,18 @@ use super::{
     screen::{self, View},
 };
 use crate::{
+    boots::DiskTrouble,
     control::{Client, api},
-    timeline::State,
+    inventory::hostlist::NodeSet,
+    timeline::{State, StatusRow},
 };
 use anyhow::Result;
 use clap::Args;
-use std::{collections::BTreeSet, path::Path, process::ExitCode};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    process::ExitCode,
+};
 
 mod rows;
 
@@ -181,7 +187,43 @@ fn beside(answer: &api::StatusAnswer) -> Vec<String> {
         .warnings
         .iter()
         .map(|warning| format!("warning: {}\nhelp: {}", warning.message, warning.help));
-    full.chain(ignored).chain(warnings).collect()
+    full.chain(ignored)
+        .chain(warnings)
+        .chain(disks(&answer.nodes))
+        .collect()
+}
+
+/// What nodes' next boots do to their disks, and what gives nodes the disks that were left alone: each text once, with the nodes.
+fn disks(rows: &[StatusRow]) -> Vec<String> {
+    let mut next: BTreeMap<&str, NodeSet> = BTreeMap::new();
+    let mut left_alone: BTreeMap<&DiskTrouble, NodeSet> = BTreeMap::new();
+    for row in rows {
+        if !row.next_disk.is_empty() {
+            next.entry(&row.next_disk).or_default().insert(row.node.as_str());
+        }
+        if let Some(trouble) = &row.disk_trouble {
+            left_alone.entry(trouble).or_default().insert(row.node.as_str());
+        }
+    }
+    let next = next
+        .into_iter()
+        .map(|(text, nodes)| (format!("warning: {}: {text}", nodes.fold()), nodes));
+    let left_alone = left_alone.into_iter().map(|(trouble, nodes)| {
+        let names = nodes.fold();
+        (format!("disk of {names}: {}", trouble.remedy(&names)), nodes)
+    });
+    [few(next), few(left_alone)].concat()
+}
+
+/// The first few lines; of the others, the nodes.
+fn few(lines: impl Iterator<Item = (String, NodeSet)>) -> Vec<String> {
+    /// The table below them is what people came for.
+    const MOST: usize = 4;
+    let mut lines: Vec<(String, NodeSet)> = lines.collect();
+    let rest = lines.split_off(MOST.min(lines.len()));
+    let rest: NodeSet = rest.iter().flat_map(|(_, nodes)| nodes.iter()).collect();
+    let more = (!rest.is_empty()).then(|| format!("warning: disks of {} as well: rackstrap explain NODE", rest.fold()));
+    lines.into_iter().map(|(text, _)| text).chain(more).collect()
 }
 
 fn watch(client: &Client, wanted: &Wanted, look: Look, format: Format) -> Result<()> {

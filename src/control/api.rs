@@ -1,7 +1,7 @@
 //! What the command line and the daemon say to each other. Both are one program: nothing here is kept over releases.
 
 use crate::{
-    boots::Boot,
+    boots::{Boot, DiskEffect, DiskWish, NodeDisk},
     clock::Timestamp,
     discovery::{FullPool, View, Wanted},
     inventory::{Change, Changed, Node, Setting},
@@ -61,6 +61,10 @@ pub mod paths {
     pub const LEASES_RELEASE: &str = "/v1/leases/release";
     /// `GET`: all [`super::LayoutRow`]s.
     pub const LAYOUTS: &str = "/v1/layouts";
+    /// `GET`: a [`super::DiskRow`] for each node.
+    pub const DISKS: &str = "/v1/disks";
+    /// `POST` [`super::WishDisks`]: [`super::Done`].
+    pub const DISKS_WISH: &str = "/v1/disks/wish";
     /// `GET`: all [`super::TreeRow`]s.
     pub const TREES: &str = "/v1/overlays";
     /// `GET /v1/overlays/{node, hwaddr or address}?secrets=true`: [`crate::overlay::Preview`].
@@ -93,7 +97,7 @@ pub mod paths {
     pub const ROLLOUT_RETRY: &str = "/v1/rollouts/retry";
     /// `POST`: looks for images again; [`super::Done`].
     pub const RESCAN: &str = "/v1/images/rescan";
-    /// `POST`: reads the site file again; [`super::Done`].
+    /// `POST` [`super::Reload`]: reads the site file again; [`super::Reloaded`].
     pub const RELOAD: &str = "/v1/reload";
     /// `GET`: all counters by name.
     pub const COUNTERS: &str = "/v1/counters";
@@ -262,6 +266,8 @@ pub struct Changes {
 pub struct ChangesAnswer {
     /// Every node that is different now, or would be.
     pub changed: Vec<Changed>,
+    /// What the next boots of these nodes do to their disks because of it.
+    pub effects: Vec<DiskEffect>,
 }
 
 /// `rackstrap discover list` and `watch`
@@ -513,6 +519,43 @@ pub struct LayoutRow {
     pub wipe: Wipe,
     /// Profiles that name it.
     pub profiles: Vec<String>,
+}
+
+/// `rackstrap reload`
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Reload {
+    /// Also if nodes lose data at their next boots.
+    #[serde(default)]
+    pub reprep: bool,
+}
+
+/// What became of [`Reload`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// What was done, for people; empty if nothing was.
+    pub message: String,
+    /// Nodes that lose data, or are degraded, at their next boots because of the file.
+    pub effects: Vec<DiskEffect>,
+    /// False if the old site file stays in use because nodes would lose data.
+    pub done: bool,
+}
+
+/// What is known of a node's disk.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DiskRow {
+    /// The node.
+    pub node: Node,
+    /// Its disk; none if no boot has told of it.
+    pub disk: Option<NodeDisk>,
+}
+
+/// `rackstrap node reprep`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WishDisks {
+    /// Nodes.
+    pub nodes: Vec<String>,
+    /// What is wanted of their disks.
+    pub wish: DiskWish,
 }
 
 /// A tree of nodes' files.

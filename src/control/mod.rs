@@ -1,12 +1,13 @@
 //! The command line's way into the daemon: HTTP and JSON over a unix socket that only root may use.
 //!
-//! `api.rs` says what both ends say, `routes.rs`, `nodes.rs`, `overlays.rs`, `discover.rs`, `rollouts.rs`, `restarts.rs` and `backup.rs` answer, `refusal.rs` is how
+//! `api.rs` says what both ends say, `routes.rs`, `nodes.rs`, `overlays.rs`, `discover.rs`, `rollouts.rs`, `restarts.rs`, `disks.rs` and `backup.rs` answer, `refusal.rs` is how
 //! they say no, `socket.rs` listens, `client.rs` asks.
 
 pub mod api;
 mod backup;
 mod client;
 mod discover;
+mod disks;
 mod leases;
 mod meant;
 mod nodes;
@@ -39,6 +40,9 @@ pub type Action = Arc<dyn Fn() -> anyhow::Result<String> + Send + Sync>;
 /// Takes these addresses back; answers which of them a machine had. May block.
 pub type Release = Arc<dyn Fn(&[Ipv4Addr]) -> anyhow::Result<Vec<Ipv4Addr>> + Send + Sync>;
 
+/// Reads the site file again, also if nodes lose data at their next boots where it says true. May block.
+pub type Reload = Arc<dyn Fn(bool) -> anyhow::Result<api::Reloaded> + Send + Sync>;
+
 /// Asks for the names and values of all counters.
 pub type Counters = Arc<dyn Fn() -> Vec<(String, u64)> + Send + Sync>;
 
@@ -68,7 +72,7 @@ pub struct Context {
     /// What the firmware of nodes said of itself.
     pub firmware: Arc<Firmwares>,
     /// Reads the site file again.
-    pub reload: Action,
+    pub reload: Reload,
     /// Looks for images again.
     pub rescan: Action,
     /// Takes pool addresses from the machines that have them; answers which had one.

@@ -1,7 +1,7 @@
 //! The inventory's routes: what there is, what shall be different, what was.
 
 use super::{
-    api,
+    api, disks,
     meant::{Meant, meant},
     refusal::{Refusal, Shared, blocking, broken},
     signed::Signed,
@@ -99,7 +99,9 @@ pub(super) async fn show(
     let (warnings, next) = match decide(&world, &requester) {
         Decision::Node(decision) => {
             let (context, world, next) = (context.clone(), world.clone(), decision.checks.clone());
-            let warnings = blocking(move || context.overlays.warnings(&world, &decision)).await?;
+            let disks = disks::warnings(&context, &world, &decision.node);
+            let mut warnings = blocking(move || context.overlays.warnings(&world, &decision)).await?;
+            warnings.extend(disks);
             (warnings, next)
         }
         Decision::Unknown { .. } => Default::default(),
@@ -127,20 +129,22 @@ pub(super) async fn change(
     if !asked.running {
         refuse_if_running(&context, &asked.changes)?;
     }
-    let changed = blocking(move || {
+    let (changed, effects) = blocking(move || {
         if asked.dry_run {
             let mut changed = context.nodes.preview(&asked.changes)?;
             changed.retain(|changed| !changed.is_nothing());
-            return Ok(changed);
+            let effects = disks::effects_of(&context, &changed);
+            return Ok((changed, effects));
         }
         let by = by.as_str();
         let changed = context.nodes.change(&asked.changes, by, Timestamp::now())?;
+        let effects = disks::effects_of(&context, &changed);
         follow(&context.recorder, &context.boots, &changed).map_err(broken)?;
         tell(&changed, by);
-        Ok::<_, Refusal>(changed)
+        Ok::<_, Refusal>((changed, effects))
     })
     .await??;
-    Ok(Json(api::ChangesAnswer { changed }))
+    Ok(Json(api::ChangesAnswer { changed, effects }))
 }
 
 /// To the log, which is where other daemons look.

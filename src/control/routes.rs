@@ -3,7 +3,7 @@
 use super::{
     Context,
     api::{self, paths},
-    backup, discover,
+    backup, discover, disks,
     leases::{self, all_leases, hwaddr, lease_of},
     meant::{Meant, meant},
     nodes, overlays,
@@ -57,6 +57,8 @@ pub fn router(context: Arc<Context>) -> Router {
         .route(paths::LEASES, get(leases::list))
         .route(paths::LEASES_RELEASE, post(leases::release))
         .route(paths::LAYOUTS, get(layouts))
+        .route(paths::DISKS, get(disks::list))
+        .route(paths::DISKS_WISH, post(disks::wish))
         .route(paths::TREES, get(overlays::trees))
         .route("/v1/overlays/{node}", get(overlays::preview))
         .route(paths::USERS, get(overlays::users))
@@ -144,6 +146,8 @@ fn waiting_row(context: &Context, waiting: Waiting, ipaddr: Option<Ipv4Addr>) ->
         image: None,
         ipaddr,
         disk: String::new(),
+        next_disk: String::new(),
+        disk_trouble: None,
         last_error: match waiting.trouble.is_empty() {
             true => failure
                 .map(|event| format!("{}: {}", event.step, event.detail))
@@ -228,6 +232,7 @@ async fn explain(
             let asked = (context.clone(), world.clone(), decided.clone());
             warnings = blocking(move || asked.0.overlays.warnings(&asked.1, &asked.2)).await?;
             why.extend(decided.why);
+            warnings.extend(disks::warnings(&context, &world, &decided.node));
             let asked = (context.clone(), decided.node.name.clone());
             rollouts = blocking(move || super::rollouts::of_node(&asked.0, &asked.1)).await?;
             let pinned = context.boots.current(&decided.node.name);
@@ -312,8 +317,11 @@ async fn rescan(State(context): State<Shared>) -> Result<Json<api::Done>, Refusa
     act(context.rescan.clone()).await
 }
 
-async fn reload(State(context): State<Shared>) -> Result<Json<api::Done>, Refusal> {
-    act(context.reload.clone()).await
+async fn reload(State(context): State<Shared>, Json(asked): Json<api::Reload>) -> Result<Json<api::Reloaded>, Refusal> {
+    let reload = context.reload.clone();
+    let result = blocking(move || reload(asked.reprep)).await?;
+    let reloaded = result.map_err(|error| Refusal(StatusCode::UNPROCESSABLE_ENTITY, format!("{error:#}")))?;
+    Ok(Json(reloaded))
 }
 
 async fn act(action: super::Action) -> Result<Json<api::Done>, Refusal> {

@@ -66,7 +66,7 @@ fn context(dir: &Path) -> Arc<Context> {
         discovery: discovery.unwrap(),
         store,
         warnings: SiteWarnings::default(),
-        reload: Arc::new(|| anyhow::bail!("line 3: no")),
+        reload: Arc::new(|_| anyhow::bail!("line 3: no")),
         rescan: Arc::new(|| Ok("2 image versions".into())),
         release: Arc::new(|addresses| Ok(addresses.to_vec())),
         counters: Arc::new(|| vec![("dhcp offers".into(), 3)]),
@@ -266,7 +266,9 @@ fn actions_counters_and_leases_come_through() {
     with_daemon(|client, context| {
         let done: api::Done = client.post(api::paths::RESCAN, &()).unwrap();
         assert_eq!(done.message, "2 image versions");
-        let refused = client.post::<api::Done>(api::paths::RELOAD, &()).unwrap_err();
+        let refused = client
+            .post::<api::Reloaded>(api::paths::RELOAD, &api::Reload::default())
+            .unwrap_err();
         assert_eq!(refused.to_string(), "line 3: no");
         let counters: std::collections::BTreeMap<String, u64> = client.get(api::paths::COUNTERS).unwrap();
         assert_eq!(counters["dhcp offers"], 3);

@@ -295,6 +295,7 @@ pub async fn heartbeat(
     let subject = Subject::Node(boot.plan.node.clone());
     let now = Timestamp::now();
     service.recorder.heartbeat(subject, now, id, &beat.trouble);
+    service.boots.disks().note_used(&boot.plan.node, beat.used);
     if let Some(note) = &beat.restart {
         service.restarts.noted(&boot, note, now);
     }

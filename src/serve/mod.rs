@@ -11,7 +11,7 @@ mod reload;
 mod tftp;
 
 use crate::{
-    boots::{Boots, Windows},
+    boots::{Boots, Windows, describe_effects, disk_effects},
     clock::Timestamp,
     config::{self, Site},
     control,
@@ -130,7 +130,7 @@ fn control_context(
         overlays: shared.overlays.clone(),
         warnings: shared.warnings.clone(),
         firmware: shared.firmware.clone(),
-        reload: Arc::new(move || reload.reload()),
+        reload: Arc::new(move |reprep| reload.reload(reprep)),
         rescan: Arc::new(move || rescan.rescan_images()),
         release: Arc::new(move |addresses| leases.release(addresses)),
         counters,
@@ -164,6 +164,7 @@ fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
     };
     let world: SharedWorld = Arc::new(ArcSwap::from_pointee(world));
     let boots = Boots::load(store.clone())?;
+    warn_of_disks(&world.load(), &boots);
     let recorder = Recorder::load(store.clone(), limits, Timestamp::now())?;
     let nodes = Nodes::new(store.clone(), world.clone());
     let discovery = Discovery::start(
@@ -198,6 +199,15 @@ fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
     })
 }
 
+/// A restart takes over whatever the site file says, so what it costs is said at once.
+fn warn_of_disks(world: &World, boots: &Boots) {
+    let nodes = world.inventory.iter().map(|node| &**node);
+    let effects = disk_effects(&world.site, nodes, |node| boots.disks().get(node));
+    for line in describe_effects(&effects, reload::MOST_LINES) {
+        tracing::warn!("{line}");
+    }
+}
+
 /// Waits for the end: a signal, or a service that failed. SIGHUP reloads.
 async fn supervise(services: &mut JoinSet<Result<()>>, reloader: &Arc<reload::Reloader>) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
@@ -207,8 +217,12 @@ async fn supervise(services: &mut JoinSet<Result<()>>, reloader: &Arc<reload::Re
         tokio::select! {
             _ = hangup.recv() => {
                 let reloader = reloader.clone();
-                match tokio::task::spawn_blocking(move || reloader.reload()).await {
-                    Ok(Ok(said)) => tracing::info!("{said}"),
+                match tokio::task::spawn_blocking(move || reloader.reload(false)).await {
+                    Ok(Ok(reloaded)) if reloaded.done => tracing::info!("{}", reloaded.message),
+                    Ok(Ok(refused)) => tracing::error!(
+                        "the old site file stays in use, because nodes would lose data: {}; to take it over: rackstrap reload --reprep",
+                        describe_effects(&refused.effects, reload::MOST_LINES).join("; ")
+                    ),
                     Ok(Err(error)) => tracing::error!("the old site file stays in use: {error:#}"),
                     Err(panic) => tracing::error!("the old site file stays in use: reading the new one: {panic}"),
                 }

@@ -2,8 +2,10 @@
 
 use super::{Shared, tell_findings};
 use crate::{
+    boots::{DiskEffect, changed_layouts, describe_effects, disk_effects},
     clock::Timestamp,
     config::{self, Site},
+    control::api::Reloaded,
     decide::World,
     http::script::Scripts,
     image::{Catalog, load_catalog},
@@ -16,6 +18,15 @@ use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
+
+/// Lines about nodes' disks in one message of the log.
+pub const MOST_LINES: usize = 20;
+
+/// Name, version and digest of each layout.
+fn in_use(site: &Site) -> impl Iterator<Item = (&str, u32, &str)> {
+    let rows = site.layouts.iter();
+    rows.map(|(name, policy)| (name.as_str(), policy.layout.version, policy.digest.as_str()))
+}
 
 /// Reads the site file again.
 pub struct Reloader {
@@ -34,11 +45,21 @@ impl Reloader {
         }
     }
 
-    /// Takes the site file, templates, boot scripts and loaders over, all or nothing. Returns what to tell.
-    pub fn reload(&self) -> Result<String> {
+    /// Takes the site file, templates, boot scripts and loaders over, all or nothing. A file by which nodes lose data at their next
+    /// boots is taken over only with `reprep`.
+    pub fn reload(&self, reprep: bool) -> Result<Reloaded> {
         let _busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         let (site, warnings) = config::load(&self.config)?;
         refuse_fixed_changes(&self.shared.world.load().site, &site)?;
+        let (effects, lost) = self.disk_effects(&site);
+        if !lost.is_empty() && !reprep {
+            return Ok(Reloaded {
+                message: String::new(),
+                effects: lost,
+                done: false,
+            });
+        }
+        let changed = changed_layouts(&site, in_use(&self.shared.world.load().site));
         let loaders = Loaders::load(&site.server.loader_dirs).context("reading boot loaders")?;
         let scripts = Scripts::load(site.server.bootscripts_dir.as_deref()).map_err(anyhow::Error::msg)?;
         let templates = Templates::load(site.server.templates_dir.as_deref())?;
@@ -61,12 +82,34 @@ impl Reloader {
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
+        for line in changed.iter().chain(&describe_effects(&effects, MOST_LINES)) {
+            tracing::warn!("{line}");
+        }
         let warned = match warnings.len() {
             0 => String::new(),
             _ => "; it has warnings, see: rackstrap check".to_owned(),
         };
+        let changed: String = changed.iter().map(|line| format!("\nwarning: {line}")).collect();
         let told = told.lines().map(|line| format!("\n{line}")).collect::<String>();
-        Ok(format!("{} taken over{warned}{told}", self.config.display()))
+        Ok(Reloaded {
+            message: format!("{} taken over{warned}{changed}{told}", self.config.display()),
+            effects,
+            done: true,
+        })
+    }
+
+    /// What nodes' next boots do to their disks under `site`, and which of it loses data that the present site file does not.
+    fn disk_effects(&self, site: &Site) -> (Vec<DiskEffect>, Vec<DiskEffect>) {
+        let world = self.shared.world.load();
+        let disks = self.shared.boots.disks();
+        let under = |site: &Site| {
+            let nodes = world.inventory.iter().map(|node| &**node);
+            disk_effects(site, nodes, |node| disks.get(node))
+        };
+        let (before, after) = (under(&world.site), under(site));
+        let new = |effect: &&DiskEffect| effect.loses_data() && !before.contains(effect);
+        let lost = after.iter().filter(new).cloned().collect();
+        (after, lost)
     }
 
     /// Looks at the image directory again.

@@ -21,6 +21,7 @@ impl Table {
             | Table::Sessions
             | Table::Leases
             | Table::Boots
+            | Table::Disks
             | Table::Restarts
             | Table::Current
             | Table::Rollouts

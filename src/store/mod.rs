@@ -61,6 +61,8 @@ pub enum Table {
     Leases,
     /// [`crate::boots::Boot`] by id.
     Boots,
+    /// [`crate::boots::NodeDisk`] by node name.
+    Disks,
     /// [`crate::restart::Request`] by id, and its nodes by id, a slash and their number.
     Restarts,
     /// Timeline events by subject and sequence number.
@@ -88,13 +90,14 @@ pub const NIGHTLY_DIR: &str = "backups";
 
 impl Table {
     /// All tables.
-    pub const ALL: [Table; 16] = [
+    pub const ALL: [Table; 17] = [
         Table::Nodes,
         Table::History,
         Table::Machines,
         Table::Sessions,
         Table::Leases,
         Table::Boots,
+        Table::Disks,
         Table::Restarts,
         Table::Events,
         Table::Standings,
@@ -116,6 +119,7 @@ impl Table {
             Table::Sessions => "sessions",
             Table::Leases => "leases",
             Table::Boots => "boots",
+            Table::Disks => "disks",
             Table::Restarts => "restarts",
             Table::Events => "events",
             Table::Standings => "standings",

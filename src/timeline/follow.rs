@@ -3,12 +3,13 @@
 use super::{Recorder, Subject};
 use crate::{boots::Boots, inventory::Changed, store::StoreError};
 
-/// Lets timelines and boots follow `changed`: an unknown machine that became a node brings what was heard of it along, a
-/// node that was renamed its timeline, and what is deleted is forgotten. Blocks for a disk flush.
+/// Lets timelines, boots and what is known of disks follow `changed`: an unknown machine that became a node brings what was heard of
+/// it along, a node that was renamed its timeline, and what is deleted is forgotten. Blocks for a disk flush.
 ///
 /// # Errors
 /// The store's, when boots of a node that is no more cannot be forgotten.
 pub fn follow(recorder: &Recorder, boots: &Boots, changed: &[Changed]) -> Result<(), StoreError> {
+    boots.disks().follow(changed)?;
     for changed in changed {
         let subject = |name: &str| Subject::Node(name.to_owned());
         match (&changed.before, &changed.after) {

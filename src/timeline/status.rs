@@ -2,7 +2,7 @@
 
 use super::{Recorder, State, Subject};
 use crate::{
-    boots::{Boot, Boots},
+    boots::{Boot, Boots, DiskTrouble, disk_effect, disk_size},
     clock::Timestamp,
     decide::World,
     image::{ImageVersion, permissive_args},
@@ -27,6 +27,12 @@ pub struct StatusRow {
     pub ipaddr: Option<std::net::Ipv4Addr>,
     /// What its disk is, in a few words; empty if nobody knows.
     pub disk: String,
+    /// What its next boot does to the disk other than keeping it; empty if nothing.
+    #[serde(default)]
+    pub next_disk: String,
+    /// Why its disk was left alone, if a person can mend that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_trouble: Option<DiskTrouble>,
     /// The last failure, retry or lack; why an unknown machine is not racked by itself. Empty if there is none.
     pub last_error: String,
     /// When it was last heard of.
@@ -53,7 +59,11 @@ pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp)
             false => standing.last_error,
         };
         let permissive = boot.as_ref().is_some_and(|boot| boots_permissive(world, node, boot));
+        let known = boots.disks().get(&node.name);
+        let next = disk_effect(&world.site, node, known.as_ref());
         StatusRow {
+            next_disk: next.map(|effect| effect.to_string()).unwrap_or_default(),
+            disk_trouble: known.as_ref().and_then(DiskTrouble::of),
             node: node.name.clone(),
             state,
             since: (state != State::Absent).then_some(since),
@@ -97,8 +107,20 @@ fn gone_back(world: &World, node: &str) -> Option<String> {
     Some(format!("{}: back on {}", trial.verdict(), trial.good))
 }
 
-/// A disk in a few words: `/tmp and /var on vda (prepared: blank -> scratch v1)`.
+/// A disk in a few words: `/tmp and /var on vda (prepared: blank -> scratch v1)`, and `; unused: sdb 1.9 TB (blank)` where
+/// there are further ones.
 pub fn describe_disk(disk: &DiskState) -> String {
+    let unused = disk.facts.unused.iter();
+    let unused: Vec<String> = unused
+        .map(|other| format!("{} {} ({})", other.device, disk_size(other.size), other.what))
+        .collect();
+    match unused.is_empty() {
+        true => describe_own(disk),
+        false => format!("{}; unused: {}", describe_own(disk), unused.join(", ")),
+    }
+}
+
+fn describe_own(disk: &DiskState) -> String {
     let mounts: Vec<&str> = disk.mounts.iter().filter_map(|m| m.mount.as_deref()).collect();
     let what = match &disk.status {
         DiskStatus::NotWanted => return "none wanted".into(),

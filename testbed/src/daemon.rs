@@ -126,6 +126,12 @@ impl Daemon {
         Ok(())
     }
 
+    /// The same with a site file by which nodes lose what is on their disks.
+    pub fn reload_and_lose_disks(&self, site: &Site) -> Result {
+        self.write_site(site)?;
+        self.cli(&["reload", "--reprep"]).map(drop)
+    }
+
     /// Memory that it holds, in bytes (`VmRSS` of proc(5)).
     pub fn resident_bytes(&self) -> Result<u64> {
         let process = self.process.borrow();

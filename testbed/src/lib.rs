@@ -38,7 +38,7 @@ pub use console::{Console, Typed};
 pub use daemon::Daemon;
 pub use disk::Disk;
 pub use netns::Namespace;
-pub use node::{BootOrder, Firmware, Nic, Node};
+pub use node::{BootOrder, Bus, Firmware, Nic, Node};
 pub use site::{Layout, Partition, Profile, Site, Subnet};
 pub use timeline::Event;
 

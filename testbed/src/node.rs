@@ -43,6 +43,17 @@ pub enum BootOrder {
     DiskAlone,
 }
 
+/// How a disk is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bus {
+    /// virtio-blk, without a serial number.
+    Virtio,
+    /// NVMe; what it says of itself belongs to the disk's file and not to its place.
+    Nvme,
+    /// An SD card in an SDHCI reader; its size is a power of two.
+    SdCard,
+}
+
 /// A node. Switched off when dropped.
 #[derive(Debug)]
 pub struct Node<'c> {
@@ -51,7 +62,7 @@ pub struct Node<'c> {
     hwaddr: String,
     dir: PathBuf,
     tap: RefCell<Option<String>>,
-    disk: RefCell<Option<Disk>>,
+    disks: RefCell<Vec<(Bus, Disk)>>,
     firmware: Firmware,
     nic: Nic,
     order: BootOrder,
@@ -75,7 +86,7 @@ impl<'c> Node<'c> {
             console: Console::new(&dir),
             dir,
             tap: RefCell::new(None),
-            disk: RefCell::new(None),
+            disks: RefCell::new(Vec::new()),
             firmware: Firmware::Bios,
             nic: Nic::Virtio,
             order: BootOrder::NetworkFirst,
@@ -121,14 +132,20 @@ impl<'c> Node<'c> {
 
     /// Puts another disk in, or none, for the next power-on.
     pub fn insert_disk(&self, disk: Option<Disk>) {
-        *self.disk.borrow_mut() = disk;
+        self.insert_disks(disk.map(|disk| (Bus::Virtio, disk)));
     }
 
-    /// The disk.
+    /// Puts other disks in, in that order, for the next power-on.
+    pub fn insert_disks(&self, disks: impl IntoIterator<Item = (Bus, Disk)>) {
+        *self.disks.borrow_mut() = disks.into_iter().collect();
+    }
+
+    /// The (first) disk.
     pub fn disk(&self) -> Result<Disk> {
-        self.disk
+        self.disks
             .borrow()
-            .clone()
+            .first()
+            .map(|(_, disk)| disk.clone())
             .with_context(|| format!("{} has no disk", self.name))
     }
 
@@ -201,10 +218,11 @@ impl<'c> Node<'c> {
             Nic::Virtio => "virtio-net-pci",
             Nic::E1000 => "e1000",
         };
-        let (card, disk) = match self.order {
-            BootOrder::NetworkFirst => (",bootindex=1", ",bootindex=2"),
-            BootOrder::DiskFirst => (",bootindex=2", ",bootindex=1"),
-            BootOrder::DiskAlone => ("", ",bootindex=1"),
+        // Disks have 2 and more.
+        let card = match self.order {
+            BootOrder::NetworkFirst => ",bootindex=1",
+            BootOrder::DiskFirst => ",bootindex=9",
+            BootOrder::DiskAlone => "",
         };
         // Without a ROM, OVMF's own network stack drives the card, and SeaBIOS knows nothing of it.
         let rom = match self.firmware == Firmware::Uefi || self.order == BootOrder::DiskAlone {
@@ -212,12 +230,8 @@ impl<'c> Node<'c> {
             false => "",
         };
         command.args(["-device", &format!("{model},netdev=net,mac={}{card}{rom}", self.hwaddr)]);
-        if let Some(inserted) = self.disk.borrow().as_ref() {
-            command.args([
-                "-drive",
-                &format!("file={},format=raw,if=none,id=disk", inserted.path().display()),
-            ]);
-            command.args(["-device", &format!("virtio-blk-pci,drive=disk{disk}")]);
+        for (index, (bus, disk)) in self.disks.borrow().iter().enumerate() {
+            command.args(disk_arguments(index, *bus, disk));
         }
         if self.firmware == Firmware::Uefi {
             let vars = self.dir.join("vars.fd");
@@ -391,4 +405,31 @@ impl<'c> Node<'c> {
     fn qemu_log(&self) -> String {
         timeline::tail(&fs::read_to_string(self.dir.join("qemu.log")).unwrap_or_default(), 10)
     }
+}
+
+/// Of the disk that is put in as number `index`.
+fn disk_arguments(index: usize, bus: Bus, disk: &Disk) -> Vec<String> {
+    let path = disk.path();
+    let drive = format!("file={},format=raw,if=none,id=disk{index}", path.display());
+    let boot = index + 2;
+    let devices = match bus {
+        Bus::Virtio => vec![format!("virtio-blk-pci,drive=disk{index},bootindex={boot}")],
+        Bus::Nvme => {
+            let serial = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            // QEMU's own EUI-64 counts places.
+            let eui = serial
+                .bytes()
+                .fold(0x5254_0000_u64, |eui, byte| (eui << 5 ^ eui >> 27) ^ u64::from(byte));
+            vec![
+                format!("nvme,id=nvme{index},serial={serial}"),
+                format!("nvme-ns,drive=disk{index},bus=nvme{index},nsid=1,eui64={eui:#x},bootindex={boot}"),
+            ]
+        }
+        Bus::SdCard => vec![
+            format!("sdhci-pci,id=reader{index}"),
+            format!("sd-card,drive=disk{index},bus=sd-bus"),
+        ],
+    };
+    let devices = devices.into_iter().flat_map(|device| ["-device".to_owned(), device]);
+    ["-drive".to_owned(), drive].into_iter().chain(devices).collect()
 }

@@ -1,11 +1,10 @@
-//! Somebody else's disk is left alone, byte for byte, until the layout says otherwise.
+//! Somebody else's disk is left alone, byte for byte, until an administrator says otherwise: by wipefs, or by an order for the next boot.
 
-use super::{GIB2, expect_scratch};
-use std::process::Command;
-use testbed::{Cluster, Disk, Result, Site, process::output};
+use super::{GIB2, expect_scratch, make_foreign};
+use testbed::{Cluster, Result, Site};
 
 #[test]
-fn a_foreign_disk_is_never_touched_unless_the_layout_says_so() -> Result {
+fn a_foreign_disk_is_never_touched_unless_an_administrator_says_so() -> Result {
     let mut site = Site::demo();
     let cluster = Cluster::start(site.clone())?;
     let node = cluster.node("r01n01").blank_disk(GIB2)?;
@@ -29,11 +28,41 @@ fn a_foreign_disk_is_never_touched_unless_the_layout_says_so() -> Result {
         "it is not even mounted"
     );
     assert_eq!(node.shell("findmnt -no FSTYPE -T /var")?, "overlay");
-    node.pull_plug();
+    let status = cluster.daemon.cli(&["status", "--wide"])?;
+    assert_eq!(status.matches("left untouched").count(), 1, "the reason once: {status}");
+    let mended = "`wipefs -a /dev/vda` on the node, or `rackstrap node reprep r01n01 --wipe-foreign`";
+    for said in [status, cluster.daemon.cli(&["explain", "r01n01"])?] {
+        assert!(said.contains(mended), "{said}");
+    }
+    // A file that would overwrite it is not taken over by the way.
+    site.scratch().wipe = Some("always".to_owned());
+    let refused = format!("{:#}", cluster.daemon.reload(&site).unwrap_err());
+    assert!(
+        refused.contains("r01n01: the next boot overwrites MBR with 2 partitions"),
+        "{refused}"
+    );
+    assert!(refused.contains("rackstrap reload --reprep"), "{refused}");
+    cluster.daemon.reload(&Site::demo())?;
+    node.shell("sync")?;
     disk.expect_same(&before)?;
 
-    site.scratch().wipe = Some("always".to_owned());
-    cluster.daemon.reload(&site)?;
+    // The usual command makes it blank.
+    node.shell("wipefs -a /dev/vda && sync")?;
+    node.pull_plug();
+    assert!(before.expect_same(&disk).is_err());
+    node.power_on()?;
+    assert_eq!(
+        node.wait_disk()?,
+        "/tmp and /var on vda (prepared: blank -> scratch v1)"
+    );
+    node.pull_plug();
+    expect_scratch(&disk)?;
+
+    // The same by an order, for one boot.
+    node.insert_disk(Some(before));
+    for order in ["--new-disk", "--wipe-foreign"] {
+        cluster.daemon.cli(&["node", "reprep", "r01n01", order, "--yes"])?;
+    }
     node.power_on()?;
     let shown = node.wait_disk()?;
     assert!(
@@ -41,25 +70,6 @@ fn a_foreign_disk_is_never_touched_unless_the_layout_says_so() -> Result {
         "{shown}"
     );
     node.pull_plug();
-    expect_scratch(&disk)?;
+    expect_scratch(&node.disk()?)?;
     Ok(())
-}
-
-/// A disk as it comes out of another machine: a table with an ext4 and an xfs file system that hold files.
-fn make_foreign(disk: &Disk) -> Result {
-    let path = disk.path();
-    let table = "label: dos\nstart=1MiB, size=256MiB, type=83\nsize=512MiB, type=83\n";
-    output(
-        Command::new("sh")
-            .args(["-c", &format!("printf '{table}' | sfdisk --quiet \"$0\"")])
-            .arg(path),
-    )?;
-    let files = "/usr/share/doc/mmdebstrap";
-    output(
-        Command::new("mke2fs")
-            .args(["-q", "-t", "ext4", "-d", files, "-E", "offset=1048576"])
-            .arg(path)
-            .arg("256M"),
-    )?;
-    disk.write(1900 << 20, b"what nobody's file system knows of")
 }

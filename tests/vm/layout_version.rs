@@ -12,10 +12,50 @@ fn a_raised_layout_version_is_applied_at_the_next_boot_only() -> Result {
     node.wait_ready()?;
     let first = node.disk()?.slices()?;
 
-    // The running node keeps what it has, also over a heartbeat or two.
-    site.scratch().version = 2;
+    let cli = |arguments: &[&str]| cluster.daemon.cli(arguments);
+    // `check` runs in another namespace than the daemon, and says so with its exit status.
+    let said_by = |command: &str| cli(&[command]).unwrap_or_else(|error| format!("{error:#}"));
+
+    // Another layout under the same version: both say so, and nothing is lost.
     site.scratch().partitions[2].fs = "xfs".to_owned();
-    cluster.daemon.reload(&site)?;
+    cluster.daemon.write_site(&site)?;
+    for command in ["check", "reload"] {
+        let said = said_by(command);
+        assert!(
+            said.contains("layout scratch v1 changed under the same version"),
+            "{command}: {said}"
+        );
+        assert!(said.contains("r01n01: "), "{command}: {said}");
+    }
+    cluster.daemon.reload(&Site::demo())?;
+
+    // A new version: who loses what is said before it is taken over.
+    node.shell("head -c 90M /dev/urandom > /tmp/results; sync")?;
+    site.scratch().version = 2;
+    cluster.daemon.write_site(&site)?;
+    let lost = "the next boot prepares the disk for layout scratch v2 and loses scratch v1: /tmp ";
+    let told = node.wait_until("what is on the disk", || {
+        let said = said_by("check");
+        let line = said
+            .lines()
+            .find(|line| line.contains(lost) && line.contains("MB used"));
+        let (_, used) = line.and_then(|line| line.split_once(lost)).unwrap_or_default();
+        let megabytes = used.split(' ').next().and_then(|number| number.parse::<u32>().ok());
+        Ok(megabytes
+            .filter(|megabytes| (90..200).contains(megabytes))
+            .map(|_| format!("{lost}{used}")))
+    })?;
+    let refused = format!("{:#}", cli(&["reload"]).unwrap_err());
+    assert!(refused.contains(&format!("r01n01: {lost}")), "{told} {refused}");
+    assert!(refused.contains("rackstrap reload --reprep"), "{refused}");
+    assert!(!cli(&["status"])?.contains(lost), "the old file stays in use");
+    cluster.daemon.reload_and_lose_disks(&site)?;
+    for question in ["status", "explain"] {
+        let said = cli(&[question, "r01n01"])?;
+        assert!(said.contains(lost), "{question}: {said}");
+    }
+
+    // The running node keeps what it has, also over a heartbeat or two.
     node.shell("sync; sleep 8")?;
     node.wait_state("ready")?;
     assert_eq!(node.disk()?.slices()?, first);
@@ -42,7 +82,7 @@ fn a_raised_layout_version_is_applied_at_the_next_boot_only() -> Result {
     assert_eq!(node.disk()?.slices()?, second);
 
     // Back to version 1 is another layout as well.
-    cluster.daemon.reload(&Site::demo())?;
+    cluster.daemon.reload_and_lose_disks(&Site::demo())?;
     node.power_on()?;
     assert_eq!(
         node.wait_disk()?,

@@ -17,11 +17,13 @@ mod racking;
 mod retry;
 mod rig;
 mod rollout;
+mod several_disks;
 mod three_nodes;
 mod uefi;
 mod unknown;
 
-use testbed::{Disk, Result, disk::Slice};
+use std::process::Command;
+use testbed::{Disk, Result, disk::Slice, process::output};
 
 /// Size of most disks.
 const GIB2: u64 = 2 << 30;
@@ -56,4 +58,23 @@ fn expect_scratch(disk: &Disk) -> Result<Vec<Slice>> {
 fn shape(slices: &[Slice]) -> Vec<(String, String, u64, u64, String)> {
     let one = |s: &Slice| (s.name.clone(), s.kind.clone(), s.start, s.size, s.fs.clone());
     slices.iter().map(one).collect()
+}
+
+/// A disk as it comes out of another machine: a table with an ext4 and an xfs file system that hold files.
+fn make_foreign(disk: &Disk) -> Result {
+    let path = disk.path();
+    let table = "label: dos\nstart=1MiB, size=256MiB, type=83\nsize=512MiB, type=83\n";
+    output(
+        Command::new("sh")
+            .args(["-c", &format!("printf '{table}' | sfdisk --quiet \"$0\"")])
+            .arg(path),
+    )?;
+    let files = "/usr/share/doc/mmdebstrap";
+    output(
+        Command::new("mke2fs")
+            .args(["-q", "-t", "ext4", "-d", files, "-E", "offset=1048576"])
+            .arg(path)
+            .arg("256M"),
+    )?;
+    disk.write(1900 << 20, b"what nobody's file system knows of")
 }

@@ -24,6 +24,9 @@ fn cut_after(steps: &[&str]) -> Result {
     for step in steps {
         let blank = testbed::Disk::blank(&cluster.dir().join(format!("{step}.raw")), GIB2)?;
         node.insert_disk(Some(blank));
+        node.add()?;
+        // Without this order the agent would look for the disk of the step before, and write to no other.
+        cluster.daemon.cli(&["node", "reprep", node.name(), "--new-disk"])?;
         site.default_profile().kernel_args = Some(format!("rackstrap.hold={step}"));
         cluster.daemon.reload(&site)?;
         node.power_on()?;

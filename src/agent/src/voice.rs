@@ -13,8 +13,8 @@ use crate::{
     users::Users,
 };
 use rackstrap_wire::{
-    CheckResult, FileSystem, Heartbeat, HeartbeatAnswer, MountedPartition, Ready, RestartNote, Waiting, failures,
-    paths, users::UsersNote,
+    CheckResult, FileSystem, Heartbeat, HeartbeatAnswer, MountedPartition, Ready, RestartNote, UsedSpace, Waiting,
+    failures, paths, users::UsersNote,
 };
 use std::{
     fs,
@@ -137,6 +137,7 @@ fn beat(
             restart: note,
             checks: (results != told).then_some(results),
             users,
+            used: used(&facts.mounts),
         }
     };
     loop {
@@ -170,6 +171,17 @@ fn beat(
             eprintln!("rackstrap: {}", sys::restart());
         }
     }
+}
+
+/// How full the disk's file systems are.
+fn used(mounts: &[MountedPartition]) -> Vec<UsedSpace> {
+    let full = |partition: &MountedPartition| {
+        let mount = partition.mount.clone()?;
+        let stat = rustix::fs::statvfs(&mount).ok()?;
+        let bytes = stat.f_blocks.saturating_sub(stat.f_bfree).saturating_mul(stat.f_frsize);
+        Some(UsedSpace { mount, bytes })
+    };
+    mounts.iter().filter_map(full).collect()
 }
 
 /// What is not empty, as one line.

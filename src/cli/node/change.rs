@@ -1,6 +1,7 @@
 //! What changes nodes: each command is one transaction, all of it or nothing.
 
 use crate::{
+    boots::describe_effects,
     cli::{
         ask,
         hostlist::{self, Wanted},
@@ -117,7 +118,7 @@ pub struct DeleteArgs {
     running: bool,
 }
 
-/// Nodes that are listed one by one before they are deleted.
+/// Nodes that are listed one by one before they are deleted, and lines about nodes' disks.
 const LISTED: usize = 20;
 
 /// How a change is made and told.
@@ -138,6 +139,9 @@ pub fn send(client: &Client, changes: Vec<Change>, dry_run: bool, running: bool)
         running,
     };
     let answer: api::ChangesAnswer = client.post(api::paths::CHANGES, &asked)?;
+    for line in describe_effects(&answer.effects, LISTED) {
+        eprintln!("warning: {line}");
+    }
     Ok(answer.changed)
 }
 

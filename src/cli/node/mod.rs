@@ -3,6 +3,7 @@
 mod change;
 mod edit;
 mod history;
+mod reprep;
 mod restart;
 mod show;
 mod transfer;
@@ -158,6 +159,17 @@ Examples:
   rackstrap node restart --list
   rackstrap node restart --cancel 'r01n[20-32]'"))]
     Restart(restart::RestartArgs),
+    /// Have disks prepared again at the next boot, or say that a disk was replaced
+    #[command(after_help = format!("{HELP}\n\n\
+The order holds for one boot, and does not restart the node. A node whose disk of the last boot is missing writes to no other
+disk until --new-disk says that it is gone for good.
+
+Examples:
+  rackstrap node reprep r01n07                     (lose what is on its disk, and prepare it again)
+  rackstrap node reprep r01n07 --new-disk          (its broken disk was replaced)
+  rackstrap node reprep r01n07 --wipe-foreign      (its disk holds data of another system that nobody needs)
+  rackstrap node reprep r01n07 --cancel"))]
+    Reprep(reprep::ReprepArgs),
     /// Who changed what about a node, and when
     #[command(after_help = "\
 Also of nodes that were deleted.
@@ -184,6 +196,7 @@ pub fn run(config: &Path, args: NodeArgs) -> Result<ExitCode> {
         NodeCommand::Import(args) => transfer::import(config, &client, &args)?,
         NodeCommand::Export(args) => transfer::export(&client, &args)?,
         NodeCommand::Restart(args) => restart::run(&client, args)?,
+        NodeCommand::Reprep(args) => reprep::run(&client, args)?,
         NodeCommand::History(args) => history::run(&client, &args)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -84,11 +84,11 @@ fn line(now: Timestamp, group: &[&StatusRow]) -> Option<Line> {
     let more = if shortest == longest { "" } else { "+" };
     let mut names = NodeSet::default();
     names.extend(group.iter().map(|row| row.node.as_str()));
-    // The reason stands in the last error; the disk says it once more.
-    let reason = first.disk.strip_prefix("degraded: ").unwrap_or_default();
-    let disk = match !reason.is_empty() && first.last_error.contains(reason) {
-        true => "degraded",
-        false => &first.disk,
+    // The disk says why it is degraded, and so does the last error, behind the step's name.
+    let reason = first.last_error.split_once("disk: ").map(|(_, reason)| reason);
+    let disk = match reason.filter(|reason| !reason.is_empty()) {
+        Some(reason) => first.disk.replace(&format!("degraded: {reason}"), "degraded"),
+        None => first.disk.clone(),
     };
     Some(Line {
         names: match group {
@@ -107,7 +107,7 @@ fn line(now: Timestamp, group: &[&StatusRow]) -> Option<Line> {
             true => remarked(&first.remark, &first.disk),
             false => first.last_error.clone(),
         },
-        disk: output::dash(&remarked(&first.remark, disk)),
+        disk: output::dash(&remarked(&first.remark, &disk)),
         last_error: first.last_error.clone(),
     })
 }

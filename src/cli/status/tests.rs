@@ -11,6 +11,8 @@ fn row(node: &str, state: State) -> StatusRow {
         image: "debian@3".parse().ok(),
         ipaddr: "10.5.1.1".parse().ok(),
         disk: "/tmp on vda (kept: scratch v1)".to_owned(),
+        next_disk: String::new(),
+        disk_trouble: None,
         last_error: String::new(),
         heard: None,
         boot: String::new(),
@@ -33,7 +35,11 @@ fn few() -> api::StatusAnswer {
     let mut nodes: Vec<StatusRow> = (1..=3).map(|n| row(&format!("r01n{n:02}"), State::Ready)).collect();
     let reason = "vda holds an ext4 file system that rackstrap did not write; /tmp is in RAM";
     nodes[1].state = State::Degraded;
-    nodes[1].disk = format!("degraded: {reason}");
+    nodes[1].disk = format!("vda (degraded: {reason}); unused: vdb 2.1 GB (blank)");
+    nodes[1].disk_trouble = Some(DiskTrouble {
+        problem: rackstrap_wire::DiskProblem::Foreign,
+        device: "vda".to_owned(),
+    });
     nodes[1].last_error = format!("agent disk: {reason}");
     nodes[2].state = State::Stalled;
     nodes[2].last_error =
@@ -78,6 +84,10 @@ fn wide_lines_have_all_and_the_reason_once() {
     let look = Look { wide: true, ..at(80) };
     let text = describe(&few(), look);
     assert_eq!(text.matches("rackstrap did not write").count(), 1, "{text}");
+    assert!(
+        text.contains("  vda (degraded); unused: vdb 2.1 GB (blank)  "),
+        "{text}"
+    );
     assert!(text.contains("Secure Boot? (32 min 0 s ago)"), "{text}");
 }
 
@@ -160,4 +170,23 @@ fn a_remark_stands_before_the_disk_and_its_nodes_fold_apart() {
     many[49].remark = "SELinux permissive".to_owned();
     let shown = describe(&answer(many), Look::default());
     assert!(shown.contains("r01n[01-49]") && shown.contains("r01n50"), "{shown}");
+}
+
+#[test]
+fn what_nodes_lose_is_said_once_with_the_nodes() {
+    let mut nodes: Vec<StatusRow> = (1..=9).map(|n| row(&format!("r01n{n:02}"), State::Ready)).collect();
+    for (number, row) in nodes.iter_mut().enumerate() {
+        // Four have the same on their disks, and each of the others something else.
+        let used = number.saturating_sub(3);
+        row.next_disk =
+            format!("the next boot prepares the disk for layout scratch v2 and loses scratch v1: /tmp {used} GB used");
+    }
+    let text = describe(&answer(nodes), at(80));
+    let said: Vec<&str> = text.lines().filter(|line| line.starts_with("warning: ")).collect();
+    assert_eq!(said.len(), 5, "{text}");
+    assert_eq!(
+        said[0],
+        "warning: r01n[01-04]: the next boot prepares the disk for layout scratch v2 and loses scratch v1: /tmp 0 GB used"
+    );
+    assert_eq!(said[4], "warning: disks of r01n[08-09] as well: rackstrap explain NODE");
 }

@@ -24,7 +24,7 @@ pub use layout::{
 pub use plan::{ImageRef, ImageRefError, NetPlan, NfsRoot, Overlay, OverlayContent, OverlayFile, Plan};
 pub use report::{
     AgentEvent, DiskFacts, DiskProblem, DiskState, DiskStatus, Hardware, Heartbeat, MOST_MODULES, MOST_UNUSED,
-    MountedPartition, Outcome, OverlayRequest, Phase, Ready, Report, UnusedDisk, Waiting,
+    MountedPartition, Outcome, OverlayRequest, Phase, Ready, Report, UnusedDisk, UsedSpace, Waiting,
 };
 
 /// Version of this vocabulary. A sealed image keeps the agent that it was sealed with, so that a daemon meets older ones for years:

@@ -231,7 +231,7 @@ impl DiskFacts {
 pub const MOST_UNUSED: usize = 32;
 
 /// Why the disk phase left disks alone, where an administrator can decide otherwise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DiskProblem {
     /// The disk holds somebody else's data.
@@ -258,6 +258,15 @@ pub struct UnusedDisk {
     pub size: u64,
     /// `blank`, `scratch v1`, `xfs`, for people.
     pub what: String,
+}
+
+/// How full a file system of the disk is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsedSpace {
+    /// Mount point.
+    pub mount: String,
+    /// Bytes in use.
+    pub bytes: u64,
 }
 
 /// What the disk phase did.
@@ -352,4 +361,7 @@ pub struct Heartbeat {
     /// Which of the server's users it has; none from a node that takes no others while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users: Option<UsersNote>,
+    /// How full the mounted file systems of its disk are; empty without any, and from an older agent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub used: Vec<UsedSpace>,
 }

@@ -2,8 +2,9 @@
 //!
 //! Kernel names change places from boot to boot, so they decide only where nothing better is known:
 //!
-//! 1. A disk with a rackstrap marker is the disk.
-//! 2. Two of them, or a marked one that is not the last boot's, or none where the last boot had one: nothing is chosen,
+//! 1. A disk with a rackstrap marker is the disk. Of several, the one with the last boot's marker is, as the others were prepared for
+//!    other nodes.
+//! 2. Several that fit, or a marked one that is not the last boot's, or none where the last boot had one: nothing is chosen,
 //!    and nothing is written. An administrator says which one it is.
 //! 3. Without any marker: the disk that the profile names, or with `auto` the first fixed one, NVMe before SATA, SAS and
 //!    virtio, these before eMMC and SD cards (slow, and worn out by /tmp and swap), USB last (it comes and goes).
@@ -140,7 +141,12 @@ pub fn choose(looked: &[Looked], plan: &DiskPlan) -> Result<Option<usize>, NoCho
         .filter(|i| matches!(looked[*i].finding, Ok(Finding::Ours { .. })))
         .collect();
     let seen = plan.seen.as_ref();
-    match marked.as_slice() {
+    let last_boots: Vec<usize> = marked
+        .iter()
+        .copied()
+        .filter(|i| seen.is_some_and(|seen| is_seen(&looked[*i], seen) == Some(true)))
+        .collect();
+    match if last_boots.is_empty() { &marked } else { &last_boots }.as_slice() {
         [first, rest @ ..] if rest.iter().all(|other| one_disk(&looked[*first], &looked[*other])) => {
             let disk = &looked[*first];
             let known = seen.and_then(|seen| is_seen(disk, seen));
@@ -173,6 +179,15 @@ pub fn choose(looked: &[Looked], plan: &DiskPlan) -> Result<Option<usize>, NoCho
             Ok(looked.iter().position(wanted))
         }
     }
+}
+
+/// Whether nothing that appears later can change that this disk is the node's: all that is known of the last boot's disk fits it.
+pub fn is_certain(disk: &Looked, plan: &DiskPlan) -> bool {
+    let Some(seen) = &plan.seen else { return false };
+    // A disk that was wiped on purpose has no marker any more.
+    let unlike = |here: &str, there: &str| !here.is_empty() && !there.is_empty() && here != there;
+    let differs = unlike(&disk.marker, &seen.marker) || unlike(&disk.disk.serial, &seen.serial);
+    !differs && is_seen(disk, seen) == Some(true)
 }
 
 /// Whether a marked disk is the last boot's; none if nothing that identifies it is known.

@@ -141,7 +141,8 @@ fn the_marked_disk_is_the_disk_wherever_the_kernel_puts_it() {
 #[test]
 fn two_marked_disks_are_named() {
     let all = [looked("nvme0n1", "A", ours(), "01"), looked("sda", "B", ours(), "02")];
-    for seen in [None, Some(("nvme0n1", "A", "01"))] {
+    // The last boot's disk is not among them, or nothing is known of it.
+    for seen in [None, Some(("nvme0n1", "C", "03")), Some(("nvme0n1", "", ""))] {
         let refused = choose(&all, &plan("auto", seen)).unwrap_err();
         assert_eq!(refused.problem, DiskProblem::SeveralMarkers);
         assert_eq!(
@@ -149,9 +150,15 @@ fn two_marked_disks_are_named() {
             "several disks carry a rackstrap marker: nvme0n1 (scratch v1), sda (scratch v1)"
         );
     }
+    // The other one was prepared for another node, and has moved here.
+    assert_eq!(choose(&all, &plan("auto", Some(("nvme0n1", "A", "01")))), Ok(Some(0)));
+    assert_eq!(choose(&all, &plan("auto", Some(("nvme0n1", "B", "02")))), Ok(Some(1)));
     // A copy is not the same disk, one that is there twice is.
     let copy = [looked("sda", "A", ours(), "01"), looked("sdb", "B", ours(), "01")];
-    assert!(choose(&copy, &plan("auto", None)).is_err());
+    for seen in [None, Some(("sda", "A", "01"))] {
+        let refused = choose(&copy, &plan("auto", seen)).unwrap_err();
+        assert_eq!(refused.problem, DiskProblem::SeveralMarkers);
+    }
     let twice = [looked("sda", "A", ours(), "01"), looked("sdb", "A", ours(), "01")];
     assert_eq!(choose(&twice, &plan("auto", None)), Ok(Some(0)));
 }
@@ -229,4 +236,27 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn later_disks_are_waited_for_unless_the_last_boots_disk_is_there() {
+    let certain = |disk: &Looked, seen| is_certain(disk, &plan("auto", seen));
+    let marked = looked("sda", "A", ours(), "01");
+    assert!(certain(&marked, Some(("sda", "A", "01"))));
+    assert!(certain(&marked, Some(("sda", "", "01"))) && certain(&marked, Some(("sda", "A", ""))));
+    // A copy, whose original may be late; another one; a first boot; an older agent's.
+    for seen in [
+        Some(("sda", "B", "01")),
+        Some(("sda", "A", "02")),
+        None,
+        Some(("sda", "", "")),
+    ] {
+        assert!(!certain(&marked, seen), "{seen:?}");
+    }
+    let wiped = looked("sda", "A", Finding::Blank, "");
+    assert!(certain(&wiped, Some(("sda", "A", "01"))));
+    assert!(!certain(
+        &looked("sda", "", Finding::Blank, ""),
+        Some(("sda", "", "01"))
+    ));
 }

@@ -122,8 +122,8 @@ fn look_for_disk(
         }
         let choice = choose::choose(&looked, plan);
         let longest = match &choice {
-            // The last boot's disk: nothing that comes later changes that.
-            Ok(Some(_)) if plan.seen.is_some() => Duration::ZERO,
+            // The last boot's disk is there.
+            Ok(Some(index)) if choose::is_certain(&looked[*index], plan) => Duration::ZERO,
             Ok(Some(_)) => QUIET,
             Ok(None) if plan.device == "auto" => AUTO_WAIT,
             Err(refused) if !refused.may_pass => Duration::ZERO,

@@ -1,0 +1,333 @@
+use super::*;
+use crate::boots::{Boot, Boots};
+use rackstrap_wire::{
+    DiskFacts, DiskProblem, FileSystem, Hardware, Layout, MountedPartition, OverlayRequest, PartitionTable, Plan,
+};
+
+fn plan(node: &str) -> Plan {
+    let json = serde_json::json!({
+        "wire": 2, "id": "", "node": node, "image": "debian@1", "init": "/sbin/init", "ram_size": "50%", "heartbeat_secs": 30,
+        "net": { "hwaddr": "52:54:00:01:01:01", "ipaddr": "10.5.1.1", "prefix": 16, "router": null, "dns": [], "domain": "" },
+        "root": { "server": "10.5.0.1", "port": 2049, "export": "/debian@1", "options": "" },
+        "disk": null,
+    });
+    let mut plan: Plan = serde_json::from_value(json).unwrap();
+    plan.disk = Some(DiskPlan {
+        layout: Layout {
+            name: "scratch".to_owned(),
+            version: 1,
+            table: PartitionTable::Gpt,
+            partitions: Vec::new(),
+        },
+        digest: "0".repeat(32),
+        device: "auto".to_owned(),
+        wipe: Wipe::Ours,
+        loader: None,
+        seen: None,
+        again: false,
+    });
+    plan
+}
+
+fn node(name: &str, card: u8) -> Node {
+    Node {
+        name: name.to_owned(),
+        hwaddrs: vec![format!("52:54:00:01:01:{card:02x}").parse().unwrap()],
+        ipaddr: [10, 5, 1, 1].into(),
+        profiles: Vec::new(),
+        groups: Default::default(),
+    }
+}
+
+fn changed(before: Option<Node>, after: Option<Node>) -> Changed {
+    Changed { before, after }
+}
+
+fn kept(serial: &str, id: &str) -> DiskState {
+    DiskState {
+        status: DiskStatus::Kept {
+            layout: "scratch v1".to_owned(),
+        },
+        device: "nvme0n1".to_owned(),
+        size: 1 << 40,
+        mounts: vec![MountedPartition {
+            name: "tmp".to_owned(),
+            device: "/dev/nvme0n1p2".to_owned(),
+            fs: FileSystem::Ext4,
+            uuid: String::new(),
+            mount: Some("/tmp".to_owned()),
+            options: String::new(),
+            size: 1 << 39,
+        }],
+        facts: DiskFacts {
+            serial: serial.to_owned(),
+            marker: (!id.is_empty()).then(|| DiskMarker {
+                id: id.to_owned(),
+                layout: "scratch".to_owned(),
+                version: 1,
+                digest: "0".repeat(32),
+            }),
+            ..DiskFacts::default()
+        },
+    }
+}
+
+fn missing() -> DiskState {
+    DiskState {
+        status: DiskStatus::Degraded {
+            reason: "the disk of the last boot (nvme0n1, A) is missing".to_owned(),
+        },
+        facts: DiskFacts {
+            problem: Some(DiskProblem::Missing),
+            ..DiskFacts::default()
+        },
+        ..DiskState::default()
+    }
+}
+
+async fn boot(boots: &Boots, at: u64, state: &DiskState) -> std::sync::Arc<Boot> {
+    let boot = boots.open(Timestamp(at), |_| plan("r01n01")).await.unwrap();
+    let request = OverlayRequest {
+        token: boot.token.clone(),
+        disk: state.clone(),
+        hardware: Hardware::default(),
+    };
+    boots.redeem(&boot.plan.id, &request, None).await.unwrap();
+    boot
+}
+
+fn told(boot: &std::sync::Arc<Boot>) -> DiskPlan {
+    boot.plan.disk.clone().unwrap()
+}
+
+#[tokio::test]
+async fn a_boot_is_told_of_the_disk_of_the_last_one_that_had_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store.redb")).unwrap();
+    let boots = Boots::load(store.clone()).unwrap();
+    assert_eq!(
+        told(&boot(&boots, 1, &kept("A", "01")).await).seen,
+        None,
+        "the first boot"
+    );
+    let seen = Some(SeenDisk {
+        device: "nvme0n1".to_owned(),
+        serial: "A".to_owned(),
+        marker: "01".to_owned(),
+    });
+    // More boots without it than are remembered, and over a restart of the daemon.
+    for at in 2..8 {
+        assert_eq!(told(&boot(&boots, at, &missing()).await).seen, seen, "boot {at}");
+    }
+    drop(boots);
+    let boots = Boots::load(store.clone()).unwrap();
+    assert_eq!(told(&boot(&boots, 9, &missing()).await).seen, seen);
+    // The administrator says that it is gone.
+    let wish = DiskWish::NewDisk { wipe_foreign: false };
+    boots
+        .disks()
+        .wish(&["r01n01".to_owned()], wish, "root", Timestamp(10))
+        .unwrap();
+    let free = told(&boot(&boots, 11, &kept("B", "02")).await);
+    assert_eq!((free.seen, free.again, free.wipe), (None, false, Wipe::Ours));
+    assert_eq!(told(&boot(&boots, 12, &missing()).await).seen.unwrap().serial, "B");
+    // It follows the node's name, and goes with the node.
+    let disks = boots.disks();
+    disks
+        .follow(&[changed(Some(node("r01n01", 1)), Some(node("r02n01", 1)))])
+        .unwrap();
+    assert_eq!((disks.get("r01n01"), disks.get("r02n01").is_some()), (None, true));
+    disks.follow(&[changed(Some(node("r02n01", 1)), None)]).unwrap();
+    assert_eq!(Boots::load(store).unwrap().disks().get("r02n01"), None);
+}
+
+#[tokio::test]
+async fn an_order_is_for_one_boot() {
+    let dir = tempfile::tempdir().unwrap();
+    let boots = Boots::load(Store::open(&dir.path().join("store.redb")).unwrap()).unwrap();
+    boot(&boots, 1, &kept("A", "01")).await;
+    let node = ["r01n01".to_owned()];
+    // A boot that was opened before the order does not carry it out.
+    let early = boots.open(Timestamp(2), |_| plan("r01n01")).await.unwrap();
+    let wish = DiskWish::Prepare { wipe_foreign: true };
+    boots.disks().wish(&node, wish, "root", Timestamp(3)).unwrap();
+    let request = OverlayRequest {
+        token: early.token.clone(),
+        disk: kept("A", "01"),
+        hardware: Hardware::default(),
+    };
+    boots.redeem(&early.plan.id, &request, None).await.unwrap();
+    // A boot that never gets that far leaves the order to the next one.
+    let lost = boots.open(Timestamp(4), |_| plan("r01n01")).await.unwrap();
+    assert!(told(&lost).again);
+    let ordered = told(&boot(&boots, 5, &kept("A", "01")).await);
+    assert_eq!((ordered.again, ordered.wipe), (true, Wipe::Always));
+    assert_eq!(
+        ordered.seen.unwrap().marker,
+        "01",
+        "the rule for the choice is the same"
+    );
+    let next = told(&boot(&boots, 6, &kept("A", "01")).await);
+    assert_eq!((next.again, next.wipe), (false, Wipe::Ours));
+    boots
+        .disks()
+        .wish(&node, DiskWish::Prepare { wipe_foreign: false }, "root", Timestamp(7))
+        .unwrap();
+    boots
+        .disks()
+        .wish(&node, DiskWish::Cancel, "root", Timestamp(8))
+        .unwrap();
+    assert!(!told(&boot(&boots, 9, &kept("A", "01")).await).again);
+}
+
+#[tokio::test]
+async fn boots_of_older_agents_and_older_releases_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store.redb")).unwrap();
+    let boots = Boots::load(store.clone()).unwrap();
+    boot(&boots, 1, &kept("", "")).await;
+    // As a store without the table has it.
+    boots.disks().follow(&[changed(Some(node("r01n01", 1)), None)]).unwrap();
+    drop(boots);
+    let boots = Boots::load(store).unwrap();
+    let known = boots.disks().get("r01n01").unwrap();
+    assert_eq!(known.marker.unwrap().layout, "scratch");
+    assert_eq!(
+        told(&boot(&boots, 2, &missing()).await).seen,
+        Some(SeenDisk {
+            device: "nvme0n1".to_owned(),
+            ..SeenDisk::default()
+        })
+    );
+}
+
+#[tokio::test]
+async fn use_is_that_of_the_disks_own_mounts() {
+    let dir = tempfile::tempdir().unwrap();
+    let boots = Boots::load(Store::open(&dir.path().join("store.redb")).unwrap()).unwrap();
+    boot(&boots, 1, &kept("A", "01")).await;
+    let space = |mount: &str, bytes| UsedSpace {
+        mount: mount.to_owned(),
+        bytes,
+    };
+    let used = || boots.disks().get("r01n01").unwrap().used;
+    boots
+        .disks()
+        .note_used("r01n01", vec![space("/tmp", 1000), space("/etc", 7)]);
+    assert_eq!(used(), [space("/tmp", 1000)]);
+    boots.disks().note_used("r01n01", vec![space("/tmp", 1010)]);
+    assert_eq!(used(), [space("/tmp", 1000)], "no write for a little more");
+    boots.disks().note_used("r01n01", vec![space("/tmp", 2000)]);
+    assert_eq!(used(), [space("/tmp", 2000)]);
+    boots.disks().note_used("r01n01", Vec::new());
+    assert_eq!(
+        used(),
+        [space("/tmp", 2000)],
+        "an older agent, or a boot without its disk, says nothing of it"
+    );
+    boots.disks().note_used("r01n02", vec![space("/tmp", 1)]);
+    assert_eq!(boots.disks().get("r01n02"), None);
+}
+
+#[tokio::test]
+async fn disks_follow_what_becomes_of_their_nodes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store.redb")).unwrap();
+    let boots = Boots::load(store.clone()).unwrap();
+    boot(&boots, 1, &kept("A", "01")).await;
+    let serial = |name: &str| {
+        // What is confirmed is on disk.
+        let row: Option<NodeDisk> = store.get(Table::Disks, name.as_bytes()).unwrap();
+        assert_eq!(row, boots.disks().get(name));
+        row.and_then(|row| row.seen).map(|seen| seen.serial)
+    };
+    let follow = |changes: &[Changed]| boots.disks().follow(changes).unwrap();
+    // Two nodes change places in one go, and only one of them has a disk.
+    follow(&[
+        changed(Some(node("r01n01", 1)), Some(node("r01n02", 1))),
+        changed(Some(node("r01n02", 2)), Some(node("r01n01", 2))),
+    ]);
+    assert_eq!((serial("r01n01"), serial("r01n02").as_deref()), (None, Some("A")));
+    assert_eq!(boots.disks().get("r01n01"), None);
+    // A name is free, and another node takes it at the same moment.
+    follow(&[
+        changed(Some(node("r01n02", 1)), Some(node("r01n03", 1))),
+        changed(Some(node("r01n03", 3)), None),
+    ]);
+    assert_eq!((serial("r01n02"), serial("r01n03").as_deref()), (None, Some("A")));
+    // A second card is no other machine; a new mainboard is one.
+    let mut cards = node("r01n03", 1);
+    cards.hwaddrs.extend(node("r01n03", 4).hwaddrs);
+    follow(&[changed(Some(node("r01n03", 1)), Some(cards.clone()))]);
+    assert_eq!(serial("r01n03").as_deref(), Some("A"));
+    follow(&[changed(Some(cards), Some(node("r01n03", 9)))]);
+    assert_eq!(serial("r01n03"), None);
+    assert!(
+        boots.disks().get("r01n03").is_some(),
+        "its state is still what was heard last"
+    );
+}
+
+#[tokio::test]
+async fn an_order_to_overwrite_is_about_the_disk_that_was_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let boots = Boots::load(Store::open(&dir.path().join("store.redb")).unwrap()).unwrap();
+    for (at, serial, pinned) in [(1, "F", true), (10, "", false)] {
+        let foreign = DiskState {
+            status: DiskStatus::Degraded {
+                reason: "nvme0n1 holds foreign data (xfs)".to_owned(),
+            },
+            device: "nvme0n1".to_owned(),
+            facts: DiskFacts {
+                serial: serial.to_owned(),
+                problem: Some(DiskProblem::Foreign),
+                foreign: "xfs".to_owned(),
+                ..DiskFacts::default()
+            },
+            ..DiskState::default()
+        };
+        assert_eq!(told(&boot(&boots, at, &foreign).await).seen, None);
+        let wish = DiskWish::Prepare { wipe_foreign: true };
+        let node = ["r01n01".to_owned()];
+        boots.disks().wish(&node, wish, "root", Timestamp(at + 1)).unwrap();
+        let ordered = told(&boot(&boots, at + 2, &foreign).await);
+        assert_eq!(ordered.wipe, Wipe::Always);
+        let seen = pinned.then(|| SeenDisk {
+            device: "nvme0n1".to_owned(),
+            serial: serial.to_owned(),
+            marker: String::new(),
+        });
+        assert_eq!(
+            ordered.seen, seen,
+            "of a disk that says nothing of itself, nothing else is known"
+        );
+        assert_eq!(
+            told(&boot(&boots, at + 3, &foreign).await).seen,
+            None,
+            "for that boot only"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_order_that_comes_while_a_boot_is_written_down_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store.redb")).unwrap();
+    let boots = Boots::load(store.clone()).unwrap();
+    let first = boot(&boots, 1, &kept("A", "01")).await;
+    // As `redeem` does it, with an order between the note and the write.
+    let row = boots.disks().note(&first, &kept("A", "01"));
+    let wish = DiskWish::Prepare { wipe_foreign: false };
+    boots
+        .disks()
+        .wish(&["r01n01".to_owned()], wish, "root", Timestamp(5))
+        .unwrap();
+    store
+        .commit(Batch::new().put(Table::Disks, "r01n01", &row))
+        .await
+        .unwrap();
+    boots.disks().settle("r01n01", &row);
+    store.flush().unwrap();
+    let kept: Option<NodeDisk> = store.get(Table::Disks, b"r01n01").unwrap();
+    assert!(kept.unwrap().order.is_some());
+}

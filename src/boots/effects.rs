@@ -1,0 +1,269 @@
+//! What a site file does to nodes' disks at their next boots (pure).
+
+use super::NodeDisk;
+use crate::{
+    config::Site,
+    inventory::{Node, Settings, hostlist::NodeSet},
+};
+use rackstrap_wire::{DiskFacts, DiskProblem, DiskState, DiskStatus, Wipe};
+use serde::{Deserialize, Serialize};
+
+/// What the next boot of one node does with its disk, other than keeping it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskEffect {
+    /// The node.
+    pub node: String,
+    /// What happens.
+    pub kind: EffectKind,
+    /// The layout that it gets, `scratch v2`.
+    pub layout: String,
+    /// What is on the disk now, for people: `scratch v1: /tmp 38 GB used`.
+    pub now: String,
+}
+
+/// What happens to a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EffectKind {
+    /// It is prepared again, because the layout has another version or name: what is on it is lost.
+    Prepare,
+    /// The same, because somebody ordered it.
+    Ordered,
+    /// Somebody else's data is overwritten, because the layout says `wipe = "always"`.
+    Wipe,
+    /// It is kept, and the node degraded: the layout changed under the same version.
+    Changed,
+}
+
+impl DiskEffect {
+    /// True if data is lost.
+    pub fn loses_data(&self) -> bool {
+        self.kind != EffectKind::Changed
+    }
+}
+
+impl std::fmt::Display for DiskEffect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let DiskEffect { layout, now, .. } = self;
+        match self.kind {
+            EffectKind::Prepare => write!(f, "the next boot prepares the disk for layout {layout} and loses {now}"),
+            EffectKind::Ordered => write!(
+                f,
+                "the next boot prepares the disk for layout {layout}, as ordered, and loses {now}; to keep it: rackstrap node reprep {} \
+                 --cancel",
+                self.node
+            ),
+            EffectKind::Wipe => write!(
+                f,
+                "the next boot overwrites {now} with layout {layout}: wipe = \"always\""
+            ),
+            EffectKind::Changed => write!(
+                f,
+                "layout {layout} changed under the same version: the disk is kept, and the node is degraded; raise its version to have \
+                 the disk prepared again, or write the old layout back"
+            ),
+        }
+    }
+}
+
+/// What the next boot of `node` does with its disk under `site`; none if it keeps it, prepares a blank one or leaves it alone.
+pub fn disk_effect(site: &Site, node: &Node, disk: Option<&NodeDisk>) -> Option<DiskEffect> {
+    let settings = Settings::of(site, &node.profiles, |_| ());
+    let name = settings.text(|p| &p.layout).filter(|name| !name.is_empty())?;
+    let policy = site.layouts.get(name)?;
+    // Of a node that never told anything nothing is lost that anybody knows of.
+    let disk = disk?;
+    let layout = &policy.layout;
+    let effect = |kind, now: String| {
+        Some(DiskEffect {
+            node: node.name.clone(),
+            kind,
+            layout: format!("{} v{}", layout.name, layout.version),
+            now,
+        })
+    };
+    let facts = &disk.state.facts;
+    let order = disk.order.as_ref();
+    if facts.problem == Some(DiskProblem::Foreign) {
+        let now = format!("{} on {}", facts.foreign, disk.state.device);
+        return match order.is_some_and(|order| order.wipe_foreign) {
+            true => effect(EffectKind::Ordered, now),
+            false if policy.wipe == Wipe::Always => effect(EffectKind::Wipe, now),
+            false => None,
+        };
+    }
+    let Some(marker) = &disk.marker else {
+        return match unknown_content(disk) {
+            Some(now) if order.is_some_and(|order| order.wipe_foreign) => effect(EffectKind::Ordered, now),
+            Some(now) if policy.wipe == Wipe::Always => effect(EffectKind::Wipe, now),
+            _ => None,
+        };
+    };
+    if order.is_some() {
+        return effect(EffectKind::Ordered, now(disk));
+    }
+    if marker.layout != layout.name || marker.version != layout.version {
+        return effect(EffectKind::Prepare, now(disk));
+    }
+    match marker.digest.is_empty() || marker.digest == policy.digest {
+        true => None,
+        false => effect(EffectKind::Changed, now(disk)),
+    }
+}
+
+/// What may be on a disk that carries no marker, as far as anybody knows; none if nothing is lost there.
+fn unknown_content(disk: &NodeDisk) -> Option<String> {
+    let DiskState {
+        status, device, facts, ..
+    } = &disk.state;
+    match status {
+        // No boot of it had a layout, so no agent has looked at its disks.
+        DiskStatus::NotWanted => Some("what no boot has looked at yet".to_owned()),
+        // An older agent says what it found to people only.
+        DiskStatus::Degraded { reason } if *facts == DiskFacts::default() && !device.is_empty() => {
+            Some(format!("what is on {device} ({reason})"))
+        }
+        _ => None,
+    }
+}
+
+/// The same of all nodes.
+pub fn disk_effects<'a>(
+    site: &Site,
+    nodes: impl Iterator<Item = &'a Node>,
+    disk: impl Fn(&str) -> Option<NodeDisk>,
+) -> Vec<DiskEffect> {
+    nodes
+        .filter_map(|node| disk_effect(site, node, disk(&node.name).as_ref()))
+        .collect()
+}
+
+/// For people, a line for all nodes with the same words: `r01n[01-04]: the next boot ...`. No more than `most` lines.
+pub fn describe_effects(effects: &[DiskEffect], most: usize) -> Vec<String> {
+    let mut by_text: Vec<(String, NodeSet)> = Vec::new();
+    for effect in effects {
+        let text = effect.to_string();
+        let found = by_text.iter().position(|(known, _)| *known == text);
+        let index = found.unwrap_or_else(|| {
+            by_text.push((text, NodeSet::default()));
+            by_text.len() - 1
+        });
+        by_text[index].1.extend([effect.node.clone()]);
+    }
+    // Of nodes with many different texts, all are named at least.
+    let rest = by_text.split_off(most.min(by_text.len()));
+    let mut lines: Vec<String> = by_text
+        .into_iter()
+        .map(|(text, nodes)| format!("{}: {text}", nodes.fold()))
+        .collect();
+    let rest: NodeSet = rest.iter().flat_map(|(_, nodes)| nodes.iter()).collect();
+    if !rest.is_empty() {
+        let rest = rest.fold();
+        lines.push(format!(
+            "{rest}: their disks as well; what becomes of each: rackstrap explain NODE"
+        ));
+    }
+    lines
+}
+
+/// Layouts of `site` that have the version of a layout that is in use, given as name, version and digest, and another content.
+pub fn changed_layouts<'a>(site: &Site, in_use: impl Iterator<Item = (&'a str, u32, &'a str)>) -> Vec<String> {
+    let changed = in_use.filter(|(name, version, digest)| {
+        let policy = site.layouts.get(*name);
+        policy.is_some_and(|new| new.layout.version == *version && new.digest != *digest)
+    });
+    let text = |(name, version, _)| {
+        format!(
+            "layout {name} v{version} changed under the same version: disks that have it are kept as they are, and their nodes are \
+             degraded at the next boot; write version = {} to have the disks prepared again",
+            u64::from(version) + 1
+        )
+    };
+    changed.map(text).collect()
+}
+
+/// `scratch v1: /tmp 38 GB used, /var 2 GB used`.
+pub fn now(disk: &NodeDisk) -> String {
+    let what = match &disk.marker {
+        Some(marker) => format!("{} v{}", marker.layout, marker.version),
+        None if !disk.state.facts.foreign.is_empty() => disk.state.facts.foreign.clone(),
+        None => return "nothing that is known".to_owned(),
+    };
+    let used: Vec<String> = disk
+        .used
+        .iter()
+        .map(|space| format!("{} {} used", space.mount, size(space.bytes)))
+        .collect();
+    match used.is_empty() {
+        true => what,
+        false => format!("{what}: {}", used.join(", ")),
+    }
+}
+
+/// `38 GB`, in powers of ten, as disks are sold.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [
+        (1_000_000_000_000, "TB"),
+        (1_000_000_000, "GB"),
+        (1_000_000, "MB"),
+        (1_000, "kB"),
+    ];
+    match UNITS.iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, name)) if bytes / unit < 10 && bytes % unit >= unit / 10 => {
+            format!("{}.{} {name}", bytes / unit, bytes % unit / (unit / 10))
+        }
+        Some((unit, name)) => format!("{} {name}", bytes / unit),
+        None => format!("{bytes} bytes"),
+    }
+}
+
+/// Why a node's disk was left alone, if a person can mend that.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DiskTrouble {
+    /// The kind.
+    pub problem: DiskProblem,
+    /// Kernel name of the disk; empty if none was chosen.
+    pub device: String,
+}
+
+impl DiskTrouble {
+    /// That of a node's disk; none if nothing is in the way, or if the next boot has orders about it.
+    pub fn of(disk: &NodeDisk) -> Option<DiskTrouble> {
+        let problem = disk
+            .state
+            .facts
+            .problem
+            .filter(|problem| *problem != DiskProblem::Unknown)?;
+        let ordered = disk.order.as_ref().is_some_and(|order| order.wipe_foreign);
+        (!ordered || problem != DiskProblem::Foreign).then(|| DiskTrouble {
+            problem,
+            device: disk.state.device.clone(),
+        })
+    }
+
+    /// The commands that mend it, for `nodes` (a hostlist).
+    pub fn remedy(&self, nodes: &str) -> String {
+        let device = &self.device;
+        match self.problem {
+            DiskProblem::Foreign => format!(
+                "to lose what is on {device} and give it to rackstrap: `wipefs -a /dev/{device}` on the node, or `rackstrap node reprep \
+                 {nodes} --wipe-foreign`; then restart the node"
+            ),
+            DiskProblem::Missing | DiskProblem::OtherMarker => format!(
+                "look for the disk and its cable; if the old disk is gone for good: `rackstrap node reprep {nodes} --new-disk`, then \
+                 restart the node"
+            ),
+            DiskProblem::SeveralMarkers => "take one of the disks out, or make one of them blank (it loses its data): `wipefs -a \
+                                            /dev/DISK` on the node; then restart the node"
+                .to_owned(),
+            DiskProblem::OtherName => "write `disk = \"auto\"` into the profile to use the disk with the marker, or make that disk \
+                                       blank (it loses its data): `wipefs -a /dev/DISK` on the node; then restart the node"
+                .to_owned(),
+            DiskProblem::Unknown => "update the daemon, which is older than the node's agent".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "effects_tests.rs"]
+mod tests;

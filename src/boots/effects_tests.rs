@@ -1,0 +1,196 @@
+use super::*;
+use crate::{boots::DiskOrder, clock::Timestamp, config};
+use rackstrap_wire::{DiskFacts, DiskMarker, DiskState, DiskStatus, UsedSpace};
+use std::path::Path;
+
+fn site(change: impl Fn(String) -> String) -> Site {
+    let text = change(include_str!("../../rackstrap.example.toml").to_owned());
+    config::parse(&text, Path::new("site.toml")).unwrap().0
+}
+
+fn node(name: &str) -> Node {
+    Node {
+        name: name.to_owned(),
+        hwaddrs: vec!["52:54:00:01:01:01".parse().unwrap()],
+        ipaddr: [10, 5, 1, 1].into(),
+        profiles: Vec::new(),
+        groups: Default::default(),
+    }
+}
+
+fn marked(site: &Site) -> NodeDisk {
+    NodeDisk {
+        marker: Some(DiskMarker {
+            id: "01".to_owned(),
+            layout: "scratch".to_owned(),
+            version: 1,
+            digest: site.layouts["scratch"].digest.clone(),
+        }),
+        used: vec![UsedSpace {
+            mount: "/tmp".to_owned(),
+            bytes: 38_400_000_000,
+        }],
+        ..NodeDisk::default()
+    }
+}
+
+fn foreign() -> NodeDisk {
+    NodeDisk {
+        state: DiskState {
+            status: DiskStatus::Degraded {
+                reason: "vda holds foreign data (xfs)".to_owned(),
+            },
+            device: "vda".to_owned(),
+            facts: DiskFacts {
+                problem: Some(DiskProblem::Foreign),
+                foreign: "xfs".to_owned(),
+                ..DiskFacts::default()
+            },
+            ..DiskState::default()
+        },
+        ..NodeDisk::default()
+    }
+}
+
+fn order() -> DiskOrder {
+    DiskOrder {
+        wipe_foreign: true,
+        by: "root".to_owned(),
+        at: Timestamp(1),
+    }
+}
+
+fn version_2(text: String) -> String {
+    text.replace("\nversion = 1\n", "\nversion = 2\n")
+}
+
+#[test]
+fn a_new_version_names_the_nodes_and_what_they_lose() {
+    let (old, new) = (site(|text| text), site(version_2));
+    assert_eq!(new.layouts["scratch"].layout.version, 2);
+    let disk = marked(&old);
+    assert_eq!(disk_effect(&old, &node("r01n01"), Some(&disk)), None);
+    let nodes = ["r01n01", "r01n02", "r01n03"].map(node);
+    let effects = disk_effects(&new, nodes.iter(), |name| (name != "r01n03").then(|| disk.clone()));
+    assert!(effects.iter().all(DiskEffect::loses_data));
+    assert_eq!(
+        describe_effects(&effects, 9),
+        ["r01n[01-02]: the next boot prepares the disk for layout scratch v2 and loses scratch v1: /tmp 38 GB used"]
+    );
+}
+
+#[test]
+fn all_nodes_are_named_however_many_lines_that_would_be() {
+    let (old, new) = (site(|text| text), site(version_2));
+    let nodes: Vec<Node> = (1..=9).map(|n| node(&format!("r01n{n:02}"))).collect();
+    let effects = disk_effects(&new, nodes.iter(), |name| {
+        let mut disk = marked(&old);
+        disk.used[0].bytes = name[4..].parse::<u64>().unwrap() * 1_000_000_000;
+        Some(disk)
+    });
+    let lines = describe_effects(&effects, 2);
+    assert_eq!(lines.len(), 3);
+    assert!(
+        lines[1].starts_with("r01n02: ") && lines[1].ends_with("loses scratch v1: /tmp 2 GB used"),
+        "{lines:?}"
+    );
+    assert_eq!(
+        lines[2],
+        "r01n[03-09]: their disks as well; what becomes of each: rackstrap explain NODE"
+    );
+}
+
+#[test]
+fn what_an_older_agent_left_alone_counts() {
+    let always = site(|text| text.replace("wipe = \"ours\"", "wipe = \"always\""));
+    let mut disk = foreign();
+    disk.state.facts = DiskFacts::default();
+    let effect = disk_effect(&always, &node("r01n01"), Some(&disk)).unwrap();
+    assert_eq!(
+        (effect.kind, effect.now.as_str()),
+        (EffectKind::Wipe, "what is on vda (vda holds foreign data (xfs))")
+    );
+    // There is no disk, so that nothing is lost.
+    disk.state.device.clear();
+    assert_eq!(disk_effect(&always, &node("r01n01"), Some(&disk)), None);
+}
+
+#[test]
+fn a_change_under_the_same_version_is_named() {
+    let old = site(|text| text);
+    let changed = site(|text| text.replace("size = \"512MiB\"", "size = \"1GiB\""));
+    let effect = disk_effect(&changed, &node("r01n01"), Some(&marked(&old))).unwrap();
+    assert_eq!((effect.kind, effect.loses_data()), (EffectKind::Changed, false));
+    let in_use = |site: &Site| vec![("scratch".to_owned(), 1, site.layouts["scratch"].digest.clone())];
+    let said = |rows: &[(String, u32, String)], site: &Site| {
+        changed_layouts(
+            site,
+            rows.iter()
+                .map(|(name, version, digest)| (name.as_str(), *version, digest.as_str())),
+        )
+    };
+    assert_eq!(said(&in_use(&old), &old), Vec::<String>::new());
+    assert!(said(&in_use(&old), &changed)[0].contains("write version = 2"));
+    assert_eq!(said(&in_use(&old), &site(version_2)), Vec::<String>::new());
+}
+
+#[test]
+fn foreign_data_is_lost_only_where_somebody_says_so() {
+    let ours = site(|text| text);
+    let always = site(|text| text.replace("wipe = \"ours\"", "wipe = \"always\""));
+    let mut disk = foreign();
+    assert_eq!(disk_effect(&ours, &node("r01n01"), Some(&disk)), None);
+    let effect = disk_effect(&always, &node("r01n01"), Some(&disk)).unwrap();
+    assert_eq!((effect.kind, effect.now.as_str()), (EffectKind::Wipe, "xfs on vda"));
+    disk.order = Some(order());
+    let effect = disk_effect(&ours, &node("r01n01"), Some(&disk)).unwrap();
+    assert_eq!(effect.kind, EffectKind::Ordered);
+    // A node whose boots had no layout so far.
+    let unknown = Some(NodeDisk::default());
+    assert_eq!(disk_effect(&ours, &node("r01n01"), unknown.as_ref()), None);
+    assert_eq!(
+        disk_effect(&always, &node("r01n01"), unknown.as_ref()).unwrap().kind,
+        EffectKind::Wipe
+    );
+    assert_eq!(disk_effect(&always, &node("r01n01"), None), None, "a new node");
+    let bare = site(|text| text.replace("layout = \"scratch\"", "layout = \"\""));
+    assert_eq!(disk_effect(&bare, &node("r01n01"), Some(&marked(&ours))), None);
+}
+
+#[test]
+fn every_problem_that_a_person_can_mend_has_its_command() {
+    let remedy = |problem| {
+        let mut disk = foreign();
+        disk.state.facts.problem = problem;
+        DiskTrouble::of(&disk).map(|trouble| trouble.remedy("r01n01"))
+    };
+    let said = remedy(Some(DiskProblem::Foreign)).unwrap();
+    assert!(said.contains("`wipefs -a /dev/vda`") && said.contains("rackstrap node reprep r01n01 --wipe-foreign"));
+    for problem in [DiskProblem::Missing, DiskProblem::OtherMarker] {
+        assert!(
+            remedy(Some(problem))
+                .unwrap()
+                .contains("rackstrap node reprep r01n01 --new-disk")
+        );
+    }
+    for problem in [DiskProblem::SeveralMarkers, DiskProblem::OtherName] {
+        assert!(remedy(Some(problem)).unwrap().contains("wipefs -a"));
+    }
+    assert_eq!((remedy(None), remedy(Some(DiskProblem::Unknown))), (None, None));
+    let mut ordered = foreign();
+    ordered.order = Some(order());
+    assert_eq!(DiskTrouble::of(&ordered), None, "it is mended by the next boot");
+}
+
+#[test]
+fn sizes_are_short() {
+    for (bytes, want) in [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (38_400_000_000, "38 GB"),
+        (1_920_000_000_000, "1.9 TB"),
+        (2_000_000, "2 MB"),
+    ] {
+        assert_eq!(size(bytes), want);
+    }
+}

@@ -1,0 +1,67 @@
+//! `rackstrap node reprep`: what an administrator wants of nodes' disks at their next boots.
+
+use crate::{
+    boots::{DiskWish, disk_now},
+    cli::{ask, hostlist::Wanted, output},
+    control::{Client, api},
+    inventory::hostlist::NodeSet,
+};
+use anyhow::{Result, bail};
+use clap::Args;
+
+#[derive(Debug, Args)]
+pub struct ReprepArgs {
+    /// Names or hostlists
+    #[arg(required = true, value_name = "NODES", add = crate::cli::complete::nodes())]
+    nodes: Vec<String>,
+    /// The disk of the last boot is gone: use the disk that is there. A disk that carries the layout already is kept
+    #[arg(long)]
+    new_disk: bool,
+    /// Overwrite the disk even if it holds somebody else's data
+    #[arg(long)]
+    wipe_foreign: bool,
+    /// Withdraw an earlier order that no boot has carried out yet
+    #[arg(long, conflicts_with_all = ["new_disk", "wipe_foreign"])]
+    cancel: bool,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+impl ReprepArgs {
+    fn wish(&self) -> DiskWish {
+        let wipe_foreign = self.wipe_foreign;
+        match (self.cancel, self.new_disk) {
+            (true, _) => DiskWish::Cancel,
+            (false, true) => DiskWish::NewDisk { wipe_foreign },
+            (false, false) => DiskWish::Prepare { wipe_foreign },
+        }
+    }
+}
+
+/// Runs it.
+pub fn run(client: &Client, args: ReprepArgs) -> Result<()> {
+    let nodes = Wanted::new(args.nodes.clone())?.some_names(client)?;
+    let loses_data = !args.cancel && (!args.new_disk || args.wipe_foreign);
+    if loses_data && !args.yes {
+        let rows: Vec<api::DiskRow> = client.get(api::paths::DISKS)?;
+        for row in rows.iter().filter(|row| nodes.contains(&row.node.name)) {
+            let now = row.disk.as_ref().map_or("nothing that is known".to_owned(), disk_now);
+            eprintln!("{}: {now}", row.node.name);
+        }
+        let question = format!(
+            "lose what is on the disks of {} at their next boots?",
+            output::count(nodes.len(), "node")
+        );
+        if !ask::yes(&question, false)? {
+            bail!("nothing was ordered");
+        }
+    }
+    let folded = nodes.iter().cloned().collect::<NodeSet>().fold();
+    let asked = api::WishDisks {
+        nodes,
+        wish: args.wish(),
+    };
+    let done: api::Done = client.post(api::paths::DISKS_WISH, &asked)?;
+    output::print(&format!("{folded}: {}", done.message))
+}

@@ -1,0 +1,88 @@
+//! Nodes' disks: what is on them, and what an administrator wants of their next boots.
+
+use super::{
+    api,
+    refusal::{Refusal, Shared, blocking, broken},
+    signed::Signed,
+};
+use crate::{
+    boots::{DiskEffect, DiskTrouble, DiskWish, disk_effect},
+    clock::Timestamp,
+    decide::World,
+    inventory::{Changed, Node, find},
+    timeline::{Event, Level, Subject},
+};
+use axum::{Json, extract::State};
+
+pub(super) async fn list(State(context): State<Shared>) -> Json<Vec<api::DiskRow>> {
+    let world = context.world.load_full();
+    let rows = world.inventory.iter().map(|node| api::DiskRow {
+        disk: context.boots.disks().get(&node.name),
+        node: Node::clone(node),
+    });
+    Json(rows.collect())
+}
+
+/// What a person has to know of a node's disk: data that its next boot loses, and the command that mends what keeps the node from
+/// its disk.
+pub(super) fn warnings(context: &Shared, world: &World, node: &Node) -> Vec<String> {
+    let disk = context.boots.disks().get(&node.name);
+    let effect = disk_effect(&world.site, node, disk.as_ref()).map(|effect| effect.to_string());
+    let trouble = disk.as_ref().and_then(DiskTrouble::of);
+    let remedy = trouble.map(|trouble| trouble.remedy(&node.name));
+    effect.into_iter().chain(remedy).collect()
+}
+
+/// What a change of nodes' profiles does to their disks at their next boots: the layout is the profile's.
+pub(super) fn effects_of(context: &Shared, changed: &[Changed]) -> Vec<DiskEffect> {
+    let world = context.world.load_full();
+    let effects = changed.iter().filter_map(|changed| {
+        let (before, after) = (changed.before.as_ref()?, changed.after.as_ref()?);
+        let disk = context.boots.disks().get(&before.name)?;
+        let effect = |node| disk_effect(&world.site, node, Some(&disk));
+        effect(after).filter(|after| effect(before).is_none_or(|before| before.to_string() != after.to_string()))
+    });
+    effects.collect()
+}
+
+pub(super) async fn wish(
+    State(context): State<Shared>,
+    Signed { mut asked, by }: Signed<api::WishDisks>,
+) -> Result<Json<api::Done>, Refusal> {
+    asked.nodes.sort();
+    asked.nodes.dedup();
+    let world = context.world.load_full();
+    for node in &asked.nodes {
+        find(&world.inventory, node)?;
+    }
+    let message = blocking(move || {
+        let now = Timestamp::now();
+        let disks = context.boots.disks();
+        disks.wish(&asked.nodes, asked.wish, &by, now).map_err(broken)?;
+        let said = describe(asked.wish);
+        for node in &asked.nodes {
+            let detail = format!("{said} (by {by})");
+            let event = Event::new(now, "reprep", Level::Ok, detail);
+            context.recorder.record(Subject::Node(node.clone()), event);
+        }
+        Ok::<_, Refusal>(said)
+    })
+    .await??;
+    Ok(Json(api::Done {
+        message: message.to_owned(),
+    }))
+}
+
+fn describe(wish: DiskWish) -> &'static str {
+    match wish {
+        DiskWish::NewDisk { wipe_foreign: false } => "the next boot takes the disk that is there",
+        DiskWish::NewDisk { wipe_foreign: true } => {
+            "the next boot takes the disk that is there and prepares it, even if it holds somebody else's data"
+        }
+        DiskWish::Prepare { wipe_foreign: false } => "the next boot prepares the disk again",
+        DiskWish::Prepare { wipe_foreign: true } => {
+            "the next boot prepares the disk again, even if it holds somebody else's data"
+        }
+        DiskWish::Cancel => "the next boot treats the disk as the layout says",
+    }
+}

@@ -1,0 +1,104 @@
+//! Several disks in one node: the one with the marker is the node's, whatever the kernel calls it, and no other one is written to.
+
+use super::{GIB2, expect_scratch, make_foreign};
+use testbed::{
+    Bus::{Nvme, SdCard},
+    Cluster, Disk, Result, Site,
+};
+
+#[test]
+fn the_disk_with_the_marker_is_the_nodes_wherever_the_kernel_puts_it() -> Result {
+    let mut site = Site::demo();
+    // It is for the disk that the rule chose, and for no other.
+    site.scratch().wipe = Some("always".to_owned());
+    let cluster = Cluster::start(site)?;
+    let node = cluster.node("r01n01");
+    let disk = |name: &str| Disk::blank(&cluster.dir().join(format!("{name}.raw")), GIB2);
+    let (own, foreign, card) = (disk("own")?, disk("foreign")?, disk("card")?);
+    make_foreign(&foreign)?;
+    make_foreign(&card)?;
+    let (foreign_before, card_before) = (foreign.copy("foreign-before.raw")?, card.copy("card-before.raw")?);
+    let untouched = || {
+        foreign.expect_same(&foreign_before)?;
+        card.expect_same(&card_before)
+    };
+
+    // Of disks without a marker, NVMe goes before the card; what stays unused is named.
+    node.insert_disks([(Nvme, own.clone()), (Nvme, foreign.clone()), (SdCard, card.clone())]);
+    node.power_on()?;
+    let found = "2.1 GB (MBR with 2 partitions (ext2/3/4))";
+    assert_eq!(
+        node.wait_disk()?,
+        format!("/tmp and /var on nvme0n1 (prepared: blank -> scratch v1); unused: nvme1n1 {found}, mmcblk0 {found}")
+    );
+    node.pull_plug();
+    untouched()?;
+    expect_scratch(&own)?;
+    let prepared = own.fingerprint()?;
+
+    // The two change places.
+    node.insert_disks([(Nvme, foreign.clone()), (Nvme, own.clone()), (SdCard, card.clone())]);
+    node.power_on()?;
+    node.wait_ready()?;
+    assert_eq!(node.status("state")?, "ready");
+    assert_eq!(
+        node.status("disk")?,
+        format!("/tmp and /var on nvme1n1 (kept: scratch v1); unused: nvme0n1 {found}, mmcblk0 {found}")
+    );
+    assert_eq!(node.shell("findmnt -no SOURCE /tmp")?, "/dev/nvme1n1p3");
+    node.pull_plug();
+    untouched()?;
+    assert_eq!(own.fingerprint()?, prepared);
+
+    // The node's disk is missing: none takes its place.
+    node.insert_disks([(Nvme, foreign.clone()), (SdCard, card.clone())]);
+    node.power_on()?;
+    node.wait_ready()?;
+    node.wait_state("degraded")?;
+    let shown = node.status("disk")?;
+    assert!(
+        shown.starts_with("degraded: the disk of the last boot (nvme1n1, eui."),
+        "{shown}"
+    );
+    assert!(
+        shown.contains(") is missing; nothing was written; /tmp and /var are in RAM"),
+        "{shown}"
+    );
+    assert!(node.status("last_error")?.contains("is missing"), "{shown}");
+    for question in ["status", "explain"] {
+        let said = cluster.daemon.cli(&[question, "r01n01"])?;
+        assert!(said.contains("`rackstrap node reprep r01n01 --new-disk`"), "{said}");
+    }
+    node.pull_plug();
+    untouched()?;
+
+    // It comes back together with a copy of it: nobody knows which one is the node's.
+    let copy = own.copy("copy.raw")?;
+    node.insert_disks([(Nvme, own.clone()), (Nvme, copy.clone())]);
+    node.power_on()?;
+    let shown = node.wait_disk()?;
+    assert!(
+        shown.starts_with(
+            "degraded: several disks carry a rackstrap marker: nvme0n1 (scratch v1), nvme1n1 (scratch v1); nothing was written"
+        ),
+        "{shown}"
+    );
+    node.pull_plug();
+    own.expect_same(&copy)?;
+    assert_eq!(own.fingerprint()?, prepared);
+
+    // Both are gone for good, and the card is all that is left: the administrator says so, and the layout that it may be overwritten.
+    node.insert_disks([(SdCard, card.clone())]);
+    cluster.daemon.cli(&["node", "reprep", "r01n01", "--new-disk"])?;
+    node.power_on()?;
+    let shown = node.wait_disk()?;
+    assert!(
+        shown.starts_with(
+            "/tmp and /var on mmcblk0 (prepared: foreign (MBR with 2 partitions (ext2/3/4)) -> scratch v1)"
+        ),
+        "{shown}"
+    );
+    node.pull_plug();
+    expect_scratch(&card)?;
+    Ok(())
+}
