@@ -220,13 +220,22 @@ async fn explain(
     let (decision, pinned) = match decide(&world, &requester) {
         Decision::Unknown { why: steps } => {
             why.extend(steps);
-            why.extend(unknown::steps(&world, &requester));
+            let owner = requester.hwaddr.and_then(|hwaddr| context.discovery.owner(hwaddr));
+            why.extend(unknown::steps(&world, &requester, owner.as_ref()));
             (None, None)
         }
         Decision::Node(decided) => {
             let asked = (context.clone(), world.clone(), decided.clone());
             warnings = blocking(move || asked.0.overlays.warnings(&asked.1, &asked.2)).await?;
             why.extend(decided.why);
+            let further = context.discovery.further_cards(&decided.node.name);
+            why.extend(further.iter().map(|owner| {
+                let card = owner.card;
+                format!(
+                    "{card} was seen, and is {owner}; to boot from it as well: {}",
+                    owner.remedy()
+                )
+            }));
             let asked = (context.clone(), decided.node.name.clone());
             rollouts = blocking(move || super::rollouts::of_node(&asked.0, &asked.1)).await?;
             let pinned = context.boots.current(&decided.node.name);

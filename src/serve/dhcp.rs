@@ -125,6 +125,9 @@ impl Authority for DhcpAuthority {
                     if let Some(arch) = event.arch {
                         self.shared.firmware.note(event.hwaddr, arch);
                     }
+                    if let Some(uuid) = event.uuid {
+                        self.shared.discovery.node_said(event.hwaddr, uuid);
+                    }
                     self.find(&subject, event, &world.site);
                 }
                 subject
