@@ -258,6 +258,13 @@ async fn explain(
             (Some(decision), pinned.map(|boot| api::PinnedBoot::from(&*boot)))
         }
     };
+    let site_warnings = context.warnings.list(Timestamp::now()).into_iter();
+    // A machine that takes another server's offer gets nothing of what stands here.
+    why.extend(
+        site_warnings
+            .filter(|warning| warning.topic.starts_with(crate::warnings::DHCP_SERVER))
+            .map(|warning| warning.message),
+    );
     Ok(Json(api::ExplainAnswer {
         about,
         why,

@@ -191,7 +191,10 @@ fn expect_a_card_of(lab: &Lab, card: &Machine, second: &Machine, name: &str) -> 
         let address = second.dhcp(Stage::Ipxe)?.address;
         second.script(address, false)
     })?;
-    assert!(script.contains(&remedy) && script.trim_end().ends_with("\nexit 1"), "{script}");
+    assert!(
+        script.contains(&remedy) && script.trim_end().ends_with("\nexit 1"),
+        "{script}"
+    );
     assert!(
         !script.contains("chain"),
         "it would ask again, and the next card never boots: {script}"
