@@ -19,6 +19,7 @@ pub use window::Windows;
 use crate::clock::Timestamp;
 use rackstrap_wire::{CheckResult, DiskState, Hardware, ImageRef, Plan};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// A pinned boot, as the store keeps it: a restart of the daemon changes nothing for a node in the middle of one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,9 @@ pub struct Boot {
     pub plan: Plan,
     /// Secret of this boot, 32 hex digits.
     pub token: String,
+    /// UUID of the mainboard, as the firmware said it before the script was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<Uuid>,
     /// When its script was handed out.
     pub opened: Timestamp,
     /// Orders boots of one node that were opened within the same millisecond.

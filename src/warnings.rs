@@ -16,6 +16,9 @@ const LIMIT: usize = 32;
 /// Bytes of a message or a remedy that are kept.
 const TEXT_LIMIT: usize = 500;
 
+/// What topics of warnings about other DHCP servers begin with.
+pub const DHCP_SERVER: &str = "dhcp-server ";
+
 /// One warning about the site.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SiteWarning {

@@ -11,6 +11,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 use thiserror::Error;
+use uuid::Uuid;
 
 /// Boots remembered per node, besides the one that its running system came up with.
 pub const KEPT_PER_NODE: usize = 3;
@@ -121,6 +122,16 @@ impl Boots {
     /// so that the boot script that names it can be answered. Older boots of the node are forgotten, but for the last
     /// [`KEPT_PER_NODE`] and the one that its running system came up with.
     pub async fn open(&self, now: Timestamp, plan: impl FnOnce(&str) -> Plan) -> Result<Arc<Boot>, BootsError> {
+        self.open_on(now, None, plan).await
+    }
+
+    /// [`Boots::open`] on a mainboard whose firmware said its UUID.
+    pub async fn open_on(
+        &self,
+        now: Timestamp,
+        uuid: Option<Uuid>,
+        plan: impl FnOnce(&str) -> Plan,
+    ) -> Result<Arc<Boot>, BootsError> {
         let id = new_id();
         let mut plan = plan(&id);
         plan.id.clone_from(&id);
@@ -131,6 +142,7 @@ impl Boots {
             Arc::new(Boot {
                 plan,
                 token: hex::encode(rand::random::<[u8; 16]>()),
+                uuid,
                 opened: now,
                 sequence: state.sequence,
                 redeemed: false,

@@ -25,6 +25,7 @@ pub(super) const KEYS: [(&str, &[&str]); 12] = [
             "templates-dir",
             "bootscripts-dir",
             "answer-router-solicitations",
+            "look-for-dhcp-servers",
         ],
     ),
     (

@@ -23,6 +23,7 @@ pub(super) fn read(report: &mut Report<'_>, section: Option<&Section<'_>>, direc
         templates_dir: None,
         bootscripts_dir: None,
         answer_router_solicitations: true,
+        look_for_dhcp_servers: true,
     };
     if let Some(section) = section {
         let path = |text: &str| read_path(text, directory);
@@ -33,6 +34,9 @@ pub(super) fn read(report: &mut Report<'_>, section: Option<&Section<'_>>, direc
         server.bootscripts_dir = take("bootscripts-dir", "\"bootscripts\"");
         if let Some(wanted) = section.boolean(report, "answer-router-solicitations") {
             server.answer_router_solicitations = wanted.into_inner();
+        }
+        if let Some(wanted) = section.boolean(report, "look-for-dhcp-servers") {
+            server.look_for_dhcp_servers = wanted.into_inner();
         }
         let loaders = section
             .list(report, "loader-dirs", "[\"loaders\"]", path)

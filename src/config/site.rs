@@ -71,6 +71,8 @@ pub struct Server {
     pub bootscripts_dir: Option<PathBuf>,
     /// Whether IPv6 router solicitations on the interfaces of the subnets are answered, so that boot loaders do not wait for a router: yes.
     pub answer_router_solicitations: bool,
+    /// Whether other DHCP servers on the interfaces of the subnets are listened for, and asked for each hour: yes.
+    pub look_for_dhcp_servers: bool,
 }
 
 /// `[[subnet]]`: one network that the daemon answers on.

@@ -225,7 +225,8 @@ async fn explain(
     let (decision, pinned) = match decide(&world, &requester) {
         Decision::Unknown { why: steps } => {
             why.extend(steps);
-            why.extend(unknown::steps(&world, &requester));
+            let owner = requester.hwaddr.and_then(|hwaddr| context.discovery.owner(hwaddr));
+            why.extend(unknown::steps(&world, &requester, owner.as_ref()));
             (None, None)
         }
         Decision::Node(decided) => {
@@ -233,6 +234,14 @@ async fn explain(
             warnings = blocking(move || asked.0.overlays.warnings(&asked.1, &asked.2)).await?;
             why.extend(decided.why);
             warnings.extend(disks::warnings(&context, &world, &decided.node));
+            let further = context.discovery.further_cards(&decided.node.name);
+            why.extend(further.iter().map(|owner| {
+                let card = owner.card;
+                format!(
+                    "{card} was seen, and is {owner}; to boot from it as well: {}",
+                    owner.remedy()
+                )
+            }));
             let asked = (context.clone(), decided.node.name.clone());
             rollouts = blocking(move || super::rollouts::of_node(&asked.0, &asked.1)).await?;
             let pinned = context.boots.current(&decided.node.name);
@@ -255,6 +264,13 @@ async fn explain(
             (Some(decision), pinned.map(|boot| api::PinnedBoot::from(&*boot)))
         }
     };
+    let site_warnings = context.warnings.list(Timestamp::now()).into_iter();
+    // A machine that takes another server's offer gets nothing of what stands here.
+    why.extend(
+        site_warnings
+            .filter(|warning| warning.topic.starts_with(crate::warnings::DHCP_SERVER))
+            .map(|warning| warning.message),
+    );
     Ok(Json(api::ExplainAnswer {
         about,
         why,

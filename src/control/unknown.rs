@@ -1,10 +1,25 @@
 //! What `rackstrap explain` says about a machine or an address that belongs to no node.
 
-use crate::decide::{Requester, World};
+use crate::{
+    decide::{Requester, World},
+    discovery::Owner,
+};
 use std::net::Ipv4Addr;
 
-/// What will happen to it, and what its address is, one line a step.
-pub fn steps(world: &World, requester: &Requester) -> Vec<String> {
+/// What will happen to it, and what its address is, one line a step. `owner` is the node that the card belongs to all the same.
+pub fn steps(world: &World, requester: &Requester, owner: Option<&Owner>) -> Vec<String> {
+    if let Some(owner) = owner {
+        return vec![
+            format!("it is {owner}"),
+            "it gets a temporary address and a script that ends at once, so that the firmware tries its next card"
+                .to_owned(),
+            format!("to boot from it: {}", owner.remedy()),
+            format!(
+                "if it is another machine: rackstrap discover accept {} NAME",
+                owner.card
+            ),
+        ];
+    }
     match (requester.hwaddr, requester.ipaddr) {
         (None, Some(ipaddr)) => vec![place(world, ipaddr)],
         _ => vec![pools(world)],

@@ -22,6 +22,11 @@ pub trait Authority: Send + Sync + 'static {
     /// True if it is a node's: its requests overtake those of others.
     fn is_node(&self, hwaddr: HwAddr) -> bool;
 
+    /// The machine that does not exist, which asks for other servers: a relay may bring its question here.
+    fn asker(&self) -> Option<HwAddr> {
+        None
+    }
+
     /// True if the address is a node's, so that the pool does not hand it out.
     fn is_node_address(&self, address: Ipv4Addr) -> bool;
 

@@ -15,6 +15,7 @@ mod options;
 mod pool;
 mod reply;
 mod request;
+mod rival;
 mod task;
 #[cfg(test)]
 mod testing;
@@ -27,4 +28,5 @@ pub use guard::{Counters, Malformed};
 pub use pool::{Granted, Heard, Lease, LeaseState, Pool, Refused};
 pub use reply::{Destination, Reply};
 pub use request::{Kind, Request};
+pub use rival::task::{ASK_EVERY, Rival, Watch, asker, watch};
 pub use task::{Dhcp, LeaseKeeper, LeaseView};

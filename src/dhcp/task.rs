@@ -321,6 +321,9 @@ impl Shared {
             }
         };
         let SocketAddr::V4(source) = from else { return };
+        if self.authority.asker() == Some(request.hwaddr) {
+            return;
+        }
         if let Err(why) = believed(&request, source, &*self.authority) {
             let (count, reason) = (self.counters.disbelieved(why), why.name());
             if count.is_power_of_two() {

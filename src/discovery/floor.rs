@@ -1,6 +1,7 @@
 //! The waiting room and the sessions, in memory: who waits, and who is to be placed next. Without any effect of its own.
 
 use super::{
+    kin::{Kin, Owner, canonical},
     machine::{Machine, Seen, Told},
     session::{Session, Sessions},
 };
@@ -58,6 +59,8 @@ pub struct Floor {
     limit: usize,
     /// Racks that are being filled.
     pub sessions: Sessions,
+    /// What the nodes said of themselves.
+    pub kin: Kin,
 }
 
 /// What became of an observation.
@@ -113,7 +116,7 @@ impl Floor {
         };
         order.insert(machine.number, machine.hwaddr);
         if let Some(uuid) = machine.uuid {
-            self.by_uuid.entry(uuid).or_default().insert(machine.hwaddr);
+            self.by_uuid.entry(canonical(uuid)).or_default().insert(machine.hwaddr);
         }
         self.machines.insert(machine.hwaddr, machine);
     }
@@ -124,11 +127,11 @@ impl Floor {
         self.unconfirmed.remove(&machine.number);
         self.confirmed.remove(&machine.number);
         if let Some(uuid) = machine.uuid
-            && let Some(cards) = self.by_uuid.get_mut(&uuid)
+            && let Some(cards) = self.by_uuid.get_mut(&canonical(uuid))
         {
             cards.remove(&hwaddr);
             if cards.is_empty() {
-                self.by_uuid.remove(&uuid);
+                self.by_uuid.remove(&canonical(uuid));
             }
         }
         Some(machine)
@@ -182,23 +185,29 @@ impl Floor {
         news
     }
 
-    /// Why a machine is not racked by itself, if so: it flips between ports, or has another one's UUID.
-    pub fn trouble(&self, machine: &Machine, now: Timestamp) -> Option<String> {
+    /// The node that a machine's card belongs to.
+    pub fn owner(&self, machine: &Machine, inventory: &Inventory) -> Option<Owner> {
+        self.kin.owner(machine.hwaddr, &machine.traits(), inventory)
+    }
+
+    /// Why a machine is not racked by itself, if so: it flips between ports, is a node's card, or has another one's UUID.
+    pub fn trouble(&self, machine: &Machine, inventory: &Inventory, now: Timestamp) -> Option<String> {
         if let Some(flips) = machine.flips(now) {
             return Some(flips);
         }
-        let uuid = machine.uuid?;
-        let cards = self.by_uuid.get(&uuid).into_iter().flatten();
-        if let Some(twin) = cards.into_iter().find(|card| **card != machine.hwaddr) {
+        if let Some(owner) = self.owner(machine, inventory) {
             return Some(format!(
-                "has the UUID of {twin}: two cards of one machine, or two machines?"
+                "{owner}: {}; if it is another machine: rackstrap discover accept {} NAME",
+                owner.remedy(),
+                machine.hwaddr
             ));
         }
-        let placed = self.sessions.values().flat_map(|session| &session.placed);
-        let node = placed
-            .into_iter()
-            .find(|p| p.machine.uuid == Some(uuid) && p.machine.hwaddr != machine.hwaddr)?;
-        Some(format!("has the UUID of {}: its second card?", node.node))
+        let uuid = machine.uuid?;
+        let cards = self.by_uuid.get(&canonical(uuid)).into_iter().flatten();
+        let twin = cards.into_iter().find(|card| **card != machine.hwaddr)?;
+        Some(format!(
+            "has the UUID of {twin}: two cards of one machine, or two machines?"
+        ))
     }
 
     /// Pools that had no address for machines that are here and still ask, by their subnets.
@@ -234,7 +243,7 @@ impl Floor {
             .filter(|session| session.is_on(now) && !session.confirm)
         {
             for machine in self.candidates(session, inventory) {
-                let is_fit = || self.trouble(machine, now).is_none();
+                let is_fit = || self.trouble(machine, inventory, now).is_none();
                 if machine.confirmed {
                     if is_fit() {
                         due.push((session.rack.clone(), machine.hwaddr));

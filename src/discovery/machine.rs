@@ -1,5 +1,6 @@
 //! A machine that is in no inventory, and what it told of itself.
 
+use super::kin::Traits;
 use crate::{clock::Timestamp, firmware};
 use ipnet::Ipv4Net;
 use rackstrap_wire::HwAddr;
@@ -122,6 +123,15 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// What tells it from others.
+    pub fn traits(&self) -> Traits {
+        Traits {
+            uuid: self.uuid,
+            serial: self.serial.clone(),
+            product: self.product.clone(),
+        }
+    }
+
     /// A machine that was never seen before.
     pub fn new(number: u64, seen: &Seen) -> Self {
         let mut machine = Machine {
@@ -192,10 +202,9 @@ impl Machine {
             (&mut self.vendor, &told.vendor),
             (&mut self.product, &told.product),
         ] {
-            let text: String = text.chars().filter(|c| !c.is_control()).collect();
-            let text = shorten(text.trim());
-            if !text.is_empty() && text != field.as_str() {
-                *field = text.to_owned();
+            let text = clean(text);
+            if !text.is_empty() && text != *field {
+                *field = text;
                 news = true;
             }
         }
@@ -289,6 +298,12 @@ fn replace_if_some<T: PartialEq + Copy>(field: &mut Option<T>, new: Option<T>) -
     let news = new.is_some() && *field != new;
     *field = new.or(*field);
     news
+}
+
+/// What is kept of a text that a machine tells: without control characters, and not too long.
+pub(super) fn clean(text: &str) -> String {
+    let text: String = text.chars().filter(|c| !c.is_control()).collect();
+    shorten(text.trim()).to_owned()
 }
 
 fn shorten(text: &str) -> &str {

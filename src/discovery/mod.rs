@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! machine   an unknown machine, and what it told of itself
+//! kin       which node a card belongs to that the inventory does not name; pure
 //! places    where nodes are plugged in
 //! session   a rack that is being filled: its next position, whose machines
 //! floor     all of both, and who is to be placed next; pure
@@ -10,6 +11,8 @@
 //! ```
 
 mod floor;
+mod kin;
+mod load;
 mod machine;
 mod places;
 mod session;
@@ -19,6 +22,7 @@ mod tests;
 mod view;
 
 pub use floor::{Floor, FullPool, Noted};
+pub use kin::{Kin, Mark, Owner, Traits};
 pub use machine::{Machine, NoRoom, Place, Seen, Told};
 pub use places::{Moved, Places};
 pub use session::{Placed, Session, Sessions, Wanted, Where};

@@ -2,8 +2,9 @@
 
 use super::{
     floor::Floor,
+    load::{load, of_uuid},
     machine::{Machine, Seen, Told},
-    session::{Placed, Session, Sessions, Wanted},
+    session::{Placed, Session, Wanted},
 };
 use crate::{
     boots::Boots,
@@ -14,8 +15,9 @@ use crate::{
     store::{Batch, Store, StoreError, Table, Write},
     timeline::{Recorder, follow},
 };
-use rackstrap_wire::HwAddr;
+use rackstrap_wire::{Hardware, HwAddr};
 use std::{
+    collections::HashMap,
     ops::ControlFlow,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -26,9 +28,12 @@ use std::{
 };
 use thiserror::Error;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 /// Packets that may wait for the keeper; more are dropped and counted. A machine asks again.
 const QUEUE: usize = 4096;
+/// Cards of nodes whose UUIDs are remembered at most.
+const MOST_UUIDS: usize = 65_536;
 /// How often it looks whether somebody's turn has come.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -45,6 +50,8 @@ pub(super) struct Shared {
     recorder: Recorder,
     boots: Boots,
     pub(super) floor: Mutex<Floor>,
+    /// UUIDs that the firmware of nodes' cards said.
+    uuids: Mutex<HashMap<HwAddr, Uuid>>,
     news: SyncSender<News>,
     pub(super) dropped: AtomicU64,
     changes: watch::Sender<u64>,
@@ -66,6 +73,8 @@ enum News {
     /// The keeper's thread panics.
     #[cfg(test)]
     Panic,
+    Uuid(HwAddr, Uuid),
+    Hardware(HwAddr, Box<Hardware>),
 }
 
 /// Why something was not done.
@@ -94,7 +103,7 @@ impl Discovery {
         recorder: Recorder,
         boots: Boots,
     ) -> Result<Discovery, StoreError> {
-        let floor = load(&world, &store)?;
+        let floor = load(&world, &store, &boots)?;
         let (news, heard) = sync_channel(QUEUE);
         let discovery = Discovery {
             shared: Arc::new(Shared {
@@ -104,6 +113,7 @@ impl Discovery {
                 recorder,
                 boots,
                 floor: Mutex::new(floor),
+                uuids: Mutex::default(),
                 news,
                 dropped: AtomicU64::new(0),
                 changes: watch::Sender::new(0),
@@ -131,6 +141,28 @@ impl Discovery {
     #[cfg(test)]
     pub(super) fn panic(&self) {
         self.tell(News::Panic);
+    }
+
+    /// Firmware on a node's card said this of its mainboard. Never waits.
+    pub fn node_said(&self, hwaddr: HwAddr, uuid: Uuid) {
+        let mut uuids = self.shared.uuids.lock().unwrap_or_else(PoisonError::into_inner);
+        if uuids.get(&hwaddr) == Some(&uuid) || (uuids.len() >= MOST_UUIDS && !uuids.contains_key(&hwaddr)) {
+            return;
+        }
+        uuids.insert(hwaddr, uuid);
+        drop(uuids);
+        self.tell(News::Uuid(hwaddr, uuid));
+    }
+
+    /// What a node's card said last of its mainboard, since the daemon started.
+    pub fn uuid_of(&self, hwaddr: HwAddr) -> Option<Uuid> {
+        let uuids = self.shared.uuids.lock().unwrap_or_else(PoisonError::into_inner);
+        uuids.get(&hwaddr).copied()
+    }
+
+    /// What the agent of a node reported that booted from this card. Never waits.
+    pub fn node_reported(&self, hwaddr: HwAddr, hardware: &Hardware) {
+        self.tell(News::Hardware(hwaddr, Box::new(hardware.clone())));
     }
 
     fn tell(&self, news: News) {
@@ -216,6 +248,12 @@ impl Discovery {
                  --replace; if this is a further card of it: rackstrap node set {0} {1} --hwaddr {hwaddr}",
                 node.name,
                 cards.join(" ")
+            )));
+        }
+        if let (None, Some(owner)) = (name, floor.owner(&machine, &world.inventory)) {
+            return Err(DiscoveryError::Refused(format!(
+                "{hwaddr} is {owner}: {}; if it is another machine, name its node: rackstrap discover accept {hwaddr} NAME",
+                owner.remedy()
             )));
         }
         let session = floor.session_of(&machine, now).cloned();
@@ -356,6 +394,7 @@ impl Discovery {
             session.as_ref().map_or(Ok(()), |session| put_session(tx, session))
         })?;
         floor.remove(machine.hwaddr);
+        floor.kin.learn(machine.hwaddr, &machine.traits());
         if let Some(session) = session {
             floor.sessions.insert(session.rack.clone(), session);
         }
@@ -402,8 +441,12 @@ impl Discovery {
     /// After a panic: what memory says may be half of a change, and the disk has what was confirmed. Machines that are in memory
     /// only ask again.
     fn mend(&self) {
-        match load(&self.shared.world, &self.shared.store) {
-            Ok(floor) => *self.floor() = floor,
+        match load(&self.shared.world, &self.shared.store, &self.shared.boots) {
+            Ok(floor) => {
+                *self.floor() = floor;
+                // Each is told again with the node's next packet.
+                self.shared.uuids.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            }
             Err(error) => tracing::error!("discovery goes on with what memory has of machines: {error}"),
         }
         self.changed();
@@ -425,6 +468,14 @@ impl Discovery {
                     self.shared.store.queue(gone);
                 }
                 (noted.write.then_some(seen.hwaddr), noted.news)
+            }
+            News::Uuid(hwaddr, uuid) => {
+                floor.kin.learn(hwaddr, &of_uuid(Some(uuid)));
+                (None, true)
+            }
+            News::Hardware(hwaddr, hardware) => {
+                floor.kin.learn_hardware(hwaddr, &hardware);
+                (None, true)
             }
             News::Told(hwaddr, told) => {
                 let news = floor.hear(hwaddr, &told, Timestamp::now());
@@ -454,12 +505,16 @@ impl Discovery {
             .filter(|hwaddr| world.inventory.by_hwaddr(*hwaddr).is_some())
             .collect();
         let gone = known.iter().fold(Batch::new(), |batch, hwaddr| {
-            floor.remove(*hwaddr);
+            // It became a node by hand.
+            if let Some(machine) = floor.remove(*hwaddr) {
+                floor.kin.learn(*hwaddr, &machine.traits());
+            }
             batch.delete(Table::Machines, hwaddr.0)
         });
         if !gone.is_empty() {
             self.shared.store.queue(gone);
         }
+        floor.kin.tidy(&world.inventory);
         let over: Vec<String> = floor
             .sessions
             .values()
@@ -494,20 +549,6 @@ fn not_filling(floor: &Floor, rack: &str) -> DiscoveryError {
 
 fn put_session(tx: &mut Write<'_>, session: &Session) -> Result<(), StoreError> {
     tx.put(Table::Sessions, session.rack.as_bytes(), session)
-}
-
-/// What the disk has of machines that wait and of racks that are being filled.
-fn load(world: &SharedWorld, store: &Store) -> Result<Floor, StoreError> {
-    let machines = store.scan::<Machine>(Table::Machines, b"")?;
-    let sessions = store.scan::<Session>(Table::Sessions, b"")?;
-    Ok(Floor::new(
-        machines.into_iter().map(|(_, machine)| machine).collect(),
-        sessions
-            .into_iter()
-            .map(|(_, s)| (s.rack.clone(), s))
-            .collect::<Sessions>(),
-        world.load().site.limits.unknown_machines,
-    ))
 }
 
 /// Hears news until nobody is left who could tell any.

@@ -559,7 +559,9 @@ fn a_machine_that_is_in_two_places_is_not_racked_by_itself() {
     let due = |floor: &Floor, now| floor.due(&Inventory::default(), Timestamp(now)).len();
     floor.see(&at("1", 2000));
     floor.see(&at("2", 3000));
-    let trouble = floor.trouble(floor.machine(mac(1)).unwrap(), Timestamp(3000)).unwrap();
+    let trouble = floor
+        .trouble(floor.machine(mac(1)).unwrap(), &Inventory::default(), Timestamp(3000))
+        .unwrap();
     assert_eq!(
         trouble,
         "seen at switch sw1 port 1 and then at switch sw1 port 2: two machines with this address, or a loop?"
@@ -576,7 +578,11 @@ fn a_machine_that_is_in_two_places_is_not_racked_by_itself() {
     floor.see(&twin("4"));
     assert!(
         floor
-            .trouble(floor.machine(mac(2)).unwrap(), Timestamp(700_000))
+            .trouble(
+                floor.machine(mac(2)).unwrap(),
+                &Inventory::default(),
+                Timestamp(700_000)
+            )
             .is_some()
     );
 }

@@ -2,6 +2,7 @@
 
 use super::{
     floor::FullPool,
+    kin::{Owner, Traits},
     machine::Machine,
     session::{Session, Sessions},
     task::Discovery,
@@ -54,6 +55,8 @@ pub struct Screen {
     pub suggestion: Option<String>,
     /// What else somebody who stands before it should know.
     pub remarks: Vec<String>,
+    /// The node that the card belongs to: it is not waiting for anything.
+    pub owner: Option<Owner>,
 }
 
 /// The next position of each rack that is being filled.
@@ -77,7 +80,7 @@ impl Discovery {
                 .map(|s| s.rack.as_str())
                 .unwrap_or_default();
             let trouble = floor
-                .trouble(machine, now)
+                .trouble(machine, &world.inventory, now)
                 .or_else(|| machine.no_room.as_ref().map(|full| full.why.clone()))
                 .or_else(|| matches!(next.get(rack), Some(None)).then(|| format!("rack {rack} is full")));
             Waiting {
@@ -100,6 +103,24 @@ impl Discovery {
         }
     }
 
+    /// The node that a card belongs to, by what is known of its machine; none if the inventory names the card.
+    pub fn owner(&self, hwaddr: HwAddr) -> Option<Owner> {
+        let world = self.shared.world.load();
+        let floor = self.floor();
+        let traits = floor.machine(hwaddr).map_or_else(Traits::default, Machine::traits);
+        floor.kin.owner(hwaddr, &traits, &world.inventory)
+    }
+
+    /// Cards of a node that were seen and that the inventory does not name.
+    pub fn further_cards(&self, node: &str) -> Vec<Owner> {
+        let world = self.shared.world.load();
+        let floor = self.floor();
+        let seen = floor.machines().into_iter();
+        seen.filter_map(|machine| floor.owner(machine, &world.inventory))
+            .filter(|owner| owner.node.name == node)
+            .collect()
+    }
+
     /// What the screen of a waiting machine in the subnet `network` shows. Never waits: none while somebody else is being
     /// placed, which takes a disk flush.
     pub fn screen(&self, hwaddr: HwAddr, network: Ipv4Net, now: Timestamp) -> Option<Screen> {
@@ -108,7 +129,7 @@ impl Discovery {
         let machine = floor.machine(hwaddr);
         let session = machine.and_then(|machine| floor.session_of(machine, now));
         let next = session.map(|session| session.position(&world.site, &world.inventory));
-        let mut remarks = Vec::from_iter(machine.and_then(|machine| floor.trouble(machine, now)));
+        let mut remarks = Vec::from_iter(machine.and_then(|machine| floor.trouble(machine, &world.inventory, now)));
         if let (Some(None), Some(session)) = (&next, session) {
             remarks.push(format!("rack {} is full", session.rack));
         }
@@ -118,6 +139,7 @@ impl Discovery {
             forgotten: machine.is_none(),
             suggestion: next.flatten(),
             remarks,
+            owner: machine.and_then(|machine| floor.owner(machine, &world.inventory)),
         })
     }
 }

@@ -163,6 +163,9 @@ pub async fn overlay(
         .redeem(&boot.plan.id, &request, rendered.proof(wire))
         .await?;
     service.windows.close(&boot.plan.node);
+    if let Some(hardware) = &boot.hardware {
+        service.discovery.node_reported(boot.plan.net.hwaddr, hardware);
+    }
     for (level, notes) in [(Level::Degraded, &rendered.lacks), (Level::Ok, &rendered.notes)] {
         for note in notes.iter().take(MAX_NOTES) {
             service.record(&boot, "overlay", level, note.clone(), None);

@@ -10,7 +10,7 @@ use crate::{
     boots::Boot,
     clock::Timestamp,
     decide::{Decision, NodeDecision, Requester, World, decide},
-    discovery::{Screen, Told},
+    discovery::{Owner, Screen, Told},
     image::permissive_args,
     timeline::{Event, Level, Subject},
 };
@@ -154,7 +154,8 @@ impl Service {
                 return self.wait(&base, hwaddr, &message, false);
             }
         };
-        let boot = self.boots.open(Timestamp::now(), move |_| plan).await;
+        let uuid = self.discovery.uuid_of(hwaddr);
+        let boot = self.boots.open_on(Timestamp::now(), uuid, move |_| plan).await;
         let boot = boot.map_err(|e| Problem::unavailable(e.to_string()))?;
         // Nothing on an NFS root has a label, so a policy that is enforced lets nobody in.
         let version = world.images.get(boot.image());
@@ -235,6 +236,9 @@ impl Service {
         })?;
         let at_home = (self.waits)(hwaddr, peer.ipv4());
         let screen = self.screen(hwaddr, subnet.network).await;
+        if let Some(owner) = &screen.owner {
+            return self.leave(hwaddr, owner);
+        }
         let (name, hint) = match screen.suggestion {
             Some(next) => (next, "it boots by itself then".to_owned()),
             None => {
@@ -254,6 +258,25 @@ impl Service {
         // Nobody could rack a machine that the waiting room does not know; asking DHCP, it comes in again.
         let ask_dhcp = !at_home || (again && screen.forgotten);
         self.wait(&base_url(&world.site, subnet.server), hwaddr, &message, ask_dhcp)
+    }
+
+    /// A card of a node that the inventory does not name: nothing is to be waited for, and another card of the machine boots.
+    fn leave(&self, hwaddr: HwAddr, owner: &Owner) -> Result<String, Problem> {
+        let event = Event::new(
+            Timestamp::now(),
+            "script",
+            Level::Ok,
+            format!("{owner}: leaves the machine to the next card"),
+        );
+        self.recorder.record(Subject::Machine(hwaddr), event);
+        let message = [
+            format!("{hwaddr} is {owner}"),
+            format!("to boot from it: {}", owner.remedy()),
+        ];
+        self.scripts
+            .load()
+            .leave(hwaddr, &message)
+            .map_err(Problem::unavailable)
     }
 
     fn wait(&self, base: &str, hwaddr: HwAddr, message: &[String], new_address: bool) -> Result<String, Problem> {

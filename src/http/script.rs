@@ -133,6 +133,12 @@ impl Scripts {
         )
     }
 
+    /// The script of a card that is not to be booted from: shows the message, and has the firmware go on with the next card.
+    pub fn leave(&self, hwaddr: HwAddr, message: &[String]) -> Result<String, String> {
+        let message: Vec<String> = message.iter().map(|line| harmless(line)).collect();
+        self.render("leave.ipxe.j2", context! { hwaddr => hwaddr.to_string(), message })
+    }
+
     fn render(&self, name: &str, context: minijinja::Value) -> Result<String, String> {
         self.0
             .get_template(name)

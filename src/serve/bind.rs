@@ -54,6 +54,7 @@ pub fn spawn_all(
     let nfs_config = nfs_engine::Config::new(shared.store.cluster_key("nfs-handle")?);
 
     let authority = Arc::new(dhcp::DhcpAuthority::new(shared.clone()));
+    let asker = authority.asker;
     let leases = Arc::new(dhcp::StoredLeases(shared.store.clone()));
     let dhcp = dhcp_engine::Dhcp::bind(authority, leases, dhcp_counters.clone())?;
     let files = Arc::new(tftp::LoaderFiles {
@@ -106,6 +107,24 @@ pub fn spawn_all(
     };
     let task = ndp::serve(Box::new(interfaces), counted, cancel.clone());
     services.spawn(task.in_named_task("router solicitations"));
+    let (looked, warnings) = (shared.world.clone(), shared.warnings.clone());
+    let rivals = dhcp_engine::Watch {
+        network: Box::new(move || {
+            let site = looked.load().site.clone();
+            let interfaces = match site.server.look_for_dhcp_servers {
+                true => site
+                    .subnets
+                    .iter()
+                    .filter_map(|subnet| subnet.interface.clone())
+                    .collect(),
+                false => BTreeSet::new(),
+            };
+            (interfaces, site.subnets.iter().map(|subnet| subnet.server).collect())
+        }),
+        tell: Box::new(move |rival| dhcp::warn_of(&warnings, rival)),
+    };
+    let task = dhcp_engine::watch(rivals, asker, cancel.clone());
+    services.spawn(task.in_named_task("other DHCP servers"));
     let names = spawn_dns(shared, &servers, cancel, services)?;
     services.spawn(dhcp.run(cancel.clone()));
     let counters: Counters = Arc::new(move || {

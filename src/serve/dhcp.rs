@@ -2,14 +2,16 @@
 
 use super::Shared;
 use crate::{
+    clock::Timestamp,
     config::Site,
     decide::{Decision, Requester, decide},
-    dhcp::{Answer, AnswerKind, Ask, Authority, DhcpEvent, Lease, LeaseStore, Loader, Network},
+    dhcp::{ASK_EVERY, Answer, AnswerKind, Ask, Authority, DhcpEvent, Lease, LeaseStore, Loader, Network, Rival},
     discovery::{Moved, Place, Places, Seen},
     firmware,
     http::{base_url, script::script_url},
     store::{Batch, Store, Table},
     timeline::{Event, Level, Subject},
+    warnings::{DHCP_SERVER, SiteWarnings},
 };
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -26,6 +28,8 @@ pub struct DhcpAuthority {
     network: ArcSwap<(Arc<Site>, Arc<Network>)>,
     /// Where nodes are plugged in.
     places: Mutex<Places>,
+    /// The machine that does not exist, which asks for other servers.
+    pub asker: HwAddr,
 }
 
 impl DhcpAuthority {
@@ -36,6 +40,7 @@ impl DhcpAuthority {
             shared,
             network,
             places: Mutex::default(),
+            asker: crate::dhcp::asker(),
         }
     }
 }
@@ -73,6 +78,26 @@ impl DhcpAuthority {
                 .err()
                 .map(|missing| missing.to_string()),
         }
+    }
+}
+
+/// Another DHCP server was heard: said in `status` and `explain` until it was silent for two questions, and once in the log.
+pub fn warn_of(warnings: &SiteWarnings, rival: &Rival) {
+    let Rival {
+        interface,
+        server,
+        hwaddr,
+    } = rival;
+    let message = format!(
+        "another DHCP server answers on {interface}: {server} at {hwaddr}; a node that takes its offer does not boot from here"
+    );
+    let help = format!(
+        "stop it, or take it off this network; its port is in the switch's MAC table under {hwaddr}. If it is to stay, have it \
+         leave out the nodes"
+    );
+    let topic = format!("{DHCP_SERVER}{interface} {server} {hwaddr}");
+    if warnings.raise_for(Timestamp::now(), 2 * ASK_EVERY.as_secs() + 60, &topic, &message, &help) {
+        tracing::warn!("{message}; {help}");
     }
 }
 
@@ -125,6 +150,9 @@ impl Authority for DhcpAuthority {
                     if let Some(arch) = event.arch {
                         self.shared.firmware.note(event.hwaddr, arch);
                     }
+                    if let Some(uuid) = event.uuid {
+                        self.shared.discovery.node_said(event.hwaddr, uuid);
+                    }
                     self.find(&subject, event, &world.site);
                 }
                 subject
@@ -173,6 +201,10 @@ impl Authority for DhcpAuthority {
 
     fn is_node(&self, hwaddr: HwAddr) -> bool {
         self.shared.world.load().inventory.by_hwaddr(hwaddr).is_some()
+    }
+
+    fn asker(&self) -> Option<HwAddr> {
+        Some(self.asker)
     }
 
     fn is_node_address(&self, address: Ipv4Addr) -> bool {

@@ -8,6 +8,7 @@ mod http;
 mod nfs;
 mod promises;
 mod racking;
+mod rivals;
 mod rollout;
 mod scheduler;
 mod serve;

@@ -15,7 +15,9 @@ fn two_machines_with_one_uuid_are_looked_at_first() {
     floor.see(&with(1, uuid));
     floor.see(&with(2, uuid));
     assert_eq!(floor.due(&Inventory::default(), Timestamp(3000)), []);
-    let trouble = floor.trouble(floor.machine(mac(2)).unwrap(), Timestamp(3000)).unwrap();
+    let trouble = floor
+        .trouble(floor.machine(mac(2)).unwrap(), &Inventory::default(), Timestamp(3000))
+        .unwrap();
     assert!(trouble.starts_with("has the UUID of 52:54:00:00:00:01"), "{trouble}");
     // Mainboards without a UUID of their own are not taken for each other.
     let mut floor = Floor::new(Vec::new(), Sessions::new(), 16);
@@ -26,7 +28,7 @@ fn two_machines_with_one_uuid_are_looked_at_first() {
     assert!(
         machines
             .iter()
-            .all(|m| m.uuid.is_none() && floor.trouble(m, Timestamp(3000)).is_none())
+            .all(|m| m.uuid.is_none() && floor.trouble(m, &Inventory::default(), Timestamp(3000)).is_none())
     );
 }
 

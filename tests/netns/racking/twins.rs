@@ -163,7 +163,86 @@ fn machines_with_one_uuid_are_not_racked_twice() -> Result {
         second.dhcp(Stage::Firmware).map(drop)
     })?;
     expect_next(&lab, &wire, 10, "r20n03")?;
-    assert_eq!(trouble(&lab, &second)?, "has the UUID of r20n02: its second card?");
+    expect_a_card_of(&lab, &card, &second, "r20n02")?;
     assert_eq!(lab.nodes()?.len(), 3);
+    lab.daemon.stop()
+}
+
+/// `second` is shown as a card of the node `name` with the command that makes it one, and its script ends.
+fn expect_a_card_of(lab: &Lab, card: &Machine, second: &Machine, name: &str) -> Result {
+    let remedy = format!(
+        "rackstrap node set {name} --hwaddr {} --hwaddr {}",
+        card.mac(),
+        second.mac()
+    );
+    let text = trouble(lab, second)?;
+    assert!(
+        text.contains(&format!("a further card of {name} (same UUID)")) && text.contains(&remedy),
+        "{text}"
+    );
+    for (about, said) in [
+        (second.mac(), "it is a further card of"),
+        (name.to_owned(), "was seen, and is"),
+    ] {
+        let explained = lab.daemon.cli(&["explain", &about])?;
+        assert!(explained.contains(said) && explained.contains(&remedy), "{explained}");
+    }
+    let script = lab.among_racks(|| {
+        let address = second.dhcp(Stage::Ipxe)?.address;
+        second.script(address, false)
+    })?;
+    assert!(
+        script.contains(&remedy) && script.trim_end().ends_with("\nexit 1"),
+        "{script}"
+    );
+    assert!(
+        !script.contains("chain"),
+        "it would ask again, and the next card never boots: {script}"
+    );
+    Ok(())
+}
+
+/// A machine whose cards take turns: while a rack is filled, when it is full, and after a restart.
+#[test]
+fn a_second_card_is_its_nodes() -> Result {
+    let lab = Lab::start(1024)?;
+    let wire = lab.relay(20, 254)?;
+    let card = Machine::new(20, 1, &wire, "", "swp1");
+    let second = Machine {
+        hwaddr: Machine::new(20, 2, &wire, "", "").hwaddr,
+        port: "swp2".to_owned(),
+        ..card.clone()
+    };
+    lab.daemon.cli(&["discover", "start", "r20", "--detach"])?;
+    lab.among_racks(|| {
+        assert_eq!(card.walk(|_| ())?.name, "r20n01");
+        second.dhcp(Stage::Firmware).map(drop)
+    })?;
+    expect_next(&lab, &wire, 9, "r20n02")?;
+    expect_a_card_of(&lab, &card, &second, "r20n01")?;
+    let refused = lab.daemon.cli(&["discover", "accept", &second.mac()]);
+    let refused = format!("{:#}", refused.expect_err("it was accepted as a machine of its own"));
+    assert!(refused.contains("rackstrap node set r20n01 --hwaddr"), "{refused}");
+
+    // What the node said is on disk: without a rack that is being filled, and by a daemon that has heard nothing of it.
+    lab.daemon.cli(&["discover", "stop", "r20"])?;
+    lab.daemon.stop()?;
+    lab.start_daemon()?;
+    lab.among_racks(|| second.dhcp(Stage::Firmware).map(drop))?;
+    expect_a_card_of(&lab, &card, &second, "r20n01")?;
+    lab.daemon
+        .cli(&["discover", "start", "r20", "--from", "n03", "--waiting-too", "--detach"])?;
+    expect_next(&lab, &wire, 10, "r20n03")?;
+    assert_eq!(lab.nodes()?.len(), 3);
+
+    // As it is told: both cards are the node's, and each of them boots it.
+    let cards = [card.mac(), second.mac()];
+    lab.daemon
+        .cli(&["node", "set", "r20n01", "--hwaddr", &cards[0], "--hwaddr", &cards[1]])?;
+    lab.among_racks(|| {
+        assert_eq!(second.walk(|_| ())?.name, "r20n01");
+        assert_eq!(card.walk(|_| ())?.name, "r20n01");
+        Ok(())
+    })?;
     lab.daemon.stop()
 }

@@ -1,0 +1,229 @@
+//! Sockets that hear other DHCP servers, and ask for them once in a while.
+
+use super::{nobody, question, server_of};
+use crate::{
+    dhcp::{
+        datagram::datagram,
+        reply::{CLIENT_PORT, SERVER_PORT},
+    },
+    link::{IPV4, LinkSocket},
+};
+use rackstrap_wire::HwAddr;
+use rustix::net::netdevice::name_to_index;
+use socket2::{Domain, SockFilter, Socket, Type};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    io::unix::AsyncFd,
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior},
+};
+use tokio_util::sync::CancellationToken;
+
+/// How often others are asked for. A server that is asked keeps an address for some seconds each time.
+pub const ASK_EVERY: Duration = Duration::from_secs(3600);
+/// How often the site is looked at for interfaces that came or went.
+const WATCH: Duration = Duration::from_secs(2);
+/// One server is told of again after that: it answers a whole cluster.
+const TELL_EVERY: Duration = Duration::from_secs(30);
+/// Servers of one interface that are told of; more are somebody's play.
+const MOST: usize = 16;
+/// Longest packet that is looked at, bytes.
+const LONGEST: usize = 1500;
+/// Packets taken from a socket before other tasks get a turn.
+const BATCH: usize = 64;
+
+/// Another DHCP server.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rival {
+    /// The interface that its reply came in by.
+    pub interface: String,
+    /// Its address, as it says.
+    pub server: Ipv4Addr,
+    /// Where the frame came from: the server, or the last router or relay before it.
+    pub hwaddr: HwAddr,
+}
+
+/// What this looks at and whom it tells.
+pub struct Watch {
+    /// Interfaces on which others are looked for now, and the server addresses that are ours.
+    pub network: Box<dyn Fn() -> (BTreeSet<String>, BTreeSet<Ipv4Addr>) + Send + Sync>,
+    /// Told of each other server that is heard, every half minute at most.
+    pub tell: Box<dyn Fn(&Rival) + Send + Sync>,
+}
+
+/// IPv4 without options, UDP, not a later fragment, from port 67 to port 68; nothing else is copied to us.
+fn filter() -> [SockFilter; 10] {
+    const LOAD: u16 = (libc::BPF_LD | libc::BPF_ABS) as u16;
+    const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const ANY_BIT: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    let byte = LOAD | libc::BPF_B as u16;
+    let half = LOAD | libc::BPF_H as u16;
+    let word = LOAD | libc::BPF_W as u16;
+    let ports = u32::from(SERVER_PORT) << 16 | u32::from(CLIENT_PORT);
+    [
+        SockFilter::new(byte, 0, 0, 0),
+        SockFilter::new(EQUAL, 0, 7, 0x45),
+        SockFilter::new(byte, 0, 0, 9),
+        SockFilter::new(EQUAL, 0, 5, libc::IPPROTO_UDP as u32),
+        SockFilter::new(half, 0, 0, 6),
+        SockFilter::new(ANY_BIT, 3, 0, 0x1fff),
+        SockFilter::new(word, 0, 0, 20),
+        SockFilter::new(EQUAL, 0, 1, ports),
+        SockFilter::new(RETURN, 0, 0, LONGEST as u32),
+        SockFilter::new(RETURN, 0, 0, 0),
+    ]
+}
+
+/// Listens until `cancel`. The questions come from the machine `asker`, which the daemon itself must not answer.
+///
+/// # Errors
+/// None: nothing else depends on it.
+pub async fn watch(watch: Watch, asker: HwAddr, cancel: CancellationToken) -> io::Result<()> {
+    let watch = Arc::new(watch);
+    let mut tasks = JoinSet::new();
+    let mut open: BTreeMap<String, (u32, CancellationToken)> = BTreeMap::new();
+    let mut complained = BTreeSet::new();
+    let mut tick = tokio::time::interval(WATCH);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => break,
+            _ = tick.tick() => {}
+            Some(_) = tasks.join_next() => continue,
+        }
+        let (wanted, _) = (watch.network)();
+        open.retain(|name, (index, stop)| {
+            let keep = wanted.contains(name) && interface_index(name).is_ok_and(|now| now == *index);
+            if !keep {
+                stop.cancel();
+            }
+            keep
+        });
+        for name in wanted {
+            if open.contains_key(&name) {
+                continue;
+            }
+            match Listener::open(&name, asker) {
+                Ok(listener) => {
+                    complained.remove(&name);
+                    let stop = cancel.child_token();
+                    open.insert(name, (listener.index, stop.clone()));
+                    let watch = watch.clone();
+                    tasks.spawn(async move {
+                        tokio::select! {
+                            () = stop.cancelled() => {}
+                            () = listener.run(&watch) => {}
+                        }
+                    });
+                }
+                Err(error) if complained.insert(name.clone()) => {
+                    tracing::warn!("other DHCP servers on {name} are not looked for: {error}");
+                }
+                Err(_) => {}
+            }
+        }
+    }
+    tasks.shutdown().await;
+    Ok(())
+}
+
+fn interface_index(name: &str) -> io::Result<u32> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+    Ok(name_to_index(&socket, name)?)
+}
+
+struct Listener {
+    name: String,
+    index: u32,
+    link: AsyncFd<LinkSocket>,
+    asker: HwAddr,
+}
+
+impl Listener {
+    fn open(name: &str, asker: HwAddr) -> io::Result<Self> {
+        let index = interface_index(name)?;
+        let link = LinkSocket::receiver(index, IPV4, &filter())?.into_async()?;
+        Ok(Listener {
+            name: name.to_owned(),
+            index,
+            link,
+            asker,
+        })
+    }
+
+    async fn run(&self, watch: &Watch) {
+        let mut told: BTreeMap<Rival, Instant> = BTreeMap::new();
+        let mut buffer = [0; LONGEST];
+        let mut ask = tokio::time::interval(ASK_EVERY);
+        ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let ready = tokio::select! {
+                _ = ask.tick() => {
+                    self.ask();
+                    continue;
+                }
+                ready = self.link.readable() => ready,
+            };
+            let mut failed = ready.is_err();
+            if let Ok(mut ready) = ready {
+                for _ in 0..BATCH {
+                    match ready.try_io(|link| link.get_ref().receive(&mut buffer)) {
+                        Ok(Ok((length, from))) => self.hear(&buffer[..length], from, watch, &mut told),
+                        Ok(Err(_)) => {
+                            failed = true;
+                            break;
+                        }
+                        Err(_would_block) => break,
+                    }
+                }
+            }
+            if failed {
+                // The link went down, for example; DHCP itself says so.
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn hear(&self, packet: &[u8], hwaddr: HwAddr, watch: &Watch, told: &mut BTreeMap<Rival, Instant>) {
+        let Some(server) = server_of(packet) else { return };
+        if (watch.network)().1.contains(&server) {
+            return;
+        }
+        let rival = Rival {
+            interface: self.name.clone(),
+            server,
+            hwaddr,
+        };
+        let now = Instant::now();
+        told.retain(|_, at| now.duration_since(*at) < TELL_EVERY);
+        if told.len() < MOST && !told.contains_key(&rival) {
+            (watch.tell)(&rival);
+            told.insert(rival, now);
+        }
+    }
+
+    fn ask(&self) {
+        let any = |address, port| SocketAddrV4::new(address, port);
+        let packet = datagram(
+            any(Ipv4Addr::UNSPECIFIED, CLIENT_PORT),
+            any(Ipv4Addr::BROADCAST, SERVER_PORT),
+            &question(self.asker, rand::random()),
+        );
+        if let Err(error) = self.link.get_ref().send(HwAddr([0xff; 6]), IPV4, &packet) {
+            tracing::debug!(interface = %self.name, "asking for other DHCP servers: {error}");
+        }
+    }
+}
+
+/// A machine that does not exist, another one at each start.
+pub fn asker() -> HwAddr {
+    nobody(rand::random())
+}
