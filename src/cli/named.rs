@@ -40,6 +40,7 @@ const PROSE: &[&str] = &[
     "that",
     "to",
     "tree",
+    "wrote",
     "initramfs",
 ];
 
