@@ -57,7 +57,7 @@ fn the_disk_with_the_marker_is_the_nodes_wherever_the_kernel_puts_it() -> Result
     node.wait_state("degraded")?;
     let shown = node.status("disk")?;
     assert!(
-        shown.starts_with("degraded: the disk of the last boot (nvme1n1, eui."),
+        shown.starts_with("degraded: the disk of the last boot (nvme1n1, nvme."),
         "{shown}"
     );
     assert!(
