@@ -7,6 +7,8 @@
 //! What is received this way are packets that are not meant for this machine's IP, or for a version of it that is switched off.
 #![allow(unsafe_code)]
 
+pub mod each;
+
 use rackstrap_wire::HwAddr;
 use socket2::{Domain, SockAddr, SockFilter, Socket, Type};
 use std::{

@@ -14,11 +14,10 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    link::{IPV4, LinkSocket},
+    link::{IPV4, LinkSocket, each::interface_index},
 };
 use anyhow::{Context, bail};
 use rackstrap_wire::HwAddr;
-use rustix::net::netdevice::name_to_index;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::{
     borrow::Cow,
@@ -416,11 +415,6 @@ fn give_up(
         ..event
     };
     authority.observe(&event);
-}
-
-fn interface_index(name: &str) -> io::Result<u32> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
-    Ok(name_to_index(&socket, name)?)
 }
 
 /// Names of the machine's interfaces, for an error message.

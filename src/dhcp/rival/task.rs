@@ -6,11 +6,13 @@ use crate::{
         datagram::datagram,
         reply::{CLIENT_PORT, SERVER_PORT},
     },
-    link::{IPV4, LinkSocket},
+    link::{
+        IPV4, LinkSocket,
+        each::{on_each_interface, receive_some},
+    },
 };
 use rackstrap_wire::HwAddr;
-use rustix::net::netdevice::name_to_index;
-use socket2::{Domain, SockFilter, Socket, Type};
+use socket2::SockFilter;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -20,23 +22,18 @@ use std::{
 };
 use tokio::{
     io::unix::AsyncFd,
-    task::JoinSet,
     time::{Instant, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
 
 /// How often others are asked for. A server that is asked keeps an address for some seconds each time.
 pub const ASK_EVERY: Duration = Duration::from_secs(3600);
-/// How often the site is looked at for interfaces that came or went.
-const WATCH: Duration = Duration::from_secs(2);
 /// One server is told of again after that: it answers a whole cluster.
 const TELL_EVERY: Duration = Duration::from_secs(30);
 /// Servers of one interface that are told of; more are somebody's play.
 const MOST: usize = 16;
 /// Longest packet that is looked at, bytes.
 const LONGEST: usize = 1500;
-/// Packets taken from a socket before other tasks get a turn.
-const BATCH: usize = 64;
 
 /// Another DHCP server.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,72 +84,29 @@ fn filter() -> [SockFilter; 10] {
 /// None: nothing else depends on it.
 pub async fn watch(watch: Watch, asker: HwAddr, cancel: CancellationToken) -> io::Result<()> {
     let watch = Arc::new(watch);
-    let mut tasks = JoinSet::new();
-    let mut open: BTreeMap<String, (u32, CancellationToken)> = BTreeMap::new();
-    let mut complained = BTreeSet::new();
-    let mut tick = tokio::time::interval(WATCH);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = cancel.cancelled() => break,
-            _ = tick.tick() => {}
-            Some(_) = tasks.join_next() => continue,
-        }
-        let (wanted, _) = (watch.network)();
-        open.retain(|name, (index, stop)| {
-            let keep = wanted.contains(name) && interface_index(name).is_ok_and(|now| now == *index);
-            if !keep {
-                stop.cancel();
-            }
-            keep
-        });
-        for name in wanted {
-            if open.contains_key(&name) {
-                continue;
-            }
-            match Listener::open(&name, asker) {
-                Ok(listener) => {
-                    complained.remove(&name);
-                    let stop = cancel.child_token();
-                    open.insert(name, (listener.index, stop.clone()));
-                    let watch = watch.clone();
-                    tasks.spawn(async move {
-                        tokio::select! {
-                            () = stop.cancelled() => {}
-                            () = listener.run(&watch) => {}
-                        }
-                    });
-                }
-                Err(error) if complained.insert(name.clone()) => {
-                    tracing::warn!("other DHCP servers on {name} are not looked for: {error}");
-                }
-                Err(_) => {}
-            }
-        }
-    }
-    tasks.shutdown().await;
+    let wanted = || (watch.network)().0;
+    let open = |name: &str, index| {
+        let (listener, watch) = (Listener::open(name, index, asker)?, watch.clone());
+        Ok(async move { listener.run(&watch).await })
+    };
+    let complain = |name: &str, error: &io::Error| {
+        tracing::warn!("other DHCP servers on {name} are not looked for: {error}");
+    };
+    on_each_interface(wanted, open, complain, cancel).await;
     Ok(())
-}
-
-fn interface_index(name: &str) -> io::Result<u32> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
-    Ok(name_to_index(&socket, name)?)
 }
 
 struct Listener {
     name: String,
-    index: u32,
     link: AsyncFd<LinkSocket>,
     asker: HwAddr,
 }
 
 impl Listener {
-    fn open(name: &str, asker: HwAddr) -> io::Result<Self> {
-        let index = interface_index(name)?;
+    fn open(name: &str, index: u32, asker: HwAddr) -> io::Result<Self> {
         let link = LinkSocket::receiver(index, IPV4, &filter())?.into_async()?;
         Ok(Listener {
             name: name.to_owned(),
-            index,
             link,
             asker,
         })
@@ -164,27 +118,14 @@ impl Listener {
         let mut ask = tokio::time::interval(ASK_EVERY);
         ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let ready = tokio::select! {
+            let received = tokio::select! {
                 _ = ask.tick() => {
                     self.ask();
                     continue;
                 }
-                ready = self.link.readable() => ready,
+                received = receive_some(&self.link, &mut buffer, |packet, from| self.hear(packet, from, watch, &mut told)) => received,
             };
-            let mut failed = ready.is_err();
-            if let Ok(mut ready) = ready {
-                for _ in 0..BATCH {
-                    match ready.try_io(|link| link.get_ref().receive(&mut buffer)) {
-                        Ok(Ok((length, from))) => self.hear(&buffer[..length], from, watch, &mut told),
-                        Ok(Err(_)) => {
-                            failed = true;
-                            break;
-                        }
-                        Err(_would_block) => break,
-                    }
-                }
-            }
-            if failed {
+            if received.is_err() {
                 // The link went down, for example; DHCP itself says so.
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
