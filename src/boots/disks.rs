@@ -200,7 +200,7 @@ impl Disks {
     pub fn note_used(&self, node: &str, mut used: Vec<UsedSpace>) {
         used.truncate(MOST_USED);
         let near = |a: &UsedSpace, b: &UsedSpace| a.mount == b.mount && a.bytes.abs_diff(b.bytes) <= a.bytes / 20;
-        // What is no mount of its disk is nobody's business here. What is left is news, or nothing.
+        // Only mounts of the node's own disk count. The row is news if their use has changed.
         let news = |row: &NodeDisk, used: &mut Vec<UsedSpace>| {
             used.retain(|space| row.state.mounts.iter().any(|m| m.mount.as_ref() == Some(&space.mount)));
             let same = row.used.len() == used.len() && row.used.iter().zip(&*used).all(|(a, b)| near(a, b));

@@ -221,12 +221,12 @@ fn clear(stage: &Path) -> Res<()> {
     }
 }
 
-/// What is to be done at one path.
+/// The work at one path.
 struct Change<'a> {
     path: &'a [u8],
     /// What is there now; none = nothing.
     there: Option<FileType>,
-    /// What is to be there; none = nothing.
+    /// The entry that the booted version has there; `None` if it has none.
     want: Option<Entry<'a>>,
 }
 
