@@ -1,7 +1,8 @@
-//! One integration binary: `cli`, `images`, `oci`, `overlays`, `hostlists` and `backup` run the real command; `netns` has real clients against the engines and the daemon, in
+//! One integration binary: `cases`, `cli`, `images`, `oci`, `overlays`, `hostlists`, `recipes` and `backup` run the real command; `netns` has real clients against the engines and the daemon, in
 //! namespaces and on loopback; `terminal` has people's terminals; `vm` has virtual machines; `fuzz_corpus` runs what the fuzzers keep.
 
 mod backup;
+mod cases;
 mod cli;
 mod fuzz_corpus;
 mod hostlists;
@@ -9,5 +10,6 @@ mod images;
 mod netns;
 mod oci;
 mod overlays;
+mod recipes;
 mod terminal;
 mod vm;

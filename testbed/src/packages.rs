@@ -46,6 +46,8 @@ pub const NEEDED: &[&str] = &[
     "slurmd",
     "slurm-client",
     "genders",
+    // The command that is advised for inventories of Kea.
+    "jq",
     // Kernel modules and archives of the initramfs.
     "kmod",
     "cpio",

@@ -5,7 +5,7 @@ use anyhow::Context;
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use rackstrap::inventory::{
     export::{ExportNode, Format},
-    hostlist::{Dialect, NodeSet},
+    hostlist::{Dialect, NoGroups, NodeSet, expand},
 };
 use rackstrap_wire::Hardware;
 use serde_json::json;
@@ -61,7 +61,7 @@ fn log(dir: &Path, name: &str) -> Result<fs::File> {
     Ok(fs::File::create(dir.join(name))?)
 }
 
-/// What the node's agent says of a machine: of this one.
+/// What the node's agent says of a machine: of this one. The answer is the memory that it was said to have, in MiB.
 fn boot(cluster: &Cluster, node: &Namespace) -> Result<u64> {
     let got = udhcpc(node, cluster, &["-x", "77:69505845"])?;
     let (_, script) = curl(node, variable(&got, "boot_file"), "", None)?;
@@ -233,24 +233,69 @@ fn slurm_reads_the_names_of_random_sets_and_its_controller_starts_with_them() ->
         .collect();
     fs::write(at.join("nodes.conf"), Format::Slurm.write(&nodes))?;
     fs::write(at.join("hosts"), Format::Hosts.write(&nodes))?;
+    let known = controller_knows(&namespace, at, all.len())?;
+    assert_eq!(known.iter().collect::<BTreeSet<_>>(), all);
+    Ok(())
+}
+
+/// The names of the nodes that a controller knows, of which there shall be `count`. It runs as long as that takes.
+fn controller_knows(namespace: &Namespace, at: &Path, count: usize) -> Result<BTreeSet<String>> {
     let conf = at.join("slurm.conf").display().to_string();
-    let mut command = slurm(&namespace, at, &["slurmctld", "-D", "-f", &conf]);
+    let mut command = slurm(namespace, at, &["slurmctld", "-D", "-f", &conf]);
     let controller = log(at, "controller.log")?;
     let _controller = Running::start("slurmctld", command.stdout(controller.try_clone()?).stderr(controller))?;
     let mut last = String::new();
     let known = poll(LIMIT, || {
-        let shown = output(&mut slurm(&namespace, at, &["scontrol", "-o", "show", "node"]));
+        let shown = output(&mut slurm(namespace, at, &["scontrol", "-o", "show", "node"]));
         last = shown.unwrap_or_else(|error| format!("{error:#}"));
         let names = last
             .lines()
             .filter_map(|line| line.strip_prefix("NodeName=")?.split_whitespace().next());
         let names: BTreeSet<String> = names.map(str::to_owned).collect();
-        Ok((names.len() == all.len()).then_some(names))
+        Ok((names.len() == count).then_some(names))
     })?;
-    let known = known.with_context(|| {
+    known.with_context(|| {
         let log = fs::read_to_string(at.join("controller.log")).unwrap_or_default();
         format!("slurmctld does not know the nodes: {last}\n{log}")
-    })?;
-    assert_eq!(known.iter().collect::<BTreeSet<_>>(), all);
+    })
+}
+
+/// Two equal nodes in two racks, at one position: their names fold to a list whose last dimension has one value.
+#[test]
+fn two_equal_nodes_in_two_racks_start_the_controller() -> Result {
+    let cluster = Cluster::start(Site::demo())?;
+    let at = cluster.dir().join("slurm");
+    fs::create_dir(&at)?;
+    for (name, mac) in [("r01n01", "52:54:00:00:01:01"), ("r02n01", "52:54:00:00:02:01")] {
+        cluster.daemon.cli(&["node", "add", name, "--hwaddr", mac])?;
+        boot(&cluster, &cluster.namespace.client(mac)?)?;
+    }
+    for (format, file) in [("slurm", "nodes.conf"), ("hosts", "hosts")] {
+        let file = at.join(file).display().to_string();
+        cluster.daemon.cli(&["export", format, "--output", &file])?;
+    }
+    let exported = fs::read_to_string(at.join("nodes.conf"))?;
+    assert!(exported.contains("\nNodeName=r[01-02]n[01] CPUs="), "{exported}");
+    let hostname = output(Command::new("hostname").arg("-s"))?;
+    configure(&at, hostname.trim())?;
+    let known = controller_knows(&cluster.namespace, &at, 2)?;
+    assert_eq!(known, BTreeSet::from(["r01n01".to_owned(), "r02n01".to_owned()]));
+
+    // The line that was exported once: Slurm reads no text behind the last bracket, and does not start.
+    let case = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/cases")
+        .join("04-nodes.conf");
+    fs::copy(&case, at.join("nodes.conf"))?;
+    let conf = at.join("slurm.conf").display().to_string();
+    let refused = slurm(&cluster.namespace, &at, &["slurmctld", "-D", "-f", &conf]).output()?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("r[01-02]n01"), "{refused:?}");
+    // What we read of that line is what was meant, as people write it too.
+    let text = fs::read_to_string(case)?;
+    let list = text
+        .lines()
+        .find_map(|line| line.strip_prefix("NodeName=")?.split(' ').next());
+    let meant = expand(list.context("a line with names")?, &NoGroups)?;
+    assert_eq!(meant.fold_as(Dialect::Slurm), "r[01-02]n[01]");
     Ok(())
 }

@@ -37,6 +37,9 @@ pub struct ImportArgs {
     /// Import only these nodes of the file, whatever is wrong with its other lines: names or hostlists, repeatable
     #[arg(long, value_name = "NODES")]
     only: Vec<String>,
+    /// Leave the file's addresses out: each node gets the address that its name stands for
+    #[arg(long)]
+    new_addresses: bool,
     /// Only say what would change
     #[arg(long)]
     dry_run: bool,
@@ -61,7 +64,7 @@ pub fn import(config: &Path, client: &Client, args: &ImportArgs) -> Result<()> {
         ports: ports.as_ref().map(|(file, text)| Ports { file, text }),
     };
     let reading = import::read_some(&args.file.display().to_string(), &text, &options)?;
-    let read = match args.only.is_empty() {
+    let mut read = match args.only.is_empty() {
         true => reading.all()?,
         false => {
             let only = Wanted::new(args.only.clone())?.names_among(reading.names().map(str::to_owned))?;
@@ -86,9 +89,18 @@ pub fn import(config: &Path, client: &Client, args: &ImportArgs) -> Result<()> {
             output::count(read.unmapped_ports, "port")
         );
     }
+    if args.new_addresses {
+        for entry in &mut read.entries {
+            entry.ipaddr = None;
+        }
+    }
     let difference = compare(client, &site, &read.entries)?;
     if !difference.conflicts.is_empty() {
-        bail!("{}: {difference}", args.file.display());
+        bail!(
+            "{}: {difference}{}",
+            args.file.display(),
+            remedies(&difference, &args.only)
+        );
     }
     if !args.dry_run {
         send(client, difference.changes.clone(), false, false)?;
@@ -104,6 +116,18 @@ pub fn import(config: &Path, client: &Client, args: &ImportArgs) -> Result<()> {
             ""
         }
     ))
+}
+
+/// The options with which more of a file can be imported.
+fn remedies(difference: &Difference, only: &[String]) -> String {
+    let mut lines = String::new();
+    if difference.conflicts.iter().any(|conflict| conflict.is_address) {
+        lines += "\nhelp: `--new-addresses` gives each node the address that its name stands for";
+    }
+    if only.is_empty() && difference.conflicts.iter().any(|conflict| !conflict.is_address) {
+        lines += "\nhelp: `--only NODES` imports some nodes of the file, whatever is wrong with its other lines";
+    }
+    lines
 }
 
 /// What is to be different, or everything that speaks against it.

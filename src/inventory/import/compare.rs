@@ -32,6 +32,8 @@ pub struct Conflict {
     pub line: usize,
     /// What speaks against it, and what to do.
     pub message: String,
+    /// True if it is only about an address that the file gives to the node.
+    pub is_address: bool,
 }
 
 /// Compares `entries` with `inventory`, as if all of them were put in at once: nodes of the file may exchange their
@@ -44,13 +46,14 @@ pub fn compare(inventory: &Inventory, site: &Site, entries: &[Entry]) -> Differe
             .collect(),
         ..Difference::default()
     };
-    let conflict = |entry: &Entry, message: String| Conflict {
+    let conflict = |entry: &Entry, message: String, is_address| Conflict {
         line: entry.line,
         message: one_line(&message),
+        is_address,
     };
     let wrong = entries
         .iter()
-        .filter_map(|entry| Some(conflict(entry, other_address(entry, site)?)));
+        .filter_map(|entry| Some(conflict(entry, other_address(entry, site)?, true)));
     difference.conflicts.extend(wrong);
     match apply(inventory, site, &difference.changes) {
         Ok((_, changed)) => {
@@ -62,7 +65,7 @@ pub fn compare(inventory: &Inventory, site: &Site, entries: &[Entry]) -> Differe
             refusals
                 .0
                 .iter()
-                .map(|(at, error)| conflict(&entries[*at], error.to_string())),
+                .map(|(at, error)| conflict(&entries[*at], error.to_string(), false)),
         ),
     }
     difference.conflicts.sort_by_key(|conflict| conflict.line);
@@ -112,16 +115,22 @@ fn other_address(entry: &Entry, site: &Site) -> Option<String> {
 }
 
 impl fmt::Display for Difference {
-    /// A line for each node that would change, and a count of everything.
+    /// A line for each node that would change, and a count of everything; if something speaks against it, a line for each conflict.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for line in crate::inventory::summary(&self.changed) {
-            writeln!(f, "{line}")?;
-        }
-        for Conflict { line, message } in self.conflicts.iter().take(SHOWN) {
+        for Conflict { line, message, .. } in self.conflicts.iter().take(SHOWN) {
             writeln!(f, "line {line}: {message}")?;
         }
         if self.conflicts.len() > SHOWN {
             writeln!(f, "… and {} more", self.conflicts.len() - SHOWN)?;
+        }
+        // Nodes that "were added" have no place in a refusal.
+        match self.conflicts.len() {
+            0 => {}
+            1 => return f.write_str("1 conflict: nothing is imported"),
+            count => return write!(f, "{count} conflicts: nothing is imported"),
+        }
+        for line in crate::inventory::summary(&self.changed) {
+            writeln!(f, "{line}")?;
         }
         let added = self.changed.iter().filter(|changed| changed.before.is_none()).count();
         write!(
@@ -129,11 +138,6 @@ impl fmt::Display for Difference {
             "{added} added, {} changed, {} unchanged",
             self.changed.len() - added,
             self.unchanged
-        )?;
-        match self.conflicts.len() {
-            0 => Ok(()),
-            1 => f.write_str("; 1 conflict: nothing is imported"),
-            count => write!(f, "; {count} conflicts: nothing is imported"),
-        }
+        )
     }
 }

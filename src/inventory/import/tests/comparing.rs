@@ -102,7 +102,7 @@ fn conflicts_say_why_and_what_to_do() {
         assert!(said.starts_with(start), "{said}\n{start}");
     }
     assert!(
-        found.to_string().ends_with("; 7 conflicts: nothing is imported"),
+        found.to_string().ends_with("\n7 conflicts: nothing is imported"),
         "{found}"
     );
 }

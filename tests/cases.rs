@@ -1,0 +1,247 @@
+//! The files of `tests/cases`, which administrators met, through the real command. `04-nodes.conf` is in `netns::scheduler`.
+
+use crate::cli::Daemon;
+use std::{
+    collections::BTreeSet,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases")
+}
+
+fn case(name: &str) -> String {
+    directory().join(name).display().to_string()
+}
+
+/// A site whose names and addresses are like `r01n01` and 10.5.1.1, or those of `names` (pattern of names, of addresses, network).
+fn site(names: Option<[&str; 3]>) -> Daemon {
+    Daemon::start_with(|_, text| {
+        let text = text.replace("name = \"lab\"", "name = \"lab\"\ndomain = \"cluster.example\"");
+        let Some([name, address, network]) = names else {
+            return text;
+        };
+        text.replace("r{rack:02}n{slot:02}", name)
+            .replace("10.5.{rack}.{slot}", address)
+            .replace("10.5.0.", network)
+    })
+}
+
+/// What a command said: on stdout, and on stderr without the lines of the file that are quoted there.
+fn run(daemon: &Daemon, words: &str) -> (Option<i32>, String, Vec<String>) {
+    let output = daemon.run(words);
+    let said = String::from_utf8(output.stderr).unwrap();
+    let place = format!("{}/", directory().display());
+    // `FILE:LINE:COLUMN: message` -> `LINE: message`
+    let told = said.lines().filter_map(|line| {
+        let (_, rest) = line.strip_prefix(&place)?.split_once(':')?;
+        let (number, rest) = rest.split_once(':')?;
+        let (_, message) = rest.split_once(": ")?;
+        Some(format!("{number}: {message}"))
+    });
+    let told = told.collect();
+    let out = String::from_utf8(output.stdout).unwrap();
+    match output.status.success() {
+        true => (output.status.code(), out, told),
+        false => (output.status.code(), out, vec![said]),
+    }
+}
+
+/// Imports a file, first with `--dry-run`: `nodes` are added, and `told` are the warnings.
+fn imports(words: &str, nodes: &[&str], told: &[&str]) {
+    let daemon = site(None);
+    let (code, planned, warnings) = run(&daemon, &format!("node import {words} --dry-run"));
+    assert_eq!(
+        (code, warnings.as_slice()),
+        (Some(0), &told.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()[..])
+    );
+    let mut lines: Vec<&str> = planned.lines().collect();
+    assert_eq!(lines.pop(), Some("nothing was changed: --dry-run"), "{planned}");
+    assert_eq!(
+        lines.pop(),
+        Some(format!("{} added, 0 changed, 0 unchanged", nodes.len()).as_str())
+    );
+    assert_eq!(lines, nodes);
+    assert!(daemon.says("node list").contains("no nodes yet"));
+
+    let (code, done, _) = run(&daemon, &format!("node import {words}"));
+    assert_eq!(code, Some(0));
+    assert_eq!(done.lines().count(), nodes.len() + 1, "{done}");
+    let listed = daemon.says("node list");
+    for node in nodes {
+        let (name, _) = node.split_once(':').unwrap();
+        assert!(listed.lines().any(|line| line.starts_with(name)), "{name}: {listed}");
+    }
+    assert_eq!(listed.lines().count(), nodes.len() + 1, "{listed}");
+}
+
+#[test]
+fn the_port_of_a_switchs_table_is_what_its_column_says() {
+    imports(
+        &format!(
+            "{} --ports {}",
+            case("01-avaya-ers-mac-table.txt"),
+            case("01-avaya-ers.map")
+        ),
+        &[
+            "r04n47: added: hwaddr 52:54:00:03:01:01",
+            "r04n07: added: hwaddr 52:54:00:03:01:02",
+        ],
+        &[],
+    );
+    imports(
+        &format!("{} --ports {}", case("01-zyxel-mac-table.txt"), case("01-zyxel.map")),
+        &[
+            "r03n02: added: hwaddr 52:54:00:03:01:01",
+            "r03n03: added: hwaddr 52:54:00:03:01:02",
+        ],
+        &[],
+    );
+}
+
+#[test]
+fn a_host_that_dhcpd_forgot_is_not_imported() {
+    imports(
+        &case("02-journal-dhcpd.leases"),
+        &["r01n09: added: hwaddr 52:54:00:01:01:09"],
+        &["11: left out: 1 deleted host, here first: r01n10"],
+    );
+}
+
+#[test]
+fn lines_of_dnsmasq_without_a_machine_are_named_and_all_others_imported() {
+    imports(
+        &case("03-dnsmasq.conf"),
+        &[
+            "r01n01: added: hwaddr 52:54:00:01:01:01",
+            "r01n02: added: hwaddr 52:54:00:01:01:02, groups compute",
+            "r01n03: added: hwaddr 52:54:00:01:01:03 52:54:00:01:01:83",
+            "r01n05: added: hwaddr 52:54:00:01:01:05, groups a b",
+            "r01n06: added: hwaddr 52:54:00:01:01:06",
+            "r01n08: added: hwaddr 52:54:00:01:01:08, groups oldsyntax",
+            "r01n10: added: hwaddr 52:54:00:01:01:0a",
+        ],
+        &[
+            "8: left out: the machine is known by its client identifier (id:ff:00:01) only",
+            "10: a machine that dnsmasq ignores was left out",
+            "12: left out: '06-00:20:e0:3b:13:af' is not the address of an Ethernet card",
+            "14: left out: the machine is known by the name that it gives itself only",
+        ],
+    );
+}
+
+#[test]
+fn two_host_blocks_of_a_node_are_its_cards() {
+    imports(
+        &case("03-two-nics-dhcpd.conf"),
+        &["r01n01: added: hwaddr 52:54:00:01:01:01 52:54:00:01:01:81"],
+        &[
+            "3: taken for r01n01, as its host-name option says; its block is called r01n01-eth0",
+            "4: 1 entry is another card of a node above it, here first: r01n01",
+            "4: taken for r01n01, as its host-name option says; its block is called r01n01-eth1",
+        ],
+    );
+}
+
+/// Addresses follow from names here, and the file says something else: nothing is imported as if that did not matter, and the
+/// administrator who wants it gets the nodes with new addresses.
+#[test]
+fn addresses_that_do_not_follow_from_names_are_refused_and_can_be_left_out() {
+    let daemon = site(Some(["node{n}", "10.10.1.{n}", "10.10.0."]));
+    let file = case("21-offset-dnsmasq.conf");
+    let (code, out, said) = run(&daemon, &format!("node import {file} --dry-run"));
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    let refused = |number: u8| {
+        format!(
+            "line {number}: the file gives node{number} the address 10.10.1.2{number}, and its name stands for \
+             10.10.1.{number}; correct one of the two, or leave the address out\n"
+        )
+    };
+    assert_eq!(
+        said[0],
+        format!(
+            "rackstrap: {file}: {}{}line 3: 'console-node1' is not a node name here: names follow node{{n}}, such as node1\n\
+             3 conflicts: nothing is imported\n\
+             help: `--new-addresses` gives each node the address that its name stands for\n\
+             help: `--only NODES` imports some nodes of the file, whatever is wrong with its other lines\n",
+            refused(1),
+            refused(2)
+        )
+    );
+    // Each option alone leaves what it is not about.
+    let (code, _, said) = run(&daemon, &format!("node import {file} --new-addresses"));
+    assert!(code == Some(1) && said[0].contains("\n1 conflict: nothing"), "{said:?}");
+    assert!(!said[0].contains("--new-addresses"), "{said:?}");
+    let (code, _, said) = run(&daemon, &format!("node import {file} --only node[1-2]"));
+    assert!(
+        code == Some(1) && said[0].contains("\n2 conflicts: nothing"),
+        "{said:?}"
+    );
+    assert!(!said[0].contains("--only"), "{said:?}");
+    assert!(daemon.says("node list").contains("no nodes yet"));
+
+    assert_eq!(
+        daemon.says(&format!("node import {file} --new-addresses --only node[1-2]")),
+        "node1: added: hwaddr ac:1f:6b:00:00:76\nnode2: added: hwaddr ac:1f:6b:00:00:6c\n2 added, 0 changed, 0 unchanged\n"
+    );
+    let listed = daemon.says("node list");
+    assert!(listed.contains("node2  10.10.1.2  ac:1f:6b:00:00:6c"), "{listed}");
+
+    // Names of another kind: no option helps but the one that leaves lines out.
+    let (_, _, said) = run(&site(None), &format!("node import {file}"));
+    assert!(
+        said[0].contains("line 2: 'node2' is not a node name here: names follow r{rack:02}n{slot:02}"),
+        "{said:?}"
+    );
+    assert!(!said[0].contains("--new-addresses"), "{said:?}");
+}
+
+#[test]
+fn other_programs_inventories_are_refused_by_name_with_a_way_that_works() {
+    for (name, program) in [
+        ("27-kea-dhcp4.conf", "Kea's DHCP server"),
+        ("27-nodes.conf", "Warewulf's nodes.conf"),
+        ("27-xcat-mac.csv", "xCAT's table mac"),
+    ] {
+        let (code, out, said) = run(&site(None), &format!("node import {}", case(name)));
+        assert_eq!((code, out.as_str()), (Some(1), ""));
+        assert!(
+            said[0].contains(program) && said[0].contains("; nothing was imported"),
+            "{said:?}"
+        );
+        assert!(said[0].contains("CSV"), "{said:?}");
+    }
+    // The command that the refusal of Kea's names.
+    let daemon = site(None);
+    let (_, _, said) = run(&daemon, &format!("node import {}", case("27-kea-dhcp4.conf")));
+    let filter = said[0].split_once("jq -r '").unwrap().1.split_once('\'').unwrap().0;
+    let made = Command::new("jq")
+        .args(["-r", filter, &case("27-kea-dhcp4.conf")])
+        .output();
+    let made = made.expect("jq is installed");
+    assert!(made.status.success(), "{made:?}");
+    let mut import = daemon.command("node import - --type csv");
+    import.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut import = import.spawn().unwrap();
+    import.stdin.take().unwrap().write_all(&made.stdout).unwrap();
+    let done = import.wait_with_output().unwrap();
+    assert_eq!(
+        String::from_utf8(done.stdout).unwrap(),
+        "r01n01: added: hwaddr 52:54:00:01:01:01\nr01n02: added: hwaddr 52:54:00:01:01:02\n2 added, 0 changed, 0 unchanged\n"
+    );
+}
+
+#[test]
+fn every_case_has_a_test() {
+    let tests = include_str!("cases.rs").to_owned() + include_str!("netns/scheduler.rs");
+    let mut files = BTreeSet::new();
+    for entry in std::fs::read_dir(directory()).unwrap() {
+        files.insert(entry.unwrap().file_name().into_string().unwrap());
+    }
+    assert!(files.remove("README.md") && files.len() >= 12, "{files:?}");
+    for file in files {
+        assert!(tests.contains(&format!("{file}\"")), "{file} is in no test");
+    }
+}

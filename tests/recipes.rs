@@ -1,0 +1,44 @@
+//! A real Debian from a recipe: what its packages do while they are installed.
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
+use testbed::{Binaries, Result, Site};
+
+/// The kernel's package asks for an initramfs, which would take minutes and be deleted. That nothing makes one shows in the
+/// directory in which initramfs-tools keeps a checksum for each that it made.
+#[test]
+fn no_initramfs_is_made_while_a_recipes_packages_are_installed() -> Result {
+    let dir = tempfile::tempdir()?;
+    let config = dir.path().join("site.toml");
+    fs::write(&config, Site::demo().to_toml(dir.path())?)?;
+    let recipe = dir.path().join("recipe.toml");
+    // The smallest kernel that Debian has. The tree is not finished: its last command fails on purpose.
+    fs::write(
+        &recipe,
+        r#"suite = "bookworm"
+packages = ["linux-image-cloud-amd64", "initramfs-tools"]
+run = [
+    "test -x /usr/sbin/update-initramfs && test -x /etc/kernel/postinst.d/initramfs-tools",
+    "echo kernels: $(ls /boot | grep -c vmlinuz-)",
+    "echo made: $(find /boot -name 'initrd*') $(find /var/lib/initramfs-tools -type f) end",
+    "exit 7",
+]
+"#,
+    )?;
+    let import = Command::new(env!("CARGO_BIN_EXE_rackstrap"))
+        .arg("--config")
+        .arg(&config)
+        .args(["image", "import", "small", "--from"])
+        .arg(&recipe)
+        .arg("--agent")
+        .arg(Binaries::get()?.agent)
+        .stdin(Stdio::null())
+        .output()?;
+    let said = String::from_utf8_lossy(&import.stderr);
+    assert_eq!(import.status.code(), Some(1), "{said}");
+    assert!(said.contains("\n  kernels: 1\n"), "{said}");
+    assert!(said.contains("\n  made: end\n"), "{said}");
+    Ok(())
+}
