@@ -115,6 +115,94 @@ fn hostlists_name_nodes_everywhere() {
     assert_eq!(names(&daemon, ""), "r01n[01-04]");
 }
 
+/// The first word in the column PROFILES of `node list`.
+fn profiles(daemon: &Daemon, name: &str) -> String {
+    let listed = daemon.says(&format!("node list {name}"));
+    let row = listed.lines().nth(1).unwrap_or_else(|| panic!("{listed}"));
+    row.split_whitespace().nth(3).unwrap().to_owned()
+}
+
+#[test]
+fn one_profile_of_several_is_taken_away() {
+    let daemon =
+        Daemon::start_with(|_, text| text + "\n[profile.gpu]\n[profile.wipe]\nimage = \"debian\"\n[profile.old]\n");
+    let rows = "name,hwaddr,profiles,groups\nr01n01,52:54:00:00:01:01,gpu wipe,big\nr01n02,52:54:00:00:01:02,wipe,\n\
+                r01n03,52:54:00:00:01:03,gpu,\nr01n04,52:54:00:00:01:04,,\n";
+    assert!(piped(&daemon, "node import - --type csv", rows).status.success());
+
+    // Where others remain, they do.
+    assert_eq!(
+        daemon.says("node unset r01n01 --profile wipe --dry-run"),
+        "r01n01: profiles gpu wipe -> gpu\nnothing was changed: --dry-run\n"
+    );
+    assert_eq!(profiles(&daemon, "r01n01"), "gpu,");
+    assert_eq!(
+        daemon.says("node unset r01n01 --profile wipe"),
+        "r01n01: profiles gpu wipe -> gpu\n"
+    );
+    assert_eq!(profiles(&daemon, "r01n01"), "gpu");
+    // The last one.
+    assert_eq!(
+        daemon.says("node unset r01n01 --profile gpu"),
+        "r01n01: profiles gpu -> -\n"
+    );
+    assert_eq!(profiles(&daemon, "r01n01"), "-");
+    assert!(daemon.says("node show r01n01").contains("groups:   big"), "groups stay");
+
+    // Of a hostlist, those that have it lose it, and the rest stays as it was; several at once.
+    daemon.says("node set r01n01 --profile old --profile gpu --profile wipe");
+    assert_eq!(
+        daemon.says("node unset r01n[01-04] --profile wipe --profile old"),
+        "r01n01: profiles old gpu wipe -> gpu\nr01n02: profiles wipe -> -\n"
+    );
+    assert_eq!(names(&daemon, "@profile:gpu"), "r01n[01,03]");
+
+    // One that nobody has: nothing is changed, and a slip of the pen is seen. A script may run twice.
+    let unset = |words: &str| {
+        let output = daemon.run(words);
+        assert!(output.status.success(), "{words}: {output:?}");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (text(output.stdout), text(output.stderr))
+    };
+    let nothing = "nothing to change: they are like that already\n".to_owned();
+    assert_eq!(
+        unset("node unset r01n[01-04] --profile wpie --profile gpu --dry-run"),
+        (
+            "r01n01: profiles gpu -> -\nr01n03: profiles gpu -> -\nnothing was changed: --dry-run\n".to_owned(),
+            "warning: none of these nodes has the profile 'wpie'\n".to_owned()
+        )
+    );
+    assert_eq!(
+        unset("node unset r01n02 --profile gpu --group bog --hwaddr 52:54:00:00:09:09"),
+        (
+            nothing,
+            "warning: none of these nodes has the profile 'gpu'\nwarning: none of these nodes has the group 'bog'\n\
+             warning: none of these nodes has the hardware address 52:54:00:00:09:09\n"
+                .to_owned()
+        )
+    );
+
+    // All of them have another option, and both together are no question that has an answer.
+    assert_eq!(daemon.says("node unset r01n[01-04] --profiles").lines().count(), 2);
+    assert_eq!(
+        daemon.run("node unset r01n01 --profiles --profile gpu").status.code(),
+        Some(2)
+    );
+    // A node's profile that the site file has no longer can still be taken away.
+    daemon.says("node set r01n01 --profile old --profile gpu");
+    let site = std::fs::read_to_string(daemon.config()).unwrap();
+    std::fs::write(daemon.config(), site.replace("[profile.old]\n", "")).unwrap();
+    assert_eq!(
+        daemon.says("node unset r01n01 --profile old"),
+        "r01n01: profiles old gpu -> gpu\n"
+    );
+    assert!(
+        daemon
+            .complains("node unset r01n01 --profile gpu r09n01")
+            .contains("r09n01")
+    );
+}
+
 #[test]
 fn exports_are_what_other_programs_read() {
     let daemon = racks();

@@ -231,6 +231,11 @@ pub fn set(client: &Client, args: SetArgs) -> Result<()> {
 pub fn unset(client: &Client, args: UnsetArgs) -> Result<()> {
     let named = Wanted::new(args.nodes)?;
     named.some_names(client)?;
+    let nodes = named.nodes(client)?;
+    // Not an error, so that a script may run twice; but a slip of the pen is seen.
+    for missing in held_by_none(&nodes, &args.profile, &args.group, &args.hwaddr) {
+        eprintln!("warning: none of these nodes has {missing}");
+    }
     let unset = |node: Node| Change::Set {
         name: node.name,
         patch: Patch {
@@ -244,8 +249,25 @@ pub fn unset(client: &Client, args: UnsetArgs) -> Result<()> {
             ..Patch::default()
         },
     };
-    let changes = named.nodes(client)?.into_iter().map(unset).collect();
+    let changes = nodes.into_iter().map(unset).collect();
     send_and_tell(client, changes, &args.how, false)
+}
+
+/// What shall be taken from `nodes`, none of which has it.
+fn held_by_none(nodes: &[Node], profiles: &[String], groups: &[String], hwaddrs: &[HwAddr]) -> Vec<String> {
+    let profiles = profiles
+        .iter()
+        .filter(|profile| !nodes.iter().any(|node| node.profiles.contains(profile)));
+    let groups = groups
+        .iter()
+        .filter(|group| !nodes.iter().any(|node| node.groups.contains(*group)));
+    let hwaddrs = hwaddrs
+        .iter()
+        .filter(|hwaddr| !nodes.iter().any(|node| node.hwaddrs.contains(hwaddr)));
+    let mut missing: Vec<String> = profiles.map(|profile| format!("the profile '{profile}'")).collect();
+    missing.extend(groups.map(|group| format!("the group '{group}'")));
+    missing.extend(hwaddrs.map(|hwaddr| format!("the hardware address {hwaddr}")));
+    missing
 }
 
 /// `rackstrap node replace`
