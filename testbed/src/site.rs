@@ -35,6 +35,8 @@ pub struct Site {
     pub checks_within_secs: u32,
     /// `[limits] boots-before-going-back`; the daemon's default where it is `None`.
     pub boots_before_going_back: Option<u32>,
+    /// `[server] answer-router-solicitations`; the daemon's default where it is `None`.
+    pub answer_router_solicitations: Option<bool>,
     /// Further sections, as TOML.
     pub more: String,
 }
@@ -197,6 +199,7 @@ impl Site {
             domain: None,
             dns_forward: None,
             heartbeat_secs: 5,
+            answer_router_solicitations: None,
             more: String::new(),
             checks_within_secs: 120,
             boots_before_going_back: None,
@@ -237,6 +240,9 @@ impl Site {
         );
         let templates = crate::paths::repo_root().join("testbed/templates");
         server.insert("templates-dir".into(), templates.to_string_lossy().as_ref().into());
+        if let Some(answer) = self.answer_router_solicitations {
+            server.insert("answer-router-solicitations".into(), answer.into());
+        }
         file.insert("server".into(), server.into());
         file.insert("subnet".into(), toml::Value::try_from(&self.subnets)?);
         file.insert("profile".into(), toml::Value::try_from(&self.profiles)?);

@@ -1,7 +1,12 @@
 //! IPv6 router solicitations: hosts are answered, and get neither a route nor an address from it.
 
+use anyhow::Context;
 use std::{process::Stdio, time::Duration};
-use testbed::{Cluster, Namespace, Result, Site, process::Running, timeline::poll};
+use testbed::{
+    Cluster, Namespace, Result, Site,
+    process::{Running, output},
+    timeline::poll,
+};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -19,6 +24,50 @@ fn wait_answered(cluster: &Cluster, times: u64) -> Result {
 
 fn default_route(host: &Namespace) -> Result<String> {
     host.ip(&["-6", "route", "show", "default"])
+}
+
+/// A counter of ICMPv6 in a host's network (/proc/net/snmp6).
+fn icmp6(host: &Namespace, counter: &str) -> Result<u64> {
+    let text = output(host.command("cat").arg("/proc/net/snmp6"))?;
+    let mut found = text.lines().filter_map(|line| line.split_once(char::is_whitespace));
+    let value = found.find(|(name, _)| *name == counter).map(|(_, value)| value.trim());
+    Ok(value.with_context(|| format!("no {counter}: {text}"))?.parse()?)
+}
+
+/// Waits until a host asked for routers `times` times. The answer is how many advertisements it got until then.
+fn asked(host: &Namespace, times: u64) -> Result<u64> {
+    let reached = poll(PATIENCE, || {
+        Ok((icmp6(host, "Icmp6OutRouterSolicits")? >= times).then_some(()))
+    })?;
+    assert!(reached.is_some(), "{}", icmp6(host, "Icmp6OutRouterSolicits")?);
+    icmp6(host, "Icmp6InRouterAdvertisements")
+}
+
+#[test]
+fn the_site_file_switches_the_answers_off_and_without_the_key_they_are_on() -> Result {
+    let mut site = Site::demo();
+    site.answer_router_solicitations = Some(false);
+    let cluster = Cluster::start(site)?;
+    let silent = cluster.namespace.client("52:54:00:00:01:01")?;
+    // Linux waits for seconds before it asks again: the first question had all that time for an answer.
+    assert_eq!(asked(&silent, 2)?, 0, "nobody answers");
+    assert_eq!(answered(&cluster)?, 0);
+
+    let default = Site::demo();
+    let text = default.to_toml(cluster.dir())?;
+    assert!(
+        !text.contains("router-solicitations"),
+        "the site says nothing of it: {text}"
+    );
+    cluster.daemon.write_site(&default)?;
+    cluster.daemon.cli(&["reload"])?;
+    let host = cluster.namespace.client("52:54:00:00:01:02")?;
+    wait_answered(&cluster, 1)?;
+    let got = poll(PATIENCE, || {
+        Ok((icmp6(&host, "Icmp6InRouterAdvertisements")? > 0).then_some(()))
+    })?;
+    assert!(got.is_some());
+    cluster.daemon.stop()
 }
 
 #[test]
