@@ -9,7 +9,11 @@ use std::{
     io,
     time::Duration,
 };
-use tokio::{io::unix::AsyncFd, task::JoinSet, time::MissedTickBehavior};
+use tokio::{
+    io::unix::AsyncFd,
+    task::{Id, JoinSet},
+    time::MissedTickBehavior,
+};
 use tokio_util::sync::CancellationToken;
 
 /// How often the site is looked at for interfaces that came or went.
@@ -37,7 +41,7 @@ pub async fn on_each_interface<T>(
     T: Future<Output = ()> + Send + 'static,
 {
     let mut tasks = JoinSet::new();
-    let mut running: BTreeMap<String, (u32, CancellationToken)> = BTreeMap::new();
+    let mut running: BTreeMap<String, (u32, CancellationToken, Id)> = BTreeMap::new();
     let mut complained = BTreeSet::new();
     let mut watch = tokio::time::interval(WATCH);
     watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -45,10 +49,15 @@ pub async fn on_each_interface<T>(
         tokio::select! {
             () = cancel.cancelled() => break,
             _ = watch.tick() => {}
-            Some(_) = tasks.join_next() => continue,
+            Some(ended) = tasks.join_next_with_id() => {
+                // One that was not stopped panicked, which its hook has told: the interface gets another one at the next look.
+                let id = ended.map_or_else(|panic| panic.id(), |(id, ())| id);
+                running.retain(|_, (.., task)| *task != id);
+                continue;
+            }
         }
         let wanted = wanted();
-        running.retain(|name, (index, stop)| {
+        running.retain(|name, (index, stop, _)| {
             // An interface that was made again under its old name has another index, and the old socket is deaf.
             let keep = wanted.contains(name) && interface_index(name).is_ok_and(|now| now == *index);
             if !keep {
@@ -64,10 +73,11 @@ pub async fn on_each_interface<T>(
                 Ok((index, task)) => {
                     complained.remove(&name);
                     let stop = cancel.child_token();
-                    running.insert(name, (index, stop.clone()));
-                    tasks.spawn(async move {
-                        stop.run_until_cancelled(task).await;
+                    let stopped = stop.clone();
+                    let running_task = tasks.spawn(async move {
+                        stopped.run_until_cancelled(task).await;
                     });
+                    running.insert(name, (index, stop, running_task.id()));
                 }
                 Err(error) if complained.insert(name.clone()) => complain(&name, &error),
                 Err(_) => {}
@@ -97,4 +107,31 @@ pub async fn receive_some(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    };
+
+    /// An interface whose task panicked would be deaf until the daemon is started again.
+    #[tokio::test]
+    async fn an_interface_whose_task_panicked_gets_another_one() {
+        let cancel = CancellationToken::new();
+        let opened = Arc::new(AtomicU32::new(0));
+        let open = |_: &str, _| {
+            let (time, cancel) = (opened.fetch_add(1, SeqCst), cancel.clone());
+            Ok(async move {
+                assert!(time > 0, "a test wants it");
+                cancel.cancel();
+                std::future::pending::<()>().await;
+            })
+        };
+        let complain = |name: &str, error: &io::Error| panic!("{name}: {error}");
+        on_each_interface(|| ["lo".to_owned()].into(), open, complain, cancel.clone()).await;
+        assert_eq!(opened.load(SeqCst), 2);
+    }
 }

@@ -10,6 +10,9 @@ pub enum Op {
     Put(Table, Vec<u8>, Vec<u8>),
     /// Removes a key, if it is there.
     Delete(Table, Vec<u8>),
+    /// Has the thread that applies it panic.
+    #[cfg(test)]
+    Panic,
 }
 
 /// Writes that happen together or not at all, if their preconditions hold.
@@ -37,6 +40,13 @@ impl Batch {
     /// Removes `key`, if it is there.
     pub fn delete(mut self, table: Table, key: impl Into<Vec<u8>>) -> Self {
         self.ops.push(Op::Delete(table, key.into()));
+        self
+    }
+
+    /// Has the thread that applies it panic.
+    #[cfg(test)]
+    pub(super) fn panic(mut self) -> Self {
+        self.ops.push(Op::Panic);
         self
     }
 
@@ -77,6 +87,8 @@ impl Batch {
             match op {
                 Op::Put(table, key, value) => tx.put_value(*table, key, value)?,
                 Op::Delete(table, key) => tx.delete(*table, key)?,
+                #[cfg(test)]
+                Op::Panic => panic!("a test wants it"),
             }
         }
         Ok(())

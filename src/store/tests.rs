@@ -1,6 +1,7 @@
 //! Tests of the store: as an ordered map, in transactions, over damage, over a full disk, and over `kill -9`.
 
 mod damage;
+mod panics;
 
 use super::*;
 use proptest::{prelude::*, strategy::ValueTree as _};

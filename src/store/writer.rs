@@ -3,6 +3,7 @@
 use super::{Batch, StoreError, Watches, embedded::Database};
 use crate::panics;
 use std::{
+    cell::Cell,
     collections::VecDeque,
     ops::ControlFlow,
     sync::{
@@ -77,14 +78,25 @@ impl Writer {
 
     pub(super) async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
         let _slot = self.slots.acquire().await.map_err(|_| StoreError::Closed)?;
-        self.enqueue(batch)?.await.unwrap_or(Err(StoreError::Closed))
+        self.enqueue(batch)?.await.unwrap_or_else(|_| Err(self.given_up()))
     }
 
     pub(super) fn commit_blocking(&self, batch: Batch) -> Result<(), StoreError> {
         // A thread waits for its answer, so there are never more of these than threads.
         let mut answer = self.enqueue(batch)?;
         // `blocking_recv` panics inside an async context; a oneshot can be polled by any executor.
-        wait(&mut answer).unwrap_or(Err(StoreError::Closed))
+        wait(&mut answer).unwrap_or_else(|| Err(self.given_up()))
+    }
+
+    /// Why a batch gets no answer.
+    fn given_up(&self) -> StoreError {
+        match self.state.lock().closing {
+            true => StoreError::Closed,
+            false => StoreError::NotWritten(
+                "store: this was not written, because its writer panicked, which is a defect of rackstrap: see the log"
+                    .to_owned(),
+            ),
+        }
     }
 
     pub(super) fn queue(&self, batch: Batch) -> bool {
@@ -149,15 +161,21 @@ fn wait<T>(receiver: &mut oneshot::Receiver<T>) -> Option<T> {
 fn run(state: &State, database: &Database, watches: &Watches) {
     // Whatever ends this thread, nobody waits for an answer that does not come: those who wait learn that the store is closed.
     let _closing = Closing(state);
+    // Batches that nobody waits for, of the transaction that is being written.
+    let unwatched = Cell::new(0);
     let step = || {
         let Some((urgent, lazy)) = next(state) else {
             return ControlFlow::Break(());
         };
+        unwatched.set(lazy.len() as u64);
         write(state, database, watches, urgent, lazy);
+        unwatched.set(0);
         ControlFlow::Continue(())
     };
     // Those who wait for a batch that panicked learn that it was not written: their senders are dropped with it.
-    panics::keep_at(step, || ());
+    panics::keep_at(step, || {
+        state.dropped.fetch_add(unwatched.take(), Ordering::Relaxed);
+    });
 }
 
 /// Closes the queue when dropped.
