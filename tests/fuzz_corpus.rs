@@ -15,12 +15,18 @@ mod image;
 mod image_list;
 #[path = "../fuzz/bodies/import.rs"]
 mod import;
+#[path = "../fuzz/bodies/kernel.rs"]
+mod kernel;
+#[path = "../fuzz/bodies/modules.rs"]
+mod modules;
 #[path = "../fuzz/bodies/ndp.rs"]
 mod ndp;
 #[path = "../fuzz/bodies/nfs.rs"]
 pub mod nfs;
 #[path = "../fuzz/bodies/oci.rs"]
 mod oci;
+#[path = "../fuzz/bodies/rival.rs"]
+mod rival;
 #[path = "../fuzz/bodies/site.rs"]
 mod site;
 #[path = "../fuzz/bodies/tftp.rs"]
@@ -87,6 +93,16 @@ fn import_corpus() {
 }
 
 #[test]
+fn kernel_corpus() {
+    replay("kernel", 7, kernel::run);
+}
+
+#[test]
+fn modules_corpus() {
+    replay("modules", 5, modules::run);
+}
+
+#[test]
 fn ndp_corpus() {
     replay("ndp", 2, ndp::run);
 }
@@ -99,6 +115,11 @@ fn nfs_corpus() {
 #[test]
 fn oci_corpus() {
     replay("oci", 5, oci::run);
+}
+
+#[test]
+fn rival_corpus() {
+    replay("rival", 4, rival::run);
 }
 
 #[test]

@@ -28,5 +28,6 @@ pub use guard::{Counters, Malformed};
 pub use pool::{Granted, Heard, Lease, LeaseState, Pool, Refused};
 pub use reply::{Destination, Reply};
 pub use request::{Kind, Request};
+pub use rival::server_of;
 pub use rival::task::{ASK_EVERY, Rival, Watch, asker, watch};
 pub use task::{Dhcp, LeaseKeeper, LeaseView};

@@ -2,9 +2,7 @@
 
 use super::root::RootDir;
 use std::{
-    fs::File,
-    io::{self, Read, Seek, SeekFrom},
-    os::unix::fs::FileExt,
+    io::{self, BufRead, Read, Seek, SeekFrom},
     path::Path,
 };
 
@@ -20,11 +18,15 @@ const LONGEST_RELEASE: usize = 64;
 /// The release of the kernel at `path`; none if it is no kernel, or of a kind that is not known here: x86 (bzImage), arm64 and riscv64
 /// (`Image`, also gzip and EFI's self-extracting form), ELF (`vmlinux`).
 pub(super) fn own_release(tree: &RootDir, path: &Path) -> Option<String> {
-    let mut file = tree.open_file(path).ok()?;
+    release_of(io::BufReader::new(tree.open_file(path).ok()?))
+}
+
+/// The release that a kernel says of itself, as [`own_release`] reads it from a file of a tree.
+pub fn release_of(mut file: impl BufRead + Seek) -> Option<String> {
     let mut head = Vec::new();
     (&mut file).take(0x210).read_to_end(&mut head).ok()?;
     if head.get(0x202..0x206) == Some(b"HdrS") {
-        return from_boot_header(&file, &head);
+        return from_boot_header(file, &head);
     }
     // EFI's self-extracting kernels (drivers/firmware/efi/libstub/zboot-header.S): where the compressed one begins, and its length.
     let (at, len) = match head.get(4..8) == Some(b"zimg") {
@@ -32,15 +34,16 @@ pub(super) fn own_release(tree: &RootDir, path: &Path) -> Option<String> {
         false => (0, LONGEST),
     };
     let mut begin = [0; 6];
-    file.read_exact_at(&mut begin, at).ok()?;
     file.seek(SeekFrom::Start(at)).ok()?;
-    let file = io::BufReader::new(file).take(len);
+    file.read_exact(&mut begin).ok()?;
+    file.seek(SeekFrom::Start(at)).ok()?;
+    let file = file.take(len);
     match begin {
-        [0x1f, 0x8b, ..] => banner(flate2::read::GzDecoder::new(file)),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => banner(zstd::stream::read::Decoder::new(file).ok()?),
+        [0x1f, 0x8b, ..] => banner(flate2::bufread::GzDecoder::new(file)),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => banner(zstd::stream::read::Decoder::with_buffer(file).ok()?),
         [0xfd, b'7', b'z', b'X', b'Z', 0] => {
             let stream = xz2::stream::Stream::new_stream_decoder(XZ_MEMORY, xz2::stream::CONCATENATED).ok()?;
-            banner(xz2::bufread::XzDecoder::new_stream(io::BufReader::new(file), stream))
+            banner(xz2::bufread::XzDecoder::new_stream(file, stream))
         }
         [0x7f, b'E', b'L', b'F', ..] => banner(file),
         // The magic of arm64 (Documentation/arch/arm64/booting.rst) and of riscv64 (Documentation/arch/riscv/boot-image-header.rst).
@@ -50,11 +53,12 @@ pub(super) fn own_release(tree: &RootDir, path: &Path) -> Option<String> {
 }
 
 /// The text that the header of an x86 kernel points at (Documentation/arch/x86/boot.rst, `kernel_version`).
-fn from_boot_header(file: &File, head: &[u8]) -> Option<String> {
+fn from_boot_header(mut file: impl Read + Seek, head: &[u8]) -> Option<String> {
     let offset = u16::from_le_bytes(head.get(0x20e..0x210)?.try_into().ok()?);
-    let mut text = [0; 128];
-    let got = file.read_at(&mut text, u64::from(offset) + 0x200).ok()?;
-    release(text.get(..got)?)
+    let mut text = Vec::new();
+    file.seek(SeekFrom::Start(u64::from(offset) + 0x200)).ok()?;
+    file.take(128).read_to_end(&mut text).ok()?;
+    release(&text)
 }
 
 /// The release behind the first banner in `from`.

@@ -1,7 +1,7 @@
 //! Which kernel modules a version of an image has, against what hardware asks for.
 
 use super::{ImageVersion, root::RootDir};
-use rackstrap_wire::Hardware;
+use rackstrap_wire::{Hardware, kernel_module::name_of};
 use std::{collections::BTreeSet, io};
 
 /// Largest index that is read; Debian's modules.dep is 0.6 MiB.
@@ -42,7 +42,7 @@ impl KernelModules {
             .lines()
             .filter_map(|line| line.split_once(':'))
             .map(|(file, _)| file);
-        KernelModules(files.chain(builtin.lines()).map(name_of).collect())
+        KernelModules(files.chain(builtin.lines()).map(|path| name_of(path.trim())).collect())
     }
 
     /// True if the kernel has that module, as a file or built in.
@@ -57,13 +57,6 @@ impl KernelModules {
 pub fn missing_modules(hardware: &Hardware, kernel: &KernelModules) -> Vec<String> {
     let missing = hardware.modules.iter().filter(|module| !kernel.has(module));
     missing.cloned().collect()
-}
-
-/// The kernel's name of a module file: no directories, no suffixes, `_` for `-`.
-fn name_of(path: &str) -> String {
-    let file = path.trim().rsplit('/').next().unwrap_or_default();
-    let stem = file.split(".ko").next().unwrap_or(file);
-    stem.replace('-', "_")
 }
 
 #[cfg(test)]

@@ -44,6 +44,8 @@ pub use diff::{Became, FileChange, diff_trees};
 pub use enter::{EnterRequest, enter, run_inside};
 pub use error::{ImportError, show_bytes};
 pub use import::{ImportRequest, import};
+pub use initramfs::{ModuleSurvey, ModuleTexts, survey_modules};
+pub use kernel::release_of as kernel_release;
 pub use kernel_modules::{KernelModules, missing_modules};
 pub use locks::{Locked, show_pids};
 pub use manifest::{Catalog, ImageVersion, InitKind, Manifest};

@@ -43,6 +43,9 @@ pub use disk::{
     wiped::was_wiped,
 };
 
+/// What reads the indexes and the configuration of modules, for whoever feeds it hostile ones.
+pub use {modalias::Index as ModuleIndex, modprobe::Config as ModuleConfig};
+
 /// The program.
 pub fn main() {
     let arguments: Vec<String> = std::env::args_os()

@@ -1,5 +1,6 @@
 //! Which modules a device wants: the indexes that depmod writes, read as text (pure).
 
+use rackstrap_wire::kernel_module::{name_of, plain_path};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// `modules.alias`, `modules.dep`, `modules.softdep`, `modules.builtin` of one kernel.
@@ -14,13 +15,6 @@ pub struct Index {
     builtin: BTreeSet<String>,
 }
 
-/// The kernel's name of a module file: no directories, no suffixes, `_` for `-`.
-pub fn module_name(path: &str) -> String {
-    let file = path.rsplit('/').next().unwrap_or(path);
-    let stem = file.split(".ko").next().unwrap_or(file);
-    stem.replace('-', "_")
-}
-
 impl Index {
     /// Reads the four files' contents; lines that make no sense are skipped.
     pub fn new(alias: &str, dep: &str, softdep: &str, builtin: &str) -> Self {
@@ -32,7 +26,7 @@ impl Index {
                     .aliases
                     .entry(bus_of(pattern).to_owned())
                     .or_default()
-                    .push((pattern.to_owned(), module_name(module)));
+                    .push((pattern.to_owned(), name_of(module)));
             }
         }
         for line in dep.lines() {
@@ -40,16 +34,16 @@ impl Index {
                 continue;
             };
             // The files in the initramfs are uncompressed, whatever the index of the image says.
-            let plain = file.split_once(".ko").map_or(file, |(stem, _)| stem).to_owned() + ".ko";
-            let needs = needs.split_whitespace().map(module_name).collect();
-            index.modules.insert(module_name(file), (plain, needs));
+            let plain = plain_path(file).to_owned();
+            let needs = needs.split_whitespace().map(name_of).collect();
+            index.modules.insert(name_of(file), (plain, needs));
         }
         for line in softdep.lines() {
             let mut words = line.split_whitespace();
             let (Some("softdep"), Some(module)) = (words.next(), words.next()) else {
                 continue;
             };
-            let module = module_name(module);
+            let module = name_of(module);
             let mut pre = None;
             for word in words {
                 match word {
@@ -66,14 +60,14 @@ impl Index {
                 }
             }
         }
-        index.builtin = builtin.lines().map(|l| module_name(l.trim())).collect();
+        index.builtin = builtin.lines().map(|l| name_of(l.trim())).collect();
         index
     }
 
     /// Modules for a device's modalias, or the name or alias that somebody asks for.
     pub fn resolve(&self, wanted: &str) -> Vec<String> {
         let mut found: Vec<String> = Vec::new();
-        let name = module_name(wanted);
+        let name = name_of(wanted);
         if self.modules.contains_key(&name) || self.builtin.contains(&name) {
             found.push(name);
         }

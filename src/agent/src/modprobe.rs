@@ -1,6 +1,7 @@
 //! The image's configuration of modules, as the initramfs has it (pure). The import resolved directories and commands before.
 
-use crate::modalias::{fnmatch, module_name};
+use crate::modalias::fnmatch;
+use rackstrap_wire::kernel_module::name_of;
 
 /// Options, blacklists and aliases.
 #[derive(Debug, Default)]
@@ -24,16 +25,16 @@ impl Config {
             };
             let rest = words.next().unwrap_or_default();
             match keyword {
-                "alias" => config.aliases.push((name.to_owned(), module_name(rest))),
-                "blacklist" => config.blacklist.push(module_name(name)),
-                "install" => config.blocked.push(module_name(name)),
-                "options" => config.options.push((module_name(name), rest.to_owned())),
+                "alias" => config.aliases.push((name.to_owned(), name_of(rest))),
+                "blacklist" => config.blacklist.push(name_of(name)),
+                "install" => config.blocked.push(name_of(name)),
+                "options" => config.options.push((name_of(name), rest.to_owned())),
                 _ => {}
             }
         }
         for word in cmdline {
             if let Some(list) = word.strip_prefix("modprobe.blacklist=") {
-                config.blacklist.extend(list.split(',').map(module_name));
+                config.blacklist.extend(list.split(',').map(name_of));
             } else if let Some((name, parameter)) = word.split_once('.')
                 && !parameter.is_empty()
             {
@@ -41,7 +42,7 @@ impl Config {
                     Some((key, value)) if value.contains(' ') => format!("{key}=\"{value}\""),
                     _ => parameter.to_owned(),
                 };
-                config.options.push((module_name(name), parameter));
+                config.options.push((name_of(name), parameter));
             }
         }
         config

@@ -30,12 +30,17 @@ pub(super) fn lines(tree: &RootDir, dir: &str) -> Vec<(String, String)> {
     let mut all = Vec::new();
     for path in files.into_values() {
         let text = tree.read(&path, LARGEST).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text).replace("\\\n", "");
-        let lines = text.lines().map(str::trim);
-        let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-        all.extend(lines.map(|line| (format!("/{path}"), line.to_owned())));
+        all.extend(joined(&text).into_iter().map(|line| (format!("/{path}"), line)));
     }
     all
+}
+
+/// The lines of one file, without comments, their continuations joined.
+pub(super) fn joined(text: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(text).replace("\\\n", "");
+    let lines = text.lines().map(str::trim);
+    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(str::to_owned).collect()
 }
 
 #[cfg(test)]

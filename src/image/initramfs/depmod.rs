@@ -24,7 +24,7 @@ impl SearchOrder {
         SearchOrder::parse(lines.iter().map(|(_, line)| line.as_str()), release)
     }
 
-    fn parse<'a>(lines: impl Iterator<Item = &'a str>, release: &str) -> Self {
+    pub(super) fn parse<'a>(lines: impl Iterator<Item = &'a str>, release: &str) -> Self {
         let (mut dirs, mut overrides): (Vec<String>, _) = (Vec::new(), Vec::new());
         for line in lines {
             let words: Vec<&str> = line.split_whitespace().collect();

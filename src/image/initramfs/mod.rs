@@ -9,9 +9,11 @@ mod modprobe;
 mod module_file;
 mod modules;
 mod select;
+mod survey;
 
 pub use modprobe::Modprobe;
 pub use modules::ModuleIndex;
+pub use survey::{ModuleSurvey, ModuleTexts, survey_modules};
 
 use super::{
     error::{Doing, ImportError, Result},
@@ -98,14 +100,21 @@ pub fn read_index(tree: &RootDir, release: &str, modprobe: &Modprobe) -> io::Res
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         other => other,
     };
-    let mut index = ModuleIndex::parse(
-        &read("modules.dep")?,
-        &(optional("modules.softdep")? + "\n" + modprobe.softdeps()),
-        &optional("modules.alias")?,
-        &optional("modules.builtin")?,
-    );
-    index.prefer(&SearchOrder::read(tree, release));
-    Ok(index)
+    let texts = [
+        read("modules.dep")?,
+        optional("modules.softdep")?,
+        optional("modules.alias")?,
+        optional("modules.builtin")?,
+    ];
+    Ok(index_of(texts, modprobe, &SearchOrder::read(tree, release)))
+}
+
+/// The index of `modules.dep`, `.softdep`, `.alias` and `.builtin`.
+fn index_of([dep, softdep, alias, builtin]: [String; 4], modprobe: &Modprobe, order: &SearchOrder) -> ModuleIndex {
+    let softdep = softdep + "\n" + modprobe.softdeps();
+    let mut index = ModuleIndex::parse(&dep, &softdep, &alias, &builtin);
+    index.prefer(order);
+    index
 }
 
 fn module_dir(release: &str) -> String {
@@ -144,7 +153,7 @@ pub fn build(from: &Ingredients<'_>, out: &mut dyn Write, progress: &mut dyn Pro
     if !unknown.is_empty() {
         return Err(ImportError::Refused(unknown));
     }
-    let (modprobe, remarks) = configuration(from, &included);
+    let (modprobe, remarks) = configuration(from.index, from.modprobe, &included);
     remarks.iter().for_each(|remark| progress.note(remark));
     let left_out: BTreeSet<String> = others
         .iter()
@@ -179,12 +188,12 @@ fn is_driver(from: &Ingredients<'_>, path: &str) -> bool {
 }
 
 /// What of the tree's `modprobe.d` counts in the initramfs, and what a person should know about the rest.
-fn configuration(from: &Ingredients<'_>, included: &BTreeSet<&str>) -> (String, Vec<String>) {
+fn configuration(index: &ModuleIndex, modprobe: &Modprobe, included: &BTreeSet<&str>) -> (String, Vec<String>) {
     let names =
         |paths: &BTreeSet<&str>| -> BTreeSet<String> { paths.iter().map(|p| module_file::name_of(p)).collect() };
-    let needed = ROOT_NEEDS.iter().filter_map(|(name, _)| from.index.path_of(name));
-    let mut modprobe = from.modprobe.clone();
-    let mut remarks = modprobe.allow(&names(&from.index.closure(needed).0));
+    let needed = ROOT_NEEDS.iter().filter_map(|(name, _)| index.path_of(name));
+    let mut modprobe = modprobe.clone();
+    let mut remarks = modprobe.allow(&names(&index.closure(needed).0));
     let included = names(included);
     remarks.extend(modprobe.notes(&included));
     (modprobe.text(&included), remarks)

@@ -27,9 +27,14 @@ pub struct Modprobe {
 impl Modprobe {
     /// Reads `modprobe.d` of the tree. Lines that make no sense are left out, as kmod does.
     pub fn read(tree: &RootDir) -> Self {
+        Modprobe::of_lines(&conf::lines(tree, "modprobe"))
+    }
+
+    /// Of lines, each with the path of its file.
+    pub(super) fn of_lines(lines: &[(String, String)]) -> Self {
         let mut all = Modprobe::default();
-        for (file, line) in conf::lines(tree, "modprobe") {
-            all.take(&file, &line);
+        for (file, line) in lines {
+            all.take(file, line);
         }
         all
     }
@@ -44,7 +49,12 @@ impl Modprobe {
         match keyword {
             "blacklist" => drop(self.blacklist.insert(name_of(name), file.to_owned())),
             "options" if !more.is_empty() => self.options.push((name_of(name), more.to_owned())),
-            "alias" if !more.is_empty() => self.aliases.push((name.to_owned(), name_of(more))),
+            // What follows the module is a comment, as kmod reads it.
+            "alias" => self.aliases.extend(
+                more.split_whitespace()
+                    .next()
+                    .map(|module| (name.to_owned(), name_of(module))),
+            ),
             "softdep" => {
                 self.softdeps.push_str(line);
                 self.softdeps.push('\n');
@@ -129,7 +139,7 @@ mod tests {
     }
 
     const TEXT: &str = "options mpt3sas max_queue_depth=100 msix_disable=1\noptions mpt3sas logging_level=0x3f8\n\
-        options zfs zfs_arc_max=1\nblacklist be2net\nblacklist nouveau\nalias net-pf-10 off\ninstall usb-storage /bin/true\n\
+        options zfs zfs_arc_max=1\nblacklist be2net\nblacklist nouveau\nalias net-pf-10 off # no IPv6\nalias lone\ninstall usb-storage /bin/true\n\
         install overlay /usr/bin/false # hardening\ninstall nvme /sbin/modprobe --ignore-install nvme; /usr/bin/tune\n\
         install sr_mod /usr/bin/tune\nsoftdep mpt3sas pre: raid_class post: ses\nremove x /bin/true\nblacklist\noptions x\nnonsense y z\n";
 

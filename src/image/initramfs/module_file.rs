@@ -1,6 +1,7 @@
 //! Module files: plain or compressed, and what they say about themselves.
 
 use super::elf;
+pub use rackstrap_wire::kernel_module::{name_of, plain_path};
 use std::io::{self, Read};
 
 /// A module larger than this uncompressed is no module (the largest of Debian, amdgpu, has 12 MiB).
@@ -8,21 +9,6 @@ const LARGEST: u64 = 64 << 20;
 
 /// Memory that unpacking an .xz file may take; the dictionary of `xz -9` is 64 MiB.
 const XZ_MEMORY: u64 = 128 << 20;
-
-/// A module's path without the compression's ending: `kernel/fs/nfs/nfs.ko.xz` -> `kernel/fs/nfs/nfs.ko`.
-pub fn plain_path(path: &str) -> &str {
-    [".xz", ".zst", ".gz"]
-        .iter()
-        .find_map(|ending| path.strip_suffix(ending))
-        .unwrap_or(path)
-}
-
-/// A module's name as the kernel knows it: `kernel/net/mac-x/foo-bar.ko.zst` -> `foo_bar`.
-pub fn name_of(path: &str) -> String {
-    let file = path.rsplit('/').next().unwrap_or(path);
-    let stem = plain_path(file).trim_end_matches(".ko");
-    stem.replace('-', "_")
-}
 
 /// Uncompressed content of a module file; the compression is told by its first bytes.
 pub fn decompress(file: Vec<u8>) -> io::Result<Vec<u8>> {
@@ -68,13 +54,6 @@ pub fn firmware(module: &[u8]) -> Vec<String> {
 mod tests {
     use super::*;
     use std::io::Write;
-
-    #[test]
-    fn names() {
-        assert_eq!(plain_path("kernel/fs/nfs/nfs.ko.xz"), "kernel/fs/nfs/nfs.ko");
-        assert_eq!(plain_path("kernel/fs/nfs/nfs.ko"), "kernel/fs/nfs/nfs.ko");
-        assert_eq!(name_of("kernel/drivers/net/phy/mdio-i2c.ko.zst"), "mdio_i2c");
-    }
 
     #[test]
     fn every_compression_is_undone() {

@@ -8,6 +8,7 @@
 mod health;
 mod hwaddr;
 pub mod image_list;
+pub mod kernel_module;
 mod layout;
 mod plan;
 mod report;
