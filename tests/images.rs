@@ -462,6 +462,14 @@ fn working_in_a_debian() -> Result {
     );
     assert!(!environment.contains("SECRET"), "{environment}");
 
+    // What a kernel's package calls when it is installed: no initramfs is made, which nobody would read.
+    let hooks = exec(
+        "kernel=$(ls /boot/vmlinuz-* | head -n 1); test -x /etc/kernel/postinst.d/initramfs-tools; \
+         run-parts --exit-on-error --arg=${kernel#/boot/vmlinuz-} --arg=$kernel /etc/kernel/postinst.d; ls /boot",
+    );
+    let boot = text(&hooks);
+    assert!(boot.contains("vmlinuz-") && !boot.contains("initrd"), "{hooks:?}");
+
     // How it ends is passed on.
     assert_eq!(exec("kill -TERM $$").status.code(), Some(128 + 15));
     assert_eq!(
