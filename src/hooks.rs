@@ -1,7 +1,7 @@
 //! The site's own programs, told of changes.
 //!
 //! `on-change` runs once when the daemon starts, and again whenever something is different that an export shows: nodes, and
-//! what their agents found in them. Changes that come while it runs are one more run. One that fails is run again until it
+//! what their agents found in them; and whenever a node is lost or stalled, or is so no longer. Changes that come while it runs are one more run. One that fails is run again until it
 //! succeeds: whoever was to be told (a scheduler that is just being restarted) will be.
 
 mod known;
@@ -17,6 +17,7 @@ use crate::{
     config::Hooks,
     decide::SharedWorld,
     store::{Store, Table},
+    timeline::Recorder,
 };
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::Notify;
@@ -35,6 +36,8 @@ pub struct Watched {
     pub world: SharedWorld,
     /// What agents found.
     pub boots: Boots,
+    /// Knows which nodes are lost or stalled.
+    pub recorder: Recorder,
     /// Says when to look.
     pub store: Store,
     /// Says that the site file was read again.
@@ -50,6 +53,7 @@ pub struct Watched {
 pub async fn serve(watched: Watched, cancel: CancellationToken) -> std::io::Result<()> {
     let mut nodes = watched.store.watch(Table::Nodes);
     let mut boots = watched.store.watch(Table::Boots);
+    let mut overdue = watched.recorder.watch_overdue();
     // Who was told last, and what.
     let mut told: Option<(Vec<String>, Known)> = None;
     let mut failures = 0u32;
@@ -57,9 +61,11 @@ pub async fn serve(watched: Watched, cancel: CancellationToken) -> std::io::Resu
         // Looked at before anything is: what comes from here on wakes it again.
         nodes.mark_unchanged();
         boots.mark_unchanged();
+        overdue.mark_unchanged();
         let (hooks, known) = {
             let world = watched.world.load();
-            (world.site.hooks.clone(), Known::of(&world.inventory, &watched.boots))
+            let known = Known::of(&world.inventory, &watched.boots, &watched.recorder);
+            (world.site.hooks.clone(), known)
         };
         // Another program than before knows nothing yet, as at the start.
         let told_before = told.as_ref().filter(|(program, _)| *program == hooks.on_change);
@@ -69,7 +75,7 @@ pub async fn serve(watched: Watched, cancel: CancellationToken) -> std::io::Resu
         } else if differences.as_ref().is_none_or(|differences| !differences.is_empty()) {
             let differences = differences.unwrap_or_default();
             let outcome = tokio::select! {
-                outcome = tell(&hooks, &watched, &differences) => outcome,
+                outcome = tell(&hooks, &watched, &differences, &known) => outcome,
                 () = cancel.cancelled() => return Ok(()),
             };
             match outcome {
@@ -96,6 +102,7 @@ pub async fn serve(watched: Watched, cancel: CancellationToken) -> std::io::Resu
             () = watched.reloaded.notified() => failures = 0,
             _ = nodes.changed() => tokio::time::sleep(SETTLE).await,
             _ = boots.changed() => tokio::time::sleep(SETTLE).await,
+            _ = overdue.changed() => tokio::time::sleep(SETTLE).await,
         }
     }
 }
@@ -106,8 +113,9 @@ pub fn retry_after(failures: u32) -> Duration {
     (RETRY * factor).min(LONGEST_RETRY)
 }
 
-async fn tell(hooks: &Hooks, watched: &Watched, differences: &Differences) -> Result<(), Failed> {
+async fn tell(hooks: &Hooks, watched: &Watched, differences: &Differences, known: &Known) -> Result<(), Failed> {
     let mut environment = differences.environment();
+    environment.extend(known.environment());
     environment.push(("RACKSTRAP_CONFIG", watched.config.to_string_lossy().into_owned()));
     let timeout = Duration::from_secs(hooks.timeout_secs.into());
     let said = run(&hooks.on_change, &environment, timeout).await?;

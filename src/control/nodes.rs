@@ -7,8 +7,8 @@ use super::{
     signed::Signed,
 };
 use crate::{
-    clock::Timestamp,
-    decide::{Decision, Requester, decide},
+    clock::{Timestamp, duration},
+    decide::{Decision, Requester, World, decide},
     inventory::{Change, Changed, Entry, Node, Settings, differences, export::ExportNode},
     timeline::{State as NodeState, Subject, follow, status, summarise},
 };
@@ -41,6 +41,21 @@ pub(super) async fn groups(State(context): State<Shared>) -> Json<BTreeMap<Strin
         groups.entry(group).or_default();
     }
     Json(groups)
+}
+
+/// Why a node is stalled or lost, if it is.
+pub(super) fn overdue(context: &Shared, world: &World, node: &str) -> Option<String> {
+    let heartbeat = world.site.limits.heartbeat_secs;
+    let subject = Subject::Node(node.to_owned());
+    let standing = context.recorder.standing_at(&subject, Timestamp::now(), heartbeat)?;
+    match standing.state {
+        NodeState::Stalled => Some(format!("the node is stalled: {}", standing.last_error)),
+        NodeState::Lost => {
+            let silent = duration(Timestamp::now().since(standing.since));
+            Some(format!("the node is lost: no heartbeat for {silent}"))
+        }
+        _ => None,
+    }
 }
 
 /// What to export of local disks.

@@ -234,6 +234,7 @@ async fn explain(
             warnings = blocking(move || asked.0.overlays.warnings(&asked.1, &asked.2)).await?;
             why.extend(decided.why);
             warnings.extend(disks::warnings(&context, &world, &decided.node));
+            warnings.extend(nodes::overdue(&context, &world, &decided.node.name));
             let further = context.discovery.further_cards(&decided.node.name);
             why.extend(further.iter().map(|owner| {
                 let card = owner.card;

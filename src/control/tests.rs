@@ -14,7 +14,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use rackstrap_wire::HwAddr;
-use std::{os::unix::fs::PermissionsExt, path::Path};
+use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, path::Path};
 use tokio_util::sync::CancellationToken;
 
 const SITE: &str = r#"
@@ -234,6 +234,20 @@ fn a_node_from_its_first_packet_to_its_end() {
         }
         let shown: api::NodeAnswer = client.get("/v1/nodes/r01n01").unwrap();
         assert_eq!((shown.status.state, shown.boots.len()), (State::Loading, 1));
+
+        // Its loader came no further: all questions have the same answer.
+        context.recorder.look(Timestamp::now().plus_secs(3_600), 30);
+        let status: api::StatusAnswer = client.get(api::paths::STATUS).unwrap();
+        assert_eq!(status.nodes[0].state, State::Stalled);
+        let groups: BTreeMap<String, Vec<String>> = client.get(api::paths::GROUPS).unwrap();
+        assert_eq!(groups["state:stalled"], ["r01n01"]);
+        let explained: api::ExplainAnswer = client.get("/v1/explain/r01n01").unwrap();
+        let stalled = "the node is stalled: dhcp discover: has an address and fetched no loader";
+        assert!(
+            explained.warnings.iter().any(|warning| warning.starts_with(stalled)),
+            "{:?}",
+            explained.warnings
+        );
 
         // A node that is up would lose its root.
         let up = Event::new(Timestamp::now(), "ready", Level::Ok, "up");

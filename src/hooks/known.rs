@@ -6,6 +6,7 @@ use crate::{
         Inventory, Node,
         hostlist::{Dialect, NodeSet},
     },
+    timeline::{Recorder, State},
 };
 use rackstrap_wire::Hardware;
 use std::{collections::BTreeMap, fmt, sync::Arc};
@@ -23,6 +24,8 @@ struct One {
     hardware: Option<Hardware>,
     /// Mount points of local partitions, and their bytes.
     mounts: Vec<(String, u64)>,
+    /// `Lost` or `Stalled`; none if it is neither.
+    overdue: Option<State>,
 }
 
 /// Names of nodes that are different.
@@ -30,7 +33,7 @@ struct One {
 pub struct Differences {
     /// New ones.
     pub added: NodeSet,
-    /// Those of which something is different.
+    /// Those of which something is different, or that became lost or stalled, or ceased to be.
     pub changed: NodeSet,
     /// Those that are no more.
     pub deleted: NodeSet,
@@ -38,7 +41,8 @@ pub struct Differences {
 
 impl Known {
     /// What is known now.
-    pub fn of(inventory: &Inventory, boots: &Boots) -> Known {
+    pub fn of(inventory: &Inventory, boots: &Boots, recorder: &Recorder) -> Known {
+        let overdue = recorder.overdue();
         let all = inventory.iter().map(|node| {
             let boots = boots.of_node(&node.name);
             let mounts = boots
@@ -59,10 +63,23 @@ impl Known {
                 mounts: mounts
                     .filter_map(|mount| Some((mount.mount.clone()?, mount.size)))
                     .collect(),
+                overdue: overdue.get(&node.name).copied(),
             };
             (node.name.clone(), one)
         });
         Known(all.collect())
+    }
+
+    /// Variables with the nodes that need attention now, whether that is new or not: a program that starts late knows them too.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let all = |state| {
+            let nodes = self.0.iter().filter(|(_, one)| one.overdue == Some(state));
+            hostlist(&nodes.map(|(name, _)| name.as_str()).collect())
+        };
+        vec![
+            ("RACKSTRAP_STALLED", all(State::Stalled)),
+            ("RACKSTRAP_LOST", all(State::Lost)),
+        ]
     }
 
     /// What is different in `later`.
@@ -87,19 +104,21 @@ impl Differences {
         self.added.is_empty() && self.changed.is_empty() && self.deleted.is_empty()
     }
 
-    /// As variables: hostlists that Slurm reads too, which are `*` where they would be too long for one.
+    /// As variables with hostlists.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
-        let value = |set: &NodeSet| {
-            Some(set.fold_as(Dialect::Slurm))
-                .filter(|list| list.len() <= LONGEST)
-                .unwrap_or("*".to_owned())
-        };
         vec![
-            ("RACKSTRAP_ADDED", value(&self.added)),
-            ("RACKSTRAP_CHANGED", value(&self.changed)),
-            ("RACKSTRAP_DELETED", value(&self.deleted)),
+            ("RACKSTRAP_ADDED", hostlist(&self.added)),
+            ("RACKSTRAP_CHANGED", hostlist(&self.changed)),
+            ("RACKSTRAP_DELETED", hostlist(&self.deleted)),
         ]
     }
+}
+
+/// The value of a variable: a hostlist that Slurm reads too, or `*` where that would be too long for a variable.
+fn hostlist(set: &NodeSet) -> String {
+    Some(set.fold_as(Dialect::Slurm))
+        .filter(|list| list.len() <= LONGEST)
+        .unwrap_or("*".to_owned())
 }
 
 impl fmt::Display for Differences {

@@ -5,6 +5,7 @@ use crate::{
     decide::World,
     image::Catalog,
     inventory::{Change, Inventory, NewNode, Nodes},
+    timeline::{Event, Level, Subject},
 };
 use arc_swap::ArcSwap;
 use std::{path::Path, sync::Arc, time::Instant};
@@ -93,7 +94,7 @@ async fn told_at_the_start_and_of_what_changes_in_one_run() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
     let script = format!(
-        "echo \"+$RACKSTRAP_ADDED ~$RACKSTRAP_CHANGED -$RACKSTRAP_DELETED\" >> {}",
+        "echo \"+$RACKSTRAP_ADDED ~$RACKSTRAP_CHANGED -$RACKSTRAP_DELETED stalled:$RACKSTRAP_STALLED lost:$RACKSTRAP_LOST\" >> {}",
         log.display()
     );
     let site = format!(
@@ -113,17 +114,19 @@ async fn told_at_the_start_and_of_what_changes_in_one_run() {
     let world: SharedWorld = Arc::new(ArcSwap::from_pointee(world));
     let store = Store::open(&dir.path().join("store.redb")).unwrap();
     let nodes = Nodes::new(store.clone(), world.clone());
+    let recorder = Recorder::load(store.clone(), world.load().site.limits, Timestamp(1)).unwrap();
     let reloaded: Arc<Notify> = Arc::default();
     let watched = Watched {
         world: world.clone(),
         boots: Boots::load(store.clone()).unwrap(),
+        recorder: recorder.clone(),
         store,
         reloaded: reloaded.clone(),
         config: dir.path().join("site.toml"),
     };
     let cancel = CancellationToken::new();
     let task = tokio::spawn(serve(watched, cancel.clone()));
-    assert_eq!(lines(&log, 1).await, ["+ ~ -"], "at the start");
+    assert_eq!(lines(&log, 1).await, ["+ ~ - stalled: lost:"], "at the start");
     let add = |name: &str, last: u8| {
         Change::Add(NewNode {
             name: name.to_owned(),
@@ -136,7 +139,7 @@ async fn told_at_the_start_and_of_what_changes_in_one_run() {
         tokio::task::spawn_blocking(move || nodes.change(&changes, "test", Timestamp(1)).unwrap())
     };
     change(vec![add("r01n01", 1), add("r01n02", 2)]).await.unwrap();
-    assert_eq!(lines(&log, 2).await[1], "+r01n[01-02] ~ -");
+    assert_eq!(lines(&log, 2).await[1], "+r01n[01-02] ~ - stalled: lost:");
     let join = Change::Set {
         name: "r01n01".to_owned(),
         patch: crate::inventory::Patch {
@@ -148,7 +151,24 @@ async fn told_at_the_start_and_of_what_changes_in_one_run() {
         name: "r01n02".to_owned(),
     };
     change(vec![join, delete, add("r01n03", 3)]).await.unwrap();
-    assert_eq!(lines(&log, 3).await[2], "+r01n03 ~r01n01 -r01n02");
+    assert_eq!(lines(&log, 3).await[2], "+r01n03 ~r01n01 -r01n02 stalled: lost:");
+    // One node stops half way, and the other one falls silent: the daemon's own look at them has the program run.
+    let say = |node: &str, secs: u64, step: &str| {
+        let event = Event::new(Timestamp(secs * 1000), step, Level::Ok, "").of_boot(node);
+        recorder.record(Subject::Node(node.to_owned()), event);
+    };
+    say("r01n01", 10, "kernel");
+    say("r01n03", 15, "ready");
+    recorder.look(Timestamp(611_000), 600);
+    assert_eq!(lines(&log, 4).await[3], "+ ~r01n01 - stalled:r01n01 lost:");
+    recorder.look(Timestamp(2_000_000), 600);
+    assert_eq!(lines(&log, 5).await[4], "+ ~r01n03 - stalled:r01n01 lost:r01n03");
+    say("r01n01", 2_010, "agent plan");
+    assert_eq!(lines(&log, 6).await[5], "+ ~r01n01 - stalled: lost:r01n03");
+    say("r01n03", 2_011, "heartbeat");
+    assert_eq!(lines(&log, 7).await[6], "+ ~r01n03 - stalled: lost:");
+    // What happens to a node that is neither is no news.
+    say("r01n01", 2_020, "ready");
     // The site file names another program.
     let mut site = world.load().site.as_ref().clone();
     site.hooks.on_change.push("more".to_owned());
@@ -157,8 +177,12 @@ async fn told_at_the_start_and_of_what_changes_in_one_run() {
         ..World::clone(world)
     });
     reloaded.notify_one();
-    assert_eq!(lines(&log, 4).await[3], "+ ~ -", "which knows nothing yet");
+    assert_eq!(
+        lines(&log, 8).await[7],
+        "+ ~ - stalled: lost:",
+        "which knows nothing yet"
+    );
     cancel.cancel();
     task.await.unwrap().unwrap();
-    assert_eq!(lines(&log, 4).await.len(), 4, "nothing was told twice");
+    assert_eq!(lines(&log, 8).await.len(), 8, "nothing was told twice");
 }

@@ -329,13 +329,14 @@ impl Ledger {
         let Some(rollout) = self.rollouts.get_mut(&number) else {
             return;
         };
+        let round = rollout.round;
         if tell(rollout) {
-            self.noted(number, vec![node.to_owned()]);
+            self.noted(number, vec![node.to_owned()], round);
         }
     }
 
-    /// Writes down what is different, on disk and on timelines.
-    fn noted(&mut self, number: u64, nodes: Vec<String>) {
+    /// Writes down what is different, on disk and on timelines. `round` was the last batch before.
+    fn noted(&mut self, number: u64, nodes: Vec<String>, round: u32) {
         let Some(rollout) = self.rollouts.get(&number) else {
             return;
         };
@@ -345,13 +346,13 @@ impl Ledger {
                 continue;
             };
             match &member.state {
-                State::Waiting => {
+                State::Waiting if member.round > round => {
                     let what = format!("given {} ({})", rollout.image, rollout.batch_name(member.round));
                     told.push((node.clone(), Level::Ok, what));
                 }
                 State::Failed { why } => told.push((node.clone(), Level::Error, format!("{}: {why}", rollout.image))),
                 // Said by the boot itself, or by whoever noticed.
-                State::Booting | State::Ready | State::GoneBack { .. } => {}
+                State::Waiting | State::Booting | State::Ready | State::GoneBack { .. } => {}
             }
         }
         for (node, level, what) in told {
@@ -381,12 +382,13 @@ impl Ledger {
             return;
         };
         let before = (rollout.stage, rollout.stopped.clone(), rollout.settled, rollout.all);
+        let round = rollout.round;
         rollout.all = all.len();
         let changed = rollout.tick(all, now);
         let after = (rollout.stage, rollout.stopped.clone(), rollout.settled, rollout.all);
         let (image, done) = (rollout.image.clone(), rollout.stage == Stage::Done);
         if !changed.is_empty() || before != after {
-            self.noted(number, changed);
+            self.noted(number, changed, round);
         }
         if done && before.0 != Stage::Done {
             let current = match self.current.get(&image.name) {

@@ -2,6 +2,7 @@
 
 use super::model::{Member, Pace, Rollout, Seen, Stage, State, shown};
 use crate::{clock::Timestamp, inventory::hostlist::NodeSet};
+use rackstrap_wire::ImageRef;
 use std::collections::BTreeMap;
 
 /// All nodes that boot the current version of the image: who they are, and where.
@@ -122,7 +123,7 @@ impl Rollout {
         let (ready_within, soak) = (self.ready_within_secs, self.soak_secs);
         for (node, member) in &mut self.nodes {
             let seen = all.get(node).copied().unwrap_or_default();
-            if member.pass_time(seen, ready_within, soak, now) {
+            if member.pass_time(seen, &self.image, ready_within, soak, now) {
                 changed.push(node.clone());
             }
         }
@@ -202,6 +203,18 @@ impl Rollout {
         if !self.is_on() {
             return String::new();
         }
+        let passed_over = |member: &Member| !member.counts && !member.stalled.is_empty();
+        match self.nodes.values().any(passed_over) {
+            true => format!(
+                "{}; does not wait for {}: stalled",
+                self.waits_for_others(now),
+                self.names(passed_over)
+            ),
+            false => self.waits_for_others(now),
+        }
+    }
+
+    fn waits_for_others(&self, now: Timestamp) -> String {
         if !self.stopped.is_empty() {
             return format!("stopped by itself: {}", self.stopped);
         }
@@ -326,6 +339,7 @@ impl Member {
         self.state = state;
         self.since = now;
         self.good = false;
+        self.stalled.clear();
     }
 
     /// Up again, in another boot than the one that was to be left.
@@ -338,31 +352,52 @@ impl Member {
     }
 
     /// What time brings about: too late, good, or waited for no longer. True if anything did.
-    fn pass_time(&mut self, seen: Seen<'_>, ready_within: u64, soak: u64, now: Timestamp) -> bool {
+    fn pass_time(&mut self, seen: Seen<'_>, image: &ImageRef, ready_within: u64, soak: u64, now: Timestamp) -> bool {
         let silent = !seen.up && now.since(seen.heard) > ready_within * 1000;
-        match self.state {
+        let stalled = match self.state {
+            State::Waiting | State::Booting => seen.stalled,
+            _ => "",
+        };
+        let news = self.stalled != stalled;
+        if news {
+            stalled.clone_into(&mut self.stalled);
+        }
+        let moved = match self.state {
             State::Booting => {
                 let late = self.first.is_some_and(|first| now.since(first) > ready_within * 1000);
                 if late {
-                    let boots = self.boots;
-                    let why = format!("not ready within {ready_within} s ({boots} boots)");
+                    let mut why = format!("not ready within {ready_within} s ({} boots)", self.boots);
+                    if !stalled.is_empty() {
+                        why = format!("{why}; stalled at {stalled}");
+                    }
                     self.go(State::Failed { why }, now);
                 }
                 late
             }
-            // Switched off after it was given the version: nobody waits for it for ever.
-            State::Waiting if self.counts && silent => {
+            // It has this version's script, or was restarted for it, and gets no further: either may be the cause.
+            State::Waiting if !stalled.is_empty() && (seen.image == Some(image) || !self.restart.is_empty()) => {
+                let why = format!("stalled at {stalled}");
+                self.go(State::Failed { why }, now);
+                true
+            }
+            // Switched off, or stalled in another boot, after it was given the version: nobody waits for it for ever. One that
+            // stalls may ask for an address again and again, so it is never silent.
+            State::Waiting if self.counts && (silent || !stalled.is_empty()) => {
                 self.counts = false;
                 true
             }
             State::Ready if !self.good => self.soak(seen, soak, now),
             _ => false,
-        }
+        };
+        news || moved
     }
 
     fn soak(&mut self, seen: Seen<'_>, soak: u64, now: Timestamp) -> bool {
         let lived = now.since(self.since) / 1000;
-        if !seen.up {
+        if !seen.stalled.is_empty() {
+            let why = format!("booted again after it was ready, and stalled at {}", seen.stalled);
+            self.go(State::Failed { why }, now);
+        } else if !seen.up {
             let why = format!("fell silent {lived} s after it was ready");
             self.go(State::Failed { why }, now);
         } else if !seen.trouble.is_empty() && !self.was_degraded {

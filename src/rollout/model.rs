@@ -197,7 +197,7 @@ pub struct Member {
     pub since: Timestamp,
     /// The batch that it is in; 0 is the subset.
     pub round: u32,
-    /// False if the next batch does not wait for it: it was off when it was given the version, or fell silent since.
+    /// False if the next batch does not wait for it: it was off when it was given the version, or fell silent or stalled since.
     pub counts: bool,
     /// It was up with less than asked for already before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -216,6 +216,9 @@ pub struct Member {
     /// When it was asked.
     #[serde(default)]
     pub asked: Timestamp,
+    /// Why its next step is overdue, while it waits or boots; empty if it is not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stalled: String,
 }
 
 impl Member {
@@ -233,6 +236,7 @@ impl Member {
             first: None,
             restart: String::new(),
             asked: Timestamp(0),
+            stalled: String::new(),
         }
     }
 
@@ -251,6 +255,10 @@ pub struct Seen<'a> {
     pub heard: Timestamp,
     /// What it lacks though it is up; empty if nothing.
     pub trouble: &'a str,
+    /// The step at which its boot stands still, and the likely causes; empty if it does not.
+    pub stalled: &'a str,
+    /// The version of the boot that it is in; none if no boot is pinned.
+    pub image: Option<&'a ImageRef>,
 }
 
 /// Something that happened to a rollout.

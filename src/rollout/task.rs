@@ -86,6 +86,8 @@ pub(super) struct Heard {
     up: bool,
     heard: Timestamp,
     trouble: String,
+    stalled: String,
+    image: Option<ImageRef>,
 }
 
 impl Heard {
@@ -94,6 +96,8 @@ impl Heard {
             up: self.up,
             heard: self.heard,
             trouble: &self.trouble,
+            stalled: &self.stalled,
+            image: self.image.as_ref(),
         }
     }
 }
@@ -284,6 +288,11 @@ impl Rollouts {
                 NodeState::Absent | NodeState::Stalled | NodeState::Lost | NodeState::Waiting => false,
             },
             heard: standing.heard,
+            image: self.shared.boots.get(&standing.boot).map(|boot| boot.image().clone()),
+            stalled: match state {
+                NodeState::Stalled => standing.last_error.clone(),
+                _ => String::new(),
+            },
             trouble: match state {
                 NodeState::Degraded => standing.last_error,
                 _ => String::new(),

@@ -89,6 +89,7 @@ pub async fn run(config: &Path) -> Result<()> {
     let watched = hooks::Watched {
         world: shared.world.clone(),
         boots: shared.boots.clone(),
+        recorder: shared.recorder.clone(),
         store: shared.store.clone(),
         reloaded: shared.reloaded.clone(),
         config: std::path::absolute(config).unwrap_or_else(|_| config.to_owned()),

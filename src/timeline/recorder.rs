@@ -8,7 +8,7 @@ use crate::{
 };
 use rackstrap_wire::HwAddr;
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -43,6 +43,8 @@ struct Shared {
     listening: AtomicU64,
     state: Mutex<State>,
     changes: watch::Sender<u64>,
+    /// Moves when a node becomes lost or stalled, or ceases to be.
+    overdue: watch::Sender<u64>,
     recorded: AtomicU64,
 }
 
@@ -52,6 +54,8 @@ struct State {
     /// The latest time that it was told. Before the first, what is stored may lie ahead.
     latest: Timestamp,
     lines: HashMap<Subject, Line>,
+    /// How often a node became lost or stalled, or ceased to be.
+    overdue_turns: u64,
     /// Unknown machines by the time they were first heard of (a number that grows), the oldest forgotten first.
     machines: VecDeque<HwAddr>,
 }
@@ -70,6 +74,11 @@ struct Line {
 }
 
 impl Line {
+    /// Its state if it is lost or stalled.
+    fn overdue(&self) -> Option<super::State> {
+        Some(self.standing.state).filter(|state| matches!(state, super::State::Lost | super::State::Stalled))
+    }
+
     /// Numbers of the events that are on disk only.
     fn on_disk(&self) -> (u64, u64) {
         (self.first, self.events.front().map_or(self.next, |(number, _)| *number))
@@ -128,6 +137,7 @@ impl Recorder {
             pace: store.get(Table::Meta, PACE)?.unwrap_or_default(),
             latest: Timestamp(u64::MAX),
             lines: HashMap::new(),
+            overdue_turns: 0,
             machines: VecDeque::new(),
         };
         let alive: Option<Timestamp> = store.get(Table::Meta, ALIVE)?;
@@ -167,6 +177,7 @@ impl Recorder {
                 listening: AtomicU64::new(now.0),
                 state: Mutex::new(state),
                 changes: watch::Sender::new(0),
+                overdue: watch::Sender::new(0),
                 recorded: AtomicU64::new(0),
             }),
         })
@@ -179,11 +190,24 @@ impl Recorder {
     pub fn record(&self, subject: Subject, mut event: Event) {
         event.bound();
         self.shared.recorded.fetch_add(1, Ordering::Relaxed);
-        let batch = self.lock().add(subject, event);
+        let (batch, turns) = {
+            let mut state = self.lock();
+            (state.add(subject, event), state.overdue_turns)
+        };
         if !batch.is_empty() {
             self.shared.store.queue(batch);
         }
         self.shared.changes.send_modify(|generation| *generation += 1);
+        self.tell_overdue(turns);
+    }
+
+    /// Two threads may come here in another order than they changed something in.
+    fn tell_overdue(&self, turns: u64) {
+        self.shared.overdue.send_if_modified(|known| {
+            let news = *known < turns;
+            *known = turns.max(*known);
+            news
+        });
     }
 
     /// The node in `boot` is alive; `trouble` says what is missing since it booted, empty if nothing.
@@ -338,6 +362,24 @@ impl Recorder {
         self.shared.changes.subscribe()
     }
 
+    /// A counter that moves when a node becomes lost or stalled, or ceases to be.
+    pub fn watch_overdue(&self) -> watch::Receiver<u64> {
+        self.shared.overdue.subscribe()
+    }
+
+    /// The nodes that are lost or stalled, as events say.
+    pub fn overdue(&self) -> BTreeMap<String, super::State> {
+        let state = self.lock();
+        let lines = state
+            .lines
+            .iter()
+            .filter_map(|(subject, line)| match (subject, line.overdue()?) {
+                (Subject::Node(node), overdue) => Some((node.clone(), overdue)),
+                (Subject::Machine(_), _) => None,
+            });
+        lines.collect()
+    }
+
     /// Takes over other limits, after the site file was read again.
     pub fn set_limits(&self, limits: Limits) {
         let batch = {
@@ -382,16 +424,26 @@ impl State {
     /// Adds an event; answers what is to be written.
     fn add(&mut self, subject: Subject, event: Event) -> Batch {
         let window = self.limits.timeline_events.clamp(1, WINDOW);
-        self.insert(subject, event, Some(window))
+        self.insert(&subject, event, Some(window))
     }
 
     /// With no `window`, each event that is none of the last one's repetitions gets a row.
-    fn insert(&mut self, subject: Subject, mut event: Event, window: Option<usize>) -> Batch {
+    fn insert(&mut self, subject: &Subject, event: Event, window: Option<usize>) -> Batch {
+        let overdue = |state: &State| state.lines.get(subject).and_then(Line::overdue);
+        let before = overdue(self);
+        let batch = self.insert_row(subject, event, window);
+        if overdue(self) != before {
+            self.overdue_turns += 1;
+        }
+        batch
+    }
+
+    fn insert_row(&mut self, subject: &Subject, mut event: Event, window: Option<usize>) -> Batch {
         let mut batch = Batch::new();
         if let Subject::Machine(hwaddr) = subject
-            && !self.lines.contains_key(&subject)
+            && !self.lines.contains_key(subject)
         {
-            self.machines.push_back(hwaddr);
+            self.machines.push_back(*hwaddr);
             while self.machines.len() > self.limits.unknown_machines.max(1) {
                 let Some(oldest) = self.machines.pop_front() else { break };
                 batch = self.drop_line(&Subject::Machine(oldest), batch);
@@ -419,19 +471,19 @@ impl State {
             let news = other_level || !before.says_the_same_as(&line.standing);
             if news || event.latest().since(line.written) >= REPEAT_WRITE_MS {
                 line.written = event.latest();
-                batch = line.write_again(&subject, batch);
+                batch = line.write_again(subject, batch);
             }
             return batch;
         }
-        batch = line.write_again(&subject, batch);
+        batch = line.write_again(subject, batch);
         if let Some((stage, millis)) = line.standing.apply(&event) {
             self.pace.note(stage, millis);
         }
         line.written = event.latest();
-        batch = rows::put(batch, &subject, line.next, &event, &line.standing);
+        batch = rows::put(batch, subject, line.next, &event, &line.standing);
         line.events.push_back((line.next, event));
         line.next += 1;
-        line.shorten(&subject, kept, batch)
+        line.shorten(subject, kept, batch)
     }
 
     /// Brings everything below the limits.
@@ -460,7 +512,7 @@ impl State {
         let batch = self.forget(from, Batch::new());
         let events = events.into_iter().flatten().map(|(_, event)| event);
         let all = older.into_iter().chain(events);
-        all.fold(batch, |batch, event| batch.and(self.insert(to.clone(), event, None)))
+        all.fold(batch, |batch, event| batch.and(self.insert(to, event, None)))
     }
 
     fn drop_line(&mut self, subject: &Subject, batch: Batch) -> Batch {

@@ -7,7 +7,7 @@ use crate::{
     },
     clock::Timestamp,
     control::{Client, api},
-    rollout::State,
+    rollout::{Member, State},
 };
 use anyhow::{Result, bail};
 use comfy_table::{Cell, Color, ContentArrangement};
@@ -122,13 +122,21 @@ fn one(row: &api::RolloutRow, now: Timestamp, room: Option<usize>) -> String {
             )),
             output::right(output::ago(now, member.since)),
             output::right(member.boots),
-            Cell::new(member.state.why()),
+            Cell::new(why(member)),
         ]);
     }
     if room.is_some() {
         table.set_content_arrangement(ContentArrangement::Disabled);
     }
     format!("{text}\n\n{}{hidden}", output::render(&table))
+}
+
+/// Why it failed, or why it gets no further.
+fn why(member: &Member) -> String {
+    match member.stalled.is_empty() {
+        true => member.state.why().to_owned(),
+        false => format!("stalled at {}", member.stalled),
+    }
 }
 
 fn state_cell(state: &State, good: bool, taken_back: bool) -> Cell {

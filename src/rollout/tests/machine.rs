@@ -30,6 +30,8 @@ const UP: Seen<'static> = Seen {
     up: true,
     heard: Timestamp(0),
     trouble: "",
+    stalled: "",
+    image: None,
 };
 
 /// `n01` to that number, all of them up.
@@ -193,6 +195,65 @@ fn nobody_waits_for_nodes_that_are_switched_off() {
 }
 
 #[test]
+fn nobody_waits_for_a_node_that_is_stalled_and_one_that_stalls_with_the_version_has_failed() {
+    let mut wish = wish(&["n01", "n02", "n03", "n04"]);
+    wish.max_failures = 1;
+    wish.reboot = true;
+    let mut rollout = begin(&wish);
+    rollout.promote(&Pace::default(), "tests", at(0)).unwrap();
+    let mut all = audience(5);
+    comes_up(&mut rollout, "n01", 1);
+    assert!(rollout.boots("n04", "n04-1", at(1)));
+    let (old, new) = (image("debian@3"), image("debian@4"));
+    // It asks for an address each minute, so it is never silent.
+    let stalled = |minute, image| Seen {
+        heard: at(minute),
+        stalled: "tftp: took snponly.efi and was not heard of again",
+        image,
+        ..Seen::default()
+    };
+    for minute in 2..10 {
+        all.insert("n02".into(), stalled(minute, Some(&old)));
+        all.insert("n04".into(), stalled(minute, Some(&new)));
+        rollout.tick(&all, at(minute));
+    }
+    assert_eq!(
+        rollout.waits_for(at(10)),
+        "waits for n[03-04]; does not wait for n02: stalled"
+    );
+    assert_eq!(*state(&rollout, "n02"), State::Waiting);
+    assert_eq!(*state(&rollout, "n04"), State::Booting, "--ready-within is what it has");
+    all.insert("n03".into(), stalled(10, Some(&new)));
+    rollout.tick(&all, at(10));
+    assert!(
+        state(&rollout, "n03")
+            .why()
+            .starts_with("stalled at tftp: took snponly.efi")
+    );
+    assert!(!rollout.is_held(), "one may fail");
+    rollout.tick(&all, at(12));
+    let why = state(&rollout, "n04").why();
+    assert!(
+        why.starts_with("not ready within 600 s (1 boots); stalled at tftp: "),
+        "{why}"
+    );
+    assert!(rollout.stopped.starts_with("2 failed, and one may: n[03-04]"));
+    // The one that gets further is waited for as a late one is, and counts as ready.
+    rollout.resume(Some(2), "tests", at(13)).unwrap();
+    all.insert("n02".into(), UP);
+    comes_up(&mut rollout, "n02", 13);
+    rollout.tick(&all, at(13));
+    assert_eq!(rollout.nodes["n02"].stalled, "");
+    assert_eq!(rollout.round, 1, "n05 is next");
+    // What the rollout itself restarts, and what stalls then, is a failure in whatever boot.
+    assert!(rollout.may_restart("n05", "old", false, 5, at(14)));
+    all.insert("n05".into(), stalled(20, Some(&old)));
+    rollout.tick(&all, at(20));
+    assert!(state(&rollout, "n05").is_failure());
+    assert!(rollout.is_held());
+}
+
+#[test]
 fn with_nobody_up_nothing_is_promoted() {
     let all: Audience<'_> = audience(3).into_keys().map(|node| (node, Seen::default())).collect();
     let off = |_: &str| Seen::default();
@@ -279,6 +340,7 @@ enum Happens {
     GoesBack(usize),
     Switched(usize, bool),
     Worn(usize, bool),
+    Stalls(usize),
     Gone(usize),
     Comes(usize),
     Passes(u64),
@@ -299,6 +361,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         1 => node.clone().prop_map(GoesBack),
         1 => (node.clone(), any::<bool>()).prop_map(|(n, up)| Switched(n, up)),
         1 => (node.clone(), any::<bool>()).prop_map(|(n, worn)| Worn(n, worn)),
+        1 => node.clone().prop_map(Stalls),
         1 => node.clone().prop_map(Gone),
         1 => node.clone().prop_map(Comes),
         6 => (1..20u64).prop_map(Passes),
@@ -351,7 +414,7 @@ impl Walk {
                     *seen = Seen {
                         up: *up,
                         heard: now,
-                        trouble: "",
+                        ..Seen::default()
                     }
                 });
             }
@@ -359,6 +422,16 @@ impl Walk {
                 let seen = self.all.get_mut(&name(n));
                 seen.into_iter()
                     .for_each(|seen| seen.trouble = if *worn { "no disk" } else { "" });
+            }
+            Happens::Stalls(n) => {
+                let seen = self.all.get_mut(&name(n));
+                seen.into_iter().for_each(|seen| {
+                    *seen = Seen {
+                        heard: now,
+                        stalled: "tftp",
+                        ..Seen::default()
+                    }
+                });
             }
             Happens::Gone(n) => drop(self.all.remove(&name(n))),
             Happens::Comes(n) => drop(self.all.insert(name(n), UP)),
@@ -407,6 +480,9 @@ impl Walk {
         }
         for (node, member) in &rollout.nodes {
             assert!(member.round <= rollout.round);
+            if rollout.is_on() && member.state == State::Waiting && member.counts {
+                assert_eq!(self.all[node].stalled, "", "{node} would be waited for for ever");
+            }
             assert!(!member.good || member.state == State::Ready, "{node}: {member:?}");
             if rollout.gives(node) {
                 assert!(rollout.is_on() && (!rollout.is_held() || member.state != State::Waiting));
