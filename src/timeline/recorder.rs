@@ -392,27 +392,28 @@ impl Recorder {
         }
     }
 
-    /// What was `from` is `to` from now on: a machine that became a node, a node that was renamed. Its timeline goes with it.
-    pub fn turn_into(&self, from: &Subject, to: &Subject) {
+    /// Gives timelines to other subjects, all at the same moment, so that two nodes can change places: a machine that became a node, a
+    /// node that was renamed. With none as the new subject the timeline is forgotten, as of a node that was deleted. No subject may be
+    /// moved twice.
+    pub fn move_all(&self, moves: &[(Subject, Option<Subject>)]) {
         // Read without the lock: nobody changes what is on disk only, but for taking the oldest away.
-        let on_disk = self.lock().lines.get(from).map(Line::on_disk);
-        let older = on_disk
-            .map(|on_disk| self.with_older(from, on_disk, Vec::new()))
-            .unwrap_or_default();
-        let batch = self.lock().turn_into(from, to, older);
+        let older: Vec<Vec<Event>> = moves
+            .iter()
+            .map(|(from, to)| {
+                let on_disk = self.lock().lines.get(from).map(Line::on_disk);
+                let on_disk = on_disk.filter(|_| to.is_some());
+                on_disk.map_or_else(Vec::new, |on_disk| self.with_older(from, on_disk, Vec::new()))
+            })
+            .collect();
+        let (batch, turns) = {
+            let mut state = self.lock();
+            (state.move_all(moves, older), state.overdue_turns)
+        };
         if !batch.is_empty() {
             self.shared.store.queue(batch);
         }
         self.shared.changes.send_modify(|generation| *generation += 1);
-    }
-
-    /// Forgets the timeline of `subject`: a node that was deleted.
-    pub fn forget(&self, subject: &Subject) {
-        let batch = self.lock().forget(subject, Batch::new());
-        if !batch.is_empty() {
-            self.shared.store.queue(batch);
-        }
-        self.shared.changes.send_modify(|generation| *generation += 1);
+        self.tell_overdue(turns);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -506,13 +507,24 @@ impl State {
         self.drop_line(subject, batch)
     }
 
-    /// `older` is what of `from` is on disk only.
-    fn turn_into(&mut self, from: &Subject, to: &Subject, older: Vec<Event>) -> Batch {
-        let events = self.lines.get(from).map(|line| line.events.clone());
-        let batch = self.forget(from, Batch::new());
-        let events = events.into_iter().flatten().map(|(_, event)| event);
-        let all = older.into_iter().chain(events);
-        all.fold(batch, |batch, event| batch.and(self.insert(to, event, None)))
+    /// `older` is what of each moved timeline is on disk only. All are taken away before the first one is put in its new place.
+    fn move_all(&mut self, moves: &[(Subject, Option<Subject>)], older: Vec<Vec<Event>>) -> Batch {
+        let mut batch = Batch::new();
+        let mut taken: Vec<(&Subject, Vec<Event>)> = Vec::new();
+        for ((from, to), mut events) in moves.iter().zip(older) {
+            let line = self.lines.get(from).map(|line| line.events.clone());
+            batch = self.forget(from, batch);
+            events.extend(line.into_iter().flatten().map(|(_, event)| event));
+            if let Some(to) = to {
+                taken.push((to, events));
+            }
+        }
+        for (to, events) in taken {
+            batch = events
+                .into_iter()
+                .fold(batch, |batch, event| batch.and(self.insert(to, event, None)));
+        }
+        batch
     }
 
     fn drop_line(&mut self, subject: &Subject, batch: Batch) -> Batch {

@@ -301,7 +301,7 @@ fn unknown_machines_are_bounded_and_the_oldest_goes_first() {
     }
     let known = |recorder: &Recorder| -> Vec<u8> { recorder.machines().iter().map(|m| m.0[5]).collect() };
     assert_eq!(known(&recorder), [196, 197, 198, 199]);
-    recorder.forget(&machine(197));
+    recorder.move_all(&[(machine(197), None)]);
     assert_eq!(known(&recorder), [196, 198, 199]);
     store.flush().unwrap();
     assert_eq!(store.scan::<Event>(Table::Events, b"").unwrap().len(), 6);
@@ -541,7 +541,7 @@ fn a_start_reads_the_ends_of_timelines_and_the_rest_when_it_is_asked_for() {
     recorder.record(node(), event("9000 script @c"));
     assert_eq!(recorder.of(&node())[..49], events[1..]);
     let other = Subject::Node("r01n02".into());
-    recorder.turn_into(&node(), &other);
+    recorder.move_all(&[(node(), Some(other.clone()))]);
     assert_eq!((recorder.of(&node()).len(), recorder.of(&other).len()), (0, 50));
     store.flush().unwrap();
     assert_eq!(store.scan::<Event>(Table::Events, b"").unwrap().len(), 50);
@@ -557,7 +557,7 @@ fn a_start_reads_the_ends_of_timelines_and_the_rest_when_it_is_asked_for() {
         },
     );
     assert_eq!(recorder.of(&other)[..19], events[31..]);
-    recorder.forget(&other);
+    recorder.move_all(&[(other.clone(), None)]);
     store.flush().unwrap();
     assert_eq!(store.scan::<Event>(Table::Events, b"").unwrap().len(), 0);
     assert_eq!(store.scan::<serde_json::Value>(Table::Standings, b"").unwrap().len(), 0);
