@@ -1,5 +1,6 @@
 //! Boots: one decision, pinned, under one id and one token, from its boot script to the running node.
 
+mod confirmed;
 mod disks;
 mod effects;
 mod registry;
@@ -8,6 +9,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+pub use confirmed::trust_site_file;
 pub use disks::{DiskOrder, DiskWish, Disks, NodeDisk};
 pub use effects::{
     DiskEffect, DiskTrouble, EffectKind, changed_layouts, describe_effects, disk_effect, disk_effects, now as disk_now,

@@ -177,6 +177,15 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
 const ROOT_OPTIONS: &str = "hard,nocto,acregmin=600,acregmax=600,acdirmin=600,acdirmax=600,rsize=1048576";
 
 impl NodeDecision {
+    /// Treats the disk by the rules of `confirmed` instead: those of the site file would lose data, and nobody confirmed that.
+    pub fn hold_disk(&mut self, confirmed: &Site) {
+        self.why.push(
+            "the site file's disk layout is held back, because it would lose data and nobody confirmed it".to_owned(),
+        );
+        let settings = Settings::of(confirmed, &self.node.profiles, |_| ());
+        self.disk = choose_disk(confirmed, &settings, &mut self.why);
+    }
+
     /// The plan of a boot of this node, or why it cannot boot.
     pub fn plan(&self, site: &Site, hwaddr: HwAddr, id: &str) -> Result<Plan, String> {
         let image = self.image.clone()?.manifest.image.clone();

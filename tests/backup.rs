@@ -175,7 +175,7 @@ fn backups_are_made_while_nodes_are_added_and_bring_all_of_them_back() -> Result
     let said = lab.says(&["restore", "whole.backup"]);
     assert!(said.contains(&format!("restored: {count} nodes in ")), "{said}");
     assert!(
-        said.contains("store.redb.before-restore-") && !said.contains("leases and boots are those"),
+        said.contains("store.redb.before-restore-") && !said.contains("leases, boots and disks are those"),
         "{said}"
     );
     lab.daemon.start(&lab.namespace)?;
@@ -334,7 +334,10 @@ fn a_machine_that_was_lost_is_set_up_again_from_a_backup() -> Result {
     lab.daemon.stop()?;
     // Over a store that is whole: what machines have now stays, and the old one too.
     let said = lab.says(&["restore", "a.backup"]);
-    assert!(said.contains("leases and boots are those of the old store"), "{said}");
+    assert!(
+        said.contains("leases, boots and disks are those of the old store"),
+        "{said}"
+    );
     lab.daemon.start(&lab.namespace)?;
     assert_eq!(lab.says(&["node", "list"]).lines().count(), 3);
     lab.daemon.stop()?;

@@ -2,9 +2,11 @@
 
 use crate::{
     clock::Timestamp,
+    config::Site,
     inventory::{Changed, Node},
     store::{Batch, Store, StoreError, Table},
 };
+use arc_swap::ArcSwapOption;
 use rackstrap_wire::{DiskMarker, DiskPlan, DiskProblem, DiskState, DiskStatus, SeenDisk, UsedSpace, Wipe};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -66,7 +68,9 @@ pub enum DiskWish {
 /// All nodes' disks; clones share them.
 #[derive(Clone)]
 pub struct Disks {
-    store: Store,
+    pub(super) store: Store,
+    /// The site file with the rules that are confirmed, if the one that is in use has others.
+    pub(super) confirmed: Arc<ArcSwapOption<Site>>,
     rows: Arc<RwLock<BTreeMap<String, NodeDisk>>>,
 }
 
@@ -144,6 +148,7 @@ impl Disks {
         rows.extend(older);
         Ok(Disks {
             store,
+            confirmed: Arc::default(),
             rows: Arc::new(RwLock::new(rows)),
         })
     }

@@ -33,12 +33,19 @@ pub enum EffectKind {
     Wipe,
     /// It is kept, and the node degraded: the layout changed under the same version.
     Changed,
+    /// It is treated as before: nobody confirmed that the layout loses data.
+    Held,
 }
 
 impl DiskEffect {
     /// True if data is lost.
     pub fn loses_data(&self) -> bool {
-        self.kind != EffectKind::Changed
+        !matches!(self.kind, EffectKind::Changed | EffectKind::Held)
+    }
+
+    /// True if data is lost, and no order for this node says so.
+    pub fn needs_consent(&self) -> bool {
+        self.loses_data() && self.kind != EffectKind::Ordered
     }
 }
 
@@ -56,6 +63,11 @@ impl std::fmt::Display for DiskEffect {
             EffectKind::Wipe => write!(
                 f,
                 "the next boot overwrites {now} with layout {layout}: wipe = \"always\""
+            ),
+            EffectKind::Held => write!(
+                f,
+                "layout {layout} would lose {now}, and nobody confirmed it: the next boot treats the disk as before; to have the disks \
+                 prepared: rackstrap reload --reprep, or for some nodes: rackstrap node reprep NODES"
             ),
             EffectKind::Changed => write!(
                 f,

@@ -2,7 +2,7 @@
 
 use super::output;
 use crate::{
-    boots::{NodeDisk, changed_layouts, describe_effects, disk_effects},
+    boots::{DiskEffect, NodeDisk, changed_layouts, describe_effects, disk_effects},
     config::{self, ConfigError, Diagnostic, Site, Warning},
     control::{Client, api},
     image::{load_catalog, selinux_note},
@@ -339,7 +339,18 @@ fn disks(path: &Path, site: &Site) -> Vec<String> {
     };
     let known: BTreeMap<&str, &Option<NodeDisk>> = rows.iter().map(|row| (row.node.name.as_str(), &row.disk)).collect();
     let nodes = rows.iter().map(|row| &row.node);
-    let effects = disk_effects(site, nodes, |node| known.get(node).copied().cloned().flatten());
+    let mut effects = disk_effects(site, nodes, |node| known.get(node).copied().cloned().flatten());
+    let held = rows.iter().filter_map(|row| row.held.as_ref());
+    let held: BTreeMap<&str, &DiskEffect> = held.map(|effect| (effect.node.as_str(), effect)).collect();
+    for effect in effects.iter_mut().filter(|effect| effect.needs_consent()) {
+        // The daemon has this file already, and holds back what it would do.
+        if let Some(held) = held
+            .get(effect.node.as_str())
+            .filter(|held| held.layout == effect.layout)
+        {
+            *effect = DiskEffect::clone(held);
+        }
+    }
     let in_use = layouts
         .iter()
         .map(|row| (row.layout.name.as_str(), row.layout.version, row.digest.as_str()));

@@ -30,9 +30,10 @@ The daemon has to be stopped. The whole backup is checked first; then a new stor
 one's place at one stroke. The old one stays beside it as store.redb.before-restore-DATE. A backup of an older rackstrap
 is brought up to date; one of a newer rackstrap is refused.
 
-Leases and boots are about the present: machines hold those addresses, and run from those roots. They are kept as they are
-now if the old store can be read. If it cannot, they are the backup's; then nodes that have booted another version of
-their image since lose their root, and have to be restarted.
+Leases, boots and disks are about the present: machines hold those addresses, run from those roots, and have data on those
+disks. What is known of them is kept as it is now if the old store can be read. If it cannot, it is the backup's; then nodes
+that have booted another version of their image since lose their root, and have to be restarted, and the disk layouts of the
+site file count as confirmed.
 
 The site file, templates, boot scripts and images are not in a backup.
 
@@ -102,7 +103,7 @@ pub fn run(config: &Path, args: RestoreArgs) -> Result<ExitCode> {
         said += &format!("\nthe old store is kept as {}", kept.display());
     }
     if took_along {
-        said += "\nleases and boots are those of the old store, as machines have them now";
+        said += "\nleases, boots and disks are those of the old store, as machines have them now";
     }
     said += "\ngo on: systemctl start rackstrap";
     output::print(&said)?;
@@ -116,6 +117,7 @@ fn look_at(staged: &Staged) -> Result<usize> {
     if !staged.took_along() {
         // Secrets go out once a boot, and may have gone out after the backup was made.
         boots::redeem_all(store)?;
+        boots::trust_site_file(store)?;
     }
     rollout::pause_all(store, Timestamp::now())?;
     boots::Boots::load(store.clone())?;

@@ -3,6 +3,7 @@
 use crate::inventory::naming::{Naming, NamingError};
 use ipnet::Ipv4Net;
 use rackstrap_wire::{Layout, Wipe};
+use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddrV4},
@@ -124,7 +125,7 @@ pub struct Profile {
 }
 
 /// `[layout.NAME]`: what a disk should look like, and what may be overwritten for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayoutPolicy {
     /// The layout.
     pub layout: Layout,

@@ -547,6 +547,9 @@ pub struct DiskRow {
     pub node: Node,
     /// Its disk; none if no boot has told of it.
     pub disk: Option<NodeDisk>,
+    /// What the site file that is in use would do to it, if that is held back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<DiskEffect>,
 }
 
 /// `rackstrap node reprep`

@@ -229,7 +229,10 @@ async fn explain(
             why.extend(unknown::steps(&world, &requester, owner.as_ref()));
             (None, None)
         }
-        Decision::Node(decided) => {
+        Decision::Node(mut decided) => {
+            if let Some(confirmed) = context.boots.disks().rules_instead(&world.site, &decided.node) {
+                decided.hold_disk(&confirmed);
+            }
             let asked = (context.clone(), world.clone(), decided.clone());
             warnings = blocking(move || asked.0.overlays.warnings(&asked.1, &asked.2)).await?;
             why.extend(decided.why);

@@ -96,7 +96,10 @@ pub async fn script(
             let detail = format!("{} has to ask DHCP before it boots", decision.node.name);
             service.send_to_dhcp(&world, &decision, hwaddr, detail, Some(Level::Retry))?
         }
-        Decision::Node(decision) => {
+        Decision::Node(mut decision) => {
+            if let Some(confirmed) = service.boots.disks().rules_instead(&world.site, &decision.node) {
+                decision.hold_disk(&confirmed);
+            }
             if let Some(failed) = &query.failed {
                 service.note_failure(&decision.node.name, failed);
             }

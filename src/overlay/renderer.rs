@@ -173,7 +173,10 @@ impl Renderer {
     /// In one line: it is no node or cannot boot, the store fails, or a template does.
     pub fn preview(&self, hwaddr: HwAddr, secrets: bool) -> Result<Preview, String> {
         let world = self.world.load_full();
-        let decision = decided(&world, hwaddr).ok_or_else(|| format!("{hwaddr} is no node's, or in no subnet"))?;
+        let mut decision = decided(&world, hwaddr).ok_or_else(|| format!("{hwaddr} is no node's, or in no subnet"))?;
+        if let Some(confirmed) = self.boots.disks().rules_instead(&world.site, &decision.node) {
+            decision.hold_disk(&confirmed);
+        }
         let node = decision.node.name.clone();
         let plan = decision
             .plan(&world.site, hwaddr, "preview")

@@ -11,7 +11,7 @@ mod reload;
 mod tftp;
 
 use crate::{
-    boots::{Boots, Windows, describe_effects, disk_effects},
+    boots::{Boots, Windows, describe_effects},
     clock::Timestamp,
     config::{self, Site},
     control,
@@ -165,7 +165,7 @@ fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
     };
     let world: SharedWorld = Arc::new(ArcSwap::from_pointee(world));
     let boots = Boots::load(store.clone())?;
-    warn_of_disks(&world.load(), &boots);
+    take_over_layouts(&world.load(), &boots)?;
     let recorder = Recorder::load(store.clone(), limits, Timestamp::now())?;
     let nodes = Nodes::new(store.clone(), world.clone());
     let discovery = Discovery::start(
@@ -200,13 +200,21 @@ fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
     })
 }
 
-/// A restart takes over whatever the site file says, so what it costs is said at once.
-fn warn_of_disks(world: &World, boots: &Boots) {
-    let nodes = world.inventory.iter().map(|node| &**node);
-    let effects = disk_effects(&world.site, nodes, |node| boots.disks().get(node));
+/// A restart cannot ask, so it takes over no layout that loses data of nodes and that nobody confirmed. What the site file means for
+/// disks is said at once.
+fn take_over_layouts(world: &World, boots: &Boots) -> Result<()> {
+    let nodes: Vec<_> = world.inventory.iter().cloned().collect();
+    boots
+        .hold_back(&world.site, &nodes)
+        .context("noting which disk layouts are confirmed")?;
+    let effects: Vec<_> = nodes
+        .iter()
+        .filter_map(|node| boots.disks().next_effect(&world.site, node))
+        .collect();
     for line in describe_effects(&effects, reload::MOST_LINES) {
         tracing::warn!("{line}");
     }
+    Ok(())
 }
 
 /// Waits for the end: a signal, or a service that failed. SIGHUP reloads.

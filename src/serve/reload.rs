@@ -67,6 +67,10 @@ impl Reloader {
             bail!("{}; all that is wrong: rackstrap check", problem.brief());
         }
         let (images, told) = self.scan_images(&site)?;
+        let disks = self.shared.boots.disks();
+        disks
+            .confirm(&site)
+            .context("noting which disk layouts are confirmed")?;
         self.shared.recorder.set_limits(site.limits);
         self.shared.loaders.store(Arc::new(loaders));
         self.shared.scripts.store(Arc::new(scripts));
@@ -77,6 +81,7 @@ impl Reloader {
             images: images.clone(),
             ..World::clone(world)
         });
+        disks.hold_nothing();
         tell_findings(&self.shared);
         self.shared.reloaded.notify_one();
         for warning in &warnings {
@@ -102,11 +107,11 @@ impl Reloader {
     fn disk_effects(&self, site: &Site) -> (Vec<DiskEffect>, Vec<DiskEffect>) {
         let world = self.shared.world.load();
         let disks = self.shared.boots.disks();
-        let under = |site: &Site| {
-            let nodes = world.inventory.iter().map(|node| &**node);
-            disk_effects(site, nodes, |node| disks.get(node))
-        };
-        let (before, after) = (under(&world.site), under(site));
+        let nodes = || world.inventory.iter().map(|node| &**node);
+        let before: Vec<DiskEffect> = nodes()
+            .filter_map(|node| disks.next_effect(&world.site, node))
+            .collect();
+        let after = disk_effects(site, nodes(), |node| disks.get(node));
         let new = |effect: &&DiskEffect| effect.loses_data() && !before.contains(effect);
         let lost = after.iter().filter(new).cloned().collect();
         (after, lost)

@@ -85,6 +85,9 @@ pub enum Table {
     SetAside,
 }
 
+/// Key in [`Table::Meta`] of the rules for disks that were confirmed ([`crate::boots::Boots::hold_back`]).
+pub const DISK_RULES: &[u8] = b"confirmed-disk-rules";
+
 /// Directory of nightly backups below the one of the store, unless the site file names another.
 pub const NIGHTLY_DIR: &str = "backups";
 

@@ -4,7 +4,7 @@
 mod tests;
 
 use super::{
-    SCHEMA, Store, StoreError, Table,
+    DISK_RULES, SCHEMA, Store, StoreError, Table,
     backup::{BackupError, Reader},
     embedded::Database,
     locks, migrate,
@@ -17,8 +17,11 @@ use std::{
 use thiserror::Error;
 
 /// Tables about what is true now, whatever was true when the backup was made: machines hold these addresses and run from these
-/// roots, and would lose them. They are taken from the store that is replaced, if it can be read.
-const PRESENT: [Table; 3] = [Table::Leases, Table::Boots, Table::Restarts];
+/// roots, which they would lose, and their disks hold what their last boots left. They are taken from the store that is replaced, if it can be read.
+const PRESENT: [Table; 4] = [Table::Leases, Table::Boots, Table::Disks, Table::Restarts];
+
+/// The same of rows of [`Table::Meta`]: which rules for disks were confirmed.
+const PRESENT_META: [&[u8]; 1] = [DISK_RULES];
 
 /// A store that was made of a backup and is not yet in its place; removed when dropped.
 pub struct Staged {
@@ -145,7 +148,7 @@ impl Staged {
         self.store.as_ref()
     }
 
-    /// True if leases and boots are those of the store that is replaced, and not the backup's.
+    /// True if leases, boots and disks are those of the store that is replaced, and not the backup's.
     pub fn took_along(&self) -> bool {
         self.taken_along
     }
@@ -186,8 +189,11 @@ impl Staged {
     /// Takes [`PRESENT`] from the old store, if that can be read to its end.
     fn take_along(&self, database: &Database) -> Result<bool, RestoreError> {
         let Old::Good(old) = &self.old else { return Ok(false) };
-        let mut rows = Vec::new();
+        let (mut rows, mut meta) = (Vec::new(), Vec::new());
         let read = old.read(|snapshot| {
+            for key in PRESENT_META {
+                meta.push((key, snapshot.get::<serde_json::Value>(Table::Meta, key)?));
+            }
             PRESENT.into_iter().try_for_each(|table| {
                 snapshot.each_row(table, |key, value| {
                     rows.push((table, key.to_vec(), value.to_vec()));
@@ -196,13 +202,19 @@ impl Staged {
             })
         });
         if let Err::<(), StoreError>(error) = read {
-            tracing::warn!("the old store's leases and boots cannot be read: {error}");
+            tracing::warn!("the old store's leases, boots and disks cannot be read: {error}");
             return Ok(false);
         }
         database.write(|tx| {
             for table in PRESENT {
                 for (key, _) in tx.scan::<serde::de::IgnoredAny>(table, b"")? {
                     tx.delete(table, &key)?;
+                }
+            }
+            for (key, value) in &meta {
+                match value {
+                    Some(value) => tx.put(Table::Meta, key, value)?,
+                    None => tx.delete(Table::Meta, key)?,
                 }
             }
             for (table, key, value) in &rows {

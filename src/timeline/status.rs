@@ -2,7 +2,7 @@
 
 use super::{Recorder, State, Subject};
 use crate::{
-    boots::{Boot, Boots, DiskTrouble, disk_effect, disk_size},
+    boots::{Boot, Boots, DiskTrouble, disk_size},
     clock::Timestamp,
     decide::World,
     image::{ImageVersion, permissive_args},
@@ -60,7 +60,7 @@ pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp)
         };
         let permissive = boot.as_ref().is_some_and(|boot| boots_permissive(world, node, boot));
         let known = boots.disks().get(&node.name);
-        let next = disk_effect(&world.site, node, known.as_ref());
+        let next = boots.disks().next_effect(&world.site, node);
         StatusRow {
             next_disk: next.map(|effect| effect.to_string()).unwrap_or_default(),
             disk_trouble: known.as_ref().and_then(DiskTrouble::of),

@@ -5,6 +5,7 @@ mod dhcp;
 mod dns;
 mod health;
 mod http;
+mod layouts;
 mod nfs;
 mod promises;
 mod racking;

@@ -118,17 +118,26 @@ fn what_machines_have_now_is_taken_along_if_it_can_be_read() {
             })
             .unwrap();
     };
+    let rules = |value: &str| {
+        let store = Store::open(&path).unwrap();
+        store.write(|tx| tx.put(Table::Meta, DISK_RULES, &value)).unwrap();
+    };
+    let rules_of = |store: &Store| store.get::<String>(Table::Meta, DISK_RULES).unwrap();
+    rules("old");
     put(&[
         (Table::Leases, "old"),
         (Table::Boots, "old"),
+        (Table::Disks, "old"),
         (Table::Restarts, "old"),
         (Table::Secrets, "old"),
     ]);
     let bytes = backed_up(&path);
     std::fs::remove_file(&path).unwrap();
+    rules("now");
     put(&[
         (Table::Leases, "now"),
         (Table::Boots, "now"),
+        (Table::Disks, "now"),
         (Table::Restarts, "now"),
         (Table::Secrets, "now"),
     ]);
@@ -143,7 +152,9 @@ fn what_machines_have_now_is_taken_along_if_it_can_be_read() {
     let store = good.store().unwrap();
     assert_eq!(keys(store, Table::Leases), ["now"]);
     assert_eq!(keys(store, Table::Boots), ["now"]);
+    assert_eq!(keys(store, Table::Disks), ["now"]);
     assert_eq!(keys(store, Table::Restarts), ["now"]);
+    assert_eq!(rules_of(store).as_deref(), Some("now"));
     assert_eq!(keys(store, Table::Secrets), ["old"]);
     drop(good);
     for wreck in [&b"wrecked"[..], b"", &[0; 10_000]] {
@@ -151,6 +162,7 @@ fn what_machines_have_now_is_taken_along_if_it_can_be_read() {
         let bad = staged(&bytes, &path).unwrap();
         assert!(!bad.took_along());
         assert_eq!(keys(bad.store().unwrap(), Table::Leases), ["old"]);
+        assert_eq!(rules_of(bad.store().unwrap()).as_deref(), Some("old"));
         assert!(keys(bad.store().unwrap(), Table::Restarts).is_empty());
         drop(bad);
         assert!(std::fs::read(&path).unwrap() == wreck, "dropped, it changes nothing");
