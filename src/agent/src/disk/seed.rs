@@ -100,7 +100,7 @@ pub fn copy_file(from: &Path, to: &Path, stat: &Stat) -> std::io::Result<u64> {
     let kind = FileType::from_raw_mode(stat.st_mode);
     let mut bytes = 0;
     match kind {
-        FileType::RegularFile => bytes = contents(from, to)?,
+        FileType::RegularFile => bytes = contents(from, to, stat.st_size.max(0) as u64)?,
         FileType::Symlink => {
             let target = rustix::fs::readlink(from, Vec::new())?;
             rustix::fs::symlink(target.as_c_str(), to)?;
@@ -121,12 +121,13 @@ pub fn set_capability(file: &Path, value: &[u8]) -> std::io::Result<()> {
     )?)
 }
 
-fn contents(from: &Path, to: &Path) -> std::io::Result<u64> {
-    const BLOCK: usize = 128 << 10;
+fn contents(from: &Path, to: &Path, size: u64) -> std::io::Result<u64> {
+    const BLOCK: u64 = 128 << 10;
     const ZERO: [u8; 4096] = [0; 4096];
     let mut source = File::open(from)?;
     let mut target = File::create_new(to)?;
-    let mut buffer = vec![0; BLOCK];
+    // Most files of an image are small, and a buffer of one byte more than they have is enough to see their end.
+    let mut buffer = vec![0; BLOCK.min(size + 1) as usize];
     let (mut bytes, mut length) = (0, 0);
     loop {
         let n = source.read(&mut buffer)?;
@@ -168,13 +169,15 @@ pub fn attributes(from: &Path, to: &Path, stat: &Stat) -> std::io::Result<()> {
 
 fn xattrs(from: &Path, to: &Path) -> std::io::Result<()> {
     use rustix::io::Errno;
-    let mut names = vec![0u8; 64 << 10];
-    // NFSv3 has none; the server may still grow them.
-    let len = match rustix::fs::llistxattr(from, &mut names[..]) {
-        Ok(len) => len,
+    // Hardly a file has any, and the kernel clears as much memory as the buffer has: the question for the length costs nothing.
+    let mut names = match rustix::fs::llistxattr_query(from) {
+        Ok(0) => return Ok(()),
+        Ok(len) => vec![0u8; len],
+        // NFSv3 has none; the server may still grow them.
         Err(Errno::OPNOTSUPP) => return Ok(()),
         Err(e) => return Err(e.into()),
     };
+    let len = rustix::fs::llistxattr(from, &mut names[..])?;
     let mut value = vec![0u8; 64 << 10];
     for name in names[..len].split_inclusive(|b| *b == 0) {
         let Ok(name) = CStr::from_bytes_with_nul(name) else {
