@@ -141,7 +141,8 @@ fn options(mount: &Mount) -> String {
     }
     if !mount.required {
         if mount.what.starts_with("/dev/") || mount.what.contains('=') {
-            add("x-systemd.device-timeout", "x-systemd.device-timeout=30s");
+            // Nobody waits for it, and after this nobody looks for it any more: time for disks that a busy machine finds late.
+            add("x-systemd.device-timeout", "x-systemd.device-timeout=10min");
         }
         if network {
             add("x-systemd.mount-timeout", "x-systemd.mount-timeout=30s");
@@ -278,7 +279,7 @@ mod tests {
                 "ext4",
                 "noatime",
                 false,
-                "noatime,nofail,x-systemd.device-timeout=30s",
+                "noatime,nofail,x-systemd.device-timeout=10min",
             ),
             (
                 "LABEL=data",
