@@ -13,6 +13,26 @@ use std::{
     process::Command,
 };
 
+/// Units of Debian that wait for nothing and serve nothing here: file systems of the kernel's debuggers, and modules of screens and EFI.
+const UNUSED_UNITS: [&str; 16] = [
+    "dev-hugepages.mount",
+    "dev-mqueue.mount",
+    "kmod-static-nodes.service",
+    "modprobe@configfs.service",
+    "modprobe@drm.service",
+    "modprobe@efi_pstore.service",
+    "modprobe@fuse.service",
+    "proc-sys-fs-binfmt_misc.automount",
+    "sys-fs-fuse-connections.mount",
+    "sys-kernel-config.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "systemd-binfmt.service",
+    "systemd-pstore.service",
+    "systemd-update-utmp-runlevel.service",
+    "systemd-update-utmp.service",
+];
+
 /// What `images/*.toml` says: the tree of a Debian, as mmdebstrap makes it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -43,9 +63,11 @@ impl Recipe {
         toml::from_str(&text).with_context(|| format!("in the recipe {}", path.display()))
     }
 
-    /// The Debian of the demo and of most tests, `images/debian.toml`.
+    /// The Debian of the demo and of most tests: `images/debian.toml` without units that no test looks at. They are a fifth of
+    /// the time that systemd needs in an emulated machine.
     pub fn debian() -> Result<Self> {
-        Recipe::read(&paths::repo_root().join("images/debian.toml"))
+        let recipe = Recipe::read(&paths::repo_root().join("images/debian.toml"))?;
+        Ok(recipe.with_command(&format!("systemctl mask --quiet {}", UNUSED_UNITS.join(" "))))
     }
 
     /// The same with more packages.

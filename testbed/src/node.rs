@@ -264,6 +264,14 @@ impl<'c> Node<'c> {
         }
     }
 
+    /// How much it leaves the processors to other machines, as nice(1) has it. A loader that waits for an answer looks for it all the time.
+    pub fn nice(&self, nice: u8) -> Result {
+        if let Some(machine) = &*self.machine.borrow() {
+            machine.nice(nice)?;
+        }
+        Ok(())
+    }
+
     /// It has restarted by itself, and is up: commands go to the shell of its last boot.
     pub fn has_restarted(&self) {
         self.console.last_boot();

@@ -3,7 +3,9 @@
 
 use crate::Result;
 use anyhow::{Context, bail};
-use rustix::process::{Pid, Signal, getppid, kill_process, kill_process_group, set_parent_process_death_signal};
+use rustix::process::{
+    Pid, Signal, getppid, kill_process, kill_process_group, set_parent_process_death_signal, setpriority_pgrp,
+};
 use std::{
     io,
     os::unix::process::CommandExt,
@@ -94,6 +96,12 @@ impl Running {
             self.what,
             limit.as_secs()
         );
+    }
+
+    /// How much it and its group leave the processors to others, from 0 to 19.
+    pub fn nice(&self, nice: u8) -> Result {
+        setpriority_pgrp(Some(self.pid()), nice.into())
+            .with_context(|| format!("setting the priority of {}", self.what))
     }
 
     /// Kills it with SIGKILL, as a power cut would.

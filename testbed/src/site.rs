@@ -4,6 +4,10 @@ use crate::{Result, netns};
 use serde::Serialize;
 use std::{collections::BTreeMap, path::Path};
 
+/// What the kernels of all nodes are given before a test's own arguments. Mitigations guard against nothing in a machine that is
+/// emulated, and each return of the kernel costs a jump more with them: Debian 12 takes 64 s to its login without this, and 55 s with it.
+const KERNEL_ARGS: &str = "mitigations=off";
+
 /// A site file: the network of the testbed, and profiles and layouts that a test sets as it likes.
 #[derive(Clone, Debug)]
 pub struct Site {
@@ -245,7 +249,12 @@ impl Site {
         }
         file.insert("server".into(), server.into());
         file.insert("subnet".into(), toml::Value::try_from(&self.subnets)?);
-        file.insert("profile".into(), toml::Value::try_from(&self.profiles)?);
+        let mut profiles = self.profiles.clone();
+        if let Some(default) = profiles.get_mut("default") {
+            let more = default.kernel_args.as_deref().unwrap_or_default();
+            default.kernel_args = Some(format!("{KERNEL_ARGS} {more}").trim().to_owned());
+        }
+        file.insert("profile".into(), toml::Value::try_from(&profiles)?);
         file.insert("layout".into(), toml::Value::try_from(&self.layouts)?);
         let mut hooks = toml::Table::new();
         hooks.insert("on-change".into(), self.on_change.clone().into());
@@ -282,7 +291,7 @@ mod tests {
         let file: toml::Table = toml::from_str(&text).unwrap();
         assert_eq!(
             file["profile"]["default"]["kernel-args"].as_str(),
-            Some("rackstrap.hold=table")
+            Some("mitigations=off rackstrap.hold=table")
         );
         assert_eq!(file["layout"]["scratch"]["version"].as_integer(), Some(2));
         assert_eq!(file["layout"]["scratch"]["partition"][2]["size"].as_str(), Some("rest"));
