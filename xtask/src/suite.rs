@@ -1,14 +1,15 @@
 //! `cargo xtask test`: every test, with what the tests need made once before they start.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use std::{
     env,
     process::{Command, ExitCode, Stdio},
+    thread,
 };
 use testbed::{
     binaries::{self, Binaries},
-    image::Image,
+    image::{Image, Recipe},
     packages, paths,
 };
 
@@ -25,6 +26,8 @@ impl Test {
     pub fn run(self) -> Result<ExitCode> {
         let mut say = |line: &str| eprintln!("{line}");
         packages::ensure(&mut say)?;
+        // It takes a minute in which one processor unpacks packages.
+        let tree = thread::spawn(|| Recipe::debian()?.tree(&mut |line| eprintln!("{line}")));
         say("building the agent, the daemon and the tests");
         let agent = binaries::build_agent()?;
         let mut runner = if has_nextest() {
@@ -47,6 +50,7 @@ impl Test {
             daemon: paths::target_dir().join("debug/rackstrap"),
             agent,
         };
+        tree.join().map_err(|_| anyhow!("making the root tree panicked"))??;
         // Held until the end, so that nobody removes it as unused.
         let _debian = Image::debian(&binaries, &mut say)?;
         // The runner knows nothing of the examples in documentation. It comes last: its closing lines count.
