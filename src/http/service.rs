@@ -100,7 +100,15 @@ impl Service {
         let boot = self.boots.get(id).ok_or_else(|| Refusal::Unknown(shortened(id)))?;
         if boot.plan.net.ipaddr != peer.ipv4() {
             let detail = format!("{} asked for boot {id}, which is {}'s", peer.ipv4(), boot.plan.node);
-            self.record(&boot, "refused", Level::Error, detail.clone(), None);
+            match self.world.load().inventory.by_ipaddr(peer.ipv4()) {
+                // A user of one node says nothing about another node: it is his own node that did this, and outside of its boot.
+                Some(asker) => {
+                    let event = Event::new(Timestamp::now(), "refused", Level::Error, detail.clone());
+                    self.recorder.record(Subject::Node(asker.name.clone()), event);
+                }
+                // Perhaps the machine itself, which got another address.
+                None => self.record(&boot, "refused", Level::Error, detail.clone(), None),
+            }
             return Err(Problem::forbidden(Reason::ForeignBoot, detail));
         }
         Ok(boot)

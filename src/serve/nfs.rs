@@ -14,6 +14,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+/// From this port on, anybody may send (ip(7), capabilities(7): CAP_NET_BIND_SERVICE).
+const FIRST_USER_PORT: u16 = 1024;
+
 /// The roots of sealed image versions, each for the nodes that were told to boot it.
 pub struct ImageExports {
     shared: Shared,
@@ -130,6 +133,11 @@ impl Exports for ImageExports {
         };
         tracing::debug!(%peer, step, detail, "nfs");
         match self.node_of(peer) {
+            // A node mounts its root from a port of root's: what comes from another port is a user, and says nothing of the node.
+            Some(node) if peer.port() >= FIRST_USER_PORT => {
+                let event = Event::new(Timestamp::now(), "nfs-client", level, format!("{step}: {detail}"));
+                self.shared.recorder.record(Subject::Node(node), event);
+            }
             Some(node) => {
                 let mut event = Event::new(Timestamp::now(), step, level, detail);
                 if let Some(boot) = self.shared.boots.current(&node) {

@@ -146,7 +146,7 @@ impl Standing {
             _ => {}
         }
         let up = matches!(self.state, State::Ready | State::Degraded);
-        if up && matches!(event.kind(), "tftp-client" | "dhcp-first") {
+        if up && matches!(event.kind(), "tftp-client" | "nfs-client" | "dhcp-first") {
             // Any user of the node can do that; it is neither a sign of life nor a fault of the node.
             return None;
         }

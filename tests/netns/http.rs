@@ -7,6 +7,8 @@ mod files;
 mod hostile;
 #[path = "http/identity.rs"]
 mod identity;
+#[path = "http/nobody.rs"]
+mod nobody;
 #[path = "http/overlays.rs"]
 mod overlays;
 #[path = "http/patience.rs"]

@@ -56,7 +56,7 @@ fn ignored(lab: &Lab, times: u64) -> Result {
 }
 
 /// The secret of the node, whose overlay is fetched.
-fn up(node: &Node) -> Result<String> {
+pub(super) fn up(node: &Node) -> Result<String> {
     let disk = json!({"status": {"state": "not-wanted"}, "device": "", "size": 0, "mounts": []});
     let hardware = json!({"cpus": 1, "memory_mib": 1, "vendor": "", "product": "", "serial": "", "hwaddrs": []});
     let body = json!({"token": node.token, "disk": disk, "hardware": hardware}).to_string();
