@@ -241,3 +241,92 @@ fn a_rack_is_seen_filling_and_keys_take_back_and_say_yes() {
     terminal.wait("its place", |screen| screen.contains("r04n01     │ 52:54:00:00:00:05"));
     terminal.key("q");
 }
+
+/// A version of an image that is long in all that a list shows.
+fn long_image(images: &std::path::Path) {
+    let version = images.join("debian-13-with-a-long-name/1");
+    std::fs::create_dir_all(version.join("root")).unwrap();
+    for file in ["kernel", "initramfs"] {
+        std::fs::write(version.join(file), file).unwrap();
+    }
+    let text = "image = 'debian-13-with-a-long-name@1'\ncreated = 1700000000000\nsource = '/srv/images/debian-13-of-the-institute'\n\
+                message = 'the version with the drivers for the new network cards of rack three, as tried in the laboratory'\n\
+                kernel-release = '6.12.43+deb13-cloud-amd64'\narch = 'x86_64'\ninit = 'systemd'\nfiles = 124000\nbytes = 3890216960\n\
+                os = 'Debian GNU/Linux 13 (trixie), with the packages of the institute'\n";
+    std::fs::write(version.join("manifest.toml"), text).unwrap();
+}
+
+#[test]
+fn no_line_of_any_table_is_wider_than_the_terminal() {
+    let daemon = Daemon::start_with(|dir, text| {
+        long_image(&dir.join("images"));
+        let text = text.replace(
+            "[profile.default]\n",
+            &format!(
+                "[profile.default]\nimage = \"debian-13-with-a-long-name\"\nkernel-args = \"{}\"\n",
+                "console=ttyS0,115200 systemd.unified_cgroup_hierarchy=1 "
+                    .repeat(4)
+                    .trim_end()
+            ),
+        );
+        text.replace("[server]\n", &format!("[server]\nstate-dir = \"{}\"\n", dir.display()))
+    });
+    let groups = "gpu,bigmem,infiniband,chemistry,physics,biology,a-very-long-name-of-a-group";
+    let groups: String = groups.split(',').map(|group| format!(" --group {group}")).collect();
+    daemon.says(&format!(
+        "node add r01n01 --hwaddr 52:54:00:01:01:01 --hwaddr 52:54:00:01:02:01{groups}"
+    ));
+    let detail = "vda holds an ext4 file system that rackstrap did not write; /tmp is in RAM; ".repeat(4);
+    for (step, level) in [
+        ("dhcp discover", Level::Ok),
+        ("tftp", Level::Retry),
+        ("kernel", Level::Ok),
+        ("agent disk", Level::Degraded),
+        ("ready", Level::Ok),
+    ] {
+        let event =
+            Event::new(Timestamp::now(), step, level, detail.clone()).of_boot("0123456789abcdef0123456789abcdef");
+        daemon.recorder.record(Subject::Node("r01n01".into()), event);
+    }
+    packet(&daemon, "52:54:00:00:00:99");
+    for columns in [80, 100] {
+        let terminal = Terminal::open(columns, 50);
+        let (binary, config) = (env!("CARGO_BIN_EXE_rackstrap"), daemon.config());
+        terminal.type_line(&format!("r() {{ {binary} --config {} \"$@\"; }}", config.display()));
+        for (number, command) in [
+            "status",
+            "node show r01n01",
+            "timeline r01n01",
+            "explain r01n01",
+            "explain 52:54:00:00:00:99",
+            "discover list",
+            "image list",
+            "image show debian-13-with-a-long-name",
+            "lease list",
+            "rollout status",
+            "layout list",
+            "node list",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let end = format!("end of {number}");
+            terminal.type_line(&format!(
+                "clear; echo begin o''f {number}; r {command}; echo end o''f {number}"
+            ));
+            terminal.wait(command, |screen| screen.lines().any(|line| line == end));
+            // Lines that the terminal had to break are joined again.
+            let shown = terminal.tmux(&["capture-pane", "-p", "-J", "-S", "-"]);
+            let begin = format!("begin of {number}");
+            let (_, shown) = shown.rsplit_once(begin.as_str()).unwrap_or_default();
+            assert!(shown.lines().count() > 2, "{command}: {shown}");
+            for line in shown.lines() {
+                let width = line.trim_end().chars().count();
+                assert!(
+                    width <= usize::from(columns),
+                    "{command} at {columns}: {width} columns\n{shown}"
+                );
+            }
+        }
+    }
+}

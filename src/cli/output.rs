@@ -1,5 +1,6 @@
 //! How answers look: tables for people, JSON for programs, colours only where a person looks.
 
+use super::screen;
 use crate::{
     clock::Timestamp,
     timeline::{Level, State},
@@ -9,6 +10,7 @@ use anyhow::{Context, Result};
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// `--json`
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -24,6 +26,129 @@ pub fn print(text: &str) -> Result<()> {
     let text = text.trim_end_matches('\n');
     let written = writeln!(out, "{text}").and_then(|()| out.flush());
     written.context("writing to standard output")
+}
+
+/// Prints a text for people: on a terminal no line is wider than that.
+pub fn print_fitting(text: &str) -> Result<()> {
+    print(&fit(text, screen::columns()))
+}
+
+/// The text with each line that is wider than `columns` broken at blanks. What follows is indented, so that it can be told from the next
+/// line. Only a word that is wider by itself, such as a list of nodes, is broken inside.
+pub fn fit(text: &str, columns: Option<usize>) -> String {
+    let Some(columns) = columns.map(|columns| columns.max(1)) else {
+        return text.to_owned();
+    };
+    let lines = text
+        .split('\n')
+        .map(|line| match line.width() <= columns || line.contains('\x1b') {
+            // A coloured line is one of a table, which fits.
+            true => line.to_owned(),
+            false => broken(line, columns),
+        });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn broken(line: &str, columns: usize) -> String {
+    let indent = hanging(line).min(columns / 2);
+    let (mut done, mut now) = (String::new(), String::new());
+    let begin = |done: &mut String, now: &mut String| {
+        done.push_str(now.trim_end());
+        done.push('\n');
+        *now = " ".repeat(indent);
+    };
+    for (index, word) in line.split(' ').enumerate() {
+        if index > 0 && now.width() + 1 + word.width() <= columns {
+            now.push(' ');
+            now.push_str(word);
+            continue;
+        }
+        if index > 0 {
+            begin(&mut done, &mut now);
+        }
+        let mut word = word;
+        while now.width() + word.width() > columns {
+            let room = columns.saturating_sub(now.width()).max(1);
+            let (head, rest) = word.split_at(break_at(word, room));
+            now.push_str(head);
+            word = rest;
+            begin(&mut done, &mut now);
+        }
+        now.push_str(word);
+    }
+    done + now.trim_end()
+}
+
+/// Where a line goes on below: under the value of a `key:   value` or `key   value` line, otherwise two columns further in than it begins.
+fn hanging(line: &str) -> usize {
+    const LONGEST_KEY: usize = 14;
+    if let Some((key, rest)) = line.split_once(": ")
+        && key.len() <= LONGEST_KEY
+        && key.chars().all(|c| c.is_ascii_lowercase() || c == ' ')
+    {
+        return key.len() + 2 + (rest.len() - rest.trim_start().len());
+    }
+    if let Some(end) = line.find("  ").filter(|end| (1..=LONGEST_KEY).contains(end)) {
+        return line.len() - line[end..].trim_start().len();
+    }
+    line.len() - line.trim_start().len() + 2
+}
+
+/// Bytes of `word` that fit `room` columns, at least one letter: behind a comma or the like, if one is near.
+fn break_at(word: &str, room: usize) -> usize {
+    let (mut used, mut end, mut nice) = (0, 0, 0);
+    for (at, letter) in word.char_indices() {
+        used += letter.width().unwrap_or(0);
+        if used > room && end > 0 {
+            break;
+        }
+        end = at + letter.len_utf8();
+        if matches!(letter, ',' | '/' | ']' | ';' | '=') {
+            nice = end;
+        }
+    }
+    if nice > end / 2 { nice } else { end }
+}
+
+/// The text in at most so many columns, with dots where something is missing.
+pub fn cut(text: &str, room: usize) -> String {
+    match text.width() > room {
+        true => {
+            let kept = &text[..kept_by(text, room.saturating_sub(3))];
+            let dots = ".".repeat(room.min(3));
+            format!("{}{dots}", kept.trim_end())
+        }
+        false => text.to_owned(),
+    }
+}
+
+/// The same, with the dots inside: names differ at their ends.
+pub fn cut_inside(text: &str, room: usize) -> String {
+    const DOTS: &str = "...";
+    if text.width() <= room || room <= DOTS.len() {
+        return cut(text, room);
+    }
+    let room = room - DOTS.len();
+    let head = &text[..kept_by(text, room / 2)];
+    let mut left = room - head.width();
+    let mut from = text.len();
+    for (at, letter) in text.char_indices().rev() {
+        let Some(rest) = left.checked_sub(letter.width().unwrap_or(0)) else {
+            break;
+        };
+        (left, from) = (rest, at);
+    }
+    format!("{head}{DOTS}{}", &text[from..])
+}
+
+/// Bytes of the beginning of `text` that fit `room` columns.
+pub fn kept_by(text: &str, room: usize) -> usize {
+    let mut used = 0;
+    let letter = text.char_indices().find(|(_, letter)| {
+        used += letter.width().unwrap_or(0);
+        used > room
+    });
+    letter.map_or(text.len(), |(at, _)| at)
 }
 
 /// Prints a text as it is.
@@ -52,8 +177,8 @@ pub fn each<T: Serialize>(
         let (value, text) = answer(subject)?;
         match format.json {
             true => print_json(&value)?,
-            false if index > 0 => print(&format!("\n{text}"))?,
-            false => print(&text)?,
+            false if index > 0 => print_fitting(&format!("\n{text}"))?,
+            false => print_fitting(&text)?,
         }
     }
     Ok(())
@@ -65,24 +190,27 @@ pub fn colours() -> bool {
     std::io::stdout().is_terminal() && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// A table with a head, without lines.
+/// A table with a head, without lines. On a terminal it is as wide as that at most: long texts go on below.
 pub fn table<const N: usize>(head: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    if std::io::stdout().is_terminal() {
-        table.set_content_arrangement(ContentArrangement::Dynamic);
-    } else {
-        table.force_no_tty();
-    }
     if !colours() {
         table.force_no_tty();
     }
+    if let Some(columns) = screen::columns() {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+        // The blanks behind the last column are not printed.
+        table.set_width(u16::try_from(columns + GAP).unwrap_or(u16::MAX));
+    }
     table.set_header(head.map(|title| Cell::new(title.to_uppercase()).add_attribute(Attribute::Bold)));
     for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+        column.set_padding((0, GAP as u16));
     }
     table
 }
+
+/// Blanks between two columns of a table.
+const GAP: usize = 2;
 
 /// The table as text, without blanks at the lines' ends.
 pub fn render(table: &Table) -> String {
@@ -223,6 +351,56 @@ mod tests {
             facts(&[("a", "1\n2".into()), ("long", "3".into())]),
             "a:    1\n      2\nlong: 3"
         );
+    }
+
+    #[test]
+    fn lines_are_broken_at_blanks_and_go_on_where_one_looks_for_them() {
+        let text = "disk:      vda holds an ext4 file system\n  - address 10.5.1.1 in subnet 10.5.0.0/16, by its position\n\
+                    kernel   6.1.0-40-amd64 (x86_64, 8 MiB)\nwarning: r01n[01,03,05,07,09,11,13,15,17]: lost\nshort";
+        let want = "disk:      vda holds an\n           ext4 file\n           system\n  - address 10.5.1.1 in\n    subnet 10.5.0.0/16, by\n    \
+                    its position\nkernel   6.1.0-40-amd64\n         (x86_64, 8 MiB)\nwarning:\n         r01n[01,03,05,07,\n         \
+                    09,11,13,15,17]:\n         lost\nshort";
+        assert_eq!(fit(text, Some(26)), want);
+        assert_eq!(fit(text, None), text);
+        let coloured = "\x1b[31mred\x1b[0m and long";
+        assert_eq!(fit(coloured, Some(4)), coloured);
+        assert_eq!(cut("debian-long", 8), "debia...");
+        assert_eq!(
+            (cut("abc", 3), cut("abcd", 3), cut("abcd", 0)),
+            ("abc".into(), "...".into(), String::new())
+        );
+        assert_eq!(cut("机架机架机架", 8), "机架...", "letters of two columns");
+        assert_eq!(cut_inside("lab-of-chemistry-r01n07", 15), "lab-of...r01n07");
+        assert_eq!(cut_inside("机架机架机架机架", 10), "机...机架");
+        assert_eq!(
+            (cut_inside("abcd", 4), cut_inside("abcde", 3)),
+            ("abcd".into(), "...".into())
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_broken_line_is_wider_and_no_letter_is_lost(text in "[ a-z:,机ä\n]{0,200}", columns in 4_usize..50) {
+            let shown = fit(&text, Some(columns));
+            for line in shown.split('\n') {
+                proptest::prop_assert!(line.width() <= columns, "{line:?}");
+            }
+            let letters = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
+            proptest::prop_assert_eq!(letters(&shown), letters(&text));
+        }
+    }
+
+    #[test]
+    fn tables_fit_the_terminal() {
+        for columns in [40, 80, 100] {
+            let shown = screen::on_terminal(columns, || {
+                let mut table = table(["node", "state", "detail"]);
+                table.add_row(["r01n01", "ready", &"vda holds an ext4 file system ".repeat(9)]);
+                table.add_row(["x".repeat(63).as_str(), "degraded", &"y".repeat(200)]);
+                render(&table)
+            });
+            assert!(shown.lines().all(|line| line.width() <= columns), "{shown}");
+        }
     }
 
     #[test]

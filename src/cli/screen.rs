@@ -15,11 +15,30 @@ use tokio::{
 
 /// Columns of the terminal, if standard output is one; 80 where it does not say.
 pub fn columns() -> Option<usize> {
+    #[cfg(test)]
+    if let Some(columns) = OF_A_TEST.get() {
+        return Some(columns);
+    }
     let out = std::io::stdout();
     out.is_terminal().then(|| match rustix::termios::tcgetwinsize(&out) {
         Ok(size) if size.ws_col > 0 => size.ws_col.into(),
         _ => 80,
     })
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Columns of the terminal that a test pretends to have.
+    static OF_A_TEST: std::cell::Cell<Option<usize>> = const { std::cell::Cell::new(None) };
+}
+
+/// What `show` says on a terminal of so many columns.
+#[cfg(test)]
+pub fn on_terminal(columns: usize, show: impl FnOnce() -> String) -> String {
+    OF_A_TEST.set(Some(columns));
+    let shown = show();
+    OF_A_TEST.set(None);
+    shown
 }
 
 /// Between two looks.

@@ -19,6 +19,7 @@ use std::{
     path::Path,
     process::ExitCode,
 };
+use unicode_width::UnicodeWidthStr;
 
 mod rows;
 
@@ -123,9 +124,10 @@ struct Look {
 /// A summary, and below it the table. When not all lines fit, those come first that need a look.
 fn describe(answer: &api::StatusAnswer, look: Look) -> String {
     if answer.nodes.is_empty() {
-        return [vec![NO_NODES.to_owned()], beside(answer)].concat().join("\n");
+        let text = [vec![NO_NODES.to_owned()], beside(answer)].concat().join("\n");
+        return output::fit(&text, look.columns);
     }
-    let head = sum(answer);
+    let head = output::fit(&sum(answer, look.columns), look.columns);
     let mut lines = rows::lines(answer.now, &answer.nodes, look.wide);
     if look.sort == Sort::Worst {
         lines.sort_by_key(|line| rows::urgency(line.state));
@@ -148,7 +150,7 @@ fn describe(answer: &api::StatusAnswer, look: Look) -> String {
     format!("{head}\n\n{}{hidden}", output::render(&table))
 }
 
-fn sum(answer: &api::StatusAnswer) -> String {
+fn sum(answer: &api::StatusAnswer, columns: Option<usize>) -> String {
     let number = |state| answer.nodes.iter().filter(|row| row.state == state).count();
     let waiting = number(State::Waiting);
     let nodes = answer.nodes.len() - waiting;
@@ -165,7 +167,15 @@ fn sum(answer: &api::StatusAnswer) -> String {
             _ => ("wait", "MAC"),
         };
         let them = output::count(waiting, "unknown machine");
-        text = format!("{text}; {them} {verb}: rackstrap discover accept {hwaddr} NAME");
+        let them = format!("{them} {verb}: rackstrap discover accept {hwaddr} NAME");
+        // A command is not broken where it need not be.
+        let both = text.width() + 2 + them.width();
+        let between = if columns.is_some_and(|columns| both > columns) {
+            "\n"
+        } else {
+            "; "
+        };
+        text = format!("{text}{between}{them}");
     }
     [vec![text], beside(answer)].concat().join("\n")
 }

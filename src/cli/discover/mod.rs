@@ -330,7 +330,7 @@ fn list(client: &Client, args: &ListArgs) -> Result<()> {
         let next = filling.next.as_deref().unwrap_or("none, it is full");
         text += &format!("\nrack {} is being filled; next: {next}", filling.session.rack);
     }
-    output::print(&text)
+    output::print_fitting(&text)
 }
 
 fn table(answer: &api::DiscoveryAnswer, shown: &[&Waiting]) -> String {

@@ -5,7 +5,7 @@ use super::{
     find,
 };
 use crate::{
-    cli::{error_line, output},
+    cli::{error_line, output, screen},
     clock::Timestamp,
     config::Site,
     image::{
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 use anyhow::Result;
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Table};
 use rackstrap_wire::ImageRef;
 use std::{collections::BTreeMap, path::Path};
 
@@ -64,10 +64,8 @@ fn shown(images: &Path, current: Option<&BTreeMap<String, ImageRef>>, json: bool
             images.display()
         ));
     }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header([
-        "IMAGE", "CURRENT", "CREATED", "OS", "KERNEL", "FILES", "SIZE", "MESSAGE",
+    let mut table = output::table([
+        "image", "current", "created", "os", "kernel", "files", "size", "message",
     ]);
     for version in catalog.iter() {
         let m = &version.manifest;
@@ -91,18 +89,15 @@ fn shown(images: &Path, current: Option<&BTreeMap<String, ImageRef>>, json: bool
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    let mut text = lines(&table);
+    let mut text = output::render(&table) + "\n";
     if !copies.is_empty() {
-        text.push('\n');
-        text.push_str(&lines(&copies_table(&copies)));
+        text.push_str(&format!("\n{}\n", output::render(&copies_table(&copies))));
     }
     Ok(text)
 }
 
 fn copies_table(copies: &[WorkingCopy]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(["WORKING COPY", "OF", "CREATED", "BY", "SIZE", "OPEN IN"]);
+    let mut table = output::table(["working copy", "of", "created", "by", "size", "open in"]);
     for copy in copies {
         let users = copy.users();
         table.add_row([
@@ -145,13 +140,11 @@ pub(super) fn show(images: &Path, image: &str, json: bool) -> Result<String> {
         return Ok(serde_json::to_string_pretty(&as_json(version))? + "\n");
     }
     let m = &version.manifest;
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
     let init = match m.init {
         InitKind::Systemd => "systemd",
         InitKind::Other => "other than systemd",
     };
-    for (field, value) in [
+    let fields = [
         ("image", m.image.to_string()),
         ("created", show_time(m.created)),
         ("from", m.source.clone()),
@@ -175,12 +168,14 @@ pub(super) fn show(images: &Path, image: &str, json: bool) -> Result<String> {
         ("files", m.files.to_string()),
         ("size", show_bytes(m.bytes)),
         ("directory", version.dir.display().to_string()),
-    ] {
-        if !value.is_empty() {
-            table.add_row([field.to_owned(), value]);
-        }
-    }
-    Ok(lines(&table))
+    ];
+    let width = fields.iter().map(|(field, _)| field.len()).max().unwrap_or(0);
+    let text: String = fields
+        .iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(field, value)| format!("{field:width$}  {value}\n"))
+        .collect();
+    Ok(output::fit(&text, screen::columns()))
 }
 
 /// `dpkg: 312 installed; against debian@3 2 added, 5 changed`
@@ -210,15 +205,6 @@ fn show_packages(version: &ImageVersion) -> String {
         None => String::new(),
     };
     format!("{}: {} installed{against}", counts.kind.as_str(), counts.installed)
-}
-
-/// A table's lines without the blanks at their ends.
-fn lines(table: &Table) -> String {
-    table
-        .to_string()
-        .lines()
-        .map(|line| line.trim_end().trim_start().to_owned() + "\n")
-        .collect()
 }
 
 fn show_time(time: Timestamp) -> String {

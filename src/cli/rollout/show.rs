@@ -21,7 +21,7 @@ pub fn status(client: &Client, image: Option<&str>, format: Format) -> Result<()
     let rows = chosen(&answer, image)?;
     match format.json {
         true => output::print_json(&rows),
-        false => output::print(&describe(&answer, &rows, None)),
+        false => output::print_fitting(&describe(&answer, &rows, None)),
     }
 }
 

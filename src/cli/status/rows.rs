@@ -8,6 +8,7 @@ use crate::{
 };
 use comfy_table::{ContentArrangement, Table};
 use std::collections::BTreeMap;
+use unicode_width::UnicodeWidthStr;
 
 /// With more nodes, those of which all is equal share a line.
 const FOLD_ABOVE: usize = 40;
@@ -18,7 +19,7 @@ const ADDRESSES_FROM: usize = 100;
 /// Most letters of a list of nodes, where the terminal has an end.
 const NAMES: usize = 30;
 
-/// Fewest letters of the last column: it is not cut further on a very narrow terminal.
+/// Columns that the note has at least, however long names are; a third of what there is on a very narrow terminal.
 const LEAST_NOTE: usize = 12;
 
 /// One line.
@@ -123,40 +124,43 @@ fn remarked(remark: &str, text: &str) -> String {
 /// The table that fits `columns`.
 pub(super) fn table(lines: &[Line], columns: Option<usize>) -> Table {
     let addresses = columns.is_none_or(|columns| columns >= ADDRESSES_FROM);
-    let names = |line: &Line| match columns {
-        Some(_) if line.names.chars().count() > NAMES => {
-            let count = format!("... ({})", line.nodes);
-            let kept: String = line.names.chars().take(NAMES - count.len()).collect();
-            kept + &count
+    let widest =
+        |title: &str, text: &dyn Fn(&Line) -> usize| lines.iter().map(text).max().unwrap_or(0).max(title.len());
+    let mut used =
+        2 + widest("state", &|line| line.state.as_str().len()) + 2 + widest("since", &|line| line.since.len());
+    if addresses {
+        used += 2 + widest("address", &|line| line.address.len());
+    }
+    let all_names = widest("node", &|line| line.names.width());
+    let all_images = widest("image", &|line| line.image.width());
+    // Names and images get what they need, if that leaves something for the note, and of the rest half each otherwise.
+    let (names, images) = match columns {
+        Some(columns) => {
+            let room = columns.saturating_sub(used + 2 + 2);
+            let room = room - LEAST_NOTE.min(room / 3);
+            let images = all_images.min((room / 2).max(room.saturating_sub(all_names.min(NAMES))));
+            (all_names.min(NAMES).min(room.saturating_sub(images)), images)
         }
-        _ => line.names.clone(),
+        None => (all_names, all_images),
     };
+    let room = columns.map(|columns| columns.saturating_sub(used + 2 + names + 2 + images));
     let mut table = match addresses {
         true => output::table(["node", "state", "since", "image", "address", "note"]),
         false => output::table(["node", "state", "since", "image", "note"]),
     };
     table.set_content_arrangement(ContentArrangement::Disabled);
-    let widest =
-        |title: &str, text: &dyn Fn(&Line) -> usize| 2 + lines.iter().map(text).max().unwrap_or(0).max(title.len());
-    let mut used = widest("node", &|line| names(line).chars().count())
-        + widest("state", &|line| line.state.as_str().len())
-        + widest("since", &|line| line.since.len())
-        + widest("image", &|line| line.image.chars().count());
-    if addresses {
-        used += widest("address", &|line| line.address.len());
-    }
-    let room = columns.map(|columns| columns.saturating_sub(used).max(LEAST_NOTE));
     for line in lines {
         let mut cells = vec![
-            names(line).into(),
+            named(line, names).into(),
             output::state_cell(line.state),
             output::right(&line.since),
-            line.image.as_str().into(),
+            image(&line.image, images).into(),
         ];
         if addresses {
             cells.push(line.address.as_str().into());
         }
-        cells.push(cut(&line.note, room).into());
+        let note = room.map_or_else(|| line.note.clone(), |room| output::cut(&line.note, room));
+        cells.push(note.into());
         table.add_row(cells);
     }
     table
@@ -180,13 +184,21 @@ pub(super) fn wide_table(lines: &[Line]) -> Table {
     table
 }
 
-/// The text in at most so many letters, with dots where something is missing.
-fn cut(text: &str, room: Option<usize>) -> String {
-    match room {
-        Some(room) if text.chars().count() > room => {
-            let kept: String = text.chars().take(room.saturating_sub(3)).collect();
-            format!("{}...", kept.trim_end())
+/// The nodes of a line in so many columns. Of several, their number stays.
+fn named(line: &Line, room: usize) -> String {
+    let count = format!("... ({})", line.nodes);
+    match line.names.width() > room && line.nodes > 1 && count.len() < room {
+        true => line.names[..output::kept_by(&line.names, room - count.len())].to_owned() + &count,
+        false => output::cut_inside(&line.names, room),
+    }
+}
+
+/// An image's name in so many columns. Its version stays, as that is what differs between nodes.
+fn image(image: &str, room: usize) -> String {
+    match image.rsplit_once('@') {
+        Some((name, version)) if image.width() > room && version.len() + 5 < room => {
+            format!("{}@{version}", output::cut(name, room - version.len() - 1))
         }
-        _ => text.to_owned(),
+        _ => output::cut(image, room),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{clock::Timestamp, timeline::StatusRow, warnings::SiteWarning};
+use proptest::prelude::*;
 
 fn row(node: &str, state: State) -> StatusRow {
     StatusRow {
@@ -70,7 +71,7 @@ fn a_node_has_one_line_that_fits_the_terminal() {
         let text = describe(&few(), at(columns));
         let table: Vec<&str> = text.lines().skip_while(|line| !line.is_empty()).skip(1).collect();
         assert_eq!(table.len(), 5, "a head and four rows: {text}");
-        assert!(table.iter().all(|line| line.chars().count() <= columns), "{text}");
+        assert!(text.lines().all(|line| line.width() <= columns), "{text}");
         assert!(
             text.matches("rackstrap did not write").count() <= 1,
             "the reason once: {text}"
@@ -134,17 +135,20 @@ fn what_does_not_fit_is_counted_and_what_needs_a_look_comes_first() {
             },
         )
     };
-    let text = within(10);
+    let text = within(11);
     let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines.len(), 10, "{text}");
-    assert!(lines[0].ends_with("1 unknown machine waits: rackstrap discover accept 52:54:00:00:00:99 NAME"));
+    assert_eq!(lines.len(), 11, "{text}");
+    assert_eq!(
+        lines[1],
+        "1 unknown machine waits: rackstrap discover accept 52:54:00:00:00:99 NAME"
+    );
     assert!(
-        lines[3].starts_with("r01n31") && lines[4].starts_with("52:54:00:00:00:99"),
+        lines[4].starts_with("r01n31") && lines[5].starts_with("52:54:00:00:00:99"),
         "{text}"
     );
-    assert_eq!(lines[9], "... and 35 more: rackstrap status");
-    assert_eq!(within(44).lines().count(), 44, "all of them, with head and sum");
-    assert!(!within(44).contains("more:"));
+    assert_eq!(lines[10], "... and 35 more: rackstrap status");
+    assert_eq!(within(45).lines().count(), 45, "all of them, with head and sum");
+    assert!(!within(45).contains("more:"));
     assert!(within(0).contains("and 40 more"), "a terminal of no height");
 }
 
@@ -181,7 +185,7 @@ fn what_nodes_lose_is_said_once_with_the_nodes() {
         row.next_disk =
             format!("the next boot prepares the disk for layout scratch v2 and loses scratch v1: /tmp {used} GB used");
     }
-    let text = describe(&answer(nodes), at(80));
+    let text = describe(&answer(nodes), Look::default());
     let said: Vec<&str> = text.lines().filter(|line| line.starts_with("warning: ")).collect();
     assert_eq!(said.len(), 5, "{text}");
     assert_eq!(
@@ -189,4 +193,70 @@ fn what_nodes_lose_is_said_once_with_the_nodes() {
         "warning: r01n[01-04]: the next boot prepares the disk for layout scratch v2 and loses scratch v1: /tmp 0 GB used"
     );
     assert_eq!(said[4], "warning: disks of r01n[08-09] as well: rackstrap explain NODE");
+}
+
+fn wide(number: usize, text: &str, state: usize) -> StatusRow {
+    let mut row = row(
+        &format!("{text}-r01n{number:02}"),
+        State::OF_NODES[state % State::OF_NODES.len()],
+    );
+    row.image = format!(
+        "debian-13-with-a-long-name-for-the-nodes-of-the-institute@{}",
+        1000 + number
+    )
+    .parse()
+    .ok();
+    row.last_error = format!(
+        "agent disk: {text} {}",
+        "vda holds an ext4 file system ".repeat(number % 7)
+    );
+    row.next_disk = format!("the next boot prepares the disk for layout {text} v2 and loses what is there now");
+    row.since = Some(Timestamp(200_000_u64.saturating_sub(number as u64 * 70_000)));
+    row
+}
+
+#[test]
+fn long_names_and_many_states_fit_too() {
+    let mut nodes: Vec<StatusRow> = (0..16)
+        .map(|n| wide(n, "a-very-long-host-name-of-the-chemistry-lab", n))
+        .collect();
+    nodes.push(row("52:54:00:00:00:99", State::Waiting));
+    let mut answer = answer(nodes);
+    answer.ignored = 12;
+    for columns in [80, 100] {
+        let text = describe(&answer, at(columns));
+        assert!(text.lines().all(|line| line.width() <= columns), "{text}");
+        insta::with_settings!({snapshot_suffix => columns.to_string()}, { insta::assert_snapshot!(text) });
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_line_is_wider_than_the_terminal(
+        texts in prop::collection::vec("[a-z0-9\\[\\],-]{1,63}|[ -~\u{a1}-\u{17f}\u{4e00}-\u{4fff}]{0,40}", 1..60),
+        columns in 50_usize..160,
+        rows in prop::option::of(0_usize..60),
+        sort in any::<bool>(),
+    ) {
+        let nodes = texts.iter().enumerate().map(|(n, text)| wide(n, text, n / 5 + n % 3));
+        let mut answer = answer(nodes.collect());
+        answer.nodes.push(row("52:54:00:00:00:99", State::Waiting));
+        answer.warnings.push(SiteWarning {
+            topic: "dhcp".to_owned(),
+            message: texts.join(" "),
+            help: texts.join(""),
+            since: Timestamp(0),
+            last: Timestamp(0),
+        });
+        let look = Look {
+            columns: Some(columns),
+            rows,
+            sort: if sort { Sort::Worst } else { Sort::default() },
+            wide: false,
+        };
+        let text = describe(&answer, look);
+        for line in text.lines() {
+            prop_assert!(line.width() <= columns, "{} columns: {line}\n{text}", line.width());
+        }
+    }
 }
