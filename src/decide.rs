@@ -10,7 +10,7 @@ use crate::{
     inventory::{Inventory, Node, Settings},
     rollout::Assignments,
 };
-use rackstrap_wire::{Check, DiskPlan, Health, HwAddr, NetPlan, NfsRoot, Plan, WIRE_VERSION};
+use rackstrap_wire::{Check, DiskPlan, Health, HwAddr, LOGIN, NetPlan, NfsRoot, Plan, WIRE_VERSION};
 use std::{net::Ipv4Addr, sync::Arc};
 
 /// Everything that decisions are made from; immutable, swapped as a whole when anything changes.
@@ -103,6 +103,8 @@ pub struct NodeDecision {
     pub ram_size: String,
     /// What must be true of the running node: what its profile says, and that the mounts are there which it cannot do without.
     pub checks: Vec<String>,
+    /// Whether the agent also looks at whether one can log in.
+    pub check_login: bool,
     /// Where these are: the agent mounts what is not.
     pub required_mounts: Vec<String>,
     /// How it came about, one line a step, for `rackstrap explain`.
@@ -165,6 +167,7 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
         init: settings.text(|p| &p.init).unwrap_or("/sbin/init").to_owned(),
         ram_size: settings.text(|p| &p.ram_size).unwrap_or("50%").to_owned(),
         checks,
+        check_login: settings.get(|p| p.check_login.as_ref()).copied().unwrap_or(true),
         required_mounts,
         node,
         why,
@@ -184,6 +187,12 @@ impl NodeDecision {
         );
         let settings = Settings::of(confirmed, &self.node.profiles, |_| ());
         self.disk = choose_disk(confirmed, &settings, &mut self.why);
+    }
+
+    /// All that its node will check, for people.
+    pub fn all_checks(&self) -> Vec<String> {
+        let login = self.check_login.then(|| LOGIN.to_owned());
+        self.checks.iter().cloned().chain(login).collect()
     }
 
     /// The plan of a boot of this node, or why it cannot boot.
@@ -217,6 +226,7 @@ impl NodeDecision {
                 within_secs: site.limits.checks_within_secs,
                 command_secs: site.limits.check_timeout_secs,
                 mounts: self.required_mounts.clone(),
+                login: self.check_login,
             },
         })
     }

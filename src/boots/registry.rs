@@ -356,10 +356,10 @@ impl Boots {
         /// Of a detail, bytes (the wire's limit).
         const DETAIL: usize = 200;
         let before = self.authenticate_node(id, token)?;
-        let known = &before.plan.health.checks;
+        let known = &before.plan.health;
         let mut checks: Vec<CheckResult> = Vec::new();
         for mut result in results {
-            if known.contains(&result.check) && checks.iter().all(|other| other.check != result.check) {
+            if known.has(&result.check) && checks.iter().all(|other| other.check != result.check) {
                 let end = result.detail.floor_char_boundary(DETAIL);
                 result.detail.truncate(end);
                 result.detail = result.detail.replace(char::is_control, " ");

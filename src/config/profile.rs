@@ -80,6 +80,7 @@ pub(super) fn read(
         MOST_CHECKS,
         read_check,
     );
+    profile.check_login = section.boolean(report, "check-login").map(Spanned::into_inner);
     profile
 }
 

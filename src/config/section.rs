@@ -56,6 +56,7 @@ pub(super) const KEYS: [(&str, &[&str]); 12] = [
             "init",
             "ram-size",
             "checks",
+            "check-login",
         ],
     ),
     ("[layout.NAME]", &["version", "table", "wipe", "partition"]),

@@ -122,6 +122,8 @@ pub struct Profile {
     pub ram_size: Option<String>,
     /// What must be true of a node that is ready: [`rackstrap_wire::Check`]s as they are written.
     pub checks: Option<Vec<String>>,
+    /// Whether a node that nobody can log in to is `degraded`; true where it is left out.
+    pub check_login: Option<bool>,
 }
 
 /// `[layout.NAME]`: what a disk should look like, and what may be overwritten for it.
@@ -261,6 +263,7 @@ impl Site {
             init: own.init.or(base.init),
             ram_size: own.ram_size.or(base.ram_size),
             checks: own.checks.or(base.checks),
+            check_login: own.check_login.or(base.check_login),
         })
     }
 

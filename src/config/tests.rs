@@ -386,6 +386,7 @@ fn says_what_is_wrong_with_profiles() {
             "[profile.default]\nchecks = [\"unit sshd\", \"mount scratch\", \"command true\", \"unit a.service\", \"unit  a.service\", \"ping x\"]"
         ),
         ("", "[profile.default]\nchecks = \"unit sshd.service\""),
+        ("", "[profile.default]\ncheck-login = \"no\"\ncheck-logins = true"),
         (
             "",
             "[profile.default]\nchecks = []\n[limits]\nchecks-within = \"0s\"\ncheck-timeout = \"1h\""

@@ -11,7 +11,7 @@ use crate::{
     timeline::{BootSummary, Event, State, StatusRow, Subject},
     warnings::SiteWarning,
 };
-use rackstrap_wire::{DiskPlan, Hardware, HwAddr, ImageRef, Layout, Wipe};
+use rackstrap_wire::{DiskPlan, Hardware, HwAddr, ImageRef, LOGIN, Layout, Wipe};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
 
@@ -231,7 +231,9 @@ impl CheckRow {
 
 /// The checks of a boot's plan.
 pub fn checks_of(boot: &Boot) -> Vec<CheckRow> {
-    let checks = boot.plan.health.checks.iter().map(|check| {
+    // An older agent says nothing of the last one: it is shown where it was made.
+    let own = (boot.checks.iter().map(|result| &result.check)).filter(|check| *check == LOGIN);
+    let checks = boot.plan.health.checks.iter().chain(own).map(|check| {
         let result = boot.checks.iter().find(|result| result.check == *check);
         let state = match result {
             None => CheckState::Unknown,

@@ -113,7 +113,7 @@ pub(super) async fn show(
     };
     let (warnings, next) = match decide(&world, &requester) {
         Decision::Node(decision) => {
-            let (context, world, next) = (context.clone(), world.clone(), decision.checks.clone());
+            let (context, world, next) = (context.clone(), world.clone(), decision.all_checks());
             let disks = disks::warnings(&context, &world, &decision.node);
             let mut warnings = blocking(move || context.overlays.warnings(&world, &decision)).await?;
             warnings.extend(disks);

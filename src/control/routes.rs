@@ -235,6 +235,7 @@ async fn explain(
             }
             let asked = (context.clone(), world.clone(), decided.clone());
             warnings = blocking(move || asked.0.overlays.warnings(&asked.1, &asked.2)).await?;
+            let checks = decided.all_checks();
             why.extend(decided.why);
             warnings.extend(disks::warnings(&context, &world, &decided.node));
             warnings.extend(nodes::overdue(&context, &world, &decided.node.name));
@@ -263,7 +264,7 @@ async fn explain(
                 console: decided.console,
                 init: decided.init,
                 ram_size: decided.ram_size,
-                checks: decided.checks,
+                checks,
             };
             (Some(decision), pinned.map(|boot| api::PinnedBoot::from(&*boot)))
         }

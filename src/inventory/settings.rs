@@ -79,6 +79,7 @@ impl<'a> Settings<'a> {
             from("init", &|p| p.init.clone()),
             from("ram-size", &|p| p.ram_size.clone()),
             from("checks", &|p| list(&p.checks)),
+            from("check-login", &|p| p.check_login.map(|wanted| wanted.to_string())),
         ];
         settings.into_iter().flatten().collect()
     }

@@ -114,9 +114,15 @@ pub struct Profile {
     /// PID 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<String>,
+    /// Public keys of root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authorized_keys: Option<Vec<String>>,
     /// What must be true of a node that is ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checks: Option<Vec<String>>,
+    /// Whether somebody has to be able to log in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check_login: Option<bool>,
 }
 
 /// `[layout.NAME]`
@@ -180,6 +186,9 @@ impl Layout {
     }
 }
 
+/// With a key of root's, nodes are to be logged in to. This one is the curve's base point, whose private key nobody has.
+const NOBODYS_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFhmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZm nobody";
+
 impl Site {
     /// The demo's: image `debian`, layout `scratch`, root logged in on the serial console.
     pub fn demo() -> Self {
@@ -188,6 +197,7 @@ impl Site {
             layout: Some("scratch".to_owned()),
             templates: Some(vec!["base".to_owned(), "console".to_owned()]),
             console: Some("ttyS0,115200".to_owned()),
+            authorized_keys: Some(vec![NOBODYS_KEY.to_owned()]),
             ..Profile::default()
         };
         Site {

@@ -149,7 +149,7 @@ fn what_a_node_waits_for_and_what_failed_is_named_everywhere() -> Result {
     site.more = "[[mount]]\nwhat = \"10.5.0.9:/home\"\nwhere = \"/home\"\ntype = \"nfs\"\nrequired = true\n\
                  [[mount]]\nwhat = \"tmpfs\"\nwhere = \"/mnt/fast\"\ntype = \"tmpfs\"\n"
         .to_owned();
-    let cluster = Cluster::start(site)?;
+    let cluster = Cluster::start(site.clone())?;
     let daemon = &cluster.daemon;
     let node = Node::add(&cluster, "r01n01", "52:54:00:00:01:01")?;
     let (_, plan) = curl(
@@ -211,7 +211,7 @@ fn what_a_node_waits_for_and_what_failed_is_named_everywhere() -> Result {
     let explained = daemon.json(&["explain", "r01n01"])?;
     assert_eq!(
         explained["decision"]["checks"],
-        json!(["unit sshd.service", "mount /home"])
+        json!(["unit sshd.service", "mount /home", "login"])
     );
     assert_eq!(explained["pinned"]["checks"][1]["detail"], seen);
     let (stranger, _) = node.post("waiting", json!({"checks": [], "token": "0"}))?;
@@ -237,6 +237,50 @@ fn what_a_node_waits_for_and_what_failed_is_named_everywhere() -> Result {
     assert_eq!(node.post("heartbeat", well)?.0, 204);
     assert_eq!(states()?, are("holds", "holds"));
     assert_eq!(cluster.status("r01n01")?["state"], "ready");
+
+    // The check that agents make by themselves; an older one says nothing of it.
+    assert_eq!(plan["health"]["login"], true);
+    let kept_out = "users cannot log in: /run/nologin is there; remove it";
+    let trouble = format!("check failed: {kept_out}");
+    let checks = json!([result("login", false, kept_out)]);
+    let ill = json!({"trouble": trouble, "healthy": false, "checks": checks});
+    assert_eq!(node.post("heartbeat", ill)?.0, 204);
+    assert_eq!(states()?.pop(), Some(("login".to_owned(), "failed".to_owned())));
+    let row = cluster.status("r01n01")?;
+    assert_eq!(
+        (row["state"].as_str(), row["last_error"].as_str()),
+        (Some("degraded"), Some(trouble.as_str()))
+    );
+    for text in [
+        daemon.cli(&["node", "show", "r01n01"])?,
+        daemon.cli(&["explain", "r01n01"])?,
+    ] {
+        let lines: Vec<&str> = text.lines().filter(|line| line.contains(kept_out)).collect();
+        assert!(
+            lines.iter().any(|line| line.trim_start().starts_with("login")),
+            "{text}"
+        );
+    }
+    site.default_profile().check_login = Some(false);
+    daemon.reload(&site)?;
+    let node = Node::add(&cluster, "r01n02", "52:54:00:00:01:02")?;
+    let (_, plan) = curl(
+        &node.namespace,
+        &format!("{BASE}/v1/plan/{}", node.boot),
+        &node.token,
+        None,
+    )?;
+    let plan: Value = serde_json::from_str(&plan)?;
+    assert!(plan["health"].get("login").is_none(), "{plan}");
+    node.ready(json!([result("login", false, kept_out)]))?;
+    let shown = daemon.json(&["node", "show", "r01n02"])?;
+    assert!(!shown["checks"].to_string().contains("nologin"), "{shown}");
+    assert!(
+        shown["settings"]
+            .to_string()
+            .contains(r#""key":"check-login","profile":"default","value":"false""#),
+        "{shown}"
+    );
     cluster.daemon.stop()
 }
 

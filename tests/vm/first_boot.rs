@@ -113,6 +113,9 @@ fn expect_a_node_of_its_own(node: &Node) -> Result {
     assert_eq!(node.shell(&format!("{nobody} /etc/hostname"))?, "r01n01");
     node.shell(&format!("! {nobody} /etc/shadow"))?;
     assert_eq!(node.shell("systemctl is-failed '*' --quiet || echo none")?, "none");
+    // It said ready when sshd had answered, and PAM had opened a session as for sshd.
+    let opened = node.shell("journalctl -b -o cat | grep -c 'pam_unix(sshd:session): session opened for user root'")?;
+    assert_eq!(opened, "1");
     Ok(())
 }
 

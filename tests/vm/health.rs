@@ -28,6 +28,9 @@ fn a_check_that_fails_is_named_mended_by_itself_and_a_restart_is_drained_before(
     let mut site = Site::demo();
     site.checks_within_secs = 4;
     site.default_profile().checks = checks(&[&holds[..], &fails].concat());
+    // sshd is enabled, and its configuration keeps it from starting.
+    let trees = ["base", "console", "deaf"].map(str::to_owned);
+    site.default_profile().templates = Some(trees.to_vec());
     let cluster = Cluster::prepare(site.clone())?;
     site.drain = program(cluster.dir(), "drain")?;
     site.resume = program(cluster.dir(), "resume")?;
@@ -42,6 +45,8 @@ fn a_check_that_fails_is_named_mended_by_itself_and_a_restart_is_drained_before(
     let expected = "check failed: unit no-such.service is inactive; /mnt is not mounted; command /bin/ls /no/such ended with \
                     exit status 2, and said: ";
     assert!(error.starts_with(expected) && error.contains("/no/such"), "{error}");
+    let deaf = "ssh.service is enabled, and does not answer at 10.5.1.1:22: Connection refused (os error 111)";
+    assert!(error.contains(deaf), "{error}");
 
     // Mended on the node, one after the other: the command is run again after a minute only.
     node.shell("mount -t tmpfs none /mnt")?;
@@ -54,6 +59,25 @@ fn a_check_that_fails_is_named_mended_by_itself_and_a_restart_is_drained_before(
         "printf '{unit}' > /run/systemd/system/no-such.service; systemctl start no-such"
     ))?;
     node.shell("mkdir -p /no/such")?;
+    node.wait_until("nothing but sshd to be missing", || {
+        Ok((node.status("last_error")? == format!("check failed: {deaf}")).then_some(()))
+    })?;
+    // sshd lives, and PAM opens no session.
+    node.shell("echo session required pam_deny.so >> /etc/pam.d/sshd; rm /etc/ssh/sshd_config.d/deaf.conf")?;
+    node.shell("systemctl reset-failed ssh; systemctl start ssh")?;
+    let no_session = "check failed: no session can be opened for root as sshd opens one: Cannot make/remove an entry for the \
+                      specified session";
+    node.wait_until("sessions to be missed", || {
+        Ok((node.status("last_error")? == no_session).then_some(()))
+    })?;
+    // A rule for accounts that refuses root from here is somebody's intention.
+    node.shell("sed -i -e '$d' -e '1i account required pam_deny.so' /etc/pam.d/sshd")?;
+    node.wait_state("ready")?;
+    node.shell("touch /run/nologin")?;
+    node.wait_state("degraded")?;
+    let kept_out = "check failed: users cannot log in: /run/nologin is there; remove it";
+    assert_eq!(node.status("last_error")?, kept_out);
+    node.shell("rm /run/nologin")?;
     node.wait_state("ready")?;
     assert_eq!(node.status("last_error")?, "");
     node.shell("umount /mnt")?;
@@ -61,6 +85,7 @@ fn a_check_that_fails_is_named_mended_by_itself_and_a_restart_is_drained_before(
     assert_eq!(node.status("last_error")?, "check failed: /mnt is not mounted");
 
     site.default_profile().checks = checks(&holds);
+    site.default_profile().templates = Some(trees[..2].to_vec());
     cluster.daemon.reload(&site)?;
     let before = node.status("boot")?;
     cluster
@@ -89,7 +114,10 @@ fn a_check_that_fails_is_named_mended_by_itself_and_a_restart_is_drained_before(
     );
     let log = fs::read_to_string(cluster.dir().join("log"))?;
     assert_eq!(log, "drain r01n01 new checks\nresume r01n01 new checks\n");
-    let hardware = &cluster.daemon.json(&["node", "show", "r01n01"])?["hardware"];
+    let shown = &cluster.daemon.json(&["node", "show", "r01n01"])?;
+    let login = (shown["checks"].as_array().into_iter().flatten()).find(|row| row["check"] == "login");
+    assert_eq!(login.map(|row| &row["state"]), Some(&"holds".into()), "{shown}");
+    let hardware = &shown["hardware"];
     let modules: Vec<&str> = (hardware["modules"].as_array().into_iter().flatten())
         .filter_map(|module| module.as_str())
         .collect();

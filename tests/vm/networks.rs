@@ -95,6 +95,10 @@ fn networkd_ifupdown_and_networkmanager_leave_the_roots_card_alone() -> Result {
 
     // An image that enforces SELinux boots permissive: nothing on an NFS root has a label.
     assert_eq!(node.shell("cat /sys/fs/selinux/enforce; echo")?, "0");
+    assert_eq!(node.status("remark")?, "SELinux permissive");
+    node.shell("ssh-keygen -q -t ed25519 -N '' -f /root/own && cat /root/own.pub >> /root/.ssh/authorized_keys")?;
+    let ssh = "ssh -i /root/own -o BatchMode=yes -o StrictHostKeyChecking=no root@10.5.1.1 id -un 2> /dev/null";
+    assert_eq!(node.shell(ssh)?, "root");
     // What an unprivileged user needs. Without the first line the kernel would let everybody ping.
     node.shell("sysctl -qw net.ipv4.ping_group_range='1 0'")?;
     let lab = |command: &str| node.shell(&format!("runuser -u lab -- sh -c '{command}'"));

@@ -264,6 +264,7 @@ fn overlay_phase(
         mounts: state.mounts.clone(),
         health: plan.health.clone(),
         secret: overlay.secret.clone(),
+        address: Some(plan.net.ipaddr),
     };
     let facts = serde_json::to_vec(&facts).doing(|| "writing boot.json".into())?;
     let own = |path: &str, mode| OverlayFile {

@@ -2,11 +2,14 @@
 
 use crate::{
     command::{self, Left, Ran},
+    login::{self, Answer, Login},
     timeline::cut,
 };
 use rackstrap_wire::{Check, CheckResult, Health};
 use std::{
     fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -29,6 +32,29 @@ pub trait System {
     fn mounts(&self) -> String;
     /// Runs a command.
     fn run(&self, words: &[&str], timeout: Duration) -> Ran;
+
+    /// Something is at this path.
+    fn exists(&self, path: &str) -> bool {
+        Path::new(path).exists()
+    }
+
+    /// A file's text; empty if there is none.
+    fn read(&self, path: &str) -> String {
+        fs::read_to_string(path).unwrap_or_default()
+    }
+
+    /// Names in a directory.
+    fn list(&self, dir: &str) -> Vec<String> {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        entries
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect()
+    }
+
+    /// What answers there.
+    fn greets(&self, at: SocketAddr) -> Answer {
+        login::greets(at)
+    }
 }
 
 /// This machine.
@@ -67,6 +93,7 @@ pub enum When {
 pub struct Checks {
     all: Vec<One>,
     command_timeout: Duration,
+    login: Option<Login>,
 }
 
 #[derive(Debug)]
@@ -82,8 +109,8 @@ struct One {
 }
 
 impl Checks {
-    /// Those of a plan, none of them made yet.
-    pub fn new(health: &Health) -> Self {
+    /// Those of a plan, none of them made yet, on a node with that address.
+    pub fn new(health: &Health, address: Option<Ipv4Addr>) -> Self {
         let all = health.checks.iter().map(|text| One {
             mounts: health
                 .mounts
@@ -101,28 +128,33 @@ impl Checks {
         Checks {
             all: all.collect(),
             command_timeout: Duration::from_secs(health.command_secs.max(1).into()),
+            login: health.login.then(|| Login::new(address)),
         }
     }
 
     /// True without any.
     pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
+        self.all.is_empty() && self.login.is_none()
     }
 
     /// True if all hold, as far as is known.
     pub fn hold(&self) -> bool {
-        self.all.iter().all(|one| one.result.ok)
+        self.all.iter().all(|one| one.result.ok) && self.login.iter().all(|login| login.result().ok)
     }
 
     /// What came of them.
     pub fn results(&self) -> Vec<CheckResult> {
-        self.all.iter().map(|one| one.result.clone()).collect()
+        let login = self.login.iter().map(Login::result);
+        self.all.iter().map(|one| &one.result).chain(login).cloned().collect()
     }
 
     /// Makes those that are due.
     pub fn look(&mut self, system: &impl System, when: When) {
         for one in &mut self.all {
             one.look(system, when, self.command_timeout);
+        }
+        if let Some(login) = &mut self.login {
+            login.look(system, when);
         }
     }
 }
@@ -282,10 +314,11 @@ mod tests {
     }
 
     fn checks(texts: &[&str]) -> Checks {
-        Checks::new(&Health {
+        let health = Health {
             checks: texts.iter().map(|&text| text.to_owned()).collect(),
             ..Health::default()
-        })
+        };
+        Checks::new(&health, None)
     }
 
     fn details(checks: &Checks) -> Vec<String> {
@@ -347,11 +380,12 @@ mod tests {
             }
         }
         let system = Late(&mounts, &exit, Cell::new(0));
-        let mut checks = Checks::new(&Health {
+        let health = Health {
             checks: vec!["mount /home".into(), "mount /other".into()],
             mounts: vec!["/home".into()],
             ..Health::default()
-        });
+        };
+        let mut checks = Checks::new(&health, None);
         checks.look(&system, When::ComingUp);
         checks.look(&system, When::ComingUp);
         assert_eq!(system.2.get(), 1, "not each time");

@@ -6,6 +6,7 @@ use crate::{
 };
 use rackstrap_wire::{Health, MountedPartition};
 use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
 
 /// On the /run that survives the hand-over, for systemd.
 pub const RUN: &str = "/run/rackstrap/boot.json";
@@ -35,6 +36,9 @@ pub struct BootFacts {
     /// The secret, for users; none if the server gave none.
     #[serde(default)]
     pub secret: Option<String>,
+    /// The node's address.
+    #[serde(default)]
+    pub address: Option<Ipv4Addr>,
 }
 
 impl BootFacts {

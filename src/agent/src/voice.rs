@@ -45,7 +45,7 @@ pub fn run(wait_for_init: bool) -> Res<()> {
     };
     let server = facts.server();
     let seed = random_seed();
-    let mut checks = Checks::new(&facts.health);
+    let mut checks = Checks::new(&facts.health, facts.address);
     wait_until_they_hold(
         &mut checks,
         &Machine,

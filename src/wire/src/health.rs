@@ -152,6 +152,19 @@ pub struct Health {
     /// is not mounted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<String>,
+    /// Whether the agent also looks at whether one can log in; its result is called [`LOGIN`]. An older agent does not know of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub login: bool,
+}
+
+/// The check that agents make by themselves, as results name it.
+pub const LOGIN: &str = "login";
+
+impl Health {
+    /// Whether a node with these may have made `check`.
+    pub fn has(&self, check: &str) -> bool {
+        self.login && check == LOGIN || self.checks.iter().any(|known| known == check)
+    }
 }
 
 impl Default for Health {
@@ -162,6 +175,7 @@ impl Default for Health {
             within_secs: 120,
             command_secs: 30,
             mounts: Vec::new(),
+            login: false,
         }
     }
 }

@@ -15,7 +15,7 @@ mod report;
 pub mod users;
 
 pub use health::{
-    Check, CheckError, CheckResult, Health, HeartbeatAnswer, MOST_RESULTS, Restart, RestartNote, failures, waits,
+    Check, CheckError, CheckResult, Health, HeartbeatAnswer, LOGIN, MOST_RESULTS, Restart, RestartNote, failures, waits,
 };
 pub use hwaddr::{HwAddr, HwAddrError};
 pub use image_list::ImageList;
