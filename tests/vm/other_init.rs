@@ -1,8 +1,8 @@
-//! A root whose init is not systemd.
+//! A root whose init is not systemd, whose drivers lie where vendors put them, and whose kernel has the name of a flavour.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 use testbed::{
-    Cluster, Result, Site,
+    Cluster, Node, Result, Site,
     binaries::Binaries,
     image::{self, Image, Recipe},
     process::output,
@@ -13,12 +13,15 @@ const INITTAB: &str = "::sysinit:/etc/init.d/rcS\nttyS0::respawn:/bin/sh\n";
 const RC: &str =
     "#!/bin/sh\nhostname -F /etc/hostname\necho \"busybox init is up\"\necho \"root@$(hostname)\" > /dev/console\n";
 
+/// What an administrator writes for a driver: an option, what goes before it, and what must not be loaded.
+const MODPROBE: &str = "options virtio_net napi_tx=0\nsoftdep virtio_net pre: dummy\nblacklist ahci\n";
+
 #[test]
 fn a_root_with_busybox_as_init_boots() -> Result {
     let mut say = |line: &str| eprintln!("testbed: {line}");
     let binaries = Binaries::get()?;
     let debian = Recipe::debian()?.tree(&mut say)?;
-    let depends = format!("{}{INITTAB}{RC}", debian.display());
+    let depends = format!("{}{INITTAB}{RC}{MODPROBE}updates", debian.display());
     let tree = image::tree("busybox", &depends, |part| make_tree(part, &debian))?;
     let image = Image::import(&binaries, "busybox", &tree, &mut say)?;
     let mut site = Site::demo();
@@ -33,6 +36,7 @@ fn a_root_with_busybox_as_init_boots() -> Result {
     node.wait_state("ready")?;
     assert_eq!(node.shell("hostname")?, "r01n01");
     assert_eq!(node.shell("readlink /proc/1/exe")?, "/bin/busybox");
+    expect_drivers_as_the_image_has_them(&node)?;
     let root = node.shell("grep ' / ' /proc/mounts")?;
     assert!(root.starts_with("overlay ") || root.contains(" / overlay "), "{root}");
     // Its heartbeats go on.
@@ -40,6 +44,48 @@ fn a_root_with_busybox_as_init_boots() -> Result {
     node.wait_until("another heartbeat", || {
         Ok((cluster.status("r01n01")?["heard"].as_u64() > heard).then_some(()))
     })
+}
+
+/// The image's own words on its drivers counted, and where it keeps them did not.
+fn expect_drivers_as_the_image_has_them(node: &Node<'_>) -> Result {
+    node.shell("grep -q ' /sys ' /proc/mounts || mount -t sysfs sysfs /sys")?;
+    assert_eq!(
+        node.shell("cat /sys/module/virtio_net/parameters/napi_tx")?,
+        "N",
+        "an option of modprobe.d"
+    );
+    assert_eq!(
+        node.shell("ls /sys/module | grep -cx dummy")?,
+        "1",
+        "a soft dependency of modprobe.d"
+    );
+    assert_eq!(
+        node.shell("ls /sys/module | grep -cx ahci || true")?,
+        "0",
+        "on the blacklist of modprobe.d, and the machine has such a controller"
+    );
+    Ok(())
+}
+
+/// The card's driver is where vendors put theirs, and the kernel has the name of a flavour. Without both there is no boot.
+fn rearrange(part: &Path) -> Result {
+    let release = output(Command::new("ls").arg(part.join("lib/modules")))?
+        .trim()
+        .to_owned();
+    let modules = part.join("lib/modules").join(&release);
+    fs::create_dir(modules.join("updates"))?;
+    fs::rename(
+        modules.join("kernel/drivers/net/virtio_net.ko"),
+        modules.join("updates/virtio_net.ko"),
+    )?;
+    output(Command::new("depmod").arg("-b").arg(part).arg(&release))?;
+    fs::rename(
+        part.join(format!("boot/vmlinuz-{release}")),
+        part.join("boot/vmlinuz-lts"),
+    )?;
+    fs::create_dir_all(part.join("etc/modprobe.d"))?;
+    fs::write(part.join("etc/modprobe.d/site.conf"), MODPROBE)?;
+    Ok(())
 }
 
 /// Debian's kernel and modules, and nothing else but busybox.
@@ -70,6 +116,7 @@ fn make_tree(part: &Path, debian: &Path) -> Result {
     };
     copy("boot", "boot")?;
     copy("usr/lib/modules", "lib/modules")?;
+    rearrange(part)?;
     fs::copy("/bin/busybox", part.join("bin/busybox"))?;
     output(
         Command::new("chroot")
