@@ -66,6 +66,9 @@ pub struct Node<'c> {
     firmware: Firmware,
     nic: Nic,
     order: BootOrder,
+    /// Its hardware address, and the tap of a second card.
+    second_card: Option<(String, String)>,
+    second_card_first: Cell<bool>,
     processors: u8,
     console: Console,
     machine: RefCell<Option<process::Running>>,
@@ -90,6 +93,8 @@ impl<'c> Node<'c> {
             firmware: Firmware::Bios,
             nic: Nic::Virtio,
             order: BootOrder::NetworkFirst,
+            second_card: None,
+            second_card_first: Cell::new(false),
             processors: 1,
             machine: RefCell::new(None),
             powered_on: Cell::new(0),
@@ -122,6 +127,18 @@ impl<'c> Node<'c> {
     pub fn boot_order(mut self, order: BootOrder) -> Self {
         self.order = order;
         self
+    }
+
+    /// With a second network card, which the inventory does not name.
+    pub fn second_card(mut self) -> Result<Self> {
+        let hwaddr = self.hwaddr.replacen("52:54:00:00", "52:54:00:01", 1);
+        self.second_card = Some((hwaddr, self.cluster.namespace.tap()?));
+        Ok(self)
+    }
+
+    /// Has the firmware try the second card before the first one, from the next power-on.
+    pub fn second_card_first(&self) {
+        self.second_card_first.set(true);
     }
 
     /// With more processors than one: faster alone, slower beside others.
@@ -157,6 +174,11 @@ impl<'c> Node<'c> {
     /// Hardware address of its network card.
     pub fn hwaddr(&self) -> &str {
         &self.hwaddr
+    }
+
+    /// Hardware address of the second card.
+    pub fn second_hwaddr(&self) -> &str {
+        self.second_card.as_ref().map_or("", |(hwaddr, _)| hwaddr)
     }
 
     /// Its console.
@@ -230,6 +252,17 @@ impl<'c> Node<'c> {
             false => "",
         };
         command.args(["-device", &format!("{model},netdev=net,mac={}{card}{rom}", self.hwaddr)]);
+        if let Some((hwaddr, tap)) = &self.second_card {
+            let place = match self.second_card_first.get() {
+                true => ",bootindex=0",
+                false => "",
+            };
+            command.args([
+                "-netdev",
+                &format!("tap,id=second,ifname={tap},script=no,downscript=no"),
+            ]);
+            command.args(["-device", &format!("{model},netdev=second,mac={hwaddr}{place}")]);
+        }
         for (index, (bus, disk)) in self.disks.borrow().iter().enumerate() {
             command.args(disk_arguments(index, *bus, disk));
         }

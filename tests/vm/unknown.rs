@@ -1,4 +1,4 @@
-//! A machine that is in no inventory waits for its name, and needs no hand when it has got one.
+//! A machine that is in no inventory waits for its name, and needs no hand when it has got one. Its second card is no other machine.
 
 use super::GIB2;
 use testbed::{Cluster, Result, Site};
@@ -6,7 +6,7 @@ use testbed::{Cluster, Result, Site};
 #[test]
 fn an_unknown_machine_waits_and_boots_on_once_it_is_added() -> Result {
     let cluster = Cluster::start(Site::demo())?;
-    let node = cluster.node("r01n01").blank_disk(GIB2)?;
+    let node = cluster.node("r01n01").blank_disk(GIB2)?.second_card()?;
     node.plug_in()?;
     let told = format!("rackstrap discover accept {} r01n01", node.hwaddr());
     node.wait_console(&told)?;
@@ -24,5 +24,20 @@ fn an_unknown_machine_waits_and_boots_on_once_it_is_added() -> Result {
     assert_eq!(node.shell("hostname")?, "r01n01");
     let status = cluster.daemon.cli(&["status"])?;
     assert!(!status.contains(node.hwaddr()), "still listed as unknown:\n{status}");
+    node.pull_plug();
+
+    // Its firmware tries the second card first while a rack is filled: that is no new machine, and the firmware goes on to the first.
+    cluster.daemon.cli(&["discover", "start", "r05"])?;
+    node.second_card_first();
+    node.plug_in()?;
+    node.wait_console("is a further card of r01n01")?;
+    assert_eq!(node.wait_disk()?, "/tmp and /var on vda (kept: scratch v1)");
+    let nodes = cluster.daemon.cli(&["node", "list", "--names"])?;
+    assert_eq!(nodes.trim(), "r01n01");
+    let listed = cluster.daemon.cli(&["discover", "list"])?;
+    assert!(
+        listed.contains(node.second_hwaddr()) && listed.contains("r01n01"),
+        "{listed}"
+    );
     Ok(())
 }
