@@ -29,7 +29,11 @@ fn a_panic_of_the_writer_costs_its_batch_is_told_and_the_store_goes_on() {
             let store = &store;
             scope.spawn(move || {
                 let batch = put(number);
-                let batch = if number % 10 == 0 { batch.panic() } else { batch };
+                let batch = if number.is_multiple_of(10) {
+                    batch.panic()
+                } else {
+                    batch
+                };
                 store.commit_blocking(batch).is_ok().then_some(number)
             })
         };
