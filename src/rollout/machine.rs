@@ -374,8 +374,12 @@ impl Member {
                 }
                 late
             }
-            // It has this version's script, or was restarted for it, and gets no further: either may be the cause.
-            State::Waiting if !stalled.is_empty() && (seen.image == Some(image) || !self.restart.is_empty()) => {
+            // It has this version's script, or was restarted for it, and gets no further: either may be the cause. A boot from before
+            // it was to try (again) says nothing of that.
+            State::Waiting
+                if !stalled.is_empty()
+                    && (seen.image == Some(image) && seen.opened >= self.since || !self.restart.is_empty()) =>
+            {
                 let why = format!("stalled at {stalled}");
                 self.go(State::Failed { why }, now);
                 true

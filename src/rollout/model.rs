@@ -259,6 +259,8 @@ pub struct Seen<'a> {
     pub stalled: &'a str,
     /// The version of the boot that it is in; none if no boot is pinned.
     pub image: Option<&'a ImageRef>,
+    /// When that boot began.
+    pub opened: Timestamp,
 }
 
 /// Something that happened to a rollout.

@@ -88,6 +88,7 @@ pub(super) struct Heard {
     trouble: String,
     stalled: String,
     image: Option<ImageRef>,
+    opened: Timestamp,
 }
 
 impl Heard {
@@ -98,6 +99,7 @@ impl Heard {
             trouble: &self.trouble,
             stalled: &self.stalled,
             image: self.image.as_ref(),
+            opened: self.opened,
         }
     }
 }
@@ -281,6 +283,7 @@ impl Rollouts {
         let heartbeat = world.site.limits.heartbeat_secs;
         let standing = recorder.standing_at(&subject, now, heartbeat).unwrap_or_default();
         let state = standing.state;
+        let boot = self.shared.boots.get(&standing.boot);
         Heard {
             up: match state {
                 NodeState::Ready | NodeState::Degraded => true,
@@ -288,7 +291,8 @@ impl Rollouts {
                 NodeState::Absent | NodeState::Stalled | NodeState::Lost | NodeState::Waiting => false,
             },
             heard: standing.heard,
-            image: self.shared.boots.get(&standing.boot).map(|boot| boot.image().clone()),
+            image: boot.as_ref().map(|boot| boot.image().clone()),
+            opened: boot.map(|boot| boot.opened).unwrap_or_default(),
             stalled: match state {
                 NodeState::Stalled => standing.last_error.clone(),
                 _ => String::new(),

@@ -32,6 +32,7 @@ const UP: Seen<'static> = Seen {
     trouble: "",
     stalled: "",
     image: None,
+    opened: Timestamp(0),
 };
 
 /// `n01` to that number, all of them up.
@@ -210,6 +211,7 @@ fn nobody_waits_for_a_node_that_is_stalled_and_one_that_stalls_with_the_version_
         heard: at(minute),
         stalled: "tftp: took snponly.efi and was not heard of again",
         image,
+        opened: at(1),
         ..Seen::default()
     };
     for minute in 2..10 {
@@ -238,6 +240,19 @@ fn nobody_waits_for_a_node_that_is_stalled_and_one_that_stalls_with_the_version_
         "{why}"
     );
     assert!(rollout.stopped.starts_with("2 failed, and one may: n[03-04]"));
+    // It is to try again: the boot in which it stands is the old one.
+    assert!(rollout.retry("n03", all["n03"], at(12)));
+    rollout.tick(&all, at(13));
+    assert_eq!(*state(&rollout, "n03"), State::Waiting);
+    all.insert(
+        "n03".into(),
+        Seen {
+            opened: at(13),
+            ..stalled(13, Some(&new))
+        },
+    );
+    rollout.tick(&all, at(13));
+    assert!(state(&rollout, "n03").is_failure());
     // The one that gets further is waited for as a late one is, and counts as ready.
     rollout.resume(Some(2), "tests", at(13)).unwrap();
     all.insert("n02".into(), UP);
