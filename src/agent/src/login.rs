@@ -236,14 +236,29 @@ fn is_to_answer(system: &impl System, unit: &str, known: bool) -> bool {
     if !system.has_systemd() {
         return true;
     }
-    let properties = "--property=ActiveState,ConditionResult,ConditionTimestampMonotonic";
+    let properties = "--property=ActiveState,ConditionResult,ConditionTimestampMonotonic,MainPID";
     let said = system
         .run(&["systemctl", "show", properties, "--", unit], PATIENCE)
         .said;
     let says = |line: &str| lines(&said).any(|words| words.first() == Some(&line));
     // Before its conditions were looked at, they count as not met.
     let left_out = says("ConditionResult=no") && !says("ConditionTimestampMonotonic=0");
+    let known = known && !is_told_otherwise(system, &said);
     !left_out && (known || unit.ends_with(".socket") || !says("ActiveState=active"))
+}
+
+/// True if sshd was started with options that say where it listens, or where that is written: `sshd -T` knows nothing of them. Debian
+/// has them in /etc/default/ssh, Red Hat in /etc/sysconfig/sshd.
+fn is_told_otherwise(system: &impl System, shown: &str) -> bool {
+    let id = lines(shown).find_map(|words| words.first()?.strip_prefix("MainPID=").map(str::to_owned));
+    let Some(id) = id.filter(|id| id != "0") else {
+        return false;
+    };
+    let command = system.read(&format!("/proc/{id}/cmdline"));
+    // sshd replaces its arguments by a title, `sshd: /usr/sbin/sshd -D -p 2222 [listener]`.
+    command
+        .split(['\0', ' '])
+        .any(|word| ["-p", "-f", "-o"].iter().any(|option| word.starts_with(option)))
 }
 
 /// A program's lines, as words; [`crate::command::Ran`] has them in one, with strokes between them.

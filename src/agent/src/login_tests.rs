@@ -221,6 +221,27 @@ fn only_what_is_meant_to_be_there_counts() {
     assert_eq!(conditions("no", 7), "");
     assert_eq!(conditions("no", 0), SILENT, "it was not tried: what it needs failed");
     assert_eq!(conditions("yes", 7), SILENT);
+    // Its own options say where it listens.
+    system
+        .shown
+        .replace("ActiveState=active / ConditionResult=yes / ConditionTimestampMonotonic=7 / MainPID=400".into());
+    system.has(
+        "/proc/400/cmdline",
+        "sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups\0",
+    );
+    assert_eq!(first(&system), SILENT);
+    for options in ["-D -p 2222", "-D -p2222", "-D -oPort=2222", "-f /etc/ssh/own"] {
+        system.has(
+            "/proc/400/cmdline",
+            &format!("/usr/sbin/sshd\0{}\0", options.replace(' ', "\0")),
+        );
+        assert_eq!(first(&system), "", "{options}");
+        system.has(
+            "/proc/400/cmdline",
+            &format!("sshd: /usr/sbin/sshd {options} [listener] 0 of 10-100 startups\0"),
+        );
+        assert_eq!(first(&system), "", "{options}");
+    }
     system.has(NOT_TO_BE_RUN, "");
     assert_eq!(first(&system), "");
 }
