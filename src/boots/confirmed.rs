@@ -9,7 +9,7 @@
 use super::{Boot, Boots, DiskEffect, Disks, EffectKind, NodeDisk, disk_effect};
 use crate::{
     config::{LayoutPolicy, Site},
-    inventory::Node,
+    inventory::{Node, Settings},
     store::{Batch, DISK_RULES, Store, StoreError, Table},
 };
 use serde::{Deserialize, Serialize};
@@ -67,24 +67,30 @@ impl Confirmed {
         confirmed
     }
 
-    /// `site` with the rules that are confirmed. Layouts and profiles that are new in it stay: no node had them.
+    /// `site` with the rules that are confirmed, also those of profiles that are no longer in it: nodes may still have them. Of a
+    /// profile that is new in it nothing is confirmed, and no more than that its name was left on a node is known. New layouts stay.
     fn view(&self, site: &Site) -> Site {
         let mut view = site.clone();
         for (name, policy) in &self.layouts {
             view.layouts.insert(name.clone(), policy.clone());
         }
-        for (name, choice) in &self.profiles {
-            if let Some(profile) = view.profiles.get_mut(name) {
-                profile.layout.clone_from(&choice.layout);
-                profile.disk.clone_from(&choice.disk);
+        for (name, profile) in &mut view.profiles {
+            if !self.profiles.contains_key(name) {
+                profile.layout = None;
+                profile.disk = None;
             }
+        }
+        for (name, choice) in &self.profiles {
+            let profile = view.profiles.entry(name.clone()).or_default();
+            profile.layout.clone_from(&choice.layout);
+            profile.disk.clone_from(&choice.disk);
         }
         view
     }
 }
 
-/// Has the next start take its site file as confirmed: after a backup was restored without the old store, the disks may be newer than
-/// what the backup says of them.
+/// Has the next start take its site file as confirmed, and no order to prepare a disk be carried out: after a backup was restored without
+/// the old store, the disks may be newer than what the backup says of them, and the orders carried out already.
 ///
 /// # Errors
 /// Those of the store.
@@ -94,7 +100,14 @@ pub fn trust_site_file(store: &Store) -> Result<(), StoreError> {
         profiles: BTreeMap::new(),
         trust_site_file: true,
     };
-    store.write(|tx| tx.put(Table::Meta, DISK_RULES, &trusted))
+    store.write(|tx| {
+        for (key, mut disk) in tx.scan::<NodeDisk>(Table::Disks, b"")? {
+            if disk.order.take().is_some() {
+                tx.put(Table::Disks, &key, &disk)?;
+            }
+        }
+        tx.put(Table::Meta, DISK_RULES, &trusted)
+    })
 }
 
 /// What the next boot of `node` does with its disk, where `confirmed` has the confirmed rules if `site` has others (pure). True if the
@@ -106,8 +119,13 @@ fn next_effect(
     disk: Option<&NodeDisk>,
 ) -> (Option<DiskEffect>, bool) {
     let effect = disk_effect(site, node, disk);
-    let (Some(lost), Some(confirmed)) = (effect.as_ref().filter(|effect| effect.needs_consent()), confirmed) else {
+    let Some(confirmed) = confirmed else {
         return (effect, false);
+    };
+    let Some(lost) = effect.as_ref().filter(|effect| effect.needs_consent()) else {
+        let instead =
+            effect.is_none() && is_risky(site, confirmed, node, disk) && disk_effect(confirmed, node, disk).is_none();
+        return (effect, instead);
     };
     match disk_effect(confirmed, node, disk) {
         Some(known) if known == *lost => (effect, false),
@@ -122,11 +140,35 @@ fn next_effect(
     }
 }
 
+/// True for a node of whose disk nothing is known, so that it may have a layout that `site` would replace (pure): one whose disk was
+/// changed or that was deleted and added again. A blank disk loses nothing by the confirmed rules either.
+fn is_risky(site: &Site, confirmed: &Site, node: &Node, disk: Option<&NodeDisk>) -> bool {
+    if disk.is_some_and(|disk| disk.marker.is_some() || disk.order.is_some()) {
+        return false;
+    }
+    let new_profile = node.profiles.iter().any(|name| {
+        let layout = |site: &Site| site.profiles.get(name).and_then(|profile| profile.layout.clone());
+        layout(site).is_some() && layout(confirmed).is_none()
+    });
+    // Nobody had what is new: it is for disks that come.
+    !new_profile && policy(site, node) != policy(confirmed, node)
+}
+
+/// The layout that `site` has for `node`.
+fn policy<'a>(site: &'a Site, node: &Node) -> Option<&'a LayoutPolicy> {
+    let settings = Settings::of(site, &node.profiles, |_| ());
+    site.layouts.get(settings.text(|profile| &profile.layout)?)
+}
+
 impl Disks {
     /// What the next boot of `node` does with its disk under `site`, the site file that is in use: none if it keeps it.
     pub fn next_effect(&self, site: &Site, node: &Node) -> Option<DiskEffect> {
-        let confirmed = self.held_back();
-        next_effect(site, confirmed.as_deref(), node, self.get(&node.name).as_ref()).0
+        self.next_effect_on(site, node, self.get(&node.name).as_ref())
+    }
+
+    /// The same with the disk that the node will have: its row has the old name until the node is renamed.
+    pub fn next_effect_on(&self, site: &Site, node: &Node, disk: Option<&NodeDisk>) -> Option<DiskEffect> {
+        next_effect(site, self.held_back().as_deref(), node, disk).0
     }
 
     /// The site file with the rules by which the next boot of `node` treats its disk, if these are not those of `site`.

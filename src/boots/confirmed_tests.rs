@@ -82,13 +82,14 @@ fn lines(effects: &[DiskEffect]) -> Vec<String> {
 }
 
 const HELD: &str = "r01n[01-02]: layout scratch v2 would lose scratch v1, and nobody confirmed it: the next boot treats the disk as \
-                    before; to have the disks prepared: rackstrap reload --reprep, or for some nodes: rackstrap node reprep NODES";
+                    before; to have the disks prepared: rackstrap reload --reprep, or for some nodes: rackstrap node reprep NODES, with \
+                    --wipe-foreign where the disk is not ours";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_with_a_new_layout_holds_it_back_until_it_is_confirmed() {
     let dir = tempfile::tempdir().unwrap();
     let (old, new) = (version(1), version(2));
-    // The first two have told of their disks, the third one never did.
+    // The first two have told of their disks. The third one never did: it may be one of them with another name.
     let nodes = ["r01n01", "r01n02", "r01n03"].map(node);
     let boots = open(dir.path());
     assert_eq!(boots.hold_back(&old, &nodes).unwrap(), [], "a first start");
@@ -99,7 +100,12 @@ async fn a_start_with_a_new_layout_holds_it_back_until_it_is_confirmed() {
     for _ in 0..2 {
         let boots = open(dir.path());
         assert_eq!(lines(&boots.hold_back(&new, &nodes).unwrap()), [HELD]);
-        assert_eq!(nodes.each_ref().map(|node| gets(&boots, &new, node)), [1, 1, 2]);
+        assert_eq!(nodes.each_ref().map(|node| gets(&boots, &new, node)), [1, 1, 1]);
+        assert_eq!(
+            boots.disks().next_effect(&new, &nodes[2]),
+            None,
+            "nothing is known to be lost"
+        );
         let told = boots.disks().next_effect(&new, &nodes[0]).unwrap();
         assert_eq!((told.kind, told.loses_data()), (EffectKind::Held, false));
     }
@@ -111,7 +117,7 @@ async fn a_start_with_a_new_layout_holds_it_back_until_it_is_confirmed() {
         .disks()
         .wish(&["r01n01".to_owned()], wish, "root", Timestamp(20))
         .unwrap();
-    assert_eq!(nodes.each_ref().map(|node| gets(&boots, &new, node)), [2, 1, 2]);
+    assert_eq!(nodes.each_ref().map(|node| gets(&boots, &new, node)), [2, 1, 1]);
     // Confirmed, for good.
     boots.disks().confirm(&new).unwrap();
     boots.disks().hold_nothing();
@@ -159,6 +165,31 @@ async fn another_layout_of_a_profile_and_a_wipe_are_held_back_as_well() {
     let rules = boots.disks().rules_instead(&other, &nodes[0]).unwrap();
     assert_eq!(rules.layouts["scratch"].layout.version, 1);
 
+    // Nor does it matter that the profile left the file, or came (back) to it: nobody was asked.
+    let gpu = Arc::new(Node {
+        profiles: vec!["gpu".to_owned()],
+        ..Node::clone(&nodes[0])
+    });
+    let mut with = old.clone();
+    let mut profile = with.profiles["default"].clone();
+    profile.layout = Some("big".to_owned());
+    with.layouts.insert("big".to_owned(), other.layouts["big"].clone());
+    with.profiles.insert("gpu".to_owned(), profile);
+    for (before, after, layout) in [(&old, &with, "big"), (&with, &old, "scratch")] {
+        let mut disk = boots.disks().get("r01n01").unwrap();
+        disk.marker.as_mut().unwrap().layout = if layout == "big" { "scratch" } else { "big" }.to_owned();
+        let view = Confirmed::of(before).view(after);
+        let (effect, instead) = next_effect(after, Some(&view), &gpu, Some(&disk));
+        let effect = effect.unwrap();
+        assert!(
+            instead && effect.kind == EffectKind::Held && effect.layout.starts_with(layout),
+            "{effect:?}"
+        );
+        // A machine that never told of a disk gets what is new.
+        let (_, instead) = next_effect(after, Some(&view), &gpu, None);
+        assert_eq!(instead, layout == "scratch");
+    }
+
     // Somebody else's data on the disk, and a file that would overwrite it from now on.
     let mut foreign = boots.disks().get("r01n01").unwrap();
     foreign.marker = None;
@@ -186,11 +217,19 @@ async fn a_release_that_wrote_nothing_of_it_and_a_restored_backup() {
     assert_eq!(lines(&boots.hold_back(&new, &nodes).unwrap()), [HELD]);
     assert_eq!(gets(&boots, &new, &nodes[0]), 1);
     drop(boots);
-    // Of a backup without its store, the disks may be newer than what it says: the file decides, as nothing else knows better.
+    // Of a backup without its store, the disks may be newer than what it says: the file decides, as nothing else knows better, and an
+    // order may have been carried out already.
+    let boots = open(dir.path());
+    let wish = DiskWish::Prepare { wipe_foreign: false };
+    let ordered = ["r01n02".to_owned()];
+    boots.disks().wish(&ordered, wish, "root", Timestamp(12)).unwrap();
+    drop(boots);
     trust_site_file(&Store::open(&dir.path().join("store.redb")).unwrap()).unwrap();
     let boots = open(dir.path());
     assert_eq!(boots.hold_back(&new, &nodes).unwrap(), []);
     assert_eq!(gets(&boots, &new, &nodes[0]), 2);
+    let told = boots.disks().next_effect(&new, &nodes[1]).unwrap();
+    assert_eq!(told.kind, EffectKind::Prepare, "by the file, and not as ordered");
     drop(boots);
     // That was for one start.
     let boots = open(dir.path());

@@ -67,7 +67,8 @@ impl std::fmt::Display for DiskEffect {
             EffectKind::Held => write!(
                 f,
                 "layout {layout} would lose {now}, and nobody confirmed it: the next boot treats the disk as before; to have the disks \
-                 prepared: rackstrap reload --reprep, or for some nodes: rackstrap node reprep NODES"
+                 prepared: rackstrap reload --reprep, or for some nodes: rackstrap node reprep NODES, with --wipe-foreign where the disk is \
+                 not ours"
             ),
             EffectKind::Changed => write!(
                 f,

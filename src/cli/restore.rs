@@ -104,6 +104,9 @@ pub fn run(config: &Path, args: RestoreArgs) -> Result<ExitCode> {
     }
     if took_along {
         said += "\nleases, boots and disks are those of the old store, as machines have them now";
+    } else {
+        said +=
+            "\nthe old store could not be read, so restarts and preparations of disks that were ordered are forgotten";
     }
     said += "\ngo on: systemctl start rackstrap";
     output::print(&said)?;

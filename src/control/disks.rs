@@ -40,7 +40,8 @@ pub(super) fn effects_of(context: &Shared, changed: &[Changed]) -> Vec<DiskEffec
     let world = context.world.load_full();
     let effects = changed.iter().filter_map(|changed| {
         let (before, after) = (changed.before.as_ref()?, changed.after.as_ref()?);
-        let effect = |node| context.boots.disks().next_effect(&world.site, node);
+        let disk = context.boots.disks().get(&before.name)?;
+        let effect = |node| context.boots.disks().next_effect_on(&world.site, node, Some(&disk));
         effect(after).filter(|after| effect(before).is_none_or(|before| before.to_string() != after.to_string()))
     });
     effects.collect()
