@@ -166,7 +166,7 @@ fn checks_and_rollouts_are_explained() {
     assert!(
         explained
             .lines()
-            .any(|line| line.starts_with("checks:") && line.ends_with(" mount /home")),
+            .any(|line| line.starts_with("checks:") && line.ends_with(" mount /home, login")),
         "{explained}"
     );
     assert!(!explained.contains("rollout of"), "{explained}");
