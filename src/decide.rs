@@ -4,6 +4,7 @@
 //! [`Requester`], an answer with its reasons, no clock, no file, no lock.
 
 use crate::{
+    boots::Disks,
     config::{Site, Subnet},
     firmware,
     image::{Catalog, ImageVersion},
@@ -180,13 +181,16 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
 const ROOT_OPTIONS: &str = "hard,nocto,acregmin=600,acregmax=600,acdirmin=600,acdirmax=600,rsize=1048576";
 
 impl NodeDecision {
-    /// Treats the disk by the rules of `confirmed` instead: those of the site file would lose data, and nobody confirmed that.
-    pub fn hold_disk(&mut self, confirmed: &Site) {
+    /// Treats the disk by the rules that were confirmed last, if those of `site` are held back for this node.
+    pub fn hold_disk(&mut self, site: &Site, disks: &Disks) {
+        let Some(confirmed) = disks.rules_instead(site, &self.node) else {
+            return;
+        };
         self.why.push(
             "the site file's disk layout is held back, because it would lose data and nobody confirmed it".to_owned(),
         );
-        let settings = Settings::of(confirmed, &self.node.profiles, |_| ());
-        self.disk = choose_disk(confirmed, &settings, &mut self.why);
+        let settings = Settings::of(&confirmed, &self.node.profiles, |_| ());
+        self.disk = choose_disk(&confirmed, &settings, &mut self.why);
     }
 
     /// All that its node will check, for people.

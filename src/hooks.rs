@@ -1,8 +1,8 @@
 //! The site's own programs, told of changes.
 //!
-//! `on-change` runs once when the daemon starts, and again whenever something is different that an export shows: nodes, and
-//! what their agents found in them; and whenever a node is lost or stalled, or is so no longer. Changes that come while it runs are one more run. One that fails is run again until it
-//! succeeds: whoever was to be told (a scheduler that is just being restarted) will be.
+//! `on-change` runs once when the daemon starts, and again whenever something is different that an export shows (nodes, and what their
+//! agents found in them), and whenever a node becomes lost or stalled, or recovers. Changes that come while it runs are one more run.
+//! One that fails is run again until it succeeds: whoever was to be told (a scheduler that is just being restarted) will be.
 
 mod known;
 mod process;

@@ -6,10 +6,10 @@
 //! What is known of disks comes from the store. The rules of a restored backup may be older than the disks, and to go back to them could
 //! destroy data too: [`trust_site_file`].
 
-use super::{Boot, Boots, DiskEffect, Disks, EffectKind, NodeDisk, disk_effect};
+use super::{Boot, Boots, DiskEffect, Disks, EffectKind, NodeDisk, disk_effect, effects::policy_of};
 use crate::{
     config::{LayoutPolicy, Site},
-    inventory::{Node, Settings},
+    inventory::Node,
     store::{Batch, DISK_RULES, Store, StoreError, Table},
 };
 use serde::{Deserialize, Serialize};
@@ -151,13 +151,7 @@ fn is_risky(site: &Site, confirmed: &Site, node: &Node, disk: Option<&NodeDisk>)
         layout(site).is_some() && layout(confirmed).is_none()
     });
     // Nobody had what is new: it is for disks that come.
-    !new_profile && policy(site, node) != policy(confirmed, node)
-}
-
-/// The layout that `site` has for `node`.
-fn policy<'a>(site: &'a Site, node: &Node) -> Option<&'a LayoutPolicy> {
-    let settings = Settings::of(site, &node.profiles, |_| ());
-    site.layouts.get(settings.text(|profile| &profile.layout)?)
+    !new_profile && policy_of(site, node) != policy_of(confirmed, node)
 }
 
 impl Disks {
@@ -166,7 +160,12 @@ impl Disks {
         self.next_effect_on(site, node, self.get(&node.name).as_ref())
     }
 
-    /// The same with the disk that the node will have: its row has the old name until the node is renamed.
+    /// The same of all nodes.
+    pub fn next_effects<'a>(&self, site: &Site, nodes: impl Iterator<Item = &'a Node>) -> Vec<DiskEffect> {
+        nodes.filter_map(|node| self.next_effect(site, node)).collect()
+    }
+
+    /// The same of one with the disk that the node will have: its row has the old name until the node is renamed.
     pub fn next_effect_on(&self, site: &Site, node: &Node, disk: Option<&NodeDisk>) -> Option<DiskEffect> {
         next_effect(site, self.held_back().as_deref(), node, disk).0
     }

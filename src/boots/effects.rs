@@ -2,7 +2,7 @@
 
 use super::NodeDisk;
 use crate::{
-    config::Site,
+    config::{LayoutPolicy, Site},
     inventory::{Node, Settings, hostlist::NodeSet},
 };
 use rackstrap_wire::{DiskFacts, DiskProblem, DiskState, DiskStatus, Wipe};
@@ -79,11 +79,16 @@ impl std::fmt::Display for DiskEffect {
     }
 }
 
-/// What the next boot of `node` does with its disk under `site`; none if it keeps it, prepares a blank one or leaves it alone.
-pub fn disk_effect(site: &Site, node: &Node, disk: Option<&NodeDisk>) -> Option<DiskEffect> {
+/// The layout that `site` has for `node`, if it has one.
+pub(super) fn policy_of<'a>(site: &'a Site, node: &Node) -> Option<&'a LayoutPolicy> {
     let settings = Settings::of(site, &node.profiles, |_| ());
     let name = settings.text(|p| &p.layout).filter(|name| !name.is_empty())?;
-    let policy = site.layouts.get(name)?;
+    site.layouts.get(name)
+}
+
+/// What the next boot of `node` does with its disk under `site`; none if it keeps it, prepares a blank one or leaves it alone.
+pub fn disk_effect(site: &Site, node: &Node, disk: Option<&NodeDisk>) -> Option<DiskEffect> {
+    let policy = policy_of(site, node)?;
     // Of a node that never told anything nothing is lost that anybody knows of.
     let disk = disk?;
     let layout = &policy.layout;

@@ -230,9 +230,7 @@ async fn explain(
             (None, None)
         }
         Decision::Node(mut decided) => {
-            if let Some(confirmed) = context.boots.disks().rules_instead(&world.site, &decided.node) {
-                decided.hold_disk(&confirmed);
-            }
+            decided.hold_disk(&world.site, context.boots.disks());
             let asked = (context.clone(), world.clone(), decided.clone());
             warnings = blocking(move || asked.0.overlays.warnings(&asked.1, &asked.2)).await?;
             let checks = decided.all_checks();

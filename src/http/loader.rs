@@ -97,9 +97,7 @@ pub async fn script(
             service.send_to_dhcp(&world, &decision, hwaddr, detail, Some(Level::Retry))?
         }
         Decision::Node(mut decision) => {
-            if let Some(confirmed) = service.boots.disks().rules_instead(&world.site, &decision.node) {
-                decision.hold_disk(&confirmed);
-            }
+            decision.hold_disk(&world.site, service.boots.disks());
             if let Some(failed) = &query.failed {
                 service.note_failure(&decision.node.name, failed);
             }

@@ -174,9 +174,7 @@ impl Renderer {
     pub fn preview(&self, hwaddr: HwAddr, secrets: bool) -> Result<Preview, String> {
         let world = self.world.load_full();
         let mut decision = decided(&world, hwaddr).ok_or_else(|| format!("{hwaddr} is no node's, or in no subnet"))?;
-        if let Some(confirmed) = self.boots.disks().rules_instead(&world.site, &decision.node) {
-            decision.hold_disk(&confirmed);
-        }
+        decision.hold_disk(&world.site, self.boots.disks());
         let node = decision.node.name.clone();
         let plan = decision
             .plan(&world.site, hwaddr, "preview")

@@ -207,10 +207,7 @@ fn take_over_layouts(world: &World, boots: &Boots) -> Result<()> {
     boots
         .hold_back(&world.site, &nodes)
         .context("noting which disk layouts are confirmed")?;
-    let effects: Vec<_> = nodes
-        .iter()
-        .filter_map(|node| boots.disks().next_effect(&world.site, node))
-        .collect();
+    let effects = (boots.disks()).next_effects(&world.site, nodes.iter().map(|node| &**node));
     for line in describe_effects(&effects, reload::MOST_LINES) {
         tracing::warn!("{line}");
     }

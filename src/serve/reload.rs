@@ -108,9 +108,7 @@ impl Reloader {
         let world = self.shared.world.load();
         let disks = self.shared.boots.disks();
         let nodes = || world.inventory.iter().map(|node| &**node);
-        let before: Vec<DiskEffect> = nodes()
-            .filter_map(|node| disks.next_effect(&world.site, node))
-            .collect();
+        let before = disks.next_effects(&world.site, nodes());
         let after = disk_effects(site, nodes(), |node| disks.get(node));
         let new = |effect: &&DiskEffect| effect.loses_data() && !before.contains(effect);
         let lost = after.iter().filter(new).cloned().collect();

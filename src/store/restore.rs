@@ -17,7 +17,8 @@ use std::{
 use thiserror::Error;
 
 /// Tables about what is true now, whatever was true when the backup was made: machines hold these addresses and run from these
-/// roots, which they would lose, and their disks hold what their last boots left. They are taken from the store that is replaced, if it can be read.
+/// roots, which they would lose, and their disks hold what their last boots left. They are taken from the store that is replaced, if it
+/// can be read.
 const PRESENT: [Table; 4] = [Table::Leases, Table::Boots, Table::Disks, Table::Restarts];
 
 /// The same of rows of [`Table::Meta`]: which rules for disks were confirmed.

@@ -39,6 +39,13 @@ impl Node {
         Ok(())
     }
 
+    fn plan(&self) -> Result<Value> {
+        let url = format!("{BASE}/v1/plan/{}", self.boot);
+        let (status, plan) = curl(&self.namespace, &url, &self.token, None)?;
+        assert_eq!(status, 200, "{plan}");
+        Ok(serde_json::from_str(&plan)?)
+    }
+
     fn post(&self, what: &str, more: Value) -> Result<(u16, String)> {
         let mut body = json!({"token": self.token, "uptime_ms": 1234});
         let fields = body.as_object_mut().expect("an object");
@@ -86,13 +93,7 @@ fn a_node_whose_checks_fail_is_degraded_until_they_hold() -> Result {
     site.default_profile().checks = Some(vec!["unit sshd.service".to_owned(), "mount /scratch".to_owned()]);
     let cluster = Cluster::start(site)?;
     let node = Node::add(&cluster, "r01n01", "52:54:00:00:01:01")?;
-    let (_, plan) = curl(
-        &node.namespace,
-        &format!("{BASE}/v1/plan/{}", node.boot),
-        &node.token,
-        None,
-    )?;
-    let plan: Value = serde_json::from_str(&plan)?;
+    let plan = node.plan()?;
     assert_eq!(plan["health"]["checks"], json!(["unit sshd.service", "mount /scratch"]));
     let shown = cluster.daemon.json(&["node", "show", "r01n01"])?;
     let settings = shown["settings"].as_array().cloned().unwrap_or_default();
@@ -152,13 +153,7 @@ fn what_a_node_waits_for_and_what_failed_is_named_everywhere() -> Result {
     let cluster = Cluster::start(site.clone())?;
     let daemon = &cluster.daemon;
     let node = Node::add(&cluster, "r01n01", "52:54:00:00:01:01")?;
-    let (_, plan) = curl(
-        &node.namespace,
-        &format!("{BASE}/v1/plan/{}", node.boot),
-        &node.token,
-        None,
-    )?;
-    let plan: Value = serde_json::from_str(&plan)?;
+    let plan = node.plan()?;
     // Only what the node cannot do without.
     assert_eq!(plan["health"]["checks"], json!(["unit sshd.service", "mount /home"]));
     assert_eq!(plan["health"]["mounts"], json!(["/home"]));
@@ -264,13 +259,7 @@ fn what_a_node_waits_for_and_what_failed_is_named_everywhere() -> Result {
     site.default_profile().check_login = Some(false);
     daemon.reload(&site)?;
     let node = Node::add(&cluster, "r01n02", "52:54:00:00:01:02")?;
-    let (_, plan) = curl(
-        &node.namespace,
-        &format!("{BASE}/v1/plan/{}", node.boot),
-        &node.token,
-        None,
-    )?;
-    let plan: Value = serde_json::from_str(&plan)?;
+    let plan = node.plan()?;
     assert!(plan["health"].get("login").is_none(), "{plan}");
     node.ready(json!([result("login", false, kept_out)]))?;
     let shown = daemon.json(&["node", "show", "r01n02"])?;

@@ -38,7 +38,7 @@ pub trait System {
         Path::new(path).exists()
     }
 
-    /// A file's text; empty if there is none.
+    /// The text of a file, or nothing if the file cannot be read.
     fn read(&self, path: &str) -> String {
         fs::read_to_string(path).unwrap_or_default()
     }
