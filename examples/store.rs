@@ -106,6 +106,7 @@ fn world(inventory: Inventory) -> Result<World> {
         inventory: Arc::new(inventory),
         images: Arc::new(images()?),
         assignments: Arc::default(),
+        confirmed: None,
     })
 }
 

@@ -9,7 +9,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
-pub use confirmed::trust_site_file;
+pub use confirmed::{DiskRules, trust_site_file};
 pub use disks::{DiskOrder, DiskWish, Disks, NodeDisk};
 pub use effects::{
     DiskEffect, DiskTrouble, EffectKind, changed_layouts, describe_effects, disk_effect, disk_effects, now as disk_now,

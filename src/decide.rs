@@ -4,7 +4,7 @@
 //! [`Requester`], an answer with its reasons, no clock, no file, no lock.
 
 use crate::{
-    boots::Disks,
+    boots::{DiskRules, Disks},
     config::{Site, Subnet},
     firmware,
     image::{Catalog, ImageVersion},
@@ -25,6 +25,18 @@ pub struct World {
     pub images: Arc<Catalog>,
     /// Which version for whom.
     pub assignments: Arc<Assignments>,
+    /// The site file with the rules for disks that were confirmed last, while those of `site` wait for somebody's word.
+    pub confirmed: Option<Arc<Site>>,
+}
+
+impl World {
+    /// By which rules nodes' disks are treated.
+    pub fn disk_rules(&self) -> DiskRules<'_> {
+        DiskRules {
+            site: &self.site,
+            confirmed: self.confirmed.as_deref(),
+        }
+    }
 }
 
 /// The world that every task reads; a reader takes a snapshot once a packet.
@@ -181,16 +193,16 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
 const ROOT_OPTIONS: &str = "hard,nocto,acregmin=600,acregmax=600,acdirmin=600,acdirmax=600,rsize=1048576";
 
 impl NodeDecision {
-    /// Treats the disk by the rules that were confirmed last, if those of `site` are held back for this node.
-    pub fn hold_disk(&mut self, site: &Site, disks: &Disks) {
-        let Some(confirmed) = disks.rules_instead(site, &self.node) else {
+    /// Treats the disk by the rules that were confirmed last, if those of the site file are held back for this node.
+    pub fn hold_disk(&mut self, rules: DiskRules<'_>, disks: &Disks) {
+        let Some(confirmed) = disks.rules_instead(rules, &self.node) else {
             return;
         };
         self.why.push(
             "the site file's disk layout is held back, because it would lose data and nobody confirmed it".to_owned(),
         );
-        let settings = Settings::of(&confirmed, &self.node.profiles, |_| ());
-        self.disk = choose_disk(&confirmed, &settings, &mut self.why);
+        let settings = Settings::of(confirmed, &self.node.profiles, |_| ());
+        self.disk = choose_disk(confirmed, &settings, &mut self.why);
     }
 
     /// All that its node will check, for people.

@@ -79,6 +79,7 @@ impl Daemon {
             inventory: Arc::new(Inventory::default()),
             images: Arc::new(load_catalog(&dir.path().join("images")).0),
             assignments: Arc::default(),
+            confirmed: None,
         };
         let templates = Templates::load(world.site.server.templates_dir.as_deref()).unwrap();
         let world = Arc::new(ArcSwap::from_pointee(world));

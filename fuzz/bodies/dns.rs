@@ -45,6 +45,7 @@ static VIEW: LazyLock<Arc<View>> = LazyLock::new(|| {
         inventory: Arc::new(Inventory::new([node])),
         images: Arc::new(Catalog::default()),
         assignments: Arc::default(),
+        confirmed: None,
     };
     let views = Views::of(Arc::new(ArcSwap::from_pointee(world)), 1).unwrap().unwrap();
     views.load(|| 1)

@@ -110,14 +110,18 @@ pub fn trust_site_file(store: &Store) -> Result<(), StoreError> {
     })
 }
 
-/// What the next boot of `node` does with its disk, where `confirmed` has the confirmed rules if `site` has others (pure). True if the
-/// boot is by the confirmed ones.
-fn next_effect(
-    site: &Site,
-    confirmed: Option<&Site>,
-    node: &Node,
-    disk: Option<&NodeDisk>,
-) -> (Option<DiskEffect>, bool) {
+/// By which rules nodes' disks are treated. Both are of one world: a request that straddles a reload sees the old ones or the new ones.
+#[derive(Clone, Copy, Debug)]
+pub struct DiskRules<'a> {
+    /// The site file that is in use.
+    pub site: &'a Site,
+    /// The same with the rules that were confirmed last, if `site` has others.
+    pub confirmed: Option<&'a Site>,
+}
+
+/// What the next boot of `node` does with its disk (pure). True if the boot is by the confirmed rules instead of the site file's.
+fn next_effect(rules: DiskRules<'_>, node: &Node, disk: Option<&NodeDisk>) -> (Option<DiskEffect>, bool) {
+    let DiskRules { site, confirmed } = rules;
     let effect = disk_effect(site, node, disk);
     let Some(confirmed) = confirmed else {
         return (effect, false);
@@ -155,30 +159,28 @@ fn is_risky(site: &Site, confirmed: &Site, node: &Node, disk: Option<&NodeDisk>)
 }
 
 impl Disks {
-    /// What the next boot of `node` does with its disk under `site`, the site file that is in use: none if it keeps it.
-    pub fn next_effect(&self, site: &Site, node: &Node) -> Option<DiskEffect> {
-        self.next_effect_on(site, node, self.get(&node.name).as_ref())
+    /// What the next boot of `node` does with its disk: none if it keeps it.
+    pub fn next_effect(&self, rules: DiskRules<'_>, node: &Node) -> Option<DiskEffect> {
+        self.next_effect_on(rules, node, self.get(&node.name).as_ref())
     }
 
     /// The same of all nodes.
-    pub fn next_effects<'a>(&self, site: &Site, nodes: impl Iterator<Item = &'a Node>) -> Vec<DiskEffect> {
-        nodes.filter_map(|node| self.next_effect(site, node)).collect()
+    pub fn next_effects<'a>(&self, rules: DiskRules<'_>, nodes: impl Iterator<Item = &'a Node>) -> Vec<DiskEffect> {
+        nodes.filter_map(|node| self.next_effect(rules, node)).collect()
     }
 
     /// The same of one with the disk that the node will have: its row has the old name until the node is renamed.
-    pub fn next_effect_on(&self, site: &Site, node: &Node, disk: Option<&NodeDisk>) -> Option<DiskEffect> {
-        next_effect(site, self.held_back().as_deref(), node, disk).0
+    pub fn next_effect_on(&self, rules: DiskRules<'_>, node: &Node, disk: Option<&NodeDisk>) -> Option<DiskEffect> {
+        next_effect(rules, node, disk).0
     }
 
-    /// The site file with the rules by which the next boot of `node` treats its disk, if these are not those of `site`.
-    pub fn rules_instead(&self, site: &Site, node: &Node) -> Option<Arc<Site>> {
-        let confirmed = self.held_back()?;
-        let (_, instead) = next_effect(site, Some(&confirmed), node, self.get(&node.name).as_ref());
-        instead.then_some(confirmed)
+    /// The site file with the rules by which the next boot of `node` treats its disk, if these are not those of the one in use.
+    pub fn rules_instead<'a>(&self, rules: DiskRules<'a>, node: &Node) -> Option<&'a Site> {
+        let (_, instead) = next_effect(rules, node, self.get(&node.name).as_ref());
+        rules.confirmed.filter(|_| instead)
     }
 
-    /// Writes down that all that `site` says of disks is confirmed. It counts when [`Disks::hold_nothing`] was called, after
-    /// everybody sees the new site file. Blocks for a disk flush.
+    /// Writes down that all that `site` says of disks is confirmed, before any node sees it. Blocks for a disk flush.
     ///
     /// # Errors
     /// Those of the store.
@@ -186,24 +188,15 @@ impl Disks {
         let batch = Batch::new().put(Table::Meta, DISK_RULES, &Confirmed::of(site));
         self.store.commit_blocking(batch)
     }
-
-    /// Nothing of the site file that is in use is held back any more.
-    pub fn hold_nothing(&self) {
-        self.confirmed.store(None);
-    }
-
-    fn held_back(&self) -> Option<Arc<Site>> {
-        self.confirmed.load_full()
-    }
 }
 
 impl Boots {
     /// Takes over the site file of a start. What of it would lose data of nodes, and was never confirmed, is held back; the answer is
-    /// what becomes of these nodes. Blocks for a disk flush.
+    /// then `site` with the rules that were confirmed last. Blocks for a disk flush.
     ///
     /// # Errors
     /// Those of the store.
-    pub fn hold_back(&self, site: &Site, nodes: &[Arc<Node>]) -> Result<Vec<DiskEffect>, StoreError> {
+    pub fn hold_back(&self, site: &Site, nodes: &[Arc<Node>]) -> Result<Option<Arc<Site>>, StoreError> {
         let disks = self.disks();
         let stored: Option<Confirmed> = disks.store.get(Table::Meta, DISK_RULES)?;
         let known = stored.is_some();
@@ -214,25 +207,24 @@ impl Boots {
         });
         if !confirmed.trust_site_file {
             let view = confirmed.view(site);
-            let held = nodes.iter().filter_map(|node| {
-                match next_effect(site, Some(&view), node, disks.get(&node.name).as_ref()) {
-                    (effect, true) => effect,
-                    (_, false) => None,
-                }
-            });
-            let held: Vec<DiskEffect> = held.collect();
-            if !held.is_empty() {
+            let rules = DiskRules {
+                site,
+                confirmed: Some(&view),
+            };
+            // Of a node that never told of a disk nothing is known to be lost, so it alone holds nothing back.
+            let held = |node: &Arc<Node>| {
+                disks.rules_instead(rules, node).is_some() && disks.next_effect(rules, node).is_some()
+            };
+            if nodes.iter().any(held) {
                 if !known {
                     let batch = Batch::new().put(Table::Meta, DISK_RULES, &confirmed);
                     disks.store.commit_blocking(batch)?;
                 }
-                disks.confirmed.store(Some(Arc::new(view)));
-                return Ok(held);
+                return Ok(Some(Arc::new(view)));
             }
         }
         disks.confirm(site)?;
-        disks.hold_nothing();
-        Ok(Vec::new())
+        Ok(None)
     }
 }
 

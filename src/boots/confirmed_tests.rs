@@ -71,14 +71,55 @@ async fn boot(boots: &Boots, site: &Site, name: &str, at: u64) {
     boots.redeem(&boot.plan.id, &request, None).await.unwrap();
 }
 
-/// The version of the layout that the node's next boot gets.
-fn gets(boots: &Boots, site: &Site, node: &Node) -> u32 {
-    let rules = boots.disks().rules_instead(site, node);
-    rules.as_deref().unwrap_or(site).layouts["scratch"].layout.version
+/// A daemon that has taken over a site file.
+struct Started<'a> {
+    boots: &'a Boots,
+    site: &'a Site,
+    confirmed: Option<Arc<Site>>,
 }
 
-fn lines(effects: &[DiskEffect]) -> Vec<String> {
-    describe_effects(effects, 9)
+fn start<'a>(boots: &'a Boots, site: &'a Site, nodes: &[Arc<Node>]) -> Started<'a> {
+    let confirmed = boots.hold_back(site, nodes).unwrap();
+    Started { boots, site, confirmed }
+}
+
+impl Started<'_> {
+    fn rules(&self) -> DiskRules<'_> {
+        DiskRules {
+            site: self.site,
+            confirmed: self.confirmed.as_deref(),
+        }
+    }
+
+    /// True if all counts that the site file says.
+    fn holds_nothing(&self) -> bool {
+        self.confirmed.is_none()
+    }
+
+    /// The rules by which the node's next boot treats its disk.
+    fn site_of(&self, node: &Node) -> &Site {
+        self.boots
+            .disks()
+            .rules_instead(self.rules(), node)
+            .unwrap_or(self.site)
+    }
+
+    /// The version of the layout that the node's next boot gets.
+    fn gets(&self, node: &Node) -> u32 {
+        self.site_of(node).layouts["scratch"].layout.version
+    }
+
+    fn effect(&self, node: &Node) -> Option<DiskEffect> {
+        self.boots.disks().next_effect(self.rules(), node)
+    }
+
+    fn effects(&self, nodes: &[Arc<Node>]) -> Vec<DiskEffect> {
+        nodes.iter().filter_map(|node| self.effect(node)).collect()
+    }
+
+    fn lines(&self, nodes: &[Arc<Node>]) -> Vec<String> {
+        describe_effects(&self.effects(nodes), 9)
+    }
 }
 
 const HELD: &str = "r01n[01-02]: layout scratch v2 would lose scratch v1, and nobody confirmed it: the next boot treats the disk as \
@@ -92,55 +133,53 @@ async fn a_start_with_a_new_layout_holds_it_back_until_it_is_confirmed() {
     // The first two have told of their disks. The third one never did: it may be one of them with another name.
     let nodes = ["r01n01", "r01n02", "r01n03"].map(node);
     let boots = open(dir.path());
-    assert_eq!(boots.hold_back(&old, &nodes).unwrap(), [], "a first start");
+    assert!(start(&boots, &old, &nodes).holds_nothing(), "a first start");
     boot(&boots, &old, "r01n01", 10).await;
     boot(&boots, &old, "r01n02", 11).await;
     drop(boots);
     // However often it is started.
     for _ in 0..2 {
         let boots = open(dir.path());
-        assert_eq!(lines(&boots.hold_back(&new, &nodes).unwrap()), [HELD]);
-        assert_eq!(nodes.each_ref().map(|node| gets(&boots, &new, node)), [1, 1, 1]);
-        assert_eq!(
-            boots.disks().next_effect(&new, &nodes[2]),
-            None,
-            "nothing is known to be lost"
-        );
-        let told = boots.disks().next_effect(&new, &nodes[0]).unwrap();
+        let started = start(&boots, &new, &nodes);
+        assert_eq!(started.lines(&nodes), [HELD]);
+        assert_eq!(nodes.each_ref().map(|node| started.gets(node)), [1, 1, 1]);
+        assert_eq!(started.effect(&nodes[2]), None, "nothing is known to be lost");
+        let told = started.effect(&nodes[0]).unwrap();
         assert_eq!((told.kind, told.loses_data()), (EffectKind::Held, false));
     }
     // An order for one node is about that node only.
     let boots = open(dir.path());
-    boots.hold_back(&new, &nodes).unwrap();
+    let started = start(&boots, &new, &nodes);
     let wish = DiskWish::Prepare { wipe_foreign: false };
     boots
         .disks()
         .wish(&["r01n01".to_owned()], wish, "root", Timestamp(20))
         .unwrap();
-    assert_eq!(nodes.each_ref().map(|node| gets(&boots, &new, node)), [2, 1, 1]);
+    assert_eq!(nodes.each_ref().map(|node| started.gets(node)), [2, 1, 1]);
     // Confirmed, for good.
     boots.disks().confirm(&new).unwrap();
-    boots.disks().hold_nothing();
-    assert_eq!(gets(&boots, &new, &nodes[1]), 2);
     drop(boots);
     let boots = open(dir.path());
-    assert_eq!(boots.hold_back(&new, &nodes).unwrap(), []);
-    assert_eq!(gets(&boots, &new, &nodes[1]), 2);
+    let started = start(&boots, &new, &nodes);
+    assert!(started.holds_nothing());
+    assert_eq!(started.gets(&nodes[1]), 2);
     // What was confirmed holds for the version after it too: it is what the next boot does.
     drop(boots);
     let boots = open(dir.path());
     let newest = version(3);
-    let told = boots.hold_back(&newest, &nodes).unwrap();
+    let started = start(&boots, &newest, &nodes);
+    let told = started.effects(&nodes[1..]);
+    assert_eq!(told.len(), 1);
     assert!(
         told.iter()
             .all(|effect| effect.layout == "scratch v2" && effect.loses_data()),
         "{told:?}"
     );
-    assert_eq!(gets(&boots, &newest, &nodes[1]), 2);
+    assert_eq!(started.gets(&nodes[1]), 2);
     // The old file again: nothing is held back.
     drop(boots);
     let boots = open(dir.path());
-    assert_eq!(boots.hold_back(&new, &nodes).unwrap(), []);
+    assert!(start(&boots, &new, &nodes).holds_nothing());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,20 +188,22 @@ async fn another_layout_of_a_profile_and_a_wipe_are_held_back_as_well() {
     let old = version(1);
     let nodes = [node("r01n01")];
     let boots = open(dir.path());
-    boots.hold_back(&old, &nodes).unwrap();
+    start(&boots, &old, &nodes);
     boot(&boots, &old, "r01n01", 10).await;
     let mut other = old.clone();
     let mut policy = old.layouts["scratch"].clone();
     policy.layout.name = "big".to_owned();
     other.layouts.insert("big".to_owned(), policy);
     other.profiles.get_mut("default").unwrap().layout = Some("big".to_owned());
-    assert_eq!(boots.hold_back(&other, &nodes).unwrap().len(), 1);
-    let rules = boots.disks().rules_instead(&other, &nodes[0]).unwrap();
+    let started = start(&boots, &other, &nodes);
+    assert_eq!(started.effects(&nodes).len(), 1);
+    let rules = started.site_of(&nodes[0]);
     assert_eq!(rules.profiles["default"].layout.as_deref(), Some("scratch"));
     // A layout that the file names no more is still there for the nodes that have it.
     other.layouts.remove("scratch");
-    assert_eq!(boots.hold_back(&other, &nodes).unwrap().len(), 1);
-    let rules = boots.disks().rules_instead(&other, &nodes[0]).unwrap();
+    let started = start(&boots, &other, &nodes);
+    assert_eq!(started.effects(&nodes).len(), 1);
+    let rules = started.site_of(&nodes[0]);
     assert_eq!(rules.layouts["scratch"].layout.version, 1);
 
     // Nor does it matter that the profile left the file, or came (back) to it: nobody was asked.
@@ -179,14 +220,18 @@ async fn another_layout_of_a_profile_and_a_wipe_are_held_back_as_well() {
         let mut disk = boots.disks().get("r01n01").unwrap();
         disk.marker.as_mut().unwrap().layout = if layout == "big" { "scratch" } else { "big" }.to_owned();
         let view = Confirmed::of(before).view(after);
-        let (effect, instead) = next_effect(after, Some(&view), &gpu, Some(&disk));
+        let rules = DiskRules {
+            site: after,
+            confirmed: Some(&view),
+        };
+        let (effect, instead) = next_effect(rules, &gpu, Some(&disk));
         let effect = effect.unwrap();
         assert!(
             instead && effect.kind == EffectKind::Held && effect.layout.starts_with(layout),
             "{effect:?}"
         );
         // A machine that never told of a disk gets what is new.
-        let (_, instead) = next_effect(after, Some(&view), &gpu, None);
+        let (_, instead) = next_effect(rules, &gpu, None);
         assert_eq!(instead, layout == "scratch");
     }
 
@@ -197,10 +242,15 @@ async fn another_layout_of_a_profile_and_a_wipe_are_held_back_as_well() {
     foreign.state.facts.foreign = "xfs".to_owned();
     let mut wipes = old.clone();
     wipes.layouts.get_mut("scratch").unwrap().wipe = Wipe::Always;
-    let (effect, instead) = next_effect(&wipes, Some(&old), &nodes[0], Some(&foreign));
-    assert!(instead && effect.unwrap().kind == EffectKind::Held);
-    let (effect, instead) = next_effect(&wipes, Some(&wipes), &nodes[0], Some(&foreign));
-    assert!(!instead && effect.unwrap().kind == EffectKind::Wipe);
+    for (confirmed, held) in [(&old, true), (&wipes, false)] {
+        let rules = DiskRules {
+            site: &wipes,
+            confirmed: Some(confirmed),
+        };
+        let (effect, instead) = next_effect(rules, &nodes[0], Some(&foreign));
+        let kind = if held { EffectKind::Held } else { EffectKind::Wipe };
+        assert_eq!((effect.unwrap().kind, instead), (kind, held));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -214,8 +264,9 @@ async fn a_release_that_wrote_nothing_of_it_and_a_restored_backup() {
     drop(boots);
     // The layouts of the last boots are what was in use.
     let boots = open(dir.path());
-    assert_eq!(lines(&boots.hold_back(&new, &nodes).unwrap()), [HELD]);
-    assert_eq!(gets(&boots, &new, &nodes[0]), 1);
+    let started = start(&boots, &new, &nodes);
+    assert_eq!(started.lines(&nodes), [HELD]);
+    assert_eq!(started.gets(&nodes[0]), 1);
     drop(boots);
     // Of a backup without its store, the disks may be newer than what it says: the file decides, as nothing else knows better, and an
     // order may have been carried out already.
@@ -226,13 +277,15 @@ async fn a_release_that_wrote_nothing_of_it_and_a_restored_backup() {
     drop(boots);
     trust_site_file(&Store::open(&dir.path().join("store.redb")).unwrap()).unwrap();
     let boots = open(dir.path());
-    assert_eq!(boots.hold_back(&new, &nodes).unwrap(), []);
-    assert_eq!(gets(&boots, &new, &nodes[0]), 2);
-    let told = boots.disks().next_effect(&new, &nodes[1]).unwrap();
+    let started = start(&boots, &new, &nodes);
+    assert!(started.holds_nothing());
+    assert_eq!(started.gets(&nodes[0]), 2);
+    let told = started.effect(&nodes[1]).unwrap();
     assert_eq!(told.kind, EffectKind::Prepare, "by the file, and not as ordered");
     drop(boots);
     // That was for one start.
     let boots = open(dir.path());
     boot(&boots, &new, "r01n01", 20).await;
-    assert_eq!(boots.hold_back(&version(3), &nodes).unwrap().len(), 2);
+    let newest = version(3);
+    assert_eq!(start(&boots, &newest, &nodes).effects(&nodes).len(), 2);
 }

@@ -2,11 +2,9 @@
 
 use crate::{
     clock::Timestamp,
-    config::Site,
     inventory::{Changed, Node},
     store::{Batch, Store, StoreError, Table},
 };
-use arc_swap::ArcSwapOption;
 use rackstrap_wire::{DiskMarker, DiskPlan, DiskProblem, DiskState, DiskStatus, SeenDisk, UsedSpace, Wipe};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -69,8 +67,6 @@ pub enum DiskWish {
 #[derive(Clone)]
 pub struct Disks {
     pub(super) store: Store,
-    /// The site file with the rules that are confirmed, if the one that is in use has others.
-    pub(super) confirmed: Arc<ArcSwapOption<Site>>,
     rows: Arc<RwLock<BTreeMap<String, NodeDisk>>>,
 }
 
@@ -148,7 +144,6 @@ impl Disks {
         rows.extend(older);
         Ok(Disks {
             store,
-            confirmed: Arc::default(),
             rows: Arc::new(RwLock::new(rows)),
         })
     }

@@ -18,7 +18,8 @@ pub(super) async fn list(State(context): State<Shared>) -> Json<Vec<api::DiskRow
     let world = context.world.load_full();
     let rows = world.inventory.iter().map(|node| api::DiskRow {
         disk: context.boots.disks().get(&node.name),
-        held: (context.boots.disks().next_effect(&world.site, node)).filter(|effect| effect.kind == EffectKind::Held),
+        held: (context.boots.disks().next_effect(world.disk_rules(), node))
+            .filter(|effect| effect.kind == EffectKind::Held),
         node: Node::clone(node),
     });
     Json(rows.collect())
@@ -28,7 +29,7 @@ pub(super) async fn list(State(context): State<Shared>) -> Json<Vec<api::DiskRow
 /// its disk.
 pub(super) fn warnings(context: &Shared, world: &World, node: &Node) -> Vec<String> {
     let disk = context.boots.disks().get(&node.name);
-    let effect = context.boots.disks().next_effect(&world.site, node);
+    let effect = context.boots.disks().next_effect(world.disk_rules(), node);
     let effect = effect.map(|effect| effect.to_string());
     let trouble = disk.as_ref().and_then(DiskTrouble::of);
     let remedy = trouble.map(|trouble| trouble.remedy(&node.name));
@@ -41,7 +42,12 @@ pub(super) fn effects_of(context: &Shared, changed: &[Changed]) -> Vec<DiskEffec
     let effects = changed.iter().filter_map(|changed| {
         let (before, after) = (changed.before.as_ref()?, changed.after.as_ref()?);
         let disk = context.boots.disks().get(&before.name)?;
-        let effect = |node| context.boots.disks().next_effect_on(&world.site, node, Some(&disk));
+        let effect = |node| {
+            context
+                .boots
+                .disks()
+                .next_effect_on(world.disk_rules(), node, Some(&disk))
+        };
         effect(after).filter(|after| effect(before).is_none_or(|before| before.to_string() != after.to_string()))
     });
     effects.collect()

@@ -230,7 +230,7 @@ async fn explain(
             (None, None)
         }
         Decision::Node(mut decided) => {
-            decided.hold_disk(&world.site, context.boots.disks());
+            decided.hold_disk(world.disk_rules(), context.boots.disks());
             let asked = (context.clone(), world.clone(), decided.clone());
             warnings = blocking(move || asked.0.overlays.warnings(&asked.1, &asked.2)).await?;
             let checks = decided.all_checks();

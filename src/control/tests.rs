@@ -39,6 +39,7 @@ fn context(dir: &Path) -> Arc<Context> {
         inventory: Arc::new(Inventory::default()),
         images: Arc::new(Catalog::default()),
         assignments: Arc::default(),
+        confirmed: None,
     };
     let world: SharedWorld = Arc::new(ArcSwap::from_pointee(world));
     let recorder = Recorder::load(store.clone(), limits, Timestamp::now()).unwrap();

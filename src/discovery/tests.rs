@@ -101,6 +101,7 @@ impl Rig {
             inventory: Arc::new(Inventory::new(load(&store).unwrap())),
             images: Arc::new(Catalog::default()),
             assignments: Arc::default(),
+            confirmed: None,
         }));
         let recorder = Recorder::load(store.clone(), site().limits, Timestamp(0)).unwrap();
         let boots = Boots::load(store.clone()).unwrap();

@@ -73,6 +73,7 @@ fn world(text: &str) -> SharedWorld {
         inventory: Arc::new(Inventory::new(nodes)),
         images: Arc::new(Catalog::default()),
         assignments: Arc::default(),
+        confirmed: None,
     }))
 }
 

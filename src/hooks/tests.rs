@@ -110,6 +110,7 @@ async fn told_at_the_start_and_of_what_changes_in_one_run() {
         inventory: Arc::new(Inventory::default()),
         images: Arc::new(Catalog::default()),
         assignments: Arc::default(),
+        confirmed: None,
     };
     let world: SharedWorld = Arc::new(ArcSwap::from_pointee(world));
     let store = Store::open(&dir.path().join("store.redb")).unwrap();

@@ -97,7 +97,7 @@ pub async fn script(
             service.send_to_dhcp(&world, &decision, hwaddr, detail, Some(Level::Retry))?
         }
         Decision::Node(mut decision) => {
-            decision.hold_disk(&world.site, service.boots.disks());
+            decision.hold_disk(world.disk_rules(), service.boots.disks());
             if let Some(failed) = &query.failed {
                 service.note_failure(&decision.node.name, failed);
             }

@@ -75,6 +75,7 @@ fn world() -> SharedWorld {
         inventory: Arc::new(Inventory::default()),
         images: Arc::new(Catalog::default()),
         assignments: Arc::default(),
+        confirmed: None,
     }))
 }
 

@@ -174,7 +174,7 @@ impl Renderer {
     pub fn preview(&self, hwaddr: HwAddr, secrets: bool) -> Result<Preview, String> {
         let world = self.world.load_full();
         let mut decision = decided(&world, hwaddr).ok_or_else(|| format!("{hwaddr} is no node's, or in no subnet"))?;
-        decision.hold_disk(&world.site, self.boots.disks());
+        decision.hold_disk(world.disk_rules(), self.boots.disks());
         let node = decision.node.name.clone();
         let plan = decision
             .plan(&world.site, hwaddr, "preview")

@@ -157,15 +157,16 @@ fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
         tracing::error!("nodes will not boot: {}", problem.brief());
     }
     let limits = site.limits;
-    let world = World {
+    let boots = Boots::load(store.clone())?;
+    let mut world = World {
         site: Arc::new(site),
         inventory: Arc::new(inventory),
         images: Arc::new(images),
         assignments: Arc::default(),
+        confirmed: None,
     };
+    take_over_layouts(&mut world, &boots)?;
     let world: SharedWorld = Arc::new(ArcSwap::from_pointee(world));
-    let boots = Boots::load(store.clone())?;
-    take_over_layouts(&world.load(), &boots)?;
     let recorder = Recorder::load(store.clone(), limits, Timestamp::now())?;
     let nodes = Nodes::new(store.clone(), world.clone());
     let discovery = Discovery::start(
@@ -202,12 +203,12 @@ fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
 
 /// A restart cannot ask, so it takes over no layout that loses data of nodes and that nobody confirmed. What the site file means for
 /// disks is said at once.
-fn take_over_layouts(world: &World, boots: &Boots) -> Result<()> {
+fn take_over_layouts(world: &mut World, boots: &Boots) -> Result<()> {
     let nodes: Vec<_> = world.inventory.iter().cloned().collect();
-    boots
+    world.confirmed = boots
         .hold_back(&world.site, &nodes)
         .context("noting which disk layouts are confirmed")?;
-    let effects = (boots.disks()).next_effects(&world.site, nodes.iter().map(|node| &**node));
+    let effects = (boots.disks()).next_effects(world.disk_rules(), nodes.iter().map(|node| &**node));
     for line in describe_effects(&effects, reload::MOST_LINES) {
         tracing::warn!("{line}");
     }

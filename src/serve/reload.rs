@@ -79,9 +79,9 @@ impl Reloader {
         self.shared.world.rcu(|world| World {
             site: site.clone(),
             images: images.clone(),
+            confirmed: None,
             ..World::clone(world)
         });
-        disks.hold_nothing();
         tell_findings(&self.shared);
         self.shared.reloaded.notify_one();
         for warning in &warnings {
@@ -108,7 +108,7 @@ impl Reloader {
         let world = self.shared.world.load();
         let disks = self.shared.boots.disks();
         let nodes = || world.inventory.iter().map(|node| &**node);
-        let before = disks.next_effects(&world.site, nodes());
+        let before = disks.next_effects(world.disk_rules(), nodes());
         let after = disk_effects(site, nodes(), |node| disks.get(node));
         let new = |effect: &&DiskEffect| effect.loses_data() && !before.contains(effect);
         let lost = after.iter().filter(new).cloned().collect();

@@ -60,7 +60,7 @@ pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp)
         };
         let permissive = boot.as_ref().is_some_and(|boot| boots_permissive(world, node, boot));
         let known = boots.disks().get(&node.name);
-        let next = boots.disks().next_effect(&world.site, node);
+        let next = boots.disks().next_effect(world.disk_rules(), node);
         StatusRow {
             next_disk: next.map(|effect| effect.to_string()).unwrap_or_default(),
             disk_trouble: known.as_ref().and_then(DiskTrouble::of),

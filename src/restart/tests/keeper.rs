@@ -64,6 +64,7 @@ fn lab(dir: &Path) -> Lab {
         inventory: Arc::new(Inventory::new(crate::inventory::load(&store).unwrap())),
         images: Arc::new(Catalog::default()),
         assignments: Arc::default(),
+        confirmed: None,
     }));
     let boots = Boots::load(store.clone()).unwrap();
     let nodes = Nodes::new(store.clone(), world.clone());

@@ -73,6 +73,7 @@ impl Rig {
             inventory: Arc::new(Inventory::new(nodes)),
             images: Arc::new(catalog(&["debian@2", "debian@3", "debian@4", "debian@5", "rocky@1"])),
             assignments: Arc::default(),
+            confirmed: None,
         }));
         let store = Store::open(&dir.path().join("store.redb")).unwrap();
         let limits = world.load().site.limits;

@@ -90,6 +90,7 @@ impl Server {
             inventory: Arc::new(Inventory::default()),
             images: Arc::new(Catalog::default()),
             assignments: Arc::default(),
+            confirmed: None,
         };
         let world: SharedWorld = Arc::new(ArcSwap::from_pointee(world));
         let boots = Boots::load(store.clone())?;
