@@ -81,33 +81,43 @@ impl Index {
 
     /// The modules to load for `module`, in order: hard dependencies before it, soft ones where they can be had.
     pub fn load_order(&self, module: &str) -> Vec<String> {
+        enum Step {
+            Look(String),
+            Load(String),
+        }
         let mut order = Vec::new();
-        self.visit(module, &mut order, &mut BTreeSet::new());
+        let mut seen = BTreeSet::new();
+        // The steps that are left, the next one last. Soft dependencies are the image's own words, so a chain of them may be long.
+        let mut steps = vec![Step::Look(module.to_owned())];
+        while let Some(step) = steps.pop() {
+            let module = match step {
+                Step::Look(module) => module,
+                Step::Load(module) => {
+                    order.push(module);
+                    continue;
+                }
+            };
+            let Some((_, needs)) = self.modules.get(&module) else {
+                continue;
+            };
+            if !seen.insert(module.clone()) {
+                continue;
+            }
+            let soft = |words: &BTreeMap<String, Vec<String>>| {
+                let words = words.get(&module).into_iter().flatten();
+                words
+                    .flat_map(|word| self.resolve(word))
+                    .map(Step::Look)
+                    .collect::<Vec<_>>()
+            };
+            let mut next = soft(&self.soft_pre);
+            // modules.dep lists every indirect dependency, the deepest last.
+            next.extend(needs.iter().rev().cloned().map(Step::Look));
+            next.push(Step::Load(module.clone()));
+            next.extend(soft(&self.soft_post));
+            steps.extend(next.into_iter().rev());
+        }
         order
-    }
-
-    fn visit(&self, module: &str, order: &mut Vec<String>, seen: &mut BTreeSet<String>) {
-        let Some((_, needs)) = self.modules.get(module) else {
-            return;
-        };
-        if !seen.insert(module.to_owned()) {
-            return;
-        }
-        for soft in self.soft_pre.get(module).into_iter().flatten() {
-            for name in self.resolve(soft) {
-                self.visit(&name, order, seen);
-            }
-        }
-        // modules.dep lists every indirect dependency, the deepest last.
-        for need in needs.iter().rev() {
-            self.visit(need, order, seen);
-        }
-        order.push(module.to_owned());
-        for soft in self.soft_post.get(module).into_iter().flatten() {
-            for name in self.resolve(soft) {
-                self.visit(&name, order, seen);
-            }
-        }
     }
 
     /// Its file, relative to /lib/modules/RELEASE; none for built-in and unknown ones.
@@ -239,6 +249,15 @@ mod tests {
         assert_eq!(index.file("ext4"), Some("kernel/fs/ext4/ext4.ko"));
         assert!(index.is_builtin("virtio") && index.load_order("virtio").is_empty());
         assert_eq!(index.load_order("a"), ["b", "a"], "a cycle ends");
+    }
+
+    #[test]
+    fn a_long_chain_of_soft_dependencies_needs_no_stack() {
+        const LONG: usize = 20_000;
+        let dep: String = (0..LONG).map(|n| format!("m{n}.ko:\n")).collect();
+        let softdep: String = (1..LONG).map(|n| format!("softdep m{} pre: m{n}\n", n - 1)).collect();
+        let order = Index::new("", &dep, &softdep, "").load_order("m0");
+        assert_eq!((order.len(), order[0].as_str()), (LONG, "m19999"));
     }
 
     proptest! {
