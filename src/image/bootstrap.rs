@@ -94,6 +94,7 @@ fn dnf(recipe: &Dnf, target: &Path, scratch: &Path, progress: &mut dyn Progress)
     }
     fs::write(scratch.join("dnf.conf"), recipe.config()).doing(doing)?;
     fs::write(scratch.join(".rpmmacros"), MACROS).doing(doing)?;
+    make_no_initramfs(target)?;
     // What is fetched may be large, and goes where the image goes; here is only a name.
     let name = tempfile::Builder::new().prefix("rackstrap-dnf-").tempdir_in("/tmp");
     let name = name.doing(|| "making a directory in /tmp")?;
@@ -119,6 +120,15 @@ fn dnf(recipe: &Dnf, target: &Path, scratch: &Path, progress: &mut dyn Progress)
     let tree = RootDir::open(target).doing(|| format!("opening {}", target.display()))?;
     rpm::settle(&tree)?;
     fs::remove_dir_all(scratch).doing(|| format!("removing {}", scratch.display()))
+}
+
+/// Has the kernel's package make no initramfs, now and in later versions: it would take minutes, and nobody reads it. kernel-install(8)
+/// takes a plugin in /etc for the one of the same name in /usr/lib; this one is dracut's.
+fn make_no_initramfs(target: &Path) -> Result<()> {
+    let plugins = target.join("etc/kernel/install.d");
+    let doing = || format!("making {}", plugins.display());
+    fs::create_dir_all(&plugins).doing(doing)?;
+    std::os::unix::fs::symlink("/dev/null", plugins.join("50-dracut.install")).doing(doing)
 }
 
 /// A shell that executes `scripts` with arguments that are added: in mounts of its own, so that none stays behind, and as PID 1

@@ -103,7 +103,9 @@ impl Recipe {
                     .arg(format!("--components={components}"))
                     .arg(format!("--include={}", self.packages.join(",")))
                     .arg(&self.suite)
-                    .arg(part),
+                    .arg(part)
+                    // As an import has it: nobody reads the initramfs that a kernel's package makes.
+                    .env("INITRD", "No"),
             )
             .context("making a Debian tree")?;
             for command in &self.run {

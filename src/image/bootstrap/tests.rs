@@ -75,7 +75,9 @@ fn repository(macros: &str) -> Bench {
     fs::create_dir_all(tree.join("bin")).unwrap();
     fs::copy("/bin/busybox", tree.join("bin/sh")).unwrap();
     fs::create_dir(bench.path("pkg")).unwrap();
-    package(&bench.path("pkg"), "system", "9", "", &tree);
+    // As a kernel's package does, it looks for the plugins that it is to execute.
+    let scripts = "%post -p /bin/sh\nreadlink /etc/kernel/install.d/50-dracut.install > /plugin\n";
+    package(&bench.path("pkg"), "system", "9", scripts, &tree);
     package(&bench.path("pkg"), "hello", "1", "", &one(&bench, "hello", "old"));
     run(Command::new("createrepo_c").arg("--quiet").arg(bench.path("pkg/rpms")));
     bench
@@ -91,6 +93,8 @@ fn a_tree_by_dnf_and_what_changes_in_it() {
     let images = &request.images_dir;
     let root = images.join("test/1/root");
     assert_eq!(fs::read_to_string(root.join("etc/made")).unwrap(), "made\n");
+    let plugin = fs::read_to_string(root.join("plugin")).unwrap();
+    assert_eq!(plugin, "/dev/null\n", "a kernel's package makes no initramfs");
     // Its own rpm looks there.
     assert!(root.join("usr/lib/sysimage/rpm/rpmdb.sqlite").is_file() && root.join("var/lib/rpm").is_symlink());
     assert!(!root.join("root/.rpmdb").exists() && !images.join("test/1/dnf").exists());
