@@ -17,6 +17,12 @@ cp /etc/systemd/network/80-all.network /etc/systemd/network/00-all.network
 systemctl enable systemd-networkd NetworkManager networking
 ";
 
+/// sshd is started by systemd's socket, when somebody connects.
+const SSH_BY_SOCKET: &str = "systemctl disable ssh.service && systemctl enable ssh.socket";
+
+/// Logs in at the node's own address.
+const SSH: &str = "ssh -i /root/own -o BatchMode=yes -o StrictHostKeyChecking=no root@10.5.1.1 id -un 2> /dev/null";
+
 /// Files that only work with what NFSv3 does not carry, for users that are not root.
 const CAPABLE: &str = "
 useradd -m lab && grep -q ^lab: /etc/subuid
@@ -46,7 +52,11 @@ fn networkd_ifupdown_and_networkmanager_leave_the_roots_card_alone() -> Result {
     let image = Image::import(
         &binaries,
         "networks",
-        &recipe.with_command(GREEDY).with_command(CAPABLE).tree(&mut say)?,
+        &recipe
+            .with_command(GREEDY)
+            .with_command(CAPABLE)
+            .with_command(SSH_BY_SOCKET)
+            .tree(&mut say)?,
         &mut say,
     )?;
     let mut site = Site::demo();
@@ -96,9 +106,14 @@ fn networkd_ifupdown_and_networkmanager_leave_the_roots_card_alone() -> Result {
     // An image that enforces SELinux boots permissive: nothing on an NFS root has a label.
     assert_eq!(node.shell("cat /sys/fs/selinux/enforce; echo")?, "0");
     assert_eq!(node.status("remark")?, "SELinux permissive");
-    node.shell("ssh-keygen -q -t ed25519 -N '' -f /root/own && cat /root/own.pub >> /root/.ssh/authorized_keys")?;
-    let ssh = "ssh -i /root/own -o BatchMode=yes -o StrictHostKeyChecking=no root@10.5.1.1 id -un 2> /dev/null";
-    assert_eq!(node.shell(ssh)?, "root");
+    // With a key that lasts until the next boot.
+    let login = || {
+        node.shell("ssh-keygen -q -t ed25519 -N '' -f /root/own && cat /root/own.pub >> /root/.ssh/authorized_keys")?;
+        node.shell(SSH)
+    };
+    let enabled = node.shell("systemctl is-enabled ssh.socket ssh.service || true")?;
+    assert_eq!(enabled, "enabled\ndisabled", "the socket starts sshd");
+    assert_eq!(login()?, "root");
     // What an unprivileged user needs. Without the first line the kernel would let everybody ping.
     node.shell("sysctl -qw net.ipv4.ping_group_range='1 0'")?;
     let lab = |command: &str| node.shell(&format!("runuser -u lab -- sh -c '{command}'"));
@@ -109,5 +124,15 @@ fn networkd_ifupdown_and_networkmanager_leave_the_roots_card_alone() -> Result {
         node.shell("runuser -u nobody -- cat /opt/shared/file 2> /dev/null || echo refused")?,
         "refused"
     );
+
+    // The site's own word counts: the node enforces what its image brings, and whoever says `ready` lets people in.
+    site.default_profile().kernel_args = Some("security=selinux selinux=1 enforcing=1".to_owned());
+    cluster.daemon.reload(&site)?;
+    node.pull_plug();
+    node.power_on()?;
+    node.wait_ready()?;
+    assert_eq!(node.shell("cat /sys/fs/selinux/enforce; echo")?, "1");
+    assert_eq!(node.status("remark")?, "");
+    assert_eq!(login()?, "root");
     Ok(())
 }
