@@ -10,6 +10,7 @@ mod diagnostic;
 mod dns;
 mod hooks;
 mod layout;
+mod meant;
 mod mount;
 mod profile;
 mod section;
@@ -240,23 +241,45 @@ fn layouts_and_profiles(
     // A layout that has problems of its own is no unknown one.
     let names: Vec<&str> = all.iter().map(|(name, _)| name.get_ref().as_str()).collect();
     let mut profiles = BTreeMap::from([("default".to_owned(), Profile::default())]);
-    for (name, value) in named(document, "profile", report) {
+    let written = named(document, "profile", report);
+    near_default(report, &written);
+    for (name, value) in &written {
         let title = format!("[profile.{}]", shown(name.get_ref()));
         if let Some(section) = Section::new(report, "[profile.NAME]", title, name.span(), value) {
-            profiles.insert(name.get_ref().clone(), profile::read(report, &name, &section, &names));
+            profiles.insert(name.get_ref().clone(), profile::read(report, name, &section, &names));
         }
     }
-    for (name, _) in &all {
-        if !profiles.values().any(|p| p.layout.as_ref() == Some(name.get_ref())) {
-            let message = format!("no profile uses the layout {}", quote(name.get_ref()));
-            let help = format!(
-                "write layout = \"{}\" in a profile, or remove the layout",
-                shown(name.get_ref())
-            );
-            report.warn(name.span(), message, help);
+    let used = |name: &str| profiles.values().any(|p| p.layout.as_deref() == Some(name));
+    for (name, _) in all.iter().filter(|(name, _)| !used(name.get_ref())) {
+        let message = format!("no profile uses the layout {}", quote(name.get_ref()));
+        let mut help = format!(
+            "write layout = \"{}\" in a profile, or remove the layout",
+            shown(name.get_ref())
+        );
+        if let Some(near) = closest(name.get_ref(), names.iter().copied().filter(|name| used(name))) {
+            help = format!("did you mean [layout.{near}], which a profile uses? else {help}");
         }
+        report.warn(name.span(), message, help);
     }
     (layouts, profiles)
+}
+
+/// Warns of a profile whose name is nearly that of the one that all nodes have: no node gets it by itself.
+fn near_default(report: &mut Report<'_>, all: &[(Spanned<String>, &Spanned<DeValue<'_>>)]) {
+    const DEFAULT: &str = "default";
+    let written = all.iter().any(|(name, _)| name.get_ref() == DEFAULT);
+    for (name, _) in all.iter().filter(|(name, _)| name.get_ref() != DEFAULT) {
+        let word = name.get_ref().as_str();
+        // Beside [profile.default], default2 is a name that somebody chose.
+        let chosen = written && word.starts_with(DEFAULT);
+        if closest(word, [DEFAULT]).is_some() && !chosen {
+            let message = format!(
+                "[profile.{}] is only for nodes that name it; all nodes have [profile.default]",
+                shown(word)
+            );
+            report.warn(name.span(), message, "did you mean [profile.default]?");
+        }
+    }
 }
 
 /// A section that is written once.

@@ -1,6 +1,9 @@
 //! Reading one table of the site file: known keys, their types, and where each value stands.
 
-use super::diagnostic::{Report, closest, quote};
+use super::{
+    diagnostic::{Report, closest, quote},
+    meant,
+};
 use std::{ops::Range, ops::RangeInclusive};
 use toml::{
     Spanned,
@@ -150,7 +153,8 @@ impl<'a> Section<'a> {
         match value.get_ref().as_str() {
             Some(text) => Some(Spanned::new(value.span(), text.to_owned())),
             None => {
-                self.wrong_type(report, key, value, "a string", example);
+                let help = format!("write text in double quotes, such as {key} = {example}");
+                wrong_type(report, key, value, "a string", help);
                 None
             }
         }
@@ -162,13 +166,19 @@ impl<'a> Section<'a> {
         report: &mut Report<'_>,
         key: &str,
         example: &str,
-        read: impl FnOnce(&str) -> Result<T, (String, String)>,
+        read: impl Fn(&str) -> Result<T, (String, String)>,
     ) -> Option<Spanned<T>> {
-        let text = self.string(report, key, example)?;
-        match read(text.get_ref()) {
-            Ok(value) => Some(Spanned::new(text.span(), value)),
+        let value = self.get(key)?;
+        let Some(text) = value.get_ref().as_str() else {
+            let source = report.source(&value.span());
+            let help = meant::text(value.get_ref(), source, key, example, |text| read(text).map(drop));
+            wrong_type(report, key, value, "a string", help);
+            return None;
+        };
+        match read(text) {
+            Ok(read) => Some(Spanned::new(value.span(), read)),
             Err((message, help)) => {
-                report.error(text.span(), message, help);
+                report.error(value.span(), message, help);
                 None
             }
         }
@@ -184,7 +194,8 @@ impl<'a> Section<'a> {
     ) -> Option<Vec<Spanned<T>>> {
         let value = self.get(key)?;
         let Some(items) = value.get_ref().as_array() else {
-            self.wrong_type(report, key, value, "a list", example);
+            let help = meant::list(value.get_ref(), key, example, |text| read(text).map(drop));
+            wrong_type(report, key, value, "a list", help);
             return None;
         };
         let mut all = Vec::new();
@@ -192,7 +203,11 @@ impl<'a> Section<'a> {
             match item.get_ref().as_str().map(&read) {
                 Some(Ok(one)) => all.push(Spanned::new(item.span(), one)),
                 Some(Err((message, help))) => report.error(item.span(), message, help),
-                None => self.wrong_type(report, key, item, "a list of strings", example),
+                None => {
+                    let source = report.source(&item.span());
+                    let help = meant::item(source, key, example, |text| read(text).map(drop));
+                    wrong_type(report, key, item, "a list of strings", help);
+                }
             }
         }
         Some(all)
@@ -207,21 +222,19 @@ impl<'a> Section<'a> {
         example: u64,
     ) -> Option<Spanned<u64>> {
         let value = self.get(key)?;
+        let (min, max) = (range.start(), range.end());
+        let help = format!("write a number from {min} to {max}, such as {key} = {example}");
         let Some(integer) = value.get_ref().as_integer() else {
-            self.wrong_type(report, key, value, "a whole number", &example.to_string());
+            let help = meant::integer(value.get_ref(), key, |number| range.contains(&number), help);
+            wrong_type(report, key, value, "a whole number", help);
             return None;
         };
         let number = u64::from_str_radix(integer.as_str().trim_start_matches('+'), integer.radix()).ok();
         match number.filter(|n| range.contains(n)) {
             Some(number) => Some(Spanned::new(value.span(), number)),
             None => {
-                let (min, max) = range.into_inner();
                 let message = format!("{key} = {} is out of range", report.source(&value.span()));
-                report.error(
-                    value.span(),
-                    message,
-                    format!("write a number from {min} to {max}, such as {key} = {example}"),
-                );
+                report.error(value.span(), message, help);
                 None
             }
         }
@@ -233,7 +246,8 @@ impl<'a> Section<'a> {
         match value.get_ref().as_bool() {
             Some(yes) => Some(Spanned::new(value.span(), yes)),
             None => {
-                self.wrong_type(report, key, value, "true or false", "true");
+                let help = meant::boolean(value.get_ref(), key);
+                wrong_type(report, key, value, "true or false", help);
                 None
             }
         }
@@ -252,6 +266,11 @@ impl<'a> Section<'a> {
             let bounds = format!("from {} to {}", long(*range.start()), long(*range.end()));
             let help = format!("write a time {bounds}, such as {key} = \"{default}\"");
             let Ok(duration) = humantime::parse_duration(text) else {
+                // A number alone is one of seconds in most programs, and here it needs the unit.
+                let help = match text.parse().is_ok_and(|secs| range.contains(&secs)) {
+                    true => format!("write {key} = \"{text}s\""),
+                    false => help,
+                };
                 return Err((format!("{} is not a time span", quote(text)), help));
             };
             let whole = duration.subsec_nanos() == 0;
@@ -266,19 +285,12 @@ impl<'a> Section<'a> {
         self.parsed(report, key, &format!("\"{default}\""), read)
             .map(Spanned::into_inner)
     }
+}
 
-    /// The value of `key` is of another type than `wanted`.
-    pub(super) fn wrong_type(
-        &self,
-        report: &mut Report<'_>,
-        key: &str,
-        value: &Spanned<DeValue<'_>>,
-        wanted: &str,
-        example: &str,
-    ) {
-        let message = format!("'{key}' is {wanted}, and not {}", article(value.get_ref()));
-        report.error(value.span(), message, format!("write {key} = {example}"));
-    }
+/// The value of `key` is of another type than `wanted`.
+fn wrong_type(report: &mut Report<'_>, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str, help: String) {
+    let message = format!("'{key}' is {wanted}, and not {}", article(value.get_ref()));
+    report.error(value.span(), message, help);
 }
 
 /// What to do about a key that [`KEYS`] does not have under `kind`.
