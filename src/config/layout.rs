@@ -20,8 +20,9 @@ const LARGEST_MBR: u64 = 1 << 41;
 const MOST_MBR: usize = 3;
 /// GPT has room for 128 entries; nobody needs that many on a scratch disk, and one is the marker.
 const MOST_GPT: usize = 32;
-/// Where local scratch belongs.
-const SENSIBLE: &str = "local disks are for /tmp, /var/tmp, /var, /scratch, /home or swap";
+/// Where a file system of the local disk may be mounted, as the help, the example and the README say it. [`system_path`] is the rule.
+pub(super) const MAY_BE_MOUNTED: &str = "any directory except / itself, and except /bin, /dev, /etc, /lib, /lib32, /lib64, /libx32, \
+     /proc, /run, /sbin, /sys, /usr and all below them; /usr/local and /usr/src are allowed";
 
 /// A partition, and where its parts stand.
 struct Read {
@@ -241,11 +242,11 @@ fn read_mount(text: &str) -> Result<String, (String, String)> {
     let wrong = |why: &str, help: String| Err((format!("{} {why}", quote(text)), help));
     let place = plain_path(text, "mount", "mount = \"/scratch\"")?;
     if place == "/" {
-        let help = format!("choose another mount: the root comes over NFS, below a layer in RAM; {SENSIBLE}");
+        let help = format!("the root comes over NFS, below a layer in RAM; choose {MAY_BE_MOUNTED}");
         return wrong("is the root", help);
     }
     match system_path(&place) {
-        Some(why) => wrong(why, format!("choose another mount; {SENSIBLE}")),
+        Some(why) => wrong(why, format!("choose {MAY_BE_MOUNTED}")),
         None => Ok(place),
     }
 }

@@ -1,4 +1,5 @@
 mod mounts;
+mod texts;
 
 use super::*;
 use proptest::prelude::*;

@@ -1,0 +1,181 @@
+//! What README.md and the example say of the site file is what the code does.
+
+use super::*;
+
+const README: &str = include_str!("../../../README.md");
+
+/// What a file with these lines means, if it can be used.
+fn meaning(text: &str) -> Option<String> {
+    // Which value holds where no profile has one is said where nodes are decided about.
+    let site = check(text).ok().map(|(site, _)| format!("{site:?}"))?;
+    Some(site.replace("check_login: Some(true)", "check_login: None"))
+}
+
+/// `key = value` of a line, without the mark of a comment before it.
+fn setting(line: &str) -> Option<(&str, &str)> {
+    let (key, value) = line.strip_prefix("# ").unwrap_or(line).split_once(" = ")?;
+    let plain = !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+    plain.then_some((key, value))
+}
+
+#[test]
+fn a_line_of_the_example_that_is_commented_out_is_the_default_or_says_that_it_is_none() {
+    const MARK: &str = "  # an example";
+    let lines: Vec<&str> = EXAMPLE.lines().collect();
+    // The example with these of its lines in force.
+    let with = |chosen: &[usize]| {
+        let shown = lines.iter().enumerate().map(|(at, line)| match chosen.contains(&at) {
+            true => line.strip_prefix("# ").unwrap_or(line),
+            false => line,
+        });
+        shown.collect::<Vec<_>>().join("\n") + "\n[profile.compute]\n"
+    };
+    let mut defaults = 0;
+    for (at, line) in lines.iter().enumerate().filter(|(_, line)| line.starts_with("# ")) {
+        let Some((key, _)) = setting(line) else { continue };
+        let header = |line: &&str| line.strip_prefix("# ").unwrap_or(line).starts_with('[');
+        let section = lines[..at].iter().rposition(header).unwrap();
+        if lines[section].contains("[dns]") && cfg!(not(feature = "dns")) {
+            continue;
+        }
+        // A section that is commented out as a whole needs some of its keys.
+        let mut base = vec![section];
+        if lines[section].starts_with("# ") {
+            let required =
+                |line: &str| setting(line).is_some_and(|(key, _)| ["what", "where", "type", "uid"].contains(&key));
+            let end = lines[section..]
+                .iter()
+                .position(|line| line.is_empty())
+                .map_or(lines.len(), |end| section + end);
+            base.extend((section..end).filter(|at| required(lines[*at])));
+        }
+        let before = meaning(&with(&base)).unwrap_or_else(|| panic!("{key}: {}", check(&with(&base)).unwrap_err()));
+        let same = !base.contains(&at) && meaning(&with(&[&base[..], &[at]].concat())) == Some(before);
+        assert_eq!(same, !line.ends_with(MARK), "{line}");
+        defaults += usize::from(same);
+    }
+    assert!(defaults >= 5, "{defaults}");
+}
+
+#[test]
+fn the_defaults_in_the_readme_are_those_that_hold() {
+    let small = SMALL
+        .lines()
+        .filter(|line| !line.starts_with("reserved"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    let below = |section: &str| format!("{small}\n{section}\nKEY\n");
+    let layout = "[layout.s]\nversion = 1\nKEY\n[[layout.s.partition]]\nname = \"a\"\nsize = \"rest\"\nfs = \"raw\"";
+    let mut section = None;
+    let mut compared = 0;
+    for line in README.lines() {
+        if let Some(title) = line.strip_prefix("### ") {
+            section = title.split('`').nth(1).filter(|title| title.starts_with('['));
+        }
+        let cells: Vec<&str> = line.split(" | ").collect();
+        let (Some(title), [keys, default, _, ..]) = (section, &cells[..]) else {
+            continue;
+        };
+        let value = default.strip_prefix('`').and_then(|rest| rest.strip_suffix('`'));
+        let Some(value) = value.filter(|value| !value.contains('`')) else {
+            continue;
+        };
+        let text = match title {
+            "[cluster]" => small.replace("[cluster]", "[cluster]\nKEY"),
+            "[[subnet]]" => format!("{small}\nKEY\n"),
+            "[layout.NAME]" => format!("{small}\n{layout}\n"),
+            "[[mount]]" => below("[[mount]]\nwhat = \"10.5.0.2:/home\"\nwhere = \"/home\"\ntype = \"nfs\""),
+            "[users]" => below("[users]\nuid = \"1000-1999\""),
+            "[dns]" if cfg!(not(feature = "dns")) => continue,
+            "[dns]" => below("[dns]").replace("[cluster]", "[cluster]\ndomain = \"cluster.example\""),
+            plain => below(plain),
+        };
+        let without = meaning(&text.replace("KEY\n", "")).unwrap_or_else(|| panic!("{title}"));
+        for key in keys.split('`').skip(1).step_by(2) {
+            let with = meaning(&text.replace("KEY", &format!("{key} = {value}")));
+            assert_eq!(with.as_ref(), Some(&without), "{title} {key} = {value}");
+            compared += 1;
+        }
+    }
+    assert!(compared >= 30, "only {compared} were found");
+}
+
+#[test]
+fn where_a_partition_may_be_mounted_is_said_alike_everywhere() {
+    let words = |text: &str| {
+        text.replace("\n# ", " ")
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let rule = layout::MAY_BE_MOUNTED;
+    for (name, text) in [("README.md", README), ("the example", EXAMPLE)] {
+        assert!(words(text).contains(rule), "{name} does not say: {rule}");
+    }
+    let (refused, allowed) = rule.split_once(';').unwrap();
+    let places = |text: &str| {
+        let words = text
+            .split([' ', ','])
+            .filter(|word| word.len() > 1 && word.starts_with('/'));
+        words.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let said = |place: &str| {
+        said(&format!(
+            "{SMALL}\n[layout.s]\nversion = 1\n[[layout.s.partition]]\nname = \"a\"\nsize = \"rest\"\nfs = \"ext4\"\nmount = \"{place}\"\n\
+             [profile.default]\nlayout = \"s\"\n"
+        ))
+    };
+    let refused = places(refused);
+    assert_eq!(refused.len(), 12);
+    assert!(said("/").contains(rule));
+    for place in &refused {
+        assert!(
+            said(place).contains(rule) && said(&format!("{place}/x")).contains(rule),
+            "{place}"
+        );
+    }
+    let others = [
+        "/tmp", "/var", "/var/tmp", "/opt", "/srv", "/home", "/root", "/scratch", "/boot",
+    ]
+    .map(str::to_owned);
+    for place in places(allowed).into_iter().chain(others) {
+        assert_eq!(
+            (said(&place), said(&format!("{place}/x"))),
+            ("ok".to_owned(), "ok".to_owned()),
+            "{place}"
+        );
+    }
+}
+
+#[test]
+fn a_name_that_is_nearly_the_one_that_counts_is_warned_of() {
+    for near in ["defualt", "defaults", "default2", "dfault", "defautl"] {
+        let text = said(&format!("{SMALL}\n[profile.{near}]\nimage = \"debian\"\n"));
+        let warning = format!("[profile.{near}] is only for nodes that name it; all nodes have [profile.default]\n");
+        assert!(
+            text.contains(&warning) && text.contains("= did you mean [profile.default]?"),
+            "{text}"
+        );
+    }
+    for other in ["gpu", "fault-finding", "compute"] {
+        assert_eq!(said(&format!("{SMALL}\n[profile.{other}]\nimage = \"debian\"\n")), "ok");
+    }
+    // Beside the real one, a name that only adds to it was chosen.
+    assert_eq!(said(&format!("{SMALL}\n[profile.default]\n[profile.default2]\n")), "ok");
+    assert!(said(&format!("{SMALL}\n[profile.default]\n[profile.defualt]\n")).contains("did you mean"));
+
+    let layout = |name: &str| {
+        format!("[layout.{name}]\nversion = 1\npartition = [{{ name = \"a\", size = \"rest\", fs = \"raw\" }}]\n")
+    };
+    let text = said(&format!(
+        "{SMALL}\n{}{}[profile.default]\nlayout = \"scratch\"\n",
+        layout("scratch"),
+        layout("scrath")
+    ));
+    assert!(
+        text.contains(
+            "= did you mean [layout.scratch], which a profile uses? else write layout = \"scrath\" in a profile"
+        ),
+        "{text}"
+    );
+}
