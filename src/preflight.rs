@@ -1,6 +1,10 @@
-//! What keeps nodes from booting although the site file is right: loaders, images, keys and addresses of this machine.
+//! What is wrong on this machine although the site file is right: loaders, images, keys, cards and addresses, and the files that it
+//! names.
 //!
 //! `rackstrap check` prints it; the daemon logs it and shows it in `status`.
+
+mod files;
+mod images;
 
 use crate::{
     config::Site, disk_loader::IPXE, firmware::first_loader, image::Catalog, inventory::Settings, loaders::Loaders,
@@ -10,6 +14,7 @@ use std::{
     collections::BTreeSet,
     io,
     net::{Ipv4Addr, UdpSocket},
+    path::Path,
     sync::Arc,
 };
 
@@ -22,7 +27,7 @@ pub struct Finding {
     pub message: String,
     /// What mends it.
     pub help: String,
-    /// True if no node can boot with it.
+    /// True if it keeps nodes from booting: an error, and not a warning.
     pub fatal: bool,
 }
 
@@ -31,11 +36,13 @@ const TOPIC: &str = "site ";
 
 /// What is wrong on this machine. `images` are those of the site's state directory, `found` its boot loaders.
 pub fn findings(site: &Site, images: &Catalog, found: &io::Result<Arc<Loaders>>) -> Vec<Finding> {
-    let mut all = addresses(site);
+    let mut all = interfaces(site);
+    all.extend(addresses(site));
     all.extend(loaders(site, found));
     all.extend(disk_loader(site, found));
-    all.extend(images_of_profiles(site, images));
+    all.extend(images::of_profiles(site, images));
     all.extend(keys(site));
+    all.extend(files::of(site));
     all
 }
 
@@ -49,11 +56,16 @@ pub fn tell(site: &Site, images: &Catalog, loaders: Arc<Loaders>, warnings: &Sit
         }
     }
     for finding in found {
-        if warnings.raise(now, &finding.topic, &finding.message, &finding.help) {
-            match finding.fatal {
-                true => tracing::error!("no node can boot: {}; {}", finding.message, finding.help),
-                false => tracing::warn!("{}; {}", finding.message, finding.help),
-            }
+        let Finding {
+            topic,
+            message,
+            help,
+            fatal,
+        } = &finding;
+        match fatal {
+            true if warnings.raise_error(now, topic, message, help) => tracing::error!("{message}; {help}"),
+            false if warnings.raise(now, topic, message, help) => tracing::warn!("{message}; {help}"),
+            _ => {}
         }
     }
 }
@@ -65,6 +77,21 @@ fn finding(fatal: bool, topic: &str, message: String, help: String) -> Finding {
         help,
         fatal,
     }
+}
+
+/// Network cards that this machine does not have.
+fn interfaces(site: &Site) -> Vec<Finding> {
+    let named: BTreeSet<&str> = site.subnets.iter().filter_map(|s| s.interface.as_deref()).collect();
+    let missing = named
+        .into_iter()
+        .filter(|name| !Path::new("/sys/class/net").join(name).exists());
+    missing
+        .map(|name| {
+            let message = format!("this machine has no network interface '{name}'; `rackstrap serve` cannot start");
+            let help = "correct 'interface' in [[subnet]]; `ip link` lists this machine's interfaces".to_owned();
+            finding(true, &format!("interface {name}"), message, help)
+        })
+        .collect()
 }
 
 /// Servers' addresses that this machine does not have: every port of the daemon is bound to one of them.
@@ -88,14 +115,12 @@ fn addresses(site: &Site) -> Vec<Finding> {
 fn loaders(site: &Site, found: &io::Result<Arc<Loaders>>) -> Vec<Finding> {
     let dirs = &site.server.loader_dirs;
     // The last one is Debian's, which the site file does not name.
-    let named = dirs
-        .iter()
-        .take(dirs.len().saturating_sub(1))
-        .filter(|dir| !dir.is_dir());
+    let named = dirs.iter().take(dirs.len().saturating_sub(1));
     let mut all: Vec<Finding> = named
-        .map(|dir| {
-            let message = format!("loader-dirs: there is no directory {}", dir.display());
-            let help = "make it, or remove it from [server] loader-dirs".to_owned();
+        .filter_map(|dir| Some((dir, files::directory_fault(dir)?)))
+        .map(|(dir, (what, mend))| {
+            let message = format!("loader-dirs: {what}");
+            let help = format!("{mend}; or remove it from [server] loader-dirs");
             finding(false, &format!("loader-dir {}", dir.display()), message, help)
         })
         .collect();
@@ -160,39 +185,6 @@ fn disk_loader(site: &Site, found: &io::Result<Arc<Loaders>>) -> Option<Finding>
     Some(finding(false, "network loader of disks", message, help))
 }
 
-/// Profiles whose nodes have no image to boot.
-fn images_of_profiles(site: &Site, images: &Catalog) -> Vec<Finding> {
-    let mut all = Vec::new();
-    let (mut bootable, mut missing) = (0, Vec::new());
-    for profile in site.profiles.keys() {
-        let settings = Settings::of(site, std::slice::from_ref(profile), |_| ());
-        // A profile without an image, its own or the default one's, is for its other settings.
-        let Some(name) = settings.text(|p| &p.image) else {
-            continue;
-        };
-        let found = match name.parse() {
-            Ok(pinned) => images.get(&pinned).is_some(),
-            Err(_) => images.newest(name).is_some(),
-        };
-        match found {
-            true => bootable += 1,
-            false => missing.push((profile, name.to_owned())),
-        }
-    }
-    for (profile, name) in &missing {
-        let plain = name.split('@').next().unwrap_or(name);
-        let message = format!("[profile.{profile}]: image {name} does not exist; nodes with this profile cannot boot");
-        let help = format!("import it: rackstrap image import (as {plain}); or correct 'image': rackstrap image list");
-        all.push(finding(bootable == 0, &format!("image of {profile}"), message, help));
-    }
-    if bootable == 0 && missing.is_empty() {
-        let message = "no profile names an image; no node can boot".to_owned();
-        let help = "write image = \"NAME\" into [profile.default]; images: rackstrap image list".to_owned();
-        all.push(finding(true, "image", message, help));
-    }
-    all
-}
-
 /// Profiles whose nodes let nobody in by a key.
 fn keys(site: &Site) -> Vec<Finding> {
     let without: Vec<&str> = (site.profiles.keys())
@@ -242,6 +234,7 @@ mod tests {
     fn each_silent_mistake_is_found_with_its_remedy() {
         let mut site = site(&example());
         site.subnets[0].server = "192.0.2.1".parse().unwrap();
+        site.subnets[0].interface = Some("eth-none".to_owned());
         site.server.loader_dirs = vec![PathBuf::from("/nonexistent/a"), PathBuf::from("/nonexistent/b")];
         let all = findings(&site, &Catalog::default(), &Ok(loaders(&site)));
         assert!(of(&all, "address 192.0.2.1").fatal);
@@ -256,10 +249,10 @@ mod tests {
                     .starts_with("there is no boot loader 'ipxe.lkrn' in /nonexistent/a")
         );
         assert!(of_disks.help.contains("apt install ipxe"), "{of_disks:?}");
-        assert!(of(&all, "image of default").fatal);
-        assert!(of(&all, "image of default").help.contains("rackstrap image import"));
+        assert!(of(&all, "image debian").fatal);
         assert!(!of(&all, "authorized-keys").fatal);
-        assert_eq!(all.len(), 6, "{all:?}");
+        assert!(of(&all, "interface eth-none").fatal);
+        assert_eq!(all.len(), 7, "{all:?}");
     }
 
     #[test]
@@ -273,6 +266,7 @@ mod tests {
         );
         let mut site = site(&text);
         site.subnets[0].server = Ipv4Addr::LOCALHOST;
+        site.subnets[0].interface = Some("lo".to_owned());
         site.server.loader_dirs = vec![PathBuf::from("/nonexistent/a")];
         let warnings = SiteWarnings::default();
         let shown = || warnings.list(crate::clock::Timestamp::now()).len();

@@ -28,10 +28,20 @@ pub struct SiteWarning {
     pub message: String,
     /// What mends it: a sentence, with the command if there is one.
     pub help: String,
+    /// True if it keeps nodes from booting: an error.
+    #[serde(default)]
+    pub fatal: bool,
     /// When it was raised first.
     pub since: Timestamp,
     /// When it was raised last.
     pub last: Timestamp,
+}
+
+impl SiteWarning {
+    /// `error` or `warning`.
+    pub fn level(&self) -> &'static str {
+        if self.fatal { "error" } else { "warning" }
+    }
 }
 
 /// The site's warnings; clones share them. All methods are short and from memory.
@@ -49,13 +59,18 @@ impl SiteWarnings {
     /// Adds a warning, or renews the one of the same topic, which stays until [`SiteWarnings::clear`]. True if the topic
     /// was not there before, so that the caller can log it once.
     pub fn raise(&self, now: Timestamp, topic: &str, message: &str, help: &str) -> bool {
-        self.put(now, None, topic, message, help)
+        self.put(now, None, topic, message, help, false)
+    }
+
+    /// As [`SiteWarnings::raise`], for what keeps nodes from booting.
+    pub fn raise_error(&self, now: Timestamp, topic: &str, message: &str, help: &str) -> bool {
+        self.put(now, None, topic, message, help, true)
     }
 
     /// As [`SiteWarnings::raise`], for what is only heard of from time to time: the warning goes by itself when it was not
     /// raised again for `secs` seconds.
     pub fn raise_for(&self, now: Timestamp, secs: u64, topic: &str, message: &str, help: &str) -> bool {
-        self.put(now, Some(now.plus_secs(secs)), topic, message, help)
+        self.put(now, Some(now.plus_secs(secs)), topic, message, help, false)
     }
 
     /// Takes the warning of `topic` away, if there is one.
@@ -63,16 +78,18 @@ impl SiteWarnings {
         self.lock().by_topic.remove(&printable(topic));
     }
 
-    /// All that hold at `now`, by topic.
+    /// All that hold at `now`: errors first, by topic.
     pub fn list(&self, now: Timestamp) -> Vec<SiteWarning> {
         let mut kept = self.lock();
         kept.expire(now);
         let mut all: Vec<SiteWarning> = kept.by_topic.values().map(|(warning, _)| warning.clone()).collect();
+        all.sort_by_key(|warning| !warning.fatal);
         if kept.omitted > 0 && kept.by_topic.len() >= LIMIT {
             all.push(SiteWarning {
                 topic: "more".to_owned(),
                 message: format!("there are more warnings than the {LIMIT} that are kept"),
                 help: "the daemon's log has all of them: journalctl -u rackstrap".to_owned(),
+                fatal: false,
                 since: now,
                 last: now,
             });
@@ -80,7 +97,15 @@ impl SiteWarnings {
         all
     }
 
-    fn put(&self, now: Timestamp, until: Option<Timestamp>, topic: &str, message: &str, help: &str) -> bool {
+    fn put(
+        &self,
+        now: Timestamp,
+        until: Option<Timestamp>,
+        topic: &str,
+        message: &str,
+        help: &str,
+        fatal: bool,
+    ) -> bool {
         let topic = printable(topic);
         let mut kept = self.lock();
         kept.expire(now);
@@ -93,6 +118,7 @@ impl SiteWarnings {
             topic: topic.clone(),
             message: printable(message),
             help: printable(help),
+            fatal,
             since: before.unwrap_or(now),
             last: now,
         };
@@ -135,6 +161,23 @@ mod tests {
         );
         warnings.clone().clear("panic");
         assert!(warnings.list(Timestamp(9)).is_empty(), "clones share them");
+    }
+
+    #[test]
+    fn what_keeps_nodes_from_booting_is_an_error_and_stands_first() {
+        let warnings = SiteWarnings::default();
+        warnings.raise(Timestamp(1), "a", "no keys", "write some");
+        warnings.raise_error(Timestamp(1), "b", "no image", "make one");
+        let levels = || {
+            warnings
+                .list(Timestamp(2))
+                .iter()
+                .map(SiteWarning::level)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(levels(), ["error", "warning"]);
+        warnings.raise(Timestamp(2), "b", "an old image", "make one");
+        assert_eq!(levels(), ["warning", "warning"]);
     }
 
     #[test]

@@ -5,7 +5,8 @@ use crate::{
     boots::{DiskEffect, NodeDisk, changed_layouts, describe_effects, disk_effects},
     config::{self, ConfigError, Diagnostic, Site, Warning},
     control::{Client, api},
-    image::{load_catalog, selinux_note},
+    http::script::Scripts,
+    image::{Catalog, load_catalog, selinux_note},
     loaders::Loaders,
     overlay::{self, Templates, TreeError},
     preflight::{self, Finding},
@@ -23,7 +24,8 @@ use std::{
 
 /// Checks a site file and says everything that is wrong with it. Nothing is changed, and no daemon is needed.
 ///
-/// Exits with 0 if the file can be used (there may be warnings), with 1 if it cannot, or if no node can boot from this machine.
+/// Exits with 0 if the file can be used (there may be warnings), with 1 if it cannot, or if something on this machine keeps nodes
+/// from booting.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -35,7 +37,7 @@ pub struct CheckArgs {
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
-    /// Check the file only, and not whether nodes can boot from this machine
+    /// Check the file only, with the templates and boot scripts that belong to it, and nothing else of this machine
     #[arg(long)]
     pub file_only: bool,
 }
@@ -51,29 +53,20 @@ pub fn run(config: &Path, args: CheckArgs) -> anyhow::Result<ExitCode> {
 /// Problems are the result of this command, so they go where results go.
 fn write(path: &Path, args: &CheckArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let result = config::load(path);
-    let trees = result.as_ref().map_or(Vec::new(), |(site, _)| trees(site));
-    let found = match &result {
-        Ok((site, _)) if !args.file_only => {
-            let (images, _) = load_catalog(&site.server.state_dir.join("images"));
-            let loaders = Loaders::load(&site.server.loader_dirs).map(Arc::new);
-            preflight::findings(site, &images, &loaders)
-        }
-        _ => Vec::new(),
+    let trees = result.as_ref().map_or(Vec::new(), |(site, _)| own_files(site));
+    let here = match &result {
+        Ok((site, _)) if !args.file_only => Here::look(path, site),
+        _ => Here::default(),
     };
-    let on_disks = match &result {
-        Ok((site, _)) if !args.file_only => disks(path, site),
-        _ => Vec::new(),
-    };
+    let found = &here.found;
     let good = result.is_ok() && trees.is_empty() && !found.iter().any(|finding| finding.fatal);
     let text = match args.json {
-        true => format!(
-            "{:#}\n",
-            with_findings(as_json(path, &result, &trees), &found, &on_disks)
-        ),
+        true => format!("{:#}\n", with_findings(as_json(path, &result, &trees), &here)),
         false => {
-            let on_disks = on_disks.iter().map(|line| format!("warning: {line}\n\n"));
-            let shown: String = found.iter().map(describe_finding).chain(on_disks).collect();
-            format!("{shown}{}{}", as_text(path, &result, &trees), verdict(&found))
+            let lines = here.disks.iter().chain(&here.machine);
+            let lines = lines.map(|line| format!("warning: {line}\n\n"));
+            let shown: String = found.iter().map(describe_finding).chain(lines).collect();
+            format!("{shown}{}{}", as_text(path, &result, &trees), verdict(found))
         }
     };
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -89,31 +82,78 @@ fn describe_finding(finding: &Finding) -> String {
     format!("{level}: {}\n  help: {}\n\n", finding.message, finding.help)
 }
 
-/// The last line, if no node can boot although the file is right.
+/// The last line, if nodes cannot boot although the file is right.
 fn verdict(found: &[Finding]) -> String {
     match found.iter().filter(|finding| finding.fatal).count() {
         0 => String::new(),
         errors => format!(
-            "no node can boot from this machine: {} above; to check the file alone: rackstrap check --file-only\n",
+            "not all nodes can boot from this machine: {} above; to check the file alone: rackstrap check --file-only\n",
             output::count(errors, "error")
         ),
     }
 }
 
-/// The result with `findings` of this machine and what becomes of nodes' `disks`; `ok` only if no finding is fatal.
-fn with_findings(mut result: Value, found: &[Finding], on_disks: &[String]) -> Value {
-    result["disks"] = json!(on_disks);
-    let all = found.iter().map(|finding| {
+/// What this machine lacks for the site, and what becomes of nodes' disks.
+#[derive(Default)]
+struct Here {
+    /// What the daemon says as well.
+    found: Vec<Finding>,
+    /// What becomes of nodes' disks.
+    disks: Vec<String>,
+    /// What images lack, and which of the server's users nodes do not get. The daemon says it of each node.
+    machine: Vec<String>,
+}
+
+impl Here {
+    fn look(path: &Path, site: &Site) -> Self {
+        let (images, problems) = load_catalog(&site.server.state_dir.join("images"));
+        let loaders = Loaders::load(&site.server.loader_dirs).map(Arc::new);
+        let mut machine: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        machine.extend(of_nodes(site, &images));
+        Here {
+            found: preflight::findings(site, &images, &loaders),
+            disks: disks(path, site),
+            machine,
+        }
+    }
+}
+
+/// The result with what was found on this machine; `ok` only if nothing of it is fatal.
+fn with_findings(mut result: Value, here: &Here) -> Value {
+    result["disks"] = json!(here.disks);
+    result["machine"] = json!(here.machine);
+    let all = here.found.iter().map(|finding| {
         json!({ "topic": finding.topic, "message": finding.message, "help": finding.help, "fatal": finding.fatal })
     });
     result["findings"] = all.collect();
-    if found.iter().any(|finding| finding.fatal) {
+    if here.found.iter().any(|finding| finding.fatal) {
         result["ok"] = json!(false);
     }
     result
 }
 
-/// What is wrong with the trees of nodes' files. A directory that is not on this machine is only warned of, elsewhere.
+/// What is wrong with the templates and boot scripts that belong to the file, where they are on this machine.
+fn own_files(site: &Site) -> Vec<Diagnostic> {
+    let mut all = trees(site);
+    let dir = site.server.bootscripts_dir.as_deref();
+    if let Err(message) = Scripts::load(dir) {
+        all.push(of_directory(dir.unwrap_or(Path::new("bootscripts")), message));
+    }
+    all
+}
+
+/// A problem that has no line.
+fn of_directory(dir: &Path, message: String) -> Diagnostic {
+    Diagnostic {
+        file: dir.display().to_string(),
+        line: 0,
+        column: 0,
+        message,
+        help: "the daemon does not start with it, nor reload".to_owned(),
+        excerpt: None,
+    }
+}
+
 fn trees(site: &Site) -> Vec<Diagnostic> {
     let dir = site.server.templates_dir.as_deref();
     if dir.is_some_and(|dir| !dir.is_dir()) {
@@ -122,17 +162,7 @@ fn trees(site: &Site) -> Vec<Diagnostic> {
     match Templates::load(dir) {
         Ok(templates) => overlay::check(site, &templates),
         Err(TreeError::Place(place)) => vec![*place],
-        Err(other) => {
-            let help = "the daemon does not start with it, nor reload".to_owned();
-            vec![Diagnostic {
-                file: dir.unwrap_or(Path::new("templates")).display().to_string(),
-                line: 0,
-                column: 0,
-                message: other.to_string(),
-                help,
-                excerpt: None,
-            }]
-        }
+        Err(other) => vec![of_directory(dir.unwrap_or(Path::new("templates")), other.to_string())],
     }
 }
 
@@ -147,16 +177,13 @@ fn as_text(path: &Path, result: &Result<(Site, Vec<Warning>), ConfigError>, tree
         }
         Ok((site, warnings)) => {
             add_warnings(&mut text, warnings);
-            for finding in machine(site) {
-                text.push_str(&format!("warning: {finding}\n\n"));
-            }
             if !trees.is_empty() {
                 for problem in trees {
                     text.push_str(&format!("{problem}\n\n"));
                 }
                 let problems = output::count(trees.len(), "problem");
                 text.push_str(&format!(
-                    "{}: {problems} in the templates; nothing was changed\n",
+                    "{}: {problems} in the templates and boot scripts; nothing was changed\n",
                     path.display()
                 ));
                 return text;
@@ -284,7 +311,6 @@ fn as_json(path: &Path, result: &Result<(Site, Vec<Warning>), ConfigError>, tree
             "problems": trees,
             "omitted": 0,
             "warnings": warnings,
-            "machine": machine(site),
             "cluster": {
                 "name": site.cluster.name,
                 "domain": site.cluster.domain,
@@ -359,50 +385,22 @@ fn disks(path: &Path, site: &Site) -> Vec<String> {
     lines
 }
 
-/// What this machine lacks for the site. Only warnings: the file may be checked elsewhere than where it is used.
-fn machine(site: &Site) -> Vec<String> {
-    let mut findings = Vec::new();
-    for name in site.subnets.iter().filter_map(|s| s.interface.as_ref()) {
-        if !Path::new("/sys/class/net").join(name).exists() {
-            findings.push(format!(
-                "this machine has no network interface '{name}'; `ip link` lists those it has"
-            ));
+/// What images lack for the site, and which of the server's users nodes do not get.
+fn of_nodes(site: &Site, images: &Catalog) -> Vec<String> {
+    let mut lines = overlay::lacking(site, images);
+    let enforcing = overlay::enforcing_selinux(site, images);
+    lines.extend(enforcing.iter().map(|image| selinux_note(&image.to_string())));
+    // Files that cannot be read are a finding.
+    if let Some(policy) = &site.users
+        && let Ok(accounts) = Source::default().read(policy)
+    {
+        let refused = accounts.refused.iter();
+        lines.extend(refused.map(|line| format!("{}/{line}", policy.from.display())));
+        if accounts.omitted > 0 {
+            lines.push(format!("{} more lines are left out", accounts.omitted));
         }
     }
-    let server = &site.server;
-    let own = [
-        ("templates-dir", &server.templates_dir),
-        ("bootscripts-dir", &server.bootscripts_dir),
-    ];
-    for (key, dir) in own {
-        if let Some(dir) = dir.as_ref().filter(|d| !d.is_dir()) {
-            findings.push(format!(
-                "{key}: there is no directory {} on this machine",
-                dir.display()
-            ));
-        }
-    }
-    let (images, _) = load_catalog(&server.state_dir.join("images"));
-    findings.extend(overlay::lacking(site, &images));
-    let enforcing = overlay::enforcing_selinux(site, &images);
-    findings.extend(enforcing.iter().map(|image| selinux_note(&image.to_string())));
-    if let Some(policy) = &site.users {
-        match Source::default().read(policy) {
-            Err(problem) => findings.push(problem),
-            Ok(accounts) => {
-                findings.extend(
-                    accounts
-                        .refused
-                        .iter()
-                        .map(|line| format!("{}/{line}", policy.from.display())),
-                );
-                if accounts.omitted > 0 {
-                    findings.push(format!("{} more lines are left out", accounts.omitted));
-                }
-            }
-        }
-    }
-    findings
+    lines
 }
 
 #[cfg(test)]
@@ -510,14 +508,56 @@ mod tests {
     }
 
     #[test]
-    fn says_what_this_machine_lacks() {
-        let (mut site, _) = check(include_str!("../../rackstrap.example.toml")).unwrap();
-        site.subnets[0].interface = Some("no-such-card".to_owned());
-        site.server.templates_dir = Some(std::path::PathBuf::from("/nonexistent/templates"));
-        let all = machine(&site).join("\n");
-        assert!(
-            all.contains("'no-such-card'") && all.contains("/nonexistent/templates"),
-            "{all}"
+    fn only_the_file_is_looked_at_where_only_the_file_is_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("site.toml");
+        let text = include_str!("../../rackstrap.example.toml")
+            .replace("eth1", "no-such-card")
+            .replace("drain = []", "drain = [\"/nonexistent/drain\"]")
+            .replace(
+                "loader-dirs = []",
+                "loader-dirs = [\"no-loaders\"]\ntemplates-dir = \"no-templates\"",
+            )
+            + "[users]\nuid = \"1000-1999\"\nfrom = \"/nonexistent\"\n";
+        std::fs::write(&path, text).unwrap();
+        let said = |json, file_only| {
+            let mut out = Vec::new();
+            let _ = write(&path, &CheckArgs { json, file_only }, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let here = said(false, false);
+        for text in [
+            "error: this machine has no network interface 'no-such-card'",
+            "error: templates-dir: there is no directory",
+            "error: image debian does not exist; nodes with [profile.default] cannot boot\n  help: make it: rackstrap image import debian --from images/debian.toml;",
+            "warning: loader-dirs: there is no directory",
+            "warning: [hooks] drain: there is no program /nonexistent/drain\n  help: put the program there and run: chmod +x /nonexistent/drain;",
+            "warning: nodes do not get the server's users: reading /nonexistent/passwd",
+        ] {
+            assert_eq!(here.matches(text).count(), 1, "{text}: {here}");
+        }
+        let alone = said(false, true);
+        assert!(!alone.contains("warning") && !alone.contains("error"), "{alone}");
+        let json: Value = serde_json::from_str(&said(true, true)).unwrap();
+        assert_eq!(
+            json!([
+                json["ok"],
+                json["findings"],
+                json["machine"],
+                json["disks"],
+                json["warnings"]
+            ]),
+            json!([true, [], [], [], []])
         );
+    }
+
+    #[test]
+    fn a_boot_script_that_the_daemon_would_refuse_is_a_problem() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("node.ipxe.j2"), "{% if %}").unwrap();
+        let (mut site, _) = check(include_str!("../../rackstrap.example.toml")).unwrap();
+        site.server.bootscripts_dir = Some(dir.path().to_owned());
+        let all = own_files(&site);
+        assert!(all.len() == 1 && all[0].message.starts_with("boot script"), "{all:?}");
     }
 }

@@ -70,17 +70,18 @@ fn files(path: PathBuf, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// What stands behind each `name ` in `text`, up to the end of what may belong to a command.
-fn snippets<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
+/// What stands behind each `name ` in `text`, up to the end of what may belong to a command, and whether it is there to be typed
+/// as it stands: with a remark in parentheses behind it.
+fn snippets<'a>(text: &'a str, name: &str) -> Vec<(&'a str, bool)> {
     let behind = text.match_indices(name).filter(|(at, _)| {
         let before = text[..*at].chars().next_back();
         before.is_none_or(|c| !(c.is_alphanumeric() || "-_/.@".contains(c)))
     });
     let rest = behind.filter_map(|(at, _)| text[at + name.len()..].strip_prefix(' '));
     rest.map(|rest| {
-        rest.split(['\n', '`', '"', ';', '(', ')', ',', '\'', '|', '#', '\\'])
-            .next()
-            .unwrap_or("")
+        let end = rest.find(['\n', '`', '"', ';', '(', ')', ',', '\'', '|', '#', '\\']);
+        let snippet = &rest[..end.unwrap_or(rest.len())];
+        (snippet, rest[snippet.len()..].starts_with('('))
     })
     .collect()
 }
@@ -98,8 +99,8 @@ fn knows_option(command: &Command, option: &str) -> bool {
     own || ["help", "config", "version"].contains(&option)
 }
 
-/// What is wrong with `rackstrap SNIPPET`, if anything.
-fn problem(root: &Command, snippet: &str) -> Option<String> {
+/// What is wrong with `rackstrap SNIPPET`, if anything. One that is `whole` has what its command cannot do without.
+fn problem(root: &Command, (snippet, whole): (&str, bool)) -> Option<String> {
     let mut command = root;
     let mut words = snippet.split_whitespace().peekable();
     while let Some(word) = words.peek() {
@@ -120,6 +121,18 @@ fn problem(root: &Command, snippet: &str) -> Option<String> {
     }
     if std::ptr::eq(command, root) {
         return None;
+    }
+    let words: Vec<&str> = words.collect();
+    let lacks = |argument: &&clap::Arg| match argument.get_long() {
+        Some(long) => !words.iter().any(|word| word.trim_start_matches("--") == long),
+        None => words.iter().all(|word| word.starts_with('-')),
+    };
+    let lacking = command
+        .get_arguments()
+        .filter(|argument| argument.is_required_set())
+        .find(lacks);
+    if let Some(argument) = lacking.filter(|_| whole) {
+        return Some(format!("{} needs {argument}", command.get_name()));
     }
     for word in words {
         let Some(option) = word.trim_start_matches('[').strip_prefix("--") else {
@@ -155,9 +168,10 @@ fn commands_that_texts_name_exist() {
         let name = path.strip_prefix(root).unwrap().display();
         for snippet in snippets(&text, "rackstrap") {
             commands += 1;
-            wrong.extend(problem(&grammar, snippet).map(|why| format!("{name}: rackstrap {snippet}: {why}")));
+            let (words, _) = snippet;
+            wrong.extend(problem(&grammar, snippet).map(|why| format!("{name}: rackstrap {words}: {why}")));
         }
-        for snippet in snippets(&text, "cargo xtask") {
+        for (snippet, _) in snippets(&text, "cargo xtask") {
             let word = snippet.split_whitespace().next().unwrap_or("");
             if is_name(word) && !XTASK.contains(&word) {
                 wrong.insert(format!("{name}: cargo xtask {snippet}: there is no such command"));
@@ -191,6 +205,8 @@ fn wrong_commands_are_found() {
         "see: rackstrap node frobnicate r01n01",
         "`rackstrap node import FILE --format json`",
         "rackstrap lease release [--everything]",
+        "rackstrap image import (as debian)",
+        "make it: rackstrap image import debian (or look)",
     ] {
         assert_eq!(wrong(bad), 1, "{bad}");
     }

@@ -196,7 +196,7 @@ fn beside(answer: &api::StatusAnswer) -> Vec<String> {
     let warnings = answer
         .warnings
         .iter()
-        .map(|warning| format!("warning: {}\nhelp: {}", warning.message, warning.help));
+        .map(|warning| format!("{}: {}\nhelp: {}", warning.level(), warning.message, warning.help));
     full.chain(ignored)
         .chain(warnings)
         .chain(disks(&answer.nodes))

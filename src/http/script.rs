@@ -3,10 +3,14 @@
 //! iPXE has no arithmetic but `inc` and no comparison but equality, so a pause that doubles up to
 //! a limit has to be told the exact value it will reach: [`Pauses`] computes both from one seed.
 
+use crate::config::closest;
 use include_dir::{Dir, include_dir};
 use minijinja::{Environment, UndefinedBehavior, context};
 use rackstrap_wire::{HwAddr, Plan, cmdline};
-use std::{fmt::Write as _, path::Path};
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
 
 static BUILT_IN: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/bootscripts");
 
@@ -87,6 +91,21 @@ impl Scripts {
                 .map_err(|e| format!("boot script: {e:#}"))?;
         }
         Ok(Scripts(env))
+    }
+
+    /// Files of the site's directory whose names are nearly that of a script, and that script's name: they are not used.
+    pub fn misnamed(site_dir: &Path) -> Vec<(PathBuf, &'static str)> {
+        let names: Vec<&str> = BUILT_IN.files().filter_map(|file| file.path().to_str()).collect();
+        let entries = std::fs::read_dir(site_dir).into_iter().flatten().flatten();
+        let mut found: Vec<(PathBuf, &str)> = entries
+            .filter_map(|entry| {
+                let name = entry.file_name().into_string().ok()?;
+                let near = closest(&name, names.iter().copied())?;
+                (near != name).then(|| (entry.path(), near))
+            })
+            .collect();
+        found.sort();
+        found
     }
 
     /// The script of a node that boots.

@@ -43,7 +43,7 @@ pub use delete::{Verdict, collect_leftovers, delete_versions, gc_plan, rename_im
 pub use diff::{Became, FileChange, diff_trees};
 pub use enter::{EnterRequest, enter, run_inside};
 pub use error::{ImportError, show_bytes};
-pub use import::{ImportRequest, import};
+pub use import::{ImportRequest, import, import_command};
 pub use initramfs::{ModuleSurvey, ModuleTexts, survey_modules};
 pub use kernel::release_of as kernel_release;
 pub use kernel_modules::{KernelModules, missing_modules};

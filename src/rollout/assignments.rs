@@ -1,6 +1,9 @@
 //! Which version each node is given, as decisions read it: what every image has now, and what is different for single nodes.
 
-use crate::{clock::Timestamp, image::Catalog};
+use crate::{
+    clock::Timestamp,
+    image::{Catalog, import_command},
+};
 use rackstrap_wire::{HwAddr, ImageRef};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -297,7 +300,8 @@ impl Assignments {
         }
         match (self.current.get(setting), images.newest(setting)) {
             (_, None) => Err(format!(
-                "image {setting} has no version yet; make one with: rackstrap image import {setting} --from DIR"
+                "image {setting} has no version yet; make one with: {}",
+                import_command(setting)
             )),
             (Some(current), Some(newest)) => match images.get(&current.image) {
                 Some(_) => {

@@ -64,7 +64,7 @@ fn what_is_not_there_is_said() {
     for (setting, says) in [
         ("debian", "rackstrap image promote debian@4"),
         ("debian@9", "debian@9, which its profile pins, does not exist"),
-        ("rocky", "rackstrap image import rocky --from DIR"),
+        ("rocky", "rackstrap image import rocky --from images/rocky.toml"),
     ] {
         let error = all.choose("r01n01", setting, &images, 3).unwrap_err();
         assert!(error.contains(says), "{error}");

@@ -34,13 +34,16 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::Notify,
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
+
+/// Between two looks at this machine.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// What all services share.
 #[derive(Clone)]
@@ -101,6 +104,7 @@ pub async fn run(config: &Path) -> Result<()> {
     let watching = timeline::watch_over(shared.recorder.clone(), shared.world.clone(), cancel.clone());
     services.spawn(watching.in_named_task("watch over nodes"));
     services.spawn(hooks::serve(watched, cancel.clone()).in_named_task("hooks"));
+    services.spawn(look_again(shared.clone(), cancel.clone()).in_named_task("findings"));
     services.spawn(nightly::serve(shared.clone(), cancel.clone()).in_named_task("backups"));
     // After all ports are bound: what keeps the daemon from starting is one clear line.
     tell_findings(&shared);
@@ -246,10 +250,23 @@ async fn supervise(services: &mut JoinSet<Result<()>>, reloader: &Arc<reload::Re
     }
 }
 
-/// What keeps nodes from booting, in the log and in `status`.
+/// What is wrong on this machine, in the log and in `status`.
 fn tell_findings(shared: &Shared) {
     let world = shared.world.load();
     preflight::tell(&world.site, &world.images, shared.loaders.load_full(), &shared.warnings);
+}
+
+/// Tells the findings again from time to time: programs, directories and addresses come and go without a reload.
+async fn look_again(shared: Shared, cancel: CancellationToken) -> std::io::Result<()> {
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return Ok(()),
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        }
+        let shared = shared.clone();
+        // A panic is told by its hook, and the next look comes.
+        let _ = tokio::task::spawn_blocking(move || tell_findings(&shared)).await;
+    }
 }
 
 /// The line that scripts and tests wait for: every port is bound.

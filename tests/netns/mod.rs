@@ -3,6 +3,7 @@
 mod dhcp;
 #[cfg(feature = "dns")]
 mod dns;
+mod findings;
 mod health;
 mod http;
 mod layouts;

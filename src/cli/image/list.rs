@@ -9,8 +9,8 @@ use crate::{
     clock::Timestamp,
     config::Site,
     image::{
-        ImageVersion, InitKind, PackageKind, WorkingCopy, load_catalog, packages_of, show_bytes, show_pids,
-        working_copies,
+        ImageVersion, InitKind, PackageKind, WorkingCopy, import_command, load_catalog, packages_of, show_bytes,
+        show_pids, working_copies,
     },
 };
 use anyhow::Result;
@@ -60,8 +60,9 @@ fn shown(images: &Path, current: Option<&BTreeMap<String, ImageRef>>, json: bool
     }
     if catalog.iter().next().is_none() && copies.is_empty() {
         return Ok(format!(
-            "no images in {}; make one with `rackstrap image import NAME --from DIR`\n",
-            images.display()
+            "no images in {}; make one with `{}`\n",
+            images.display(),
+            import_command("debian")
         ));
     }
     let mut table = output::table([

@@ -49,6 +49,7 @@ fn few() -> api::StatusAnswer {
     nodes.push(row("52:54:00:00:00:99", State::Waiting));
     let mut answer = answer(nodes);
     answer.warnings.push(SiteWarning {
+        fatal: false,
         topic: "dhcp".to_owned(),
         message: "another DHCP server answers: 10.5.0.9".to_owned(),
         help: "switch it off".to_owned(),
@@ -242,6 +243,7 @@ proptest! {
         let mut answer = answer(nodes.collect());
         answer.nodes.push(row("52:54:00:00:00:99", State::Waiting));
         answer.warnings.push(SiteWarning {
+        fatal: false,
             topic: "dhcp".to_owned(),
             message: texts.join(" "),
             help: texts.join(""),
