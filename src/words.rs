@@ -10,9 +10,79 @@ pub fn count(number: usize, one: &str) -> String {
     format!("{number} {one}{plural}")
 }
 
+/// The one of `candidates` that `text` was probably meant to be, if it looks like a slip of the pen for it.
+pub fn meant<'c>(text: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    let near = |candidate: &'c str| Some((slips(text, candidate)?, candidate));
+    candidates
+        .into_iter()
+        .filter_map(near)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// How many slips make `text` of `candidate`; none if it is something else. Letters are mistyped, and zeros are left out, but another
+/// number is another place: `r99n01` is no slip for `r01n01`, and `r1n01` is one.
+pub fn slips(text: &str, candidate: &str) -> Option<usize> {
+    /// No name is longer.
+    const LONGEST: usize = 64;
+    let shortest = text.len().min(candidate.len());
+    if shortest == 0 || text.len() > LONGEST || candidate.len() > LONGEST {
+        return None;
+    }
+    let (letters, numbers) = parts(text);
+    let (wanted, theirs) = parts(candidate);
+    let slips = strsim::damerau_levenshtein(&letters, &wanted);
+    (numbers == theirs && slips <= 1 + shortest / 4 && slips < shortest).then_some(slips)
+}
+
+/// The letters, with a mark for each number, and the numbers without leading zeros.
+fn parts(text: &str) -> (String, Vec<String>) {
+    let (mut letters, mut numbers) = (String::new(), Vec::<String>::new());
+    let mut in_number = false;
+    for c in text.to_lowercase().chars() {
+        match (c.is_ascii_digit(), in_number) {
+            (true, true) => numbers.last_mut().into_iter().for_each(|number| number.push(c)),
+            (true, false) => {
+                letters.push('#');
+                numbers.push(c.to_string());
+            }
+            (false, _) => letters.push(c),
+        }
+        in_number = c.is_ascii_digit();
+    }
+    let bare = |number: String| number.trim_start_matches('0').to_owned();
+    (letters, numbers.into_iter().map(bare).collect())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::count;
+    use super::{count, meant};
+
+    #[test]
+    fn a_slip_of_the_pen_is_told_from_another_place() {
+        let names = ["r01n01", "r01n03", "gpu", "bigmem", "rack:r01", "debian-12"];
+        for (text, wanted) in [
+            ("r1n03", Some("r01n03")),
+            ("R01N03", Some("r01n03")),
+            ("r01no3", Some("r01n03")),
+            ("x01n01", Some("r01n01")),
+            ("gpus", Some("gpu")),
+            ("bigmen", Some("bigmem")),
+            ("debain-12", Some("debian-12")),
+            ("rack:r1", Some("rack:r01")),
+            // Names that are well formed, of what is not there.
+            ("r99n01", None),
+            ("r01n02", None),
+            ("r01n1000", None),
+            ("rack:r02", None),
+            ("debian-13", None),
+            ("storage", None),
+            ("x", None),
+            ("", None),
+        ] {
+            assert_eq!(meant(text, names), wanted, "{text}");
+        }
+    }
 
     #[test]
     fn plurals_are_right() {

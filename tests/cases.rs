@@ -155,15 +155,15 @@ fn addresses_that_do_not_follow_from_names_are_refused_and_can_be_left_out() {
     assert_eq!((code, out.as_str()), (Some(1), ""));
     let refused = |number: u8| {
         format!(
-            "line {number}: the file gives node{number} the address 10.10.1.2{number}, and its name stands for \
+            "{file}:{number}:29: the file gives node{number} the address 10.10.1.2{number}, and its name stands for \
              10.10.1.{number}; correct one of the two, or leave the address out\n"
         )
     };
     assert_eq!(
         said[0],
         format!(
-            "rackstrap: {file}: {}{}line 3: 'console-node1' is not a node name here: names follow node{{n}}, such as node1\n\
-             3 conflicts: nothing is imported\n\
+            "rackstrap: {}{}{file}:3:29: 'console-node1' is not a node name here: names follow node{{n}}, such as node1\n\
+             {file}: 3 problems; nothing was imported\n\
              help: `--new-addresses` gives each node the address that its name stands for\n\
              help: `--only NODES` imports some nodes of the file, whatever is wrong with its other lines\n",
             refused(1),
@@ -172,13 +172,10 @@ fn addresses_that_do_not_follow_from_names_are_refused_and_can_be_left_out() {
     );
     // Each option alone leaves what it is not about.
     let (code, _, said) = run(&daemon, &format!("node import {file} --new-addresses"));
-    assert!(code == Some(1) && said[0].contains("\n1 conflict: nothing"), "{said:?}");
+    assert!(code == Some(1) && said[0].contains(": 1 problem; nothing"), "{said:?}");
     assert!(!said[0].contains("--new-addresses"), "{said:?}");
     let (code, _, said) = run(&daemon, &format!("node import {file} --only node[1-2]"));
-    assert!(
-        code == Some(1) && said[0].contains("\n2 conflicts: nothing"),
-        "{said:?}"
-    );
+    assert!(code == Some(1) && said[0].contains(": 2 problems; nothing"), "{said:?}");
     assert!(!said[0].contains("--only"), "{said:?}");
     assert!(daemon.says("node list").contains("no nodes yet"));
 
@@ -192,7 +189,7 @@ fn addresses_that_do_not_follow_from_names_are_refused_and_can_be_left_out() {
     // Names of another kind: no option helps but the one that leaves lines out.
     let (_, _, said) = run(&site(None), &format!("node import {file}"));
     assert!(
-        said[0].contains("line 2: 'node2' is not a node name here: names follow r{rack:02}n{slot:02}"),
+        said[0].contains(":2:29: 'node2' is not a node name here: names follow r{rack:02}n{slot:02}"),
         "{said:?}"
     );
     assert!(!said[0].contains("--new-addresses"), "{said:?}");

@@ -269,7 +269,12 @@ fn a_node_from_its_first_packet_to_its_end() {
         let author = crate::author::own();
         assert_eq!((history.len(), history[1].by.as_str()), (2, author.as_str()));
         let unknown = client.get::<Vec<crate::inventory::Entry>>("/v1/history/r09n09");
-        assert!(unknown.unwrap_err().to_string().contains("there is no node 'r09n09'"));
+        assert!(
+            unknown
+                .unwrap_err()
+                .to_string()
+                .contains("no node r09n09 in the inventory")
+        );
         let gone = client.get::<api::NodeAnswer>("/v1/nodes/r01n01").unwrap_err();
         assert!(matches!(gone, ClientError::Refused(_)), "{gone}");
         assert!(client.get::<Vec<Node>>(api::paths::NODES).unwrap().is_empty());

@@ -147,7 +147,7 @@ pub fn apply(inventory: &Inventory, site: &Site, changes: &[Change]) -> Result<(
                     after: after.map(Arc::unwrap_or_clone),
                 });
             }
-            Err(error) => refused.push((at, error)),
+            Err(errors) => refused.extend(errors.into_iter().map(|error| (at, error))),
         }
     }
     match refused.is_empty() {
@@ -159,46 +159,77 @@ pub fn apply(inventory: &Inventory, site: &Site, changes: &[Change]) -> Result<(
     }
 }
 
-fn added(draft: &Inventory, site: &Site, new: &NewNode) -> Result<Node, InventoryError> {
-    let ipaddr = check_place(draft, site, &new.name)?;
-    check_hwaddrs(draft, &new.name, &new.hwaddrs)?;
-    check_profiles(site, &new.name, &new.profiles)?;
-    check_groups(&new.name, &new.groups)?;
-    Ok(Node {
-        name: new.name.clone(),
-        hwaddrs: new.hwaddrs.clone(),
-        ipaddr,
-        profiles: new.profiles.clone(),
-        groups: new.groups.clone(),
-    })
+fn added(draft: &Inventory, site: &Site, new: &NewNode) -> Result<Node, Vec<InventoryError>> {
+    let profiles = each_once(&new.profiles);
+    let mut wrong = Vec::new();
+    let ipaddr = check_place(draft, site, &new.name).map_err(|error| wrong.push(error));
+    wrong.extend(check_hwaddrs(draft, &new.name, &new.hwaddrs));
+    wrong.extend(check_profiles(site, &new.name, &profiles));
+    wrong.extend(check_groups(&new.name, &new.groups));
+    match ipaddr {
+        Ok(ipaddr) if wrong.is_empty() => Ok(Node {
+            name: new.name.clone(),
+            hwaddrs: new.hwaddrs.clone(),
+            ipaddr,
+            profiles,
+            groups: new.groups.clone(),
+        }),
+        _ => Err(wrong),
+    }
 }
 
 /// Only what is changed is checked: a profile that has left the site file since does not stand in the way of a new card.
-fn patched(draft: &Inventory, site: &Site, node: &Node, patch: &Patch) -> Result<Node, InventoryError> {
+fn patched(draft: &Inventory, site: &Site, node: &Node, patch: &Patch) -> Result<Node, Vec<InventoryError>> {
     let mut node = node.clone();
+    let mut wrong = Vec::new();
     if let Some(hwaddrs) = &patch.hwaddrs {
-        check_hwaddrs(draft, &node.name, hwaddrs)?;
+        wrong.extend(check_hwaddrs(draft, &node.name, hwaddrs));
         node.hwaddrs = hwaddrs.clone();
     }
     node.hwaddrs.retain(|hwaddr| !patch.drop_hwaddrs.contains(hwaddr));
-    if node.hwaddrs.is_empty() {
-        return Err(InventoryError::NoHwaddr(node.name));
+    if node.hwaddrs.is_empty() && wrong.is_empty() {
+        wrong.push(InventoryError::NoHwaddr(node.name.clone()));
     }
     if let Some(profiles) = &patch.profiles {
-        check_profiles(site, &node.name, profiles)?;
-        node.profiles = profiles.clone();
+        node.profiles = each_once(profiles);
+        wrong.extend(check_profiles(site, &node.name, &node.profiles));
     }
     node.profiles.retain(|profile| !patch.drop_profiles.contains(profile));
     node.groups = node.groups.union(&patch.join).cloned().collect();
     node.groups.retain(|group| !patch.leave.contains(group));
-    check_groups(&node.name, &node.groups)?;
-    Ok(node)
+    wrong.extend(check_groups(&node.name, &node.groups));
+    match wrong.is_empty() {
+        true => Ok(node),
+        false => Err(wrong),
+    }
 }
 
-fn renamed(draft: &Inventory, site: &Site, node: &Node, to: &str) -> Result<Node, InventoryError> {
+/// Each profile once. The last of several stays, because later ones win.
+fn each_once(profiles: &[String]) -> Vec<String> {
+    let last = |(at, profile): &(usize, &String)| !profiles[at + 1..].contains(profile);
+    let kept = profiles.iter().enumerate().filter(last);
+    kept.map(|(_, profile)| profile.clone()).collect()
+}
+
+fn renamed(draft: &Inventory, site: &Site, node: &Node, to: &str) -> Result<Node, Vec<InventoryError>> {
     Ok(Node {
-        ipaddr: check_place(draft, site, to)?,
+        ipaddr: check_place(draft, site, to).map_err(|error| vec![error])?,
         name: to.to_owned(),
         ..node.clone()
     })
+}
+
+/// All that speaks against a node that is new or changed, whatever becomes of other nodes. `inventory` may have it.
+pub(super) fn faults(inventory: &Inventory, site: &Site, change: &Change) -> Vec<InventoryError> {
+    let (name, made) = match change {
+        Change::Add(new) => (&new.name, added(inventory, site, new)),
+        Change::Set { name, patch } => match find(inventory, name) {
+            Ok(node) => (name, patched(inventory, site, node, patch)),
+            Err(error) => return vec![error],
+        },
+        Change::Rename { .. } | Change::Delete { .. } => return Vec::new(),
+    };
+    let mut wrong = made.err().unwrap_or_default();
+    wrong.retain(|error| !matches!(error, InventoryError::Taken { owner, .. } if owner == name));
+    wrong
 }

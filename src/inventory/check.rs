@@ -4,7 +4,10 @@ use super::{
     Inventory, Node,
     refusal::{InventoryError, List},
 };
-use crate::config::{Site, Subnet};
+use crate::{
+    config::{Site, Subnet},
+    words::meant,
+};
 use ipnet::Ipv4Net;
 use rackstrap_wire::HwAddr;
 use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
@@ -19,8 +22,8 @@ pub(super) const GROUP_NAME: usize = 64;
 /// The node of that name, or an error that says which one was probably meant.
 pub fn find<'a>(inventory: &'a Inventory, name: &str) -> Result<&'a Arc<Node>, InventoryError> {
     inventory.get(name).ok_or_else(|| InventoryError::Unknown {
-        near: nearest(name, inventory.iter().map(|node| node.name.as_str())),
-        name: name.chars().take(64).collect(),
+        near: meant(name, inventory.iter().map(|node| node.name.as_str())).map(str::to_owned),
+        name: name.chars().take(64).flat_map(char::escape_debug).collect(),
     })
 }
 
@@ -44,57 +47,57 @@ pub(super) fn check_place(inventory: &Inventory, site: &Site, name: &str) -> Res
     }
 }
 
-/// The profiles exist, none is named twice.
-pub(super) fn check_profiles(site: &Site, name: &str, profiles: &[String]) -> Result<(), InventoryError> {
-    bounded(name, profiles.len(), "profiles", LABELS_PER_NODE)?;
-    match profiles.iter().find(|profile| !site.profiles.contains_key(*profile)) {
-        Some(profile) => Err(InventoryError::Profile {
-            near: nearest(profile, site.profiles.keys().map(String::as_str)),
-            known: site.profiles.keys().collect(),
-            name: name.to_owned(),
-            profile: profile.clone(),
-        }),
-        None => Ok(()),
-    }
+/// What is wrong with profiles: they do not exist, or are too many.
+pub(super) fn check_profiles(site: &Site, name: &str, profiles: &[String]) -> Vec<InventoryError> {
+    let unknown = profiles.iter().filter(|profile| !site.profiles.contains_key(*profile));
+    let unknown = unknown.map(|profile| InventoryError::Profile {
+        near: meant(profile, site.profiles.keys().map(String::as_str)).map(str::to_owned),
+        known: site.profiles.keys().collect(),
+        name: name.to_owned(),
+        profile: profile.clone(),
+    });
+    too_many(name, profiles.len(), "profiles", LABELS_PER_NODE)
+        .into_iter()
+        .chain(unknown)
+        .collect()
 }
 
-/// Groups have names that hostlists and other programs take.
-pub(super) fn check_groups(name: &str, groups: &BTreeSet<String>) -> Result<(), InventoryError> {
-    bounded(name, groups.len(), "groups", LABELS_PER_NODE)?;
+/// What is wrong with groups: they have names that hostlists and other programs do not take, or are too many.
+pub(super) fn check_groups(name: &str, groups: &BTreeSet<String>) -> Vec<InventoryError> {
     let right = |group: &String| {
         group.len() <= GROUP_NAME
             && group.starts_with(|c: char| c.is_ascii_alphanumeric())
             && group.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
     };
-    match groups.iter().find(|group| !right(group)) {
-        Some(group) => Err(InventoryError::Group {
-            name: name.to_owned(),
-            group: group.chars().take(GROUP_NAME).collect(),
-        }),
-        None => Ok(()),
-    }
+    let wrong = groups.iter().filter(|group| !right(group));
+    let wrong = wrong.map(|group| InventoryError::Group {
+        name: name.to_owned(),
+        group: group.chars().take(GROUP_NAME).collect(),
+    });
+    too_many(name, groups.len(), "groups", LABELS_PER_NODE)
+        .into_iter()
+        .chain(wrong)
+        .collect()
 }
 
-fn bounded(name: &str, count: usize, what: &'static str, most: usize) -> Result<(), InventoryError> {
-    match count > most {
-        true => Err(InventoryError::TooMany {
-            name: name.to_owned(),
-            count,
-            what,
-            most,
-        }),
-        false => Ok(()),
-    }
+fn too_many(name: &str, count: usize, what: &'static str, most: usize) -> Option<InventoryError> {
+    (count > most).then(|| InventoryError::TooMany {
+        name: name.to_owned(),
+        count,
+        what,
+        most,
+    })
 }
 
-/// Cards that exist, each once, and nobody else's.
-pub(super) fn check_hwaddrs(inventory: &Inventory, name: &str, hwaddrs: &[HwAddr]) -> Result<(), InventoryError> {
+/// What is wrong with cards: there are none, they cannot be, stand twice, or are another node's.
+pub(super) fn check_hwaddrs(inventory: &Inventory, name: &str, hwaddrs: &[HwAddr]) -> Vec<InventoryError> {
     let name = name.to_owned();
     if hwaddrs.is_empty() {
-        return Err(InventoryError::NoHwaddr(name));
+        return vec![InventoryError::NoHwaddr(name)];
     }
-    bounded(&name, hwaddrs.len(), "hardware addresses", HWADDRS_PER_NODE)?;
+    let mut wrong = Vec::from_iter(too_many(&name, hwaddrs.len(), "hardware addresses", HWADDRS_PER_NODE));
     for (i, &hwaddr) in hwaddrs.iter().enumerate() {
+        let name = name.clone();
         let impossible = match hwaddr.0 {
             [0, 0, 0, 0, 0, 0] => Some("all zeros"),
             [0xff, 0xff, 0xff, 0xff, 0xff, 0xff] => Some("the broadcast address"),
@@ -102,20 +105,15 @@ pub(super) fn check_hwaddrs(inventory: &Inventory, name: &str, hwaddrs: &[HwAddr
             _ => None,
         };
         if let Some(what) = impossible {
-            return Err(InventoryError::NoCard { name, hwaddr, what });
-        }
-        if hwaddrs[..i].contains(&hwaddr) {
-            return Err(InventoryError::Repeated { name, hwaddr });
-        }
-        if let Some(owner) = inventory.by_hwaddr(hwaddr) {
-            return Err(InventoryError::Taken {
-                name,
-                hwaddr,
-                owner: owner.name.clone(),
-            });
+            wrong.push(InventoryError::NoCard { name, hwaddr, what });
+        } else if hwaddrs[..i].contains(&hwaddr) {
+            wrong.push(InventoryError::Repeated { name, hwaddr });
+        } else if let Some(owner) = inventory.by_hwaddr(hwaddr) {
+            let owner = owner.name.clone();
+            wrong.push(InventoryError::Taken { name, hwaddr, owner });
         }
     }
-    Ok(())
+    wrong
 }
 
 /// Why no node can have that address, if so.
@@ -157,14 +155,4 @@ fn claimed(subnet: &Subnet, ipaddr: Ipv4Addr) -> Option<String> {
     (first..=last)
         .contains(&ipaddr)
         .then(|| format!("in the temporary pool ({first} to {last})"))
-}
-
-/// The candidate that looks most like `text`, if one does.
-fn nearest<'a>(text: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
-    let text = text.chars().take(64).collect::<String>();
-    candidates
-        .map(|candidate| (strsim::damerau_levenshtein(&text, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= 1 + candidate.len().min(text.len()) / 4)
-        .min()
-        .map(|(_, candidate)| candidate.to_owned())
 }

@@ -108,8 +108,8 @@ pub enum InventoryError {
     #[error("node {0} is named twice; say in one place what shall become of it")]
     Twice(String),
     /// No such node.
-    #[error("there is no node '{name}'{}", near.as_ref().map_or(
-        "; to see all: rackstrap node list".to_owned(), |near| format!("; did you mean {near}?")))]
+    #[error("no node {name} in the inventory; {}", near.as_ref().map_or(
+        "`rackstrap node list` shows all".to_owned(), |near| format!("did you mean {near}?")))]
     Unknown {
         /// What was named.
         name: String,

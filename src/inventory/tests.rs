@@ -131,8 +131,18 @@ fn what_is_refused_says_why_and_what_to_do() {
     assert!(profile("gpus").ends_with("there is no profile 'gpus'; did you mean 'gpu'?"));
     assert!(profile("storage").ends_with("there is no profile 'storage'; the site file has: default, gpu"));
     let found = |name: &str| find(&inventory, name).unwrap_err().to_string();
-    assert_eq!(found("r01n1"), "there is no node 'r01n1'; did you mean r01n10?");
-    assert_eq!(found("x"), "there is no node 'x'; to see all: rackstrap node list");
+    assert_eq!(found("r1n10"), "no node r1n10 in the inventory; did you mean r01n10?");
+    for other in ["r01n1", "r99n10", "x"] {
+        let none = format!("no node {other} in the inventory; `rackstrap node list` shows all");
+        assert_eq!(found(other), none);
+    }
+    // All that is wrong is said at once.
+    let all = NewNode {
+        profiles: vec!["storage".into(), "gpus".into()],
+        groups: ["rack one".to_owned()].into(),
+        ..new("r01n01", &["52:54:00:01:01:01", "ff:ff:ff:ff:ff:ff"])
+    };
+    assert_eq!(said(&all).lines().count(), 6, "{}", said(&all));
 }
 
 #[test]
@@ -173,6 +183,27 @@ fn the_next_packet_sees_a_change_and_so_does_the_next_start() {
     let store = Store::open(&dir.path().join("store.redb")).unwrap();
     let names: Vec<String> = load(&store).unwrap().into_iter().map(|node| node.name).collect();
     assert_eq!(names, ["r01n11"]);
+}
+
+#[test]
+fn a_profile_that_is_named_twice_is_kept_once() {
+    let words = |all: &[&str]| all.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let twice = NewNode {
+        profiles: words(&["gpu", "default", "gpu"]),
+        ..new("r01n10", &["52:54:00:00:00:0a"])
+    };
+    let node = added(&Inventory::default(), &twice).unwrap();
+    assert_eq!(node.profiles, ["default", "gpu"], "the last of several wins");
+    let patch = Patch {
+        profiles: Some(words(&["gpu", "gpu"])),
+        ..Patch::default()
+    };
+    let set = Change::Set {
+        name: "r01n10".into(),
+        patch,
+    };
+    let (_, changed) = apply(&Inventory::new([node]), &site(), &[set]).unwrap();
+    assert_eq!(changed[0].after.as_ref().unwrap().profiles, ["gpu"]);
 }
 
 #[test]
@@ -246,7 +277,7 @@ fn changes_are_made_together_or_not_at_all() {
     let lines: Vec<&str> = why.lines().collect();
     assert_eq!(lines.len(), 3, "{why}");
     assert!(lines[0].contains("10.1.0.1, which is the daemon's own"), "{why}");
-    assert!(lines[1].starts_with("there is no node 'r01n99'"), "{why}");
+    assert!(lines[1].starts_with("no node r01n99 in the inventory"), "{why}");
     assert!(lines[2].starts_with("node r01n11 is named twice"), "{why}");
     let group = Change::Set {
         name: "r01n10".into(),

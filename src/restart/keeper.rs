@@ -8,7 +8,7 @@ use crate::{
     boots::{Boot, Boots},
     clock::Timestamp,
     decide::SharedWorld,
-    inventory::hostlist::NodeSet,
+    inventory::{find, hostlist::NodeSet},
     store::{Batch, Store, StoreError, Table},
     timeline::{Event, Level, Recorder, State as NodeState, Subject},
 };
@@ -185,8 +185,8 @@ impl Restarts {
     pub fn want(&self, want: &Want, now: Timestamp, dry_run: bool) -> Result<Wanted, RestartError> {
         let refused = |text: String| Err(RestartError::Refused(text));
         let world = self.shared.world.load_full();
-        if let Some(name) = want.nodes.iter().find(|name| world.inventory.get(name).is_none()) {
-            return refused(format!("there is no node {name}; to see all: rackstrap node list"));
+        for name in &want.nodes {
+            find(&world.inventory, name).map_err(|error| RestartError::Refused(error.to_string()))?;
         }
         if want.max_down == 0 {
             return refused("with no node down nothing is restarted; write --max-down 1 or more".to_owned());

@@ -2,7 +2,7 @@
 
 use super::{
     change::send,
-    transfer::{compare, to_toml},
+    transfer::{inventory, to_toml},
 };
 use crate::{
     cli::{ask, hostlist::Wanted, output},
@@ -34,6 +34,9 @@ pub struct EditArgs {
     /// Do not ask
     #[arg(long)]
     yes: bool,
+    /// Only say what would change
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Edits until the text is right, or given up.
@@ -52,6 +55,10 @@ pub fn run(config: &Path, client: &Client, args: EditArgs) -> Result<()> {
         match read(client, &site, &text) {
             Ok(difference) if difference.changes.is_empty() => {
                 return output::print("nothing to change: they are like that already");
+            }
+            Ok(difference) if args.dry_run => {
+                send(client, difference.changes.clone(), true, false)?;
+                return output::print(&format!("{difference}\nnothing was changed: --dry-run"));
             }
             Ok(difference) => {
                 if !args.yes {
@@ -85,12 +92,9 @@ fn read(client: &Client, site: &Site, text: &str) -> Result<Difference> {
         domain: &site.cluster.domain,
         ports: None,
     };
-    let read = import::read("nodes.toml", text, &options)?;
-    let difference = compare(client, site, &read.entries)?;
-    match difference.conflicts.is_empty() {
-        true => Ok(difference),
-        false => bail!("nodes.toml: {difference}"),
-    }
+    const NAME: &str = "nodes.toml";
+    let reading = import::read_some(NAME, text, &options)?;
+    Ok(reading.judge(NAME, &inventory(client)?, site, None)?.difference)
 }
 
 /// Runs the editor, which may be a command line (`code --wait`), on the terminal.

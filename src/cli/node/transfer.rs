@@ -6,11 +6,11 @@ use crate::{
         hostlist::Wanted,
         output::{self, Format},
     },
-    config::{self, Site},
+    config,
     control::{Client, api},
     inventory::{
         Inventory, Node,
-        import::{self, Difference, FILE_BYTES, Options, Ports},
+        import::{self, FILE_BYTES, ImportError, Judged, Options, Places, Ports},
     },
 };
 use anyhow::{Context, Result, bail};
@@ -63,22 +63,31 @@ pub fn import(config: &Path, client: &Client, args: &ImportArgs) -> Result<()> {
         domain: &site.cluster.domain,
         ports: ports.as_ref().map(|(file, text)| Ports { file, text }),
     };
-    let reading = import::read_some(&args.file.display().to_string(), &text, &options)?;
-    let mut read = match args.only.is_empty() {
-        true => reading.all()?,
-        false => {
-            let only = Wanted::new(args.only.clone())?.names_among(reading.names().map(str::to_owned))?;
-            let (read, passed_over) = reading.only(|name| only.contains(name))?;
-            for problem in passed_over.iter().take(PASSED_OVER) {
-                eprintln!("{problem}");
-            }
-            if !passed_over.is_empty() {
-                let count = output::count(passed_over.len(), "problem");
-                eprintln!("passed over: {count} of lines that --only does not name");
-            }
-            read
-        }
+    let file = args.file.display().to_string();
+    let mut reading = import::read_some(&file, &text, &options)?;
+    if args.new_addresses {
+        reading.forget_addresses();
+    }
+    let only = match args.only.is_empty() {
+        true => None,
+        false => Some(Wanted::new(args.only.clone())?.names_among(reading.names().map(str::to_owned))?),
     };
+    let judged = reading.judge(&file, &inventory(client)?, &site, only.as_ref());
+    let Judged {
+        import: read,
+        difference,
+        passed_over,
+    } = match judged {
+        Ok(judged) => judged,
+        Err(error) => bail!("{error}{}", remedies(&error, &args.only)),
+    };
+    for problem in passed_over.iter().take(PASSED_OVER) {
+        eprintln!("{problem}");
+    }
+    if !passed_over.is_empty() {
+        let count = output::count(passed_over.len(), "problem");
+        eprintln!("passed over: {count} of lines that --only does not name");
+    }
     for warning in &read.warnings {
         eprintln!("{warning}");
     }
@@ -89,22 +98,8 @@ pub fn import(config: &Path, client: &Client, args: &ImportArgs) -> Result<()> {
             output::count(read.unmapped_ports, "port")
         );
     }
-    if args.new_addresses {
-        for entry in &mut read.entries {
-            entry.ipaddr = None;
-        }
-    }
-    let difference = compare(client, &site, &read.entries)?;
-    if !difference.conflicts.is_empty() {
-        bail!(
-            "{}: {difference}{}",
-            args.file.display(),
-            remedies(&difference, &args.only)
-        );
-    }
-    if !args.dry_run {
-        send(client, difference.changes.clone(), false, false)?;
-    }
+    // A trial run asks the daemon as well: it has the last word.
+    send(client, difference.changes.clone(), args.dry_run, false)?;
     if args.format.json {
         return output::print_json(&difference);
     }
@@ -119,21 +114,21 @@ pub fn import(config: &Path, client: &Client, args: &ImportArgs) -> Result<()> {
 }
 
 /// The options with which more of a file can be imported.
-fn remedies(difference: &Difference, only: &[String]) -> String {
+fn remedies(error: &ImportError, only: &[String]) -> String {
     let mut lines = String::new();
-    if difference.conflicts.iter().any(|conflict| conflict.is_address) {
+    if error.addresses > 0 {
         lines += "\nhelp: `--new-addresses` gives each node the address that its name stands for";
     }
-    if only.is_empty() && difference.conflicts.iter().any(|conflict| !conflict.is_address) {
+    if only.is_empty() && error.problems.len() + error.omitted > error.addresses {
         lines += "\nhelp: `--only NODES` imports some nodes of the file, whatever is wrong with its other lines";
     }
     lines
 }
 
-/// What is to be different, or everything that speaks against it.
-pub fn compare(client: &Client, site: &Site, entries: &[import::Entry]) -> Result<Difference> {
+/// The inventory as it is now.
+pub fn inventory(client: &Client) -> Result<Inventory> {
     let nodes: Vec<Node> = client.get(api::paths::NODES)?;
-    Ok(import::compare(&Inventory::new(nodes), site, entries))
+    Ok(Inventory::new(nodes))
 }
 
 /// The text of a file that is not too long to be one of nodes.
@@ -178,6 +173,7 @@ pub fn to_toml(nodes: &[Node]) -> String {
             ipaddr: None,
             profiles: Some(node.profiles.clone()),
             groups: Some(node.groups.iter().cloned().collect()),
+            places: Places::default(),
         })
         .collect();
     import::to_toml(&entries)

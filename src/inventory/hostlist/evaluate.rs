@@ -6,6 +6,7 @@ use super::{
     pattern::{Pattern, matches},
     split::{Operator, split},
 };
+use crate::words::slips;
 
 /// Patterns that one term with wildcards may be: each is held against every node.
 const MAX_WILD: u64 = 256;
@@ -166,14 +167,13 @@ impl<'a> Evaluation<'a> {
         // "compute" for "profile:compute" is near, however long the source's name is.
         let distance = |name: &str| {
             let bare = name.split_once(':').map_or(name, |(_, bare)| bare);
-            strsim::damerau_levenshtein(group, name).min(strsim::damerau_levenshtein(group, bare) + 1)
+            let bare = slips(group, bare).map(|slips| slips + 1);
+            slips(group, name).into_iter().chain(bare).min()
         };
-        let nearest = names.iter().min_by_key(|name| distance(name));
-        match nearest {
-            Some(name) if !group.is_empty() && distance(name) <= 1.max(group.chars().count() / 3) => {
-                format!("did you mean @{name}?")
-            }
-            Some(_) => {
+        let near = |name: &String| Some((distance(name)?, name.clone()));
+        match names.iter().filter_map(near).min_by_key(|(slips, _)| *slips) {
+            Some((_, name)) => format!("did you mean @{name}?"),
+            None if !names.is_empty() => {
                 let listed: Vec<String> = names.iter().take(LISTED).map(|name| format!("@{name}")).collect();
                 let more = if names.len() > LISTED { ", …" } else { "" };
                 format!("the groups are {}{more}", listed.join(", "))

@@ -1,15 +1,12 @@
 //! What entries of a file make of the inventory: changes, and what speaks against each, by its line.
 
-use super::Entry;
+use super::{Entry, Place, Places};
 use crate::{
     config::{Site, one_line},
-    inventory::{Change, Changed, Inventory, NewNode, Node, Patch, apply},
+    inventory::{Change, Changed, Inventory, InventoryError, NewNode, Node, Patch, apply, change::faults},
 };
 use serde::Serialize;
 use std::fmt;
-
-/// Conflicts that are shown; nobody mends more at once.
-const SHOWN: usize = 100;
 
 /// What an import would do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -30,8 +27,13 @@ pub struct Difference {
 pub struct Conflict {
     /// Line of the file.
     pub line: usize,
+    /// Column of what is wrong, from 1; 0 if it is not known.
+    pub column: usize,
     /// What speaks against it, and what to do.
     pub message: String,
+    /// The node that has the card already, if that is what speaks against it.
+    #[serde(skip)]
+    pub(super) owner: String,
     /// True if it is only about an address that the file gives to the node.
     pub is_address: bool,
 }
@@ -46,14 +48,7 @@ pub fn compare(inventory: &Inventory, site: &Site, entries: &[Entry]) -> Differe
             .collect(),
         ..Difference::default()
     };
-    let conflict = |entry: &Entry, message: String, is_address| Conflict {
-        line: entry.line,
-        message: one_line(&message),
-        is_address,
-    };
-    let wrong = entries
-        .iter()
-        .filter_map(|entry| Some(conflict(entry, other_address(entry, site)?, true)));
+    let wrong = entries.iter().filter_map(|entry| other_address(entry, site));
     difference.conflicts.extend(wrong);
     match apply(inventory, site, &difference.changes) {
         Ok((_, changed)) => {
@@ -61,15 +56,81 @@ pub fn compare(inventory: &Inventory, site: &Site, entries: &[Entry]) -> Differe
             difference.unchanged = same.len();
             difference.changed = changed;
         }
-        Err(refusals) => difference.conflicts.extend(
-            refusals
-                .0
-                .iter()
-                .map(|(at, error)| conflict(&entries[*at], error.to_string(), false)),
-        ),
+        Err(refusals) => {
+            let conflicts = refusals.0.iter().map(|(at, error)| conflict(&entries[*at], error));
+            difference.conflicts.extend(conflicts);
+        }
     }
-    difference.conflicts.sort_by_key(|conflict| conflict.line);
     difference
+        .conflicts
+        .sort_by_key(|conflict| (conflict.line, conflict.column));
+    difference
+}
+
+/// What else speaks against entries that something is wrong with already, each by itself.
+pub(super) fn conflicts_of_flawed(inventory: &Inventory, site: &Site, flawed: &[Entry]) -> Vec<Conflict> {
+    let mut conflicts = Vec::new();
+    for entry in flawed {
+        let existing = inventory.get(&entry.name).map(AsRef::as_ref);
+        conflicts.extend(other_address(entry, site));
+        let said = |error: &&InventoryError| {
+            // Said by its line already.
+            matches!(
+                error,
+                InventoryError::NoHwaddr(_) | InventoryError::Repeated { .. } | InventoryError::Twice(_)
+            )
+        };
+        let faults = faults(inventory, site, &change(entry, existing));
+        conflicts.extend(faults.iter().filter(|error| !said(error)).map(|e| conflict(entry, e)));
+    }
+    conflicts
+}
+
+fn conflict(entry: &Entry, error: &InventoryError) -> Conflict {
+    let (line, column) = place(entry, error).unwrap_or(entry.places.name);
+    Conflict {
+        line: if line == 0 { entry.line } else { line },
+        column,
+        message: one_line(&error.to_string()),
+        owner: match error {
+            InventoryError::Taken { owner, .. } => owner.clone(),
+            _ => String::new(),
+        },
+        is_address: false,
+    }
+}
+
+/// Where the part of the entry stands that `error` is about; none for its name.
+fn place(entry: &Entry, error: &InventoryError) -> Option<Place> {
+    let Places {
+        hwaddrs,
+        profiles,
+        groups,
+        ..
+    } = &entry.places;
+    let among = |places: &[Place], all: Option<&Vec<String>>, word: &String| {
+        let at = all?.iter().position(|one| one == word)?;
+        places.get(at).copied()
+    };
+    match error {
+        InventoryError::Profile { profile, .. } => among(profiles, entry.profiles.as_ref(), profile),
+        InventoryError::Group { group, .. } => among(groups, entry.groups.as_ref(), group),
+        InventoryError::TooMany { what: "profiles", .. } => profiles.first().copied(),
+        InventoryError::TooMany { what: "groups", .. } => groups.first().copied(),
+        InventoryError::TooMany { .. } => hwaddrs.first().copied(),
+        InventoryError::Repeated { hwaddr, .. }
+        | InventoryError::NoCard { hwaddr, .. }
+        | InventoryError::Taken { hwaddr, .. } => {
+            let at = entry.hwaddrs.iter().rposition(|one| one == hwaddr)?;
+            hwaddrs.get(at).copied()
+        }
+        InventoryError::Name(_)
+        | InventoryError::Exists { .. }
+        | InventoryError::NoHwaddr(_)
+        | InventoryError::Address { .. }
+        | InventoryError::Twice(_)
+        | InventoryError::Unknown { .. } => None,
+    }
 }
 
 /// The change that an entry asks for: of what it does not say, an existing node keeps what it has.
@@ -99,7 +160,7 @@ fn change(entry: &Entry, existing: Option<&Node>) -> Change {
 }
 
 /// The source gives it another address than its name does.
-fn other_address(entry: &Entry, site: &Site) -> Option<String> {
+fn other_address(entry: &Entry, site: &Site) -> Option<Conflict> {
     let said = entry.ipaddr?;
     let own = site
         .cluster
@@ -107,28 +168,23 @@ fn other_address(entry: &Entry, site: &Site) -> Option<String> {
         .name_to_address(&entry.name)
         .ok()
         .filter(|own| *own != said)?;
-    Some(format!(
+    let message = format!(
         "the file gives {} the address {said}, and its name stands for {own}; correct one of the two, or leave the \
          address out",
         entry.name
-    ))
+    );
+    Some(Conflict {
+        line: entry.line,
+        column: entry.places.name.1,
+        message: one_line(&message),
+        owner: String::new(),
+        is_address: true,
+    })
 }
 
 impl fmt::Display for Difference {
-    /// A line for each node that would change, and a count of everything; if something speaks against it, a line for each conflict.
+    /// A line for each node that would change, and a count of everything.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Conflict { line, message, .. } in self.conflicts.iter().take(SHOWN) {
-            writeln!(f, "line {line}: {message}")?;
-        }
-        if self.conflicts.len() > SHOWN {
-            writeln!(f, "… and {} more", self.conflicts.len() - SHOWN)?;
-        }
-        // Nodes that "were added" have no place in a refusal.
-        match self.conflicts.len() {
-            0 => {}
-            1 => return f.write_str("1 conflict: nothing is imported"),
-            count => return write!(f, "{count} conflicts: nothing is imported"),
-        }
         for line in crate::inventory::summary(&self.changed) {
             writeln!(f, "{line}")?;
         }

@@ -1,8 +1,8 @@
 //! CSV (RFC 4180, one row a line): `name,hwaddr[,profile][,groups]`, with or without a header.
 
 use super::{
-    Draft, mac,
-    report::{Report, shown, split, words},
+    Draft, Word, mac,
+    report::{Report, shown, split},
 };
 use std::{
     io::{Cursor, SeekFrom},
@@ -264,8 +264,8 @@ fn row(
                     );
                 }
             },
-            Column::Profile => draft.profiles = list(text),
-            Column::Groups => draft.groups = list(text),
+            Column::Profile => draft.profiles = list(at, text),
+            Column::Groups => draft.groups = list(at, text),
             Column::Other => {}
         }
     }
@@ -296,8 +296,10 @@ fn is_between(c: char) -> bool {
 }
 
 /// A cell of words. An empty one says nothing: cells are empty more often by neglect than by intent.
-fn list(text: &str) -> Option<Vec<String>> {
-    let text = text.replace('|', " ");
-    let all: Vec<String> = words(&text, 0).map(|(_, word)| word.to_owned()).collect();
+fn list(at: &Range<usize>, text: &str) -> Option<Vec<Word>> {
+    let words = split(text, at.start, is_between).filter(|(_, word)| !word.is_empty());
+    let all: Vec<Word> = words
+        .map(|(within, word)| (within.start.min(at.end)..within.end.min(at.end), word.to_owned()))
+        .collect();
     (!all.is_empty()).then_some(all)
 }

@@ -43,7 +43,7 @@ type Placed<'a> = (Range<usize>, Token<'a>);
 struct Block {
     at: Range<usize>,
     host: Option<Draft>,
-    group: Option<String>,
+    group: Option<super::Word>,
     /// A host that dhcpd has been told to forget (`deleted`).
     deleted: bool,
     /// A host that dhcpd itself wrote into its journal, dhcpd.leases.
@@ -189,7 +189,7 @@ fn open(report: &mut Report<'_>, header: &[Placed<'_>], brace: Range<usize>, out
     let words: Vec<Token<'_>> = header.iter().map(|(_, token)| *token).collect();
     match words.as_slice() {
         [first, name] if first.is("host") && !name.text().is_empty() => {
-            let groups: Vec<String> = outer.iter().filter_map(|block| block.group.clone()).collect();
+            let groups: Vec<super::Word> = outer.iter().filter_map(|block| block.group.clone()).collect();
             block.host = Some(Draft {
                 at: header[1].0.clone(),
                 name: Some(name.text().to_owned()),
@@ -198,7 +198,7 @@ fn open(report: &mut Report<'_>, header: &[Placed<'_>], brace: Range<usize>, out
             });
         }
         [first, _] if first.is("lease") => block.lease = true,
-        [first, name] if first.is("group") => block.group = Some(name.text().to_owned()),
+        [first, name] if first.is("group") => block.group = Some((header[1].0.clone(), name.text().to_owned())),
         [first, ..] if first.is("host") => {
             report.error(at, "a host block has one name", "write host r01n01 {");
         }

@@ -67,7 +67,7 @@ fn host_line(report: &mut Report<'_>, offset: usize, line: &str) -> Option<Draft
             Field::Nothing | Field::LeaseTime | Field::Ipv6 | Field::Condition => {}
             Field::Ignore => ignored = true,
             Field::ClientId => client_id = Some(field),
-            Field::Tag(tag) => tags.push(tag.to_owned()),
+            Field::Tag(tag) => tags.push((at, tag.to_owned())),
             Field::Hwaddr(hwaddr) => draft.hwaddrs.push((at, hwaddr)),
             Field::Many => many = Some(field),
             Field::NotHwaddr(text) => {

@@ -1,6 +1,6 @@
 //! What all formats have in common: every entry has a name and a card, and nothing is there twice.
 
-use super::{Draft, ENTRIES, Entry, Options, report::Report, report::shown};
+use super::{Draft, ENTRIES, Entry, Options, Place, Places, Word, report::Report, report::shown};
 use rackstrap_wire::HwAddr;
 use std::{
     collections::{HashMap, hash_map::Entry as Slot},
@@ -8,20 +8,22 @@ use std::{
     ops::Range,
 };
 
-/// Makes entries of the `drafts` that nothing is wrong with; what is wrong with the rest goes into `report`.
-pub(super) fn finish(report: &mut Report<'_>, drafts: Vec<Draft>, options: &Options<'_>) -> Vec<Entry> {
+/// Makes entries of the `drafts` that nothing is wrong with, and of the others as far as they could be read; what is wrong with those
+/// goes into `report`.
+pub(super) fn finish(report: &mut Report<'_>, drafts: Vec<Draft>, options: &Options<'_>) -> (Vec<Entry>, Vec<Entry>) {
     if drafts.len() > ENTRIES {
         report.error_whole(
             format!("{} nodes in one file; at most {ENTRIES} are read", drafts.len()),
             "cut it into several files, and import one after the other",
         );
-        return Vec::new();
+        return Default::default();
     }
     let mut all = Finished {
         entries: Vec::with_capacity(drafts.len()),
         names: HashMap::with_capacity(drafts.len()),
         hwaddrs: HashMap::with_capacity(drafts.len()),
         second_cards: Vec::new(),
+        flawed: Vec::new(),
     };
     for draft in drafts {
         if let Some(name) = name(report, &draft, options) {
@@ -49,7 +51,7 @@ pub(super) fn finish(report: &mut Report<'_>, drafts: Vec<Draft>, options: &Opti
             "the card that boots has to stand first; if these are other nodes, correct their names",
         );
     }
-    all.entries
+    (all.entries, all.flawed)
 }
 
 /// Names in one warning.
@@ -63,6 +65,8 @@ struct Finished {
     hwaddrs: HashMap<HwAddr, (usize, String)>,
     /// Entries that were added to the one of an earlier line.
     second_cards: Vec<(Range<usize>, String)>,
+    /// Entries that something is wrong with.
+    flawed: Vec<Entry>,
 }
 
 impl Finished {
@@ -107,33 +111,54 @@ impl Finished {
             );
             good = false;
         }
-        let hwaddrs = draft.hwaddrs.into_iter().map(|(_, hwaddr)| hwaddr);
         match node_of_card {
-            _ if !good => drop(self.names.entry(name).or_insert((line, None))),
+            _ if !good => {
+                self.names.entry(name.clone()).or_insert((line, None));
+                self.flawed.push(entry(report, draft, name));
+            }
             Some(at) => {
-                let entry = &mut self.entries[at];
-                entry.hwaddrs.extend(hwaddrs);
-                entry.ipaddr = entry.ipaddr.or(draft.ipaddr);
-                for group in draft.groups.unwrap_or_default() {
-                    let groups = entry.groups.get_or_insert_default();
+                self.second_cards.push((draft.at.clone(), name.clone()));
+                let card = entry(report, draft, name);
+                let node = &mut self.entries[at];
+                node.hwaddrs.extend(card.hwaddrs);
+                node.places.hwaddrs.extend(card.places.hwaddrs);
+                node.ipaddr = node.ipaddr.or(card.ipaddr);
+                for (group, place) in card.groups.into_iter().flatten().zip(card.places.groups) {
+                    let groups = node.groups.get_or_insert_default();
                     if !groups.contains(&group) {
                         groups.push(group);
+                        node.places.groups.push(place);
                     }
                 }
-                self.second_cards.push((draft.at, name));
             }
             None => {
                 self.names.insert(name.clone(), (line, Some(self.entries.len())));
-                self.entries.push(Entry {
-                    line,
-                    name,
-                    hwaddrs: hwaddrs.collect(),
-                    ipaddr: draft.ipaddr,
-                    profiles: draft.profiles,
-                    groups: draft.groups,
-                });
+                self.entries.push(entry(report, draft, name));
             }
         }
+    }
+}
+
+/// The entry that a draft is.
+fn entry(report: &Report<'_>, draft: Draft, name: String) -> Entry {
+    let place = |at: &Range<usize>| report.line_and_column(at.start);
+    let places =
+        |words: &Option<Vec<Word>>| -> Vec<Place> { words.iter().flatten().map(|(at, _)| place(at)).collect() };
+    let texts = |words: Vec<Word>| words.into_iter().map(|(_, text)| text).collect();
+    let name_place = place(&draft.at);
+    Entry {
+        line: name_place.0,
+        name,
+        places: Places {
+            name: name_place,
+            hwaddrs: draft.hwaddrs.iter().map(|(at, _)| place(at)).collect(),
+            profiles: places(&draft.profiles),
+            groups: places(&draft.groups),
+        },
+        hwaddrs: draft.hwaddrs.into_iter().map(|(_, hwaddr)| hwaddr).collect(),
+        ipaddr: draft.ipaddr,
+        profiles: draft.profiles.map(texts),
+        groups: draft.groups.map(texts),
     }
 }
 

@@ -21,7 +21,7 @@ mod toml_tables;
 mod tests;
 
 pub use compare::{Conflict, Difference, compare};
-pub use reading::Reading;
+pub use reading::{Judged, Reading};
 pub use report::PROBLEMS;
 pub use toml_tables::to_toml;
 
@@ -54,6 +54,25 @@ pub struct Entry {
     pub profiles: Option<Vec<String>>,
     /// Groups; none if the source does not say.
     pub groups: Option<Vec<String>>,
+    /// Where all that stands.
+    #[serde(skip)]
+    pub places: Places,
+}
+
+/// A line and a column of a file, from 1; 0 where it is not known.
+pub type Place = (usize, usize);
+
+/// Where the parts of an entry stand in its file; empty for entries that come from none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// The name, or what stands for it.
+    pub name: Place,
+    /// Each hardware address.
+    pub hwaddrs: Vec<Place>,
+    /// Each profile.
+    pub profiles: Vec<Place>,
+    /// Each group.
+    pub groups: Vec<Place>,
 }
 
 /// What [`read`] made of a file.
@@ -164,12 +183,17 @@ pub struct ImportError {
     pub omitted: usize,
     /// What would be warned of if there were no problems.
     pub warnings: Vec<Diagnostic>,
+    /// How many of the problems are only about an address that the file gives to a node.
+    pub addresses: usize,
 }
 
 impl fmt::Display for ImportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for problem in &self.problems {
-            write!(f, "{problem}\n\n")?;
+            match problem.help.is_empty() {
+                true => writeln!(f, "{}", problem.brief())?,
+                false => write!(f, "{problem}\n\n")?,
+            }
         }
         let count = self.problems.len() + self.omitted;
         let file = self.problems.first().map_or("the file", |p| p.file.as_str());
@@ -183,6 +207,9 @@ impl fmt::Display for ImportError {
 
 impl std::error::Error for ImportError {}
 
+/// A word of the file, with its bytes.
+type Word = (Range<usize>, String);
+
 /// A node as it stands in the file, before it was looked at together with the others.
 #[derive(Debug, Default)]
 struct Draft {
@@ -192,8 +219,8 @@ struct Draft {
     name: Option<String>,
     hwaddrs: Vec<(Range<usize>, HwAddr)>,
     ipaddr: Option<Ipv4Addr>,
-    profiles: Option<Vec<String>>,
-    groups: Option<Vec<String>>,
+    profiles: Option<Vec<Word>>,
+    groups: Option<Vec<Word>>,
     /// Something about its hardware addresses is in the report already.
     reported: bool,
     /// The source has an entry for each card: a second one of the same name is the node's second card.
@@ -263,7 +290,7 @@ pub fn read_some(file: &str, text: &str, options: &Options<'_>) -> Result<Readin
     };
     let none = drafts.is_empty();
     let owners = finish::owners(&report, &drafts, options);
-    let entries = finish::finish(&mut report, drafts, options);
+    let (entries, flawed) = finish::finish(&mut report, drafts, options);
     if none && report.is_clean() && map_said.problems.is_empty() {
         report.error_whole(
             format!("no nodes in it, read as {format}"),
@@ -287,6 +314,7 @@ pub fn read_some(file: &str, text: &str, options: &Options<'_>) -> Result<Readin
             unmapped_hwaddrs: unmapped.0,
             unmapped_ports: unmapped.1,
         },
+        flawed,
         problems: said.problems,
         omitted: said.omitted,
         owners,
@@ -298,6 +326,7 @@ fn refuse(all: impl IntoIterator<Item = Said>) -> ImportError {
         problems: Vec::new(),
         omitted: 0,
         warnings: Vec::new(),
+        addresses: 0,
     };
     for said in all {
         error.problems.extend(said.problems);

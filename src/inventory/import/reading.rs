@@ -1,7 +1,10 @@
 //! What could be read of a file, and what is wrong with the rest of it.
 
-use super::{Format, Import, ImportError, PROBLEMS};
-use crate::config::Diagnostic;
+use super::{Difference, Entry, Format, Import, ImportError, PROBLEMS, compare, compare::conflicts_of_flawed};
+use crate::{
+    config::{Diagnostic, Site, one_line},
+    inventory::{Inventory, hostlist::NodeSet},
+};
 use std::collections::HashSet;
 
 /// What could be read of a file.
@@ -9,6 +12,8 @@ use std::collections::HashSet;
 pub struct Reading {
     /// The nodes that nothing is wrong with.
     pub(super) import: Import,
+    /// The others, as far as they could be read.
+    pub(super) flawed: Vec<Entry>,
     /// What is wrong, in the order of the file.
     pub(super) problems: Vec<Diagnostic>,
     /// Problems that were counted only.
@@ -17,7 +22,87 @@ pub struct Reading {
     pub(super) owners: Vec<(usize, String)>,
 }
 
+/// What a file would make of the inventory.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// What was read.
+    pub import: Import,
+    /// What that changes; nothing speaks against it.
+    pub difference: Difference,
+    /// Problems of lines that are not wanted.
+    pub passed_over: Vec<Diagnostic>,
+}
+
 impl Reading {
+    /// Leaves out the addresses that the file gives to nodes.
+    pub fn forget_addresses(&mut self) {
+        for entry in self.import.entries.iter_mut().chain(&mut self.flawed) {
+            entry.ipaddr = None;
+        }
+    }
+
+    /// What all nodes of the file, or those of `only`, would make of the inventory. `file` is its name, for messages.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the lines of these nodes, and everything in the inventory and the site file that speaks against them.
+    pub fn judge(
+        self,
+        file: &str,
+        inventory: &Inventory,
+        site: &Site,
+        only: Option<&NodeSet>,
+    ) -> Result<Judged, ImportError> {
+        let wanted = |name: &str| only.is_none_or(|only| only.contains(name));
+        let chosen = |entries: &[Entry]| -> Vec<Entry> {
+            let chosen = entries.iter().filter(|entry| wanted(&entry.name));
+            chosen.cloned().collect()
+        };
+        let flawed = chosen(&self.flawed);
+        let mut difference = compare(inventory, site, &chosen(&self.import.entries));
+        let mut conflicts = std::mem::take(&mut difference.conflicts);
+        conflicts.extend(conflicts_of_flawed(inventory, site, &flawed));
+        // A card may move from a node whose line is wrong: whether it does will be seen when the line is right.
+        let in_file: HashSet<&str> = self.names().filter(|name| wanted(name)).collect();
+        let unsure = !flawed.is_empty();
+        conflicts
+            .retain(|conflict| !(unsure && !conflict.owner.is_empty() && in_file.contains(conflict.owner.as_str())));
+        let addresses = conflicts.iter().filter(|conflict| conflict.is_address).count();
+        let conflicts: Vec<Diagnostic> = conflicts
+            .into_iter()
+            .map(|conflict| Diagnostic {
+                file: one_line(file),
+                line: conflict.line,
+                column: conflict.column,
+                message: conflict.message,
+                help: String::new(),
+                excerpt: None,
+            })
+            .collect();
+        drop(in_file);
+        let warnings = self.import.warnings.clone();
+        let read = match only {
+            Some(only) => self.only(|name| only.contains(name)),
+            None => self.all().map(|import| (import, Vec::new())),
+        };
+        let (mut problems, omitted, warnings) = match read {
+            Ok((import, passed_over)) if conflicts.is_empty() => {
+                return Ok(Judged {
+                    import,
+                    difference,
+                    passed_over,
+                });
+            }
+            Ok(_) => (Vec::new(), 0, warnings),
+            Err(error) => (error.problems, error.omitted, error.warnings),
+        };
+        problems.extend(conflicts);
+        problems.sort_by_key(|problem| (problem.line, problem.column));
+        Err(ImportError {
+            addresses,
+            ..refused(problems, omitted, warnings)
+        })
+    }
+
     /// The names of all nodes of the file, also of those that something is wrong with.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.owners.iter().map(|(_, name)| name.as_str())
@@ -69,5 +154,6 @@ fn refused(mut problems: Vec<Diagnostic>, omitted: usize, warnings: Vec<Diagnost
         problems,
         omitted,
         warnings,
+        addresses: 0,
     }
 }

@@ -1,5 +1,6 @@
 //! Collects what is wrong with a file that is imported, each with its line, column and text.
 
+use super::Place;
 use crate::config::{Diagnostic, excerpt, harmless, one_line};
 use std::ops::Range;
 
@@ -60,6 +61,17 @@ impl<'t> Report<'t> {
     /// The line, from 1, that holds that byte.
     pub fn line(&self, at: usize) -> usize {
         self.lines.partition_point(|&begin| begin <= at)
+    }
+
+    /// The line and the column, both from 1, of that byte.
+    pub fn line_and_column(&self, at: usize) -> Place {
+        let mut at = at.min(self.text.len());
+        while !self.text.is_char_boundary(at) {
+            at -= 1;
+        }
+        let line = self.line(at);
+        let before = &self.text[self.lines[line - 1]..at];
+        (line, before.chars().count() + 1)
     }
 
     /// Something that keeps the whole file from being imported.
@@ -128,15 +140,17 @@ impl<'t> Report<'t> {
     }
 
     fn place(&self, at: &Range<usize>, message: String, help: String) -> Diagnostic {
-        let mut start = at.start.min(self.text.len());
-        while !self.text.is_char_boundary(start) {
-            start -= 1;
-        }
-        let line = self.line(start);
+        let (line, column) = self.line_and_column(at.start);
+        let column = column - 1;
         let begin = self.lines[line - 1];
+        let start = begin
+            + self.text[begin..]
+                .chars()
+                .take(column)
+                .map(char::len_utf8)
+                .sum::<usize>();
         let content = self.text[begin..].split('\n').next().unwrap_or_default();
         let content = content.trim_end_matches('\r');
-        let column = self.text[begin..start].chars().count();
         let end = at.end.clamp(start, begin + content.len().max(start - begin));
         let length = self.text.get(start..end).map_or(1, |s| s.chars().count()).max(1);
         Diagnostic {

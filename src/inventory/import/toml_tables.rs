@@ -1,7 +1,7 @@
 //! Our own format: `[node.NAME]` tables, as `rackstrap node export` writes them.
 
 use super::{
-    Draft, ENTRIES, Entry, mac,
+    Draft, ENTRIES, Entry, Word, mac,
     report::{Report, shown},
 };
 use std::{
@@ -168,7 +168,7 @@ fn node(report: &mut Report<'_>, name: &str, at: Range<usize>, value: &Spanned<D
             },
             "profiles" => draft.profiles = list(report, "profiles", value),
             "profile" => match string(value) {
-                Some(profile) => draft.profiles = Some(vec![profile.to_owned()]),
+                Some(profile) => draft.profiles = Some(vec![(value.span(), profile.to_owned())]),
                 None => report.error(value.span(), "'profile' is not a string", "write profile = \"compute\""),
             },
             "groups" => draft.groups = list(report, "groups", value),
@@ -218,7 +218,7 @@ fn hwaddrs(report: &mut Report<'_>, draft: &mut Draft, key: &str, value: &Spanne
     }
 }
 
-fn list(report: &mut Report<'_>, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Vec<String>> {
+fn list(report: &mut Report<'_>, key: &str, value: &Spanned<DeValue<'_>>) -> Option<Vec<Word>> {
     let help = || format!("write {key} = [\"compute\"]");
     let DeValue::Array(array) = value.get_ref() else {
         report.error(value.span(), format!("'{key}' is not a list"), help());
@@ -227,7 +227,7 @@ fn list(report: &mut Report<'_>, key: &str, value: &Spanned<DeValue<'_>>) -> Opt
     let mut all = Vec::new();
     for value in array.iter() {
         match string(value) {
-            Some(text) if !text.is_empty() => all.push(text.to_owned()),
+            Some(text) if !text.is_empty() => all.push((value.span(), text.to_owned())),
             _ => report.error(value.span(), format!("'{key}' is not made of names"), help()),
         }
     }

@@ -99,6 +99,7 @@ fn what_export_writes() {
         ipaddr: None,
         profiles: None,
         groups: None,
+        places: Places::default(),
     };
     let one = Entry {
         profiles: Some(vec!["compute".into()]),

@@ -84,6 +84,7 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
                 ipaddr: ipaddr.map(Into::into),
                 profiles,
                 groups,
+                places: Places::default(),
             })
         };
         all.into_iter().filter_map(fresh).collect()
@@ -134,7 +135,7 @@ proptest! {
             Ok(import) => import.entries,
             Err(error) => return Err(TestCaseError::fail(format!("{error}\n{text}"))),
         };
-        read.iter_mut().for_each(|entry| entry.line = 0);
+        read.iter_mut().for_each(|entry| (entry.line, entry.places) = Default::default());
         prop_assert_eq!(read, entries);
     }
 }
