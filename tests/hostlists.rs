@@ -48,7 +48,10 @@ fn hostlists_name_nodes_everywhere() {
         "Slurm reads no text behind the last bracket"
     );
     assert_eq!(names(&daemon, "@state:absent"), "r[01-02]n[01-04]");
-    assert_eq!(daemon.says("node list @state:lost"), "none of them\n");
+    assert_eq!(
+        daemon.says("node list @state:lost"),
+        "no node matches @state:lost (8 nodes in the inventory)\n"
+    );
     let groups = daemon.says("node groups");
     assert!(
         groups.contains("@even") && groups.contains("r[01-02]n[02,04]"),
@@ -59,10 +62,10 @@ fn hostlists_name_nodes_everywhere() {
     assert!(
         daemon
             .complains("node list r01n99")
-            .contains("there is no node 'r01n99'")
+            .contains("no node r01n99 in the inventory; `rackstrap node list` shows all")
     );
     let missing = daemon.complains("node set r01n[01-06] --join x");
-    assert!(missing.contains("there are no nodes r01n[05-06]"), "{missing}");
+    assert!(missing.contains("no nodes r01n[05-06] in the inventory"), "{missing}");
     assert!(
         daemon.complains("status @odd").contains("@even"),
         "the groups that there are"
@@ -70,7 +73,7 @@ fn hostlists_name_nodes_everywhere() {
     assert!(
         daemon
             .complains("node delete @state:lost --yes")
-            .contains("names no node now")
+            .contains("no node matches @state:lost (8 nodes in the inventory); nothing to do")
     );
 
     let said = daemon.says("node set r01n[01-02] --join new");

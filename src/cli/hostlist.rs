@@ -1,5 +1,6 @@
 //! Arguments that name nodes: hostlists, groups, and names from the standard input.
 
+use super::output;
 use crate::{
     control::{Client, api},
     inventory::{
@@ -16,6 +17,8 @@ pub const HELP: &str = "\
 NODES: names (r01n01 r01n02), hostlists ('r[01-04]n[01-32]', 'n[1-9/2]', without some: 'r01*!r01n05'), groups (@gpu,
 @profile:compute, @rack:r03, @state:lost; all of them: rackstrap node groups), or - for names from the standard input. Shells
 know brackets, ! and * too: put them in single quotes.";
+
+const NO_NODES: &str = "no nodes yet; add one: rackstrap node add r01n01 --hwaddr 52:54:00:01:01:01";
 
 /// The nodes that a command is about, as they were named.
 #[derive(Clone, Debug)]
@@ -56,7 +59,7 @@ impl Wanted {
         match missing.iter().next() {
             None => {}
             Some(name) if missing.len() == 1 => drop(find(&inventory, name)?),
-            Some(_) => bail!("there are no nodes {missing}; to see all: rackstrap node list"),
+            Some(_) => bail!("no nodes {missing} in the inventory; `rackstrap node list` shows all"),
         }
         Ok(set
             .iter()
@@ -72,7 +75,7 @@ impl Wanted {
     pub fn some_names(&self, client: &Client) -> Result<Vec<String>> {
         let nodes = self.nodes(client)?;
         if nodes.is_empty() {
-            bail!(self.nobody());
+            bail!(self.nothing_to_do(client)?);
         }
         Ok(nodes.into_iter().map(|node| node.name).collect())
     }
@@ -86,7 +89,7 @@ impl Wanted {
         let membership = self.membership(client, &all)?;
         let names: Vec<String> = expand_all(&self.texts, &membership)?.into_iter().collect();
         match names.is_empty() {
-            true => bail!(self.nobody()),
+            true => bail!(self.nothing_to_do(client)?),
             false => Ok(names),
         }
     }
@@ -99,7 +102,7 @@ impl Wanted {
         let all: Vec<String> = all.into_iter().collect();
         let set = expand_all(&self.texts, &Membership::new(all.clone(), Default::default()))?;
         if set.is_empty() {
-            bail!(self.nobody());
+            bail!("no node of the file matches {}", self.texts.join(" "));
         }
         let all: NodeSet = all.into_iter().collect();
         let missing: NodeSet = set.iter().filter(|name| !all.contains(name)).collect();
@@ -130,9 +133,21 @@ impl Wanted {
         Ok(subjects)
     }
 
-    fn nobody(&self) -> String {
-        let texts = self.texts.join(" ");
-        format!("'{texts}' names no node now, so there is nothing to do; to see all nodes: rackstrap node list")
+    fn nothing_to_do(&self, client: &Client) -> Result<String> {
+        let all: Vec<Node> = client.get(api::paths::NODES)?;
+        Ok(format!("{}; nothing to do", self.matches_none(all.len())))
+    }
+
+    /// What is said where no node is meant, of so many that there are.
+    pub fn matches_none(&self, all: usize) -> String {
+        match all {
+            0 => NO_NODES.to_owned(),
+            all => format!(
+                "no node matches {} ({} in the inventory)",
+                self.texts.join(" "),
+                output::count(all, "node")
+            ),
+        }
     }
 
     /// True without any names: all nodes are meant.
@@ -182,8 +197,8 @@ pub fn pairs(from: &str, to: &str) -> Result<Vec<(String, String)>> {
     if from.len() != to.len() {
         bail!(
             "{from} is {} and {to} is {}; name as many new names as nodes",
-            super::output::count(from.len(), "name"),
-            super::output::count(to.len(), "name")
+            output::count(from.len(), "name"),
+            output::count(to.len(), "name")
         );
     }
     Ok(from.into_iter().zip(to).collect())

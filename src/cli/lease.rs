@@ -11,7 +11,7 @@ use crate::{
 };
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
-use std::{path::Path, process::ExitCode};
+use std::{collections::HashSet, path::Path, process::ExitCode};
 
 /// Arguments of `rackstrap lease`.
 #[derive(Debug, Args)]
@@ -73,25 +73,40 @@ fn list(config: &Path, format: Format) -> Result<ExitCode> {
 }
 
 fn release(config: &Path, args: ReleaseArgs) -> Result<ExitCode> {
-    let mut leases = Vec::new();
+    let (mut leases, mut single) = (Vec::new(), HashSet::new());
     for text in &args.leases {
-        match text.parse::<rackstrap_wire::HwAddr>() {
-            Ok(_) => leases.push(text.clone()),
-            Err(_) => leases.extend(hostlist::expand(text, &NoGroups)?.iter().map(str::to_owned)),
+        let named: Vec<String> = match text.parse::<rackstrap_wire::HwAddr>() {
+            Ok(_) => vec![text.clone()],
+            Err(_) => hostlist::expand(text, &NoGroups)?.iter().map(str::to_owned).collect(),
+        };
+        // Of a range most addresses may have no lease, which is no mistake; of a single address it is one.
+        if named.len() == 1 {
+            single.extend(named.iter().cloned());
         }
+        leases.extend(named);
     }
-    // Of a range most addresses may have no lease, which is no mistake; of a single address it is one.
-    let single = leases.len() == args.leases.len();
+    let mut seen = HashSet::new();
+    leases.retain(|lease| seen.insert(lease.clone()));
     let asked = api::ReleaseLeases {
         leases,
         dry_run: args.dry_run,
     };
     let answer: api::Released = connect(config)?.post(api::paths::LEASES_RELEASE, &asked)?;
-    if single && !answer.none.is_empty() && answer.released.is_empty() {
-        bail!(
+    let none: Vec<&str> = answer
+        .none
+        .iter()
+        .map(String::as_str)
+        .filter(|lease| single.contains(*lease))
+        .collect();
+    if !none.is_empty() {
+        let none = format!(
             "no lease of {}; `rackstrap lease list` shows the leases",
-            answer.none.join(", ")
+            none.join(", ")
         );
+        if answer.released.is_empty() {
+            bail!(none);
+        }
+        eprintln!("warning: {none}");
     }
     if args.format.json {
         output::print_json(&answer)?;

@@ -23,8 +23,6 @@ use unicode_width::UnicodeWidthStr;
 
 mod rows;
 
-const NO_NODES: &str = "no nodes yet; add one: rackstrap node add r01n01 --hwaddr 52:54:00:01:01:01";
-
 /// Arguments of `rackstrap status`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -83,7 +81,7 @@ pub fn run(config: &Path, args: StatusArgs) -> Result<ExitCode> {
         watch(&client, &wanted, look, args.format)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let answer = ask(&client, &wanted)?;
+    let (answer, all) = ask(&client, &wanted)?;
     match args.format.json {
         true => output::print_json(&answer)?,
         false => {
@@ -93,20 +91,21 @@ pub fn run(config: &Path, args: StatusArgs) -> Result<ExitCode> {
                 wide: args.wide,
                 sort: args.sort,
             };
-            output::print(&describe(&answer, look))?
+            output::print(&describe(&answer, &wanted.matches_none(all), look))?
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The status of what is wanted. Groups are asked for anew each time: nodes join and leave them.
-fn ask(client: &Client, wanted: &Wanted) -> Result<api::StatusAnswer> {
+/// The status of what is wanted, and how many nodes there are. Groups are asked for anew each time: nodes join and leave them.
+fn ask(client: &Client, wanted: &Wanted) -> Result<(api::StatusAnswer, usize)> {
     let mut answer: api::StatusAnswer = client.get(api::paths::STATUS)?;
+    let all = answer.nodes.iter().filter(|row| row.state != State::Waiting).count();
     if !wanted.is_all() {
         let names: BTreeSet<String> = wanted.nodes(client)?.into_iter().map(|node| node.name).collect();
         answer.nodes.retain(|row| names.contains(&row.node));
     }
-    Ok(answer)
+    Ok((answer, all))
 }
 
 /// How it is to be shown.
@@ -121,10 +120,10 @@ struct Look {
     sort: Sort,
 }
 
-/// A summary, and below it the table. When not all lines fit, those come first that need a look.
-fn describe(answer: &api::StatusAnswer, look: Look) -> String {
+/// A summary, and below it the table; `none` where no node is to be shown. When not all lines fit, those come first that need a look.
+fn describe(answer: &api::StatusAnswer, none: &str, look: Look) -> String {
     if answer.nodes.is_empty() {
-        let text = [vec![NO_NODES.to_owned()], beside(answer)].concat().join("\n");
+        let text = [vec![none.to_owned()], beside(answer)].concat().join("\n");
         return output::fit(&text, look.columns);
     }
     let head = output::fit(&sum(answer, look.columns), look.columns);
@@ -239,10 +238,10 @@ fn few(lines: impl Iterator<Item = (String, NodeSet)>) -> Vec<String> {
 fn watch(client: &Client, wanted: &Wanted, look: Look, format: Format) -> Result<()> {
     screen::watch(format, false, |rows, _| {
         Ok(Some(match ask(client, wanted) {
-            Ok(answer) if format.json => View::Text(serde_json::to_string(&answer)?),
-            Ok(answer) => {
+            Ok((answer, _)) if format.json => View::Text(serde_json::to_string(&answer)?),
+            Ok((answer, all)) => {
                 let columns = screen::columns();
-                let text = describe(&answer, Look { columns, rows, ..look });
+                let text = describe(&answer, &wanted.matches_none(all), Look { columns, rows, ..look });
                 match rows {
                     Some(_) => View::Table(text),
                     None => View::Text(text),

@@ -4,6 +4,7 @@ mod rack;
 
 use super::{
     connection::connect,
+    node::prospects,
     output::{self, Format},
 };
 use crate::{
@@ -67,7 +68,7 @@ Examples:
     List(ListArgs),
     /// Give a waiting machine its place
     #[command(after_help = "\
-It boots on by itself within some seconds. Without a name it gets the next position of the rack that is being filled.
+It boots on by itself within some seconds, if there is an image for it. Without a name it gets the next position of the rack that is being filled.
 
 Examples:
   rackstrap discover accept 52:54:00:ab:cd:ef r03n07
@@ -293,8 +294,10 @@ fn accept(client: &Client, args: AcceptArgs) -> Result<()> {
     match args.format.json {
         true => output::print_json(&accepted),
         false => output::print(&format!(
-            "{} is {} now, and boots on by itself; look: rackstrap status --watch",
-            args.hwaddr, accepted.node
+            "{} is {} now\n{}",
+            args.hwaddr,
+            accepted.node,
+            prospects(client, &accepted.node)?
         )),
     }
 }

@@ -31,8 +31,10 @@ pub struct AddArgs {
     format: Format,
 }
 
+// A usage line is not broken, and with all that is required of these two it would be wider than a terminal.
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("what").required(true).multiple(true)))]
+#[command(override_usage = "rackstrap node set <NODES>... <OPTIONS>")]
 pub struct SetArgs {
     /// Names or hostlists
     #[arg(required = true, value_name = "NODES", add = crate::cli::complete::nodes())]
@@ -55,6 +57,7 @@ pub struct SetArgs {
 
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("what").required(true).multiple(true)))]
+#[command(override_usage = "rackstrap node unset <NODES>... <OPTIONS>")]
 pub struct UnsetArgs {
     /// Names or hostlists
     #[arg(required = true, value_name = "NODES", add = crate::cli::complete::nodes())]
@@ -116,6 +119,9 @@ pub struct DeleteArgs {
     /// Even if they are up: they lose their roots, and hang
     #[arg(long)]
     running: bool,
+    /// Only say what would happen
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Nodes that are listed one by one before they are deleted, and lines about nodes' disks.
@@ -188,18 +194,24 @@ pub fn add(client: &Client, args: AddArgs) -> Result<()> {
         text += &format!(", groups {}", output::list(&node.groups));
     }
     output::print(&text)?;
-    // What it will get, so that a missing image is seen now and not when somebody stands before a dark screen.
-    let explained: api::ExplainAnswer = client.get(&format!("{}{}", api::paths::EXPLAIN, segment(&node.name)))?;
-    match explained.decision {
-        Some(api::ExplainDecision { image: Some(image), .. }) => output::print(&format!(
-            "it boots {image}, when you switch it on or at once if it waits already; look: rackstrap status --watch"
-        )),
+    output::print(&prospects(client, &node.name)?)
+}
+
+/// What a node will boot, or why it cannot, so that a missing image is seen now and not when somebody stands before a dark screen.
+pub fn prospects(client: &Client, node: &str) -> Result<String> {
+    let explained: api::ExplainAnswer = client.get(&format!("{}{}", api::paths::EXPLAIN, segment(node)))?;
+    Ok(match explained.decision {
+        Some(api::ExplainDecision { image: Some(image), .. }) => {
+            format!(
+                "it boots {image}, when you switch it on or at once if it waits already; look: rackstrap status --watch"
+            )
+        }
         Some(decision) => {
             let problem = decision.image_problem.unwrap_or_default();
-            output::print(&format!("it cannot boot yet: {problem}"))
+            format!("it cannot boot yet: {problem}")
         }
-        None => output::print(&format!("it cannot boot yet: rackstrap explain {}", node.name)),
-    }
+        None => format!("it cannot boot yet: rackstrap explain {node}"),
+    })
 }
 
 /// The same patch for each of `nodes`.
@@ -292,20 +304,18 @@ pub fn rename(client: &Client, args: RenameArgs) -> Result<()> {
 pub fn delete(client: &Client, args: &DeleteArgs) -> Result<()> {
     let names = Wanted::new(args.nodes.clone())?.some_names(client)?;
     let changes: Vec<Change> = names.into_iter().map(|name| Change::Delete { name }).collect();
+    if args.dry_run {
+        let changed = send(client, changes, true, args.running)?;
+        return output::print(&format!(
+            "{}\n{} would be deleted, with timelines and ssh host keys\nnothing was changed: --dry-run",
+            to_be_deleted(&changed).join("\n"),
+            output::count(changed.len(), "node")
+        ));
+    }
     if !args.yes {
         let changed = send(client, changes.clone(), true, args.running)?;
-        let nodes: Vec<&Node> = changed.iter().filter_map(|changed| changed.before.as_ref()).collect();
-        for node in nodes.iter().take(LISTED) {
-            eprintln!(
-                "{} ({}, hwaddr {})",
-                node.name,
-                node.ipaddr,
-                output::list(&node.hwaddrs)
-            );
-        }
-        let rest: NodeSet = nodes.iter().skip(LISTED).map(|node| node.name.as_str()).collect();
-        if !rest.is_empty() {
-            eprintln!("and {rest}");
+        for node in to_be_deleted(&changed) {
+            eprintln!("{node}");
         }
         let question = format!(
             "delete {}, with timelines and ssh host keys?",
@@ -316,4 +326,23 @@ pub fn delete(client: &Client, args: &DeleteArgs) -> Result<()> {
         }
     }
     output::print(&summary(&send(client, changes, false, args.running)?).join("\n"))
+}
+
+/// A line for each of the first nodes, with what one knows it by, and one for the rest.
+fn to_be_deleted(changed: &[Changed]) -> Vec<String> {
+    let nodes: Vec<&Node> = changed.iter().filter_map(|changed| changed.before.as_ref()).collect();
+    let described = |node: &&Node| {
+        format!(
+            "{} ({}, hwaddr {})",
+            node.name,
+            node.ipaddr,
+            output::list(&node.hwaddrs)
+        )
+    };
+    let mut lines: Vec<String> = nodes.iter().take(LISTED).map(described).collect();
+    let rest: NodeSet = nodes.iter().skip(LISTED).map(|node| node.name.as_str()).collect();
+    if !rest.is_empty() {
+        lines.push(format!("and {rest}"));
+    }
+    lines
 }

@@ -8,6 +8,7 @@ mod restart;
 mod show;
 mod transfer;
 
+pub use change::prospects;
 pub use show::boots_table;
 
 use super::{
@@ -17,7 +18,10 @@ use super::{
 };
 use crate::{
     control::{Client, api},
-    inventory::hostlist::{Dialect, NodeSet},
+    inventory::{
+        Node,
+        hostlist::{Dialect, NodeSet},
+    },
 };
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -92,6 +96,7 @@ is said with its line, and you may go on editing. Nothing is changed before you 
 Examples:
   rackstrap node edit r01n01
   rackstrap node edit @rack:r03
+  rackstrap node edit @rack:r03 --dry-run
   EDITOR='sed -i s/compute/gpu/' rackstrap node edit 'r01n[01-04]' --yes")]
     Edit(edit::EditArgs),
     /// Take profiles, groups or hardware addresses away from nodes
@@ -124,6 +129,7 @@ The machine is unknown then. A node that runs is not deleted, because it would l
 
 Examples:
   rackstrap node delete r01n01
+  rackstrap node delete @old --dry-run               (only says what would happen)
   rackstrap node delete r01n01 --yes                 (does not ask)
   rackstrap node delete r01n01 --yes --running       (even if it is up: it hangs until it is restarted)")]
     Delete(change::DeleteArgs),
@@ -132,7 +138,7 @@ Examples:
 Files: TOML as node export writes it, CSV (name,hwaddr,profiles,groups), ISC dhcpd.conf, dnsmasq's dhcp-host lines,
 /etc/ethers, and a switch's MAC table as its terminal shows it, with a port map such as 'Gi1/0/[1-32] = r03n[01-32]'.
 
-Everything that is wrong is said at once, with its line, and then nothing is imported. Nodes that exist are changed to what
+Everything that is wrong is said at once, with its line and column, and then nothing is imported. Nodes that exist are changed to what
 the file says; nodes that it does not name stay.
 
 Examples:
@@ -212,12 +218,9 @@ fn list(client: &Client, args: ListArgs) -> Result<()> {
     if args.format.json {
         return output::print_json(&nodes);
     }
-    match nodes.is_empty() {
-        true if wanted.is_all() => {
-            return output::print("no nodes yet; add one: rackstrap node add r01n01 --hwaddr 52:54:00:01:01:01");
-        }
-        true => return output::print("none of them"),
-        false => {}
+    if nodes.is_empty() {
+        let all: Vec<Node> = client.get(api::paths::NODES)?;
+        return output::print(&wanted.matches_none(all.len()));
     }
     let mut table = output::table(["node", "address", "hwaddr", "profiles", "groups"]);
     for node in &nodes {

@@ -16,7 +16,7 @@ const FOLD_ABOVE: usize = 40;
 /// Columns of the terminal from which addresses are shown.
 const ADDRESSES_FROM: usize = 100;
 
-/// Most letters of a list of nodes, where the terminal has an end.
+/// Letters of a list of nodes that are more important than the note's end.
 const NAMES: usize = 30;
 
 /// Columns that the note has at least, however long names are; a third of what there is on a very narrow terminal.
@@ -139,7 +139,11 @@ pub(super) fn table(lines: &[Line], columns: Option<usize>) -> Table {
             let room = columns.saturating_sub(used + 2 + 2);
             let room = room - LEAST_NOTE.min(room / 3);
             let images = all_images.min((room / 2).max(room.saturating_sub(all_names.min(NAMES))));
-            (all_names.min(NAMES).min(room.saturating_sub(images)), images)
+            let names = all_names.min(NAMES).min(room.saturating_sub(images));
+            // What the notes do not need is theirs too.
+            let notes = widest("note", &|line| line.note.width());
+            let left = columns.saturating_sub(used + 2 + 2 + images + notes);
+            (all_names.min(names.max(left)), images)
         }
         None => (all_names, all_images),
     };

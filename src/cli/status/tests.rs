@@ -69,7 +69,7 @@ fn at(columns: usize) -> Look {
 #[test]
 fn a_node_has_one_line_that_fits_the_terminal() {
     for columns in [80, 100, 200] {
-        let text = describe(&few(), at(columns));
+        let text = describe(&few(), "", at(columns));
         let table: Vec<&str> = text.lines().skip_while(|line| !line.is_empty()).skip(1).collect();
         assert_eq!(table.len(), 5, "a head and four rows: {text}");
         assert!(text.lines().all(|line| line.width() <= columns), "{text}");
@@ -84,7 +84,7 @@ fn a_node_has_one_line_that_fits_the_terminal() {
 #[test]
 fn wide_lines_have_all_and_the_reason_once() {
     let look = Look { wide: true, ..at(80) };
-    let text = describe(&few(), look);
+    let text = describe(&few(), "", look);
     assert_eq!(text.matches("rackstrap did not write").count(), 1, "{text}");
     assert!(
         text.contains("  vda (degraded); unused: vdb 2.1 GB (blank)  "),
@@ -99,7 +99,7 @@ fn equal_rows_of_many_nodes_share_a_line() {
     nodes[30].state = State::Lost;
     nodes[59].since = Some(Timestamp(199_000));
     let all = answer(nodes);
-    let text = describe(&all, at(80));
+    let text = describe(&all, "", at(80));
     insta::assert_snapshot!(text, @r"
     60 nodes: 59 ready, 1 lost
 
@@ -111,10 +111,10 @@ fn equal_rows_of_many_nodes_share_a_line() {
         sort: Sort::Worst,
         ..at(80)
     };
-    let text = describe(&all, worst);
+    let text = describe(&all, "", worst);
     assert!(text.lines().nth(3).unwrap().starts_with("r01n31"), "{text}");
     let each = Look { wide: true, ..at(80) };
-    assert_eq!(describe(&all, each).lines().count(), 63);
+    assert_eq!(describe(&all, "", each).lines().count(), 63);
 }
 
 #[test]
@@ -130,6 +130,7 @@ fn what_does_not_fit_is_counted_and_what_needs_a_look_comes_first() {
     let within = |rows| {
         describe(
             &all,
+            "",
             Look {
                 rows: Some(rows),
                 ..at(80)
@@ -165,7 +166,7 @@ fn a_remark_stands_before_the_disk_and_its_nodes_fold_apart() {
             ..Look::default()
         },
     ] {
-        let shown = describe(&answer(nodes.clone()), look);
+        let shown = describe(&answer(nodes.clone()), "", look);
         assert!(
             shown.contains("SELinux permissive; /tmp on vda (kept: scratch v1)"),
             "{shown}"
@@ -173,7 +174,7 @@ fn a_remark_stands_before_the_disk_and_its_nodes_fold_apart() {
     }
     let mut many: Vec<StatusRow> = (1..=50).map(|n| row(&format!("r01n{n:02}"), State::Ready)).collect();
     many[49].remark = "SELinux permissive".to_owned();
-    let shown = describe(&answer(many), Look::default());
+    let shown = describe(&answer(many), "", Look::default());
     assert!(shown.contains("r01n[01-49]") && shown.contains("r01n50"), "{shown}");
 }
 
@@ -186,7 +187,7 @@ fn what_nodes_lose_is_said_once_with_the_nodes() {
         row.next_disk =
             format!("the next boot prepares the disk for layout scratch v2 and loses scratch v1: /tmp {used} GB used");
     }
-    let text = describe(&answer(nodes), Look::default());
+    let text = describe(&answer(nodes), "", Look::default());
     let said: Vec<&str> = text.lines().filter(|line| line.starts_with("warning: ")).collect();
     assert_eq!(said.len(), 5, "{text}");
     assert_eq!(
@@ -217,6 +218,29 @@ fn wide(number: usize, text: &str, state: usize) -> StatusRow {
 }
 
 #[test]
+fn names_have_the_room_that_the_rest_leaves() {
+    let ready = |rack: usize, slot: usize| row(&format!("r{rack:02}n{slot:02}"), State::Ready);
+    // Every second node of ten racks, so that the list is long; the others are absent.
+    let nodes: Vec<StatusRow> = (1..=10)
+        .flat_map(|rack| (1..=9).map(move |slot| (rack, slot)))
+        .map(|(rack, slot)| match slot % 2 == rack % 2 {
+            true => row(&format!("r{rack:02}n{slot:02}"), State::Absent),
+            false => ready(rack, slot),
+        })
+        .collect();
+    for columns in [80, 100, 200] {
+        let text = describe(&answer(nodes.clone()), "", at(columns));
+        let widest = text.lines().map(UnicodeWidthStr::width).max().unwrap_or(0);
+        assert!(
+            widest <= columns && widest + 2 >= columns.min(130),
+            "{columns}: {widest}\n{text}"
+        );
+        let cut = text.lines().filter(|line| line.contains("...")).count();
+        assert_eq!(cut, if columns == 200 { 0 } else { 2 }, "{text}");
+    }
+}
+
+#[test]
 fn long_names_and_many_states_fit_too() {
     let mut nodes: Vec<StatusRow> = (0..16)
         .map(|n| wide(n, "a-very-long-host-name-of-the-chemistry-lab", n))
@@ -225,7 +249,7 @@ fn long_names_and_many_states_fit_too() {
     let mut answer = answer(nodes);
     answer.ignored = 12;
     for columns in [80, 100] {
-        let text = describe(&answer, at(columns));
+        let text = describe(&answer, "", at(columns));
         assert!(text.lines().all(|line| line.width() <= columns), "{text}");
         insta::with_settings!({snapshot_suffix => columns.to_string()}, { insta::assert_snapshot!(text) });
     }
@@ -256,7 +280,7 @@ proptest! {
             sort: if sort { Sort::Worst } else { Sort::default() },
             wide: false,
         };
-        let text = describe(&answer, look);
+        let text = describe(&answer, "", look);
         for line in text.lines() {
             prop_assert!(line.width() <= columns, "{} columns: {line}\n{text}", line.width());
         }
