@@ -1,6 +1,7 @@
-//! One integration binary: `cases`, `cli`, `images`, `oci`, `overlays`, `hostlists`, `recipes` and `backup` run the real command; `netns` has real clients against the engines and the daemon, in
-//! namespaces and on loopback; `terminal` has people's terminals; `vm` has virtual machines; `fuzz_corpus` runs what the fuzzers keep.
+//! One integration binary: `answers`, `cases`, `cli`, `images`, `oci`, `overlays`, `hostlists`, `recipes` and `backup` run the real command; `netns` has real clients against the engines and the daemon, in
+//! namespaces and on loopback; `terminal` and `widths` have people's terminals; `vm` has virtual machines; `fuzz_corpus` runs what the fuzzers keep.
 
+mod answers;
 mod backup;
 mod cases;
 mod cli;
@@ -13,3 +14,4 @@ mod overlays;
 mod recipes;
 mod terminal;
 mod vm;
+mod widths;

@@ -32,7 +32,7 @@ impl Terminal {
     }
 
     /// A tmux server of our own, which reads nobody's configuration.
-    fn tmux(&self, arguments: &[&str]) -> String {
+    pub(crate) fn tmux(&self, arguments: &[&str]) -> String {
         let socket = self.dir.path().join("tmux");
         let output = Command::new("tmux")
             .arg("-S")
@@ -289,11 +289,9 @@ fn no_line_of_any_table_is_wider_than_the_terminal() {
         daemon.recorder.record(Subject::Node("r01n01".into()), event);
     }
     packet(&daemon, "52:54:00:00:00:99");
-    for columns in [80, 100] {
-        let terminal = Terminal::open(columns, 50);
-        let (binary, config) = (env!("CARGO_BIN_EXE_rackstrap"), daemon.config());
-        terminal.type_line(&format!("r() {{ {binary} --config {} \"$@\"; }}", config.display()));
-        for (number, command) in [
+    no_line_is_wider(
+        &daemon,
+        &[
             "status",
             "node show r01n01",
             "timeline r01n01",
@@ -306,10 +304,17 @@ fn no_line_of_any_table_is_wider_than_the_terminal() {
             "rollout status",
             "layout list",
             "node list",
-        ]
-        .into_iter()
-        .enumerate()
-        {
+        ],
+    );
+}
+
+/// No line of what `commands` show is wider than a terminal of 80 or 100 columns.
+pub(crate) fn no_line_is_wider(daemon: &Daemon, commands: &[&str]) {
+    for columns in [80, 100] {
+        let terminal = Terminal::open(columns, 50);
+        let (binary, config) = (env!("CARGO_BIN_EXE_rackstrap"), daemon.config());
+        terminal.type_line(&format!("r() {{ {binary} --config {} \"$@\"; }}", config.display()));
+        for (number, command) in commands.iter().enumerate() {
             let end = format!("end of {number}");
             terminal.type_line(&format!(
                 "clear; echo begin o''f {number}; r {command}; echo end o''f {number}"

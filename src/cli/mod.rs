@@ -10,6 +10,7 @@ mod counters;
 mod discover;
 mod explain;
 mod export;
+mod help;
 mod hostlist;
 mod image;
 mod layout;
@@ -31,7 +32,7 @@ mod users;
 
 use crate::inventory::export::Format;
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
@@ -59,7 +60,7 @@ When something is not as it should be:
 
 /// Boots clusters of diskless machines: addresses by MAC, boot loaders, and a root over NFS, from one daemon.
 #[derive(Debug, Parser)]
-#[command(name = "rackstrap", version, after_help = JOURNEY, arg_required_else_help = true, max_term_width = 100)]
+#[command(name = "rackstrap", version, after_help = JOURNEY, arg_required_else_help = true)]
 pub struct Cli {
     /// Site file [default: $RACKSTRAP_CONFIG, or /etc/rackstrap/rackstrap.toml]
     #[arg(long, global = true, value_name = "FILE")]
@@ -126,7 +127,11 @@ enum Command {
 
 /// Runs the command line; the error is for `main` to print.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<ExitCode> {
-    let cli = match Cli::try_parse_from(arguments) {
+    let mut grammar = help::fitting(Cli::command());
+    let parsed = grammar
+        .try_get_matches_from_mut(arguments)
+        .and_then(|matches| Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut grammar)));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors: 0. Usage errors: 2.
@@ -200,7 +205,6 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn causes_are_said_once() {
@@ -221,6 +225,13 @@ mod tests {
         fn walk(command: &clap::Command) {
             for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
                 assert!(sub.get_about().is_some(), "{} has no help", sub.get_name());
+                // Another text would hide that one, and would not be made to fit the terminal.
+                let others = [
+                    sub.get_before_help(),
+                    sub.get_before_long_help(),
+                    sub.get_after_long_help(),
+                ];
+                assert_eq!(others, [None; 3], "{} has more than one text", sub.get_name());
                 for argument in sub.get_arguments().filter(|a| !a.is_hide_set()) {
                     assert!(
                         argument.get_help().is_some(),

@@ -147,6 +147,163 @@ fn problem(root: &Command, (snippet, whole): (&str, bool)) -> Option<String> {
     None
 }
 
+/// The words of a command line, up to what is no longer part of it: another command, a remark behind a gap, a comment.
+fn shell_words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    let mut letters = line.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match (letter, quote) {
+            (c, Some(open)) if c == open => quote = None,
+            (c, Some(_)) => word.get_or_insert_default().push(c),
+            ('\'' | '"', None) => {
+                quote = Some(letter);
+                word.get_or_insert_default();
+            }
+            (' ', None) => {
+                words.extend(word.take());
+                if matches!(letters.peek(), Some(' ' | '#') | None) {
+                    break;
+                }
+            }
+            ('|' | ';' | '&' | '>' | '<', None) => break,
+            (c, None) => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+/// Lines of a help or a README that are commands: all that stand by themselves.
+fn command_lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with("rackstrap "))
+}
+
+/// The text inside of Markdown's code blocks, and the text outside of them.
+fn code_and_prose(text: &str) -> (String, String) {
+    let (mut code, mut prose, mut inside) = (String::new(), String::new(), false);
+    for line in text.lines() {
+        match line.trim_start().starts_with("```") {
+            true => {
+                inside = !inside;
+                prose.push('\n');
+            }
+            false if inside => code += &format!("{line}\n"),
+            false => prose += &format!("{line}\n"),
+        }
+    }
+    (code, prose)
+}
+
+fn documents() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = vec![root.join("README.md"), root.join("ARCHITECTURE.md")];
+    files(root.join("docs"), &mut found);
+    let read = |path: PathBuf| (path.display().to_string(), fs::read_to_string(&path).unwrap());
+    found.into_iter().map(read).collect()
+}
+
+#[test]
+fn examples_are_command_lines_that_are_accepted() {
+    fn walk(command: &Command, texts: &mut Vec<(String, String)>) {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        texts.push((format!("help of {}", command.get_name()), help));
+        command.get_subcommands().for_each(|sub| walk(sub, texts));
+    }
+    let mut texts: Vec<(String, String)> = documents()
+        .into_iter()
+        .map(|(name, text)| (name, code_and_prose(&text).0))
+        .collect();
+    walk(&Cli::command(), &mut texts);
+    let (mut lines, mut wrong) = (0, Vec::new());
+    for (name, text) in texts {
+        for line in command_lines(&text) {
+            lines += 1;
+            let words = shell_words(line);
+            // What stands for a value in a text.
+            let words = words.iter().map(|word| match word.as_str() {
+                "IMAGE@VERSION" => "debian@1",
+                "MAC" => "52:54:00:00:00:01",
+                "..." => "/srv/root",
+                word => word,
+            });
+            if let Err(error) = Cli::command().try_get_matches_from(words)
+                && error.exit_code() != 0
+            {
+                let why = error.to_string();
+                wrong.push(format!("{name}: {line}: {}", why.lines().next().unwrap_or_default()));
+            }
+        }
+    }
+    assert!(lines > 150, "only {lines} were found");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What stands between backquotes in a sentence.
+fn quoted(sentence: &str) -> impl Iterator<Item = &str> {
+    sentence.split('`').skip(1).step_by(2)
+}
+
+/// The command that `text` begins with, such as `node set r01n01`; none if it is something else.
+fn command_of<'c>(root: &'c Command, text: &str) -> Option<&'c Command> {
+    let mut words = text.strip_prefix("rackstrap ").unwrap_or(text).split_whitespace();
+    let group = root.find_subcommand(words.next()?)?;
+    match (group.has_subcommands(), words.next()) {
+        (true, Some(word)) => group.find_subcommand(word),
+        (true, None) => None,
+        // `status` alone may be a word; with more behind it, it is a command.
+        (false, more) => (more.is_some() || text.starts_with("rackstrap ")).then_some(group),
+    }
+}
+
+/// Options that `prose` promises and that are not there. A sentence that says something of each of the commands before it says it of all of them.
+fn broken_promises(root: &Command, prose: &str) -> (usize, Vec<String>) {
+    let (mut promises, mut wrong) = (0, Vec::new());
+    let paragraphs = prose.split("\n\n").map(|paragraph| paragraph.replace('\n', " "));
+    for paragraph in paragraphs.filter(|paragraph| !paragraph.contains("cargo xtask")) {
+        for sentence in paragraph.split(". ") {
+            let mut commands: Vec<&Command> = Vec::new();
+            for text in quoted(sentence) {
+                if let Some(command) = command_of(root, text) {
+                    commands.push(command);
+                    promises += 1;
+                    let text = text.strip_prefix("rackstrap ").unwrap_or(text);
+                    wrong.extend(problem(root, (text, false)).map(|why| format!("{text}: {why}")));
+                }
+                let Some(option) = text.strip_prefix("--").and_then(|text| text.split([' ', '=']).next()) else {
+                    continue;
+                };
+                if commands.len() > 1 && sentence.contains("each") {
+                    promises += commands.len();
+                    let without = commands.iter().filter(|command| !knows_option(command, option));
+                    wrong.extend(
+                        without.map(|command| format!("{} has no option --{option}: {sentence}", command.get_name())),
+                    );
+                }
+            }
+        }
+    }
+    (promises, wrong)
+}
+
+#[test]
+fn options_that_documents_promise_exist() {
+    let mut grammar = Cli::command();
+    grammar.build();
+    let (mut promises, mut wrong) = (0, Vec::new());
+    for (name, text) in documents() {
+        let (some, found) = broken_promises(&grammar, &code_and_prose(&text).1);
+        promises += some;
+        wrong.extend(found.into_iter().map(|what| format!("{name}: {what}")));
+    }
+    assert!(promises > 30, "only {promises} were found");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let promise = "`node set` changes nodes and `node history` shows them; each is one transaction, `--dry-run` says what it would do.";
+    assert_eq!(broken_promises(&grammar, promise).1.len(), 1);
+    assert_eq!(broken_promises(&grammar, "Then `node set --frob` does it.").1.len(), 1);
+}
+
 #[test]
 fn commands_that_texts_name_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -44,13 +44,17 @@ pub fn fit(text: &str, columns: Option<usize>) -> String {
         .map(|line| match line.width() <= columns || line.contains('\x1b') {
             // A coloured line is one of a table, which fits.
             true => line.to_owned(),
-            false => broken(line, columns),
+            false => broken(line, columns, hanging(line).min(columns / 2)),
         });
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn broken(line: &str, columns: usize) -> String {
-    let indent = hanging(line).min(columns / 2);
+/// The line broken at blanks, with nothing before what follows.
+pub fn fill(line: &str, columns: usize) -> String {
+    broken(line, columns, 0)
+}
+
+fn broken(line: &str, columns: usize, indent: usize) -> String {
     let (mut done, mut now) = (String::new(), String::new());
     let begin = |done: &mut String, now: &mut String| {
         done.push_str(now.trim_end());

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::{
     io::{IsTerminal, Read, Write},
+    os::fd::AsFd,
     time::Duration,
 };
 use tokio::{
@@ -19,11 +20,23 @@ pub fn columns() -> Option<usize> {
     if let Some(columns) = OF_A_TEST.get() {
         return Some(columns);
     }
-    let out = std::io::stdout();
-    out.is_terminal().then(|| match rustix::termios::tcgetwinsize(&out) {
-        Ok(size) if size.ws_col > 0 => size.ws_col.into(),
-        _ => 80,
-    })
+    columns_of(&std::io::stdout())
+}
+
+/// Columns of the terminal that somebody sits at, whichever of input and outputs it is: help is read by way of a pager.
+pub fn any_columns() -> Option<usize> {
+    columns()
+        .or_else(|| columns_of(&std::io::stderr()))
+        .or_else(|| columns_of(&std::io::stdin()))
+}
+
+fn columns_of(stream: &(impl IsTerminal + AsFd)) -> Option<usize> {
+    stream
+        .is_terminal()
+        .then(|| match rustix::termios::tcgetwinsize(stream) {
+            Ok(size) if size.ws_col > 0 => size.ws_col.into(),
+            _ => 80,
+        })
 }
 
 #[cfg(test)]

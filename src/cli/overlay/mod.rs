@@ -43,14 +43,14 @@ Examples:
   rackstrap overlay show base etc/fstab")]
     Show(ShowArgs),
     /// Print what nodes would get if they booted now
-    #[command(after_help = hostlist::HELP, before_help = "\
+    #[command(after_help = format!("{}\n\n\
 It is rendered by the daemon, by the very code that a booting node's files come from. Private keys, hashes of passwords, and
 files of your own trees that only their owner may read are not printed without --secrets.
 
 Examples:
   rackstrap overlay render r01n01
   rackstrap overlay render r01n01 etc/fstab
-  rackstrap overlay render 'r01n[01-04]' --output /tmp/nodes     (a directory a node)")]
+  rackstrap overlay render 'r01n[01-04]' --output /tmp/nodes     (a directory a node)", hostlist::HELP))]
     Render(RenderArgs),
 }
 

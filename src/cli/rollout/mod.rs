@@ -7,7 +7,7 @@ pub use current::{Order, obey};
 
 use super::{
     connection::connect,
-    hostlist::Wanted,
+    hostlist::{HELP, Wanted},
     output::{self, Format},
 };
 use crate::{
@@ -84,11 +84,11 @@ Example:
   rackstrap rollout abort debian")]
     Abort(OneArgs),
     /// Have nodes try a version again on which they failed
-    #[command(after_help = "\
+    #[command(after_help = format!("{HELP}\n\n\
 Also without a rollout: for nodes that went back by themselves. A rollout that has stopped waits for rackstrap rollout resume after that.
 
 Example:
-  rackstrap rollout retry 'r01n[03,07]'")]
+  rackstrap rollout retry 'r01n[03,07]'"))]
     Retry(RetryArgs),
     /// All rollouts, those that are over too
     #[command(after_help = "\
@@ -182,7 +182,6 @@ struct ResumeArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_long_help = super::hostlist::HELP)]
 struct RetryArgs {
     /// Names, hostlists, groups
     #[arg(required = true, value_name = "NODES", add = crate::cli::complete::nodes())]

@@ -1,0 +1,257 @@
+//! Nothing is wider than the terminal: tables of long content, and the help of every command.
+
+use crate::{
+    cli::{Daemon, packet},
+    terminal::{Terminal, no_line_is_wider},
+};
+use clap::CommandFactory;
+use rackstrap::{
+    cli::Cli,
+    clock::Timestamp,
+    discovery::{Place, Seen, Told},
+    rollout::{Member, Note, Rollout, Share, Stage, State, Tally},
+    store::{Store, Table},
+};
+use std::{net::Ipv4Addr, process::Command};
+
+/// Nodes of a rollout, as a hostlist that folds badly.
+const NODES: std::ops::RangeInclusive<usize> = 1..=24;
+
+fn name(slot: usize) -> String {
+    format!("lab-of-chemistry-rack{:02}-node{:02}", slot % 5 + 1, slot)
+}
+
+/// A rollout that has stopped, with long reasons.
+fn rollout(store: &Store) {
+    let why = "debian-13-with-a-long-name@2 did not get ready in 3 boots: check failed: command /usr/local/sbin/check-gpu \
+               --quick --with-all-of-its-options ended with 3";
+    let version = |version: u32| format!("debian-13-with-a-long-name@{version}").parse().unwrap();
+    let names: Vec<String> = NODES.map(name).collect();
+    let now = Timestamp::now();
+    let rollout = Rollout {
+        number: 1,
+        image: version(2),
+        from: version(1),
+        by: "an-administrator-with-a-long-name as root".into(),
+        began: now,
+        message: "the version with the drivers for the new network cards of rack three, as tried in the laboratory"
+            .into(),
+        stage: Stage::Promoting,
+        paused: false,
+        stopped: format!("24 failed, and none may: {} ({why})", names.join(",")),
+        batch: Share::Percent(10),
+        pause_secs: 0,
+        ready_within_secs: 900,
+        max_failures: 0,
+        soak_secs: 0,
+        reboot: false,
+        max_down: Share::Percent(10),
+        round: 3,
+        settled: None,
+        ended: None,
+        all: 1000,
+        notes: vec![Note {
+            at: now,
+            what: why.into(),
+        }],
+        tally: Tally {
+            failed: 12,
+            gone_back: 12,
+            ..Tally::default()
+        },
+        nodes: Default::default(),
+    };
+    let member = |slot: usize| Member {
+        state: match slot % 2 {
+            0 => State::Failed { why: why.into() },
+            _ => State::GoneBack { why: why.into() },
+        },
+        since: Timestamp(now.0 - 90_000_000),
+        round: 3,
+        counts: true,
+        was_degraded: false,
+        good: false,
+        boots: 3,
+        boot: "0123456789abcdef0123456789abcdef".into(),
+        first: None,
+        restart: String::new(),
+        asked: Timestamp(0),
+        stalled: String::new(),
+    };
+    let number = 1_u64.to_be_bytes();
+    store
+        .write(|tx| {
+            tx.put(Table::Rollouts, &number, &rollout)?;
+            for slot in NODES {
+                let key = [&number[..], name(slot).as_bytes()].concat();
+                tx.put(Table::RolloutNodes, &key, &member(slot))?;
+            }
+            for last in [9_u8, 117, 254] {
+                let address = Ipv4Addr::new(10, 105, 255, last);
+                let row = serde_json::json!({
+                    "ipaddr": address, "hwaddr": format!("52:54:00:00:00:{last:02x}"), "state": "declined",
+                    "since": now.0, "expires": now.0 + 86_400_000,
+                });
+                tx.put(Table::Leases, &address.octets(), &row)?;
+            }
+            Ok::<(), rackstrap::store::StoreError>(())
+        })
+        .unwrap();
+}
+
+/// Unknown machines whose firmware says much about itself, at ports with long names.
+fn machines(daemon: &Daemon) {
+    packet(daemon, "52:54:00:00:00:98");
+    for last in 1..=3 {
+        let hwaddr = format!("52:54:00:00:00:{last:02}").parse().unwrap();
+        daemon.discovery.seen(Seen {
+            at: Timestamp::now(),
+            hwaddr,
+            uuid: None,
+            arch: Some(7),
+            booting: last > 1,
+            confirmed: last > 2,
+            offered: true,
+            no_room: None,
+            place: Place {
+                interface: "enp129s0f0np0".into(),
+                relay: Some(Ipv4Addr::new(10, 105, 255, 254)),
+                network: None,
+                switch: "switch-of-the-second-row-in-the-computing-centre".into(),
+                port: "HundredGigE1/0/48:2.subinterface-of-the-uplink".into(),
+            },
+        });
+        daemon.discovery.told(
+            hwaddr,
+            Told {
+                uuid: None,
+                serial: "SN-2026-11-0123456789-ABCDEF-0123456789".into(),
+                vendor: "International Company of Computing Machinery (Holdings) Incorporated".into(),
+                product: "ProMachine-9000-Gen12-Second-Edition-with-water-cooling".into(),
+            },
+        );
+    }
+}
+
+#[test]
+fn wide_content_fits_the_terminal() {
+    let daemon = Daemon::start_with(|dir, text| {
+        rollout(&Store::open(&dir.join("store.redb")).unwrap());
+        text.replace("\"r{rack:02}n", "\"lab-of-chemistry-rack{rack:02}-node")
+    });
+    let rows: Vec<String> = NODES
+        .map(|slot| format!("{},52:54:00:00:01:{slot:02}\n", name(slot)))
+        .collect();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("nodes.csv");
+    std::fs::write(&file, rows.concat()).unwrap();
+    daemon.says(&format!("node import {}", file.display()));
+    machines(&daemon);
+    let begun = std::time::Instant::now();
+    while !daemon.says("discover list --json").contains("International Company") {
+        assert!(begun.elapsed().as_secs() < 30, "the machines were never seen");
+    }
+    assert!(daemon.says("rollout status").contains("check-gpu"));
+    assert!(daemon.says("lease list").contains("10.105.255.254"));
+    no_line_is_wider(
+        &daemon,
+        &[
+            "rollout status",
+            "rollout list",
+            "lease list",
+            "discover list",
+            "status",
+            "node groups",
+            "counters",
+        ],
+    );
+}
+
+/// Every command, as one writes it.
+fn commands() -> Vec<String> {
+    fn walk(command: &clap::Command, words: &str, found: &mut Vec<String>) {
+        found.push(words.to_owned());
+        for sub in command.get_subcommands() {
+            walk(sub, format!("{words} {}", sub.get_name()).trim(), found);
+        }
+    }
+    let mut found = Vec::new();
+    walk(&Cli::command(), "", &mut found);
+    found
+}
+
+/// No line is wider, and no line of a paragraph ends where the next word would have had room.
+fn fits(command: &str, help: &str, columns: usize) {
+    assert!(help.contains("Usage: "), "{command}: {help}");
+    let lines: Vec<&str> = help.lines().collect();
+    for pair in lines.windows(2) {
+        let (line, next) = (pair[0].chars().count(), pair[1]);
+        assert!(
+            line <= columns,
+            "{command} at {columns}: {line} columns\n{}\n{help}",
+            pair[0]
+        );
+        let prose = |line: &str| !line.is_empty() && !line.starts_with(' ');
+        let word = next.split(' ').next().unwrap_or_default().chars().count();
+        assert!(
+            !prose(pair[0]) || !prose(next) || pair[0].ends_with(':') || line + 1 + word > columns,
+            "{command} at {columns}: broken before its time\n{}\n{next}\n{help}",
+            pair[0]
+        );
+    }
+}
+
+#[test]
+fn help_fits_where_there_is_no_terminal() {
+    let found = commands();
+    assert!(found.len() > 60, "{found:?}");
+    for words in found {
+        let mut command = Command::new("setsid");
+        command.arg("--wait").arg(env!("CARGO_BIN_EXE_rackstrap"));
+        let output = command
+            .args(words.split_whitespace())
+            .arg("--help")
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{words}: {output:?}");
+        fits(&words, &String::from_utf8(output.stdout).unwrap(), 100);
+    }
+}
+
+#[test]
+fn help_fits_the_terminal() {
+    for columns in [80, 140] {
+        let terminal = Terminal::open(columns, 50);
+        let dir = tempfile::tempdir().unwrap();
+        // By way of a pipe, as with a pager, and then some of it on the screen itself.
+        let script = dir.path().join("all.sh");
+        let mut text = format!("r={}\n", env!("CARGO_BIN_EXE_rackstrap"));
+        for (number, words) in commands().iter().enumerate() {
+            text += &format!("$r {words} --help | cat > {}/{number}\n", dir.path().display());
+        }
+        std::fs::write(&script, text).unwrap();
+        terminal.type_line(&format!("sh {}; echo all o''f it", script.display()));
+        terminal.wait("the end", |screen| screen.lines().any(|line| line == "all of it"));
+        let most = usize::from(columns).min(100);
+        for (number, words) in commands().iter().enumerate() {
+            let help = std::fs::read_to_string(dir.path().join(number.to_string())).unwrap();
+            fits(words, &help, most);
+        }
+        for words in ["", "node", "node set", "rollout start", "status"] {
+            terminal.type_line(&format!(
+                "clear; {} {words} --help; echo end o''f it",
+                env!("CARGO_BIN_EXE_rackstrap")
+            ));
+            terminal.wait(words, |screen| screen.lines().any(|line| line == "end of it"));
+            let shown = terminal.tmux(&["capture-pane", "-p", "-J", "-S", "-"]);
+            let help = shown
+                .rsplit_once("prompt> clear; ")
+                .map_or(shown.as_str(), |(_, help)| help);
+            for line in help.lines().skip(1).filter(|line| !line.starts_with("prompt> ")) {
+                let width = line.trim_end().chars().count();
+                assert!(width <= most, "{words} at {columns}: {width} columns\n{line}");
+            }
+        }
+    }
+}
