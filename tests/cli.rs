@@ -482,6 +482,11 @@ fn status_and_timelines() {
     assert!(daemon.says("lease list").contains("no leases"));
     assert_eq!(daemon.says("counters dhcp"), "COUNTER      COUNT\ndhcp offers      3\n");
     assert_eq!(daemon.says("reload"), "site.toml taken over\n");
+    let reloaded: serde_json::Value = serde_json::from_str(&daemon.says("reload --json")).unwrap();
+    assert_eq!(
+        (&reloaded["done"], &reloaded["message"]),
+        (&true.into(), &"site.toml taken over".into())
+    );
     daemon.runtime.shutdown_background();
 }
 

@@ -179,6 +179,11 @@ fn from_a_clone_to_the_next_version() -> Result {
             .says(&["verify", "debian@1", "debian@2"])
             .contains("debian@2: as it was sealed")
     );
+    let verified: serde_json::Value = serde_json::from_str(&bench.says(&["verify", "debian@1", "--json"]))?;
+    assert_eq!(
+        (&verified[0]["image"], &verified[0]["differs"]),
+        (&"debian@1".into(), &serde_json::json!([]))
+    );
     fs::write(bench.images().join("debian/2/root/etc/motd"), "HELLO\n")?;
     let error = bench.complains(&["verify", "debian@1", "debian@2"]);
     assert!(

@@ -1,6 +1,10 @@
 //! `rackstrap reload`
 
-use super::{ask, connection::connect, output};
+use super::{
+    ask,
+    connection::connect,
+    output::{self, Format},
+};
 use crate::{
     boots::{DiskEffect, describe_effects},
     control::{Client, api},
@@ -26,6 +30,8 @@ pub struct ReloadArgs {
     /// Take the file over even if nodes prepare their disks at the next boot and lose what is on them
     #[arg(long)]
     reprep: bool,
+    #[command(flatten)]
+    format: Format,
 }
 
 /// Runs it.
@@ -34,7 +40,10 @@ pub fn run(config: &Path, args: ReloadArgs) -> Result<ExitCode> {
     let mut reloaded = reload(&client, args.reprep)?;
     if !reloaded.done {
         eprintln!("{}", list(&reloaded.effects));
-        if !std::io::stdin().is_terminal() {
+        if args.format.json {
+            output::print_json(&reloaded)?;
+        }
+        if args.format.json || !std::io::stdin().is_terminal() {
             bail!(
                 "the old site file stays in use, because nodes would lose data\nhelp: rackstrap reload --reprep   takes it over, and the \
                  nodes prepare their disks at the next boot"
@@ -47,6 +56,10 @@ pub fn run(config: &Path, args: ReloadArgs) -> Result<ExitCode> {
             bail!("the old site file stays in use");
         }
         reloaded = reload(&client, true)?;
+    }
+    if args.format.json {
+        output::print_json(&reloaded)?;
+        return Ok(ExitCode::SUCCESS);
     }
     output::print(&reloaded.message)?;
     if !reloaded.effects.is_empty() {

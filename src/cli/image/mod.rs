@@ -11,7 +11,8 @@ mod progress;
 mod work;
 
 use super::{
-    connection, output,
+    connection,
+    output::{self, Format},
     rollout::{Order, obey},
 };
 use crate::{
@@ -112,6 +113,8 @@ Example:
         /// NAME@VERSION, or NAME for its newest version
         #[arg(required = true)]
         images: Vec<String>,
+        #[command(flatten)]
+        format: Format,
     },
     /// What is different between two versions: packages, and files
     #[command(after_help = "\
@@ -174,7 +177,7 @@ pub fn run(config: &Path, args: ImageArgs) -> Result<ExitCode> {
         ImageCommand::Delete(args) => (delete::delete(args, config, &site)?, false),
         ImageCommand::Gc(args) => (delete::gc(args, config, &site)?, false),
         ImageCommand::Rename { old, new } => (delete::rename(&old, &new, config, &site)?, true),
-        ImageCommand::Verify { images: wanted } => (work::run_verify(&wanted, &images)?, false),
+        ImageCommand::Verify { images: wanted, format } => (work::run_verify(&wanted, format, &images)?, false),
     };
     output::print(&text)?;
     if changed {

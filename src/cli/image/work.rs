@@ -3,6 +3,7 @@
 use super::{find, import, progress::Shown};
 use crate::{
     author,
+    cli::output::{self, Format},
     clock::Timestamp,
     image::{
         CloneRequest, Cloned, ImageVersion, SealRequest, Way, clone_version, default_name, load_catalog, seal,
@@ -11,6 +12,8 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use rackstrap_wire::ImageRef;
+use serde::Serialize;
 use std::{
     path::{Path, PathBuf},
     time::Instant,
@@ -99,26 +102,49 @@ pub(super) fn run_seal(args: SealArgs, images_dir: PathBuf) -> Result<String> {
     import::made(&request.images_dir, &image, begun)
 }
 
+/// What `image verify --json` says of a version.
+#[derive(Serialize)]
+struct Verified {
+    image: ImageRef,
+    /// The digest of its list, as it was sealed.
+    digest: String,
+    /// What is not as it was sealed, one line each.
+    differs: Vec<String>,
+}
+
 /// Checks versions; what differs is an error.
-pub(super) fn run_verify(images: &[String], images_dir: &Path) -> Result<String> {
+pub(super) fn run_verify(images: &[String], format: Format, images_dir: &Path) -> Result<String> {
     let (catalog, _) = load_catalog(images_dir);
     let found: Vec<&ImageVersion> = images
         .iter()
         .map(|image| find(&catalog, image))
         .collect::<Result<_>>()?;
-    let (mut text, mut wrong) = (String::new(), Vec::new());
+    let mut checked = Vec::new();
     for version in found {
-        let image = &version.manifest.image;
+        let image = version.manifest.image.clone();
         let mut progress = Shown::new();
         let differs = verify(version, &mut progress);
         progress.end();
-        let differs = differs.with_context(|| format!("checking {image}"))?;
+        checked.push(Verified {
+            differs: differs.with_context(|| format!("checking {image}"))?,
+            digest: version.manifest.digest.to_string(),
+            image,
+        });
+    }
+    let (mut text, mut wrong) = (String::new(), Vec::new());
+    for Verified { image, digest, differs } in &checked {
         match differs.is_empty() {
-            true => text.push_str(&format!("{image}: as it was sealed, {}\n", version.manifest.digest)),
+            true => text.push_str(&format!("{image}: as it was sealed, {digest}\n")),
             false => wrong.extend(differs.iter().map(|what| format!("{image}: {what}"))),
         }
     }
+    if format.json {
+        text = serde_json::to_string_pretty(&checked)?;
+    }
     if !wrong.is_empty() {
+        if format.json {
+            output::print(&text)?;
+        }
         bail!(
             "not as sealed; nodes that run it may misbehave, make it anew from its source or from another version:\n  {}",
             wrong.join("\n  ")
