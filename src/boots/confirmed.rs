@@ -213,7 +213,10 @@ impl Boots {
             };
             // Of a node that never told of a disk nothing is known to be lost, so it alone holds nothing back.
             let held = |node: &Arc<Node>| {
-                disks.rules_instead(rules, node).is_some() && disks.next_effect(rules, node).is_some()
+                matches!(
+                    next_effect(rules, node, disks.get(&node.name).as_ref()),
+                    (Some(_), true)
+                )
             };
             if nodes.iter().any(held) {
                 if !known {

@@ -154,6 +154,7 @@ fn of_directory(dir: &Path, message: String) -> Diagnostic {
     }
 }
 
+/// What is wrong with the trees of nodes' files. A directory that is not on this machine is only warned of, elsewhere.
 fn trees(site: &Site) -> Vec<Diagnostic> {
     let dir = site.server.templates_dir.as_deref();
     if dir.is_some_and(|dir| !dir.is_dir()) {

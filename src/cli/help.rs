@@ -3,7 +3,7 @@
 use super::{output, screen};
 use clap::Command;
 
-/// Longest line where the terminal is wider, or where there is none.
+/// Columns of the help where the terminal has more, and where there is no terminal.
 const WIDEST: usize = 100;
 
 /// Below it, options have no room for what is said about them.

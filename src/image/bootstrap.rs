@@ -122,8 +122,8 @@ fn dnf(recipe: &Dnf, target: &Path, scratch: &Path, progress: &mut dyn Progress)
     fs::remove_dir_all(scratch).doing(|| format!("removing {}", scratch.display()))
 }
 
-/// Has the kernel's package make no initramfs, now and in later versions: it would take minutes, and nobody reads it. kernel-install(8)
-/// takes a plugin in /etc for the one of the same name in /usr/lib; this one is dracut's.
+/// Keeps the kernel's package from making an initramfs, now and when it is upgraded. Dracut would need minutes for it, and nodes boot
+/// from the initramfs of the import. A plugin in /etc replaces the one of the same name in /usr/lib (kernel-install(8)).
 fn make_no_initramfs(target: &Path) -> Result<()> {
     let plugins = target.join("etc/kernel/install.d");
     let doing = || format!("making {}", plugins.display());

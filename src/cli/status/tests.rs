@@ -267,7 +267,7 @@ proptest! {
         let mut answer = answer(nodes.collect());
         answer.nodes.push(row("52:54:00:00:00:99", State::Waiting));
         answer.warnings.push(SiteWarning {
-        fatal: false,
+            fatal: false,
             topic: "dhcp".to_owned(),
             message: texts.join(" "),
             help: texts.join(""),

@@ -145,14 +145,7 @@ fn a_node_that_stays_is_not_asked_about_a_site_that_changed() {
 #[test]
 fn everything_that_is_wrong_is_said_at_once_with_its_place() {
     let judged = |format: Format, file: &str, text: &str| {
-        let naming = naming();
-        let options = Options {
-            format: Some(format),
-            naming: &naming,
-            domain: "",
-            ports: None,
-        };
-        let reading = read_some(file, text, &options).unwrap();
+        let reading = reading(Some(format), file, text).unwrap();
         let error = reading.judge(file, &inventory(), &site(), None).unwrap_err();
         let problems = error
             .problems
@@ -206,15 +199,8 @@ fn everything_that_is_wrong_is_said_at_once_with_its_place() {
 
 #[test]
 fn a_card_of_a_node_whose_line_is_wrong_may_still_move() {
-    let naming = naming();
-    let options = Options {
-        format: Some(Format::Csv),
-        naming: &naming,
-        domain: "",
-        ports: None,
-    };
     let text = "r01n01,52:54:00:00:00:02\nr01n02,52:54:00:00:00:01 52:54\n";
-    let reading = read_some("nodes.csv", text, &options).unwrap();
+    let reading = reading(Some(Format::Csv), "nodes.csv", text).unwrap();
     let error = reading.judge("nodes.csv", &inventory(), &site(), None).unwrap_err();
     assert_eq!(error.problems.len(), 1, "{error}");
 }

@@ -15,8 +15,8 @@ fn naming() -> Naming {
     Naming::new("r{rack:02}n{slot:02}", "10.5.{rack}.{slot}").unwrap()
 }
 
-/// Reads `text` as `format`, or as whatever it is found to be.
-fn import(format: Option<Format>, file: &str, text: &str) -> Result<Import, ImportError> {
+/// What can be read of `text` as `format`, or as whatever it is found to be.
+fn reading(format: Option<Format>, file: &str, text: &str) -> Result<Reading, ImportError> {
     let naming = naming();
     let options = Options {
         format,
@@ -24,7 +24,12 @@ fn import(format: Option<Format>, file: &str, text: &str) -> Result<Import, Impo
         domain: "cluster.example",
         ports: None,
     };
-    read(file, text, &options)
+    read_some(file, text, &options)
+}
+
+/// The same of a text with which nothing is wrong.
+fn import(format: Option<Format>, file: &str, text: &str) -> Result<Import, ImportError> {
+    reading(format, file, text)?.all()
 }
 
 fn good(format: Format, text: &str) -> Import {
