@@ -3,7 +3,7 @@
 //! Both steps are kept below `target/testbed`. A tree is named after its recipe, an imported image after its tree and
 //! the daemon's and agent's binaries, so that a change in any of them makes a new one.
 
-use crate::{Binaries, Result, Site, paths, process};
+use crate::{Binaries, Result, Site, paths, process, small};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -137,6 +137,12 @@ impl Image {
     pub fn debian(binaries: &Binaries, say: &mut dyn FnMut(&str)) -> Result<Self> {
         let tree = Recipe::debian()?.tree(say)?;
         Image::import(binaries, "debian", &tree, say)
+    }
+
+    /// Version 1 of `small`, a root that is up in seconds.
+    pub fn small(binaries: &Binaries, say: &mut dyn FnMut(&str)) -> Result<Self> {
+        let tree = small::tree(say)?;
+        Image::import(binaries, "small", &tree, say)
     }
 
     /// Version 1 of `name`, from `tree`, by `rackstrap image import`. A tree is told by its path: make a new one

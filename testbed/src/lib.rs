@@ -31,6 +31,7 @@ mod console;
 mod daemon;
 mod node;
 mod site;
+mod small;
 
 pub use binaries::Binaries;
 pub use cluster::Cluster;

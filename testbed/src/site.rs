@@ -190,6 +190,13 @@ impl Layout {
 const NOBODYS_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFhmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZm nobody";
 
 impl Site {
+    /// The demo's with the root that is up in seconds, for [`crate::Cluster::start_small`].
+    pub fn small() -> Self {
+        let mut site = Site::demo();
+        site.default_profile().image = Some("small".to_owned());
+        site
+    }
+
     /// The demo's: image `debian`, layout `scratch`, root logged in on the serial console.
     pub fn demo() -> Self {
         let default = Profile {

@@ -4,7 +4,7 @@ use testbed::{Cluster, Disk, Result, Site};
 
 #[test]
 fn a_node_without_a_disk_or_with_a_small_one_boots_and_shows_why_it_is_degraded() -> Result {
-    let cluster = Cluster::start(Site::demo())?;
+    let cluster = Cluster::start_small(Site::small())?;
     let node = cluster.node("r01n01");
 
     node.power_on()?;

@@ -5,8 +5,8 @@ use testbed::{Cluster, Result, Site};
 
 #[test]
 fn a_foreign_disk_is_never_touched_unless_an_administrator_says_so() -> Result {
-    let mut site = Site::demo();
-    let cluster = Cluster::start(site.clone())?;
+    let mut site = Site::small();
+    let cluster = Cluster::start_small(site.clone())?;
     let node = cluster.node("r01n01").blank_disk(GIB2)?;
     let disk = node.disk()?;
     make_foreign(&disk)?;
@@ -42,7 +42,7 @@ fn a_foreign_disk_is_never_touched_unless_an_administrator_says_so() -> Result {
         "{refused}"
     );
     assert!(refused.contains("rackstrap reload --reprep"), "{refused}");
-    cluster.daemon.reload(&Site::demo())?;
+    cluster.daemon.reload(&Site::small())?;
     node.shell("sync")?;
     disk.expect_same(&before)?;
 

@@ -5,8 +5,8 @@ use testbed::{Cluster, Result, Site};
 
 #[test]
 fn a_raised_layout_version_is_applied_at_the_next_boot_only() -> Result {
-    let mut site = Site::demo();
-    let cluster = Cluster::start(site.clone())?;
+    let mut site = Site::small();
+    let cluster = Cluster::start_small(site.clone())?;
     let node = cluster.node("r01n01").blank_disk(GIB2)?;
     node.power_on()?;
     node.wait_ready()?;
@@ -27,7 +27,7 @@ fn a_raised_layout_version_is_applied_at_the_next_boot_only() -> Result {
         );
         assert!(said.contains("r01n01: "), "{command}: {said}");
     }
-    cluster.daemon.reload(&Site::demo())?;
+    cluster.daemon.reload(&Site::small())?;
 
     // A new version: who loses what is said before it is taken over.
     node.shell("head -c 90M /dev/urandom > /tmp/results; sync")?;
@@ -82,7 +82,7 @@ fn a_raised_layout_version_is_applied_at_the_next_boot_only() -> Result {
     assert_eq!(node.disk()?.slices()?, second);
 
     // Back to version 1 is another layout as well.
-    cluster.daemon.reload_and_lose_disks(&Site::demo())?;
+    cluster.daemon.reload_and_lose_disks(&Site::small())?;
     node.power_on()?;
     assert_eq!(
         node.wait_disk()?,

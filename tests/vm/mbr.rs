@@ -5,14 +5,14 @@ use testbed::{Cluster, Partition, Result, Site};
 
 #[test]
 fn a_disk_with_an_mbr_is_prepared_and_kept() -> Result {
-    let mut site = Site::demo();
+    let mut site = Site::small();
     site.scratch().table = Some("mbr".to_owned());
     site.scratch().partitions = vec![
         Partition::new("swap", "128MiB", "swap", ""),
         Partition::new("tmp", "400MiB", "xfs", "/tmp"),
         Partition::new("var", "rest", "ext4", "/var"),
     ];
-    let cluster = Cluster::start(site)?;
+    let cluster = Cluster::start_small(site)?;
     let node = cluster.node("r01n01").blank_disk(GIB2)?;
 
     node.power_on()?;

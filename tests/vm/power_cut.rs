@@ -17,8 +17,8 @@ fn cuts_from_the_last_file_systems_to_the_final_marker_are_mended() -> Result {
 }
 
 fn cut_after(steps: &[&str]) -> Result {
-    let mut site = Site::demo();
-    let cluster = Cluster::start(site.clone())?;
+    let mut site = Site::small();
+    let cluster = Cluster::start_small(site.clone())?;
     let node = cluster.node("r01n01").blank_disk(GIB2)?;
     let mut ends = Vec::new();
     for step in steps {

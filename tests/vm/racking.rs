@@ -5,7 +5,7 @@ use testbed::{Cluster, Node, Result, Site};
 
 #[test]
 fn machines_rack_themselves_in_order_and_a_new_mainboard_keeps_its_nodes_name() -> Result {
-    let cluster = Cluster::start(Site::demo())?;
+    let cluster = Cluster::start_small(Site::small())?;
     let cli = |arguments: &[&str]| cluster.daemon.cli(arguments);
     cli(&["discover", "start", "r02", "--group", "new"])?;
     // A machine is called here as it shall be called in the end; the daemon knows nothing of it.

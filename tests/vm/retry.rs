@@ -12,7 +12,7 @@ const ABSENCE: Duration = Duration::from_secs(300);
 
 #[test]
 fn a_prepared_node_comes_back_after_a_panic_and_in_every_boot_order_after_five_minutes_without_the_daemon() -> Result {
-    let cluster = Cluster::start(Site::demo())?;
+    let cluster = Cluster::start_small(Site::small())?;
     let first = cluster.node("r01n01").blank_disk(GIB2)?;
     first.power_on()?;
     first.wait_ready()?;

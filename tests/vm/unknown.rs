@@ -5,7 +5,7 @@ use testbed::{Cluster, Result, Site};
 
 #[test]
 fn an_unknown_machine_waits_and_boots_on_once_it_is_added() -> Result {
-    let cluster = Cluster::start(Site::demo())?;
+    let cluster = Cluster::start_small(Site::small())?;
     let node = cluster.node("r01n01").blank_disk(GIB2)?.second_card()?;
     node.plug_in()?;
     let told = format!("rackstrap discover accept {} r01n01", node.hwaddr());

@@ -1,0 +1,110 @@
+//! A root that is up in seconds: Debian's kernel and its tools for disks, with busybox for all the rest. It is for tests whose
+//! subject is not the operating system, as a whole Debian takes most of a minute to start in an emulated machine.
+
+use crate::{
+    Result,
+    image::{self, Recipe},
+    process::output,
+};
+use anyhow::{Context, bail};
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// busybox's init. Its shell is on the serial line.
+const INITTAB: &str = "::sysinit:/etc/init.d/rcS\nttyS0::respawn:/bin/sh\n";
+/// The last line looks like a prompt: tests wait for it before they type.
+const RC: &str = "#!/bin/sh
+grep -q ' /sys ' /proc/mounts || mount -t sysfs sysfs /sys
+hostname -F /etc/hostname
+echo \"root@$(hostname)\" > /dev/console
+";
+/// What the agent takes from a root to prepare disks, and what tests look at disks with; as Debian has them.
+const PROGRAMS: [&str; 7] = [
+    "usr/bin/findmnt",
+    "usr/sbin/e2fsck",
+    "usr/sbin/mkfs.ext4",
+    "usr/sbin/mkfs.xfs",
+    "usr/sbin/mkswap",
+    "usr/sbin/wipefs",
+    "usr/sbin/xfs_repair",
+];
+/// Directories that a root has, and those that a layout puts on disks.
+const FOLDERS: [&str; 14] = [
+    "bin",
+    "dev",
+    "etc/init.d",
+    "lib",
+    "lib64",
+    "mnt",
+    "proc",
+    "root",
+    "run",
+    "sys",
+    "tmp",
+    "usr/bin",
+    "usr/sbin",
+    "var",
+];
+
+/// The tree, made now if it is not there.
+pub fn tree(say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+    let debian = Recipe::debian()?.tree(say)?;
+    let depends = format!("{}{INITTAB}{RC}{PROGRAMS:?}{FOLDERS:?}", debian.display());
+    image::tree("small", &depends, |part| make(part, &debian))
+}
+
+fn make(part: &Path, debian: &Path) -> Result {
+    for folder in FOLDERS {
+        fs::create_dir_all(part.join(folder))?;
+    }
+    for (from, to) in [("boot", "boot"), ("usr/lib/modules", "lib/modules")] {
+        output(
+            Command::new("cp")
+                .args(["-a", "--reflink=auto"])
+                .arg(debian.join(from))
+                .arg(part.join(to)),
+        )?;
+    }
+    fs::copy("/bin/busybox", part.join("bin/busybox")).context("copying busybox")?;
+    output(
+        Command::new("chroot")
+            .arg(part)
+            .args(["/bin/busybox", "--install", "-s", "/bin"]),
+    )?;
+    symlink("bin", part.join("sbin"))?;
+    for file in with_libraries(debian)? {
+        let to = part.join(&file);
+        let folder = to.parent().context("a file without a directory")?;
+        fs::create_dir_all(folder)?;
+        let from = debian.join(&file);
+        fs::copy(&from, &to).with_context(|| format!("copying {}", from.display()))?;
+    }
+    fs::write(part.join("etc/inittab"), INITTAB)?;
+    fs::write(part.join("etc/passwd"), "root::0:0:root:/root:/bin/sh\n")?;
+    fs::write(part.join("etc/os-release"), "PRETTY_NAME=\"busybox\"\nID=busybox\n")?;
+    let rc = part.join("etc/init.d/rcS");
+    fs::write(&rc, RC)?;
+    fs::set_permissions(&rc, fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+/// The programs and the libraries that they are linked with, below the root.
+fn with_libraries(debian: &Path) -> Result<BTreeSet<String>> {
+    let mut files = BTreeSet::new();
+    for program in PROGRAMS {
+        files.insert(program.to_owned());
+        let said = output(Command::new("chroot").arg(debian).args(["ldd", &format!("/{program}")]))?;
+        let libraries = said.split_whitespace().filter_map(|word| word.strip_prefix('/'));
+        let before = files.len();
+        files.extend(libraries.map(str::to_owned));
+        if files.len() == before && !said.contains('/') {
+            bail!("ldd names no library of {program}: {said}");
+        }
+    }
+    Ok(files)
+}
