@@ -15,8 +15,9 @@ use std::{
     process::Command,
 };
 
-/// busybox's init. Its shell is on the serial line.
-const INITTAB: &str = "::sysinit:/etc/init.d/rcS\nttyS0::respawn:/bin/sh\n";
+/// busybox's init. Its shell is on the serial line. The agent takes getty as the sign that the system is up; without one it would
+/// wait for two minutes.
+const INITTAB: &str = "::sysinit:/etc/init.d/rcS\nttyS0::respawn:/bin/sh\ntty1::respawn:/bin/getty 38400 tty1\n";
 /// The last line looks like a prompt: tests wait for it before they type.
 const RC: &str = "#!/bin/sh
 grep -q ' /sys ' /proc/mounts || mount -t sysfs sysfs /sys
