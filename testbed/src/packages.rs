@@ -22,6 +22,7 @@ pub const NEEDED: &[&str] = &[
     "ethtool",
     // Stands in for rackstrap in the test of the testbed itself.
     "dnsmasq-base",
+    "openssh-client",
     // Disks, looked at from outside with other tools than our own.
     "fdisk",
     "util-linux",

@@ -30,7 +30,7 @@ fn a_raised_layout_version_is_applied_at_the_next_boot_only() -> Result {
     cluster.daemon.reload(&Site::small())?;
 
     // A new version: who loses what is said before it is taken over.
-    node.shell("head -c 90M /dev/urandom > /tmp/results; sync")?;
+    node.shell("head -c 94371840 /dev/urandom > /tmp/results && sync")?;
     site.scratch().version = 2;
     cluster.daemon.write_site(&site)?;
     let lost = "the next boot prepares the disk for layout scratch v2 and loses scratch v1: /tmp ";
