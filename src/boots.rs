@@ -10,7 +10,7 @@ mod window;
 mod tests;
 
 pub use confirmed::{DiskRules, trust_site_file};
-pub use disks::{DiskOrder, DiskWish, Disks, NodeDisk};
+pub use disks::{DiskOrder, DiskWish, Disks, NodeDisk, Ordered, is_other_machine};
 pub use effects::{
     DiskEffect, DiskTrouble, EffectKind, changed_layouts, describe_effects, disk_effect, disk_effects, now as disk_now,
     size as disk_size,
@@ -33,9 +33,12 @@ pub struct Boot {
     /// UUID of the mainboard, as the firmware said it before the script was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uuid: Option<Uuid>,
+    /// The order about the node's disk that stood when its script was handed out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordered: Option<Ordered>,
     /// When its script was handed out.
     pub opened: Timestamp,
-    /// Orders boots of one node that were opened within the same millisecond.
+    /// Numbers boots in the order in which they began, whatever the clock said.
     #[serde(default)]
     pub sequence: u64,
     /// True once the overlay (with its secrets) went out.

@@ -90,16 +90,19 @@ pub async fn serve(watched: Watched, cancel: CancellationToken) -> std::io::Resu
                 }
             }
         }
-        let retry = async {
-            match failures {
-                0 => std::future::pending().await,
-                count => tokio::time::sleep(retry_after(count)).await,
+        // What changes while a program fails is told with its next run, and makes that no sooner: a cluster that is switched on changes
+        // all the time.
+        if failures > 0 {
+            tokio::select! {
+                () = cancel.cancelled() => return Ok(()),
+                () = tokio::time::sleep(retry_after(failures)) => {}
+                () = watched.reloaded.notified() => failures = 0,
             }
-        };
+            continue;
+        }
         tokio::select! {
             () = cancel.cancelled() => return Ok(()),
-            () = retry => {}
-            () = watched.reloaded.notified() => failures = 0,
+            () = watched.reloaded.notified() => {}
             _ = nodes.changed() => tokio::time::sleep(SETTLE).await,
             _ = boots.changed() => tokio::time::sleep(SETTLE).await,
             _ = overdue.changed() => tokio::time::sleep(SETTLE).await,

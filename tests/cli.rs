@@ -86,14 +86,7 @@ impl Daemon {
         let world = Arc::new(ArcSwap::from_pointee(world));
         let boots = Boots::load(store.clone()).unwrap();
         let nodes = Nodes::new(store.clone(), Arc::clone(&world));
-        let discovery = Discovery::start(
-            world.clone(),
-            store.clone(),
-            nodes.clone(),
-            recorder.clone(),
-            boots.clone(),
-        )
-        .unwrap();
+        let discovery = Discovery::start(world.clone(), store.clone(), nodes.clone(), boots.clone()).unwrap();
         let rollouts = Rollouts::start(world.clone(), store.clone(), recorder.clone(), boots.clone()).unwrap();
         let restarts = Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone()).unwrap();
         let templates = Arc::new(ArcSwap::from_pointee(templates));

@@ -2,13 +2,13 @@
 
 use crate::{
     clock::Timestamp,
-    inventory::{Changed, Node},
-    store::{Batch, Store, StoreError, Table},
+    inventory::Changed,
+    store::{Batch, Store, StoreError, Table, Write},
 };
 use rackstrap_wire::{DiskMarker, DiskPlan, DiskProblem, DiskState, DiskStatus, SeenDisk, UsedSpace, Wipe};
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
@@ -37,12 +37,27 @@ pub struct NodeDisk {
 /// What `rackstrap node reprep` wants of a node's next boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskOrder {
+    /// Tells it from every other order. A boot that carries an order out says which, so that no clock decides whether it is done. 0 in
+    /// a store of an older release.
+    #[serde(default)]
+    pub id: u64,
     /// Overwrite somebody else's data as well.
     pub wipe_foreign: bool,
     /// Who wants it.
     pub by: String,
-    /// Since when; boots that were opened earlier do not know of it.
+    /// Since when, for people.
     pub at: Timestamp,
+}
+
+/// The order that a boot carries out, in the pinned boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ordered {
+    /// The order's id.
+    pub id: u64,
+    /// What the boot does with somebody else's data without the order.
+    pub wipe: Wipe,
+    /// True once the node may have the plan, and so the order.
+    pub sent: bool,
 }
 
 /// What an administrator says of nodes' disks.
@@ -71,8 +86,9 @@ pub struct Disks {
 }
 
 impl NodeDisk {
-    /// After a boot whose agent got `plan` and left `state` (pure).
-    fn after(mut self, plan: Option<&DiskPlan>, opened: Timestamp, state: &DiskState) -> Self {
+    /// After `boot`, whose agent left `state` (pure).
+    fn after(mut self, boot: &super::Boot, state: &DiskState) -> Self {
+        let plan = boot.plan.disk.as_ref();
         let marker = state.facts.marker.clone().or_else(|| older_marker(plan, &state.status));
         if let Some(marker) = marker {
             self.seen = Some(SeenDisk {
@@ -85,15 +101,25 @@ impl NodeDisk {
         if matches!(state.status, DiskStatus::Prepared { .. }) {
             self.used.clear();
         }
-        self.order = self.order.filter(|order| opened < order.at);
+        let done = |order: &DiskOrder| match (&boot.ordered, order.id) {
+            (Some(ordered), id) => ordered.id == id,
+            // Neither the boot nor the order knows of ids: an older release wrote both.
+            (None, 0) => boot.opened >= order.at,
+            (None, _) => false,
+        };
+        self.order = self.order.filter(|order| !done(order));
         self.state = state.clone();
         self
     }
 
     fn wish(&mut self, wish: DiskWish, by: &str, at: Timestamp) {
         let order = |wipe_foreign| {
-            let by = by.to_owned();
-            Some(DiskOrder { wipe_foreign, by, at })
+            Some(DiskOrder {
+                id: rand::random(),
+                wipe_foreign,
+                by: by.to_owned(),
+                at,
+            })
         };
         match wish {
             DiskWish::NewDisk { wipe_foreign } => {
@@ -114,6 +140,59 @@ impl NodeDisk {
         self.marker = None;
         self.used.clear();
     }
+}
+
+/// What becomes of rows when the inventory changes.
+#[derive(Default)]
+struct Followed {
+    gone: BTreeSet<String>,
+    come: BTreeMap<String, NodeDisk>,
+}
+
+impl Followed {
+    /// A renamed node keeps its disk, one that is deleted has none, and of a node that got another machine the disk may be any: an
+    /// order was about the disk of the machine before (pure).
+    fn of(rows: &BTreeMap<String, NodeDisk>, changed: &[Changed]) -> Followed {
+        let mut followed = Followed::default();
+        for changed in changed {
+            let Some((before, row)) = changed
+                .before
+                .as_ref()
+                .and_then(|node| Some((node, rows.get(&node.name)?)))
+            else {
+                continue;
+            };
+            let after = changed.after.as_ref();
+            let other = is_other_machine(changed);
+            if !other && after.is_some_and(|after| after.name == before.name) {
+                continue;
+            }
+            followed.gone.insert(before.name.clone());
+            let Some(after) = after else { continue };
+            let mut row = row.clone();
+            if other {
+                row.forget_seen();
+                row.order = None;
+            }
+            followed.come.insert(after.name.clone(), row);
+        }
+        for name in followed.come.keys() {
+            followed.gone.remove(name);
+        }
+        followed
+    }
+}
+
+/// True if a node is another machine after a change: none of its cards is left.
+pub fn is_other_machine(changed: &Changed) -> bool {
+    let Changed {
+        before: Some(before),
+        after: Some(after),
+    } = changed
+    else {
+        return false;
+    };
+    before.hwaddrs.iter().all(|card| !after.hwaddrs.contains(card))
 }
 
 /// The marker that an agent without [`rackstrap_wire::DiskFacts`] left: that of its plan.
@@ -138,7 +217,7 @@ impl Disks {
         for boot in boots.filter(|boot| !rows.contains_key(&boot.plan.node)) {
             if let Some(state) = &boot.disk {
                 let row = older.entry(boot.plan.node.clone()).or_default();
-                *row = std::mem::take(row).after(boot.plan.disk.as_ref(), boot.opened, state);
+                *row = std::mem::take(row).after(boot, state);
             }
         }
         rows.extend(older);
@@ -153,13 +232,24 @@ impl Disks {
         self.read().get(node).cloned()
     }
 
-    /// Tells a boot that is about to be pinned what it has to find, and what was ordered.
-    pub(super) fn fill(&self, node: &str, plan: Option<&mut DiskPlan>) {
-        let (Some(plan), Some(row)) = (plan, self.get(node)) else {
-            return;
+    /// Tells a boot that is about to be pinned what it has to find, and what was ordered, which it returns.
+    pub(super) fn fill(&self, node: &str, plan: Option<&mut DiskPlan>) -> Option<Ordered> {
+        let row = self.get(node)?;
+        let Some(plan) = plan else {
+            // An order that finds no layout is done as well: nobody expects it to come back with a layout in a year.
+            return row.order.map(|order| Ordered {
+                id: order.id,
+                wipe: Wipe::default(),
+                sent: false,
+            });
         };
         plan.seen = row.seen;
-        let Some(order) = row.order else { return };
+        let order = row.order?;
+        let ordered = Ordered {
+            id: order.id,
+            wipe: plan.wipe,
+            sent: false,
+        };
         plan.again = true;
         if order.wipe_foreign {
             plan.wipe = Wipe::Always;
@@ -177,13 +267,26 @@ impl Disks {
                 });
             }
         }
+        Some(ordered)
+    }
+
+    /// Takes an order that does not stand any more back out of the plan of `boot`, which goes to its node now.
+    pub(super) fn withdraw(&self, boot: &mut super::Boot) {
+        let Some(ordered) = &boot.ordered else { return };
+        let row = self.get(&boot.plan.node).unwrap_or_default();
+        if row.order.is_some_and(|order| order.id == ordered.id) {
+            return;
+        }
+        if let Some(plan) = &mut boot.plan.disk {
+            (plan.again, plan.wipe, plan.seen) = (false, ordered.wipe, row.seen);
+        }
     }
 
     /// The row after a boot's disk phase; the caller has it written with the boot, and calls [`Disks::settle`].
     pub(super) fn note(&self, boot: &super::Boot, state: &DiskState) -> NodeDisk {
         let mut rows = self.write();
         let row = rows.entry(boot.plan.node.clone()).or_default();
-        *row = std::mem::take(row).after(boot.plan.disk.as_ref(), boot.opened, state);
+        *row = std::mem::take(row).after(boot, state);
         row.clone()
     }
 
@@ -217,70 +320,76 @@ impl Disks {
         }
     }
 
-    /// Does what an administrator says; on disk when it returns.
-    pub fn wish(&self, nodes: &[String], wish: DiskWish, by: &str, at: Timestamp) -> Result<(), StoreError> {
-        self.change(nodes.iter().map(|node| {
-            let by = by.to_owned();
-            (node.clone(), move |mut row: NodeDisk| {
-                row.wish(wish, &by, at);
-                Some((None, row))
-            })
-        }))
-    }
-
-    /// Follows a change of the inventory: a renamed node keeps its disk, one that is deleted has none, and of a node that got another
-    /// machine (none of its cards is left) the disk may be any.
-    pub fn follow(&self, changed: &[Changed]) -> Result<(), StoreError> {
-        let rows = changed.iter().filter_map(|changed| {
-            let (before, after) = (changed.before.as_ref()?, changed.after.as_ref());
-            let is_other = |after: &Node| before.hwaddrs.iter().all(|card| !after.hwaddrs.contains(card));
-            let other_machine = after.is_some_and(is_other);
-            if after.is_some_and(|after| after.name == before.name) && !other_machine {
-                return None;
-            }
-            let name = after.map(|after| after.name.clone());
-            let follow = move |mut row: NodeDisk| {
-                if other_machine {
-                    row.forget_seen();
-                }
-                Some((Some(name?), row))
-            };
-            Some((before.name.clone(), follow))
-        });
-        let rows: Vec<_> = rows.collect();
-        match rows.is_empty() {
-            true => Ok(()),
-            false => self.change(rows),
-        }
-    }
-
-    /// Changes rows of nodes, each named once; on disk first. `f` says under which name a row goes on and what it is then.
-    fn change<F: FnOnce(NodeDisk) -> Option<(Option<String>, NodeDisk)>>(
+    /// Does what an administrator says; on disk when it returns. Returns the orders that stand no more, by node.
+    pub fn wish(
         &self,
-        rows: impl IntoIterator<Item = (String, F)>,
-    ) -> Result<(), StoreError> {
+        nodes: &[String],
+        wish: DiskWish,
+        by: &str,
+        at: Timestamp,
+    ) -> Result<Vec<(String, DiskOrder)>, StoreError> {
+        let mut withdrawn = Vec::new();
         let mut batch = Batch::new();
         let mut all = self.write();
         let mut next = all.clone();
-        let mut kept = Vec::new();
-        for (node, f) in rows {
-            // A node without a row gets one for an order, and none for a new name.
-            let known = next.remove(&node);
-            let was_known = known.is_some();
-            batch = batch.delete(Table::Disks, node.as_bytes());
-            if let Some((name, row)) = f(known.unwrap_or_default())
-                && (was_known || row != NodeDisk::default())
-            {
-                kept.push((name.unwrap_or(node), row));
+        for node in nodes {
+            let row = next.entry(node.clone()).or_default();
+            withdrawn.extend(row.order.take().map(|order| (node.clone(), order)));
+            row.wish(wish, by, at);
+            if *row == NodeDisk::default() {
+                next.remove(node);
+            } else {
+                batch = batch.put(Table::Disks, node.as_bytes(), row);
             }
-        }
-        for (name, row) in kept {
-            batch = batch.put(Table::Disks, name.as_bytes(), &row);
-            next.insert(name, row);
         }
         self.store.commit_blocking(batch)?;
         *all = next;
+        Ok(withdrawn)
+    }
+
+    /// Forgets nodes that `is_node` does not know; their names are free, and what becomes known by them later begins anew.
+    pub(super) fn retain(&self, is_node: impl Fn(&str) -> bool) {
+        let mut batch = Batch::new();
+        self.write().retain(|name, _| {
+            let stays = is_node(name);
+            if !stays {
+                batch = std::mem::take(&mut batch).delete(Table::Disks, name.as_bytes());
+            }
+            stays
+        });
+        if !batch.is_empty() {
+            self.store.queue(batch);
+        }
+    }
+
+    /// Writes what a change of the inventory means, in its transaction.
+    pub(super) fn write_followed(&self, tx: &mut Write<'_>, changed: &[Changed]) -> Result<(), StoreError> {
+        let followed = Followed::of(&self.read(), changed);
+        for name in &followed.gone {
+            tx.delete(Table::Disks, name.as_bytes())?;
+        }
+        for (name, row) in &followed.come {
+            tx.put(Table::Disks, name.as_bytes(), row)?;
+        }
         Ok(())
+    }
+
+    /// Does the same in memory. What was queued meanwhile under an old name is written over.
+    pub(super) fn publish_followed(&self, changed: &[Changed]) {
+        let mut rows = self.write();
+        let followed = Followed::of(&rows, changed);
+        let mut batch = Batch::new();
+        for name in followed.gone {
+            rows.remove(&name);
+            batch = batch.delete(Table::Disks, name.as_bytes());
+        }
+        for (name, row) in followed.come {
+            batch = batch.put(Table::Disks, name.as_bytes(), &row);
+            rows.insert(name, row);
+        }
+        if !batch.is_empty() {
+            self.store.queue(batch);
+        }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, NodeDisk>> {

@@ -1,5 +1,8 @@
 use super::*;
-use crate::boots::{Boot, Boots};
+use crate::{
+    boots::{Boot, Boots},
+    inventory::Node,
+};
 use rackstrap_wire::{
     DiskFacts, DiskProblem, FileSystem, Hardware, Layout, MountedPartition, OverlayRequest, PartitionTable, Plan,
 };
@@ -100,6 +103,16 @@ fn told(boot: &std::sync::Arc<Boot>) -> DiskPlan {
     boot.plan.disk.clone().unwrap()
 }
 
+/// As a change of the inventory does it.
+fn follow(boots: &Boots, changes: &[Changed]) {
+    boots
+        .disks()
+        .store
+        .write(|tx| boots.write_followed(tx, changes))
+        .unwrap();
+    boots.publish_followed(changes);
+}
+
 #[tokio::test]
 async fn a_boot_is_told_of_the_disk_of_the_last_one_that_had_one() {
     let dir = tempfile::tempdir().unwrap();
@@ -133,11 +146,9 @@ async fn a_boot_is_told_of_the_disk_of_the_last_one_that_had_one() {
     assert_eq!(told(&boot(&boots, 12, &missing()).await).seen.unwrap().serial, "B");
     // It follows the node's name, and goes with the node.
     let disks = boots.disks();
-    disks
-        .follow(&[changed(Some(node("r01n01", 1)), Some(node("r02n01", 1)))])
-        .unwrap();
+    follow(&boots, &[changed(Some(node("r01n01", 1)), Some(node("r02n01", 1)))]);
     assert_eq!((disks.get("r01n01"), disks.get("r02n01").is_some()), (None, true));
-    disks.follow(&[changed(Some(node("r02n01", 1)), None)]).unwrap();
+    follow(&boots, &[changed(Some(node("r02n01", 1)), None)]);
     assert_eq!(Boots::load(store).unwrap().disks().get("r02n01"), None);
 }
 
@@ -181,13 +192,154 @@ async fn an_order_is_for_one_boot() {
 }
 
 #[tokio::test]
+async fn an_order_is_carried_out_once_whatever_the_clock_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let boots = Boots::load(Store::open(&dir.path().join("store.redb")).unwrap()).unwrap();
+    boot(&boots, 1, &kept("A", "01")).await;
+    let node = ["r01n01".to_owned()];
+    let wish = DiskWish::Prepare { wipe_foreign: false };
+    // The clock was ahead when the order was given, and is set back before the boot.
+    boots.disks().wish(&node, wish, "root", Timestamp(9000)).unwrap();
+    assert!(told(&boot(&boots, 10, &kept("A", "01")).await).again);
+    assert!(!told(&boot(&boots, 11, &kept("A", "01")).await).again, "it is done");
+    // The boot begins, the clock is set back, the order comes: the boot knows nothing of it.
+    let early = boots.open(Timestamp(500), |_| plan("r01n01")).await.unwrap();
+    boots.disks().wish(&node, wish, "root", Timestamp(20)).unwrap();
+    let request = OverlayRequest {
+        token: early.token.clone(),
+        disk: kept("A", "01"),
+        hardware: Hardware::default(),
+    };
+    boots.redeem(&early.plan.id, &request, None).await.unwrap();
+    assert!(
+        told(&boot(&boots, 21, &kept("A", "01")).await).again,
+        "it is still to be done"
+    );
+    assert!(!told(&boot(&boots, 22, &kept("A", "01")).await).again);
+}
+
+#[tokio::test]
+async fn an_order_of_an_older_release_is_for_the_boots_that_began_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store.redb")).unwrap();
+    let row = serde_json::json!({
+        "state": kept("A", "01"),
+        "order": { "wipe_foreign": false, "by": "root", "at": 5 },
+    });
+    store.write(|tx| tx.put(Table::Disks, b"r01n01", &row)).unwrap();
+    let boots = Boots::load(store).unwrap();
+    assert!(told(&boot(&boots, 6, &kept("A", "01")).await).again);
+    assert!(!told(&boot(&boots, 7, &kept("A", "01")).await).again);
+}
+
+#[tokio::test]
+async fn an_order_can_be_withdrawn_until_the_node_has_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store.redb")).unwrap();
+    let boots = Boots::load(store.clone()).unwrap();
+    boot(&boots, 1, &kept("A", "01")).await;
+    let node = ["r01n01".to_owned()];
+    let order = |at| {
+        let wish = DiskWish::Prepare { wipe_foreign: true };
+        boots.disks().wish(&node, wish, "root", Timestamp(at)).unwrap();
+    };
+    let cancel = |at| {
+        let withdrawn = boots
+            .disks()
+            .wish(&node, DiskWish::Cancel, "root", Timestamp(at))
+            .unwrap();
+        boots.has_order("r01n01", withdrawn[0].1.id)
+    };
+    // The script is out, the plan is not: what is withdrawn now is not in the plan any more.
+    order(2);
+    let pinned = boots.open(Timestamp(3), |_| plan("r01n01")).await.unwrap();
+    assert!(told(&pinned).again);
+    assert!(!cancel(4));
+    let sent = told(&Arc::new(boots.send_plan(&pinned.plan.id).unwrap()));
+    assert_eq!((sent.again, sent.wipe), (false, Wipe::Ours));
+    assert_eq!(sent.seen.unwrap().serial, "A");
+    // The plan is out, also over a restart of the daemon.
+    order(5);
+    let pinned = boots.open(Timestamp(6), |_| plan("r01n01")).await.unwrap();
+    let sent = told(&Arc::new(boots.send_plan(&pinned.plan.id).unwrap()));
+    assert_eq!((sent.again, sent.wipe), (true, Wipe::Always));
+    store.flush().unwrap();
+    assert!(
+        Boots::load(store.clone())
+            .unwrap()
+            .get(&pinned.plan.id)
+            .unwrap()
+            .ordered
+            .as_ref()
+            .unwrap()
+            .sent
+    );
+    assert!(cancel(7), "too late");
+    // A node that is over its disk has nothing to carry out any more.
+    order(8);
+    let done = boots.open(Timestamp(9), |_| plan("r01n01")).await.unwrap();
+    let id = boots.disks().get("r01n01").unwrap().order.unwrap().id;
+    boots.send_plan(&done.plan.id).unwrap();
+    let request = OverlayRequest {
+        token: done.token.clone(),
+        disk: kept("A", "01"),
+        hardware: Hardware::default(),
+    };
+    boots.redeem(&done.plan.id, &request, None).await.unwrap();
+    assert!(!boots.has_order("r01n01", id));
+}
+
+#[tokio::test]
+async fn an_order_is_for_the_machine_that_it_was_given_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store.redb")).unwrap();
+    let boots = Boots::load(store.clone()).unwrap();
+    boot(&boots, 1, &kept("A", "01")).await;
+    let names = ["r01n01".to_owned()];
+    let wish = DiskWish::Prepare { wipe_foreign: true };
+    boots.disks().wish(&names, wish, "root", Timestamp(2)).unwrap();
+    // A new name is the same machine.
+    follow(&boots, &[changed(Some(node("r01n01", 1)), Some(node("r01n02", 1)))]);
+    assert!(boots.disks().get("r01n02").unwrap().order.is_some());
+    // A new mainboard is another one, with whatever is on its disk.
+    let replaced = changed(Some(node("r01n02", 1)), Some(node("r01n02", 9)));
+    follow(&boots, std::slice::from_ref(&replaced));
+    assert_eq!(boots.disks().get("r01n02").unwrap().order, None);
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_again_begins_anew_also_after_a_stop_in_between() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store.redb")).unwrap();
+    let boots = Boots::load(store.clone()).unwrap();
+    let old = boot(&boots, 1, &kept("A", "01")).await;
+    let gone = changed(Some(node("r01n01", 1)), None);
+    // What is on disk after the transaction, before anything is done in memory.
+    store
+        .write(|tx| boots.write_followed(tx, std::slice::from_ref(&gone)))
+        .unwrap();
+    drop(boots);
+    let boots = Boots::load(store.clone()).unwrap();
+    assert_eq!((boots.disks().get("r01n01"), boots.get(&old.plan.id)), (None, None));
+    // What a release left that wrote them one after the other.
+    boot(&boots, 2, &kept("A", "01")).await;
+    boots.retain_nodes(|name| name == "r01n02");
+    assert_eq!(boots.disks().get("r01n01"), None);
+    assert!(boots.of_node("r01n01").is_empty());
+    store.flush().unwrap();
+    let boots = Boots::load(store).unwrap();
+    assert_eq!(boots.disks().get("r01n01"), None);
+    assert!(boots.of_node("r01n01").is_empty());
+}
+
+#[tokio::test]
 async fn boots_of_older_agents_and_older_releases_count() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("store.redb")).unwrap();
     let boots = Boots::load(store.clone()).unwrap();
     boot(&boots, 1, &kept("", "")).await;
     // As a store without the table has it.
-    boots.disks().follow(&[changed(Some(node("r01n01", 1)), None)]).unwrap();
+    store.write(|tx| tx.delete(Table::Disks, b"r01n01")).unwrap();
     drop(boots);
     let boots = Boots::load(store).unwrap();
     let known = boots.disks().get("r01n01").unwrap();
@@ -241,7 +393,7 @@ async fn disks_follow_what_becomes_of_their_nodes() {
         assert_eq!(row, boots.disks().get(name));
         row.and_then(|row| row.seen).map(|seen| seen.serial)
     };
-    let follow = |changes: &[Changed]| boots.disks().follow(changes).unwrap();
+    let follow = |changes: &[Changed]| follow(&boots, changes);
     // Two nodes change places in one go, and only one of them has a disk.
     follow(&[
         changed(Some(node("r01n01", 1)), Some(node("r01n02", 1))),

@@ -54,6 +54,7 @@ fn foreign() -> NodeDisk {
 
 fn order() -> DiskOrder {
     DiskOrder {
+        id: 7,
         wipe_foreign: true,
         by: "root".to_owned(),
         at: Timestamp(1),

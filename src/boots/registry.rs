@@ -3,7 +3,8 @@
 use super::{Boot, disks::Disks};
 use crate::{
     clock::Timestamp,
-    store::{Batch, Store, StoreError, Table},
+    inventory::Changed,
+    store::{Batch, Store, StoreError, Table, Write},
 };
 use rackstrap_wire::{CheckResult, ImageRef, OverlayRequest, Plan};
 use std::{
@@ -135,7 +136,7 @@ impl Boots {
         let id = new_id();
         let mut plan = plan(&id);
         plan.id.clone_from(&id);
-        self.disks.fill(&plan.node, plan.disk.as_mut());
+        let ordered = self.disks.fill(&plan.node, plan.disk.as_mut());
         let boot = {
             let mut state = self.write();
             state.sequence += 1;
@@ -143,6 +144,7 @@ impl Boots {
                 plan,
                 token: hex::encode(rand::random::<[u8; 16]>()),
                 uuid,
+                ordered,
                 opened: now,
                 sequence: state.sequence,
                 redeemed: false,
@@ -244,6 +246,49 @@ impl Boots {
                 self.store.queue(Batch::new().put(Table::Boots, id.as_bytes(), &**slot));
             }
         }
+    }
+
+    /// That boot as its node is told it now: an order about its disk that was withdrawn since it was pinned is in it no more. From
+    /// here on the node counts as told, and [`Boots::has_order`] says so.
+    pub fn send_plan(&self, id: &str) -> Option<Boot> {
+        let mut boot = {
+            let mut state = self.write();
+            let slot = state.by_id.get_mut(id)?;
+            if slot.ordered.as_ref().is_some_and(|ordered| !ordered.sent) {
+                let boot = Arc::make_mut(slot);
+                if let Some(ordered) = &mut boot.ordered {
+                    ordered.sent = true;
+                }
+                self.store.queue(Batch::new().put(Table::Boots, id.as_bytes(), &*boot));
+            }
+            Boot::clone(slot)
+        };
+        // After the mark: whoever withdraws the order, and finds no mark then, knows that it is seen here.
+        self.disks.withdraw(&mut boot);
+        Some(boot)
+    }
+
+    /// True if a boot of `node` has that order about the disk already and has not got over the disk yet: the order cannot be
+    /// withdrawn any more.
+    pub fn has_order(&self, node: &str, order: u64) -> bool {
+        let boots = self.of_node(node);
+        let mut boots = boots.iter().filter(|boot| !boot.redeemed && !boot.void);
+        boots.any(|boot| {
+            boot.ordered
+                .as_ref()
+                .is_some_and(|ordered| ordered.sent && ordered.id == order)
+        })
+    }
+
+    /// The number of the newest boot of all: [`Boot::sequence`] of whatever begins later is higher.
+    pub fn sequence(&self) -> u64 {
+        self.read().sequence
+    }
+
+    /// Gives boots that begin from now on higher numbers than that.
+    pub fn count_from(&self, sequence: u64) {
+        let mut state = self.write();
+        state.sequence = state.sequence.max(sequence);
     }
 
     /// The newest boot of `node`.
@@ -377,19 +422,49 @@ impl Boots {
         Ok(())
     }
 
-    /// Forgets all boots of a node that is no more; on disk when it returns.
-    pub fn forget_node(&self, node: &str) -> Result<(), StoreError> {
-        let ids = self.read().by_node.get(node).cloned().unwrap_or_default();
-        let batch = ids
-            .iter()
-            .fold(Batch::new(), |batch, id| batch.delete(Table::Boots, id.as_bytes()));
-        self.store.commit_blocking(batch)?;
-        let mut state = self.write();
-        state.by_node.remove(node);
-        for id in &ids {
-            state.by_id.remove(id);
+    /// Forgets boots and disks of what `is_node` does not know: a release before this one may have left some behind when it was
+    /// stopped in the middle of a change.
+    pub fn retain_nodes(&self, is_node: impl Fn(&str) -> bool) {
+        self.disks.retain(&is_node);
+        let known: Vec<String> = self.read().by_node.keys().cloned().collect();
+        self.forget(known.iter().map(String::as_str).filter(|node| !is_node(node)));
+    }
+
+    /// Writes what a change of the inventory means for boots and disks, in its transaction: boots of a name that is given up are
+    /// forgotten, as no machine may go on with those of another one.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn write_followed(&self, tx: &mut Write<'_>, changed: &[Changed]) -> Result<(), StoreError> {
+        let ids: Vec<String> = {
+            let state = self.read();
+            let known = given_up(changed).filter_map(|node| state.by_node.get(node));
+            known.flatten().cloned().collect()
+        };
+        for id in ids {
+            tx.delete(Table::Boots, id.as_bytes())?;
         }
-        Ok(())
+        self.disks.write_followed(tx, changed)
+    }
+
+    /// Does the same in memory, once that is on disk.
+    pub fn publish_followed(&self, changed: &[Changed]) {
+        self.forget(given_up(changed));
+        self.disks.publish_followed(changed);
+    }
+
+    fn forget<'a>(&self, nodes: impl Iterator<Item = &'a str>) {
+        let mut batch = Batch::new();
+        let mut state = self.write();
+        for node in nodes {
+            for id in state.by_node.remove(node).unwrap_or_default() {
+                state.by_id.remove(&id);
+                batch = batch.delete(Table::Boots, id.as_bytes());
+            }
+        }
+        if !batch.is_empty() {
+            self.store.queue(batch);
+        }
     }
 
     async fn keep(&self, boot: &Boot) -> Result<(), BootsError> {
@@ -457,6 +532,15 @@ impl State {
         }
         forgotten
     }
+}
+
+/// Names that nodes have no more.
+fn given_up(changed: &[Changed]) -> impl Iterator<Item = &str> {
+    changed.iter().filter_map(|changed| {
+        let before = &changed.before.as_ref()?.name;
+        let kept = changed.after.as_ref().is_some_and(|after| after.name == *before);
+        (!kept).then_some(before.as_str())
+    })
 }
 
 fn new_id() -> String {

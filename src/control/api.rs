@@ -270,6 +270,9 @@ pub struct ChangesAnswer {
     pub changed: Vec<Changed>,
     /// What the next boots of these nodes do to their disks because of it.
     pub effects: Vec<DiskEffect>,
+    /// Orders about disks that go with the machines they were meant for, a line each.
+    #[serde(default)]
+    pub dropped: Vec<String>,
 }
 
 /// `rackstrap discover list` and `watch`

@@ -9,10 +9,10 @@ use crate::{
     boots::{DiskEffect, DiskTrouble, DiskWish, EffectKind},
     clock::Timestamp,
     decide::World,
-    inventory::{Changed, Node, find},
+    inventory::{Changed, Node, find, hostlist::NodeSet},
     timeline::{Event, Level, Subject},
 };
-use axum::{Json, extract::State};
+use axum::{Json, extract::State, http::StatusCode};
 
 pub(super) async fn list(State(context): State<Shared>) -> Json<Vec<api::DiskRow>> {
     let world = context.world.load_full();
@@ -66,20 +66,37 @@ pub(super) async fn wish(
     let message = blocking(move || {
         let now = Timestamp::now();
         let disks = context.boots.disks();
-        disks.wish(&asked.nodes, asked.wish, &by, now).map_err(broken)?;
+        let withdrawn = disks.wish(&asked.nodes, asked.wish, &by, now).map_err(broken)?;
+        // One that orders it again gets it again.
+        let late = withdrawn.iter().filter(|(node, order)| {
+            !matches!(asked.wish, DiskWish::Prepare { .. }) && context.boots.has_order(node, order.id)
+        });
+        let late: NodeSet = late.map(|(node, _)| node.as_str()).collect();
         let said = describe(asked.wish);
         for node in &asked.nodes {
-            let detail = format!("{said} (by {by})");
-            let event = Event::new(now, "reprep", Level::Ok, detail);
+            let (level, detail) = match late.contains(node) {
+                true => (Level::Error, format!("{TOO_LATE} (by {by})")),
+                false => (Level::Ok, format!("{said} (by {by})")),
+            };
+            let event = Event::new(now, "reprep", level, detail);
             context.recorder.record(Subject::Node(node.clone()), event);
         }
-        Ok::<_, Refusal>(said)
+        match late.is_empty() {
+            true => Ok(said),
+            false => Err(Refusal(
+                StatusCode::CONFLICT,
+                format!("{}: {TOO_LATE}; for all others: {said}", late.fold()),
+            )),
+        }
     })
     .await??;
     Ok(Json(api::Done {
         message: message.to_owned(),
     }))
 }
+
+/// Of a node whose order was withdrawn while it carries it out.
+const TOO_LATE: &str = "the earlier order stays in force: the node has fetched it, and prepares its disk in this boot";
 
 fn describe(wish: DiskWish) -> &'static str {
     match wish {

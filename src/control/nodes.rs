@@ -10,7 +10,7 @@ use crate::{
     clock::{Timestamp, duration},
     decide::{Decision, Requester, World, decide},
     inventory::{Change, Changed, Entry, Node, Settings, differences, export::ExportNode},
-    timeline::{State as NodeState, Subject, follow, status, summarise},
+    timeline::{State as NodeState, Subject, dropped_order, status, summarise},
 };
 use axum::{
     Json,
@@ -144,22 +144,36 @@ pub(super) async fn change(
     if !asked.running {
         refuse_if_running(&context, &asked.changes)?;
     }
-    let (changed, effects) = blocking(move || {
-        if asked.dry_run {
-            let mut changed = context.nodes.preview(&asked.changes)?;
-            changed.retain(|changed| !changed.is_nothing());
-            let effects = disks::effects_of(&context, &changed);
-            return Ok((changed, effects));
+    let answer = blocking(move || {
+        // Looked at before the change: what is known of disks follows it.
+        let mut changed = context.nodes.preview(&asked.changes)?;
+        changed.retain(|changed| !changed.is_nothing());
+        let mut answer = api::ChangesAnswer {
+            effects: disks::effects_of(&context, &changed),
+            dropped: dropped_orders(&context, &changed),
+            changed,
+        };
+        if !asked.dry_run {
+            let by = by.as_str();
+            answer.changed = context.nodes.change(&asked.changes, by, Timestamp::now())?;
+            tell(&answer.changed, by);
         }
-        let by = by.as_str();
-        let changed = context.nodes.change(&asked.changes, by, Timestamp::now())?;
-        let effects = disks::effects_of(&context, &changed);
-        follow(&context.recorder, &context.boots, &changed).map_err(broken)?;
-        tell(&changed, by);
-        Ok::<_, Refusal>((changed, effects))
+        Ok::<_, Refusal>(answer)
     })
     .await??;
-    Ok(Json(api::ChangesAnswer { changed, effects }))
+    Ok(Json(answer))
+}
+
+/// Orders about disks that go with the machines they were meant for.
+fn dropped_orders(context: &Shared, changed: &[Changed]) -> Vec<String> {
+    let dropped = changed.iter().filter_map(|changed| {
+        Some(format!(
+            "{}: {}",
+            changed.name(),
+            dropped_order(&context.boots, changed)?
+        ))
+    });
+    dropped.collect()
 }
 
 /// To the log, which is where other daemons look.

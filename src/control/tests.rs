@@ -44,14 +44,9 @@ fn context(dir: &Path) -> Arc<Context> {
     let world: SharedWorld = Arc::new(ArcSwap::from_pointee(world));
     let recorder = Recorder::load(store.clone(), limits, Timestamp::now()).unwrap();
     let boots = Boots::load(store.clone()).unwrap();
-    let nodes = Nodes::new(store.clone(), world.clone());
-    let discovery = Discovery::start(
-        world.clone(),
-        store.clone(),
-        nodes.clone(),
-        recorder.clone(),
-        boots.clone(),
-    );
+    let nodes = Nodes::new(store.clone(), world.clone())
+        .followed_by(crate::timeline::Follow::new(recorder.clone(), boots.clone()));
+    let discovery = Discovery::start(world.clone(), store.clone(), nodes.clone(), boots.clone());
     let rollouts = Rollouts::start(world.clone(), store.clone(), recorder.clone(), boots.clone()).unwrap();
     let restarts = Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone()).unwrap();
     let templates = Arc::new(ArcSwap::from_pointee(Templates::load(None).unwrap()));

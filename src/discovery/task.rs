@@ -13,7 +13,6 @@ use crate::{
     inventory::{Change, ChangeError, NewNode, Nodes, Patch},
     panics,
     store::{Batch, Store, StoreError, Table, Write},
-    timeline::{Recorder, follow},
 };
 use rackstrap_wire::{Hardware, HwAddr};
 use std::{
@@ -47,7 +46,6 @@ pub(super) struct Shared {
     pub(super) world: SharedWorld,
     store: Store,
     nodes: Nodes,
-    recorder: Recorder,
     boots: Boots,
     pub(super) floor: Mutex<Floor>,
     /// UUIDs that the firmware of nodes' cards said.
@@ -96,13 +94,7 @@ impl Discovery {
     ///
     /// # Errors
     /// The store's.
-    pub fn start(
-        world: SharedWorld,
-        store: Store,
-        nodes: Nodes,
-        recorder: Recorder,
-        boots: Boots,
-    ) -> Result<Discovery, StoreError> {
+    pub fn start(world: SharedWorld, store: Store, nodes: Nodes, boots: Boots) -> Result<Discovery, StoreError> {
         let floor = load(&world, &store, &boots)?;
         let (news, heard) = sync_channel(QUEUE);
         let discovery = Discovery {
@@ -110,7 +102,6 @@ impl Discovery {
                 world,
                 store,
                 nodes,
-                recorder,
                 boots,
                 floor: Mutex::new(floor),
                 uuids: Mutex::default(),
@@ -332,14 +323,13 @@ impl Discovery {
             .get(&last.node)
             .is_some_and(|node| node.hwaddrs.contains(&machine.hwaddr));
         let changes = Vec::from_iter(ours.then_some(delete));
-        let changed = self.shared.nodes.change_with(&changes, by, now, |tx| {
+        self.shared.nodes.change_with(&changes, by, now, |tx| {
             tx.put(Table::Machines, &machine.hwaddr.0, &machine)?;
             put_session(tx, &session)
         })?;
         floor.put(machine);
         floor.sessions.insert(rack.to_owned(), session);
         drop(floor);
-        follow(&self.shared.recorder, &self.shared.boots, &changed)?;
         self.changed();
         Ok(last)
     }
@@ -389,7 +379,7 @@ impl Discovery {
             session.place(&world.site.cluster.naming, machine.clone(), &node, now);
             session
         });
-        let changed = self.shared.nodes.change_with(&[change], by, now, |tx| {
+        self.shared.nodes.change_with(&[change], by, now, |tx| {
             tx.delete(Table::Machines, &machine.hwaddr.0)?;
             session.as_ref().map_or(Ok(()), |session| put_session(tx, session))
         })?;
@@ -399,7 +389,6 @@ impl Discovery {
             floor.sessions.insert(session.rack.clone(), session);
         }
         drop(floor);
-        follow(&self.shared.recorder, &self.shared.boots, &changed)?;
         tracing::info!("{}: is {node}, by {by}", machine.hwaddr);
         self.changed();
         Ok(node)

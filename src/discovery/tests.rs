@@ -105,8 +105,9 @@ impl Rig {
         }));
         let recorder = Recorder::load(store.clone(), site().limits, Timestamp(0)).unwrap();
         let boots = Boots::load(store.clone()).unwrap();
-        let nodes = Nodes::new(store.clone(), world.clone());
-        let discovery = Discovery::start(world.clone(), store.clone(), nodes.clone(), recorder, boots).unwrap();
+        let nodes =
+            Nodes::new(store.clone(), world.clone()).followed_by(crate::timeline::Follow::new(recorder, boots.clone()));
+        let discovery = Discovery::start(world.clone(), store.clone(), nodes.clone(), boots).unwrap();
         Rig {
             dir,
             world,

@@ -80,7 +80,9 @@ pub async fn run(words: &[String], environment: &[(&str, String)], timeout: Dura
     let ended = tokio::time::timeout(timeout, child.wait()).await;
     if ended.is_err() {
         drop(group);
-        let _ = child.wait().await;
+        // A program that waits for a file server which is away is not killed until that answers (state D of proc(5)). Nobody waits for
+        // it: tokio reaps it when it ends.
+        let _ = tokio::time::timeout(LINGER, child.wait()).await;
     } else {
         // What it started in the background goes on: a hook may start a service.
         std::mem::forget(group);

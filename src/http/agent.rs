@@ -68,10 +68,11 @@ pub async fn plan(
             service.record(&boot, "plan", Level::Ok, old(&boot, agent), None);
         }
     }
-    let wire = common;
+    let sent = service.boots.send_plan(&id);
+    let sent = sent.ok_or_else(|| Problem::from(Refusal::Unknown(id)))?;
     let mut plan = Plan {
-        wire,
-        ..boot.plan.clone()
+        wire: common,
+        ..sent.plan
     };
     if let Some(disk) = &mut plan.disk {
         disk.loader = service.loaders.load().disk().map(|(loader, _)| *loader);

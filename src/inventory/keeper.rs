@@ -16,6 +16,20 @@ pub struct Nodes {
     world: SharedWorld,
     // One change at a time: what was checked is what is stored.
     changing: Arc<Mutex<()>>,
+    follower: Option<Arc<dyn Follower>>,
+}
+
+/// Keeps rows of its own for nodes. They change together with the nodes, or another machine that gets a name later would find what
+/// was meant for the one before.
+pub trait Follower: Send + Sync {
+    /// Writes what `changed` means, in the transaction of the change.
+    ///
+    /// # Errors
+    /// Those of the store; nothing is changed then.
+    fn write(&self, tx: &mut Write<'_>, changed: &[Changed]) -> Result<(), StoreError>;
+
+    /// Does the same in memory once the transaction is on disk: one change after the other, in their order.
+    fn publish(&self, changed: &[Changed]);
 }
 
 /// Why nothing was changed.
@@ -42,6 +56,16 @@ impl Nodes {
             store,
             world,
             changing: Arc::new(Mutex::new(())),
+            follower: None,
+        }
+    }
+
+    /// The same, with somebody who follows each change.
+    #[must_use]
+    pub fn followed_by(self, follower: impl Follower + 'static) -> Nodes {
+        Nodes {
+            follower: Some(Arc::new(follower)),
+            ..self
         }
     }
 
@@ -90,9 +114,15 @@ impl Nodes {
                 settle_secrets(tx, changed)?;
             }
             history::note(tx, now, by, &changed)?;
+            if let Some(follower) = &self.follower {
+                follower.write(tx, &changed)?;
+            }
             more(tx)
         })?;
         self.publish(inventory);
+        if let Some(follower) = &self.follower {
+            follower.publish(&changed);
+        }
         Ok(changed)
     }
 

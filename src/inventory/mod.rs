@@ -21,7 +21,7 @@ pub use change::{Change, Changed, NewNode, Patch, apply};
 pub use check::{HWADDRS_PER_NODE, find};
 pub use groups::groups;
 pub use history::{Entry, differences, history};
-pub use keeper::{ChangeError, Nodes, load};
+pub use keeper::{ChangeError, Follower, Nodes, load};
 pub use node::{Inventory, Node};
 pub use refusal::{InventoryError, Refusals};
 pub use settings::{Setting, Settings};

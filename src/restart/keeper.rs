@@ -161,6 +161,8 @@ impl Restarts {
         }
         let mut requests: Vec<Request> = requests.into_values().collect();
         requests.sort_by_key(|request| request.wanted);
+        // The newest boots may be forgotten with their nodes.
+        boots.count_from(requests.iter().filter_map(|request| request.after).max().unwrap_or(0));
         Ok(Restarts {
             shared: Arc::new(Shared {
                 store,
@@ -243,6 +245,7 @@ impl Restarts {
         let mut request = Request {
             id: hex::encode(rand::random::<[u8; 8]>()),
             wanted: now,
+            after: Some(self.shared.boots.sequence()),
             by: want.by.clone(),
             rollout: want.rollout.clone(),
             reason: want.reason.clone(),
@@ -565,6 +568,7 @@ impl Restarts {
             up: matches!(state, Some(NodeState::Ready | NodeState::Degraded)),
             boot: running.map(|boot| boot.plan.id.clone()).unwrap_or_default(),
             opened: running.map_or(Timestamp(0), |boot| boot.opened),
+            sequence: running.map_or(0, |boot| boot.sequence),
             healthy: running.is_some_and(|boot| boot.healthy()),
             begun: boots.iter().map(|boot| boot.opened).collect(),
         })

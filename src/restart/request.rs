@@ -15,6 +15,10 @@ pub struct Request {
     pub id: String,
     /// Since when.
     pub wanted: Timestamp,
+    /// [`crate::boots::Boots::sequence`] at that moment: a node has booted since then if its boot has a higher number. Times cannot
+    /// tell, as a clock may be set back. None from an older release, which compared times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
     /// Who wants it.
     pub by: String,
     /// The image whose rollout wants it; empty if a person does.
@@ -118,6 +122,8 @@ pub struct Seen {
     pub boot: String,
     /// When that boot began.
     pub opened: Timestamp,
+    /// Its number among all boots, in the order in which they began.
+    pub sequence: u64,
     /// True if all its checks hold.
     pub healthy: bool,
     /// When each of its boots began, also of those that never came up; in any order.
@@ -218,10 +224,24 @@ impl Member {
 }
 
 /// The time from which a node that was told at `told` has to be ready within the time of the request.
-fn counts_from(told: Timestamp, seen: &Seen, of_rollout: bool) -> Timestamp {
-    // Shutting down and the firmware's own tests may take longer than the boot: a rollout does not count them.
-    let boots = seen.begun.iter().copied().filter(|begun| of_rollout && *begun >= told);
+fn counts_from(told: Timestamp, seen: &Seen, of_rollout: bool, now: Timestamp) -> Timestamp {
+    // Shutting down and the firmware's own tests may take longer than the boot: a rollout does not count them. Times that lie ahead are
+    // those of boots from before the clock was set back.
+    let counts = told..=now;
+    let boots = seen
+        .begun
+        .iter()
+        .copied()
+        .filter(|begun| of_rollout && counts.contains(begun));
     boots.min().unwrap_or(told)
+}
+
+/// True if a node's system came up in a boot that began after the request.
+fn has_booted(after: Option<u64>, wanted: Timestamp, seen: &Seen) -> bool {
+    match after {
+        Some(after) => seen.sequence > after,
+        None => seen.opened > wanted,
+    }
 }
 
 impl Request {
@@ -233,8 +253,8 @@ impl Request {
     /// True if `node`, one of its nodes, has restarted and is up, but not well: who wants it restarted once more does not wait.
     pub fn is_back_unwell(&self, node: &Member, seen: &Seen) -> bool {
         let restarted = match &node.step {
-            Step::Told { boot, .. } => seen.boot != *boot && seen.opened > self.wanted,
-            Step::Late { told } => *told && seen.opened > self.wanted,
+            Step::Told { boot, .. } => seen.boot != *boot && has_booted(self.after, self.wanted, seen),
+            Step::Late { told } => *told && has_booted(self.after, self.wanted, seen),
             _ => false,
         };
         restarted && seen.up && !seen.healthy
@@ -255,7 +275,7 @@ impl Request {
     }
 
     /// Times that lie ahead are those of a clock that was set back since: they count from now, or nothing would be late until they
-    /// return. When the restart was wanted stays, as boots are compared with it that have their times from the same clock.
+    /// return. Whether a node has booted is not decided by times.
     fn settle_clock(&mut self, now: Timestamp) {
         for node in &mut self.nodes {
             node.since = node.since.min(now);
@@ -269,7 +289,7 @@ impl Request {
         let mut notes = Vec::new();
         let seen: Vec<Option<Seen>> = self.nodes.iter().map(|node| see(&node.name)).collect();
         let mut late = Vec::new();
-        let (wanted, within) = (self.wanted, self.within_secs);
+        let (after, wanted, within) = (self.after, self.wanted, self.within_secs);
         let resumes = self.drain && programs.resume;
         let of_rollout = !self.rollout.is_empty();
         for (node, seen) in self.nodes.iter_mut().zip(&seen) {
@@ -280,14 +300,14 @@ impl Request {
                 }
                 continue;
             };
-            let booted = seen.opened > wanted;
+            let booted = has_booted(after, wanted, seen);
             let next = match &node.step {
                 Step::Waiting if booted => Some(Step::Ended { how: End::Unneeded }),
                 Step::Draining | Step::Drained if booted && seen.healthy => Some(back(End::Unneeded, resumes)),
                 Step::Told { boot, .. } if seen.boot != *boot && booted && seen.healthy => {
                     Some(back(End::Restarted, resumes))
                 }
-                Step::Told { .. } if now > counts_from(node.since, seen, of_rollout).plus_secs(within.into()) => {
+                Step::Told { .. } if now > counts_from(node.since, seen, of_rollout, now).plus_secs(within.into()) => {
                     late.push(node.name.clone());
                     node.said = match seen.up && booted {
                         true => "it restarted, and its checks do not hold".to_owned(),
@@ -398,12 +418,12 @@ impl Request {
 
     /// True if the node is to be told in this boot, or to be told again; it counts as told from then on.
     pub fn tell(&mut self, name: &str, seen: &Seen, now: Timestamp) -> bool {
-        let wanted = self.wanted;
+        let booted = has_booted(self.after, self.wanted, seen);
         let Some(node) = self.nodes.iter_mut().find(|node| node.name == name) else {
             return false;
         };
         match &mut node.step {
-            Step::Drained if seen.opened <= wanted => {
+            Step::Drained if !booted => {
                 let told = Step::Told {
                     boot: seen.boot.clone(),
                     last: now,

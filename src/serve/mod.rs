@@ -28,7 +28,7 @@ use crate::{
     restart::{self, Restarts},
     rollout::Rollouts,
     store::Store,
-    timeline::{self, Recorder},
+    timeline::{self, Follow, Recorder},
     warnings::SiteWarnings,
     words::count,
 };
@@ -162,6 +162,7 @@ fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
     }
     let limits = site.limits;
     let boots = Boots::load(store.clone())?;
+    boots.retain_nodes(|name| inventory.get(name).is_some());
     let mut world = World {
         site: Arc::new(site),
         inventory: Arc::new(inventory),
@@ -172,14 +173,8 @@ fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
     take_over_layouts(&mut world, &boots)?;
     let world: SharedWorld = Arc::new(ArcSwap::from_pointee(world));
     let recorder = Recorder::load(store.clone(), limits, Timestamp::now())?;
-    let nodes = Nodes::new(store.clone(), world.clone());
-    let discovery = Discovery::start(
-        world.clone(),
-        store.clone(),
-        nodes.clone(),
-        recorder.clone(),
-        boots.clone(),
-    )?;
+    let nodes = Nodes::new(store.clone(), world.clone()).followed_by(Follow::new(recorder.clone(), boots.clone()));
+    let discovery = Discovery::start(world.clone(), store.clone(), nodes.clone(), boots.clone())?;
     let rollouts = Rollouts::start(world.clone(), store.clone(), recorder.clone(), boots.clone())?;
     rollouts.see(&world.load().images, Timestamp::now())?;
     let restarts = Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone())?;

@@ -1,33 +1,69 @@
 //! What a change of the inventory means for timelines and boots.
 
-use super::{Recorder, Subject};
-use crate::{boots::Boots, inventory::Changed, store::StoreError};
+use super::{Event, Level, Recorder, Subject};
+use crate::{
+    boots::{Boots, is_other_machine},
+    clock::Timestamp,
+    inventory::{Changed, Follower},
+    store::{StoreError, Write},
+};
 
-/// Lets timelines, boots and what is known of disks follow `changed`: an unknown machine that became a node brings what was heard of
-/// it along, a node that was renamed its timeline, and what is deleted is forgotten. Blocks for a disk flush.
-///
-/// # Errors
-/// The store's, when boots of a node that is no more cannot be forgotten.
-pub fn follow(recorder: &Recorder, boots: &Boots, changed: &[Changed]) -> Result<(), StoreError> {
-    boots.disks().follow(changed)?;
-    let subject = |name: &str| Subject::Node(name.to_owned());
-    // One move after the other would mix the timelines of two nodes that change places, or lose the one that takes a free name.
-    let mut moves: Vec<(Subject, Option<Subject>)> = Vec::new();
-    for changed in changed {
-        let (before, after) = (changed.before.as_ref(), changed.after.as_ref());
-        if let Some(before) = before.filter(|before| after.is_none_or(|after| after.name != before.name)) {
-            boots.forget_node(&before.name)?;
-            moves.push((subject(&before.name), after.map(|after| subject(&after.name))));
+/// Lets timelines, boots and what is known of disks follow: an unknown machine that became a node brings what was heard of it along, a
+/// node that was renamed its timeline, and what is deleted is forgotten.
+pub struct Follow {
+    recorder: Recorder,
+    boots: Boots,
+}
+
+impl Follow {
+    /// Of these.
+    pub fn new(recorder: Recorder, boots: Boots) -> Self {
+        Follow { recorder, boots }
+    }
+}
+
+/// That an order about the disk of the node's machine before goes with that machine; none if nothing was ordered.
+pub fn dropped_order(boots: &Boots, changed: &Changed) -> Option<String> {
+    let before = changed.before.as_ref().filter(|_| is_other_machine(changed))?;
+    boots.disks().get(&before.name)?.order?;
+    Some(format!(
+        "the order to prepare the disk is dropped, as the node is another machine now; to prepare that one's: rackstrap node reprep {}",
+        changed.name()
+    ))
+}
+
+impl Follower for Follow {
+    fn write(&self, tx: &mut Write<'_>, changed: &[Changed]) -> Result<(), StoreError> {
+        self.boots.write_followed(tx, changed)
+    }
+
+    fn publish(&self, changed: &[Changed]) {
+        let subject = |name: &str| Subject::Node(name.to_owned());
+        let dropped: Vec<_> = changed
+            .iter()
+            .filter_map(|changed| Some((subject(changed.name()), dropped_order(&self.boots, changed)?)))
+            .collect();
+        self.boots.publish_followed(changed);
+        // One move after the other would mix the timelines of two nodes that change places, or lose the one that takes a free name.
+        let mut moves: Vec<(Subject, Option<Subject>)> = Vec::new();
+        for changed in changed {
+            let (before, after) = (changed.before.as_ref(), changed.after.as_ref());
+            if let Some(before) = before.filter(|before| after.is_none_or(|after| after.name != before.name)) {
+                moves.push((subject(&before.name), after.map(|after| subject(&after.name))));
+            }
+            let Some(after) = after else { continue };
+            let machines = after.hwaddrs.iter().map(|hwaddr| Subject::Machine(*hwaddr));
+            let known = machines.filter(|machine| self.recorder.standing(machine).is_some());
+            moves.extend(known.map(|machine| (machine, Some(subject(&after.name)))));
         }
-        let Some(after) = after else { continue };
-        let machines = after.hwaddrs.iter().map(|hwaddr| Subject::Machine(*hwaddr));
-        let known = machines.filter(|machine| recorder.standing(machine).is_some());
-        moves.extend(known.map(|machine| (machine, Some(subject(&after.name)))));
+        if !moves.is_empty() {
+            self.recorder.move_all(&moves);
+        }
+        for (subject, detail) in dropped {
+            self.recorder
+                .record(subject, Event::new(Timestamp::now(), "reprep", Level::Ok, detail));
+        }
     }
-    if !moves.is_empty() {
-        recorder.move_all(&moves);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

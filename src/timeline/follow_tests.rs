@@ -67,7 +67,9 @@ impl Rig {
     }
 
     fn follow(&self, changed: &[Changed]) {
-        follow(&self.recorder, &self.boots, changed).unwrap();
+        let follow = Follow::new(self.recorder.clone(), self.boots.clone());
+        self.store.write(|tx| follow.write(tx, changed)).unwrap();
+        follow.publish(changed);
     }
 
     /// What of each of these names is on its timeline, as `first detail x count`.

@@ -19,7 +19,7 @@ mod overdue_tests;
 mod tests;
 
 pub use event::{DETAIL_LIMIT, Event, Level, State, Subject};
-pub use follow::follow;
+pub use follow::{Follow, dropped_order};
 pub use pace::{Pace, Stage};
 pub use recorder::Recorder;
 pub use standing::Standing;

@@ -145,7 +145,11 @@ pub fn send(client: &Client, changes: Vec<Change>, dry_run: bool, running: bool)
         running,
     };
     let answer: api::ChangesAnswer = client.post(api::paths::CHANGES, &asked)?;
-    for line in describe_effects(&answer.effects, LISTED) {
+    for line in answer
+        .dropped
+        .into_iter()
+        .chain(describe_effects(&answer.effects, LISTED))
+    {
         eprintln!("warning: {line}");
     }
     Ok(answer.changed)

@@ -67,7 +67,8 @@ fn lab(dir: &Path) -> Lab {
         confirmed: None,
     }));
     let boots = Boots::load(store.clone()).unwrap();
-    let nodes = Nodes::new(store.clone(), world.clone());
+    let nodes = Nodes::new(store.clone(), world.clone())
+        .followed_by(crate::timeline::Follow::new(recorder.clone(), boots.clone()));
     Lab {
         restarts: Restarts::load(store.clone(), world, boots.clone(), recorder.clone()).unwrap(),
         boots,

@@ -28,6 +28,7 @@ fn request(names: &[&str], max_down: u32) -> Request {
     Request {
         id: "q".into(),
         wanted: at(0),
+        after: Some(0),
         by: "test".into(),
         rollout: String::new(),
         reason: "why".into(),
@@ -46,6 +47,7 @@ fn cluster(names: &[&str]) -> BTreeMap<String, Seen> {
             up: true,
             boot: format!("old-{name}"),
             opened: Timestamp(1),
+            sequence: 0,
             healthy: true,
             begun: vec![Timestamp(1)],
         };
@@ -69,6 +71,39 @@ fn steps(request: &Request) -> Vec<&'static str> {
 fn booted(seen: &mut BTreeMap<String, Seen>, name: &str, secs: u64) {
     let seen = seen.get_mut(name).unwrap();
     (seen.boot, seen.opened) = (format!("new-{name}"), at(secs));
+    seen.sequence += 1;
+}
+
+#[test]
+fn a_clock_that_is_set_back_hides_no_boot() {
+    const HOUR: u64 = 3600;
+    // Wanted at one o'clock; then it is twelve again.
+    let mut seen = cluster(&["a", "b"]);
+    let mut q = request(&["a", "b"], 1);
+    (q.wanted, q.drain) = (at(HOUR), false);
+    advance(&mut q, &seen, HOUR + 1, NONE);
+    assert!(q.tell("a", &seen["a"], at(HOUR + 2)));
+    booted(&mut seen, "a", 60);
+    advance(&mut q, &seen, 90, NONE);
+    assert_eq!(steps(&q), ["restarted", "drained"]);
+    // One that booted by itself meanwhile is not told to restart once more.
+    booted(&mut seen, "b", 100);
+    assert!(!q.tell("b", &seen["b"], at(101)));
+    advance(&mut q, &seen, 102, NONE);
+    assert_eq!(steps(&q), ["restarted", "booted by itself"]);
+    assert_eq!(q.stopped, "");
+}
+
+#[test]
+fn a_request_of_an_older_release_goes_by_times() {
+    let mut seen = cluster(&["a"]);
+    let mut q = request(&["a"], 1);
+    (q.after, q.drain) = (None, false);
+    advance(&mut q, &seen, 1, NONE);
+    assert!(q.tell("a", &seen["a"], at(2)));
+    booted(&mut seen, "a", 60);
+    advance(&mut q, &seen, 90, NONE);
+    assert_eq!(steps(&q), ["restarted"]);
 }
 
 #[test]

@@ -101,7 +101,7 @@ impl Server {
             waits: Box::new(|_, _| true),
             rollouts: Rollouts::start(world.clone(), store.clone(), recorder.clone(), boots.clone())?,
             overlays: Arc::new(overlays),
-            discovery: Discovery::start(world.clone(), store.clone(), nodes, recorder.clone(), boots.clone())?,
+            discovery: Discovery::start(world.clone(), store.clone(), nodes, boots.clone())?,
             restarts: Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone())?,
             world,
             boots,
