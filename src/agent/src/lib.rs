@@ -30,6 +30,8 @@ mod root;
 mod rtnl;
 mod session;
 mod sys;
+#[cfg(test)]
+mod testdisk;
 mod timeline;
 mod users;
 mod voice;
