@@ -23,6 +23,7 @@ mod modalias;
 mod modprobe;
 mod modules;
 mod network;
+mod new_root;
 mod overlay;
 mod restart;
 mod retry;

@@ -4,6 +4,9 @@ use super::*;
 use rustix::fs::{CWD, mknodat};
 use std::{os::unix::fs::chown, os::unix::fs::symlink, path::Path, sync::mpsc::channel, time::Duration};
 
+/// What it is, and how it is put there.
+type Strange<'a> = (&'a str, &'a dyn Fn(&Path));
+
 fn open(path: &Path) -> OwnedFd {
     File::open(path).unwrap().into()
 }
@@ -28,7 +31,7 @@ fn read(root: &Path) -> Res<Option<Vec<u8>>> {
 fn what_a_user_put_in_the_place_of_the_directory_is_not_entered() {
     let elsewhere = tempfile::tempdir().unwrap();
     fs::write(elsewhere.path().join("image"), "list 1\0\0").unwrap();
-    let others: [(&str, &dyn Fn(&Path)); 5] = [
+    let others: [Strange<'_>; 5] = [
         ("a user's directory", &|path| {
             fs::create_dir(path).unwrap();
             mknodat(CWD, path.join("image"), FileType::Fifo, Mode::RUSR, 0).unwrap();
@@ -59,7 +62,7 @@ fn what_a_user_put_in_the_place_of_the_directory_is_not_entered() {
 #[test]
 fn only_a_file_of_roots_of_a_sane_length_is_a_list() {
     let elsewhere = tempfile::NamedTempFile::new().unwrap();
-    let others: [(&str, &dyn Fn(&Path)); 5] = [
+    let others: [Strange<'_>; 5] = [
         ("is not a file of root's", &|path| {
             mknodat(CWD, path, FileType::Fifo, Mode::RUSR, 0).unwrap();
         }),
