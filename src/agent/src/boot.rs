@@ -171,6 +171,7 @@ fn disk_phase(
     };
     let mut on_note = |text: &str| timeline.borrow_mut().step(text);
     let context = disk::phase::Context {
+        node: &plan.node,
         image: Path::new(root::IMAGE),
         list,
         mounts: Path::new(DISK_MOUNTS),

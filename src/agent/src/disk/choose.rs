@@ -138,7 +138,7 @@ pub fn choose(looked: &[Looked], plan: &DiskPlan) -> Result<Option<usize>, NoCho
         })
     };
     let marked: Vec<usize> = (0..looked.len())
-        .filter(|i| matches!(looked[*i].finding, Ok(Finding::Ours { .. })))
+        .filter(|i| looked[*i].finding.as_ref().is_ok_and(Finding::is_ours))
         .collect();
     let seen = plan.seen.as_ref();
     let last_boots: Vec<usize> = marked

@@ -30,6 +30,8 @@ const AUTO_WAIT: Duration = Duration::from_secs(5);
 
 /// Where the phase works.
 pub struct Context<'a> {
+    /// The node's name, for commands that an administrator is told.
+    pub node: &'a str,
     /// The image's root, mounted read-only.
     pub image: &'a Path,
     /// What the image says of its files.
@@ -147,9 +149,9 @@ fn look(disk: Candidate) -> Looked {
         let mut device = FileDevice::open(&node, false).doing(|| format!("opening {}", node.display()))?;
         let doing = || format!("reading {}", disk.name);
         let finding = inspect::inspect(&mut device).doing(doing)?;
-        let marker = match finding {
-            Finding::Ours { .. } => inspect::marker_id(&mut device).doing(doing)?,
-            _ => String::new(),
+        let marker = match finding.is_ours() {
+            true => inspect::marker_id(&mut device).doing(doing)?,
+            false => String::new(),
         };
         Ok((finding, marker))
     };
@@ -202,10 +204,7 @@ fn work(plan: &DiskPlan, looked: &Looked, context: Context<'_>, facts: &mut Disk
         table: layout.table,
     };
     let finding = looked.finding.as_ref().map_err(|why| Failure::new(why.clone()))?;
-    if let Finding::Ours {
-        record: Some(found), ..
-    } = finding
-    {
+    if let Some(found) = finding.record() {
         facts.marker = Some(marker_of(found, looked.marker.clone()));
     }
     let (size, sector) = {
@@ -219,7 +218,14 @@ fn work(plan: &DiskPlan, looked: &Looked, context: Context<'_>, facts: &mut Disk
                 facts.foreign.clone_from(what);
                 facts.problem = Some(DiskProblem::Foreign);
             }
-            Err(Failure::new(format!("{name} {why}")))
+            let help = match finding {
+                Finding::Unclear { .. } => format!(
+                    "; to lose what is on it and have it prepared again: `rackstrap node reprep {}`, then restart the node",
+                    context.node
+                ),
+                _ => String::new(),
+            };
+            Err(Failure::new(format!("{name} {why}{help}")))
         }
         Action::Keep(note) => {
             // With another digest the table may not be the plan's.
@@ -301,6 +307,7 @@ fn prepare_disk(
     drop(device);
     let RealMachine { on_step, on_note, .. } = machine;
     let context = Context {
+        node: context.node,
         image: context.image,
         list: context.list,
         mounts: context.mounts,

@@ -60,6 +60,7 @@ impl Loop {
         let mut steps = Vec::new();
         let mut notes = Vec::new();
         let context = Context {
+            node: "r01n01",
             image: Path::new("/"),
             list: &ImageList::default(),
             mounts: &self.dir.path().join("mounts"),
@@ -234,6 +235,40 @@ fn a_foreign_disk_is_not_touched() {
     assert!(disk.bytes(0, 64 * MIB as usize) == before);
 }
 
+#[test]
+fn a_disk_that_lost_its_table_is_kept_until_somebody_orders_otherwise() {
+    let disk = Loop::new(400 * MIB);
+    let mut plan = plan(PartitionTable::Gpt, 1);
+    // That is about the data of others.
+    plan.wipe = Wipe::Always;
+    let id = disk.boot(&plan).0.facts.marker.unwrap().id;
+    disk.release();
+    for at in [512, 400 * MIB - 512] {
+        disk.image().write_all_at(&[0; 512], at).unwrap();
+    }
+    let before = disk.bytes(0, 64 * MIB as usize);
+    let (state, steps) = disk.boot(&plan);
+    let reason = format!(
+        "{} was prepared by rackstrap, but its partition table is lost or unreadable; left untouched; to lose what is on it and have it \
+         prepared again: `rackstrap node reprep r01n01`, then restart the node; /etc/default and /nowhere/at/all are in RAM",
+        disk.name
+    );
+    assert_eq!((state.status, steps.len()), (DiskStatus::Degraded { reason }, 0));
+    // The server still knows whose disk it is.
+    assert_eq!(state.facts.marker.unwrap().id, id);
+    assert_eq!(state.facts.problem, None);
+    assert!(disk.bytes(0, 64 * MIB as usize) == before);
+    plan.again = true;
+    let (state, _) = disk.boot(&plan);
+    assert_eq!(
+        state.status,
+        DiskStatus::Prepared {
+            from: "scratch v1, its partition table is lost or unreadable".into(),
+            to: "scratch v1".into()
+        }
+    );
+}
+
 /// The phase among several loop devices, in an order of the test's own.
 fn boot_among(disks: &[&Loop], plan: &DiskPlan) -> DiskState {
     let present = || {
@@ -246,6 +281,7 @@ fn boot_among(disks: &[&Loop], plan: &DiskPlan) -> DiskState {
         disks.iter().map(named).collect::<Vec<_>>()
     };
     let context = Context {
+        node: "r01n01",
         image: Path::new("/"),
         list: &ImageList::default(),
         mounts: &disks[0].dir.path().join("mounts"),
@@ -322,6 +358,7 @@ fn a_missing_disk_and_a_missing_layout() {
     let dir = tempfile::tempdir().unwrap();
     let nothing = |plan: Option<&DiskPlan>| {
         let context = Context {
+            node: "r01n01",
             image: Path::new("/"),
             list: &ImageList::default(),
             mounts: dir.path(),
