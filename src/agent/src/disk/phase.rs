@@ -228,9 +228,9 @@ fn work(plan: &DiskPlan, looked: &Looked, context: Context<'_>, facts: &mut Disk
             Err(Failure::new(format!("{name} {why}{help}")))
         }
         Action::Keep(note) => {
-            // With another digest the table may not be the plan's.
+            // With another digest the table may not be the plan's: a partition may be another than its place in the plan says.
             let geometry = geometry.ok().filter(|_| note.is_none());
-            let (mounts, troubles) = mount_all(plan, name, geometry.as_ref(), context);
+            let (mounts, troubles) = mount_all(plan, name, geometry.as_ref(), note.is_none(), context);
             let wrong: Vec<String> = note.into_iter().chain(troubles).collect();
             if wrong.is_empty() {
                 let text = format!("{name} kept: {record}");
@@ -314,7 +314,7 @@ fn prepare_disk(
         on_step,
         on_note,
     };
-    Ok(mount_all(plan, name, Some(geometry), context))
+    Ok(mount_all(plan, name, Some(geometry), true, context))
 }
 
 /// GUIDs need random numbers. A static binary's fallback polls /dev/random, and this early nothing makes the kernel's
@@ -324,11 +324,13 @@ fn wait_for_entropy() {
     let _ = std::fs::File::open("/dev/random").and_then(|mut f| f.read_exact(&mut [0; 16]));
 }
 
-/// Mounts what the layout has on a disk that holds it; what does not work is said and left out.
+/// Mounts what the layout has on a disk that holds it; what does not work is said and left out. Copies of the image's directories
+/// follow the image if `follow` says so.
 fn mount_all(
     plan: &DiskPlan,
     disk: &str,
     geometry: Option<&geometry::Geometry>,
+    follow: bool,
     mut context: Context<'_>,
 ) -> (Vec<MountedPartition>, Vec<String>) {
     let mut mounts = Vec::new();
@@ -342,9 +344,8 @@ fn mount_all(
         match mount_one(disk, number, range, partition, &mut context) {
             Ok(mounted) => {
                 mounts.push(mounted);
-                match refresh(plan, partition, &mut context) {
-                    Ok(()) => {}
-                    Err(failure) => troubles.push(failure.to_string()),
+                if follow && let Err(failure) = refresh(plan, partition, &mut context) {
+                    troubles.push(failure.to_string());
                 }
             }
             Err(failure) => troubles.push(failure.to_string()),

@@ -55,14 +55,18 @@ impl Loop {
         }
     }
 
-    /// The disk phase as the agent runs it; everything is unmounted again.
+    /// The disk phase as the agent runs it.
     fn boot(&self, plan: &DiskPlan) -> (DiskState, Vec<String>) {
+        self.boot_image(plan, Path::new("/"), &ImageList::default())
+    }
+
+    fn boot_image(&self, plan: &DiskPlan, image: &Path, list: &ImageList<'_>) -> (DiskState, Vec<String>) {
         let mut steps = Vec::new();
         let mut notes = Vec::new();
         let context = Context {
             node: "r01n01",
-            image: Path::new("/"),
-            list: &ImageList::default(),
+            image,
+            list,
             mounts: &self.dir.path().join("mounts"),
             on_step: &mut |s| steps.push(s.to_owned()),
             on_note: &mut |s| notes.push(s.to_owned()),
@@ -211,6 +215,54 @@ fn a_gpt_disk_lives() {
 #[test]
 fn an_mbr_disk_lives() {
     whole_life(PartitionTable::Mbr);
+}
+
+#[test]
+fn a_layout_that_changed_under_its_version_changes_no_file() {
+    use rackstrap_wire::image_list::{self, Entry};
+    let disk = Loop::new(400 * MIB);
+    let mut before = plan(PartitionTable::Gpt, 1);
+    before.layout.partitions[1].mount = Some("/etc/alternatives".into());
+    before.layout.partitions[1].fs = FileSystem::Ext4;
+    // A file as each of both directories has it by the list, so that the lists are about the same paths.
+    let mut text = Vec::new();
+    image_list::begin(&mut text);
+    for dir in ["alternatives", "default"] {
+        let path = format!("etc/{dir}/of-{dir}");
+        let entry = Entry {
+            path: path.as_bytes(),
+            kind: b'f',
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            crc: 0,
+            sum: 0,
+            target: b"",
+        };
+        image_list::add_entry(&mut text, &entry);
+    }
+    let list = ImageList::parse(&text).unwrap();
+    disk.boot_image(&before, Path::new("/"), &list);
+    let mounts = disk.dir.path().join("mounts");
+    for (name, dir) in [("etc", "default"), ("data", "alternatives")] {
+        fs::write(mounts.join(name).join(format!("of-{dir}")), "").unwrap();
+    }
+    disk.release();
+    // Two mount points changed places, and the version was forgotten.
+    let mut after = before.clone();
+    after.digest = "f".repeat(32);
+    after.layout.partitions[0].mount = before.layout.partitions[1].mount.clone();
+    after.layout.partitions[1].mount = before.layout.partitions[0].mount.clone();
+    let (state, _) = disk.boot_image(&after, Path::new("/"), &list);
+    assert_eq!(
+        state.status,
+        DiskStatus::Degraded {
+            reason: "layout scratch v1 was changed without raising its version".into()
+        }
+    );
+    assert!(mounts.join("etc/of-default").exists() && mounts.join("data/of-alternatives").exists());
+    disk.release();
 }
 
 #[test]

@@ -8,7 +8,9 @@
 //! - Anything else is the node's: changed, made or deleted by it. It stays, and is named if the new version has something else there.
 //! - A directory is removed only when it is empty.
 //!
-//! A disk from before there were lists counts as one whose old list is empty: what is missing is made, nothing is replaced.
+//! A disk from before there were lists counts as one whose old list is empty: what is missing is made, nothing is replaced. So does one
+//! whose list is that of another mount point: the layout was edited, and what the list says of one directory is not true of another. The
+//! list names its mount point as a directory that belongs to it (`o var`), which agents from before that read and ignore.
 //!
 //! Power cuts: contents are copied to `.rackstrap/stage` and flushed first. Then the new list is added to the old one on disk, so that
 //! from here on the states of both count as the image's. Then names change, one rename a file. At last the new list stands alone.
@@ -68,6 +70,7 @@ impl Copy<'_> {
         let mut text = Vec::new();
         image_list::begin(&mut text);
         let Some(mount) = below(self.mount) else { return text };
+        image_list::add_owned(&mut text, mount);
         for entry in &list.entries {
             let elsewhere = |other: &&str| {
                 below(other).is_some_and(|other| inside(other, mount).is_some() && inside(entry.path, other).is_some())
@@ -116,9 +119,13 @@ impl Copy<'_> {
             return Ok(None);
         }
         let before = before.unwrap_or_default();
-        // A list that cannot be read says nothing: nothing of the node's is replaced by its word.
+        // A list that cannot be read says nothing: nothing of the node's is replaced by its word. Nor does another directory's.
         let mut known = ImageList::parse_all(&before).unwrap_or_default();
-        if known.is_empty() {
+        if !known.iter().all(|list| self.is_of(list)) {
+            known.clear();
+        }
+        let counts = !known.is_empty();
+        if !counts {
             known.push(ImageList::default());
         }
         let own = self.own()?;
@@ -140,9 +147,9 @@ impl Copy<'_> {
                 return Err(failure);
             }
             let mut both = Vec::new();
-            match ImageList::parse_all(&before) {
-                Ok(lists) if !lists.is_empty() => both.extend(&before),
-                _ => image_list::begin(&mut both),
+            match counts {
+                true => both.extend(&before),
+                false => image_list::begin(&mut both),
             }
             both.extend(&text);
             own.keep(&both)?;
@@ -151,7 +158,13 @@ impl Copy<'_> {
         }
         own.keep(&text)?;
         own.clear_stage()?;
-        Ok(Some(work.says()))
+        let news = !work.changes.is_empty() || !work.kept.is_empty();
+        Ok(news.then(|| work.says()))
+    }
+
+    /// True if a list is of this directory, or of an agent that did not say which one it is of.
+    fn is_of(&self, list: &ImageList<'_>) -> bool {
+        list.owned.iter().all(|mount| below(self.mount) == Some(*mount))
     }
 
     /// Makes the directory that keeps the list.

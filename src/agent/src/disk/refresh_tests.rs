@@ -282,6 +282,46 @@ fn a_disk_from_before_there_were_lists_gets_what_is_missing() {
 }
 
 #[test]
+fn a_list_of_another_mount_point_removes_nothing() {
+    let (one, two) = (Image::new(V1), Image::new(V2));
+    let node = Node::prepared(&one);
+    let before = node.state();
+    // The layout was edited, and what was /opt is mounted at /var. By chance it has files as the image's /var.
+    let list = node.at(".rackstrap/image");
+    let text = fs::read(&list).unwrap();
+    let (mount, opt) = (&b"list 1\0\0o var\0\0"[..], &b"list 1\0\0o opt\0\0"[..]);
+    fs::write(&list, [opt, text.strip_prefix(mount).unwrap()].concat()).unwrap();
+    let said = node.boot(&two).unwrap();
+    assert!(said.contains(" 0 replaced, 0 removed"), "{said}");
+    let after = node.state();
+    assert!(
+        before.iter().all(|(path, state)| after.get(path) == Some(state)),
+        "{said}"
+    );
+    assert_eq!(node.read("lib/new/deep/file"), "two");
+    // From now on it is this one's.
+    assert!(fs::read(&list).unwrap().starts_with(mount));
+    node.boot(&one).unwrap();
+    assert!(!node.at("lib/new/deep/file").exists());
+}
+
+#[test]
+fn a_list_without_its_mount_point_counts_as_before() {
+    let (one, two) = (Image::new(V1), Image::new(V2));
+    let node = Node::prepared(&one);
+    let list = node.at(".rackstrap/image");
+    let text = fs::read(&list).unwrap();
+    let older = [b"list 1\0\0", text.strip_prefix(b"list 1\0\0o var\0\0").unwrap()].concat();
+    fs::write(&list, &older).unwrap();
+    assert_eq!(node.boot(&one), None, "to name it is no news");
+    assert_eq!(fs::read(&list).unwrap(), text);
+    fs::write(&list, &older).unwrap();
+    let said = node.boot(&two).unwrap();
+    assert_eq!(said, "/var follows the image: 4 made, 9 replaced, 2 removed");
+    assert_eq!(node.state(), as_prepared(&two));
+}
+
+#[test]
 fn links_of_the_node_lead_nowhere() {
     let (one, two) = (Image::new(V1), Image::new(V2));
     let node = Node::prepared(&one);
