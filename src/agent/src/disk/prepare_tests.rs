@@ -435,6 +435,15 @@ fn what_others_wrote_over_our_disk_is_theirs() {
     }
 }
 
+#[test]
+fn what_the_first_partition_begins_with_is_its_own() {
+    let plan = plan(PartitionTable::Mbr, 1, Wipe::Ours);
+    let mut disk = undisturbed(&Model::new(9 * MIB, 512), &plan);
+    // A raw partition may hold anything, such as what a VMFS volume on the whole disk has there.
+    disk.durable[MIB as usize..][..4].copy_from_slice(b"\x0d\xd0\x01\xc0");
+    assert_eq!(boot(&mut disk, &plan), Ok(Action::Keep(None)));
+}
+
 /// Damages a finished disk, boots it under any rule for wiping, and expects it as it was, until an order or another version.
 fn is_left_until_ordered(what: &str, damaged: &Model, sees: &Finding) {
     for wipe in [Wipe::Ours, Wipe::Always] {
