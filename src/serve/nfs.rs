@@ -20,7 +20,8 @@ const FIRST_USER_PORT: u16 = 1024;
 /// The roots of sealed image versions, each for the nodes that were told to boot it.
 pub struct ImageExports {
     shared: Shared,
-    open: Mutex<HashMap<ExportId, Arc<ExportRoot>>>,
+    /// By name and number, with when the tree was sealed.
+    open: Mutex<HashMap<ExportId, (Timestamp, Arc<ExportRoot>)>>,
     /// Mounts that addresses of no node asked for.
     mounts: Rare,
     /// Other trouble of theirs: connections refused or ended, handles.
@@ -68,13 +69,16 @@ impl ImageExports {
             .ok_or(Refusal::NoSuchExport)?;
         let id = export_id(image);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(root) = open.get(&id) {
+        // The name may be that of another tree by now: an image was renamed, and a new one has its name and number.
+        if let Some((made, root)) = open.get(&id)
+            && *made == version.manifest.created
+        {
             return Ok(root.clone());
         }
         let root = ExportRoot::open(&version.dir.join("root"), id, image.to_string())
             .map_err(|error| Refusal::Unavailable(error.to_string()))?;
         let root = Arc::new(root);
-        open.insert(id, root.clone());
+        open.insert(id, (version.manifest.created, root.clone()));
         Ok(root)
     }
 }
