@@ -84,8 +84,8 @@ pub async fn run(config: &Path) -> Result<()> {
     let shared = open(site, site_warnings)?;
     let cancel = CancellationToken::new();
     let mut services = JoinSet::new();
-    let (counters, keeper) = bind::spawn_all(&shared, &cancel, &mut services)?;
-    let reloader = Arc::new(reload::Reloader::new(config.to_owned(), shared.clone()));
+    let (counters, keeper, exports) = bind::spawn_all(&shared, &cancel, &mut services)?;
+    let reloader = Arc::new(reload::Reloader::new(config.to_owned(), shared.clone(), exports));
     let control = control::bind(&shared.world.load().site.server.socket).await?;
     let context = Arc::new(control_context(&shared, &reloader, counters, keeper));
     services.spawn(control::serve(control, context, cancel.clone()).in_named_task("control socket"));
