@@ -16,7 +16,7 @@ use std::time::Duration;
 
 #[derive(Debug, Args)]
 pub struct RestartArgs {
-    /// Names or hostlists
+    /// Names or hostlists, in the order in which they are restarted
     #[arg(required_unless_present = "list", conflicts_with = "list", value_name = "NODES")]
     nodes: Vec<String>,
     /// How many of them may be out of service at once
@@ -52,7 +52,7 @@ pub fn run(client: &Client, args: RestartArgs) -> Result<()> {
     if args.list {
         return list(client, args.format);
     }
-    let nodes = Wanted::new(args.nodes.clone())?.some_names(client)?;
+    let nodes = Wanted::new(args.nodes.clone())?.some_names_in_order(client)?;
     match args.cancel {
         true => cancel(client, nodes, args.format),
         false => want(client, nodes, &args),
