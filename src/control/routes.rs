@@ -17,7 +17,9 @@ use crate::{
     decide::{Decision, Requester, decide},
     discovery::Waiting,
     inventory::Node,
+    preflight,
     timeline::{Level, State as NodeState, StatusRow, Subject, status, summarise},
+    warnings::SiteWarning,
 };
 use axum::{
     Extension, Json, Router,
@@ -124,13 +126,24 @@ async fn show_status(State(context): State<Shared>) -> Result<Json<api::StatusAn
             waiting_row(&context, waiting, ipaddr)
         }));
     }
+    let mut warnings = context.warnings.list(now);
+    // Found now and not kept: a command about the nodes mends it.
+    let of_nodes = preflight::of_nodes(&world.site, world.inventory.iter().map(|node| &**node));
+    warnings.extend(of_nodes.into_iter().map(|finding| SiteWarning {
+        topic: finding.topic,
+        message: finding.message,
+        help: finding.help,
+        fatal: finding.fatal,
+        since: now,
+        last: now,
+    }));
     Ok(Json(api::StatusAnswer {
         cluster: world.site.cluster.name.clone(),
         now,
         nodes,
         ignored: ignored.len(),
         full: view.full,
-        warnings: context.warnings.list(now),
+        warnings,
     }))
 }
 
