@@ -141,10 +141,13 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
         ));
         return Decision::Unknown { why };
     };
-    why.push(format!(
-        "address {} in subnet {}, by the name's position",
-        node.ipaddr, subnet.network
-    ));
+    let naming = &world.site.cluster.naming;
+    let by = match naming.name_to_address(&node.name) {
+        Ok(address) if address == node.ipaddr => "by the name's position".to_owned(),
+        Ok(address) => format!("kept from before: node-address gives {address} to this name"),
+        Err(_) => format!("kept from before: its name does not follow {}", naming.name_pattern()),
+    };
+    why.push(format!("address {} in subnet {}, {by}", node.ipaddr, subnet.network));
     match node.profiles.as_slice() {
         [] => why.push("profile default".to_owned()),
         [one] => why.push(format!("profile {one}, then default")),

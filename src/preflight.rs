@@ -5,6 +5,9 @@
 
 mod files;
 mod images;
+mod nodes;
+
+pub use nodes::of_nodes;
 
 use crate::{
     config::Site, disk_loader::IPXE, firmware::first_loader, image::Catalog, inventory::Settings, loaders::Loaders,

@@ -114,6 +114,25 @@ fn hostlists_name_nodes_everywhere() {
             .count(),
         2
     );
+    // In the order in which both are written, also where nodes change places.
+    let hwaddr = |name: &str| {
+        let listed = daemon.says(&format!("node list {name} --json"));
+        let nodes: serde_json::Value = serde_json::from_str(&listed).unwrap();
+        nodes[0]["hwaddrs"][0].as_str().unwrap().to_owned()
+    };
+    let (first, second) = (hwaddr("r03n11"), hwaddr("r03n12"));
+    daemon.says("node rename r03n12,r03n11 r03n[01-02]");
+    assert_eq!((hwaddr("r03n02"), hwaddr("r03n01")), (first.clone(), second.clone()));
+    daemon.says("node rename r03n01,r03n02 r03n02,r03n01");
+    assert_eq!((hwaddr("r03n01"), hwaddr("r03n02")), (first.clone(), second));
+    let moved = piped(&daemon, "node rename - r03n09", "r03n01 # the first\n");
+    assert!(moved.status.success(), "{moved:?}");
+    assert_eq!(hwaddr("r03n09"), first);
+    assert!(
+        daemon
+            .complains("node rename r03n02,r03n02 r03n[21-22]")
+            .contains("r03n02 is named twice")
+    );
     assert_eq!(daemon.says("node delete @rack:r03 --yes").lines().count(), 4);
     assert_eq!(names(&daemon, ""), "r01n[01-04]");
 }

@@ -19,6 +19,9 @@ pub struct DiskEffect {
     pub layout: String,
     /// What is on the disk now, for people: `scratch v1: /tmp 38 GB used`.
     pub now: String,
+    /// True if an order of `node reprep` stands: it is told whatever else happens, because it can be withdrawn.
+    #[serde(default)]
+    pub ordered: bool,
 }
 
 /// What happens to a disk.
@@ -29,6 +32,8 @@ pub enum EffectKind {
     Prepare,
     /// The same, because somebody ordered it.
     Ordered,
+    /// Somebody ordered that it is prepared again, and nothing that is known of is lost by it.
+    Standing,
     /// Somebody else's data is overwritten, because the layout says `wipe = "always"`.
     Wipe,
     /// It is kept, and the node degraded: the layout changed under the same version.
@@ -40,7 +45,7 @@ pub enum EffectKind {
 impl DiskEffect {
     /// True if data is lost.
     pub fn loses_data(&self) -> bool {
-        !matches!(self.kind, EffectKind::Changed | EffectKind::Held)
+        !matches!(self.kind, EffectKind::Changed | EffectKind::Held | EffectKind::Standing)
     }
 
     /// True if data is lost, and no order for this node says so.
@@ -51,14 +56,23 @@ impl DiskEffect {
 
 impl std::fmt::Display for DiskEffect {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let DiskEffect { layout, now, .. } = self;
+        let DiskEffect { layout, now, node, .. } = self;
         match self.kind {
+            EffectKind::Standing if layout.is_empty() => write!(
+                f,
+                "the next boot has the order to prepare the disk, and no layout for it: {now}; to withdraw the order: rackstrap node \
+                 reprep {node} --cancel"
+            ),
+            EffectKind::Standing => write!(
+                f,
+                "the next boot has the order to prepare the disk for layout {layout}: {now}; to withdraw the order: rackstrap node \
+                 reprep {node} --cancel"
+            ),
             EffectKind::Prepare => write!(f, "the next boot prepares the disk for layout {layout} and loses {now}"),
             EffectKind::Ordered => write!(
                 f,
-                "the next boot prepares the disk for layout {layout}, as ordered, and loses {now}; to keep it: rackstrap node reprep {} \
-                 --cancel",
-                self.node
+                "the next boot prepares the disk for layout {layout}, as ordered, and loses {now}; to keep it: rackstrap node reprep \
+                 {node} --cancel"
             ),
             EffectKind::Wipe => write!(
                 f,
@@ -75,6 +89,13 @@ impl std::fmt::Display for DiskEffect {
                 "layout {layout} changed under the same version: the disk is kept, and the node is degraded; raise its version to have \
                  the disk prepared again, or write the old layout back"
             ),
+        }?;
+        match self.kind {
+            EffectKind::Wipe | EffectKind::Held if self.ordered => write!(
+                f,
+                "; an order to prepare it stands too; to withdraw that: rackstrap node reprep {node} --cancel"
+            ),
+            _ => Ok(()),
         }
     }
 }
@@ -86,46 +107,57 @@ pub(super) fn policy_of<'a>(site: &'a Site, node: &Node) -> Option<&'a LayoutPol
     site.layouts.get(name)
 }
 
-/// What the next boot of `node` does with its disk under `site`; none if it keeps it, prepares a blank one or leaves it alone.
+/// What the next boot of `node` does with its disk under `site`; none if it keeps it, prepares a blank one or leaves it alone, and
+/// nothing was ordered.
 pub fn disk_effect(site: &Site, node: &Node, disk: Option<&NodeDisk>) -> Option<DiskEffect> {
-    let policy = policy_of(site, node)?;
     // Of a node that never told anything nothing is lost that anybody knows of.
     let disk = disk?;
-    let layout = &policy.layout;
-    let effect = |kind, now: String| {
+    let order = disk.order.as_ref();
+    let effect = |kind, layout: String, now: String| {
         Some(DiskEffect {
             node: node.name.clone(),
             kind,
-            layout: format!("{} v{}", layout.name, layout.version),
+            layout,
             now,
+            ordered: order.is_some(),
         })
     };
+    let standing = |layout: String, now: String| order.and_then(|_| effect(EffectKind::Standing, layout, now));
+    let Some(policy) = policy_of(site, node) else {
+        let now = "the disk is left alone, and the order is over".to_owned();
+        return standing(String::new(), now);
+    };
+    let layout = &policy.layout;
+    let name = format!("{} v{}", layout.name, layout.version);
     let facts = &disk.state.facts;
-    let order = disk.order.as_ref();
     if facts.problem == Some(DiskProblem::Foreign) {
         let now = format!("{} on {}", facts.foreign, disk.state.device);
         return match order.is_some_and(|order| order.wipe_foreign) {
-            true => effect(EffectKind::Ordered, now),
-            false if policy.wipe == Wipe::Always => effect(EffectKind::Wipe, now),
-            false => None,
+            true => effect(EffectKind::Ordered, name, now),
+            false if policy.wipe == Wipe::Always => effect(EffectKind::Wipe, name, now),
+            false => standing(
+                name,
+                format!("{now} is somebody else's data, which it keeps without --wipe-foreign"),
+            ),
         };
     }
     let Some(marker) = &disk.marker else {
         return match unknown_content(disk) {
-            Some(now) if order.is_some_and(|order| order.wipe_foreign) => effect(EffectKind::Ordered, now),
-            Some(now) if policy.wipe == Wipe::Always => effect(EffectKind::Wipe, now),
-            _ => None,
+            Some(now) if order.is_some_and(|order| order.wipe_foreign) => effect(EffectKind::Ordered, name, now),
+            Some(now) if policy.wipe == Wipe::Always => effect(EffectKind::Wipe, name, now),
+            Some(now) => standing(name, format!("it loses {now}, unless that is somebody else's data")),
+            None => standing(name, "nothing is known to be lost".to_owned()),
         };
     };
     if order.is_some() {
-        return effect(EffectKind::Ordered, now(disk));
+        return effect(EffectKind::Ordered, name, now(disk));
     }
     if marker.layout != layout.name || marker.version != layout.version {
-        return effect(EffectKind::Prepare, now(disk));
+        return effect(EffectKind::Prepare, name, now(disk));
     }
     match marker.digest.is_empty() || marker.digest == policy.digest {
         true => None,
-        false => effect(EffectKind::Changed, now(disk)),
+        false => effect(EffectKind::Changed, name, now(disk)),
     }
 }
 

@@ -195,3 +195,68 @@ fn sizes_are_short() {
         assert_eq!(size(bytes), want);
     }
 }
+
+#[test]
+fn an_order_that_stands_is_told_whatever_is_known_of_the_disk() {
+    let site_of = |wipe: &str| site(|text| text.replace("wipe = \"ours\"", &format!("wipe = \"{wipe}\"")));
+    let (ours, always) = (site_of("ours"), site_of("always"));
+    let without = site(|text| text.replace("\nlayout = \"scratch\"\n", "\n"));
+    assert_eq!(policy_of(&without, &node("r01n01")), None);
+    let ordered = |wipe_foreign, disk: NodeDisk| NodeDisk {
+        order: Some(DiskOrder {
+            wipe_foreign,
+            ..order()
+        }),
+        ..disk
+    };
+    let blank = NodeDisk {
+        state: DiskState {
+            status: DiskStatus::Degraded {
+                reason: "there is no disk".to_owned(),
+            },
+            ..DiskState::default()
+        },
+        ..NodeDisk::default()
+    };
+    let told = |site: &Site, disk: &NodeDisk| {
+        let effect = disk_effect(site, &node("r01n01"), Some(disk)).unwrap();
+        (effect.kind, effect.to_string())
+    };
+    for (site, disk, kind, says) in [
+        (
+            &ours,
+            NodeDisk::default(),
+            EffectKind::Standing,
+            "it loses what no boot has looked at yet, unless that is",
+        ),
+        (
+            &ours,
+            foreign(),
+            EffectKind::Standing,
+            "xfs on vda is somebody else's data, which it keeps",
+        ),
+        (
+            &ours,
+            blank.clone(),
+            EffectKind::Standing,
+            "layout scratch v1: nothing is known to be lost",
+        ),
+        (&always, foreign(), EffectKind::Wipe, "overwrites xfs on vda"),
+        (
+            &without,
+            marked(&ours),
+            EffectKind::Standing,
+            "no layout for it: the disk is left alone",
+        ),
+    ] {
+        assert!(disk_effect(site, &node("r01n01"), Some(&disk)).is_none_or(|effect| effect.kind == kind));
+        let (found, text) = told(site, &ordered(false, disk));
+        assert_eq!(found, kind, "{text}");
+        assert!(text.contains(says), "{text}");
+        assert!(text.ends_with("rackstrap node reprep r01n01 --cancel"), "{text}");
+    }
+    // Nothing that is known of is lost, so nobody is asked for it.
+    let effect = disk_effect(&ours, &node("r01n01"), Some(&ordered(false, blank))).unwrap();
+    assert!(!effect.loses_data() && !effect.needs_consent());
+    assert_eq!(told(&ours, &ordered(true, NodeDisk::default())).0, EffectKind::Ordered);
+}

@@ -111,16 +111,14 @@ impl Here {
         let loaders = Loaders::load(&site.server.loader_dirs).map(Arc::new);
         let mut machine: Vec<String> = problems.iter().map(ToString::to_string).collect();
         machine.extend(of_nodes(site, &images));
+        let (disks, of_nodes) = of_inventory(path, site);
         let mut found = preflight::findings(site, &images, &loaders);
         if needs_root(&images_dir).is_some() {
             // Which images there are is not known; that is among `problems`.
             found.retain(|finding| !finding.is_of_image());
         }
-        Here {
-            found,
-            disks: disks(path, site),
-            machine,
-        }
+        found.extend(of_nodes);
+        Here { found, disks, machine }
     }
 }
 
@@ -351,13 +349,13 @@ fn as_json(path: &Path, result: &Result<(Site, Vec<Warning>), ConfigError>, tree
     }
 }
 
-/// What the file does to nodes' disks at their next boots, and layouts that changed under the same version, as far as a running
-/// daemon knows the nodes.
-fn disks(path: &Path, site: &Site) -> Vec<String> {
+/// What the file does to nodes' disks at their next boots, and layouts that changed under the same version; and what nodes have that
+/// the file does not say any more. As far as a running daemon knows the nodes.
+fn of_inventory(path: &Path, site: &Site) -> (Vec<String>, Vec<Finding>) {
     const MOST_LINES: usize = 20;
     let socket = &site.server.socket;
     if !socket.exists() {
-        return Vec::new();
+        return (Vec::new(), Vec::new());
     }
     let asked = || -> anyhow::Result<(Vec<api::DiskRow>, Vec<api::LayoutRow>)> {
         let client = Client::new(socket)?;
@@ -367,7 +365,8 @@ fn disks(path: &Path, site: &Site) -> Vec<String> {
         Ok(answers) => answers,
         Err(error) => {
             let file = path.display();
-            return vec![format!("what {file} does to nodes' disks was not checked: {error:#}")];
+            let said = format!("what {file} does to nodes and their disks was not checked: {error:#}");
+            return (vec![said], Vec::new());
         }
     };
     let known: BTreeMap<&str, &Option<NodeDisk>> = rows.iter().map(|row| (row.node.name.as_str(), &row.disk)).collect();
@@ -389,7 +388,7 @@ fn disks(path: &Path, site: &Site) -> Vec<String> {
         .map(|row| (row.layout.name.as_str(), row.layout.version, row.digest.as_str()));
     let mut lines = changed_layouts(site, in_use);
     lines.extend(describe_effects(&effects, MOST_LINES));
-    lines
+    (lines, preflight::of_nodes(site, rows.iter().map(|row| &row.node)))
 }
 
 /// What images lack for the site, and which of the server's users nodes do not get.

@@ -5,7 +5,7 @@ use crate::{
     control::{Client, api},
     inventory::{
         Inventory, Node, find,
-        hostlist::{MAX_TEXT, Membership, NoGroups, NodeSet, expand_all, lines},
+        hostlist::{Groups, MAX_TEXT, Membership, NoGroups, NodeSet, Repeats, expand_all, expand_in_order, lines},
     },
 };
 use anyhow::{Context, Result, bail};
@@ -78,6 +78,23 @@ impl Wanted {
             bail!(self.nothing_to_do(client)?);
         }
         Ok(nodes.into_iter().map(|node| node.name).collect())
+    }
+
+    /// The same in the order in which they were named, for what is done to one after the other.
+    ///
+    /// # Errors
+    /// As of [`Wanted::some_names`].
+    pub fn some_names_in_order(&self, client: &Client) -> Result<Vec<String>> {
+        let nodes = self.nodes(client)?;
+        if nodes.is_empty() {
+            bail!(self.nothing_to_do(client)?);
+        }
+        let all: Vec<Node> = client.get(api::paths::NODES)?;
+        let membership = self.membership(client, &all)?;
+        let known: NodeSet = nodes.into_iter().map(|node| node.name).collect();
+        let mut names = expand_in_order(&self.texts, &membership, Repeats::First)?;
+        names.retain(|name| known.contains(name));
+        Ok(names)
     }
 
     /// Names whether there are such nodes or not, in natural order.
@@ -185,21 +202,100 @@ fn from_stdin() -> Result<Vec<String>> {
     }
 }
 
-/// The names of two hostlists of equal length, in pairs, in natural order.
+/// Nodes and their new names, in pairs: the first with the first, as they are written. Either is `-` for what the standard input says.
 ///
 /// # Errors
-/// What is wrong with a hostlist, or their lengths.
-pub fn pairs(from: &str, to: &str) -> Result<Vec<(String, String)>> {
-    let (from, to) = (expand_all([from], &NoGroups)?, expand_all([to], &NoGroups)?);
+/// What is wrong with a hostlist, a name that is written twice, or the numbers of names.
+pub fn pairs(client: &Client, from: &str, to: &str) -> Result<Vec<(String, String)>> {
+    if (from, to) == ("-", "-") {
+        bail!(
+            "the standard input can only be one of the two lists; write the new names out: rackstrap node rename - 'r03n[01-32]'"
+        );
+    }
+    let from = Wanted::new(vec![from.to_owned()])?;
+    let all: Vec<Node> = match from.texts.iter().any(|text| text.contains(['@', '*', '?'])) {
+        true => client.get(api::paths::NODES)?,
+        // Names need no inventory; whether there are such nodes, the daemon says.
+        false => Vec::new(),
+    };
+    let groups = from.membership(client, &all)?;
+    zipped(&from.texts, &Wanted::new(vec![to.to_owned()])?.texts, &groups)
+}
+
+/// The names of both lists, in pairs (pure).
+fn zipped(from: &[String], to: &[String], groups: &dyn Groups) -> Result<Vec<(String, String)>> {
+    let (from, to) = (
+        expand_in_order(from, groups, Repeats::Refused)?,
+        expand_in_order(to, &NoGroups, Repeats::Refused)?,
+    );
     if from.is_empty() {
         bail!("no node is named; name the present name and the new one: rackstrap node rename r01n07 r03n01");
     }
     if from.len() != to.len() {
-        bail!(
-            "{from} is {} and {to} is {}; name as many new names as nodes",
-            output::count(from.len(), "name"),
-            output::count(to.len(), "name")
-        );
+        let said = |names: &[String]| {
+            let set: NodeSet = names.iter().map(String::as_str).collect();
+            format!("{set} is {}", output::count(names.len(), "name"))
+        };
+        bail!("{} and {}; name as many new names as nodes", said(&from), said(&to));
     }
     Ok(from.into_iter().zip(to).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paired(from: &str, to: &str) -> Result<String, String> {
+        let pairs = zipped(&[from.to_owned()], &[to.to_owned()], &NoGroups).map_err(|error| error.to_string())?;
+        let pairs: Vec<String> = pairs.iter().map(|(from, to)| format!("{from}>{to}")).collect();
+        Ok(pairs.join(" "))
+    }
+
+    #[test]
+    fn pairs_are_made_in_the_order_in_which_names_are_written() {
+        for (from, to, want) in [
+            ("r06n02,r06n01", "r08n[01-02]", "r06n02>r08n01 r06n01>r08n02"),
+            ("r01n01,r01n02", "r01n02,r01n01", "r01n01>r01n02 r01n02>r01n01"),
+            ("n[3,1-2]", "m1 m2 m3", "n3>m1 n1>m2 n2>m3"),
+            ("n[9,1-3]!n2", "m[1-3]", "n9>m1 n1>m2 n3>m3"),
+        ] {
+            assert_eq!(paired(from, to).as_deref(), Ok(want), "{from} {to}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_written_twice_has_its_first_place() {
+        let all: Vec<String> = ["n1", "n2", "n10"].map(str::to_owned).into();
+        let groups = Membership::new(all, Default::default());
+        let names = expand_in_order(["n10", "n*"], &groups, Repeats::First).unwrap();
+        assert_eq!(names, ["n10", "n1", "n2"]);
+    }
+
+    #[test]
+    fn names_that_pair_with_nothing_or_with_two_are_refused() {
+        for (from, to, want) in [
+            (
+                "n1,n1",
+                "m[1-2]",
+                "hostlist 'n1,n1', column 4: n1 is named twice; name each node once",
+            ),
+            (
+                "n[1-2]",
+                "m1,m[1-2]",
+                "hostlist 'm1,m[1-2]', column 4: m1 is named twice; name each node once",
+            ),
+            (
+                "n[1-2]",
+                "m1",
+                "n[1-2] is 2 names and m1 is 1 name; name as many new names as nodes",
+            ),
+            (
+                "",
+                "m1",
+                "no node is named; name the present name and the new one: rackstrap node rename r01n07 r03n01",
+            ),
+        ] {
+            assert_eq!(paired(from, to).unwrap_err(), want);
+        }
+    }
 }

@@ -465,6 +465,9 @@ pub struct RestartsAnswer {
     pub now: Timestamp,
     /// The oldest first.
     pub requests: Vec<Request>,
+    /// How many nodes rollouts that are on take down at once, for people, by image name.
+    #[serde(default)]
+    pub bounds: BTreeMap<String, String>,
 }
 
 /// `rackstrap node restart`

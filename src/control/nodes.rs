@@ -49,7 +49,10 @@ pub(super) fn overdue(context: &Shared, world: &World, node: &str) -> Option<Str
     let subject = Subject::Node(node.to_owned());
     let standing = context.recorder.standing_at(&subject, Timestamp::now(), heartbeat)?;
     match standing.state {
-        NodeState::Stalled => Some(format!("the node is stalled: {}", standing.last_error)),
+        NodeState::Stalled => {
+            let stands = duration(Timestamp::now().since(standing.since));
+            Some(format!("the node is stalled for {stands}: {}", standing.last_error))
+        }
         NodeState::Lost => {
             let silent = duration(Timestamp::now().since(standing.since));
             Some(format!("the node is lost: no heartbeat for {silent}"))

@@ -24,6 +24,12 @@ pub(super) async fn list(State(context): State<Shared>) -> Json<api::RestartsAns
     Json(api::RestartsAnswer {
         now: Timestamp::now(),
         requests: context.restarts.list(),
+        bounds: (context.rollouts.all().into_iter().filter(|rollout| rollout.is_on()))
+            .map(|rollout| {
+                let bound = format!("at most {} at a time", rollout.max_down.describe(rollout.all));
+                (rollout.image.name, bound)
+            })
+            .collect(),
     })
 }
 

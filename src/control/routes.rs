@@ -17,7 +17,9 @@ use crate::{
     decide::{Decision, Requester, decide},
     discovery::Waiting,
     inventory::Node,
+    preflight,
     timeline::{Level, State as NodeState, StatusRow, Subject, status, summarise},
+    warnings::SiteWarning,
 };
 use axum::{
     Extension, Json, Router,
@@ -124,13 +126,24 @@ async fn show_status(State(context): State<Shared>) -> Result<Json<api::StatusAn
             waiting_row(&context, waiting, ipaddr)
         }));
     }
+    let mut warnings = context.warnings.list(now);
+    // Found now and not kept: a command about the nodes mends it.
+    let of_nodes = preflight::of_nodes(&world.site, world.inventory.iter().map(|node| &**node));
+    warnings.extend(of_nodes.into_iter().map(|finding| SiteWarning {
+        topic: finding.topic,
+        message: finding.message,
+        help: finding.help,
+        fatal: finding.fatal,
+        since: now,
+        last: now,
+    }));
     Ok(Json(api::StatusAnswer {
         cluster: world.site.cluster.name.clone(),
         now,
         nodes,
         ignored: ignored.len(),
         full: view.full,
-        warnings: context.warnings.list(now),
+        warnings,
     }))
 }
 
@@ -226,7 +239,13 @@ async fn explain(
         Decision::Unknown { why: steps } => {
             why.extend(steps);
             let owner = requester.hwaddr.and_then(|hwaddr| context.discovery.owner(hwaddr));
-            why.extend(unknown::steps(&world, &requester, owner.as_ref()));
+            let now = Timestamp::now();
+            let full = match lease.as_ref().is_some_and(|row| leases::holds(row, now)) {
+                // It keeps what it has.
+                true => Vec::new(),
+                false => leases::full_pools(&world, &all_leases(&context)?, now),
+            };
+            why.extend(unknown::steps(&world, &requester, owner.as_ref(), &full));
             (None, None)
         }
         Decision::Node(mut decided) => {

@@ -127,7 +127,12 @@ fn status_shows_who_waits_and_why_and_hides_who_is_ignored() {
         let network = "10.5.0.0/16".parse().unwrap();
         context.discovery.seen(packet(first.parse().unwrap()));
         context.discovery.seen(Seen {
-            no_room: Some((network, "the temporary pool A-B is full: all".into())),
+            no_room: Some(crate::discovery::NoRoom {
+                network,
+                why: "the temporary pool A-B is full: all".to_owned(),
+                since: Timestamp::now(),
+                until: None,
+            }),
             ..packet(second.parse().unwrap())
         });
         let status = status_when(client, |status| status.nodes.len() == 2);
@@ -238,12 +243,9 @@ fn a_node_from_its_first_packet_to_its_end() {
         let groups: BTreeMap<String, Vec<String>> = client.get(api::paths::GROUPS).unwrap();
         assert_eq!(groups["state:stalled"], ["r01n01"]);
         let explained: api::ExplainAnswer = client.get("/v1/explain/r01n01").unwrap();
-        let stalled = "the node is stalled: dhcp discover: has an address and fetched no loader";
-        assert!(
-            explained.warnings.iter().any(|warning| warning.starts_with(stalled)),
-            "{:?}",
-            explained.warnings
-        );
+        let stalled = ": dhcp discover: has an address and fetched no loader";
+        let tells = |warning: &String| warning.starts_with("the node is stalled for ") && warning.contains(stalled);
+        assert!(explained.warnings.iter().any(tells), "{:?}", explained.warnings);
 
         // A node that is up would lose its root.
         let up = Event::new(Timestamp::now(), "ready", Level::Ok, "up");

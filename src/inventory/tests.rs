@@ -291,6 +291,21 @@ fn changes_are_made_together_or_not_at_all() {
 }
 
 #[test]
+fn a_node_that_is_renamed_to_its_own_name_gets_the_address_of_the_present_pattern() {
+    let inventory = Inventory::new([Node {
+        ipaddr: [10, 1, 0, 77].into(),
+        ..added(&Inventory::default(), &new("r01n10", &["52:54:00:00:00:0a"])).unwrap()
+    }]);
+    let again = Change::Rename {
+        from: "r01n10".into(),
+        to: "r01n10".into(),
+    };
+    let (after, changed) = apply(&inventory, &site(), &[again]).unwrap();
+    assert_eq!(after.get("r01n10").unwrap().ipaddr.octets(), [10, 1, 0, 10]);
+    assert_eq!(differences(&changed[0]), ["address 10.1.0.77 -> 10.1.0.10"]);
+}
+
+#[test]
 fn a_renamed_node_keeps_its_secrets_and_each_change_is_remembered() {
     let (_dir, store) = open();
     let nodes = Nodes::new(store.clone(), world());

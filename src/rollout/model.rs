@@ -1,6 +1,6 @@
 //! What a rollout is: which version for which nodes, how far it is, and how each node fares.
 
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, words::count};
 use rackstrap_wire::ImageRef;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{collections::BTreeMap, fmt, str::FromStr};
@@ -18,13 +18,21 @@ pub enum Share {
 }
 
 impl Share {
-    /// How many of `all` nodes that are: at least one.
+    /// How many of `all` nodes that are: at least one, and never more than the part that was named.
     pub fn of(self, all: usize) -> usize {
         let nodes = match self {
             Share::Nodes(nodes) => nodes as usize,
-            Share::Percent(percent) => all.saturating_mul(percent as usize).div_ceil(100),
+            Share::Percent(percent) => all.saturating_mul(percent as usize) / 100,
         };
         nodes.max(1)
+    }
+
+    /// For people: `8`, or `10% (1 of 14 nodes)`.
+    pub fn describe(self, all: usize) -> String {
+        match self {
+            Share::Nodes(_) => self.to_string(),
+            Share::Percent(_) => format!("{self} ({} of {})", self.of(all), count(all, "node")),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     config::Site,
     decide::{Decision, Requester, decide},
     dhcp::{ASK_EVERY, Answer, AnswerKind, Ask, Authority, DhcpEvent, Lease, LeaseStore, Loader, Network, Rival},
-    discovery::{Moved, Place, Places, Seen},
+    discovery::{Moved, NoRoom, Place, Places, Seen},
     firmware,
     http::{base_url, script::script_url},
     store::{Batch, Store, Table},
@@ -234,9 +234,12 @@ fn seen(event: &DhcpEvent, site: &Site) -> Seen {
         booting: event.booting,
         confirmed: event.answer == AnswerKind::Ack,
         offered: matches!(event.answer, AnswerKind::Offer | AnswerKind::Ack),
-        no_room: event
-            .pool_full
-            .map(|network| (network, event.reason.clone().into_owned())),
+        no_room: event.pool_full.map(|(network, until)| NoRoom {
+            network,
+            why: event.reason.clone().into_owned(),
+            since: event.at,
+            until: Some(until),
+        }),
         place: place(event, site),
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     image::{Catalog, load_catalog},
     loaders::Loaders,
     overlay::{self, Templates},
+    preflight,
     rollout::Current,
 };
 use anyhow::{Context, Result, bail};
@@ -98,7 +99,12 @@ impl Reloader {
             _ => "; it has warnings, see: rackstrap check".to_owned(),
         };
         let changed: String = changed.iter().map(|line| format!("\nwarning: {line}")).collect();
-        let told = told.lines().map(|line| format!("\n{line}")).collect::<String>();
+        let mut told = told.lines().map(|line| format!("\n{line}")).collect::<String>();
+        let world = self.shared.world.load();
+        for finding in preflight::of_nodes(&world.site, world.inventory.iter().map(|node| &**node)) {
+            tracing::warn!("{}; {}", finding.message, finding.help);
+            told += &format!("\nwarning: {}\n  help: {}", finding.message, finding.help);
+        }
         Ok(Reloaded {
             message: format!("{} taken over{warned}{changed}{told}", self.config.display()),
             effects,

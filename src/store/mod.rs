@@ -88,6 +88,9 @@ pub enum Table {
 /// Key in [`Table::Meta`] of the rules for disks that were confirmed ([`crate::boots::Boots::hold_back`]).
 pub const DISK_RULES: &[u8] = b"confirmed-disk-rules";
 
+/// Row of [`Table::Meta`]: when a daemon was last known to run.
+pub const ALIVE: &[u8] = b"alive";
+
 /// Directory of nightly backups below the one of the store, unless the site file names another.
 pub const NIGHTLY_DIR: &str = "backups";
 

@@ -4,7 +4,7 @@
 mod tests;
 
 use super::{
-    DISK_RULES, SCHEMA, Store, StoreError, Table,
+    ALIVE, DISK_RULES, SCHEMA, Store, StoreError, Table,
     backup::{BackupError, Reader},
     embedded::Database,
     locks, migrate,
@@ -21,8 +21,8 @@ use thiserror::Error;
 /// can be read.
 const PRESENT: [Table; 4] = [Table::Leases, Table::Boots, Table::Disks, Table::Restarts];
 
-/// The same of rows of [`Table::Meta`]: which rules for disks were confirmed.
-const PRESENT_META: [&[u8]; 1] = [DISK_RULES];
+/// The same of rows of [`Table::Meta`]: which rules for disks were confirmed, and when the daemon stopped.
+const PRESENT_META: [&[u8]; 2] = [DISK_RULES, ALIVE];
 
 /// A store that was made of a backup and is not yet in its place; removed when dropped.
 pub struct Staged {
@@ -135,6 +135,8 @@ impl Staged {
                 for (key, _) in tx.scan::<serde::de::IgnoredAny>(Table::Restarts, b"")? {
                     tx.delete(Table::Restarts, &key)?;
                 }
+                // The backup says when it was made, and not when the daemon stopped: nobody knows for how long nodes waited.
+                tx.delete(Table::Meta, ALIVE)?;
                 Ok::<_, StoreError>(())
             })?;
         }

@@ -136,3 +136,17 @@ fn what_is_due_follows_from_what_boots_take_here() {
     assert_eq!(pace.due(disk), Some(600_000), "never less than a floor");
     assert_eq!(pace.due(Stage::Up), None);
 }
+
+#[test]
+fn a_stalled_node_is_told_with_its_last_step_and_without_an_age_that_stands_still() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_store, recorder) = open(dir.path(), at(1));
+    say(&recorder, 10, "dhcp discover", "", "offer 10.5.1.1 (x64 UEFI)");
+    say(&recorder, 14, "dhcp request", "", "ack 10.5.1.1 (x64 UEFI)");
+    recorder.look(at(700), 30);
+    assert_eq!(state(&recorder), (State::Stalled, 10));
+    assert_eq!(
+        recorder.standing(&node()).unwrap().last_error,
+        "dhcp request: has an address and fetched no loader; is TFTP blocked on its way, or was it switched off?"
+    );
+}

@@ -4,7 +4,7 @@ use super::{Event, Level, Pace, Standing, Subject, rows};
 use crate::{
     clock::{CORRECTION_MS, Timestamp, duration},
     config::Limits,
-    store::{Batch, Store, StoreError, Table},
+    store::{ALIVE, Batch, Store, StoreError, Table},
 };
 use rackstrap_wire::HwAddr;
 use std::{
@@ -21,9 +21,6 @@ const REPEAT_WRITE_MS: u64 = 10_000;
 
 /// Rows among which no [`Source`](super::event::Source) may have more than its share. A boot has about 25.
 const WINDOW: usize = 96;
-
-/// Key in [`Table::Meta`] of the last time at which a daemon was known to run.
-const ALIVE: &[u8] = b"alive";
 
 /// Key in [`Table::Meta`] of the site's [`Pace`].
 const PACE: &[u8] = b"pace";

@@ -49,6 +49,13 @@ struct Progress {
     detail: String,
 }
 
+impl Progress {
+    fn note(&mut self, event: &Event) {
+        self.step.clone_from(&event.step);
+        self.detail = event.detail.chars().take(80).collect();
+    }
+}
+
 /// A machine that was silent for longer begins from the start, milliseconds; one that comes back sooner repeats itself.
 const LOOP_GAP_MS: u64 = 300_000;
 
@@ -199,12 +206,9 @@ impl Standing {
                     return None;
                 }
                 let silent = now.since(progress.at);
-                let mut detail = format!(
-                    "{}: {} ({} ago)",
-                    progress.step,
-                    progress.stage.likely_causes(&progress.detail),
-                    duration(silent)
-                );
+                // Without its age, which would be that of this moment for ever: who shows it has `took_ms` and the time.
+                let causes = progress.stage.likely_causes(&progress.detail);
+                let mut detail = format!("{}: {causes}", progress.step);
                 if !self.last_error.is_empty() {
                     detail = format!("{detail}; last failure: {}", self.last_error);
                 }
@@ -243,15 +247,25 @@ impl Standing {
             None => (true, None),
             Some(_) if gap > LOOP_GAP_MS && stage < Stage::Up && stage <= Stage::LoaderRuns => (true, None),
             Some((known, since)) if stage > known => (true, Some((known, at.since(since)))),
-            Some(_) => (false, None),
+            Some((known, _)) => {
+                // The step that is told is the last one of the stage; its time is that of the first.
+                if stage == known
+                    && let Some(progress) = &mut self.progress
+                {
+                    progress.note(event);
+                }
+                (false, None)
+            }
         };
         if further {
-            self.progress = Some(Progress {
+            let mut progress = Progress {
                 stage,
                 at,
-                step: event.step.clone(),
-                detail: event.detail.chars().take(80).collect(),
-            });
+                step: String::new(),
+                detail: String::new(),
+            };
+            progress.note(event);
+            self.progress = Some(progress);
         }
         (further, sample)
     }

@@ -51,15 +51,27 @@ enum Part {
     Neutral,
 }
 
-/// The boots of a timeline, oldest first. A heartbeat belongs to no boot, nor does what a rollout says: these are about the way up.
+/// What belongs to no boot: heartbeats, and what the daemon or an administrator says of a node. Boots are what a machine does on its way up.
+const NO_PART: [&str; 8] = [
+    "heartbeat",
+    "rollout",
+    "lost",
+    "stalled",
+    "server",
+    "reprep",
+    "restart",
+    "lease",
+];
+
+/// The boots of a timeline, oldest first.
 pub fn summarise(events: &[Event]) -> Vec<BootSummary> {
     let mut boots: Vec<Vec<&Event>> = Vec::new();
     let mut beyond = false;
-    let of_boots =
-        |event: &&Event| !["heartbeat", "rollout", "lost", "stalled", "server"].contains(&event.step.as_str());
+    let of_boots = |event: &&Event| !NO_PART.contains(&event.step.as_str());
     for event in events.iter().filter(of_boots) {
         let part = part(event);
-        let begins = boots.last().is_none_or(|boot| {
+        // What somebody else asked for in its name begins nothing.
+        let begins = boots.last().map_or(event.step != "refused", |boot| {
             let other = !event.boot.is_empty() && id_of(boot) != Some(&event.boot);
             match part {
                 // Whatever a loader does after the agent was there is the next boot, unless it is named as this one's.
@@ -209,5 +221,31 @@ mod tests {
         let event = |(second, (step, level, detail))| Event::new(Timestamp(second * 1000), step, level, detail);
         let boots = summarise(&rows.map(event).collect::<Vec<_>>());
         assert_eq!((boots.len(), boots[0].retries), (1, 6));
+    }
+
+    #[test]
+    fn what_the_machine_did_not_do_is_no_boot() {
+        let event = |second: u64, step: &str, level| Event::new(Timestamp(second * 1000), step, level, "x");
+        let orders = [
+            event(1, "reprep", Level::Ok),
+            event(2, "restart", Level::Retry),
+            event(3, "lease", Level::Ok),
+            event(4, "refused", Level::Error),
+        ];
+        assert_eq!(summarise(&orders), []);
+        let mut events = orders.to_vec();
+        events.extend([
+            event(10, "dhcp discover", Level::Ok),
+            event(20, "ready", Level::Ok),
+            event(30, "reprep", Level::Ok),
+            event(40, "restart", Level::Retry),
+        ]);
+        let boots = summarise(&events);
+        assert_eq!(
+            (boots.len(), boots[0].began, boots[0].retries),
+            (1, Timestamp(10_000), 0)
+        );
+        let steps: Vec<&str> = boots[0].steps.iter().map(|step| step.step.as_str()).collect();
+        assert_eq!(steps, ["dhcp discover", "ready"]);
     }
 }

@@ -95,10 +95,10 @@ pub struct ReplaceArgs {
 
 #[derive(Debug, Args)]
 pub struct RenameArgs {
-    /// Present name, or a hostlist
+    /// Present name, or a hostlist; - for names from the standard input
     #[arg(value_name = "NODES", add = crate::cli::complete::nodes())]
     from: String,
-    /// New name, or a hostlist of as many
+    /// New name, or a hostlist of as many, paired in the order in which both are written
     #[arg(value_name = "NAMES")]
     to: String,
     /// Even if it is up: it loses its root, and hangs
@@ -292,12 +292,16 @@ pub fn replace(client: &Client, args: ReplaceArgs) -> Result<()> {
         hwaddrs: Some(args.hwaddr),
         ..Patch::default()
     };
-    send_and_tell(client, patch_all(vec![args.name], patch), &args.how, false)
+    let nodes = Wanted::new(vec![args.name])?.some_names(client)?;
+    if let [_, second, ..] = nodes.as_slice() {
+        bail!("a machine is one node, and {} and {second} are two; name one", nodes[0]);
+    }
+    send_and_tell(client, patch_all(nodes, patch), &args.how, false)
 }
 
 /// `rackstrap node rename`
 pub fn rename(client: &Client, args: RenameArgs) -> Result<()> {
-    let changes = hostlist::pairs(&args.from, &args.to)?
+    let changes = hostlist::pairs(client, &args.from, &args.to)?
         .into_iter()
         .map(|(from, to)| Change::Rename { from, to })
         .collect();

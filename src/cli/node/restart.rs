@@ -16,7 +16,7 @@ use std::time::Duration;
 
 #[derive(Debug, Args)]
 pub struct RestartArgs {
-    /// Names or hostlists
+    /// Names or hostlists, in the order in which they are restarted
     #[arg(required_unless_present = "list", conflicts_with = "list", value_name = "NODES")]
     nodes: Vec<String>,
     /// How many of them may be out of service at once
@@ -52,7 +52,7 @@ pub fn run(client: &Client, args: RestartArgs) -> Result<()> {
     if args.list {
         return list(client, args.format);
     }
-    let nodes = Wanted::new(args.nodes.clone())?.some_names(client)?;
+    let nodes = Wanted::new(args.nodes.clone())?.some_names_in_order(client)?;
     match args.cancel {
         true => cancel(client, nodes, args.format),
         false => want(client, nodes, &args),
@@ -107,10 +107,13 @@ fn describe(wanted: &Answer, max_down: u32) -> String {
     let mut lines = Vec::new();
     if !wanted.nodes.is_empty() {
         let how = match wanted.drained {
-            true => "are drained, restarted and resumed",
-            false => "are restarted without being drained",
+            true => "drained, restarted and resumed",
+            false => "restarted without being drained",
         };
-        lines.push(format!("{} {how}, {max_down} at a time", fold(&wanted.nodes)));
+        lines.push(match wanted.nodes.as_slice() {
+            [one] => format!("{one} is {how}"),
+            nodes => format!("{} are {how}, {max_down} at a time", fold(nodes)),
+        });
     }
     if !wanted.not_up.is_empty() {
         lines.push(format!(
@@ -152,7 +155,7 @@ fn list(client: &Client, format: Format) -> Result<()> {
     }
     let mut parts = Vec::new();
     for request in &answer.requests {
-        let mut text = title(request, output::ago(answer.now, request.wanted));
+        let mut text = title(request, &answer, output::ago(answer.now, request.wanted));
         let mut table = output::table(["node", "restart", "since", "what went wrong"]);
         for node in request
             .nodes
@@ -180,12 +183,17 @@ fn is_plain(step: &Step) -> bool {
     matches!(step, Step::Waiting) || ended.iter().any(|end| *step == Step::Ended { how: *end })
 }
 
-fn title(request: &Request, ago: String) -> String {
+fn title(request: &Request, answer: &api::RestartsAnswer, ago: String) -> String {
+    // A rollout makes a request of each node, so that the number in it says nothing.
+    let bound = match (request.rollout.as_str(), answer.bounds.get(&request.rollout)) {
+        ("", _) => format!("{} at a time", request.max_down),
+        (_, Some(bound)) => bound.clone(),
+        (image, None) => format!("the rollout of {image} is over"),
+    };
     let mut lines = vec![format!(
-        "{}: wanted {ago} ago by {}, {} at a time: {}",
+        "{}: wanted {ago} ago by {}, {bound}: {}",
         fold(request.nodes.iter().map(|node| &node.name)),
         request.by,
-        request.max_down,
         request.reason
     )];
     if !request.stopped.is_empty() {
@@ -204,4 +212,68 @@ fn title(request: &Request, ago: String) -> String {
         .map(|(word, nodes)| format!("{word}: {} ({})", nodes.len(), fold(nodes)));
     lines.extend(counts);
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock::Timestamp, restart::Member};
+
+    #[test]
+    fn one_node_is_and_several_are() {
+        let said = |nodes: &[&str], drained| {
+            let wanted = Answer {
+                id: String::new(),
+                nodes: nodes.iter().map(|&node| node.to_owned()).collect(),
+                not_up: Vec::new(),
+                already: Vec::new(),
+                drained,
+            };
+            describe(&wanted, 2)
+        };
+        assert_eq!(said(&["r05n03"], true), "r05n03 is drained, restarted and resumed");
+        assert_eq!(
+            said(&["r05n03", "r05n04"], false),
+            "r05n[03-04] are restarted without being drained, 2 at a time"
+        );
+    }
+
+    #[test]
+    fn a_restart_of_a_rollout_says_what_bounds_it() {
+        let request = |rollout: &str, max_down| Request {
+            id: "q".to_owned(),
+            wanted: Timestamp(0),
+            after: None,
+            by: "rollout".to_owned(),
+            rollout: rollout.to_owned(),
+            reason: "why".to_owned(),
+            max_down,
+            drain: true,
+            within_secs: 600,
+            stopped: String::new(),
+            nodes: vec![Member::waiting("r01n01", Timestamp(0))],
+        };
+        let answer = api::RestartsAnswer {
+            now: Timestamp(0),
+            requests: Vec::new(),
+            bounds: [("debian".to_owned(), "at most 10% (1 of 14 nodes) at a time".to_owned())].into(),
+        };
+        let said = |request: Request| {
+            title(&request, &answer, "1 s".to_owned())
+                .lines()
+                .next()
+                .unwrap()
+                .to_owned()
+        };
+        for (request, bound) in [
+            (request("", 4), "4 at a time"),
+            (request("debian", 1), "at most 10% (1 of 14 nodes) at a time"),
+            (request("other", 1), "the rollout of other is over"),
+        ] {
+            assert_eq!(
+                said(request),
+                format!("r01n01: wanted 1 s ago by rollout, {bound}: why")
+            );
+        }
+    }
 }

@@ -111,7 +111,7 @@ struct StartArgs {
     /// Have their agents restart them, after the site's drain program
     #[arg(long)]
     reboot: bool,
-    /// With --reboot: how many may be down or drained at once, such as 8, or 10% of all
+    /// With --reboot: how many may be down or drained at once, such as 8, or 10% of all (rounded down, at least one)
     #[arg(long, value_name = "NODES|%", default_value = "10%", requires = "reboot")]
     max_down: Share,
     /// How long a node may take from its first boot of the version until it is ready
@@ -147,7 +147,7 @@ struct PromoteArgs {
     /// Name of the image [default: the only one that is being rolled out]
     #[arg(add = crate::cli::complete::images())]
     image: Option<String>,
-    /// How many get it at once: a number, or a part of all nodes of the image [default: 10%]
+    /// How many get it at once: a number, or a part of all nodes of the image (rounded down, at least one) [default: 10%]
     #[arg(long, value_name = "NODES|%")]
     batch: Option<Share>,
     /// How long to wait between the end of a batch and the next one [default: 0s]
@@ -219,7 +219,7 @@ pub fn run(config: &Path, args: RolloutArgs) -> Result<ExitCode> {
                 "{} goes on to all nodes of {} in batches of {}, and stops if {}",
                 done.image,
                 done.image.name,
-                done.batch,
+                done.batch.describe(done.all),
                 match done.max_failures {
                     0 => "any fails".to_owned(),
                     limit => format!("more than {limit} fail"),
@@ -283,18 +283,22 @@ fn start(client: &Client, args: StartArgs) -> Result<()> {
          promote, or rackstrap rollout abort",
         begun.rollout.image,
         output::count(nodes.len(), "node"),
-        when(begun.rollout.reboot.then_some(begun.rollout.max_down)),
+        when(
+            begun.rollout.reboot.then_some(begun.rollout.max_down),
+            begun.rollout.all
+        ),
         begun.rollout.from
     );
     say(&begun, args.format, &said)
 }
 
-/// When nodes boot a version that they were given. `max_down` is that of a rollout that restarts them, none for one that does not.
-fn when(max_down: Option<Share>) -> String {
+/// When nodes boot a version that they were given. `max_down` is that of a rollout that restarts them, none for one that does not; `all`
+/// are the nodes of the image.
+fn when(max_down: Option<Share>, all: usize) -> String {
     match max_down {
         None => "at their next boots".to_owned(),
         Some(Share::Nodes(1)) => "by restarting them now, one at a time".to_owned(),
-        Some(max_down) => format!("by restarting them now, at most {max_down} at a time"),
+        Some(max_down) => format!("by restarting them now, at most {} at a time", max_down.describe(all)),
     }
 }
 
@@ -380,11 +384,11 @@ mod tests {
 
     #[test]
     fn a_rollout_that_restarts_nodes_does_not_speak_of_their_next_boots() {
-        assert_eq!(when(None), "at their next boots");
-        assert_eq!(when(Some(Share::Nodes(1))), "by restarting them now, one at a time");
+        assert_eq!(when(None, 14), "at their next boots");
+        assert_eq!(when(Some(Share::Nodes(1)), 14), "by restarting them now, one at a time");
         assert_eq!(
-            when(Some(Share::Percent(10))),
-            "by restarting them now, at most 10% at a time"
+            when(Some(Share::Percent(10)), 14),
+            "by restarting them now, at most 10% (1 of 14 nodes) at a time"
         );
     }
 }

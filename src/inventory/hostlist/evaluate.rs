@@ -1,7 +1,7 @@
 //! A hostlist's terms, joined from left to right.
 
 use super::{
-    Groups, HostlistError, MAX_DEPTH, MAX_NAMES, MAX_TEXT, MAX_WORK, Members, NodeSet,
+    Groups, HostlistError, MAX_DEPTH, MAX_NAMES, MAX_TEXT, MAX_WORK, Members, NodeSet, Repeats,
     error::{At, Fault, shown},
     pattern::{Pattern, matches},
     split::{Operator, split},
@@ -43,6 +43,43 @@ impl<'a> Evaluation<'a> {
         Ok(())
     }
 
+    /// Joins one argument to `names`, which are those of the arguments before it, in the order in which they are written.
+    pub fn add_in_order(&mut self, text: &str, repeats: Repeats, names: &mut Vec<String>) -> Result<(), HostlistError> {
+        let wrong = |(at, fault): At| HostlistError::new(text, at, fault);
+        if text.len() > MAX_TEXT {
+            return Err(wrong((0, too_long(text))));
+        }
+        for term in split(text, self.begun).map_err(wrong)? {
+            let at = term.place.start;
+            let found = self.term(text, &text[term.place], at)?;
+            match term.operator {
+                Operator::Union => {
+                    for name in found {
+                        if self.set.insert(name.as_str()) {
+                            names.push(name);
+                        } else if repeats == Repeats::Refused {
+                            let fault = Fault::new(format!("{} is named twice", shown(&name)), "name each node once");
+                            return Err(wrong((at, fault)));
+                        }
+                    }
+                }
+                // What these leave keeps its order; what `^` adds comes last.
+                operator => {
+                    join(&mut self.set, operator, found.clone());
+                    names.retain(|name| self.set.contains(name));
+                    let known: NodeSet = names.iter().map(String::as_str).collect();
+                    let added: NodeSet = found.into_iter().filter(|name| self.set.contains(name)).collect();
+                    names.extend(added.into_iter().filter(|name| !known.contains(name)));
+                }
+            }
+            if names.len() > MAX_NAMES {
+                return Err(wrong((at, too_many(names.len() as u64))));
+            }
+        }
+        self.begun = true;
+        Ok(())
+    }
+
     pub fn finish(self) -> NodeSet {
         self.set
     }
@@ -50,8 +87,7 @@ impl<'a> Evaluation<'a> {
     fn evaluate(&mut self, text: &str, mut set: NodeSet, begun: bool) -> Result<NodeSet, HostlistError> {
         let wrong = |(at, fault): At| HostlistError::new(text, at, fault);
         if text.len() > MAX_TEXT {
-            let found = format!("a hostlist of {} bytes", text.len());
-            return Err(wrong((0, Fault::new(found, format!("at most {MAX_TEXT} are read")))));
+            return Err(wrong((0, too_long(text))));
         }
         for term in split(text, begun).map_err(wrong)? {
             let at = term.place.start;
@@ -200,6 +236,11 @@ impl<'a> Evaluation<'a> {
         }
         Ok(())
     }
+}
+
+fn too_long(text: &str) -> Fault {
+    let found = format!("a hostlist of {} bytes", text.len());
+    Fault::new(found, format!("at most {MAX_TEXT} are read"))
 }
 
 fn too_many(names: u64) -> Fault {

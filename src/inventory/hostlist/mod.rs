@@ -78,6 +78,33 @@ pub fn expand_all<S: AsRef<str>>(
     Ok(evaluation.finish())
 }
 
+/// The names of hostlists in the order in which they are written: a range counts up, the last bracket fastest,
+/// and a group or a wildcard is in natural order.
+///
+/// # Errors
+/// As [`expand`], and a name that is written twice if `repeats` refuses it.
+pub fn expand_in_order<S: AsRef<str>>(
+    texts: impl IntoIterator<Item = S>,
+    groups: &dyn Groups,
+    repeats: Repeats,
+) -> Result<Vec<String>, HostlistError> {
+    let mut evaluation = evaluate::Evaluation::new(groups);
+    let mut names = Vec::new();
+    for text in texts {
+        evaluation.add_in_order(text.as_ref(), repeats, &mut names)?;
+    }
+    Ok(names)
+}
+
+/// What becomes of a name that an ordered list has twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeats {
+    /// Its first place counts: `r01n07,r01*` is the rack, with `r01n07` first.
+    First,
+    /// It is an error, because it would pair with two.
+    Refused,
+}
+
 /// The hostlists of a file or of the standard input, one or more a line. Empty lines, and what follows a `#`, are passed over.
 pub fn lines(text: &str) -> impl Iterator<Item = &str> {
     let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());

@@ -342,7 +342,9 @@ fn no_more_are_restarted_at_once_than_may_be_down() {
 fn shares() {
     let of = |text: &str, all| text.parse::<Share>().map(|share| share.of(all));
     assert_eq!((of("8", 3), of("10%", 1000), of("10%", 4)), (Ok(8), Ok(100), Ok(1)));
-    assert_eq!((of("1%", 101), of("100%", 7)), (Ok(2), Ok(7)));
+    assert_eq!((of("1%", 199), of("100%", 7), of("10%", 14)), (Ok(1), Ok(7), Ok(1)));
+    assert_eq!(Share::Percent(10).describe(14), "10% (1 of 14 nodes)");
+    assert_eq!(Share::Nodes(3).describe(14), "3");
     for wrong in ["", "0", "0%", "101%", "-1", "ten", "1e9", "99999999999"] {
         assert!(of(wrong, 1).is_err(), "{wrong}");
     }

@@ -120,8 +120,14 @@ fn what_machines_have_now_is_taken_along_if_it_can_be_read() {
     };
     let rules = |value: &str| {
         let store = Store::open(&path).unwrap();
-        store.write(|tx| tx.put(Table::Meta, DISK_RULES, &value)).unwrap();
+        store
+            .write(|tx| {
+                tx.put(Table::Meta, ALIVE, &value)?;
+                tx.put(Table::Meta, DISK_RULES, &value)
+            })
+            .unwrap();
     };
+    let alive_of = |store: &Store| store.get::<String>(Table::Meta, ALIVE).unwrap();
     let rules_of = |store: &Store| store.get::<String>(Table::Meta, DISK_RULES).unwrap();
     rules("old");
     put(&[
@@ -155,6 +161,7 @@ fn what_machines_have_now_is_taken_along_if_it_can_be_read() {
     assert_eq!(keys(store, Table::Disks), ["now"]);
     assert_eq!(keys(store, Table::Restarts), ["now"]);
     assert_eq!(rules_of(store).as_deref(), Some("now"));
+    assert_eq!(alive_of(store).as_deref(), Some("now"));
     assert_eq!(keys(store, Table::Secrets), ["old"]);
     drop(good);
     for wreck in [&b"wrecked"[..], b"", &[0; 10_000]] {
@@ -164,6 +171,11 @@ fn what_machines_have_now_is_taken_along_if_it_can_be_read() {
         assert_eq!(keys(bad.store().unwrap(), Table::Leases), ["old"]);
         assert_eq!(rules_of(bad.store().unwrap()).as_deref(), Some("old"));
         assert!(keys(bad.store().unwrap(), Table::Restarts).is_empty());
+        assert_eq!(
+            alive_of(bad.store().unwrap()),
+            None,
+            "nobody knows when the daemon stopped"
+        );
         drop(bad);
         assert!(std::fs::read(&path).unwrap() == wreck, "dropped, it changes nothing");
     }

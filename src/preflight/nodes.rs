@@ -1,0 +1,125 @@
+//! What the site file does not say any more, and nodes of the inventory still have.
+
+use super::{Finding, finding};
+use crate::{
+    config::Site,
+    inventory::{Node, hostlist::NodeSet},
+};
+use std::collections::BTreeMap;
+
+/// Profiles that nodes have and `site` does not, and nodes whose names or addresses are of other patterns than its own. Both keep what
+/// they have, so that nothing else tells of it.
+pub fn of_nodes<'a>(site: &Site, nodes: impl Iterator<Item = &'a Node>) -> Vec<Finding> {
+    let naming = &site.cluster.naming;
+    let mut profiles: BTreeMap<&str, NodeSet> = BTreeMap::new();
+    let (mut elsewhere, mut misnamed) = (NodeSet::default(), NodeSet::default());
+    for node in nodes {
+        for profile in &node.profiles {
+            // Every node has the default profile, with or without a section of its own.
+            if profile != "default" && !site.profiles.contains_key(profile) {
+                profiles.entry(profile).or_default().insert(node.name.as_str());
+            }
+        }
+        match naming.name_to_address(&node.name) {
+            Ok(address) if address == node.ipaddr => {}
+            Ok(_) => drop(elsewhere.insert(node.name.as_str())),
+            Err(_) => drop(misnamed.insert(node.name.as_str())),
+        }
+    }
+    let mut found: Vec<Finding> = profiles
+        .into_iter()
+        .map(|(profile, nodes)| {
+            let message = format!("profile '{profile}' of {nodes} is not in the site file: nodes boot without it");
+            let help = format!(
+                "write [profile.{profile}] back, or take it from the nodes: rackstrap node unset '{nodes}' --profile {profile}"
+            );
+            finding(false, &format!("profile {profile}"), message, help)
+        })
+        .collect();
+    if !elsewhere.is_empty() {
+        let message = format!(
+            "the addresses of {elsewhere} do not follow from their names by node-address = \"{}\", and are kept",
+            naming.address_pattern()
+        );
+        let help = format!(
+            "write the old pattern back, or give the nodes the new addresses while they are off: rackstrap node rename \
+             '{elsewhere}' '{elsewhere}'"
+        );
+        found.push(finding(false, "node-address", message, help));
+    }
+    if !misnamed.is_empty() {
+        let message = format!(
+            "the names of {misnamed} do not follow node-name = \"{}\", and are kept",
+            naming.name_pattern()
+        );
+        let help = format!(
+            "write the old pattern back, or give the nodes new names while they are off: rackstrap node rename '{misnamed}' NAMES"
+        );
+        found.push(finding(false, "node-name", message, help));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn site(change: impl Fn(String) -> String) -> Site {
+        let text = change(include_str!("../../rackstrap.example.toml").to_owned());
+        crate::config::parse(&text, Path::new("site.toml")).unwrap().0
+    }
+
+    fn node(name: &str, profiles: &[&str]) -> Node {
+        Node {
+            name: name.to_owned(),
+            hwaddrs: Vec::new(),
+            ipaddr: site(|text| text).cluster.naming.name_to_address(name).unwrap(),
+            profiles: profiles.iter().map(|&profile| profile.to_owned()).collect(),
+            groups: Default::default(),
+        }
+    }
+
+    #[test]
+    fn what_nodes_have_and_the_file_does_not_is_named_with_the_nodes() {
+        let nodes = [
+            node("r01n01", &["gpu"]),
+            node("r01n02", &["default", "gpu"]),
+            node("r02n01", &[]),
+        ];
+        let said = |site: &Site| -> Vec<String> {
+            let found = of_nodes(site, nodes.iter()).into_iter();
+            found.map(|one| format!("{}; {}", one.message, one.help)).collect()
+        };
+        assert!(said(&site(|text| text + "\n[profile.gpu]\n")).is_empty());
+        assert_eq!(
+            said(&site(|text| text)),
+            [
+                "profile 'gpu' of r01n[01-02] is not in the site file: nodes boot without it; write [profile.gpu] back, or take it \
+                 from the nodes: rackstrap node unset 'r01n[01-02]' --profile gpu"
+            ]
+        );
+        let moved = said(&site(|text| {
+            text.replace("10.5.{rack}.{slot}", "10.5.{slot}.{rack}") + "\n[profile.gpu]\n"
+        }));
+        assert_eq!(moved.len(), 1, "r01n01 is where it was: {moved:?}");
+        assert!(
+            moved[0].starts_with("the addresses of r01n02,r02n01 do not follow"),
+            "{moved:?}"
+        );
+        assert!(
+            moved[0].ends_with("rackstrap node rename 'r01n02,r02n01' 'r01n02,r02n01'"),
+            "{moved:?}"
+        );
+        let named = said(&site(|text| {
+            text.replace("r{rack:02}n{slot:02}", "x{rack:02}n{slot:02}") + "\n[profile.gpu]\n"
+        }));
+        assert_eq!(named.len(), 1, "{named:?}");
+        assert!(
+            named[0].starts_with(
+                "the names of r01n[01-02],r02n01 do not follow node-name = \"x{rack:02}n{slot:02}\", and are kept; "
+            ),
+            "{named:?}"
+        );
+    }
+}
