@@ -1,5 +1,6 @@
 //! Boots: one decision, pinned, under one id and one token, from its boot script to the running node.
 
+mod beats;
 mod confirmed;
 mod disks;
 mod effects;

@@ -1,16 +1,16 @@
 //! All boots that are remembered: in memory for look-ups, on disk before anybody hears of them.
 
-use super::{Boot, disks::Disks};
+use super::{Boot, beats::Beats, disks::Disks};
 use crate::{
-    clock::Timestamp,
+    clock::{Timestamp, monotonic},
     inventory::Changed,
     store::{Batch, Store, StoreError, Table, Write},
 };
 use rackstrap_wire::{CheckResult, DiskState, Hardware, ImageRef, OverlayRequest, Plan};
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-    time::{Duration, Instant},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
 };
 use thiserror::Error;
 use uuid::Uuid;
@@ -30,10 +30,7 @@ pub struct Boots {
     store: Store,
     state: Arc<RwLock<State>>,
     disks: Disks,
-    /// When the running system of each node was heard of last.
-    beats: Arc<Mutex<HashMap<String, Instant>>>,
-    /// When these boots were loaded: what was heard before is not known.
-    loaded: Instant,
+    beats: Arc<Beats>,
 }
 
 #[derive(Default)]
@@ -120,8 +117,7 @@ impl Boots {
             store,
             state: Arc::new(RwLock::new(state)),
             disks,
-            beats: Arc::default(),
-            loaded: Instant::now(),
+            beats: Arc::new(Beats::new(monotonic())),
         })
     }
 
@@ -235,7 +231,7 @@ impl Boots {
     /// can have asked for them. Written behind: should it be lost, the next heartbeat says it again.
     pub fn runs(&self, id: &str) {
         if let Some(boot) = self.get(id) {
-            self.beats().insert(boot.plan.node.clone(), Instant::now());
+            self.beats.hear(&boot.plan.node, monotonic());
         }
         let newer = |state: &State| -> Vec<String> {
             let Some(boot) = state.by_id.get(id) else {
@@ -264,25 +260,21 @@ impl Boots {
         }
     }
 
-    /// True if the running system of `node` was heard of within the last [`silence`], so that it is not its firmware that speaks now.
+    /// True if the running system of `node` was heard of within its last two heartbeats: it is not its firmware that speaks now.
     pub fn is_alive(&self, node: &str, heartbeat_secs: u32) -> bool {
-        let heard = self.beats().get(node).copied();
-        heard.is_some_and(|heard| heard.elapsed() < silence(heartbeat_secs))
+        let left = self.beats.left(node, heartbeat_secs, monotonic());
+        left.is_some()
     }
 
     /// How long the secrets of a boot that began through a relay are still held. Programs of ordinary users reach a relay, and some
     /// pass on everything that they get (dnsmasq 2.90 does, from any port): what a relay says opens nothing while the node's system
     /// runs. A system that runs sends a heartbeat within this time, and that ends the boot.
     pub fn held(&self, boot: &Boot, heartbeat_secs: u32) -> Option<Duration> {
-        let heard = self.beats().get(&boot.plan.node).copied().unwrap_or(self.loaded);
-        let left = silence(heartbeat_secs).checked_sub(heard.elapsed())?;
+        let node = &boot.plan.node;
+        let left = self.beats.left_at_most(node, heartbeat_secs, monotonic())?;
         // Of a node that never ran nobody can have stolen anything.
-        let has_run = || self.of_node(&boot.plan.node).iter().any(|other| other.ready.is_some());
-        (boot.relayed && !left.is_zero() && has_run()).then_some(left)
-    }
-
-    fn beats(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
-        self.beats.lock().unwrap_or_else(PoisonError::into_inner)
+        let has_run = || self.of_node(node).iter().any(|other| other.ready.is_some());
+        (boot.relayed && has_run()).then_some(left)
     }
 
     /// That boot as its node is told it now: an order about its disk that was withdrawn since it was pinned is in it no more. From
@@ -322,10 +314,10 @@ impl Boots {
         self.read().sequence
     }
 
-    /// Gives boots that begin from now on higher numbers than that.
-    pub fn count_from(&self, sequence: u64) {
+    /// Gives boots that begin from now on higher numbers than that: the newest of all may have been forgotten with its node.
+    pub fn count_from(&self, sequence: Option<u64>) {
         let mut state = self.write();
-        state.sequence = state.sequence.max(sequence);
+        state.sequence = state.sequence.max(sequence.unwrap_or(0));
     }
 
     /// The newest boot of `node`.
@@ -492,7 +484,7 @@ impl Boots {
         let mut batch = Batch::new();
         let mut state = self.write();
         for node in nodes {
-            self.beats().remove(node);
+            self.beats.forget(node);
             for id in state.by_node.remove(node).unwrap_or_default() {
                 state.by_id.remove(&id);
                 batch = batch.delete(Table::Boots, id.as_bytes());
@@ -568,11 +560,6 @@ impl State {
         }
         forgotten
     }
-}
-
-/// A system that sent no heartbeat for this long does not run: it missed one, and the next one may take its time.
-fn silence(heartbeat_secs: u32) -> Duration {
-    Duration::from_secs(2 * u64::from(heartbeat_secs) + 5)
 }
 
 /// Names that nodes have no more.
