@@ -64,7 +64,7 @@ struct Verdict {
     address: Option<Ipv4Addr>,
     lease_secs: u32,
     alarm: bool,
-    pool_full: Option<(Ipv4Net, Timestamp)>,
+    pool_full: Option<Ipv4Net>,
     writes: Vec<Write>,
 }
 
@@ -404,10 +404,7 @@ fn unknown(
                 ..Verdict::new(AnswerKind::Offer, Some(address), "unknown machine, pool address")
             },
             Err(refused) => Verdict {
-                pool_full: match refused {
-                    Refused::Full { until, .. } => Some((subnet.network, until)),
-                    _ => None,
-                },
+                pool_full: matches!(refused, Refused::Full { .. }).then_some(subnet.network),
                 ..Verdict::silent(refused.to_string()).alarm()
             },
         },
