@@ -237,21 +237,15 @@ impl Disks {
     /// Tells a boot that is about to be pinned what it has to find, and what was ordered, which it returns.
     pub(super) fn fill(&self, node: &str, plan: Option<&mut DiskPlan>) -> Option<Ordered> {
         let row = self.get(node)?;
-        let Some(plan) = plan else {
-            // An order that finds no layout is done as well: nobody expects it to come back with a layout in a year.
-            return row.order.map(|order| Ordered {
-                id: order.id,
-                wipe: Wipe::default(),
-                sent: false,
-            });
-        };
+        let ordered = row.order.as_ref().map(|order| Ordered {
+            id: order.id,
+            wipe: plan.as_ref().map(|plan| plan.wipe).unwrap_or_default(),
+            sent: false,
+        });
+        // An order that finds no layout is done as well: nobody expects it to come back with a layout in a year.
+        let Some(plan) = plan else { return ordered };
         plan.seen = row.seen;
         let order = row.order?;
-        let ordered = Ordered {
-            id: order.id,
-            wipe: plan.wipe,
-            sent: false,
-        };
         plan.again = true;
         if order.wipe_foreign {
             plan.wipe = Wipe::Always;
@@ -269,7 +263,7 @@ impl Disks {
                 });
             }
         }
-        Some(ordered)
+        ordered
     }
 
     /// Takes an order that does not stand any more back out of the plan of `boot`, which goes to its node now.
@@ -338,11 +332,14 @@ impl Disks {
             let row = next.entry(node.clone()).or_default();
             withdrawn.extend(row.order.take().map(|order| (node.clone(), order)));
             row.wish(wish, by, at);
-            if *row == NodeDisk::default() {
-                next.remove(node);
-            } else {
-                batch = batch.put(Table::Disks, node.as_bytes(), row);
-            }
+            batch = match *row == NodeDisk::default() {
+                // Nothing else was known than the order.
+                true => {
+                    next.remove(node);
+                    batch.delete(Table::Disks, node.as_bytes())
+                }
+                false => batch.put(Table::Disks, node.as_bytes(), row),
+            };
         }
         self.store.commit_blocking(batch)?;
         *all = next;

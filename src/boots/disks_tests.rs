@@ -219,6 +219,24 @@ async fn an_order_is_carried_out_once_whatever_the_clock_says() {
 }
 
 #[tokio::test]
+async fn an_order_that_was_withdrawn_does_not_come_back_with_the_daemon() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store.redb")).unwrap();
+    let boots = Boots::load(store.clone()).unwrap();
+    boot(&boots, 1, &kept("A", "01")).await;
+    // One node's disk is known, and the other never booted.
+    let nodes = ["r01n01", "r01n02"].map(str::to_owned);
+    for wish in [DiskWish::Prepare { wipe_foreign: true }, DiskWish::Cancel] {
+        boots.disks().wish(&nodes, wish, "root", Timestamp(2)).unwrap();
+        let boots = Boots::load(store.clone()).unwrap();
+        for node in &nodes {
+            let order = boots.disks().get(node).and_then(|row| row.order);
+            assert_eq!(order.is_some(), wish != DiskWish::Cancel, "{node} {wish:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_order_of_an_older_release_is_for_the_boots_that_began_after_it() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("store.redb")).unwrap();
