@@ -23,6 +23,7 @@ pub mod netns;
 pub mod packages;
 pub mod paths;
 pub mod process;
+pub mod small;
 pub mod timeline;
 pub mod unit;
 
@@ -31,7 +32,6 @@ mod console;
 mod daemon;
 mod node;
 mod site;
-mod small;
 
 pub use binaries::Binaries;
 pub use cluster::Cluster;

@@ -60,6 +60,19 @@ pub fn tree(say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
 }
 
 fn make(part: &Path, debian: &Path) -> Result {
+    busybox(part, debian, INITTAB, RC)?;
+    for file in with_libraries(debian)? {
+        let to = part.join(&file);
+        let folder = to.parent().context("a file without a directory")?;
+        fs::create_dir_all(folder)?;
+        let from = debian.join(&file);
+        fs::copy(&from, &to).with_context(|| format!("copying {}", from.display()))?;
+    }
+    Ok(())
+}
+
+/// Fills `part` with Debian's kernel and its modules, and with busybox as init, which has that `inittab` and runs `rc` first.
+pub fn busybox(part: &Path, debian: &Path, inittab: &str, rc: &str) -> Result {
     for folder in FOLDERS {
         fs::create_dir_all(part.join(folder))?;
     }
@@ -78,19 +91,12 @@ fn make(part: &Path, debian: &Path) -> Result {
             .args(["/bin/busybox", "--install", "-s", "/bin"]),
     )?;
     symlink("bin", part.join("sbin"))?;
-    for file in with_libraries(debian)? {
-        let to = part.join(&file);
-        let folder = to.parent().context("a file without a directory")?;
-        fs::create_dir_all(folder)?;
-        let from = debian.join(&file);
-        fs::copy(&from, &to).with_context(|| format!("copying {}", from.display()))?;
-    }
-    fs::write(part.join("etc/inittab"), INITTAB)?;
+    fs::write(part.join("etc/inittab"), inittab)?;
     fs::write(part.join("etc/passwd"), "root::0:0:root:/root:/bin/sh\n")?;
     fs::write(part.join("etc/os-release"), "PRETTY_NAME=\"busybox\"\nID=busybox\n")?;
-    let rc = part.join("etc/init.d/rcS");
-    fs::write(&rc, RC)?;
-    fs::set_permissions(&rc, fs::Permissions::from_mode(0o755))?;
+    let file = part.join("etc/init.d/rcS");
+    fs::write(&file, rc)?;
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?;
     Ok(())
 }
 

@@ -1,11 +1,12 @@
 //! A root whose init is not systemd, whose drivers lie where vendors put them, and whose kernel has the name of a flavour.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 use testbed::{
     Cluster, Node, Result, Site,
     binaries::Binaries,
     image::{self, Image, Recipe},
     process::output,
+    small::busybox,
 };
 
 /// busybox's init: the message is what the test waits for, and looks like a prompt.
@@ -22,7 +23,10 @@ fn a_root_with_busybox_as_init_boots() -> Result {
     let binaries = Binaries::get()?;
     let debian = Recipe::debian()?.tree(&mut say)?;
     let depends = format!("{}{INITTAB}{RC}{MODPROBE}updates", debian.display());
-    let tree = image::tree("busybox", &depends, |part| make_tree(part, &debian))?;
+    let tree = image::tree("busybox", &depends, |part| {
+        busybox(part, &debian, INITTAB, RC)?;
+        rearrange(part)
+    })?;
     let image = Image::import(&binaries, "busybox", &tree, &mut say)?;
     let mut site = Site::demo();
     site.default_profile().image = Some("busybox".to_owned());
@@ -85,49 +89,5 @@ fn rearrange(part: &Path) -> Result {
     )?;
     fs::create_dir_all(part.join("etc/modprobe.d"))?;
     fs::write(part.join("etc/modprobe.d/site.conf"), MODPROBE)?;
-    Ok(())
-}
-
-/// Debian's kernel and modules, and nothing else but busybox.
-fn make_tree(part: &Path, debian: &Path) -> Result {
-    for folder in [
-        "bin",
-        "dev",
-        "etc/init.d",
-        "lib",
-        "mnt",
-        "proc",
-        "root",
-        "run",
-        "sys",
-        "tmp",
-        "usr",
-        "var",
-    ] {
-        fs::create_dir_all(part.join(folder))?;
-    }
-    let copy = |from: &str, to: &str| {
-        output(
-            Command::new("cp")
-                .args(["-a", "--reflink=auto"])
-                .arg(debian.join(from))
-                .arg(part.join(to)),
-        )
-    };
-    copy("boot", "boot")?;
-    copy("usr/lib/modules", "lib/modules")?;
-    rearrange(part)?;
-    fs::copy("/bin/busybox", part.join("bin/busybox"))?;
-    output(
-        Command::new("chroot")
-            .arg(part)
-            .args(["/bin/busybox", "--install", "-s", "/bin"]),
-    )?;
-    std::os::unix::fs::symlink("bin", part.join("sbin"))?;
-    fs::write(part.join("etc/inittab"), INITTAB)?;
-    fs::write(part.join("etc/passwd"), "root::0:0:root:/root:/bin/sh\n")?;
-    fs::write(part.join("etc/os-release"), "PRETTY_NAME=\"busybox\"\nID=busybox\n")?;
-    fs::write(part.join("etc/init.d/rcS"), RC)?;
-    fs::set_permissions(part.join("etc/init.d/rcS"), fs::Permissions::from_mode(0o755))?;
     Ok(())
 }
