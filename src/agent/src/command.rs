@@ -132,7 +132,7 @@ fn leave(words: &[&str], mut child: Child) {
         gone(&words);
     });
     if reaper.is_err() {
-        // Nobody would notice its end.
+        // Without the thread nothing would take the words out again.
         gone(&named);
     }
 }

@@ -72,7 +72,7 @@ impl Own {
         }
     }
 
-    /// The text of the list or lists that are kept here; none if there is none.
+    /// The text of the lists that are kept here, if there are any.
     pub fn list(&self) -> Res<Option<Vec<u8>>> {
         let doing = || format!("reading {}/image", self.shown);
         // Whatever it is, opening it does not wait.

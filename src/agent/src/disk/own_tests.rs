@@ -11,7 +11,7 @@ fn open(path: &Path) -> OwnedFd {
     File::open(path).unwrap().into()
 }
 
-/// What a list is read as; a read that takes long is none.
+/// Reads the list, and fails if that takes long.
 fn read(root: &Path) -> Res<Option<Vec<u8>>> {
     let (done, answer) = channel();
     let root = root.to_owned();
