@@ -19,6 +19,10 @@ pub const BRIDGE: &str = "br0";
 /// The daemon's address on it.
 pub const SERVER: &str = "10.5.0.1";
 
+/// The bridge's own hardware address. A bridge that was given none takes the lowest of its ports' (br_stp_if.c of Linux,
+/// br_stp_recalculate_bridge_id): a port that joins may change it, and what the other machines then send to the old one is lost.
+const HWADDR: &str = "52:54:00:05:00:01";
+
 /// A network namespace, removed when dropped. Interfaces go with it.
 #[derive(Debug)]
 pub struct Namespace {
@@ -35,6 +39,8 @@ impl Namespace {
             "link",
             "add",
             BRIDGE,
+            "address",
+            HWADDR,
             "type",
             "bridge",
             "stp_state",
@@ -145,4 +151,19 @@ fn remove_leftovers() -> Result {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bridge_keeps_its_address_when_a_port_with_a_lower_one_joins() -> Result {
+        let namespace = Namespace::with_bridge()?;
+        let port = namespace.tap()?;
+        namespace.ip(&["link", "set", &port, "address", "02:00:00:00:00:01"])?;
+        let bridge = namespace.ip(&["link", "show", BRIDGE])?;
+        assert!(bridge.contains(HWADDR), "{bridge}");
+        Ok(())
+    }
 }
