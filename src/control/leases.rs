@@ -7,12 +7,16 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
+    decide::World,
     store::Table,
     timeline::{Event, Level, Subject},
 };
 use axum::{Json, extract::State, http::StatusCode};
 use rackstrap_wire::HwAddr;
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::Ipv4Addr,
+};
 
 pub(super) fn hwaddr(row: &api::LeaseRow) -> Option<HwAddr> {
     row.lease.get("hwaddr")?.as_str()?.parse().ok()
@@ -22,12 +26,61 @@ pub(super) fn all_leases(context: &Shared) -> Result<Vec<api::LeaseRow>, Refusal
     let found = context
         .store
         .scan::<BTreeMap<String, serde_json::Value>>(Table::Leases, b"");
+    let now = Timestamp::now();
     let rows = found.map_err(broken)?.into_iter().filter_map(|(key, mut lease)| {
         let ipaddr = Ipv4Addr::from(<[u8; 4]>::try_from(key).ok()?);
         lease.remove("ipaddr");
-        Some(api::LeaseRow { ipaddr, lease })
+        let mut row = api::LeaseRow { ipaddr, lease };
+        // The store keeps it as it was granted; the machine gets the address again if nobody needs it meanwhile.
+        if state(&row) != "released" && ends(&row) <= now {
+            row.lease.insert("state".to_owned(), "expired".into());
+        }
+        Some(row)
     });
     Ok(rows.collect())
+}
+
+fn state(row: &api::LeaseRow) -> &str {
+    row.lease
+        .get("state")
+        .and_then(|state| state.as_str())
+        .unwrap_or_default()
+}
+
+fn ends(row: &api::LeaseRow) -> Timestamp {
+    let millis = row.lease.get("expires").and_then(serde_json::Value::as_u64);
+    Timestamp(millis.unwrap_or_default())
+}
+
+/// True if nobody else gets the address at `now`.
+pub(super) fn holds(row: &api::LeaseRow, now: Timestamp) -> bool {
+    ["bound", "declined"].contains(&state(row)) && now < ends(row)
+}
+
+/// The first and the last address of each pool that has none for another machine (pure). Addresses that were only offered count as
+/// free, as for the pool itself.
+pub(super) fn full_pools(world: &World, leases: &[api::LeaseRow], now: Timestamp) -> Vec<(Ipv4Addr, Ipv4Addr)> {
+    let held: HashSet<u32> = leases
+        .iter()
+        .filter(|row| holds(row, now))
+        .map(|row| u32::from(row.ipaddr))
+        .collect();
+    let pools = world
+        .site
+        .subnets
+        .iter()
+        .filter_map(|subnet| Some((subnet, subnet.pool?)));
+    let full = pools.filter(|(subnet, (first, last))| {
+        let free = |address: u32| {
+            let ipaddr = Ipv4Addr::from(address);
+            !held.contains(&address)
+                && ipaddr != subnet.server
+                && Some(ipaddr) != subnet.router
+                && world.inventory.by_ipaddr(ipaddr).is_none()
+        };
+        !(u32::from(*first)..=u32::from(*last)).any(free)
+    });
+    full.map(|(_, pool)| pool).collect()
 }
 
 pub(super) fn lease_of(

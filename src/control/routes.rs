@@ -239,7 +239,13 @@ async fn explain(
         Decision::Unknown { why: steps } => {
             why.extend(steps);
             let owner = requester.hwaddr.and_then(|hwaddr| context.discovery.owner(hwaddr));
-            why.extend(unknown::steps(&world, &requester, owner.as_ref()));
+            let now = Timestamp::now();
+            let full = match lease.as_ref().is_some_and(|row| leases::holds(row, now)) {
+                // It keeps what it has.
+                true => Vec::new(),
+                false => leases::full_pools(&world, &all_leases(&context)?, now),
+            };
+            why.extend(unknown::steps(&world, &requester, owner.as_ref(), &full));
             (None, None)
         }
         Decision::Node(mut decided) => {

@@ -127,7 +127,12 @@ fn status_shows_who_waits_and_why_and_hides_who_is_ignored() {
         let network = "10.5.0.0/16".parse().unwrap();
         context.discovery.seen(packet(first.parse().unwrap()));
         context.discovery.seen(Seen {
-            no_room: Some((network, "the temporary pool A-B is full: all".into())),
+            no_room: Some(crate::discovery::NoRoom {
+                network,
+                why: "the temporary pool A-B is full: all".to_owned(),
+                since: Timestamp::now(),
+                until: None,
+            }),
             ..packet(second.parse().unwrap())
         });
         let status = status_when(client, |status| status.nodes.len() == 2);

@@ -6,8 +6,14 @@ use crate::{
 };
 use std::net::Ipv4Addr;
 
-/// What will happen to it, and what its address is, one line a step. `owner` is the node that the card belongs to all the same.
-pub fn steps(world: &World, requester: &Requester, owner: Option<&Owner>) -> Vec<String> {
+/// What will happen to it, and what its address is, one line a step. `owner` is the node that the card belongs to all the same, `full`
+/// are the pools that have no address for it.
+pub fn steps(
+    world: &World,
+    requester: &Requester,
+    owner: Option<&Owner>,
+    full: &[(Ipv4Addr, Ipv4Addr)],
+) -> Vec<String> {
     if let Some(owner) = owner {
         return vec![
             format!("it is {owner}"),
@@ -22,25 +28,37 @@ pub fn steps(world: &World, requester: &Requester, owner: Option<&Owner>) -> Vec
     }
     match (requester.hwaddr, requester.ipaddr) {
         (None, Some(ipaddr)) => vec![place(world, ipaddr)],
-        _ => vec![pools(world)],
+        _ => pools(world, full),
     }
 }
 
 /// What a machine gets that asks DHCP.
-fn pools(world: &World) -> String {
-    let pools = world.site.subnets.iter().filter_map(|subnet| {
-        let (first, last) = subnet.pool?;
-        Some(format!("{first}-{last}"))
-    });
-    match pools.collect::<Vec<_>>() {
-        none if none.is_empty() => {
-            "no [[subnet]] has a pool for unknown machines: it gets no answer from DHCP".to_owned()
-        }
-        pools => format!(
-            "it gets a temporary address ({}), shows its hardware address on its screen, and waits",
-            pools.join(" or ")
-        ),
+fn pools(world: &World, full: &[(Ipv4Addr, Ipv4Addr)]) -> Vec<String> {
+    let pools: Vec<_> = world.site.subnets.iter().filter_map(|subnet| subnet.pool).collect();
+    let (full, open): (Vec<_>, Vec<_>) = pools.into_iter().partition(|pool| full.contains(pool));
+    let text = |pools: &[(Ipv4Addr, Ipv4Addr)]| {
+        let pools: Vec<String> = pools.iter().map(|(first, last)| format!("{first}-{last}")).collect();
+        pools.join(" or ")
+    };
+    let mut steps = Vec::new();
+    if !full.is_empty() {
+        steps.push(format!(
+            "the temporary pool {} is full: it gets no address there until a lease ends; to free the leases of machines that are gone: \
+             rackstrap lease release ADDRESS",
+            text(&full)
+        ));
     }
+    match (open.is_empty(), full.is_empty()) {
+        (true, true) => {
+            steps.push("no [[subnet]] has a pool for unknown machines: it gets no answer from DHCP".to_owned());
+        }
+        (true, false) => {}
+        (false, _) => steps.push(format!(
+            "it gets a temporary address ({}), shows its hardware address on its screen, and waits",
+            text(&open)
+        )),
+    }
+    steps
 }
 
 /// What an address is in the site.

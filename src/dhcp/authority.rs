@@ -165,7 +165,7 @@ pub struct DhcpEvent {
     /// True if somebody should look at it: a node's address is used by another machine, a pool is full.
     pub alarm: bool,
     /// The subnet whose pool had no address left for it.
-    pub pool_full: Option<Ipv4Net>,
+    pub pool_full: Option<(Ipv4Net, Timestamp)>,
 }
 
 /// How a packet ended.

@@ -64,7 +64,7 @@ struct Verdict {
     address: Option<Ipv4Addr>,
     lease_secs: u32,
     alarm: bool,
-    pool_full: Option<Ipv4Net>,
+    pool_full: Option<(Ipv4Net, Timestamp)>,
     writes: Vec<Write>,
 }
 
@@ -404,7 +404,10 @@ fn unknown(
                 ..Verdict::new(AnswerKind::Offer, Some(address), "unknown machine, pool address")
             },
             Err(refused) => Verdict {
-                pool_full: matches!(refused, Refused::Full { .. }).then_some(subnet.network),
+                pool_full: match refused {
+                    Refused::Full { until, .. } => Some((subnet.network, until)),
+                    _ => None,
+                },
                 ..Verdict::silent(refused.to_string()).alarm()
             },
         },

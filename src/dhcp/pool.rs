@@ -43,6 +43,8 @@ pub enum Refused {
         pool: String,
         /// How many addresses it has, all of them leased or in quarantine.
         size: usize,
+        /// When the first of them is free, if nobody extends its lease.
+        until: Timestamp,
     },
     /// The machine has no lease here.
     NoRecord,
@@ -53,7 +55,7 @@ pub enum Refused {
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refused::Full { pool, size } => write!(
+            Refused::Full { pool, size, .. } => write!(
                 f,
                 "the temporary pool {pool} is full: all {size} addresses are leased or in quarantine"
             ),
@@ -480,6 +482,7 @@ impl Pool {
         Refused::Full {
             pool: format!("{}-{}", Ipv4Addr::from(self.first), Ipv4Addr::from(self.last)),
             size: self.entries.len(),
+            until: self.by_end.first().map_or(Timestamp(0), |(end, _)| *end),
         }
     }
 

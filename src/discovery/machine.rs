@@ -48,8 +48,8 @@ pub struct Seen {
     pub confirmed: bool,
     /// True if it was offered or given an address.
     pub offered: bool,
-    /// The subnet whose pool had none for it, and what DHCP says about that.
-    pub no_room: Option<(Ipv4Net, String)>,
+    /// The pool that had none for it.
+    pub no_room: Option<NoRoom>,
     /// Where.
     pub place: Place,
 }
@@ -63,6 +63,16 @@ pub struct NoRoom {
     pub why: String,
     /// Since when the machine asks in vain.
     pub since: Timestamp,
+    /// When a lease of the pool ends, and an address may be free; none from an older release, which did not say.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
+}
+
+impl NoRoom {
+    /// True as long as no lease has ended since: whether there is room after that, the machine's next packet tells.
+    pub fn holds(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
 }
 
 /// What a boot loader knows of the machine beyond its packets (SMBIOS).
@@ -158,17 +168,16 @@ impl Machine {
 
     /// Takes in whether there was an address for it; true if that is news.
     fn ask(&mut self, seen: &Seen) -> bool {
-        let before = self.no_room.as_ref().map(|full| full.network);
-        match &seen.no_room {
-            Some((network, why)) if before != Some(*network) => {
-                self.no_room = Some(NoRoom {
-                    network: *network,
-                    why: why.clone(),
-                    since: seen.at,
-                });
+        match (&seen.no_room, &mut self.no_room) {
+            (Some(full), Some(before)) if full.network == before.network && before.holds(seen.at) => {
+                before.until = full.until;
+                false
+            }
+            (Some(full), _) => {
+                self.no_room = Some(full.clone());
                 true
             }
-            None if seen.offered => self.no_room.take().is_some(),
+            (None, _) if seen.offered => self.no_room.take().is_some(),
             _ => false,
         }
     }

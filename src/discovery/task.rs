@@ -247,7 +247,12 @@ impl Discovery {
                 owner.remedy()
             )));
         }
-        let session = floor.session_of(&machine, now).cloned();
+        let session = floor.session_of(&machine, now).or_else(|| {
+            // One that waited before the filling began is not taken by itself; here somebody says that it shall be.
+            let covers = |session: &&Session| session.is_on(now) && session.covers(&machine.place);
+            floor.sessions.values().find(covers).filter(|_| name.is_none())
+        });
+        let session = session.cloned();
         let (node, session) = match (name, session) {
             (Some(name), session) => {
                 let next = session.as_ref().and_then(|s| s.position(&world.site, &world.inventory));

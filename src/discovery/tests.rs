@@ -1,5 +1,6 @@
 //! Tests of the waiting room and of sessions: who gets which position, and who does not.
 
+mod room;
 mod told;
 
 use super::*;
@@ -517,36 +518,6 @@ fn a_flood_forgets_itself_first() {
     let noted = (20..40).map(|n| floor.see(&seen(n, 200)).forgotten);
     let gone: Vec<HwAddr> = noted.flatten().collect();
     assert_eq!(gone[0], mac(0), "{gone:?}");
-}
-
-#[test]
-fn a_full_pool_is_known_by_the_machines_that_got_nothing() {
-    let mut floor = Floor::new(Vec::new(), Sessions::new(), 16);
-    let network = site().subnets[0].network;
-    let refused = |n, at| Seen {
-        confirmed: false,
-        offered: false,
-        no_room: Some((network, "the pool is full".into())),
-        ..seen(n, at)
-    };
-    assert_eq!(floor.full_pools(Timestamp(0)), []);
-    floor.see(&seen(1, 10));
-    assert!(floor.see(&refused(2, 20)).news);
-    assert!(floor.see(&refused(3, 30)).news);
-    assert!(!floor.see(&refused(2, 40)).news);
-    let full = floor.full_pools(Timestamp(50));
-    assert_eq!((full.len(), full[0].since, full[0].machines), (1, Timestamp(20), 2));
-    assert_eq!(full[0].to_string(), "the pool is full; 2 machines get no address");
-    // One gives up, the other gets an address in the end.
-    let later = 10 * 60_000 + 35;
-    floor.see(&refused(2, later));
-    assert_eq!(floor.full_pools(Timestamp(later))[0].machines, 1);
-    let offered = Seen {
-        confirmed: false,
-        ..seen(2, later + 1)
-    };
-    assert!(floor.see(&offered).news);
-    assert_eq!(floor.full_pools(Timestamp(later + 1)), []);
 }
 
 #[test]

@@ -81,7 +81,10 @@ impl Discovery {
                 .unwrap_or_default();
             let trouble = floor
                 .trouble(machine, &world.inventory, now)
-                .or_else(|| machine.no_room.as_ref().map(|full| full.why.clone()))
+                .or_else(|| {
+                    let full = machine.no_room.as_ref().filter(|full| full.holds(now));
+                    full.map(|full| full.why.clone())
+                })
                 .or_else(|| matches!(next.get(rack), Some(None)).then(|| format!("rack {rack} is full")));
             Waiting {
                 trouble: trouble.unwrap_or_default(),

@@ -1,0 +1,87 @@
+//! Pools that have no address left, and machines that waited before a rack was filled.
+
+use super::*;
+use crate::discovery::machine::NoRoom;
+
+#[test]
+fn a_full_pool_is_known_by_the_machines_that_got_nothing() {
+    let mut floor = Floor::new(Vec::new(), Sessions::new(), 16);
+    let network = site().subnets[0].network;
+    let refused = |n, at| Seen {
+        confirmed: false,
+        offered: false,
+        no_room: Some(NoRoom {
+            network,
+            why: "the pool is full".to_owned(),
+            since: Timestamp(at),
+            until: None,
+        }),
+        ..seen(n, at)
+    };
+    assert_eq!(floor.full_pools(Timestamp(0)), []);
+    floor.see(&seen(1, 10));
+    assert!(floor.see(&refused(2, 20)).news);
+    assert!(floor.see(&refused(3, 30)).news);
+    assert!(!floor.see(&refused(2, 40)).news);
+    let full = floor.full_pools(Timestamp(50));
+    assert_eq!((full.len(), full[0].since, full[0].machines), (1, Timestamp(20), 2));
+    assert_eq!(full[0].to_string(), "the pool is full; 2 machines get no address");
+    // One gives up, the other gets an address in the end.
+    let later = 10 * 60_000 + 35;
+    floor.see(&refused(2, later));
+    assert_eq!(floor.full_pools(Timestamp(later))[0].machines, 1);
+    let offered = Seen {
+        confirmed: false,
+        ..seen(2, later + 1)
+    };
+    assert!(floor.see(&offered).news);
+    assert_eq!(floor.full_pools(Timestamp(later + 1)), []);
+}
+
+#[test]
+fn a_full_pool_is_no_longer_told_of_when_a_lease_ends_or_somebody_gets_an_address() {
+    let mut floor = Floor::new(Vec::new(), Sessions::new(), 16);
+    let network = site().subnets[0].network;
+    let refused = |n, at, until| Seen {
+        confirmed: false,
+        offered: false,
+        no_room: Some(NoRoom {
+            network,
+            why: "the pool is full".to_owned(),
+            since: Timestamp(at),
+            until: Some(Timestamp(until)),
+        }),
+        ..seen(n, at)
+    };
+    floor.see(&refused(1, 10, 1_000));
+    floor.see(&refused(2, 20, 1_000));
+    assert_eq!(floor.full_pools(Timestamp(999))[0].machines, 2);
+    assert_eq!(floor.full_pools(Timestamp(1_000)), [], "the first lease has ended");
+    // Another lease took its place: the machines ask again, and are told of again.
+    assert!(floor.see(&refused(1, 1_010, 2_000)).news);
+    assert!(floor.see(&refused(2, 1_020, 2_000)).news);
+    assert!(!floor.see(&refused(2, 1_030, 3_000)).news);
+    assert_eq!(floor.full_pools(Timestamp(1_040))[0].machines, 2);
+    let offered = Seen {
+        confirmed: false,
+        ..seen(1, 1_050)
+    };
+    floor.see(&offered);
+    assert_eq!(floor.full_pools(Timestamp(1_060)), [], "there was room for one");
+}
+
+#[test]
+fn a_machine_that_waited_before_is_placed_when_somebody_says_so() {
+    let rig = Rig::new();
+    rig.packet(1);
+    rig.until("who waits", |rig| rig.waits(1));
+    let accept = || rig.discovery.accept(mac(1), None, false, "alice", Timestamp::now());
+    let alone = accept().unwrap_err().to_string();
+    assert!(alone.contains("no rack is being filled"), "{alone}");
+    thread::sleep(Duration::from_millis(5));
+    rig.start(&wanted("r03"));
+    assert_eq!(rig.name_of(1), None, "it waited before, and is not taken by itself");
+    assert_eq!(accept().unwrap(), "r03n01");
+    rig.packet(2);
+    assert_eq!(rig.until("a name", |rig| rig.name_of(2)), "r03n02");
+}
