@@ -1,5 +1,6 @@
 //! Boots: one decision, pinned, under one id and one token, from its boot script to the running node.
 
+mod beats;
 mod confirmed;
 mod disks;
 mod effects;
@@ -36,6 +37,9 @@ pub struct Boot {
     /// The order about the node's disk that stood when its script was handed out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordered: Option<Ordered>,
+    /// True if a DHCP relay said that the node boots.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub relayed: bool,
     /// When its script was handed out.
     pub opened: Timestamp,
     /// Numbers boots in the order in which they began, whatever the clock said.

@@ -9,6 +9,11 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Timestamp(pub u64);
 
+/// The present of a clock that nobody sets, for what is not kept.
+pub fn monotonic() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
 /// What a clock is corrected by while it runs well, milliseconds. More is a clock that was set.
 pub const CORRECTION_MS: u64 = 5_000;
 

@@ -34,6 +34,15 @@ pub struct Finding {
     pub fatal: bool,
 }
 
+impl Finding {
+    /// True if it is about an image that is missing.
+    pub fn is_of_image(&self) -> bool {
+        self.topic
+            .strip_prefix(TOPIC)
+            .is_some_and(|topic| topic.starts_with("image "))
+    }
+}
+
 /// All topics of findings begin with this.
 const TOPIC: &str = "site ";
 

@@ -3,15 +3,23 @@
 //! Warnings are facts of the present, so they are kept in memory only: the part of the daemon that found one raises it again
 //! after a restart. What belongs to one node is an event of its timeline instead.
 
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, rare::Rare};
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap, hash_map::RandomState},
+    hash::BuildHasher,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Warnings that are kept at a time. Topics may name what came from the network, such as other servers.
+/// Warnings of the daemon's own that are kept at a time.
 const LIMIT: usize = 32;
+
+/// Other DHCP servers that are named at a time; the rest are counted. Whoever is root on a node can forge any number of them, so they
+/// take no room of other warnings.
+const SERVERS_LIMIT: usize = 4;
+
+/// Topics without room that are told apart.
+const CROWD_LIMIT: usize = 256;
 
 /// Bytes of a message or a remedy that are kept.
 const TEXT_LIMIT: usize = 500;
@@ -51,18 +59,30 @@ pub struct SiteWarnings(Arc<Mutex<Kept>>);
 #[derive(Debug, Default)]
 struct Kept {
     by_topic: BTreeMap<String, (SiteWarning, Option<Timestamp>)>,
-    /// Topics that found no room, since the start.
-    omitted: u64,
+    /// Other DHCP servers that found no room.
+    servers: Crowd,
+    /// Warnings of the daemon's own that found no room.
+    own: Crowd,
+}
+
+/// Topics that found no room.
+#[derive(Debug, Default)]
+struct Crowd {
+    hasher: RandomState,
+    /// By hash, with when each is forgotten.
+    topics: HashMap<u64, Option<Timestamp>>,
+    /// How often there was a new one, for the log.
+    told: Rare,
 }
 
 impl SiteWarnings {
-    /// Adds a warning, or renews the one of the same topic, which stays until [`SiteWarnings::clear`]. True if the topic
-    /// was not there before, so that the caller can log it once.
+    /// Adds a warning, or renews the one of the same topic, which stays until [`SiteWarnings::clear`]. True if the caller should log
+    /// it: the topic was not there before. That holds also for a warning that finds no room.
     pub fn raise(&self, now: Timestamp, topic: &str, message: &str, help: &str) -> bool {
         self.put(now, None, topic, message, help, false)
     }
 
-    /// As [`SiteWarnings::raise`], for what keeps nodes from booting.
+    /// As [`SiteWarnings::raise`], for what keeps nodes from booting. It takes the room of a lesser warning if there is no other.
     pub fn raise_error(&self, now: Timestamp, topic: &str, message: &str, help: &str) -> bool {
         self.put(now, None, topic, message, help, true)
     }
@@ -75,7 +95,12 @@ impl SiteWarnings {
 
     /// Takes the warning of `topic` away, if there is one.
     pub fn clear(&self, topic: &str) {
-        self.lock().by_topic.remove(&printable(topic));
+        let mut kept = self.lock();
+        kept.by_topic.remove(&printable(topic));
+        if kept.count(false) < LIMIT {
+            // Whoever finds it wrong still raises it again, and is shown and logged then.
+            kept.own.topics.clear();
+        }
     }
 
     /// All that hold at `now`: errors first, by topic.
@@ -84,15 +109,31 @@ impl SiteWarnings {
         kept.expire(now);
         let mut all: Vec<SiteWarning> = kept.by_topic.values().map(|(warning, _)| warning.clone()).collect();
         all.sort_by_key(|warning| !warning.fatal);
-        if kept.omitted > 0 && kept.by_topic.len() >= LIMIT {
+        let mut more = |topic: &str, message, help: &str| {
             all.push(SiteWarning {
-                topic: "more".to_owned(),
-                message: format!("there are more warnings than the {LIMIT} that are kept"),
-                help: "the daemon's log has all of them: journalctl -u rackstrap".to_owned(),
+                topic: topic.to_owned(),
+                message,
+                help: help.to_owned(),
                 fatal: false,
                 since: now,
                 last: now,
             });
+        };
+        if let Some(number) = kept.servers.size() {
+            more(
+                &format!("{DHCP_SERVER}more"),
+                format!(
+                    "{number} more DHCP servers were heard than the {SERVERS_LIMIT} that are named; somebody may forge them"
+                ),
+                "stop those that are named first; find the sender in the switch's MAC table; the log names some: journalctl -u rackstrap",
+            );
+        }
+        if let Some(number) = kept.own.size() {
+            more(
+                "more",
+                format!("there are {number} more warnings than the {LIMIT} that are kept"),
+                "the daemon's log has all of them: journalctl -u rackstrap",
+            );
         }
         all
     }
@@ -110,9 +151,12 @@ impl SiteWarnings {
         let mut kept = self.lock();
         kept.expire(now);
         let before = kept.by_topic.get(&topic).map(|(warning, _)| warning.since);
-        if before.is_none() && kept.by_topic.len() >= LIMIT {
-            kept.omitted += 1;
-            return false;
+        if before.is_none() && !kept.make_room(&topic, fatal) {
+            return match is_server(&topic) {
+                // Their number is the sender's choice.
+                true => kept.servers.add(&topic, until) && kept.servers.told.tell().is_some(),
+                false => kept.own.add(&topic, until),
+            };
         }
         let warning = SiteWarning {
             topic: topic.clone(),
@@ -133,9 +177,73 @@ impl SiteWarnings {
 
 impl Kept {
     fn expire(&mut self, now: Timestamp) {
-        self.by_topic
-            .retain(|_, (_, until)| until.is_none_or(|until| now < until));
+        let holds = |until: Option<Timestamp>| until.is_none_or(|until| now < until);
+        self.by_topic.retain(|_, (_, until)| holds(*until));
+        self.servers.topics.retain(|_, until| holds(*until));
+        self.own.topics.retain(|_, until| holds(*until));
     }
+
+    /// How many there are: of other DHCP servers, or of all else.
+    fn count(&self, servers: bool) -> usize {
+        let topics = self.by_topic.keys();
+        topics.filter(|topic| is_server(topic) == servers).count()
+    }
+
+    /// False if there is no room for a warning of `topic`. A fatal one pushes the latest of the lesser ones out.
+    fn make_room(&mut self, topic: &str, fatal: bool) -> bool {
+        let servers = is_server(topic);
+        let limit = if servers { SERVERS_LIMIT } else { LIMIT };
+        let has_room = self.count(servers) < limit || (fatal && self.push_out());
+        if has_room {
+            let crowd = if servers { &mut self.servers } else { &mut self.own };
+            crowd.remove(topic);
+        }
+        has_room
+    }
+
+    /// False if all are fatal.
+    fn push_out(&mut self) -> bool {
+        let own = self.by_topic.iter().filter(|(topic, _)| !is_server(topic));
+        let lesser = own.filter(|(_, (warning, _))| !warning.fatal);
+        let Some(topic) = lesser
+            .max_by_key(|(_, (warning, _))| warning.since)
+            .map(|(topic, _)| topic.clone())
+        else {
+            return false;
+        };
+        if let Some((_, until)) = self.by_topic.remove(&topic) {
+            self.own.add(&topic, until);
+        }
+        true
+    }
+}
+
+impl Crowd {
+    /// True if `topic` is to be logged: it was not in it, or it is one of those that are not told apart and not all logged.
+    fn add(&mut self, topic: &str, until: Option<Timestamp>) -> bool {
+        let hash = self.hasher.hash_one(topic);
+        if self.topics.len() >= CROWD_LIMIT && !self.topics.contains_key(&hash) {
+            return self.told.tell().is_some();
+        }
+        self.topics.insert(hash, until).is_none()
+    }
+
+    fn remove(&mut self, topic: &str) {
+        self.topics.remove(&self.hasher.hash_one(topic));
+    }
+
+    /// How many are in it, in words; none if it is empty.
+    fn size(&self) -> Option<String> {
+        match self.topics.len() {
+            0 => None,
+            CROWD_LIMIT.. => Some(format!("at least {CROWD_LIMIT}")),
+            number => Some(number.to_string()),
+        }
+    }
+}
+
+fn is_server(topic: &str) -> bool {
+    topic.starts_with(DHCP_SERVER)
 }
 
 /// The text without control characters, which would act on a terminal, and not too long.
@@ -192,22 +300,75 @@ mod tests {
     #[test]
     fn strangers_neither_fill_the_memory_nor_write_to_the_terminal() {
         let warnings = SiteWarnings::default();
-        for number in 0..1000 {
-            warnings.raise_for(
-                Timestamp(0),
-                60,
-                &format!("server {number}"),
-                &"é".repeat(9_000),
-                "\x1b[2J",
-            );
-        }
+        let raise = |number: usize| {
+            let topic = format!("{DHCP_SERVER}{number}");
+            warnings.raise_for(Timestamp(0), 60, &topic, &"é".repeat(9_000), "\x1b[2J")
+        };
+        let logged = (0..1000).filter(|number| raise(*number)).count();
+        assert!((SERVERS_LIMIT + 8..SERVERS_LIMIT + 20).contains(&logged), "{logged}");
         let all = warnings.list(Timestamp(0));
-        assert_eq!(all.len(), LIMIT + 1);
-        assert!(all[LIMIT].message.contains("more warnings"), "{all:?}");
+        assert_eq!(all.len(), SERVERS_LIMIT + 1);
+        assert!(all[SERVERS_LIMIT].message.starts_with("at least 256 more"), "{all:?}");
+        assert!(all.iter().all(|one| is_server(&one.topic)));
         assert!(
             all.iter()
                 .all(|one| one.message.len() <= TEXT_LIMIT && !one.help.contains('\x1b'))
         );
         assert!(warnings.list(Timestamp(60_000)).is_empty());
+    }
+
+    #[test]
+    fn strangers_take_no_room_of_what_keeps_nodes_from_booting() {
+        let warnings = SiteWarnings::default();
+        for number in 0..LIMIT + 8 {
+            warnings.raise_for(
+                Timestamp(0),
+                60,
+                &format!("{DHCP_SERVER}10.9.0.{number}"),
+                "another",
+                "stop it",
+            );
+        }
+        assert!(warnings.raise_error(
+            Timestamp(1),
+            "site image small",
+            "image small does not exist",
+            "make it"
+        ));
+        assert!(warnings.raise(Timestamp(1), "site keys", "no keys", "write some"));
+        let all = warnings.list(Timestamp(2));
+        assert_eq!((all[0].topic.as_str(), all[0].fatal), ("site image small", true));
+        let counted = format!("{} more DHCP servers", LIMIT + 8 - SERVERS_LIMIT);
+        assert!(all.iter().any(|one| one.message.starts_with(&counted)), "{all:?}");
+        assert!(all.iter().any(|one| one.topic == "site keys"));
+    }
+
+    #[test]
+    fn a_fatal_warning_pushes_a_lesser_one_out_and_what_finds_no_room_is_logged_once() {
+        let warnings = SiteWarnings::default();
+        for number in 0..LIMIT as u64 {
+            assert!(warnings.raise(Timestamp(number), &format!("site {number:02}"), "lesser", "mend it"));
+        }
+        let raise = |topic: &str| warnings.raise(Timestamp(99), topic, "lesser", "mend it");
+        assert!(
+            (raise("site 99"), raise("site 99")) == (true, false),
+            "logged, and only once"
+        );
+        assert!(warnings.raise_error(Timestamp(99), "site fatal", "no image", "make one"));
+        assert!(!warnings.raise_error(Timestamp(100), "site fatal", "no image", "make one"));
+        assert!(!raise("site 31"), "it was logged when it had room");
+        let all = warnings.list(Timestamp(100));
+        assert_eq!((all.len(), all[0].topic.as_str()), (LIMIT + 1, "site fatal"));
+        assert!(all[LIMIT].message.starts_with("there are 2 more warnings"), "{all:?}");
+        assert!(all.iter().any(|one| one.topic == "site 30"));
+        for number in 0..LIMIT {
+            warnings.raise_error(Timestamp(101), &format!("fatal {number:02}"), "no image", "make one");
+        }
+        let all = warnings.list(Timestamp(101));
+        assert!(all[..LIMIT].iter().all(|one| one.fatal));
+        // There is room again.
+        warnings.clear("site fatal");
+        assert!(raise("site 99"));
+        assert_eq!(warnings.list(Timestamp(102)).len(), LIMIT);
     }
 }

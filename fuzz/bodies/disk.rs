@@ -91,7 +91,7 @@ pub fn run(input: &[u8]) -> bool {
     let finding = inspect(&mut disk).expect("no read fails");
     match &finding {
         Finding::Blank => {}
-        Finding::Ours { record, .. } => {
+        Finding::Ours { record, .. } | Finding::Unclear { record, .. } => {
             if let Some(record) = record {
                 assert!(!record.name.is_empty() && record.name.len() <= 16);
             }

@@ -211,7 +211,9 @@ impl Disks {
     pub(super) fn load<'a>(store: Store, boots: impl Iterator<Item = &'a super::Boot>) -> Result<Disks, StoreError> {
         let mut rows = BTreeMap::new();
         for (key, row) in store.scan::<NodeDisk>(Table::Disks, b"")? {
-            rows.insert(String::from_utf8_lossy(&key).into_owned(), row);
+            // A release before this one kept what nodes said as they said it.
+            let state = row.state.bounded();
+            rows.insert(String::from_utf8_lossy(&key).into_owned(), NodeDisk { state, ..row });
         }
         let mut older: BTreeMap<String, NodeDisk> = BTreeMap::new();
         for boot in boots.filter(|boot| !rows.contains_key(&boot.plan.node)) {

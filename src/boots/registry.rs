@@ -1,15 +1,16 @@
 //! All boots that are remembered: in memory for look-ups, on disk before anybody hears of them.
 
-use super::{Boot, disks::Disks};
+use super::{Boot, beats::Beats, disks::Disks};
 use crate::{
-    clock::Timestamp,
+    clock::{Timestamp, monotonic},
     inventory::Changed,
     store::{Batch, Store, StoreError, Table, Write},
 };
-use rackstrap_wire::{CheckResult, ImageRef, OverlayRequest, Plan};
+use rackstrap_wire::{CheckResult, DiskState, Hardware, ImageRef, OverlayRequest, Plan};
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
 };
 use thiserror::Error;
 use uuid::Uuid;
@@ -29,6 +30,7 @@ pub struct Boots {
     store: Store,
     state: Arc<RwLock<State>>,
     disks: Disks,
+    beats: Arc<Beats>,
 }
 
 #[derive(Default)]
@@ -100,6 +102,10 @@ impl Boots {
             .into_iter()
             .map(|(_, boot)| boot)
             .collect();
+        for boot in &mut boots {
+            boot.disk = boot.disk.take().map(DiskState::bounded);
+            boot.hardware = boot.hardware.take().map(Hardware::bounded);
+        }
         boots.sort_by_key(|boot| (boot.opened, boot.sequence));
         let disks = Disks::load(store.clone(), boots.iter())?;
         let mut state = State::default();
@@ -111,6 +117,7 @@ impl Boots {
             store,
             state: Arc::new(RwLock::new(state)),
             disks,
+            beats: Arc::new(Beats::new(monotonic())),
         })
     }
 
@@ -123,14 +130,15 @@ impl Boots {
     /// so that the boot script that names it can be answered. Older boots of the node are forgotten, but for the last
     /// [`KEPT_PER_NODE`] and the one that its running system came up with.
     pub async fn open(&self, now: Timestamp, plan: impl FnOnce(&str) -> Plan) -> Result<Arc<Boot>, BootsError> {
-        self.open_on(now, None, plan).await
+        self.open_on(now, None, false, plan).await
     }
 
-    /// [`Boots::open`] on a mainboard whose firmware said its UUID.
+    /// [`Boots::open`] on a mainboard whose firmware said its UUID; `relayed` if a DHCP relay said that it begins.
     pub async fn open_on(
         &self,
         now: Timestamp,
         uuid: Option<Uuid>,
+        relayed: bool,
         plan: impl FnOnce(&str) -> Plan,
     ) -> Result<Arc<Boot>, BootsError> {
         let id = new_id();
@@ -145,6 +153,7 @@ impl Boots {
                 token: hex::encode(rand::random::<[u8; 16]>()),
                 uuid,
                 ordered,
+                relayed,
                 opened: now,
                 sequence: state.sequence,
                 redeemed: false,
@@ -221,6 +230,9 @@ impl Boots {
     /// The system of that boot runs: boots of its node that began later and have no secrets yet never get any, as no firmware
     /// can have asked for them. Written behind: should it be lost, the next heartbeat says it again.
     pub fn runs(&self, id: &str) {
+        if let Some(boot) = self.get(id) {
+            self.beats.hear(&boot.plan.node, monotonic());
+        }
         let newer = |state: &State| -> Vec<String> {
             let Some(boot) = state.by_id.get(id) else {
                 return Vec::new();
@@ -246,6 +258,23 @@ impl Boots {
                 self.store.queue(Batch::new().put(Table::Boots, id.as_bytes(), &**slot));
             }
         }
+    }
+
+    /// True if the running system of `node` was heard of within its last two heartbeats: it is not its firmware that speaks now.
+    pub fn is_alive(&self, node: &str, heartbeat_secs: u32) -> bool {
+        let left = self.beats.left(node, heartbeat_secs, monotonic());
+        left.is_some()
+    }
+
+    /// How long the secrets of a boot that began through a relay are still held. Programs of ordinary users reach a relay, and some
+    /// pass on everything that they get (dnsmasq 2.90 does, from any port): what a relay says opens nothing while the node's system
+    /// runs. A system that runs sends a heartbeat within this time, and that ends the boot.
+    pub fn held(&self, boot: &Boot, heartbeat_secs: u32) -> Option<Duration> {
+        let node = &boot.plan.node;
+        let left = self.beats.left_at_most(node, heartbeat_secs, monotonic())?;
+        // Of a node that never ran nobody can have stolen anything.
+        let has_run = || self.of_node(node).iter().any(|other| other.ready.is_some());
+        (boot.relayed && has_run()).then_some(left)
     }
 
     /// That boot as its node is told it now: an order about its disk that was withdrawn since it was pinned is in it no more. From
@@ -285,10 +314,10 @@ impl Boots {
         self.read().sequence
     }
 
-    /// Gives boots that begin from now on higher numbers than that.
-    pub fn count_from(&self, sequence: u64) {
+    /// Gives boots that begin from now on higher numbers than that: the newest of all may have been forgotten with its node.
+    pub fn count_from(&self, sequence: Option<u64>) {
         let mut state = self.write();
-        state.sequence = state.sequence.max(sequence);
+        state.sequence = state.sequence.max(sequence.unwrap_or(0));
     }
 
     /// The newest boot of `node`.
@@ -337,9 +366,7 @@ impl Boots {
             let boot = Arc::make_mut(slot);
             boot.redeemed = true;
             boot.secret = secret;
-            let mut disk = request.disk.clone();
-            disk.facts = disk.facts.bounded();
-            boot.disk = Some(disk);
+            boot.disk = Some(request.disk.clone().bounded());
             boot.hardware = Some(request.hardware.clone().bounded());
             slot.clone()
         };
@@ -457,6 +484,7 @@ impl Boots {
         let mut batch = Batch::new();
         let mut state = self.write();
         for node in nodes {
+            self.beats.forget(node);
             for id in state.by_node.remove(node).unwrap_or_default() {
                 state.by_id.remove(&id);
                 batch = batch.delete(Table::Boots, id.as_bytes());

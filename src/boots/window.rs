@@ -16,14 +16,32 @@ const OPEN_SECS: u64 = 1800;
 
 /// The open windows, by node. At most one per node of the inventory.
 #[derive(Debug, Default)]
-pub struct Windows(Mutex<HashMap<String, Timestamp>>);
+pub struct Windows(Mutex<HashMap<String, Window>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    opened: Timestamp,
+    relayed: bool,
+}
 
 impl Windows {
-    /// Firmware or a loader on `node` got its address from us.
-    pub fn open(&self, node: &str, now: Timestamp) {
+    /// Firmware or a loader on `node` got its address from us, through a relay if `relayed`. Once a relay spoke, it counts as relayed
+    /// until it closes.
+    pub fn open(&self, node: &str, now: Timestamp, relayed: bool) {
         let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        windows.retain(|_, opened| now.is_within(OPEN_SECS * 1000, *opened));
-        windows.insert(node.to_owned(), now);
+        windows.retain(|_, window| now.is_within(OPEN_SECS * 1000, window.opened));
+        let before = windows.get(node).is_some_and(|window| window.relayed);
+        let window = Window {
+            opened: now,
+            relayed: relayed || before,
+        };
+        windows.insert(node.to_owned(), window);
+    }
+
+    /// True if a relay opened the window of `node`.
+    pub fn is_relayed(&self, node: &str) -> bool {
+        let windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        windows.get(node).is_some_and(|window| window.relayed)
     }
 
     /// The secrets of the node's boot went out.
@@ -36,7 +54,7 @@ impl Windows {
         let windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         windows
             .get(node)
-            .is_some_and(|opened| now.is_within(OPEN_SECS * 1000, *opened))
+            .is_some_and(|window| now.is_within(OPEN_SECS * 1000, window.opened))
     }
 }
 
@@ -49,14 +67,18 @@ mod tests {
         let windows = Windows::default();
         let start = Timestamp(1_000_000);
         assert!(!windows.is_open("r01n01", start));
-        windows.open("r01n01", start);
+        windows.open("r01n01", start, false);
         assert!(windows.is_open("r01n01", start.plus_secs(1799)));
         assert!(!windows.is_open("r01n02", start));
         assert!(!windows.is_open("r01n01", start.plus_secs(1800)));
         // A clock that is set back keeps none open until the old time returns.
-        windows.open("r01n02", start);
+        windows.open("r01n02", start, false);
         assert!(!windows.is_open("r01n02", Timestamp(0)));
-        windows.open("r01n01", start.plus_secs(2000));
+        windows.open("r01n01", start.plus_secs(2000), false);
+        assert!(!windows.is_relayed("r01n01"));
+        windows.open("r01n01", start.plus_secs(2000), true);
+        windows.open("r01n01", start.plus_secs(2000), false);
+        assert!(windows.is_relayed("r01n01"), "the user's own word does not undo it");
         windows.close("r01n01");
         assert!(!windows.is_open("r01n01", start.plus_secs(2001)));
     }

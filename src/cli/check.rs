@@ -6,7 +6,7 @@ use crate::{
     config::{self, ConfigError, Diagnostic, Site, Warning},
     control::{Client, api},
     http::script::Scripts,
-    image::{Catalog, load_catalog, selinux_note},
+    image::{Catalog, load_catalog, needs_root, selinux_note},
     loaders::Loaders,
     overlay::{self, Templates, TreeError},
     preflight::{self, Finding},
@@ -106,12 +106,17 @@ struct Here {
 
 impl Here {
     fn look(path: &Path, site: &Site) -> Self {
-        let (images, problems) = load_catalog(&site.server.state_dir.join("images"));
+        let images_dir = site.server.state_dir.join("images");
+        let (images, problems) = load_catalog(&images_dir);
         let loaders = Loaders::load(&site.server.loader_dirs).map(Arc::new);
         let mut machine: Vec<String> = problems.iter().map(ToString::to_string).collect();
         machine.extend(of_nodes(site, &images));
         let (disks, of_nodes) = of_inventory(path, site);
         let mut found = preflight::findings(site, &images, &loaders);
+        if needs_root(&images_dir).is_some() {
+            // Which images there are is not known; that is among `problems`.
+            found.retain(|finding| !finding.is_of_image());
+        }
         found.extend(of_nodes);
         Here { found, disks, machine }
     }

@@ -28,6 +28,8 @@ const PROSE: &[&str] = &[
     "itself",
     "keeps",
     "knows",
+    "left",
+    "made",
     "makes",
     "marker",
     "partition",

@@ -150,6 +150,16 @@ pub async fn overlay(
     Told(boot, request): Told<OverlayRequest>,
 ) -> Result<Json<Overlay>, Problem> {
     service.boots.may_redeem(&boot.plan.id, &request.token)?;
+    let heartbeat_secs = service.world.load().site.limits.heartbeat_secs;
+    if let Some(left) = service.boots.held(&boot, heartbeat_secs) {
+        let detail = format!(
+            "the node's system was heard of a moment ago, and only a relay says that the node boots: files go out in {} s if it stays \
+             silent",
+            left.as_secs() + 1
+        );
+        service.record(&boot, "overlay", Level::Retry, detail.clone(), None);
+        return Err(Problem::unavailable(detail));
+    }
     let agent = wire_of(&headers)?;
     let wire = common_version(agent).ok_or_else(|| Problem::gone(too_old(&boot, agent)))?;
     // Rendered first: a template that fails must not cost the boot its one overlay.

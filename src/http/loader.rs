@@ -156,7 +156,8 @@ impl Service {
             }
         };
         let uuid = self.discovery.uuid_of(hwaddr);
-        let boot = self.boots.open_on(Timestamp::now(), uuid, move |_| plan).await;
+        let relayed = self.windows.is_relayed(&decision.node.name);
+        let boot = self.boots.open_on(Timestamp::now(), uuid, relayed, move |_| plan).await;
         let boot = boot.map_err(|e| Problem::unavailable(e.to_string()))?;
         // Nothing on an NFS root has a label, so a policy that is enforced lets nobody in.
         let version = world.images.get(boot.image());

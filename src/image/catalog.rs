@@ -25,6 +25,12 @@ impl fmt::Display for Problem {
 /// A manifest is a few hundred bytes; a larger file is none.
 const LARGEST_MANIFEST: u64 = 1 << 20;
 
+/// Why `images_dir` cannot be read by this process, if it is somebody else's than root's.
+pub fn needs_root(images_dir: &Path) -> Option<String> {
+    let denied = std::fs::read_dir(images_dir).err()?.kind() == io::ErrorKind::PermissionDenied;
+    denied.then(|| format!("reading {} needs root; use sudo", images_dir.display()))
+}
+
 /// All sealed versions below `images_dir`, and what could not be used. A missing directory holds no image. Names that
 /// begin with a dot are not looked at: versions that are being made.
 pub fn load_catalog(images_dir: &Path) -> (Catalog, Vec<Problem>) {
@@ -77,7 +83,11 @@ pub(crate) fn entries(dir: &Path, problems: &mut Vec<Problem>) -> Vec<std::ffi::
         Ok(names) => names,
         Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(e) => {
-            let what = format!("cannot be read: {e}");
+            let help = match e.kind() {
+                io::ErrorKind::PermissionDenied => "; use sudo",
+                _ => "",
+            };
+            let what = format!("cannot be read: {e}{help}");
             problems.push(Problem {
                 path: dir.to_owned(),
                 what,

@@ -8,7 +8,13 @@ use rustix::{
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
+    time::{Duration, Instant},
 };
+
+/// Who waits for longer says so.
+const SILENT: Duration = Duration::from_secs(2);
+/// Between two looks at the lock in that time.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Opens the directory `path`.
 pub(crate) fn open_dir(path: &Path) -> rustix::io::Result<OwnedFd> {
@@ -16,12 +22,29 @@ pub(crate) fn open_dir(path: &Path) -> rustix::io::Result<OwnedFd> {
     open(path, flags, Mode::empty())
 }
 
-/// Locks a directory that is `path` for as long as the answer lives, after whoever holds it.
+/// Locks a directory that is `path` for as long as the answer lives, after whoever holds it. A wait for them is said on
+/// standard error.
 pub(crate) fn lock_dir(dir: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
+    lock_dir_telling(dir, path, &mut |line| eprintln!("{line}"))
+}
+
+fn lock_dir_telling(dir: BorrowedFd<'_>, path: &Path, tell: &mut dyn FnMut(&str)) -> Result<OwnedFd> {
     let doing = || format!("locking {}", path.display());
     // A lock belongs to an open file description: a new one for each holder.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = openat(dir, c".", flags, Mode::empty()).doing(doing)?;
+    let begun = Instant::now();
+    while begun.elapsed() < SILENT {
+        match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::sleep(LOOK),
+            other => return other.map(|()| fd).doing(doing),
+        }
+    }
+    let holders = show_pids(&holders(fd.as_fd()));
+    tell(&format!(
+        "waiting for the lock of {}, held by {holders}",
+        path.display()
+    ));
     loop {
         match flock(&fd, FlockOperation::LockExclusive) {
             Err(Errno::INTR) => {}
@@ -146,6 +169,27 @@ mod tests {
         assert_eq!(parse_locks(text, Some((254, 0)), 567), [11, 12]);
         assert!(parse_locks(text, Some((254, 1)), 567).is_empty());
         assert_eq!(parse_locks(text, None, 568), [14]);
+    }
+
+    #[test]
+    fn who_waits_for_long_says_for_whom() {
+        let dir = tempfile::tempdir().unwrap();
+        let fd = open_dir(dir.path()).unwrap();
+        let mut told = Vec::new();
+        let free = lock_dir_telling(fd.as_fd(), dir.path(), &mut |line| told.push(line.to_owned()));
+        assert_eq!(told, Vec::<String>::new(), "nobody has it");
+        let mut holder = Some(Locked(free.unwrap()));
+        let lock = lock_dir_telling(fd.as_fd(), dir.path(), &mut |line| {
+            told.push(line.to_owned());
+            holder.take();
+        });
+        assert!(lock.is_ok());
+        let named = format!(
+            "waiting for the lock of {}, held by pid {} (",
+            dir.path().display(),
+            std::process::id()
+        );
+        assert!(told.len() == 1 && told[0].starts_with(&named), "{told:?}");
     }
 
     #[test]

@@ -38,7 +38,7 @@ mod verify;
 mod versions;
 mod work;
 
-pub use catalog::{Problem, load_catalog};
+pub use catalog::{Problem, load_catalog, needs_root};
 pub use delete::{Verdict, collect_leftovers, delete_versions, gc_plan, rename_image};
 pub use diff::{Became, FileChange, diff_trees};
 pub use enter::{EnterRequest, enter, run_inside};
@@ -59,6 +59,7 @@ pub use seal::{SealRequest, seal};
 pub use selinux::{permissive_args, selinux_note};
 pub use tar::{Survey, survey as survey_tar};
 pub use verify::verify;
+pub(crate) use versions::Images;
 pub use work::{
     CloneRequest, Cloned, Way, WorkInfo, WorkingCopy, clone_version, default_name, delete_working_copy,
     find_working_copy, working_copies,

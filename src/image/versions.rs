@@ -27,6 +27,10 @@ use std::{
 /// two things.
 const LAST: &str = ".last";
 
+/// Of `images/`. Whoever can open a directory can lock it, and so keep everybody else from changing it for as long as he likes:
+/// nobody but root can open what is here or below.
+const PRIVATE: u32 = 0o700;
+
 /// The directory `images/`.
 #[derive(Debug)]
 pub(crate) struct Images {
@@ -43,13 +47,20 @@ fn make_dir(path: &Path, mode: u32) -> Result<OwnedFd> {
 }
 
 impl Images {
-    /// Opens it, and makes it if it is not there.
+    /// Opens it for a change, and makes it if it is not there. It is root's alone from then on.
     pub fn open(path: &Path) -> Result<Self> {
         if let Some(state) = path.parent() {
             std::fs::create_dir_all(state).doing(|| format!("making {}", state.display()))?;
         }
+        let fd = make_dir(path, PRIVATE)?;
+        let doing = || format!("making {} root's alone (mode {PRIVATE:o})", path.display());
+        // Others made it, or an older rackstrap.
+        let mode = rfs::fstat(&fd).doing(doing)?.st_mode & 0o7777;
+        if mode & !PRIVATE != 0 {
+            rfs::fchmod(&fd, Mode::from_raw_mode(PRIVATE)).doing(doing)?;
+        }
         Ok(Images {
-            fd: make_dir(path, 0o755)?,
+            fd,
             path: path.to_owned(),
         })
     }
@@ -318,6 +329,37 @@ mod tests {
         drop(dropped);
         assert!(!path.exists() && !images.join("other").exists());
         assert_eq!(std::fs::read_to_string(images.join("debian/1/x")).unwrap(), "y");
+    }
+
+    #[test]
+    fn nobody_else_can_open_it_and_so_lock_it() {
+        use std::os::unix::{fs::PermissionsExt, process::CommandExt};
+        let state = tempfile::tempdir().unwrap();
+        let images = state.path().join("images");
+        let set = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        set(state.path(), 0o755);
+        let mode = || images.metadata().unwrap().permissions().mode() & 0o7777;
+        let lock = |path: &Path| {
+            let mut flock = std::process::Command::new("flock");
+            flock
+                .args(["--nonblock", "--shared"])
+                .arg(path)
+                .arg("true")
+                .stderr(std::process::Stdio::null());
+            flock.uid(65534).gid(65534).status().unwrap().success()
+        };
+        Images::open(&images).unwrap();
+        assert_eq!(mode(), 0o700);
+        let version = images.join("debian/1");
+        std::fs::create_dir_all(&version).unwrap();
+        // As an older rackstrap made it.
+        for dir in [&images, &images.join("debian"), &version] {
+            set(dir, 0o755);
+        }
+        assert!(lock(&images) && lock(&version), "he could");
+        Images::open(&images).unwrap();
+        assert!(!lock(&images) && !lock(&version));
+        assert_eq!(mode(), 0o700);
     }
 
     #[test]

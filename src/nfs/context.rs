@@ -11,7 +11,7 @@ use super::{
 };
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Weak},
     time::{Duration, Instant},
 };
 
@@ -40,7 +40,9 @@ pub struct Peer {
 #[derive(Debug)]
 struct Grant {
     id: ExportId,
-    export: Result<Arc<ExportRoot>, Status>,
+    /// Not held: a connection that says nothing any more, such as that of a node that lost power, would keep the files of a
+    /// deleted version on the disk.
+    export: Result<Weak<ExportRoot>, Status>,
     until: Instant,
 }
 
@@ -93,8 +95,12 @@ impl Cx<'_> {
         let grants = || self.peer.grants.lock().unwrap_or_else(|e| e.into_inner());
         let mut told = false;
         for grant in grants().iter().filter(|grant| grant.id == id) {
-            if self.now < grant.until {
-                return grant.export.clone().map_err(|status| self.refused(status));
+            let known = match &grant.export {
+                Ok(export) => export.upgrade().map(Ok),
+                Err(status) => Some(Err(*status)),
+            };
+            if let Some(export) = known.filter(|_| self.now < grant.until) {
+                return export.map_err(|status| self.refused(status));
             }
             told = grant.export.is_err();
         }
@@ -122,7 +128,7 @@ impl Cx<'_> {
         }
         grants.push(Grant {
             id,
-            export: export.clone(),
+            export: export.as_ref().map(Arc::downgrade).map_err(|status| *status),
             until: self.now + GRANT,
         });
         export.map_err(|status| self.refused(status))
@@ -131,5 +137,70 @@ impl Cx<'_> {
     fn refused(&self, status: Status) -> Stop {
         self.shared.counters.count(Count::ExportRefused);
         Stop::Fault(status)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nfs::handle::FileId;
+
+    /// Has one export, or none any more.
+    struct One(Mutex<Option<Arc<ExportRoot>>>);
+
+    impl Exports for One {
+        fn is_node(&self, _: SocketAddr) -> bool {
+            true
+        }
+
+        fn mount(&self, peer: SocketAddr, _: &[u8]) -> Result<Arc<ExportRoot>, Refusal> {
+            self.by_id(peer, ExportId([1; 8]))
+        }
+
+        fn by_id(&self, _: SocketAddr, _: ExportId) -> Result<Arc<ExportRoot>, Refusal> {
+            self.0.lock().unwrap().clone().ok_or(Refusal::NoSuchExport)
+        }
+
+        fn list(&self, _: SocketAddr) -> Vec<Vec<u8>> {
+            Vec::new()
+        }
+
+        fn observe(&self, _: NfsEvent) {}
+    }
+
+    #[test]
+    fn a_connection_keeps_no_export_open_that_was_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = ExportRoot::open(dir.path(), ExportId([1; 8]), "test@1".into()).unwrap();
+        let (id, root_id): (_, FileId) = (root.id(), *root.root_id());
+        let exports = Arc::new(One(Mutex::new(Some(Arc::new(root)))));
+        let shared = Shared {
+            exports: exports.clone(),
+            key: HandleKey::new([7; 32]),
+            counters: Arc::default(),
+            mounts: Mutex::default(),
+            write_verifier: [0; 8],
+        };
+        let peer = Peer::new("10.5.1.1:700".parse().unwrap());
+        let now = Instant::now();
+        let handle = shared.key.seal(id, &root_id);
+        let file = |pace| {
+            let (shared, peer, who) = (&shared, &peer, Credentials::nobody());
+            Cx {
+                shared,
+                peer,
+                who,
+                pace,
+                now,
+            }
+            .file(handle.as_slice())
+            .map(|file| Arc::downgrade(&file.export))
+        };
+        let held = file(Pace::MayBlock).unwrap();
+        assert!(file(Pace::Inline).is_ok(), "the grant holds for a second");
+        *exports.0.lock().unwrap() = None;
+        assert!(held.upgrade().is_none(), "no connection keeps it");
+        assert_eq!(file(Pace::Inline).err(), Some(Stop::WouldBlock));
+        assert_eq!(file(Pace::MayBlock).err(), Some(Stop::Fault(Status::Stale)));
     }
 }

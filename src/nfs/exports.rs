@@ -70,7 +70,8 @@ pub enum NfsEvent {
 
 /// Who may use what; implemented by the daemon.
 ///
-/// All of it is called on threads that may block, at most about once a second for each connection and export.
+/// All of it is called on threads that may block, at most about once a second for each connection and export. The implementor
+/// holds the exports that it answers with; connections do not, so that what it drops is closed.
 pub trait Exports: Send + Sync + 'static {
     /// True if it is the address of a node: connections of nodes have places of their own. From memory.
     fn is_node(&self, peer: SocketAddr) -> bool;

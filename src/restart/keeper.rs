@@ -161,8 +161,7 @@ impl Restarts {
         }
         let mut requests: Vec<Request> = requests.into_values().collect();
         requests.sort_by_key(|request| request.wanted);
-        // The newest boots may be forgotten with their nodes.
-        boots.count_from(requests.iter().filter_map(|request| request.after).max().unwrap_or(0));
+        boots.count_from(requests.iter().filter_map(|request| request.after).max());
         Ok(Restarts {
             shared: Arc::new(Shared {
                 store,
@@ -561,11 +560,10 @@ impl Restarts {
         let subject = Subject::Node(name.to_owned());
         let heartbeat = world.site.limits.heartbeat_secs;
         let standing = self.shared.recorder.standing_at(&subject, now, heartbeat);
-        let state = standing.map(|standing| standing.state);
         let boots = self.shared.boots.of_node(name);
         let running = boots.iter().find(|boot| boot.ready.is_some());
         Some(Seen {
-            up: matches!(state, Some(NodeState::Ready | NodeState::Degraded)),
+            up: matches!(standing.map(|s| s.state), Some(NodeState::Ready | NodeState::Degraded)),
             boot: running.map(|boot| boot.plan.id.clone()).unwrap_or_default(),
             opened: running.map_or(Timestamp(0), |boot| boot.opened),
             sequence: running.map_or(0, |boot| boot.sequence),

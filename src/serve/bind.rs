@@ -46,7 +46,7 @@ pub fn spawn_all(
     shared: &Shared,
     cancel: &CancellationToken,
     services: &mut JoinSet<Result<()>>,
-) -> Result<(Counters, LeaseKeeper)> {
+) -> Result<(Counters, LeaseKeeper, Arc<nfs::ImageExports>)> {
     let site = shared.world.load().site.clone();
     let servers: BTreeSet<Ipv4Addr> = site.subnets.iter().map(|s| s.server).collect();
     let dhcp_counters: Arc<dhcp_engine::Counters> = Arc::default();
@@ -152,7 +152,7 @@ pub fn spawn_all(
             .chain(names())
             .collect()
     });
-    Ok((counters, releases))
+    Ok((counters, releases, exports))
 }
 
 /// DNS on every server address, if the site wants it; and its counts.

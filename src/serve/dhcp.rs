@@ -142,11 +142,16 @@ impl Authority for DhcpAuthority {
 
     fn observe(&self, event: &DhcpEvent) {
         let world = self.shared.world.load();
+        let heartbeat_secs = world.site.limits.heartbeat_secs;
+        let alive = |node: &str| self.shared.boots.is_alive(node, heartbeat_secs);
+        // Users reach a relay. What it says of a node whose system runs changes nothing of what is known of that node.
+        let mut doubted = false;
         let subject = match world.inventory.by_hwaddr(event.hwaddr) {
             Some(node) => {
                 let subject = Subject::Node(node.name.clone());
+                doubted = event.relay.is_some() && alive(&node.name);
                 // A running system extends its lease without the relay.
-                if event.booting {
+                if event.booting && !doubted {
                     if let Some(arch) = event.arch {
                         self.shared.firmware.note(event.hwaddr, arch);
                     }
@@ -163,24 +168,25 @@ impl Authority for DhcpAuthority {
             }
         };
         if let (true, AnswerKind::Ack, Subject::Node(node)) = (event.booting, event.answer, &subject) {
-            self.shared.windows.open(node, event.at);
+            self.shared.windows.open(node, event.at, event.relay.is_some());
         }
         // A running system that asks for its lease again is not a machine that starts.
-        let step = match event.booting {
+        let step = match event.booting && !doubted {
             true => format!("dhcp {}", event.message),
             false => format!("dhcp-client {}", event.message),
         };
         let mut level = match event.answer {
+            _ if doubted => Level::Ok,
             _ if event.alarm => Level::Error,
             AnswerKind::Nak => Level::Retry,
             _ => Level::Ok,
         };
         let detail = match self.unbootable(event) {
-            Some(problem) => {
+            Some(problem) if !doubted => {
                 level = Level::Error;
                 format!("{problem} ({})", describe(event))
             }
-            None => describe(event),
+            _ => describe(event),
         };
         tracing::debug!(hwaddr = %event.hwaddr, interface = %event.interface, %step, %detail, "dhcp");
         self.shared

@@ -20,7 +20,7 @@ use crate::{
     discovery::Discovery,
     firmware::Firmwares,
     hooks, http,
-    image::load_catalog,
+    image::{Images, load_catalog},
     inventory::{self, Inventory, Nodes},
     loaders::Loaders,
     overlay::{self, Renderer, Templates},
@@ -84,8 +84,8 @@ pub async fn run(config: &Path) -> Result<()> {
     let shared = open(site, site_warnings)?;
     let cancel = CancellationToken::new();
     let mut services = JoinSet::new();
-    let (counters, keeper) = bind::spawn_all(&shared, &cancel, &mut services)?;
-    let reloader = Arc::new(reload::Reloader::new(config.to_owned(), shared.clone()));
+    let (counters, keeper, exports) = bind::spawn_all(&shared, &cancel, &mut services)?;
+    let reloader = Arc::new(reload::Reloader::new(config.to_owned(), shared.clone(), exports));
     let control = control::bind(&shared.world.load().site.server.socket).await?;
     let context = Arc::new(control_context(&shared, &reloader, counters, keeper));
     services.spawn(control::serve(control, context, cancel.clone()).in_named_task("control socket"));
@@ -148,6 +148,9 @@ fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
     let make = |dir: &Path| std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()));
     make(&state_dir)?;
     make(&state_dir.join("images"))?;
+    if let Err(error) = Images::open(&state_dir.join("images")) {
+        tracing::warn!("{error}; local users can keep all image commands waiting");
+    }
     let store = Store::open(&state_dir.join("store.redb"))?;
     let inventory = Inventory::new(inventory::load(&store)?);
     let (images, problems) = load_catalog(&state_dir.join("images"));

@@ -3,13 +3,14 @@
 use super::Shared;
 use crate::{
     clock::Timestamp,
+    image::Catalog,
     nfs::{ExportId, ExportRoot, Exports, NfsEvent, Refusal},
     rare::Rare,
     timeline::{Event, Level, Subject},
 };
 use rackstrap_wire::ImageRef;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -36,6 +37,22 @@ impl ImageExports {
             mounts: Rare::default(),
             troubles: Rare::default(),
         }
+    }
+
+    /// Closes the exports of versions that `images`, which the world has by now, does not have, or has as other trees. Their files
+    /// could not be freed otherwise, and would leave less room for the files of living exports.
+    pub fn retain(&self, images: &Catalog) {
+        let is_there: HashSet<_> = (images.iter())
+            .map(|version| (export_id(&version.manifest.image), version.manifest.created))
+            .collect();
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let dropped: Vec<_> = open
+            .extract_if(|id, (made, _)| !is_there.contains(&(*id, *made)))
+            .collect();
+        // A MNT that looked at the world before cannot bring one back: the directory is out of sight before the images are looked
+        // at again. close(2) of thousands of files is outside the lock.
+        drop(open);
+        drop(dropped);
     }
 
     fn node_of(&self, peer: SocketAddr) -> Option<String> {
@@ -163,3 +180,6 @@ impl Exports for ImageExports {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

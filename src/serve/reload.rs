@@ -1,6 +1,6 @@
 //! Taking over a changed site file or image directory while everything runs.
 
-use super::{Shared, tell_findings};
+use super::{Shared, nfs::ImageExports, tell_findings};
 use crate::{
     boots::{DiskEffect, changed_layouts, describe_effects, disk_effects},
     clock::Timestamp,
@@ -33,15 +33,17 @@ fn in_use(site: &Site) -> impl Iterator<Item = (&str, u32, &str)> {
 pub struct Reloader {
     config: PathBuf,
     shared: Shared,
+    exports: Arc<ImageExports>,
     /// One reload at a time; the later one sees the later file.
     busy: Mutex<()>,
 }
 
 impl Reloader {
-    pub fn new(config: PathBuf, shared: Shared) -> Self {
+    pub fn new(config: PathBuf, shared: Shared, exports: Arc<ImageExports>) -> Self {
         Reloader {
             config,
             shared,
+            exports,
             busy: Mutex::new(()),
         }
     }
@@ -83,6 +85,7 @@ impl Reloader {
             confirmed: None,
             ..World::clone(world)
         });
+        self.exports.retain(&images);
         tell_findings(&self.shared);
         self.shared.reloaded.notify_one();
         for warning in &warnings {
@@ -129,6 +132,7 @@ impl Reloader {
             images: images.clone(),
             ..World::clone(world)
         });
+        self.exports.retain(&images);
         tell_findings(&self.shared);
         Ok(told)
     }

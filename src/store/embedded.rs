@@ -12,7 +12,7 @@ use redb::{ReadableTable, ReadableTableMetadata, TableDefinition};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{
         PoisonError, RwLock,
@@ -258,6 +258,10 @@ fn open(path: &Path) -> Result<redb::Database, StoreError> {
         .mode(0o600)
         .open(path)
         .map_err(io)?;
+    // A file that was copied here by hand: others could read it, and keep the daemon out of it by a lock.
+    if file.metadata().map_err(io)?.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(io)?;
+    }
     let mut builder = redb::Database::builder();
     builder.set_cache_size(CACHE_BYTES);
     guard(path, "open", || builder.create_file(file))

@@ -198,9 +198,11 @@ fn keys_and_secrets_are_made_once() {
     assert_eq!(store.secret("r01n01", "ssh", || "made".to_owned()).unwrap(), "made");
     drop(store);
     let path = dir.path().join("store.redb");
-    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
-    assert_eq!(mode & 0o777, 0o600, "secrets are in it");
+    let mode = || std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+    assert_eq!(mode() & 0o777, 0o600, "secrets are in it");
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     let store = Store::open(&path).unwrap();
+    assert_eq!(mode() & 0o777, 0o600, "also if it was copied here");
     assert_eq!(store.cluster_key("nfs-handle").unwrap(), key);
     let again = store.secret("r01n01", "ssh", || -> String { panic!("made twice") });
     assert_eq!(again.unwrap(), "made");

@@ -15,7 +15,7 @@ pub struct BootSummary {
     pub ready: Option<Timestamp>,
     /// Milliseconds from the first packet to `ready`, or to the last event.
     pub total_ms: u64,
-    /// Failed attempts in it.
+    /// What failed in it, so that it was tried again or given up, until it was ready.
     pub retries: u64,
     /// What it has less than asked for.
     pub lacks: Vec<String>,
@@ -161,15 +161,67 @@ fn summary(events: &[&Event]) -> Option<BootSummary> {
         began,
         ready,
         total_ms: end.since(began),
-        retries: events.iter().filter(|e| e.level >= Level::Retry).map(|e| e.count).sum(),
+        retries: events
+            .iter()
+            .filter(|event| is_retry(event, ready))
+            .map(|e| e.count)
+            .sum(),
         lacks,
         steps,
     })
 }
 
+/// What the boot itself failed at. What users of the node ask of the server is on its timeline too, in other steps
+/// (`dhcp-first`, `refused`, `nfs-client`, `tftp-client`, `dhcp-client`), as is what administrators and rollouts do.
+fn is_retry(event: &Event, ready: Option<Timestamp>) -> bool {
+    let of_boot = matches!(
+        event.kind(),
+        "dhcp"
+            | "tftp"
+            | "http"
+            | "script"
+            | "kernel"
+            | "initramfs"
+            | "plan"
+            | "agent"
+            | "overlay"
+            | "nfs"
+            | "checks"
+            | "ready"
+    );
+    // A system that is up may have its NFS connection ended, which is no part of the way up.
+    of_boot && event.level >= Level::Retry && ready.is_none_or(|ready| event.at <= ready)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn retries_are_those_of_the_boot_and_not_of_a_user() {
+        use Level::{Error, Ok, Retry};
+        let rows = [
+            ("dhcp discover", Retry, "no room"),
+            ("script", Retry, "asks again: its kernel did not load"),
+            ("kernel", Retry, "broken off 5 bytes before its end"),
+            ("agent root", Retry, "attempt 1: refused"),
+            ("nfs mount", Error, "/debian@1: not there"),
+            ("checks", Retry, "waits for the fabric"),
+            ("dhcp-first", Retry, "r01n01 has to ask DHCP before it boots"),
+            ("refused", Error, "10.5.1.1 asked for boot b, which is r01n02's"),
+            ("nfs-client", Error, "nfs mount: /debian@1: no"),
+            ("tftp-client", Error, "x: not found"),
+            ("dhcp-client request", Retry, "nak"),
+            ("restart", Error, "drain: no"),
+            ("ready", Ok, ""),
+            ("nfs", Retry, "connection ended"),
+            ("dhcp-first", Retry, "r01n01 has to ask DHCP before it boots"),
+        ];
+        let rows = (1_u64..).zip(rows);
+        let event = |(second, (step, level, detail))| Event::new(Timestamp(second * 1000), step, level, detail);
+        let boots = summarise(&rows.map(event).collect::<Vec<_>>());
+        assert_eq!((boots.len(), boots[0].retries), (1, 6));
+    }
 
     #[test]
     fn what_the_machine_did_not_do_is_no_boot() {

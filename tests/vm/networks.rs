@@ -66,6 +66,27 @@ fn networkd_ifupdown_and_networkmanager_leave_the_roots_card_alone() -> Result {
     // Debian's kernel has SELinux, and uses AppArmor unless it is told to.
     site.default_profile().kernel_args = Some("security=selinux selinux=1".to_owned());
     let cluster = Cluster::with_images(&binaries, &site, vec![image])?;
+    // Who comes from outside, as people do.
+    let key = cluster.dir().join("key");
+    output(
+        Command::new("ssh-keygen")
+            .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+            .arg(&key),
+    )?;
+    let public = fs::read_to_string(key.with_extension("pub"))?;
+    site.default_profile().authorized_keys = Some(vec![public.trim().to_owned()]);
+    cluster.daemon.write_site(&site)?;
+    let log_in = |command: &str| {
+        let mut ssh = cluster.namespace.command("ssh");
+        for option in [
+            "BatchMode=yes",
+            "StrictHostKeyChecking=no",
+            "UserKnownHostsFile=/dev/null",
+        ] {
+            ssh.args(["-o", option]);
+        }
+        output(ssh.arg("-i").arg(&key).args(["root@10.5.1.1", command]))
+    };
     cluster.start_daemon()?;
     let node = cluster.node("r01n01").blank_disk(GIB2)?;
     node.power_on()?;
@@ -123,36 +144,18 @@ fn networkd_ifupdown_and_networkmanager_leave_the_roots_card_alone() -> Result {
         "refused"
     );
 
-    // The site's own word counts more than ours: SELinux enforces. The policy keeps getty off the serial port of such a node, as
-    // nothing has a label, so whoever trusts the state comes by ssh.
-    let key = cluster.dir().join("key");
-    output(
-        Command::new("ssh-keygen")
-            .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-            .arg(&key),
-    )?;
-    let public = fs::read_to_string(key.with_extension("pub"))?;
-    let default = site.default_profile();
-    default.kernel_args = Some("security=selinux selinux=1 enforcing=1".to_owned());
-    default.authorized_keys = Some(vec![public.trim().to_owned()]);
+    assert_eq!(log_in("id -un; cat /sys/fs/selinux/enforce")?, "root\n0");
+
+    // The site's own word counts more than ours: SELinux enforces. As nothing has a label, the policy lets nobody in, and a node that
+    // nobody can log in to is not ready.
+    site.default_profile().kernel_args = Some("security=selinux selinux=1 enforcing=1".to_owned());
+    site.checks_within_secs = 20;
     cluster.daemon.reload(&site)?;
     node.pull_plug();
     node.power_on()?;
-    node.wait_ready()?;
-    let log_in = |command: &str| {
-        let mut ssh = cluster.namespace.command("ssh");
-        ssh.args([
-            "-o",
-            "BatchMode=yes",
-            "-o",
-            "StrictHostKeyChecking=no",
-            "-o",
-            "UserKnownHostsFile=/dev/null",
-            "-i",
-        ]);
-        output(ssh.arg(&key).args(["root@10.5.1.1", command]))
-    };
-    assert_eq!(log_in("id -un; cat /sys/fs/selinux/enforce")?, "root\n1");
-    assert_eq!(node.status("remark")?, "");
+    node.wait_state("degraded")?;
+    let why = node.status("last_error")?;
+    assert!(why.contains("SELinux enforces") && why.contains("enforcing=1"), "{why}");
+    assert!(log_in("true").is_err());
     Ok(())
 }

@@ -8,9 +8,10 @@ use crate::{
     fail::{Doing, Failure, Res},
     handover, hardware,
     http::Server,
-    image_files::{self, Owned},
+    image_files,
     modules::Loader,
     network,
+    new_root::{self, Built, LeftOut},
     overlay::Tree,
     retry::{Policy, random_seed},
     root::{self, NEW_ROOT},
@@ -170,6 +171,7 @@ fn disk_phase(
     };
     let mut on_note = |text: &str| timeline.borrow_mut().step(text);
     let context = disk::phase::Context {
+        node: &plan.node,
         image: Path::new(root::IMAGE),
         list,
         mounts: Path::new(DISK_MOUNTS),
@@ -234,34 +236,63 @@ fn overlay_phase(
             fetched.insert(server.post(paths::OVERLAY, &request, ASK_TIMEOUT)?)
         }
     };
-    // Unmounting the overlay of a failed attempt must not take the disk with it: that is only bound, not moved.
-    root::mount_overlay(&plan.ram_size)?;
-    let tree = Tree::open(Path::new(NEW_ROOT))?;
-    bind("/run", &tree, "/run")?;
-    let mut mounts: Vec<_> = state
-        .mounts
+    let parts = new_root::Parts {
+        list,
+        partitions: &state.mounts,
+        disk: Path::new(DISK_MOUNTS),
+        files: &overlay.files,
+    };
+    let mut fresh = || {
+        // Unmounting the overlay of a failed attempt must not take the disk with it: that is only bound, not moved.
+        root::mount_overlay(&plan.ram_size)?;
+        let tree = Tree::open(Path::new(NEW_ROOT))?;
+        new_root::bind(Path::new("/run"), &tree, "/run")?;
+        Ok(tree)
+    };
+    let own = |left_out: &[LeftOut<'_>]| own_files(plan, server, state, overlay, left_out);
+    let Built {
+        given,
+        problem,
+        left_out,
+    } = new_root::build(&parts, &mut fresh, &own)?;
+    let mut text = format!(
+        "{} files above the image, {} of RAM",
+        overlay.files.len(),
+        plan.ram_size
+    );
+    if given > 0 {
+        text += &format!(", capabilities of {given} files");
+    }
+    let wrong = [new_root::says(&left_out), problem.unwrap_or_default()];
+    let wrong: Vec<&str> = wrong
         .iter()
-        .filter_map(|m| Some((m.mount.as_deref()?, m)))
+        .map(String::as_str)
+        .filter(|text| !text.is_empty())
         .collect();
-    // /var before /var/tmp.
-    mounts.sort_by_key(|(mount, _)| (mount.matches('/').count(), mount.to_owned()));
-    let places: Vec<&str> = mounts.iter().map(|(mount, _)| *mount).collect();
-    let owned = Owned::open(list, &tree, &places);
-    let (given, problem) = image_files::give_capabilities(list, &tree, &places);
-    for (mount, partition) in mounts {
-        bind(&format!("{DISK_MOUNTS}/{}", partition.name), &tree, mount)?;
-    }
-    owned.mount(&tree)?;
-    for file in &overlay.files {
-        tree.write(file)?;
-    }
+    Ok(match wrong.is_empty() {
+        true => Summary::Done(text),
+        false => Summary::Degraded(format!("{text}; {}", wrong.join("; "))),
+    })
+}
+
+/// The agent's own files in the new root.
+fn own_files(
+    plan: &Plan,
+    server: &Server,
+    state: &DiskState,
+    overlay: &Overlay,
+    left_out: &[LeftOut<'_>],
+) -> Res<Vec<(OverlayFile, Vec<u8>)>> {
+    let mut mounts = state.mounts.clone();
+    mounts.retain(|partition| !left_out.iter().any(|out| out.partition.name == partition.name));
     let facts = BootFacts {
         server: server.base.clone(),
         plan: server.plan.clone(),
         token: proven(server, plan, overlay).token,
         node: plan.node.clone(),
         heartbeat_secs: plan.heartbeat_secs,
-        mounts: state.mounts.clone(),
+        mounts,
+        left_out: new_root::says(left_out),
         health: plan.health.clone(),
         secret: overlay.secret.clone(),
         address: Some(plan.net.ipaddr),
@@ -274,34 +305,14 @@ fn overlay_phase(
         gid: 0,
         content: OverlayContent::Text(String::new()),
     };
-    tree.write_bytes(&own(facts::RUN, 0o600), &facts)?;
-    tree.write_bytes(&own(facts::LIB, 0o600), &facts)?;
+    let mut files = vec![(own(facts::RUN, 0o600), facts.clone()), (own(facts::LIB, 0o600), facts)];
     if let Some(users) = &overlay.users {
         let users = serde_json::to_vec(users).doing(|| "writing users.json".into())?;
-        tree.write_bytes(&own(users::KEPT, 0o600), &users)?;
+        files.push((own(users::KEPT, 0o600), users));
     }
     let agent = fs::read("/proc/self/exe").doing(|| "reading the agent".into())?;
-    tree.write_bytes(&own(facts::AGENT, 0o755), &agent)?;
-    let mut text = format!(
-        "{} files above the image, {} of RAM",
-        overlay.files.len(),
-        plan.ram_size
-    );
-    if given > 0 {
-        text += &format!(", capabilities of {given} files");
-    }
-    Ok(match problem {
-        Some(problem) => Summary::Degraded(format!("{text}; {problem}")),
-        None => Summary::Done(text),
-    })
-}
-
-/// Binds `source` to a directory of the new root, found without following a link out of it.
-fn bind(source: &str, tree: &Tree, target: &str) -> Res<()> {
-    use std::os::fd::AsRawFd;
-    let directory = tree.directory(target)?;
-    let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
-    rustix::mount::mount_bind_recursive(source, path.as_str()).doing(|| format!("mounting {source} on {target}"))
+    files.push((own(facts::AGENT, 0o755), agent));
+    Ok(files)
 }
 
 fn hand_over(timeline: &mut Timeline, plan: &Plan, cmdline: &CommandLine) -> Res<Infallible> {

@@ -1,4 +1,7 @@
 //! Running a program: bounded in time and in what it says, and gone with all it started.
+//!
+//! A process that waits in the kernel for a dead server or a broken disk cannot be killed until that wait ends, which may be
+//! never. It is left to a thread that reaps it, and the same command is not started again beside it.
 
 use crate::fail::{Doing, Res};
 use rustix::{
@@ -9,6 +12,7 @@ use std::{
     io::{self, Read},
     os::unix::process::{CommandExt, ExitStatusExt},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -17,12 +21,19 @@ const KEPT: usize = 4 << 10;
 /// How often a program that says nothing is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// How long a process may take to go after SIGKILL.
+const GOES: Duration = Duration::from_secs(2);
+
+/// The words of commands whose processes could not be killed, while these live.
+static STUCK: Mutex<Vec<Vec<String>>> = Mutex::new(Vec::new());
+
 /// How a program ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ran {
     /// True if it ended with 0.
     pub ok: bool,
-    /// `ended with exit status 3`, `was killed by signal 9`, `still ran after 30 s and was killed`, `cannot be run: …`.
+    /// `ended with exit status 3`, `was killed by signal 9`, `still ran after 30 s and was killed`, `still ran after 30 s and could not
+    /// be killed`, `cannot be run: …`.
     pub how: String,
     /// The beginning of what it said, in one line.
     pub said: String,
@@ -39,7 +50,19 @@ pub enum Left {
 
 /// Runs `words`, program and arguments, without a shell and without input.
 pub fn run(words: &[&str], timeout: Duration, left: Left) -> Ran {
-    match attempt(words, timeout, left) {
+    run_with(words, timeout, left, kill)
+}
+
+fn run_with(words: &[&str], timeout: Duration, left: Left, kill: fn(&Child)) -> Ran {
+    // The same words as when it was given up: that it still hangs is no news.
+    if stuck().iter().any(|stuck| stuck == words) {
+        return Ran {
+            ok: false,
+            how: cannot_be_killed(timeout),
+            said: String::new(),
+        };
+    }
+    match attempt(words, timeout, left, kill) {
         Ok(ran) => ran,
         Err(error) => Ran {
             ok: false,
@@ -49,7 +72,72 @@ pub fn run(words: &[&str], timeout: Duration, left: Left) -> Ran {
     }
 }
 
-fn attempt(words: &[&str], timeout: Duration, left: Left) -> Res<Ran> {
+fn stuck() -> std::sync::MutexGuard<'static, Vec<Vec<String>>> {
+    STUCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn cannot_be_killed(timeout: Duration) -> String {
+    format!("still ran after {} s and could not be killed", timeout.as_secs())
+}
+
+/// Waits until a process and all of its group are gone; false if they are not by then. The process is reaped.
+fn goes(child: &mut Child, until: Instant) -> bool {
+    let mut reaped = false;
+    loop {
+        if !reaped && has_ended(child) {
+            let _ = child.wait();
+            reaped = true;
+        }
+        // mount(8) itself goes at once: the helper that it started is what waits for the server.
+        if reaped && !group_lives(child.id()) {
+            return true;
+        }
+        if Instant::now() >= until {
+            return false;
+        }
+        std::thread::sleep(LOOK / 5);
+    }
+}
+
+/// True if a process of that group lives; zombies do not.
+fn group_lives(group: u32) -> bool {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let stats = entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
+    // proc(5): state, parent and group follow the name, which is in parentheses and may hold some.
+    stats
+        .filter_map(|stat| Some(stat.rsplit_once(')')?.1.to_owned()))
+        .any(|rest| {
+            let mut fields = rest.split_whitespace();
+            let lives = fields.next().is_some_and(|state| !matches!(state, "Z" | "X"));
+            lives && fields.nth(1).and_then(|field| field.parse().ok()) == Some(group)
+        })
+}
+
+/// Has a process that does not go reaped when it does.
+fn leave(words: &[&str], mut child: Child) {
+    let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
+    stuck().push(words.clone());
+    let gone = move |words: &Vec<String>| {
+        let mut stuck = stuck();
+        if let Some(at) = stuck.iter().position(|one| one == words) {
+            stuck.swap_remove(at);
+        }
+    };
+    let named = words.clone();
+    let reaper = std::thread::Builder::new().spawn(move || {
+        let _ = child.wait();
+        while group_lives(child.id()) {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        gone(&words);
+    });
+    if reaper.is_err() {
+        // Nobody would notice its end.
+        gone(&named);
+    }
+}
+
+fn attempt(words: &[&str], timeout: Duration, left: Left, kill: fn(&Child)) -> Res<Ran> {
     let (program, arguments) = words.split_first().unwrap_or((&"", &[]));
     let (mut output, writer) = io::pipe().doing(|| "making a pipe".into())?;
     let second = writer.try_clone().doing(|| "making a pipe".into())?;
@@ -87,12 +175,14 @@ fn attempt(words: &[&str], timeout: Duration, left: Left) -> Res<Ran> {
         }
         if Instant::now() >= ended {
             kill(&child);
-            child.wait().doing(|| "waiting for it".into())?;
-            return Ok(Ran {
-                ok: false,
-                how: format!("still ran after {} s and was killed", timeout.as_secs()),
-                said: one_line(&said),
-            });
+            let said = one_line(&said);
+            if !goes(&mut child, Instant::now() + GOES) {
+                leave(words, child);
+                let how = cannot_be_killed(timeout);
+                return Ok(Ran { ok: false, how, said });
+            }
+            let how = format!("still ran after {} s and was killed", timeout.as_secs());
+            return Ok(Ran { ok: false, how, said });
         }
         pause(&output, open);
     }
@@ -191,6 +281,52 @@ mod tests {
     fn alive(pid: &str) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
         stat.is_ok_and(|stat| !stat.contains(") Z ") && !stat.contains(") X "))
+    }
+
+    /// `spare` kills less than everything: what is spared stands for a process that waits in the kernel.
+    fn hangs(spare: fn(&Child)) {
+        let dir = tempfile::tempdir().unwrap();
+        let (started, go) = (dir.path().join("started"), dir.path().join("go"));
+        let script = format!(
+            "echo $$ >> {}; (until test -e {}; do sleep 0.1; done) & wait",
+            started.display(),
+            go.display()
+        );
+        let words = ["/bin/sh", "-c", &script];
+        let run = |kill| run_with(&words, Duration::from_secs(1), Left::Killed, kill);
+        let began = Instant::now();
+        let ran = run(spare);
+        assert_eq!(
+            (ran.ok, ran.how.as_str()),
+            (false, "still ran after 1 s and could not be killed")
+        );
+        assert!(began.elapsed() < LONG, "{:?}", began.elapsed());
+        let pids = || std::fs::read_to_string(&started).unwrap();
+        assert_eq!(run(kill), ran, "as long as it lives it is not started again");
+        assert_eq!(pids().lines().count(), 1);
+        // Other commands are not held up.
+        assert!(shell("true", LONG, Left::Killed).ok);
+        std::fs::write(&go, "").unwrap();
+        let began = Instant::now();
+        while !run(kill).ok {
+            assert!(began.elapsed() < LONG, "its end was not noticed");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let first = pids().lines().next().unwrap().to_owned();
+        assert!(!std::path::Path::new("/proc").join(first).exists(), "it was not reaped");
+    }
+
+    #[test]
+    fn a_process_that_cannot_be_killed_holds_nobody_up_and_is_not_started_twice() {
+        hangs(|_| ());
+    }
+
+    #[test]
+    fn nor_does_one_whose_helper_cannot_be_killed() {
+        hangs(|child| {
+            let pid = Pid::from_raw(child.id().cast_signed()).unwrap();
+            rustix::process::kill_process(pid, Signal::KILL).unwrap();
+        });
     }
 
     #[test]

@@ -30,6 +30,9 @@ pub struct BootFacts {
     pub heartbeat_secs: u32,
     /// The disk's file systems and swap.
     pub mounts: Vec<MountedPartition>,
+    /// File systems of the disk that this boot does without, and why, for people; empty if it has all.
+    #[serde(default)]
+    pub left_out: String,
     /// What must be true of the running node.
     #[serde(default)]
     pub health: Health,

@@ -6,7 +6,7 @@
 //! always is the booted version's, and what is installed on the running node goes together with its entry.
 
 use crate::{
-    fail::{Doing, Res},
+    fail::{Doing, Failure, Res},
     overlay::Tree,
 };
 use rackstrap_wire::ImageList;
@@ -69,13 +69,16 @@ impl Owned {
         Owned(open.collect())
     }
 
-    /// Mounts them at their places, above the disks.
-    pub fn mount(&self, tree: &Tree) -> Res<()> {
-        for (path, directory) in &self.0 {
+    /// Mounts them at their places, above the disks. An error is that of the path with it.
+    pub fn mount(&self, tree: &Tree) -> Result<(), (String, Failure)> {
+        let one = |path: &str, directory: &OwnedFd| -> Res<()> {
             let place = tree.directory(path)?;
             let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
             rustix::mount::mount_bind(name(directory).as_str(), name(&place).as_str())
-                .doing(|| format!("mounting the image's {path} above the disk's"))?;
+                .doing(|| format!("mounting the image's {path} above the disk's"))
+        };
+        for (path, directory) in &self.0 {
+            one(path, directory).map_err(|failure| (path.clone(), failure))?;
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ mod modalias;
 mod modprobe;
 mod modules;
 mod network;
+mod new_root;
 mod overlay;
 mod restart;
 mod retry;
@@ -30,6 +31,8 @@ mod root;
 mod rtnl;
 mod session;
 mod sys;
+#[cfg(test)]
+mod testdisk;
 mod timeline;
 mod users;
 mod voice;

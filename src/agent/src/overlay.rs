@@ -1,8 +1,10 @@
 //! The node's own files, written into the new root and never outside of it.
 //!
 //! The image is somebody's tree with somebody's symlinks, absolute ones among them (`/etc/mtab`, `/var/run`). Every path is
-//! resolved by the kernel as if the new root were `/` (openat2 with RESOLVE_IN_ROOT), so that no link leads into the
-//! initramfs.
+//! walked one directory at a time as if the new root were `/`, so that no link leads into the initramfs.
+//!
+//! On a disk that is mounted in the new root there are links of the node's users as well: one in a home directory could lead
+//! a file that root writes there to any place of the system. Links of others than root are followed in the image and not on a disk.
 
 use crate::fail::{Doing, Failure, Res};
 use rackstrap_wire::{OverlayContent, OverlayFile};
@@ -32,27 +34,36 @@ impl Tree {
 
     /// Opens a directory, making what is missing of it (0755, root).
     pub fn directory(&self, path: &str) -> Res<OwnedFd> {
-        let mut done = String::new();
-        let mut parent: OwnedFd = self.resolve(".")?;
-        for part in parts(path)? {
-            done.push('/');
-            done += part;
-            let next = match self.resolve(&done[1..]) {
-                Ok(directory) => directory,
-                Err(_) => {
-                    match rustix::fs::mkdirat(&parent, part, Mode::from_raw_mode(0o755)) {
-                        // The umask must not decide.
-                        Ok(()) => rustix::fs::chmodat(&parent, part, Mode::from_raw_mode(0o755), AtFlags::empty())
-                            .doing(|| format!("making {done}"))?,
-                        Err(Errno::EXIST) => {}
-                        Err(e) => return Err(Failure::new(format!("making {done}: {e}"))),
-                    }
-                    self.resolve(&done[1..])?
-                }
-            };
-            parent = next;
+        let (directory, end) = self.walk(path, true)?;
+        end.map(|()| directory)
+    }
+
+    /// The device that holds the deepest directory on the way to `path` that is there; none if that cannot be known.
+    pub fn device(&self, path: &str) -> Option<u64> {
+        let (directory, _) = self.walk(path, false).ok()?;
+        Some(rustix::fs::fstat(directory).ok()?.st_dev)
+    }
+
+    /// The directory at which the way to `path` ends, and why it ends there if that is not `path` itself.
+    fn walk(&self, path: &str, make: bool) -> Res<(OwnedFd, Res<()>)> {
+        let doing = || format!("opening {path}");
+        let root = rustix::fs::openat(&self.root, ".", DIRECTORY, Mode::empty()).doing(doing)?;
+        let device = rustix::fs::fstat(&root).doing(doing)?.st_dev;
+        let mut walk = Walk {
+            device,
+            way: vec![root],
+            todo: parts(path)?.into_iter().rev().map(|part| (part.into(), make)).collect(),
+            links: 0,
+        };
+        let mut end = Ok(());
+        while let Some((part, make)) = walk.todo.pop() {
+            end = walk.step(&part, make).doing(doing);
+            if end.is_err() {
+                break;
+            }
         }
-        Ok(parent)
+        let last = walk.way.pop();
+        Ok((last.ok_or_else(|| Failure::new(doing()))?, end))
     }
 
     /// Opens a regular file of the root as a path; no link leads to it.
@@ -65,12 +76,6 @@ impl Tree {
             FileType::RegularFile => Ok(file),
             _ => Err(Errno::INVAL.into()),
         }
-    }
-
-    fn resolve(&self, path: &str) -> Res<OwnedFd> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::openat2(&self.root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT)
-            .doing(|| format!("opening /{path}"))
     }
 
     /// Writes one file, replacing what is there unless that is a directory.
@@ -124,6 +129,82 @@ impl Tree {
             Some((parent, name)) if !name.is_empty() => Ok((self.directory(parent)?, name)),
             _ => Err(Failure::new(format!("'{path}' names no file"))),
         }
+    }
+}
+
+/// Flags that open a directory to go on from, and no link.
+const DIRECTORY: OFlags = OFlags::PATH
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+/// As many links as the kernel follows in one path.
+const MOST_LINKS: u32 = 40;
+
+/// A way through the tree.
+struct Walk {
+    /// The root's device; what is on another one is mounted there.
+    device: u64,
+    /// The directories from the root to where it is; never empty.
+    way: Vec<OwnedFd>,
+    /// What is still to go, the last part first, and whether a part is made if it is missing.
+    todo: Vec<(Vec<u8>, bool)>,
+    links: u32,
+}
+
+impl Walk {
+    fn step(&mut self, part: &[u8], make: bool) -> Result<(), String> {
+        let said = |e: Errno| format!("{}: {e}", String::from_utf8_lossy(part));
+        let Some(here) = self.way.last() else {
+            return Err(said(Errno::NOENT));
+        };
+        if part == b".." {
+            if self.way.len() > 1 {
+                self.way.pop();
+            }
+            return Ok(());
+        }
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = || rustix::fs::openat(here, part, flags, Mode::empty());
+        let next = match open() {
+            Err(Errno::NOENT) if make => {
+                let mode = Mode::from_raw_mode(0o755);
+                rustix::fs::mkdirat(here, part, mode).map_err(said)?;
+                // The umask must not decide.
+                rustix::fs::chmodat(here, part, mode, AtFlags::empty()).map_err(said)?;
+                open().map_err(said)?
+            }
+            other => other.map_err(said)?,
+        };
+        let stat = rustix::fs::fstat(&next).map_err(said)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => self.way.push(next),
+            FileType::Symlink => {
+                // A directory says which device it is on; a link in an overlay does not.
+                let on_disk = rustix::fs::fstat(here).map_err(said)?.st_dev != self.device;
+                if on_disk && stat.st_uid != 0 {
+                    let name = String::from_utf8_lossy(part);
+                    return Err(format!(
+                        "{name} is a link of user {}, which is not followed",
+                        stat.st_uid
+                    ));
+                }
+                self.links += 1;
+                if self.links > MOST_LINKS {
+                    return Err(said(Errno::LOOP));
+                }
+                let target = rustix::fs::readlinkat(&next, "", Vec::new()).map_err(said)?;
+                let target = target.to_bytes();
+                if target.starts_with(b"/") {
+                    self.way.truncate(1);
+                }
+                let parts = target.split(|byte| *byte == b'/').rev();
+                let parts = parts.filter(|part| !part.is_empty() && *part != b".");
+                // Where a link leads is there or not; it is not made.
+                self.todo.extend(parts.map(|part| (part.to_vec(), false)));
+            }
+            _ => return Err(said(Errno::NOTDIR)),
+        }
+        Ok(())
     }
 }
 
@@ -222,6 +303,39 @@ mod tests {
         ] {
             assert!(tree.write(&text(path, 0o644, "x")).is_err(), "{path}");
         }
+    }
+
+    #[test]
+    fn links_of_users_on_a_disk_are_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        for path in ["etc/real", "home", "opt"] {
+            fs::create_dir_all(dir.path().join(path)).unwrap();
+        }
+        let disk = crate::testdisk::Mounted::tmpfs(&dir.path().join("home"), "size=1m");
+        for (path, target, owner) in [
+            ("home/alice", "/etc", 1000),
+            ("home/roots", "../etc/real", 0),
+            // The image may have links of anybody.
+            ("opt/service", "../etc", 1000),
+        ] {
+            symlink(target, dir.path().join(path)).unwrap();
+            std::os::unix::fs::lchown(dir.path().join(path), Some(owner), None).unwrap();
+        }
+        let tree = Tree::open(dir.path()).unwrap();
+        let refused = tree.write(&text("/home/alice/shadow", 0o600, "x")).unwrap_err();
+        assert!(refused.to_string().contains("a link of user 1000"), "{refused}");
+        // Nor on the way to what another link leads to.
+        symlink("/home/alice", dir.path().join("opt/through")).unwrap();
+        assert!(tree.write(&text("/opt/through/shadow", 0o600, "x")).is_err());
+        assert!(tree.directory("/home/alice/new").is_err());
+        assert!(!dir.path().join("etc/shadow").exists() && !dir.path().join("etc/new").exists());
+        tree.write(&text("/home/roots/file", 0o600, "x")).unwrap();
+        tree.write(&text("/opt/service/file", 0o600, "x")).unwrap();
+        assert!(dir.path().join("etc/real/file").exists() && dir.path().join("etc/file").exists());
+        // What is replaced at the end is no link to follow.
+        tree.write(&text("/home/alice", 0o600, "x")).unwrap();
+        assert!(!dir.path().join("home/alice").is_symlink());
+        drop(disk);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! machine, which is not where people come from), and that is no fault of the node's.
 
 use crate::checks::System;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A session that takes longer is none: a module waits for something that is not there.
 const LONGEST_SECS: u32 = 60;
@@ -24,6 +24,9 @@ const UNUSABLE: [&str; 3] = [
 ];
 /// In what modules say when they fail; they say other things as well.
 const COMPLAINTS: [&str; 6] = ["ould not", "annot", "ailed", "enied", "rror", "oo many"];
+/// What is run in the session, and what messages are from before it runs: systemd names a child so (its `exec_child`).
+const PROGRAM: &str = "true";
+const CHILD: &str = "--identifier=(true)";
 
 /// Opens the session; `attempt` is another number each time. `root` says that root is meant to log in by ssh.
 ///
@@ -43,8 +46,9 @@ pub fn open(system: &impl System, attempt: u32, root: bool) -> Result<(), String
         "--uid=0",
         "--property=PAMName=sshd",
         &longest,
-        "true",
+        PROGRAM,
     ];
+    let began = SystemTime::now();
     let ran = system.run(&words, PATIENCE);
     // It is not there, is older than systemd 236, or systemd had no time for it: nothing is known of sessions.
     let unable = ran.how.starts_with("cannot be run")
@@ -64,8 +68,13 @@ pub fn open(system: &impl System, attempt: u32, root: bool) -> Result<(), String
         "--lines=30",
         "--unit",
     ];
-    let said = system.run(&[&journal[..], &[&unit]].concat(), JOURNAL_PATIENCE).said;
-    verdict(&ran.how, &said, root)
+    let of_unit = system.run(&[&journal[..], &[&unit]].concat(), JOURNAL_PATIENCE).said;
+    // The last words of a child that ended are not known to be its unit's any more: journald looks at the process when it reads them.
+    let since = began.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let since = format!("--since=@{since}");
+    let of_child = [&journal[..journal.len() - 1], &[CHILD, &since]].concat();
+    let of_child = system.run(&of_child, JOURNAL_PATIENCE).said;
+    verdict(&ran.how, &format!("{of_unit} / {of_child}"), root)
 }
 
 /// What an end of `systemd-run` and the words in the journal mean (pure).
@@ -91,6 +100,15 @@ fn verdict(how: &str, journal: &str, root: bool) -> Result<(), String> {
         return Ok(());
     }
     let complains = |line: &&str| COMPLAINTS.iter().any(|word| line.contains(word));
+    // pam_selinux says that "Unable to get valid context for root"; what is to be done about that, it does not.
+    if lines()
+        .filter(session)
+        .any(|line| line.contains("pam_selinux") && line.contains("context"))
+    {
+        return failed(
+            "SELinux enforces, and nothing on an NFS root has a label; take enforcing=1 out of the kernel arguments",
+        );
+    }
     match lines().filter(session).find(complains) {
         Some(module) => failed(&format!("{pam}; {module}")),
         None => failed(pam),
@@ -140,6 +158,47 @@ mod tests {
             verdict(AT_PAM, &journal(opened, "Permission denied"), true).unwrap_err(),
             "no session can be opened for root as sshd opens one: Permission denied"
         );
+    }
+
+    /// The words of Debian 12 with `enforcing=1` on the kernel's command line. None of the child's last words is the unit's.
+    #[test]
+    fn the_last_words_of_the_child_are_heard() {
+        struct Enforcing;
+        impl System for Enforcing {
+            fn has_systemd(&self) -> bool {
+                true
+            }
+            fn is_active(&self, _: &str) -> crate::command::Ran {
+                unreachable!()
+            }
+            fn mounts(&self) -> String {
+                String::new()
+            }
+            fn run(&self, words: &[&str], _: Duration) -> crate::command::Ran {
+                let said = match words {
+                    ["systemd-run", ..] => "",
+                    [.., "--unit", _] => {
+                        "Started rackstrap-login-9-1.service / pam_unix(sshd:session): session opened for user root(uid=0) by (uid=0) / \
+                         rackstrap-login-9-1.service: Main process exited, code=exited, status=224/PAM"
+                    }
+                    [.., CHILD, since] if since.starts_with("--since=@") => {
+                        "pam_env(sshd:session): Unable to open env file: /etc/default/locale: No such file or directory / \
+                         pam_selinux(sshd:session): Unable to get valid context for root / \
+                         PAM failed: Cannot make/remove an entry for the specified session / \
+                         pam_selinux(sshd:session): conversation failed"
+                    }
+                    _ => "",
+                };
+                crate::command::Ran {
+                    ok: words[0] != "systemd-run",
+                    how: AT_PAM.to_owned(),
+                    said: said.to_owned(),
+                }
+            }
+        }
+        let why = open(&Enforcing, 1, true).unwrap_err();
+        assert!(why.contains("SELinux enforces") && why.contains("enforcing=1"), "{why}");
+        assert!(why.len() <= 200, "{}", why.len());
     }
 
     #[test]

@@ -132,7 +132,7 @@ fn beat(
         Heartbeat {
             token: server.token.clone(),
             uptime_ms: uptime_ms(),
-            trouble: join(&[failures(&results), disk]),
+            trouble: join(&[failures(&results), facts.left_out.clone(), disk]),
             healthy: (!results.is_empty()).then(|| results.iter().all(|result| result.ok)),
             restart: note,
             checks: (results != told).then_some(results),

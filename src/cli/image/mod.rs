@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     control::api::{Done, paths},
-    image::{Catalog, ImageVersion},
+    image::{Catalog, ImageVersion, needs_root},
 };
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
@@ -164,6 +164,9 @@ pub fn run(config: &Path, args: ImageArgs) -> Result<ExitCode> {
     }
     let (site, _) = crate::config::load(config)?;
     let images = site.server.state_dir.join("images");
+    if let Some(why) = needs_root(&images) {
+        bail!("{why}");
+    }
     let (text, changed) = match args.command {
         ImageCommand::Import(args) => (import::run(args, images)?, true),
         ImageCommand::List { json } => (list::list(config, &site, json)?, false),

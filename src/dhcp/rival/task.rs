@@ -10,6 +10,7 @@ use crate::{
         IPV4, LinkSocket,
         each::{on_each_interface, receive_some},
     },
+    rare::Rare,
 };
 use rackstrap_wire::HwAddr;
 use socket2::SockFilter;
@@ -30,8 +31,9 @@ use tokio_util::sync::CancellationToken;
 pub const ASK_EVERY: Duration = Duration::from_secs(3600);
 /// One server is told of again after that: it answers a whole cluster.
 const TELL_EVERY: Duration = Duration::from_secs(30);
-/// Servers of one interface that are told of; more are somebody's play.
-const MOST: usize = 16;
+/// Servers of one interface that are told of within that time. More are forged: somebody hides a real one among them, or wants to
+/// fill what hears of them.
+const MOST: usize = 256;
 /// Longest packet that is looked at, bytes.
 const LONGEST: usize = 1500;
 
@@ -96,10 +98,35 @@ pub async fn watch(watch: Watch, asker: HwAddr, cancel: CancellationToken) -> io
     Ok(())
 }
 
+/// What hearing a server means.
+#[derive(Debug, PartialEq, Eq)]
+enum Note {
+    /// It is to be told of.
+    New,
+    /// It was told of a moment ago.
+    Known,
+    /// There is no room for it.
+    TooMany,
+}
+
+fn take_note(told: &mut BTreeMap<Rival, Instant>, rival: &Rival, now: Instant) -> Note {
+    told.retain(|_, at| now.duration_since(*at) < TELL_EVERY);
+    if told.contains_key(rival) {
+        return Note::Known;
+    }
+    if told.len() >= MOST {
+        return Note::TooMany;
+    }
+    told.insert(rival.clone(), now);
+    Note::New
+}
+
 struct Listener {
     name: String,
     link: AsyncFd<LinkSocket>,
     asker: HwAddr,
+    /// Replies of servers that were not told of, as there were too many.
+    untold: Rare,
 }
 
 impl Listener {
@@ -109,6 +136,7 @@ impl Listener {
             name: name.to_owned(),
             link,
             asker,
+            untold: Rare::default(),
         })
     }
 
@@ -143,11 +171,18 @@ impl Listener {
             server,
             hwaddr,
         };
-        let now = Instant::now();
-        told.retain(|_, at| now.duration_since(*at) < TELL_EVERY);
-        if told.len() < MOST && !told.contains_key(&rival) {
-            (watch.tell)(&rival);
-            told.insert(rival, now);
+        match take_note(told, &rival, Instant::now()) {
+            Note::Known => {}
+            Note::New => (watch.tell)(&rival),
+            Note::TooMany => {
+                let Some(times) = self.untold.tell() else { return };
+                let (secs, interface) = (TELL_EVERY.as_secs(), &self.name);
+                tracing::warn!(
+                    times,
+                    "more than {MOST} DHCP servers within {secs} s on {interface}, the last one {server} at {hwaddr}; somebody forges \
+                     them: look for the sender in the switch's MAC table"
+                );
+            }
         }
     }
 
@@ -167,4 +202,32 @@ impl Listener {
 /// A machine that does not exist, another one at each start.
 pub fn asker() -> HwAddr {
     nobody(rand::random())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forged_servers_do_not_hide_a_real_one_and_their_number_is_bounded() {
+        let (mut told, now) = (BTreeMap::new(), Instant::now());
+        let mut hear = |server: u32, now| {
+            let rival = Rival {
+                interface: "eth1".into(),
+                server: Ipv4Addr::from(server),
+                hwaddr: nobody([0; 4]),
+            };
+            take_note(&mut told, &rival, now)
+        };
+        for server in 1..=100 {
+            assert_eq!(hear(server, now), Note::New);
+        }
+        assert_eq!(hear(0x0a05_0009, now), Note::New, "the real one");
+        assert_eq!(hear(0x0a05_0009, now), Note::Known);
+        let untold = (1000..2000)
+            .filter(|server| hear(*server, now) == Note::TooMany)
+            .count();
+        assert_eq!(untold, 1000 - (MOST - 101));
+        assert_eq!(hear(0x0a05_0009, now + TELL_EVERY), Note::New);
+    }
 }

@@ -151,9 +151,35 @@ pub const MOST_MODULES: usize = 512;
 /// Longest name of a kernel module: MODULE_NAME_LEN of linux/moduleparam.h is 64 less a long, with its NUL.
 const LONGEST_MODULE: usize = 64;
 
+/// Bytes of a name or number that a node says of itself.
+const TEXT: usize = 128;
+
+/// Cuts what a node says, and takes out what would act on a terminal.
+fn cut(text: &mut String, most: usize) {
+    text.truncate(text.floor_char_boundary(most));
+    *text = text.replace(char::is_control, " ");
+}
+
+/// The same of a name that stands in commands which people are advised to run: nothing that a shell knows is left in it.
+fn cut_name(text: &mut String) {
+    cut(text, TEXT);
+    *text = text.replace(
+        |c: char| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '_' | '-' | '/' | '!' | ':'),
+        "_",
+    );
+}
+
 impl Hardware {
-    /// The same with no more modules than a machine has, each with a name that a module may have.
+    /// Most network cards.
+    const MOST_CARDS: usize = 64;
+
+    /// The same with texts of bounded length, and no more cards and modules than a machine has, each module with a name that one may
+    /// have.
     pub fn bounded(mut self) -> Self {
+        for text in [&mut self.vendor, &mut self.product, &mut self.serial] {
+            cut(text, TEXT);
+        }
+        self.hwaddrs.truncate(Self::MOST_CARDS);
         let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
         self.modules
             .retain(|name| !name.is_empty() && name.len() <= LONGEST_MODULE && name.bytes().all(plain));
@@ -180,6 +206,40 @@ pub struct DiskState {
     pub facts: DiskFacts,
 }
 
+impl DiskState {
+    /// Most partitions in use.
+    const MOST_MOUNTS: usize = 64;
+
+    /// The same with texts of bounded length, and no more partitions and disks than a node has. Whoever is root on a node may say
+    /// anything, and all of this is shown to administrators.
+    pub fn bounded(mut self) -> Self {
+        /// Bytes of a reason, which may name several disks.
+        const REASON: usize = 500;
+        match &mut self.status {
+            DiskStatus::NotWanted => {}
+            DiskStatus::Kept { layout } => cut(layout, TEXT),
+            DiskStatus::Prepared { from, to } => {
+                cut(from, TEXT);
+                cut(to, TEXT);
+            }
+            DiskStatus::Degraded { reason } => cut(reason, REASON),
+        }
+        cut_name(&mut self.device);
+        self.mounts.truncate(Self::MOST_MOUNTS);
+        for mount in &mut self.mounts {
+            cut_name(&mut mount.device);
+            cut_name(&mut mount.uuid);
+            cut(&mut mount.name, TEXT);
+            cut(&mut mount.options, REASON);
+            if let Some(place) = &mut mount.mount {
+                cut(place, REASON);
+            }
+        }
+        self.facts = self.facts.bounded();
+        self
+    }
+}
+
 /// What a disk is, apart from what was done with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskFacts {
@@ -203,25 +263,18 @@ pub struct DiskFacts {
 impl DiskFacts {
     /// The same with texts of bounded length, and no more disks than [`MOST_UNUSED`].
     pub fn bounded(mut self) -> Self {
-        /// Bytes of a text.
-        const TEXT: usize = 128;
-        let cut = |text: &mut String| {
-            let end = text.floor_char_boundary(TEXT);
-            text.truncate(end);
-            *text = text.replace(char::is_control, " ");
-        };
         for text in [&mut self.serial, &mut self.foreign] {
-            cut(text);
+            cut(text, TEXT);
         }
         if let Some(marker) = &mut self.marker {
             for text in [&mut marker.id, &mut marker.layout, &mut marker.digest] {
-                cut(text);
+                cut(text, TEXT);
             }
         }
         self.unused.truncate(MOST_UNUSED);
         for disk in &mut self.unused {
-            cut(&mut disk.device);
-            cut(&mut disk.what);
+            cut_name(&mut disk.device);
+            cut(&mut disk.what, TEXT);
         }
         self
     }
@@ -364,4 +417,65 @@ pub struct Heartbeat {
     /// How full the mounted file systems of its disk are; empty without any, and from an older agent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub used: Vec<UsedSpace>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_says_of_its_disks_is_short_and_acts_on_nothing() {
+        let evil = format!("sda\u{1b}]0;x\u{7}\n; reboot #{}", "d".repeat(9000));
+        let mount = MountedPartition {
+            name: evil.clone(),
+            device: evil.clone(),
+            fs: FileSystem::Ext4,
+            uuid: evil.clone(),
+            mount: Some(evil.clone()),
+            options: evil.clone(),
+            size: 1,
+        };
+        let unused = UnusedDisk {
+            device: evil.clone(),
+            size: 1,
+            what: evil.clone(),
+        };
+        let state = DiskState {
+            status: DiskStatus::Degraded { reason: evil.clone() },
+            device: evil.clone(),
+            size: 1,
+            mounts: vec![mount; 5000],
+            facts: DiskFacts {
+                serial: evil.clone(),
+                foreign: evil.clone(),
+                unused: vec![unused; 5000],
+                ..DiskFacts::default()
+            },
+        };
+        let hardware = Hardware {
+            vendor: evil.clone(),
+            product: evil.clone(),
+            serial: evil,
+            ..Hardware::default()
+        };
+        let (state, hardware) = (state.bounded(), hardware.bounded());
+        for text in [serde_json::to_string(&state), serde_json::to_string(&hardware)].map(Result::unwrap) {
+            assert!(text.len() < 200_000, "{}", text.len());
+            assert!(!text.contains("\\u001b") && !text.contains("\\n") && !text.contains("\\u0007"));
+        }
+        // It stands in a command.
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-/!:".contains(c);
+        assert!(
+            state.device.starts_with("sda_") && state.device.chars().all(plain),
+            "{}",
+            state.device
+        );
+        for device in ["nvme0n1", "mapper/vg-root", "cciss!c0d0", ""] {
+            let honest = DiskState {
+                device: device.to_owned(),
+                ..DiskState::default()
+            };
+            assert_eq!(honest.clone().bounded(), honest);
+        }
+    }
 }

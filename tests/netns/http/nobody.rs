@@ -3,6 +3,8 @@
 
 #[path = "nobody/nfs.rs"]
 mod nfs;
+#[path = "nobody/relay.rs"]
+mod relay;
 
 use super::{Lab, Node, PATIENCE, address_of, status_of, talk, user::up};
 use anyhow::{Context, ensure};

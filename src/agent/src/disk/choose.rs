@@ -10,7 +10,7 @@
 //!    virtio, these before eMMC and SD cards (slow, and worn out by /tmp and swap), USB last (it comes and goes).
 //!
 //! The last boot's disk is known by its marker's number or by its serial number: one that an administrator wiped on
-//! purpose is still the disk.
+//! purpose is still the disk, whatever marker another disk carries.
 
 use super::inspect::Finding;
 use rackstrap_wire::{DiskPlan, DiskProblem, SeenDisk};
@@ -138,7 +138,7 @@ pub fn choose(looked: &[Looked], plan: &DiskPlan) -> Result<Option<usize>, NoCho
         })
     };
     let marked: Vec<usize> = (0..looked.len())
-        .filter(|i| matches!(looked[*i].finding, Ok(Finding::Ours { .. })))
+        .filter(|i| looked[*i].finding.as_ref().is_ok_and(Finding::is_ours))
         .collect();
     let seen = plan.seen.as_ref();
     let last_boots: Vec<usize> = marked
@@ -146,6 +146,14 @@ pub fn choose(looked: &[Looked], plan: &DiskPlan) -> Result<Option<usize>, NoCho
         .copied()
         .filter(|i| seen.is_some_and(|seen| is_seen(&looked[*i], seen) == Some(true)))
         .collect();
+    // Wiped on purpose, or overwritten: it is still this one, and the rule for its content applies. A disk that was prepared for
+    // another node does not take its place.
+    let is_seens = |disk: &Looked| seen.is_some_and(|seen| !seen.serial.is_empty() && disk.disk.serial == seen.serial);
+    if last_boots.is_empty()
+        && let Some(index) = looked.iter().position(is_seens)
+    {
+        return Ok(Some(index));
+    }
     match if last_boots.is_empty() { &marked } else { &last_boots }.as_slice() {
         [first, rest @ ..] if rest.iter().all(|other| one_disk(&looked[*first], &looked[*other])) => {
             let disk = &looked[*first];
@@ -167,13 +175,8 @@ pub fn choose(looked: &[Looked], plan: &DiskPlan) -> Result<Option<usize>, NoCho
             refuse(DiskProblem::SeveralMarkers, text, false)
         }
         [] => {
-            let same = |disk: &Looked, seen: &SeenDisk| !seen.serial.is_empty() && disk.disk.serial == seen.serial;
             if let Some(seen) = seen {
-                // Wiped on purpose, or overwritten: it is still this one, and the rule for its content applies.
-                return match looked.iter().position(|disk| same(disk, seen)) {
-                    Some(index) => Ok(Some(index)),
-                    None => refuse(DiskProblem::Missing, format!("{} is missing", shown(seen)), true),
-                };
+                return refuse(DiskProblem::Missing, format!("{} is missing", shown(seen)), true);
             }
             let wanted = |disk: &Looked| plan.device == "auto" || disk.disk.name == plan.device;
             Ok(looked.iter().position(wanted))

@@ -192,6 +192,42 @@ fn a_missing_disk_is_replaced_by_no_other() {
     assert_eq!(choose(&wiped, &plan("sdc", None)), Ok(None));
 }
 
+#[test]
+fn the_last_boots_disk_stays_the_disk_when_it_was_wiped_beside_another_nodes() {
+    let seen = Some(("nvme0n1", "A", "01"));
+    // A spare disk that was prepared for another node, and the node's own: wiped, overwritten, or failing.
+    let foreign = Finding::Foreign("ext2/3/4".to_owned());
+    for found in [
+        Ok(Finding::Blank),
+        Ok(foreign),
+        Err("reading nvme0n1: I/O error".to_owned()),
+    ] {
+        let own = Looked {
+            finding: found,
+            ..looked("nvme0n1", "A", Finding::Blank, "")
+        };
+        for all in [
+            vec![own.clone(), looked("nvme1n1", "B", ours(), "02")],
+            vec![looked("nvme1n1", "B", ours(), "02"), own.clone()],
+            vec![
+                looked("sda", "C", ours(), "03"),
+                own.clone(),
+                looked("sdb", "B", ours(), "02"),
+            ],
+        ] {
+            let index = choose(&all, &plan("auto", seen)).unwrap().unwrap();
+            assert_eq!(all[index].disk.name, "nvme0n1");
+            assert!(is_certain(&all[index], &plan("auto", seen)));
+        }
+    }
+    // A copy of it carries its marker: that one has the node's data.
+    let all = [
+        looked("nvme0n1", "A", Finding::Blank, ""),
+        looked("nvme1n1", "B", ours(), "01"),
+    ];
+    assert_eq!(choose(&all, &plan("auto", seen)), Ok(Some(1)));
+}
+
 fn any_disk() -> impl Strategy<Value = Looked> {
     let finding = prop_oneof![
         Just(Ok(Finding::Blank)),
@@ -214,7 +250,8 @@ fn any_disk() -> impl Strategy<Value = Looked> {
 }
 
 proptest! {
-    /// No disk without a marker is ever chosen beside one with a marker, nor in place of the last boot's.
+    /// No disk without a marker is ever chosen beside one with a marker, nor in place of the last boot's, unless its serial number
+    /// says that it is the last boot's itself.
     #[test]
     fn a_disk_without_a_marker_never_takes_the_place_of_one_that_has_it(
         all in proptest::collection::vec(any_disk(), 0..5),
@@ -229,9 +266,13 @@ proptest! {
             let disk = &all[index];
             let is_marked = |disk: &Looked| matches!(disk.finding, Ok(Finding::Ours { .. }));
             if !is_marked(disk) {
-                prop_assert!(!all.iter().any(is_marked));
-                if let Some((serial, _)) = &seen {
-                    prop_assert!(!serial.is_empty() && *serial == disk.disk.serial);
+                match &seen {
+                    Some((serial, marker)) => {
+                        prop_assert!(!serial.is_empty() && *serial == disk.disk.serial);
+                        let has = |disk: &Looked| is_marked(disk) && !marker.is_empty() && disk.marker == *marker;
+                        prop_assert!(!all.iter().any(has));
+                    }
+                    None => prop_assert!(!all.iter().any(is_marked)),
                 }
             }
         }

@@ -22,6 +22,13 @@ pub enum Finding {
         /// How far it got.
         state: State,
     },
+    /// rackstrap prepared it to the end, and since then its table or its marker was lost: what its partitions hold may all be there.
+    Unclear {
+        /// For which layout; none if that cannot be read any more.
+        record: Option<Record>,
+        /// What is lost, for people: `its partition table is lost or unreadable`.
+        lost: &'static str,
+    },
     /// Anything else; the text says what, for people: `ext2/3/4`, `GPT with 3 partitions (xfs, swap)`.
     Foreign(String),
 }
@@ -63,14 +70,29 @@ pub fn inspect(device: &mut dyn BlockDevice) -> io::Result<Finding> {
     }
     match (marked, sector0, &gpt) {
         (Some(Some(record)), _, _) => return ours(Some(record), State::Final),
-        // The marker partition is there, its record is not: ours, and not to be relied on.
-        (Some(None), _, _) => return ours(None, State::InProgress),
+        // The record in the partition is written before sector 0 says that all is done, so no power cut leads here: somebody has
+        // overwritten it. What is in sector 0 has checksums of its own.
+        (Some(None), Sector0::Ours(Some(record), State::Final), _) if record.table == PartitionTable::Gpt => {
+            return ours(Some(record), State::Final);
+        }
+        (Some(None), _, _) => {
+            return Ok(Finding::Unclear {
+                record: None,
+                lost: "its marker is lost or unreadable",
+            });
+        }
         (None, Sector0::Ours(record, _), gpt) => {
             let table = record.as_ref().map(|r| r.table);
             match (table, gpt) {
                 (Some(PartitionTable::Mbr), Gpt::None) => return ours(record, State::Final),
-                // The GPT is gone and nothing came in its place.
-                (Some(PartitionTable::Gpt), Gpt::None | Gpt::Damaged) => return ours(record, State::InProgress),
+                // Both copies are gone and nothing came in their place, or the disk shows blocks of another size than it did
+                // behind the controller that it was prepared with. Either way the partitions may be whole.
+                (Some(PartitionTable::Gpt), Gpt::None | Gpt::Damaged) => {
+                    return Ok(Finding::Unclear {
+                        record,
+                        lost: "its partition table is lost or unreadable",
+                    });
+                }
                 _ => {
                     return Ok(Finding::Foreign(format!(
                         "{} over a rackstrap marker",
@@ -112,7 +134,24 @@ impl Finding {
                     None => format!("{half}rackstrap disk"),
                 }
             }
+            Finding::Unclear { record, lost } => match record {
+                Some(record) => format!("{record}, {lost}"),
+                None => format!("rackstrap disk, {lost}"),
+            },
             Finding::Foreign(what) => what.clone(),
+        }
+    }
+
+    /// True if the disk carries our marker, or what is left of it.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Finding::Ours { .. } | Finding::Unclear { .. })
+    }
+
+    /// The layout that it was prepared for, if that is known.
+    pub fn record(&self) -> Option<&Record> {
+        match self {
+            Finding::Ours { record, .. } | Finding::Unclear { record, .. } => record.as_ref(),
+            Finding::Blank | Finding::Foreign(_) => None,
         }
     }
 }
@@ -197,6 +236,8 @@ fn table_text(device: &mut dyn BlockDevice, kind: &str, ranges: Vec<(u64, u64)>)
 }
 
 /// Decides what to do; pure. `digest` is the plan's digest as bytes.
+///
+/// A disk that carries the plan's marker loses its data by an order only: the server has announced that it is kept.
 pub fn decide(finding: &Finding, plan: &DiskPlan, digest: [u8; 16]) -> Action {
     let layout = &plan.layout;
     match finding {
@@ -214,6 +255,13 @@ pub fn decide(finding: &Finding, plan: &DiskPlan, digest: [u8; 16]) -> Action {
             Some(r) => format!("half-prepared {r}"),
             None => "half-prepared".into(),
         }),
+        Finding::Unclear { record, lost } => {
+            let other = |r: &Record| r.name != layout.name || r.version != layout.version;
+            match plan.again || record.as_ref().is_some_and(other) {
+                true => Action::Prepare(finding.describe()),
+                false => Action::Leave(format!("was prepared by rackstrap, but {lost}; left untouched")),
+            }
+        }
         Finding::Foreign(what) if plan.wipe == Wipe::Always => Action::Prepare(format!("foreign ({what})")),
         Finding::Foreign(what) => Action::Leave(format!("holds foreign data ({what}); left untouched")),
     }

@@ -51,6 +51,9 @@
 //! An in-progress entry in sector 0 comes first: whatever else is on the disk is left over or half made. It is the
 //! first thing that preparation writes and the last thing that it changes, so preparation is committed
 //! by one write of one sector.
+//!
+//! So a final sector 0 beside a table or a record that cannot be read comes from no power cut, but from somebody's tool or from
+//! a controller that shows other blocks. Such a disk is not prepared again without an order.
 
 use rackstrap_wire::PartitionTable;
 

@@ -10,6 +10,7 @@ pub mod machine;
 pub mod marker;
 pub mod netloader;
 pub mod options;
+pub mod own;
 pub mod phase;
 pub mod prepare;
 pub mod refresh;

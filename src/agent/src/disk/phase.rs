@@ -30,6 +30,8 @@ const AUTO_WAIT: Duration = Duration::from_secs(5);
 
 /// Where the phase works.
 pub struct Context<'a> {
+    /// The node's name, for commands that an administrator is told.
+    pub node: &'a str,
     /// The image's root, mounted read-only.
     pub image: &'a Path,
     /// What the image says of its files.
@@ -147,9 +149,9 @@ fn look(disk: Candidate) -> Looked {
         let mut device = FileDevice::open(&node, false).doing(|| format!("opening {}", node.display()))?;
         let doing = || format!("reading {}", disk.name);
         let finding = inspect::inspect(&mut device).doing(doing)?;
-        let marker = match finding {
-            Finding::Ours { .. } => inspect::marker_id(&mut device).doing(doing)?,
-            _ => String::new(),
+        let marker = match finding.is_ours() {
+            true => inspect::marker_id(&mut device).doing(doing)?,
+            false => String::new(),
         };
         Ok((finding, marker))
     };
@@ -202,10 +204,7 @@ fn work(plan: &DiskPlan, looked: &Looked, context: Context<'_>, facts: &mut Disk
         table: layout.table,
     };
     let finding = looked.finding.as_ref().map_err(|why| Failure::new(why.clone()))?;
-    if let Finding::Ours {
-        record: Some(found), ..
-    } = finding
-    {
+    if let Some(found) = finding.record() {
         facts.marker = Some(marker_of(found, looked.marker.clone()));
     }
     let (size, sector) = {
@@ -219,12 +218,19 @@ fn work(plan: &DiskPlan, looked: &Looked, context: Context<'_>, facts: &mut Disk
                 facts.foreign.clone_from(what);
                 facts.problem = Some(DiskProblem::Foreign);
             }
-            Err(Failure::new(format!("{name} {why}")))
+            let help = match finding {
+                Finding::Unclear { .. } => format!(
+                    "; to lose what is on it and have it prepared again: `rackstrap node reprep {}`, then restart the node",
+                    context.node
+                ),
+                _ => String::new(),
+            };
+            Err(Failure::new(format!("{name} {why}{help}")))
         }
         Action::Keep(note) => {
-            // With another digest the table may not be the plan's.
+            // With another digest the table may not be the plan's: a partition may be another than its place in the plan says.
             let geometry = geometry.ok().filter(|_| note.is_none());
-            let (mounts, troubles) = mount_all(plan, name, geometry.as_ref(), context);
+            let (mounts, troubles) = mount_all(plan, name, geometry.as_ref(), note.is_none(), context);
             let wrong: Vec<String> = note.into_iter().chain(troubles).collect();
             if wrong.is_empty() {
                 let text = format!("{name} kept: {record}");
@@ -301,13 +307,14 @@ fn prepare_disk(
     drop(device);
     let RealMachine { on_step, on_note, .. } = machine;
     let context = Context {
+        node: context.node,
         image: context.image,
         list: context.list,
         mounts: context.mounts,
         on_step,
         on_note,
     };
-    Ok(mount_all(plan, name, Some(geometry), context))
+    Ok(mount_all(plan, name, Some(geometry), true, context))
 }
 
 /// GUIDs need random numbers. A static binary's fallback polls /dev/random, and this early nothing makes the kernel's
@@ -317,11 +324,13 @@ fn wait_for_entropy() {
     let _ = std::fs::File::open("/dev/random").and_then(|mut f| f.read_exact(&mut [0; 16]));
 }
 
-/// Mounts what the layout has on a disk that holds it; what does not work is said and left out.
+/// Mounts what the layout has on a disk that holds it; what does not work is said and left out. Copies of the image's directories
+/// follow the image if `follow` says so.
 fn mount_all(
     plan: &DiskPlan,
     disk: &str,
     geometry: Option<&geometry::Geometry>,
+    follow: bool,
     mut context: Context<'_>,
 ) -> (Vec<MountedPartition>, Vec<String>) {
     let mut mounts = Vec::new();
@@ -335,9 +344,8 @@ fn mount_all(
         match mount_one(disk, number, range, partition, &mut context) {
             Ok(mounted) => {
                 mounts.push(mounted);
-                match refresh(plan, partition, &mut context) {
-                    Ok(()) => {}
-                    Err(failure) => troubles.push(failure.to_string()),
+                if follow && let Err(failure) = refresh(plan, partition, &mut context) {
+                    troubles.push(failure.to_string());
                 }
             }
             Err(failure) => troubles.push(failure.to_string()),

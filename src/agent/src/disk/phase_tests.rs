@@ -55,13 +55,18 @@ impl Loop {
         }
     }
 
-    /// The disk phase as the agent runs it; everything is unmounted again.
+    /// The disk phase as the agent runs it.
     fn boot(&self, plan: &DiskPlan) -> (DiskState, Vec<String>) {
+        self.boot_image(plan, Path::new("/"), &ImageList::default())
+    }
+
+    fn boot_image(&self, plan: &DiskPlan, image: &Path, list: &ImageList<'_>) -> (DiskState, Vec<String>) {
         let mut steps = Vec::new();
         let mut notes = Vec::new();
         let context = Context {
-            image: Path::new("/"),
-            list: &ImageList::default(),
+            node: "r01n01",
+            image,
+            list,
             mounts: &self.dir.path().join("mounts"),
             on_step: &mut |s| steps.push(s.to_owned()),
             on_note: &mut |s| notes.push(s.to_owned()),
@@ -213,6 +218,54 @@ fn an_mbr_disk_lives() {
 }
 
 #[test]
+fn a_layout_that_changed_under_its_version_changes_no_file() {
+    use rackstrap_wire::image_list::{self, Entry};
+    let disk = Loop::new(400 * MIB);
+    let mut before = plan(PartitionTable::Gpt, 1);
+    before.layout.partitions[1].mount = Some("/etc/alternatives".into());
+    before.layout.partitions[1].fs = FileSystem::Ext4;
+    // A file as each of both directories has it by the list, so that the lists are about the same paths.
+    let mut text = Vec::new();
+    image_list::begin(&mut text);
+    for dir in ["alternatives", "default"] {
+        let path = format!("etc/{dir}/of-{dir}");
+        let entry = Entry {
+            path: path.as_bytes(),
+            kind: b'f',
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            crc: 0,
+            sum: 0,
+            target: b"",
+        };
+        image_list::add_entry(&mut text, &entry);
+    }
+    let list = ImageList::parse(&text).unwrap();
+    disk.boot_image(&before, Path::new("/"), &list);
+    let mounts = disk.dir.path().join("mounts");
+    for (name, dir) in [("etc", "default"), ("data", "alternatives")] {
+        fs::write(mounts.join(name).join(format!("of-{dir}")), "").unwrap();
+    }
+    disk.release();
+    // Two mount points changed places, and the version was forgotten.
+    let mut after = before.clone();
+    after.digest = "f".repeat(32);
+    after.layout.partitions[0].mount = before.layout.partitions[1].mount.clone();
+    after.layout.partitions[1].mount = before.layout.partitions[0].mount.clone();
+    let (state, _) = disk.boot_image(&after, Path::new("/"), &list);
+    assert_eq!(
+        state.status,
+        DiskStatus::Degraded {
+            reason: "layout scratch v1 was changed without raising its version".into()
+        }
+    );
+    assert!(mounts.join("etc/of-default").exists() && mounts.join("data/of-alternatives").exists());
+    disk.release();
+}
+
+#[test]
 fn a_foreign_disk_is_not_touched() {
     let disk = Loop::new(64 * MIB);
     let status = Command::new("mkfs.ext4")
@@ -234,6 +287,40 @@ fn a_foreign_disk_is_not_touched() {
     assert!(disk.bytes(0, 64 * MIB as usize) == before);
 }
 
+#[test]
+fn a_disk_that_lost_its_table_is_kept_until_somebody_orders_otherwise() {
+    let disk = Loop::new(400 * MIB);
+    let mut plan = plan(PartitionTable::Gpt, 1);
+    // That is about the data of others.
+    plan.wipe = Wipe::Always;
+    let id = disk.boot(&plan).0.facts.marker.unwrap().id;
+    disk.release();
+    for at in [512, 400 * MIB - 512] {
+        disk.image().write_all_at(&[0; 512], at).unwrap();
+    }
+    let before = disk.bytes(0, 64 * MIB as usize);
+    let (state, steps) = disk.boot(&plan);
+    let reason = format!(
+        "{} was prepared by rackstrap, but its partition table is lost or unreadable; left untouched; to lose what is on it and have it \
+         prepared again: `rackstrap node reprep r01n01`, then restart the node; /etc/default and /nowhere/at/all are in RAM",
+        disk.name
+    );
+    assert_eq!((state.status, steps.len()), (DiskStatus::Degraded { reason }, 0));
+    // The server still knows whose disk it is.
+    assert_eq!(state.facts.marker.unwrap().id, id);
+    assert_eq!(state.facts.problem, None);
+    assert!(disk.bytes(0, 64 * MIB as usize) == before);
+    plan.again = true;
+    let (state, _) = disk.boot(&plan);
+    assert_eq!(
+        state.status,
+        DiskStatus::Prepared {
+            from: "scratch v1, its partition table is lost or unreadable".into(),
+            to: "scratch v1".into()
+        }
+    );
+}
+
 /// The phase among several loop devices, in an order of the test's own.
 fn boot_among(disks: &[&Loop], plan: &DiskPlan) -> DiskState {
     let present = || {
@@ -246,6 +333,7 @@ fn boot_among(disks: &[&Loop], plan: &DiskPlan) -> DiskState {
         disks.iter().map(named).collect::<Vec<_>>()
     };
     let context = Context {
+        node: "r01n01",
         image: Path::new("/"),
         list: &ImageList::default(),
         mounts: &disks[0].dir.path().join("mounts"),
@@ -322,6 +410,7 @@ fn a_missing_disk_and_a_missing_layout() {
     let dir = tempfile::tempdir().unwrap();
     let nothing = |plan: Option<&DiskPlan>| {
         let context = Context {
+            node: "r01n01",
             image: Path::new("/"),
             list: &ImageList::default(),
             mounts: dir.path(),

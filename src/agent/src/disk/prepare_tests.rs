@@ -436,22 +436,86 @@ fn what_others_wrote_over_our_disk_is_theirs() {
 }
 
 #[test]
-fn a_lost_gpt_is_made_again() {
-    let plan = plan(PartitionTable::Gpt, 1, Wipe::Ours);
+fn what_the_first_partition_begins_with_is_its_own() {
+    let plan = plan(PartitionTable::Mbr, 1, Wipe::Ours);
     let mut disk = undisturbed(&Model::new(9 * MIB, 512), &plan);
+    // A raw partition may hold anything, such as what a VMFS volume on the whole disk has there.
+    disk.durable[MIB as usize..][..4].copy_from_slice(b"\x0d\xd0\x01\xc0");
+    assert_eq!(boot(&mut disk, &plan), Ok(Action::Keep(None)));
+}
+
+/// Damages a finished disk, boots it under any rule for wiping, and expects it as it was, until an order or another version.
+fn is_left_until_ordered(what: &str, damaged: &Model, sees: &Finding) {
+    for wipe in [Wipe::Ours, Wipe::Always] {
+        let mut disk = damaged.clone();
+        let before = disk.durable.clone();
+        assert_eq!(inspect(&mut disk).unwrap(), *sees, "{what}");
+        let mut plan = plan(PartitionTable::Gpt, 1, wipe);
+        let action = boot(&mut disk, &plan).unwrap();
+        assert!(matches!(action, Action::Leave(_)), "{what}: {action:?}");
+        assert!(disk.durable == before && disk.cached.is_empty(), "{what}");
+        plan.again = true;
+        assert!(matches!(boot(&mut disk, &plan), Ok(Action::Prepare(_))), "{what}");
+        assert_eq!(
+            marker::decode_sector0(&disk.durable),
+            marker::Sector0::Ours(Some(record(&plan)), State::Final)
+        );
+        plan.again = false;
+        assert_eq!(boot(&mut disk, &plan), Ok(Action::Keep(None)), "{what}");
+    }
+}
+
+#[test]
+fn a_disk_with_a_lost_gpt_keeps_its_data_until_an_order() {
+    let v1 = plan(PartitionTable::Gpt, 1, Wipe::Ours);
+    let disk = undisturbed(&Model::new(9 * MIB, 512), &v1);
     let end = disk.durable.len();
-    disk.durable[512..1024].fill(0);
-    disk.durable[end - 512..].fill(0);
-    assert!(matches!(
-        inspect(&mut disk).unwrap(),
-        Finding::Ours {
-            state: State::InProgress,
-            ..
-        }
-    ));
-    assert!(matches!(boot(&mut disk, &plan), Ok(Action::Prepare(_))));
-    assert_eq!(
-        marker::decode_sector0(&disk.durable),
-        marker::Sector0::Ours(Some(record(&plan)), State::Final)
-    );
+    let lost = Finding::Unclear {
+        record: Some(record(&v1)),
+        lost: "its partition table is lost or unreadable",
+    };
+    let mut gone = disk.clone();
+    gone.durable[512..1024].fill(0);
+    gone.durable[end - 512..].fill(0);
+    is_left_until_ordered("both headers zeroed", &gone, &lost);
+    let mut damaged = disk.clone();
+    damaged.durable[512 + 60] ^= 1;
+    damaged.durable[end - 512 + 60] ^= 1;
+    is_left_until_ordered("both headers damaged", &damaged, &lost);
+    // Another version was announced to lose what is there.
+    let mut next = gone.clone();
+    let action = boot(&mut next, &plan(PartitionTable::Gpt, 2, Wipe::Ours)).unwrap();
+    assert!(matches!(action, Action::Prepare(_)), "{action:?}");
+}
+
+#[test]
+fn a_disk_behind_a_controller_with_other_blocks_keeps_its_data() {
+    let v1 = plan(PartitionTable::Gpt, 1, Wipe::Ours);
+    for (prepared, shown) in [(4096, 512), (512, 4096)] {
+        let mut disk = undisturbed(&Model::new(9 * MIB, prepared), &v1);
+        disk.sector = shown;
+        let before = disk.durable.clone();
+        let action = boot(&mut disk, &v1).unwrap();
+        assert!(matches!(action, Action::Leave(_)), "{prepared} as {shown}: {action:?}");
+        assert!(disk.durable == before);
+        // Behind the old one it is as it was.
+        disk.sector = prepared;
+        assert_eq!(boot(&mut disk, &v1), Ok(Action::Keep(None)));
+    }
+}
+
+#[test]
+fn a_lost_record_is_read_from_sector_0_or_nothing_is_written() {
+    let v1 = plan(PartitionTable::Gpt, 1, Wipe::Ours);
+    let mut disk = undisturbed(&Model::new(9 * MIB, 512), &v1);
+    // Somebody zeroed the first partition.
+    disk.durable[marker::PARTITION_AT as usize..][..512].fill(0);
+    assert_eq!(boot(&mut disk.clone(), &v1), Ok(Action::Keep(None)));
+    // And a tool cleared the fourth entry.
+    disk.durable[494..510].fill(0);
+    let lost = Finding::Unclear {
+        record: None,
+        lost: "its marker is lost or unreadable",
+    };
+    is_left_until_ordered("no record at all", &disk, &lost);
 }

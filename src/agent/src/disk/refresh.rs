@@ -8,14 +8,19 @@
 //! - Anything else is the node's: changed, made or deleted by it. It stays, and is named if the new version has something else there.
 //! - A directory is removed only when it is empty.
 //!
-//! A disk from before there were lists counts as one whose old list is empty: what is missing is made, nothing is replaced.
+//! A disk from before there were lists counts as one whose old list is empty: what is missing is made, nothing is replaced. So does one
+//! whose list is that of another mount point: the layout was edited, and what the list says of one directory is not true of another. The
+//! list names its mount point as a directory that belongs to it (`o var`), which agents from before that read and ignore.
 //!
 //! Power cuts: contents are copied to `.rackstrap/stage` and flushed first. Then the new list is added to the old one on disk, so that
 //! from here on the states of both count as the image's. Then names change, one rename a file. At last the new list stands alone.
 //! Whichever version boots after a cut, it finds every path in a state that one of the lists names, and brings it to its own.
 
-use super::seed;
-use crate::fail::{Doing, Failure, Res};
+use super::{
+    own::{self, Own, There},
+    seed,
+};
+use crate::fail::{Doing, Res};
 use rackstrap_wire::image_list::{self, Entry, ImageList};
 use rustix::{
     fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat},
@@ -24,7 +29,7 @@ use rustix::{
 use std::{
     ffi::OsStr,
     fs::{self, File},
-    io::{Read, Write},
+    io::Read,
     os::{
         fd::{AsRawFd, OwnedFd},
         unix::ffi::OsStrExt,
@@ -32,10 +37,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Directory in the root of the file system, root's alone.
-const OWN: &str = ".rackstrap";
-/// Longest list that is read back; far more than an import writes.
-const LONGEST: u64 = 64 << 20;
 /// Paths that the node keeps which are named; the rest is counted.
 const NAMED: usize = 5;
 /// Nodes change what is here all the time; saying so would hide the rest.
@@ -69,13 +70,14 @@ impl Copy<'_> {
         let mut text = Vec::new();
         image_list::begin(&mut text);
         let Some(mount) = below(self.mount) else { return text };
+        image_list::add_owned(&mut text, mount);
         for entry in &list.entries {
             let elsewhere = |other: &&str| {
                 below(other).is_some_and(|other| inside(other, mount).is_some() && inside(entry.path, other).is_some())
             };
             if let Some(path) = inside(entry.path, mount)
                 && !self.mounts.iter().any(elsewhere)
-                && !path.starts_with(OWN.as_bytes())
+                && !path.starts_with(own::NAME.as_bytes())
             {
                 image_list::add_entry(&mut text, &Entry { path, ..*entry });
             }
@@ -99,32 +101,40 @@ impl Copy<'_> {
                 }
             }
         }
-        self.own()?;
-        self.keep(&text)
+        self.own()?.keep(&text)
     }
 
     /// Brings a file system that was kept to what the list says. Returns what was done, for people; none if nothing was to be done.
     pub fn refresh(&self, list: &ImageList<'_>) -> Res<Option<String>> {
         let text = self.wanted(list);
         let wanted = ImageList::parse(&text).doing(|| "reading the image's list".into())?;
-        let before = self.kept()?;
+        let before = match Own::find(open(self.target)?, self.mount)? {
+            There::Own(own) => own.list()?,
+            // A user's, where the image has nothing that is to be kept: it is in nobody's way.
+            There::Strange(_) if wanted.entries.is_empty() => return Ok(None),
+            There::Strange(failure) => return Err(failure),
+            There::Nothing => None,
+        };
         if before.as_deref() == Some(&text) || before.is_none() && wanted.entries.is_empty() {
             return Ok(None);
         }
         let before = before.unwrap_or_default();
-        // A list that cannot be read says nothing: nothing of the node's is replaced by its word.
+        // A list that cannot be read says nothing: nothing of the node's is replaced by its word. Nor does another directory's.
         let mut known = ImageList::parse_all(&before).unwrap_or_default();
-        if known.is_empty() {
+        if !known.iter().all(|list| self.is_of(list)) {
+            known.clear();
+        }
+        let counts = !known.is_empty();
+        if !counts {
             known.push(ImageList::default());
         }
         let own = self.own()?;
-        let stage = own.join("stage");
-        clear(&stage)?;
+        own.clear_stage()?;
         let mut work = Work {
             copy: self,
             list,
             root: open(self.target)?,
-            stage,
+            stage: own.stage(),
             changes: Vec::new(),
             kept: Vec::new(),
         };
@@ -133,73 +143,33 @@ impl Copy<'_> {
             let staged = work.fill_stage().and_then(|()| self.sync());
             if let Err(failure) = staged {
                 // Nothing has changed yet; the room is the node's again.
-                let _ = clear(&work.stage);
+                let _ = own.clear_stage();
                 return Err(failure);
             }
             let mut both = Vec::new();
-            match ImageList::parse_all(&before) {
-                Ok(lists) if !lists.is_empty() => both.extend(&before),
-                _ => image_list::begin(&mut both),
+            match counts {
+                true => both.extend(&before),
+                false => image_list::begin(&mut both),
             }
             both.extend(&text);
-            self.keep(&both)?;
+            own.keep(&both)?;
             work.apply()?;
             self.sync()?;
         }
-        self.keep(&text)?;
-        clear(&work.stage)?;
-        Ok(Some(work.says()))
+        own.keep(&text)?;
+        own.clear_stage()?;
+        let news = !work.changes.is_empty() || !work.kept.is_empty();
+        Ok(news.then(|| work.says()))
     }
 
-    /// The text of the list or lists that the file system has.
-    fn kept(&self) -> Res<Option<Vec<u8>>> {
-        let path = self.target.join(OWN).join("image");
-        let doing = || format!("reading {}", self.shown("image"));
-        match File::open(&path) {
-            Ok(file) => {
-                let mut text = Vec::new();
-                file.take(LONGEST).read_to_end(&mut text).doing(doing)?;
-                Ok(Some(text))
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e).doing(doing),
-        }
+    /// True if a list is of this directory, or of an agent that did not say which one it is of.
+    fn is_of(&self, list: &ImageList<'_>) -> bool {
+        list.owned.iter().all(|mount| below(self.mount) == Some(*mount))
     }
 
-    fn shown(&self, file: &str) -> String {
-        format!("{}/{OWN}/{file}", self.mount)
-    }
-
-    /// Makes the directory, or checks that it is root's: where everybody may write (/tmp), it could be anybody's.
-    fn own(&self) -> Res<PathBuf> {
-        let path = self.target.join(OWN);
-        let doing = || format!("making {}", self.shown(""));
-        match rustix::fs::mkdir(&path, Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(e) => return Err(e).doing(doing),
-        }
-        let stat = rustix::fs::lstat(&path).doing(doing)?;
-        let roots = FileType::from_raw_mode(stat.st_mode) == FileType::Directory && stat.st_uid == 0;
-        match roots && stat.st_mode & 0o022 == 0 {
-            true => Ok(path),
-            false => Err(Failure::new(format!(
-                "{} is not root's directory; remove it",
-                self.shown("")
-            ))),
-        }
-    }
-
-    /// Replaces the list on disk at one stroke.
-    fn keep(&self, text: &[u8]) -> Res<()> {
-        let own = self.target.join(OWN);
-        let new = own.join("image.new");
-        let doing = || format!("writing {}", self.shown("image"));
-        let _ = fs::remove_file(&new);
-        let mut file = File::create_new(&new).doing(doing)?;
-        file.write_all(text).doing(doing)?;
-        file.sync_all().doing(doing)?;
-        fs::rename(&new, own.join("image")).doing(doing)?;
-        File::open(&own).and_then(|dir| dir.sync_all()).doing(doing)
+    /// Makes the directory that keeps the list.
+    fn own(&self) -> Res<Own> {
+        Own::make(open(self.target)?, self.mount)
     }
 
     fn sync(&self) -> Res<()> {
@@ -212,13 +182,6 @@ fn open(path: &Path) -> Res<OwnedFd> {
     File::open(path)
         .map(OwnedFd::from)
         .doing(|| format!("opening {}", path.display()))
-}
-
-fn clear(stage: &Path) -> Res<()> {
-    match fs::remove_dir_all(stage) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).doing(|| format!("clearing {}", stage.display())),
-        _ => Ok(()),
-    }
 }
 
 /// The work at one path.
@@ -361,7 +324,7 @@ impl<'a> Work<'a, '_> {
 
     /// Copies all that is not a directory to the stage, each under the number of its change.
     fn fill_stage(&self) -> Res<()> {
-        fs::create_dir(&self.stage).doing(|| format!("making {}", self.copy.shown("stage")))?;
+        fs::create_dir(&self.stage).doing(|| format!("making {}", self.stage.display()))?;
         for (number, change) in self.changes.iter().enumerate() {
             if change.want.is_none() || change.makes_directory() {
                 continue;

@@ -36,7 +36,7 @@ fn paths(root: &Path) -> Vec<String> {
         for entry in fs::read_dir(dir).unwrap().flatten() {
             let path = entry.path();
             let name = path.strip_prefix(root).unwrap().display().to_string();
-            if name != OWN {
+            if name != own::NAME {
                 found.push(name);
                 if entry.file_type().unwrap().is_dir() {
                     todo.push(path);
@@ -282,6 +282,46 @@ fn a_disk_from_before_there_were_lists_gets_what_is_missing() {
 }
 
 #[test]
+fn a_list_of_another_mount_point_removes_nothing() {
+    let (one, two) = (Image::new(V1), Image::new(V2));
+    let node = Node::prepared(&one);
+    let before = node.state();
+    // The layout was edited, and what was /opt is mounted at /var. By chance it has files as the image's /var.
+    let list = node.at(".rackstrap/image");
+    let text = fs::read(&list).unwrap();
+    let (mount, opt) = (&b"list 1\0\0o var\0\0"[..], &b"list 1\0\0o opt\0\0"[..]);
+    fs::write(&list, [opt, text.strip_prefix(mount).unwrap()].concat()).unwrap();
+    let said = node.boot(&two).unwrap();
+    assert!(said.contains(" 0 replaced, 0 removed"), "{said}");
+    let after = node.state();
+    assert!(
+        before.iter().all(|(path, state)| after.get(path) == Some(state)),
+        "{said}"
+    );
+    assert_eq!(node.read("lib/new/deep/file"), "two");
+    // From now on it is this one's.
+    assert!(fs::read(&list).unwrap().starts_with(mount));
+    node.boot(&one).unwrap();
+    assert!(!node.at("lib/new/deep/file").exists());
+}
+
+#[test]
+fn a_list_without_its_mount_point_counts_as_before() {
+    let (one, two) = (Image::new(V1), Image::new(V2));
+    let node = Node::prepared(&one);
+    let list = node.at(".rackstrap/image");
+    let text = fs::read(&list).unwrap();
+    let older = [b"list 1\0\0", text.strip_prefix(b"list 1\0\0o var\0\0").unwrap()].concat();
+    fs::write(&list, &older).unwrap();
+    assert_eq!(node.boot(&one), None, "to name it is no news");
+    assert_eq!(fs::read(&list).unwrap(), text);
+    fs::write(&list, &older).unwrap();
+    let said = node.boot(&two).unwrap();
+    assert_eq!(said, "/var follows the image: 4 made, 9 replaced, 2 removed");
+    assert_eq!(node.state(), as_prepared(&two));
+}
+
+#[test]
 fn links_of_the_node_lead_nowhere() {
     let (one, two) = (Image::new(V1), Image::new(V2));
     let node = Node::prepared(&one);
@@ -306,11 +346,17 @@ fn links_of_the_node_lead_nowhere() {
     assert_eq!(node.read("lib/moved/conf"), "one");
     // Nor is the list kept in a directory that a user made where all may write.
     let node = Node(tempfile::tempdir().unwrap());
-    fs::create_dir(node.at(OWN)).unwrap();
-    std::os::unix::fs::chown(node.at(OWN), Some(1000), None).unwrap();
+    fs::create_dir(node.at(own::NAME)).unwrap();
+    // Opening this would never end.
+    let list = node.at(own::NAME).join("image");
+    rustix::fs::mknodat(rustix::fs::CWD, list, FileType::Fifo, Mode::RUSR, 0).unwrap();
+    std::os::unix::fs::chown(node.at(own::NAME), Some(1000), None).unwrap();
     let refused = node.copy(&one, |copy, list| copy.refresh(list)).unwrap_err();
     assert!(refused.to_string().contains("not root's"), "{refused}");
     assert!(!node.at("lib").exists());
+    // Where the image has nothing, it does not matter what a user puts there.
+    let nothing = Image::new(&[]);
+    assert_eq!(node.boot(&nothing), None);
 }
 
 #[test]
@@ -380,14 +426,14 @@ fn a_power_cut_at_any_step_ends_as_if_there_had_been_none() {
 fn cut_after(copy: &Copy<'_>, list: &ImageList<'_>, steps: usize) -> bool {
     let text = copy.wanted(list);
     let wanted = ImageList::parse(&text).unwrap();
-    let before = copy.kept().unwrap().unwrap();
-    let known = ImageList::parse_all(&before).unwrap();
     let own = copy.own().unwrap();
+    let before = own.list().unwrap().unwrap();
+    let known = ImageList::parse_all(&before).unwrap();
     let mut work = Work {
         copy,
         list,
         root: open(copy.target).unwrap(),
-        stage: own.join("stage"),
+        stage: own.stage(),
         changes: Vec::new(),
         kept: Vec::new(),
     };
@@ -396,7 +442,7 @@ fn cut_after(copy: &Copy<'_>, list: &ImageList<'_>, steps: usize) -> bool {
     if steps == 0 {
         return false;
     }
-    copy.keep(&[before.as_slice(), &text].concat()).unwrap();
+    own.keep(&[before.as_slice(), &text].concat()).unwrap();
     let mut left = steps - 1;
     let mut stays = Vec::new();
     for (number, change) in work

@@ -1,14 +1,17 @@
 //! What a disk or partition holds, by the signatures at their known offsets.
 //!
-//! Only the first and last MiB are read, once. Offsets are those of the formats' own
+//! Only the first MiB with a little more, and the last MiB, are read, once. Offsets are those of the formats' own
 //! definitions (and of libblkid, which collects them): what counts here is to overlook nothing that
 //! somebody might miss, so a format too many does no harm.
 
 use super::device::BlockDevice;
 use std::io;
 
-/// Bytes read at either end.
+/// Bytes at either end in which nothing may be on a blank disk.
 pub const WINDOW: u64 = 1 << 20;
+/// Bytes that are read behind the first window, where one format has its signature. What else is there does not count: a first MiB of
+/// zeroes is how many an administrator blanks a disk.
+const BEHIND: u64 = 4096;
 
 /// The ends of a disk or partition.
 #[derive(Debug)]
@@ -22,7 +25,7 @@ impl Ends {
     /// Reads both ends of the `len` bytes from `start` on.
     pub fn read(device: &mut dyn BlockDevice, start: u64, len: u64) -> io::Result<Self> {
         let size = len.min(WINDOW);
-        let mut head = vec![0; size as usize];
+        let mut head = vec![0; len.min(WINDOW + BEHIND) as usize];
         let mut tail = vec![0; size as usize];
         device.read_at(start, &mut head)?;
         device.read_at(start + (len - size), &mut tail)?;
@@ -34,10 +37,16 @@ impl Ends {
         self.len
     }
 
-    /// The start alone: the end of a disk may belong to a partition, whose content says nothing about the disk.
+    /// The first MiB.
+    fn first(&self) -> &[u8] {
+        self.head.get(..WINDOW as usize).unwrap_or(&self.head)
+    }
+
+    /// The first MiB alone: what comes after it, and the end of a disk, may belong to a partition, whose content says nothing about the
+    /// disk.
     pub fn head_only(&self) -> Ends {
         Ends {
-            head: self.head.clone(),
+            head: self.first().to_vec(),
             tail: Vec::new(),
             len: self.len,
         }
@@ -46,7 +55,7 @@ impl Ends {
     /// True if every byte at both ends is zero.
     pub fn all_zero(&self) -> bool {
         const ZERO: [u8; 4096] = [0; 4096];
-        [&self.head, &self.tail]
+        [self.first(), &self.tail]
             .into_iter()
             .flat_map(|window| window.chunks(ZERO.len()))
             .all(|chunk| *chunk == ZERO[..chunk.len()])

@@ -201,6 +201,31 @@ fn one_byte_at_either_end_is_not_blank() {
 }
 
 #[test]
+fn every_signature_of_the_lists_is_found_where_it_is() {
+    const SIZE: usize = 5 << 20;
+    let from_end = FROM_END.iter().map(|(at, bytes, name)| (SIZE as u64 - at, bytes, name));
+    let all = FIXED.iter().map(|(at, bytes, name)| (*at, bytes, name)).chain(from_end);
+    for (at, bytes, name) in all {
+        let mut disk = vec![0; SIZE];
+        disk[at as usize..][..bytes.len()].copy_from_slice(bytes);
+        for sector in [512, 4096] {
+            assert_eq!(
+                inspect(&mut Memory(disk.clone(), sector)).unwrap(),
+                Finding::Foreign((*name).into()),
+                "{name} at {at}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_behind_the_first_mib_keeps_no_disk_from_being_blank() {
+    let mut disk = vec![0; 5 << 20];
+    disk[1 << 20..][..2 << 20].fill(7);
+    assert_eq!(inspect(&mut Memory(disk, 512)).unwrap(), Finding::Blank);
+}
+
+#[test]
 fn raid_members_are_found_at_the_end() {
     let size = (5 << 20) + 12_288;
     for at in [(size & !0xffff) - 0x10000, (size / 512 - 16) / 8 * 8 * 512] {

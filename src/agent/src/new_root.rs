@@ -1,0 +1,217 @@
+//! The new root: image and RAM, the disk's file systems at their mount points, and above that the node's own files.
+//!
+//! No trouble with a disk prevents a boot. A disk's file system can be full, damaged or read-only, and its users can have put
+//! a file where a directory is needed. What fails on one of them fails again at each attempt and after each restart, and nobody
+//! could log in to mend it. So the root is built once more without that file system: what it was for is in RAM then, the files
+//! that the server sent are there all the same, and the node says why.
+
+use crate::{
+    fail::{Doing, Failure, Res},
+    image_files::{self, Owned},
+    overlay::Tree,
+};
+use rackstrap_wire::{ImageList, MountedPartition, OverlayContent, OverlayFile};
+use std::{
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+};
+
+/// What a root is built of.
+pub struct Parts<'a> {
+    /// What the image says of its files.
+    pub list: &'a ImageList<'a>,
+    /// The disk's partitions.
+    pub partitions: &'a [MountedPartition],
+    /// Their file systems are mounted below here, each under the name of its partition.
+    pub disk: &'a Path,
+    /// The files that the server sent.
+    pub files: &'a [OverlayFile],
+}
+
+/// A file system of the disk that is not in the new root.
+#[derive(Clone, Debug)]
+pub struct LeftOut<'a> {
+    /// Which one.
+    pub partition: &'a MountedPartition,
+    /// What failed on it.
+    pub why: String,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Built<'a> {
+    /// Files that got their capabilities.
+    pub given: usize,
+    /// Why others have none.
+    pub problem: Option<String>,
+    /// What the root had to do without.
+    pub left_out: Vec<LeftOut<'a>>,
+}
+
+/// The agent's own files, which say what was left out.
+pub type OwnFiles<'f> = dyn Fn(&[LeftOut<'_>]) -> Res<Vec<(OverlayFile, Vec<u8>)>> + 'f;
+
+/// A file system that is to be bound to its mount point.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    mount: &'a str,
+    partition: &'a MountedPartition,
+}
+
+/// What failed, and where.
+struct Trouble<'a> {
+    path: String,
+    /// Known from the start, where a file system cannot be bound itself.
+    place: Option<Place<'a>>,
+    failure: Failure,
+}
+
+/// Builds a root; `fresh` makes an empty one in the place of the last. Errors are those of image and RAM.
+pub fn build<'a>(parts: &Parts<'a>, fresh: &mut dyn FnMut() -> Res<Tree>, own: &OwnFiles<'_>) -> Res<Built<'a>> {
+    let mut left_out: Vec<LeftOut<'a>> = Vec::new();
+    loop {
+        let is_out = |partition: &MountedPartition| left_out.iter().any(|l| l.partition.name == partition.name);
+        let used = parts.partitions.iter().filter(|partition| !is_out(partition));
+        let mut places: Vec<Place<'a>> = used
+            .filter_map(|partition| {
+                let mount = partition.mount.as_deref()?;
+                Some(Place { mount, partition })
+            })
+            .collect();
+        // /var before /var/tmp.
+        places.sort_by_key(|place| (place.mount.matches('/').count(), place.mount));
+        let tree = fresh()?;
+        let trouble = match attempt(parts, &tree, &places, &left_out, own) {
+            Ok((given, problem)) => {
+                return Ok(Built {
+                    given,
+                    problem,
+                    left_out,
+                });
+            }
+            Err(trouble) => trouble,
+        };
+        match culprit(parts, &tree, &places, &trouble) {
+            Some(place) => left_out.push(LeftOut {
+                partition: place.partition,
+                why: trouble.failure.to_string(),
+            }),
+            None => return Err(trouble.failure),
+        }
+    }
+}
+
+/// Fills an empty root; how many files got capabilities, and why others did not.
+fn attempt<'a>(
+    parts: &Parts<'a>,
+    tree: &Tree,
+    places: &[Place<'a>],
+    left_out: &[LeftOut<'_>],
+    own: &OwnFiles<'_>,
+) -> Result<(usize, Option<String>), Trouble<'a>> {
+    let at = |path: &str, place| {
+        let path = path.to_owned();
+        move |failure| Trouble { path, place, failure }
+    };
+    let mounts: Vec<&str> = places.iter().map(|place| place.mount).collect();
+    let owned = Owned::open(parts.list, tree, &mounts);
+    let given = image_files::give_capabilities(parts.list, tree, &mounts);
+    for place in places {
+        let source = parts.disk.join(&place.partition.name);
+        bind(&source, tree, place.mount).map_err(at(place.mount, Some(*place)))?;
+    }
+    owned.mount(tree).map_err(|(path, failure)| at(&path, None)(failure))?;
+    for file in parts.files {
+        let written = match fstab(file, left_out) {
+            Some(changed) => tree.write(&changed),
+            None => tree.write(file),
+        };
+        written.map_err(at(&file.path, None))?;
+    }
+    for (file, bytes) in own(left_out).map_err(at("/", None))? {
+        tree.write_bytes(&file, &bytes).map_err(at(&file.path, None))?;
+    }
+    Ok(given)
+}
+
+/// The file system of the disk on which something failed; none if that was in the image or in RAM.
+fn culprit<'a>(parts: &Parts<'_>, tree: &Tree, places: &[Place<'a>], trouble: &Trouble<'a>) -> Option<Place<'a>> {
+    let path = trouble.path.as_str();
+    let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+    // Where links lead is known to the tree. A file system that has shut down does not even say which device it is on: then
+    // the path has to do.
+    let device = |place: &Place<'_>| {
+        let stat = rustix::fs::stat(parts.disk.join(&place.partition.name));
+        stat.ok().map(|stat| stat.st_dev)
+    };
+    let below = |place: &&Place<'_>, path: &str| {
+        let rest = path.strip_prefix(place.mount.trim_end_matches('/'));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let holds = |path: &str| match tree.device(path) {
+        Some(found) => {
+            let known = places.iter().find(|place| device(place) == Some(found));
+            known.or_else(|| {
+                let mut dumb = places.iter().rev().filter(|place| device(place).is_none());
+                dumb.find(|place| below(place, path))
+            })
+        }
+        None => places.iter().rev().find(|place| below(place, path)),
+    };
+    holds(parent)
+        .copied()
+        .or(trouble.place)
+        .or_else(|| holds(path).copied())
+}
+
+/// The node's fstab without what was left out, which init would mount above what is in RAM now.
+fn fstab(file: &OverlayFile, left_out: &[LeftOut<'_>]) -> Option<OverlayFile> {
+    let OverlayContent::Text(text) = &file.content else {
+        return None;
+    };
+    if left_out.is_empty() || file.path != "/etc/fstab" {
+        return None;
+    }
+    let mut kept = String::new();
+    for line in text.lines() {
+        let mount = line
+            .split_whitespace()
+            .nth(1)
+            .filter(|_| !line.trim_start().starts_with('#'));
+        let out = left_out
+            .iter()
+            .find(|out| mount.is_some() && out.partition.mount.as_deref() == mount);
+        if let Some(out) = out {
+            kept += &format!(
+                "# rackstrap left this out of this boot: {}\n# ",
+                out.why.replace(char::is_control, " ")
+            );
+        }
+        kept += line;
+        kept.push('\n');
+    }
+    Some(OverlayFile {
+        content: OverlayContent::Text(kept),
+        ..file.clone()
+    })
+}
+
+/// What the root does without, for people; empty if nothing.
+pub fn says(left_out: &[LeftOut<'_>]) -> String {
+    let one = |out: &LeftOut<'_>| {
+        let mount = out.partition.mount.as_deref().unwrap_or_default();
+        format!("{mount} is in RAM and not on {}: {}", out.partition.device, out.why)
+    };
+    left_out.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// Binds `source` to a directory of the new root, found without following a link out of it.
+pub fn bind(source: &Path, tree: &Tree, target: &str) -> Res<()> {
+    let directory = tree.directory(target)?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
+    rustix::mount::mount_bind_recursive(source, &path).doing(|| format!("mounting {} on {target}", source.display()))
+}
+
+#[cfg(test)]
+#[path = "new_root_tests.rs"]
+mod tests;
