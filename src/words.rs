@@ -32,7 +32,7 @@ pub fn slips(text: &str, candidate: &str) -> Option<usize> {
     let (letters, numbers) = parts(text);
     let (wanted, theirs) = parts(candidate);
     let slips = strsim::damerau_levenshtein(&letters, &wanted);
-    (numbers == theirs && slips <= 1 + shortest / 4 && slips < shortest).then_some(slips)
+    (numbers == theirs && slips <= (shortest / 3).max(1) && slips < shortest).then_some(slips)
 }
 
 /// The letters, with a mark for each number, and the numbers without leading zeros.
@@ -77,6 +77,7 @@ mod tests {
             ("rack:r02", None),
             ("debian-13", None),
             ("storage", None),
+            ("gqo", None),
             ("x", None),
             ("", None),
         ] {

@@ -1,4 +1,4 @@
-//! One integration binary: `answers`, `cases`, `cli`, `images`, `oci`, `overlays`, `hostlists`, `recipes` and `backup` run the real command; `netns` has real clients against the engines and the daemon, in
+//! One integration binary: `answers`, `cases`, `cli`, `images`, `oci`, `overlays`, `hostlists`, `recipes`, `remedies` and `backup` run the real command; `netns` has real clients against the engines and the daemon, in
 //! namespaces and on loopback; `terminal` and `widths` have people's terminals; `vm` has virtual machines; `fuzz_corpus` runs what the fuzzers keep.
 
 mod answers;
@@ -12,6 +12,7 @@ mod netns;
 mod oci;
 mod overlays;
 mod recipes;
+mod remedies;
 mod terminal;
 mod vm;
 mod widths;

@@ -14,7 +14,7 @@ fn nodes() -> Daemon {
 }
 
 /// Exit code, standard output and standard error.
-fn run(daemon: &Daemon, words: &str) -> (Option<i32>, String, String) {
+pub(crate) fn run(daemon: &Daemon, words: &str) -> (Option<i32>, String, String) {
     let output = daemon.run(words);
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))

@@ -26,7 +26,8 @@ Example:
     List(Format),
     /// Show one layout with its partitions
     #[command(after_help = "\
-A disk is prepared again when the layout's version or digest differs from what the disk's marker says.
+A disk is prepared again when the layout's name or version differs from what the disk's marker says. If only the digest
+differs, the disk is kept, and its node is degraded until the version is raised.
 
 Example:
   rackstrap layout show scratch")]

@@ -41,8 +41,11 @@ pub fn run(config: &Path, args: TimelineArgs) -> Result<ExitCode> {
     let client = connect(config)?;
     output::each(Wanted::new(args.subjects)?.subjects(&client)?, args.format, |subject| {
         let mut answer: api::TimelineAnswer = client.get(&format!("{}{}", api::paths::TIMELINE, segment(subject)))?;
-        if let Some(wanted) = &args.boot {
-            only(&mut answer, wanted)?;
+        if let Some(wanted) = &args.boot
+            && !only(&mut answer, wanted)?
+        {
+            let text = format!("{}: never booted", answer.subject);
+            return Ok((answer, text));
         }
         let text = format!("{}\n{}", answer.subject, describe(&answer));
         Ok((answer, text))
@@ -50,8 +53,12 @@ pub fn run(config: &Path, args: TimelineArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Leaves one boot of it.
-fn only(answer: &mut api::TimelineAnswer, wanted: &str) -> Result<()> {
+/// Leaves one boot of it. False if the last one is wanted and there is none, which is no error: of many nodes some may never have booted.
+fn only(answer: &mut api::TimelineAnswer, wanted: &str) -> Result<bool> {
+    if wanted == "last" && answer.boots.is_empty() {
+        answer.events.clear();
+        return Ok(false);
+    }
     let position = match wanted {
         "last" => answer.boots.len().checked_sub(1),
         id => answer.boots.iter().rposition(|boot| boot.boot == id),
@@ -75,7 +82,7 @@ fn only(answer: &mut api::TimelineAnswer, wanted: &str) -> Result<()> {
         .events
         .retain(|event| event.at >= from && until.is_none_or(|until| event.at < until));
     answer.boots = vec![answer.boots.swap_remove(position)];
-    Ok(())
+    Ok(true)
 }
 
 fn describe(answer: &api::TimelineAnswer) -> String {

@@ -72,8 +72,14 @@ pub(super) async fn wish(
             !matches!(asked.wish, DiskWish::Prepare { .. }) && context.boots.has_order(node, order.id)
         });
         let late: NodeSet = late.map(|(node, _)| node.as_str()).collect();
-        let said = describe(asked.wish);
-        for node in &asked.nodes {
+        let had: NodeSet = withdrawn.iter().map(|(node, _)| node.as_str()).collect();
+        let said = match asked.wish {
+            DiskWish::Cancel => cancelled(&asked.nodes, &had),
+            wish => describe(wish).to_owned(),
+        };
+        // Where nothing was ordered, nothing was done.
+        let touched = |node: &&String| asked.wish != DiskWish::Cancel || had.contains(node);
+        for node in asked.nodes.iter().filter(touched) {
             let (level, detail) = match late.contains(node) {
                 true => (Level::Error, format!("{TOO_LATE} (by {by})")),
                 false => (Level::Ok, format!("{said} (by {by})")),
@@ -90,13 +96,26 @@ pub(super) async fn wish(
         }
     })
     .await??;
-    Ok(Json(api::Done {
-        message: message.to_owned(),
-    }))
+    Ok(Json(api::Done { message }))
 }
 
 /// Of a node whose order was withdrawn while it carries it out.
 const TOO_LATE: &str = "the earlier order stays in force: the node has fetched it, and prepares its disk in this boot";
+
+/// What is said of withdrawn orders, of `nodes` of which those in `had` had one (pure).
+fn cancelled(nodes: &[String], had: &NodeSet) -> String {
+    let then = describe(DiskWish::Cancel);
+    let without: NodeSet = nodes
+        .iter()
+        .map(String::as_str)
+        .filter(|node| !had.contains(node))
+        .collect();
+    match (had.is_empty(), without.is_empty()) {
+        (true, _) => format!("no order stood, so none is withdrawn; {then}"),
+        (false, true) => format!("the order is withdrawn; {then}"),
+        (false, false) => format!("the order is withdrawn of {had}, and {without} had none; {then}"),
+    }
+}
 
 fn describe(wish: DiskWish) -> &'static str {
     match wish {
@@ -109,5 +128,23 @@ fn describe(wish: DiskWish) -> &'static str {
             "the next boot prepares the disk again, even if it holds somebody else's data"
         }
         DiskWish::Cancel => "the next boot treats the disk as the layout says",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cancel_says_whether_there_was_an_order() {
+        let nodes = ["r01n01".to_owned(), "r01n02".to_owned()];
+        let said = |had: &[&str]| cancelled(&nodes, &had.iter().copied().collect());
+        let then = "the next boot treats the disk as the layout says";
+        assert_eq!(said(&[]), format!("no order stood, so none is withdrawn; {then}"));
+        assert_eq!(said(&["r01n01", "r01n02"]), format!("the order is withdrawn; {then}"));
+        assert_eq!(
+            said(&["r01n01"]),
+            format!("the order is withdrawn of r01n01, and r01n02 had none; {then}")
+        );
     }
 }

@@ -394,3 +394,48 @@ fn backups_are_made_one_at_a_time_and_a_reader_that_goes_away_ends_its_own() {
     cancel.cancel();
     runtime.block_on(served).unwrap().unwrap();
 }
+
+#[test]
+fn status_and_explain_tell_of_nodes_that_the_site_file_has_left_behind() {
+    with_daemon(|client, context| {
+        let swap = |text: &str| {
+            let site = Arc::new(parse(text, Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}")).0);
+            context.world.rcu(|world| World {
+                site: site.clone(),
+                ..World::clone(world)
+            });
+        };
+        let warnings = || -> Vec<String> {
+            let status: api::StatusAnswer = client.get(api::paths::STATUS).unwrap();
+            status.warnings.into_iter().map(|warning| warning.message).collect()
+        };
+        let how = || {
+            client
+                .get::<api::ExplainAnswer>("/v1/explain/r01n02")
+                .unwrap()
+                .why
+                .join("\n")
+        };
+        swap(&format!("{SITE}\n[profile.gpu]\n"));
+        let node = crate::inventory::NewNode {
+            name: "r01n02".into(),
+            hwaddrs: vec!["52:54:00:01:01:02".parse().unwrap()],
+            profiles: vec!["gpu".into()],
+            ..Default::default()
+        };
+        let add = [crate::inventory::Change::Add(node)];
+        context.nodes.change(&add, "tests", Timestamp::now()).unwrap();
+        assert_eq!(warnings(), Vec::<String>::new());
+        assert!(how().contains("address 10.5.1.2 in subnet 10.5.0.0/16, by the name's position"));
+        swap(&SITE.replace("10.5.{rack}.{slot}", "10.5.{slot}.{rack}"));
+        let told = warnings();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(
+            told[0].starts_with("profile 'gpu' of r01n02 is not in the site file"),
+            "{told:?}"
+        );
+        assert!(told[1].starts_with("the addresses of r01n02 do not follow"), "{told:?}");
+        let kept = "in subnet 10.5.0.0/16, kept from before: node-address gives 10.5.2.1 to this name";
+        assert!(how().contains(kept), "{}", how());
+    });
+}

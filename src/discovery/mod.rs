@@ -25,6 +25,6 @@ pub use floor::{Floor, FullPool, Noted};
 pub use kin::{Kin, Mark, Owner, Traits};
 pub use machine::{Machine, NoRoom, Place, Seen, Told};
 pub use places::{Moved, Places};
-pub use session::{Placed, Session, Sessions, Wanted, Where};
+pub use session::{LONGEST_SESSION, Placed, Session, Sessions, Wanted, Where};
 pub use task::{Discovery, DiscoveryError};
 pub use view::{Filling, Screen, View, Waiting};

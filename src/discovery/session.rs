@@ -102,7 +102,7 @@ pub struct Session {
 pub type Sessions = BTreeMap<String, Session>;
 
 /// Longest session: a week, seconds.
-const LONGEST: u64 = 7 * 86_400;
+pub const LONGEST_SESSION: u64 = 7 * 86_400;
 
 impl Session {
     /// Begins one, beside the `others` that go on.
@@ -146,6 +146,13 @@ impl Session {
                 return Err(format!("there is no profile '{profile}' in the site file"));
             }
         }
+        if !(1..=LONGEST_SESSION).contains(&wanted.secs) {
+            return Err(format!(
+                "rack '{rack}': it is filled for 1 second to {} days, and not for {} s",
+                LONGEST_SESSION / 86_400,
+                wanted.secs
+            ));
+        }
         let session = Session {
             rack: rack.to_owned(),
             network: subnet.network,
@@ -157,7 +164,7 @@ impl Session {
             confirm: wanted.confirm,
             only: wanted.only.clone(),
             began: if wanted.waiting_too { Timestamp(0) } else { now },
-            until: now.plus_secs(wanted.secs.clamp(1, LONGEST)),
+            until: now.plus_secs(wanted.secs),
             by: by.to_owned(),
             placed: Vec::new(),
         };

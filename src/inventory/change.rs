@@ -188,7 +188,7 @@ fn patched(draft: &Inventory, site: &Site, node: &Node, patch: &Patch) -> Result
     }
     node.hwaddrs.retain(|hwaddr| !patch.drop_hwaddrs.contains(hwaddr));
     if node.hwaddrs.is_empty() && wrong.is_empty() {
-        wrong.push(InventoryError::NoHwaddr(node.name.clone()));
+        wrong.push(InventoryError::LastHwaddr(node.name.clone()));
     }
     if let Some(profiles) = &patch.profiles {
         node.profiles = each_once(profiles);

@@ -108,7 +108,8 @@ pub(super) fn check_hwaddrs(inventory: &Inventory, name: &str, hwaddrs: &[HwAddr
             wrong.push(InventoryError::NoCard { name, hwaddr, what });
         } else if hwaddrs[..i].contains(&hwaddr) {
             wrong.push(InventoryError::Repeated { name, hwaddr });
-        } else if let Some(owner) = inventory.by_hwaddr(hwaddr) {
+        } else if let Some(owner) = inventory.by_hwaddr(hwaddr).filter(|owner| owner.name != name) {
+            // A node that has it already is told of by its name.
             let owner = owner.name.clone();
             wrong.push(InventoryError::Taken { name, hwaddr, owner });
         }

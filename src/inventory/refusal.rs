@@ -28,6 +28,12 @@ pub enum InventoryError {
          network card shows when it boots, such as --hwaddr 52:54:00:01:01:01"
     )]
     NoHwaddr(String),
+    /// The last one is taken away.
+    #[error(
+        "node {0}: without its last hardware address it would never be recognised; to give it another: rackstrap node replace {0} --hwaddr \
+         MAC; if the machine is gone: rackstrap node delete {0}"
+    )]
+    LastHwaddr(String),
     /// The same one twice.
     #[error("node {name}: hwaddr {hwaddr} is named twice; name each once")]
     Repeated {

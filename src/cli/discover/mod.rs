@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     control::{Client, api},
-    discovery::{Placed, Session, Waiting, Wanted, Where},
+    discovery::{LONGEST_SESSION, Placed, Session, Waiting, Wanted, Where},
     inventory::hostlist::{NoGroups, expand_all},
 };
 use anyhow::{Result, bail};
@@ -105,7 +105,7 @@ struct StartArgs {
     /// Begin with the machines that wait already, in the order in which they came
     #[arg(long)]
     waiting_too: bool,
-    /// How long, such as 90m or 1day
+    /// Stop filling the rack after this time (90m, 1day; at most 7days)
     #[arg(long = "for", value_name = "TIME", default_value = "2h", value_parser = seconds)]
     secs: u64,
     /// Only machines that come through this relay
@@ -181,6 +181,7 @@ fn seconds(text: &str) -> Result<u64, String> {
     let time = humantime::parse_duration(text).map_err(|error| format!("{error}; write 90m, 2h or 1day"))?;
     match time.as_secs() {
         0 => Err("write at least 1s".to_owned()),
+        secs if secs > LONGEST_SESSION => Err("a rack is filled for at most a week; write 7days or less".to_owned()),
         secs => Ok(secs),
     }
 }

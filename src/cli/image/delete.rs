@@ -11,7 +11,7 @@ use crate::{
     config::Site,
     image::{
         Verdict, collect_leftovers, delete_versions, delete_working_copy, find_working_copy, gc_plan, load_catalog,
-        rename_image, show_bytes,
+        rename_image, show_bytes, working_copies,
     },
     rollout::RenameStep,
 };
@@ -60,6 +60,12 @@ pub(super) fn delete(args: DeleteArgs, config: &Path, site: &Site) -> Result<Str
                     "{wanted} is an image; name the versions of it that shall go, such as {} or '{wanted}@[1-3]'",
                     newest.manifest.image
                 ),
+                // Elsewhere one is told to make a copy, which nobody wants who deletes one.
+                None if working_copies(&images).0.is_empty() && !catalog.iter().any(|v| v.manifest.work == *wanted) => {
+                    bail!(
+                        "there is no working copy {wanted} and no image of that name; `rackstrap image list` shows what there is"
+                    )
+                }
                 None => copies.push(find_working_copy(&images, wanted)?.name),
             },
         }

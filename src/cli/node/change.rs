@@ -229,7 +229,13 @@ fn patch_all(nodes: Vec<String>, patch: Patch) -> Vec<Change> {
 
 /// `rackstrap node set`
 pub fn set(client: &Client, args: SetArgs) -> Result<()> {
-    let nodes = Wanted::new(args.nodes)?.some_names(client)?;
+    let named = Wanted::new(args.nodes)?;
+    let nodes = named.some_names(client)?;
+    if !args.leave.is_empty() {
+        for missing in held_by_none(&named.nodes(client)?, &[], &args.leave, &[]) {
+            eprintln!("warning: none of these nodes has {missing}");
+        }
+    }
     if nodes.len() > 1 && !args.hwaddr.is_empty() {
         bail!("--hwaddr: two nodes cannot have the same card; name one node");
     }

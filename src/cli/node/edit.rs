@@ -93,6 +93,16 @@ fn read(client: &Client, site: &Site, text: &str) -> Result<Difference> {
         ports: None,
     };
     const NAME: &str = "nodes.toml";
+    // A text without a table is told by no format, and may be meant to delete what it had.
+    if text
+        .lines()
+        .map(str::trim)
+        .all(|line| line.is_empty() || line.starts_with('#'))
+    {
+        bail!(
+            "the text names no nodes, and what you take out of it stays as it is; to delete nodes: rackstrap node delete NODES"
+        );
+    }
     let reading = import::read_some(NAME, text, &options)?;
     Ok(reading.judge(NAME, &inventory(client)?, site, None)?.difference)
 }

@@ -77,7 +77,10 @@ pub(super) fn conflicts_of_flawed(inventory: &Inventory, site: &Site, flawed: &[
             // Said by its line already.
             matches!(
                 error,
-                InventoryError::NoHwaddr(_) | InventoryError::Repeated { .. } | InventoryError::Twice(_)
+                InventoryError::LastHwaddr(_)
+                    | InventoryError::NoHwaddr(_)
+                    | InventoryError::Repeated { .. }
+                    | InventoryError::Twice(_)
             )
         };
         let faults = faults(inventory, site, &change(entry, existing));
@@ -126,6 +129,7 @@ fn place(entry: &Entry, error: &InventoryError) -> Option<Place> {
         }
         InventoryError::Name(_)
         | InventoryError::Exists { .. }
+        | InventoryError::LastHwaddr(_)
         | InventoryError::NoHwaddr(_)
         | InventoryError::Address { .. }
         | InventoryError::Twice(_)
