@@ -140,12 +140,8 @@ impl Floor {
     /// A packet of a machine that is no node.
     pub fn see(&mut self, seen: &Seen) -> Noted {
         if let Some(mut machine) = self.machines.get(&seen.hwaddr).cloned() {
-            let refused = machine.no_room.as_ref().map(|full| full.network);
             let news = machine.see(seen);
             let write = news && machine.is_kept();
-            if let Some(network) = refused.filter(|_| machine.no_room.is_none()) {
-                self.has_room(network);
-            }
             self.put(machine);
             return Noted {
                 write,
@@ -176,13 +172,6 @@ impl Floor {
             write,
             news: true,
             forgotten,
-        }
-    }
-
-    /// A machine that was refused an address of that subnet has got one: whether there are more, those that still ask will tell.
-    fn has_room(&mut self, network: Ipv4Net) {
-        for machine in self.machines.values_mut() {
-            machine.no_room = machine.no_room.take().filter(|full| full.network != network);
         }
     }
 
