@@ -16,7 +16,7 @@ pub use effects::{
     DiskEffect, DiskTrouble, EffectKind, changed_layouts, describe_effects, disk_effect, disk_effects, now as disk_now,
     size as disk_size,
 };
-pub use registry::{Boots, BootsError, KEPT_PER_NODE, Refusal, redeem_all};
+pub use registry::{Boots, BootsError, KEPT_PER_NODE, Origin, Refusal, redeem_all};
 pub use window::Windows;
 
 use crate::clock::Timestamp;
@@ -37,9 +37,12 @@ pub struct Boot {
     /// The order about the node's disk that stood when its script was handed out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordered: Option<Ordered>,
-    /// True if a DHCP relay said that the node boots.
+    /// True if its agent asks from ports below 1024: whoever has its token and asks from another one is a user of the node.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub relayed: bool,
+    pub privileged: bool,
+    /// True if only a DHCP relay said that the node boots, at a time when its running system was heard of.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub doubted: bool,
     /// When its script was handed out.
     pub opened: Timestamp,
     /// Numbers boots in the order in which they began, whatever the clock said.

@@ -7,21 +7,10 @@ use std::{
 };
 
 /// The last heartbeats, by node; in memory only.
-#[derive(Debug)]
-pub(super) struct Beats {
-    heard: Mutex<HashMap<String, Instant>>,
-    /// Nothing is known of what was before.
-    since: Instant,
-}
+#[derive(Debug, Default)]
+pub(super) struct Beats(Mutex<HashMap<String, Instant>>);
 
 impl Beats {
-    pub fn new(since: Instant) -> Self {
-        Beats {
-            heard: Mutex::default(),
-            since,
-        }
-    }
-
     /// The system of `node` was heard of.
     pub fn hear(&self, node: &str, now: Instant) {
         self.lock().insert(node.to_owned(), now);
@@ -32,26 +21,31 @@ impl Beats {
         self.lock().remove(node);
     }
 
-    /// How long `node` must still be silent until nobody can think that its system runs; none if it was silent for so long.
-    pub fn left(&self, node: &str, heartbeat_secs: u32, now: Instant) -> Option<Duration> {
-        let heard = self.lock().get(node).copied()?;
-        left(heard, heartbeat_secs, now)
-    }
-
-    /// The same where a node that was not heard of may have been a moment before these were kept.
-    pub fn left_at_most(&self, node: &str, heartbeat_secs: u32, now: Instant) -> Option<Duration> {
-        let heard = self.lock().get(node).copied().unwrap_or(self.since);
-        left(heard, heartbeat_secs, now)
+    /// False if `node` was silent for so long that its system does not run: it missed one heartbeat, and the next one may take its time.
+    pub fn is_alive(&self, node: &str, heartbeat_secs: u32, now: Instant) -> bool {
+        let silence = Duration::from_secs(2 * u64::from(heartbeat_secs) + 5);
+        let heard = self.lock().get(node).copied();
+        heard.is_some_and(|heard| now.saturating_duration_since(heard) < silence)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A system that sent nothing for this long does not run: it missed one heartbeat, and the next one may take its time.
-fn left(heard: Instant, heartbeat_secs: u32, now: Instant) -> Option<Duration> {
-    let silence = Duration::from_secs(2 * u64::from(heartbeat_secs) + 5);
-    let left = silence.checked_sub(now.saturating_duration_since(heard))?;
-    (!left.is_zero()).then_some(left)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_heartbeats_and_five_seconds_of_silence_are_no_life() {
+        let (beats, start) = (Beats::default(), crate::clock::monotonic());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert!(!beats.is_alive("r01n01", 30, start));
+        beats.hear("r01n01", start);
+        assert!(beats.is_alive("r01n01", 30, after(64)));
+        assert!(!beats.is_alive("r01n01", 30, after(65)));
+        beats.hear("r01n01", after(70));
+        assert!(beats.is_alive("r01n01", 5, after(84)) && !beats.is_alive("r01n01", 5, after(85)));
+    }
 }

@@ -10,7 +10,6 @@ use rackstrap_wire::{CheckResult, DiskState, Hardware, ImageRef, OverlayRequest,
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-    time::Duration,
 };
 use thiserror::Error;
 use uuid::Uuid;
@@ -31,6 +30,17 @@ pub struct Boots {
     state: Arc<RwLock<State>>,
     disks: Disks,
     beats: Arc<Beats>,
+}
+
+/// What is known of where a boot comes from.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Origin {
+    /// UUID of the mainboard, as its firmware said it.
+    pub uuid: Option<Uuid>,
+    /// See [`Boot::privileged`].
+    pub privileged: bool,
+    /// See [`Boot::doubted`].
+    pub doubted: bool,
 }
 
 #[derive(Default)]
@@ -117,7 +127,7 @@ impl Boots {
             store,
             state: Arc::new(RwLock::new(state)),
             disks,
-            beats: Arc::new(Beats::new(monotonic())),
+            beats: Arc::default(),
         })
     }
 
@@ -130,15 +140,14 @@ impl Boots {
     /// so that the boot script that names it can be answered. Older boots of the node are forgotten, but for the last
     /// [`KEPT_PER_NODE`] and the one that its running system came up with.
     pub async fn open(&self, now: Timestamp, plan: impl FnOnce(&str) -> Plan) -> Result<Arc<Boot>, BootsError> {
-        self.open_on(now, None, false, plan).await
+        self.open_on(now, Origin::default(), plan).await
     }
 
-    /// [`Boots::open`] on a mainboard whose firmware said its UUID; `relayed` if a DHCP relay said that it begins.
+    /// [`Boots::open`], where more is known of where it comes from.
     pub async fn open_on(
         &self,
         now: Timestamp,
-        uuid: Option<Uuid>,
-        relayed: bool,
+        origin: Origin,
         plan: impl FnOnce(&str) -> Plan,
     ) -> Result<Arc<Boot>, BootsError> {
         let id = new_id();
@@ -151,9 +160,10 @@ impl Boots {
             Arc::new(Boot {
                 plan,
                 token: hex::encode(rand::random::<[u8; 16]>()),
-                uuid,
+                uuid: origin.uuid,
                 ordered,
-                relayed,
+                privileged: origin.privileged,
+                doubted: origin.doubted,
                 opened: now,
                 sequence: state.sequence,
                 redeemed: false,
@@ -262,19 +272,7 @@ impl Boots {
 
     /// True if the running system of `node` was heard of within its last two heartbeats: it is not its firmware that speaks now.
     pub fn is_alive(&self, node: &str, heartbeat_secs: u32) -> bool {
-        let left = self.beats.left(node, heartbeat_secs, monotonic());
-        left.is_some()
-    }
-
-    /// How long the secrets of a boot that began through a relay are still held. Programs of ordinary users reach a relay, and some
-    /// pass on everything that they get (dnsmasq 2.90 does, from any port): what a relay says opens nothing while the node's system
-    /// runs. A system that runs sends a heartbeat within this time, and that ends the boot.
-    pub fn held(&self, boot: &Boot, heartbeat_secs: u32) -> Option<Duration> {
-        let node = &boot.plan.node;
-        let left = self.beats.left_at_most(node, heartbeat_secs, monotonic())?;
-        // Of a node that never ran nobody can have stolen anything.
-        let has_run = || self.of_node(node).iter().any(|other| other.ready.is_some());
-        (boot.relayed && has_run()).then_some(left)
+        self.beats.is_alive(node, heartbeat_secs, monotonic())
     }
 
     /// That boot as its node is told it now: an order about its disk that was withdrawn since it was pinned is in it no more. From

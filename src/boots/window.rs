@@ -21,27 +21,27 @@ pub struct Windows(Mutex<HashMap<String, Window>>);
 #[derive(Clone, Copy, Debug)]
 struct Window {
     opened: Timestamp,
-    relayed: bool,
+    doubted: bool,
 }
 
 impl Windows {
-    /// Firmware or a loader on `node` got its address from us, through a relay if `relayed`. Once a relay spoke, it counts as relayed
-    /// until it closes.
-    pub fn open(&self, node: &str, now: Timestamp, relayed: bool) {
+    /// Firmware or a loader on `node` got its address from us; or a user of it, if it is `doubted`: only a relay says so, and the node's
+    /// system runs. Once in doubt, it stays so until it closes.
+    pub fn open(&self, node: &str, now: Timestamp, doubted: bool) {
         let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         windows.retain(|_, window| now.is_within(OPEN_SECS * 1000, window.opened));
-        let before = windows.get(node).is_some_and(|window| window.relayed);
+        let before = windows.get(node).is_some_and(|window| window.doubted);
         let window = Window {
             opened: now,
-            relayed: relayed || before,
+            doubted: doubted || before,
         };
         windows.insert(node.to_owned(), window);
     }
 
-    /// True if a relay opened the window of `node`.
-    pub fn is_relayed(&self, node: &str) -> bool {
+    /// True if it is in doubt that the window of `node` was opened by firmware.
+    pub fn is_doubted(&self, node: &str) -> bool {
         let windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        windows.get(node).is_some_and(|window| window.relayed)
+        windows.get(node).is_some_and(|window| window.doubted)
     }
 
     /// The secrets of the node's boot went out.
@@ -75,10 +75,10 @@ mod tests {
         windows.open("r01n02", start, false);
         assert!(!windows.is_open("r01n02", Timestamp(0)));
         windows.open("r01n01", start.plus_secs(2000), false);
-        assert!(!windows.is_relayed("r01n01"));
+        assert!(!windows.is_doubted("r01n01"));
         windows.open("r01n01", start.plus_secs(2000), true);
         windows.open("r01n01", start.plus_secs(2000), false);
-        assert!(windows.is_relayed("r01n01"), "the user's own word does not undo it");
+        assert!(windows.is_doubted("r01n01"), "the user's own word does not undo it");
         windows.close("r01n01");
         assert!(!windows.is_open("r01n01", start.plus_secs(2001)));
     }

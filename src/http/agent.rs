@@ -52,6 +52,7 @@ pub async fn plan(
 ) -> Result<Json<Plan>, Problem> {
     let boot = service.boot_of(*peer, &id)?;
     service.boots.authenticate(&id, bearer(&headers))?;
+    service.expect_root(*peer, &boot)?;
     let agent = wire_of(&headers)?;
     let Some(common) = common_version(agent) else {
         let detail = too_old(&boot, agent);
@@ -60,7 +61,10 @@ pub async fn plan(
     };
     // After the overlay it is a user of the node who asks, and no boot goes on by that.
     if !boot.redeemed {
-        // Counted by its kernel already, unless that came from elsewhere or in pieces.
+        // Counted by its kernel already, unless that came from elsewhere or in pieces, or it was in doubt that it is firmware that boots.
+        if boot.doubted {
+            service.rollouts.opened(&boot, Timestamp::now());
+        }
         service.rollouts.took(&boot, Timestamp::now());
         let detail = format!("{} for {}", boot.plan.image, boot.plan.node);
         service.record(&boot, "plan", Level::Ok, detail, None);
@@ -87,8 +91,9 @@ pub async fn disk_loader(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Bytes, Problem> {
-    service.boot_of(*peer, &id)?;
+    let boot = service.boot_of(*peer, &id)?;
     service.boots.authenticate(&id, bearer(&headers))?;
+    service.expect_root(*peer, &boot)?;
     let loaders = service.loaders.load();
     let (_, bytes) = loaders
         .disk()
@@ -133,11 +138,14 @@ fn too_old(boot: &Boot, agent: u32) -> String {
 fn old(boot: &Boot, agent: u32) -> String {
     let image = boot.image();
     format!(
-        "image {image} was sealed with an agent of wire version {agent}, and this daemon speaks {WIRE_VERSION}: {}any user of the node \
-         can report in its name; {}",
+        "image {image} was sealed with an agent of wire version {agent}, and this daemon speaks {WIRE_VERSION}: {}{}; {}",
         match agent {
             ..2 => "it gets users of [users] at its boots only, does not say what it waits for, and ",
             _ => "",
+        },
+        match agent {
+            ..3 => "any user of the node can report in its name",
+            _ => "a user of the node gets its secrets if a DHCP relay passes on what he sends",
         },
         seal_anew(image)
     )
@@ -150,16 +158,6 @@ pub async fn overlay(
     Told(boot, request): Told<OverlayRequest>,
 ) -> Result<Json<Overlay>, Problem> {
     service.boots.may_redeem(&boot.plan.id, &request.token)?;
-    let heartbeat_secs = service.world.load().site.limits.heartbeat_secs;
-    if let Some(left) = service.boots.held(&boot, heartbeat_secs) {
-        let detail = format!(
-            "the node's system was heard of a moment ago, and only a relay says that the node boots: files go out in {} s if it stays \
-             silent",
-            left.as_secs() + 1
-        );
-        service.record(&boot, "overlay", Level::Retry, detail.clone(), None);
-        return Err(Problem::unavailable(detail));
-    }
     let agent = wire_of(&headers)?;
     let wire = common_version(agent).ok_or_else(|| Problem::gone(too_old(&boot, agent)))?;
     // Rendered first: a template that fails must not cost the boot its one overlay.

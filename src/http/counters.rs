@@ -19,6 +19,8 @@ pub enum Reason {
     ForeignBoot,
     /// Not the boot's token.
     WrongToken,
+    /// A boot's token from a port that any user of the node can have.
+    UnprivilegedPort,
     /// Asked again for what goes out once a boot.
     Redeemed,
     /// A peer that is in no subnet of the site.
@@ -58,6 +60,7 @@ const NAMES: [&str; Reason::Displaced as usize + 1] = [
     "refused-unknown-boot",
     "refused-foreign-boot",
     "refused-wrong-token",
+    "refused-unprivileged-port",
     "refused-redeemed",
     "refused-stranger",
     "refused-bad-request",

@@ -7,7 +7,7 @@ use super::{
     service::{Peer, Service, base_url},
 };
 use crate::{
-    boots::Boot,
+    boots::{Boot, Origin},
     clock::Timestamp,
     decide::{Decision, NodeDecision, Requester, World, decide},
     discovery::{Owner, Screen, Told},
@@ -139,7 +139,11 @@ impl Service {
             "boot" => "asks again: its kernel did not start",
             _ => "asks again",
         };
-        let event = Event::new(Timestamp::now(), "script", Level::Retry, detail);
+        let step = match self.windows.is_doubted(node) {
+            false => "script",
+            true => "script-client",
+        };
+        let event = Event::new(Timestamp::now(), step, Level::Retry, detail);
         self.recorder.record(Subject::Node(node.to_owned()), event);
     }
 
@@ -155,9 +159,12 @@ impl Service {
                 return self.wait(&base, hwaddr, &message, false);
             }
         };
-        let uuid = self.discovery.uuid_of(hwaddr);
-        let relayed = self.windows.is_relayed(&decision.node.name);
-        let boot = self.boots.open_on(Timestamp::now(), uuid, relayed, move |_| plan).await;
+        let origin = Origin {
+            uuid: self.discovery.uuid_of(hwaddr),
+            privileged: (world.images.get(&plan.image)).is_some_and(|version| version.asks_from_privileged_ports()),
+            doubted: self.windows.is_doubted(&decision.node.name),
+        };
+        let boot = self.boots.open_on(Timestamp::now(), origin, move |_| plan).await;
         let boot = boot.map_err(|e| Problem::unavailable(e.to_string()))?;
         // Nothing on an NFS root has a label, so a policy that is enforced lets nobody in.
         let version = world.images.get(boot.image());
@@ -178,11 +185,13 @@ impl Service {
         });
         match text {
             Ok(text) => {
-                self.rollouts.opened(&boot, Timestamp::now());
+                if !boot.doubted {
+                    self.rollouts.opened(&boot, Timestamp::now());
+                }
                 let how = if permissive { ", SELinux permissive" } else { "" };
                 self.record(
                     &boot,
-                    "script",
+                    loader_step(&boot, "script"),
                     Level::Ok,
                     format!("boots {}{how}", boot.plan.image),
                     None,
@@ -190,7 +199,7 @@ impl Service {
                 Ok(text)
             }
             Err(problem) => {
-                self.record(&boot, "script", Level::Error, problem.clone(), None);
+                self.record(&boot, loader_step(&boot, "script"), Level::Error, problem.clone(), None);
                 self.wait(
                     &base,
                     hwaddr,
@@ -372,6 +381,18 @@ fn content_length(headers: &HeaderMap) -> u64 {
         .unwrap_or(0)
 }
 
+/// What a step of a loader is called on the timeline. As long as it is in doubt that firmware boots, a user of the node can do the same,
+/// and the node stays what it was.
+fn loader_step(boot: &Boot, step: &'static str) -> &'static str {
+    match step {
+        _ if !boot.doubted => step,
+        "script" => "script-client",
+        "kernel" => "kernel-client",
+        "initramfs" => "initramfs-client",
+        _ => step,
+    }
+}
+
 /// Says on the timeline how a transfer ended, when its body is dropped: after the last byte or before.
 struct TransferNote {
     service: Arc<Service>,
@@ -384,15 +405,20 @@ struct TransferNote {
 impl Drop for TransferNote {
     fn drop(&mut self) {
         let took: Duration = self.began.elapsed();
-        if self.left == 0 && self.step == "kernel" {
+        if self.left == 0 && self.step == "kernel" && !self.boot.doubted {
             self.service.rollouts.took(&self.boot, Timestamp::now());
         }
         let (level, detail) = match self.left {
             0 => (Level::Ok, String::from("sent")),
             left => (Level::Retry, format!("broken off {left} bytes before its end")),
         };
-        self.service
-            .record(&self.boot, self.step, level, detail, Some(took.as_millis() as u64));
+        self.service.record(
+            &self.boot,
+            loader_step(&self.boot, self.step),
+            level,
+            detail,
+            Some(took.as_millis() as u64),
+        );
     }
 }
 

@@ -114,6 +114,21 @@ impl Service {
         Ok(boot)
     }
 
+    /// Refuses who asks for `boot` from a port that any user of its node can have. Some DHCP relays pass on what users send (dnsmasq
+    /// 2.90 does, from any port), so that the token alone does not say that it is the node's agent who asks.
+    pub(super) fn expect_root(&self, peer: Peer, boot: &Boot) -> Result<(), Problem> {
+        // Below it takes root's rights (ip_unprivileged_port_start of Linux).
+        if !boot.privileged || peer.0.port() < 1024 {
+            return Ok(());
+        }
+        let detail = format!(
+            "boot {}: asked from port {}; the agent of its image asks from one below 1024",
+            boot.plan.id,
+            peer.0.port()
+        );
+        Err(Problem::forbidden(Reason::UnprivilegedPort, detail))
+    }
+
     /// Notes something on the timeline of the boot's node.
     pub(super) fn record(&self, boot: &Boot, step: &str, level: Level, detail: String, took_ms: Option<u64>) {
         let mut event = Event::new(Timestamp::now(), step, level, detail).of_boot(&boot.plan.id);

@@ -28,6 +28,10 @@ impl<T: DeserializeOwned> FromRequest<Arc<Service>> for Told<T> {
         let peer = parts.extensions.get::<Peer>().copied();
         let peer = peer.ok_or_else(|| Problem::unavailable("the connection's peer is not known"))?;
         let boot = service.boot_of(peer, &id)?;
+        // Afterwards there is a secret that only root of the node knows, and any port will do.
+        if boot.secret.is_none() {
+            service.expect_root(peer, &boot)?;
+        }
         let limits = service.limits;
         // axum looks at what has come, not at what is announced.
         if body.size_hint().lower() > limits.body_bytes as u64 {

@@ -58,6 +58,9 @@ pub struct Manifest {
     /// Modules that its initramfs has by wish.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub modules: Vec<String>,
+    /// [`rackstrap_wire::WIRE_VERSION`] of the agent in its initramfs; none in versions that were sealed before 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wire: Option<u32>,
     /// How many packages it has; `packages.json` beside the manifest lists them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packages: Option<PackageCounts>,
@@ -92,6 +95,13 @@ impl ImageVersion {
             dir,
             enforcing: Arc::default(),
         }
+    }
+
+    /// True if its agent sends its requests from ports that take root's rights.
+    pub fn asks_from_privileged_ports(&self) -> bool {
+        self.manifest
+            .wire
+            .is_some_and(|wire| wire >= rackstrap_wire::PRIVILEGED_PORTS)
     }
 
     /// True if its tree enforces SELinux, which a node could not; read from the tree, so that older versions count as well.
@@ -158,6 +168,7 @@ impl Manifest {
             work: String::new(),
             by: String::new(),
             modules: Vec::new(),
+            wire: None,
             packages: None,
         }
     }

@@ -46,6 +46,7 @@ pub(crate) struct Prepared {
     kernel_digest: String,
     initramfs_digest: String,
     modules: Vec<String>,
+    wire: Option<u32>,
 }
 
 /// Who made a version of what, and when.
@@ -112,6 +113,7 @@ pub(crate) fn prepare(
         kernel_digest: digest_file(&path.join("kernel"))?,
         initramfs_digest: digest_file(&path.join("initramfs"))?,
         modules: wishes.modules.to_vec(),
+        wire: rackstrap_wire::wire_of_agent(&agent),
         seen,
         digested,
         packages,
@@ -139,6 +141,7 @@ impl Prepared {
             work: origin.work,
             by: origin.by,
             modules: self.modules,
+            wire: self.wire,
             packages: Some(self.packages.counts()),
         }
     }

@@ -168,7 +168,7 @@ impl Authority for DhcpAuthority {
             }
         };
         if let (true, AnswerKind::Ack, Subject::Node(node)) = (event.booting, event.answer, &subject) {
-            self.shared.windows.open(node, event.at, event.relay.is_some());
+            self.shared.windows.open(node, event.at, doubted);
         }
         // A running system that asks for its lease again is not a machine that starts.
         let step = match event.booting && !doubted {

@@ -120,9 +120,8 @@ impl Event {
     pub(super) fn source(&self) -> Option<Source> {
         match self.kind() {
             "agent" => Some(Source::Agent),
-            "dhcp" | "dhcp-first" | "tftp" | "tftp-client" | "script" | "refused" | "nfs" | "nfs-client" => {
-                Some(Source::Requests)
-            }
+            "dhcp" | "dhcp-first" | "tftp" | "tftp-client" | "script" | "refused" | "nfs" | "nfs-client"
+            | "script-client" | "kernel-client" | "initramfs-client" => Some(Source::Requests),
             _ => None,
         }
     }

@@ -153,7 +153,12 @@ impl Standing {
             _ => {}
         }
         let up = matches!(self.state, State::Ready | State::Degraded);
-        if up && matches!(event.kind(), "tftp-client" | "nfs-client" | "dhcp-first") {
+        if up
+            && matches!(
+                event.kind(),
+                "tftp-client" | "nfs-client" | "dhcp-first" | "script-client" | "kernel-client" | "initramfs-client"
+            )
+        {
             // Any user of the node can do that; it is neither a sign of life nor a fault of the node.
             return None;
         }

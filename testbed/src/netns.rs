@@ -2,15 +2,19 @@
 //! further ones behind it for ordinary clients.
 
 use crate::{Result, paths, process};
-use anyhow::Context;
+use anyhow::{Context, bail};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use socket2::{Domain, Socket, Type};
 use std::{
     fs::File,
+    io::ErrorKind,
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     os::fd::AsFd,
     path::Path,
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
     thread,
+    time::Duration,
 };
 
 /// Name of the bridge that everything is attached to, the interface of the site file.
@@ -132,6 +136,28 @@ impl Namespace {
         Ok(client)
     }
 }
+
+/// A connection from a port below 1024 of `local`, as root's programs have them, out of the namespace that the calling thread is in.
+pub fn connect_as_root(local: Ipv4Addr, to: SocketAddr, patience: Duration) -> Result<TcpStream> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    for _ in 0..PORTS {
+        let port = 512 + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS;
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        let bound = socket.bind(&SocketAddr::from((local, port as u16)).into());
+        match bound.and_then(|()| socket.connect_timeout(&to.into(), patience)) {
+            Err(error) if matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable) => {}
+            connected => {
+                connected.with_context(|| format!("connecting to {to} from port {port}"))?;
+                return Ok(socket.into());
+            }
+        }
+    }
+    bail!("{local} has no free port below 1024")
+}
+
+/// How many ports [`connect_as_root`] tries: 512 to 1023.
+const PORTS: u32 = 512;
 
 impl Drop for Namespace {
     fn drop(&mut self) {

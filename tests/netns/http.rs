@@ -18,16 +18,21 @@ mod reports;
 #[path = "http/user.rs"]
 mod user;
 
-use super::serve::{argument, udhcpc, variable};
+use super::serve::{AS_AGENT, argument, udhcpc, variable};
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     path::PathBuf,
     time::Duration,
 };
-use testbed::{Cluster, Namespace, Result, Site, netns::SERVER, process::output, timeline::poll};
+use testbed::{
+    Cluster, Namespace, Result, Site,
+    netns::{SERVER, connect_as_root},
+    process::output,
+    timeline::poll,
+};
 
 /// When to give up: no server here takes that long, however loaded the machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -156,10 +161,14 @@ impl Node {
     }
 
     fn post_with(&self, what: &str, body: &str, more: &[&str]) -> Result<(u16, String)> {
+        self.post_to(&format!("/v1/{what}/{}", self.boot), body, more)
+    }
+
+    fn post_to(&self, path: &str, body: &str, more: &[&str]) -> Result<(u16, String)> {
         let file = tempfile::NamedTempFile::new()?;
         std::fs::write(&file, body)?;
         let data = format!("@{}", file.path().display());
-        let url = format!("{BASE}/v1/{what}/{}", self.boot);
+        let url = format!("{BASE}{path}");
         let body = ["-H", "Content-Type: application/json", "--data-binary", &data];
         let (status, _, text) = fetch(&self.namespace, &url, &[&body[..], more].concat())?;
         Ok((status, text))
@@ -182,6 +191,9 @@ fn fetch(from: &Namespace, url: &str, more: &[&str]) -> Result<(u16, String, Str
     let mut command = from.command("curl");
     // --path-as-is: `..` is for the server to see.
     command.args(["-sS", "-i", "-m", "60", "--path-as-is", "--globoff"]);
+    if url.contains("/v1/") {
+        command.args(AS_AGENT);
+    }
     let text = output(command.args(more).arg(url))?;
     let mut rest = text.as_str();
     // 100 Continue comes before the answer.
@@ -202,6 +214,12 @@ fn connect(from: &Namespace) -> Result<TcpStream> {
     let server: SocketAddr = format!("{SERVER}:80").parse()?;
     let stream = from.inside(|| TcpStream::connect_timeout(&server, PATIENCE))??;
     patient(stream)
+}
+
+/// The same as its agent makes it.
+fn connect_as_agent(from: &Namespace) -> Result<TcpStream> {
+    let server: SocketAddr = format!("{SERVER}:80").parse()?;
+    patient(from.inside(|| connect_as_root(Ipv4Addr::UNSPECIFIED, server, PATIENCE))??)
 }
 
 fn patient(stream: TcpStream) -> Result<TcpStream> {

@@ -34,6 +34,9 @@ pub(super) fn variable<'a>(environment: &'a str, name: &str) -> &'a str {
     found.unwrap_or_default().trim_matches('\'')
 }
 
+/// What has curl ask as agents do: from a port that takes root's rights.
+pub(super) const AS_AGENT: [&str; 2] = ["--local-port", "512-1023"];
+
 /// The body of a `GET` or, with `body`, of a `POST`, and the status.
 pub(super) fn curl(client: &Namespace, url: &str, token: &str, body: Option<&Value>) -> Result<(u16, String)> {
     let mut command = client.command("curl");
@@ -46,6 +49,9 @@ pub(super) fn curl(client: &Namespace, url: &str, token: &str, body: Option<&Val
         "-H",
         &format!("Authorization: Bearer {token}"),
     ]);
+    if url.contains("/v1/") {
+        command.args(AS_AGENT);
+    }
     if let Some(body) = body {
         command.args(["-H", "Content-Type: application/json", "-d", &body.to_string()]);
     }

@@ -1,12 +1,15 @@
 //! Talking to the server: small JSON requests with timeouts and bounded answers.
 
-use crate::fail::{Doing, Failure, Res};
-use rackstrap_wire::{WIRE_VERSION, paths};
+use crate::{
+    fail::{Doing, Failure, Res},
+    transport::exchange,
+};
+use rackstrap_wire::{USER_AGENT, WIRE_VERSION, paths};
 use serde::{Serialize, de::DeserializeOwned};
-use std::{io::Read, time::Duration};
+use std::time::Duration;
 
 /// Most bytes that an answer may have; an overlay with all its files stays far below.
-const MAX_ANSWER: u64 = 16 << 20;
+const MAX_ANSWER: usize = 16 << 20;
 
 /// The server, as one boot sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,58 +25,64 @@ pub struct Server {
 impl Server {
     /// Fetches a document.
     pub fn get<T: DeserializeOwned>(&self, path: &str, timeout: Duration) -> Res<T> {
-        let body = self.send(minreq::Method::Get, path, Vec::new(), timeout)?;
+        let body = self.send("GET", path, &[], timeout)?;
         parse(&body, path)
     }
 
     /// Fetches bytes.
     pub fn bytes(&self, path: &str, timeout: Duration) -> Res<Vec<u8>> {
-        self.send(minreq::Method::Get, path, Vec::new(), timeout)
+        self.send("GET", path, &[], timeout)
     }
 
     /// Sends a document and reads the answer.
     pub fn post<T: DeserializeOwned>(&self, path: &str, document: &impl Serialize, timeout: Duration) -> Res<T> {
-        let body = self.send(minreq::Method::Post, path, to_json(document)?, timeout)?;
+        let body = self.send("POST", path, &to_json(document)?, timeout)?;
         parse(&body, path)
     }
 
     /// Sends a document; what comes back is only looked at for its status.
     pub fn tell(&self, path: &str, document: &impl Serialize, timeout: Duration) -> Res<()> {
-        self.send(minreq::Method::Post, path, to_json(document)?, timeout)
-            .map(|_| ())
+        self.send("POST", path, &to_json(document)?, timeout).map(|_| ())
     }
 
     /// Sends a document and reads the answer, if there is one.
     pub fn ask<T: DeserializeOwned>(&self, path: &str, document: &impl Serialize, timeout: Duration) -> Res<Option<T>> {
-        let body = self.send(minreq::Method::Post, path, to_json(document)?, timeout)?;
+        let body = self.send("POST", path, &to_json(document)?, timeout)?;
         match body.is_empty() {
             true => Ok(None),
             false => parse(&body, path).map(Some),
         }
     }
 
-    fn send(&self, method: minreq::Method, path: &str, body: Vec<u8>, timeout: Duration) -> Res<Vec<u8>> {
-        let url = format!("{}{path}{}", self.base, self.plan);
+    fn send(&self, method: &str, path: &str, body: &[u8], timeout: Duration) -> Res<Vec<u8>> {
         let doing = || format!("asking {}{path}", self.base);
-        let mut request = minreq::Request::new(method, &url)
-            .with_header("Authorization", format!("Bearer {}", self.token))
-            // minreq reads an answer without a length, such as 204, to the end of the connection.
-            .with_header("Connection", "close")
-            .with_header(paths::WIRE_HEADER, WIRE_VERSION.to_string())
-            .with_header("User-Agent", concat!("rackstrap-agent/", env!("CARGO_PKG_VERSION")))
-            .with_timeout(timeout.as_secs().max(1))
-            .with_max_headers_size(16 << 10)
-            .with_max_status_line_length(1 << 10)
-            .with_follow_redirects(false);
-        if !body.is_empty() {
-            request = request.with_header("Content-Type", "application/json").with_body(body);
+        let host = self.base.strip_prefix("http://").unwrap_or(&self.base);
+        let (plan, token) = (&self.plan, &self.token);
+        if [path, plan, token]
+            .iter()
+            .any(|text| !text.bytes().all(|byte| byte.is_ascii_graphic()))
+        {
+            return Err(Failure::hopeless(format!(
+                "{}: its boot has no id and token that can be sent",
+                doing()
+            )));
         }
-        let response = request.send_lazy().doing(doing)?;
-        let status = response.status_code;
-        let mut answer = Vec::new();
-        response.take(MAX_ANSWER + 1).read_to_end(&mut answer).doing(doing)?;
+        let mut request = format!(
+            "{method} {path}{plan} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
+             {}: {WIRE_VERSION}\r\nUser-Agent: {USER_AGENT}\r\n",
+            paths::WIRE_HEADER
+        )
+        .into_bytes();
+        if !body.is_empty() {
+            let fields = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+            request.extend_from_slice(fields.as_bytes());
+        }
+        request.extend_from_slice(b"\r\n");
+        request.extend_from_slice(body);
+        let answer = exchange(host, &request, MAX_ANSWER, timeout.max(Duration::from_secs(1))).doing(doing)?;
+        let (status, answer) = (answer.status, answer.body);
         match status {
-            200..=299 if answer.len() as u64 > MAX_ANSWER => {
+            200..=299 if answer.len() > MAX_ANSWER => {
                 Err(Failure::new(format!("{}: the answer is longer than 16 MiB", doing())))
             }
             200..=299 => Ok(answer),
@@ -128,7 +137,7 @@ pub fn report(server: &Server, events: &[rackstrap_wire::AgentEvent], timeout: D
 mod tests {
     use super::*;
     use std::{
-        io::{BufRead, BufReader, Write},
+        io::{BufRead, BufReader, Read, Write},
         net::TcpListener,
         thread,
     };
@@ -175,8 +184,9 @@ mod tests {
         assert_eq!(server.get::<Vec<u32>>(paths::PLAN, SOON), Ok(vec![1, 2, 3]));
         let asked = asked.join().unwrap();
         assert_eq!(asked[0], "GET /v1/plan/b1 HTTP/1.1");
-        assert!(asked.contains(&"Authorization: Bearer cafe".to_owned()), "{asked:?}");
-        assert!(asked.contains(&format!("Rackstrap-Wire: {WIRE_VERSION}")), "{asked:?}");
+        let has = |line: &str| asked.iter().any(|asked| asked.eq_ignore_ascii_case(line));
+        assert!(has("Authorization: Bearer cafe"), "{asked:?}");
+        assert!(has(&format!("Rackstrap-Wire: {WIRE_VERSION}")), "{asked:?}");
     }
 
     #[test]

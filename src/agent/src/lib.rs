@@ -34,6 +34,7 @@ mod sys;
 #[cfg(test)]
 mod testdisk;
 mod timeline;
+mod transport;
 mod users;
 mod voice;
 

@@ -37,7 +37,11 @@ pub use report::{
 /// | 1 | the first; agents that say nothing |
 /// | 2 | [`OverlayContent::Directory`], [`Overlay::secret`] and [`Overlay::users`]; the agent mounts [`Health::mounts`] and says what it waits for ([`Waiting`]) |
 /// | 3 | once the overlay went out, the agent proves itself with [`Overlay::secret`] instead of the token: see [`SECRET_SPEAKS`] |
-pub const WIRE_VERSION: u32 = 3;
+/// | 4 | the agent asks from a port below 1024: see [`PRIVILEGED_PORTS`] |
+pub const WIRE_VERSION: u32 = 4;
+/// From this version on, the agent sends its requests from a port below 1024, which takes root's rights on the node. A server gives
+/// nothing for the token of a boot into an image with such an agent to anybody who asks from another port.
+pub const PRIVILEGED_PORTS: u32 = 4;
 /// From this version on, reports, `waiting`, `ready` and heartbeats after the overlay carry [`Overlay::secret`] in their field
 /// `token`. Every local user can read the boot's token on the kernel command line.
 pub const SECRET_SPEAKS: u32 = 3;
@@ -47,6 +51,18 @@ pub const OLDEST_WIRE: u32 = 1;
 /// The version in which a server of [`WIRE_VERSION`] talks to an agent of version `agent`; none if that one is too old.
 pub fn common_version(agent: u32) -> Option<u32> {
     (agent >= OLDEST_WIRE).then(|| agent.min(WIRE_VERSION))
+}
+
+/// What the agent calls itself in its requests. It stands in its binary, so that whoever seals an image with it knows what it speaks.
+pub const USER_AGENT: &str = concat!("rackstrap-agent/", env!("CARGO_PKG_VERSION"), " (rackstrap-wire 4)");
+
+/// The [`WIRE_VERSION`] of the agent with that binary; none if it is older than 4 or no agent.
+pub fn wire_of_agent(binary: &[u8]) -> Option<u32> {
+    binary.split(|byte| *byte == b'(').find_map(|part| {
+        let digits = part.strip_prefix(b"rackstrap-wire ")?;
+        let end = digits.iter().take(10).position(|byte| *byte == b')')?;
+        str::from_utf8(&digits[..end]).ok()?.parse().ok()
+    })
 }
 
 /// Kernel command line parameters by which the boot script tells the agent how to begin.
@@ -105,6 +121,15 @@ mod tests {
         assert_eq!(common_version(WIRE_VERSION), Some(WIRE_VERSION));
         assert_eq!(common_version(u32::MAX), Some(WIRE_VERSION));
         assert_eq!(common_version(OLDEST_WIRE - 1), None);
+    }
+
+    #[test]
+    fn a_binary_says_what_its_agent_speaks() {
+        let binary = |text: &str| [b"\x7fELF\0(\0(rackstrap-wire x)(", text.as_bytes(), b"\0HTTP"].concat();
+        assert_eq!(wire_of_agent(&binary(USER_AGENT)), Some(WIRE_VERSION));
+        assert_eq!(wire_of_agent(&binary("rackstrap-agent/0.1.0")), None);
+        assert_eq!(wire_of_agent(&binary("(rackstrap-wire 99999999999)")), None);
+        assert_eq!(wire_of_agent(b"(rackstrap-wire 7"), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Kernel and initramfs, whole, in parts, and to many at once; what is said about paths and methods that are wrong.
 
-use super::{BASE, Lab, fetch};
+use super::{AS_AGENT, BASE, Lab, fetch};
 use anyhow::{Context, ensure};
 use std::{fs, process::Stdio};
 use testbed::{Namespace, Result, process::output};
@@ -12,6 +12,9 @@ fn body(from: &Namespace, url: &str, more: &[&str]) -> Result<(String, Vec<u8>)>
     command
         .args(["-sS", "-m", "120", "-w", "%{http_code}", "-o"])
         .arg(file.path());
+    if url.contains("/v1/") {
+        command.args(AS_AGENT);
+    }
     let status = output(command.args(more).arg(url))?;
     Ok((status, fs::read(file.path())?))
 }
@@ -107,6 +110,7 @@ fn one_connection_serves_several_requests_and_many_clients_get_the_initramfs_at_
     let before = lab.counted("connections")?;
     let mut command = node.namespace.command("curl");
     command.args(["-sS", "-f", "-m", "60", "-w", "%{num_connects} ", "-H", &node.bearer()]);
+    command.args(AS_AGENT);
     for url in [node.plan_url(), node.file_url("kernel"), node.plan_url()] {
         command.args(["-o", "/dev/null", &url]);
     }

@@ -1,6 +1,6 @@
 //! Peers that send nonsense, too much, or nothing: each has its reason among the counters, and others are served.
 
-use super::{Lab, Node, PATIENCE, connect, status_of, talk, until_closed};
+use super::{Lab, Node, PATIENCE, connect, connect_as_agent, status_of, talk, until_closed};
 use anyhow::ensure;
 use socket2::{Domain, Socket, Type};
 use std::{
@@ -78,7 +78,7 @@ fn bytes_that_are_no_request_are_refused_and_counted() -> Result {
     let body =
         format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{{");
     for bytes in [&b"GET /ipxe HT"[..], body.as_bytes()] {
-        let mut stream = connect(&node.namespace)?;
+        let mut stream = connect_as_agent(&node.namespace)?;
         stream.write_all(bytes)?;
         stream.shutdown(Shutdown::Write)?;
         until_closed(stream)?;
@@ -214,7 +214,7 @@ fn bodies_that_do_not_end_are_held_up_to_their_bound() -> Result {
     let unfinished = [head(most).as_bytes(), &vec![b' '; most - 1]].concat();
     let mut held = Vec::new();
     for _ in 0..SHARE - 2 {
-        let mut stream = connect(&node.namespace)?;
+        let mut stream = connect_as_agent(&node.namespace)?;
         stream.write_all(&unfinished)?;
         held.push(stream);
     }
@@ -224,7 +224,7 @@ fn bodies_that_do_not_end_are_held_up_to_their_bound() -> Result {
     // With a share in which nothing is idle, one more is told so, at once.
     let mut last_two = Vec::new();
     for _ in 0..2 {
-        let mut stream = connect(&node.namespace)?;
+        let mut stream = connect_as_agent(&node.namespace)?;
         stream.write_all(&unfinished)?;
         last_two.push(stream);
     }
@@ -245,7 +245,7 @@ fn bodies_that_do_not_end_are_held_up_to_their_bound() -> Result {
     ensure!(free.is_some(), "places that were given back stay taken");
     // A length that is beyond the bound is refused before there is a body, without an allocation of that size.
     for length in [most + 1, usize::MAX >> 1] {
-        let mut stream = connect(&node.namespace)?;
+        let mut stream = connect_as_agent(&node.namespace)?;
         stream.write_all(head(length).as_bytes())?;
         let mut answer = [0; 12];
         stream.read_exact(&mut answer)?;

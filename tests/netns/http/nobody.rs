@@ -6,7 +6,7 @@ mod nfs;
 #[path = "nobody/relay.rs"]
 mod relay;
 
-use super::{Lab, Node, PATIENCE, address_of, status_of, talk, user::up};
+use super::{Lab, Node, PATIENCE, address_of, fetch, status_of, talk, user::up};
 use anyhow::{Context, ensure};
 use rustix::{
     io::Errno,

@@ -236,7 +236,8 @@ fn an_older_agent_is_answered_in_its_own_words_and_one_that_is_too_old_is_told_w
         ("Rackstrap-Wire: 1", 1),
         ("Rackstrap-Wire: 2", 2),
         ("Rackstrap-Wire: 3", 3),
-        ("Rackstrap-Wire: 99", 3),
+        ("Rackstrap-Wire: 4", 4),
+        ("Rackstrap-Wire: 99", 4),
     ] {
         let (status, _, text) = plan(header)?;
         ensure!(status == 200, "{header}: {status}: {text}");
@@ -244,7 +245,7 @@ fn an_older_agent_is_answered_in_its_own_words_and_one_that_is_too_old_is_told_w
     }
     assert_eq!(plan("Rackstrap-Wire: two")?.0, 400);
     let (status, _, said) = plan("Rackstrap-Wire: 0")?;
-    let why = "image debian@1 was sealed with an agent of wire version 0, and this daemon speaks 1 to 3; seal it anew";
+    let why = "image debian@1 was sealed with an agent of wire version 0, and this daemon speaks 1 to 4; seal it anew";
     ensure!(status == 410 && said.contains(why), "{status}: {said}");
     let timeline = daemon.cli(&["timeline", "r01n01"])?;
     ensure!(

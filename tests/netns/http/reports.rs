@@ -1,6 +1,6 @@
 //! What agents say, well and badly: malformed, too much, twice, out of order.
 
-use super::{BASE, Lab, connect, fetch, status_of, talk};
+use super::{BASE, Lab, connect_as_agent, fetch, status_of, talk};
 use serde_json::{Value, json};
 use testbed::{Event, Result};
 
@@ -68,7 +68,10 @@ fn malformed_bodies_are_refused_with_what_is_wrong_and_change_nothing() -> Resul
     )
     .into_bytes();
     request.extend([0xff; 64]);
-    assert_eq!(status_of(&talk(connect(&node.namespace)?, &request)?), Some(400));
+    assert_eq!(
+        status_of(&talk(connect_as_agent(&node.namespace)?, &request)?),
+        Some(400)
+    );
 
     let many: Vec<Value> = (1..=257).map(|seq| event(seq, "x")).collect();
     let (status, text) = node.report(&many)?;
@@ -105,7 +108,7 @@ fn malformed_bodies_are_refused_with_what_is_wrong_and_change_nothing() -> Resul
         &vec![b' '; most + 1],
     ]
     .concat();
-    assert_eq!(status_of(&talk(connect(&node.namespace)?, &chunk)?), Some(413));
+    assert_eq!(status_of(&talk(connect_as_agent(&node.namespace)?, &chunk)?), Some(413));
     lab.expect_counted("refused-body-too-large", 2)?;
     assert_eq!(lab.counted("unavailable")?, 0);
     lab.expect_served(node)?;

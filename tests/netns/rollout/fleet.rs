@@ -14,7 +14,10 @@ use std::{
     thread,
     time::Duration,
 };
-use testbed::{Binaries, Cluster, Namespace, Result, Site, netns::SERVER};
+use testbed::{
+    Binaries, Cluster, Namespace, Result, Site,
+    netns::{SERVER, connect_as_root},
+};
 
 /// When to give up on one answer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -337,7 +340,9 @@ impl Node {
     /// Status and body of a request from the node's own address.
     fn ask(&self, method: &str, path: &str, token: &str, body: Option<&Value>) -> Result<(u16, String)> {
         let asked = || -> Result<String> {
-            let mut stream = self.connect(0, 80)?;
+            let server: SocketAddr = format!("{SERVER}:80").parse()?;
+            let mut stream = connect_as_root(self.address, server, PATIENCE)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
             let body = body.map(Value::to_string).unwrap_or_default();
             write!(
                 stream,

@@ -1,6 +1,6 @@
 //! An honest relay passes on what a user of a node sends, from whatever port that came: dnsmasq 2.90 does.
 
-use super::{Running, dhcp, says, wants_overlay};
+use super::{Running, dhcp, fetch, says, wants_overlay};
 use crate::netns::serve::argument;
 use anyhow::{Context, ensure};
 use serde_json::json;
@@ -26,44 +26,97 @@ fn relays(relay: &Namespace, card: u8, address: u8) -> Result<Vec<u8>> {
 }
 
 #[test]
-fn what_a_relay_passes_on_from_a_user_opens_nothing_while_the_nodes_system_runs() -> Result {
+fn what_a_relay_passes_on_from_a_user_gets_no_secrets_and_says_nothing_of_a_node() -> Result {
     let up = Running::start()?;
     let relay = up.lab.cluster.namespace.client("52:54:00:00:0f:01")?;
     relay.ip(&["address", "add", "10.5.0.9/16", "dev", "eth0"])?;
-    let before = up.lab.cluster.status("r01n02")?;
+    let timeline = |name: &str| up.lab.cluster.daemon.cli(&["timeline", name]);
 
+    // His own node, and one that is not behind the relay.
     relays(&relay, 1, 1)?;
-    // And in the name of a node that is not behind the relay.
     relays(&relay, 2, 2)?;
-    let row = up.lab.cluster.status("r01n02")?;
-    for key in ["state", "last_error"] {
-        assert_eq!(row[key], before[key], "{row}");
-    }
-    assert_eq!(up.lab.cluster.status("r01n01")?["state"], json!("ready"));
-
-    // The relay is believed: the script comes. What it is for does not.
+    // The relay is believed: the script comes, and so does its kernel. Neither is a sign that the node is not up.
     let (status, script) = up.gets("/ipxe?mac=52:54:00:00:01:01", "")?;
     assert_eq!(status, 200, "{script}");
     let (boot, token) = (argument(&script, "plan"), argument(&script, "token"));
     ensure!(!token.is_empty(), "{script}");
-    let overlay = format!("/v1/overlay/{boot}");
+    for path in [
+        format!("/boot/{boot}/kernel"),
+        format!("/boot/{boot}/initramfs"),
+        "/ipxe?mac=52:54:00:00:01:01&failed=kernel".to_owned(),
+    ] {
+        assert_eq!(up.gets(&path, "")?.0, 200, "{path}");
+    }
+    for name in ["r01n01", "r01n02"] {
+        let row = up.lab.cluster.status(name)?;
+        assert_eq!(
+            (&row["state"], &row["last_error"]),
+            (&json!("ready"), &json!("")),
+            "{row}\n{}",
+            timeline(name)?
+        );
+    }
+
+    // What the boot is for takes a port that he cannot have, however old the agent that he plays.
     let node = &up.lab.node.namespace;
-    let (status, said) = up.posts(node, &overlay, &wants_overlay(token))?;
-    assert_eq!(status, 503, "{said}");
-    assert!(said.contains("only a relay says that the node boots"), "{said}");
-    assert!(!said.contains("PRIVATE KEY"), "{said}");
-    // Nor is the token one of a node.
-    for kind in ["ready", "heartbeat", "report"] {
-        let (status, said) = up.posts(node, &format!("/v1/{kind}/{boot}"), &says(token))?;
-        assert!(!said.contains("restart"), "{kind}: {status} {said}");
+    let overlay = format!("/v1/overlay/{boot}");
+    let mut refused = 0;
+    for (path, body) in [
+        (&overlay, wants_overlay(token)),
+        (
+            &format!("/v1/report/{boot}"),
+            json!({"token": token, "events": []}).to_string(),
+        ),
+        (&format!("/v1/waiting/{boot}"), says(token)),
+        (&format!("/v1/ready/{boot}"), says(token)),
+        (&format!("/v1/heartbeat/{boot}"), says(token)),
+    ] {
+        let (status, said) = up.posts(node, path, &body)?;
+        assert!(status == 403 && said.contains("below 1024"), "{path}: {status}: {said}");
+        let (_, said) = up.asks(node, &older(path, &body))?;
+        assert!(said.contains("below 1024"), "{path}: {said}");
+        refused += 2;
     }
-    // The system sends its heartbeat, and that boot is nothing any more.
-    for (node, secret) in [(&up.lab.node, &up.secrets[0]), (&up.other, &up.secrets[1])] {
-        let (status, said) = node.post("heartbeat", &says(secret))?;
-        ensure!(matches!(status, 200 | 204), "{status}: {said}");
+    for path in ["plan", "disk-loader"] {
+        let (status, said) = up.gets(&format!("/v1/{path}/{boot}"), token)?;
+        assert!(status == 403 && said.contains("below 1024"), "{path}: {status}: {said}");
+        refused += 1;
     }
-    let (status, said) = up.posts(node, &overlay, &wants_overlay(token))?;
-    assert_eq!(status, 409, "{said}");
-    assert!(said.contains("running system was heard of"), "{said}");
+    assert_eq!(up.counter("http refused-unprivileged-port")?, refused);
+    up.expect_unharmed()?;
+
+    // The heartbeats have ended that boot: root of the node gets nothing for it either.
+    let (status, said) = up.lab.node.post_to(&overlay, &wants_overlay(token), &[])?;
+    assert!(
+        status == 409 && said.contains("running system was heard of"),
+        "{status}: {said}"
+    );
+    Ok(())
+}
+
+/// The same from an agent of the first release, which did not say its version.
+fn older(path: &str, body: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+#[test]
+fn a_node_that_reboots_behind_a_relay_at_once_boots_without_delay() -> Result {
+    let mut up = Running::start()?;
+    let relay = up.lab.cluster.namespace.client("52:54:00:00:0f:01")?;
+    relay.ip(&["address", "add", "10.5.0.9/16", "dev", "eth0"])?;
+    // Its last heartbeat was a moment ago.
+    up.expect_unharmed()?;
+    relays(&relay, 1, 1)?;
+    up.lab.node.fetch_script()?;
+    let node = &up.lab.node;
+    let (status, _, plan) = fetch(&node.namespace, &node.plan_url(), &["-H", &node.bearer()])?;
+    assert_eq!(status, 200, "{plan}");
+    assert_eq!(up.lab.cluster.status("r01n01")?["state"], json!("agent"));
+    let secret = super::up(node)?;
+    ensure!(node.post("ready", &says(&secret))?.0 == 204);
+    assert_eq!(up.lab.cluster.status("r01n01")?["state"], json!("ready"));
     Ok(())
 }
