@@ -270,6 +270,11 @@ impl Boots {
         }
     }
 
+    /// Firmware of `node` was heard without a relay between, which takes root's rights: its system does not run any more.
+    pub fn firmware_speaks(&self, node: &str) {
+        self.beats.forget(node);
+    }
+
     /// True if the running system of `node` was heard of within its last two heartbeats: it is not its firmware that speaks now.
     pub fn is_alive(&self, node: &str, heartbeat_secs: u32) -> bool {
         self.beats.is_alive(node, heartbeat_secs, monotonic())

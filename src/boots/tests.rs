@@ -271,4 +271,6 @@ async fn a_system_is_alive_until_it_missed_a_heartbeat() {
     assert!(!boots.is_alive("r01n01", 30), "it began to boot only");
     boots.runs(&boot.plan.id);
     assert!(boots.is_alive("r01n01", 30) && !boots.is_alive("r01n02", 30));
+    boots.firmware_speaks("r01n01");
+    assert!(!boots.is_alive("r01n01", 30), "nobody but root can say so");
 }

@@ -26,15 +26,11 @@ struct Window {
 
 impl Windows {
     /// Firmware or a loader on `node` got its address from us; or a user of it, if it is `doubted`: only a relay says so, and the node's
-    /// system runs. Once in doubt, it stays so until it closes.
+    /// system runs. The last exchange counts: a machine that boots in vain is soon silent for long enough to be believed.
     pub fn open(&self, node: &str, now: Timestamp, doubted: bool) {
         let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         windows.retain(|_, window| now.is_within(OPEN_SECS * 1000, window.opened));
-        let before = windows.get(node).is_some_and(|window| window.doubted);
-        let window = Window {
-            opened: now,
-            doubted: doubted || before,
-        };
+        let window = Window { opened: now, doubted };
         windows.insert(node.to_owned(), window);
     }
 
@@ -78,7 +74,9 @@ mod tests {
         assert!(!windows.is_doubted("r01n01"));
         windows.open("r01n01", start.plus_secs(2000), true);
         windows.open("r01n01", start.plus_secs(2000), false);
-        assert!(windows.is_doubted("r01n01"), "the user's own word does not undo it");
+        assert!(!windows.is_doubted("r01n01"), "the last exchange counts");
+        windows.open("r01n01", start.plus_secs(2000), true);
+        assert!(windows.is_doubted("r01n01") && windows.is_open("r01n01", start.plus_secs(2001)));
         windows.close("r01n01");
         assert!(!windows.is_open("r01n01", start.plus_secs(2001)));
     }

@@ -150,7 +150,11 @@ impl Service {
     async fn boot_script(&self, world: &World, decision: &NodeDecision, hwaddr: HwAddr) -> Result<String, Problem> {
         let base = base_url(&world.site, decision.subnet.server);
         let subject = Subject::Node(decision.node.name.clone());
-        let note = |level, detail: String| Event::new(Timestamp::now(), "script", level, detail);
+        let step = match self.windows.is_doubted(&decision.node.name) {
+            false => "script",
+            true => "script-client",
+        };
+        let note = |level, detail: String| Event::new(Timestamp::now(), step, level, detail);
         let plan = match decision.plan(&world.site, hwaddr, "") {
             Ok(plan) => plan,
             Err(problem) => {

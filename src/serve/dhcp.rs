@@ -150,6 +150,9 @@ impl Authority for DhcpAuthority {
             Some(node) => {
                 let subject = Subject::Node(node.name.clone());
                 doubted = event.relay.is_some() && alive(&node.name);
+                if event.booting && event.relay.is_none() {
+                    self.shared.boots.firmware_speaks(&node.name);
+                }
                 // A running system extends its lease without the relay.
                 if event.booting && !doubted {
                     if let Some(arch) = event.arch {

@@ -161,7 +161,9 @@ impl Exports for ImageExports {
             }
             Some(node) => {
                 let mut event = Event::new(Timestamp::now(), step, level, detail);
-                if let Some(boot) = self.shared.boots.current(&node) {
+                // Not one that a user of the node may have begun by way of a relay.
+                let boots = self.shared.boots.of_node(&node);
+                if let Some(boot) = boots.iter().find(|boot| !boot.doubted || boot.redeemed) {
                     event = event.of_boot(&boot.plan.id);
                 }
                 self.shared.recorder.record(Subject::Node(node), event);
