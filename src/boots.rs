@@ -37,7 +37,7 @@ pub struct Boot {
     /// The order about the node's disk that stood when its script was handed out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordered: Option<Ordered>,
-    /// True if its agent asks from ports below 1024: whoever has its token and asks from another one is a user of the node.
+    /// True if its agent asks from ports below [`rackstrap_wire::FIRST_USER_PORT`], so that requests from other ports are a user's.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub privileged: bool,
     /// True if only a DHCP relay said that the node boots, at a time when its running system was heard of.

@@ -242,7 +242,7 @@ impl Disks {
             wipe: plan.as_ref().map(|plan| plan.wipe).unwrap_or_default(),
             sent: false,
         });
-        // An order that finds no layout is done as well: nobody expects it to come back with a layout in a year.
+        // An order that finds no layout is over with this boot. It does not wait for a layout of later.
         let Some(plan) = plan else { return ordered };
         plan.seen = row.seen;
         let order = row.order?;

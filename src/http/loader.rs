@@ -139,10 +139,7 @@ impl Service {
             "boot" => "asks again: its kernel did not start",
             _ => "asks again",
         };
-        let step = match self.windows.is_doubted(node) {
-            false => "script",
-            true => "script-client",
-        };
+        let step = loader_step(self.windows.is_doubted(node), "script");
         let event = Event::new(Timestamp::now(), step, Level::Retry, detail);
         self.recorder.record(Subject::Node(node.to_owned()), event);
     }
@@ -150,10 +147,8 @@ impl Service {
     async fn boot_script(&self, world: &World, decision: &NodeDecision, hwaddr: HwAddr) -> Result<String, Problem> {
         let base = base_url(&world.site, decision.subnet.server);
         let subject = Subject::Node(decision.node.name.clone());
-        let step = match self.windows.is_doubted(&decision.node.name) {
-            false => "script",
-            true => "script-client",
-        };
+        let doubted = self.windows.is_doubted(&decision.node.name);
+        let step = loader_step(doubted, "script");
         let note = |level, detail: String| Event::new(Timestamp::now(), step, level, detail);
         let plan = match decision.plan(&world.site, hwaddr, "") {
             Ok(plan) => plan,
@@ -166,7 +161,7 @@ impl Service {
         let origin = Origin {
             uuid: self.discovery.uuid_of(hwaddr),
             privileged: (world.images.get(&plan.image)).is_some_and(|version| version.asks_from_privileged_ports()),
-            doubted: self.windows.is_doubted(&decision.node.name),
+            doubted,
         };
         let boot = self.boots.open_on(Timestamp::now(), origin, move |_| plan).await;
         let boot = boot.map_err(|e| Problem::unavailable(e.to_string()))?;
@@ -189,21 +184,15 @@ impl Service {
         });
         match text {
             Ok(text) => {
-                if !boot.doubted {
+                if !doubted {
                     self.rollouts.opened(&boot, Timestamp::now());
                 }
                 let how = if permissive { ", SELinux permissive" } else { "" };
-                self.record(
-                    &boot,
-                    loader_step(&boot, "script"),
-                    Level::Ok,
-                    format!("boots {}{how}", boot.plan.image),
-                    None,
-                );
+                self.record(&boot, step, Level::Ok, format!("boots {}{how}", boot.plan.image), None);
                 Ok(text)
             }
             Err(problem) => {
-                self.record(&boot, loader_step(&boot, "script"), Level::Error, problem.clone(), None);
+                self.record(&boot, step, Level::Error, problem.clone(), None);
                 self.wait(
                     &base,
                     hwaddr,
@@ -387,9 +376,9 @@ fn content_length(headers: &HeaderMap) -> u64 {
 
 /// What a step of a loader is called on the timeline. As long as it is in doubt that firmware boots, a user of the node can do the same,
 /// and the node stays what it was.
-fn loader_step(boot: &Boot, step: &'static str) -> &'static str {
+fn loader_step(doubted: bool, step: &'static str) -> &'static str {
     match step {
-        _ if !boot.doubted => step,
+        _ if !doubted => step,
         "script" => "script-client",
         "kernel" => "kernel-client",
         "initramfs" => "initramfs-client",
@@ -418,7 +407,7 @@ impl Drop for TransferNote {
         };
         self.service.record(
             &self.boot,
-            loader_step(&self.boot, self.step),
+            loader_step(self.boot.doubted, self.step),
             level,
             detail,
             Some(took.as_millis() as u64),

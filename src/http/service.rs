@@ -22,7 +22,7 @@ use crate::{
     timeline::{Event, Level, Recorder, Subject},
 };
 use arc_swap::ArcSwap;
-use rackstrap_wire::HwAddr;
+use rackstrap_wire::{FIRST_USER_PORT, HwAddr};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
@@ -117,12 +117,11 @@ impl Service {
     /// Refuses who asks for `boot` from a port that any user of its node can have. Some DHCP relays pass on what users send (dnsmasq
     /// 2.90 does, from any port), so that the token alone does not say that it is the node's agent who asks.
     pub(super) fn expect_root(&self, peer: Peer, boot: &Boot) -> Result<(), Problem> {
-        // Below it takes root's rights (ip_unprivileged_port_start of Linux).
-        if !boot.privileged || peer.0.port() < 1024 {
+        if !boot.privileged || peer.0.port() < FIRST_USER_PORT {
             return Ok(());
         }
         let detail = format!(
-            "boot {}: asked from port {}; the agent of its image asks from one below 1024",
+            "boot {}: asked from port {}; the agent of its image asks from one below {FIRST_USER_PORT}",
             boot.plan.id,
             peer.0.port()
         );

@@ -8,15 +8,12 @@ use crate::{
     rare::Rare,
     timeline::{Event, Level, Subject},
 };
-use rackstrap_wire::ImageRef;
+use rackstrap_wire::{FIRST_USER_PORT, ImageRef};
 use std::{
     collections::{HashMap, HashSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
 };
-
-/// From this port on, anybody may send (ip(7), capabilities(7): CAP_NET_BIND_SERVICE).
-const FIRST_USER_PORT: u16 = 1024;
 
 /// The roots of sealed image versions, each for the nodes that were told to boot it.
 pub struct ImageExports {

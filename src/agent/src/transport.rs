@@ -4,7 +4,8 @@
 //! The small HTTP clients cannot choose the local port (minreq, attohttpc), and ureq, which takes a connector, makes the agent larger
 //! by a fifteenth. What is needed of HTTP is little: each connection has one request, and answers have their length.
 
-use rustix::rand::{GetRandomFlags, getrandom};
+use crate::retry::random_seed;
+use rackstrap_wire::FIRST_USER_PORT;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -14,7 +15,7 @@ use std::{
 };
 
 /// The ports to begin with; those that rresvport(3) has always taken.
-const PORTS: RangeInclusive<u16> = 512..=1023;
+const PORTS: RangeInclusive<u16> = 512..=FIRST_USER_PORT - 1;
 
 /// Most bytes before the body of an answer.
 const MAX_HEAD: usize = 16 << 10;
@@ -165,10 +166,8 @@ fn head(bytes: &[u8]) -> io::Result<Option<Head>> {
 /// A connection to `to` from any free port of [`PORTS`]; from any port at all for a program without the right to those, as tests are.
 fn connect(to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
     let count = PORTS.end() - PORTS.start() + 1;
-    let mut random = [0; 2];
     // Of a port that was used a moment ago the server may still remember the connection.
-    getrandom(&mut random, GetRandomFlags::INSECURE)?;
-    let first = u16::from_ne_bytes(random) % count;
+    let first = (random_seed() % u64::from(count)) as u16;
     for port in (0..count).map(|n| PORTS.start() + (first + n) % count) {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
         // A port with nothing but an old connection to another address is free.

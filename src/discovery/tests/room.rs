@@ -3,21 +3,25 @@
 use super::*;
 use crate::discovery::machine::NoRoom;
 
-#[test]
-fn a_full_pool_is_known_by_the_machines_that_got_nothing() {
-    let mut floor = Floor::new(Vec::new(), Sessions::new(), 16);
-    let network = site().subnets[0].network;
-    let refused = |n, at| Seen {
+/// A machine for which the pool has no address; `until` is when a lease of it ends.
+fn refused(n: u16, at: u64, until: Option<Timestamp>) -> Seen {
+    Seen {
         confirmed: false,
         offered: false,
         no_room: Some(NoRoom {
-            network,
+            network: site().subnets[0].network,
             why: "the pool is full".to_owned(),
             since: Timestamp(at),
-            until: None,
+            until,
         }),
         ..seen(n, at)
-    };
+    }
+}
+
+#[test]
+fn a_full_pool_is_known_by_the_machines_that_got_nothing() {
+    let mut floor = Floor::new(Vec::new(), Sessions::new(), 16);
+    let refused = |n, at| refused(n, at, None);
     assert_eq!(floor.full_pools(Timestamp(0)), []);
     floor.see(&seen(1, 10));
     assert!(floor.see(&refused(2, 20)).news);
@@ -41,18 +45,7 @@ fn a_full_pool_is_known_by_the_machines_that_got_nothing() {
 #[test]
 fn a_full_pool_is_told_of_until_a_lease_ends() {
     let mut floor = Floor::new(Vec::new(), Sessions::new(), 16);
-    let network = site().subnets[0].network;
-    let refused = |n, at, until| Seen {
-        confirmed: false,
-        offered: false,
-        no_room: Some(NoRoom {
-            network,
-            why: "the pool is full".to_owned(),
-            since: Timestamp(at),
-            until: Some(Timestamp(until)),
-        }),
-        ..seen(n, at)
-    };
+    let refused = |n, at, until| refused(n, at, Some(Timestamp(until)));
     floor.see(&refused(1, 10, 1_000));
     floor.see(&refused(2, 20, 1_000));
     assert_eq!(floor.full_pools(Timestamp(999))[0].machines, 2);

@@ -45,6 +45,8 @@ pub const PRIVILEGED_PORTS: u32 = 4;
 /// From this version on, reports, `waiting`, `ready` and heartbeats after the overlay carry [`Overlay::secret`] in their field
 /// `token`. Every local user can read the boot's token on the kernel command line.
 pub const SECRET_SPEAKS: u32 = 3;
+/// From this port on, any user of a machine may send (ip(7); capabilities(7): CAP_NET_BIND_SERVICE).
+pub const FIRST_USER_PORT: u16 = 1024;
 /// The oldest version that this one can still talk to.
 pub const OLDEST_WIRE: u32 = 1;
 

@@ -9,7 +9,7 @@ use std::{
     path::Path,
     sync::{
         Mutex,
-        atomic::{AtomicU16, AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicU32, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -241,10 +241,8 @@ impl Node {
         let mut payload: Vec<u8> = call.iter().flat_map(|word| word.to_be_bytes()).collect();
         payload.extend_from_slice(export.as_bytes());
         payload.resize(payload.len().next_multiple_of(4), 0);
-        // From a port that only root may use; another one for each, as the last one's connection lingers.
-        static PORT: AtomicU16 = AtomicU16::new(0);
-        let port = 600 + PORT.fetch_add(1, Ordering::Relaxed) % 400;
-        let mut stream = self.connect(port, 2049)?;
+        // From a port that only root may use.
+        let mut stream = self.connect(2049)?;
         stream.write_all(&(payload.len() as u32 | 1 << 31).to_be_bytes())?;
         stream.write_all(&payload)?;
         let mut reply = [0; 32];
@@ -327,22 +325,18 @@ impl Node {
         bytes
     }
 
-    /// A connection from the node's own address.
-    fn connect(&self, from: u16, port: u16) -> Result<TcpStream> {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
-        socket.bind(&SocketAddr::from((self.address, from)).into())?;
-        socket.set_read_timeout(Some(PATIENCE))?;
+    /// A connection from the node's own address, and a port that only root may use.
+    fn connect(&self, port: u16) -> Result<TcpStream> {
         let server: SocketAddr = format!("{SERVER}:{port}").parse()?;
-        socket.connect_timeout(&server.into(), PATIENCE)?;
-        Ok(TcpStream::from(socket))
+        let stream = connect_as_root(self.address, server, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(stream)
     }
 
     /// Status and body of a request from the node's own address.
     fn ask(&self, method: &str, path: &str, token: &str, body: Option<&Value>) -> Result<(u16, String)> {
         let asked = || -> Result<String> {
-            let server: SocketAddr = format!("{SERVER}:80").parse()?;
-            let mut stream = connect_as_root(self.address, server, PATIENCE)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
+            let mut stream = self.connect(80)?;
             let body = body.map(Value::to_string).unwrap_or_default();
             write!(
                 stream,
