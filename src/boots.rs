@@ -4,6 +4,7 @@ mod beats;
 mod confirmed;
 mod disks;
 mod effects;
+mod kept;
 mod registry;
 mod window;
 
@@ -16,7 +17,8 @@ pub use effects::{
     DiskEffect, DiskTrouble, EffectKind, changed_layouts, describe_effects, disk_effect, disk_effects, now as disk_now,
     size as disk_size,
 };
-pub use registry::{Boots, BootsError, KEPT_PER_NODE, Origin, Refusal, redeem_all};
+pub use kept::KEPT_PER_NODE;
+pub use registry::{Boots, BootsError, Origin, Refusal, redeem_all};
 pub use window::Windows;
 
 use crate::clock::Timestamp;
@@ -77,6 +79,11 @@ impl Boot {
     /// True if its system is up and all its checks hold, as far as the node said.
     pub fn healthy(&self) -> bool {
         self.ready.is_some() && self.healthy != Some(false)
+    }
+
+    /// True if it is not in doubt that its node boots or booted it: see [`Boot::doubted`]. Its files go out to the node's agent only.
+    pub fn is_believed(&self) -> bool {
+        !self.doubted || self.redeemed
     }
 
     /// The pinned image version.

@@ -9,7 +9,7 @@ use rackstrap_wire::{DiskMarker, DiskPlan, DiskProblem, DiskState, DiskStatus, S
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 /// Most mount points of a node whose use is kept.
@@ -83,6 +83,25 @@ pub enum DiskWish {
 pub struct Disks {
     pub(super) store: Store,
     rows: Arc<RwLock<BTreeMap<String, NodeDisk>>>,
+    /// Held over a whole wish, so that memory and store get two wishes in one order. Taken before all other locks.
+    wishing: Arc<Mutex<()>>,
+}
+
+impl DiskWish {
+    /// The order that it makes, if it makes one.
+    fn order(self, by: &str, at: Timestamp) -> Option<DiskOrder> {
+        let wipe_foreign = match self {
+            DiskWish::NewDisk { wipe_foreign } => wipe_foreign.then_some(true)?,
+            DiskWish::Prepare { wipe_foreign } => wipe_foreign,
+            DiskWish::Cancel => return None,
+        };
+        Some(DiskOrder {
+            id: rand::random(),
+            wipe_foreign,
+            by: by.to_owned(),
+            at,
+        })
+    }
 }
 
 impl NodeDisk {
@@ -112,22 +131,19 @@ impl NodeDisk {
         self
     }
 
-    fn wish(&mut self, wish: DiskWish, by: &str, at: Timestamp) {
-        let order = |wipe_foreign| {
-            Some(DiskOrder {
-                id: rand::random(),
-                wipe_foreign,
-                by: by.to_owned(),
-                at,
-            })
-        };
-        match wish {
-            DiskWish::NewDisk { wipe_foreign } => {
-                self.forget_seen();
-                self.order = wipe_foreign.then(|| order(true)).flatten();
-            }
-            DiskWish::Prepare { wipe_foreign } => self.order = order(wipe_foreign),
-            DiskWish::Cancel => self.order = None,
+    /// `order` is the one that the wish makes, if it makes one.
+    fn wish(&mut self, wish: DiskWish, order: Option<DiskOrder>) {
+        if matches!(wish, DiskWish::NewDisk { .. }) {
+            self.forget_seen();
+        }
+        self.order = order;
+    }
+
+    /// Writes it, or takes it away if nothing is known.
+    fn put(&self, batch: Batch, node: &str) -> Batch {
+        match *self == NodeDisk::default() {
+            true => batch.delete(Table::Disks, node.as_bytes()),
+            false => batch.put(Table::Disks, node.as_bytes(), self),
         }
     }
 
@@ -226,6 +242,7 @@ impl Disks {
         Ok(Disks {
             store,
             rows: Arc::new(RwLock::new(rows)),
+            wishing: Arc::default(),
         })
     }
 
@@ -317,6 +334,12 @@ impl Disks {
     }
 
     /// Does what an administrator says; on disk when it returns. Returns the orders that stand no more, by node.
+    ///
+    /// No lock is held while the store writes: a change of the inventory reads the rows while it holds the store's only
+    /// transaction ([`Disks::write_followed`]).
+    ///
+    /// # Errors
+    /// Those of the store. If it could not be written, nobody sees it either.
     pub fn wish(
         &self,
         nodes: &[String],
@@ -324,25 +347,40 @@ impl Disks {
         by: &str,
         at: Timestamp,
     ) -> Result<Vec<(String, DiskOrder)>, StoreError> {
-        let mut withdrawn = Vec::new();
-        let mut batch = Batch::new();
-        let mut all = self.write();
-        let mut next = all.clone();
-        for node in nodes {
-            let row = next.entry(node.clone()).or_default();
-            withdrawn.extend(row.order.take().map(|order| (node.clone(), order)));
-            row.wish(wish, by, at);
-            batch = match *row == NodeDisk::default() {
-                // Nothing else was known than the order.
-                true => {
-                    next.remove(node);
-                    batch.delete(Table::Disks, node.as_bytes())
-                }
-                false => batch.put(Table::Disks, node.as_bytes(), row),
-            };
-        }
+        let _wishing = self.wishing.lock().unwrap_or_else(PoisonError::into_inner);
+        let orders: Vec<_> = nodes.iter().map(|node| (node, wish.order(by, at))).collect();
+        let written: Vec<NodeDisk> = {
+            let rows = self.read();
+            let wished = orders.iter().map(|(node, order)| {
+                let mut row = rows.get(*node).cloned().unwrap_or_default();
+                row.wish(wish, order.clone());
+                row
+            });
+            wished.collect()
+        };
+        let batch = (nodes.iter().zip(&written)).fold(Batch::new(), |batch, (node, row)| row.put(batch, node));
         self.store.commit_blocking(batch)?;
-        *all = next;
+        let (mut withdrawn, mut again) = (Vec::new(), Batch::new());
+        {
+            let mut rows = self.write();
+            for ((node, order), written) in orders.into_iter().zip(&written) {
+                let mut row = rows.remove(node).unwrap_or_default();
+                withdrawn.extend(row.order.take().map(|order| (node.clone(), order)));
+                row.wish(wish, order);
+                // A boot or a heartbeat came between, and what it queued knows nothing of the wish.
+                if row != *written {
+                    again = row.put(again, node);
+                }
+                if row != NodeDisk::default() {
+                    rows.insert(node.clone(), row);
+                }
+            }
+            if again.is_empty() {
+                return Ok(withdrawn);
+            }
+            self.store.queue(again);
+        }
+        self.store.flush()?;
         Ok(withdrawn)
     }
 

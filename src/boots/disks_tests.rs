@@ -501,3 +501,49 @@ async fn an_order_that_comes_while_a_boot_is_written_down_stays() {
     let kept: Option<NodeDisk> = store.get(Table::Disks, b"r01n01").unwrap();
     assert!(kept.unwrap().order.is_some());
 }
+
+#[tokio::test]
+async fn an_order_and_a_change_of_the_inventory_do_not_wait_for_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store.redb")).unwrap();
+    let boots = Boots::load(store.clone()).unwrap();
+    boot(&boots, 1, &kept("A", "01")).await;
+    let orders = {
+        let boots = boots.clone();
+        std::thread::spawn(move || {
+            for at in 0..100 {
+                let wish = match at % 2 {
+                    0 => DiskWish::Prepare { wipe_foreign: true },
+                    _ => DiskWish::Cancel,
+                };
+                boots
+                    .disks()
+                    .wish(&["r01n01".to_owned()], wish, "root", Timestamp(at))
+                    .unwrap();
+            }
+        })
+    };
+    let mut used = UsedSpace {
+        mount: "/tmp".to_owned(),
+        bytes: 1,
+    };
+    // A change writes what it means for disks inside of its transaction, the only one of the store.
+    while !orders.is_finished() {
+        let none: &[Changed] = &[];
+        store.write(|tx| boots.write_followed(tx, none)).unwrap();
+        used.bytes ^= 1 << 30;
+        boots.disks().note_used("r01n01", vec![used.clone()]);
+    }
+    orders.join().unwrap();
+    boots
+        .disks()
+        .wish(
+            &["r01n01".to_owned()],
+            DiskWish::Prepare { wipe_foreign: false },
+            "root",
+            Timestamp(200),
+        )
+        .unwrap();
+    let on_disk = Boots::load(store).unwrap();
+    assert_eq!(on_disk.disks().get("r01n01"), boots.disks().get("r01n01"));
+}

@@ -1,6 +1,6 @@
 //! All boots that are remembered: in memory for look-ups, on disk before anybody hears of them.
 
-use super::{Boot, beats::Beats, disks::Disks};
+use super::{Boot, beats::Beats, disks::Disks, kept::State};
 use crate::{
     clock::{Timestamp, monotonic},
     inventory::Changed,
@@ -8,14 +8,11 @@ use crate::{
 };
 use rackstrap_wire::{CheckResult, DiskState, Hardware, ImageRef, OverlayRequest, Plan};
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 use thiserror::Error;
 use uuid::Uuid;
-
-/// Boots remembered per node, besides the one that its running system came up with.
-pub const KEPT_PER_NODE: usize = 3;
 
 /// Letters of ids: no upper case (some firmware folds it in URLs), no 0, 1, l, o (people read ids aloud).
 const ID_LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
@@ -41,14 +38,6 @@ pub struct Origin {
     pub privileged: bool,
     /// See [`Boot::doubted`].
     pub doubted: bool,
-}
-
-#[derive(Default)]
-struct State {
-    by_id: HashMap<String, Arc<Boot>>,
-    /// Ids by node, oldest first.
-    by_node: HashMap<String, Vec<String>>,
-    sequence: u64,
 }
 
 /// Why a boot cannot be pinned or noted.
@@ -123,11 +112,15 @@ impl Boots {
             state.sequence = state.sequence.max(boot.sequence);
             state.insert(Arc::new(boot));
         }
+        // Whoever was up counts as up until it was silent as long as any other: what only a relay says of it is not believed before.
+        let beats = Beats::default();
+        let start = monotonic();
+        state.up().for_each(|node| beats.hear(node, start));
         Ok(Boots {
             store,
             state: Arc::new(RwLock::new(state)),
             disks,
-            beats: Arc::default(),
+            beats: Arc::new(beats),
         })
     }
 
@@ -138,7 +131,7 @@ impl Boots {
 
     /// Pins a boot: makes an id and a token, has `plan` written for that id, and keeps both; on disk when it returns,
     /// so that the boot script that names it can be answered. Older boots of the node are forgotten, but for the last
-    /// [`KEPT_PER_NODE`] and the one that its running system came up with.
+    /// [`KEPT_PER_NODE`](super::KEPT_PER_NODE), the one that its running system came up with, and the last one whose files went out.
     pub async fn open(&self, now: Timestamp, plan: impl FnOnce(&str) -> Plan) -> Result<Arc<Boot>, BootsError> {
         self.open_on(now, Origin::default(), plan).await
     }
@@ -237,12 +230,28 @@ impl Boots {
         }
     }
 
-    /// The system of that boot runs: boots of its node that began later and have no secrets yet never get any, as no firmware
-    /// can have asked for them. Written behind: should it be lost, the next heartbeat says it again.
-    pub fn runs(&self, id: &str) {
-        if let Some(boot) = self.get(id) {
+    /// The holder of that boot's secret was heard of: the agent after the overlay, or the system. Who has only its token may be a
+    /// user, and says nothing.
+    pub fn hear(&self, boot: &Boot) {
+        if boot.secret.is_some() && self.read().is_latest(boot) {
             self.beats.hear(&boot.plan.node, monotonic());
         }
+    }
+
+    /// The system of that boot runs: boots of its node that began later and have no secrets yet never get any, as no firmware
+    /// can have asked for them. Written behind: should it be lost, the next heartbeat says it again.
+    ///
+    /// True if its secret proves that, and no later boot has got secrets: whatever else was said of the node since was not the node.
+    pub fn runs(&self, id: &str) -> bool {
+        let Some(boot) = self.get(id) else {
+            return false;
+        };
+        self.beats.hear(&boot.plan.node, monotonic());
+        self.void_later(id);
+        boot.secret.is_some() && self.read().is_latest(&boot)
+    }
+
+    fn void_later(&self, id: &str) {
         let newer = |state: &State| -> Vec<String> {
             let Some(boot) = state.by_id.get(id) else {
                 return Vec::new();
@@ -278,6 +287,16 @@ impl Boots {
     /// True if the running system of `node` was heard of within its last two heartbeats: it is not its firmware that speaks now.
     pub fn is_alive(&self, node: &str, heartbeat_secs: u32) -> bool {
         self.beats.is_alive(node, heartbeat_secs, monotonic())
+    }
+
+    /// Seconds, rounded up, for which `boot` gets no secrets yet; none if it may have them. Only a relay said that its node boots, and the agent of
+    /// its image asks from any port, as a user of the running system can. The node's heartbeats void what a user began; if it
+    /// boots, they are missing soon, and it waits for that no longer than [`LONGEST_HOLD`](super::beats::LONGEST_HOLD).
+    pub fn held_for(&self, boot: &Boot, heartbeat_secs: u32) -> Option<u64> {
+        if !boot.doubted || boot.privileged {
+            return None;
+        }
+        self.beats.silent_in(&boot.plan.node, heartbeat_secs, monotonic())
     }
 
     /// That boot as its node is told it now: an order about its disk that was withdrawn since it was pinned is in it no more. From
@@ -323,9 +342,9 @@ impl Boots {
         state.sequence = state.sequence.max(sequence.unwrap_or(0));
     }
 
-    /// The newest boot of `node`.
+    /// The newest boot of `node` that it is in, as far as is known: see [`Boot::is_believed`].
     pub fn current(&self, node: &str) -> Option<Arc<Boot>> {
-        self.of_node(node).into_iter().next()
+        self.of_node(node).into_iter().find(|boot| boot.is_believed())
     }
 
     /// All remembered boots of `node`, newest first.
@@ -517,51 +536,6 @@ impl Boots {
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn insert(&mut self, boot: Arc<Boot>) {
-        let ids = self.by_node.entry(boot.plan.node.clone()).or_default();
-        // Two boots of one node may reach the disk in either order.
-        let by_id = &self.by_id;
-        let place = ids.partition_point(|id| by_id.get(id).is_some_and(|other| other.sequence < boot.sequence));
-        ids.insert(place, boot.plan.id.clone());
-        self.by_id.insert(boot.plan.id.clone(), boot);
-    }
-
-    /// The boots of `node` since the one that its running system came up with, that one included.
-    fn live(&self, node: &str) -> impl Iterator<Item = &Arc<Boot>> {
-        let ids = self.by_node.get(node).map(Vec::as_slice).unwrap_or_default();
-        let running = self.running(ids).unwrap_or(0);
-        ids[running..].iter().filter_map(|id| self.by_id.get(id))
-    }
-
-    /// Index of the newest boot that reported ready.
-    fn running(&self, ids: &[String]) -> Option<usize> {
-        ids.iter()
-            .rposition(|id| self.by_id.get(id).is_some_and(|boot| boot.ready.is_some()))
-    }
-
-    /// Forgets old boots of `node`. A node whose script is fetched over and over still has its running boot.
-    fn forget_old(&mut self, node: &str) -> Vec<String> {
-        let Some(ids) = self.by_node.get(node) else {
-            return Vec::new();
-        };
-        let running = self.running(ids);
-        let first_kept = ids.len().saturating_sub(KEPT_PER_NODE);
-        let (kept, forgotten): (Vec<_>, Vec<_>) = ids
-            .iter()
-            .cloned()
-            .enumerate()
-            .partition(|(index, _)| *index >= first_kept || Some(*index) == running);
-        self.by_node
-            .insert(node.to_owned(), kept.into_iter().map(|(_, id)| id).collect());
-        let forgotten: Vec<String> = forgotten.into_iter().map(|(_, id)| id).collect();
-        for id in &forgotten {
-            self.by_id.remove(id);
-        }
-        forgotten
     }
 }
 

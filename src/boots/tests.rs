@@ -274,3 +274,101 @@ async fn a_system_is_alive_until_it_missed_a_heartbeat() {
     boots.firmware_speaks("r01n01");
     assert!(!boots.is_alive("r01n01", 30), "its firmware was heard");
 }
+
+#[tokio::test]
+async fn who_was_up_when_the_daemon_ended_counts_as_alive_when_it_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, boots) = open(dir.path());
+    for (node, ready, again) in [
+        ("r01n01", true, false),
+        ("r01n02", false, false),
+        ("r01n03", true, true),
+    ] {
+        let boot = boots.open(NOW, plan(node, "debian@1")).await.unwrap();
+        let secret = Some("secret".to_owned());
+        boots
+            .redeem(&boot.plan.id, &request(&boot.token), secret)
+            .await
+            .unwrap();
+        if ready {
+            boots.mark_ready(&boot.plan.id, "secret", NOW).await.unwrap();
+        }
+        // A script alone, by whomever, says nothing.
+        let next = boots.open(NOW, plan(node, "debian@1")).await.unwrap();
+        if again {
+            boots.redeem(&next.plan.id, &request(&next.token), None).await.unwrap();
+        }
+        assert!(!boots.is_alive(node, 30), "{node} was never heard of");
+    }
+    store.flush().unwrap();
+    drop((store, boots));
+    let (_store, boots) = open(dir.path());
+    let alive = ["r01n01", "r01n02", "r01n03"].map(|node| boots.is_alive(node, 30));
+    assert_eq!(alive, [true, false, false], "one boots, and one boots again");
+}
+
+const BY_RELAY: Origin = Origin {
+    uuid: None,
+    privileged: true,
+    doubted: true,
+};
+
+#[tokio::test]
+async fn the_boot_that_the_agent_is_in_is_never_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_store, boots) = open(dir.path());
+    let running = boots.open(NOW, plan("r01n01", "debian@1")).await.unwrap();
+    boots
+        .redeem(&running.plan.id, &request(&running.token), None)
+        .await
+        .unwrap();
+    boots.mark_ready(&running.plan.id, &running.token, NOW).await.unwrap();
+    let booting = boots.open(NOW, plan("r01n01", "debian@2")).await.unwrap();
+    let secret = Some("secret".to_owned());
+    boots
+        .redeem(&booting.plan.id, &request(&booting.token), secret)
+        .await
+        .unwrap();
+    // What the agent says between its files and `ready` is a sign of life; what holds the token only is none.
+    assert!(!boots.is_alive("r01n01", 30));
+    boots.hear(&running);
+    assert!(!boots.is_alive("r01n01", 30));
+    boots.hear(&boots.get(&booting.plan.id).unwrap());
+    assert!(boots.is_alive("r01n01", 30));
+    for _ in 0..10 {
+        boots.open_on(NOW, BY_RELAY, plan("r01n01", "debian@3")).await.unwrap();
+    }
+    assert_eq!(boots.of_node("r01n01").len(), KEPT_PER_NODE + 2);
+    assert_eq!(
+        boots.current("r01n01").unwrap().plan.id,
+        booting.plan.id,
+        "the others are in doubt"
+    );
+    boots.mark_ready(&booting.plan.id, "secret", NOW).await.unwrap();
+    assert!(boots.runs(&booting.plan.id), "its secret says so");
+    assert!(!boots.runs(&running.plan.id), "a later boot has got its files");
+}
+
+#[tokio::test]
+async fn a_boot_in_doubt_of_an_older_agent_waits_for_silence() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_store, boots) = open(dir.path());
+    let running = boots.open(NOW, plan("r01n01", "debian@1")).await.unwrap();
+    boots.runs(&running.plan.id);
+    let older = Origin {
+        privileged: false,
+        ..BY_RELAY
+    };
+    let held = boots.open_on(NOW, older, plan("r01n01", "debian@1")).await.unwrap();
+    assert!(
+        boots
+            .held_for(&held, 30)
+            .is_some_and(|seconds| (1..=65).contains(&seconds))
+    );
+    let safe = boots.open_on(NOW, BY_RELAY, plan("r01n01", "debian@1")).await.unwrap();
+    let sure = boots.open(NOW, plan("r01n01", "debian@1")).await.unwrap();
+    assert_eq!((boots.held_for(&safe, 30), boots.held_for(&sure, 30)), (None, None));
+    // Its firmware is heard.
+    boots.firmware_speaks("r01n01");
+    assert_eq!(boots.held_for(&held, 30), None);
+}

@@ -145,7 +145,7 @@ fn old(boot: &Boot, agent: u32) -> String {
         },
         match agent {
             ..3 => "any user of the node can report in its name",
-            _ => "a user of the node gets its secrets if a DHCP relay passes on what he sends",
+            _ => "its files wait for heartbeats of the system before, if only a DHCP relay says that it boots",
         },
         seal_anew(image)
     )
@@ -158,6 +158,16 @@ pub async fn overlay(
     Told(boot, request): Told<OverlayRequest>,
 ) -> Result<Json<Overlay>, Problem> {
     service.boots.may_redeem(&boot.plan.id, &request.token)?;
+    let heartbeat_secs = service.world.load().site.limits.heartbeat_secs;
+    if let Some(seconds) = service.boots.held_for(&boot, heartbeat_secs) {
+        let detail = format!(
+            "files wait up to {seconds} s for heartbeats of the system before, as image {} was sealed by an older release; {}",
+            boot.image(),
+            seal_anew(boot.image())
+        );
+        service.record(&boot, "overlay-client", Level::Retry, detail.clone(), None);
+        return Err(Problem::unavailable(detail));
+    }
     let agent = wire_of(&headers)?;
     let wire = common_version(agent).ok_or_else(|| Problem::gone(too_old(&boot, agent)))?;
     // Rendered first: a template that fails must not cost the boot its one overlay.
@@ -199,6 +209,7 @@ pub async fn report(
 ) -> Result<StatusCode, Problem> {
     let id = &boot.plan.id;
     service.boots.authenticate_node(id, &report.token)?;
+    service.boots.hear(&boot);
     if report.events.len() > MAX_EVENTS {
         return Err(Problem::bad_body(format!(
             "a report has at most {MAX_EVENTS} events, this one {}",
@@ -242,6 +253,7 @@ pub async fn waiting(
 ) -> Result<StatusCode, Problem> {
     let id = &boot.plan.id;
     let before = service.boots.authenticate_node(id, &waiting.token)?;
+    service.boots.hear(&boot);
     bounded(&waiting.checks)?;
     // What was sent before `ready` and comes after it is no news.
     if before.ready.is_none() {
@@ -267,6 +279,7 @@ fn bounded(checks: &[CheckResult]) -> Result<(), Problem> {
 pub async fn ready(State(service): State<Arc<Service>>, Told(boot, ready): Told<Ready>) -> Result<StatusCode, Problem> {
     let id = &boot.plan.id;
     let said_before = service.boots.authenticate_node(id, &ready.token)?.ready.is_some();
+    service.boots.hear(&boot);
     bounded(&ready.checks)?;
     let failed = failures(&ready.checks);
     if !ready.checks.is_empty() {
@@ -295,7 +308,7 @@ pub async fn heartbeat(
     service.boots.authenticate_node(id, &beat.token)?;
     // It runs, so that whatever asked for another boot was not its firmware.
     service.windows.close(&boot.plan.node);
-    service.boots.runs(id);
+    let proven = service.boots.runs(id);
     if let Some(healthy) = beat.healthy {
         service.boots.note_health(id, &beat.token, healthy)?;
     }
@@ -306,6 +319,9 @@ pub async fn heartbeat(
     let users = beat.users.as_ref().and_then(|note| users_for(&service, &boot, note));
     let subject = Subject::Node(boot.plan.node.clone());
     let now = Timestamp::now();
+    if proven {
+        service.recorder.still_runs(&subject, now, id);
+    }
     service.recorder.heartbeat(subject, now, id, &beat.trouble);
     service.boots.disks().note_used(&boot.plan.node, beat.used);
     if let Some(note) = &beat.restart {

@@ -568,7 +568,7 @@ impl Restarts {
             opened: running.map_or(Timestamp(0), |boot| boot.opened),
             sequence: running.map_or(0, |boot| boot.sequence),
             healthy: running.is_some_and(|boot| boot.healthy()),
-            begun: boots.iter().map(|boot| boot.opened).collect(),
+            begun: boots.iter().filter(|b| b.is_believed()).map(|b| b.opened).collect(),
         })
     }
 

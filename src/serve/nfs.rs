@@ -159,8 +159,7 @@ impl Exports for ImageExports {
             Some(node) => {
                 let mut event = Event::new(Timestamp::now(), step, level, detail);
                 // Not one that a user of the node may have begun by way of a relay.
-                let boots = self.shared.boots.of_node(&node);
-                if let Some(boot) = boots.iter().find(|boot| !boot.doubted || boot.redeemed) {
+                if let Some(boot) = self.shared.boots.current(&node) {
                     event = event.of_boot(&boot.plan.id);
                 }
                 self.shared.recorder.record(Subject::Node(node), event);

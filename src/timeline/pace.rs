@@ -78,7 +78,7 @@ impl Stage {
                 Some(Phase::SwitchRoot) if event.took_ms.is_some() => Stage::HandedOver,
                 known => phase(known.copied().unwrap_or(Phase::EarlyMounts)),
             },
-            "ready" | "heartbeat" => Stage::Up,
+            "ready" | "heartbeat" | "running" => Stage::Up,
             _ => return None,
         })
     }

@@ -213,6 +213,24 @@ impl Recorder {
         self.record(subject, Event::new(now, "heartbeat", level, trouble).of_boot(boot));
     }
 
+    /// The node proved by a secret that its system is that of `boot`: whatever a later boot was asked for by, it was not its firmware.
+    pub fn still_runs(&self, subject: &Subject, now: Timestamp, boot: &str) {
+        let other = {
+            let state = self.lock();
+            let standing = state.lines.get(subject).map(|line| &line.standing);
+            standing
+                .filter(|standing| standing.left(boot))
+                .map(|standing| standing.boot.clone())
+        };
+        if let Some(other) = other {
+            let detail = format!("still runs; boot {other} was not asked for by its firmware");
+            self.record(
+                subject.clone(),
+                Event::new(now, "running", Level::Ok, detail).of_boot(boot),
+            );
+        }
+    }
+
     /// The timeline of `subject`, oldest first. Reads what the daemon did not see itself from disk: a millisecond.
     pub fn of(&self, subject: &Subject) -> Vec<Event> {
         let (on_disk, events) = {

@@ -3,7 +3,7 @@
 use super::{Event, Level, Pace, Stage, State};
 use crate::clock::{Timestamp, duration};
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Boots whose late reports are recognised as such.
 const BOOTS_SEEN: usize = 4;
@@ -30,6 +30,9 @@ pub struct Standing {
     trouble: String,
     /// The boots before, the newest last.
     seen: VecDeque<String>,
+    /// What the boots before lacked, where they lacked something: a node may still be in one of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    lacked: BTreeMap<String, String>,
     /// How far the machine has come since it was last up, however often it began again.
     #[serde(default)]
     progress: Option<Progress>,
@@ -70,6 +73,7 @@ impl Default for Standing {
             lacks: String::new(),
             trouble: String::new(),
             seen: VecDeque::new(),
+            lacked: BTreeMap::new(),
             progress: None,
             below: None,
         }
@@ -90,7 +94,7 @@ enum Meaning {
     HandsOver,
     /// The system is up.
     Ready,
-    /// The running system.
+    /// The running system, also where a later boot was begun in its name.
     Heartbeat,
     /// Anything else: no matter.
     Nothing,
@@ -108,7 +112,7 @@ fn meaning(event: &Event) -> Meaning {
         }
         "agent" | "plan" | "overlay" => Meaning::Agent,
         "ready" => Meaning::Ready,
-        "heartbeat" => Meaning::Heartbeat,
+        "heartbeat" | "running" => Meaning::Heartbeat,
         _ => Meaning::Nothing,
     }
 }
@@ -152,15 +156,14 @@ impl Standing {
             }
             _ => {}
         }
-        let up = matches!(self.state, State::Ready | State::Degraded);
-        if up
-            && matches!(
-                event.kind(),
-                "tftp-client" | "nfs-client" | "dhcp-first" | "script-client" | "kernel-client" | "initramfs-client"
-            )
-        {
+        match event.kind() {
+            // Of a boot in doubt (`Boot::doubted`), which the node is in once its agent is heard of.
+            "script-client" | "kernel-client" | "initramfs-client" | "overlay-client" => return None,
             // Any user of the node can do that; it is neither a sign of life nor a fault of the node.
-            return None;
+            "tftp-client" | "nfs-client" | "dhcp-first" if matches!(self.state, State::Ready | State::Degraded) => {
+                return None;
+            }
+            _ => {}
         }
         // Of an event that was repeated, the time between two of them.
         let gap = match event.last {
@@ -168,7 +171,9 @@ impl Standing {
             _ => at.since(self.heard),
         };
         self.heard = self.heard.max(at);
-        if !self.enter(&event.boot) {
+        if event.step == "running" {
+            self.go_back_to(&event.boot);
+        } else if !self.enter(&event.boot) {
             return None;
         }
         let stalled = self.below.take().map(|below| (below, self.since));
@@ -327,6 +332,19 @@ impl Standing {
         self.since = self.since.min(now);
     }
 
+    /// True if `boot` is one that the node counts as having left for another.
+    pub(super) fn left(&self, boot: &str) -> bool {
+        self.boot != boot && self.seen.iter().any(|seen| seen == boot)
+    }
+
+    /// Enters a boot that the node never left: the one since was not its own.
+    fn go_back_to(&mut self, boot: &str) {
+        self.seen.retain(|seen| seen != boot);
+        let lacks = self.lacked.remove(boot).unwrap_or_default();
+        self.enter(boot);
+        self.lacks = lacks;
+    }
+
     /// Enters the boot of an event; false if the event is a late one of an older boot.
     fn enter(&mut self, boot: &str) -> bool {
         if boot.is_empty() || boot == self.boot {
@@ -336,13 +354,18 @@ impl Standing {
             return false;
         }
         let before = std::mem::replace(&mut self.boot, boot.to_owned());
+        let lacks = std::mem::take(&mut self.lacks);
         if !before.is_empty() {
+            if !lacks.is_empty() {
+                self.lacked.insert(before.clone(), lacks);
+            }
             self.seen.push_back(before);
-            if self.seen.len() > BOOTS_SEEN {
-                self.seen.pop_front();
+            if self.seen.len() > BOOTS_SEEN
+                && let Some(oldest) = self.seen.pop_front()
+            {
+                self.lacked.remove(&oldest);
             }
         }
-        self.lacks.clear();
         self.trouble.clear();
         // What comes now is of another boot than the state is: it may go back.
         match self.state {
@@ -387,7 +410,7 @@ impl Standing {
         if event.level == Level::Ok && event.step == "restart" && self.last_error.starts_with("restart: ") {
             self.last_error = self.missing();
         }
-        if event.level == Level::Ok || matches!(event.step.as_str(), "heartbeat" | "ready") {
+        if event.level == Level::Ok || matches!(event.step.as_str(), "heartbeat" | "running" | "ready") {
             return;
         }
         let text = match event.detail.is_empty() {

@@ -3,6 +3,7 @@
 use super::{Event, Level};
 use crate::clock::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// One boot, from the first packet to `ready`, or as far as it came.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,8 +53,9 @@ enum Part {
 }
 
 /// What belongs to no boot: heartbeats, and what the daemon or an administrator says of a node. Boots are what a machine does on its way up.
-const NO_PART: [&str; 8] = [
+const NO_PART: [&str; 9] = [
     "heartbeat",
+    "running",
     "rollout",
     "lost",
     "stalled",
@@ -67,7 +69,14 @@ const NO_PART: [&str; 8] = [
 pub fn summarise(events: &[Event]) -> Vec<BootSummary> {
     let mut boots: Vec<Vec<&Event>> = Vec::new();
     let mut beyond = false;
-    let of_boots = |event: &&Event| !NO_PART.contains(&event.step.as_str());
+    // A boot in doubt (`Boot::doubted`) was the node's own if its agent was heard of.
+    let real: BTreeSet<&str> = (events.iter().filter(|event| part(event) == Part::Beyond))
+        .map(|event| event.boot.as_str())
+        .collect();
+    let of_boots = |event: &&Event| match event.step.strip_suffix("-client") {
+        Some(_) => real.contains(event.boot.as_str()),
+        None => !NO_PART.contains(&event.step.as_str()),
+    };
     for event in events.iter().filter(of_boots) {
         let part = part(event);
         // What somebody else asked for in its name begins nothing.
@@ -95,6 +104,7 @@ pub fn summarise(events: &[Event]) -> Vec<BootSummary> {
 fn part(event: &Event) -> Part {
     match event.step.split_whitespace().next() {
         Some("dhcp") if event.step == "dhcp discover" => Part::Loader,
+        Some("script-client" | "kernel-client" | "initramfs-client") => Part::Loader,
         Some("tftp" | "http" | "script" | "kernel" | "initramfs") => Part::Loader,
         Some("plan" | "agent" | "overlay" | "ready") => Part::Beyond,
         _ => Part::Neutral,

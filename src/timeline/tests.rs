@@ -9,6 +9,9 @@ use crate::{
 use proptest::prelude::*;
 use rackstrap_wire::{AgentEvent, DiskState, DiskStatus, FileSystem, HwAddr, MountedPartition, Outcome, Phase};
 
+#[path = "doubt_tests.rs"]
+mod doubt;
+
 pub(super) const LIMITS: Limits = Limits {
     timeline_events: 50,
     unknown_machines: 4,

@@ -1,11 +1,11 @@
 //! An honest relay passes on what a user of a node sends, from whatever port that came: dnsmasq 2.90 does.
 
-use super::{Running, dhcp, fetch, says, wants_overlay};
+use super::{PATIENCE, Running, address_of, dhcp, fetch, says, up as boots_up, wants_overlay};
 use crate::netns::serve::argument;
 use anyhow::{Context, ensure};
 use serde_json::json;
-use std::net::UdpSocket;
-use testbed::{Namespace, Result};
+use std::{fs, net::UdpSocket};
+use testbed::{Namespace, Result, timeline::poll};
 
 const RELAY: [u8; 4] = [10, 5, 0, 9];
 
@@ -16,7 +16,7 @@ fn relays(relay: &Namespace, card: u8, address: u8) -> Result<Vec<u8>> {
     let message = dhcp(1, 3, card, RELAY, &[&wanted[..], &[77, 4], b"iPXE"].concat());
     relay.inside(|| {
         let socket = UdpSocket::bind("10.5.0.9:67")?;
-        socket.set_read_timeout(Some(super::PATIENCE))?;
+        socket.set_read_timeout(Some(PATIENCE))?;
         socket.send_to(&message, "10.5.0.1:67")?;
         let mut answer = vec![0; 1500];
         let length = socket.recv(&mut answer).context("no answer to the relay")?;
@@ -115,8 +115,123 @@ fn a_node_that_reboots_behind_a_relay_at_once_boots_without_delay() -> Result {
     let (status, _, plan) = fetch(&node.namespace, &node.plan_url(), &["-H", &node.bearer()])?;
     assert_eq!(status, 200, "{plan}");
     assert_eq!(up.lab.cluster.status("r01n01")?["state"], json!("agent"));
-    let secret = super::up(node)?;
+    let secret = boots_up(node)?;
     ensure!(node.post("ready", &says(&secret))?.0 == 204);
     assert_eq!(up.lab.cluster.status("r01n01")?["state"], json!("ready"));
+    Ok(())
+}
+
+#[test]
+fn a_daemon_that_starts_believes_a_relay_no_more_than_before() -> Result {
+    let up = Running::start()?;
+    let relay = up.lab.cluster.namespace.client("52:54:00:00:0f:01")?;
+    relay.ip(&["address", "add", "10.5.0.9/16", "dev", "eth0"])?;
+    up.lab.cluster.daemon.stop()?;
+    up.lab.cluster.start_daemon()?;
+    // Before the first heartbeat.
+    relays(&relay, 1, 1)?;
+    let (status, script) = up.gets("/ipxe?mac=52:54:00:00:01:01", "")?;
+    let boot = argument(&script, "plan");
+    assert_eq!((status, boot.len()), (200, 12), "{script}");
+    assert_eq!(up.gets(&format!("/boot/{boot}/kernel"), "")?.0, 200);
+    let row = up.lab.cluster.status("r01n01")?;
+    assert_eq!(
+        (&row["state"], &row["boot"]),
+        (&json!("ready"), &json!(up.lab.node.boot)),
+        "{row}"
+    );
+    up.expect_unharmed()
+}
+
+#[test]
+fn boots_that_a_relay_begins_do_not_end_the_one_under_way() -> Result {
+    let mut up = Running::start()?;
+    let relay = up.lab.cluster.namespace.client("52:54:00:00:0f:01")?;
+    relay.ip(&["address", "add", "10.5.0.9/16", "dev", "eth0"])?;
+    // It boots anew; users are on it from here on, and it is not ready yet.
+    let node = &mut up.lab.node;
+    address_of(&node.namespace, &up.lab.cluster, &["-x", "77:69505845"])?;
+    node.fetch_script()?;
+    let secret = boots_up(node)?;
+    let waiting = json!({"token": secret, "uptime_ms": 1, "checks": []}).to_string();
+    ensure!(node.post("waiting", &waiting)?.0 == 204);
+    let before = up.lab.cluster.status("r01n01")?;
+    for _ in 0..6 {
+        relays(&relay, 1, 1)?;
+        let (status, script) = up.gets("/ipxe?mac=52:54:00:00:01:01", "")?;
+        assert!(status == 200 && !argument(&script, "token").is_empty(), "{script}");
+    }
+    let row = up.lab.cluster.status("r01n01")?;
+    assert_eq!(
+        (&row["state"], &row["boot"]),
+        (&before["state"], &json!(up.lab.node.boot)),
+        "{row}"
+    );
+    ensure!(up.lab.node.post("ready", &says(&secret))?.0 == 204);
+    up.secrets[0] = secret;
+    up.expect_unharmed()
+}
+
+/// An image whose agent asks from any port, as releases before wire version 4 sealed them.
+fn of_an_older_release(up: &Running) -> Result {
+    let versions = up.lab.cluster.daemon.state_dir().join("images/debian");
+    let sealed = fs::read_link(versions.join("1"))?;
+    fs::remove_file(versions.join("1"))?;
+    fs::create_dir(versions.join("1"))?;
+    for entry in fs::read_dir(&sealed)? {
+        let entry = entry?;
+        let place = versions.join("1").join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            // Nobody mounts it here.
+            true => fs::create_dir(place)?,
+            false => drop(fs::copy(entry.path(), place)?),
+        }
+    }
+    let manifest = fs::read_to_string(sealed.join("manifest.toml"))?;
+    let older = manifest.lines().filter(|line| !line.starts_with("wire = "));
+    let older = older.map(|line| format!("{line}\n")).collect::<String>();
+    ensure!(older != manifest, "{manifest}");
+    fs::write(versions.join("1/manifest.toml"), older)?;
+    up.lab.cluster.daemon.cli(&["reload"])?;
+    Ok(())
+}
+
+#[test]
+fn a_boot_in_doubt_of_an_older_image_gets_its_files_once_the_node_is_silent() -> Result {
+    // With a heartbeat each 5 s it is silent after 15 s.
+    let mut up = Running::start()?;
+    let relay = up.lab.cluster.namespace.client("52:54:00:00:0f:01")?;
+    relay.ip(&["address", "add", "10.5.0.9/16", "dev", "eth0"])?;
+    of_an_older_release(&up)?;
+    up.expect_unharmed()?;
+    relays(&relay, 1, 1)?;
+    let (_, script) = up.gets("/ipxe?mac=52:54:00:00:01:01", "")?;
+    let (boot, token) = (argument(&script, "plan"), argument(&script, "token"));
+    ensure!(!token.is_empty(), "{script}");
+    let overlay = format!("/v1/overlay/{boot}");
+    let node = &up.lab.node.namespace;
+    let (status, said) = up.posts(node, &overlay, &wants_overlay(token))?;
+    assert!(
+        status == 503 && said.contains("wait up to") && !said.contains("secret"),
+        "{status}: {said}"
+    );
+    // Its system runs: that boot never gets them.
+    up.expect_unharmed()?;
+    let (status, said) = up.posts(node, &overlay, &wants_overlay(token))?;
+    assert!(
+        status == 409 && said.contains("running system was heard of"),
+        "{status}: {said}"
+    );
+
+    // It boots, and nothing but a relay says so.
+    relays(&relay, 1, 1)?;
+    up.lab.node.fetch_script()?;
+    let node = &up.lab.node;
+    let got = poll(PATIENCE, || {
+        let (status, said) = node.post("overlay", &wants_overlay(&node.token))?;
+        ensure!(matches!(status, 200 | 503), "{status}: {said}");
+        Ok((status == 200).then_some(said))
+    })?;
+    ensure!(got.is_some_and(|overlay| overlay.contains("secret")));
     Ok(())
 }

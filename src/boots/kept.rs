@@ -1,0 +1,86 @@
+//! Which boots are in memory, in their order, and which of them are forgotten.
+
+use super::Boot;
+use std::{collections::HashMap, sync::Arc};
+
+/// Boots remembered per node, besides the one that its running system came up with and the last one whose files went out.
+pub const KEPT_PER_NODE: usize = 3;
+
+/// The boots by id, and each node's in their order.
+#[derive(Default)]
+pub(super) struct State {
+    pub by_id: HashMap<String, Arc<Boot>>,
+    /// Ids by node, oldest first.
+    pub by_node: HashMap<String, Vec<String>>,
+    /// [`Boot::sequence`] of the newest boot of all.
+    pub sequence: u64,
+}
+
+impl State {
+    pub fn insert(&mut self, boot: Arc<Boot>) {
+        let ids = self.by_node.entry(boot.plan.node.clone()).or_default();
+        // Two boots of one node may reach the disk in either order.
+        let by_id = &self.by_id;
+        let place = ids.partition_point(|id| by_id.get(id).is_some_and(|other| other.sequence < boot.sequence));
+        ids.insert(place, boot.plan.id.clone());
+        self.by_id.insert(boot.plan.id.clone(), boot);
+    }
+
+    /// The boots of `node` since the one that its running system came up with, that one included.
+    pub fn live(&self, node: &str) -> impl Iterator<Item = &Arc<Boot>> {
+        let ids = self.ids(node);
+        let running = self.last(ids, |boot| boot.ready.is_some()).unwrap_or(0);
+        ids[running..].iter().filter_map(|id| self.by_id.get(id))
+    }
+
+    /// Nodes whose last boot with files reported ready.
+    pub fn up(&self) -> impl Iterator<Item = &str> {
+        let up = |ids: &[String]| {
+            let last = self.last(ids, |boot| boot.redeemed)?;
+            self.by_id.get(&ids[last])?.ready
+        };
+        let nodes = self.by_node.iter().filter(move |(_, ids)| up(ids).is_some());
+        nodes.map(|(node, _)| node.as_str())
+    }
+
+    /// True if the files of no later boot of the same node went out.
+    pub fn is_latest(&self, boot: &Boot) -> bool {
+        let ids = self.ids(&boot.plan.node);
+        let last = self.last(ids, |boot| boot.redeemed);
+        last.and_then(|last| self.by_id.get(&ids[last]))
+            .is_none_or(|last| last.sequence <= boot.sequence)
+    }
+
+    /// Forgets old boots of `node`. A node whose script is fetched over and over, by whomever, still has its running boot, and
+    /// the one that its agent is in.
+    pub fn forget_old(&mut self, node: &str) -> Vec<String> {
+        let ids = self.ids(node);
+        let held = [
+            self.last(ids, |boot| boot.ready.is_some()),
+            self.last(ids, |boot| boot.redeemed),
+        ];
+        let first_kept = ids.len().saturating_sub(KEPT_PER_NODE);
+        let (kept, forgotten): (Vec<_>, Vec<_>) = ids
+            .iter()
+            .cloned()
+            .enumerate()
+            .partition(|(index, _)| *index >= first_kept || held.contains(&Some(*index)));
+        self.by_node
+            .insert(node.to_owned(), kept.into_iter().map(|(_, id)| id).collect());
+        let forgotten: Vec<String> = forgotten.into_iter().map(|(_, id)| id).collect();
+        for id in &forgotten {
+            self.by_id.remove(id);
+        }
+        forgotten
+    }
+
+    fn ids(&self, node: &str) -> &[String] {
+        self.by_node.get(node).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Index of the newest of `ids` that is so.
+    fn last(&self, ids: &[String], is_so: impl Fn(&Boot) -> bool) -> Option<usize> {
+        ids.iter()
+            .rposition(|id| self.by_id.get(id).is_some_and(|boot| is_so(boot)))
+    }
+}
