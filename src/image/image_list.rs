@@ -1,4 +1,4 @@
-//! Making the list of files that goes into the initramfs (`src/wire/src/image_list.rs` has its form): what nodes could not
+//! Making the list of files that goes into the initramfs (`crates/wire/src/image_list.rs` has its form): what nodes could not
 //! find out from the root, which they mount by NFSv3.
 
 use super::{

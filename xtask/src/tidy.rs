@@ -60,7 +60,7 @@ pub fn run() -> Result<()> {
 /// All that is wrong in the tree at `root`, one line each.
 fn problems(root: &Path) -> Result<Vec<String>> {
     let mut files = Vec::new();
-    for folder in ["src", "testbed", "tests", "xtask"] {
+    for folder in ["crates", "src", "testbed", "tests", "xtask"] {
         collect(&root.join(folder), &mut files)?;
     }
     let mut problems = Vec::new();
@@ -73,7 +73,7 @@ fn problems(root: &Path) -> Result<Vec<String>> {
                 .map(|problem| format!("{name}: {problem}")),
         );
     }
-    problems.extend(check_wire(&fs::read_to_string(root.join("src/wire/Cargo.toml"))?));
+    problems.extend(check_wire(&fs::read_to_string(root.join("crates/wire/Cargo.toml"))?));
     Ok(problems)
 }
 
@@ -140,7 +140,7 @@ fn check_file(name: &str, text: &str) -> Vec<String> {
 fn module_of(name: &str) -> Option<&str> {
     let inside = name.strip_prefix("src/")?;
     let module = inside.split('/').next()?.trim_end_matches(".rs");
-    (!["agent", "wire", "lib", "main"].contains(&module)).then_some(module)
+    (!["lib", "main"].contains(&module)).then_some(module)
 }
 
 /// Why `module` may not use `used`.
@@ -246,7 +246,7 @@ fn check_wire(manifest: &str) -> Vec<String> {
         .map(|(name, _)| name.trim());
     let extra = names.filter(|name| *name != "serde" && !name.starts_with('#'));
     extra
-        .map(|name| format!("src/wire/Cargo.toml: depends on {name}; wire is plain data, serde only"))
+        .map(|name| format!("crates/wire/Cargo.toml: depends on {name}; wire is plain data, serde only"))
         .collect()
 }
 
@@ -294,7 +294,7 @@ mod tests {
                 "fn f() {}\n#[cfg(test)]\nmod tests {\n use crate::nfs;\n fn t() { Instant::now() }\n}",
             ),
             ("src/serve/mod.rs", "use crate::{dhcp, nfs, tftp};"),
-            ("src/agent/src/main.rs", "let now = Instant::now();"),
+            ("crates/agent/src/main.rs", "let now = Instant::now();"),
             ("src/nfs/x.rs", "// unlike crate::tftp"),
         ] {
             assert_eq!(check_file(name, text), Vec::<String>::new(), "{name}");
