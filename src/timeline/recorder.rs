@@ -39,7 +39,6 @@ struct Shared {
     /// Milliseconds since 1970: the time from which heartbeats can be expected.
     listening: AtomicU64,
     state: Mutex<State>,
-    changes: watch::Sender<u64>,
     /// Moves when a node becomes lost or stalled, or ceases to be.
     overdue: watch::Sender<u64>,
     recorded: AtomicU64,
@@ -173,7 +172,6 @@ impl Recorder {
                 store,
                 listening: AtomicU64::new(now.0),
                 state: Mutex::new(state),
-                changes: watch::Sender::new(0),
                 overdue: watch::Sender::new(0),
                 recorded: AtomicU64::new(0),
             }),
@@ -194,7 +192,6 @@ impl Recorder {
         if !batch.is_empty() {
             self.shared.store.queue(batch);
         }
-        self.shared.changes.send_modify(|generation| *generation += 1);
         self.tell_overdue(turns);
     }
 
@@ -354,11 +351,6 @@ impl Recorder {
         self.shared.recorded.load(Ordering::Relaxed)
     }
 
-    /// A counter that moves with each event.
-    pub fn watch(&self) -> watch::Receiver<u64> {
-        self.shared.changes.subscribe()
-    }
-
     /// A counter that moves when a node becomes lost or stalled, or ceases to be.
     pub fn watch_overdue(&self) -> watch::Receiver<u64> {
         self.shared.overdue.subscribe()
@@ -409,7 +401,6 @@ impl Recorder {
         if !batch.is_empty() {
             self.shared.store.queue(batch);
         }
-        self.shared.changes.send_modify(|generation| *generation += 1);
         self.tell_overdue(turns);
     }
 
