@@ -6,7 +6,6 @@
 use arc_swap::ArcSwap;
 use rackstrap::{
     boots::Boots,
-    clock::Timestamp,
     config::{self, Site},
     decide::{Decision, Requester, World, decide},
     dhcp::{Lease, LeaseState},
@@ -15,6 +14,7 @@ use rackstrap::{
     store::{Batch, Staged, Store, Table, backup::Reader},
     timeline::{Event, Level, Recorder, Subject},
 };
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
 use std::{

@@ -19,7 +19,7 @@ pub use effects::{
 pub use registry::{Boots, BootsError, KEPT_PER_NODE, Origin, Refusal, redeem_all};
 pub use window::Windows;
 
-use crate::clock::Timestamp;
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::{CheckResult, DiskState, Hardware, ImageRef, Plan};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

@@ -110,7 +110,7 @@ fn a_trial_run_is_refused_as_the_real_one_and_changes_nothing() {
     assert_eq!(edited, (Some(0), planned.to_owned(), String::new()));
     // What the real one refuses.
     let event = rackstrap::timeline::Event::new(
-        rackstrap::clock::Timestamp::now(),
+        rackstrap_base::clock::Timestamp::now(),
         "ready",
         rackstrap::timeline::Level::Ok,
         "up",

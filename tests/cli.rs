@@ -3,7 +3,6 @@
 use arc_swap::ArcSwap;
 use rackstrap::{
     boots::Boots,
-    clock::Timestamp,
     config::parse,
     control,
     decide::World,
@@ -16,6 +15,7 @@ use rackstrap::{
     store::Store,
     timeline::{Event, Level, Recorder, Subject},
 };
+use rackstrap_base::clock::Timestamp;
 use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},

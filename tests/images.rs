@@ -3,10 +3,10 @@
 use crate::{backup::Lab, terminal::Terminal};
 use rackstrap::{
     boots::Boots,
-    clock::Timestamp,
     rollout::Current,
     store::{Store, Table},
 };
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::{DiskPlan, NetPlan, NfsRoot, Plan};
 use std::{
     fs,

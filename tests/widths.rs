@@ -7,11 +7,11 @@ use crate::{
 use clap::CommandFactory;
 use rackstrap::{
     cli::Cli,
-    clock::Timestamp,
     discovery::{Place, Seen, Told},
     rollout::{Member, Note, Rollout, Share, Stage, State, Tally},
     store::{Store, Table},
 };
+use rackstrap_base::clock::Timestamp;
 use std::{net::Ipv4Addr, process::Command};
 
 /// Nodes of a rollout, as a hostlist that folds badly.

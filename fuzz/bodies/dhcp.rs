@@ -4,7 +4,9 @@ use dhcproto::{
     Decodable, Decoder,
     v4::{HType, Message},
 };
-use rackstrap::{clock::Timestamp, config::Subnet, dhcp::*};
+use rackstrap::dhcp::*;
+use rackstrap_base::clock::Timestamp;
+use rackstrap_base::subnet::Subnet;
 use std::{
     cell::RefCell,
     net::{Ipv4Addr, SocketAddrV4},

@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn two_heartbeats_and_five_seconds_of_silence_are_no_life() {
-        let (beats, start) = (Beats::default(), crate::clock::monotonic());
+        let (beats, start) = (Beats::default(), rackstrap_base::clock::monotonic());
         let after = |seconds| start + Duration::from_secs(seconds);
         assert!(!beats.is_alive("r01n01", 30, start));
         beats.hear("r01n01", start);

@@ -2,10 +2,10 @@
 
 use super::{Boot, beats::Beats, disks::Disks};
 use crate::{
-    clock::{Timestamp, monotonic},
     inventory::Changed,
     store::{Batch, Store, StoreError, Table, Write},
 };
+use rackstrap_base::clock::{Timestamp, monotonic};
 use rackstrap_wire::{CheckResult, DiskState, Hardware, ImageRef, OverlayRequest, Plan};
 use std::{
     collections::{BTreeSet, HashMap},

@@ -6,7 +6,6 @@ use super::{
     store,
 };
 use crate::{
-    clock::Timestamp,
     control::{ClientError, api},
     store::{
         Store, StoreError, Table,
@@ -16,6 +15,7 @@ use crate::{
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rackstrap_base::clock::Timestamp;
 use serde::Serialize;
 use std::{
     fs::File,

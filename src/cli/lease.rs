@@ -5,12 +5,12 @@ use super::{
     output::{self, Format},
 };
 use crate::{
-    clock::Timestamp,
     control::api,
     inventory::hostlist::{self, NoGroups},
 };
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+use rackstrap_base::clock::Timestamp;
 use std::{collections::HashSet, path::Path, process::ExitCode};
 
 /// Arguments of `rackstrap lease`.

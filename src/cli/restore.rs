@@ -6,9 +6,7 @@ use super::{
     output::{self, Format},
 };
 use crate::{
-    boots,
-    clock::Timestamp,
-    inventory, rollout,
+    boots, inventory, rollout,
     store::{
         Staged,
         backup::{Reader, file::date},
@@ -16,6 +14,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use rackstrap_base::clock::Timestamp;
 use std::{
     fs::File,
     io::BufReader,

@@ -24,9 +24,10 @@ mod users;
 pub use diagnostic::{ConfigError, Diagnostic, Excerpt, Warning};
 pub(crate) use diagnostic::{closest, excerpt, harmless, one_line};
 pub use layout::digest;
-pub use site::{Backup, Cluster, Dns, Hooks, LayoutPolicy, Limits, Mount, Profile, Server, Site, Subnet, Users};
+pub use site::{Backup, Cluster, Dns, Hooks, LayoutPolicy, Limits, Mount, Profile, Server, Site, Users};
 
 use diagnostic::{Report, quote, shown};
+use rackstrap_base::subnet::Subnet;
 use section::{KEYS, Section, article};
 use std::{
     collections::BTreeMap,

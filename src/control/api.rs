@@ -2,15 +2,14 @@
 
 use crate::{
     boots::{Boot, DiskEffect, DiskWish, NodeDisk},
-    clock::Timestamp,
     discovery::{FullPool, View, Wanted},
     inventory::{Change, Changed, Node, Setting},
     overlay::ListedTree,
     restart::{Request, Want},
     store::{Look, SetAside},
     timeline::{BootSummary, Event, State, StatusRow, Subject},
-    warnings::SiteWarning,
 };
+use rackstrap_base::{clock::Timestamp, warnings::SiteWarning};
 use rackstrap_wire::{DiskPlan, Hardware, HwAddr, ImageRef, LOGIN, Layout, Wipe};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};

@@ -7,13 +7,13 @@ use super::{
 };
 use crate::{
     boots::Boots,
-    clock::Timestamp,
     image::{KernelModules, missing_modules},
     inventory::{Settings, hostlist::NodeSet},
     restart::Withdrawn,
     rollout::{Current, Renaming, Rollout, RolloutError, Wish},
 };
 use axum::{Json, extract::State};
+use rackstrap_base::clock::Timestamp;
 use std::collections::BTreeMap;
 
 pub(super) async fn current(State(context): State<Shared>) -> Result<Json<Vec<Current>>, Refusal> {

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::{
-    clock::Timestamp,
     config::parse,
     decide::{SharedWorld, World},
     discovery::{Discovery, Place, Seen},
@@ -13,6 +12,7 @@ use crate::{
     timeline::{Event, Level, State, Subject},
 };
 use arc_swap::ArcSwap;
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::HwAddr;
 use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, path::Path};
 use tokio_util::sync::CancellationToken;

@@ -1,8 +1,9 @@
 //! What the engine asks of the rest of the program.
 
 use super::pool::Lease;
-use crate::{clock::Timestamp, config::Subnet};
 use ipnet::Ipv4Net;
+use rackstrap_base::clock::Timestamp;
+use rackstrap_base::subnet::Subnet;
 use rackstrap_wire::HwAddr;
 use std::{borrow::Cow, net::Ipv4Addr, sync::Arc};
 use uuid::Uuid;

@@ -1,6 +1,6 @@
 //! IPv4 and UDP headers for replies that go out as frames (RFC 791, RFC 768).
 
-use crate::inet::{fold, sum};
+use rackstrap_base::inet::{fold, sum};
 use std::net::SocketAddrV4;
 
 /// Bytes that [`datagram`] puts before its payload.

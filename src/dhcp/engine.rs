@@ -9,8 +9,9 @@ use super::{
     reply::{self, Reply, Terms},
     request::{Kind, Request},
 };
-use crate::{clock::Timestamp, config::Subnet};
 use ipnet::Ipv4Net;
+use rackstrap_base::clock::Timestamp;
+use rackstrap_base::subnet::Subnet;
 use rackstrap_wire::HwAddr;
 use std::{
     borrow::Cow,

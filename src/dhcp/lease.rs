@@ -1,6 +1,6 @@
 //! A lease of a temporary pool, as the store keeps it.
 
-use crate::clock::Timestamp;
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;

@@ -1,7 +1,7 @@
 //! The lease thread: what must be on disk before a reply leaves, committed for all that wait at once.
 
 use super::{authority::LeaseStore, engine::Write, pool::Lease};
-use crate::panics;
+use rackstrap_base::panics;
 use std::{
     collections::BTreeMap,
     net::Ipv4Addr,
@@ -99,7 +99,8 @@ fn commit(store: &dyn LeaseStore, batch: &[Waiting]) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock::Timestamp, dhcp::LeaseState};
+    use crate::dhcp::LeaseState;
+    use rackstrap_base::clock::Timestamp;
     use rackstrap_wire::HwAddr;
     use std::sync::{
         Mutex,

@@ -13,7 +13,7 @@
 pub use super::lease::{Lease, LeaseState};
 
 use super::request::trustworthy;
-use crate::clock::Timestamp;
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::HwAddr;
 use std::{
     collections::{BTreeSet, HashMap, HashSet},

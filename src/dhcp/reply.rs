@@ -5,11 +5,11 @@ use super::{
     options::code,
     request::{Kind, Request},
 };
-use crate::config::Subnet;
 use dhcproto::{
     Encodable, Encoder,
     v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode, UnknownOption},
 };
+use rackstrap_base::subnet::Subnet;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// Port of servers and relays.

@@ -12,11 +12,11 @@ use super::{
     reply::{CLIENT_PORT, Destination, Reply, SERVER_PORT},
     request::Request,
 };
-use crate::{
+use anyhow::{Context, bail};
+use rackstrap_base::{
     clock::Timestamp,
     link::{IPV4, LinkSocket, each::interface_index},
 };
-use anyhow::{Context, bail};
 use rackstrap_wire::HwAddr;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::{

@@ -8,7 +8,8 @@ use super::{
     reply::Destination,
     request::Request,
 };
-use crate::{clock::Timestamp, config::Subnet};
+use rackstrap_base::clock::Timestamp;
+use rackstrap_base::subnet::Subnet;
 use rackstrap_wire::HwAddr;
 use std::{
     collections::HashMap,

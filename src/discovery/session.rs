@@ -2,11 +2,11 @@
 
 use super::machine::{Machine, Place};
 use crate::{
-    clock::Timestamp,
     config::Site,
     inventory::{Inventory, naming::Naming},
 };
 use ipnet::Ipv4Net;
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
 use std::{

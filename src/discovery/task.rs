@@ -8,12 +8,11 @@ use super::{
 };
 use crate::{
     boots::Boots,
-    clock::Timestamp,
     decide::SharedWorld,
     inventory::{Change, ChangeError, NewNode, Nodes, Patch},
-    panics,
     store::{Batch, Store, StoreError, Table, Write},
 };
+use rackstrap_base::{clock::Timestamp, panics};
 use rackstrap_wire::{Hardware, HwAddr};
 use std::{
     collections::HashMap,

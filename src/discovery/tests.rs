@@ -6,7 +6,6 @@ mod told;
 use super::*;
 use crate::{
     boots::Boots,
-    clock::Timestamp,
     config::{Site, parse},
     decide::{SharedWorld, World},
     image::Catalog,
@@ -15,6 +14,7 @@ use crate::{
     timeline::Recorder,
 };
 use arc_swap::ArcSwap;
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::HwAddr;
 use std::{path::Path, sync::Arc, thread, time::Duration};
 use uuid::Uuid;

@@ -1,6 +1,5 @@
 use super::*;
 use crate::{
-    clock::Timestamp,
     config::parse,
     decide::World,
     image::Catalog,
@@ -8,6 +7,7 @@ use crate::{
     timeline::{Event, Level, Subject},
 };
 use arc_swap::ArcSwap;
+use rackstrap_base::clock::Timestamp;
 use std::{path::Path, sync::Arc, time::Instant};
 
 const SECOND: Duration = Duration::from_secs(1);

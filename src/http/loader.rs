@@ -8,7 +8,6 @@ use super::{
 };
 use crate::{
     boots::{Boot, Origin},
-    clock::Timestamp,
     decide::{Decision, NodeDecision, Requester, World, decide},
     discovery::{Owner, Screen, Told},
     image::permissive_args,
@@ -21,6 +20,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use ipnet::Ipv4Net;
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::HwAddr;
 use std::{
     path::PathBuf,

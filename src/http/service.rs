@@ -9,7 +9,6 @@ use super::{
 };
 use crate::{
     boots::{Boot, Boots, Refusal, Windows},
-    clock::Timestamp,
     config::Site,
     decide::{SharedWorld, World},
     discovery::Discovery,
@@ -17,11 +16,11 @@ use crate::{
     overlay::Renderer,
     restart::Restarts,
     rollout::Rollouts,
-    seats::Guest,
     store::Store,
     timeline::{Event, Level, Recorder, Subject},
 };
 use arc_swap::ArcSwap;
+use rackstrap_base::{clock::Timestamp, seats::Guest};
 use rackstrap_wire::{FIRST_USER_PORT, HwAddr};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},

@@ -15,7 +15,7 @@ use super::{
     tree::{Id, Notes, SpaceGuard, copy_tree, count_tree, flatten, make_root},
     versions::Incoming,
 };
-use crate::clock::Timestamp;
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::ImageRef;
 use rustix::fs as rfs;
 use std::{fs::File, io::Read, os::fd::AsFd, path::PathBuf};

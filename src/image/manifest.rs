@@ -1,7 +1,7 @@
 //! What a sealed image version says about itself (`manifest.toml`), and the set of all versions.
 
 use super::{PackageCounts, root::RootDir, selinux::enforces_selinux};
-use crate::clock::Timestamp;
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::ImageRef;
 use serde::{Deserialize, Serialize};
 use std::{

@@ -13,7 +13,7 @@ use super::{
     tree::{Copied, SpaceGuard},
     versions::write_new,
 };
-use crate::clock::Timestamp;
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::ImageRef;
 use std::{
     fs::File,

@@ -12,7 +12,7 @@ use super::{
     versions::Images,
     work::{Held, PARENT_PACKAGES, WORK, WORK_FILE, hold},
 };
-use crate::clock::Timestamp;
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::ImageRef;
 use std::{
     ffi::CString,

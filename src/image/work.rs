@@ -13,7 +13,7 @@ use super::{
     tree::{Copied, Notes, SpaceGuard, copy_tree, count_tree, has_nested, is_subvolume, make_root, snapshot},
     versions::{Images, Incoming, write_new},
 };
-use crate::clock::Timestamp;
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::ImageRef;
 use rustix::fs as rfs;
 use serde::{Deserialize, Serialize};

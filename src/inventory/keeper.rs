@@ -2,10 +2,10 @@
 
 use super::{Change, Changed, Inventory, Node, apply, history, refusal::Refusals};
 use crate::{
-    clock::Timestamp,
     decide::{SharedWorld, World},
     store::{Store, StoreError, Table, Write, secret_key},
 };
+use rackstrap_base::clock::Timestamp;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
 

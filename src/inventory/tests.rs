@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::{
-    clock::Timestamp,
     config::{Site, parse},
     decide::{Decision, Requester, SharedWorld, World, decide},
     image::Catalog,
@@ -10,6 +9,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use proptest::prelude::*;
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::HwAddr;
 use std::{path::Path, sync::Arc};
 

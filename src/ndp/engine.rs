@@ -1,7 +1,7 @@
 //! From a router solicitation to its answer: RFC 4861 sections 4.1, 4.2, 6.1.1 and 6.2.6.
 
 use super::Ignored;
-use crate::inet::{fold, sum};
+use rackstrap_base::inet::{fold, sum};
 use rackstrap_wire::HwAddr;
 use std::net::Ipv6Addr;
 

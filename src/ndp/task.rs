@@ -1,7 +1,7 @@
 //! Sockets: one an interface, for packets that the kernel has filtered.
 
 use super::{Bucket, Counters, Ignored, answer, own_address};
-use crate::{
+use rackstrap_base::{
     link::{
         IPV6, LinkSocket,
         each::{on_each_interface, receive_some},

@@ -20,7 +20,7 @@ use super::{
     handle::HandleKey,
     record::{Assembler, RecordError},
 };
-use crate::{
+use rackstrap_base::{
     rare::Rare,
     seats::{Bounds, Guest, Seat, Seats},
 };

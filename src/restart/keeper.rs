@@ -6,12 +6,12 @@ use super::{
 };
 use crate::{
     boots::{Boot, Boots},
-    clock::Timestamp,
     decide::SharedWorld,
     inventory::{find, hostlist::NodeSet},
     store::{Batch, Store, StoreError, Table},
     timeline::{Event, Level, Recorder, State as NodeState, Subject},
 };
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::{Restart, RestartNote};
 use serde::{Deserialize, Serialize};
 use std::{

@@ -2,11 +2,11 @@
 
 use super::{Restarts, keeper::Job, request::Kind};
 use crate::{
-    clock::Timestamp,
     hooks::{retry_after, run},
     inventory::hostlist::{Dialect, NodeSet},
     store::Table,
 };
+use rackstrap_base::clock::Timestamp;
 use std::{
     collections::{HashMap, VecDeque},
     path::{Path, PathBuf},

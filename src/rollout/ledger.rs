@@ -7,10 +7,10 @@ use super::{
 };
 use crate::{
     boots::Boot,
-    clock::Timestamp,
     store::{Batch, Table},
     timeline::Level,
 };
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::ImageRef;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

@@ -5,10 +5,8 @@ mod ledger;
 mod machine;
 
 use super::*;
-use crate::{
-    clock::Timestamp,
-    image::{Catalog, ImageVersion, Manifest},
-};
+use crate::image::{Catalog, ImageVersion, Manifest};
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::ImageRef;
 use std::{path::PathBuf, sync::Arc};
 

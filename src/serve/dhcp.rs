@@ -2,7 +2,6 @@
 
 use super::Shared;
 use crate::{
-    clock::Timestamp,
     config::Site,
     decide::{Decision, Requester, decide},
     dhcp::{ASK_EVERY, Answer, AnswerKind, Ask, Authority, DhcpEvent, Lease, LeaseStore, Loader, Network, Rival},
@@ -11,10 +10,13 @@ use crate::{
     http::{base_url, script::script_url},
     store::{Batch, Store, Table},
     timeline::{Event, Level, Subject},
-    warnings::{DHCP_SERVER, SiteWarnings},
 };
 use anyhow::Context;
 use arc_swap::ArcSwap;
+use rackstrap_base::{
+    clock::Timestamp,
+    warnings::{DHCP_SERVER, SiteWarnings},
+};
 use rackstrap_wire::HwAddr;
 use std::{
     net::Ipv4Addr,

@@ -12,7 +12,6 @@ mod tftp;
 
 use crate::{
     boots::{Boots, Windows, describe_effects},
-    clock::Timestamp,
     config::{self, Site},
     control,
     decide::{SharedWorld, World},
@@ -24,16 +23,16 @@ use crate::{
     inventory::{self, Inventory, Nodes},
     loaders::Loaders,
     overlay::{self, Renderer, Templates},
-    panics, preflight,
+    preflight,
     restart::{self, Restarts},
     rollout::Rollouts,
     store::Store,
     timeline::{self, Follow, Recorder},
-    warnings::SiteWarnings,
     words::count,
 };
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
+use rackstrap_base::{clock::Timestamp, panics, warnings::SiteWarnings};
 use std::{path::Path, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},

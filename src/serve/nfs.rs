@@ -2,12 +2,11 @@
 
 use super::Shared;
 use crate::{
-    clock::Timestamp,
     image::Catalog,
     nfs::{ExportId, ExportRoot, Exports, NfsEvent, Refusal},
-    rare::Rare,
     timeline::{Event, Level, Subject},
 };
+use rackstrap_base::{clock::Timestamp, rare::Rare};
 use rackstrap_wire::{FIRST_USER_PORT, ImageRef};
 use std::{
     collections::{HashMap, HashSet},

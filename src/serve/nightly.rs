@@ -2,7 +2,6 @@
 
 use super::Shared;
 use crate::{
-    clock::Timestamp,
     config::Backup,
     store::{
         Store,
@@ -11,11 +10,11 @@ use crate::{
             file::{self, Place, UNFINISHED},
         },
     },
-    warnings::SiteWarnings,
     words::count,
 };
 use anyhow::{Context, Result};
 use jiff::{ToSpan, tz::TimeZone};
+use rackstrap_base::{clock::Timestamp, warnings::SiteWarnings};
 use std::{
     fs::{self, DirBuilder, File},
     io::{self, BufReader},

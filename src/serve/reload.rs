@@ -3,7 +3,6 @@
 use super::{Shared, nfs::ImageExports, tell_findings};
 use crate::{
     boots::{DiskEffect, changed_layouts, describe_effects, disk_effects},
-    clock::Timestamp,
     config::{self, Site},
     control::api::Reloaded,
     decide::World,
@@ -15,6 +14,7 @@ use crate::{
     rollout::Current,
 };
 use anyhow::{Context, Result, bail};
+use rackstrap_base::clock::Timestamp;
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},

@@ -2,12 +2,12 @@
 
 use super::Shared;
 use crate::{
-    clock::Timestamp,
     dhcp::LeaseView,
     tftp::{ErrorCode, Files, Outcome, Refusal, TransferEnd},
     timeline::{Event, Level, Subject},
 };
 use bytes::Bytes;
+use rackstrap_base::clock::Timestamp;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// TFTP's view: the boot loaders.

@@ -19,7 +19,7 @@ pub use reader::Reader;
 pub use writer::Writer;
 
 use super::{StoreError, Table};
-use crate::clock::Timestamp;
+use rackstrap_base::clock::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, io};
 use thiserror::Error;
@@ -164,7 +164,7 @@ fn key_on_line(key: &[u8]) -> String {
 
 /// A time that people read, with its milliseconds.
 mod rfc3339 {
-    use crate::clock::Timestamp;
+    use rackstrap_base::clock::Timestamp;
     use serde::{Deserialize, Deserializer, Serializer, de::Error as _, ser::Error as _};
 
     pub(super) fn serialize<S: Serializer>(at: &Timestamp, to: S) -> Result<S::Ok, S::Error> {

@@ -6,7 +6,7 @@ use super::{
     embedded::Database,
     migrate,
 };
-use crate::clock::Timestamp;
+use rackstrap_base::clock::Timestamp;
 use std::{io, path::Path};
 
 impl Store {

@@ -6,7 +6,7 @@ use super::{
     embedded::{Database, Read},
     row::Sound,
 };
-use crate::clock::Timestamp;
+use rackstrap_base::clock::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::Path};
 

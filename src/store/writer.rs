@@ -1,7 +1,7 @@
 //! One thread that writes for everybody: batches that wait at the same moment share one flush.
 
 use super::{Batch, StoreError, Watches, embedded::Database};
-use crate::panics;
+use rackstrap_base::panics;
 use std::{
     cell::Cell,
     collections::VecDeque,

@@ -1,7 +1,7 @@
 //! The transfers that are running: bounded in total and per client, one per client port.
 
 use super::{Limits, counters::Reason};
-use crate::seats::{Bounds, Full, Guest, Seat, SeatRef, Seats};
+use rackstrap_base::seats::{Bounds, Full, Guest, Seat, SeatRef, Seats};
 use std::{
     collections::HashMap,
     net::SocketAddr,

@@ -10,8 +10,8 @@ use super::{
     session::{self, Session, Stats},
     table::{Admission, Link, Table, Ticket},
 };
-use crate::{rare::Rare, seats::Guest};
 use bytes::Bytes;
+use rackstrap_base::{rare::Rare, seats::Guest};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::SockRef;
 use std::{

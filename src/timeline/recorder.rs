@@ -2,10 +2,10 @@
 
 use super::{Event, Level, Pace, Standing, Subject, rows};
 use crate::{
-    clock::{CORRECTION_MS, Timestamp, duration},
     config::Limits,
     store::{ALIVE, Batch, Store, StoreError, Table},
 };
+use rackstrap_base::clock::{CORRECTION_MS, Timestamp, duration};
 use rackstrap_wire::HwAddr;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},

@@ -1,7 +1,7 @@
 //! Where a node is: follows from its events, one after the other.
 
 use super::{Event, Level, Pace, Stage, State};
-use crate::clock::{Timestamp, duration};
+use rackstrap_base::clock::{Timestamp, duration};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 

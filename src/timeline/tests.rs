@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::{
-    clock::Timestamp,
     config::Limits,
     store::{Batch, Store, Table},
 };
 use proptest::prelude::*;
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::{AgentEvent, DiskState, DiskStatus, FileSystem, HwAddr, MountedPartition, Outcome, Phase};
 
 pub(super) const LIMITS: Limits = Limits {

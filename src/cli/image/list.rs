@@ -6,7 +6,6 @@ use super::{
 };
 use crate::{
     cli::{error_line, output, screen},
-    clock::Timestamp,
     config::Site,
     image::{
         ImageVersion, InitKind, PackageKind, WorkingCopy, import_command, load_catalog, packages_of, show_bytes,
@@ -15,6 +14,7 @@ use crate::{
 };
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table};
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::ImageRef;
 use std::{collections::BTreeMap, path::Path};
 

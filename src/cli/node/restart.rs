@@ -217,7 +217,8 @@ fn title(request: &Request, answer: &api::RestartsAnswer, ago: String) -> String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock::Timestamp, restart::Member};
+    use crate::restart::Member;
+    use rackstrap_base::clock::Timestamp;
 
     #[test]
     fn one_node_is_and_several_are() {

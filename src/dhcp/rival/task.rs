@@ -1,11 +1,11 @@
 //! Sockets that hear other DHCP servers, and ask for them once in a while.
 
 use super::{nobody, question, server_of};
-use crate::{
-    dhcp::{
-        datagram::datagram,
-        reply::{CLIENT_PORT, SERVER_PORT},
-    },
+use crate::dhcp::{
+    datagram::datagram,
+    reply::{CLIENT_PORT, SERVER_PORT},
+};
+use rackstrap_base::{
     link::{
         IPV4, LinkSocket,
         each::{on_each_interface, receive_some},

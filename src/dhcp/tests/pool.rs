@@ -1,9 +1,9 @@
 //! The temporary pool: never two holders, never two leases a machine, always bounded.
 
-use crate::clock::Timestamp;
 use crate::dhcp::testing::{NOW, ip};
 use crate::dhcp::*;
 use proptest::{collection::vec, prelude::*};
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::HwAddr;
 use std::{collections::HashMap, net::Ipv4Addr};
 use uuid::Uuid;

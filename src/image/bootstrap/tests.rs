@@ -1,13 +1,11 @@
 //! dnf, with a repository made here. These need root, as images do, and the packages dnf, rpm and createrepo-c.
 
-use crate::{
-    clock::Timestamp,
-    image::{
-        CloneRequest, ImportRequest, PackageKind, Quiet, SealRequest, clone_version, import,
-        import::tests::{Bench, assert_clean},
-        load_catalog, packages_of, seal, verify,
-    },
+use crate::image::{
+    CloneRequest, ImportRequest, PackageKind, Quiet, SealRequest, clone_version, import,
+    import::tests::{Bench, assert_clean},
+    load_catalog, packages_of, seal, verify,
 };
+use rackstrap_base::clock::Timestamp;
 use std::{
     fs,
     path::{Path, PathBuf},

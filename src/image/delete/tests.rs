@@ -137,7 +137,7 @@ fn an_image_gets_another_name_with_all_its_versions() {
         parent: "test@1".parse().unwrap(),
         name: "w".into(),
         by: String::new(),
-        now: crate::clock::Timestamp(1),
+        now: rackstrap_base::clock::Timestamp(1),
     };
     clone_version(&clone, &mut Quiet).unwrap();
     let refused = |old: &str, new: &str| {

@@ -3,7 +3,6 @@
 use super::{super::*, Kind, at};
 use crate::{
     boots::{Boot, Boots},
-    clock::Timestamp,
     config::parse,
     decide::{SharedWorld, World},
     image::Catalog,
@@ -12,6 +11,7 @@ use crate::{
     timeline::{Recorder, Subject},
 };
 use arc_swap::ArcSwap;
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::{HwAddr, NetPlan, NfsRoot, Plan, RestartNote, WIRE_VERSION};
 use std::{net::Ipv4Addr, path::Path, sync::Arc};
 

@@ -3,7 +3,6 @@
 use super::{catalog, image};
 use crate::{
     boots::{Boot, Boots},
-    clock::Timestamp,
     config::parse,
     decide::{Decision, Requester, SharedWorld, World, decide},
     inventory::{Inventory, Node},
@@ -12,6 +11,7 @@ use crate::{
     timeline::{Event, Level, Recorder, Subject},
 };
 use arc_swap::ArcSwap;
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::HwAddr;
 use std::{path::Path, sync::Arc, time::Duration};
 

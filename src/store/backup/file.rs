@@ -1,8 +1,8 @@
 //! A backup as a file: written beside its place under a hidden name, and given its own name when it is complete and on the disk.
 
 use super::Header;
-use crate::clock::Timestamp;
 use anyhow::{Context, Result, anyhow};
+use rackstrap_base::clock::Timestamp;
 use rustix::{
     fs::{CWD, RenameFlags, renameat_with},
     io::Errno,

@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::{
-    clock::Timestamp,
     inventory,
     store::backup::{Header, Row, Writer},
 };
+use rackstrap_base::clock::Timestamp;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Damaged files: bits that flip, pages that are lost or come twice, files that are cut.
 
 use super::*;
-use crate::clock::Timestamp;
+use rackstrap_base::clock::Timestamp;
 use std::{sync::mpsc, thread};
 
 /// Size of redb's pages.

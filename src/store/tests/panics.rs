@@ -1,7 +1,7 @@
 //! A writer's thread that panics.
 
 use super::*;
-use crate::{clock::Timestamp, panics, warnings::SiteWarnings};
+use rackstrap_base::{clock::Timestamp, panics, warnings::SiteWarnings};
 use std::thread;
 
 fn put(number: u32) -> Batch {

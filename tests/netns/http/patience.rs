@@ -6,7 +6,6 @@ use anyhow::{Context, ensure};
 use arc_swap::ArcSwap;
 use rackstrap::{
     boots::{Boot, Boots},
-    clock::Timestamp,
     config,
     decide::{SharedWorld, World},
     discovery::Discovery,
@@ -20,6 +19,7 @@ use rackstrap::{
     store::Store,
     timeline::Recorder,
 };
+use rackstrap_base::clock::Timestamp;
 use serde_json::json;
 use std::{
     fs, io,

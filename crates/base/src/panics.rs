@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(told.len(), 1);
         assert_eq!(told[0].message, "thread rollouts panicked: on purpose");
         assert!(
-            told[0].topic.starts_with("panic at src/panics.rs:"),
+            told[0].topic.starts_with("panic at crates/base/src/panics.rs:"),
             "{}",
             told[0].topic
         );
