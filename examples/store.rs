@@ -8,13 +8,13 @@ use rackstrap::{
     boots::Boots,
     config::{self, Site},
     decide::{Decision, Requester, World, decide},
-    dhcp::{Lease, LeaseState},
     image::{Catalog, ImageVersion, Manifest},
     inventory::{self, Change, Inventory, NewNode, Node, Nodes, Patch},
     store::{Batch, Staged, Store, Table, backup::Reader},
     timeline::{Event, Level, Recorder, Subject},
 };
 use rackstrap_base::clock::Timestamp;
+use rackstrap_dhcp::{Lease, LeaseState};
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
 use std::{

@@ -4,9 +4,9 @@ use dhcproto::{
     Decodable, Decoder,
     v4::{HType, Message},
 };
-use rackstrap::dhcp::*;
 use rackstrap_base::clock::Timestamp;
 use rackstrap_base::subnet::Subnet;
+use rackstrap_dhcp::*;
 use std::{
     cell::RefCell,
     net::{Ipv4Addr, SocketAddrV4},

@@ -1,6 +1,6 @@
 //! A byte stream as one connection sends it to the NFS server, cut into records, each answered.
 
-use rackstrap::nfs::{
+use rackstrap_nfs::{
     Counters, ExportId, ExportRoot, Exports, NfsEvent, Refusal,
     buf::Buf,
     context::Peer,

@@ -1,9 +1,9 @@
 //! A machine that is in no inventory, and what it told of itself.
 
 use super::kin::Traits;
-use crate::firmware;
 use ipnet::Ipv4Net;
 use rackstrap_base::clock::Timestamp;
+use rackstrap_dhcp::firmware;
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;

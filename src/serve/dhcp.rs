@@ -4,9 +4,7 @@ use super::Shared;
 use crate::{
     config::Site,
     decide::{Decision, Requester, decide},
-    dhcp::{ASK_EVERY, Answer, AnswerKind, Ask, Authority, DhcpEvent, Lease, LeaseStore, Loader, Network, Rival},
     discovery::{Moved, NoRoom, Place, Places, Seen},
-    firmware,
     http::{base_url, script::script_url},
     store::{Batch, Store, Table},
     timeline::{Event, Level, Subject},
@@ -16,6 +14,9 @@ use arc_swap::ArcSwap;
 use rackstrap_base::{
     clock::Timestamp,
     warnings::{DHCP_SERVER, SiteWarnings},
+};
+use rackstrap_dhcp::{
+    ASK_EVERY, Answer, AnswerKind, Ask, Authority, DhcpEvent, Lease, LeaseStore, Loader, Network, Rival, firmware,
 };
 use rackstrap_wire::HwAddr;
 use std::{
@@ -42,7 +43,7 @@ impl DhcpAuthority {
             shared,
             network,
             places: Mutex::default(),
-            asker: crate::dhcp::asker(),
+            asker: rackstrap_dhcp::asker(),
         }
     }
 }

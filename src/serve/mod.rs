@@ -15,9 +15,7 @@ use crate::{
     config::{self, Site},
     control,
     decide::{SharedWorld, World},
-    dhcp::LeaseKeeper,
     discovery::Discovery,
-    firmware::Firmwares,
     hooks, http,
     image::{Images, load_catalog},
     inventory::{self, Inventory, Nodes},
@@ -33,6 +31,7 @@ use crate::{
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
 use rackstrap_base::{clock::Timestamp, panics, warnings::SiteWarnings};
+use rackstrap_dhcp::{LeaseKeeper, firmware::Firmwares};
 use std::{path::Path, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},

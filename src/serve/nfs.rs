@@ -3,10 +3,10 @@
 use super::Shared;
 use crate::{
     image::Catalog,
-    nfs::{ExportId, ExportRoot, Exports, NfsEvent, Refusal},
     timeline::{Event, Level, Subject},
 };
 use rackstrap_base::{clock::Timestamp, rare::Rare};
+use rackstrap_nfs::{ExportId, ExportRoot, Exports, NfsEvent, Refusal};
 use rackstrap_wire::{FIRST_USER_PORT, ImageRef};
 use std::{
     collections::{HashMap, HashSet},
