@@ -10,11 +10,11 @@ use rackstrap::{
     decide::{Decision, Requester, World, decide},
     image::{Catalog, ImageVersion, Manifest},
     inventory::{self, Change, Inventory, NewNode, Node, Nodes, Patch},
-    store::{Batch, Staged, Store, Table, backup::Reader},
     timeline::{Event, Level, Recorder, Subject},
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_dhcp::{Lease, LeaseState};
+use rackstrap_store::{Batch, Staged, Store, Table, backup::Reader};
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
 use std::{

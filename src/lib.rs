@@ -21,7 +21,6 @@ pub mod preflight;
 pub mod restart;
 pub mod rollout;
 pub mod serve;
-pub mod store;
 pub mod timeline;
 pub mod users;
 mod words;

@@ -1,7 +1,7 @@
 //! What commands say where nothing is meant, where several things are wrong, and where nothing is to be done.
 
 use crate::cli::{Daemon, packet};
-use rackstrap::store::Table;
+use rackstrap_store::Table;
 use std::net::Ipv4Addr;
 
 /// `r01n01` to `r01n03`.

@@ -3,8 +3,8 @@
 use rackstrap::{
     control::{Client, api},
     inventory::{Change, NewNode},
-    store::{Table, backup::Reader},
 };
+use rackstrap_store::{Table, backup::Reader};
 use std::{
     collections::BTreeMap,
     fs,

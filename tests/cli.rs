@@ -12,10 +12,10 @@ use rackstrap::{
     overlay::{Renderer, Templates},
     restart::Restarts,
     rollout::Rollouts,
-    store::Store,
     timeline::{Event, Level, Recorder, Subject},
 };
 use rackstrap_base::clock::Timestamp;
+use rackstrap_store::Store;
 use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},

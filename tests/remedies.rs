@@ -4,7 +4,7 @@ use crate::{
     answers::run,
     cli::{Daemon, packet},
 };
-use rackstrap::store::Table;
+use rackstrap_store::Table;
 use std::fs;
 
 /// `r01n01` and `r01n02`, the first with the profile `gpu`, and a pool of one address.

@@ -1,11 +1,9 @@
 //! All boots that are remembered: in memory for look-ups, on disk before anybody hears of them.
 
 use super::{Boot, beats::Beats, disks::Disks};
-use crate::{
-    inventory::Changed,
-    store::{Batch, Store, StoreError, Table, Write},
-};
+use crate::inventory::Changed;
 use rackstrap_base::clock::{Timestamp, monotonic};
+use rackstrap_store::{Batch, Store, StoreError, Table, Write};
 use rackstrap_wire::{CheckResult, DiskState, Hardware, ImageRef, OverlayRequest, Plan};
 use std::{
     collections::{BTreeSet, HashMap},

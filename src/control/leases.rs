@@ -7,11 +7,11 @@ use super::{
 };
 use crate::{
     decide::World,
-    store::Table,
     timeline::{Event, Level, Subject},
 };
 use axum::{Json, extract::State, http::StatusCode};
 use rackstrap_base::clock::Timestamp;
+use rackstrap_store::Table;
 use rackstrap_wire::HwAddr;
 use std::{
     collections::{BTreeMap, HashSet},

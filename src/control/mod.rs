@@ -30,10 +30,11 @@ pub use socket::{Socket, SocketError, bind, serve};
 
 use crate::{
     boots::Boots, decide::SharedWorld, discovery::Discovery, inventory::Nodes, overlay::Renderer, restart::Restarts,
-    rollout::Rollouts, store::Store, timeline::Recorder,
+    rollout::Rollouts, timeline::Recorder,
 };
 use rackstrap_base::warnings::SiteWarnings;
 use rackstrap_dhcp::firmware::Firmwares;
+use rackstrap_store::Store;
 use std::{net::Ipv4Addr, sync::Arc};
 
 /// Something that the daemon does when it is told to; answers what it did, in one line. May block.

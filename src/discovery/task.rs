@@ -10,9 +10,9 @@ use crate::{
     boots::Boots,
     decide::SharedWorld,
     inventory::{Change, ChangeError, NewNode, Nodes, Patch},
-    store::{Batch, Store, StoreError, Table, Write},
 };
 use rackstrap_base::{clock::Timestamp, panics};
+use rackstrap_store::{Batch, Store, StoreError, Table, Write};
 use rackstrap_wire::{Hardware, HwAddr};
 use std::{
     collections::HashMap,

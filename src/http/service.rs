@@ -16,11 +16,11 @@ use crate::{
     overlay::Renderer,
     restart::Restarts,
     rollout::Rollouts,
-    store::Store,
     timeline::{Event, Level, Recorder, Subject},
 };
 use arc_swap::ArcSwap;
 use rackstrap_base::{clock::Timestamp, seats::Guest};
+use rackstrap_store::Store;
 use rackstrap_wire::{FIRST_USER_PORT, HwAddr};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},

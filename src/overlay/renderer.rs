@@ -12,10 +12,10 @@ use crate::{
     boots::{Boot, Boots},
     decide::{Decision, NodeDecision, Requester, SharedWorld, World, decide},
     image::{ImageVersion, RootDir},
-    store::Store,
     users::{Source, hide_hashes},
 };
 use arc_swap::ArcSwap;
+use rackstrap_store::Store;
 use rackstrap_wire::{
     DiskState, HwAddr, ImageRef, Overlay, OverlayContent, OverlayFile, Plan, SECRET_SPEAKS, users::GivenUsers,
 };

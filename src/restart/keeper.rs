@@ -8,10 +8,10 @@ use crate::{
     boots::{Boot, Boots},
     decide::SharedWorld,
     inventory::{find, hostlist::NodeSet},
-    store::{Batch, Store, StoreError, Table},
     timeline::{Event, Level, Recorder, State as NodeState, Subject},
 };
 use rackstrap_base::clock::Timestamp;
+use rackstrap_store::{Batch, Store, StoreError, Table};
 use rackstrap_wire::{Restart, RestartNote};
 use serde::{Deserialize, Serialize};
 use std::{

@@ -4,9 +4,9 @@ use super::{Restarts, keeper::Job, request::Kind};
 use crate::{
     hooks::{retry_after, run},
     inventory::hostlist::{Dialect, NodeSet},
-    store::Table,
 };
 use rackstrap_base::clock::Timestamp;
+use rackstrap_store::Table;
 use std::{
     collections::{HashMap, VecDeque},
     path::{Path, PathBuf},

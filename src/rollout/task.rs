@@ -11,10 +11,10 @@ use crate::{
     boots::{Boot, Boots},
     decide::{SharedWorld, World},
     inventory::{Node, Settings},
-    store::{Store, StoreError, Table},
     timeline::{Event, Level, Recorder, State as NodeState, Subject},
 };
 use rackstrap_base::{clock::Timestamp, panics};
+use rackstrap_store::{Store, StoreError, Table};
 use rackstrap_wire::ImageRef;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

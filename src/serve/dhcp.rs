@@ -6,7 +6,6 @@ use crate::{
     decide::{Decision, Requester, decide},
     discovery::{Moved, NoRoom, Place, Places, Seen},
     http::{base_url, script::script_url},
-    store::{Batch, Store, Table},
     timeline::{Event, Level, Subject},
 };
 use anyhow::Context;
@@ -18,6 +17,7 @@ use rackstrap_base::{
 use rackstrap_dhcp::{
     ASK_EVERY, Answer, AnswerKind, Ask, Authority, DhcpEvent, Lease, LeaseStore, Loader, Network, Rival, firmware,
 };
+use rackstrap_store::{Batch, Store, Table};
 use rackstrap_wire::HwAddr;
 use std::{
     net::Ipv4Addr,

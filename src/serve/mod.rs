@@ -24,7 +24,6 @@ use crate::{
     preflight,
     restart::{self, Restarts},
     rollout::Rollouts,
-    store::Store,
     timeline::{self, Follow, Recorder},
     words::count,
 };
@@ -32,6 +31,7 @@ use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
 use rackstrap_base::{clock::Timestamp, panics, warnings::SiteWarnings};
 use rackstrap_dhcp::{LeaseKeeper, firmware::Firmwares};
+use rackstrap_store::Store;
 use std::{path::Path, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},

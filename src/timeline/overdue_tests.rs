@@ -1,8 +1,8 @@
 //! Tests of nodes that fell silent: lost, stalled, and over restarts of the daemon.
 
 use super::{tests::LIMITS, *};
-use crate::store::Store;
 use rackstrap_base::clock::Timestamp;
+use rackstrap_store::Store;
 use std::path::Path;
 
 fn node() -> Subject {

@@ -1,11 +1,9 @@
 //! Takes events from everybody, keeps the last ones of each machine, and has them written behind.
 
 use super::{Event, Level, Pace, Standing, Subject, rows};
-use crate::{
-    config::Limits,
-    store::{ALIVE, Batch, Store, StoreError, Table},
-};
+use crate::config::Limits;
 use rackstrap_base::clock::{CORRECTION_MS, Timestamp, duration};
+use rackstrap_store::{ALIVE, Batch, Store, StoreError, Table};
 use rackstrap_wire::HwAddr;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},

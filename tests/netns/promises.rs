@@ -5,8 +5,8 @@ use crate::backup::{Lab, add, name};
 use rackstrap::{
     control::{Client, api},
     inventory::{Entry, Node},
-    store::{Table, backup::Reader},
 };
+use rackstrap_store::{Table, backup::Reader};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::BufReader,

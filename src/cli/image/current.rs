@@ -9,9 +9,9 @@ use crate::{
     },
     image::Catalog,
     rollout::{Current, RenameStep, Renaming, rename_stored, stored},
-    store::Store,
 };
 use anyhow::{Context, Result};
+use rackstrap_store::Store;
 use rackstrap_wire::ImageRef;
 use std::{
     collections::BTreeMap,

@@ -10,9 +10,9 @@ use crate::{
     },
     image::{Catalog, load_catalog},
     rollout::{Assignments, stored},
-    store::{Store, Table},
 };
 use anyhow::{Context, Result};
+use rackstrap_store::{Store, Table};
 use rackstrap_wire::ImageRef;
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -7,11 +7,11 @@ use crate::{
     decide::{SharedWorld, World},
     image::Catalog,
     inventory::{Change, Inventory, NewNode, Nodes},
-    store::{Store, Table},
     timeline::{Recorder, Subject},
 };
 use arc_swap::ArcSwap;
 use rackstrap_base::clock::Timestamp;
+use rackstrap_store::{Store, Table};
 use rackstrap_wire::{HwAddr, NetPlan, NfsRoot, Plan, RestartNote, WIRE_VERSION};
 use std::{net::Ipv4Addr, path::Path, sync::Arc};
 

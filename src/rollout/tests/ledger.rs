@@ -7,11 +7,11 @@ use crate::{
     decide::{Decision, Requester, SharedWorld, World, decide},
     inventory::{Inventory, Node},
     rollout::{Pace, Rollouts, Share, Stage, Wish},
-    store::Store,
     timeline::{Event, Level, Recorder, Subject},
 };
 use arc_swap::ArcSwap;
 use rackstrap_base::clock::Timestamp;
+use rackstrap_store::Store;
 use rackstrap_wire::HwAddr;
 use std::{path::Path, sync::Arc, time::Duration};
 

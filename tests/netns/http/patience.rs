@@ -16,10 +16,10 @@ use rackstrap::{
     overlay::{Renderer, Templates},
     restart::Restarts,
     rollout::Rollouts,
-    store::Store,
     timeline::Recorder,
 };
 use rackstrap_base::clock::Timestamp;
+use rackstrap_store::Store;
 use serde_json::json;
 use std::{
     fs, io,

@@ -4,7 +4,7 @@ use super::{
     BackupError, FORMAT, HEADER_LIMIT, Header, KEY_LIMIT, MAGIC, NAME_LIMIT, Row, SKIPPABLE, TOTAL_LIMIT, VALUE_LIMIT,
     WINDOW_LOG, key_on_line, trailer,
 };
-use crate::store::{SCHEMA, Table, error::key_text};
+use crate::{SCHEMA, Table, error::key_text};
 use serde::de::IgnoredAny;
 use std::{
     io::{self, BufRead, BufReader, Read},

@@ -49,33 +49,33 @@ use writer::Writer;
 /// The tables. Keys are bytes, in order; values are JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Table {
-    /// [`crate::inventory::Node`] by name.
+    /// `inventory::Node` by name.
     Nodes,
-    /// [`crate::inventory::Entry`] by node name and number.
+    /// `inventory::Entry` by node name and number.
     History,
-    /// [`crate::discovery::Machine`] by hardware address.
+    /// `discovery::Machine` by hardware address.
     Machines,
-    /// [`crate::discovery::Session`] by rack.
+    /// `discovery::Session` by rack.
     Sessions,
     /// DHCP's leases of the temporary pools, by the four bytes of the address.
     Leases,
-    /// [`crate::boots::Boot`] by id.
+    /// `boots::Boot` by id.
     Boots,
-    /// [`crate::boots::NodeDisk`] by node name.
+    /// `boots::NodeDisk` by node name.
     Disks,
-    /// [`crate::restart::Request`] by id, and its nodes by id, a slash and their number.
+    /// `restart::Request` by id, and its nodes by id, a slash and their number.
     Restarts,
     /// Timeline events by subject and sequence number.
     Events,
     /// Where timelines have led to, by subject: follows from the events, and saves reading them.
     Standings,
-    /// [`crate::rollout::Current`] by image name.
+    /// `rollout::Current` by image name.
     Current,
-    /// [`crate::rollout::Rollout`] by number, without its nodes.
+    /// `rollout::Rollout` by number, without its nodes.
     Rollouts,
     /// Nodes of rollouts, by number and node name.
     RolloutNodes,
-    /// [`crate::rollout::Trial`] by node name.
+    /// `rollout::Trial` by node name.
     Trials,
     /// ssh host keys and other secrets, by node name and kind.
     Secrets,
@@ -85,7 +85,7 @@ pub enum Table {
     SetAside,
 }
 
-/// Key in [`Table::Meta`] of the rules for disks that were confirmed ([`crate::boots::Boots::hold_back`]).
+/// Key in [`Table::Meta`] of the rules for disks that were confirmed (`boots::Boots::hold_back`).
 pub const DISK_RULES: &[u8] = b"confirmed-disk-rules";
 
 /// Row of [`Table::Meta`]: when a daemon was last known to run.

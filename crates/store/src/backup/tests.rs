@@ -1,7 +1,7 @@
 //! Tests of the form of a backup: there and back; cut, altered, newer, hostile.
 
 use super::*;
-use crate::store::SCHEMA;
+use crate::SCHEMA;
 use proptest::prelude::*;
 use std::io::Write as _;
 

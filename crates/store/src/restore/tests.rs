@@ -1,10 +1,7 @@
 //! Tests of restoring: what is migrated, what is refused, what is kept, and what is left behind.
 
 use super::*;
-use crate::{
-    inventory,
-    store::backup::{Header, Row, Writer},
-};
+use crate::backup::{Header, Row, Writer};
 use rackstrap_base::clock::Timestamp;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -33,8 +30,12 @@ fn version_1(path: &Path) {
 }
 
 fn profiles(store: &Store) -> Vec<Vec<String>> {
-    let nodes = inventory::load(store).unwrap();
-    nodes.into_iter().map(|node| node.profiles).collect()
+    let nodes = store.scan::<Value>(Table::Nodes, b"").unwrap();
+    let profiles = |(_, mut node): (_, Value)| match node["profiles"].take() {
+        Value::Null => Vec::new(),
+        some => serde_json::from_value(some).unwrap(),
+    };
+    nodes.into_iter().map(profiles).collect()
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::{
     BackupError, FORMAT, HEADER_LIMIT, Header, KEY_LIMIT, LEVEL, MAGIC, Row, TOTAL_LIMIT, VALUE_LIMIT, frame,
     key_on_line, trailer,
 };
-use crate::store::{Table, error::key_text};
+use crate::{Table, error::key_text};
 use std::{collections::BTreeMap, io, io::Write};
 
 /// A backup that is being written. Without [`Writer::finish`] it is one that was cut.
@@ -71,7 +71,7 @@ impl<W: Write> Writer<W> {
         })
     }
 
-    /// Writes a row. Tables come in the order of [`crate::store::Table::ALL`], keys ascending.
+    /// Writes a row. Tables come in the order of [`crate::Table::ALL`], keys ascending.
     ///
     /// # Errors
     /// Those of `out`; and a row that no reader would take back.
