@@ -23,4 +23,3 @@ pub mod rollout;
 pub mod serve;
 pub mod timeline;
 pub mod users;
-mod words;

@@ -2,11 +2,11 @@
 
 use super::screen;
 use crate::timeline::{Level, State};
-pub use crate::words::count;
 use anyhow::{Context, Result};
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use rackstrap_base::clock::Timestamp;
 pub use rackstrap_base::clock::duration;
+pub use rackstrap_base::words::count;
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};

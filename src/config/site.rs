@@ -1,8 +1,8 @@
 //! The checked site: what every service may rely on.
 
-use crate::inventory::naming::{Naming, NamingError};
 use ipnet::Ipv4Net;
 use rackstrap_base::subnet::Subnet;
+use rackstrap_hostlist::naming::{Naming, NamingError};
 use rackstrap_wire::{Layout, Wipe};
 use serde::{Deserialize, Serialize};
 use std::{

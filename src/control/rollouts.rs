@@ -8,12 +8,13 @@ use super::{
 use crate::{
     boots::Boots,
     image::{KernelModules, missing_modules},
-    inventory::{Settings, hostlist::NodeSet},
+    inventory::Settings,
     restart::Withdrawn,
     rollout::{Current, Renaming, Rollout, RolloutError, Wish},
 };
 use axum::{Json, extract::State};
 use rackstrap_base::clock::Timestamp;
+use rackstrap_hostlist::NodeSet;
 use std::collections::BTreeMap;
 
 pub(super) async fn current(State(context): State<Shared>) -> Result<Json<Vec<Current>>, Refusal> {

@@ -1,12 +1,10 @@
 //! A session: a rack that is being filled, position by position.
 
 use super::machine::{Machine, Place};
-use crate::{
-    config::Site,
-    inventory::{Inventory, naming::Naming},
-};
+use crate::{config::Site, inventory::Inventory};
 use ipnet::Ipv4Net;
 use rackstrap_base::clock::Timestamp;
+use rackstrap_hostlist::naming::Naming;
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -116,7 +114,7 @@ impl Session {
             Some(_) => text.to_owned(),
             None => format!("{rack}{text}"),
         };
-        let explain = |error: crate::inventory::naming::NamingError| {
+        let explain = |error: rackstrap_hostlist::naming::NamingError| {
             format!(
                 "rack '{rack}': {error}; a rack is a name without its last number, such as {}",
                 {

@@ -4,9 +4,10 @@ use super::{
     Inventory, Node,
     refusal::{InventoryError, List},
 };
-use crate::{config::Site, words::meant};
+use crate::config::Site;
 use ipnet::Ipv4Net;
 use rackstrap_base::subnet::Subnet;
+use rackstrap_base::words::meant;
 use rackstrap_wire::HwAddr;
 use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
 

@@ -7,10 +7,11 @@ use super::{
 use crate::{
     boots::{Boot, Boots},
     decide::SharedWorld,
-    inventory::{find, hostlist::NodeSet},
+    inventory::find,
     timeline::{Event, Level, Recorder, State as NodeState, Subject},
 };
 use rackstrap_base::clock::Timestamp;
+use rackstrap_hostlist::NodeSet;
 use rackstrap_store::{Batch, Store, StoreError, Table};
 use rackstrap_wire::{Restart, RestartNote};
 use serde::{Deserialize, Serialize};

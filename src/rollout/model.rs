@@ -1,7 +1,7 @@
 //! What a rollout is: which version for which nodes, how far it is, and how each node fares.
 
-use crate::words::count;
 use rackstrap_base::clock::Timestamp;
+use rackstrap_base::words::count;
 use rackstrap_wire::ImageRef;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{collections::BTreeMap, fmt, str::FromStr};
@@ -451,7 +451,7 @@ const SHOWN: usize = 160;
 
 /// Names as a hostlist, or their number if that is too long for a sentence.
 pub(super) fn shown<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
-    let set: crate::inventory::hostlist::NodeSet = names.into_iter().collect();
+    let set: rackstrap_hostlist::NodeSet = names.into_iter().collect();
     let text = set.fold();
     match text.len() {
         0 => "no node".to_owned(),

@@ -25,10 +25,10 @@ use crate::{
     restart::{self, Restarts},
     rollout::Rollouts,
     timeline::{self, Follow, Recorder},
-    words::count,
 };
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
+use rackstrap_base::words::count;
 use rackstrap_base::{clock::Timestamp, panics, warnings::SiteWarnings};
 use rackstrap_dhcp::{LeaseKeeper, firmware::Firmwares};
 use rackstrap_store::Store;

@@ -8,3 +8,4 @@ pub mod rare;
 pub mod seats;
 pub mod subnet;
 pub mod warnings;
+pub mod words;

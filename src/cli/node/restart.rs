@@ -7,11 +7,11 @@ use crate::{
         output::{self, Format},
     },
     control::{Client, api},
-    inventory::hostlist::NodeSet,
     restart::{Cancelled, End, Request, Step, Want, Wanted as Answer},
 };
 use anyhow::{Result, bail};
 use clap::Args;
+use rackstrap_hostlist::NodeSet;
 use std::time::Duration;
 
 #[derive(Debug, Args)]

@@ -199,7 +199,7 @@ impl Naming {
     }
 
     /// The address that belongs to `name`, which must be spelt exactly as the pattern does.
-    /// Reserved ranges are not looked at: see [`crate::config::Site::address_of`].
+    /// Reserved ranges are not looked at: see `Site::address_of` of the site file.
     ///
     /// # Errors
     /// [`NamingError::NoMatch`], [`NamingError::Spelling`] or [`NamingError::Range`].

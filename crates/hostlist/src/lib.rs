@@ -26,6 +26,7 @@ mod error;
 mod evaluate;
 mod fold;
 mod groups;
+pub mod naming;
 mod natural;
 mod pattern;
 mod set;

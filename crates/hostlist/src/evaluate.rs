@@ -6,7 +6,7 @@ use super::{
     pattern::{Pattern, matches},
     split::{Operator, split},
 };
-use crate::words::slips;
+use rackstrap_base::words::slips;
 
 /// Patterns that one term with wildcards may be: each is held against every node.
 const MAX_WILD: u64 = 256;
