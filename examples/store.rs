@@ -8,12 +8,12 @@ use rackstrap::{
     boots::Boots,
     config::{self, Site},
     decide::{Decision, Requester, World, decide},
-    image::{Catalog, ImageVersion, Manifest},
     inventory::{self, Change, Inventory, NewNode, Node, Nodes, Patch},
     timeline::{Event, Level, Recorder, Subject},
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_dhcp::{Lease, LeaseState};
+use rackstrap_image::{Catalog, ImageVersion, Manifest};
 use rackstrap_store::{Batch, Staged, Store, Table, backup::Reader};
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};

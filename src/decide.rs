@@ -6,12 +6,12 @@
 use crate::{
     boots::{DiskRules, Disks},
     config::Site,
-    image::{Catalog, ImageVersion},
     inventory::{Inventory, Node, Settings},
     rollout::Assignments,
 };
 use rackstrap_base::subnet::Subnet;
 use rackstrap_dhcp::firmware;
+use rackstrap_image::{Catalog, ImageVersion};
 use rackstrap_wire::{Check, DiskPlan, Health, HwAddr, LOGIN, NetPlan, NfsRoot, Plan, WIRE_VERSION};
 use std::{net::Ipv4Addr, sync::Arc};
 

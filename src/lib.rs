@@ -13,7 +13,6 @@ mod disk_loader;
 pub mod dns;
 pub mod hooks;
 pub mod http;
-pub mod image;
 pub mod inventory;
 pub mod loaders;
 pub mod overlay;

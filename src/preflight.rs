@@ -9,9 +9,10 @@ mod nodes;
 
 pub use nodes::of_nodes;
 
-use crate::{config::Site, disk_loader::IPXE, image::Catalog, inventory::Settings, loaders::Loaders};
+use crate::{config::Site, disk_loader::IPXE, inventory::Settings, loaders::Loaders};
 use rackstrap_base::warnings::SiteWarnings;
 use rackstrap_dhcp::firmware::first_loader;
+use rackstrap_image::Catalog;
 use std::{
     collections::BTreeSet,
     io,

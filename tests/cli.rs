@@ -7,7 +7,6 @@ use rackstrap::{
     control,
     decide::World,
     discovery::{Discovery, Place, Seen},
-    image::load_catalog,
     inventory::{Inventory, Nodes},
     overlay::{Renderer, Templates},
     restart::Restarts,
@@ -15,6 +14,7 @@ use rackstrap::{
     timeline::{Event, Level, Recorder, Subject},
 };
 use rackstrap_base::clock::Timestamp;
+use rackstrap_image::load_catalog;
 use rackstrap_store::Store;
 use std::{
     io::{BufRead, BufReader},

@@ -5,9 +5,9 @@ use rackstrap::{
     config,
     decide::World,
     dns::{Reaction, Transport, View, Views, respond},
-    image::Catalog,
     inventory::{Inventory, Node},
 };
+use rackstrap_image::Catalog;
 use std::{
     net::Ipv4Addr,
     path::Path,

@@ -1,8 +1,8 @@
 //! What a tree says of its modules: the texts of modprobe.d, depmod.d and depmod's indexes, separated by NUL bytes. The import
 //! reads them and writes what the agent reads, and both have to mean the same.
 
-use rackstrap::image::{ModuleTexts, survey_modules};
 use rackstrap_agent::{ModuleConfig, ModuleIndex};
+use rackstrap_image::{ModuleTexts, survey_modules};
 use rackstrap_wire::kernel_module::{name_of, plain_path};
 use std::collections::BTreeSet;
 

@@ -7,7 +7,6 @@ use super::{
 };
 use crate::{
     boots::Boots,
-    image::{KernelModules, missing_modules},
     inventory::Settings,
     restart::Withdrawn,
     rollout::{Current, Renaming, Rollout, RolloutError, Wish},
@@ -15,6 +14,7 @@ use crate::{
 use axum::{Json, extract::State};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_hostlist::NodeSet;
+use rackstrap_image::{KernelModules, missing_modules};
 use std::collections::BTreeMap;
 
 pub(super) async fn current(State(context): State<Shared>) -> Result<Json<Vec<Current>>, Refusal> {

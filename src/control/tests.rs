@@ -5,7 +5,6 @@ use crate::{
     config::parse,
     decide::{SharedWorld, World},
     discovery::{Discovery, Place, Seen},
-    image::Catalog,
     inventory::{Change, Inventory, NewNode, Node, Nodes},
     overlay::Templates,
     restart::Restarts,
@@ -13,6 +12,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use rackstrap_base::clock::Timestamp;
+use rackstrap_image::Catalog;
 use rackstrap_wire::HwAddr;
 use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, path::Path};
 use tokio_util::sync::CancellationToken;

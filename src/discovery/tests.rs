@@ -8,12 +8,12 @@ use crate::{
     boots::Boots,
     config::{Site, parse},
     decide::{SharedWorld, World},
-    image::Catalog,
     inventory::{Change, Inventory, NewNode, Nodes, load},
     timeline::Recorder,
 };
 use arc_swap::ArcSwap;
 use rackstrap_base::clock::Timestamp;
+use rackstrap_image::Catalog;
 use rackstrap_store::Store;
 use rackstrap_wire::HwAddr;
 use std::{path::Path, sync::Arc, thread, time::Duration};

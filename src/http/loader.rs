@@ -10,7 +10,6 @@ use crate::{
     boots::{Boot, Origin},
     decide::{Decision, NodeDecision, Requester, World, decide},
     discovery::{Owner, Screen, Told},
-    image::permissive_args,
     timeline::{Event, Level, Subject},
 };
 use axum::{
@@ -21,6 +20,7 @@ use axum::{
 };
 use ipnet::Ipv4Net;
 use rackstrap_base::clock::Timestamp;
+use rackstrap_image::permissive_args;
 use rackstrap_wire::HwAddr;
 use std::{
     path::PathBuf,

@@ -4,11 +4,11 @@ use super::*;
 use crate::{
     config::{Site, parse},
     decide::{Decision, Requester, SharedWorld, World, decide},
-    image::Catalog,
 };
 use arc_swap::ArcSwap;
 use proptest::prelude::*;
 use rackstrap_base::clock::Timestamp;
+use rackstrap_image::Catalog;
 use rackstrap_store::{Store, StoreError, Table};
 use rackstrap_wire::HwAddr;
 use std::{path::Path, sync::Arc};

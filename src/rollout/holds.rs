@@ -1,8 +1,9 @@
 //! Versions that have to stay although no node may run them just now, and why.
 
 use super::{Assignments, Renaming, RolloutError, ledger::Ledger};
-use crate::{config::Site, image::Catalog};
+use crate::config::Site;
 use rackstrap_hostlist::NodeSet;
+use rackstrap_image::Catalog;
 use rackstrap_store::{Store, StoreError, Table};
 use rackstrap_wire::ImageRef;
 use std::collections::{BTreeMap, BTreeSet};

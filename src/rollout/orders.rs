@@ -8,8 +8,9 @@ use super::{
     model::{Pace, Rollout, Stage, Wish, shown},
     task::{Rollouts, setting},
 };
-use crate::{decide::World, image::Catalog, inventory::find, timeline::Level};
+use crate::{decide::World, inventory::find, timeline::Level};
 use rackstrap_base::clock::Timestamp;
+use rackstrap_image::Catalog;
 use rackstrap_store::StoreError;
 use rackstrap_wire::ImageRef;
 use std::collections::BTreeMap;

@@ -5,8 +5,8 @@ mod ledger;
 mod machine;
 
 use super::*;
-use crate::image::{Catalog, ImageVersion, Manifest};
 use rackstrap_base::clock::Timestamp;
+use rackstrap_image::{Catalog, ImageVersion, Manifest};
 use rackstrap_wire::ImageRef;
 use std::{path::PathBuf, sync::Arc};
 

@@ -17,7 +17,6 @@ use crate::{
     decide::{SharedWorld, World},
     discovery::Discovery,
     hooks, http,
-    image::{Images, load_catalog},
     inventory::{self, Inventory, Nodes},
     loaders::Loaders,
     overlay::{self, Renderer, Templates},
@@ -31,6 +30,7 @@ use arc_swap::ArcSwap;
 use rackstrap_base::words::count;
 use rackstrap_base::{clock::Timestamp, panics, warnings::SiteWarnings};
 use rackstrap_dhcp::{LeaseKeeper, firmware::Firmwares};
+use rackstrap_image::{load_catalog, own_images};
 use rackstrap_store::Store;
 use std::{path::Path, sync::Arc, time::Duration};
 use tokio::{
@@ -146,7 +146,7 @@ fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
     let make = |dir: &Path| std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()));
     make(&state_dir)?;
     make(&state_dir.join("images"))?;
-    if let Err(error) = Images::open(&state_dir.join("images")) {
+    if let Err(error) = own_images(&state_dir.join("images")) {
         tracing::warn!("{error}; local users can keep all image commands waiting");
     }
     let store = Store::open(&state_dir.join("store.redb"))?;

@@ -7,7 +7,6 @@ use crate::{
     control::api::Reloaded,
     decide::World,
     http::script::Scripts,
-    image::{Catalog, load_catalog},
     loaders::Loaders,
     overlay::{self, Templates},
     preflight,
@@ -15,6 +14,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use rackstrap_base::clock::Timestamp;
+use rackstrap_image::{Catalog, load_catalog};
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},

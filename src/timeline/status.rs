@@ -4,10 +4,10 @@ use super::{Recorder, State, Subject};
 use crate::{
     boots::{Boot, Boots, DiskTrouble, disk_size},
     decide::World,
-    image::{ImageVersion, permissive_args},
     inventory::{Node, Settings},
 };
 use rackstrap_base::clock::Timestamp;
+use rackstrap_image::{ImageVersion, permissive_args};
 use rackstrap_wire::{DiskState, DiskStatus, ImageRef};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;

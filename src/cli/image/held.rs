@@ -8,10 +8,10 @@ use crate::{
         ClientError,
         api::{Done, ImageUse, paths},
     },
-    image::{Catalog, load_catalog},
     rollout::{Assignments, stored},
 };
 use anyhow::{Context, Result};
+use rackstrap_image::{Catalog, load_catalog};
 use rackstrap_store::{Store, Table};
 use rackstrap_wire::ImageRef;
 use std::{

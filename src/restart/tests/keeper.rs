@@ -5,12 +5,12 @@ use crate::{
     boots::{Boot, Boots},
     config::parse,
     decide::{SharedWorld, World},
-    image::Catalog,
     inventory::{Change, Inventory, NewNode, Nodes},
     timeline::{Recorder, Subject},
 };
 use arc_swap::ArcSwap;
 use rackstrap_base::clock::Timestamp;
+use rackstrap_image::Catalog;
 use rackstrap_store::{Store, Table};
 use rackstrap_wire::{HwAddr, NetPlan, NfsRoot, Plan, RestartNote, WIRE_VERSION};
 use std::{net::Ipv4Addr, path::Path, sync::Arc};

@@ -10,7 +10,6 @@ use rackstrap::{
     decide::{SharedWorld, World},
     discovery::Discovery,
     http::{Heard, Limits, Service, script::Scripts, task::serve},
-    image::Catalog,
     inventory::{Inventory, Nodes},
     loaders::Loaders,
     overlay::{Renderer, Templates},
@@ -19,6 +18,7 @@ use rackstrap::{
     timeline::Recorder,
 };
 use rackstrap_base::clock::Timestamp;
+use rackstrap_image::Catalog;
 use rackstrap_store::Store;
 use serde_json::json;
 use std::{
