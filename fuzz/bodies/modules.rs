@@ -3,7 +3,7 @@
 
 use rackstrap_agent::{ModuleConfig, ModuleIndex};
 use rackstrap_image::{ModuleTexts, survey_modules};
-use rackstrap_wire::kernel_module::{name_of, plain_path};
+use rackstrap_modindex::{name_of, plain_path};
 use std::collections::BTreeSet;
 
 /// Modules that are looked at one by one.

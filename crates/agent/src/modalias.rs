@@ -1,6 +1,6 @@
 //! Which modules a device wants: the indexes that depmod writes, read as text (pure).
 
-use rackstrap_wire::kernel_module::{name_of, plain_path};
+use rackstrap_modindex::{When, aliases, built_in, dependencies, name_of, plain_path, soft_dependencies};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// `modules.alias`, `modules.dep`, `modules.softdep`, `modules.builtin` of one kernel.
@@ -19,48 +19,29 @@ impl Index {
     /// Reads the four files' contents; lines that make no sense are skipped.
     pub fn new(alias: &str, dep: &str, softdep: &str, builtin: &str) -> Self {
         let mut index = Index::default();
-        for line in alias.lines() {
-            let mut words = line.split_whitespace();
-            if let (Some("alias"), Some(pattern), Some(module)) = (words.next(), words.next(), words.next()) {
-                index
-                    .aliases
-                    .entry(bus_of(pattern).to_owned())
-                    .or_default()
-                    .push((pattern.to_owned(), name_of(module)));
-            }
+        for alias in aliases(alias) {
+            let bus = index.aliases.entry(bus_of(alias.pattern).to_owned()).or_default();
+            bus.push((alias.pattern.to_owned(), name_of(alias.module)));
         }
-        for line in dep.lines() {
-            let Some((file, needs)) = line.split_once(':') else {
-                continue;
-            };
+        for (file, needs) in dependencies(dep) {
             // The files in the initramfs are uncompressed, whatever the index of the image says.
             let plain = plain_path(file).to_owned();
-            let needs = needs.split_whitespace().map(name_of).collect();
-            index.modules.insert(name_of(file), (plain, needs));
+            index
+                .modules
+                .insert(name_of(file), (plain, needs.map(name_of).collect()));
         }
-        for line in softdep.lines() {
-            let mut words = line.split_whitespace();
-            let (Some("softdep"), Some(module)) = (words.next(), words.next()) else {
-                continue;
-            };
-            let module = name_of(module);
-            let mut pre = None;
-            for word in words {
-                match word {
-                    "pre:" => pre = Some(true),
-                    "post:" => pre = Some(false),
-                    name => {
-                        let to = match pre {
-                            Some(true) => &mut index.soft_pre,
-                            Some(false) => &mut index.soft_post,
-                            None => continue,
-                        };
-                        to.entry(module.clone()).or_default().push(name.to_owned());
-                    }
-                }
+        for soft in soft_dependencies(softdep) {
+            let module = name_of(soft.module);
+            for (when, name) in soft.wanted {
+                let to = match when {
+                    Some(When::Before) => &mut index.soft_pre,
+                    Some(When::After) => &mut index.soft_post,
+                    None => continue,
+                };
+                to.entry(module.clone()).or_default().push(name.to_owned());
             }
         }
-        index.builtin = builtin.lines().map(|l| name_of(l.trim())).collect();
+        index.builtin = built_in(builtin).map(name_of).collect();
         index
     }
 

@@ -1,7 +1,7 @@
 //! The image's configuration of modules, as the initramfs has it (pure). The import resolved directories and commands before.
 
 use crate::modalias::fnmatch;
-use rackstrap_wire::kernel_module::name_of;
+use rackstrap_modindex::name_of;
 
 /// Options, blacklists and aliases.
 #[derive(Debug, Default)]

@@ -1,7 +1,8 @@
 //! Which kernel modules a version of an image has, against what hardware asks for.
 
 use super::{ImageVersion, root::RootDir};
-use rackstrap_wire::{Hardware, kernel_module::name_of};
+use rackstrap_modindex::{built_in, dependencies, name_of};
+use rackstrap_wire::Hardware;
 use std::{collections::BTreeSet, io};
 
 /// Largest index that is read; Debian's modules.dep is 0.6 MiB.
@@ -38,11 +39,8 @@ impl KernelModules {
 
     /// Of the contents of `modules.dep` and `modules.builtin` (modules.dep(5), Documentation/kbuild/kbuild.rst).
     pub fn parse(dep: &str, builtin: &str) -> Self {
-        let files = dep
-            .lines()
-            .filter_map(|line| line.split_once(':'))
-            .map(|(file, _)| file);
-        KernelModules(files.chain(builtin.lines()).map(|path| name_of(path.trim())).collect())
+        let files = dependencies(dep).map(|(file, _)| file.trim());
+        KernelModules(files.chain(built_in(builtin)).map(name_of).collect())
     }
 
     /// True if the kernel has that module, as a file or built in.

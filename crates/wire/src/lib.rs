@@ -8,7 +8,6 @@
 mod health;
 mod hwaddr;
 pub mod image_list;
-pub mod kernel_module;
 mod layout;
 mod plan;
 mod report;

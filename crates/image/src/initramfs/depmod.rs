@@ -2,8 +2,9 @@
 //!
 //! depmod writes one entry a name into `modules.dep`. Other makers of that file write all of them.
 
-use super::{conf, module_file::name_of};
+use super::conf;
 use crate::root::RootDir;
+use rackstrap_modindex::name_of;
 
 /// The order of directories below `/lib/modules/RELEASE`.
 #[derive(Debug)]

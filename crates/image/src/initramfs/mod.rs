@@ -21,6 +21,7 @@ use super::{
     root::RootDir,
 };
 use depmod::SearchOrder;
+use rackstrap_modindex::{name_of, plain_path};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Write},
@@ -158,7 +159,7 @@ pub fn build(from: &Ingredients<'_>, out: &mut dyn Write, progress: &mut dyn Pro
     let left_out: BTreeSet<String> = others
         .iter()
         .filter(|path| !included.contains(*path))
-        .map(|path| module_file::name_of(path))
+        .map(|path| name_of(path))
         .collect();
     if !left_out.is_empty() {
         progress.note(&format!(
@@ -189,8 +190,7 @@ fn is_driver(from: &Ingredients<'_>, path: &str) -> bool {
 
 /// What of the tree's `modprobe.d` counts in the initramfs, and what a person should know about the rest.
 fn configuration(index: &ModuleIndex, modprobe: &Modprobe, included: &BTreeSet<&str>) -> (String, Vec<String>) {
-    let names =
-        |paths: &BTreeSet<&str>| -> BTreeSet<String> { paths.iter().map(|p| module_file::name_of(p)).collect() };
+    let names = |paths: &BTreeSet<&str>| -> BTreeSet<String> { paths.iter().map(|p| name_of(p)).collect() };
     let needed = ROOT_NEEDS.iter().filter_map(|(name, _)| index.path_of(name));
     let mut modprobe = modprobe.clone();
     let mut remarks = modprobe.allow(&names(&index.closure(needed).0));
@@ -268,9 +268,9 @@ fn write_archive<W: Write>(
             .and_then(module_file::decompress)
             .doing(|| format!("reading the module {place}"))?;
         for firmware in module_file::firmware(&module) {
-            wanted.entry(firmware).or_insert_with(|| module_file::name_of(path));
+            wanted.entry(firmware).or_insert_with(|| name_of(path));
         }
-        let target = module_file::plain_path(&place).to_owned();
+        let target = plain_path(&place).to_owned();
         parents(&mut dirs, &target, archive).doing(writing)?;
         archive.file(&target, 0o644, &module).doing(writing)?;
         progress.advance(1, module.len() as u64);

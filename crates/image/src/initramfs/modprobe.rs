@@ -1,7 +1,8 @@
 //! The image's own modprobe.d(5): what counts for the modules that the initramfs loads, in the form in which the agent reads it.
 
-use super::{conf, module_file::name_of};
+use super::conf;
 use crate::root::RootDir;
+use rackstrap_modindex::name_of;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where the initramfs has it. One file, without anything that only a shell could do.

@@ -1,7 +1,6 @@
 //! Module files: plain or compressed, and what they say about themselves.
 
 use super::elf;
-pub use rackstrap_wire::kernel_module::{name_of, plain_path};
 use std::io::{self, Read};
 
 /// A module larger than this uncompressed is no module (the largest of Debian, amdgpu, has 12 MiB).

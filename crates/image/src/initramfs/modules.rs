@@ -1,9 +1,7 @@
 //! The indexes that depmod(8) makes below `/lib/modules/RELEASE`, and what follows from them.
 
-use super::{
-    depmod::SearchOrder,
-    module_file::{name_of, plain_path},
-};
+use super::depmod::SearchOrder;
+use rackstrap_modindex::{aliases, built_in, dependencies, name_of, plain_path, soft_dependencies};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// `modules.dep`, `modules.softdep`, `modules.alias` and `modules.builtin` of one kernel.
@@ -34,47 +32,27 @@ impl ModuleIndex {
     /// Reads the four files. Lines that make no sense are left out, as kmod does.
     pub fn parse(dep: &str, softdep: &str, alias: &str, builtin: &str) -> Self {
         let mut index = ModuleIndex::default();
-        for line in dep.lines() {
-            let Some((path, needs)) = line.split_once(':') else {
-                continue;
-            };
-            if !is_inside(path) {
-                continue;
-            }
-            let needs = needs.split_whitespace().map(str::to_owned).collect();
+        for (path, needs) in dependencies(dep).filter(|(path, _)| is_inside(path)) {
             index.by_name.insert(name_of(path), path.to_owned());
-            index.deps.insert(path.to_owned(), needs);
+            index.deps.insert(path.to_owned(), needs.map(str::to_owned).collect());
         }
-        for line in softdep.lines() {
-            let mut words = line.split_whitespace();
-            if words.next() != Some("softdep") {
-                continue;
-            }
-            let Some(module) = words.next().map(name_of) else {
-                continue;
-            };
-            let wanted = words.filter(|w| *w != "post:" && *w != "pre:").map(str::to_owned);
+        for soft in soft_dependencies(softdep) {
+            let module = name_of(soft.module);
+            let wanted = soft.wanted.iter().map(|(_, name)| (*name).to_owned());
             index.soft.entry(module.clone()).or_default().extend(wanted);
-            index.soft_lines.push((module, line.trim_end().to_owned()));
+            index.soft_lines.push((module, soft.line.to_owned()));
         }
-        for line in alias.lines() {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            let ["alias", pattern, module] = words[..] else {
-                continue;
-            };
-            let module = name_of(module);
-            if !pattern.contains(['*', '?', '[']) {
-                let names = index.by_alias.entry(pattern.replace('-', "_")).or_default();
+        for alias in aliases(alias) {
+            let module = name_of(alias.module);
+            if !alias.pattern.contains(['*', '?', '[']) {
+                let names = index.by_alias.entry(alias.pattern.replace('-', "_")).or_default();
                 names.push(module.clone());
             }
-            index.alias_lines.push((module, line.trim_end().to_owned()));
+            index.alias_lines.push((module, alias.line.to_owned()));
         }
-        index.builtin = builtin.lines().filter(|l| is_inside(l)).map(name_of).collect();
-        index.builtin_text = builtin
-            .lines()
-            .filter(|l| is_inside(l))
-            .map(|l| plain_path(l).to_owned() + "\n")
-            .collect();
+        let builtin = || built_in(builtin).filter(|path| is_inside(path));
+        index.builtin = builtin().map(name_of).collect();
+        index.builtin_text = builtin().map(|path| plain_path(path).to_owned() + "\n").collect();
         index
     }
 

@@ -4,7 +4,7 @@
 //! large sets that no node boots from: wireless, InfiniBand, Fibre Channel and iSCSI adapters, PCMCIA and ISA cards,
 //! switch chips. Whoever needs one of these adds it by name (`rackstrap image import --module NAME`).
 
-use super::module_file::{name_of, plain_path};
+use rackstrap_modindex::{name_of, plain_path};
 
 /// Directories taken whole, as they are called in the kernel's source tree.
 const DIRS: &[&str] = &[

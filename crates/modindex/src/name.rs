@@ -1,4 +1,4 @@
-//! How modules of the kernel are called. The import writes indexes by these names, and the agent reads them.
+//! How modules of the kernel are called. Imports write indexes by these names, and the agent reads them.
 
 /// A module's path without the compression's ending: `kernel/fs/nfs/nfs.ko.xz` -> `kernel/fs/nfs/nfs.ko`.
 pub fn plain_path(path: &str) -> &str {
