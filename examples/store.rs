@@ -4,7 +4,7 @@
 //! a JSON file and as dnsmasq's host lines; `… store -- measure DIR` prints figures of one run, `NAME VALUE` a line.
 
 use arc_swap::ArcSwap;
-use rackstrap::{
+use rackstrap::parts::{
     boots::Boots,
     config::{self, Site},
     decide::{Decision, Requester, World, decide},

@@ -11,12 +11,12 @@ mod window;
 mod tests;
 
 pub use confirmed::{DiskRules, trust_site_file};
-pub use disks::{DiskOrder, DiskWish, Disks, NodeDisk, Ordered, is_other_machine};
+pub use disks::{DiskWish, Disks, NodeDisk, Ordered, is_other_machine};
 pub use effects::{
     DiskEffect, DiskTrouble, EffectKind, changed_layouts, describe_effects, disk_effect, disk_effects, now as disk_now,
     size as disk_size,
 };
-pub use registry::{Boots, BootsError, KEPT_PER_NODE, Origin, Refusal, redeem_all};
+pub use registry::{Boots, KEPT_PER_NODE, Origin, Refusal, redeem_all};
 pub use window::Windows;
 
 use rackstrap_base::clock::Timestamp;

@@ -1,6 +1,6 @@
 //! `rackstrap backup` and `rackstrap restore`, with the real daemon in a namespace.
 
-use rackstrap::{
+use rackstrap::parts::{
     control::{Client, api},
     inventory::{Change, NewNode},
 };

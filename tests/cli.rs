@@ -1,7 +1,7 @@
 //! The real `rackstrap` command against a control socket that this process serves.
 
 use arc_swap::ArcSwap;
-use rackstrap::{
+use rackstrap::parts::{
     boots::Boots,
     config::parse,
     control,

@@ -1,7 +1,7 @@
 //! What people watch, in a terminal that tmux makes: what is asserted is what would be seen on the screen.
 
 use crate::cli::{Daemon, packet};
-use rackstrap::timeline::{Event, Level, Subject};
+use rackstrap::parts::timeline::{Event, Level, Subject};
 use rackstrap_base::clock::Timestamp;
 use std::{
     process::Command,

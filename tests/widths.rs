@@ -5,7 +5,7 @@ use crate::{
     terminal::{Terminal, no_line_is_wider},
 };
 use clap::CommandFactory;
-use rackstrap::{
+use rackstrap::parts::{
     cli::Cli,
     discovery::{Place, Seen, Told},
     rollout::{Member, Note, Rollout, Share, Stage, State, Tally},

@@ -1,7 +1,7 @@
 //! A packet to the name server, chosen by the fuzzer: its first byte says who asks, and how.
 
 use arc_swap::ArcSwap;
-use rackstrap::{
+use rackstrap::parts::{
     config,
     decide::World,
     dns::{Reaction, Transport, View, Views, respond},

@@ -1,14 +1,7 @@
 //! A byte stream as one connection sends it to the NFS server, cut into records, each answered.
 
-use rackstrap_nfs::{
-    Counters, ExportId, ExportRoot, Exports, NfsEvent, Refusal,
-    buf::Buf,
-    context::Peer,
-    engine::{Engine, Outcome},
-    export::Pace,
-    handle::HandleKey,
-    record::Assembler,
-};
+use rackstrap_nfs::{Assembler, Buf, Engine, HandleKey, Outcome, Pace, Peer};
+use rackstrap_nfs::{Counters, ExportId, ExportRoot, Exports, NfsEvent, Refusal};
 use std::{
     fs,
     net::SocketAddr,

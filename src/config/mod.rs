@@ -21,9 +21,8 @@ mod subnet;
 mod tests;
 mod users;
 
-pub use diagnostic::{ConfigError, Diagnostic, Excerpt, Warning};
+pub use diagnostic::{ConfigError, Diagnostic, Warning};
 pub(crate) use diagnostic::{closest, excerpt, harmless, one_line};
-pub use layout::digest;
 pub use site::{Backup, Cluster, Dns, Hooks, LayoutPolicy, Limits, Mount, Profile, Server, Site, Users};
 
 use diagnostic::{Report, quote, shown};

@@ -227,6 +227,7 @@ impl Site {
     }
 
     /// `[profile.NAME]` with what it leaves out taken from `[profile.default]`; none if there is no such profile.
+    #[cfg(test)]
     pub fn profile(&self, name: &str) -> Option<Profile> {
         let own = self.profiles.get(name)?.clone();
         let base = self.profiles.get("default").cloned().unwrap_or_default();
@@ -250,6 +251,7 @@ impl Site {
     ///
     /// # Errors
     /// Any [`NamingError`]; its text says what to do.
+    #[cfg(test)]
     pub fn address_of(&self, name: &str) -> Result<Ipv4Addr, NamingError> {
         let address = self.cluster.address_of(name)?;
         let name = || name.to_owned();

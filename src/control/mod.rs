@@ -24,9 +24,9 @@ mod unknown;
 #[cfg(test)]
 mod tests;
 
-pub use client::{Answer, Client, ClientError, DEFAULT_SOCKET, segment};
+pub use client::{Client, ClientError, DEFAULT_SOCKET, segment};
 pub use routes::router;
-pub use socket::{Socket, SocketError, bind, serve};
+pub use socket::{bind, serve};
 
 use crate::{
     boots::Boots, decide::SharedWorld, discovery::Discovery, inventory::Nodes, overlay::Renderer, restart::Restarts,

@@ -1,5 +1,6 @@
 //! Tests of the control socket: who may bind it, who may ask.
 
+use super::socket::SocketError;
 use super::*;
 use crate::{
     config::parse,

@@ -5,7 +5,6 @@ use crate::{config::Site, inventory::Inventory};
 use ipnet::Ipv4Net;
 use rackstrap_base::clock::Timestamp;
 use rackstrap_hostlist::naming::Naming;
-use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -259,11 +258,5 @@ impl Session {
         let last = self.placed.pop()?;
         self.next = last.node.clone();
         Some(last)
-    }
-
-    /// Who has this hardware address here.
-    pub fn placed_as(&self, hwaddr: HwAddr) -> Option<&str> {
-        let found = self.placed.iter().find(|placed| placed.machine.hwaddr == hwaddr);
-        found.map(|placed| placed.node.as_str())
     }
 }

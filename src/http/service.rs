@@ -20,7 +20,6 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use rackstrap_base::{clock::Timestamp, seats::Guest};
-use rackstrap_store::Store;
 use rackstrap_wire::{FIRST_USER_PORT, HwAddr};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -49,8 +48,6 @@ pub struct Service {
     pub rollouts: Rollouts,
     /// Who is to restart.
     pub restarts: Restarts,
-    /// Where host keys are kept.
-    pub store: Store,
     /// Boot loaders.
     pub loaders: Arc<ArcSwap<Loaders>>,
     /// Boot scripts.

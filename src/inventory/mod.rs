@@ -16,7 +16,7 @@ mod summary;
 mod tests;
 
 pub use change::{Change, Changed, NewNode, Patch, apply};
-pub use check::{HWADDRS_PER_NODE, find};
+pub use check::find;
 pub use groups::groups;
 pub use history::{Entry, differences, history};
 pub use keeper::{ChangeError, Follower, Nodes, load};

@@ -389,6 +389,7 @@ impl Restarts {
     }
 
     /// The request with that id.
+    #[cfg(test)]
     pub fn get(&self, id: &str) -> Option<Request> {
         self.lock().requests.iter().find(|request| request.id == id).cloned()
     }

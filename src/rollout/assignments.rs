@@ -207,13 +207,6 @@ pub struct Choice {
     pub why: String,
 }
 
-impl Choice {
-    /// True if the node boots another version than it is to have, as that one failed on it.
-    pub fn has_gone_back(&self) -> bool {
-        self.image != self.wanted
-    }
-}
-
 impl Assignments {
     /// The version for `node`, whose profiles say `setting`: a name, or a version. `limit` is the number of boots after which a
     /// node goes back to the last version on which it was ready.

@@ -121,6 +121,7 @@ impl Standing {
     }
 
     /// Where a node is after these events, oldest first.
+    #[cfg(test)]
     pub fn after<'a>(events: impl IntoIterator<Item = &'a Event>) -> Standing {
         let mut standing = Standing::default();
         for event in events {

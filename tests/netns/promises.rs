@@ -2,7 +2,7 @@
 
 use super::dhcp::lab::{TO_ALL, message};
 use crate::backup::{Lab, add, name};
-use rackstrap::{
+use rackstrap::parts::{
     control::{Client, api},
     inventory::{Entry, Node},
 };

@@ -41,19 +41,19 @@ pub use natural::natural_cmp;
 pub use set::{IntoNames, NodeSet};
 
 /// Names that a set, and each part of a hostlist, may have: sixteen times the largest cluster that we build for.
-pub const MAX_NAMES: usize = 65_536;
+const MAX_NAMES: usize = 65_536;
 /// Names that all parts of a hostlist may have together, counted as often as they are named; groups within groups too.
-pub const MAX_WORK: usize = 4 * MAX_NAMES;
-/// Bytes of a hostlist: [`MAX_NAMES`] names written out.
+const MAX_WORK: usize = 4 * MAX_NAMES;
+/// Bytes of a hostlist: `MAX_NAMES` names written out.
 pub const MAX_TEXT: usize = 4 << 20;
 /// Brackets in one name.
-pub const MAX_BRACKETS: usize = 8;
+const MAX_BRACKETS: usize = 8;
 /// Digits of a number in brackets.
-pub const MAX_DIGITS: usize = 15;
+const MAX_DIGITS: usize = 15;
 /// Bytes of a name, RFC 1035 section 2.3.4 (255 with the length bytes that are not written).
-pub const MAX_NAME: usize = 253;
+const MAX_NAME: usize = 253;
 /// Groups within groups.
-pub const MAX_DEPTH: usize = 16;
+const MAX_DEPTH: usize = 16;
 
 /// The nodes of one hostlist; none of an empty text.
 ///

@@ -53,7 +53,6 @@ pub use oci::{OciOptions, survey_documents};
 pub use packages::{Package, PackageChange, PackageCounts, PackageKind, Packages};
 pub use prepare::{packages_installed, packages_of};
 pub use progress::{Progress, Quiet, Step};
-pub use recipe::{Debian, Dnf, Recipe, RecipeError};
 pub use root::RootDir;
 pub use seal::{SealRequest, seal};
 pub use selinux::{permissive_args, selinux_note};

@@ -60,7 +60,8 @@ pub struct Attr {
 }
 
 /// Bytes of `fattr3` on the wire.
-pub const FATTR_BYTES: usize = 84;
+#[cfg(test)]
+const FATTR_BYTES: usize = 84;
 
 impl Time {
     /// Times before 1970 become 1970, times after 2106 the last second that fits.

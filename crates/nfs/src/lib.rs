@@ -14,29 +14,33 @@
 //!
 //! Exports are read-only so far: what would change something answers NFS3ERR_ROFS.
 
-pub mod access;
-pub mod acl;
-pub mod attr;
-pub mod buf;
-pub mod context;
-pub mod counters;
-pub mod engine;
-pub mod export;
-pub mod exports;
-pub mod handle;
+mod access;
+mod acl;
+mod attr;
+mod buf;
+mod context;
+mod counters;
+mod engine;
+mod export;
+mod exports;
+mod handle;
 mod index;
 mod mount;
 mod mounts;
 mod procs;
-pub mod record;
-pub mod rpc;
-pub mod status;
+mod record;
+mod rpc;
+mod status;
 mod sys;
-pub mod task;
-pub mod xdr;
+mod task;
+mod xdr;
 
+pub use buf::Buf;
+pub use context::Peer;
 pub use counters::Counters;
-pub use export::{ExportError, ExportRoot};
+pub use engine::{Engine, Outcome};
+pub use export::{ExportError, ExportRoot, Pace};
 pub use exports::{Exports, NfsEvent, Refusal};
-pub use handle::ExportId;
+pub use handle::{ExportId, HandleKey, Source};
+pub use record::Assembler;
 pub use task::{Config, serve};

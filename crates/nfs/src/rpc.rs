@@ -136,9 +136,6 @@ fn auth_sys(body: &[u8]) -> Result<Credentials, Malformed> {
     Ok(credentials)
 }
 
-/// Bytes of the reply header that [`put_success`] writes.
-pub const SUCCESS_HEADER: usize = 24;
-
 /// The header of a reply whose results follow: MSG_ACCEPTED, verifier AUTH_NONE, SUCCESS.
 pub fn put_success(out: &mut Buf, xid: u32) {
     for word in [xid, REPLY, 0, AUTH_NONE, 0, 0] {

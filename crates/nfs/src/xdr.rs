@@ -20,6 +20,7 @@ impl<'a> Reader<'a> {
     }
 
     /// What was not read yet.
+    #[cfg(test)]
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }

@@ -31,7 +31,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use batch::{Batch, Op};
+pub use batch::Batch;
 pub use damage::BadRow;
 pub use embedded::{Read, Write};
 pub use error::StoreError;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Why a datagram led to no transfer, or what went wrong in one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names below say it")]
+// The names below say what they mean.
 pub enum Reason {
     Truncated,
     UnknownOpcode,

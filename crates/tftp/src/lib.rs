@@ -8,17 +8,17 @@
 //!
 //! What is served to whom is decided behind [`Files`].
 
-pub mod counters;
+mod counters;
 pub mod name;
-pub mod netascii;
+mod netascii;
 pub mod options;
-pub mod outcome;
+mod outcome;
 pub mod packet;
 mod pktinfo;
-pub mod rtt;
+mod rtt;
 pub mod session;
 mod table;
-pub mod task;
+mod task;
 
 pub use counters::Counters;
 pub use name::Refusal;

@@ -20,7 +20,7 @@ mod toml_tables;
 #[cfg(test)]
 mod tests;
 
-pub use compare::{Conflict, Difference, compare};
+pub use compare::{Difference, compare};
 pub use reading::{Judged, Reading};
 pub use report::PROBLEMS;
 pub use toml_tables::to_toml;

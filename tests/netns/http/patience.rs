@@ -4,12 +4,12 @@
 use super::{PATIENCE, patient, status_of, talk, until_closed};
 use anyhow::{Context, ensure};
 use arc_swap::ArcSwap;
-use rackstrap::{
+use rackstrap::parts::{
     boots::{Boot, Boots},
     config,
     decide::{SharedWorld, World},
     discovery::Discovery,
-    http::{Heard, Limits, Service, script::Scripts, task::serve},
+    http::{Heard, Limits, Scripts, Service, serve},
     inventory::{Inventory, Nodes},
     loaders::Loaders,
     overlay::{Renderer, Templates},
@@ -107,7 +107,6 @@ impl Server {
             boots,
             windows: Arc::default(),
             recorder,
-            store,
             loaders: Arc::new(ArcSwap::from_pointee(Loaders::load(&[loader_dir])?)),
             scripts: Arc::new(ArcSwap::from_pointee(Scripts::load(None).map_err(anyhow::Error::msg)?)),
             heard: Heard::default(),
