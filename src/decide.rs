@@ -9,8 +9,7 @@ use crate::{
     inventory::{Inventory, Node, Settings},
     rollout::Assignments,
 };
-use rackstrap_base::subnet::Subnet;
-use rackstrap_dhcp::firmware;
+use rackstrap_base::{firmware, subnet::Subnet};
 use rackstrap_image::{Catalog, ImageVersion};
 use rackstrap_wire::{Check, DiskPlan, Health, HwAddr, LOGIN, NetPlan, NfsRoot, Plan, WIRE_VERSION};
 use std::{net::Ipv4Addr, sync::Arc};

@@ -10,8 +10,7 @@ mod nodes;
 pub use nodes::of_nodes;
 
 use crate::{config::Site, disk_loader::IPXE, inventory::Settings, loaders::Loaders};
-use rackstrap_base::warnings::SiteWarnings;
-use rackstrap_dhcp::firmware::first_loader;
+use rackstrap_base::{firmware::first_loader, warnings::SiteWarnings};
 use rackstrap_image::Catalog;
 use std::{
     collections::BTreeSet,

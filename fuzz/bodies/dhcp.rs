@@ -4,8 +4,7 @@ use dhcproto::{
     Decodable, Decoder,
     v4::{HType, Message},
 };
-use rackstrap_base::clock::Timestamp;
-use rackstrap_base::subnet::Subnet;
+use rackstrap_base::{clock::Timestamp, subnet::Subnet};
 use rackstrap_dhcp::*;
 use std::{
     cell::RefCell,

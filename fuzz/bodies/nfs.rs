@@ -1,7 +1,8 @@
 //! A byte stream as one connection sends it to the NFS server, cut into records, each answered.
 
-use rackstrap_nfs::{Assembler, Buf, Engine, HandleKey, Outcome, Pace, Peer};
-use rackstrap_nfs::{Counters, ExportId, ExportRoot, Exports, NfsEvent, Refusal};
+use rackstrap_nfs::{
+    Assembler, Buf, Counters, Engine, ExportId, ExportRoot, Exports, HandleKey, NfsEvent, Outcome, Pace, Peer, Refusal,
+};
 use std::{
     fs,
     net::SocketAddr,

@@ -32,8 +32,7 @@ use crate::{
     boots::Boots, decide::SharedWorld, discovery::Discovery, inventory::Nodes, overlay::Renderer, restart::Restarts,
     rollout::Rollouts, timeline::Recorder,
 };
-use rackstrap_base::warnings::SiteWarnings;
-use rackstrap_dhcp::firmware::Firmwares;
+use rackstrap_base::{firmware::Firmwares, warnings::SiteWarnings};
 use rackstrap_store::Store;
 use std::{net::Ipv4Addr, sync::Arc};
 

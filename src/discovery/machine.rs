@@ -2,8 +2,7 @@
 
 use super::kin::Traits;
 use ipnet::Ipv4Net;
-use rackstrap_base::clock::Timestamp;
-use rackstrap_dhcp::firmware;
+use rackstrap_base::{clock::Timestamp, firmware};
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;

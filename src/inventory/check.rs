@@ -6,8 +6,7 @@ use super::{
 };
 use crate::config::Site;
 use ipnet::Ipv4Net;
-use rackstrap_base::subnet::Subnet;
-use rackstrap_base::words::meant;
+use rackstrap_base::{subnet::Subnet, words::meant};
 use rackstrap_wire::HwAddr;
 use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
 

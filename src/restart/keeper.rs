@@ -388,12 +388,6 @@ impl Restarts {
         self.lock().requests.clone()
     }
 
-    /// The request with that id.
-    #[cfg(test)]
-    pub fn get(&self, id: &str) -> Option<Request> {
-        self.lock().requests.iter().find(|request| request.id == id).cloned()
-    }
-
     /// The order for a node whose heartbeat of `boot`, with that boot's token, has just come; on disk before it is given.
     pub async fn order(&self, boot: &Boot, now: Timestamp) -> Option<Restart> {
         let name = &boot.plan.node;

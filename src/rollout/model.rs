@@ -1,7 +1,6 @@
 //! What a rollout is: which version for which nodes, how far it is, and how each node fares.
 
-use rackstrap_base::clock::Timestamp;
-use rackstrap_base::words::count;
+use rackstrap_base::{clock::Timestamp, words::count};
 use rackstrap_wire::ImageRef;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{collections::BTreeMap, fmt, str::FromStr};

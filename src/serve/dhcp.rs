@@ -12,10 +12,11 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use rackstrap_base::{
     clock::Timestamp,
+    firmware,
     warnings::{DHCP_SERVER, SiteWarnings},
 };
 use rackstrap_dhcp::{
-    ASK_EVERY, Answer, AnswerKind, Ask, Authority, DhcpEvent, Lease, LeaseStore, Loader, Network, Rival, firmware,
+    ASK_EVERY, Answer, AnswerKind, Ask, Authority, DhcpEvent, Lease, LeaseStore, Loader, Network, Rival,
 };
 use rackstrap_store::{Batch, Store, Table};
 use rackstrap_wire::HwAddr;

@@ -27,9 +27,8 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
-use rackstrap_base::words::count;
-use rackstrap_base::{clock::Timestamp, panics, warnings::SiteWarnings};
-use rackstrap_dhcp::{LeaseKeeper, firmware::Firmwares};
+use rackstrap_base::{clock::Timestamp, firmware::Firmwares, panics, warnings::SiteWarnings, words::count};
+use rackstrap_dhcp::LeaseKeeper;
 use rackstrap_image::{load_catalog, own_images};
 use rackstrap_store::Store;
 use std::{path::Path, sync::Arc, time::Duration};

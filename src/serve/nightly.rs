@@ -4,8 +4,7 @@ use super::Shared;
 use crate::config::Backup;
 use anyhow::{Context, Result};
 use jiff::{ToSpan, tz::TimeZone};
-use rackstrap_base::words::count;
-use rackstrap_base::{clock::Timestamp, warnings::SiteWarnings};
+use rackstrap_base::{clock::Timestamp, warnings::SiteWarnings, words::count};
 use rackstrap_store::{
     Store,
     backup::{

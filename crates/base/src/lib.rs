@@ -1,6 +1,7 @@
 //! What the engines and the program share: each module is one small thing that knows no other part of rackstrap.
 
 pub mod clock;
+pub mod firmware;
 pub mod inet;
 pub mod link;
 pub mod panics;

@@ -2,8 +2,7 @@
 
 use super::pool::Lease;
 use ipnet::Ipv4Net;
-use rackstrap_base::clock::Timestamp;
-use rackstrap_base::subnet::Subnet;
+use rackstrap_base::{clock::Timestamp, subnet::Subnet};
 use rackstrap_wire::HwAddr;
 use std::{borrow::Cow, net::Ipv4Addr, sync::Arc};
 use uuid::Uuid;

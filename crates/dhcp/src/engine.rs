@@ -10,8 +10,7 @@ use super::{
     request::{Kind, Request},
 };
 use ipnet::Ipv4Net;
-use rackstrap_base::clock::Timestamp;
-use rackstrap_base::subnet::Subnet;
+use rackstrap_base::{clock::Timestamp, subnet::Subnet};
 use rackstrap_wire::HwAddr;
 use std::{
     borrow::Cow,

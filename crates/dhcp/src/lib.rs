@@ -8,7 +8,6 @@ mod belief;
 mod crowd;
 mod datagram;
 mod engine;
-pub mod firmware;
 mod guard;
 mod lease;
 mod leases;

@@ -4,7 +4,7 @@ use super::{
     guard::{self, Malformed},
     options::{Options, code, sub_option},
 };
-use crate::firmware;
+use rackstrap_base::firmware;
 use rackstrap_wire::HwAddr;
 use std::{fmt, net::Ipv4Addr};
 use uuid::Uuid;

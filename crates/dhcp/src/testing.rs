@@ -8,8 +8,7 @@ use super::{
     reply::Destination,
     request::Request,
 };
-use rackstrap_base::clock::Timestamp;
-use rackstrap_base::subnet::Subnet;
+use rackstrap_base::{clock::Timestamp, subnet::Subnet};
 use rackstrap_wire::HwAddr;
 use std::{
     collections::HashMap,

@@ -352,7 +352,15 @@ async fn who_restarted_and_is_not_well_can_be_restarted_once_more() {
             .collect()
     };
     assert_eq!(steps(&lab.restarts), ["restarted, unwell", "restarting"]);
-    assert_eq!(lab.restarts.get(&order.id).unwrap().wanted, at(62));
+    assert_eq!(
+        lab.restarts
+            .list()
+            .iter()
+            .find(|request| request.id == order.id)
+            .unwrap()
+            .wanted,
+        at(62)
+    );
     let third = ready(&lab, "r01n01", at(120)).await;
     lab.boots.note_health(&third.plan.id, &third.token, true).unwrap();
     let (batch, _) = lab.restarts.advance(at(121));

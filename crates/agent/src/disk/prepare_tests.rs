@@ -1,9 +1,14 @@
 //! The promise: cut the power after any write, and the next run ends the same.
 
 use super::*;
-use crate::disk::inspect::{Action, Finding, decide, inspect};
-use crate::disk::{geometry, marker};
-use crate::fail::Failure;
+use crate::{
+    disk::{
+        geometry,
+        inspect::{Action, Finding, decide, inspect},
+        marker,
+    },
+    fail::Failure,
+};
 use proptest::prelude::*;
 use rackstrap_wire::{DiskPlan, Size, Wipe};
 use std::io;

@@ -1,7 +1,6 @@
 //! Packets that nobody should send.
 
-use crate::testing::*;
-use crate::*;
+use crate::{testing::*, *};
 use dhcproto::{Decodable, Decoder, v4::Message};
 use proptest::{collection::vec, prelude::*};
 use std::net::SocketAddrV4;

@@ -1,7 +1,9 @@
 //! The temporary pool: never two holders, never two leases a machine, always bounded.
 
-use crate::testing::{NOW, ip};
-use crate::*;
+use crate::{
+    testing::{NOW, ip},
+    *,
+};
 use proptest::{collection::vec, prelude::*};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::HwAddr;

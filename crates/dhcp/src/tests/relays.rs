@@ -1,8 +1,7 @@
 //! Relayed requests: RFC 1542, 3046, 3527, 5107.
 
 use super::golden;
-use crate::testing::*;
-use crate::*;
+use crate::{testing::*, *};
 
 const NODE: &str = "52:54:00:00:01:03";
 const INFO: [u8; 12] = [1, 4, b'g', b'e', b'0', b'7', 2, 4, 0xff, 0, 9, 1];

@@ -1,8 +1,7 @@
 //! Every state of RFC 2131, for nodes and for unknown machines.
 
 use super::golden;
-use crate::testing::*;
-use crate::*;
+use crate::{testing::*, *};
 
 const NODE: &str = "52:54:00:00:01:03";
 const OTHER: &str = "52:54:00:00:09:09";
