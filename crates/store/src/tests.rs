@@ -280,12 +280,7 @@ fn child(name: &str, path: &Path, before: &[&str]) -> Child {
     words.push(program.as_os_str());
     Command::new(words[0])
         .args(&words[1..])
-        .args([
-            "--exact",
-            &format!("store::tests::{name}"),
-            "--nocapture",
-            "--test-threads=1",
-        ])
+        .args(["--exact", &format!("tests::{name}"), "--nocapture", "--test-threads=1"])
         .env(CHILD, path)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

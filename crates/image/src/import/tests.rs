@@ -390,7 +390,7 @@ fn killed_imports_do_not_count() {
     let child = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
-            "image::import::tests::import_as_a_process",
+            "import::tests::import_as_a_process",
             "--ignored",
             "--nocapture",
         ])

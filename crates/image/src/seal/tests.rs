@@ -320,7 +320,7 @@ fn as_a_process() {
 /// Runs `what` and kills it at `step`; true if it ended before.
 fn run_and_kill(what: &str, step: u64, bench: &Bench) -> bool {
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "image::seal::tests::as_a_process", "--ignored"])
+        .args(["--exact", "seal::tests::as_a_process", "--ignored"])
         .env(
             "RACKSTRAP_TEST_KILL",
             format!("{what} {step} {}", bench.dir.path().display()),
