@@ -4,17 +4,17 @@
 //! a JSON file and as dnsmasq's host lines; `… store -- measure DIR` prints figures of one run, `NAME VALUE` a line.
 
 use arc_swap::ArcSwap;
-use rackstrap::{
+use rackstrap::parts::{
     boots::Boots,
-    clock::Timestamp,
     config::{self, Site},
     decide::{Decision, Requester, World, decide},
-    dhcp::{Lease, LeaseState},
-    image::{Catalog, ImageVersion, Manifest},
     inventory::{self, Change, Inventory, NewNode, Node, Nodes, Patch},
-    store::{Batch, Staged, Store, Table, backup::Reader},
     timeline::{Event, Level, Recorder, Subject},
 };
+use rackstrap_base::clock::Timestamp;
+use rackstrap_dhcp::{Lease, LeaseState};
+use rackstrap_image::{Catalog, ImageVersion, Manifest};
+use rackstrap_store::{Batch, Staged, Store, Table, backup::Reader};
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
 use std::{

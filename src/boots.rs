@@ -12,16 +12,16 @@ mod window;
 mod tests;
 
 pub use confirmed::{DiskRules, trust_site_file};
-pub use disks::{DiskOrder, DiskWish, Disks, NodeDisk, Ordered, is_other_machine};
+pub use disks::{DiskWish, Disks, NodeDisk, Ordered, is_other_machine};
 pub use effects::{
     DiskEffect, DiskTrouble, EffectKind, changed_layouts, describe_effects, disk_effect, disk_effects, now as disk_now,
     size as disk_size,
 };
 pub use kept::KEPT_PER_NODE;
-pub use registry::{Boots, BootsError, Origin, Refusal, redeem_all};
+pub use registry::{Boots, Origin, Refusal, redeem_all};
 pub use window::Windows;
 
-use crate::clock::Timestamp;
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::{CheckResult, DiskState, Hardware, ImageRef, Plan};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

@@ -5,12 +5,12 @@
 
 use crate::{
     boots::{DiskRules, Disks},
-    config::{Site, Subnet},
-    firmware,
-    image::{Catalog, ImageVersion},
+    config::Site,
     inventory::{Inventory, Node, Settings},
     rollout::Assignments,
 };
+use rackstrap_base::{firmware, subnet::Subnet};
+use rackstrap_image::{Catalog, ImageVersion};
 use rackstrap_wire::{Check, DiskPlan, Health, HwAddr, LOGIN, NetPlan, NfsRoot, Plan, WIRE_VERSION};
 use std::{net::Ipv4Addr, sync::Arc};
 

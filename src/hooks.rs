@@ -12,13 +12,8 @@ mod tests;
 pub use known::{Differences, Known};
 pub use process::{Failed, run};
 
-use crate::{
-    boots::Boots,
-    config::Hooks,
-    decide::SharedWorld,
-    store::{Store, Table},
-    timeline::Recorder,
-};
+use crate::{boots::Boots, config::Hooks, decide::SharedWorld, timeline::Recorder};
+use rackstrap_store::{Store, Table};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;

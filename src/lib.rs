@@ -2,38 +2,99 @@
 //! these modules, which are listed here in that order.
 
 mod author;
-pub mod boots;
-pub mod cli;
-pub mod clock;
-pub mod config;
-pub mod control;
-pub mod decide;
-pub mod dhcp;
-pub mod discovery;
+mod boots;
+mod cli;
+mod config;
+mod control;
+mod decide;
+mod discovery;
 mod disk_loader;
 #[cfg(feature = "dns")]
-pub mod dns;
-pub mod firmware;
-pub mod hooks;
-pub mod http;
-pub mod image;
-mod inet;
-pub mod inventory;
-mod link;
-pub mod loaders;
-pub mod ndp;
-pub mod nfs;
-pub mod overlay;
-mod panics;
-pub mod preflight;
-mod rare;
-pub mod restart;
-pub mod rollout;
-mod seats;
-pub mod serve;
-pub mod store;
-pub mod tftp;
-pub mod timeline;
-pub mod users;
-pub mod warnings;
-mod words;
+mod dns;
+mod hooks;
+mod http;
+mod inventory;
+mod loaders;
+mod overlay;
+mod preflight;
+mod restart;
+mod rollout;
+mod serve;
+mod timeline;
+mod users;
+
+pub use cli::{completion, error_line, run};
+
+/// What the tests, examples and fuzz targets of this package use of its modules. Nothing else is public, so that the compiler
+/// says what nobody uses.
+pub mod parts {
+    /// Boots of nodes.
+    pub mod boots {
+        pub use crate::boots::{Boot, Boots, KEPT_PER_NODE};
+    }
+    /// The command line.
+    pub mod cli {
+        pub use crate::cli::Cli;
+    }
+    /// The site file.
+    pub mod config {
+        pub use crate::config::{ConfigError, Site, parse};
+    }
+    /// What the command line and the daemon say to each other.
+    pub mod control {
+        pub use crate::control::{Client, Context, bind, serve};
+        /// Paths and bodies of requests and answers.
+        pub mod api {
+            pub use crate::control::api::{Changes, ChangesAnswer, Reloaded, paths};
+        }
+    }
+    /// Who gets what.
+    pub mod decide {
+        pub use crate::decide::{Decision, Requester, SharedWorld, World, decide};
+    }
+    /// Machines that are no nodes yet.
+    pub mod discovery {
+        pub use crate::discovery::{Discovery, Place, Seen, Told};
+    }
+    /// Names and addresses on port 53.
+    #[cfg(feature = "dns")]
+    pub mod dns {
+        pub use crate::dns::{Reaction, Transport, View, Views, respond};
+    }
+    /// What nodes fetch.
+    pub mod http {
+        pub use crate::http::{Heard, Limits, Service, script::Scripts, task::serve};
+    }
+    /// The nodes.
+    pub mod inventory {
+        pub use crate::inventory::{Change, Entry, Inventory, NewNode, Node, Nodes, Patch, load};
+        /// For other programs.
+        pub mod export {
+            pub use crate::inventory::export::{ExportNode, Format};
+        }
+        /// From other programs.
+        pub mod import {
+            pub use crate::inventory::import::{ENTRIES, Format, Options, Ports, read};
+        }
+    }
+    /// Boot loaders.
+    pub mod loaders {
+        pub use crate::loaders::Loaders;
+    }
+    /// Overlays.
+    pub mod overlay {
+        pub use crate::overlay::{Renderer, Templates};
+    }
+    /// Restarts.
+    pub mod restart {
+        pub use crate::restart::Restarts;
+    }
+    /// Rollouts.
+    pub mod rollout {
+        pub use crate::rollout::{Current, Member, Note, Rollout, Rollouts, Share, Stage, State, Tally};
+    }
+    /// Everything that happened.
+    pub mod timeline {
+        pub use crate::timeline::{Event, Level, Recorder, Subject};
+    }
+}

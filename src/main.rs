@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if rackstrap::cli::completion::answer() {
+    if rackstrap::completion::answer() {
         return ExitCode::SUCCESS;
     }
-    rackstrap::cli::run(std::env::args_os()).unwrap_or_else(|error| {
-        eprintln!("rackstrap: {}", rackstrap::cli::error_line(&error));
+    rackstrap::run(std::env::args_os()).unwrap_or_else(|error| {
+        eprintln!("rackstrap: {}", rackstrap::error_line(&error));
         ExitCode::FAILURE
     })
 }

@@ -9,10 +9,9 @@ mod nodes;
 
 pub use nodes::of_nodes;
 
-use crate::{
-    config::Site, disk_loader::IPXE, firmware::first_loader, image::Catalog, inventory::Settings, loaders::Loaders,
-    warnings::SiteWarnings,
-};
+use crate::{config::Site, disk_loader::IPXE, inventory::Settings, loaders::Loaders};
+use rackstrap_base::{firmware::first_loader, warnings::SiteWarnings};
+use rackstrap_image::Catalog;
 use std::{
     collections::BTreeSet,
     io,
@@ -24,7 +23,7 @@ use std::{
 /// One thing that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Short name of the thing, as [`crate::warnings::SiteWarning::topic`].
+    /// Short name of the thing, as [`rackstrap_base::warnings::SiteWarning::topic`].
     pub topic: String,
     /// What is wrong, on what.
     pub message: String,
@@ -60,7 +59,7 @@ pub fn findings(site: &Site, images: &Catalog, found: &io::Result<Arc<Loaders>>)
 
 /// Shows the findings of the daemon's site in `status`, and those that are new in the log. What was mended goes.
 pub fn tell(site: &Site, images: &Catalog, loaders: Arc<Loaders>, warnings: &SiteWarnings) {
-    let now = crate::clock::Timestamp::now();
+    let now = rackstrap_base::clock::Timestamp::now();
     let found = findings(site, images, &Ok(loaders));
     for old in warnings.list(now) {
         if old.topic.starts_with(TOPIC) && found.iter().all(|finding| finding.topic != old.topic) {
@@ -281,7 +280,7 @@ mod tests {
         site.subnets[0].interface = Some("lo".to_owned());
         site.server.loader_dirs = vec![PathBuf::from("/nonexistent/a")];
         let warnings = SiteWarnings::default();
-        let shown = || warnings.list(crate::clock::Timestamp::now()).len();
+        let shown = || warnings.list(rackstrap_base::clock::Timestamp::now()).len();
         tell(&site, &Catalog::default(), loaders(&site), &warnings);
         assert_eq!(shown(), 3, "loaders, the disks' too, and the image");
         site.server.loader_dirs = vec![dir.path().to_owned()];

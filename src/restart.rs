@@ -12,5 +12,7 @@ mod task;
 mod tests;
 
 pub use keeper::{Cancelled, RestartError, Restarts, Want, Wanted, Withdrawn};
-pub use request::{End, Member, Request, Step};
+#[cfg(test)]
+pub use request::Member;
+pub use request::{End, Request, Step};
 pub use task::serve;

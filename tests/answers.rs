@@ -1,7 +1,7 @@
 //! What commands say where nothing is meant, where several things are wrong, and where nothing is to be done.
 
 use crate::cli::{Daemon, packet};
-use rackstrap::store::Table;
+use rackstrap_store::Table;
 use std::net::Ipv4Addr;
 
 /// `r01n01` to `r01n03`.
@@ -109,13 +109,13 @@ fn a_trial_run_is_refused_as_the_real_one_and_changes_nothing() {
                    nothing was changed: --dry-run\n";
     assert_eq!(edited, (Some(0), planned.to_owned(), String::new()));
     // What the real one refuses.
-    let event = rackstrap::timeline::Event::new(
-        rackstrap::clock::Timestamp::now(),
+    let event = rackstrap::parts::timeline::Event::new(
+        rackstrap_base::clock::Timestamp::now(),
         "ready",
-        rackstrap::timeline::Level::Ok,
+        rackstrap::parts::timeline::Level::Ok,
         "up",
     );
-    let node = rackstrap::timeline::Subject::Node("r01n02".into());
+    let node = rackstrap::parts::timeline::Subject::Node("r01n02".into());
     daemon.recorder.record(node, event);
     let refused = daemon.complains("node delete r01n02 --dry-run");
     assert_eq!(refused, daemon.complains("node delete r01n02 --yes"));

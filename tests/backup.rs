@@ -1,10 +1,10 @@
 //! `rackstrap backup` and `rackstrap restore`, with the real daemon in a namespace.
 
-use rackstrap::{
+use rackstrap::parts::{
     control::{Client, api},
     inventory::{Change, NewNode},
-    store::{Table, backup::Reader},
 };
+use rackstrap_store::{Table, backup::Reader};
 use std::{
     collections::BTreeMap,
     fs,

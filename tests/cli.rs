@@ -1,21 +1,21 @@
 //! The real `rackstrap` command against a control socket that this process serves.
 
 use arc_swap::ArcSwap;
-use rackstrap::{
+use rackstrap::parts::{
     boots::Boots,
-    clock::Timestamp,
     config::parse,
     control,
     decide::World,
     discovery::{Discovery, Place, Seen},
-    image::load_catalog,
     inventory::{Inventory, Nodes},
     overlay::{Renderer, Templates},
     restart::Restarts,
     rollout::Rollouts,
-    store::Store,
     timeline::{Event, Level, Recorder, Subject},
 };
+use rackstrap_base::clock::Timestamp;
+use rackstrap_image::load_catalog;
+use rackstrap_store::Store;
 use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},

@@ -1,6 +1,6 @@
 //! Container images from Debian's docker-registry on loopback, imported by the real command.
 
-use rackstrap::image::load_catalog;
+use rackstrap_image::load_catalog;
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 use std::{

@@ -4,7 +4,7 @@ use crate::{
     answers::run,
     cli::{Daemon, packet},
 };
-use rackstrap::store::Table;
+use rackstrap_store::Table;
 use std::fs;
 
 /// `r01n01` and `r01n02`, the first with the profile `gpu`, and a pool of one address.
@@ -107,7 +107,7 @@ fn what_nodes_have_and_a_new_file_does_not_is_warned_of() {
 #[test]
 fn a_pool_that_is_full_is_not_promised_and_a_lease_that_ran_out_is_expired() {
     let daemon = daemon();
-    let now = rackstrap::clock::Timestamp::now();
+    let now = rackstrap_base::clock::Timestamp::now();
     let lease = |expires: u64| {
         let row = serde_json::json!({
             "ipaddr": "10.5.255.1", "hwaddr": "52:54:00:00:00:01", "uuid": null, "state": "bound", "since": 1, "expires": expires,

@@ -1,10 +1,8 @@
 //! What people watch, in a terminal that tmux makes: what is asserted is what would be seen on the screen.
 
 use crate::cli::{Daemon, packet};
-use rackstrap::{
-    clock::Timestamp,
-    timeline::{Event, Level, Subject},
-};
+use rackstrap::parts::timeline::{Event, Level, Subject};
+use rackstrap_base::clock::Timestamp;
 use std::{
     process::Command,
     time::{Duration, Instant},

@@ -5,13 +5,13 @@ use crate::{
     terminal::{Terminal, no_line_is_wider},
 };
 use clap::CommandFactory;
-use rackstrap::{
+use rackstrap::parts::{
     cli::Cli,
-    clock::Timestamp,
     discovery::{Place, Seen, Told},
     rollout::{Member, Note, Rollout, Share, Stage, State, Tally},
-    store::{Store, Table},
 };
+use rackstrap_base::clock::Timestamp;
+use rackstrap_store::{Store, Table};
 use std::{net::Ipv4Addr, process::Command};
 
 /// Nodes of a rollout, as a hostlist that folds badly.
@@ -94,7 +94,7 @@ fn rollout(store: &Store) {
                 });
                 tx.put(Table::Leases, &address.octets(), &row)?;
             }
-            Ok::<(), rackstrap::store::StoreError>(())
+            Ok::<(), rackstrap_store::StoreError>(())
         })
         .unwrap();
 }

@@ -1,6 +1,6 @@
 //! Any bytes as a backup: refused with a reason, or read to its end within its bounds.
 
-use rackstrap::store::backup::Reader;
+use rackstrap_store::backup::Reader;
 
 /// More rows than a file of the fuzzer's size announces honestly.
 const MOST: u64 = 1 << 20;

@@ -4,7 +4,8 @@ use dhcproto::{
     Decodable, Decoder,
     v4::{HType, Message},
 };
-use rackstrap::{clock::Timestamp, config::Subnet, dhcp::*};
+use rackstrap_base::{clock::Timestamp, subnet::Subnet};
+use rackstrap_dhcp::*;
 use std::{
     cell::RefCell,
     net::{Ipv4Addr, SocketAddrV4},

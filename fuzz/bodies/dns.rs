@@ -1,13 +1,13 @@
 //! A packet to the name server, chosen by the fuzzer: its first byte says who asks, and how.
 
 use arc_swap::ArcSwap;
-use rackstrap::{
+use rackstrap::parts::{
     config,
     decide::World,
     dns::{Reaction, Transport, View, Views, respond},
-    image::Catalog,
     inventory::{Inventory, Node},
 };
+use rackstrap_image::Catalog;
 use std::{
     net::Ipv4Addr,
     path::Path,

@@ -1,6 +1,6 @@
 //! An archive: headers, extended headers, sparse maps, without extracting it.
 
-use rackstrap::image::survey_tar;
+use rackstrap_image::survey_tar;
 
 /// One run; true if the archive was whole.
 pub fn run(input: &[u8]) -> bool {

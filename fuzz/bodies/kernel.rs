@@ -1,6 +1,6 @@
 //! A file in /boot: which release the kernel says that it is. Compressed ones are unpacked for it.
 
-use rackstrap::image::kernel_release;
+use rackstrap_image::kernel_release;
 use std::io::Cursor;
 
 /// One run; true if it is a kernel that says its release.

@@ -1,9 +1,9 @@
 //! What a tree says of its modules: the texts of modprobe.d, depmod.d and depmod's indexes, separated by NUL bytes. The import
 //! reads them and writes what the agent reads, and both have to mean the same.
 
-use rackstrap::image::{ModuleTexts, survey_modules};
 use rackstrap_agent::{ModuleConfig, ModuleIndex};
-use rackstrap_wire::kernel_module::{name_of, plain_path};
+use rackstrap_image::{ModuleTexts, survey_modules};
+use rackstrap_modindex::{name_of, plain_path};
 use std::collections::BTreeSet;
 
 /// Modules that are looked at one by one.

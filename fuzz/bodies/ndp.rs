@@ -1,6 +1,6 @@
 //! Any IPv6 packet: no panic, and answers of one size to the one who asked.
 
-use rackstrap::ndp::{answer, own_address};
+use rackstrap_ndp::{answer, own_address};
 use rackstrap_wire::HwAddr;
 
 /// One run; true if the packet was a solicitation.

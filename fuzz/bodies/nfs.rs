@@ -1,13 +1,7 @@
 //! A byte stream as one connection sends it to the NFS server, cut into records, each answered.
 
-use rackstrap::nfs::{
-    Counters, ExportId, ExportRoot, Exports, NfsEvent, Refusal,
-    buf::Buf,
-    context::Peer,
-    engine::{Engine, Outcome},
-    export::Pace,
-    handle::HandleKey,
-    record::Assembler,
+use rackstrap_nfs::{
+    Assembler, Buf, Counters, Engine, ExportId, ExportRoot, Exports, HandleKey, NfsEvent, Outcome, Pace, Peer, Refusal,
 };
 use std::{
     fs,

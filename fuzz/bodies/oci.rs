@@ -1,7 +1,7 @@
 //! Documents of a container image, with NUL between them: indexes, manifests, configurations. The first is where the search
 //! begins, each further one is taken for whatever is asked for next.
 
-use rackstrap::image::survey_documents;
+use rackstrap_image::survey_documents;
 
 /// One run; true if they led to an image.
 pub fn run(input: &[u8]) -> bool {

@@ -1,6 +1,6 @@
 //! Any IPv4 packet that may be another DHCP server's: no panic, and only an address that a server can have is named.
 
-use rackstrap::dhcp::server_of;
+use rackstrap_dhcp::server_of;
 
 /// One run; true if the packet is a reply that names its server.
 pub fn run(bytes: &[u8]) -> bool {

@@ -1,6 +1,6 @@
 //! Any text as a site file: it is refused with its problems, or what comes out can be relied on.
 
-use rackstrap::config::{self, ConfigError};
+use rackstrap::parts::config::{self, ConfigError};
 use std::path::Path;
 
 /// One run; true if the text is a site file.

@@ -1,7 +1,7 @@
 //! A request and what follows it, all chosen by the fuzzer: length-prefixed datagrams and waits, to one session.
 
 use bytes::Bytes;
-use rackstrap::tftp::{
+use rackstrap_tftp::{
     name,
     options::Negotiated,
     packet::Packet,

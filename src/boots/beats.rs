@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn two_heartbeats_and_five_seconds_of_silence_are_no_life() {
-        let (beats, start) = (Beats::default(), crate::clock::monotonic());
+        let (beats, start) = (Beats::default(), rackstrap_base::clock::monotonic());
         let after = |seconds| start + Duration::from_secs(seconds);
         assert!(!beats.is_alive("r01n01", 30, start));
         beats.hear("r01n01", start);
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn nobody_is_held_longer_than_silence_takes_or_than_five_minutes() {
-        let (beats, start) = (Beats::default(), crate::clock::monotonic());
+        let (beats, start) = (Beats::default(), rackstrap_base::clock::monotonic());
         let after = |millis| start + Duration::from_millis(millis);
         assert_eq!(beats.silent_in("r01n01", 30, start), None, "never heard of");
         beats.hear("r01n01", start);

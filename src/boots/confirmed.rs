@@ -10,8 +10,8 @@ use super::{Boot, Boots, DiskEffect, Disks, EffectKind, NodeDisk, disk_effect, e
 use crate::{
     config::{LayoutPolicy, Site},
     inventory::Node,
-    store::{Batch, DISK_RULES, Store, StoreError, Table},
 };
+use rackstrap_store::{Batch, DISK_RULES, Store, StoreError, Table};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -1,9 +1,9 @@
 use super::*;
 use crate::{
     boots::{DiskWish, describe_effects},
-    clock::Timestamp,
     config,
 };
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::{DiskMarker, DiskPlan, DiskState, DiskStatus, Hardware, OverlayRequest, Plan, Wipe};
 use std::path::Path;
 

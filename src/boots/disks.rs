@@ -1,10 +1,8 @@
 //! Nodes' disks over boots: which one a boot has to find, what is on it, and what an administrator ordered for the next one.
 
-use crate::{
-    clock::Timestamp,
-    inventory::Changed,
-    store::{Batch, Store, StoreError, Table, Write},
-};
+use crate::inventory::Changed;
+use rackstrap_base::clock::Timestamp;
+use rackstrap_store::{Batch, Store, StoreError, Table, Write};
 use rackstrap_wire::{DiskMarker, DiskPlan, DiskProblem, DiskState, DiskStatus, SeenDisk, UsedSpace, Wipe};
 use serde::{Deserialize, Serialize};
 use std::{

@@ -3,8 +3,9 @@
 use super::NodeDisk;
 use crate::{
     config::{LayoutPolicy, Site},
-    inventory::{Node, Settings, hostlist::NodeSet},
+    inventory::{Node, Settings},
 };
+use rackstrap_hostlist::NodeSet;
 use rackstrap_wire::{DiskFacts, DiskProblem, DiskState, DiskStatus, Wipe};
 use serde::{Deserialize, Serialize};
 

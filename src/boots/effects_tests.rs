@@ -1,5 +1,6 @@
 use super::*;
-use crate::{boots::DiskOrder, clock::Timestamp, config};
+use crate::{boots::disks::DiskOrder, config};
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::{DiskFacts, DiskMarker, DiskState, DiskStatus, UsedSpace};
 use std::path::Path;
 

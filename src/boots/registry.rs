@@ -1,11 +1,9 @@
 //! All boots that are remembered: in memory for look-ups, on disk before anybody hears of them.
 
 use super::{Boot, beats::Beats, disks::Disks, kept::State};
-use crate::{
-    clock::{Timestamp, monotonic},
-    inventory::Changed,
-    store::{Batch, Store, StoreError, Table, Write},
-};
+use crate::inventory::Changed;
+use rackstrap_base::clock::{Timestamp, monotonic};
+use rackstrap_store::{Batch, Store, StoreError, Table, Write};
 use rackstrap_wire::{CheckResult, DiskState, Hardware, ImageRef, OverlayRequest, Plan};
 use std::{
     collections::BTreeSet,
@@ -131,7 +129,7 @@ impl Boots {
 
     /// Pins a boot: makes an id and a token, has `plan` written for that id, and keeps both; on disk when it returns,
     /// so that the boot script that names it can be answered. Older boots of the node are forgotten, but for the last
-    /// [`KEPT_PER_NODE`](super::KEPT_PER_NODE), the one that its running system came up with, and the last one whose files went out.
+    /// [`KEPT_PER_NODE`](super::kept::KEPT_PER_NODE), the one that its running system came up with, and the last one whose files went out.
     pub async fn open(&self, now: Timestamp, plan: impl FnOnce(&str) -> Plan) -> Result<Arc<Boot>, BootsError> {
         self.open_on(now, Origin::default(), plan).await
     }

@@ -1,7 +1,7 @@
 //! Tests of the registry of boots.
 
 use super::*;
-use crate::store::{Store, Table};
+use rackstrap_store::{Store, Table};
 use rackstrap_wire::{HwAddr, NetPlan, NfsRoot, OverlayRequest, WIRE_VERSION};
 use std::{net::Ipv4Addr, path::Path};
 

@@ -4,7 +4,7 @@
 //! that takes root's rights there. So a PXE exchange opens a window, and handing out the boot's secrets
 //! closes it: whoever asks outside of one is sent to ask DHCP first.
 
-use crate::clock::Timestamp;
+use rackstrap_base::clock::Timestamp;
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},

@@ -5,17 +5,15 @@ use super::{
     output::{self, Format},
     store,
 };
-use crate::{
-    clock::Timestamp,
-    control::{ClientError, api},
-    store::{
-        Store, StoreError, Table,
-        backup::{BackupError, Header, Reader, file},
-    },
-};
+use crate::control::{ClientError, api};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rackstrap_base::clock::Timestamp;
+use rackstrap_store::{
+    Store, StoreError, Table,
+    backup::{BackupError, Header, Reader, file},
+};
 use serde::Serialize;
 use std::{
     fs::File,

@@ -6,13 +6,13 @@ use crate::{
     config::{self, ConfigError, Diagnostic, Site, Warning},
     control::{Client, api},
     http::script::Scripts,
-    image::{Catalog, load_catalog, needs_root, selinux_note},
     loaders::Loaders,
     overlay::{self, Templates, TreeError},
     preflight::{self, Finding},
     users::Source,
 };
 use anyhow::Context;
+use rackstrap_image::{Catalog, load_catalog, needs_root, selinux_note};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,

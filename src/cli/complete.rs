@@ -7,10 +7,10 @@ use super::connection::connect;
 use crate::{
     config::{self, Site},
     control::api,
-    image::load_catalog,
     inventory::Node,
 };
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
+use rackstrap_image::load_catalog;
 use std::path::PathBuf;
 
 /// Names that are offered at most: a terminal shows no more.

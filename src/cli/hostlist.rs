@@ -3,12 +3,12 @@
 use super::output;
 use crate::{
     control::{Client, api},
-    inventory::{
-        Inventory, Node, find,
-        hostlist::{Groups, MAX_TEXT, Membership, NoGroups, NodeSet, Repeats, expand_all, expand_in_order, lines},
-    },
+    inventory::{Inventory, Node, find},
 };
 use anyhow::{Context, Result, bail};
+use rackstrap_hostlist::{
+    Groups, MAX_TEXT, Membership, NoGroups, NodeSet, Repeats, expand_all, expand_in_order, lines,
+};
 use rackstrap_wire::HwAddr;
 use std::{io::Read, net::Ipv4Addr};
 

@@ -4,13 +4,11 @@ use super::{
     connection::connect,
     output::{self, Format},
 };
-use crate::{
-    clock::Timestamp,
-    control::api,
-    inventory::hostlist::{self, NoGroups},
-};
+use crate::control::api;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+use rackstrap_base::clock::Timestamp;
+use rackstrap_hostlist::NoGroups;
 use std::{collections::HashSet, path::Path, process::ExitCode};
 
 /// Arguments of `rackstrap lease`.
@@ -77,7 +75,10 @@ fn release(config: &Path, args: ReleaseArgs) -> Result<ExitCode> {
     for text in &args.leases {
         let named: Vec<String> = match text.parse::<rackstrap_wire::HwAddr>() {
             Ok(_) => vec![text.clone()],
-            Err(_) => hostlist::expand(text, &NoGroups)?.iter().map(str::to_owned).collect(),
+            Err(_) => rackstrap_hostlist::expand(text, &NoGroups)?
+                .iter()
+                .map(str::to_owned)
+                .collect(),
         };
         // Of a range most addresses may have no lease, which is no mistake; of a single address it is one.
         if named.len() == 1 {

@@ -55,6 +55,7 @@ const READ: &[&str] = &[
     "ARCHITECTURE.md",
     "docs",
     "src",
+    "crates",
     "templates",
     "bootscripts",
     "images",

@@ -1,13 +1,12 @@
 //! How answers look: tables for people, JSON for programs, colours only where a person looks.
 
 use super::screen;
-use crate::{
-    clock::Timestamp,
-    timeline::{Level, State},
-};
-pub use crate::{clock::duration, words::count};
+use crate::timeline::{Level, State};
 use anyhow::{Context, Result};
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
+use rackstrap_base::clock::Timestamp;
+pub use rackstrap_base::clock::duration;
+pub use rackstrap_base::words::count;
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};

@@ -5,17 +5,14 @@ use super::{
     connection,
     output::{self, Format},
 };
-use crate::{
-    boots,
-    clock::Timestamp,
-    inventory, rollout,
-    store::{
-        Staged,
-        backup::{Reader, file::date},
-    },
-};
+use crate::{boots, inventory, rollout};
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use rackstrap_base::clock::Timestamp;
+use rackstrap_store::{
+    Staged,
+    backup::{Reader, file::date},
+};
 use std::{
     fs::File,
     io::BufReader,

@@ -9,11 +9,11 @@ use super::{
 use crate::{
     boots::DiskTrouble,
     control::{Client, api},
-    inventory::hostlist::NodeSet,
     timeline::{State, StatusRow},
 };
 use anyhow::Result;
 use clap::Args;
+use rackstrap_hostlist::NodeSet;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,

@@ -4,11 +4,9 @@ use super::{
     connection,
     output::{self, Format},
 };
-use crate::{
-    control::{ClientError, api},
-    store::{Look, Store},
-};
+use crate::control::{ClientError, api};
 use anyhow::{Context, Result};
+use rackstrap_store::{Look, Store};
 use std::{path::Path, process::ExitCode};
 
 /// Rows of one kind that are named; the others are in `--json`.

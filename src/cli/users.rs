@@ -4,9 +4,10 @@ use super::{
     connection::connect,
     output::{self, Format},
 };
-use crate::{control::api, inventory::hostlist::NodeSet, overlay::UsersReport};
+use crate::{control::api, overlay::UsersReport};
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use rackstrap_hostlist::NodeSet;
 use std::{collections::HashMap, path::Path, process::ExitCode};
 
 /// Arguments of `rackstrap users`.

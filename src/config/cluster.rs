@@ -5,8 +5,8 @@ use super::{
     diagnostic::{Report, quote},
     section::Section,
 };
-use crate::inventory::naming::{Naming, PatternKind};
 use ipnet::Ipv4Net;
+use rackstrap_hostlist::naming::{Naming, PatternKind};
 use std::{net::Ipv4Addr, ops::Range};
 
 pub(super) const EXAMPLE: &str =

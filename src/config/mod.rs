@@ -21,12 +21,12 @@ mod subnet;
 mod tests;
 mod users;
 
-pub use diagnostic::{ConfigError, Diagnostic, Excerpt, Warning};
+pub use diagnostic::{ConfigError, Diagnostic, Warning};
 pub(crate) use diagnostic::{closest, excerpt, harmless, one_line};
-pub use layout::digest;
-pub use site::{Backup, Cluster, Dns, Hooks, LayoutPolicy, Limits, Mount, Profile, Server, Site, Subnet, Users};
+pub use site::{Backup, Cluster, Dns, Hooks, LayoutPolicy, Limits, Mount, Profile, Server, Site, Users};
 
 use diagnostic::{Report, quote, shown};
+use rackstrap_base::subnet::Subnet;
 use section::{KEYS, Section, article};
 use std::{
     collections::BTreeMap,

@@ -1,7 +1,8 @@
 //! The checked site: what every service may rely on.
 
-use crate::inventory::naming::{Naming, NamingError};
 use ipnet::Ipv4Net;
+use rackstrap_base::subnet::Subnet;
+use rackstrap_hostlist::naming::{Naming, NamingError};
 use rackstrap_wire::{Layout, Wipe};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -74,29 +75,6 @@ pub struct Server {
     pub answer_router_solicitations: bool,
     /// Whether other DHCP servers on the interfaces of the subnets are listened for, and asked for each hour: yes.
     pub look_for_dhcp_servers: bool,
-}
-
-/// `[[subnet]]`: one network that the daemon answers on.
-#[derive(Clone, Debug)]
-pub struct Subnet {
-    /// The network.
-    pub network: Ipv4Net,
-    /// The interface that it is attached to; none = only reached by relays (giaddr).
-    pub interface: Option<String>,
-    /// The daemon's own address that nodes of this subnet talk to.
-    pub server: Ipv4Addr,
-    /// Default router, if any.
-    pub router: Option<Ipv4Addr>,
-    /// Name servers: with `[dns]`, the daemon itself where the site file names none.
-    pub dns: Vec<Ipv4Addr>,
-    /// NTP servers.
-    pub ntp: Vec<Ipv4Addr>,
-    /// First and last address of the temporary pool for unknown machines; none = unknown machines get no answer.
-    pub pool: Option<(Ipv4Addr, Ipv4Addr)>,
-    /// Lease time of nodes, seconds.
-    pub lease_secs: u32,
-    /// Lease time of the temporary pool, seconds.
-    pub pool_lease_secs: u32,
 }
 
 /// `[profile.NAME]`: settings that many nodes share.
@@ -249,6 +227,7 @@ impl Site {
     }
 
     /// `[profile.NAME]` with what it leaves out taken from `[profile.default]`; none if there is no such profile.
+    #[cfg(test)]
     pub fn profile(&self, name: &str) -> Option<Profile> {
         let own = self.profiles.get(name)?.clone();
         let base = self.profiles.get("default").cloned().unwrap_or_default();
@@ -272,6 +251,7 @@ impl Site {
     ///
     /// # Errors
     /// Any [`NamingError`]; its text says what to do.
+    #[cfg(test)]
     pub fn address_of(&self, name: &str) -> Result<Ipv4Addr, NamingError> {
         let address = self.cluster.address_of(name)?;
         let name = || name.to_owned();

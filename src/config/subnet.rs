@@ -1,12 +1,12 @@
 //! `[[subnet]]`: the networks, and how they fit together and with the nodes' addresses.
 
 use super::{
-    Subnet,
     cluster::{self, read_network},
     diagnostic::{Report, quote},
     section::Section,
 };
 use ipnet::{Ipv4Net, Ipv4Subnets};
+use rackstrap_base::subnet::Subnet;
 use std::{net::Ipv4Addr, ops::Range};
 use toml::Spanned;
 

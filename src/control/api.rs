@@ -2,15 +2,14 @@
 
 use crate::{
     boots::{Boot, DiskEffect, DiskWish, NodeDisk},
-    clock::Timestamp,
     discovery::{FullPool, View, Wanted},
     inventory::{Change, Changed, Node, Setting},
     overlay::ListedTree,
     restart::{Request, Want},
-    store::{Look, SetAside},
     timeline::{BootSummary, Event, State, StatusRow, Subject},
-    warnings::SiteWarning,
 };
+use rackstrap_base::{clock::Timestamp, warnings::SiteWarning};
+use rackstrap_store::{Look, SetAside};
 use rackstrap_wire::{DiskPlan, Hardware, HwAddr, ImageRef, LOGIN, Layout, Wipe};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
@@ -101,7 +100,7 @@ pub mod paths {
     pub const RELOAD: &str = "/v1/reload";
     /// `GET`: all counters by name.
     pub const COUNTERS: &str = "/v1/counters";
-    /// `GET`: the store as it is, in the form of [`crate::store::backup`], as it is read.
+    /// `GET`: the store as it is, in the form of [`rackstrap_store::backup`], as it is read.
     pub const BACKUP: &str = "/v1/backup";
     /// `GET`: reads all rows of the store; [`super::StoreAnswer`].
     pub const STORE: &str = "/v1/store";

@@ -1,7 +1,6 @@
 //! The route that streams a backup of the store.
 
 use super::refusal::{Refusal, Shared, broken};
-use crate::clock::Timestamp;
 use axum::{
     Extension,
     body::{Body, Bytes},
@@ -10,6 +9,7 @@ use axum::{
     response::Response,
 };
 use hyper::body::Frame;
+use rackstrap_base::clock::Timestamp;
 use std::{
     io::{self, BufWriter, Write},
     pin::Pin,

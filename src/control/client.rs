@@ -76,11 +76,6 @@ impl Client {
         self.ask(Method::POST, path, body.into())
     }
 
-    /// `DELETE path`.
-    pub fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.ask(Method::DELETE, path, Bytes::new())
-    }
-
     fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, ClientError> {
         let (status, body) = self.within(async {
             let answer = self.exchange(method, path, body).await?;

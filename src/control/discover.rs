@@ -7,13 +7,13 @@ use super::{
     signed::Signed,
 };
 use crate::{
-    clock::Timestamp,
     decide::World,
     discovery::{Filling, Placed, Session},
     inventory::Change,
     timeline::{State as NodeState, status},
 };
 use axum::{Json, extract::State};
+use rackstrap_base::clock::Timestamp;
 use std::collections::HashMap;
 
 /// Positions behind the next one that are drawn.

@@ -7,12 +7,13 @@ use super::{
 };
 use crate::{
     boots::{DiskEffect, DiskTrouble, DiskWish, EffectKind},
-    clock::Timestamp,
     decide::World,
-    inventory::{Changed, Node, find, hostlist::NodeSet},
+    inventory::{Changed, Node, find},
     timeline::{Event, Level, Subject},
 };
 use axum::{Json, extract::State, http::StatusCode};
+use rackstrap_base::clock::Timestamp;
+use rackstrap_hostlist::NodeSet;
 
 pub(super) async fn list(State(context): State<Shared>) -> Json<Vec<api::DiskRow>> {
     let world = context.world.load_full();

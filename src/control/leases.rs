@@ -6,12 +6,12 @@ use super::{
     signed::Signed,
 };
 use crate::{
-    clock::Timestamp,
     decide::World,
-    store::Table,
     timeline::{Event, Level, Subject},
 };
 use axum::{Json, extract::State, http::StatusCode};
+use rackstrap_base::clock::Timestamp;
+use rackstrap_store::Table;
 use rackstrap_wire::HwAddr;
 use std::{
     collections::{BTreeMap, HashSet},

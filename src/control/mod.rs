@@ -24,14 +24,16 @@ mod unknown;
 #[cfg(test)]
 mod tests;
 
-pub use client::{Answer, Client, ClientError, DEFAULT_SOCKET, segment};
+pub use client::{Client, ClientError, DEFAULT_SOCKET, segment};
 pub use routes::router;
-pub use socket::{Socket, SocketError, bind, serve};
+pub use socket::{bind, serve};
 
 use crate::{
-    boots::Boots, decide::SharedWorld, discovery::Discovery, firmware::Firmwares, inventory::Nodes, overlay::Renderer,
-    restart::Restarts, rollout::Rollouts, store::Store, timeline::Recorder, warnings::SiteWarnings,
+    boots::Boots, decide::SharedWorld, discovery::Discovery, inventory::Nodes, overlay::Renderer, restart::Restarts,
+    rollout::Rollouts, timeline::Recorder,
 };
+use rackstrap_base::{firmware::Firmwares, warnings::SiteWarnings};
+use rackstrap_store::Store;
 use std::{net::Ipv4Addr, sync::Arc};
 
 /// Something that the daemon does when it is told to; answers what it did, in one line. May block.

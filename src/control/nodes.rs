@@ -7,7 +7,6 @@ use super::{
     signed::Signed,
 };
 use crate::{
-    clock::{Timestamp, duration},
     decide::{Decision, Requester, World, decide},
     inventory::{Change, Changed, Entry, Node, Settings, differences, export::ExportNode},
     timeline::{State as NodeState, Subject, dropped_order, status, summarise},
@@ -17,6 +16,7 @@ use axum::{
     extract::{Path, Query, State},
     http::StatusCode,
 };
+use rackstrap_base::clock::{Timestamp, duration};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,

@@ -5,12 +5,13 @@ use super::{
     meant::{Meant, meant},
     refusal::{Refusal, Shared, blocking},
 };
-use crate::{clock::Timestamp, inventory::Settings, overlay::UsersReport, timeline::status};
+use crate::{inventory::Settings, overlay::UsersReport, timeline::status};
 use axum::{
     Json,
     extract::{Path, Query, State},
     http::StatusCode,
 };
+use rackstrap_base::clock::Timestamp;
 
 pub(super) async fn trees(State(context): State<Shared>) -> Json<Vec<api::TreeRow>> {
     let world = context.world.load_full();

@@ -5,11 +5,9 @@ use super::{
     refusal::{Refusal, Shared, blocking, broken},
     signed::Signed,
 };
-use crate::{
-    clock::Timestamp,
-    restart::{Cancelled, RestartError, Wanted},
-};
+use crate::restart::{Cancelled, RestartError, Wanted};
 use axum::{Json, extract::State, http::StatusCode};
+use rackstrap_base::clock::Timestamp;
 
 impl From<RestartError> for Refusal {
     fn from(error: RestartError) -> Self {

@@ -7,13 +7,14 @@ use super::{
 };
 use crate::{
     boots::Boots,
-    clock::Timestamp,
-    image::{KernelModules, missing_modules},
-    inventory::{Settings, hostlist::NodeSet},
+    inventory::Settings,
     restart::Withdrawn,
     rollout::{Current, Renaming, Rollout, RolloutError, Wish},
 };
 use axum::{Json, extract::State};
+use rackstrap_base::clock::Timestamp;
+use rackstrap_hostlist::NodeSet;
+use rackstrap_image::{KernelModules, missing_modules};
 use std::collections::BTreeMap;
 
 pub(super) async fn current(State(context): State<Shared>) -> Result<Json<Vec<Current>>, Refusal> {

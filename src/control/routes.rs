@@ -13,13 +13,11 @@ use super::{
     store, unknown,
 };
 use crate::{
-    clock::Timestamp,
     decide::{Decision, Requester, decide},
     discovery::Waiting,
     inventory::Node,
     preflight,
     timeline::{Level, State as NodeState, StatusRow, Subject, status, summarise},
-    warnings::SiteWarning,
 };
 use axum::{
     Extension, Json, Router,
@@ -29,6 +27,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use rackstrap_base::{clock::Timestamp, warnings::SiteWarning};
 use rackstrap_wire::HwAddr;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -290,7 +289,7 @@ async fn explain(
     // A machine that takes another server's offer gets nothing of what stands here.
     why.extend(
         site_warnings
-            .filter(|warning| warning.topic.starts_with(crate::warnings::DHCP_SERVER))
+            .filter(|warning| warning.topic.starts_with(rackstrap_base::warnings::DHCP_SERVER))
             .map(|warning| warning.message),
     );
     Ok(Json(api::ExplainAnswer {

@@ -18,7 +18,7 @@ pub(super) async fn look(State(context): State<Shared>) -> Result<Json<api::Stor
     looked
         .await?
         .map(Json)
-        .map_err(|error: crate::store::StoreError| broken(error))
+        .map_err(|error: rackstrap_store::StoreError| broken(error))
 }
 
 pub(super) async fn discard(State(context): State<Shared>) -> Result<Json<api::Discarded>, Refusal> {

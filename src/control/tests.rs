@@ -1,18 +1,19 @@
 //! Tests of the control socket: who may bind it, who may ask.
 
+use super::socket::SocketError;
 use super::*;
 use crate::{
-    clock::Timestamp,
     config::parse,
     decide::{SharedWorld, World},
     discovery::{Discovery, Place, Seen},
-    image::Catalog,
     inventory::{Change, Inventory, NewNode, Node, Nodes},
     overlay::Templates,
     restart::Restarts,
     timeline::{Event, Level, State, Subject},
 };
 use arc_swap::ArcSwap;
+use rackstrap_base::clock::Timestamp;
+use rackstrap_image::Catalog;
 use rackstrap_wire::HwAddr;
 use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, path::Path};
 use tokio_util::sync::CancellationToken;
@@ -290,7 +291,7 @@ fn actions_counters_and_leases_come_through() {
         let counters: std::collections::BTreeMap<String, u64> = client.get(api::paths::COUNTERS).unwrap();
         assert_eq!(counters["dhcp offers"], 3);
         let lease = serde_json::json!({"ipaddr": "10.5.255.7", "hwaddr": "52:54:00:00:00:07", "state": "bound"});
-        let put = |tx: &mut crate::store::Write| tx.put(crate::store::Table::Leases, &[10, 5, 255, 7], &lease);
+        let put = |tx: &mut rackstrap_store::Write| tx.put(rackstrap_store::Table::Leases, &[10, 5, 255, 7], &lease);
         context.store.write(put).unwrap();
         let leases: Vec<api::LeaseRow> = client.get(api::paths::LEASES).unwrap();
         assert_eq!(leases[0].ipaddr.to_string(), "10.5.255.7");
@@ -352,7 +353,7 @@ fn without_a_daemon_the_error_says_what_to_do() {
 
 #[test]
 fn backups_are_made_one_at_a_time_and_a_reader_that_goes_away_ends_its_own() {
-    use crate::store::backup::Reader;
+    use rackstrap_store::backup::Reader;
     use std::io::{BufReader, Read};
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("control.sock");
@@ -361,7 +362,7 @@ fn backups_are_made_one_at_a_time_and_a_reader_that_goes_away_ends_its_own() {
     let noise = hex::encode(Vec::from_iter((0..4_000_000).map(|_| rand::random::<u8>())));
     context
         .store
-        .write(|tx| tx.put(crate::store::Table::Events, b"noise", &noise))
+        .write(|tx| tx.put(rackstrap_store::Table::Events, b"noise", &noise))
         .unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let cancel = CancellationToken::new();

@@ -5,8 +5,9 @@ use super::{
     machine::{Machine, Seen, Told},
     session::{Session, Sessions},
 };
-use crate::{clock::Timestamp, inventory::Inventory};
+use crate::inventory::Inventory;
 use ipnet::Ipv4Net;
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
 use std::{

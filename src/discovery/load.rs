@@ -6,11 +6,8 @@ use super::{
     machine::Machine,
     session::{Session, Sessions},
 };
-use crate::{
-    boots::Boots,
-    decide::SharedWorld,
-    store::{Store, StoreError, Table},
-};
+use crate::{boots::Boots, decide::SharedWorld};
+use rackstrap_store::{Store, StoreError, Table};
 use uuid::Uuid;
 
 /// What the disk has of machines that wait and of racks that are being filled.

@@ -1,8 +1,8 @@
 //! A machine that is in no inventory, and what it told of itself.
 
 use super::kin::Traits;
-use crate::{clock::Timestamp, firmware};
 use ipnet::Ipv4Net;
+use rackstrap_base::{clock::Timestamp, firmware};
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;

@@ -21,10 +21,12 @@ mod task;
 mod tests;
 mod view;
 
-pub use floor::{Floor, FullPool, Noted};
-pub use kin::{Kin, Mark, Owner, Traits};
-pub use machine::{Machine, NoRoom, Place, Seen, Told};
+pub use floor::FullPool;
+pub use kin::Owner;
+pub use machine::{NoRoom, Place, Seen, Told};
 pub use places::{Moved, Places};
-pub use session::{LONGEST_SESSION, Placed, Session, Sessions, Wanted, Where};
+pub use session::{LONGEST_SESSION, Placed, Session, Wanted, Where};
 pub use task::{Discovery, DiscoveryError};
 pub use view::{Filling, Screen, View, Waiting};
+#[cfg(test)]
+pub use {floor::Floor, machine::Machine, session::Sessions};

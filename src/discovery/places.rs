@@ -1,7 +1,7 @@
 //! Where nodes are plugged in, as far as their packets say: a node that is found elsewhere was moved, or there are two.
 
 use super::machine::{MOVE, Place};
-use crate::clock::Timestamp;
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::HwAddr;
 use std::collections::HashMap;
 

@@ -1,13 +1,10 @@
 //! A session: a rack that is being filled, position by position.
 
 use super::machine::{Machine, Place};
-use crate::{
-    clock::Timestamp,
-    config::Site,
-    inventory::{Inventory, naming::Naming},
-};
+use crate::{config::Site, inventory::Inventory};
 use ipnet::Ipv4Net;
-use rackstrap_wire::HwAddr;
+use rackstrap_base::clock::Timestamp;
+use rackstrap_hostlist::naming::Naming;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -116,7 +113,7 @@ impl Session {
             Some(_) => text.to_owned(),
             None => format!("{rack}{text}"),
         };
-        let explain = |error: crate::inventory::naming::NamingError| {
+        let explain = |error: rackstrap_hostlist::naming::NamingError| {
             format!(
                 "rack '{rack}': {error}; a rack is a name without its last number, such as {}",
                 {
@@ -261,11 +258,5 @@ impl Session {
         let last = self.placed.pop()?;
         self.next = last.node.clone();
         Some(last)
-    }
-
-    /// Who has this hardware address here.
-    pub fn placed_as(&self, hwaddr: HwAddr) -> Option<&str> {
-        let found = self.placed.iter().find(|placed| placed.machine.hwaddr == hwaddr);
-        found.map(|placed| placed.node.as_str())
     }
 }

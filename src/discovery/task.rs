@@ -8,12 +8,11 @@ use super::{
 };
 use crate::{
     boots::Boots,
-    clock::Timestamp,
     decide::SharedWorld,
     inventory::{Change, ChangeError, NewNode, Nodes, Patch},
-    panics,
-    store::{Batch, Store, StoreError, Table, Write},
 };
+use rackstrap_base::{clock::Timestamp, panics};
+use rackstrap_store::{Batch, Store, StoreError, Table, Write};
 use rackstrap_wire::{Hardware, HwAddr};
 use std::{
     collections::HashMap,
@@ -26,7 +25,6 @@ use std::{
     time::{Duration, Instant},
 };
 use thiserror::Error;
-use tokio::sync::watch;
 use uuid::Uuid;
 
 /// Packets that may wait for the keeper; more are dropped and counted. A machine asks again.
@@ -52,7 +50,6 @@ pub(super) struct Shared {
     uuids: Mutex<HashMap<HwAddr, Uuid>>,
     news: SyncSender<News>,
     pub(super) dropped: AtomicU64,
-    changes: watch::Sender<u64>,
 }
 
 /// Who is placed where.
@@ -107,7 +104,6 @@ impl Discovery {
                 uuids: Mutex::default(),
                 news,
                 dropped: AtomicU64::new(0),
-                changes: watch::Sender::new(0),
             }),
         };
         let weak = Arc::downgrade(&discovery.shared);
@@ -162,11 +158,6 @@ impl Discovery {
         }
     }
 
-    /// A counter that moves with every change of what [`Discovery::view`] shows.
-    pub fn watch(&self) -> watch::Receiver<u64> {
-        self.shared.changes.subscribe()
-    }
-
     /// Begins to fill a rack.
     ///
     /// # Errors
@@ -186,7 +177,6 @@ impl Discovery {
         floor.sessions.insert(session.rack.clone(), session.clone());
         drop(floor);
         self.place_due(now);
-        self.changed();
         Ok(session)
     }
 
@@ -204,7 +194,6 @@ impl Discovery {
             .write(|tx| tx.delete(Table::Sessions, rack.as_bytes()))?;
         floor.sessions.remove(rack);
         drop(floor);
-        self.changed();
         Ok(session)
     }
 
@@ -297,7 +286,6 @@ impl Discovery {
             .write(|tx| tx.put(Table::Machines, &hwaddr.0, &machine))?;
         floor.put(machine);
         drop(floor);
-        self.changed();
         Ok(())
     }
 
@@ -335,7 +323,6 @@ impl Discovery {
         floor.put(machine);
         floor.sessions.insert(rack.to_owned(), session);
         drop(floor);
-        self.changed();
         Ok(last)
     }
 
@@ -395,7 +382,6 @@ impl Discovery {
         }
         drop(floor);
         tracing::info!("{}: is {node}, by {by}", machine.hwaddr);
-        self.changed();
         Ok(node)
     }
 
@@ -443,12 +429,11 @@ impl Discovery {
             }
             Err(error) => tracing::error!("discovery goes on with what memory has of machines: {error}"),
         }
-        self.changed();
     }
 
     fn hear(&self, news: News) {
         let mut floor = self.floor();
-        let (write, changed) = match news {
+        let write = match news {
             #[cfg(test)]
             News::Panic => panic!("a test wants it"),
             News::Seen(seen) => {
@@ -461,29 +446,25 @@ impl Discovery {
                 if !gone.is_empty() {
                     self.shared.store.queue(gone);
                 }
-                (noted.write.then_some(seen.hwaddr), noted.news)
+                noted.write.then_some(seen.hwaddr)
             }
             News::Uuid(hwaddr, uuid) => {
                 floor.kin.learn(hwaddr, &of_uuid(Some(uuid)));
-                (None, true)
+                None
             }
             News::Hardware(hwaddr, hardware) => {
                 floor.kin.learn_hardware(hwaddr, &hardware);
-                (None, true)
+                None
             }
             News::Told(hwaddr, told) => {
                 let news = floor.hear(hwaddr, &told, Timestamp::now());
                 let kept = floor.machine(hwaddr).is_some_and(Machine::is_kept);
-                ((news && kept).then_some(hwaddr), news)
+                (news && kept).then_some(hwaddr)
             }
         };
         if let Some(machine) = write.and_then(|hwaddr| floor.machine(hwaddr)) {
             let batch = Batch::new().put(Table::Machines, machine.hwaddr.0, machine);
             self.shared.store.queue(batch);
-        }
-        drop(floor);
-        if changed {
-            self.changed();
         }
     }
 
@@ -522,10 +503,6 @@ impl Discovery {
                 Err(error) => tracing::warn!("rack {rack}: {error}"),
             }
         }
-    }
-
-    fn changed(&self) {
-        self.shared.changes.send_modify(|generation| *generation += 1);
     }
 
     pub(super) fn floor(&self) -> MutexGuard<'_, Floor> {

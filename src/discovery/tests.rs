@@ -6,15 +6,15 @@ mod told;
 use super::*;
 use crate::{
     boots::Boots,
-    clock::Timestamp,
     config::{Site, parse},
     decide::{SharedWorld, World},
-    image::Catalog,
     inventory::{Change, Inventory, NewNode, Nodes, load},
-    store::Store,
     timeline::Recorder,
 };
 use arc_swap::ArcSwap;
+use rackstrap_base::clock::Timestamp;
+use rackstrap_image::Catalog;
+use rackstrap_store::Store;
 use rackstrap_wire::HwAddr;
 use std::{path::Path, sync::Arc, thread, time::Duration};
 use uuid::Uuid;

@@ -25,11 +25,14 @@ mod upstream;
 mod view;
 mod zones;
 
-pub use answer::{Found, find};
+pub use answer::Found;
+#[cfg(test)]
+use answer::find;
 pub use counters::{Counters, Outcome};
 pub use engine::{Reaction, Transport, respond};
 pub use relay::Relay;
 pub use task::{Limits, Server, serve};
-pub use upstream::Patience;
+#[cfg(test)]
+use upstream::Patience;
 pub use view::{View, Views};
-pub use zones::{Place, Zones};
+pub use zones::Zones;

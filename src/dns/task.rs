@@ -6,13 +6,13 @@ use super::{
     respond,
     upstream::{self, Favourite, Patience},
 };
-use crate::{
+use crate::decide::SharedWorld;
+use hickory_proto::ProtoError;
+use rackstrap_base::{
     clock::Timestamp,
-    decide::SharedWorld,
     rare::Rare,
     seats::{Bounds, Full, Guest, Seat, Seats},
 };
-use hickory_proto::ProtoError;
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
 use std::{
     io,

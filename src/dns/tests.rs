@@ -7,7 +7,6 @@ use super::*;
 use crate::{
     config::{self, Site},
     decide::{Decision, Requester, SharedWorld, World, decide},
-    image::Catalog,
     inventory::{Inventory, Node},
 };
 use arc_swap::ArcSwap;
@@ -15,6 +14,7 @@ use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode},
     rr::{DNSClass, Name, RData, Record, RecordType, rdata::A},
 };
+use rackstrap_image::Catalog;
 use std::{
     net::Ipv4Addr,
     path::Path,

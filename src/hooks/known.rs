@@ -2,12 +2,10 @@
 
 use crate::{
     boots::Boots,
-    inventory::{
-        Inventory, Node,
-        hostlist::{Dialect, NodeSet},
-    },
+    inventory::{Inventory, Node},
     timeline::{Recorder, State},
 };
+use rackstrap_hostlist::{Dialect, NodeSet};
 use rackstrap_wire::Hardware;
 use std::{collections::BTreeMap, fmt, sync::Arc};
 

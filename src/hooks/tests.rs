@@ -1,13 +1,13 @@
 use super::*;
 use crate::{
-    clock::Timestamp,
     config::parse,
     decide::World,
-    image::Catalog,
     inventory::{Change, Inventory, NewNode, Nodes},
     timeline::{Event, Level, Subject},
 };
 use arc_swap::ArcSwap;
+use rackstrap_base::clock::Timestamp;
+use rackstrap_image::Catalog;
 use std::{path::Path, sync::Arc, time::Instant};
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -8,7 +8,6 @@ use super::{
 };
 use crate::{
     boots::{Boot, Refusal},
-    clock::Timestamp,
     restart::Want,
     rollout::Reboot,
     timeline::{Event, Level, Subject},
@@ -20,6 +19,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::{
     CheckResult, DiskStatus, Heartbeat, HeartbeatAnswer, ImageRef, MOST_RESULTS, OLDEST_WIRE, Overlay, OverlayRequest,
     Plan, Ready, Report, WIRE_VERSION, Waiting, common_version, failures, paths, users::UsersNote, waits,

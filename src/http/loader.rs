@@ -8,10 +8,8 @@ use super::{
 };
 use crate::{
     boots::{Boot, Origin},
-    clock::Timestamp,
     decide::{Decision, NodeDecision, Requester, World, decide},
     discovery::{Owner, Screen, Told},
-    image::permissive_args,
     timeline::{Event, Level, Subject},
 };
 use axum::{
@@ -21,6 +19,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use ipnet::Ipv4Net;
+use rackstrap_base::clock::Timestamp;
+use rackstrap_image::permissive_args;
 use rackstrap_wire::HwAddr;
 use std::{
     path::PathBuf,

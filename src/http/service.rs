@@ -9,7 +9,6 @@ use super::{
 };
 use crate::{
     boots::{Boot, Boots, Refusal, Windows},
-    clock::Timestamp,
     config::Site,
     decide::{SharedWorld, World},
     discovery::Discovery,
@@ -17,11 +16,10 @@ use crate::{
     overlay::Renderer,
     restart::Restarts,
     rollout::Rollouts,
-    seats::Guest,
-    store::Store,
     timeline::{Event, Level, Recorder, Subject},
 };
 use arc_swap::ArcSwap;
+use rackstrap_base::{clock::Timestamp, seats::Guest};
 use rackstrap_wire::{FIRST_USER_PORT, HwAddr};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -50,8 +48,6 @@ pub struct Service {
     pub rollouts: Rollouts,
     /// Who is to restart.
     pub restarts: Restarts,
-    /// Where host keys are kept.
-    pub store: Store,
     /// Boot loaders.
     pub loaders: Arc<ArcSwap<Loaders>>,
     /// Boot scripts.

@@ -6,10 +6,6 @@ use super::{
     loader,
     service::{Peer, Service},
 };
-use crate::{
-    rare::Rare,
-    seats::{Bounds, Full, Seat, Seats},
-};
 use axum::{
     Router,
     body::{Body, Bytes, HttpBody},
@@ -25,6 +21,10 @@ use hyper::{
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
+};
+use rackstrap_base::{
+    rare::Rare,
+    seats::{Bounds, Full, Seat, Seats},
 };
 use rackstrap_wire::paths;
 use socket2::SockRef;

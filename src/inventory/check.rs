@@ -4,11 +4,9 @@ use super::{
     Inventory, Node,
     refusal::{InventoryError, List},
 };
-use crate::{
-    config::{Site, Subnet},
-    words::meant,
-};
+use crate::config::Site;
 use ipnet::Ipv4Net;
+use rackstrap_base::{subnet::Subnet, words::meant};
 use rackstrap_wire::HwAddr;
 use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
 

@@ -1,6 +1,7 @@
 //! Groups that nodes are in without being asked, beside those that they were put in: what hostlists may name.
 
-use super::{Node, naming::Naming};
+use super::Node;
+use rackstrap_hostlist::naming::Naming;
 use std::collections::BTreeMap;
 
 /// The members of every group, by what stands behind the `@` of a hostlist: `gpu` that nodes joined, and `profile:compute`,

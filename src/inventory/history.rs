@@ -1,10 +1,8 @@
 //! Who changed what about a node, and when.
 
 use super::{Changed, Node};
-use crate::{
-    clock::Timestamp,
-    store::{Store, StoreError, Table, Write},
-};
+use rackstrap_base::clock::Timestamp;
+use rackstrap_store::{Store, StoreError, Table, Write};
 use serde::{Deserialize, Serialize};
 
 /// Entries kept for each name; the oldest go first.

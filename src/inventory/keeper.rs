@@ -1,11 +1,9 @@
 //! Changes of the inventory: checked, stored, and then seen by the next packet.
 
 use super::{Change, Changed, Inventory, Node, apply, history, refusal::Refusals};
-use crate::{
-    clock::Timestamp,
-    decide::{SharedWorld, World},
-    store::{Store, StoreError, Table, Write, secret_key},
-};
+use crate::decide::{SharedWorld, World};
+use rackstrap_base::clock::Timestamp;
+use rackstrap_store::{Store, StoreError, Table, Write, secret_key};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
 

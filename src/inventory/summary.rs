@@ -1,6 +1,7 @@
 //! What a change made different, in few lines also for thousands of nodes.
 
-use super::{Changed, differences, hostlist::NodeSet};
+use super::{Changed, differences};
+use rackstrap_hostlist::NodeSet;
 use std::collections::HashMap;
 
 /// Up to so many nodes are described one by one.

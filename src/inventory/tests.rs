@@ -2,14 +2,14 @@
 
 use super::*;
 use crate::{
-    clock::Timestamp,
     config::{Site, parse},
     decide::{Decision, Requester, SharedWorld, World, decide},
-    image::Catalog,
-    store::{Store, Table},
 };
 use arc_swap::ArcSwap;
 use proptest::prelude::*;
+use rackstrap_base::clock::Timestamp;
+use rackstrap_image::Catalog;
+use rackstrap_store::{Store, StoreError, Table};
 use rackstrap_wire::HwAddr;
 use std::{path::Path, sync::Arc};
 
@@ -425,4 +425,15 @@ proptest! {
             prop_assert_eq!(&inventory.by_ipaddr(node.ipaddr).unwrap().name, &node.name);
         }
     }
+}
+
+#[test]
+fn rows_as_the_store_migrates_them_are_nodes() {
+    let (_dir, store) = open();
+    let row = serde_json::json!({"name": "r01n02", "hwaddrs": ["52:54:00:00:00:02"], "ipaddr": "10.1.0.2", "profiles": ["gpu"]});
+    store
+        .write(|tx| tx.put(Table::Nodes, b"r01n02", &row))
+        .map_err(|error: StoreError| error)
+        .unwrap();
+    assert_eq!(load(&store).unwrap()[0].profiles, ["gpu"]);
 }

@@ -3,9 +3,9 @@
 use super::{facts, mounts, render::render, tree::Templates};
 use crate::{
     config::{Diagnostic, Site},
-    image::{Catalog, ImageVersion, RootDir},
     inventory::Settings,
 };
+use rackstrap_image::{Catalog, ImageVersion, RootDir};
 use rackstrap_wire::ImageRef;
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! A node's ssh host keys: made once, kept by the server, so that a node is the same one at every boot.
 
 use super::render::{KeyPair, SshKeys};
-use crate::store::{Store, StoreError, Table, secret_key};
+use rackstrap_store::{Store, StoreError, Table, secret_key};
 use ssh_key::{Algorithm, EcdsaCurve, LineEnding, PrivateKey, rand_core::OsRng};
 
 /// Their name in the store.

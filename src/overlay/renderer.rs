@@ -11,11 +11,11 @@ use super::{
 use crate::{
     boots::{Boot, Boots},
     decide::{Decision, NodeDecision, Requester, SharedWorld, World, decide},
-    image::{ImageVersion, RootDir},
-    store::Store,
     users::{Source, hide_hashes},
 };
 use arc_swap::ArcSwap;
+use rackstrap_image::{ImageVersion, RootDir};
+use rackstrap_store::Store;
 use rackstrap_wire::{
     DiskState, HwAddr, ImageRef, Overlay, OverlayContent, OverlayFile, Plan, SECRET_SPEAKS, users::GivenUsers,
 };

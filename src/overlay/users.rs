@@ -4,10 +4,10 @@ use super::{render::Placed, renderer::Renderer};
 use crate::{
     boots::Boot,
     config::Users,
-    image::{ImageVersion, RootDir},
-    store::{Batch, StoreError, Table, secret_key},
     users::{Accounts, EtcFiles, Stamps, lacking, merge},
 };
+use rackstrap_image::{ImageVersion, RootDir};
+use rackstrap_store::{Batch, StoreError, Table, secret_key};
 use rackstrap_wire::{
     ImageRef, OverlayContent, OverlayFile,
     users::{GivenUsers, NodeUsers},

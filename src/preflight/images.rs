@@ -3,9 +3,9 @@
 use super::{Finding, finding};
 use crate::{
     config::{Site, closest},
-    image::{Catalog, import_command},
     inventory::Settings,
 };
+use rackstrap_image::{Catalog, import_command};
 use rackstrap_wire::ImageRef;
 use std::collections::BTreeMap;
 
@@ -79,7 +79,7 @@ fn remedy(wanted: &str, images: &Catalog) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::{ImageVersion, Manifest};
+    use rackstrap_image::{ImageVersion, Manifest};
     use std::path::{Path, PathBuf};
 
     fn catalog(images: &[&str]) -> Catalog {

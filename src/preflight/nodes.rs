@@ -1,10 +1,8 @@
 //! What the site file does not say any more, and nodes of the inventory still have.
 
 use super::{Finding, finding};
-use crate::{
-    config::Site,
-    inventory::{Node, hostlist::NodeSet},
-};
+use crate::{config::Site, inventory::Node};
+use rackstrap_hostlist::NodeSet;
 use std::collections::BTreeMap;
 
 /// Profiles that nodes have and `site` does not, and nodes whose names or addresses are of other patterns than its own. Both keep what

@@ -6,12 +6,13 @@ use super::{
 };
 use crate::{
     boots::{Boot, Boots},
-    clock::Timestamp,
     decide::SharedWorld,
-    inventory::{find, hostlist::NodeSet},
-    store::{Batch, Store, StoreError, Table},
+    inventory::find,
     timeline::{Event, Level, Recorder, State as NodeState, Subject},
 };
+use rackstrap_base::clock::Timestamp;
+use rackstrap_hostlist::NodeSet;
+use rackstrap_store::{Batch, Store, StoreError, Table};
 use rackstrap_wire::{Restart, RestartNote};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -385,11 +386,6 @@ impl Restarts {
     /// All requests, the oldest first; those that are over for a while.
     pub fn list(&self) -> Vec<Request> {
         self.lock().requests.clone()
-    }
-
-    /// The request with that id.
-    pub fn get(&self, id: &str) -> Option<Request> {
-        self.lock().requests.iter().find(|request| request.id == id).cloned()
     }
 
     /// The order for a node whose heartbeat of `boot`, with that boot's token, has just come; on disk before it is given.

@@ -1,6 +1,8 @@
 //! One request: a state machine over its nodes. What is seen of them comes in, what is to be said and run goes out.
 
-use crate::{clock::Timestamp, inventory::hostlist::NodeSet, timeline::Level};
+use crate::timeline::Level;
+use rackstrap_base::clock::Timestamp;
+use rackstrap_hostlist::NodeSet;
 use serde::{Deserialize, Serialize};
 
 /// An order whose answer was lost is given again after so many milliseconds; the node obeys it once.

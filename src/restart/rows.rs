@@ -1,7 +1,7 @@
 //! What of a request stands in which row of the store: its nodes have one each, as they change one by one.
 
 use super::request::Request;
-use crate::store::{Batch, Table};
+use rackstrap_store::{Batch, Table};
 
 /// The row of a request, without its nodes.
 fn head(batch: Batch, request: &Request) -> Batch {

@@ -1,12 +1,10 @@
 //! Running the site's `drain` and `resume`, and looking after requests.
 
 use super::{Restarts, keeper::Job, request::Kind};
-use crate::{
-    clock::Timestamp,
-    hooks::{retry_after, run},
-    inventory::hostlist::{Dialect, NodeSet},
-    store::Table,
-};
+use crate::hooks::{retry_after, run};
+use rackstrap_base::clock::Timestamp;
+use rackstrap_hostlist::{Dialect, NodeSet};
+use rackstrap_store::Table;
 use std::{
     collections::{HashMap, VecDeque},
     path::{Path, PathBuf},

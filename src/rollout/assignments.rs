@@ -1,9 +1,7 @@
 //! Which version each node is given, as decisions read it: what every image has now, and what is different for single nodes.
 
-use crate::{
-    clock::Timestamp,
-    image::{Catalog, import_command},
-};
+use rackstrap_base::clock::Timestamp;
+use rackstrap_image::{Catalog, import_command};
 use rackstrap_wire::{HwAddr, ImageRef};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -207,13 +205,6 @@ pub struct Choice {
     pub source: Source,
     /// For people.
     pub why: String,
-}
-
-impl Choice {
-    /// True if the node boots another version than it is to have, as that one failed on it.
-    pub fn has_gone_back(&self) -> bool {
-        self.image != self.wanted
-    }
 }
 
 impl Assignments {

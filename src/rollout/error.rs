@@ -1,6 +1,6 @@
 //! Why something was not done.
 
-use crate::store::StoreError;
+use rackstrap_store::StoreError;
 use thiserror::Error;
 
 /// Why an order was not carried out; nothing was changed.

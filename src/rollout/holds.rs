@@ -1,12 +1,10 @@
 //! Versions that have to stay although no node may run them just now, and why.
 
 use super::{Assignments, Renaming, RolloutError, ledger::Ledger};
-use crate::{
-    config::Site,
-    image::Catalog,
-    inventory::hostlist::NodeSet,
-    store::{Store, StoreError, Table},
-};
+use crate::config::Site;
+use rackstrap_hostlist::NodeSet;
+use rackstrap_image::Catalog;
+use rackstrap_store::{Store, StoreError, Table};
 use rackstrap_wire::ImageRef;
 use std::collections::{BTreeMap, BTreeSet};
 

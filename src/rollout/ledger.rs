@@ -5,12 +5,9 @@ use super::{
     machine::Audience,
     model::{Member, Note, Rollout, Seen, Stage, State},
 };
-use crate::{
-    boots::Boot,
-    clock::Timestamp,
-    store::{Batch, Table},
-    timeline::Level,
-};
+use crate::{boots::Boot, timeline::Level};
+use rackstrap_base::clock::Timestamp;
+use rackstrap_store::{Batch, Table};
 use rackstrap_wire::ImageRef;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

@@ -1,7 +1,8 @@
 //! What a rollout makes of what happens: boots, time, and orders.
 
 use super::model::{Member, Pace, Rollout, Seen, Stage, State, shown};
-use crate::{clock::Timestamp, inventory::hostlist::NodeSet};
+use rackstrap_base::clock::Timestamp;
+use rackstrap_hostlist::NodeSet;
 use rackstrap_wire::ImageRef;
 use std::collections::BTreeMap;
 

@@ -17,9 +17,10 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-pub use assignments::{Assignments, Choice, Current, Given, RenameStep, Renaming, Restarting, Source, Trial};
+pub use assignments::{Assignments, Current, RenameStep, Renaming};
+#[cfg(test)]
+use assignments::{Given, Source, Trial};
 pub use error::RolloutError;
-pub use health::healthy;
 pub use holds::{rename_stored, stored};
 pub use model::{Member, Note, Pace, Rollout, Share, Stage, State, Tally, Wish};
 pub use task::{Reboot, Rollouts, pause_all};

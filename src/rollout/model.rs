@@ -1,6 +1,6 @@
 //! What a rollout is: which version for which nodes, how far it is, and how each node fares.
 
-use crate::{clock::Timestamp, words::count};
+use rackstrap_base::{clock::Timestamp, words::count};
 use rackstrap_wire::ImageRef;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{collections::BTreeMap, fmt, str::FromStr};
@@ -450,7 +450,7 @@ const SHOWN: usize = 160;
 
 /// Names as a hostlist, or their number if that is too long for a sentence.
 pub(super) fn shown<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
-    let set: crate::inventory::hostlist::NodeSet = names.into_iter().collect();
+    let set: rackstrap_hostlist::NodeSet = names.into_iter().collect();
     let text = set.fold();
     match text.len() {
         0 => "no node".to_owned(),

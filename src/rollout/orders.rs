@@ -8,7 +8,10 @@ use super::{
     model::{Pace, Rollout, Stage, Wish, shown},
     task::{Rollouts, setting},
 };
-use crate::{clock::Timestamp, decide::World, image::Catalog, inventory::find, store::StoreError, timeline::Level};
+use crate::{decide::World, inventory::find, timeline::Level};
+use rackstrap_base::clock::Timestamp;
+use rackstrap_image::Catalog;
+use rackstrap_store::StoreError;
 use rackstrap_wire::ImageRef;
 use std::collections::BTreeMap;
 

@@ -9,13 +9,12 @@ use super::{
 };
 use crate::{
     boots::{Boot, Boots},
-    clock::Timestamp,
     decide::{SharedWorld, World},
     inventory::{Node, Settings},
-    panics,
-    store::{Store, StoreError, Table},
     timeline::{Event, Level, Recorder, State as NodeState, Subject},
 };
+use rackstrap_base::{clock::Timestamp, panics};
+use rackstrap_store::{Store, StoreError, Table};
 use rackstrap_wire::ImageRef;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

@@ -1,13 +1,9 @@
 //! Binding every port, with one clear line for what cannot be bound.
 
 use super::{InNamedTask, Shared, dhcp, nfs, tftp};
-use crate::{
-    config::Site,
-    control::Counters,
-    dhcp::{self as dhcp_engine, LeaseKeeper},
-    http, ndp, nfs as nfs_engine, tftp as tftp_engine,
-};
+use crate::{config::Site, control::Counters, http};
 use anyhow::{Result, anyhow, bail};
+use rackstrap_dhcp::LeaseKeeper;
 use socket2::{Domain, Socket, Type};
 use std::{
     collections::BTreeSet,
@@ -49,14 +45,14 @@ pub fn spawn_all(
 ) -> Result<(Counters, LeaseKeeper, Arc<nfs::ImageExports>)> {
     let site = shared.world.load().site.clone();
     let servers: BTreeSet<Ipv4Addr> = site.subnets.iter().map(|s| s.server).collect();
-    let dhcp_counters: Arc<dhcp_engine::Counters> = Arc::default();
-    let tftp_counters: Arc<tftp_engine::Counters> = Arc::default();
-    let nfs_config = nfs_engine::Config::new(shared.store.cluster_key("nfs-handle")?);
+    let dhcp_counters: Arc<rackstrap_dhcp::Counters> = Arc::default();
+    let tftp_counters: Arc<rackstrap_tftp::Counters> = Arc::default();
+    let nfs_config = rackstrap_nfs::Config::new(shared.store.cluster_key("nfs-handle")?);
 
     let authority = Arc::new(dhcp::DhcpAuthority::new(shared.clone()));
     let asker = authority.asker;
     let leases = Arc::new(dhcp::StoredLeases(shared.store.clone()));
-    let dhcp = dhcp_engine::Dhcp::bind(authority, leases, dhcp_counters.clone())?;
+    let dhcp = rackstrap_dhcp::Dhcp::bind(authority, leases, dhcp_counters.clone())?;
     let files = Arc::new(tftp::LoaderFiles {
         shared: shared.clone(),
         leases: dhcp.leases(),
@@ -72,7 +68,6 @@ pub fn spawn_all(
         waits: Box::new(move |hwaddr, address| keeper.heard(hwaddr, address)),
         rollouts: shared.rollouts.clone(),
         restarts: shared.restarts.clone(),
-        store: shared.store.clone(),
         loaders: shared.loaders.clone(),
         scripts: shared.scripts.clone(),
         overlays: shared.overlays.clone(),
@@ -83,8 +78,8 @@ pub fn spawn_all(
     let http_counters = web.counters.clone();
     for &server in &servers {
         let socket = udp(server, site.server.tftp_port, "TFTP", "tftp-port")?;
-        let limits = tftp_engine::Limits::default();
-        let task = tftp_engine::serve(socket, files.clone(), limits, tftp_counters.clone(), cancel.clone());
+        let limits = rackstrap_tftp::Limits::default();
+        let task = rackstrap_tftp::serve(socket, files.clone(), limits, tftp_counters.clone(), cancel.clone());
         services.spawn(task.in_named_task(format!("TFTP on {server}")));
 
         let listener = tokio::net::TcpListener::from_std(tcp(server, site.server.http_port, "HTTP", "http-port")?)?;
@@ -92,10 +87,10 @@ pub fn spawn_all(
         services.spawn(task.in_named_task(format!("HTTP on {server}")));
 
         let listener = tcp(server, site.server.nfs_port, "NFS", "nfs-port")?;
-        let task = nfs_engine::serve(listener, exports.clone(), nfs_config.clone(), cancel.clone());
+        let task = rackstrap_nfs::serve(listener, exports.clone(), nfs_config.clone(), cancel.clone());
         services.spawn(task.in_named_task(format!("NFS on {server}")));
     }
-    let solicitations: Arc<ndp::Counters> = Arc::default();
+    let solicitations: Arc<rackstrap_ndp::Counters> = Arc::default();
     let (asked, counted) = (shared.world.clone(), solicitations.clone());
     let interfaces = move || {
         let world = asked.load();
@@ -105,10 +100,10 @@ pub fn spawn_all(
             false => BTreeSet::new(),
         }
     };
-    let task = ndp::serve(Box::new(interfaces), counted, cancel.clone());
+    let task = rackstrap_ndp::serve(Box::new(interfaces), counted, cancel.clone());
     services.spawn(task.in_named_task("router solicitations"));
     let (looked, warnings) = (shared.world.clone(), shared.warnings.clone());
-    let rivals = dhcp_engine::Watch {
+    let rivals = rackstrap_dhcp::Watch {
         network: Box::new(move || {
             let site = looked.load().site.clone();
             let interfaces = match site.server.look_for_dhcp_servers {
@@ -123,7 +118,7 @@ pub fn spawn_all(
         }),
         tell: Box::new(move |rival| dhcp::warn_of(&warnings, rival)),
     };
-    let task = dhcp_engine::watch(rivals, asker, cancel.clone());
+    let task = rackstrap_dhcp::watch(rivals, asker, cancel.clone());
     services.spawn(task.in_named_task("other DHCP servers"));
     let names = spawn_dns(shared, &servers, cancel, services)?;
     services.spawn(dhcp.run(cancel.clone()));

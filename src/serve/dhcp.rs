@@ -2,19 +2,23 @@
 
 use super::Shared;
 use crate::{
-    clock::Timestamp,
     config::Site,
     decide::{Decision, Requester, decide},
-    dhcp::{ASK_EVERY, Answer, AnswerKind, Ask, Authority, DhcpEvent, Lease, LeaseStore, Loader, Network, Rival},
     discovery::{Moved, NoRoom, Place, Places, Seen},
-    firmware,
     http::{base_url, script::script_url},
-    store::{Batch, Store, Table},
     timeline::{Event, Level, Subject},
-    warnings::{DHCP_SERVER, SiteWarnings},
 };
 use anyhow::Context;
 use arc_swap::ArcSwap;
+use rackstrap_base::{
+    clock::Timestamp,
+    firmware,
+    warnings::{DHCP_SERVER, SiteWarnings},
+};
+use rackstrap_dhcp::{
+    ASK_EVERY, Answer, AnswerKind, Ask, Authority, DhcpEvent, Lease, LeaseStore, Loader, Network, Rival,
+};
+use rackstrap_store::{Batch, Store, Table};
 use rackstrap_wire::HwAddr;
 use std::{
     net::Ipv4Addr,
@@ -40,7 +44,7 @@ impl DhcpAuthority {
             shared,
             network,
             places: Mutex::default(),
-            asker: crate::dhcp::asker(),
+            asker: rackstrap_dhcp::asker(),
         }
     }
 }

@@ -12,28 +12,25 @@ mod tftp;
 
 use crate::{
     boots::{Boots, Windows, describe_effects},
-    clock::Timestamp,
     config::{self, Site},
     control,
     decide::{SharedWorld, World},
-    dhcp::LeaseKeeper,
     discovery::Discovery,
-    firmware::Firmwares,
     hooks, http,
-    image::{Images, load_catalog},
     inventory::{self, Inventory, Nodes},
     loaders::Loaders,
     overlay::{self, Renderer, Templates},
-    panics, preflight,
+    preflight,
     restart::{self, Restarts},
     rollout::Rollouts,
-    store::Store,
     timeline::{self, Follow, Recorder},
-    warnings::SiteWarnings,
-    words::count,
 };
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
+use rackstrap_base::{clock::Timestamp, firmware::Firmwares, panics, warnings::SiteWarnings, words::count};
+use rackstrap_dhcp::LeaseKeeper;
+use rackstrap_image::{load_catalog, own_images};
+use rackstrap_store::Store;
 use std::{path::Path, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -148,7 +145,7 @@ fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
     let make = |dir: &Path| std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()));
     make(&state_dir)?;
     make(&state_dir.join("images"))?;
-    if let Err(error) = Images::open(&state_dir.join("images")) {
+    if let Err(error) = own_images(&state_dir.join("images")) {
         tracing::warn!("{error}; local users can keep all image commands waiting");
     }
     let store = Store::open(&state_dir.join("store.redb"))?;

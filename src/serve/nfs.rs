@@ -1,13 +1,10 @@
 //! What NFS asks: whose root is this?
 
 use super::Shared;
-use crate::{
-    clock::Timestamp,
-    image::Catalog,
-    nfs::{ExportId, ExportRoot, Exports, NfsEvent, Refusal},
-    rare::Rare,
-    timeline::{Event, Level, Subject},
-};
+use crate::timeline::{Event, Level, Subject};
+use rackstrap_base::{clock::Timestamp, rare::Rare};
+use rackstrap_image::Catalog;
+use rackstrap_nfs::{ExportId, ExportRoot, Exports, NfsEvent, Refusal};
 use rackstrap_wire::{FIRST_USER_PORT, ImageRef};
 use std::{
     collections::{HashMap, HashSet},

@@ -1,21 +1,17 @@
 //! A look at the store when the daemon has started, and a backup of it every night.
 
 use super::Shared;
-use crate::{
-    clock::Timestamp,
-    config::Backup,
-    store::{
-        Store,
-        backup::{
-            Reader,
-            file::{self, Place, UNFINISHED},
-        },
-    },
-    warnings::SiteWarnings,
-    words::count,
-};
+use crate::config::Backup;
 use anyhow::{Context, Result};
 use jiff::{ToSpan, tz::TimeZone};
+use rackstrap_base::{clock::Timestamp, warnings::SiteWarnings, words::count};
+use rackstrap_store::{
+    Store,
+    backup::{
+        Reader,
+        file::{self, Place, UNFINISHED},
+    },
+};
 use std::{
     fs::{self, DirBuilder, File},
     io::{self, BufReader},
@@ -228,7 +224,7 @@ fn remove_unfinished(dir: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Table;
+    use rackstrap_store::Table;
 
     fn at(text: &str) -> Timestamp {
         let time: jiff::Timestamp = text.parse().unwrap();

@@ -3,18 +3,18 @@
 use super::{Shared, nfs::ImageExports, tell_findings};
 use crate::{
     boots::{DiskEffect, changed_layouts, describe_effects, disk_effects},
-    clock::Timestamp,
     config::{self, Site},
     control::api::Reloaded,
     decide::World,
     http::script::Scripts,
-    image::{Catalog, load_catalog},
     loaders::Loaders,
     overlay::{self, Templates},
     preflight,
     rollout::Current,
 };
 use anyhow::{Context, Result, bail};
+use rackstrap_base::clock::Timestamp;
+use rackstrap_image::{Catalog, load_catalog};
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},

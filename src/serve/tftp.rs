@@ -1,13 +1,11 @@
 //! What TFTP asks: boot loaders by name.
 
 use super::Shared;
-use crate::{
-    clock::Timestamp,
-    dhcp::LeaseView,
-    tftp::{ErrorCode, Files, Outcome, Refusal, TransferEnd},
-    timeline::{Event, Level, Subject},
-};
+use crate::timeline::{Event, Level, Subject};
 use bytes::Bytes;
+use rackstrap_base::clock::Timestamp;
+use rackstrap_dhcp::LeaseView;
+use rackstrap_tftp::{ErrorCode, Files, Outcome, Refusal, TransferEnd};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// TFTP's view: the boot loaders.

@@ -1,6 +1,6 @@
 //! One event, and the state of a node that follows from its events.
 
-use crate::clock::Timestamp;
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::{AgentEvent, HwAddr, Outcome};
 use serde::{Deserialize, Serialize};
 

@@ -3,10 +3,10 @@
 use super::{Event, Level, Recorder, Subject};
 use crate::{
     boots::{Boots, is_other_machine},
-    clock::Timestamp,
     inventory::{Changed, Follower},
-    store::{StoreError, Write},
 };
+use rackstrap_base::clock::Timestamp;
+use rackstrap_store::{StoreError, Write};
 
 /// Lets timelines, boots and what is known of disks follow: an unknown machine that became a node brings what was heard of it along, a
 /// node that was renamed its timeline, and what is deleted is forgotten.

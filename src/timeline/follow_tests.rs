@@ -1,10 +1,10 @@
 use super::*;
 use crate::{
-    clock::Timestamp,
     inventory::Node,
-    store::Store,
     timeline::{Event, Level, tests::LIMITS},
 };
+use rackstrap_base::clock::Timestamp;
+use rackstrap_store::Store;
 use std::path::Path;
 
 fn node(name: &str, card: u8) -> Node {

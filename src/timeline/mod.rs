@@ -18,11 +18,15 @@ mod overdue_tests;
 #[cfg(test)]
 mod tests;
 
-pub use event::{DETAIL_LIMIT, Event, Level, State, Subject};
+#[cfg(test)]
+use event::DETAIL_LIMIT;
+pub use event::{Event, Level, State, Subject};
 pub use follow::{Follow, dropped_order};
 pub use pace::{Pace, Stage};
 pub use recorder::Recorder;
 pub use standing::Standing;
-pub use status::{StatusRow, describe_disk, status};
-pub use summary::{BootSummary, StepTime, summarise};
+#[cfg(test)]
+use status::describe_disk;
+pub use status::{StatusRow, status};
+pub use summary::{BootSummary, summarise};
 pub use task::watch_over;

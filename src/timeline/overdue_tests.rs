@@ -1,7 +1,8 @@
 //! Tests of nodes that fell silent: lost, stalled, and over restarts of the daemon.
 
 use super::{tests::LIMITS, *};
-use crate::{clock::Timestamp, store::Store};
+use rackstrap_base::clock::Timestamp;
+use rackstrap_store::Store;
 use std::path::Path;
 
 fn node() -> Subject {

@@ -1,11 +1,9 @@
 //! Takes events from everybody, keeps the last ones of each machine, and has them written behind.
 
 use super::{Event, Level, Pace, Standing, Subject, rows};
-use crate::{
-    clock::{CORRECTION_MS, Timestamp, duration},
-    config::Limits,
-    store::{ALIVE, Batch, Store, StoreError, Table},
-};
+use crate::config::Limits;
+use rackstrap_base::clock::{CORRECTION_MS, Timestamp, duration};
+use rackstrap_store::{ALIVE, Batch, Store, StoreError, Table};
 use rackstrap_wire::HwAddr;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -39,7 +37,6 @@ struct Shared {
     /// Milliseconds since 1970: the time from which heartbeats can be expected.
     listening: AtomicU64,
     state: Mutex<State>,
-    changes: watch::Sender<u64>,
     /// Moves when a node becomes lost or stalled, or ceases to be.
     overdue: watch::Sender<u64>,
     recorded: AtomicU64,
@@ -173,7 +170,6 @@ impl Recorder {
                 store,
                 listening: AtomicU64::new(now.0),
                 state: Mutex::new(state),
-                changes: watch::Sender::new(0),
                 overdue: watch::Sender::new(0),
                 recorded: AtomicU64::new(0),
             }),
@@ -194,7 +190,6 @@ impl Recorder {
         if !batch.is_empty() {
             self.shared.store.queue(batch);
         }
-        self.shared.changes.send_modify(|generation| *generation += 1);
         self.tell_overdue(turns);
     }
 
@@ -372,11 +367,6 @@ impl Recorder {
         self.shared.recorded.load(Ordering::Relaxed)
     }
 
-    /// A counter that moves with each event.
-    pub fn watch(&self) -> watch::Receiver<u64> {
-        self.shared.changes.subscribe()
-    }
-
     /// A counter that moves when a node becomes lost or stalled, or ceases to be.
     pub fn watch_overdue(&self) -> watch::Receiver<u64> {
         self.shared.overdue.subscribe()
@@ -427,7 +417,6 @@ impl Recorder {
         if !batch.is_empty() {
             self.shared.store.queue(batch);
         }
-        self.shared.changes.send_modify(|generation| *generation += 1);
         self.tell_overdue(turns);
     }
 

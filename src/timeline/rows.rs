@@ -1,7 +1,7 @@
 //! Timelines on disk: a row an event, and now and then where that had led to, so that a start reads the ends of timelines only.
 
 use super::{Event, Standing, Subject};
-use crate::store::{Batch, Read, Store, StoreError, Table};
+use rackstrap_store::{Batch, Read, Store, StoreError, Table};
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
 

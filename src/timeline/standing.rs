@@ -1,7 +1,7 @@
 //! Where a node is: follows from its events, one after the other.
 
 use super::{Event, Level, Pace, Stage, State};
-use crate::clock::{Timestamp, duration};
+use rackstrap_base::clock::{Timestamp, duration};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -125,6 +125,7 @@ impl Standing {
     }
 
     /// Where a node is after these events, oldest first.
+    #[cfg(test)]
     pub fn after<'a>(events: impl IntoIterator<Item = &'a Event>) -> Standing {
         let mut standing = Standing::default();
         for event in events {

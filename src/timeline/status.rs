@@ -3,11 +3,11 @@
 use super::{Recorder, State, Subject};
 use crate::{
     boots::{Boot, Boots, DiskTrouble, disk_size},
-    clock::Timestamp,
     decide::World,
-    image::{ImageVersion, permissive_args},
     inventory::{Node, Settings},
 };
+use rackstrap_base::clock::Timestamp;
+use rackstrap_image::{ImageVersion, permissive_args};
 use rackstrap_wire::{DiskState, DiskStatus, ImageRef};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! A timeline cut into boots, each with its times.
 
 use super::{Event, Level};
-use crate::clock::Timestamp;
+use rackstrap_base::clock::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 

@@ -1,7 +1,8 @@
 //! Looks for nodes that fell silent, and keeps the time at which this daemon was there to hear them.
 
 use super::Recorder;
-use crate::{clock::Timestamp, decide::SharedWorld};
+use crate::decide::SharedWorld;
+use rackstrap_base::clock::Timestamp;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;

@@ -1,12 +1,10 @@
 //! Tests of timelines: scripts of events in, states and summaries out; bounds; restarts.
 
 use super::*;
-use crate::{
-    clock::Timestamp,
-    config::Limits,
-    store::{Batch, Store, Table},
-};
+use crate::config::Limits;
 use proptest::prelude::*;
+use rackstrap_base::clock::Timestamp;
+use rackstrap_store::{Batch, Store, Table};
 use rackstrap_wire::{AgentEvent, DiskState, DiskStatus, FileSystem, HwAddr, MountedPartition, Outcome, Phase};
 
 #[path = "doubt_tests.rs"]

@@ -8,6 +8,8 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use rackstrap_wire::users::{Added, EtcFiles, Group, Merged, User, hide_hashes, lacking, merge, valid_name};
-pub use select::{Accounts, Refused, select};
+pub use rackstrap_wire::users::{EtcFiles, hide_hashes, lacking, merge, valid_name};
+pub use select::Accounts;
 pub use source::{Source, Stamps};
+#[cfg(test)]
+use {rackstrap_wire::users::Merged, select::select};

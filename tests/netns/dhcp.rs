@@ -3,10 +3,8 @@
 pub(super) mod lab;
 
 use lab::{Lab, MAC, PATIENCE, Running, Server, TO_ALL, World, message, receive, run, socket};
-use rackstrap::{
-    clock::Timestamp,
-    dhcp::{AnswerKind, DhcpEvent, LeaseState},
-};
+use rackstrap_base::clock::Timestamp;
+use rackstrap_dhcp::{AnswerKind, DhcpEvent, LeaseState};
 use std::{
     fs,
     net::Ipv4Addr,

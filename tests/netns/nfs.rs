@@ -17,7 +17,7 @@ use nfs3_client::{
     },
     tokio::{TokioConnector, TokioIo},
 };
-use rackstrap::nfs::{Config, Counters, ExportId, ExportRoot, Exports, NfsEvent, Refusal, serve};
+use rackstrap_nfs::{Config, Counters, ExportId, ExportRoot, Exports, NfsEvent, Refusal, serve};
 use std::{
     net::{IpAddr, SocketAddr, TcpListener},
     path::Path,

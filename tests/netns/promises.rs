@@ -2,11 +2,11 @@
 
 use super::dhcp::lab::{TO_ALL, message};
 use crate::backup::{Lab, add, name};
-use rackstrap::{
+use rackstrap::parts::{
     control::{Client, api},
     inventory::{Entry, Node},
-    store::{Table, backup::Reader},
 };
+use rackstrap_store::{Table, backup::Reader};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::BufReader,

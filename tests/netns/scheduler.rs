@@ -3,10 +3,8 @@
 use super::serve::{argument, curl, udhcpc, variable};
 use anyhow::Context;
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
-use rackstrap::inventory::{
-    export::{ExportNode, Format},
-    hostlist::{Dialect, NoGroups, NodeSet, expand},
-};
+use rackstrap::parts::inventory::export::{ExportNode, Format};
+use rackstrap_hostlist::{Dialect, NoGroups, NodeSet, expand};
 use rackstrap_wire::Hardware;
 use serde_json::json;
 use std::{

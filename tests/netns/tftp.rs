@@ -1,7 +1,7 @@
 //! The TFTP engine over real sockets: tftp-hpa, atftp, and datagrams of our own, all on loopback.
 
 use bytes::Bytes;
-use rackstrap::tftp::{
+use rackstrap_tftp::{
     Counters, ErrorCode, Files, Limits, Mode, Outcome, Refusal, TransferEnd,
     packet::{self, ack},
     serve,

@@ -215,22 +215,17 @@ fn spread(values: impl Iterator<Item = f64>) -> String {
     }
 }
 
-/// Builds an example of ours with the release profile.
-fn build_example(name: &str) -> Result<PathBuf> {
+/// Builds an example of one of our packages with the release profile.
+fn build_example(package: &str, name: &str) -> Result<PathBuf> {
     let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args([
-            "build",
-            "--quiet",
-            "--release",
-            "--package",
-            "rackstrap",
-            "--example",
-            name,
-        ])
+        .args(["build", "--quiet", "--release", "--package", package, "--example", name])
         .current_dir(paths::repo_root())
         .stdin(Stdio::null())
         .status()
         .context("running cargo")?;
-    ensure!(status.success(), "building examples/{name}.rs failed ({status})");
+    ensure!(
+        status.success(),
+        "building the example {name} of {package} failed ({status})"
+    );
     Ok(paths::target_dir().join("release/examples").join(name))
 }

@@ -10,40 +10,37 @@ use std::{
 /// Longest source file, tests included: beyond that a file has more than one subject.
 const MAX_LINES: usize = 600;
 
-/// Modules that answer packets. None of them knows the others.
-const PROTOCOLS: [&str; 6] = ["dhcp", "dns", "http", "ndp", "nfs", "tftp"];
+/// Packages and modules that answer packets. Packages cannot import each other; modules of the program could.
+const PROTOCOLS: [&str; 6] = [
+    "dns",
+    "http",
+    "rackstrap_dhcp",
+    "rackstrap_ndp",
+    "rackstrap_nfs",
+    "rackstrap_tftp",
+];
 
 /// Modules at the outer end, which nothing further in may import.
 const OUTER: [&str; 3] = ["cli", "control", "serve"];
 
 /// Modules further in than the protocols: what they know, every protocol may ask.
-const INNER: [&str; 19] = [
+const INNER: [&str; 9] = [
     "boots",
-    "clock",
     "config",
     "decide",
     "discovery",
-    "firmware",
-    "image",
-    "inet",
     "inventory",
-    "link",
     "overlay",
-    "rare",
     "rollout",
-    "seats",
-    "store",
     "timeline",
     "users",
-    "warnings",
-    "words",
 ];
 
-/// Logic that a simulation runs as well as the daemon does: the modules that each file may use.
+/// Logic that a simulation runs as well as the daemon does: the modules and packages of ours that each file may use.
 const PURE: [(&str, &[&str]); 3] = [
-    ("src/rollout/assignments.rs", &["clock", "image"]),
-    ("src/rollout/machine.rs", &["clock", "inventory"]),
-    ("src/rollout/model.rs", &["clock", "inventory", "words"]),
+    ("src/rollout/assignments.rs", &["rackstrap_base", "rackstrap_image"]),
+    ("src/rollout/machine.rs", &["rackstrap_base", "rackstrap_hostlist"]),
+    ("src/rollout/model.rs", &["rackstrap_base", "rackstrap_hostlist"]),
 ];
 
 pub fn run() -> Result<()> {
@@ -60,7 +57,7 @@ pub fn run() -> Result<()> {
 /// All that is wrong in the tree at `root`, one line each.
 fn problems(root: &Path) -> Result<Vec<String>> {
     let mut files = Vec::new();
-    for folder in ["src", "testbed", "tests", "xtask"] {
+    for folder in ["crates", "src", "testbed", "tests", "xtask"] {
         collect(&root.join(folder), &mut files)?;
     }
     let mut problems = Vec::new();
@@ -73,7 +70,7 @@ fn problems(root: &Path) -> Result<Vec<String>> {
                 .map(|problem| format!("{name}: {problem}")),
         );
     }
-    problems.extend(check_wire(&fs::read_to_string(root.join("src/wire/Cargo.toml"))?));
+    problems.extend(check_wire(&fs::read_to_string(root.join("crates/wire/Cargo.toml"))?));
     Ok(problems)
 }
 
@@ -109,22 +106,21 @@ fn check_file(name: &str, text: &str) -> Vec<String> {
             problems.push(format!("'{marker}' is left in it"));
         }
     }
-    let Some(module) = module_of(name) else { return problems };
     let code = without_tests_and_comments(text);
-    for used in crate_modules(&code) {
-        if let Some(why) = forbidden(module, &used) {
-            problems.push(format!("uses crate::{used}: {why}"));
+    if let Some(module) = module_of(name) {
+        for used in our_modules(&code) {
+            if let Some(why) = forbidden(module, &used) {
+                problems.push(format!("uses {used}: {why}"));
+            }
         }
     }
     for (_, allowed) in PURE.iter().filter(|(file, _)| *file == name) {
-        let others = crate_modules(&code)
+        let others = our_modules(&code)
             .into_iter()
             .filter(|used| !allowed.contains(&used.as_str()));
-        problems.extend(
-            others.map(|used| format!("uses crate::{used}: this file is pure and uses {}", allowed.join(", "))),
-        );
+        problems.extend(others.map(|used| format!("uses {used}: this file is pure and uses {}", allowed.join(", "))));
     }
-    if !may_know_the_time(name) {
+    if is_ours_to_time(name) && !may_know_the_time(name) {
         for clock in ["Instant::now", "SystemTime::now", "thread::sleep"] {
             if code.contains(clock) {
                 problems.push(format!(
@@ -136,11 +132,11 @@ fn check_file(name: &str, text: &str) -> Vec<String> {
     problems
 }
 
-/// `dhcp` for `src/dhcp/engine.rs`, `decide` for `src/decide.rs`; nothing for other packages.
+/// `dns` for `src/dns/answer.rs`, `decide` for `src/decide.rs`; nothing for other packages, whose manifests say what they use.
 fn module_of(name: &str) -> Option<&str> {
     let inside = name.strip_prefix("src/")?;
     let module = inside.split('/').next()?.trim_end_matches(".rs");
-    (!["agent", "wire", "lib", "main"].contains(&module)).then_some(module)
+    (!["lib", "main"].contains(&module)).then_some(module)
 }
 
 /// Why `module` may not use `used`.
@@ -159,15 +155,21 @@ fn forbidden(module: &str, used: &str) -> Option<&'static str> {
     }
 }
 
+/// True for files of the program and of its packages. The agent is one task with its own clock.
+fn is_ours_to_time(name: &str) -> bool {
+    let package = name.strip_prefix("crates/").and_then(|rest| rest.split_once("/src/"));
+    module_of(name).is_some() || package.is_some_and(|(package, _)| package != "agent")
+}
+
 fn may_know_the_time(name: &str) -> bool {
     let last = name.rsplit('/').next().unwrap_or(name);
     // The client of registries waits between its tries; it runs in the command line.
     let outside = [
-        "src/store/",
+        "crates/store/",
         "src/cli/",
         "src/serve/",
         "src/control/",
-        "src/image/oci/registry/",
+        "crates/image/src/oci/registry/",
     ]
     .iter()
     .any(|folder| name.starts_with(folder));
@@ -177,10 +179,10 @@ fn may_know_the_time(name: &str) -> bool {
 /// Files that use a clock although they hold logic: a download's duration for the timeline, the wait for a lock, a thread's pause after
 /// a panic, and a simulation that is test code under another name.
 const KNOWN: &[&str] = &[
+    "crates/base/src/panics.rs",
+    "crates/image/src/locks.rs",
+    "crates/tftp/src/session/simulation.rs",
     "src/http/loader.rs",
-    "src/image/locks.rs",
-    "src/panics.rs",
-    "src/tftp/session/simulation.rs",
 ];
 
 /// The code that is built without `cfg(test)`, comments taken out. Tests stand last in a file.
@@ -190,12 +192,13 @@ fn without_tests_and_comments(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The modules of our own crate that `code` names: `crate::x` and `crate::{x::…, y}`.
-fn crate_modules(code: &str) -> BTreeSet<String> {
+/// The modules of the program that `code` names (`crate::x` and `crate::{x::…, y}`), and our packages (`rackstrap_x`) but for
+/// the words that server and agent share.
+fn our_modules(code: &str) -> BTreeSet<String> {
     let mut modules = BTreeSet::new();
     for (at, found) in code.match_indices("crate::") {
         // `testbed_crate::` is somebody else's.
-        if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_') {
+        if code[..at].ends_with(is_of_a_name) {
             continue;
         }
         let rest = &code[at + found.len()..];
@@ -204,7 +207,19 @@ fn crate_modules(code: &str) -> BTreeSet<String> {
             None => modules.extend(leading_name(rest)),
         }
     }
+    let packages = code
+        .match_indices("rackstrap_")
+        .filter(|(at, _)| !code[..*at].ends_with(is_of_a_name));
+    modules.extend(
+        packages
+            .filter_map(|(at, _)| leading_name(&code[at..]))
+            .filter(|name| name != "rackstrap_wire"),
+    );
     modules
+}
+
+fn is_of_a_name(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
 }
 
 /// The first names of `a::b, c::{d, e}, f}…`, up to the brace that ends the group.
@@ -228,11 +243,7 @@ fn top_level_names(group: &str) -> Vec<String> {
 }
 
 fn leading_name(text: &str) -> Option<String> {
-    let name: String = text
-        .trim_start()
-        .chars()
-        .take_while(|c| c.is_alphanumeric() || *c == '_')
-        .collect();
+    let name: String = text.trim_start().chars().take_while(|c| is_of_a_name(*c)).collect();
     (!name.is_empty()).then_some(name)
 }
 
@@ -246,7 +257,7 @@ fn check_wire(manifest: &str) -> Vec<String> {
         .map(|(name, _)| name.trim());
     let extra = names.filter(|name| *name != "serde" && !name.starts_with('#'));
     extra
-        .map(|name| format!("src/wire/Cargo.toml: depends on {name}; wire is plain data, serde only"))
+        .map(|name| format!("crates/wire/Cargo.toml: depends on {name}; wire is plain data, serde only"))
         .collect()
 }
 
@@ -262,23 +273,39 @@ mod tests {
 
     #[test]
     fn imports_are_seen_in_every_spelling() {
-        let code = "use crate::clock::Timestamp;\nuse crate::{\n  decide::{World, decide},\n  nfs, tftp::x,\n};\nfn f() { crate::store::open() }\nmy_crate::no()";
-        let modules: Vec<String> = crate_modules(code).into_iter().collect();
-        assert_eq!(modules, ["clock", "decide", "nfs", "store", "tftp"]);
+        let code = "use crate::clock::Timestamp;\nuse crate::{\n  decide::{World, decide},\n  nfs, tftp::x,\n};\nfn f() { crate::store::open(); rackstrap_dhcp::x(rackstrap_wire::y) }\nmy_crate::no(my_rackstrap_no::x)\nuse rackstrap_ndp::{a, b};";
+        let modules: Vec<String> = our_modules(code).into_iter().collect();
+        assert_eq!(
+            modules,
+            [
+                "clock",
+                "decide",
+                "nfs",
+                "rackstrap_dhcp",
+                "rackstrap_ndp",
+                "store",
+                "tftp"
+            ]
+        );
     }
 
     #[test]
     fn every_rule_can_fail() {
         let check = |name: &str, text: &str| check_file(name, text).join("; ");
-        assert!(check("src/dhcp/engine.rs", "use crate::tftp::Session;").contains("never import each other"));
-        assert!(check("src/nfs/task.rs", "use crate::{clock, serve::x};").contains("inwards"));
+        assert!(check("src/dns/engine.rs", "use crate::http::Service;").contains("never import each other"));
+        assert!(check("src/http/task.rs", "use rackstrap_nfs::Exports;").contains("never import each other"));
+        assert!(check("src/http/task.rs", "use crate::{config, serve::x};").contains("inwards"));
         assert!(check("src/decide.rs", "use crate::http::Service;").contains("inwards"));
-        assert!(check("src/rollout/machine.rs", "use crate::store::Store;").contains("is pure"));
-        assert!(check("src/tftp/session.rs", "let now = Instant::now();").contains("clocks"));
-        assert!(check("src/tftp/x.rs", concat!("// XX", "X later")).contains("left in it"));
+        assert!(check("src/decide.rs", "use rackstrap_dhcp::Lease;").contains("inwards"));
+        assert!(check("src/rollout/machine.rs", "use rackstrap_store::Store;").contains("is pure"));
+        assert!(check("src/rollout/machine.rs", "use crate::inventory::Node;").contains("is pure"));
+        assert!(check("src/rollout/health.rs", "let now = Instant::now();").contains("clocks"));
+        assert!(check("crates/tftp/src/session.rs", "let now = Instant::now();").contains("clocks"));
+        assert!(check("crates/tftp/src/x.rs", concat!("// XX", "X later")).contains("left in it"));
         assert!(check("src/cli/mod.rs", &"\n".repeat(601)).contains("601 lines"));
+        assert!(check("crates/nfs/src/lib.rs", &"\n".repeat(601)).contains("601 lines"));
         assert!(
-            check_wire("[dependencies]\nserde = \"1\"\ntokio = \"1\"\n")
+            check_wire("[dependencies]\nserde.workspace = true\ntokio.workspace = true\n")
                 .join("")
                 .contains("tokio")
         );
@@ -287,15 +314,20 @@ mod tests {
     #[test]
     fn what_is_allowed_passes() {
         for (name, text) in [
-            ("src/dhcp/engine.rs", "use crate::{decide::decide, dhcp::guard};"),
-            ("src/tftp/task.rs", "let now = Instant::now();"),
+            ("src/dns/engine.rs", "use crate::{decide::decide, dns::zones};"),
+            ("src/http/task.rs", "let now = Instant::now();"),
+            ("crates/tftp/src/task.rs", "let now = Instant::now();"),
             (
-                "src/tftp/session.rs",
+                "crates/tftp/src/session.rs",
                 "fn f() {}\n#[cfg(test)]\nmod tests {\n use crate::nfs;\n fn t() { Instant::now() }\n}",
             ),
-            ("src/serve/mod.rs", "use crate::{dhcp, nfs, tftp};"),
-            ("src/agent/src/main.rs", "let now = Instant::now();"),
-            ("src/nfs/x.rs", "// unlike crate::tftp"),
+            (
+                "src/serve/mod.rs",
+                "use crate::http; use {rackstrap_dhcp::x, rackstrap_nfs::y};",
+            ),
+            ("crates/agent/src/main.rs", "let now = Instant::now();"),
+            ("crates/nfs/examples/nfs.rs", "let now = Instant::now();"),
+            ("src/http/x.rs", "// unlike rackstrap_tftp"),
         ] {
             assert_eq!(check_file(name, text), Vec::<String>::new(), "{name}");
         }

@@ -10,10 +10,10 @@ use super::{
 use crate::{
     control::{Client, api},
     discovery::{LONGEST_SESSION, Placed, Session, Waiting, Wanted, Where},
-    inventory::hostlist::{NoGroups, expand_all},
 };
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+use rackstrap_hostlist::{NoGroups, expand_all};
 use rackstrap_wire::HwAddr;
 use std::{io::IsTerminal, net::Ipv4Addr, path::Path, process::ExitCode};
 

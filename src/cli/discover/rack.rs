@@ -141,10 +141,8 @@ fn slot_line(slot: &Slot) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        clock::Timestamp,
-        discovery::{Machine, Place, Seen, Session, Sessions, Wanted},
-    };
+    use crate::discovery::{Machine, Place, Seen, Session, Sessions, Wanted};
+    use rackstrap_base::clock::Timestamp;
     use std::path::Path;
 
     fn filling(confirm: bool) -> Filling {

@@ -7,11 +7,11 @@ use crate::{
         ClientError,
         api::{Done, paths},
     },
-    image::Catalog,
     rollout::{Current, RenameStep, Renaming, rename_stored, stored},
-    store::Store,
 };
 use anyhow::{Context, Result};
+use rackstrap_image::Catalog;
+use rackstrap_store::Store;
 use rackstrap_wire::ImageRef;
 use std::{
     collections::BTreeMap,

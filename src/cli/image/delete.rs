@@ -9,14 +9,14 @@ use super::{
 use crate::{
     cli::{ask, output::count},
     config::Site,
-    image::{
-        Verdict, collect_leftovers, delete_versions, delete_working_copy, find_working_copy, gc_plan, load_catalog,
-        rename_image, show_bytes, working_copies,
-    },
     rollout::RenameStep,
 };
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use rackstrap_image::{
+    Verdict, collect_leftovers, delete_versions, delete_working_copy, find_working_copy, gc_plan, load_catalog,
+    rename_image, show_bytes, working_copies,
+};
 use rackstrap_wire::ImageRef;
 use std::path::{Path, PathBuf};
 

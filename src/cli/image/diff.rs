@@ -1,12 +1,12 @@
 //! `rackstrap image diff`
 
 use super::{find, progress::Shown};
-use crate::image::{
+use anyhow::{Context, Result};
+use clap::Args;
+use rackstrap_image::{
     Became, Catalog, Locked, PackageChange, Packages, diff_trees, find_working_copy, load_catalog, packages_installed,
     packages_of, working_copies,
 };
-use anyhow::{Context, Result};
-use clap::Args;
 use serde_json::json;
 use std::{
     io::{self, BufWriter, Write},
@@ -117,7 +117,7 @@ fn files(before: &Side, after: &Side, as_json: bool, out: &mut dyn Write) -> Res
             .context("writing to standard output")?;
     }
     let mut progress = Shown::new();
-    let mut found = |change: crate::image::FileChange| {
+    let mut found = |change: rackstrap_image::FileChange| {
         any = true;
         if as_json {
             return writeln!(out, "{}", serde_json::to_string(&change)?);

@@ -1,8 +1,8 @@
 //! `rackstrap image exec` and `shell`
 
-use crate::image::{EnterRequest, enter};
 use anyhow::{Context, Result};
 use clap::Args;
+use rackstrap_image::{EnterRequest, enter};
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 /// What this program is called with to be the first process inside.

@@ -8,11 +8,11 @@ use crate::{
         ClientError,
         api::{Done, ImageUse, paths},
     },
-    image::{Catalog, load_catalog},
     rollout::{Assignments, stored},
-    store::{Store, Table},
 };
 use anyhow::{Context, Result};
+use rackstrap_image::{Catalog, load_catalog};
+use rackstrap_store::{Store, Table};
 use rackstrap_wire::ImageRef;
 use std::{
     collections::{BTreeMap, BTreeSet},

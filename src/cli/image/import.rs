@@ -1,13 +1,11 @@
 //! `rackstrap image import`
 
 use super::{list::size_of, progress::Shown};
-use crate::{
-    author,
-    clock::Timestamp,
-    image::{ImportRequest, OciOptions, import, load_catalog, show_bytes},
-};
+use crate::author;
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use rackstrap_base::clock::Timestamp;
+use rackstrap_image::{ImportRequest, OciOptions, import, load_catalog, show_bytes};
 use rackstrap_wire::ImageRef;
 use std::{
     path::{Path, PathBuf},

@@ -6,15 +6,15 @@ use super::{
 };
 use crate::{
     cli::{error_line, output, screen},
-    clock::Timestamp,
     config::Site,
-    image::{
-        ImageVersion, InitKind, PackageKind, WorkingCopy, import_command, load_catalog, packages_of, show_bytes,
-        show_pids, working_copies,
-    },
 };
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table};
+use rackstrap_base::clock::Timestamp;
+use rackstrap_image::{
+    ImageVersion, InitKind, PackageKind, WorkingCopy, import_command, load_catalog, packages_of, show_bytes, show_pids,
+    working_copies,
+};
 use rackstrap_wire::ImageRef;
 use std::{collections::BTreeMap, path::Path};
 
@@ -24,7 +24,7 @@ pub(super) fn size_of(version: &ImageVersion, part: &str) -> u64 {
 }
 
 /// Says what in the directory of images could not be used.
-pub(super) fn warn_of(problems: &[crate::image::Problem]) {
+pub(super) fn warn_of(problems: &[rackstrap_image::Problem]) {
     for problem in problems {
         eprintln!("warning: {problem}");
     }

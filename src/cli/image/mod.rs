@@ -15,12 +15,10 @@ use super::{
     output::{self, Format},
     rollout::{Order, obey},
 };
-use crate::{
-    control::api::{Done, paths},
-    image::{Catalog, ImageVersion, needs_root},
-};
+use crate::control::api::{Done, paths};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+use rackstrap_image::{Catalog, ImageVersion, needs_root};
 use rackstrap_wire::ImageRef;
 use std::{path::Path, process::ExitCode};
 
@@ -157,7 +155,7 @@ Example:
 /// Those of the command.
 pub fn run(config: &Path, args: ImageArgs) -> Result<ExitCode> {
     if let ImageCommand::Inside { pipe, lock } = args.command {
-        return Ok(ExitCode::from(crate::image::run_inside(pipe, lock)));
+        return Ok(ExitCode::from(rackstrap_image::run_inside(pipe, lock)));
     }
     if let ImageCommand::Order(order) = &args.command {
         return obey(config, order);

@@ -1,10 +1,8 @@
 //! What people see while something takes its time.
 
-use crate::{
-    image::{Progress, Step, show_bytes},
-    words::count,
-};
 use indicatif::{ProgressBar, ProgressStyle};
+use rackstrap_base::words::count;
+use rackstrap_image::{Progress, Step, show_bytes};
 use std::{
     io::IsTerminal,
     sync::{

@@ -4,14 +4,14 @@ use super::{find, import, progress::Shown};
 use crate::{
     author,
     cli::output::{self, Format},
-    clock::Timestamp,
-    image::{
-        CloneRequest, Cloned, ImageVersion, SealRequest, Way, clone_version, default_name, load_catalog, seal,
-        show_bytes, verify,
-    },
 };
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use rackstrap_base::clock::Timestamp;
+use rackstrap_image::{
+    CloneRequest, Cloned, ImageVersion, SealRequest, Way, clone_version, default_name, load_catalog, seal, show_bytes,
+    verify,
+};
 use rackstrap_wire::ImageRef;
 use serde::Serialize;
 use std::{

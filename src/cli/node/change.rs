@@ -8,10 +8,11 @@ use crate::{
         output::{self, Format},
     },
     control::{Client, api, segment},
-    inventory::{Change, Changed, NewNode, Node, Patch, hostlist::NodeSet, summary},
+    inventory::{Change, Changed, NewNode, Node, Patch, summary},
 };
 use anyhow::{Result, bail};
 use clap::Args;
+use rackstrap_hostlist::NodeSet;
 use rackstrap_wire::HwAddr;
 
 #[derive(Debug, Args)]

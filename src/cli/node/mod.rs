@@ -18,13 +18,11 @@ use super::{
 };
 use crate::{
     control::{Client, api},
-    inventory::{
-        Node,
-        hostlist::{Dialect, NodeSet},
-    },
+    inventory::Node,
 };
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use rackstrap_hostlist::{Dialect, NodeSet};
 use std::{collections::BTreeMap, path::Path, process::ExitCode};
 
 /// Arguments of `rackstrap node`.

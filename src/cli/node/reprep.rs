@@ -4,10 +4,10 @@ use crate::{
     boots::{DiskWish, disk_now},
     cli::{ask, hostlist::Wanted, output},
     control::{Client, api},
-    inventory::hostlist::NodeSet,
 };
 use anyhow::{Result, bail};
 use clap::Args;
+use rackstrap_hostlist::NodeSet;
 
 #[derive(Debug, Args)]
 pub struct ReprepArgs {

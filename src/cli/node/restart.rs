@@ -7,11 +7,11 @@ use crate::{
         output::{self, Format},
     },
     control::{Client, api},
-    inventory::hostlist::NodeSet,
     restart::{Cancelled, End, Request, Step, Want, Wanted as Answer},
 };
 use anyhow::{Result, bail};
 use clap::Args;
+use rackstrap_hostlist::NodeSet;
 use std::time::Duration;
 
 #[derive(Debug, Args)]
@@ -217,7 +217,8 @@ fn title(request: &Request, answer: &api::RestartsAnswer, ago: String) -> String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock::Timestamp, restart::Member};
+    use crate::restart::Member;
+    use rackstrap_base::clock::Timestamp;
 
     #[test]
     fn one_node_is_and_several_are() {

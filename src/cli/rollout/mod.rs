@@ -12,12 +12,12 @@ use super::{
 };
 use crate::{
     control::{Client, api},
-    inventory::hostlist::NodeSet,
     restart::Withdrawn,
     rollout::{Pace, Rollout, Share, State, Wish},
 };
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use rackstrap_hostlist::NodeSet;
 use rackstrap_wire::ImageRef;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{path::Path, process::ExitCode};

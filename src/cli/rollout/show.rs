@@ -5,12 +5,12 @@ use crate::{
         output::{self, Format},
         screen::{self, View},
     },
-    clock::Timestamp,
     control::{Client, api},
     rollout::{Member, State},
 };
 use anyhow::{Result, bail};
 use comfy_table::{Cell, Color, ContentArrangement};
+use rackstrap_base::clock::Timestamp;
 
 /// What a node is that waited for a version which it will not be given.
 const NOT_BOOTED: &str = "not booted";

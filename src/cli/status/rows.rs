@@ -2,11 +2,11 @@
 
 use crate::{
     cli::output,
-    clock::Timestamp,
-    inventory::hostlist::NodeSet,
     timeline::{State, StatusRow},
 };
 use comfy_table::{ContentArrangement, Table};
+use rackstrap_base::clock::Timestamp;
+use rackstrap_hostlist::NodeSet;
 use std::collections::BTreeMap;
 use unicode_width::UnicodeWidthStr;
 

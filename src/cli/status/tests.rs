@@ -1,8 +1,9 @@
 //! Tests of the table: what fits, what is folded, what comes first.
 
 use super::*;
-use crate::{clock::Timestamp, timeline::StatusRow, warnings::SiteWarning};
+use crate::timeline::StatusRow;
 use proptest::prelude::*;
+use rackstrap_base::{clock::Timestamp, warnings::SiteWarning};
 
 fn row(node: &str, state: State) -> StatusRow {
     StatusRow {

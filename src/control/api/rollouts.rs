@@ -1,10 +1,10 @@
 //! Of rollouts, and of what is current.
 
 use crate::{
-    clock::Timestamp,
     restart::Withdrawn,
     rollout::{Current, Member, Pace, Rollout, Wish},
 };
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::ImageRef;
 use serde::{Deserialize, Serialize};
 

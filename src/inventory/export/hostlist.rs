@@ -1,7 +1,7 @@
 //! All names as one hostlist, which Slurm reads too.
 
 use super::ExportNode;
-use crate::inventory::hostlist::{Dialect, NodeSet};
+use rackstrap_hostlist::{Dialect, NodeSet};
 
 pub(super) fn write(nodes: &[&ExportNode]) -> String {
     let set: NodeSet = nodes.iter().map(|node| node.name.as_str()).collect();

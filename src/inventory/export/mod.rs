@@ -13,7 +13,7 @@ mod slurm;
 #[cfg(test)]
 mod tests;
 
-use super::hostlist::natural_cmp;
+use rackstrap_hostlist::natural_cmp;
 use rackstrap_wire::{Hardware, HwAddr};
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::Ipv4Addr, str::FromStr};
@@ -53,7 +53,7 @@ pub enum Format {
     Slurm,
     /// Lines for `/etc/genders`, libgenders(3).
     Genders,
-    /// All names on one line, [`super::hostlist`].
+    /// All names on one line, [`rackstrap_hostlist`].
     Hostlist,
 }
 

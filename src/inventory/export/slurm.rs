@@ -7,7 +7,7 @@
 //! The agent does not look at sockets, cores and threads; without them Slurm schedules processors, which is right for most.
 
 use super::{ExportNode, Format, comment, header};
-use crate::inventory::hostlist::{Dialect, NodeSet};
+use rackstrap_hostlist::{Dialect, NodeSet};
 use rackstrap_wire::Hardware;
 use std::collections::{BTreeMap, BTreeSet};
 

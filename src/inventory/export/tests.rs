@@ -1,6 +1,6 @@
 use super::*;
-use crate::inventory::hostlist::{NoGroups, NodeSet, expand};
 use proptest::prelude::*;
+use rackstrap_hostlist::{NoGroups, NodeSet, expand};
 use std::collections::BTreeMap;
 
 fn node(rack: u8, slot: u8) -> ExportNode {

@@ -4,7 +4,7 @@ use super::{
     Draft, mac,
     report::{Report, shown},
 };
-use crate::words::count;
+use rackstrap_base::words::count;
 use std::{collections::HashMap, net::Ipv4Addr, ops::Range};
 
 /// Deepest nesting of blocks: real files have four or five.

@@ -20,13 +20,13 @@ mod toml_tables;
 #[cfg(test)]
 mod tests;
 
-pub use compare::{Conflict, Difference, compare};
+pub use compare::{Difference, compare};
 pub use reading::{Judged, Reading};
 pub use report::PROBLEMS;
 pub use toml_tables::to_toml;
 
-use super::naming::Naming;
 use crate::config::Diagnostic;
+use rackstrap_hostlist::naming::Naming;
 use rackstrap_wire::HwAddr;
 use report::{Report, Said};
 use serde::Serialize;

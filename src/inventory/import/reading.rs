@@ -3,8 +3,9 @@
 use super::{Difference, Entry, Format, Import, ImportError, PROBLEMS, compare, compare::conflicts_of_flawed};
 use crate::{
     config::{Diagnostic, Site, one_line},
-    inventory::{Inventory, hostlist::NodeSet},
+    inventory::Inventory,
 };
+use rackstrap_hostlist::NodeSet;
 use std::collections::HashSet;
 
 /// What could be read of a file.

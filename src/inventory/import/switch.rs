@@ -8,7 +8,7 @@ use super::{
     ports::{Map, canonical},
     report::{Report, shown, words},
 };
-use crate::words::count;
+use rackstrap_base::words::count;
 use rackstrap_wire::HwAddr;
 use std::{
     collections::{HashMap, HashSet},

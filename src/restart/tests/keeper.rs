@@ -3,15 +3,15 @@
 use super::{super::*, Kind, at};
 use crate::{
     boots::{Boot, Boots},
-    clock::Timestamp,
     config::parse,
     decide::{SharedWorld, World},
-    image::Catalog,
     inventory::{Change, Inventory, NewNode, Nodes},
-    store::{Store, Table},
     timeline::{Recorder, Subject},
 };
 use arc_swap::ArcSwap;
+use rackstrap_base::clock::Timestamp;
+use rackstrap_image::Catalog;
+use rackstrap_store::{Store, Table};
 use rackstrap_wire::{HwAddr, NetPlan, NfsRoot, Plan, RestartNote, WIRE_VERSION};
 use std::{net::Ipv4Addr, path::Path, sync::Arc};
 
@@ -352,7 +352,15 @@ async fn who_restarted_and_is_not_well_can_be_restarted_once_more() {
             .collect()
     };
     assert_eq!(steps(&lab.restarts), ["restarted, unwell", "restarting"]);
-    assert_eq!(lab.restarts.get(&order.id).unwrap().wanted, at(62));
+    assert_eq!(
+        lab.restarts
+            .list()
+            .iter()
+            .find(|request| request.id == order.id)
+            .unwrap()
+            .wanted,
+        at(62)
+    );
     let third = ready(&lab, "r01n01", at(120)).await;
     lab.boots.note_health(&third.plan.id, &third.token, true).unwrap();
     let (batch, _) = lab.restarts.advance(at(121));

@@ -6,7 +6,8 @@ use super::{
     request::{Kind, Programs, Seen},
     *,
 };
-use crate::{clock::Timestamp, timeline::Level};
+use crate::timeline::Level;
+use rackstrap_base::clock::Timestamp;
 use std::collections::BTreeMap;
 
 const BOTH: Programs = Programs {

@@ -2,12 +2,12 @@
 
 use super::{image, ledger::Rig};
 use crate::{
-    clock::Timestamp,
     decide::World,
     inventory::{Inventory, Node},
     rollout::{Share, Wish},
     timeline::Subject,
 };
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::HwAddr;
 use std::{sync::Arc, time::Duration};
 

@@ -3,15 +3,15 @@
 use super::{catalog, image};
 use crate::{
     boots::{Boot, Boots},
-    clock::Timestamp,
     config::parse,
     decide::{Decision, Requester, SharedWorld, World, decide},
     inventory::{Inventory, Node},
     rollout::{Pace, Rollouts, Share, Stage, Wish},
-    store::Store,
     timeline::{Event, Level, Recorder, Subject},
 };
 use arc_swap::ArcSwap;
+use rackstrap_base::clock::Timestamp;
+use rackstrap_store::Store;
 use rackstrap_wire::HwAddr;
 use std::{path::Path, sync::Arc, time::Duration};
 

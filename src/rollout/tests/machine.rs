@@ -1,14 +1,12 @@
 //! Tests of what becomes of a rollout: as scripts, and of any sequence of events.
 
 use super::image;
-use crate::{
-    clock::Timestamp,
-    rollout::{
-        machine::Audience,
-        model::{Pace, Rollout, Seen, Share, Stage, State, Wish},
-    },
+use crate::rollout::{
+    machine::Audience,
+    model::{Pace, Rollout, Seen, Share, Stage, State, Wish},
 };
 use proptest::prelude::*;
+use rackstrap_base::clock::Timestamp;
 use std::collections::BTreeMap;
 
 const MINUTE: u64 = 60_000;

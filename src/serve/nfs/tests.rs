@@ -5,8 +5,8 @@ use crate::{
     config::parse,
     inventory::{Change, NewNode},
     serve::{open, reload::Reloader},
-    warnings::SiteWarnings,
 };
+use rackstrap_base::warnings::SiteWarnings;
 use rackstrap_wire::{NetPlan, NfsRoot, Plan, WIRE_VERSION};
 use std::{fs, path::Path};
 

@@ -1,10 +1,8 @@
 //! Two namespaces, the engine in one of them, clients in the other.
 
-use rackstrap::{
-    config::Subnet,
-    dhcp::{
-        Answer, AnswerKind, Ask, Authority, Counters, Dhcp, DhcpEvent, Lease, LeaseStore, LeaseView, Loader, Network,
-    },
+use rackstrap_base::subnet::Subnet;
+use rackstrap_dhcp::{
+    Answer, AnswerKind, Ask, Authority, Counters, Dhcp, DhcpEvent, Lease, LeaseStore, LeaseView, Loader, Network,
 };
 use rackstrap_wire::HwAddr;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};

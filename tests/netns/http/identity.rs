@@ -77,7 +77,7 @@ fn a_boot_is_its_nodes_and_its_tokens_and_ends() -> Result {
     // A node that begins again and again: its oldest boots end, token and all.
     let (first, token) = (other.plan_url(), other.bearer());
     assert_eq!(fetch(&other.namespace, &first, &["-H", &token])?.0, 200);
-    for _ in 0..rackstrap::boots::KEPT_PER_NODE {
+    for _ in 0..rackstrap::parts::boots::KEPT_PER_NODE {
         other.fetch_script()?;
     }
     let (status, _, text) = fetch(&other.namespace, &first, &["-H", &token])?;

@@ -4,22 +4,22 @@
 use super::{PATIENCE, patient, status_of, talk, until_closed};
 use anyhow::{Context, ensure};
 use arc_swap::ArcSwap;
-use rackstrap::{
+use rackstrap::parts::{
     boots::{Boot, Boots},
-    clock::Timestamp,
     config,
     decide::{SharedWorld, World},
     discovery::Discovery,
-    http::{Heard, Limits, Service, script::Scripts, task::serve},
-    image::Catalog,
+    http::{Heard, Limits, Scripts, Service, serve},
     inventory::{Inventory, Nodes},
     loaders::Loaders,
     overlay::{Renderer, Templates},
     restart::Restarts,
     rollout::Rollouts,
-    store::Store,
     timeline::Recorder,
 };
+use rackstrap_base::clock::Timestamp;
+use rackstrap_image::Catalog;
+use rackstrap_store::Store;
 use serde_json::json;
 use std::{
     fs, io,
@@ -107,7 +107,6 @@ impl Server {
             boots,
             windows: Arc::default(),
             recorder,
-            store,
             loaders: Arc::new(ArcSwap::from_pointee(Loaders::load(&[loader_dir])?)),
             scripts: Arc::new(ArcSwap::from_pointee(Scripts::load(None).map_err(anyhow::Error::msg)?)),
             heard: Heard::default(),

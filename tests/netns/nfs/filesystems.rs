@@ -5,7 +5,7 @@ use super::{
     reads::{assert_same, remote, try_lookup, walk_to},
     test_config, tree,
 };
-use rackstrap::nfs::{ExportId, ExportRoot, handle::Source};
+use rackstrap_nfs::{ExportId, ExportRoot, Source};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::{
     ffi::CString,

@@ -4,7 +4,7 @@ use super::{
     Daemon, export, test_config, tree,
     wire::{Wire, call, record, words, words_after},
 };
-use rackstrap::nfs::{Config, NfsEvent};
+use rackstrap_nfs::{Config, NfsEvent};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 

@@ -12,7 +12,7 @@ use nfs3_client::nfs3_types::{
     },
     xdr_codec::Opaque,
 };
-use rackstrap::nfs::{ExportId, ExportRoot};
+use rackstrap_nfs::{ExportId, ExportRoot};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,

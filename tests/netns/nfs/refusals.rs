@@ -13,7 +13,7 @@ use nfs3_client::nfs3_types::nfs3::{
     wcc_data,
 };
 use nfs3_client::nfs3_types::xdr_codec::Opaque;
-use rackstrap::nfs::{Config, ExportId, ExportRoot, NfsEvent};
+use rackstrap_nfs::{Config, ExportId, ExportRoot, NfsEvent};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn users_read_what_they_may() {

@@ -2,7 +2,7 @@
 
 use super::fleet::{Boot, Fleet};
 use anyhow::Context;
-use rackstrap::inventory::hostlist::{NoGroups, expand};
+use rackstrap_hostlist::{NoGroups, expand};
 use serde_json::{Value, json};
 use std::{
     fs,

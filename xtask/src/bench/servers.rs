@@ -26,9 +26,9 @@ pub struct Server {
     _helper: Option<Running>,
 }
 
-/// Builds `examples/nfs.rs`: the engine and nothing else of the daemon.
+/// Builds `crates/nfs/examples/nfs.rs`: the engine and nothing else of the daemon.
 pub fn build_ours() -> Result<PathBuf> {
-    build_example("nfs")
+    build_example("rackstrap-nfs", "nfs")
 }
 
 impl Server {

@@ -74,7 +74,7 @@ impl Bench {
     pub fn run(self) -> Result<()> {
         packages::ensure_these(NEEDED, &mut |line| eprintln!("{line}"))?;
         eprintln!("building the store with the release profile");
-        let ours = build_example("store")?;
+        let ours = build_example("rackstrap", "store")?;
         // Not in /tmp, which may be memory.
         let dir = paths::cache_dir()?.join("bench-store");
         let _ = fs::remove_dir_all(&dir);

@@ -1,0 +1,182 @@
+//! What the engine asks of the rest of the program.
+
+use super::pool::Lease;
+use ipnet::Ipv4Net;
+use rackstrap_base::{clock::Timestamp, subnet::Subnet};
+use rackstrap_wire::HwAddr;
+use std::{borrow::Cow, net::Ipv4Addr, sync::Arc};
+use uuid::Uuid;
+
+/// Knows nodes, and what machines shall load. Every method is called on the packet path: from memory, in microseconds.
+pub trait Authority: Send + Sync + 'static {
+    /// Who is this, and what shall it get?
+    fn ask(&self, who: &Ask<'_>) -> Answer;
+
+    /// Told after every well-formed packet, once its answer is certain (a lease is stored).
+    fn observe(&self, event: &DhcpEvent);
+
+    /// The subnets as they are now; the same `Arc` until they change. Interfaces are watched every few
+    /// seconds: new ones are listened on, others left.
+    fn network(&self) -> Arc<Network>;
+
+    /// True if it is a node's: its requests overtake those of others.
+    fn is_node(&self, hwaddr: HwAddr) -> bool;
+
+    /// The machine that does not exist, which asks for other servers: a relay may bring its question here.
+    fn asker(&self) -> Option<HwAddr> {
+        None
+    }
+
+    /// True if the address is a node's, so that the pool does not hand it out.
+    fn is_node_address(&self, address: Ipv4Addr) -> bool;
+
+    /// True if `hwaddr` is a card of the node that has `address`.
+    fn is_card_of(&self, hwaddr: HwAddr, address: Ipv4Addr) -> bool;
+}
+
+/// Where pool leases are kept. Called from the lease thread only, never from async code.
+pub trait LeaseStore: Send + Sync + 'static {
+    /// All leases, at start.
+    fn load(&self) -> anyhow::Result<Vec<Lease>>;
+    /// Stores leases by address, replacing what was there: all or none, durable on return. One call
+    /// serves all the requests that were waiting.
+    fn commit(&self, leases: &[Lease]) -> anyhow::Result<()>;
+    /// Removes what is stored for these addresses; durable on return.
+    fn forget(&self, addresses: &[Ipv4Addr]) -> anyhow::Result<()>;
+}
+
+/// The part of the site that DHCP reads.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// All subnets.
+    pub subnets: Vec<Subnet>,
+    /// DNS domain for option 15; may be empty.
+    pub domain: String,
+}
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub struct Ask<'a> {
+    /// Hardware address.
+    pub hwaddr: HwAddr,
+    /// Client architecture (RFC 4578): 0 BIOS, 7 and 9 x64 UEFI, 11 arm64 UEFI, 16 x64 UEFI by HTTP.
+    pub arch: Option<u16>,
+    /// True if this is iPXE already.
+    pub ipxe: bool,
+    /// True for an iPXE that says it was built without HTTP.
+    pub ipxe_without_http: bool,
+    /// True if the firmware asks for HTTP boot: only a [`Loader::Url`] helps it.
+    pub http_client: bool,
+    /// UUID of the machine as sent (may be all zeros).
+    pub uuid: Option<Uuid>,
+    /// Relay's circuit id.
+    pub circuit_id: Option<&'a [u8]>,
+    /// Relay's remote id.
+    pub remote_id: Option<&'a [u8]>,
+    /// Where it is.
+    pub link: Link<'a>,
+}
+
+/// Where a request came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link<'a> {
+    /// Interface that received it.
+    pub interface: &'a str,
+    /// Relay, if any.
+    pub relay: Option<Ipv4Addr>,
+    /// The subnet that is answered for.
+    pub network: Ipv4Net,
+    /// The daemon's address in it.
+    pub server: Ipv4Addr,
+}
+
+/// What a machine gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is a node.
+    Node {
+        /// Its address.
+        ipaddr: Ipv4Addr,
+        /// Its name, option 12.
+        hostname: String,
+        /// What to load; none = just an address.
+        loader: Option<Loader>,
+    },
+    /// Nobody that we know: an address of the pool.
+    Unknown {
+        /// What to load.
+        loader: Option<Loader>,
+    },
+    /// No answer at all, and why.
+    Silent(Cow<'static, str>),
+}
+
+/// What firmware or loader is to load next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Loader {
+    /// A file by TFTP.
+    Tftp {
+        /// Next server.
+        server: Ipv4Addr,
+        /// File name.
+        file: String,
+    },
+    /// A URL: a script for iPXE, an EFI program for HTTP boot.
+    Url(String),
+}
+
+/// One well-formed packet and how it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DhcpEvent {
+    /// When it came.
+    pub at: Timestamp,
+    /// Who.
+    pub hwaddr: HwAddr,
+    /// UUID as sent.
+    pub uuid: Option<Uuid>,
+    /// Architecture.
+    pub arch: Option<u16>,
+    /// True for iPXE.
+    pub ipxe: bool,
+    /// True for UEFI HTTP boot.
+    pub http_client: bool,
+    /// True for firmware or a loader (PXE, HTTP or iPXE) that sends as only these do, false for an operating system.
+    pub booting: bool,
+    /// Host name that it claims.
+    pub host_name: Option<String>,
+    /// Interface that received it.
+    pub interface: String,
+    /// Relay, if any.
+    pub relay: Option<Ipv4Addr>,
+    /// Relay's circuit id (RFC 3046): the switch port.
+    pub circuit_id: Option<Vec<u8>>,
+    /// Relay's remote id: the switch.
+    pub remote_id: Option<Vec<u8>>,
+    /// `discover`, `request`, `request (init-reboot)`, …
+    pub message: String,
+    /// How it ended.
+    pub answer: AnswerKind,
+    /// Why, for people.
+    pub reason: Cow<'static, str>,
+    /// Address that it is about.
+    pub address: Option<Ipv4Addr>,
+    /// True if it is a node of the inventory.
+    pub known: bool,
+    /// True if somebody should look at it: a node's address is used by another machine, a pool is full.
+    pub alarm: bool,
+    /// The subnet whose pool had no address left for it.
+    pub pool_full: Option<(Ipv4Net, Timestamp)>,
+}
+
+/// How a packet ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerKind {
+    /// OFFER.
+    Offer,
+    /// ACK.
+    Ack,
+    /// NAK.
+    Nak,
+    /// None.
+    Silent,
+}

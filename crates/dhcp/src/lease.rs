@@ -1,0 +1,39 @@
+//! A lease of a temporary pool, as the store keeps it.
+
+use rackstrap_base::clock::Timestamp;
+use rackstrap_wire::HwAddr;
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+use uuid::Uuid;
+
+/// A lease of the pool as the store keeps it; its key is the address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// The address.
+    pub ipaddr: Ipv4Addr,
+    /// Who has it.
+    pub hwaddr: HwAddr,
+    /// UUID of the machine, where it said one that can be believed.
+    pub uuid: Option<Uuid>,
+    /// What it is.
+    pub state: LeaseState,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when.
+    pub expires: Timestamp,
+    /// When it was last promised: the beginning of the time that ends with `expires`. 0 in stores of before this was kept.
+    #[serde(default)]
+    pub granted: Timestamp,
+}
+
+/// What a stored lease is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeaseState {
+    /// Promised to the machine until it expires.
+    Bound,
+    /// Given back; kept so that the machine gets it again if nobody needs it meanwhile.
+    Released,
+    /// Somebody else uses the address; nobody gets it until it expires.
+    Declined,
+}

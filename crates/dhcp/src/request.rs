@@ -1,0 +1,246 @@
+//! A request, checked: the only form in which the engine sees one.
+
+use super::{
+    guard::{self, Malformed},
+    options::{Options, code, sub_option},
+};
+use rackstrap_base::firmware;
+use rackstrap_wire::HwAddr;
+use std::{fmt, net::Ipv4Addr};
+use uuid::Uuid;
+
+/// Longest host name that is kept for people, in bytes.
+const MAX_HOST_NAME: usize = 64;
+
+/// A well-formed request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// What the client wants.
+    pub kind: Kind,
+    /// Transaction id.
+    pub xid: u32,
+    /// Seconds since the client began; copied nowhere, of use to people.
+    pub secs: u16,
+    /// The 16 flag bits as sent.
+    pub flags: u16,
+    /// Address that the client has and answers ARP for, or 0.0.0.0.
+    pub ciaddr: Ipv4Addr,
+    /// Address of the relay, or 0.0.0.0.
+    pub giaddr: Ipv4Addr,
+    /// Relays passed.
+    pub hops: u8,
+    /// Hardware address.
+    pub hwaddr: HwAddr,
+    /// Server identifier, where given.
+    pub server_id: Option<Ipv4Addr>,
+    /// Requested address, where given.
+    pub requested: Option<Ipv4Addr>,
+    /// Largest message that the client takes (option 57), at least 576.
+    pub max_size: Option<u16>,
+    /// Parameter request list; none = the client did not say.
+    pub parameters: Option<Vec<u8>>,
+    /// Client identifier, echoed (RFC 6842) and otherwise ignored: firmware, loader and
+    /// system of one machine send three different ones.
+    pub client_id: Option<Vec<u8>>,
+    /// Relay agent information, echoed byte for byte (RFC 3046).
+    pub relay_info: Option<Vec<u8>>,
+    /// Client architecture: the first value of option 93 (RFC 4578), or else the one in the vendor class.
+    pub arch: Option<u16>,
+    /// The machine's UUID as the firmware says it, wire order; may be all zeros or another machine's as well.
+    pub uuid: Option<Uuid>,
+    /// `iPXE` in option 77, or option 175.
+    pub ipxe: bool,
+    /// True for an iPXE that lists its features and HTTP is none of them (some cards' ROMs).
+    pub ipxe_without_http: bool,
+    /// Vendor class begins with `PXEClient`.
+    pub pxe_client: bool,
+    /// Vendor class begins with `HTTPClient` (UEFI 2.10 section 24.7).
+    pub http_client: bool,
+    /// Host name that the client claims, for people.
+    pub host_name: Option<String>,
+}
+
+/// What a client wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// DHCPDISCOVER.
+    Discover,
+    /// DHCPREQUEST after an OFFER: option 54 names the chosen server (RFC 2131 section 4.3.2).
+    Selecting {
+        /// The chosen server.
+        server: Ipv4Addr,
+        /// The offered address.
+        address: Ipv4Addr,
+    },
+    /// DHCPREQUEST of a restarted client that remembers an address.
+    InitReboot {
+        /// The remembered address.
+        address: Ipv4Addr,
+    },
+    /// DHCPREQUEST that extends a lease: RENEWING and REBINDING differ only in how they were sent.
+    Extend {
+        /// The address in use.
+        address: Ipv4Addr,
+    },
+    /// DHCPDECLINE: somebody else answers ARP for the address.
+    Decline {
+        /// That address.
+        address: Ipv4Addr,
+    },
+    /// DHCPRELEASE.
+    Release {
+        /// The address given back.
+        address: Ipv4Addr,
+    },
+    /// DHCPINFORM: options without an address.
+    Inform,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Discover => "discover",
+            Kind::Selecting { .. } => "request",
+            Kind::InitReboot { .. } => "request (init-reboot)",
+            Kind::Extend { .. } => "request (renewing)",
+            Kind::Decline { .. } => "decline",
+            Kind::Release { .. } => "release",
+            Kind::Inform => "inform",
+        })
+    }
+}
+
+fn address(bytes: &[u8]) -> Ipv4Addr {
+    Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3])
+}
+
+fn given(address: Ipv4Addr) -> Option<Ipv4Addr> {
+    Some(address).filter(|a| !a.is_unspecified())
+}
+
+impl Request {
+    /// Reads a datagram from port 67.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        guard::check(bytes)?;
+        let options = Options::scan(bytes)?;
+        let ciaddr = address(&bytes[12..]);
+        let requested = options
+            .fixed(code::REQUESTED_ADDRESS)?
+            .map(Ipv4Addr::from)
+            .and_then(given);
+        let server_id = options.fixed(code::SERVER_ID)?.map(Ipv4Addr::from).and_then(given);
+        let in_use = || given(ciaddr).ok_or(Malformed::NoAddress);
+        let kind = match options.get(code::MESSAGE_TYPE).as_deref() {
+            None => return Err(Malformed::NoMessageType),
+            Some([1]) => Kind::Discover,
+            Some([3]) => match (server_id, requested) {
+                // Some clients put the offered address into ciaddr instead of option 50.
+                (Some(server), requested) => Kind::Selecting {
+                    server,
+                    address: requested.map_or_else(in_use, Ok)?,
+                },
+                (None, Some(address)) if ciaddr.is_unspecified() => Kind::InitReboot { address },
+                (None, _) => Kind::Extend { address: in_use()? },
+            },
+            Some([4]) => Kind::Decline {
+                address: requested.ok_or(Malformed::NoAddress)?,
+            },
+            Some([7]) => Kind::Release { address: in_use()? },
+            Some([8]) => Kind::Inform,
+            Some(_) => return Err(Malformed::BadMessageType),
+        };
+        let vendor_class = options.get(code::VENDOR_CLASS).unwrap_or_default();
+        let ipxe_options = options.get(code::IPXE);
+        let owned = |code| options.get(code).map(|v| v.into_owned());
+        Ok(Request {
+            kind,
+            xid: u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]),
+            secs: u16::from_be_bytes([bytes[8], bytes[9]]),
+            flags: u16::from_be_bytes([bytes[10], bytes[11]]),
+            ciaddr,
+            giaddr: address(&bytes[24..]),
+            hops: bytes[3],
+            hwaddr: HwAddr([bytes[28], bytes[29], bytes[30], bytes[31], bytes[32], bytes[33]]),
+            server_id,
+            requested,
+            max_size: match options.get(code::MAX_SIZE).as_deref() {
+                Some(&[a, b]) => Some(u16::from_be_bytes([a, b]).max(576)),
+                _ => None,
+            },
+            parameters: owned(code::PARAMETERS),
+            client_id: owned(code::CLIENT_ID),
+            relay_info: owned(code::RELAY_INFO).filter(|v| !v.is_empty()),
+            arch: match options.get(code::ARCHITECTURE).as_deref() {
+                Some([a, b, ..]) => Some(u16::from_be_bytes([*a, *b])),
+                // PXE 2.1 wants both; some UEFI firmware and proxies send the class only.
+                _ => firmware::arch_of_class(&vendor_class),
+            },
+            uuid: match options.get(code::MACHINE_ID).as_deref() {
+                Some([0, uuid @ ..]) => Uuid::from_slice(uuid).ok(),
+                _ => None,
+            },
+            // RFC 3004 wants length-prefixed items, iPXE sends its bare name; both are seen.
+            ipxe: ipxe_options.is_some()
+                || matches!(options.get(code::USER_CLASS).as_deref(), Some(b"iPXE" | b"\x04iPXE")),
+            // Feature 19 (0x13) is HTTP, 20 HTTPS, in iPXE's src/include/ipxe/features.h.
+            ipxe_without_http: ipxe_options.is_some_and(|o| sub_option(&o, 19).is_none() && !o.is_empty()),
+            pxe_client: vendor_class.starts_with(b"PXEClient"),
+            http_client: vendor_class.starts_with(b"HTTPClient"),
+            host_name: options
+                .get(code::HOST_NAME)
+                .map(|v| String::from_utf8_lossy(&v[..v.len().min(MAX_HOST_NAME)]).into_owned()),
+        })
+    }
+
+    /// True if the client cannot take unicast before it has its address (RFC 2131 section 4.1).
+    pub fn wants_broadcast(&self) -> bool {
+        self.flags & 0x8000 != 0
+    }
+
+    /// True if the client asks for an option, or does not say what it wants.
+    pub fn wants(&self, code: u8) -> bool {
+        self.parameters.as_ref().is_none_or(|list| list.contains(&code))
+    }
+
+    /// Circuit id of the relay or switch port (RFC 3046 section 3.1).
+    pub fn circuit_id(&self) -> Option<&[u8]> {
+        sub_option(self.relay_info.as_deref()?, 1)
+    }
+
+    /// Remote id (RFC 3046 section 3.2).
+    pub fn remote_id(&self) -> Option<&[u8]> {
+        sub_option(self.relay_info.as_deref()?, 2)
+    }
+
+    /// The network that a relay says the client is on, where giaddr only says how to reach the relay (RFC 3527).
+    pub fn link_selection(&self) -> Option<Ipv4Addr> {
+        self.relay_address(5)
+    }
+
+    /// The address that a relay wants clients to take for the server's (RFC 5107).
+    pub fn server_id_override(&self) -> Option<Ipv4Addr> {
+        self.relay_address(11)
+    }
+
+    fn relay_address(&self, sub: u8) -> Option<Ipv4Addr> {
+        // Without giaddr nobody but the client vouches for option 82.
+        given(self.giaddr)?;
+        let value = sub_option(self.relay_info.as_deref()?, sub)?;
+        <[u8; 4]>::try_from(value).ok().map(Ipv4Addr::from).and_then(given)
+    }
+}
+
+/// True if `uuid` can tell machines apart. QEMU without `-uuid` says all zeros (seen in our captures), boards that
+/// nobody programmed say their BIOS vendor's sample.
+pub fn trustworthy(uuid: &Uuid) -> bool {
+    const SAMPLES: [u128; 5] = [
+        // American Megatrends' sample, in wire and in printed byte order.
+        0x0002_0003_0004_0005_0006_0007_0008_0009,
+        0x0300_0200_0400_0500_0006_0007_0008_0009,
+        0x1234_5678_1234_5678_90ab_cdde_efaa_bbcc,
+        0x7856_3412_3412_7856_90ab_cdde_efaa_bbcc,
+        0xfefe_fefe_fefe_fefe_fefe_fefe_fefe_fefe,
+    ];
+    let bits = uuid.as_u128();
+    bits != 0 && bits != u128::MAX && !SAMPLES.contains(&bits)
+}

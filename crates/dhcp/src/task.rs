@@ -1,0 +1,489 @@
+//! Sockets around the engine: one per interface, bound to it, so that nothing is heard or said elsewhere.
+
+use super::{
+    authority::{AnswerKind, Authority, DhcpEvent, LeaseStore},
+    belief::{believed, is_dhcp_port},
+    crowd::Crowd,
+    datagram::datagram,
+    engine::{Engine, Ingress, Outcome, Write},
+    guard::{Counters, MAX_LEN, Tally},
+    leases::LeaseWriter,
+    pool::{Heard, Lease},
+    reply::{CLIENT_PORT, Destination, Reply, SERVER_PORT},
+    request::Request,
+};
+use anyhow::{Context, bail};
+use rackstrap_base::{
+    clock::Timestamp,
+    link::{IPV4, LinkSocket, each::interface_index},
+};
+use rackstrap_wire::HwAddr;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    thread::JoinHandle,
+    time::Duration,
+};
+use tokio::{net::UdpSocket, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// Receive buffer, bytes: thousands of requests of a cluster that is switched on at once. With the kernel's default of 208 KiB
+/// other servers lost packets at 200 a burst.
+const RECEIVE_BUFFER: usize = 8 << 20;
+/// Requests taken from a socket before other tasks get a turn.
+const BATCH: usize = 64;
+/// Requests of machines that are no nodes that are answered between two batches: much less than come in at most, so that
+/// they wait here, where nodes overtake them, and not in the socket.
+const TURN: usize = 8;
+/// How often the site is looked at for interfaces that came or went.
+const WATCH: Duration = Duration::from_secs(2);
+
+/// The DHCP server with its sockets open, ready to run.
+pub struct Dhcp {
+    shared: Arc<Shared>,
+    sockets: BTreeMap<String, Arc<Interface>>,
+    lease_thread: JoinHandle<()>,
+}
+
+struct Shared {
+    engine: Arc<Mutex<Engine>>,
+    authority: Arc<dyn Authority>,
+    counters: Arc<Counters>,
+    leases: LeaseWriter,
+}
+
+/// Read access to the pool leases of a running server.
+#[derive(Clone, Debug)]
+pub struct LeaseView(Arc<Mutex<Engine>>);
+
+impl LeaseView {
+    /// The machine that has a pool address now.
+    pub fn holder(&self, address: Ipv4Addr) -> Option<Lease> {
+        lock(&self.0).holder(address, Timestamp::now())
+    }
+
+    /// All pool leases, also those that have ended but are remembered.
+    pub fn all(&self) -> Vec<Lease> {
+        lock(&self.0).leases()
+    }
+}
+
+/// Keeps the leases of machines that wait without asking DHCP, as long as the server runs.
+#[derive(Clone)]
+pub struct LeaseKeeper(Weak<Shared>);
+
+impl LeaseKeeper {
+    /// `hwaddr` was heard of at `address`: if it has a lease of it, that goes on. False if another machine has it.
+    pub fn heard(&self, hwaddr: HwAddr, address: Ipv4Addr) -> bool {
+        let Some(shared) = self.0.upgrade() else { return true };
+        let heard = lock(&shared.engine).heard(hwaddr, address, Timestamp::now());
+        match heard {
+            Heard::Fine => true,
+            Heard::Extended(lease) => {
+                // Not stored, it is kept all the same until a restart.
+                shared.leases.submit(vec![Write::Put(lease)], Box::new(|_| {}));
+                true
+            }
+            Heard::Taken => false,
+        }
+    }
+
+    /// Takes these pool addresses from the machines that have them; those that nobody has are left out of the answer. Returns
+    /// when the store has forgotten the leases. Blocks for the disk.
+    ///
+    /// # Errors
+    /// The server is stopping, or the leases could not be removed from the store.
+    pub fn release(&self, addresses: &[Ipv4Addr]) -> anyhow::Result<Vec<Ipv4Addr>> {
+        let shared = self.0.upgrade().context("the DHCP server is stopping")?;
+        let now = Timestamp::now();
+        let released: Vec<Ipv4Addr> = {
+            let mut engine = lock(&shared.engine);
+            addresses
+                .iter()
+                .copied()
+                .filter(|address| engine.vacate(*address, now))
+                .collect()
+        };
+        if released.is_empty() {
+            return Ok(released);
+        }
+        let (told, stored) = std::sync::mpsc::channel();
+        let writes = released.iter().copied().map(Write::Forget).collect();
+        // The receiver waits below; should it be gone, nobody needs the answer.
+        let accepted = shared.leases.submit(
+            writes,
+            Box::new(move |done| {
+                let _ = told.send(done);
+            }),
+        );
+        if !accepted || !stored.recv().unwrap_or(false) {
+            bail!(
+                "the leases ended, but could not be removed from the store and come back with the next start of the daemon; \
+                 see its log, and release them again"
+            );
+        }
+        Ok(released)
+    }
+}
+
+struct Interface {
+    name: String,
+    index: u32,
+    udp: UdpSocket,
+    frames: LinkSocket,
+}
+
+fn lock(engine: &Mutex<Engine>) -> MutexGuard<'_, Engine> {
+    // A panic while the lock was held cannot leave the tables half-changed in a way that matters more than going on.
+    engine.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Dhcp {
+    /// Loads the leases and opens a socket on every interface that the site names. Must be called in a tokio
+    /// runtime, with the rights to bind port 67 and to open packet sockets, which are not needed afterwards unless interfaces come and go.
+    ///
+    /// # Errors
+    /// A missing interface, a port in use, missing rights, an unreadable lease store: each says what to do.
+    pub fn bind(
+        authority: Arc<dyn Authority>,
+        store: Arc<dyn LeaseStore>,
+        counters: Arc<Counters>,
+    ) -> anyhow::Result<Self> {
+        let network = authority.network();
+        let stored = store.load().context("reading the stored DHCP leases")?;
+        let (mut engine, unused) = Engine::new(network.clone(), &stored);
+        engine.at(Timestamp::now());
+        if !unused.is_empty() {
+            store
+                .forget(&unused)
+                .context("removing DHCP leases that are in no pool any more")?;
+        }
+        let names: BTreeSet<&String> = network.subnets.iter().filter_map(|s| s.interface.as_ref()).collect();
+        let mut sockets = BTreeMap::new();
+        for name in names {
+            sockets.insert(name.clone(), Arc::new(Interface::open(name)?));
+        }
+        if sockets.is_empty() {
+            bail!(
+                "no [[subnet]] of the site file names an interface, so DHCP requests cannot arrive; add `interface = \"…\"` to the subnet that this machine is attached to"
+            );
+        }
+        let (leases, lease_thread) = LeaseWriter::start(store).context("starting the DHCP lease thread")?;
+        let shared = Shared {
+            engine: Arc::new(Mutex::new(engine)),
+            authority,
+            counters,
+            leases,
+        };
+        Ok(Dhcp {
+            shared: Arc::new(shared),
+            sockets,
+            lease_thread,
+        })
+    }
+
+    /// Read access to the leases, for as long as anybody wants it.
+    pub fn leases(&self) -> LeaseView {
+        LeaseView(self.shared.engine.clone())
+    }
+
+    /// Keeps the leases of machines that wait.
+    pub fn keeper(&self) -> LeaseKeeper {
+        LeaseKeeper(Arc::downgrade(&self.shared))
+    }
+
+    /// Answers until cancelled; then finishes what waits for the disk.
+    pub async fn run(self, cancel: CancellationToken) -> anyhow::Result<()> {
+        let mut tasks = JoinSet::new();
+        let mut open: BTreeMap<String, (u32, CancellationToken)> = BTreeMap::new();
+        for (name, interface) in self.sockets {
+            let stop = cancel.child_token();
+            open.insert(name, (interface.index, stop.clone()));
+            tasks.spawn(listen(self.shared.clone(), interface, stop));
+        }
+        let mut complained = BTreeSet::new();
+        let mut watch = tokio::time::interval(WATCH);
+        watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => break,
+                _ = watch.tick() => {}
+                Some(ended) = tasks.join_next() => {
+                    ended.context("a DHCP socket task ended")?;
+                    continue;
+                }
+            }
+            let network = self.shared.authority.network();
+            lock(&self.shared.engine).set_network(&network);
+            let wanted: BTreeSet<&String> = network.subnets.iter().filter_map(|s| s.interface.as_ref()).collect();
+            open.retain(|name, (index, stop)| {
+                // An interface that was made anew under its old name has another index, and the old socket is deaf.
+                let keep = wanted.contains(name) && interface_index(name).is_ok_and(|now| now == *index);
+                if !keep {
+                    tracing::warn!(interface = %name, "no longer answering DHCP here");
+                    stop.cancel();
+                }
+                keep
+            });
+            for name in wanted {
+                if open.contains_key(name) {
+                    continue;
+                }
+                match Interface::open(name) {
+                    Ok(interface) => {
+                        tracing::info!(interface = %name, "answering DHCP here from now on");
+                        complained.remove(name);
+                        let stop = cancel.child_token();
+                        open.insert(name.clone(), (interface.index, stop.clone()));
+                        tasks.spawn(listen(self.shared.clone(), Arc::new(interface), stop));
+                    }
+                    Err(error) if complained.insert(name.clone()) => tracing::error!("{error:#}; trying again"),
+                    Err(_) => {}
+                }
+            }
+        }
+        while let Some(ended) = tasks.join_next().await {
+            ended.context("a DHCP socket task ended")?;
+        }
+        drop(self.shared);
+        let thread = self.lease_thread;
+        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            bail!("the DHCP lease thread ended badly; see the log above");
+        }
+        Ok(())
+    }
+}
+
+async fn listen(shared: Arc<Shared>, interface: Arc<Interface>, stop: CancellationToken) {
+    let mut buffer = vec![0; MAX_LEN + 1];
+    let mut crowd = Crowd::default();
+    loop {
+        let mut result = tokio::select! {
+            () = stop.cancelled() => return,
+            ready = interface.udp.readable() => ready,
+            () = std::future::ready(()), if !crowd.is_empty() => Ok(()),
+        };
+        for _ in 0..BATCH {
+            match interface.udp.try_recv_from(&mut buffer) {
+                Ok((len, from)) if shared.is_of_a_node(&buffer[..len]) => {
+                    shared.packet(&interface, &buffer[..len], from);
+                }
+                // No room for what is dropped anyway.
+                Ok((len, from)) if !is_dhcp_port(from.port()) => shared.packet(&interface, &buffer[..len], from),
+                Ok((len, from)) => {
+                    if !crowd.push(&buffer[..len], from) {
+                        shared.counters.tally(Tally::Crowded);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            }
+        }
+        if let Err(error) = result {
+            // The link went down, for example; it may come back.
+            tracing::warn!(interface = %interface.name, %error, "receiving DHCP requests");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let mut left = TURN;
+        while left > 0 && crowd.next(|bytes, from| shared.packet(&interface, bytes, from)) {
+            left -= 1;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+impl Shared {
+    fn is_of_a_node(&self, bytes: &[u8]) -> bool {
+        // `chaddr`, RFC 2131 section 2. What is no request at all is found out later.
+        let hwaddr = bytes.get(28..34).and_then(|bytes| <[u8; 6]>::try_from(bytes).ok());
+        hwaddr.is_some_and(|hwaddr| self.authority.is_node(HwAddr(hwaddr)))
+    }
+
+    fn packet(self: &Arc<Self>, interface: &Arc<Interface>, bytes: &[u8], from: SocketAddr) {
+        let request = match Request::parse(bytes) {
+            Ok(request) => request,
+            Err(why) => {
+                let count = self.counters.malformed(why);
+                if count.is_power_of_two() {
+                    let reason = why.name();
+                    tracing::warn!(interface = %interface.name, %from, len = bytes.len(), reason, count, "malformed DHCP packet dropped");
+                }
+                return;
+            }
+        };
+        let SocketAddr::V4(source) = from else { return };
+        if self.authority.asker() == Some(request.hwaddr) {
+            return;
+        }
+        if let Err(why) = believed(&request, source, &*self.authority) {
+            let (count, reason) = (self.counters.disbelieved(why), why.name());
+            if count.is_power_of_two() {
+                tracing::warn!(interface = %interface.name, %from, hwaddr = %request.hwaddr, reason, count, "DHCP request ignored: {why}");
+            }
+            return;
+        }
+        let ingress = Ingress {
+            interface: &interface.name,
+            source,
+        };
+        let outcome = {
+            let network = self.authority.network();
+            let mut engine = lock(&self.engine);
+            engine.set_network(&network);
+            engine.handle(&request, ingress, Timestamp::now(), &*self.authority)
+        };
+        let Outcome { reply, writes, event } = outcome;
+        if writes.is_empty() {
+            self.finish(interface, reply.as_ref(), event);
+            return;
+        }
+        // The reply leaves when its lease is on disk. The closure must not keep the lease thread's own queue alive.
+        let (counters, authority) = (self.counters.clone(), self.authority.clone());
+        let (socket, given_up) = (interface.clone(), event.clone());
+        let accepted = self.leases.submit(
+            writes,
+            Box::new(move |stored| {
+                if stored {
+                    finish(&counters, &*authority, &socket, reply.as_ref(), event);
+                } else {
+                    let reason = "the lease could not be stored";
+                    give_up(&counters, &*authority, Tally::NotStored, event, reason);
+                }
+            }),
+        );
+        if !accepted {
+            let reason = "too many leases wait for the disk";
+            give_up(&self.counters, &*self.authority, Tally::Busy, given_up, reason);
+        }
+    }
+
+    fn finish(&self, interface: &Interface, reply: Option<&Reply>, event: DhcpEvent) {
+        finish(&self.counters, &*self.authority, interface, reply, event);
+    }
+}
+
+fn finish(
+    counters: &Counters,
+    authority: &dyn Authority,
+    interface: &Interface,
+    reply: Option<&Reply>,
+    event: DhcpEvent,
+) {
+    if let Some(reply) = reply
+        && let Err(error) = interface.send(reply)
+    {
+        let reason = format!("the reply could not be sent on {}: {error}", interface.name);
+        give_up(counters, authority, Tally::SendFailed, event, reason);
+        return;
+    }
+    if reply.is_some_and(|reply| reply.left_out.is_some()) {
+        let times = counters.tally(Tally::RelayInfoLeftOut);
+        if times.is_power_of_two() {
+            tracing::warn!(hwaddr = %event.hwaddr, times, "dhcp: {}", event.reason);
+        }
+    }
+    counters.tally(match event.answer {
+        AnswerKind::Offer => Tally::Offer,
+        AnswerKind::Ack => Tally::Ack,
+        AnswerKind::Nak => Tally::Nak,
+        AnswerKind::Silent => Tally::Silent,
+    });
+    tracing::debug!(hwaddr = %event.hwaddr, message = %event.message, answer = ?event.answer, reason = %event.reason, "dhcp");
+    authority.observe(&event);
+}
+
+fn give_up(
+    counters: &Counters,
+    authority: &dyn Authority,
+    why: Tally,
+    event: DhcpEvent,
+    reason: impl Into<Cow<'static, str>>,
+) {
+    counters.tally(why);
+    let event = DhcpEvent {
+        answer: AnswerKind::Silent,
+        reason: reason.into(),
+        alarm: true,
+        ..event
+    };
+    authority.observe(&event);
+}
+
+/// Names of the machine's interfaces, for an error message.
+fn interfaces() -> String {
+    let names = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    let mut names: Vec<String> = names.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names.join(", ")
+}
+
+impl Interface {
+    fn open(name: &str) -> anyhow::Result<Self> {
+        let index = interface_index(name).map_err(|error| match error.raw_os_error() {
+            Some(libc::ENODEV) => anyhow::anyhow!(
+                "DHCP: there is no interface '{name}' (this machine has: {}); correct `interface` in [[subnet]]",
+                interfaces()
+            ),
+            _ => anyhow::Error::new(error).context(format!("DHCP: looking up interface '{name}'")),
+        })?;
+        let udp = Self::udp(name).map_err(|error| match error.raw_os_error() {
+            Some(libc::EADDRINUSE) => anyhow::anyhow!(
+                "DHCP: UDP port {SERVER_PORT} on '{name}' is in use by another program; stop that DHCP server (see `ss -ulpn sport = :{SERVER_PORT}`), as two on one network hand out conflicting answers"
+            ),
+            _ => rights(error, &format!("opening UDP port {SERVER_PORT} on '{name}'")),
+        })?;
+        let frames = LinkSocket::sender(index)
+            .map_err(|error| rights(error, &format!("opening a packet socket on '{name}'")))?;
+        Ok(Interface {
+            name: name.to_owned(),
+            index,
+            udp,
+            frames,
+        })
+    }
+
+    fn udp(name: &str) -> io::Result<UdpSocket> {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+        // Before bind: then sockets of several interfaces do not collide, and one without an interface does, as it should.
+        socket.bind_device(Some(name.as_bytes()))?;
+        socket.set_broadcast(true)?;
+        // Above net.core.rmem_max where we may; the plain call takes what is allowed.
+        if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err() {
+            socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        }
+        socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, SERVER_PORT)).into())?;
+        UdpSocket::from_std(socket.into())
+    }
+
+    fn send(&self, reply: &Reply) -> io::Result<()> {
+        let from = SocketAddrV4::new(reply.source, SERVER_PORT);
+        let frame = |hwaddr, ipaddr| {
+            let packet = datagram(from, SocketAddrV4::new(ipaddr, CLIENT_PORT), &reply.bytes);
+            self.frames.send(hwaddr, IPV4, &packet)
+        };
+        match reply.destination {
+            Destination::Broadcast => frame(HwAddr([0xff; 6]), Ipv4Addr::BROADCAST),
+            Destination::Frame { hwaddr, ipaddr } => frame(hwaddr, ipaddr),
+            Destination::Routed(to) => SockRef::from(&self.udp)
+                .send_to(&reply.bytes, &SocketAddr::V4(to).into())
+                .map(drop),
+        }
+    }
+}
+
+fn rights(error: io::Error, doing: &str) -> anyhow::Error {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => anyhow::anyhow!(
+            "DHCP: {doing}: not permitted; run rackstrap as root, or give it CAP_NET_BIND_SERVICE and CAP_NET_RAW"
+        ),
+        _ => anyhow::Error::new(error).context(format!("DHCP: {doing}")),
+    }
+}

@@ -1,0 +1,143 @@
+//! What real firmware sent, and what it gets.
+
+use super::golden;
+use crate::testing::*;
+
+const NODE: (&str, &str, &str) = ("52:54:00:77:01:01", "r01n03", "10.5.1.3");
+
+/// Answers all requests of a capture. Those that chose the captured server now choose ours, and the address it offers.
+fn replay(name: &str, world: &World, offered: [u8; 4]) -> String {
+    let mut engine = world.engine();
+    let mut out = String::new();
+    for mut bytes in requests(name) {
+        // Captured against dnsmasq at 10.77.0.1, which offered 10.77.200.30.
+        for (from, to) in [
+            ([54, 4, 10, 77, 0, 1], [10, 5, 0, 1]),
+            ([50, 4, 10, 77, 200, 30], offered),
+        ] {
+            if let Some(at) = bytes.windows(6).position(|w| w == from) {
+                bytes[at + 2..at + 6].copy_from_slice(&to);
+            }
+        }
+        out.push_str(&show(&Packet(bytes).to(&mut engine, world)));
+    }
+    out
+}
+
+#[test]
+fn captures_of_a_node() {
+    let world = World::with(&[NODE]);
+    for name in [
+        "bios-undionly.kpxe",
+        "bios-pxelinux.0",
+        "uefi-snponly.efi",
+        "uefi-grubnetx64.efi.signed",
+    ] {
+        golden(&format!("node {name}"), &replay(name, &world, [10, 5, 1, 3]));
+    }
+}
+
+#[test]
+fn captures_of_an_unknown_machine() {
+    let world = World::default();
+    for name in ["bios-undionly.kpxe", "uefi-snponly.efi"] {
+        golden(&format!("unknown {name}"), &replay(name, &world, [10, 5, 255, 1]));
+    }
+}
+
+/// OVMF by PXE, its iPXE, OVMF by HTTP boot, its iPXE; captured against this engine, so they chose what it offers.
+#[test]
+fn http_boot() {
+    let world = World::default();
+    golden("http boot", &replay("uefi-http-boot", &world, [10, 5, 255, 1]));
+}
+
+/// UEFI that says what it is in its vendor class only (PXE 2.1, table 2-1).
+#[test]
+fn the_vendor_class_counts_where_option_93_is_missing() {
+    let world = World::with(&[NODE]);
+    let class = b"PXEClient:Arch:00007:UNDI:003016";
+    let packet = Packet::new(1, NODE.0).option(60, class);
+    let outcome = packet.to(&mut world.engine(), &world);
+    assert_eq!(option(&outcome, 67).unwrap(), b"snponly.efi\0");
+    assert_eq!(outcome.event.arch, Some(7));
+    // Option 93 says it better.
+    let both = packet.option(93, &[0, 0]).to(&mut world.engine(), &world);
+    assert_eq!(option(&both, 67).unwrap(), b"undionly.kpxe\0");
+}
+
+#[test]
+fn an_ipxe_without_http_gets_a_file() {
+    let world = World::with(&[NODE]);
+    let packet = Packet::new(1, NODE.0).option(93, &[0, 0]).option(77, b"iPXE");
+    let without = packet
+        .clone()
+        .option(175, &[0x15, 1, 1])
+        .to(&mut world.engine(), &world);
+    assert_eq!(option(&without, 67).unwrap(), b"undionly.kpxe");
+    let with = packet
+        .option(175, &[0x15, 1, 1, 0x13, 1, 1])
+        .to(&mut world.engine(), &world);
+    assert_eq!(option(&with, 67).unwrap(), b"http://10.5.0.1/boot/52:54:00:77:01:01");
+    for outcome in [without, with] {
+        assert_eq!(option(&outcome, 175).unwrap(), [0xb0, 1, 1]);
+        assert_eq!(option(&outcome, 60), None);
+    }
+}
+
+#[test]
+fn an_operating_system_gets_no_boot_file() {
+    let world = World::with(&[NODE]);
+    let outcome = Packet::new(1, NODE.0)
+        .option(60, b"udhcp 1.35.0")
+        .to(&mut world.engine(), &world);
+    assert_eq!((option(&outcome, 67), option(&outcome, 60)), (None, None));
+    assert!(!outcome.event.booting && outcome.event.known);
+}
+
+#[test]
+fn only_what_is_asked_for_and_what_everybody_needs() {
+    let world = World::with(&[NODE]);
+    let outcome = Packet::new(1, NODE.0)
+        .option(55, &[1, 3, 12])
+        .to(&mut world.engine(), &world);
+    assert_eq!(option(&outcome, 12).unwrap(), b"r01n03");
+    for absent in [6, 15, 28, 42] {
+        assert_eq!(option(&outcome, absent), None, "option {absent}");
+    }
+}
+
+/// RFC 2132 section 9.10, with the longest things that a reply can hold.
+#[test]
+fn replies_fit_the_client() {
+    let mut world = World::with(&[NODE]);
+    let network = std::sync::Arc::make_mut(&mut world.network);
+    network.subnets[0].dns = vec![ip("10.5.0.1"); 60];
+    network.subnets[0].ntp = vec![ip("10.5.0.2"); 60];
+    let info: Vec<u8> = [&[1, 98][..], &[7; 98], &[2, 98], &[8; 98]].concat();
+    let packet = Packet::new(1, NODE.0)
+        .option(93, &[0, 0])
+        .option(60, b"PXEClient:Arch:00000:UNDI:002001")
+        .option(82, &info);
+    for (max, want_dns) in [
+        (None, false),
+        (Some(300u16), false),
+        (Some(576), false),
+        (Some(1400), true),
+    ] {
+        let packet = match max {
+            None => packet.clone(),
+            Some(max) => packet.clone().option(57, &max.to_be_bytes()),
+        };
+        let outcome = packet.to(&mut world.engine(), &world);
+        let bytes = &outcome.reply.as_ref().unwrap().bytes;
+        assert!(
+            bytes.len() + 28 <= usize::from(max.unwrap_or(576).max(576)),
+            "{}",
+            bytes.len()
+        );
+        assert_eq!(option(&outcome, 6).is_some(), want_dns, "{max:?}");
+        assert_eq!(option(&outcome, 82).unwrap(), info);
+        assert!(option(&outcome, 67).is_some() && option(&outcome, 51).is_some());
+    }
+}

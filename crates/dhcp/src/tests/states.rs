@@ -1,0 +1,226 @@
+//! Every state of RFC 2131, for nodes and for unknown machines.
+
+use super::golden;
+use crate::{testing::*, *};
+
+const NODE: &str = "52:54:00:00:01:03";
+const OTHER: &str = "52:54:00:00:09:09";
+
+fn world() -> World {
+    World::with(&[(NODE, "r01n03", "10.5.1.3")])
+}
+
+/// One line a packet: what was said, and what came of it.
+fn script(world: &World, packets: &[(&str, Packet)]) -> String {
+    let mut engine = world.engine();
+    packets.iter().fold(String::new(), |out, (what, packet)| {
+        format!("{out}# {what}\n{}\n", show(&packet.to(&mut engine, world)))
+    })
+}
+
+#[test]
+fn a_node_in_every_state() {
+    let ask = |kind| Packet::new(kind, NODE);
+    let text = script(
+        &world(),
+        &[
+            ("DISCOVER", ask(1)),
+            ("DISCOVER, broadcast flag", ask(1).broadcast()),
+            ("SELECTING", ask(3).server("10.5.0.1").requested("10.5.1.3")),
+            (
+                "SELECTING, another address than offered",
+                ask(3).server("10.5.0.1").requested("10.5.1.4"),
+            ),
+            (
+                "SELECTING, address in ciaddr",
+                ask(3).server("10.5.0.1").ciaddr("10.5.1.3"),
+            ),
+            (
+                "SELECTING another server",
+                ask(3).server("10.5.0.9").requested("10.5.1.3"),
+            ),
+            ("INIT-REBOOT", ask(3).requested("10.5.1.3")),
+            ("INIT-REBOOT, other address", ask(3).requested("10.5.255.7")),
+            (
+                "INIT-REBOOT, other network",
+                ask(3).requested("192.168.1.7").broadcast(),
+            ),
+            ("RENEWING", ask(3).ciaddr("10.5.1.3")),
+            (
+                "RENEWING what it was before it became a node",
+                ask(3).ciaddr("10.5.255.7"),
+            ),
+            ("DECLINE", ask(4).server("10.5.0.1").requested("10.5.1.3")),
+            (
+                "DECLINE of another address",
+                ask(4).server("10.5.0.1").requested("10.5.1.4"),
+            ),
+            ("RELEASE", ask(7).server("10.5.0.1").ciaddr("10.5.1.3")),
+            (
+                "RELEASE to another server",
+                ask(7).server("10.5.0.9").ciaddr("10.5.1.3"),
+            ),
+            ("INFORM", ask(8).ciaddr("10.5.1.3").option(55, &[6, 15, 42])),
+            ("INFORM from elsewhere", ask(8).ciaddr("8.8.8.8")),
+        ],
+    );
+    golden("states of a node", &text);
+}
+
+#[test]
+fn an_unknown_machine_in_every_state() {
+    let ask = |kind| Packet::new(kind, OTHER);
+    let text = script(
+        &world(),
+        &[
+            ("INIT-REBOOT without a record: silence", ask(3).requested("10.5.255.9")),
+            ("INIT-REBOOT, other network", ask(3).requested("192.168.1.7")),
+            ("RENEWING without a record: silence", ask(3).ciaddr("10.5.255.9")),
+            ("DISCOVER", ask(1)),
+            ("DISCOVER again", ask(1).requested("10.5.255.77")),
+            ("SELECTING", ask(3).server("10.5.0.1").requested("10.5.255.1")),
+            ("INIT-REBOOT", ask(3).requested("10.5.255.1")),
+            ("INIT-REBOOT, other address", ask(3).requested("10.5.255.2")),
+            ("RENEWING", ask(3).ciaddr("10.5.255.1")),
+            ("RELEASE", ask(7).server("10.5.0.1").ciaddr("10.5.255.1")),
+            ("DISCOVER: the same address", ask(1)),
+            ("SELECTING", ask(3).server("10.5.0.1").requested("10.5.255.1")),
+            ("DECLINE", ask(4).server("10.5.0.1").requested("10.5.255.1")),
+            ("DECLINE again", ask(4).server("10.5.0.1").requested("10.5.255.1")),
+            ("DISCOVER: another address", ask(1)),
+            (
+                "SELECTING the one in quarantine",
+                ask(3).server("10.5.0.1").requested("10.5.255.1"),
+            ),
+            (
+                "SELECTING another server",
+                ask(3).server("10.5.0.9").requested("10.5.9.9"),
+            ),
+            ("INFORM", ask(8).ciaddr("10.5.7.7")),
+        ],
+    );
+    golden("states of an unknown machine", &text);
+}
+
+#[test]
+fn silence_where_told_and_where_there_is_nothing_to_give() {
+    let mut world = world();
+    world.silent.push(OTHER.parse().unwrap());
+    let mut engine = world.engine();
+    for packet in [
+        Packet::new(1, OTHER),
+        Packet::new(3, OTHER).requested("192.168.1.1"),
+        Packet::new(8, OTHER).ciaddr("10.5.7.7"),
+    ] {
+        let outcome = packet.to(&mut engine, &world);
+        assert_eq!(
+            (outcome.event.answer, &*outcome.event.reason),
+            (AnswerKind::Silent, "told to be silent")
+        );
+        assert!(outcome.reply.is_none());
+    }
+    world.silent.clear();
+    let no_pool = Packet::new(1, OTHER).to_at(&mut engine, &world, "eth1", NOW);
+    assert!(no_pool.reply.is_none());
+    assert_eq!(no_pool.event.reason, "an unknown machine, and 10.7.0.0/16 has no pool");
+    let wrong_network = Packet::new(3, OTHER)
+        .requested("192.168.1.1")
+        .to_at(&mut engine, &world, "eth1", NOW);
+    assert!(wrong_network.reply.is_none());
+    let no_subnet = Packet::new(1, OTHER).to_at(&mut engine, &world, "eth7", NOW);
+    assert_eq!(no_subnet.event.reason, "no subnet of the site file is on eth7");
+}
+
+#[test]
+fn a_node_on_the_wrong_network_is_an_alarm() {
+    let world = world();
+    let mut engine = world.engine();
+    let outcome = Packet::new(1, NODE).to_at(&mut engine, &world, "eth1", NOW);
+    assert!(outcome.reply.is_none() && outcome.event.alarm, "{:?}", outcome.event);
+    let outcome = Packet::new(3, NODE)
+        .requested("10.5.1.3")
+        .to_at(&mut engine, &world, "eth1", NOW);
+    assert_eq!(outcome.event.answer, AnswerKind::Nak);
+}
+
+/// Racked: waiting in the pool, then given a name; the pool address is free for the next.
+#[test]
+fn an_unknown_machine_becomes_a_node() {
+    let mut world = World::default();
+    let mut engine = world.engine();
+    let granted = Packet::new(3, NODE)
+        .server("10.5.0.1")
+        .requested("10.5.255.1")
+        .to(&mut engine, &world);
+    assert_eq!(stored(&granted)[0].hwaddr, NODE.parse().unwrap());
+    assert_eq!(
+        engine.holder(ip("10.5.255.1"), NOW).unwrap().hwaddr,
+        NODE.parse().unwrap()
+    );
+    world
+        .nodes
+        .insert(NODE.parse().unwrap(), ("r01n03".into(), ip("10.5.1.3")));
+    let renewing = Packet::new(3, NODE).ciaddr("10.5.255.1").to(&mut engine, &world);
+    assert_eq!(renewing.event.answer, AnswerKind::Nak);
+    let offer = Packet::new(1, NODE).to(&mut engine, &world);
+    assert_eq!((given(&offer), offer.writes.len()), (Some(ip("10.5.1.3")), 0));
+    let ack = Packet::new(3, NODE)
+        .server("10.5.0.1")
+        .requested("10.5.1.3")
+        .to(&mut engine, &world);
+    assert_eq!(ack.writes, [Write::Forget(ip("10.5.255.1"))]);
+    assert_eq!(engine.holder(ip("10.5.255.1"), NOW), None);
+}
+
+#[test]
+fn two_subnets_on_one_interface() {
+    let mut world = World::with(&[(NODE, "r01n03", "10.8.1.3")]);
+    let shared = subnet("10.8.0.0/16", Some("eth0"), "10.8.0.1", None);
+    std::sync::Arc::make_mut(&mut world.network).subnets.push(shared);
+    let mut engine = world.engine();
+    let node = Packet::new(1, NODE).to(&mut engine, &world);
+    assert_eq!(given(&node), Some(ip("10.8.1.3")));
+    assert_eq!(option(&node, 54).unwrap(), [10, 8, 0, 1]);
+    let unknown = Packet::new(1, OTHER).to(&mut engine, &world);
+    assert_eq!(option(&unknown, 54).unwrap(), [10, 5, 0, 1]);
+}
+
+#[test]
+fn a_changed_site_keeps_the_leases_that_still_fit() {
+    let mut world = World::default();
+    let mut engine = world.engine();
+    for (mac, address) in [(NODE, "10.5.255.1"), (OTHER, "10.5.255.200")] {
+        Packet::new(3, mac)
+            .server("10.5.0.1")
+            .requested(address)
+            .to(&mut engine, &world);
+    }
+    let mut network = (*world.network).clone();
+    network.subnets[0].pool = Some((ip("10.5.255.100"), ip("10.5.255.254")));
+    world.network = std::sync::Arc::new(network);
+    engine.set_network(&world.network);
+    assert_eq!(engine.holder(ip("10.5.255.1"), NOW), None);
+    assert!(engine.holder(ip("10.5.255.200"), NOW).is_some());
+    assert_eq!(
+        given(&Packet::new(1, NODE).to(&mut engine, &world)),
+        Some(ip("10.5.255.100"))
+    );
+}
+
+/// dora, dnsmasq and others lose offers at a restart; their clients then wait for a NAK and begin again.
+#[test]
+fn a_restart_between_offer_and_request_changes_nothing() {
+    let world = World::default();
+    let offer = Packet::new(1, OTHER).to(&mut world.engine(), &world);
+    let address = given(&offer).unwrap().to_string();
+    let mut engine = world.engine();
+    let ack = Packet::new(3, OTHER)
+        .server("10.5.0.1")
+        .requested(&address)
+        .to(&mut engine, &world);
+    assert_eq!(ack.event.answer, AnswerKind::Ack);
+    let (mut engine, unused) = Engine::new(world.network.clone(), &engine.leases());
+    assert!(unused.is_empty());
+    let renewed = Packet::new(3, OTHER).ciaddr(&address).to(&mut engine, &world);
+    assert_eq!(renewed.event.answer, AnswerKind::Ack);
+}

@@ -1,0 +1,214 @@
+//! Making a version: tree in, sealed image out.
+
+use super::{
+    bootstrap::{bootstrap, expect_program},
+    error::{Doing, ImportError, Result},
+    initramfs,
+    inspect::inspect,
+    locks::open_dir,
+    oci::{OciImage, OciOptions},
+    prepare::{Origin, Prepared, Wishes, full, prepare},
+    progress::{Progress, Step},
+    recipe::Recipe,
+    root::RootDir,
+    tar,
+    tree::{Id, Notes, SpaceGuard, copy_tree, count_tree, flatten, make_root},
+    versions::Incoming,
+};
+use rackstrap_base::clock::Timestamp;
+use rackstrap_wire::ImageRef;
+use rustix::fs as rfs;
+use std::{fs::File, io::Read, os::fd::AsFd, path::PathBuf};
+
+/// What is to be imported, and how.
+#[derive(Clone, Debug)]
+pub struct ImportRequest {
+    /// `STATE/images`.
+    pub images_dir: PathBuf,
+    /// Name of the image.
+    pub name: String,
+    /// A directory, an archive (tar, also compressed by gzip, xz or zstd), a recipe (`.toml`), or a container image:
+    /// `oci:DIR`, `oci-archive:FILE`, `docker://…`.
+    pub source: PathBuf,
+    /// How a container image is fetched.
+    pub oci: OciOptions,
+    /// The agent's binary.
+    pub agent: PathBuf,
+    /// A remark for people.
+    pub message: String,
+    /// Who imports it.
+    pub by: String,
+    /// Release of the kernel to boot; none = the newest one.
+    pub kernel: Option<String>,
+    /// Modules that the initramfs shall hold in addition, by name.
+    pub modules: Vec<String>,
+    /// The present.
+    pub now: Timestamp,
+}
+
+/// The command that makes the first version of the image called `name`, as it can be typed in a checkout, which has the recipes.
+pub fn import_command(name: &str) -> String {
+    let recipe = if name.starts_with("rocky") { "rocky" } else { "debian" };
+    format!("rackstrap image import {name} --from images/{recipe}.toml")
+}
+
+enum Source {
+    Dir(RootDir),
+    Archive(File),
+    Recipe(Recipe),
+    Oci(Box<OciImage>),
+}
+
+/// Imports a tree as the next version of an image. On failure nothing is left of it.
+///
+/// Needs root's rights: owners, devices and capabilities are part of a tree.
+pub fn import(request: &ImportRequest, progress: &mut dyn Progress) -> Result<ImageRef> {
+    check_name(&request.name)?;
+    check_root("importing an image")?;
+    let source = open_source(request)?;
+    if let Source::Recipe(recipe) = &source {
+        expect_program(recipe)?;
+    }
+    // What can be refused is refused before anything is copied.
+    if let Source::Dir(tree) = &source {
+        let seen = inspect(tree, request.kernel.as_deref()).map_err(ImportError::Refused)?;
+        initramfs::read_agent(&request.agent, &seen.arch)?;
+    } else if !request.agent.is_file() {
+        initramfs::read_agent(&request.agent, std::env::consts::ARCH)?;
+    }
+    let incoming = Incoming::create(&request.images_dir, &request.name)?;
+    let path = incoming.path();
+    let mut space = SpaceGuard::new(incoming.dir(), &request.images_dir, None)?;
+    let mut notes = Notes::default();
+    progress.reached("made");
+    let made = fill(request, &source, &incoming, &mut space, &mut notes, progress);
+    let prepared = made.map_err(|e| full(e, &space))?;
+    for note in notes.into_lines().iter().chain(&prepared.seen.notes) {
+        progress.note(note);
+    }
+    progress.begin(Step::Sync, None);
+    tracing::debug!(dir = %path.display(), "sealing");
+    let source = match &source {
+        Source::Oci(image) => image.taken(),
+        _ => std::path::absolute(&request.source)
+            .unwrap_or_else(|_| request.source.clone())
+            .display()
+            .to_string(),
+    };
+    let origin = Origin {
+        created: request.now,
+        source,
+        message: request.message.clone(),
+        by: request.by.clone(),
+        parent: None,
+        work: String::new(),
+    };
+    let sealed = incoming.seal(|image| prepared.manifest(image, origin), progress);
+    sealed.map_err(|e| full(e, &space))
+}
+
+/// Refuses what is no name of an image or a working copy.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    match ImageRef::valid_name(name) {
+        true => Ok(()),
+        false => Err(ImportError::Request(format!(
+            "'{name}' is no name for an image; use 1 to 64 of a-z, 0-9, '.', '_', '-', beginning with a letter or digit"
+        ))),
+    }
+}
+
+/// Refuses whoever is not root.
+pub(crate) fn check_root(doing: &str) -> Result<()> {
+    match rustix::process::geteuid().is_root() {
+        true => Ok(()),
+        false => Err(ImportError::Request(format!(
+            "{doing} needs root: owners, devices and capabilities are part of a tree; use sudo"
+        ))),
+    }
+}
+
+fn open_source(request: &ImportRequest) -> Result<Source> {
+    let path = request.source.as_path();
+    if let Some(image) = OciImage::parse(path.as_os_str(), &request.oci) {
+        return Ok(Source::Oci(Box::new(image?)));
+    }
+    request.oci.check_unused()?;
+    let shown = path.display();
+    let data = std::fs::metadata(path).doing(|| format!("opening {shown}"))?;
+    if data.is_dir() {
+        return Ok(Source::Dir(RootDir::open(path).doing(|| format!("opening {shown}"))?));
+    }
+    if !data.is_file() {
+        return Err(ImportError::Request(format!(
+            "{shown} is neither a directory nor a file; give a root tree, a tar archive, or a recipe (.toml)"
+        )));
+    }
+    let file = File::open(path).doing(|| format!("opening {shown}"))?;
+    if path.extension().is_some_and(|e| e == "toml") {
+        let mut text = String::new();
+        file.take(1 << 20)
+            .read_to_string(&mut text)
+            .doing(|| format!("reading {shown}"))?;
+        let recipe = Recipe::parse(&text).map_err(|e| ImportError::Request(format!("{shown}: {e}")))?;
+        return Ok(Source::Recipe(recipe));
+    }
+    Ok(Source::Archive(file))
+}
+
+/// Fills `incoming` with everything but the manifest.
+fn fill(
+    request: &ImportRequest,
+    source: &Source,
+    incoming: &Incoming,
+    space: &mut SpaceGuard,
+    notes: &mut Notes,
+    progress: &mut dyn Progress,
+) -> Result<Prepared> {
+    let path = incoming.path();
+    let root_path = path.join("root");
+    let making = || format!("making {}", root_path.display());
+    make_root(incoming.dir(), c"root").doing(making)?;
+    let root = open_dir(&root_path).doing(making)?;
+    let copied = match source {
+        Source::Dir(tree) => {
+            let images =
+                rfs::stat(&request.images_dir).doing(|| format!("looking at {}", request.images_dir.display()))?;
+            let images = Some(Id::of(&images));
+            progress.begin(Step::Count, None);
+            let (total, allocated) = count_tree(tree.as_fd(), images)?;
+            *space = SpaceGuard::new(incoming.dir(), &request.images_dir, Some(allocated))?;
+            progress.begin(Step::Copy, Some(total.bytes));
+            Some(copy_tree(tree.as_fd(), root.as_fd(), images, space, notes, progress)?)
+        }
+        Source::Archive(file) => {
+            let file = file.try_clone().doing(|| "opening the archive")?;
+            progress.begin(Step::Copy, None);
+            Some(tar::extract(file, root.as_fd(), space, notes, progress)?)
+        }
+        Source::Oci(image) => {
+            image.extract(root.as_fd(), incoming.dir(), space, notes, progress)?;
+            None
+        }
+        Source::Recipe(recipe) => {
+            progress.begin(Step::Bootstrap, None);
+            bootstrap(recipe, &root_path, &path, progress)?;
+            None
+        }
+    };
+    flatten(&root_path, space, notes, progress)?;
+    progress.reached("copied");
+    let wishes = Wishes {
+        agent: &request.agent,
+        kernel: request.kernel.as_deref(),
+        modules: &request.modules,
+    };
+    let prepared = prepare(&path, incoming.dir(), &wishes, None, copied, progress);
+    prepared.map_err(|error| match (source, error) {
+        // What is missing in a container image is told with how to make one that boots.
+        (Source::Oci(_), ImportError::Refused(problems)) => ImportError::Unbootable(problems),
+        (_, error) => error,
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

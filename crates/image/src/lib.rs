@@ -1,0 +1,65 @@
+//! Images: root trees as immutable versions, each with its kernel and initramfs.
+//!
+//! [`import`] makes a version from outside, [`clone_version`] and [`seal()`] one from another. Both end in `prepare`
+//! (`inspect` tells whether a node could boot the tree, `initramfs` builds what it boots, `digest` and `packages` say
+//! what it is) and in `versions`, which gives it its number by one rename. `tree` copies directories, `tar` extracts
+//! archives, `oci` takes container images. [`load_catalog`] is what the daemon reads.
+
+mod bootstrap;
+mod catalog;
+mod delete;
+mod diff;
+mod digest;
+mod enter;
+mod error;
+mod image_list;
+mod import;
+mod initramfs;
+mod inspect;
+mod kernel;
+mod kernel_modules;
+mod leftovers;
+mod locks;
+mod manifest;
+mod oci;
+mod packages;
+mod placeholders;
+mod prepare;
+mod progress;
+mod recipe;
+mod release;
+mod root;
+mod rpm;
+mod seal;
+mod selinux;
+mod tar;
+mod tree;
+mod verify;
+mod versions;
+mod work;
+
+pub use catalog::{Problem, load_catalog, needs_root};
+pub use delete::{Verdict, collect_leftovers, delete_versions, gc_plan, rename_image};
+pub use diff::{Became, FileChange, diff_trees};
+pub use enter::{EnterRequest, enter, run_inside};
+pub use error::{ImportError, show_bytes};
+pub use import::{ImportRequest, import, import_command};
+pub use initramfs::{ModuleSurvey, ModuleTexts, survey_modules};
+pub use kernel::release_of as kernel_release;
+pub use kernel_modules::{KernelModules, missing_modules};
+pub use locks::{Locked, show_pids};
+pub use manifest::{Catalog, ImageVersion, InitKind, Manifest};
+pub use oci::{OciOptions, survey_documents};
+pub use packages::{Package, PackageChange, PackageCounts, PackageKind, Packages};
+pub use prepare::{packages_installed, packages_of};
+pub use progress::{Progress, Quiet, Step};
+pub use root::RootDir;
+pub use seal::{SealRequest, seal};
+pub use selinux::{permissive_args, selinux_note};
+pub use tar::{Survey, survey as survey_tar};
+pub use verify::verify;
+pub use versions::own_images;
+pub use work::{
+    CloneRequest, Cloned, Way, WorkInfo, WorkingCopy, clone_version, default_name, delete_working_copy,
+    find_working_copy, working_copies,
+};

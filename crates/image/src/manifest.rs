@@ -1,0 +1,175 @@
+//! What a sealed image version says about itself (`manifest.toml`), and the set of all versions.
+
+use super::{PackageCounts, root::RootDir, selinux::enforces_selinux};
+use rackstrap_base::clock::Timestamp;
+use rackstrap_wire::ImageRef;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
+
+/// `images/NAME/VERSION/manifest.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Manifest {
+    /// Which version this is.
+    pub image: ImageRef,
+    /// When it was sealed.
+    pub created: Timestamp,
+    /// Where it came from, for people.
+    pub source: String,
+    /// What a person remarked when it was made.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Kernel release, `6.1.0-40-amd64`.
+    pub kernel_release: String,
+    /// Machine, as `uname -m`.
+    pub arch: String,
+    /// What runs as PID 1.
+    pub init: InitKind,
+    /// Files in the tree.
+    pub files: u64,
+    /// Bytes of regular files.
+    pub bytes: u64,
+    /// `PRETTY_NAME` of os-release, if any.
+    #[serde(default)]
+    pub os: String,
+    /// Digest of the tree, `blake3:` and 64 hex digits (`src/image/digest.rs` says over what); empty in versions that
+    /// were sealed before there were digests.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub digest: String,
+    /// Digest of the file `kernel`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub kernel_digest: String,
+    /// Digest of the file `initramfs`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub initramfs_digest: String,
+    /// The version that this one was a working copy of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ImageRef>,
+    /// Name of that working copy.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub work: String,
+    /// Who sealed it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub by: String,
+    /// Modules that its initramfs has by wish.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<String>,
+    /// [`rackstrap_wire::WIRE_VERSION`] of the agent in its initramfs; none in versions that were sealed before 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wire: Option<u32>,
+    /// How many packages it has; `packages.json` beside the manifest lists them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packages: Option<PackageCounts>,
+}
+
+/// What runs as PID 1 of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InitKind {
+    /// systemd.
+    Systemd,
+    /// Anything else (sysvinit, OpenRC, busybox).
+    Other,
+}
+
+/// A version on disk.
+#[derive(Clone, Debug)]
+pub struct ImageVersion {
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// `images/NAME/VERSION`; below it `root/`, `kernel`, `initramfs`, `manifest.toml`.
+    pub dir: PathBuf,
+    /// What [`ImageVersion::enforces_selinux`] found: a sealed tree does not change.
+    enforcing: Arc<OnceLock<bool>>,
+}
+
+impl ImageVersion {
+    /// The version in the directory `dir`.
+    pub fn new(manifest: Manifest, dir: PathBuf) -> Self {
+        ImageVersion {
+            manifest,
+            dir,
+            enforcing: Arc::default(),
+        }
+    }
+
+    /// True if its agent sends its requests from ports that take root's rights.
+    pub fn asks_from_privileged_ports(&self) -> bool {
+        self.manifest
+            .wire
+            .is_some_and(|wire| wire >= rackstrap_wire::PRIVILEGED_PORTS)
+    }
+
+    /// True if its tree enforces SELinux, which a node could not; read from the tree, so that older versions count as well.
+    pub fn enforces_selinux(&self) -> bool {
+        let look = || RootDir::open(&self.dir.join("root")).is_ok_and(|root| enforces_selinux(&root));
+        *self.enforcing.get_or_init(look)
+    }
+}
+
+/// All sealed versions, immutable; a change makes a new one.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    versions: BTreeMap<ImageRef, Arc<ImageVersion>>,
+}
+
+impl Catalog {
+    /// Indexes `versions`.
+    pub fn new(versions: impl IntoIterator<Item = ImageVersion>) -> Self {
+        Catalog {
+            versions: versions
+                .into_iter()
+                .map(|v| (v.manifest.image.clone(), Arc::new(v)))
+                .collect(),
+        }
+    }
+
+    /// That very version.
+    pub fn get(&self, image: &ImageRef) -> Option<&Arc<ImageVersion>> {
+        self.versions.get(image)
+    }
+
+    /// The newest version of that image.
+    pub fn newest(&self, name: &str) -> Option<&Arc<ImageVersion>> {
+        self.versions
+            .values()
+            .filter(|v| v.manifest.image.name == name)
+            .max_by_key(|v| v.manifest.image.version)
+    }
+
+    /// All versions, by name and number.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<ImageVersion>> {
+        self.versions.values()
+    }
+}
+
+impl Manifest {
+    /// A manifest that says nothing but which version it is of.
+    pub fn bare(image: ImageRef) -> Manifest {
+        Manifest {
+            image,
+            created: Timestamp(0),
+            source: String::new(),
+            message: String::new(),
+            kernel_release: String::new(),
+            arch: String::new(),
+            init: InitKind::Other,
+            files: 0,
+            bytes: 0,
+            os: String::new(),
+            digest: String::new(),
+            kernel_digest: String::new(),
+            initramfs_digest: String::new(),
+            parent: None,
+            work: String::new(),
+            by: String::new(),
+            modules: Vec::new(),
+            wire: None,
+            packages: None,
+        }
+    }
+}

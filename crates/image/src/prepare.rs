@@ -1,0 +1,181 @@
+//! From a tree to a version: what lies beside `root/`, made in the same way for imports and for working copies.
+
+use super::{
+    Manifest, Packages,
+    digest::{Digested, digest_file, digest_tree},
+    error::{Doing, ImportError, Result},
+    image_list::make_list,
+    initramfs::{self, Ingredients},
+    inspect::{Inspection, inspect},
+    packages::read_packages,
+    progress::Progress,
+    root::RootDir,
+    tree::{Copied, SpaceGuard},
+    versions::write_new,
+};
+use rackstrap_base::clock::Timestamp;
+use rackstrap_wire::ImageRef;
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    path::{Path, PathBuf},
+};
+
+/// Files that are made here, beside the tree and the manifest.
+pub(crate) const MADE: [&str; 3] = ["kernel", "initramfs", PACKAGES];
+/// List of packages.
+pub(crate) const PACKAGES: &str = "packages.json";
+
+/// What people choose.
+pub(crate) struct Wishes<'a> {
+    /// The agent's binary.
+    pub agent: &'a Path,
+    /// Release of the kernel to boot; none = the newest one.
+    pub kernel: Option<&'a str>,
+    /// Modules that the initramfs shall hold in addition, by name.
+    pub modules: &'a [String],
+}
+
+/// What the manifest needs to know.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub seen: Inspection,
+    pub digested: Digested,
+    pub packages: Packages,
+    kernel_digest: String,
+    initramfs_digest: String,
+    modules: Vec<String>,
+    wire: Option<u32>,
+}
+
+/// Who made a version of what, and when.
+pub(crate) struct Origin {
+    pub created: Timestamp,
+    pub source: String,
+    pub message: String,
+    pub by: String,
+    pub parent: Option<ImageRef>,
+    pub work: String,
+}
+
+/// Makes [`MADE`] in `dir`, for the tree in its `root/`. `before` is what its parent had installed.
+pub(crate) fn prepare(
+    path: &Path,
+    dir: BorrowedFd<'_>,
+    wishes: &Wishes<'_>,
+    before: Option<&Packages>,
+    size: Option<Copied>,
+    progress: &mut dyn Progress,
+) -> Result<Prepared> {
+    let root_path = path.join("root");
+    let tree = RootDir::open(&root_path).doing(|| format!("opening {}", root_path.display()))?;
+    let seen = inspect(&tree, wishes.kernel).map_err(ImportError::Refused)?;
+    let agent = initramfs::read_agent(wishes.agent, &seen.arch)?;
+    let doing = || "copying the kernel";
+    let mut kernel = tree.open_file(&seen.kernel).doing(doing)?;
+    io::copy(&mut kernel, &mut create(&path.join("kernel"))?).doing(doing)?;
+    progress.reached("kernel");
+    let list = make_list(tree.as_fd())?;
+    for note in &list.notes {
+        progress.note(note);
+    }
+    let ingredients = Ingredients {
+        tree: &tree,
+        release: &seen.release,
+        index: &seen.index,
+        modprobe: &seen.modprobe,
+        agent: &agent,
+        list: &list.text,
+        extra: wishes.modules,
+    };
+    let mut out = io::BufWriter::with_capacity(1 << 20, create(&path.join("initramfs"))?);
+    let built = initramfs::build(&ingredients, &mut out, progress)?;
+    out.into_inner()
+        .map_err(io::IntoInnerError::into_error)
+        .doing(|| "writing the initramfs")?;
+    tracing::debug!(?built, "initramfs");
+    progress.reached("initramfs");
+    let digested = digest_tree(tree.as_fd(), size.map(|size| size.bytes), progress)?;
+    let mut packages = read_packages(&tree);
+    if let Some(before) = before {
+        match packages.since(before) {
+            Ok(changes) => packages.changes = changes,
+            Err(why) => progress.note(&format!("what packages changed against the parent is not known: {why}")),
+        }
+    }
+    let text = serde_json::to_vec(&packages)
+        .map_err(io::Error::other)
+        .doing(|| "listing the packages")?;
+    write_new(dir, c"packages.json", &text).doing(|| "writing the list of packages")?;
+    progress.reached("packages");
+    Ok(Prepared {
+        kernel_digest: digest_file(&path.join("kernel"))?,
+        initramfs_digest: digest_file(&path.join("initramfs"))?,
+        modules: wishes.modules.to_vec(),
+        wire: rackstrap_wire::wire_of_agent(&agent),
+        seen,
+        digested,
+        packages,
+    })
+}
+
+impl Prepared {
+    /// The manifest of `image`.
+    pub fn manifest(self, image: ImageRef, origin: Origin) -> Manifest {
+        Manifest {
+            image,
+            created: origin.created,
+            source: origin.source,
+            message: origin.message,
+            kernel_release: self.seen.release,
+            arch: self.seen.arch,
+            init: self.seen.init,
+            files: self.digested.files,
+            bytes: self.digested.bytes,
+            os: self.seen.os,
+            digest: self.digested.digest,
+            kernel_digest: self.kernel_digest,
+            initramfs_digest: self.initramfs_digest,
+            parent: origin.parent,
+            work: origin.work,
+            by: origin.by,
+            modules: self.modules,
+            wire: self.wire,
+            packages: Some(self.packages.counts()),
+        }
+    }
+}
+
+fn create(path: &Path) -> Result<File> {
+    File::create_new(path).doing(|| format!("making {}", path.display()))
+}
+
+/// Says how much is missing when a system call found the file system full.
+pub(crate) fn full(error: ImportError, space: &SpaceGuard) -> ImportError {
+    match error {
+        ImportError::Io { .. } if error.is_full() => space.full(),
+        other => other,
+    }
+}
+
+/// The list of packages of a version or working copy at `dir`, read from the file beside its tree, or from the tree
+/// if there is none.
+pub fn packages_of(dir: &Path) -> Packages {
+    let file: PathBuf = dir.join(PACKAGES);
+    let listed = std::fs::read(&file)
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok());
+    listed.unwrap_or_else(|| packages_installed(&dir.join("root")))
+}
+
+/// What is installed in the tree `root` now.
+pub fn packages_installed(root: &Path) -> Packages {
+    match RootDir::open(root) {
+        Ok(tree) => read_packages(&tree),
+        Err(e) => Packages {
+            why: format!("{} cannot be read: {e}", root.display()),
+            ..Packages::default()
+        },
+    }
+}

@@ -1,0 +1,145 @@
+//! Trees of Debian and its kin, by mmdebstrap.
+
+use super::{RecipeError, check, check_run, word};
+use serde::Deserialize;
+use std::path::Path;
+
+/// A recipe for a tree of Debian or one of its kin.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Debian {
+    /// `mmdebstrap`, which is the default.
+    #[serde(default, rename = "kind")]
+    _kind: Option<String>,
+    /// Release: `bookworm`.
+    pub suite: String,
+    /// What mmdebstrap begins with: `minbase`, `standard`, …
+    #[serde(default = "default_variant")]
+    pub variant: String,
+    /// Archive components.
+    #[serde(default = "default_components")]
+    pub components: Vec<String>,
+    /// Packages to install in addition.
+    pub packages: Vec<String>,
+    /// Commands for `/bin/sh -e`, executed in the chroot in this order after the packages are there.
+    #[serde(default)]
+    pub run: Vec<String>,
+}
+
+fn default_variant() -> String {
+    "minbase".to_owned()
+}
+
+fn default_components() -> Vec<String> {
+    vec!["main".to_owned()]
+}
+
+impl Debian {
+    pub(super) fn parse(text: &str) -> Result<Self, RecipeError> {
+        let recipe: Debian = toml::from_str(text)?;
+        let suite = &recipe.suite;
+        check(
+            "suite",
+            suite,
+            word(suite, ""),
+            "the name of a release, such as bookworm",
+        )?;
+        let variant = &recipe.variant;
+        check(
+            "variant",
+            variant,
+            word(variant, ""),
+            "a variant of mmdebstrap, such as minbase",
+        )?;
+        for name in &recipe.components {
+            check("components", name, word(name, ""), "an archive component, such as main")?;
+        }
+        for name in &recipe.packages {
+            // Debian Policy 5.6.7: lower case, digits, plus, minus, dot; apt also takes `:arch`, `/suite`, `=version`.
+            let wanted = "the name of a package, such as openssh-server";
+            check("packages", name, word(name, ":/=~"), wanted)?;
+        }
+        check_run(&recipe.run)?;
+        Ok(recipe)
+    }
+
+    /// Arguments for `mmdebstrap`, which makes the tree in `target` (absent or empty) from the mirrors that it chooses
+    /// by itself, or from `mirror`.
+    pub fn args(&self, target: &Path, mirror: Option<&str>) -> Vec<String> {
+        let mut args = vec![
+            "--mode=root".to_owned(),
+            "--format=directory".to_owned(),
+            format!("--variant={}", self.variant),
+            format!("--components={}", self.components.join(",")),
+        ];
+        if !self.packages.is_empty() {
+            args.push(format!("--include={}", self.packages.join(",")));
+        }
+        for command in &self.run {
+            // mmdebstrap gives a hook with shell characters to sh -c, the tree as $1.
+            let quoted = command.replace('\'', r"'\''");
+            args.push(format!(r#"--customize-hook=chroot "$1" /bin/sh -ec '{quoted}'"#));
+        }
+        args.push(self.suite.clone());
+        args.push(target.display().to_string());
+        args.extend(mirror.map(str::to_owned));
+        args
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recipe_that_we_ship() {
+        let text = include_str!("../../../../images/debian.toml");
+        let recipe = Debian::parse(text).unwrap();
+        assert_eq!(recipe.suite, "bookworm");
+        for package in [
+            "systemd-sysv",
+            "udev",
+            "openssh-server",
+            "linux-image-amd64",
+            "e2fsprogs",
+            "xfsprogs",
+            "kmod",
+        ] {
+            assert!(recipe.packages.iter().any(|p| p == package), "{package}");
+        }
+    }
+
+    #[test]
+    fn arguments() {
+        let recipe = Debian::parse("suite = 'sid'\npackages = ['a', 'b']\nrun = [\"echo 'x'\"]").unwrap();
+        assert_eq!(
+            recipe.args(Path::new("/t"), Some("http://deb.debian.org/debian")),
+            [
+                "--mode=root",
+                "--format=directory",
+                "--variant=minbase",
+                "--components=main",
+                "--include=a,b",
+                r#"--customize-hook=chroot "$1" /bin/sh -ec 'echo '\''x'\'''"#,
+                "sid",
+                "/t",
+                "http://deb.debian.org/debian",
+            ]
+        );
+    }
+
+    #[test]
+    fn wrong_recipes_are_refused() {
+        for (text, says) in [
+            ("packages = []", "suite"),
+            ("suite = 'x'\npackages = []\npackage = []", "package"),
+            ("suite = '--x'\npackages = []", "suite: '--x'"),
+            ("suite = 'x'\npackages = ['-e']", "packages: '-e'"),
+            ("suite = 'x'\npackages = ['a,b']", "packages: 'a,b'"),
+            ("suite = 'x'\npackages = []\nrun = ['']", "run"),
+        ] {
+            let error = Debian::parse(text).unwrap_err().to_string();
+            assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Owner, mode, times and extended attributes of a file, read and written.
+
+use crate::error::{Doing, ImportError, Result, show_name};
+use rustix::{
+    fs::{
+        self as rfs, AtFlags, FileType, Gid, Mode, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmodat,
+        chownat, fchmod, fchown, fgetxattr, flistxattr, fsetxattr, futimens, lgetxattr, llistxattr, lsetxattr,
+        utimensat,
+    },
+    io::Errno,
+};
+use std::{
+    collections::BTreeMap,
+    ffi::{CStr, CString},
+    os::{
+        fd::{AsRawFd, BorrowedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::PathBuf,
+};
+
+/// Longest list of names and longest value that Linux has (XATTR_LIST_MAX, XATTR_SIZE_MAX in linux/limits.h).
+const XATTR_MAX: usize = 65536;
+
+/// What a file is besides its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Meta {
+    /// Permissions with suid, sgid and sticky bits: 0 to 0o7777.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Time of the last change of content, seconds and nanoseconds.
+    pub mtime: (i64, i64),
+    /// Extended attributes.
+    pub xattrs: Vec<(CString, Vec<u8>)>,
+}
+
+/// A file, open or by its name in a directory (for what must not be opened: links, devices, fifos).
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target<'a> {
+    /// Open.
+    Fd(BorrowedFd<'a>),
+    /// By name; a link is not followed.
+    Name(BorrowedFd<'a>, &'a CStr),
+}
+
+/// What could not be kept, counted by attribute.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    lost_xattrs: BTreeMap<String, (u64, String)>,
+    /// Other remarks, bounded.
+    pub remarks: Vec<String>,
+}
+
+impl Notes {
+    /// Adds a remark; of a great many only the first are kept.
+    pub fn remark(&mut self, text: String) {
+        const MOST: usize = 50;
+        if self.remarks.len() < MOST {
+            self.remarks.push(text);
+        } else if self.remarks.len() == MOST {
+            self.remarks.push("more remarks of that kind left out".to_owned());
+        }
+    }
+
+    /// All of it as lines.
+    pub fn into_lines(self) -> Vec<String> {
+        let lost = self.lost_xattrs.into_iter().map(|(name, (count, first))| {
+            format!("the file system of the images does not keep {name}: left out on {count} files, first {first}")
+        });
+        lost.chain(self.remarks).collect()
+    }
+}
+
+/// Attributes that depend on the system that made the tree, and that a node does not miss. All others are kept or the
+/// import fails.
+pub(crate) fn may_be_lost(name: &CStr) -> bool {
+    let name = name.to_bytes();
+    matches!(
+        name,
+        b"security.selinux" | b"security.ima" | b"security.evm" | b"security.SMACK64"
+    ) || name.starts_with(b"system.") && !name.starts_with(b"system.posix_acl_")
+        || name.starts_with(b"btrfs.")
+}
+
+impl Target<'_> {
+    /// Extended attributes have no call that takes a directory and a name before Linux 6.13.
+    fn proc_path(dir: BorrowedFd<'_>, name: &CStr) -> PathBuf {
+        let mut path = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
+        path.push(std::ffi::OsStr::from_bytes(name.to_bytes()));
+        path
+    }
+
+    /// All extended attributes.
+    pub fn xattrs(self) -> rustix::io::Result<Vec<(CString, Vec<u8>)>> {
+        // Nearly every file has none: ask with a small buffer.
+        let mut names = vec![0; 256];
+        let len = loop {
+            let got = match self {
+                Target::Fd(fd) => flistxattr(fd, names.as_mut_slice()),
+                Target::Name(dir, name) => llistxattr(Self::proc_path(dir, name), names.as_mut_slice()),
+            };
+            match got {
+                Err(Errno::RANGE) if names.len() < XATTR_MAX => names.resize(XATTR_MAX, 0),
+                Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+                other => break other?,
+            }
+        };
+        let mut found = Vec::new();
+        for name in names[..len].split_inclusive(|b| *b == 0) {
+            let Ok(name) = CStr::from_bytes_with_nul(name) else {
+                continue;
+            };
+            let mut value = vec![0; XATTR_MAX];
+            let got = match self {
+                Target::Fd(fd) => fgetxattr(fd, name, value.as_mut_slice()),
+                Target::Name(dir, file) => lgetxattr(Self::proc_path(dir, file), name, value.as_mut_slice()),
+            };
+            match got {
+                Ok(len) => {
+                    value.truncate(len);
+                    value.shrink_to_fit();
+                    found.push((name.to_owned(), value));
+                }
+                // Removed since it was listed.
+                Err(Errno::NODATA) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Meta {
+    /// Reads it: `stat` is of `target`.
+    pub fn read(target: Target<'_>, stat: &Stat) -> rustix::io::Result<Self> {
+        Ok(Meta {
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mtime: (stat.st_mtime, stat.st_mtime_nsec as i64),
+            xattrs: target.xattrs()?,
+        })
+    }
+
+    /// Writes it to `target`, a file of that kind at `path` (for messages).
+    pub fn apply(&self, target: Target<'_>, kind: FileType, path: &[u8], notes: &mut Notes) -> Result<()> {
+        // In this order: a change of owner clears suid bits and capabilities, and everything changes times.
+        let doing = |what: &str| format!("setting {what} of {} in the image", show_name(path));
+        let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
+        if self.uid == u32::MAX || self.gid == u32::MAX {
+            return Err(ImportError::Request(format!("{} has no valid owner", show_name(path))));
+        }
+        match target {
+            Target::Fd(fd) => fchown(fd, Some(uid), Some(gid)),
+            Target::Name(dir, name) => chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW),
+        }
+        .doing(|| doing("the owner"))?;
+        for (name, value) in &self.xattrs {
+            let set = match target {
+                Target::Fd(fd) => fsetxattr(fd, name, value, XattrFlags::empty()),
+                Target::Name(dir, file) => lsetxattr(Target::proc_path(dir, file), name, value, XattrFlags::empty()),
+            };
+            match set {
+                Ok(()) => {}
+                Err(Errno::OPNOTSUPP | Errno::PERM | Errno::INVAL) if may_be_lost(name) => {
+                    let lost = notes.lost_xattrs.entry(name.to_string_lossy().into_owned());
+                    lost.or_insert_with(|| (0, show_name(path))).0 += 1;
+                }
+                Err(e) => return Err(e).doing(|| doing(&format!("the attribute {}", show_name(name.to_bytes())))),
+            }
+        }
+        let mode = Mode::from_raw_mode(self.mode & 0o7777);
+        match target {
+            Target::Fd(fd) => fchmod(fd, mode).doing(|| doing("the mode"))?,
+            // Links have no mode of their own.
+            Target::Name(..) if kind == FileType::Symlink => {}
+            Target::Name(dir, name) => chmodat(dir, name, mode, AtFlags::empty()).doing(|| doing("the mode"))?,
+        }
+        let times = Timestamps {
+            last_access: Timespec {
+                tv_sec: 0,
+                tv_nsec: UTIME_OMIT,
+            },
+            last_modification: Timespec {
+                tv_sec: self.mtime.0,
+                tv_nsec: self.mtime.1,
+            },
+        };
+        match target {
+            Target::Fd(fd) => futimens(fd, &times),
+            Target::Name(dir, name) => utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW),
+        }
+        .doing(|| doing("the times"))
+    }
+}
+
+/// Makes a device, fifo or socket.
+pub(crate) fn make_node(dir: BorrowedFd<'_>, name: &CStr, kind: FileType, device: rfs::Dev) -> rustix::io::Result<()> {
+    rfs::mknodat(dir, name, kind, Mode::from_raw_mode(0o600), device)
+}

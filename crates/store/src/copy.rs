@@ -1,0 +1,66 @@
+//! From a store to a backup.
+
+use super::{
+    Read, SCHEMA, Store, StoreError, Table,
+    backup::{BackupError, Header, Row, Writer},
+    embedded::Database,
+    migrate,
+};
+use rackstrap_base::clock::Timestamp;
+use std::{io, path::Path};
+
+impl Store {
+    /// Writes all that is in the store at this moment to `out`, in one snapshot; changes go on meanwhile. What was queued before is in it.
+    ///
+    /// The pages of the snapshot stay in the file until this returns: do not let a slow reader take its time.
+    ///
+    /// # Errors
+    /// Those of the store and of `out`.
+    pub fn back_up(&self, cluster: &str, now: Timestamp, out: impl io::Write) -> Result<Header, BackupError> {
+        self.flush()?;
+        self.read(|snapshot| copy(snapshot, cluster, now, out))
+    }
+
+    /// The same for the store in file `path`, which nobody has open. It stays at its schema version, also if that is an older one.
+    ///
+    /// # Errors
+    /// There is none, another process has it open, a newer release wrote it; those of the store and of `out`.
+    pub fn back_up_file(
+        path: &Path,
+        cluster: &str,
+        now: Timestamp,
+        out: impl io::Write,
+    ) -> Result<Header, BackupError> {
+        Database::open_existing(path)?.read(|snapshot| match schema(snapshot)? {
+            found if found > SCHEMA => Err(BackupError::Store(StoreError::Newer {
+                path: path.to_owned(),
+                found,
+                known: SCHEMA,
+            })),
+            _ => copy(snapshot, cluster, now, out),
+        })
+    }
+}
+
+fn schema(snapshot: &Read<'_>) -> Result<u32, StoreError> {
+    Ok(snapshot.get(Table::Meta, migrate::KEY)?.unwrap_or(SCHEMA))
+}
+
+fn copy(snapshot: &Read<'_>, cluster: &str, now: Timestamp, out: impl io::Write) -> Result<Header, BackupError> {
+    let rows = Table::ALL
+        .into_iter()
+        .map(|table| Ok((table.name().to_owned(), snapshot.count(table)?)));
+    let header = Header {
+        schema: schema(snapshot)?,
+        cluster: cluster.to_owned(),
+        made: now,
+        rackstrap: env!("CARGO_PKG_VERSION").to_owned(),
+        rows: rows.collect::<Result<_, StoreError>>()?,
+    };
+    let mut writer = Writer::new(out, &header)?;
+    for table in Table::ALL {
+        snapshot.each_row(table, |key, value| writer.row(Row { table, key, value }))?;
+    }
+    writer.finish()?;
+    Ok(header)
+}

@@ -1,0 +1,295 @@
+//! The store: what must outlive the daemon, in one file, as ordered keys and JSON values.
+//!
+//! Three ways to write, by what is promised:
+//! - [`Store::write`]: a transaction of its own, on disk when it returns (commands);
+//! - [`Store::commit`]: a [`Batch`] that shares its disk flush with everybody else's who waits at that moment
+//!   (leases, boots: hundreds of machines at once, one flush);
+//! - [`Store::queue`]: a batch that goes out within [`LAZY_FLUSH`], without anybody waiting (timelines).
+//!
+//! Only `embedded.rs` knows which database lies below; the interface (ordered keys, transactions, batches with
+//! preconditions, a watch per table) is what a shared store such as etcd has as well.
+//!
+//! Values have checksums (`row`); `look` reads all of them. What cannot be read is passed over where that can be done without
+//! (`damage`), and refused otherwise. The database panics on some damage: that is an error as well (`guard`).
+//!
+//! `backup` is the form of a backup, `copy` makes one of a store, `restore` a store of one.
+
+pub mod backup;
+mod batch;
+mod copy;
+mod damage;
+mod embedded;
+mod error;
+mod guard;
+mod locks;
+mod look;
+mod migrate;
+mod restore;
+mod row;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use batch::Batch;
+pub use damage::BadRow;
+pub use embedded::{Read, Write};
+pub use error::StoreError;
+pub use look::{Look, SetAside};
+pub use migrate::SCHEMA;
+pub use restore::{RestoreError, Staged};
+pub use writer::LAZY_FLUSH;
+
+use embedded::Database;
+use serde::{Serialize, de::DeserializeOwned};
+use std::{path::Path, sync::Arc};
+use tokio::sync::watch;
+use writer::Writer;
+
+/// The tables. Keys are bytes, in order; values are JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Table {
+    /// `inventory::Node` by name.
+    Nodes,
+    /// `inventory::Entry` by node name and number.
+    History,
+    /// `discovery::Machine` by hardware address.
+    Machines,
+    /// `discovery::Session` by rack.
+    Sessions,
+    /// DHCP's leases of the temporary pools, by the four bytes of the address.
+    Leases,
+    /// `boots::Boot` by id.
+    Boots,
+    /// `boots::NodeDisk` by node name.
+    Disks,
+    /// `restart::Request` by id, and its nodes by id, a slash and their number.
+    Restarts,
+    /// Timeline events by subject and sequence number.
+    Events,
+    /// Where timelines have led to, by subject: follows from the events, and saves reading them.
+    Standings,
+    /// `rollout::Current` by image name.
+    Current,
+    /// `rollout::Rollout` by number, without its nodes.
+    Rollouts,
+    /// Nodes of rollouts, by number and node name.
+    RolloutNodes,
+    /// `rollout::Trial` by node name.
+    Trials,
+    /// ssh host keys and other secrets, by node name and kind.
+    Secrets,
+    /// The cluster's own: schema version, keys.
+    Meta,
+    /// [`SetAside`]: rows of the tables above that cannot be read, by table and key.
+    SetAside,
+}
+
+/// Key in [`Table::Meta`] of the rules for disks that were confirmed (`boots::Boots::hold_back`).
+pub const DISK_RULES: &[u8] = b"confirmed-disk-rules";
+
+/// Row of [`Table::Meta`]: when a daemon was last known to run.
+pub const ALIVE: &[u8] = b"alive";
+
+/// Directory of nightly backups below the one of the store, unless the site file names another.
+pub const NIGHTLY_DIR: &str = "backups";
+
+impl Table {
+    /// All tables.
+    pub const ALL: [Table; 17] = [
+        Table::Nodes,
+        Table::History,
+        Table::Machines,
+        Table::Sessions,
+        Table::Leases,
+        Table::Boots,
+        Table::Disks,
+        Table::Restarts,
+        Table::Events,
+        Table::Standings,
+        Table::Current,
+        Table::Rollouts,
+        Table::RolloutNodes,
+        Table::Trials,
+        Table::Secrets,
+        Table::Meta,
+        Table::SetAside,
+    ];
+
+    /// Name in the file; never changes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Table::Nodes => "nodes",
+            Table::History => "history",
+            Table::Machines => "machines",
+            Table::Sessions => "sessions",
+            Table::Leases => "leases",
+            Table::Boots => "boots",
+            Table::Disks => "disks",
+            Table::Restarts => "restarts",
+            Table::Events => "events",
+            Table::Standings => "standings",
+            Table::Current => "current",
+            Table::Rollouts => "rollouts",
+            Table::RolloutNodes => "rollout-nodes",
+            Table::Trials => "trials",
+            Table::Secrets => "secrets",
+            Table::Meta => "meta",
+            Table::SetAside => "set-aside",
+        }
+    }
+}
+
+/// An open store; clones share it. Its file is locked against other processes while any clone lives.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    // The writer goes first: its thread is joined, with all it holds written, before the file is closed.
+    writer: Writer,
+    database: Arc<Database>,
+    watches: Arc<Watches>,
+}
+
+/// One generation counter per table.
+struct Watches(Vec<watch::Sender<u64>>);
+
+impl Watches {
+    fn changed(&self, tables: &[Table]) {
+        for table in tables {
+            self.0[*table as usize].send_modify(|generation| *generation += 1);
+        }
+    }
+}
+
+impl Store {
+    /// Opens the store in file `path`, makes it if it is not there, and brings an older schema up to [`SCHEMA`].
+    ///
+    /// Errors: another process has it open, it was written by a newer release, it is damaged or no store at all, rows of it
+    /// cannot be read that the daemon cannot do without.
+    pub fn open(path: &Path) -> Result<Store, StoreError> {
+        let database = Arc::new(Database::open(path)?);
+        migrate::bring_up(&database, migrate::MIGRATIONS)?;
+        look::refuse_damaged(&database)?;
+        let watches = Arc::new(Watches(Table::ALL.iter().map(|_| watch::Sender::new(0)).collect()));
+        let writer = Writer::spawn(database.clone(), watches.clone());
+        Ok(Store {
+            shared: Arc::new(Shared {
+                writer,
+                database,
+                watches,
+            }),
+        })
+    }
+
+    /// Runs `f` on a snapshot.
+    pub fn read<T, E: From<StoreError>>(&self, f: impl FnOnce(&Read) -> Result<T, E>) -> Result<T, E> {
+        self.shared.database.read(f)
+    }
+
+    /// The value of `key`.
+    pub fn get<T: DeserializeOwned>(&self, table: Table, key: &[u8]) -> Result<Option<T>, StoreError> {
+        self.read(|tx| tx.get(table, key))
+    }
+
+    /// All keys that begin with `prefix` and their values, in the keys' order.
+    pub fn scan<T: DeserializeOwned>(&self, table: Table, prefix: &[u8]) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
+        self.read(|tx| tx.scan(table, prefix))
+    }
+
+    /// Runs `f` as the only writer and commits what it wrote: all of it is on disk when this returns, or nothing if
+    /// `f` or the commit fails. Blocks for a disk flush: call it from blocking code, or use [`Store::commit`].
+    pub fn write<T, E: From<StoreError>>(&self, f: impl FnOnce(&mut Write) -> Result<T, E>) -> Result<T, E> {
+        let (value, tables) = self.shared.database.write(f)?;
+        self.shared.watches.changed(&tables);
+        Ok(value)
+    }
+
+    /// Writes `batch`; on disk when this returns. Batches that wait at the same moment share one flush, are applied
+    /// in the order in which they came, and each of them wholly or (with [`StoreError::Conflict`]) not at all.
+    pub async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
+        self.shared.writer.commit(batch).await
+    }
+
+    /// As [`Store::commit`], for threads that may block.
+    pub fn commit_blocking(&self, batch: Batch) -> Result<(), StoreError> {
+        self.shared.writer.commit_blocking(batch)
+    }
+
+    /// Hands `batch` over to be written within [`LAZY_FLUSH`]; never blocks. False if the queue is full (the disk does
+    /// not keep up) and the batch is dropped, which [`Store::dropped`] counts.
+    pub fn queue(&self, batch: Batch) -> bool {
+        self.shared.writer.queue(batch)
+    }
+
+    /// Batches that [`Store::queue`] had to drop, or could not write, since the start.
+    pub fn dropped(&self) -> u64 {
+        self.shared.writer.dropped()
+    }
+
+    /// Waits until all that was queued is on disk.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        self.commit_blocking(Batch::new())
+    }
+
+    /// A counter that moves after each commit that changed `table`.
+    pub fn watch(&self, table: Table) -> watch::Receiver<u64> {
+        self.shared.watches.0[table as usize].subscribe()
+    }
+
+    /// The random key `name` of this cluster (for instance `nfs-handle`), made at its first use; on disk when this returns.
+    pub fn cluster_key(&self, name: &str) -> Result<[u8; 32], StoreError> {
+        let key = format!("key/{name}");
+        if let Some(found) = self.get::<String>(Table::Meta, key.as_bytes())? {
+            return decode_key(&found).ok_or_else(|| StoreError::Value {
+                table: Table::Meta.name(),
+                key,
+                error: "not 64 hex digits".into(),
+            });
+        }
+        self.write(|tx| {
+            if let Some(found) = tx
+                .get::<String>(Table::Meta, key.as_bytes())?
+                .as_deref()
+                .and_then(decode_key)
+            {
+                return Ok(found);
+            }
+            let made: [u8; 32] = rand::random();
+            tx.put(Table::Meta, key.as_bytes(), &hex::encode(made))?;
+            Ok(made)
+        })
+    }
+
+    /// The secret `kind` of `node`, made by `make` at its first use; on disk when this returns.
+    pub fn secret<T: Serialize + DeserializeOwned>(
+        &self,
+        node: &str,
+        kind: &str,
+        make: impl FnOnce() -> T,
+    ) -> Result<T, StoreError> {
+        let key = secret_key(node, kind);
+        if let Some(found) = self.get(Table::Secrets, &key)? {
+            return Ok(found);
+        }
+        self.write(|tx| match tx.get(Table::Secrets, &key)? {
+            Some(found) => Ok(found),
+            None => {
+                let made = make();
+                tx.put(Table::Secrets, &key, &made)?;
+                Ok(made)
+            }
+        })
+    }
+}
+
+/// Key of a node's secret; node names hold no slash.
+pub fn secret_key(node: &str, kind: &str) -> Vec<u8> {
+    format!("{node}/{kind}").into_bytes()
+}
+
+fn decode_key(text: &str) -> Option<[u8; 32]> {
+    hex::decode(text).ok()?.try_into().ok()
+}

@@ -1,0 +1,416 @@
+//! Tests of the store: as an ordered map, in transactions, over damage, over a full disk, and over `kill -9`.
+
+mod damage;
+mod panics;
+
+use super::*;
+use proptest::{prelude::*, strategy::ValueTree as _};
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader, Write as _},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+fn open() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store.redb")).unwrap();
+    (dir, store)
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put(Vec<u8>, u32),
+    Delete(Vec<u8>),
+    /// Writes, and then fails: nothing of it may be there.
+    Fail(Vec<u8>, u32),
+    Batch(Vec<(Vec<u8>, u32)>),
+    Unless(Vec<u8>, u32),
+    Reopen,
+}
+
+fn key() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(prop_oneof![Just(0u8), Just(1), Just(0xff), any::<u8>()], 0..4)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (key(), any::<u32>()).prop_map(|(k, v)| Step::Put(k, v)),
+        2 => key().prop_map(Step::Delete),
+        1 => (key(), any::<u32>()).prop_map(|(k, v)| Step::Fail(k, v)),
+        2 => prop::collection::vec((key(), any::<u32>()), 0..4).prop_map(Step::Batch),
+        1 => (key(), any::<u32>()).prop_map(|(k, v)| Step::Unless(k, v)),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn behaves_as_an_ordered_map(steps in prop::collection::vec(step(), 1..24), prefix in key()) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.redb");
+        let mut store = Store::open(&path).unwrap();
+        let mut model: BTreeMap<Vec<u8>, u32> = BTreeMap::new();
+        for step in steps {
+            match step {
+                Step::Put(k, v) => {
+                    store.write(|tx| tx.put(Table::Nodes, &k, &v)).unwrap();
+                    model.insert(k, v);
+                }
+                Step::Delete(k) => {
+                    store.write(|tx| tx.delete(Table::Nodes, &k)).unwrap();
+                    model.remove(&k);
+                }
+                Step::Fail(k, v) => {
+                    let failed: Result<(), StoreError> = store.write(|tx| {
+                        tx.put(Table::Nodes, &k, &v)?;
+                        Err(StoreError::Closed)
+                    });
+                    prop_assert!(failed.is_err());
+                }
+                Step::Batch(pairs) => {
+                    let batch = pairs.iter().fold(Batch::new(), |b, (k, v)| b.put(Table::Nodes, k.clone(), v));
+                    store.commit_blocking(batch).unwrap();
+                    model.extend(pairs);
+                }
+                Step::Unless(k, v) => {
+                    // The write before the precondition's key must not happen either.
+                    let batch = Batch::new().put(Table::Nodes, k.clone(), &v).expect_absent(Table::Nodes, k.clone());
+                    let done = store.commit_blocking(batch);
+                    prop_assert_eq!(done.is_ok(), !model.contains_key(&k));
+                    model.entry(k).or_insert(v);
+                }
+                Step::Reopen => {
+                    drop(store);
+                    store = Store::open(&path).unwrap();
+                }
+            }
+        }
+        let all: BTreeMap<Vec<u8>, u32> = store.scan(Table::Nodes, b"").unwrap().into_iter().collect();
+        prop_assert_eq!(&all, &model);
+        let some: Vec<(Vec<u8>, u32)> = store.scan(Table::Nodes, &prefix).unwrap();
+        let want: Vec<_> = model.into_iter().filter(|(k, _)| k.starts_with(&prefix)).collect();
+        prop_assert_eq!(some, want);
+        prop_assert!(store.scan::<u32>(Table::Leases, b"").unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_transaction_reads_its_own_writes_and_a_snapshot_does_not_change() {
+    let (_dir, store) = open();
+    store
+        .write(|tx| {
+            tx.put(Table::Nodes, b"a", &1)?;
+            assert_eq!(tx.get::<u32>(Table::Nodes, b"a")?, Some(1));
+            assert_eq!(tx.scan::<u32>(Table::Nodes, b"")?, vec![(b"a".to_vec(), 1)]);
+            tx.delete(Table::Nodes, b"a")?;
+            assert_eq!(tx.get::<u32>(Table::Nodes, b"a")?, None);
+            tx.put(Table::Nodes, b"b", &2)
+        })
+        .unwrap();
+    store
+        .read(|snapshot| {
+            let writer = store.clone();
+            std::thread::spawn(move || writer.write(|tx| tx.put(Table::Nodes, b"c", &3)).unwrap())
+                .join()
+                .unwrap();
+            assert_eq!(snapshot.get::<u32>(Table::Nodes, b"c")?, None);
+            assert_eq!(snapshot.get::<u32>(Table::Nodes, b"b")?, Some(2));
+            Ok::<_, StoreError>(())
+        })
+        .unwrap();
+    assert_eq!(store.get::<u32>(Table::Nodes, b"c").unwrap(), Some(3));
+}
+
+#[test]
+fn queued_batches_are_written_without_anybody_waiting() {
+    let (dir, store) = open();
+    let mut watch = store.watch(Table::Events);
+    for i in 0..100u32 {
+        assert!(store.queue(Batch::new().put(Table::Events, i.to_be_bytes(), &i)));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime
+        .block_on(async { tokio::time::timeout(Duration::from_secs(20), watch.changed()).await })
+        .expect("written behind")
+        .unwrap();
+    store.flush().unwrap();
+    assert_eq!(store.scan::<u32>(Table::Events, b"").unwrap().len(), 100);
+    // What is queued when the store is closed is written before its file is.
+    store.queue(Batch::new().put(Table::Events, *b"last", &7));
+    drop(store);
+    let store = Store::open(&dir.path().join("store.redb")).unwrap();
+    assert_eq!(store.get::<u32>(Table::Events, b"last").unwrap(), Some(7));
+    assert_eq!(store.dropped(), 0);
+}
+
+#[tokio::test]
+async fn many_commits_at_once_share_flushes_and_conflicts_stay_apart() {
+    let (_dir, store) = open();
+    let mut tasks = tokio::task::JoinSet::new();
+    for i in 0..500u32 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            // Ten compete for each key.
+            let key = (i % 50).to_be_bytes();
+            let batch = Batch::new()
+                .expect_absent(Table::Leases, key)
+                .put(Table::Leases, key, &i);
+            store.commit(batch).await
+        });
+    }
+    let mut won = 0;
+    while let Some(done) = tasks.join_next().await {
+        match done.unwrap() {
+            Ok(()) => won += 1,
+            Err(StoreError::Conflict { table, .. }) => assert_eq!(table, "leases"),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(won, 50);
+    assert_eq!(store.scan::<u32>(Table::Leases, b"").unwrap().len(), 50);
+    // Also from a thread of an async runtime, the blocking form works.
+    store
+        .commit_blocking(Batch::new().put(Table::Leases, *b"x", &1))
+        .unwrap();
+}
+
+#[test]
+fn only_what_changed_is_watched_as_changed() {
+    let (_dir, store) = open();
+    let (nodes, leases) = (store.watch(Table::Nodes), store.watch(Table::Leases));
+    store.write(|tx| tx.put(Table::Nodes, b"a", &1)).unwrap();
+    assert!(nodes.has_changed().unwrap());
+    assert!(!leases.has_changed().unwrap());
+}
+
+#[test]
+fn keys_and_secrets_are_made_once() {
+    let (dir, store) = open();
+    let key = store.cluster_key("nfs-handle").unwrap();
+    assert_eq!(store.cluster_key("nfs-handle").unwrap(), key);
+    assert_ne!(store.cluster_key("other").unwrap(), key);
+    assert_eq!(store.secret("r01n01", "ssh", || "made".to_owned()).unwrap(), "made");
+    drop(store);
+    let path = dir.path().join("store.redb");
+    let mode = || std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+    assert_eq!(mode() & 0o777, 0o600, "secrets are in it");
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let store = Store::open(&path).unwrap();
+    assert_eq!(mode() & 0o777, 0o600, "also if it was copied here");
+    assert_eq!(store.cluster_key("nfs-handle").unwrap(), key);
+    let again = store.secret("r01n01", "ssh", || -> String { panic!("made twice") });
+    assert_eq!(again.unwrap(), "made");
+}
+
+#[test]
+fn a_locked_store_says_by_whom() {
+    let (dir, _store) = open();
+    let error = Store::open(&dir.path().join("store.redb")).err().unwrap();
+    assert!(matches!(error, StoreError::Locked { .. }), "{error}");
+    assert!(
+        error.to_string().contains("another rackstrap serve runs on it"),
+        "{error}"
+    );
+    if let StoreError::Locked { holder: Some(pid), .. } = error {
+        assert_eq!(pid, std::process::id());
+    }
+}
+
+#[test]
+fn a_newer_store_is_refused_and_an_older_one_is_migrated_at_once_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    let database = Database::open(&path).unwrap();
+    migrate::bring_up(&database, &[]).unwrap();
+    database.write(|tx| tx.put(Table::Nodes, b"a", &1)).unwrap();
+    let to_2: migrate::Migration = |tx| {
+        let a: u32 = tx.get(Table::Nodes, b"a")?.unwrap_or_default();
+        tx.put(Table::Nodes, b"a", &(a * 10))
+    };
+    let fails: migrate::Migration = |_| Err(StoreError::Closed);
+    assert!(migrate::bring_up(&database, &[to_2, fails]).is_err());
+    assert_eq!(database.read(|tx| tx.get::<u32>(Table::Nodes, b"a")).unwrap(), Some(1));
+    migrate::bring_up(&database, &[to_2]).unwrap();
+    migrate::bring_up(&database, &[to_2]).unwrap();
+    assert_eq!(database.read(|tx| tx.get::<u32>(Table::Nodes, b"a")).unwrap(), Some(10));
+    database
+        .write(|tx| tx.put(Table::Meta, b"schema", &(SCHEMA + 7)))
+        .unwrap();
+    drop(database);
+    let error = Store::open(&path).err().unwrap().to_string();
+    assert!(error.contains(&format!("version {}", SCHEMA + 7)), "{error}");
+    assert!(error.contains(&format!("up to {SCHEMA}")), "{error}");
+}
+
+#[test]
+fn what_is_no_store_is_refused_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    for content in [&b"#!/bin/sh\n"[..], &[0u8; 8192], &[0xff; 100_000]] {
+        std::fs::write(&path, content).unwrap();
+        let error = Store::open(&path).err().unwrap();
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), content);
+    }
+    let error = Store::open(dir.path()).err().unwrap();
+    assert!(matches!(error, StoreError::Io { what: "open", .. }), "{error}");
+}
+
+#[test]
+fn a_value_of_another_kind_is_named_with_its_key() {
+    let (_dir, store) = open();
+    store.write(|tx| tx.put(Table::Nodes, b"r01n01", &"text")).unwrap();
+    let error = store.get::<u32>(Table::Nodes, b"r01n01").unwrap_err().to_string();
+    assert!(error.starts_with("store: nodes r01n01: unreadable value"), "{error}");
+}
+
+/// The environment variable that makes a test the child of another: the path that it works on.
+const CHILD: &str = "RACKSTRAP_TEST_STORE_CHILD";
+
+/// Runs the test `name` of this binary again, as a child with `path`.
+fn child(name: &str, path: &Path, before: &[&str]) -> Child {
+    let program = std::env::current_exe().unwrap();
+    let mut words: Vec<&std::ffi::OsStr> = before.iter().map(|word| word.as_ref()).collect();
+    words.push(program.as_os_str());
+    Command::new(words[0])
+        .args(&words[1..])
+        .args(["--exact", &format!("tests::{name}"), "--nocapture", "--test-threads=1"])
+        .env(CHILD, path)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Writes numbers as fast as it can, in all three ways, and says each one that it was promised.
+fn write_until_killed(path: &Path) -> ! {
+    let store = Store::open(path).unwrap();
+    let first = store.scan::<u64>(Table::Leases, b"").unwrap().len() as u64;
+    for number in first.. {
+        store.queue(Batch::new().put(Table::Events, number.to_be_bytes(), &number));
+        let batch = Batch::new().put(Table::Leases, number.to_be_bytes(), &number).put(
+            Table::Boots,
+            number.to_be_bytes(),
+            &number,
+        );
+        match number % 2 {
+            0 => store.commit_blocking(batch).unwrap(),
+            _ => store
+                .write(|tx| {
+                    tx.put(Table::Leases, &number.to_be_bytes(), &number)?;
+                    tx.put(Table::Boots, &number.to_be_bytes(), &number)
+                })
+                .unwrap(),
+        }
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "kept {number}").unwrap();
+        out.flush().unwrap();
+    }
+    unreachable!("numbers end after the machine does")
+}
+
+#[test]
+fn kill_9_loses_nothing_that_was_promised() {
+    if let Some(path) = std::env::var_os(CHILD) {
+        write_until_killed(Path::new(&path));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    let mut kept = 0u64;
+    for round in 0..12u64 {
+        let mut child = child("kill_9_loses_nothing_that_was_promised", &path, &[]);
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        // Killed after some promises, wherever the next write happens to be.
+        let until = 1 + round * 3;
+        let mut promised = 0;
+        while promised < until {
+            let line = lines.next().expect("the child goes on until it is killed").unwrap();
+            if let Some(number) = line.strip_prefix("kept ") {
+                kept = number.parse::<u64>().unwrap() + 1;
+                promised += 1;
+            }
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        for line in lines.map_while(Result::ok) {
+            if let Some(number) = line.strip_prefix("kept ") {
+                kept = number.parse::<u64>().unwrap() + 1;
+            }
+        }
+        let store = Store::open(&path).unwrap();
+        let leases: Vec<u64> = store
+            .scan(Table::Leases, b"")
+            .unwrap()
+            .into_iter()
+            .map(|(_, v)| v)
+            .collect();
+        let boots: Vec<u64> = store
+            .scan(Table::Boots, b"")
+            .unwrap()
+            .into_iter()
+            .map(|(_, v)| v)
+            .collect();
+        assert_eq!(leases, boots, "a transaction is there wholly or not at all");
+        assert!(leases.iter().copied().eq(0..leases.len() as u64), "no gaps");
+        assert!(
+            leases.len() as u64 >= kept,
+            "{} of {kept} promised ones are there",
+            leases.len()
+        );
+    }
+}
+
+#[test]
+fn a_full_disk_is_said_and_survived() {
+    if let Some(path) = std::env::var_os(CHILD) {
+        return fill_the_disk(Path::new(&path));
+    }
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: a small file system of its own needs root");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    // A mount namespace of its own: the small file system is gone with the process.
+    let mount = "mount -t tmpfs -o size=4m none \"$RACKSTRAP_TEST_STORE_CHILD\" && exec \"$@\"";
+    let before = ["unshare", "--mount", "sh", "-ec", mount, "sh"];
+    let child = child("a_full_disk_is_said_and_survived", dir.path(), &before);
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("survived"), "{text}");
+}
+
+fn fill_the_disk(dir: &Path) {
+    let store = Store::open(&dir.join("store.redb")).unwrap();
+    let big = "x".repeat(64 << 10);
+    let mut kept = 0u32;
+    let error = loop {
+        match store.commit_blocking(Batch::new().put(Table::Nodes, kept.to_be_bytes(), &big)) {
+            Ok(()) => kept += 1,
+            Err(error) => break error,
+        }
+        assert!(kept < 1_000, "4 MiB hold no 64 MiB");
+    };
+    assert!(error.to_string().contains("cannot write it"), "{error}");
+    assert!(store.write(|tx| tx.put(Table::Nodes, b"more", &big)).is_err());
+    let count = || store.scan::<String>(Table::Nodes, b"").unwrap().len();
+    assert_eq!(
+        count(),
+        kept as usize,
+        "what was promised is there, what was refused is not"
+    );
+    // Somebody makes room: the store goes on without a restart.
+    let options = rustix::mount::MountFlags::empty();
+    rustix::mount::mount_remount(dir, options, c"size=64m").unwrap();
+    store.write(|tx| tx.put(Table::Nodes, b"more", &big)).unwrap();
+    store
+        .commit_blocking(Batch::new().put(Table::Nodes, *b"and more", &big))
+        .unwrap();
+    assert_eq!(count(), kept as usize + 2);
+    println!("survived");
+}

@@ -1,0 +1,260 @@
+//! One thread that writes for everybody: batches that wait at the same moment share one flush.
+
+use super::{Batch, StoreError, Watches, embedded::Database};
+use rackstrap_base::panics;
+use std::{
+    cell::Cell,
+    collections::VecDeque,
+    ops::ControlFlow,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+use tokio::sync::oneshot;
+
+/// How long queued batches may wait for others to share a flush with.
+pub const LAZY_FLUSH: Duration = Duration::from_millis(200);
+
+/// Queued batches at most; one more is dropped and counted. At 1 KiB each this bounds the memory near 16 MiB.
+const QUEUE_LIMIT: usize = 16_384;
+
+/// Batches of one transaction at most, so that nobody waits for a long one.
+const GROUP_LIMIT: usize = 1_024;
+
+/// Commits that may wait at the same time; further ones wait for their turn before they enter the queue.
+const WAITING_LIMIT: usize = 4_096;
+
+type Answer = oneshot::Sender<Result<(), StoreError>>;
+
+/// A batch that somebody waits for.
+type Urgent = (Batch, Answer);
+
+#[derive(Default)]
+struct Queue {
+    urgent: VecDeque<Urgent>,
+    lazy: VecDeque<Batch>,
+    closing: bool,
+}
+
+#[derive(Default)]
+struct State {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    dropped: AtomicU64,
+}
+
+pub(super) struct Writer {
+    state: Arc<State>,
+    slots: tokio::sync::Semaphore,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl State {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Writer {
+    pub(super) fn spawn(database: Arc<Database>, watches: Arc<Watches>) -> Writer {
+        let state = Arc::new(State::default());
+        let thread = std::thread::Builder::new().name("store".into()).spawn({
+            let state = state.clone();
+            move || run(&state, &database, &watches)
+        });
+        if let Err(error) = &thread {
+            tracing::error!("store: cannot start its writer: {error}");
+            state.lock().closing = true;
+        }
+        Writer {
+            state,
+            slots: tokio::sync::Semaphore::new(WAITING_LIMIT),
+            thread: thread.ok(),
+        }
+    }
+
+    pub(super) async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
+        let _slot = self.slots.acquire().await.map_err(|_| StoreError::Closed)?;
+        self.enqueue(batch)?.await.unwrap_or_else(|_| Err(self.given_up()))
+    }
+
+    pub(super) fn commit_blocking(&self, batch: Batch) -> Result<(), StoreError> {
+        // A thread waits for its answer, so there are never more of these than threads.
+        let mut answer = self.enqueue(batch)?;
+        // `blocking_recv` panics inside an async context; a oneshot can be polled by any executor.
+        wait(&mut answer).unwrap_or_else(|| Err(self.given_up()))
+    }
+
+    /// Why a batch gets no answer.
+    fn given_up(&self) -> StoreError {
+        match self.state.lock().closing {
+            true => StoreError::Closed,
+            false => StoreError::NotWritten(
+                "store: this was not written, because its writer panicked, which is a defect of rackstrap: see the log"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    pub(super) fn queue(&self, batch: Batch) -> bool {
+        let mut queue = self.state.lock();
+        if queue.closing || queue.lazy.len() >= QUEUE_LIMIT {
+            self.state.dropped.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        queue.lazy.push_back(batch);
+        // The thread sleeps without a limit when there is nothing to do; it takes the time of the first one.
+        if queue.lazy.len() == 1 {
+            self.state.wake.notify_one();
+        }
+        true
+    }
+
+    pub(super) fn dropped(&self) -> u64 {
+        self.state.dropped.load(Ordering::Relaxed)
+    }
+
+    fn enqueue(&self, batch: Batch) -> Result<oneshot::Receiver<Result<(), StoreError>>, StoreError> {
+        let (sender, receiver) = oneshot::channel();
+        let mut queue = self.state.lock();
+        if queue.closing {
+            return Err(StoreError::Closed);
+        }
+        queue.urgent.push_back((batch, sender));
+        self.state.wake.notify_one();
+        Ok(receiver)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.state.lock().closing = true;
+        self.state.wake.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was already reported on stderr.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Polls a oneshot to its end from a plain thread, also from one that belongs to an async runtime.
+fn wait<T>(receiver: &mut oneshot::Receiver<T>) -> Option<T> {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut context = std::task::Context::from_waker(&waker);
+    loop {
+        match std::pin::Pin::new(&mut *receiver).poll(&mut context) {
+            std::task::Poll::Ready(result) => return result.ok(),
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+fn run(state: &State, database: &Database, watches: &Watches) {
+    // Whatever ends this thread, nobody waits for an answer that does not come: those who wait learn that the store is closed.
+    let _closing = Closing(state);
+    // Batches that nobody waits for, of the transaction that is being written.
+    let unwatched = Cell::new(0);
+    let step = || {
+        let Some((urgent, lazy)) = next(state) else {
+            return ControlFlow::Break(());
+        };
+        unwatched.set(lazy.len() as u64);
+        write(state, database, watches, urgent, lazy);
+        unwatched.set(0);
+        ControlFlow::Continue(())
+    };
+    // Those who wait for a batch that panicked learn that it was not written: their senders are dropped with it.
+    panics::keep_at(step, || {
+        state.dropped.fetch_add(unwatched.take(), Ordering::Relaxed);
+    });
+}
+
+/// Closes the queue when dropped.
+struct Closing<'a>(&'a State);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.0.lock();
+        queue.closing = true;
+        queue.urgent.clear();
+    }
+}
+
+/// Waits for work: an urgent batch goes at once and takes the queued ones along. None at the end, when all is written.
+fn next(state: &State) -> Option<(Vec<Urgent>, Vec<Batch>)> {
+    let mut queue = state.lock();
+    let mut lazy_since: Option<Instant> = None;
+    loop {
+        let due = lazy_since.is_some_and(|since| since.elapsed() >= LAZY_FLUSH);
+        let nothing = queue.urgent.is_empty() && queue.lazy.is_empty();
+        if queue.closing && nothing {
+            return None;
+        }
+        if !queue.urgent.is_empty() || due || queue.closing || queue.lazy.len() >= GROUP_LIMIT {
+            let urgent_count = queue.urgent.len().min(GROUP_LIMIT);
+            let urgent: Vec<_> = queue.urgent.drain(..urgent_count).collect();
+            // Queued batches came before or after the urgent ones: nobody relies on which, as nobody waits for them,
+            // except that an empty urgent batch flushes: so all of the queue goes with it.
+            let lazy = queue.lazy.drain(..).collect();
+            return Some((urgent, lazy));
+        }
+        if queue.lazy.is_empty() {
+            queue = state.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        } else {
+            let since = *lazy_since.get_or_insert_with(Instant::now);
+            let rest = LAZY_FLUSH.saturating_sub(since.elapsed());
+            let (guard, _) = state
+                .wake
+                .wait_timeout(queue, rest)
+                .unwrap_or_else(PoisonError::into_inner);
+            queue = guard;
+        }
+    }
+}
+
+fn write(state: &State, database: &Database, watches: &Watches, urgent: Vec<Urgent>, lazy: Vec<Batch>) {
+    let mut outcomes = Vec::with_capacity(urgent.len());
+    let result = database.write(|tx| {
+        for batch in &lazy {
+            match batch.apply(tx) {
+                Err(StoreError::Conflict { .. }) | Ok(()) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        for (batch, _) in &urgent {
+            match batch.apply(tx) {
+                // Preconditions are checked before the first write: nothing of this batch is in the transaction.
+                Err(conflict @ StoreError::Conflict { .. }) => outcomes.push(Err(conflict)),
+                Err(error) => return Err(error),
+                Ok(()) => outcomes.push(Ok(())),
+            }
+        }
+        Ok(())
+    });
+    match result {
+        Ok(((), tables)) => {
+            watches.changed(&tables);
+            for ((_, answer), outcome) in urgent.into_iter().zip(outcomes) {
+                // Whoever asked may have gone away; it is written all the same.
+                let _ = answer.send(outcome);
+            }
+        }
+        Err(error) => {
+            tracing::error!("{error}");
+            state.dropped.fetch_add(lazy.len() as u64, Ordering::Relaxed);
+            let text = error.to_string();
+            for (_, answer) in urgent {
+                let _ = answer.send(Err(StoreError::NotWritten(text.clone())));
+            }
+        }
+    }
+}
