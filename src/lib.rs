@@ -1,5 +1,5 @@
-//! rackstrap boots clusters of diskless machines. ARCHITECTURE.md tells the path of a boot through
-//! these modules, which are listed here in that order.
+//! rackstrap boots clusters of diskless machines. docs/contributing/architecture.md tells the path of a boot through
+//! these modules.
 
 mod author;
 mod boots;

@@ -2,6 +2,8 @@
 
 mod ask;
 mod backup;
+#[cfg(test)]
+mod book;
 pub mod check;
 mod complete;
 pub mod completion;

@@ -52,7 +52,9 @@ const XTASK: &[&str] = &["bench", "demo", "test", "tidy"];
 /// Files of the project that people read, below its root.
 const READ: &[&str] = &[
     "README.md",
-    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
     "docs",
     "src",
     "crates",
@@ -63,7 +65,7 @@ const READ: &[&str] = &[
     "rackstrap.example.toml",
 ];
 
-fn files(path: PathBuf, found: &mut Vec<PathBuf>) {
+pub(super) fn files(path: PathBuf, found: &mut Vec<PathBuf>) {
     if path.is_dir() {
         for entry in fs::read_dir(path).unwrap() {
             files(entry.unwrap().path(), found);
@@ -176,7 +178,7 @@ fn shell_words(line: &str) -> Vec<String> {
     words
 }
 
-/// Lines of a help or a README that are commands: all that stand by themselves.
+/// Lines of a help or a page that are commands: all that stand by themselves.
 fn command_lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines()
         .map(str::trim)
@@ -184,7 +186,7 @@ fn command_lines(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The text inside of Markdown's code blocks, and the text outside of them.
-fn code_and_prose(text: &str) -> (String, String) {
+pub(super) fn code_and_prose(text: &str) -> (String, String) {
     let (mut code, mut prose, mut inside) = (String::new(), String::new(), false);
     for line in text.lines() {
         match line.trim_start().starts_with("```") {
@@ -199,10 +201,15 @@ fn code_and_prose(text: &str) -> (String, String) {
     (code, prose)
 }
 
-fn documents() -> Vec<(String, String)> {
+/// The pages that people read, by their paths, and their texts.
+pub(super) fn documents() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut found = vec![root.join("README.md"), root.join("ARCHITECTURE.md")];
+    let mut found: Vec<PathBuf> = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
+        .map(|name| root.join(name))
+        .to_vec();
     files(root.join("docs"), &mut found);
+    // Beside the pages there is book.toml.
+    found.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
     let read = |path: PathBuf| (path.display().to_string(), fs::read_to_string(&path).unwrap());
     found.into_iter().map(read).collect()
 }
@@ -244,7 +251,7 @@ fn examples_are_command_lines_that_are_accepted() {
 }
 
 /// What stands between backquotes in a sentence.
-fn quoted(sentence: &str) -> impl Iterator<Item = &str> {
+pub(super) fn quoted(sentence: &str) -> impl Iterator<Item = &str> {
     sentence.split('`').skip(1).step_by(2)
 }
 

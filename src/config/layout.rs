@@ -20,7 +20,7 @@ const LARGEST_MBR: u64 = 1 << 41;
 const MOST_MBR: usize = 3;
 /// GPT has room for 128 entries; nobody needs that many on a scratch disk, and one is the marker.
 const MOST_GPT: usize = 32;
-/// Where a file system of the local disk may be mounted, as the help, the example and the README say it. [`system_path`] is the rule.
+/// Where a file system of the local disk may be mounted, as the help, the example and docs/reference/site-file.md say it. [`system_path`] is the rule.
 pub(super) const MAY_BE_MOUNTED: &str = "any directory except / itself, and except /bin, /dev, /etc, /lib, /lib32, /lib64, /libx32, \
      /proc, /run, /sbin, /sys, /usr and all below them; /usr/local and /usr/src are allowed";
 

@@ -26,7 +26,7 @@ enum Command {
     Test(suite::Test),
     /// Measure an engine beside others of its kind, on loopback.
     Bench(bench::Bench),
-    /// Check the rules of ARCHITECTURE.md that a program can check.
+    /// Check the rules of docs/contributing/architecture.md that a program can check.
     Tidy,
 }
 

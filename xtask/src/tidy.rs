@@ -1,4 +1,4 @@
-//! `cargo xtask tidy`: the rules of ARCHITECTURE.md that a program can check.
+//! `cargo xtask tidy`: the rules of docs/contributing/architecture.md that a program can check.
 
 use anyhow::{Context, Result, bail};
 use std::{

@@ -65,7 +65,7 @@ fn unbootable(problems: &[String]) -> String {
          image that you have (Debian, Ubuntu):\n  \
          FROM debian:12\n  \
          RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y linux-image-amd64 systemd-sysv udev kmod \
-         dbus openssh-server e2fsprogs xfsprogs && apt-get clean\nREADME.md, \"Container images\", says more.",
+         dbus openssh-server e2fsprogs xfsprogs && apt-get clean\ndocs/how-to/container-images.md says more.",
         refused(problems)
     )
 }

@@ -1,8 +1,8 @@
-//! What README.md and the example say of the site file is what the code does.
+//! What docs/reference/site-file.md and the example say of the site file is what the code does.
 
 use super::*;
 
-const README: &str = include_str!("../../../README.md");
+const REFERENCE: &str = include_str!("../../../docs/reference/site-file.md");
 
 /// What a file with these lines means, if it can be used.
 fn meaning(text: &str) -> Option<String> {
@@ -58,7 +58,7 @@ fn a_line_of_the_example_that_is_commented_out_is_the_default_or_says_that_it_is
 }
 
 #[test]
-fn the_defaults_in_the_readme_are_those_that_hold() {
+fn the_defaults_in_the_reference_are_those_that_hold() {
     let small = SMALL
         .lines()
         .filter(|line| !line.starts_with("reserved"))
@@ -68,7 +68,7 @@ fn the_defaults_in_the_readme_are_those_that_hold() {
     let layout = "[layout.s]\nversion = 1\nKEY\n[[layout.s.partition]]\nname = \"a\"\nsize = \"rest\"\nfs = \"raw\"";
     let mut section = None;
     let mut compared = 0;
-    for line in README.lines() {
+    for line in REFERENCE.lines() {
         if let Some(title) = line.strip_prefix("### ") {
             section = title.split('`').nth(1).filter(|title| title.starts_with('['));
         }
@@ -101,6 +101,32 @@ fn the_defaults_in_the_readme_are_those_that_hold() {
 }
 
 #[test]
+fn every_key_is_in_the_reference() {
+    let mut keys_of: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut section = "";
+    for line in REFERENCE.lines() {
+        if line.starts_with('#') {
+            section = line.split('`').nth(1).unwrap_or_default();
+        }
+        // A row says of one key, or of several that are alike.
+        if let Some(cell) = line.strip_prefix("| ").and_then(|row| row.split(" | ").next()) {
+            let keys = keys_of.entry(section).or_default();
+            keys.extend(cell.split('`').skip(1).step_by(2));
+        }
+    }
+    for (title, known) in crate::config::section::KEYS {
+        let said = keys_of.get(title).map(Vec::as_slice).unwrap_or_default();
+        // Partitions are tables of their own.
+        for key in known.iter().filter(|key| **key != "partition") {
+            assert!(
+                said.contains(key),
+                "docs/reference/site-file.md does not say {title} {key}"
+            );
+        }
+    }
+}
+
+#[test]
 fn where_a_partition_may_be_mounted_is_said_alike_everywhere() {
     let words = |text: &str| {
         text.replace("\n# ", " ")
@@ -109,7 +135,7 @@ fn where_a_partition_may_be_mounted_is_said_alike_everywhere() {
             .join(" ")
     };
     let rule = layout::MAY_BE_MOUNTED;
-    for (name, text) in [("README.md", README), ("the example", EXAMPLE)] {
+    for (name, text) in [("docs/reference/site-file.md", REFERENCE), ("the example", EXAMPLE)] {
         assert!(words(text).contains(rule), "{name} does not say: {rule}");
     }
     let (refused, allowed) = rule.split_once(';').unwrap();

@@ -1,4 +1,4 @@
-//! The promises of docs/security.md against a user of a node: each is tried as uid 65534, without capabilities, in a namespace that
+//! The promises of docs/explanation/security.md against a user of a node: each is tried as uid 65534, without capabilities, in a namespace that
 //! has the node's address, with all that such a user can know: the boot's id and its token from the kernel command line.
 
 #[path = "nobody/nfs.rs"]

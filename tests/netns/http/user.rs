@@ -1,4 +1,4 @@
-//! What a user without rights on a running node can do: the promises of docs/security.md, tried as uid 65534 from the node's address.
+//! What a user without rights on a running node can do: the promises of docs/explanation/security.md, tried as uid 65534 from the node's address.
 
 use super::{BASE, Lab, Node, PATIENCE, fetch};
 use anyhow::{Context, ensure};
