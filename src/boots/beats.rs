@@ -6,8 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A boot in doubt waits no longer for its node to be silent: what waits is an agent, perhaps of a node that boots.
-pub(super) const LONGEST_HOLD: Duration = Duration::from_secs(300);
+/// No node is believed to run for longer without a sign of life: it may boot in vain, and what counts its failures, and an older agent
+/// in a boot in doubt, wait for that.
+pub(super) const LONGEST_DOUBT: Duration = Duration::from_secs(300);
 
 /// The last heartbeats, by node; in memory only.
 #[derive(Debug, Default)]
@@ -24,17 +25,14 @@ impl Beats {
         self.lock().remove(node);
     }
 
-    /// False if `node` was silent for so long that its system does not run: it missed one heartbeat, and the next one may take its time.
-    pub fn is_alive(&self, node: &str, heartbeat_secs: u32, now: Instant) -> bool {
-        self.silence(node, now)
-            .is_some_and(|silence| silence < limit(heartbeat_secs))
+    /// False if `node` was silent for longer than `patience`, so that its system does not run.
+    pub fn is_alive(&self, node: &str, patience: Duration, now: Instant) -> bool {
+        self.silence(node, now).is_some_and(|silence| silence < patience)
     }
 
-    /// Seconds, rounded up, after which `node` was silent for long enough, [`LONGEST_HOLD`] at most; none if it is by now.
-    pub fn silent_in(&self, node: &str, heartbeat_secs: u32, now: Instant) -> Option<u64> {
-        let left = limit(heartbeat_secs)
-            .min(LONGEST_HOLD)
-            .checked_sub(self.silence(node, now)?)?;
+    /// Seconds, rounded up, after which `node` was silent for `patience`; none if it was.
+    pub fn silent_in(&self, node: &str, patience: Duration, now: Instant) -> Option<u64> {
+        let left = patience.checked_sub(self.silence(node, now)?)?;
         (!left.is_zero()).then(|| left.as_millis().div_ceil(1000) as u64)
     }
 
@@ -49,7 +47,8 @@ impl Beats {
     }
 }
 
-fn limit(heartbeat_secs: u32) -> Duration {
+/// A node that was silent for so long missed one heartbeat, and the next one took its time.
+pub(super) fn two_heartbeats(heartbeat_secs: u32) -> Duration {
     Duration::from_secs(2 * u64::from(heartbeat_secs) + 5)
 }
 
@@ -61,24 +60,29 @@ mod tests {
     fn two_heartbeats_and_five_seconds_of_silence_are_no_life() {
         let (beats, start) = (Beats::default(), rackstrap_base::clock::monotonic());
         let after = |seconds| start + Duration::from_secs(seconds);
-        assert!(!beats.is_alive("r01n01", 30, start));
+        assert!(!beats.is_alive("r01n01", two_heartbeats(30), start));
         beats.hear("r01n01", start);
-        assert!(beats.is_alive("r01n01", 30, after(64)));
-        assert!(!beats.is_alive("r01n01", 30, after(65)));
+        assert!(beats.is_alive("r01n01", two_heartbeats(30), after(64)));
+        assert!(!beats.is_alive("r01n01", two_heartbeats(30), after(65)));
         beats.hear("r01n01", after(70));
-        assert!(beats.is_alive("r01n01", 5, after(84)) && !beats.is_alive("r01n01", 5, after(85)));
+        assert!(
+            beats.is_alive("r01n01", two_heartbeats(5), after(84))
+                && !beats.is_alive("r01n01", two_heartbeats(5), after(85))
+        );
     }
 
     #[test]
-    fn nobody_is_held_longer_than_silence_takes_or_than_five_minutes() {
+    fn nobody_is_held_longer_than_silence_takes() {
         let (beats, start) = (Beats::default(), rackstrap_base::clock::monotonic());
         let after = |millis| start + Duration::from_millis(millis);
-        assert_eq!(beats.silent_in("r01n01", 30, start), None, "never heard of");
+        assert_eq!(
+            beats.silent_in("r01n01", two_heartbeats(30), start),
+            None,
+            "never heard of"
+        );
         beats.hear("r01n01", start);
-        assert_eq!(beats.silent_in("r01n01", 30, start), Some(65));
-        assert_eq!(beats.silent_in("r01n01", 30, after(64_100)), Some(1));
-        assert_eq!(beats.silent_in("r01n01", 30, after(65_000)), None);
-        assert_eq!(beats.silent_in("r01n01", 3600, after(1)), Some(300));
-        assert_eq!(beats.silent_in("r01n01", 3600, after(300_000)), None);
+        assert_eq!(beats.silent_in("r01n01", two_heartbeats(30), start), Some(65));
+        assert_eq!(beats.silent_in("r01n01", two_heartbeats(30), after(64_100)), Some(1));
+        assert_eq!(beats.silent_in("r01n01", two_heartbeats(30), after(65_000)), None);
     }
 }

@@ -21,7 +21,7 @@ impl State {
         let ids = self.by_node.entry(boot.plan.node.clone()).or_default();
         // Two boots of one node may reach the disk in either order.
         let by_id = &self.by_id;
-        let place = ids.partition_point(|id| by_id.get(id).is_some_and(|other| other.sequence < boot.sequence));
+        let place = ids.partition_point(|id| by_id.get(id).is_some_and(|other| other.sequence <= boot.sequence));
         ids.insert(place, boot.plan.id.clone());
         self.by_id.insert(boot.plan.id.clone(), boot);
     }
@@ -33,22 +33,25 @@ impl State {
         ids[running..].iter().filter_map(|id| self.by_id.get(id))
     }
 
-    /// Nodes whose last boot with files reported ready.
-    pub fn up(&self) -> impl Iterator<Item = &str> {
-        let up = |ids: &[String]| {
-            let last = self.last(ids, |boot| boot.redeemed)?;
-            self.by_id.get(&ids[last])?.ready
-        };
-        let nodes = self.by_node.iter().filter(move |(_, ids)| up(ids).is_some());
+    /// Nodes that have a boot whose files went out: it may be the one that they are in.
+    pub fn with_files(&self) -> impl Iterator<Item = &str> {
+        let nodes = self
+            .by_node
+            .iter()
+            .filter(|(_, ids)| self.last(ids, |boot| boot.redeemed).is_some());
         nodes.map(|(node, _)| node.as_str())
+    }
+
+    /// The last boot of `node` whose files went out.
+    pub fn last_with_files(&self, node: &str) -> Option<&Arc<Boot>> {
+        let ids = self.ids(node);
+        self.by_id.get(&ids[self.last(ids, |boot| boot.redeemed)?])
     }
 
     /// True if the files of no later boot of the same node went out.
     pub fn is_latest(&self, boot: &Boot) -> bool {
-        let ids = self.ids(&boot.plan.node);
-        let last = self.last(ids, |boot| boot.redeemed);
-        last.and_then(|last| self.by_id.get(&ids[last]))
-            .is_none_or(|last| last.sequence <= boot.sequence)
+        let last = self.last_with_files(&boot.plan.node);
+        last.is_none_or(|last| last.sequence <= boot.sequence)
     }
 
     /// Forgets old boots of `node`. A node whose script is fetched over and over, by whomever, still has its running boot, and

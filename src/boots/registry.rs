@@ -1,6 +1,11 @@
 //! All boots that are remembered: in memory for look-ups, on disk before anybody hears of them.
 
-use super::{Boot, beats::Beats, disks::Disks, kept::State};
+use super::{
+    Boot,
+    beats::{Beats, LONGEST_DOUBT, two_heartbeats},
+    disks::Disks,
+    kept::State,
+};
 use crate::inventory::Changed;
 use rackstrap_base::clock::{Timestamp, monotonic};
 use rackstrap_store::{Batch, Store, StoreError, Table, Write};
@@ -8,6 +13,7 @@ use rackstrap_wire::{CheckResult, DiskState, Hardware, ImageRef, OverlayRequest,
 use std::{
     collections::BTreeSet,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
 };
 use thiserror::Error;
 use uuid::Uuid;
@@ -84,6 +90,10 @@ pub enum Refusal {
 pub fn redeem_all(store: &Store) -> Result<(), StoreError> {
     store.write(|tx| {
         for (key, mut boot) in tx.scan::<Boot>(Table::Boots, b"")? {
+            if !boot.is_believed() {
+                tx.delete(Table::Boots, &key)?;
+                continue;
+            }
             boot.redeemed = true;
             tx.put(Table::Boots, &key, &boot)?;
         }
@@ -110,10 +120,10 @@ impl Boots {
             state.sequence = state.sequence.max(boot.sequence);
             state.insert(Arc::new(boot));
         }
-        // Whoever was up counts as up until it was silent as long as any other: what only a relay says of it is not believed before.
+        // Whoever may be up counts as heard of now: what only a relay says of it is not believed before it was silent for long enough.
         let beats = Beats::default();
         let start = monotonic();
-        state.up().for_each(|node| beats.hear(node, start));
+        state.with_files().for_each(|node| beats.hear(node, start));
         Ok(Boots {
             store,
             state: Arc::new(RwLock::new(state)),
@@ -282,19 +292,37 @@ impl Boots {
         self.beats.forget(node);
     }
 
-    /// True if the running system of `node` was heard of within its last two heartbeats: it is not its firmware that speaks now.
+    /// True if the running system of `node` was heard of lately: it is not its firmware that speaks now. `heartbeat_secs` is the
+    /// site's; the node may be in a boot that has another one.
     pub fn is_alive(&self, node: &str, heartbeat_secs: u32) -> bool {
-        self.beats.is_alive(node, heartbeat_secs, monotonic())
+        self.beats
+            .is_alive(node, self.patience(node, heartbeat_secs), monotonic())
+    }
+
+    /// How long `node` may be silent.
+    pub(super) fn patience(&self, node: &str, heartbeat_secs: u32) -> Duration {
+        let state = self.read();
+        let last = state.last_with_files(node);
+        let heartbeat = last.map_or(0, |boot| boot.plan.heartbeat_secs).max(heartbeat_secs);
+        // Heartbeats begin with `ready`, and users may be on the node before.
+        match last.is_some_and(|boot| boot.ready.is_none()) {
+            true => LONGEST_DOUBT,
+            false => two_heartbeats(heartbeat).min(LONGEST_DOUBT),
+        }
     }
 
     /// Seconds, rounded up, for which `boot` gets no secrets yet; none if it may have them. Only a relay said that its node boots, and the agent of
     /// its image asks from any port, as a user of the running system can. The node's heartbeats void what a user began; if it
-    /// boots, they are missing soon, and it waits for that no longer than [`LONGEST_HOLD`](super::beats::LONGEST_HOLD).
+    /// boots, they are missing soon, and it waits for that no longer than [`LONGEST_DOUBT`].
     pub fn held_for(&self, boot: &Boot, heartbeat_secs: u32) -> Option<u64> {
         if !boot.doubted || boot.privileged {
             return None;
         }
-        self.beats.silent_in(&boot.plan.node, heartbeat_secs, monotonic())
+        self.beats.silent_in(
+            &boot.plan.node,
+            self.patience(&boot.plan.node, heartbeat_secs),
+            monotonic(),
+        )
     }
 
     /// That boot as its node is told it now: an order about its disk that was withdrawn since it was pinned is in it no more. From
@@ -405,6 +433,7 @@ impl Boots {
         if let Some(row) = &row {
             self.disks.settle(&boot.plan.node, row);
         }
+        self.beats.hear(&boot.plan.node, monotonic());
         Ok(boot)
     }
 

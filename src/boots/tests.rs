@@ -3,7 +3,7 @@
 use super::*;
 use rackstrap_store::{Store, Table};
 use rackstrap_wire::{HwAddr, NetPlan, NfsRoot, OverlayRequest, WIRE_VERSION};
-use std::{net::Ipv4Addr, path::Path};
+use std::{net::Ipv4Addr, path::Path, time::Duration};
 
 fn plan(node: &str, image: &str) -> impl FnOnce(&str) -> Plan {
     let (node, image) = (node.to_owned(), image.parse().unwrap());
@@ -276,35 +276,82 @@ async fn a_system_is_alive_until_it_missed_a_heartbeat() {
 }
 
 #[tokio::test]
-async fn who_was_up_when_the_daemon_ended_counts_as_alive_when_it_starts() {
+async fn who_may_be_up_when_the_daemon_starts_counts_as_heard_of() {
     let dir = tempfile::tempdir().unwrap();
     let (store, boots) = open(dir.path());
-    for (node, ready, again) in [
-        ("r01n01", true, false),
-        ("r01n02", false, false),
-        ("r01n03", true, true),
+    for (node, redeemed, ready) in [
+        ("r01n01", true, true),
+        ("r01n02", true, false),
+        ("r01n03", false, false),
     ] {
         let boot = boots.open(NOW, plan(node, "debian@1")).await.unwrap();
-        let secret = Some("secret".to_owned());
-        boots
-            .redeem(&boot.plan.id, &request(&boot.token), secret)
-            .await
-            .unwrap();
+        if redeemed {
+            boots.redeem(&boot.plan.id, &request(&boot.token), None).await.unwrap();
+        }
         if ready {
-            boots.mark_ready(&boot.plan.id, "secret", NOW).await.unwrap();
+            boots.mark_ready(&boot.plan.id, &boot.token, NOW).await.unwrap();
         }
         // A script alone, by whomever, says nothing.
-        let next = boots.open(NOW, plan(node, "debian@1")).await.unwrap();
-        if again {
-            boots.redeem(&next.plan.id, &request(&next.token), None).await.unwrap();
-        }
-        assert!(!boots.is_alive(node, 30), "{node} was never heard of");
+        boots.open(NOW, plan(node, "debian@1")).await.unwrap();
     }
     store.flush().unwrap();
     drop((store, boots));
     let (_store, boots) = open(dir.path());
     let alive = ["r01n01", "r01n02", "r01n03"].map(|node| boots.is_alive(node, 30));
-    assert_eq!(alive, [true, false, false], "one boots, and one boots again");
+    assert_eq!(alive, [true, true, false]);
+}
+
+#[test]
+fn a_node_may_be_silent_for_as_long_as_its_own_heartbeat_allows() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_store, boots) = open(dir.path());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let boot = runtime.block_on(async {
+        let of_100 = |id: &str| Plan {
+            heartbeat_secs: 100,
+            ..plan("r01n01", "debian@1")(id)
+        };
+        let boot = boots.open(NOW, of_100).await.unwrap();
+        boots.redeem(&boot.plan.id, &request(&boot.token), None).await.unwrap()
+    });
+    // The site has 30 s since; before `ready` no heartbeats are due.
+    assert_eq!(boots.patience("r01n01", 30), Duration::from_secs(300));
+    assert_eq!(boots.patience("r01n02", 30), Duration::from_secs(65));
+    runtime
+        .block_on(boots.mark_ready(&boot.plan.id, &boot.token, NOW))
+        .unwrap();
+    let of = |heartbeat_secs| boots.patience("r01n01", heartbeat_secs).as_secs();
+    assert_eq!([of(30), of(120), of(3600)], [205, 245, 300]);
+    let next = runtime.block_on(async {
+        let next = boots.open(NOW, plan("r01n01", "debian@1")).await.unwrap();
+        boots.redeem(&next.plan.id, &request(&next.token), None).await.unwrap()
+    });
+    assert_eq!(boots.patience("r01n01", 30), Duration::from_secs(300), "it comes up");
+    runtime
+        .block_on(boots.mark_ready(&next.plan.id, &next.token, NOW))
+        .unwrap();
+    assert_eq!(boots.patience("r01n01", 30), Duration::from_secs(65));
+}
+
+#[tokio::test]
+async fn a_backup_brings_back_no_boot_in_doubt() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, boots) = open(dir.path());
+    let running = boots.open(NOW, plan("r01n01", "debian@1")).await.unwrap();
+    boots
+        .redeem(&running.plan.id, &request(&running.token), None)
+        .await
+        .unwrap();
+    boots.open_on(NOW, BY_RELAY, plan("r01n01", "debian@2")).await.unwrap();
+    drop(boots);
+    redeem_all(&store).unwrap();
+    let boots = Boots::load(store).unwrap();
+    let ids: Vec<String> = boots
+        .of_node("r01n01")
+        .iter()
+        .map(|boot| boot.plan.id.clone())
+        .collect();
+    assert_eq!(ids, [running.plan.id.as_str()]);
 }
 
 const BY_RELAY: Origin = Origin {
@@ -330,7 +377,7 @@ async fn the_boot_that_the_agent_is_in_is_never_forgotten() {
         .await
         .unwrap();
     // What the agent says between its files and `ready` is a sign of life; what holds the token only is none.
-    assert!(!boots.is_alive("r01n01", 30));
+    boots.firmware_speaks("r01n01");
     boots.hear(&running);
     assert!(!boots.is_alive("r01n01", 30));
     boots.hear(&boots.get(&booting.plan.id).unwrap());

@@ -60,14 +60,16 @@ pub(super) async fn wish(
 ) -> Result<Json<api::Done>, Refusal> {
     asked.nodes.sort();
     asked.nodes.dedup();
-    let world = context.world.load_full();
-    for node in &asked.nodes {
-        find(&world.inventory, node)?;
-    }
     let message = blocking(move || {
         let now = Timestamp::now();
-        let disks = context.boots.disks();
-        let withdrawn = disks.wish(&asked.nodes, asked.wish, &by, now).map_err(broken)?;
+        // A name that is given up meanwhile would leave its order to the next machine of that name.
+        let withdrawn = context.nodes.while_unchanged(|inventory| {
+            for node in &asked.nodes {
+                find(inventory, node)?;
+            }
+            let disks = context.boots.disks();
+            disks.wish(&asked.nodes, asked.wish, &by, now).map_err(broken)
+        })?;
         // One that orders it again gets it again.
         let late = withdrawn.iter().filter(|(node, order)| {
             !matches!(asked.wish, DiskWish::Prepare { .. }) && context.boots.has_order(node, order.id)

@@ -3,7 +3,7 @@
 use super::{
     answer::Problem,
     counters::Reason,
-    service::{Peer, Service},
+    service::{Peer, Service, seal_anew},
     told::Told,
 };
 use crate::{
@@ -21,8 +21,8 @@ use axum::{
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::{
-    CheckResult, DiskStatus, Heartbeat, HeartbeatAnswer, ImageRef, MOST_RESULTS, OLDEST_WIRE, Overlay, OverlayRequest,
-    Plan, Ready, Report, WIRE_VERSION, Waiting, common_version, failures, paths, users::UsersNote, waits,
+    CheckResult, DiskStatus, Heartbeat, HeartbeatAnswer, MOST_RESULTS, OLDEST_WIRE, Overlay, OverlayRequest, Plan,
+    Ready, Report, WIRE_VERSION, Waiting, common_version, failures, paths, users::UsersNote, waits,
 };
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ pub async fn plan(
 ) -> Result<Json<Plan>, Problem> {
     let boot = service.boot_of(*peer, &id)?;
     service.boots.authenticate(&id, bearer(&headers))?;
-    service.expect_root(*peer, &boot)?;
+    service.expect_agent(*peer, &boot)?;
     let agent = wire_of(&headers)?;
     let Some(common) = common_version(agent) else {
         let detail = too_old(&boot, agent);
@@ -93,7 +93,7 @@ pub async fn disk_loader(
 ) -> Result<Bytes, Problem> {
     let boot = service.boot_of(*peer, &id)?;
     service.boots.authenticate(&id, bearer(&headers))?;
-    service.expect_root(*peer, &boot)?;
+    service.expect_agent(*peer, &boot)?;
     let loaders = service.loaders.load();
     let (_, bytes) = loaders
         .disk()
@@ -115,14 +115,6 @@ fn wire_of(headers: &HeaderMap) -> Result<u32, Problem> {
     };
     let said = said.to_str().ok().and_then(|text| text.parse().ok());
     said.ok_or_else(|| Problem::bad_request(format!("{} is no version; it is a number", paths::WIRE_HEADER)))
-}
-
-/// How to get an image another agent.
-fn seal_anew(image: &ImageRef) -> String {
-    format!(
-        "seal it anew with this release's: rackstrap image clone {image} && rackstrap image seal {}-work",
-        image.name
-    )
 }
 
 /// Why there is no plan for an agent of that version.
@@ -158,16 +150,6 @@ pub async fn overlay(
     Told(boot, request): Told<OverlayRequest>,
 ) -> Result<Json<Overlay>, Problem> {
     service.boots.may_redeem(&boot.plan.id, &request.token)?;
-    let heartbeat_secs = service.world.load().site.limits.heartbeat_secs;
-    if let Some(seconds) = service.boots.held_for(&boot, heartbeat_secs) {
-        let detail = format!(
-            "files wait up to {seconds} s for heartbeats of the system before, as image {} was sealed by an older release; {}",
-            boot.image(),
-            seal_anew(boot.image())
-        );
-        service.record(&boot, "overlay-client", Level::Retry, detail.clone(), None);
-        return Err(Problem::unavailable(detail));
-    }
     let agent = wire_of(&headers)?;
     let wire = common_version(agent).ok_or_else(|| Problem::gone(too_old(&boot, agent)))?;
     // Rendered first: a template that fails must not cost the boot its one overlay.
@@ -293,6 +275,11 @@ pub async fn ready(State(service): State<Arc<Service>>, Told(boot, ready): Told<
             true => (Level::Ok, ready.detail),
             false => (Level::Degraded, failed),
         };
+        if service.boots.runs(id) {
+            service
+                .recorder
+                .still_runs(&Subject::Node(boot.plan.node.clone()), Timestamp::now(), id);
+        }
         service.record(&boot, "ready", level, detail, Some(ready.uptime_ms));
         service.rollouts.ready(&boot, Timestamp::now());
     }

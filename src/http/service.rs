@@ -20,7 +20,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use rackstrap_base::{clock::Timestamp, seats::Guest};
-use rackstrap_wire::{FIRST_USER_PORT, HwAddr};
+use rackstrap_wire::{FIRST_USER_PORT, HwAddr, ImageRef};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
@@ -81,10 +81,22 @@ pub fn base_url(site: &Site, server: Ipv4Addr) -> String {
     format!("http://{server}:{}", site.server.http_port)
 }
 
+/// How to get an image another agent.
+pub(super) fn seal_anew(image: &ImageRef) -> String {
+    format!(
+        "seal it anew with this release's: rackstrap image clone {image} && rackstrap image seal {}-work",
+        image.name
+    )
+}
+
 impl Service {
     /// Whose connection it is.
     pub(super) fn guest(&self, peer: Peer) -> Guest {
-        Guest::of(self.world.load().inventory.by_ipaddr(peer.ipv4()).is_some())
+        match self.world.load().inventory.by_ipaddr(peer.ipv4()) {
+            Some(_) if peer.0.port() < FIRST_USER_PORT => Guest::Root,
+            Some(_) => Guest::Node,
+            None => Guest::Stranger,
+        }
     }
 
     pub(super) fn snapshot(&self) -> Arc<World> {
@@ -110,9 +122,26 @@ impl Service {
         Ok(boot)
     }
 
-    /// Refuses who asks for `boot` from a port that any user of its node can have. Some DHCP relays pass on what users send (dnsmasq
-    /// 2.90 does, from any port), so that the token alone does not say that it is the node's agent who asks.
-    pub(super) fn expect_root(&self, peer: Peer, boot: &Boot) -> Result<(), Problem> {
+    /// Refuses whoever cannot be the agent of `boot`, whose token is all that a request has. Some DHCP relays pass on what users send
+    /// (dnsmasq 2.90 does, from any port), so that a user can begin a boot and knows its token. The agent asks from a port that no
+    /// user can have; an older one, which asks from any, waits until the system before is silent.
+    pub(super) fn expect_agent(&self, peer: Peer, boot: &Boot) -> Result<(), Problem> {
+        if !boot.redeemed {
+            // One that is up without files is of an agent that nobody has any more.
+            if boot.void && boot.ready.is_none() {
+                return Err(Refusal::Void(boot.plan.id.clone()).into());
+            }
+            let heartbeat_secs = self.world.load().site.limits.heartbeat_secs;
+            if let Some(seconds) = self.boots.held_for(boot, heartbeat_secs) {
+                let image = boot.image();
+                let detail = format!(
+                    "waits until the system before was silent, as image {image} was sealed by an older release; {}",
+                    seal_anew(image)
+                );
+                self.record(boot, "agent-client", Level::Retry, detail.clone(), None);
+                return Err(Problem::unavailable(format!("{detail} ({seconds} s at most)")));
+            }
+        }
         if !boot.privileged || peer.0.port() < FIRST_USER_PORT {
             return Ok(());
         }

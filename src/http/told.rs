@@ -30,7 +30,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<Service>> for Told<T> {
         let boot = service.boot_of(peer, &id)?;
         // Afterwards there is a secret that only root of the node knows, and any port will do.
         if boot.secret.is_none() {
-            service.expect_root(peer, &boot)?;
+            service.expect_agent(peer, &boot)?;
         }
         let limits = service.limits;
         // axum looks at what has come, not at what is announced.

@@ -124,6 +124,13 @@ impl Nodes {
         Ok(changed)
     }
 
+    /// Does something about nodes while none of them changes. Waits for a change that is under way.
+    pub fn while_unchanged<T>(&self, act: impl FnOnce(&Inventory) -> T) -> T {
+        let _changing = self.lock();
+        let world = self.world.load_full();
+        act(&world.inventory)
+    }
+
     /// The site file and the images are swapped by others at any time: only the inventory is replaced.
     fn publish(&self, inventory: Inventory) {
         let inventory = Arc::new(inventory);

@@ -455,6 +455,7 @@ impl Rollouts {
             // The newest first: what came before the boot that is known is no news.
             for boot in boots
                 .iter()
+                .filter(|boot| boot.is_believed())
                 .take_while(|boot| boot.plan.id != known || boot.ready.is_some())
             {
                 let what = match (boot.ready.is_some(), boot.redeemed) {

@@ -48,7 +48,7 @@ impl Files for LoaderFiles {
         let now = Timestamp::now();
         // A user who tries TFTP on a running node does not make it a machine that starts.
         let boots = match &subject {
-            Subject::Node(node) => self.shared.windows.is_open(node, now),
+            Subject::Node(node) => self.shared.windows.is_open(node, now) && !self.shared.windows.is_doubted(node),
             Subject::Machine(_) => true,
         };
         let event = Event::new(now, if boots { "tftp" } else { "tftp-client" }, level, detail)

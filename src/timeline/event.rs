@@ -121,7 +121,7 @@ impl Event {
         match self.kind() {
             "agent" => Some(Source::Agent),
             "dhcp" | "dhcp-first" | "tftp" | "tftp-client" | "script" | "refused" | "nfs" | "nfs-client"
-            | "script-client" | "kernel-client" | "initramfs-client" | "overlay-client" => Some(Source::Requests),
+            | "script-client" | "kernel-client" | "initramfs-client" | "agent-client" => Some(Source::Requests),
             _ => None,
         }
     }

@@ -140,7 +140,7 @@ impl Standing {
         match event.step.as_str() {
             // Somebody else asked for what is this node's: not a sign of life of it.
             "refused" => {
-                if self.boot == event.boot {
+                if self.boot == event.boot && !self.past(State::Starting) {
                     self.complain(event);
                 }
                 return None;
@@ -159,11 +159,12 @@ impl Standing {
         }
         match event.kind() {
             // Of a boot in doubt (`Boot::doubted`), which the node is in once its agent is heard of.
-            "script-client" | "kernel-client" | "initramfs-client" | "overlay-client" => return None,
+            "script-client" | "kernel-client" | "initramfs-client" | "agent-client" => return None,
             // Any user of the node can do that; it is neither a sign of life nor a fault of the node.
-            "tftp-client" | "nfs-client" | "dhcp-first" if matches!(self.state, State::Ready | State::Degraded) => {
-                return None;
-            }
+            "tftp-client" | "nfs-client" => return None,
+            "dhcp-first" if self.past(State::Loading) || self.state == State::Lost => return None,
+            // So can a relay, for any node; and a running system does well without DHCP.
+            "dhcp-client" if self.past(State::Starting) => return None,
             _ => {}
         }
         // Of an event that was repeated, the time between two of them.
@@ -340,6 +341,9 @@ impl Standing {
 
     /// Enters a boot that the node never left: the one since was not its own.
     fn go_back_to(&mut self, boot: &str) {
+        if self.boot == boot {
+            return;
+        }
         self.seen.retain(|seen| seen != boot);
         let lacks = self.lacked.remove(boot).unwrap_or_default();
         self.enter(boot);

@@ -173,8 +173,7 @@ fn restarts_and_late_words_of_older_boots() {
 #[test]
 fn others_can_neither_wake_a_node_nor_keep_it_alive() {
     let standing = check("1 ready @a => ready\n500 refused @a !error: 10.5.1.9 asked for boot a => ready");
-    assert_eq!(standing.heard, Timestamp(1_000));
-    assert!(standing.last_error.contains("10.5.1.9"));
+    assert_eq!((standing.heard, standing.last_error.as_str()), (Timestamp(1_000), ""));
     let standing = check("1 ready @a => ready\n500 rollout !error: debian@2: not ready in time => ready");
     assert_eq!(standing.heard, Timestamp(1_000));
     assert_eq!(standing.last_error, "rollout: debian@2: not ready in time");

@@ -45,11 +45,13 @@ pub fn run(wait_for_init: bool) -> Res<()> {
     };
     let server = facts.server();
     let seed = random_seed();
+    let period = Duration::from_secs(facts.heartbeat_secs.max(1).into());
     let mut checks = Checks::new(&facts.health, facts.address);
     wait_until_they_hold(
         &mut checks,
         &Machine,
         Duration::from_secs(facts.health.within_secs.into()),
+        period,
         |results| {
             let waiting = Waiting {
                 token: server.token.clone(),
@@ -61,7 +63,6 @@ pub fn run(wait_for_init: bool) -> Res<()> {
         },
     );
     say_ready(&server, &detail, &checks.results(), seed);
-    let period = Duration::from_secs(facts.heartbeat_secs.max(1).into());
     let found = Arc::new(Mutex::new(checks.results()));
     let (changed, changes) = channel();
     // Kept, so that the other end does not close where there is nothing to check.
@@ -79,23 +80,25 @@ pub fn run(wait_for_init: bool) -> Res<()> {
     )
 }
 
-/// Looks until all hold, or `patience` is over; `tell` is told what does not hold yet, each time that this is news.
+/// Looks until all hold, or `patience` is over; `tell` is told what does not hold yet, each time that this is news, and each
+/// `period`: users may be on the node, and a server that hears nothing of it believes what a DHCP relay says.
 fn wait_until_they_hold(
     checks: &mut Checks,
     system: &impl System,
     patience: Duration,
+    period: Duration,
     tell: impl Fn(&[CheckResult]) -> bool,
 ) {
     let began = Instant::now();
-    let mut told = Vec::new();
+    let (mut told, mut when) = (Vec::new(), began);
     loop {
         checks.look(system, When::ComingUp);
         if checks.hold() || began.elapsed() >= patience {
             return;
         }
         let results = checks.results();
-        if told != results && tell(&results) {
-            told = results;
+        if (told != results || when.elapsed() >= period) && tell(&results) {
+            (told, when) = (results, Instant::now());
         }
         std::thread::sleep(LOOK_AGAIN);
     }

@@ -18,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 /// Who wants a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Guest {
+    /// Root of a node of the inventory: it asks from a port below 1024. No users of nodes keep it out.
+    Root,
     /// An address of a node of the inventory.
     Node,
     /// Any other address.
@@ -120,7 +122,7 @@ impl Seats {
         let mut held = self.lock();
         let own = held.count(address, guest);
         if own >= self.bounds.each {
-            let idle = held.longest_idle(guest, |place| place.address == address);
+            let idle = held.longest_idle(guest, |place| place.address == address && place.guest == guest);
             let idle = idle.ok_or(Full::Share(own))?;
             held.remove(&idle);
         }
@@ -131,13 +133,17 @@ impl Seats {
                 .longest_idle(Guest::Stranger, |_| true)
                 .or_else(|| held.of_the_largest(Guest::Stranger, own, guest))
                 .or_else(|| match guest {
-                    Guest::Node => {
+                    Guest::Root | Guest::Node => {
                         held.longest_idle(Guest::Node, |place| held.count(place.address, place.guest) > own + 1)
                     }
                     Guest::Stranger => None,
+                })
+                .or_else(|| match guest {
+                    Guest::Root => held.of_the_largest(Guest::Node, own, guest),
+                    Guest::Node | Guest::Stranger => None,
                 });
             let full = Full::All(match guest {
-                Guest::Node => all,
+                Guest::Root | Guest::Node => all,
                 Guest::Stranger => held.strangers.len(),
             });
             let victim = victim.ok_or(full)?;
@@ -169,14 +175,14 @@ impl Seats {
 impl Held {
     fn of(&self, guest: Guest) -> &HashMap<u64, Arc<Place>> {
         match guest {
-            Guest::Node => &self.nodes,
+            Guest::Root | Guest::Node => &self.nodes,
             Guest::Stranger => &self.strangers,
         }
     }
 
     fn of_mut(&mut self, guest: Guest) -> &mut HashMap<u64, Arc<Place>> {
         match guest {
-            Guest::Node => &mut self.nodes,
+            Guest::Root | Guest::Node => &mut self.nodes,
             Guest::Stranger => &mut self.strangers,
         }
     }
@@ -231,7 +237,8 @@ impl Held {
         if newcomer == guest && *most <= own + 1 {
             return None;
         }
-        let places = self.of(guest).values().filter(|place| place.address == *address);
+        let places = self.of(guest).values();
+        let places = places.filter(|place| place.address == *address && place.guest == guest);
         places.min_by_key(|place| place.id).cloned()
     }
 }
@@ -388,5 +395,30 @@ mod tests {
         assert!(is_taken_away(&greedy[0]));
         assert_eq!(seats.take(address(9), Guest::Stranger).unwrap_err(), Full::All(0));
         drop(newcomer);
+    }
+
+    #[test]
+    fn users_of_nodes_keep_no_root_out() {
+        let seats = Seats::new(Bounds {
+            all: 6,
+            strangers: 2,
+            each: 3,
+        });
+        // All are busy: one user has the share of its address, and others all the rest.
+        let users = [1, 1, 1, 2, 2, 3].map(|last| seats.take(address(last), Guest::Node).unwrap());
+        assert_eq!(seats.take(address(1), Guest::Node).unwrap_err(), Full::Share(3));
+        assert_eq!(seats.take(address(4), Guest::Node).unwrap_err(), Full::All(6));
+        let roots = [1, 2, 3].map(|last| seats.take(address(last), Guest::Root).unwrap());
+        assert_eq!(seats.len(), 6);
+        assert!(
+            users[0].place.taken_away.is_cancelled(),
+            "the one that holds most gives one up"
+        );
+        assert!(roots.iter().all(|root| !root.place.taken_away.is_cancelled()));
+        // Roots have a share, too, and keep nobody out for ever.
+        let more = [1, 1].map(|_| seats.take(address(1), Guest::Root).unwrap());
+        assert_eq!(seats.take(address(1), Guest::Root).unwrap_err(), Full::Share(3));
+        more[0].idle();
+        assert!(seats.take(address(1), Guest::Root).is_ok());
     }
 }

@@ -495,7 +495,7 @@ impl Connection {
     fn idle(&self) -> Duration {
         let config = &self.server.config;
         match self.seat.guest() {
-            Guest::Node => config.idle,
+            Guest::Root | Guest::Node => config.idle,
             Guest::Stranger => config.idle.min(config.stall),
         }
     }

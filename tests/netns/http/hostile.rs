@@ -232,14 +232,16 @@ fn bodies_that_do_not_end_are_held_up_to_their_bound() -> Result {
     poll(PATIENCE, || {
         Ok((lab.counted("requests")? >= asked + SHARE as u64 + 2).then_some(()))
     })?;
-    let refused = talk(connect(&node.namespace)?, b"")?;
+    let nothing = b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let refused = talk(connect_as_agent(&node.namespace)?, b"")?;
     for words in ["Retry-After: 1", "64 of this address are in use"] {
         assert!(refused.contains(words), "{refused}");
     }
+    // Users have places of their own, and take none of the agent's.
+    ensure!(status_of(&talk(connect(&node.namespace)?, nothing)?) == Some(404));
     drop(last_two);
-    let nothing = b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     let free = poll(PATIENCE, || {
-        let answer = talk(connect(&node.namespace)?, nothing)?;
+        let answer = talk(connect_as_agent(&node.namespace)?, nothing)?;
         Ok((status_of(&answer) == Some(404)).then_some(()))
     })?;
     ensure!(free.is_some(), "places that were given back stay taken");

@@ -49,6 +49,8 @@ pub struct Fleet {
     pub cluster: Cluster,
     pub nodes: Vec<Node>,
     namespace: Namespace,
+    /// Has no address, as firmware has none.
+    firmware: Namespace,
 }
 
 impl Fleet {
@@ -68,6 +70,7 @@ impl Fleet {
         let namespace = cluster.namespace.client("52:54:00:00:ff:02")?;
         // One neighbour for all: the kernel's table holds a thousand and a few.
         namespace.ip(&["address", "add", "10.5.0.2/16", "dev", "eth0"])?;
+        let firmware = cluster.namespace.client("52:54:00:00:ff:03")?;
         let mut nodes = Vec::new();
         for rack in 1..=racks {
             let network = format!("10.5.{rack}.0/24");
@@ -87,6 +90,7 @@ impl Fleet {
             cluster,
             nodes,
             namespace,
+            firmware,
         })
     }
 
@@ -103,7 +107,8 @@ impl Fleet {
 
     /// Lets nodes act: what they do happens on their side of the network.
     pub fn act<T: Send>(&self, act: impl FnOnce(&UdpSocket) -> Result<T> + Send) -> Result<T> {
-        self.namespace.inside(|| act(&wire()?))?
+        let wire = self.firmware.inside(wire)??;
+        self.namespace.inside(|| act(&wire))?
     }
 
     pub fn node(&self, name: &str) -> Result<&Node> {
@@ -127,8 +132,9 @@ impl Fleet {
         lot: impl Fn(&Node) -> Boots + Sync,
     ) -> Result<Vec<String>> {
         let (next, others) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        let firmware = &self.firmware;
         let work = || -> Result {
-            let wire = wire()?;
+            let wire = firmware.inside(wire)??;
             while let Some(node) = nodes.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let mut boot = node.begin(&wire)?;
                 if boot.version != version {
@@ -299,15 +305,13 @@ impl Node {
         anyhow::bail!("{}: DHCP is not answered", self.name)
     }
 
-    /// iPXE's REQUEST of one that knows its address (RFC 2131 section 4.3.2, INIT-REBOOT), relayed.
+    /// iPXE's REQUEST of one that knows its address (RFC 2131 section 4.3.2, INIT-REBOOT).
     fn request(&self) -> Vec<u8> {
         static XID: AtomicU32 = AtomicU32::new(0x726f_0000);
         let mut bytes = vec![0; 240];
         bytes[..3].copy_from_slice(&[1, 1, 6]);
         bytes[4..8].copy_from_slice(&XID.fetch_add(1, Ordering::Relaxed).to_be_bytes());
         bytes[10] = 0x80;
-        // Through a relay: the sender has an address, as no firmware has.
-        bytes[24..28].copy_from_slice(&[10, 5, 0, 2]);
         bytes[28..34].copy_from_slice(&self.hwaddr);
         bytes[236..].copy_from_slice(&[99, 130, 83, 99]);
         let mut put = |code: u8, data: &[u8]| {
@@ -362,9 +366,9 @@ fn wire() -> Result<UdpSocket> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)?;
     socket.bind_device(Some(b"eth0"))?;
     socket.set_broadcast(true)?;
-    // Relays send from this port, and the daemon believes no other one; several threads are one relay.
+    // Firmware sends from this port, and the daemon believes no other one; several threads are one wire.
     socket.set_reuse_port(true)?;
-    let any: SocketAddr = "0.0.0.0:67".parse()?;
+    let any: SocketAddr = "0.0.0.0:68".parse()?;
     socket.bind(&any.into())?;
     Ok(socket.into())
 }
@@ -377,7 +381,7 @@ fn version(state_dir: &Path, number: u32) -> Result {
     fs::write(dir.join("initramfs"), "none")?;
     let manifest = format!(
         "image = \"debian@{number}\"\ncreated = 0\nsource = \"a test\"\nkernel-release = \"6.1.0\"\narch = \"x86_64\"\n\
-         init = \"systemd\"\nfiles = 0\nbytes = 0\n"
+         init = \"systemd\"\nfiles = 0\nbytes = 0\nwire = 4\n"
     );
     Ok(fs::write(dir.join("manifest.toml"), manifest)?)
 }

@@ -1,6 +1,6 @@
 //! An honest relay passes on what a user of a node sends, from whatever port that came: dnsmasq 2.90 does.
 
-use super::{PATIENCE, Running, address_of, dhcp, fetch, says, up as boots_up, wants_overlay};
+use super::{PATIENCE, Running, address_of, as_nobody, dhcp, fetch, says, up as boots_up, wants_overlay};
 use crate::netns::serve::argument;
 use anyhow::{Context, ensure};
 use serde_json::json;
@@ -47,6 +47,20 @@ fn what_a_relay_passes_on_from_a_user_gets_no_secrets_and_says_nothing_of_a_node
     ] {
         assert_eq!(up.gets(&path, "")?.0, 200, "{path}");
     }
+    // A file that there is, and one that there is not.
+    as_nobody(&up.lab.node.namespace, || {
+        for file in ["undionly.kpxe", "no-such-file"] {
+            let socket = UdpSocket::bind("0.0.0.0:0")?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            socket.send_to(format!("\0\x01{file}\0octet\0").as_bytes(), "10.5.0.1:69")?;
+            socket.recv(&mut [0; 1500])?;
+        }
+        Ok(())
+    })?;
+    let errors = poll(PATIENCE, || {
+        Ok(timeline("r01n01")?.contains("tftp-client").then_some(()))
+    })?;
+    ensure!(errors.is_some(), "{}", timeline("r01n01")?);
     for name in ["r01n01", "r01n02"] {
         let row = up.lab.cluster.status(name)?;
         assert_eq!(
@@ -212,11 +226,27 @@ fn a_boot_in_doubt_of_an_older_image_gets_its_files_once_the_node_is_silent() ->
     let node = &up.lab.node.namespace;
     let (status, said) = up.posts(node, &overlay, &wants_overlay(token))?;
     assert!(
-        status == 503 && said.contains("wait up to") && !said.contains("secret"),
+        status == 503 && said.contains("waits until the system before was silent") && !said.contains("secret"),
         "{status}: {said}"
     );
+    let says = says(token);
+    for (path, body) in [
+        ("waiting", &says),
+        ("report", &says),
+        ("ready", &says),
+        ("heartbeat", &says),
+    ] {
+        let (status, said) = up.posts(node, &format!("/v1/{path}/{boot}"), body)?;
+        assert_eq!(status, 503, "{path}: {said}");
+    }
+    for path in ["plan", "disk-loader"] {
+        let (status, said) = up.gets(&format!("/v1/{path}/{boot}"), token)?;
+        assert_eq!(status, 503, "{path}: {said}");
+    }
     // Its system runs: that boot never gets them.
     up.expect_unharmed()?;
+    let (status, said) = up.posts(node, &format!("/v1/ready/{boot}"), &says)?;
+    assert_eq!(status, 409, "{said}");
     let (status, said) = up.posts(node, &overlay, &wants_overlay(token))?;
     assert!(
         status == 409 && said.contains("running system was heard of"),
