@@ -8,7 +8,8 @@ use rackstrap::parts::{
     boots::Boots,
     config::{self, Site},
     decide::{Decision, Requester, World, decide},
-    inventory::{self, Change, Inventory, NewNode, Node, Nodes, Patch},
+    inventory::{Change, Inventory, NewNode, Node, Patch},
+    nodes::{self, Nodes},
     timeline::{Event, Level, Recorder, Subject},
 };
 use rackstrap_base::clock::Timestamp;
@@ -203,7 +204,7 @@ fn measure(dir: &Path) -> Result {
     let begin = Instant::now();
     let store = Store::open(&path)?;
     say("open-ms", millis(begin));
-    let nodes = inventory::load(&store)?;
+    let nodes = nodes::load(&store)?;
     let inventory = Inventory::new(nodes);
     say("load-ms", millis(begin));
     let count = u32::try_from(inventory.len())?;

@@ -3,11 +3,16 @@
 //! DHCP, TFTP, HTTP and NFS ask it; none of them knows why. It is pure: a [`World`], a
 //! [`Requester`], an answer with its reasons, no clock, no file, no lock.
 
+mod assignments;
+
+#[cfg(test)]
+pub use assignments::Source;
+pub use assignments::{Assignments, Current, Given, RenameStep, Renaming, Restarting, Trial};
+
 use crate::{
     boots::{DiskRules, Disks},
     config::Site,
     inventory::{Inventory, Node, Settings},
-    rollout::Assignments,
 };
 use rackstrap_base::{firmware, subnet::Subnet};
 use rackstrap_image::{Catalog, ImageVersion};

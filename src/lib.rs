@@ -15,6 +15,7 @@ mod hooks;
 mod http;
 mod inventory;
 mod loaders;
+mod nodes;
 mod overlay;
 mod preflight;
 mod restart;
@@ -50,7 +51,7 @@ pub mod parts {
     }
     /// Who gets what.
     pub mod decide {
-        pub use crate::decide::{Decision, Requester, SharedWorld, World, decide};
+        pub use crate::decide::{Current, Decision, Requester, SharedWorld, World, decide};
     }
     /// Machines that are no nodes yet.
     pub mod discovery {
@@ -67,7 +68,7 @@ pub mod parts {
     }
     /// The nodes.
     pub mod inventory {
-        pub use crate::inventory::{Change, Entry, Inventory, NewNode, Node, Nodes, Patch, load};
+        pub use crate::inventory::{Change, Entry, Inventory, NewNode, Node, Patch};
         /// For other programs.
         pub mod export {
             pub use crate::inventory::export::{ExportNode, Format};
@@ -76,6 +77,10 @@ pub mod parts {
         pub mod import {
             pub use crate::inventory::import::{ENTRIES, Format, Options, Ports, read};
         }
+    }
+    /// The keeper of the nodes.
+    pub mod nodes {
+        pub use crate::nodes::{Nodes, load};
     }
     /// Boot loaders.
     pub mod loaders {
@@ -91,7 +96,7 @@ pub mod parts {
     }
     /// Rollouts.
     pub mod rollout {
-        pub use crate::rollout::{Current, Member, Note, Rollout, Rollouts, Share, Stage, State, Tally};
+        pub use crate::rollout::{Member, Note, Rollout, Rollouts, Share, Stage, State, Tally};
     }
     /// Everything that happened.
     pub mod timeline {

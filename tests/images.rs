@@ -1,7 +1,7 @@
 //! `rackstrap image` as people use it: on a small tree, beside a daemon, and in a whole Debian.
 
 use crate::{backup::Lab, terminal::Terminal};
-use rackstrap::parts::{boots::Boots, rollout::Current};
+use rackstrap::parts::{boots::Boots, decide::Current};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_store::{Store, Table};
 use rackstrap_wire::{DiskPlan, NetPlan, NfsRoot, Plan};

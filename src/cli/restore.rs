@@ -5,7 +5,7 @@ use super::{
     connection,
     output::{self, Format},
 };
-use crate::{boots, inventory, rollout};
+use crate::{boots, nodes, rollout};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use rackstrap_base::clock::Timestamp;
@@ -113,7 +113,7 @@ pub fn run(config: &Path, args: RestoreArgs) -> Result<ExitCode> {
 /// The store has to be one that a daemon can begin with; tells the number of its nodes.
 fn look_at(staged: &Staged) -> Result<usize> {
     let store = staged.store().context("it is closed")?;
-    let nodes = inventory::load(store)?;
+    let nodes = nodes::load(store)?;
     if !staged.took_along() {
         // Secrets go out once a boot, and may have gone out after the backup was made.
         boots::redeem_all(store)?;

@@ -77,7 +77,7 @@ fn read_range(key: &str, text: &str) -> Result<RangeInclusive<u32>, Problem> {
 }
 
 fn read_name(text: &str) -> Result<String, Problem> {
-    match crate::users::valid_name(text) {
+    match rackstrap_wire::users::valid_name(text) {
         true => Ok(text.to_owned()),
         false => Err((
             format!("{} is not a name of a user or group", quote(text)),

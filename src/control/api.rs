@@ -74,11 +74,11 @@ pub mod paths {
     pub const USERS_SYNC: &str = "/v1/users/sync";
     /// `GET`: image versions that may not be deleted, with the nodes that use each.
     pub const IMAGES_IN_USE: &str = "/v1/images/in-use";
-    /// `GET`: every [`crate::rollout::Current`], by image name.
+    /// `GET`: every [`crate::decide::Current`], by image name.
     pub const IMAGES_CURRENT: &str = "/v1/images/current";
-    /// `POST` [`super::PromoteImage`]: the [`crate::rollout::Current`] that it is now.
+    /// `POST` [`super::PromoteImage`]: the [`crate::decide::Current`] that it is now.
     pub const IMAGE_PROMOTE: &str = "/v1/images/promote";
-    /// `POST` [`crate::rollout::Renaming`]: [`super::Done`].
+    /// `POST` [`crate::decide::Renaming`]: [`super::Done`].
     pub const IMAGE_RENAME: &str = "/v1/images/rename";
     /// `POST` [`super::RollBack`]: [`super::RolledBack`].
     pub const IMAGE_ROLLBACK: &str = "/v1/images/rollback";

@@ -29,7 +29,7 @@ pub use routes::router;
 pub use socket::{bind, serve};
 
 use crate::{
-    boots::Boots, decide::SharedWorld, discovery::Discovery, inventory::Nodes, overlay::Renderer, restart::Restarts,
+    boots::Boots, decide::SharedWorld, discovery::Discovery, nodes::Nodes, overlay::Renderer, restart::Restarts,
     rollout::Rollouts, timeline::Recorder,
 };
 use rackstrap_base::{firmware::Firmwares, warnings::SiteWarnings};

@@ -3,7 +3,8 @@
 use super::{Context, api};
 use crate::{
     discovery::DiscoveryError,
-    inventory::{ChangeError, InventoryError, Refusals},
+    inventory::{InventoryError, Refusals},
+    nodes::ChangeError,
     rollout::RolloutError,
 };
 use axum::{

@@ -7,9 +7,10 @@ use super::{
 };
 use crate::{
     boots::Boots,
+    decide::{Current, Renaming},
     inventory::Settings,
     restart::Withdrawn,
-    rollout::{Current, Renaming, Rollout, RolloutError, Wish},
+    rollout::{Rollout, RolloutError, Wish},
 };
 use axum::{Json, extract::State};
 use rackstrap_base::clock::Timestamp;

@@ -9,7 +9,8 @@ use super::{
 use crate::{
     boots::Boots,
     decide::SharedWorld,
-    inventory::{Change, ChangeError, NewNode, Nodes, Patch},
+    inventory::{Change, NewNode, Patch},
+    nodes::{ChangeError, Nodes},
 };
 use rackstrap_base::{clock::Timestamp, panics};
 use rackstrap_store::{Batch, Store, StoreError, Table, Write};

@@ -8,7 +8,8 @@ use crate::{
     boots::Boots,
     config::{Site, parse},
     decide::{SharedWorld, World},
-    inventory::{Change, Inventory, NewNode, Nodes, load},
+    inventory::{Change, Inventory, NewNode},
+    nodes::{Nodes, load},
     timeline::Recorder,
 };
 use arc_swap::ArcSwap;

@@ -2,7 +2,8 @@ use super::*;
 use crate::{
     config::parse,
     decide::World,
-    inventory::{Change, Inventory, NewNode, Nodes},
+    inventory::{Change, Inventory, NewNode},
+    nodes::Nodes,
     timeline::{Event, Level, Subject},
 };
 use arc_swap::ArcSwap;

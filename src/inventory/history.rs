@@ -77,7 +77,7 @@ fn prefix(name: &str) -> Vec<u8> {
 }
 
 /// Notes `changed` in the transaction that does it, under every name that it concerns.
-pub(super) fn note(tx: &mut Write<'_>, at: Timestamp, by: &str, changed: &[Changed]) -> Result<(), StoreError> {
+pub fn remember(tx: &mut Write<'_>, at: Timestamp, by: &str, changed: &[Changed]) -> Result<(), StoreError> {
     let mut number = tx.get::<u64>(Table::Meta, LAST)?.unwrap_or_default();
     let by: String = by.chars().filter(|c| !c.is_control()).take(WHO).collect();
     for changed in changed {

@@ -6,20 +6,18 @@ pub mod export;
 mod groups;
 mod history;
 pub mod import;
-mod keeper;
 mod node;
 mod refusal;
 mod settings;
 mod summary;
 
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 pub use change::{Change, Changed, NewNode, Patch, apply};
 pub use check::find;
 pub use groups::groups;
-pub use history::{Entry, differences, history};
-pub use keeper::{ChangeError, Follower, Nodes, load};
+pub use history::{Entry, differences, history, remember};
 pub use node::{Inventory, Node};
 pub use refusal::{InventoryError, Refusals};
 pub use settings::{Setting, Settings};

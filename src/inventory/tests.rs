@@ -1,17 +1,11 @@
 //! Tests of inventory changes: what is refused, in which words, and what the next packet sees.
 
 use super::*;
-use crate::{
-    config::{Site, parse},
-    decide::{Decision, Requester, SharedWorld, World, decide},
-};
-use arc_swap::ArcSwap;
+use crate::config::{Site, parse};
 use proptest::prelude::*;
-use rackstrap_base::clock::Timestamp;
-use rackstrap_image::Catalog;
-use rackstrap_store::{Store, StoreError, Table};
+use rackstrap_store::Store;
 use rackstrap_wire::HwAddr;
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 const SITE: &str = r#"
 [cluster]
@@ -35,18 +29,18 @@ server = "10.3.0.1"
 [profile.gpu]
 "#;
 
-fn site() -> Site {
+pub fn site() -> Site {
     let mut site = parse(SITE, Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}")).0;
     // A checked site reserves what the daemon, the router and the pool have; a node is refused there even so.
     site.cluster.reserved.truncate(1);
     site
 }
 
-fn mac(text: &str) -> HwAddr {
+pub fn mac(text: &str) -> HwAddr {
     text.parse().unwrap()
 }
 
-fn new(name: &str, hwaddrs: &[&str]) -> NewNode {
+pub fn new(name: &str, hwaddrs: &[&str]) -> NewNode {
     NewNode {
         name: name.into(),
         hwaddrs: hwaddrs.iter().map(|text| mac(text)).collect(),
@@ -60,26 +54,7 @@ fn added(inventory: &Inventory, new: &NewNode) -> Result<Node, Refusals> {
     Ok(changed.into_iter().find_map(|changed| changed.after).unwrap())
 }
 
-/// Who changes things here.
-fn change(nodes: &Nodes, change: Change) -> Result<Vec<Changed>, ChangeError> {
-    nodes.change(&[change], "tests", Timestamp(7))
-}
-
-fn delete(nodes: &Nodes, name: &str) -> Result<Vec<Changed>, ChangeError> {
-    change(nodes, Change::Delete { name: name.into() })
-}
-
-fn world() -> SharedWorld {
-    Arc::new(ArcSwap::from_pointee(World {
-        site: Arc::new(site()),
-        inventory: Arc::new(Inventory::default()),
-        images: Arc::new(Catalog::default()),
-        assignments: Arc::default(),
-        confirmed: None,
-    }))
-}
-
-fn open() -> (tempfile::TempDir, Store) {
+pub fn open() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("store.redb")).unwrap();
     (dir, store)
@@ -146,46 +121,6 @@ fn what_is_refused_says_why_and_what_to_do() {
 }
 
 #[test]
-fn the_next_packet_sees_a_change_and_so_does_the_next_start() {
-    let (dir, store) = open();
-    let world = world();
-    let nodes = Nodes::new(store.clone(), world.clone());
-    let hwaddr = mac("52:54:00:01:01:01");
-    let known = || {
-        let requester = Requester {
-            hwaddr: Some(hwaddr),
-            ..Requester::default()
-        };
-        match decide(&world.load(), &requester) {
-            Decision::Node(decided) => Some(decided.node.name.clone()),
-            Decision::Unknown { .. } => None,
-        }
-    };
-    assert_eq!(known(), None);
-    change(&nodes, Change::Add(new("r01n10", &["52:54:00:01:01:01"]))).unwrap();
-    assert_eq!(known().as_deref(), Some("r01n10"));
-    change(&nodes, Change::Add(new("r01n11", &["52:54:00:01:01:02"]))).unwrap();
-    store.secret("r01n10", "ssh", || 1).unwrap();
-    store.secret("r01n11", "ssh", || 2).unwrap();
-    delete(&nodes, "r01n10").unwrap();
-    assert_eq!(known(), None);
-    assert!(matches!(
-        delete(&nodes, "r01n10"),
-        Err(ChangeError::Refused(Refusals(why))) if matches!(why[..], [(0, InventoryError::Unknown { .. })])
-    ));
-    let secrets = store.scan::<u32>(Table::Secrets, b"").unwrap();
-    assert_eq!(
-        secrets,
-        [(b"r01n11/ssh".to_vec(), 2)],
-        "only the deleted node's are gone"
-    );
-    drop((nodes, store));
-    let store = Store::open(&dir.path().join("store.redb")).unwrap();
-    let names: Vec<String> = load(&store).unwrap().into_iter().map(|node| node.name).collect();
-    assert_eq!(names, ["r01n11"]);
-}
-
-#[test]
 fn a_profile_that_is_named_twice_is_kept_once() {
     let words = |all: &[&str]| all.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let twice = NewNode {
@@ -204,28 +139,6 @@ fn a_profile_that_is_named_twice_is_kept_once() {
     };
     let (_, changed) = apply(&Inventory::new([node]), &site(), &[set]).unwrap();
     assert_eq!(changed[0].after.as_ref().unwrap().profiles, ["gpu"]);
-}
-
-#[test]
-fn two_racks_racked_at_once_do_not_collide() {
-    let (_dir, store) = open();
-    let world = world();
-    let nodes = Nodes::new(store.clone(), world.clone());
-    let won: usize = std::thread::scope(|scope| {
-        let tasks: Vec<_> = (0..16u8)
-            .map(|i| {
-                let nodes = nodes.clone();
-                // Everybody wants one of four names, with one of eight cards.
-                let wanted = new(&format!("r01n1{}", i % 4), &[&format!("52:54:00:00:00:0{}", i % 8)]);
-                scope.spawn(move || change(&nodes, Change::Add(wanted)).is_ok())
-            })
-            .collect();
-        tasks.into_iter().map(|task| usize::from(task.join().unwrap())).sum()
-    });
-    assert_eq!(won, 4);
-    let stored = load(&store).unwrap();
-    assert_eq!(stored.len(), 4);
-    assert_eq!(world.load().inventory.len(), 4);
 }
 
 #[test]
@@ -306,68 +219,6 @@ fn a_node_that_is_renamed_to_its_own_name_gets_the_address_of_the_present_patter
 }
 
 #[test]
-fn a_renamed_node_keeps_its_secrets_and_each_change_is_remembered() {
-    let (_dir, store) = open();
-    let nodes = Nodes::new(store.clone(), world());
-    change(&nodes, Change::Add(new("r01n10", &["52:54:00:01:01:01"]))).unwrap();
-    store.secret("r01n10", "ssh", || 1).unwrap();
-    let rename = Change::Rename {
-        from: "r01n10".into(),
-        to: "r01n12".into(),
-    };
-    nodes.change(&[rename], "alice\u{7} as root", Timestamp(9)).unwrap();
-    assert_eq!(store.secret("r01n12", "ssh", || 2).unwrap(), 1);
-    // What changes nothing is no change.
-    let same = Change::Set {
-        name: "r01n12".into(),
-        patch: Patch::default(),
-    };
-    assert_eq!(change(&nodes, same).unwrap(), []);
-    delete(&nodes, "r01n12").unwrap();
-    let told = |name: &str| {
-        let entries = history(&store, name).unwrap();
-        let told = entries.iter().map(|e| (e.at.0, e.by.clone(), e.lines().join(", ")));
-        told.collect::<Vec<_>>()
-    };
-    let by = |at, by: &str, what: &str| (at, by.to_owned(), what.to_owned());
-    let renamed = by(
-        9,
-        "alice as root",
-        "name r01n10 -> r01n12, address 10.1.0.10 -> 10.1.0.12",
-    );
-    assert_eq!(
-        told("r01n10"),
-        [by(7, "tests", "added: hwaddr 52:54:00:01:01:01"), renamed.clone()]
-    );
-    assert_eq!(
-        told("r01n12"),
-        [renamed, by(7, "tests", "deleted: hwaddr 52:54:00:01:01:01")]
-    );
-    assert_eq!(told("r01n1"), [], "a name that another one begins with");
-}
-
-#[test]
-fn the_history_of_a_name_is_bounded() {
-    let (_dir, store) = open();
-    let nodes = Nodes::new(store.clone(), world());
-    change(&nodes, Change::Add(new("r01n10", &["52:54:00:01:01:01"]))).unwrap();
-    for i in 0..110u8 {
-        let patch = Patch {
-            hwaddrs: Some(vec![HwAddr([0x52, 0x54, 0, 0, 1, i])]),
-            ..Patch::default()
-        };
-        let set = Change::Set {
-            name: "r01n10".into(),
-            patch,
-        };
-        change(&nodes, set).unwrap();
-    }
-    let entries = history(&store, "r01n10").unwrap();
-    assert_eq!(entries.len(), 100);
-    assert!(entries[99].lines()[0].ends_with("-> 52:54:00:00:01:6d"));
-}
-
-#[test]
 fn later_profiles_win_and_each_value_says_where_it_is_from() {
     let text = format!("{SITE}image = \"gpu\"\n[profile.compute]\nimage = \"debian\"\ninit = \"/sbin/runit\"\n")
         .replace(
@@ -425,15 +276,4 @@ proptest! {
             prop_assert_eq!(&inventory.by_ipaddr(node.ipaddr).unwrap().name, &node.name);
         }
     }
-}
-
-#[test]
-fn rows_as_the_store_migrates_them_are_nodes() {
-    let (_dir, store) = open();
-    let row = serde_json::json!({"name": "r01n02", "hwaddrs": ["52:54:00:00:00:02"], "ipaddr": "10.1.0.2", "profiles": ["gpu"]});
-    store
-        .write(|tx| tx.put(Table::Nodes, b"r01n02", &row))
-        .map_err(|error: StoreError| error)
-        .unwrap();
-    assert_eq!(load(&store).unwrap()[0].profiles, ["gpu"]);
 }

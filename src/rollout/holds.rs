@@ -1,7 +1,10 @@
 //! Versions that have to stay although no node may run them just now, and why.
 
-use super::{Assignments, Renaming, RolloutError, ledger::Ledger};
-use crate::config::Site;
+use super::{RolloutError, ledger::Ledger};
+use crate::{
+    config::Site,
+    decide::{Assignments, Renaming},
+};
 use rackstrap_hostlist::NodeSet;
 use rackstrap_image::Catalog;
 use rackstrap_store::{Store, StoreError, Table};

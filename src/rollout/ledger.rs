@@ -1,11 +1,14 @@
 //! All that is assigned, in memory, with what of it is not on disk yet.
 
 use super::{
-    assignments::{Assignments, Current, Given, RenameStep, Renaming, Restarting, Trial},
     machine::Audience,
     model::{Member, Note, Rollout, Seen, Stage, State},
 };
-use crate::{boots::Boot, timeline::Level};
+use crate::{
+    boots::Boot,
+    decide::{Assignments, Current, Given, RenameStep, Renaming, Restarting, Trial},
+    timeline::Level,
+};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_store::{Batch, Table};
 use rackstrap_wire::ImageRef;

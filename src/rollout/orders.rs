@@ -2,13 +2,16 @@
 //! disk flush.
 
 use super::{
-    assignments::{Current, RenameStep, Renaming},
     error::{RolloutError, refuse},
     ledger::Ledger,
     model::{Pace, Rollout, Stage, Wish, shown},
     task::{Rollouts, setting},
 };
-use crate::{decide::World, inventory::find, timeline::Level};
+use crate::{
+    decide::{Current, RenameStep, Renaming, World},
+    inventory::find,
+    timeline::Level,
+};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_image::Catalog;
 use rackstrap_store::StoreError;

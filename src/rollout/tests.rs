@@ -4,7 +4,7 @@ mod edges;
 mod ledger;
 mod machine;
 
-use super::*;
+use crate::decide::{Assignments, Current, Given, Source, Trial};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_image::{Catalog, ImageVersion, Manifest};
 use rackstrap_wire::ImageRef;

@@ -17,8 +17,9 @@ use crate::{
     decide::{SharedWorld, World},
     discovery::Discovery,
     hooks, http,
-    inventory::{self, Inventory, Nodes},
+    inventory::Inventory,
     loaders::Loaders,
+    nodes::{self, Nodes},
     overlay::{self, Renderer, Templates},
     preflight,
     restart::{self, Restarts},
@@ -149,7 +150,7 @@ fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
         tracing::warn!("{error}; local users can keep all image commands waiting");
     }
     let store = Store::open(&state_dir.join("store.redb"))?;
-    let inventory = Inventory::new(inventory::load(&store)?);
+    let inventory = Inventory::new(nodes::load(&store)?);
     let (images, problems) = load_catalog(&state_dir.join("images"));
     for problem in &problems {
         tracing::warn!("{problem}");

@@ -5,12 +5,11 @@ use crate::{
     boots::{DiskEffect, changed_layouts, describe_effects, disk_effects},
     config::{self, Site},
     control::api::Reloaded,
-    decide::World,
+    decide::{Current, World},
     http::script::Scripts,
     loaders::Loaders,
     overlay::{self, Templates},
     preflight,
-    rollout::Current,
 };
 use anyhow::{Context, Result, bail};
 use rackstrap_base::clock::Timestamp;

@@ -3,7 +3,8 @@
 use super::{Event, Level, Recorder, Subject};
 use crate::{
     boots::{Boots, is_other_machine},
-    inventory::{Changed, Follower},
+    inventory::Changed,
+    nodes::Follower,
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_store::{StoreError, Write};

@@ -8,7 +8,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use rackstrap_wire::users::{EtcFiles, hide_hashes, lacking, merge, valid_name};
+pub use rackstrap_wire::users::{EtcFiles, hide_hashes, lacking, merge};
 pub use select::Accounts;
 pub use source::{Source, Stamps};
 #[cfg(test)]

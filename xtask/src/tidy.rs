@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -24,12 +24,13 @@ const PROTOCOLS: [&str; 6] = [
 const OUTER: [&str; 3] = ["cli", "control", "serve"];
 
 /// Modules further in than the protocols: what they know, every protocol may ask.
-const INNER: [&str; 9] = [
+const INNER: [&str; 10] = [
     "boots",
     "config",
     "decide",
     "discovery",
     "inventory",
+    "nodes",
     "overlay",
     "rollout",
     "timeline",
@@ -38,7 +39,7 @@ const INNER: [&str; 9] = [
 
 /// Logic that a simulation runs as well as the daemon does: the modules and packages of ours that each file may use.
 const PURE: [(&str, &[&str]); 3] = [
-    ("src/rollout/assignments.rs", &["rackstrap_base", "rackstrap_image"]),
+    ("src/decide/assignments.rs", &["rackstrap_base", "rackstrap_image"]),
     ("src/rollout/machine.rs", &["rackstrap_base", "rackstrap_hostlist"]),
     ("src/rollout/model.rs", &["rackstrap_base", "rackstrap_hostlist"]),
 ];
@@ -60,16 +61,18 @@ fn problems(root: &Path) -> Result<Vec<String>> {
     for folder in ["crates", "src", "testbed", "tests", "xtask"] {
         collect(&root.join(folder), &mut files)?;
     }
-    let mut problems = Vec::new();
+    let (mut problems, mut imports) = (Vec::new(), BTreeMap::new());
     for path in files {
         let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+        note_imports(&mut imports, &name, &text);
         problems.extend(
             check_file(&name, &text)
                 .into_iter()
                 .map(|problem| format!("{name}: {problem}")),
         );
     }
+    problems.extend(circles(&imports));
     problems.extend(check_wire(&fs::read_to_string(root.join("crates/wire/Cargo.toml"))?));
     Ok(problems)
 }
@@ -153,6 +156,47 @@ fn forbidden(module: &str, used: &str) -> Option<&'static str> {
         true => Some("imports point inwards: this module knows no protocol and nothing that serves"),
         false => None,
     }
+}
+
+/// Modules of the program, each with those that it uses. Cargo keeps packages from importing each other in circles, and not modules.
+type Imports = BTreeMap<String, BTreeSet<String>>;
+
+/// Tests may use what they like.
+fn note_imports(imports: &mut Imports, name: &str, text: &str) {
+    if name.ends_with("tests.rs") || name.contains("/tests/") {
+        return;
+    }
+    if let Some(module) = module_of(name) {
+        let used = our_modules(&without_tests_and_comments(text));
+        imports.entry(module.to_owned()).or_default().extend(used);
+    }
+}
+
+/// The modules that use themselves by way of others.
+fn circles(imports: &Imports) -> Vec<String> {
+    let mut reached = imports.clone();
+    for (module, used) in &mut reached {
+        used.remove(module);
+        let mut ahead: Vec<String> = used.iter().cloned().collect();
+        while let Some(next) = ahead.pop() {
+            let further = imports
+                .get(&next)
+                .into_iter()
+                .flatten()
+                .filter(|further| **further != next);
+            ahead.extend(further.filter(|further| used.insert((*further).clone())).cloned());
+        }
+    }
+    let of_itself = reached.iter().filter(|(module, used)| used.contains(*module));
+    of_itself
+        .map(|(module, used)| {
+            let back = used
+                .iter()
+                .filter(|other| reached.get(*other).is_some_and(|used| used.contains(module)));
+            let back: Vec<&str> = back.map(String::as_str).filter(|other| other != module).collect();
+            format!("src/{module}: imports itself by way of {}", back.join(", "))
+        })
+        .collect()
 }
 
 /// True for files of the program and of its packages. The agent is one task with its own clock.
@@ -309,6 +353,32 @@ mod tests {
                 .join("")
                 .contains("tokio")
         );
+    }
+
+    #[test]
+    fn circles_of_modules_are_found() {
+        let mut imports = Imports::new();
+        for (name, text) in [
+            ("src/config/mod.rs", "use crate::inventory::Node;"),
+            ("src/inventory/mod.rs", "use crate::{inventory::x, decide::World};"),
+            ("src/decide.rs", "use crate::config::Site;"),
+            ("src/serve/mod.rs", "use crate::decide::decide;"),
+            ("src/decide/tests.rs", "use crate::serve::x;"),
+            ("src/lib.rs", "use crate::serve::x;"),
+        ] {
+            note_imports(&mut imports, name, text);
+        }
+        let found = circles(&imports);
+        assert_eq!(
+            found,
+            [
+                "src/config: imports itself by way of decide, inventory",
+                "src/decide: imports itself by way of config, inventory",
+                "src/inventory: imports itself by way of config, decide",
+            ]
+        );
+        imports.remove("decide");
+        assert!(circles(&imports).is_empty());
     }
 
     #[test]

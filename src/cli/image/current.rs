@@ -7,7 +7,8 @@ use crate::{
         ClientError,
         api::{Done, paths},
     },
-    rollout::{Current, RenameStep, Renaming, rename_stored, stored},
+    decide::{Current, RenameStep, Renaming},
+    rollout::{rename_stored, stored},
 };
 use anyhow::{Context, Result};
 use rackstrap_image::Catalog;

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     cli::{ask, output::count},
     config::Site,
-    rollout::RenameStep,
+    decide::RenameStep,
 };
 use anyhow::{Context, Result, bail};
 use clap::Args;

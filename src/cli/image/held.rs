@@ -8,7 +8,8 @@ use crate::{
         ClientError,
         api::{Done, ImageUse, paths},
     },
-    rollout::{Assignments, stored},
+    decide::Assignments,
+    rollout::stored,
 };
 use anyhow::{Context, Result};
 use rackstrap_image::{Catalog, load_catalog};

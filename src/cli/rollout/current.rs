@@ -6,7 +6,7 @@ use crate::{
         output::{self, Format},
     },
     control::api,
-    rollout::Current,
+    decide::Current,
 };
 use anyhow::Result;
 use clap::{Args, Subcommand};

@@ -1,8 +1,9 @@
 //! Of rollouts, and of what is current.
 
 use crate::{
+    decide::Current,
     restart::Withdrawn,
-    rollout::{Current, Member, Pace, Rollout, Wish},
+    rollout::{Member, Pace, Rollout, Wish},
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::ImageRef;

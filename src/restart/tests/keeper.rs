@@ -5,7 +5,8 @@ use crate::{
     boots::{Boot, Boots},
     config::parse,
     decide::{SharedWorld, World},
-    inventory::{Change, Inventory, NewNode, Nodes},
+    inventory::{Change, Inventory, NewNode},
+    nodes::Nodes,
     timeline::{Recorder, Subject},
 };
 use arc_swap::ArcSwap;
@@ -61,7 +62,7 @@ fn lab(dir: &Path) -> Lab {
     let recorder = Recorder::load(store.clone(), site.limits, at(0)).unwrap();
     let world: SharedWorld = Arc::new(ArcSwap::from_pointee(World {
         site: Arc::new(site),
-        inventory: Arc::new(Inventory::new(crate::inventory::load(&store).unwrap())),
+        inventory: Arc::new(Inventory::new(crate::nodes::load(&store).unwrap())),
         images: Arc::new(Catalog::default()),
         assignments: Arc::default(),
         confirmed: None,

@@ -120,7 +120,7 @@ pub struct Trial {
 
 impl Trial {
     /// Before its first boot.
-    pub(super) fn begin(image: &ImageRef, good: &ImageRef, now: Timestamp) -> Trial {
+    pub fn begin(image: &ImageRef, good: &ImageRef, now: Timestamp) -> Trial {
         Trial {
             image: image.clone(),
             good: good.clone(),

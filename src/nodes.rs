@@ -1,7 +1,9 @@
 //! Changes of the inventory: checked, stored, and then seen by the next packet.
 
-use super::{Change, Changed, Inventory, Node, apply, history, refusal::Refusals};
-use crate::decide::{SharedWorld, World};
+use crate::{
+    decide::{SharedWorld, World},
+    inventory::{Change, Changed, Inventory, Node, Refusals, apply, remember},
+};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_store::{Store, StoreError, Table, Write, secret_key};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -111,7 +113,7 @@ impl Nodes {
                 }
                 settle_secrets(tx, changed)?;
             }
-            history::note(tx, now, by, &changed)?;
+            remember(tx, now, by, &changed)?;
             if let Some(follower) = &self.follower {
                 follower.write(tx, &changed)?;
             }
@@ -162,3 +164,7 @@ fn settle_secrets(tx: &mut Write<'_>, changed: &Changed) -> Result<(), StoreErro
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "nodes_tests.rs"]
+mod tests;
