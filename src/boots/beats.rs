@@ -27,19 +27,14 @@ impl Beats {
 
     /// False if `node` was silent for longer than `patience`, so that its system does not run.
     pub fn is_alive(&self, node: &str, patience: Duration, now: Instant) -> bool {
-        self.silence(node, now).is_some_and(|silence| silence < patience)
+        self.silent_in(node, patience, now).is_some()
     }
 
     /// Seconds, rounded up, after which `node` was silent for `patience`; none if it was.
     pub fn silent_in(&self, node: &str, patience: Duration, now: Instant) -> Option<u64> {
-        let left = patience.checked_sub(self.silence(node, now)?)?;
-        (!left.is_zero()).then(|| left.as_millis().div_ceil(1000) as u64)
-    }
-
-    /// Time since `node` was heard of; none if it never was.
-    fn silence(&self, node: &str, now: Instant) -> Option<Duration> {
         let heard = self.lock().get(node).copied()?;
-        Some(now.saturating_duration_since(heard))
+        let left = patience.checked_sub(now.saturating_duration_since(heard))?;
+        (!left.is_zero()).then(|| left.as_millis().div_ceil(1000) as u64)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Instant>> {

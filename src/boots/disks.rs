@@ -89,9 +89,8 @@ impl DiskWish {
     /// The order that it makes, if it makes one.
     fn order(self, by: &str, at: Timestamp) -> Option<DiskOrder> {
         let wipe_foreign = match self {
-            DiskWish::NewDisk { wipe_foreign } => wipe_foreign.then_some(true)?,
-            DiskWish::Prepare { wipe_foreign } => wipe_foreign,
-            DiskWish::Cancel => return None,
+            DiskWish::NewDisk { wipe_foreign: false } | DiskWish::Cancel => return None,
+            DiskWish::NewDisk { wipe_foreign } | DiskWish::Prepare { wipe_foreign } => wipe_foreign,
         };
         Some(DiskOrder {
             id: rand::random(),

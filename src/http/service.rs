@@ -74,6 +74,11 @@ impl Peer {
             IpAddr::V6(address) => address.to_ipv4_mapped().unwrap_or(Ipv4Addr::UNSPECIFIED),
         }
     }
+
+    /// True if only root of the peer's machine can have that port.
+    pub fn is_root(&self) -> bool {
+        self.0.port() < FIRST_USER_PORT
+    }
 }
 
 /// `http://10.5.0.1:80`, the URL that everything of a node on `server` begins with.
@@ -93,7 +98,7 @@ impl Service {
     /// Whose connection it is.
     pub(super) fn guest(&self, peer: Peer) -> Guest {
         match self.world.load().inventory.by_ipaddr(peer.ipv4()) {
-            Some(_) if peer.0.port() < FIRST_USER_PORT => Guest::Root,
+            Some(_) if peer.is_root() => Guest::Root,
             Some(_) => Guest::Node,
             None => Guest::Stranger,
         }
@@ -142,7 +147,7 @@ impl Service {
                 return Err(Problem::unavailable(format!("{detail} ({seconds} s at most)")));
             }
         }
-        if !boot.privileged || peer.0.port() < FIRST_USER_PORT {
+        if !boot.privileged || peer.is_root() {
             return Ok(());
         }
         let detail = format!(

@@ -399,23 +399,16 @@ mod tests {
 
     #[test]
     fn users_of_nodes_keep_no_root_out() {
-        let seats = Seats::new(Bounds {
-            all: 6,
-            strangers: 2,
-            each: 3,
-        });
+        let seats = bounds(6, 2, 3);
         // All are busy: one user has the share of its address, and others all the rest.
         let users = [1, 1, 1, 2, 2, 3].map(|last| seats.take(address(last), Guest::Node).unwrap());
         assert_eq!(seats.take(address(1), Guest::Node).unwrap_err(), Full::Share(3));
         assert_eq!(seats.take(address(4), Guest::Node).unwrap_err(), Full::All(6));
         let roots = [1, 2, 3].map(|last| seats.take(address(last), Guest::Root).unwrap());
         assert_eq!(seats.len(), 6);
-        assert!(
-            users[0].place.taken_away.is_cancelled(),
-            "the one that holds most gives one up"
-        );
-        assert!(roots.iter().all(|root| !root.place.taken_away.is_cancelled()));
-        // Roots have a share, too, and keep nobody out for ever.
+        assert!(is_taken_away(&users[0]), "the one that holds most gives one up");
+        assert!(!roots.iter().any(is_taken_away));
+        // Each root has a share, too. An idle place of its own gives way.
         let more = [1, 1].map(|_| seats.take(address(1), Guest::Root).unwrap());
         assert_eq!(seats.take(address(1), Guest::Root).unwrap_err(), Full::Share(3));
         more[0].idle();
