@@ -21,6 +21,8 @@ mod preflight;
 mod restart;
 mod rollout;
 mod serve;
+#[cfg(test)]
+mod testkit;
 mod timeline;
 mod users;
 

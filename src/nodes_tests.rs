@@ -7,9 +7,8 @@ use crate::{
         InventoryError, Patch, history,
         tests::{mac, new, open, site},
     },
+    testkit,
 };
-use arc_swap::ArcSwap;
-use rackstrap_image::Catalog;
 use rackstrap_wire::HwAddr;
 
 /// Who changes things here.
@@ -22,13 +21,7 @@ fn delete(nodes: &Nodes, name: &str) -> Result<Vec<Changed>, ChangeError> {
 }
 
 fn world() -> SharedWorld {
-    Arc::new(ArcSwap::from_pointee(World {
-        site: Arc::new(site()),
-        inventory: Arc::new(Inventory::default()),
-        images: Arc::new(Catalog::default()),
-        assignments: Arc::default(),
-        confirmed: None,
-    }))
+    testkit::world(site()).shared()
 }
 
 #[test]
@@ -66,7 +59,7 @@ fn the_next_packet_sees_a_change_and_so_does_the_next_start() {
         "only the deleted node's are gone"
     );
     drop((nodes, store));
-    let store = Store::open(&dir.path().join("store.redb")).unwrap();
+    let store = testkit::store(dir.path());
     let names: Vec<String> = load(&store).unwrap().into_iter().map(|node| node.name).collect();
     assert_eq!(names, ["r01n11"]);
 }

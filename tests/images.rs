@@ -4,7 +4,7 @@ use crate::{backup::Lab, terminal::Terminal};
 use rackstrap::parts::{boots::Boots, decide::Current};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_store::{Store, Table};
-use rackstrap_wire::{DiskPlan, NetPlan, NfsRoot, Plan};
+use rackstrap_wire::testing::plan;
 use std::{
     fs,
     io::{BufRead, BufReader},
@@ -193,31 +193,7 @@ fn from_a_clone_to_the_next_version() -> Result {
 /// Pins a boot of `node` into `image`, as the daemon does, while none runs.
 fn pin(bench: &Bench, node: &str, image: &str) -> Result {
     let boots = Boots::load(Store::open(&bench.path("state/store.redb"))?)?;
-    let plan = |id: &str| Plan {
-        wire: rackstrap_wire::WIRE_VERSION,
-        id: id.to_owned(),
-        node: node.to_owned(),
-        net: NetPlan {
-            hwaddr: "52:54:00:00:01:01".parse().unwrap(),
-            ipaddr: [10, 5, 1, 1].into(),
-            prefix: 16,
-            router: None,
-            dns: Vec::new(),
-            domain: String::new(),
-        },
-        root: NfsRoot {
-            server: [10, 5, 0, 1].into(),
-            port: 2049,
-            export: format!("/{image}"),
-            options: String::new(),
-        },
-        image: image.parse().unwrap(),
-        init: "/sbin/init".to_owned(),
-        disk: None::<DiskPlan>,
-        ram_size: "50%".to_owned(),
-        heartbeat_secs: 60,
-        health: Default::default(),
-    };
+    let plan = plan(node).image(image).pinned();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(boots.open(Timestamp(1), plan))?;
     Ok(())

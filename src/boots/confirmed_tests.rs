@@ -1,54 +1,34 @@
 use super::*;
 use crate::{
     boots::{DiskWish, describe_effects},
-    config,
+    testkit::{self, example},
 };
 use rackstrap_base::clock::Timestamp;
-use rackstrap_wire::{DiskMarker, DiskPlan, DiskState, DiskStatus, Hardware, OverlayRequest, Plan, Wipe};
+use rackstrap_wire::{DiskMarker, DiskPlan, DiskState, DiskStatus, Hardware, OverlayRequest, Wipe, testing};
 use std::path::Path;
 
-fn site(change: impl Fn(String) -> String) -> Site {
-    let text = change(include_str!("../../rackstrap.example.toml").to_owned());
-    config::parse(&text, Path::new("site.toml")).unwrap().0
-}
-
 fn version(version: u32) -> Site {
-    site(|text| text.replace("\nversion = 1\n", &format!("\nversion = {version}\n")))
+    example(|text| text.replace("\nversion = 1\n", &format!("\nversion = {version}\n")))
 }
 
 fn node(name: &str) -> Arc<Node> {
-    Arc::new(Node {
-        name: name.to_owned(),
-        hwaddrs: vec!["52:54:00:01:01:01".parse().unwrap()],
-        ipaddr: [10, 5, 1, 1].into(),
-        profiles: Vec::new(),
-        groups: Default::default(),
-    })
+    Arc::new(testkit::node(name))
 }
 
 fn open(dir: &Path) -> Boots {
-    Boots::load(Store::open(&dir.join("store.redb")).unwrap()).unwrap()
+    Boots::load(testkit::store(dir)).unwrap()
 }
 
 /// A boot of `name` by the rules of `site`, which keeps or prepares its disk.
 async fn boot(boots: &Boots, site: &Site, name: &str, at: u64) {
     let policy = &site.layouts["scratch"];
-    let json = serde_json::json!({
-        "wire": 3, "id": "", "node": name, "image": "debian@1", "init": "/sbin/init", "ram_size": "50%", "heartbeat_secs": 30,
-        "net": { "hwaddr": "52:54:00:01:01:01", "ipaddr": "10.5.1.1", "prefix": 16, "router": null, "dns": [], "domain": "" },
-        "root": { "server": "10.5.0.1", "port": 2049, "export": "/debian@1", "options": "" },
-        "disk": null,
-    });
-    let mut plan: Plan = serde_json::from_value(json).unwrap();
-    plan.disk = Some(DiskPlan {
+    let disk = DiskPlan {
         layout: policy.layout.clone(),
         digest: policy.digest.clone(),
-        device: "auto".to_owned(),
         wipe: policy.wipe,
-        loader: None,
-        seen: None,
-        again: false,
-    });
+        ..testing::disk()
+    };
+    let plan = testing::plan(name).disk(disk).build();
     let boot = boots.open(Timestamp(at), |_| plan).await.unwrap();
     let mut disk = DiskState {
         status: DiskStatus::Kept {
@@ -275,7 +255,7 @@ async fn a_release_that_wrote_nothing_of_it_and_a_restored_backup() {
     let ordered = ["r01n02".to_owned()];
     boots.disks().wish(&ordered, wish, "root", Timestamp(12)).unwrap();
     drop(boots);
-    trust_site_file(&Store::open(&dir.path().join("store.redb")).unwrap()).unwrap();
+    trust_site_file(&testkit::store(dir.path())).unwrap();
     let boots = open(dir.path());
     let started = start(&boots, &new, &nodes);
     assert!(started.holds_nothing());

@@ -2,44 +2,12 @@ use super::*;
 use crate::{
     boots::{Boot, Boots},
     inventory::Node,
+    testkit::{self, node_with_card as node},
 };
-use rackstrap_wire::{
-    DiskFacts, DiskProblem, FileSystem, Hardware, Layout, MountedPartition, OverlayRequest, PartitionTable, Plan,
-};
+use rackstrap_wire::{DiskFacts, DiskProblem, FileSystem, Hardware, MountedPartition, OverlayRequest, Plan, testing};
 
 fn plan(node: &str) -> Plan {
-    let json = serde_json::json!({
-        "wire": 2, "id": "", "node": node, "image": "debian@1", "init": "/sbin/init", "ram_size": "50%", "heartbeat_secs": 30,
-        "net": { "hwaddr": "52:54:00:01:01:01", "ipaddr": "10.5.1.1", "prefix": 16, "router": null, "dns": [], "domain": "" },
-        "root": { "server": "10.5.0.1", "port": 2049, "export": "/debian@1", "options": "" },
-        "disk": null,
-    });
-    let mut plan: Plan = serde_json::from_value(json).unwrap();
-    plan.disk = Some(DiskPlan {
-        layout: Layout {
-            name: "scratch".to_owned(),
-            version: 1,
-            table: PartitionTable::Gpt,
-            partitions: Vec::new(),
-        },
-        digest: "0".repeat(32),
-        device: "auto".to_owned(),
-        wipe: Wipe::Ours,
-        loader: None,
-        seen: None,
-        again: false,
-    });
-    plan
-}
-
-fn node(name: &str, card: u8) -> Node {
-    Node {
-        name: name.to_owned(),
-        hwaddrs: vec![format!("52:54:00:01:01:{card:02x}").parse().unwrap()],
-        ipaddr: [10, 5, 1, 1].into(),
-        profiles: Vec::new(),
-        groups: Default::default(),
-    }
+    testing::plan(node).disk(testing::disk()).build()
 }
 
 fn changed(before: Option<Node>, after: Option<Node>) -> Changed {
@@ -116,7 +84,7 @@ fn follow(boots: &Boots, changes: &[Changed]) {
 #[tokio::test]
 async fn a_boot_is_told_of_the_disk_of_the_last_one_that_had_one() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("store.redb")).unwrap();
+    let store = testkit::store(dir.path());
     let boots = Boots::load(store.clone()).unwrap();
     assert_eq!(
         told(&boot(&boots, 1, &kept("A", "01")).await).seen,
@@ -155,7 +123,7 @@ async fn a_boot_is_told_of_the_disk_of_the_last_one_that_had_one() {
 #[tokio::test]
 async fn an_order_is_for_one_boot() {
     let dir = tempfile::tempdir().unwrap();
-    let boots = Boots::load(Store::open(&dir.path().join("store.redb")).unwrap()).unwrap();
+    let boots = Boots::load(testkit::store(dir.path())).unwrap();
     boot(&boots, 1, &kept("A", "01")).await;
     let node = ["r01n01".to_owned()];
     // A boot that was opened before the order does not carry it out.
@@ -194,7 +162,7 @@ async fn an_order_is_for_one_boot() {
 #[tokio::test]
 async fn an_order_is_carried_out_once_whatever_the_clock_says() {
     let dir = tempfile::tempdir().unwrap();
-    let boots = Boots::load(Store::open(&dir.path().join("store.redb")).unwrap()).unwrap();
+    let boots = Boots::load(testkit::store(dir.path())).unwrap();
     boot(&boots, 1, &kept("A", "01")).await;
     let node = ["r01n01".to_owned()];
     let wish = DiskWish::Prepare { wipe_foreign: false };
@@ -221,7 +189,7 @@ async fn an_order_is_carried_out_once_whatever_the_clock_says() {
 #[tokio::test]
 async fn an_order_that_was_withdrawn_does_not_come_back_with_the_daemon() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("store.redb")).unwrap();
+    let store = testkit::store(dir.path());
     let boots = Boots::load(store.clone()).unwrap();
     boot(&boots, 1, &kept("A", "01")).await;
     // One node's disk is known, and the other never booted.
@@ -239,7 +207,7 @@ async fn an_order_that_was_withdrawn_does_not_come_back_with_the_daemon() {
 #[tokio::test]
 async fn an_order_of_an_older_release_is_for_the_boots_that_began_after_it() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("store.redb")).unwrap();
+    let store = testkit::store(dir.path());
     let row = serde_json::json!({
         "state": kept("A", "01"),
         "order": { "wipe_foreign": false, "by": "root", "at": 5 },
@@ -253,7 +221,7 @@ async fn an_order_of_an_older_release_is_for_the_boots_that_began_after_it() {
 #[tokio::test]
 async fn an_order_can_be_withdrawn_until_the_node_has_it() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("store.redb")).unwrap();
+    let store = testkit::store(dir.path());
     let boots = Boots::load(store.clone()).unwrap();
     boot(&boots, 1, &kept("A", "01")).await;
     let node = ["r01n01".to_owned()];
@@ -310,7 +278,7 @@ async fn an_order_can_be_withdrawn_until_the_node_has_it() {
 #[tokio::test]
 async fn an_order_is_for_the_machine_that_it_was_given_for() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("store.redb")).unwrap();
+    let store = testkit::store(dir.path());
     let boots = Boots::load(store.clone()).unwrap();
     boot(&boots, 1, &kept("A", "01")).await;
     let names = ["r01n01".to_owned()];
@@ -328,7 +296,7 @@ async fn an_order_is_for_the_machine_that_it_was_given_for() {
 #[tokio::test]
 async fn a_name_that_is_taken_again_begins_anew_also_after_a_stop_in_between() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("store.redb")).unwrap();
+    let store = testkit::store(dir.path());
     let boots = Boots::load(store.clone()).unwrap();
     let old = boot(&boots, 1, &kept("A", "01")).await;
     let gone = changed(Some(node("r01n01", 1)), None);
@@ -353,7 +321,7 @@ async fn a_name_that_is_taken_again_begins_anew_also_after_a_stop_in_between() {
 #[tokio::test]
 async fn boots_of_older_agents_and_older_releases_count() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("store.redb")).unwrap();
+    let store = testkit::store(dir.path());
     let boots = Boots::load(store.clone()).unwrap();
     boot(&boots, 1, &kept("", "")).await;
     // As a store without the table has it.
@@ -374,7 +342,7 @@ async fn boots_of_older_agents_and_older_releases_count() {
 #[tokio::test]
 async fn use_is_that_of_the_disks_own_mounts() {
     let dir = tempfile::tempdir().unwrap();
-    let boots = Boots::load(Store::open(&dir.path().join("store.redb")).unwrap()).unwrap();
+    let boots = Boots::load(testkit::store(dir.path())).unwrap();
     boot(&boots, 1, &kept("A", "01")).await;
     let space = |mount: &str, bytes| UsedSpace {
         mount: mount.to_owned(),
@@ -402,7 +370,7 @@ async fn use_is_that_of_the_disks_own_mounts() {
 #[tokio::test]
 async fn disks_follow_what_becomes_of_their_nodes() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("store.redb")).unwrap();
+    let store = testkit::store(dir.path());
     let boots = Boots::load(store.clone()).unwrap();
     boot(&boots, 1, &kept("A", "01")).await;
     let serial = |name: &str| {
@@ -441,7 +409,7 @@ async fn disks_follow_what_becomes_of_their_nodes() {
 #[tokio::test]
 async fn an_order_to_overwrite_is_about_the_disk_that_was_shown() {
     let dir = tempfile::tempdir().unwrap();
-    let boots = Boots::load(Store::open(&dir.path().join("store.redb")).unwrap()).unwrap();
+    let boots = Boots::load(testkit::store(dir.path())).unwrap();
     for (at, serial, pinned) in [(1, "F", true), (10, "", false)] {
         let foreign = DiskState {
             status: DiskStatus::Degraded {
@@ -482,7 +450,7 @@ async fn an_order_to_overwrite_is_about_the_disk_that_was_shown() {
 #[tokio::test]
 async fn an_order_that_comes_while_a_boot_is_written_down_stays() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("store.redb")).unwrap();
+    let store = testkit::store(dir.path());
     let boots = Boots::load(store.clone()).unwrap();
     let first = boot(&boots, 1, &kept("A", "01")).await;
     // As `redeem` does it, with an order between the note and the write.
@@ -505,7 +473,7 @@ async fn an_order_that_comes_while_a_boot_is_written_down_stays() {
 #[tokio::test]
 async fn an_order_and_a_change_of_the_inventory_do_not_wait_for_each_other() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("store.redb")).unwrap();
+    let store = testkit::store(dir.path());
     let boots = Boots::load(store.clone()).unwrap();
     boot(&boots, 1, &kept("A", "01")).await;
     let orders = {

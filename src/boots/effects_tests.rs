@@ -1,23 +1,10 @@
 use super::*;
-use crate::{boots::disks::DiskOrder, config};
+use crate::{
+    boots::disks::DiskOrder,
+    testkit::{example, node},
+};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::{DiskFacts, DiskMarker, DiskState, DiskStatus, UsedSpace};
-use std::path::Path;
-
-fn site(change: impl Fn(String) -> String) -> Site {
-    let text = change(include_str!("../../rackstrap.example.toml").to_owned());
-    config::parse(&text, Path::new("site.toml")).unwrap().0
-}
-
-fn node(name: &str) -> Node {
-    Node {
-        name: name.to_owned(),
-        hwaddrs: vec!["52:54:00:01:01:01".parse().unwrap()],
-        ipaddr: [10, 5, 1, 1].into(),
-        profiles: Vec::new(),
-        groups: Default::default(),
-    }
-}
 
 fn marked(site: &Site) -> NodeDisk {
     NodeDisk {
@@ -68,7 +55,7 @@ fn version_2(text: String) -> String {
 
 #[test]
 fn a_new_version_names_the_nodes_and_what_they_lose() {
-    let (old, new) = (site(|text| text), site(version_2));
+    let (old, new) = (example(|text| text), example(version_2));
     assert_eq!(new.layouts["scratch"].layout.version, 2);
     let disk = marked(&old);
     assert_eq!(disk_effect(&old, &node("r01n01"), Some(&disk)), None);
@@ -83,7 +70,7 @@ fn a_new_version_names_the_nodes_and_what_they_lose() {
 
 #[test]
 fn all_nodes_are_named_however_many_lines_that_would_be() {
-    let (old, new) = (site(|text| text), site(version_2));
+    let (old, new) = (example(|text| text), example(version_2));
     let nodes: Vec<Node> = (1..=9).map(|n| node(&format!("r01n{n:02}"))).collect();
     let effects = disk_effects(&new, nodes.iter(), |name| {
         let mut disk = marked(&old);
@@ -104,7 +91,7 @@ fn all_nodes_are_named_however_many_lines_that_would_be() {
 
 #[test]
 fn what_an_older_agent_left_alone_counts() {
-    let always = site(|text| text.replace("wipe = \"ours\"", "wipe = \"always\""));
+    let always = example(|text| text.replace("wipe = \"ours\"", "wipe = \"always\""));
     let mut disk = foreign();
     disk.state.facts = DiskFacts::default();
     let effect = disk_effect(&always, &node("r01n01"), Some(&disk)).unwrap();
@@ -119,8 +106,8 @@ fn what_an_older_agent_left_alone_counts() {
 
 #[test]
 fn a_change_under_the_same_version_is_named() {
-    let old = site(|text| text);
-    let changed = site(|text| text.replace("size = \"512MiB\"", "size = \"1GiB\""));
+    let old = example(|text| text);
+    let changed = example(|text| text.replace("size = \"512MiB\"", "size = \"1GiB\""));
     let effect = disk_effect(&changed, &node("r01n01"), Some(&marked(&old))).unwrap();
     assert_eq!((effect.kind, effect.loses_data()), (EffectKind::Changed, false));
     let in_use = |site: &Site| vec![("scratch".to_owned(), 1, site.layouts["scratch"].digest.clone())];
@@ -133,13 +120,13 @@ fn a_change_under_the_same_version_is_named() {
     };
     assert_eq!(said(&in_use(&old), &old), Vec::<String>::new());
     assert!(said(&in_use(&old), &changed)[0].contains("write version = 2"));
-    assert_eq!(said(&in_use(&old), &site(version_2)), Vec::<String>::new());
+    assert_eq!(said(&in_use(&old), &example(version_2)), Vec::<String>::new());
 }
 
 #[test]
 fn foreign_data_is_lost_only_where_somebody_says_so() {
-    let ours = site(|text| text);
-    let always = site(|text| text.replace("wipe = \"ours\"", "wipe = \"always\""));
+    let ours = example(|text| text);
+    let always = example(|text| text.replace("wipe = \"ours\"", "wipe = \"always\""));
     let mut disk = foreign();
     assert_eq!(disk_effect(&ours, &node("r01n01"), Some(&disk)), None);
     let effect = disk_effect(&always, &node("r01n01"), Some(&disk)).unwrap();
@@ -155,7 +142,7 @@ fn foreign_data_is_lost_only_where_somebody_says_so() {
         EffectKind::Wipe
     );
     assert_eq!(disk_effect(&always, &node("r01n01"), None), None, "a new node");
-    let bare = site(|text| text.replace("layout = \"scratch\"", "layout = \"\""));
+    let bare = example(|text| text.replace("layout = \"scratch\"", "layout = \"\""));
     assert_eq!(disk_effect(&bare, &node("r01n01"), Some(&marked(&ours))), None);
 }
 
@@ -199,9 +186,9 @@ fn sizes_are_short() {
 
 #[test]
 fn an_order_that_stands_is_told_whatever_is_known_of_the_disk() {
-    let site_of = |wipe: &str| site(|text| text.replace("wipe = \"ours\"", &format!("wipe = \"{wipe}\"")));
+    let site_of = |wipe: &str| example(|text| text.replace("wipe = \"ours\"", &format!("wipe = \"{wipe}\"")));
     let (ours, always) = (site_of("ours"), site_of("always"));
-    let without = site(|text| text.replace("\nlayout = \"scratch\"\n", "\n"));
+    let without = example(|text| text.replace("\nlayout = \"scratch\"\n", "\n"));
     assert_eq!(policy_of(&without, &node("r01n01")), None);
     let ordered = |wipe_foreign, disk: NodeDisk| NodeDisk {
         order: Some(DiskOrder {

@@ -1,37 +1,13 @@
 //! Tests of the registry of boots.
 
 use super::*;
+use crate::testkit;
 use rackstrap_store::{Store, Table};
-use rackstrap_wire::{HwAddr, NetPlan, NfsRoot, OverlayRequest, WIRE_VERSION};
-use std::{net::Ipv4Addr, path::Path, time::Duration};
+use rackstrap_wire::{OverlayRequest, testing};
+use std::{path::Path, time::Duration};
 
 fn plan(node: &str, image: &str) -> impl FnOnce(&str) -> Plan {
-    let (node, image) = (node.to_owned(), image.parse().unwrap());
-    move |id| Plan {
-        wire: WIRE_VERSION,
-        id: id.to_owned(),
-        node,
-        net: NetPlan {
-            hwaddr: HwAddr([0x52, 0x54, 0, 1, 1, 1]),
-            ipaddr: Ipv4Addr::new(10, 5, 1, 1),
-            prefix: 16,
-            router: None,
-            dns: vec![],
-            domain: String::new(),
-        },
-        image,
-        root: NfsRoot {
-            server: Ipv4Addr::new(10, 5, 0, 1),
-            port: 2049,
-            export: "/debian@1".into(),
-            options: String::new(),
-        },
-        init: "/sbin/init".into(),
-        disk: None,
-        ram_size: "50%".into(),
-        heartbeat_secs: 30,
-        health: Default::default(),
-    }
+    testing::plan(node).image(image).pinned()
 }
 
 fn request(token: &str) -> OverlayRequest {
@@ -43,7 +19,7 @@ fn request(token: &str) -> OverlayRequest {
 }
 
 fn open(dir: &Path) -> (Store, Boots) {
-    let store = Store::open(&dir.join("store.redb")).unwrap();
+    let store = testkit::store(dir);
     (store.clone(), Boots::load(store).unwrap())
 }
 

@@ -3,18 +3,15 @@
 use super::socket::SocketError;
 use super::*;
 use crate::{
-    config::parse,
-    decide::{SharedWorld, World},
-    discovery::{Discovery, Place, Seen},
-    inventory::{Change, Inventory, NewNode, Node},
-    nodes::Nodes,
+    decide::World,
+    discovery::{Place, Seen},
+    inventory::{Change, NewNode, Node},
     overlay::Templates,
-    restart::Restarts,
+    testkit::{self, Registries, world},
     timeline::{Event, Level, State, Subject},
 };
 use arc_swap::ArcSwap;
 use rackstrap_base::clock::Timestamp;
-use rackstrap_image::Catalog;
 use rackstrap_wire::HwAddr;
 use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, path::Path};
 use tokio_util::sync::CancellationToken;
@@ -33,24 +30,17 @@ server = "10.5.0.1"
 "#;
 
 fn context(dir: &Path) -> Arc<Context> {
-    let store = Store::open(&dir.join("store.redb")).unwrap();
-    let site = parse(SITE, Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}")).0;
-    let limits = site.limits;
-    let world = World {
-        site: Arc::new(site),
-        inventory: Arc::new(Inventory::default()),
-        images: Arc::new(Catalog::default()),
-        assignments: Arc::default(),
-        confirmed: None,
-    };
-    let world: SharedWorld = Arc::new(ArcSwap::from_pointee(world));
-    let recorder = Recorder::load(store.clone(), limits, Timestamp::now()).unwrap();
-    let boots = Boots::load(store.clone()).unwrap();
-    let nodes = Nodes::new(store.clone(), world.clone())
-        .followed_by(crate::timeline::Follow::new(recorder.clone(), boots.clone()));
-    let discovery = Discovery::start(world.clone(), store.clone(), nodes.clone(), boots.clone());
-    let rollouts = Rollouts::start(world.clone(), store.clone(), recorder.clone(), boots.clone()).unwrap();
-    let restarts = Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone()).unwrap();
+    let daemon = Registries::open(dir, world(testkit::site(SITE)));
+    // Heartbeats can be expected from now on only.
+    let recorder = Recorder::load(daemon.store.clone(), daemon.world.load().site.limits, Timestamp::now()).unwrap();
+    let (discovery, rollouts, restarts) = (daemon.discovery(), daemon.rollouts(), daemon.restarts());
+    let Registries {
+        store,
+        world,
+        boots,
+        nodes,
+        ..
+    } = daemon;
     let templates = Arc::new(ArcSwap::from_pointee(Templates::load(None).unwrap()));
     Arc::new(Context {
         rollouts,
@@ -61,7 +51,7 @@ fn context(dir: &Path) -> Arc<Context> {
         recorder,
         boots,
         nodes,
-        discovery: discovery.unwrap(),
+        discovery,
         store,
         warnings: SiteWarnings::default(),
         reload: Arc::new(|_| anyhow::bail!("line 3: no")),
@@ -401,7 +391,7 @@ fn backups_are_made_one_at_a_time_and_a_reader_that_goes_away_ends_its_own() {
 fn status_and_explain_tell_of_nodes_that_the_site_file_has_left_behind() {
     with_daemon(|client, context| {
         let swap = |text: &str| {
-            let site = Arc::new(parse(text, Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}")).0);
+            let site = Arc::new(testkit::site(text));
             context.world.rcu(|world| World {
                 site: site.clone(),
                 ..World::clone(world)

@@ -5,19 +5,13 @@ mod told;
 
 use super::*;
 use crate::{
-    boots::Boots,
-    config::{Site, parse},
-    decide::{SharedWorld, World},
+    config::Site,
     inventory::{Change, Inventory, NewNode},
-    nodes::{Nodes, load},
-    timeline::Recorder,
+    testkit::{self, Registries, world},
 };
-use arc_swap::ArcSwap;
 use rackstrap_base::clock::Timestamp;
-use rackstrap_image::Catalog;
-use rackstrap_store::Store;
 use rackstrap_wire::HwAddr;
-use std::{path::Path, sync::Arc, thread, time::Duration};
+use std::{thread, time::Duration};
 use uuid::Uuid;
 
 const SITE: &str = r#"
@@ -39,7 +33,7 @@ unknown-machines = 16
 "#;
 
 fn site() -> Site {
-    parse(SITE, Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}")).0
+    testkit::site(SITE)
 }
 
 fn place(switch: &str, port: &str) -> Place {
@@ -85,10 +79,16 @@ fn begin(rack: &str, others: &Sessions) -> Result<Session, String> {
 
 struct Rig {
     dir: tempfile::TempDir,
-    world: SharedWorld,
-    store: Store,
-    nodes: Nodes,
+    daemon: Registries,
     discovery: Discovery,
+}
+
+impl std::ops::Deref for Rig {
+    type Target = Registries;
+
+    fn deref(&self) -> &Registries {
+        &self.daemon
+    }
 }
 
 impl Rig {
@@ -97,48 +97,21 @@ impl Rig {
     }
 
     fn open(dir: tempfile::TempDir) -> Rig {
-        let store = Store::open(&dir.path().join("store.redb")).unwrap();
-        let world: SharedWorld = Arc::new(ArcSwap::from_pointee(World {
-            site: Arc::new(site()),
-            inventory: Arc::new(Inventory::new(load(&store).unwrap())),
-            images: Arc::new(Catalog::default()),
-            assignments: Arc::default(),
-            confirmed: None,
-        }));
-        let recorder = Recorder::load(store.clone(), site().limits, Timestamp(0)).unwrap();
-        let boots = Boots::load(store.clone()).unwrap();
-        let nodes =
-            Nodes::new(store.clone(), world.clone()).followed_by(crate::timeline::Follow::new(recorder, boots.clone()));
-        let discovery = Discovery::start(world.clone(), store.clone(), nodes.clone(), boots).unwrap();
+        let daemon = Registries::open(dir.path(), world(site()));
         Rig {
             dir,
-            world,
-            store,
-            nodes,
-            discovery,
+            discovery: daemon.discovery(),
+            daemon,
         }
     }
 
     /// As after kill -9: nothing is told, and only what is on disk remains.
     fn restart(self) -> Rig {
-        let Rig {
-            dir,
-            store,
-            nodes,
-            discovery,
-            ..
-        } = self;
-        store.flush().unwrap();
-        drop((nodes, discovery, store));
-        // The listener's thread lets go of the store within a tick.
-        for _ in 0..100 {
-            let free = Store::open(&dir.path().join("store.redb")).is_ok();
-            if free {
-                return Rig::open(dir);
-            }
-            thread::sleep(Duration::from_millis(100));
-        }
-        panic!("the store stays open");
+        let Rig { dir, daemon, discovery } = self;
+        daemon.store.flush().unwrap();
+        drop(discovery);
+        daemon.kill();
+        Rig::open(dir)
     }
 
     /// Waits until `look` has an answer.

@@ -5,11 +5,11 @@ mod packets;
 
 use super::*;
 use crate::{
-    config::{self, Site},
+    config::Site,
     decide::{Decision, Requester, SharedWorld, World, decide},
-    inventory::{Inventory, Node},
+    inventory::Inventory,
+    testkit::{self, node},
 };
-use arc_swap::ArcSwap;
 use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode},
     rr::{DNSClass, Name, RData, Record, RecordType, rdata::A},
@@ -17,7 +17,6 @@ use hickory_proto::{
 use rackstrap_image::Catalog;
 use std::{
     net::Ipv4Addr,
-    path::Path,
     sync::{Arc, LazyLock},
 };
 
@@ -47,34 +46,13 @@ fn site(text: &str) -> Site {
         .iter()
         .map(|(net, server)| format!("[[subnet]]\nnetwork = \"{net}\"\ninterface = \"eth1\"\nserver = \"{server}\"\n"))
         .collect();
-    config::parse(&format!("{text}{subnets}"), Path::new("site.toml"))
-        .unwrap_or_else(|e| panic!("{e}"))
-        .0
-}
-
-fn node(name: &str, ipaddr: [u8; 4]) -> Node {
-    Node {
-        name: name.to_owned(),
-        hwaddrs: vec![
-            format!("52:54:00:00:{:02x}:{:02x}", ipaddr[2], ipaddr[3])
-                .parse()
-                .unwrap(),
-        ],
-        ipaddr: ipaddr.into(),
-        profiles: Vec::new(),
-        groups: Default::default(),
-    }
+    testkit::site(&format!("{text}{subnets}"))
 }
 
 fn world(text: &str) -> SharedWorld {
-    let nodes = [node("r01n03", [10, 5, 1, 3]), node("r12n254", [10, 5, 12, 254])];
-    Arc::new(ArcSwap::from_pointee(World {
-        site: Arc::new(site(text)),
-        inventory: Arc::new(Inventory::new(nodes)),
-        images: Arc::new(Catalog::default()),
-        assignments: Arc::default(),
-        confirmed: None,
-    }))
+    testkit::world(site(text))
+        .nodes(["r01n03", "r12n254"].map(testkit::node))
+        .shared()
 }
 
 fn view() -> Arc<View> {
@@ -306,7 +284,7 @@ fn a_change_is_seen_by_the_next_query_and_moves_the_serial_number() {
     let name = "r02n01.cluster.example.";
     assert_eq!(asked(&first, NODE, &query(name, RecordType::A)).1, Outcome::NoName);
 
-    let inventory = Arc::new(Inventory::new([node("r02n01", [10, 5, 2, 1])]));
+    let inventory = Arc::new(Inventory::new([node("r02n01")]));
     world.rcu(|world| World {
         inventory: inventory.clone(),
         ..World::clone(world)

@@ -1,14 +1,11 @@
 use super::*;
 use crate::{
-    config::parse,
     decide::World,
-    inventory::{Change, Inventory, NewNode},
-    nodes::Nodes,
+    inventory::Change,
+    testkit::{self, Registries, add, cluster},
     timeline::{Event, Level, Subject},
 };
-use arc_swap::ArcSwap;
 use rackstrap_base::clock::Timestamp;
-use rackstrap_image::Catalog;
 use std::{path::Path, sync::Arc, time::Instant};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -98,29 +95,19 @@ async fn told_at_the_start_and_of_what_changes_in_one_run() {
         "echo \"+$RACKSTRAP_ADDED ~$RACKSTRAP_CHANGED -$RACKSTRAP_DELETED stalled:$RACKSTRAP_STALLED lost:$RACKSTRAP_LOST\" >> {}",
         log.display()
     );
-    let site = format!(
-        "[cluster]\nnode-name = \"r{{rack:02}}n{{slot:02}}\"\nnode-address = \"10.5.{{rack}}.{{slot}}\"\n\
-         [[subnet]]\nnetwork = \"10.5.0.0/16\"\nrelayed = true\nserver = \"10.5.0.1\"\n\
-         [hooks]\non-change = [\"/bin/sh\", \"-c\", {script:?}]\n"
-    );
-    let site = parse(&site, &dir.path().join("site.toml"))
-        .unwrap_or_else(|e| panic!("{e}"))
-        .0;
-    let world = World {
-        site: Arc::new(site),
-        inventory: Arc::new(Inventory::default()),
-        images: Arc::new(Catalog::default()),
-        assignments: Arc::default(),
-        confirmed: None,
-    };
-    let world: SharedWorld = Arc::new(ArcSwap::from_pointee(world));
-    let store = Store::open(&dir.path().join("store.redb")).unwrap();
-    let nodes = Nodes::new(store.clone(), world.clone());
-    let recorder = Recorder::load(store.clone(), world.load().site.limits, Timestamp(1)).unwrap();
+    let site = cluster(&format!("[hooks]\non-change = [\"/bin/sh\", \"-c\", {script:?}]\n"));
+    let Registries {
+        store,
+        world,
+        recorder,
+        boots,
+        nodes,
+        ..
+    } = Registries::open(dir.path(), testkit::world(site));
     let reloaded: Arc<Notify> = Arc::default();
     let watched = Watched {
         world: world.clone(),
-        boots: Boots::load(store.clone()).unwrap(),
+        boots,
         recorder: recorder.clone(),
         store,
         reloaded: reloaded.clone(),
@@ -129,18 +116,11 @@ async fn told_at_the_start_and_of_what_changes_in_one_run() {
     let cancel = CancellationToken::new();
     let task = tokio::spawn(serve(watched, cancel.clone()));
     assert_eq!(lines(&log, 1).await, ["+ ~ - stalled: lost:"], "at the start");
-    let add = |name: &str, last: u8| {
-        Change::Add(NewNode {
-            name: name.to_owned(),
-            hwaddrs: vec![format!("52:54:00:00:00:{last:02x}").parse().unwrap()],
-            ..NewNode::default()
-        })
-    };
     let change = |changes: Vec<Change>| {
         let nodes = nodes.clone();
         tokio::task::spawn_blocking(move || nodes.change(&changes, "test", Timestamp(1)).unwrap())
     };
-    change(vec![add("r01n01", 1), add("r01n02", 2)]).await.unwrap();
+    change(vec![add("r01n01"), add("r01n02")]).await.unwrap();
     assert_eq!(lines(&log, 2).await[1], "+r01n[01-02] ~ - stalled: lost:");
     let join = Change::Set {
         name: "r01n01".to_owned(),
@@ -152,7 +132,7 @@ async fn told_at_the_start_and_of_what_changes_in_one_run() {
     let delete = Change::Delete {
         name: "r01n02".to_owned(),
     };
-    change(vec![join, delete, add("r01n03", 3)]).await.unwrap();
+    change(vec![join, delete, add("r01n03")]).await.unwrap();
     assert_eq!(lines(&log, 3).await[2], "+r01n03 ~r01n01 -r01n02 stalled: lost:");
     // One node stops half way, and the other one falls silent: the daemon's own look at them has the program run.
     let say = |node: &str, secs: u64, step: &str| {

@@ -56,7 +56,7 @@ fn added(inventory: &Inventory, new: &NewNode) -> Result<Node, Refusals> {
 
 pub fn open() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("store.redb")).unwrap();
+    let store = crate::testkit::store(dir.path());
     (dir, store)
 }
 

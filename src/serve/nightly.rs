@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn one_is_made_when_the_last_one_is_of_before_the_last_moment_and_the_oldest_go() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("store.redb")).unwrap();
+        let store = crate::testkit::store(dir.path());
         store.write(|tx| tx.put(Table::Nodes, b"r01n01", &"x")).unwrap();
         let wanted = Backup {
             keep: 2,
@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn a_directory_that_cannot_be_written_to_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("store.redb")).unwrap();
+        let store = crate::testkit::store(dir.path());
         let wanted = Backup {
             keep: 2,
             dir: dir.path().join("store.redb/backups"),

@@ -1,21 +1,11 @@
 use super::*;
 use crate::{
-    inventory::Node,
+    testkit::{self, node_with_card as node},
     timeline::{Event, Level, tests::LIMITS},
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_store::Store;
 use std::path::Path;
-
-fn node(name: &str, card: u8) -> Node {
-    Node {
-        name: name.to_owned(),
-        hwaddrs: vec![format!("52:54:00:00:00:{card:02x}").parse().unwrap()],
-        ipaddr: [10, 5, 1, card].into(),
-        profiles: Vec::new(),
-        groups: Default::default(),
-    }
-}
 
 fn renamed(from: &str, to: &str, card: u8) -> Changed {
     Changed {
@@ -39,7 +29,7 @@ struct Rig {
 
 impl Rig {
     fn open(dir: &Path) -> Rig {
-        let store = Store::open(&dir.join("store.redb")).unwrap();
+        let store = testkit::store(dir);
         Rig {
             recorder: Recorder::load(store.clone(), LIMITS, Timestamp(1)).unwrap(),
             boots: Boots::load(store.clone()).unwrap(),

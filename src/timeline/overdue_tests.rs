@@ -14,7 +14,7 @@ fn at(secs: u64) -> Timestamp {
 }
 
 fn open(dir: &Path, now: Timestamp) -> (Store, Recorder) {
-    let store = Store::open(&dir.join("store.redb")).unwrap();
+    let store = crate::testkit::store(dir);
     let recorder = Recorder::load(store.clone(), LIMITS, now).unwrap();
     (store, recorder)
 }

@@ -239,7 +239,7 @@ fn a_timeline_is_cut_into_its_boots() {
 }
 
 fn open(dir: &std::path::Path, limits: Limits) -> (Store, Recorder) {
-    let store = Store::open(&dir.join("store.redb")).unwrap();
+    let store = crate::testkit::store(dir);
     (store.clone(), Recorder::load(store, limits, Timestamp(0)).unwrap())
 }
 

@@ -163,7 +163,7 @@ type Imports = BTreeMap<String, BTreeSet<String>>;
 
 /// Tests may use what they like.
 fn note_imports(imports: &mut Imports, name: &str, text: &str) {
-    if name.ends_with("tests.rs") || name.contains("/tests/") {
+    if name.ends_with("tests.rs") || name.contains("/tests/") || name == "src/testkit.rs" {
         return;
     }
     if let Some(module) = module_of(name) {
@@ -217,7 +217,10 @@ fn may_know_the_time(name: &str) -> bool {
     ]
     .iter()
     .any(|folder| name.starts_with(folder));
-    outside || ["task.rs", "tests.rs", "clock.rs"].contains(&last) || name.contains("/tests/") || KNOWN.contains(&name)
+    outside
+        || ["task.rs", "tests.rs", "testkit.rs", "clock.rs"].contains(&last)
+        || name.contains("/tests/")
+        || KNOWN.contains(&name)
 }
 
 /// Files that use a clock although they hold logic: a download's duration for the timeline, the wait for a lock, a thread's pause after

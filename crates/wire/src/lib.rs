@@ -11,6 +11,8 @@ pub mod image_list;
 mod layout;
 mod plan;
 mod report;
+#[doc(hidden)]
+pub mod testing;
 pub mod users;
 
 pub use health::{

@@ -2,89 +2,45 @@
 
 use super::{super::*, Kind, at};
 use crate::{
-    boots::{Boot, Boots},
-    config::parse,
-    decide::{SharedWorld, World},
-    inventory::{Change, Inventory, NewNode},
-    nodes::Nodes,
-    timeline::{Recorder, Subject},
+    boots::Boot,
+    testkit::{Registries, cluster, world},
+    timeline::Subject,
 };
-use arc_swap::ArcSwap;
 use rackstrap_base::clock::Timestamp;
-use rackstrap_image::Catalog;
-use rackstrap_store::{Store, Table};
-use rackstrap_wire::{HwAddr, NetPlan, NfsRoot, Plan, RestartNote, WIRE_VERSION};
-use std::{net::Ipv4Addr, path::Path, sync::Arc};
+use rackstrap_store::Table;
+use rackstrap_wire::RestartNote;
+use std::{path::Path, sync::Arc};
 
-fn plan(node: &str) -> impl FnOnce(&str) -> Plan {
-    let node = node.to_owned();
-    move |id| Plan {
-        wire: WIRE_VERSION,
-        id: id.to_owned(),
-        node,
-        net: NetPlan {
-            hwaddr: HwAddr([0x52, 0x54, 0, 1, 1, 1]),
-            ipaddr: Ipv4Addr::new(10, 5, 1, 1),
-            prefix: 16,
-            router: None,
-            dns: vec![],
-            domain: String::new(),
-        },
-        image: "debian@1".parse().unwrap(),
-        root: NfsRoot {
-            server: Ipv4Addr::new(10, 5, 0, 1),
-            port: 2049,
-            export: "/debian@1".into(),
-            options: String::new(),
-        },
-        init: "/sbin/init".into(),
-        disk: None,
-        ram_size: "50%".into(),
-        heartbeat_secs: 30,
-        health: Default::default(),
+struct Lab {
+    restarts: Restarts,
+    daemon: Registries,
+}
+
+impl std::ops::Deref for Lab {
+    type Target = Registries;
+
+    fn deref(&self) -> &Registries {
+        &self.daemon
     }
 }
 
-struct Lab {
-    boots: Boots,
-    recorder: Recorder,
-    restarts: Restarts,
-    store: Store,
-    nodes: Nodes,
-}
-
 fn lab(dir: &Path) -> Lab {
-    let site = "[cluster]\nnode-name = \"r{rack:02}n{slot:02}\"\nnode-address = \"10.5.{rack}.{slot}\"\n\
-                [[subnet]]\nnetwork = \"10.5.0.0/16\"\nrelayed = true\nserver = \"10.5.0.1\"\n\
-                [hooks]\ndrain = [\"/bin/true\"]\n";
-    let (site, _) = parse(site, &dir.join("site.toml")).unwrap_or_else(|e| panic!("{e}"));
-    let store = Store::open(&dir.join("store.redb")).unwrap();
-    let recorder = Recorder::load(store.clone(), site.limits, at(0)).unwrap();
-    let world: SharedWorld = Arc::new(ArcSwap::from_pointee(World {
-        site: Arc::new(site),
-        inventory: Arc::new(Inventory::new(crate::nodes::load(&store).unwrap())),
-        images: Arc::new(Catalog::default()),
-        assignments: Arc::default(),
-        confirmed: None,
-    }));
-    let boots = Boots::load(store.clone()).unwrap();
-    let nodes = Nodes::new(store.clone(), world.clone())
-        .followed_by(crate::timeline::Follow::new(recorder.clone(), boots.clone()));
+    let daemon = Registries::open(
+        dir,
+        world(cluster(
+            "[hooks]
+drain = [\"/bin/true\"]
+",
+        )),
+    );
     Lab {
-        restarts: Restarts::load(store.clone(), world, boots.clone(), recorder.clone()).unwrap(),
-        boots,
-        recorder,
-        store,
-        nodes,
+        restarts: daemon.restarts(),
+        daemon,
     }
 }
 
 async fn ready(lab: &Lab, node: &str, now: Timestamp) -> Arc<Boot> {
-    let boot = lab.boots.open(now, plan(node)).await.unwrap();
-    let boot = lab.boots.mark_ready(&boot.plan.id, &boot.token, now).await.unwrap();
-    lab.recorder
-        .heartbeat(Subject::Node(node.into()), now, &boot.plan.id, "");
-    boot
+    lab.daemon.ready(node, now).await
 }
 
 fn wish(nodes: &[&str], max_down: u32) -> Want {
@@ -103,14 +59,7 @@ fn wish(nodes: &[&str], max_down: u32) -> Want {
 async fn nothing_is_lost_with_the_daemon_and_nothing_happens_twice() {
     let dir = tempfile::tempdir().unwrap();
     let first = lab(dir.path());
-    let add = |slot: u8| {
-        Change::Add(NewNode {
-            name: format!("r01n{slot:02}"),
-            hwaddrs: vec![HwAddr([0x52, 0x54, 0, 1, 1, slot])],
-            ..NewNode::default()
-        })
-    };
-    first.nodes.change(&[add(1), add(2), add(3)], "test", at(0)).unwrap();
+    first.add(&["r01n01", "r01n02", "r01n03"]);
     let old = ready(&first, "r01n01", at(1)).await;
     let boot = ready(&first, "r01n01", at(2)).await;
     let other = ready(&first, "r01n02", at(2)).await;
@@ -203,12 +152,7 @@ async fn nothing_is_lost_with_the_daemon_and_nothing_happens_twice() {
 async fn requests_that_are_over_are_forgotten_in_time() {
     let dir = tempfile::tempdir().unwrap();
     let lab = lab(dir.path());
-    let node = Change::Add(NewNode {
-        name: "r01n01".into(),
-        hwaddrs: vec![HwAddr([0x52, 0x54, 0, 1, 1, 1])],
-        ..NewNode::default()
-    });
-    lab.nodes.change(&[node], "test", at(0)).unwrap();
+    lab.add(&["r01n01"]);
     for i in 0..20 {
         let wanted = lab.restarts.want(&wish(&["r01n01"], 1), at(i), false).unwrap();
         assert_eq!(wanted.nodes, ["r01n01"]);
@@ -225,16 +169,7 @@ async fn requests_that_are_over_are_forgotten_in_time() {
 async fn what_a_rollout_wanted_is_withdrawn_with_it_and_nothing_else_is() {
     let dir = tempfile::tempdir().unwrap();
     let lab = lab(dir.path());
-    let add = |slot: u8| {
-        Change::Add(NewNode {
-            name: format!("r01n{slot:02}"),
-            hwaddrs: vec![HwAddr([0x52, 0x54, 0, 1, 1, slot])],
-            ..NewNode::default()
-        })
-    };
-    lab.nodes
-        .change(&(1..=5).map(add).collect::<Vec<_>>(), "test", at(0))
-        .unwrap();
+    lab.add(&["r01n01", "r01n02", "r01n03", "r01n04", "r01n05"]);
     let mut first = None;
     for slot in 1..=5 {
         let boot = ready(&lab, &format!("r01n{slot:02}"), at(1)).await;
@@ -305,12 +240,7 @@ async fn what_a_rollout_wanted_is_withdrawn_with_it_and_nothing_else_is() {
 async fn who_restarted_and_is_not_well_can_be_restarted_once_more() {
     let dir = tempfile::tempdir().unwrap();
     let lab = lab(dir.path());
-    let add = Change::Add(NewNode {
-        name: "r01n01".into(),
-        hwaddrs: vec![HwAddr([0x52, 0x54, 0, 1, 1, 1])],
-        ..NewNode::default()
-    });
-    lab.nodes.change(&[add], "test", at(0)).unwrap();
+    lab.add(&["r01n01"]);
     let first = ready(&lab, "r01n01", at(1)).await;
     let want = |secs: u64, drain: bool| {
         let want = Want {

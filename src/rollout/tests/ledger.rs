@@ -2,29 +2,17 @@
 
 use super::{catalog, image};
 use crate::{
-    boots::{Boot, Boots},
-    config::parse,
-    decide::{Decision, Requester, SharedWorld, World, decide},
-    inventory::{Inventory, Node},
+    boots::Boot,
+    decide::{Decision, Requester, decide},
+    inventory::Node,
     rollout::{Pace, Rollouts, Share, Stage, Wish},
-    timeline::{Event, Level, Recorder, Subject},
+    testkit::{Registries, cluster, node, world},
+    timeline::{Event, Level, Subject},
 };
-use arc_swap::ArcSwap;
 use rackstrap_base::clock::Timestamp;
-use rackstrap_store::Store;
-use rackstrap_wire::HwAddr;
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-const SITE: &str = r#"
-[cluster]
-node-name = "r{rack:02}n{slot:02}"
-node-address = "10.5.{rack}.{slot}"
-
-[[subnet]]
-network = "10.5.0.0/16"
-relayed = true
-server = "10.5.0.1"
-
+const PROFILES: &str = r#"
 [profile.default]
 image = "debian"
 
@@ -37,20 +25,23 @@ image = "rocky"
 
 pub(super) struct Rig {
     dir: tempfile::TempDir,
-    pub world: SharedWorld,
-    pub boots: Boots,
-    pub recorder: Recorder,
+    daemon: Registries,
     pub rollouts: Rollouts,
     pub runtime: tokio::runtime::Runtime,
 }
 
-fn node(slot: u8, profiles: &[&str]) -> Node {
+impl std::ops::Deref for Rig {
+    type Target = Registries;
+
+    fn deref(&self) -> &Registries {
+        &self.daemon
+    }
+}
+
+fn of_profile(name: &str, profile: &str) -> Node {
     Node {
-        name: format!("r01n{slot:02}"),
-        hwaddrs: vec![HwAddr([0x52, 0x54, 0, 0, 1, slot])],
-        ipaddr: [10, 5, 1, slot].into(),
-        profiles: profiles.iter().map(|profile| (*profile).to_owned()).collect(),
-        groups: Default::default(),
+        profiles: vec![profile.to_owned()],
+        ..node(name)
     }
 }
 
@@ -66,26 +57,14 @@ impl Rig {
     }
 
     pub fn open(dir: tempfile::TempDir) -> Rig {
-        let nodes = (1..=8).map(|slot| node(slot, &[]));
-        let nodes = nodes.chain([node(9, &["old"]), node(10, &["other"])]);
-        let world: SharedWorld = Arc::new(ArcSwap::from_pointee(World {
-            site: Arc::new(parse(SITE, Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}")).0),
-            inventory: Arc::new(Inventory::new(nodes)),
-            images: Arc::new(catalog(&["debian@2", "debian@3", "debian@4", "debian@5", "rocky@1"])),
-            assignments: Arc::default(),
-            confirmed: None,
-        }));
-        let store = Store::open(&dir.path().join("store.redb")).unwrap();
-        let limits = world.load().site.limits;
-        let recorder = Recorder::load(store.clone(), limits, Timestamp(0)).unwrap();
-        let boots = Boots::load(store.clone()).unwrap();
-        let rollouts = Rollouts::start(world.clone(), store, recorder.clone(), boots.clone()).unwrap();
+        let nodes = (1..=8).map(|slot| node(&format!("r01n{slot:02}")));
+        let nodes = nodes.chain([of_profile("r01n09", "old"), of_profile("r01n10", "other")]);
+        let images = catalog(&["debian@2", "debian@3", "debian@4", "debian@5", "rocky@1"]);
+        let daemon = Registries::open(dir.path(), world(cluster(PROFILES)).nodes(nodes).images(images));
         Rig {
             dir,
-            world,
-            boots,
-            recorder,
-            rollouts,
+            rollouts: daemon.rollouts(),
+            daemon,
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
@@ -96,22 +75,11 @@ impl Rig {
     /// The daemon is killed and started.
     pub fn restart(self) -> Rig {
         let Rig {
-            dir,
-            rollouts,
-            recorder,
-            boots,
-            world,
-            ..
+            dir, rollouts, daemon, ..
         } = self;
-        drop((rollouts, recorder, boots, world));
-        // The keeper's thread looks up once a second, and lets go of the store then.
-        for _ in 0..600 {
-            if Store::open(&dir.path().join("store.redb")).is_ok() {
-                return Rig::open(dir);
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("the store is still in use");
+        drop(rollouts);
+        daemon.kill();
+        Rig::open(dir)
     }
 
     pub fn told(&self, name: &str) -> Box<crate::decide::NodeDecision> {

@@ -3,11 +3,11 @@
 use super::*;
 use crate::{
     config::parse,
-    inventory::{Change, NewNode},
     serve::{open, reload::Reloader},
+    testkit::add,
 };
 use rackstrap_base::warnings::SiteWarnings;
-use rackstrap_wire::{NetPlan, NfsRoot, Plan, WIRE_VERSION};
+use rackstrap_wire::testing::plan;
 use std::{fs, path::Path};
 
 fn site(state: &Path) -> String {
@@ -46,34 +46,6 @@ fn make_version(images: &Path, image: &str, created: u64) {
     fs::write(dir.join("manifest.toml"), manifest).unwrap();
 }
 
-fn plan(image: ImageRef) -> impl FnOnce(&str) -> Plan {
-    move |id| Plan {
-        wire: WIRE_VERSION,
-        id: id.to_owned(),
-        node: "r01n01".to_owned(),
-        net: NetPlan {
-            hwaddr: "52:54:00:00:01:01".parse().unwrap(),
-            ipaddr: Ipv4Addr::new(10, 5, 1, 1),
-            prefix: 16,
-            router: None,
-            dns: vec![],
-            domain: String::new(),
-        },
-        root: NfsRoot {
-            server: Ipv4Addr::new(10, 5, 0, 1),
-            port: 2049,
-            export: format!("/{image}"),
-            options: String::new(),
-        },
-        image,
-        init: "/sbin/init".into(),
-        disk: None,
-        ram_size: "50%".into(),
-        heartbeat_secs: 30,
-        health: Default::default(),
-    }
-}
-
 #[tokio::test]
 async fn exports_of_versions_that_are_gone_or_are_other_trees_are_closed() {
     let dir = tempfile::tempdir().unwrap();
@@ -82,14 +54,11 @@ async fn exports_of_versions_that_are_gone_or_are_other_trees_are_closed() {
     make_version(&images, "rocky@1", 6);
     let parsed = parse(&site(dir.path()), Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}"));
     let shared = open(parsed.0, SiteWarnings::default()).unwrap();
-    let add = Change::Add(NewNode {
-        name: "r01n01".into(),
-        hwaddrs: vec!["52:54:00:00:01:01".parse().unwrap()],
-        ..NewNode::default()
-    });
-    shared.nodes.change(&[add], "test", Timestamp::now()).unwrap();
+    shared.nodes.change(&[add("r01n01")], "test", Timestamp::now()).unwrap();
     for image in ["debian@1", "rocky@1"] {
-        let boot = shared.boots.open(Timestamp::now(), plan(image.parse().unwrap()));
+        let boot = shared
+            .boots
+            .open(Timestamp::now(), plan("r01n01").image(image).pinned());
         boot.await.unwrap();
     }
     let exports = Arc::new(ImageExports::new(shared.clone()));

@@ -21,7 +21,7 @@ use rackstrap::parts::{
 use rackstrap_base::clock::Timestamp;
 use rackstrap_image::Catalog;
 use rackstrap_store::Store;
-use serde_json::json;
+use rackstrap_wire::testing::plan;
 use std::{
     fs, io,
     io::{Read, Write},
@@ -118,7 +118,11 @@ impl Server {
             .worker_threads(2)
             .enable_all()
             .build()?;
-        let boot = runtime.block_on(service.boots.open(Timestamp::now(), plan))?;
+        let boot = runtime.block_on(
+            service
+                .boots
+                .open(Timestamp::now(), plan("r01n01").ipaddr(Ipv4Addr::LOCALHOST).pinned()),
+        )?;
         let cancel = CancellationToken::new();
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
@@ -163,24 +167,6 @@ impl Server {
 }
 
 /// A boot of whoever comes from loopback.
-fn plan(id: &str) -> rackstrap_wire::Plan {
-    let plan = json!({
-        "wire": rackstrap_wire::WIRE_VERSION,
-        "id": id,
-        "node": "r01n01",
-        "net": {
-            "hwaddr": "52:54:00:00:01:01", "ipaddr": Ipv4Addr::LOCALHOST, "prefix": 8, "router": null, "dns": [], "domain": ""
-        },
-        "image": "debian@1",
-        "root": {"server": Ipv4Addr::LOCALHOST, "port": 2049, "export": "/debian@1", "options": ""},
-        "init": "/sbin/init",
-        "disk": null,
-        "ram_size": "50%",
-        "heartbeat_secs": 30
-    });
-    serde_json::from_value(plan).expect("the fields of a plan")
-}
-
 /// Sends `byte` again and again until the other end has closed.
 fn drip(stream: &TcpStream, byte: u8) -> Result<thread::JoinHandle<()>> {
     let mut stream = stream.try_clone()?;

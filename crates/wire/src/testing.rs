@@ -1,0 +1,112 @@
+//! A plan for tests, of this package and of those that depend on it. The program does not use it.
+
+use crate::{DiskPlan, HwAddr, ImageRef, Layout, NetPlan, NfsRoot, PartitionTable, Plan, WIRE_VERSION, Wipe};
+use std::net::Ipv4Addr;
+
+/// The plan of a test's boot, built up like a sentence: `plan("r01n01").image("debian@2").pinned()`.
+#[derive(Clone, Debug)]
+pub struct PlanOf {
+    plan: Plan,
+}
+
+/// A plan of `node`: debian@1 by NFS from 10.5.0.1, no disk, a heartbeat every 30 s. Its card and its address are those of r01n01.
+pub fn plan(node: &str) -> PlanOf {
+    let plan = Plan {
+        wire: WIRE_VERSION,
+        id: String::new(),
+        node: node.to_owned(),
+        net: NetPlan {
+            hwaddr: HwAddr([0x52, 0x54, 0, 1, 1, 1]),
+            ipaddr: Ipv4Addr::new(10, 5, 1, 1),
+            prefix: 16,
+            router: None,
+            dns: Vec::new(),
+            domain: String::new(),
+        },
+        image: ImageRef {
+            name: String::new(),
+            version: 1,
+        },
+        root: NfsRoot {
+            server: Ipv4Addr::new(10, 5, 0, 1),
+            port: 2049,
+            export: String::new(),
+            options: String::new(),
+        },
+        init: "/sbin/init".to_owned(),
+        disk: None,
+        ram_size: "50%".to_owned(),
+        heartbeat_secs: 30,
+        health: Default::default(),
+    };
+    PlanOf { plan }.image("debian@1")
+}
+
+impl PlanOf {
+    /// Boots that image version (`debian@2`), from its own export.
+    #[must_use]
+    pub fn image(mut self, image: &str) -> Self {
+        self.plan.image = image.parse().unwrap_or_else(|error| panic!("{image}: {error}"));
+        self.plan.root.export = format!("/{image}");
+        self
+    }
+
+    /// Boots from that network card.
+    #[must_use]
+    pub fn hwaddr(mut self, hwaddr: HwAddr) -> Self {
+        self.plan.net.hwaddr = hwaddr;
+        self
+    }
+
+    /// Has that address.
+    #[must_use]
+    pub fn ipaddr(mut self, ipaddr: Ipv4Addr) -> Self {
+        self.plan.net.ipaddr = ipaddr;
+        self
+    }
+
+    /// Has a disk that is kept or prepared by that rule.
+    #[must_use]
+    pub fn disk(mut self, disk: DiskPlan) -> Self {
+        self.plan.disk = Some(disk);
+        self
+    }
+
+    /// Sends a heartbeat every so many seconds.
+    #[must_use]
+    pub fn heartbeat_secs(mut self, secs: u32) -> Self {
+        self.plan.heartbeat_secs = secs;
+        self
+    }
+
+    /// What pins it to a boot's id, as a registry of boots wants it.
+    pub fn pinned(self) -> impl FnOnce(&str) -> Plan {
+        move |id| Plan {
+            id: id.to_owned(),
+            ..self.plan
+        }
+    }
+
+    /// The plan itself, of a boot with the empty id.
+    pub fn build(self) -> Plan {
+        self.plan
+    }
+}
+
+/// A disk with layout `scratch v1`, without partitions. Only disks of rackstrap and blank ones are written to.
+pub fn disk() -> DiskPlan {
+    DiskPlan {
+        layout: Layout {
+            name: "scratch".to_owned(),
+            version: 1,
+            table: PartitionTable::Gpt,
+            partitions: Vec::new(),
+        },
+        digest: "0".repeat(32),
+        device: "auto".to_owned(),
+        wipe: Wipe::Ours,
+        seen: None,
+        again: false,
+        loader: None,
+    }
+}
