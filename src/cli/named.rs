@@ -47,7 +47,7 @@ const PROSE: &[&str] = &[
 ];
 
 /// The commands of `cargo xtask`, which is another program: its own test has them.
-const XTASK: &[&str] = &["bench", "demo", "test", "tidy"];
+const XTASK: &[&str] = &["bench", "demo", "docs", "test", "tidy"];
 
 /// Files of the project that people read, below its root.
 const READ: &[&str] = &[

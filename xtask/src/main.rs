@@ -3,6 +3,7 @@
 mod attach;
 mod bench;
 mod demo;
+mod docs;
 mod suite;
 mod tidy;
 
@@ -28,6 +29,8 @@ enum Command {
     Bench(bench::Bench),
     /// Check the rules of docs/contributing/architecture.md that a program can check.
     Tidy,
+    /// Build the book and the code's documentation with warnings as errors, and check the licences of all crates.
+    Docs,
 }
 
 fn main() -> ExitCode {
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         Command::Test(test) => test.run(),
         Command::Bench(bench) => bench.run().map(|()| ExitCode::SUCCESS),
         Command::Tidy => tidy::run().map(|()| ExitCode::SUCCESS),
+        Command::Docs => docs::run().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");
