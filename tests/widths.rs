@@ -180,7 +180,10 @@ fn commands() -> Vec<String> {
     found
 }
 
-/// No line is wider, and no line of a paragraph ends where the next word would have had room.
+/// Columns before the text of an option. What is indented by less is an example.
+const OPTIONS: usize = 10;
+
+/// No line is wider, and no line of a paragraph ends where the next word would have had room: text that is wrapped twice has such lines.
 fn fits(command: &str, help: &str, columns: usize) {
     assert!(help.contains("Usage: "), "{command}: {help}");
     let lines: Vec<&str> = help.lines().collect();
@@ -193,6 +196,22 @@ fn fits(command: &str, help: &str, columns: usize) {
         );
         let prose = |line: &str| !line.is_empty() && !line.starts_with(' ');
         let word = next.split(' ').next().unwrap_or_default().chars().count();
+        let indent = next.len() - next.trim_start().len();
+        let first = next.trim_start();
+        // Of an option, or of a command in a list: what goes on below stands in the column where the text began.
+        let goes_on = indent >= OPTIONS
+            && !first.is_empty()
+            && !first.starts_with(['-', '('])
+            && pair[0].get(..indent).is_some_and(|head| head.ends_with("  "))
+            && pair[0]
+                .get(indent..)
+                .is_some_and(|text| !text.starts_with([' ', '-']) && !text.is_empty());
+        let word_of_option = first.split(' ').next().unwrap_or_default().chars().count();
+        assert!(
+            !goes_on || pair[0].ends_with(':') || line + 1 + word_of_option > columns,
+            "{command} at {columns}: an option's text is broken before its time\n{}\n{next}\n{help}",
+            pair[0]
+        );
         assert!(
             !prose(pair[0]) || !prose(next) || pair[0].ends_with(':') || line + 1 + word > columns,
             "{command} at {columns}: broken before its time\n{}\n{next}\n{help}",
@@ -202,39 +221,56 @@ fn fits(command: &str, help: &str, columns: usize) {
 }
 
 #[test]
+#[should_panic(expected = "an option's text is broken before its time")]
+fn an_option_that_is_wrapped_twice_is_found() {
+    fits(
+        "node add",
+        "Usage: x\n\n      --hwaddr <MAC>  Hardware address of the\n                      card",
+        80,
+    );
+}
+
+#[test]
 fn help_fits_where_there_is_no_terminal() {
     let found = commands();
     assert!(found.len() > 60, "{found:?}");
-    for words in found {
+    let asked = found
+        .iter()
+        .flat_map(|words| ["-h", "--help"].map(|flag| (words, flag)));
+    for (words, flag) in asked {
         let mut command = Command::new("setsid");
         command.arg("--wait").arg(env!("CARGO_BIN_EXE_rackstrap"));
         let output = command
             .args(words.split_whitespace())
-            .arg("--help")
+            .arg(flag)
             .stdin(std::process::Stdio::null())
             .output()
             .unwrap();
         assert!(output.status.success(), "{words}: {output:?}");
-        fits(&words, &String::from_utf8(output.stdout).unwrap(), 100);
+        fits(words, &String::from_utf8(output.stdout).unwrap(), 100);
     }
 }
 
 #[test]
 fn help_fits_the_terminal() {
-    for columns in [80, 140] {
+    let asked: Vec<String> = commands()
+        .iter()
+        .flat_map(|words| ["-h", "--help"].map(|flag| format!("{words} {flag}")))
+        .collect();
+    for columns in [80, 100, 140] {
         let terminal = Terminal::open(columns, 50);
         let dir = tempfile::tempdir().unwrap();
         // By way of a pipe, as with a pager, and then some of it on the screen itself.
         let script = dir.path().join("all.sh");
         let mut text = format!("r={}\n", env!("CARGO_BIN_EXE_rackstrap"));
-        for (number, words) in commands().iter().enumerate() {
-            text += &format!("$r {words} --help | cat > {}/{number}\n", dir.path().display());
+        for (number, words) in asked.iter().enumerate() {
+            text += &format!("$r {words} | cat > {}/{number}\n", dir.path().display());
         }
         std::fs::write(&script, text).unwrap();
         terminal.type_line(&format!("sh {}; echo all o''f it", script.display()));
         terminal.wait("the end", |screen| screen.lines().any(|line| line == "all of it"));
         let most = usize::from(columns).min(100);
-        for (number, words) in commands().iter().enumerate() {
+        for (number, words) in asked.iter().enumerate() {
             let help = std::fs::read_to_string(dir.path().join(number.to_string())).unwrap();
             fits(words, &help, most);
         }

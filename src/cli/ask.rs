@@ -1,4 +1,4 @@
-//! Asking whoever types.
+//! Questions to the user, answered by yes or no.
 
 use anyhow::{Result, bail};
 use std::io::{BufRead, IsTerminal};
@@ -9,7 +9,9 @@ use std::io::{BufRead, IsTerminal};
 /// Nobody is there to be asked.
 pub fn yes(question: &str, default: bool) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
-        bail!("{question} Nobody is there to be asked; if you mean it, add --yes");
+        bail!(
+            "{question} Standard input is not a terminal, so the question cannot be asked\nhelp: add --yes to answer yes"
+        );
     }
     eprint!("{question} {} ", if default { "[Y/n]" } else { "[y/N]" });
     let mut line = String::new();

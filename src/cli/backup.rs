@@ -26,36 +26,36 @@ use std::{
 /// Arguments of `rackstrap backup`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-It holds what rackstrap knows: nodes with their history, who waits, racks that are being filled, leases, boots, timelines,
-and the keys of cluster and nodes; so its mode is 0600, and it is to be kept where only you can read it. The site file,
-templates, boot scripts and images are files of yours: keep them by other means.
+A backup contains the store: nodes with their history, unknown machines, racks that are being filled, leases, boots,
+timelines, and the keys of the cluster and of nodes. Its mode is 0600; keep it where only you can read it. It does not
+contain the site file, templates, boot scripts and images: back these up by other means.
 
-The daemon may run; what it had confirmed to anyone before is in the backup. The file appears under its name when it is
-complete, written to the disk, and read back. 'zstd -dc FILE' prints its rows.
+The daemon may run; the backup contains everything that it confirmed before the backup started. The file gets its name
+when it is complete, on disk, and verified. `zstd -dc FILE` prints its rows.
 
 Examples:
   rackstrap backup                                   makes rackstrap-CLUSTER-DATE.backup
   rackstrap backup /var/backups/rackstrap            the same in that directory
   rackstrap backup - | ssh vault 'cat > lab.backup'
-  rackstrap backup --show lab.backup                 what is in it
-  rackstrap backup --check                           can all of the store be read?
+  rackstrap backup --show lab.backup                 what it contains
+  rackstrap backup --check                           reads every row of the store
 
-The daemon makes a backup of its own every night: [backup] in the site file.
+The daemon makes a backup every night: see [backup] in the site file.
 
 See also: rackstrap restore --help")]
 pub struct BackupArgs {
-    /// File or directory to write to; - is standard output [default: rackstrap-CLUSTER-DATE.backup]
+    /// File or directory to write to, or - for standard output [default: rackstrap-CLUSTER-DATE.backup]
     file: Option<PathBuf>,
-    /// Replace the file if it is there
+    /// Replace the file if it exists
     #[arg(long)]
     force: bool,
-    /// Check a backup and print what is in it, instead of making one
+    /// Check a backup and print what it contains, instead of making one
     #[arg(long, value_name = "BACKUP", conflicts_with_all = ["file", "force"])]
     show: Option<PathBuf>,
-    /// Read every row of the store and name those that cannot be read, instead of making a backup
+    /// Read every row of the store and list unreadable ones, instead of making a backup
     #[arg(long, conflicts_with_all = ["file", "force", "show"])]
     check: bool,
-    /// Delete the rows that could not be read and were set aside
+    /// Delete the unreadable rows that the daemon set aside
     #[arg(long, conflicts_with_all = ["file", "force", "show", "check"])]
     discard: bool,
     #[command(flatten)]
@@ -116,7 +116,9 @@ pub(super) fn progress(what: &'static str, header: &Header) -> ProgressBar {
 
 fn to_standard_output(config: &Path) -> Result<ExitCode> {
     if io::stdout().is_terminal() {
-        bail!("a backup is no text; write it to a file, or to another program");
+        bail!(
+            "standard output is a terminal, and a backup is not text\nhelp: `rackstrap backup FILE` writes it to a file"
+        );
     }
     let mut out = io::stdout().lock();
     write(config, &mut out)?;
@@ -124,7 +126,7 @@ fn to_standard_output(config: &Path) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes beside the file, and gives it its name when it is good.
+/// Writes to a temporary file, and renames it when it is verified.
 fn to_file(config: &Path, wanted: Option<&Path>, force: bool) -> Result<(PathBuf, Header)> {
     let (dir, name) = match wanted {
         None => (PathBuf::new(), None),
@@ -132,7 +134,7 @@ fn to_file(config: &Path, wanted: Option<&Path>, force: bool) -> Result<(PathBuf
         Some(file) => {
             let name = file
                 .file_name()
-                .with_context(|| format!("{} is no name for a file", file.display()))?;
+                .with_context(|| format!("{} is not a file name", file.display()))?;
             (file.parent().unwrap_or(Path::new("")).to_owned(), Some(name.to_owned()))
         }
     };
@@ -164,13 +166,13 @@ fn copy(input: impl Read, out: &mut impl Write) -> Result<Header> {
     let mut input = BufReader::with_capacity(1 << 17, tee);
     let checked = check_from(&mut input, "backing up");
     match input.into_inner().failed {
-        // That is what the checking failed of.
+        // The check failed because of this error.
         Some(error) => Err(error).context("writing the backup"),
         None => Ok(checked?),
     }
 }
 
-/// Everything that is read is written.
+/// Copies everything that is read to `out`.
 struct Tee<'a, R, W> {
     input: R,
     out: &'a mut W,
@@ -194,8 +196,8 @@ fn from_file(config: &Path, socket: &Path, out: &mut impl Write) -> Result<Heade
     let store = connection::store(config)?;
     if !store.exists() {
         bail!(
-            "there is nothing to back up: no daemon answers on {}, and there is no store {}; if they are elsewhere, name the \
-             right site file with --config",
+            "nothing to back up: no daemon answers on {}, and the store {} does not exist\nhelp: name another site \
+             file with --config FILE",
             socket.display(),
             store.display()
         );
@@ -210,12 +212,12 @@ fn from_file(config: &Path, socket: &Path, out: &mut impl Write) -> Result<Heade
         let copied = copy(pipe, out);
         (copied, maker.join())
     });
-    match made.map_err(|_| anyhow!("reading the store ended in a panic, see above"))? {
-        // The reader went away first: it knows why.
+    match made.map_err(|_| anyhow!("reading the store panicked, see above"))? {
+        // The reader ended first, so its error is the cause.
         Err(BackupError::Io { error, .. }) if error.kind() == io::ErrorKind::BrokenPipe => copied,
         Err(BackupError::Store(StoreError::Locked { holder, .. })) => bail!(
-            "store {}: a daemon works with it{}, but none answers on {}; if it has just been started, try again; if it hangs, \
-             restart it: systemctl restart rackstrap; if it has another site file, name that one with --config",
+            "store {}: a daemon has it open{}, but no daemon answers on {}; a daemon that is starting answers soon, \
+             and one with another site file needs --config FILE\nhelp: `systemctl restart rackstrap` if it hangs",
             store.display(),
             holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default(),
             socket.display()
@@ -225,7 +227,7 @@ fn from_file(config: &Path, socket: &Path, out: &mut impl Write) -> Result<Heade
     }
 }
 
-/// What is in a backup, for people and programs.
+/// Content of a backup, as text or JSON.
 #[derive(Serialize)]
 pub(super) struct Shown<'a> {
     file: String,

@@ -1,4 +1,4 @@
-//! `rackstrap check`: is the site file right?
+//! `rackstrap check`: whether the site file is valid, and whether nodes can boot from this machine.
 
 use super::output;
 use crate::{
@@ -22,22 +22,21 @@ use std::{
     sync::Arc,
 };
 
-/// Checks a site file and says everything that is wrong with it. Nothing is changed, and no daemon is needed.
-///
-/// Exits with 0 if the file can be used (there may be warnings), with 1 if it cannot, or if something on this machine keeps nodes
+/// Checks a site file and lists all its problems. It changes nothing and needs no daemon.
+/// Exits with 0 if the file is valid (perhaps with warnings), with 1 if it is not, or if this machine keeps nodes
 /// from booting.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  rackstrap check                             /etc/rackstrap/rackstrap.toml
+  rackstrap check                             checks /etc/rackstrap/rackstrap.toml
   rackstrap --config rackstrap.toml check
   rackstrap check --json                      for programs
-  rackstrap check --file-only                 on another machine than the server, such as in CI")]
+  rackstrap check --file-only                 on a machine that is not the server, such as in CI")]
 pub struct CheckArgs {
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
-    /// Check the file only, with the templates and boot scripts that belong to it, and nothing else of this machine
+    /// Check only the site file with its templates and boot scripts, not this machine (for CI)
     #[arg(long)]
     pub file_only: bool,
 }
@@ -50,7 +49,7 @@ pub fn run(config: &Path, args: CheckArgs) -> anyhow::Result<ExitCode> {
     write(config, &args, &mut io::stdout().lock())
 }
 
-/// Problems are the result of this command, so they go where results go.
+/// Problems are the result of this command, so they go to standard output.
 fn write(path: &Path, args: &CheckArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let result = config::load(path);
     let trees = result.as_ref().map_or(Vec::new(), |(site, _)| own_files(site));
@@ -82,12 +81,12 @@ fn describe_finding(finding: &Finding) -> String {
     format!("{level}: {}\n  help: {}\n\n", finding.message, finding.help)
 }
 
-/// The last line, if nodes cannot boot although the file is right.
+/// The last line, if nodes cannot boot although the file is valid.
 fn verdict(found: &[Finding]) -> String {
     match found.iter().filter(|finding| finding.fatal).count() {
         0 => String::new(),
         errors => format!(
-            "not all nodes can boot from this machine: {} above; to check the file alone: rackstrap check --file-only\n",
+            "not all nodes can boot from this machine: see the {} above\nhelp: `rackstrap check --file-only` checks only the file\n",
             output::count(errors, "error")
         ),
     }
@@ -153,7 +152,7 @@ fn of_directory(dir: &Path, message: String) -> Diagnostic {
         line: 0,
         column: 0,
         message,
-        help: "the daemon does not start with it, nor reload".to_owned(),
+        help: "the daemon neither starts with this file nor reloads it".to_owned(),
         excerpt: None,
     }
 }
@@ -245,7 +244,7 @@ fn summary(site: &Site) -> String {
         let image = profile
             .image
             .as_ref()
-            .map_or("no image of its own".to_owned(), |i| format!("image {i}"));
+            .map_or("image of the profile default".to_owned(), |i| format!("image {i}"));
         let image = match &site.profiles.get("default").and_then(|p| p.image.as_ref()) {
             None if profile.image.is_none() => "no image: nodes with it cannot boot".to_owned(),
             _ => image,
@@ -365,7 +364,7 @@ fn of_inventory(path: &Path, site: &Site) -> (Vec<String>, Vec<Finding>) {
         Ok(answers) => answers,
         Err(error) => {
             let file = path.display();
-            let said = format!("what {file} does to nodes and their disks was not checked: {error:#}");
+            let said = format!("not checked what {file} does to nodes and their disks: {error:#}");
             return (vec![said], Vec::new());
         }
     };

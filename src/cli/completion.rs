@@ -14,7 +14,7 @@ Examples:
   rackstrap completion zsh > /usr/local/share/zsh/site-functions/_rackstrap
   rackstrap completion fish > /etc/fish/completions/rackstrap.fish")]
 pub struct CompletionArgs {
-    /// Which shell
+    /// Shell to complete for, such as bash
     shell: clap_complete::Shell,
 }
 
@@ -37,7 +37,7 @@ pub fn run(_config: &Path, args: CompletionArgs) -> Result<ExitCode> {
     let name = args.shell.to_string();
     let shell = shells
         .completer(&name)
-        .with_context(|| format!("'{name}' has no completion"))?;
+        .with_context(|| format!("completion of '{name}' failed"))?;
     shell
         .write_registration(VARIABLE, "rackstrap", "rackstrap", "rackstrap", &mut script)
         .context("writing the script")?;

@@ -39,14 +39,21 @@ fn site(config: &Path) -> Result<Option<toml::Table>> {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if config != Path::new(super::DEFAULT_CONFIG) {
-                bail!("site file {}: there is none; see --config", config.display());
+                bail!(
+                    "site file {} does not exist\nhelp: name another one with --config FILE",
+                    config.display()
+                );
             }
             return Ok(None);
         }
         Err(error) => return Err(error).with_context(|| format!("site file {}: cannot read it", config.display())),
     };
-    let table: toml::Table = toml::from_str(&text)
-        .with_context(|| format!("site file {}: 'rackstrap check' says more", config.display()))?;
+    let table: toml::Table = toml::from_str(&text).with_context(|| {
+        format!(
+            "site file {} has errors\nhelp: `rackstrap check` lists them",
+            config.display()
+        )
+    })?;
     Ok(Some(table))
 }
 
@@ -58,7 +65,7 @@ fn server_path(config: &Path, key: &str, default: &str) -> Result<PathBuf> {
         Some(toml::Value::String(path)) => config::server_path(&path, config)
             .map_err(|problem| anyhow::anyhow!("site file {}: [server] {key}: {problem}", config.display())),
         Some(other) => bail!(
-            "site file {}: [server] {key}: a path is wanted, not {other}",
+            "site file {}: [server] {key}: expected a path, found {other}",
             config.display()
         ),
     }
@@ -89,7 +96,7 @@ mod tests {
             socket(&config)
                 .unwrap_err()
                 .to_string()
-                .contains("a path is wanted, not 5")
+                .contains("expected a path, found 5")
         );
         std::fs::write(&config, "[server\n").unwrap();
         assert!(format!("{:#}", socket(&config).unwrap_err()).contains("rackstrap check"));

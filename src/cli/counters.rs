@@ -12,13 +12,13 @@ use std::{collections::BTreeMap, path::Path, process::ExitCode};
 /// Arguments of `rackstrap counters`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Every packet ends as an answer or as a reason for none; here is how often each happened.
+Every packet is either answered, or dropped for a reason. The counters say how often each happened.
 
 Examples:
   rackstrap counters
-  rackstrap counters dhcp              (those whose name holds 'dhcp')")]
+  rackstrap counters dhcp              (names that contain 'dhcp')")]
 pub struct CountersArgs {
-    /// Only counters whose name holds this
+    /// Show only counters whose name contains this, such as dhcp
     filter: Option<String>,
     #[command(flatten)]
     format: Format,
@@ -31,7 +31,7 @@ pub fn run(config: &Path, args: CountersArgs) -> Result<ExitCode> {
         counters.retain(|name, _| name.contains(filter.as_str()));
     }
     if let Some(filter) = args.filter.filter(|_| counters.is_empty() && !args.format.json) {
-        bail!("no counter has '{filter}' in its name; all of them: rackstrap counters");
+        bail!("no counter has '{filter}' in its name\nhelp: `rackstrap counters` lists all");
     }
     if args.format.json {
         output::print_json(&counters)?;

@@ -16,7 +16,7 @@ use std::{path::Path, process::ExitCode};
 /// Arguments of `rackstrap explain`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-It is the very decision that DHCP, TFTP, HTTP and NFS act on, with its reasons, at this moment.
+Shows the decision that DHCP, TFTP, HTTP and NFS act on now, with its reasons.
 
 Examples:
   rackstrap explain r01n01
@@ -24,7 +24,7 @@ Examples:
   rackstrap explain 52:54:00:01:01:01
   rackstrap explain 10.5.1.1")]
 pub struct ExplainArgs {
-    /// Names or hostlists, hardware addresses, or addresses
+    /// Names, hostlists, MAC addresses or IP addresses
     #[arg(required = true, value_name = "NODES|MAC|IP", add = crate::cli::complete::nodes())]
     about: Vec<String>,
     #[command(flatten)]
@@ -80,7 +80,7 @@ fn describe(answer: &api::ExplainAnswer) -> String {
 fn decided(decision: &api::ExplainDecision) -> String {
     let image = match (&decision.image, &decision.image_problem) {
         (Some(image), _) => image.to_string(),
-        (None, problem) => format!("none: {}", problem.as_deref().unwrap_or("no reason is known")),
+        (None, problem) => format!("none: {}", problem.as_deref().unwrap_or("unknown reason")),
     };
     let disk = decision.disk.as_ref().map(|disk| {
         let layout = &disk.layout;
@@ -123,7 +123,7 @@ pub fn checks_table(checks: &[api::CheckRow]) -> String {
 }
 
 fn unknown(answer: &api::ExplainAnswer) -> String {
-    let mut text = "no node, so nothing is booted".to_owned();
+    let mut text = "not a node, so nothing boots".to_owned();
     if let Some(lease) = &answer.lease {
         let hwaddr = lease.lease.get("hwaddr").and_then(|v| v.as_str());
         text.push_str(&format!("\nit has {} from the temporary pool", lease.ipaddr));

@@ -22,15 +22,14 @@ use std::{
 Formats: hosts (/etc/hosts), ethers (/etc/ethers), dnsmasq (dhcp-host lines), slurm (NodeName lines, with the processors,
 memory and local disk that each node's agent found), genders (/etc/genders), hostlist (all names on one line).
 
-An export changes when the inventory does, and not otherwise: with --output the file is left alone then. To have it written by
-itself, see [hooks] on-change in the site file.
+With --output the file changes only when its content does. [hooks] on-change in the site file writes it automatically.
 
 Examples:
-  rackstrap export hosts                                   (or only: rackstrap hosts)
+  rackstrap export hosts                                   (short: rackstrap hosts)
   rackstrap export slurm --output /etc/slurm/nodes.conf    (and in slurm.conf: include nodes.conf)
   pdsh -w \"$(rackstrap export hostlist @gpu)\" uptime")]
 pub struct ExportArgs {
-    /// What to export as: hosts, ethers, dnsmasq, slurm, genders or hostlist
+    /// Format: hosts, ethers, dnsmasq, slurm, genders or hostlist
     format: Format,
     #[command(flatten)]
     rest: ShortArgs,
@@ -44,13 +43,13 @@ Examples:
   rackstrap ethers 'r01n*' --output /etc/ethers
   rackstrap dnsmasq")]
 pub struct ShortArgs {
-    /// Names or hostlists [default: all nodes]
+    /// Names or hostlists, such as 'r[01-04]n*' [default: all nodes]
     #[arg(value_name = "NODES", add = crate::cli::complete::nodes())]
     nodes: Vec<String>,
-    /// Write this file, whole or not at all, and only if it is different
+    /// Replace this file atomically, and only if its content changes
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Where jobs have their temporary files, as slurm.conf has it: what local disk is there is told as TmpDisk
+    /// Directory of jobs' temporary files (TmpFS in slurm.conf); TmpDisk is the size of the local disk below it
     #[arg(long, value_name = "DIRECTORY", default_value = "/tmp")]
     tmp_fs: String,
 }
@@ -88,7 +87,7 @@ fn replace(path: &Path, text: &[u8]) -> Result<()> {
     // A link stays one: what it leads to is replaced.
     let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mode = std::fs::metadata(&path).map_or(0o644, |meta| meta.permissions().mode() & 0o7777);
-    let mut name = path.file_name().context("it has no file name")?.to_owned();
+    let mut name = path.file_name().context("the path has no file name")?.to_owned();
     name.push(format!(".new-{}", std::process::id()));
     let beside = path.with_file_name(name);
     let written = (|| -> std::io::Result<()> {

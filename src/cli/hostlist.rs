@@ -14,11 +14,12 @@ use std::{io::Read, net::Ipv4Addr};
 
 /// What `--help` says once for every command that takes hostlists.
 pub const HELP: &str = "\
-NODES: names (r01n01 r01n02), hostlists ('r[01-04]n[01-32]', 'n[1-9/2]', without some: 'r01*!r01n05'), groups (@gpu,
-@profile:compute, @rack:r03, @state:lost; all of them: rackstrap node groups), or - for names from the standard input. Shells
-know brackets, ! and * too: put them in single quotes.";
+NODES: names (r01n01 r01n02), hostlists ('r[01-04]n[01-32]', 'n[1-9/2]', 'r01*!r01n05' excludes one), groups (@gpu,
+@profile:compute, @rack:r03, @state:lost; `rackstrap node groups` lists them), or - to read names from standard input.
+Put hostlists in single quotes: shells expand brackets, ! and *.";
 
-const NO_NODES: &str = "no nodes yet; add one: rackstrap node add r01n01 --hwaddr 52:54:00:01:01:01";
+const NO_NODES: &str =
+    "the inventory has no nodes\nhelp: `rackstrap node add r01n01 --hwaddr 52:54:00:01:01:01` adds one";
 
 /// The nodes that a command is about, as they were named.
 #[derive(Clone, Debug)]
@@ -59,7 +60,7 @@ impl Wanted {
         match missing.iter().next() {
             None => {}
             Some(name) if missing.len() == 1 => drop(find(&inventory, name)?),
-            Some(_) => bail!("no nodes {missing} in the inventory; `rackstrap node list` shows all"),
+            Some(_) => bail!("nodes {missing} are not in the inventory\nhelp: `rackstrap node list` shows all nodes"),
         }
         Ok(set
             .iter()
@@ -80,7 +81,7 @@ impl Wanted {
         Ok(nodes.into_iter().map(|node| node.name).collect())
     }
 
-    /// The same in the order in which they were named, for what is done to one after the other.
+    /// Version, name or working copy to compare it with in the order in which they were named, for what is done to one after the other.
     ///
     /// # Errors
     /// As of [`Wanted::some_names`].
@@ -125,7 +126,7 @@ impl Wanted {
         let missing: NodeSet = set.iter().filter(|name| !all.contains(name)).collect();
         match missing.is_empty() {
             true => Ok(set),
-            false => bail!("{missing}: there is nothing about that in the file"),
+            false => bail!("{missing} is not in the file"),
         }
     }
 
@@ -187,17 +188,17 @@ fn from_stdin() -> Result<Vec<String>> {
     let mut text = String::new();
     let most = MAX_TEXT as u64 + 1;
     let read = std::io::stdin().take(most).read_to_string(&mut text);
-    read.context("reading names from the standard input")?;
+    read.context("reading names from standard input")?;
     if text.len() > MAX_TEXT {
         bail!(
-            "the standard input is longer than {} MiB, which no list of names is",
+            "standard input is longer than {} MiB, too long for a list of names",
             MAX_TEXT >> 20
         );
     }
     let found: Vec<String> = lines(&text).map(str::to_owned).collect();
     match found.is_empty() {
         // Not "all nodes", which is what nothing at all means on the command line.
-        true => bail!("the standard input names no nodes, so there is nothing to do"),
+        true => bail!("standard input names no nodes; nothing to do"),
         false => Ok(found),
     }
 }
@@ -209,7 +210,7 @@ fn from_stdin() -> Result<Vec<String>> {
 pub fn pairs(client: &Client, from: &str, to: &str) -> Result<Vec<(String, String)>> {
     if (from, to) == ("-", "-") {
         bail!(
-            "the standard input can only be one of the two lists; write the new names out: rackstrap node rename - 'r03n[01-32]'"
+            "only one of the two lists can come from standard input\nhelp: `rackstrap node rename - 'r03n[01-32]'` reads only the present names from it"
         );
     }
     let from = Wanted::new(vec![from.to_owned()])?;
@@ -229,7 +230,7 @@ fn zipped(from: &[String], to: &[String], groups: &dyn Groups) -> Result<Vec<(St
         expand_in_order(to, &NoGroups, Repeats::Refused)?,
     );
     if from.is_empty() {
-        bail!("no node is named; name the present name and the new one: rackstrap node rename r01n07 r03n01");
+        bail!("no node is named\nhelp: `rackstrap node rename r01n07 r03n01` takes the present name and the new one");
     }
     if from.len() != to.len() {
         let said = |names: &[String]| {
@@ -292,7 +293,7 @@ mod tests {
             (
                 "",
                 "m1",
-                "no node is named; name the present name and the new one: rackstrap node rename r01n07 r03n01",
+                "no node is named\nhelp: `rackstrap node rename r01n07 r03n01` takes the present name and the new one",
             ),
         ] {
             assert_eq!(paired(from, to).unwrap_err(), want);

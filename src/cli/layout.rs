@@ -19,15 +19,15 @@ pub struct LayoutArgs {
 
 #[derive(Debug, Subcommand)]
 enum LayoutCommand {
-    /// List the layouts of the site file, as the daemon has it
+    /// List the layouts of the site file that the daemon has loaded
     #[command(after_help = "\
 Example:
   rackstrap layout list")]
     List(Format),
     /// Show one layout with its partitions
     #[command(after_help = "\
-A disk is prepared again when the layout's name or version differs from what the disk's marker says. If only the digest
-differs, the disk is kept, and its node is degraded until the version is raised.
+A disk is prepared again if the layout's name or version differs from the disk's marker. If only the digest differs,
+the disk is kept, and the node is degraded until you raise the version.
 
 Example:
   rackstrap layout show scratch")]
@@ -52,7 +52,7 @@ pub fn run(config: &Path, args: LayoutArgs) -> Result<ExitCode> {
         LayoutCommand::Show(args) => {
             let Some(layout) = layouts.iter().find(|row| row.layout.name == args.name) else {
                 let known = output::list(layouts.iter().map(|row| &row.layout.name));
-                bail!("there is no layout '{}'; the site file has: {known}", args.name);
+                bail!("layout '{}' does not exist; the site file has: {known}", args.name);
             };
             match args.format.json {
                 true => output::print_json(layout)?,

@@ -20,15 +20,15 @@ pub struct LeaseArgs {
 
 #[derive(Debug, Subcommand)]
 enum LeaseCommand {
-    /// List the leases of the temporary pools; nodes have fixed addresses and none
+    /// List the leases of the temporary pools; nodes have fixed addresses, not leases
     #[command(after_help = "\
 Example:
   rackstrap lease list")]
     List(Format),
-    /// End leases of the temporary pools, so that other machines get their addresses
+    /// Release leases of the temporary pools, so that other machines can have the addresses
     #[command(after_help = "\
-A machine that still uses the address keeps it until it asks again; another machine may get it before. Release leases of machines
-that are gone. Addresses of nodes are not leased; rackstrap node delete frees them.
+Release only leases of machines that are gone: a machine that is still on keeps using its address, and another machine
+may get the same one. Nodes have no leases; `rackstrap node delete` frees their addresses.
 
 Examples:
   rackstrap lease release 10.5.255.17
@@ -43,7 +43,7 @@ struct ReleaseArgs {
     /// Addresses, also as a hostlist ('10.5.255.[1-254]'), or hardware addresses
     #[arg(required = true, value_name = "ADDRESS|HWADDR")]
     leases: Vec<String>,
-    /// Show what would be released, and change nothing
+    /// Print what would be released, and release nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -80,7 +80,7 @@ fn release(config: &Path, args: ReleaseArgs) -> Result<ExitCode> {
                 .map(str::to_owned)
                 .collect(),
         };
-        // Of a range most addresses may have no lease, which is no mistake; of a single address it is one.
+        // Most addresses of a range may have no lease, which is not an error. A single address without one is an error.
         if named.len() == 1 {
             single.extend(named.iter().cloned());
         }
@@ -101,7 +101,7 @@ fn release(config: &Path, args: ReleaseArgs) -> Result<ExitCode> {
         .collect();
     if !none.is_empty() {
         let none = format!(
-            "no lease of {}; `rackstrap lease list` shows the leases",
+            "no lease found for {}\nhelp: `rackstrap lease list` shows all leases",
             none.join(", ")
         );
         if answer.released.is_empty() {
@@ -118,7 +118,7 @@ fn release(config: &Path, args: ReleaseArgs) -> Result<ExitCode> {
     }
     let count = output::count(answer.released.len(), "lease");
     output::print(&match args.dry_run {
-        true => format!("{count} would be released: --dry-run"),
+        true => format!("{count} would be released; nothing was changed: --dry-run"),
         false => format!("{count} released"),
     })?;
     Ok(ExitCode::SUCCESS)

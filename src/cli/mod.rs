@@ -52,13 +52,13 @@ From nothing to a running node:
   4. start the daemon                       systemctl start rackstrap   (or: rackstrap serve)
   5. fill a rack, from the bottom up        rackstrap discover start r01
      or say which machine is which          rackstrap node add r01n01 --hwaddr 52:54:00:01:01:01
-  6. switch it on, and look                 rackstrap status --watch
+  6. switch it on, and watch it boot        rackstrap status --watch
 
-When something is not as it should be:
+When something is wrong:
   what will this machine get, and why?      rackstrap explain r01n01   (or a MAC, or an address)
   what happened to it?                      rackstrap timeline r01n01
 
-'rackstrap COMMAND --help' tells more, with examples.";
+`rackstrap COMMAND --help` explains a command, with examples.";
 
 /// Boots clusters of diskless machines: addresses by MAC, boot loaders, and a root over NFS, from one daemon.
 #[derive(Debug, Parser)]
@@ -75,53 +75,53 @@ pub struct Cli {
 // In the order of a newcomer's journey; the help lists them like this.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check the site file, without a daemon
+    /// Check the site file; needs no daemon
     Check(check::CheckArgs),
     /// Run the daemon
     Serve(serve::ServeArgs),
-    /// The inventory: add, list, show, change and delete nodes
+    /// Add, list, show, change, restart and delete nodes
     Node(node::NodeArgs),
-    /// Rack new machines: who waits, racks that fill in order, and placing by hand
+    /// Rack new machines: list unknown machines, fill a rack in order, place one by hand
     Discover(discover::DiscoverArgs),
-    /// Where every node is: one row each
+    /// Show the state of every node, one row each
     Status(status::StatusArgs),
-    /// What a node, a MAC or an address gets, and how that comes about
+    /// Show what a node, a MAC address or an IP address gets, and why
     Explain(explain::ExplainArgs),
-    /// What happened to a node, step by step
+    /// Show what happened to a node, step by step
     Timeline(timeline::TimelineArgs),
-    /// The inventory as other programs read it: hosts, ethers, dnsmasq, slurm, genders, hostlist
+    /// Print the inventory for other programs: hosts, ethers, dnsmasq, slurm, genders, hostlist
     Export(export::ExportArgs),
-    /// Short for export hosts
+    /// Print the inventory as /etc/hosts: short for `export hosts`
     #[command(hide = true)]
     Hosts(export::ShortArgs),
-    /// Short for export ethers
+    /// Print the inventory as /etc/ethers: short for `export ethers`
     #[command(hide = true)]
     Ethers(export::ShortArgs),
-    /// Short for export dnsmasq
+    /// Print the inventory as dnsmasq's dhcp-host lines: short for `export dnsmasq`
     #[command(hide = true)]
     Dnsmasq(export::ShortArgs),
-    /// Root images: import, copy, change, seal, compare, delete; which version nodes boot
+    /// Import, copy, change, seal, compare and delete root images; choose the version that nodes boot
     Image(image::ImageArgs),
     /// Give a new version of an image to some nodes first, then to all
     Rollout(rollout::RolloutArgs),
-    /// Addresses that machines without a node have from the temporary pools
+    /// List and release the addresses that unknown machines have from the pools
     Lease(lease::LeaseArgs),
-    /// Disk layouts of the site file
+    /// Show the disk layouts of the site file
     Layout(layout::LayoutArgs),
-    /// What nodes get of their own: trees of templates, and each node's files as they will be
+    /// Show the trees of templates, and render the files that a node gets
     Overlay(overlay::OverlayArgs),
-    /// Users and groups of this server that nodes know
+    /// List the server's users that nodes get, and send changes to running nodes
     Users(users::UsersArgs),
-    /// Short for users sync
+    /// Send changed users to running nodes now: short for `users sync`
     #[command(hide = true, name = "sync-users")]
     SyncUsers(users::SyncArgs),
-    /// Have the running daemon read the site file again
+    /// Make the running daemon read the site file again
     Reload(reload::ReloadArgs),
-    /// What the daemon has counted since its start
+    /// Show what the daemon has counted since it started
     Counters(counters::CountersArgs),
-    /// Write all that rackstrap knows to a file, also while the daemon runs
+    /// Back up the store to a file, also while the daemon runs
     Backup(backup::BackupArgs),
-    /// Make the store what a backup says
+    /// Restore the store from a backup
     Restore(restore::RestoreArgs),
     /// Print a completion script for a shell
     Completion(completion::CompletionArgs),
@@ -145,7 +145,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<ExitCode> {
     let config = cli.config.unwrap_or_else(default_config);
     let result = dispatch(&config, cli.command);
     match result {
-        // `rackstrap status | head`: whoever reads has enough.
+        // `rackstrap status | head`: the reader has closed the pipe.
         Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
         other => other,
     }

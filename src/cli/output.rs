@@ -125,7 +125,7 @@ pub fn cut(text: &str, room: usize) -> String {
     }
 }
 
-/// The same, with the dots inside: names differ at their ends.
+/// Version, name or working copy to compare it with, with the dots inside: names differ at their ends.
 pub fn cut_inside(text: &str, room: usize) -> String {
     const DOTS: &str = "...";
     if text.width() <= room || room <= DOTS.len() {

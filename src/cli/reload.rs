@@ -19,15 +19,15 @@ const MOST_LINES: usize = 20;
 /// Arguments of `rackstrap reload`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A site file that is wrong is refused, and the daemon keeps the old one. The same as 'systemctl reload rackstrap',
-with the answer on your screen. If a new layout version (or wipe = \"always\") makes nodes lose data at their next boots, the
-nodes and their data are listed, and the file is taken over only after you say yes, or with --reprep.
+Does the same as `systemctl reload rackstrap`, and prints the result. A faulty site file is refused, and the daemon
+keeps the old one. If a new layout version (or wipe = \"always\") makes nodes lose data at their next boots, the nodes
+and their data are listed, and the file is accepted only after you confirm, or with --reprep.
 
 Examples:
   rackstrap check && rackstrap reload
   rackstrap reload --reprep             (nodes prepare their disks at the next boot)")]
 pub struct ReloadArgs {
-    /// Take the file over even if nodes prepare their disks at the next boot and lose what is on them
+    /// Accept the file even if nodes will prepare their disks again and lose the data on them
     #[arg(long)]
     reprep: bool,
     #[command(flatten)]
@@ -45,12 +45,12 @@ pub fn run(config: &Path, args: ReloadArgs) -> Result<ExitCode> {
         }
         if args.format.json || !std::io::stdin().is_terminal() {
             bail!(
-                "the old site file stays in use, because nodes would lose data\nhelp: rackstrap reload --reprep   takes it over, and the \
-                 nodes prepare their disks at the next boot"
+                "the old site file stays in use, because nodes would lose data\nhelp: `rackstrap reload --reprep` \
+                 accepts the new file; the nodes prepare their disks at the next boot"
             );
         }
         if !ask::yes(
-            "take the file over, so that these nodes lose their data at the next boot?",
+            "accept the file, so that these nodes lose their data at the next boot?",
             false,
         )? {
             bail!("the old site file stays in use");

@@ -23,27 +23,26 @@ use std::{
 /// Arguments of `rackstrap restore`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The daemon has to be stopped. The whole backup is checked first; then a new store is made of it, which takes the old
-one's place at one stroke. The old one stays beside it as store.redb.before-restore-DATE. A backup of an older rackstrap
-is brought up to date; one of a newer rackstrap is refused.
+Stop the daemon first. The whole backup is checked before a new store replaces the old one atomically. The old store
+is kept as store.redb.before-restore-DATE. A backup of an older rackstrap is migrated; one of a newer rackstrap is
+refused.
 
-Leases, boots and disks are about the present: machines hold those addresses, run from those roots, and have data on those
-disks. What is known of them is kept as it is now if the old store can be read. If it cannot, it is the backup's; then nodes
-that have booted another version of their image since lose their root, and have to be restarted, and the disk layouts of the
-site file count as confirmed.
+Leases, boots and disks describe what machines use now, so they are kept from the old store if it can be read. If it
+cannot, they come from the backup. Then nodes that have booted another version since the backup lose their root and
+must be restarted, and the disk layouts of the site file count as confirmed.
 
-The site file, templates, boot scripts and images are not in a backup.
+A backup does not contain the site file, templates, boot scripts and images.
 
 Examples:
   rackstrap restore lab.backup --dry-run
   systemctl stop rackstrap && rackstrap restore lab.backup && systemctl start rackstrap")]
 pub struct RestoreArgs {
-    /// The backup
+    /// Backup to restore, such as lab.backup
     file: PathBuf,
-    /// Check the backup and print what is in it, and change nothing; the daemon may run
+    /// Check the backup and print what it contains, and change nothing; the daemon may run
     #[arg(long)]
     dry_run: bool,
-    /// Restore it also if it is another cluster's
+    /// Restore it even if it is from another cluster
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -58,7 +57,7 @@ pub fn run(config: &Path, args: RestoreArgs) -> Result<ExitCode> {
     let cluster = connection::cluster(config)?;
     if cluster != header.cluster && !args.force {
         bail!(
-            "backup {}: it is of the cluster '{}', and the site file {} is of '{cluster}'; if that is what you want, add --force",
+            "backup {} is from the cluster '{}', but the site file {} is for '{cluster}'\nhelp: `rackstrap restore --force` restores it nevertheless",
             file.display(),
             header.cluster,
             config.display()
@@ -67,7 +66,7 @@ pub fn run(config: &Path, args: RestoreArgs) -> Result<ExitCode> {
     if args.dry_run {
         shown.print(args.format)?;
         if !args.format.json {
-            output::print("it is complete and unaltered; nothing was changed: --dry-run")?;
+            output::print("the backup is complete and unaltered; nothing was changed: --dry-run")?;
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -76,16 +75,13 @@ pub fn run(config: &Path, args: RestoreArgs) -> Result<ExitCode> {
     let input = File::open(file).with_context(|| format!("backup {}: cannot open it", file.display()))?;
     let mut reader = Reader::new(BufReader::with_capacity(1 << 17, input)).context("reading it again")?;
     if *reader.header() != header {
-        bail!(
-            "nothing was changed: {} became another backup while it was read",
-            file.display()
-        );
+        bail!("nothing was changed: {} was replaced while it was read", file.display());
     }
     let bar = progress("restoring", reader.header());
     let staged = Staged::write(&mut reader, &target, || bar.inc(1))
         .with_context(|| format!("nothing was changed: restoring {}", file.display()))?;
     bar.finish_and_clear();
-    let nodes = look_at(&staged).context("nothing was changed: the restored store would be no good")?;
+    let nodes = look_at(&staged).context("nothing was changed: the restored store would be damaged")?;
     let took_along = staged.took_along();
     let kept = staged
         .put_in_place(&date(Timestamp::now()))
@@ -100,12 +96,11 @@ pub fn run(config: &Path, args: RestoreArgs) -> Result<ExitCode> {
         said += &format!("\nthe old store is kept as {}", kept.display());
     }
     if took_along {
-        said += "\nleases, boots and disks are those of the old store, as machines have them now";
+        said += "\nleases, boots and disks are kept from the old store, because machines use them now";
     } else {
-        said +=
-            "\nthe old store could not be read, so restarts and preparations of disks that were ordered are forgotten";
+        said += "\nthe old store could not be read, so ordered restarts and disk preparations are lost";
     }
-    said += "\ngo on: systemctl start rackstrap";
+    said += "\nhelp: `systemctl start rackstrap` starts the daemon";
     output::print(&said)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -23,7 +23,7 @@ pub fn columns() -> Option<usize> {
     columns_of(&std::io::stdout())
 }
 
-/// Columns of the terminal that somebody sits at, whichever of input and outputs it is: help is read by way of a pager.
+/// Columns of the terminal, whichever of standard input, output and error it is: help is often piped into a pager.
 pub fn any_columns() -> Option<usize> {
     columns()
         .or_else(|| columns_of(&std::io::stderr()))

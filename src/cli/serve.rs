@@ -9,10 +9,10 @@ use tracing_subscriber::EnvFilter;
 #[command(after_help = "\
 Examples:
   rackstrap --config rackstrap.toml serve
-  RACKSTRAP_LOG=debug rackstrap serve        every packet and why it was answered so
+  RACKSTRAP_LOG=debug rackstrap serve        logs every packet and why it got its answer
 
-It stays in the foreground and logs to standard error; systemd/rackstrap.service runs it as a service.
-SIGHUP (systemctl reload rackstrap, or rackstrap reload) reads the site file again; a bad one changes nothing.")]
+The daemon stays in the foreground and logs to standard error; systemd/rackstrap.service runs it as a service. SIGHUP
+(`systemctl reload rackstrap` or `rackstrap reload`) makes it read the site file again. A faulty file changes nothing.")]
 pub struct ServeArgs {}
 
 /// Runs the daemon until it is told to stop.

@@ -26,7 +26,7 @@ mod rows;
 /// Arguments of `rackstrap status`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-States: absent (never heard of), loading (firmware or loader asks), agent (disk and root are being prepared), starting
+States: absent (never seen), loading (firmware or loader asks), agent (disk and root are being prepared), starting
 (the operating system boots), ready, degraded (up, with less than asked for: see the last column), stalled (the next step of
 the boot is overdue), lost (no heartbeat any more), waiting (an unknown machine: give it a name with rackstrap discover accept).
 
@@ -42,16 +42,16 @@ Examples:
   rackstrap status --watch              (until Ctrl-C; when not all nodes fit, those come first that need a look)
   rackstrap status --json | jq '.nodes[] | select(.state != \"ready\") | .node'")]
 pub struct StatusArgs {
-    /// Only these, and no unknown machines [default: all]
+    /// Show only these nodes, and no unknown machines [default: all]
     #[arg(value_name = "NODES", add = crate::cli::complete::nodes())]
     nodes: Vec<String>,
-    /// Look again every second, until Ctrl-C
+    /// Keep showing changes until Ctrl-C
     #[arg(long, short)]
     watch: bool,
-    /// Show all columns and whole texts, a line a node
+    /// Show all columns and uncut texts, one line per node
     #[arg(long)]
     wide: bool,
-    /// Order of the lines: by name, or what needs a look first
+    /// Order of the lines: by name, or nodes with problems first
     #[arg(long, value_enum, default_value_t)]
     sort: Sort,
     #[command(flatten)]
@@ -97,7 +97,7 @@ pub fn run(config: &Path, args: StatusArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The status of what is wanted, and how many nodes there are. Groups are asked for anew each time: nodes join and leave them.
+/// The status of what is wanted, and how many nodes there are. Groups are expanded again each time, because nodes join and leave them.
 fn ask(client: &Client, wanted: &Wanted) -> Result<(api::StatusAnswer, usize)> {
     let mut answer: api::StatusAnswer = client.get(api::paths::STATUS)?;
     let all = answer.nodes.iter().filter(|row| row.state != State::Waiting).count();
@@ -179,11 +179,11 @@ fn sum(answer: &api::StatusAnswer, columns: Option<usize>) -> String {
     [vec![text], beside(answer)].concat().join("\n")
 }
 
-/// What is to be said beside the rows, a line each.
+/// Remarks below the rows, one line each.
 fn beside(answer: &api::StatusAnswer) -> Vec<String> {
     let full = answer.full.iter().map(|pool| {
         format!(
-            "{pool} (since {} ago): rack who waits, or enlarge 'pool' of [[subnet]] {}",
+            "{pool} (since {} ago): rack waiting machines, or enlarge 'pool' of [[subnet]] {}",
             output::ago(answer.now, pool.since),
             pool.network
         )
@@ -231,7 +231,8 @@ fn few(lines: impl Iterator<Item = (String, NodeSet)>) -> Vec<String> {
     let mut lines: Vec<(String, NodeSet)> = lines.collect();
     let rest = lines.split_off(MOST.min(lines.len()));
     let rest: NodeSet = rest.iter().flat_map(|(_, nodes)| nodes.iter()).collect();
-    let more = (!rest.is_empty()).then(|| format!("warning: disks of {} as well: rackstrap explain NODE", rest.fold()));
+    let more =
+        (!rest.is_empty()).then(|| format!("warning: also the disks of {}: rackstrap explain NODE", rest.fold()));
     lines.into_iter().map(|(text, _)| text).chain(more).collect()
 }
 

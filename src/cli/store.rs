@@ -36,7 +36,7 @@ pub(super) fn discard(config: &Path, format: Format) -> Result<ExitCode> {
     match format.json {
         true => output::print_json(&discarded)?,
         false => output::print(&format!(
-            "deleted {} that had been set aside",
+            "deleted {} that the daemon had set aside",
             output::count(usize::try_from(discarded.rows).unwrap_or(usize::MAX), "row")
         ))?,
     }
@@ -57,7 +57,7 @@ fn text(answer: &api::StoreAnswer, daemon: bool) -> String {
     let look = &answer.look;
     let mut lines = vec![match look.is_sound() {
         true => format!("all {} rows of the store can be read", look.total()),
-        false => format!("{} rows of the store can be read, and some cannot:", look.total()),
+        false => format!("{} rows of the store can be read, but some cannot:", look.total()),
     }];
     let tables = look.tables.iter();
     lines.extend(tables.map(|(table, error)| format!("  table {table}: {error}")));
@@ -82,11 +82,9 @@ fn text(answer: &api::StoreAnswer, daemon: bool) -> String {
 
 fn help(look: &Look, daemon: bool) -> Option<&'static str> {
     if !look.needed.is_empty() || !look.tables.is_empty() {
-        return Some(
-            "help: stop the daemon and bring a backup back with `rackstrap restore FILE`; then look after the disk",
-        );
+        return Some("help: stop the daemon and run `rackstrap restore FILE` with a backup; then check the disk");
     }
-    let aside = "help: the daemon sets these rows aside at its next start; look after the disk";
+    let aside = "help: the daemon sets these rows aside at its next start; check the disk";
     (!look.expendable.is_empty() && daemon).then_some(aside)
 }
 

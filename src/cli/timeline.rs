@@ -17,19 +17,19 @@ use std::{path::Path, process::ExitCode};
 /// Arguments of `rackstrap timeline`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Times are relative to the first packet of each boot. A step that happened several times in a row is one row with a count.
+Times count from the first packet of each boot. Repeated steps are one row with a count.
 
 Examples:
   rackstrap timeline r01n01
   rackstrap timeline r01n01 --boot last
   rackstrap timeline @state:lost --boot last
-  rackstrap timeline 52:54:00:01:01:01        (a machine that is no node yet)
+  rackstrap timeline 52:54:00:01:01:01        (an unknown machine)
   rackstrap timeline r01n01 --json | jq '.events[] | select(.level != \"ok\")'")]
 pub struct TimelineArgs {
-    /// Names or hostlists, hardware addresses, or addresses
+    /// Names, hostlists, MAC addresses or IP addresses
     #[arg(required = true, value_name = "NODES|MAC|IP", add = crate::cli::complete::nodes())]
     subjects: Vec<String>,
-    /// Only one boot: 'last', or its id
+    /// Show only one boot: 'last' or its id
     #[arg(long, value_name = "last|ID")]
     boot: Option<String>,
     #[command(flatten)]
@@ -87,7 +87,7 @@ fn only(answer: &mut api::TimelineAnswer, wanted: &str) -> Result<bool> {
 
 fn describe(answer: &api::TimelineAnswer) -> String {
     if answer.events.is_empty() {
-        return format!("{}: never heard of", answer.subject);
+        return format!("{}: never seen", answer.subject);
     }
     let mut table = output::table(["time", "at", "step", "times", "took", "level", "detail"]);
     for event in &answer.events {

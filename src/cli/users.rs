@@ -19,14 +19,14 @@ pub struct UsersArgs {
 
 #[derive(Debug, Subcommand)]
 enum UsersCommand {
-    /// List the users that nodes know beside their image's own, and whom they do not get
+    /// List the server's users that nodes get in addition to their image's, and those they do not get
     #[command(after_help = "\
 Example:
   rackstrap users list")]
     List(Format),
-    /// Have the daemon look at passwd, group and shadow now, and running nodes get the users with their next heartbeats
+    /// Read passwd, group and shadow now; running nodes update at their next heartbeat
     #[command(after_help = "\
-Without this the daemon sees by itself that they are others, within ten seconds. Nodes also get them at each of their boots.
+The daemon notices changes by itself within ten seconds; this command does it now. Nodes also get the users at each boot.
 
 Example:
   rackstrap users sync")]
@@ -109,19 +109,19 @@ fn summary(report: &UsersReport) -> String {
         text.push_str(&format!("\nwarning: {} more lines are left out", accounts.omitted));
     }
     if report.behind.is_empty() && report.stale.is_empty() && report.own.is_empty() {
-        text.push_str("\nevery running node has them");
+        text.push_str("\nall running nodes have these users");
         return text;
     }
     for (nodes, what) in [
         (&report.current, "with them"),
-        (&report.behind, "with others, until the next heartbeat"),
+        (&report.behind, "with older users, until the next heartbeat"),
         (
             &report.stale,
-            "with others, until the next boot (the image has an older agent; seal it anew)",
+            "with older users, until the next boot (the image has an older agent: clone and seal it again)",
         ),
         (
             &report.own,
-            "with a passwd or group of the site's own trees, and without them",
+            "with a passwd or group file from the site's own trees, without these users",
         ),
     ] {
         let nodes: NodeSet = nodes.iter().map(String::as_str).collect();

@@ -28,96 +28,96 @@ pub struct DiscoverArgs {
 enum DiscoverCommand {
     /// Fill a rack: each new machine gets the next position, in the order in which they are switched on
     #[command(after_help = "\
-Switch the machines on one after the other, from the bottom up, and look: each is named as soon as it has asked for an
-address, and boots on by itself. The view can be left (q) and entered again (discover watch); the rack goes on filling until
-its time is over, or until discover stop.
+Switch the machines on one after the other, from the bottom up. Each gets its name when it asks for an address, and
+continues to boot by itself. You can leave the view (q) and return (`rackstrap discover watch`). The rack keeps
+filling until its time is over, or until `rackstrap discover stop`.
 
-Machines that waited before are left alone, unless --waiting-too. Two racks can be filled side by side if their machines can
-be told apart: by their subnets, or by relay, switch or port (option 82 of the relay).
+Machines that waited before are not placed, except with --waiting-too. Two racks can be filled at the same time if
+their machines differ by subnet, relay, switch or port (option 82 of the relay).
 
 Examples:
   rackstrap discover start r03
   rackstrap discover start r03 --from n05 --skip 'n[07-08]' --profile compute --group new
-  rackstrap discover start r03 --confirm                  (asks for each)
+  rackstrap discover start r03 --confirm                  (asks before each machine)
   rackstrap discover start r03 --switch sw3 & rackstrap discover start r04 --switch sw4")]
     Start(StartArgs),
-    /// Look at a rack that is being filled
+    /// Show a rack while it is being filled
     #[command(after_help = "\
-Keys: q leaves, u takes back the last one, y says yes to the next one (with --confirm).
+Keys: q leaves the view, u undoes the last placement, y confirms the next one (with --confirm).
 
 Example:
   rackstrap discover watch r03")]
     Watch(RackArgs),
-    /// End the filling of a rack; its nodes stay
+    /// Stop filling a rack; its nodes stay
     #[command(after_help = "\
 Example:
   rackstrap discover stop r03")]
     Stop(RackArgs),
-    /// Take back the last machine that was placed in a rack: it waits again
+    /// Undo the last placement in a rack: the machine waits again
     #[command(after_help = "\
-The position is the next one again. The machine is left alone by racks that are being filled; place it with discover accept.
+The next machine gets the position. Racks that are being filled no longer place this machine; `rackstrap discover accept` does.
 
 Example:
   rackstrap discover undo r03")]
     Undo(UndoArgs),
-    /// Who waits, and what is known of each
+    /// List unknown machines that wait, with their hardware and location
     #[command(after_help = "\
 Examples:
   rackstrap discover list
   rackstrap discover list --json | jq -r '.machines[].machine.hwaddr'")]
     List(ListArgs),
-    /// Give a waiting machine its place
+    /// Place a waiting machine: make it a node
     #[command(after_help = "\
-It boots on by itself within some seconds, if there is an image for it. Without a name it gets the next position of the rack that is being filled.
+The machine continues to boot within seconds if there is an image for it.
 
 Examples:
   rackstrap discover accept 52:54:00:ab:cd:ef r03n07
-  rackstrap discover accept 52:54:00:ab:cd:ef r03n07 --replace     (a new mainboard: the node exists)
-  rackstrap discover accept 52:54:00:ab:cd:ef                      (yes, with discover start --confirm)")]
+  rackstrap discover accept 52:54:00:ab:cd:ef r03n07 --replace     (new mainboard of an existing node)
+  rackstrap discover accept 52:54:00:ab:cd:ef                      (next position; confirms with `discover start --confirm`)")]
     Accept(AcceptArgs),
-    /// Leave a machine alone: neither shown nor racked
+    /// Ignore a machine: neither show it nor rack it
     #[command(after_help = "\
 Examples:
   rackstrap discover ignore 52:54:00:ab:cd:ef
-  rackstrap discover ignore 52:54:00:ab:cd:ef --not     (shown again, and racked again)")]
+  rackstrap discover ignore 52:54:00:ab:cd:ef --not     (shows it again)")]
     Ignore(IgnoreArgs),
 }
 
 #[derive(Debug, Args)]
 struct StartArgs {
-    /// The rack: a name without its last number, such as r03
+    /// Rack: a node name without its last number, such as r03
     rack: String,
-    /// First position, such as n05 [default: the first one]
+    /// First position to fill, such as n05 [default: the first one]
     #[arg(long, value_name = "POSITION")]
     from: Option<String>,
-    /// Positions to leave free, such as n05 or 'n[05-08]'; repeat it for further ones
+    /// Positions to leave free, such as n05 or 'n[05-08]'; repeat for more
     #[arg(long, value_name = "POSITIONS")]
     skip: Vec<String>,
-    /// Profile of the new nodes; repeat it for further ones
+    /// Profile of the new nodes, such as compute; repeat for more
     #[arg(long, add = crate::cli::complete::profiles())]
     profile: Vec<String>,
-    /// Group of the new nodes; repeat it for further ones
+    /// Group of the new nodes, such as new; repeat for more
     #[arg(long)]
     group: Vec<String>,
-    /// Ask before each
+    /// Ask before each machine is placed
     #[arg(long)]
     confirm: bool,
-    /// Begin with the machines that wait already, in the order in which they came
+    /// Start with the machines that are waiting already, in order of arrival
     #[arg(long)]
     waiting_too: bool,
     /// Stop filling the rack after this time (90m, 1day; at most 7days)
     #[arg(long = "for", value_name = "TIME", default_value = "2h", value_parser = seconds)]
     secs: u64,
-    /// Only machines that come through this relay
+    /// Place only machines behind this DHCP relay, such as 10.5.1.254
     #[arg(long, value_name = "IP")]
     relay: Option<Ipv4Addr>,
-    /// Only machines at this switch, as its relay calls it
+    /// Place only machines at this switch, by the ID that its relay sends, such as sw3
     #[arg(long, value_name = "ID")]
     switch: Option<String>,
-    /// Only machines at ports whose name begins so
+    /// Place only machines at ports whose name begins with this, such as Gi1/0/
     #[arg(long, value_name = "PREFIX")]
     port: Option<String>,
-    /// Do not stay to look
+    /// Return immediately instead of showing the rack
     #[arg(long)]
     detach: bool,
     #[command(flatten)]
@@ -126,7 +126,7 @@ struct StartArgs {
 
 #[derive(Debug, Args)]
 struct RackArgs {
-    /// The rack [default: the only one that is being filled]
+    /// Rack, such as r03 [default: the only one that is being filled]
     rack: Option<String>,
     #[command(flatten)]
     format: Format,
@@ -134,9 +134,9 @@ struct RackArgs {
 
 #[derive(Debug, Args)]
 struct UndoArgs {
-    /// The rack [default: the only one that is being filled]
+    /// Rack, such as r03 [default: the only one that is being filled]
     rack: Option<String>,
-    /// Even if it is up: it loses its root, and hangs
+    /// Do it although the node is up; it loses its root and hangs until it is restarted
     #[arg(long)]
     running: bool,
     #[command(flatten)]
@@ -145,7 +145,7 @@ struct UndoArgs {
 
 #[derive(Debug, Args)]
 struct ListArgs {
-    /// Those that are ignored as well
+    /// List ignored machines too
     #[arg(long)]
     all: bool,
     #[command(flatten)]
@@ -154,13 +154,13 @@ struct ListArgs {
 
 #[derive(Debug, Args)]
 struct AcceptArgs {
-    /// Hardware address, as the machine shows it
+    /// MAC address, as the machine shows it, such as 52:54:00:ab:cd:ef
     #[arg(value_name = "MAC")]
     hwaddr: HwAddr,
-    /// The node that it shall be
+    /// Name of its node, such as r03n07 [default: the next position of the rack that is being filled]
     #[arg(value_name = "NODE", add = crate::cli::complete::nodes())]
     node: Option<String>,
-    /// The node exists, and gets this machine in place of its own
+    /// Give an existing node this machine instead of its present one
     #[arg(long, requires = "node")]
     replace: bool,
     #[command(flatten)]
@@ -172,7 +172,7 @@ struct IgnoreArgs {
     /// Hardware address
     #[arg(value_name = "MAC")]
     hwaddr: HwAddr,
-    /// No longer
+    /// Show the machine again
     #[arg(long)]
     not: bool,
 }
@@ -181,7 +181,9 @@ fn seconds(text: &str) -> Result<u64, String> {
     let time = humantime::parse_duration(text).map_err(|error| format!("{error}; write 90m, 2h or 1day"))?;
     match time.as_secs() {
         0 => Err("write at least 1s".to_owned()),
-        secs if secs > LONGEST_SESSION => Err("a rack is filled for at most a week; write 7days or less".to_owned()),
+        secs if secs > LONGEST_SESSION => {
+            Err("a rack can be filled for at most a week; write 7days or less".to_owned())
+        }
         secs => Ok(secs),
     }
 }
@@ -217,8 +219,8 @@ fn rack_of(client: &Client, named: Option<String>) -> Result<String> {
     let mut racks = answer.view.sessions.iter().map(|filling| filling.session.rack.as_str());
     match (racks.next(), racks.next()) {
         (Some(rack), None) => Ok(rack.to_owned()),
-        (None, _) => bail!("no rack is being filled; begin: rackstrap discover start RACK"),
-        (Some(first), Some(second)) => bail!("several racks are being filled ({first}, {second}, …); name one"),
+        (None, _) => bail!("no rack is being filled\nhelp: `rackstrap discover start RACK` starts filling one"),
+        (Some(first), Some(second)) => bail!("several racks are being filled ({first}, {second}, …); name one of them"),
     }
 }
 
@@ -246,7 +248,7 @@ fn start(client: &Client, args: StartArgs) -> Result<()> {
         return output::print_json(&session);
     }
     output::print(&format!(
-        "rack {} is being filled from {} on, until {}; look: rackstrap discover watch {}",
+        "rack {} is being filled from {} on, until {}; to watch: rackstrap discover watch {}",
         session.rack,
         session.next,
         output::local_time(session.until),
@@ -263,7 +265,7 @@ fn stop(client: &Client, args: RackArgs) -> Result<()> {
     match args.format.json {
         true => output::print_json(&session),
         false => output::print(&format!(
-            "rack {} is not being filled any more; {} placed",
+            "stopped filling rack {}; {} placed",
             session.rack,
             output::count(session.placed.len(), "machine")
         )),
@@ -285,7 +287,7 @@ fn take_back(client: &Client, rack: String, running: bool) -> Result<Placed> {
 
 fn took_back(placed: &Placed) -> String {
     format!(
-        "{} is {} no longer, and waits; {} is the next position again",
+        "{} is no longer {} and waits; the next position is {} again",
         placed.machine.hwaddr, placed.node, placed.node
     )
 }
@@ -325,7 +327,7 @@ fn list(client: &Client, args: &ListArgs) -> Result<()> {
     };
     let hidden = answer.view.machines.len() - shown.len();
     if hidden > 0 {
-        text += &format!("\n{} ignored: --all shows them", output::count(hidden, "machine"));
+        text += &format!("\n{} ignored; --all shows them", output::count(hidden, "machine"));
     }
     for full in &answer.view.full {
         text += &format!("\n{full} (since {} ago)", output::ago(answer.now, full.since));
@@ -351,9 +353,9 @@ fn table(answer: &api::DiscoveryAnswer, shown: &[&Waiting]) -> String {
         let remark = match () {
             () if machine.ignored => "ignored".to_owned(),
             () if !waiting.trouble.is_empty() => waiting.trouble.clone(),
-            () if machine.held => "taken back: rackstrap discover accept".to_owned(),
+            () if machine.held => "undone; place it: rackstrap discover accept".to_owned(),
             () if !machine.booting => "an operating system".to_owned(),
-            () if !machine.confirmed => "has taken no address yet".to_owned(),
+            () if !machine.confirmed => "has not accepted an address yet".to_owned(),
             () => String::new(),
         };
         table.add_row([

@@ -36,7 +36,9 @@ pub fn watch(client: &Client, rack: &str, format: Format) -> Result<()> {
         };
         let Some(filling) = answer.view.sessions.iter().find(|f| f.session.rack == rack) else {
             if !seen {
-                anyhow::bail!("rack '{rack}' is not being filled; begin: rackstrap discover start {rack}");
+                anyhow::bail!(
+                    "rack '{rack}' is not being filled\nhelp: `rackstrap discover start {rack}` starts filling it"
+                );
             }
             return Ok(None);
         };
@@ -71,10 +73,10 @@ fn press(client: &Client, rack: &str, key: u8) -> Result<Option<String>> {
                     let accepted = say_yes(client, waiting.machine.hwaddr, None, false)?;
                     Ok(Some(format!("{} is {}", waiting.machine.hwaddr, accepted.node)))
                 }
-                None => Ok(Some("nobody waits for this rack".to_owned())),
+                None => Ok(Some("no machine is waiting for this rack".to_owned())),
             }
         }
-        _ => Ok(Some("keys: y yes, u take back the last one, q leave".to_owned())),
+        _ => Ok(Some("keys: y confirm, u undo the last placement, q leave".to_owned())),
     }
 }
 
@@ -108,17 +110,17 @@ fn draw(filling: &Filling, slots: &[Slot], waiting: &[&Waiting], rows: Option<us
     for waiting in waiting.iter().take(3) {
         let why = match () {
             () if !waiting.trouble.is_empty() => waiting.trouble.clone(),
-            () if waiting.machine.held => "taken back; place it: rackstrap discover accept".to_owned(),
+            () if waiting.machine.held => "undone; place it: rackstrap discover accept".to_owned(),
             () if !waiting.machine.confirmed => "asks for an address".to_owned(),
-            () if session.confirm => "waits for a yes".to_owned(),
+            () if session.confirm => "waits for your confirmation".to_owned(),
             () => "waits".to_owned(),
         };
         lines.push(format!("{}  {why}", waiting.machine.hwaddr));
     }
     lines.push(match &filling.next {
-        Some(next) if session.confirm => format!("next: {next} · y yes, u take back the last one, q leave"),
-        Some(next) => format!("next: {next} · switch on the machine there · u take back the last one, q leave"),
-        None => format!("rack {} is full · u take back the last one, q leave", session.rack),
+        Some(next) if session.confirm => format!("next: {next} · y confirm, u undo the last placement, q leave"),
+        Some(next) => format!("next: {next} · switch on the machine there · u undo the last placement, q leave"),
+        None => format!("rack {} is full · u undo the last placement, q leave", session.rack),
     });
     lines.join("\n")
 }
@@ -192,7 +194,7 @@ mod tests {
                 "│ r03n02     │ <- next",
                 "│ r03n01     │ 52:54:00:00:00:01  ready  new",
                 "",
-                "next: r03n02 · switch on the machine there · u take back the last one, q leave",
+                "next: r03n02 · switch on the machine there · u undo the last placement, q leave",
             ]
         );
     }
@@ -227,7 +229,7 @@ mod tests {
         let text = draw(&filling(true), &slots(60), &[&waiting], Some(24));
         assert!(text.lines().count() <= 23, "{text}");
         assert!(
-            text.contains("positions below") && text.contains("waits for a yes") && text.contains("y yes"),
+            text.contains("positions below") && text.contains("waits for your confirmation") && text.contains("y yes"),
             "{text}"
         );
         assert!(may_be_placed(&waiting, "r03") && !may_be_placed(&waiting, "r04"));

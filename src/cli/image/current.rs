@@ -35,7 +35,7 @@ pub(super) fn current(config: &Path, site: &Site) -> Result<BTreeMap<String, Ima
         .collect())
 }
 
-/// What the store at `path` says. A copy of it is opened: whoever lists images is not in the way of a daemon that starts.
+/// What the store at `path` says. A copy of it is opened, so that listing images does not block a daemon that starts.
 fn of_store(path: &Path) -> Result<Vec<Current>> {
     let dir = tempfile::tempdir()?;
     let copy = dir.path().join("store.redb");

@@ -25,20 +25,20 @@ pub(super) struct DeleteArgs {
     /// Versions (NAME@VERSION, 'NAME@[1-3,5]') and working copies (NAME)
     #[arg(required = true, value_name = "IMAGE", add = crate::cli::complete::images())]
     images: Vec<String>,
-    /// Only say what would be deleted
+    /// Print what would be deleted, and delete nothing
     #[arg(long)]
     dry_run: bool,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct GcArgs {
-    /// How many of the newest versions of each image stay in any case
+    /// Number of newest versions of each image to keep in any case
     #[arg(long, default_value_t = 3, value_name = "N")]
     keep: usize,
-    /// Only say what would be deleted
+    /// Print what would be deleted, and delete nothing
     #[arg(long)]
     dry_run: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long, short)]
     yes: bool,
 }
@@ -57,14 +57,12 @@ pub(super) fn delete(args: DeleteArgs, config: &Path, site: &Site) -> Result<Str
             Some((name, numbers)) => versions.extend(select(&numbered(&images, name), name, numbers)?),
             None => match catalog.newest(wanted) {
                 Some(newest) => bail!(
-                    "{wanted} is an image; name the versions of it that shall go, such as {} or '{wanted}@[1-3]'",
+                    "{wanted} is an image; name the versions to delete, such as {} or '{wanted}@[1-3]'",
                     newest.manifest.image
                 ),
                 // Elsewhere one is told to make a copy, which nobody wants who deletes one.
                 None if working_copies(&images).0.is_empty() && !catalog.iter().any(|v| v.manifest.work == *wanted) => {
-                    bail!(
-                        "there is no working copy {wanted} and no image of that name; `rackstrap image list` shows what there is"
-                    )
+                    bail!("{wanted} is neither a working copy nor an image\nhelp: `rackstrap image list` shows all")
                 }
                 None => copies.push(find_working_copy(&images, wanted)?.name),
             },
@@ -78,7 +76,10 @@ pub(super) fn delete(args: DeleteArgs, config: &Path, site: &Site) -> Result<Str
         .filter_map(|image| Some(format!("{image}: {}", uses.holder(image)?)))
         .collect();
     if !held.is_empty() {
-        bail!("nothing was deleted, as these are in use:\n  {}", held.join("\n  "));
+        bail!(
+            "nothing was deleted, because these are in use:\n  {}",
+            held.join("\n  ")
+        );
     }
     let all: Vec<String> = versions
         .iter()
@@ -117,7 +118,9 @@ fn remove(versions: &[ImageRef], images: &Path, config: &Path, site: &Site, prog
 
 pub(super) fn gc(args: GcArgs, config: &Path, site: &Site) -> Result<String> {
     if args.keep == 0 {
-        bail!("--keep 0 would delete every image that nobody runs just now; keep at least 1, or use image delete");
+        bail!(
+            "--keep 0 would delete every version that no node uses now; keep at least 1\nhelp: `rackstrap image delete NAME@VERSION` deletes single versions"
+        );
     }
     let images = images_dir(site);
     let (catalog, problems) = load_catalog(&images);
@@ -140,7 +143,7 @@ pub(super) fn gc(args: GcArgs, config: &Path, site: &Site) -> Result<String> {
         what.push(names.join(", "));
     }
     if !leftovers.is_empty() {
-        what.push(count(leftovers.len(), "leftover") + " of commands that did not come to their end");
+        what.push(count(leftovers.len(), "leftover") + " of interrupted commands");
     }
     if what.is_empty() {
         return Ok(text + "nothing to delete\n");
@@ -197,11 +200,11 @@ pub(super) fn rename(old: &str, new: &str, config: &Path, site: &Site) -> Result
         };
         if let Err(error) = renaming(config, site, old, new, step) {
             let error = crate::cli::error_line(&error);
-            eprintln!("warning: which version is current is noted under both names now: {error}");
+            eprintln!("warning: the current version is now recorded under both names: {error}");
         }
     }
     renamed.with_context(|| format!("renaming {old}"))?;
-    Ok(format!("{old} is {new} now\n"))
+    Ok(format!("renamed {old} to {new}\n"))
 }
 
 /// All versions of `name`, also those that are damaged: these can only be deleted.
@@ -250,8 +253,8 @@ fn select(all: &[ImageRef], name: &str, numbers: &str) -> Result<Vec<ImageRef>> 
     if picked.is_empty() {
         let known: Vec<String> = all.iter().map(ToString::to_string).collect();
         match known.is_empty() {
-            true => bail!("there is no image {name}"),
-            false => bail!("there is no {name}@{numbers}; there are {}", known.join(", ")),
+            true => bail!("image {name} does not exist"),
+            false => bail!("{name}@{numbers} does not exist; available: {}", known.join(", ")),
         }
     }
     Ok(picked)

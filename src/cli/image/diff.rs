@@ -15,17 +15,17 @@ use std::{
 
 #[derive(Args, Debug)]
 pub(super) struct DiffArgs {
-    /// NAME@VERSION, NAME for the newest version, or a working copy
+    /// Version (NAME@VERSION), NAME for the newest version, or a working copy
     before: String,
-    /// The same
+    /// Version, name or working copy to compare it with
     after: String,
-    /// Only packages
+    /// Compare only packages
     #[arg(long, conflicts_with = "files")]
     packages: bool,
-    /// Only files
+    /// Compare only files
     #[arg(long)]
     files: bool,
-    /// Print JSON, a line for each difference
+    /// Print JSON, one line per difference
     #[arg(long)]
     json: bool,
 }

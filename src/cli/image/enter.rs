@@ -10,9 +10,9 @@ const INSIDE: [&str; 2] = ["image", "inside"];
 
 #[derive(Args, Debug)]
 pub(super) struct ExecArgs {
-    /// The working copy
+    /// Working copy, such as debian-work
     work: String,
-    /// The command and its arguments
+    /// Command with its arguments
     #[arg(required = true, last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }

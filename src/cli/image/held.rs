@@ -97,10 +97,10 @@ impl Uses {
             let more = nodes.len().saturating_sub(NAMED);
             who.push(match (named.is_empty(), more) {
                 // A boot of a node that was deleted since.
-                (true, _) => "a node that is in no inventory runs it".to_owned(),
-                (_, 0) => format!("{} run it or boot into it", named.join(", ")),
+                (true, _) => "a node that is no longer in the inventory runs it".to_owned(),
+                (_, 0) => format!("{} run it or are booting it", named.join(", ")),
                 (_, more) => format!(
-                    "{} and {} run it or boot into it",
+                    "{} and {} run it or are booting it",
                     named.join(", "),
                     count(more, "other node")
                 ),

@@ -14,32 +14,32 @@ use std::{
 
 #[derive(Args, Debug)]
 pub(super) struct ImportArgs {
-    /// Name of the image; the version is the next number
+    /// Name of the image, such as debian; its version is the next number
     name: String,
     /// A root directory, a tar archive (plain, gzip, xz, zstd), a recipe for mmdebstrap or dnf (.toml), or a container image:
     /// docker://REGISTRY/REPOSITORY[:TAG|@DIGEST], oci-archive:FILE[:TAG], oci:DIR[:TAG]
     #[arg(long, value_name = "DIR|TAR|RECIPE|IMAGE")]
     from: PathBuf,
-    /// Which variant of a container image, such as linux/arm64 [default: this machine's]
+    /// Variant of a container image, such as linux/arm64 [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
-    /// User and password for the registry, in a file like Docker's [default: $DOCKER_CONFIG/config.json, else
+    /// File with the registry's user and password, in Docker's format [default: $DOCKER_CONFIG/config.json, else
     /// ~/.docker/config.json]
     #[arg(long, value_name = "FILE")]
     credentials: Option<PathBuf>,
-    /// Talk with the registry by plain HTTP if it has no TLS; on this machine itself that is always allowed
+    /// Allow plain HTTP to a registry without TLS; always allowed on this machine
     #[arg(long)]
     insecure: bool,
-    /// The agent's binary [default: rackstrap-agent beside this program, else in /usr/lib/rackstrap]
+    /// Path of the agent's binary [default: rackstrap-agent beside this program, else in /usr/lib/rackstrap]
     #[arg(long, value_name = "PATH")]
     agent: Option<PathBuf>,
-    /// A remark, kept with the version
+    /// Remark to keep with the version, such as 'security updates'
     #[arg(long, short, default_value = "")]
     message: String,
-    /// Kernel to boot, by its release [default: the newest one in the tree]
+    /// Release of the kernel to boot, such as 6.1.0-30-amd64 [default: the newest in the tree]
     #[arg(long, value_name = "RELEASE")]
     kernel: Option<String>,
-    /// A module that the initramfs needs in addition; may be repeated
+    /// Kernel module to add to the initramfs, such as megaraid_sas; repeat for more
     #[arg(long = "module", value_name = "NAME")]
     modules: Vec<String>,
 }
@@ -96,7 +96,7 @@ pub(super) fn agent(named: Option<PathBuf>) -> Result<PathBuf> {
 }
 
 fn find_agent() -> Result<PathBuf> {
-    let me = std::env::current_exe().context("finding this program's own place")?;
+    let me = std::env::current_exe().context("finding the path of this program")?;
     let places = [
         me.with_file_name("rackstrap-agent"),
         "/usr/lib/rackstrap/rackstrap-agent".into(),
@@ -104,7 +104,7 @@ fn find_agent() -> Result<PathBuf> {
     match places.iter().find(|place| place.is_file()) {
         Some(place) => Ok(place.clone()),
         None => bail!(
-            "there is no agent at {} or {}; name it with --agent",
+            "the agent's binary is neither at {} nor at {}\nhelp: name it with --agent PATH",
             places[0].display(),
             places[1].display()
         ),

@@ -33,12 +33,7 @@ pub(super) fn warn_of(problems: &[rackstrap_image::Problem]) {
 pub(super) fn list(config: &Path, site: &Site, json: bool) -> Result<String> {
     // The list is worth having also where that cannot be told.
     let current = current(config, site)
-        .inspect_err(|error| {
-            eprintln!(
-                "warning: which versions are current is not known: {}",
-                error_line(error)
-            )
-        })
+        .inspect_err(|error| eprintln!("warning: current versions are unknown: {}", error_line(error)))
         .ok();
     shown(&site.server.state_dir.join("images"), current.as_ref(), json)
 }

@@ -31,7 +31,7 @@ pub struct ImageArgs {
 
 #[derive(Subcommand, Debug)]
 enum ImageCommand {
-    /// Make a root tree the next version of an image, with its kernel and initramfs
+    /// Import a root tree as the next version of an image, with its kernel and initramfs
     #[command(after_help = "\
 Examples:
   rackstrap image import debian --from /srv/debian-root
@@ -39,12 +39,12 @@ Examples:
   rackstrap image import debian --from images/debian.toml      (built by mmdebstrap)
   rackstrap image import rocky --from images/rocky.toml        (built by dnf)
   rackstrap image import debian --from docker://registry.example:5000/cluster/node:12
-  rackstrap image import debian --from oci-archive:node.tar    (docker save, buildah push, skopeo copy)
-  rackstrap image import debian --from oci:/srv/node:12        (a layout in a directory, one of its images)")]
+  rackstrap image import debian --from oci-archive:node.tar    (from docker save, buildah push or skopeo copy)
+  rackstrap image import debian --from oci:/srv/node:12        (an OCI layout directory, by tag)")]
     Import(import::ImportArgs),
     #[command(flatten)]
     Order(Order),
-    /// List all versions of all images, and which are current
+    /// List all versions of all images, and mark the current ones
     #[command(after_help = "\
 Example:
   rackstrap image list")]
@@ -59,34 +59,34 @@ Examples:
   rackstrap image show debian
   rackstrap image show debian@1")]
     Show {
-        /// NAME or NAME@VERSION
+        /// Image (NAME, shows the newest version) or version (NAME@VERSION)
         #[arg(add = crate::cli::complete::images())]
         image: String,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Make a working copy of a version, to be changed and sealed as the next one
+    /// Make a working copy of a version, to change and seal as the next version
     #[command(after_help = "\
 Examples:
   rackstrap image clone debian@3                (the working copy is debian-work)
   rackstrap image clone debian new-driver")]
     Clone(work::CloneArgs),
-    /// Run a command in a working copy, in mounts and processes of its own
+    /// Run a command in a working copy, with its own mounts and processes
     #[command(after_help = "\
 Examples:
   rackstrap image exec debian-work -- apt-get update
   rackstrap image exec debian-work -- apt-get -y upgrade
 
-The command's exit code is this one's. No service is started by what is installed, /run, /tmp and /dev are
-its own, and name servers are this machine's. However it ends, nothing stays mounted.")]
+Exits with the command's exit code. Packages that are installed start no services. The command has its own /run, /tmp
+and /dev, and this machine's name servers. Nothing stays mounted, however it ends.")]
     Exec(enter::ExecArgs),
     /// Open a shell in a working copy
     #[command(after_help = "\
 Example:
   rackstrap image shell debian-work")]
     Shell {
-        /// The working copy
+        /// Working copy, such as debian-work
         work: String,
     },
     /// The first process of exec and shell
@@ -103,48 +103,48 @@ Examples:
   rackstrap image seal debian-work --message 'security updates'
   rackstrap image seal new-driver --as debian-gpu")]
     Seal(work::SealArgs),
-    /// Check that versions are what they were when they were sealed
+    /// Verify that versions have not changed since they were sealed
     #[command(after_help = "\
 Example:
   rackstrap image verify debian@4")]
     Verify {
-        /// NAME@VERSION, or NAME for its newest version
+        /// Version (NAME@VERSION), or NAME for the newest version
         #[arg(required = true)]
         images: Vec<String>,
         #[command(flatten)]
         format: Format,
     },
-    /// What is different between two versions: packages, and files
+    /// Compare two versions: packages and files
     #[command(after_help = "\
 Examples:
   rackstrap image diff debian@3 debian@4
   rackstrap image diff debian@3 debian-work --packages
   rackstrap image diff debian@3 debian --files --json
 
-+ is only in the second, - only in the first, ~ different. Times of files are no difference.")]
++ is only in the second, - only in the first, ~ differs. Times of files are not compared.")]
     Diff(diff::DiffArgs),
-    /// Delete versions that nobody runs, and working copies
+    /// Delete working copies, and versions that no node uses
     #[command(after_help = "\
 Examples:
   rackstrap image delete debian@2 debian-work
   rackstrap image delete 'debian@[1-3]'
 
-What a node runs or boots into, and what a profile names, is refused, with who holds it.")]
+Versions that a node uses or a profile names are not deleted; the refusal names the users.")]
     Delete(delete::DeleteArgs),
-    /// Delete all versions that nobody needs, and what commands that died left behind
+    /// Delete all versions that nothing needs, and remains of interrupted commands
     #[command(after_help = "\
 Examples:
   rackstrap image gc --dry-run
   rackstrap image gc --keep 2 --yes")]
     Gc(delete::GcArgs),
-    /// Give an image that nobody uses another name
+    /// Rename an image that no node uses
     #[command(after_help = "\
 Example:
   rackstrap image rename debian debian12")]
     Rename {
-        /// Its name
+        /// Present name
         old: String,
-        /// Its new name
+        /// New name
         new: String,
     },
 }
@@ -209,8 +209,8 @@ fn find<'c>(catalog: &'c Catalog, image: &str) -> Result<&'c ImageVersion> {
     }
     let known: Vec<String> = catalog.iter().map(|v| v.manifest.image.to_string()).collect();
     match known.is_empty() {
-        true => bail!("there is no image {image}; no image was imported yet"),
-        false => bail!("there is no image {image}; there are {}", known.join(", ")),
+        true => bail!("image {image} does not exist: no image has been imported yet"),
+        false => bail!("image {image} does not exist; available: {}", known.join(", ")),
     }
 }
 

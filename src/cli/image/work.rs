@@ -21,10 +21,10 @@ use std::{
 
 #[derive(Args, Debug)]
 pub(super) struct CloneArgs {
-    /// NAME@VERSION, or NAME for its newest version
+    /// Version (NAME@VERSION), or NAME for the newest version
     #[arg(add = crate::cli::complete::images())]
     image: String,
-    /// Name of the working copy [default: the image's with -work behind it]
+    /// Name of the working copy [default: NAME-work]
     work: Option<String>,
 }
 
@@ -45,14 +45,14 @@ pub(super) fn clone(args: CloneArgs, images_dir: PathBuf) -> Result<String> {
     progress.end();
     let Cloned { copy, way } = cloned.with_context(|| format!("copying {}", request.parent))?;
     let way = match way {
-        Way::Snapshot => "one snapshot".to_owned(),
-        Way::Reflinks => "its files share their blocks (reflinks)".to_owned(),
+        Way::Snapshot => "snapshot".to_owned(),
+        Way::Reflinks => "reflink".to_owned(),
         Way::Copy { written } if written >= copy.info.bytes => "copied".to_owned(),
         Way::Copy { written } => format!("{} copied", show_bytes(written)),
     };
     Ok(format!(
-        "{name}: a working copy of {}, {} files, {}, {way}, in {:.1} s\n\
-         change it with `rackstrap image shell {name}`, then `rackstrap image seal {name}`\n",
+        "{name}: working copy of {}, {} files, {}, {way}, in {:.1} s\n\
+         help: change it with `rackstrap image shell {name}`, then `rackstrap image seal {name}`\n",
         request.parent,
         copy.info.files,
         show_bytes(copy.info.bytes),
@@ -63,21 +63,21 @@ pub(super) fn clone(args: CloneArgs, images_dir: PathBuf) -> Result<String> {
 
 #[derive(Args, Debug)]
 pub(super) struct SealArgs {
-    /// The working copy
+    /// Working copy, such as debian-work
     work: String,
-    /// Name of the image [default: the one that it is a copy of]
+    /// Name of the image [default: the image that was copied]
     #[arg(long = "as", value_name = "NAME")]
     name: Option<String>,
-    /// The agent's binary [default: rackstrap-agent beside this program, else in /usr/lib/rackstrap]
+    /// Path of the agent's binary [default: rackstrap-agent beside this program, else in /usr/lib/rackstrap]
     #[arg(long, value_name = "PATH")]
     agent: Option<PathBuf>,
-    /// A remark, kept with the version
+    /// Remark to keep with the version, such as 'security updates'
     #[arg(long, short, default_value = "")]
     message: String,
-    /// Kernel to boot, by its release [default: the newest one in the tree]
+    /// Release of the kernel to boot, such as 6.1.0-30-amd64 [default: the newest in the tree]
     #[arg(long, value_name = "RELEASE")]
     kernel: Option<String>,
-    /// A module that the initramfs needs besides those of its parent; may be repeated
+    /// Kernel module to add to those of the parent's initramfs; repeat for more
     #[arg(long = "module", value_name = "NAME")]
     modules: Vec<String>,
 }
@@ -134,7 +134,7 @@ pub(super) fn run_verify(images: &[String], format: Format, images_dir: &Path) -
     let (mut text, mut wrong) = (String::new(), Vec::new());
     for Verified { image, digest, differs } in &checked {
         match differs.is_empty() {
-            true => text.push_str(&format!("{image}: as it was sealed, {digest}\n")),
+            true => text.push_str(&format!("{image}: unchanged since it was sealed, {digest}\n")),
             false => wrong.extend(differs.iter().map(|what| format!("{image}: {what}"))),
         }
     }
@@ -146,7 +146,7 @@ pub(super) fn run_verify(images: &[String], format: Format, images_dir: &Path) -
             output::print(&text)?;
         }
         bail!(
-            "not as sealed; nodes that run it may misbehave, make it anew from its source or from another version:\n  {}",
+            "changed since it was sealed; nodes that run it may fail. Import it again from its source, or seal another version:\n  {}",
             wrong.join("\n  ")
         );
     }

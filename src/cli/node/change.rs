@@ -1,4 +1,4 @@
-//! What changes nodes: each command is one transaction, all of it or nothing.
+//! Commands that change nodes: each is one transaction.
 
 use crate::{
     boots::describe_effects,
@@ -17,15 +17,15 @@ use rackstrap_wire::HwAddr;
 
 #[derive(Debug, Args)]
 pub struct AddArgs {
-    /// Name by the site's pattern; its address follows from it
+    /// Name by the site's pattern, such as r01n01; the address follows from it
     name: String,
-    /// Hardware address of its network card, the one that boots first; repeat it for further cards
+    /// MAC address of the network card, the booting one first; repeat for further cards
     #[arg(long, visible_alias = "mac", value_name = "MAC", required = true)]
     hwaddr: Vec<HwAddr>,
-    /// Profile of the site file; repeat it for further ones, of which later ones win
+    /// Profile of the site file, such as compute; repeat for more, later ones win
     #[arg(long, add = crate::cli::complete::profiles())]
     profile: Vec<String>,
-    /// Group that it belongs to; repeat it for further ones
+    /// Group that the node joins, such as big; repeat for more
     #[arg(long)]
     group: Vec<String>,
     #[command(flatten)]
@@ -40,16 +40,16 @@ pub struct SetArgs {
     /// Names or hostlists
     #[arg(required = true, value_name = "NODES", add = crate::cli::complete::nodes())]
     nodes: Vec<String>,
-    /// All their profiles; repeat it for further ones, of which later ones win
+    /// Replace all profiles with this one; repeat for more, later ones win
     #[arg(long, group = "what", add = crate::cli::complete::profiles())]
     profile: Vec<String>,
-    /// Group to join
+    /// Group to join, such as big; repeat for more
     #[arg(long, value_name = "GROUP", group = "what")]
     join: Vec<String>,
-    /// Group to leave
+    /// Group to leave; repeat for more
     #[arg(long, value_name = "GROUP", group = "what")]
     leave: Vec<String>,
-    /// All hardware addresses, of a single node
+    /// Replace all MAC addresses of a single node; repeat for more cards
     #[arg(long, visible_alias = "mac", value_name = "MAC", group = "what")]
     hwaddr: Vec<HwAddr>,
     #[command(flatten)]
@@ -63,19 +63,19 @@ pub struct UnsetArgs {
     /// Names or hostlists
     #[arg(required = true, value_name = "NODES", add = crate::cli::complete::nodes())]
     nodes: Vec<String>,
-    /// Profile to take away; repeat it for further ones
+    /// Profile to remove; repeat for more
     #[arg(long, group = "what", conflicts_with = "profiles", add = crate::cli::complete::profiles())]
     profile: Vec<String>,
-    /// Take all profiles away
+    /// Remove all profiles
     #[arg(long, group = "what")]
     profiles: bool,
-    /// Group to take away; repeat it for further ones
+    /// Group to remove; repeat for more
     #[arg(long, group = "what", conflicts_with = "groups")]
     group: Vec<String>,
-    /// Take all groups away
+    /// Remove all groups
     #[arg(long, group = "what")]
     groups: bool,
-    /// Hardware address to take away; the node keeps its other cards
+    /// MAC address to remove; the node keeps its other cards
     #[arg(long, visible_alias = "mac", value_name = "MAC", group = "what")]
     hwaddr: Vec<HwAddr>,
     #[command(flatten)]
@@ -87,7 +87,7 @@ pub struct ReplaceArgs {
     /// Name
     #[arg(value_name = "NODE", add = crate::cli::complete::nodes())]
     name: String,
-    /// Hardware address of the new network card; repeat it for further cards
+    /// MAC address of the new network card; repeat for further cards
     #[arg(long, visible_alias = "mac", value_name = "MAC", required = true)]
     hwaddr: Vec<HwAddr>,
     #[command(flatten)]
@@ -96,13 +96,13 @@ pub struct ReplaceArgs {
 
 #[derive(Debug, Args)]
 pub struct RenameArgs {
-    /// Present name, or a hostlist; - for names from the standard input
+    /// Present name or hostlist, or - to read names from standard input
     #[arg(value_name = "NODES", add = crate::cli::complete::nodes())]
     from: String,
-    /// New name, or a hostlist of as many, paired in the order in which both are written
+    /// New name, or a hostlist of as many names, paired in order
     #[arg(value_name = "NAMES")]
     to: String,
-    /// Even if it is up: it loses its root, and hangs
+    /// Do it although the node is up; it loses its root and hangs until it is restarted
     #[arg(long)]
     running: bool,
     #[command(flatten)]
@@ -114,13 +114,13 @@ pub struct DeleteArgs {
     /// Names or hostlists
     #[arg(required = true, value_name = "NODES", add = crate::cli::complete::nodes())]
     nodes: Vec<String>,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
-    /// Even if they are up: they lose their roots, and hang
+    /// Delete nodes that are up; they lose their roots and hang until they are restarted
     #[arg(long)]
     running: bool,
-    /// Only say what would happen
+    /// Print what would be deleted, and delete nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -128,10 +128,10 @@ pub struct DeleteArgs {
 /// Nodes that are listed one by one before they are deleted, and lines about nodes' disks.
 const LISTED: usize = 20;
 
-/// How a change is made and told.
+/// How a change is made and printed.
 #[derive(Debug, Args)]
 pub struct How {
-    /// Only say what would change
+    /// Print what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -156,7 +156,7 @@ pub fn send(client: &Client, changes: Vec<Change>, dry_run: bool, running: bool)
     Ok(answer.changed)
 }
 
-/// Makes changes and prints what is different.
+/// Makes changes and prints the differences.
 fn send_and_tell(client: &Client, changes: Vec<Change>, how: &How, running: bool) -> Result<()> {
     let changed = send(client, changes, how.dry_run, running)?;
     if how.format.json {
@@ -164,7 +164,7 @@ fn send_and_tell(client: &Client, changes: Vec<Change>, how: &How, running: bool
     }
     let mut lines = summary(&changed);
     match (lines.is_empty(), how.dry_run) {
-        (true, _) => lines.push("nothing to change: they are like that already".to_owned()),
+        (true, _) => lines.push("nothing to change: the nodes already have these settings".to_owned()),
         (false, true) => lines.push("nothing was changed: --dry-run".to_owned()),
         (false, false) => {}
     }
@@ -202,24 +202,24 @@ pub fn add(client: &Client, args: AddArgs) -> Result<()> {
     output::print(&prospects(client, &node.name)?)
 }
 
-/// What a node will boot, or why it cannot, so that a missing image is seen now and not when somebody stands before a dark screen.
+/// What a node will boot, or why it cannot, so that a missing image is noticed now and not at the console.
 pub fn prospects(client: &Client, node: &str) -> Result<String> {
     let explained: api::ExplainAnswer = client.get(&format!("{}{}", api::paths::EXPLAIN, segment(node)))?;
     Ok(match explained.decision {
         Some(api::ExplainDecision { image: Some(image), .. }) => {
             format!(
-                "it boots {image}, when you switch it on or at once if it waits already; look: rackstrap status --watch"
+                "it boots {image} when you switch it on, or now if it is waiting; to watch: rackstrap status --watch"
             )
         }
         Some(decision) => {
             let problem = decision.image_problem.unwrap_or_default();
             format!("it cannot boot yet: {problem}")
         }
-        None => format!("it cannot boot yet: rackstrap explain {node}"),
+        None => format!("it cannot boot yet; why: rackstrap explain {node}"),
     })
 }
 
-/// The same patch for each of `nodes`.
+/// Version, name or working copy to compare it with patch for each of `nodes`.
 fn patch_all(nodes: Vec<String>, patch: Patch) -> Vec<Change> {
     let set = |name| Change::Set {
         name,
@@ -255,7 +255,7 @@ pub fn unset(client: &Client, args: UnsetArgs) -> Result<()> {
     let named = Wanted::new(args.nodes)?;
     named.some_names(client)?;
     let nodes = named.nodes(client)?;
-    // Not an error, so that a script may run twice; but a slip of the pen is seen.
+    // Not an error, so that a script may run twice; the warning shows typing errors.
     for missing in held_by_none(&nodes, &args.profile, &args.group, &args.hwaddr) {
         eprintln!("warning: none of these nodes has {missing}");
     }
@@ -276,7 +276,7 @@ pub fn unset(client: &Client, args: UnsetArgs) -> Result<()> {
     send_and_tell(client, changes, &args.how, false)
 }
 
-/// What shall be taken from `nodes`, none of which has it.
+/// The profiles, groups and addresses to remove that no node of `nodes` has.
 fn held_by_none(nodes: &[Node], profiles: &[String], groups: &[String], hwaddrs: &[HwAddr]) -> Vec<String> {
     let profiles = profiles
         .iter()
@@ -289,7 +289,7 @@ fn held_by_none(nodes: &[Node], profiles: &[String], groups: &[String], hwaddrs:
         .filter(|hwaddr| !nodes.iter().any(|node| node.hwaddrs.contains(hwaddr)));
     let mut missing: Vec<String> = profiles.map(|profile| format!("the profile '{profile}'")).collect();
     missing.extend(groups.map(|group| format!("the group '{group}'")));
-    missing.extend(hwaddrs.map(|hwaddr| format!("the hardware address {hwaddr}")));
+    missing.extend(hwaddrs.map(|hwaddr| format!("the MAC address {hwaddr}")));
     missing
 }
 
@@ -301,7 +301,10 @@ pub fn replace(client: &Client, args: ReplaceArgs) -> Result<()> {
     };
     let nodes = Wanted::new(vec![args.name])?.some_names(client)?;
     if let [_, second, ..] = nodes.as_slice() {
-        bail!("a machine is one node, and {} and {second} are two; name one", nodes[0]);
+        bail!(
+            "a machine is one node, but {} and {second} are two; name one of them",
+            nodes[0]
+        );
     }
     send_and_tell(client, patch_all(nodes, patch), &args.how, false)
 }
@@ -343,7 +346,7 @@ pub fn delete(client: &Client, args: &DeleteArgs) -> Result<()> {
     output::print(&summary(&send(client, changes, false, args.running)?).join("\n"))
 }
 
-/// A line for each of the first nodes, with what one knows it by, and one for the rest.
+/// A line for each of the first nodes, with address and MAC, and one line for the rest.
 fn to_be_deleted(changed: &[Changed]) -> Vec<String> {
     let nodes: Vec<&Node> = changed.iter().filter_map(|changed| changed.before.as_ref()).collect();
     let described = |node: &&Node| {

@@ -21,8 +21,8 @@ use std::{
 };
 
 const HEAD: &str = "\
-# Save and leave the editor to change nodes; you are asked before anything happens. What you take out stays as it is.
-# A new [node.NAME] is a new node. Names: rackstrap node rename. Deleting: rackstrap node delete.
+# Save and leave the editor to change nodes; you are asked before anything changes. Text that you delete changes nothing.
+# A new [node.NAME] adds a node. To rename: rackstrap node rename. To delete: rackstrap node delete.
 
 ";
 
@@ -31,15 +31,15 @@ pub struct EditArgs {
     /// Names or hostlists
     #[arg(required = true, value_name = "NODES", add = crate::cli::complete::nodes())]
     nodes: Vec<String>,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
-    /// Only say what would change
+    /// Print what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
 }
 
-/// Edits until the text is right, or given up.
+/// Opens the editor until the text is valid or the user gives up.
 pub fn run(config: &Path, client: &Client, args: EditArgs) -> Result<()> {
     let (site, _) = config::load(config)?;
     let wanted = Wanted::new(args.nodes)?;
@@ -48,13 +48,13 @@ pub fn run(config: &Path, client: &Client, args: EditArgs) -> Result<()> {
     let draft = Draft::new(&before)?;
     loop {
         edit(&draft.path)?;
-        let text = std::fs::read_to_string(&draft.path).context("reading what was edited")?;
+        let text = std::fs::read_to_string(&draft.path).context("reading the edited text")?;
         if text == before {
-            return output::print("nothing to change: the text is as it was");
+            return output::print("nothing to change: the text was not edited");
         }
         match read(client, &site, &text) {
             Ok(difference) if difference.changes.is_empty() => {
-                return output::print("nothing to change: they are like that already");
+                return output::print("nothing to change: the nodes already have these settings");
             }
             Ok(difference) if args.dry_run => {
                 send(client, difference.changes.clone(), true, false)?;
@@ -77,14 +77,14 @@ pub fn run(config: &Path, client: &Client, args: EditArgs) -> Result<()> {
                 eprintln!("{error:#}");
                 if !ask::yes("edit again?", true).unwrap_or(false) {
                     let kept = draft.keep();
-                    bail!("nothing was changed; what you wrote is in {}", kept.display());
+                    bail!("nothing was changed; your text is in {}", kept.display());
                 }
             }
         }
     }
 }
 
-/// What the text makes different.
+/// The changes that the text makes.
 fn read(client: &Client, site: &Site, text: &str) -> Result<Difference> {
     let options = Options {
         format: Some(import::Format::Toml),
@@ -100,7 +100,7 @@ fn read(client: &Client, site: &Site, text: &str) -> Result<Difference> {
         .all(|line| line.is_empty() || line.starts_with('#'))
     {
         bail!(
-            "the text names no nodes, and what you take out of it stays as it is; to delete nodes: rackstrap node delete NODES"
+            "the text names no nodes, and deleting text does not delete nodes\nhelp: `rackstrap node delete NODES` deletes nodes"
         );
     }
     let reading = import::read_some(NAME, text, &options)?;
@@ -113,7 +113,9 @@ fn edit(path: &Path) -> Result<()> {
     let editor = match set("VISUAL").or_else(|| set("EDITOR")) {
         Some(editor) => editor,
         None if std::io::stdin().is_terminal() => "vi".to_owned(),
-        None => bail!("there is no terminal to edit on; name a program that needs none: EDITOR='sed -i s/old/new/'"),
+        None => bail!(
+            "there is no terminal for the editor\nhelp: set a program that needs none, such as EDITOR='sed -i s/old/new/'"
+        ),
     };
     let status = Command::new("sh")
         .arg("-c")
@@ -123,11 +125,13 @@ fn edit(path: &Path) -> Result<()> {
     let status = status.with_context(|| format!("starting the editor '{editor}'"))?;
     match status.success() {
         true => Ok(()),
-        false => bail!("the editor '{editor}' ended with {status}: nothing was changed; another one: EDITOR=nano"),
+        false => bail!(
+            "the editor '{editor}' ended with {status}: nothing was changed\nhelp: set another editor, such as EDITOR=nano"
+        ),
     }
 }
 
-/// The text while it is edited: nobody else's to read or to write, and gone afterwards.
+/// The file with the text while it is edited: mode 0600, removed afterwards.
 struct Draft {
     path: PathBuf,
     keep: bool,

@@ -13,7 +13,7 @@ use clap::Args;
 
 #[derive(Debug, Args)]
 pub struct HistoryArgs {
-    /// Names or hostlists, also of nodes that were deleted
+    /// Names or hostlists, also of deleted nodes
     #[arg(required = true, value_name = "NODES", add = crate::cli::complete::nodes())]
     nodes: Vec<String>,
     #[command(flatten)]

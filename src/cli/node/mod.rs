@@ -34,10 +34,10 @@ pub struct NodeArgs {
 
 #[derive(Debug, Args)]
 struct ListArgs {
-    /// Names or hostlists [default: all nodes]
+    /// Names or hostlists, such as 'r[01-04]n*' [default: all nodes]
     #[arg(value_name = "NODES", add = crate::cli::complete::nodes())]
     nodes: Vec<String>,
-    /// Print only the names, as one hostlist that Slurm and ClusterShell read
+    /// Print only the names, as one hostlist for Slurm and ClusterShell
     #[arg(long, conflicts_with = "json")]
     names: bool,
     #[command(flatten)]
@@ -46,9 +46,9 @@ struct ListArgs {
 
 #[derive(Debug, Subcommand)]
 enum NodeCommand {
-    /// Add a node: its name says where it is, its MAC which machine it is
+    /// Add a node: its name gives its address, its MAC address identifies the machine
     #[command(after_help = "\
-Takes effect with the machine's next packet; a machine that waits is picked up by itself.
+The machine's next packet gets the node's answers. A machine that is already waiting boots within seconds.
 
 Examples:
   rackstrap node add r01n01 --hwaddr 52:54:00:01:01:01
@@ -60,25 +60,25 @@ Examples:
 Examples:
   rackstrap node list
   rackstrap node list 'r[01-02]n*' @gpu
-  rackstrap node list @state:lost --names             (as one hostlist: pdsh -w \"$(rackstrap node list @gpu --names)\")
+  rackstrap node list @state:lost --names             (for pdsh -w \"$(rackstrap node list @gpu --names)\")
   rackstrap node list --json | jq -r '.[].ipaddr'"))]
     List(ListArgs),
-    /// List groups, as hostlists have them: @gpu, @profile:compute, @rack:r03, @state:lost
+    /// List the groups for hostlists: @gpu, @profile:compute, @rack:r03, @state:lost
     #[command(after_help = "\
-A node joins a group with node set --join, and leaves it with --leave. Groups with a colon follow from what a node is.
+`rackstrap node set` puts nodes into groups (--join) and takes them out (--leave). Groups with a colon are computed.
 
 Example:
   rackstrap node groups")]
     Groups(Format),
-    /// Show one node: settings, hardware, state, boots
+    /// Show nodes: settings, hardware, state, boots
     #[command(after_help = "\
 Examples:
   rackstrap node show r01n01
   rackstrap node show 'r01n[01-04]' --json | jq -r .hardware.serial")]
     Show(show::ShowArgs),
-    /// Change profiles, groups or hardware addresses of nodes
+    /// Change profiles, groups or MAC addresses of nodes
     #[command(after_help = "\
-What is not named stays as it is. Takes effect at the next boot.
+Settings that are not named stay as they are. The change takes effect at the next boot.
 
 Examples:
   rackstrap node set r01n01 r01n02 --profile compute --profile gpu   (gpu wins over compute)
@@ -88,8 +88,8 @@ Examples:
     Set(change::SetArgs),
     /// Change nodes in an editor, as TOML
     #[command(after_help = "\
-Opens $VISUAL, $EDITOR or vi. What you take out of the text stays as it is; a new table is a new node. Everything that is wrong
-is said with its line, and you may go on editing. Nothing is changed before you say yes.
+Opens $VISUAL, $EDITOR or vi. Text that you delete changes nothing; a new table adds a node. Errors are shown with
+their lines, and you can edit again. Nothing changes before you confirm.
 
 Examples:
   rackstrap node edit r01n01
@@ -97,12 +97,12 @@ Examples:
   rackstrap node edit @rack:r03 --dry-run
   EDITOR='sed -i s/compute/gpu/' rackstrap node edit 'r01n[01-04]' --yes")]
     Edit(edit::EditArgs),
-    /// Take profiles, groups or hardware addresses away from nodes
+    /// Remove profiles, groups or MAC addresses from nodes
     #[command(after_help = "\
 Examples:
-  rackstrap node unset r04n01 --profile wipe  (its other profiles stay)
+  rackstrap node unset r04n01 --profile wipe  (keeps its other profiles)
   rackstrap node unset @test --group test
-  rackstrap node unset r01n01 --profiles      (what remains is the profile default)
+  rackstrap node unset r01n01 --profiles      (keeps the profile default)
   rackstrap node unset 'r01n[01-02]' --groups")]
     Unset(change::UnsetArgs),
     /// Give a node another machine: a new mainboard or network card
@@ -112,10 +112,10 @@ The node keeps its name, its address, its profiles and its ssh host keys.
 Example:
   rackstrap node replace r01n07 --hwaddr 52:54:00:ab:cd:ef")]
     Replace(change::ReplaceArgs),
-    /// Give a machine that was moved its new name, and the address that belongs to it
+    /// Rename nodes; each gets the address of its new name
     #[command(after_help = "\
-Its profiles, groups, ssh host keys and timeline go along. A node that runs is not renamed, because its root belongs to its
-address: switch it off first.
+The node keeps its profiles, groups, ssh host keys and timeline. Switch it off first: a running node is not renamed,
+because its root belongs to its address.
 
 Examples:
   rackstrap node rename r01n07 r03n01
@@ -123,38 +123,38 @@ Examples:
     Rename(change::RenameArgs),
     /// Delete nodes, with their timelines and ssh host keys
     #[command(after_help = "\
-The machine is unknown then. A node that runs is not deleted, because it would lose its root: switch it off first.
+The machine becomes an unknown machine. Switch it off first: a running node is not deleted, because it would lose its root.
 
 Examples:
   rackstrap node delete r01n01
-  rackstrap node delete @old --dry-run               (only says what would happen)
+  rackstrap node delete @old --dry-run               (deletes nothing)
   rackstrap node delete r01n01 --yes                 (does not ask)
-  rackstrap node delete r01n01 --yes --running       (even if it is up: it hangs until it is restarted)")]
+  rackstrap node delete r01n01 --yes --running       (although it is up; it hangs until it is restarted)")]
     Delete(change::DeleteArgs),
     /// Import nodes from a file: all of them or none
     #[command(after_help = "\
-Files: TOML as node export writes it, CSV (name,hwaddr,profiles,groups), ISC dhcpd.conf, dnsmasq's dhcp-host lines,
+Files: TOML as `rackstrap node export` writes it, CSV (name,hwaddr,profiles,groups), ISC dhcpd.conf, dnsmasq's dhcp-host lines,
 /etc/ethers, and a switch's MAC table as its terminal shows it, with a port map such as 'Gi1/0/[1-32] = r03n[01-32]'.
 
-Everything that is wrong is said at once, with its line and column, and then nothing is imported. Nodes that exist are changed to what
-the file says; nodes that it does not name stay.
+If the file has errors, all of them are shown with line and column, and nothing is imported. Existing nodes are
+changed to what the file says; nodes that are not in the file stay as they are.
 
 Examples:
   rackstrap node import nodes.csv --dry-run
   rackstrap node import /etc/dhcp/dhcpd.conf
   rackstrap node import mac-table.txt --ports rack3.map")]
     Import(transfer::ImportArgs),
-    /// Print nodes as TOML, to be kept in git, edited and imported
+    /// Print nodes as TOML, to keep in git, edit and import
     #[command(after_help = "\
 Examples:
   rackstrap node export > nodes.toml
   rackstrap node export 'r01n*!r01n05'")]
     Export(transfer::ExportArgs),
-    /// Restart nodes that run, drained before and a few at a time
+    /// Restart running nodes, drained first and a few at a time
     #[command(after_help = format!("{HELP}\n\n\
-A node is told by the answer to its next heartbeat, and restarts the way its system does. Before that the site's drain program
-([hooks] drain) takes it out of service, and when it is ready again, with all its checks, the resume program puts it back. If a node
-does not come back in time, no more are restarted.
+First the site's drain program ([hooks] drain) takes the node out of service. The node gets the order with the answer
+to its next heartbeat, and restarts like `systemctl reboot`. When it is ready and passes its checks, the resume
+program puts it back. If a node does not come back in time, no further nodes restart.
 
 Examples:
   rackstrap node restart r01n01
@@ -163,20 +163,20 @@ Examples:
   rackstrap node restart --list
   rackstrap node restart --cancel 'r01n[20-32]'"))]
     Restart(restart::RestartArgs),
-    /// Have disks prepared again at the next boot, or say that a disk was replaced
+    /// Prepare disks again at the next boot, or accept a replaced disk
     #[command(after_help = format!("{HELP}\n\n\
-The order holds for one boot, and does not restart the node. A node whose disk of the last boot is missing writes to no other
-disk until --new-disk says that it is gone for good.
+The order is for one boot and does not restart the node. If the disk of the last boot is missing, the node writes to
+no other disk until you run this with --new-disk.
 
 Examples:
-  rackstrap node reprep r01n07                     (lose what is on its disk, and prepare it again)
-  rackstrap node reprep r01n07 --new-disk          (its broken disk was replaced)
-  rackstrap node reprep r01n07 --wipe-foreign      (its disk holds data of another system that nobody needs)
+  rackstrap node reprep r01n07                     (erases its disk and prepares it again)
+  rackstrap node reprep r01n07 --new-disk          (after a broken disk was replaced)
+  rackstrap node reprep r01n07 --wipe-foreign      (erases data of another system)
   rackstrap node reprep r01n07 --cancel"))]
     Reprep(reprep::ReprepArgs),
-    /// Who changed what about a node, and when
+    /// Show who changed a node, what and when
     #[command(after_help = "\
-Also of nodes that were deleted.
+The history of deleted nodes is kept too.
 
 Example:
   rackstrap node history r01n01")]

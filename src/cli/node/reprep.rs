@@ -14,16 +14,16 @@ pub struct ReprepArgs {
     /// Names or hostlists
     #[arg(required = true, value_name = "NODES", add = crate::cli::complete::nodes())]
     nodes: Vec<String>,
-    /// The disk of the last boot is gone: use the disk that is there. A disk that carries the layout already is kept
+    /// Use the disk that is there, because that of the last boot is gone; a disk with the layout keeps its data
     #[arg(long)]
     new_disk: bool,
-    /// Overwrite the disk even if it holds somebody else's data
+    /// Overwrite the disk even if it holds data that rackstrap did not write
     #[arg(long)]
     wipe_foreign: bool,
-    /// Withdraw an earlier order that no boot has carried out yet
+    /// Cancel an earlier order that no boot has carried out yet
     #[arg(long, conflicts_with_all = ["new_disk", "wipe_foreign"])]
     cancel: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
 }
@@ -46,11 +46,11 @@ pub fn run(client: &Client, args: ReprepArgs) -> Result<()> {
     if loses_data && !args.yes {
         let rows: Vec<api::DiskRow> = client.get(api::paths::DISKS)?;
         for row in rows.iter().filter(|row| nodes.contains(&row.node.name)) {
-            let now = row.disk.as_ref().map_or("nothing that is known".to_owned(), disk_now);
+            let now = row.disk.as_ref().map_or("no known data".to_owned(), disk_now);
             eprintln!("{}: {now}", row.node.name);
         }
         let question = format!(
-            "lose what is on the disks of {} at their next boots?",
+            "erase the disks of {} at their next boots?",
             output::count(nodes.len(), "node")
         );
         if !ask::yes(&question, false)? {

@@ -19,28 +19,28 @@ pub struct RestartArgs {
     /// Names or hostlists, in the order in which they are restarted
     #[arg(required_unless_present = "list", conflicts_with = "list", value_name = "NODES")]
     nodes: Vec<String>,
-    /// How many of them may be out of service at once
+    /// Number of nodes that may be out of service at once, such as 4
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["list", "cancel"])]
     max_down: u32,
-    /// Why: for the drain program, and for the nodes' timelines
+    /// Reason, for the drain program and the timelines, such as 'new kernel'
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["list", "cancel"])]
     reason: Option<String>,
-    /// How long a node may take to be ready again, before no more are restarted
+    /// Stop the restarts if a node is not ready again after this time (15m, 1h)
     #[arg(long, value_name = "TIME", default_value = "15m", value_parser = humantime::parse_duration, conflicts_with_all = ["list", "cancel"])]
     ready_within: Duration,
-    /// Run neither the site's drain program before nor its resume program after
+    /// Run neither the site's drain program nor its resume program
     #[arg(long, conflicts_with_all = ["list", "cancel"])]
     no_drain: bool,
-    /// Only say which nodes would be restarted
+    /// Print which nodes would restart, and restart none
     #[arg(long, conflicts_with_all = ["list", "cancel"])]
     dry_run: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
-    /// Show how far restarts are
+    /// Show the restarts that are under way
     #[arg(long)]
     list: bool,
-    /// Do not restart these nodes, unless they were told already
+    /// Cancel the restart of these nodes, unless they have received it already
     #[arg(long, conflicts_with = "list")]
     cancel: bool,
     #[command(flatten)]
@@ -99,7 +99,7 @@ fn want(client: &Client, nodes: Vec<String>, args: &RestartArgs) -> Result<()> {
     output::print(&describe(&wanted, args.max_down))?;
     match wanted.nodes.is_empty() {
         true => Ok(()),
-        false => output::print("how far they are: rackstrap node restart --list"),
+        false => output::print("to see their progress: rackstrap node restart --list"),
     }
 }
 
@@ -117,12 +117,12 @@ fn describe(wanted: &Answer, max_down: u32) -> String {
     }
     if !wanted.not_up.is_empty() {
         lines.push(format!(
-            "{}: not up now; what boots by itself is not restarted",
+            "{}: not up now; only running nodes are restarted",
             fold(&wanted.not_up)
         ));
     }
     if !wanted.already.is_empty() {
-        lines.push(format!("{}: about to be restarted already", fold(&wanted.already)));
+        lines.push(format!("{}: already about to restart", fold(&wanted.already)));
     }
     lines.join("\n")
 }
@@ -135,8 +135,8 @@ fn cancel(client: &Client, nodes: Vec<String>, format: Format) -> Result<()> {
     }
     for (nodes, what) in [
         (&done.cancelled, "not restarted"),
-        (&done.told, "told to restart already, which nobody can take back"),
-        (&done.none, "nobody wanted that restarted"),
+        (&done.told, "has received the restart already; it cannot be cancelled"),
+        (&done.none, "no restart was requested"),
     ] {
         if !nodes.is_empty() {
             output::print(&format!("{}: {what}", fold(nodes)))?;
@@ -151,7 +151,7 @@ fn list(client: &Client, format: Format) -> Result<()> {
         return output::print_json(&answer);
     }
     if answer.requests.is_empty() {
-        return output::print("nobody wants anything restarted; to do so: rackstrap node restart r01n01");
+        return output::print("no restarts are under way\nhelp: `rackstrap node restart r01n01` restarts a node");
     }
     let mut parts = Vec::new();
     for request in &answer.requests {
@@ -177,7 +177,7 @@ fn list(client: &Client, format: Format) -> Result<()> {
     output::print(&parts.join("\n\n"))
 }
 
-/// True for the many about which there is nothing to say one by one.
+/// Whether a node needs no line of its own.
 fn is_plain(step: &Step) -> bool {
     let ended = [End::Restarted, End::Unneeded, End::GivenUp];
     matches!(step, Step::Waiting) || ended.iter().any(|end| *step == Step::Ended { how: *end })
@@ -191,7 +191,7 @@ fn title(request: &Request, answer: &api::RestartsAnswer, ago: String) -> String
         (image, None) => format!("the rollout of {image} is over"),
     };
     let mut lines = vec![format!(
-        "{}: wanted {ago} ago by {}, {bound}: {}",
+        "{}: requested {ago} ago by {}, {bound}: {}",
         fold(request.nodes.iter().map(|node| &node.name)),
         request.by,
         request.reason

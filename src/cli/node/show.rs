@@ -15,7 +15,7 @@ use clap::Args;
 
 #[derive(Debug, Args)]
 pub struct ShowArgs {
-    /// Names or hostlists; or a node's hardware address or address
+    /// Names, hostlists, MAC addresses or IP addresses
     #[arg(required = true, value_name = "NODES|MAC|IP", add = crate::cli::complete::nodes())]
     nodes: Vec<String>,
     #[command(flatten)]
@@ -41,7 +41,7 @@ fn describe(answer: &api::NodeAnswer) -> String {
         Some(since) if status.state != State::Absent => {
             format!("{} since {}", status.state, output::local_time(since))
         }
-        _ => format!("{} (never heard of)", status.state),
+        _ => format!("{} (never seen)", status.state),
     };
     let image = status.image.as_ref().map(ToString::to_string).unwrap_or_default();
     let mut facts = vec![
@@ -86,7 +86,7 @@ fn describe(answer: &api::NodeAnswer) -> String {
     };
     text.push_str("\n\nboots, the newest last:\n");
     text.push_str(&boots_table(&answer.boots));
-    text.push_str("\n\nthe last one:\n");
+    text.push_str("\n\nthe last boot:\n");
     text.push_str(&steps_table(last));
     text
 }

@@ -26,21 +26,21 @@ const PASSED_OVER: usize = 10;
 
 #[derive(Debug, Args)]
 pub struct ImportArgs {
-    /// File; - is the standard input
+    /// File to read, or - for standard input
     file: PathBuf,
-    /// What it is, if that cannot be seen: toml, csv, dhcpd, dnsmasq, ethers or switch
+    /// Format of the file, if it is not recognised: toml, csv, dhcpd, dnsmasq, ethers or switch
     #[arg(long)]
     r#type: Option<import::Format>,
-    /// Which port of a switch leads to which node, for a switch's MAC table
+    /// Port map for a switch's MAC table: which port leads to which node
     #[arg(long, value_name = "FILE")]
     ports: Option<PathBuf>,
-    /// Import only these nodes of the file, whatever is wrong with its other lines: names or hostlists, repeatable
+    /// Import only these nodes, and ignore errors in other lines: names or hostlists; repeat for more
     #[arg(long, value_name = "NODES")]
     only: Vec<String>,
-    /// Leave the file's addresses out: each node gets the address that its name stands for
+    /// Ignore the file's addresses: each node gets the address of its name
     #[arg(long)]
     new_addresses: bool,
-    /// Only say what would change
+    /// Print what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -86,7 +86,7 @@ pub fn import(config: &Path, client: &Client, args: &ImportArgs) -> Result<()> {
     }
     if !passed_over.is_empty() {
         let count = output::count(passed_over.len(), "problem");
-        eprintln!("passed over: {count} of lines that --only does not name");
+        eprintln!("ignored: {count} in lines of nodes that --only does not name");
     }
     for warning in &read.warnings {
         eprintln!("{warning}");
@@ -117,10 +117,10 @@ pub fn import(config: &Path, client: &Client, args: &ImportArgs) -> Result<()> {
 fn remedies(error: &ImportError, only: &[String]) -> String {
     let mut lines = String::new();
     if error.addresses > 0 {
-        lines += "\nhelp: `--new-addresses` gives each node the address that its name stands for";
+        lines += "\nhelp: `--new-addresses` gives each node the address of its name";
     }
     if only.is_empty() && error.problems.len() + error.omitted > error.addresses {
-        lines += "\nhelp: `--only NODES` imports some nodes of the file, whatever is wrong with its other lines";
+        lines += "\nhelp: `--only NODES` imports some nodes of the file and ignores errors in its other lines";
     }
     lines
 }
@@ -145,13 +145,15 @@ fn read(path: &Path) -> Result<String> {
     .with_context(|| format!("reading {shown}"))?;
     String::from_utf8(text).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        anyhow::anyhow!("{shown}: byte {at} is no UTF-8; convert it first, such as: iconv -f latin1 -t utf8")
+        anyhow::anyhow!(
+            "{shown}: byte {at} is not UTF-8\nhelp: convert the file first, such as with `iconv -f latin1 -t utf8`"
+        )
     })
 }
 
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// Names or hostlists [default: all nodes]
+    /// Names or hostlists, such as 'r[01-04]n*' [default: all nodes]
     #[arg(value_name = "NODES", add = crate::cli::complete::nodes())]
     nodes: Vec<String>,
 }

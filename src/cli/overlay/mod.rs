@@ -29,28 +29,28 @@ pub struct OverlayArgs {
 
 #[derive(Debug, Subcommand)]
 enum OverlayCommand {
-    /// List the trees: built in and your own, and the profiles whose nodes get them
+    /// List the trees, built in and your own, and the profiles whose nodes get them
     #[command(after_help = "\
-A tree is a directory below templates-dir; it takes the place of the built-in one of the same name.
+A tree is a directory below templates-dir. It replaces the built-in tree of the same name.
 
 Example:
   rackstrap overlay list")]
     List(Format),
-    /// Show the files of a tree, or one of them as it is written
+    /// Show the files of a tree, or the source of one file
     #[command(after_help = "\
 Examples:
   rackstrap overlay show base
   rackstrap overlay show base etc/fstab")]
     Show(ShowArgs),
-    /// Print what nodes would get if they booted now
+    /// Print the files that nodes would get if they booted now
     #[command(after_help = format!("{}\n\n\
-It is rendered by the daemon, by the very code that a booting node's files come from. Private keys, hashes of passwords, and
-files of your own trees that only their owner may read are not printed without --secrets.
+The daemon renders the files with the same code as for a booting node. Private keys, password hashes, and files of
+your trees that only their owner may read are printed only with --secrets.
 
 Examples:
   rackstrap overlay render r01n01
   rackstrap overlay render r01n01 etc/fstab
-  rackstrap overlay render 'r01n[01-04]' --output /tmp/nodes     (a directory a node)", hostlist::HELP))]
+  rackstrap overlay render 'r01n[01-04]' --output /tmp/nodes     (one directory per node)", hostlist::HELP))]
     Render(RenderArgs),
 }
 
@@ -58,7 +58,7 @@ Examples:
 struct ShowArgs {
     /// Tree
     tree: String,
-    /// Path on the node, with or without the / that it begins with
+    /// Path on the node, such as etc/fstab
     file: Option<String>,
     #[command(flatten)]
     format: Format,
@@ -68,12 +68,12 @@ struct ShowArgs {
 struct RenderArgs {
     /// Nodes
     nodes: String,
-    /// Only this path
+    /// Print only this path, such as etc/fstab
     file: Option<String>,
-    /// Write the files below this directory instead, in one directory a node
+    /// Write the files below this directory, one directory per node
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// With private keys and hashes of passwords
+    /// Include private keys and password hashes
     #[arg(long)]
     secrets: bool,
     #[command(flatten)]
@@ -119,7 +119,7 @@ fn show(client: &Client, args: &ShowArgs) -> Result<()> {
     let trees: Vec<api::TreeRow> = client.get(api::paths::TREES)?;
     let Some(row) = trees.iter().find(|row| row.tree.name == args.tree) else {
         bail!(
-            "there is no tree '{}'; there are: {}",
+            "tree '{}' does not exist; available: {}",
             args.tree,
             output::list(trees.iter().map(|row| &row.tree.name))
         );
@@ -133,7 +133,7 @@ fn show(client: &Client, args: &ShowArgs) -> Result<()> {
     let path = absolute(wanted.strip_suffix(".j2").unwrap_or(wanted));
     let Some(file) = row.tree.files.iter().find(|file| file.path == path) else {
         bail!(
-            "the tree {} has no {path}; its files: rackstrap overlay show {}",
+            "tree {} has no file {path}\nhelp: `rackstrap overlay show {}` lists its files",
             args.tree,
             args.tree
         );
@@ -174,7 +174,7 @@ fn render(client: &Client, args: RenderArgs) -> Result<()> {
             preview.files.retain(|placed| placed.file.path == path);
             if preview.files.is_empty() {
                 bail!(
-                    "{} gets no {path}; all that it gets: rackstrap overlay render {}",
+                    "{} gets no file {path}\nhelp: `rackstrap overlay render {}` prints all its files",
                     preview.node,
                     preview.node
                 );

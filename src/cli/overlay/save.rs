@@ -20,7 +20,7 @@ pub(super) fn save(dir: &Path, previews: &[Preview]) -> Result<()> {
         let made = DirBuilder::new().mode(0o700).create(&place);
         made.with_context(|| {
             format!(
-                "making {}; give another --output, or remove what is there",
+                "making {}; remove it, or name another directory with --output",
                 place.display()
             )
         })?;

@@ -16,14 +16,14 @@ use std::{path::Path, process::ExitCode};
 /// What the daemon is to do about the versions of an image.
 #[derive(Debug, Subcommand)]
 pub enum Order {
-    /// Give a version to all nodes of its image at once, at their next boots
+    /// Make a version current: all nodes of its image get it at their next boots
     #[command(after_help = "\
-Nodes whose profile pins a version keep that one. To try a version on some nodes first: rackstrap rollout start.
+Nodes whose profile pins a version keep that one. `rackstrap rollout start` tries a version on canaries first.
 
 Example:
   rackstrap image promote debian@2")]
     Promote(PromoteArgs),
-    /// Give all nodes of an image the version again that was current before, at their next boots
+    /// Make the version before current again: all nodes of the image get it at their next boots
     #[command(after_help = "\
 Examples:
   rackstrap image rollback debian
@@ -34,7 +34,7 @@ Examples:
 /// Arguments of `rackstrap image promote`.
 #[derive(Debug, Args)]
 pub struct PromoteArgs {
-    /// The version, NAME@VERSION
+    /// Version, such as debian@4
     #[arg(value_name = "IMAGE", add = crate::cli::complete::images())]
     image: ImageRef,
     #[command(flatten)]

@@ -102,7 +102,7 @@ Example:
 
 #[derive(Debug, Args)]
 struct StartArgs {
-    /// The version, NAME@VERSION
+    /// Version, such as debian@4
     #[arg(add = crate::cli::complete::images())]
     image: ImageRef,
     /// Who gets it first: names, hostlists, groups; repeat it for further ones
@@ -135,7 +135,7 @@ struct StatusArgs {
     /// Name of the image [default: all that are on, or else the last one]
     #[arg(add = crate::cli::complete::images())]
     image: Option<String>,
-    /// Look again every second, until Ctrl-C
+    /// Keep showing changes until Ctrl-C
     #[arg(long, short)]
     watch: bool,
     #[command(flatten)]

@@ -25,7 +25,7 @@ pub fn status(client: &Client, image: Option<&str>, format: Format) -> Result<()
     }
 }
 
-/// The same over and over.
+/// Version, name or working copy to compare it with over and over.
 pub fn watch(client: &Client, image: Option<&str>, format: Format) -> Result<()> {
     screen::watch(format, false, |lines, _| {
         let answer: api::RolloutsAnswer = match client.get(api::paths::ROLLOUTS) {

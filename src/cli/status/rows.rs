@@ -38,7 +38,7 @@ pub(super) struct Line {
     last_error: String,
 }
 
-/// How early somebody has to look at a node in that state, the lowest number first.
+/// Rank of a state for `--sort worst`: the lowest number comes first.
 pub(super) fn urgency(state: State) -> u8 {
     match state {
         State::Lost => 0,

@@ -45,7 +45,7 @@ fn few() -> api::StatusAnswer {
     nodes[1].last_error = format!("agent disk: {reason}");
     nodes[2].state = State::Stalled;
     nodes[2].last_error =
-        "tftp: took snponly.efi and was not heard of again; does its firmware enforce Secure Boot? (32 min 0 s ago)"
+        "tftp: fetched snponly.efi, then nothing more; does its firmware enforce Secure Boot? (32 min 0 s ago)"
             .to_owned();
     nodes.push(row("52:54:00:00:00:99", State::Waiting));
     let mut answer = answer(nodes);
@@ -195,7 +195,10 @@ fn what_nodes_lose_is_said_once_with_the_nodes() {
         said[0],
         "warning: r01n[01-04]: the next boot prepares the disk for layout scratch v2 and loses scratch v1: /tmp 0 GB used"
     );
-    assert_eq!(said[4], "warning: disks of r01n[08-09] as well: rackstrap explain NODE");
+    assert_eq!(
+        said[4],
+        "warning: also the disks of r01n[08-09]: rackstrap explain NODE"
+    );
 }
 
 fn wide(number: usize, text: &str, state: usize) -> StatusRow {
