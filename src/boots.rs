@@ -42,7 +42,7 @@ pub struct Boot {
     /// True if its agent asks from ports below [`rackstrap_wire::FIRST_USER_PORT`], so that requests from other ports are a user's.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub privileged: bool,
-    /// True if only a DHCP relay said that the node boots, at a time when its running system was heard of.
+    /// True if only a DHCP relay said that the node boots, at a time when its running system has sent a heartbeat.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub doubted: bool,
     /// When its script was handed out.
@@ -56,7 +56,7 @@ pub struct Boot {
     /// wire version before [`rackstrap_wire::SECRET_SPEAKS`], which goes on with the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
-    /// True if the node's running system was heard of after this boot began: no firmware asked for it, and it gets no secrets.
+    /// True if the node's running system has sent a heartbeat after this boot began: no firmware asked for it, and it gets no secrets.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub void: bool,
     /// When it reported ready.

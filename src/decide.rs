@@ -79,7 +79,7 @@ impl Requester {
                 "its firmware is {} (architecture {arch}), which loads {file} first",
                 firmware::name(arch)
             ),
-            Err(why) => format!("its firmware gets an address and nothing to boot: {why}"),
+            Err(why) => format!("its firmware gets an address but nothing to boot: {why}"),
         })
     }
 }
@@ -162,7 +162,7 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
         )),
     }
     let settings = Settings::of(&world.site, &node.profiles, |profile| {
-        why.push(format!("profile {profile} is not in the site file: it is passed over"));
+        why.push(format!("profile {profile} is not in the site file: it is ignored"));
     });
     let image = choose_image(world, &node.name, settings.text(|p| &p.image), &mut why);
     let disk = choose_disk(&world.site, &settings, &mut why);
@@ -207,7 +207,7 @@ impl NodeDecision {
             return;
         };
         self.why.push(
-            "the site file's disk layout is held back, because it would lose data and nobody confirmed it".to_owned(),
+            "the site file's disk layout is held back, because it would lose data and is not confirmed".to_owned(),
         );
         let settings = Settings::of(confirmed, &self.node.profiles, |_| ());
         self.disk = choose_disk(confirmed, &settings, &mut self.why);
@@ -266,7 +266,7 @@ fn identify(inventory: &Inventory, requester: &Requester, why: &mut Vec<String>)
         return found.cloned();
     }
     let Some(ipaddr) = requester.ipaddr else {
-        why.push("neither a hardware address nor an address is known of the requester".to_owned());
+        why.push("the requester's hardware address and IP address are unknown".to_owned());
         return None;
     };
     let found = inventory.by_ipaddr(ipaddr);

@@ -2,7 +2,7 @@
 //!
 //! `on-change` runs once when the daemon starts, and again whenever something is different that an export shows (nodes, and what their
 //! agents found in them), and whenever a node becomes lost or stalled, or recovers. Changes that come while it runs are one more run.
-//! One that fails is run again until it succeeds: whoever was to be told (a scheduler that is just being restarted) will be.
+//! A hook that fails is run again until it succeeds, so that a scheduler that is being restarted gets the change later.
 
 mod known;
 mod process;
@@ -25,7 +25,7 @@ const RETRY: Duration = Duration::from_secs(10);
 /// Longest time until then.
 const LONGEST_RETRY: Duration = Duration::from_secs(600);
 
-/// What the hooks look at.
+/// What the hooks observe.
 pub struct Watched {
     /// Site file and inventory.
     pub world: SharedWorld,
@@ -33,7 +33,7 @@ pub struct Watched {
     pub boots: Boots,
     /// Knows which nodes are lost or stalled.
     pub recorder: Recorder,
-    /// Says when to look.
+    /// Wakes the hooks when something may have changed.
     pub store: Store,
     /// Says that the site file was read again.
     pub reloaded: Arc<Notify>,

@@ -55,7 +55,7 @@ pub mod parts {
     pub mod decide {
         pub use crate::decide::{Current, Decision, Requester, SharedWorld, World, decide};
     }
-    /// Machines that are no nodes yet.
+    /// Machines that are the inventory has no nodes.
     pub mod discovery {
         pub use crate::discovery::{Discovery, Place, Seen, Told};
     }

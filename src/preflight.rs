@@ -27,7 +27,7 @@ pub struct Finding {
     pub topic: String,
     /// What is wrong, on what.
     pub message: String,
-    /// What mends it.
+    /// How to correct it, with the command.
     pub help: String,
     /// True if it keeps nodes from booting: an error, and not a warning.
     pub fatal: bool,
@@ -155,7 +155,7 @@ fn loaders(site: &Site, found: &io::Result<Arc<Loaders>>) -> Vec<Finding> {
     if nothing {
         let names: Vec<&str> = firsts.into_iter().collect();
         let message = format!(
-            "there are no boot loaders on this machine: none of {} in {}",
+            "no boot loaders found: none of {} in {}",
             names.join(", "),
             listed.join(", ")
         );
@@ -210,7 +210,7 @@ fn keys(site: &Site) -> Vec<Finding> {
     }
     let profiles = if without.len() == 1 { "profile" } else { "profiles" };
     let message = format!(
-        "no authorized-keys in {profiles} {}: nobody can log in to these nodes as root by ssh, unless their image has keys",
+        "no authorized-keys in {profiles} {}: root login by ssh works on these nodes only if their image has keys",
         without.join(", ")
     );
     let help = "write authorized-keys = [\"ssh-ed25519 ...\"] into [profile.default]".to_owned();

@@ -25,7 +25,10 @@ fn a_selection_that_matches_no_node_is_told_from_an_empty_inventory() {
     let empty = Daemon::start();
     for command in ["status", "node list", "status @state:lost", "node list @state:lost"] {
         let said = empty.says(command);
-        assert!(said.starts_with("no nodes yet; add one: "), "{command}: {said}");
+        assert!(
+            said.starts_with("the inventory has no nodes\nhelp: "),
+            "{command}: {said}"
+        );
     }
     let daemon = nodes();
     for command in [
@@ -72,7 +75,7 @@ fn a_well_formed_name_of_what_is_not_there_is_no_slip_of_the_pen() {
         let name = command.rsplit(' ').next().unwrap();
         assert_eq!(
             said,
-            format!("rackstrap: no node {name} in the inventory; `rackstrap node list` shows all\n"),
+            format!("rackstrap: node {name} is not in the inventory; `rackstrap node list` shows all\n"),
             "{command}"
         );
     }
@@ -140,7 +143,7 @@ fn all_faults_of_a_file_are_said_in_one_run() {
     for fault in [
         ":2:7: '52:54:00:00:00:0g' is not a hardware address",
         ":2:1: 'rack7' is not a node name here: names follow r{rack:02}n{slot:02}",
-        ":3:26: node r02n01: there is no profile 'gpus'; did you mean 'gpu'?",
+        ":3:26: node r02n01: profile 'gpus' does not exist; did you mean 'gpu'?",
         ":4:8: node r02n02: hwaddr 52:54:00:01:01:01 already belongs to r01n01",
         ": 4 problems; nothing was imported\nhelp: `--only NODES`",
     ] {
@@ -218,11 +221,11 @@ fn each_lease_that_is_not_there_is_named() {
     assert!(out.ends_with("2 leases released\n"), "{out}");
     assert_eq!(
         said,
-        "warning: no lease of 10.5.255.9, 52:54:00:00:00:08; `rackstrap lease list` shows the leases\n"
+        "warning: no lease found for 10.5.255.9, 52:54:00:00:00:08\nhelp: `rackstrap lease list` shows all leases\n"
     );
     let none = daemon.complains("lease release 10.5.255.8 10.5.255.9");
     assert!(
-        none.starts_with("rackstrap: no lease of 10.5.255.8, 10.5.255.9; "),
+        none.starts_with("rackstrap: no lease found for 10.5.255.8, 10.5.255.9\nhelp: "),
         "{none}"
     );
 }

@@ -175,7 +175,7 @@ fn backups_are_made_while_nodes_are_added_and_bring_all_of_them_back() -> Result
     let said = lab.says(&["restore", "whole.backup"]);
     assert!(said.contains(&format!("restored: {count} nodes in ")), "{said}");
     assert!(
-        said.contains("store.redb.before-restore-") && !said.contains("leases, boots and disks are those"),
+        said.contains("store.redb.before-restore-") && !said.contains("leases, boots and disks are kept"),
         "{said}"
     );
     lab.daemon.start(&lab.namespace)?;
@@ -189,7 +189,7 @@ fn backups_are_made_while_nodes_are_added_and_bring_all_of_them_back() -> Result
 fn refused_while_it_runs(lab: &Lab) {
     let why = lab.complains(&["restore", "whole.backup"]);
     assert!(
-        why.contains("a rackstrap daemon works with it (pid ") && why.contains("systemctl stop rackstrap"),
+        why.contains("a rackstrap daemon has it open (pid ") && why.contains("systemctl stop rackstrap"),
         "{why}"
     );
     let said = lab.says(&["restore", "whole.backup", "--dry-run"]);
@@ -244,7 +244,7 @@ fn refused_while_it_runs(lab: &Lab) {
     fs::rename(&socket, lab.path("away.sock")).unwrap();
     let why = lab.complains(&["backup", "x.backup"]);
     assert!(
-        why.contains("a daemon works with it (pid ") && why.contains("but none answers on "),
+        why.contains("a daemon has it open (pid ") && why.contains("but no daemon answers on "),
         "{why}"
     );
     assert!(!lab.path("x.backup").exists());
@@ -277,7 +277,7 @@ fn refused_as_they_are(lab: &Lab) {
     fs::write(lab.daemon.config(), other).unwrap();
     let why = lab.complains(&["restore", "whole.backup"]);
     assert!(
-        why.contains("is of the cluster 'demo', and the site file ") && why.contains("--force"),
+        why.contains("is from the cluster 'demo', but the site file ") && why.contains("--force"),
         "{why}"
     );
     fs::write(lab.daemon.config(), site).unwrap();
@@ -335,7 +335,7 @@ fn a_machine_that_was_lost_is_set_up_again_from_a_backup() -> Result {
     // Over a store that is whole: what machines have now stays, and the old one too.
     let said = lab.says(&["restore", "a.backup"]);
     assert!(
-        said.contains("leases, boots and disks are those of the old store"),
+        said.contains("leases, boots and disks are kept from the old store"),
         "{said}"
     );
     lab.daemon.start(&lab.namespace)?;

@@ -64,7 +64,7 @@ fn imports(words: &str, nodes: &[&str], told: &[&str]) {
         Some(format!("{} added, 0 changed, 0 unchanged", nodes.len()).as_str())
     );
     assert_eq!(lines, nodes);
-    assert!(daemon.says("node list").contains("no nodes yet"));
+    assert!(daemon.says("node list").contains("the inventory has no nodes"));
 
     let (code, done, _) = run(&daemon, &format!("node import {words}"));
     assert_eq!(code, Some(0));
@@ -164,8 +164,8 @@ fn addresses_that_do_not_follow_from_names_are_refused_and_can_be_left_out() {
         format!(
             "rackstrap: {}{}{file}:3:29: 'console-node1' is not a node name here: names follow node{{n}}, such as node1\n\
              {file}: 3 problems; nothing was imported\n\
-             help: `--new-addresses` gives each node the address that its name stands for\n\
-             help: `--only NODES` imports some nodes of the file, whatever is wrong with its other lines\n",
+             help: `--new-addresses` gives each node the address of its name\n\
+             help: `--only NODES` imports some nodes of the file and ignores errors in its other lines\n",
             refused(1),
             refused(2)
         )
@@ -177,7 +177,7 @@ fn addresses_that_do_not_follow_from_names_are_refused_and_can_be_left_out() {
     let (code, _, said) = run(&daemon, &format!("node import {file} --only node[1-2]"));
     assert!(code == Some(1) && said[0].contains(": 2 problems; nothing"), "{said:?}");
     assert!(!said[0].contains("--only"), "{said:?}");
-    assert!(daemon.says("node list").contains("no nodes yet"));
+    assert!(daemon.says("node list").contains("the inventory has no nodes"));
 
     assert_eq!(
         daemon.says(&format!("node import {file} --new-addresses --only node[1-2]")),

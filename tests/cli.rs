@@ -177,9 +177,9 @@ fn racking_a_node_by_hand() {
     assert!(
         daemon
             .says("status")
-            .contains("no nodes yet; add one: rackstrap node add")
+            .contains("the inventory has no nodes\nhelp: `rackstrap node add")
     );
-    assert!(daemon.says("node list").contains("no nodes yet"));
+    assert!(daemon.says("node list").contains("the inventory has no nodes"));
     let said = daemon.says("node add r01n01 --hwaddr 52-54-00-01-01-01");
     assert!(
         said.starts_with("r01n01 added: address 10.5.1.1, hwaddr 52:54:00:01:01:01\n"),
@@ -196,15 +196,15 @@ fn racking_a_node_by_hand() {
     assert_eq!(
         daemon.complains("node add r01n07 --hwaddr 52:54:00:01:01:01"),
         "rackstrap: node r01n07: hwaddr 52:54:00:01:01:01 already belongs to r01n01; if the machine was moved: rackstrap \
-         node rename r01n01 r01n07; if r01n01 is gone: rackstrap node delete r01n01, and once more\n"
+         node rename r01n01 r01n07; if r01n01 is gone: rackstrap node delete r01n01, then try again\n"
     );
     assert!(
         daemon
             .complains("node show r01n02")
-            .contains("no node r01n02 in the inventory")
+            .contains("node r01n02 is not in the inventory")
     );
     let shown = daemon.says("node show r01n01");
-    assert!(shown.contains("state:    absent (never heard of)"), "{shown}");
+    assert!(shown.contains("state:    absent (never seen)"), "{shown}");
     let explained = daemon.says("explain 10.5.1.1");
     assert!(explained.contains("- disk layout scratch v1 on auto"), "{explained}");
     change_nodes(&daemon);
@@ -232,7 +232,7 @@ fn change_nodes(daemon: &Daemon) {
     );
     assert_eq!(
         daemon.says("node set r01n01 --join big"),
-        "nothing to change: they are like that already\n"
+        "nothing to change: the nodes already have these settings\n"
     );
     assert!(daemon.says("node show r01n01").contains("groups:   big, new"));
     assert!(
@@ -307,7 +307,7 @@ fn nodes_come_from_files_and_go_to_files() {
         planned.contains("r01n01: added: hwaddr 52:54:00:00:00:01, groups big") && planned.contains("--dry-run"),
         "{planned}"
     );
-    assert!(daemon.says("node list").contains("no nodes yet"));
+    assert!(daemon.says("node list").contains("the inventory has no nodes"));
     let done = daemon.says(&format!("node import {csv}"));
     assert!(done.ends_with("2 added, 0 changed, 0 unchanged\n"), "{done}");
     let dhcpd = file(
@@ -339,7 +339,7 @@ fn nodes_come_from_files_and_go_to_files() {
     assert!(
         daemon
             .complains("node export r09n09")
-            .contains("no node r09n09 in the inventory")
+            .contains("node r09n09 is not in the inventory")
     );
 }
 
@@ -370,7 +370,7 @@ fn racking_in_order_and_one_by_one() {
     assert!(
         daemon
             .complains("discover stop")
-            .contains("no rack is being filled; begin")
+            .contains("no rack is being filled\nhelp: `rackstrap discover start")
     );
     let begun = daemon.says("discover start r03 --from n04 --group new --for 90m");
     assert!(
@@ -380,7 +380,7 @@ fn racking_in_order_and_one_by_one() {
     assert!(
         daemon
             .complains("discover start r04")
-            .contains("nothing tells the machines of r04 from its")
+            .contains("its machines cannot be told from those of r04")
     );
     for (hwaddr, name) in [("52:54:00:00:00:02", "r03n04"), ("52:54:00:00:00:03", "r03n05")] {
         packet(&daemon, hwaddr);
@@ -393,7 +393,7 @@ fn racking_in_order_and_one_by_one() {
     );
     assert_eq!(
         daemon.says("discover undo"),
-        "52:54:00:00:00:03 is r03n05 no longer, and waits; r03n05 is the next position again\n"
+        "52:54:00:00:00:03 is no longer r03n05 and waits; the next position is r03n05 again\n"
     );
     let listed = daemon.says("discover list");
     assert!(
@@ -411,7 +411,7 @@ fn racking_in_order_and_one_by_one() {
     );
     assert_eq!(
         daemon.says("discover stop r03"),
-        "rack r03 is not being filled any more; 1 machine placed\n"
+        "stopped filling rack r03; 1 machine placed\n"
     );
 }
 

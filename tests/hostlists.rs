@@ -62,7 +62,7 @@ fn hostlists_name_nodes_everywhere() {
     assert!(
         daemon
             .complains("node list r01n99")
-            .contains("no node r01n99 in the inventory; `rackstrap node list` shows all")
+            .contains("node r01n99 is not in the inventory; `rackstrap node list` shows all")
     );
     let missing = daemon.complains("node set r01n[01-06] --join x");
     assert!(missing.contains("no nodes r01n[05-06] in the inventory"), "{missing}");
@@ -186,7 +186,7 @@ fn one_profile_of_several_is_taken_away() {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         (text(output.stdout), text(output.stderr))
     };
-    let nothing = "nothing to change: they are like that already\n".to_owned();
+    let nothing = "nothing to change: the nodes already have these settings\n".to_owned();
     assert_eq!(
         unset("node unset r01n[01-04] --profile wpie --profile gpu --dry-run"),
         (

@@ -135,7 +135,7 @@ fn from_a_clone_to_the_next_version() -> Result {
     assert!(
         bench
             .says(&["clone", "debian"])
-            .starts_with("debian-work: a working copy of debian@1")
+            .starts_with("debian-work: working copy of debian@1")
     );
     let root = bench.images().join(".work/debian-work/root");
     fs::write(root.join("etc/motd"), "hello\n")?;
@@ -184,7 +184,7 @@ fn from_a_clone_to_the_next_version() -> Result {
     fs::write(bench.images().join("debian/2/root/etc/motd"), "HELLO\n")?;
     let error = bench.complains(&["verify", "debian@1", "debian@2"]);
     assert!(
-        error.contains("not as sealed") && error.contains("debian@2: root: digest"),
+        error.contains("changed since it was sealed") && error.contains("debian@2: root: digest"),
         "{error}"
     );
     Ok(())

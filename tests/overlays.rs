@@ -143,7 +143,7 @@ fn what_a_node_would_get_is_printed_without_its_secrets() {
     let owners = fs::read_to_string(out.join("r01n01.owners")).unwrap();
     assert!(owners.contains("7:8 0400 /etc/munge/munge.key\n"), "{owners}");
     let again = daemon.complains(&format!("overlay render r01n01 --output {}", out.display()));
-    assert!(again.contains("give another --output"), "{again}");
+    assert!(again.contains("name another directory with --output"), "{again}");
 
     let explained = daemon.says("explain r01n01");
     assert!(
@@ -240,7 +240,7 @@ fn check_finds_a_templates_mistake_before_a_node_boots() {
     for warning in [
         "warning: debian@1 has no mount.nfs",
         "warning: DIR/accounts/passwd:4: left out: 7 fields are right, and it has 1",
-        "warning: everybody on this machine has access to the password hashes in DIR/accounts/shadow (mode 0644)",
+        "warning: every local user can read the password hashes in DIR/accounts/shadow (mode 0644)",
     ] {
         assert!(here.contains(warning), "{here}");
     }

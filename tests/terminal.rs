@@ -176,7 +176,7 @@ fn a_watch_that_is_terminated_leaves_the_terminal_as_it_was() {
     let terminal = Terminal::open(100, 20);
     let modes = terminal.modes();
     terminal.watch(&daemon);
-    terminal.wait("text", |screen| screen.contains("no nodes yet"));
+    terminal.wait("text", |screen| screen.contains("the inventory has no nodes"));
     terminal.wait_modes("1 0 1");
     let shell = terminal.tmux(&["display-message", "-p", "#{pane_pid}"]);
     let children = format!("/proc/{0}/task/{0}/children", shell.trim());
@@ -207,7 +207,7 @@ fn a_rack_is_seen_filling_and_keys_take_back_and_say_yes() {
     );
 
     terminal.key("u");
-    terminal.wait("undone", |screen| screen.contains("r03n01 is the next position again"));
+    terminal.wait("undone", |screen| screen.contains("the next position is r03n01 again"));
     terminal.wait("a free position", |screen| screen.contains("│ r03n01     │ <- next"));
     terminal.key("q");
     terminal.wait("the prompt", |screen| {
@@ -233,7 +233,7 @@ fn a_rack_is_seen_filling_and_keys_take_back_and_say_yes() {
     terminal.wait("next position", |screen| screen.contains("│ r04n01     │ <- next"));
     packet(&daemon, "52:54:00:00:00:05");
     terminal.wait("who asks", |screen| {
-        screen.contains("52:54:00:00:00:05  waits for a yes")
+        screen.contains("52:54:00:00:00:05  waits for your confirmation")
     });
     terminal.key("y");
     terminal.wait("its place", |screen| screen.contains("r04n01     │ 52:54:00:00:00:05"));

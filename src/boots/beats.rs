@@ -70,11 +70,7 @@ mod tests {
     fn nobody_is_held_longer_than_silence_takes() {
         let (beats, start) = (Beats::default(), rackstrap_base::clock::monotonic());
         let after = |millis| start + Duration::from_millis(millis);
-        assert_eq!(
-            beats.silent_in("r01n01", two_heartbeats(30), start),
-            None,
-            "never heard of"
-        );
+        assert_eq!(beats.silent_in("r01n01", two_heartbeats(30), start), None, "never seen");
         beats.hear("r01n01", start);
         assert_eq!(beats.silent_in("r01n01", two_heartbeats(30), start), Some(65));
         assert_eq!(beats.silent_in("r01n01", two_heartbeats(30), after(64_100)), Some(1));

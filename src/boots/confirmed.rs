@@ -93,7 +93,7 @@ impl Confirmed {
 /// the old store, the disks may be newer than what the backup says of them, and the orders carried out already.
 ///
 /// # Errors
-/// Those of the store.
+/// An error of the store.
 pub fn trust_site_file(store: &Store) -> Result<(), StoreError> {
     let trusted = Confirmed {
         layouts: BTreeMap::new(),
@@ -183,7 +183,7 @@ impl Disks {
     /// Writes down that all that `site` says of disks is confirmed, before any node sees it. Blocks for a disk flush.
     ///
     /// # Errors
-    /// Those of the store.
+    /// An error of the store.
     pub fn confirm(&self, site: &Site) -> Result<(), StoreError> {
         let batch = Batch::new().put(Table::Meta, DISK_RULES, &Confirmed::of(site));
         self.store.commit_blocking(batch)
@@ -195,7 +195,7 @@ impl Boots {
     /// then `site` with the rules that were confirmed last. Blocks for a disk flush.
     ///
     /// # Errors
-    /// Those of the store.
+    /// An error of the store.
     pub fn hold_back(&self, site: &Site, nodes: &[Arc<Node>]) -> Result<Option<Arc<Site>>, StoreError> {
         let disks = self.disks();
         let stored: Option<Confirmed> = disks.store.get(Table::Meta, DISK_RULES)?;

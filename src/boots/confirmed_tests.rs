@@ -102,8 +102,8 @@ impl Started<'_> {
     }
 }
 
-const HELD: &str = "r01n[01-02]: layout scratch v2 would lose scratch v1, and nobody confirmed it: the next boot treats the disk as \
-                    before; to have the disks prepared: rackstrap reload --reprep, or for some nodes: rackstrap node reprep NODES, with \
+const HELD: &str = "r01n[01-02]: layout scratch v2 would lose scratch v1, and this is not confirmed: the next boot \
+                    treats the disk as before; to prepare the disks: rackstrap reload --reprep, or for some nodes: rackstrap node reprep NODES, with \
                     --wipe-foreign where the disk is not ours";
 
 #[tokio::test(flavor = "multi_thread")]

@@ -336,7 +336,7 @@ impl Disks {
     /// transaction ([`Disks::write_followed`]).
     ///
     /// # Errors
-    /// Those of the store. If it could not be written, nobody sees it either.
+    /// An error of the store. If it could not be written, nobody sees it either.
     pub fn wish(
         &self,
         nodes: &[String],

@@ -33,7 +33,7 @@ pub enum EffectKind {
     Prepare,
     /// The same, because somebody ordered it.
     Ordered,
-    /// Somebody ordered that it is prepared again, and nothing that is known of is lost by it.
+    /// Somebody ordered that it is prepared again, and no known data is lost by it.
     Standing,
     /// Somebody else's data is overwritten, because the layout says `wipe = "always"`.
     Wipe,
@@ -61,12 +61,12 @@ impl std::fmt::Display for DiskEffect {
         match self.kind {
             EffectKind::Standing if layout.is_empty() => write!(
                 f,
-                "the next boot has the order to prepare the disk, and no layout for it: {now}; to withdraw the order: rackstrap node \
+                "the next boot has the order to prepare the disk, and no layout for it: {now}; to cancel the order: rackstrap node \
                  reprep {node} --cancel"
             ),
             EffectKind::Standing => write!(
                 f,
-                "the next boot has the order to prepare the disk for layout {layout}: {now}; to withdraw the order: rackstrap node \
+                "the next boot has the order to prepare the disk for layout {layout}: {now}; to cancel the order: rackstrap node \
                  reprep {node} --cancel"
             ),
             EffectKind::Prepare => write!(f, "the next boot prepares the disk for layout {layout} and loses {now}"),
@@ -81,20 +81,20 @@ impl std::fmt::Display for DiskEffect {
             ),
             EffectKind::Held => write!(
                 f,
-                "layout {layout} would lose {now}, and nobody confirmed it: the next boot treats the disk as before; to have the disks \
-                 prepared: rackstrap reload --reprep, or for some nodes: rackstrap node reprep NODES, with --wipe-foreign where the disk is \
+                "layout {layout} would lose {now}, and this is not confirmed: the next boot treats the disk as \
+                 before; to prepare the disks: rackstrap reload --reprep, or for some nodes: rackstrap node reprep NODES, with --wipe-foreign where the disk is \
                  not ours"
             ),
             EffectKind::Changed => write!(
                 f,
-                "layout {layout} changed under the same version: the disk is kept, and the node is degraded; raise its version to have \
-                 the disk prepared again, or write the old layout back"
+                "layout {layout} changed under the same version: the disk is kept, and the node is degraded; raise \
+                 its version to prepare the disk again, or restore the old layout"
             ),
         }?;
         match self.kind {
             EffectKind::Wipe | EffectKind::Held if self.ordered => write!(
                 f,
-                "; an order to prepare it stands too; to withdraw that: rackstrap node reprep {node} --cancel"
+                "; there is also an order to prepare it; to cancel that: rackstrap node reprep {node} --cancel"
             ),
             _ => Ok(()),
         }
@@ -138,7 +138,7 @@ pub fn disk_effect(site: &Site, node: &Node, disk: Option<&NodeDisk>) -> Option<
             false if policy.wipe == Wipe::Always => effect(EffectKind::Wipe, name, now),
             false => standing(
                 name,
-                format!("{now} is somebody else's data, which it keeps without --wipe-foreign"),
+                format!("{now} is data that rackstrap did not write, and is kept without --wipe-foreign"),
             ),
         };
     }
@@ -146,7 +146,10 @@ pub fn disk_effect(site: &Site, node: &Node, disk: Option<&NodeDisk>) -> Option<
         return match unknown_content(disk) {
             Some(now) if order.is_some_and(|order| order.wipe_foreign) => effect(EffectKind::Ordered, name, now),
             Some(now) if policy.wipe == Wipe::Always => effect(EffectKind::Wipe, name, now),
-            Some(now) => standing(name, format!("it loses {now}, unless that is somebody else's data")),
+            Some(now) => standing(
+                name,
+                format!("it loses {now}, unless rackstrap did not write that data"),
+            ),
             None => standing(name, "nothing is known to be lost".to_owned()),
         };
     };
@@ -169,7 +172,7 @@ fn unknown_content(disk: &NodeDisk) -> Option<String> {
     } = &disk.state;
     match status {
         // No boot of it had a layout, so no agent has looked at its disks.
-        DiskStatus::NotWanted => Some("what no boot has looked at yet".to_owned()),
+        DiskStatus::NotWanted => Some("a disk that no boot has inspected yet".to_owned()),
         // An older agent says what it found to people only.
         DiskStatus::Degraded { reason } if *facts == DiskFacts::default() && !device.is_empty() => {
             Some(format!("what is on {device} ({reason})"))
@@ -210,9 +213,7 @@ pub fn describe_effects(effects: &[DiskEffect], most: usize) -> Vec<String> {
     let rest: NodeSet = rest.iter().flat_map(|(_, nodes)| nodes.iter()).collect();
     if !rest.is_empty() {
         let rest = rest.fold();
-        lines.push(format!(
-            "{rest}: their disks as well; what becomes of each: rackstrap explain NODE"
-        ));
+        lines.push(format!("{rest}: their disks too; for each: rackstrap explain NODE"));
     }
     lines
 }
@@ -238,7 +239,7 @@ pub fn now(disk: &NodeDisk) -> String {
     let what = match &disk.marker {
         Some(marker) => format!("{} v{}", marker.layout, marker.version),
         None if !disk.state.facts.foreign.is_empty() => disk.state.facts.foreign.clone(),
-        None => return "nothing that is known".to_owned(),
+        None => return "no known data".to_owned(),
     };
     let used: Vec<String> = disk
         .used
@@ -301,7 +302,7 @@ impl DiskTrouble {
                  {nodes} --wipe-foreign`; then restart the node"
             ),
             DiskProblem::Missing | DiskProblem::OtherMarker => format!(
-                "look for the disk and its cable; if the old disk is gone for good: `rackstrap node reprep {nodes} --new-disk`, then \
+                "check the disk and its cable; if the old disk is gone for good: `rackstrap node reprep {nodes} --new-disk`, then \
                  restart the node"
             ),
             DiskProblem::SeveralMarkers => "take one of the disks out, or make one of them blank (it loses its data): `wipefs -a \

@@ -85,7 +85,7 @@ fn all_nodes_are_named_however_many_lines_that_would_be() {
     );
     assert_eq!(
         lines[2],
-        "r01n[03-09]: their disks as well; what becomes of each: rackstrap explain NODE"
+        "r01n[03-09]: their disks too; for each: rackstrap explain NODE"
     );
 }
 
@@ -215,13 +215,13 @@ fn an_order_that_stands_is_told_whatever_is_known_of_the_disk() {
             &ours,
             NodeDisk::default(),
             EffectKind::Standing,
-            "it loses what no boot has looked at yet, unless that is",
+            "it loses a disk that no boot has inspected yet, unless that is",
         ),
         (
             &ours,
             foreign(),
             EffectKind::Standing,
-            "xfs on vda is somebody else's data, which it keeps",
+            "xfs on vda is data that rackstrap did not write, and is kept",
         ),
         (
             &ours,

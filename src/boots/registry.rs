@@ -61,20 +61,20 @@ pub struct BootsError {
 #[derive(Debug, Error)]
 pub enum Refusal {
     /// No such boot, or it is forgotten.
-    #[error("boot {0} is not known (any more); restart the machine to begin a new one")]
+    #[error("boot {0} is unknown or has expired; restart the machine to start a new one")]
     Unknown(String),
     /// The token is not this boot's.
     #[error("boot {0}: wrong token")]
     Token(String),
     /// Its secrets went out before.
-    #[error("boot {0}: its secrets were handed out already; restart the machine to begin a new one")]
+    #[error("boot {0}: its secrets have been sent already; restart the machine to start a new boot")]
     Redeemed(String),
     /// The token came where the secret of the running node is needed.
-    #[error("boot {0}: wrong secret; once its files are on the node, only root of the node reports for it")]
+    #[error("boot {0}: wrong secret; after the node has its files, only the node's root can report for it")]
     Secret(String),
     /// The node's system was running when the boot was asked for.
     #[error(
-        "boot {0}: the node's running system was heard of since this boot began; restart the machine to begin a new one"
+        "boot {0}: the node's running system has sent a heartbeat since this boot started; restart the machine to start a new boot"
     )]
     Void(String),
     /// The store failed.
@@ -86,7 +86,7 @@ pub enum Refusal {
 /// middle of a boot begin a new one.
 ///
 /// # Errors
-/// Those of the store.
+/// An error of the store.
 pub fn redeem_all(store: &Store) -> Result<(), StoreError> {
     store.write(|tx| {
         for (key, mut boot) in tx.scan::<Boot>(Table::Boots, b"")? {
@@ -510,7 +510,7 @@ impl Boots {
     /// forgotten, as no machine may go on with those of another one.
     ///
     /// # Errors
-    /// Those of the store.
+    /// An error of the store.
     pub fn write_followed(&self, tx: &mut Write<'_>, changed: &[Changed]) -> Result<(), StoreError> {
         let ids: Vec<String> = {
             let state = self.read();

@@ -26,7 +26,7 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Rea
         match text.len() <= 64 && !text.chars().any(char::is_control) && !text.trim().is_empty() {
             true => Ok(text.to_owned()),
             false => Err((
-                format!("{} is not a name for a cluster", quote(text)),
+                format!("{} is not a cluster name", quote(text)),
                 "write a word or a few, at most 64 bytes, such as name = \"lab\"".to_owned(),
             )),
         }

@@ -19,9 +19,9 @@ pub struct Diagnostic {
     pub line: usize,
     /// Column, from 1, in characters; 0 if it is about the file as a whole.
     pub column: usize,
-    /// What was found.
+    /// What is wrong, with the value that was found.
     pub message: String,
-    /// What to write instead.
+    /// What to write instead, with an example.
     pub help: String,
     /// The line and what is meant in it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,7 +45,7 @@ pub type Warning = Diagnostic;
 /// Why a site file is not in force.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// It could not be read.
+    /// The file cannot be read.
     #[error(
         "cannot read the site file {path}: {source}{}",
         match source.kind() { io::ErrorKind::NotFound => "; give its path with --config FILE", _ => "" },
@@ -54,7 +54,7 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// It was read, and has problems.
@@ -62,7 +62,7 @@ pub enum ConfigError {
     Invalid {
         /// All of them, in the order of the file; at least one.
         problems: Vec<Diagnostic>,
-        /// How many more there are.
+        /// Number of further problems that are not shown.
         omitted: usize,
         /// What would be warned of if there were no problems.
         warnings: Vec<Warning>,

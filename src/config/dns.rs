@@ -61,7 +61,7 @@ pub(super) fn settle(report: &mut Report<'_>, read: Read, cluster: &Cluster, sub
         report.error(read.at.clone(), message, help);
     }
     if cluster.domain == "arpa" || cluster.domain.ends_with(".arpa") {
-        let message = format!("{} is where addresses are turned to names", quote(&cluster.domain));
+        let message = format!("{} is the domain of reverse lookups", quote(&cluster.domain));
         report.error(read.at.clone(), message, "give the cluster another domain in [cluster]");
     }
     if let Ok(address) = cluster.naming.name_to_address(&read.name) {
@@ -77,8 +77,8 @@ pub(super) fn settle(report: &mut Report<'_>, read: Read, cluster: &Cluster, sub
             let message = format!("the forwarder {address} is written twice");
             report.error(forwarder.span(), message, "remove one of the two");
         } else if address.port() == PORT && servers.contains(address.ip()) {
-            let message = format!("{} is this server, which would ask itself", address.ip());
-            let help = "write the name servers that it is to ask, such as forward = [\"10.0.0.53\"]";
+            let message = format!("{} is this server, which would forward to itself", address.ip());
+            let help = "write other name servers, such as forward = [\"10.0.0.53\"]";
             report.error(forwarder.span(), message, help);
         }
         forward.push(address);

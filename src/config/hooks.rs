@@ -37,7 +37,7 @@ fn program(report: &mut Report<'_>, section: &Section<'_>, key: &str, directory:
     match program.get_ref() {
         text if text.contains(char::is_whitespace) && !text.starts_with('/') => report.error(
             program.span(),
-            format!("{} is a command line, and no shell reads it", quote(text)),
+            format!("{} is a command line, but no shell runs it", quote(text)),
             "write each word as an item of its own, such as [\"/usr/bin/make\", \"-C\", \"/etc/slurm\"]; or the path of a script",
         ),
         text if !text.contains('/') => report.error(

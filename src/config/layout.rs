@@ -35,7 +35,7 @@ struct Read {
 pub(super) fn read(report: &mut Report<'_>, name: &str, section: &Section<'_>) -> Option<LayoutPolicy> {
     let mut good = true;
     if !valid(name, 16) {
-        let message = format!("{} is not a name for a layout", quote(name));
+        let message = format!("{} is not a layout name", quote(name));
         report.error(
             section.at.clone(),
             message,
@@ -57,7 +57,7 @@ pub(super) fn read(report: &mut Report<'_>, name: &str, section: &Section<'_>) -
     };
     if let Some(wipe) = wipe.as_ref().filter(|w| *w.get_ref() == Wipe::Always) {
         let message =
-            format!("nodes with the layout '{name}' overwrite whatever their disk holds, somebody else's data too");
+            format!("nodes with the layout '{name}' overwrite their disk, even data that rackstrap did not write");
         report.warn(
             wipe.span(),
             message,
@@ -99,7 +99,7 @@ fn partitions(report: &mut Report<'_>, name: &str, section: &Section<'_>, good: 
         return None;
     };
     let Some(all) = value.get_ref().as_array() else {
-        let message = format!("{title} is written with two pairs of brackets, and there may be several");
+        let message = format!("{title} is a list of sections, written with two pairs of brackets");
         report.error(section.key_at("partition"), message, example);
         return None;
     };
@@ -133,13 +133,13 @@ fn partition(report: &mut Report<'_>, section: &Section<'_>) -> Option<Read> {
     section.require(report, "fs", "\"ext4\"");
     let name = section.parsed(report, "name", "\"tmp\"", |text| {
         if text.starts_with("rackstrap") {
-            let help = "choose another name: rackstrap's own partitions are called so";
+            let help = "choose another name: rackstrap's own partitions have this one";
             return Err((format!("{} is taken", quote(text)), help.to_owned()));
         }
         match valid(text, 12) {
             true => Ok(text.to_owned()),
             false => Err((
-                format!("{} is not a name for a partition", quote(text)),
+                format!("{} is not a partition name", quote(text)),
                 "write 1 to 12 characters of a-z, 0-9 and - (it is the file system's label too)".to_owned(),
             )),
         }
@@ -177,7 +177,7 @@ fn partition(report: &mut Report<'_>, section: &Section<'_>) -> Option<Read> {
     let before = report.is_clean();
     let mut sound = true;
     if let (false, Some(_)) = (mounted, section.get("mount")) {
-        let message = format!("a {kind} partition is not mounted");
+        let message = format!("a {kind} partition cannot be mounted");
         report.error(
             section.key_at("mount"),
             message,
@@ -237,12 +237,12 @@ fn partition(report: &mut Report<'_>, section: &Section<'_>) -> Option<Read> {
     })
 }
 
-/// Why `text` is no place to mount local scratch, if it is none.
+/// Why `text` cannot be a mount point of local scratch; `None` if it can.
 fn read_mount(text: &str) -> Result<String, (String, String)> {
     let wrong = |why: &str, help: String| Err((format!("{} {why}", quote(text)), help));
     let place = plain_path(text, "mount", "mount = \"/scratch\"")?;
     if place == "/" {
-        let help = format!("the root comes over NFS, below a layer in RAM; choose {MAY_BE_MOUNTED}");
+        let help = format!("the root comes over NFS with a layer in RAM above it; choose {MAY_BE_MOUNTED}");
         return wrong("is the root", help);
     }
     match system_path(&place) {
@@ -278,7 +278,7 @@ pub(super) fn plain_path(text: &str, key: &str, example: &str) -> Result<String,
             true => "write the path that is meant, without ..".to_owned(),
             false => format!("write {key} = \"/{}\"", plain.join("/")),
         };
-        return wrong("is not written plainly", help);
+        return wrong("is not in its plain form", help);
     }
     Ok(text.to_owned())
 }

@@ -97,7 +97,7 @@ pub fn parse(text: &str, origin: &Path) -> Result<(Site, Vec<Warning>), ConfigEr
 fn check_bytes(bytes: &[u8], file: String, directory: &Path) -> Result<(Site, Vec<Warning>), ConfigError> {
     if bytes.len() as u64 > MAX_BYTES {
         let mut report = Report::new("", file);
-        let message = "the file is larger than 1 MiB, which no site file is";
+        let message = "the file is larger than 1 MiB, too large for a site file";
         report.missing(message, "give the path of a site file, such as rackstrap.example.toml");
         return Err(invalid(report));
     }
@@ -238,7 +238,7 @@ fn layouts_and_profiles(
             layouts.insert(name.get_ref().clone(), policy);
         }
     }
-    // A layout that has problems of its own is no unknown one.
+    // A layout with problems exists, so it is not reported as unknown.
     let names: Vec<&str> = all.iter().map(|(name, _)| name.get_ref().as_str()).collect();
     let mut profiles = BTreeMap::from([("default".to_owned(), Profile::default())]);
     let written = named(document, "profile", report);
@@ -270,7 +270,7 @@ fn near_default(report: &mut Report<'_>, all: &[(Spanned<String>, &Spanned<DeVal
     let written = all.iter().any(|(name, _)| name.get_ref() == DEFAULT);
     for (name, _) in all.iter().filter(|(name, _)| name.get_ref() != DEFAULT) {
         let word = name.get_ref().as_str();
-        // Beside [profile.default], default2 is a name that somebody chose.
+        // If [profile.default] exists, default2 is another profile and not a typing error.
         let chosen = written && word.starts_with(DEFAULT);
         if closest(word, [DEFAULT]).is_some() && !chosen {
             let message = format!(
@@ -310,7 +310,7 @@ fn subnet_tables<'a>(
         }
         DeValue::Array(all) => all.iter().map(|table| (table, table.span())).collect(),
         DeValue::Table(_) => {
-            let message = "[subnet] is written with one pair of brackets, and there may be several";
+            let message = "[subnet] has one pair of brackets, but there may be several";
             report.error(key.span(), message, "write [[subnet]]");
             Vec::new()
         }
@@ -332,7 +332,7 @@ fn named<'a>(
         return Vec::new();
     };
     let Some(table) = value.get_ref().as_table() else {
-        let message = format!("[{kind}.NAME] is a section, and not {}", article(value.get_ref()));
+        let message = format!("[{kind}.NAME] is a section, not {}", article(value.get_ref()));
         report.error(key.span(), message, format!("write [{kind}.default], for example"));
         return Vec::new();
     };

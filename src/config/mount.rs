@@ -46,12 +46,12 @@ pub(super) fn read_all(document: &DeTable<'_>, report: &mut Report<'_>, rest: &R
         }
         DeValue::Array(all) => all,
         DeValue::Table(_) => {
-            let message = "[mount] is written with one pair of brackets, and there may be several";
+            let message = "[mount] has one pair of brackets, but there may be several";
             report.error(key.span(), message, "write [[mount]]");
             return Vec::new();
         }
         other => {
-            let message = format!("'mount' is a section, and not {}", article(other));
+            let message = format!("'mount' is a section, not {}", article(other));
             report.error(value.span(), message, EXAMPLE);
             return Vec::new();
         }
@@ -90,7 +90,7 @@ fn read(report: &mut Report<'_>, section: &Section<'_>, rest: &Rest<'_>) -> Opti
             .and_then(|p| p.get_ref().as_array())
             .is_some_and(|all| all.is_empty())
     {
-        let message = "a mount for no profile is no node's";
+        let message = "a mount for no profile reaches no node";
         report.error(
             section.key_at("profiles"),
             message,
@@ -99,7 +99,7 @@ fn read(report: &mut Report<'_>, section: &Section<'_>, rest: &Rest<'_>) -> Opti
     }
     let asked = options.as_ref().map_or("", |options| options.get_ref().as_str());
     if required.as_ref().is_some_and(|required| *required.get_ref()) && has_option(asked, "nofail") {
-        let message = "the mount is required, and 'nofail' says that nodes can do without";
+        let message = "the mount is required, but 'nofail' makes it optional";
         report.error(
             section.key_at("options"),
             message,
@@ -110,8 +110,8 @@ fn read(report: &mut Report<'_>, section: &Section<'_>, rest: &Rest<'_>) -> Opti
         .split(',')
         .any(|option| option.starts_with("password=") || option.starts_with("pass="))
     {
-        let message = "everybody on a node can read its /etc/fstab, and this password in it";
-        let help = "write credentials=/etc/cifs-credentials, and have a template of mode 0600 make that file";
+        let message = "every user of a node can read /etc/fstab, and so this password";
+        let help = "write credentials=/etc/cifs-credentials, and write that file by a template of mode 0600";
         report.warn(section.key_at("options"), message, help);
     }
     let (what, place, kind) = (what?, place?, kind?);
@@ -164,14 +164,14 @@ fn read_what(text: &str, kind: &str) -> Result<String, Problem> {
         found.is_some_and(|(host, path)| !host.is_empty() && path.starts_with('/'))
     };
     match kind {
-        "nfs" | "nfs4" if !host(":") => wrong("is no NFS export", "write SERVER:/PATH, such as \"10.5.0.2:/home\""),
-        "cifs" | "smb3" if !text.starts_with("//") => wrong("is no share", "write //SERVER/SHARE"),
+        "nfs" | "nfs4" if !host(":") => wrong("is not an NFS export", "write SERVER:/PATH, such as \"10.5.0.2:/home\""),
+        "cifs" | "smb3" if !text.starts_with("//") => wrong("is not a share", "write //SERVER/SHARE"),
         "lustre" if !text.contains(":/") => wrong(
-            "is no Lustre file system",
+            "is not a Lustre file system",
             "write MGS-NID:/FSNAME, such as \"10.5.0.3@tcp:/scratch\"",
         ),
         "ext2" | "ext3" | "ext4" | "xfs" | "btrfs" if !text.starts_with('/') && !text.contains('=') => wrong(
-            "is no device",
+            "is not a device",
             "write LABEL=NAME, UUID=… or a path below /dev, such as \"LABEL=data\"",
         ),
         _ => Ok(text.to_owned()),
@@ -213,10 +213,10 @@ fn read_profile(text: &str, profiles: &BTreeMap<String, Profile>) -> Result<Stri
         Some(near) => format!("did you mean \"{near}\"?"),
         None => format!("add [profile.{}], or leave 'profiles' out for all nodes", shown(text)),
     };
-    Err((format!("there is no profile {}", quote(text)), help))
+    Err((format!("profile {} does not exist", quote(text)), help))
 }
 
-/// Two mounts for one node in one place. Lists of profiles that share no name are not for one node, unless somebody gives it both.
+/// Two mounts for one node in one place. Lists of profiles without a common name concern one node only if it has profiles of both.
 fn against_mounts(report: &mut Report<'_>, before: &[Read], this: &Read) {
     for other in before.iter().filter(|other| other.value.place == this.value.place) {
         let shared = match (&other.value.profiles, &this.value.profiles) {
@@ -226,7 +226,7 @@ fn against_mounts(report: &mut Report<'_>, before: &[Read], this: &Read) {
             _ => true,
         };
         if shared {
-            let message = format!("two things are mounted on {} of the same nodes", this.value.place);
+            let message = format!("two mounts have the place {} on the same nodes", this.value.place);
             let help = "mount one of them somewhere else, or name different 'profiles' for the two";
             report.error(this.where_at.clone(), message, help);
             return;

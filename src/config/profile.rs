@@ -23,7 +23,7 @@ pub(super) fn read(
     layouts: &[&str],
 ) -> Profile {
     if !ImageRef::valid_name(name.get_ref()) {
-        let message = format!("{} is not a name for a profile", quote(name.get_ref()));
+        let message = format!("{} is not a profile name", quote(name.get_ref()));
         let help = "write a-z, 0-9, dots, - and _, a letter or digit first, such as [profile.gpu]";
         report.error(name.span(), message, help);
     }
@@ -100,11 +100,7 @@ fn names(
     }
     for (i, one) in all.iter().enumerate().take(most) {
         if all[..i].iter().any(|other| other.get_ref() == one.get_ref()) {
-            report.error(
-                one.span(),
-                format!("this stands in '{key}' twice"),
-                "remove one of the two",
-            );
+            report.error(one.span(), format!("this is in '{key}' twice"), "remove one of the two");
         }
     }
     Some(all.into_iter().map(Spanned::into_inner).collect())
@@ -123,7 +119,7 @@ fn read_image(text: &str) -> Result<String, Problem> {
     Err((format!("{} is not an image", quote(text)), help))
 }
 
-/// The empty text is no layout, for a profile that is to differ from the default one.
+/// An empty text means no layout, for a profile that overrides the default one.
 fn read_layout(text: &str, layouts: &[&str]) -> Result<String, Problem> {
     if text.is_empty() || layouts.contains(&text) {
         return Ok(text.to_owned());
@@ -136,7 +132,7 @@ fn read_layout(text: &str, layouts: &[&str]) -> Result<String, Problem> {
         ),
         (None, all) => format!("write one of {}, or \"\" to leave disks alone", all.join(", ")),
     };
-    Err((format!("there is no layout {}", quote(text)), help))
+    Err((format!("layout {} does not exist", quote(text)), help))
 }
 
 fn read_disk(text: &str) -> Result<String, Problem> {
@@ -197,7 +193,7 @@ fn read_kernel_args(text: &str) -> Result<String, Problem> {
         );
         return wrong(
             message,
-            "leave some out: the kernel cuts its command line off without a word",
+            "leave some out: the kernel silently truncates its command line",
         );
     }
     let own = cmdline::SERVER
@@ -219,8 +215,8 @@ fn read_kernel_args(text: &str) -> Result<String, Problem> {
             "initrd" => return wrong(format!("'{arg}' is for the boot script to set"), "remove it"),
             "rdinit" => {
                 return wrong(
-                    format!("'{arg}' would start something else than rackstrap's agent"),
-                    "remove it; init = \"…\" in the profile is what runs afterwards",
+                    format!("'{arg}' would start another program instead of rackstrap's agent"),
+                    "remove it; init = \"…\" in the profile names the program that runs after the agent",
                 );
             }
             "console" if arg.contains(',') && arg.len() > 64 => {
@@ -241,7 +237,7 @@ fn read_template(text: &str) -> Result<String, Problem> {
     match first && text.len() <= 64 && text.bytes().all(plain) {
         true => Ok(text.to_owned()),
         false => Err((
-            format!("{} is not a name of a template tree", quote(text)),
+            format!("{} is not the name of a template tree", quote(text)),
             "write the name of one directory below templates-dir, without /, such as \"site\"".to_owned(),
         )),
     }
@@ -260,7 +256,7 @@ fn read_key(text: &str) -> Result<String, Problem> {
     if line.contains("PRIVATE KEY") {
         return wrong(
             "this is a private key",
-            "write the public one, the line in the .pub file, and make a new pair: this one has been in a file",
+            "write the public key, the line in the .pub file, and make a new pair: this private key is exposed",
         );
     }
     if line.chars().any(char::is_control) {

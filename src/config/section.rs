@@ -89,7 +89,7 @@ pub(super) const KEYS: [(&str, &[&str]); 12] = [
 pub(super) struct Section<'a> {
     /// As it is written in the file, `[layout.scratch]`.
     pub title: String,
-    /// Where its header stands.
+    /// Position of its header in the file.
     pub at: Range<usize>,
     table: &'a DeTable<'a>,
 }
@@ -107,12 +107,12 @@ impl<'a> Section<'a> {
         let table = match value.get_ref() {
             DeValue::Table(table) => table,
             DeValue::Array(all) if !title.starts_with("[[") && all.iter().all(|v| v.get_ref().is_table()) => {
-                let message = format!("{title} is written with one pair of brackets, and once");
+                let message = format!("{title} has one pair of brackets, and appears once");
                 report.error(at, message, format!("write {title}"));
                 return None;
             }
             other => {
-                let message = format!("{title} is a section, and not {}", article(other));
+                let message = format!("{title} is a section, not {}", article(other));
                 report.error(
                     at,
                     message,
@@ -142,7 +142,7 @@ impl<'a> Section<'a> {
     /// Reports `key` as missing if it is.
     pub(super) fn require(&self, report: &mut Report<'_>, key: &str, example: &str) {
         if self.get(key).is_none() {
-            let message = format!("{} has no '{key}', and needs one", self.title);
+            let message = format!("{} needs '{key}'", self.title);
             report.error(self.at.clone(), message, format!("write {key} = {example}"));
         }
     }
@@ -289,7 +289,7 @@ impl<'a> Section<'a> {
 
 /// The value of `key` is of another type than `wanted`.
 fn wrong_type(report: &mut Report<'_>, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str, help: String) {
-    let message = format!("'{key}' is {wanted}, and not {}", article(value.get_ref()));
+    let message = format!("'{key}' is {wanted}, not {}", article(value.get_ref()));
     report.error(value.span(), message, help);
 }
 

@@ -75,11 +75,11 @@ pub(super) fn read(report: &mut Report<'_>, section: Option<&Section<'_>>, direc
             );
         }
         if server.tftp_port != 69 && section.get("tftp-port").is_some() {
-            let message = "firmware asks for its loader on UDP port 69 whatever is written here";
+            let message = "firmware always asks for its loader on UDP port 69";
             report.warn(
                 section.key_at("tftp-port"),
                 message,
-                "leave it at 69 unless something forwards that port",
+                "keep 69 unless another program forwards that port",
             );
         }
     }

@@ -37,8 +37,8 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>, directory: &P
     for (key, range) in [("uid", &uid), ("gid", &gid)] {
         // Debian's and Red Hat's login.defs both begin people at 1000; what lies below is a distribution's own.
         if let Some(range) = range.as_ref().filter(|range| *range.get_ref().start() < 500) {
-            let message = format!("this range of {key}s holds users that systems make for themselves");
-            let help = "images have their own of these, with other numbers: begin at 1000";
+            let message = format!("this range of {key}s contains system users");
+            let help = "images have their own system users with other numbers: begin at 1000";
             report.warn(range.span(), message, help);
         }
     }
@@ -80,7 +80,7 @@ fn read_name(text: &str) -> Result<String, Problem> {
     match rackstrap_wire::users::valid_name(text) {
         true => Ok(text.to_owned()),
         false => Err((
-            format!("{} is not a name of a user or group", quote(text)),
+            format!("{} is not a user or group name", quote(text)),
             "write names as they stand in passwd or group, such as exclude = [\"nobody\"]".to_owned(),
         )),
     }

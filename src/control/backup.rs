@@ -49,7 +49,7 @@ pub(super) async fn stream(
     Extension(Turn(turn)): Extension<Turn>,
 ) -> Result<Response, Refusal> {
     let turn = turn.try_acquire_owned().map_err(|_| {
-        let text = "another backup is being made at this moment; try again when it is done";
+        let text = "another backup is running; try again when it has finished";
         Refusal(StatusCode::CONFLICT, text.into())
     })?;
     let (sender, mut chunks) = mpsc::channel(WAITING);

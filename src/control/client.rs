@@ -39,12 +39,12 @@ pub enum ClientError {
     Refused(String),
     /// Nobody listens.
     #[error(
-        "no rackstrap daemon answers on {}; is it running? start it with 'systemctl start rackstrap', or by hand with \
-         'rackstrap serve --config FILE'; with several site files, name the right one with --config", .0.display()
+        "no rackstrap daemon answers on {}; start it with 'systemctl start rackstrap' or 'rackstrap serve --config \
+         FILE', or name its site file with --config", .0.display()
     )]
     NoDaemon(PathBuf),
     /// Not root.
-    #[error("control socket {}: only root may command the daemon; use sudo", .0.display())]
+    #[error("control socket {}: only root may use it; use sudo", .0.display())]
     NotAllowed(PathBuf),
     /// Something broke on the way.
     #[error("control socket {}: {error}", socket.display())]
@@ -84,7 +84,7 @@ impl Client {
         if status.is_success() {
             return serde_json::from_slice(&body).map_err(|error| {
                 self.broken(format!(
-                    "an answer that this command does not understand ({error}); the daemon is of another release: restart it"
+                    "the daemon's answer cannot be read ({error}); the daemon is from another release: restart it"
                 ))
             });
         }

@@ -117,7 +117,7 @@ pub(super) async fn ignore(
     blocking(move || context.discovery.ignore(asked.hwaddr, asked.ignored)).await??;
     let message = match asked.ignored {
         true => format!("{} is ignored", asked.hwaddr),
-        false => format!("{} is shown again", asked.hwaddr),
+        false => format!("{} is no longer ignored", asked.hwaddr),
     };
     Ok(Json(api::Done { message }))
 }

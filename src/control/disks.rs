@@ -114,21 +114,21 @@ fn cancelled(nodes: &[String], had: &NodeSet) -> String {
         .filter(|node| !had.contains(node))
         .collect();
     match (had.is_empty(), without.is_empty()) {
-        (true, _) => format!("no order stood, so none is withdrawn; {then}"),
-        (false, true) => format!("the order is withdrawn; {then}"),
-        (false, false) => format!("the order is withdrawn of {had}, and {without} had none; {then}"),
+        (true, _) => format!("there was no order to cancel; {then}"),
+        (false, true) => format!("the order is cancelled; {then}"),
+        (false, false) => format!("the order for {had} is cancelled, {without} had none; {then}"),
     }
 }
 
 fn describe(wish: DiskWish) -> &'static str {
     match wish {
-        DiskWish::NewDisk { wipe_foreign: false } => "the next boot takes the disk that is there",
+        DiskWish::NewDisk { wipe_foreign: false } => "the next boot uses the disk that is there",
         DiskWish::NewDisk { wipe_foreign: true } => {
-            "the next boot takes the disk that is there and prepares it, even if it holds somebody else's data"
+            "the next boot uses the disk that is there and prepares it, even if it holds data that rackstrap did not write"
         }
         DiskWish::Prepare { wipe_foreign: false } => "the next boot prepares the disk again",
         DiskWish::Prepare { wipe_foreign: true } => {
-            "the next boot prepares the disk again, even if it holds somebody else's data"
+            "the next boot prepares the disk again, even if it holds data that rackstrap did not write"
         }
         DiskWish::Cancel => "the next boot treats the disk as the layout says",
     }
@@ -143,11 +143,11 @@ mod tests {
         let nodes = ["r01n01".to_owned(), "r01n02".to_owned()];
         let said = |had: &[&str]| cancelled(&nodes, &had.iter().copied().collect());
         let then = "the next boot treats the disk as the layout says";
-        assert_eq!(said(&[]), format!("no order stood, so none is withdrawn; {then}"));
-        assert_eq!(said(&["r01n01", "r01n02"]), format!("the order is withdrawn; {then}"));
+        assert_eq!(said(&[]), format!("there was no order to cancel; {then}"));
+        assert_eq!(said(&["r01n01", "r01n02"]), format!("the order is cancelled; {then}"));
         assert_eq!(
             said(&["r01n01"]),
-            format!("the order is withdrawn of r01n01, and r01n02 had none; {then}")
+            format!("the order for r01n01 is cancelled, r01n02 had none; {then}")
         );
     }
 }

@@ -101,7 +101,7 @@ pub(super) async fn show(
     let node = match meant(&world, &text)? {
         Meant::Node(node) => Node::clone(&node),
         Meant::Machine(_) | Meant::Address(_) => {
-            let text = format!("{text} belongs to no node; what it is: rackstrap explain {text}");
+            let text = format!("{text} belongs to no node; to see what it is: rackstrap explain {text}");
             return Err(Refusal(StatusCode::NOT_FOUND, text));
         }
     };
@@ -199,8 +199,8 @@ pub(super) fn refuse_if_running(context: &Shared, changes: &[Change]) -> Result<
         };
         if let Some(row) = rows.iter().find(|row| row.node == *name && row.state.has_root()) {
             running.push(format!(
-                "node {name} is {} and runs from its root, which it would lose: it would hang until it is restarted; \
-                 switch it off first, or {what} it all the same with --running",
+                "node {name} is {} and runs from its root: without it, it would hang until it is restarted; switch \
+                 it off first, or {what} it with --running",
                 row.state
             ));
         }

@@ -46,7 +46,7 @@ pub(super) async fn preview(
             (node.name.clone(), named.or(node.hwaddrs.first().copied()))
         }
         Meant::Machine(_) | Meant::Address(_) => {
-            return Err(refuse(format!("{text} belongs to no node, which gets no files")));
+            return Err(refuse(format!("{text} belongs to no node, so it gets no files")));
         }
     };
     let hwaddr = hwaddr.ok_or_else(|| {
@@ -81,7 +81,7 @@ async fn report(context: Shared) -> Result<Json<UsersReport>, Refusal> {
         Ok(Some(report)) => Ok(Json(report)),
         Ok(None) => Err(Refusal(
             StatusCode::NOT_FOUND,
-            "the site file has no [users] section, so nodes have the users of their image only; write [users] and \
+            "the site file has no [users] section, so nodes have only the users of their image; write [users] and \
              uid = \"1000-59999\", then: rackstrap reload"
                 .to_owned(),
         )),

@@ -37,7 +37,7 @@ pub(super) async fn want(
 ) -> Result<Json<Wanted>, Refusal> {
     let mut want = asked.want;
     if want.reason.is_empty() {
-        want.reason = format!("restart wanted by {by}");
+        want.reason = format!("restart requested by {by}");
     }
     want.by = by;
     let wanted = blocking(move || context.restarts.want(&want, Timestamp::now(), asked.dry_run)).await??;

@@ -85,7 +85,7 @@ pub fn router(context: Arc<Context>) -> Router {
             let path = request.uri().path().to_owned();
             Refusal(
                 StatusCode::NOT_FOUND,
-                format!("this daemon knows no {path}: it is of another release than this command; restart it"),
+                format!("the daemon does not know {path}: it is from another release than this command; restart it"),
             )
         })
         .layer(middleware::from_fn(only_root))
@@ -99,7 +99,7 @@ async fn only_root(ConnectInfo(Peer(peer)): ConnectInfo<Peer>, request: Request,
         Some((uid, _)) if uid == 0 || uid == own => next.run(request).await,
         _ => Refusal(
             StatusCode::FORBIDDEN,
-            "only root may command this daemon; use sudo".into(),
+            "only root may use the control socket; use sudo".into(),
         )
         .into_response(),
     }
@@ -185,7 +185,7 @@ async fn timeline(
             None => {
                 return Err(Refusal(
                     StatusCode::NOT_FOUND,
-                    format!("address {ipaddr} is nobody's; what it would be: rackstrap explain {ipaddr}"),
+                    format!("address {ipaddr} belongs to no node; to see what it would be: rackstrap explain {ipaddr}"),
                 ));
             }
         },
@@ -194,7 +194,7 @@ async fn timeline(
     if events.is_empty()
         && let Subject::Machine(hwaddr) = subject
     {
-        let text = format!("hardware address {hwaddr} belongs to no node and was never heard of");
+        let text = format!("hardware address {hwaddr} belongs to no node and was never seen");
         return Err(Refusal(StatusCode::NOT_FOUND, text));
     }
     Ok(Json(api::TimelineAnswer {

@@ -27,7 +27,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Signed<T> {
             _ => {
                 return Err(Refusal(
                     StatusCode::FORBIDDEN,
-                    "the kernel does not say who asks".into(),
+                    "the kernel does not report the peer".into(),
                 ));
             }
         };

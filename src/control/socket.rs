@@ -23,12 +23,11 @@ pub struct Socket {
 pub enum SocketError {
     /// Somebody answers there.
     #[error(
-        "control socket {}: another rackstrap serve answers on it; stop that one first, or give this one another \
-         [server] socket", .0.display()
+        "control socket {}: another rackstrap serve uses it; stop that daemon first, or set another [server] socket", .0.display()
     )]
     InUse(PathBuf),
     /// It is something else.
-    #[error("control socket {}: there is a file of that name, which is no socket; move it away, or set another [server] socket", .0.display())]
+    #[error("control socket {}: a file with this name exists and is not a socket; move it away, or set another [server] socket", .0.display())]
     NoSocket(PathBuf),
     /// The file system said no.
     #[error("control socket {}: cannot {what} it: {error}", path.display())]
@@ -37,7 +36,7 @@ pub enum SocketError {
         path: PathBuf,
         /// What was being done.
         what: &'static str,
-        /// What the system said.
+        /// Error of the operating system.
         error: io::Error,
     },
 }

@@ -204,7 +204,7 @@ fn a_node_from_its_first_packet_to_its_end() {
         let again = client
             .post::<api::ChangesAnswer>(api::paths::CHANGES, &add)
             .unwrap_err();
-        assert!(again.to_string().starts_with("node r01n01 exists already"), "{again}");
+        assert!(again.to_string().starts_with("node r01n01 already exists"), "{again}");
         let status: api::StatusAnswer = client.get(api::paths::STATUS).unwrap();
         assert_eq!(
             (status.nodes.len(), status.nodes[0].state),
@@ -235,7 +235,7 @@ fn a_node_from_its_first_packet_to_its_end() {
         let groups: BTreeMap<String, Vec<String>> = client.get(api::paths::GROUPS).unwrap();
         assert_eq!(groups["state:stalled"], ["r01n01"]);
         let explained: api::ExplainAnswer = client.get("/v1/explain/r01n01").unwrap();
-        let stalled = ": dhcp discover: has an address and fetched no loader";
+        let stalled = ": dhcp discover: has an address but fetched no loader";
         let tells = |warning: &String| warning.starts_with("the node is stalled for ") && warning.contains(stalled);
         assert!(explained.warnings.iter().any(tells), "{:?}", explained.warnings);
 
@@ -262,7 +262,7 @@ fn a_node_from_its_first_packet_to_its_end() {
             unknown
                 .unwrap_err()
                 .to_string()
-                .contains("no node r09n09 in the inventory")
+                .contains("node r09n09 is not in the inventory")
         );
         let gone = client.get::<api::NodeAnswer>("/v1/nodes/r01n01").unwrap_err();
         assert!(matches!(gone, ClientError::Refused(_)), "{gone}");

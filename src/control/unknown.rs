@@ -17,8 +17,7 @@ pub fn steps(
     if let Some(owner) = owner {
         return vec![
             format!("it is {owner}"),
-            "it gets a temporary address and a script that ends at once, so that the firmware tries its next card"
-                .to_owned(),
+            "it gets a temporary address and an empty script, so that the firmware tries its next card".to_owned(),
             format!("to boot from it: {}", owner.remedy()),
             format!(
                 "if it is another machine: rackstrap discover accept {} NAME",
@@ -64,7 +63,7 @@ fn pools(world: &World, full: &[(Ipv4Addr, Ipv4Addr)]) -> Vec<String> {
 /// What an address is in the site.
 fn place(world: &World, ipaddr: Ipv4Addr) -> String {
     let Some(subnet) = world.site.subnet_of(ipaddr) else {
-        return "it is in no [[subnet]] of the site file: whoever has it gets no answer".to_owned();
+        return "it is in no [[subnet]] of the site file: a machine with it gets no answer".to_owned();
     };
     let cluster = &world.site.cluster;
     let naming = &cluster.naming;
@@ -81,7 +80,7 @@ fn place(world: &World, ipaddr: Ipv4Addr) -> String {
             "it is reserved: no node can have it".to_owned()
         }
         Some(name) => {
-            format!("it is the place of {name}, which is not added yet: rackstrap node add {name} --hwaddr MAC")
+            format!("it is the address of {name}, which has not been added yet: rackstrap node add {name} --hwaddr MAC")
         }
         None => format!("no node can have it: addresses follow {}", naming.address_pattern()),
     }

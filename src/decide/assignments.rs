@@ -141,7 +141,7 @@ impl Trial {
     /// Why the node goes back: `debian@4 did not get ready in 3 boots`.
     pub fn verdict(&self) -> String {
         match (self.problem.is_empty(), self.boots) {
-            (false, _) => format!("{} is no good: {}", self.image, self.problem),
+            (false, _) => format!("{} failed: {}", self.image, self.problem),
             (true, 1) => format!("{} did not get ready in a boot", self.image),
             (true, boots) => format!("{} did not get ready in {boots} boots", self.image),
         }
@@ -221,7 +221,7 @@ impl Assignments {
         };
         Ok(Choice {
             why: format!(
-                "image {}: {}, so back to the last one that did ({}); to try it again: rackstrap rollout retry {node}",
+                "image {}: rolled back because {} (wanted: {}); to try it again: rackstrap rollout retry {node}",
                 trial.good,
                 trial.verdict(),
                 choice.why
@@ -300,7 +300,7 @@ impl Assignments {
                     Ok(choice(current.image.clone(), Source::Current, why))
                 }
                 None => Err(format!(
-                    "image {}, the current version of {setting}, does not exist any more; make another one current: rackstrap \
+                    "image {}, the current version of {setting}, no longer exists; to make another one current: rackstrap \
                      image promote {}",
                     current.image, newest.manifest.image
                 )),

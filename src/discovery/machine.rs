@@ -34,9 +34,9 @@ pub struct Place {
 /// A packet of an unknown machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// When.
+    /// Time of the packet.
     pub at: Timestamp,
-    /// Who.
+    /// Address of the machine that sent it.
     pub hwaddr: HwAddr,
     /// UUID of its mainboard, as it says.
     pub uuid: Option<Uuid>,
@@ -50,7 +50,7 @@ pub struct Seen {
     pub offered: bool,
     /// The pool that had none for it.
     pub no_room: Option<NoRoom>,
-    /// Where.
+    /// Interface, relay and switch port by which it came.
     pub place: Place,
 }
 

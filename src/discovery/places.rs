@@ -56,7 +56,7 @@ impl Places {
         }
         spot.flipped = Some(now);
         Some(Moved::Flips(format!(
-            "{hwaddr} was seen at {before} and then at {here}: moved just now, two machines with this address, or a loop?"
+            "{hwaddr} was seen at {before} and then at {here}: was it moved, do two machines have this address, or is there a loop?"
         )))
     }
 }

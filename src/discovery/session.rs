@@ -40,7 +40,7 @@ pub struct Wanted {
     /// Groups of the new nodes.
     #[serde(default)]
     pub groups: BTreeSet<String>,
-    /// Each waits for a yes.
+    /// Each waits for your confirmation.
     #[serde(default)]
     pub confirm: bool,
     /// Machines that wait already are taken first.
@@ -60,7 +60,7 @@ pub struct Placed {
     pub machine: Machine,
     /// The node that it is.
     pub node: String,
-    /// When.
+    /// Time of the placement.
     pub at: Timestamp,
 }
 
@@ -81,7 +81,7 @@ pub struct Session {
     pub profiles: Vec<String>,
     /// Groups of the new nodes.
     pub groups: BTreeSet<String>,
-    /// Each waits for a yes.
+    /// Each waits for your confirmation.
     pub confirm: bool,
     /// Which machines.
     pub only: Where,
@@ -140,12 +140,12 @@ impl Session {
         }
         for profile in &wanted.profiles {
             if !site.profiles.contains_key(profile) {
-                return Err(format!("there is no profile '{profile}' in the site file"));
+                return Err(format!("profile '{profile}' is not in the site file"));
             }
         }
         if !(1..=LONGEST_SESSION).contains(&wanted.secs) {
             return Err(format!(
-                "rack '{rack}': it is filled for 1 second to {} days, and not for {} s",
+                "rack '{rack}': a rack can be filled for 1 second to {} days, not for {} s",
                 LONGEST_SESSION / 86_400,
                 wanted.secs
             ));
@@ -167,14 +167,14 @@ impl Session {
         };
         if others.contains_key(rack) {
             return Err(format!(
-                "rack {rack} is being filled already; look: rackstrap discover watch {rack}, end it: rackstrap discover stop \
-                 {rack}"
+                "rack {rack} is already being filled; to watch: rackstrap discover watch {rack}; to stop: rackstrap \
+                 discover stop {rack}"
             ));
         }
         match others.values().find(|other| !session.is_apart_from(other)) {
             Some(other) => Err(format!(
-                "rack {} is being filled already, and nothing tells the machines of {rack} from its: both are {}; \
-                 name the relay, the switch or the ports of each (--relay, --switch, --port), or end the other one: \
+                "rack {} is already being filled, and its machines cannot be told from those of {rack}: both are {}; \
+                 name the relay, switch or ports of each (--relay, --switch, --port), or stop the other rack: \
                  rackstrap discover stop {}",
                 other.rack,
                 match &session.interface {

@@ -110,7 +110,7 @@ impl Discovery {
         let weak = Arc::downgrade(&discovery.shared);
         let listener = move || listen(&heard, || weak.upgrade().map(|shared| Discovery { shared }));
         if let Err(error) = std::thread::Builder::new().name("discovery".into()).spawn(listener) {
-            tracing::error!("discovery: cannot start its thread, so no machine is racked by itself: {error}");
+            tracing::error!("discovery: cannot start its thread, so machines are not racked automatically: {error}");
         }
         Ok(discovery)
     }
@@ -215,17 +215,17 @@ impl Discovery {
         let floor = self.floor();
         let Some(machine) = floor.machine(hwaddr).cloned() else {
             return Err(DiscoveryError::Refused(match world.inventory.by_hwaddr(hwaddr) {
-                Some(node) => format!("{hwaddr} is {} already", node.name),
+                Some(node) => format!("{hwaddr} is already {}", node.name),
                 None => format!(
-                    "no machine {hwaddr} waits; who does: rackstrap discover list; to add a node that was never seen: rackstrap \
-                     node add NAME --hwaddr {hwaddr}"
+                    "{hwaddr} is not waiting to be racked; to list the machines that are: rackstrap discover list; \
+                     to add a node before it is seen: rackstrap node add NAME --hwaddr {hwaddr}"
                 ),
             }));
         };
         if let (Some(node), false) = (name.and_then(|name| world.inventory.get(name)), replace) {
             let cards: Vec<String> = node.hwaddrs.iter().map(|card| format!("--hwaddr {card}")).collect();
             return Err(DiscoveryError::Refused(format!(
-                "node {0} exists already; to give it this machine in place of its own: rackstrap discover accept {hwaddr} {0} \
+                "node {0} already exists; to give it this machine instead of its present one: rackstrap discover accept {hwaddr} {0} \
                  --replace; if this is a further card of it: rackstrap node set {0} {1} --hwaddr {hwaddr}",
                 node.name,
                 cards.join(" ")
@@ -256,7 +256,7 @@ impl Discovery {
             },
             (None, None) => {
                 return Err(DiscoveryError::Refused(format!(
-                    "{hwaddr}: no rack is being filled that it belongs to; name a node: rackstrap discover accept {hwaddr} NAME"
+                    "no rack that is being filled matches {hwaddr}; name a node: rackstrap discover accept {hwaddr} NAME"
                 )));
             }
         };
@@ -277,7 +277,7 @@ impl Discovery {
         let mut floor = self.floor();
         let Some(mut machine) = floor.machine(hwaddr).cloned() else {
             return Err(DiscoveryError::Refused(format!(
-                "no machine {hwaddr} waits; who does: rackstrap discover list"
+                "{hwaddr} is not waiting to be racked; to list the machines that are: rackstrap discover list"
             )));
         };
         machine.ignored = ignored;
@@ -302,7 +302,7 @@ impl Discovery {
         };
         let Some(last) = session.undo() else {
             return Err(DiscoveryError::Refused(format!(
-                "rack {rack}: nobody was placed since it is being filled"
+                "rack {rack}: no machine has been placed yet"
             )));
         };
         let mut machine = last.machine.clone();
@@ -428,7 +428,7 @@ impl Discovery {
                 // Each is told again with the node's next packet.
                 self.shared.uuids.lock().unwrap_or_else(PoisonError::into_inner).clear();
             }
-            Err(error) => tracing::error!("discovery goes on with what memory has of machines: {error}"),
+            Err(error) => tracing::error!("discovery continues with the machines in memory: {error}"),
         }
     }
 
@@ -500,7 +500,7 @@ impl Discovery {
         drop(floor);
         for rack in over {
             match self.end(&rack) {
-                Ok(_) => tracing::info!("rack {rack} is not being filled any more: its time is over"),
+                Ok(_) => tracing::info!("rack {rack} is no longer being filled: its time is over"),
                 Err(error) => tracing::warn!("rack {rack}: {error}"),
             }
         }
@@ -514,7 +514,7 @@ impl Discovery {
 fn not_filling(floor: &Floor, rack: &str) -> DiscoveryError {
     let racks: Vec<&str> = floor.sessions.keys().map(String::as_str).collect();
     DiscoveryError::Refused(match racks.is_empty() {
-        true => format!("rack '{rack}' is not being filled, nor is any other; begin: rackstrap discover start {rack}"),
+        true => format!("no rack is being filled, nor is '{rack}'; to start: rackstrap discover start {rack}"),
         false => format!("rack '{rack}' is not being filled; these are: {}", racks.join(", ")),
     })
 }

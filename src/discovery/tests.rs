@@ -383,13 +383,13 @@ fn two_racks_need_something_that_tells_them_apart() {
     others.insert("r03".into(), begin("r03", &others).unwrap());
     let why = begin("r04", &others).unwrap_err();
     assert!(
-        why.contains("nothing tells the machines of r04 from its: both are on eth1"),
+        why.contains("its machines cannot be told from those of r04: both are on eth1"),
         "{why}"
     );
     assert!(
         begin("r03", &others)
             .unwrap_err()
-            .starts_with("rack r03 is being filled already")
+            .starts_with("rack r03 is already being filled")
     );
     let at = |rack: &str, switch: &str| Wanted {
         only: Where {

@@ -29,11 +29,11 @@ struct One {
 /// Names of nodes that are different.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Differences {
-    /// New ones.
+    /// Nodes that are new in the inventory.
     pub added: NodeSet,
     /// Those of which something is different, or that became lost or stalled, or ceased to be.
     pub changed: NodeSet,
-    /// Those that are no more.
+    /// Nodes that were deleted.
     pub deleted: NodeSet,
 }
 
@@ -97,7 +97,7 @@ impl Known {
 }
 
 impl Differences {
-    /// True if nothing is.
+    /// Whether nothing has changed.
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.changed.is_empty() && self.deleted.is_empty()
     }

@@ -16,12 +16,12 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Why a program did not do what it was to do.
 #[derive(Debug, Error)]
 pub enum Failed {
-    /// It did not even start.
+    /// The program could not be started.
     #[error("{program} cannot be run: {error}")]
     Start {
         /// Its path.
         program: String,
-        /// What the kernel says.
+        /// Error of the operating system.
         error: std::io::Error,
     },
     /// It ended otherwise than with 0.
@@ -29,27 +29,27 @@ pub enum Failed {
     Status {
         /// Its path.
         program: String,
-        /// How.
+        /// Its exit status or signal.
         status: std::process::ExitStatus,
-        /// What it said.
+        /// The end of its output; empty if there was none.
         output: String,
     },
-    /// It did not end.
-    #[error("{program} still ran after {secs} s and was killed{}", said(output))]
+    /// The program did not end in time and was killed.
+    #[error("{program} was killed after {secs} s{}", said(output))]
     Timeout {
         /// Its path.
         program: String,
-        /// How long it had.
+        /// Time limit, in seconds.
         secs: u64,
-        /// What it said.
+        /// The end of its output; empty if there was none.
         output: String,
     },
 }
 
 fn said(output: &str) -> String {
     match output.trim() {
-        "" => ", and said nothing".to_owned(),
-        output => format!(", and said: {}", output.replace('\n', " / ")),
+        "" => ", without output".to_owned(),
+        output => format!(", with the output: {}", output.replace('\n', " / ")),
     }
 }
 
@@ -84,7 +84,7 @@ pub async fn run(words: &[String], environment: &[(&str, String)], timeout: Dura
         // it: tokio reaps it when it ends.
         let _ = tokio::time::timeout(LINGER, child.wait()).await;
     } else {
-        // What it started in the background goes on: a hook may start a service.
+        // Processes that it started in the background continue: a hook may start a service.
         std::mem::forget(group);
     }
     let mut output = String::new();

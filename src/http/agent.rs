@@ -156,7 +156,7 @@ pub async fn overlay(
     let (renderer, for_boot, disk) = (service.clone(), boot.clone(), request.disk.clone());
     let rendered = tokio::task::spawn_blocking(move || renderer.overlays.for_boot(&for_boot, disk, wire)).await;
     let rendered = rendered
-        .unwrap_or_else(|panic| Err(format!("rendering stopped: {panic}")))
+        .unwrap_or_else(|panic| Err(format!("rendering panicked: {panic}")))
         .inspect_err(|problem| service.record(&boot, "overlay", Level::Error, problem.clone(), None))
         .map_err(Problem::unavailable)?;
     let boot = service
@@ -380,6 +380,6 @@ async fn stay_in_this_version(service: &Service, boot: &Boot, image: String, now
         withdrawn
     };
     if let Ok(Err(error)) = tokio::task::spawn_blocking(withdraw).await {
-        tracing::warn!(node = %boot.plan.node, "a restart that is not wanted any more comes back with the daemon: {error}");
+        tracing::warn!(node = %boot.plan.node, "a cancelled restart will return when the daemon restarts: {error}");
     }
 }

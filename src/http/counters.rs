@@ -33,7 +33,7 @@ pub enum Reason {
     BadBody,
     /// A body over the limit.
     BodyTooLarge,
-    /// A body that did not come within its time.
+    /// A body that did not arrive within its time.
     BodyTooSlow,
     /// What the server cannot do now: a missing file, a full store, a template that fails.
     Unavailable,

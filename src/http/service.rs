@@ -89,7 +89,7 @@ pub fn base_url(site: &Site, server: Ipv4Addr) -> String {
 /// How to get an image another agent.
 pub(super) fn seal_anew(image: &ImageRef) -> String {
     format!(
-        "seal it anew with this release's: rackstrap image clone {image} && rackstrap image seal {}-work",
+        "seal it again with this release: rackstrap image clone {image} && rackstrap image seal {}-work",
         image.name
     )
 }

@@ -26,7 +26,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<Service>> for Told<T> {
         let id = Path::<String>::from_request_parts(&mut parts, service).await;
         let Path(id) = id.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
         let peer = parts.extensions.get::<Peer>().copied();
-        let peer = peer.ok_or_else(|| Problem::unavailable("the connection's peer is not known"))?;
+        let peer = peer.ok_or_else(|| Problem::unavailable("the peer of the connection is unknown"))?;
         let boot = service.boot_of(peer, &id)?;
         // Afterwards there is a secret that only root of the node knows, and any port will do.
         if boot.secret.is_none() {
@@ -42,7 +42,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<Service>> for Told<T> {
             Ok(Ok(Json(said))) => Ok(Told(boot, said)),
             Ok(Err(rejection)) => Err(Problem::of_body(&rejection, limits.body_bytes)),
             Err(_) => Err(Problem::too_slow(format!(
-                "the body did not come within {} s",
+                "the body did not arrive within {} s",
                 limits.body_timeout.as_secs()
             ))),
         }

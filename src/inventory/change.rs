@@ -52,9 +52,9 @@ pub enum Change {
     Add(NewNode),
     /// Something about a node.
     Set {
-        /// Which.
+        /// Name of the node.
         name: String,
-        /// What.
+        /// The settings to change.
         patch: Patch,
     },
     /// A machine was moved: another name, and the address that belongs to it.
@@ -66,7 +66,7 @@ pub enum Change {
     },
     /// A node is no more.
     Delete {
-        /// Which.
+        /// Name of the node.
         name: String,
     },
 }

@@ -134,7 +134,7 @@ fn unusable(inventory: &Inventory, site: &Site, ipaddr: Ipv4Addr) -> Option<Stri
     }
     let other = inventory.by_ipaddr(ipaddr)?;
     Some(format!(
-        "which {} has already; the site's naming has changed since it was added",
+        "which {} already has; the site's naming has changed since that node was added",
         other.name
     ))
 }

@@ -15,11 +15,11 @@ const LAST: &[u8] = b"history";
 /// One change of one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// When.
+    /// Time of the change.
     pub at: Timestamp,
-    /// Who: a user, or what the daemon did it for.
+    /// The user, or the reason of the daemon.
     pub by: String,
-    /// What.
+    /// The node before and after.
     pub changed: Changed,
 }
 

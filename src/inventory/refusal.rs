@@ -13,7 +13,7 @@ pub enum InventoryError {
     Name(String),
     /// The name is taken.
     #[error(
-        "node {name} exists already, with hwaddr {hwaddrs}; to see it: rackstrap node show {name}; to give it other \
+        "node {name} already exists, with hwaddr {hwaddrs}; to see it: rackstrap node show {name}; to give it other \
          hardware: rackstrap node replace {name} --hwaddr MAC"
     )]
     Exists {
@@ -24,13 +24,13 @@ pub enum InventoryError {
     },
     /// No hardware address at all.
     #[error(
-        "node {0}: without a hardware address it would never be recognised; add --hwaddr with the address that its \
-         network card shows when it boots, such as --hwaddr 52:54:00:01:01:01"
+        "node {0} has no hardware address, so it could not be recognised; add the address that its network card \
+         shows at boot, such as --hwaddr 52:54:00:01:01:01"
     )]
     NoHwaddr(String),
     /// The last one is taken away.
     #[error(
-        "node {0}: without its last hardware address it would never be recognised; to give it another: rackstrap node replace {0} --hwaddr \
+        "node {0} would lose its last hardware address and could not be recognised; to give it another: rackstrap node replace {0} --hwaddr \
          MAC; if the machine is gone: rackstrap node delete {0}"
     )]
     LastHwaddr(String),
@@ -43,7 +43,7 @@ pub enum InventoryError {
         hwaddr: HwAddr,
     },
     /// No card has such an address.
-    #[error("node {name}: hwaddr {hwaddr} is {what}, which no network card has; look at the card's label again")]
+    #[error("node {name}: hwaddr {hwaddr} is {what}, which no network card has; check the card's label")]
     NoCard {
         /// The node.
         name: String,
@@ -55,7 +55,7 @@ pub enum InventoryError {
     /// Another node has it.
     #[error(
         "node {name}: hwaddr {hwaddr} already belongs to {owner}; if the machine was moved: rackstrap node rename \
-         {owner} {name}; if {owner} is gone: rackstrap node delete {owner}, and once more"
+         {owner} {name}; if {owner} is gone: rackstrap node delete {owner}, then try again"
     )]
     Taken {
         /// The node.
@@ -76,7 +76,7 @@ pub enum InventoryError {
         why: String,
     },
     /// No such profile.
-    #[error("node {name}: there is no profile '{profile}'{}", hint(near, known))]
+    #[error("node {name}: profile '{profile}' does not exist{}", hint(near, known))]
     Profile {
         /// The node.
         name: String,
@@ -89,7 +89,7 @@ pub enum InventoryError {
     },
     /// A group's name is none.
     #[error(
-        "node {name}: '{group}' is no name for a group; write letters, digits, -, _ and dots, a letter or digit first, at \
+        "node {name}: '{group}' is not a group name; write letters, digits, -, _ and dots, a letter or digit first, at \
          most {GROUP_NAME} of them"
     )]
     Group {
@@ -111,10 +111,10 @@ pub enum InventoryError {
         most: usize,
     },
     /// Named twice in one change.
-    #[error("node {0} is named twice; say in one place what shall become of it")]
+    #[error("node {0} is named twice; write all its changes in one place")]
     Twice(String),
     /// No such node.
-    #[error("no node {name} in the inventory; {}", near.as_ref().map_or(
+    #[error("node {name} is not in the inventory; {}", near.as_ref().map_or(
         "`rackstrap node list` shows all".to_owned(), |near| format!("did you mean {near}?")))]
     Unknown {
         /// What was named.

@@ -70,10 +70,10 @@ fn what_is_refused_says_why_and_what_to_do() {
     assert_eq!(
         said(&new("r01n07", &["52:54:00:01:01:01"])),
         "node r01n07: hwaddr 52:54:00:01:01:01 already belongs to r01n10; if the machine was moved: rackstrap node rename \
-         r01n10 r01n07; if r01n10 is gone: rackstrap node delete r01n10, and once more"
+         r01n10 r01n07; if r01n10 is gone: rackstrap node delete r01n10, then try again"
     );
     assert!(
-        said(&new("r01n10", &[other])).starts_with("node r01n10 exists already, with hwaddr 52:54:00:01:01:01; to")
+        said(&new("r01n10", &[other])).starts_with("node r01n10 already exists, with hwaddr 52:54:00:01:01:01; to")
     );
     let name = said(&new("rack1", &[other]));
     assert!(
@@ -103,12 +103,12 @@ fn what_is_refused_says_why_and_what_to_do() {
             ..new("r01n11", &[other])
         })
     };
-    assert!(profile("gpus").ends_with("there is no profile 'gpus'; did you mean 'gpu'?"));
-    assert!(profile("storage").ends_with("there is no profile 'storage'; the site file has: default, gpu"));
+    assert!(profile("gpus").ends_with("profile 'gpus' does not exist; did you mean 'gpu'?"));
+    assert!(profile("storage").ends_with("profile 'storage' does not exist; the site file has: default, gpu"));
     let found = |name: &str| find(&inventory, name).unwrap_err().to_string();
     assert_eq!(found("r1n10"), "no node r1n10 in the inventory; did you mean r01n10?");
     for other in ["r01n1", "r99n10", "x"] {
-        let none = format!("no node {other} in the inventory; `rackstrap node list` shows all");
+        let none = format!("node {other} is not in the inventory; `rackstrap node list` shows all");
         assert_eq!(found(other), none);
     }
     // All that is wrong is said at once.
@@ -190,7 +190,7 @@ fn changes_are_made_together_or_not_at_all() {
     let lines: Vec<&str> = why.lines().collect();
     assert_eq!(lines.len(), 3, "{why}");
     assert!(lines[0].contains("10.1.0.1, which is the daemon's own"), "{why}");
-    assert!(lines[1].starts_with("no node r01n99 in the inventory"), "{why}");
+    assert!(lines[1].starts_with("node r01n99 is not in the inventory"), "{why}");
     assert!(lines[2].starts_with("node r01n11 is named twice"), "{why}");
     let group = Change::Set {
         name: "r01n10".into(),
@@ -200,7 +200,7 @@ fn changes_are_made_together_or_not_at_all() {
         },
     };
     let why = apply(&inventory, &site(), &[group]).unwrap_err().to_string();
-    assert!(why.contains("'rack one' is no name for a group"), "{why}");
+    assert!(why.contains("'rack one' is not a group name"), "{why}");
 }
 
 #[test]

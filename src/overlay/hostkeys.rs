@@ -4,7 +4,7 @@ use super::render::{KeyPair, SshKeys};
 use rackstrap_store::{Store, StoreError, Table, secret_key};
 use ssh_key::{Algorithm, EcdsaCurve, LineEnding, PrivateKey, rand_core::OsRng};
 
-/// Their name in the store.
+/// Name of the keys in the store.
 const KIND: &str = "ssh-host-keys";
 
 /// The host keys of `node`, if it has some.

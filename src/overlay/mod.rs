@@ -4,7 +4,7 @@
 //! `overlay.toml` with modes, owners and links. Trees are read and compiled once, at start and at
 //! reload; rendering one node's files is pure.
 //!
-//! `renderer` is what the daemon asks: for a boot, and for whoever wants to see what a node would get. `mounts` is what `[[mount]]`
+//! `renderer` is the daemon's interface: for a boot, and for `overlay render`. `mounts` is what `[[mount]]`
 //! makes, `users` (with `crate::users`) what `[users]` does, also for nodes that run; `task` sees when it has to; `check` tries every
 //! template before a node needs it.
 

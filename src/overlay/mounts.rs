@@ -74,7 +74,7 @@ pub(super) fn of_node(site: &Site, profiles: &[String]) -> (Vec<MountFacts>, Vec
         // Two profiles that only together say two things.
         if let Some(first) = mounts.iter().find(|other| other.place == mount.place) {
             notes.push(format!(
-                "two of the node's profiles mount something on {}: it gets {}, and not {}",
+                "two of the node's profiles have a mount for {}: the node gets {}, not {}",
                 mount.place, first.what, mount.what
             ));
             continue;
@@ -111,7 +111,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// The site's options and those that keep a boot from hanging (systemd.mount(5)). Nothing here can send a node into the emergency
-/// shell, where it would stand until somebody comes: what is required is waited for elsewhere, by [`files`].
+/// shell, where it would stay until an administrator comes. Required mounts are waited for elsewhere, by [`files`].
 fn options(mount: &Mount) -> String {
     let mut all: Vec<String> = mount
         .options

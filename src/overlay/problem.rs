@@ -52,7 +52,7 @@ pub(super) fn of_template(templates: &Templates, name: &str, source: &str, error
     let (message, help) = match error.kind() {
         ErrorKind::UndefinedError => undefined(text, meant, facts),
         ErrorKind::SyntaxError => (
-            format!("this is no template: {}", error.detail().unwrap_or("syntax error")),
+            format!("this is not a template: {}", error.detail().unwrap_or("syntax error")),
             "{{ NAME }} stands for a value, {% if … %} … {% endif %} for a condition; a file that is to have braces of its own \
              is named without .j2"
                 .to_owned(),

@@ -56,7 +56,7 @@ pub struct NodeFacts {
 pub struct MountFacts {
     /// What, with blanks escaped as in fstab.
     pub what: String,
-    /// Where.
+    /// Mount point.
     #[serde(rename = "where")]
     pub place: String,
     /// Type of file system.

@@ -1,4 +1,4 @@
-//! What a node gets: one way for a boot's overlay and for whoever wants to see it beforehand.
+//! The files of a node: one path for a boot's overlay and for `rackstrap overlay render`.
 
 use super::{
     facts::{expected_disk, facts, no_disk},
@@ -42,7 +42,7 @@ pub struct Rendered {
     pub files: Vec<Placed>,
     /// What the site file wants and the node does not get, one line each.
     pub lacks: Vec<String>,
-    /// What somebody may want to know besides: users that could not be added.
+    /// Remarks, one line each: users that could not be added.
     pub notes: Vec<String>,
     /// What `[users]` made, if the node gets it: a tree may have a passwd or group of its own.
     users: Option<GivenUsers>,
@@ -105,7 +105,7 @@ pub struct Preview {
     pub files: Vec<Placed>,
     /// What the site file wants and the node does not get, one line each.
     pub lacks: Vec<String>,
-    /// What somebody may want to know besides.
+    /// Remarks, one line each.
     pub notes: Vec<String>,
 }
 
@@ -145,7 +145,7 @@ impl Renderer {
         let world = self.world.load_full();
         let node = &boot.plan.node;
         let decision = decided(&world, boot.plan.net.hwaddr)
-            .ok_or_else(|| format!("node {node} is not in the inventory any more"))?;
+            .ok_or_else(|| format!("node {node} is no longer in the inventory"))?;
         let ssh = host_keys(&self.store, node).map_err(|e| format!("ssh host keys: {e}"))?;
         let mut rendered = self.render(&world, &decision, &boot.plan, disk, ssh)?;
         let own = ["/etc/passwd", "/etc/group", "/etc/shadow"]
@@ -173,7 +173,8 @@ impl Renderer {
     /// In one line: it is no node or cannot boot, the store fails, or a template does.
     pub fn preview(&self, hwaddr: HwAddr, secrets: bool) -> Result<Preview, String> {
         let world = self.world.load_full();
-        let mut decision = decided(&world, hwaddr).ok_or_else(|| format!("{hwaddr} is no node's, or in no subnet"))?;
+        let mut decision = decided(&world, hwaddr)
+            .ok_or_else(|| format!("{hwaddr} belongs to no node, or its node is in no subnet"))?;
         decision.hold_disk(world.disk_rules(), self.boots.disks());
         let node = decision.node.name.clone();
         let plan = decision
@@ -282,7 +283,7 @@ impl Renderer {
             (Some((boot, disk)), _) => (disk, format!("as in boot {}", boot.plan.id)),
             (None, Some(plan)) => (
                 expected_disk(&plan.layout),
-                "as the layout says; no boot has told yet which devices these are".to_owned(),
+                "by the layout; no boot has reported the devices yet".to_owned(),
             ),
             (None, None) => (no_disk(), "left alone".to_owned()),
         }

@@ -37,14 +37,14 @@ pub async fn watch_users(overlays: Arc<Renderer>, cancel: CancellationToken) -> 
                 None => wait = SETTLE,
                 Some(Ok(news)) => {
                     said.clear();
-                    // The first look of a site without `[users]` finds nothing, which is no news.
+                    // A site without `[users]` has no users at the first look, which is not a change.
                     if let Some(users) = news.filter(|users| *users > 0 || !first) {
-                        tracing::info!(users, "running nodes are to have other users of this server");
+                        tracing::info!(users, "users changed; running nodes update at their next heartbeat");
                     }
                 }
                 Some(Err(problem)) => {
                     if said != problem {
-                        tracing::warn!("running nodes keep the users that they have: {problem}");
+                        tracing::warn!("running nodes keep their present users: {problem}");
                     }
                     said = problem;
                 }

@@ -69,7 +69,7 @@ pub enum TreeError {
     Read {
         /// File or directory.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: std::io::Error,
     },
     /// A file that cannot be part of an overlay.
@@ -291,7 +291,7 @@ fn collect(dir: &Path, top: &Path, files: &mut BTreeMap<String, String>) -> Resu
             continue;
         }
         if !kind.is_file() {
-            let problem = format!("it is no regular file; write links into {MANIFEST} as symlink = \"TARGET\"");
+            let problem = format!("it is not a regular file; write links into {MANIFEST} as symlink = \"TARGET\"");
             return Err(unfit(&shown, problem));
         }
         let fail = |source| TreeError::Read {

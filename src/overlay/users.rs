@@ -40,7 +40,7 @@ pub struct Held {
     users: usize,
 }
 
-/// Which users a node has.
+/// The users that a node has now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Given {
     boot: String,
@@ -93,7 +93,7 @@ impl Renderer {
     /// the kernel's command line. It goes out with the boot's one overlay, and needs no memory.
     ///
     /// # Errors
-    /// Those of the store.
+    /// An error of the store.
     pub fn node_secret(&self, boot: &str) -> Result<String, StoreError> {
         let key = self.store.cluster_key(SECRET_KEY)?;
         Ok(blake3::keyed_hash(&key, boot.as_bytes()).to_hex().to_string())
@@ -102,7 +102,7 @@ impl Renderer {
     /// True if `secret` is the one of that boot. Takes the same time wherever the two differ.
     ///
     /// # Errors
-    /// Those of the store.
+    /// An error of the store.
     pub fn is_node_secret(&self, boot: &str, secret: &str) -> Result<bool, StoreError> {
         let key = self.store.cluster_key(SECRET_KEY)?;
         let right = blake3::keyed_hash(&key, boot.as_bytes());
@@ -116,8 +116,8 @@ impl Renderer {
         held.as_ref().map(|(_, _, held)| held.clone())
     }
 
-    /// True if the server's files, or what the site wants of them, are others than those that running nodes are to have; with the
-    /// stamps of the files. Blocks for disks.
+    /// Whether the server's files or `[users]` changed since the set last offered to running nodes; with the stamps
+    /// of the files. Blocks for disks.
     pub fn users_changed(&self) -> (bool, Option<Stamps>) {
         let policy = self.world.load().site.users.clone();
         let stamps = policy.as_ref().map(Stamps::of);
@@ -260,7 +260,7 @@ impl Renderer {
         }
         drop(known);
         let given = self.store.get(Table::Secrets, &secret_key(node, GIVEN_USERS));
-        given.map_err(|e| format!("what {node} was given: {e}"))
+        given.map_err(|e| format!("the users of {node}: {e}"))
     }
 
     /// passwd, group and shadow of a node whose image is `root`.

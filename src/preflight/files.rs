@@ -70,7 +70,7 @@ fn program_fault(program: &Path, key: &str) -> Option<Fault> {
         return Some((message, format!("move it to another file system, and {correct}")));
     }
     if mode & 0o002 != 0 {
-        let message = format!("everybody on this machine can change {shown} (mode {mode:04o}), which root runs");
+        let message = format!("root runs {shown}, and every local user can change it (mode {mode:04o})");
         return Some((message, format!("chmod o-w {}", quoted(program))));
     }
     interpreter_fault(program)
@@ -183,7 +183,7 @@ fn users(policy: &Users) -> Vec<Finding> {
     let mode = fs::metadata(&shadow).map_or(0, |metadata| metadata.permissions().mode() & 0o7777);
     if policy.shadow && mode & 0o007 != 0 {
         let message = format!(
-            "everybody on this machine has access to the password hashes in {} (mode {mode:04o})",
+            "every local user can read the password hashes in {} (mode {mode:04o})",
             shadow.display()
         );
         all.push(finding(
@@ -196,7 +196,7 @@ fn users(policy: &Users) -> Vec<Finding> {
     all
 }
 
-/// What to do about a file that cannot be looked at: whoever is not root may just not be allowed to.
+/// What to do about a file that cannot be read: a user who is not root may lack the permission.
 fn unreadable(error: &io::Error, correct: &str) -> String {
     match error.kind() {
         io::ErrorKind::PermissionDenied => "run `rackstrap check` as root".to_owned(),
@@ -270,7 +270,7 @@ mod tests {
             (
                 "#!/bin/sh\n",
                 0o777,
-                "everybody on this machine can change DIR/drain (mode 0777), which root runs\n  chmod o-w DIR/drain",
+                "root runs DIR/drain, and every local user can change it (mode 0777)\n  chmod o-w DIR/drain",
             ),
             (
                 "#! /bin/shh -e\n",
@@ -311,7 +311,7 @@ mod tests {
                  'dir' in [backup]",
                 "warning: nodes do not get the server's users: reading DIR/accounts/passwd: No such file or directory (os error 2); \
                  see 'from' in [users]\n  put the file there and let root read it, or correct 'from' in [users]",
-                "warning: everybody on this machine has access to the password hashes in DIR/accounts/shadow (mode 0644)\n  chmod \
+                "warning: every local user can read the password hashes in DIR/accounts/shadow (mode 0644)\n  chmod \
                  o-rwx DIR/accounts/shadow",
             ]
         );

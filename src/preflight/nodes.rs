@@ -27,9 +27,9 @@ pub fn of_nodes<'a>(site: &Site, nodes: impl Iterator<Item = &'a Node>) -> Vec<F
     let mut found: Vec<Finding> = profiles
         .into_iter()
         .map(|(profile, nodes)| {
-            let message = format!("profile '{profile}' of {nodes} is not in the site file: nodes boot without it");
+            let message = format!("profile '{profile}' of {nodes} is not in the site file: its nodes boot without it");
             let help = format!(
-                "write [profile.{profile}] back, or take it from the nodes: rackstrap node unset '{nodes}' --profile {profile}"
+                "add [profile.{profile}] again, or remove it from the nodes: rackstrap node unset '{nodes}' --profile {profile}"
             );
             finding(false, &format!("profile {profile}"), message, help)
         })
@@ -40,7 +40,7 @@ pub fn of_nodes<'a>(site: &Site, nodes: impl Iterator<Item = &'a Node>) -> Vec<F
             naming.address_pattern()
         );
         let help = format!(
-            "write the old pattern back, or give the nodes the new addresses while they are off: rackstrap node rename \
+            "restore the old pattern, or give the nodes the new addresses while they are off: rackstrap node rename \
              '{elsewhere}' '{elsewhere}'"
         );
         found.push(finding(false, "node-address", message, help));
@@ -51,7 +51,7 @@ pub fn of_nodes<'a>(site: &Site, nodes: impl Iterator<Item = &'a Node>) -> Vec<F
             naming.name_pattern()
         );
         let help = format!(
-            "write the old pattern back, or give the nodes new names while they are off: rackstrap node rename '{misnamed}' NAMES"
+            "restore the old pattern, or give the nodes new names while they are off: rackstrap node rename '{misnamed}' NAMES"
         );
         found.push(finding(false, "node-name", message, help));
     }
@@ -93,8 +93,8 @@ mod tests {
         assert_eq!(
             said(&site(|text| text)),
             [
-                "profile 'gpu' of r01n[01-02] is not in the site file: nodes boot without it; write [profile.gpu] back, or take it \
-                 from the nodes: rackstrap node unset 'r01n[01-02]' --profile gpu"
+                "profile 'gpu' of r01n[01-02] is not in the site file: its nodes boot without it; add [profile.gpu] \
+                 again, or remove it from the nodes: rackstrap node unset 'r01n[01-02]' --profile gpu"
             ]
         );
         let moved = said(&site(|text| {

@@ -131,7 +131,7 @@ impl Restarts {
     /// Loads all requests.
     ///
     /// # Errors
-    /// Those of the store.
+    /// An error of the store.
     pub fn load(store: Store, world: SharedWorld, boots: Boots, recorder: Recorder) -> Result<Self, StoreError> {
         let mut requests: BTreeMap<String, Request> = BTreeMap::new();
         let mut members: Vec<(String, u64, Member)> = Vec::new();
@@ -292,7 +292,7 @@ impl Restarts {
     /// late is no longer waited for.
     ///
     /// # Errors
-    /// Those of the store.
+    /// An error of the store.
     pub fn cancel(&self, nodes: &[String], by: &str, now: Timestamp) -> Result<Cancelled, StoreError> {
         let programs = self.programs();
         let why = format!("cancelled by {by}");

@@ -72,7 +72,7 @@ impl Rollouts {
             }
             let next = match ledger.current.get(&image.name) {
                 Some(current) if current.image == *image => {
-                    return refuse(format!("{image} is the current version already"));
+                    return refuse(format!("{image} is already the current version"));
                 }
                 Some(current) => current.promoted(image.version, by, now),
                 None => Current::first(image.clone(), by, now),
@@ -156,7 +156,7 @@ impl Rollouts {
             }
             let current = expect_current(ledger, name)?.image.clone();
             if current == *image {
-                return refuse(format!("{image} is the current version already: there is nothing to roll out"));
+                return refuse(format!("{image} is already the current version: there is nothing to roll out"));
             }
             expect_followers(world, &wish.nodes, name)?;
             let heard = self.audience(world, name, now);
@@ -237,7 +237,7 @@ impl Rollouts {
             }
             match retried.is_empty() {
                 true => refuse(format!(
-                    "{}: none of them has failed on a version, so there is nothing to try again",
+                    "{}: none of these nodes has failed on a version, so there is nothing to retry",
                     shown(nodes.iter().map(String::as_str))
                 )),
                 false => Ok(retried),
@@ -346,8 +346,8 @@ fn expect_current<'a>(ledger: &'a Ledger, name: &str) -> Result<&'a Current, Rol
     let known: Vec<&str> = ledger.current.keys().map(String::as_str).collect();
     match ledger.current.get(name) {
         Some(current) => Ok(current),
-        None if known.is_empty() => refuse(format!("there is no image {name}; no image was imported yet")),
-        None => refuse(format!("there is no image {name}; there are {}", known.join(", "))),
+        None if known.is_empty() => refuse(format!("image {name} does not exist; no image was imported yet")),
+        None => refuse(format!("image {name} does not exist; there are {}", known.join(", "))),
     }
 }
 

@@ -106,7 +106,7 @@ impl Heard {
 /// Has no rollout of `store` go on by itself: after a backup was restored, what it says of them is old.
 ///
 /// # Errors
-/// Those of the store.
+/// An error of the store.
 pub fn pause_all(store: &Store, now: Timestamp) -> Result<(), StoreError> {
     store.write(|tx| {
         for (key, mut rollout) in tx.scan::<Rollout>(Table::Rollouts, b"")? {

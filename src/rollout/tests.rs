@@ -107,7 +107,7 @@ fn a_node_goes_back_to_the_version_on_which_it_was_ready() {
     assert_eq!((back.image, back.wanted), (image("debian@3"), image("debian@4")));
     assert!(
         back.why
-            .starts_with("image debian@3: debian@4 did not get ready in 3 boots, so back to the last one that did"),
+            .starts_with("image debian@3: rolled back because debian@4 did not get ready in 3 boots"),
         "{}",
         back.why
     );

@@ -215,17 +215,17 @@ fn udp(server: Ipv4Addr, port: u16, what: &str, key: &str) -> Result<UdpSocket> 
 fn unbound(error: &io::Error, server: Ipv4Addr, port: u16, what: &str, protocol: &str, key: &str) -> anyhow::Error {
     let option = if protocol == "tcp" { "t" } else { "u" };
     let why = match error.kind() {
-        // systemd-resolved has 127.0.0.53 only, which is no trouble.
+        // systemd-resolved uses only 127.0.0.53, which does not conflict.
         io::ErrorKind::AddrInUse if key == DNS_KEY => format!(
-            "another program has it; `ss -{option}lnp sport = :{port}` says which: stop that one, keep it off this address (dnsmasq by \
+            "another program uses the port; `ss -{option}lnp sport = :{port}` shows which: stop that program, keep it off this address (dnsmasq by \
              bind-interfaces and listen-address, BIND by listen-on), or remove [dns] from the site file"
         ),
         io::ErrorKind::AddrInUse => format!(
-            "another program has it; `ss -{option}lnp sport = :{port}` says which: stop that one, or choose another \
+            "another program uses the port; `ss -{option}lnp sport = :{port}` shows which: stop that program, or choose another \
              [server] {key}"
         ),
         io::ErrorKind::AddrNotAvailable => {
-            "this machine does not have that address; give it to the interface (`ip address`), or \
+            "this machine does not have that address; add it to the interface (`ip address`), or \
                                          correct 'server' in [[subnet]]"
                 .into()
         }

@@ -96,8 +96,8 @@ pub fn warn_of(warnings: &SiteWarnings, rival: &Rival) {
         "another DHCP server answers on {interface}: {server} at {hwaddr}; a node that takes its offer does not boot from here"
     );
     let help = format!(
-        "stop it, or take it off this network; its port is in the switch's MAC table under {hwaddr}. If it is to stay, have it \
-         leave out the nodes"
+        "stop it, or remove it from this network; the switch's MAC table shows its port under {hwaddr}. If it must \
+         stay, exclude the nodes in its configuration"
     );
     let topic = format!("{DHCP_SERVER}{interface} {server} {hwaddr}");
     if warnings.raise_for(Timestamp::now(), 2 * ASK_EVERY.as_secs() + 60, &topic, &message, &help) {

@@ -207,7 +207,7 @@ fn take_over_layouts(world: &mut World, boots: &Boots) -> Result<()> {
     let nodes: Vec<_> = world.inventory.iter().cloned().collect();
     world.confirmed = boots
         .hold_back(&world.site, &nodes)
-        .context("noting which disk layouts are confirmed")?;
+        .context("recording which disk layouts are confirmed")?;
     let effects = (boots.disks()).next_effects(world.disk_rules(), nodes.iter().map(|node| &**node));
     for line in describe_effects(&effects, reload::MOST_LINES) {
         tracing::warn!("{line}");
@@ -227,7 +227,7 @@ async fn supervise(services: &mut JoinSet<Result<()>>, reloader: &Arc<reload::Re
                 match tokio::task::spawn_blocking(move || reloader.reload(false)).await {
                     Ok(Ok(reloaded)) if reloaded.done => tracing::info!("{}", reloaded.message),
                     Ok(Ok(refused)) => tracing::error!(
-                        "the old site file stays in use, because nodes would lose data: {}; to take it over: rackstrap reload --reprep",
+                        "the old site file stays in use, because nodes would lose data: {}; to accept it: rackstrap reload --reprep",
                         describe_effects(&refused.effects, reload::MOST_LINES).join("; ")
                     ),
                     Ok(Err(error)) => tracing::error!("the old site file stays in use: {error:#}"),

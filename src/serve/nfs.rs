@@ -66,7 +66,7 @@ impl ImageExports {
     fn export(&self, peer: SocketAddr, image: &ImageRef) -> Result<Arc<ExportRoot>, Refusal> {
         let node = self
             .node_of(peer)
-            .ok_or_else(|| Refusal::NotYours(format!("{} is no node", peer.ip())))?;
+            .ok_or_else(|| Refusal::NotYours(format!("{} is not a node", peer.ip())))?;
         if !self.shared.boots.may_mount(&node, image) {
             return Err(Refusal::NotYours(format!("{node} was not told to boot {image}")));
         }

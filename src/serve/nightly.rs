@@ -40,7 +40,7 @@ const STORE_TOPIC: &str = "store";
 pub(super) async fn serve(shared: Shared, cancel: CancellationToken) -> io::Result<()> {
     let (store, warnings) = (shared.store.clone(), shared.warnings.clone());
     if let Err(panic) = tokio::task::spawn_blocking(move || look(&store, &warnings)).await {
-        tracing::error!("the store was not looked through: {panic}");
+        tracing::error!("the store was not checked: {panic}");
     }
     let mut not_before = Instant::now();
     // The first pause lets nodes that waited for the daemon boot first.
@@ -66,7 +66,7 @@ pub(super) async fn serve(shared: Shared, cancel: CancellationToken) -> io::Resu
             Err(error) => {
                 let text = format!("{error:#}");
                 tracing::error!("nightly backup failed: {text}; it will be tried again in an hour");
-                let help = "make room or mend [backup] dir; `rackstrap backup FILE` makes one now";
+                let help = "free space or correct [backup] dir; `rackstrap backup FILE` makes a backup now";
                 let message = format!("the nightly backup failed: {text}");
                 shared.warnings.raise(Timestamp::now(), BACKUP_TOPIC, &message, help);
                 not_before = Instant::now() + AFTER_FAILURE;
@@ -93,7 +93,7 @@ fn look(store: &Store, warnings: &SiteWarnings) {
     .collect();
     if let Some(first) = lost.first() {
         let message = format!("the store is damaged in {}: {first}", count(lost.len(), "place"));
-        let help = "stop the daemon and bring a backup back with `rackstrap restore FILE`; `rackstrap backup --check` names all";
+        let help = "stop the daemon and run `rackstrap restore FILE` with a backup; `rackstrap backup --check` lists all damaged rows";
         tracing::error!("{message}; {help}");
         warnings.raise(Timestamp::now(), STORE_TOPIC, &message, help);
     }

@@ -66,13 +66,13 @@ impl Reloader {
         let scripts = Scripts::load(site.server.bootscripts_dir.as_deref()).map_err(anyhow::Error::msg)?;
         let templates = Templates::load(site.server.templates_dir.as_deref())?;
         if let Some(problem) = overlay::check(&site, &templates).into_iter().next() {
-            bail!("{}; all that is wrong: rackstrap check", problem.brief());
+            bail!("{}; to list all errors: rackstrap check", problem.brief());
         }
         let (images, told) = self.scan_images(&site)?;
         let disks = self.shared.boots.disks();
         disks
             .confirm(&site)
-            .context("noting which disk layouts are confirmed")?;
+            .context("recording which disk layouts are confirmed")?;
         self.shared.recorder.set_limits(site.limits);
         self.shared.loaders.store(Arc::new(loaders));
         self.shared.scripts.store(Arc::new(scripts));
@@ -146,7 +146,7 @@ impl Reloader {
         let rollouts = &self.shared.rollouts;
         rollouts
             .see(&images, Timestamp::now())
-            .context("noting which versions are current")?;
+            .context("recording which versions are current")?;
         let told = tell_of_new(&self.shared.world.load().images, &images, &rollouts.current());
         Ok((Arc::new(images), told))
     }
@@ -158,9 +158,9 @@ fn tell_of_new(before: &Catalog, after: &Catalog, current: &[Current]) -> String
     let lines = images.filter(|image| before.get(image).is_none()).filter_map(|image| {
         let current = &current.iter().find(|current| current.image.name == image.name)?.image;
         Some(match current == image {
-            true => format!("{image} is what nodes of {} boot from now on", image.name),
+            true => format!("nodes of {} boot {image} from now on", image.name),
             false => format!(
-                "nodes of {} go on booting {current}; to give {image} to some first: rackstrap rollout start {image} --nodes \
+                "nodes of {} keep booting {current}; to try {image} on some nodes first: rackstrap rollout start {image} --nodes \
                  NODES; to all at once: rackstrap image promote {image}",
                 image.name
             ),

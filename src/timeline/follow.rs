@@ -28,7 +28,7 @@ pub fn dropped_order(boots: &Boots, changed: &Changed) -> Option<String> {
     let before = changed.before.as_ref().filter(|_| is_other_machine(changed))?;
     boots.disks().get(&before.name)?.order?;
     Some(format!(
-        "the order to prepare the disk is dropped, as the node is another machine now; to prepare that one's: rackstrap node reprep {}",
+        "the order to prepare the disk was dropped, because the node is another machine now; to prepare its disk: rackstrap node reprep {}",
         changed.name()
     ))
 }

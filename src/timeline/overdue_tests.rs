@@ -47,7 +47,7 @@ fn a_lost_node_stays_lost_over_a_restart_with_the_right_age_until_it_is_heard_ag
     recorder.heartbeat(node(), at(1_900), "a", "");
     assert_eq!(state(&recorder), (State::Ready, 1_900));
     let last = recorder.last(&node()).unwrap();
-    assert_eq!(last.detail, "heard of again after 31 min 30 s");
+    assert_eq!(last.detail, "heartbeats again after 31 min 30 s");
     drop((store, recorder));
 }
 
@@ -95,7 +95,7 @@ fn firmware_that_refuses_the_loader_is_stalled_and_stays_so_while_it_repeats_its
     let (found, since) = state(&recorder);
     assert_eq!((found, since), (State::Stalled, 15));
     let standing = recorder.standing(&node()).unwrap();
-    let text = "tftp: took snponly.efi and was not heard of again; does its firmware enforce Secure Boot?";
+    let text = "tftp: fetched snponly.efi, then nothing more; does its firmware enforce Secure Boot?";
     assert!(standing.last_error.starts_with(text), "{}", standing.last_error);
     store.flush().unwrap();
     drop((store, recorder));
@@ -148,6 +148,6 @@ fn a_stalled_node_is_told_with_its_last_step_and_without_an_age_that_stands_stil
     assert_eq!(state(&recorder), (State::Stalled, 10));
     assert_eq!(
         recorder.standing(&node()).unwrap().last_error,
-        "dhcp request: has an address and fetched no loader; is TFTP blocked on its way, or was it switched off?"
+        "dhcp request: has an address but fetched no loader; is TFTP blocked, or was it switched off?"
     );
 }

@@ -101,7 +101,7 @@ impl Stage {
     pub fn likely_causes(self, detail: &str) -> String {
         match self {
             Stage::Firmware => {
-                "has an address and fetched no loader; is TFTP blocked on its way, or was it switched off?".into()
+                "has an address but fetched no loader; is TFTP blocked, or was it switched off?".into()
             }
             Stage::Loader => {
                 let loader = detail.split(':').next().unwrap_or_default();
@@ -109,19 +109,19 @@ impl Stage {
                     true => "does its firmware enforce Secure Boot?",
                     false => "does this loader know its network card?",
                 };
-                format!("took {loader} and was not heard of again; {cause}")
+                format!("fetched {loader}, then nothing more; {cause}")
             }
-            Stage::LoaderRuns => "its loader has an address and fetched no script; is HTTP blocked on its way?".into(),
-            Stage::Script => "has its script and fetched no kernel; is its memory too small, or HTTP blocked?".into(),
+            Stage::LoaderRuns => "its loader has an address but fetched no script; is HTTP blocked?".into(),
+            Stage::Script => "has its script but fetched no kernel; is its memory too small, or HTTP blocked?".into(),
             Stage::Kernel => {
-                "has its kernel, and no agent reported; look at its console: a panic, or a card without a driver?"
+                "has its kernel but its agent has not reported; check its console: a panic, or a network card without a driver?"
                     .into()
             }
             Stage::Agent(phase) if phase == Phase::Disk as u8 => {
-                "is at its disk; look at its console: a failing disk, or a long check?".into()
+                "is working on its disk; check its console: a failing disk, or a long file system check?".into()
             }
-            Stage::Agent(_) => "its agent was not heard of again; look at its console, and was it switched off?".into(),
-            Stage::HandedOver => "its system starts and is not ready; look at its console: which unit waits?".into(),
+            Stage::Agent(_) => "its agent stopped reporting; check its console, or was it switched off?".into(),
+            Stage::HandedOver => "its system is starting but not ready; check its console: which unit is waiting?".into(),
             Stage::Up => String::new(),
         }
     }

@@ -246,7 +246,7 @@ impl Recorder {
         match rows::between(&self.shared.store, subject, from, until) {
             Ok(older) => older.into_iter().chain(events).collect(),
             Err(error) => {
-                tracing::error!("the timeline of {subject} is shown without its beginning: {error}");
+                tracing::error!("the beginning of the timeline of {subject} cannot be read: {error}");
                 events
             }
         }
@@ -325,7 +325,7 @@ impl Recorder {
     /// When a daemon was last known to run, as [`Recorder::alive`] wrote it.
     ///
     /// # Errors
-    /// Those of the store.
+    /// An error of the store.
     pub fn last_alive(&self) -> Result<Option<Timestamp>, StoreError> {
         self.shared.store.get(Table::Meta, ALIVE)
     }
@@ -354,7 +354,7 @@ impl Recorder {
             nodes.map(|(subject, _)| subject.clone()).collect()
         };
         let detail = format!(
-            "the server was away for {}; what the node read from its root waited meanwhile",
+            "the server was down for {}; the node's reads from its root waited",
             duration(away)
         );
         for subject in stood {
@@ -464,7 +464,7 @@ impl State {
             }
             if line.standing.state == super::State::Lost && event.detail.is_empty() {
                 let silent = event.at.since(line.standing.since);
-                event.detail = format!("heard of again after {}", duration(silent));
+                event.detail = format!("heartbeats again after {}", duration(silent));
             }
         }
         if let Some((number, other_level)) = line.again(&event, window) {

@@ -21,7 +21,7 @@ pub async fn watch_over(recorder: Recorder, world: SharedWorld, cancel: Cancella
     match recorder.last_alive() {
         Ok(Some(alive)) => recorder.was_away(alive, Timestamp::now()),
         Ok(None) => {}
-        Err(error) => tracing::error!("when the server ran last is not known: {error}"),
+        Err(error) => tracing::error!("the server's last running time is unknown: {error}"),
     }
     let mut looks = 0;
     loop {

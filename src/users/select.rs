@@ -80,7 +80,7 @@ pub fn select(policy: &Users, passwd: &[u8], group: &[u8], shadow: &[u8]) -> Acc
             Ok(user) if !policy.uid.contains(&user.uid) || excluded(&user.name) => {}
             // As getent has it: the first one counts.
             Ok(user) if names.contains(&user.name) => {
-                found.refuse("passwd", line, format!("there is another {} above it", user.name));
+                found.refuse("passwd", line, format!("{} is already defined above", user.name));
             }
             Ok(_) if found.users.len() == MOST => found.refuse("passwd", line, format!("{MOST} users are the limit")),
             Ok(user) => {
@@ -95,7 +95,7 @@ pub fn select(policy: &Users, passwd: &[u8], group: &[u8], shadow: &[u8]) -> Acc
         match text.and_then(file::group) {
             Ok(group) if !policy.gid.contains(&group.gid) || excluded(&group.name) => {}
             Ok(group) if names.contains(&group.name) => {
-                found.refuse("group", line, format!("there is another {} above it", group.name));
+                found.refuse("group", line, format!("{} is already defined above", group.name));
             }
             Ok(_) if found.groups.len() == MOST => found.refuse("group", line, format!("{MOST} groups are the limit")),
             Ok(group) => {

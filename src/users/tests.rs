@@ -215,7 +215,7 @@ fn files_are_read_again_when_they_changed() {
     assert!(source.read(&narrow).unwrap().users.is_empty());
     std::fs::remove_file(dir.path().join("group")).unwrap();
     std::fs::create_dir(dir.path().join("group")).unwrap();
-    assert!(source.read(&policy).unwrap_err().contains("no regular file"));
+    assert!(source.read(&policy).unwrap_err().contains("not a regular file"));
 }
 
 proptest! {

@@ -43,7 +43,7 @@ fn a_restart_takes_over_no_layout_that_loses_data_before_it_is_confirmed() -> Re
     // after the first one counts as well.
     site.scratch().version = 2;
     cluster.daemon.write_site(&site)?;
-    let held = "layout scratch v2 would lose scratch v1, and nobody confirmed it";
+    let held = "layout scratch v2 would lose scratch v1, and this is not confirmed";
     for _ in 0..2 {
         cluster.daemon.stop()?;
         cluster.start_daemon()?;
@@ -76,7 +76,7 @@ fn a_restart_takes_over_no_layout_that_loses_data_before_it_is_confirmed() -> Re
     cli(&["reload", "--reprep"])?;
     cluster.daemon.stop()?;
     cluster.start_daemon()?;
-    assert!(!cli(&["status"])?.contains("nobody confirmed it"));
+    assert!(!cli(&["status"])?.contains("this is not confirmed"));
     assert_eq!(boot(&cluster, &nodes[1])?, 2);
     Ok(())
 }

@@ -285,7 +285,7 @@ fn racks_go_on_filling_after_kill_9() -> Result {
     for (n, machine) in asked.machines[..2].iter().enumerate() {
         assert_eq!(after.get(&machine.mac()), Some(&asked.expected(n).name));
     }
-    assert_eq!(order()?, macs(2..5), "who waits for a yes, in their order");
+    assert_eq!(order()?, macs(2..5), "who waits for your confirmation, in their order");
     lab.among_racks(|| {
         // Everybody asks again, and new ones come.
         for (n, machine) in filled.machines.iter().enumerate() {

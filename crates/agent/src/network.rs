@@ -80,12 +80,10 @@ pub fn up(cmdline: &CommandLine) -> Res<String> {
 fn no_card(wanted: HwAddr) -> Failure {
     let there: Vec<String> = cards().iter().map(|(name, a)| format!("{name} {a}")).collect();
     let there = match there.is_empty() {
-        true => "no network card at all; is its module in the image's kernel?".to_owned(),
-        false => format!("only {}", there.join(", ")),
+        true => "none (is the card's module in the image's kernel?)".to_owned(),
+        false => there.join(", "),
     };
-    Failure::new(format!(
-        "no network card {wanted}, from which this machine booted; there is {there}"
-    ))
+    Failure::new(format!("boot interface {wanted} not found; available: {there}"))
 }
 
 /// Asks every 50 ms until there is an answer or the time is over.

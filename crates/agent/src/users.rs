@@ -181,7 +181,7 @@ fn lock(etc: &Path) -> Res<File> {
     Ok(file)
 }
 
-/// Puts a file in the place of one that is there: with its owner and mode, and whole at every moment.
+/// Replaces a file atomically, and keeps its owner and mode.
 fn replace(path: &Path, bytes: &[u8]) -> Res<()> {
     let doing = || format!("writing {}", path.display());
     let before = fs::metadata(path).doing(doing)?;

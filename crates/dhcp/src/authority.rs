@@ -130,7 +130,7 @@ pub enum Loader {
 pub struct DhcpEvent {
     /// When it came.
     pub at: Timestamp,
-    /// Who.
+    /// Address of the machine that sent the packet.
     pub hwaddr: HwAddr,
     /// UUID as sent.
     pub uuid: Option<Uuid>,

@@ -17,9 +17,9 @@ pub struct Lease {
     pub uuid: Option<Uuid>,
     /// What it is.
     pub state: LeaseState,
-    /// Since when.
+    /// Time at which the lease got its present state.
     pub since: Timestamp,
-    /// Until when.
+    /// Time at which it ends.
     pub expires: Timestamp,
     /// When it was last promised: the beginning of the time that ends with `expires`. 0 in stores of before this was kept.
     #[serde(default)]

@@ -10,7 +10,7 @@ use std::{
 /// A directory below `images/` that is no version although it looks like one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Which.
+    /// Directory of the version.
     pub path: PathBuf,
     /// What is wrong with it, and what to do.
     pub what: String,

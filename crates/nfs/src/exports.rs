@@ -29,14 +29,14 @@ impl fmt::Display for Refusal {
 pub enum NfsEvent {
     /// A peer got the root handle of an export.
     Mounted {
-        /// Who.
+        /// Address of the client.
         peer: SocketAddr,
         /// [`ExportRoot::name`]
         export: String,
     },
     /// A peer did not get what it asked to mount.
     MountRefused {
-        /// Who.
+        /// Address of the client.
         peer: SocketAddr,
         /// What it asked for, made printable.
         path: String,
@@ -45,7 +45,7 @@ pub enum NfsEvent {
     },
     /// A peer used a handle of an export that it may not use (told once a connection and export).
     HandleRefused {
-        /// Who.
+        /// Address of the client.
         peer: SocketAddr,
         /// The export of the handle.
         export: ExportId,
@@ -54,16 +54,16 @@ pub enum NfsEvent {
     },
     /// A peer said that it unmounted. Advisory: a node that is switched off says nothing.
     Unmounted {
-        /// Who.
+        /// Address of the client.
         peer: SocketAddr,
-        /// What, made printable.
+        /// Path that it asked for, made printable.
         path: String,
     },
     /// A connection was refused or ended by us.
     Trouble {
-        /// Who.
+        /// Address of the client.
         peer: SocketAddr,
-        /// Why.
+        /// Reason of the refusal.
         why: String,
     },
 }

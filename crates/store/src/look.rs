@@ -41,7 +41,7 @@ impl Look {
 /// A row that was taken out of its table as it cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetAside {
-    /// When.
+    /// Time at which the row was set aside.
     pub at: Timestamp,
     /// The row, and what was wrong with it.
     #[serde(flatten)]

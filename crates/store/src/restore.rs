@@ -48,7 +48,7 @@ enum Old {
 pub enum RestoreError {
     /// A daemon runs.
     #[error(
-        "store {}: a rackstrap daemon works with it{}; stop it first: systemctl stop rackstrap", path.display(),
+        "store {}: a rackstrap daemon has it open{}; to stop it first: systemctl stop rackstrap", path.display(),
         holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
     )]
     Running {
@@ -151,7 +151,7 @@ impl Staged {
         self.store.as_ref()
     }
 
-    /// True if leases, boots and disks are those of the store that is replaced, and not the backup's.
+    /// True if leases, boots and disks are kept of the store that is replaced, and not the backup's.
     pub fn took_along(&self) -> bool {
         self.taken_along
     }

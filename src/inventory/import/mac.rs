@@ -61,5 +61,5 @@ pub(super) fn wrong(text: &str) -> String {
     }
 }
 
-/// What to write instead.
+/// What to write instead, with an example.
 pub(super) const HELP: &str = "write six bytes in hex, such as 52:54:00:01:01:01";

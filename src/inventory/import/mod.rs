@@ -179,7 +179,7 @@ pub struct Ports<'a> {
 pub struct ImportError {
     /// What is wrong, in the order of the file; at least one, at most [`PROBLEMS`].
     pub problems: Vec<Diagnostic>,
-    /// How many more there are.
+    /// Number of further problems that are not shown.
     pub omitted: usize,
     /// What would be warned of if there were no problems.
     pub warnings: Vec<Diagnostic>,

@@ -180,7 +180,7 @@ fn what_comes_later_is_given_to_nobody_and_promotions_survive_restarts() {
         .rollouts
         .promote_image(&image("debian@5"), "tests", now)
         .unwrap_err();
-    assert_eq!(again.to_string(), "debian@5 is the current version already");
+    assert_eq!(again.to_string(), "debian@5 is already the current version");
     let missing = rig
         .rollouts
         .promote_image(&image("debian@9"), "tests", now)

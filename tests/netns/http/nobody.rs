@@ -156,7 +156,10 @@ fn a_user_gets_no_secret_with_all_that_he_can_read() -> Result {
     // Files, host keys and hashes.
     let overlay = format!("/v1/overlay/{}", node.boot);
     let (status, said) = up.posts(&node.namespace, &overlay, &wants_overlay(&node.token))?;
-    assert!(status == 409 && said.contains("handed out already"), "{status}: {said}");
+    assert!(
+        status == 409 && said.contains("have been sent already"),
+        "{status}: {said}"
+    );
     let (status, said) = up.posts(&node.namespace, &overlay, &wants_overlay(&up.secrets[0]))?;
     assert!(
         status == 403 && said.contains("wrong token"),

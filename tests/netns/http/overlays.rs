@@ -110,14 +110,14 @@ fn a_node_is_served_what_was_shown() -> Result {
     fs::write(accounts.join("passwd"), "carol:x:1002:1000::/home/carol:/bin/sh\n")?;
     let synced = daemon.cli(&["sync-users"])?;
     ensure!(
-        synced.ends_with("1 node runs with others, until the next heartbeat: r01n01\n"),
+        synced.ends_with("1 node runs with older users, until the next heartbeat: r01n01\n"),
         "{synced}"
     );
 
     // Once a boot.
     let (status, again) = node.post("overlay", &body)?;
     ensure!(
-        status == 409 && again.contains("handed out already"),
+        status == 409 && again.contains("have been sent already"),
         "{status}: {again}"
     );
     daemon.stop()
@@ -271,7 +271,7 @@ fn an_older_agent_is_answered_in_its_own_words_and_one_that_is_too_old_is_told_w
     let synced = daemon.cli(&["sync-users"])?;
     ensure!(
         synced.contains(
-            "1 node runs with others, until the next boot (the image has an older agent; seal it anew): r01n01"
+            "1 node runs with older users, until the next boot (the image has an older agent: clone and seal it again): r01n01"
         ),
         "{synced}"
     );

@@ -226,7 +226,7 @@ fn a_body_has_its_time_as_a_whole() -> Result {
     let dripping = drip(&slow, b' ')?;
     let answer = until_closed(silent)?;
     assert_eq!(status_of(&answer), Some(408), "{answer}");
-    assert!(answer.contains("did not come within"), "{answer}");
+    assert!(answer.contains("did not arrive within"), "{answer}");
     // The kernel may drop this answer, as there is more coming in that nobody reads.
     let answer = until_closed(slow)?;
     assert!(matches!(status_of(&answer), None | Some(408)), "{answer}");

@@ -13,7 +13,7 @@ fn is_held(fleet: &Fleet, version: &str, holder: &str) -> Result {
     let refused = daemon.cli(&["image", "delete", version]).unwrap_err();
     let refused = format!("{refused:#}");
     assert!(
-        refused.contains("nothing was deleted, as these are in use") && refused.contains(holder),
+        refused.contains("nothing was deleted, because these are in use") && refused.contains(holder),
         "{refused}"
     );
     let said = daemon.cli(&["image", "gc", "--keep", "1", "--yes"])?;

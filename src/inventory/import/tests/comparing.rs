@@ -92,7 +92,7 @@ fn conflicts_say_why_and_what_to_do() {
         "3 'rack7' is not a node name here: names follow r{rack:02}n{slot:02}, such as r01n01",
         "4 the file gives r02n03 the address 10.5.2.4, and its name stands for 10.5.2.3; correct one of \
          the two",
-        "5 node r02n04: there is no profile 'gpus'; did you mean 'gpu'?",
+        "5 node r02n04: profile 'gpus' does not exist; did you mean 'gpu'?",
         "6 node r02n05: hwaddr 01:00:5e:00:00:01 is a multicast address",
         "7 node r09n01: its address would be 10.5.9.1, which is in the reserved network 10.5.9.0/24",
         "8 'r2n6' is not a node name here: names follow r{rack:02}n{slot:02}; did you mean r02n06?",
@@ -162,13 +162,13 @@ fn everything_that_is_wrong_is_said_at_once_with_its_place() {
     );
     let starts = [
         "2:8 '52:54:00:00:00:0g' is not a hardware address",
-        "2:26 node r02n01: there is no profile 'gpus'; did you mean 'gpu'?",
+        "2:26 node r02n01: profile 'gpus' does not exist; did you mean 'gpu'?",
         "3:1 'rack7' is not a node name here",
-        "3:29 node rack7: there is no profile 'none'",
+        "3:29 node rack7: profile 'none' does not exist",
         "4:26 node r02n03: hwaddr 52:54:00:00:00:02 already belongs to r01n02",
-        "4:49 node r02n03: '-x' is no name for a group",
+        "4:49 node r02n03: '-x' is not a group name",
         "5:1 r02n03 is on line 4 already",
-        "5:26 node r02n03: there is no profile 'gpus'",
+        "5:26 node r02n03: profile 'gpus' does not exist",
         "6:1 r09n01 has no hardware address",
         "6:1 node r09n01: its address would be 10.5.9.1",
     ];
@@ -177,7 +177,7 @@ fn everything_that_is_wrong_is_said_at_once_with_its_place() {
         assert!(said.starts_with(start), "{said}\n{start}");
     }
     assert!(
-        text.contains("\nnodes.csv:3:29: node rack7: there is no profile 'none'"),
+        text.contains("\nnodes.csv:3:29: node rack7: profile 'none' does not exist"),
         "{text}"
     );
     assert!(
@@ -190,7 +190,7 @@ fn everything_that_is_wrong_is_said_at_once_with_its_place() {
         "[node.r02n01]\nhwaddrs = [\"52:54:00:00:00:21\"]\nprofiles = [\"gpu\",\n  \"gpus\"]\n[node.r2n2]\nhwaddrs = [\"x\"]\n",
     );
     assert!(
-        said[0].starts_with("4:3 node r02n01: there is no profile 'gpus'"),
+        said[0].starts_with("4:3 node r02n01: profile 'gpus' does not exist"),
         "{said:#?}"
     );
     assert!(said[1].starts_with("5:7 'r2n2' is not a node name here"), "{said:#?}");

@@ -102,7 +102,7 @@ fn what_a_relay_passes_on_from_a_user_gets_no_secrets_and_says_nothing_of_a_node
     // The heartbeats have ended that boot: root of the node gets nothing for it either.
     let (status, said) = up.lab.node.post_to(&overlay, &wants_overlay(token), &[])?;
     assert!(
-        status == 409 && said.contains("running system was heard of"),
+        status == 409 && said.contains("running system has sent a heartbeat"),
         "{status}: {said}"
     );
     Ok(())
@@ -249,7 +249,7 @@ fn a_boot_in_doubt_of_an_older_image_gets_its_files_once_the_node_is_silent() ->
     assert_eq!(status, 409, "{said}");
     let (status, said) = up.posts(node, &overlay, &wants_overlay(token))?;
     assert!(
-        status == 409 && said.contains("running system was heard of"),
+        status == 409 && said.contains("running system has sent a heartbeat"),
         "{status}: {said}"
     );
 
