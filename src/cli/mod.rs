@@ -102,7 +102,7 @@ enum Command {
     Dnsmasq(export::ShortArgs),
     /// Import, copy, change, seal, compare and delete root images; choose the version that nodes boot
     Image(image::ImageArgs),
-    /// Give a new version of an image to some nodes first, then to all
+    /// Give a new version of an image to canaries first, then to all nodes in batches
     Rollout(rollout::RolloutArgs),
     /// List and release the addresses that unknown machines have from the pools
     Lease(lease::LeaseArgs),

@@ -31,18 +31,18 @@ pub struct RolloutArgs {
 
 #[derive(Debug, Subcommand)]
 enum RolloutCommand {
-    /// Give a version to some nodes, at their next boots or by restarting them
+    /// Start a rollout: give a version to canaries, at their next boots or by restarting them
     #[command(after_help = "\
-The others go on with the current version. A node counts as failed if it is not ready in time, if its checks fail, or if it had
-to go back to the version before by itself, which it does after some boots ([limits] boots-before-going-back). More failures
-than are allowed stop the rollout: who has not begun to boot the version does not.
+All other nodes keep the current version. A node has failed if it is not ready in time, if its checks fail, or if it
+rolled back to its last known good version after some boots ([limits] boots-before-going-back). More failures than
+--max-failures stop the rollout. Nodes that have not started booting the new version then keep the current one.
 
 Examples:
   rackstrap rollout start debian@4 --nodes 'r01n[01-04]'
   rackstrap rollout start debian@4 --nodes @canary --reboot --soak 1h -m 'new driver'
   rackstrap rollout start debian@4 --nodes 'r01*' --max-failures 2 --ready-within 10m")]
     Start(StartArgs),
-    /// How far it is, and how each node fares
+    /// Show the progress of a rollout, and the state of each node
     #[command(after_help = "\
 States: waiting (was given the version, has not booted it), booting, ready, failed, gone back (boots the version before).
 
@@ -51,46 +51,46 @@ Examples:
   rackstrap rollout status debian --watch
   rackstrap rollout status --json | jq -r '.[].nodes[] | select(.state == \"failed\") | .node'")]
     Status(StatusArgs),
-    /// Give it to all other nodes, batch by batch
+    /// Give the version to all other nodes, batch by batch
     #[command(after_help = "\
-A batch is given when all nodes of those before are ready, or have failed; nodes that were switched off are not waited for. When
-all have it, it is the current version. Said again, it changes the pace.
+A batch starts when all nodes of the earlier batches are ready or have failed; nodes that are switched off are not
+waited for. When all nodes have the version, it becomes the current one. Run the command again to change the pace.
 
 Examples:
   rackstrap rollout promote
   rackstrap rollout promote debian --batch 8 --pause-between 5m
   rackstrap rollout promote --batch 25% --max-failures 10")]
     Promote(PromoteArgs),
-    /// Give it to nobody else for now
+    /// Pause: no further nodes get the version
     #[command(after_help = "\
-Nodes that have not begun to boot it boot the current version. Restarts that it wanted are cancelled, unless the node was told already;
-nodes that were drained for that are put back into service.
+Nodes that have not started booting the version boot the current one. The rollout's restarts are cancelled, unless the
+node has received the order already; nodes that were drained for them are put back into service.
 
 Example:
   rackstrap rollout pause")]
     Pause(OneArgs),
-    /// Go on after a pause, or after it stopped by itself
+    /// Continue after a pause, or after failures stopped the rollout
     #[command(after_help = "\
 Examples:
   rackstrap rollout resume
   rackstrap rollout resume debian --max-failures 5")]
     Resume(ResumeArgs),
-    /// End it: its nodes go back to the current version
+    /// End the rollout: its nodes go back to the current version
     #[command(after_help = "\
-Without --reboot they go back at their next boots. With it, the nodes that run its version are restarted, and restarts of the other
-nodes are cancelled.
+If it was started without --reboot, nodes go back at their next boots. If it was started with --reboot, nodes that run
+its version are restarted, and restarts of the other nodes are cancelled.
 
 Example:
   rackstrap rollout abort debian")]
     Abort(OneArgs),
-    /// Have nodes try a version again on which they failed
+    /// Let nodes try a version again that failed on them
     #[command(after_help = format!("{HELP}\n\n\
-Also without a rollout: for nodes that went back by themselves. A rollout that has stopped waits for rackstrap rollout resume after that.
+Works without a rollout too, for nodes that rolled back by themselves. A stopped rollout also needs `rackstrap rollout resume`.
 
 Example:
   rackstrap rollout retry 'r01n[03,07]'"))]
     Retry(RetryArgs),
-    /// All rollouts, those that are over too
+    /// List all rollouts, also those that have ended
     #[command(after_help = "\
 Example:
   rackstrap rollout list")]
@@ -105,25 +105,25 @@ struct StartArgs {
     /// Version, such as debian@4
     #[arg(add = crate::cli::complete::images())]
     image: ImageRef,
-    /// Who gets it first: names, hostlists, groups; repeat it for further ones
+    /// Canaries, the first nodes to get it: names, hostlists, groups such as @canary; repeat for more
     #[arg(long, required = true, value_name = "NODES", add = crate::cli::complete::nodes())]
     nodes: Vec<String>,
-    /// Have their agents restart them, after the site's drain program
+    /// Restart the nodes, after the site's drain program
     #[arg(long)]
     reboot: bool,
-    /// With --reboot: how many may be down or drained at once, such as 8, or 10% of all (rounded down, at least one)
+    /// With --reboot: nodes that may be down or drained at once: 8, or 10% of all (rounded down, at least one)
     #[arg(long, value_name = "NODES|%", default_value = "10%", requires = "reboot")]
     max_down: Share,
-    /// How long a node may take from its first boot of the version until it is ready
+    /// Count a node as failed if it is not ready this long after its first boot of the version (15m, 1h)
     #[arg(long, value_name = "TIME", default_value = "15m", value_parser = seconds)]
     ready_within: u64,
-    /// How many nodes may fail; one more stops the rollout
+    /// Stop the rollout when more nodes than this have failed
     #[arg(long, value_name = "NODES", default_value_t = 0)]
     max_failures: u32,
-    /// How long a node has to stay well before it counts as good
+    /// Time for which a node must stay ready before it counts as good (10m, 1h)
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = seconds)]
     soak: u64,
-    /// A remark, kept with the rollout
+    /// Remark to keep with the rollout, such as 'new driver'
     #[arg(long, short, default_value = "")]
     message: String,
     #[command(flatten)]
@@ -132,7 +132,7 @@ struct StartArgs {
 
 #[derive(Debug, Args)]
 struct StatusArgs {
-    /// Name of the image [default: all that are on, or else the last one]
+    /// Name of the image [default: all rollouts under way, or the last one]
     #[arg(add = crate::cli::complete::images())]
     image: Option<String>,
     /// Keep showing changes until Ctrl-C
@@ -147,13 +147,13 @@ struct PromoteArgs {
     /// Name of the image [default: the only one that is being rolled out]
     #[arg(add = crate::cli::complete::images())]
     image: Option<String>,
-    /// How many get it at once: a number, or a part of all nodes of the image (rounded down, at least one) [default: 10%]
+    /// Nodes per batch: 8, or 10% of all nodes of the image (rounded down, at least one) [default: 10%]
     #[arg(long, value_name = "NODES|%")]
     batch: Option<Share>,
-    /// How long to wait between the end of a batch and the next one [default: 0s]
+    /// Pause between the end of a batch and the next one (5m, 1h) [default: 0s]
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     pause_between: Option<u64>,
-    /// How many nodes may fail, of all [default: as before]
+    /// Stop when more nodes than this have failed, of all [default: as before]
     #[arg(long, value_name = "NODES")]
     max_failures: Option<u32>,
     #[command(flatten)]
@@ -174,7 +174,7 @@ struct ResumeArgs {
     /// Name of the image [default: the only one that is being rolled out]
     #[arg(add = crate::cli::complete::images())]
     image: Option<String>,
-    /// How many nodes may fail, of all [default: as before]
+    /// Stop when more nodes than this have failed, of all [default: as before]
     #[arg(long, value_name = "NODES")]
     max_failures: Option<u32>,
     #[command(flatten)]
@@ -183,7 +183,7 @@ struct ResumeArgs {
 
 #[derive(Debug, Args)]
 struct RetryArgs {
-    /// Names, hostlists, groups
+    /// Names, hostlists or groups
     #[arg(required = true, value_name = "NODES", add = crate::cli::complete::nodes())]
     nodes: Vec<String>,
     #[command(flatten)]
