@@ -172,7 +172,7 @@ fn unknown_content(disk: &NodeDisk) -> Option<String> {
     } = &disk.state;
     match status {
         // No boot of it had a layout, so no agent has looked at its disks.
-        DiskStatus::NotWanted => Some("a disk that no boot has inspected yet".to_owned()),
+        DiskStatus::NotWanted => Some("data that no boot has inspected yet".to_owned()),
         // An older agent says what it found to people only.
         DiskStatus::Degraded { reason } if *facts == DiskFacts::default() && !device.is_empty() => {
             Some(format!("what is on {device} ({reason})"))

@@ -215,7 +215,7 @@ fn an_order_that_stands_is_told_whatever_is_known_of_the_disk() {
             &ours,
             NodeDisk::default(),
             EffectKind::Standing,
-            "it loses a disk that no boot has inspected yet, unless that is",
+            "it loses data that no boot has inspected yet, unless rackstrap did not write",
         ),
         (
             &ours,

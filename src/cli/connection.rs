@@ -104,7 +104,7 @@ mod tests {
             socket(&dir.path().join("none"))
                 .unwrap_err()
                 .to_string()
-                .contains("there is none")
+                .contains("does not exist")
         );
     }
 }

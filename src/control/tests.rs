@@ -301,7 +301,7 @@ fn actions_counters_and_leases_come_through() {
                 .is_empty()
         );
         let unknown = client.get::<api::Done>("/v1/dance").unwrap_err();
-        assert!(unknown.to_string().contains("knows no /v1/dance"), "{unknown}");
+        assert!(unknown.to_string().contains("does not know /v1/dance"), "{unknown}");
         for hostile in ["../../etc/passwd", "a/b?c#d", "\u{1b}[2J", "%00", &"x".repeat(4000)] {
             let path = format!("{}{}", api::paths::NODE, segment(hostile));
             assert!(
@@ -365,7 +365,7 @@ fn backups_are_made_one_at_a_time_and_a_reader_that_goes_away_ends_its_own() {
     let other = Client::new(&socket).unwrap();
     let why = other.stream(api::paths::BACKUP).err().unwrap();
     assert!(
-        matches!(&why, ClientError::Refused(why) if why.contains("another backup is being made")),
+        matches!(&why, ClientError::Refused(why) if why.contains("another backup is running")),
         "{why}"
     );
     // Its end is noticed when there is no more room for what it does not read.

@@ -251,7 +251,7 @@ fn what_is_placed_can_be_taken_back_and_placed_elsewhere() {
     let again = rig
         .discovery
         .accept(mac(2), Some("r07n02"), false, "alice", Timestamp::now());
-    assert!(again.unwrap_err().to_string().ends_with("is r07n01 already"));
+    assert!(again.unwrap_err().to_string().ends_with("is already r07n01"));
     // An operating system, which the rack that is being filled leaves alone.
     rig.discovery.seen(Seen {
         booting: false,
@@ -365,7 +365,7 @@ fn a_replaced_mainboard_keeps_its_nodes_name() {
     let exists = rig
         .discovery
         .accept(mac(8), Some("r03n07"), false, "alice", Timestamp::now());
-    assert!(exists.unwrap_err().to_string().contains("r03n07 exists already"));
+    assert!(exists.unwrap_err().to_string().contains("r03n07 already exists"));
     rig.discovery
         .accept(mac(8), Some("r03n07"), true, "alice", Timestamp::now())
         .unwrap();
@@ -438,7 +438,7 @@ fn wrong_wishes_say_what_is_right() {
         profiles: vec!["gpu".into()],
         ..wanted("r03")
     };
-    assert!(said(&profile).contains("no profile 'gpu'"));
+    assert!(said(&profile).contains("profile 'gpu' is not in the site file"));
 }
 
 #[test]

@@ -25,7 +25,10 @@ async fn programs_say_what_they_did_and_how_they_failed() {
     .await;
     assert_eq!(said.unwrap(), "got r01n[01-02] in /\nso\n");
     let failed = run(&words("echo no; exit 3"), &[], 60 * SECOND).await.unwrap_err();
-    assert_eq!(failed.to_string(), "/bin/sh ended with exit status: 3, and said: no");
+    assert_eq!(
+        failed.to_string(),
+        "/bin/sh ended with exit status: 3, with the output: no"
+    );
     let failed = run(&["/no/such".to_owned()], &[], SECOND).await.unwrap_err();
     assert!(
         failed.to_string().starts_with("/no/such cannot be run: No such file"),
@@ -42,10 +45,7 @@ async fn a_program_that_hangs_is_killed_with_its_children() {
     let script = format!("sleep 600 & echo $! > {}; wait", pid.display());
     let began = Instant::now();
     let failed = run(&words(&script), &[], SECOND).await.unwrap_err();
-    assert!(
-        failed.to_string().contains("still ran after 1 s and was killed"),
-        "{failed}"
-    );
+    assert!(failed.to_string().contains("was killed after 1 s"), "{failed}");
     assert!(began.elapsed() < 300 * SECOND);
     let child = std::fs::read_to_string(&pid).unwrap();
     let stat = Path::new("/proc").join(child.trim()).join("stat");

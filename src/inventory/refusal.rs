@@ -24,8 +24,8 @@ pub enum InventoryError {
     },
     /// No hardware address at all.
     #[error(
-        "node {0} has no hardware address, so it could not be recognised; add the address that its network card \
-         shows at boot, such as --hwaddr 52:54:00:01:01:01"
+        "node {0} has no hardware address, so it could not be recognised; add --hwaddr with the address that its \
+         network card shows at boot, such as --hwaddr 52:54:00:01:01:01"
     )]
     NoHwaddr(String),
     /// The last one is taken away.

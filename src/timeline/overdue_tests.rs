@@ -66,7 +66,7 @@ fn a_node_that_fell_silent_with_the_server_is_lost_since_the_server_was_there_la
     recorder.was_away(recorder.last_alive().unwrap().unwrap(), at(5_000));
     let said = recorder.last(&node()).unwrap();
     assert_eq!(said.step, "server");
-    assert!(said.detail.contains("away for 1 h 6 min"), "{}", said.detail);
+    assert!(said.detail.contains("down for 1 h 6 min"), "{}", said.detail);
     recorder.look(at(5_090), 30);
     assert_eq!(state(&recorder), (State::Ready, 10), "it may be heard again");
     recorder.look(at(5_091), 30);

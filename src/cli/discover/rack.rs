@@ -229,7 +229,9 @@ mod tests {
         let text = draw(&filling(true), &slots(60), &[&waiting], Some(24));
         assert!(text.lines().count() <= 23, "{text}");
         assert!(
-            text.contains("positions below") && text.contains("waits for your confirmation") && text.contains("y yes"),
+            text.contains("positions below")
+                && text.contains("waits for your confirmation")
+                && text.contains("y confirm"),
             "{text}"
         );
         assert!(may_be_placed(&waiting, "r03") && !may_be_placed(&waiting, "r04"));

@@ -332,7 +332,7 @@ mod tests {
             assert!(error.contains("names no versions"), "{wrong}: {error}");
         }
         let error = select(&all, "debian", "[4-6]").unwrap_err().to_string();
-        assert!(error.contains("there are debian@1, debian@2"), "{error}");
+        assert!(error.contains("available: debian@1, debian@2"), "{error}");
         assert!(
             select(&[], "other", "1")
                 .unwrap_err()

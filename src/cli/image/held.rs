@@ -160,7 +160,7 @@ mod tests {
         nodes.extend((1..=7).map(|n| format!("n{n}")));
         assert_eq!(
             uses.holder(&image).unwrap(),
-            "n1, n2, n3, n4, n5 and 2 other nodes run it or boot into it; profile default pins it"
+            "n1, n2, n3, n4, n5 and 2 other nodes run it or are booting it; profile default pins it"
         );
         assert!(uses.holders_of("debian").unwrap().starts_with("debian@3: n1"));
         assert_eq!(uses.holders_of("debia"), None);

@@ -305,7 +305,7 @@ mod tests {
         let state = state();
         let images = state.path().join("images");
         let error = show(&images, "debian@3", false).unwrap_err().to_string();
-        assert_eq!(error, "there is no image debian@3; there are debian@1, debian@2");
+        assert_eq!(error, "image debian@3 does not exist; available: debian@1, debian@2");
         assert!(
             show(&images, "debian@x", false)
                 .unwrap_err()

@@ -273,7 +273,7 @@ mod tests {
         ] {
             assert_eq!(
                 said(request),
-                format!("r01n01: wanted 1 s ago by rollout, {bound}: why")
+                format!("r01n01: requested 1 s ago by rollout, {bound}: why")
             );
         }
     }

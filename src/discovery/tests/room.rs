@@ -74,7 +74,7 @@ fn a_machine_that_waited_before_is_placed_when_somebody_says_so() {
     rig.until("who waits", |rig| rig.waits(1));
     let accept = || rig.discovery.accept(mac(1), None, false, "alice", Timestamp::now());
     let alone = accept().unwrap_err().to_string();
-    assert!(alone.contains("no rack is being filled"), "{alone}");
+    assert!(alone.contains("no rack that is being filled matches"), "{alone}");
     thread::sleep(Duration::from_millis(5));
     rig.start(&wanted("r03"));
     assert_eq!(rig.name_of(1), None, "it waited before, and is not taken by itself");

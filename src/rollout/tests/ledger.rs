@@ -226,7 +226,7 @@ fn a_node_that_does_not_get_ready_goes_back_and_stays_there() {
     );
     let why = rig.told("r01n01").why.join("\n");
     assert!(
-        why.contains("image debian@3: debian@4 did not get ready in 3 boots, so back"),
+        why.contains("image debian@3: rolled back because debian@4 did not get ready in 3 boots"),
         "{why}"
     );
     rig.come_up("r01n01");
