@@ -16,8 +16,8 @@ pub fn run() -> Result<()> {
     book(&root, &tools, &paths::target_dir().join("book"))?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut doc = Command::new(cargo);
-    doc.args(["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"]);
-    // Contributors read the pages of private items too, so a link to one of them leads somewhere.
+    doc.args(["doc", "--workspace", "--no-deps", "--quiet"]);
+    // Contributors read the comments in the source, where a link to a private item leads somewhere.
     let flags = "-D warnings -A rustdoc::private_intra_doc_links";
     succeed(doc.env("RUSTDOCFLAGS", flags).current_dir(&root))?;
     let mut deny = Command::new(tools.join("bin/cargo-deny"));
