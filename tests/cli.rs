@@ -238,7 +238,7 @@ fn change_nodes(daemon: &Daemon) {
     assert!(
         daemon
             .complains("node set r01n01 --profile x")
-            .contains("no profile 'x'")
+            .contains("profile 'x' does not exist")
     );
     assert_eq!(
         daemon.says("node unset r01n01 --groups"),
@@ -359,7 +359,7 @@ fn racking_in_order_and_one_by_one() {
     assert!(
         daemon
             .complains("discover accept 52:54:00:00:00:01 r01n02")
-            .contains("is r01n01 already")
+            .contains("is already r01n01")
     );
     assert!(
         daemon
@@ -561,11 +561,14 @@ fn rollouts_say_what_there_is_and_what_to_do() {
         ("rollout start debian@4 --nodes r1n01", "did you mean r01n01?"),
         ("rollout promote", "no rollout is on; begin: rackstrap rollout start"),
         ("rollout status debian", "no version of debian was ever rolled out"),
-        ("rollout retry r01n01", "r01n01: none of them has failed on a version"),
+        (
+            "rollout retry r01n01",
+            "r01n01: none of these nodes has failed on a version",
+        ),
         ("image promote debian@1", "there is no debian@1"),
         (
             "image rollback debian",
-            "there is no image debian; no image was imported yet",
+            "image debian does not exist: no image has been imported yet",
         ),
     ] {
         let said = daemon.complains(words);

@@ -65,7 +65,10 @@ fn hostlists_name_nodes_everywhere() {
             .contains("node r01n99 is not in the inventory; `rackstrap node list` shows all")
     );
     let missing = daemon.complains("node set r01n[01-06] --join x");
-    assert!(missing.contains("no nodes r01n[05-06] in the inventory"), "{missing}");
+    assert!(
+        missing.contains("nodes r01n[05-06] are not in the inventory"),
+        "{missing}"
+    );
     assert!(
         daemon.complains("status @odd").contains("@even"),
         "the groups that there are"
@@ -199,7 +202,7 @@ fn one_profile_of_several_is_taken_away() {
         (
             nothing,
             "warning: none of these nodes has the profile 'gpu'\nwarning: none of these nodes has the group 'bog'\n\
-             warning: none of these nodes has the hardware address 52:54:00:00:09:09\n"
+             warning: none of these nodes has the MAC address 52:54:00:00:09:09\n"
                 .to_owned()
         )
     );
@@ -259,7 +262,7 @@ fn nodes_are_changed_in_an_editor() {
         (output.status.code(), String::from_utf8(text).unwrap())
     };
     let (code, said) = edit("true", "node edit r01n01 --yes");
-    assert!(code == Some(0) && said.contains("the text is as it was"), "{said}");
+    assert!(code == Some(0) && said.contains("the text was not edited"), "{said}");
     let (code, said) = edit("sed -i s/even/odd/", "node edit @even --yes");
     assert!(code == Some(0) && said.contains("0 added, 4 changed"), "{said}");
     assert_eq!(names(&daemon, "@odd"), "r[01-02]n[02,04]");
