@@ -102,6 +102,6 @@ pub mod parts {
     }
     /// Everything that happened.
     pub mod timeline {
-        pub use crate::timeline::{Event, Level, Recorder, Subject};
+        pub use crate::timeline::{DhcpMessage, Event, EventKind, Level, Recorder, Subject};
     }
 }

@@ -111,7 +111,7 @@ fn a_trial_run_is_refused_as_the_real_one_and_changes_nothing() {
     // What the real one refuses.
     let event = rackstrap::parts::timeline::Event::new(
         rackstrap_base::clock::Timestamp::now(),
-        "ready",
+        rackstrap::parts::timeline::EventKind::Ready,
         rackstrap::parts::timeline::Level::Ok,
         "up",
     );

@@ -12,7 +12,7 @@ use rackstrap::parts::{
     overlay::{Renderer, Templates},
     restart::Restarts,
     rollout::Rollouts,
-    timeline::{Event, Level, Recorder, Subject},
+    timeline::{DhcpMessage, Event, EventKind, Level, Recorder, Subject},
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_image::load_catalog;
@@ -424,15 +424,16 @@ fn status_and_timelines() {
     for _ in 0..3 {
         daemon.recorder.record(
             node.clone(),
-            Event::new(now, "dhcp discover", Level::Ok, "offer 10.5.1.1"),
+            Event::new(now, EventKind::Dhcp(DhcpMessage::Discover), Level::Ok, "offer 10.5.1.1"),
         );
     }
-    let failed = Event::new(now, "script", Level::Error, "no image");
+    let failed = Event::new(now, EventKind::Script, Level::Error, "no image");
     daemon.recorder.record(node, failed.of_boot("abc"));
     let stranger = Subject::Machine("52:54:00:00:00:99".parse().unwrap());
-    daemon
-        .recorder
-        .record(stranger, Event::new(now, "dhcp discover", Level::Ok, "unknown"));
+    daemon.recorder.record(
+        stranger,
+        Event::new(now, EventKind::Dhcp(DhcpMessage::Discover), Level::Ok, "unknown"),
+    );
     packet(&daemon, "52:54:00:00:00:98");
     packet(&daemon, "52:54:00:00:00:99");
     until(&daemon, "discover list", "52:54:00:00:00:99");
@@ -493,7 +494,7 @@ fn watching_ends_with_an_interrupt_and_goes_on_without_the_daemon() {
         .lines()
         .map_while(Result::ok);
     assert!(lines.any(|line| line.contains("r01n01") && line.contains("absent")));
-    let event = Event::new(Timestamp::now(), "ready", Level::Ok, "up");
+    let event = Event::new(Timestamp::now(), EventKind::Ready, Level::Ok, "up");
     daemon.recorder.record(Subject::Node("r01n01".into()), event);
     assert!(lines.any(|line| line.contains("r01n01") && line.contains("ready")));
     daemon.cancel.cancel();

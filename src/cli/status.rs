@@ -9,7 +9,7 @@ use super::{
 use crate::{
     boots::DiskTrouble,
     control::{Client, api},
-    timeline::{State, StatusRow},
+    timeline::{NodeState, StatusRow},
 };
 use anyhow::Result;
 use clap::Args;
@@ -100,7 +100,11 @@ pub fn run(config: &Path, args: StatusArgs) -> Result<ExitCode> {
 /// The status of what is wanted, and how many nodes there are. Groups are asked for anew each time: nodes join and leave them.
 fn ask(client: &Client, wanted: &Wanted) -> Result<(api::StatusAnswer, usize)> {
     let mut answer: api::StatusAnswer = client.get(api::paths::STATUS)?;
-    let all = answer.nodes.iter().filter(|row| row.state != State::Waiting).count();
+    let all = answer
+        .nodes
+        .iter()
+        .filter(|row| row.state != NodeState::Waiting)
+        .count();
     if !wanted.is_all() {
         let names: BTreeSet<String> = wanted.nodes(client)?.into_iter().map(|node| node.name).collect();
         answer.nodes.retain(|row| names.contains(&row.node));
@@ -151,16 +155,16 @@ fn describe(answer: &api::StatusAnswer, none: &str, look: Look) -> String {
 
 fn sum(answer: &api::StatusAnswer, columns: Option<usize>) -> String {
     let number = |state| answer.nodes.iter().filter(|row| row.state == state).count();
-    let waiting = number(State::Waiting);
+    let waiting = number(NodeState::Waiting);
     let nodes = answer.nodes.len() - waiting;
-    let parts = State::OF_NODES.into_iter().filter(|state| number(*state) > 0);
+    let parts = NodeState::OF_NODES.into_iter().filter(|state| number(*state) > 0);
     let parts: Vec<String> = parts.map(|state| format!("{} {state}", number(state))).collect();
     let mut text = output::count(nodes, "node");
     if !parts.is_empty() {
         text = format!("{text}: {}", parts.join(", "));
     }
     if waiting > 0 {
-        let mut machines = answer.nodes.iter().filter(|row| row.state == State::Waiting);
+        let mut machines = answer.nodes.iter().filter(|row| row.state == NodeState::Waiting);
         let (verb, hwaddr) = match (waiting, machines.next()) {
             (1, Some(machine)) => ("waits", machine.node.as_str()),
             _ => ("wait", "MAC"),

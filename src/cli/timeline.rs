@@ -99,7 +99,7 @@ fn describe(answer: &api::TimelineAnswer) -> String {
                     .map(|b| format!("+{}", output::duration(event.at.since(b.began))))
                     .unwrap_or_default(),
             ),
-            output::level_cell(event.level, &event.step),
+            output::level_cell(event.level, event.step.to_string()),
             output::right(if event.count > 1 {
                 event.count.to_string()
             } else {

@@ -6,7 +6,7 @@ use crate::{
     inventory::{Change, Changed, Node, Setting},
     overlay::ListedTree,
     restart::{Request, Want},
-    timeline::{BootSummary, Event, State, StatusRow, Subject},
+    timeline::{BootSummary, Event, NodeState, StatusRow, Subject},
 };
 use rackstrap_base::{clock::Timestamp, warnings::SiteWarning};
 use rackstrap_store::{Look, SetAside};
@@ -305,7 +305,7 @@ pub struct Slot {
     /// The node's card.
     pub hwaddr: Option<HwAddr>,
     /// Where the node is.
-    pub state: Option<State>,
+    pub state: Option<NodeState>,
     /// True if this session placed it.
     pub new: bool,
 }

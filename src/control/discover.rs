@@ -10,7 +10,7 @@ use crate::{
     decide::World,
     discovery::{Filling, Placed, Session},
     inventory::Change,
-    timeline::{State as NodeState, status},
+    timeline::{NodeState, status},
 };
 use axum::{Json, extract::State};
 use rackstrap_base::clock::Timestamp;

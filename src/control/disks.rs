@@ -9,7 +9,7 @@ use crate::{
     boots::{DiskEffect, DiskTrouble, DiskWish, EffectKind},
     decide::World,
     inventory::{Changed, Node, find},
-    timeline::{Event, Level, Subject},
+    timeline::{Event, EventKind, Level, Subject},
 };
 use axum::{Json, extract::State, http::StatusCode};
 use rackstrap_base::clock::Timestamp;
@@ -87,7 +87,7 @@ pub(super) async fn wish(
                 true => (Level::Error, format!("{TOO_LATE} (by {by})")),
                 false => (Level::Ok, format!("{said} (by {by})")),
             };
-            let event = Event::new(now, "reprep", level, detail);
+            let event = Event::new(now, EventKind::Reprep, level, detail);
             context.recorder.record(Subject::Node(node.clone()), event);
         }
         match late.is_empty() {

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     decide::World,
-    timeline::{Event, Level, Subject},
+    timeline::{Event, EventKind, Level, Subject},
 };
 use axum::{Json, extract::State, http::StatusCode};
 use rackstrap_base::clock::Timestamp;
@@ -136,7 +136,7 @@ fn release_now(context: &Shared, asked: &api::ReleaseLeases, by: &str) -> Result
                 let detail = format!("lease of {} released by {by}", row.ipaddr);
                 tracing::info!("{detail}");
                 if let Some(hwaddr) = hwaddr(row) {
-                    let event = Event::new(Timestamp::now(), "lease", Level::Ok, detail);
+                    let event = Event::new(Timestamp::now(), EventKind::Lease, Level::Ok, detail);
                     context.recorder.record(Subject::Machine(hwaddr), event);
                 }
             }

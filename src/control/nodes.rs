@@ -9,7 +9,7 @@ use super::{
 use crate::{
     decide::{Decision, Requester, World, decide},
     inventory::{Change, Changed, Entry, Node, Settings, differences, export::ExportNode},
-    timeline::{State as NodeState, Subject, dropped_order, status, summarise},
+    timeline::{NodeState, Subject, dropped_order, status, summarise},
 };
 use axum::{
     Json,

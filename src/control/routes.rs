@@ -17,7 +17,7 @@ use crate::{
     discovery::Waiting,
     inventory::Node,
     preflight,
-    timeline::{Level, State as NodeState, StatusRow, Subject, status, summarise},
+    timeline::{Level, NodeState, StatusRow, Subject, status, summarise},
 };
 use axum::{
     Extension, Json, Router,

@@ -8,7 +8,7 @@ use crate::{
     inventory::{Change, NewNode, Node},
     overlay::Templates,
     testkit::{self, Registries, world},
-    timeline::{Event, Level, State, Subject},
+    timeline::{DhcpMessage, Event, EventKind, Level, NodeState, Subject},
 };
 use arc_swap::ArcSwap;
 use rackstrap_base::clock::Timestamp;
@@ -167,12 +167,17 @@ fn a_node_from_its_first_packet_to_its_end() {
         let machine = Subject::Machine(hwaddr);
         context.recorder.record(
             machine,
-            Event::new(Timestamp::now(), "dhcp discover", Level::Ok, "unknown"),
+            Event::new(
+                Timestamp::now(),
+                EventKind::Dhcp(DhcpMessage::Discover),
+                Level::Ok,
+                "unknown",
+            ),
         );
         context.discovery.seen(packet(hwaddr));
         let status = status_when(client, |status| !status.nodes.is_empty());
         assert_eq!(status.cluster, "lab");
-        assert_eq!(status.nodes[0].state, State::Waiting);
+        assert_eq!(status.nodes[0].state, NodeState::Waiting);
         let explained: api::ExplainAnswer = client.get("/v1/explain/52:54:00:01:01:01").unwrap();
         assert!(explained.decision.is_none());
         assert!(
@@ -208,14 +213,19 @@ fn a_node_from_its_first_packet_to_its_end() {
         let status: api::StatusAnswer = client.get(api::paths::STATUS).unwrap();
         assert_eq!(
             (status.nodes.len(), status.nodes[0].state),
-            (1, State::Loading),
+            (1, NodeState::Loading),
             "it waits no longer, and what was heard of it came along"
         );
 
         let subject = Subject::Node("r01n01".into());
         context.recorder.record(
             subject,
-            Event::new(Timestamp::now(), "dhcp discover", Level::Ok, "BIOS"),
+            Event::new(
+                Timestamp::now(),
+                EventKind::Dhcp(DhcpMessage::Discover),
+                Level::Ok,
+                "BIOS",
+            ),
         );
         for about in ["r01n01", "52-54-00-01-01-01", "10.5.1.1"] {
             let explained: api::ExplainAnswer = client.get(&format!("/v1/explain/{about}")).unwrap();
@@ -226,12 +236,12 @@ fn a_node_from_its_first_packet_to_its_end() {
             assert_eq!(timeline.events.len(), 2);
         }
         let shown: api::NodeAnswer = client.get("/v1/nodes/r01n01").unwrap();
-        assert_eq!((shown.status.state, shown.boots.len()), (State::Loading, 1));
+        assert_eq!((shown.status.state, shown.boots.len()), (NodeState::Loading, 1));
 
         // Its loader came no further: all questions have the same answer.
         context.recorder.look(Timestamp::now().plus_secs(3_600), 30);
         let status: api::StatusAnswer = client.get(api::paths::STATUS).unwrap();
-        assert_eq!(status.nodes[0].state, State::Stalled);
+        assert_eq!(status.nodes[0].state, NodeState::Stalled);
         let groups: BTreeMap<String, Vec<String>> = client.get(api::paths::GROUPS).unwrap();
         assert_eq!(groups["state:stalled"], ["r01n01"]);
         let explained: api::ExplainAnswer = client.get("/v1/explain/r01n01").unwrap();
@@ -240,7 +250,7 @@ fn a_node_from_its_first_packet_to_its_end() {
         assert!(explained.warnings.iter().any(tells), "{:?}", explained.warnings);
 
         // A node that is up would lose its root.
-        let up = Event::new(Timestamp::now(), "ready", Level::Ok, "up");
+        let up = Event::new(Timestamp::now(), EventKind::Ready, Level::Ok, "up");
         context.recorder.record(Subject::Node("r01n01".into()), up);
         let mut delete = change(Change::Delete { name: "r01n01".into() });
         let refused = client.post::<api::ChangesAnswer>(api::paths::CHANGES, &delete);

@@ -3,7 +3,7 @@
 use crate::{
     boots::Boots,
     inventory::{Inventory, Node},
-    timeline::{Recorder, State},
+    timeline::{NodeState, Recorder},
 };
 use rackstrap_hostlist::{Dialect, NodeSet};
 use rackstrap_wire::Hardware;
@@ -23,7 +23,7 @@ struct One {
     /// Mount points of local partitions, and their bytes.
     mounts: Vec<(String, u64)>,
     /// `Lost` or `Stalled`; none if it is neither.
-    overdue: Option<State>,
+    overdue: Option<NodeState>,
 }
 
 /// Names of nodes that are different.
@@ -75,8 +75,8 @@ impl Known {
             hostlist(&nodes.map(|(name, _)| name.as_str()).collect())
         };
         vec![
-            ("RACKSTRAP_STALLED", all(State::Stalled)),
-            ("RACKSTRAP_LOST", all(State::Lost)),
+            ("RACKSTRAP_STALLED", all(NodeState::Stalled)),
+            ("RACKSTRAP_LOST", all(NodeState::Lost)),
         ]
     }
 

@@ -10,7 +10,7 @@ use crate::{
     boots::{Boot, Refusal},
     restart::Want,
     rollout::Reboot,
-    timeline::{Event, Level, Subject},
+    timeline::{Event, EventKind, Level, Subject},
 };
 use axum::{
     Json,
@@ -56,7 +56,7 @@ pub async fn plan(
     let agent = wire_of(&headers)?;
     let Some(common) = common_version(agent) else {
         let detail = too_old(&boot, agent);
-        service.record(&boot, "plan", Level::Error, detail.clone(), None);
+        service.record(&boot, EventKind::Plan, Level::Error, detail.clone(), None);
         return Err(Problem::gone(detail));
     };
     // After the overlay it is a user of the node who asks, and no boot goes on by that.
@@ -67,9 +67,9 @@ pub async fn plan(
         }
         service.rollouts.took(&boot, Timestamp::now());
         let detail = format!("{} for {}", boot.plan.image, boot.plan.node);
-        service.record(&boot, "plan", Level::Ok, detail, None);
+        service.record(&boot, EventKind::Plan, Level::Ok, detail, None);
         if common < WIRE_VERSION {
-            service.record(&boot, "plan", Level::Ok, old(&boot, agent), None);
+            service.record(&boot, EventKind::Plan, Level::Ok, old(&boot, agent), None);
         }
     }
     let sent = service.boots.send_plan(&id);
@@ -157,7 +157,7 @@ pub async fn overlay(
     let rendered = tokio::task::spawn_blocking(move || renderer.overlays.for_boot(&for_boot, disk, wire)).await;
     let rendered = rendered
         .unwrap_or_else(|panic| Err(format!("rendering stopped: {panic}")))
-        .inspect_err(|problem| service.record(&boot, "overlay", Level::Error, problem.clone(), None))
+        .inspect_err(|problem| service.record(&boot, EventKind::Overlay, Level::Error, problem.clone(), None))
         .map_err(Problem::unavailable)?;
     let boot = service
         .boots
@@ -169,7 +169,7 @@ pub async fn overlay(
     }
     for (level, notes) in [(Level::Degraded, &rendered.lacks), (Level::Ok, &rendered.notes)] {
         for note in notes.iter().take(MAX_NOTES) {
-            service.record(&boot, "overlay", level, note.clone(), None);
+            service.record(&boot, EventKind::Overlay, level, note.clone(), None);
         }
     }
     let overlay = rendered.into_overlay(wire);
@@ -180,7 +180,7 @@ pub async fn overlay(
         ),
         _ => (Level::Ok, format!("{} files", overlay.files.len())),
     };
-    service.record(&boot, "overlay", level, detail, None);
+    service.record(&boot, EventKind::Overlay, level, detail, None);
     Ok(Json(overlay))
 }
 
@@ -242,7 +242,7 @@ pub async fn waiting(
         service.boots.note_checks(id, &waiting.token, waiting.checks.clone())?;
         let detail = waits(&waiting.checks);
         if !detail.is_empty() {
-            service.record(&boot, "checks", Level::Retry, detail, None);
+            service.record(&boot, EventKind::Checks, Level::Retry, detail, None);
         }
     }
     Ok(StatusCode::NO_CONTENT)
@@ -280,7 +280,7 @@ pub async fn ready(State(service): State<Arc<Service>>, Told(boot, ready): Told<
                 .recorder
                 .still_runs(&Subject::Node(boot.plan.node.clone()), Timestamp::now(), id);
         }
-        service.record(&boot, "ready", level, detail, Some(ready.uptime_ms));
+        service.record(&boot, EventKind::Ready, level, detail, Some(ready.uptime_ms));
         service.rollouts.ready(&boot, Timestamp::now());
     }
     Ok(StatusCode::NO_CONTENT)
@@ -334,7 +334,7 @@ pub async fn heartbeat(
 fn users_for(service: &Service, boot: &Boot, note: &UsersNote) -> Option<String> {
     if !note.detail.is_empty() {
         let level = if note.failed { Level::Degraded } else { Level::Ok };
-        service.record(boot, "users", level, note.detail.clone(), None);
+        service.record(boot, EventKind::Users, level, note.detail.clone(), None);
     }
     if service.overlays.has_own_users(boot) {
         return None;

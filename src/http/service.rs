@@ -16,7 +16,7 @@ use crate::{
     overlay::Renderer,
     restart::Restarts,
     rollout::Rollouts,
-    timeline::{Event, Level, Recorder, Subject},
+    timeline::{Event, EventKind, Level, Recorder, Subject},
 };
 use arc_swap::ArcSwap;
 use rackstrap_base::{clock::Timestamp, seats::Guest};
@@ -116,11 +116,11 @@ impl Service {
             match self.world.load().inventory.by_ipaddr(peer.ipv4()) {
                 // A user of one node says nothing about another node: it is his own node that did this, and outside of its boot.
                 Some(asker) => {
-                    let event = Event::new(Timestamp::now(), "refused", Level::Error, detail.clone());
+                    let event = Event::new(Timestamp::now(), EventKind::Refused, Level::Error, detail.clone());
                     self.recorder.record(Subject::Node(asker.name.clone()), event);
                 }
                 // Perhaps the machine itself, which got another address.
-                None => self.record(&boot, "refused", Level::Error, detail.clone(), None),
+                None => self.record(&boot, EventKind::Refused, Level::Error, detail.clone(), None),
             }
             return Err(Problem::forbidden(Reason::ForeignBoot, detail));
         }
@@ -143,7 +143,7 @@ impl Service {
                     "waits until the system before was silent, as image {image} was sealed by an older release; {}",
                     seal_anew(image)
                 );
-                self.record(boot, "agent-client", Level::Retry, detail.clone(), None);
+                self.record(boot, EventKind::AgentClient, Level::Retry, detail.clone(), None);
                 return Err(Problem::unavailable(format!("{detail} ({seconds} s at most)")));
             }
         }
@@ -158,9 +158,9 @@ impl Service {
         Err(Problem::forbidden(Reason::UnprivilegedPort, detail))
     }
 
-    /// Notes something on the timeline of the boot's node.
-    pub(super) fn record(&self, boot: &Boot, step: &str, level: Level, detail: String, took_ms: Option<u64>) {
-        let mut event = Event::new(Timestamp::now(), step, level, detail).of_boot(&boot.plan.id);
+    /// Records an event on the timeline of the boot's node. `took_ms` is none if nothing was timed.
+    pub(super) fn record(&self, boot: &Boot, kind: EventKind, level: Level, detail: String, took_ms: Option<u64>) {
+        let mut event = Event::new(Timestamp::now(), kind, level, detail).of_boot(&boot.plan.id);
         event.took_ms = took_ms;
         self.recorder.record(Subject::Node(boot.plan.node.clone()), event);
     }

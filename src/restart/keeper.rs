@@ -8,7 +8,7 @@ use crate::{
     boots::{Boot, Boots},
     decide::SharedWorld,
     inventory::find,
-    timeline::{Event, Level, Recorder, State as NodeState, Subject},
+    timeline::{Event, EventKind, Level, NodeState, Recorder, Subject},
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_hostlist::NodeSet;
@@ -569,7 +569,7 @@ impl Restarts {
     }
 
     fn say(&self, note: &Note, now: Timestamp) {
-        let event = Event::new(now, "restart", note.level, note.text.clone());
+        let event = Event::new(now, EventKind::Restart, note.level, note.text.clone());
         self.shared.recorder.record(Subject::Node(note.node.clone()), event);
         match note.level {
             Level::Ok => tracing::info!("restart of {}: {}", note.node, note.text),

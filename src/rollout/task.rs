@@ -11,7 +11,7 @@ use crate::{
     boots::{Boot, Boots},
     decide::{SharedWorld, World},
     inventory::{Node, Settings},
-    timeline::{Event, Level, Recorder, State as NodeState, Subject},
+    timeline::{Event, EventKind, Level, NodeState, Recorder, Subject},
 };
 use rackstrap_base::{clock::Timestamp, panics};
 use rackstrap_store::{Store, StoreError, Table};
@@ -249,7 +249,7 @@ impl Rollouts {
         }
         let now = Timestamp::now();
         for told in ledger.written() {
-            let event = Event::new(now, "rollout", told.level, told.what);
+            let event = Event::new(now, EventKind::Rollout, told.level, told.what);
             self.shared.recorder.record(Subject::Node(told.node), event);
         }
         Ok(())

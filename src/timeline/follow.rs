@@ -1,6 +1,6 @@
 //! What a change of the inventory means for timelines and boots.
 
-use super::{Event, Level, Recorder, Subject};
+use super::{Event, EventKind, Level, Recorder, Subject};
 use crate::{
     boots::{Boots, is_other_machine},
     inventory::Changed,
@@ -61,8 +61,10 @@ impl Follower for Follow {
             self.recorder.move_all(&moves);
         }
         for (subject, detail) in dropped {
-            self.recorder
-                .record(subject, Event::new(Timestamp::now(), "reprep", Level::Ok, detail));
+            self.recorder.record(
+                subject,
+                Event::new(Timestamp::now(), EventKind::Reprep, Level::Ok, detail),
+            );
         }
     }
 }

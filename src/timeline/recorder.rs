@@ -1,6 +1,6 @@
 //! Takes events from everybody, keeps the last ones of each machine, and has them written behind.
 
-use super::{Event, Level, Pace, Standing, Subject, rows};
+use super::{BootPace, Event, EventKind, Level, NodeState, Standing, Subject, rows};
 use crate::config::Limits;
 use rackstrap_base::clock::{CORRECTION_MS, Timestamp, duration};
 use rackstrap_store::{ALIVE, Batch, Store, StoreError, Table};
@@ -17,10 +17,10 @@ use tokio::sync::watch;
 /// A repetition is written again after so many milliseconds, not each time: a DISCOVER a second for hours.
 const REPEAT_WRITE_MS: u64 = 10_000;
 
-/// Rows among which no [`Source`](super::event::Source) may have more than its share. A boot has about 25.
+/// Rows among which no [`Source`](super::kind::Source) may have more than its share. A boot has about 25.
 const WINDOW: usize = 96;
 
-/// Key in [`Table::Meta`] of the site's [`Pace`].
+/// Key in [`Table::Meta`] of the site's [`BootPace`].
 const PACE: &[u8] = b"pace";
 
 /// A daemon that was away for longer leaves a trace on timelines, milliseconds: a shorter restart holds nobody up.
@@ -44,7 +44,7 @@ struct Shared {
 
 struct State {
     limits: Limits,
-    pace: Pace,
+    pace: BootPace,
     /// The latest time that it was told. Before the first, what is stored may lie ahead.
     latest: Timestamp,
     lines: HashMap<Subject, Line>,
@@ -69,8 +69,8 @@ struct Line {
 
 impl Line {
     /// Its state if it is lost or stalled.
-    fn overdue(&self) -> Option<super::State> {
-        Some(self.standing.state).filter(|state| matches!(state, super::State::Lost | super::State::Stalled))
+    fn overdue(&self) -> Option<NodeState> {
+        Some(self.standing.state).filter(|state| matches!(state, NodeState::Lost | NodeState::Stalled))
     }
 
     /// Numbers of the events that are on disk only.
@@ -78,14 +78,14 @@ impl Line {
         (self.first, self.events.front().map_or(self.next, |(number, _)| *number))
     }
 
-    /// Counts `event` in a row that there is, if it is the same thing once more, or if rows of its [`Source`](super::event::Source) have their share of the
+    /// Counts `event` in a row that there is, if it is the same thing once more, or if rows of its [`Source`](super::kind::Source) have their share of the
     /// last `window` ones already. Answers the row's number, and whether its level is another now.
     fn again(&mut self, event: &Event, window: Option<usize>) -> Option<(u64, bool)> {
         let repeated = self.events.back().is_some_and(|(_, last)| last.repeats_as(event));
         let crowded = || {
-            let (source, window) = (event.source()?, window?);
+            let (source, window) = (event.step.row().source?, window?);
             let recent = self.events.iter().rev().take(window);
-            let same = recent.filter(|(_, row)| row.source() == Some(source)).count();
+            let same = recent.filter(|(_, row)| row.step.row().source == Some(source)).count();
             (same >= source.share(window)).then_some(())?;
             self.events.iter().rposition(|(_, row)| row.step == event.step)
         };
@@ -205,7 +205,10 @@ impl Recorder {
     /// The node in `boot` is alive; `trouble` says what is missing since it booted, empty if nothing.
     pub fn heartbeat(&self, subject: Subject, now: Timestamp, boot: &str, trouble: &str) {
         let level = if trouble.is_empty() { Level::Ok } else { Level::Degraded };
-        self.record(subject, Event::new(now, "heartbeat", level, trouble).of_boot(boot));
+        self.record(
+            subject,
+            Event::new(now, EventKind::Heartbeat, level, trouble).of_boot(boot),
+        );
     }
 
     /// The node proved by a secret that its system is that of `boot`: whatever a later boot was asked for by, it was not its firmware.
@@ -221,7 +224,7 @@ impl Recorder {
             let detail = format!("still runs; boot {other} was not asked for by its firmware");
             self.record(
                 subject.clone(),
-                Event::new(now, "running", Level::Ok, detail).of_boot(boot),
+                Event::new(now, EventKind::Running, Level::Ok, detail).of_boot(boot),
             );
         }
     }
@@ -349,7 +352,7 @@ impl Recorder {
             let state = self.lock();
             let nodes = state.lines.iter().filter(|(subject, line)| {
                 matches!(subject, Subject::Node(_))
-                    && (line.standing.state.has_root() || line.standing.state == super::State::Loading)
+                    && (line.standing.state.has_root() || line.standing.state == NodeState::Loading)
             });
             nodes.map(|(subject, _)| subject.clone()).collect()
         };
@@ -358,7 +361,10 @@ impl Recorder {
             duration(away)
         );
         for subject in stood {
-            self.record(subject, Event::new(now, "server", Level::Ok, detail.clone()).took(away));
+            self.record(
+                subject,
+                Event::new(now, EventKind::Server, Level::Ok, detail.clone()).took(away),
+            );
         }
     }
 
@@ -373,7 +379,7 @@ impl Recorder {
     }
 
     /// The nodes that are lost or stalled, as events say.
-    pub fn overdue(&self) -> BTreeMap<String, super::State> {
+    pub fn overdue(&self) -> BTreeMap<String, NodeState> {
         let state = self.lock();
         let lines = state
             .lines
@@ -456,13 +462,13 @@ impl State {
         }
         let kept = self.limits.timeline_events.max(1);
         let line = self.lines.entry(subject.clone()).or_default();
-        if event.step == "heartbeat" {
+        if event.step == EventKind::Heartbeat {
             let trouble = if event.level == Level::Ok { "" } else { &event.detail };
             if line.standing.expects(&event.boot, trouble) {
                 line.standing.heartbeat(event.latest());
                 return batch;
             }
-            if line.standing.state == super::State::Lost && event.detail.is_empty() {
+            if line.standing.state == NodeState::Lost && event.detail.is_empty() {
                 let silent = event.at.since(line.standing.since);
                 event.detail = format!("heard of again after {}", duration(silent));
             }
@@ -470,7 +476,7 @@ impl State {
         if let Some((number, other_level)) = line.again(&event, window) {
             let before = line.standing.clone();
             if let Some((stage, millis)) = line.standing.apply(&event) {
-                self.pace.note(stage, millis);
+                self.pace.record(stage, millis);
             }
             line.unwritten.insert(number);
             let news = other_level || !before.says_the_same_as(&line.standing);
@@ -482,7 +488,7 @@ impl State {
         }
         batch = line.write_again(subject, batch);
         if let Some((stage, millis)) = line.standing.apply(&event) {
-            self.pace.note(stage, millis);
+            self.pace.record(stage, millis);
         }
         line.written = event.latest();
         batch = rows::put(batch, subject, line.next, &event, &line.standing);

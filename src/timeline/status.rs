@@ -1,6 +1,6 @@
 //! One row a node: what `rackstrap status` shows.
 
-use super::{Recorder, State, Subject};
+use super::{NodeState, Recorder, Subject};
 use crate::{
     boots::{Boot, Boots, DiskTrouble, disk_size},
     decide::World,
@@ -18,7 +18,7 @@ pub struct StatusRow {
     /// Node name, or the hardware address of an unknown machine.
     pub node: String,
     /// Where it is.
-    pub state: State,
+    pub state: NodeState,
     /// Since when; none if it was never heard of.
     pub since: Option<Timestamp>,
     /// Image version of its boot.
@@ -66,7 +66,7 @@ pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp)
             disk_trouble: known.as_ref().and_then(DiskTrouble::of),
             node: node.name.clone(),
             state,
-            since: (state != State::Absent).then_some(since),
+            since: (state != NodeState::Absent).then_some(since),
             image: boot.as_ref().map(|boot| boot.image().clone()),
             ipaddr: Some(node.ipaddr),
             disk: boot

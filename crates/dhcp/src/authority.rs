@@ -1,6 +1,6 @@
 //! What the engine asks of the rest of the program.
 
-use super::pool::Lease;
+use super::{pool::Lease, request::Kind};
 use ipnet::Ipv4Net;
 use rackstrap_base::{clock::Timestamp, subnet::Subnet};
 use rackstrap_wire::HwAddr;
@@ -152,8 +152,8 @@ pub struct DhcpEvent {
     pub circuit_id: Option<Vec<u8>>,
     /// Relay's remote id: the switch.
     pub remote_id: Option<Vec<u8>>,
-    /// `discover`, `request`, `request (init-reboot)`, …
-    pub message: String,
+    /// What was asked.
+    pub message: Kind,
     /// How it ended.
     pub answer: AnswerKind,
     /// Why, for people.

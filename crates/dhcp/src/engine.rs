@@ -494,7 +494,7 @@ fn outcome(
             relay: Some(request.giaddr).filter(|g| !g.is_unspecified()),
             circuit_id: request.circuit_id().map(<[u8]>::to_vec),
             remote_id: request.remote_id().map(<[u8]>::to_vec),
-            message: request.kind.to_string(),
+            message: request.kind,
             answer: verdict.answer,
             reason: verdict.reason,
             address: verdict.address,

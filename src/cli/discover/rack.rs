@@ -11,7 +11,7 @@ use crate::{
         api::{self, Slot, SlotState},
     },
     discovery::{Filling, Waiting},
-    timeline::State,
+    timeline::NodeState,
 };
 use anyhow::Result;
 
@@ -127,7 +127,7 @@ fn slot_line(slot: &Slot) -> String {
     let what = match slot.what {
         SlotState::Node => {
             let hwaddr = slot.hwaddr.map(|hwaddr| hwaddr.to_string()).unwrap_or_default();
-            let state = slot.state.unwrap_or(State::Absent);
+            let state = slot.state.unwrap_or(NodeState::Absent);
             format!("{hwaddr}  {state}{}", if slot.new { "  new" } else { "" })
         }
         SlotState::Next => "<- next".to_owned(),
@@ -174,7 +174,7 @@ mod tests {
                 _ => SlotState::Free,
             },
             hwaddr: (i == 0).then_some(rackstrap_wire::HwAddr([0x52, 0x54, 0, 0, 0, 1])),
-            state: (i == 0).then_some(State::Ready),
+            state: (i == 0).then_some(NodeState::Ready),
             new: i == 0,
         };
         (0..count).map(slot).collect()

@@ -8,7 +8,7 @@ use crate::{
     },
     control::{Client, api, segment},
     inventory::Setting,
-    timeline::{BootSummary, State},
+    timeline::{BootSummary, NodeState},
 };
 use anyhow::Result;
 use clap::Args;
@@ -38,7 +38,7 @@ pub fn run(client: &Client, args: &ShowArgs) -> Result<()> {
 fn describe(answer: &api::NodeAnswer) -> String {
     let (node, status) = (&answer.node, &answer.status);
     let state = match status.since {
-        Some(since) if status.state != State::Absent => {
+        Some(since) if status.state != NodeState::Absent => {
             format!("{} since {}", status.state, output::local_time(since))
         }
         _ => format!("{} (never heard of)", status.state),
@@ -125,7 +125,7 @@ fn steps_table(boot: &BootSummary) -> String {
         table.add_row(vec![
             output::right(format!("+{}", output::duration(step.at_ms))),
             output::right(output::duration(step.took_ms)),
-            output::level_cell(step.level, &step.step),
+            output::level_cell(step.level, step.step.to_string()),
             output::right(step.count),
             output::level_cell(step.level, &step.detail),
         ]);

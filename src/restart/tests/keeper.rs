@@ -4,7 +4,7 @@ use super::{super::*, Kind, at};
 use crate::{
     boots::Boot,
     testkit::{Registries, cluster, world},
-    timeline::Subject,
+    timeline::{EventKind, Subject},
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_store::Table;
@@ -134,7 +134,7 @@ async fn nothing_is_lost_with_the_daemon_and_nothing_happens_twice() {
         (1, &["r01n02".to_owned()][..])
     );
     let said: Vec<String> = (third.recorder.of(&Subject::Node("r01n01".into())).iter())
-        .filter(|event| event.step == "restart")
+        .filter(|event| event.step == EventKind::Restart)
         .map(|event| event.detail.clone())
         .collect();
     assert!(said.contains(&"told to restart: new kernel".to_owned()), "{said:?}");

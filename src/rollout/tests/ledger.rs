@@ -7,7 +7,7 @@ use crate::{
     inventory::Node,
     rollout::{Pace, Rollouts, Share, Stage, Wish},
     testkit::{Registries, cluster, node, world},
-    timeline::{Event, Level, Subject},
+    timeline::{Event, EventKind, Level, Subject},
 };
 use rackstrap_base::clock::Timestamp;
 use std::{sync::Arc, time::Duration};
@@ -127,7 +127,7 @@ impl Rig {
         let token = boot.token.clone();
         let ready = self.boots.mark_ready(&boot.plan.id, &token, Timestamp::now());
         let boot = self.runtime.block_on(ready).unwrap();
-        let event = Event::new(Timestamp::now(), "ready", Level::Ok, "").of_boot(&*boot.plan.id);
+        let event = Event::new(Timestamp::now(), EventKind::Ready, Level::Ok, "").of_boot(&*boot.plan.id);
         self.recorder.record(Subject::Node(name.to_owned()), event);
         self.rollouts.ready(&boot, Timestamp::now());
         self.settled();
@@ -235,7 +235,7 @@ fn a_node_that_does_not_get_ready_goes_back_and_stays_there() {
     let line = rig.recorder.of(&Subject::Node("r01n01".into()));
     let told = line
         .iter()
-        .filter(|event| event.step == "rollout")
+        .filter(|event| event.step == EventKind::Rollout)
         .map(|event| event.detail.as_str());
     assert_eq!(
         told.collect::<Vec<_>>(),
