@@ -59,7 +59,7 @@ pub async fn serve(watched: Watched, cancel: CancellationToken) -> std::io::Resu
         overdue.mark_unchanged();
         let (hooks, known) = {
             let world = watched.world.load();
-            let known = Known::of(&world.inventory, &watched.boots, &watched.recorder);
+            let known = Known::of(&world, &watched.boots, &watched.recorder);
             (world.site.hooks.clone(), known)
         };
         // Another program than before knows nothing yet, as at the start.

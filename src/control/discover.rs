@@ -10,11 +10,10 @@ use crate::{
     decide::World,
     discovery::{Filling, Placed, Session},
     inventory::Change,
-    timeline::{NodeState, status},
+    timeline::{NodeState, NodeStatus},
 };
 use axum::{Json, extract::State};
 use rackstrap_base::clock::Timestamp;
-use std::collections::HashMap;
 
 /// Positions behind the next one that are drawn.
 const AHEAD: usize = 2;
@@ -22,23 +21,20 @@ const AHEAD: usize = 2;
 pub(super) async fn view(State(context): State<Shared>) -> Json<api::DiscoveryAnswer> {
     let (world, now) = (context.world.load_full(), Timestamp::now());
     let view = context.discovery.view(now);
-    let states: HashMap<String, NodeState> = status(&world, &context.recorder, &context.boots, now)
-        .into_iter()
-        .map(|row| (row.node, row.state))
-        .collect();
+    let state = |node: &str| NodeStatus::of(&world, &context.recorder, &context.boots, node, now).state;
     Json(api::DiscoveryAnswer {
         now,
         racks: view
             .sessions
             .iter()
-            .map(|filling| elevation(&world, filling, &states))
+            .map(|filling| elevation(&world, filling, state))
             .collect(),
         view,
     })
 }
 
 /// The rack of a session, from its lowest position to some behind the next one.
-fn elevation(world: &World, filling: &Filling, states: &HashMap<String, NodeState>) -> api::Elevation {
+fn elevation(world: &World, filling: &Filling, state: impl Fn(&str) -> NodeState) -> api::Elevation {
     let (site, session) = (&world.site, &filling.session);
     let naming = &site.cluster.naming;
     let first = naming.position_in(&session.rack, None).ok();
@@ -54,7 +50,7 @@ fn elevation(world: &World, filling: &Filling, states: &HashMap<String, NodeStat
             };
             api::Slot {
                 hwaddr: node.and_then(|node| node.hwaddrs.first().copied()),
-                state: states.get(&name).copied(),
+                state: node.map(|node| state(&node.name)),
                 new: session.placed.iter().any(|placed| placed.node == name),
                 what,
                 name,

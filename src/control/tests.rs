@@ -239,7 +239,9 @@ fn a_node_from_its_first_packet_to_its_end() {
         assert_eq!((shown.status.state, shown.boots.len()), (NodeState::Loading, 1));
 
         // Its loader came no further: all questions have the same answer.
-        context.recorder.look(Timestamp::now().plus_secs(3_600), 30);
+        context
+            .recorder
+            .record_overdue(Timestamp::now().plus_secs(3_600), |_| 30);
         let status: api::StatusAnswer = client.get(api::paths::STATUS).unwrap();
         assert_eq!(status.nodes[0].state, NodeState::Stalled);
         let groups: BTreeMap<String, Vec<String>> = client.get(api::paths::GROUPS).unwrap();

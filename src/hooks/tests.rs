@@ -141,9 +141,9 @@ async fn told_at_the_start_and_of_what_changes_in_one_run() {
     };
     say("r01n01", 10, EventKind::Kernel);
     say("r01n03", 15, EventKind::Ready);
-    recorder.look(Timestamp(611_000), 600);
+    recorder.record_overdue(Timestamp(611_000), |_| 600);
     assert_eq!(lines(&log, 4).await[3], "+ ~r01n01 - stalled:r01n01 lost:");
-    recorder.look(Timestamp(2_000_000), 600);
+    recorder.record_overdue(Timestamp(2_000_000), |_| 600);
     assert_eq!(lines(&log, 5).await[4], "+ ~r01n03 - stalled:r01n01 lost:r01n03");
     say("r01n01", 2_010, EventKind::Agent(rackstrap_wire::Phase::Plan));
     assert_eq!(lines(&log, 6).await[5], "+ ~r01n01 - stalled: lost:r01n03");

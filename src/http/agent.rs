@@ -278,7 +278,7 @@ pub async fn ready(State(service): State<Arc<Service>>, Told(boot, ready): Told<
         if service.boots.runs(id) {
             service
                 .recorder
-                .still_runs(&Subject::Node(boot.plan.node.clone()), Timestamp::now(), id);
+                .record_running(&Subject::Node(boot.plan.node.clone()), Timestamp::now(), id);
         }
         service.record(&boot, EventKind::Ready, level, detail, Some(ready.uptime_ms));
         service.rollouts.ready(&boot, Timestamp::now());
@@ -307,7 +307,7 @@ pub async fn heartbeat(
     let subject = Subject::Node(boot.plan.node.clone());
     let now = Timestamp::now();
     if proven {
-        service.recorder.still_runs(&subject, now, id);
+        service.recorder.record_running(&subject, now, id);
     }
     service.recorder.heartbeat(subject, now, id, &beat.trouble);
     service.boots.disks().note_used(&boot.plan.node, beat.used);

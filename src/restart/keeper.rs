@@ -8,7 +8,7 @@ use crate::{
     boots::{Boot, Boots},
     decide::SharedWorld,
     inventory::find,
-    timeline::{Event, EventKind, Level, NodeState, Recorder, Subject},
+    timeline::{Event, EventKind, Level, NodeStatus, Recorder, Subject},
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_hostlist::NodeSet;
@@ -553,18 +553,15 @@ impl Restarts {
     fn see(&self, name: &str, now: Timestamp) -> Option<Seen> {
         let world = self.shared.world.load();
         world.inventory.get(name)?;
-        let subject = Subject::Node(name.to_owned());
-        let heartbeat = world.site.limits.heartbeat_secs;
-        let standing = self.shared.recorder.standing_at(&subject, now, heartbeat);
-        let boots = self.shared.boots.of_node(name);
-        let running = boots.iter().find(|boot| boot.ready.is_some());
+        let status = NodeStatus::of(&world, &self.shared.recorder, &self.shared.boots, name, now);
+        let running = status.running.as_ref();
         Some(Seen {
-            up: matches!(standing.map(|s| s.state), Some(NodeState::Ready | NodeState::Degraded)),
+            up: status.state.is_up(),
             boot: running.map(|boot| boot.plan.id.clone()).unwrap_or_default(),
             opened: running.map_or(Timestamp(0), |boot| boot.opened),
             sequence: running.map_or(0, |boot| boot.sequence),
-            healthy: running.is_some_and(|boot| boot.healthy()),
-            begun: boots.iter().filter(|b| b.is_believed()).map(|b| b.opened).collect(),
+            healthy: status.healthy,
+            begun: status.begun().collect(),
         })
     }
 

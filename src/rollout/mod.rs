@@ -6,7 +6,6 @@
 //! acts on it.
 
 mod error;
-mod health;
 mod holds;
 mod ledger;
 mod machine;

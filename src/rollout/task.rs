@@ -2,7 +2,6 @@
 //! decisions see it.
 
 use super::{
-    health,
     ledger::Ledger,
     machine::Audience,
     model::{Rollout, Seen, State},
@@ -11,7 +10,7 @@ use crate::{
     boots::{Boot, Boots},
     decide::{SharedWorld, World},
     inventory::{Node, Settings},
-    timeline::{Event, EventKind, Level, NodeState, Recorder, Subject},
+    timeline::{Event, EventKind, Level, NodeStatus, Recorder, Subject},
 };
 use rackstrap_base::{clock::Timestamp, panics};
 use rackstrap_store::{Store, StoreError, Table};
@@ -33,9 +32,6 @@ const QUEUE: usize = 8192;
 const TICK: Duration = Duration::from_secs(1);
 /// How long a boot script may wait for the keeper.
 const HEARD_WITHIN: Duration = Duration::from_secs(2);
-/// Firmware and loaders that say nothing for so long are switched off, or stand at a screen, milliseconds.
-const SILENCE_MS: u64 = 300_000;
-
 /// The keeper; clones share it.
 #[derive(Clone)]
 pub struct Rollouts {
@@ -276,30 +272,14 @@ impl Rollouts {
     }
 
     pub(super) fn heard_of(&self, world: &World, node: &str, now: Timestamp) -> Heard {
-        let recorder = &self.shared.recorder;
-        recorder.settle(now);
-        let subject = Subject::Node(node.to_owned());
-        let heartbeat = world.site.limits.heartbeat_secs;
-        let standing = recorder.standing_at(&subject, now, heartbeat).unwrap_or_default();
-        let state = standing.state;
-        let boot = self.shared.boots.get(&standing.boot);
+        let status = NodeStatus::of(world, &self.shared.recorder, &self.shared.boots, node, now);
         Heard {
-            up: match state {
-                NodeState::Ready | NodeState::Degraded => true,
-                NodeState::Loading | NodeState::Agent | NodeState::Starting => now.since(standing.heard) < SILENCE_MS,
-                NodeState::Absent | NodeState::Stalled | NodeState::Lost | NodeState::Waiting => false,
-            },
-            heard: standing.heard,
-            image: boot.as_ref().map(|boot| boot.image().clone()),
-            opened: boot.map(|boot| boot.opened).unwrap_or_default(),
-            stalled: match state {
-                NodeState::Stalled => standing.last_error.clone(),
-                _ => String::new(),
-            },
-            trouble: match state {
-                NodeState::Degraded => standing.last_error,
-                _ => String::new(),
-            },
+            up: status.is_on(now),
+            heard: status.heard.unwrap_or_default(),
+            image: status.boot.as_ref().map(|boot| boot.image().clone()),
+            opened: status.boot.as_ref().map(|boot| boot.opened).unwrap_or_default(),
+            stalled: status.stalled().to_owned(),
+            trouble: status.lacks().to_owned(),
         }
     }
 
@@ -365,7 +345,7 @@ impl Rollouts {
             }
             What::Ready => {
                 let wanted = self.wanted(&world, node);
-                ledger.ready(boot, &health::problem(boot), wanted.as_ref(), at);
+                ledger.ready(boot, &boot.problem(), wanted.as_ref(), at);
             }
         }
     }
@@ -461,7 +441,7 @@ impl Rollouts {
                 let what = match (boot.ready.is_some(), boot.redeemed) {
                     _ if boot.image() != image => break,
                     // It failed before it was given the version (once more): its next boot will tell.
-                    (true, _) if known.is_empty() && !health::healthy(boot) => break,
+                    (true, _) if known.is_empty() && !boot.healthy() => break,
                     (true, _) => What::Ready,
                     (false, true) => What::Took,
                     (false, false) => continue,
@@ -486,7 +466,7 @@ fn load(world: &SharedWorld, store: &Store, boots: &Boots) -> Result<Ledger, Sto
     for node in world.load().inventory.iter() {
         let boots = boots.of_node(&node.name);
         if let (Some(boot), false) = (
-            boots.iter().find(|boot| health::healthy(boot)),
+            boots.iter().find(|boot| boot.healthy()),
             ledger.good.contains_key(&node.name),
         ) {
             ledger.good.insert(node.name.clone(), boot.image().clone());

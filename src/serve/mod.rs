@@ -99,7 +99,12 @@ pub async fn run(config: &Path) -> Result<()> {
     services.spawn(restarting.in_named_task("restarts"));
     let users = overlay::watch_users(shared.overlays.clone(), cancel.clone());
     services.spawn(users.in_named_task("users"));
-    let watching = timeline::watch_over(shared.recorder.clone(), shared.world.clone(), cancel.clone());
+    let watching = timeline::watch_over(
+        shared.recorder.clone(),
+        shared.boots.clone(),
+        shared.world.clone(),
+        cancel.clone(),
+    );
     services.spawn(watching.in_named_task("watch over nodes"));
     services.spawn(hooks::serve(watched, cancel.clone()).in_named_task("hooks"));
     services.spawn(look_again(shared.clone(), cancel.clone()).in_named_task("findings"));

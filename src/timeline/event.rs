@@ -5,17 +5,17 @@ use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::{AgentEvent, HwAddr, Outcome};
 use serde::{Deserialize, Serialize};
 
-/// Whose timeline: a node's by name, or an unknown machine's by hardware address.
+/// The machine that a timeline is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Subject {
-    /// A node of the inventory.
+    /// A node of the inventory, by name.
     Node(String),
-    /// A machine that is not a node.
+    /// An unknown machine, by hardware address.
     Machine(HwAddr),
 }
 
-/// One thing that happened.
+/// One row of a timeline: one thing that happened, perhaps several times in a row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// When the server learned of it.
@@ -25,9 +25,9 @@ pub struct Event {
     pub boot: String,
     /// What happened: `dhcp discover`, `script`, `agent disk`, `ready` in the store and for people.
     pub step: EventKind,
-    /// How it went.
+    /// Whether it is as it should be, or a fault.
     pub level: Level,
-    /// For people, at most 500 bytes.
+    /// What people read, at most 500 bytes; empty if the kind says all.
     pub detail: String,
     /// How long it took, in milliseconds; none if that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -40,7 +40,7 @@ pub struct Event {
     pub last: Option<Timestamp>,
 }
 
-/// Bytes of a detail that are kept.
+/// Longest detail that is kept, bytes.
 pub const DETAIL_LIMIT: usize = 500;
 
 fn once() -> u64 {
@@ -134,7 +134,7 @@ impl std::fmt::Display for Subject {
 }
 
 impl NodeState {
-    /// The name that people see.
+    /// The name in JSON and for people.
     pub fn as_str(self) -> &'static str {
         match self {
             NodeState::Absent => "absent",
@@ -156,7 +156,7 @@ impl std::fmt::Display for NodeState {
     }
 }
 
-/// How an event is to be taken.
+/// Whether an event is as it should be, or a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
@@ -164,17 +164,18 @@ pub enum Level {
     Ok,
     /// It works, with less than asked for (a degraded disk).
     Degraded,
-    /// A failed attempt that is being repeated.
+    /// A failed attempt that is repeated.
     Retry,
-    /// A failure.
+    /// A failure that nothing repeats.
     Error,
 }
 
-/// Where a node is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Where a node is between power-on and a running system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NodeState {
     /// Never heard of.
+    #[default]
     Absent,
     /// Firmware or loader is asking.
     Loading,
@@ -182,13 +183,13 @@ pub enum NodeState {
     Agent,
     /// The operating system starts.
     Starting,
-    /// Up.
+    /// The system is up.
     Ready,
-    /// Up, with less than asked for.
+    /// The system is up with less than was asked for.
     Degraded,
-    /// Began to boot; the next step is overdue.
+    /// The node began to boot, and its next step is overdue.
     Stalled,
-    /// Was up; its heartbeats stopped.
+    /// The system was up, and its heartbeats stopped.
     Lost,
     /// An unknown machine that waits.
     Waiting,
@@ -215,6 +216,11 @@ impl NodeState {
     /// Whether its firmware, its loader, its agent or its starting system is at work.
     pub fn is_booting(self) -> bool {
         matches!(self, NodeState::Loading | NodeState::Agent | NodeState::Starting)
+    }
+
+    /// Whether it is lost or stalled.
+    pub fn is_overdue(self) -> bool {
+        matches!(self, NodeState::Lost | NodeState::Stalled)
     }
 
     /// Whether it reads its root, as far as the daemon knows: from the agent's work until it falls silent.

@@ -17,13 +17,13 @@ pub struct Follow {
 }
 
 impl Follow {
-    /// Of these.
+    /// Keeps these two up to date.
     pub fn new(recorder: Recorder, boots: Boots) -> Self {
         Follow { recorder, boots }
     }
 }
 
-/// That an order about the disk of the node's machine before goes with that machine; none if nothing was ordered.
+/// Says that an order about the disk of the node's former machine is dropped with that machine; none if there was no order.
 pub fn dropped_order(boots: &Boots, changed: &Changed) -> Option<String> {
     let before = changed.before.as_ref().filter(|_| is_other_machine(changed))?;
     boots.disks().get(&before.name)?.order?;

@@ -6,6 +6,7 @@
 mod event;
 mod follow;
 mod kind;
+mod node_status;
 mod pace;
 mod recorder;
 mod rows;
@@ -17,6 +18,8 @@ mod task;
 #[cfg(test)]
 mod kind_tests;
 #[cfg(test)]
+mod node_status_tests;
+#[cfg(test)]
 mod overdue_tests;
 #[cfg(test)]
 mod tests;
@@ -26,6 +29,7 @@ use event::DETAIL_LIMIT;
 pub use event::{Event, Level, NodeState, Subject};
 pub use follow::{Follow, dropped_order};
 pub use kind::{DhcpMessage, EventKind};
+pub use node_status::NodeStatus;
 pub use pace::IPXE;
 use pace::{BootPace, BootStage};
 pub use recorder::Recorder;

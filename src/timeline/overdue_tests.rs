@@ -34,15 +34,15 @@ fn a_lost_node_stays_lost_over_a_restart_with_the_right_age_until_it_is_heard_ag
     let dir = tempfile::tempdir().unwrap();
     let (store, recorder) = open(dir.path(), at(1));
     say(&recorder, 10, "ready", "a", "");
-    recorder.look(at(100), 30);
+    recorder.record_overdue(at(100), |_| 30);
     assert_eq!(state(&recorder), (NodeState::Ready, 10));
-    recorder.look(at(101), 30);
+    recorder.record_overdue(at(101), |_| 30);
     assert_eq!(state(&recorder), (NodeState::Lost, 10));
-    recorder.alive(at(1_800));
+    recorder.record_alive(at(1_800));
     store.flush().unwrap();
     drop((store, recorder));
     let (store, recorder) = open(dir.path(), at(1_810));
-    recorder.look(at(1_811), 30);
+    recorder.record_overdue(at(1_811), |_| 30);
     assert_eq!(state(&recorder), (NodeState::Lost, 10), "not ready for another 90 s");
     recorder.heartbeat(node(), at(1_900), "a", "");
     assert_eq!(state(&recorder), (NodeState::Ready, 1_900));
@@ -59,17 +59,17 @@ fn a_node_that_fell_silent_with_the_server_is_lost_since_the_server_was_there_la
     for secs in (40..1_000).step_by(30) {
         recorder.heartbeat(node(), at(secs), "a", "");
     }
-    recorder.alive(at(1_000));
+    recorder.record_alive(at(1_000));
     store.flush().unwrap();
     drop((store, recorder));
     let (_store, recorder) = open(dir.path(), at(5_000));
-    recorder.was_away(recorder.last_alive().unwrap().unwrap(), at(5_000));
+    recorder.record_absence(recorder.last_alive().unwrap().unwrap(), at(5_000));
     let said = recorder.last(&node()).unwrap();
     assert_eq!(said.step, EventKind::Server);
     assert!(said.detail.contains("away for 1 h 6 min"), "{}", said.detail);
-    recorder.look(at(5_090), 30);
+    recorder.record_overdue(at(5_090), |_| 30);
     assert_eq!(state(&recorder), (NodeState::Ready, 10), "it may be heard again");
-    recorder.look(at(5_091), 30);
+    recorder.record_overdue(at(5_091), |_| 30);
     assert_eq!(state(&recorder), (NodeState::Lost, 1_000));
 }
 
@@ -78,7 +78,7 @@ fn a_short_restart_leaves_no_trace() {
     let dir = tempfile::tempdir().unwrap();
     let (_store, recorder) = open(dir.path(), at(1));
     say(&recorder, 10, "ready", "a", "");
-    recorder.was_away(at(100), at(110));
+    recorder.record_absence(at(100), at(110));
     assert_eq!(recorder.of(&node()).len(), 1);
 }
 
@@ -90,7 +90,7 @@ fn firmware_that_refuses_the_loader_is_stalled_and_stays_so_while_it_repeats_its
         let secs = 10 + round * 60;
         say(&recorder, secs, "dhcp discover", "", "offer 10.5.1.1 (x64 UEFI)");
         say(&recorder, secs + 5, "tftp", "", "snponly.efi: complete");
-        recorder.look(at(secs + 6), 30);
+        recorder.record_overdue(at(secs + 6), |_| 30);
     }
     let (found, since) = state(&recorder);
     assert_eq!((found, since), (NodeState::Stalled, 15));
@@ -114,9 +114,9 @@ fn a_machine_that_was_switched_off_half_way_is_stalled_and_begins_again_later() 
     let (_store, recorder) = open(dir.path(), at(1));
     say(&recorder, 10, "dhcp discover", "", "offer");
     say(&recorder, 20, "kernel", "a", "");
-    recorder.look(at(620), 30);
+    recorder.record_overdue(at(620), |_| 30);
     assert_eq!(state(&recorder).0, NodeState::Loading);
-    recorder.look(at(621), 30);
+    recorder.record_overdue(at(621), |_| 30);
     assert_eq!(state(&recorder), (NodeState::Stalled, 20));
     say(&recorder, 9_000, "dhcp discover", "", "offer");
     assert_eq!(state(&recorder), (NodeState::Loading, 9_000));
@@ -144,7 +144,7 @@ fn a_stalled_node_is_told_with_its_last_step_and_without_an_age_that_stands_stil
     let (_store, recorder) = open(dir.path(), at(1));
     say(&recorder, 10, "dhcp discover", "", "offer 10.5.1.1 (x64 UEFI)");
     say(&recorder, 14, "dhcp request", "", "ack 10.5.1.1 (x64 UEFI)");
-    recorder.look(at(700), 30);
+    recorder.record_overdue(at(700), |_| 30);
     assert_eq!(state(&recorder), (NodeState::Stalled, 10));
     assert_eq!(
         recorder.standing(&node()).unwrap().last_error,

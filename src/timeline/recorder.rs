@@ -6,7 +6,7 @@ use rackstrap_base::clock::{CORRECTION_MS, Timestamp, duration};
 use rackstrap_store::{ALIVE, Batch, Store, StoreError, Table};
 use rackstrap_wire::HwAddr;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -37,7 +37,7 @@ struct Shared {
     /// Milliseconds since 1970: the time from which heartbeats can be expected.
     listening: AtomicU64,
     state: Mutex<State>,
-    /// Moves when a node becomes lost or stalled, or ceases to be.
+    /// Changes when a node becomes lost or stalled, or recovers.
     overdue: watch::Sender<u64>,
     recorded: AtomicU64,
 }
@@ -45,10 +45,10 @@ struct Shared {
 struct State {
     limits: Limits,
     pace: BootPace,
-    /// The latest time that it was told. Before the first, what is stored may lie ahead.
+    /// The latest time that `settle` was called with. Before the first, what is stored may lie ahead.
     latest: Timestamp,
     lines: HashMap<Subject, Line>,
-    /// How often a node became lost or stalled, or ceased to be.
+    /// How often a node became lost or stalled, or recovered.
     overdue_turns: u64,
     /// Unknown machines by the time they were first heard of (a number that grows), the oldest forgotten first.
     machines: VecDeque<HwAddr>,
@@ -70,7 +70,7 @@ struct Line {
 impl Line {
     /// Its state if it is lost or stalled.
     fn overdue(&self) -> Option<NodeState> {
-        Some(self.standing.state).filter(|state| matches!(state, NodeState::Lost | NodeState::Stalled))
+        Some(self.standing.state).filter(|state| state.is_overdue())
     }
 
     /// Numbers of the events that are on disk only.
@@ -79,7 +79,7 @@ impl Line {
     }
 
     /// Counts `event` in a row that there is, if it is the same thing once more, or if rows of its [`Source`](super::kind::Source) have their share of the
-    /// last `window` ones already. Answers the row's number, and whether its level is another now.
+    /// last `window` ones already. Returns the row's number, and whether its level changed.
     fn again(&mut self, event: &Event, window: Option<usize>) -> Option<(u64, bool)> {
         let repeated = self.events.back().is_some_and(|(_, last)| last.repeats_as(event));
         let crowded = || {
@@ -202,7 +202,7 @@ impl Recorder {
         });
     }
 
-    /// The node in `boot` is alive; `trouble` says what is missing since it booted, empty if nothing.
+    /// Records a heartbeat of the node's system in `boot`. `trouble` says what is missing since it booted; empty if nothing.
     pub fn heartbeat(&self, subject: Subject, now: Timestamp, boot: &str, trouble: &str) {
         let level = if trouble.is_empty() { Level::Ok } else { Level::Degraded };
         self.record(
@@ -211,8 +211,9 @@ impl Recorder {
         );
     }
 
-    /// The node proved by a secret that its system is that of `boot`: whatever a later boot was asked for by, it was not its firmware.
-    pub fn still_runs(&self, subject: &Subject, now: Timestamp, boot: &str) {
+    /// Records that the system of `boot` runs, as the node proved by a secret: no later boot was asked for by its firmware. Records
+    /// nothing if there is no later boot.
+    pub fn record_running(&self, subject: &Subject, now: Timestamp, boot: &str) {
         let other = {
             let state = self.lock();
             let standing = state.lines.get(subject).map(|line| &line.standing);
@@ -268,8 +269,12 @@ impl Recorder {
         state.latest = now;
     }
 
-    /// Where `subject` is at `now`: lost or stalled also before [`Recorder::look`] has noted it.
-    pub fn standing_at(&self, subject: &Subject, now: Timestamp, heartbeat_secs: u32) -> Option<Standing> {
+    /// Where `subject` is at `now`: lost or stalled also before [`Recorder::record_overdue`] has recorded it. `heartbeats` answers how
+    /// many seconds lie between two heartbeats of a boot. None if the subject was never heard of.
+    pub fn standing_at(&self, subject: &Subject, now: Timestamp, heartbeats: impl Fn(&str) -> u32) -> Option<Standing> {
+        // Asked without the lock: boots have one of their own, which is taken first.
+        let boot = self.lock().lines.get(subject)?.standing.boot.clone();
+        let heartbeat_secs = heartbeats(&boot);
         let listening = Timestamp(self.shared.listening.load(Ordering::Relaxed));
         let state = self.lock();
         let mut standing = state.lines.get(subject)?.standing.clone();
@@ -279,12 +284,12 @@ impl Recorder {
         Some(standing)
     }
 
-    /// Where `subject` is, as its events say.
+    /// Where `subject` is, as its recorded events say; none if it was never heard of.
     pub fn standing(&self, subject: &Subject) -> Option<Standing> {
         self.lock().lines.get(subject).map(|line| line.standing.clone())
     }
 
-    /// The last event of `subject`.
+    /// The last event of `subject`; none if it was never heard of.
     pub fn last(&self, subject: &Subject) -> Option<Event> {
         let state = self.lock();
         state.lines.get(subject)?.events.back().map(|(_, event)| event.clone())
@@ -302,9 +307,23 @@ impl Recorder {
         self.lock().machines.iter().copied().collect()
     }
 
-    /// Notes which nodes are lost or stalled at `now`. These facts are events, so that a restart of the daemon keeps them.
-    pub fn look(&self, now: Timestamp, heartbeat_secs: u32) {
+    /// Records which nodes are lost or stalled at `now`. These facts are events, so that a restart of the daemon keeps them.
+    /// `heartbeats` answers how many seconds lie between two heartbeats of a boot.
+    pub fn record_overdue(&self, now: Timestamp, heartbeats: impl Fn(&str) -> u32) {
         self.settle(now);
+        // Asked without the lock, as in `standing_at`.
+        let up: Vec<String> = {
+            let state = self.lock();
+            let up = state.lines.values().filter(|line| line.standing.state.is_up());
+            up.map(|line| line.standing.boot.clone()).collect()
+        };
+        let periods: HashMap<String, u32> = up
+            .into_iter()
+            .map(|boot| {
+                let secs = heartbeats(&boot);
+                (boot, secs)
+            })
+            .collect();
         let listening = Timestamp(self.shared.listening.load(Ordering::Relaxed));
         let overdue: Vec<(Subject, Event)> = {
             let state = self.lock();
@@ -314,7 +333,10 @@ impl Recorder {
                 .filter(|(subject, _)| matches!(subject, Subject::Node(_)));
             nodes
                 .filter_map(|(subject, line)| {
-                    let event = line.standing.overdue(now, listening, heartbeat_secs, &state.pace)?;
+                    let standing = &line.standing;
+                    // A node that came up just now is looked at the next time.
+                    let secs = periods.get(&standing.boot).copied().unwrap_or(u32::MAX);
+                    let event = standing.overdue(now, listening, secs, &state.pace)?;
                     Some((subject.clone(), event))
                 })
                 .collect()
@@ -325,7 +347,7 @@ impl Recorder {
         }
     }
 
-    /// When a daemon was last known to run, as [`Recorder::alive`] wrote it.
+    /// When a daemon was last known to run, as [`Recorder::record_alive`] wrote it.
     ///
     /// # Errors
     /// Those of the store.
@@ -333,16 +355,16 @@ impl Recorder {
         self.shared.store.get(Table::Meta, ALIVE)
     }
 
-    /// Writes down that this daemon runs at `now`, and what it knows of the site's pace. Written behind.
-    pub fn alive(&self, now: Timestamp) {
+    /// Records that this daemon runs at `now`, and how long stages of boots take at this site. Written behind.
+    pub fn record_alive(&self, now: Timestamp) {
         let pace = self.lock().pace.clone();
         let batch = Batch::new().put(Table::Meta, ALIVE, &now).put(Table::Meta, PACE, &pace);
         self.shared.store.queue(batch);
     }
 
-    /// This daemon heard nobody from `from` until `now`: says so on the timelines of the nodes that were up or booting, if it
-    /// was long, and gives all of them time to be heard of again.
-    pub fn was_away(&self, from: Timestamp, now: Timestamp) {
+    /// Records that this daemon heard nothing from `from` until `now`, on the timelines of nodes that were up or booting, and gives
+    /// them time to be heard of again. Records nothing if that was less than 20 s.
+    pub fn record_absence(&self, from: Timestamp, now: Timestamp) {
         let away = now.since(from);
         if away < AWAY_MS {
             return;
@@ -373,22 +395,9 @@ impl Recorder {
         self.shared.recorded.load(Ordering::Relaxed)
     }
 
-    /// A counter that moves when a node becomes lost or stalled, or ceases to be.
+    /// A counter that changes when a node becomes lost or stalled, or recovers.
     pub fn watch_overdue(&self) -> watch::Receiver<u64> {
         self.shared.overdue.subscribe()
-    }
-
-    /// The nodes that are lost or stalled, as events say.
-    pub fn overdue(&self) -> BTreeMap<String, NodeState> {
-        let state = self.lock();
-        let lines = state
-            .lines
-            .iter()
-            .filter_map(|(subject, line)| match (subject, line.overdue()?) {
-                (Subject::Node(node), overdue) => Some((node.clone(), overdue)),
-                (Subject::Machine(_), _) => None,
-            });
-        lines.collect()
     }
 
     /// Takes over other limits, after the site file was read again.
@@ -432,7 +441,7 @@ impl Recorder {
 }
 
 impl State {
-    /// Adds an event; answers what is to be written.
+    /// Adds an event; returns what has to be written.
     fn add(&mut self, subject: Subject, event: Event) -> Batch {
         let window = self.limits.timeline_events.clamp(1, WINDOW);
         self.insert(&subject, event, Some(window))

@@ -16,18 +16,18 @@ pub const MISSED_HEARTBEATS: u64 = 3;
 pub struct Standing {
     /// The state. `Lost` and `Stalled` are brought about by events too, which the daemon records when [`Standing::overdue`].
     pub state: NodeState,
-    /// Since when; of a node that is lost or stalled, when it was last heard of or got further.
+    /// When the state began: of a lost node when it was last heard of, of a stalled one when it last got further.
     pub since: Timestamp,
     /// The last failure, retry or lack; cleared when the node is up and nothing is missing.
     pub last_error: String,
     /// What `last_error` is of; none if there is none, or if it says what is missing of a node that is up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     blamed: Option<EventKind>,
-    /// The last event or heartbeat.
+    /// When the last event or heartbeat came; 0 if none did.
     pub heard: Timestamp,
     /// Boot that the node is in, empty if none is pinned.
     pub boot: String,
-    /// What the boot has less than asked for, empty if nothing.
+    /// What the boot lacks of what was asked for; empty if nothing.
     lacks: String,
     /// What the last heartbeat complained of, empty if nothing.
     trouble: String,
@@ -85,7 +85,7 @@ impl Default for Standing {
 }
 
 impl Standing {
-    /// True if nothing is different but the time at which the machine was last heard of.
+    /// Whether nothing is different but the time at which the machine was last heard of.
     pub(super) fn says_the_same_as(&self, later: &Standing) -> bool {
         let heard = later.heard;
         Standing { heard, ..self.clone() } == *later
@@ -295,12 +295,12 @@ impl Standing {
         self.heard = self.heard.max(at);
     }
 
-    /// True if a heartbeat of `boot` that says `trouble` (empty: all is well) changes nothing but the time.
+    /// Whether a heartbeat of `boot` that reports `trouble` (empty: all is well) changes nothing but the time.
     pub fn expects(&self, boot: &str, trouble: &str) -> bool {
         self.boot == boot && self.state.is_up() && self.trouble == trouble
     }
 
-    /// Not silent at `at`, though this daemon's memory of its last heartbeat is gone.
+    /// Counts as heard of at `at`, though this daemon's memory of its last heartbeat is gone.
     pub fn was_alive(&mut self, at: Timestamp) {
         if self.state.is_up() {
             self.heard = self.heard.max(at);
@@ -323,7 +323,7 @@ impl Standing {
         self.since = self.since.min(now);
     }
 
-    /// True if `boot` is one that the node counts as having left for another.
+    /// Whether `boot` is one that the node left for another.
     pub(super) fn left(&self, boot: &str) -> bool {
         self.boot != boot && self.seen.iter().any(|seen| seen == boot)
     }
@@ -427,7 +427,7 @@ impl Standing {
     }
 }
 
-/// Progress of a boot.
+/// How far a boot in this state is; 0 if it has not begun or its progress is unknown.
 fn rank(state: NodeState) -> u8 {
     match state {
         NodeState::Absent | NodeState::Waiting | NodeState::Lost | NodeState::Stalled => 0,

@@ -10,15 +10,15 @@ use std::collections::BTreeSet;
 pub struct BootSummary {
     /// Id of the boot, the last one if scripts were fetched several times; empty if it came to none.
     pub boot: String,
-    /// The first packet.
+    /// When its first packet came.
     pub began: Timestamp,
-    /// When the system was up.
+    /// When its system was up; none if it never was.
     pub ready: Option<Timestamp>,
     /// Milliseconds from the first packet to `ready`, or to the last event.
     pub total_ms: u64,
-    /// What failed in it, so that it was tried again or given up, until it was ready.
+    /// Number of failures before it was ready; 0 if nothing failed.
     pub retries: u64,
-    /// What it has less than asked for.
+    /// What it lacks of what was asked for; empty if nothing.
     pub lacks: Vec<String>,
     /// Its steps, in the order in which they began.
     pub steps: Vec<StepTime>,
@@ -33,9 +33,9 @@ pub struct StepTime {
     pub at_ms: u64,
     /// How long it took in milliseconds: as reported, else until the next step began.
     pub took_ms: u64,
-    /// Events of it.
+    /// Number of its events, from 1.
     pub count: u64,
-    /// The last thing that it said.
+    /// The detail of its last event.
     pub detail: String,
     /// The worst level in it.
     pub level: Level,
