@@ -32,13 +32,14 @@ server = "10.5.0.1"
 fn context(dir: &Path) -> Arc<Context> {
     let daemon = Registries::open(dir, world(testkit::site(SITE)));
     // Heartbeats can be expected from now on only.
-    let recorder = Recorder::load(daemon.store.clone(), daemon.world.load().site.limits, Timestamp::now()).unwrap();
+    daemon.recorder.record_absence(Timestamp(0), Timestamp::now());
     let (discovery, rollouts, restarts) = (daemon.discovery(), daemon.rollouts(), daemon.restarts());
     let Registries {
         store,
         world,
         boots,
         nodes,
+        recorder,
         ..
     } = daemon;
     let templates = Arc::new(ArcSwap::from_pointee(Templates::load(None).unwrap()));

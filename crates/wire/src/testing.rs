@@ -93,7 +93,7 @@ impl PlanOf {
     }
 }
 
-/// A disk with layout `scratch v1`, without partitions. Only disks of rackstrap and blank ones are written to.
+/// A disk with layout `scratch v1`, without partitions. Nothing is written to a disk of another program.
 pub fn disk() -> DiskPlan {
     DiskPlan {
         layout: Layout {
