@@ -12,14 +12,14 @@ use crate::{
     inventory::{Change, NewNode, Patch},
     nodes::{ChangeError, Nodes},
 };
-use rackstrap_base::{clock::Timestamp, panics};
+use rackstrap_base::{clock::Timestamp, threads::Thread};
 use rackstrap_store::{Batch, Store, StoreError, Table, Write};
 use rackstrap_wire::{Hardware, HwAddr};
 use std::{
     collections::HashMap,
-    ops::ControlFlow,
+    io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
@@ -39,13 +39,13 @@ const TICK: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub struct Discovery {
     pub(super) shared: Arc<Shared>,
+    thread: Thread,
 }
 
 pub(super) struct Shared {
     pub(super) world: SharedWorld,
     store: Store,
     nodes: Nodes,
-    boots: Boots,
     pub(super) floor: Mutex<Floor>,
     /// UUIDs that the firmware of nodes' cards said.
     uuids: Mutex<HashMap<HwAddr, Uuid>>,
@@ -95,24 +95,26 @@ impl Discovery {
     pub fn start(world: SharedWorld, store: Store, nodes: Nodes, boots: Boots) -> Result<Discovery, StoreError> {
         let floor = load(&world, &store, &boots)?;
         let (news, heard) = sync_channel(QUEUE);
-        let discovery = Discovery {
-            shared: Arc::new(Shared {
-                world,
-                store,
-                nodes,
-                boots,
-                floor: Mutex::new(floor),
-                uuids: Mutex::default(),
-                news,
-                dropped: AtomicU64::new(0),
-            }),
-        };
-        let weak = Arc::downgrade(&discovery.shared);
-        let listener = move || listen(&heard, || weak.upgrade().map(|shared| Discovery { shared }));
-        if let Err(error) = std::thread::Builder::new().name("discovery".into()).spawn(listener) {
-            tracing::error!("discovery: cannot start its thread, so no machine is racked by itself: {error}");
-        }
-        Ok(discovery)
+        let shared = Arc::new(Shared {
+            world,
+            store,
+            nodes,
+            floor: Mutex::new(floor),
+            uuids: Mutex::default(),
+            news,
+            dropped: AtomicU64::new(0),
+        });
+        let weak = Arc::downgrade(&shared);
+        let thread = Thread::spawn("racking", move || listen(&heard, &weak));
+        Ok(Discovery { shared, thread })
+    }
+
+    /// Waits until its thread has ended. The daemon ends with it if that was a panic.
+    ///
+    /// # Errors
+    /// It panicked, or could not be started.
+    pub fn ended(&self) -> impl Future<Output = io::Result<()>> + Send + 'static {
+        self.thread.ended()
     }
 
     /// A packet of an unknown machine. Never waits.
@@ -165,7 +167,7 @@ impl Discovery {
     /// What is wrong with the wish.
     pub fn begin(&self, wanted: &Wanted, by: &str, now: Timestamp) -> Result<Session, DiscoveryError> {
         let world = self.shared.world.load();
-        let mut floor = self.floor();
+        let mut floor = self.shared.floor();
         floor.sessions.retain(|_, session| session.is_on(now));
         let session = Session::begin(wanted, &world.site, &floor.sessions, by, now).map_err(DiscoveryError::Refused)?;
         if session.position(&world.site, &world.inventory).is_none() {
@@ -177,7 +179,7 @@ impl Discovery {
         self.shared.store.write(|tx| put_session(tx, &session))?;
         floor.sessions.insert(session.rack.clone(), session.clone());
         drop(floor);
-        self.place_due(now);
+        self.shared.place_due(now);
         Ok(session)
     }
 
@@ -186,16 +188,7 @@ impl Discovery {
     /// # Errors
     /// It is not being filled.
     pub fn end(&self, rack: &str) -> Result<Session, DiscoveryError> {
-        let mut floor = self.floor();
-        let Some(session) = floor.sessions.get(rack).cloned() else {
-            return Err(not_filling(&floor, rack));
-        };
-        self.shared
-            .store
-            .write(|tx| tx.delete(Table::Sessions, rack.as_bytes()))?;
-        floor.sessions.remove(rack);
-        drop(floor);
-        Ok(session)
+        self.shared.end(rack)
     }
 
     /// Makes a waiting machine the node `name`, which is new, or with `replace` gets this machine as its hardware.
@@ -212,7 +205,7 @@ impl Discovery {
         now: Timestamp,
     ) -> Result<String, DiscoveryError> {
         let world = self.shared.world.load();
-        let floor = self.floor();
+        let floor = self.shared.floor();
         let Some(machine) = floor.machine(hwaddr).cloned() else {
             return Err(DiscoveryError::Refused(match world.inventory.by_hwaddr(hwaddr) {
                 Some(node) => format!("{hwaddr} is {} already", node.name),
@@ -266,7 +259,7 @@ impl Discovery {
             session,
             replace,
         };
-        self.place(floor, placing, by, now)
+        self.shared.place(floor, placing, by, now)
     }
 
     /// Hides a machine, or shows it again.
@@ -274,7 +267,7 @@ impl Discovery {
     /// # Errors
     /// It is not there.
     pub fn ignore(&self, hwaddr: HwAddr, ignored: bool) -> Result<(), DiscoveryError> {
-        let mut floor = self.floor();
+        let mut floor = self.shared.floor();
         let Some(mut machine) = floor.machine(hwaddr).cloned() else {
             return Err(DiscoveryError::Refused(format!(
                 "no machine {hwaddr} waits; who does: rackstrap discover list"
@@ -296,7 +289,7 @@ impl Discovery {
     /// # Errors
     /// The session has placed nobody.
     pub fn undo(&self, rack: &str, by: &str, now: Timestamp) -> Result<Placed, DiscoveryError> {
-        let mut floor = self.floor();
+        let mut floor = self.shared.floor();
         let Some(mut session) = floor.sessions.get(rack).cloned() else {
             return Err(not_filling(&floor, rack));
         };
@@ -329,13 +322,26 @@ impl Discovery {
 
     /// The last node that a rack's session placed.
     pub fn last_placed(&self, rack: &str) -> Option<String> {
-        let floor = self.floor();
+        let floor = self.shared.floor();
         floor
             .sessions
             .get(rack)?
             .placed
             .last()
             .map(|placed| placed.node.clone())
+    }
+}
+
+impl Shared {
+    fn end(&self, rack: &str) -> Result<Session, DiscoveryError> {
+        let mut floor = self.floor();
+        let Some(session) = floor.sessions.get(rack).cloned() else {
+            return Err(not_filling(&floor, rack));
+        };
+        self.store.write(|tx| tx.delete(Table::Sessions, rack.as_bytes()))?;
+        floor.sessions.remove(rack);
+        drop(floor);
+        Ok(session)
     }
 
     /// One transaction: the node, the machine that waits no longer, the session that goes on.
@@ -352,7 +358,7 @@ impl Discovery {
             session,
             replace,
         } = placing;
-        let world = self.shared.world.load();
+        let world = self.world.load();
         let change = match replace {
             true => Change::Set {
                 name: node.clone(),
@@ -372,7 +378,7 @@ impl Discovery {
             session.place(&world.site.cluster.naming, machine.clone(), &node, now);
             session
         });
-        self.shared.nodes.change_with(&[change], by, now, |tx| {
+        self.nodes.change_with(&[change], by, now, |tx| {
             tx.delete(Table::Machines, &machine.hwaddr.0)?;
             session.as_ref().map_or(Ok(()), |session| put_session(tx, session))
         })?;
@@ -389,7 +395,7 @@ impl Discovery {
     /// Places everybody whose turn has come.
     fn place_due(&self, now: Timestamp) {
         loop {
-            let world = self.shared.world.load();
+            let world = self.world.load();
             let floor = self.floor();
             let mut due = floor
                 .due(&world.inventory, now)
@@ -419,33 +425,20 @@ impl Discovery {
         }
     }
 
-    /// After a panic: what memory says may be half of a change, and the disk has what was confirmed. Machines that are in memory
-    /// only ask again.
-    fn mend(&self) {
-        match load(&self.shared.world, &self.shared.store, &self.shared.boots) {
-            Ok(floor) => {
-                *self.floor() = floor;
-                // Each is told again with the node's next packet.
-                self.shared.uuids.lock().unwrap_or_else(PoisonError::into_inner).clear();
-            }
-            Err(error) => tracing::error!("discovery goes on with what memory has of machines: {error}"),
-        }
-    }
-
     fn hear(&self, news: News) {
         let mut floor = self.floor();
         let write = match news {
             #[cfg(test)]
             News::Panic => panic!("a test wants it"),
             News::Seen(seen) => {
-                if self.shared.world.load().inventory.by_hwaddr(seen.hwaddr).is_some() {
+                if self.world.load().inventory.by_hwaddr(seen.hwaddr).is_some() {
                     return;
                 }
                 let noted = floor.see(&seen);
                 let gone = noted.forgotten.iter();
                 let gone = gone.fold(Batch::new(), |batch, hwaddr| batch.delete(Table::Machines, hwaddr.0));
                 if !gone.is_empty() {
-                    self.shared.store.queue(gone);
+                    self.store.queue(gone);
                 }
                 noted.write.then_some(seen.hwaddr)
             }
@@ -465,13 +458,13 @@ impl Discovery {
         };
         if let Some(machine) = write.and_then(|hwaddr| floor.machine(hwaddr)) {
             let batch = Batch::new().put(Table::Machines, machine.hwaddr.0, machine);
-            self.shared.store.queue(batch);
+            self.store.queue(batch);
         }
     }
 
     /// Limits of the site file, machines that are nodes by now, sessions that are over.
     fn tidy(&self, now: Timestamp) {
-        let world = self.shared.world.load();
+        let world = self.world.load();
         let mut floor = self.floor();
         floor.set_limit(world.site.limits.unknown_machines);
         let known: Vec<HwAddr> = floor
@@ -488,7 +481,7 @@ impl Discovery {
             batch.delete(Table::Machines, hwaddr.0)
         });
         if !gone.is_empty() {
-            self.shared.store.queue(gone);
+            self.store.queue(gone);
         }
         floor.kin.tidy(&world.inventory);
         let over: Vec<String> = floor
@@ -507,7 +500,7 @@ impl Discovery {
     }
 
     pub(super) fn floor(&self) -> MutexGuard<'_, Floor> {
-        self.shared.floor.lock().unwrap_or_else(PoisonError::into_inner)
+        self.floor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -524,33 +517,27 @@ fn put_session(tx: &mut Write<'_>, session: &Session) -> Result<(), StoreError> 
 }
 
 /// Hears news until nobody is left who could tell any.
-fn listen(heard: &Receiver<News>, discovery: impl Fn() -> Option<Discovery>) {
+fn listen(heard: &Receiver<News>, shared: &Weak<Shared>) {
     let mut tidied = Instant::now();
-    let step = || {
+    loop {
         let news = match heard.recv_timeout(TICK) {
             Ok(news) => Some(news),
             Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return ControlFlow::Break(()),
+            Err(RecvTimeoutError::Disconnected) => return,
         };
-        let Some(discovery) = discovery() else {
-            return ControlFlow::Break(());
+        let Some(shared) = shared.upgrade() else {
+            return;
         };
         // All that is there, then one look at who is due.
         for news in news.into_iter().chain(heard.try_iter().take(QUEUE)) {
-            discovery.hear(news);
+            shared.hear(news);
         }
         let now = Timestamp::now();
-        discovery.place_due(now);
+        shared.place_due(now);
         // Also when it is never quiet.
         if tidied.elapsed() >= TICK {
             tidied = Instant::now();
-            discovery.tidy(now);
+            shared.tidy(now);
         }
-        ControlFlow::Continue(())
-    };
-    panics::keep_at(step, || {
-        if let Some(discovery) = discovery() {
-            discovery.mend();
-        }
-    });
+    }
 }

@@ -234,6 +234,14 @@ impl Store {
         self.commit_blocking(Batch::new())
     }
 
+    /// Waits until the thread that writes has ended. The daemon ends with it if that was a panic.
+    ///
+    /// # Errors
+    /// It panicked, or could not be started.
+    pub fn ended(&self) -> impl Future<Output = std::io::Result<()>> + Send + 'static {
+        self.shared.writer.ended()
+    }
+
     /// A counter that moves after each commit that changed `table`.
     pub fn watch(&self, table: Table) -> watch::Receiver<u64> {
         self.shared.watches.0[table as usize].subscribe()
