@@ -125,11 +125,10 @@ impl Discovery {
             .collect()
     }
 
-    /// What the screen of a waiting machine in the subnet `network` shows. Never waits: none while somebody else is being
-    /// placed, which takes a disk flush.
-    pub fn screen(&self, hwaddr: HwAddr, network: Ipv4Net, now: Timestamp) -> Option<Screen> {
+    /// What the screen of a waiting machine in the subnet `network` shows. Never waits for the disk.
+    pub fn screen(&self, hwaddr: HwAddr, network: Ipv4Net, now: Timestamp) -> Screen {
         let world = self.shared.world.load();
-        let floor = self.shared.floor.try_lock().ok()?;
+        let floor = self.shared.floor();
         let machine = floor.machine(hwaddr);
         let session = machine.and_then(|machine| floor.session_of(machine, now));
         let next = session.map(|session| session.position(&world.site, &world.inventory));
@@ -139,11 +138,11 @@ impl Discovery {
         }
         let full = floor.full_pools(now).into_iter().find(|pool| pool.network == network);
         remarks.extend(full.map(|full| full.to_string()));
-        Some(Screen {
+        Screen {
             forgotten: machine.is_none(),
             suggestion: next.flatten(),
             remarks,
             owner: machine.and_then(|machine| floor.owner(machine, &world.inventory)),
-        })
+        }
     }
 }
