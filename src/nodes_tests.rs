@@ -153,8 +153,7 @@ fn rows_as_the_store_migrates_them_are_nodes() {
     let (_dir, store) = open();
     let row = serde_json::json!({"name": "r01n02", "hwaddrs": ["52:54:00:00:00:02"], "ipaddr": "10.1.0.2", "profiles": ["gpu"]});
     store
-        .write(|tx| tx.put(Table::Nodes, b"r01n02", &row))
-        .map_err(|error: StoreError| error)
+        .commit_blocking(Batch::new().put(Table::Nodes, *b"r01n02", &row))
         .unwrap();
     assert_eq!(load(&store).unwrap()[0].profiles, ["gpu"]);
 }

@@ -4,7 +4,7 @@ use crate::{
     answers::run,
     cli::{Daemon, packet},
 };
-use rackstrap_store::Table;
+use rackstrap_store::{Batch, Table};
 use std::fs;
 
 /// `r01n01` and `r01n02`, the first with the profile `gpu`, and a pool of one address.
@@ -114,7 +114,7 @@ fn a_pool_that_is_full_is_not_promised_and_a_lease_that_ran_out_is_expired() {
         });
         daemon
             .store
-            .write(|tx| tx.put(Table::Leases, &[10, 5, 255, 1], &row))
+            .commit_blocking(Batch::new().put(Table::Leases, [10, 5, 255, 1], &row))
             .unwrap();
     };
     lease(now.0 + 600_000);

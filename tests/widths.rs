@@ -11,7 +11,7 @@ use rackstrap::parts::{
     rollout::{Member, Note, Rollout, Share, Stage, State, Tally},
 };
 use rackstrap_base::clock::Timestamp;
-use rackstrap_store::{Store, Table};
+use rackstrap_store::{Batch, Store, Table};
 use std::{net::Ipv4Addr, process::Command};
 
 /// Nodes of a rollout, as a hostlist that folds badly.
@@ -79,24 +79,20 @@ fn rollout(store: &Store) {
         stalled: String::new(),
     };
     let number = 1_u64.to_be_bytes();
-    store
-        .write(|tx| {
-            tx.put(Table::Rollouts, &number, &rollout)?;
-            for slot in NODES {
-                let key = [&number[..], name(slot).as_bytes()].concat();
-                tx.put(Table::RolloutNodes, &key, &member(slot))?;
-            }
-            for last in [9_u8, 117, 254] {
-                let address = Ipv4Addr::new(10, 105, 255, last);
-                let row = serde_json::json!({
-                    "ipaddr": address, "hwaddr": format!("52:54:00:00:00:{last:02x}"), "state": "declined",
-                    "since": now.0, "expires": now.0 + 86_400_000,
-                });
-                tx.put(Table::Leases, &address.octets(), &row)?;
-            }
-            Ok::<(), rackstrap_store::StoreError>(())
-        })
-        .unwrap();
+    let mut batch = Batch::new().put(Table::Rollouts, number, &rollout);
+    for slot in NODES {
+        let key = [&number[..], name(slot).as_bytes()].concat();
+        batch = batch.put(Table::RolloutNodes, key, &member(slot));
+    }
+    for last in [9_u8, 117, 254] {
+        let address = Ipv4Addr::new(10, 105, 255, last);
+        let row = serde_json::json!({
+            "ipaddr": address, "hwaddr": format!("52:54:00:00:00:{last:02x}"), "state": "declined",
+            "since": now.0, "expires": now.0 + 86_400_000,
+        });
+        batch = batch.put(Table::Leases, address.octets(), &row);
+    }
+    store.commit_blocking(batch).unwrap();
 }
 
 /// Unknown machines whose firmware says much about itself, at ports with long names.

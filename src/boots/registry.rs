@@ -1,4 +1,9 @@
 //! All boots that are remembered: in memory for look-ups, on disk before anybody hears of them.
+//!
+//! Boots do not use [`rackstrap_store::Keeper`], for two reasons. Hundreds of boots a second share a flush, which one change at a time
+//! could not. And a row has promises (`redeemed`, `secret`, `ready`) next to what is written behind (health, checks): a promise is
+//! marked in memory first, under the lock, so that each later write of the row has it, then committed without the lock, and taken back
+//! if that fails. Until it is on disk nobody is answered by it.
 
 use super::{
     Boot,
@@ -7,12 +12,15 @@ use super::{
     kept::State,
 };
 use crate::inventory::Changed;
-use rackstrap_base::clock::{Timestamp, monotonic};
-use rackstrap_store::{Batch, Store, StoreError, Table, Write};
+use rackstrap_base::{
+    clock::{Timestamp, monotonic},
+    sync::{read, write},
+};
+use rackstrap_store::{Batch, Store, StoreError, Table};
 use rackstrap_wire::{CheckResult, DiskState, Hardware, ImageRef, OverlayRequest, Plan};
 use std::{
     collections::BTreeSet,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
 use thiserror::Error;
@@ -88,17 +96,17 @@ pub enum Refusal {
 /// # Errors
 /// Those of the store.
 pub fn redeem_all(store: &Store) -> Result<(), StoreError> {
-    store.write(|tx| {
-        for (key, mut boot) in tx.scan::<Boot>(Table::Boots, b"")? {
-            if !boot.is_believed() {
-                tx.delete(Table::Boots, &key)?;
-                continue;
-            }
-            boot.redeemed = true;
-            tx.put(Table::Boots, &key, &boot)?;
-        }
-        Ok(())
-    })
+    let mut batch = Batch::new();
+    for (key, mut boot) in store.scan::<Boot>(Table::Boots, b"")? {
+        batch = batch.expect(Table::Boots, key.clone(), &boot);
+        let was_believed = boot.is_believed();
+        boot.redeemed = true;
+        batch = match was_believed {
+            true => batch.put(Table::Boots, key, &boot),
+            false => batch.delete(Table::Boots, key),
+        };
+    }
+    store.commit_blocking(batch)
 }
 
 impl Boots {
@@ -506,21 +514,16 @@ impl Boots {
         self.forget(known.iter().map(String::as_str).filter(|node| !is_node(node)));
     }
 
-    /// Writes what a change of the inventory means for boots and disks, in its transaction: boots of a name that is given up are
-    /// forgotten, as no machine may go on with those of another one.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub fn write_followed(&self, tx: &mut Write<'_>, changed: &[Changed]) -> Result<(), StoreError> {
-        let ids: Vec<String> = {
+    /// What a change of the inventory means for the rows of boots and disks, to be written with it: boots of a name that is given up
+    /// are forgotten, as no machine may go on with those of another one.
+    pub fn followed_rows(&self, changed: &[Changed]) -> Batch {
+        let boots = {
             let state = self.read();
             let known = given_up(changed).filter_map(|node| state.by_node.get(node));
-            known.flatten().cloned().collect()
+            let ids = known.flatten();
+            ids.fold(Batch::new(), |batch, id| batch.delete(Table::Boots, id.as_bytes()))
         };
-        for id in ids {
-            tx.delete(Table::Boots, id.as_bytes())?;
-        }
-        self.disks.write_followed(tx, changed)
+        boots.and(self.disks.followed_rows(changed))
     }
 
     /// Does the same in memory, once that is on disk.
@@ -558,11 +561,11 @@ impl Boots {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
+        read(&self.state)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.state.write().unwrap_or_else(PoisonError::into_inner)
+        write(&self.state)
     }
 }
 

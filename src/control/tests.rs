@@ -295,8 +295,8 @@ fn actions_counters_and_leases_come_through() {
         let counters: std::collections::BTreeMap<String, u64> = client.get(api::paths::COUNTERS).unwrap();
         assert_eq!(counters["dhcp offers"], 3);
         let lease = serde_json::json!({"ipaddr": "10.5.255.7", "hwaddr": "52:54:00:00:00:07", "state": "bound"});
-        let put = |tx: &mut rackstrap_store::Write| tx.put(rackstrap_store::Table::Leases, &[10, 5, 255, 7], &lease);
-        context.store.write(put).unwrap();
+        let put = rackstrap_store::Batch::new().put(rackstrap_store::Table::Leases, [10, 5, 255, 7], &lease);
+        context.store.commit_blocking(put).unwrap();
         let leases: Vec<api::LeaseRow> = client.get(api::paths::LEASES).unwrap();
         assert_eq!(leases[0].ipaddr.to_string(), "10.5.255.7");
         let explained: api::ExplainAnswer = client.get("/v1/explain/10.5.255.7").unwrap();
@@ -366,7 +366,7 @@ fn backups_are_made_one_at_a_time_and_a_reader_that_goes_away_ends_its_own() {
     let noise = hex::encode(Vec::from_iter((0..4_000_000).map(|_| rand::random::<u8>())));
     context
         .store
-        .write(|tx| tx.put(rackstrap_store::Table::Events, b"noise", &noise))
+        .commit_blocking(rackstrap_store::Batch::new().put(rackstrap_store::Table::Events, *b"noise", &noise))
         .unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let cancel = CancellationToken::new();

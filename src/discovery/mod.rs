@@ -15,6 +15,7 @@ mod kin;
 mod load;
 mod machine;
 mod places;
+mod placing;
 mod session;
 mod task;
 #[cfg(test)]
@@ -27,6 +28,6 @@ pub use machine::{NoRoom, Place, Seen, Told};
 pub use places::{Moved, Places};
 pub use session::{LONGEST_SESSION, Placed, Session, Wanted, Where};
 pub use task::{Discovery, DiscoveryError};
-pub use view::{Filling, Screen, View, Waiting};
+pub use view::{Filling, View, Waiting};
 #[cfg(test)]
 pub use {floor::Floor, machine::Machine, session::Sessions};

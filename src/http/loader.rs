@@ -9,7 +9,7 @@ use super::{
 use crate::{
     boots::{Boot, Origin},
     decide::{Decision, NodeDecision, Requester, World, decide},
-    discovery::{Owner, Screen, Told},
+    discovery::{Owner, Told},
     timeline::{Event, EventKind, Level, Subject},
 };
 use axum::{
@@ -18,7 +18,6 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use ipnet::Ipv4Net;
 use rackstrap_base::clock::Timestamp;
 use rackstrap_image::permissive_args;
 use rackstrap_wire::HwAddr;
@@ -29,9 +28,6 @@ use std::{
 };
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
-
-/// How often, and after which pause, the waiting room is asked again while it writes to disk.
-const BUSY: (u32, Duration) = (10, Duration::from_millis(20));
 
 /// Query of `/ipxe`.
 #[derive(serde::Deserialize)]
@@ -115,7 +111,7 @@ pub async fn script(
             if again && (service.waits)(hwaddr, peer.ipv4()) {
                 service.discovery.told(hwaddr, told);
             }
-            service.stranger_script(&world, hwaddr, *peer, again).await?
+            service.stranger_script(&world, hwaddr, *peer, again)?
         }
     };
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
@@ -222,24 +218,13 @@ impl Service {
         self.wait(&base, hwaddr, &[detail], true)
     }
 
-    /// What the waiting room says of a machine; nothing if it is busy for long.
-    async fn screen(&self, hwaddr: HwAddr, network: Ipv4Net) -> Screen {
-        for _ in 0..BUSY.0 {
-            if let Some(screen) = self.discovery.screen(hwaddr, network, Timestamp::now()) {
-                return screen;
-            }
-            tokio::time::sleep(BUSY.1).await;
-        }
-        Screen::default()
-    }
-
-    async fn stranger_script(&self, world: &World, hwaddr: HwAddr, peer: Peer, again: bool) -> Result<String, Problem> {
+    fn stranger_script(&self, world: &World, hwaddr: HwAddr, peer: Peer, again: bool) -> Result<String, Problem> {
         let subnet = world.site.subnet_of(peer.ipv4()).ok_or_else(|| {
             let text = format!("{} is in no [[subnet]] of the site file", peer.ipv4());
             Problem::forbidden(Reason::Stranger, text)
         })?;
         let at_home = (self.waits)(hwaddr, peer.ipv4());
-        let screen = self.screen(hwaddr, subnet.network).await;
+        let screen = self.discovery.screen(hwaddr, subnet.network, Timestamp::now());
         if let Some(owner) = &screen.owner {
             return self.leave(hwaddr, owner);
         }

@@ -13,7 +13,7 @@ use crate::{
     timeline::{Event, EventKind, Level, NodeStatus, Recorder, Subject},
 };
 use rackstrap_base::{clock::Timestamp, panics};
-use rackstrap_store::{Store, StoreError, Table};
+use rackstrap_store::{Batch, Store, StoreError, Table};
 use rackstrap_wire::ImageRef;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -104,14 +104,14 @@ impl Heard {
 /// # Errors
 /// Those of the store.
 pub fn pause_all(store: &Store, now: Timestamp) -> Result<(), StoreError> {
-    store.write(|tx| {
-        for (key, mut rollout) in tx.scan::<Rollout>(Table::Rollouts, b"")? {
-            if rollout.pause("restoring a backup", now).is_ok() {
-                tx.put(Table::Rollouts, &key, &rollout)?;
-            }
+    let mut batch = Batch::new();
+    for (key, mut rollout) in store.scan::<Rollout>(Table::Rollouts, b"")? {
+        batch = batch.expect(Table::Rollouts, key.clone(), &rollout);
+        if rollout.pause("restoring a backup", now).is_ok() {
+            batch = batch.put(Table::Rollouts, key, &rollout);
         }
-        Ok(())
-    })
+    }
+    store.commit_blocking(batch)
 }
 
 /// The image that a node's profiles name: a name, or a version.

@@ -32,7 +32,7 @@ use rackstrap_base::{clock::Timestamp, firmware::Firmwares, panics, warnings::Si
 use rackstrap_dhcp::LeaseKeeper;
 use rackstrap_image::{load_catalog, own_images};
 use rackstrap_store::Store;
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, pin::Pin, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::Notify,
@@ -109,15 +109,32 @@ pub async fn run(config: &Path) -> Result<()> {
     services.spawn(hooks::serve(watched, cancel.clone()).in_named_task("hooks"));
     services.spawn(look_again(shared.clone(), cancel.clone()).in_named_task("findings"));
     services.spawn(nightly::serve(shared.clone(), cancel.clone()).in_named_task("backups"));
+    watch_threads(&shared, &cancel, &mut services);
     // After all ports are bound: what keeps the daemon from starting is one clear line.
     tell_findings(&shared);
     announce(&shared.world.load());
     let result = supervise(&mut services, &reloader).await;
     cancel.cancel();
     while services.join_next().await.is_some() {}
-    shared.store.flush().context("writing the last timeline events")?;
-    result
+    let flushed = shared.store.flush().context("writing the last timeline events");
+    // Why the daemon ends comes first: a store that has ended cannot be flushed.
+    result.and(flushed)
 }
+
+/// Has the end of a thread be the end of the daemon, as that of a service is.
+fn watch_threads(shared: &Shared, cancel: &CancellationToken, services: &mut JoinSet<Result<()>>) {
+    let mut watch = |name: &'static str, ended: BoxFuture| {
+        let cancel = cancel.clone();
+        // At the end of the daemon a thread goes on until nobody needs it.
+        let ended = async move { cancel.run_until_cancelled(ended).await.unwrap_or(Ok(())) };
+        services.spawn(ended.in_named_task(name));
+    };
+    watch("the store", Box::pin(shared.store.ended()));
+    watch("racking", Box::pin(shared.discovery.ended()));
+}
+
+/// How a thread ends.
+type BoxFuture = Pin<Box<dyn Future<Output = std::io::Result<()>> + Send>>;
 
 fn control_context(
     shared: &Shared,

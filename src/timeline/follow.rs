@@ -7,7 +7,7 @@ use crate::{
     nodes::Follower,
 };
 use rackstrap_base::clock::Timestamp;
-use rackstrap_store::{StoreError, Write};
+use rackstrap_store::Batch;
 
 /// Lets timelines, boots and what is known of disks follow: an unknown machine that became a node brings what was heard of it along, a
 /// node that was renamed its timeline, and what is deleted is forgotten.
@@ -34,8 +34,8 @@ pub fn dropped_order(boots: &Boots, changed: &Changed) -> Option<String> {
 }
 
 impl Follower for Follow {
-    fn write(&self, tx: &mut Write<'_>, changed: &[Changed]) -> Result<(), StoreError> {
-        self.boots.write_followed(tx, changed)
+    fn rows(&self, changed: &[Changed]) -> Batch {
+        self.boots.followed_rows(changed)
     }
 
     fn publish(&self, changed: &[Changed]) {

@@ -58,7 +58,7 @@ impl Rig {
 
     fn follow(&self, changed: &[Changed]) {
         let follow = Follow::new(self.recorder.clone(), self.boots.clone());
-        self.store.write(|tx| follow.write(tx, changed)).unwrap();
+        self.store.commit_blocking(follow.rows(changed)).unwrap();
         follow.publish(changed);
     }
 

@@ -8,5 +8,7 @@ pub mod panics;
 pub mod rare;
 pub mod seats;
 pub mod subnet;
+pub mod sync;
+pub mod threads;
 pub mod warnings;
 pub mod words;

@@ -14,9 +14,8 @@ use std::{
 const PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// What the warning advises.
-const HELP: &str =
-    "this is a defect of rackstrap: please report it with the log: journalctl -u rackstrap; nodes go on booting";
+/// What the warning, and the error of a thread that ended by it, advise.
+pub(crate) const HELP: &str = "this is a defect of rackstrap: please report it with the log: journalctl -u rackstrap";
 
 /// Has each panic of this process logged and shown in `status`, with its thread and place.
 ///

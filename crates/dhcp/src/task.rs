@@ -16,6 +16,7 @@ use anyhow::{Context, bail};
 use rackstrap_base::{
     clock::Timestamp,
     link::{IPV4, LinkSocket, each::interface_index},
+    threads::Thread,
 };
 use rackstrap_wire::HwAddr;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -25,7 +26,6 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    thread::JoinHandle,
     time::Duration,
 };
 use tokio::{net::UdpSocket, task::JoinSet};
@@ -46,7 +46,7 @@ const WATCH: Duration = Duration::from_secs(2);
 pub struct Dhcp {
     shared: Arc<Shared>,
     sockets: BTreeMap<String, Arc<Interface>>,
-    lease_thread: JoinHandle<()>,
+    lease_thread: Thread,
 }
 
 struct Shared {
@@ -172,7 +172,7 @@ impl Dhcp {
                 "no [[subnet]] of the site file names an interface, so DHCP requests cannot arrive; add `interface = \"…\"` to the subnet that this machine is attached to"
             );
         }
-        let (leases, lease_thread) = LeaseWriter::start(store).context("starting the DHCP lease thread")?;
+        let (leases, lease_thread) = LeaseWriter::start(store);
         let shared = Shared {
             engine: Arc::new(Mutex::new(engine)),
             authority,
@@ -208,9 +208,13 @@ impl Dhcp {
         let mut complained = BTreeSet::new();
         let mut watch = tokio::time::interval(WATCH);
         watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let lease_thread = self.lease_thread;
+        let mut leases_ended = std::pin::pin!(lease_thread.ended());
         loop {
             tokio::select! {
                 () = cancel.cancelled() => break,
+                // While it runs it has a sender, so it ends by a panic only.
+                ended = &mut leases_ended => return ended.context("DHCP stopped"),
                 _ = watch.tick() => {}
                 Some(ended) = tasks.join_next() => {
                     ended.context("a DHCP socket task ended")?;
@@ -250,12 +254,7 @@ impl Dhcp {
             ended.context("a DHCP socket task ended")?;
         }
         drop(self.shared);
-        let thread = self.lease_thread;
-        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-        if !matches!(joined, Ok(Ok(()))) {
-            bail!("the DHCP lease thread ended badly; see the log above");
-        }
-        Ok(())
+        leases_ended.await.context("DHCP stopped")
     }
 }
 
