@@ -10,6 +10,7 @@ use crate::decide::SharedWorld;
 use hickory_proto::ProtoError;
 use rackstrap_base::{
     clock::Timestamp,
+    counters::ReadCounts,
     rare::Rare,
     seats::{Bounds, Full, Guest, Seat, Seats},
 };
@@ -82,6 +83,12 @@ pub struct Server {
     favourite: Favourite,
 }
 
+impl ReadCounts for Server {
+    fn counts(&self) -> Vec<(&'static str, u64)> {
+        self.counters.counts()
+    }
+}
+
 impl Server {
     /// The name server of `world`, or none if its site has no `[dns]`.
     ///
@@ -107,11 +114,6 @@ impl Server {
                 favourite: Favourite::default(),
             })
         }))
-    }
-
-    /// What was counted.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
     }
 
     fn view(&self) -> Arc<View> {
@@ -150,7 +152,7 @@ impl Server {
             // Passed on by whoever has a seat for it; here is nobody.
             Reaction::Forward(relay) => return self.settle(client, relay.failed(Outcome::ForwardBusy)),
         };
-        let times = self.counters.count(outcome);
+        let times = self.counters.add(outcome, 1);
         // Every first, second, fourth … of them: trouble is to be seen, and not to fill the disk.
         let trouble = matches!(outcome, Outcome::ForwardFailed | Outcome::ForwardBusy | Outcome::Failed);
         if trouble && times.is_power_of_two() {

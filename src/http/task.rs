@@ -2,7 +2,7 @@
 
 use super::{
     Counters, Reason, agent,
-    answer::{Problem, Refused, shortened},
+    answer::{Problem, Refused},
     loader,
     service::{Peer, Service},
 };
@@ -25,6 +25,7 @@ use hyper_util::{
 use rackstrap_base::{
     rare::Rare,
     seats::{Bounds, Full, Seat, Seats},
+    text::quoted,
 };
 use rackstrap_wire::paths;
 use socket2::SockRef;
@@ -70,13 +71,13 @@ fn router(service: Arc<Service>) -> Router {
 async fn nothing_there(uri: Uri) -> Problem {
     let text = format!(
         "there is nothing at {}; machines that boot ask for /ipxe?mac=52-54-00-01-01-01, and their script says what else there is",
-        shortened(uri.path())
+        quoted(uri.path(), 60)
     );
     Problem::not_found(Reason::UnknownPath, text)
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Problem {
-    let (method, path) = (shortened(method.as_str()), shortened(uri.path()));
+    let (method, path) = (quoted(method.as_str(), 60), quoted(uri.path(), 60));
     Problem::wrong_method(format!(
         "{path} takes no {method}; the header 'Allow' says what it takes"
     ))

@@ -1,7 +1,7 @@
 //! Who changed what about a node, and when.
 
 use super::{Changed, Node};
-use rackstrap_base::clock::Timestamp;
+use rackstrap_base::{clock::Timestamp, text::one_line};
 use rackstrap_store::{Store, StoreError, Table, Write};
 use serde::{Deserialize, Serialize};
 
@@ -79,7 +79,7 @@ fn prefix(name: &str) -> Vec<u8> {
 /// Notes `changed` in the transaction that does it, under every name that it concerns.
 pub fn remember(tx: &mut Write<'_>, at: Timestamp, by: &str, changed: &[Changed]) -> Result<(), StoreError> {
     let mut number = tx.get::<u64>(Table::Meta, LAST)?.unwrap_or_default();
-    let by: String = by.chars().filter(|c| !c.is_control()).take(WHO).collect();
+    let by = one_line(by, WHO);
     for changed in changed {
         number += 1;
         let entry = Entry {

@@ -1,6 +1,6 @@
 //! One event, and the state of a node that follows from its events.
 
-use rackstrap_base::clock::Timestamp;
+use rackstrap_base::{clock::Timestamp, text::one_line};
 use rackstrap_wire::{AgentEvent, HwAddr, Outcome};
 use serde::{Deserialize, Serialize};
 
@@ -148,14 +148,7 @@ impl Event {
             (&mut self.step, 40),
             (&mut self.boot, 40),
         ] {
-            if text.len() > limit {
-                let end = (0..=limit).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
-                text.truncate(end);
-            }
-            if text.chars().any(char::is_control) {
-                // Shown on terminals: an escape sequence in a host name must not act there.
-                *text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-            }
+            *text = one_line(text, limit);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the engines and the program share: each module is one small thing that knows no other part of rackstrap.
 
 pub mod clock;
+pub mod counters;
 pub mod firmware;
 pub mod inet;
 pub mod link;
@@ -10,3 +11,6 @@ pub mod seats;
 pub mod subnet;
 pub mod warnings;
 pub mod words;
+
+// The agent has these too, and it does not depend on this package.
+pub use rackstrap_wire::{backoff, text};

@@ -1,7 +1,7 @@
 //! Panics of the daemon. Each is a defect of rackstrap: it is shown where an administrator looks, and it costs one piece of work
 //! and not the thread that does it.
 
-use crate::{clock::Timestamp, warnings::SiteWarnings};
+use crate::{backoff::doubled, clock::Timestamp, warnings::SiteWarnings};
 use std::{
     any::Any,
     ops::ControlFlow,
@@ -56,8 +56,8 @@ pub fn keep_at(mut step: impl FnMut() -> ControlFlow<()>, mut mend: impl FnMut()
             Err(_) => {
                 // The hook has told of this one, as of one in `mend`.
                 let _ = panic::catch_unwind(AssertUnwindSafe(&mut mend));
-                thread::sleep((PAUSE * (1 << in_a_row)).min(LONGEST_PAUSE));
-                in_a_row = (in_a_row + 1).min(10);
+                thread::sleep(doubled(PAUSE, LONGEST_PAUSE, in_a_row));
+                in_a_row = in_a_row.saturating_add(1);
             }
         }
     }

@@ -15,7 +15,8 @@ use super::{
 use anyhow::{Context, bail};
 use rackstrap_base::{
     clock::Timestamp,
-    link::{IPV4, LinkSocket, each::interface_index},
+    counters::Counted,
+    link::{IPV4, LinkSocket, each::interface_index, interfaces},
 };
 use rackstrap_wire::HwAddr;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -417,20 +418,12 @@ fn give_up(
     authority.observe(&event);
 }
 
-/// Names of the machine's interfaces, for an error message.
-fn interfaces() -> String {
-    let names = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
-    let mut names: Vec<String> = names.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names.join(", ")
-}
-
 impl Interface {
     fn open(name: &str) -> anyhow::Result<Self> {
         let index = interface_index(name).map_err(|error| match error.raw_os_error() {
             Some(libc::ENODEV) => anyhow::anyhow!(
                 "DHCP: there is no interface '{name}' (this machine has: {}); correct `interface` in [[subnet]]",
-                interfaces()
+                interfaces().join(", ")
             ),
             _ => anyhow::Error::new(error).context(format!("DHCP: looking up interface '{name}'")),
         })?;

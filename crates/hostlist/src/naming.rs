@@ -12,6 +12,7 @@ pub use pattern::{PatternError, PatternKind};
 
 use ipnet::Ipv4Net;
 use pattern::{Octet, Segment};
+use rackstrap_base::text::quoted;
 use std::net::Ipv4Addr;
 
 /// `node-name` and `node-address`, proven to convert both ways.
@@ -360,9 +361,5 @@ impl Naming {
 
 /// Names come from command lines, scripts and packets: what is shown of them is short and harmless.
 fn shorten(text: &str) -> String {
-    let mut shown: String = text.chars().take(64).flat_map(char::escape_debug).collect();
-    if text.chars().nth(64).is_some() {
-        shown.push('…');
-    }
-    shown
+    quoted(text, 64)
 }

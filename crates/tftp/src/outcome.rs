@@ -1,6 +1,7 @@
 //! How requests end, and what is told about them.
 
 use super::{name::Refusal, packet::Mode};
+use rackstrap_base::text::one_line;
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
@@ -36,9 +37,7 @@ pub enum Outcome {
 
 impl Outcome {
     pub(super) fn client_error(code: u16, text: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(text);
-        let printable = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-        Outcome::ClientError(code, printable.take(128).collect())
+        Outcome::ClientError(code, one_line(&String::from_utf8_lossy(text), 128))
     }
 }
 

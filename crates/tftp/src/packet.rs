@@ -2,6 +2,7 @@
 //!
 //! Parsing borrows from the datagram and allocates nothing that the sender could choose the size of.
 
+use rackstrap_base::text::cut;
 use std::fmt;
 
 /// Longest request that RFC 2347 allows, in bytes.
@@ -198,11 +199,7 @@ pub fn ack(block: u16) -> [u8; 4] {
 pub fn error(code: ErrorCode, message: &str) -> Vec<u8> {
     let mut packet = vec![0, 5];
     packet.extend_from_slice(&(code as u16).to_be_bytes());
-    let mut end = message.len().min(400);
-    while !message.is_char_boundary(end) {
-        end -= 1;
-    }
-    packet.extend(message.as_bytes()[..end].iter().filter(|&&b| b != 0));
+    packet.extend(cut(message, 400).bytes().filter(|b| *b != 0));
     packet.push(0);
     packet
 }
