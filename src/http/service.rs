@@ -19,7 +19,7 @@ use crate::{
     timeline::{Event, Level, Recorder, Subject},
 };
 use arc_swap::ArcSwap;
-use rackstrap_base::{clock::Timestamp, seats::Guest, text::quoted};
+use rackstrap_base::{clock::Timestamp, connection_limit::ClientClass, text::quoted};
 use rackstrap_wire::{FIRST_USER_PORT, HwAddr, ImageRef};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -96,11 +96,11 @@ pub(super) fn seal_anew(image: &ImageRef) -> String {
 
 impl Service {
     /// Whose connection it is.
-    pub(super) fn guest(&self, peer: Peer) -> Guest {
+    pub(super) fn class(&self, peer: Peer) -> ClientClass {
         match self.world.load().inventory.by_ipaddr(peer.ipv4()) {
-            Some(_) if peer.is_root() => Guest::Root,
-            Some(_) => Guest::Node,
-            None => Guest::Stranger,
+            Some(_) if peer.is_root() => ClientClass::Root,
+            Some(_) => ClientClass::Node,
+            None => ClientClass::Stranger,
         }
     }
 

@@ -18,7 +18,7 @@ pub fn monotonic() -> std::time::Instant {
 pub const CORRECTION_MS: u64 = 5_000;
 
 impl Timestamp {
-    /// The present.
+    /// The time now, by the clock of the machine.
     pub fn now() -> Self {
         let since = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)

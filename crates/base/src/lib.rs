@@ -1,13 +1,13 @@
 //! What the engines and the program share: each module is one small thing that knows no other part of rackstrap.
 
 pub mod clock;
+pub mod connection_limit;
 pub mod counters;
 pub mod firmware;
 pub mod inet;
 pub mod link;
 pub mod panics;
 pub mod rare;
-pub mod seats;
 pub mod subnet;
 pub mod warnings;
 pub mod words;

@@ -12,7 +12,7 @@ use std::{
 
 /// Pause after a step that panicked; doubled for each one that follows at once.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Longest pause.
+/// The pause is never longer than this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// What the warning advises.
 const HELP: &str =

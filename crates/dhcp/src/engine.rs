@@ -21,7 +21,7 @@ use std::{
 /// Where a request came in.
 #[derive(Clone, Copy, Debug)]
 pub struct Ingress<'a> {
-    /// Interface.
+    /// Name of the interface that received the packet.
     pub interface: &'a str,
     /// Sender; its address is 0.0.0.0 for clients without one.
     pub source: SocketAddrV4,
@@ -43,7 +43,7 @@ pub struct Outcome {
 pub enum Write {
     /// Store under its address.
     Put(Lease),
-    /// Remove.
+    /// Remove the lease of this address from the store.
     Forget(Ipv4Addr),
 }
 
@@ -148,7 +148,7 @@ impl Engine {
         self.pools.iter_mut().flatten().any(|pool| pool.take_back(address, now))
     }
 
-    /// All pool leases.
+    /// All leases of all pools that the store keeps.
     pub fn leases(&self) -> Vec<Lease> {
         self.pools.iter().flatten().flat_map(Pool::leases).collect()
     }

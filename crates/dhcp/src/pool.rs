@@ -99,7 +99,7 @@ impl Entry {
 /// What follows from a machine being heard of at an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// Nothing.
+    /// Nothing changes: no lease has to be stored.
     Fine,
     /// Its lease goes on, which is to be stored.
     Extended(Lease),

@@ -17,7 +17,7 @@ const MAX_HOST_NAME: usize = 64;
 pub struct Request {
     /// What the client wants.
     pub kind: Kind,
-    /// Transaction id.
+    /// Transaction id, which the reply repeats.
     pub xid: u32,
     /// Seconds since the client began; copied nowhere, of use to people.
     pub secs: u16,
@@ -27,9 +27,9 @@ pub struct Request {
     pub ciaddr: Ipv4Addr,
     /// Address of the relay, or 0.0.0.0.
     pub giaddr: Ipv4Addr,
-    /// Relays passed.
+    /// Number of relays that passed the request on.
     pub hops: u8,
-    /// Hardware address.
+    /// Hardware address of the client (`chaddr`).
     pub hwaddr: HwAddr,
     /// Server identifier, where given.
     pub server_id: Option<Ipv4Addr>,
@@ -63,11 +63,11 @@ pub struct Request {
 /// What a client wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// DHCPDISCOVER.
+    /// DHCPDISCOVER: the client looks for servers.
     Discover,
     /// DHCPREQUEST after an OFFER: option 54 names the chosen server (RFC 2131 section 4.3.2).
     Selecting {
-        /// The chosen server.
+        /// Server identifier of the chosen server (option 54).
         server: Ipv4Addr,
         /// The offered address.
         address: Ipv4Addr,
@@ -87,7 +87,7 @@ pub enum Kind {
         /// That address.
         address: Ipv4Addr,
     },
-    /// DHCPRELEASE.
+    /// DHCPRELEASE: the client gives its address back.
     Release {
         /// The address given back.
         address: Ipv4Addr,

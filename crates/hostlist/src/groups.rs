@@ -18,7 +18,7 @@ pub trait Groups {
 /// The members of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Members {
-    /// As they are.
+    /// Names of nodes, taken as they are.
     Names(Vec<String>),
     /// A hostlist, which may name other groups.
     Hostlist(String),

@@ -64,13 +64,13 @@ pub enum NamingError {
     Range {
         /// What was given, shortened and escaped.
         name: String,
-        /// Which variable.
+        /// Name of the variable of the pattern that holds the number.
         variable: String,
-        /// Its value.
+        /// The number in the name.
         value: u32,
-        /// Smallest value.
+        /// The smallest number that the pattern allows.
         min: u8,
-        /// Largest value.
+        /// The largest number that the pattern allows.
         max: u8,
     },
     /// The address that belongs to the name is reserved.
@@ -79,9 +79,9 @@ pub enum NamingError {
          choose another position, or change 'reserved' in [cluster]"
     )]
     Reserved {
-        /// The name.
+        /// The node name, which fits the pattern.
         name: String,
-        /// Its address.
+        /// The IP address that the pattern gives this name.
         address: Ipv4Addr,
         /// The range of `reserved` that holds it.
         range: Ipv4Net,
@@ -92,21 +92,21 @@ pub enum NamingError {
          choose another position, or add the subnet"
     )]
     NoSubnet {
-        /// The name.
+        /// The node name, which fits the pattern.
         name: String,
-        /// Its address.
+        /// The IP address that the pattern gives this name.
         address: Ipv4Addr,
     },
     /// The address that belongs to the name is not one that a host may have.
     #[error("no node can be called {name}: {address} is the {what} of {network}; choose another position")]
     Taken {
-        /// The name.
+        /// The node name, which fits the pattern.
         name: String,
-        /// Its address.
+        /// The IP address that the pattern gives this name.
         address: Ipv4Addr,
         /// `network address` or `broadcast address`.
         what: &'static str,
-        /// The subnet.
+        /// The subnet of the site file that the address is in.
         network: Ipv4Net,
     },
 }

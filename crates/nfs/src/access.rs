@@ -52,7 +52,7 @@ impl Credentials {
         }
     }
 
-    /// True for root.
+    /// True for user id 0.
     pub fn is_root(&self) -> bool {
         self.uid == 0
     }

@@ -18,7 +18,7 @@ impl Buf {
         self.len
     }
 
-    /// True without bytes.
+    /// True if no byte was written since the buffer was made or cleared.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -28,7 +28,7 @@ use std::{
 pub enum Pace {
     /// No: answer from memory, or say [`Stop::WouldBlock`].
     Inline,
-    /// Yes.
+    /// Yes. It may wait for a disk as long as that takes.
     MayBlock,
 }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use std::net::{IpAddr, SocketAddr};
 
-/// Number of procedures.
+/// Procedures are numbered from 0 up to, and without, this number.
 pub const COUNT: u32 = 6;
 /// MOUNTPROC3_MNT
 pub const MNT: u32 = 1;

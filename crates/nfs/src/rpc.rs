@@ -11,13 +11,13 @@ use super::{
 pub struct Call<'a> {
     /// Transaction id, sent back as it is.
     pub xid: u32,
-    /// Program number.
+    /// Number of the RPC program (RFC 5531 section 8.2).
     pub program: u32,
-    /// Program version.
+    /// Version of the program.
     pub version: u32,
-    /// Procedure number.
+    /// Number of the procedure within the program.
     pub procedure: u32,
-    /// Who asks.
+    /// User and groups that the client claims to act for.
     pub credentials: Credentials,
     /// The procedure's arguments.
     pub args: Reader<'a>,
@@ -32,12 +32,12 @@ pub enum Unanswerable {
     Reply,
     /// Another RPC version: MSG_DENIED, RPC_MISMATCH.
     RpcVersion {
-        /// Transaction id.
+        /// Transaction id, which the reply repeats.
         xid: u32,
     },
     /// Credentials that cannot be used: MSG_DENIED, AUTH_ERROR.
     Auth {
-        /// Transaction id.
+        /// Transaction id, which the reply repeats.
         xid: u32,
         /// `auth_stat`
         why: AuthStat,

@@ -63,13 +63,13 @@ impl fmt::Display for Outcome {
 /// One request from beginning to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransferEnd {
-    /// Client.
+    /// Address and port of the client.
     pub peer: SocketAddr,
     /// Address of ours that it asked.
     pub local: IpAddr,
     /// Normalised file name, or the printable form of one that was refused for itself.
     pub name: String,
-    /// Transfer mode.
+    /// Octet or netascii.
     pub mode: Mode,
     /// Length of the file as it travels, bytes; none if it was not opened.
     pub size: Option<u64>,
@@ -79,7 +79,7 @@ pub struct TransferEnd {
     pub duration: Duration,
     /// Datagrams sent a second time or more.
     pub retransmissions: u64,
-    /// How it ended.
+    /// How the transfer ended.
     pub outcome: Outcome,
 }
 

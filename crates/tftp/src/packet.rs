@@ -38,7 +38,7 @@ pub enum ErrorCode {
 /// How the bytes of a file travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// As they are.
+    /// Bytes are sent as they are in the file.
     Octet,
     /// With NVT line ends (RFC 764): LF becomes CR LF, a bare CR becomes CR NUL.
     Netascii,
@@ -58,7 +58,7 @@ impl fmt::Display for Mode {
 pub struct Request<'a> {
     /// File name as the client wrote it.
     pub name: &'a [u8],
-    /// Transfer mode.
+    /// Octet or netascii.
     pub mode: Mode,
     /// Option names and values in the client's order, at most [`MAX_OPTIONS`].
     pub options: Vec<(&'a [u8], &'a [u8])>,

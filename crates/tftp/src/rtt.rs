@@ -66,7 +66,7 @@ impl Rto {
         self.backoff = (self.backoff + 1).min(16);
     }
 
-    /// Timeout without backoff.
+    /// The timeout before any doubling.
     pub fn base(&self) -> Duration {
         match (self.fixed, self.smoothed) {
             (Some(fixed), _) => fixed,
@@ -75,7 +75,7 @@ impl Rto {
         }
     }
 
-    /// Timeout with backoff.
+    /// The timeout that holds now, with its doublings.
     pub fn current(&self) -> Duration {
         let base = self.base();
         match self.fixed {

@@ -47,7 +47,7 @@ pub struct Session {
     header: [u8; 4],
     /// Number of the last block; a file that ends with a full block is followed by an empty one.
     last: u64,
-    /// Highest block acknowledged.
+    /// Number of the highest block that the client acknowledged; 0 if none.
     acked: u64,
     /// Next block to send, up to `limit`.
     next: u64,

@@ -15,7 +15,7 @@ use crate::{
     xdr::Reader,
 };
 
-/// Number of procedures.
+/// Procedures are numbered from 0 up to, and without, this number.
 pub const COUNT: u32 = 3;
 
 /// The ACL's entries are asked for.
