@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Timestamp(pub u64);
 
-/// The present of a clock that nobody sets, for what is not kept.
+/// The time of a clock that is never set, for times that are not stored.
 pub fn monotonic() -> std::time::Instant {
     std::time::Instant::now()
 }

@@ -93,12 +93,12 @@ impl<K: Counted> Default for Counters<K> {
 }
 
 impl<K: Counted> Counters<K> {
-    /// Counts one.
+    /// Adds one to the count of `kind`.
     pub fn count(&self, kind: K) {
         self.add(kind, 1);
     }
 
-    /// Counts `number`, and returns how many there are now.
+    /// Adds `number` to the count of `kind`, and returns the new count.
     pub fn add(&self, kind: K, number: u64) -> u64 {
         self.counts[kind.index()].fetch_add(number, Relaxed) + number
     }

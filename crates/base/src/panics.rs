@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// What the warning advises.
 const HELP: &str =
-    "this is a defect of rackstrap: please report it with the log: journalctl -u rackstrap; nodes go on booting";
+    "this is a defect of rackstrap: please report it with the log: journalctl -u rackstrap; nodes continue to boot";
 
 /// Has each panic of this process logged and shown in `status`, with its thread and place.
 ///
@@ -54,7 +54,7 @@ pub fn keep_at(mut step: impl FnMut() -> ControlFlow<()>, mut mend: impl FnMut()
             Ok(ControlFlow::Continue(())) => in_a_row = 0,
             Ok(ControlFlow::Break(())) => return,
             Err(_) => {
-                // The hook has told of this one, as of one in `mend`.
+                // The hook has logged this panic, and logs one in `mend` too.
                 let _ = panic::catch_unwind(AssertUnwindSafe(&mut mend));
                 thread::sleep(doubled(PAUSE, LONGEST_PAUSE, in_a_row));
                 in_a_row = in_a_row.saturating_add(1);

@@ -87,7 +87,7 @@ impl SiteWarnings {
         self.put(now, None, topic, message, help, true)
     }
 
-    /// As [`SiteWarnings::raise`], for what is only heard of from time to time: the warning goes by itself when it was not
+    /// As [`SiteWarnings::raise`], for what is only observed from time to time: the warning ends by itself when it was not
     /// raised again for `secs` seconds.
     pub fn raise_for(&self, now: Timestamp, secs: u64, topic: &str, message: &str, help: &str) -> bool {
         self.put(now, Some(now.plus_secs(secs)), topic, message, help, false)

@@ -54,7 +54,7 @@ pub struct Network {
     pub domain: String,
 }
 
-/// Who asks.
+/// What a request says of the machine that sent it.
 #[derive(Clone, Debug)]
 pub struct Ask<'a> {
     /// Hardware address of the client (`chaddr`).
@@ -102,7 +102,7 @@ pub enum Answer {
         /// What to load; none = just an address.
         loader: Option<Loader>,
     },
-    /// Nobody that we know: an address of the pool.
+    /// An unknown machine: it gets an address of the pool.
     Unknown {
         /// What the machine is told to load; none for an address only.
         loader: Option<Loader>,

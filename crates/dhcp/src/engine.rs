@@ -133,7 +133,7 @@ impl Engine {
         self.pools.iter().flatten().find_map(|pool| pool.holder(address, now))
     }
 
-    /// A machine that waits was heard of at an address that may be a pool's.
+    /// A waiting machine sent a request from an address that may belong to a pool.
     pub fn heard(&mut self, hwaddr: HwAddr, address: Ipv4Addr, now: Timestamp) -> Heard {
         self.at(now);
         let mut subnets = self.network.subnets.iter().zip(&mut self.pools);
@@ -352,7 +352,7 @@ fn node_elsewhere(request: &Request, ipaddr: Ipv4Addr, name: &str, subnet: &Subn
 
 fn inform(request: &Request, subnet: &Subnet) -> Verdict {
     if !subnet.network.contains(&request.ciaddr) {
-        // The answer goes to ciaddr, which anybody can write there: nobody outside is sent packets on request.
+        // The answer goes to ciaddr, which any sender can forge: the server must not send packets to addresses outside on request.
         return Verdict::silent(format!(
             "INFORM from {}, which is not in {}",
             request.ciaddr, subnet.network

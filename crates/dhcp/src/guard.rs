@@ -11,7 +11,7 @@ pub const MAX_LEN: usize = 9000;
 const MAGIC_COOKIE: [u8; 4] = [99, 130, 83, 99];
 
 counted! {
-    /// Why a datagram is no request that can be answered. All of them are dropped and counted by name.
+    /// Why a datagram cannot be answered as a request. All of them are dropped and counted by name.
     pub enum Malformed {
         /// Shorter than the fixed header.
         TooShort = "too-short",
@@ -62,7 +62,7 @@ pub fn check(bytes: &[u8]) -> Result<(), Malformed> {
 }
 
 counted! {
-    /// How a packet ended, for [`Counters`]: answers beside the malformed.
+    /// How a well-formed packet ended, for [`Counters`].
     pub enum Tally {
         /// An OFFER went out.
         Offer = "offer",
@@ -78,7 +78,7 @@ counted! {
         Busy = "store-busy",
         /// The reply could not be sent.
         SendFailed = "send-failed",
-        /// Not looked at: too many requests of machines that are no nodes.
+        /// Not looked at: too many requests of unknown machines.
         Crowded = "crowded-out",
         /// Ignored: [`Disbelief::SourcePort`].
         SourcePort = "ignored-source-port",

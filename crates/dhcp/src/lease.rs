@@ -32,8 +32,8 @@ pub struct Lease {
 pub enum LeaseState {
     /// Promised to the machine until it expires.
     Bound,
-    /// Given back; kept so that the machine gets it again if nobody needs it meanwhile.
+    /// Given back; kept so that the machine gets it again, unless another machine needs it first.
     Released,
-    /// Somebody else uses the address; nobody gets it until it expires.
+    /// Another machine uses the address: it is not given out until this expires.
     Declined,
 }

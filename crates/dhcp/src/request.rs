@@ -84,7 +84,7 @@ pub enum Kind {
     },
     /// DHCPDECLINE: somebody else answers ARP for the address.
     Decline {
-        /// That address.
+        /// The address that another machine uses.
         address: Ipv4Addr,
     },
     /// DHCPRELEASE: the client gives its address back.
@@ -223,7 +223,7 @@ impl Request {
     }
 
     fn relay_address(&self, sub: u8) -> Option<Ipv4Addr> {
-        // Without giaddr nobody but the client vouches for option 82.
+        // Without giaddr only the client itself vouches for option 82.
         given(self.giaddr)?;
         let value = sub_option(self.relay_info.as_deref()?, sub)?;
         <[u8; 4]>::try_from(value).ok().map(Ipv4Addr::from).and_then(given)

@@ -36,7 +36,7 @@ pub struct Variable {
     pub max: u8,
 }
 
-/// Why a text is no node name, or why no node may have that name.
+/// Why a text is not a node name, or why no node may have that name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NamingError {
     /// It does not follow the pattern.
@@ -151,7 +151,7 @@ impl Naming {
     /// `from` is the rest of the name if it is not the first one: `n05`.
     ///
     /// # Errors
-    /// Both together are no name.
+    /// Both together are not a name.
     pub fn position_in(&self, rack: &str, from: Option<&str>) -> Result<String, NamingError> {
         let example = self.example();
         let name = match from {
@@ -235,7 +235,7 @@ impl Naming {
             .collect()
     }
 
-    /// The lowest node address inside `within` that is in none of `except`; none if there is no such.
+    /// The lowest node address inside `within` that is in none of `except`; none if all are taken.
     ///
     /// Works on whole networks (a network is a range in each octet, and so is the pattern), so it
     /// costs a few dozen steps per entry of `except` however many positions there are.

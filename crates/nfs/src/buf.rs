@@ -74,7 +74,7 @@ impl Buf {
     }
 }
 
-/// Reply buffers that nobody uses at the moment.
+/// Reply buffers that are free for reuse.
 ///
 /// Buffers belong to a connection only while it has something to send, so that 4,000 mounted nodes
 /// that are silent hold no reply memory.

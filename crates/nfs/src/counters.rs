@@ -54,7 +54,7 @@ counted! {
 counted! {
     /// Things counted besides calls.
     pub enum Count {
-        /// Connections accepted.
+        /// Connections that were accepted.
         Connections = "connections",
         /// Connections refused, as there were too many.
         ConnectionsRefused = "connections_refused",
@@ -66,21 +66,21 @@ counted! {
         ConnectionsStalled = "connections_stalled",
         /// A record over the limit, or of too many fragments.
         MalformedRecord = "malformed_record",
-        /// A record that is no RPC call.
+        /// A record that is not an RPC call.
         MalformedCall = "malformed_call",
-        /// A reply, which nobody asked for.
+        /// A reply: the server sends no calls that a reply could belong to.
         UnexpectedReply = "malformed_unexpected_reply",
-        /// Another RPC version.
+        /// A call of an RPC version other than 2.
         RpcMismatch = "malformed_rpc_version",
-        /// Unusable credentials.
+        /// Credentials that do not parse, or of an unknown flavour.
         BadCredentials = "refused_credentials",
         /// A source port that is not privileged.
         UnprivilegedPort = "refused_unprivileged_port",
-        /// An unknown program.
+        /// A call to a program that is not served here.
         ProgUnavail = "malformed_program",
-        /// An unknown version.
+        /// A call to a version of a program that is not served here.
         ProgMismatch = "malformed_version",
-        /// An unknown procedure.
+        /// A call to a procedure that its program does not have.
         ProcUnavail = "malformed_procedure",
         /// Arguments that do not parse.
         GarbageArgs = "malformed_arguments",
@@ -109,7 +109,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Counts one.
+    /// Adds one to the count of `what`.
     pub fn count(&self, what: Count) {
         self.add(what, 1);
     }

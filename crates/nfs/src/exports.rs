@@ -6,7 +6,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 /// Why a peer does not get an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// There is none of that name or id: MNT3ERR_NOENT, NFS3ERR_STALE.
+    /// No export has that name or id: MNT3ERR_NOENT, NFS3ERR_STALE.
     NoSuchExport,
     /// It is not this peer's; says why, for the log: MNT3ERR_ACCES, NFS3ERR_ACCES.
     NotYours(String),

@@ -74,7 +74,7 @@ fn unmounted(shared: &Shared, peer: SocketAddr, path: &[u8]) {
     });
 }
 
-/// A peer sees its own entries only: what other nodes run is none of its business.
+/// A peer sees its own entries only, and not what other nodes have mounted.
 fn dump(shared: &Shared, peer: IpAddr, out: &mut Buf) {
     for path in table(shared).of(peer) {
         out.u32(1);

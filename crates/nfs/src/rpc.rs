@@ -23,12 +23,12 @@ pub struct Call<'a> {
     pub args: Reader<'a>,
 }
 
-/// A record that is no call that can be answered by its program.
+/// A record that cannot be answered by a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unanswerable {
     /// Too short for a call header, or a header with wrong lengths: no peer that speaks RPC sends this.
     NoCall,
-    /// A reply, which nobody asked for.
+    /// A reply, although the server sent no call.
     Reply,
     /// Another RPC version: MSG_DENIED, RPC_MISMATCH.
     RpcVersion {
@@ -79,7 +79,7 @@ impl<'a> Call<'a> {
     /// Parses the header of a call.
     ///
     /// # Errors
-    /// [`Unanswerable`] says what is to be done instead.
+    /// [`Unanswerable`] says what to do instead.
     pub fn parse(record: &'a [u8]) -> Result<Call<'a>, Unanswerable> {
         let short = |_: Malformed| Unanswerable::NoCall;
         let mut r = Reader::new(record);

@@ -40,7 +40,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Bounds and choices.
+/// Limits, timeouts and the key of the handles.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Makes file handles ours; the same 32 bytes at every start, or all nodes lose their roots.
@@ -176,7 +176,7 @@ pub async fn serve(
 
 impl Server {
     fn admit(&self, addr: SocketAddr) -> Result<Permit, String> {
-        // A port below 1024 is root's there; whatever a node's users open is no better than a stranger's.
+        // Only root of a node can use a port below 1024. A connection that a node's user opens counts as a stranger's.
         let is_root = addr.port() < 1024 || !self.config.privileged_ports_only;
         let class = ClientClass::of(is_root && self.exports.is_node(addr));
         let permit = (self.limit.take(addr.ip(), class)).map_err(|full| format!("of the connections, {full}"))?;
@@ -190,7 +190,7 @@ impl Server {
     }
 }
 
-/// Replies in the order in which they are to be sent.
+/// Replies in the order in which they will be sent.
 #[derive(Default)]
 struct Queue {
     chunks: VecDeque<Buf>,
@@ -203,7 +203,7 @@ impl Queue {
     /// A chunk of that many bytes gets no more replies.
     const CHUNK: usize = 256 << 10;
 
-    /// The chunk that replies are appended to; whoever appends counts with [`Queue::grew`].
+    /// The chunk that replies are appended to. Each append must be counted with [`Queue::grew`].
     fn last(&mut self, pool: &Pool) -> &mut Buf {
         // A new one now and then, as a chunk is given back only when all of it was sent.
         if self.chunks.back().is_none_or(|chunk| chunk.len() > Self::CHUNK) {
@@ -221,7 +221,7 @@ impl Queue {
         self.chunks.push_back(chunk);
     }
 
-    /// What is to be sent next, for one `writev`.
+    /// The bytes to send next, for one `writev`.
     fn slices(&self) -> [IoSlice<'_>; 16] {
         let mut slices = [IoSlice::new(&[]); 16];
         for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
@@ -398,7 +398,7 @@ impl Connection {
                     .answer(&peer, &record, &mut out, Pace::MayBlock, Instant::now().into_std());
                 (outcome, out)
             });
-            // An error is a panic in a procedure: the call gets no reply, and the others go on.
+            // An error is a panic in a procedure: the call gets no reply, and other calls are not affected.
             work.await.unwrap_or((Outcome::Silent, Buf::default()))
         });
     }
@@ -423,7 +423,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits until something can go on, and takes what arrived.
+    /// Waits until bytes arrived or can be sent, and takes what arrived.
     async fn wait(&mut self, mut timer: std::pin::Pin<&mut Sleep>) -> Result<(), End> {
         let (to_send, to_receive) = (self.replies.bytes > 0, self.may_execute());
         if !to_send && self.jobs.is_empty() {

@@ -23,7 +23,7 @@ pub enum Outcome {
     Unreachable,
     /// Answered with an ERROR.
     Refused(Refusal),
-    /// The client began anew from the same port.
+    /// The client sent a new request from the same port.
     Replaced,
     /// Not answered, because a limit was reached; firmware asks again by itself.
     Busy(&'static str),
@@ -51,7 +51,7 @@ impl fmt::Display for Outcome {
             Outcome::TimedOut => f.write_str("the client fell silent"),
             Outcome::Unreachable => f.write_str("the client closed its port"),
             Outcome::Refused(refusal) => write!(f, "refused: {}", refusal.message),
-            Outcome::Replaced => f.write_str("the client began anew"),
+            Outcome::Replaced => f.write_str("the client sent a new request"),
             Outcome::Busy(limit) => write!(f, "not answered: {limit}"),
             Outcome::Protocol(what) => write!(f, "protocol error: {what}"),
             Outcome::Cancelled => f.write_str("the server stopped"),

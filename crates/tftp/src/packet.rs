@@ -81,7 +81,7 @@ pub enum Packet<'a> {
     OptionAck,
 }
 
-/// Why a datagram is no TFTP packet.
+/// Why a datagram is not a TFTP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Malformed {
     /// Fewer bytes than an opcode, or than the opcode needs.
@@ -149,7 +149,7 @@ fn parse_request(len: usize, rest: &[u8]) -> Result<Request<'_>, Malformed> {
     };
     let mut options = Vec::new();
     // A name without a value, an unclosed value, and NUL padding after the last option are passed over: an option
-    // that is not acknowledged is simply not used (RFC 2347), and the transfer can go on without it.
+    // that is not acknowledged is simply not used (RFC 2347), and the transfer works without it.
     while let Some((option, after)) = take_string(rest) {
         let Some((value, after)) = take_string(after) else {
             break;

@@ -32,7 +32,7 @@ pub struct Datagram<'a> {
     pub body: &'a [u8],
 }
 
-/// One transfer.
+/// One transfer of a file to a client, as a state machine without sockets.
 #[derive(Debug)]
 pub struct Session {
     content: Content,
@@ -59,7 +59,7 @@ pub struct Session {
     flight: Flight,
     rto: Rto,
     deadline: Instant,
-    /// When the last block of the window is to be sent once more, see [`Rto::probe`].
+    /// When to send the last block of the window once more, see [`Rto::probe`].
     probe_at: Option<Instant>,
     probe: bool,
     /// Repetitions since the last progress, and how many are allowed.

@@ -25,13 +25,13 @@ pub struct Link {
     pub answered: AtomicBool,
 }
 
-/// What is to be done with a request.
+/// What to do with a request.
 pub enum Admission {
-    /// Begin a transfer.
+    /// The request begins a transfer.
     Begin(Ticket),
     /// The transfer that it belongs to was told.
     Repeated,
-    /// There is no room.
+    /// A limit is reached.
     Full(Reason, &'static str),
 }
 
@@ -46,7 +46,7 @@ pub struct Ticket {
     pub link: Arc<Link>,
 }
 
-/// All transfers.
+/// All transfers that run.
 #[derive(Debug)]
 pub struct Table {
     limit: Arc<ConnectionLimit>,
@@ -69,7 +69,7 @@ struct Entry {
 }
 
 impl Table {
-    /// No transfers yet.
+    /// An empty table.
     pub fn new(limits: &Limits) -> Arc<Self> {
         let limit = ConnectionLimit::new(Bounds {
             all: limits.transfers,
