@@ -15,6 +15,7 @@ use crate::inventory::Changed;
 use rackstrap_base::{
     clock::{Timestamp, monotonic},
     sync::{read, write},
+    text,
 };
 use rackstrap_store::{Batch, Store, StoreError, Table};
 use rackstrap_wire::{CheckResult, DiskState, Hardware, ImageRef, OverlayRequest, Plan};
@@ -23,6 +24,7 @@ use std::{
     sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
+use subtle::ConstantTimeEq;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -211,8 +213,8 @@ impl Boots {
 
     /// The boot with that id, for the holder of its token.
     pub fn authenticate(&self, id: &str, token: &str) -> Result<Arc<Boot>, Refusal> {
-        let boot = self.get(id).ok_or_else(|| Refusal::Unknown(printable(id)))?;
-        if equal_in_constant_time(boot.token.as_bytes(), token.as_bytes()) {
+        let boot = self.get(id).ok_or_else(|| Refusal::Unknown(text::quoted(id, 40)))?;
+        if bool::from(boot.token.as_bytes().ct_eq(token.as_bytes())) {
             Ok(boot)
         } else {
             Err(Refusal::Token(boot.plan.id.clone()))
@@ -225,10 +227,10 @@ impl Boots {
     /// # Errors
     /// It is not known, or `proof` is neither.
     pub fn authenticate_node(&self, id: &str, proof: &str) -> Result<Arc<Boot>, Refusal> {
-        let boot = self.get(id).ok_or_else(|| Refusal::Unknown(printable(id)))?;
+        let boot = self.get(id).ok_or_else(|| Refusal::Unknown(text::quoted(id, 40)))?;
         match &boot.secret {
             None => self.authenticate(id, proof),
-            Some(secret) if equal_in_constant_time(secret.as_bytes(), proof.as_bytes()) => Ok(boot),
+            Some(secret) if secret.as_bytes().ct_eq(proof.as_bytes()).into() => Ok(boot),
             Some(_) => Err(Refusal::Secret(boot.plan.id.clone())),
         }
     }
@@ -415,7 +417,10 @@ impl Boots {
         self.may_redeem(id, &request.token)?;
         let boot = {
             let mut state = self.write();
-            let slot = state.by_id.get_mut(id).ok_or_else(|| Refusal::Unknown(printable(id)))?;
+            let slot = state
+                .by_id
+                .get_mut(id)
+                .ok_or_else(|| Refusal::Unknown(text::quoted(id, 40)))?;
             if slot.redeemed {
                 return Err(Refusal::Redeemed(slot.plan.id.clone()));
             }
@@ -453,7 +458,10 @@ impl Boots {
         }
         let boot = {
             let mut state = self.write();
-            let slot = state.by_id.get_mut(id).ok_or_else(|| Refusal::Unknown(printable(id)))?;
+            let slot = state
+                .by_id
+                .get_mut(id)
+                .ok_or_else(|| Refusal::Unknown(text::quoted(id, 40)))?;
             Arc::make_mut(slot).ready = Some(now);
             slot.clone()
         };
@@ -472,7 +480,10 @@ impl Boots {
             return Ok(());
         }
         let mut state = self.write();
-        let slot = state.by_id.get_mut(id).ok_or_else(|| Refusal::Unknown(printable(id)))?;
+        let slot = state
+            .by_id
+            .get_mut(id)
+            .ok_or_else(|| Refusal::Unknown(text::quoted(id, 40)))?;
         Arc::make_mut(slot).healthy = Some(healthy);
         // With the lock held: queued later, it could overwrite what somebody else has on disk by then.
         let key = slot.plan.id.as_bytes();
@@ -489,9 +500,7 @@ impl Boots {
         let mut checks: Vec<CheckResult> = Vec::new();
         for mut result in results {
             if known.has(&result.check) && checks.iter().all(|other| other.check != result.check) {
-                let end = result.detail.floor_char_boundary(DETAIL);
-                result.detail.truncate(end);
-                result.detail = result.detail.replace(char::is_control, " ");
+                result.detail = text::one_line(&result.detail, DETAIL);
                 checks.push(result);
             }
         }
@@ -499,7 +508,10 @@ impl Boots {
             return Ok(());
         }
         let mut state = self.write();
-        let slot = state.by_id.get_mut(id).ok_or_else(|| Refusal::Unknown(printable(id)))?;
+        let slot = state
+            .by_id
+            .get_mut(id)
+            .ok_or_else(|| Refusal::Unknown(text::quoted(id, 40)))?;
         Arc::make_mut(slot).checks = checks;
         let key = slot.plan.id.as_bytes();
         self.store.queue(Batch::new().put(Table::Boots, key, &**slot));
@@ -584,15 +596,4 @@ fn new_id() -> String {
         .iter()
         .map(|byte| char::from(ID_LETTERS[usize::from(byte % 32)]))
         .collect()
-}
-
-/// An id out of a request, for a message.
-fn printable(id: &str) -> String {
-    id.chars().filter(|c| c.is_ascii_alphanumeric()).take(40).collect()
-}
-
-/// Takes the same time wherever the two differ; the length of a token is no secret.
-fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
-    let different = a.iter().zip(b).fold(0, |bits, (x, y)| bits | (x ^ y));
-    a.len() == b.len() && std::hint::black_box(different) == 0
 }

@@ -2,9 +2,10 @@
 
 use super::{
     Profile,
-    diagnostic::{Report, closest, quote, shown},
+    diagnostic::{Report, quote, shown},
     section::Section,
 };
+use rackstrap_base::words::closest;
 use rackstrap_wire::{Check, ImageRef, cmdline};
 use toml::Spanned;
 

@@ -1,9 +1,10 @@
 //! Reading one table of the site file: known keys, their types, and where each value stands.
 
 use super::{
-    diagnostic::{Report, closest, quote},
+    diagnostic::{Report, quote},
     meant,
 };
+use rackstrap_base::words::closest;
 use std::{ops::Range, ops::RangeInclusive};
 use toml::{
     Spanned,

@@ -1,7 +1,7 @@
 //! What boot loaders ask for: their script, the kernel, the initramfs, and loaders themselves.
 
 use super::{
-    answer::{Problem, shortened},
+    answer::Problem,
     counters::Reason,
     script::{NodeScript, Pauses, WaitScript},
     service::{Peer, Service, base_url},
@@ -18,7 +18,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use rackstrap_base::clock::Timestamp;
+use rackstrap_base::{clock::Timestamp, text::quoted};
 use rackstrap_image::permissive_args;
 use rackstrap_wire::HwAddr;
 use std::{
@@ -297,7 +297,7 @@ pub async fn boot_file(
         "kernel" => (Requested::Kernel, "kernel"),
         "initramfs" => (Requested::Initramfs, "initramfs"),
         _ => {
-            let text = format!("a boot has a kernel and an initramfs, no {}", shortened(&file));
+            let text = format!("a boot has a kernel and an initramfs, no {}", quoted(&file, 60));
             return Err(Problem::not_found(Reason::UnknownPath, text));
         }
     };

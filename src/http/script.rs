@@ -3,9 +3,9 @@
 //! iPXE has no arithmetic but `inc` and no comparison but equality, so a pause that doubles up to
 //! a limit has to be told the exact value it will reach: [`Pauses`] computes both from one seed.
 
-use crate::config::closest;
 use include_dir::{Dir, include_dir};
 use minijinja::{Environment, UndefinedBehavior, context};
+use rackstrap_base::words::closest;
 use rackstrap_wire::{HwAddr, Plan, cmdline};
 use std::{
     fmt::Write as _,

@@ -2,7 +2,7 @@
 
 use super::{
     Heard,
-    answer::{Problem, shortened},
+    answer::Problem,
     counters::{Counters, Reason},
     limits::Limits,
     script::Scripts,
@@ -19,7 +19,7 @@ use crate::{
     timeline::{Event, EventKind, Level, Recorder, Subject},
 };
 use arc_swap::ArcSwap;
-use rackstrap_base::{clock::Timestamp, seats::Guest};
+use rackstrap_base::{clock::Timestamp, connection_limit::ClientClass, text::quoted};
 use rackstrap_wire::{FIRST_USER_PORT, HwAddr, ImageRef};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -96,11 +96,11 @@ pub(super) fn seal_anew(image: &ImageRef) -> String {
 
 impl Service {
     /// Whose connection it is.
-    pub(super) fn guest(&self, peer: Peer) -> Guest {
+    pub(super) fn class(&self, peer: Peer) -> ClientClass {
         match self.world.load().inventory.by_ipaddr(peer.ipv4()) {
-            Some(_) if peer.is_root() => Guest::Root,
-            Some(_) => Guest::Node,
-            None => Guest::Stranger,
+            Some(_) if peer.is_root() => ClientClass::Root,
+            Some(_) => ClientClass::Node,
+            None => ClientClass::Stranger,
         }
     }
 
@@ -110,7 +110,7 @@ impl Service {
 
     /// The boot `id`, if `peer` is the node that it belongs to.
     pub(super) fn boot_of(&self, peer: Peer, id: &str) -> Result<Arc<Boot>, Problem> {
-        let boot = self.boots.get(id).ok_or_else(|| Refusal::Unknown(shortened(id)))?;
+        let boot = self.boots.get(id).ok_or_else(|| Refusal::Unknown(quoted(id, 60)))?;
         if boot.plan.net.ipaddr != peer.ipv4() {
             let detail = format!("{} asked for boot {id}, which is {}'s", peer.ipv4(), boot.plan.node);
             match self.world.load().inventory.by_ipaddr(peer.ipv4()) {

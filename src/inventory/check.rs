@@ -6,7 +6,7 @@ use super::{
 };
 use crate::config::Site;
 use ipnet::Ipv4Net;
-use rackstrap_base::{subnet::Subnet, words::meant};
+use rackstrap_base::{subnet::Subnet, text::quoted, words::meant};
 use rackstrap_wire::HwAddr;
 use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
 
@@ -21,7 +21,7 @@ pub(super) const GROUP_NAME: usize = 64;
 pub fn find<'a>(inventory: &'a Inventory, name: &str) -> Result<&'a Arc<Node>, InventoryError> {
     inventory.get(name).ok_or_else(|| InventoryError::Unknown {
         near: meant(name, inventory.iter().map(|node| node.name.as_str())).map(str::to_owned),
-        name: name.chars().take(64).flat_map(char::escape_debug).collect(),
+        name: quoted(name, 64),
     })
 }
 

@@ -1,7 +1,7 @@
 //! Who changed what about a node, and when.
 
 use super::{Changed, Node};
-use rackstrap_base::clock::Timestamp;
+use rackstrap_base::{clock::Timestamp, text::one_line};
 use rackstrap_store::{Batch, Read, Store, StoreError, Table};
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use std::collections::{BTreeMap, btree_map};
@@ -104,7 +104,7 @@ pub fn remember(
     changed: &[Changed],
 ) -> Result<(Batch, LastEntry), StoreError> {
     let mut number = last.0.unwrap_or_default();
-    let by: String = by.chars().filter(|c| !c.is_control()).take(WHO).collect();
+    let by = one_line(by, WHO);
     let mut batch = Batch::new().expect_read(Table::Meta, LAST, last.0.as_ref());
     // The keys of each name's entries, oldest first.
     let mut kept: BTreeMap<&str, Vec<Vec<u8>>> = BTreeMap::new();

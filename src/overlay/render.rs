@@ -5,6 +5,7 @@ use super::{
     tree::{Body, Templates},
 };
 use crate::config::Diagnostic;
+use rackstrap_base::words::closest;
 use rackstrap_wire::{DiskState, ImageRef, NetPlan, OverlayContent, OverlayFile};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::Ipv4Addr};
@@ -152,7 +153,7 @@ pub fn render(
 /// There is no tree of that name.
 pub(super) fn no_tree(templates: &Templates, name: &str) -> Box<Diagnostic> {
     let names: Vec<&str> = templates.names().collect();
-    let help = match crate::config::closest(name, names.iter().copied()) {
+    let help = match closest(name, names.iter().copied()) {
         Some(near) => format!("did you mean '{near}'? there are: {}", names.join(", ")),
         None => format!(
             "make a directory of that name below templates-dir; there are: {}",

@@ -1,7 +1,7 @@
 //! One event, and the state of a node that follows from its events.
 
 use super::EventKind;
-use rackstrap_base::clock::Timestamp;
+use rackstrap_base::{clock::Timestamp, text::one_line};
 use rackstrap_wire::{AgentEvent, HwAddr, Outcome};
 use serde::{Deserialize, Serialize};
 
@@ -110,17 +110,8 @@ impl Event {
 
     /// Cuts what came from outside to a length that can be kept, and takes control characters out of it.
     pub(super) fn bound(&mut self) {
-        bound(&mut self.detail, DETAIL_LIMIT);
-        bound(&mut self.boot, 40);
-    }
-}
-
-/// Cuts a text to at most `limit` bytes, and turns control characters into spaces: texts are shown on terminals, where an escape
-/// sequence in a host name must not act.
-pub(super) fn bound(text: &mut String, limit: usize) {
-    text.truncate(text.floor_char_boundary(limit));
-    if text.chars().any(char::is_control) {
-        *text = text.replace(char::is_control, " ");
+        self.detail = one_line(&self.detail, DETAIL_LIMIT);
+        self.boot = one_line(&self.boot, 40);
     }
 }
 

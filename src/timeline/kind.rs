@@ -355,7 +355,7 @@ impl From<String> for EventKind {
         if let Some(known) = KNOWN.get(&text) {
             return known.clone();
         }
-        super::event::bound(&mut text, KIND_LIMIT);
+        text = rackstrap_base::text::one_line(&text, KIND_LIMIT);
         EventKind::Other(text)
     }
 }

@@ -1,7 +1,7 @@
 //! Panics of the daemon. Each is a defect of rackstrap: it is shown where an administrator looks, and it costs one piece of work
 //! and not the thread that does it.
 
-use crate::{clock::Timestamp, warnings::SiteWarnings};
+use crate::{backoff::doubled, clock::Timestamp, warnings::SiteWarnings};
 use std::{
     any::Any,
     ops::ControlFlow,
@@ -12,7 +12,7 @@ use std::{
 
 /// Pause after a step that panicked; doubled for each one that follows at once.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Longest pause.
+/// The pause is never longer than this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// What the warning, and the error of a thread that ended by it, advise.
 pub(crate) const HELP: &str = "this is a defect of rackstrap: please report it with the log: journalctl -u rackstrap";
@@ -53,10 +53,10 @@ pub fn keep_at(mut step: impl FnMut() -> ControlFlow<()>, mut mend: impl FnMut()
             Ok(ControlFlow::Continue(())) => in_a_row = 0,
             Ok(ControlFlow::Break(())) => return,
             Err(_) => {
-                // The hook has told of this one, as of one in `mend`.
+                // The hook has logged this panic, and logs one in `mend` too.
                 let _ = panic::catch_unwind(AssertUnwindSafe(&mut mend));
-                thread::sleep((PAUSE * (1 << in_a_row)).min(LONGEST_PAUSE));
-                in_a_row = (in_a_row + 1).min(10);
+                thread::sleep(doubled(PAUSE, LONGEST_PAUSE, in_a_row));
+                in_a_row = in_a_row.saturating_add(1);
             }
         }
     }

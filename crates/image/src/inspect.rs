@@ -8,6 +8,7 @@ use super::{
     root::RootDir,
     selinux::{enforces_selinux, selinux_note},
 };
+use rackstrap_base::text::one_line;
 use rustix::fs::FileType;
 use std::path::{Path, PathBuf};
 
@@ -230,7 +231,7 @@ fn os_name(tree: &RootDir) -> String {
         .find_map(|line| line.strip_prefix("PRETTY_NAME="))
         .unwrap_or_default();
     let value = value.trim().trim_matches(['"', '\'']);
-    value.chars().filter(|c| !c.is_control()).take(200).collect()
+    one_line(value, 200)
 }
 
 fn notes(tree: &RootDir, arch: Option<&str>) -> Vec<String> {

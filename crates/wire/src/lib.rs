@@ -5,6 +5,7 @@
 //! from one workspace, yet a node may run an agent that is one release older or newer than the
 //! daemon, so fields are only added, never reused, and [`WIRE_VERSION`] names breaking changes.
 
+pub mod backoff;
 mod health;
 mod hwaddr;
 pub mod image_list;
@@ -13,6 +14,7 @@ mod plan;
 mod report;
 #[doc(hidden)]
 pub mod testing;
+pub mod text;
 pub mod users;
 
 pub use health::{

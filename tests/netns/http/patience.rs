@@ -18,7 +18,7 @@ use rackstrap::parts::{
     rollout::Rollouts,
     timeline::Recorder,
 };
-use rackstrap_base::clock::Timestamp;
+use rackstrap_base::{clock::Timestamp, counters::ReadCounts};
 use rackstrap_image::Catalog;
 use rackstrap_store::Store;
 use rackstrap_wire::testing::plan;
@@ -144,7 +144,12 @@ impl Server {
     }
 
     fn counted(&self, name: &str) -> Result<u64> {
-        let found = self.service.counters.read().find(|(counter, _)| *counter == name);
+        let found = self
+            .service
+            .counters
+            .counts()
+            .into_iter()
+            .find(|(counter, _)| *counter == name);
         Ok(found.with_context(|| format!("no counter {name}"))?.1)
     }
 
