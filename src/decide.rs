@@ -16,7 +16,7 @@ use crate::{
 };
 use rackstrap_base::{firmware, subnet::Subnet};
 use rackstrap_image::{Catalog, ImageVersion};
-use rackstrap_wire::{Check, DiskPlan, Health, HwAddr, LOGIN, NetPlan, NfsRoot, Plan, WIRE_VERSION};
+use rackstrap_wire::{Check, DiskPlan, Health, HwAddr, LOGIN, NetPlan, NfsRoot, Plan, Root, WIRE_VERSION};
 use std::{net::Ipv4Addr, sync::Arc};
 
 /// Everything that decisions are made from; immutable, swapped as a whole when anything changes.
@@ -234,12 +234,12 @@ impl NodeDecision {
                 dns: self.subnet.dns.clone(),
                 domain: site.cluster.domain.clone(),
             },
-            root: NfsRoot {
+            root: Root::Nfs(NfsRoot {
                 server: self.subnet.server,
                 port: site.server.nfs_port,
                 export: format!("/{image}"),
                 options: ROOT_OPTIONS.to_owned(),
-            },
+            }),
             image,
             init: self.init.clone(),
             disk: self.disk.clone(),

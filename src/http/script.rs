@@ -212,7 +212,7 @@ fn harmless(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rackstrap_wire::{NetPlan, NfsRoot};
+    use rackstrap_wire::{NetPlan, NfsRoot, Root};
 
     fn plan() -> Plan {
         Plan {
@@ -228,12 +228,12 @@ mod tests {
                 domain: String::new(),
             },
             image: "debian@1".parse().unwrap(),
-            root: NfsRoot {
+            root: Root::Nfs(NfsRoot {
                 server: "10.5.0.1".parse().unwrap(),
                 port: 2049,
                 export: "/debian@1".to_owned(),
                 options: String::new(),
-            },
+            }),
             init: "/sbin/init".to_owned(),
             disk: None,
             ram_size: "50%".to_owned(),

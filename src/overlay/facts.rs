@@ -6,7 +6,7 @@ use crate::{
     decide::{NodeDecision, World},
     inventory::Settings,
 };
-use rackstrap_wire::{DiskState, DiskStatus, FileSystem, ImageRef, Layout, MountedPartition, NetPlan, Plan};
+use rackstrap_wire::{DiskState, DiskStatus, FileSystem, ImageRef, Layout, MountedPartition, NetPlan, Plan, Root};
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 /// Facts of one boot: image and network as pinned, the rest as decided now.
@@ -19,6 +19,9 @@ pub(super) fn facts(
     cluster_key: &[u8; 32],
     mounts: Vec<MountFacts>,
 ) -> Facts {
+    let server = match &plan.root {
+        Root::Nfs(root) => root.server,
+    };
     let nodes = world.inventory.iter().map(|node| PeerNode {
         name: node.name.clone(),
         ipaddr: node.ipaddr,
@@ -32,7 +35,7 @@ pub(super) fn facts(
             machine_id: machine_id(cluster_key, &plan.node),
         },
         cluster: cluster(&world.site),
-        server: BTreeMap::from([("ipaddr", plan.root.server)]),
+        server: BTreeMap::from([("ipaddr", server)]),
         net: plan.net.clone(),
         image: plan.image.clone(),
         image_digest: (world.images.get(&plan.image))
