@@ -66,6 +66,7 @@ pub async fn script(
     let world = service.snapshot();
     let requester = Requester {
         hwaddr: Some(hwaddr),
+        arch: service.firmware.of(hwaddr),
         ipxe: true,
         ..Requester::default()
     };
