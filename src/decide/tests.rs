@@ -29,6 +29,7 @@ fn world(machine: &str) -> World {
         ipaddr: [10, 5, 1, 1].into(),
         profiles: Vec::new(),
         groups: Default::default(),
+        attributes: Default::default(),
     };
     World {
         site: Arc::new(site),

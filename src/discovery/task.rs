@@ -366,6 +366,7 @@ impl Discovery {
                 hwaddrs: vec![machine.hwaddr],
                 profiles: session.as_ref().map(|s| s.profiles.clone()).unwrap_or_default(),
                 groups: session.as_ref().map(|s| s.groups.clone()).unwrap_or_default(),
+                attributes: Default::default(),
             }),
         };
         let session = session.map(|mut session| {

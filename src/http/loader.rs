@@ -180,6 +180,7 @@ impl Service {
             token: &boot.token,
             base: &base,
             console: &decision.console,
+            attributes: &decision.node.attributes,
             kernel_args: &kernel_args,
             pauses: Pauses::spread(rand::random()),
         });

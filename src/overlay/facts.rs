@@ -32,6 +32,7 @@ pub(super) fn facts(
             fqdn: fqdn(&world.site, &plan.node),
             profiles: decision.node.profiles.clone(),
             groups: decision.node.groups.iter().cloned().collect(),
+            attributes: decision.node.attributes.clone(),
             machine_id: machine_id(cluster_key, &plan.node),
         },
         cluster: cluster(&world.site),
@@ -49,8 +50,14 @@ pub(super) fn facts(
     }
 }
 
-/// Facts of the first node that the site could have, with this profile, so that its templates can be tried before there is one.
-pub(super) fn example(site: &Site, profile: &str, mounts: Vec<MountFacts>) -> Facts {
+/// Facts of the first node that the site could have, with this profile and `attributes`, so that its templates can be tried before
+/// there is one.
+pub(super) fn example(
+    site: &Site,
+    profile: &str,
+    mounts: Vec<MountFacts>,
+    attributes: BTreeMap<String, String>,
+) -> Facts {
     let naming = &site.cluster.naming;
     let first = naming.first_address(Default::default(), &site.cluster.reserved);
     let ipaddr = first.unwrap_or(Ipv4Addr::new(192, 0, 2, 1));
@@ -77,6 +84,7 @@ pub(super) fn example(site: &Site, profile: &str, mounts: Vec<MountFacts>) -> Fa
             fqdn: fqdn(site, &name),
             name: name.clone(),
             groups: Vec::new(),
+            attributes,
             machine_id: "0".repeat(32),
             profiles,
         },
