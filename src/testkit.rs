@@ -76,6 +76,7 @@ pub fn node(name: &str) -> Node {
         ipaddr: [10, 5, rack, slot].into(),
         profiles: Vec::new(),
         groups: Default::default(),
+        attributes: Default::default(),
     }
 }
 

@@ -215,7 +215,7 @@ fn racking_a_node_by_hand() {
     );
     let history = daemon.says("node history r01n01");
     let who = history.lines().filter(|line| line.contains("root")).count();
-    assert_eq!(who, 5, "{history}");
+    assert_eq!(who, 7, "{history}");
     daemon.cancel.cancel();
     daemon.runtime.shutdown_background();
 }
@@ -235,6 +235,20 @@ fn change_nodes(daemon: &Daemon) {
         "nothing to change: they are like that already\n"
     );
     assert!(daemon.says("node show r01n01").contains("groups:   big, new"));
+    assert_eq!(
+        daemon.says("node set r01n01 --attr location=row3 --attr owner=a=b"),
+        "r01n01: attribute location - -> row3, attribute owner - -> a=b\n"
+    );
+    let shown = daemon.says("node show r01n01");
+    assert!(shown.contains("location=row3, owner=a=b"), "{shown}");
+    let exported = daemon.says("node export r01n01");
+    assert!(exported.contains("attributes = { location = \"row3\", owner = \"a=b\" }"));
+    let refused = daemon.complains("node set r01n01 --attr a-b=x");
+    assert!(refused.contains("not a name for an attribute"), "{refused}");
+    assert_eq!(
+        daemon.says("node unset r01n01 --attr location --attr owner"),
+        "r01n01: attribute location row3 -> -, attribute owner a=b -> -\n"
+    );
     assert!(
         daemon
             .complains("node set r01n01 --profile x")

@@ -6,6 +6,7 @@ use crate::{
     config::{self, ConfigError, Diagnostic, Site, Warning},
     control::{Client, api},
     http::script::Scripts,
+    inventory::{Inventory, Node},
     loaders::Loaders,
     overlay::{self, Templates, TreeError},
     preflight::{self, Finding},
@@ -53,7 +54,10 @@ pub fn run(config: &Path, args: CheckArgs) -> anyhow::Result<ExitCode> {
 /// Problems are the result of this command, so they go where results go.
 fn write(path: &Path, args: &CheckArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let result = config::load(path);
-    let trees = result.as_ref().map_or(Vec::new(), |(site, _)| own_files(site));
+    let trees = result.as_ref().map_or(Vec::new(), |(site, _)| {
+        let nodes = if args.file_only { Vec::new() } else { known_nodes(site) };
+        own_files(site, &Inventory::new(nodes))
+    });
     let here = match &result {
         Ok((site, _)) if !args.file_only => Here::look(path, site),
         _ => Here::default(),
@@ -137,13 +141,24 @@ fn with_findings(mut result: Value, here: &Here) -> Value {
 }
 
 /// What is wrong with the templates and boot scripts that belong to the file, where they are on this machine.
-fn own_files(site: &Site) -> Vec<Diagnostic> {
-    let mut all = trees(site);
+fn own_files(site: &Site, inventory: &Inventory) -> Vec<Diagnostic> {
+    let mut all = trees(site, inventory);
     let dir = site.server.bootscripts_dir.as_deref();
     if let Err(message) = Scripts::load(dir) {
         all.push(of_directory(dir.unwrap_or(Path::new("bootscripts")), message));
     }
     all
+}
+
+/// The nodes that a running daemon has; none where it cannot be asked, of which [`of_inventory`] tells.
+fn known_nodes(site: &Site) -> Vec<Node> {
+    let socket = &site.server.socket;
+    let ask = || -> anyhow::Result<Vec<Node>> { Ok(Client::new(socket)?.get(api::paths::NODES)?) };
+    if socket.exists() {
+        ask().unwrap_or_default()
+    } else {
+        Vec::new()
+    }
 }
 
 /// A problem that has no line.
@@ -159,13 +174,13 @@ fn of_directory(dir: &Path, message: String) -> Diagnostic {
 }
 
 /// What is wrong with the trees of nodes' files. A directory that is not on this machine is only warned of, elsewhere.
-fn trees(site: &Site) -> Vec<Diagnostic> {
+fn trees(site: &Site, inventory: &Inventory) -> Vec<Diagnostic> {
     let dir = site.server.templates_dir.as_deref();
     if dir.is_some_and(|dir| !dir.is_dir()) {
         return Vec::new();
     }
     match Templates::load(dir) {
-        Ok(templates) => overlay::check(site, &templates),
+        Ok(templates) => overlay::check(site, inventory, &templates),
         Err(TreeError::Place(place)) => vec![*place],
         Err(other) => vec![of_directory(dir.unwrap_or(Path::new("templates")), other.to_string())],
     }
@@ -563,7 +578,7 @@ mod tests {
         std::fs::write(dir.path().join("node.ipxe.j2"), "{% if %}").unwrap();
         let (mut site, _) = check(include_str!("../../rackstrap.example.toml")).unwrap();
         site.server.bootscripts_dir = Some(dir.path().to_owned());
-        let all = own_files(&site);
+        let all = own_files(&site, &Inventory::default());
         assert!(all.len() == 1 && all[0].message.starts_with("boot script"), "{all:?}");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     diagnostic::{Report, quote},
-    meant,
+    meant, profile,
 };
 use rackstrap_base::words::closest;
 use std::{ops::Range, ops::RangeInclusive};
@@ -47,22 +47,7 @@ pub(super) const KEYS: [(&str, &[&str]); 12] = [
             "pool-lease-time",
         ],
     ),
-    (
-        "[profile.NAME]",
-        &[
-            "image",
-            "layout",
-            "disk",
-            "kernel-args",
-            "templates",
-            "authorized-keys",
-            "console",
-            "init",
-            "ram-size",
-            "checks",
-            "check-login",
-        ],
-    ),
+    ("[profile.NAME]", &profile::KEYS),
     ("[layout.NAME]", &["version", "table", "wipe", "partition"]),
     ("[[layout.NAME.partition]]", &["name", "size", "fs", "mount", "options"]),
     (

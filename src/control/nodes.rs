@@ -99,6 +99,7 @@ pub(super) async fn show(
     let requester = Requester {
         hwaddr: node.hwaddrs.first().copied(),
         ipaddr: Some(node.ipaddr),
+        arch: node.hwaddrs.first().and_then(|hwaddr| context.firmware.of(*hwaddr)),
         ..Requester::default()
     };
     let (warnings, next) = match decide(&world, &requester) {

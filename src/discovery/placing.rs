@@ -37,6 +37,7 @@ impl Placing {
             hwaddrs,
             profiles: session.map(|session| session.profiles.clone()).unwrap_or_default(),
             groups: session.map(|session| session.groups.clone()).unwrap_or_default(),
+            attributes: Default::default(),
         })
     }
 }

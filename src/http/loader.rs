@@ -62,6 +62,7 @@ pub async fn script(
     let world = service.snapshot();
     let requester = Requester {
         hwaddr: Some(hwaddr),
+        arch: service.firmware.of(hwaddr),
         ipxe: true,
         ..Requester::default()
     };
@@ -175,6 +176,7 @@ impl Service {
             token: &boot.token,
             base: &base,
             console: &decision.console,
+            attributes: &decision.node.attributes,
             kernel_args: &kernel_args,
             pauses: Pauses::spread(rand::random()),
         });

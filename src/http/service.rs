@@ -19,7 +19,7 @@ use crate::{
     timeline::{Event, EventKind, Level, Recorder, Subject},
 };
 use arc_swap::ArcSwap;
-use rackstrap_base::{clock::Timestamp, connection_limit::ClientClass, text::quoted};
+use rackstrap_base::{clock::Timestamp, connection_limit::ClientClass, firmware::Firmwares, text::quoted};
 use rackstrap_wire::{FIRST_USER_PORT, HwAddr, ImageRef};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -48,6 +48,8 @@ pub struct Service {
     pub rollouts: Rollouts,
     /// Who is to restart.
     pub restarts: Restarts,
+    /// What the firmware of nodes said of itself over DHCP.
+    pub firmware: Arc<Firmwares>,
     /// Boot loaders.
     pub loaders: Arc<ArcSwap<Loaders>>,
     /// Boot scripts.

@@ -4,7 +4,7 @@ use super::{Changed, Node};
 use rackstrap_base::{clock::Timestamp, text::one_line};
 use rackstrap_store::{Batch, Read, Store, StoreError, Table};
 use serde::{Deserialize, Serialize, de::IgnoredAny};
-use std::collections::{BTreeMap, btree_map};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 
 /// Entries kept for each name; the oldest go first.
 const PER_NODE: usize = 100;
@@ -50,12 +50,22 @@ pub fn differences(changed: &Changed) -> Vec<String> {
     compare("hwaddr", words(&before.hwaddrs), words(&after.hwaddrs));
     compare("profiles", words(&before.profiles), words(&after.profiles));
     compare("groups", words(&before.groups), words(&after.groups));
+    let names: BTreeSet<&String> = before.attributes.keys().chain(after.attributes.keys()).collect();
+    for name in names {
+        let value = |node: &Node| node.attributes.get(name).cloned().unwrap_or_default();
+        compare(&format!("attribute {name}"), value(before), value(after));
+    }
     lines
 }
 
 fn described(node: &Node) -> String {
     let mut text = format!(": hwaddr {}", words(&node.hwaddrs));
-    for (what, list) in [("profiles", words(&node.profiles)), ("groups", words(&node.groups))] {
+    let attributes = node.attributes.iter().map(|(name, value)| format!("{name}={value}"));
+    for (what, list) in [
+        ("profiles", words(&node.profiles)),
+        ("groups", words(&node.groups)),
+        ("attributes", words(attributes)),
+    ] {
         if !list.is_empty() {
             text += &format!(", {what} {list}");
         }

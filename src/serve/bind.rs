@@ -62,6 +62,7 @@ pub fn spawn_all(
         waits: Box::new(move |hwaddr, address| keeper.heard(hwaddr, address)),
         rollouts: shared.rollouts.clone(),
         restarts: shared.restarts.clone(),
+        firmware: shared.firmware.clone(),
         loaders: shared.loaders.clone(),
         scripts: shared.scripts.clone(),
         overlays: shared.overlays.clone(),

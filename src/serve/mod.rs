@@ -180,7 +180,7 @@ fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
     let loaders = Loaders::load(&site.server.loader_dirs).context("reading boot loaders")?;
     let scripts = http::script::Scripts::load(site.server.bootscripts_dir.as_deref()).map_err(anyhow::Error::msg)?;
     let templates = Templates::load(site.server.templates_dir.as_deref())?;
-    for problem in overlay::check(&site, &templates) {
+    for problem in overlay::check(&site, &inventory, &templates) {
         tracing::error!("nodes will not boot: {}", problem.brief());
     }
     let limits = site.limits;

@@ -1,5 +1,6 @@
 //! What the engines and the program share: each module is one small thing that knows no other part of rackstrap.
 
+pub mod arch;
 pub mod clock;
 pub mod connection_limit;
 pub mod counters;

@@ -28,6 +28,9 @@ pub struct AddArgs {
     /// Group that it belongs to; repeat it for further ones
     #[arg(long)]
     group: Vec<String>,
+    /// Attribute for templates and boot scripts; repeat it for further ones
+    #[arg(long, value_name = "NAME=VALUE", value_parser = attribute)]
+    attr: Vec<(String, String)>,
     #[command(flatten)]
     format: Format,
 }
@@ -49,6 +52,9 @@ pub struct SetArgs {
     /// Group to leave
     #[arg(long, value_name = "GROUP", group = "what")]
     leave: Vec<String>,
+    /// Attribute to set, for templates and boot scripts; repeat it for further ones
+    #[arg(long, value_name = "NAME=VALUE", value_parser = attribute, group = "what")]
+    attr: Vec<(String, String)>,
     /// All hardware addresses, of a single node
     #[arg(long, visible_alias = "mac", value_name = "MAC", group = "what")]
     hwaddr: Vec<HwAddr>,
@@ -75,6 +81,9 @@ pub struct UnsetArgs {
     /// Take all groups away
     #[arg(long, group = "what")]
     groups: bool,
+    /// Attribute to take away; repeat it for further ones
+    #[arg(long, value_name = "NAME", group = "what")]
+    attr: Vec<String>,
     /// Hardware address to take away; the node keeps its other cards
     #[arg(long, visible_alias = "mac", value_name = "MAC", group = "what")]
     hwaddr: Vec<HwAddr>,
@@ -138,6 +147,14 @@ pub struct How {
     format: Format,
 }
 
+/// `NAME=VALUE`; the daemon checks both.
+fn attribute(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or("write NAME=VALUE, such as location='row 3'")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
 /// Makes changes, or says what they would make.
 pub fn send(client: &Client, changes: Vec<Change>, dry_run: bool, running: bool) -> Result<Vec<Changed>> {
     let asked = api::Changes {
@@ -178,6 +195,7 @@ pub fn add(client: &Client, args: AddArgs) -> Result<()> {
         hwaddrs: args.hwaddr,
         profiles: args.profile,
         groups: args.group.into_iter().collect(),
+        attributes: args.attr.into_iter().collect(),
     };
     let changed = send(client, vec![Change::Add(new)], false, false)?;
     let Some(node) = changed.into_iter().find_map(|changed| changed.after) else {
@@ -233,7 +251,7 @@ pub fn set(client: &Client, args: SetArgs) -> Result<()> {
     let named = Wanted::new(args.nodes)?;
     let nodes = named.some_names(client)?;
     if !args.leave.is_empty() {
-        for missing in held_by_none(&named.nodes(client)?, &[], &args.leave, &[]) {
+        for missing in held_by_none(&named.nodes(client)?, &[], &args.leave, &[], &[]) {
             eprintln!("warning: none of these nodes has {missing}");
         }
     }
@@ -245,6 +263,7 @@ pub fn set(client: &Client, args: SetArgs) -> Result<()> {
         profiles: Some(args.profile).filter(|list| !list.is_empty()),
         join: args.join.into_iter().collect(),
         leave: args.leave.into_iter().collect(),
+        attributes: args.attr.into_iter().collect(),
         ..Patch::default()
     };
     send_and_tell(client, patch_all(nodes, patch), &args.how, false)
@@ -256,7 +275,7 @@ pub fn unset(client: &Client, args: UnsetArgs) -> Result<()> {
     named.some_names(client)?;
     let nodes = named.nodes(client)?;
     // Not an error, so that a script may run twice; but a slip of the pen is seen.
-    for missing in held_by_none(&nodes, &args.profile, &args.group, &args.hwaddr) {
+    for missing in held_by_none(&nodes, &args.profile, &args.group, &args.hwaddr, &args.attr) {
         eprintln!("warning: none of these nodes has {missing}");
     }
     let unset = |node: Node| Change::Set {
@@ -269,6 +288,7 @@ pub fn unset(client: &Client, args: UnsetArgs) -> Result<()> {
                 true => node.groups,
                 false => args.group.iter().cloned().collect(),
             },
+            drop_attributes: args.attr.iter().cloned().collect(),
             ..Patch::default()
         },
     };
@@ -277,7 +297,16 @@ pub fn unset(client: &Client, args: UnsetArgs) -> Result<()> {
 }
 
 /// What shall be taken from `nodes`, none of which has it.
-fn held_by_none(nodes: &[Node], profiles: &[String], groups: &[String], hwaddrs: &[HwAddr]) -> Vec<String> {
+fn held_by_none(
+    nodes: &[Node],
+    profiles: &[String],
+    groups: &[String],
+    hwaddrs: &[HwAddr],
+    attributes: &[String],
+) -> Vec<String> {
+    let attributes = attributes
+        .iter()
+        .filter(|name| !nodes.iter().any(|node| node.attributes.contains_key(*name)));
     let profiles = profiles
         .iter()
         .filter(|profile| !nodes.iter().any(|node| node.profiles.contains(profile)));
@@ -289,6 +318,7 @@ fn held_by_none(nodes: &[Node], profiles: &[String], groups: &[String], hwaddrs:
         .filter(|hwaddr| !nodes.iter().any(|node| node.hwaddrs.contains(hwaddr)));
     let mut missing: Vec<String> = profiles.map(|profile| format!("the profile '{profile}'")).collect();
     missing.extend(groups.map(|group| format!("the group '{group}'")));
+    missing.extend(attributes.map(|name| format!("the attribute '{name}'")));
     missing.extend(hwaddrs.map(|hwaddr| format!("the hardware address {hwaddr}")));
     missing
 }

@@ -76,13 +76,14 @@ Examples:
   rackstrap node show r01n01
   rackstrap node show 'r01n[01-04]' --json | jq -r .hardware.serial")]
     Show(show::ShowArgs),
-    /// Change profiles, groups or hardware addresses of nodes
+    /// Change profiles, groups, attributes or hardware addresses of nodes
     #[command(after_help = "\
 What is not named stays as it is. Takes effect at the next boot.
 
 Examples:
   rackstrap node set r01n01 r01n02 --profile compute --profile gpu   (gpu wins over compute)
   rackstrap node set 'r[01-04]n[01-32]' --join big --leave test
+  rackstrap node set r01n01 --attr location='row 3'   (templates read node.attributes.location)
   rackstrap node set r01n01 --hwaddr 52:54:00:01:01:01 --hwaddr 52:54:00:01:01:81   (a second card)
   pdsh -w @new uname -m | awk -F: '/aarch64/ {print $1}' | rackstrap node set - --profile arm")]
     Set(change::SetArgs),
@@ -97,11 +98,12 @@ Examples:
   rackstrap node edit @rack:r03 --dry-run
   EDITOR='sed -i s/compute/gpu/' rackstrap node edit 'r01n[01-04]' --yes")]
     Edit(edit::EditArgs),
-    /// Take profiles, groups or hardware addresses away from nodes
+    /// Take profiles, groups, attributes or hardware addresses away from nodes
     #[command(after_help = "\
 Examples:
   rackstrap node unset r04n01 --profile wipe  (its other profiles stay)
   rackstrap node unset @test --group test
+  rackstrap node unset @test --attr location
   rackstrap node unset r01n01 --profiles      (what remains is the profile default)
   rackstrap node unset 'r01n[01-02]' --groups")]
     Unset(change::UnsetArgs),

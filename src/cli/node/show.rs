@@ -7,7 +7,7 @@ use crate::{
         output::{self, Format},
     },
     control::{Client, api, segment},
-    inventory::Setting,
+    inventory::{Node, Setting},
     timeline::{BootSummary, NodeState},
 };
 use anyhow::Result;
@@ -50,6 +50,7 @@ fn describe(answer: &api::NodeAnswer) -> String {
         ("hwaddr", output::list(&node.hwaddrs)),
         ("profiles", output::list(&node.profiles)),
         ("groups", output::list(&node.groups)),
+        ("attributes", attributes(node)),
         ("state", state),
         ("image", output::dash(&image)),
         ("disk", output::dash(&status.disk)),
@@ -72,6 +73,9 @@ fn describe(answer: &api::NodeAnswer) -> String {
         facts.push(("machine", [words.as_slice(), &[&size]].concat().join(", ")));
     }
     facts.extend(answer.warnings.iter().map(|warning| ("warning", warning.clone())));
+    if node.attributes.is_empty() {
+        facts.retain(|(fact, _)| *fact != "attributes");
+    }
     let mut text = output::facts(&facts);
     if !answer.settings.is_empty() {
         text.push_str("\n\nsettings, and the profile that each is from:\n");
@@ -89,6 +93,12 @@ fn describe(answer: &api::NodeAnswer) -> String {
     text.push_str("\n\nthe last one:\n");
     text.push_str(&steps_table(last));
     text
+}
+
+/// `location=row 3, owner=physics`
+fn attributes(node: &Node) -> String {
+    let pairs = node.attributes.iter().map(|(name, value)| format!("{name}={value}"));
+    pairs.collect::<Vec<_>>().join(", ")
 }
 
 fn settings_table(settings: &[Setting]) -> String {

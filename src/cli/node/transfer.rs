@@ -173,6 +173,7 @@ pub fn to_toml(nodes: &[Node]) -> String {
             ipaddr: None,
             profiles: Some(node.profiles.clone()),
             groups: Some(node.groups.iter().cloned().collect()),
+            attributes: Some(node.attributes.clone()),
             places: Places::default(),
         })
         .collect();

@@ -108,6 +108,7 @@ impl Server {
             boots,
             windows: Arc::default(),
             recorder,
+            firmware: Arc::default(),
             loaders: Arc::new(ArcSwap::from_pointee(Loaders::load(&[loader_dir])?)),
             scripts: Arc::new(ArcSwap::from_pointee(Scripts::load(None).map_err(anyhow::Error::msg)?)),
             heard: Heard::default(),
