@@ -4,7 +4,7 @@ use super::{
     api::{self, SlotState},
     nodes::refuse_if_running,
     refusal::{Refusal, Shared, blocking},
-    signed::Signed,
+    signed::{Asked, Signed},
 };
 use crate::{
     decide::World,
@@ -18,11 +18,11 @@ use rackstrap_base::clock::Timestamp;
 /// Positions behind the next one that are drawn.
 const AHEAD: usize = 2;
 
-pub(super) async fn view(State(context): State<Shared>) -> Json<api::DiscoveryAnswer> {
+pub(super) async fn view(context: Shared, _: String) -> Result<api::DiscoveryAnswer, Refusal> {
     let (world, now) = (context.world.load_full(), Timestamp::now());
     let view = context.discovery.view(now);
     let state = |node: &str| NodeStatus::of(&world, &context.recorder, &context.boots, node, now).state;
-    Json(api::DiscoveryAnswer {
+    Ok(api::DiscoveryAnswer {
         now,
         racks: view
             .sessions
@@ -76,7 +76,7 @@ pub(super) async fn start(
 
 pub(super) async fn stop(
     State(context): State<Shared>,
-    Json(asked): Json<api::Rack>,
+    Asked(asked): Asked<api::Rack>,
 ) -> Result<Json<Session>, Refusal> {
     Ok(Json(blocking(move || context.discovery.end(&asked.rack)).await??))
 }
@@ -108,7 +108,7 @@ pub(super) async fn accept(
 
 pub(super) async fn ignore(
     State(context): State<Shared>,
-    Json(asked): Json<api::Ignore>,
+    Asked(asked): Asked<api::Ignore>,
 ) -> Result<Json<api::Done>, Refusal> {
     blocking(move || context.discovery.ignore(asked.hwaddr, asked.ignored)).await??;
     let message = match asked.ignored {

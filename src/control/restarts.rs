@@ -18,8 +18,8 @@ impl From<RestartError> for Refusal {
     }
 }
 
-pub(super) async fn list(State(context): State<Shared>) -> Json<api::RestartsAnswer> {
-    Json(api::RestartsAnswer {
+pub(super) async fn list(context: Shared, _: String) -> Result<api::RestartsAnswer, Refusal> {
+    Ok(api::RestartsAnswer {
         now: Timestamp::now(),
         requests: context.restarts.list(),
         bounds: (context.rollouts.all().into_iter().filter(|rollout| rollout.is_on()))

@@ -3,7 +3,7 @@
 use super::{
     Context, api,
     refusal::{Refusal, Shared, blocking},
-    signed::Signed,
+    signed::{Asked, Signed},
 };
 use crate::{
     boots::Boots,
@@ -32,7 +32,7 @@ pub(super) async fn promote_image(
 
 pub(super) async fn rename_image(
     State(context): State<Shared>,
-    Json(renaming): Json<Renaming>,
+    Asked(renaming): Asked<Renaming>,
 ) -> Result<Json<api::Done>, Refusal> {
     let renamed = move || context.rollouts.rename(&renaming);
     blocking(renamed).await??;
@@ -70,7 +70,7 @@ fn withdraw(context: &Context, image: &str, why: &str) -> Withdrawn {
     withdrawn
 }
 
-pub(super) async fn all(State(context): State<Shared>) -> Result<Json<api::RolloutsAnswer>, Refusal> {
+pub(super) async fn all(context: Shared, _: String) -> Result<api::RolloutsAnswer, Refusal> {
     let answer = blocking(move || {
         let now = Timestamp::now();
         let rollouts = context.rollouts.all().into_iter();
@@ -80,7 +80,7 @@ pub(super) async fn all(State(context): State<Shared>) -> Result<Json<api::Rollo
             rollouts: rollouts.map(|rollout| row(rollout, &context.boots, now)).collect(),
         }
     });
-    Ok(Json(answer.await?))
+    answer.await
 }
 
 /// What rollouts have to do with a node, one line each: those that are on for its image, and what sent it back.

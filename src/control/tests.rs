@@ -16,6 +16,8 @@ use rackstrap_wire::HwAddr;
 use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, path::Path};
 use tokio_util::sync::CancellationToken;
 
+mod watches;
+
 const SITE: &str = r#"
 [cluster]
 name = "lab"

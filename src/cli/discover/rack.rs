@@ -20,29 +20,49 @@ const AROUND: usize = 6;
 
 /// Shows the rack until `q`, a signal, or its end.
 pub fn watch(client: &Client, rack: &str, format: Format) -> Result<()> {
-    let mut said = String::new();
-    let mut seen = false;
-    screen::watch(format, true, |rows, key| {
-        if let Some(key) = key {
-            said = match press(client, rack, key) {
-                Ok(Some(text)) => text,
-                Ok(None) => return Ok(None),
-                Err(error) => format!("{error:#}"),
-            };
-        }
-        let answer = match client.get::<api::DiscoveryAnswer>(api::paths::DISCOVERY) {
-            Ok(answer) => answer,
-            Err(error) => return screen::unless_it_comes_back(error).map(Some),
+    let watched = WatchedRack {
+        client,
+        rack,
+        format,
+        said: String::new(),
+        found: false,
+    };
+    screen::watch(client.watch(api::paths::DISCOVERY)?, format, watched)
+}
+
+struct WatchedRack<'a> {
+    client: &'a Client,
+    rack: &'a str,
+    format: Format,
+    /// What the last key did; empty if none was pressed.
+    said: String,
+    /// True once the rack was being filled: from then on its end is no error.
+    found: bool,
+}
+
+impl screen::Watched<api::DiscoveryAnswer> for WatchedRack<'_> {
+    const KEYS: bool = true;
+
+    fn press(&mut self, key: u8) -> bool {
+        self.said = match press(self.client, self.rack, key) {
+            Ok(Some(text)) => text,
+            Ok(None) => return false,
+            Err(error) => format!("{error:#}"),
         };
+        true
+    }
+
+    fn draw(&mut self, answer: &api::DiscoveryAnswer, rows: Option<usize>) -> Result<Option<View>> {
+        let rack = self.rack;
         let Some(filling) = answer.view.sessions.iter().find(|f| f.session.rack == rack) else {
-            if !seen {
+            if !self.found {
                 anyhow::bail!("rack '{rack}' is not being filled; begin: rackstrap discover start {rack}");
             }
             return Ok(None);
         };
-        seen = true;
-        if format.json {
-            return Ok(Some(View::Text(serde_json::to_string(&answer)?)));
+        self.found = true;
+        if self.format.json {
+            return Ok(Some(View::Text(serde_json::to_string(answer)?)));
         }
         let slots = answer
             .racks
@@ -51,11 +71,11 @@ pub fn watch(client: &Client, rack: &str, format: Format) -> Result<()> {
             .map_or(&[][..], |r| &r.slots[..]);
         let waiting: Vec<&Waiting> = answer.view.machines.iter().filter(|w| w.rack == rack).collect();
         let mut text = draw(filling, slots, &waiting, rows);
-        if !said.is_empty() {
-            text += &format!("\n{said}");
+        if !self.said.is_empty() {
+            text += &format!("\n{}", self.said);
         }
         Ok(Some(View::Table(text)))
-    })
+    }
 }
 
 /// What a key does; none to leave.

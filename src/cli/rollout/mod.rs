@@ -135,7 +135,7 @@ struct StatusArgs {
     /// Name of the image [default: all that are on, or else the last one]
     #[arg(add = crate::cli::complete::images())]
     image: Option<String>,
-    /// Look again every second, until Ctrl-C
+    /// Show each change as it happens, until Ctrl-C
     #[arg(long, short)]
     watch: bool,
     #[command(flatten)]

@@ -25,20 +25,29 @@ pub fn status(client: &Client, image: Option<&str>, format: Format) -> Result<()
     }
 }
 
-/// The same over and over.
+/// The same, again with each change.
 pub fn watch(client: &Client, image: Option<&str>, format: Format) -> Result<()> {
-    screen::watch(format, false, |lines, _| {
-        let answer: api::RolloutsAnswer = match client.get(api::paths::ROLLOUTS) {
-            Ok(answer) => answer,
-            Err(error) => return screen::unless_it_comes_back(error).map(Some),
-        };
-        let rows = chosen(&answer, image)?;
-        Ok(Some(match (format.json, lines) {
+    screen::watch(
+        client.watch(api::paths::ROLLOUTS)?,
+        format,
+        WatchedRollouts { image, format },
+    )
+}
+
+struct WatchedRollouts<'a> {
+    image: Option<&'a str>,
+    format: Format,
+}
+
+impl screen::Watched<api::RolloutsAnswer> for WatchedRollouts<'_> {
+    fn draw(&mut self, answer: &api::RolloutsAnswer, lines: Option<usize>) -> Result<Option<View>> {
+        let rows = chosen(answer, self.image)?;
+        Ok(Some(match (self.format.json, lines) {
             (true, _) => View::Text(serde_json::to_string(&rows)?),
-            (false, Some(_)) => View::Table(describe(&answer, &rows, lines)),
-            (false, None) => View::Text(describe(&answer, &rows, None)),
+            (false, Some(_)) => View::Table(describe(answer, &rows, lines)),
+            (false, None) => View::Text(describe(answer, &rows, None)),
         }))
-    })
+    }
 }
 
 /// All of that image that is on or was last; of all images what is on, or else the last one.

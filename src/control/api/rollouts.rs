@@ -92,6 +92,12 @@ pub struct RolloutsAnswer {
     pub rollouts: Vec<RolloutRow>,
 }
 
+impl super::Watchable for RolloutsAnswer {
+    fn now(&mut self) -> Option<&mut Timestamp> {
+        Some(&mut self.now)
+    }
+}
+
 /// A rollout.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RolloutRow {
