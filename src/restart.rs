@@ -12,7 +12,5 @@ mod task;
 mod tests;
 
 pub use keeper::{Cancelled, RestartError, Restarts, Want, Wanted, Withdrawn};
-#[cfg(test)]
-pub use request::Member;
-pub use request::{End, Request, Step};
+pub use request::{End, Member, Request, Step};
 pub use task::serve;

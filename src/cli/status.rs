@@ -6,10 +6,9 @@ use super::{
     output::{self, Format},
     screen::{self, View},
 };
-use crate::{
-    boots::DiskTrouble,
-    control::{Client, api},
-    timeline::{NodeState, StatusRow},
+use crate::control::{
+    Client,
+    api::{self, DiskTrouble, NodeState, StatusRow},
 };
 use anyhow::Result;
 use clap::Args;

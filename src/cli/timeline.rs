@@ -6,9 +6,10 @@ use super::{
     node::boots_table,
     output::{self, Format},
 };
-use crate::{
-    control::{Client, api, segment},
-    timeline::{BootSummary, Event, Level},
+use crate::control::{
+    Client,
+    api::{self, BootSummary, EventRow, Level},
+    segment,
 };
 use anyhow::{Result, bail};
 use clap::Args;
@@ -103,7 +104,7 @@ fn follow(client: &Client, subject: &str, format: Format) -> Result<()> {
 }
 
 /// An event as a line: `2026-11-28 12:00:00  kernel  debian@4`.
-fn followed(event: &Event) -> String {
+fn followed(event: &EventRow) -> String {
     let times = match event.count {
         1 => String::new(),
         count => format!(" ({count} times)"),
@@ -177,6 +178,6 @@ fn describe(answer: &api::TimelineAnswer) -> String {
 }
 
 /// The boot that an event is part of.
-fn began<'a>(boots: &'a [BootSummary], event: &Event) -> Option<&'a BootSummary> {
+fn began<'a>(boots: &'a [BootSummary], event: &EventRow) -> Option<&'a BootSummary> {
     boots.iter().rev().find(|boot| boot.began <= event.at)
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     decide::World,
-    discovery::{Filling, Placed, Session},
+    discovery::Filling,
     inventory::Change,
     timeline::{NodeState, NodeStatus},
 };
@@ -29,7 +29,10 @@ pub(super) async fn view(context: Shared, _: String) -> Result<api::DiscoveryAns
             .iter()
             .map(|filling| elevation(&world, filling, state))
             .collect(),
-        view,
+        machines: view.machines.iter().map(api::WaitingRow::from).collect(),
+        sessions: view.sessions.iter().map(api::FillingRow::from).collect(),
+        full: view.full,
+        dropped: view.dropped,
     })
 }
 
@@ -68,28 +71,30 @@ fn elevation(world: &World, filling: &Filling, state: impl Fn(&str) -> NodeState
 
 pub(super) async fn start(
     State(context): State<Shared>,
-    Signed { asked, by }: Signed<api::Begin>,
-) -> Result<Json<Session>, Refusal> {
-    let begun = blocking(move || context.discovery.begin(&asked.wanted, &by, Timestamp::now())).await??;
-    Ok(Json(begun))
+    Signed { asked, by }: Signed<api::StartSession>,
+) -> Result<Json<api::SessionRow>, Refusal> {
+    let wanted = asked.wanted.into();
+    let begun = blocking(move || context.discovery.begin(&wanted, &by, Timestamp::now())).await??;
+    Ok(Json(api::SessionRow::from(&begun)))
 }
 
 pub(super) async fn stop(
     State(context): State<Shared>,
     Asked(asked): Asked<api::Rack>,
-) -> Result<Json<Session>, Refusal> {
-    Ok(Json(blocking(move || context.discovery.end(&asked.rack)).await??))
+) -> Result<Json<api::SessionRow>, Refusal> {
+    let ended = blocking(move || context.discovery.end(&asked.rack)).await??;
+    Ok(Json(api::SessionRow::from(&ended)))
 }
 
 pub(super) async fn undo(
     State(context): State<Shared>,
     Signed { asked, by }: Signed<api::Rack>,
-) -> Result<Json<Placed>, Refusal> {
+) -> Result<Json<api::PlacedRow>, Refusal> {
     if let (false, Some(name)) = (asked.running, context.discovery.last_placed(&asked.rack)) {
         refuse_if_running(&context, &[Change::Delete { name }])?;
     }
     let undone = blocking(move || context.discovery.undo(&asked.rack, &by, Timestamp::now())).await??;
-    Ok(Json(undone))
+    Ok(Json(api::PlacedRow::from(&undone)))
 }
 
 pub(super) async fn accept(

@@ -7,7 +7,6 @@ use super::{
 };
 use crate::{
     boots::Boots,
-    decide::{Current, Renaming},
     inventory::Settings,
     restart::Withdrawn,
     rollout::{Rollout, RolloutError, Wish},
@@ -18,23 +17,24 @@ use rackstrap_hostlist::NodeSet;
 use rackstrap_image::{KernelModules, missing_modules};
 use std::collections::BTreeMap;
 
-pub(super) async fn current(State(context): State<Shared>) -> Result<Json<Vec<Current>>, Refusal> {
-    Ok(Json(blocking(move || context.rollouts.current()).await?))
+pub(super) async fn current(State(context): State<Shared>) -> Result<Json<Vec<api::CurrentVersion>>, Refusal> {
+    let current = blocking(move || context.rollouts.current()).await?;
+    Ok(Json(current.into_iter().map(api::CurrentVersion::from).collect()))
 }
 
 pub(super) async fn promote_image(
     State(context): State<Shared>,
     Signed { asked, by }: Signed<api::PromoteImage>,
-) -> Result<Json<Current>, Refusal> {
+) -> Result<Json<api::CurrentVersion>, Refusal> {
     let promoted = move || context.rollouts.promote_image(&asked.image, &by, Timestamp::now());
-    Ok(Json(blocking(promoted).await??))
+    Ok(Json(blocking(promoted).await??.into()))
 }
 
 pub(super) async fn rename_image(
     State(context): State<Shared>,
-    Asked(renaming): Asked<Renaming>,
+    Asked(asked): Asked<api::RenameImage>,
 ) -> Result<Json<api::Done>, Refusal> {
-    let renamed = move || context.rollouts.rename(&renaming);
+    let renamed = move || context.rollouts.rename(&asked.into());
     blocking(renamed).await??;
     let message = String::new();
     Ok(Json(api::Done { message }))
@@ -49,9 +49,9 @@ pub(super) async fn roll_back(
         let why = format!("{} is rolled back by {}", asked.name, by);
         let restarts = withdraw(&context, &current.image.name, &why);
         Ok::<_, RolloutError>(api::RolledBack {
-            current,
+            current: current.into(),
             ended,
-            restarts,
+            restarts: restarts.into(),
         })
     };
     Ok(Json(blocking(rolled_back).await??))
@@ -76,7 +76,9 @@ pub(super) async fn all(context: Shared, _: String) -> Result<api::RolloutsAnswe
         let rollouts = context.rollouts.all().into_iter();
         api::RolloutsAnswer {
             now,
-            current: context.rollouts.current(),
+            current: (context.rollouts.current().into_iter())
+                .map(api::CurrentVersion::from)
+                .collect(),
             rollouts: rollouts.map(|rollout| row(rollout, &context.boots, now)).collect(),
         }
     });
@@ -148,15 +150,14 @@ pub(super) fn of_node(context: &Context, node: &str) -> Vec<String> {
 fn row(mut rollout: Rollout, boots: &Boots, now: Timestamp) -> api::RolloutRow {
     let waits_for = rollout.waits_for(now);
     let nodes = std::mem::take(&mut rollout.nodes).into_iter();
-    let nodes = nodes.map(|(node, member)| api::RolloutNode {
-        image: boots.current(&node).map(|boot| boot.image().clone()),
-        member,
-        node,
+    let nodes = nodes.map(|(node, member)| {
+        let image = boots.current(&node).map(|boot| boot.image().clone());
+        api::RolloutNode::of(node, member, image)
     });
     api::RolloutRow {
         nodes: nodes.collect(),
         waits_for,
-        rollout,
+        rollout: rollout.into(),
     }
 }
 
@@ -165,8 +166,9 @@ pub(super) async fn begin(
     Signed { asked, by }: Signed<api::BeginRollout>,
 ) -> Result<Json<api::RolloutBegun>, Refusal> {
     let begun = move || {
-        let rollout = context.rollouts.begin(&asked.wish, &by, Timestamp::now())?;
-        let warnings = lacking_modules(&context, &asked.wish);
+        let wish = Wish::from(asked.wish);
+        let rollout = context.rollouts.begin(&wish, &by, Timestamp::now())?.into();
+        let warnings = lacking_modules(&context, &wish);
         Ok::<_, RolloutError>(api::RolloutBegun { rollout, warnings })
     };
     Ok(Json(blocking(begun).await??))
@@ -206,13 +208,13 @@ fn lacking_modules(context: &Shared, wish: &Wish) -> Vec<String> {
 pub(super) async fn promote(
     State(context): State<Shared>,
     Signed { asked, by }: Signed<api::RolloutOrder>,
-) -> Result<Json<Rollout>, Refusal> {
+) -> Result<Json<api::RolloutAnswer>, Refusal> {
     let image = asked.image;
     let done = move || {
         let rollouts = &context.rollouts;
-        rollouts.promote(image.as_deref(), &asked.pace, &by, Timestamp::now())
+        rollouts.promote(image.as_deref(), &asked.pace.into(), &by, Timestamp::now())
     };
-    Ok(Json(blocking(done).await??))
+    Ok(Json(blocking(done).await??.into()))
 }
 
 pub(super) async fn pause(
@@ -224,7 +226,10 @@ pub(super) async fn pause(
         let rollout = context.rollouts.pause(asked.image.as_deref(), &by, now)?;
         let why = format!("the rollout of {} is paused by {}", rollout.image, by);
         let restarts = withdraw(&context, &rollout.image.name, &why);
-        Ok::<_, RolloutError>(api::RolloutHeld { rollout, restarts })
+        Ok::<_, RolloutError>(api::RolloutHeld {
+            rollout: rollout.into(),
+            restarts: restarts.into(),
+        })
     };
     Ok(Json(blocking(done).await??))
 }
@@ -232,13 +237,13 @@ pub(super) async fn pause(
 pub(super) async fn resume(
     State(context): State<Shared>,
     Signed { asked, by }: Signed<api::RolloutOrder>,
-) -> Result<Json<Rollout>, Refusal> {
+) -> Result<Json<api::RolloutAnswer>, Refusal> {
     let limit = asked.pace.max_failures;
     let done = move || {
         let rollouts = &context.rollouts;
         rollouts.resume(asked.image.as_deref(), limit, &by, Timestamp::now())
     };
-    Ok(Json(blocking(done).await??))
+    Ok(Json(blocking(done).await??.into()))
 }
 
 pub(super) async fn abort(
@@ -250,7 +255,10 @@ pub(super) async fn abort(
         let rollout = context.rollouts.abort(asked.image.as_deref(), &by, now)?;
         let why = format!("the rollout of {} is aborted by {}", rollout.image, by);
         let restarts = withdraw(&context, &rollout.image.name, &why);
-        Ok::<_, RolloutError>(api::RolloutHeld { rollout, restarts })
+        Ok::<_, RolloutError>(api::RolloutHeld {
+            rollout: rollout.into(),
+            restarts: restarts.into(),
+        })
     };
     Ok(Json(blocking(done).await??))
 }

@@ -4,7 +4,7 @@ use super::{
     Context,
     api::{self, paths},
     backup, discover, disks,
-    leases::{self, all_leases, hwaddr, lease_of},
+    leases::{self, all_leases, lease_of},
     meant::{Meant, meant},
     nodes, overlays,
     refusal::{Refusal, Shared, blocking},
@@ -17,7 +17,6 @@ use super::{
 use crate::{
     decide::{Decision, Requester, decide},
     discovery::Waiting,
-    inventory::Node,
     preflight,
     timeline::{Level, NodeState, StatusRow, Subject, status, summarise},
 };
@@ -192,10 +191,7 @@ async fn show_status(context: Shared, _: String) -> Result<api::StatusAnswer, Re
         // Unknown machines have no address but the one that they were lent.
         let stored = context.clone();
         let leases = blocking(move || all_leases(&stored)).await??;
-        let lent: HashMap<HwAddr, Ipv4Addr> = leases
-            .iter()
-            .filter_map(|row| Some((hwaddr(row)?, row.ipaddr)))
-            .collect();
+        let lent: HashMap<HwAddr, Ipv4Addr> = leases.iter().map(|row| (row.hwaddr, row.ipaddr)).collect();
         nodes.extend(waiting.into_iter().map(|waiting| {
             let ipaddr = lent.get(&waiting.machine.hwaddr).copied();
             waiting_row(&context, waiting, ipaddr)
@@ -253,7 +249,7 @@ async fn timeline(context: Shared, text: String) -> Result<api::TimelineAnswer, 
     let subject = match meant(&world, &text)? {
         Meant::Node(node) => Subject::Node(node.name.clone()),
         Meant::Machine(hwaddr) => Subject::Machine(hwaddr),
-        Meant::Address(ipaddr) => match lease_of(&context, |row| row.ipaddr == ipaddr)?.and_then(|row| hwaddr(&row)) {
+        Meant::Address(ipaddr) => match lease_of(&context, |row| row.ipaddr == ipaddr)?.map(|row| row.hwaddr) {
             Some(hwaddr) => Subject::Machine(hwaddr),
             None => {
                 return Err(Refusal(
@@ -272,8 +268,8 @@ async fn timeline(context: Shared, text: String) -> Result<api::TimelineAnswer, 
     }
     Ok(api::TimelineAnswer {
         boots: summarise(&events),
-        subject,
-        events,
+        subject: subject.into(),
+        events: events.into_iter().map(api::EventRow::from).collect(),
     })
 }
 
@@ -300,7 +296,7 @@ async fn explain(
             }
             Meant::Machine(asked) => {
                 requester.hwaddr = Some(asked);
-                lease = lease_of(&context, |row| hwaddr(row) == Some(asked))?;
+                lease = lease_of(&context, |row| row.hwaddr == asked)?;
             }
             Meant::Address(ipaddr) => requester.ipaddr = Some(ipaddr),
         },
@@ -311,11 +307,10 @@ async fn explain(
         Decision::Unknown { why: steps } => {
             why.extend(steps);
             let owner = requester.hwaddr.and_then(|hwaddr| context.discovery.owner(hwaddr));
-            let now = Timestamp::now();
-            let full = match lease.as_ref().is_some_and(|row| leases::holds(row, now)) {
+            let full = match lease.as_ref().is_some_and(leases::holds) {
                 // It keeps what it has.
                 true => Vec::new(),
-                false => leases::full_pools(&world, &all_leases(&context)?, now),
+                false => leases::full_pools(&world, &all_leases(&context)?),
             };
             why.extend(unknown::steps(&world, &requester, owner.as_ref(), &full));
             (None, None)
@@ -344,7 +339,7 @@ async fn explain(
                 Err(problem) => (None, Some(problem)),
             };
             let decision = api::ExplainDecision {
-                node: Node::clone(&decided.node),
+                node: api::NodeRow::from(&*decided.node),
                 image,
                 image_problem,
                 disk: decided.disk,

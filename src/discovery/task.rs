@@ -531,6 +531,7 @@ fn listen(heard: &Receiver<News>, shared: &Weak<Shared>) {
         // All that is there, then one look at who is due.
         for news in news.into_iter().chain(heard.try_iter().take(QUEUE)) {
             shared.hear(news);
+            shared.changes.send_modify(|number| *number += 1);
         }
         let now = Timestamp::now();
         shared.place_due(now);

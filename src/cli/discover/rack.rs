@@ -8,10 +8,8 @@ use crate::{
     },
     control::{
         Client,
-        api::{self, Slot, SlotState},
+        api::{self, FillingRow, NodeState, Slot, SlotState, WaitingRow},
     },
-    discovery::{Filling, Waiting},
-    timeline::NodeState,
 };
 use anyhow::Result;
 
@@ -54,7 +52,7 @@ impl screen::Watched<api::DiscoveryAnswer> for WatchedRack<'_> {
 
     fn draw(&mut self, answer: &api::DiscoveryAnswer, rows: Option<usize>) -> Result<Option<View>> {
         let rack = self.rack;
-        let Some(filling) = answer.view.sessions.iter().find(|f| f.session.rack == rack) else {
+        let Some(filling) = answer.sessions.iter().find(|f| f.session.rack == rack) else {
             if !self.found {
                 anyhow::bail!("rack '{rack}' is not being filled; begin: rackstrap discover start {rack}");
             }
@@ -69,7 +67,7 @@ impl screen::Watched<api::DiscoveryAnswer> for WatchedRack<'_> {
             .iter()
             .find(|r| r.rack == rack)
             .map_or(&[][..], |r| &r.slots[..]);
-        let waiting: Vec<&Waiting> = answer.view.machines.iter().filter(|w| w.rack == rack).collect();
+        let waiting: Vec<&WaitingRow> = answer.machines.iter().filter(|w| w.rack == rack).collect();
         let mut text = draw(filling, slots, &waiting, rows);
         if !self.said.is_empty() {
             text += &format!("\n{}", self.said);
@@ -85,7 +83,7 @@ fn press(client: &Client, rack: &str, key: u8) -> Result<Option<String>> {
         b'u' => take_back(client, rack.to_owned(), false).map(|placed| Some(took_back(&placed))),
         b'y' => {
             let answer: api::DiscoveryAnswer = client.get(api::paths::DISCOVERY)?;
-            let next = answer.view.machines.iter().find(|waiting| may_be_placed(waiting, rack));
+            let next = answer.machines.iter().find(|waiting| may_be_placed(waiting, rack));
             match next {
                 Some(waiting) => {
                     let accepted = say_yes(client, waiting.machine.hwaddr, None, false)?;
@@ -98,7 +96,7 @@ fn press(client: &Client, rack: &str, key: u8) -> Result<Option<String>> {
     }
 }
 
-fn may_be_placed(waiting: &Waiting, rack: &str) -> bool {
+fn may_be_placed(waiting: &WaitingRow, rack: &str) -> bool {
     let machine = &waiting.machine;
     waiting.rack == rack
         && machine.booting
@@ -109,7 +107,7 @@ fn may_be_placed(waiting: &Waiting, rack: &str) -> bool {
 }
 
 /// The whole picture, in at most `rows` lines.
-fn draw(filling: &Filling, slots: &[Slot], waiting: &[&Waiting], rows: Option<usize>) -> String {
+fn draw(filling: &FillingRow, slots: &[Slot], waiting: &[&WaitingRow], rows: Option<usize>) -> String {
     let session = &filling.session;
     let mut lines = vec![format!(
         "rack {} · {} placed · until {}",
@@ -161,11 +159,14 @@ fn slot_line(slot: &Slot) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::discovery::{Machine, Place, Seen, Session, Sessions, Wanted};
+    use crate::{
+        control::api::{MachineRow, SessionRow},
+        discovery::{Machine, Place, Seen, Session, Sessions, Wanted},
+    };
     use rackstrap_base::clock::Timestamp;
     use std::path::Path;
 
-    fn filling(confirm: bool) -> Filling {
+    fn filling(confirm: bool) -> FillingRow {
         let site = "[cluster]\nnode-name = \"r{rack:02}n{slot:02}\"\nnode-address = \"10.5.{rack}.{slot}\"\n\
                     reserved = [\"10.5.0.0/24\"]\n[[subnet]]\nnetwork = \"10.5.0.0/16\"\ninterface = \"e\"\n\
                     server = \"10.5.0.1\"\n";
@@ -178,8 +179,9 @@ mod tests {
             confirm,
             ..Wanted::default()
         };
-        Filling {
-            session: Session::begin(&wanted, &site, &Sessions::new(), "alice", Timestamp(0)).unwrap(),
+        let session = Session::begin(&wanted, &site, &Sessions::new(), "alice", Timestamp(0)).unwrap();
+        FillingRow {
+            session: SessionRow::from(&session),
             next: Some("r03n02".into()),
         }
     }
@@ -239,8 +241,8 @@ mod tests {
                 },
             },
         );
-        let waiting = Waiting {
-            machine,
+        let waiting = WaitingRow {
+            machine: MachineRow::from(&machine),
             trouble: String::new(),
             rack: "r03".into(),
         };

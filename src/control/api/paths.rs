@@ -4,17 +4,17 @@
 
 /// `GET`: [`super::StatusAnswer`].
 pub const STATUS: &str = "/v1/status";
-/// `GET`: all [`crate::inventory::Node`]s.
+/// `GET`: all [`super::NodeRow`]s.
 pub const NODES: &str = "/v1/nodes";
 /// `GET /v1/nodes/{name, hwaddr or address}`: [`super::NodeAnswer`].
 pub const NODE: &str = "/v1/nodes/";
 /// `GET`: the members of every group, by its name as hostlists have it.
 pub const GROUPS: &str = "/v1/groups";
-/// `GET /v1/export?tmp=/tmp`: all nodes, as [`crate::inventory::export::ExportNode`]s.
+/// `GET /v1/export?tmp=/tmp`: all nodes, as [`super::ExportRow`]s.
 pub const EXPORT: &str = "/v1/export";
 /// `POST` [`super::Changes`]: [`super::ChangesAnswer`].
 pub const CHANGES: &str = "/v1/changes";
-/// `GET /v1/history/{name}`: all [`crate::inventory::Entry`]s, oldest first.
+/// `GET /v1/history/{name}`: all [`super::HistoryRow`]s, oldest first.
 pub const HISTORY: &str = "/v1/history/";
 /// `GET /v1/timeline/{node or hwaddr}`: [`super::TimelineAnswer`].
 pub const TIMELINE: &str = "/v1/timeline/";
@@ -22,19 +22,19 @@ pub const TIMELINE: &str = "/v1/timeline/";
 pub const EXPLAIN: &str = "/v1/explain/";
 /// `GET`: [`super::DiscoveryAnswer`].
 pub const DISCOVERY: &str = "/v1/discovery";
-/// `POST` [`super::Begin`]: the [`crate::discovery::Session`].
+/// `POST` [`super::StartSession`]: the [`super::SessionRow`].
 pub const SESSIONS: &str = "/v1/discovery/sessions";
 /// `POST` [`super::Rack`]: the session that was.
 pub const SESSIONS_END: &str = "/v1/discovery/sessions/end";
-/// `POST` [`super::Rack`]: [`crate::discovery::Placed`], who waits again.
+/// `POST` [`super::Rack`]: [`super::PlacedRow`], which waits again.
 pub const SESSIONS_UNDO: &str = "/v1/discovery/sessions/undo";
 /// `POST` [`super::Accept`]: [`super::Accepted`].
 pub const ACCEPT: &str = "/v1/discovery/accept";
 /// `POST` [`super::Ignore`]: [`super::Done`].
 pub const IGNORE: &str = "/v1/discovery/ignore";
-/// `GET`: [`super::RestartsAnswer`]; `POST` [`super::WantRestarts`]: [`crate::restart::Wanted`].
+/// `GET`: [`super::RestartsAnswer`]; `POST` [`super::WantRestarts`]: [`super::RestartsWanted`].
 pub const RESTARTS: &str = "/v1/restarts";
-/// `POST` [`super::CancelRestarts`]: [`crate::restart::Cancelled`].
+/// `POST` [`super::CancelRestarts`]: [`super::RestartsCancelled`].
 pub const RESTARTS_CANCEL: &str = "/v1/restarts/cancel";
 /// `GET`: all [`super::LeaseRow`]s.
 pub const LEASES: &str = "/v1/leases";
@@ -56,17 +56,17 @@ pub const USERS: &str = "/v1/users";
 pub const USERS_SYNC: &str = "/v1/users/sync";
 /// `GET`: image versions that may not be deleted, with the nodes that use each.
 pub const IMAGES_IN_USE: &str = "/v1/images/in-use";
-/// `GET`: every [`crate::decide::Current`], by image name.
+/// `GET`: every [`super::CurrentVersion`], by image name.
 pub const IMAGES_CURRENT: &str = "/v1/images/current";
-/// `POST` [`super::PromoteImage`]: the [`crate::decide::Current`] that it is now.
+/// `POST` [`super::PromoteImage`]: the [`super::CurrentVersion`] that it is now.
 pub const IMAGE_PROMOTE: &str = "/v1/images/promote";
-/// `POST` [`crate::decide::Renaming`]: [`super::Done`].
+/// `POST` [`super::RenameImage`]: [`super::Done`].
 pub const IMAGE_RENAME: &str = "/v1/images/rename";
 /// `POST` [`super::RollBack`]: [`super::RolledBack`].
 pub const IMAGE_ROLLBACK: &str = "/v1/images/rollback";
 /// `GET`: [`super::RolloutsAnswer`]. `POST` [`super::BeginRollout`]: [`super::RolloutBegun`].
 pub const ROLLOUTS: &str = "/v1/rollouts";
-/// `POST` [`super::RolloutOrder`]: the [`crate::rollout::Rollout`] that it is now.
+/// `POST` [`super::RolloutOrder`]: the [`super::RolloutAnswer`] that it is now.
 pub const ROLLOUT_PROMOTE: &str = "/v1/rollouts/promote";
 /// `POST` [`super::RolloutOrder`]: [`super::RolloutHeld`].
 pub const ROLLOUT_PAUSE: &str = "/v1/rollouts/pause";

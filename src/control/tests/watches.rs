@@ -65,11 +65,11 @@ fn an_event_appears_on_a_watch_that_asked_once() {
 fn what_only_memory_knows_appears_on_a_watch_as_well() {
     with_daemon(|client, context| {
         let mut watch = client.watch::<api::DiscoveryAnswer>(api::paths::DISCOVERY).unwrap();
-        assert!(next(&mut watch).view.machines.is_empty());
+        assert!(next(&mut watch).machines.is_empty());
         let begun = Instant::now();
         // It never took an address: it is in no table.
         context.discovery.seen(packet(HwAddr([0x52, 0x54, 0, 0, 0, 9])));
-        until(&mut watch, |answer| answer.view.machines.len() == 1);
+        until(&mut watch, |answer| answer.machines.len() == 1);
         let wanted = Wanted {
             rack: "r03".into(),
             secs: 600,
@@ -187,7 +187,7 @@ fn who_did_it_is_what_the_kernel_says_and_not_what_the_request_says() {
         let mut forged = serde_json::to_value(add(1)).unwrap();
         forged["by"] = "mallory".into();
         client.post::<api::ChangesAnswer>(api::paths::CHANGES, &forged).unwrap();
-        let history: Vec<crate::inventory::Entry> = client.get("/v1/history/r01n01").unwrap();
+        let history: Vec<api::HistoryRow> = client.get("/v1/history/r01n01").unwrap();
         assert_eq!(history[0].by, crate::author::own());
         let restart = serde_json::json!({
             "want": {"nodes": ["r01n01"], "reason": "", "max_down": 1, "drain": false, "within_secs": 600, "by": "mallory"},
