@@ -45,7 +45,7 @@ const SHORTEST_GAP: Duration = Duration::from_millis(500);
 const GAP_BY_COST: u32 = 20;
 
 /// Between two signs of life. The answer is looked at then as well, for what changes with time alone.
-pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// A watcher that takes nothing for so long is gone in all but name (Ctrl-Z).
 const PATIENCE: Duration = Duration::from_secs(60);

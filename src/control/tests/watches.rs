@@ -5,7 +5,7 @@ use crate::discovery::Wanted;
 use std::time::{Duration, Instant};
 
 /// Longer than an answer may be held back, and shorter than the sign of life.
-const SOON: Duration = Duration::from_secs(4);
+const SOON: Duration = Duration::from_secs(9);
 
 fn add(slot: u8) -> api::Changes {
     let new = NewNode {
@@ -86,15 +86,15 @@ fn many_changes_at_once_are_few_answers() {
     with_daemon(|client, _| {
         let mut watch = client.watch::<api::StatusAnswer>(api::paths::STATUS).unwrap();
         assert!(next(&mut watch).nodes.is_empty());
+        let begun = Instant::now();
         for slot in 1..=40 {
             client
                 .post::<api::ChangesAnswer>(api::paths::CHANGES, &add(slot))
                 .unwrap();
         }
-        let begun = Instant::now();
         let (_, answers) = until(&mut watch, |status| status.nodes.len() == 40);
-        assert!(answers < 20, "{answers} answers of 40 changes");
-        assert!(begun.elapsed() < 2 * SOON);
+        let most = begun.elapsed().as_millis() / 500 + 2;
+        assert!(answers as u128 <= most, "{answers} answers, and not more than {most}");
     });
 }
 
