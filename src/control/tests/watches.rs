@@ -50,11 +50,11 @@ fn an_event_appears_on_a_watch_that_asked_once() {
         client.post::<api::ChangesAnswer>(api::paths::CHANGES, &add(1)).unwrap();
         let before = served(client);
         let mut watch = client.watch::<api::StatusAnswer>(api::paths::STATUS).unwrap();
-        assert_eq!(next(&mut watch).nodes[0].state, State::Absent);
+        assert_eq!(next(&mut watch).nodes[0].state, NodeState::Absent);
         let begun = Instant::now();
-        let up = Event::new(Timestamp::now(), "ready", Level::Ok, "up");
+        let up = Event::new(Timestamp::now(), EventKind::Ready, Level::Ok, "up");
         context.recorder.record(Subject::Node("r01n01".into()), up);
-        let (_, answers) = until(&mut watch, |status| status.nodes[0].state == State::Ready);
+        let (_, answers) = until(&mut watch, |status| status.nodes[0].state == NodeState::Ready);
         assert!(begun.elapsed() < SOON, "pushed, and not only with the sign of life");
         assert_eq!(answers, 1, "each change is one answer");
         assert_eq!(served(client), before + 2, "the watch, and the counters before");
