@@ -109,6 +109,9 @@ pub async fn run(config: &Path) -> Result<()> {
     services.spawn(hooks::serve(watched, cancel.clone()).in_named_task("hooks"));
     services.spawn(look_again(shared.clone(), cancel.clone()).in_named_task("findings"));
     services.spawn(nightly::serve(shared.clone(), cancel.clone()).in_named_task("backups"));
+    let (ended, until) = (shared.rollouts.ended(), cancel.clone());
+    let rollouts = async move { until.run_until_cancelled(ended).await.unwrap_or(Ok(())) };
+    services.spawn(rollouts.in_named_task("rollouts"));
     // After all ports are bound: what keeps the daemon from starting is one clear line.
     tell_findings(&shared);
     announce(&shared.world.load());
@@ -181,9 +184,15 @@ fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
     let recorder = Recorder::load(store.clone(), limits, Timestamp::now())?;
     let nodes = Nodes::new(store.clone(), world.clone()).followed_by(Follow::new(recorder.clone(), boots.clone()));
     let discovery = Discovery::start(world.clone(), store.clone(), nodes.clone(), boots.clone())?;
-    let rollouts = Rollouts::start(world.clone(), store.clone(), recorder.clone(), boots.clone())?;
-    rollouts.see(&world.load().images, Timestamp::now())?;
     let restarts = Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone())?;
+    let rollouts = Rollouts::start(
+        world.clone(),
+        store.clone(),
+        recorder.clone(),
+        boots.clone(),
+        restarts.clone(),
+    )?;
+    rollouts.see(&world.load().images, Timestamp::now())?;
     let templates = Arc::new(ArcSwap::from_pointee(templates));
     let overlays = Renderer::new(world.clone(), store.clone(), boots.clone(), templates.clone());
     Ok(Shared {
