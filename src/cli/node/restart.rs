@@ -184,7 +184,7 @@ fn is_plain(step: &RestartStep) -> bool {
 }
 
 fn title(request: &RestartRow, answer: &api::RestartsAnswer, ago: String) -> String {
-    // A rollout makes a request of each node, so that the number in it says nothing.
+    // A rollout's own limit may be a part of its nodes.
     let bound = match (request.rollout.as_str(), answer.bounds.get(&request.rollout)) {
         ("", _) => format!("{} at a time", request.max_down),
         (_, Some(bound)) => bound.clone(),
@@ -247,6 +247,7 @@ mod tests {
             after: None,
             by: "rollout".to_owned(),
             rollout: rollout.to_owned(),
+            number: 0,
             reason: "why".to_owned(),
             max_down,
             drain: true,
@@ -256,6 +257,7 @@ mod tests {
                 name: "r01n01".to_owned(),
                 step: RestartStep::Waiting,
                 since: Timestamp(0),
+                after: None,
                 failures: 0,
                 again: Timestamp(0),
                 said: String::new(),

@@ -123,7 +123,7 @@ fn one(row: &api::RolloutRow, now: Timestamp, room: Option<usize>) -> String {
         table.add_row(vec![
             Cell::new(&node.node),
             output::right(match node.batch {
-                0 => "subset".to_owned(),
+                0 => "canary".to_owned(),
                 batch => batch.to_string(),
             }),
             state_cell(&node.state, node.proven, rollout.stage.is_taken_back()),
@@ -176,7 +176,7 @@ fn tally(row: &api::RolloutRow) -> String {
             },
         ),
         (tally.failed, "failed"),
-        (tally.rolled_back, "gone back"),
+        (tally.rolled_back, "rolled back"),
     ];
     let counts = counts.iter().filter(|(count, _)| *count > 0);
     output::list(counts.map(|(count, state)| format!("{count} {state}")))

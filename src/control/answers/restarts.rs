@@ -16,6 +16,7 @@ impl From<Request> for RestartRow {
             after: request.after,
             by: request.by,
             rollout: request.rollout,
+            number: request.number,
             reason: request.reason,
             max_down: request.max_down,
             drain: request.drain,
@@ -32,6 +33,7 @@ impl From<Member> for RestartNode {
             name: member.name,
             step: RestartStep::from(member.step),
             since: member.since,
+            after: member.after,
             failures: member.failures,
             again: member.again,
             said: member.said,
@@ -78,7 +80,6 @@ impl RestartWish {
             drain: self.drain,
             within_secs: self.within_secs,
             by,
-            rollout: String::new(),
         }
     }
 }

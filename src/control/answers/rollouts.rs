@@ -61,7 +61,7 @@ impl From<Rollout> for RolloutAnswer {
             began: rollout.began,
             message: rollout.message,
             stage: match rollout.stage {
-                Stage::Subset => RolloutStage::Subset,
+                Stage::Canary => RolloutStage::Canary,
                 Stage::Promoting => RolloutStage::Promoting,
                 Stage::Done => RolloutStage::Done,
                 Stage::Aborted => RolloutStage::Aborted,
@@ -76,14 +76,14 @@ impl From<Rollout> for RolloutAnswer {
             soak_secs: rollout.soak_secs,
             reboot: rollout.reboot,
             max_down: rollout.max_down,
-            last_batch: rollout.round,
+            last_batch: rollout.last_batch,
             settled: rollout.settled,
             ended: rollout.ended,
             all: rollout.all,
-            remarks: (rollout.notes.into_iter())
-                .map(|note| RolloutRemark {
-                    at: note.at,
-                    what: note.what,
+            remarks: (rollout.remarks.into_iter())
+                .map(|remark| RolloutRemark {
+                    at: remark.at,
+                    what: remark.what,
                 })
                 .collect(),
             tally: RolloutTally {
@@ -91,7 +91,7 @@ impl From<Rollout> for RolloutAnswer {
                 booting: rollout.tally.booting,
                 ready: rollout.tally.ready,
                 failed: rollout.tally.failed,
-                rolled_back: rollout.tally.gone_back,
+                rolled_back: rollout.tally.rolled_back,
             },
         }
     }
@@ -107,18 +107,16 @@ impl RolloutNode {
                 State::Booting => RolloutNodeState::Booting,
                 State::Ready => RolloutNodeState::Ready,
                 State::Failed { why } => RolloutNodeState::Failed { why },
-                State::GoneBack { why } => RolloutNodeState::RolledBack { why },
+                State::RolledBack { why } => RolloutNodeState::RolledBack { why },
             },
             since: member.since,
-            batch: member.round,
+            batch: member.batch,
             counts: member.counts,
             was_degraded: member.was_degraded,
-            proven: member.good,
+            proven: member.proven,
             boots: member.boots,
             boot: member.boot,
             first: member.first,
-            restart: member.restart,
-            asked: member.asked,
             stalled: member.stalled,
             image,
         }

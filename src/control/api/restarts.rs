@@ -38,6 +38,9 @@ pub struct RestartRow {
     /// The image whose rollout wants it; empty if a person does.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub rollout: String,
+    /// Number of that rollout; 0 if a person wants it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub number: u64,
     /// Why.
     pub reason: String,
     /// How many of the nodes may be out of service at once, from 1.
@@ -54,6 +57,10 @@ pub struct RestartRow {
     pub nodes: Vec<RestartNode>,
 }
 
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// A node that is to be restarted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartNode {
@@ -63,6 +70,9 @@ pub struct RestartNode {
     pub step: RestartStep,
     /// Since when.
     pub since: Timestamp,
+    /// As [`RestartRow::after`], if it came later than the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
     /// Failed runs of the program that this step waits for.
     #[serde(default)]
     pub failures: u32,

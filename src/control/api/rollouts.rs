@@ -234,7 +234,7 @@ pub struct RolloutAnswer {
 impl RolloutAnswer {
     /// True until it ends.
     pub fn is_on(&self) -> bool {
-        matches!(self.stage, RolloutStage::Subset | RolloutStage::Promoting)
+        matches!(self.stage, RolloutStage::Canary | RolloutStage::Promoting)
     }
 
     /// True if no further node is given the version: it is paused, or has stopped by itself.
@@ -248,7 +248,8 @@ impl RolloutAnswer {
 #[serde(rename_all = "kebab-case")]
 pub enum RolloutStage {
     /// The canary has it.
-    Subset,
+    #[serde(rename = "subset")]
+    Canary,
     /// The others get it, batch by batch.
     Promoting,
     /// All have it: it is the current version.
@@ -269,7 +270,7 @@ impl RolloutStage {
 impl fmt::Display for RolloutStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            RolloutStage::Subset => "subset",
+            RolloutStage::Canary => "canary",
             RolloutStage::Promoting => "promoting",
             RolloutStage::Done => "done",
             RolloutStage::Aborted => "aborted",
@@ -330,12 +331,6 @@ pub struct RolloutNode {
     pub boot: String,
     /// When the first of them did; none if none.
     pub first: Option<Timestamp>,
-    /// The boot that was asked to restart, empty if none.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub restart: String,
-    /// When it was asked; 0 if it was not.
-    #[serde(default)]
-    pub asked: Timestamp,
     /// Why its next step is overdue, while it waits or boots; empty if it is not.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub stalled: String,
@@ -383,7 +378,7 @@ impl fmt::Display for RolloutNodeState {
             RolloutNodeState::Booting => "booting",
             RolloutNodeState::Ready => "ready",
             RolloutNodeState::Failed { .. } => "failed",
-            RolloutNodeState::RolledBack { .. } => "gone back",
+            RolloutNodeState::RolledBack { .. } => "rolled back",
         })
     }
 }
