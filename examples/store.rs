@@ -130,6 +130,7 @@ fn make(dir: &Path, nodes: u32, events: u32) -> Result {
             hwaddrs: vec![hwaddr(n)],
             profiles: vec!["compute".into()],
             groups: BTreeSet::from(["new".to_owned()]),
+            attributes: Default::default(),
         })
     };
     let changes: Vec<Change> = (0..nodes).map(new).collect();
@@ -160,7 +161,7 @@ fn make(dir: &Path, nodes: u32, events: u32) -> Result {
         for n in 0..nodes {
             let step = ["dhcp discover", "script", "kernel", "agent network", "agent disk"][event as usize % 5];
             let detail = format!("step {event} of the boot of {}, with the words that one has", name(n));
-            let event = Event::new(Timestamp::now(), step, Level::Ok, detail).of_boot("abcdefghijkm");
+            let event = Event::new(Timestamp::now(), step.to_owned().into(), Level::Ok, detail).of_boot("abcdefghijkm");
             recorder.record(Subject::Node(name(n)), event);
             if n % 1_000 == 0 {
                 store.flush()?;
