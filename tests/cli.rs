@@ -88,8 +88,15 @@ impl Daemon {
         let boots = Boots::load(store.clone()).unwrap();
         let nodes = Nodes::new(store.clone(), Arc::clone(&world));
         let discovery = Discovery::start(world.clone(), store.clone(), nodes.clone(), boots.clone()).unwrap();
-        let rollouts = Rollouts::start(world.clone(), store.clone(), recorder.clone(), boots.clone()).unwrap();
         let restarts = Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone()).unwrap();
+        let rollouts = Rollouts::start(
+            world.clone(),
+            store.clone(),
+            recorder.clone(),
+            boots.clone(),
+            restarts.clone(),
+        )
+        .unwrap();
         let templates = Arc::new(ArcSwap::from_pointee(templates));
         let context = control::Context {
             rollouts,

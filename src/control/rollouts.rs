@@ -9,7 +9,6 @@ use crate::{
     boots::Boots,
     decide::{Current, Renaming},
     inventory::Settings,
-    restart::Withdrawn,
     rollout::{Rollout, RolloutError, Wish},
 };
 use axum::{Json, extract::State};
@@ -45,9 +44,7 @@ pub(super) async fn roll_back(
     Signed { asked, by }: Signed<api::RollBack>,
 ) -> Result<Json<api::RolledBack>, Refusal> {
     let rolled_back = move || {
-        let (current, ended) = context.rollouts.roll_back(&asked.name, &by, Timestamp::now())?;
-        let why = format!("{} is rolled back by {}", asked.name, by);
-        let restarts = withdraw(&context, &current.image.name, &why);
+        let (current, ended, restarts) = context.rollouts.roll_back(&asked.name, &by, Timestamp::now())?;
         Ok::<_, RolloutError>(api::RolledBack {
             current,
             ended,
@@ -55,19 +52,6 @@ pub(super) async fn roll_back(
         })
     };
     Ok(Json(blocking(rolled_back).await??))
-}
-
-/// Cancels restarts that the rollout of an image had wanted, and wants no more now that it was held or ended.
-fn withdraw(context: &Context, image: &str, why: &str) -> Withdrawn {
-    let wanted = |node: &str| context.rollouts.wants_restarted(image, node);
-    let withdrawn = context.restarts.withdraw(image, None, wanted, why, Timestamp::now());
-    let withdrawn = withdrawn.unwrap_or_else(|error| {
-        // Should they come back with the daemon, the nodes' next heartbeats cancel them.
-        tracing::error!("restarts of a rollout of {image} are cancelled, but not on disk: {error}");
-        Withdrawn::default()
-    });
-    context.rollouts.not_restarted(image, &withdrawn.cancelled);
-    withdrawn
 }
 
 pub(super) async fn all(State(context): State<Shared>) -> Result<Json<api::RolloutsAnswer>, Refusal> {
@@ -105,9 +89,9 @@ pub(super) fn of_node(context: &Context, node: &str) -> Vec<String> {
                     "" => String::new(),
                     why => format!(": {why}"),
                 };
-                let batch = match member.round {
-                    0 => "in its first nodes".to_owned(),
-                    round => format!("in its batch {round}"),
+                let batch = match member.batch {
+                    0 => "in its canary".to_owned(),
+                    batch => format!("in its batch {batch}"),
                 };
                 let state = &member.state;
                 lines.push(format!(
@@ -126,14 +110,14 @@ pub(super) fn of_node(context: &Context, node: &str) -> Vec<String> {
         let limit = world.site.limits.boots_before_going_back;
         lines.push(match (trial.back, limit) {
             (Some(_), _) => format!(
-                "sent back to {}: {}; to try it again: rackstrap rollout retry {node}",
+                "rolled back to {}: {}; to try it again: rackstrap rollout retry {node}",
                 trial.good,
                 trial.verdict()
             ),
             (None, limit) => {
                 let of = match limit {
                     0 => String::new(),
-                    limit => format!(" of {limit}, after which this node goes back to {}", trial.good),
+                    limit => format!(" of {limit}, after which this node rolls back to {}", trial.good),
                 };
                 format!(
                     "boots of {} without being ready so far: {}{of}",
@@ -221,9 +205,7 @@ pub(super) async fn pause(
 ) -> Result<Json<api::RolloutHeld>, Refusal> {
     let done = move || {
         let now = Timestamp::now();
-        let rollout = context.rollouts.pause(asked.image.as_deref(), &by, now)?;
-        let why = format!("the rollout of {} is paused by {}", rollout.image, by);
-        let restarts = withdraw(&context, &rollout.image.name, &why);
+        let (rollout, restarts) = context.rollouts.pause(asked.image.as_deref(), &by, now)?;
         Ok::<_, RolloutError>(api::RolloutHeld { rollout, restarts })
     };
     Ok(Json(blocking(done).await??))
@@ -247,9 +229,7 @@ pub(super) async fn abort(
 ) -> Result<Json<api::RolloutHeld>, Refusal> {
     let done = move || {
         let now = Timestamp::now();
-        let rollout = context.rollouts.abort(asked.image.as_deref(), &by, now)?;
-        let why = format!("the rollout of {} is aborted by {}", rollout.image, by);
-        let restarts = withdraw(&context, &rollout.image.name, &why);
+        let (rollout, restarts) = context.rollouts.abort(asked.image.as_deref(), &by, now)?;
         Ok::<_, RolloutError>(api::RolloutHeld { rollout, restarts })
     };
     Ok(Json(blocking(done).await??))

@@ -33,7 +33,8 @@ fn context(dir: &Path) -> Arc<Context> {
     let daemon = Registries::open(dir, world(testkit::site(SITE)));
     // Heartbeats can be expected from now on only.
     daemon.recorder.record_absence(Timestamp(0), Timestamp::now());
-    let (discovery, rollouts, restarts) = (daemon.discovery(), daemon.rollouts(), daemon.restarts());
+    let (discovery, restarts) = (daemon.discovery(), daemon.restarts());
+    let rollouts = daemon.rollouts(&restarts);
     let Registries {
         store,
         world,

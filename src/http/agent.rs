@@ -8,8 +8,6 @@ use super::{
 };
 use crate::{
     boots::{Boot, Refusal},
-    restart::Want,
-    rollout::Reboot,
     timeline::{Event, EventKind, Level, Subject},
 };
 use axum::{
@@ -314,15 +312,6 @@ pub async fn heartbeat(
     if let Some(note) = &beat.restart {
         service.restarts.noted(&boot, note, now);
     }
-    let awaited = service.restarts.awaited_by_rollout(&boot.plan.node);
-    let wanted = service
-        .rollouts
-        .reboot_wanted(&boot.plan.node, id, awaited.is_some(), now);
-    match (wanted, awaited) {
-        (Some(_), Some(_)) | (None, None) => {}
-        (Some(reboot), None) => restart_into_another_version(&service, &boot, reboot, now).await,
-        (None, Some(image)) => stay_in_this_version(&service, &boot, image, now).await,
-    }
     let restart = service.restarts.order(&boot, now).await;
     Ok(match restart.is_some() || users.is_some() {
         true => Json(HeartbeatAnswer { restart, users }).into_response(),
@@ -342,44 +331,4 @@ fn users_for(service: &Service, boot: &Boot, note: &UsersNote) -> Option<String>
     service.overlays.users_told(boot, &note.digest);
     let held = service.overlays.held_users()?;
     (held.digest != note.digest).then(|| held.digest.clone())
-}
-
-/// Hands a node that a rollout wants restarted to those who restart nodes, so that it is drained first. One that is on its way
-/// already stays with that; what is refused or fails now is asked for again by the next heartbeat.
-async fn restart_into_another_version(service: &Service, boot: &Boot, reboot: Reboot, now: Timestamp) {
-    /// A request takes no more, and a rollout of a year is one that waits for nobody.
-    const LONGEST_SECS: u64 = 86_400;
-    let restarts = service.restarts.clone();
-    let want = Want {
-        nodes: vec![boot.plan.node.clone()],
-        reason: format!("a rollout gives it another version than {}", boot.image()),
-        max_down: 1,
-        drain: true,
-        within_secs: reboot.ready_within_secs.min(LONGEST_SECS) as u32,
-        by: "rollout".to_owned(),
-        rollout: reboot.image,
-    };
-    let wanted = tokio::task::spawn_blocking(move || restarts.want(&want, now, false)).await;
-    if let Ok(Err(error)) = wanted {
-        tracing::warn!(node = %boot.plan.node, "not restarted for a rollout yet: {error}");
-    }
-}
-
-/// Has a node that a rollout wanted restarted, and wants no more, stay: the rollout stopped by itself before the node was told, say.
-async fn stay_in_this_version(service: &Service, boot: &Boot, image: String, now: Timestamp) {
-    let node = boot.plan.node.clone();
-    if service.rollouts.wants_restarted(&image, &node) {
-        return;
-    }
-    let (restarts, rollouts) = (service.restarts.clone(), service.rollouts.clone());
-    let withdraw = move || {
-        let wanted = |name: &str| rollouts.wants_restarted(&image, name);
-        let why = format!("the rollout of {image} gives it no other version now");
-        let withdrawn = restarts.withdraw(&image, Some(&node), wanted, &why, now);
-        rollouts.not_restarted(&image, &[node]);
-        withdrawn
-    };
-    if let Ok(Err(error)) = tokio::task::spawn_blocking(withdraw).await {
-        tracing::warn!(node = %boot.plan.node, "a restart that is not wanted any more comes back with the daemon: {error}");
-    }
 }

@@ -2,7 +2,7 @@
 
 mod edges;
 mod ledger;
-mod machine;
+mod reboots;
 
 use crate::decide::{Assignments, Current, Given, Source, Trial};
 use rackstrap_base::clock::Timestamp;
@@ -75,14 +75,14 @@ fn a_rollout_is_for_its_nodes_only() {
     let mut all = assignments("debian@3");
     let given = Given {
         version: 4,
-        stage: "subset".into(),
+        stage: "canary".into(),
         nodes: ["r01n01".to_owned()].into(),
     };
     all.given = Arc::new([("debian".to_owned(), given)].into());
     let choice = |node, setting| all.choose(node, setting, &images, 3).unwrap();
     assert_eq!(
         choice("r01n01", "debian").why,
-        "image debian@4, by the rollout of debian@4 (subset)"
+        "image debian@4, by the rollout of debian@4 (canary)"
     );
     assert_eq!(choice("r01n02", "debian").image, image("debian@3"));
     assert_eq!(choice("r01n01", "debian@3").source, Source::Profile);

@@ -131,6 +131,7 @@ fn watch_threads(shared: &Shared, cancel: &CancellationToken, services: &mut Joi
     };
     watch("the store", Box::pin(shared.store.ended()));
     watch("racking", Box::pin(shared.discovery.ended()));
+    watch("rollouts", Box::pin(shared.rollouts.ended()));
 }
 
 /// How a thread ends.
@@ -198,9 +199,15 @@ fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
     let recorder = Recorder::load(store.clone(), limits, Timestamp::now())?;
     let nodes = Nodes::new(store.clone(), world.clone()).followed_by(Follow::new(recorder.clone(), boots.clone()));
     let discovery = Discovery::start(world.clone(), store.clone(), nodes.clone(), boots.clone())?;
-    let rollouts = Rollouts::start(world.clone(), store.clone(), recorder.clone(), boots.clone())?;
-    rollouts.see(&world.load().images, Timestamp::now())?;
     let restarts = Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone())?;
+    let rollouts = Rollouts::start(
+        world.clone(),
+        store.clone(),
+        recorder.clone(),
+        boots.clone(),
+        restarts.clone(),
+    )?;
+    rollouts.see(&world.load().images, Timestamp::now())?;
     let templates = Arc::new(ArcSwap::from_pointee(templates));
     let overlays = Renderer::new(world.clone(), store.clone(), boots.clone(), templates.clone());
     Ok(Shared {

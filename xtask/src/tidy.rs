@@ -38,11 +38,7 @@ const INNER: [&str; 10] = [
 ];
 
 /// Logic that a simulation runs as well as the daemon does: the modules and packages of ours that each file may use.
-const PURE: [(&str, &[&str]); 3] = [
-    ("src/decide/assignments.rs", &["rackstrap_base", "rackstrap_image"]),
-    ("src/rollout/machine.rs", &["rackstrap_base", "rackstrap_hostlist"]),
-    ("src/rollout/model.rs", &["rackstrap_base", "rackstrap_hostlist"]),
-];
+const PURE: [(&str, &[&str]); 1] = [("src/decide/assignments.rs", &["rackstrap_base", "rackstrap_image"])];
 
 pub fn run() -> Result<()> {
     let problems = problems(&testbed::paths::repo_root())?;
@@ -406,8 +402,8 @@ mod tests {
         assert!(check("src/http/task.rs", "use crate::{config, serve::x};").contains("inwards"));
         assert!(check("src/decide.rs", "use crate::http::Service;").contains("inwards"));
         assert!(check("src/decide.rs", "use rackstrap_dhcp::Lease;").contains("inwards"));
-        assert!(check("src/rollout/machine.rs", "use rackstrap_store::Store;").contains("is pure"));
-        assert!(check("src/rollout/machine.rs", "use crate::inventory::Node;").contains("is pure"));
+        assert!(check("src/decide/assignments.rs", "use rackstrap_store::Store;").contains("is pure"));
+        assert!(check("src/decide/assignments.rs", "use crate::inventory::Node;").contains("is pure"));
         assert!(check("src/rollout/health.rs", "let now = Instant::now();").contains("clocks"));
         assert!(check("crates/tftp/src/session.rs", "let now = Instant::now();").contains("clocks"));
         assert!(check("crates/tftp/src/x.rs", concat!("// XX", "X later")).contains("left in it"));

@@ -72,7 +72,6 @@ fn want(client: &Client, nodes: Vec<String>, args: &RestartArgs) -> Result<()> {
             drain: !args.no_drain,
             within_secs: u32::try_from(args.ready_within.as_secs()).unwrap_or(u32::MAX),
             by: String::new(),
-            rollout: String::new(),
         },
         dry_run: true,
     };
@@ -184,7 +183,7 @@ fn is_plain(step: &Step) -> bool {
 }
 
 fn title(request: &Request, answer: &api::RestartsAnswer, ago: String) -> String {
-    // A rollout makes a request of each node, so that the number in it says nothing.
+    // A rollout's own limit may be a part of its nodes.
     let bound = match (request.rollout.as_str(), answer.bounds.get(&request.rollout)) {
         ("", _) => format!("{} at a time", request.max_down),
         (_, Some(bound)) => bound.clone(),
@@ -247,6 +246,7 @@ mod tests {
             after: None,
             by: "rollout".to_owned(),
             rollout: rollout.to_owned(),
+            number: 0,
             reason: "why".to_owned(),
             max_down,
             drain: true,

@@ -44,7 +44,7 @@ Examples:
     Start(StartArgs),
     /// How far it is, and how each node fares
     #[command(after_help = "\
-States: waiting (was given the version, has not booted it), booting, ready, failed, gone back (boots the version before).
+States: waiting (was given the version, has not booted it), booting, ready, failed, rolled back (boots its last known good version).
 
 Examples:
   rackstrap rollout status

@@ -78,9 +78,9 @@ fn one(row: &api::RolloutRow, now: Timestamp, room: Option<usize>) -> String {
         "{} · {}{} · {} of {} · {}",
         rollout.image,
         rollout.stage,
-        match rollout.round {
+        match rollout.last_batch {
             0 => String::new(),
-            round => format!(", batch {round}"),
+            batch => format!(", batch {batch}"),
         },
         output::count(row.nodes.len(), "node"),
         rollout.all,
@@ -88,7 +88,7 @@ fn one(row: &api::RolloutRow, now: Timestamp, room: Option<usize>) -> String {
     );
     if !row.waits_for.is_empty() {
         text += &format!("\n{}", row.waits_for);
-    } else if let Some(last) = rollout.notes.last() {
+    } else if let Some(last) = rollout.remarks.last() {
         text += &format!("\n{}, {} ago", last.what, output::ago(now, last.at));
     }
     let mut nodes: Vec<&api::RolloutNode> = row.nodes.iter().collect();
@@ -96,7 +96,7 @@ fn one(row: &api::RolloutRow, now: Timestamp, room: Option<usize>) -> String {
     if let Some(room) = room.filter(|room| nodes.len() > *room) {
         nodes.sort_by_key(|node| match node.member.state {
             State::Failed { .. } => 0,
-            State::GoneBack { .. } => 1,
+            State::RolledBack { .. } => 1,
             State::Booting => 2,
             State::Waiting => 3,
             State::Ready => 4,
@@ -112,11 +112,11 @@ fn one(row: &api::RolloutRow, now: Timestamp, room: Option<usize>) -> String {
         let member = &node.member;
         table.add_row(vec![
             Cell::new(&node.node),
-            output::right(match member.round {
-                0 => "subset".to_owned(),
-                round => round.to_string(),
+            output::right(match member.batch {
+                0 => "canary".to_owned(),
+                batch => batch.to_string(),
             }),
-            state_cell(&member.state, member.good, rollout.stage.is_taken_back()),
+            state_cell(&member.state, member.proven, rollout.stage.is_taken_back()),
             Cell::new(output::dash(
                 &node.image.as_ref().map(ToString::to_string).unwrap_or_default(),
             )),
@@ -139,9 +139,9 @@ fn why(member: &Member) -> String {
     }
 }
 
-fn state_cell(state: &State, good: bool, taken_back: bool) -> Cell {
+fn state_cell(state: &State, proven: bool, taken_back: bool) -> Cell {
     let cell = match state {
-        State::Ready if !good => Cell::new("ready, soaks"),
+        State::Ready if !proven => Cell::new("ready, soaks"),
         State::Waiting if taken_back => Cell::new(NOT_BOOTED),
         state => Cell::new(state),
     };
@@ -149,7 +149,7 @@ fn state_cell(state: &State, good: bool, taken_back: bool) -> Cell {
         State::Ready => cell.fg(Color::Green),
         State::Booting => cell.fg(Color::Cyan),
         State::Waiting => cell,
-        State::Failed { .. } | State::GoneBack { .. } => cell.fg(Color::Red),
+        State::Failed { .. } | State::RolledBack { .. } => cell.fg(Color::Red),
     }
 }
 
@@ -166,7 +166,7 @@ fn tally(row: &api::RolloutRow) -> String {
             },
         ),
         (tally.failed, "failed"),
-        (tally.gone_back, "gone back"),
+        (tally.rolled_back, "rolled back"),
     ];
     let counts = counts.iter().filter(|(count, _)| *count > 0);
     output::list(counts.map(|(count, state)| format!("{count} {state}")))

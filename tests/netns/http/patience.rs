@@ -98,12 +98,19 @@ impl Server {
         let nodes = Nodes::new(store.clone(), world.clone());
         let templates = Arc::new(ArcSwap::from_pointee(Templates::load(None)?));
         let overlays = Renderer::new(world.clone(), store.clone(), boots.clone(), templates);
+        let restarts = Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone())?;
         let service = Arc::new(Service {
             waits: Box::new(|_, _| true),
-            rollouts: Rollouts::start(world.clone(), store.clone(), recorder.clone(), boots.clone())?,
+            rollouts: Rollouts::start(
+                world.clone(),
+                store.clone(),
+                recorder.clone(),
+                boots.clone(),
+                restarts.clone(),
+            )?,
             overlays: Arc::new(overlays),
             discovery: Discovery::start(world.clone(), store.clone(), nodes, boots.clone())?,
-            restarts: Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone())?,
+            restarts,
             world,
             boots,
             windows: Arc::default(),
