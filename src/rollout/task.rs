@@ -9,7 +9,7 @@ use crate::{
     restart::Restarts,
     timeline::{Event, EventKind, Level, Recorder, Subject},
 };
-use rackstrap_base::{clock::Timestamp, panics};
+use rackstrap_base::{clock::Timestamp, threads::Thread};
 use rackstrap_lifecycle::{
     Action, Node,
     rollout::{Rollout, State},
@@ -18,14 +18,13 @@ use rackstrap_store::{Batch, Store, StoreError, Table};
 use rackstrap_wire::ImageRef;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     time::Duration,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 /// Boots that may wait for the keeper. What does not fit is found when it looks at the boots themselves, every [`TICK`].
 const QUEUE: usize = 8192;
@@ -50,8 +49,8 @@ pub(super) struct Shared {
     pub(super) restarts: Restarts,
     ledger: Mutex<Ledger>,
     news: SyncSender<News>,
-    /// How the thread ended; none while it runs.
-    end: watch::Receiver<Option<Result<(), String>>>,
+    /// Set once it has started.
+    thread: OnceLock<Thread>,
 }
 
 /// What the keeper hears.
@@ -107,8 +106,6 @@ impl Rollouts {
         take_over(&mut ledger, &boots, &restarts, Timestamp::now())?;
         let (news, heard) = sync_channel(QUEUE);
         let waker = news.clone();
-        let (ended, end) = watch::channel(None);
-        let ended = Arc::new(ended);
         let rollouts = Rollouts {
             shared: Arc::new(Shared {
                 observer: Observer::new(world.clone(), boots.clone(), recorder.clone()),
@@ -119,7 +116,7 @@ impl Rollouts {
                 restarts,
                 ledger: Mutex::new(ledger),
                 news,
-                end,
+                thread: OnceLock::new(),
             }),
         };
         // A full queue is no loss: it looks each second.
@@ -129,28 +126,23 @@ impl Rollouts {
             .planned_by(move || drop(waker.try_send(News::Requests)));
         rollouts.publish(&rollouts.ledger());
         let weak = Arc::downgrade(&rollouts.shared);
-        let thread = std::thread::Builder::new().name("rollouts".into()).spawn({
-            let ended = ended.clone();
-            move || {
-                let work = || listen(&heard, || weak.upgrade().map(|shared| Rollouts { shared }));
-                let result = catch_unwind(AssertUnwindSafe(work));
-                let result = result.map_err(|panic| format!("thread rollouts panicked: {}", panics::text_of(&*panic)));
-                ended.send_replace(Some(result));
-            }
+        let thread = Thread::spawn("rollouts", move || {
+            listen(&heard, || weak.upgrade().map(|shared| Rollouts { shared }));
         });
-        if let Err(error) = thread {
-            ended.send_replace(Some(Err(format!("thread rollouts cannot be started: {error}"))));
-        }
+        let _ = rollouts.shared.thread.set(thread);
         Ok(rollouts)
     }
 
     /// Waits for the end of the thread. What memory says after a panic may be half of a change, so the daemon ends with it: what was
     /// confirmed is on disk, and the next daemon goes on from there.
     pub fn ended(&self) -> impl Future<Output = std::io::Result<()>> + Send + 'static {
-        let mut end = self.shared.end.clone();
+        let ended = self.shared.thread.get().map(Thread::ended);
         async move {
-            let end = end.wait_for(Option::is_some).await.map_err(std::io::Error::other)?;
-            end.clone().unwrap_or(Ok(())).map_err(std::io::Error::other)
+            match ended {
+                Some(ended) => ended.await,
+                // `start` sets it before anybody has this.
+                None => Ok(()),
+            }
         }
     }
 
