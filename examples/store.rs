@@ -10,13 +10,13 @@ use rackstrap::parts::{
     decide::{Decision, Requester, World, decide},
     inventory::{Change, Inventory, NewNode, Node, Patch},
     nodes::{self, Nodes},
-    timeline::{Event, Level, Recorder, Subject},
+    timeline::{DhcpMessage, Event, EventKind, Level, Recorder, Subject},
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_dhcp::{Lease, LeaseState};
 use rackstrap_image::{Catalog, ImageVersion, Manifest};
 use rackstrap_store::{Batch, Staged, Store, Table, backup::Reader};
-use rackstrap_wire::HwAddr;
+use rackstrap_wire::{HwAddr, Phase};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeSet, HashMap},
@@ -158,9 +158,15 @@ fn make(dir: &Path, nodes: u32, events: u32) -> Result {
     })?;
     for event in 0..events {
         for n in 0..nodes {
-            let step = ["dhcp discover", "script", "kernel", "agent network", "agent disk"][event as usize % 5];
+            let kind = match event % 5 {
+                0 => EventKind::Dhcp(DhcpMessage::Discover),
+                1 => EventKind::Script,
+                2 => EventKind::Kernel,
+                3 => EventKind::Agent(Phase::Network),
+                _ => EventKind::Agent(Phase::Disk),
+            };
             let detail = format!("step {event} of the boot of {}, with the words that one has", name(n));
-            let event = Event::new(Timestamp::now(), step, Level::Ok, detail).of_boot("abcdefghijkm");
+            let event = Event::new(Timestamp::now(), kind, Level::Ok, detail).of_boot("abcdefghijkm");
             recorder.record(Subject::Node(name(n)), event);
             if n % 1_000 == 0 {
                 store.flush()?;

@@ -12,7 +12,7 @@ mod window;
 mod tests;
 
 pub use confirmed::{DiskRules, trust_site_file};
-pub use disks::{DiskWish, Disks, NodeDisk, Ordered, is_other_machine};
+pub use disks::{DiskOrder, DiskWish, Disks, NodeDisk, Ordered, is_other_machine};
 pub use effects::{
     DiskEffect, DiskTrouble, EffectKind, changed_layouts, describe_effects, disk_effect, disk_effects, now as disk_now,
     size as disk_size,
@@ -22,7 +22,7 @@ pub use registry::{Boots, Origin, Refusal, redeem_all};
 pub use window::Windows;
 
 use rackstrap_base::clock::Timestamp;
-use rackstrap_wire::{CheckResult, DiskState, Hardware, ImageRef, Plan};
+use rackstrap_wire::{CheckResult, DiskState, Hardware, ImageRef, Plan, failures};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -76,9 +76,20 @@ pub struct Boot {
 }
 
 impl Boot {
-    /// True if its system is up and all its checks hold, as far as the node said.
+    /// Whether its system is up and all its checks hold, as far as the node reported.
     pub fn healthy(&self) -> bool {
         self.ready.is_some() && self.healthy != Some(false)
+    }
+
+    /// What is wrong with a boot whose system reported that it is up, for people; empty if nothing.
+    pub fn problem(&self) -> String {
+        let failed = failures(&self.checks);
+        match self.healthy() {
+            true => String::new(),
+            // A node whose agent is older does not report which.
+            false if failed.is_empty() => "its checks failed".to_owned(),
+            false => failed,
+        }
     }
 
     /// True if it is not in doubt that its node boots or booted it: see [`Boot::doubted`]. Its files go out to the node's agent only.

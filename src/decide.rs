@@ -14,9 +14,9 @@ use crate::{
     config::Site,
     inventory::{Inventory, Node, Settings},
 };
-use rackstrap_base::{firmware, subnet::Subnet};
+use rackstrap_base::{arch::Architecture, firmware, subnet::Subnet};
 use rackstrap_image::{Catalog, ImageVersion};
-use rackstrap_wire::{Check, DiskPlan, Health, HwAddr, LOGIN, NetPlan, NfsRoot, Plan, WIRE_VERSION};
+use rackstrap_wire::{Check, DiskPlan, Health, HwAddr, LOGIN, NetPlan, NfsRoot, Plan, Root, WIRE_VERSION};
 use std::{net::Ipv4Addr, sync::Arc};
 
 /// Everything that decisions are made from; immutable, swapped as a whole when anything changes.
@@ -69,6 +69,11 @@ impl Requester {
     /// Why there is none.
     pub fn first_loader(&self) -> Result<&'static str, String> {
         firmware::first_loader(self.arch)
+    }
+
+    /// What its processor runs, where its firmware said that.
+    fn architecture(&self) -> Option<Architecture> {
+        self.arch.and_then(Architecture::of_firmware)
     }
 
     /// One line about its firmware, where that said what it is.
@@ -164,7 +169,9 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
     let settings = Settings::of(&world.site, &node.profiles, |profile| {
         why.push(format!("profile {profile} is not in the site file: it is ignored"));
     });
-    let image = choose_image(world, &node.name, settings.text(|p| &p.image), &mut why);
+    let image = choose_image(world, &node.name, settings.text(|p| &p.image), &mut why)
+        .and_then(|version| fits(&node.name, version, requester.architecture()))
+        .inspect_err(|problem| why.push(problem.clone()));
     let disk = choose_disk(&world.site, &settings, &mut why);
     let required_mounts = world.site.required_mounts(&node.profiles);
     let mut checks = settings.get(|p| p.checks.as_ref()).cloned().unwrap_or_default();
@@ -234,12 +241,12 @@ impl NodeDecision {
                 dns: self.subnet.dns.clone(),
                 domain: site.cluster.domain.clone(),
             },
-            root: NfsRoot {
+            root: Root::Nfs(NfsRoot {
                 server: self.subnet.server,
                 port: site.server.nfs_port,
                 export: format!("/{image}"),
                 options: ROOT_OPTIONS.to_owned(),
-            },
+            }),
             image,
             init: self.init.clone(),
             disk: self.disk.clone(),
@@ -287,15 +294,29 @@ fn choose_image(
         wanted.ok_or_else(|| "its profile names no image; write image = \"NAME\" into [profile.default]".to_owned());
     let limit = world.site.limits.boots_before_going_back;
     let choice = setting.and_then(|setting| world.assignments.choose(node, setting, &world.images, limit));
-    let chosen = choice.and_then(|choice| {
+    choice.and_then(|choice| {
         let version = world.images.get(&choice.image).cloned();
         why.push(choice.why);
         version.ok_or_else(|| format!("image {} does not exist", choice.image))
-    });
-    if let Err(problem) = &chosen {
-        why.push(problem.clone());
+    })
+}
+
+/// The version, if a machine of that architecture can run it.
+fn fits(node: &str, version: Arc<ImageVersion>, machine: Option<Architecture>) -> Result<Arc<ImageVersion>, String> {
+    if version.variant_for(machine).is_some() {
+        return Ok(version);
     }
-    chosen
+    let (image, machine) = (
+        &version.manifest.image,
+        machine.map(|m| m.to_string()).unwrap_or_default(),
+    );
+    let name = format!("{}-{machine}", image.name);
+    Err(format!(
+        "image {image} is for {}, and node {node} is an {machine} machine; import a tree for {machine} (rackstrap image import \
+         {name} --from TREE --agent AGENT), and give the node a profile with image = \"{name}\" (rackstrap node set {node} \
+         --profile PROFILE)",
+        version.architectures(),
+    ))
 }
 
 fn choose_disk(site: &Site, settings: &Settings<'_>, why: &mut Vec<String>) -> Option<DiskPlan> {
@@ -318,3 +339,6 @@ fn choose_disk(site: &Site, settings: &Settings<'_>, why: &mut Vec<String>) -> O
         loader: None,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ pub use known::{Differences, Known};
 pub use process::{Failed, run};
 
 use crate::{boots::Boots, config::Hooks, decide::SharedWorld, timeline::Recorder};
+use rackstrap_base::backoff::doubled;
 use rackstrap_store::{Store, Table};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::Notify;
@@ -59,7 +60,7 @@ pub async fn serve(watched: Watched, cancel: CancellationToken) -> std::io::Resu
         overdue.mark_unchanged();
         let (hooks, known) = {
             let world = watched.world.load();
-            let known = Known::of(&world.inventory, &watched.boots, &watched.recorder);
+            let known = Known::of(&world, &watched.boots, &watched.recorder);
             (world.site.hooks.clone(), known)
         };
         // Another program than before knows nothing yet, as at the start.
@@ -107,8 +108,7 @@ pub async fn serve(watched: Watched, cancel: CancellationToken) -> std::io::Resu
 
 /// How long after so many failures in a row, from 1, a program of the site is run again.
 pub fn retry_after(failures: u32) -> Duration {
-    let factor = 1 << failures.saturating_sub(1).min(10);
-    (RETRY * factor).min(LONGEST_RETRY)
+    doubled(RETRY, LONGEST_RETRY, failures.saturating_sub(1))
 }
 
 async fn tell(hooks: &Hooks, watched: &Watched, differences: &Differences, known: &Known) -> Result<(), Failed> {

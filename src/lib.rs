@@ -16,6 +16,7 @@ mod http;
 mod inventory;
 mod loaders;
 mod nodes;
+mod observed;
 mod overlay;
 mod preflight;
 mod restart;
@@ -98,10 +99,11 @@ pub mod parts {
     }
     /// Rollouts.
     pub mod rollout {
-        pub use crate::rollout::{Member, Note, Rollout, Rollouts, Share, Stage, State, Tally};
+        pub use crate::rollout::{Member, Rollout, Rollouts, Share, Stage, State};
+        pub use rackstrap_lifecycle::rollout::{Remark, Tally};
     }
     /// Everything that happened.
     pub mod timeline {
-        pub use crate::timeline::{Event, Level, Recorder, Subject};
+        pub use crate::timeline::{DhcpMessage, Event, EventKind, Level, Recorder, Subject};
     }
 }

@@ -2,11 +2,11 @@
 
 use crate::{
     decide::{SharedWorld, World},
-    inventory::{Change, Changed, Inventory, Node, Refusals, apply, remember},
+    inventory::{Change, Changed, Inventory, LastEntry, Node, Refusals, apply, remember},
 };
 use rackstrap_base::clock::Timestamp;
-use rackstrap_store::{Store, StoreError, Table, Write, secret_key};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use rackstrap_store::{Batch, Keeper, Read, Store, StoreError, Table, secret_key};
+use std::sync::Arc;
 use thiserror::Error;
 
 /// The keeper of the inventory; clones share it.
@@ -14,21 +14,19 @@ use thiserror::Error;
 pub struct Nodes {
     store: Store,
     world: SharedWorld,
-    // One change at a time: what was checked is what is stored.
-    changing: Arc<Mutex<()>>,
+    /// One change at a time: what was checked is what is stored. The state is the last change that the inventory of the world has;
+    /// each change expects it, so that nobody else can have changed what was checked.
+    keeper: Arc<Keeper<LastEntry>>,
     follower: Option<Arc<dyn Follower>>,
 }
 
 /// Keeps rows of its own for nodes. They change together with the nodes, or another machine that gets a name later would find what
 /// was meant for the one before.
 pub trait Follower: Send + Sync {
-    /// Writes what `changed` means, in the transaction of the change.
-    ///
-    /// # Errors
-    /// Those of the store; nothing is changed then.
-    fn write(&self, tx: &mut Write<'_>, changed: &[Changed]) -> Result<(), StoreError>;
+    /// What `changed` means for these rows, which is written with the change.
+    fn rows(&self, changed: &[Changed]) -> Batch;
 
-    /// Does the same in memory once the transaction is on disk: one change after the other, in their order.
+    /// Does the same in memory once that is on disk: one change after the other, in their order.
     fn publish(&self, changed: &[Changed]);
 }
 
@@ -52,10 +50,12 @@ pub fn load(store: &Store) -> Result<Vec<Node>, StoreError> {
 impl Nodes {
     /// Keeps the inventory of `world` in `store`.
     pub fn new(store: Store, world: SharedWorld) -> Nodes {
+        // What cannot be read is not what the first change expects: it is refused then.
+        let last = LastEntry::read(&store).unwrap_or_default();
         Nodes {
+            keeper: Arc::new(Keeper::new(store.clone(), last)),
             store,
             world,
-            changing: Arc::new(Mutex::new(())),
             follower: None,
         }
     }
@@ -84,10 +84,10 @@ impl Nodes {
     /// # Errors
     /// What speaks against them, or the store's.
     pub fn change(&self, changes: &[Change], by: &str, now: Timestamp) -> Result<Vec<Changed>, ChangeError> {
-        self.change_with(changes, by, now, |_| Ok(()))
+        self.change_with(changes, by, now, &Batch::new())
     }
 
-    /// The same, with what `more` writes in the same transaction.
+    /// The same, with what `more` writes, all or nothing.
     ///
     /// # Errors
     /// As of [`Nodes::change`].
@@ -96,41 +96,36 @@ impl Nodes {
         changes: &[Change],
         by: &str,
         now: Timestamp,
-        more: impl FnOnce(&mut Write<'_>) -> Result<(), StoreError>,
+        more: &Batch,
     ) -> Result<Vec<Changed>, ChangeError> {
-        let _changing = self.lock();
-        let world = self.world.load();
-        let (inventory, mut changed) = apply(&world.inventory, &world.site, changes)?;
-        changed.retain(|changed| !changed.is_nothing());
-        self.store.write(|tx| {
-            // First what goes, then what comes: a name may be given up by one node and taken by another.
-            for node in changed.iter().filter_map(|c| c.before.as_ref()) {
-                tx.delete(Table::Nodes, node.name.as_bytes())?;
-            }
-            for changed in &changed {
-                if let Some(node) = &changed.after {
-                    tx.put(Table::Nodes, node.name.as_bytes(), node)?;
-                }
-                settle_secrets(tx, changed)?;
-            }
-            remember(tx, now, by, &changed)?;
+        let draft = |last: &LastEntry| {
+            let world = self.world.load();
+            let (inventory, mut changed) = apply(&world.inventory, &world.site, changes)?;
+            changed.retain(|changed| !changed.is_nothing());
+            let (batch, last) = self.store.read(|rows| {
+                let secrets = settle_secrets(rows, &changed)?;
+                let (entries, last) = remember(rows, *last, now, by, &changed)?;
+                Ok::<_, StoreError>((node_rows(&changed).and(secrets).and(entries), last))
+            })?;
+            let batch = match &self.follower {
+                Some(follower) => batch.and(follower.rows(&changed)),
+                None => batch,
+            };
+            Ok::<_, ChangeError>(((inventory, changed, last), batch.and(more.clone())))
+        };
+        self.keeper.change(draft, |state, (inventory, changed, last)| {
+            *state = last;
+            self.publish(inventory);
             if let Some(follower) = &self.follower {
-                follower.write(tx, &changed)?;
+                follower.publish(&changed);
             }
-            more(tx)
-        })?;
-        self.publish(inventory);
-        if let Some(follower) = &self.follower {
-            follower.publish(&changed);
-        }
-        Ok(changed)
+            changed
+        })
     }
 
     /// Does something about nodes while none of them changes. Waits for a change that is under way.
     pub fn while_unchanged<T>(&self, act: impl FnOnce(&Inventory) -> T) -> T {
-        let _changing = self.lock();
-        let world = self.world.load_full();
-        act(&world.inventory)
+        self.keeper.while_unchanged(|_| act(&self.world.load_full().inventory))
     }
 
     /// The site file and the images are swapped by others at any time: only the inventory is replaced.
@@ -141,28 +136,48 @@ impl Nodes {
             ..World::clone(world)
         });
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, ()> {
-        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+/// The nodes' own rows. First what goes, then what comes: a name may be given up by one node and taken by another.
+fn node_rows(changed: &[Changed]) -> Batch {
+    let mut batch = Batch::new();
+    for before in changed.iter().filter_map(|changed| changed.before.as_ref()) {
+        let key = before.name.as_bytes();
+        batch = batch.expect(Table::Nodes, key, before).delete(Table::Nodes, key);
     }
+    for after in changed.iter().filter_map(|changed| changed.after.as_ref()) {
+        let given_up = |changed: &Changed| changed.before.as_ref().is_some_and(|before| before.name == after.name);
+        let key = after.name.as_bytes();
+        if !changed.iter().any(given_up) {
+            batch = batch.expect_absent(Table::Nodes, key);
+        }
+        batch = batch.put(Table::Nodes, key, after);
+    }
+    batch
 }
 
 /// A node's secrets (ssh host keys) go with it: under its new name, or away.
-fn settle_secrets(tx: &mut Write<'_>, changed: &Changed) -> Result<(), StoreError> {
-    let Some(before) = &changed.before else { return Ok(()) };
-    let after = changed.after.as_ref().map(|node| node.name.as_str());
-    if after == Some(&before.name) {
-        return Ok(());
-    }
-    let old = secret_key(&before.name, "");
-    for (key, value) in tx.scan::<serde_json::Value>(Table::Secrets, &old)? {
-        tx.delete(Table::Secrets, &key)?;
-        if let Some(after) = after {
-            let moved = [&secret_key(after, "")[..], &key[old.len()..]].concat();
-            tx.put(Table::Secrets, &moved, &value)?;
+fn settle_secrets(rows: &Read<'_>, changed: &[Changed]) -> Result<Batch, StoreError> {
+    let (mut gone, mut moved) = (Batch::new(), Batch::new());
+    for changed in changed {
+        let Some(before) = &changed.before else { continue };
+        let after = changed.after.as_ref().map(|node| node.name.as_str());
+        if after == Some(&before.name) {
+            continue;
+        }
+        let old = secret_key(&before.name, "");
+        for (key, value) in rows.scan::<serde_json::Value>(Table::Secrets, &old)? {
+            gone = gone
+                .expect(Table::Secrets, key.clone(), &value)
+                .delete(Table::Secrets, key.clone());
+            if let Some(after) = after {
+                let new = [&secret_key(after, "")[..], &key[old.len()..]].concat();
+                moved = moved.put(Table::Secrets, new, &value);
+            }
         }
     }
-    Ok(())
+    // Also of nodes that change their names with each other none loses any.
+    Ok(gone.and(moved))
 }
 
 #[cfg(test)]

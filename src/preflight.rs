@@ -10,13 +10,12 @@ mod nodes;
 pub use nodes::of_nodes;
 
 use crate::{config::Site, disk_loader::IPXE, inventory::Settings, loaders::Loaders};
-use rackstrap_base::{firmware::first_loader, warnings::SiteWarnings};
+use rackstrap_base::{firmware::first_loader, link, warnings::SiteWarnings};
 use rackstrap_image::Catalog;
 use std::{
     collections::BTreeSet,
     io,
     net::{Ipv4Addr, UdpSocket},
-    path::Path,
     sync::Arc,
 };
 
@@ -93,9 +92,10 @@ fn finding(fatal: bool, topic: &str, message: String, help: String) -> Finding {
 /// Network cards that this machine does not have.
 fn interfaces(site: &Site) -> Vec<Finding> {
     let named: BTreeSet<&str> = site.subnets.iter().filter_map(|s| s.interface.as_deref()).collect();
+    let present = link::interfaces();
     let missing = named
         .into_iter()
-        .filter(|name| !Path::new("/sys/class/net").join(name).exists());
+        .filter(|name| !present.iter().any(|there| there == name));
     missing
         .map(|name| {
             let message = format!("this machine has no network interface '{name}'; `rackstrap serve` cannot start");

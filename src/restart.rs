@@ -1,18 +1,18 @@
-//! Restarting nodes that run: who wants which ones restarted and why, how many may be down at once, and how far each has come.
+//! Restarting nodes that run: the executor of what the planner ([`rackstrap_lifecycle`]) decides about requests.
 //!
-//! `request` is the logic, without clocks, files or programs; `keeper` holds all requests in memory and in the store, where a restart of
-//! the daemon finds them again; `task` runs the site's `drain` and `resume` programs. A node is told by the answer to its heartbeat,
-//! and only in the boot that it was in when the restart was wanted: one that has booted since then has had its restart.
+//! `keeper` holds all requests in memory and in the store, where a restart of the daemon finds them again (`load`); `task` runs the
+//! site's `drain` and `resume` programs; `actions` has nodes restart. A node is told by the answer to its heartbeat, and only in the
+//! boot that it was in when the restart was wanted: a node that has booted since then has had its restart.
 
+mod actions;
 mod keeper;
-mod request;
+mod load;
+mod order;
 mod rows;
 mod task;
 #[cfg(test)]
 mod tests;
 
 pub use keeper::{Cancelled, RestartError, Restarts, Want, Wanted, Withdrawn};
-#[cfg(test)]
-pub use request::Member;
-pub use request::{End, Request, Step};
+pub use rackstrap_lifecycle::restart::{End, Member, Request, Step};
 pub use task::serve;

@@ -76,6 +76,7 @@ pub fn node(name: &str) -> Node {
         ipaddr: [10, 5, rack, slot].into(),
         profiles: Vec::new(),
         groups: Default::default(),
+        attributes: Default::default(),
     }
 }
 
@@ -180,13 +181,14 @@ impl Registries {
         .unwrap()
     }
 
-    /// Starts to roll images out.
-    pub fn rollouts(&self) -> Rollouts {
+    /// Starts to roll images out; `restarts` restarts nodes for that.
+    pub fn rollouts(&self, restarts: &Restarts) -> Rollouts {
         Rollouts::start(
             self.world.clone(),
             self.store.clone(),
             self.recorder.clone(),
             self.boots.clone(),
+            restarts.clone(),
         )
         .unwrap()
     }

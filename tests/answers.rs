@@ -1,7 +1,7 @@
 //! What commands say where nothing is meant, where several things are wrong, and where nothing is to be done.
 
 use crate::cli::{Daemon, packet};
-use rackstrap_store::Table;
+use rackstrap_store::{Batch, Table};
 use std::net::Ipv4Addr;
 
 /// `r01n01` to `r01n03`.
@@ -114,7 +114,7 @@ fn a_trial_run_is_refused_as_the_real_one_and_changes_nothing() {
     // What the real one refuses.
     let event = rackstrap::parts::timeline::Event::new(
         rackstrap_base::clock::Timestamp::now(),
-        "ready",
+        rackstrap::parts::timeline::EventKind::Ready,
         rackstrap::parts::timeline::Level::Ok,
         "up",
     );
@@ -209,7 +209,10 @@ fn each_lease_that_is_not_there_is_named() {
             "ipaddr": address, "hwaddr": format!("52:54:00:00:00:{last:02x}"), "state": "bound", "since": 1, "expires": 2,
         });
         let key = address.octets();
-        daemon.store.write(|tx| tx.put(Table::Leases, &key, &row)).unwrap();
+        daemon
+            .store
+            .commit_blocking(Batch::new().put(Table::Leases, key, &row))
+            .unwrap();
     };
     lease(1);
     lease(2);

@@ -12,7 +12,7 @@ use rackstrap::parts::{
     overlay::{Renderer, Templates},
     restart::Restarts,
     rollout::Rollouts,
-    timeline::{Event, Level, Recorder, Subject},
+    timeline::{DhcpMessage, Event, EventKind, Level, Recorder, Subject},
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_image::load_catalog;
@@ -88,8 +88,15 @@ impl Daemon {
         let boots = Boots::load(store.clone()).unwrap();
         let nodes = Nodes::new(store.clone(), Arc::clone(&world));
         let discovery = Discovery::start(world.clone(), store.clone(), nodes.clone(), boots.clone()).unwrap();
-        let rollouts = Rollouts::start(world.clone(), store.clone(), recorder.clone(), boots.clone()).unwrap();
         let restarts = Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone()).unwrap();
+        let rollouts = Rollouts::start(
+            world.clone(),
+            store.clone(),
+            recorder.clone(),
+            boots.clone(),
+            restarts.clone(),
+        )
+        .unwrap();
         let templates = Arc::new(ArcSwap::from_pointee(templates));
         let context = control::Context {
             rollouts,
@@ -215,7 +222,7 @@ fn racking_a_node_by_hand() {
     );
     let history = daemon.says("node history r01n01");
     let who = history.lines().filter(|line| line.contains("root")).count();
-    assert_eq!(who, 5, "{history}");
+    assert_eq!(who, 7, "{history}");
     daemon.cancel.cancel();
     daemon.runtime.shutdown_background();
 }
@@ -235,6 +242,20 @@ fn change_nodes(daemon: &Daemon) {
         "nothing to change: the nodes already have these settings\n"
     );
     assert!(daemon.says("node show r01n01").contains("groups:   big, new"));
+    assert_eq!(
+        daemon.says("node set r01n01 --attr location=row3 --attr owner=a=b"),
+        "r01n01: attribute location - -> row3, attribute owner - -> a=b\n"
+    );
+    let shown = daemon.says("node show r01n01");
+    assert!(shown.contains("location=row3, owner=a=b"), "{shown}");
+    let exported = daemon.says("node export r01n01");
+    assert!(exported.contains("attributes = { location = \"row3\", owner = \"a=b\" }"));
+    let refused = daemon.complains("node set r01n01 --attr a-b=x");
+    assert!(refused.contains("not a name for an attribute"), "{refused}");
+    assert_eq!(
+        daemon.says("node unset r01n01 --attr location --attr owner"),
+        "r01n01: attribute location row3 -> -, attribute owner a=b -> -\n"
+    );
     assert!(
         daemon
             .complains("node set r01n01 --profile x")
@@ -424,15 +445,16 @@ fn status_and_timelines() {
     for _ in 0..3 {
         daemon.recorder.record(
             node.clone(),
-            Event::new(now, "dhcp discover", Level::Ok, "offer 10.5.1.1"),
+            Event::new(now, EventKind::Dhcp(DhcpMessage::Discover), Level::Ok, "offer 10.5.1.1"),
         );
     }
-    let failed = Event::new(now, "script", Level::Error, "no image");
+    let failed = Event::new(now, EventKind::Script, Level::Error, "no image");
     daemon.recorder.record(node, failed.of_boot("abc"));
     let stranger = Subject::Machine("52:54:00:00:00:99".parse().unwrap());
-    daemon
-        .recorder
-        .record(stranger, Event::new(now, "dhcp discover", Level::Ok, "unknown"));
+    daemon.recorder.record(
+        stranger,
+        Event::new(now, EventKind::Dhcp(DhcpMessage::Discover), Level::Ok, "unknown"),
+    );
     packet(&daemon, "52:54:00:00:00:98");
     packet(&daemon, "52:54:00:00:00:99");
     until(&daemon, "discover list", "52:54:00:00:00:99");
@@ -493,7 +515,7 @@ fn watching_ends_with_an_interrupt_and_goes_on_without_the_daemon() {
         .lines()
         .map_while(Result::ok);
     assert!(lines.any(|line| line.contains("r01n01") && line.contains("absent")));
-    let event = Event::new(Timestamp::now(), "ready", Level::Ok, "up");
+    let event = Event::new(Timestamp::now(), EventKind::Ready, Level::Ok, "up");
     daemon.recorder.record(Subject::Node("r01n01".into()), event);
     assert!(lines.any(|line| line.contains("r01n01") && line.contains("ready")));
     daemon.cancel.cancel();
@@ -556,7 +578,7 @@ fn rollouts_say_what_there_is_and_what_to_do() {
     for (words, says) in [
         (
             "rollout start debian@4 --nodes r01n01",
-            "there is no debian@4, nor any version of debian; see: rackstrap image list",
+            "debian@4 does not exist, nor any other version of debian; to list the versions: rackstrap image list",
         ),
         ("rollout start debian@4 --nodes r1n01", "did you mean r01n01?"),
         ("rollout promote", "no rollout is on; begin: rackstrap rollout start"),
@@ -565,7 +587,7 @@ fn rollouts_say_what_there_is_and_what_to_do() {
             "rollout retry r01n01",
             "r01n01: none of these nodes has failed on a version",
         ),
-        ("image promote debian@1", "there is no debian@1"),
+        ("image promote debian@1", "debian@1 does not exist, nor any other version of debian"),
         (
             "image rollback debian",
             "image debian does not exist: no image has been imported yet",

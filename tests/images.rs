@@ -3,7 +3,7 @@
 use crate::{backup::Lab, terminal::Terminal};
 use rackstrap::parts::{boots::Boots, decide::Current};
 use rackstrap_base::clock::Timestamp;
-use rackstrap_store::{Store, Table};
+use rackstrap_store::{Batch, Store, Table};
 use rackstrap_wire::testing::plan;
 use std::{
     fs,
@@ -250,7 +250,8 @@ fn what_is_needed_is_not_deleted() -> Result {
         Ok(Store::open(&bench.path("state/store.redb"))?.scan(Table::Current, b"")?)
     };
     let by_hand = Current::first("debian@5".parse()?, "tests", Timestamp(1)).promoted(2, "tests", Timestamp(2));
-    Store::open(&bench.path("state/store.redb"))?.write(|tx| tx.put(Table::Current, b"debian", &by_hand))?;
+    let batch = Batch::new().put(Table::Current, *b"debian", &by_hand);
+    Store::open(&bench.path("state/store.redb"))?.commit_blocking(batch)?;
     assert_eq!(bench.says(&["rename", "debian", "renamed"]), "debian is renamed now\n");
     let renamed = rows(&bench)?;
     assert_eq!(renamed.len(), 1);

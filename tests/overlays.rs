@@ -180,14 +180,13 @@ fn checks_and_rollouts_are_explained() {
     assert!(begun.status.success(), "{begun:?}");
     let explained = daemon.says("explain r01n01");
     assert!(
-        explained
-            .contains("\nrollout of debian@2 (subset): this node is in its first nodes, and waiting; it waits for"),
+        explained.contains("\nrollout of debian@2 (canary): this node is in its canary, and waiting; it waits for"),
         "{explained}"
     );
     let explained = daemon.says("explain r01n02");
     assert!(
         explained
-            .contains("\nrollout of debian@2 (subset): this node is not given it yet, and has debian@1 until then"),
+            .contains("\nrollout of debian@2 (canary): this node is not given it yet, and has debian@1 until then"),
         "{explained}"
     );
 }

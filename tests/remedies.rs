@@ -4,7 +4,7 @@ use crate::{
     answers::run,
     cli::{Daemon, packet},
 };
-use rackstrap_store::Table;
+use rackstrap_store::{Batch, Table};
 use std::fs;
 
 /// `r01n01` and `r01n02`, the first with the profile `gpu`, and a pool of one address.
@@ -54,7 +54,7 @@ fn errors_name_commands_that_mend() {
     assert_eq!(code, Some(0));
     assert_eq!(warned, "warning: none of these nodes has the group 'nogroup'\n");
     let two = daemon.complains("node replace r01n[01-02] --hwaddr 52:54:00:01:01:09");
-    assert!(two.contains("but r01n01 and r01n02 are two; name one"), "{two}");
+    assert!(two.contains("but r01n01 and r01n02 are two; name one of them"), "{two}");
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_pool_that_is_full_is_not_promised_and_a_lease_that_ran_out_is_expired() {
         });
         daemon
             .store
-            .write(|tx| tx.put(Table::Leases, &[10, 5, 255, 1], &row))
+            .commit_blocking(Batch::new().put(Table::Leases, [10, 5, 255, 1], &row))
             .unwrap();
     };
     lease(now.0 + 600_000);

@@ -1,8 +1,9 @@
 //! What people watch, in a terminal that tmux makes: what is asserted is what would be seen on the screen.
 
 use crate::cli::{Daemon, packet};
-use rackstrap::parts::timeline::{Event, Level, Subject};
+use rackstrap::parts::timeline::{DhcpMessage, Event, EventKind, Level, Subject};
 use rackstrap_base::clock::Timestamp;
+use rackstrap_wire::Phase;
 use std::{
     process::Command,
     time::{Duration, Instant},
@@ -93,7 +94,7 @@ impl Drop for Terminal {
 }
 
 fn ready(daemon: &Daemon, node: &str) {
-    let event = Event::new(Timestamp::now(), "ready", Level::Ok, "up");
+    let event = Event::new(Timestamp::now(), EventKind::Ready, Level::Ok, "up");
     daemon.recorder.record(Subject::Node(node.into()), event);
 }
 
@@ -146,7 +147,12 @@ fn watching_fits_a_small_terminal() {
             ready(&daemon, &format!("r01n{slot:02}"));
         }
     }
-    let stop = Event::new(Timestamp::now(), "script", Level::Error, "no image ".repeat(40));
+    let stop = Event::new(
+        Timestamp::now(),
+        EventKind::Script,
+        Level::Error,
+        "no image ".repeat(40),
+    );
     daemon.recorder.record(Subject::Node("r01n09".into()), stop);
     let terminal = Terminal::open(100, 20);
     terminal.watch(&daemon);
@@ -276,11 +282,11 @@ fn no_line_of_any_table_is_wider_than_the_terminal() {
     ));
     let detail = "vda holds an ext4 file system that rackstrap did not write; /tmp is in RAM; ".repeat(4);
     for (step, level) in [
-        ("dhcp discover", Level::Ok),
-        ("tftp", Level::Retry),
-        ("kernel", Level::Ok),
-        ("agent disk", Level::Degraded),
-        ("ready", Level::Ok),
+        (EventKind::Dhcp(DhcpMessage::Discover), Level::Ok),
+        (EventKind::Tftp, Level::Retry),
+        (EventKind::Kernel, Level::Ok),
+        (EventKind::Agent(Phase::Disk), Level::Degraded),
+        (EventKind::Ready, Level::Ok),
     ] {
         let event =
             Event::new(Timestamp::now(), step, level, detail.clone()).of_boot("0123456789abcdef0123456789abcdef");

@@ -8,10 +8,10 @@ use clap::CommandFactory;
 use rackstrap::parts::{
     cli::Cli,
     discovery::{Place, Seen, Told},
-    rollout::{Member, Note, Rollout, Share, Stage, State, Tally},
+    rollout::{Member, Remark, Rollout, Share, Stage, State, Tally},
 };
 use rackstrap_base::clock::Timestamp;
-use rackstrap_store::{Store, Table};
+use rackstrap_store::{Batch, Store, Table};
 use std::{net::Ipv4Addr, process::Command};
 
 /// Nodes of a rollout, as a hostlist that folds badly.
@@ -46,17 +46,17 @@ fn rollout(store: &Store) {
         soak_secs: 0,
         reboot: false,
         max_down: Share::Percent(10),
-        round: 3,
+        last_batch: 3,
         settled: None,
         ended: None,
         all: 1000,
-        notes: vec![Note {
+        remarks: vec![Remark {
             at: now,
             what: why.into(),
         }],
         tally: Tally {
             failed: 12,
-            gone_back: 12,
+            rolled_back: 12,
             ..Tally::default()
         },
         nodes: Default::default(),
@@ -64,39 +64,34 @@ fn rollout(store: &Store) {
     let member = |slot: usize| Member {
         state: match slot % 2 {
             0 => State::Failed { why: why.into() },
-            _ => State::GoneBack { why: why.into() },
+            _ => State::RolledBack { why: why.into() },
         },
         since: Timestamp(now.0 - 90_000_000),
-        round: 3,
+        batch: 3,
         counts: true,
         was_degraded: false,
-        good: false,
+        proven: false,
         boots: 3,
         boot: "0123456789abcdef0123456789abcdef".into(),
         first: None,
-        restart: String::new(),
-        asked: Timestamp(0),
+        before_planner: Default::default(),
         stalled: String::new(),
     };
     let number = 1_u64.to_be_bytes();
-    store
-        .write(|tx| {
-            tx.put(Table::Rollouts, &number, &rollout)?;
-            for slot in NODES {
-                let key = [&number[..], name(slot).as_bytes()].concat();
-                tx.put(Table::RolloutNodes, &key, &member(slot))?;
-            }
-            for last in [9_u8, 117, 254] {
-                let address = Ipv4Addr::new(10, 105, 255, last);
-                let row = serde_json::json!({
-                    "ipaddr": address, "hwaddr": format!("52:54:00:00:00:{last:02x}"), "state": "declined",
-                    "since": now.0, "expires": now.0 + 86_400_000,
-                });
-                tx.put(Table::Leases, &address.octets(), &row)?;
-            }
-            Ok::<(), rackstrap_store::StoreError>(())
-        })
-        .unwrap();
+    let mut batch = Batch::new().put(Table::Rollouts, number, &rollout);
+    for slot in NODES {
+        let key = [&number[..], name(slot).as_bytes()].concat();
+        batch = batch.put(Table::RolloutNodes, key, &member(slot));
+    }
+    for last in [9_u8, 117, 254] {
+        let address = Ipv4Addr::new(10, 105, 255, last);
+        let row = serde_json::json!({
+            "ipaddr": address, "hwaddr": format!("52:54:00:00:00:{last:02x}"), "state": "declined",
+            "since": now.0, "expires": now.0 + 86_400_000,
+        });
+        batch = batch.put(Table::Leases, address.octets(), &row);
+    }
+    store.commit_blocking(batch).unwrap();
 }
 
 /// Unknown machines whose firmware says much about itself, at ports with long names.

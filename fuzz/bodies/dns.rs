@@ -39,6 +39,7 @@ static VIEW: LazyLock<Arc<View>> = LazyLock::new(|| {
         ipaddr: Ipv4Addr::new(10, 5, 1, 3),
         profiles: Vec::new(),
         groups: Default::default(),
+        attributes: Default::default(),
     };
     let world = World {
         site: Arc::new(site),

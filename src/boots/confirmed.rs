@@ -100,14 +100,14 @@ pub fn trust_site_file(store: &Store) -> Result<(), StoreError> {
         profiles: BTreeMap::new(),
         trust_site_file: true,
     };
-    store.write(|tx| {
-        for (key, mut disk) in tx.scan::<NodeDisk>(Table::Disks, b"")? {
-            if disk.order.take().is_some() {
-                tx.put(Table::Disks, &key, &disk)?;
-            }
+    let mut batch = Batch::new().put(Table::Meta, DISK_RULES, &trusted);
+    for (key, mut disk) in store.scan::<NodeDisk>(Table::Disks, b"")? {
+        batch = batch.expect(Table::Disks, key.clone(), &disk);
+        if disk.order.take().is_some() {
+            batch = batch.put(Table::Disks, key, &disk);
         }
-        tx.put(Table::Meta, DISK_RULES, &trusted)
-    })
+    }
+    store.commit_blocking(batch)
 }
 
 /// By which rules nodes' disks are treated. Both are of one world: a request that straddles a reload sees the old ones or the new ones.

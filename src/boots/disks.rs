@@ -1,13 +1,16 @@
 //! Nodes' disks over boots: which one a boot has to find, what is on it, and what an administrator ordered for the next one.
 
 use crate::inventory::Changed;
-use rackstrap_base::clock::Timestamp;
-use rackstrap_store::{Batch, Store, StoreError, Table, Write};
+use rackstrap_base::{
+    clock::Timestamp,
+    sync::{read, write},
+};
+use rackstrap_store::{Batch, Keeper, Store, StoreError, Table};
 use rackstrap_wire::{DiskMarker, DiskPlan, DiskProblem, DiskState, DiskStatus, SeenDisk, UsedSpace, Wipe};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 /// Most mount points of a node whose use is kept.
@@ -81,8 +84,9 @@ pub enum DiskWish {
 pub struct Disks {
     pub(super) store: Store,
     rows: Arc<RwLock<BTreeMap<String, NodeDisk>>>,
-    /// Held over a whole wish, so that memory and store get two wishes in one order. Taken before all other locks.
-    wishing: Arc<Mutex<()>>,
+    /// One wish at a time, so that memory and store get two wishes in one order. What boots and heartbeats say of the rows in the
+    /// meantime is written behind, so a wish expects nothing of them, and is said again to a row that has changed.
+    wishes: Arc<Keeper>,
 }
 
 impl DiskWish {
@@ -237,9 +241,9 @@ impl Disks {
         }
         rows.extend(older);
         Ok(Disks {
+            wishes: Arc::new(Keeper::new(store.clone(), ())),
             store,
             rows: Arc::new(RwLock::new(rows)),
-            wishing: Arc::default(),
         })
     }
 
@@ -332,9 +336,6 @@ impl Disks {
 
     /// Does what an administrator says; on disk when it returns. Returns the orders that stand no more, by node.
     ///
-    /// No lock is held while the store writes: a change of the inventory reads the rows while it holds the store's only
-    /// transaction ([`Disks::write_followed`]).
-    ///
     /// # Errors
     /// An error of the store. If it could not be written, nobody sees it either.
     pub fn wish(
@@ -344,40 +345,43 @@ impl Disks {
         by: &str,
         at: Timestamp,
     ) -> Result<Vec<(String, DiskOrder)>, StoreError> {
-        let _wishing = self.wishing.lock().unwrap_or_else(PoisonError::into_inner);
         let orders: Vec<_> = nodes.iter().map(|node| (node, wish.order(by, at))).collect();
-        let written: Vec<NodeDisk> = {
+        let draft = |(): &()| {
             let rows = self.read();
             let wished = orders.iter().map(|(node, order)| {
                 let mut row = rows.get(*node).cloned().unwrap_or_default();
                 row.wish(wish, order.clone());
                 row
             });
-            wished.collect()
+            let wished: Vec<NodeDisk> = wished.collect();
+            let batch = (nodes.iter().zip(&wished)).fold(Batch::new(), |batch, (node, row)| row.put(batch, node));
+            Ok::<_, StoreError>((wished, batch))
         };
-        let batch = (nodes.iter().zip(&written)).fold(Batch::new(), |batch, (node, row)| row.put(batch, node));
-        self.store.commit_blocking(batch)?;
-        let (mut withdrawn, mut again) = (Vec::new(), Batch::new());
-        {
+        let (withdrawn, again) = self.wishes.change(draft, |(), written| {
+            let (mut withdrawn, mut again) = (Vec::new(), Batch::new());
             let mut rows = self.write();
-            for ((node, order), written) in orders.into_iter().zip(&written) {
-                let mut row = rows.remove(node).unwrap_or_default();
-                withdrawn.extend(row.order.take().map(|order| (node.clone(), order)));
-                row.wish(wish, order);
+            for ((node, order), written) in orders.iter().zip(&written) {
+                let mut row = rows.remove(*node).unwrap_or_default();
+                withdrawn.extend(row.order.take().map(|order| ((*node).clone(), order)));
+                row.wish(wish, order.clone());
                 // A boot or a heartbeat came between, and what it queued knows nothing of the wish.
                 if row != *written {
                     again = row.put(again, node);
                 }
                 if row != NodeDisk::default() {
-                    rows.insert(node.clone(), row);
+                    rows.insert((*node).clone(), row);
                 }
             }
-            if again.is_empty() {
-                return Ok(withdrawn);
+            let is_again = !again.is_empty();
+            if is_again {
+                // With the lock held: what is queued later has the wish.
+                self.store.queue(again);
             }
-            self.store.queue(again);
+            (withdrawn, is_again)
+        })?;
+        if again {
+            self.store.flush()?;
         }
-        self.store.flush()?;
         Ok(withdrawn)
     }
 
@@ -396,16 +400,15 @@ impl Disks {
         }
     }
 
-    /// Writes what a change of the inventory means, in its transaction.
-    pub(super) fn write_followed(&self, tx: &mut Write<'_>, changed: &[Changed]) -> Result<(), StoreError> {
+    /// What a change of the inventory means, to be written with it.
+    pub(super) fn followed_rows(&self, changed: &[Changed]) -> Batch {
         let followed = Followed::of(&self.read(), changed);
-        for name in &followed.gone {
-            tx.delete(Table::Disks, name.as_bytes())?;
-        }
-        for (name, row) in &followed.come {
-            tx.put(Table::Disks, name.as_bytes(), row)?;
-        }
-        Ok(())
+        let gone = followed.gone.iter();
+        let batch = gone.fold(Batch::new(), |batch, name| batch.delete(Table::Disks, name.as_bytes()));
+        let come = followed.come.iter();
+        come.fold(batch, |batch, (name, row)| {
+            batch.put(Table::Disks, name.as_bytes(), row)
+        })
     }
 
     /// Does the same in memory. What was queued meanwhile under an old name is written over.
@@ -427,11 +430,11 @@ impl Disks {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<String, NodeDisk>> {
-        self.rows.read().unwrap_or_else(PoisonError::into_inner)
+        read(&self.rows)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<String, NodeDisk>> {
-        self.rows.write().unwrap_or_else(PoisonError::into_inner)
+        write(&self.rows)
     }
 }
 

@@ -76,7 +76,7 @@ fn follow(boots: &Boots, changes: &[Changed]) {
     boots
         .disks()
         .store
-        .write(|tx| boots.write_followed(tx, changes))
+        .commit_blocking(boots.followed_rows(changes))
         .unwrap();
     boots.publish_followed(changes);
 }
@@ -212,7 +212,9 @@ async fn an_order_of_an_older_release_is_for_the_boots_that_began_after_it() {
         "state": kept("A", "01"),
         "order": { "wipe_foreign": false, "by": "root", "at": 5 },
     });
-    store.write(|tx| tx.put(Table::Disks, b"r01n01", &row)).unwrap();
+    store
+        .commit_blocking(Batch::new().put(Table::Disks, *b"r01n01", &row))
+        .unwrap();
     let boots = Boots::load(store).unwrap();
     assert!(told(&boot(&boots, 6, &kept("A", "01")).await).again);
     assert!(!told(&boot(&boots, 7, &kept("A", "01")).await).again);
@@ -300,9 +302,9 @@ async fn a_name_that_is_taken_again_begins_anew_also_after_a_stop_in_between() {
     let boots = Boots::load(store.clone()).unwrap();
     let old = boot(&boots, 1, &kept("A", "01")).await;
     let gone = changed(Some(node("r01n01", 1)), None);
-    // What is on disk after the transaction, before anything is done in memory.
+    // What is on disk with the change, before anything is done in memory.
     store
-        .write(|tx| boots.write_followed(tx, std::slice::from_ref(&gone)))
+        .commit_blocking(boots.followed_rows(std::slice::from_ref(&gone)))
         .unwrap();
     drop(boots);
     let boots = Boots::load(store.clone()).unwrap();
@@ -325,7 +327,9 @@ async fn boots_of_older_agents_and_older_releases_count() {
     let boots = Boots::load(store.clone()).unwrap();
     boot(&boots, 1, &kept("", "")).await;
     // As a store without the table has it.
-    store.write(|tx| tx.delete(Table::Disks, b"r01n01")).unwrap();
+    store
+        .commit_blocking(Batch::new().delete(Table::Disks, *b"r01n01"))
+        .unwrap();
     drop(boots);
     let boots = Boots::load(store).unwrap();
     let known = boots.disks().get("r01n01").unwrap();
@@ -495,10 +499,11 @@ async fn an_order_and_a_change_of_the_inventory_do_not_wait_for_each_other() {
         mount: "/tmp".to_owned(),
         bytes: 1,
     };
-    // A change writes what it means for disks inside of its transaction, the only one of the store.
+    // A change reads the rows of disks, and waits for the store's one writer, as an order does.
     while !orders.is_finished() {
         let none: &[Changed] = &[];
-        store.write(|tx| boots.write_followed(tx, none)).unwrap();
+        store.commit_blocking(boots.followed_rows(none)).unwrap();
+        store.flush().unwrap();
         used.bytes ^= 1 << 30;
         boots.disks().note_used("r01n01", vec![used.clone()]);
     }

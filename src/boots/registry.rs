@@ -1,4 +1,9 @@
 //! All boots that are remembered: in memory for look-ups, on disk before anybody hears of them.
+//!
+//! Boots do not use [`rackstrap_store::Keeper`], for two reasons. Hundreds of boots a second share a flush, which one change at a time
+//! could not. And a row has promises (`redeemed`, `secret`, `ready`) next to what is written behind (health, checks): a promise is
+//! marked in memory first, under the lock, so that each later write of the row has it, then committed without the lock, and taken back
+//! if that fails. Until it is on disk nobody is answered by it.
 
 use super::{
     Boot,
@@ -7,14 +12,19 @@ use super::{
     kept::State,
 };
 use crate::inventory::Changed;
-use rackstrap_base::clock::{Timestamp, monotonic};
-use rackstrap_store::{Batch, Store, StoreError, Table, Write};
+use rackstrap_base::{
+    clock::{Timestamp, monotonic},
+    sync::{read, write},
+    text,
+};
+use rackstrap_store::{Batch, Store, StoreError, Table};
 use rackstrap_wire::{CheckResult, DiskState, Hardware, ImageRef, OverlayRequest, Plan};
 use std::{
     collections::BTreeSet,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
+use subtle::ConstantTimeEq;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -88,17 +98,17 @@ pub enum Refusal {
 /// # Errors
 /// An error of the store.
 pub fn redeem_all(store: &Store) -> Result<(), StoreError> {
-    store.write(|tx| {
-        for (key, mut boot) in tx.scan::<Boot>(Table::Boots, b"")? {
-            if !boot.is_believed() {
-                tx.delete(Table::Boots, &key)?;
-                continue;
-            }
-            boot.redeemed = true;
-            tx.put(Table::Boots, &key, &boot)?;
-        }
-        Ok(())
-    })
+    let mut batch = Batch::new();
+    for (key, mut boot) in store.scan::<Boot>(Table::Boots, b"")? {
+        batch = batch.expect(Table::Boots, key.clone(), &boot);
+        let was_believed = boot.is_believed();
+        boot.redeemed = true;
+        batch = match was_believed {
+            true => batch.put(Table::Boots, key, &boot),
+            false => batch.delete(Table::Boots, key),
+        };
+    }
+    store.commit_blocking(batch)
 }
 
 impl Boots {
@@ -203,8 +213,8 @@ impl Boots {
 
     /// The boot with that id, for the holder of its token.
     pub fn authenticate(&self, id: &str, token: &str) -> Result<Arc<Boot>, Refusal> {
-        let boot = self.get(id).ok_or_else(|| Refusal::Unknown(printable(id)))?;
-        if equal_in_constant_time(boot.token.as_bytes(), token.as_bytes()) {
+        let boot = self.get(id).ok_or_else(|| Refusal::Unknown(text::quoted(id, 40)))?;
+        if bool::from(boot.token.as_bytes().ct_eq(token.as_bytes())) {
             Ok(boot)
         } else {
             Err(Refusal::Token(boot.plan.id.clone()))
@@ -217,10 +227,10 @@ impl Boots {
     /// # Errors
     /// It is not known, or `proof` is neither.
     pub fn authenticate_node(&self, id: &str, proof: &str) -> Result<Arc<Boot>, Refusal> {
-        let boot = self.get(id).ok_or_else(|| Refusal::Unknown(printable(id)))?;
+        let boot = self.get(id).ok_or_else(|| Refusal::Unknown(text::quoted(id, 40)))?;
         match &boot.secret {
             None => self.authenticate(id, proof),
-            Some(secret) if equal_in_constant_time(secret.as_bytes(), proof.as_bytes()) => Ok(boot),
+            Some(secret) if secret.as_bytes().ct_eq(proof.as_bytes()).into() => Ok(boot),
             Some(_) => Err(Refusal::Secret(boot.plan.id.clone())),
         }
     }
@@ -407,7 +417,10 @@ impl Boots {
         self.may_redeem(id, &request.token)?;
         let boot = {
             let mut state = self.write();
-            let slot = state.by_id.get_mut(id).ok_or_else(|| Refusal::Unknown(printable(id)))?;
+            let slot = state
+                .by_id
+                .get_mut(id)
+                .ok_or_else(|| Refusal::Unknown(text::quoted(id, 40)))?;
             if slot.redeemed {
                 return Err(Refusal::Redeemed(slot.plan.id.clone()));
             }
@@ -445,7 +458,10 @@ impl Boots {
         }
         let boot = {
             let mut state = self.write();
-            let slot = state.by_id.get_mut(id).ok_or_else(|| Refusal::Unknown(printable(id)))?;
+            let slot = state
+                .by_id
+                .get_mut(id)
+                .ok_or_else(|| Refusal::Unknown(text::quoted(id, 40)))?;
             Arc::make_mut(slot).ready = Some(now);
             slot.clone()
         };
@@ -464,7 +480,10 @@ impl Boots {
             return Ok(());
         }
         let mut state = self.write();
-        let slot = state.by_id.get_mut(id).ok_or_else(|| Refusal::Unknown(printable(id)))?;
+        let slot = state
+            .by_id
+            .get_mut(id)
+            .ok_or_else(|| Refusal::Unknown(text::quoted(id, 40)))?;
         Arc::make_mut(slot).healthy = Some(healthy);
         // With the lock held: queued later, it could overwrite what somebody else has on disk by then.
         let key = slot.plan.id.as_bytes();
@@ -481,9 +500,7 @@ impl Boots {
         let mut checks: Vec<CheckResult> = Vec::new();
         for mut result in results {
             if known.has(&result.check) && checks.iter().all(|other| other.check != result.check) {
-                let end = result.detail.floor_char_boundary(DETAIL);
-                result.detail.truncate(end);
-                result.detail = result.detail.replace(char::is_control, " ");
+                result.detail = text::one_line(&result.detail, DETAIL);
                 checks.push(result);
             }
         }
@@ -491,7 +508,10 @@ impl Boots {
             return Ok(());
         }
         let mut state = self.write();
-        let slot = state.by_id.get_mut(id).ok_or_else(|| Refusal::Unknown(printable(id)))?;
+        let slot = state
+            .by_id
+            .get_mut(id)
+            .ok_or_else(|| Refusal::Unknown(text::quoted(id, 40)))?;
         Arc::make_mut(slot).checks = checks;
         let key = slot.plan.id.as_bytes();
         self.store.queue(Batch::new().put(Table::Boots, key, &**slot));
@@ -506,21 +526,16 @@ impl Boots {
         self.forget(known.iter().map(String::as_str).filter(|node| !is_node(node)));
     }
 
-    /// Writes what a change of the inventory means for boots and disks, in its transaction: boots of a name that is given up are
-    /// forgotten, as no machine may go on with those of another one.
-    ///
-    /// # Errors
-    /// An error of the store.
-    pub fn write_followed(&self, tx: &mut Write<'_>, changed: &[Changed]) -> Result<(), StoreError> {
-        let ids: Vec<String> = {
+    /// What a change of the inventory means for the rows of boots and disks, to be written with it: boots of a name that is given up
+    /// are forgotten, as no machine may go on with those of another one.
+    pub fn followed_rows(&self, changed: &[Changed]) -> Batch {
+        let boots = {
             let state = self.read();
             let known = given_up(changed).filter_map(|node| state.by_node.get(node));
-            known.flatten().cloned().collect()
+            let ids = known.flatten();
+            ids.fold(Batch::new(), |batch, id| batch.delete(Table::Boots, id.as_bytes()))
         };
-        for id in ids {
-            tx.delete(Table::Boots, id.as_bytes())?;
-        }
-        self.disks.write_followed(tx, changed)
+        boots.and(self.disks.followed_rows(changed))
     }
 
     /// Does the same in memory, once that is on disk.
@@ -558,11 +573,11 @@ impl Boots {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
+        read(&self.state)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.state.write().unwrap_or_else(PoisonError::into_inner)
+        write(&self.state)
     }
 }
 
@@ -581,15 +596,4 @@ fn new_id() -> String {
         .iter()
         .map(|byte| char::from(ID_LETTERS[usize::from(byte % 32)]))
         .collect()
-}
-
-/// An id out of a request, for a message.
-fn printable(id: &str) -> String {
-    id.chars().filter(|c| c.is_ascii_alphanumeric()).take(40).collect()
-}
-
-/// Takes the same time wherever the two differ; the length of a token is no secret.
-fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
-    let different = a.iter().zip(b).fold(0, |bits, (x, y)| bits | (x ^ y));
-    a.len() == b.len() && std::hint::black_box(different) == 0
 }

@@ -6,6 +6,7 @@ use crate::{
     config::{self, ConfigError, Diagnostic, Site, Warning},
     control::{Client, api},
     http::script::Scripts,
+    inventory::{Inventory, Node},
     loaders::Loaders,
     overlay::{self, Templates, TreeError},
     preflight::{self, Finding},
@@ -52,7 +53,10 @@ pub fn run(config: &Path, args: CheckArgs) -> anyhow::Result<ExitCode> {
 /// Problems are the result of this command, so they go to standard output.
 fn write(path: &Path, args: &CheckArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let result = config::load(path);
-    let trees = result.as_ref().map_or(Vec::new(), |(site, _)| own_files(site));
+    let trees = result.as_ref().map_or(Vec::new(), |(site, _)| {
+        let nodes = if args.file_only { Vec::new() } else { known_nodes(site) };
+        own_files(site, &Inventory::new(nodes))
+    });
     let here = match &result {
         Ok((site, _)) if !args.file_only => Here::look(path, site),
         _ => Here::default(),
@@ -136,13 +140,24 @@ fn with_findings(mut result: Value, here: &Here) -> Value {
 }
 
 /// What is wrong with the templates and boot scripts that belong to the file, where they are on this machine.
-fn own_files(site: &Site) -> Vec<Diagnostic> {
-    let mut all = trees(site);
+fn own_files(site: &Site, inventory: &Inventory) -> Vec<Diagnostic> {
+    let mut all = trees(site, inventory);
     let dir = site.server.bootscripts_dir.as_deref();
     if let Err(message) = Scripts::load(dir) {
         all.push(of_directory(dir.unwrap_or(Path::new("bootscripts")), message));
     }
     all
+}
+
+/// The nodes that a running daemon has; none where it cannot be asked, of which [`of_inventory`] tells.
+fn known_nodes(site: &Site) -> Vec<Node> {
+    let socket = &site.server.socket;
+    let ask = || -> anyhow::Result<Vec<Node>> { Ok(Client::new(socket)?.get(api::paths::NODES)?) };
+    if socket.exists() {
+        ask().unwrap_or_default()
+    } else {
+        Vec::new()
+    }
 }
 
 /// A problem that has no line.
@@ -158,13 +173,13 @@ fn of_directory(dir: &Path, message: String) -> Diagnostic {
 }
 
 /// What is wrong with the trees of nodes' files. A directory that is not on this machine is only warned of, elsewhere.
-fn trees(site: &Site) -> Vec<Diagnostic> {
+fn trees(site: &Site, inventory: &Inventory) -> Vec<Diagnostic> {
     let dir = site.server.templates_dir.as_deref();
     if dir.is_some_and(|dir| !dir.is_dir()) {
         return Vec::new();
     }
     match Templates::load(dir) {
-        Ok(templates) => overlay::check(site, &templates),
+        Ok(templates) => overlay::check(site, inventory, &templates),
         Err(TreeError::Place(place)) => vec![*place],
         Err(other) => vec![of_directory(dir.unwrap_or(Path::new("templates")), other.to_string())],
     }
@@ -368,9 +383,10 @@ fn of_inventory(path: &Path, site: &Site) -> (Vec<String>, Vec<Finding>) {
             return (vec![said], Vec::new());
         }
     };
-    let known: BTreeMap<&str, &Option<NodeDisk>> = rows.iter().map(|row| (row.node.name.as_str(), &row.disk)).collect();
-    let nodes = rows.iter().map(|row| &row.node);
-    let mut effects = disk_effects(site, nodes, |node| known.get(node).copied().cloned().flatten());
+    let nodes: Vec<Node> = rows.iter().map(|row| Node::from(row.node.clone())).collect();
+    let disk = |row: &api::DiskRow| row.disk.clone().map(NodeDisk::from);
+    let known: BTreeMap<&str, Option<NodeDisk>> = rows.iter().map(|row| (row.node.name.as_str(), disk(row))).collect();
+    let mut effects = disk_effects(site, nodes.iter(), |node| known.get(node).cloned().flatten());
     let held = rows.iter().filter_map(|row| row.held.as_ref());
     let held: BTreeMap<&str, &DiskEffect> = held.map(|effect| (effect.node.as_str(), effect)).collect();
     for effect in effects.iter_mut().filter(|effect| effect.needs_consent()) {
@@ -387,7 +403,7 @@ fn of_inventory(path: &Path, site: &Site) -> (Vec<String>, Vec<Finding>) {
         .map(|row| (row.layout.name.as_str(), row.layout.version, row.digest.as_str()));
     let mut lines = changed_layouts(site, in_use);
     lines.extend(describe_effects(&effects, MOST_LINES));
-    (lines, preflight::of_nodes(site, rows.iter().map(|row| &row.node)))
+    (lines, preflight::of_nodes(site, nodes.iter()))
 }
 
 /// What images lack for the site, and which of the server's users nodes do not get.
@@ -562,7 +578,7 @@ mod tests {
         std::fs::write(dir.path().join("node.ipxe.j2"), "{% if %}").unwrap();
         let (mut site, _) = check(include_str!("../../rackstrap.example.toml")).unwrap();
         site.server.bootscripts_dir = Some(dir.path().to_owned());
-        let all = own_files(&site);
+        let all = own_files(&site, &Inventory::default());
         assert!(all.len() == 1 && all[0].message.starts_with("boot script"), "{all:?}");
     }
 }

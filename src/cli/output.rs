@@ -1,7 +1,7 @@
 //! How answers look: tables for people, JSON for programs, colours only where a person looks.
 
 use super::screen;
-use crate::timeline::{Level, State};
+use crate::control::api::{Level, NodeState};
 use anyhow::{Context, Result};
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use rackstrap_base::clock::Timestamp;
@@ -226,14 +226,14 @@ pub fn right(text: impl ToString) -> Cell {
 }
 
 /// A state in its colour.
-pub fn state_cell(state: State) -> Cell {
+pub fn state_cell(state: NodeState) -> Cell {
     let cell = Cell::new(state);
     match state {
-        State::Ready => cell.fg(Color::Green),
-        State::Degraded | State::Waiting => cell.fg(Color::Yellow),
-        State::Lost | State::Stalled => cell.fg(Color::Red),
-        State::Loading | State::Agent | State::Starting => cell.fg(Color::Cyan),
-        State::Absent => cell.add_attribute(Attribute::Dim),
+        NodeState::Ready => cell.fg(Color::Green),
+        NodeState::Degraded | NodeState::Waiting => cell.fg(Color::Yellow),
+        NodeState::Lost | NodeState::Stalled => cell.fg(Color::Red),
+        NodeState::Loading | NodeState::Agent | NodeState::Starting => cell.fg(Color::Cyan),
+        NodeState::Absent => cell.add_attribute(Attribute::Dim),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is said about a site file: where, what was found, what to write instead.
 
+use rackstrap_base::text;
 use serde::Serialize;
 use std::{fmt, io, ops::Range, path::PathBuf};
 
@@ -270,21 +271,6 @@ pub(crate) fn excerpt(content: &str, column: usize, length: usize) -> Excerpt {
     }
 }
 
-/// The candidate that is closest to `word`, if any is close: for "did you mean".
-pub(crate) fn closest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
-    if word.len() > 64 {
-        return None;
-    }
-    let word = word.to_lowercase().replace('_', "-");
-    let distance = |c: &&str| strsim::damerau_levenshtein(&word, c);
-    candidates
-        .into_iter()
-        .map(|c| (distance(&c), c))
-        .filter(|(d, c)| *d <= 1.max(word.chars().count().min(c.len()) / 3))
-        .min_by_key(|(d, _)| *d)
-        .map(|(_, c)| c)
-}
-
 /// `text` in quotes, shortened, with nothing in it that a terminal would obey.
 pub(super) fn quote(text: &str) -> String {
     format!("'{}'", shown(text))
@@ -292,10 +278,5 @@ pub(super) fn quote(text: &str) -> String {
 
 /// `text`, shortened, with nothing in it that a terminal would obey.
 pub(super) fn shown(text: &str) -> String {
-    let mut shown: String = text.chars().take(60).flat_map(char::escape_debug).collect();
-    if text.chars().nth(60).is_some() {
-        shown.push('…');
-    }
-    // Quotes are harmless, and escaped they only disturb.
-    shown.replace("\\\"", "\"").replace("\\'", "'")
+    text::quoted(text, 60)
 }

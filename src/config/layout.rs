@@ -2,9 +2,10 @@
 
 use super::{
     LayoutPolicy,
-    diagnostic::{Report, closest, quote},
+    diagnostic::{Report, quote},
     section::Section,
 };
+use rackstrap_base::words::closest;
 use rackstrap_wire::{FileSystem, Layout, Partition, PartitionTable, Size, Wipe};
 use std::ops::Range;
 use toml::Spanned;

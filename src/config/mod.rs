@@ -22,11 +22,12 @@ mod tests;
 mod users;
 
 pub use diagnostic::{ConfigError, Diagnostic, Warning};
-pub(crate) use diagnostic::{closest, excerpt, harmless, one_line};
+pub(crate) use diagnostic::{excerpt, harmless, one_line};
+pub use profile::SETTINGS;
 pub use site::{Backup, Cluster, Dns, Hooks, LayoutPolicy, Limits, Mount, Profile, Server, Site, Users};
 
 use diagnostic::{Report, quote, shown};
-use rackstrap_base::subnet::Subnet;
+use rackstrap_base::{subnet::Subnet, words::closest};
 use section::{KEYS, Section, article};
 use std::{
     collections::BTreeMap,

@@ -2,10 +2,11 @@
 
 use super::{
     LayoutPolicy, Mount, Profile, Subnet,
-    diagnostic::{Report, closest, quote, shown},
+    diagnostic::{Report, quote, shown},
     layout::{plain_path, system_path},
     section::{Section, article},
 };
+use rackstrap_base::words::closest;
 use std::{collections::BTreeMap, ops::Range};
 use toml::{
     Spanned,

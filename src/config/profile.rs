@@ -2,9 +2,10 @@
 
 use super::{
     Profile,
-    diagnostic::{Report, closest, quote, shown},
+    diagnostic::{Report, quote, shown},
     section::Section,
 };
+use rackstrap_base::words::closest;
 use rackstrap_wire::{Check, ImageRef, cmdline};
 use toml::Spanned;
 
@@ -15,6 +16,115 @@ const MOST_KEYS: usize = 256;
 const MOST_CHECKS: usize = 32;
 
 type Problem = (String, String);
+
+/// A setting of profiles: its key, how it is read and checked, and how it is shown. Everything that goes through all settings goes
+/// through [`SETTINGS`]. Over the profiles of a node all are merged in one way: the last profile that says something about it wins.
+pub struct Descriptor {
+    /// Key in the site file.
+    pub key: &'static str,
+    read: fn(&mut Reader<'_, '_>, &'static str),
+    /// What a profile says about it, as text; none if it says nothing.
+    pub shown: fn(&Profile) -> Option<String>,
+}
+
+/// All settings, in the order of the documentation.
+pub const SETTINGS: [Descriptor; 11] = [
+    Descriptor {
+        key: "image",
+        read: |reader, key| reader.profile.image = reader.text(key, "\"debian\"", &read_image),
+        shown: |profile| profile.image.clone(),
+    },
+    Descriptor {
+        key: "layout",
+        read: |reader, key| {
+            let layouts = reader.layouts;
+            reader.profile.layout = reader.text(key, "\"scratch\"", &|text| read_layout(text, layouts));
+        },
+        shown: |profile| profile.layout.clone(),
+    },
+    Descriptor {
+        key: "disk",
+        read: |reader, key| reader.profile.disk = reader.text(key, "\"auto\"", &read_disk),
+        shown: |profile| profile.disk.clone(),
+    },
+    Descriptor {
+        key: "kernel-args",
+        read: |reader, key| reader.profile.kernel_args = reader.kernel_args(key),
+        shown: |profile| profile.kernel_args.clone(),
+    },
+    Descriptor {
+        key: "templates",
+        read: |reader, key| {
+            reader.profile.templates = reader.names(key, "[\"site\"]", MOST_TEMPLATES, read_template);
+        },
+        shown: |profile| list(&profile.templates),
+    },
+    Descriptor {
+        key: "authorized-keys",
+        read: |reader, key| {
+            let example = "[\"ssh-ed25519 AAAA… admin@example\"]";
+            reader.profile.authorized_keys = reader.names(key, example, MOST_KEYS, read_key);
+        },
+        shown: |profile| {
+            let keys = profile.authorized_keys.as_ref()?;
+            Some(format!("{} keys", keys.len()))
+        },
+    },
+    Descriptor {
+        key: "console",
+        read: |reader, key| reader.profile.console = reader.text(key, "\"ttyS0,115200\"", &read_console),
+        shown: |profile| profile.console.clone(),
+    },
+    Descriptor {
+        key: "init",
+        read: |reader, key| reader.profile.init = reader.text(key, "\"/sbin/init\"", &read_init),
+        shown: |profile| profile.init.clone(),
+    },
+    Descriptor {
+        key: "ram-size",
+        read: |reader, key| reader.profile.ram_size = reader.text(key, "\"50%\"", &read_ram_size),
+        shown: |profile| profile.ram_size.clone(),
+    },
+    Descriptor {
+        key: "checks",
+        read: |reader, key| {
+            let example = "[\"unit sshd.service\", \"mount /scratch\"]";
+            reader.profile.checks = reader.names(key, example, MOST_CHECKS, read_check);
+        },
+        shown: |profile| list(&profile.checks),
+    },
+    Descriptor {
+        key: "check-login",
+        read: |reader, key| {
+            let wanted = reader.section.boolean(reader.report, key);
+            reader.profile.check_login = wanted.map(Spanned::into_inner);
+        },
+        shown: |profile| profile.check_login.map(|wanted| wanted.to_string()),
+    },
+];
+
+/// The keys of [`SETTINGS`].
+pub(super) const KEYS: [&str; SETTINGS.len()] = {
+    let mut keys = [""; SETTINGS.len()];
+    let mut at = 0;
+    while at < keys.len() {
+        keys[at] = SETTINGS[at].key;
+        at += 1;
+    }
+    keys
+};
+
+fn list(items: &Option<Vec<String>>) -> Option<String> {
+    items.as_ref().map(|items| items.join(", "))
+}
+
+/// Reads the section of one profile.
+struct Reader<'a, 'r> {
+    report: &'a mut Report<'r>,
+    section: &'a Section<'a>,
+    layouts: &'a [&'a str],
+    profile: Profile,
+}
 
 pub(super) fn read(
     report: &mut Report<'_>,
@@ -27,19 +137,26 @@ pub(super) fn read(
         let help = "write a-z, 0-9, dots, - and _, a letter or digit first, such as [profile.gpu]";
         report.error(name.span(), message, help);
     }
-    let mut text = |key, example: &str, read: &dyn Fn(&str) -> Result<String, Problem>| {
-        section.parsed(report, key, example, read).map(Spanned::into_inner)
+    let mut reader = Reader {
+        report,
+        section,
+        layouts,
+        profile: Profile::default(),
     };
-    let mut profile = Profile {
-        image: text("image", "\"debian\"", &read_image),
-        layout: text("layout", "\"scratch\"", &|text| read_layout(text, layouts)),
-        disk: text("disk", "\"auto\"", &read_disk),
-        console: text("console", "\"ttyS0,115200\"", &read_console),
-        init: text("init", "\"/sbin/init\"", &read_init),
-        ram_size: text("ram-size", "\"50%\"", &read_ram_size),
-        ..Profile::default()
-    };
-    if let Some(args) = section.parsed(report, "kernel-args", "\"quiet\"", read_kernel_args) {
+    for setting in SETTINGS {
+        (setting.read)(&mut reader, setting.key);
+    }
+    reader.profile
+}
+
+impl Reader<'_, '_> {
+    fn text(&mut self, key: &str, example: &str, read: &dyn Fn(&str) -> Result<String, Problem>) -> Option<String> {
+        let found = self.section.parsed(self.report, key, example, read);
+        found.map(Spanned::into_inner)
+    }
+
+    fn kernel_args(&mut self, key: &str) -> Option<String> {
+        let args = self.section.parsed(self.report, key, "\"quiet\"", read_kernel_args)?;
         for arg in args.get_ref().split(' ') {
             let help = match arg.split_once('=').map_or(arg, |(key, _)| key) {
                 "root" | "nfsroot" | "rootflags" | "rootfstype" => "remove it: rackstrap's agent mounts the root",
@@ -48,62 +165,33 @@ pub(super) fn read(
                 "ip" => "remove it: rackstrap's agent configures the network",
                 _ => continue,
             };
-            report.warn(
-                args.span(),
-                format!("the kernel argument '{arg}' has no good effect here"),
-                help,
-            );
+            let message = format!("the kernel argument '{arg}' has no good effect here");
+            self.report.warn(args.span(), message, help);
         }
-        profile.kernel_args = Some(args.into_inner());
+        Some(args.into_inner())
     }
-    profile.templates = names(
-        report,
-        section,
-        "templates",
-        "[\"site\"]",
-        MOST_TEMPLATES,
-        read_template,
-    );
-    profile.authorized_keys = names(
-        report,
-        section,
-        "authorized-keys",
-        "[\"ssh-ed25519 AAAA… admin@example\"]",
-        MOST_KEYS,
-        read_key,
-    );
-    profile.checks = names(
-        report,
-        section,
-        "checks",
-        "[\"unit sshd.service\", \"mount /scratch\"]",
-        MOST_CHECKS,
-        read_check,
-    );
-    profile.check_login = section.boolean(report, "check-login").map(Spanned::into_inner);
-    profile
-}
 
-/// A list without repetitions.
-fn names(
-    report: &mut Report<'_>,
-    section: &Section<'_>,
-    key: &str,
-    example: &str,
-    most: usize,
-    read: impl Fn(&str) -> Result<String, Problem>,
-) -> Option<Vec<String>> {
-    let all = section.list(report, key, example, read)?;
-    if all.len() > most {
-        let message = format!("there are {} entries in '{key}', at most {most}", all.len());
-        report.error(section.key_at(key), message, "leave some out");
-    }
-    for (i, one) in all.iter().enumerate().take(most) {
-        if all[..i].iter().any(|other| other.get_ref() == one.get_ref()) {
-            report.error(one.span(), format!("this is in '{key}' twice"), "remove one of the two");
+    /// A list without repetitions.
+    fn names(
+        &mut self,
+        key: &str,
+        example: &str,
+        most: usize,
+        read: impl Fn(&str) -> Result<String, Problem>,
+    ) -> Option<Vec<String>> {
+        let all = self.section.list(self.report, key, example, read)?;
+        if all.len() > most {
+            let message = format!("there are {} entries in '{key}', at most {most}", all.len());
+            self.report.error(self.section.key_at(key), message, "leave some out");
         }
+        for (i, one) in all.iter().enumerate().take(most) {
+            if all[..i].iter().any(|other| other.get_ref() == one.get_ref()) {
+                let message = format!("this is in '{key}' twice");
+                self.report.error(one.span(), message, "remove one of the two");
+            }
+        }
+        Some(all.into_iter().map(Spanned::into_inner).collect())
     }
-    Some(all.into_iter().map(Spanned::into_inner).collect())
 }
 
 fn read_image(text: &str) -> Result<String, Problem> {

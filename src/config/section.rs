@@ -1,9 +1,10 @@
 //! Reading one table of the site file: known keys, their types, and where each value stands.
 
 use super::{
-    diagnostic::{Report, closest, quote},
-    meant,
+    diagnostic::{Report, quote},
+    meant, profile,
 };
+use rackstrap_base::words::closest;
 use std::{ops::Range, ops::RangeInclusive};
 use toml::{
     Spanned,
@@ -46,22 +47,7 @@ pub(super) const KEYS: [(&str, &[&str]); 12] = [
             "pool-lease-time",
         ],
     ),
-    (
-        "[profile.NAME]",
-        &[
-            "image",
-            "layout",
-            "disk",
-            "kernel-args",
-            "templates",
-            "authorized-keys",
-            "console",
-            "init",
-            "ram-size",
-            "checks",
-            "check-login",
-        ],
-    ),
+    ("[profile.NAME]", &profile::KEYS),
     ("[layout.NAME]", &["version", "table", "wipe", "partition"]),
     ("[[layout.NAME.partition]]", &["name", "size", "fs", "mount", "options"]),
     (

@@ -1,6 +1,7 @@
 //! The inventory's routes: what there is, what shall be different, what was.
 
 use super::{
+    answers::checks_of,
     api, disks,
     meant::{Meant, meant},
     refusal::{Refusal, Shared, blocking, broken},
@@ -8,8 +9,8 @@ use super::{
 };
 use crate::{
     decide::{Decision, Requester, World, decide},
-    inventory::{Change, Changed, Entry, Node, Settings, differences, export::ExportNode},
-    timeline::{State as NodeState, Subject, dropped_order, status, summarise},
+    inventory::{Change, Changed, Node, Settings, differences},
+    timeline::{NodeState, NodeStatus, Subject, dropped_order, status, summarise},
 };
 use axum::{
     Json,
@@ -17,24 +18,21 @@ use axum::{
     http::StatusCode,
 };
 use rackstrap_base::clock::{Timestamp, duration};
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::collections::BTreeMap;
 
-pub(super) async fn list(State(context): State<Shared>) -> Json<Vec<Arc<Node>>> {
-    Json(context.world.load().inventory.iter().cloned().collect())
+pub(super) async fn list(State(context): State<Shared>) -> Json<Vec<api::NodeRow>> {
+    let world = context.world.load();
+    Json(world.inventory.iter().map(|node| api::NodeRow::from(&**node)).collect())
 }
 
 /// Groups that no node is in now are listed too, if their names are known: `@state:lost` means nobody, and is no mistake.
 pub(super) async fn groups(State(context): State<Shared>) -> Json<BTreeMap<String, Vec<String>>> {
     let world = context.world.load_full();
-    let rows = status(&world, &context.recorder, &context.boots, Timestamp::now());
-    let states: HashMap<&str, NodeState> = rows.iter().map(|row| (row.node.as_str(), row.state)).collect();
+    let now = Timestamp::now();
     let nodes = world.inventory.iter().map(|node| &**node);
     let mut groups = crate::inventory::groups(nodes, &world.site.cluster.naming, |node| {
-        let state = states.get(node.name.as_str());
-        state.map(|state| format!("state:{state}")).into_iter().collect()
+        let status = NodeStatus::of(&world, &context.recorder, &context.boots, &node.name, now);
+        vec![format!("state:{}", status.state)]
     });
     let states = NodeState::OF_NODES.iter().map(|state| format!("state:{state}"));
     for group in states.chain(world.site.profiles.keys().map(|profile| format!("profile:{profile}"))) {
@@ -45,18 +43,12 @@ pub(super) async fn groups(State(context): State<Shared>) -> Json<BTreeMap<Strin
 
 /// Why a node is stalled or lost, if it is.
 pub(super) fn overdue(context: &Shared, world: &World, node: &str) -> Option<String> {
-    let heartbeat = world.site.limits.heartbeat_secs;
-    let subject = Subject::Node(node.to_owned());
-    let standing = context.recorder.standing_at(&subject, Timestamp::now(), heartbeat)?;
-    match standing.state {
-        NodeState::Stalled => {
-            let stands = duration(Timestamp::now().since(standing.since));
-            Some(format!("the node is stalled for {stands}: {}", standing.last_error))
-        }
-        NodeState::Lost => {
-            let silent = duration(Timestamp::now().since(standing.since));
-            Some(format!("the node is lost: no heartbeat for {silent}"))
-        }
+    let now = Timestamp::now();
+    let status = NodeStatus::of(world, &context.recorder, &context.boots, node, now);
+    let since = || duration(now.since(status.since.unwrap_or(now)));
+    match status.state {
+        NodeState::Stalled => Some(format!("the node is stalled for {}: {}", since(), status.reason)),
+        NodeState::Lost => Some(format!("the node is lost: no heartbeat for {}", since())),
         _ => None,
     }
 }
@@ -68,25 +60,22 @@ pub(super) struct ExportOf {
     tmp: String,
 }
 
-pub(super) async fn export(State(context): State<Shared>, Query(asked): Query<ExportOf>) -> Json<Vec<ExportNode>> {
+pub(super) async fn export(State(context): State<Shared>, Query(asked): Query<ExportOf>) -> Json<Vec<api::ExportRow>> {
     let world = context.world.load_full();
+    let now = Timestamp::now();
     let domain = Some(world.site.cluster.domain.clone()).filter(|domain| !domain.is_empty());
     let nodes = world.inventory.iter().map(|node| {
-        let boots = context.boots.of_node(&node.name);
-        // The newest boot of which the agent has told something.
-        let mounts = boots
-            .iter()
-            .find_map(|boot| boot.disk.as_ref())
-            .map(|disk| &disk.mounts);
+        let status = NodeStatus::of(&world, &context.recorder, &context.boots, &node.name, now);
+        let mounts = status.disk().map(|disk| &disk.mounts);
         let tmp = mounts.and_then(|mounts| mounts.iter().find(|m| m.mount.as_ref() == Some(&asked.tmp)));
-        ExportNode {
+        api::ExportRow {
             name: node.name.clone(),
             ipaddr: node.ipaddr,
             hwaddrs: node.hwaddrs.clone(),
             domain: domain.clone(),
             profiles: node.profiles.clone(),
             groups: node.groups.iter().cloned().collect(),
-            hardware: boots.iter().find_map(|boot| boot.hardware.clone()),
+            hardware: status.hardware().cloned(),
             scratch: tmp.map(|mount| mount.size).filter(|size| *size > 0),
         }
     });
@@ -112,6 +101,7 @@ pub(super) async fn show(
     let requester = Requester {
         hwaddr: node.hwaddrs.first().copied(),
         ipaddr: Some(node.ipaddr),
+        arch: node.hwaddrs.first().and_then(|hwaddr| context.firmware.of(*hwaddr)),
         ..Requester::default()
     };
     let (warnings, next) = match decide(&world, &requester) {
@@ -126,17 +116,19 @@ pub(super) async fn show(
     };
     let row = row.ok_or_else(|| broken(format!("node {name} went away")))?;
     let checks = match context.boots.get(&row.boot) {
-        Some(boot) => api::checks_of(&boot),
+        Some(boot) => checks_of(&boot),
         None => next.into_iter().map(api::CheckRow::of_nobody).collect(),
     };
     Ok(Json(api::NodeAnswer {
         warnings,
         checks,
-        settings: Settings::of(&world.site, &node.profiles, |_| ()).all(),
+        settings: (Settings::of(&world.site, &node.profiles, |_| ()).all().into_iter())
+            .map(api::SettingRow::from)
+            .collect(),
         status: row,
         hardware: boots.iter().find_map(|boot| boot.hardware.clone()),
         boots: summarise(&context.recorder.of(&Subject::Node(name))),
-        node,
+        node: api::NodeRow::from(&node),
     }))
 }
 
@@ -154,17 +146,22 @@ pub(super) async fn change(
         let mut answer = api::ChangesAnswer {
             effects: disks::effects_of(&context, &changed),
             dropped: dropped_orders(&context, &changed),
-            changed,
+            changed: changes_of(&changed),
         };
         if !asked.dry_run {
             let by = by.as_str();
-            answer.changed = context.nodes.change(&asked.changes, by, Timestamp::now())?;
-            tell(&answer.changed, by);
+            let changed = context.nodes.change(&asked.changes, by, Timestamp::now())?;
+            tell(&changed, by);
+            answer.changed = changes_of(&changed);
         }
         Ok::<_, Refusal>(answer)
     })
     .await??;
     Ok(Json(answer))
+}
+
+fn changes_of(changed: &[Changed]) -> Vec<api::NodeChange> {
+    changed.iter().map(api::NodeChange::from).collect()
 }
 
 /// Orders about disks that go with the machines they were meant for.
@@ -189,7 +186,7 @@ fn tell(changed: &[Changed], by: &str) {
 /// A node's root is its own, at its address: whoever loses name or address loses the root, and everything on it hangs.
 pub(super) fn refuse_if_running(context: &Shared, changes: &[Change]) -> Result<(), Refusal> {
     let world = context.world.load_full();
-    let rows = status(&world, &context.recorder, &context.boots, Timestamp::now());
+    let now = Timestamp::now();
     let mut running = Vec::new();
     for change in changes {
         let (name, what) = match change {
@@ -197,11 +194,14 @@ pub(super) fn refuse_if_running(context: &Shared, changes: &[Change]) -> Result<
             Change::Delete { name } => (name, "delete"),
             Change::Add(_) | Change::Set { .. } => continue,
         };
-        if let Some(row) = rows.iter().find(|row| row.node == *name && row.state.has_root()) {
+        if world.inventory.get(name).is_none() {
+            continue;
+        }
+        let state = NodeStatus::of(&world, &context.recorder, &context.boots, name, now).state;
+        if state.has_root() {
             running.push(format!(
-                "node {name} is {} and runs from its root: without it, it would hang until it is restarted; switch \
-                 it off first, or {what} it with --running",
-                row.state
+                "node {name} is {state} and runs from its root: without it, it would hang until it is restarted; switch \
+                 it off first, or {what} it with --running"
             ));
         }
     }
@@ -214,7 +214,7 @@ pub(super) fn refuse_if_running(context: &Shared, changes: &[Change]) -> Result<
 pub(super) async fn history(
     State(context): State<Shared>,
     Path(name): Path<String>,
-) -> Result<Json<Vec<Entry>>, Refusal> {
+) -> Result<Json<Vec<api::HistoryRow>>, Refusal> {
     let entries = blocking({
         let (context, name) = (context.clone(), name.clone());
         move || crate::inventory::history(&context.store, &name)
@@ -226,5 +226,5 @@ pub(super) async fn history(
         let world = context.world.load_full();
         crate::inventory::find(&world.inventory, &name)?;
     }
-    Ok(Json(entries))
+    Ok(Json(entries.into_iter().map(api::HistoryRow::from).collect()))
 }

@@ -5,7 +5,7 @@ use super::{
     meant::{Meant, meant},
     refusal::{Refusal, Shared, blocking},
 };
-use crate::{inventory::Settings, overlay::UsersReport, timeline::status};
+use crate::{inventory::Settings, overlay::UsersReport, timeline::NodeStatus};
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -72,11 +72,13 @@ pub(super) async fn sync(State(context): State<Shared>) -> Result<Json<UsersRepo
 
 async fn report(context: Shared) -> Result<Json<UsersReport>, Refusal> {
     let world = context.world.load_full();
-    let rows = status(&world, &context.recorder, &context.boots, Timestamp::now());
-    let running = rows.into_iter().filter(|row| row.state.has_root());
-    let running: Vec<_> = running
-        .filter_map(|row| Some((row.node, row.boot, row.image?)))
-        .collect();
+    let now = Timestamp::now();
+    let running = world.inventory.iter().filter_map(|node| {
+        let status = NodeStatus::of(&world, &context.recorder, &context.boots, &node.name, now);
+        let boot = status.last_boot().filter(|_| status.state.has_root())?;
+        Some((node.name.clone(), boot.plan.id.clone(), boot.image().clone()))
+    });
+    let running: Vec<_> = running.collect();
     match blocking(move || context.overlays.users(&running)).await? {
         Ok(Some(report)) => Ok(Json(report)),
         Ok(None) => Err(Refusal(

@@ -3,13 +3,11 @@
 use super::{
     Context, api,
     refusal::{Refusal, Shared, blocking},
-    signed::Signed,
+    signed::{Asked, Signed},
 };
 use crate::{
     boots::Boots,
-    decide::{Current, Renaming},
     inventory::Settings,
-    restart::Withdrawn,
     rollout::{Rollout, RolloutError, Wish},
 };
 use axum::{Json, extract::State};
@@ -18,23 +16,24 @@ use rackstrap_hostlist::NodeSet;
 use rackstrap_image::{KernelModules, missing_modules};
 use std::collections::BTreeMap;
 
-pub(super) async fn current(State(context): State<Shared>) -> Result<Json<Vec<Current>>, Refusal> {
-    Ok(Json(blocking(move || context.rollouts.current()).await?))
+pub(super) async fn current(State(context): State<Shared>) -> Result<Json<Vec<api::CurrentVersion>>, Refusal> {
+    let current = blocking(move || context.rollouts.current()).await?;
+    Ok(Json(current.into_iter().map(api::CurrentVersion::from).collect()))
 }
 
 pub(super) async fn promote_image(
     State(context): State<Shared>,
     Signed { asked, by }: Signed<api::PromoteImage>,
-) -> Result<Json<Current>, Refusal> {
+) -> Result<Json<api::CurrentVersion>, Refusal> {
     let promoted = move || context.rollouts.promote_image(&asked.image, &by, Timestamp::now());
-    Ok(Json(blocking(promoted).await??))
+    Ok(Json(blocking(promoted).await??.into()))
 }
 
 pub(super) async fn rename_image(
     State(context): State<Shared>,
-    Json(renaming): Json<Renaming>,
+    Asked(asked): Asked<api::RenameImage>,
 ) -> Result<Json<api::Done>, Refusal> {
-    let renamed = move || context.rollouts.rename(&renaming);
+    let renamed = move || context.rollouts.rename(&asked.into());
     blocking(renamed).await??;
     let message = String::new();
     Ok(Json(api::Done { message }))
@@ -45,42 +44,29 @@ pub(super) async fn roll_back(
     Signed { asked, by }: Signed<api::RollBack>,
 ) -> Result<Json<api::RolledBack>, Refusal> {
     let rolled_back = move || {
-        let (current, ended) = context.rollouts.roll_back(&asked.name, &by, Timestamp::now())?;
-        let why = format!("{} is rolled back by {}", asked.name, by);
-        let restarts = withdraw(&context, &current.image.name, &why);
+        let (current, ended, restarts) = context.rollouts.roll_back(&asked.name, &by, Timestamp::now())?;
         Ok::<_, RolloutError>(api::RolledBack {
-            current,
+            current: current.into(),
             ended,
-            restarts,
+            restarts: restarts.into(),
         })
     };
     Ok(Json(blocking(rolled_back).await??))
 }
 
-/// Cancels restarts that the rollout of an image had wanted, and wants no more now that it was held or ended.
-fn withdraw(context: &Context, image: &str, why: &str) -> Withdrawn {
-    let wanted = |node: &str| context.rollouts.wants_restarted(image, node);
-    let withdrawn = context.restarts.withdraw(image, None, wanted, why, Timestamp::now());
-    let withdrawn = withdrawn.unwrap_or_else(|error| {
-        // Should they come back with the daemon, the nodes' next heartbeats cancel them.
-        tracing::error!("restarts of a rollout of {image} are cancelled, but not on disk: {error}");
-        Withdrawn::default()
-    });
-    context.rollouts.not_restarted(image, &withdrawn.cancelled);
-    withdrawn
-}
-
-pub(super) async fn all(State(context): State<Shared>) -> Result<Json<api::RolloutsAnswer>, Refusal> {
+pub(super) async fn all(context: Shared, _: String) -> Result<api::RolloutsAnswer, Refusal> {
     let answer = blocking(move || {
         let now = Timestamp::now();
         let rollouts = context.rollouts.all().into_iter();
         api::RolloutsAnswer {
             now,
-            current: context.rollouts.current(),
+            current: (context.rollouts.current().into_iter())
+                .map(api::CurrentVersion::from)
+                .collect(),
             rollouts: rollouts.map(|rollout| row(rollout, &context.boots, now)).collect(),
         }
     });
-    Ok(Json(answer.await?))
+    answer.await
 }
 
 /// What rollouts have to do with a node, one line each: those that are on for its image, and what sent it back.
@@ -105,9 +91,9 @@ pub(super) fn of_node(context: &Context, node: &str) -> Vec<String> {
                     "" => String::new(),
                     why => format!(": {why}"),
                 };
-                let batch = match member.round {
-                    0 => "in its first nodes".to_owned(),
-                    round => format!("in its batch {round}"),
+                let batch = match member.batch {
+                    0 => "in its canary".to_owned(),
+                    batch => format!("in its batch {batch}"),
                 };
                 let state = &member.state;
                 lines.push(format!(
@@ -126,14 +112,14 @@ pub(super) fn of_node(context: &Context, node: &str) -> Vec<String> {
         let limit = world.site.limits.boots_before_going_back;
         lines.push(match (trial.back, limit) {
             (Some(_), _) => format!(
-                "sent back to {}: {}; to try it again: rackstrap rollout retry {node}",
+                "rolled back to {}: {}; to try it again: rackstrap rollout retry {node}",
                 trial.good,
                 trial.verdict()
             ),
             (None, limit) => {
                 let of = match limit {
                     0 => String::new(),
-                    limit => format!(" of {limit}, after which this node goes back to {}", trial.good),
+                    limit => format!(" of {limit}, after which this node rolls back to {}", trial.good),
                 };
                 format!(
                     "boots of {} without being ready so far: {}{of}",
@@ -148,15 +134,14 @@ pub(super) fn of_node(context: &Context, node: &str) -> Vec<String> {
 fn row(mut rollout: Rollout, boots: &Boots, now: Timestamp) -> api::RolloutRow {
     let waits_for = rollout.waits_for(now);
     let nodes = std::mem::take(&mut rollout.nodes).into_iter();
-    let nodes = nodes.map(|(node, member)| api::RolloutNode {
-        image: boots.current(&node).map(|boot| boot.image().clone()),
-        member,
-        node,
+    let nodes = nodes.map(|(node, member)| {
+        let image = boots.current(&node).map(|boot| boot.image().clone());
+        api::RolloutNode::of(node, member, image)
     });
     api::RolloutRow {
         nodes: nodes.collect(),
         waits_for,
-        rollout,
+        rollout: rollout.into(),
     }
 }
 
@@ -165,8 +150,9 @@ pub(super) async fn begin(
     Signed { asked, by }: Signed<api::BeginRollout>,
 ) -> Result<Json<api::RolloutBegun>, Refusal> {
     let begun = move || {
-        let rollout = context.rollouts.begin(&asked.wish, &by, Timestamp::now())?;
-        let warnings = lacking_modules(&context, &asked.wish);
+        let wish = Wish::from(asked.wish);
+        let rollout = context.rollouts.begin(&wish, &by, Timestamp::now())?.into();
+        let warnings = lacking_modules(&context, &wish);
         Ok::<_, RolloutError>(api::RolloutBegun { rollout, warnings })
     };
     Ok(Json(blocking(begun).await??))
@@ -206,13 +192,13 @@ fn lacking_modules(context: &Shared, wish: &Wish) -> Vec<String> {
 pub(super) async fn promote(
     State(context): State<Shared>,
     Signed { asked, by }: Signed<api::RolloutOrder>,
-) -> Result<Json<Rollout>, Refusal> {
+) -> Result<Json<api::RolloutAnswer>, Refusal> {
     let image = asked.image;
     let done = move || {
         let rollouts = &context.rollouts;
-        rollouts.promote(image.as_deref(), &asked.pace, &by, Timestamp::now())
+        rollouts.promote(image.as_deref(), &asked.pace.into(), &by, Timestamp::now())
     };
-    Ok(Json(blocking(done).await??))
+    Ok(Json(blocking(done).await??.into()))
 }
 
 pub(super) async fn pause(
@@ -221,10 +207,11 @@ pub(super) async fn pause(
 ) -> Result<Json<api::RolloutHeld>, Refusal> {
     let done = move || {
         let now = Timestamp::now();
-        let rollout = context.rollouts.pause(asked.image.as_deref(), &by, now)?;
-        let why = format!("the rollout of {} is paused by {}", rollout.image, by);
-        let restarts = withdraw(&context, &rollout.image.name, &why);
-        Ok::<_, RolloutError>(api::RolloutHeld { rollout, restarts })
+        let (rollout, restarts) = context.rollouts.pause(asked.image.as_deref(), &by, now)?;
+        Ok::<_, RolloutError>(api::RolloutHeld {
+            rollout: rollout.into(),
+            restarts: restarts.into(),
+        })
     };
     Ok(Json(blocking(done).await??))
 }
@@ -232,13 +219,13 @@ pub(super) async fn pause(
 pub(super) async fn resume(
     State(context): State<Shared>,
     Signed { asked, by }: Signed<api::RolloutOrder>,
-) -> Result<Json<Rollout>, Refusal> {
+) -> Result<Json<api::RolloutAnswer>, Refusal> {
     let limit = asked.pace.max_failures;
     let done = move || {
         let rollouts = &context.rollouts;
         rollouts.resume(asked.image.as_deref(), limit, &by, Timestamp::now())
     };
-    Ok(Json(blocking(done).await??))
+    Ok(Json(blocking(done).await??.into()))
 }
 
 pub(super) async fn abort(
@@ -247,10 +234,11 @@ pub(super) async fn abort(
 ) -> Result<Json<api::RolloutHeld>, Refusal> {
     let done = move || {
         let now = Timestamp::now();
-        let rollout = context.rollouts.abort(asked.image.as_deref(), &by, now)?;
-        let why = format!("the rollout of {} is aborted by {}", rollout.image, by);
-        let restarts = withdraw(&context, &rollout.image.name, &why);
-        Ok::<_, RolloutError>(api::RolloutHeld { rollout, restarts })
+        let (rollout, restarts) = context.rollouts.abort(asked.image.as_deref(), &by, now)?;
+        Ok::<_, RolloutError>(api::RolloutHeld {
+            rollout: rollout.into(),
+            restarts: restarts.into(),
+        })
     };
     Ok(Json(blocking(done).await??))
 }

@@ -5,16 +5,18 @@ use super::*;
 use crate::{
     decide::World,
     discovery::{Place, Seen},
-    inventory::{Change, NewNode, Node},
+    inventory::{Change, NewNode},
     overlay::Templates,
     testkit::{self, Registries, world},
-    timeline::{Event, Level, State, Subject},
+    timeline::{DhcpMessage, Event, EventKind, Level, NodeState, Subject},
 };
 use arc_swap::ArcSwap;
 use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::HwAddr;
 use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, path::Path};
 use tokio_util::sync::CancellationToken;
+
+mod watches;
 
 const SITE: &str = r#"
 [cluster]
@@ -32,13 +34,15 @@ server = "10.5.0.1"
 fn context(dir: &Path) -> Arc<Context> {
     let daemon = Registries::open(dir, world(testkit::site(SITE)));
     // Heartbeats can be expected from now on only.
-    let recorder = Recorder::load(daemon.store.clone(), daemon.world.load().site.limits, Timestamp::now()).unwrap();
-    let (discovery, rollouts, restarts) = (daemon.discovery(), daemon.rollouts(), daemon.restarts());
+    daemon.recorder.record_absence(Timestamp(0), Timestamp::now());
+    let (discovery, restarts) = (daemon.discovery(), daemon.restarts());
+    let rollouts = daemon.rollouts(&restarts);
     let Registries {
         store,
         world,
         boots,
         nodes,
+        recorder,
         ..
     } = daemon;
     let templates = Arc::new(ArcSwap::from_pointee(Templates::load(None).unwrap()));
@@ -167,12 +171,17 @@ fn a_node_from_its_first_packet_to_its_end() {
         let machine = Subject::Machine(hwaddr);
         context.recorder.record(
             machine,
-            Event::new(Timestamp::now(), "dhcp discover", Level::Ok, "unknown"),
+            Event::new(
+                Timestamp::now(),
+                EventKind::Dhcp(DhcpMessage::Discover),
+                Level::Ok,
+                "unknown",
+            ),
         );
         context.discovery.seen(packet(hwaddr));
         let status = status_when(client, |status| !status.nodes.is_empty());
         assert_eq!(status.cluster, "lab");
-        assert_eq!(status.nodes[0].state, State::Waiting);
+        assert_eq!(status.nodes[0].state, NodeState::Waiting);
         let explained: api::ExplainAnswer = client.get("/v1/explain/52:54:00:01:01:01").unwrap();
         assert!(explained.decision.is_none());
         assert!(
@@ -196,7 +205,7 @@ fn a_node_from_its_first_packet_to_its_end() {
             ..add.clone()
         };
         let planned: api::ChangesAnswer = client.post(api::paths::CHANGES, &planned).unwrap();
-        assert!(client.get::<Vec<Node>>(api::paths::NODES).unwrap().is_empty());
+        assert!(client.get::<Vec<api::NodeRow>>(api::paths::NODES).unwrap().is_empty());
         let done: api::ChangesAnswer = client.post(api::paths::CHANGES, &add).unwrap();
         assert_eq!(done.changed, planned.changed);
         let node = done.changed[0].after.clone().unwrap();
@@ -208,14 +217,19 @@ fn a_node_from_its_first_packet_to_its_end() {
         let status: api::StatusAnswer = client.get(api::paths::STATUS).unwrap();
         assert_eq!(
             (status.nodes.len(), status.nodes[0].state),
-            (1, State::Loading),
+            (1, NodeState::Loading),
             "it waits no longer, and what was heard of it came along"
         );
 
         let subject = Subject::Node("r01n01".into());
         context.recorder.record(
             subject,
-            Event::new(Timestamp::now(), "dhcp discover", Level::Ok, "BIOS"),
+            Event::new(
+                Timestamp::now(),
+                EventKind::Dhcp(DhcpMessage::Discover),
+                Level::Ok,
+                "BIOS",
+            ),
         );
         for about in ["r01n01", "52-54-00-01-01-01", "10.5.1.1"] {
             let explained: api::ExplainAnswer = client.get(&format!("/v1/explain/{about}")).unwrap();
@@ -226,12 +240,14 @@ fn a_node_from_its_first_packet_to_its_end() {
             assert_eq!(timeline.events.len(), 2);
         }
         let shown: api::NodeAnswer = client.get("/v1/nodes/r01n01").unwrap();
-        assert_eq!((shown.status.state, shown.boots.len()), (State::Loading, 1));
+        assert_eq!((shown.status.state, shown.boots.len()), (NodeState::Loading, 1));
 
         // Its loader came no further: all questions have the same answer.
-        context.recorder.look(Timestamp::now().plus_secs(3_600), 30);
+        context
+            .recorder
+            .record_overdue(Timestamp::now().plus_secs(3_600), |_| 30);
         let status: api::StatusAnswer = client.get(api::paths::STATUS).unwrap();
-        assert_eq!(status.nodes[0].state, State::Stalled);
+        assert_eq!(status.nodes[0].state, NodeState::Stalled);
         let groups: BTreeMap<String, Vec<String>> = client.get(api::paths::GROUPS).unwrap();
         assert_eq!(groups["state:stalled"], ["r01n01"]);
         let explained: api::ExplainAnswer = client.get("/v1/explain/r01n01").unwrap();
@@ -240,7 +256,7 @@ fn a_node_from_its_first_packet_to_its_end() {
         assert!(explained.warnings.iter().any(tells), "{:?}", explained.warnings);
 
         // A node that is up would lose its root.
-        let up = Event::new(Timestamp::now(), "ready", Level::Ok, "up");
+        let up = Event::new(Timestamp::now(), EventKind::Ready, Level::Ok, "up");
         context.recorder.record(Subject::Node("r01n01".into()), up);
         let mut delete = change(Change::Delete { name: "r01n01".into() });
         let refused = client.post::<api::ChangesAnswer>(api::paths::CHANGES, &delete);
@@ -254,10 +270,10 @@ fn a_node_from_its_first_packet_to_its_end() {
         delete.running = true;
         let done: api::ChangesAnswer = client.post(api::paths::CHANGES, &delete).unwrap();
         assert_eq!(done.changed[0].before.as_ref(), Some(&node));
-        let history: Vec<crate::inventory::Entry> = client.get("/v1/history/r01n01").unwrap();
+        let history: Vec<api::HistoryRow> = client.get("/v1/history/r01n01").unwrap();
         let author = crate::author::own();
         assert_eq!((history.len(), history[1].by.as_str()), (2, author.as_str()));
-        let unknown = client.get::<Vec<crate::inventory::Entry>>("/v1/history/r09n09");
+        let unknown = client.get::<Vec<api::HistoryRow>>("/v1/history/r09n09");
         assert!(
             unknown
                 .unwrap_err()
@@ -266,7 +282,7 @@ fn a_node_from_its_first_packet_to_its_end() {
         );
         let gone = client.get::<api::NodeAnswer>("/v1/nodes/r01n01").unwrap_err();
         assert!(matches!(gone, ClientError::Refused(_)), "{gone}");
-        assert!(client.get::<Vec<Node>>(api::paths::NODES).unwrap().is_empty());
+        assert!(client.get::<Vec<api::NodeRow>>(api::paths::NODES).unwrap().is_empty());
     });
 }
 
@@ -281,13 +297,13 @@ fn actions_counters_and_leases_come_through() {
         assert_eq!(refused.to_string(), "line 3: no");
         let counters: std::collections::BTreeMap<String, u64> = client.get(api::paths::COUNTERS).unwrap();
         assert_eq!(counters["dhcp offers"], 3);
-        let lease = serde_json::json!({"ipaddr": "10.5.255.7", "hwaddr": "52:54:00:00:00:07", "state": "bound"});
-        let put = |tx: &mut rackstrap_store::Write| tx.put(rackstrap_store::Table::Leases, &[10, 5, 255, 7], &lease);
-        context.store.write(put).unwrap();
+        let lease = serde_json::json!({"ipaddr": "10.5.255.7", "hwaddr": "52:54:00:00:00:07", "state": "bound", "since": 1, "expires": 2});
+        let put = rackstrap_store::Batch::new().put(rackstrap_store::Table::Leases, [10, 5, 255, 7], &lease);
+        context.store.commit_blocking(put).unwrap();
         let leases: Vec<api::LeaseRow> = client.get(api::paths::LEASES).unwrap();
         assert_eq!(leases[0].ipaddr.to_string(), "10.5.255.7");
         let explained: api::ExplainAnswer = client.get("/v1/explain/10.5.255.7").unwrap();
-        assert_eq!(explained.lease.unwrap().lease["hwaddr"], "52:54:00:00:00:07");
+        assert_eq!(explained.lease.unwrap().hwaddr.to_string(), "52:54:00:00:00:07");
         assert!(
             client
                 .get::<Vec<api::LayoutRow>>(api::paths::LAYOUTS)
@@ -305,7 +321,7 @@ fn actions_counters_and_leases_come_through() {
         for hostile in ["../../etc/passwd", "a/b?c#d", "\u{1b}[2J", "%00", &"x".repeat(4000)] {
             let path = format!("{}{}", api::paths::NODE, segment(hostile));
             assert!(
-                matches!(client.get::<Node>(&path), Err(ClientError::Refused(_))),
+                matches!(client.get::<api::NodeRow>(&path), Err(ClientError::Refused(_))),
                 "{hostile}"
             );
         }
@@ -353,7 +369,7 @@ fn backups_are_made_one_at_a_time_and_a_reader_that_goes_away_ends_its_own() {
     let noise = hex::encode(Vec::from_iter((0..4_000_000).map(|_| rand::random::<u8>())));
     context
         .store
-        .write(|tx| tx.put(rackstrap_store::Table::Events, b"noise", &noise))
+        .commit_blocking(rackstrap_store::Batch::new().put(rackstrap_store::Table::Events, *b"noise", &noise))
         .unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let cancel = CancellationToken::new();

@@ -153,7 +153,7 @@ impl Trial {
 pub struct Given {
     /// The version; none of a rollout that gives nothing.
     pub version: u32,
-    /// How far the rollout is, for people: `subset`, `promoting`.
+    /// How far the rollout is, for people: `canary`, `promoting`.
     pub stage: String,
     /// To whom.
     pub nodes: HashSet<String>,

@@ -246,6 +246,7 @@ mod tests {
             ipaddr: [10, 5, 1, n].into(),
             profiles: Vec::new(),
             groups: BTreeSet::new(),
+            attributes: Default::default(),
         }))
     }
 

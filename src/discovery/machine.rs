@@ -2,7 +2,11 @@
 
 use super::kin::Traits;
 use ipnet::Ipv4Net;
-use rackstrap_base::{clock::Timestamp, firmware};
+use rackstrap_base::{
+    clock::Timestamp,
+    firmware,
+    text::{cut, one_line},
+};
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -277,7 +281,7 @@ impl Place {
     pub fn text(id: &[u8]) -> String {
         match std::str::from_utf8(id) {
             Ok(text) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ') => {
-                shorten(text.trim()).to_owned()
+                cut(text.trim(), TEXT).to_owned()
             }
             _ if id.is_empty() => String::new(),
             _ => format!("0x{}", hex::encode(&id[..id.len().min(TEXT / 2)])),
@@ -309,17 +313,7 @@ fn replace_if_some<T: PartialEq + Copy>(field: &mut Option<T>, new: Option<T>) -
     news
 }
 
-/// What is kept of a text that a machine tells: without control characters, and not too long.
+/// What is kept of a text that a machine tells: on one line, and not too long.
 pub(super) fn clean(text: &str) -> String {
-    let text: String = text.chars().filter(|c| !c.is_control()).collect();
-    shorten(text.trim()).to_owned()
-}
-
-fn shorten(text: &str) -> &str {
-    let end = text
-        .char_indices()
-        .map(|(at, c)| at + c.len_utf8())
-        .take_while(|end| *end <= TEXT)
-        .last();
-    &text[..end.unwrap_or(0)]
+    cut(one_line(text, usize::MAX).trim(), TEXT).to_owned()
 }

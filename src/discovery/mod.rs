@@ -15,6 +15,7 @@ mod kin;
 mod load;
 mod machine;
 mod places;
+mod placing;
 mod session;
 mod task;
 #[cfg(test)]
@@ -23,10 +24,10 @@ mod view;
 
 pub use floor::FullPool;
 pub use kin::Owner;
-pub use machine::{NoRoom, Place, Seen, Told};
+pub use machine::{Machine, NoRoom, Place, Seen, Told};
 pub use places::{Moved, Places};
 pub use session::{LONGEST_SESSION, Placed, Session, Wanted, Where};
 pub use task::{Discovery, DiscoveryError};
-pub use view::{Filling, Screen, View, Waiting};
+pub use view::{Filling, Waiting};
 #[cfg(test)]
-pub use {floor::Floor, machine::Machine, session::Sessions};
+pub use {floor::Floor, session::Sessions};

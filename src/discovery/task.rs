@@ -4,28 +4,31 @@ use super::{
     floor::Floor,
     load::{load, of_uuid},
     machine::{Machine, Seen, Told},
+    placing::{Placing, accepted},
     session::{Placed, Session, Wanted},
 };
 use crate::{
     boots::Boots,
-    decide::SharedWorld,
-    inventory::{Change, NewNode, Patch},
+    decide::{SharedWorld, World},
+    inventory::Change,
     nodes::{ChangeError, Nodes},
 };
-use rackstrap_base::{clock::Timestamp, panics};
-use rackstrap_store::{Batch, Store, StoreError, Table, Write};
+use rackstrap_base::{clock::Timestamp, sync::lock, threads::Thread};
+use rackstrap_store::{Batch, Keeper, Store, StoreError, Table};
 use rackstrap_wire::{Hardware, HwAddr};
 use std::{
+    cell::Cell,
     collections::HashMap,
-    ops::ControlFlow,
+    io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, Weak,
         atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     time::{Duration, Instant},
 };
 use thiserror::Error;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 /// Packets that may wait for the keeper; more are dropped and counted. A machine asks again.
@@ -39,28 +42,23 @@ const TICK: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub struct Discovery {
     pub(super) shared: Arc<Shared>,
+    thread: Thread,
 }
 
 pub(super) struct Shared {
     pub(super) world: SharedWorld,
     store: Store,
     nodes: Nodes,
-    boots: Boots,
+    /// Held for moments only: what packets say of machines changes it, and is written behind.
     pub(super) floor: Mutex<Floor>,
+    /// Changes of sessions, and of who is a node. What it promises is put on the floor when it is on disk.
+    keeper: Keeper,
     /// UUIDs that the firmware of nodes' cards said.
     uuids: Mutex<HashMap<HwAddr, Uuid>>,
     news: SyncSender<News>,
     pub(super) dropped: AtomicU64,
-}
-
-/// Who is placed where.
-struct Placing {
-    machine: Machine,
-    node: String,
-    /// The rack that it fills.
-    session: Option<Session>,
-    /// The node exists, and gets this machine.
-    replace: bool,
+    /// Moves when something was heard of a machine.
+    changes: watch::Sender<u64>,
 }
 
 enum News {
@@ -95,24 +93,33 @@ impl Discovery {
     pub fn start(world: SharedWorld, store: Store, nodes: Nodes, boots: Boots) -> Result<Discovery, StoreError> {
         let floor = load(&world, &store, &boots)?;
         let (news, heard) = sync_channel(QUEUE);
-        let discovery = Discovery {
-            shared: Arc::new(Shared {
-                world,
-                store,
-                nodes,
-                boots,
-                floor: Mutex::new(floor),
-                uuids: Mutex::default(),
-                news,
-                dropped: AtomicU64::new(0),
-            }),
-        };
-        let weak = Arc::downgrade(&discovery.shared);
-        let listener = move || listen(&heard, || weak.upgrade().map(|shared| Discovery { shared }));
-        if let Err(error) = std::thread::Builder::new().name("discovery".into()).spawn(listener) {
-            tracing::error!("discovery: cannot start its thread, so machines are not racked automatically: {error}");
-        }
-        Ok(discovery)
+        let shared = Arc::new(Shared {
+            world,
+            keeper: Keeper::new(store.clone(), ()),
+            store,
+            nodes,
+            floor: Mutex::new(floor),
+            uuids: Mutex::default(),
+            news,
+            dropped: AtomicU64::new(0),
+            changes: watch::Sender::new(0),
+        });
+        let weak = Arc::downgrade(&shared);
+        let thread = Thread::spawn("racking", move || listen(&heard, &weak));
+        Ok(Discovery { shared, thread })
+    }
+
+    /// Waits until its thread has ended. The daemon ends with it if that was a panic.
+    ///
+    /// # Errors
+    /// It panicked, or could not be started.
+    pub fn ended(&self) -> impl Future<Output = io::Result<()>> + Send + 'static {
+        self.thread.ended()
+    }
+
+    /// A counter that moves when something was heard of a machine. What commands change is in the store, which has watches of its own.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
     }
 
     /// A packet of an unknown machine. Never waits.
@@ -133,7 +140,7 @@ impl Discovery {
 
     /// Firmware on a node's card said this of its mainboard. Never waits.
     pub fn node_said(&self, hwaddr: HwAddr, uuid: Uuid) {
-        let mut uuids = self.shared.uuids.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut uuids = lock(&self.shared.uuids);
         if uuids.get(&hwaddr) == Some(&uuid) || (uuids.len() >= MOST_UUIDS && !uuids.contains_key(&hwaddr)) {
             return;
         }
@@ -144,7 +151,7 @@ impl Discovery {
 
     /// What a node's card said last of its mainboard, since the daemon started.
     pub fn uuid_of(&self, hwaddr: HwAddr) -> Option<Uuid> {
-        let uuids = self.shared.uuids.lock().unwrap_or_else(PoisonError::into_inner);
+        let uuids = lock(&self.shared.uuids);
         uuids.get(&hwaddr).copied()
     }
 
@@ -164,20 +171,28 @@ impl Discovery {
     /// # Errors
     /// What is wrong with the wish.
     pub fn begin(&self, wanted: &Wanted, by: &str, now: Timestamp) -> Result<Session, DiscoveryError> {
-        let world = self.shared.world.load();
-        let mut floor = self.floor();
-        floor.sessions.retain(|_, session| session.is_on(now));
-        let session = Session::begin(wanted, &world.site, &floor.sessions, by, now).map_err(DiscoveryError::Refused)?;
-        if session.position(&world.site, &world.inventory).is_none() {
-            return Err(DiscoveryError::Refused(format!(
-                "rack {}: no position is free from {} on",
-                session.rack, session.next
-            )));
-        }
-        self.shared.store.write(|tx| put_session(tx, &session))?;
-        floor.sessions.insert(session.rack.clone(), session.clone());
-        drop(floor);
-        self.place_due(now);
+        let shared = &self.shared;
+        let draft = |(): &()| {
+            let world = shared.world.load();
+            let floor = shared.floor();
+            let mut others = floor.sessions.clone();
+            others.retain(|_, session| session.is_on(now));
+            let session = Session::begin(wanted, &world.site, &others, by, now).map_err(DiscoveryError::Refused)?;
+            if session.position(&world.site, &world.inventory).is_none() {
+                return Err(DiscoveryError::Refused(format!(
+                    "rack {}: no position is free from {} on",
+                    session.rack, session.next
+                )));
+            }
+            let batch = session_row(&session, floor.sessions.get(&session.rack));
+            Ok((session, batch))
+        };
+        let session = shared.keeper.change(draft, |(), session| {
+            let mut floor = shared.floor();
+            floor.sessions.insert(session.rack.clone(), session.clone());
+            session
+        })?;
+        shared.place_due(now);
         Ok(session)
     }
 
@@ -186,16 +201,7 @@ impl Discovery {
     /// # Errors
     /// It is not being filled.
     pub fn end(&self, rack: &str) -> Result<Session, DiscoveryError> {
-        let mut floor = self.floor();
-        let Some(session) = floor.sessions.get(rack).cloned() else {
-            return Err(not_filling(&floor, rack));
-        };
-        self.shared
-            .store
-            .write(|tx| tx.delete(Table::Sessions, rack.as_bytes()))?;
-        floor.sessions.remove(rack);
-        drop(floor);
-        Ok(session)
+        self.shared.end(rack)
     }
 
     /// Makes a waiting machine the node `name`, which is new, or with `replace` gets this machine as its hardware.
@@ -211,62 +217,9 @@ impl Discovery {
         by: &str,
         now: Timestamp,
     ) -> Result<String, DiscoveryError> {
-        let world = self.shared.world.load();
-        let floor = self.floor();
-        let Some(machine) = floor.machine(hwaddr).cloned() else {
-            return Err(DiscoveryError::Refused(match world.inventory.by_hwaddr(hwaddr) {
-                Some(node) => format!("{hwaddr} is already {}", node.name),
-                None => format!(
-                    "{hwaddr} is not waiting to be racked; to list the machines that are: rackstrap discover list; \
-                     to add a node before it is seen: rackstrap node add NAME --hwaddr {hwaddr}"
-                ),
-            }));
-        };
-        if let (Some(node), false) = (name.and_then(|name| world.inventory.get(name)), replace) {
-            let cards: Vec<String> = node.hwaddrs.iter().map(|card| format!("--hwaddr {card}")).collect();
-            return Err(DiscoveryError::Refused(format!(
-                "node {0} already exists; to give it this machine instead of its present one: rackstrap discover accept {hwaddr} {0} \
-                 --replace; if this is a further card of it: rackstrap node set {0} {1} --hwaddr {hwaddr}",
-                node.name,
-                cards.join(" ")
-            )));
-        }
-        if let (None, Some(owner)) = (name, floor.owner(&machine, &world.inventory)) {
-            return Err(DiscoveryError::Refused(format!(
-                "{hwaddr} is {owner}: {}; if it is another machine, name its node: rackstrap discover accept {hwaddr} NAME",
-                owner.remedy()
-            )));
-        }
-        let session = floor.session_of(&machine, now).or_else(|| {
-            // One that waited before the filling began is not taken by itself; here somebody says that it shall be.
-            let covers = |session: &&Session| session.is_on(now) && session.covers(&machine.place);
-            floor.sessions.values().find(covers).filter(|_| name.is_none())
-        });
-        let session = session.cloned();
-        let (node, session) = match (name, session) {
-            (Some(name), session) => {
-                let next = session.as_ref().and_then(|s| s.position(&world.site, &world.inventory));
-                // By hand, but just where the session goes on: it goes on behind it.
-                let session = session.filter(|_| next.as_deref() == Some(name));
-                (name.to_owned(), session)
-            }
-            (None, Some(session)) => match session.position(&world.site, &world.inventory) {
-                Some(next) => (next, Some(session)),
-                None => return Err(DiscoveryError::Refused(format!("rack {} is full", session.rack))),
-            },
-            (None, None) => {
-                return Err(DiscoveryError::Refused(format!(
-                    "no rack that is being filled matches {hwaddr}; name a node: rackstrap discover accept {hwaddr} NAME"
-                )));
-            }
-        };
-        let placing = Placing {
-            machine,
-            node,
-            session,
-            replace,
-        };
-        self.place(floor, placing, by, now)
+        let choose = |floor: &Floor, world: &World| accepted(floor, world, hwaddr, name, replace, now).map(Some);
+        let placed = self.shared.place(choose, |_| by.to_owned(), now)?;
+        placed.ok_or_else(|| DiscoveryError::Refused(format!("{hwaddr} is not placed")))
     }
 
     /// Hides a machine, or shows it again.
@@ -274,20 +227,28 @@ impl Discovery {
     /// # Errors
     /// It is not there.
     pub fn ignore(&self, hwaddr: HwAddr, ignored: bool) -> Result<(), DiscoveryError> {
-        let mut floor = self.floor();
-        let Some(mut machine) = floor.machine(hwaddr).cloned() else {
-            return Err(DiscoveryError::Refused(format!(
-                "{hwaddr} is not waiting to be racked; to list the machines that are: rackstrap discover list"
-            )));
+        let shared = &self.shared;
+        let set = |machine: &mut Machine| {
+            machine.ignored = ignored;
+            machine.held &= ignored;
         };
-        machine.ignored = ignored;
-        machine.held &= ignored;
-        self.shared
-            .store
-            .write(|tx| tx.put(Table::Machines, &hwaddr.0, &machine))?;
-        floor.put(machine);
-        drop(floor);
-        Ok(())
+        let draft = |(): &()| {
+            let Some(mut machine) = shared.floor().machine(hwaddr).cloned() else {
+                return Err(DiscoveryError::Refused(format!(
+                    "{hwaddr} is not waiting to be racked; to list the machines that are: rackstrap discover list"
+                )));
+            };
+            set(&mut machine);
+            let batch = Batch::new().put(Table::Machines, hwaddr.0, &machine);
+            Ok((machine, batch))
+        };
+        shared.keeper.change(draft, |(), written| {
+            let mut floor = shared.floor();
+            // Forgotten meanwhile, or seen again: what was queued of it knows nothing of this.
+            let mut machine = floor.machine(hwaddr).cloned().unwrap_or(written);
+            set(&mut machine);
+            shared.put(&mut floor, machine);
+        })
     }
 
     /// Takes back the last machine that a session placed: it waits again, sessions leave it alone, and its
@@ -296,40 +257,46 @@ impl Discovery {
     /// # Errors
     /// The session has placed nobody.
     pub fn undo(&self, rack: &str, by: &str, now: Timestamp) -> Result<Placed, DiscoveryError> {
-        let mut floor = self.floor();
-        let Some(mut session) = floor.sessions.get(rack).cloned() else {
-            return Err(not_filling(&floor, rack));
+        let shared = &self.shared;
+        let draft = |(): &()| {
+            let floor = shared.floor();
+            let Some(before) = floor.sessions.get(rack) else {
+                return Err(not_filling(&floor, rack));
+            };
+            let mut session = before.clone();
+            let Some(last) = session.undo() else {
+                return Err(DiscoveryError::Refused(format!(
+                    "rack {rack}: no machine has been placed yet"
+                )));
+            };
+            let mut machine = last.machine.clone();
+            machine.held = true;
+            machine.last_seen = now;
+            let batch = session_row(&session, Some(before)).put(Table::Machines, machine.hwaddr.0, &machine);
+            Ok(((session, machine, last), batch))
         };
-        let Some(last) = session.undo() else {
-            return Err(DiscoveryError::Refused(format!(
-                "rack {rack}: no machine has been placed yet"
-            )));
+        let commit = |(_, machine, last): &(Session, Machine, Placed), batch: Batch| {
+            let world = shared.world.load();
+            let node = world.inventory.get(&last.node);
+            let ours = node.is_some_and(|node| node.hwaddrs.contains(&machine.hwaddr));
+            let delete = Change::Delete {
+                name: last.node.clone(),
+            };
+            let changes = Vec::from_iter(ours.then_some(delete));
+            shared.nodes.change_with(&changes, by, now, &batch)?;
+            Ok(())
         };
-        let mut machine = last.machine.clone();
-        machine.held = true;
-        machine.last_seen = now;
-        let delete = Change::Delete {
-            name: last.node.clone(),
-        };
-        let world = self.shared.world.load();
-        let ours = world
-            .inventory
-            .get(&last.node)
-            .is_some_and(|node| node.hwaddrs.contains(&machine.hwaddr));
-        let changes = Vec::from_iter(ours.then_some(delete));
-        self.shared.nodes.change_with(&changes, by, now, |tx| {
-            tx.put(Table::Machines, &machine.hwaddr.0, &machine)?;
-            put_session(tx, &session)
-        })?;
-        floor.put(machine);
-        floor.sessions.insert(rack.to_owned(), session);
-        drop(floor);
-        Ok(last)
+        shared.keeper.change_by(draft, commit, |(), (session, machine, last)| {
+            let mut floor = shared.floor();
+            shared.put(&mut floor, machine);
+            floor.sessions.insert(rack.to_owned(), session);
+            last
+        })
     }
 
     /// The last node that a rack's session placed.
     pub fn last_placed(&self, rack: &str) -> Option<String> {
-        let floor = self.floor();
+        let floor = self.shared.floor();
         floor
             .sessions
             .get(rack)?
@@ -337,99 +304,121 @@ impl Discovery {
             .last()
             .map(|placed| placed.node.clone())
     }
+}
 
-    /// One transaction: the node, the machine that waits no longer, the session that goes on.
+impl Shared {
+    fn end(&self, rack: &str) -> Result<Session, DiscoveryError> {
+        let draft = |(): &()| {
+            let floor = self.floor();
+            let Some(session) = floor.sessions.get(rack) else {
+                return Err(not_filling(&floor, rack));
+            };
+            let key = rack.as_bytes();
+            let batch = Batch::new()
+                .expect(Table::Sessions, key, session)
+                .delete(Table::Sessions, key);
+            Ok((session.clone(), batch))
+        };
+        self.keeper.change(draft, |(), session| {
+            self.floor().sessions.remove(rack);
+            session
+        })
+    }
+
+    /// Places whom `choose` names, if anybody, in one batch: the node, the machine that waits no longer, the session that goes on.
+    /// Returns the node's name.
     fn place(
         &self,
-        mut floor: MutexGuard<'_, Floor>,
-        placing: Placing,
-        by: &str,
+        choose: impl FnOnce(&Floor, &World) -> Result<Option<Placing>, DiscoveryError>,
+        by: impl Fn(&Placing) -> String,
         now: Timestamp,
-    ) -> Result<String, DiscoveryError> {
-        let Placing {
-            machine,
-            node,
-            session,
-            replace,
-        } = placing;
-        let world = self.shared.world.load();
-        let change = match replace {
-            true => Change::Set {
-                name: node.clone(),
-                patch: Patch {
-                    hwaddrs: Some(vec![machine.hwaddr]),
-                    ..Patch::default()
-                },
-            },
-            false => Change::Add(NewNode {
-                name: node.clone(),
-                hwaddrs: vec![machine.hwaddr],
-                profiles: session.as_ref().map(|s| s.profiles.clone()).unwrap_or_default(),
-                groups: session.as_ref().map(|s| s.groups.clone()).unwrap_or_default(),
-            }),
+    ) -> Result<Option<String>, DiscoveryError> {
+        let draft = |(): &()| {
+            let world = self.world.load();
+            let floor = self.floor();
+            let Some(placing) = choose(&floor, &world)? else {
+                return Ok((None, Batch::new()));
+            };
+            let mut batch = Batch::new().delete(Table::Machines, placing.machine.hwaddr.0);
+            let session = placing.session.as_ref().map(|before| {
+                let mut session = before.clone();
+                session.place(&world.site.cluster.naming, placing.machine.clone(), &placing.node, now);
+                session
+            });
+            if let Some(session) = &session {
+                batch = batch.and(session_row(session, floor.sessions.get(&session.rack)));
+            }
+            Ok((Some((placing, session)), batch))
         };
-        let session = session.map(|mut session| {
-            session.place(&world.site.cluster.naming, machine.clone(), &node, now);
-            session
-        });
-        self.shared.nodes.change_with(&[change], by, now, |tx| {
-            tx.delete(Table::Machines, &machine.hwaddr.0)?;
-            session.as_ref().map_or(Ok(()), |session| put_session(tx, session))
-        })?;
-        floor.remove(machine.hwaddr);
-        floor.kin.learn(machine.hwaddr, &machine.traits());
-        if let Some(session) = session {
-            floor.sessions.insert(session.rack.clone(), session);
-        }
-        drop(floor);
-        tracing::info!("{}: is {node}, by {by}", machine.hwaddr);
-        Ok(node)
+        let commit = |drafted: &Option<(Placing, Option<Session>)>, batch| {
+            let Some((placing, _)) = drafted else { return Ok(()) };
+            self.nodes.change_with(&[placing.change()], &by(placing), now, &batch)?;
+            Ok(())
+        };
+        self.keeper.change_by(draft, commit, |(), drafted| {
+            let (placing, session) = drafted?;
+            let hwaddr = placing.machine.hwaddr;
+            let mut floor = self.floor();
+            // A packet of it may have queued its row meanwhile.
+            self.store.queue(Batch::new().delete(Table::Machines, hwaddr.0));
+            floor.remove(hwaddr);
+            floor.kin.learn(hwaddr, &placing.machine.traits());
+            if let Some(session) = session {
+                floor.sessions.insert(session.rack.clone(), session);
+            }
+            drop(floor);
+            tracing::info!("{hwaddr}: is {}, by {}", placing.node, by(&placing));
+            Some(placing.node)
+        })
     }
 
     /// Places everybody whose turn has come.
     fn place_due(&self, now: Timestamp) {
+        // The last one that was tried.
+        let tried = Cell::new(None);
         loop {
-            let world = self.shared.world.load();
-            let floor = self.floor();
-            let mut due = floor
-                .due(&world.inventory, now)
-                .into_iter()
-                .filter_map(|(rack, hwaddr)| {
-                    let session = floor.sessions.get(&rack)?;
-                    // A full rack says so where it is shown; its machines wait.
-                    let node = session.position(&world.site, &world.inventory)?;
-                    Some((session.clone(), floor.machine(hwaddr)?.clone(), node))
-                });
-            let Some((session, machine, node)) = due.next() else {
-                return;
+            let choose = |floor: &Floor, world: &World| {
+                let mut due = floor
+                    .due(&world.inventory, now)
+                    .into_iter()
+                    .filter_map(|(rack, hwaddr)| {
+                        let session = floor.sessions.get(&rack)?;
+                        // A full rack says so where it is shown; its machines wait.
+                        let node = session.position(&world.site, &world.inventory)?;
+                        Some(Placing {
+                            machine: floor.machine(hwaddr)?.clone(),
+                            node,
+                            session: Some(session.clone()),
+                            replace: false,
+                        })
+                    });
+                let placing = due.next();
+                tried.set(placing.as_ref().map(|placing| placing.machine.hwaddr));
+                Ok(placing)
             };
-            drop(due);
-            let (hwaddr, by) = (machine.hwaddr, format!("filling {}, {}", session.rack, session.by));
-            let placing = Placing {
-                machine,
-                node,
-                session: Some(session),
-                replace: false,
+            let by = |placing: &Placing| match &placing.session {
+                Some(session) => format!("filling {}, {}", session.rack, session.by),
+                None => String::new(),
             };
-            if let Err(error) = self.place(floor, placing, &by, now) {
-                // It would fail again at once; the next packet or tick tries anew.
-                tracing::warn!("{hwaddr} cannot be placed: {error}");
-                return;
+            match self.place(choose, by, now) {
+                Ok(Some(_)) => {}
+                Ok(None) => return,
+                Err(error) => {
+                    // It would fail again at once; the next packet or tick tries anew.
+                    if let Some(hwaddr) = tried.get() {
+                        tracing::warn!("{hwaddr} cannot be placed: {error}");
+                    }
+                    return;
+                }
             }
         }
     }
 
-    /// After a panic: what memory says may be half of a change, and the disk has what was confirmed. Machines that are in memory
-    /// only ask again.
-    fn mend(&self) {
-        match load(&self.shared.world, &self.shared.store, &self.shared.boots) {
-            Ok(floor) => {
-                *self.floor() = floor;
-                // Each is told again with the node's next packet.
-                self.shared.uuids.lock().unwrap_or_else(PoisonError::into_inner).clear();
-            }
-            Err(error) => tracing::error!("discovery continues with the machines in memory: {error}"),
-        }
+    /// Puts a machine on the floor and queues its row.
+    fn put(&self, floor: &mut Floor, machine: Machine) {
+        self.store
+            .queue(Batch::new().put(Table::Machines, machine.hwaddr.0, &machine));
+        floor.put(machine);
     }
 
     fn hear(&self, news: News) {
@@ -438,14 +427,14 @@ impl Discovery {
             #[cfg(test)]
             News::Panic => panic!("a test wants it"),
             News::Seen(seen) => {
-                if self.shared.world.load().inventory.by_hwaddr(seen.hwaddr).is_some() {
+                if self.world.load().inventory.by_hwaddr(seen.hwaddr).is_some() {
                     return;
                 }
                 let noted = floor.see(&seen);
                 let gone = noted.forgotten.iter();
                 let gone = gone.fold(Batch::new(), |batch, hwaddr| batch.delete(Table::Machines, hwaddr.0));
                 if !gone.is_empty() {
-                    self.shared.store.queue(gone);
+                    self.store.queue(gone);
                 }
                 noted.write.then_some(seen.hwaddr)
             }
@@ -465,13 +454,13 @@ impl Discovery {
         };
         if let Some(machine) = write.and_then(|hwaddr| floor.machine(hwaddr)) {
             let batch = Batch::new().put(Table::Machines, machine.hwaddr.0, machine);
-            self.shared.store.queue(batch);
+            self.store.queue(batch);
         }
     }
 
     /// Limits of the site file, machines that are nodes by now, sessions that are over.
     fn tidy(&self, now: Timestamp) {
-        let world = self.shared.world.load();
+        let world = self.world.load();
         let mut floor = self.floor();
         floor.set_limit(world.site.limits.unknown_machines);
         let known: Vec<HwAddr> = floor
@@ -488,7 +477,7 @@ impl Discovery {
             batch.delete(Table::Machines, hwaddr.0)
         });
         if !gone.is_empty() {
-            self.shared.store.queue(gone);
+            self.store.queue(gone);
         }
         floor.kin.tidy(&world.inventory);
         let over: Vec<String> = floor
@@ -507,7 +496,7 @@ impl Discovery {
     }
 
     pub(super) fn floor(&self) -> MutexGuard<'_, Floor> {
-        self.shared.floor.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.floor)
     }
 }
 
@@ -519,38 +508,37 @@ fn not_filling(floor: &Floor, rack: &str) -> DiscoveryError {
     })
 }
 
-fn put_session(tx: &mut Write<'_>, session: &Session) -> Result<(), StoreError> {
-    tx.put(Table::Sessions, session.rack.as_bytes(), session)
+/// Writes a session that was `before`.
+fn session_row(session: &Session, before: Option<&Session>) -> Batch {
+    let key = session.rack.as_bytes();
+    Batch::new()
+        .expect_read(Table::Sessions, key, before)
+        .put(Table::Sessions, key, session)
 }
 
 /// Hears news until nobody is left who could tell any.
-fn listen(heard: &Receiver<News>, discovery: impl Fn() -> Option<Discovery>) {
+fn listen(heard: &Receiver<News>, shared: &Weak<Shared>) {
     let mut tidied = Instant::now();
-    let step = || {
+    loop {
         let news = match heard.recv_timeout(TICK) {
             Ok(news) => Some(news),
             Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return ControlFlow::Break(()),
+            Err(RecvTimeoutError::Disconnected) => return,
         };
-        let Some(discovery) = discovery() else {
-            return ControlFlow::Break(());
+        let Some(shared) = shared.upgrade() else {
+            return;
         };
         // All that is there, then one look at who is due.
         for news in news.into_iter().chain(heard.try_iter().take(QUEUE)) {
-            discovery.hear(news);
+            shared.hear(news);
+            shared.changes.send_modify(|number| *number += 1);
         }
         let now = Timestamp::now();
-        discovery.place_due(now);
+        shared.place_due(now);
         // Also when it is never quiet.
         if tidied.elapsed() >= TICK {
             tidied = Instant::now();
-            discovery.tidy(now);
+            shared.tidy(now);
         }
-        ControlFlow::Continue(())
-    };
-    panics::keep_at(step, || {
-        if let Some(discovery) = discovery() {
-            discovery.mend();
-        }
-    });
+    }
 }

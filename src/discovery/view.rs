@@ -72,7 +72,7 @@ impl Discovery {
     /// What there is.
     pub fn view(&self, now: Timestamp) -> View {
         let world = self.shared.world.load();
-        let floor = self.floor();
+        let floor = self.shared.floor();
         let next = positions(&floor.sessions, &world, now);
         let unknown = |machine: &&Machine| world.inventory.by_hwaddr(machine.hwaddr).is_none();
         let machines = floor.machines().into_iter().filter(unknown).map(|machine| {
@@ -110,7 +110,7 @@ impl Discovery {
     /// The node that a card belongs to, by what is known of its machine; none if the inventory names the card.
     pub fn owner(&self, hwaddr: HwAddr) -> Option<Owner> {
         let world = self.shared.world.load();
-        let floor = self.floor();
+        let floor = self.shared.floor();
         let traits = floor.machine(hwaddr).map_or_else(Traits::default, Machine::traits);
         floor.kin.owner(hwaddr, &traits, &world.inventory)
     }
@@ -118,18 +118,17 @@ impl Discovery {
     /// Cards of a node that were seen and that the inventory does not name.
     pub fn further_cards(&self, node: &str) -> Vec<Owner> {
         let world = self.shared.world.load();
-        let floor = self.floor();
+        let floor = self.shared.floor();
         let seen = floor.machines().into_iter();
         seen.filter_map(|machine| floor.owner(machine, &world.inventory))
             .filter(|owner| owner.node.name == node)
             .collect()
     }
 
-    /// What the screen of a waiting machine in the subnet `network` shows. Never waits: none while somebody else is being
-    /// placed, which takes a disk flush.
-    pub fn screen(&self, hwaddr: HwAddr, network: Ipv4Net, now: Timestamp) -> Option<Screen> {
+    /// What the screen of a waiting machine in the subnet `network` shows. Never waits for the disk.
+    pub fn screen(&self, hwaddr: HwAddr, network: Ipv4Net, now: Timestamp) -> Screen {
         let world = self.shared.world.load();
-        let floor = self.shared.floor.try_lock().ok()?;
+        let floor = self.shared.floor();
         let machine = floor.machine(hwaddr);
         let session = machine.and_then(|machine| floor.session_of(machine, now));
         let next = session.map(|session| session.position(&world.site, &world.inventory));
@@ -139,11 +138,11 @@ impl Discovery {
         }
         let full = floor.full_pools(now).into_iter().find(|pool| pool.network == network);
         remarks.extend(full.map(|full| full.to_string()));
-        Some(Screen {
+        Screen {
             forgotten: machine.is_none(),
             suggestion: next.flatten(),
             remarks,
             owner: machine.and_then(|machine| floor.owner(machine, &world.inventory)),
-        })
+        }
     }
 }

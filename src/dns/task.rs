@@ -10,8 +10,9 @@ use crate::decide::SharedWorld;
 use hickory_proto::ProtoError;
 use rackstrap_base::{
     clock::Timestamp,
+    connection_limit::{Bounds, ClientClass, ConnectionLimit, Full, Permit},
+    counters::ReadCounts,
     rare::Rare,
-    seats::{Bounds, Full, Guest, Seat, Seats},
 };
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
 use std::{
@@ -77,9 +78,15 @@ pub struct Server {
     views: Views,
     limits: Limits,
     counters: Counters,
-    connections: Arc<Seats>,
-    forwards: Arc<Seats>,
+    connections: Arc<ConnectionLimit>,
+    forwards: Arc<ConnectionLimit>,
     favourite: Favourite,
+}
+
+impl ReadCounts for Server {
+    fn counts(&self) -> Vec<(&'static str, u64)> {
+        self.counters.counts()
+    }
 }
 
 impl Server {
@@ -94,12 +101,12 @@ impl Server {
                 views,
                 limits,
                 counters: Counters::default(),
-                connections: Seats::new(Bounds {
+                connections: ConnectionLimit::new(Bounds {
                     all: limits.connections,
                     strangers: limits.connections_of_strangers,
                     each: limits.connections_per_client,
                 }),
-                forwards: Seats::new(Bounds {
+                forwards: ConnectionLimit::new(Bounds {
                     all: limits.forwards,
                     strangers: limits.forwards_of_strangers,
                     each: limits.forwards_per_client,
@@ -109,22 +116,17 @@ impl Server {
         }))
     }
 
-    /// What was counted.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
-    }
-
     fn view(&self) -> Arc<View> {
         self.views.load(now)
     }
 
     /// A place for a question of `client` to the forwarders.
-    fn seat(&self, client: Ipv4Addr, view: &View) -> Result<Seat, Full> {
-        self.forwards.take(client.into(), guest(client, view))
+    fn permit(&self, client: Ipv4Addr, view: &View) -> Result<Permit, Full> {
+        self.forwards.take(client.into(), class(client, view))
     }
 
-    /// A question passed on, and what its client gets. It is under way as long as its seat is held.
-    async fn forward(&self, view: &View, relay: Relay, transport: Transport, seat: Seat) -> Reaction {
+    /// A question passed on, and what its client gets. It is under way as long as its permit is held.
+    async fn forward(&self, view: &View, relay: Relay, transport: Transport, permit: Permit) -> Reaction {
         let asked = upstream::ask(
             &relay,
             transport,
@@ -134,7 +136,7 @@ impl Server {
         );
         let answer = tokio::select! {
             answer = asked => answer,
-            () = seat.taken_away() => return relay.failed(Outcome::ForwardBusy),
+            () = permit.revoked() => return relay.failed(Outcome::ForwardBusy),
         };
         match answer {
             Some(bytes) => relay.answer(bytes),
@@ -147,10 +149,10 @@ impl Server {
         let (bytes, outcome) = match reaction {
             Reaction::Reply(bytes, outcome) => (Some(bytes), outcome),
             Reaction::Silence(outcome) => (None, outcome),
-            // Passed on by whoever has a seat for it; here is nobody.
+            // Only a question with a permit is passed on, and this one has none.
             Reaction::Forward(relay) => return self.settle(client, relay.failed(Outcome::ForwardBusy)),
         };
-        let times = self.counters.count(outcome);
+        let times = self.counters.add(outcome, 1);
         // Every first, second, fourth … of them: trouble is to be seen, and not to fill the disk.
         let trouble = matches!(outcome, Outcome::ForwardFailed | Outcome::ForwardBusy | Outcome::Failed);
         if trouble && times.is_power_of_two() {
@@ -163,8 +165,8 @@ impl Server {
 }
 
 /// Whose question it is.
-fn guest(client: Ipv4Addr, view: &View) -> Guest {
-    Guest::of(view.inventory.by_ipaddr(client).is_some())
+fn class(client: Ipv4Addr, view: &View) -> ClientClass {
+    ClientClass::of(view.inventory.by_ipaddr(client).is_some())
 }
 
 fn now() -> u32 {
@@ -229,7 +231,7 @@ async fn datagrams(socket: Arc<UdpSocket>, server: &Arc<Server>, tasks: &TaskTra
         let view = server.view();
         let mut reaction = respond(&view, client, Transport::Udp, &buffer[..length]);
         if let Reaction::Forward(relay) = reaction {
-            let Ok(seat) = server.seat(client, &view) else {
+            let Ok(permit) = server.permit(client, &view) else {
                 reaction = Reaction::Forward(relay);
                 send(&socket, server.settle(client, reaction), peer).await;
                 continue;
@@ -238,7 +240,7 @@ async fn datagrams(socket: Arc<UdpSocket>, server: &Arc<Server>, tasks: &TaskTra
             tasks.spawn(async move {
                 tokio::select! {
                     () = cancel.cancelled() => {}
-                    reaction = server.forward(&view, *relay, Transport::Udp, seat) => {
+                    reaction = server.forward(&view, *relay, Transport::Udp, permit) => {
                         send(&socket, server.settle(client, reaction), peer).await;
                     }
                 }
@@ -269,7 +271,7 @@ async fn connections(listener: TcpListener, server: &Arc<Server>, tasks: &TaskTr
             Ok((stream, peer)) => {
                 let Some(client) = ipv4(peer) else { continue };
                 server.counters.count(Outcome::Connection);
-                let Ok(seat) = server.connections.take(client.into(), guest(client, &server.view())) else {
+                let Ok(permit) = server.connections.take(client.into(), class(client, &server.view())) else {
                     server.counters.count(Outcome::ConnectionRefused);
                     continue;
                 };
@@ -277,11 +279,11 @@ async fn connections(listener: TcpListener, server: &Arc<Server>, tasks: &TaskTr
                 tasks.spawn(async move {
                     tokio::select! {
                         () = cancel.cancelled() => {}
-                        () = seat.taken_away() => {
+                        () = permit.revoked() => {
                             server.counters.count(Outcome::ConnectionClosed);
                             tracing::debug!(%client, "dns: an idle connection was closed for another one");
                         }
-                        closed = connection(stream, client, &server, &seat) => if let Err(why) = closed {
+                        closed = connection(stream, client, &server, &permit) => if let Err(why) = closed {
                             server.counters.count(Outcome::ConnectionClosed);
                             tracing::debug!(%client, "dns: a connection was closed: {why}");
                         },
@@ -300,12 +302,12 @@ async fn connections(listener: TcpListener, server: &Arc<Server>, tasks: &TaskTr
 }
 
 /// One query after the other (RFC 7766), until the client is done.
-async fn connection(mut stream: TcpStream, client: Ipv4Addr, server: &Server, seat: &Seat) -> io::Result<()> {
+async fn connection(mut stream: TcpStream, client: Ipv4Addr, server: &Server, permit: &Permit) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let limits = server.limits;
     let mut buffer = vec![0; limits.query.into()];
     loop {
-        seat.idle();
+        permit.idle();
         let length = match timeout(limits.idle, stream.read_u16()).await? {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
             length => length?,
@@ -316,12 +318,12 @@ async fn connection(mut stream: TcpStream, client: Ipv4Addr, server: &Server, se
         }
         let query = &mut buffer[..length.into()];
         timeout(limits.idle, stream.read_exact(query)).await??;
-        seat.busy();
+        permit.busy();
         let view = server.view();
         let mut reaction = respond(&view, client, Transport::Tcp, query);
         if let Reaction::Forward(relay) = reaction {
-            reaction = match server.seat(client, &view) {
-                Ok(seat) => server.forward(&view, *relay, Transport::Tcp, seat).await,
+            reaction = match server.permit(client, &view) {
+                Ok(permit) => server.forward(&view, *relay, Transport::Tcp, permit).await,
                 Err(_) => Reaction::Forward(relay),
             };
         }

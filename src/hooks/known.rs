@@ -2,8 +2,9 @@
 
 use crate::{
     boots::Boots,
-    inventory::{Inventory, Node},
-    timeline::{Recorder, State},
+    decide::World,
+    inventory::Node,
+    timeline::{NodeState, NodeStatus, Recorder},
 };
 use rackstrap_hostlist::{Dialect, NodeSet};
 use rackstrap_wire::Hardware;
@@ -23,7 +24,7 @@ struct One {
     /// Mount points of local partitions, and their bytes.
     mounts: Vec<(String, u64)>,
     /// `Lost` or `Stalled`; none if it is neither.
-    overdue: Option<State>,
+    overdue: Option<NodeState>,
 }
 
 /// Names of nodes that are different.
@@ -39,29 +40,21 @@ pub struct Differences {
 
 impl Known {
     /// What is known now.
-    pub fn of(inventory: &Inventory, boots: &Boots, recorder: &Recorder) -> Known {
-        let overdue = recorder.overdue();
-        let all = inventory.iter().map(|node| {
-            let boots = boots.of_node(&node.name);
-            let mounts = boots
-                .iter()
-                .find_map(|boot| boot.disk.as_ref())
-                .map(|disk| &disk.mounts);
-            let mounts = mounts.into_iter().flatten();
+    pub fn of(world: &World, boots: &Boots, recorder: &Recorder) -> Known {
+        let all = world.inventory.iter().map(|node| {
+            let status = NodeStatus::recorded(world, recorder, boots, &node.name);
+            let mounts = status.disk().into_iter().flat_map(|disk| &disk.mounts);
             let one = One {
                 node: node.clone(),
                 // No export shows modules, and another kernel may divide them up otherwise.
-                hardware: boots
-                    .iter()
-                    .find_map(|boot| boot.hardware.clone())
-                    .map(|hardware| Hardware {
-                        modules: Vec::new(),
-                        ..hardware
-                    }),
+                hardware: status.hardware().map(|hardware| Hardware {
+                    modules: Vec::new(),
+                    ..hardware.clone()
+                }),
                 mounts: mounts
                     .filter_map(|mount| Some((mount.mount.clone()?, mount.size)))
                     .collect(),
-                overdue: overdue.get(&node.name).copied(),
+                overdue: Some(status.state).filter(|state| state.is_overdue()),
             };
             (node.name.clone(), one)
         });
@@ -75,8 +68,8 @@ impl Known {
             hostlist(&nodes.map(|(name, _)| name.as_str()).collect())
         };
         vec![
-            ("RACKSTRAP_STALLED", all(State::Stalled)),
-            ("RACKSTRAP_LOST", all(State::Lost)),
+            ("RACKSTRAP_STALLED", all(NodeState::Stalled)),
+            ("RACKSTRAP_LOST", all(NodeState::Lost)),
         ]
     }
 

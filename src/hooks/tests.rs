@@ -3,7 +3,7 @@ use crate::{
     decide::World,
     inventory::Change,
     testkit::{self, Registries, add, cluster},
-    timeline::{Event, Level, Subject},
+    timeline::{Event, EventKind, Level, Subject},
 };
 use rackstrap_base::clock::Timestamp;
 use std::{path::Path, sync::Arc, time::Instant};
@@ -135,22 +135,22 @@ async fn told_at_the_start_and_of_what_changes_in_one_run() {
     change(vec![join, delete, add("r01n03")]).await.unwrap();
     assert_eq!(lines(&log, 3).await[2], "+r01n03 ~r01n01 -r01n02 stalled: lost:");
     // One node stops half way, and the other one falls silent: the daemon's own look at them has the program run.
-    let say = |node: &str, secs: u64, step: &str| {
+    let say = |node: &str, secs: u64, step: EventKind| {
         let event = Event::new(Timestamp(secs * 1000), step, Level::Ok, "").of_boot(node);
         recorder.record(Subject::Node(node.to_owned()), event);
     };
-    say("r01n01", 10, "kernel");
-    say("r01n03", 15, "ready");
-    recorder.look(Timestamp(611_000), 600);
+    say("r01n01", 10, EventKind::Kernel);
+    say("r01n03", 15, EventKind::Ready);
+    recorder.record_overdue(Timestamp(611_000), |_| 600);
     assert_eq!(lines(&log, 4).await[3], "+ ~r01n01 - stalled:r01n01 lost:");
-    recorder.look(Timestamp(2_000_000), 600);
+    recorder.record_overdue(Timestamp(2_000_000), |_| 600);
     assert_eq!(lines(&log, 5).await[4], "+ ~r01n03 - stalled:r01n01 lost:r01n03");
-    say("r01n01", 2_010, "agent plan");
+    say("r01n01", 2_010, EventKind::Agent(rackstrap_wire::Phase::Plan));
     assert_eq!(lines(&log, 6).await[5], "+ ~r01n01 - stalled: lost:r01n03");
-    say("r01n03", 2_011, "heartbeat");
+    say("r01n03", 2_011, EventKind::Heartbeat);
     assert_eq!(lines(&log, 7).await[6], "+ ~r01n03 - stalled: lost:");
     // What happens to a node that is neither is no news.
-    say("r01n01", 2_020, "ready");
+    say("r01n01", 2_020, EventKind::Ready);
     // The site file names another program.
     let mut site = world.load().site.as_ref().clone();
     site.hooks.on_change.push("more".to_owned());

@@ -8,9 +8,7 @@ use super::{
 };
 use crate::{
     boots::{Boot, Refusal},
-    restart::Want,
-    rollout::Reboot,
-    timeline::{Event, Level, Subject},
+    timeline::{Event, EventKind, Level, Subject},
 };
 use axum::{
     Json,
@@ -56,7 +54,7 @@ pub async fn plan(
     let agent = wire_of(&headers)?;
     let Some(common) = common_version(agent) else {
         let detail = too_old(&boot, agent);
-        service.record(&boot, "plan", Level::Error, detail.clone(), None);
+        service.record(&boot, EventKind::Plan, Level::Error, detail.clone(), None);
         return Err(Problem::gone(detail));
     };
     // After the overlay it is a user of the node who asks, and no boot goes on by that.
@@ -67,9 +65,9 @@ pub async fn plan(
         }
         service.rollouts.took(&boot, Timestamp::now());
         let detail = format!("{} for {}", boot.plan.image, boot.plan.node);
-        service.record(&boot, "plan", Level::Ok, detail, None);
+        service.record(&boot, EventKind::Plan, Level::Ok, detail, None);
         if common < WIRE_VERSION {
-            service.record(&boot, "plan", Level::Ok, old(&boot, agent), None);
+            service.record(&boot, EventKind::Plan, Level::Ok, old(&boot, agent), None);
         }
     }
     let sent = service.boots.send_plan(&id);
@@ -157,7 +155,7 @@ pub async fn overlay(
     let rendered = tokio::task::spawn_blocking(move || renderer.overlays.for_boot(&for_boot, disk, wire)).await;
     let rendered = rendered
         .unwrap_or_else(|panic| Err(format!("rendering panicked: {panic}")))
-        .inspect_err(|problem| service.record(&boot, "overlay", Level::Error, problem.clone(), None))
+        .inspect_err(|problem| service.record(&boot, EventKind::Overlay, Level::Error, problem.clone(), None))
         .map_err(Problem::unavailable)?;
     let boot = service
         .boots
@@ -169,7 +167,7 @@ pub async fn overlay(
     }
     for (level, notes) in [(Level::Degraded, &rendered.lacks), (Level::Ok, &rendered.notes)] {
         for note in notes.iter().take(MAX_NOTES) {
-            service.record(&boot, "overlay", level, note.clone(), None);
+            service.record(&boot, EventKind::Overlay, level, note.clone(), None);
         }
     }
     let overlay = rendered.into_overlay(wire);
@@ -180,7 +178,7 @@ pub async fn overlay(
         ),
         _ => (Level::Ok, format!("{} files", overlay.files.len())),
     };
-    service.record(&boot, "overlay", level, detail, None);
+    service.record(&boot, EventKind::Overlay, level, detail, None);
     Ok(Json(overlay))
 }
 
@@ -242,7 +240,7 @@ pub async fn waiting(
         service.boots.note_checks(id, &waiting.token, waiting.checks.clone())?;
         let detail = waits(&waiting.checks);
         if !detail.is_empty() {
-            service.record(&boot, "checks", Level::Retry, detail, None);
+            service.record(&boot, EventKind::Checks, Level::Retry, detail, None);
         }
     }
     Ok(StatusCode::NO_CONTENT)
@@ -278,9 +276,9 @@ pub async fn ready(State(service): State<Arc<Service>>, Told(boot, ready): Told<
         if service.boots.runs(id) {
             service
                 .recorder
-                .still_runs(&Subject::Node(boot.plan.node.clone()), Timestamp::now(), id);
+                .record_running(&Subject::Node(boot.plan.node.clone()), Timestamp::now(), id);
         }
-        service.record(&boot, "ready", level, detail, Some(ready.uptime_ms));
+        service.record(&boot, EventKind::Ready, level, detail, Some(ready.uptime_ms));
         service.rollouts.ready(&boot, Timestamp::now());
     }
     Ok(StatusCode::NO_CONTENT)
@@ -307,21 +305,12 @@ pub async fn heartbeat(
     let subject = Subject::Node(boot.plan.node.clone());
     let now = Timestamp::now();
     if proven {
-        service.recorder.still_runs(&subject, now, id);
+        service.recorder.record_running(&subject, now, id);
     }
     service.recorder.heartbeat(subject, now, id, &beat.trouble);
     service.boots.disks().note_used(&boot.plan.node, beat.used);
     if let Some(note) = &beat.restart {
         service.restarts.noted(&boot, note, now);
-    }
-    let awaited = service.restarts.awaited_by_rollout(&boot.plan.node);
-    let wanted = service
-        .rollouts
-        .reboot_wanted(&boot.plan.node, id, awaited.is_some(), now);
-    match (wanted, awaited) {
-        (Some(_), Some(_)) | (None, None) => {}
-        (Some(reboot), None) => restart_into_another_version(&service, &boot, reboot, now).await,
-        (None, Some(image)) => stay_in_this_version(&service, &boot, image, now).await,
     }
     let restart = service.restarts.order(&boot, now).await;
     Ok(match restart.is_some() || users.is_some() {
@@ -334,7 +323,7 @@ pub async fn heartbeat(
 fn users_for(service: &Service, boot: &Boot, note: &UsersNote) -> Option<String> {
     if !note.detail.is_empty() {
         let level = if note.failed { Level::Degraded } else { Level::Ok };
-        service.record(boot, "users", level, note.detail.clone(), None);
+        service.record(boot, EventKind::Users, level, note.detail.clone(), None);
     }
     if service.overlays.has_own_users(boot) {
         return None;
@@ -342,44 +331,4 @@ fn users_for(service: &Service, boot: &Boot, note: &UsersNote) -> Option<String>
     service.overlays.users_told(boot, &note.digest);
     let held = service.overlays.held_users()?;
     (held.digest != note.digest).then(|| held.digest.clone())
-}
-
-/// Hands a node that a rollout wants restarted to those who restart nodes, so that it is drained first. One that is on its way
-/// already stays with that; what is refused or fails now is asked for again by the next heartbeat.
-async fn restart_into_another_version(service: &Service, boot: &Boot, reboot: Reboot, now: Timestamp) {
-    /// A request takes no more, and a rollout of a year is one that waits for nobody.
-    const LONGEST_SECS: u64 = 86_400;
-    let restarts = service.restarts.clone();
-    let want = Want {
-        nodes: vec![boot.plan.node.clone()],
-        reason: format!("a rollout gives it another version than {}", boot.image()),
-        max_down: 1,
-        drain: true,
-        within_secs: reboot.ready_within_secs.min(LONGEST_SECS) as u32,
-        by: "rollout".to_owned(),
-        rollout: reboot.image,
-    };
-    let wanted = tokio::task::spawn_blocking(move || restarts.want(&want, now, false)).await;
-    if let Ok(Err(error)) = wanted {
-        tracing::warn!(node = %boot.plan.node, "not restarted for a rollout yet: {error}");
-    }
-}
-
-/// Has a node that a rollout wanted restarted, and wants no more, stay: the rollout stopped by itself before the node was told, say.
-async fn stay_in_this_version(service: &Service, boot: &Boot, image: String, now: Timestamp) {
-    let node = boot.plan.node.clone();
-    if service.rollouts.wants_restarted(&image, &node) {
-        return;
-    }
-    let (restarts, rollouts) = (service.restarts.clone(), service.rollouts.clone());
-    let withdraw = move || {
-        let wanted = |name: &str| rollouts.wants_restarted(&image, name);
-        let why = format!("the rollout of {image} gives it no other version now");
-        let withdrawn = restarts.withdraw(&image, Some(&node), wanted, &why, now);
-        rollouts.not_restarted(&image, &[node]);
-        withdrawn
-    };
-    if let Ok(Err(error)) = tokio::task::spawn_blocking(withdraw).await {
-        tracing::warn!(node = %boot.plan.node, "a cancelled restart will return when the daemon restarts: {error}");
-    }
 }

@@ -6,6 +6,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
+use rackstrap_base::text::one_line;
 
 /// A refusal: a status for programs, a sentence for people, a reason for the counters.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ pub struct Refused {
 impl Problem {
     fn new(status: StatusCode, reason: Reason, text: impl Into<String>) -> Self {
         // Shown on terminals, and much of it says what was asked for.
-        let text = text.into().replace(char::is_control, " ");
+        let text = one_line(&text.into(), usize::MAX);
         Problem { status, reason, text }
     }
 
@@ -111,23 +112,12 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Text out of a request, for a message: no more of it than helps.
-pub fn shortened(text: &str) -> String {
-    match text.char_indices().nth(60) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_came_from_outside_is_shown_harmless_and_short() {
-        assert_eq!(shortened("kernel"), "kernel");
-        assert_eq!(shortened(&"ä".repeat(60)), "ä".repeat(60));
-        assert_eq!(shortened(&"ä".repeat(61)), "ä".repeat(60) + "…");
+    fn what_came_from_outside_is_shown_harmless() {
         assert_eq!(Problem::bad_request("no a\u{1b}[2Jb\n").text, "no a [2Jb ");
     }
 }

@@ -1,7 +1,7 @@
 //! What boot loaders ask for: their script, the kernel, the initramfs, and loaders themselves.
 
 use super::{
-    answer::{Problem, shortened},
+    answer::Problem,
     counters::Reason,
     script::{NodeScript, Pauses, WaitScript},
     service::{Peer, Service, base_url},
@@ -9,8 +9,8 @@ use super::{
 use crate::{
     boots::{Boot, Origin},
     decide::{Decision, NodeDecision, Requester, World, decide},
-    discovery::{Owner, Screen, Told},
-    timeline::{Event, Level, Subject},
+    discovery::{Owner, Told},
+    timeline::{Event, EventKind, Level, Subject},
 };
 use axum::{
     body::Body,
@@ -18,8 +18,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use ipnet::Ipv4Net;
-use rackstrap_base::clock::Timestamp;
+use rackstrap_base::{clock::Timestamp, text::quoted};
 use rackstrap_image::permissive_args;
 use rackstrap_wire::HwAddr;
 use std::{
@@ -29,9 +28,6 @@ use std::{
 };
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
-
-/// How often, and after which pause, the waiting room is asked again while it writes to disk.
-const BUSY: (u32, Duration) = (10, Duration::from_millis(20));
 
 /// Query of `/ipxe`.
 #[derive(serde::Deserialize)]
@@ -66,6 +62,7 @@ pub async fn script(
     let world = service.snapshot();
     let requester = Requester {
         hwaddr: Some(hwaddr),
+        arch: service.firmware.of(hwaddr),
         ipxe: true,
         ..Requester::default()
     };
@@ -115,7 +112,7 @@ pub async fn script(
             if again && (service.waits)(hwaddr, peer.ipv4()) {
                 service.discovery.told(hwaddr, told);
             }
-            service.stranger_script(&world, hwaddr, *peer, again).await?
+            service.stranger_script(&world, hwaddr, *peer, again)?
         }
     };
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
@@ -139,8 +136,8 @@ impl Service {
             "boot" => "asks again: its kernel did not start",
             _ => "asks again",
         };
-        let step = loader_step(self.windows.is_doubted(node), "script");
-        let event = Event::new(Timestamp::now(), step, Level::Retry, detail);
+        let kind = Requested::Script.kind(self.windows.is_doubted(node));
+        let event = Event::new(Timestamp::now(), kind, Level::Retry, detail);
         self.recorder.record(Subject::Node(node.to_owned()), event);
     }
 
@@ -148,12 +145,12 @@ impl Service {
         let base = base_url(&world.site, decision.subnet.server);
         let subject = Subject::Node(decision.node.name.clone());
         let doubted = self.windows.is_doubted(&decision.node.name);
-        let step = loader_step(doubted, "script");
-        let note = |level, detail: String| Event::new(Timestamp::now(), step, level, detail);
+        let kind = Requested::Script.kind(doubted);
         let plan = match decision.plan(&world.site, hwaddr, "") {
             Ok(plan) => plan,
             Err(problem) => {
-                self.recorder.record(subject, note(Level::Error, problem.clone()));
+                let event = Event::new(Timestamp::now(), kind, Level::Error, problem.clone());
+                self.recorder.record(subject, event);
                 let message = [format!("{}: nothing to boot", decision.node.name), problem];
                 return self.wait(&base, hwaddr, &message, false);
             }
@@ -179,6 +176,7 @@ impl Service {
             token: &boot.token,
             base: &base,
             console: &decision.console,
+            attributes: &decision.node.attributes,
             kernel_args: &kernel_args,
             pauses: Pauses::spread(rand::random()),
         });
@@ -188,11 +186,11 @@ impl Service {
                     self.rollouts.opened(&boot, Timestamp::now());
                 }
                 let how = if permissive { ", SELinux permissive" } else { "" };
-                self.record(&boot, step, Level::Ok, format!("boots {}{how}", boot.plan.image), None);
+                self.record(&boot, kind, Level::Ok, format!("boots {}{how}", boot.plan.image), None);
                 Ok(text)
             }
             Err(problem) => {
-                self.record(&boot, step, Level::Error, problem.clone(), None);
+                self.record(&boot, kind, Level::Error, problem.clone(), None);
                 self.wait(
                     &base,
                     hwaddr,
@@ -216,30 +214,19 @@ impl Service {
     ) -> Result<String, Problem> {
         let base = base_url(&world.site, decision.subnet.server);
         if let Some(level) = level {
-            let event = Event::new(Timestamp::now(), "dhcp-first", level, detail.clone());
+            let event = Event::new(Timestamp::now(), EventKind::DhcpFirst, level, detail.clone());
             self.recorder.record(Subject::Node(decision.node.name.clone()), event);
         }
         self.wait(&base, hwaddr, &[detail], true)
     }
 
-    /// What the waiting room says of a machine; nothing if it is busy for long.
-    async fn screen(&self, hwaddr: HwAddr, network: Ipv4Net) -> Screen {
-        for _ in 0..BUSY.0 {
-            if let Some(screen) = self.discovery.screen(hwaddr, network, Timestamp::now()) {
-                return screen;
-            }
-            tokio::time::sleep(BUSY.1).await;
-        }
-        Screen::default()
-    }
-
-    async fn stranger_script(&self, world: &World, hwaddr: HwAddr, peer: Peer, again: bool) -> Result<String, Problem> {
+    fn stranger_script(&self, world: &World, hwaddr: HwAddr, peer: Peer, again: bool) -> Result<String, Problem> {
         let subnet = world.site.subnet_of(peer.ipv4()).ok_or_else(|| {
             let text = format!("{} is in no [[subnet]] of the site file", peer.ipv4());
             Problem::forbidden(Reason::Stranger, text)
         })?;
         let at_home = (self.waits)(hwaddr, peer.ipv4());
-        let screen = self.screen(hwaddr, subnet.network).await;
+        let screen = self.discovery.screen(hwaddr, subnet.network, Timestamp::now());
         if let Some(owner) = &screen.owner {
             return self.leave(hwaddr, owner);
         }
@@ -257,7 +244,7 @@ impl Service {
             hint,
         ];
         message.extend(screen.remarks);
-        let event = Event::new(Timestamp::now(), "script", Level::Ok, "waits to be racked");
+        let event = Event::new(Timestamp::now(), EventKind::Script, Level::Ok, "waits to be racked");
         self.recorder.record(Subject::Machine(hwaddr), event);
         // Nobody could rack a machine that the waiting room does not know; asking DHCP, it comes in again.
         let ask_dhcp = !at_home || (again && screen.forgotten);
@@ -268,7 +255,7 @@ impl Service {
     fn leave(&self, hwaddr: HwAddr, owner: &Owner) -> Result<String, Problem> {
         let event = Event::new(
             Timestamp::now(),
-            "script",
+            EventKind::Script,
             Level::Ok,
             format!("{owner}: leaves the machine to the next card"),
         );
@@ -308,11 +295,11 @@ pub async fn boot_file(
     request: Request,
 ) -> Result<Response, Problem> {
     let boot = service.boot_of(*peer, &id)?;
-    let step = match file.as_str() {
-        "kernel" => "kernel",
-        "initramfs" => "initramfs",
+    let (requested, name) = match file.as_str() {
+        "kernel" => (Requested::Kernel, "kernel"),
+        "initramfs" => (Requested::Initramfs, "initramfs"),
         _ => {
-            let text = format!("a boot has a kernel and an initramfs, no {}", shortened(&file));
+            let text = format!("a boot has a kernel and an initramfs, no {}", quoted(&file, 60));
             return Err(Problem::not_found(Reason::UnknownPath, text));
         }
     };
@@ -320,10 +307,10 @@ pub async fn boot_file(
     let world = service.snapshot();
     let version = world.images.get(&image).ok_or_else(|| {
         let detail = format!("image {image} is gone; the machine has to ask for a new boot");
-        service.record(&boot, step, Level::Error, detail.clone(), None);
+        service.record(&boot, requested.kind(false), Level::Error, detail.clone(), None);
         Problem::not_found(Reason::UnknownBoot, detail)
     })?;
-    let path = version.dir.join(step);
+    let path = version.dir.join(name);
     // iPXE asks with HEAD or for a range now and then; only whole files are worth a line on the timeline. A boot that has its
     // overlay has its kernel: it is a user of the node who asks.
     let whole = !boot.redeemed && request.method() == "GET" && !request.headers().contains_key(header::RANGE);
@@ -334,7 +321,7 @@ pub async fn boot_file(
     let note = TransferNote {
         service,
         boot,
-        step,
+        requested,
         began: Instant::now(),
         left: content_length(response.headers()),
     };
@@ -374,15 +361,26 @@ fn content_length(headers: &HeaderMap) -> u64 {
         .unwrap_or(0)
 }
 
-/// What a step of a loader is called on the timeline. As long as it is in doubt that firmware boots, a user of the node can do the same,
-/// and the node stays what it was.
-fn loader_step(doubted: bool, step: &'static str) -> &'static str {
-    match step {
-        _ if !doubted => step,
-        "script" => "script-client",
-        "kernel" => "kernel-client",
-        "initramfs" => "initramfs-client",
-        _ => step,
+/// What a loader asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Requested {
+    Script,
+    Kernel,
+    Initramfs,
+}
+
+impl Requested {
+    /// The kind of its events. As long as it is in doubt that firmware boots, a user of the node can ask for the same, and the node
+    /// stays what it was.
+    fn kind(self, doubted: bool) -> EventKind {
+        match (self, doubted) {
+            (Requested::Script, false) => EventKind::Script,
+            (Requested::Script, true) => EventKind::ScriptClient,
+            (Requested::Kernel, false) => EventKind::Kernel,
+            (Requested::Kernel, true) => EventKind::KernelClient,
+            (Requested::Initramfs, false) => EventKind::Initramfs,
+            (Requested::Initramfs, true) => EventKind::InitramfsClient,
+        }
     }
 }
 
@@ -390,7 +388,7 @@ fn loader_step(doubted: bool, step: &'static str) -> &'static str {
 struct TransferNote {
     service: Arc<Service>,
     boot: Arc<Boot>,
-    step: &'static str,
+    requested: Requested,
     began: Instant,
     left: u64,
 }
@@ -398,7 +396,7 @@ struct TransferNote {
 impl Drop for TransferNote {
     fn drop(&mut self) {
         let took: Duration = self.began.elapsed();
-        if self.left == 0 && self.step == "kernel" && !self.boot.doubted {
+        if self.left == 0 && self.requested == Requested::Kernel && !self.boot.doubted {
             self.service.rollouts.took(&self.boot, Timestamp::now());
         }
         let (level, detail) = match self.left {
@@ -407,7 +405,7 @@ impl Drop for TransferNote {
         };
         self.service.record(
             &self.boot,
-            loader_step(self.boot.doubted, self.step),
+            self.requested.kind(self.boot.doubted),
             level,
             detail,
             Some(took.as_millis() as u64),

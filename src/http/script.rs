@@ -3,13 +3,18 @@
 //! iPXE has no arithmetic but `inc` and no comparison but equality, so a pause that doubles up to
 //! a limit has to be told the exact value it will reach: [`Pauses`] computes both from one seed.
 
-use crate::config::closest;
 use include_dir::{Dir, include_dir};
-use minijinja::{Environment, UndefinedBehavior, context};
+use minijinja::{
+    Environment, UndefinedBehavior, Value, context,
+    value::{Object, Serde},
+};
+use rackstrap_base::words::closest;
 use rackstrap_wire::{HwAddr, Plan, cmdline};
 use std::{
-    fmt::Write as _,
+    collections::BTreeMap,
+    fmt::{self, Write as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 static BUILT_IN: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/bootscripts");
@@ -52,10 +57,33 @@ pub struct NodeScript<'a> {
     pub base: &'a str,
     /// Serial console as the kernel takes it (`ttyS0,115200`), or empty.
     pub console: &'a str,
+    /// Attributes of the node.
+    pub attributes: &'a BTreeMap<String, String>,
     /// The site's arguments.
     pub kernel_args: &'a str,
     /// Pauses.
     pub pauses: Pauses,
+}
+
+/// `node` of a script: its name as text, as scripts of sites have it, and `node.name` and `node.attributes.NAME`.
+#[derive(Debug)]
+struct NodeValue {
+    name: String,
+    attributes: BTreeMap<String, String>,
+}
+
+impl Object for NodeValue {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        match key.as_str()? {
+            "name" => Some(Value::from(self.name.as_str())),
+            "attributes" => Some(Value::from(Serde(&self.attributes))),
+            _ => None,
+        }
+    }
+
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
 }
 
 /// Everything that the script of a waiting machine says.
@@ -121,7 +149,10 @@ impl Scripts {
         self.render(
             "node.ipxe.j2",
             context! {
-                node => plan.node.as_str(),
+                node => Value::from_object(NodeValue {
+                    name: plan.node.clone(),
+                    attributes: script.attributes.clone(),
+                }),
                 image => plan.image.to_string(),
                 boot => plan.id.as_str(),
                 base => script.base,
@@ -212,7 +243,7 @@ fn harmless(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rackstrap_wire::{NetPlan, NfsRoot};
+    use rackstrap_wire::{NetPlan, NfsRoot, Root};
 
     fn plan() -> Plan {
         Plan {
@@ -228,12 +259,12 @@ mod tests {
                 domain: String::new(),
             },
             image: "debian@1".parse().unwrap(),
-            root: NfsRoot {
+            root: Root::Nfs(NfsRoot {
                 server: "10.5.0.1".parse().unwrap(),
                 port: 2049,
                 export: "/debian@1".to_owned(),
                 options: String::new(),
-            },
+            }),
             init: "/sbin/init".to_owned(),
             disk: None,
             ram_size: "50%".to_owned(),
@@ -249,6 +280,7 @@ mod tests {
             token: "t0ken",
             base: "http://10.5.0.1:80",
             console: "ttyS0,115200",
+            attributes: const { &BTreeMap::new() },
             kernel_args,
             pauses,
         }
@@ -258,6 +290,23 @@ mod tests {
     fn a_node_gets_its_kernel_and_a_way_back() {
         let scripts = Scripts::load(None).unwrap();
         insta::assert_snapshot!(scripts.node(&script(&plan(), "quiet")).unwrap());
+    }
+
+    #[test]
+    fn a_script_of_the_site_reads_attributes_of_the_node() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "#!ipxe\necho {{ node }} {{ node.name }} {{ node.attributes.location }}\n";
+        std::fs::write(dir.path().join("node.ipxe.j2"), text).unwrap();
+        let scripts = Scripts::load(Some(dir.path())).unwrap();
+        let attributes = [("location".to_owned(), "row 3".to_owned())].into();
+        let plan = plan();
+        let mut script = script(&plan, "");
+        assert!(
+            scripts.node(&script).unwrap_err().contains("undefined"),
+            "no such attribute"
+        );
+        script.attributes = &attributes;
+        assert_eq!(scripts.node(&script).unwrap(), "#!ipxe\necho r01n01 r01n01 row 3\n");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{
     Heard,
-    answer::{Problem, shortened},
+    answer::Problem,
     counters::{Counters, Reason},
     limits::Limits,
     script::Scripts,
@@ -16,10 +16,10 @@ use crate::{
     overlay::Renderer,
     restart::Restarts,
     rollout::Rollouts,
-    timeline::{Event, Level, Recorder, Subject},
+    timeline::{Event, EventKind, Level, Recorder, Subject},
 };
 use arc_swap::ArcSwap;
-use rackstrap_base::{clock::Timestamp, seats::Guest};
+use rackstrap_base::{clock::Timestamp, connection_limit::ClientClass, firmware::Firmwares, text::quoted};
 use rackstrap_wire::{FIRST_USER_PORT, HwAddr, ImageRef};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -48,6 +48,8 @@ pub struct Service {
     pub rollouts: Rollouts,
     /// Who is to restart.
     pub restarts: Restarts,
+    /// What the firmware of nodes said of itself over DHCP.
+    pub firmware: Arc<Firmwares>,
     /// Boot loaders.
     pub loaders: Arc<ArcSwap<Loaders>>,
     /// Boot scripts.
@@ -96,11 +98,11 @@ pub(super) fn seal_anew(image: &ImageRef) -> String {
 
 impl Service {
     /// Whose connection it is.
-    pub(super) fn guest(&self, peer: Peer) -> Guest {
+    pub(super) fn class(&self, peer: Peer) -> ClientClass {
         match self.world.load().inventory.by_ipaddr(peer.ipv4()) {
-            Some(_) if peer.is_root() => Guest::Root,
-            Some(_) => Guest::Node,
-            None => Guest::Stranger,
+            Some(_) if peer.is_root() => ClientClass::Root,
+            Some(_) => ClientClass::Node,
+            None => ClientClass::Stranger,
         }
     }
 
@@ -110,17 +112,17 @@ impl Service {
 
     /// The boot `id`, if `peer` is the node that it belongs to.
     pub(super) fn boot_of(&self, peer: Peer, id: &str) -> Result<Arc<Boot>, Problem> {
-        let boot = self.boots.get(id).ok_or_else(|| Refusal::Unknown(shortened(id)))?;
+        let boot = self.boots.get(id).ok_or_else(|| Refusal::Unknown(quoted(id, 60)))?;
         if boot.plan.net.ipaddr != peer.ipv4() {
             let detail = format!("{} asked for boot {id}, which is {}'s", peer.ipv4(), boot.plan.node);
             match self.world.load().inventory.by_ipaddr(peer.ipv4()) {
                 // A user of one node says nothing about another node: it is his own node that did this, and outside of its boot.
                 Some(asker) => {
-                    let event = Event::new(Timestamp::now(), "refused", Level::Error, detail.clone());
+                    let event = Event::new(Timestamp::now(), EventKind::Refused, Level::Error, detail.clone());
                     self.recorder.record(Subject::Node(asker.name.clone()), event);
                 }
                 // Perhaps the machine itself, which got another address.
-                None => self.record(&boot, "refused", Level::Error, detail.clone(), None),
+                None => self.record(&boot, EventKind::Refused, Level::Error, detail.clone(), None),
             }
             return Err(Problem::forbidden(Reason::ForeignBoot, detail));
         }
@@ -143,7 +145,7 @@ impl Service {
                     "waits until the system before was silent, as image {image} was sealed by an older release; {}",
                     seal_anew(image)
                 );
-                self.record(boot, "agent-client", Level::Retry, detail.clone(), None);
+                self.record(boot, EventKind::AgentClient, Level::Retry, detail.clone(), None);
                 return Err(Problem::unavailable(format!("{detail} ({seconds} s at most)")));
             }
         }
@@ -158,9 +160,9 @@ impl Service {
         Err(Problem::forbidden(Reason::UnprivilegedPort, detail))
     }
 
-    /// Notes something on the timeline of the boot's node.
-    pub(super) fn record(&self, boot: &Boot, step: &str, level: Level, detail: String, took_ms: Option<u64>) {
-        let mut event = Event::new(Timestamp::now(), step, level, detail).of_boot(&boot.plan.id);
+    /// Records an event on the timeline of the boot's node. `took_ms` is none if nothing was timed.
+    pub(super) fn record(&self, boot: &Boot, kind: EventKind, level: Level, detail: String, took_ms: Option<u64>) {
+        let mut event = Event::new(Timestamp::now(), kind, level, detail).of_boot(&boot.plan.id);
         event.took_ms = took_ms;
         self.recorder.record(Subject::Node(boot.plan.node.clone()), event);
     }

@@ -2,7 +2,7 @@
 
 use super::{
     Counters, Reason, agent,
-    answer::{Problem, Refused, shortened},
+    answer::{Problem, Refused},
     loader,
     service::{Peer, Service},
 };
@@ -23,8 +23,9 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use rackstrap_base::{
+    connection_limit::{Bounds, ConnectionLimit, Full, Permit},
     rare::Rare,
-    seats::{Bounds, Full, Seat, Seats},
+    text::quoted,
 };
 use rackstrap_wire::paths;
 use socket2::SockRef;
@@ -70,13 +71,13 @@ fn router(service: Arc<Service>) -> Router {
 async fn nothing_there(uri: Uri) -> Problem {
     let text = format!(
         "there is nothing at {}; machines that boot ask for /ipxe?mac=52-54-00-01-01-01, and their script says what else there is",
-        shortened(uri.path())
+        quoted(uri.path(), 60)
     );
     Problem::not_found(Reason::UnknownPath, text)
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Problem {
-    let (method, path) = (shortened(method.as_str()), shortened(uri.path()));
+    let (method, path) = (quoted(method.as_str(), 60), quoted(uri.path(), 60));
     Problem::wrong_method(format!(
         "{path} takes no {method}; the header 'Allow' says what it takes"
     ))
@@ -86,7 +87,7 @@ async fn wrong_method(method: Method, uri: Uri) -> Problem {
 pub async fn serve(listener: TcpListener, service: Arc<Service>, cancel: CancellationToken) -> io::Result<()> {
     let local = listener.local_addr()?;
     let limits = service.limits;
-    let seats = Seats::new(Bounds {
+    let limit = ConnectionLimit::new(Bounds {
         all: limits.connections,
         strangers: limits.strangers,
         each: limits.connections_per_peer,
@@ -95,7 +96,7 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, cancel: Cancell
         router: router(service.clone()),
         http: connections(&service),
         service,
-        seats,
+        limit,
         cancel,
     };
     let troubles = Rare::default();
@@ -131,7 +132,7 @@ struct Server {
     router: Router,
     http: http1::Builder,
     service: Arc<Service>,
-    seats: Arc<Seats>,
+    limit: Arc<ConnectionLimit>,
     cancel: CancellationToken,
 }
 
@@ -141,8 +142,8 @@ impl Server {
         let (limits, counters) = (self.service.limits, self.service.counters.clone());
         counters.connection();
         let address = peer.0.ip().to_canonical();
-        let seat = match self.seats.take(address, self.service.guest(peer)) {
-            Ok(seat) => Arc::new(seat),
+        let permit = match self.limit.take(address, self.service.class(peer)) {
+            Ok(permit) => Arc::new(permit),
             Err(full) => {
                 let detail = format!("of the connections of {address}: {full}");
                 let reason = match full {
@@ -154,14 +155,14 @@ impl Server {
                 return;
             }
         };
-        seat.idle();
+        permit.idle();
         let _ = stream.set_nodelay(true);
         // The kernel ends a connection whose peer acknowledges nothing, or keeps its window closed (tcp(7)): a node that was
         // switched off in the middle of its kernel, or a client that reads nothing.
         let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(limits.stall));
         let asked = Arc::new(AtomicBool::new(false));
         let used = Use {
-            seat: seat.clone(),
+            permit: permit.clone(),
             answering: Arc::default(),
         };
         let service = counted(self.router.clone(), peer, counters.clone(), asked.clone(), used.clone());
@@ -175,7 +176,7 @@ impl Server {
                 result = connection => if let Err(error) = result {
                     ended_early(&counters, address, &error, asked.load(Relaxed));
                 },
-                () = seat.taken_away() => {
+                () = permit.revoked() => {
                     counters.refused(Reason::Displaced, address, "its place went to another connection");
                 }
                 () = cancel.cancelled() => {}
@@ -187,14 +188,14 @@ impl Server {
 /// What is under way on a connection: it is idle when no answer is being made, and all of the last one is sent.
 #[derive(Clone)]
 struct Use {
-    seat: Arc<Seat>,
+    permit: Arc<Permit>,
     answering: Arc<AtomicBool>,
 }
 
 impl Use {
     fn begin(&self) {
         self.answering.store(true, Relaxed);
-        self.seat.busy();
+        self.permit.busy();
     }
 }
 
@@ -265,7 +266,7 @@ impl AsyncWrite for Watched {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.used.answering.load(Relaxed) {
-            self.used.seat.idle();
+            self.used.permit.idle();
         }
         Pin::new(&mut self.stream).poll_flush(context)
     }

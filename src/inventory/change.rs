@@ -2,13 +2,16 @@
 
 use super::{
     Inventory, Node,
-    check::{check_groups, check_hwaddrs, check_place, check_profiles, find},
+    check::{check_attributes, check_groups, check_hwaddrs, check_place, check_profiles, find},
     refusal::{InventoryError, Refusals},
 };
 use crate::config::Site;
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// A node as an administrator names it; its address follows from its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +27,9 @@ pub struct NewNode {
     /// Groups.
     #[serde(default)]
     pub groups: BTreeSet<String>,
+    /// Attributes.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
 }
 
 /// What shall be different about a node. What is not named stays.
@@ -42,6 +48,10 @@ pub struct Patch {
     pub join: BTreeSet<String>,
     /// Groups that it leaves.
     pub leave: BTreeSet<String>,
+    /// Attributes that it gets, in place of those of the same names.
+    pub attributes: BTreeMap<String, String>,
+    /// Names of attributes that it no longer has.
+    pub drop_attributes: BTreeSet<String>,
 }
 
 /// One change.
@@ -166,6 +176,7 @@ fn added(draft: &Inventory, site: &Site, new: &NewNode) -> Result<Node, Vec<Inve
     wrong.extend(check_hwaddrs(draft, &new.name, &new.hwaddrs));
     wrong.extend(check_profiles(site, &new.name, &profiles));
     wrong.extend(check_groups(&new.name, &new.groups));
+    wrong.extend(check_attributes(&new.name, &new.attributes));
     match ipaddr {
         Ok(ipaddr) if wrong.is_empty() => Ok(Node {
             name: new.name.clone(),
@@ -173,6 +184,7 @@ fn added(draft: &Inventory, site: &Site, new: &NewNode) -> Result<Node, Vec<Inve
             ipaddr,
             profiles,
             groups: new.groups.clone(),
+            attributes: new.attributes.clone(),
         }),
         _ => Err(wrong),
     }
@@ -198,6 +210,9 @@ fn patched(draft: &Inventory, site: &Site, node: &Node, patch: &Patch) -> Result
     node.groups = node.groups.union(&patch.join).cloned().collect();
     node.groups.retain(|group| !patch.leave.contains(group));
     wrong.extend(check_groups(&node.name, &node.groups));
+    node.attributes.retain(|name, _| !patch.drop_attributes.contains(name));
+    node.attributes.extend(patch.attributes.clone());
+    wrong.extend(check_attributes(&node.name, &node.attributes));
     match wrong.is_empty() {
         true => Ok(node),
         false => Err(wrong),

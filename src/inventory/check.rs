@@ -6,22 +6,30 @@ use super::{
 };
 use crate::config::Site;
 use ipnet::Ipv4Net;
-use rackstrap_base::{subnet::Subnet, words::meant};
+use rackstrap_base::{subnet::Subnet, text::quoted, words::meant};
 use rackstrap_wire::HwAddr;
-use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
 
 /// Hardware addresses that one node may have: four two-port cards.
 pub const HWADDRS_PER_NODE: usize = 8;
-/// Profiles and groups that one node may have.
+/// Profiles, groups and attributes that one node may have, of each kind.
 const LABELS_PER_NODE: usize = 64;
 /// Longest name of a group, bytes.
 pub(super) const GROUP_NAME: usize = 64;
+/// Longest name of an attribute, bytes.
+pub(super) const ATTRIBUTE_NAME: usize = 64;
+/// Longest value of an attribute, bytes.
+pub(super) const ATTRIBUTE_VALUE: usize = 1024;
 
 /// The node of that name, or an error that says which one was probably meant.
 pub fn find<'a>(inventory: &'a Inventory, name: &str) -> Result<&'a Arc<Node>, InventoryError> {
     inventory.get(name).ok_or_else(|| InventoryError::Unknown {
         near: meant(name, inventory.iter().map(|node| node.name.as_str())).map(str::to_owned),
-        name: name.chars().take(64).flat_map(char::escape_debug).collect(),
+        name: quoted(name, 64),
     })
 }
 
@@ -73,6 +81,39 @@ pub(super) fn check_groups(name: &str, groups: &BTreeSet<String>) -> Vec<Invento
         group: group.chars().take(GROUP_NAME).collect(),
     });
     too_many(name, groups.len(), "groups", LABELS_PER_NODE)
+        .into_iter()
+        .chain(wrong)
+        .collect()
+}
+
+/// What is wrong with attributes: they have names that templates do not read, values that are no line of text, or are too many.
+pub(super) fn check_attributes(name: &str, attributes: &BTreeMap<String, String>) -> Vec<InventoryError> {
+    let is_name = |text: &str| {
+        text.len() <= ATTRIBUTE_NAME
+            && text.starts_with(|c: char| c.is_ascii_alphabetic())
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    let is_value = |text: &str| text.len() <= ATTRIBUTE_VALUE && !text.chars().any(char::is_control);
+    let shown = |attribute: &str| {
+        attribute
+            .chars()
+            .take(ATTRIBUTE_NAME)
+            .flat_map(char::escape_debug)
+            .collect()
+    };
+    let wrong = attributes.iter().filter_map(|(attribute, value)| {
+        if !is_name(attribute) {
+            return Some(InventoryError::AttributeName {
+                name: name.to_owned(),
+                attribute: shown(attribute),
+            });
+        }
+        (!is_value(value)).then(|| InventoryError::AttributeValue {
+            name: name.to_owned(),
+            attribute: shown(attribute),
+        })
+    });
+    too_many(name, attributes.len(), "attributes", LABELS_PER_NODE)
         .into_iter()
         .chain(wrong)
         .collect()

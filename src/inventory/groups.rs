@@ -42,6 +42,7 @@ mod tests {
             ipaddr: naming.name_to_address(name).unwrap(),
             profiles: profiles.iter().map(|s| (*s).to_owned()).collect(),
             groups: groups.iter().map(|s| (*s).to_owned()).collect(),
+            attributes: Default::default(),
         };
         let nodes = [
             node("r01n01", &[], &["new"]),

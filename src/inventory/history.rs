@@ -1,9 +1,10 @@
 //! Who changed what about a node, and when.
 
 use super::{Changed, Node};
-use rackstrap_base::clock::Timestamp;
-use rackstrap_store::{Store, StoreError, Table, Write};
-use serde::{Deserialize, Serialize};
+use rackstrap_base::{clock::Timestamp, text::one_line};
+use rackstrap_store::{Batch, Read, Store, StoreError, Table};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 
 /// Entries kept for each name; the oldest go first.
 const PER_NODE: usize = 100;
@@ -23,14 +24,7 @@ pub struct Entry {
     pub changed: Changed,
 }
 
-impl Entry {
-    /// What is different, one line a thing: `added`, `hwaddr 52:54:… -> 52:54:…`.
-    pub fn lines(&self) -> Vec<String> {
-        differences(&self.changed)
-    }
-}
-
-/// What is different, one line a thing.
+/// What is different, one line a thing: `added`, `hwaddr 52:54:… -> 52:54:…`.
 pub fn differences(changed: &Changed) -> Vec<String> {
     let (before, after) = match (&changed.before, &changed.after) {
         (None, Some(node)) => return vec![format!("added{}", described(node))],
@@ -49,12 +43,22 @@ pub fn differences(changed: &Changed) -> Vec<String> {
     compare("hwaddr", words(&before.hwaddrs), words(&after.hwaddrs));
     compare("profiles", words(&before.profiles), words(&after.profiles));
     compare("groups", words(&before.groups), words(&after.groups));
+    let names: BTreeSet<&String> = before.attributes.keys().chain(after.attributes.keys()).collect();
+    for name in names {
+        let value = |node: &Node| node.attributes.get(name).cloned().unwrap_or_default();
+        compare(&format!("attribute {name}"), value(before), value(after));
+    }
     lines
 }
 
 fn described(node: &Node) -> String {
     let mut text = format!(": hwaddr {}", words(&node.hwaddrs));
-    for (what, list) in [("profiles", words(&node.profiles)), ("groups", words(&node.groups))] {
+    let attributes = node.attributes.iter().map(|(name, value)| format!("{name}={value}"));
+    for (what, list) in [
+        ("profiles", words(&node.profiles)),
+        ("groups", words(&node.groups)),
+        ("attributes", words(attributes)),
+    ] {
         if !list.is_empty() {
             text += &format!(", {what} {list}");
         }
@@ -76,10 +80,37 @@ fn prefix(name: &str) -> Vec<u8> {
     format!("{name}/").into_bytes()
 }
 
-/// Notes `changed` in the transaction that does it, under every name that it concerns.
-pub fn remember(tx: &mut Write<'_>, at: Timestamp, by: &str, changed: &[Changed]) -> Result<(), StoreError> {
-    let mut number = tx.get::<u64>(Table::Meta, LAST)?.unwrap_or_default();
-    let by: String = by.chars().filter(|c| !c.is_control()).take(WHO).collect();
+/// Number of the last entry, as the store has it: each change of the inventory makes it another one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LastEntry(Option<u64>);
+
+impl LastEntry {
+    /// What the store has.
+    ///
+    /// # Errors
+    /// An error of the store.
+    pub fn read(store: &Store) -> Result<LastEntry, StoreError> {
+        store.get(Table::Meta, LAST).map(LastEntry)
+    }
+}
+
+/// Records `changed` under every name that it concerns: the batch to write with the change, and the last entry after it. The batch
+/// expects that `last` is still the last one.
+///
+/// # Errors
+/// An error of the store.
+pub fn remember(
+    rows: &Read<'_>,
+    last: LastEntry,
+    at: Timestamp,
+    by: &str,
+    changed: &[Changed],
+) -> Result<(Batch, LastEntry), StoreError> {
+    let mut number = last.0.unwrap_or_default();
+    let by = one_line(by, WHO);
+    let mut batch = Batch::new().expect_read(Table::Meta, LAST, last.0.as_ref());
+    // The keys of each name's entries, oldest first.
+    let mut kept: BTreeMap<&str, Vec<Vec<u8>>> = BTreeMap::new();
     for changed in changed {
         number += 1;
         let entry = Entry {
@@ -96,14 +127,20 @@ pub fn remember(tx: &mut Write<'_>, at: Timestamp, by: &str, changed: &[Changed]
         for name in names {
             let prefix = prefix(name);
             let key = [&prefix[..], format!("{number:016x}").as_bytes()].concat();
-            tx.put(Table::History, &key, &entry)?;
-            let kept = tx.scan::<serde::de::IgnoredAny>(Table::History, &prefix)?;
-            for (key, _) in &kept[..kept.len().saturating_sub(PER_NODE)] {
-                tx.delete(Table::History, key)?;
-            }
+            let keys = match kept.entry(name) {
+                btree_map::Entry::Occupied(keys) => keys.into_mut(),
+                btree_map::Entry::Vacant(vacant) => {
+                    let known = rows.scan::<IgnoredAny>(Table::History, &prefix)?;
+                    vacant.insert(known.into_iter().map(|(key, _)| key).collect())
+                }
+            };
+            batch = batch.put(Table::History, key.clone(), &entry);
+            keys.push(key);
+            let oldest = keys.drain(..keys.len().saturating_sub(PER_NODE));
+            batch = oldest.fold(batch, |batch, key| batch.delete(Table::History, key));
         }
     }
-    tx.put(Table::Meta, LAST, &number)
+    Ok((batch.put(Table::Meta, LAST, &number), LastEntry(Some(number))))
 }
 
 /// What is known of a name, oldest first; of nodes that are no more, too.

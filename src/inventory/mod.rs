@@ -17,7 +17,7 @@ pub mod tests;
 pub use change::{Change, Changed, NewNode, Patch, apply};
 pub use check::find;
 pub use groups::groups;
-pub use history::{Entry, differences, history, remember};
+pub use history::{Entry, LastEntry, differences, history, remember};
 pub use node::{Inventory, Node};
 pub use refusal::{InventoryError, Refusals};
 pub use settings::{Setting, Settings};

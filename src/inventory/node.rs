@@ -23,6 +23,9 @@ pub struct Node {
     /// Groups, in order, for hostlists and exports.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub groups: BTreeSet<String>,
+    /// Facts of the site's own about the node, by name, for templates and boot scripts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, String>,
 }
 
 /// All nodes, immutable; a change makes a new one.

@@ -1,6 +1,6 @@
 //! Why the inventory stays as it is, in words that say what to do.
 
-use super::check::GROUP_NAME;
+use super::check::{ATTRIBUTE_NAME, ATTRIBUTE_VALUE, GROUP_NAME};
 use rackstrap_wire::HwAddr;
 use std::{fmt, net::Ipv4Addr};
 use thiserror::Error;
@@ -97,6 +97,25 @@ pub enum InventoryError {
         name: String,
         /// What was named.
         group: String,
+    },
+    /// An attribute's name is none.
+    #[error(
+        "node {name}: '{attribute}' is not an attribute name; write letters, digits and _, a letter first, at most \
+         {ATTRIBUTE_NAME} of them"
+    )]
+    AttributeName {
+        /// The node.
+        name: String,
+        /// What was named.
+        attribute: String,
+    },
+    /// An attribute's value is no line of text.
+    #[error("node {name}: the attribute '{attribute}' is not one line of at most {ATTRIBUTE_VALUE} bytes")]
+    AttributeValue {
+        /// The node.
+        name: String,
+        /// Which.
+        attribute: String,
     },
     /// Too many of something.
     #[error("node {name}: {count} {what}; a node has at most {most}")]

@@ -1,6 +1,6 @@
 //! A node's settings: what its profiles say, and which of them said it.
 
-use crate::config::{Profile, Site};
+use crate::config::{Profile, SETTINGS, Site};
 use serde::{Deserialize, Serialize};
 
 /// The tree that makes a node of an image. It comes first, unless a profile puts it elsewhere.
@@ -56,31 +56,15 @@ impl<'a> Settings<'a> {
 
     /// Every setting that some profile says something about, in the order of the documentation.
     pub fn all(&self) -> Vec<Setting> {
-        let from = |key: &str, value: &dyn Fn(&Profile) -> Option<String>| {
-            let found = self.0.iter().find_map(|(name, profile)| Some((name, value(profile)?)));
-            found.map(|(name, value)| Setting {
-                key: key.to_owned(),
+        let said = SETTINGS.iter().filter_map(|setting| {
+            let (profile, value) =
+                (self.0.iter()).find_map(|(name, profile)| Some((name, (setting.shown)(profile)?)))?;
+            Some(Setting {
+                key: setting.key.to_owned(),
                 value,
-                profile: (*name).to_owned(),
+                profile: (*profile).to_owned(),
             })
-        };
-        let list = |items: &Option<Vec<String>>| items.as_ref().map(|items| items.join(", "));
-        let settings = [
-            from("image", &|p| p.image.clone()),
-            from("layout", &|p| p.layout.clone()),
-            from("disk", &|p| p.disk.clone()),
-            from("kernel-args", &|p| p.kernel_args.clone()),
-            from("templates", &|p| list(&p.templates)),
-            from("authorized-keys", &|p| {
-                let keys = p.authorized_keys.as_ref()?;
-                Some(format!("{} keys", keys.len()))
-            }),
-            from("console", &|p| p.console.clone()),
-            from("init", &|p| p.init.clone()),
-            from("ram-size", &|p| p.ram_size.clone()),
-            from("checks", &|p| list(&p.checks)),
-            from("check-login", &|p| p.check_login.map(|wanted| wanted.to_string())),
-        ];
-        settings.into_iter().flatten().collect()
+        });
+        said.collect()
     }
 }

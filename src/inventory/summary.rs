@@ -64,6 +64,7 @@ mod tests {
             ipaddr: [10, 5, 1, slot as u8].into(),
             profiles: Vec::new(),
             groups: [group.to_owned()].into(),
+            attributes: Default::default(),
         }
     }
 

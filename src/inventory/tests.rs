@@ -5,7 +5,7 @@ use crate::config::{Site, parse};
 use proptest::prelude::*;
 use rackstrap_store::Store;
 use rackstrap_wire::HwAddr;
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 const SITE: &str = r#"
 [cluster]
@@ -276,4 +276,69 @@ proptest! {
             prop_assert_eq!(&inventory.by_ipaddr(node.ipaddr).unwrap().name, &node.name);
         }
     }
+}
+
+#[test]
+fn a_node_of_the_release_before_has_no_attributes() {
+    let row =
+        r#"{"name":"r01n10","hwaddrs":["52:54:00:01:01:01"],"ipaddr":"10.1.0.10","profiles":["gpu"],"groups":["big"]}"#;
+    let node: Node = serde_json::from_str(row).unwrap();
+    assert!(node.attributes.is_empty());
+    assert_eq!(serde_json::to_string(&node).unwrap(), row, "and its row stays as it is");
+}
+
+#[test]
+fn attributes_are_set_replaced_and_taken_away() {
+    let bag = |all: &[(&str, &str)]| -> BTreeMap<String, String> {
+        let all = all
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        all.collect()
+    };
+    let add = Change::Add(NewNode {
+        attributes: bag(&[("location", "row 3"), ("owner", "physics")]),
+        ..new("r01n10", &["52:54:00:01:01:01"])
+    });
+    let (inventory, _) = apply(&Inventory::default(), &site(), &[add]).unwrap();
+    let set = |attributes: &[(&str, &str)], drop: &[&str]| Change::Set {
+        name: "r01n10".to_owned(),
+        patch: Patch {
+            attributes: bag(attributes),
+            drop_attributes: drop.iter().map(|name| (*name).to_owned()).collect(),
+            ..Patch::default()
+        },
+    };
+    let (inventory, changed) = apply(
+        &inventory,
+        &site(),
+        &[set(&[("location", "row 4")], &["owner", "none"])],
+    )
+    .unwrap();
+    assert_eq!(
+        inventory.get("r01n10").unwrap().attributes,
+        bag(&[("location", "row 4")])
+    );
+    assert_eq!(
+        differences(&changed[0]),
+        ["attribute location row 3 -> row 4", "attribute owner physics -> -"]
+    );
+    let refused = |name: &str, value: &str| {
+        apply(&inventory, &site(), &[set(&[(name, value)], &[])])
+            .unwrap_err()
+            .to_string()
+    };
+    let long = "x".repeat(1025);
+    for name in ["", "1st", "a-b", "a.b", &long[..65], "\u{e4}"] {
+        assert!(
+            refused(name, "x").contains("is not an attribute name; write letters"),
+            "{name}"
+        );
+    }
+    for value in ["two\nlines", &long] {
+        assert!(refused("location", value).contains("'location' is not one line of at most 1024 bytes"));
+    }
+    let many: Vec<String> = (0..65).map(|n| format!("a{n}")).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|name| (name.as_str(), "x")).collect();
+    let problem = apply(&inventory, &site(), &[set(&many, &[])]).unwrap_err().to_string();
+    assert!(problem.contains("66 attributes; a node has at most 64"), "{problem}");
 }

@@ -3,21 +3,27 @@
 use super::{facts, mounts, render::render, tree::Templates};
 use crate::{
     config::{Diagnostic, Site},
-    inventory::Settings,
+    inventory::{Inventory, Node, Settings},
 };
 use rackstrap_image::{Catalog, ImageVersion, RootDir};
 use rackstrap_wire::ImageRef;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// What is wrong with the trees: each profile's trees in their order, and then those that no profile names, are rendered for
-/// a node that the site could have. A mistake behind a condition that does not hold for it is not found.
-pub fn check(site: &Site, templates: &Templates) -> Vec<Diagnostic> {
+/// a node that the site could have, with the attributes that all nodes of the profile have. A mistake behind a condition that does
+/// not hold for it is not found.
+pub fn check(site: &Site, inventory: &Inventory, templates: &Templates) -> Vec<Diagnostic> {
     let mut problems: Vec<Diagnostic> = Vec::new();
     let mut named: Vec<String> = Vec::new();
     let mut tried = |profile: &str, tree: &str| {
         let profiles = [profile.to_owned()];
         let (mounts, _) = mounts::of_node(site, &profiles);
-        let facts = facts::example(site, profile, mounts);
+        let facts = facts::example(
+            site,
+            profile,
+            mounts,
+            expected_attributes(inventory, profile, templates),
+        );
         if let Err(mut problem) = render(templates, &[tree.to_owned()], &facts, Vec::new())
             && !problems.iter().any(|known| known.brief().starts_with(&problem.brief()))
         {
@@ -41,6 +47,24 @@ pub fn check(site: &Site, templates: &Templates) -> Vec<Diagnostic> {
         tried("default", tree);
     }
     problems
+}
+
+/// The attributes that all nodes of `profile` have, with the values of the first one. Of a profile that no node has yet, those that
+/// templates name: which ones its nodes will have is not known.
+fn expected_attributes(inventory: &Inventory, profile: &str, templates: &Templates) -> BTreeMap<String, String> {
+    let of_profile = |node: &&Arc<Node>| profile == "default" || node.profiles.iter().any(|name| name == profile);
+    let mut nodes = inventory.iter().filter(of_profile);
+    let Some(first) = nodes.next() else {
+        return templates
+            .attributes()
+            .map(|name| (name.to_owned(), "example".to_owned()))
+            .collect();
+    };
+    let mut shared = first.attributes.clone();
+    for node in nodes {
+        shared.retain(|name, _| node.attributes.contains_key(name));
+    }
+    shared
 }
 
 /// The images that profiles boot (their newest versions, unless pinned) and that enforce SELinux, which nodes cannot.
@@ -84,4 +108,51 @@ pub fn lacking(site: &Site, images: &Catalog) -> Vec<String> {
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+    use std::{fs, path::Path};
+
+    #[test]
+    fn an_attribute_that_a_node_of_the_profile_lacks_is_named_with_file_and_line() {
+        let text = "[cluster]\nnode-name = \"r{rack:02}n{slot:02}\"\nnode-address = \"10.5.{rack}.{slot}\"\n\
+                    [[subnet]]\nnetwork = \"10.5.0.0/16\"\nrelayed = true\nserver = \"10.5.0.1\"\n\
+                    [profile.gpu]\ntemplates = [\"t\"]\n";
+        let (site, _) = parse(text, Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}"));
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("t/etc")).unwrap();
+        fs::write(dir.path().join("t/etc/x.j2"), "fine\n{{ node.attributes.location }}\n").unwrap();
+        let templates = Templates::load(Some(dir.path())).unwrap();
+        let node = |slot: u8, profile: &str, attributes: &[(&str, &str)]| Node {
+            name: format!("r01n{slot:02}"),
+            hwaddrs: Vec::new(),
+            ipaddr: [10, 5, 1, slot].into(),
+            profiles: vec![profile.to_owned()],
+            groups: Default::default(),
+            attributes: (attributes.iter())
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+        };
+        let problems = |nodes: Vec<Node>| -> Vec<String> {
+            let found = check(&site, &Inventory::new(nodes), &templates);
+            found.iter().map(|problem| problem.to_string()).collect()
+        };
+        let has = [("location", "row 3")];
+        assert_eq!(problems(vec![node(1, "gpu", &has), node(2, "other", &[])]), [""; 0]);
+        assert_eq!(
+            problems(vec![node(1, "other", &has)]),
+            [""; 0],
+            "no node has the profile yet"
+        );
+        let lacks = problems(vec![node(1, "gpu", &has), node(2, "gpu", &[("rack", "1")])]);
+        assert!(
+            lacks.len() == 1
+                && lacks[0].contains("t/etc/x.j2:2:")
+                && lacks[0].contains("'node.attributes.location' is not defined"),
+            "{lacks:?}"
+        );
+    }
 }

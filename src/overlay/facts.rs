@@ -6,7 +6,7 @@ use crate::{
     decide::{NodeDecision, World},
     inventory::Settings,
 };
-use rackstrap_wire::{DiskState, DiskStatus, FileSystem, ImageRef, Layout, MountedPartition, NetPlan, Plan};
+use rackstrap_wire::{DiskState, DiskStatus, FileSystem, ImageRef, Layout, MountedPartition, NetPlan, Plan, Root};
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 /// Facts of one boot: image and network as pinned, the rest as decided now.
@@ -19,6 +19,9 @@ pub(super) fn facts(
     cluster_key: &[u8; 32],
     mounts: Vec<MountFacts>,
 ) -> Facts {
+    let server = match &plan.root {
+        Root::Nfs(root) => root.server,
+    };
     let nodes = world.inventory.iter().map(|node| PeerNode {
         name: node.name.clone(),
         ipaddr: node.ipaddr,
@@ -29,10 +32,11 @@ pub(super) fn facts(
             fqdn: fqdn(&world.site, &plan.node),
             profiles: decision.node.profiles.clone(),
             groups: decision.node.groups.iter().cloned().collect(),
+            attributes: decision.node.attributes.clone(),
             machine_id: machine_id(cluster_key, &plan.node),
         },
         cluster: cluster(&world.site),
-        server: BTreeMap::from([("ipaddr", plan.root.server)]),
+        server: BTreeMap::from([("ipaddr", server)]),
         net: plan.net.clone(),
         image: plan.image.clone(),
         image_digest: (world.images.get(&plan.image))
@@ -46,8 +50,14 @@ pub(super) fn facts(
     }
 }
 
-/// Facts of the first node that the site could have, with this profile, so that its templates can be tried before there is one.
-pub(super) fn example(site: &Site, profile: &str, mounts: Vec<MountFacts>) -> Facts {
+/// Facts of the first node that the site could have, with this profile and `attributes`, so that its templates can be tried before
+/// there is one.
+pub(super) fn example(
+    site: &Site,
+    profile: &str,
+    mounts: Vec<MountFacts>,
+    attributes: BTreeMap<String, String>,
+) -> Facts {
     let naming = &site.cluster.naming;
     let first = naming.first_address(Default::default(), &site.cluster.reserved);
     let ipaddr = first.unwrap_or(Ipv4Addr::new(192, 0, 2, 1));
@@ -74,6 +84,7 @@ pub(super) fn example(site: &Site, profile: &str, mounts: Vec<MountFacts>) -> Fa
             fqdn: fqdn(site, &name),
             name: name.clone(),
             groups: Vec::new(),
+            attributes,
             machine_id: "0".repeat(32),
             profiles,
         },

@@ -5,6 +5,7 @@ use super::{
     tree::{Body, Templates},
 };
 use crate::config::Diagnostic;
+use rackstrap_base::words::closest;
 use rackstrap_wire::{DiskState, ImageRef, NetPlan, OverlayContent, OverlayFile};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::Ipv4Addr};
@@ -47,6 +48,8 @@ pub struct NodeFacts {
     pub profiles: Vec<String>,
     /// Groups.
     pub groups: Vec<String>,
+    /// `node.attributes.NAME`: what administrators set for the node.
+    pub attributes: BTreeMap<String, String>,
     /// 32 hex digits, the same at every boot, so that systemd does not take each one for the first.
     pub machine_id: String,
 }
@@ -152,7 +155,7 @@ pub fn render(
 /// There is no tree of that name.
 pub(super) fn no_tree(templates: &Templates, name: &str) -> Box<Diagnostic> {
     let names: Vec<&str> = templates.names().collect();
-    let help = match crate::config::closest(name, names.iter().copied()) {
+    let help = match closest(name, names.iter().copied()) {
         Some(near) => format!("did you mean '{near}'? there are: {}", names.join(", ")),
         None => format!(
             "make a directory of that name below templates-dir; there are: {}",
@@ -191,6 +194,7 @@ mod tests {
                 fqdn: "r01n03.cluster".to_owned(),
                 profiles: Vec::new(),
                 groups: Vec::new(),
+                attributes: BTreeMap::from([("location".to_owned(), "row 3".to_owned())]),
                 machine_id: "00112233445566778899aabbccddeeff".to_owned(),
             },
             cluster: BTreeMap::from([("name", "lab".to_owned()), ("domain", "cluster".to_owned())]),
@@ -275,6 +279,7 @@ mod tests {
             "{% if node.name == 'x' %}\n",
             "{{ node.name | uper }}",
             "{{ nodes[0].name.foo.bar }}",
+            "fine\n{{ node.attributes.locaton }}",
             "{% include 't/etc/y' %}",
         ] {
             std::fs::write(dir.path().join("t/etc/x.j2"), text).unwrap();
@@ -294,6 +299,17 @@ mod tests {
             said.push_str(&format!("{}\n", problem.brief()));
         }
         insta::assert_snapshot!(said);
+    }
+
+    #[test]
+    fn an_attribute_of_the_node_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("t/etc")).unwrap();
+        let template = "{{ node.attributes.location }}, {{ node.attributes.owner | default('nobody') }}\n";
+        std::fs::write(dir.path().join("t/etc/place.j2"), template).unwrap();
+        let templates = Templates::load(Some(dir.path())).unwrap();
+        let overlay = render(&templates, &["t".to_owned()], &facts(), Vec::new()).unwrap();
+        assert_eq!(text(&overlay, "/etc/place"), "row 3, nobody\n");
     }
 
     #[test]

@@ -136,6 +136,20 @@ impl Templates {
         self.trees.keys().map(String::as_str)
     }
 
+    /// The names of attributes that templates read, as `node.attributes.NAME`; some may be there several times.
+    pub(super) fn attributes(&self) -> impl Iterator<Item = &str> {
+        let entries = self.trees.values().flat_map(|tree| &tree.entries);
+        entries.flat_map(|entry| {
+            let after = entry.source.split("node.attributes.").skip(1);
+            after.filter_map(|rest| {
+                let end = rest
+                    .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+                    .unwrap_or(rest.len());
+                rest.get(..end).filter(|name| !name.is_empty())
+            })
+        })
+    }
+
     /// What a person calls the file behind the template `TREE/FILE`: its path, if it has one.
     pub(super) fn file(&self, name: &str) -> String {
         let (tree, file) = name.split_once('/').unwrap_or((name, ""));

@@ -1,10 +1,8 @@
 //! Profiles whose nodes have no image to boot.
 
 use super::{Finding, finding};
-use crate::{
-    config::{Site, closest},
-    inventory::Settings,
-};
+use crate::{config::Site, inventory::Settings};
+use rackstrap_base::words::closest;
 use rackstrap_image::{Catalog, import_command};
 use rackstrap_wire::ImageRef;
 use std::collections::BTreeMap;

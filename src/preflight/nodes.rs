@@ -75,6 +75,7 @@ mod tests {
             ipaddr: site(|text| text).cluster.naming.name_to_address(name).unwrap(),
             profiles: profiles.iter().map(|&profile| profile.to_owned()).collect(),
             groups: Default::default(),
+            attributes: Default::default(),
         }
     }
 

@@ -1,23 +1,29 @@
 //! All requests: in memory for heartbeats, on disk before anything follows from them.
 
 use super::{
-    request::{End, Kind, Member, Note, Programs, Request, Seen, Step},
+    actions::Agents,
+    load,
     rows::{differences, forget, row, whole},
 };
 use crate::{
-    boots::{Boot, Boots},
+    boots::Boots,
     decide::SharedWorld,
     inventory::find,
-    timeline::{Event, Level, Recorder, State as NodeState, Subject},
+    observed::Observer,
+    timeline::{Event, EventKind, Level, Recorder, Subject},
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_hostlist::NodeSet;
-use rackstrap_store::{Batch, Store, StoreError, Table};
-use rackstrap_wire::{Restart, RestartNote};
+use rackstrap_lifecycle::{
+    self as lifecycle, Action, Changed, Job, Note, Situation,
+    restart::{Cause, End, Member, Programs, Request, Step},
+    rollout::Rollout,
+};
+use rackstrap_store::{Batch, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 use thiserror::Error;
 use tokio::sync::Notify;
@@ -32,24 +38,45 @@ const REASON: usize = 200;
 /// Requests for restarts; clones share them.
 #[derive(Clone)]
 pub struct Restarts {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
-struct Shared {
-    store: Store,
-    world: SharedWorld,
+pub(super) struct Shared {
+    pub(super) store: Store,
+    pub(super) world: SharedWorld,
     boots: Boots,
     recorder: Recorder,
+    pub(super) observer: Observer,
+    pub(super) agents: Agents,
     state: Mutex<State>,
-    wake: Notify,
+    /// Wakes the task that runs programs.
+    pub(super) jobs: Notify,
+    /// Wakes the planner.
+    planner: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     /// The oldest first.
-    requests: Vec<Request>,
-    /// Nodes for which a program runs.
-    busy: HashSet<String>,
+    pub(super) requests: Vec<Request>,
+    /// Ids of requests that are not on disk yet: nothing follows from them.
+    unconfirmed: HashSet<String>,
+    /// Nodes for which a program runs, or is about to.
+    pub(super) busy: HashSet<String>,
+    /// Programs that are about to run.
+    pub(super) jobs: VecDeque<Job>,
+    /// Something could not be written: all is written next time.
+    pub(super) incomplete: bool,
+}
+
+/// What a plan means for rollouts, and for the store.
+pub struct Advance {
+    /// Rollouts that are different now.
+    pub rollouts: Vec<Changed>,
+    /// Rows of requests.
+    pub batch: Batch,
+    /// What to do once that is on disk.
+    pub actions: Vec<Action>,
 }
 
 /// What somebody wants.
@@ -68,9 +95,6 @@ pub struct Want {
     /// Who wants it: a request of the command line is signed by the daemon.
     #[serde(skip)]
     pub by: String,
-    /// The image whose rollout wants it; empty if a person does.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub rollout: String,
 }
 
 /// What becomes of a [`Want`].
@@ -99,13 +123,43 @@ pub struct Cancelled {
     pub none: Vec<String>,
 }
 
-/// What becomes of restarts that a rollout wanted, and wants no more.
+/// What becomes of restarts for a rollout that is paused or has ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Withdrawn {
-    /// Nodes that are not restarted; what was drained of them is resumed.
+    /// Nodes that are not restarted; those that were drained are resumed.
     pub cancelled: Vec<String>,
-    /// Those that were told already, and are on their way.
+    /// Nodes that have the order already, and are on their way.
     pub told: Vec<String>,
+}
+
+impl Withdrawn {
+    /// What happened to restarts for rollouts of `image` between two lists of requests.
+    pub fn between(image: &str, before: &[Request], after: &[Request]) -> Withdrawn {
+        let members = |requests: &[Request]| -> Vec<Member> {
+            let ours = requests.iter().filter(|request| request.rollout == image);
+            ours.flat_map(|request| request.nodes.clone()).collect()
+        };
+        let (before, after) = (members(before), members(after));
+        let untold: HashSet<&str> = (before.iter().filter(|node| node.step.is_untold()))
+            .map(|node| node.name.as_str())
+            .collect();
+        let is_cancelled = |step: &Step| {
+            matches!(
+                step,
+                Step::Ended { how: End::GivenUp } | Step::Resuming { then: End::GivenUp }
+            )
+        };
+        let names = |fits: &dyn Fn(&Member) -> bool| {
+            let fitting = after.iter().filter(|node| fits(node));
+            let mut names: Vec<String> = fitting.map(|node| node.name.clone()).collect();
+            names.sort();
+            names
+        };
+        Withdrawn {
+            cancelled: names(&|node| untold.contains(node.name.as_str()) && is_cancelled(&node.step)),
+            told: names(&|node| matches!(node.step, Step::Told { .. })),
+        }
+    }
 }
 
 /// Why nothing is restarted.
@@ -119,63 +173,45 @@ pub enum RestartError {
     Store(#[from] StoreError),
 }
 
-/// Work for the task.
-pub(super) struct Job {
-    pub request: String,
-    pub kind: Kind,
-    pub nodes: Vec<String>,
-    pub reason: String,
-}
-
 impl Restarts {
     /// Loads all requests.
     ///
     /// # Errors
     /// An error of the store.
     pub fn load(store: Store, world: SharedWorld, boots: Boots, recorder: Recorder) -> Result<Self, StoreError> {
-        let mut requests: BTreeMap<String, Request> = BTreeMap::new();
-        let mut members: Vec<(String, u64, Member)> = Vec::new();
-        for (key, value) in store.scan::<serde_json::Value>(Table::Restarts, b"")? {
-            let broken = |error: String| StoreError::Value {
-                table: Table::Restarts.name(),
-                key: String::from_utf8_lossy(&key).into_owned(),
-                error,
-            };
-            let text = std::str::from_utf8(&key).map_err(|e| broken(e.to_string()))?;
-            match text.split_once('/') {
-                None => {
-                    let request: Request = serde_json::from_value(value).map_err(|e| broken(e.to_string()))?;
-                    requests.insert(text.to_owned(), request);
-                }
-                Some((id, number)) => {
-                    let member = serde_json::from_value(value).map_err(|e| broken(e.to_string()))?;
-                    let number = number.parse().map_err(|_| broken("not a number".to_owned()))?;
-                    members.push((id.to_owned(), number, member));
-                }
-            }
-        }
-        members.sort_by_key(|(_, number, _)| *number);
-        for (id, _, member) in members {
-            if let Some(request) = requests.get_mut(&id) {
-                request.nodes.push(member);
-            }
-        }
-        let mut requests: Vec<Request> = requests.into_values().collect();
-        requests.sort_by_key(|request| request.wanted);
-        boots.count_from(requests.iter().filter_map(|request| request.after).max());
+        let requests = load::load(&store, &boots)?;
+        let after = requests
+            .iter()
+            .flat_map(|request| request.nodes.iter().map(|node| node.after.or(request.after)));
+        boots.count_from(after.flatten().max());
         Ok(Restarts {
             shared: Arc::new(Shared {
+                observer: Observer::new(world.clone(), boots.clone(), recorder.clone()),
                 store,
                 world,
                 boots,
                 recorder,
+                agents: Agents::default(),
                 state: Mutex::new(State {
                     requests,
-                    busy: HashSet::new(),
+                    ..State::default()
                 }),
-                wake: Notify::new(),
+                jobs: Notify::new(),
+                planner: OnceLock::new(),
             }),
         })
+    }
+
+    /// `wake` has the planner look soon: it is called whenever something was changed that it does not know of.
+    pub fn planned_by(&self, wake: impl Fn() + Send + Sync + 'static) {
+        // A second planner would be a mistake of the program; the first one stays.
+        let _ = self.shared.planner.set(Box::new(wake));
+    }
+
+    pub(super) fn wake_planner(&self) {
+        if let Some(wake) = self.shared.planner.get() {
+            wake();
+        }
     }
 
     /// Wants nodes restarted; on disk when it returns. Nodes that another request is about stay with that one, unless they have
@@ -210,28 +246,24 @@ impl Restarts {
             .requests
             .iter()
             .flat_map(|request| request.nodes.iter().map(move |node| (request, node)))
-            .filter(|(_, node)| known.contains(node.name.as_str()) && !matches!(node.step, Step::Ended { .. }))
+            .filter(|(_, node)| known.contains(node.name.as_str()) && !node.step.is_over())
             .map(|(request, node)| {
-                let seen = self.see(&node.name, now);
-                (
-                    node.name.clone(),
-                    seen.is_some_and(|seen| (want.drain || !request.drain) && request.is_back_unwell(node, &seen)),
-                )
+                let observed = self.shared.observer.observe(&node.name, now);
+                let unwell = observed.is_some_and(|observed| request.is_back_unwell(node, &observed));
+                (node.name.clone(), (want.drain || !request.drain) && unwell)
             })
             .collect();
         let (already, nodes): (Vec<_>, Vec<_>) =
             names.iter().cloned().partition(|name| taken.get(name) == Some(&false));
-        // A rollout makes one a node, and has its own limit on how many are down.
         let open = state.requests.iter().filter(|request| !request.is_over());
-        let by_people = open.filter(|request| request.rollout.is_empty()).count();
-        if want.rollout.is_empty() && by_people >= MOST_OPEN && !nodes.is_empty() {
+        if open.filter(|request| !request.is_of_rollout()).count() >= MOST_OPEN && !nodes.is_empty() {
             return refused(format!(
                 "{MOST_OPEN} requests are not over yet; see rackstrap node restart --list, and --cancel what is not needed"
             ));
         }
         let not_up = nodes
             .iter()
-            .filter(|name| !self.see(name, now).is_some_and(|seen| seen.up));
+            .filter(|name| !(self.shared.observer.observe(name, now)).is_some_and(|observed| observed.up));
         let mut wanted = Wanted {
             id: String::new(),
             not_up: not_up.cloned().collect(),
@@ -247,7 +279,8 @@ impl Restarts {
             wanted: now,
             after: Some(self.shared.boots.sequence()),
             by: want.by.clone(),
-            rollout: want.rollout.clone(),
+            rollout: String::new(),
+            number: 0,
             reason: want.reason.clone(),
             max_down: want.max_down,
             drain: want.drain,
@@ -265,8 +298,16 @@ impl Restarts {
                 batch = row(batch, older, place);
             }
         }
-        // With the lock held, so that nobody else takes the same nodes; commands are few.
-        if let Err(error) = self.shared.store.commit_blocking(batch.and(whole(&request))) {
+        batch = whole(batch, &request);
+        // Its nodes are taken from now on; the planner waits until it is on disk, and heartbeats wait for nothing.
+        state.unconfirmed.insert(request.id.clone());
+        state.requests.push(request);
+        drop(state);
+        let written = self.shared.store.commit_blocking(batch);
+        let mut state = self.lock();
+        state.unconfirmed.remove(&wanted.id);
+        if let Err(error) = written {
+            state.requests.retain(|request| request.id != wanted.id);
             for (name, id, member) in before {
                 let older = state.requests.iter_mut().find(|request| request.id == id);
                 let place = older.and_then(|older| older.nodes.iter_mut().find(|node| node.name == name));
@@ -276,9 +317,8 @@ impl Restarts {
             }
             return Err(error.into());
         }
-        state.requests.push(request);
         drop(state);
-        self.shared.wake.notify_one();
+        self.wake_planner();
         tracing::info!(
             "restart of {} wanted by {}: {}",
             wanted.nodes.iter().map(String::as_str).collect::<NodeSet>().fold(),
@@ -306,8 +346,7 @@ impl Restarts {
                     cancelled.none.push(name.clone());
                     continue;
                 };
-                if matches!(request.nodes[index].step, Step::Late { .. }) {
-                    request.nodes[index].step = Step::Ended { how: End::GivenUp };
+                if request.nodes[index].go(Cause::NotAwaited, false, now) {
                     cancelled.cancelled.push(name.clone());
                 } else if request.give_up(|other| other == name, &why, now, programs, &mut notes) {
                     cancelled.cancelled.push(name.clone());
@@ -321,66 +360,8 @@ impl Restarts {
         for note in &notes {
             self.say(note, now);
         }
-        self.shared.wake.notify_one();
+        self.wake_planner();
         Ok(cancelled)
-    }
-
-    /// Does not restart nodes that the rollout of `image` wanted restarted, where they were not told yet and `wanted` is not true of
-    /// them (any more); of all its nodes, or of `node` only. What was drained is resumed. On disk when it returns.
-    ///
-    /// # Errors
-    /// Those of the store; also then nobody is restarted until the daemon is.
-    pub fn withdraw(
-        &self,
-        image: &str,
-        node: Option<&str>,
-        wanted: impl Fn(&str) -> bool,
-        why: &str,
-        now: Timestamp,
-    ) -> Result<Withdrawn, StoreError> {
-        let programs = self.programs();
-        let mut notes = Vec::new();
-        let mut withdrawn = Withdrawn::default();
-        let mut batch = Batch::new();
-        {
-            let mut state = self.lock();
-            for request in state.requests.iter_mut().filter(|request| request.rollout == image) {
-                for index in 0..request.nodes.len() {
-                    let member = &request.nodes[index];
-                    let name = member.name.clone();
-                    if node.is_some_and(|node| node != name) {
-                        continue;
-                    }
-                    if matches!(member.step, Step::Told { .. }) {
-                        withdrawn.told.push(name);
-                    } else if member.step.is_untold()
-                        && !wanted(&name)
-                        && request.give_up(|other| other == name, why, now, programs, &mut notes)
-                    {
-                        withdrawn.cancelled.push(name);
-                        batch = row(batch, request, index);
-                    }
-                }
-            }
-        }
-        withdrawn.cancelled.sort();
-        withdrawn.told.sort();
-        if batch.is_empty() {
-            return Ok(withdrawn);
-        }
-        for note in &notes {
-            self.say(note, now);
-        }
-        self.shared.wake.notify_one();
-        self.shared.store.commit_blocking(batch)?;
-        Ok(withdrawn)
-    }
-
-    /// The image whose rollout wants `node` restarted, which was not told yet.
-    pub fn awaited_by_rollout(&self, node: &str) -> Option<String> {
-        let mut state = self.lock();
-        let (request, index) = state.open(node)?;
-        (!request.rollout.is_empty() && request.nodes[index].step.is_untold()).then(|| request.rollout.clone())
     }
 
     /// All requests, the oldest first; those that are over for a while.
@@ -388,112 +369,98 @@ impl Restarts {
         self.lock().requests.clone()
     }
 
-    /// The order for a node whose heartbeat of `boot`, with that boot's token, has just come; on disk before it is given.
-    pub async fn order(&self, boot: &Boot, now: Timestamp) -> Option<Restart> {
-        let name = &boot.plan.node;
-        let (order, before, batch) = {
-            let mut state = self.lock();
-            let (request, index) = state.open(name)?;
-            let seen = self.see(name, now)?;
-            // A token of a boot that is over is worth nothing here.
-            if seen.boot != boot.plan.id {
-                return None;
-            }
-            let before = request.nodes[index].clone();
-            if !request.tell(name, &seen, now) {
-                return None;
-            }
-            let order = Restart {
-                id: request.id.clone(),
-                reason: request.reason.clone(),
-            };
-            (order, before, row(Batch::new(), request, index))
-        };
-        if let Err(error) = self.shared.store.commit(batch).await {
-            tracing::error!("{name} is not told to restart: {error}");
-            if let Some((request, index)) = self.lock().open(name) {
-                request.nodes[index] = before;
-            }
-            return None;
-        }
-        self.say(
-            &Note {
-                node: name.clone(),
-                level: Level::Ok,
-                text: format!("told to restart: {}", order.reason),
-            },
-            now,
-        );
-        Some(order)
-    }
-
-    /// The node in `boot` says what it does about its order.
-    pub fn noted(&self, boot: &Boot, note: &RestartNote, now: Timestamp) {
-        let name = &boot.plan.node;
+    /// Nodes of a rollout of an older release that have its order already, and are not in a request.
+    pub fn take_over(&self, rollout: &Rollout, told: Vec<Member>, now: Timestamp) -> Result<(), StoreError> {
         let batch = {
             let mut state = self.lock();
-            let Some((request, index)) = state.open(name).filter(|(request, _)| request.id == note.id) else {
-                return;
-            };
-            match request.noted(name, &boot.plan.id) {
-                true => row(Batch::new(), request, index),
-                false => Batch::new(),
+            let told: Vec<Member> = told
+                .into_iter()
+                .filter(|member| state.open(&member.name).is_none())
+                .collect();
+            if told.is_empty() {
+                return Ok(());
             }
+            let mut request = lifecycle::begin(rollout, self.shared.boots.sequence(), now);
+            request.nodes = told;
+            let batch = whole(Batch::new(), &request);
+            state.requests.push(request);
+            batch
         };
-        if !batch.is_empty() {
-            // Should this be lost, the node is told once more in the same boot, and does nothing about it.
-            self.shared.store.queue(batch);
-        }
-        let note = Note {
-            node: name.clone(),
-            level: Level::Ok,
-            text: note.detail.clone(),
-        };
-        self.say(&note, now);
+        self.shared.store.commit_blocking(batch)
     }
 
-    /// Goes on with all requests: what to write, and which programs to run. Their nodes are busy until [`Restarts::ran`].
-    pub(super) fn advance(&self, now: Timestamp) -> (Batch, Vec<Job>) {
+    /// Has the planner decide, and takes over what it decides about requests. `audience` are the nodes that rollouts are about, as far
+    /// as they were observed; nodes of requests are observed here.
+    pub fn advance(
+        &self,
+        rollouts: &BTreeMap<u64, Rollout>,
+        mut audience: BTreeMap<String, lifecycle::Node>,
+        now: Timestamp,
+    ) -> Advance {
         let programs = self.programs();
         let mut batch = Batch::new();
-        let mut jobs = Vec::new();
-        let mut notes = Vec::new();
-        {
-            let mut state = self.lock();
-            let State { requests, busy } = &mut *state;
-            for request in requests.iter_mut().filter(|request| !request.is_over()) {
-                let before = request.clone();
-                notes.extend(request.advance(now, programs, |name| self.see(name, now)));
-                batch = batch.and(differences(&before, request));
-                for (kind, nodes) in request.due(now, |name| busy.contains(name)) {
-                    busy.extend(nodes.iter().cloned());
-                    jobs.push(Job {
-                        request: request.id.clone(),
-                        kind,
-                        nodes,
-                        reason: request.reason.clone(),
-                    });
+        let mut state = self.lock();
+        let state = &mut *state;
+        let open = state.requests.iter().flat_map(|request| &request.nodes);
+        for member in open.filter(|member| !member.step.is_over()) {
+            if !audience.contains_key(&member.name)
+                && let Some(node) = self.shared.observer.node(&member.name, now)
+            {
+                audience.insert(member.name.clone(), node);
+            }
+        }
+        let situation = Situation {
+            now,
+            programs,
+            nodes: &audience,
+            busy: &state.busy,
+            sequence: self.shared.boots.sequence(),
+        };
+        let unconfirmed = &state.unconfirmed;
+        let (waiting, requests): (Vec<Request>, Vec<Request>) =
+            (std::mem::take(&mut state.requests).into_iter()).partition(|request| unconfirmed.contains(&request.id));
+        let plan = lifecycle::plan(&situation, rollouts, &requests);
+        state.requests = requests;
+        for request in plan.requests {
+            match state.requests.iter_mut().find(|before| before.id == request.id) {
+                Some(before) => {
+                    batch = differences(batch, before, &request);
+                    *before = request;
+                }
+                None => {
+                    batch = whole(batch, &request);
+                    state.requests.push(request);
                 }
             }
-            let over = requests.iter().filter(|request| request.is_over()).count();
-            let mut surplus = over.saturating_sub(MOST_OVER);
-            requests.retain(|request| {
-                let goes = surplus > 0 && request.is_over();
-                if goes {
-                    surplus -= 1;
-                    batch = forget(std::mem::take(&mut batch), request);
-                }
-                !goes
-            });
         }
-        for note in notes {
-            self.say(&note, now);
+        if std::mem::take(&mut state.incomplete) {
+            batch = state.requests.iter().fold(batch, whole);
         }
-        (batch, jobs)
+        let over = state.requests.iter().filter(|request| request.is_over()).count();
+        let mut surplus = over.saturating_sub(MOST_OVER);
+        state.requests.retain(|request| {
+            let goes = surplus > 0 && request.is_over();
+            if goes {
+                surplus -= 1;
+                batch = forget(std::mem::take(&mut batch), request);
+            }
+            !goes
+        });
+        state.requests.extend(waiting);
+        Advance {
+            rollouts: plan.rollouts,
+            batch,
+            actions: plan.actions,
+        }
+    }
+
+    /// The next program to run. Its nodes are busy until [`Restarts::ran`].
+    pub fn next_job(&self) -> Option<Job> {
+        self.lock().jobs.pop_front()
     }
 
     /// A program has ended; `again` says when it is run once more after so many failures.
-    pub(super) fn ran(
+    pub fn ran(
         &self,
         job: &Job,
         outcome: &Result<(), String>,
@@ -513,7 +480,7 @@ impl Restarts {
                     continue;
                 };
                 let again = again(request.nodes[index].failures + 1);
-                notes.extend(request.ran(job.kind, name, outcome, again, now));
+                notes.extend(request.ran(job.program, name, outcome, again, now));
                 batch = row(batch, request, index);
             }
         }
@@ -521,24 +488,6 @@ impl Restarts {
             self.say(&note, now);
         }
         batch
-    }
-
-    /// True if there is anything to be done, now or later.
-    pub(super) fn is_busy(&self) -> bool {
-        self.lock().requests.iter().any(|request| !request.is_over())
-    }
-
-    /// Waits until somebody wants something else.
-    pub(super) async fn woken(&self) {
-        self.shared.wake.notified().await;
-    }
-
-    pub(super) fn store(&self) -> &Store {
-        &self.shared.store
-    }
-
-    pub(super) fn world(&self) -> &SharedWorld {
-        &self.shared.world
     }
 
     fn programs(&self) -> Programs {
@@ -550,46 +499,33 @@ impl Restarts {
         }
     }
 
-    fn see(&self, name: &str, now: Timestamp) -> Option<Seen> {
-        let world = self.shared.world.load();
-        world.inventory.get(name)?;
-        let subject = Subject::Node(name.to_owned());
-        let heartbeat = world.site.limits.heartbeat_secs;
-        let standing = self.shared.recorder.standing_at(&subject, now, heartbeat);
-        let boots = self.shared.boots.of_node(name);
-        let running = boots.iter().find(|boot| boot.ready.is_some());
-        Some(Seen {
-            up: matches!(standing.map(|s| s.state), Some(NodeState::Ready | NodeState::Degraded)),
-            boot: running.map(|boot| boot.plan.id.clone()).unwrap_or_default(),
-            opened: running.map_or(Timestamp(0), |boot| boot.opened),
-            sequence: running.map_or(0, |boot| boot.sequence),
-            healthy: running.is_some_and(|boot| boot.healthy()),
-            begun: boots.iter().filter(|b| b.is_believed()).map(|b| b.opened).collect(),
-        })
-    }
-
-    fn say(&self, note: &Note, now: Timestamp) {
-        let event = Event::new(now, "restart", note.level, note.text.clone());
+    pub(super) fn say(&self, note: &Note, now: Timestamp) {
+        let level = match note.level {
+            lifecycle::Level::Ok => Level::Ok,
+            lifecycle::Level::Retry => Level::Retry,
+            lifecycle::Level::Error => Level::Error,
+        };
+        let event = Event::new(now, EventKind::Restart, level, note.text.clone());
         self.shared.recorder.record(Subject::Node(note.node.clone()), event);
         match note.level {
-            Level::Ok => tracing::info!("restart of {}: {}", note.node, note.text),
+            lifecycle::Level::Ok => tracing::info!("restart of {}: {}", note.node, note.text),
             _ => tracing::warn!("restart of {}: {}", note.node, note.text),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
     /// The request that is about `name` and not over for it, and its place there.
-    fn open(&mut self, name: &str) -> Option<(&mut Request, usize)> {
+    pub(super) fn open(&mut self, name: &str) -> Option<(&mut Request, usize)> {
         self.requests.iter_mut().find_map(|request| {
             let found = request.nodes.iter();
-            let index = found.enumerate().find_map(|(index, node)| {
-                (node.name == name && !matches!(node.step, Step::Ended { .. })).then_some(index)
-            })?;
+            let index = found
+                .enumerate()
+                .find_map(|(index, node)| (node.name == name && !node.step.is_over()).then_some(index))?;
             Some((request, index))
         })
     }

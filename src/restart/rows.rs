@@ -1,18 +1,17 @@
-//! What of a request stands in which row of the store: its nodes have one each, as they change one by one.
+//! Which rows of the store a request is kept in: its nodes have one each, as they change one by one.
 
-use super::request::Request;
+use rackstrap_lifecycle::restart::Request;
 use rackstrap_store::{Batch, Table};
 
-/// The row of a request, without its nodes.
-fn head(batch: Batch, request: &Request) -> Batch {
-    let head = Request {
+/// A request without its nodes.
+fn head(request: &Request) -> Request {
+    Request {
         nodes: Vec::new(),
         ..request.clone()
-    };
-    batch.put(Table::Restarts, request.id.as_bytes(), &head)
+    }
 }
 
-/// The row of a node of a request.
+/// Writes the row of a node of a request.
 pub(super) fn row(batch: Batch, request: &Request, index: usize) -> Batch {
     batch.put(Table::Restarts, key(request, index), &request.nodes[index])
 }
@@ -21,21 +20,19 @@ fn key(request: &Request, index: usize) -> Vec<u8> {
     format!("{}/{index}", request.id).into_bytes()
 }
 
-/// All rows of a request.
-pub(super) fn whole(request: &Request) -> Batch {
-    (0..request.nodes.len()).fold(head(Batch::new(), request), |batch, index| row(batch, request, index))
+/// Writes all rows of a request.
+pub(super) fn whole(batch: Batch, request: &Request) -> Batch {
+    let batch = batch.put(Table::Restarts, request.id.as_bytes(), &head(request));
+    (0..request.nodes.len()).fold(batch, |batch, index| row(batch, request, index))
 }
 
-/// What is to be written to make `before` `after` on disk.
-pub(super) fn differences(before: &Request, after: &Request) -> Batch {
-    let mut batch = Batch::new();
-    if before.stopped != after.stopped {
-        batch = head(batch, after);
+/// Writes what `before` is to become `after` on disk; nodes are added at the end only.
+pub(super) fn differences(mut batch: Batch, before: &Request, after: &Request) -> Batch {
+    if head(before) != head(after) {
+        batch = batch.put(Table::Restarts, after.id.as_bytes(), &head(after));
     }
-    let pairs = before.nodes.iter().zip(&after.nodes).enumerate();
-    pairs
-        .filter(|(_, (before, after))| before != after)
-        .fold(batch, |batch, (index, _)| row(batch, after, index))
+    let changed = (0..after.nodes.len()).filter(|index| before.nodes.get(*index) != after.nodes.get(*index));
+    changed.fold(batch, |batch, index| row(batch, after, index))
 }
 
 /// Takes a request out of the store.

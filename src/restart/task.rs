@@ -1,12 +1,12 @@
-//! Running the site's `drain` and `resume`, and looking after requests.
+//! Running the site's `drain` and `resume` programs.
 
-use super::{Restarts, keeper::Job, request::Kind};
+use super::Restarts;
 use crate::hooks::{retry_after, run};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_hostlist::{Dialect, NodeSet};
-use rackstrap_store::Table;
+use rackstrap_lifecycle::{Job, restart::Program};
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -15,48 +15,25 @@ use tokio_util::sync::CancellationToken;
 
 /// Programs that run at the same time.
 const AT_ONCE: usize = 4;
-/// While something is to be done: how often time is looked at, and what heartbeats have changed.
-const TICK: Duration = Duration::from_secs(2);
-/// Nodes that come back together are resumed together.
-const SETTLE: Duration = Duration::from_millis(300);
 
-/// Goes on with requests until `cancel`. `config` is the site file's path, for programs that ask this daemon.
+/// Runs what the planner wants to be run until `cancel`. `config` is the site file's path, for programs that ask this daemon.
 ///
 /// # Errors
-/// None: what fails is told, and tried again.
+/// None: failures are told, and tried again.
 pub async fn serve(restarts: Restarts, config: PathBuf, cancel: CancellationToken) -> std::io::Result<()> {
-    let mut boots = restarts.store().watch(Table::Boots);
     let mut running: JoinSet<Result<(), String>> = JoinSet::new();
     let mut jobs_of: HashMap<tokio::task::Id, Job> = HashMap::new();
-    let mut waiting: VecDeque<Job> = VecDeque::new();
     loop {
-        boots.mark_unchanged();
-        let (batch, jobs) = restarts.advance(Timestamp::now());
-        waiting.extend(jobs);
-        if !batch.is_empty()
-            && let Err(error) = restarts.store().commit(batch).await
-        {
-            // Memory goes on; a restart of the daemon would do a step again, which is written for that.
-            tracing::error!("how far restarts are cannot be kept: {error}");
-        }
         while running.len() < AT_ONCE
-            && let Some(job) = waiting.pop_front()
+            && let Some(job) = restarts.next_job()
         {
             let task = running.spawn(program(&restarts, &job, &config));
             jobs_of.insert(task.id(), job);
         }
-        let tick = async {
-            match restarts.is_busy() {
-                true => tokio::time::sleep(TICK).await,
-                false => std::future::pending().await,
-            }
-        };
         tokio::select! {
-            // What runs is killed with the task: it is run again by the next daemon.
+            // Programs that run are killed with the task: the next daemon runs them again.
             () = cancel.cancelled() => return Ok(()),
-            () = tick => {}
-            () = restarts.woken() => {}
-            _ = boots.changed() => tokio::time::sleep(SETTLE).await,
+            () = restarts.shared.jobs.notified() => {}
             Some(ended) = running.join_next_with_id() => {
                 let (id, outcome) = match ended {
                     Ok((id, outcome)) => (id, outcome),
@@ -66,9 +43,11 @@ pub async fn serve(restarts: Restarts, config: PathBuf, cancel: CancellationToke
                 let now = Timestamp::now();
                 let again = |failures| now.plus_secs(retry_after(failures).as_secs());
                 let batch = restarts.ran(&job, &outcome, now, again);
-                if let Err(error) = restarts.store().commit(batch).await {
+                if let Err(error) = restarts.shared.store.commit(batch).await {
+                    // Memory goes on; a restart of the daemon would do a step again, which is written for that.
                     tracing::error!("how far restarts are cannot be kept: {error}");
                 }
+                restarts.wake_planner();
             }
         }
     }
@@ -76,11 +55,11 @@ pub async fn serve(restarts: Restarts, config: PathBuf, cancel: CancellationToke
 
 /// Runs the program of a job, with the site file of now.
 fn program(restarts: &Restarts, job: &Job, config: &Path) -> impl Future<Output = Result<(), String>> + Send + 'static {
-    let hooks = restarts.world().load().site.hooks.clone();
-    let key = job.kind.as_str();
-    let words = match job.kind {
-        Kind::Drain => hooks.drain,
-        Kind::Resume => hooks.resume,
+    let hooks = restarts.shared.world.load().site.hooks.clone();
+    let key = job.program.as_str();
+    let words = match job.program {
+        Program::Drain => hooks.drain,
+        Program::Resume => hooks.resume,
     };
     let nodes = job.nodes.iter().map(String::as_str).collect::<NodeSet>();
     // Drain and resume programs hand it on to scontrol.

@@ -1,15 +1,15 @@
 //! All that is assigned, in memory, with what of it is not on disk yet.
 
-use super::{
-    machine::Audience,
-    model::{Member, Note, Rollout, Seen, Stage, State},
-};
 use crate::{
     boots::Boot,
     decide::{Assignments, Current, Given, RenameStep, Renaming, Restarting, Trial},
     timeline::Level,
 };
 use rackstrap_base::clock::Timestamp;
+use rackstrap_lifecycle::{
+    Changed, Observed, restart,
+    rollout::{Member, Remark, Rollout, State},
+};
 use rackstrap_store::{Batch, Table};
 use rackstrap_wire::ImageRef;
 use std::{
@@ -27,12 +27,12 @@ pub struct Ledger {
     /// By number. Of those that are over, only the last one of each image has its nodes.
     pub(super) rollouts: BTreeMap<u64, Rollout>,
     pub(super) trials: HashMap<String, Trial>,
-    /// The last version on which each node was ready; follows from the boots and the trials.
-    pub(super) good: HashMap<String, ImageRef>,
+    /// The last known good version of each node: the last one on which it was ready. Follows from the boots and the trials.
+    pub(super) last_known_good: HashMap<String, ImageRef>,
     unwritten: Unwritten,
     told: Vec<Told>,
-    /// The last note of each rollout that is in the log.
-    logged: BTreeMap<u64, Note>,
+    /// The last remark on each rollout that is in the log.
+    logged: BTreeMap<u64, Remark>,
 }
 
 /// Rows that differ from those on disk.
@@ -87,7 +87,7 @@ impl Ledger {
         }
         let logged = rollouts
             .values()
-            .filter_map(|r| Some((r.number, r.notes.last()?.clone())));
+            .filter_map(|r| Some((r.number, r.remarks.last()?.clone())));
         let logged = logged.collect();
         let trials: HashMap<String, Trial> = trials
             .into_iter()
@@ -96,7 +96,7 @@ impl Ledger {
         Ledger {
             current: current.into_iter().map(|c| (c.image.name.clone(), c)).collect(),
             rollouts,
-            good: trials
+            last_known_good: trials
                 .iter()
                 .map(|(node, trial)| (node.clone(), trial.good.clone()))
                 .collect(),
@@ -260,7 +260,7 @@ impl Ledger {
     fn try_out(&mut self, boot: &Boot, now: Timestamp) {
         let (node, id, image) = (boot.plan.node.as_str(), boot.plan.id.as_str(), boot.image());
         let Some(good) = self
-            .good
+            .last_known_good
             .get(node)
             .filter(|good| good.name == image.name && *good != image)
         else {
@@ -289,24 +289,19 @@ impl Ledger {
             ..trial.clone()
         };
         self.set_trial(node, Some(trial));
-        self.tell(node, Level::Retry, format!("{verdict}: goes back to {image}"));
-        self.in_rollout(wanted, node, |rollout| rollout.goes_back(node, &verdict, now));
+        self.tell(node, Level::Retry, format!("{verdict}: rolls back to {image}"));
+        self.in_rollout(wanted, node, |rollout| rollout.rolls_back(node, &verdict, now));
     }
 
     /// The node of `boot` is up; `problem` is what is wrong with it, empty if nothing; `wanted` is what it is to have.
     pub fn ready(&mut self, boot: &Boot, problem: &str, wanted: Option<&ImageRef>, now: Timestamp) {
         let (node, id, image) = (boot.plan.node.as_str(), boot.plan.id.as_str(), boot.image());
-        if let Some(number) = self.last_of(&image.name).map(|rollout| rollout.number)
-            && self.rollouts.get_mut(&number).is_some_and(|r| r.is_up(node, id))
-        {
-            self.unwritten.nodes.insert((number, node.to_owned()));
-        }
         let trial = self.trials.get(node);
         if problem.is_empty() {
             if trial.is_some_and(|trial| trial.image == *image || Some(&trial.image) != wanted) {
                 self.set_trial(node, None);
             }
-            self.good.insert(node.to_owned(), image.clone());
+            self.last_known_good.insert(node.to_owned(), image.clone());
         } else if self
             .on(&image.name)
             .is_some_and(|r| r.image == *image && r.nodes.contains_key(node))
@@ -329,14 +324,14 @@ impl Ledger {
         let Some(rollout) = self.rollouts.get_mut(&number) else {
             return;
         };
-        let round = rollout.round;
+        let batch = rollout.last_batch;
         if tell(rollout) {
-            self.noted(number, vec![node.to_owned()], round);
+            self.noted(number, vec![node.to_owned()], batch);
         }
     }
 
-    /// Writes down what is different, on disk and on timelines. `round` was the last batch before.
-    fn noted(&mut self, number: u64, nodes: Vec<String>, round: u32) {
+    /// Writes down what is different, on disk and on timelines. `batch` was the last one before.
+    fn noted(&mut self, number: u64, nodes: Vec<String>, batch: u32) {
         let Some(rollout) = self.rollouts.get(&number) else {
             return;
         };
@@ -346,13 +341,13 @@ impl Ledger {
                 continue;
             };
             match &member.state {
-                State::Waiting if member.round > round => {
-                    let what = format!("given {} ({})", rollout.image, rollout.batch_name(member.round));
+                State::Waiting if member.batch > batch => {
+                    let what = format!("given {} ({})", rollout.image, rollout.batch_name(member.batch));
                     told.push((node.clone(), Level::Ok, what));
                 }
                 State::Failed { why } => told.push((node.clone(), Level::Error, format!("{}: {why}", rollout.image))),
                 // Said by the boot itself, or by whoever noticed.
-                State::Waiting | State::Booting | State::Ready | State::GoneBack { .. } => {}
+                State::Waiting | State::Booting | State::Ready | State::RolledBack { .. } => {}
             }
         }
         for (node, level, what) in told {
@@ -362,69 +357,67 @@ impl Ledger {
     }
 
     /// What `node` tried and failed at is forgotten: it tries again. True if there was anything.
-    pub fn forgive(&mut self, node: &str, seen: Seen<'_>, now: Timestamp) -> bool {
+    pub fn forgive(&mut self, node: &str, observed: &Observed, now: Timestamp) -> bool {
         let mut again = self.trials.contains_key(node);
         self.set_trial(node, None);
         let on: Vec<u64> = self.rollouts.values().filter(|r| r.is_on()).map(|r| r.number).collect();
         for number in on {
             let failed = self.rollouts.get(&number).and_then(|r| r.nodes.get(node));
             if failed.is_some_and(|member| member.state.is_failure()) {
-                let retry = |rollout: &mut Rollout| (vec![node.to_owned()], rollout.retry(node, seen, now));
+                let retry = |rollout: &mut Rollout| (vec![node.to_owned()], rollout.retry(node, observed, now));
                 again |= self.change(number, retry).unwrap_or(false);
             }
         }
         again
     }
 
-    /// Looks at the time, and at the nodes of the image that the rollout is of.
-    pub fn tick(&mut self, number: u64, all: &Audience<'_>, by: &str, now: Timestamp) {
-        let Some(rollout) = self.rollouts.get_mut(&number) else {
-            return;
-        };
-        let before = (rollout.stage, rollout.stopped.clone(), rollout.settled, rollout.all);
-        let round = rollout.round;
-        rollout.all = all.len();
-        let changed = rollout.tick(all, now);
-        let after = (rollout.stage, rollout.stopped.clone(), rollout.settled, rollout.all);
-        let (image, done) = (rollout.image.clone(), rollout.stage == Stage::Done);
-        if !changed.is_empty() || before != after {
-            self.noted(number, changed, round);
-        }
-        if done && before.0 != Stage::Done {
-            let current = match self.current.get(&image.name) {
-                Some(current) => current.promoted(image.version, by, now),
-                None => Current::first(image, by, now),
-            };
-            self.set_current(current);
-        }
+    /// The rollouts that the planner looks at: those that are on, and the last one of each image if it restarts nodes.
+    pub fn planned(&self) -> BTreeMap<u64, Rollout> {
+        let planned = self.rollouts.values().filter(|rollout| {
+            let last = || self.last_of(&rollout.image.name).map(|last| last.number) == Some(rollout.number);
+            rollout.is_on() || rollout.reboot && last()
+        });
+        planned.map(|rollout| (rollout.number, rollout.clone())).collect()
     }
 
-    /// May the node be restarted now, out of that boot? Noted, as it counts as down from now on.
-    pub fn may_restart(&mut self, number: u64, node: &str, boot: &str, untold: bool, now: Timestamp) -> bool {
+    /// Takes over what the planner decided about a rollout.
+    pub fn take_over(&mut self, changed: Changed) {
+        let number = changed.rollout.number;
         let Some(rollout) = self.rollouts.get_mut(&number) else {
-            return false;
+            return;
         };
-        let all = rollout.all;
-        let may = rollout.may_restart(node, boot, untold, all, now);
-        if may {
-            self.unwritten.nodes.insert((number, node.to_owned()));
-        }
-        may
+        let batch = rollout.last_batch;
+        *rollout = changed.rollout;
+        self.noted(number, changed.nodes, batch);
     }
 
-    /// These nodes are not restarted after all, and so are not down.
-    pub fn not_restarted(&mut self, image: &str, nodes: &[String]) {
-        let Some(number) = self.last_of(image).map(|rollout| rollout.number) else {
-            return;
+    /// A version becomes the current one of its image.
+    pub fn make_current(&mut self, image: ImageRef, by: &str, now: Timestamp) {
+        let current = match self.current.get(&image.name) {
+            Some(current) => current.promoted(image.version, by, now),
+            None => Current::first(image, by, now),
         };
-        let Some(rollout) = self.rollouts.get_mut(&number) else {
-            return;
-        };
-        for node in nodes {
-            if rollout.stays(node) {
-                self.unwritten.nodes.insert((number, node.clone()));
+        self.set_current(current);
+    }
+
+    /// Nodes that an older release told to restart for a rollout, as rows of that release say it; taken out of the rows. Rollouts that
+    /// are over are included: their nodes may be on their way.
+    pub fn take_told(&mut self) -> Vec<(u64, Vec<restart::Member>)> {
+        let mut told = Vec::new();
+        for rollout in self.rollouts.values_mut() {
+            let mut members = Vec::new();
+            for (node, member) in &mut rollout.nodes {
+                let before = std::mem::take(&mut member.before_planner);
+                if !before.restart.is_empty() {
+                    members.push(restart::Member::told(node, &before.restart, before.asked));
+                    self.unwritten.nodes.insert((rollout.number, node.clone()));
+                }
+            }
+            if !members.is_empty() {
+                told.push((rollout.number, members));
             }
         }
+        told
     }
 
     /// True if something is not on disk.
@@ -470,14 +463,14 @@ impl Ledger {
             .iter()
             .filter_map(|number| self.rollouts.get(number))
         {
-            let notes = rollout.notes.iter();
+            let remarks = rollout.remarks.iter();
             let known = self.logged.get(&rollout.number);
-            let fresh = notes.rev().take_while(|note| known != Some(*note));
+            let fresh = remarks.rev().take_while(|remark| known != Some(*remark));
             let fresh: Vec<String> = fresh
-                .map(|note| format!("rollout of {}: {}", rollout.image, note.what))
+                .map(|remark| format!("rollout of {}: {}", rollout.image, remark.what))
                 .collect();
             lines.extend(fresh.into_iter().rev());
-            if let Some(last) = rollout.notes.last() {
+            if let Some(last) = rollout.remarks.last() {
                 self.logged.insert(rollout.number, last.clone());
             }
         }

@@ -1,16 +1,13 @@
-//! Which version for whom: the current version of each image, rollouts that give another one to some nodes first, and nodes
-//! that go back by themselves.
+//! Which version for which node: the current version of each image, rollouts that give another one to some nodes first, and nodes
+//! that roll back by themselves.
 //!
-//! [`Assignments`](crate::decide::Assignments) is what decisions read. [`Rollout`] says what a rollout is and `machine.rs` what becomes of it; `ledger.rs` has
-//! all of them, current versions, and boots that count. [`Rollouts`] (`task.rs`, `orders.rs`) keeps that on disk before anybody
-//! acts on it.
+//! [`Assignments`](crate::decide::Assignments) is what decisions read. What a rollout is and what becomes of it says
+//! [`rackstrap_lifecycle`], whose planner decides; `ledger.rs` has all rollouts, current versions, and boots that count. [`Rollouts`]
+//! (`task.rs`, `orders.rs`) is the executor: it asks the planner each second, and keeps everything on disk before anybody acts on it.
 
 mod error;
-mod health;
 mod holds;
 mod ledger;
-mod machine;
-mod model;
 mod orders;
 mod task;
 #[cfg(test)]
@@ -18,5 +15,8 @@ mod tests;
 
 pub use error::RolloutError;
 pub use holds::{rename_stored, stored};
-pub use model::{Member, Note, Pace, Rollout, Share, Stage, State, Tally, Wish};
-pub use task::{Reboot, Rollouts, pause_all};
+pub use rackstrap_lifecycle::{
+    Share,
+    rollout::{Member, Pace, Rollout, Stage, State, Wish},
+};
+pub use task::{Rollouts, pause_all};

@@ -4,16 +4,21 @@
 use super::{
     error::{RolloutError, refuse},
     ledger::Ledger,
-    model::{Pace, Rollout, Stage, Wish, shown},
-    task::{Rollouts, setting},
+    task::Rollouts,
 };
 use crate::{
     decide::{Current, RenameStep, Renaming, World},
     inventory::find,
+    observed::setting,
+    restart::Withdrawn,
     timeline::Level,
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_image::Catalog;
+use rackstrap_lifecycle::{
+    Observed,
+    rollout::{Pace, Rollout, Stage, Wish, shown},
+};
 use rackstrap_store::StoreError;
 use rackstrap_wire::ImageRef;
 use std::collections::BTreeMap;
@@ -97,15 +102,21 @@ impl Rollouts {
     }
 
     /// Makes the version before the current one current again; with a rollout that is on, ends that, so that the current one is
-    /// everybody's. Answers what is current then, and the rollout that it ended.
+    /// everybody's. Answers what is current then, the rollout that it ended, and what becomes of its restarts.
     ///
     /// # Errors
     /// There is none.
-    pub fn roll_back(&self, name: &str, by: &str, now: Timestamp) -> Result<(Current, Option<ImageRef>), RolloutError> {
-        self.order(|ledger, world| {
+    pub fn roll_back(
+        &self,
+        name: &str,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<(Current, Option<ImageRef>, Withdrawn), RolloutError> {
+        let before = self.shared.restarts.list();
+        let (current, ended) = self.order(|ledger, world| {
             let current = expect_current(ledger, name)?.clone();
             let last = ledger.last_of(name).map(|r| (r.number, r.image.clone(), r.stage));
-            if let Some((number, image, Stage::Subset | Stage::Promoting)) = last {
+            if let Some((number, image, Stage::Canary | Stage::Promoting)) = last {
                 end(ledger, number, Stage::RolledBack, by, now)?;
                 return Ok((current, Some(image)));
             }
@@ -122,13 +133,15 @@ impl Rollouts {
             {
                 ledger.change(number, |rollout| {
                     rollout.stage = Stage::RolledBack;
-                    rollout.note(format!("rolled back to {}, by {by}", next.image), now);
+                    rollout.remark(format!("rolled back to {}, by {by}", next.image), now);
                     (Vec::new(), ())
                 });
             }
             ledger.set_current(next.clone());
             Ok((next, None))
-        })
+        })?;
+        let withdrawn = Withdrawn::between(name, &before, &self.shared.restarts.list());
+        Ok((current, ended, withdrawn))
     }
 
     /// Begins a rollout.
@@ -159,10 +172,11 @@ impl Rollouts {
                 return refuse(format!("{image} is already the current version: there is nothing to roll out"));
             }
             expect_followers(world, &wish.nodes, name)?;
-            let heard = self.audience(world, name, now);
-            let seen = |node: &str| heard.get(node).map(|heard| heard.seen()).unwrap_or_default();
-            let mut rollout = Rollout::begin(wish, ledger.next_number(), &current, seen, by, now);
-            rollout.all = heard.len();
+            let audience = self.audience(world, [name].into(), now);
+            let unknown = Observed::default();
+            let observe = |node: &str| audience.get(node).map_or(&unknown, |node| &node.observed);
+            let mut rollout = Rollout::begin(wish, ledger.next_number(), &current, observe, by, now);
+            rollout.all = audience.len();
             rollout.count();
             for node in rollout.nodes.keys() {
                 // What was tried before is forgiven.
@@ -182,12 +196,23 @@ impl Rollouts {
         self.of_rollout(image, |rollout| rollout.promote(pace, by, now))
     }
 
-    /// Gives the version of a rollout to nobody else for now.
+    /// Gives the version of a rollout to no further node for now, and cancels restarts for it.
     ///
     /// # Errors
     /// There is no such rollout, or it is paused.
-    pub fn pause(&self, image: Option<&str>, by: &str, now: Timestamp) -> Result<Rollout, RolloutError> {
-        self.of_rollout(image, |rollout| rollout.pause(by, now))
+    pub fn pause(&self, image: Option<&str>, by: &str, now: Timestamp) -> Result<(Rollout, Withdrawn), RolloutError> {
+        self.holding(|| self.of_rollout(image, |rollout| rollout.pause(by, now)))
+    }
+
+    /// Does what holds or ends a rollout; answers with it what becomes of its restarts.
+    fn holding(
+        &self,
+        order: impl FnOnce() -> Result<Rollout, RolloutError>,
+    ) -> Result<(Rollout, Withdrawn), RolloutError> {
+        let before = self.shared.restarts.list();
+        let rollout = order()?;
+        let withdrawn = Withdrawn::between(&rollout.image.name, &before, &self.shared.restarts.list());
+        Ok((rollout, withdrawn))
     }
 
     /// Goes on with a rollout.
@@ -204,12 +229,12 @@ impl Rollouts {
         self.of_rollout(image, |rollout| rollout.resume(max_failures, by, now))
     }
 
-    /// Ends a rollout: its nodes go back at their next boots.
+    /// Ends a rollout: its nodes return to the version before at their next boots, and restarts for it are cancelled.
     ///
     /// # Errors
     /// There is no such rollout.
-    pub fn abort(&self, image: Option<&str>, by: &str, now: Timestamp) -> Result<Rollout, RolloutError> {
-        self.order(|ledger, _| {
+    pub fn abort(&self, image: Option<&str>, by: &str, now: Timestamp) -> Result<(Rollout, Withdrawn), RolloutError> {
+        let abort = |ledger: &mut Ledger, _: &World| {
             let number = meant(ledger, image)?;
             end(ledger, number, Stage::Aborted, by, now)?;
             ledger
@@ -217,10 +242,11 @@ impl Rollouts {
                 .get(&number)
                 .cloned()
                 .map_or_else(|| refuse("it went away"), Ok)
-        })
+        };
+        self.holding(|| self.order(abort))
     }
 
-    /// Has nodes try the version again that failed on them. Answers who does.
+    /// Has nodes try a version again on which they failed. Answers which ones do.
     ///
     /// # Errors
     /// None of them has failed.
@@ -229,8 +255,8 @@ impl Rollouts {
             let mut retried = Vec::new();
             for node in nodes {
                 find(&world.inventory, node).map_err(|error| RolloutError::Refused(error.to_string()))?;
-                let heard = self.heard_of(world, node, now);
-                if ledger.forgive(node, heard.seen(), now) {
+                let observed = self.shared.observer.observe(node, now).unwrap_or_default();
+                if ledger.forgive(node, &observed, now) {
                     ledger.tell(node, Level::Ok, format!("tries again, by {by}"));
                     retried.push(node.clone());
                 }
@@ -335,10 +361,10 @@ fn expect_version(images: &Catalog, image: &ImageRef) -> Result<(), RolloutError
         .collect();
     refuse(match there.is_empty() {
         true => format!(
-            "there is no {image}, nor any version of {}; see: rackstrap image list",
+            "{image} does not exist, nor any other version of {}; to list the versions: rackstrap image list",
             image.name
         ),
-        false => format!("there is no {image}; there are {}", there.join(", ")),
+        false => format!("{image} does not exist; available: {}", there.join(", ")),
     })
 }
 
@@ -346,8 +372,8 @@ fn expect_current<'a>(ledger: &'a Ledger, name: &str) -> Result<&'a Current, Rol
     let known: Vec<&str> = ledger.current.keys().map(String::as_str).collect();
     match ledger.current.get(name) {
         Some(current) => Ok(current),
-        None if known.is_empty() => refuse(format!("image {name} does not exist; no image was imported yet")),
-        None => refuse(format!("image {name} does not exist; there are {}", known.join(", "))),
+        None if known.is_empty() => refuse(format!("image {name} does not exist: no image has been imported yet")),
+        None => refuse(format!("image {name} does not exist; available: {}", known.join(", "))),
     }
 }
 

@@ -1,26 +1,25 @@
-//! The keeper: hears of boots without holding them up, looks at the time, and has all that is assigned on disk before
-//! decisions see it.
+//! The executor: hears of boots without holding them up, asks the planner each second, and has all that it decides on disk before
+//! anything follows from it.
 
-use super::{
-    health,
-    ledger::Ledger,
-    machine::Audience,
-    model::{Rollout, Seen, State},
-};
+use super::ledger::Ledger;
 use crate::{
     boots::{Boot, Boots},
     decide::{SharedWorld, World},
-    inventory::{Node, Settings},
-    timeline::{Event, Level, Recorder, State as NodeState, Subject},
+    observed::{Observer, setting},
+    restart::Restarts,
+    timeline::{Event, EventKind, Level, Recorder, Subject},
 };
-use rackstrap_base::{clock::Timestamp, panics};
-use rackstrap_store::{Store, StoreError, Table};
+use rackstrap_base::{clock::Timestamp, threads::Thread};
+use rackstrap_lifecycle::{
+    Action, Node,
+    rollout::{Rollout, State},
+};
+use rackstrap_store::{Batch, Store, StoreError, Table};
 use rackstrap_wire::ImageRef;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    ops::ControlFlow,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     time::Duration,
@@ -31,39 +30,35 @@ use tokio::sync::oneshot;
 const QUEUE: usize = 8192;
 /// How often it looks at the time.
 const TICK: Duration = Duration::from_secs(1);
+/// How soon it looks after something happened: nodes that come back together are resumed together.
+const SETTLE: Duration = Duration::from_millis(300);
 /// How long a boot script may wait for the keeper.
 const HEARD_WITHIN: Duration = Duration::from_secs(2);
-/// Firmware and loaders that say nothing for so long are switched off, or stand at a screen, milliseconds.
-const SILENCE_MS: u64 = 300_000;
-
 /// The keeper; clones share it.
 #[derive(Clone)]
 pub struct Rollouts {
     pub(super) shared: Arc<Shared>,
 }
 
-/// A node's restart for a rollout.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reboot {
-    /// Name of the image.
-    pub image: String,
-    /// How long the node has from its first boot until it has to be ready, seconds: `--ready-within` of the rollout.
-    pub ready_within_secs: u64,
-}
-
 pub(super) struct Shared {
     pub(super) world: SharedWorld,
     pub(super) store: Store,
     recorder: Recorder,
-    pub(super) boots: Boots,
+    boots: Boots,
+    pub(super) observer: Observer,
+    pub(super) restarts: Restarts,
     ledger: Mutex<Ledger>,
     news: SyncSender<News>,
+    /// Set once it has started.
+    thread: OnceLock<Thread>,
 }
 
 /// What the keeper hears.
 enum News {
     /// Something about a boot.
     Boot(What, Arc<Boot>, Timestamp),
+    /// Requests for restarts are different now.
+    Requests,
     /// Somebody wants to know when all before is noted.
     Asked(oneshot::Sender<()>),
     /// The keeper's thread panics.
@@ -80,74 +75,75 @@ enum What {
     Ready,
 }
 
-/// Where a node is.
-pub(super) struct Heard {
-    up: bool,
-    heard: Timestamp,
-    trouble: String,
-    stalled: String,
-    image: Option<ImageRef>,
-    opened: Timestamp,
-}
-
-impl Heard {
-    pub(super) fn seen(&self) -> Seen<'_> {
-        Seen {
-            up: self.up,
-            heard: self.heard,
-            trouble: &self.trouble,
-            stalled: &self.stalled,
-            image: self.image.as_ref(),
-            opened: self.opened,
-        }
-    }
-}
-
 /// Has no rollout of `store` go on by itself: after a backup was restored, what it says of them is old.
 ///
 /// # Errors
 /// An error of the store.
 pub fn pause_all(store: &Store, now: Timestamp) -> Result<(), StoreError> {
-    store.write(|tx| {
-        for (key, mut rollout) in tx.scan::<Rollout>(Table::Rollouts, b"")? {
-            if rollout.pause("restoring a backup", now).is_ok() {
-                tx.put(Table::Rollouts, &key, &rollout)?;
-            }
+    let mut batch = Batch::new();
+    for (key, mut rollout) in store.scan::<Rollout>(Table::Rollouts, b"")? {
+        batch = batch.expect(Table::Rollouts, key.clone(), &rollout);
+        if rollout.pause("restoring a backup", now).is_ok() {
+            batch = batch.put(Table::Rollouts, key, &rollout);
         }
-        Ok(())
-    })
-}
-
-/// The image that a node's profiles name: a name, or a version.
-pub(super) fn setting<'a>(world: &'a World, node: &Node) -> Option<&'a str> {
-    Settings::of(&world.site, &node.profiles, |_| ()).text(|p| &p.image)
+    }
+    store.commit_blocking(batch)
 }
 
 impl Rollouts {
-    /// Loads what is known, lets the world know, and begins to listen.
+    /// Loads what is known, lets the world know, and begins to listen. `restarts` executes what rollouts want restarted.
     ///
     /// # Errors
     /// The store's.
-    pub fn start(world: SharedWorld, store: Store, recorder: Recorder, boots: Boots) -> Result<Rollouts, StoreError> {
-        let ledger = load(&world, &store, &boots)?;
+    pub fn start(
+        world: SharedWorld,
+        store: Store,
+        recorder: Recorder,
+        boots: Boots,
+        restarts: Restarts,
+    ) -> Result<Rollouts, StoreError> {
+        let mut ledger = load(&world, &store, &boots)?;
+        take_over(&mut ledger, &boots, &restarts, Timestamp::now())?;
         let (news, heard) = sync_channel(QUEUE);
+        let waker = news.clone();
         let rollouts = Rollouts {
             shared: Arc::new(Shared {
+                observer: Observer::new(world.clone(), boots.clone(), recorder.clone()),
                 world,
                 store,
                 recorder,
                 boots,
+                restarts,
                 ledger: Mutex::new(ledger),
                 news,
+                thread: OnceLock::new(),
             }),
         };
+        // A full queue is no loss: it looks each second.
+        rollouts
+            .shared
+            .restarts
+            .planned_by(move || drop(waker.try_send(News::Requests)));
         rollouts.publish(&rollouts.ledger());
         let weak = Arc::downgrade(&rollouts.shared);
-        let listener = move || listen(&heard, || weak.upgrade().map(|shared| Rollouts { shared }));
-        if let Err(error) = std::thread::Builder::new().name("rollouts".into()).spawn(listener) {
-            tracing::error!("rollouts: cannot start their thread, so none goes on: {error}");
-        }
+        let thread = Thread::spawn("rollouts", move || {
+            listen(&heard, || weak.upgrade().map(|shared| Rollouts { shared }));
+        });
+        let _ = rollouts.shared.thread.set(thread);
         Ok(rollouts)
+    }
+
+    /// Waits for the end of the thread. What memory says after a panic may be half of a change, so the daemon ends with it: what was
+    /// confirmed is on disk, and the next daemon goes on from there.
+    pub fn ended(&self) -> impl Future<Output = std::io::Result<()>> + Send + 'static {
+        let ended = self.shared.thread.get().map(Thread::ended);
+        async move {
+            match ended {
+                Some(ended) => ended.await,
+                // `start` sets it before anybody has this.
+                None => Ok(()),
+            }
+        }
     }
 
     /// The script of that boot is answered. Never waits.
@@ -191,65 +187,24 @@ impl Rollouts {
         }
     }
 
-    /// The image because of whose rollout the agent of `node`, which is up in `boot`, is to restart it now: one with `--reboot` that
-    /// gives the node another version, while not too many are down. It counts as down from then on. Never waits: asked while
-    /// something is written, the answer is none, and the image at the next heartbeat. `untold` is true if it is being drained for
-    /// that.
-    pub fn reboot_wanted(&self, node: &str, boot: &str, untold: bool, now: Timestamp) -> Option<Reboot> {
-        let image = self.leaves(node, boot)?;
-        let mut ledger = self.shared.ledger.try_lock().ok()?;
-        let rollout = ledger.last_of(&image)?;
-        let (number, ready_within_secs) = (rollout.number, rollout.ready_within_secs);
-        let may = ledger.may_restart(number, node, boot, untold, now);
-        may.then_some(Reboot {
-            image,
-            ready_within_secs,
-        })
-    }
-
-    /// The image whose rollout has `node` leave `boot`, in which it is up, for another version, be it its turn or not. Never waits.
-    pub fn leaves(&self, node: &str, boot: &str) -> Option<String> {
-        let world = self.shared.world.load();
-        if world.assignments.restarting.is_empty() {
-            return None;
-        }
-        let running = self.running(node).filter(|running| running.plan.id == boot)?;
-        let setting = setting(&world, world.inventory.get(node)?)?;
-        let limit = world.site.limits.boots_before_going_back;
-        let assignments = &world.assignments;
-        assignments.leaves(node, setting, running.image(), &world.images, limit)
-    }
-
-    /// True if the rollout of `image` (still) wants `node` to leave what it runs.
-    pub fn wants_restarted(&self, image: &str, node: &str) -> bool {
-        let running = self.running(node);
-        running.is_some_and(|boot| self.leaves(node, &boot.plan.id).as_deref() == Some(image))
-    }
-
-    /// Nodes that the rollout of `image` wanted restarted stay up after all, and so count as down no longer. Waits for whoever
-    /// writes.
-    pub fn not_restarted(&self, image: &str, nodes: &[String]) {
-        // Written with what comes next, within a second: a node that counts as down too long is only waited for.
-        self.ledger().not_restarted(image, nodes);
-    }
-
-    /// What a node runs: the newest of its boots that got ready.
-    fn running(&self, node: &str) -> Option<Arc<Boot>> {
-        let boots = self.shared.boots.of_node(node);
-        boots.into_iter().find(|boot| boot.ready.is_some())
-    }
-
     /// Writes what is new, then lets decisions see it, and tells timelines.
     pub(super) fn settle(&self, ledger: &mut Ledger) -> Result<(), StoreError> {
+        self.settle_with(ledger, Batch::new())
+    }
+
+    /// The same, with other rows in the same transaction.
+    fn settle_with(&self, ledger: &mut Ledger, rows: Batch) -> Result<(), StoreError> {
         if ledger.is_unwritten() {
             // With whatever else waits for the disk just now: boots that begin, mostly.
-            self.shared.store.commit_blocking(ledger.unwritten())?;
+            self.shared.store.commit_blocking(ledger.unwritten().and(rows))?;
             self.publish(ledger);
             ledger.news().iter().for_each(|line| tracing::info!("{line}"));
+        } else if !rows.is_empty() {
+            self.shared.store.commit_blocking(rows)?;
         }
         let now = Timestamp::now();
         for told in ledger.written() {
-            let event = Event::new(now, "rollout", told.level, told.what);
+            let event = Event::new(now, EventKind::Rollout, told.level, told.what);
             self.shared.recorder.record(Subject::Node(told.node), event);
         }
         Ok(())
@@ -264,43 +219,17 @@ impl Rollouts {
         });
     }
 
-    /// Where the nodes are that boot whatever version of `image` is given to them.
-    pub(super) fn audience(&self, world: &World, image: &str, now: Timestamp) -> BTreeMap<String, Heard> {
-        let nodes = world
-            .inventory
-            .iter()
-            .filter(|node| setting(world, node) == Some(image));
-        nodes
-            .map(|node| (node.name.clone(), self.heard_of(world, &node.name, now)))
-            .collect()
-    }
-
-    pub(super) fn heard_of(&self, world: &World, node: &str, now: Timestamp) -> Heard {
-        let recorder = &self.shared.recorder;
-        recorder.settle(now);
-        let subject = Subject::Node(node.to_owned());
-        let heartbeat = world.site.limits.heartbeat_secs;
-        let standing = recorder.standing_at(&subject, now, heartbeat).unwrap_or_default();
-        let state = standing.state;
-        let boot = self.shared.boots.get(&standing.boot);
-        Heard {
-            up: match state {
-                NodeState::Ready | NodeState::Degraded => true,
-                NodeState::Loading | NodeState::Agent | NodeState::Starting => now.since(standing.heard) < SILENCE_MS,
-                NodeState::Absent | NodeState::Stalled | NodeState::Lost | NodeState::Waiting => false,
-            },
-            heard: standing.heard,
-            image: boot.as_ref().map(|boot| boot.image().clone()),
-            opened: boot.map(|boot| boot.opened).unwrap_or_default(),
-            stalled: match state {
-                NodeState::Stalled => standing.last_error.clone(),
-                _ => String::new(),
-            },
-            trouble: match state {
-                NodeState::Degraded => standing.last_error,
-                _ => String::new(),
-            },
+    /// The nodes that boot whatever version of `images` is given to them.
+    pub(super) fn audience(&self, world: &World, images: BTreeSet<&str>, now: Timestamp) -> BTreeMap<String, Node> {
+        if images.is_empty() {
+            return BTreeMap::new();
         }
+        self.shared.recorder.settle(now);
+        let nodes = world.inventory.iter();
+        let nodes = nodes.filter(|node| setting(world, node).is_some_and(|image| images.contains(image)));
+        nodes
+            .filter_map(|node| Some((node.name.clone(), self.shared.observer.node(&node.name, now)?)))
+            .collect()
     }
 
     /// Notes all that is new, has it on disk, and lets those know who asked.
@@ -310,6 +239,7 @@ impl Rollouts {
         for news in news {
             match news {
                 News::Boot(what, boot, at) => self.note(&mut ledger, &what, &boot, at),
+                News::Requests => {}
                 News::Asked(whom) => asked.push(whom),
                 #[cfg(test)]
                 News::Panic => panic!("a test wants it"),
@@ -322,18 +252,6 @@ impl Rollouts {
         for whom in asked {
             // Who asked may have gone.
             let _ = whom.send(());
-        }
-    }
-
-    /// After a panic: what memory says may be half of a change, and the disk has what was confirmed.
-    fn mend(&self) {
-        match load(&self.shared.world, &self.shared.store, &self.shared.boots) {
-            Ok(loaded) => {
-                let mut ledger = self.ledger();
-                *ledger = loaded;
-                self.publish(&ledger);
-            }
-            Err(error) => tracing::error!("rollouts go on with what memory has of them: {error}"),
         }
     }
 
@@ -359,13 +277,13 @@ impl Rollouts {
             }
             What::Took => {
                 if self.is_replaced(&world, ledger, node) {
-                    self.begin_anew(&world, ledger, node, at);
+                    self.begin_anew(ledger, node, at);
                 }
                 ledger.took(boot, at);
             }
             What::Ready => {
                 let wanted = self.wanted(&world, node);
-                ledger.ready(boot, &health::problem(boot), wanted.as_ref(), at);
+                ledger.ready(boot, &boot.problem(), wanted.as_ref(), at);
             }
         }
     }
@@ -391,29 +309,48 @@ impl Rollouts {
         hwaddr.is_some_and(|hwaddr| !of_inventory.hwaddrs.contains(&hwaddr))
     }
 
-    fn begin_anew(&self, world: &World, ledger: &mut Ledger, node: &str, now: Timestamp) {
-        let heard = self.heard_of(world, node, now);
-        if ledger.forgive(node, heard.seen(), now) {
+    fn begin_anew(&self, ledger: &mut Ledger, node: &str, now: Timestamp) {
+        let observed = self.shared.observer.observe(node, now).unwrap_or_default();
+        if ledger.forgive(node, &observed, now) {
             ledger.tell(node, Level::Ok, "is other hardware now: tries again what it failed at");
         }
     }
 
-    /// Everything that time brings about, and what was not heard of.
+    /// Finds boots that were not heard of, asks the planner, writes down what it decides, and carries it out.
     pub(super) fn look(&self, now: Timestamp) {
         let world = self.shared.world.load_full();
         let mut ledger = self.ledger();
         let on = ledger.rollouts.values().filter(|rollout| rollout.is_on());
         let on: Vec<(u64, ImageRef)> = on.map(|rollout| (rollout.number, rollout.image.clone())).collect();
-        for (number, image) in on {
-            self.catch_up(&mut ledger, number, &image, now);
-            let heard = self.audience(&world, &image.name, now);
-            let all: Audience<'_> = heard.iter().map(|(node, heard)| (node.clone(), heard.seen())).collect();
-            ledger.tick(number, &all, "the rollout", now);
+        for (number, image) in &on {
+            self.catch_up(&mut ledger, *number, image, now);
         }
+        let concerned = ledger.planned();
+        let images = concerned.values().map(|rollout| rollout.image.name.as_str()).collect();
+        let audience = self.audience(&world, images, now);
+        let advance = self.shared.restarts.advance(&concerned, audience, now);
+        for changed in advance.rollouts {
+            ledger.take_over(changed);
+        }
+        for action in &advance.actions {
+            if let Action::MakeCurrent(image) = action {
+                ledger.make_current(image.clone(), "the rollout", now);
+            }
+        }
+        self.tidy_trials(&world, &mut ledger, now);
+        let written = self.settle_with(&mut ledger, advance.batch);
+        if let Err(error) = &written {
+            tracing::error!("rollouts and restarts stand still: {error}");
+        }
+        self.shared.restarts.carry_out(advance.actions, written.is_ok(), now);
+    }
+
+    /// Boots on trial end with what they were about: another version is wanted, other hardware, no such node any more.
+    fn tidy_trials(&self, world: &World, ledger: &mut Ledger, now: Timestamp) {
         let over: Vec<String> = ledger
             .trials
             .iter()
-            .filter(|(node, trial)| self.wanted(&world, node).as_ref() != Some(&trial.image))
+            .filter(|(node, trial)| self.wanted(world, node).as_ref() != Some(&trial.image))
             .map(|(node, _)| node.clone())
             .collect();
         for node in over {
@@ -429,17 +366,15 @@ impl Rollouts {
         let tried: BTreeSet<String> = ledger.trials.keys().chain(failed).cloned().collect();
         for node in tried
             .iter()
-            .filter(|node| self.is_replaced(&world, &ledger, node))
+            .filter(|node| self.is_replaced(world, ledger, node))
             .cloned()
             .collect::<Vec<_>>()
         {
-            self.begin_anew(&world, &mut ledger, &node, now);
+            self.begin_anew(ledger, &node, now);
         }
-        let ledger = &mut *ledger;
-        ledger.good.retain(|node, _| world.inventory.get(node).is_some());
-        if let Err(error) = self.settle(ledger) {
-            tracing::error!("rollouts stand still: {error}");
-        }
+        ledger
+            .last_known_good
+            .retain(|node, _| world.inventory.get(node).is_some());
     }
 
     /// Boots that the daemon did not hear of, as it was being restarted or too busy.
@@ -461,7 +396,7 @@ impl Rollouts {
                 let what = match (boot.ready.is_some(), boot.redeemed) {
                     _ if boot.image() != image => break,
                     // It failed before it was given the version (once more): its next boot will tell.
-                    (true, _) if known.is_empty() && !health::healthy(boot) => break,
+                    (true, _) if known.is_empty() && !boot.healthy() => break,
                     (true, _) => What::Ready,
                     (false, true) => What::Took,
                     (false, false) => continue,
@@ -486,40 +421,57 @@ fn load(world: &SharedWorld, store: &Store, boots: &Boots) -> Result<Ledger, Sto
     for node in world.load().inventory.iter() {
         let boots = boots.of_node(&node.name);
         if let (Some(boot), false) = (
-            boots.iter().find(|boot| health::healthy(boot)),
-            ledger.good.contains_key(&node.name),
+            boots.iter().find(|boot| boot.healthy()),
+            ledger.last_known_good.contains_key(&node.name),
         ) {
-            ledger.good.insert(node.name.clone(), boot.image().clone());
+            ledger.last_known_good.insert(node.name.clone(), boot.image().clone());
         }
     }
     Ok(ledger)
 }
 
-/// Hears news until nobody is left who could tell any.
+/// Orders that an older release gave, and that are not in a request, become part of one.
+fn take_over(ledger: &mut Ledger, boots: &Boots, restarts: &Restarts, now: Timestamp) -> Result<(), StoreError> {
+    for (number, told) in ledger.take_told() {
+        // A node whose boot is forgotten has left it.
+        let told = told.into_iter().filter_map(|mut member| {
+            member.after = Some(boots.get(member.told_in()?)?.sequence);
+            Some(member)
+        });
+        if let Some(rollout) = ledger.rollouts.get(&number) {
+            restarts.take_over(rollout, told.collect(), now)?;
+        }
+    }
+    Ok(())
+}
+
+/// Hears news and looks at the time until nobody is left who could tell any.
 fn listen(heard: &Receiver<News>, rollouts: impl Fn() -> Option<Rollouts>) {
     let mut looked = Timestamp(0);
-    let step = || {
-        let news = match heard.recv_timeout(TICK) {
+    let mut pause = TICK;
+    loop {
+        let news = match heard.recv_timeout(pause) {
             Ok(news) => Some(news),
             Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return ControlFlow::Break(()),
+            Err(RecvTimeoutError::Disconnected) => return,
         };
         let Some(rollouts) = rollouts() else {
-            return ControlFlow::Break(());
+            return;
         };
+        // What happens is looked at soon, and together with what happens then.
+        let soon = news.is_some() || pause != TICK;
         if let Some(news) = news {
             rollouts.hear_all(std::iter::once(news).chain(heard.try_iter().take(QUEUE)));
         }
         let now = Timestamp::now();
-        if now.since(looked) >= TICK.as_millis() as u64 || now < looked {
-            looked = now;
-            rollouts.look(now);
-        }
-        ControlFlow::Continue(())
-    };
-    panics::keep_at(step, || {
-        if let Some(rollouts) = rollouts() {
-            rollouts.mend();
-        }
-    });
+        let due = if soon { SETTLE } else { TICK };
+        pause = match now.since(looked) >= due.as_millis() as u64 || now < looked {
+            true => {
+                looked = now;
+                rollouts.look(now);
+                TICK
+            }
+            false => SETTLE,
+        };
+    }
 }

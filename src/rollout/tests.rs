@@ -2,7 +2,7 @@
 
 mod edges;
 mod ledger;
-mod machine;
+mod reboots;
 
 use crate::decide::{Assignments, Current, Given, Source, Trial};
 use rackstrap_base::clock::Timestamp;
@@ -75,14 +75,14 @@ fn a_rollout_is_for_its_nodes_only() {
     let mut all = assignments("debian@3");
     let given = Given {
         version: 4,
-        stage: "subset".into(),
+        stage: "canary".into(),
         nodes: ["r01n01".to_owned()].into(),
     };
     all.given = Arc::new([("debian".to_owned(), given)].into());
     let choice = |node, setting| all.choose(node, setting, &images, 3).unwrap();
     assert_eq!(
         choice("r01n01", "debian").why,
-        "image debian@4, by the rollout of debian@4 (subset)"
+        "image debian@4, by the rollout of debian@4 (canary)"
     );
     assert_eq!(choice("r01n02", "debian").image, image("debian@3"));
     assert_eq!(choice("r01n01", "debian@3").source, Source::Profile);
@@ -107,7 +107,7 @@ fn a_node_goes_back_to_the_version_on_which_it_was_ready() {
     assert_eq!((back.image, back.wanted), (image("debian@3"), image("debian@4")));
     assert!(
         back.why
-            .starts_with("image debian@3: rolled back because debian@4 did not get ready in 3 boots"),
+            .starts_with("image debian@3: rolled back because debian@4 did not get ready in 3 boots (wanted: "),
         "{}",
         back.why
     );

@@ -3,13 +3,13 @@
 use super::{InNamedTask, Shared, dhcp, nfs, tftp};
 use crate::{config::Site, control::Counters, http};
 use anyhow::{Result, anyhow, bail};
+use rackstrap_base::{counters::ReadCounts, link::interfaces};
 use rackstrap_dhcp::LeaseKeeper;
 use socket2::{Domain, Socket, Type};
 use std::{
     collections::BTreeSet,
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
-    path::Path,
     sync::Arc,
 };
 use tokio::task::JoinSet;
@@ -17,24 +17,18 @@ use tokio_util::sync::CancellationToken;
 
 /// Refuses a site whose interfaces this machine does not have.
 pub fn check_interfaces(site: &Site) -> Result<()> {
+    let present = interfaces();
     for subnet in &site.subnets {
         let Some(name) = &subnet.interface else { continue };
-        if !Path::new("/sys/class/net").join(name).exists() {
+        if !present.contains(name) {
             bail!(
                 "[[subnet]] {}: this machine has no interface '{name}'; it has: {}",
                 subnet.network,
-                interfaces().join(", ")
+                present.join(", ")
             );
         }
     }
     Ok(())
-}
-
-fn interfaces() -> Vec<String> {
-    let entries = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
 }
 
 /// Binds and starts DHCP on every interface, TFTP, HTTP and NFS on every server address.
@@ -68,6 +62,7 @@ pub fn spawn_all(
         waits: Box::new(move |hwaddr, address| keeper.heard(hwaddr, address)),
         rollouts: shared.rollouts.clone(),
         restarts: shared.restarts.clone(),
+        firmware: shared.firmware.clone(),
         loaders: shared.loaders.clone(),
         scripts: shared.scripts.clone(),
         overlays: shared.overlays.clone(),
@@ -120,32 +115,23 @@ pub fn spawn_all(
     };
     let task = rackstrap_dhcp::watch(rivals, asker, cancel.clone());
     services.spawn(task.in_named_task("other DHCP servers"));
-    let names = spawn_dns(shared, &servers, cancel, services)?;
+    let dns = spawn_dns(shared, &servers, cancel, services)?;
     services.spawn(dhcp.run(cancel.clone()));
+    let mut counted: Vec<(&str, Arc<dyn ReadCounts>)> = vec![
+        ("dhcp", dhcp_counters),
+        ("tftp", tftp_counters),
+        ("http", http_counters),
+        ("nfs", nfs_config.counters),
+        ("ndp", solicitations),
+    ];
+    counted.extend(dns.map(|server| ("dns", server)));
     let counters: Counters = Arc::new(move || {
-        let dhcp = dhcp_counters
-            .answers()
-            .into_iter()
-            .chain(dhcp_counters.malformed_by_reason());
-        let dhcp = dhcp.map(|(name, count)| (format!("dhcp {name}"), count));
-        let tftp = tftp_counters
-            .read()
-            .map(|(name, count)| (format!("tftp {name}"), count));
-        let nfs = nfs_config
-            .counters
-            .snapshot()
-            .into_iter()
-            .map(|(name, count)| (format!("nfs {name}"), count));
-        let http = http_counters
-            .read()
-            .map(|(name, count)| (format!("http {name}"), count));
-        let ndp = solicitations.read().map(|(name, count)| (format!("ndp {name}"), count));
-        dhcp.chain(tftp)
-            .chain(http)
-            .chain(nfs)
-            .chain(ndp)
-            .chain(names())
-            .collect()
+        let mut all = Vec::new();
+        for (protocol, counters) in &counted {
+            let counts = counters.counts().into_iter();
+            all.extend(counts.map(|(name, count)| (format!("{protocol} {name}"), count)));
+        }
+        all
     });
     Ok((counters, releases, exports))
 }
@@ -157,7 +143,7 @@ fn spawn_dns(
     servers: &BTreeSet<Ipv4Addr>,
     cancel: &CancellationToken,
     services: &mut JoinSet<Result<()>>,
-) -> Result<impl Fn() -> Vec<(String, u64)> + Send + Sync + 'static> {
+) -> Result<Option<Arc<dyn ReadCounts>>> {
     use crate::dns;
     let names = dns::Server::new(shared.world.clone(), dns::Limits::default())?;
     if let Some(names) = &names {
@@ -167,10 +153,7 @@ fn spawn_dns(
             services.spawn(task.in_named_task(format!("DNS on {server}")));
         }
     }
-    Ok(move || {
-        let counts = names.iter().flat_map(|names| names.counters().read());
-        counts.map(|(name, count)| (format!("dns {name}"), count)).collect()
-    })
+    Ok(names.map(|names| names as Arc<dyn ReadCounts>))
 }
 
 /// The checks of the site file refuse `[dns]`.
@@ -180,8 +163,8 @@ fn spawn_dns(
     _: &BTreeSet<Ipv4Addr>,
     _: &CancellationToken,
     _: &mut JoinSet<Result<()>>,
-) -> Result<impl Fn() -> Vec<(String, u64)> + Send + Sync + 'static> {
-    Ok(Vec::new)
+) -> Result<Option<Arc<dyn ReadCounts>>> {
+    Ok(None)
 }
 
 /// Resolvers ask on port 53 and nowhere else, so there is no key for it.

@@ -6,7 +6,7 @@ use crate::{
     decide::{Decision, Requester, decide},
     discovery::{Moved, NoRoom, Place, Places, Seen},
     http::{base_url, script::script_url},
-    timeline::{Event, Level, Subject},
+    timeline::{DhcpMessage, Event, EventKind, IPXE, Level, Subject},
 };
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -16,7 +16,7 @@ use rackstrap_base::{
     warnings::{DHCP_SERVER, SiteWarnings},
 };
 use rackstrap_dhcp::{
-    ASK_EVERY, Answer, AnswerKind, Ask, Authority, DhcpEvent, Lease, LeaseStore, Loader, Network, Rival,
+    ASK_EVERY, Answer, AnswerKind, Ask, Authority, DhcpEvent, Kind, Lease, LeaseStore, Loader, Network, Rival,
 };
 use rackstrap_store::{Batch, Store, Table};
 use rackstrap_wire::HwAddr;
@@ -60,7 +60,7 @@ impl DhcpAuthority {
             Some(Moved::Carried(text)) => (Level::Ok, text),
             Some(Moved::Flips(text)) => (Level::Error, text),
         };
-        let event = Event::new(event.at, "place", level, detail);
+        let event = Event::new(event.at, EventKind::Place, level, detail);
         self.shared.recorder.record(node.clone(), event);
     }
 }
@@ -179,8 +179,8 @@ impl Authority for DhcpAuthority {
         }
         // A running system that asks for its lease again is not a machine that starts.
         let step = match event.booting && !doubted {
-            true => format!("dhcp {}", event.message),
-            false => format!("dhcp-client {}", event.message),
+            true => EventKind::Dhcp(message_of(event.message)),
+            false => EventKind::DhcpClient(message_of(event.message)),
         };
         let mut level = match event.answer {
             _ if doubted => Level::Ok,
@@ -231,6 +231,19 @@ impl Authority for DhcpAuthority {
     }
 }
 
+/// What a timeline calls the packet.
+fn message_of(kind: Kind) -> DhcpMessage {
+    match kind {
+        Kind::Discover => DhcpMessage::Discover,
+        Kind::Selecting { .. } => DhcpMessage::Request,
+        Kind::InitReboot { .. } => DhcpMessage::InitReboot,
+        Kind::Extend { .. } => DhcpMessage::Renewing,
+        Kind::Decline { .. } => DhcpMessage::Decline,
+        Kind::Release { .. } => DhcpMessage::Release,
+        Kind::Inform => DhcpMessage::Inform,
+    }
+}
+
 /// What the waiting room is told.
 fn seen(event: &DhcpEvent, site: &Site) -> Seen {
     Seen {
@@ -277,7 +290,7 @@ fn describe(event: &DhcpEvent) -> String {
     let mut traits = Vec::new();
     traits.extend(event.arch.map(firmware::name));
     if event.ipxe {
-        traits.push("iPXE".to_owned());
+        traits.push(IPXE.to_owned());
     }
     if event.http_client {
         traits.push("HTTP boot".to_owned());
@@ -322,5 +335,31 @@ impl LeaseStore for StoredLeases {
         self.0
             .commit_blocking(addresses.iter().fold(Batch::new(), delete))
             .context("forgetting leases")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timelines_call_packets_as_the_dhcp_engine_does() {
+        let address = Ipv4Addr::LOCALHOST;
+        let kinds = [
+            Kind::Discover,
+            Kind::Selecting {
+                server: address,
+                address,
+            },
+            Kind::InitReboot { address },
+            Kind::Extend { address },
+            Kind::Decline { address },
+            Kind::Release { address },
+            Kind::Inform,
+        ];
+        assert_eq!(kinds.map(message_of), DhcpMessage::ALL);
+        for kind in kinds {
+            assert_eq!(message_of(kind).to_string(), kind.to_string());
+        }
     }
 }

@@ -32,7 +32,7 @@ use rackstrap_base::{clock::Timestamp, firmware::Firmwares, panics, warnings::Si
 use rackstrap_dhcp::LeaseKeeper;
 use rackstrap_image::{load_catalog, own_images};
 use rackstrap_store::Store;
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, pin::Pin, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::Notify,
@@ -99,20 +99,43 @@ pub async fn run(config: &Path) -> Result<()> {
     services.spawn(restarting.in_named_task("restarts"));
     let users = overlay::watch_users(shared.overlays.clone(), cancel.clone());
     services.spawn(users.in_named_task("users"));
-    let watching = timeline::watch_over(shared.recorder.clone(), shared.world.clone(), cancel.clone());
+    let watching = timeline::watch_over(
+        shared.recorder.clone(),
+        shared.boots.clone(),
+        shared.world.clone(),
+        cancel.clone(),
+    );
     services.spawn(watching.in_named_task("watch over nodes"));
     services.spawn(hooks::serve(watched, cancel.clone()).in_named_task("hooks"));
     services.spawn(look_again(shared.clone(), cancel.clone()).in_named_task("findings"));
     services.spawn(nightly::serve(shared.clone(), cancel.clone()).in_named_task("backups"));
+    watch_threads(&shared, &cancel, &mut services);
     // After all ports are bound: what keeps the daemon from starting is one clear line.
     tell_findings(&shared);
     announce(&shared.world.load());
     let result = supervise(&mut services, &reloader).await;
     cancel.cancel();
     while services.join_next().await.is_some() {}
-    shared.store.flush().context("writing the last timeline events")?;
-    result
+    let flushed = shared.store.flush().context("writing the last timeline events");
+    // Why the daemon ends comes first: a store that has ended cannot be flushed.
+    result.and(flushed)
 }
+
+/// Has the end of a thread be the end of the daemon, as that of a service is.
+fn watch_threads(shared: &Shared, cancel: &CancellationToken, services: &mut JoinSet<Result<()>>) {
+    let mut watch = |name: &'static str, ended: BoxFuture| {
+        let cancel = cancel.clone();
+        // At the end of the daemon a thread goes on until nobody needs it.
+        let ended = async move { cancel.run_until_cancelled(ended).await.unwrap_or(Ok(())) };
+        services.spawn(ended.in_named_task(name));
+    };
+    watch("the store", Box::pin(shared.store.ended()));
+    watch("racking", Box::pin(shared.discovery.ended()));
+    watch("rollouts", Box::pin(shared.rollouts.ended()));
+}
+
+/// How a thread ends.
+type BoxFuture = Pin<Box<dyn Future<Output = std::io::Result<()>> + Send>>;
 
 fn control_context(
     shared: &Shared,
@@ -158,7 +181,7 @@ fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
     let loaders = Loaders::load(&site.server.loader_dirs).context("reading boot loaders")?;
     let scripts = http::script::Scripts::load(site.server.bootscripts_dir.as_deref()).map_err(anyhow::Error::msg)?;
     let templates = Templates::load(site.server.templates_dir.as_deref())?;
-    for problem in overlay::check(&site, &templates) {
+    for problem in overlay::check(&site, &inventory, &templates) {
         tracing::error!("nodes will not boot: {}", problem.brief());
     }
     let limits = site.limits;
@@ -176,9 +199,15 @@ fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
     let recorder = Recorder::load(store.clone(), limits, Timestamp::now())?;
     let nodes = Nodes::new(store.clone(), world.clone()).followed_by(Follow::new(recorder.clone(), boots.clone()));
     let discovery = Discovery::start(world.clone(), store.clone(), nodes.clone(), boots.clone())?;
-    let rollouts = Rollouts::start(world.clone(), store.clone(), recorder.clone(), boots.clone())?;
-    rollouts.see(&world.load().images, Timestamp::now())?;
     let restarts = Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone())?;
+    let rollouts = Rollouts::start(
+        world.clone(),
+        store.clone(),
+        recorder.clone(),
+        boots.clone(),
+        restarts.clone(),
+    )?;
+    rollouts.see(&world.load().images, Timestamp::now())?;
     let templates = Arc::new(ArcSwap::from_pointee(templates));
     let overlays = Renderer::new(world.clone(), store.clone(), boots.clone(), templates.clone());
     Ok(Shared {

@@ -1,7 +1,7 @@
 //! What NFS asks: whose root is this?
 
 use super::Shared;
-use crate::timeline::{Event, Level, Subject};
+use crate::timeline::{Event, EventKind, Level, Subject};
 use rackstrap_base::{clock::Timestamp, rare::Rare};
 use rackstrap_image::Catalog;
 use rackstrap_nfs::{ExportId, ExportRoot, Exports, NfsEvent, Refusal};
@@ -140,17 +140,24 @@ impl Exports for ImageExports {
 
     fn observe(&self, event: NfsEvent) {
         let (peer, step, level, detail) = match event {
-            NfsEvent::Mounted { peer, export } => (peer, "nfs mount", Level::Ok, export),
-            NfsEvent::MountRefused { peer, path, why } => (peer, "nfs mount", Level::Error, format!("{path}: {why}")),
-            NfsEvent::HandleRefused { peer, why, .. } => (peer, "nfs", Level::Error, why),
-            NfsEvent::Unmounted { peer, path } => (peer, "nfs unmount", Level::Ok, path),
-            NfsEvent::Trouble { peer, why } => (peer, "nfs", Level::Retry, why),
+            NfsEvent::Mounted { peer, export } => (peer, EventKind::NfsMount, Level::Ok, export),
+            NfsEvent::MountRefused { peer, path, why } => {
+                (peer, EventKind::NfsMount, Level::Error, format!("{path}: {why}"))
+            }
+            NfsEvent::HandleRefused { peer, why, .. } => (peer, EventKind::Nfs, Level::Error, why),
+            NfsEvent::Unmounted { peer, path } => (peer, EventKind::NfsUnmount, Level::Ok, path),
+            NfsEvent::Trouble { peer, why } => (peer, EventKind::Nfs, Level::Retry, why),
         };
-        tracing::debug!(%peer, step, detail, "nfs");
+        tracing::debug!(%peer, %step, detail, "nfs");
         match self.node_of(peer) {
             // A node mounts its root from a port of root's: what comes from another port is a user, and says nothing of the node.
             Some(node) if peer.port() >= FIRST_USER_PORT => {
-                let event = Event::new(Timestamp::now(), "nfs-client", level, format!("{step}: {detail}"));
+                let event = Event::new(
+                    Timestamp::now(),
+                    EventKind::NfsClient,
+                    level,
+                    format!("{step}: {detail}"),
+                );
                 self.shared.recorder.record(Subject::Node(node), event);
             }
             Some(node) => {
@@ -162,10 +169,9 @@ impl Exports for ImageExports {
                 self.shared.recorder.record(Subject::Node(node), event);
             }
             None if level != Level::Ok => {
-                let rare = if step == "nfs mount" {
-                    &self.mounts
-                } else {
-                    &self.troubles
+                let rare = match step {
+                    EventKind::NfsMount => &self.mounts,
+                    _ => &self.troubles,
                 };
                 if let Some(times) = rare.tell() {
                     tracing::warn!(%peer, times, "{step}: {detail}; the address belongs to no node");

@@ -224,7 +224,7 @@ fn remove_unfinished(dir: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rackstrap_store::Table;
+    use rackstrap_store::{Batch, Table};
 
     fn at(text: &str) -> Timestamp {
         let time: jiff::Timestamp = text.parse().unwrap();
@@ -249,7 +249,9 @@ mod tests {
     fn one_is_made_when_the_last_one_is_of_before_the_last_moment_and_the_oldest_go() {
         let dir = tempfile::tempdir().unwrap();
         let store = crate::testkit::store(dir.path());
-        store.write(|tx| tx.put(Table::Nodes, b"r01n01", &"x")).unwrap();
+        store
+            .commit_blocking(Batch::new().put(Table::Nodes, *b"r01n01", &"x"))
+            .unwrap();
         let wanted = Backup {
             keep: 2,
             dir: dir.path().join("backups"),

@@ -65,7 +65,10 @@ impl Reloader {
         let loaders = Loaders::load(&site.server.loader_dirs).context("reading boot loaders")?;
         let scripts = Scripts::load(site.server.bootscripts_dir.as_deref()).map_err(anyhow::Error::msg)?;
         let templates = Templates::load(site.server.templates_dir.as_deref())?;
-        if let Some(problem) = overlay::check(&site, &templates).into_iter().next() {
+        if let Some(problem) = overlay::check(&site, &self.shared.world.load().inventory, &templates)
+            .into_iter()
+            .next()
+        {
             bail!("{}; to list all errors: rackstrap check", problem.brief());
         }
         let (images, told) = self.scan_images(&site)?;

@@ -1,7 +1,7 @@
 //! What TFTP asks: boot loaders by name.
 
 use super::Shared;
-use crate::timeline::{Event, Level, Subject};
+use crate::timeline::{Event, EventKind, Level, Subject};
 use bytes::Bytes;
 use rackstrap_base::clock::Timestamp;
 use rackstrap_dhcp::LeaseView;
@@ -51,8 +51,11 @@ impl Files for LoaderFiles {
             Subject::Node(node) => self.shared.windows.is_open(node, now) && !self.shared.windows.is_doubted(node),
             Subject::Machine(_) => true,
         };
-        let event = Event::new(now, if boots { "tftp" } else { "tftp-client" }, level, detail)
-            .took(end.duration.as_millis() as u64);
+        let kind = match boots {
+            true => EventKind::Tftp,
+            false => EventKind::TftpClient,
+        };
+        let event = Event::new(now, kind, level, detail).took(end.duration.as_millis() as u64);
         self.shared.recorder.record(subject, event);
     }
 }

@@ -1,64 +1,46 @@
 //! One event, and the state of a node that follows from its events.
 
-use rackstrap_base::clock::Timestamp;
+use super::EventKind;
+use rackstrap_base::{clock::Timestamp, text::one_line};
 use rackstrap_wire::{AgentEvent, HwAddr, Outcome};
 use serde::{Deserialize, Serialize};
 
-/// Whose timeline: a node's by name, or an unknown machine's by hardware address.
+/// The machine that a timeline is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Subject {
-    /// A node of the inventory.
+    /// A node of the inventory, by name.
     Node(String),
-    /// A machine that is none.
+    /// An unknown machine, by hardware address.
     Machine(HwAddr),
 }
 
-/// One thing that happened.
+/// One row of a timeline: one thing that happened, perhaps several times in a row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// When the server learned of it.
     pub at: Timestamp,
-    /// Boot it belongs to, if one is pinned already.
+    /// Id of the boot that it belongs to; empty if none is pinned yet.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub boot: String,
-    /// Short name of the step: `dhcp discover`, `tftp`, `script`, `kernel`, `agent disk`, `nfs mount`, `ready`.
-    pub step: String,
-    /// How it went.
+    /// What happened: `dhcp discover`, `script`, `agent disk`, `ready` in the store and for people.
+    pub step: EventKind,
+    /// Whether it is as it should be, or a fault.
     pub level: Level,
-    /// For people, at most 500 bytes.
+    /// What people read, at most 500 bytes; empty if the kind says all.
     pub detail: String,
-    /// How long it took, in milliseconds, where that is known.
+    /// How long it took, in milliseconds; none if that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub took_ms: Option<u64>,
     /// How often it happened in a row, from 1; `at` is the first time.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub count: u64,
-    /// The last time, if it happened more than once.
+    /// The last time that it happened; none if it happened once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Timestamp>,
 }
 
-/// Who can cause rows of a timeline in numbers: these may not push out what else there is to know of a boot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
-    /// Requests for addresses, files and scripts: whoever has the node's address can make them, a user's program among them.
-    Requests,
-    /// Reports in the agent's name.
-    Agent,
-}
-
-impl Source {
-    /// Rows of it among `window` rows. Together they leave some for all that is not caused by packets.
-    pub(super) fn share(self, window: usize) -> usize {
-        match self {
-            Source::Requests => window / 3,
-            Source::Agent => window * 7 / 12,
-        }
-    }
-}
-
-/// Bytes of a detail that are kept.
+/// Longest detail that is kept, bytes.
 pub const DETAIL_LIMIT: usize = 500;
 
 fn once() -> u64 {
@@ -71,11 +53,11 @@ fn is_once(count: &u64) -> bool {
 
 impl Event {
     /// Something that happened once, outside of a pinned boot.
-    pub fn new(at: Timestamp, step: impl Into<String>, level: Level, detail: impl Into<String>) -> Self {
+    pub fn new(at: Timestamp, step: EventKind, level: Level, detail: impl Into<String>) -> Self {
         Event {
             at,
             boot: String::new(),
-            step: step.into(),
+            step,
             level,
             detail: detail.into(),
             took_ms: None,
@@ -96,7 +78,7 @@ impl Event {
         self
     }
 
-    /// What the agent of that boot reported: step `agent PHASE`; a phase that ended has its duration.
+    /// What the agent of that boot reported. A phase that ended has its duration.
     pub fn of_agent(at: Timestamp, boot: &str, reported: &AgentEvent) -> Self {
         let level = match reported.outcome {
             Outcome::Started | Outcome::Step | Outcome::Done => Level::Ok,
@@ -109,26 +91,11 @@ impl Event {
             Outcome::Retrying => format!("attempt {}: {}", reported.attempt, reported.detail),
             _ => reported.detail.clone(),
         };
-        let event = Event::new(at, format!("agent {}", reported.phase), level, detail).of_boot(boot);
+        let event = Event::new(at, EventKind::Agent(reported.phase), level, detail).of_boot(boot);
         match reported.outcome {
             Outcome::Started | Outcome::Step => event,
             _ => event.took(reported.took_ms),
         }
-    }
-
-    /// Who can cause many rows like this one, if there is somebody.
-    pub(super) fn source(&self) -> Option<Source> {
-        match self.kind() {
-            "agent" => Some(Source::Agent),
-            "dhcp" | "dhcp-first" | "tftp" | "tftp-client" | "script" | "refused" | "nfs" | "nfs-client"
-            | "script-client" | "kernel-client" | "initramfs-client" | "agent-client" => Some(Source::Requests),
-            _ => None,
-        }
-    }
-
-    /// The first word of the step.
-    pub(super) fn kind(&self) -> &str {
-        self.step.split_whitespace().next().unwrap_or_default()
     }
 
     /// The last time that it happened.
@@ -136,27 +103,15 @@ impl Event {
         self.last.unwrap_or(self.at)
     }
 
-    /// True if `next` is the same thing once more, so that one row with a count says it all.
+    /// Whether `next` is the same thing once more, so that one row with a count is enough.
     pub fn repeats_as(&self, next: &Event) -> bool {
         self.boot == next.boot && self.step == next.step && self.level == next.level && self.detail == next.detail
     }
 
     /// Cuts what came from outside to a length that can be kept, and takes control characters out of it.
     pub(super) fn bound(&mut self) {
-        for (text, limit) in [
-            (&mut self.detail, DETAIL_LIMIT),
-            (&mut self.step, 40),
-            (&mut self.boot, 40),
-        ] {
-            if text.len() > limit {
-                let end = (0..=limit).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
-                text.truncate(end);
-            }
-            if text.chars().any(char::is_control) {
-                // Shown on terminals: an escape sequence in a host name must not act there.
-                *text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-            }
-        }
+        self.detail = one_line(&self.detail, DETAIL_LIMIT);
+        self.boot = one_line(&self.boot, 40);
     }
 }
 
@@ -169,30 +124,30 @@ impl std::fmt::Display for Subject {
     }
 }
 
-impl State {
-    /// The name that people see.
+impl NodeState {
+    /// The name in JSON and for people.
     pub fn as_str(self) -> &'static str {
         match self {
-            State::Absent => "absent",
-            State::Loading => "loading",
-            State::Agent => "agent",
-            State::Starting => "starting",
-            State::Ready => "ready",
-            State::Degraded => "degraded",
-            State::Stalled => "stalled",
-            State::Lost => "lost",
-            State::Waiting => "waiting",
+            NodeState::Absent => "absent",
+            NodeState::Loading => "loading",
+            NodeState::Agent => "agent",
+            NodeState::Starting => "starting",
+            NodeState::Ready => "ready",
+            NodeState::Degraded => "degraded",
+            NodeState::Stalled => "stalled",
+            NodeState::Lost => "lost",
+            NodeState::Waiting => "waiting",
         }
     }
 }
 
-impl std::fmt::Display for State {
+impl std::fmt::Display for NodeState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.as_str())
     }
 }
 
-/// How an event is to be taken.
+/// Whether an event is as it should be, or a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
@@ -200,17 +155,18 @@ pub enum Level {
     Ok,
     /// It works, with less than asked for (a degraded disk).
     Degraded,
-    /// A failed attempt that is being repeated.
+    /// A failed attempt that is repeated.
     Retry,
-    /// A failure.
+    /// A failure that nothing repeats.
     Error,
 }
 
-/// Where a node is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Where a node is between power-on and a running system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
+pub enum NodeState {
     /// Never heard of.
+    #[default]
     Absent,
     /// Firmware or loader is asking.
     Loading,
@@ -218,33 +174,48 @@ pub enum State {
     Agent,
     /// The operating system starts.
     Starting,
-    /// Up.
+    /// The system is up.
     Ready,
-    /// Up, with less than asked for.
+    /// The system is up with less than was asked for.
     Degraded,
-    /// Began to boot; the next step is overdue.
+    /// The node began to boot, and its next step is overdue.
     Stalled,
-    /// Was up; its heartbeats stopped.
+    /// The system was up, and its heartbeats stopped.
     Lost,
     /// An unknown machine that waits.
     Waiting,
 }
 
-impl State {
-    /// All that a node may be, the best first; the rest is for unknown machines.
-    pub const OF_NODES: [State; 8] = [
-        State::Ready,
-        State::Degraded,
-        State::Starting,
-        State::Agent,
-        State::Loading,
-        State::Stalled,
-        State::Lost,
-        State::Absent,
+impl NodeState {
+    /// All states of nodes, the best first. The only other state is that of an unknown machine.
+    pub const OF_NODES: [NodeState; 8] = [
+        NodeState::Ready,
+        NodeState::Degraded,
+        NodeState::Starting,
+        NodeState::Agent,
+        NodeState::Loading,
+        NodeState::Stalled,
+        NodeState::Lost,
+        NodeState::Absent,
     ];
 
-    /// True if it reads its root, as far as we know: from the agent's work until it falls silent.
+    /// Whether its system is up, with or without all that was asked for.
+    pub fn is_up(self) -> bool {
+        matches!(self, NodeState::Ready | NodeState::Degraded)
+    }
+
+    /// Whether its firmware, its loader, its agent or its starting system is at work.
+    pub fn is_booting(self) -> bool {
+        matches!(self, NodeState::Loading | NodeState::Agent | NodeState::Starting)
+    }
+
+    /// Whether it is lost or stalled.
+    pub fn is_overdue(self) -> bool {
+        matches!(self, NodeState::Lost | NodeState::Stalled)
+    }
+
+    /// Whether it reads its root, as far as the daemon knows: from the agent's work until it falls silent.
     pub fn has_root(self) -> bool {
-        matches!(self, State::Agent | State::Starting | State::Ready | State::Degraded)
+        self.is_up() || matches!(self, NodeState::Agent | NodeState::Starting)
     }
 }

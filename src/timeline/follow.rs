@@ -1,13 +1,13 @@
 //! What a change of the inventory means for timelines and boots.
 
-use super::{Event, Level, Recorder, Subject};
+use super::{Event, EventKind, Level, Recorder, Subject};
 use crate::{
     boots::{Boots, is_other_machine},
     inventory::Changed,
     nodes::Follower,
 };
 use rackstrap_base::clock::Timestamp;
-use rackstrap_store::{StoreError, Write};
+use rackstrap_store::Batch;
 
 /// Lets timelines, boots and what is known of disks follow: an unknown machine that became a node brings what was heard of it along, a
 /// node that was renamed its timeline, and what is deleted is forgotten.
@@ -17,13 +17,13 @@ pub struct Follow {
 }
 
 impl Follow {
-    /// Of these.
+    /// Keeps these two up to date.
     pub fn new(recorder: Recorder, boots: Boots) -> Self {
         Follow { recorder, boots }
     }
 }
 
-/// That an order about the disk of the node's machine before goes with that machine; none if nothing was ordered.
+/// Says that an order about the disk of the node's former machine is dropped with that machine; none if there was no order.
 pub fn dropped_order(boots: &Boots, changed: &Changed) -> Option<String> {
     let before = changed.before.as_ref().filter(|_| is_other_machine(changed))?;
     boots.disks().get(&before.name)?.order?;
@@ -34,8 +34,8 @@ pub fn dropped_order(boots: &Boots, changed: &Changed) -> Option<String> {
 }
 
 impl Follower for Follow {
-    fn write(&self, tx: &mut Write<'_>, changed: &[Changed]) -> Result<(), StoreError> {
-        self.boots.write_followed(tx, changed)
+    fn rows(&self, changed: &[Changed]) -> Batch {
+        self.boots.followed_rows(changed)
     }
 
     fn publish(&self, changed: &[Changed]) {
@@ -61,8 +61,10 @@ impl Follower for Follow {
             self.recorder.move_all(&moves);
         }
         for (subject, detail) in dropped {
-            self.recorder
-                .record(subject, Event::new(Timestamp::now(), "reprep", Level::Ok, detail));
+            self.recorder.record(
+                subject,
+                Event::new(Timestamp::now(), EventKind::Reprep, Level::Ok, detail),
+            );
         }
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     testkit::{self, node_with_card as node},
-    timeline::{Event, Level, tests::LIMITS},
+    timeline::{Event, EventKind, Level, tests::LIMITS},
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_store::Store;
@@ -48,7 +48,7 @@ impl Rig {
         for number in 0..count {
             let event = Event::new(
                 Timestamp(1000 + number),
-                "agent disk",
+                EventKind::Agent(rackstrap_wire::Phase::Disk),
                 Level::Ok,
                 format!("{name} {number}"),
             );
@@ -58,7 +58,7 @@ impl Rig {
 
     fn follow(&self, changed: &[Changed]) {
         let follow = Follow::new(self.recorder.clone(), self.boots.clone());
-        self.store.write(|tx| follow.write(tx, changed)).unwrap();
+        self.store.commit_blocking(follow.rows(changed)).unwrap();
         follow.publish(changed);
     }
 

@@ -5,6 +5,8 @@
 
 mod event;
 mod follow;
+mod kind;
+mod node_status;
 mod pace;
 mod recorder;
 mod rows;
@@ -14,15 +16,22 @@ mod summary;
 mod task;
 
 #[cfg(test)]
+mod kind_tests;
+#[cfg(test)]
+mod node_status_tests;
+#[cfg(test)]
 mod overdue_tests;
 #[cfg(test)]
 mod tests;
 
 #[cfg(test)]
 use event::DETAIL_LIMIT;
-pub use event::{Event, Level, State, Subject};
+pub use event::{Event, Level, NodeState, Subject};
 pub use follow::{Follow, dropped_order};
-pub use pace::{Pace, Stage};
+pub use kind::{DhcpMessage, EventKind};
+pub use node_status::NodeStatus;
+pub use pace::IPXE;
+use pace::{BootPace, BootStage};
 pub use recorder::Recorder;
 pub use standing::Standing;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! How long the stages of a boot take at this site, and so when the next step of a node is overdue.
 
-use super::{Event, Level};
+use super::{Event, EventKind, Level};
 use rackstrap_wire::Phase;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 /// How far a boot has come, in order. Each stage lasts until the next one is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Stage {
+pub enum BootStage {
     /// Firmware has asked for an address.
     Firmware,
     /// Firmware has fetched a loader.
@@ -26,6 +26,9 @@ pub enum Stage {
     /// The system is up.
     Up,
 }
+
+/// What the detail of a DHCP event names if a loader sent the packet, and not the firmware.
+pub const IPXE: &str = "iPXE";
 
 /// Stages that are timed together.
 const SLOTS: usize = 8;
@@ -54,56 +57,46 @@ const FACTOR: u64 = 4;
 
 /// The times that the last boots of all nodes took for each stage, in milliseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pace {
+pub struct BootPace {
     slots: [VecDeque<u64>; SLOTS],
 }
 
-impl Stage {
-    /// The stage that this event proves; none if it failed or says nothing about a boot.
-    pub fn of(event: &Event) -> Option<Stage> {
+impl BootStage {
+    /// The stage that this event proves; none if it is a failure or says nothing about a boot.
+    pub fn of(event: &Event) -> Option<BootStage> {
         if event.level > Level::Degraded {
             return None;
         }
-        let phase = |phase: Phase| Stage::Agent(phase as u8);
-        let (first, rest) = event.step.split_once(' ').unwrap_or((&event.step, ""));
-        Some(match first {
-            "dhcp" if event.detail.contains("iPXE") => Stage::LoaderRuns,
-            "dhcp" => Stage::Firmware,
-            "tftp" | "http" => Stage::Loader,
-            "script" => Stage::Script,
-            "kernel" | "initramfs" => Stage::Kernel,
-            "plan" => phase(Phase::Plan),
-            "overlay" => phase(Phase::Overlay),
-            "agent" => match Phase::ALL.iter().find(|known| known.as_str() == rest) {
-                Some(Phase::SwitchRoot) if event.took_ms.is_some() => Stage::HandedOver,
-                known => phase(known.copied().unwrap_or(Phase::EarlyMounts)),
-            },
-            "ready" | "heartbeat" | "running" => Stage::Up,
-            _ => return None,
+        let stage = event.step.row().stage?;
+        Some(match &event.step {
+            EventKind::Dhcp(_) if event.detail.contains(IPXE) => BootStage::LoaderRuns,
+            // The phase begins with `started`; only its end, which has a duration, hands over.
+            EventKind::Agent(Phase::SwitchRoot) if event.took_ms.is_some() => BootStage::HandedOver,
+            _ => stage,
         })
     }
 
     fn slot(self) -> Option<usize> {
         Some(match self {
-            Stage::Firmware => 0,
-            Stage::Loader => 1,
-            Stage::LoaderRuns => 2,
-            Stage::Script => 3,
-            Stage::Kernel => 4,
-            Stage::Agent(phase) if phase == Phase::Disk as u8 => 6,
-            Stage::Agent(_) => 5,
-            Stage::HandedOver => 7,
-            Stage::Up => return None,
+            BootStage::Firmware => 0,
+            BootStage::Loader => 1,
+            BootStage::LoaderRuns => 2,
+            BootStage::Script => 3,
+            BootStage::Kernel => 4,
+            BootStage::Agent(phase) if phase == Phase::Disk as u8 => 6,
+            BootStage::Agent(_) => 5,
+            BootStage::HandedOver => 7,
+            BootStage::Up => return None,
         })
     }
 
     /// What is likely to be wrong with a machine that came no further. `detail` is what the last step said.
     pub fn likely_causes(self, detail: &str) -> String {
         match self {
-            Stage::Firmware => {
+            BootStage::Firmware => {
                 "has an address but fetched no loader; is TFTP blocked, or was it switched off?".into()
             }
-            Stage::Loader => {
+            BootStage::Loader => {
                 let loader = detail.split(':').next().unwrap_or_default();
                 let cause = match loader.ends_with(".efi") {
                     true => "does its firmware enforce Secure Boot?",
@@ -111,25 +104,33 @@ impl Stage {
                 };
                 format!("fetched {loader}, then nothing more; {cause}")
             }
-            Stage::LoaderRuns => "its loader has an address but fetched no script; is HTTP blocked?".into(),
-            Stage::Script => "has its script but fetched no kernel; is its memory too small, or HTTP blocked?".into(),
-            Stage::Kernel => {
+            BootStage::LoaderRuns => {
+                "its loader has an address but fetched no script; is HTTP blocked?".into()
+            }
+            BootStage::Script => {
+                "has its script but fetched no kernel; is its memory too small, or HTTP blocked?".into()
+            }
+            BootStage::Kernel => {
                 "has its kernel but its agent has not reported; check its console: a panic, or a network card without a driver?"
                     .into()
             }
-            Stage::Agent(phase) if phase == Phase::Disk as u8 => {
+            BootStage::Agent(phase) if phase == Phase::Disk as u8 => {
                 "is working on its disk; check its console: a failing disk, or a long file system check?".into()
             }
-            Stage::Agent(_) => "its agent stopped reporting; check its console, or was it switched off?".into(),
-            Stage::HandedOver => "its system is starting but not ready; check its console: which unit is waiting?".into(),
-            Stage::Up => String::new(),
+            BootStage::Agent(_) => {
+                "its agent stopped reporting; check its console, or was it switched off?".into()
+            }
+            BootStage::HandedOver => {
+                "its system is starting but not ready; check its console: which unit is waiting?".into()
+            }
+            BootStage::Up => String::new(),
         }
     }
 }
 
-impl Pace {
-    /// Takes note that a boot left `stage` after so many milliseconds.
-    pub fn note(&mut self, stage: Stage, millis: u64) {
+impl BootPace {
+    /// Records that a boot left `stage` after so many milliseconds.
+    pub fn record(&mut self, stage: BootStage, millis: u64) {
         let Some(slot) = stage.slot() else { return };
         let slot = &mut self.slots[slot];
         if slot.len() >= REMEMBERED {
@@ -139,7 +140,7 @@ impl Pace {
     }
 
     /// Milliseconds after which the step that follows `stage` is overdue; none if none follows.
-    pub fn due(&self, stage: Stage) -> Option<u64> {
+    pub fn due(&self, stage: BootStage) -> Option<u64> {
         let slot = stage.slot()?;
         let (least, unknown) = LIMITS[slot];
         let mut known: Vec<u64> = self.slots[slot].iter().copied().collect();

@@ -1,12 +1,12 @@
 //! Takes events from everybody, keeps the last ones of each machine, and has them written behind.
 
-use super::{Event, Level, Pace, Standing, Subject, rows};
+use super::{BootPace, Event, EventKind, Level, NodeState, Standing, Subject, rows};
 use crate::config::Limits;
 use rackstrap_base::clock::{CORRECTION_MS, Timestamp, duration};
 use rackstrap_store::{ALIVE, Batch, Store, StoreError, Table};
 use rackstrap_wire::HwAddr;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -17,10 +17,10 @@ use tokio::sync::watch;
 /// A repetition is written again after so many milliseconds, not each time: a DISCOVER a second for hours.
 const REPEAT_WRITE_MS: u64 = 10_000;
 
-/// Rows among which no [`Source`](super::event::Source) may have more than its share. A boot has about 25.
+/// Rows among which no [`Source`](super::kind::Source) may have more than its share. A boot has about 25.
 const WINDOW: usize = 96;
 
-/// Key in [`Table::Meta`] of the site's [`Pace`].
+/// Key in [`Table::Meta`] of the site's [`BootPace`].
 const PACE: &[u8] = b"pace";
 
 /// A daemon that was away for longer leaves a trace on timelines, milliseconds: a shorter restart holds nobody up.
@@ -37,18 +37,18 @@ struct Shared {
     /// Milliseconds since 1970: the time from which heartbeats can be expected.
     listening: AtomicU64,
     state: Mutex<State>,
-    /// Moves when a node becomes lost or stalled, or ceases to be.
+    /// Changes when a node becomes lost or stalled, or recovers.
     overdue: watch::Sender<u64>,
     recorded: AtomicU64,
 }
 
 struct State {
     limits: Limits,
-    pace: Pace,
-    /// The latest time that it was told. Before the first, what is stored may lie ahead.
+    pace: BootPace,
+    /// The latest time that `settle` was called with. Before the first, what is stored may lie ahead.
     latest: Timestamp,
     lines: HashMap<Subject, Line>,
-    /// How often a node became lost or stalled, or ceased to be.
+    /// How often a node became lost or stalled, or recovered.
     overdue_turns: u64,
     /// Unknown machines by the time they were first heard of (a number that grows), the oldest forgotten first.
     machines: VecDeque<HwAddr>,
@@ -69,8 +69,8 @@ struct Line {
 
 impl Line {
     /// Its state if it is lost or stalled.
-    fn overdue(&self) -> Option<super::State> {
-        Some(self.standing.state).filter(|state| matches!(state, super::State::Lost | super::State::Stalled))
+    fn overdue(&self) -> Option<NodeState> {
+        Some(self.standing.state).filter(|state| state.is_overdue())
     }
 
     /// Numbers of the events that are on disk only.
@@ -78,14 +78,14 @@ impl Line {
         (self.first, self.events.front().map_or(self.next, |(number, _)| *number))
     }
 
-    /// Counts `event` in a row that there is, if it is the same thing once more, or if rows of its [`Source`](super::event::Source) have their share of the
-    /// last `window` ones already. Answers the row's number, and whether its level is another now.
+    /// Counts `event` in a row that there is, if it is the same thing once more, or if rows of its [`Source`](super::kind::Source) have their share of the
+    /// last `window` ones already. Returns the row's number, and whether its level changed.
     fn again(&mut self, event: &Event, window: Option<usize>) -> Option<(u64, bool)> {
         let repeated = self.events.back().is_some_and(|(_, last)| last.repeats_as(event));
         let crowded = || {
-            let (source, window) = (event.source()?, window?);
+            let (source, window) = (event.step.row().source?, window?);
             let recent = self.events.iter().rev().take(window);
-            let same = recent.filter(|(_, row)| row.source() == Some(source)).count();
+            let same = recent.filter(|(_, row)| row.step.row().source == Some(source)).count();
             (same >= source.share(window)).then_some(())?;
             self.events.iter().rposition(|(_, row)| row.step == event.step)
         };
@@ -202,14 +202,18 @@ impl Recorder {
         });
     }
 
-    /// The node in `boot` is alive; `trouble` says what is missing since it booted, empty if nothing.
+    /// Records a heartbeat of the node's system in `boot`. `trouble` says what is missing since it booted; empty if nothing.
     pub fn heartbeat(&self, subject: Subject, now: Timestamp, boot: &str, trouble: &str) {
         let level = if trouble.is_empty() { Level::Ok } else { Level::Degraded };
-        self.record(subject, Event::new(now, "heartbeat", level, trouble).of_boot(boot));
+        self.record(
+            subject,
+            Event::new(now, EventKind::Heartbeat, level, trouble).of_boot(boot),
+        );
     }
 
-    /// The node proved by a secret that its system is that of `boot`: whatever a later boot was asked for by, it was not its firmware.
-    pub fn still_runs(&self, subject: &Subject, now: Timestamp, boot: &str) {
+    /// Records that the system of `boot` runs, as the node proved by a secret: no later boot was asked for by its firmware. Records
+    /// nothing if there is no later boot.
+    pub fn record_running(&self, subject: &Subject, now: Timestamp, boot: &str) {
         let other = {
             let state = self.lock();
             let standing = state.lines.get(subject).map(|line| &line.standing);
@@ -221,7 +225,7 @@ impl Recorder {
             let detail = format!("still runs; boot {other} was not asked for by its firmware");
             self.record(
                 subject.clone(),
-                Event::new(now, "running", Level::Ok, detail).of_boot(boot),
+                Event::new(now, EventKind::Running, Level::Ok, detail).of_boot(boot),
             );
         }
     }
@@ -265,8 +269,12 @@ impl Recorder {
         state.latest = now;
     }
 
-    /// Where `subject` is at `now`: lost or stalled also before [`Recorder::look`] has noted it.
-    pub fn standing_at(&self, subject: &Subject, now: Timestamp, heartbeat_secs: u32) -> Option<Standing> {
+    /// Where `subject` is at `now`: lost or stalled also before [`Recorder::record_overdue`] has recorded it. `heartbeats` answers how
+    /// many seconds lie between two heartbeats of a boot. None if the subject was never heard of.
+    pub fn standing_at(&self, subject: &Subject, now: Timestamp, heartbeats: impl Fn(&str) -> u32) -> Option<Standing> {
+        // Asked without the lock: boots have one of their own, which is taken first.
+        let boot = self.lock().lines.get(subject)?.standing.boot.clone();
+        let heartbeat_secs = heartbeats(&boot);
         let listening = Timestamp(self.shared.listening.load(Ordering::Relaxed));
         let state = self.lock();
         let mut standing = state.lines.get(subject)?.standing.clone();
@@ -276,12 +284,12 @@ impl Recorder {
         Some(standing)
     }
 
-    /// Where `subject` is, as its events say.
+    /// Where `subject` is, as its recorded events say; none if it was never heard of.
     pub fn standing(&self, subject: &Subject) -> Option<Standing> {
         self.lock().lines.get(subject).map(|line| line.standing.clone())
     }
 
-    /// The last event of `subject`.
+    /// The last event of `subject`; none if it was never heard of.
     pub fn last(&self, subject: &Subject) -> Option<Event> {
         let state = self.lock();
         state.lines.get(subject)?.events.back().map(|(_, event)| event.clone())
@@ -299,9 +307,23 @@ impl Recorder {
         self.lock().machines.iter().copied().collect()
     }
 
-    /// Notes which nodes are lost or stalled at `now`. These facts are events, so that a restart of the daemon keeps them.
-    pub fn look(&self, now: Timestamp, heartbeat_secs: u32) {
+    /// Records which nodes are lost or stalled at `now`. These facts are events, so that a restart of the daemon keeps them.
+    /// `heartbeats` answers how many seconds lie between two heartbeats of a boot.
+    pub fn record_overdue(&self, now: Timestamp, heartbeats: impl Fn(&str) -> u32) {
         self.settle(now);
+        // Asked without the lock, as in `standing_at`.
+        let up: Vec<String> = {
+            let state = self.lock();
+            let up = state.lines.values().filter(|line| line.standing.state.is_up());
+            up.map(|line| line.standing.boot.clone()).collect()
+        };
+        let periods: HashMap<String, u32> = up
+            .into_iter()
+            .map(|boot| {
+                let secs = heartbeats(&boot);
+                (boot, secs)
+            })
+            .collect();
         let listening = Timestamp(self.shared.listening.load(Ordering::Relaxed));
         let overdue: Vec<(Subject, Event)> = {
             let state = self.lock();
@@ -311,7 +333,10 @@ impl Recorder {
                 .filter(|(subject, _)| matches!(subject, Subject::Node(_)));
             nodes
                 .filter_map(|(subject, line)| {
-                    let event = line.standing.overdue(now, listening, heartbeat_secs, &state.pace)?;
+                    let standing = &line.standing;
+                    // A node that came up just now is looked at the next time.
+                    let secs = periods.get(&standing.boot).copied().unwrap_or(u32::MAX);
+                    let event = standing.overdue(now, listening, secs, &state.pace)?;
                     Some((subject.clone(), event))
                 })
                 .collect()
@@ -322,7 +347,7 @@ impl Recorder {
         }
     }
 
-    /// When a daemon was last known to run, as [`Recorder::alive`] wrote it.
+    /// When a daemon was last known to run, as [`Recorder::record_alive`] wrote it.
     ///
     /// # Errors
     /// An error of the store.
@@ -330,16 +355,16 @@ impl Recorder {
         self.shared.store.get(Table::Meta, ALIVE)
     }
 
-    /// Writes down that this daemon runs at `now`, and what it knows of the site's pace. Written behind.
-    pub fn alive(&self, now: Timestamp) {
+    /// Records that this daemon runs at `now`, and how long stages of boots take at this site. Written behind.
+    pub fn record_alive(&self, now: Timestamp) {
         let pace = self.lock().pace.clone();
         let batch = Batch::new().put(Table::Meta, ALIVE, &now).put(Table::Meta, PACE, &pace);
         self.shared.store.queue(batch);
     }
 
-    /// This daemon heard nobody from `from` until `now`: says so on the timelines of the nodes that were up or booting, if it
-    /// was long, and gives all of them time to be heard of again.
-    pub fn was_away(&self, from: Timestamp, now: Timestamp) {
+    /// Records that this daemon heard nothing from `from` until `now`, on the timelines of nodes that were up or booting, and gives
+    /// them time to be heard of again. Records nothing if that was less than 20 s.
+    pub fn record_absence(&self, from: Timestamp, now: Timestamp) {
         let away = now.since(from);
         if away < AWAY_MS {
             return;
@@ -349,7 +374,7 @@ impl Recorder {
             let state = self.lock();
             let nodes = state.lines.iter().filter(|(subject, line)| {
                 matches!(subject, Subject::Node(_))
-                    && (line.standing.state.has_root() || line.standing.state == super::State::Loading)
+                    && (line.standing.state.has_root() || line.standing.state == NodeState::Loading)
             });
             nodes.map(|(subject, _)| subject.clone()).collect()
         };
@@ -358,7 +383,10 @@ impl Recorder {
             duration(away)
         );
         for subject in stood {
-            self.record(subject, Event::new(now, "server", Level::Ok, detail.clone()).took(away));
+            self.record(
+                subject,
+                Event::new(now, EventKind::Server, Level::Ok, detail.clone()).took(away),
+            );
         }
     }
 
@@ -367,22 +395,9 @@ impl Recorder {
         self.shared.recorded.load(Ordering::Relaxed)
     }
 
-    /// A counter that moves when a node becomes lost or stalled, or ceases to be.
+    /// A counter that changes when a node becomes lost or stalled, or recovers.
     pub fn watch_overdue(&self) -> watch::Receiver<u64> {
         self.shared.overdue.subscribe()
-    }
-
-    /// The nodes that are lost or stalled, as events say.
-    pub fn overdue(&self) -> BTreeMap<String, super::State> {
-        let state = self.lock();
-        let lines = state
-            .lines
-            .iter()
-            .filter_map(|(subject, line)| match (subject, line.overdue()?) {
-                (Subject::Node(node), overdue) => Some((node.clone(), overdue)),
-                (Subject::Machine(_), _) => None,
-            });
-        lines.collect()
     }
 
     /// Takes over other limits, after the site file was read again.
@@ -426,7 +441,7 @@ impl Recorder {
 }
 
 impl State {
-    /// Adds an event; answers what is to be written.
+    /// Adds an event; returns what has to be written.
     fn add(&mut self, subject: Subject, event: Event) -> Batch {
         let window = self.limits.timeline_events.clamp(1, WINDOW);
         self.insert(&subject, event, Some(window))
@@ -456,13 +471,13 @@ impl State {
         }
         let kept = self.limits.timeline_events.max(1);
         let line = self.lines.entry(subject.clone()).or_default();
-        if event.step == "heartbeat" {
+        if event.step == EventKind::Heartbeat {
             let trouble = if event.level == Level::Ok { "" } else { &event.detail };
             if line.standing.expects(&event.boot, trouble) {
                 line.standing.heartbeat(event.latest());
                 return batch;
             }
-            if line.standing.state == super::State::Lost && event.detail.is_empty() {
+            if line.standing.state == NodeState::Lost && event.detail.is_empty() {
                 let silent = event.at.since(line.standing.since);
                 event.detail = format!("heartbeats again after {}", duration(silent));
             }
@@ -470,7 +485,7 @@ impl State {
         if let Some((number, other_level)) = line.again(&event, window) {
             let before = line.standing.clone();
             if let Some((stage, millis)) = line.standing.apply(&event) {
-                self.pace.note(stage, millis);
+                self.pace.record(stage, millis);
             }
             line.unwritten.insert(number);
             let news = other_level || !before.says_the_same_as(&line.standing);
@@ -482,7 +497,7 @@ impl State {
         }
         batch = line.write_again(subject, batch);
         if let Some((stage, millis)) = line.standing.apply(&event) {
-            self.pace.note(stage, millis);
+            self.pace.record(stage, millis);
         }
         line.written = event.latest();
         batch = rows::put(batch, subject, line.next, &event, &line.standing);

@@ -63,11 +63,14 @@ fn tail(rows: &Read<'_>, subject: Subject, first: u64) -> Result<Tail, StoreErro
     let prefix = prefix(&subject);
     let snapshot: Option<Snapshot> = rows.get(Table::Standings, &prefix)?;
     let (mut standing, mut start, mut whole) = match snapshot {
-        Some(snapshot) => (
-            snapshot.standing,
-            snapshot.number.max(first),
-            snapshot.whole.then_some(snapshot.number),
-        ),
+        Some(mut snapshot) => {
+            snapshot.standing.complete();
+            (
+                snapshot.standing,
+                snapshot.number.max(first),
+                snapshot.whole.then_some(snapshot.number),
+            )
+        }
         None => (Standing::default(), first, None),
     };
     let read = |start| rows.scan_from(Table::Events, &prefix, &key(&subject, start));

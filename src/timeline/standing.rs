@@ -1,6 +1,6 @@
 //! Where a node is: follows from its events, one after the other.
 
-use super::{Event, Level, Pace, Stage, State};
+use super::{BootPace, BootStage, Event, EventKind, Level, NodeState, kind::Effect};
 use rackstrap_base::clock::{Timestamp, duration};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -11,20 +11,23 @@ const BOOTS_SEEN: usize = 4;
 /// Heartbeats that may fail to come before a node counts as lost.
 pub const MISSED_HEARTBEATS: u64 = 3;
 
-/// Where one node is, why, and since when.
+/// Where one node is, and why, as its events say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
     /// The state. `Lost` and `Stalled` are brought about by events too, which the daemon records when [`Standing::overdue`].
-    pub state: State,
-    /// Since when; of a node that is lost or stalled, when it was last heard of or got further.
+    pub state: NodeState,
+    /// When the state began: of a lost node when it was last heard of, of a stalled one when it last got further.
     pub since: Timestamp,
     /// The last failure, retry or lack; cleared when the node is up and nothing is missing.
     pub last_error: String,
-    /// The last event or heartbeat.
+    /// What `last_error` is of; none if there is none, or if it says what is missing of a node that is up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    blamed: Option<EventKind>,
+    /// When the last event or heartbeat came; 0 if none did.
     pub heard: Timestamp,
     /// Boot that the node is in, empty if none is pinned.
     pub boot: String,
-    /// What the boot has less than asked for, empty if nothing.
+    /// What the boot lacks of what was asked for; empty if nothing.
     lacks: String,
     /// What the last heartbeat complained of, empty if nothing.
     trouble: String,
@@ -38,22 +41,22 @@ pub struct Standing {
     progress: Option<Progress>,
     /// What it does while it is stalled: it may begin again and again.
     #[serde(default)]
-    below: Option<State>,
+    below: Option<NodeState>,
 }
 
 /// The furthest step of a machine that boots.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Progress {
-    stage: Stage,
+    stage: BootStage,
     /// When the stage was reached first.
     at: Timestamp,
-    step: String,
-    /// What the step said.
+    step: EventKind,
+    /// What the step said, at most 80 characters.
     detail: String,
 }
 
 impl Progress {
-    fn note(&mut self, event: &Event) {
+    fn record(&mut self, event: &Event) {
         self.step.clone_from(&event.step);
         self.detail = event.detail.chars().take(80).collect();
     }
@@ -65,9 +68,10 @@ const LOOP_GAP_MS: u64 = 300_000;
 impl Default for Standing {
     fn default() -> Self {
         Standing {
-            state: State::Absent,
+            state: NodeState::Absent,
             since: Timestamp(0),
             last_error: String::new(),
+            blamed: None,
             heard: Timestamp(0),
             boot: String::new(),
             lacks: String::new(),
@@ -80,45 +84,8 @@ impl Default for Standing {
     }
 }
 
-/// What a step says about where the node is.
-enum Meaning {
-    /// A new beginning: firmware asks.
-    Begins,
-    /// Firmware, a loader, or also the kernel's or the system's own DHCP client.
-    MayLoad,
-    /// A loader.
-    Loads,
-    /// The agent.
-    Agent,
-    /// The agent's last words.
-    HandsOver,
-    /// The system is up.
-    Ready,
-    /// The running system, also where a later boot was begun in its name.
-    Heartbeat,
-    /// Anything else: no matter.
-    Nothing,
-}
-
-fn meaning(event: &Event) -> Meaning {
-    let step = event.step.as_str();
-    match step.split_whitespace().next().unwrap_or_default() {
-        "dhcp" if step == "dhcp discover" => Meaning::Begins,
-        "dhcp" => Meaning::MayLoad,
-        "tftp" | "http" | "script" | "kernel" | "initramfs" => Meaning::Loads,
-        // The phase begins with `started`; only its end, which has a duration, hands over.
-        "agent" if step == "agent switch-root" && event.took_ms.is_some() && event.level <= Level::Degraded => {
-            Meaning::HandsOver
-        }
-        "agent" | "plan" | "overlay" => Meaning::Agent,
-        "ready" => Meaning::Ready,
-        "heartbeat" | "running" => Meaning::Heartbeat,
-        _ => Meaning::Nothing,
-    }
-}
-
 impl Standing {
-    /// True if nothing is different but the time at which the machine was last heard of.
+    /// Whether nothing is different but the time at which the machine was last heard of.
     pub(super) fn says_the_same_as(&self, later: &Standing) -> bool {
         let heard = later.heard;
         Standing { heard, ..self.clone() } == *later
@@ -134,38 +101,49 @@ impl Standing {
         standing
     }
 
-    /// Takes note of one event. Answers how long the boot was in the stage that it leaves by this event, in milliseconds.
-    pub fn apply(&mut self, event: &Event) -> Option<(Stage, u64)> {
+    /// Takes in one event. Returns the stage of the boot that ends with it, and how many milliseconds that stage took.
+    pub fn apply(&mut self, event: &Event) -> Option<(BootStage, u64)> {
         let at = event.latest();
-        match event.step.as_str() {
-            // Somebody else asked for what is this node's: not a sign of life of it.
-            "refused" => {
-                if self.boot == event.boot && !self.past(State::Starting) {
+        let effect = event.step.row().effect;
+        match effect {
+            Effect::Nothing => return None,
+            Effect::Refused => {
+                if self.boot == event.boot && !self.past(NodeState::Starting) {
                     self.complain(event);
                 }
                 return None;
             }
-            // What the daemon says of the node: no sign of life of it either.
-            "rollout" => {
+            Effect::Said => {
                 self.complain(event);
                 return None;
             }
-            "server" => return None,
-            "lost" | "stalled" => {
-                self.overdue_since(event);
+            Effect::Lost => {
+                if self.state.is_up() {
+                    self.overdue_since(NodeState::Lost, event);
+                }
                 return None;
             }
-            _ => {}
-        }
-        match event.kind() {
-            // Of a boot in doubt (`Boot::doubted`), which the node is in once its agent is heard of.
-            "script-client" | "kernel-client" | "initramfs-client" | "agent-client" => return None,
-            // Any user of the node can do that; it is neither a sign of life nor a fault of the node.
-            "tftp-client" | "nfs-client" => return None,
-            "dhcp-first" if self.past(State::Loading) || self.state == State::Lost => return None,
-            // So can a relay, for any node; and a running system does well without DHCP.
-            "dhcp-client" if self.past(State::Starting) => return None,
-            _ => {}
+            Effect::Stalled => {
+                if self.state.is_booting() {
+                    self.below = Some(self.state);
+                    self.overdue_since(NodeState::Stalled, event);
+                    self.last_error.clone_from(&event.detail);
+                    self.blamed = Some(event.step.clone());
+                }
+                return None;
+            }
+            Effect::AliveWhileLoading if self.past(NodeState::Loading) || self.state == NodeState::Lost => return None,
+            Effect::AliveWhileBooting if self.past(NodeState::Starting) => return None,
+            Effect::Begins
+            | Effect::MayLoad
+            | Effect::Loads
+            | Effect::Agent
+            | Effect::HandsOver
+            | Effect::Up
+            | Effect::StillUp
+            | Effect::Alive
+            | Effect::AliveWhileLoading
+            | Effect::AliveWhileBooting => {}
         }
         // Of an event that was repeated, the time between two of them.
         let gap = match event.last {
@@ -173,7 +151,7 @@ impl Standing {
             _ => at.since(self.heard),
         };
         self.heard = self.heard.max(at);
-        if event.step == "running" {
+        if effect == Effect::StillUp {
             self.go_back_to(&event.boot);
         } else if !self.enter(&event.boot) {
             return None;
@@ -182,15 +160,11 @@ impl Standing {
         if let Some((below, _)) = stalled {
             self.state = below;
         }
-        self.follow(event, at);
-        let (further, sample) = self.note_progress(event, at, gap);
+        self.follow(event, effect, at);
+        let (further, sample) = self.record_progress(event, at, gap);
         if let Some((_, since)) = stalled {
-            let booting = matches!(
-                self.state,
-                State::Absent | State::Loading | State::Agent | State::Starting
-            );
-            if booting && !further {
-                self.below = Some(std::mem::replace(&mut self.state, State::Stalled));
+            if (self.state.is_booting() || self.state == NodeState::Absent) && !further {
+                self.below = Some(std::mem::replace(&mut self.state, NodeState::Stalled));
                 self.since = since;
             } else {
                 self.since = at;
@@ -200,18 +174,18 @@ impl Standing {
     }
 
     /// The event of a node that is lost or stalled at `now`, if it is. `listening` is the time from which this daemon could have heard it.
-    pub fn overdue(&self, now: Timestamp, listening: Timestamp, heartbeat_secs: u32, pace: &Pace) -> Option<Event> {
+    pub fn overdue(&self, now: Timestamp, listening: Timestamp, heartbeat_secs: u32, pace: &BootPace) -> Option<Event> {
         match self.state {
-            State::Ready | State::Degraded => {
+            NodeState::Ready | NodeState::Degraded => {
                 let silence = u64::from(heartbeat_secs) * MISSED_HEARTBEATS;
                 if now <= self.heard.max(listening).plus_secs(silence) {
                     return None;
                 }
                 let silent = now.since(self.heard);
                 let detail = format!("no heartbeat for {}", duration(silent));
-                Some(Event::new(now, "lost", Level::Error, detail).took(silent))
+                Some(Event::new(now, EventKind::Lost, Level::Error, detail).took(silent))
             }
-            State::Loading | State::Agent | State::Starting => {
+            NodeState::Loading | NodeState::Agent | NodeState::Starting => {
                 let progress = self.progress.as_ref()?;
                 let due = pace.due(progress.stage)?;
                 if now.since(progress.at.max(listening)) <= due {
@@ -224,47 +198,36 @@ impl Standing {
                 if !self.last_error.is_empty() {
                     detail = format!("{detail}; last failure: {}", self.last_error);
                 }
-                Some(Event::new(now, "stalled", Level::Error, detail).took(silent))
+                Some(Event::new(now, EventKind::Stalled, Level::Error, detail).took(silent))
             }
-            State::Absent | State::Stalled | State::Lost | State::Waiting => None,
+            NodeState::Absent | NodeState::Stalled | NodeState::Lost | NodeState::Waiting => None,
         }
     }
 
-    /// Becomes lost or stalled, as the event says; since `took_ms` before it.
-    fn overdue_since(&mut self, event: &Event) {
-        let since = Timestamp(event.at.0.saturating_sub(event.took_ms.unwrap_or(0)));
-        match (event.step.as_str(), self.state) {
-            ("lost", State::Ready | State::Degraded) => {
-                self.state = State::Lost;
-                self.since = since;
-            }
-            ("stalled", State::Loading | State::Agent | State::Starting) => {
-                self.below = Some(std::mem::replace(&mut self.state, State::Stalled));
-                self.since = since;
-                self.last_error.clone_from(&event.detail);
-            }
-            _ => {}
-        }
+    /// Becomes lost or stalled: since `took_ms` before the event.
+    fn overdue_since(&mut self, state: NodeState, event: &Event) {
+        self.state = state;
+        self.since = Timestamp(event.at.0.saturating_sub(event.took_ms.unwrap_or(0)));
     }
 
-    /// Takes note how far the machine has come. True if that is further than before, with the time in the stage before.
-    fn note_progress(&mut self, event: &Event, at: Timestamp, gap: u64) -> (bool, Option<(Stage, u64)>) {
-        let Some(stage) = Stage::of(event) else {
+    /// Records how far the machine has come. Returns whether that is further than before, with the milliseconds in the stage before.
+    fn record_progress(&mut self, event: &Event, at: Timestamp, gap: u64) -> (bool, Option<(BootStage, u64)>) {
+        let Some(stage) = BootStage::of(event) else {
             return (false, None);
         };
         let before = self.progress.as_ref().map(|before| (before.stage, before.at));
         let (further, sample) = match before {
             // A running system renews its lease, and the like.
-            Some((Stage::Up, _)) if stage < Stage::Up => (self.state == State::Loading, None),
+            Some((BootStage::Up, _)) if stage < BootStage::Up => (self.state == NodeState::Loading, None),
             None => (true, None),
-            Some(_) if gap > LOOP_GAP_MS && stage < Stage::Up && stage <= Stage::LoaderRuns => (true, None),
+            Some(_) if gap > LOOP_GAP_MS && stage < BootStage::Up && stage <= BootStage::LoaderRuns => (true, None),
             Some((known, since)) if stage > known => (true, Some((known, at.since(since)))),
             Some((known, _)) => {
                 // The step that is told is the last one of the stage; its time is that of the first.
                 if stage == known
                     && let Some(progress) = &mut self.progress
                 {
-                    progress.note(event);
+                    progress.record(event);
                 }
                 (false, None)
             }
@@ -273,40 +236,56 @@ impl Standing {
             let mut progress = Progress {
                 stage,
                 at,
-                step: String::new(),
+                step: event.step.clone(),
                 detail: String::new(),
             };
-            progress.note(event);
+            progress.record(event);
             self.progress = Some(progress);
         }
         (further, sample)
     }
 
-    fn follow(&mut self, event: &Event, at: Timestamp) {
-        match meaning(event) {
-            Meaning::Begins => self.go(State::Loading, at),
-            Meaning::Loads => {
+    fn follow(&mut self, event: &Event, effect: Effect, at: Timestamp) {
+        match effect {
+            Effect::Begins => self.go(NodeState::Loading, at),
+            Effect::Loads => {
                 // A kernel that is fetched while the agent of the same boot reports: reports overtake each other.
-                if event.boot.is_empty() || !self.past(State::Loading) {
-                    self.go(State::Loading, at);
+                if event.boot.is_empty() || !self.past(NodeState::Loading) {
+                    self.go(NodeState::Loading, at);
                 }
             }
-            Meaning::MayLoad => {
-                if matches!(self.state, State::Absent | State::Lost) {
-                    self.go(State::Loading, at);
+            Effect::MayLoad => {
+                if matches!(self.state, NodeState::Absent | NodeState::Lost) {
+                    self.go(NodeState::Loading, at);
                 }
             }
-            Meaning::Agent if !self.past(State::Agent) => self.go(State::Agent, at),
-            Meaning::HandsOver if !self.past(State::Starting) => self.go(State::Starting, at),
+            Effect::HandsOver if BootStage::of(event) == Some(BootStage::HandedOver) => {
+                if !self.past(NodeState::Starting) {
+                    self.go(NodeState::Starting, at);
+                }
+            }
+            Effect::Agent | Effect::HandsOver => {
+                if !self.past(NodeState::Agent) {
+                    self.go(NodeState::Agent, at);
+                }
+            }
             // Both say what is missing now; the next heartbeat may say that it is there again.
-            Meaning::Ready | Meaning::Heartbeat => {
+            Effect::Up | Effect::StillUp => {
                 self.trouble = match event.level {
                     Level::Ok => String::new(),
                     _ => event.detail.clone(),
                 };
                 self.up(at);
+                return;
             }
-            Meaning::Agent | Meaning::HandsOver | Meaning::Nothing => {}
+            Effect::Alive
+            | Effect::AliveWhileLoading
+            | Effect::AliveWhileBooting
+            | Effect::Refused
+            | Effect::Said
+            | Effect::Lost
+            | Effect::Stalled
+            | Effect::Nothing => {}
         }
         self.complain(event);
     }
@@ -316,15 +295,25 @@ impl Standing {
         self.heard = self.heard.max(at);
     }
 
-    /// True if a heartbeat of `boot` that says `trouble` (empty: all is well) changes nothing but the time.
+    /// Whether a heartbeat of `boot` that reports `trouble` (empty: all is well) changes nothing but the time.
     pub fn expects(&self, boot: &str, trouble: &str) -> bool {
-        self.boot == boot && matches!(self.state, State::Ready | State::Degraded) && self.trouble == trouble
+        self.boot == boot && self.state.is_up() && self.trouble == trouble
     }
 
-    /// Not silent at `at`, though this daemon's memory of its last heartbeat is gone.
+    /// Counts as heard of at `at`, though this daemon's memory of its last heartbeat is gone.
     pub fn was_alive(&mut self, at: Timestamp) {
-        if matches!(self.state, State::Ready | State::Degraded) {
+        if self.state.is_up() {
             self.heard = self.heard.max(at);
+        }
+    }
+
+    /// Completes what an older release wrote, which did not record what `last_error` is of: its text begins with that.
+    pub(super) fn complete(&mut self) {
+        let text = self.last_error.split_once(": ").map(|(kind, _)| kind);
+        if let (None, Some(text)) = (&self.blamed, text)
+            && text == EventKind::Restart.to_string()
+        {
+            self.blamed = Some(EventKind::Restart);
         }
     }
 
@@ -334,7 +323,7 @@ impl Standing {
         self.since = self.since.min(now);
     }
 
-    /// True if `boot` is one that the node counts as having left for another.
+    /// Whether `boot` is one that the node left for another.
     pub(super) fn left(&self, boot: &str) -> bool {
         self.boot != boot && self.seen.iter().any(|seen| seen == boot)
     }
@@ -374,25 +363,26 @@ impl Standing {
         self.trouble.clear();
         // What comes now is of another boot than the state is: it may go back.
         match self.state {
-            State::Loading => {}
-            State::Stalled => self.below = Some(State::Absent),
-            _ => self.state = State::Absent,
+            NodeState::Loading => {}
+            NodeState::Stalled => self.below = Some(NodeState::Absent),
+            _ => self.state = NodeState::Absent,
         }
         true
     }
 
-    fn past(&self, state: State) -> bool {
+    fn past(&self, state: NodeState) -> bool {
         rank(self.state) > rank(state)
     }
 
     fn up(&mut self, at: Timestamp) {
         let state = if self.lacks.is_empty() && self.trouble.is_empty() {
-            State::Ready
+            NodeState::Ready
         } else {
-            State::Degraded
+            NodeState::Degraded
         };
         self.go(state, at);
         self.last_error = self.missing();
+        self.blamed = None;
     }
 
     /// What is missing of a node that is up.
@@ -403,7 +393,7 @@ impl Standing {
         }
     }
 
-    fn go(&mut self, state: State, at: Timestamp) {
+    fn go(&mut self, state: NodeState, at: Timestamp) {
         if self.state != state {
             self.state = state;
             self.since = at;
@@ -412,14 +402,15 @@ impl Standing {
 
     fn complain(&mut self, event: &Event) {
         // A drain that failed, and succeeds or is not wanted any more: the node itself had no trouble.
-        if event.level == Level::Ok && event.step == "restart" && self.last_error.starts_with("restart: ") {
+        if event.level == Level::Ok && event.step == EventKind::Restart && self.blamed == Some(EventKind::Restart) {
             self.last_error = self.missing();
+            self.blamed = None;
         }
-        if event.level == Level::Ok || matches!(event.step.as_str(), "heartbeat" | "running" | "ready") {
+        if event.level == Level::Ok {
             return;
         }
         let text = match event.detail.is_empty() {
-            true => event.step.clone(),
+            true => event.step.to_string(),
             false => format!("{}: {}", event.step, event.detail),
         };
         if event.level == Level::Degraded && !event.boot.is_empty() {
@@ -427,21 +418,22 @@ impl Standing {
             if self.lacks.is_empty() {
                 self.lacks.clone_from(&text);
             }
-            if self.state == State::Ready {
-                self.go(State::Degraded, event.latest());
+            if self.state == NodeState::Ready {
+                self.go(NodeState::Degraded, event.latest());
             }
         }
         self.last_error = text;
+        self.blamed = Some(event.step.clone());
     }
 }
 
-/// Progress of a boot.
-fn rank(state: State) -> u8 {
+/// How far a boot in this state is; 0 if it has not begun or its progress is unknown.
+fn rank(state: NodeState) -> u8 {
     match state {
-        State::Absent | State::Waiting | State::Lost | State::Stalled => 0,
-        State::Loading => 1,
-        State::Agent => 2,
-        State::Starting => 3,
-        State::Ready | State::Degraded => 4,
+        NodeState::Absent | NodeState::Waiting | NodeState::Lost | NodeState::Stalled => 0,
+        NodeState::Loading => 1,
+        NodeState::Agent => 2,
+        NodeState::Starting => 3,
+        NodeState::Ready | NodeState::Degraded => 4,
     }
 }

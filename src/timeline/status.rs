@@ -1,6 +1,6 @@
 //! One row a node: what `rackstrap status` shows.
 
-use super::{Recorder, State, Subject};
+use super::{NodeState, NodeStatus, Recorder};
 use crate::{
     boots::{Boot, Boots, DiskTrouble, disk_size},
     decide::World,
@@ -12,30 +12,30 @@ use rackstrap_wire::{DiskState, DiskStatus, ImageRef};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// A node or a waiting machine, at a glance.
+/// One row of `rackstrap status`: a node, or an unknown machine that waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusRow {
     /// Node name, or the hardware address of an unknown machine.
     pub node: String,
-    /// Where it is.
-    pub state: State,
-    /// Since when; none if it was never heard of.
+    /// Where the node is.
+    pub state: NodeState,
+    /// When the state began; none if the node was never heard of.
     pub since: Option<Timestamp>,
-    /// Image version of its boot.
+    /// Image version of its boot; none if it never booted.
     pub image: Option<ImageRef>,
-    /// Address; of an unknown machine, the one that it was lent.
+    /// Address of the node, or of the lease of an unknown machine; none if it has no lease.
     pub ipaddr: Option<std::net::Ipv4Addr>,
-    /// What its disk is, in a few words; empty if nobody knows.
+    /// What its disk is, in a few words; empty if no agent reported it.
     pub disk: String,
     /// What its next boot does to the disk other than keeping it; empty if nothing.
     #[serde(default)]
     pub next_disk: String,
-    /// Why its disk was left alone, if a person can mend that.
+    /// Why its disk was left alone; none unless a person can mend that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_trouble: Option<DiskTrouble>,
     /// The last failure, retry or lack; why an unknown machine is not racked by itself. Empty if there is none.
     pub last_error: String,
-    /// When it was last heard of.
+    /// When it was last heard of; none if it never was.
     pub heard: Option<Timestamp>,
     /// Id of the boot that it is in, empty if none is pinned.
     pub boot: String,
@@ -44,38 +44,26 @@ pub struct StatusRow {
     pub remark: String,
 }
 
-/// All nodes by name.
+/// The rows of all nodes, by name. Unknown machines are not among them.
 pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp) -> Vec<StatusRow> {
-    recorder.settle(now);
     let nodes = world.inventory.iter().map(|node| {
-        let heartbeat = world.site.limits.heartbeat_secs;
-        let standing = recorder.standing_at(&Subject::Node(node.name.clone()), now, heartbeat);
-        let standing = standing.unwrap_or_default();
-        let (state, since) = (standing.state, standing.since);
-        // While firmware asks, no boot is pinned yet: the one before is what the node had.
-        let boot = boots.get(&standing.boot).or_else(|| boots.current(&node.name));
-        let last_error = match standing.last_error.is_empty() {
-            true => gone_back(world, &node.name).unwrap_or_default(),
-            false => standing.last_error,
-        };
+        let status = NodeStatus::of(world, recorder, boots, &node.name, now);
+        let boot = status.last_boot().cloned();
         let permissive = boot.as_ref().is_some_and(|boot| boots_permissive(world, node, boot));
         let known = boots.disks().get(&node.name);
         let next = boots.disks().next_effect(world.disk_rules(), node);
+        let disk = boot.as_ref().and_then(|boot| boot.disk.as_ref());
         StatusRow {
+            node: node.name.clone(),
+            state: status.state,
+            since: status.since,
+            image: status.version,
+            ipaddr: Some(node.ipaddr),
+            disk: disk.map(describe_disk).unwrap_or_default(),
             next_disk: next.map(|effect| effect.to_string()).unwrap_or_default(),
             disk_trouble: known.as_ref().and_then(DiskTrouble::of),
-            node: node.name.clone(),
-            state,
-            since: (state != State::Absent).then_some(since),
-            image: boot.as_ref().map(|boot| boot.image().clone()),
-            ipaddr: Some(node.ipaddr),
-            disk: boot
-                .as_ref()
-                .and_then(|b| b.disk.as_ref())
-                .map(describe_disk)
-                .unwrap_or_default(),
-            last_error,
-            heard: (standing.heard.0 > 0).then_some(standing.heard),
+            last_error: status.reason,
+            heard: status.heard,
             boot: boot.map(|boot| boot.plan.id.clone()).unwrap_or_default(),
             remark: if permissive {
                 "SELinux permissive".to_owned()
@@ -87,7 +75,7 @@ pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp)
     nodes.collect()
 }
 
-/// True if the image of the boot enforces SELinux, and its nodes are told not to.
+/// Whether the image of the boot enforces SELinux, and its nodes are told not to.
 fn boots_permissive(world: &World, node: &Node, boot: &Boot) -> bool {
     let enforces = |version: &Arc<ImageVersion>| version.enforces_selinux();
     world.images.get(boot.image()).is_some_and(enforces) && {
@@ -95,16 +83,6 @@ fn boots_permissive(world: &World, node: &Node, boot: &Boot) -> bool {
         let given = settings.text(|p| &p.kernel_args).unwrap_or_default();
         permissive_args(given) != given
     }
-}
-
-/// Why the node runs another version than it is to have, if that is so.
-fn gone_back(world: &World, node: &str) -> Option<String> {
-    let trial = world
-        .assignments
-        .trials
-        .get(node)
-        .filter(|trial| trial.back.is_some())?;
-    Some(format!("{}: back on {}", trial.verdict(), trial.good))
 }
 
 /// A disk in a few words: `/tmp and /var on vda (prepared: blank -> scratch v1)`, and `; unused: sdb 1.9 TB (blank)` where

@@ -1,6 +1,6 @@
 //! A timeline cut into boots, each with its times.
 
-use super::{Event, Level};
+use super::{Event, EventKind, Level, kind::Part};
 use rackstrap_base::clock::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -10,15 +10,15 @@ use std::collections::BTreeSet;
 pub struct BootSummary {
     /// Id of the boot, the last one if scripts were fetched several times; empty if it came to none.
     pub boot: String,
-    /// The first packet.
+    /// When its first packet came.
     pub began: Timestamp,
-    /// When the system was up.
+    /// When its system was up; none if it never was.
     pub ready: Option<Timestamp>,
     /// Milliseconds from the first packet to `ready`, or to the last event.
     pub total_ms: u64,
-    /// What failed in it, so that it was tried again or given up, until it was ready.
+    /// Number of failures before it was ready; 0 if nothing failed.
     pub retries: u64,
-    /// What it has less than asked for.
+    /// What it lacks of what was asked for; empty if nothing.
     pub lacks: Vec<String>,
     /// Its steps, in the order in which they began.
     pub steps: Vec<StepTime>,
@@ -27,43 +27,19 @@ pub struct BootSummary {
 /// One step of a boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepTime {
-    /// Name of the step.
-    pub step: String,
+    /// What is done in it.
+    pub step: EventKind,
     /// Milliseconds after the boot's first packet.
     pub at_ms: u64,
     /// How long it took in milliseconds: as reported, else until the next step began.
     pub took_ms: u64,
-    /// Events of it.
+    /// Number of its events, from 1.
     pub count: u64,
-    /// The last thing that it said.
+    /// The detail of its last event.
     pub detail: String,
     /// The worst level in it.
     pub level: Level,
 }
-
-/// What an event says about where one boot ends and the next begins.
-#[derive(Clone, Copy, PartialEq)]
-enum Part {
-    /// Firmware or a loader.
-    Loader,
-    /// The agent or the system.
-    Beyond,
-    /// Nothing: these happen at any time.
-    Neutral,
-}
-
-/// What belongs to no boot: heartbeats, and what the daemon or an administrator says of a node. Boots are what a machine does on its way up.
-const NO_PART: [&str; 9] = [
-    "heartbeat",
-    "running",
-    "rollout",
-    "lost",
-    "stalled",
-    "server",
-    "reprep",
-    "restart",
-    "lease",
-];
 
 /// The boots of a timeline, oldest first.
 pub fn summarise(events: &[Event]) -> Vec<BootSummary> {
@@ -73,20 +49,20 @@ pub fn summarise(events: &[Event]) -> Vec<BootSummary> {
     let real: BTreeSet<&str> = (events.iter().filter(|event| part(event) == Part::Beyond))
         .map(|event| event.boot.as_str())
         .collect();
-    let of_boots = |event: &&Event| match event.step.strip_suffix("-client") {
-        Some(_) => real.contains(event.boot.as_str()),
-        None => !NO_PART.contains(&event.step.as_str()),
+    let of_boots = |event: &&Event| match part(event) {
+        Part::DoubtedLoader | Part::Doubted => real.contains(event.boot.as_str()),
+        Part::Outside => false,
+        Part::Loader | Part::Beyond | Part::Within | Part::Beside | Part::Foreign => true,
     };
     for event in events.iter().filter(of_boots) {
         let part = part(event);
-        // What somebody else asked for in its name begins nothing.
-        let begins = boots.last().map_or(event.step != "refused", |boot| {
+        let begins = boots.last().map_or(part != Part::Foreign, |boot| {
             let other = !event.boot.is_empty() && id_of(boot) != Some(&event.boot);
             match part {
                 // Whatever a loader does after the agent was there is the next boot, unless it is named as this one's.
-                Part::Loader => beyond && (event.boot.is_empty() || other),
+                Part::Loader | Part::DoubtedLoader => beyond && (event.boot.is_empty() || other),
                 Part::Beyond => beyond && other,
-                Part::Neutral => false,
+                Part::Within | Part::Beside | Part::Foreign | Part::Doubted | Part::Outside => false,
             }
         });
         if begins {
@@ -102,13 +78,7 @@ pub fn summarise(events: &[Event]) -> Vec<BootSummary> {
 }
 
 fn part(event: &Event) -> Part {
-    match event.step.split_whitespace().next() {
-        Some("dhcp") if event.step == "dhcp discover" => Part::Loader,
-        Some("script-client" | "kernel-client" | "initramfs-client") => Part::Loader,
-        Some("tftp" | "http" | "script" | "kernel" | "initramfs") => Part::Loader,
-        Some("plan" | "agent" | "overlay" | "ready") => Part::Beyond,
-        _ => Part::Neutral,
-    }
+    event.step.row().part
 }
 
 fn id_of<'a>(events: &[&'a Event]) -> Option<&'a str> {
@@ -117,7 +87,7 @@ fn id_of<'a>(events: &[&'a Event]) -> Option<&'a str> {
 
 fn summary(events: &[&Event]) -> Option<BootSummary> {
     let began = events.first()?.at;
-    let ready = events.iter().find(|e| e.step == "ready").map(|e| e.at);
+    let ready = events.iter().find(|e| e.step == EventKind::Ready).map(|e| e.at);
     let end = ready.unwrap_or(events.last()?.latest());
     let mut steps: Vec<StepTime> = Vec::new();
     let mut reported: Vec<Option<u64>> = Vec::new();
@@ -146,7 +116,7 @@ fn summary(events: &[&Event]) -> Option<BootSummary> {
     let starts: Vec<u64> = steps.iter().map(|step| step.at_ms).collect();
     for (i, step) in steps.iter_mut().enumerate() {
         let until = starts.get(i + 1).copied().unwrap_or(end.since(began));
-        step.took_ms = match ready.filter(|_| step.step == "ready") {
+        step.took_ms = match ready.filter(|_| step.step == EventKind::Ready) {
             // It reports the kernel's uptime; what it took is the system's start, since anybody spoke last.
             Some(at) => at.since(
                 events
@@ -181,24 +151,10 @@ fn summary(events: &[&Event]) -> Option<BootSummary> {
     })
 }
 
-/// What the boot itself failed at. What users of the node ask of the server is on its timeline too, in other steps
-/// (`dhcp-first`, `refused`, `nfs-client`, `tftp-client`, `dhcp-client`), as is what administrators and rollouts do.
+/// Whether the boot itself failed at it. What users of the node ask of the server is on its timeline too, as are the orders of
+/// administrators and rollouts.
 fn is_retry(event: &Event, ready: Option<Timestamp>) -> bool {
-    let of_boot = matches!(
-        event.kind(),
-        "dhcp"
-            | "tftp"
-            | "http"
-            | "script"
-            | "kernel"
-            | "initramfs"
-            | "plan"
-            | "agent"
-            | "overlay"
-            | "nfs"
-            | "checks"
-            | "ready"
-    );
+    let of_boot = matches!(part(event), Part::Loader | Part::Beyond | Part::Within);
     // A system that is up may have its NFS connection ended, which is no part of the way up.
     of_boot && event.level >= Level::Retry && ready.is_none_or(|ready| event.at <= ready)
 }
@@ -206,6 +162,7 @@ fn is_retry(event: &Event, ready: Option<Timestamp>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::timeline::DhcpMessage;
 
     #[test]
     fn retries_are_those_of_the_boot_and_not_of_a_user() {
@@ -228,34 +185,36 @@ mod tests {
             ("dhcp-first", Retry, "r01n01 has to ask DHCP before it boots"),
         ];
         let rows = (1_u64..).zip(rows);
-        let event = |(second, (step, level, detail))| Event::new(Timestamp(second * 1000), step, level, detail);
+        let event = |(second, (step, level, detail)): (u64, (&str, Level, &str))| {
+            Event::new(Timestamp(second * 1000), step.parse().unwrap(), level, detail)
+        };
         let boots = summarise(&rows.map(event).collect::<Vec<_>>());
         assert_eq!((boots.len(), boots[0].retries), (1, 6));
     }
 
     #[test]
     fn what_the_machine_did_not_do_is_no_boot() {
-        let event = |second: u64, step: &str, level| Event::new(Timestamp(second * 1000), step, level, "x");
+        let event = |second: u64, step: EventKind, level| Event::new(Timestamp(second * 1000), step, level, "x");
         let orders = [
-            event(1, "reprep", Level::Ok),
-            event(2, "restart", Level::Retry),
-            event(3, "lease", Level::Ok),
-            event(4, "refused", Level::Error),
+            event(1, EventKind::Reprep, Level::Ok),
+            event(2, EventKind::Restart, Level::Retry),
+            event(3, EventKind::Lease, Level::Ok),
+            event(4, EventKind::Refused, Level::Error),
         ];
         assert_eq!(summarise(&orders), []);
         let mut events = orders.to_vec();
         events.extend([
-            event(10, "dhcp discover", Level::Ok),
-            event(20, "ready", Level::Ok),
-            event(30, "reprep", Level::Ok),
-            event(40, "restart", Level::Retry),
+            event(10, EventKind::Dhcp(DhcpMessage::Discover), Level::Ok),
+            event(20, EventKind::Ready, Level::Ok),
+            event(30, EventKind::Reprep, Level::Ok),
+            event(40, EventKind::Restart, Level::Retry),
         ]);
         let boots = summarise(&events);
         assert_eq!(
             (boots.len(), boots[0].began, boots[0].retries),
             (1, Timestamp(10_000), 0)
         );
-        let steps: Vec<&str> = boots[0].steps.iter().map(|step| step.step.as_str()).collect();
+        let steps: Vec<String> = boots[0].steps.iter().map(|step| step.step.to_string()).collect();
         assert_eq!(steps, ["dhcp discover", "ready"]);
     }
 }

@@ -17,6 +17,7 @@ use nfs3_client::{
     },
     tokio::{TokioConnector, TokioIo},
 };
+use rackstrap_base::counters::ReadCounts;
 use rackstrap_nfs::{Config, Counters, ExportId, ExportRoot, Exports, NfsEvent, Refusal, serve};
 use std::{
     net::{IpAddr, SocketAddr, TcpListener},
@@ -132,7 +133,7 @@ impl Daemon {
 
     fn counted(&self, name: &str) -> u64 {
         self.counters
-            .snapshot()
+            .counts()
             .into_iter()
             .find(|(n, _)| *n == name)
             .unwrap_or_else(|| panic!("no counter {name}"))

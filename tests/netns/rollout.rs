@@ -97,7 +97,7 @@ fn a_thousand_nodes_are_promoted_in_batches_and_three_percent_fail() -> Result {
     assert!(said.contains("debian@2 is given to r01n[01-04] (4 nodes)"), "{said}");
     let refused = daemon.cli(&start).unwrap_err().to_string();
     assert!(
-        refused.contains("debian@2 is being rolled out (subset: 0 of 4 ready)"),
+        refused.contains("debian@2 is being rolled out (canary: 0 of 4 ready)"),
         "{refused}"
     );
     daemon.cli(&["rollout", "promote", "--batch", "10%"])?;
@@ -196,12 +196,12 @@ fn a_thousand_nodes_are_promoted_in_batches_and_three_percent_fail() -> Result {
     fleet.boot(&[fleet.node("r01n20")?], "debian@1")?;
     let explained = daemon.cli(&["explain", "r01n20"])?;
     assert!(
-        explained.contains("debian@2 did not get ready in 3 boots, so back"),
+        explained.contains("image debian@1: rolled back because debian@2 did not get ready in 3 boots (wanted: "),
         "{explained}"
     );
     assert!(
-        explained.contains("and gone back: debian@2 did not get ready in 3 boots")
-            && explained.contains("\nsent back to debian@1: debian@2 did not get ready in 3 boots"),
+        explained.contains("and rolled back: debian@2 did not get ready in 3 boots")
+            && explained.contains("\nrolled back to debian@1: debian@2 did not get ready in 3 boots"),
         "{explained}"
     );
     let said = daemon.cli(&["image", "rollback", "debian"])?;

@@ -323,3 +323,42 @@ fn firmware_without_a_loader_is_named_wherever_one_looks() -> Result {
     );
     cluster.daemon.stop()
 }
+
+/// An arm64 machine would load an amd64 kernel and stop without a word.
+#[test]
+fn a_machine_of_another_architecture_gets_no_kernel_and_its_node_says_why() -> Result {
+    let cluster = Cluster::start(Site::demo())?;
+    cluster.daemon.cli(&["node", "add", "r01n01", "--hwaddr", MAC])?;
+    let node = cluster.namespace.client(MAC)?;
+    // Firmware of arm64, then iPXE on it, by their options 60, 77 and 93.
+    udhcpc(&node, &cluster, &["-V", "PXEClient:Arch:00011:UNDI:003016"])?;
+    let got = udhcpc(&node, &cluster, &["-x", "77:69505845", "-x", "93:000b"])?;
+    let (status, script) = curl(&node, variable(&got, "boot_file"), "", None)?;
+    assert!(status == 200 && script.starts_with("#!ipxe"), "{status}: {script}");
+    let said = "image debian@1 is for amd64, and node r01n01 is an arm64 machine";
+    assert!(
+        script.contains(said) && !script.contains("/kernel") && argument(&script, "plan").is_empty(),
+        "{script}"
+    );
+    let row = cluster.status("r01n01")?;
+    assert!(row["last_error"].as_str().unwrap_or_default().contains(said), "{row}");
+    for command in ["timeline", "explain"] {
+        let text = cluster.daemon.cli(&[command, "r01n01"])?;
+        assert!(text.contains(said), "{command}: {text}");
+    }
+    let explained = cluster.daemon.cli(&["explain", "r01n01"])?;
+    assert!(
+        explained.contains("rackstrap image import debian-arm64") && explained.contains("arm64 UEFI"),
+        "{explained}"
+    );
+    let images = cluster.daemon.cli(&["image", "list"])?;
+    assert!(images.contains("ARCH") && images.contains("amd64"), "{images}");
+    // In the machine's place comes one that can boot the image.
+    let got = udhcpc(&node, &cluster, &["-x", "77:69505845", "-x", "93:0007"])?;
+    let (_, script) = curl(&node, variable(&got, "boot_file"), "", None)?;
+    assert!(
+        script.contains("/kernel") && !argument(&script, "plan").is_empty(),
+        "{script}"
+    );
+    cluster.daemon.stop()
+}

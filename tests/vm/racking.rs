@@ -64,7 +64,7 @@ fn machines_rack_themselves_in_order_and_a_new_mainboard_keeps_its_nodes_name() 
     board.wait_console("waiting to be racked")?;
     let refused = cli(&["discover", "accept", board.hwaddr(), "r02n01"]);
     assert!(
-        format!("{:#}", refused.unwrap_err()).contains("r02n01 exists already"),
+        format!("{:#}", refused.unwrap_err()).contains("r02n01 already exists"),
         "a node is not given away by mistake"
     );
     cli(&["discover", "accept", board.hwaddr(), "r02n01", "--replace"])?;

@@ -38,11 +38,7 @@ const INNER: [&str; 10] = [
 ];
 
 /// Logic that a simulation runs as well as the daemon does: the modules and packages of ours that each file may use.
-const PURE: [(&str, &[&str]); 3] = [
-    ("src/decide/assignments.rs", &["rackstrap_base", "rackstrap_image"]),
-    ("src/rollout/machine.rs", &["rackstrap_base", "rackstrap_hostlist"]),
-    ("src/rollout/model.rs", &["rackstrap_base", "rackstrap_hostlist"]),
-];
+const PURE: [(&str, &[&str]); 1] = [("src/decide/assignments.rs", &["rackstrap_base", "rackstrap_image"])];
 
 pub fn run() -> Result<()> {
     let problems = problems(&testbed::paths::repo_root())?;
@@ -61,11 +57,15 @@ fn problems(root: &Path) -> Result<Vec<String>> {
     for folder in ["crates", "src", "testbed", "tests", "xtask"] {
         collect(&root.join(folder), &mut files)?;
     }
-    let (mut problems, mut imports) = (Vec::new(), BTreeMap::new());
+    let (mut problems, mut imports, mut locks) = (Vec::new(), BTreeMap::new(), Vec::new());
     for path in files {
         let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
         note_imports(&mut imports, &name, &text);
+        if is_of_the_daemon(&name) {
+            let found = locks_of(&without_tests_and_comments(&text));
+            locks.extend(found.into_iter().map(|lock| (name.clone(), lock)));
+        }
         problems.extend(
             check_file(&name, &text)
                 .into_iter()
@@ -73,6 +73,8 @@ fn problems(root: &Path) -> Result<Vec<String>> {
         );
     }
     problems.extend(circles(&imports));
+    let page = fs::read_to_string(root.join(LOCKS_PAGE)).with_context(|| format!("reading {LOCKS_PAGE}"))?;
+    problems.extend(locks.iter().filter_map(|(file, name)| check_lock(&page, file, name)));
     problems.extend(check_wire(&fs::read_to_string(root.join("crates/wire/Cargo.toml"))?));
     Ok(problems)
 }
@@ -294,6 +296,43 @@ fn leading_name(text: &str) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
+/// The page that has all locks of the daemon, with their order.
+const LOCKS_PAGE: &str = "docs/contributing/concurrency.md";
+
+/// Whether the locks of a file are the daemon's: not those of the agent, of the command line and of tests.
+fn is_of_the_daemon(name: &str) -> bool {
+    let others = ["crates/agent/", "src/cli/"];
+    let is_test = name.contains("/tests") || name.ends_with("tests.rs") || name.ends_with("/testing.rs");
+    (name.starts_with("src/") || name.starts_with("crates/")) && !is_test && !others.iter().any(|o| name.starts_with(o))
+}
+
+/// The names of fields and tuple structs that are locks.
+fn locks_of(code: &str) -> Vec<String> {
+    let declares = |line: &&str| {
+        let locks = line.contains("Mutex<") || line.contains("RwLock<");
+        locks && !line.contains("fn ") && !line.contains("Guard<") && !line.contains("let ")
+    };
+    let names = code.lines().map(str::trim).filter(declares).filter_map(|line| {
+        if let Some((_, named)) = line.split_once("struct ") {
+            return leading_name(named);
+        }
+        let (field, _) = line.strip_suffix(',')?.split_once(": ")?;
+        field.rsplit(' ').next().map(str::to_owned)
+    });
+    names.collect()
+}
+
+fn check_lock(page: &str, file: &str, name: &str) -> Option<String> {
+    let is_named = |row: &str| row.contains(&format!("`{name}`")) || row.contains(&format!("::{name}`"));
+    let mut rows = page.lines().filter(|row| row.starts_with('|'));
+    let is_there = rows.any(|row| row.contains(&format!("`{file}`")) && is_named(row));
+    (!is_there).then(|| {
+        format!(
+            "{file}: the lock '{name}' is not in the table of {LOCKS_PAGE}: what it guards, and its place in the order"
+        )
+    })
+}
+
 /// What server and agent say to each other is data and nothing else.
 fn check_wire(manifest: &str) -> Vec<String> {
     let dependencies = manifest.split("[dependencies]").nth(1).unwrap_or_default();
@@ -311,6 +350,25 @@ fn check_wire(manifest: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_that_the_page_does_not_have_is_found() {
+        let code = "struct Shared {\n    floor: Mutex<Floor>,\n    pub(super) by: Arc<RwLock<u8>>,\n    other: u8,\n}\n\
+                    pub struct Windows(Mutex<u8>);\nfn lock(mutex: &Mutex<u8>) -> MutexGuard<'_, u8> {\n";
+        assert_eq!(locks_of(code), ["floor", "by", "Windows"]);
+        let page = "| `Shared::floor`, `Windows` | `src/a.rs` | x |\n| `Shared::by` | `src/b.rs` | x |\n";
+        assert_eq!(check_lock(page, "src/a.rs", "floor"), None);
+        assert_eq!(check_lock(page, "src/a.rs", "Windows"), None);
+        let missing = check_lock(page, "src/a.rs", "by").unwrap();
+        assert!(
+            missing.starts_with("src/a.rs: the lock 'by' is not in the table of"),
+            "{missing}"
+        );
+        assert!(is_of_the_daemon("src/nodes.rs") && is_of_the_daemon("crates/store/src/writer.rs"));
+        assert!(
+            !is_of_the_daemon("crates/agent/src/voice.rs") && !is_of_the_daemon("crates/store/src/tests/panics.rs")
+        );
+    }
 
     #[test]
     fn the_tree_is_tidy() {
@@ -344,8 +402,8 @@ mod tests {
         assert!(check("src/http/task.rs", "use crate::{config, serve::x};").contains("inwards"));
         assert!(check("src/decide.rs", "use crate::http::Service;").contains("inwards"));
         assert!(check("src/decide.rs", "use rackstrap_dhcp::Lease;").contains("inwards"));
-        assert!(check("src/rollout/machine.rs", "use rackstrap_store::Store;").contains("is pure"));
-        assert!(check("src/rollout/machine.rs", "use crate::inventory::Node;").contains("is pure"));
+        assert!(check("src/decide/assignments.rs", "use rackstrap_store::Store;").contains("is pure"));
+        assert!(check("src/decide/assignments.rs", "use crate::inventory::Node;").contains("is pure"));
         assert!(check("src/rollout/health.rs", "let now = Instant::now();").contains("clocks"));
         assert!(check("crates/tftp/src/session.rs", "let now = Instant::now();").contains("clocks"));
         assert!(check("crates/tftp/src/x.rs", concat!("// XX", "X later")).contains("left in it"));

@@ -3,9 +3,8 @@
 use crate::{
     command::{self, Left, Ran},
     login::{self, Answer, Login},
-    timeline::cut,
 };
-use rackstrap_wire::{Check, CheckResult, Health};
+use rackstrap_wire::{Check, CheckResult, Health, text::cut};
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},

@@ -4,6 +4,7 @@
 //! never. It is left to a thread that reaps it, and the same command is not started again beside it.
 
 use crate::fail::{Doing, Res};
+use rackstrap_wire::text;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid},
@@ -170,12 +171,12 @@ fn attempt(words: &[&str], timeout: Duration, left: Left, kill: fn(&Child)) -> R
             return Ok(Ran {
                 ok: status.success(),
                 how: describe(status),
-                said: one_line(&said),
+                said: words_of(&said),
             });
         }
         if Instant::now() >= ended {
             kill(&child);
-            let said = one_line(&said);
+            let said = words_of(&said);
             if !goes(&mut child, Instant::now() + GOES) {
                 leave(words, child);
                 let how = cannot_be_killed(timeout);
@@ -238,11 +239,10 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
-fn one_line(said: &[u8]) -> String {
+fn words_of(said: &[u8]) -> String {
     let text = String::from_utf8_lossy(said);
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let line = lines.collect::<Vec<_>>().join(" / ");
-    line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text::one_line(&lines.collect::<Vec<_>>().join(" / "), usize::MAX)
 }
 
 #[cfg(test)]

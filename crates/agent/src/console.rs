@@ -3,6 +3,7 @@
 //! `/dev/console` is only the last `console=` of the command line. A node has a screen and a serial
 //! line, and whoever stands before either wants to know, so every active console gets every line.
 
+use rackstrap_wire::text::one_line;
 use rustix::time::{ClockId, clock_gettime};
 use std::{
     fs::{File, OpenOptions},
@@ -49,7 +50,7 @@ impl Console {
 
 /// One console line; control characters of foreign origin (a disk's label, a server's words) are made harmless.
 fn format_line(uptime_ms: u64, text: &str) -> String {
-    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let clean = one_line(text, usize::MAX);
     // Serial lines in raw mode need the carriage return; terminals do not mind a second one.
     format!(
         "[{:6}.{}] rackstrap: {clean}\r\n",

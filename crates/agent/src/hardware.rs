@@ -7,7 +7,7 @@ use std::fs;
 pub fn look() -> Hardware {
     let dmi = |file: &str| {
         let text = fs::read_to_string(format!("/sys/class/dmi/id/{file}")).unwrap_or_default();
-        crate::timeline::cut(text.trim(), 100).to_owned()
+        rackstrap_wire::text::cut(text.trim(), 100).to_owned()
     };
     Hardware {
         cpus: std::thread::available_parallelism().map_or(0, |n| n.get() as u32),

@@ -7,9 +7,11 @@
 use crate::{
     checks::{System, When},
     session,
-    timeline::cut,
 };
-use rackstrap_wire::{CheckResult, LOGIN};
+use rackstrap_wire::{
+    CheckResult, LOGIN,
+    text::{cut, one_line},
+};
 use std::{
     io::{ErrorKind, Read},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
@@ -372,7 +374,7 @@ pub fn greets(at: SocketAddr) -> Answer {
         return Answer::Closed;
     }
     let text = String::from_utf8_lossy(&said);
-    let said: String = text.chars().filter(|c| !c.is_control()).take(60).collect();
+    let said = one_line(text.trim(), 60);
     Answer::Not(format!("it does not say a version of SSH, but '{said}'"))
 }
 

@@ -10,7 +10,7 @@ use crate::{
     image_files::{self, Owned},
     overlay::Tree,
 };
-use rackstrap_wire::{ImageList, MountedPartition, OverlayContent, OverlayFile};
+use rackstrap_wire::{ImageList, MountedPartition, OverlayContent, OverlayFile, text::one_line};
 use std::{
     os::fd::AsRawFd,
     path::{Path, PathBuf},
@@ -184,7 +184,7 @@ fn fstab(file: &OverlayFile, left_out: &[LeftOut<'_>]) -> Option<OverlayFile> {
         if let Some(out) = out {
             kept += &format!(
                 "# rackstrap left this out of this boot: {}\n# ",
-                out.why.replace(char::is_control, " ")
+                one_line(&out.why, usize::MAX)
             );
         }
         kept += line;

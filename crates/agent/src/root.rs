@@ -1,7 +1,9 @@
-//! The root: NFS read-only, and above it a writable layer in RAM.
+//! The root: the image read-only, and above it a writable layer in RAM. There is one module for each kind of root.
+
+mod nfs;
 
 use crate::fail::{Doing, Failure, Res};
-use rackstrap_wire::{NfsRoot, Plan};
+use rackstrap_wire::{Plan, Root};
 use rustix::{
     fs::{FileType, Mode, OFlags, ResolveFlags},
     mount::MountFlags,
@@ -19,68 +21,16 @@ pub const LAYER: &str = "/layer";
 /// The new root.
 pub const NEW_ROOT: &str = "/newroot";
 
-/// The kernel's options for an NFSv3 mount without port mapper, UDP or lock daemon (nfs(5)). `hard`: a node waits for its
-/// root as long as it takes, so a restart of the server is a pause and no error. No `noacl`: overlayfs then answers
-/// EOPNOTSUPP to everybody but root (`ovl_get_acl`, fs/overlayfs/inode.c).
-fn nfs_options(root: &NfsRoot) -> String {
-    let NfsRoot {
-        server, port, options, ..
-    } = root;
-    let mut text = format!(
-        "vers=3,proto=tcp,mountproto=tcp,port={port},mountport={port},addr={server},mountaddr={server},nolock,hard"
-    );
-    // `ro` is a flag of the mount call; what names another server would contradict the plan.
-    for option in options
-        .split(',')
-        .map(str::trim)
-        .filter(|o| !matches!(*o, "" | "ro" | "rw" | "defaults"))
-    {
-        text.push(',');
-        text += option;
-    }
-    text
-}
-
-/// Mounts the image at [`IMAGE`] and checks that it is one.
+/// Mounts the image at [`IMAGE`] and checks that it is one. Answers where it is from.
 pub fn mount_image(plan: &Plan) -> Res<String> {
-    let root = &plan.root;
-    let source = format!("{}:{}", root.server, root.export);
-    let doing = || format!("mounting {source}");
     fs::create_dir_all(IMAGE).doing(|| format!("making {IMAGE}"))?;
-    let data = CString::new(nfs_options(root)).doing(doing)?;
     // A second attempt after a failed check below.
     let _ = rustix::mount::unmount(IMAGE, rustix::mount::UnmountFlags::DETACH);
-    let flags = MountFlags::RDONLY;
-    rustix::mount::mount(source.as_str(), IMAGE, "nfs", flags, Some(data.as_c_str())).map_err(|e| {
-        use rustix::io::Errno;
-        let hint = match e {
-            Errno::NODEV => "; the initramfs has no NFS client (module nfs)",
-            Errno::PFNOSUPPORT => "; on that port nobody speaks MOUNT and NFS version 3",
-            Errno::PROTONOSUPPORT => "; the initramfs has no NFSv3 (module nfsv3)",
-            Errno::ACCESS | Errno::PERM => "; the server says that this node may not",
-            Errno::NOENT => "; the server does not export it",
-            _ => "",
-        };
-        Failure::new(format!("{}: {e}{hint}", doing()))
-    })?;
+    let source = match &plan.root {
+        Root::Nfs(root) => nfs::mount(root)?,
+    };
     check_init(Path::new(IMAGE), &plan.init)?;
-    calm_readahead();
     Ok(source)
-}
-
-/// Before Linux 5.4 NFS read ahead 15 times its read size: 15 MiB for a 1 MiB server, which made boots several times slower
-/// (LTSP #27). 128 KiB is today's default.
-fn calm_readahead() {
-    const KIB: u64 = 128;
-    let Ok(stat) = rustix::fs::stat(IMAGE) else { return };
-    let (major, minor) = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
-    let path = format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb");
-    let now = fs::read_to_string(&path)
-        .ok()
-        .and_then(|t| t.trim().parse::<u64>().ok());
-    if now.is_some_and(|n| n > KIB) {
-        let _ = fs::write(&path, KIB.to_string());
-    }
 }
 
 /// Checks that `init` is an executable file of the root, with symlinks resolved inside it.
@@ -168,20 +118,6 @@ pub fn mount_overlay(ram_size: &str) -> Res<()> {
 mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt, symlink};
-
-    #[test]
-    fn nfs_options_are_complete() {
-        let root = NfsRoot {
-            server: [10, 5, 0, 1].into(),
-            port: 2049,
-            export: "/debian@1".into(),
-            options: "nocto,acregmin=600,ro".into(),
-        };
-        assert_eq!(
-            nfs_options(&root),
-            "vers=3,proto=tcp,mountproto=tcp,port=2049,mountport=2049,addr=10.5.0.1,mountaddr=10.5.0.1,nolock,hard,nocto,acregmin=600"
-        );
-    }
 
     #[test]
     fn init_is_found_inside_the_root_only() {

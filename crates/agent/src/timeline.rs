@@ -4,9 +4,9 @@ use crate::{
     console::{Console, uptime_ms},
     fail::{Failure, Res},
     http::{self, Server},
-    retry::{Backoff, Policy},
+    retry::Policy,
 };
-use rackstrap_wire::{AgentEvent, Outcome, Phase};
+use rackstrap_wire::{AgentEvent, Outcome, Phase, backoff::Backoff, text::cut};
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
@@ -165,15 +165,6 @@ impl Timeline {
     }
 }
 
-/// At most `most` bytes of `text`, not splitting a character.
-pub fn cut(text: &str, most: usize) -> &str {
-    let mut end = text.len().min(most);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,6 +216,5 @@ mod tests {
         }
         assert_eq!(timeline.queue.len(), KEPT);
         assert!(timeline.queue.iter().all(|e| e.detail.len() == DETAIL));
-        assert_eq!(cut("éé", 3), "é");
     }
 }

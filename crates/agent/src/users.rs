@@ -3,10 +3,10 @@
 use crate::{
     fail::{Doing, Failure, Res},
     http::Server,
-    timeline::cut,
 };
 use rackstrap_wire::{
     paths,
+    text::cut,
     users::{EtcFiles, GivenUsers, NodeUsers, UsersNote, index, merge, without},
 };
 use rustix::fs::{FlockOperation, Mode, OFlags};

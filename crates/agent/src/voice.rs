@@ -7,14 +7,13 @@ use crate::{
     fail::Res,
     http::Server,
     restart::{self, Restarts},
-    retry::{Backoff, random_seed},
+    retry::random_seed,
     sys,
-    timeline::cut,
     users::Users,
 };
 use rackstrap_wire::{
     CheckResult, FileSystem, Heartbeat, HeartbeatAnswer, MountedPartition, Ready, RestartNote, UsedSpace, Waiting,
-    failures, paths, users::UsersNote,
+    backoff::Backoff, failures, paths, text::cut, users::UsersNote,
 };
 use std::{
     fs,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Timestamp(pub u64);
 
-/// The present of a clock that nobody sets, for what is not kept.
+/// The time of a clock that is never set, for times that are not stored.
 pub fn monotonic() -> std::time::Instant {
     std::time::Instant::now()
 }
@@ -18,7 +18,7 @@ pub fn monotonic() -> std::time::Instant {
 pub const CORRECTION_MS: u64 = 5_000;
 
 impl Timestamp {
-    /// The present.
+    /// The time now, by the clock of the machine.
     pub fn now() -> Self {
         let since = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)

@@ -64,7 +64,7 @@ pub fn name(arch: u16) -> String {
 /// Which loader firmware of that architecture gets first.
 ///
 /// # Errors
-/// There is none for that architecture: says so, and which there are.
+/// No loader is made for that architecture. The text names those that are.
 pub fn first_loader(arch: Option<u16>) -> Result<&'static str, String> {
     match arch {
         // Firmware too old for option 93 is a PC's BIOS.
@@ -110,7 +110,7 @@ impl Firmwares {
         }
     }
 
-    /// Its architecture, if it was heard of.
+    /// Its architecture; none if its firmware sent nothing since the daemon started.
     pub fn of(&self, hwaddr: HwAddr) -> Option<u16> {
         self.0
             .lock()

@@ -147,6 +147,18 @@ impl LinkSocket {
     }
 }
 
+/// Names of all network interfaces of this machine, sorted; none if sysfs cannot be read.
+pub fn interfaces() -> Vec<String> {
+    let entries = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    // Interfaces are links to directories; `bonding_masters` is a file next to them.
+    let interfaces = entries.filter(|entry| entry.path().is_dir());
+    let mut names: Vec<String> = interfaces
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
 fn hwaddr_of(address: &libc::sockaddr_ll) -> HwAddr {
     let a = address.sll_addr;
     HwAddr([a[0], a[1], a[2], a[3], a[4], a[5]])

@@ -1,22 +1,11 @@
-//! Panics of the daemon. Each is a defect of rackstrap: it is shown where an administrator looks, and it costs one piece of work
-//! and not the thread that does it.
+//! Panics of the daemon. Each is a defect of rackstrap: it is shown where an administrator looks. It costs one piece of work; in a
+//! thread that keeps state it ends the daemon (`threads.rs`).
 
 use crate::{clock::Timestamp, warnings::SiteWarnings};
-use std::{
-    any::Any,
-    ops::ControlFlow,
-    panic::{self, AssertUnwindSafe},
-    thread,
-    time::Duration,
-};
+use std::{any::Any, panic, thread};
 
-/// Pause after a step that panicked; doubled for each one that follows at once.
-const PAUSE: Duration = Duration::from_millis(100);
-/// Longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// What the warning advises.
-const HELP: &str =
-    "this is a defect of rackstrap: please report it with the log: journalctl -u rackstrap; nodes go on booting";
+/// What the warning, and the error of a thread that ended by it, advise.
+pub(crate) const HELP: &str = "this is a defect of rackstrap: please report it with the log: journalctl -u rackstrap";
 
 /// Has each panic of this process logged and shown in `status`, with its thread and place.
 ///
@@ -45,47 +34,9 @@ pub fn text_of(payload: &(dyn Any + Send)) -> &str {
         .unwrap_or("no text")
 }
 
-/// Does one step after the other until one says `Break`. After a step that panicked, `mend` puts right what it left half done,
-/// and the next step follows after a pause. The step is not done again: what makes it panic would do so each time.
-pub fn keep_at(mut step: impl FnMut() -> ControlFlow<()>, mut mend: impl FnMut()) {
-    let mut in_a_row = 0;
-    loop {
-        match panic::catch_unwind(AssertUnwindSafe(&mut step)) {
-            Ok(ControlFlow::Continue(())) => in_a_row = 0,
-            Ok(ControlFlow::Break(())) => return,
-            Err(_) => {
-                // The hook has told of this one, as of one in `mend`.
-                let _ = panic::catch_unwind(AssertUnwindSafe(&mut mend));
-                thread::sleep((PAUSE * (1 << in_a_row)).min(LONGEST_PAUSE));
-                in_a_row = (in_a_row + 1).min(10);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_panic_costs_one_step_and_what_it_left_is_mended() {
-        let (mut steps, mut mended) = (Vec::new(), 0);
-        keep_at(
-            || {
-                steps.push(steps.len());
-                match steps.len() {
-                    2 => panic!("the second step"),
-                    4 => ControlFlow::Break(()),
-                    _ => ControlFlow::Continue(()),
-                }
-            },
-            || {
-                mended += 1;
-                panic!("mending panics as well");
-            },
-        );
-        assert_eq!((steps, mended), (vec![0, 1, 2, 3], 1));
-    }
 
     #[test]
     fn a_panic_of_any_thread_is_a_warning_with_its_place() {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub struct Rare(AtomicU64);
 
 impl Rare {
-    /// Counts one more. Some: it is to be told, and happened so often by now.
+    /// Counts one more. Returns the count if this one should be logged.
     pub fn tell(&self) -> Option<u64> {
         let times = self.0.fetch_add(1, Relaxed) + 1;
         times.is_power_of_two().then_some(times)

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 /// `[[subnet]]`: one network that the daemon answers on.
 #[derive(Clone, Debug)]
 pub struct Subnet {
-    /// The network.
+    /// Network address and prefix length.
     pub network: Ipv4Net,
     /// The interface that it is attached to; none = only reached by relays (giaddr).
     pub interface: Option<String>,
@@ -16,7 +16,7 @@ pub struct Subnet {
     pub router: Option<Ipv4Addr>,
     /// Name servers: with `[dns]`, the daemon itself where the site file names none.
     pub dns: Vec<Ipv4Addr>,
-    /// NTP servers.
+    /// Addresses of NTP servers (option 42); empty if the site names none.
     pub ntp: Vec<Ipv4Addr>,
     /// First and last address of the temporary pool for unknown machines; none = unknown machines get no answer.
     pub pool: Option<(Ipv4Addr, Ipv4Addr)>,

@@ -3,7 +3,7 @@
 //! Warnings are facts of the present, so they are kept in memory only: the part of the daemon that found one raises it again
 //! after a restart. What belongs to one node is an event of its timeline instead.
 
-use crate::{clock::Timestamp, rare::Rare};
+use crate::{clock::Timestamp, rare::Rare, text::one_line};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap, hash_map::RandomState},
@@ -87,7 +87,7 @@ impl SiteWarnings {
         self.put(now, None, topic, message, help, true)
     }
 
-    /// As [`SiteWarnings::raise`], for what is only heard of from time to time: the warning goes by itself when it was not
+    /// As [`SiteWarnings::raise`], for what is only observed from time to time: the warning ends by itself when it was not
     /// raised again for `secs` seconds.
     pub fn raise_for(&self, now: Timestamp, secs: u64, topic: &str, message: &str, help: &str) -> bool {
         self.put(now, Some(now.plus_secs(secs)), topic, message, help, false)
@@ -96,7 +96,7 @@ impl SiteWarnings {
     /// Takes the warning of `topic` away, if there is one.
     pub fn clear(&self, topic: &str) {
         let mut kept = self.lock();
-        kept.by_topic.remove(&printable(topic));
+        kept.by_topic.remove(&one_line(topic, TEXT_LIMIT));
         if kept.count(false) < LIMIT {
             // Whoever finds it wrong still raises it again, and is shown and logged then.
             kept.own.topics.clear();
@@ -147,7 +147,7 @@ impl SiteWarnings {
         help: &str,
         fatal: bool,
     ) -> bool {
-        let topic = printable(topic);
+        let topic = one_line(topic, TEXT_LIMIT);
         let mut kept = self.lock();
         kept.expire(now);
         let before = kept.by_topic.get(&topic).map(|(warning, _)| warning.since);
@@ -160,8 +160,8 @@ impl SiteWarnings {
         }
         let warning = SiteWarning {
             topic: topic.clone(),
-            message: printable(message),
-            help: printable(help),
+            message: one_line(message, TEXT_LIMIT),
+            help: one_line(help, TEXT_LIMIT),
             fatal,
             since: before.unwrap_or(now),
             last: now,
@@ -244,12 +244,6 @@ impl Crowd {
 
 fn is_server(topic: &str) -> bool {
     topic.starts_with(DHCP_SERVER)
-}
-
-/// The text without control characters, which would act on a terminal, and not too long.
-fn printable(text: &str) -> String {
-    let text = &text[..text.floor_char_boundary(TEXT_LIMIT)];
-    text.replace(char::is_control, " ")
 }
 
 #[cfg(test)]

@@ -10,21 +10,40 @@ pub fn count(number: usize, one: &str) -> String {
     format!("{number} {one}{plural}")
 }
 
-/// The one of `candidates` that `text` was probably meant to be, if it looks like a slip of the pen for it.
+/// No name and no word of a file's language is longer, bytes.
+const LONGEST: usize = 64;
+
+/// The one of `candidates` that `text` was probably meant to be, if it looks like a slip of the pen for it. For names of nodes, images
+/// and the like, in which another number is another place ([`slips`]).
 pub fn meant<'c>(text: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
-    let near = |candidate: &'c str| Some((slips(text, candidate)?, candidate));
-    candidates
-        .into_iter()
-        .filter_map(near)
-        .min()
-        .map(|(_, candidate)| candidate)
+    nearest(candidates, |candidate| slips(text, candidate))
+}
+
+/// The same for keys, options and other words of a language, in which a number means nothing by itself: `ext3` is a slip for `ext4`.
+pub fn closest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    if word.len() > LONGEST {
+        return None;
+    }
+    let word = word.to_lowercase().replace('_', "-");
+    let length = word.chars().count();
+    nearest(candidates, |candidate| {
+        let slips = strsim::damerau_levenshtein(&word, candidate);
+        (slips <= 1.max(length.min(candidate.len()) / 3)).then_some(slips)
+    })
+}
+
+/// The candidate with the fewest slips; of several the first.
+fn nearest<'c>(
+    candidates: impl IntoIterator<Item = &'c str>,
+    slips: impl Fn(&str) -> Option<usize>,
+) -> Option<&'c str> {
+    let near = candidates.into_iter().filter_map(|c| Some((slips(c)?, c)));
+    near.min_by_key(|(slips, _)| *slips).map(|(_, candidate)| candidate)
 }
 
 /// How many slips make `text` of `candidate`; none if it is something else. Letters are mistyped, and zeros are left out, but another
 /// number is another place: `r99n01` is no slip for `r01n01`, and `r1n01` is one.
 pub fn slips(text: &str, candidate: &str) -> Option<usize> {
-    /// No name is longer.
-    const LONGEST: usize = 64;
     let shortest = text.len().min(candidate.len());
     if shortest == 0 || text.len() > LONGEST || candidate.len() > LONGEST {
         return None;
@@ -56,7 +75,7 @@ fn parts(text: &str) -> (String, Vec<String>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{count, meant};
+    use super::{closest, count, meant};
 
     #[test]
     fn a_slip_of_the_pen_is_told_from_another_place() {
@@ -83,6 +102,15 @@ mod tests {
         ] {
             assert_eq!(meant(text, names), wanted, "{text}");
         }
+    }
+
+    #[test]
+    fn numbers_tell_places_apart_and_not_words() {
+        assert_eq!(closest("ext3", ["xfs", "ext4"]), Some("ext4"));
+        assert_eq!(meant("ext3", ["xfs", "ext4"]), None);
+        assert_eq!(closest("Listen_Port", ["listen-port", "listen"]), Some("listen-port"));
+        assert_eq!(closest("frobnicate", ["listen-port", "listen"]), None);
+        assert_eq!(closest(&"a".repeat(65), [&*"a".repeat(64)]), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the engine asks of the rest of the program.
 
-use super::pool::Lease;
+use super::{pool::Lease, request::Kind};
 use ipnet::Ipv4Net;
 use rackstrap_base::{clock::Timestamp, subnet::Subnet};
 use rackstrap_wire::HwAddr;
@@ -48,16 +48,16 @@ pub trait LeaseStore: Send + Sync + 'static {
 /// The part of the site that DHCP reads.
 #[derive(Clone, Debug)]
 pub struct Network {
-    /// All subnets.
+    /// All subnets that DHCP answers for.
     pub subnets: Vec<Subnet>,
     /// DNS domain for option 15; may be empty.
     pub domain: String,
 }
 
-/// Who asks.
+/// What a request says of the machine that sent it.
 #[derive(Clone, Debug)]
 pub struct Ask<'a> {
-    /// Hardware address.
+    /// Hardware address of the client (`chaddr`).
     pub hwaddr: HwAddr,
     /// Client architecture (RFC 4578): 0 BIOS, 7 and 9 x64 UEFI, 11 arm64 UEFI, 16 x64 UEFI by HTTP.
     pub arch: Option<u16>,
@@ -73,7 +73,7 @@ pub struct Ask<'a> {
     pub circuit_id: Option<&'a [u8]>,
     /// Relay's remote id.
     pub remote_id: Option<&'a [u8]>,
-    /// Where it is.
+    /// Interface, relay and subnet that the request came through.
     pub link: Link<'a>,
 }
 
@@ -95,16 +95,16 @@ pub struct Link<'a> {
 pub enum Answer {
     /// It is a node.
     Node {
-        /// Its address.
+        /// The IP address that belongs to the node.
         ipaddr: Ipv4Addr,
         /// Its name, option 12.
         hostname: String,
         /// What to load; none = just an address.
         loader: Option<Loader>,
     },
-    /// Nobody that we know: an address of the pool.
+    /// An unknown machine: it gets an address of the pool.
     Unknown {
-        /// What to load.
+        /// What the machine is told to load; none for an address only.
         loader: Option<Loader>,
     },
     /// No answer at all, and why.
@@ -116,9 +116,9 @@ pub enum Answer {
 pub enum Loader {
     /// A file by TFTP.
     Tftp {
-        /// Next server.
+        /// Address of the TFTP server (`siaddr`).
         server: Ipv4Addr,
-        /// File name.
+        /// Path of the file on that server.
         file: String,
     },
     /// A URL: a script for iPXE, an EFI program for HTTP boot.
@@ -128,15 +128,15 @@ pub enum Loader {
 /// One well-formed packet and how it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DhcpEvent {
-    /// When it came.
+    /// When the packet came, by the clock of the server.
     pub at: Timestamp,
-    /// Address of the machine that sent the packet.
+    /// Hardware address of the client (`chaddr`).
     pub hwaddr: HwAddr,
-    /// UUID as sent.
+    /// UUID of the machine as sent, which may be all zeros; none if the client sent none.
     pub uuid: Option<Uuid>,
-    /// Architecture.
+    /// Client architecture (RFC 4578); none if the client did not say.
     pub arch: Option<u16>,
-    /// True for iPXE.
+    /// True if iPXE sent it.
     pub ipxe: bool,
     /// True for UEFI HTTP boot.
     pub http_client: bool,
@@ -152,9 +152,9 @@ pub struct DhcpEvent {
     pub circuit_id: Option<Vec<u8>>,
     /// Relay's remote id: the switch.
     pub remote_id: Option<Vec<u8>>,
-    /// `discover`, `request`, `request (init-reboot)`, …
-    pub message: String,
-    /// How it ended.
+    /// The kind of message that was asked.
+    pub message: Kind,
+    /// The kind of message that went out, if one did.
     pub answer: AnswerKind,
     /// Why, for people.
     pub reason: Cow<'static, str>,
@@ -171,12 +171,12 @@ pub struct DhcpEvent {
 /// How a packet ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnswerKind {
-    /// OFFER.
+    /// A DHCPOFFER went out.
     Offer,
-    /// ACK.
+    /// A DHCPACK went out.
     Ack,
-    /// NAK.
+    /// A DHCPNAK went out.
     Nak,
-    /// None.
+    /// Nothing went out.
     Silent,
 }

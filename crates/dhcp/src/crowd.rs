@@ -1,4 +1,4 @@
-//! Requests that may wait: those of nodes overtake all others, so that a flood of machines that nobody knows holds up no node.
+//! Requests that may wait: those of nodes overtake all others, so that a flood of unknown machines delays no node.
 
 use std::{collections::VecDeque, net::SocketAddr};
 
@@ -7,7 +7,7 @@ pub const ROOM: usize = 4096;
 /// Largest request that may wait, bytes: an Ethernet frame's.
 const LARGEST: usize = 1500;
 
-/// Requests of machines that are no nodes, in the order in which they came.
+/// Requests of unknown machines, in the order in which they came.
 #[derive(Debug, Default)]
 pub struct Crowd {
     waiting: VecDeque<(Vec<u8>, SocketAddr)>,
@@ -16,7 +16,7 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Adds a request; false if there is no room for it.
+    /// Adds a request. False if the queue is full.
     pub fn push(&mut self, bytes: &[u8], from: SocketAddr) -> bool {
         if self.waiting.len() >= ROOM || bytes.len() > LARGEST {
             return false;
@@ -41,7 +41,7 @@ impl Crowd {
         true
     }
 
-    /// True if nobody waits.
+    /// True if no request waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }

@@ -21,7 +21,7 @@ use std::{
 /// Where a request came in.
 #[derive(Clone, Copy, Debug)]
 pub struct Ingress<'a> {
-    /// Interface.
+    /// Name of the interface that received the packet.
     pub interface: &'a str,
     /// Sender; its address is 0.0.0.0 for clients without one.
     pub source: SocketAddrV4,
@@ -43,7 +43,7 @@ pub struct Outcome {
 pub enum Write {
     /// Store under its address.
     Put(Lease),
-    /// Remove.
+    /// Remove the lease of this address from the store.
     Forget(Ipv4Addr),
 }
 
@@ -133,7 +133,7 @@ impl Engine {
         self.pools.iter().flatten().find_map(|pool| pool.holder(address, now))
     }
 
-    /// A machine that waits was heard of at an address that may be a pool's.
+    /// A waiting machine sent a request from an address that may belong to a pool.
     pub fn heard(&mut self, hwaddr: HwAddr, address: Ipv4Addr, now: Timestamp) -> Heard {
         self.at(now);
         let mut subnets = self.network.subnets.iter().zip(&mut self.pools);
@@ -148,7 +148,7 @@ impl Engine {
         self.pools.iter_mut().flatten().any(|pool| pool.take_back(address, now))
     }
 
-    /// All pool leases.
+    /// All leases of all pools that the store keeps.
     pub fn leases(&self) -> Vec<Lease> {
         self.pools.iter().flatten().flat_map(Pool::leases).collect()
     }
@@ -352,7 +352,7 @@ fn node_elsewhere(request: &Request, ipaddr: Ipv4Addr, name: &str, subnet: &Subn
 
 fn inform(request: &Request, subnet: &Subnet) -> Verdict {
     if !subnet.network.contains(&request.ciaddr) {
-        // The answer goes to ciaddr, which anybody can write there: nobody outside is sent packets on request.
+        // The answer goes to ciaddr, which any sender can forge: the server must not send packets to addresses outside on request.
         return Verdict::silent(format!(
             "INFORM from {}, which is not in {}",
             request.ciaddr, subnet.network
@@ -494,7 +494,7 @@ fn outcome(
             relay: Some(request.giaddr).filter(|g| !g.is_unspecified()),
             circuit_id: request.circuit_id().map(<[u8]>::to_vec),
             remote_id: request.remote_id().map(<[u8]>::to_vec),
-            message: request.kind.to_string(),
+            message: request.kind,
             answer: verdict.answer,
             reason: verdict.reason,
             address: verdict.address,

@@ -9,17 +9,17 @@ use uuid::Uuid;
 /// A lease of the pool as the store keeps it; its key is the address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// The address.
+    /// The leased IP address.
     pub ipaddr: Ipv4Addr,
-    /// Who has it.
+    /// Hardware address of the client (`chaddr`).
     pub hwaddr: HwAddr,
     /// UUID of the machine, where it said one that can be believed.
     pub uuid: Option<Uuid>,
-    /// What it is.
+    /// Bound, released or declined.
     pub state: LeaseState,
-    /// Time at which the lease got its present state.
+    /// When this state began.
     pub since: Timestamp,
-    /// Time at which it ends.
+    /// When the lease ends.
     pub expires: Timestamp,
     /// When it was last promised: the beginning of the time that ends with `expires`. 0 in stores of before this was kept.
     #[serde(default)]
@@ -32,8 +32,8 @@ pub struct Lease {
 pub enum LeaseState {
     /// Promised to the machine until it expires.
     Bound,
-    /// Given back; kept so that the machine gets it again if nobody needs it meanwhile.
+    /// Given back; kept so that the machine gets it again, unless another machine needs it first.
     Released,
-    /// Somebody else uses the address; nobody gets it until it expires.
+    /// Another machine uses the address: it is not given out until this expires.
     Declined,
 }

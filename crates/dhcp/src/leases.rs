@@ -1,16 +1,14 @@
 //! The lease thread: what must be on disk before a reply leaves, committed for all that wait at once.
 
 use super::{authority::LeaseStore, engine::Write, pool::Lease};
-use rackstrap_base::panics;
+use rackstrap_base::threads::Thread;
 use std::{
     collections::BTreeMap,
     net::Ipv4Addr,
-    ops::ControlFlow,
     sync::{
         Arc,
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
-    thread::JoinHandle,
 };
 
 /// Requests that may wait for the disk; more are dropped, and their clients ask again.
@@ -33,12 +31,10 @@ pub(super) struct LeaseWriter {
 }
 
 impl LeaseWriter {
-    pub(super) fn start(store: Arc<dyn LeaseStore>) -> std::io::Result<(Self, JoinHandle<()>)> {
+    pub(super) fn start(store: Arc<dyn LeaseStore>) -> (Self, Thread) {
         let (queue, waiting) = sync_channel(QUEUE);
-        let thread = std::thread::Builder::new()
-            .name("dhcp-leases".into())
-            .spawn(move || run(&*store, &waiting))?;
-        Ok((LeaseWriter { queue }, thread))
+        let thread = Thread::spawn("dhcp-leases", move || run(&*store, &waiting));
+        (LeaseWriter { queue }, thread)
     }
 
     /// Calls `then` after `writes` are durable, on the lease thread. False if too many wait already: then nothing is kept.
@@ -52,10 +48,7 @@ impl LeaseWriter {
 
 fn run(store: &dyn LeaseStore, waiting: &Receiver<Waiting>) {
     let mut broken = false;
-    let step = || {
-        let Ok(first) = waiting.recv() else {
-            return ControlFlow::Break(());
-        };
+    while let Ok(first) = waiting.recv() {
         let mut batch = vec![first];
         batch.extend(waiting.try_iter().take(BATCH - 1));
         let result = commit(store, &batch);
@@ -70,10 +63,7 @@ fn run(store: &dyn LeaseStore, waiting: &Receiver<Waiting>) {
         for done in batch {
             (done.then)(!broken);
         }
-        ControlFlow::Continue(())
-    };
-    // Whoever waits for a batch that panicked asks again: nothing was promised to it.
-    panics::keep_at(step, || ());
+    }
 }
 
 fn commit(store: &dyn LeaseStore, batch: &[Waiting]) -> anyhow::Result<()> {
@@ -158,7 +148,7 @@ mod tests {
             go: Mutex::new(gate),
             forgotten,
         };
-        let (writer, thread) = LeaseWriter::start(Arc::new(store)).unwrap();
+        let (writer, thread) = LeaseWriter::start(Arc::new(store));
         let (told, results) = channel();
         let submit = |name: &'static str, writes| {
             let told = told.clone();
@@ -179,25 +169,25 @@ mod tests {
         drop(writer);
         thread.join().unwrap();
     }
+
     #[test]
-    fn a_panic_costs_those_who_wait_for_it_and_nobody_else() {
-        let ((begun, commits), (go, gate), (forgotten, _forgets)) = (channel(), channel(), channel());
+    fn a_panic_is_the_end_of_the_thread_with_a_reason_and_nothing_more_is_promised() {
+        let ((begun, _commits), (_go, gate), (forgotten, _forgets)) = (channel(), channel(), channel());
         let store = Store {
             begun,
             go: Mutex::new(gate),
             forgotten,
         };
-        let (writer, thread) = LeaseWriter::start(Arc::new(store)).unwrap();
-        let (told, results) = channel();
+        let (writer, thread) = LeaseWriter::start(Arc::new(store));
         let (lost, gone) = channel::<()>();
         assert!(writer.submit(vec![put(66)], Box::new(move |_| drop(lost))));
         // Its end is let go of without a word.
         assert!(gone.recv().is_err());
-        assert!(writer.submit(vec![put(1)], Box::new(move |stored| told.send(stored).unwrap())));
-        assert_eq!(commits.recv().unwrap(), [address(1)]);
-        go.send(true).unwrap();
-        assert!(results.recv().unwrap());
-        drop(writer);
-        thread.join().unwrap();
+        let reason = thread.join().unwrap_err().to_string();
+        assert!(
+            reason.starts_with("thread dhcp-leases panicked: a test wants it"),
+            "{reason}"
+        );
+        assert!(!writer.submit(vec![put(1)], Box::new(|_| ())));
     }
 }

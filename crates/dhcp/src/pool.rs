@@ -1,4 +1,4 @@
-//! The temporary pool: addresses for machines that are no nodes yet.
+//! The temporary pool: addresses for machines that are not nodes yet.
 //!
 //! A machine is its hardware address; option 61 is not looked at, since firmware, loader and
 //! system of one machine send three different ones and would take three addresses. A UUID
@@ -6,7 +6,7 @@
 //! card. UUIDs are not always unique, so a claim by UUID takes effect only when it is *requested*,
 //! and a UUID that turns out to be shared by machines that are up together is not believed again.
 //!
-//! Offers are soft: an address that was offered and never requested goes to whoever requests
+//! Offers are soft: an address that was offered and never requested goes to the machine that requests
 //! it first, and the oldest offer is forgotten when the pool is exhausted, so a flood of random hardware
 //! addresses cannot keep a machine that completes its exchange from getting an address.
 
@@ -96,14 +96,14 @@ impl Entry {
     }
 }
 
-/// What follows from a machine being heard of at an address.
+/// What follows from a sign of life of a machine at an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// Nothing.
+    /// Nothing changes: no lease has to be stored.
     Fine,
-    /// Its lease goes on, which is to be stored.
+    /// Its lease was extended, and must be stored.
     Extended(Lease),
-    /// The address is another machine's by now.
+    /// Another machine has the address now.
     Taken,
 }
 
@@ -336,7 +336,7 @@ impl Pool {
         })
     }
 
-    /// A machine that waits was heard of at `address`: its lease begins again if more than half of it is over. Boot loaders
+    /// A waiting machine sent a request from `address`: its lease begins again if more than half of it is over. Boot loaders
     /// wait for hours, and never ask DHCP to extend a lease.
     pub fn heard(&mut self, hwaddr: HwAddr, address: Ipv4Addr, lease_secs: u32, now: Timestamp) -> Heard {
         let key = u32::from(address);
@@ -400,7 +400,7 @@ impl Pool {
         Some(self.entries[&key].lease(address, LeaseState::Released))
     }
 
-    /// Takes `address` from whoever has it, also out of quarantine; false if nobody has it.
+    /// Takes `address` from the machine that has it, or out of quarantine. False if it is free.
     pub fn take_back(&mut self, address: Ipv4Addr, now: Timestamp) -> bool {
         let key = u32::from(address);
         let known = self.entries.get(&key).is_some_and(|entry| entry.hwaddr.0 != [0; 6]);
@@ -454,7 +454,7 @@ impl Pool {
         }
     }
 
-    /// An address that nobody holds: the wanted one, else one never used, else the one that ended first, else the oldest offer.
+    /// An address that is free: the wanted one, else one never used, else the one that ended first, else the oldest offer.
     fn free(&mut self, wanted: Option<Ipv4Addr>, now: Timestamp, taken: impl Fn(Ipv4Addr) -> bool) -> Option<u32> {
         let room = self.entries.len() < MAX_ENTRIES;
         if let Some(wanted) = wanted.filter(|w| self.contains(*w) && !taken(*w)) {
@@ -532,7 +532,7 @@ impl Pool {
         if let Some(entry) = self.entries.get_mut(&key) {
             (entry.state, entry.granted, entry.until) = (State::Released, now, now);
             (entry.uuid, entry.claim) = (None, None);
-            // A hardware address that no card has: nobody gets it back by having had it.
+            // A hardware address that no card has, so that no machine gets the address back as its old one.
             entry.hwaddr = HwAddr([0; 6]);
             self.by_end.insert((now, key));
         }

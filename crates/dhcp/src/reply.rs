@@ -29,9 +29,9 @@ const ETHERNET_MTU: u16 = 1500;
 /// A reply and where it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// The message.
+    /// The DHCP message, without IP and UDP headers.
     pub bytes: Vec<u8>,
-    /// Where it goes.
+    /// Where the message is sent, and how.
     pub destination: Destination,
     /// Source address: the server identifier.
     pub source: Ipv4Addr,
@@ -48,7 +48,7 @@ pub enum Destination {
     Broadcast,
     /// To an address that the client cannot answer ARP for yet, so in a frame to its hardware address.
     Frame {
-        /// Hardware address.
+        /// Hardware address that the frame is sent to.
         hwaddr: rackstrap_wire::HwAddr,
         /// The address that it is being given.
         ipaddr: Ipv4Addr,
@@ -66,7 +66,7 @@ pub struct Terms<'a> {
     pub lease: Option<(Ipv4Addr, u32)>,
     /// Host name, if it is a node.
     pub hostname: Option<&'a str>,
-    /// What to load.
+    /// What the machine is told to load; none for an address only.
     pub loader: Option<&'a Loader>,
 }
 

@@ -17,7 +17,7 @@ const MAX_HOST_NAME: usize = 64;
 pub struct Request {
     /// What the client wants.
     pub kind: Kind,
-    /// Transaction id.
+    /// Transaction id, which the reply repeats.
     pub xid: u32,
     /// Seconds since the client began; copied nowhere, of use to people.
     pub secs: u16,
@@ -27,9 +27,9 @@ pub struct Request {
     pub ciaddr: Ipv4Addr,
     /// Address of the relay, or 0.0.0.0.
     pub giaddr: Ipv4Addr,
-    /// Relays passed.
+    /// Number of relays that passed the request on.
     pub hops: u8,
-    /// Hardware address.
+    /// Hardware address of the client (`chaddr`).
     pub hwaddr: HwAddr,
     /// Server identifier, where given.
     pub server_id: Option<Ipv4Addr>,
@@ -63,11 +63,11 @@ pub struct Request {
 /// What a client wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// DHCPDISCOVER.
+    /// DHCPDISCOVER: the client looks for servers.
     Discover,
     /// DHCPREQUEST after an OFFER: option 54 names the chosen server (RFC 2131 section 4.3.2).
     Selecting {
-        /// The chosen server.
+        /// Server identifier of the chosen server (option 54).
         server: Ipv4Addr,
         /// The offered address.
         address: Ipv4Addr,
@@ -84,10 +84,10 @@ pub enum Kind {
     },
     /// DHCPDECLINE: somebody else answers ARP for the address.
     Decline {
-        /// That address.
+        /// The address that another machine uses.
         address: Ipv4Addr,
     },
-    /// DHCPRELEASE.
+    /// DHCPRELEASE: the client gives its address back.
     Release {
         /// The address given back.
         address: Ipv4Addr,
@@ -223,7 +223,7 @@ impl Request {
     }
 
     fn relay_address(&self, sub: u8) -> Option<Ipv4Addr> {
-        // Without giaddr nobody but the client vouches for option 82.
+        // Without giaddr only the client itself vouches for option 82.
         given(self.giaddr)?;
         let value = sub_option(self.relay_info.as_deref()?, sub)?;
         <[u8; 4]>::try_from(value).ok().map(Ipv4Addr::from).and_then(given)

@@ -15,7 +15,9 @@ use super::{
 use anyhow::{Context, bail};
 use rackstrap_base::{
     clock::Timestamp,
-    link::{IPV4, LinkSocket, each::interface_index},
+    counters::Counted,
+    link::{IPV4, LinkSocket, each::interface_index, interfaces},
+    threads::Thread,
 };
 use rackstrap_wire::HwAddr;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -25,7 +27,6 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    thread::JoinHandle,
     time::Duration,
 };
 use tokio::{net::UdpSocket, task::JoinSet};
@@ -46,7 +47,7 @@ const WATCH: Duration = Duration::from_secs(2);
 pub struct Dhcp {
     shared: Arc<Shared>,
     sockets: BTreeMap<String, Arc<Interface>>,
-    lease_thread: JoinHandle<()>,
+    lease_thread: Thread,
 }
 
 struct Shared {
@@ -77,7 +78,7 @@ impl LeaseView {
 pub struct LeaseKeeper(Weak<Shared>);
 
 impl LeaseKeeper {
-    /// `hwaddr` was heard of at `address`: if it has a lease of it, that goes on. False if another machine has it.
+    /// `hwaddr` was heard of at `address`: if it has a lease of it, the lease is extended. False if another machine has it.
     pub fn heard(&self, hwaddr: HwAddr, address: Ipv4Addr) -> bool {
         let Some(shared) = self.0.upgrade() else { return true };
         let heard = lock(&shared.engine).heard(hwaddr, address, Timestamp::now());
@@ -92,7 +93,7 @@ impl LeaseKeeper {
         }
     }
 
-    /// Takes these pool addresses from the machines that have them; those that nobody has are left out of the answer. Returns
+    /// Takes these pool addresses from the machines that have them; those that are free are left out of the answer. Returns
     /// when the store has forgotten the leases. Blocks for the disk.
     ///
     /// # Errors
@@ -113,7 +114,7 @@ impl LeaseKeeper {
         }
         let (told, stored) = std::sync::mpsc::channel();
         let writes = released.iter().copied().map(Write::Forget).collect();
-        // The receiver waits below; should it be gone, nobody needs the answer.
+        // The receiver waits below; if it is gone, the answer is not needed.
         let accepted = shared.leases.submit(
             writes,
             Box::new(move |done| {
@@ -172,7 +173,7 @@ impl Dhcp {
                 "no [[subnet]] of the site file names an interface, so DHCP requests cannot arrive; add `interface = \"…\"` to the subnet that this machine is attached to"
             );
         }
-        let (leases, lease_thread) = LeaseWriter::start(store).context("starting the DHCP lease thread")?;
+        let (leases, lease_thread) = LeaseWriter::start(store);
         let shared = Shared {
             engine: Arc::new(Mutex::new(engine)),
             authority,
@@ -186,7 +187,7 @@ impl Dhcp {
         })
     }
 
-    /// Read access to the leases, for as long as anybody wants it.
+    /// Read access to the leases, for as long as it is held.
     pub fn leases(&self) -> LeaseView {
         LeaseView(self.shared.engine.clone())
     }
@@ -208,9 +209,13 @@ impl Dhcp {
         let mut complained = BTreeSet::new();
         let mut watch = tokio::time::interval(WATCH);
         watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let lease_thread = self.lease_thread;
+        let mut leases_ended = std::pin::pin!(lease_thread.ended());
         loop {
             tokio::select! {
                 () = cancel.cancelled() => break,
+                // While it runs it has a sender, so it ends by a panic only.
+                ended = &mut leases_ended => return ended.context("DHCP stopped"),
                 _ = watch.tick() => {}
                 Some(ended) = tasks.join_next() => {
                     ended.context("a DHCP socket task ended")?;
@@ -221,7 +226,7 @@ impl Dhcp {
             lock(&self.shared.engine).set_network(&network);
             let wanted: BTreeSet<&String> = network.subnets.iter().filter_map(|s| s.interface.as_ref()).collect();
             open.retain(|name, (index, stop)| {
-                // An interface that was made anew under its old name has another index, and the old socket is deaf.
+                // An interface that was made again under its old name has another index, and the old socket is deaf.
                 let keep = wanted.contains(name) && interface_index(name).is_ok_and(|now| now == *index);
                 if !keep {
                     tracing::warn!(interface = %name, "no longer answering DHCP here");
@@ -250,12 +255,7 @@ impl Dhcp {
             ended.context("a DHCP socket task ended")?;
         }
         drop(self.shared);
-        let thread = self.lease_thread;
-        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-        if !matches!(joined, Ok(Ok(()))) {
-            bail!("the DHCP lease thread ended badly; see the log above");
-        }
-        Ok(())
+        leases_ended.await.context("DHCP stopped")
     }
 }
 
@@ -302,7 +302,7 @@ async fn listen(shared: Arc<Shared>, interface: Arc<Interface>, stop: Cancellati
 
 impl Shared {
     fn is_of_a_node(&self, bytes: &[u8]) -> bool {
-        // `chaddr`, RFC 2131 section 2. What is no request at all is found out later.
+        // `chaddr`, RFC 2131 section 2. Bytes that are not a request are refused later.
         let hwaddr = bytes.get(28..34).and_then(|bytes| <[u8; 6]>::try_from(bytes).ok());
         hwaddr.is_some_and(|hwaddr| self.authority.is_node(HwAddr(hwaddr)))
     }
@@ -417,20 +417,12 @@ fn give_up(
     authority.observe(&event);
 }
 
-/// Names of the machine's interfaces, for an error message.
-fn interfaces() -> String {
-    let names = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
-    let mut names: Vec<String> = names.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names.join(", ")
-}
-
 impl Interface {
     fn open(name: &str) -> anyhow::Result<Self> {
         let index = interface_index(name).map_err(|error| match error.raw_os_error() {
             Some(libc::ENODEV) => anyhow::anyhow!(
                 "DHCP: there is no interface '{name}' (this machine has: {}); correct `interface` in [[subnet]]",
-                interfaces()
+                interfaces().join(", ")
             ),
             _ => anyhow::Error::new(error).context(format!("DHCP: looking up interface '{name}'")),
         })?;

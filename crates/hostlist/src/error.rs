@@ -14,9 +14,9 @@ pub struct HostlistError {
     pub text: String,
     /// Character of the hostlist that this is about, from 1.
     pub column: usize,
-    /// What was found.
+    /// What was found in the text, shortened and escaped.
     pub found: String,
-    /// What to write.
+    /// What to write instead.
     pub advice: String,
 }
 
@@ -55,9 +55,9 @@ impl std::error::Error for HostlistError {}
 /// The same before it is known which text it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
-    /// What was found.
+    /// What was found in the text, shortened and escaped.
     pub found: String,
-    /// What to write.
+    /// What to write instead.
     pub advice: String,
 }
 

@@ -22,7 +22,7 @@ struct Number {
 pub enum Dialect {
     /// The shortest, for people, ClusterShell and rackstrap itself: `r[01-02]n01`, `n[1-2]-ib`.
     Short,
-    /// For Slurm, which refuses a name that goes on behind its last bracket: `r[01-02]n[01]`, and `n1-ib,n2-ib` one by
+    /// For Slurm, which refuses a name with text after its last bracket: `r[01-02]n[01]`, and `n1-ib,n2-ib` one by
     /// one. The other programs read that too.
     Slurm,
 }
@@ -162,7 +162,7 @@ fn bracket(along: &[Number]) -> String {
 }
 
 impl Number {
-    /// True if the range from `first` to `last` may go on to this number. One with zeros in front ends where the numbers get
+    /// True if the range from `first` to `last` may include this number. One with zeros in front ends where the numbers get
     /// longer: `[08-100]` is a range for Slurm and an error for ClusterShell.
     fn continues(self, first: Number, last: Number) -> bool {
         let as_wide = self.length == last.length || !(first.is_padded() || self.is_padded());

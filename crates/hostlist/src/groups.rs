@@ -8,7 +8,7 @@ pub trait Groups {
     fn all(&self) -> Vec<String>;
 
     /// The members of the group `name`, which is written without its `@` and with its source if it has one
-    /// (`profile:compute`); none if there is no such group.
+    /// (`profile:compute`); none if the group does not exist.
     fn members(&self, name: &str) -> Option<Members>;
 
     /// The names of all groups, for what is said about one that does not exist.
@@ -18,7 +18,7 @@ pub trait Groups {
 /// The members of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Members {
-    /// As they are.
+    /// Names of nodes, taken as they are.
     Names(Vec<String>),
     /// A hostlist, which may name other groups.
     Hostlist(String),

@@ -52,7 +52,7 @@ const MAX_BRACKETS: usize = 8;
 const MAX_DIGITS: usize = 15;
 /// Bytes of a name, RFC 1035 section 2.3.4 (255 with the length bytes that are not written).
 const MAX_NAME: usize = 253;
-/// Groups within groups.
+/// A group may name groups, which name groups, and so on, this deep.
 const MAX_DEPTH: usize = 16;
 
 /// The nodes of one hostlist; none of an empty text.

@@ -12,6 +12,7 @@ pub use pattern::{PatternError, PatternKind};
 
 use ipnet::Ipv4Net;
 use pattern::{Octet, Segment};
+use rackstrap_base::text::quoted;
 use std::net::Ipv4Addr;
 
 /// `node-name` and `node-address`, proven to convert both ways.
@@ -35,7 +36,7 @@ pub struct Variable {
     pub max: u8,
 }
 
-/// Why a text is no node name, or why no node may have that name.
+/// Why a text is not a node name, or why no node may have that name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NamingError {
     /// It does not follow the pattern.
@@ -63,13 +64,13 @@ pub enum NamingError {
     Range {
         /// What was given, shortened and escaped.
         name: String,
-        /// Which variable.
+        /// Name of the variable of the pattern that holds the number.
         variable: String,
-        /// Its value.
+        /// The number in the name.
         value: u32,
-        /// Smallest value.
+        /// The smallest number that the pattern allows.
         min: u8,
-        /// Largest value.
+        /// The largest number that the pattern allows.
         max: u8,
     },
     /// The address that belongs to the name is reserved.
@@ -78,9 +79,9 @@ pub enum NamingError {
          choose another position, or change 'reserved' in [cluster]"
     )]
     Reserved {
-        /// The name.
+        /// The node name, which fits the pattern.
         name: String,
-        /// Its address.
+        /// The IP address that the pattern gives this name.
         address: Ipv4Addr,
         /// The range of `reserved` that holds it.
         range: Ipv4Net,
@@ -91,21 +92,21 @@ pub enum NamingError {
          choose another position, or add the subnet"
     )]
     NoSubnet {
-        /// The name.
+        /// The node name, which fits the pattern.
         name: String,
-        /// Its address.
+        /// The IP address that the pattern gives this name.
         address: Ipv4Addr,
     },
     /// The address that belongs to the name is not one that a host may have.
     #[error("no node can be called {name}: {address} is the {what} of {network}; choose another position")]
     Taken {
-        /// The name.
+        /// The node name, which fits the pattern.
         name: String,
-        /// Its address.
+        /// The IP address that the pattern gives this name.
         address: Ipv4Addr,
         /// `network address` or `broadcast address`.
         what: &'static str,
-        /// The subnet.
+        /// The subnet of the site file that the address is in.
         network: Ipv4Net,
     },
 }
@@ -150,7 +151,7 @@ impl Naming {
     /// `from` is the rest of the name if it is not the first one: `n05`.
     ///
     /// # Errors
-    /// Both together are no name.
+    /// Both together are not a name.
     pub fn position_in(&self, rack: &str, from: Option<&str>) -> Result<String, NamingError> {
         let example = self.example();
         let name = match from {
@@ -234,7 +235,7 @@ impl Naming {
             .collect()
     }
 
-    /// The lowest node address inside `within` that is in none of `except`; none if there is no such.
+    /// The lowest node address inside `within` that is in none of `except`; none if all are taken.
     ///
     /// Works on whole networks (a network is a range in each octet, and so is the pattern), so it
     /// costs a few dozen steps per entry of `except` however many positions there are.
@@ -360,9 +361,5 @@ impl Naming {
 
 /// Names come from command lines, scripts and packets: what is shown of them is short and harmless.
 fn shorten(text: &str) -> String {
-    let mut shown: String = text.chars().take(64).flat_map(char::escape_debug).collect();
-    if text.chars().nth(64).is_some() {
-        shown.push('…');
-    }
-    shown
+    quoted(text, 64)
 }

@@ -30,12 +30,12 @@ pub struct NodeSet {
 }
 
 impl NodeSet {
-    /// Number of names.
+    /// How many different names are in the set.
     pub fn len(&self) -> usize {
         self.names.len()
     }
 
-    /// True without names.
+    /// True if no name is in the set.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
     }

@@ -3,11 +3,12 @@
 use super::{
     InitKind,
     initramfs::{self, Modprobe, ModuleIndex, ROOT_NEEDS, elf},
-    kernel::own_release,
+    kernel::{own_architectures, own_release},
     release,
     root::RootDir,
     selinux::{enforces_selinux, selinux_note},
 };
+use rackstrap_base::{arch::Architecture, text::one_line};
 use rustix::fs::FileType;
 use std::path::{Path, PathBuf};
 
@@ -63,10 +64,23 @@ pub fn inspect(tree: &RootDir, wanted_release: Option<&str>) -> Result<Inspectio
             ));
         }
     }
+    let programs = init.as_ref().and_then(|init| find_machine(tree, &init.path));
+    let of_kernel = kernel
+        .as_ref()
+        .map_or(&[][..], |kernel| own_architectures(tree, &kernel.path));
+    if let (Some(kernel), Some(programs)) = (&kernel, programs.and_then(Architecture::of_machine))
+        && let [first, ..] = of_kernel
+        && !of_kernel.iter().any(|kernel| programs.runs_on(*kernel))
+    {
+        problems.push(format!(
+            "the kernel /{} is for {first}, and the tree's programs are for {programs}; install the kernel of {programs}",
+            kernel.path.display()
+        ));
+    }
     let (Some(init), Some(kernel), Some(index), true) = (init, kernel, index, problems.is_empty()) else {
         return Err(problems);
     };
-    let arch = find_machine(tree, &init.path);
+    let arch = programs.or_else(|| of_kernel.first().map(|kernel| kernel.machine()));
     Ok(Inspection {
         notes: notes(tree, arch),
         kernel: kernel.path,
@@ -230,7 +244,7 @@ fn os_name(tree: &RootDir) -> String {
         .find_map(|line| line.strip_prefix("PRETTY_NAME="))
         .unwrap_or_default();
     let value = value.trim().trim_matches(['"', '\'']);
-    value.chars().filter(|c| !c.is_control()).take(200).collect()
+    one_line(value, 200)
 }
 
 fn notes(tree: &RootDir, arch: Option<&str>) -> Vec<String> {
@@ -240,7 +254,7 @@ fn notes(tree: &RootDir, arch: Option<&str>) -> Vec<String> {
     }
     if arch.is_none() {
         notes.push(format!(
-            "neither /sbin/init nor /bin/sh says which machine it is for; taken as {}",
+            "neither /sbin/init nor /bin/sh nor the kernel says which machine it is for; taken as {}",
             std::env::consts::ARCH
         ));
     }
@@ -263,7 +277,10 @@ fn notes(tree: &RootDir, arch: Option<&str>) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::kernel::tests::x86 as kernel_that_says, *};
+    use super::{
+        super::kernel::tests::{arm64 as other_kernel, x86 as kernel_that_says},
+        *,
+    };
     use std::{fs, os::unix::fs::symlink};
 
     fn tree() -> tempfile::TempDir {
@@ -315,6 +332,24 @@ mod tests {
         assert_eq!(seen.notes.len(), 3);
         let older = inspect(&RootDir::open(tree.path()).unwrap(), Some("6.1.0-9-amd64")).unwrap();
         assert_eq!(older.release, "6.1.0-9-amd64");
+    }
+
+    #[test]
+    fn a_kernel_of_another_architecture_than_the_programs_is_refused() {
+        let tree = tree();
+        let kernel = tree.path().join("boot/vmlinuz-6.1.0-40-amd64");
+        fs::write(&kernel, other_kernel("6.1.0-40-amd64")).unwrap();
+        let problem = look(tree.path()).unwrap_err().join("; ");
+        assert!(
+            problem.contains("the kernel /boot/vmlinuz-6.1.0-40-amd64 is for arm64")
+                && problem.contains("programs are for amd64; install the kernel of amd64"),
+            "{problem}"
+        );
+        // Where programs say nothing, the kernel does.
+        fs::write(tree.path().join("usr/lib/systemd/systemd"), "#!/bin/sh\n").unwrap();
+        assert_eq!(look(tree.path()).unwrap().arch, "aarch64");
+        fs::write(&kernel, kernel_that_says("6.1.0-40-amd64")).unwrap();
+        assert_eq!(look(tree.path()).unwrap().arch, "x86_64");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a kernel's file says of itself: its release. The name of the file may say a flavour only (`vmlinuz-lts`).
 
 use super::root::RootDir;
+use rackstrap_base::arch::Architecture;
 use std::{
     io::{self, BufRead, Read, Seek, SeekFrom},
     path::Path,
@@ -49,6 +50,20 @@ pub fn release_of(mut file: impl BufRead + Seek) -> Option<String> {
         // The magic of arm64 (Documentation/arch/arm64/booting.rst) and of riscv64 (Documentation/arch/riscv/boot-image-header.rst).
         _ if matches!(head.get(56..60), Some(b"ARM\x64" | b"RSC\x05")) => banner(file),
         _ => None,
+    }
+}
+
+/// The architectures that the kernel at `path` may be for, by its header; empty if that does not say it, as it is with compressed
+/// kernels. The header of x86 is the same for 32 and 64 bits.
+pub(super) fn own_architectures(tree: &RootDir, path: &Path) -> &'static [Architecture] {
+    let mut head = Vec::new();
+    let read = tree.open_file(path).map(|file| file.take(0x210).read_to_end(&mut head));
+    match (read, head.get(0x202..0x206), head.get(56..60)) {
+        (Err(_) | Ok(Err(_)), ..) => &[],
+        (_, Some(b"HdrS"), _) => &[Architecture::Amd64, Architecture::I386],
+        (_, _, Some(b"ARM\x64")) => &[Architecture::Arm64],
+        (_, _, Some(b"RSC\x05")) => &[Architecture::Riscv64],
+        _ => &[],
     }
 }
 
@@ -112,7 +127,7 @@ pub(super) mod tests {
         kernel
     }
 
-    fn arm64(release: &str) -> Vec<u8> {
+    pub fn arm64(release: &str) -> Vec<u8> {
         let mut kernel = vec![0; 3 << 20];
         kernel[56..60].copy_from_slice(b"ARM\x64");
         let text = format!("Linux version %s\0Linux version {release} (me@here) (gcc) #1 SMP\n\0");

@@ -48,7 +48,7 @@ pub use initramfs::{ModuleSurvey, ModuleTexts, survey_modules};
 pub use kernel::release_of as kernel_release;
 pub use kernel_modules::{KernelModules, missing_modules};
 pub use locks::{Locked, show_pids};
-pub use manifest::{Catalog, ImageVersion, InitKind, Manifest};
+pub use manifest::{Catalog, ImageVersion, InitKind, Manifest, Variant};
 pub use oci::{OciOptions, survey_documents};
 pub use packages::{Package, PackageChange, PackageCounts, PackageKind, Packages};
 pub use prepare::{packages_installed, packages_of};

@@ -1,7 +1,7 @@
 //! What a sealed image version says about itself (`manifest.toml`), and the set of all versions.
 
 use super::{PackageCounts, root::RootDir, selinux::enforces_selinux};
-use rackstrap_base::clock::Timestamp;
+use rackstrap_base::{arch::Architecture, clock::Timestamp};
 use rackstrap_wire::ImageRef;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -76,6 +76,13 @@ pub enum InitKind {
     Other,
 }
 
+/// What a version is for machines of one architecture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Variant {
+    /// None where the manifest names a machine that is not known here: such a variant counts as right for every machine.
+    pub architecture: Option<Architecture>,
+}
+
 /// A version on disk.
 #[derive(Clone, Debug)]
 pub struct ImageVersion {
@@ -83,6 +90,8 @@ pub struct ImageVersion {
     pub manifest: Manifest,
     /// `images/NAME/VERSION`; below it `root/`, `kernel`, `initramfs`, `manifest.toml`.
     pub dir: PathBuf,
+    /// The builds of this version, one for each architecture; today that of its manifest.
+    variants: Vec<Variant>,
     /// What [`ImageVersion::enforces_selinux`] found: a sealed tree does not change.
     enforcing: Arc<OnceLock<bool>>,
 }
@@ -90,11 +99,37 @@ pub struct ImageVersion {
 impl ImageVersion {
     /// The version in the directory `dir`.
     pub fn new(manifest: Manifest, dir: PathBuf) -> Self {
+        let variant = Variant {
+            architecture: Architecture::of_machine(&manifest.arch),
+        };
         ImageVersion {
+            variants: vec![variant],
             manifest,
             dir,
             enforcing: Arc::default(),
         }
+    }
+
+    /// Its variants, at least one.
+    pub fn variants(&self) -> &[Variant] {
+        &self.variants
+    }
+
+    /// The variant that a machine of that architecture can run; any one for a machine of which that is not known.
+    pub fn variant_for(&self, machine: Option<Architecture>) -> Option<&Variant> {
+        self.variants.iter().find(|variant| {
+            let both = variant.architecture.zip(machine);
+            both.is_none_or(|(built, machine)| built.runs_on(machine))
+        })
+    }
+
+    /// The architectures of its variants, for people: `amd64`. A machine that is not known here has the name that the manifest has.
+    pub fn architectures(&self) -> String {
+        let names = self.variants.iter().map(|variant| match variant.architecture {
+            Some(architecture) => architecture.to_string(),
+            None => self.manifest.arch.clone(),
+        });
+        names.collect::<Vec<_>>().join(", ")
     }
 
     /// True if its agent sends its requests from ports that take root's rights.
@@ -171,5 +206,35 @@ impl Manifest {
             wire: None,
             packages: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(arch: &str) -> ImageVersion {
+        let manifest = Manifest {
+            arch: arch.to_owned(),
+            ..Manifest::bare("debian@1".parse().unwrap())
+        };
+        ImageVersion::new(manifest, PathBuf::new())
+    }
+
+    #[test]
+    fn a_variant_is_found_by_the_architecture_of_the_machine() {
+        let amd64 = version("x86_64");
+        assert_eq!(amd64.architectures(), "amd64");
+        assert!(amd64.variant_for(Some(Architecture::Amd64)).is_some());
+        assert!(amd64.variant_for(Some(Architecture::Arm64)).is_none());
+        assert!(amd64.variant_for(None).is_some(), "nothing is known of the machine");
+        assert!(version("aarch64").variant_for(Some(Architecture::Amd64)).is_none());
+        assert!(version("i686").variant_for(Some(Architecture::Amd64)).is_some());
+        let strange = version("s390x");
+        assert_eq!(strange.architectures(), "s390x");
+        assert!(
+            strange.variant_for(Some(Architecture::Arm64)).is_some(),
+            "nothing is known of the image"
+        );
     }
 }

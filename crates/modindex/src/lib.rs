@@ -23,7 +23,7 @@ pub struct Soft<'a> {
     pub module: &'a str,
     /// Names or aliases of modules; what stands before the first `pre:` or `post:` has no time.
     pub wanted: Vec<(Option<When>, &'a str)>,
-    /// The whole line.
+    /// The whole line of the index.
     pub line: &'a str,
 }
 
@@ -34,7 +34,7 @@ pub struct Alias<'a> {
     pub pattern: &'a str,
     /// The module that it leads to, as it is written.
     pub module: &'a str,
-    /// The whole line.
+    /// The whole line of the index.
     pub line: &'a str,
 }
 

@@ -1,77 +1,56 @@
 //! What was answered, and why the rest was not.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use rackstrap_base::counters::{self, ReadCounts, counted};
 
-/// Why a packet is not answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ignored {
-    /// Shorter than its own length fields say, or no IPv6 at all.
-    Truncated,
-    /// Another message than a router solicitation.
-    NotASolicitation,
-    /// A hop limit other than 255: it came through a router, so from outside (RFC 4861 section 6.1.1).
-    HopLimit,
-    /// A checksum that is wrong.
-    Checksum,
-    /// An option of length 0 or beyond the end, or a code other than 0.
-    Malformed,
-    /// A sender without a link-local address: its answer would have to go to everybody. It asks again when it has one.
-    NoAddress,
-    /// More in a second than a whole cluster asks.
-    TooMany,
-    /// The answer could not be sent.
-    SendFailed,
+counted! {
+    /// Why a packet is not answered.
+    pub enum Ignored {
+        /// Shorter than its own length fields say, or no IPv6 at all.
+        Truncated = "truncated",
+        /// Another message than a router solicitation.
+        NotASolicitation = "not-a-solicitation",
+        /// A hop limit other than 255: it came through a router, so from outside (RFC 4861 section 6.1.1).
+        HopLimit = "hop-limit",
+        /// A checksum that is wrong.
+        Checksum = "checksum",
+        /// An option of length 0 or beyond the end, or a code other than 0.
+        Malformed = "malformed",
+        /// A sender without a link-local address: its answer would have to go to everybody. It asks again when it has one.
+        NoAddress = "no-address",
+        /// More in a second than a whole cluster asks.
+        TooMany = "too-many",
+        /// The answer could not be sent.
+        SendFailed = "send-failed",
+    }
 }
 
-const NAMES: [&str; Ignored::SendFailed as usize + 1] = [
-    "truncated",
-    "not-a-solicitation",
-    "hop-limit",
-    "checksum",
-    "malformed",
-    "no-address",
-    "too-many",
-    "send-failed",
-];
+counted! {
+    /// What is counted besides packets that are not answered.
+    enum Total {
+        /// Solicitations that were answered.
+        Answered = "solicitations-answered",
+    }
+}
 
 /// Counts since the start; shared by all interfaces.
 #[derive(Debug, Default)]
 pub struct Counters {
-    answered: AtomicU64,
-    ignored: [AtomicU64; NAMES.len()],
+    totals: counters::Counters<Total>,
+    ignored: counters::Counters<Ignored>,
 }
 
 impl Counters {
     pub(super) fn answered(&self) {
-        self.answered.fetch_add(1, Relaxed);
+        self.totals.count(Total::Answered);
     }
 
     pub(super) fn ignored(&self, why: Ignored) {
-        self.ignored[why as usize].fetch_add(1, Relaxed);
-    }
-
-    /// All of them, with their names.
-    pub fn read(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let all = [("solicitations-answered", &self.answered)].into_iter();
-        let all = all.chain(NAMES.into_iter().zip(&self.ignored));
-        all.map(|(name, count)| (name, count.load(Relaxed)))
+        self.ignored.count(why);
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_in_the_order_of_the_reasons() {
-        let counters = Counters::default();
-        counters.answered();
-        (0..2).for_each(|_| counters.ignored(Ignored::Truncated));
-        (0..3).for_each(|_| counters.ignored(Ignored::SendFailed));
-        let counted: Vec<_> = counters.read().filter(|(_, n)| *n > 0).collect();
-        assert_eq!(
-            counted,
-            [("solicitations-answered", 1), ("truncated", 2), ("send-failed", 3)]
-        );
+impl ReadCounts for Counters {
+    fn counts(&self) -> Vec<(&'static str, u64)> {
+        self.totals.read().chain(self.ignored.read()).collect()
     }
 }

@@ -26,7 +26,7 @@ pub fn own_address(hwaddr: HwAddr) -> Ipv6Addr {
 /// The answer to an IPv6 packet, if that is a router solicitation: a packet to its sender alone, from `own`.
 ///
 /// # Errors
-/// Why there is none.
+/// Why the packet gets no answer.
 pub fn answer(packet: &[u8], own: Ipv6Addr) -> Result<Vec<u8>, Ignored> {
     let header = packet.get(..HEADER).ok_or(Ignored::Truncated)?;
     if header[0] >> 4 != 6 {
@@ -95,7 +95,7 @@ fn checksum(from: &[u8], to: &[u8], message: &[u8]) -> u16 {
     fold(sum(sum(sum(start, from), to), message))
 }
 
-/// Answers that may still be sent: a cluster that is switched on asks all at once, and nobody asks more than that.
+/// Answers that may still be sent: a cluster that is switched on asks all at once, and no cluster asks more than that.
 #[derive(Debug)]
 pub struct Bucket {
     left: u64,
@@ -114,7 +114,7 @@ impl Bucket {
         }
     }
 
-    /// Takes one answer; false if there is none left.
+    /// Takes one answer. False if none is left.
     pub fn take(&mut self, now_ms: u64) -> bool {
         let more = now_ms.saturating_sub(self.filled_ms).saturating_mul(Self::RATE) / 1000;
         if more > 0 {

@@ -1,6 +1,6 @@
 //! Neighbour discovery (RFC 4861): answers the router solicitations of boot loaders, so that none of them waits for a router.
 //!
-//! iPXE, as Debian builds it, asks for an IPv6 router beside DHCP and goes on when both are done: 15 s later where no router
+//! iPXE, as Debian builds it, asks for an IPv6 router as well as for DHCP, and continues when both are done: 15 s later where no router
 //! answers, which is so in almost every cluster network. The answer says that this is no router (lifetime 0) and names no
 //! prefix, so nobody gets a route or an address from it. It comes from an address of its own, to the one machine that asked:
 //! a real router on this machine or in this network keeps its routes.

@@ -4,7 +4,7 @@
 //! fs/namei.c); where a file has an ACL, that instead of the mode's group and others. Root (uid 0, there is no root squash: a node's root owns its root) reads and
 //! searches everything, and executes what has any execute bit. READ has two exceptions
 //! (`nfsd_permission`, fs/nfsd/vfs.c): the owner may read a file whatever its mode is, because a program
-//! that opened it before a chmod goes on reading; and execute permission alone is enough, because
+//! that opened it before a chmod can still read it; and execute permission alone is enough, because
 //! running a program reads it. ACCESS has no exceptions: it is what open(2) is decided from.
 
 use super::{
@@ -52,7 +52,7 @@ impl Credentials {
         }
     }
 
-    /// True for root.
+    /// True for user id 0.
     pub fn is_root(&self) -> bool {
         self.uid == 0
     }

@@ -24,7 +24,7 @@ struct Entry {
     id: u32,
 }
 
-/// An ACL.
+/// A POSIX access control list, as the extended attribute of a file holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acl {
     /// In the kernel's order: owner, users, own group, groups, mask, others.
@@ -32,7 +32,7 @@ pub struct Acl {
 }
 
 impl Acl {
-    /// Parses the attribute's value: a version, then entries of tag, rights, id, all little-endian. `None` if it is no ACL.
+    /// Parses the attribute's value: a version, then entries of tag, rights, id, all little-endian. `None` if it is not an ACL.
     pub fn parse(value: &[u8]) -> Option<Acl> {
         let (version, mut rest) = value.split_first_chunk::<4>()?;
         if u32::from_le_bytes(*version) != VERSION {

@@ -26,32 +26,32 @@ pub enum FileType {
 pub struct Time {
     /// Seconds since 1970.
     pub secs: u32,
-    /// Nanoseconds.
+    /// Nanoseconds within the second, 0 to 999,999,999.
     pub nanos: u32,
 }
 
 /// All that `fattr3` says but for the file system's id, which is the export's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attr {
-    /// Type.
+    /// File, directory, link or one of the other types of inodes.
     pub kind: FileType,
     /// Permission bits with suid, sgid and sticky: `07777`.
     pub mode: u32,
-    /// Hard links.
+    /// Number of hard links to the inode.
     pub nlink: u32,
-    /// Owner.
+    /// User id of the owner.
     pub uid: u32,
-    /// Group.
+    /// Id of the group that the file belongs to.
     pub gid: u32,
-    /// Length in bytes.
+    /// Length of the file in bytes.
     pub size: u64,
-    /// Bytes on disk.
+    /// Bytes that the file occupies on disk: fewer than `size` if it has holes.
     pub used: u64,
     /// Major and minor number of devices, else zeros.
     pub rdev: (u32, u32),
-    /// Inode number.
+    /// Inode number, which NFS calls the file id.
     pub fileid: u64,
-    /// Last access.
+    /// Time of the last access.
     pub atime: Time,
     /// Last change of the data.
     pub mtime: Time,

@@ -18,7 +18,7 @@ impl Buf {
         self.len
     }
 
-    /// True without bytes.
+    /// True if no byte was written since the buffer was made or cleared.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -74,7 +74,7 @@ impl Buf {
     }
 }
 
-/// Reply buffers that nobody uses at the moment.
+/// Reply buffers that are free for reuse.
 ///
 /// Buffers belong to a connection only while it has something to send, so that 4,000 mounted nodes
 /// that are silent hold no reply memory.

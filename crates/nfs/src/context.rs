@@ -70,7 +70,7 @@ impl Peer {
         }
     }
 
-    /// Its address.
+    /// The address and port that the connection came from.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }

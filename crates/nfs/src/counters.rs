@@ -1,176 +1,172 @@
 //! Counts, for metrics.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use rackstrap_base::counters::{self, Counted, ReadCounts, counted};
 
-const NFS: [&str; 22] = [
-    "nfs_null",
-    "nfs_getattr",
-    "nfs_setattr",
-    "nfs_lookup",
-    "nfs_access",
-    "nfs_readlink",
-    "nfs_read",
-    "nfs_write",
-    "nfs_create",
-    "nfs_mkdir",
-    "nfs_symlink",
-    "nfs_mknod",
-    "nfs_remove",
-    "nfs_rmdir",
-    "nfs_rename",
-    "nfs_link",
-    "nfs_readdir",
-    "nfs_readdirplus",
-    "nfs_fsstat",
-    "nfs_fsinfo",
-    "nfs_pathconf",
-    "nfs_commit",
-];
-const MOUNT: [&str; 6] = [
-    "mount_null",
-    "mount_mnt",
-    "mount_dump",
-    "mount_umnt",
-    "mount_umntall",
-    "mount_export",
-];
-const NFSACL: [&str; 3] = ["nfsacl_null", "nfsacl_getacl", "nfsacl_setacl"];
-
-/// Things counted besides calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Count {
-    /// Connections accepted.
-    Connections,
-    /// Connections refused, as there were too many.
-    ConnectionsRefused,
-    /// Idle connections that we closed, as another one needed the place.
-    ConnectionsDisplaced,
-    /// Connections that we closed, as nothing came for long.
-    ConnectionsIdle,
-    /// Connections that we closed, as the peer did not take its replies.
-    ConnectionsStalled,
-    /// A record over the limit, or of too many fragments.
-    MalformedRecord,
-    /// A record that is no RPC call.
-    MalformedCall,
-    /// A reply, which nobody asked for.
-    UnexpectedReply,
-    /// Another RPC version.
-    RpcMismatch,
-    /// Unusable credentials.
-    BadCredentials,
-    /// A source port that is not privileged.
-    UnprivilegedPort,
-    /// An unknown program.
-    ProgUnavail,
-    /// An unknown version.
-    ProgMismatch,
-    /// An unknown procedure.
-    ProcUnavail,
-    /// Arguments that do not parse.
-    GarbageArgs,
-    /// A handle that we did not make.
-    BadHandle,
-    /// A handle whose file is gone.
-    StaleHandle,
-    /// Calls by peers whom the export does not belong to.
-    ExportRefused,
-    /// Calls that we could not make sense of ourselves.
-    SystemError,
-    /// Calls that had to wait for a disk.
-    Blocking,
-    /// Bytes sent as file data.
-    ReadBytes,
-}
-
-const OTHER: [&str; Count::ReadBytes as usize + 1] = [
-    "connections",
-    "connections_refused",
-    "connections_displaced",
-    "connections_idle",
-    "connections_stalled",
-    "malformed_record",
-    "malformed_call",
-    "malformed_unexpected_reply",
-    "malformed_rpc_version",
-    "refused_credentials",
-    "refused_unprivileged_port",
-    "malformed_program",
-    "malformed_version",
-    "malformed_procedure",
-    "malformed_arguments",
-    "refused_bad_handle",
-    "refused_stale_handle",
-    "refused_export",
-    "system_error",
-    "calls_blocking",
-    "read_bytes",
-];
-
-/// All counts since the start; shared by all connections.
-#[derive(Debug)]
-pub struct Counters {
-    nfs: [AtomicU64; NFS.len()],
-    mount: [AtomicU64; MOUNT.len()],
-    nfsacl: [AtomicU64; NFSACL.len()],
-    other: [AtomicU64; OTHER.len()],
-}
-
-impl Default for Counters {
-    fn default() -> Self {
-        Counters {
-            nfs: [const { AtomicU64::new(0) }; _],
-            mount: [const { AtomicU64::new(0) }; _],
-            nfsacl: [const { AtomicU64::new(0) }; _],
-            other: [const { AtomicU64::new(0) }; _],
-        }
+counted! {
+    /// Procedures of NFSv3 by their number (RFC 1813 section 3).
+    enum NfsProcedure {
+        Null = "nfs_null",
+        GetAttr = "nfs_getattr",
+        SetAttr = "nfs_setattr",
+        Lookup = "nfs_lookup",
+        Access = "nfs_access",
+        ReadLink = "nfs_readlink",
+        Read = "nfs_read",
+        Write = "nfs_write",
+        Create = "nfs_create",
+        Mkdir = "nfs_mkdir",
+        Symlink = "nfs_symlink",
+        Mknod = "nfs_mknod",
+        Remove = "nfs_remove",
+        Rmdir = "nfs_rmdir",
+        Rename = "nfs_rename",
+        Link = "nfs_link",
+        ReadDir = "nfs_readdir",
+        ReadDirPlus = "nfs_readdirplus",
+        FsStat = "nfs_fsstat",
+        FsInfo = "nfs_fsinfo",
+        PathConf = "nfs_pathconf",
+        Commit = "nfs_commit",
     }
 }
 
+counted! {
+    /// Procedures of MOUNT version 3 by their number (RFC 1813 section 5).
+    enum MountProcedure {
+        Null = "mount_null",
+        Mnt = "mount_mnt",
+        Dump = "mount_dump",
+        Umnt = "mount_umnt",
+        UmntAll = "mount_umntall",
+        Export = "mount_export",
+    }
+}
+
+counted! {
+    /// Procedures of NFSACL version 3 by their number.
+    enum NfsaclProcedure {
+        Null = "nfsacl_null",
+        GetAcl = "nfsacl_getacl",
+        SetAcl = "nfsacl_setacl",
+    }
+}
+
+counted! {
+    /// Things counted besides calls.
+    pub enum Count {
+        /// Connections that were accepted.
+        Connections = "connections",
+        /// Connections refused, as there were too many.
+        ConnectionsRefused = "connections_refused",
+        /// Idle connections that we closed, as another one needed the place.
+        ConnectionsDisplaced = "connections_displaced",
+        /// Connections that we closed, as nothing came for long.
+        ConnectionsIdle = "connections_idle",
+        /// Connections that we closed, as the peer did not take its replies.
+        ConnectionsStalled = "connections_stalled",
+        /// A record over the limit, or of too many fragments.
+        MalformedRecord = "malformed_record",
+        /// A record that is not an RPC call.
+        MalformedCall = "malformed_call",
+        /// A reply: the server sends no calls that a reply could belong to.
+        UnexpectedReply = "malformed_unexpected_reply",
+        /// A call of an RPC version other than 2.
+        RpcMismatch = "malformed_rpc_version",
+        /// Credentials that do not parse, or of an unknown flavour.
+        BadCredentials = "refused_credentials",
+        /// A source port that is not privileged.
+        UnprivilegedPort = "refused_unprivileged_port",
+        /// A call to a program that is not served here.
+        ProgUnavail = "malformed_program",
+        /// A call to a version of a program that is not served here.
+        ProgMismatch = "malformed_version",
+        /// A call to a procedure that its program does not have.
+        ProcUnavail = "malformed_procedure",
+        /// Arguments that do not parse.
+        GarbageArgs = "malformed_arguments",
+        /// A handle that we did not make.
+        BadHandle = "refused_bad_handle",
+        /// A handle whose file is gone.
+        StaleHandle = "refused_stale_handle",
+        /// Calls by peers whom the export does not belong to.
+        ExportRefused = "refused_export",
+        /// Calls that we could not make sense of ourselves.
+        SystemError = "system_error",
+        /// Calls that had to wait for a disk.
+        Blocking = "calls_blocking",
+        /// Bytes sent as file data.
+        ReadBytes = "read_bytes",
+    }
+}
+
+/// All counts since the start; shared by all connections.
+#[derive(Debug, Default)]
+pub struct Counters {
+    nfs: counters::Counters<NfsProcedure>,
+    mount: counters::Counters<MountProcedure>,
+    nfsacl: counters::Counters<NfsaclProcedure>,
+    other: counters::Counters<Count>,
+}
+
 impl Counters {
-    /// Counts one.
+    /// Adds one to the count of `what`.
     pub fn count(&self, what: Count) {
         self.add(what, 1);
     }
 
     /// Counts `n`.
     pub fn add(&self, what: Count, n: u64) {
-        self.other[what as usize].fetch_add(n, Relaxed);
+        self.other.add(what, n);
     }
 
     pub(super) fn nfs_call(&self, procedure: u32) {
-        if let Some(counter) = self.nfs.get(procedure as usize) {
-            counter.fetch_add(1, Relaxed);
-        }
+        count_nth(&self.nfs, procedure);
     }
 
     pub(super) fn mount_call(&self, procedure: u32) {
-        if let Some(counter) = self.mount.get(procedure as usize) {
-            counter.fetch_add(1, Relaxed);
-        }
+        count_nth(&self.mount, procedure);
     }
 
     pub(super) fn nfsacl_call(&self, procedure: u32) {
-        if let Some(counter) = self.nfsacl.get(procedure as usize) {
-            counter.fetch_add(1, Relaxed);
-        }
+        count_nth(&self.nfsacl, procedure);
     }
+}
 
-    /// All counts with their names.
-    pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
-        let read = |names: &[&'static str], counters: &[AtomicU64]| -> Vec<_> {
-            names
-                .iter()
-                .zip(counters)
-                .map(|(name, counter)| (*name, counter.load(Relaxed)))
-                .collect()
-        };
-        [
-            read(&NFS, &self.nfs),
-            read(&MOUNT, &self.mount),
-            read(&NFSACL, &self.nfsacl),
-            read(&OTHER, &self.other),
-        ]
-        .concat()
+fn count_nth<K: Counted>(counters: &counters::Counters<K>, procedure: u32) {
+    if let Some(procedure) = K::ALL.get(procedure as usize) {
+        counters.count(*procedure);
+    }
+}
+
+impl ReadCounts for Counters {
+    fn counts(&self) -> Vec<(&'static str, u64)> {
+        let calls = self.nfs.read().chain(self.mount.read()).chain(self.nfsacl.read());
+        calls.chain(self.other.read()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_counted_under_the_names_of_their_numbers() {
+        let counters = Counters::default();
+        for (procedure, times) in [(0, 1), (17, 2), (21, 3), (22, 9)] {
+            (0..times).for_each(|_| counters.nfs_call(procedure));
+        }
+        counters.mount_call(5);
+        counters.nfsacl_call(1);
+        counters.add(Count::ReadBytes, 4096);
+        let counted: Vec<_> = counters.counts().into_iter().filter(|(_, n)| *n > 0).collect();
+        let expected = [
+            ("nfs_null", 1),
+            ("nfs_readdirplus", 2),
+            ("nfs_commit", 3),
+            ("mount_export", 1),
+            ("nfsacl_getacl", 1),
+            ("read_bytes", 4096),
+        ];
+        assert_eq!(counted, expected);
     }
 }

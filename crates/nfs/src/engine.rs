@@ -42,9 +42,9 @@ pub enum Outcome {
     Replied,
     /// Nothing was appended: the call has to be made again on a thread that may block.
     WouldBlock,
-    /// Nothing was appended, and nothing is to be sent.
+    /// Nothing was appended, and nothing must be sent.
     Silent,
-    /// Nothing was appended; the peer does not speak RPC, and the connection is to be closed.
+    /// Nothing was appended. The peer does not speak RPC, so the connection must be closed.
     Close,
 }
 

@@ -28,7 +28,7 @@ use std::{
 pub enum Pace {
     /// No: answer from memory, or say [`Stop::WouldBlock`].
     Inline,
-    /// Yes.
+    /// Yes. It may wait for a disk as long as that takes.
     MayBlock,
 }
 
@@ -170,7 +170,7 @@ impl ExportRoot {
     /// somebody mounts inside the tree is not seen, `..` ends at the root in the kernel already, and access times stay as they are.
     ///
     /// # Errors
-    /// [`ExportError`] if it is no directory or cannot be opened or walked.
+    /// [`ExportError`] if it is not a directory, or cannot be opened or walked.
     pub fn open(path: &Path, id: ExportId, name: String) -> Result<Self, ExportError> {
         Self::open_as(path, id, name, true)
     }
@@ -406,7 +406,7 @@ impl ExportRoot {
     }
 }
 
-/// A mount of `dir` alone, seen by nobody but us; gone when its last descriptor is closed.
+/// A mount of `dir` alone that no other process sees. It ends when its last descriptor is closed.
 fn private_mount(dir: &OwnedFd) -> rustix::io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let mount = rustix::mount::open_tree(dir, "", flags)?;

@@ -6,7 +6,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 /// Why a peer does not get an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// There is none of that name or id: MNT3ERR_NOENT, NFS3ERR_STALE.
+    /// No export has that name or id: MNT3ERR_NOENT, NFS3ERR_STALE.
     NoSuchExport,
     /// It is not this peer's; says why, for the log: MNT3ERR_ACCES, NFS3ERR_ACCES.
     NotYours(String),
@@ -29,41 +29,41 @@ impl fmt::Display for Refusal {
 pub enum NfsEvent {
     /// A peer got the root handle of an export.
     Mounted {
-        /// Address of the client.
+        /// Address and port of the client.
         peer: SocketAddr,
         /// [`ExportRoot::name`]
         export: String,
     },
     /// A peer did not get what it asked to mount.
     MountRefused {
-        /// Address of the client.
+        /// Address and port of the client.
         peer: SocketAddr,
         /// What it asked for, made printable.
         path: String,
-        /// Why not.
+        /// The reason, in words for an administrator.
         why: String,
     },
     /// A peer used a handle of an export that it may not use (told once a connection and export).
     HandleRefused {
-        /// Address of the client.
+        /// Address and port of the client.
         peer: SocketAddr,
         /// The export of the handle.
         export: ExportId,
-        /// Why not.
+        /// The reason, in words for an administrator.
         why: String,
     },
     /// A peer said that it unmounted. Advisory: a node that is switched off says nothing.
     Unmounted {
-        /// Address of the client.
+        /// Address and port of the client.
         peer: SocketAddr,
         /// Path that it asked for, made printable.
         path: String,
     },
     /// A connection was refused or ended by us.
     Trouble {
-        /// Address of the client.
+        /// Address and port of the client.
         peer: SocketAddr,
-        /// Reason of the refusal.
+        /// The reason, in words for an administrator.
         why: String,
     },
 }
@@ -79,19 +79,19 @@ pub trait Exports: Send + Sync + 'static {
     /// MNT of `path` by `peer`: which export.
     ///
     /// # Errors
-    /// Why not.
+    /// The refusal, which decides what the client sees.
     fn mount(&self, peer: SocketAddr, path: &[u8]) -> Result<Arc<ExportRoot>, Refusal>;
 
     /// The export with that id, if `peer` may use it now. After a restart of the daemon, handles come in
     /// without a MNT first.
     ///
     /// # Errors
-    /// Why not.
+    /// The refusal; every call with the handle then fails.
     fn by_id(&self, peer: SocketAddr, id: ExportId) -> Result<Arc<ExportRoot>, Refusal>;
 
     /// Paths that `peer` could mount, for the MOUNT protocol's EXPORT (`showmount -e`, `nfs-ls -D`).
     fn list(&self, peer: SocketAddr) -> Vec<Vec<u8>>;
 
-    /// Something happened.
+    /// Takes an event, for timelines and the log.
     fn observe(&self, event: NfsEvent);
 }

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Nothing of it is kept in a table, so handles live as long as the file and the key do: a daemon that is restarted, or
-//! that takes over from another one with the same key and the same disk, goes on answering. The MAC
+//! that takes over from another one with the same key and the same disk, still answers. The MAC
 //! makes sure that a handle was handed out by us: `open_by_handle_at` opens any inode of a file system, also outside the export.
 
 use super::status::Status;
@@ -25,7 +25,7 @@ const MAC: usize = 16;
 /// Most bytes of a file id: what the header and the MAC leave of 64.
 pub const MAX_FILE_ID: usize = MAX_HANDLE - HEADER - MAC;
 
-/// Names an export in handles: the first 8 bytes of BLAKE3 of `name@version`, computed by whoever opens the export.
+/// Names an export in handles: the first 8 bytes of BLAKE3 of `name@version`, computed by the code that opens the export.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExportId(pub [u8; 8]);
 
@@ -93,7 +93,7 @@ pub struct WireHandle {
 }
 
 impl WireHandle {
-    /// The bytes.
+    /// The bytes of the handle, as clients get them.
     pub fn as_slice(&self) -> &[u8] {
         &self.data[..self.len]
     }

@@ -12,7 +12,7 @@ use super::{
 };
 use std::net::{IpAddr, SocketAddr};
 
-/// Number of procedures.
+/// Procedures are numbered from 0 up to, and without, this number.
 pub const COUNT: u32 = 6;
 /// MOUNTPROC3_MNT
 pub const MNT: u32 = 1;
@@ -74,7 +74,7 @@ fn unmounted(shared: &Shared, peer: SocketAddr, path: &[u8]) {
     });
 }
 
-/// A peer sees its own entries only: what other nodes run is none of its business.
+/// A peer sees its own entries only, and not what other nodes have mounted.
 fn dump(shared: &Shared, peer: IpAddr, out: &mut Buf) {
     for path in table(shared).of(peer) {
         out.u32(1);

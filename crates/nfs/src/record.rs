@@ -1,6 +1,6 @@
 //! Record marking on TCP (RFC 5531, section 11): fragments in, whole records out.
 
-/// Why a byte stream cannot go on. The connection is closed: after a wrong header nobody knows
+/// Why a byte stream cannot be read further. The connection is closed: after a wrong header nobody knows
 /// where the next one begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordError {

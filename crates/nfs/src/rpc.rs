@@ -11,33 +11,33 @@ use super::{
 pub struct Call<'a> {
     /// Transaction id, sent back as it is.
     pub xid: u32,
-    /// Program number.
+    /// Number of the RPC program (RFC 5531 section 8.2).
     pub program: u32,
-    /// Program version.
+    /// Version of the program.
     pub version: u32,
-    /// Procedure number.
+    /// Number of the procedure within the program.
     pub procedure: u32,
-    /// Who asks.
+    /// User and groups that the client claims to act for.
     pub credentials: Credentials,
     /// The procedure's arguments.
     pub args: Reader<'a>,
 }
 
-/// A record that is no call that can be answered by its program.
+/// A record that cannot be answered by a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unanswerable {
     /// Too short for a call header, or a header with wrong lengths: no peer that speaks RPC sends this.
     NoCall,
-    /// A reply, which nobody asked for.
+    /// A reply, although the server sent no call.
     Reply,
     /// Another RPC version: MSG_DENIED, RPC_MISMATCH.
     RpcVersion {
-        /// Transaction id.
+        /// Transaction id, which the reply repeats.
         xid: u32,
     },
     /// Credentials that cannot be used: MSG_DENIED, AUTH_ERROR.
     Auth {
-        /// Transaction id.
+        /// Transaction id, which the reply repeats.
         xid: u32,
         /// `auth_stat`
         why: AuthStat,
@@ -79,7 +79,7 @@ impl<'a> Call<'a> {
     /// Parses the header of a call.
     ///
     /// # Errors
-    /// [`Unanswerable`] says what is to be done instead.
+    /// [`Unanswerable`] says what to do instead.
     pub fn parse(record: &'a [u8]) -> Result<Call<'a>, Unanswerable> {
         let short = |_: Malformed| Unanswerable::NoCall;
         let mut r = Reader::new(record);

@@ -21,8 +21,8 @@ use super::{
     record::{Assembler, RecordError},
 };
 use rackstrap_base::{
+    connection_limit::{Bounds, ClientClass, ConnectionLimit, Permit},
     rare::Rare,
-    seats::{Bounds, Guest, Seat, Seats},
 };
 use std::{
     collections::VecDeque,
@@ -40,7 +40,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Bounds and choices.
+/// Limits, timeouts and the key of the handles.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Makes file handles ours; the same 32 bytes at every start, or all nodes lose their roots.
@@ -98,7 +98,7 @@ struct Server {
     config: Config,
     pool: Pool,
     disk: Arc<Semaphore>,
-    seats: Arc<Seats>,
+    limit: Arc<ConnectionLimit>,
     /// Connections that could not be accepted.
     unaccepted: Rare,
 }
@@ -129,7 +129,7 @@ pub async fn serve(
         exports,
         pool: Pool::default(),
         disk: Arc::new(Semaphore::new(config.blocking_threads)),
-        seats: Seats::new(Bounds {
+        limit: ConnectionLimit::new(Bounds {
             all: config.connections,
             strangers: config.strangers,
             each: config.connections_per_peer,
@@ -148,8 +148,8 @@ pub async fn serve(
             Ok((stream, addr)) => {
                 let peer = Peer::new(addr);
                 match server.admit(peer.addr()) {
-                    Ok(seat) => {
-                        connections.spawn(Connection::new(server.clone(), stream, peer, seat).run(cancel.clone()));
+                    Ok(permit) => {
+                        connections.spawn(Connection::new(server.clone(), stream, peer, permit).run(cancel.clone()));
                     }
                     Err(why) => {
                         server.config.counters.count(Count::ConnectionsRefused);
@@ -175,14 +175,14 @@ pub async fn serve(
 }
 
 impl Server {
-    fn admit(&self, addr: SocketAddr) -> Result<Seat, String> {
-        // A port below 1024 is root's there; whatever a node's users open is no better than a stranger's.
+    fn admit(&self, addr: SocketAddr) -> Result<Permit, String> {
+        // Only root of a node can use a port below 1024. A connection that a node's user opens counts as a stranger's.
         let is_root = addr.port() < 1024 || !self.config.privileged_ports_only;
-        let guest = Guest::of(is_root && self.exports.is_node(addr));
-        let seat = (self.seats.take(addr.ip(), guest)).map_err(|full| format!("of the connections, {full}"))?;
-        seat.idle();
+        let class = ClientClass::of(is_root && self.exports.is_node(addr));
+        let permit = (self.limit.take(addr.ip(), class)).map_err(|full| format!("of the connections, {full}"))?;
+        permit.idle();
         self.config.counters.count(Count::Connections);
-        Ok(seat)
+        Ok(permit)
     }
 
     fn trouble(&self, peer: SocketAddr, why: String) {
@@ -190,7 +190,7 @@ impl Server {
     }
 }
 
-/// Replies in the order in which they are to be sent.
+/// Replies in the order in which they will be sent.
 #[derive(Default)]
 struct Queue {
     chunks: VecDeque<Buf>,
@@ -203,7 +203,7 @@ impl Queue {
     /// A chunk of that many bytes gets no more replies.
     const CHUNK: usize = 256 << 10;
 
-    /// The chunk that replies are appended to; whoever appends counts with [`Queue::grew`].
+    /// The chunk that replies are appended to. Each append must be counted with [`Queue::grew`].
     fn last(&mut self, pool: &Pool) -> &mut Buf {
         // A new one now and then, as a chunk is given back only when all of it was sent.
         if self.chunks.back().is_none_or(|chunk| chunk.len() > Self::CHUNK) {
@@ -221,7 +221,7 @@ impl Queue {
         self.chunks.push_back(chunk);
     }
 
-    /// What is to be sent next, for one `writev`.
+    /// The bytes to send next, for one `writev`.
     fn slices(&self) -> [IoSlice<'_>; 16] {
         let mut slices = [IoSlice::new(&[]); 16];
         for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
@@ -254,7 +254,7 @@ struct Connection {
     server: Arc<Server>,
     stream: TcpStream,
     peer: Arc<Peer>,
-    seat: Arc<Seat>,
+    permit: Arc<Permit>,
     input: Assembler,
     replies: Queue,
     /// Calls that wait for a disk.
@@ -283,14 +283,14 @@ impl From<io::Error> for End {
 const BATCH: usize = 64;
 
 impl Connection {
-    fn new(server: Arc<Server>, stream: TcpStream, peer: Peer, seat: Seat) -> Self {
+    fn new(server: Arc<Server>, stream: TcpStream, peer: Peer, permit: Permit) -> Self {
         let now = Instant::now();
         Connection {
             input: Assembler::new(server.config.record_bytes),
             server,
             stream,
             peer: Arc::new(peer),
-            seat: Arc::new(seat),
+            permit: Arc::new(permit),
             replies: Queue::default(),
             jobs: JoinSet::new(),
             last_record: now,
@@ -303,10 +303,10 @@ impl Connection {
         let _ = self.stream.set_nodelay(true);
         let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60));
         let _ = socket2::SockRef::from(&self.stream).set_tcp_keepalive(&keepalive);
-        let taken_away = self.seat.clone();
+        let revoked = self.permit.clone();
         let ended = tokio::select! {
             () = cancel.cancelled() => Err(End::Closed),
-            () = taken_away.taken_away() => {
+            () = revoked.revoked() => {
                 self.server.config.counters.count(Count::ConnectionsDisplaced);
                 Err(End::Closed)
             }
@@ -317,7 +317,7 @@ impl Connection {
         }
         // Jobs are aborted only if they have not begun; those that have end by themselves.
         let Connection {
-            seat,
+            permit,
             jobs,
             replies,
             server,
@@ -327,7 +327,7 @@ impl Connection {
         for chunk in replies.chunks {
             server.pool.give(chunk);
         }
-        drop(seat);
+        drop(permit);
     }
 
     async fn work(&mut self) -> Result<(), End> {
@@ -398,7 +398,7 @@ impl Connection {
                     .answer(&peer, &record, &mut out, Pace::MayBlock, Instant::now().into_std());
                 (outcome, out)
             });
-            // An error is a panic in a procedure: the call gets no reply, and the others go on.
+            // An error is a panic in a procedure: the call gets no reply, and other calls are not affected.
             work.await.unwrap_or((Outcome::Silent, Buf::default()))
         });
     }
@@ -423,11 +423,11 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits until something can go on, and takes what arrived.
+    /// Waits until bytes arrived or can be sent, and takes what arrived.
     async fn wait(&mut self, mut timer: std::pin::Pin<&mut Sleep>) -> Result<(), End> {
         let (to_send, to_receive) = (self.replies.bytes > 0, self.may_execute());
         if !to_send && self.jobs.is_empty() {
-            self.seat.idle();
+            self.permit.idle();
         }
         let interest = match (to_receive, to_send) {
             (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
@@ -444,7 +444,7 @@ impl Connection {
         tokio::select! {
             ready = ready => {
                 if to_receive && ready?.is_readable() {
-                    self.seat.busy();
+                    self.permit.busy();
                     self.receive()?;
                 }
             }
@@ -494,9 +494,9 @@ impl Connection {
     /// How long the peer may have nothing to ask.
     fn idle(&self) -> Duration {
         let config = &self.server.config;
-        match self.seat.guest() {
-            Guest::Root | Guest::Node => config.idle,
-            Guest::Stranger => config.idle.min(config.stall),
+        match self.permit.class() {
+            ClientClass::Root | ClientClass::Node => config.idle,
+            ClientClass::Stranger => config.idle.min(config.stall),
         }
     }
 

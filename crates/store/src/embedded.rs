@@ -8,6 +8,7 @@ use super::{
     migrate,
     row::{self, Sound, decode, unseal, usable},
 };
+use rackstrap_base::sync;
 use redb::{ReadableTable, ReadableTableMetadata, TableDefinition};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
@@ -50,8 +51,8 @@ pub struct Read<'db> {
     tx: redb::ReadTransaction,
 }
 
-/// A transaction to write in: it reads its own writes.
-pub struct Write<'tx> {
+/// The writer's transaction, or that of a migration or a restore: it reads its own writes. Nobody outside of this crate has one.
+pub(super) struct Transaction<'tx> {
     path: &'tx Path,
     damage: &'tx Damage,
     bare: bool,
@@ -119,7 +120,7 @@ impl Database {
         f: impl FnOnce(&Read) -> Result<T, E>,
     ) -> Result<(Result<T, E>, bool), StoreError> {
         let before = panics();
-        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let open = sync::read(&self.open);
         let database = open.as_ref().ok_or(StoreError::Closed)?;
         let tx = match guard(&self.path, "read", || redb::ReadableDatabase::begin_read(database)) {
             Ok(tx) => tx,
@@ -142,7 +143,7 @@ impl Database {
     /// Runs `f` and commits, on disk; says which tables were written to.
     pub(super) fn write<T, E: From<StoreError>>(
         &self,
-        f: impl FnOnce(&mut Write) -> Result<T, E>,
+        f: impl FnOnce(&mut Transaction) -> Result<T, E>,
     ) -> Result<(T, Vec<Table>), E> {
         self.reopen_if_broken()?;
         let result = self.write_once(f);
@@ -156,14 +157,14 @@ impl Database {
     /// The flag of an error says whether the database itself failed.
     fn write_once<T, E: From<StoreError>>(
         &self,
-        f: impl FnOnce(&mut Write) -> Result<T, E>,
+        f: impl FnOnce(&mut Transaction) -> Result<T, E>,
     ) -> Result<(T, Vec<Table>), (E, bool)> {
-        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let open = sync::read(&self.open);
         let database = open.as_ref().ok_or((StoreError::Closed.into(), false))?;
         let failed = |error: StoreError| (error.into(), true);
         let mut tx = guard(&self.path, "write", || database.begin_write()).map_err(failed)?;
         guard(&self.path, "write", || tx.set_durability(redb::Durability::Immediate)).map_err(failed)?;
-        let mut write = Write {
+        let mut write = Transaction {
             path: &self.path,
             damage: &self.damage,
             bare: self.bare.load(Relaxed),
@@ -198,7 +199,7 @@ impl Database {
     }
 
     fn reopen_if_broken(&self) -> Result<(), StoreError> {
-        if self.open.read().unwrap_or_else(PoisonError::into_inner).is_none() {
+        if sync::read(&self.open).is_none() {
             self.try_reopen()?;
         }
         Ok(())
@@ -211,7 +212,7 @@ impl Database {
     }
 
     fn try_reopen(&self) -> Result<(), StoreError> {
-        let mut slot = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = sync::write(&self.open);
         // Closed before it is opened: its lock is on the file.
         let old = slot.take();
         guard(&self.path, "close", || {
@@ -376,11 +377,16 @@ impl Read<'_> {
         })
     }
 
+    /// Number of rows of `table`, readable or not.
+    pub(super) fn count_stored(&self, table: Table) -> Result<u64, StoreError> {
+        let opened = self.table(table)?;
+        guard(self.path, "read", || opened.len())
+    }
+
     /// Number of rows that [`Read::each_row`] hands over. Those of an expendable table are read for that: some may be passed over.
     pub(super) fn count(&self, table: Table) -> Result<u64, StoreError> {
         if !table.is_expendable() {
-            let opened = self.table(table)?;
-            return guard(self.path, "read", || opened.len());
+            return self.count_stored(table);
         }
         let mut rows = 0;
         self.each_row(table, |_, _| {
@@ -408,6 +414,15 @@ impl Read<'_> {
                 usable(self.damage, table, key, Err::<(), _>(error))?;
                 Ok(())
             }
+        })
+    }
+
+    /// What is stored under `key`, readable or not.
+    pub(super) fn stored(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let opened = self.table(table)?;
+        guard(self.path, "read", || {
+            let found = opened.get(key)?;
+            Ok::<_, redb::StorageError>(found.map(|value| value.value().to_vec()))
         })
     }
 
@@ -450,9 +465,9 @@ impl Read<'_> {
     }
 }
 
-impl<'tx> Write<'tx> {
+impl<'tx> Transaction<'tx> {
     /// The value of `key`. A row of an expendable table that cannot be read is none.
-    pub fn get<T: DeserializeOwned>(&mut self, table: Table, key: &[u8]) -> Result<Option<T>, StoreError> {
+    pub(super) fn get<T: DeserializeOwned>(&mut self, table: Table, key: &[u8]) -> Result<Option<T>, StoreError> {
         match self.stored(table, key)? {
             Some(stored) => usable(self.damage, table, key, decode(self.bare, table, key, &stored)),
             None => Ok(None),
@@ -461,14 +476,18 @@ impl<'tx> Write<'tx> {
 
     /// All keys that begin with `prefix` and their values, in the keys' order. Rows of an expendable table that cannot be read are
     /// passed over.
-    pub fn scan<T: DeserializeOwned>(&mut self, table: Table, prefix: &[u8]) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
+    pub(super) fn scan<T: DeserializeOwned>(
+        &mut self,
+        table: Table,
+        prefix: &[u8],
+    ) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
         let bare = self.bare;
         let found = self.on(table, "read", |opened| scan(opened, bare, table, prefix, prefix))?;
         all_usable(self.damage, table, found)
     }
 
     /// Sets `key` to `value`.
-    pub fn put<T: Serialize>(&mut self, table: Table, key: &[u8], value: &T) -> Result<(), StoreError> {
+    pub(super) fn put<T: Serialize>(&mut self, table: Table, key: &[u8], value: &T) -> Result<(), StoreError> {
         let value = serde_json::to_vec(value).map_err(|error| StoreError::Value {
             table: table.name(),
             key: key_text(key),
@@ -478,7 +497,7 @@ impl<'tx> Write<'tx> {
     }
 
     /// Removes `key`, if it is there.
-    pub fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError> {
+    pub(super) fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError> {
         let removed = self.on(table, "write", |opened| Ok(opened.remove(key)?.is_some()))?;
         self.changed[table as usize] |= removed;
         Ok(())
@@ -489,25 +508,13 @@ impl<'tx> Write<'tx> {
         self.on(table, "read", |opened| Ok(opened.get(key)?.is_some()))
     }
 
-    /// Number of rows of `table`.
-    pub(super) fn count(&mut self, table: Table) -> Result<u64, StoreError> {
-        self.on(table, "read", |opened| opened.len())
-    }
-
-    /// What is stored under `key` and why it cannot be read; none if it can, or if there is nothing.
-    pub(super) fn unreadable(
-        &mut self,
-        table: Table,
-        key: &[u8],
-    ) -> Result<Option<(Vec<u8>, &'static str)>, StoreError> {
-        let Some(stored) = self.stored(table, key)? else {
-            return Ok(None);
-        };
-        let reason = match unseal(self.bare, table, key, &stored) {
-            Sound::Value(_) => return Ok(None),
-            Sound::Unreadable(reason) => reason,
-        };
-        Ok(Some((stored, reason)))
+    /// The value of `key` as JSON; none if it is not there, or cannot be read.
+    pub(super) fn value(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let stored = self.stored(table, key)?;
+        Ok(stored.and_then(|stored| match unseal(self.bare, table, key, &stored) {
+            Sound::Value(value) => Some(value.to_vec()),
+            Sound::Unreadable(_) => None,
+        }))
     }
 
     /// Gives a checksum to each row that has none: what releases before schema version 4 wrote.
@@ -530,7 +537,8 @@ impl<'tx> Write<'tx> {
         Ok(())
     }
 
-    fn stored(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    /// What is stored under `key`, readable or not.
+    pub(super) fn stored(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.on(table, "read", |opened| {
             Ok(opened.get(key)?.map(|value| value.value().to_vec()))
         })

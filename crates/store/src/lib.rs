@@ -1,13 +1,16 @@
 //! The store: what must outlive the daemon, in one file, as ordered keys and JSON values.
 //!
-//! Three ways to write, by what is promised:
-//! - [`Store::write`]: a transaction of its own, on disk when it returns (commands);
-//! - [`Store::commit`]: a [`Batch`] that shares its disk flush with everybody else's who waits at that moment
+//! It offers three things, which a shared store such as etcd has as well; only `embedded.rs` knows which database lies below:
+//! - reads: one key ([`Store::get`]), a prefix ([`Store::scan`]), or several in one snapshot ([`Store::read`]);
+//! - a watch per table ([`Store::watch`]);
+//! - compare and write: a [`Batch`] that is written as a whole if what it expects holds. There is no transaction to write in.
+//!
+//! Two ways to write, by what is promised:
+//! - [`Store::commit`] and [`Store::commit_blocking`]: on disk when they return. Batches that wait at the same moment share a disk flush
 //!   (leases, boots: hundreds of machines at once, one flush);
 //! - [`Store::queue`]: a batch that goes out within [`LAZY_FLUSH`], without anybody waiting (timelines).
 //!
-//! Only `embedded.rs` knows which database lies below; the interface (ordered keys, transactions, batches with
-//! preconditions, a watch per table) is what a shared store such as etcd has as well.
+//! [`Keeper`] and [`Kept`] are the one way to keep a promise: change a draft, commit its batch, publish.
 //!
 //! Values have checksums (`row`); `look` reads all of them. What cannot be read is passed over where that can be done without
 //! (`damage`), and refused otherwise. The database panics on some damage: that is an error as well (`guard`).
@@ -21,6 +24,7 @@ mod damage;
 mod embedded;
 mod error;
 mod guard;
+mod keeper;
 mod locks;
 mod look;
 mod migrate;
@@ -33,8 +37,9 @@ mod tests;
 
 pub use batch::Batch;
 pub use damage::BadRow;
-pub use embedded::{Read, Write};
+pub use embedded::Read;
 pub use error::StoreError;
+pub use keeper::{Keeper, Kept};
 pub use look::{Look, SetAside};
 pub use migrate::SCHEMA;
 pub use restore::{RestoreError, Staged};
@@ -199,14 +204,6 @@ impl Store {
         self.read(|tx| tx.scan(table, prefix))
     }
 
-    /// Runs `f` as the only writer and commits what it wrote: all of it is on disk when this returns, or nothing if
-    /// `f` or the commit fails. Blocks for a disk flush: call it from blocking code, or use [`Store::commit`].
-    pub fn write<T, E: From<StoreError>>(&self, f: impl FnOnce(&mut Write) -> Result<T, E>) -> Result<T, E> {
-        let (value, tables) = self.shared.database.write(f)?;
-        self.shared.watches.changed(&tables);
-        Ok(value)
-    }
-
     /// Writes `batch`; on disk when this returns. Batches that wait at the same moment share one flush, are applied
     /// in the order in which they came, and each of them wholly or (with [`StoreError::Conflict`]) not at all.
     pub async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
@@ -234,6 +231,14 @@ impl Store {
         self.commit_blocking(Batch::new())
     }
 
+    /// Waits until the thread that writes has ended. The daemon ends with it if that was a panic.
+    ///
+    /// # Errors
+    /// It panicked, or could not be started.
+    pub fn ended(&self) -> impl Future<Output = std::io::Result<()>> + Send + 'static {
+        self.shared.writer.ended()
+    }
+
     /// A counter that moves after each commit that changed `table`.
     pub fn watch(&self, table: Table) -> watch::Receiver<u64> {
         self.shared.watches.0[table as usize].subscribe()
@@ -242,24 +247,12 @@ impl Store {
     /// The random key `name` of this cluster (for instance `nfs-handle`), made at its first use; on disk when this returns.
     pub fn cluster_key(&self, name: &str) -> Result<[u8; 32], StoreError> {
         let key = format!("key/{name}");
-        if let Some(found) = self.get::<String>(Table::Meta, key.as_bytes())? {
-            return decode_key(&found).ok_or_else(|| StoreError::Value {
-                table: Table::Meta.name(),
-                key,
-                error: "not 64 hex digits".into(),
-            });
-        }
-        self.write(|tx| {
-            if let Some(found) = tx
-                .get::<String>(Table::Meta, key.as_bytes())?
-                .as_deref()
-                .and_then(decode_key)
-            {
-                return Ok(found);
-            }
-            let made: [u8; 32] = rand::random();
-            tx.put(Table::Meta, key.as_bytes(), &hex::encode(made))?;
-            Ok(made)
+        let made = || hex::encode(rand::random::<[u8; 32]>());
+        let found = self.get_or_make(Table::Meta, key.as_bytes(), made)?;
+        decode_key(&found).ok_or_else(|| StoreError::Value {
+            table: Table::Meta.name(),
+            key,
+            error: "not 64 hex digits".into(),
         })
     }
 
@@ -270,18 +263,26 @@ impl Store {
         kind: &str,
         make: impl FnOnce() -> T,
     ) -> Result<T, StoreError> {
-        let key = secret_key(node, kind);
-        if let Some(found) = self.get(Table::Secrets, &key)? {
+        self.get_or_make(Table::Secrets, &secret_key(node, kind), make)
+    }
+
+    /// The value of `key`, which `make` makes if there is none. Of those who make it at the same time, all get the one that is kept.
+    fn get_or_make<T: Serialize + DeserializeOwned>(
+        &self,
+        table: Table,
+        key: &[u8],
+        make: impl FnOnce() -> T,
+    ) -> Result<T, StoreError> {
+        if let Some(found) = self.get(table, key)? {
             return Ok(found);
         }
-        self.write(|tx| match tx.get(Table::Secrets, &key)? {
-            Some(found) => Ok(found),
-            None => {
-                let made = make();
-                tx.put(Table::Secrets, &key, &made)?;
-                Ok(made)
-            }
-        })
+        let made = make();
+        let batch = Batch::new().expect_absent(table, key).put(table, key, &made);
+        match self.commit_blocking(batch) {
+            Ok(()) => Ok(made),
+            Err(conflict @ StoreError::Conflict { .. }) => self.get(table, key)?.ok_or(conflict),
+            Err(error) => Err(error),
+        }
     }
 }
 

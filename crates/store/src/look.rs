@@ -1,7 +1,7 @@
 //! A look at every row of the store: at a start in the background, and by `rackstrap backup --check`.
 
 use super::{
-    BadRow, Store, StoreError, Table, Write,
+    BadRow, Batch, Store, StoreError, Table,
     damage::some_of,
     embedded::{Database, Read},
     row::Sound,
@@ -116,35 +116,43 @@ impl Store {
     /// # Errors
     /// The store cannot be written to.
     pub fn set_aside_damaged(&self, now: Timestamp) -> Result<u64, StoreError> {
-        let mut found: Vec<(Table, Vec<u8>)> = Vec::new();
-        self.read(|snapshot| {
-            for table in Table::ALL.into_iter().filter(|table| table.is_expendable()) {
-                snapshot.each_checked(table, |key, row| {
-                    if matches!(row, Sound::Unreadable(_)) {
-                        found.push((table, key.to_vec()));
-                    }
-                    Ok::<_, StoreError>(())
-                })?;
-            }
-            Ok::<_, StoreError>(())
+        let (rows, mut room) = self.read(|snapshot| {
+            let aside = snapshot.count_stored(Table::SetAside)?;
+            Ok::<_, StoreError>((damaged(snapshot)?, KEPT_ASIDE.saturating_sub(aside)))
         })?;
-        if found.is_empty() {
-            return Ok(0);
-        }
-        self.write(|tx| {
-            let mut room = KEPT_ASIDE.saturating_sub(tx.count(Table::SetAside)?);
-            let mut taken = 0;
-            for (table, key) in &found {
-                if room == 0 {
-                    break;
-                }
-                if set_aside(tx, *table, key, now)? {
+        let mut taken = 0;
+        for Damaged {
+            table,
+            key,
+            reason,
+            stored,
+        } in rows
+        {
+            if room == 0 {
+                break;
+            }
+            let mut batch = Batch::new().delete(table, key.clone());
+            // What cannot be read of what was set aside is nothing that anyone could use.
+            if table != Table::SetAside {
+                let row = SetAside {
+                    at: now,
+                    row: BadRow::new(table, &key, reason),
+                    stored: hex::encode(&stored),
+                };
+                let name = [table.name().as_bytes(), b"/", &key[..]].concat();
+                batch = batch.put(Table::SetAside, name, &row);
+            }
+            match self.commit_blocking(batch.expect_stored(table, &key, stored)) {
+                Ok(()) => {
                     taken += 1;
                     room -= 1;
                 }
+                // It was written again meanwhile.
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => return Err(error),
             }
-            Ok(taken)
-        })
+        }
+        Ok(taken)
     }
 
     /// The rows that were set aside.
@@ -161,13 +169,11 @@ impl Store {
     /// # Errors
     /// The store cannot be written to.
     pub fn forget_rows_set_aside(&self) -> Result<u64, StoreError> {
-        self.write(|tx| {
-            let rows = tx.scan::<serde::de::IgnoredAny>(Table::SetAside, b"")?;
-            for (key, _) in &rows {
-                tx.delete(Table::SetAside, key)?;
-            }
-            Ok(rows.len() as u64)
-        })
+        let rows = self.scan::<serde::de::IgnoredAny>(Table::SetAside, b"")?;
+        let count = rows.len() as u64;
+        let gone = |batch: Batch, (key, _)| batch.delete(Table::SetAside, key);
+        self.commit_blocking(rows.into_iter().fold(Batch::new(), gone))?;
+        Ok(count)
     }
 
     /// Rows that were passed over since the store was opened, as they cannot be read; and how many more there were than are named.
@@ -177,21 +183,33 @@ impl Store {
     }
 }
 
-/// False if the row is not there any more, or was written again meanwhile.
-fn set_aside(tx: &mut Write<'_>, table: Table, key: &[u8], now: Timestamp) -> Result<bool, StoreError> {
-    let Some((stored, reason)) = tx.unreadable(table, key)? else {
-        return Ok(false);
-    };
-    // What cannot be read of what was set aside is nothing that anyone could use.
-    if table != Table::SetAside {
-        let row = SetAside {
-            at: now,
-            row: BadRow::new(table, key, reason),
-            stored: hex::encode(stored),
-        };
-        let name = [table.name().as_bytes(), b"/", key].concat();
-        tx.put(Table::SetAside, &name, &row)?;
+/// A row that cannot be read, as it is stored.
+struct Damaged {
+    table: Table,
+    key: Vec<u8>,
+    reason: &'static str,
+    stored: Vec<u8>,
+}
+
+/// Rows that cannot be read, and that can be done without.
+fn damaged(snapshot: &Read<'_>) -> Result<Vec<Damaged>, StoreError> {
+    let mut found = Vec::new();
+    for table in Table::ALL.into_iter().filter(|table| table.is_expendable()) {
+        snapshot.each_checked(table, |key, row| {
+            if let Sound::Unreadable(reason) = row {
+                found.push((table, key.to_vec(), reason));
+            }
+            Ok::<_, StoreError>(())
+        })?;
     }
-    tx.delete(table, key)?;
-    Ok(true)
+    let rows = found.into_iter().map(|(table, key, reason)| {
+        let stored = snapshot.stored(table, &key)?;
+        Ok(stored.map(|stored| Damaged {
+            table,
+            key,
+            reason,
+            stored,
+        }))
+    });
+    rows.filter_map(Result::transpose).collect()
 }

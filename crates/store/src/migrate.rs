@@ -1,6 +1,9 @@
 //! The schema's version, and how an older one becomes the present one.
 
-use super::{StoreError, Table, Write, embedded::Database};
+use super::{
+    StoreError, Table,
+    embedded::{Database, Transaction},
+};
 
 /// Version of what the tables hold that this release writes.
 pub const SCHEMA: u32 = MIGRATIONS.len() as u32 + 1;
@@ -8,7 +11,7 @@ pub const SCHEMA: u32 = MIGRATIONS.len() as u32 + 1;
 /// `MIGRATIONS[i]` makes version `i + 2` of version `i + 1`.
 pub(super) const MIGRATIONS: &[Migration] = &[several_profiles, current_versions, checksums];
 
-pub(super) type Migration = fn(&mut Write) -> Result<(), StoreError>;
+pub(super) type Migration = fn(&mut Transaction) -> Result<(), StoreError>;
 
 /// Key in [`Table::Meta`] of the version.
 pub(super) const KEY: &[u8] = b"schema";
@@ -27,7 +30,7 @@ pub(super) fn is_schema(table: Table, key: &[u8]) -> bool {
 }
 
 /// Version 2: a node has several profiles, and `default` need not be named.
-fn several_profiles(tx: &mut Write<'_>) -> Result<(), StoreError> {
+fn several_profiles(tx: &mut Transaction<'_>) -> Result<(), StoreError> {
     for (key, mut node) in tx.scan::<serde_json::Map<String, serde_json::Value>>(Table::Nodes, b"")? {
         if let Some(profile) = node.remove("profile") {
             let profiles = Vec::from_iter((profile != "default").then_some(profile));
@@ -40,12 +43,12 @@ fn several_profiles(tx: &mut Write<'_>) -> Result<(), StoreError> {
 
 /// Version 3: images have a current version. The daemon makes those rows when it has seen the images; the number keeps an older
 /// release, which would give every node the newest version, from opening the store.
-fn current_versions(_: &mut Write<'_>) -> Result<(), StoreError> {
+fn current_versions(_: &mut Transaction<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
 /// Version 4: rows have checksums. [`bring_up`] adds them before the first migration, so that migrations read rows as ever.
-fn checksums(_: &mut Write<'_>) -> Result<(), StoreError> {
+fn checksums(_: &mut Transaction<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 

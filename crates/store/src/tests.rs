@@ -1,4 +1,4 @@
-//! Tests of the store: as an ordered map, in transactions, over damage, over a full disk, and over `kill -9`.
+//! Tests of the store: as an ordered map, in batches, over damage, over a full disk, and over `kill -9`.
 
 mod damage;
 mod panics;
@@ -22,8 +22,10 @@ fn open() -> (tempfile::TempDir, Store) {
 enum Step {
     Put(Vec<u8>, u32),
     Delete(Vec<u8>),
-    /// Writes, and then fails: nothing of it may be there.
+    /// Expects another value than there is: nothing of it may be there.
     Fail(Vec<u8>, u32),
+    /// Expects what there is.
+    If(Vec<u8>, u32),
     Batch(Vec<(Vec<u8>, u32)>),
     Unless(Vec<u8>, u32),
     Reopen,
@@ -38,6 +40,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (key(), any::<u32>()).prop_map(|(k, v)| Step::Put(k, v)),
         2 => key().prop_map(Step::Delete),
         1 => (key(), any::<u32>()).prop_map(|(k, v)| Step::Fail(k, v)),
+        1 => (key(), any::<u32>()).prop_map(|(k, v)| Step::If(k, v)),
         2 => prop::collection::vec((key(), any::<u32>()), 0..4).prop_map(Step::Batch),
         1 => (key(), any::<u32>()).prop_map(|(k, v)| Step::Unless(k, v)),
         1 => Just(Step::Reopen),
@@ -56,19 +59,24 @@ proptest! {
         for step in steps {
             match step {
                 Step::Put(k, v) => {
-                    store.write(|tx| tx.put(Table::Nodes, &k, &v)).unwrap();
+                    store.commit_blocking(Batch::new().put(Table::Nodes, k.clone(), &v)).unwrap();
                     model.insert(k, v);
                 }
                 Step::Delete(k) => {
-                    store.write(|tx| tx.delete(Table::Nodes, &k)).unwrap();
+                    store.commit_blocking(Batch::new().delete(Table::Nodes, k.clone())).unwrap();
                     model.remove(&k);
                 }
                 Step::Fail(k, v) => {
-                    let failed: Result<(), StoreError> = store.write(|tx| {
-                        tx.put(Table::Nodes, &k, &v)?;
-                        Err(StoreError::Closed)
-                    });
-                    prop_assert!(failed.is_err());
+                    let other = model.get(&k).map_or(0, |known| known.wrapping_add(1));
+                    let batch = Batch::new().put(Table::Nodes, k.clone(), &v).expect(Table::Nodes, k, &other);
+                    let refused = matches!(store.commit_blocking(batch), Err(StoreError::Conflict { .. }));
+                    prop_assert!(refused);
+                }
+                Step::If(k, v) => {
+                    let known = model.get(&k).copied();
+                    let batch = Batch::new().put(Table::Nodes, k.clone(), &v).expect_read(Table::Nodes, k.clone(), known.as_ref());
+                    store.commit_blocking(batch).unwrap();
+                    model.insert(k, v);
                 }
                 Step::Batch(pairs) => {
                     let batch = pairs.iter().fold(Batch::new(), |b, (k, v)| b.put(Table::Nodes, k.clone(), v));
@@ -98,22 +106,16 @@ proptest! {
 }
 
 #[test]
-fn a_transaction_reads_its_own_writes_and_a_snapshot_does_not_change() {
+fn a_batch_is_written_in_its_order_and_a_snapshot_does_not_change() {
     let (_dir, store) = open();
-    store
-        .write(|tx| {
-            tx.put(Table::Nodes, b"a", &1)?;
-            assert_eq!(tx.get::<u32>(Table::Nodes, b"a")?, Some(1));
-            assert_eq!(tx.scan::<u32>(Table::Nodes, b"")?, vec![(b"a".to_vec(), 1)]);
-            tx.delete(Table::Nodes, b"a")?;
-            assert_eq!(tx.get::<u32>(Table::Nodes, b"a")?, None);
-            tx.put(Table::Nodes, b"b", &2)
-        })
-        .unwrap();
+    let batch = Batch::new().put(Table::Nodes, *b"a", &1).delete(Table::Nodes, *b"a");
+    store.commit_blocking(batch.put(Table::Nodes, *b"b", &2)).unwrap();
+    assert_eq!(store.scan::<u32>(Table::Nodes, b"").unwrap(), vec![(b"b".to_vec(), 2)]);
     store
         .read(|snapshot| {
             let writer = store.clone();
-            std::thread::spawn(move || writer.write(|tx| tx.put(Table::Nodes, b"c", &3)).unwrap())
+            let batch = Batch::new().put(Table::Nodes, *b"c", &3);
+            std::thread::spawn(move || writer.commit_blocking(batch).unwrap())
                 .join()
                 .unwrap();
             assert_eq!(snapshot.get::<u32>(Table::Nodes, b"c")?, None);
@@ -181,10 +183,83 @@ async fn many_commits_at_once_share_flushes_and_conflicts_stay_apart() {
 }
 
 #[test]
+fn a_conflict_writes_nothing_and_what_counts_is_the_value_and_not_its_bytes() {
+    #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    struct Row {
+        name: String,
+        #[serde(default)]
+        groups: Vec<String>,
+    }
+    let (_dir, store) = open();
+    let row = |name: &str| Row {
+        name: name.into(),
+        groups: Vec::new(),
+    };
+    // As a release wrote it that knew no groups.
+    let older = serde_json::json!({"name": "a"});
+    store
+        .commit_blocking(Batch::new().put(Table::Nodes, *b"a", &older))
+        .unwrap();
+    let events = store.watch(Table::Events);
+    let change = |expected: &Row| {
+        let batch = Batch::new()
+            .put(Table::Events, *b"first", &1)
+            .put(Table::Nodes, *b"a", &row("b"));
+        store.commit_blocking(batch.expect(Table::Nodes, *b"a", expected))
+    };
+    let error = change(&row("other")).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "store: nodes a was changed by somebody else meanwhile"
+    );
+    assert_eq!(store.get::<Row>(Table::Nodes, b"a").unwrap(), Some(row("a")));
+    assert_eq!(store.get::<u32>(Table::Events, b"first").unwrap(), None);
+    assert!(!events.has_changed().unwrap());
+    change(&row("a")).unwrap();
+    assert_eq!(store.get::<u32>(Table::Events, b"first").unwrap(), Some(1));
+    assert!(matches!(
+        change(&row("a")),
+        Err(StoreError::Conflict { table: "nodes", .. })
+    ));
+    // What is not there, and what is no such row, is another value.
+    let absent = Batch::new().expect(Table::Nodes, *b"z", &row("z"));
+    assert!(store.commit_blocking(absent).is_err());
+    let other_kind = Batch::new().expect(Table::Events, *b"first", &row("a"));
+    assert!(store.commit_blocking(other_kind).is_err());
+}
+
+#[test]
+fn of_two_keepers_of_one_row_none_loses_the_others_change() {
+    let (_dir, store) = open();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let store = store.clone();
+            scope.spawn(move || {
+                for _ in 0..25 {
+                    loop {
+                        let known: Option<u32> = store.get(Table::Meta, b"count").unwrap();
+                        let next = known.unwrap_or(0) + 1;
+                        let batch = Batch::new().expect_read(Table::Meta, *b"count", known.as_ref());
+                        match store.commit_blocking(batch.put(Table::Meta, *b"count", &next)) {
+                            Ok(()) => break,
+                            Err(StoreError::Conflict { .. }) => {}
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(store.get::<u32>(Table::Meta, b"count").unwrap(), Some(100));
+}
+
+#[test]
 fn only_what_changed_is_watched_as_changed() {
     let (_dir, store) = open();
     let (nodes, leases) = (store.watch(Table::Nodes), store.watch(Table::Leases));
-    store.write(|tx| tx.put(Table::Nodes, b"a", &1)).unwrap();
+    store
+        .commit_blocking(Batch::new().put(Table::Nodes, *b"a", &1))
+        .unwrap();
     assert!(nodes.has_changed().unwrap());
     assert!(!leases.has_changed().unwrap());
 }
@@ -265,7 +340,9 @@ fn what_is_no_store_is_refused_and_left_as_it_is() {
 #[test]
 fn a_value_of_another_kind_is_named_with_its_key() {
     let (_dir, store) = open();
-    store.write(|tx| tx.put(Table::Nodes, b"r01n01", &"text")).unwrap();
+    store
+        .commit_blocking(Batch::new().put(Table::Nodes, *b"r01n01", &"text"))
+        .unwrap();
     let error = store.get::<u32>(Table::Nodes, b"r01n01").unwrap_err().to_string();
     assert!(error.starts_with("store: nodes r01n01: unreadable value"), "{error}");
 }
@@ -291,6 +368,7 @@ fn child(name: &str, path: &Path, before: &[&str]) -> Child {
 /// Writes numbers as fast as it can, in all three ways, and says each one that it was promised.
 fn write_until_killed(path: &Path) -> ! {
     let store = Store::open(path).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let first = store.scan::<u64>(Table::Leases, b"").unwrap().len() as u64;
     for number in first.. {
         store.queue(Batch::new().put(Table::Events, number.to_be_bytes(), &number));
@@ -301,11 +379,8 @@ fn write_until_killed(path: &Path) -> ! {
         );
         match number % 2 {
             0 => store.commit_blocking(batch).unwrap(),
-            _ => store
-                .write(|tx| {
-                    tx.put(Table::Leases, &number.to_be_bytes(), &number)?;
-                    tx.put(Table::Boots, &number.to_be_bytes(), &number)
-                })
+            _ => runtime
+                .block_on(store.commit(batch.expect_absent(Table::Leases, number.to_be_bytes())))
                 .unwrap(),
         }
         let mut out = std::io::stdout().lock();
@@ -397,7 +472,8 @@ fn fill_the_disk(dir: &Path) {
         assert!(kept < 1_000, "4 MiB hold no 64 MiB");
     };
     assert!(error.to_string().contains("cannot write it"), "{error}");
-    assert!(store.write(|tx| tx.put(Table::Nodes, b"more", &big)).is_err());
+    let more = Batch::new().put(Table::Nodes, *b"more", &big);
+    assert!(store.commit_blocking(more.clone()).is_err());
     let count = || store.scan::<String>(Table::Nodes, b"").unwrap().len();
     assert_eq!(
         count(),
@@ -407,7 +483,7 @@ fn fill_the_disk(dir: &Path) {
     // Somebody makes room: the store goes on without a restart.
     let options = rustix::mount::MountFlags::empty();
     rustix::mount::mount_remount(dir, options, c"size=64m").unwrap();
-    store.write(|tx| tx.put(Table::Nodes, b"more", &big)).unwrap();
+    store.commit_blocking(more).unwrap();
     store
         .commit_blocking(Batch::new().put(Table::Nodes, *b"and more", &big))
         .unwrap();

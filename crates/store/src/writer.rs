@@ -1,16 +1,17 @@
 //! One thread that writes for everybody: batches that wait at the same moment share one flush.
 
 use super::{Batch, StoreError, Watches, embedded::Database};
-use rackstrap_base::panics;
+use rackstrap_base::{
+    sync::{self, lock, wait_for},
+    threads::Thread,
+};
 use std::{
     cell::Cell,
     collections::VecDeque,
-    ops::ControlFlow,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 use tokio::sync::oneshot;
@@ -37,6 +38,7 @@ struct Queue {
     urgent: VecDeque<Urgent>,
     lazy: VecDeque<Batch>,
     closing: bool,
+    panicked: bool,
 }
 
 #[derive(Default)]
@@ -49,30 +51,26 @@ struct State {
 pub(super) struct Writer {
     state: Arc<State>,
     slots: tokio::sync::Semaphore,
-    thread: Option<JoinHandle<()>>,
+    thread: Thread,
 }
 
 impl State {
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queue)
     }
 }
 
 impl Writer {
     pub(super) fn spawn(database: Arc<Database>, watches: Arc<Watches>) -> Writer {
         let state = Arc::new(State::default());
-        let thread = std::thread::Builder::new().name("store".into()).spawn({
+        let thread = Thread::spawn("store", {
             let state = state.clone();
             move || run(&state, &database, &watches)
         });
-        if let Err(error) = &thread {
-            tracing::error!("store: cannot start its writer: {error}");
-            state.lock().closing = true;
-        }
         Writer {
             state,
             slots: tokio::sync::Semaphore::new(WAITING_LIMIT),
-            thread: thread.ok(),
+            thread,
         }
     }
 
@@ -85,13 +83,20 @@ impl Writer {
         // A thread waits for its answer, so there are never more of these than threads.
         let mut answer = self.enqueue(batch)?;
         // `blocking_recv` panics inside an async context; a oneshot can be polled by any executor.
-        wait(&mut answer).unwrap_or_else(|| Err(self.given_up()))
+        wait_blocking(&mut answer).unwrap_or_else(|| Err(self.given_up()))
+    }
+
+    /// Waits until its thread has ended.
+    pub(super) fn ended(&self) -> impl Future<Output = std::io::Result<()>> + Send + 'static {
+        self.thread.ended()
     }
 
     /// Why a batch gets no answer.
     fn given_up(&self) -> StoreError {
-        match self.state.lock().closing {
+        let queue = self.state.lock();
+        match queue.closing && !queue.panicked {
             true => StoreError::Closed,
+            // The answers of a batch that panics are dropped before the queue is closed.
             false => StoreError::NotWritten(
                 "store: this was not written, because its writer panicked, which is a defect of rackstrap: see the log"
                     .to_owned(),
@@ -121,7 +126,8 @@ impl Writer {
         let (sender, receiver) = oneshot::channel();
         let mut queue = self.state.lock();
         if queue.closing {
-            return Err(StoreError::Closed);
+            drop(queue);
+            return Err(self.given_up());
         }
         queue.urgent.push_back((batch, sender));
         self.state.wake.notify_one();
@@ -133,15 +139,13 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.state.lock().closing = true;
         self.state.wake.notify_one();
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread was already reported on stderr.
-            let _ = thread.join();
-        }
+        // A panic of the thread is told by its hook.
+        let _ = self.thread.join();
     }
 }
 
 /// Polls a oneshot to its end from a plain thread, also from one that belongs to an async runtime.
-fn wait<T>(receiver: &mut oneshot::Receiver<T>) -> Option<T> {
+fn wait_blocking<T>(receiver: &mut oneshot::Receiver<T>) -> Option<T> {
     struct Unpark(std::thread::Thread);
     impl std::task::Wake for Unpark {
         fn wake(self: Arc<Self>) {
@@ -159,33 +163,34 @@ fn wait<T>(receiver: &mut oneshot::Receiver<T>) -> Option<T> {
 }
 
 fn run(state: &State, database: &Database, watches: &Watches) {
-    // Whatever ends this thread, nobody waits for an answer that does not come: those who wait learn that the store is closed.
-    let _closing = Closing(state);
-    // Batches that nobody waits for, of the transaction that is being written.
-    let unwatched = Cell::new(0);
-    let step = || {
-        let Some((urgent, lazy)) = next(state) else {
-            return ControlFlow::Break(());
-        };
-        unwatched.set(lazy.len() as u64);
-        write(state, database, watches, urgent, lazy);
-        unwatched.set(0);
-        ControlFlow::Continue(())
+    let closing = Closing {
+        state,
+        unwatched: Cell::new(0),
     };
-    // Those who wait for a batch that panicked learn that it was not written: their senders are dropped with it.
-    panics::keep_at(step, || {
-        state.dropped.fetch_add(unwatched.take(), Ordering::Relaxed);
-    });
+    while let Some((urgent, lazy)) = next(state) {
+        closing.unwatched.set(lazy.len() as u64);
+        write(state, database, watches, urgent, lazy);
+        closing.unwatched.set(0);
+    }
 }
 
-/// Closes the queue when dropped.
-struct Closing<'a>(&'a State);
+/// Closes the queue when the thread ends, whatever ends it: nobody waits for an answer that does not come.
+struct Closing<'a> {
+    state: &'a State,
+    /// Batches that nobody waits for, of the transaction that is being written.
+    unwatched: Cell<u64>,
+}
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
-        let mut queue = self.0.lock();
+        let mut queue = self.state.lock();
         queue.closing = true;
+        queue.panicked = std::thread::panicking();
+        // Those who wait learn that it was not written: their senders are dropped.
         queue.urgent.clear();
+        let lost = self.unwatched.get() + queue.lazy.len() as u64;
+        queue.lazy.clear();
+        self.state.dropped.fetch_add(lost, Ordering::Relaxed);
     }
 }
 
@@ -208,15 +213,11 @@ fn next(state: &State) -> Option<(Vec<Urgent>, Vec<Batch>)> {
             return Some((urgent, lazy));
         }
         if queue.lazy.is_empty() {
-            queue = state.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = sync::wait(&state.wake, queue);
         } else {
             let since = *lazy_since.get_or_insert_with(Instant::now);
             let rest = LAZY_FLUSH.saturating_sub(since.elapsed());
-            let (guard, _) = state
-                .wake
-                .wait_timeout(queue, rest)
-                .unwrap_or_else(PoisonError::into_inner);
-            queue = guard;
+            queue = wait_for(&state.wake, queue, rest);
         }
     }
 }

@@ -44,7 +44,7 @@ pub trait Files: Send + Sync + 'static {
     fn finished(&self, end: &TransferEnd);
 }
 
-/// Bounds.
+/// How many transfers there may be, and when one is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Transfers at a time. One more ends one whose client has not acknowledged anything, as no forged sender does; if there is

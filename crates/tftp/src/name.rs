@@ -24,7 +24,7 @@ impl Refusal {
 /// Turns a request's file name into the one that is looked up: components joined by single slashes, none in front.
 ///
 /// Backslashes separate as slashes do (Windows boot managers write `\Boot\BCD`). Names that leave the root by `..`,
-/// that are empty, end in a separator, hold control characters or are no UTF-8 are refused.
+/// that are empty, end in a separator, hold control characters or are not UTF-8 are refused.
 pub fn normalise(name: &[u8]) -> Result<String, Refusal> {
     // Intel's older PXE ROMs take a DHCP boot file name past its end up to the option field's 255 end mark.
     let name = name.strip_suffix(&[0xff]).unwrap_or(name);

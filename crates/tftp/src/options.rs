@@ -2,7 +2,7 @@
 //!
 //! An option with a value outside its RFC's range, one that is no number, and one nobody defined are left out of the
 //! OACK, which tells the client that it is not in use; the transfer then runs with that option's default. That is the
-//! server's duty in RFC 2347; ERROR 8 belongs to the client, which may not want to go on without an option.
+//! server's duty in RFC 2347; ERROR 8 belongs to the client, which may refuse a transfer without an option.
 
 use super::packet::Request;
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! How requests end, and what is told about them.
 
 use super::{name::Refusal, packet::Mode};
+use rackstrap_base::text::one_line;
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
@@ -22,7 +23,7 @@ pub enum Outcome {
     Unreachable,
     /// Answered with an ERROR.
     Refused(Refusal),
-    /// The client began anew from the same port.
+    /// The client sent a new request from the same port.
     Replaced,
     /// Not answered, because a limit was reached; firmware asks again by itself.
     Busy(&'static str),
@@ -36,9 +37,7 @@ pub enum Outcome {
 
 impl Outcome {
     pub(super) fn client_error(code: u16, text: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(text);
-        let printable = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-        Outcome::ClientError(code, printable.take(128).collect())
+        Outcome::ClientError(code, one_line(&String::from_utf8_lossy(text), 128))
     }
 }
 
@@ -52,7 +51,7 @@ impl fmt::Display for Outcome {
             Outcome::TimedOut => f.write_str("the client fell silent"),
             Outcome::Unreachable => f.write_str("the client closed its port"),
             Outcome::Refused(refusal) => write!(f, "refused: {}", refusal.message),
-            Outcome::Replaced => f.write_str("the client began anew"),
+            Outcome::Replaced => f.write_str("the client sent a new request"),
             Outcome::Busy(limit) => write!(f, "not answered: {limit}"),
             Outcome::Protocol(what) => write!(f, "protocol error: {what}"),
             Outcome::Cancelled => f.write_str("the server stopped"),
@@ -64,13 +63,13 @@ impl fmt::Display for Outcome {
 /// One request from beginning to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransferEnd {
-    /// Client.
+    /// Address and port of the client.
     pub peer: SocketAddr,
     /// Address of ours that it asked.
     pub local: IpAddr,
     /// Normalised file name, or the printable form of one that was refused for itself.
     pub name: String,
-    /// Transfer mode.
+    /// Octet or netascii.
     pub mode: Mode,
     /// Length of the file as it travels, bytes; none if it was not opened.
     pub size: Option<u64>,
@@ -80,7 +79,7 @@ pub struct TransferEnd {
     pub duration: Duration,
     /// Datagrams sent a second time or more.
     pub retransmissions: u64,
-    /// How it ended.
+    /// How the transfer ended.
     pub outcome: Outcome,
 }
 

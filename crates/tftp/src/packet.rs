@@ -2,6 +2,7 @@
 //!
 //! Parsing borrows from the datagram and allocates nothing that the sender could choose the size of.
 
+use rackstrap_base::text::cut;
 use std::fmt;
 
 /// Longest request that RFC 2347 allows, in bytes.
@@ -37,7 +38,7 @@ pub enum ErrorCode {
 /// How the bytes of a file travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// As they are.
+    /// Bytes are sent as they are in the file.
     Octet,
     /// With NVT line ends (RFC 764): LF becomes CR LF, a bare CR becomes CR NUL.
     Netascii,
@@ -57,7 +58,7 @@ impl fmt::Display for Mode {
 pub struct Request<'a> {
     /// File name as the client wrote it.
     pub name: &'a [u8],
-    /// Transfer mode.
+    /// Octet or netascii.
     pub mode: Mode,
     /// Option names and values in the client's order, at most [`MAX_OPTIONS`].
     pub options: Vec<(&'a [u8], &'a [u8])>,
@@ -80,7 +81,7 @@ pub enum Packet<'a> {
     OptionAck,
 }
 
-/// Why a datagram is no TFTP packet.
+/// Why a datagram is not a TFTP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Malformed {
     /// Fewer bytes than an opcode, or than the opcode needs.
@@ -148,7 +149,7 @@ fn parse_request(len: usize, rest: &[u8]) -> Result<Request<'_>, Malformed> {
     };
     let mut options = Vec::new();
     // A name without a value, an unclosed value, and NUL padding after the last option are passed over: an option
-    // that is not acknowledged is simply not used (RFC 2347), and the transfer can go on without it.
+    // that is not acknowledged is simply not used (RFC 2347), and the transfer works without it.
     while let Some((option, after)) = take_string(rest) {
         let Some((value, after)) = take_string(after) else {
             break;
@@ -198,11 +199,7 @@ pub fn ack(block: u16) -> [u8; 4] {
 pub fn error(code: ErrorCode, message: &str) -> Vec<u8> {
     let mut packet = vec![0, 5];
     packet.extend_from_slice(&(code as u16).to_be_bytes());
-    let mut end = message.len().min(400);
-    while !message.is_char_boundary(end) {
-        end -= 1;
-    }
-    packet.extend(message.as_bytes()[..end].iter().filter(|&&b| b != 0));
+    packet.extend(cut(message, 400).bytes().filter(|b| *b != 0));
     packet.push(0);
     packet
 }

@@ -33,7 +33,7 @@ pub fn enable(socket: impl AsFd) -> io::Result<()> {
 pub struct Received {
     /// Bytes put into the buffer.
     pub len: usize,
-    /// Sender.
+    /// Address and port of the client.
     pub peer: SocketAddr,
     /// The address of ours that the datagram came in on, and the one in its header; they differ for broadcasts.
     pub local: Option<(Ipv4Addr, Ipv4Addr)>,

@@ -2,6 +2,7 @@
 //!
 //! Fixed times of 1 to 5 s are why 1 MB takes other servers 11 to 30 s on a link that loses one packet in a hundred.
 
+use rackstrap_base::backoff::doubled;
 use std::time::Duration;
 
 /// Before anything was measured. RFC 6298 says 1 s for the Internet; a boot network is one switch away, and a second
@@ -65,7 +66,7 @@ impl Rto {
         self.backoff = (self.backoff + 1).min(16);
     }
 
-    /// Timeout without backoff.
+    /// The timeout before any doubling.
     pub fn base(&self) -> Duration {
         match (self.fixed, self.smoothed) {
             (Some(fixed), _) => fixed,
@@ -74,12 +75,12 @@ impl Rto {
         }
     }
 
-    /// Timeout with backoff.
+    /// The timeout that holds now, with its doublings.
     pub fn current(&self) -> Duration {
         let base = self.base();
         match self.fixed {
             Some(fixed) => fixed,
-            None => base.saturating_mul(1 << self.backoff).min(base.max(MAX)),
+            None => doubled(base, base.max(MAX), self.backoff),
         }
     }
 

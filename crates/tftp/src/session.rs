@@ -32,7 +32,7 @@ pub struct Datagram<'a> {
     pub body: &'a [u8],
 }
 
-/// One transfer.
+/// One transfer of a file to a client, as a state machine without sockets.
 #[derive(Debug)]
 pub struct Session {
     content: Content,
@@ -47,7 +47,7 @@ pub struct Session {
     header: [u8; 4],
     /// Number of the last block; a file that ends with a full block is followed by an empty one.
     last: u64,
-    /// Highest block acknowledged.
+    /// Number of the highest block that the client acknowledged; 0 if none.
     acked: u64,
     /// Next block to send, up to `limit`.
     next: u64,
@@ -59,7 +59,7 @@ pub struct Session {
     flight: Flight,
     rto: Rto,
     deadline: Instant,
-    /// When the last block of the window is to be sent once more, see [`Rto::probe`].
+    /// When to send the last block of the window once more, see [`Rto::probe`].
     probe_at: Option<Instant>,
     probe: bool,
     /// Repetitions since the last progress, and how many are allowed.

@@ -1,7 +1,7 @@
 //! The transfers that are running: bounded in total and per client, one per client port.
 
 use super::{Limits, counters::Reason};
-use rackstrap_base::seats::{Bounds, Full, Guest, Seat, SeatRef, Seats};
+use rackstrap_base::connection_limit::{Bounds, ClientClass, ConnectionLimit, Full, Permit, PermitRef};
 use std::{
     collections::HashMap,
     net::SocketAddr,
@@ -25,13 +25,13 @@ pub struct Link {
     pub answered: AtomicBool,
 }
 
-/// What is to be done with a request.
+/// What to do with a request.
 pub enum Admission {
-    /// Begin a transfer.
+    /// The request begins a transfer.
     Begin(Ticket),
     /// The transfer that it belongs to was told.
     Repeated,
-    /// There is no room.
+    /// A limit is reached.
     Full(Reason, &'static str),
 }
 
@@ -41,15 +41,15 @@ pub struct Ticket {
     table: Arc<Table>,
     peer: SocketAddr,
     id: u64,
-    seat: Seat,
+    permit: Permit,
     /// The listener's word.
     pub link: Arc<Link>,
 }
 
-/// All transfers.
+/// All transfers that run.
 #[derive(Debug)]
 pub struct Table {
-    seats: Arc<Seats>,
+    limit: Arc<ConnectionLimit>,
     ports: Mutex<Ports>,
 }
 
@@ -64,20 +64,20 @@ struct Ports {
 struct Entry {
     id: u64,
     request: Box<[u8]>,
-    seat: SeatRef,
+    permit: PermitRef,
     link: Arc<Link>,
 }
 
 impl Table {
-    /// No transfers yet.
+    /// An empty table.
     pub fn new(limits: &Limits) -> Arc<Self> {
-        let seats = Seats::new(Bounds {
+        let limit = ConnectionLimit::new(Bounds {
             all: limits.transfers,
             strangers: limits.strangers,
             each: limits.transfers_per_peer,
         });
         Arc::new(Table {
-            seats,
+            limit,
             ports: Mutex::default(),
         })
     }
@@ -87,7 +87,7 @@ impl Table {
     }
 
     /// Decides on a request; `request` is the whole datagram.
-    pub fn admit(self: &Arc<Self>, peer: SocketAddr, guest: Guest, request: &[u8]) -> Admission {
+    pub fn admit(self: &Arc<Self>, peer: SocketAddr, class: ClientClass, request: &[u8]) -> Admission {
         let mut ports = self.lock();
         if let Some(entry) = ports.by_port.get(&peer) {
             if *entry.request == *request && !entry.link.answered.load(Relaxed) {
@@ -98,10 +98,10 @@ impl Table {
             entry.link.replaced.store(true, Relaxed);
             entry.link.wake.notify_one();
             // Its task notices later, and the new one needs the place now.
-            self.seats.end(&entry.seat);
+            self.limit.end(&entry.permit);
         }
-        let seat = match self.seats.take(peer.ip(), guest) {
-            Ok(seat) => seat,
+        let permit = match self.limit.take(peer.ip(), class) {
+            Ok(permit) => permit,
             Err(Full::All(_)) => {
                 return Admission::Full(Reason::TooManyTransfers, "as many transfers as allowed are running");
             }
@@ -112,14 +112,14 @@ impl Table {
                 );
             }
         };
-        seat.idle();
+        permit.idle();
         let id = ports.next_id;
         ports.next_id += 1;
         let link = Arc::new(Link::default());
         let entry = Entry {
             id,
             request: request.into(),
-            seat: seat.reference(),
+            permit: permit.reference(),
             link: link.clone(),
         };
         ports.by_port.insert(peer, entry);
@@ -127,7 +127,7 @@ impl Table {
             table: self.clone(),
             peer,
             id,
-            seat,
+            permit,
             link,
         })
     }
@@ -137,13 +137,13 @@ impl Ticket {
     /// The client acknowledged something, as no forged sender does: its place is not taken away for a newcomer.
     pub fn answered(&self) {
         if !self.link.answered.swap(true, Relaxed) {
-            self.seat.busy();
+            self.permit.busy();
         }
     }
 
     /// Returns when another transfer needs the place.
-    pub async fn taken_away(&self) {
-        self.seat.taken_away().await;
+    pub async fn revoked(&self) {
+        self.permit.revoked().await;
     }
 }
 
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     fn begin(table: &Arc<Table>, peer: &str, request: &[u8]) -> Ticket {
-        match table.admit(peer.parse().unwrap(), Guest::Stranger, request) {
+        match table.admit(peer.parse().unwrap(), ClientClass::Stranger, request) {
             Admission::Begin(ticket) => ticket,
             Admission::Repeated => panic!("taken for a repetition"),
             Admission::Full(_, why) => panic!("{why}"),
@@ -182,7 +182,7 @@ mod tests {
         second.answered();
         let peer = "10.0.0.1:3".parse().unwrap();
         assert!(matches!(
-            table.admit(peer, Guest::Stranger, b"a"),
+            table.admit(peer, ClientClass::Stranger, b"a"),
             Admission::Full(Reason::TooManyTransfersOfPeer, _)
         ));
         let third = begin(&table, "10.0.0.2:1", b"a");
@@ -192,11 +192,14 @@ mod tests {
         let fourth = begin(&table, "10.0.0.3:1", b"a");
         fourth.answered();
         assert!(matches!(
-            table.admit("10.0.0.4:1".parse().unwrap(), Guest::Stranger, b"a"),
+            table.admit("10.0.0.4:1".parse().unwrap(), ClientClass::Stranger, b"a"),
             Admission::Full(Reason::TooManyTransfers, _)
         ));
         drop((second, fourth));
-        assert!(matches!(table.admit(other, Guest::Stranger, b"a"), Admission::Begin(_)));
+        assert!(matches!(
+            table.admit(other, ClientClass::Stranger, b"a"),
+            Admission::Begin(_)
+        ));
     }
 
     /// Requests with forged senders, none of which ever acknowledges anything.
@@ -214,14 +217,17 @@ mod tests {
             .map(|n| begin(&table, &format!("10.0.1.{n}:1"), b"a"))
             .collect();
         for ticket in &forged[..97] {
-            ticket.taken_away().await;
+            ticket.revoked().await;
         }
         let node = "10.5.1.1:1".parse().unwrap();
-        assert!(matches!(table.admit(node, Guest::Node, b"a"), Admission::Begin(_)));
+        assert!(matches!(
+            table.admit(node, ClientClass::Node, b"a"),
+            Admission::Begin(_)
+        ));
         // The transfer that was answered still has its place.
         tokio::select! {
             biased;
-            () = real.taken_away() => panic!("the place of a client that answers was taken away"),
+            () = real.revoked() => panic!("the place of a client that answers was taken away"),
             () = std::future::ready(()) => {}
         }
     }
@@ -231,7 +237,10 @@ mod tests {
         let table = Table::new(&Limits::default());
         let peer = "10.0.0.1:1".parse().unwrap();
         let first = begin(&table, "10.0.0.1:1", b"a");
-        assert!(matches!(table.admit(peer, Guest::Stranger, b"a"), Admission::Repeated));
+        assert!(matches!(
+            table.admit(peer, ClientClass::Stranger, b"a"),
+            Admission::Repeated
+        ));
         assert!(first.link.repeated.load(Relaxed));
         first.answered();
         let second = begin(&table, "10.0.0.1:1", b"a");
@@ -239,7 +248,10 @@ mod tests {
         let third = begin(&table, "10.0.0.1:1", b"b");
         assert!(second.link.replaced.load(Relaxed));
         drop((first, second));
-        assert!(matches!(table.admit(peer, Guest::Stranger, b"b"), Admission::Repeated));
+        assert!(matches!(
+            table.admit(peer, ClientClass::Stranger, b"b"),
+            Admission::Repeated
+        ));
         drop(third);
         assert!(table.lock().by_port.is_empty());
     }

@@ -11,7 +11,7 @@ use super::{
     table::{Admission, Link, Table, Ticket},
 };
 use bytes::Bytes;
-use rackstrap_base::{rare::Rare, seats::Guest};
+use rackstrap_base::{connection_limit::ClientClass, rare::Rare};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::SockRef;
 use std::{
@@ -179,22 +179,24 @@ impl Shared {
     ) {
         let began = Instant::now();
         match Packet::parse(datagram) {
-            Ok(Packet::Read(request)) => match table.admit(peer, Guest::of(self.files.is_node(peer.ip())), datagram) {
-                Admission::Begin(ticket) => {
-                    let transfer = Transfer {
-                        shared: self.clone(),
-                        ticket,
-                        end: self.begin_end(peer, local, &request),
-                        began,
-                    };
-                    tasks.spawn(transfer.run(datagram.into()));
+            Ok(Packet::Read(request)) => {
+                match table.admit(peer, ClientClass::of(self.files.is_node(peer.ip())), datagram) {
+                    Admission::Begin(ticket) => {
+                        let transfer = Transfer {
+                            shared: self.clone(),
+                            ticket,
+                            end: self.begin_end(peer, local, &request),
+                            began,
+                        };
+                        tasks.spawn(transfer.run(datagram.into()));
+                    }
+                    Admission::Repeated => self.counters.count(Reason::RepeatedRequest),
+                    Admission::Full(reason, why) => {
+                        self.counters.count(reason);
+                        self.finish(self.begin_end(peer, local, &request), began, Outcome::Busy(why));
+                    }
                 }
-                Admission::Repeated => self.counters.count(Reason::RepeatedRequest),
-                Admission::Full(reason, why) => {
-                    self.counters.count(reason);
-                    self.finish(self.begin_end(peer, local, &request), began, Outcome::Busy(why));
-                }
-            },
+            }
             Ok(Packet::Write(request)) => {
                 self.counters.count(Reason::WriteRequest);
                 let refusal = Refusal::new(
@@ -378,7 +380,7 @@ impl Transfer {
                         session.on_repeated_request();
                     }
                 }
-                () = self.ticket.taken_away() => {
+                () = self.ticket.revoked() => {
                     let outcome = match link.replaced.load(Relaxed) {
                         true => Outcome::Replaced,
                         false => Outcome::Busy("another client needs the place, and this one had not answered"),

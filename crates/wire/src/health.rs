@@ -1,5 +1,6 @@
 //! What must be true of a node that is ready, and what was found.
 
+use crate::text::quoted;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -71,7 +72,7 @@ impl FromStr for Check {
                 help: help.to_owned(),
             })
         };
-        let shown: String = text.chars().filter(|c| !c.is_control()).take(60).collect();
+        let shown = quoted(text, 60);
         if text.len() > LONGEST {
             return wrong(
                 format!("a check has at most {LONGEST} bytes, this one {}", text.len()),

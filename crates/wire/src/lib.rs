@@ -5,14 +5,17 @@
 //! from one workspace, yet a node may run an agent that is one release older or newer than the
 //! daemon, so fields are only added, never reused, and [`WIRE_VERSION`] names breaking changes.
 
+pub mod backoff;
 mod health;
 mod hwaddr;
 pub mod image_list;
 mod layout;
 mod plan;
 mod report;
+mod root;
 #[doc(hidden)]
 pub mod testing;
+pub mod text;
 pub mod users;
 
 pub use health::{
@@ -23,11 +26,12 @@ pub use image_list::ImageList;
 pub use layout::{
     DiskLoader, DiskMarker, DiskPlan, FileSystem, Layout, Partition, PartitionTable, SeenDisk, Size, SizeError, Wipe,
 };
-pub use plan::{ImageRef, ImageRefError, NetPlan, NfsRoot, Overlay, OverlayContent, OverlayFile, Plan};
+pub use plan::{ImageRef, ImageRefError, NetPlan, Overlay, OverlayContent, OverlayFile, Plan};
 pub use report::{
     AgentEvent, DiskFacts, DiskProblem, DiskState, DiskStatus, Hardware, Heartbeat, MOST_MODULES, MOST_UNUSED,
     MountedPartition, Outcome, OverlayRequest, Phase, Ready, Report, UnusedDisk, UsedSpace, Waiting,
 };
+pub use root::{NfsRoot, Root};
 
 /// Version of this vocabulary. A sealed image keeps the agent that it was sealed with, so that a daemon meets older ones for years:
 /// an agent says its version in the header [`paths::WIRE_HEADER`], and is answered in the older one of the two, which is what

@@ -1,6 +1,6 @@
 //! What the server tells the agent to do.
 
-use crate::{DiskPlan, Health, HwAddr, users::GivenUsers};
+use crate::{DiskPlan, Health, HwAddr, Root, users::GivenUsers};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
@@ -17,8 +17,8 @@ pub struct Plan {
     pub net: NetPlan,
     /// The image version that is the node's root.
     pub image: ImageRef,
-    /// Where the root is mounted from.
-    pub root: NfsRoot,
+    /// Where the root comes from.
+    pub root: Root,
     /// Program to execute as PID 1, absolute inside the root; `/sbin/init` by default.
     pub init: String,
     /// What to do with the disk; none = leave all disks alone.
@@ -47,19 +47,6 @@ pub struct NetPlan {
     pub dns: Vec<Ipv4Addr>,
     /// DNS domain, may be empty.
     pub domain: String,
-}
-
-/// An NFSv3 root.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NfsRoot {
-    /// Server address.
-    pub server: Ipv4Addr,
-    /// TCP port of NFS and of MOUNT (one listener serves both programs).
-    pub port: u16,
-    /// Export path, `/debian@1`.
-    pub export: String,
-    /// Mount options behind `vers=3,proto=tcp,…`, such as `nocto,acregmin=600`.
-    pub options: String,
 }
 
 /// A version of an image: `debian@1`.

@@ -1,6 +1,6 @@
 //! What the agent tells the server.
 
-use crate::{CheckResult, DiskMarker, FileSystem, HwAddr, RestartNote, users::UsersNote};
+use crate::{CheckResult, DiskMarker, FileSystem, HwAddr, RestartNote, text::one_line, users::UsersNote};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -156,8 +156,7 @@ const TEXT: usize = 128;
 
 /// Cuts what a node says, and takes out what would act on a terminal.
 fn cut(text: &mut String, most: usize) {
-    text.truncate(text.floor_char_boundary(most));
-    *text = text.replace(char::is_control, " ");
+    *text = one_line(text, most);
 }
 
 /// The same of a name that stands in commands which people are advised to run: nothing that a shell knows is left in it.

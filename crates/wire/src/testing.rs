@@ -1,6 +1,6 @@
 //! A plan for tests, of this package and of those that depend on it. The program does not use it.
 
-use crate::{DiskPlan, HwAddr, ImageRef, Layout, NetPlan, NfsRoot, PartitionTable, Plan, WIRE_VERSION, Wipe};
+use crate::{DiskPlan, HwAddr, ImageRef, Layout, NetPlan, NfsRoot, PartitionTable, Plan, Root, WIRE_VERSION, Wipe};
 use std::net::Ipv4Addr;
 
 /// The plan of a test's boot, built up like a sentence: `plan("r01n01").image("debian@2").pinned()`.
@@ -27,12 +27,12 @@ pub fn plan(node: &str) -> PlanOf {
             name: String::new(),
             version: 1,
         },
-        root: NfsRoot {
+        root: Root::Nfs(NfsRoot {
             server: Ipv4Addr::new(10, 5, 0, 1),
             port: 2049,
             export: String::new(),
             options: String::new(),
-        },
+        }),
         init: "/sbin/init".to_owned(),
         disk: None,
         ram_size: "50%".to_owned(),
@@ -47,7 +47,8 @@ impl PlanOf {
     #[must_use]
     pub fn image(mut self, image: &str) -> Self {
         self.plan.image = image.parse().unwrap_or_else(|error| panic!("{image}: {error}"));
-        self.plan.root.export = format!("/{image}");
+        let Root::Nfs(root) = &mut self.plan.root;
+        root.export = format!("/{image}");
         self
     }
 
@@ -93,7 +94,7 @@ impl PlanOf {
     }
 }
 
-/// A disk with layout `scratch v1`, without partitions. Only disks of rackstrap and blank ones are written to.
+/// A disk with layout `scratch v1`, without partitions. Nothing is written to a disk of another program.
 pub fn disk() -> DiskPlan {
     DiskPlan {
         layout: Layout {

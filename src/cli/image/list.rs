@@ -61,7 +61,7 @@ fn shown(images: &Path, current: Option<&BTreeMap<String, ImageRef>>, json: bool
         ));
     }
     let mut table = output::table([
-        "image", "current", "created", "os", "kernel", "files", "size", "message",
+        "image", "current", "created", "os", "kernel", "arch", "files", "size", "message",
     ]);
     for version in catalog.iter() {
         let m = &version.manifest;
@@ -75,12 +75,13 @@ fn shown(images: &Path, current: Option<&BTreeMap<String, ImageRef>>, json: bool
             show_time(m.created),
             m.os.clone(),
             m.kernel_release.clone(),
+            version.architectures(),
             m.files.to_string(),
             show_bytes(m.bytes),
             m.message.clone(),
         ]);
     }
-    for column in [5, 6] {
+    for column in [6, 7] {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -150,14 +151,10 @@ pub(super) fn show(images: &Path, image: &str, json: bool) -> Result<String> {
         ("packages", show_packages(version)),
         ("digest", m.digest.clone()),
         ("os", m.os.clone()),
+        ("architecture", version.architectures()),
         (
             "kernel",
-            format!(
-                "{} ({}, {})",
-                m.kernel_release,
-                m.arch,
-                show_bytes(size_of(version, "kernel"))
-            ),
+            format!("{} ({})", m.kernel_release, show_bytes(size_of(version, "kernel"))),
         ),
         ("initramfs", show_bytes(size_of(version, "initramfs"))),
         ("init", init.to_owned()),
@@ -227,6 +224,7 @@ fn as_json(version: &ImageVersion) -> serde_json::Value {
         "os": m.os,
         "kernel_release": m.kernel_release,
         "arch": m.arch,
+        "architectures": version.variants().iter().filter_map(|v| Some(v.architecture?.to_string())).collect::<Vec<_>>(),
         "init": m.init,
         "files": m.files,
         "bytes": m.bytes,
@@ -269,10 +267,12 @@ mod tests {
             rows[0].starts_with("IMAGE") && rows[2].starts_with("debian@2"),
             "{text}"
         );
+        assert!(rows[1].contains("amd64  12400"), "{text}");
         assert!(rows[1].contains("371.0 MiB") && rows[1].ends_with("try 1"), "{text}");
         let json: serde_json::Value = serde_json::from_str(&shown(&images, Some(&none), true).unwrap()).unwrap();
         assert_eq!(json[1]["image"], "debian@2");
         assert_eq!(json[1]["initramfs_bytes"], 9);
+        assert_eq!(json[1]["architectures"], serde_json::json!(["amd64"]));
         // None is current yet, so the newest is.
         assert_eq!(
             (&json[0]["current"], &json[1]["current"]),

@@ -1,7 +1,7 @@
 //! What people see while something takes its time.
 
 use indicatif::{ProgressBar, ProgressStyle};
-use rackstrap_base::words::count;
+use rackstrap_base::{text::one_line, words::count};
 use rackstrap_image::{Progress, Step, show_bytes};
 use std::{
     io::IsTerminal,
@@ -158,7 +158,7 @@ impl Progress for Shown {
     }
 
     fn doing(&mut self, line: &str) {
-        let line: String = line.chars().filter(|c| !c.is_control()).take(200).collect();
+        let line = one_line(line, 200);
         match &self.bar {
             Some(bar) => bar.set_message(line),
             None => self.now().doing = line,

@@ -7,8 +7,12 @@ use crate::{
         hostlist::{self, Wanted},
         output::{self, Format},
     },
-    control::{Client, api, segment},
-    inventory::{Change, Changed, NewNode, Node, Patch, summary},
+    control::{
+        Client,
+        api::{self, NodeChange, NodeRow},
+        segment,
+    },
+    inventory::{Change, Changed, NewNode, Patch, summary},
 };
 use anyhow::{Result, bail};
 use clap::Args;
@@ -28,6 +32,9 @@ pub struct AddArgs {
     /// Group that the node joins, such as big; repeat for more
     #[arg(long)]
     group: Vec<String>,
+    /// Attribute for templates and boot scripts; repeat for more
+    #[arg(long, value_name = "NAME=VALUE", value_parser = attribute)]
+    attr: Vec<(String, String)>,
     #[command(flatten)]
     format: Format,
 }
@@ -49,6 +56,9 @@ pub struct SetArgs {
     /// Group to leave; repeat for more
     #[arg(long, value_name = "GROUP", group = "what")]
     leave: Vec<String>,
+    /// Attribute to set, for templates and boot scripts; repeat for more
+    #[arg(long, value_name = "NAME=VALUE", value_parser = attribute, group = "what")]
+    attr: Vec<(String, String)>,
     /// Replace all MAC addresses of a single node; repeat for more cards
     #[arg(long, visible_alias = "mac", value_name = "MAC", group = "what")]
     hwaddr: Vec<HwAddr>,
@@ -75,6 +85,9 @@ pub struct UnsetArgs {
     /// Remove all groups
     #[arg(long, group = "what")]
     groups: bool,
+    /// Attribute to remove; repeat for more
+    #[arg(long, value_name = "NAME", group = "what")]
+    attr: Vec<String>,
     /// MAC address to remove; the node keeps its other cards
     #[arg(long, visible_alias = "mac", value_name = "MAC", group = "what")]
     hwaddr: Vec<HwAddr>,
@@ -138,8 +151,16 @@ pub struct How {
     format: Format,
 }
 
+/// `NAME=VALUE`; the daemon checks both.
+fn attribute(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or("write NAME=VALUE, such as location='row 3'")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
 /// Makes changes, or says what they would make.
-pub fn send(client: &Client, changes: Vec<Change>, dry_run: bool, running: bool) -> Result<Vec<Changed>> {
+pub fn send(client: &Client, changes: Vec<Change>, dry_run: bool, running: bool) -> Result<Vec<NodeChange>> {
     let asked = api::Changes {
         changes,
         dry_run,
@@ -156,13 +177,17 @@ pub fn send(client: &Client, changes: Vec<Change>, dry_run: bool, running: bool)
     Ok(answer.changed)
 }
 
+fn summarised(changed: Vec<NodeChange>) -> Vec<String> {
+    summary(&changed.into_iter().map(Changed::from).collect::<Vec<_>>())
+}
+
 /// Makes changes and prints the differences.
 fn send_and_tell(client: &Client, changes: Vec<Change>, how: &How, running: bool) -> Result<()> {
     let changed = send(client, changes, how.dry_run, running)?;
     if how.format.json {
         return output::print_json(&changed);
     }
-    let mut lines = summary(&changed);
+    let mut lines = summarised(changed);
     match (lines.is_empty(), how.dry_run) {
         (true, _) => lines.push("nothing to change: the nodes already have these settings".to_owned()),
         (false, true) => lines.push("nothing was changed: --dry-run".to_owned()),
@@ -178,6 +203,7 @@ pub fn add(client: &Client, args: AddArgs) -> Result<()> {
         hwaddrs: args.hwaddr,
         profiles: args.profile,
         groups: args.group.into_iter().collect(),
+        attributes: args.attr.into_iter().collect(),
     };
     let changed = send(client, vec![Change::Add(new)], false, false)?;
     let Some(node) = changed.into_iter().find_map(|changed| changed.after) else {
@@ -233,7 +259,7 @@ pub fn set(client: &Client, args: SetArgs) -> Result<()> {
     let named = Wanted::new(args.nodes)?;
     let nodes = named.some_names(client)?;
     if !args.leave.is_empty() {
-        for missing in held_by_none(&named.nodes(client)?, &[], &args.leave, &[]) {
+        for missing in held_by_none(&named.nodes(client)?, &[], &args.leave, &[], &[]) {
             eprintln!("warning: none of these nodes has {missing}");
         }
     }
@@ -245,6 +271,7 @@ pub fn set(client: &Client, args: SetArgs) -> Result<()> {
         profiles: Some(args.profile).filter(|list| !list.is_empty()),
         join: args.join.into_iter().collect(),
         leave: args.leave.into_iter().collect(),
+        attributes: args.attr.into_iter().collect(),
         ..Patch::default()
     };
     send_and_tell(client, patch_all(nodes, patch), &args.how, false)
@@ -256,10 +283,10 @@ pub fn unset(client: &Client, args: UnsetArgs) -> Result<()> {
     named.some_names(client)?;
     let nodes = named.nodes(client)?;
     // Not an error, so that a script may run twice; the warning shows typing errors.
-    for missing in held_by_none(&nodes, &args.profile, &args.group, &args.hwaddr) {
+    for missing in held_by_none(&nodes, &args.profile, &args.group, &args.hwaddr, &args.attr) {
         eprintln!("warning: none of these nodes has {missing}");
     }
-    let unset = |node: Node| Change::Set {
+    let unset = |node: NodeRow| Change::Set {
         name: node.name,
         patch: Patch {
             profiles: args.profiles.then(Vec::new),
@@ -269,6 +296,7 @@ pub fn unset(client: &Client, args: UnsetArgs) -> Result<()> {
                 true => node.groups,
                 false => args.group.iter().cloned().collect(),
             },
+            drop_attributes: args.attr.iter().cloned().collect(),
             ..Patch::default()
         },
     };
@@ -276,8 +304,17 @@ pub fn unset(client: &Client, args: UnsetArgs) -> Result<()> {
     send_and_tell(client, changes, &args.how, false)
 }
 
-/// The profiles, groups and addresses to remove that no node of `nodes` has.
-fn held_by_none(nodes: &[Node], profiles: &[String], groups: &[String], hwaddrs: &[HwAddr]) -> Vec<String> {
+/// The profiles, groups, attributes and addresses to remove that no node of `nodes` has.
+fn held_by_none(
+    nodes: &[NodeRow],
+    profiles: &[String],
+    groups: &[String],
+    hwaddrs: &[HwAddr],
+    attributes: &[String],
+) -> Vec<String> {
+    let attributes = attributes
+        .iter()
+        .filter(|name| !nodes.iter().any(|node| node.attributes.contains_key(*name)));
     let profiles = profiles
         .iter()
         .filter(|profile| !nodes.iter().any(|node| node.profiles.contains(profile)));
@@ -289,6 +326,7 @@ fn held_by_none(nodes: &[Node], profiles: &[String], groups: &[String], hwaddrs:
         .filter(|hwaddr| !nodes.iter().any(|node| node.hwaddrs.contains(hwaddr)));
     let mut missing: Vec<String> = profiles.map(|profile| format!("the profile '{profile}'")).collect();
     missing.extend(groups.map(|group| format!("the group '{group}'")));
+    missing.extend(attributes.map(|name| format!("the attribute '{name}'")));
     missing.extend(hwaddrs.map(|hwaddr| format!("the MAC address {hwaddr}")));
     missing
 }
@@ -343,13 +381,13 @@ pub fn delete(client: &Client, args: &DeleteArgs) -> Result<()> {
             bail!("nothing was deleted");
         }
     }
-    output::print(&summary(&send(client, changes, false, args.running)?).join("\n"))
+    output::print(&summarised(send(client, changes, false, args.running)?).join("\n"))
 }
 
 /// A line for each of the first nodes, with address and MAC, and one line for the rest.
-fn to_be_deleted(changed: &[Changed]) -> Vec<String> {
-    let nodes: Vec<&Node> = changed.iter().filter_map(|changed| changed.before.as_ref()).collect();
-    let described = |node: &&Node| {
+fn to_be_deleted(changed: &[NodeChange]) -> Vec<String> {
+    let nodes: Vec<&NodeRow> = changed.iter().filter_map(|changed| changed.before.as_ref()).collect();
+    let described = |node: &&NodeRow| {
         format!(
             "{} ({}, hwaddr {})",
             node.name,

@@ -16,10 +16,7 @@ use super::{
     hostlist::{HELP, Wanted},
     output::{self, Format},
 };
-use crate::{
-    control::{Client, api},
-    inventory::Node,
-};
+use crate::control::{Client, api};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use rackstrap_hostlist::{Dialect, NodeSet};
@@ -76,13 +73,14 @@ Examples:
   rackstrap node show r01n01
   rackstrap node show 'r01n[01-04]' --json | jq -r .hardware.serial")]
     Show(show::ShowArgs),
-    /// Change profiles, groups or MAC addresses of nodes
+    /// Change profiles, groups, attributes or MAC addresses of nodes
     #[command(after_help = "\
 Settings that are not named stay as they are. The change takes effect at the next boot.
 
 Examples:
   rackstrap node set r01n01 r01n02 --profile compute --profile gpu   (gpu wins over compute)
   rackstrap node set 'r[01-04]n[01-32]' --join big --leave test
+  rackstrap node set r01n01 --attr location='row 3'   (templates read node.attributes.location)
   rackstrap node set r01n01 --hwaddr 52:54:00:01:01:01 --hwaddr 52:54:00:01:01:81   (a second card)
   pdsh -w @new uname -m | awk -F: '/aarch64/ {print $1}' | rackstrap node set - --profile arm")]
     Set(change::SetArgs),
@@ -97,11 +95,12 @@ Examples:
   rackstrap node edit @rack:r03 --dry-run
   EDITOR='sed -i s/compute/gpu/' rackstrap node edit 'r01n[01-04]' --yes")]
     Edit(edit::EditArgs),
-    /// Remove profiles, groups or MAC addresses from nodes
+    /// Remove profiles, groups, attributes or MAC addresses from nodes
     #[command(after_help = "\
 Examples:
   rackstrap node unset r04n01 --profile wipe  (keeps its other profiles)
   rackstrap node unset @test --group test
+  rackstrap node unset @test --attr location
   rackstrap node unset r01n01 --profiles      (keeps the profile default)
   rackstrap node unset 'r01n[01-02]' --groups")]
     Unset(change::UnsetArgs),
@@ -217,7 +216,7 @@ fn list(client: &Client, args: ListArgs) -> Result<()> {
         return output::print_json(&nodes);
     }
     if nodes.is_empty() {
-        let all: Vec<Node> = client.get(api::paths::NODES)?;
+        let all: Vec<api::NodeRow> = client.get(api::paths::NODES)?;
         return output::print(&wanted.matches_none(all.len()));
     }
     let mut table = output::table(["node", "address", "hwaddr", "profiles", "groups"]);

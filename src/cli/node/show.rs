@@ -6,9 +6,11 @@ use crate::{
         hostlist::Wanted,
         output::{self, Format},
     },
-    control::{Client, api, segment},
-    inventory::Setting,
-    timeline::{BootSummary, State},
+    control::{
+        Client,
+        api::{self, BootSummary, NodeRow, NodeState, SettingRow},
+        segment,
+    },
 };
 use anyhow::Result;
 use clap::Args;
@@ -38,7 +40,7 @@ pub fn run(client: &Client, args: &ShowArgs) -> Result<()> {
 fn describe(answer: &api::NodeAnswer) -> String {
     let (node, status) = (&answer.node, &answer.status);
     let state = match status.since {
-        Some(since) if status.state != State::Absent => {
+        Some(since) if status.state != NodeState::Absent => {
             format!("{} since {}", status.state, output::local_time(since))
         }
         _ => format!("{} (never seen)", status.state),
@@ -50,6 +52,7 @@ fn describe(answer: &api::NodeAnswer) -> String {
         ("hwaddr", output::list(&node.hwaddrs)),
         ("profiles", output::list(&node.profiles)),
         ("groups", output::list(&node.groups)),
+        ("attributes", attributes(node)),
         ("state", state),
         ("image", output::dash(&image)),
         ("disk", output::dash(&status.disk)),
@@ -72,6 +75,9 @@ fn describe(answer: &api::NodeAnswer) -> String {
         facts.push(("machine", [words.as_slice(), &[&size]].concat().join(", ")));
     }
     facts.extend(answer.warnings.iter().map(|warning| ("warning", warning.clone())));
+    if node.attributes.is_empty() {
+        facts.retain(|(fact, _)| *fact != "attributes");
+    }
     let mut text = output::facts(&facts);
     if !answer.settings.is_empty() {
         text.push_str("\n\nsettings, and the profile that each is from:\n");
@@ -91,7 +97,13 @@ fn describe(answer: &api::NodeAnswer) -> String {
     text
 }
 
-fn settings_table(settings: &[Setting]) -> String {
+/// `location=row 3, owner=physics`
+fn attributes(node: &NodeRow) -> String {
+    let pairs = node.attributes.iter().map(|(name, value)| format!("{name}={value}"));
+    pairs.collect::<Vec<_>>().join(", ")
+}
+
+fn settings_table(settings: &[SettingRow]) -> String {
     let mut table = output::table(["setting", "value", "from"]);
     for setting in settings {
         table.add_row([&setting.key, &output::dash(&setting.value), &setting.profile]);
@@ -125,7 +137,7 @@ fn steps_table(boot: &BootSummary) -> String {
         table.add_row(vec![
             output::right(format!("+{}", output::duration(step.at_ms))),
             output::right(output::duration(step.took_ms)),
-            output::level_cell(step.level, &step.step),
+            output::level_cell(step.level, step.step.to_string()),
             output::right(step.count),
             output::level_cell(step.level, &step.detail),
         ]);

@@ -2,7 +2,7 @@
 
 use crate::{
     cli::output,
-    timeline::{State, StatusRow},
+    control::api::{NodeState, StatusRow},
 };
 use comfy_table::{ContentArrangement, Table};
 use rackstrap_base::clock::Timestamp;
@@ -28,7 +28,7 @@ pub(super) struct Line {
     names: String,
     /// How many nodes that is.
     pub nodes: usize,
-    pub state: State,
+    pub state: NodeState,
     since: String,
     address: String,
     image: String,
@@ -39,15 +39,15 @@ pub(super) struct Line {
 }
 
 /// Rank of a state for `--sort worst`: the lowest number comes first.
-pub(super) fn urgency(state: State) -> u8 {
+pub(super) fn urgency(state: NodeState) -> u8 {
     match state {
-        State::Lost => 0,
-        State::Stalled => 1,
-        State::Degraded => 2,
-        State::Waiting => 3,
-        State::Loading | State::Agent | State::Starting => 4,
-        State::Absent => 5,
-        State::Ready => 6,
+        NodeState::Lost => 0,
+        NodeState::Stalled => 1,
+        NodeState::Degraded => 2,
+        NodeState::Waiting => 3,
+        NodeState::Loading | NodeState::Agent | NodeState::Starting => 4,
+        NodeState::Absent => 5,
+        NodeState::Ready => 6,
     }
 }
 
@@ -66,7 +66,7 @@ pub(super) fn lines(now: Timestamp, nodes: &[StatusRow], each: bool) -> Vec<Line
             &*row.remark,
         );
         // An unknown machine has no name that would fold.
-        match places.get(&alike).filter(|_| fold && row.state != State::Waiting) {
+        match places.get(&alike).filter(|_| fold && row.state != NodeState::Waiting) {
             Some(place) => groups[*place].push(row),
             None => {
                 places.insert(alike, groups.len());

@@ -1,11 +1,10 @@
 //! Tests of the table: what fits, what is folded, what comes first.
 
 use super::*;
-use crate::timeline::StatusRow;
 use proptest::prelude::*;
 use rackstrap_base::{clock::Timestamp, warnings::SiteWarning};
 
-fn row(node: &str, state: State) -> StatusRow {
+fn row(node: &str, state: NodeState) -> StatusRow {
     StatusRow {
         node: node.to_owned(),
         state,
@@ -34,20 +33,20 @@ fn answer(nodes: Vec<StatusRow>) -> api::StatusAnswer {
 }
 
 fn few() -> api::StatusAnswer {
-    let mut nodes: Vec<StatusRow> = (1..=3).map(|n| row(&format!("r01n{n:02}"), State::Ready)).collect();
+    let mut nodes: Vec<StatusRow> = (1..=3).map(|n| row(&format!("r01n{n:02}"), NodeState::Ready)).collect();
     let reason = "vda holds an ext4 file system that rackstrap did not write; /tmp is in RAM";
-    nodes[1].state = State::Degraded;
+    nodes[1].state = NodeState::Degraded;
     nodes[1].disk = format!("vda (degraded: {reason}); unused: vdb 2.1 GB (blank)");
     nodes[1].disk_trouble = Some(DiskTrouble {
         problem: rackstrap_wire::DiskProblem::Foreign,
         device: "vda".to_owned(),
     });
     nodes[1].last_error = format!("agent disk: {reason}");
-    nodes[2].state = State::Stalled;
+    nodes[2].state = NodeState::Stalled;
     nodes[2].last_error =
         "tftp: fetched snponly.efi, then nothing more; does its firmware enforce Secure Boot? (32 min 0 s ago)"
             .to_owned();
-    nodes.push(row("52:54:00:00:00:99", State::Waiting));
+    nodes.push(row("52:54:00:00:00:99", NodeState::Waiting));
     let mut answer = answer(nodes);
     answer.warnings.push(SiteWarning {
         fatal: false,
@@ -96,8 +95,10 @@ fn wide_lines_have_all_and_the_reason_once() {
 
 #[test]
 fn equal_rows_of_many_nodes_share_a_line() {
-    let mut nodes: Vec<StatusRow> = (1..=60).map(|n| row(&format!("r01n{n:02}"), State::Ready)).collect();
-    nodes[30].state = State::Lost;
+    let mut nodes: Vec<StatusRow> = (1..=60)
+        .map(|n| row(&format!("r01n{n:02}"), NodeState::Ready))
+        .collect();
+    nodes[30].state = NodeState::Lost;
     nodes[59].since = Some(Timestamp(199_000));
     let all = answer(nodes);
     let text = describe(&all, "", at(80));
@@ -120,13 +121,15 @@ fn equal_rows_of_many_nodes_share_a_line() {
 
 #[test]
 fn what_does_not_fit_is_counted_and_what_needs_a_look_comes_first() {
-    let mut nodes: Vec<StatusRow> = (1..=40).map(|n| row(&format!("r01n{n:02}"), State::Ready)).collect();
-    nodes[30].state = State::Lost;
+    let mut nodes: Vec<StatusRow> = (1..=40)
+        .map(|n| row(&format!("r01n{n:02}"), NodeState::Ready))
+        .collect();
+    nodes[30].state = NodeState::Lost;
     // Each its own text, so that none share a line.
     for (number, row) in nodes.iter_mut().enumerate() {
         row.last_error = format!("{number} {}", "x".repeat(300));
     }
-    nodes.push(row("52:54:00:00:00:99", State::Waiting));
+    nodes.push(row("52:54:00:00:00:99", NodeState::Waiting));
     let all = answer(nodes);
     let within = |rows| {
         describe(
@@ -157,7 +160,7 @@ fn what_does_not_fit_is_counted_and_what_needs_a_look_comes_first() {
 
 #[test]
 fn a_remark_stands_before_the_disk_and_its_nodes_fold_apart() {
-    let mut nodes = vec![row("r01n01", State::Ready)];
+    let mut nodes = vec![row("r01n01", NodeState::Ready)];
     nodes[0].remark = "SELinux permissive".to_owned();
     for look in [
         at(100),
@@ -173,7 +176,9 @@ fn a_remark_stands_before_the_disk_and_its_nodes_fold_apart() {
             "{shown}"
         );
     }
-    let mut many: Vec<StatusRow> = (1..=50).map(|n| row(&format!("r01n{n:02}"), State::Ready)).collect();
+    let mut many: Vec<StatusRow> = (1..=50)
+        .map(|n| row(&format!("r01n{n:02}"), NodeState::Ready))
+        .collect();
     many[49].remark = "SELinux permissive".to_owned();
     let shown = describe(&answer(many), "", Look::default());
     assert!(shown.contains("r01n[01-49]") && shown.contains("r01n50"), "{shown}");
@@ -181,7 +186,7 @@ fn a_remark_stands_before_the_disk_and_its_nodes_fold_apart() {
 
 #[test]
 fn what_nodes_lose_is_said_once_with_the_nodes() {
-    let mut nodes: Vec<StatusRow> = (1..=9).map(|n| row(&format!("r01n{n:02}"), State::Ready)).collect();
+    let mut nodes: Vec<StatusRow> = (1..=9).map(|n| row(&format!("r01n{n:02}"), NodeState::Ready)).collect();
     for (number, row) in nodes.iter_mut().enumerate() {
         // Four have the same on their disks, and each of the others something else.
         let used = number.saturating_sub(3);
@@ -204,7 +209,7 @@ fn what_nodes_lose_is_said_once_with_the_nodes() {
 fn wide(number: usize, text: &str, state: usize) -> StatusRow {
     let mut row = row(
         &format!("{text}-r01n{number:02}"),
-        State::OF_NODES[state % State::OF_NODES.len()],
+        NodeState::OF_NODES[state % NodeState::OF_NODES.len()],
     );
     row.image = format!(
         "debian-13-with-a-long-name-for-the-nodes-of-the-institute@{}",
@@ -223,12 +228,12 @@ fn wide(number: usize, text: &str, state: usize) -> StatusRow {
 
 #[test]
 fn names_have_the_room_that_the_rest_leaves() {
-    let ready = |rack: usize, slot: usize| row(&format!("r{rack:02}n{slot:02}"), State::Ready);
+    let ready = |rack: usize, slot: usize| row(&format!("r{rack:02}n{slot:02}"), NodeState::Ready);
     // Every second node of ten racks, so that the list is long; the others are absent.
     let nodes: Vec<StatusRow> = (1..=10)
         .flat_map(|rack| (1..=9).map(move |slot| (rack, slot)))
         .map(|(rack, slot)| match slot % 2 == rack % 2 {
-            true => row(&format!("r{rack:02}n{slot:02}"), State::Absent),
+            true => row(&format!("r{rack:02}n{slot:02}"), NodeState::Absent),
             false => ready(rack, slot),
         })
         .collect();
@@ -249,7 +254,7 @@ fn long_names_and_many_states_fit_too() {
     let mut nodes: Vec<StatusRow> = (0..16)
         .map(|n| wide(n, "a-very-long-host-name-of-the-chemistry-lab", n))
         .collect();
-    nodes.push(row("52:54:00:00:00:99", State::Waiting));
+    nodes.push(row("52:54:00:00:00:99", NodeState::Waiting));
     let mut answer = answer(nodes);
     answer.ignored = 12;
     for columns in [80, 100] {
@@ -269,7 +274,7 @@ proptest! {
     ) {
         let nodes = texts.iter().enumerate().map(|(n, text)| wide(n, text, n / 5 + n % 3));
         let mut answer = answer(nodes.collect());
-        answer.nodes.push(row("52:54:00:00:00:99", State::Waiting));
+        answer.nodes.push(row("52:54:00:00:00:99", NodeState::Waiting));
         answer.warnings.push(SiteWarning {
             fatal: false,
             topic: "dhcp".to_owned(),

@@ -1,6 +1,7 @@
 //! The sockets, on loopback: forwarders that are silent, wrong, unable or too slow for everybody at once, and clients that are idle.
 
 use super::*;
+use rackstrap_base::counters::ReadCounts;
 use std::{io::ErrorKind, net::SocketAddr, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -80,7 +81,7 @@ impl Lab {
     }
 
     fn counted(&self, name: &str) -> u64 {
-        self.server.counters().read().find(|(n, _)| *n == name).unwrap().1
+        self.server.counts().into_iter().find(|(n, _)| *n == name).unwrap().1
     }
 
     async fn stop(self) {

@@ -129,6 +129,8 @@ fn place(entry: &Entry, error: &InventoryError) -> Option<Place> {
         }
         InventoryError::Name(_)
         | InventoryError::Exists { .. }
+        | InventoryError::AttributeName { .. }
+        | InventoryError::AttributeValue { .. }
         | InventoryError::LastHwaddr(_)
         | InventoryError::NoHwaddr(_)
         | InventoryError::Address { .. }
@@ -146,15 +148,25 @@ fn change(entry: &Entry, existing: Option<&Node>) -> Change {
             hwaddrs: entry.hwaddrs.clone(),
             profiles: entry.profiles.clone().unwrap_or_default(),
             groups: groups.unwrap_or_default(),
+            attributes: entry.attributes.clone().unwrap_or_default(),
         });
     };
     // What stays as it is is not asked about, even if the site file has changed since.
     let groups = groups.unwrap_or_else(|| node.groups.clone());
+    let attributes = entry.attributes.as_ref().unwrap_or(&node.attributes);
     let patch = Patch {
         hwaddrs: (node.hwaddrs != entry.hwaddrs).then(|| entry.hwaddrs.clone()),
         profiles: entry.profiles.clone().filter(|profiles| *profiles != node.profiles),
         join: groups.difference(&node.groups).cloned().collect(),
         leave: node.groups.difference(&groups).cloned().collect(),
+        attributes: (attributes
+            .iter()
+            .filter(|(name, value)| node.attributes.get(*name) != Some(value)))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect(),
+        drop_attributes: (node.attributes.keys().filter(|name| !attributes.contains_key(*name)))
+            .cloned()
+            .collect(),
         ..Patch::default()
     };
     Change::Set {

@@ -159,6 +159,7 @@ fn entry(report: &Report<'_>, draft: Draft, name: String) -> Entry {
         ipaddr: draft.ipaddr,
         profiles: draft.profiles.map(texts),
         groups: draft.groups.map(texts),
+        attributes: draft.attributes,
     }
 }
 

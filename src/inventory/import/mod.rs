@@ -30,7 +30,7 @@ use rackstrap_hostlist::naming::Naming;
 use rackstrap_wire::HwAddr;
 use report::{Report, Said};
 use serde::Serialize;
-use std::{fmt, net::Ipv4Addr, ops::Range, str::FromStr};
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr, ops::Range, str::FromStr};
 
 /// Longest file, bytes: 65,536 nodes with 64 bytes each.
 pub const FILE_BYTES: usize = 4 << 20;
@@ -54,6 +54,8 @@ pub struct Entry {
     pub profiles: Option<Vec<String>>,
     /// Groups; none if the source does not say.
     pub groups: Option<Vec<String>>,
+    /// Attributes; none if the source does not say.
+    pub attributes: Option<BTreeMap<String, String>>,
     /// Where all that stands.
     #[serde(skip)]
     pub places: Places,
@@ -221,6 +223,7 @@ struct Draft {
     ipaddr: Option<Ipv4Addr>,
     profiles: Option<Vec<Word>>,
     groups: Option<Vec<Word>>,
+    attributes: Option<BTreeMap<String, String>>,
     /// Something about its hardware addresses is in the report already.
     reported: bool,
     /// The source has an entry for each card: a second one of the same name is the node's second card.

@@ -5,7 +5,7 @@ use super::{
     report::{Report, shown},
 };
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     ops::Range,
 };
 use toml::{
@@ -14,7 +14,15 @@ use toml::{
 };
 use toml_edit::{Array, DocumentMut, Item, Key, Table, Value};
 
-const KEYS: [&str; 6] = ["hwaddrs", "hwaddr", "ipaddr", "profiles", "profile", "groups"];
+const KEYS: [&str; 7] = [
+    "hwaddrs",
+    "hwaddr",
+    "ipaddr",
+    "profiles",
+    "profile",
+    "groups",
+    "attributes",
+];
 const EXAMPLE: &str = "write [node.r01n01], and below it hwaddrs = [\"52:54:00:01:01:01\"]";
 /// With more tables of one name or inside of nodes than this, nothing else is looked at: the parser moves all tables
 /// that it has at each.
@@ -39,6 +47,10 @@ pub fn to_toml(entries: &[Entry]) -> String {
         }
         if let Some(groups) = &entry.groups {
             table.insert("groups", list(groups));
+        }
+        if let Some(attributes) = entry.attributes.as_ref().filter(|attributes| !attributes.is_empty()) {
+            let pairs = attributes.iter().map(|(name, value)| (name, value.as_str()));
+            table.insert("attributes", Item::Value(Value::InlineTable(pairs.collect())));
         }
         nodes.insert(&entry.name, Item::Table(table));
     }
@@ -172,6 +184,7 @@ fn node(report: &mut Report<'_>, name: &str, at: Range<usize>, value: &Spanned<D
                 None => report.error(value.span(), "'profile' is not a string", "write profile = \"compute\""),
             },
             "groups" => draft.groups = list(report, "groups", value),
+            "attributes" => draft.attributes = attributes(report, value),
             other => {
                 let near = KEYS
                     .iter()
@@ -229,6 +242,27 @@ fn list(report: &mut Report<'_>, key: &str, value: &Spanned<DeValue<'_>>) -> Opt
         match string(value) {
             Some(text) if !text.is_empty() => all.push((value.span(), text.to_owned())),
             _ => report.error(value.span(), format!("'{key}' is not made of names"), help()),
+        }
+    }
+    Some(all)
+}
+
+fn attributes(report: &mut Report<'_>, value: &Spanned<DeValue<'_>>) -> Option<BTreeMap<String, String>> {
+    let help = "write attributes = { location = \"row 3\" }";
+    let DeValue::Table(table) = value.get_ref() else {
+        report.error(value.span(), "'attributes' is not a table of names and values", help);
+        return None;
+    };
+    let mut all = BTreeMap::new();
+    for (name, value) in table {
+        match string(value) {
+            Some(text) => {
+                all.insert(name.get_ref().to_string(), text.to_owned());
+            }
+            None => {
+                let message = format!("the attribute '{}' is not a string", shown(name.get_ref()));
+                report.error(value.span(), message, help);
+            }
         }
     }
     Some(all)

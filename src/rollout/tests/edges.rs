@@ -9,7 +9,7 @@ use crate::{
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::HwAddr;
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 /// Also what is not well counts as up: what follows is said by its checks.
 fn limps(rig: &Rig, name: &str) {
@@ -84,7 +84,7 @@ fn after_a_stop_a_retry_and_a_resume_lead_on() {
     for _ in 0..4 {
         rig.boot("r01n01");
     }
-    assert_eq!(rig.states(), "n01 gone back, n02 waiting");
+    assert_eq!(rig.states(), "n01 rolled back, n02 waiting");
     let resume = |rig: &Rig| rig.rollouts.resume(None, None, "tests", Timestamp::now());
     let error = resume(&rig).unwrap_err().to_string();
     assert!(
@@ -111,7 +111,7 @@ fn other_hardware_begins_anew() {
     for _ in 0..4 {
         rig.boot("r01n01");
     }
-    assert_eq!(rig.states(), "n01 gone back");
+    assert_eq!(rig.states(), "n01 rolled back");
     let exchange = |rig: &Rig, hwaddrs: Vec<HwAddr>| {
         let world = rig.world.load_full();
         let nodes = world.inventory.iter().map(|node| Node {
@@ -132,7 +132,7 @@ fn other_hardware_begins_anew() {
         HwAddr([0x52, 0x54, 0, 0xff, 0xff, 0xff]),
     );
     exchange(&rig, vec![new, old]);
-    assert_eq!(rig.states(), "n01 gone back", "one more card is no other machine");
+    assert_eq!(rig.states(), "n01 rolled back", "one more card is no other machine");
     exchange(&rig, vec![new]);
     assert_eq!(rig.states(), "n01 waiting");
     rig.rollouts.resume(None, None, "tests", Timestamp::now()).unwrap();
@@ -180,35 +180,7 @@ fn of_two_who_begin_at_the_same_moment_one_does() {
 }
 
 #[test]
-fn a_paused_rollout_wants_nobody_restarted_and_what_was_wanted_is_not_down() {
-    let rig = Rig::new();
-    for slot in 1..=2 {
-        rig.come_up(&format!("r01n{slot:02}"));
-    }
-    let boot = |name: &str| rig.boots.current(name).unwrap().plan.id.clone();
-    let wanted = |name: &str| {
-        (0..50).any(|_| {
-            std::thread::sleep(Duration::from_millis(5));
-            let image = rig.rollouts.reboot_wanted(name, &boot(name), false, Timestamp::now());
-            image.is_some()
-        })
-    };
-    rig.begin_with(&["r01n01", "r01n02"], true).unwrap();
-    assert!(wanted("r01n01") && !wanted("r01n02"), "one at a time");
-    rig.rollouts.pause(None, "tests", Timestamp::now()).unwrap();
-    assert!(!wanted("r01n01") && !rig.rollouts.wants_restarted("debian", "r01n01"));
-    rig.rollouts.not_restarted("debian", &["r01n01".into()]);
-    rig.rollouts.resume(None, None, "tests", Timestamp::now()).unwrap();
-    assert!(rig.rollouts.wants_restarted("debian", "r01n01"));
-    assert!(wanted("r01n02"), "r01n01 is up");
-    rig.come_up("r01n02");
-    rig.rollouts.pause(None, "tests", Timestamp::now()).unwrap();
-    rig.rollouts.abort(None, "tests", Timestamp::now()).unwrap();
-    assert!(wanted("r01n02") && !wanted("r01n01"), "it goes back, pause or not");
-}
-
-#[test]
-fn a_panic_of_the_keeper_ends_neither_it_nor_a_rollout() {
+fn a_panic_of_the_executor_ends_the_daemon_with_its_reason_and_no_rollout() {
     let rig = Rig::new();
     rig.come_up("r01n01");
     rig.come_up("r01n02");
@@ -216,8 +188,9 @@ fn a_panic_of_the_keeper_ends_neither_it_nor_a_rollout() {
     rig.come_up("r01n01");
     assert_eq!(rig.states(), "n01 ready, n02 waiting");
     rig.rollouts.panic();
-    // The keeper pauses for a moment, and `settled` waits for it.
-    rig.settled();
+    let ended = rig.runtime.block_on(rig.rollouts.ended()).unwrap_err();
+    assert_eq!(ended.to_string(), "thread rollouts panicked: a test wants it");
+    let rig = rig.restart();
     assert_eq!(
         rig.states(),
         "n01 ready, n02 waiting",

@@ -5,14 +5,15 @@ use crate::{
     boots::Boot,
     decide::{Decision, Requester, decide},
     inventory::Node,
+    restart::Restarts,
     rollout::{Pace, Rollouts, Share, Stage, Wish},
     testkit::{Registries, cluster, node, world},
-    timeline::{Event, Level, Subject},
+    timeline::{Event, EventKind, Level, Subject},
 };
 use rackstrap_base::clock::Timestamp;
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-const PROFILES: &str = r#"
+pub(super) const PROFILES: &str = r#"
 [profile.default]
 image = "debian"
 
@@ -27,6 +28,7 @@ pub(super) struct Rig {
     dir: tempfile::TempDir,
     daemon: Registries,
     pub rollouts: Rollouts,
+    pub restarts: Restarts,
     pub runtime: tokio::runtime::Runtime,
 }
 
@@ -61,9 +63,11 @@ impl Rig {
         let nodes = nodes.chain([of_profile("r01n09", "old"), of_profile("r01n10", "other")]);
         let images = catalog(&["debian@2", "debian@3", "debian@4", "debian@5", "rocky@1"]);
         let daemon = Registries::open(dir.path(), world(cluster(PROFILES)).nodes(nodes).images(images));
+        let restarts = daemon.restarts();
         Rig {
             dir,
-            rollouts: daemon.rollouts(),
+            rollouts: daemon.rollouts(&restarts),
+            restarts,
             daemon,
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -75,9 +79,13 @@ impl Rig {
     /// The daemon is killed and started.
     pub fn restart(self) -> Rig {
         let Rig {
-            dir, rollouts, daemon, ..
+            dir,
+            rollouts,
+            restarts,
+            daemon,
+            ..
         } = self;
-        drop(rollouts);
+        drop((rollouts, restarts));
         daemon.kill();
         Rig::open(dir)
     }
@@ -127,7 +135,7 @@ impl Rig {
         let token = boot.token.clone();
         let ready = self.boots.mark_ready(&boot.plan.id, &token, Timestamp::now());
         let boot = self.runtime.block_on(ready).unwrap();
-        let event = Event::new(Timestamp::now(), "ready", Level::Ok, "").of_boot(&*boot.plan.id);
+        let event = Event::new(Timestamp::now(), EventKind::Ready, Level::Ok, "").of_boot(&*boot.plan.id);
         self.recorder.record(Subject::Node(name.to_owned()), event);
         self.rollouts.ready(&boot, Timestamp::now());
         self.settled();
@@ -186,7 +194,9 @@ fn what_comes_later_is_given_to_nobody_and_promotions_survive_restarts() {
         .promote_image(&image("debian@9"), "tests", now)
         .unwrap_err();
     assert!(
-        missing.to_string().contains("there are debian@2, debian@3"),
+        missing
+            .to_string()
+            .contains("debian@9 does not exist; available: debian@2, debian@3"),
         "{missing}"
     );
     assert_eq!(
@@ -226,7 +236,7 @@ fn a_node_that_does_not_get_ready_goes_back_and_stays_there() {
     );
     let why = rig.told("r01n01").why.join("\n");
     assert!(
-        why.contains("image debian@3: rolled back because debian@4 did not get ready in 3 boots"),
+        why.contains("image debian@3: rolled back because debian@4 did not get ready in 3 boots (wanted: "),
         "{why}"
     );
     rig.come_up("r01n01");
@@ -235,11 +245,11 @@ fn a_node_that_does_not_get_ready_goes_back_and_stays_there() {
     let line = rig.recorder.of(&Subject::Node("r01n01".into()));
     let told = line
         .iter()
-        .filter(|event| event.step == "rollout")
+        .filter(|event| event.step == EventKind::Rollout)
         .map(|event| event.detail.as_str());
     assert_eq!(
         told.collect::<Vec<_>>(),
-        ["debian@4 did not get ready in 3 boots: goes back to debian@3"]
+        ["debian@4 did not get ready in 3 boots: rolls back to debian@3"]
     );
     let nodes = ["r01n01".to_owned(), "r01n02".to_owned()];
     assert_eq!(rig.rollouts.retry(&nodes, "tests", Timestamp(2)).unwrap(), ["r01n01"]);
@@ -256,7 +266,7 @@ fn a_node_that_does_not_get_ready_goes_back_and_stays_there() {
 }
 
 #[test]
-fn a_rollout_from_subset_to_done() {
+fn a_rollout_from_canary_to_done() {
     let rig = Rig::new();
     for slot in 1..=8 {
         rig.come_up(&format!("r01n{slot:02}"));
@@ -273,12 +283,12 @@ fn a_rollout_from_subset_to_done() {
     );
     let why = rig.told("r01n01").why.join("\n");
     assert!(
-        why.contains("image debian@4, by the rollout of debian@4 (subset)"),
+        why.contains("image debian@4, by the rollout of debian@4 (canary)"),
         "{why}"
     );
     let second = rig.begin(&["r01n03"]).unwrap_err();
     assert!(
-        second.contains("debian@4 is being rolled out (subset: 0 of 2 ready)"),
+        second.contains("debian@4 is being rolled out (canary: 0 of 2 ready)"),
         "{second}"
     );
     assert!(
@@ -334,7 +344,7 @@ fn a_failing_node_stops_the_rollout_and_abort_leads_all_back() {
     for _ in 0..4 {
         rig.boot("r01n02");
     }
-    assert_eq!(rig.states(), "n01 ready, n02 gone back, n03 waiting");
+    assert_eq!(rig.states(), "n01 ready, n02 rolled back, n03 waiting");
     let stopped = rig.rollouts.all().pop().unwrap().stopped;
     assert!(
         stopped.contains("1 failed, and none may: r01n02 (debian@4 did not get ready in 3 boots)"),
@@ -371,39 +381,6 @@ fn boots_that_were_missed_are_found_among_the_boots() {
     rig.runtime.block_on(ready).unwrap();
     rig.rollouts.look(Timestamp::now());
     assert_eq!(rig.states(), "n01 ready");
-}
-
-#[test]
-fn with_reboot_nodes_leave_what_they_run_one_after_the_other() {
-    let rig = Rig::new();
-    for slot in 1..=3 {
-        rig.come_up(&format!("r01n{slot:02}"));
-    }
-    let boot = |name: &str| rig.boots.current(name).unwrap().plan.id.clone();
-    // While the keeper is at work the answer is no, as it is between two heartbeats.
-    let wanted = |name: &str| {
-        (0..50).any(|_| {
-            std::thread::sleep(Duration::from_millis(5));
-            let reboot = rig.rollouts.reboot_wanted(name, &boot(name), false, Timestamp::now());
-            reboot.is_some_and(|reboot| reboot.image == "debian" && reboot.ready_within_secs == 600)
-        })
-    };
-    assert!(!wanted("r01n01"));
-    rig.begin_with(&["r01n01", "r01n02"], true).unwrap();
-    assert!(wanted("r01n01") && !wanted("r01n02"), "a tenth of eight is one");
-    assert!(!wanted("r01n03"), "it is no node of the rollout");
-    assert_eq!(
-        rig.rollouts.reboot_wanted("r01n02", "another", false, Timestamp::now()),
-        None
-    );
-    rig.come_up("r01n01");
-    assert!(!wanted("r01n01") && wanted("r01n02"));
-    rig.rollouts.abort(None, "tests", Timestamp::now()).unwrap();
-    assert!(!wanted("r01n01"), "r01n02 was told to restart, and is not back");
-    rig.come_up("r01n02");
-    assert!(wanted("r01n01"));
-    rig.come_up("r01n01");
-    assert!(!wanted("r01n01"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use rackstrap_base::subnet::Subnet;
 use rackstrap_dhcp::{
-    Answer, AnswerKind, Ask, Authority, Counters, Dhcp, DhcpEvent, Lease, LeaseStore, LeaseView, Loader, Network,
+    Answer, AnswerKind, Ask, Authority, Counters, Dhcp, DhcpEvent, Kind, Lease, LeaseStore, LeaseView, Loader, Network,
 };
 use rackstrap_wire::HwAddr;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -198,7 +198,7 @@ impl Authority for World {
     }
 
     fn observe(&self, event: &DhcpEvent) {
-        if event.answer == AnswerKind::Ack && !event.known && event.message != "inform" {
+        if event.answer == AnswerKind::Ack && !event.known && event.message != Kind::Inform {
             let leases = self.leases.lock().unwrap();
             let lease = leases
                 .get(&event.address.unwrap())

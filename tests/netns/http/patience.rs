@@ -18,7 +18,7 @@ use rackstrap::parts::{
     rollout::Rollouts,
     timeline::Recorder,
 };
-use rackstrap_base::clock::Timestamp;
+use rackstrap_base::{clock::Timestamp, counters::ReadCounts};
 use rackstrap_image::Catalog;
 use rackstrap_store::Store;
 use rackstrap_wire::testing::plan;
@@ -98,16 +98,24 @@ impl Server {
         let nodes = Nodes::new(store.clone(), world.clone());
         let templates = Arc::new(ArcSwap::from_pointee(Templates::load(None)?));
         let overlays = Renderer::new(world.clone(), store.clone(), boots.clone(), templates);
+        let restarts = Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone())?;
         let service = Arc::new(Service {
             waits: Box::new(|_, _| true),
-            rollouts: Rollouts::start(world.clone(), store.clone(), recorder.clone(), boots.clone())?,
+            rollouts: Rollouts::start(
+                world.clone(),
+                store.clone(),
+                recorder.clone(),
+                boots.clone(),
+                restarts.clone(),
+            )?,
             overlays: Arc::new(overlays),
             discovery: Discovery::start(world.clone(), store.clone(), nodes, boots.clone())?,
-            restarts: Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone())?,
+            restarts,
             world,
             boots,
             windows: Arc::default(),
             recorder,
+            firmware: Arc::default(),
             loaders: Arc::new(ArcSwap::from_pointee(Loaders::load(&[loader_dir])?)),
             scripts: Arc::new(ArcSwap::from_pointee(Scripts::load(None).map_err(anyhow::Error::msg)?)),
             heard: Heard::default(),
@@ -144,7 +152,12 @@ impl Server {
     }
 
     fn counted(&self, name: &str) -> Result<u64> {
-        let found = self.service.counters.read().find(|(counter, _)| *counter == name);
+        let found = self
+            .service
+            .counters
+            .counts()
+            .into_iter()
+            .find(|(counter, _)| *counter == name);
         Ok(found.with_context(|| format!("no counter {name}"))?.1)
     }
 

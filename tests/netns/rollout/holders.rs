@@ -70,7 +70,7 @@ fn what_a_node_would_go_back_to_stays_for_it() -> Result {
     fleet.add_version(3)?;
     daemon.cli(&["rollout", "start", "debian@2", "--nodes", "r01n01"])?;
     let refused = format!("{:#}", daemon.cli(&["image", "delete", "debian@2"]).unwrap_err());
-    assert!(refused.contains("a rollout gives it (subset)"), "{refused}");
+    assert!(refused.contains("a rollout gives it (canary)"), "{refused}");
     // It is up, and its checks fail: what it was well on is no boot of its own any more after a few others.
     let failed =
         serde_json::json!([{"check": "unit sshd.service", "ok": false, "detail": "unit sshd.service is failed"}]);

@@ -4,23 +4,20 @@ use super::fleet::{Boot, Fleet};
 use anyhow::Context;
 use rackstrap_hostlist::{NoGroups, expand};
 use serde_json::{Value, json};
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 use testbed::{Result, Site, timeline::poll};
 
 /// When to give up, however loaded the machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Notes in `log` what it was run for, and fails while `busy` exists.
+/// Notes in `log` what it was run for, and fails for the nodes that `busy` names, and for several at once.
 fn program(dir: &Path, name: &str) -> Result<Vec<String>> {
     let (path, at) = (dir.join(name), dir.display());
     let script = format!(
         "#!/bin/sh\necho \"{name} $RACKSTRAP_NODES\" >> {at}/log\n\
-         if [ {name} = drain ] && [ -e {at}/busy ]; then echo jobs run; exit 1; fi\n"
+         case $RACKSTRAP_NODES in *[[,]*) several=yes ;; esac\n\
+         if [ {name} = drain ] && [ -s {at}/busy ]; then\n\
+         if [ $several ] || grep -qx $RACKSTRAP_NODES {at}/busy; then echo jobs run; exit 1; fi\nfi\n"
     );
     fs::write(&path, script)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
@@ -54,8 +51,9 @@ impl Scene {
         Ok(Scene { fleet, boots, dir })
     }
 
-    fn busy(&self) -> PathBuf {
-        self.dir.path().join("busy")
+    /// Jobs run on these nodes.
+    fn busy(&self, nodes: &str) -> Result {
+        Ok(fs::write(self.dir.path().join("busy"), nodes.replace(' ', "\n"))?)
     }
 
     fn cli(&self, words: &[&str]) -> Result<String> {
@@ -133,9 +131,9 @@ const START: [&str; 8] = [
 #[test]
 fn pause_abort_and_rollback_cancel_the_restarts_that_a_rollout_wanted() -> Result {
     let mut scene = Scene::new()?;
+    scene.busy("r01n02 r01n03")?;
     scene.cli(&START)?;
     scene.wait_for_order(0)?;
-    fs::write(scene.busy(), "")?;
     scene.wait_for_step(1, "draining")?;
     scene.wait_for_step(2, "draining")?;
 
@@ -145,7 +143,7 @@ fn pause_abort_and_rollback_cancel_the_restarts_that_a_rollout_wanted() -> Resul
     assert_eq!((&held["paused"], &held["image"]), (&json!(true), &json!("debian@2")));
     scene.wait_for_log("resume r01n02", 1)?;
     scene.wait_for_log("resume r01n03", 1)?;
-    fs::remove_file(scene.busy())?;
+    scene.busy("")?;
     for _ in 0..3 {
         assert!(!scene.beat(1)? && !scene.beat(2)?, "paused");
     }
@@ -154,32 +152,36 @@ fn pause_abort_and_rollback_cancel_the_restarts_that_a_rollout_wanted() -> Resul
     scene.wait_for_log("resume r01n01", 1)?;
 
     // It goes on where it was, one after the other.
+    scene.busy("r01n01 r01n03")?;
     scene.cli(&["rollout", "resume"])?;
     scene.wait_for_order(1)?;
     scene.restart(1, "debian@2")?;
-    fs::write(scene.busy(), "")?;
     scene.wait_for_step(2, "draining")?;
     let said = scene.cli(&["rollout", "abort"])?;
     assert!(
-        said.contains("1 restart that it had wanted cancelled: r01n03"),
+        said.contains("2 restarts that it had wanted cancelled: r01n[01,03]"),
         "{said}"
     );
     scene.wait_for_log("resume r01n03", 2)?;
     // What runs the version leaves it, and nobody else restarts.
-    fs::remove_file(scene.busy())?;
+    scene.busy("")?;
     scene.wait_for_order(1)?;
     assert!(!scene.beat(0)? && !scene.beat(2)?);
     scene.restart(1, "debian@1")?;
     scene.wait_for_log("resume r01n02", 3)?;
 
+    scene.busy("r01n01 r01n02 r01n03")?;
     scene.cli(&START)?;
-    fs::write(scene.busy(), "")?;
     scene.wait_for_step(0, "draining")?;
     scene.wait_for_step(2, "draining")?;
     scene.fleet.cluster.daemon.kill();
     scene.fleet.cluster.start_daemon()?;
     let done = scene.fleet.cluster.daemon.json(&["image", "rollback", "debian"])?;
-    assert_eq!(done["restarts"]["cancelled"], json!(["r01n01", "r01n03"]), "{done}");
+    assert_eq!(
+        done["restarts"]["cancelled"],
+        json!(["r01n01", "r01n02", "r01n03"]),
+        "{done}"
+    );
     assert_eq!(
         (&done["image"], &done["ended"]),
         (&json!("debian@1"), &json!("debian@2"))
@@ -191,8 +193,8 @@ fn pause_abort_and_rollback_cancel_the_restarts_that_a_rollout_wanted() -> Resul
 #[test]
 fn a_rollout_that_stops_by_itself_restarts_nobody_else() -> Result {
     let scene = Scene::new()?;
+    scene.busy("r01n01 r01n02 r01n03")?;
     scene.cli(&START)?;
-    fs::write(scene.busy(), "")?;
     scene.wait_for_step(1, "draining")?;
     let failed = json!([{"check": "unit sshd.service", "ok": false, "detail": "unit sshd.service is failed"}]);
     scene.fleet.act(|wire| {
@@ -212,7 +214,7 @@ fn a_rollout_that_stops_by_itself_restarts_nobody_else() -> Result {
     );
     scene.wait_for_step(1, "ended")?;
     scene.wait_for_log("resume r01n02", 1)?;
-    fs::remove_file(scene.busy())?;
+    scene.busy("")?;
     for _ in 0..3 {
         assert!(!scene.beat(1)? && !scene.beat(2)?);
     }

@@ -275,7 +275,7 @@ fn last_words(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
     let text = lines[lines.len().saturating_sub(2)..].join("; ");
-    crate::timeline::cut(&text, 200).to_owned()
+    rackstrap_wire::text::cut(&text, 200).to_owned()
 }
 
 /// What `e2fsck -p` found (fsck.ext4(8)); the error says that the file system must not be mounted.

@@ -24,7 +24,7 @@ const BATCH: usize = 64;
 /// The index of the interface `name`.
 ///
 /// # Errors
-/// There is no such interface.
+/// No interface has this name.
 pub fn interface_index(name: &str) -> io::Result<u32> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
     Ok(name_to_index(&socket, name)?)

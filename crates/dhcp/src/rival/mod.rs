@@ -14,7 +14,7 @@ const UDP: usize = 8;
 /// Bytes before the options: BOOTP's fields and the cookie (RFC 2131 section 2, RFC 2132 section 2).
 const FIXED: usize = 240;
 const COOKIE: [u8; 4] = [99, 130, 83, 99];
-/// Client identifier of the question (option 61), for the log of the server that is asked: type 0 is no hardware address.
+/// Client identifier of the question (option 61), for the log of the server that is asked: type 0 is not a hardware address.
 const CLIENT_ID: &[u8] = b"\0rackstrap looks for DHCP servers";
 
 /// The machine that does not exist: a locally administered address, whose last four bytes are `random`.

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 /// How often others are asked for. A server that is asked keeps an address for some seconds each time.
 pub const ASK_EVERY: Duration = Duration::from_secs(3600);
-/// One server is told of again after that: it answers a whole cluster.
+/// A server is reported again after this time: it answers a whole cluster.
 const TELL_EVERY: Duration = Duration::from_secs(30);
 /// Servers of one interface that are told of within that time. More are forged: somebody hides a real one among them, or wants to
 /// fill what hears of them.
@@ -37,7 +37,7 @@ const MOST: usize = 256;
 /// Longest packet that is looked at, bytes.
 const LONGEST: usize = 1500;
 
-/// Another DHCP server.
+/// A DHCP server that is not this one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rival {
     /// The interface that its reply came in by.
@@ -101,11 +101,11 @@ pub async fn watch(watch: Watch, asker: HwAddr, cancel: CancellationToken) -> io
 /// What hearing a server means.
 #[derive(Debug, PartialEq, Eq)]
 enum Note {
-    /// It is to be told of.
+    /// It was not reported yet, or long ago: report it.
     New,
-    /// It was told of a moment ago.
+    /// It was reported less than [`TELL_EVERY`] ago.
     Known,
-    /// There is no room for it.
+    /// Too many servers were reported already.
     TooMany,
 }
 
@@ -125,7 +125,7 @@ struct Listener {
     name: String,
     link: AsyncFd<LinkSocket>,
     asker: HwAddr,
-    /// Replies of servers that were not told of, as there were too many.
+    /// Replies of servers that were not reported, as there were too many.
     untold: Rare,
 }
 

@@ -10,7 +10,7 @@ pub struct PatternError {
     pub pattern: PatternKind,
     /// Bytes of the pattern that are meant.
     pub at: Range<usize>,
-    /// What was found.
+    /// What is wrong, and with which part of the pattern.
     pub message: String,
     /// What to write instead.
     pub help: String,
@@ -28,7 +28,7 @@ pub enum PatternKind {
 /// A piece of the name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Segment {
-    /// Text.
+    /// Characters that stand in every name.
     Literal(String),
     /// A number of at least `width` digits; of exactly that many if `exact` (digits follow at once).
     Variable { index: usize, width: usize, exact: bool },

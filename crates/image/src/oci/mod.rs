@@ -26,6 +26,7 @@ use super::{
 use choose::{Chosen, Layer, Place, Start, Wanted};
 use digest::Checked;
 use location::Location;
+use rackstrap_base::text::quoted;
 use spec::Descriptor;
 use std::{
     cell::{Cell, OnceCell},
@@ -98,20 +99,7 @@ fn refused(why: impl Into<String>) -> ImportError {
 
 /// Text of strangers for people: short, and without control characters.
 fn shown(text: &str) -> String {
-    const MOST: usize = 200;
-    let cut: String = text.chars().take(MOST).collect();
-    let dots = if cut.len() < text.len() { "…" } else { "" };
-    let plain: String = cut
-        .chars()
-        .map(|c| {
-            if c.is_control() {
-                c.escape_default().to_string()
-            } else {
-                c.to_string()
-            }
-        })
-        .collect();
-    plain + dots
+    quoted(text, 200)
 }
 
 impl OciImage {

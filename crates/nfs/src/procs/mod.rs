@@ -17,7 +17,7 @@ use super::{
     xdr::Reader,
 };
 
-/// Number of procedures.
+/// Procedures are numbered from 0 up to, and without, this number.
 pub const COUNT: u32 = 22;
 /// Most bytes of data in one READ, and of one directory listing: what Linux asks for at most by itself. Larger READs cost
 /// memory for every node that reads, and win nothing measurable on a 10 Gb/s link.

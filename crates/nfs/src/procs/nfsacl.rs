@@ -1,4 +1,4 @@
-//! NFSACL version 3: POSIX ACLs, beside NFS on the same connection. No RFC has it; this is what Linux speaks (fs/nfs/nfs3acl.c,
+//! NFSACL version 3: POSIX ACLs, on the same connection as NFS. No RFC has it; this is what Linux speaks (fs/nfs/nfs3acl.c,
 //! fs/nfsd/nfs3acl.c, fs/nfs_common/nfsacl.c) and took from Solaris.
 //!
 //! A root cannot do without it: overlayfs asks the layer below for a file's ACL before it lets anybody but the file's owner
@@ -15,7 +15,7 @@ use crate::{
     xdr::Reader,
 };
 
-/// Number of procedures.
+/// Procedures are numbered from 0 up to, and without, this number.
 pub const COUNT: u32 = 3;
 
 /// The ACL's entries are asked for.

@@ -5,6 +5,7 @@ use super::{
     WINDOW_LOG, key_on_line, trailer,
 };
 use crate::{SCHEMA, Table, error::key_text};
+use rackstrap_base::text::quoted;
 use serde::de::IgnoredAny;
 use std::{
     io::{self, BufRead, BufReader, Read},
@@ -141,7 +142,7 @@ impl<R: BufRead> Reader<R> {
         };
         let table = Table::ALL.into_iter().find(|table| table.name().as_bytes() == name);
         let table = table.ok_or_else(|| {
-            let name: String = String::from_utf8_lossy(name).escape_debug().take(64).collect();
+            let name = quoted(&String::from_utf8_lossy(name), 64);
             BackupError::Damaged(format!("there is no table '{name}'"))
         })?;
         let bytes = match key.strip_prefix(b"0x") {

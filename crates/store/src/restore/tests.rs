@@ -1,7 +1,10 @@
 //! Tests of restoring: what is migrated, what is refused, what is kept, and what is left behind.
 
 use super::*;
-use crate::backup::{Header, Row, Writer};
+use crate::{
+    Batch,
+    backup::{Header, Row, Writer},
+};
 use rackstrap_base::clock::Timestamp;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -66,7 +69,9 @@ fn a_newer_store_is_not_backed_up_and_its_backup_not_restored() {
     let path = dir.path().join("store.redb");
     let store = Store::open(&path).unwrap();
     let newer = SCHEMA + 1;
-    store.write(|tx| tx.put(Table::Meta, migrate::KEY, &newer)).unwrap();
+    store
+        .commit_blocking(Batch::new().put(Table::Meta, migrate::KEY, &newer))
+        .unwrap();
     drop(store);
     let error = Store::back_up_file(&path, "lab", Timestamp(1), Vec::new()).unwrap_err();
     assert!(matches!(error, BackupError::Store(StoreError::Newer { .. })), "{error}");
@@ -110,22 +115,14 @@ fn what_machines_have_now_is_taken_along_if_it_can_be_read() {
     let path = dir.path().join("store.redb");
     let put = |pairs: &[(Table, &str)]| {
         let store = Store::open(&path).unwrap();
-        store
-            .write(|tx| {
-                for (table, key) in pairs {
-                    tx.put(*table, key.as_bytes(), &json!(key))?;
-                }
-                Ok::<_, StoreError>(())
-            })
-            .unwrap();
+        let put = |batch: Batch, (table, key): &(Table, &str)| batch.put(*table, key.as_bytes(), &json!(key));
+        store.commit_blocking(pairs.iter().fold(Batch::new(), put)).unwrap();
     };
     let rules = |value: &str| {
         let store = Store::open(&path).unwrap();
+        let batch = Batch::new().put(Table::Meta, ALIVE, &value);
         store
-            .write(|tx| {
-                tx.put(Table::Meta, ALIVE, &value)?;
-                tx.put(Table::Meta, DISK_RULES, &value)
-            })
+            .commit_blocking(batch.put(Table::Meta, DISK_RULES, &value))
             .unwrap();
     };
     let alive_of = |store: &Store| store.get::<String>(Table::Meta, ALIVE).unwrap();

@@ -118,7 +118,7 @@ fn use_it(path: &Path) -> Result<(), StoreError> {
     let key = store.cluster_key("nfs-handle")?;
     store.look()?;
     store.set_aside_damaged(Timestamp(1))?;
-    store.write(|tx| tx.put(Table::Nodes, &7u32.to_be_bytes(), &value(Table::Nodes, 7)))?;
+    store.commit_blocking(Batch::new().put(Table::Nodes, 7u32.to_be_bytes(), &value(Table::Nodes, 7)))?;
     store.commit_blocking(Batch::new().put(Table::Events, *b"more", &"later"))?;
     let mut backup = Vec::new();
     // A backup is one that can be restored, or there is none.
@@ -201,7 +201,9 @@ fn a_row_that_is_needed_is_refused_by_its_name() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store.redb");
         let store = Store::open(&path).unwrap();
-        store.write(|tx| tx.put(table, b"r01n03", &"precious")).unwrap();
+        store
+            .commit_blocking(Batch::new().put(table, *b"r01n03", &"precious"))
+            .unwrap();
         drop(store);
         flip_in(&path, "precious");
         let error = Store::open(&path).err().unwrap().to_string();
@@ -221,7 +223,7 @@ fn a_row_that_can_be_spared_is_passed_over_named_and_set_aside() {
     let event = |number: u8| format!("event number {number}");
     for number in 0..4 {
         store
-            .write(|tx| tx.put(Table::Events, &[b'n', number], &event(number)))
+            .commit_blocking(Batch::new().put(Table::Events, [b'n', number], &event(number)))
             .unwrap();
     }
     drop(store);
@@ -258,11 +260,9 @@ fn a_backup_leaves_out_what_cannot_be_read_and_can_be_spared() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.redb");
     let store = Store::open(&path).unwrap();
+    let batch = Batch::new().put(Table::Events, *b"n1", &"event one");
     store
-        .write(|tx| {
-            tx.put(Table::Events, b"n1", &"event one")?;
-            tx.put(Table::Events, b"n2", &"event two")
-        })
+        .commit_blocking(batch.put(Table::Events, *b"n2", &"event two"))
         .unwrap();
     drop(store);
     flip_in(&path, "event one");

@@ -73,7 +73,7 @@ impl Client {
     }
 }
 
-/// Percentages.
+/// How a network treats datagrams: percentages, and a delay in microseconds.
 #[derive(Clone, Copy, Debug)]
 struct Network {
     loss: u64,

@@ -33,6 +33,7 @@ fn node(name: &str, hwaddr: &str, profiles: &[&str]) -> Node {
         ipaddr: naming().name_to_address(name).unwrap(),
         profiles: profiles.iter().map(|p| (*p).to_owned()).collect(),
         groups: ["old".to_owned()].into(),
+        attributes: Default::default(),
     }
 }
 
@@ -123,6 +124,7 @@ fn entries_that_were_not_read_from_a_file_are_checked_as_well() {
         ipaddr: None,
         profiles: None,
         groups: None,
+        attributes: None,
         places: Places::default(),
     };
     let found = compare(

@@ -99,17 +99,19 @@ fn what_export_writes() {
         ipaddr: None,
         profiles: None,
         groups: None,
+        attributes: None,
         places: Places::default(),
     };
     let one = Entry {
         profiles: Some(vec!["compute".into()]),
         groups: Some(vec![]),
+        attributes: Some([("location".to_owned(), "row 3".to_owned())].into()),
         ..entry("r01n01", &["52:54:00:01:01:01", "52:54:00:01:01:02"])
     };
     assert_eq!(
         to_toml(&[one, entry("r01n02", &["52:54:00:01:01:03"])]),
         "[node.r01n01]\nhwaddrs = [\"52:54:00:01:01:01\", \"52:54:00:01:01:02\"]\nprofiles = [\"compute\"]\n\
-         groups = []\n\n[node.r01n02]\nhwaddrs = [\"52:54:00:01:01:03\"]\n"
+         groups = []\nattributes = { location = \"row 3\" }\n\n[node.r01n02]\nhwaddrs = [\"52:54:00:01:01:03\"]\n"
     );
     assert_eq!(to_toml(&[]), "");
 }

@@ -84,6 +84,7 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
                 ipaddr: ipaddr.map(Into::into),
                 profiles,
                 groups,
+                attributes: None,
                 places: Places::default(),
             })
         };

@@ -1,15 +1,14 @@
 //! Tests of what becomes of a rollout: as scripts, and of any sequence of events.
 
-use super::image;
-use crate::rollout::{
-    machine::Audience,
-    model::{Pace, Rollout, Seen, Share, Stage, State, Wish},
-};
+use super::*;
 use proptest::prelude::*;
-use rackstrap_base::clock::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const MINUTE: u64 = 60_000;
+
+fn image(text: &str) -> ImageRef {
+    text.parse().unwrap()
+}
 
 fn wish(nodes: &[&str]) -> Wish {
     Wish {
@@ -24,22 +23,46 @@ fn wish(nodes: &[&str]) -> Wish {
     }
 }
 
-const UP: Seen<'static> = Seen {
-    up: true,
-    heard: Timestamp(0),
-    trouble: "",
-    stalled: "",
-    image: None,
-    opened: Timestamp(0),
-};
+const fn seen(on: bool) -> Observed {
+    Observed {
+        up: on,
+        on,
+        heard: Timestamp(0),
+        problem: String::new(),
+        stalled: String::new(),
+        image: None,
+        opened: Timestamp(0),
+        boot: String::new(),
+        boot_opened: Timestamp(0),
+        sequence: 0,
+        healthy: false,
+        begun: Vec::new(),
+    }
+}
+
+const UP: Observed = seen(true);
+const OFF: Observed = seen(false);
+static ANY_UP: Observed = UP;
+static ANY_OFF: Observed = OFF;
+
+type All = BTreeMap<String, Observed>;
 
 /// `n01` to that number, all of them up.
-fn audience(nodes: usize) -> Audience<'static> {
+fn audience(nodes: usize) -> All {
     (1..=nodes).map(|n| (format!("n{n:02}"), UP)).collect()
 }
 
 fn begin(wish: &Wish) -> Rollout {
-    Rollout::begin(wish, 1, &image("debian@3"), |_| UP, "tests", Timestamp(0))
+    Rollout::begin(wish, 1, &image("debian@3"), |_| &ANY_UP, "tests", Timestamp(0))
+}
+
+fn tick(rollout: &mut Rollout, all: &All, now: Timestamp) -> Vec<String> {
+    tick_restarting(rollout, all, &BTreeSet::new(), now)
+}
+
+fn tick_restarting(rollout: &mut Rollout, all: &All, restarting: &BTreeSet<String>, now: Timestamp) -> Vec<String> {
+    let all: Audience<'_> = all.iter().map(|(node, observed)| (node.as_str(), observed)).collect();
+    rollout.tick(&all, |node| restarting.contains(node), now)
 }
 
 fn at(minute: u64) -> Timestamp {
@@ -62,11 +85,11 @@ fn state<'a>(rollout: &'a Rollout, node: &str) -> &'a State {
 }
 
 #[test]
-fn a_subset_then_batches_then_done() {
+fn a_canary_then_batches_then_done() {
     let all = audience(10);
     let mut rollout = begin(&wish(&["n03", "n01"]));
     assert_eq!(given(&rollout), "n01 n03");
-    rollout.tick(&all, at(1));
+    tick(&mut rollout, &all, at(1));
     assert_eq!(rollout.waits_for(at(1)), "waits for n[01,03]");
     let pace = Pace {
         batch: Some(Share::Percent(40)),
@@ -74,30 +97,30 @@ fn a_subset_then_batches_then_done() {
         max_failures: None,
     };
     rollout.promote(&pace, "tests", at(1)).unwrap();
-    rollout.tick(&all, at(2));
+    tick(&mut rollout, &all, at(2));
     comes_up(&mut rollout, "n01", 2);
-    rollout.tick(&all, at(2));
-    assert_eq!(rollout.round, 0, "the subset is not ready");
+    tick(&mut rollout, &all, at(2));
+    assert_eq!(rollout.last_batch, 0, "the canary is not ready");
     comes_up(&mut rollout, "n03", 3);
-    rollout.tick(&all, at(3));
+    tick(&mut rollout, &all, at(3));
     assert_eq!(given(&rollout), "n01 n02 n03 n04 n05 n06");
     for node in ["n02", "n04", "n05", "n06"] {
         comes_up(&mut rollout, node, 4);
     }
-    rollout.tick(&all, at(4));
-    rollout.tick(&all, at(8));
+    tick(&mut rollout, &all, at(4));
+    tick(&mut rollout, &all, at(8));
     assert_eq!(
-        (rollout.round, rollout.waits_for(at(8)).as_str()),
+        (rollout.last_batch, rollout.waits_for(at(8)).as_str()),
         (1, "the next batch is due in 60 s")
     );
-    rollout.tick(&all, at(9));
-    assert_eq!(rollout.round, 2);
+    tick(&mut rollout, &all, at(9));
+    assert_eq!(rollout.last_batch, 2);
     for node in ["n07", "n08", "n09", "n10"] {
         comes_up(&mut rollout, node, 10);
     }
-    rollout.tick(&all, at(10));
+    tick(&mut rollout, &all, at(10));
     assert_eq!(rollout.stage, Stage::Promoting);
-    rollout.tick(&all, at(15));
+    tick(&mut rollout, &all, at(15));
     assert_eq!((rollout.stage, rollout.ended), (Stage::Done, Some(at(15))));
 }
 
@@ -108,13 +131,13 @@ fn too_many_failures_stop_it_and_nobody_else_gets_the_version() {
     wish.max_failures = 1;
     let mut rollout = begin(&wish);
     rollout.boots("n01", "a", at(1));
-    rollout.tick(&all, at(11));
+    tick(&mut rollout, &all, at(11));
     assert_eq!(*state(&rollout, "n01"), State::Booting, "ten minutes are not over");
-    rollout.tick(&all, Timestamp(11 * MINUTE + 1));
+    tick(&mut rollout, &all, Timestamp(11 * MINUTE + 1));
     assert_eq!(state(&rollout, "n01").why(), "not ready within 600 s (1 boots)");
     assert!(!rollout.is_held(), "one may");
     rollout.boots("n02", "b", at(12));
-    rollout.goes_back("n02", "debian@4 did not get ready in 3 boots", at(13));
+    rollout.rolls_back("n02", "debian@4 did not get ready in 3 boots", at(13));
     assert!(
         rollout.stopped.starts_with("2 failed, and one may: n[01-02]"),
         "{}",
@@ -139,7 +162,7 @@ fn too_many_failures_stop_it_and_nobody_else_gets_the_version() {
     );
     rollout.resume(Some(2), "tests", at(14)).unwrap();
     assert_eq!(given(&rollout), "n01 n02 n03");
-    assert!(rollout.retry("n01", UP, at(15)) && !rollout.retry("n03", UP, at(15)));
+    assert!(rollout.retry("n01", &UP, at(15)) && !rollout.retry("n03", &UP, at(15)));
     assert_eq!(rollout.failures(), 1);
     rollout.end(Stage::Aborted, "tests", at(16)).unwrap();
     assert_eq!(given(&rollout), "");
@@ -158,7 +181,7 @@ fn checks_that_fail_are_a_failure_and_late_is_better_than_never() {
     rollout.ready("n01", "a", "sshd is not active", at(2));
     assert_eq!(state(&rollout, "n01").why(), "up, but sshd is not active");
     rollout.boots("n02", "b", at(1));
-    rollout.tick(&audience(2), at(20));
+    tick(&mut rollout, &audience(2), at(20));
     assert!(state(&rollout, "n02").is_failure());
     rollout.ready("n02", "b", "", at(21));
     assert_eq!(*state(&rollout, "n02"), State::Ready);
@@ -168,27 +191,24 @@ fn checks_that_fail_are_a_failure_and_late_is_better_than_never() {
 #[test]
 fn nobody_waits_for_nodes_that_are_switched_off() {
     let mut all = audience(3);
-    all.insert("n02".into(), Seen::default());
+    all.insert("n02".into(), OFF);
     let mut rollout = Rollout::begin(
         &wish(&["n01", "n02", "n03"]),
         1,
         &image("debian@3"),
-        |node| all[node],
+        |node| &all[node],
         "tests",
         at(0),
     );
     rollout.promote(&Pace::default(), "tests", at(0)).unwrap();
     comes_up(&mut rollout, "n01", 1);
-    rollout.tick(&all, at(1));
+    tick(&mut rollout, &all, at(1));
     assert_eq!(rollout.waits_for(at(1)), "waits for n03", "n02 was off");
-    let off = Seen {
-        heard: at(2),
-        ..Seen::default()
-    };
+    let off = Observed { heard: at(2), ..OFF };
     all.insert("n03".into(), off);
-    rollout.tick(&all, at(12));
+    tick(&mut rollout, &all, at(12));
     assert_eq!(rollout.stage, Stage::Promoting, "it may be on its way");
-    rollout.tick(&all, at(13));
+    tick(&mut rollout, &all, at(13));
     assert_eq!(rollout.stage, Stage::Done);
     assert_eq!(*state(&rollout, "n03"), State::Waiting);
 }
@@ -205,17 +225,17 @@ fn nobody_waits_for_a_node_that_is_stalled_and_one_that_stalls_with_the_version_
     assert!(rollout.boots("n04", "n04-1", at(1)));
     let (old, new) = (image("debian@3"), image("debian@4"));
     // It asks for an address each minute, so it is never silent.
-    let stalled = |minute, image| Seen {
+    let stalled = |minute, image: Option<&ImageRef>| Observed {
         heard: at(minute),
-        stalled: "tftp: took snponly.efi and was not heard of again",
-        image,
+        stalled: "tftp: took snponly.efi and was not heard of again".into(),
+        image: image.cloned(),
         opened: at(1),
-        ..Seen::default()
+        ..OFF
     };
     for minute in 2..10 {
         all.insert("n02".into(), stalled(minute, Some(&old)));
         all.insert("n04".into(), stalled(minute, Some(&new)));
-        rollout.tick(&all, at(minute));
+        tick(&mut rollout, &all, at(minute));
     }
     assert_eq!(
         rollout.waits_for(at(10)),
@@ -224,14 +244,14 @@ fn nobody_waits_for_a_node_that_is_stalled_and_one_that_stalls_with_the_version_
     assert_eq!(*state(&rollout, "n02"), State::Waiting);
     assert_eq!(*state(&rollout, "n04"), State::Booting, "--ready-within is what it has");
     all.insert("n03".into(), stalled(10, Some(&new)));
-    rollout.tick(&all, at(10));
+    tick(&mut rollout, &all, at(10));
     assert!(
         state(&rollout, "n03")
             .why()
             .starts_with("stalled at tftp: took snponly.efi")
     );
     assert!(!rollout.is_held(), "one may fail");
-    rollout.tick(&all, at(12));
+    tick(&mut rollout, &all, at(12));
     let why = state(&rollout, "n04").why();
     assert!(
         why.starts_with("not ready within 600 s (1 boots); stalled at tftp: "),
@@ -239,43 +259,42 @@ fn nobody_waits_for_a_node_that_is_stalled_and_one_that_stalls_with_the_version_
     );
     assert!(rollout.stopped.starts_with("2 failed, and one may: n[03-04]"));
     // It is to try again: the boot in which it stands is the old one.
-    assert!(rollout.retry("n03", all["n03"], at(12)));
-    rollout.tick(&all, at(13));
+    assert!(rollout.retry("n03", &all["n03"], at(12)));
+    tick(&mut rollout, &all, at(13));
     assert_eq!(*state(&rollout, "n03"), State::Waiting);
     all.insert(
         "n03".into(),
-        Seen {
+        Observed {
             opened: at(13),
             ..stalled(13, Some(&new))
         },
     );
-    rollout.tick(&all, at(13));
+    tick(&mut rollout, &all, at(13));
     assert!(state(&rollout, "n03").is_failure());
     // The one that gets further is waited for as a late one is, and counts as ready.
     rollout.resume(Some(2), "tests", at(13)).unwrap();
     all.insert("n02".into(), UP);
     comes_up(&mut rollout, "n02", 13);
-    rollout.tick(&all, at(13));
+    tick(&mut rollout, &all, at(13));
     assert_eq!(rollout.nodes["n02"].stalled, "");
-    assert_eq!(rollout.round, 1, "n05 is next");
+    assert_eq!(rollout.last_batch, 1, "n05 is next");
     // What the rollout itself restarts, and what stalls then, is a failure in whatever boot.
-    assert!(rollout.may_restart("n05", "old", false, 5, at(14)));
     all.insert("n05".into(), stalled(20, Some(&old)));
-    rollout.tick(&all, at(20));
+    tick_restarting(&mut rollout, &all, &["n05".to_owned()].into(), at(20));
     assert!(state(&rollout, "n05").is_failure());
     assert!(rollout.is_held());
 }
 
 #[test]
 fn with_nobody_up_nothing_is_promoted() {
-    let all: Audience<'_> = audience(3).into_keys().map(|node| (node, Seen::default())).collect();
-    let off = |_: &str| Seen::default();
+    let all: All = audience(3).into_keys().map(|node| (node, OFF)).collect();
+    let off = |_: &str| &ANY_OFF;
     let mut rollout = Rollout::begin(&wish(&["n01"]), 1, &image("debian@3"), off, "tests", at(0));
     rollout.promote(&Pace::default(), "tests", at(0)).unwrap();
     for minute in 1..100 {
-        rollout.tick(&all, at(minute));
+        tick(&mut rollout, &all, at(minute));
     }
-    assert_eq!((rollout.round, rollout.nodes.len()), (0, 1));
+    assert_eq!((rollout.last_batch, rollout.nodes.len()), (0, 1));
     assert_eq!(rollout.waits_for(at(99)), "waits for a first node to be ready on it");
 }
 
@@ -284,75 +303,44 @@ fn a_node_has_to_stay_well_for_as_long_as_it_is_to_soak() {
     let mut wish = wish(&["n01", "n02", "n03", "n04"]);
     wish.soak_secs = 3600;
     wish.max_failures = 9;
-    let worn = Seen {
-        trouble: "no disk",
+    let worn = Observed {
+        problem: "no disk".into(),
         ..UP
     };
-    let before = |node: &str| if node == "n04" { worn } else { UP };
+    let before = |node: &str| if node == "n04" { &worn } else { &ANY_UP };
     let mut rollout = Rollout::begin(&wish, 1, &image("debian@3"), before, "tests", at(0));
     for node in ["n01", "n02", "n03", "n04"] {
         comes_up(&mut rollout, node, 1);
     }
     let mut all = audience(4);
-    all.insert("n04".into(), worn);
-    rollout.tick(&all, at(60));
+    all.insert("n04".into(), worn.clone());
+    tick(&mut rollout, &all, at(60));
     assert!(
         rollout
             .nodes
             .values()
-            .all(|member| !member.good && member.state == State::Ready)
+            .all(|member| !member.proven && member.state == State::Ready)
     );
-    all.insert("n02".into(), Seen { up: false, ..UP });
+    all.insert("n02".into(), OFF);
     all.insert(
         "n03".into(),
-        Seen {
-            trouble: "/tmp is gone",
+        Observed {
+            problem: "/tmp is gone".into(),
             ..UP
         },
     );
-    rollout.tick(&all, at(61));
-    let good: Vec<bool> = rollout.nodes.values().map(|member| member.good).collect();
+    tick(&mut rollout, &all, at(61));
+    let good: Vec<bool> = rollout.nodes.values().map(|member| member.proven).collect();
     assert_eq!(good, [true, false, false, true], "n04 lacked the same before");
     assert_eq!(state(&rollout, "n02").why(), "fell silent 3600 s after it was ready");
     assert!(state(&rollout, "n03").why().ends_with("/tmp is gone"));
-}
-
-#[test]
-fn no_more_are_restarted_at_once_than_may_be_down() {
-    let mut wish = wish(&["n01", "n02", "n03", "n04"]);
-    wish.reboot = true;
-    let mut rollout = begin(&wish);
-    let mut may = |node: &str, minute| rollout.may_restart(node, &format!("{node}-old"), false, 4, at(minute));
-    assert!(may("n01", 0) && may("n02", 0) && may("n01", 1));
-    assert!(!may("n03", 1) && !may("n99", 1));
-    assert!(may("n03", 11), "who does not come back is not waited for any longer");
-    let mut rollout = begin(&wish);
-    let may = |rollout: &mut Rollout, node: &str| rollout.may_restart(node, &format!("{node}-old"), false, 4, at(1));
-    assert!(may(&mut rollout, "n01") && may(&mut rollout, "n02"));
-    comes_up(&mut rollout, "n01", 2);
-    assert!(may(&mut rollout, "n03") && !may(&mut rollout, "n04"));
-    rollout.pause("tests", at(2)).unwrap();
-    comes_up(&mut rollout, "n02", 2);
-    assert!(!may(&mut rollout, "n04"));
-}
-
-#[test]
-fn shares() {
-    let of = |text: &str, all| text.parse::<Share>().map(|share| share.of(all));
-    assert_eq!((of("8", 3), of("10%", 1000), of("10%", 4)), (Ok(8), Ok(100), Ok(1)));
-    assert_eq!((of("1%", 199), of("100%", 7), of("10%", 14)), (Ok(1), Ok(7), Ok(1)));
-    assert_eq!(Share::Percent(10).describe(14), "10% (1 of 14 nodes)");
-    assert_eq!(Share::Nodes(3).describe(14), "3");
-    for wrong in ["", "0", "0%", "101%", "-1", "ten", "1e9", "99999999999"] {
-        assert!(of(wrong, 1).is_err(), "{wrong}");
-    }
 }
 
 #[derive(Clone, Debug)]
 enum Happens {
     Boots(usize),
     Ready(usize, bool),
-    GoesBack(usize),
+    RollsBack(usize),
     Switched(usize, bool),
     Worn(usize, bool),
     Stalls(usize),
@@ -373,7 +361,7 @@ fn happens() -> impl Strategy<Value = Happens> {
     prop_oneof![
         6 => node.clone().prop_map(Boots),
         6 => (node.clone(), prop::bool::weighted(0.9)).prop_map(|(n, well)| Ready(n, well)),
-        1 => node.clone().prop_map(GoesBack),
+        1 => node.clone().prop_map(RollsBack),
         1 => (node.clone(), any::<bool>()).prop_map(|(n, up)| Switched(n, up)),
         1 => (node.clone(), any::<bool>()).prop_map(|(n, worn)| Worn(n, worn)),
         1 => node.clone().prop_map(Stalls),
@@ -404,7 +392,8 @@ fn stored(rollout: &Rollout) -> Rollout {
 
 struct Walk {
     rollout: Rollout,
-    all: Audience<'static>,
+    all: All,
+    restarting: BTreeSet<String>,
     now: Timestamp,
     boots: u64,
 }
@@ -422,31 +411,30 @@ impl Walk {
                 let boot = rollout.nodes.get(&name(n)).map(|m| m.boot.clone()).unwrap_or_default();
                 rollout.ready(&name(n), &boot, if *well { "" } else { "no sshd" }, now);
             }
-            Happens::GoesBack(n) => drop(rollout.goes_back(&name(n), "no good", now)),
-            Happens::Switched(n, up) => {
-                let seen = self.all.get_mut(&name(n));
-                seen.into_iter().for_each(|seen| {
-                    *seen = Seen {
-                        up: *up,
+            Happens::RollsBack(n) => drop(rollout.rolls_back(&name(n), "no good", now)),
+            Happens::Switched(n, on) => {
+                if let Some(observed) = self.all.get_mut(&name(n)) {
+                    *observed = Observed {
+                        up: *on,
+                        on: *on,
                         heard: now,
-                        ..Seen::default()
-                    }
-                });
+                        ..OFF
+                    };
+                }
             }
             Happens::Worn(n, worn) => {
-                let seen = self.all.get_mut(&name(n));
-                seen.into_iter()
-                    .for_each(|seen| seen.trouble = if *worn { "no disk" } else { "" });
+                if let Some(observed) = self.all.get_mut(&name(n)) {
+                    observed.problem = if *worn { "no disk" } else { "" }.to_owned();
+                }
             }
             Happens::Stalls(n) => {
-                let seen = self.all.get_mut(&name(n));
-                seen.into_iter().for_each(|seen| {
-                    *seen = Seen {
+                if let Some(observed) = self.all.get_mut(&name(n)) {
+                    *observed = Observed {
                         heard: now,
-                        stalled: "tftp",
-                        ..Seen::default()
-                    }
-                });
+                        stalled: "tftp".into(),
+                        ..OFF
+                    };
+                }
             }
             Happens::Gone(n) => drop(self.all.remove(&name(n))),
             Happens::Comes(n) => drop(self.all.insert(name(n), UP)),
@@ -461,12 +449,12 @@ impl Walk {
             }
             Happens::Pause => drop(rollout.pause("p", now)),
             Happens::Resume(limit) => drop(rollout.resume(Some(*limit), "p", now)),
-            Happens::Retry(n) => drop(rollout.retry(&name(n), UP, now)),
-            Happens::Restart(n) => drop(rollout.may_restart(&name(n), "old", false, self.all.len(), now)),
+            Happens::Retry(n) => drop(rollout.retry(&name(n), &UP, now)),
+            Happens::Restart(n) => drop(self.restarting.insert(name(n))),
             Happens::Abort => drop(rollout.end(Stage::Aborted, "p", now)),
         }
         let before = self.rollout.clone();
-        self.rollout.tick(&self.all, self.now);
+        tick_restarting(&mut self.rollout, &self.all, &self.restarting, self.now);
         self.check(&before);
     }
 
@@ -480,8 +468,11 @@ impl Walk {
             .collect();
         assert!(new.len() <= rollout.batch.of(all), "{new:?} at once");
         if !new.is_empty() {
-            assert_eq!((rollout.round, before.stage), (before.round + 1, Stage::Promoting));
-            assert!(!rollout.is_held() && rollout.nodes.values().any(|member| member.good));
+            assert_eq!(
+                (rollout.last_batch, before.stage),
+                (before.last_batch + 1, Stage::Promoting)
+            );
+            assert!(!rollout.is_held() && rollout.nodes.values().any(|member| member.proven));
             let earlier = rollout.nodes.iter().filter(|(node, _)| !new.contains(node));
             for (node, member) in earlier {
                 assert!(
@@ -494,11 +485,11 @@ impl Walk {
             assert!(!rollout.stopped.is_empty(), "{} failures", rollout.failures());
         }
         for (node, member) in &rollout.nodes {
-            assert!(member.round <= rollout.round);
+            assert!(member.batch <= rollout.last_batch);
             if rollout.is_on() && member.state == State::Waiting && member.counts {
                 assert_eq!(self.all[node].stalled, "", "{node} would be waited for for ever");
             }
-            assert!(!member.good || member.state == State::Ready, "{node}: {member:?}");
+            assert!(!member.proven || member.state == State::Ready, "{node}: {member:?}");
             if rollout.gives(node) {
                 assert!(rollout.is_on() && (!rollout.is_held() || member.state != State::Waiting));
             }
@@ -522,14 +513,14 @@ proptest! {
     #[test]
     fn a_rollout_keeps_its_promises(
         events in prop::collection::vec((happens(), prop::bool::weighted(0.2)), 1..120),
-        subset in 1usize..5,
+        canary in 1usize..5,
         soak in prop_oneof![Just(0u64), Just(300)],
         max_failures in 0u32..4,
     ) {
-        let names: Vec<String> = (1..=subset).map(|n| format!("n{n:02}")).collect();
+        let names: Vec<String> = (1..=canary).map(|n| format!("n{n:02}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let wish = Wish { soak_secs: soak, max_failures, reboot: true, ..wish(&names) };
-        let start = || Walk { rollout: begin(&wish), all: audience(12), now: Timestamp(0), boots: 0 };
+        let start = || Walk { rollout: begin(&wish), all: audience(12), restarting: BTreeSet::new(), now: Timestamp(0), boots: 0 };
         let (mut straight, mut restarted) = (start(), start());
         for (event, restart) in &events {
             straight.step(event);
@@ -553,44 +544,23 @@ fn who_loses_power_while_it_soaks_soaks_again() {
     // So short that nobody misses a heartbeat: no failure, and no hour either.
     comes_up(&mut rollout, "n02", 50);
     // So long that it is missed.
-    all.insert("n01".into(), Seen { up: false, ..UP });
-    rollout.tick(&all, at(55));
+    all.insert("n01".into(), OFF);
+    tick(&mut rollout, &all, at(55));
     assert_eq!(state(&rollout, "n01").why(), "fell silent 3300 s after it was ready");
     assert!(rollout.is_held(), "{rollout:?}");
     all.insert("n01".into(), UP);
     comes_up(&mut rollout, "n01", 58);
     assert_eq!((state(&rollout, "n01"), rollout.failures()), (&State::Ready, 0));
-    let good = |rollout: &Rollout| rollout.nodes.values().map(|m| m.good).collect::<Vec<_>>();
+    let good = |rollout: &Rollout| rollout.nodes.values().map(|m| m.proven).collect::<Vec<_>>();
     for (minute, expected) in [
         (60, [false, false]),
         (109, [false, false]),
         (110, [false, true]),
         (118, [true, true]),
     ] {
-        rollout.tick(&all, at(minute));
+        tick(&mut rollout, &all, at(minute));
         assert_eq!(good(&rollout), expected, "minute {minute}");
     }
     assert!(rollout.is_held(), "it goes on when somebody says so");
     rollout.resume(None, "tests", at(119)).unwrap();
-}
-
-#[test]
-fn who_waits_for_its_drain_program_is_down_for_as_long_as_it_waits() {
-    let mut wish = wish(&["n01", "n02", "n03"]);
-    wish.reboot = true;
-    wish.max_down = Share::Nodes(1);
-    let mut rollout = begin(&wish);
-    let may = |rollout: &mut Rollout, node: &str, untold, minute| {
-        rollout.may_restart(node, &format!("{node}-old"), untold, 3, at(minute))
-    };
-    assert!(may(&mut rollout, "n01", false, 0));
-    for minute in 1..120 {
-        assert!(may(&mut rollout, "n01", true, minute));
-        assert!(!may(&mut rollout, "n02", false, minute), "minute {minute}");
-    }
-    // It is told, and has its ten minutes from then on.
-    assert!(may(&mut rollout, "n01", false, 125) && !may(&mut rollout, "n02", false, 128));
-    assert!(may(&mut rollout, "n02", false, 130));
-    assert!(rollout.stays("n02") && !rollout.stays("n02"));
-    assert!(may(&mut rollout, "n03", false, 130));
 }

@@ -1,15 +1,20 @@
-//! Tests of the keeper: on disk, over a restart of the daemon, and asked by many.
+//! Tests of the executor: on disk, over a restart of the daemon, and asked by many.
 
-use super::{super::*, Kind, at};
+use super::*;
 use crate::{
     boots::Boot,
     testkit::{Registries, cluster, world},
-    timeline::Subject,
+    timeline::{EventKind, Subject},
 };
 use rackstrap_base::clock::Timestamp;
-use rackstrap_store::Table;
+use rackstrap_lifecycle::{Job, restart::Program};
+use rackstrap_store::{Batch, Table};
 use rackstrap_wire::RestartNote;
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+fn at(secs: u64) -> Timestamp {
+    Timestamp(1_000_000 + secs * 1000)
+}
 
 struct Lab {
     restarts: Restarts,
@@ -21,6 +26,16 @@ impl std::ops::Deref for Lab {
 
     fn deref(&self) -> &Registries {
         &self.daemon
+    }
+}
+
+impl Lab {
+    /// Asks the planner, writes what it says, and carries it out. Answers the programs to run.
+    fn plan(&self, now: Timestamp) -> Vec<Job> {
+        let advance = self.restarts.advance(&BTreeMap::new(), BTreeMap::new(), now);
+        self.store.commit_blocking(advance.batch).unwrap();
+        self.restarts.carry_out(advance.actions, true, now);
+        std::iter::from_fn(|| self.restarts.next_job()).collect()
     }
 }
 
@@ -51,7 +66,6 @@ fn wish(nodes: &[&str], max_down: u32) -> Want {
         drain: true,
         within_secs: 600,
         by: "test".into(),
-        rollout: String::new(),
     }
 }
 
@@ -82,23 +96,23 @@ async fn nothing_is_lost_with_the_daemon_and_nothing_happens_twice() {
     assert_eq!(wanted.nodes, ["r01n01", "r01n02"]);
     let again = first.restarts.want(&wish(&["r01n02"], 1), at(3), false).unwrap();
     assert!(again.nodes.is_empty() && again.already == ["r01n02"]);
-    let (batch, jobs) = first.restarts.advance(at(4));
-    first.store.commit(batch).await.unwrap();
+    let jobs = first.plan(at(4));
     assert_eq!(jobs.len(), 1);
     assert_eq!(
-        (jobs[0].kind, jobs[0].nodes.as_slice()),
-        (Kind::Drain, &["r01n01".to_owned()][..])
+        (jobs[0].program, jobs[0].nodes.as_slice()),
+        (Program::Drain, &["r01n01".to_owned()][..])
     );
-    assert!(first.restarts.advance(at(4)).1.is_empty(), "it runs already");
+    assert!(first.plan(at(4)).is_empty(), "it runs already");
     assert!(first.restarts.order(&boot, at(4)).await.is_none(), "not drained yet");
     drop(first);
 
     // The drain program was killed with the daemon: it is run again.
     let second = lab(dir.path());
-    let (_, jobs) = second.restarts.advance(at(5));
+    let jobs = second.plan(at(5));
     assert_eq!(jobs[0].nodes, ["r01n01"]);
     let batch = second.restarts.ran(&jobs[0], &Ok(()), at(6), |_| at(0));
     second.store.commit(batch).await.unwrap();
+    assert!(second.plan(at(6)).is_empty());
     assert!(
         second.restarts.order(&old, at(7)).await.is_none(),
         "a boot that is over"
@@ -112,6 +126,7 @@ async fn nothing_is_lost_with_the_daemon_and_nothing_happens_twice() {
     drop(second);
 
     let third = lab(dir.path());
+    third.plan(at(9));
     assert!(
         third.restarts.order(&boot, at(9)).await.is_none(),
         "told before the daemon was killed"
@@ -121,12 +136,13 @@ async fn nothing_is_lost_with_the_daemon_and_nothing_happens_twice() {
         detail: "restarts by systemctl reboot".into(),
     };
     third.restarts.noted(&boot, &note, at(10));
+    third.plan(at(200));
     assert!(third.restarts.order(&boot, at(200)).await.is_none());
     third
         .recorder
         .heartbeat(Subject::Node("r01n02".into()), at(200), &other.plan.id, "");
     let new = ready(&third, "r01n01", at(201)).await;
-    third.store.commit(third.restarts.advance(at(202)).0).await.unwrap();
+    third.plan(at(202));
     assert!(third.restarts.order(&new, at(203)).await.is_none());
     let cancelled = third
         .restarts
@@ -137,7 +153,7 @@ async fn nothing_is_lost_with_the_daemon_and_nothing_happens_twice() {
         (1, &["r01n02".to_owned()][..])
     );
     let said: Vec<String> = (third.recorder.of(&Subject::Node("r01n01".into())).iter())
-        .filter(|event| event.step == "restart")
+        .filter(|event| event.step == EventKind::Restart)
         .map(|event| event.detail.clone())
         .collect();
     assert!(said.contains(&"told to restart: new kernel".to_owned()), "{said:?}");
@@ -160,83 +176,11 @@ async fn requests_that_are_over_are_forgotten_in_time() {
         let wanted = lab.restarts.want(&wish(&["r01n01"], 1), at(i), false).unwrap();
         assert_eq!(wanted.nodes, ["r01n01"]);
         lab.restarts.cancel(&["r01n01".into()], "test", at(i)).unwrap();
-        let batch = lab.restarts.advance(at(i)).0;
-        lab.store.commit(batch).await.unwrap();
+        lab.plan(at(i));
     }
     assert_eq!(lab.restarts.list().len(), 8);
     let rows = lab.store.scan::<serde_json::Value>(Table::Restarts, b"").unwrap();
     assert_eq!(rows.len(), 16);
-}
-
-#[tokio::test]
-async fn what_a_rollout_wanted_is_withdrawn_with_it_and_nothing_else_is() {
-    let dir = tempfile::tempdir().unwrap();
-    let lab = lab(dir.path());
-    lab.add(&["r01n01", "r01n02", "r01n03", "r01n04", "r01n05"]);
-    let mut first = None;
-    for slot in 1..=5 {
-        let boot = ready(&lab, &format!("r01n{slot:02}"), at(1)).await;
-        first = first.or(Some(boot));
-    }
-    let want = |node: &str, rollout: &str| {
-        let want = Want {
-            rollout: rollout.into(),
-            ..wish(&[node], 1)
-        };
-        lab.restarts.want(&want, at(2), false).unwrap();
-    };
-    for node in ["r01n01", "r01n02", "r01n03"] {
-        want(node, "debian");
-    }
-    want("r01n04", "rocky");
-    want("r01n05", "");
-    let (batch, jobs) = lab.restarts.advance(at(3));
-    lab.store.commit(batch).await.unwrap();
-    for job in jobs.iter().filter(|job| job.nodes != ["r01n02"]) {
-        lab.restarts.ran(job, &Ok(()), at(4), |_| at(0));
-    }
-    assert_eq!(
-        lab.restarts.awaited_by_rollout("r01n01").as_deref(),
-        Some("debian"),
-        "it is drained, and has no order"
-    );
-    assert!(lab.restarts.order(&first.unwrap(), at(5)).await.is_some());
-    assert_eq!(lab.restarts.awaited_by_rollout("r01n01"), None);
-    assert_eq!(lab.restarts.awaited_by_rollout("r01n05"), None, "a person wants that");
-    let withdraw = |node: Option<&str>, wanted: &str| {
-        let wanted = |name: &str| name == wanted;
-        lab.restarts.withdraw("debian", node, wanted, "paused", at(6)).unwrap()
-    };
-    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-    assert_eq!(withdraw(Some("r01n03"), "r01n03"), Withdrawn::default());
-    let withdrawn = withdraw(None, "r01n03");
-    assert_eq!(
-        (withdrawn.cancelled, withdrawn.told),
-        (names(&["r01n02"]), names(&["r01n01"]))
-    );
-    assert_eq!(withdraw(None, "").cancelled, names(&["r01n03"]));
-    assert_eq!(withdraw(None, "").cancelled, names(&[]));
-    let steps = |restarts: &Restarts| -> Vec<String> {
-        let list = restarts.list();
-        let members = list.iter().flat_map(|request| &request.nodes);
-        let mut steps: Vec<String> = members
-            .map(|m| format!("{} {}", &m.name[3..], m.step.as_str()))
-            .collect();
-        steps.sort();
-        steps
-    };
-    let expected = [
-        "n01 restarting",
-        "n02 not restarted",
-        "n03 not restarted",
-        "n04 drained",
-        "n05 drained",
-    ];
-    assert_eq!(steps(&lab.restarts), expected, "the site has no resume program");
-    drop(lab);
-    let again = super::keeper::lab(dir.path());
-    let told = steps(&again.restarts);
-    assert_eq!(told[1..3], expected[1..3], "on disk: {told:?}");
 }
 
 #[tokio::test]
@@ -253,11 +197,12 @@ async fn who_restarted_and_is_not_well_can_be_restarted_once_more() {
         lab.restarts.want(&want, at(secs), false).unwrap()
     };
     let drained = |secs: u64| {
-        let (_, jobs) = lab.restarts.advance(at(secs));
+        let jobs = lab.plan(at(secs));
         let count = jobs.len();
         for job in &jobs {
             lab.restarts.ran(job, &Ok(()), at(secs), |_| at(0));
         }
+        lab.plan(at(secs));
         count
     };
     assert_eq!(want(2, true).nodes, ["r01n01"]);
@@ -297,10 +242,86 @@ async fn who_restarted_and_is_not_well_can_be_restarted_once_more() {
     );
     let third = ready(&lab, "r01n01", at(120)).await;
     lab.boots.note_health(&third.plan.id, &third.token, true).unwrap();
-    let (batch, _) = lab.restarts.advance(at(121));
-    lab.store.commit(batch).await.unwrap();
+    lab.plan(at(121));
     assert_eq!(steps(&lab.restarts), ["restarted, unwell", "restarted"]);
     drop(lab);
-    let again = super::keeper::lab(dir.path());
+    let again = super::tests::lab(dir.path());
     assert_eq!(steps(&again.restarts), ["restarted, unwell", "restarted"], "on disk");
+}
+
+/// Until a rollout owned one request, it made one for each node: rows as that release wrote them.
+#[tokio::test]
+async fn requests_that_an_older_release_made_for_a_rollout_become_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let boot = {
+        let lab = lab(dir.path());
+        lab.add(&["r01n01", "r01n02", "r01n03"]);
+        let boot = ready(&lab, "r01n01", at(1)).await;
+        let head = |id: &str, after: u64, rollout: &str| {
+            format!(
+                r#"{{"id":"{id}","wanted":{},"after":{after},"by":"rollout"{rollout},"reason":"a rollout gives it another version than debian@1",
+                   "max_down":1,"drain":true,"within_secs":900,"stopped":"","nodes":[]}}"#,
+                at(2).0
+            )
+        };
+        let rollout = r#","rollout":"debian""#;
+        let told = format!(r#"{{"is":"told","boot":"{}","last":5,"noted":false}}"#, boot.plan.id);
+        let member = |name: &str, step: &str| {
+            format!(
+                r#"{{"name":"{name}","step":{step},"since":{},"failures":0,"again":0,"said":""}}"#,
+                at(3).0
+            )
+        };
+        let json = |text: String| serde_json::from_str::<serde_json::Value>(&text).unwrap();
+        let rows = [
+            ("aa", head("aa", 1, rollout)),
+            ("aa/0", member("r01n01", &told)),
+            ("bb", head("bb", 7, rollout)),
+            ("bb/0", member("r01n02", r#"{"is":"draining"}"#)),
+            ("cc", head("cc", 3, rollout)),
+            ("cc/0", member("r01n03", r#"{"is":"ended","how":"restarted"}"#)),
+            ("dd", head("dd", 4, "")),
+            ("dd/0", member("r01n03", r#"{"is":"waiting"}"#)),
+        ];
+        let put = |batch: Batch, (key, row): (&str, String)| batch.put(Table::Restarts, key.as_bytes(), &json(row));
+        lab.store
+            .commit_blocking(rows.into_iter().fold(Batch::new(), put))
+            .unwrap();
+        boot
+    };
+    for _ in 0..2 {
+        let lab = lab(dir.path());
+        let list = lab.restarts.list();
+        let shown = |request: &Request| {
+            let nodes: Vec<String> = (request.nodes.iter())
+                .map(|node| format!("{} {} {:?}", node.name, node.step.as_str(), node.after))
+                .collect();
+            format!("{}{}: {}", request.rollout, request.number, nodes.join(", "))
+        };
+        let mut shown: Vec<String> = list.iter().map(shown).collect();
+        shown.sort();
+        assert_eq!(
+            shown,
+            [
+                "0: r01n03 waiting None",
+                "debian0: r01n01 restarting Some(1), r01n02 draining Some(7)",
+                "debian0: r01n03 restarted None",
+            ]
+        );
+        let rows = lab.store.scan::<serde_json::Value>(Table::Restarts, b"").unwrap();
+        assert_eq!(rows.len(), 7, "one head less than there were");
+        // The node answers the order that it got from the older release.
+        let note = RestartNote {
+            id: "aa".into(),
+            detail: "restarts by systemctl reboot".into(),
+        };
+        lab.restarts.noted(&boot, &note, at(9));
+        let noted = lab
+            .restarts
+            .list()
+            .iter()
+            .flat_map(|request| request.nodes.clone())
+            .any(|node| matches!(node.step, Step::Told { noted: true, .. }));
+        assert!(noted);
+    }
 }

@@ -1,13 +1,6 @@
-//! Tests of requests: what is seen of nodes in, steps and programs out.
+//! Tests of requests: what is observed of nodes in, steps and programs out.
 
-mod keeper;
-
-use super::{
-    request::{Kind, Programs, Seen},
-    *,
-};
-use crate::timeline::Level;
-use rackstrap_base::clock::Timestamp;
+use super::*;
 use std::collections::BTreeMap;
 
 const BOTH: Programs = Programs {
@@ -32,6 +25,7 @@ fn request(names: &[&str], max_down: u32) -> Request {
         after: Some(0),
         by: "test".into(),
         rollout: String::new(),
+        number: 0,
         reason: "why".into(),
         max_down,
         drain: true,
@@ -42,23 +36,31 @@ fn request(names: &[&str], max_down: u32) -> Request {
 }
 
 /// Nodes that are up in a boot from before.
-fn cluster(names: &[&str]) -> BTreeMap<String, Seen> {
+fn cluster(names: &[&str]) -> BTreeMap<String, Observed> {
     let one = |name: &&str| {
-        let seen = Seen {
+        let seen = Observed {
             up: true,
+            on: true,
             boot: format!("old-{name}"),
-            opened: Timestamp(1),
+            boot_opened: Timestamp(1),
             sequence: 0,
             healthy: true,
             begun: vec![Timestamp(1)],
+            ..Observed::default()
         };
         ((*name).to_owned(), seen)
     };
     names.iter().map(one).collect()
 }
 
-fn advance(request: &mut Request, seen: &BTreeMap<String, Seen>, secs: u64, programs: Programs) -> Vec<String> {
-    let notes = request.advance(at(secs), programs, |name| seen.get(name).cloned());
+fn advance(request: &mut Request, seen: &BTreeMap<String, Observed>, secs: u64, programs: Programs) -> Vec<String> {
+    let frame = Frame {
+        now: at(secs),
+        programs,
+        down: 0,
+        first_boot: &|_| None,
+    };
+    let notes = request.advance(frame, |name| seen.get(name));
     notes
         .into_iter()
         .map(|note| format!("{}: {}", note.node, note.text))
@@ -69,9 +71,9 @@ fn steps(request: &Request) -> Vec<&'static str> {
     request.nodes.iter().map(|node| node.step.as_str()).collect()
 }
 
-fn booted(seen: &mut BTreeMap<String, Seen>, name: &str, secs: u64) {
+fn booted(seen: &mut BTreeMap<String, Observed>, name: &str, secs: u64) {
     let seen = seen.get_mut(name).unwrap();
-    (seen.boot, seen.opened) = (format!("new-{name}"), at(secs));
+    (seen.boot, seen.boot_opened) = (format!("new-{name}"), at(secs));
     seen.sequence += 1;
 }
 
@@ -112,10 +114,10 @@ fn a_node_is_drained_told_once_and_resumed() {
     let mut seen = cluster(&["a", "b"]);
     let mut q = request(&["a", "b"], 1);
     assert_eq!(advance(&mut q, &seen, 1, BOTH), ["a: is drained first: why"]);
-    assert_eq!(q.due(at(1), |_| false), [(Kind::Drain, vec!["a".to_owned()])]);
+    assert_eq!(q.due(at(1), |_| false), [(Program::Drain, vec!["a".to_owned()])]);
     assert!(q.due(at(1), |name| name == "a").is_empty(), "its program runs");
     assert!(!q.tell("a", &seen["a"], at(2)), "not drained yet");
-    assert!(q.ran(Kind::Drain, "a", &Ok(()), at(0), at(3)).is_some());
+    assert!(q.ran(Program::Drain, "a", &Ok(()), at(0), at(3)).is_some());
     assert!(q.tell("a", &seen["a"], at(4)));
     assert!(!q.tell("a", &seen["a"], at(5)), "it was told a second ago");
     assert!(
@@ -138,11 +140,11 @@ fn a_node_is_drained_told_once_and_resumed() {
     seen.get_mut("a").unwrap().healthy = true;
     advance(&mut q, &seen, 330, BOTH);
     assert_eq!(steps(&q), ["resuming", "waiting"]);
-    assert_eq!(q.due(at(330), |_| false), [(Kind::Resume, vec!["a".to_owned()])]);
-    q.ran(Kind::Resume, "a", &Ok(()), at(0), at(331));
+    assert_eq!(q.due(at(330), |_| false), [(Program::Resume, vec!["a".to_owned()])]);
+    q.ran(Program::Resume, "a", &Ok(()), at(0), at(331));
     advance(&mut q, &seen, 332, BOTH);
     assert_eq!(steps(&q), ["restarted", "draining"]);
-    q.ran(Kind::Drain, "b", &Ok(()), at(0), at(333));
+    q.ran(Program::Drain, "b", &Ok(()), at(0), at(333));
     assert!(q.tell("b", &seen["b"], at(334)));
     booted(&mut seen, "b", 340);
     advance(&mut q, &seen, 350, NONE);
@@ -176,12 +178,12 @@ fn a_drain_that_fails_is_tried_again_and_holds_its_place() {
     let both = vec!["a".to_owned(), "b".to_owned()];
     assert_eq!(
         q.due(at(1), |_| false),
-        [(Kind::Drain, both)],
+        [(Program::Drain, both)],
         "one run for those that come together"
     );
     for name in ["a", "b"] {
         let note = q
-            .ran(Kind::Drain, name, &Err("jobs run".into()), at(11), at(1))
+            .ran(Program::Drain, name, &Err("jobs run".into()), at(11), at(1))
             .unwrap();
         assert_eq!(
             (note.level, note.text.as_str()),
@@ -191,7 +193,10 @@ fn a_drain_that_fails_is_tried_again_and_holds_its_place() {
     assert!(q.due(at(5), |_| false).is_empty(), "not yet");
     assert_eq!(
         q.due(at(11), |_| false),
-        [(Kind::Drain, vec!["a".to_owned()]), (Kind::Drain, vec!["b".to_owned()])],
+        [
+            (Program::Drain, vec!["a".to_owned()]),
+            (Program::Drain, vec!["b".to_owned()])
+        ],
         "each by itself, so that one does not hold up the other"
     );
     assert!(!q.tell("a", &seen["a"], at(12)));
@@ -235,7 +240,7 @@ fn one_that_does_not_come_back_stops_the_others() {
     let mut seen = cluster(&["a", "b", "c"]);
     let mut q = request(&["a", "b", "c"], 2);
     advance(&mut q, &seen, 1, BOTH);
-    q.ran(Kind::Drain, "a", &Ok(()), at(0), at(2));
+    q.ran(Program::Drain, "a", &Ok(()), at(0), at(2));
     assert!(q.tell("a", &seen["a"], at(3)));
     advance(&mut q, &seen, 603, BOTH);
     assert_eq!(steps(&q)[0], "restarting");
@@ -250,16 +255,16 @@ fn one_that_does_not_come_back_stops_the_others() {
     assert_eq!(steps(&q), ["late", "resuming", "not restarted"]);
     assert_eq!(q.stopped, "a not ready within 10m of being told to restart");
     assert!(
-        q.ran(Kind::Drain, "b", &Ok(()), at(0), at(605)).is_none(),
+        q.ran(Program::Drain, "b", &Ok(()), at(0), at(605)).is_none(),
         "its drain program ends only now"
     );
-    q.ran(Kind::Resume, "b", &Ok(()), at(0), at(606));
+    q.ran(Program::Resume, "b", &Ok(()), at(0), at(606));
     assert!(advance(&mut q, &seen, 700, BOTH).is_empty(), "said once");
     assert!(!q.is_over());
     booted(&mut seen, "a", 800);
     advance(&mut q, &seen, 900, BOTH);
     assert_eq!(steps(&q), ["resuming", "not restarted", "not restarted"]);
-    q.ran(Kind::Resume, "a", &Ok(()), at(0), at(901));
+    q.ran(Program::Resume, "a", &Ok(()), at(0), at(901));
     assert_eq!(steps(&q)[0], "restarted, late");
     assert!(q.is_over());
 }
@@ -269,7 +274,7 @@ fn one_that_falls_silent_before_it_is_told_is_late_too() {
     let mut seen = cluster(&["a", "b"]);
     let mut q = request(&["a", "b"], 1);
     advance(&mut q, &seen, 1, BOTH);
-    q.ran(Kind::Drain, "a", &Ok(()), at(0), at(2));
+    q.ran(Program::Drain, "a", &Ok(()), at(0), at(2));
     seen.get_mut("a").unwrap().up = false;
     advance(&mut q, &seen, 690, BOTH);
     assert_eq!(steps(&q), ["drained", "waiting"]);
@@ -280,7 +285,7 @@ fn one_that_falls_silent_before_it_is_told_is_late_too() {
     assert!(!q.tell("a", &seen["a"], at(700)), "the request was stopped");
     advance(&mut q, &seen, 701, BOTH);
     assert_eq!(steps(&q)[0], "resuming");
-    q.ran(Kind::Resume, "a", &Ok(()), at(0), at(702));
+    q.ran(Program::Resume, "a", &Ok(()), at(0), at(702));
     assert_eq!(steps(&q), ["not restarted", "not restarted"]);
 }
 
@@ -307,7 +312,7 @@ fn what_was_not_told_can_be_cancelled() {
     let seen = cluster(&["a", "b", "c"]);
     let mut q = request(&["a", "b", "c"], 2);
     advance(&mut q, &seen, 1, BOTH);
-    q.ran(Kind::Drain, "a", &Ok(()), at(0), at(2));
+    q.ran(Program::Drain, "a", &Ok(()), at(0), at(2));
     q.tell("a", &seen["a"], at(3));
     let mut notes = Vec::new();
     assert!(

@@ -1,13 +1,14 @@
-//! What a rollout makes of what happens: boots, time, and orders.
+//! What a rollout makes of boots, time and orders.
 
-use super::model::{Member, Pace, Rollout, Seen, Stage, State, shown};
+use super::{Member, Pace, Rollout, Stage, State, shown};
+use crate::{Observed, deadline};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_hostlist::NodeSet;
 use rackstrap_wire::ImageRef;
 use std::collections::BTreeMap;
 
-/// All nodes that boot the current version of the image: who they are, and where.
-pub type Audience<'a> = BTreeMap<String, Seen<'a>>;
+/// All nodes that boot whatever version of the image they are given, with how they are.
+pub type Audience<'a> = BTreeMap<&'a str, &'a Observed>;
 
 impl Rollout {
     /// `node` took the version's kernel, in that boot. True if that is news.
@@ -17,7 +18,7 @@ impl Rollout {
         };
         match member.state {
             // It was told to, before it was known that it would not.
-            State::GoneBack { .. } => return false,
+            State::RolledBack { .. } => return false,
             State::Waiting | State::Ready => {
                 member.boots = 1;
                 member.first = Some(now);
@@ -35,17 +36,16 @@ impl Rollout {
         let Some(member) = self.nodes.get_mut(node) else {
             return false;
         };
-        member.back_up(boot);
         if member.state == State::Ready && member.boot == boot {
             return false;
         }
-        if matches!(member.state, State::GoneBack { .. }) {
+        if matches!(member.state, State::RolledBack { .. }) {
             return false;
         }
         boot.clone_into(&mut member.boot);
         if problem.is_empty() {
             member.go(State::Ready, now);
-            member.good = soak == 0;
+            member.proven = soak == 0;
         } else {
             let why = format!("up, but {problem}");
             member.go(State::Failed { why }, now);
@@ -54,68 +54,30 @@ impl Rollout {
         true
     }
 
-    /// `node` boots the last version on which it was ready, and `why`. True if that is news.
-    pub fn goes_back(&mut self, node: &str, why: &str, now: Timestamp) -> bool {
+    /// `node` boots its last known good version, and `why`. True if that is news.
+    pub fn rolls_back(&mut self, node: &str, why: &str, now: Timestamp) -> bool {
         let Some(member) = self.nodes.get_mut(node) else {
             return false;
         };
-        if matches!(member.state, State::GoneBack { .. }) {
+        if matches!(member.state, State::RolledBack { .. }) {
             return false;
         }
         let why = why.to_owned();
-        member.go(State::GoneBack { why }, now);
+        member.go(State::RolledBack { why }, now);
         self.stop_if_failing(now);
         true
     }
 
-    /// `node` is up, on whatever: it counts as down no longer.
-    pub fn is_up(&mut self, node: &str, boot: &str) -> bool {
-        self.nodes.get_mut(node).is_some_and(|member| member.back_up(boot))
-    }
-
-    /// May `node` be restarted now, out of `boot`? True says yes, and it counts as down from now on; asked again, the answer
-    /// is the same. `untold` is true if it is being drained for that. `all` is the number of nodes of the image.
-    pub fn may_restart(&mut self, node: &str, boot: &str, untold: bool, all: usize, now: Timestamp) -> bool {
-        let Some(member) = self.nodes.get(node) else {
-            return false;
-        };
-        if !self.reboot || self.paused {
-            return false;
-        }
-        let again = member.restart == boot;
-        let down = || self.nodes.values().filter(|member| self.is_down(member, now)).count();
-        if !again && down() >= self.max_down.of(all) {
-            return false;
-        }
-        // One that waits for its drain program, for hours perhaps, is down all the time, and has its own time to come back after that.
-        if let Some(member) = self.nodes.get_mut(node).filter(|_| untold || !again) {
-            boot.clone_into(&mut member.restart);
-            member.asked = now;
-        }
-        true
-    }
-
-    /// `node` is not restarted after all. True if it was to be.
-    pub fn stays(&mut self, node: &str) -> bool {
-        let member = self.nodes.get_mut(node);
-        member.is_some_and(|member| !std::mem::take(&mut member.restart).is_empty())
-    }
-
-    /// True if it is on its way down or up. One that does not come back is not waited for longer than it may take.
-    fn is_down(&self, member: &Member, now: Timestamp) -> bool {
-        let asked = !member.restart.is_empty() && now.since(member.asked) < self.ready_within_secs * 1000;
-        asked || member.state == State::Booting
-    }
-
-    /// Looks at the time and at all nodes of the image. Answers the nodes that are different now, those that are gone included.
-    pub fn tick(&mut self, all: &Audience<'_>, now: Timestamp) -> Vec<String> {
+    /// Looks at the time and at all nodes of the image; `restarting` says which of them have the order to restart for it. Answers the
+    /// nodes that are different now, with those that are no longer in it.
+    pub fn tick(&mut self, all: &Audience<'_>, restarting: impl Fn(&str) -> bool, now: Timestamp) -> Vec<String> {
         if !self.is_on() {
             return Vec::new();
         }
         self.settle_clock(now);
         let mut changed: Vec<String> = Vec::new();
         self.nodes.retain(|node, _| {
-            let stays = all.contains_key(node);
+            let stays = all.contains_key(node.as_str());
             if !stays {
                 changed.push(node.clone());
             }
@@ -123,13 +85,15 @@ impl Rollout {
         });
         let (ready_within, soak) = (self.ready_within_secs, self.soak_secs);
         for (node, member) in &mut self.nodes {
-            let seen = all.get(node).copied().unwrap_or_default();
-            if member.pass_time(seen, &self.image, ready_within, soak, now) {
+            let unknown = Observed::default();
+            let observed = all.get(node.as_str()).copied().unwrap_or(&unknown);
+            let restarting = restarting(node);
+            if member.pass_time(observed, restarting, &self.image, ready_within, soak, now) {
                 changed.push(node.clone());
             }
         }
         self.stop_if_failing(now);
-        let settled = self.nodes.values().all(|m| m.is_settled() || !m.counts) && self.nodes.values().any(|m| m.good);
+        let settled = self.nodes.values().all(|m| m.is_settled() || !m.counts) && self.nodes.values().any(|m| m.proven);
         match settled {
             true => self.settled = self.settled.or(Some(now)),
             false => self.settled = None,
@@ -142,14 +106,13 @@ impl Rollout {
     fn settle_clock(&mut self, now: Timestamp) {
         self.settled = self.settled.map(|at| at.min(now));
         for member in self.nodes.values_mut() {
-            member.asked = member.asked.min(now);
             member.since = member.since.min(now);
             member.first = member.first.map(|at| at.min(now));
         }
     }
 
     /// True if it has stopped by itself, now.
-    pub(super) fn stop_if_failing(&mut self, now: Timestamp) -> bool {
+    fn stop_if_failing(&mut self, now: Timestamp) -> bool {
         let failures = self.failures();
         if !self.is_on() || !self.stopped.is_empty() || failures <= self.max_failures as usize {
             return false;
@@ -165,13 +128,13 @@ impl Rollout {
             self.names(|member| member.state.is_failure()),
             first.map(|member| member.state.why()).unwrap_or_default()
         );
-        self.note(format!("stopped: {}", self.stopped), now);
+        self.remark(format!("stopped: {}", self.stopped), now);
         true
     }
 
     fn next_batch(&mut self, all: &Audience<'_>, now: Timestamp) -> Vec<String> {
-        // The subset has been looked at by whoever promotes it.
-        let pause = match self.round {
+        // An administrator looked at the canary before promoting it.
+        let pause = match self.last_batch {
             0 => 0,
             _ => self.pause_secs * 1000,
         };
@@ -179,23 +142,25 @@ impl Rollout {
         if self.stage != Stage::Promoting || self.is_held() || !over {
             return Vec::new();
         }
-        let rest = all.keys().filter(|node| !self.nodes.contains_key(*node));
-        let rest: NodeSet = rest.map(String::as_str).collect();
+        let rest = all.keys().copied().filter(|node| !self.nodes.contains_key(*node));
+        let rest: NodeSet = rest.collect();
         if rest.is_empty() {
             self.stage = Stage::Done;
             self.ended = Some(now);
-            self.note(format!("done: {} is current", self.image), now);
+            self.remark(format!("done: {} is current", self.image), now);
             return Vec::new();
         }
-        self.round += 1;
+        self.last_batch += 1;
         self.settled = None;
         let batch: Vec<String> = rest.iter().take(self.batch.of(all.len())).map(str::to_owned).collect();
         for node in &batch {
-            let seen = all.get(node).copied().unwrap_or_default();
-            self.nodes.insert(node.clone(), Member::new(self.round, seen, now));
+            let unknown = Observed::default();
+            let observed = all.get(node.as_str()).copied().unwrap_or(&unknown);
+            self.nodes
+                .insert(node.clone(), Member::new(self.last_batch, observed, now));
         }
         let names = shown(batch.iter().map(String::as_str));
-        self.note(format!("batch {}: given to {names}", self.round), now);
+        self.remark(format!("batch {}: given to {names}", self.last_batch), now);
         batch
     }
 
@@ -223,10 +188,10 @@ impl Rollout {
             return "paused".to_owned();
         }
         let waiting = self.names(|member| member.counts && !member.is_settled());
-        match (self.stage, self.nodes.values().any(|member| member.good)) {
+        match (self.stage, self.nodes.values().any(|member| member.proven)) {
             _ if waiting != "no node" => format!("waits for {waiting}"),
             (_, false) => "waits for a first node to be ready on it".to_owned(),
-            (Stage::Subset, true) => "waits for: rackstrap rollout promote".to_owned(),
+            (Stage::Canary, true) => "waits for: rackstrap rollout promote".to_owned(),
             (_, true) => {
                 let since = self.settled.map_or(0, |settled| now.since(settled) / 1000);
                 let left = self.pause_secs.saturating_sub(since);
@@ -235,7 +200,7 @@ impl Rollout {
         }
     }
 
-    /// Has the rest of the nodes get it, batch by batch.
+    /// Gives it to the rest of the nodes, batch by batch.
     ///
     /// # Errors
     /// It is over, or held.
@@ -256,11 +221,11 @@ impl Rollout {
         self.pause_secs = pace.pause_secs.unwrap_or(self.pause_secs);
         self.max_failures = pace.max_failures.unwrap_or(self.max_failures);
         self.stage = Stage::Promoting;
-        self.note(format!("promoted in batches of {}, by {by}", self.batch), now);
+        self.remark(format!("promoted in batches of {}, by {by}", self.batch), now);
         Ok(())
     }
 
-    /// Gives it to nobody else for now.
+    /// Gives it to no further node for now.
     ///
     /// # Errors
     /// It is over, or paused.
@@ -270,7 +235,7 @@ impl Rollout {
             return Err(format!("the rollout of {} is paused already", self.image));
         }
         self.paused = true;
-        self.note(format!("paused, by {by}"), now);
+        self.remark(format!("paused, by {by}"), now);
         Ok(())
     }
 
@@ -294,11 +259,11 @@ impl Rollout {
         self.max_failures = limit;
         self.paused = false;
         self.stopped.clear();
-        self.note(format!("resumed with {limit} failures allowed, by {by}"), now);
+        self.remark(format!("resumed with {limit} failures allowed, by {by}"), now);
         Ok(())
     }
 
-    /// Ends it: all its nodes go back at their next boots.
+    /// Ends it: all its nodes return to the version before at their next boots.
     ///
     /// # Errors
     /// It is over.
@@ -306,14 +271,14 @@ impl Rollout {
         self.expect_on()?;
         self.stage = stage;
         self.ended = Some(now);
-        // Its nodes go back, and with --reboot at once.
+        // Its nodes return, and with --reboot at once.
         self.paused = false;
-        self.note(format!("{stage}, by {by}"), now);
+        self.remark(format!("{stage}, by {by}"), now);
         Ok(())
     }
 
     /// Has `node` try the version again. True if it had failed.
-    pub fn retry(&mut self, node: &str, seen: Seen<'_>, now: Timestamp) -> bool {
+    pub fn retry(&mut self, node: &str, observed: &Observed, now: Timestamp) -> bool {
         let on = self.is_on();
         let Some(member) = self
             .nodes
@@ -322,7 +287,7 @@ impl Rollout {
         else {
             return false;
         };
-        *member = Member::new(member.round, seen, now);
+        *member = Member::new(member.batch, observed, now);
         self.settled = None;
         true
     }
@@ -339,24 +304,23 @@ impl Member {
     fn go(&mut self, state: State, now: Timestamp) {
         self.state = state;
         self.since = now;
-        self.good = false;
+        self.proven = false;
         self.stalled.clear();
     }
 
-    /// Up again, in another boot than the one that was to be left.
-    fn back_up(&mut self, boot: &str) -> bool {
-        let restarted = !self.restart.is_empty() && self.restart != boot;
-        if restarted {
-            self.restart.clear();
-        }
-        restarted
-    }
-
     /// What time brings about: too late, good, or waited for no longer. True if anything did.
-    fn pass_time(&mut self, seen: Seen<'_>, image: &ImageRef, ready_within: u64, soak: u64, now: Timestamp) -> bool {
-        let silent = !seen.up && now.since(seen.heard) > ready_within * 1000;
+    fn pass_time(
+        &mut self,
+        observed: &Observed,
+        restarting: bool,
+        image: &ImageRef,
+        ready_within: u64,
+        soak: u64,
+        now: Timestamp,
+    ) -> bool {
+        let silent = !observed.on && now > deadline(observed.heard, ready_within);
         let stalled = match self.state {
-            State::Waiting | State::Booting => seen.stalled,
+            State::Waiting | State::Booting => observed.stalled.as_str(),
             _ => "",
         };
         let news = self.stalled != stalled;
@@ -365,7 +329,7 @@ impl Member {
         }
         let moved = match self.state {
             State::Booting => {
-                let late = self.first.is_some_and(|first| now.since(first) > ready_within * 1000);
+                let late = self.first.is_some_and(|first| now > deadline(first, ready_within));
                 if late {
                     let mut why = format!("not ready within {ready_within} s ({} boots)", self.boots);
                     if !stalled.is_empty() {
@@ -379,37 +343,37 @@ impl Member {
             // it was to try (again) says nothing of that.
             State::Waiting
                 if !stalled.is_empty()
-                    && (seen.image == Some(image) && seen.opened >= self.since || !self.restart.is_empty()) =>
+                    && (observed.image.as_ref() == Some(image) && observed.opened >= self.since || restarting) =>
             {
                 let why = format!("stalled at {stalled}");
                 self.go(State::Failed { why }, now);
                 true
             }
-            // Switched off, or stalled in another boot, after it was given the version: nobody waits for it for ever. One that
-            // stalls may ask for an address again and again, so it is never silent.
+            // Switched off, or stalled in another boot, after it was given the version: the next batch does not wait for it for ever.
+            // A node that stalls may ask for an address again and again, so it is never silent.
             State::Waiting if self.counts && (silent || !stalled.is_empty()) => {
                 self.counts = false;
                 true
             }
-            State::Ready if !self.good => self.soak(seen, soak, now),
+            State::Ready if !self.proven => self.soak(observed, soak, now),
             _ => false,
         };
         news || moved
     }
 
-    fn soak(&mut self, seen: Seen<'_>, soak: u64, now: Timestamp) -> bool {
+    fn soak(&mut self, observed: &Observed, soak: u64, now: Timestamp) -> bool {
         let lived = now.since(self.since) / 1000;
-        if !seen.stalled.is_empty() {
-            let why = format!("booted again after it was ready, and stalled at {}", seen.stalled);
+        if !observed.stalled.is_empty() {
+            let why = format!("booted again after it was ready, and stalled at {}", observed.stalled);
             self.go(State::Failed { why }, now);
-        } else if !seen.up {
+        } else if !observed.on {
             let why = format!("fell silent {lived} s after it was ready");
             self.go(State::Failed { why }, now);
-        } else if !seen.trouble.is_empty() && !self.was_degraded {
-            let why = format!("degraded {lived} s after it was ready: {}", seen.trouble);
+        } else if !observed.problem.is_empty() && !self.was_degraded {
+            let why = format!("degraded {lived} s after it was ready: {}", observed.problem);
             self.go(State::Failed { why }, now);
         } else if lived >= soak {
-            self.good = true;
+            self.proven = true;
         } else {
             return false;
         }

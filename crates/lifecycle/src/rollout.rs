@@ -1,103 +1,44 @@
-//! What a rollout is: which version for which nodes, how far it is, and how each node fares.
+//! A rollout gives a version to nodes: first to a canary, then to the rest in batches. It assigns; restarts execute.
 
-use rackstrap_base::{clock::Timestamp, words::count};
+mod progress;
+#[cfg(test)]
+mod rows_tests;
+#[cfg(test)]
+mod tests;
+
+pub use progress::Audience;
+
+use crate::{Observed, Share};
+use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::ImageRef;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fmt};
 
-/// Notes that a rollout keeps about itself.
-const NOTES: usize = 100;
+/// Remarks that a rollout keeps about itself.
+const REMARKS: usize = 100;
 
-/// A number of nodes, or a part of all nodes of the image: `8`, `10%`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Share {
-    /// So many nodes.
-    Nodes(u32),
-    /// So many hundredths of all nodes, from 1 to 100.
-    Percent(u32),
-}
-
-impl Share {
-    /// How many of `all` nodes that are: at least one, and never more than the part that was named.
-    pub fn of(self, all: usize) -> usize {
-        let nodes = match self {
-            Share::Nodes(nodes) => nodes as usize,
-            Share::Percent(percent) => all.saturating_mul(percent as usize) / 100,
-        };
-        nodes.max(1)
-    }
-
-    /// For people: `8`, or `10% (1 of 14 nodes)`.
-    pub fn describe(self, all: usize) -> String {
-        match self {
-            Share::Nodes(_) => self.to_string(),
-            Share::Percent(_) => format!("{self} ({} of {})", self.of(all), count(all, "node")),
-        }
-    }
-}
-
-impl fmt::Display for Share {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Share::Nodes(nodes) => write!(f, "{nodes}"),
-            Share::Percent(percent) => write!(f, "{percent}%"),
-        }
-    }
-}
-
-impl FromStr for Share {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || {
-            let text: String = text.chars().take(40).collect();
-            format!("'{text}' is no number of nodes; write 8 for eight nodes, or 10% for a tenth of them")
-        };
-        let share = match text.strip_suffix('%') {
-            Some(percent) => Share::Percent(percent.trim_end().parse().map_err(|_| wrong())?),
-            None => Share::Nodes(text.parse().map_err(|_| wrong())?),
-        };
-        match share {
-            Share::Nodes(1..) | Share::Percent(1..=100) => Ok(share),
-            _ => Err(wrong()),
-        }
-    }
-}
-
-impl Serialize for Share {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Share {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-/// What an administrator asks for who begins one.
+/// What an administrator asks for with `rackstrap rollout start`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wish {
     /// The version.
     pub image: ImageRef,
-    /// Who gets it first.
+    /// The canary: the nodes that get it first.
     pub nodes: Vec<String>,
-    /// Their agents are to restart them.
+    /// Restart the nodes instead of waiting for their next boots.
     pub reboot: bool,
-    /// With `reboot`: how many nodes may be down at once.
+    /// With `reboot`: how many nodes may be out of service at once.
     pub max_down: Share,
     /// From the first boot of the version until the node has to be ready, seconds.
     pub ready_within_secs: u64,
     /// Nodes that may fail; one more stops the rollout.
     pub max_failures: u32,
-    /// How long a node has to stay well until it counts as good, seconds.
+    /// How long a node has to stay healthy before it counts as proven, seconds.
     pub soak_secs: u64,
-    /// What a person remarks.
+    /// A remark of the administrator; empty if there is none.
     pub message: String,
 }
 
-/// How the rest of the nodes is to get it.
+/// How fast the rest of the nodes gets the version.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pace {
     /// Nodes that get it at once; none: as it was, or a tenth.
@@ -115,20 +56,21 @@ pub struct Pace {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
-    /// The first nodes have it.
-    Subset,
-    /// The others get it, batch by batch.
+    /// The canary has it.
+    #[serde(rename = "subset")]
+    Canary,
+    /// The other nodes get it, batch by batch.
     Promoting,
-    /// All have it: it is the current version.
+    /// All nodes have it: it is the current version.
     Done,
-    /// Its nodes go back.
+    /// Its nodes return to the version before.
     Aborted,
     /// It was done, or on, and the version before is current again.
     RolledBack,
 }
 
 impl Stage {
-    /// True if the nodes go back to what was current before.
+    /// True if the nodes return to the version that was current before.
     pub fn is_taken_back(self) -> bool {
         matches!(self, Stage::Aborted | Stage::RolledBack)
     }
@@ -137,7 +79,7 @@ impl Stage {
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Stage::Subset => "subset",
+            Stage::Canary => "canary",
             Stage::Promoting => "promoting",
             Stage::Done => "done",
             Stage::Aborted => "aborted",
@@ -146,38 +88,39 @@ impl fmt::Display for Stage {
     }
 }
 
-/// How a node fares.
+/// How far a node is with the version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "state")]
 pub enum State {
     /// It was given the version and has not booted it.
     Waiting,
-    /// It has begun to.
+    /// It took the version's kernel.
     Booting,
-    /// It is up.
+    /// Its system is up on the version.
     Ready,
-    /// It is not, or not well, in spite of time enough.
+    /// It was not ready in time, or is not healthy.
     Failed {
         /// For people.
         why: String,
     },
-    /// It boots the last version on which it was ready.
-    GoneBack {
+    /// It boots its last known good version.
+    #[serde(rename = "gone-back")]
+    RolledBack {
         /// For people.
         why: String,
     },
 }
 
 impl State {
-    /// What counts against the limit.
+    /// True if it counts towards `max_failures`.
     pub fn is_failure(&self) -> bool {
-        matches!(self, State::Failed { .. } | State::GoneBack { .. })
+        matches!(self, State::Failed { .. } | State::RolledBack { .. })
     }
 
     /// Why it failed; empty if it has not.
     pub fn why(&self) -> &str {
         match self {
-            State::Failed { why } | State::GoneBack { why } => why,
+            State::Failed { why } | State::RolledBack { why } => why,
             State::Waiting | State::Booting | State::Ready => "",
         }
     }
@@ -190,97 +133,89 @@ impl fmt::Display for State {
             State::Booting => "booting",
             State::Ready => "ready",
             State::Failed { .. } => "failed",
-            State::GoneBack { .. } => "gone back",
+            State::RolledBack { .. } => "rolled back",
         })
     }
 }
 
-/// A node of a rollout.
+/// A node of a rollout. The names of its fields on disk are those of the first release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
-    /// How it fares.
+    /// How far it is.
     #[serde(flatten)]
     pub state: State,
-    /// Since when.
+    /// When it came to that state.
     pub since: Timestamp,
-    /// The batch that it is in; 0 is the subset.
-    pub round: u32,
+    /// The batch that it belongs to; 0 is the canary.
+    #[serde(rename = "round")]
+    pub batch: u32,
     /// False if the next batch does not wait for it: it was off when it was given the version, or fell silent or stalled since.
     pub counts: bool,
-    /// It was up with less than asked for already before.
+    /// It was degraded already before it was given the version.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub was_degraded: bool,
-    /// It was ready for as long as it had to be.
-    pub good: bool,
+    /// It was ready for the whole soak time.
+    #[serde(rename = "good")]
+    pub proven: bool,
     /// Boots that took the version's kernel since it was ready last.
     pub boots: u32,
-    /// The last of them.
+    /// The last of them; empty if there was none.
     pub boot: String,
-    /// When the first of them did.
+    /// When the first of them took the kernel.
     pub first: Option<Timestamp>,
-    /// The boot that was asked to restart, empty if none.
+    /// Why its next step is overdue, while it waits or boots; empty if it is not.
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stalled: String,
+    /// What releases before the planner kept of its restart. Read once, never written.
+    #[serde(flatten, skip_serializing)]
+    pub before_planner: AskedToRestart,
+}
+
+/// Until rollouts had one request for restarts, a row said itself in which boot its node was asked to restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct AskedToRestart {
+    /// The boot that the node was asked to leave; empty if none.
+    #[serde(default)]
     pub restart: String,
     /// When it was asked.
     #[serde(default)]
     pub asked: Timestamp,
-    /// Why its next step is overdue, while it waits or boots; empty if it is not.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub stalled: String,
 }
 
 impl Member {
     /// A node that is given the version now.
-    pub(super) fn new(round: u32, seen: Seen<'_>, now: Timestamp) -> Member {
+    pub fn new(batch: u32, observed: &Observed, now: Timestamp) -> Member {
         Member {
             state: State::Waiting,
             since: now,
-            round,
-            counts: seen.up,
-            was_degraded: seen.up && !seen.trouble.is_empty(),
-            good: false,
+            batch,
+            counts: observed.on,
+            was_degraded: observed.on && !observed.problem.is_empty(),
+            proven: false,
             boots: 0,
             boot: String::new(),
             first: None,
-            restart: String::new(),
-            asked: Timestamp(0),
             stalled: String::new(),
+            before_planner: AskedToRestart::default(),
         }
     }
 
-    /// True if nothing is to be waited for: it is good, or has failed.
+    /// True if the next batch has nothing to wait for here: it is proven, or has failed.
     pub fn is_settled(&self) -> bool {
-        self.state.is_failure() || self.good
+        self.state.is_failure() || self.proven
     }
-}
-
-/// Where a node is, as far as it matters here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen<'a> {
-    /// It was heard of as one hears of nodes that are switched on.
-    pub up: bool,
-    /// When it was last heard of.
-    pub heard: Timestamp,
-    /// What it lacks though it is up; empty if nothing.
-    pub trouble: &'a str,
-    /// The step at which its boot stands still, and the likely causes; empty if it does not.
-    pub stalled: &'a str,
-    /// The version of the boot that it is in; none if no boot is pinned.
-    pub image: Option<&'a ImageRef>,
-    /// When that boot began.
-    pub opened: Timestamp,
 }
 
 /// Something that happened to a rollout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Note {
-    /// When.
+pub struct Remark {
+    /// When it happened.
     pub at: Timestamp,
-    /// What, and by whom.
+    /// What happened, and who ordered it.
     pub what: String,
 }
 
-/// A version on its way to the nodes of its image. Pure: it is told what happens, and says who is given what.
+/// A version on its way to the nodes of its image. Pure: it hears what happens, and says which nodes get the version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rollout {
     /// Orders all rollouts, from 1.
@@ -289,15 +224,15 @@ pub struct Rollout {
     pub image: ImageRef,
     /// The version that was current when it began.
     pub from: ImageRef,
-    /// Who began it.
+    /// The administrator who began it.
     pub by: String,
-    /// When.
+    /// When it began.
     pub began: Timestamp,
-    /// A remark.
+    /// A remark; empty if there is none.
     pub message: String,
     /// How far it is.
     pub stage: Stage,
-    /// It goes on when somebody says so.
+    /// True until somebody resumes it.
     pub paused: bool,
     /// Why it stopped by itself; empty if it did not.
     pub stopped: String,
@@ -309,14 +244,15 @@ pub struct Rollout {
     pub ready_within_secs: u64,
     /// Nodes that may fail.
     pub max_failures: u32,
-    /// How long a node has to stay well, seconds.
+    /// How long a node has to stay healthy, seconds.
     pub soak_secs: u64,
-    /// Agents are to restart their nodes.
+    /// Its nodes are restarted, by the one request that it owns.
     pub reboot: bool,
-    /// How many may be down at once for that.
+    /// How many of them may be out of service at once.
     pub max_down: Share,
-    /// The last batch that was given; 0 is the subset.
-    pub round: u32,
+    /// The last batch that was given; 0 is the canary.
+    #[serde(rename = "round")]
+    pub last_batch: u32,
     /// Since when there is nothing to wait for in the batches so far.
     pub settled: Option<Timestamp>,
     /// When it ended.
@@ -324,27 +260,29 @@ pub struct Rollout {
     /// Nodes of the image when they were counted last.
     pub all: usize,
     /// What happened, oldest first.
-    pub notes: Vec<Note>,
-    /// How many nodes fare how; kept when the nodes themselves are forgotten.
+    #[serde(rename = "notes")]
+    pub remarks: Vec<Remark>,
+    /// How many nodes are in which state; kept when the nodes themselves are forgotten.
     pub tally: Tally,
     /// Its nodes, which the store keeps in rows of their own.
     #[serde(skip)]
     pub nodes: BTreeMap<String, Member>,
 }
 
-/// How many nodes fare how.
+/// How many nodes are in which state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
-    /// Waiting.
+    /// Nodes that have not booted the version.
     pub waiting: usize,
-    /// Booting.
+    /// Nodes that took its kernel.
     pub booting: usize,
-    /// Ready.
+    /// Nodes that are up on it.
     pub ready: usize,
-    /// Failed.
+    /// Nodes that failed on it.
     pub failed: usize,
-    /// Gone back.
-    pub gone_back: usize,
+    /// Nodes that boot their last known good version.
+    #[serde(rename = "gone_back")]
+    pub rolled_back: usize,
 }
 
 impl Rollout {
@@ -353,12 +291,12 @@ impl Rollout {
         wish: &Wish,
         number: u64,
         from: &ImageRef,
-        seen: impl Fn(&str) -> Seen<'a>,
+        observe: impl Fn(&str) -> &'a Observed,
         by: &str,
         now: Timestamp,
     ) -> Rollout {
         let nodes = wish.nodes.iter();
-        let nodes = nodes.map(|node| (node.clone(), Member::new(0, seen(node), now)));
+        let nodes = nodes.map(|node| (node.clone(), Member::new(0, observe(node), now)));
         let mut rollout = Rollout {
             number,
             image: wish.image.clone(),
@@ -366,7 +304,7 @@ impl Rollout {
             by: by.to_owned(),
             began: now,
             message: wish.message.clone(),
-            stage: Stage::Subset,
+            stage: Stage::Canary,
             paused: false,
             stopped: String::new(),
             batch: Share::Percent(10),
@@ -376,25 +314,25 @@ impl Rollout {
             soak_secs: wish.soak_secs,
             reboot: wish.reboot,
             max_down: wish.max_down,
-            round: 0,
+            last_batch: 0,
             settled: None,
             ended: None,
             all: 0,
-            notes: Vec::new(),
+            remarks: Vec::new(),
             tally: Tally::default(),
             nodes: nodes.collect(),
         };
         let what = format!("given to {}, by {by}", rollout.names(|_| true));
-        rollout.note(what, now);
+        rollout.remark(what, now);
         rollout
     }
 
     /// True until it ends.
     pub fn is_on(&self) -> bool {
-        matches!(self.stage, Stage::Subset | Stage::Promoting)
+        matches!(self.stage, Stage::Canary | Stage::Promoting)
     }
 
-    /// True if nobody else is given the version: it is paused, or has stopped by itself.
+    /// True if no further node gets the version: it is paused, or has stopped by itself.
     pub fn is_held(&self) -> bool {
         self.paused || !self.stopped.is_empty()
     }
@@ -406,10 +344,10 @@ impl Rollout {
     }
 
     /// What a batch is called.
-    pub(super) fn batch_name(&self, round: u32) -> String {
-        match round {
-            0 => "first nodes of a rollout".to_owned(),
-            round => format!("batch {round} of a rollout"),
+    pub fn batch_name(&self, batch: u32) -> String {
+        match batch {
+            0 => "canary of a rollout".to_owned(),
+            batch => format!("batch {batch} of a rollout"),
         }
     }
 
@@ -418,30 +356,31 @@ impl Rollout {
         self.nodes.values().filter(|member| member.state.is_failure()).count()
     }
 
-    /// Counts how the nodes fare.
-    pub(super) fn count(&mut self) {
+    /// Counts how many nodes are in which state.
+    pub fn count(&mut self) {
         let count = |fits: fn(&State) -> bool| self.nodes.values().filter(|m| fits(&m.state)).count();
         self.tally = Tally {
             waiting: count(|s| *s == State::Waiting),
             booting: count(|s| *s == State::Booting),
             ready: count(|s| *s == State::Ready),
             failed: count(|s| matches!(s, State::Failed { .. })),
-            gone_back: count(|s| matches!(s, State::GoneBack { .. })),
+            rolled_back: count(|s| matches!(s, State::RolledBack { .. })),
         };
     }
 
     /// The nodes that fit, as a hostlist of bearable length.
-    pub(super) fn names(&self, fits: impl Fn(&Member) -> bool) -> String {
+    fn names(&self, fits: impl Fn(&Member) -> bool) -> String {
         let nodes = self.nodes.iter().filter(|(_, member)| fits(member));
         shown(nodes.map(|(name, _)| name.as_str()))
     }
 
-    pub(super) fn note(&mut self, what: impl Into<String>, now: Timestamp) {
-        self.notes.push(Note {
+    /// Remembers that something happened.
+    pub fn remark(&mut self, what: impl Into<String>, now: Timestamp) {
+        self.remarks.push(Remark {
             at: now,
             what: what.into(),
         });
-        self.notes.drain(..self.notes.len().saturating_sub(NOTES));
+        self.remarks.drain(..self.remarks.len().saturating_sub(REMARKS));
     }
 }
 
@@ -449,7 +388,7 @@ impl Rollout {
 const SHOWN: usize = 160;
 
 /// Names as a hostlist, or their number if that is too long for a sentence.
-pub(super) fn shown<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+pub fn shown<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let set: rackstrap_hostlist::NodeSet = names.into_iter().collect();
     let text = set.fold();
     match text.len() {

@@ -1,0 +1,75 @@
+//! Text that came from elsewhere, made fit for people: short, on one line, and without anything that a terminal would obey.
+
+/// At most `most` bytes of `text`. Characters stay whole.
+pub fn cut(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
+}
+
+/// At most `most` bytes of `text` on one line, for what is stored and shown: each control character becomes a space, since an
+/// escape sequence in a host name must not act on the terminal of an administrator.
+pub fn one_line(text: &str, most: usize) -> String {
+    cut(text, most).replace(char::is_control, " ")
+}
+
+/// Up to `most` characters of `text` for a message that quotes it. Control characters are escaped (`\n`, `\u{1b}`), so that the
+/// reader sees them. `…` says that something was left out.
+pub fn quoted(text: &str, most: usize) -> String {
+    let mut shown = String::new();
+    for (number, c) in text.chars().enumerate() {
+        if number == most {
+            shown.push('…');
+            break;
+        }
+        match c {
+            // They are harmless, and escaped they only disturb.
+            '"' | '\'' => shown.push(c),
+            _ => shown.extend(c.escape_debug()),
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn characters_stay_whole() {
+        assert_eq!(cut("éé", 3), "é");
+        assert_eq!(cut("éé", 4), "éé");
+        assert_eq!(cut("é", 0), "");
+    }
+
+    #[test]
+    fn nothing_acts_on_a_terminal() {
+        assert_eq!(one_line("a\u{1b}[2Jb\n", 100), "a [2Jb ");
+        assert_eq!(one_line("a\nb\nc", 3), "a b");
+        assert_eq!(quoted("a\u{1b}[2Jb\n", 100), r"a\u{1b}[2Jb\n");
+        assert_eq!(
+            quoted("a right-to-left \u{202e}mark", 100),
+            r"a right-to-left \u{202e}mark"
+        );
+    }
+
+    #[test]
+    fn what_is_left_out_is_seen() {
+        assert_eq!(quoted("kernel", 6), "kernel");
+        assert_eq!(quoted("kernels", 6), "kernel…");
+        assert_eq!(quoted(&"ä".repeat(61), 60), "ä".repeat(60) + "…");
+        assert_eq!(quoted(r#"it's "x" \"#, 60), r#"it's "x" \\"#);
+    }
+
+    proptest! {
+        #[test]
+        fn all_are_bounded(text: String, most in 0usize..40) {
+            prop_assert!(text.starts_with(cut(&text, most)) && cut(&text, most).len() <= most);
+            let line = one_line(&text, most);
+            prop_assert!(line.len() <= most && !line.contains(char::is_control));
+            let quoted = quoted(&text, most);
+            prop_assert!(!quoted.contains(char::is_control));
+            // The longest escape is \u{10ffff}.
+            prop_assert!(quoted.chars().count() <= most * 10 + 1);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! How nodes are, as the planner asks: the one place where [`Observed`] is made.
+
+use crate::{
+    boots::{Boot, Boots},
+    decide::{SharedWorld, World},
+    inventory::{self, Settings},
+    timeline::{NodeStatus, Recorder},
+};
+use rackstrap_base::clock::Timestamp;
+use rackstrap_lifecycle::{Node, Observed};
+
+/// Answers how nodes are; clones share it.
+#[derive(Clone)]
+pub struct Observer {
+    world: SharedWorld,
+    boots: Boots,
+    recorder: Recorder,
+}
+
+/// The image that a node's profiles name: a name, or a version.
+pub fn setting<'a>(world: &'a World, node: &inventory::Node) -> Option<&'a str> {
+    Settings::of(&world.site, &node.profiles, |_| ()).text(|p| &p.image)
+}
+
+impl Observer {
+    /// Of the daemon's world, boots and timelines.
+    pub fn new(world: SharedWorld, boots: Boots, recorder: Recorder) -> Observer {
+        Observer { world, boots, recorder }
+    }
+
+    /// How a node is; none if there is no such node.
+    pub fn observe(&self, name: &str, now: Timestamp) -> Option<Observed> {
+        let world = self.world.load();
+        world.inventory.get(name)?;
+        let status = NodeStatus::of(&world, &self.recorder, &self.boots, name, now);
+        Some(observed(&status, now))
+    }
+
+    /// The same, with what decisions say of its version.
+    pub fn node(&self, name: &str, now: Timestamp) -> Option<Node> {
+        let world = self.world.load();
+        let setting = setting(&world, world.inventory.get(name)?);
+        let status = NodeStatus::of(&world, &self.recorder, &self.boots, name, now);
+        let running = status.running.as_deref();
+        Some(Node {
+            observed: observed(&status, now),
+            follows: setting.filter(|setting| !setting.contains('@')).map(str::to_owned),
+            leaves: running.and_then(|running| leaves(&world, name, running)),
+        })
+    }
+
+    /// The image whose rollout has `node` leave `boot`, which it runs, for another version; none if it runs another boot.
+    pub fn leaves(&self, node: &str, boot: &str) -> Option<String> {
+        let world = self.world.load();
+        let mut boots = self.boots.of_node(node).into_iter();
+        let running = boots.find(|boot| boot.ready.is_some())?;
+        (running.plan.id == boot).then(|| leaves(&world, node, &running))?
+    }
+}
+
+fn observed(status: &NodeStatus, now: Timestamp) -> Observed {
+    let (running, pinned) = (status.running.as_ref(), status.boot.as_ref());
+    Observed {
+        up: status.state.is_up(),
+        on: status.is_on(now),
+        heard: status.heard.unwrap_or_default(),
+        problem: status.lacks().to_owned(),
+        stalled: status.stalled().to_owned(),
+        image: pinned.map(|boot| boot.image().clone()),
+        opened: pinned.map(|boot| boot.opened).unwrap_or_default(),
+        boot: running.map(|boot| boot.plan.id.clone()).unwrap_or_default(),
+        boot_opened: running.map(|boot| boot.opened).unwrap_or_default(),
+        sequence: running.map_or(0, |boot| boot.sequence),
+        healthy: status.healthy,
+        begun: status.begun().collect(),
+    }
+}
+
+fn leaves(world: &World, node: &str, running: &Boot) -> Option<String> {
+    let assignments = &world.assignments;
+    if assignments.restarting.is_empty() {
+        return None;
+    }
+    let setting = setting(world, world.inventory.get(node)?)?;
+    let limit = world.site.limits.boots_before_going_back;
+    assignments.leaves(node, setting, running.image(), &world.images, limit)
+}
