@@ -130,6 +130,7 @@ fn make(dir: &Path, nodes: u32, events: u32) -> Result {
             hwaddrs: vec![hwaddr(n)],
             profiles: vec!["compute".into()],
             groups: BTreeSet::from(["new".to_owned()]),
+            attributes: Default::default(),
         })
     };
     let changes: Vec<Change> = (0..nodes).map(new).collect();

@@ -346,13 +346,14 @@ impl Restarts {
                     cancelled.none.push(name.clone());
                     continue;
                 };
-                if request.nodes[index].go(Cause::NotAwaited, false, now) {
-                    cancelled.cancelled.push(name.clone());
-                } else if request.give_up(|other| other == name, &why, now, programs, &mut notes) {
-                    cancelled.cancelled.push(name.clone());
+                let stays = request.nodes[index].go(Cause::NotAwaited, false, now)
+                    || request.give_up(|other| other == name, &why, now, programs, &mut notes);
+                let list = if stays {
+                    &mut cancelled.cancelled
                 } else {
-                    cancelled.told.push(name.clone());
-                }
+                    &mut cancelled.told
+                };
+                list.push(name.clone());
                 batch = row(batch, request, index);
             }
         }

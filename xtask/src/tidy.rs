@@ -341,9 +341,9 @@ fn check_wire(manifest: &str) -> Vec<String> {
         .lines()
         .filter_map(|line| line.split_once(['=', '.']))
         .map(|(name, _)| name.trim());
-    let extra = names.filter(|name| *name != "serde" && !name.starts_with('#'));
+    let extra = names.filter(|name| !["serde", "serde_json"].contains(name) && !name.starts_with('#'));
     extra
-        .map(|name| format!("crates/wire/Cargo.toml: depends on {name}; wire is plain data, serde only"))
+        .map(|name| format!("crates/wire/Cargo.toml: depends on {name}; wire is plain data: serde and its JSON only"))
         .collect()
 }
 
