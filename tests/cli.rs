@@ -251,7 +251,7 @@ fn change_nodes(daemon: &Daemon) {
     let exported = daemon.says("node export r01n01");
     assert!(exported.contains("attributes = { location = \"row3\", owner = \"a=b\" }"));
     let refused = daemon.complains("node set r01n01 --attr a-b=x");
-    assert!(refused.contains("not a name for an attribute"), "{refused}");
+    assert!(refused.contains("not an attribute name"), "{refused}");
     assert_eq!(
         daemon.says("node unset r01n01 --attr location --attr owner"),
         "r01n01: attribute location row3 -> -, attribute owner a=b -> -\n"
@@ -587,7 +587,10 @@ fn rollouts_say_what_there_is_and_what_to_do() {
             "rollout retry r01n01",
             "r01n01: none of these nodes has failed on a version",
         ),
-        ("image promote debian@1", "debian@1 does not exist, nor any other version of debian"),
+        (
+            "image promote debian@1",
+            "debian@1 does not exist, nor any other version of debian",
+        ),
         (
             "image rollback debian",
             "image debian does not exist: no image has been imported yet",

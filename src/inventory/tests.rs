@@ -106,7 +106,10 @@ fn what_is_refused_says_why_and_what_to_do() {
     assert!(profile("gpus").ends_with("profile 'gpus' does not exist; did you mean 'gpu'?"));
     assert!(profile("storage").ends_with("profile 'storage' does not exist; the site file has: default, gpu"));
     let found = |name: &str| find(&inventory, name).unwrap_err().to_string();
-    assert_eq!(found("r1n10"), "no node r1n10 in the inventory; did you mean r01n10?");
+    assert_eq!(
+        found("r1n10"),
+        "node r1n10 is not in the inventory; did you mean r01n10?"
+    );
     for other in ["r01n1", "r99n10", "x"] {
         let none = format!("node {other} is not in the inventory; `rackstrap node list` shows all");
         assert_eq!(found(other), none);

@@ -137,7 +137,7 @@ fn what_a_node_runs_is_told_apart_from_the_boot_that_it_is_in() {
     assert!(
         stalled
             .stalled()
-            .starts_with("script: has its script and fetched no kernel"),
+            .starts_with("script: has its script but fetched no kernel"),
         "{}",
         stalled.reason
     );

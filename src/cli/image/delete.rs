@@ -337,7 +337,7 @@ mod tests {
             select(&[], "other", "1")
                 .unwrap_err()
                 .to_string()
-                .contains("no image other")
+                .contains("image other does not exist")
         );
     }
 }

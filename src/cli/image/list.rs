@@ -318,7 +318,7 @@ mod tests {
             show(none.path(), "x", false)
                 .unwrap_err()
                 .to_string()
-                .contains("no image was imported")
+                .contains("image x does not exist: no image has been imported yet")
         );
     }
 }

@@ -172,7 +172,10 @@ fn a_watch_of_what_is_no_more_ends_with_the_reason() {
             .last()
             .unwrap()
             .unwrap_err();
-        assert!(last.to_string().contains("no node r01n01"), "{last}");
+        assert!(
+            last.to_string().contains("node r01n01 is not in the inventory"),
+            "{last}"
+        );
         let never = client
             .watch::<api::TimelineAnswer>("/v1/timeline/r09n09")
             .unwrap()
