@@ -385,7 +385,7 @@ fn racking_in_order_and_one_by_one() {
     assert!(
         daemon
             .complains("discover accept 52:54:00:00:00:02 r01n02")
-            .contains("no machine 52:54:00:00:00:02 waits")
+            .contains("52:54:00:00:00:02 is not waiting to be racked")
     );
 
     assert!(

@@ -174,7 +174,7 @@ fn from_a_clone_to_the_next_version() -> Result {
     assert!(
         bench
             .says(&["verify", "debian@1", "debian@2"])
-            .contains("debian@2: as it was sealed")
+            .contains("debian@2: unchanged since it was sealed, ")
     );
     let verified: serde_json::Value = serde_json::from_str(&bench.says(&["verify", "debian@1", "--json"]))?;
     assert_eq!(
@@ -205,7 +205,7 @@ fn what_is_needed_is_not_deleted() -> Result {
     bench.import_small(5)?;
     pin(&bench, "r01n01", "debian@2")?;
     let error = bench.complains(&["delete", "debian@[1-2]", "debian@5"]);
-    assert!(error.contains("debian@2: r01n01 run it or boot into it"), "{error}");
+    assert!(error.contains("debian@2: r01n01 run it or are booting it"), "{error}");
     assert!(
         error.contains("debian@5: it is the current version of debian"),
         "{error}"
@@ -527,6 +527,10 @@ fn working_in_a_debian() -> Result {
     assert!(!root.join("usr/sbin/policy-rc.d").exists() && !bench.images().join("fresh/1/placeholders").exists());
     let show = bench.says(&["show", "fresh"]);
     assert!(show.contains("against debian@1 1 added, 1 removed"), "{show}");
-    assert!(bench.says(&["verify", "fresh"]).contains("as it was sealed"));
+    assert!(
+        bench
+            .says(&["verify", "fresh"])
+            .contains("fresh@1: unchanged since it was sealed, ")
+    );
     Ok(())
 }

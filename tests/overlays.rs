@@ -92,7 +92,7 @@ fn what_a_node_would_get_is_printed_without_its_secrets() {
     assert!(
         daemon
             .complains("overlay show site etc/mtod")
-            .contains("the tree site has no /etc/mtod")
+            .contains("tree site has no file /etc/mtod")
     );
     assert!(daemon.complains("overlay show stie").contains("there are: base, site"));
 
@@ -124,7 +124,7 @@ fn what_a_node_would_get_is_printed_without_its_secrets() {
     assert!(
         daemon
             .complains("overlay render r01n01 etc/nothing")
-            .contains("r01n01 gets no /etc/nothing")
+            .contains("r01n01 gets no file /etc/nothing")
     );
     assert!(daemon.complains("overlay render r01n05").contains("r01n05"));
 

@@ -35,7 +35,7 @@ fn what_a_node_runs_stays_until_it_has_booted_something_else() -> Result {
     let (one, two) = (fleet.node("r01n01")?, fleet.node("r01n02")?);
     fleet.boot(&[one], "debian@2")?;
 
-    let running = "r01n02, r01n03 run it or boot into it";
+    let running = "r01n02, r01n03 run it or are booting it";
     is_held(&fleet, "debian@1", running)?;
     daemon.kill();
     is_held(&fleet, "debian@1", running)?;
@@ -46,7 +46,7 @@ fn what_a_node_runs_stays_until_it_has_booted_something_else() -> Result {
     daemon.cli(&["node", "delete", "r01n03", "--yes", "--running"])?;
     let boot = fleet.act(|wire| two.begin(wire))?;
     assert_eq!(boot.version, "debian@2");
-    let held = "r01n02 run it or boot into it; r01n02 would go back to it";
+    let held = "r01n02 run it or are booting it; r01n02 would go back to it";
     is_held(&fleet, "debian@1", held)?;
     daemon.kill();
     fleet.cluster.start_daemon()?;
