@@ -418,7 +418,7 @@ fn racking_in_order_and_one_by_one() {
     );
     let listed = daemon.says("discover list");
     assert!(
-        listed.contains("taken back") && listed.contains("next: r03n05"),
+        listed.contains("undone; place it: rackstrap discover accept") && listed.contains("next: r03n05"),
         "{listed}"
     );
     assert_eq!(
@@ -428,7 +428,7 @@ fn racking_in_order_and_one_by_one() {
     assert!(
         daemon
             .says("discover list")
-            .contains("1 machine ignored: --all shows them")
+            .contains("1 machine ignored; --all shows them")
     );
     assert_eq!(
         daemon.says("discover stop r03"),

@@ -223,7 +223,7 @@ fn what_is_needed_is_not_deleted() -> Result {
     assert!(
         bench
             .complains(&["delete", "nobody"])
-            .contains("no working copy nobody")
+            .contains("nobody is neither a working copy nor an image")
     );
     let plan = bench.says(&["gc", "--keep", "1", "--dry-run"]);
     assert!(plan.contains("would delete debian@1, debian@3, debian@4"), "{plan}");

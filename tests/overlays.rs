@@ -94,7 +94,11 @@ fn what_a_node_would_get_is_printed_without_its_secrets() {
             .complains("overlay show site etc/mtod")
             .contains("tree site has no file /etc/mtod")
     );
-    assert!(daemon.complains("overlay show stie").contains("there are: base, site"));
+    assert!(
+        daemon
+            .complains("overlay show stie")
+            .contains("tree 'stie' does not exist; available: base, site")
+    );
 
     assert_eq!(
         daemon.says("overlay render r01n02 etc/motd"),
