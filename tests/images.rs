@@ -252,7 +252,10 @@ fn what_is_needed_is_not_deleted() -> Result {
     let by_hand = Current::first("debian@5".parse()?, "tests", Timestamp(1)).promoted(2, "tests", Timestamp(2));
     let batch = Batch::new().put(Table::Current, *b"debian", &by_hand);
     Store::open(&bench.path("state/store.redb"))?.commit_blocking(batch)?;
-    assert_eq!(bench.says(&["rename", "debian", "renamed"]), "debian is renamed now\n");
+    assert_eq!(
+        bench.says(&["rename", "debian", "renamed"]),
+        "renamed debian to renamed\n"
+    );
     let renamed = rows(&bench)?;
     assert_eq!(renamed.len(), 1);
     assert_eq!((&renamed[0].0[..], &renamed[0].1.before), (&b"renamed"[..], &vec![5]));
