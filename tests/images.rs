@@ -12,7 +12,10 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
 };
-use testbed::{Binaries, Result, Site, image::{Image, Kernel}};
+use testbed::{
+    Binaries, Result, Site,
+    image::{Image, Kernel},
+};
 
 /// A state directory of its own, without a daemon.
 struct Bench {
