@@ -14,8 +14,8 @@ use std::{
 };
 
 /// Units of Debian that wait for nothing and serve nothing here: file systems of the kernel's debuggers, modules of screens and EFI,
-/// the screen itself, sessions of users, and yearly work.
-const UNUSED_UNITS: [&str; 25] = [
+/// the screen itself, and daily work.
+const UNUSED_UNITS: [&str; 24] = [
     "apt-daily-upgrade.timer",
     "apt-daily.timer",
     "dev-hugepages.mount",
@@ -36,7 +36,6 @@ const UNUSED_UNITS: [&str; 25] = [
     "sys-kernel-debug.mount",
     "sys-kernel-tracing.mount",
     "systemd-binfmt.service",
-    "systemd-logind.service",
     "systemd-pstore.service",
     "systemd-random-seed.service",
     "systemd-update-utmp-runlevel.service",

@@ -27,8 +27,6 @@ fn a_check_that_fails_is_named_mended_by_itself_and_a_restart_is_drained_before(
     let checks = |texts: &[&str]| Some(texts.iter().map(|&text| text.to_owned()).collect());
     let mut site = Site::demo();
     site.checks_within_secs = 4;
-    // Each thing that is mended is heard of with the next one.
-    site.heartbeat_secs = 2;
     site.default_profile().checks = checks(&[&holds[..], &fails].concat());
     // sshd is enabled, and its configuration keeps it from starting.
     let trees = ["base", "console", "deaf"].map(str::to_owned);
