@@ -12,7 +12,7 @@ mod window;
 mod tests;
 
 pub use confirmed::{DiskRules, trust_site_file};
-pub use disks::{DiskWish, Disks, NodeDisk, Ordered, is_other_machine};
+pub use disks::{DiskOrder, DiskWish, Disks, NodeDisk, Ordered, is_other_machine};
 pub use effects::{
     DiskEffect, DiskTrouble, EffectKind, changed_layouts, describe_effects, disk_effect, disk_effects, now as disk_now,
     size as disk_size,

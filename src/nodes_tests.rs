@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     decide::{Decision, Requester, decide},
     inventory::{
-        InventoryError, Patch, history,
+        InventoryError, Patch, differences, history,
         tests::{mac, new, open, site},
     },
     testkit,
@@ -107,7 +107,9 @@ fn a_renamed_node_keeps_its_secrets_and_each_change_is_remembered() {
     delete(&nodes, "r01n12").unwrap();
     let told = |name: &str| {
         let entries = history(&store, name).unwrap();
-        let told = entries.iter().map(|e| (e.at.0, e.by.clone(), e.lines().join(", ")));
+        let told = entries
+            .iter()
+            .map(|e| (e.at.0, e.by.clone(), differences(&e.changed).join(", ")));
         told.collect::<Vec<_>>()
     };
     let by = |at, by: &str, what: &str| (at, by.to_owned(), what.to_owned());
@@ -146,7 +148,7 @@ fn the_history_of_a_name_is_bounded() {
     }
     let entries = history(&store, "r01n10").unwrap();
     assert_eq!(entries.len(), 100);
-    assert!(entries[99].lines()[0].ends_with("-> 52:54:00:00:01:6d"));
+    assert!(differences(&entries[99].changed)[0].ends_with("-> 52:54:00:00:01:6d"));
 }
 
 #[test]

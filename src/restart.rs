@@ -14,7 +14,5 @@ mod task;
 mod tests;
 
 pub use keeper::{Cancelled, RestartError, Restarts, Want, Wanted, Withdrawn};
-#[cfg(test)]
-pub use rackstrap_lifecycle::restart::Member;
-pub use rackstrap_lifecycle::restart::{End, Request, Step};
+pub use rackstrap_lifecycle::restart::{End, Member, Request, Step};
 pub use task::serve;

@@ -384,9 +384,10 @@ fn of_inventory(path: &Path, site: &Site) -> (Vec<String>, Vec<Finding>) {
             return (vec![said], Vec::new());
         }
     };
-    let known: BTreeMap<&str, &Option<NodeDisk>> = rows.iter().map(|row| (row.node.name.as_str(), &row.disk)).collect();
-    let nodes = rows.iter().map(|row| &row.node);
-    let mut effects = disk_effects(site, nodes, |node| known.get(node).copied().cloned().flatten());
+    let nodes: Vec<Node> = rows.iter().map(|row| Node::from(row.node.clone())).collect();
+    let disk = |row: &api::DiskRow| row.disk.clone().map(NodeDisk::from);
+    let known: BTreeMap<&str, Option<NodeDisk>> = rows.iter().map(|row| (row.node.name.as_str(), disk(row))).collect();
+    let mut effects = disk_effects(site, nodes.iter(), |node| known.get(node).cloned().flatten());
     let held = rows.iter().filter_map(|row| row.held.as_ref());
     let held: BTreeMap<&str, &DiskEffect> = held.map(|effect| (effect.node.as_str(), effect)).collect();
     for effect in effects.iter_mut().filter(|effect| effect.needs_consent()) {
@@ -403,7 +404,7 @@ fn of_inventory(path: &Path, site: &Site) -> (Vec<String>, Vec<Finding>) {
         .map(|row| (row.layout.name.as_str(), row.layout.version, row.digest.as_str()));
     let mut lines = changed_layouts(site, in_use);
     lines.extend(describe_effects(&effects, MOST_LINES));
-    (lines, preflight::of_nodes(site, rows.iter().map(|row| &row.node)))
+    (lines, preflight::of_nodes(site, nodes.iter()))
 }
 
 /// What images lack for the site, and which of the server's users nodes do not get.

@@ -7,7 +7,6 @@ use super::connection::connect;
 use crate::{
     config::{self, Site},
     control::api,
-    inventory::Node,
 };
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use rackstrap_image::load_catalog;
@@ -20,7 +19,7 @@ const MOST: usize = 20_000;
 pub fn nodes() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
         let client = connect(&site_file()).ok();
-        let nodes: Option<Vec<Node>> = client.and_then(|client| client.get(api::paths::NODES).ok());
+        let nodes: Option<Vec<api::NodeRow>> = client.and_then(|client| client.get(api::paths::NODES).ok());
         candidates(nodes.unwrap_or_default().into_iter().map(|node| node.name))
     })
 }

@@ -5,9 +5,9 @@ use super::{
     hostlist::Wanted,
     output::{self, Format},
 };
-use crate::{
-    control::{api, segment},
-    timeline::Level,
+use crate::control::{
+    api::{self, Level},
+    segment,
 };
 use anyhow::Result;
 use clap::Args;
@@ -125,13 +125,11 @@ pub fn checks_table(checks: &[api::CheckRow]) -> String {
 fn unknown(answer: &api::ExplainAnswer) -> String {
     let mut text = "no node, so nothing is booted".to_owned();
     if let Some(lease) = &answer.lease {
-        let hwaddr = lease.lease.get("hwaddr").and_then(|v| v.as_str());
+        let hwaddr = lease.hwaddr;
         text.push_str(&format!("\nit has {} from the temporary pool", lease.ipaddr));
-        if let Some(hwaddr) = hwaddr {
-            text.push_str(&format!(
-                ", as {hwaddr}\nto make it a node: rackstrap node add NAME --hwaddr {hwaddr}"
-            ));
-        }
+        text.push_str(&format!(
+            ", as {hwaddr}\nto make it a node: rackstrap node add NAME --hwaddr {hwaddr}"
+        ));
     } else if answer.about.parse::<rackstrap_wire::HwAddr>().is_ok() {
         text.push_str(&format!(
             "\nto make it one: rackstrap node add NAME --hwaddr {}",

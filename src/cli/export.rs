@@ -64,7 +64,8 @@ pub fn run(config: &Path, args: ExportArgs) -> Result<ExitCode> {
 pub fn run_short(config: &Path, format: Format, args: ShortArgs) -> Result<ExitCode> {
     let client = connect(config)?;
     let wanted = Wanted::new(args.nodes)?;
-    let mut nodes: Vec<ExportNode> = client.get(&format!("{}?tmp={}", api::paths::EXPORT, segment(&args.tmp_fs)))?;
+    let rows: Vec<api::ExportRow> = client.get(&format!("{}?tmp={}", api::paths::EXPORT, segment(&args.tmp_fs)))?;
+    let mut nodes: Vec<ExportNode> = rows.into_iter().map(ExportNode::from).collect();
     if !wanted.is_all() {
         let names: HashSet<String> = wanted.nodes(&client)?.into_iter().map(|node| node.name).collect();
         nodes.retain(|node| names.contains(&node.name));

@@ -2,7 +2,10 @@
 
 use super::output;
 use crate::{
-    control::{Client, api},
+    control::{
+        Client,
+        api::{self, NodeRow},
+    },
     inventory::{Inventory, Node, find},
 };
 use anyhow::{Context, Result, bail};
@@ -46,15 +49,15 @@ impl Wanted {
     ///
     /// # Errors
     /// What is wrong with a hostlist, or which nodes there are none of.
-    pub fn nodes(&self, client: &Client) -> Result<Vec<Node>> {
-        let all: Vec<Node> = client.get(api::paths::NODES)?;
+    pub fn nodes(&self, client: &Client) -> Result<Vec<NodeRow>> {
+        let all: Vec<NodeRow> = client.get(api::paths::NODES)?;
         let membership = self.membership(client, &all)?;
         let texts: &[String] = match self.texts.is_empty() {
             true => &["*".to_owned()],
             false => &self.texts,
         };
         let set = expand_all(texts, &membership)?;
-        let inventory = Inventory::new(all);
+        let inventory = Inventory::new(all.into_iter().map(Node::from));
         let missing: NodeSet = set.iter().filter(|name| inventory.get(name).is_none()).collect();
         match missing.iter().next() {
             None => {}
@@ -64,7 +67,7 @@ impl Wanted {
         Ok(set
             .iter()
             .filter_map(|name| inventory.get(name))
-            .map(|node| Node::clone(node))
+            .map(|node| NodeRow::from(&**node))
             .collect())
     }
 
@@ -89,7 +92,7 @@ impl Wanted {
         if nodes.is_empty() {
             bail!(self.nothing_to_do(client)?);
         }
-        let all: Vec<Node> = client.get(api::paths::NODES)?;
+        let all: Vec<NodeRow> = client.get(api::paths::NODES)?;
         let membership = self.membership(client, &all)?;
         let known: NodeSet = nodes.into_iter().map(|node| node.name).collect();
         let mut names = expand_in_order(&self.texts, &membership, Repeats::First)?;
@@ -102,7 +105,7 @@ impl Wanted {
     /// # Errors
     /// What is wrong with a hostlist.
     pub fn names(&self, client: &Client) -> Result<Vec<String>> {
-        let all: Vec<Node> = client.get(api::paths::NODES)?;
+        let all: Vec<NodeRow> = client.get(api::paths::NODES)?;
         let membership = self.membership(client, &all)?;
         let names: Vec<String> = expand_all(&self.texts, &membership)?.into_iter().collect();
         match names.is_empty() {
@@ -151,7 +154,7 @@ impl Wanted {
     }
 
     fn nothing_to_do(&self, client: &Client) -> Result<String> {
-        let all: Vec<Node> = client.get(api::paths::NODES)?;
+        let all: Vec<NodeRow> = client.get(api::paths::NODES)?;
         Ok(format!("{}; nothing to do", self.matches_none(all.len())))
     }
 
@@ -173,7 +176,7 @@ impl Wanted {
     }
 
     /// Groups are only asked for if they are named: of a large cluster they are many.
-    fn membership(&self, client: &Client, all: &[Node]) -> Result<Membership> {
+    fn membership(&self, client: &Client, all: &[NodeRow]) -> Result<Membership> {
         let names = all.iter().map(|node| node.name.clone()).collect();
         let groups = match self.texts.iter().any(|text| text.contains('@')) {
             true => client.get(api::paths::GROUPS)?,
@@ -213,7 +216,7 @@ pub fn pairs(client: &Client, from: &str, to: &str) -> Result<Vec<(String, Strin
         );
     }
     let from = Wanted::new(vec![from.to_owned()])?;
-    let all: Vec<Node> = match from.texts.iter().any(|text| text.contains(['@', '*', '?'])) {
+    let all: Vec<NodeRow> = match from.texts.iter().any(|text| text.contains(['@', '*', '?'])) {
         true => client.get(api::paths::NODES)?,
         // Names need no inventory; whether there are such nodes, the daemon says.
         false => Vec::new(),

@@ -7,7 +7,6 @@ use super::{
 use crate::control::api;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
-use rackstrap_base::clock::Timestamp;
 use rackstrap_hostlist::NoGroups;
 use std::{collections::HashSet, path::Path, process::ExitCode};
 
@@ -127,17 +126,12 @@ fn release(config: &Path, args: ReleaseArgs) -> Result<ExitCode> {
 fn table(leases: &[api::LeaseRow]) -> String {
     let mut table = output::table(["address", "hwaddr", "state", "since", "expires"]);
     for lease in leases {
-        let text = |name: &str| lease.lease.get(name).and_then(|v| v.as_str()).unwrap_or("-").to_owned();
-        let time = |name: &str| {
-            let millis = lease.lease.get(name).and_then(serde_json::Value::as_u64);
-            millis.map_or("-".to_owned(), |millis| output::local_time(Timestamp(millis)))
-        };
         table.add_row([
             lease.ipaddr.to_string(),
-            text("hwaddr"),
-            text("state"),
-            time("since"),
-            time("expires"),
+            lease.hwaddr.to_string(),
+            lease.state.as_str().to_owned(),
+            output::local_time(lease.since),
+            output::local_time(lease.expires),
         ]);
     }
     output::render(&table)

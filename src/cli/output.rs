@@ -1,7 +1,7 @@
 //! How answers look: tables for people, JSON for programs, colours only where a person looks.
 
 use super::screen;
-use crate::timeline::{Level, NodeState};
+use crate::control::api::{Level, NodeState};
 use anyhow::{Context, Result};
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use rackstrap_base::clock::Timestamp;

@@ -1,13 +1,15 @@
 //! What is drawn over and over on a terminal: `--watch`, and racks that fill.
 
 use super::output::{self, Format};
-use crate::control::ClientError;
+use crate::control::{ClientError, Watch, api::Watchable};
 use anyhow::{Context, Result};
+use rackstrap_base::clock::Timestamp;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use serde::de::DeserializeOwned;
 use std::{
     io::{IsTerminal, Read, Write},
     os::fd::AsFd,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -54,48 +56,107 @@ pub fn on_terminal(columns: usize, show: impl FnOnce() -> String) -> String {
     shown
 }
 
-/// Between two looks.
+/// Between two drawings on a terminal: what is shown has ages.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Shows what `look` answers, every second and after every key (if `keys` are wanted and there is a keyboard), until it
-/// answers none or a signal comes. It is told the lines of the terminal, if it is one, and the key.
+/// What is watched, and how it is shown.
+pub trait Watched<T> {
+    /// What to show of the answer; none to leave. It is told the lines of the terminal, if it is one.
+    ///
+    /// # Errors
+    /// The answer has nothing to show, and will not have.
+    fn draw(&mut self, answer: &T, rows: Option<usize>) -> Result<Option<View>>;
+
+    /// Does what a key is for; false to leave. Keys are read only by what [wants](Watched::KEYS) them.
+    fn press(&mut self, _key: u8) -> bool {
+        true
+    }
+
+    /// True if it has keys.
+    const KEYS: bool = false;
+}
+
+/// Shows the answers of `watch`, each as it comes, until there is nothing to show or a signal comes. A terminal is drawn each second
+/// as well, as ages grow. While the daemon is restarted, what keeps it from answering is shown instead.
 ///
 /// # Errors
-/// Those of `look` and of the terminal.
-pub fn watch(
-    format: Format,
-    keys: bool,
-    mut look: impl FnMut(Option<usize>, Option<u8>) -> Result<Option<View>>,
-) -> Result<()> {
+/// Those of the daemon that do not pass, of the terminal, and of `watched`.
+pub fn watch<T, W>(mut watch: Watch<T>, format: Format, mut watched: W) -> Result<()>
+where
+    T: Watchable + DeserializeOwned + Send + 'static,
+    W: Watched<T>,
+{
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // From here on a signal ends the loop and not the process: the terminal becomes what it was.
     let mut signals = runtime.block_on(async { Signals::new(None) })?;
-    let screen = Screen::open(format, keys)?;
+    let screen = Screen::open(format, W::KEYS)?;
     signals.keys = screen.keyboard.is_some().then(read_keys);
     let mut last = String::new();
-    let mut key = None;
+    let mut current: Option<Current<T>> = None;
     loop {
-        let Some(view) = look(screen.rows(), key.take())? else {
-            return Ok(());
-        };
-        screen.show(&view, &mut last)?;
-        match runtime.block_on(signals.wake()) {
-            Wake::End => return Ok(()),
+        let woken = runtime.block_on(async {
+            tokio::select! {
+                answer = watch.next() => Wake::Answer(answer),
+                wake = signals.wake() => wake,
+            }
+        });
+        match woken {
+            Wake::End | Wake::Answer(None) => return Ok(()),
+            Wake::Draw if !screen.terminal => continue,
             Wake::Draw => {}
-            Wake::Key(pressed) => key = Some(pressed),
+            Wake::Key(key) => {
+                if !watched.press(key) {
+                    return Ok(());
+                }
+            }
+            Wake::Answer(Some(Ok(answer))) => current = Some(Current::of(answer)),
+            Wake::Answer(Some(Err(error))) if error.passes() => {
+                screen.show(&View::Text(error.to_string()), &mut last)?;
+                current = None;
+            }
+            Wake::Answer(Some(Err(error))) => return Err(error.into()),
+        }
+        let Some(current) = &mut current else { continue };
+        current.grow_older();
+        match watched.draw(&current.answer, screen.rows())? {
+            Some(view) => screen.show(&view, &mut last)?,
+            None => return Ok(()),
         }
     }
 }
 
-/// What to show instead, if the error is one that passes: a daemon that is being restarted comes back. What else is
-/// wrong does not mend itself.
+/// The last answer, whose time goes on.
+struct Current<T> {
+    answer: T,
+    /// When it was made, by the daemon's clock.
+    made: Option<Timestamp>,
+    received: Instant,
+}
+
+impl<T: Watchable> Current<T> {
+    fn of(mut answer: T) -> Self {
+        Current {
+            made: answer.now().copied(),
+            received: Instant::now(),
+            answer,
+        }
+    }
+
+    fn grow_older(&mut self) {
+        let age = u64::try_from(self.received.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if let (Some(now), Some(made)) = (self.answer.now(), self.made) {
+            *now = Timestamp(made.0.saturating_add(age));
+        }
+    }
+}
+
+/// What to show instead, if the error is one that passes.
 ///
 /// # Errors
 /// `error`, otherwise.
-pub fn unless_it_comes_back(error: impl Into<anyhow::Error>) -> Result<View> {
-    let error: anyhow::Error = error.into();
+pub fn unless_it_comes_back(error: anyhow::Error) -> Result<View> {
     match error.downcast_ref() {
-        Some(ClientError::NoDaemon(_) | ClientError::Broken { .. }) => Ok(View::Text(error.to_string())),
+        Some(broken) if ClientError::passes(broken) => Ok(View::Text(error.to_string())),
         _ => Err(error),
     }
 }
@@ -123,12 +184,14 @@ struct Signals {
 }
 
 /// Why it is time to draw.
-enum Wake {
+enum Wake<T> {
+    /// An answer, or why there is none; nothing if there will be no further one.
+    Answer(Option<Result<T, ClientError>>),
     /// Time, or another size.
     Draw,
     /// A key.
     Key(u8),
-    /// It is to end.
+    /// A signal ends it.
     End,
 }
 
@@ -144,7 +207,7 @@ impl Signals {
         })
     }
 
-    async fn wake(&mut self) -> Wake {
+    async fn wake<T>(&mut self) -> Wake<T> {
         let key = async {
             match &mut self.keys {
                 Some(keys) => match keys.recv().await {

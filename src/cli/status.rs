@@ -6,10 +6,9 @@ use super::{
     output::{self, Format},
     screen::{self, View},
 };
-use crate::{
-    boots::DiskTrouble,
-    control::{Client, api},
-    timeline::{NodeState, StatusRow},
+use crate::control::{
+    Client,
+    api::{self, DiskTrouble, NodeState, StatusRow},
 };
 use anyhow::Result;
 use clap::Args;
@@ -45,7 +44,7 @@ pub struct StatusArgs {
     /// Only these, and no unknown machines [default: all]
     #[arg(value_name = "NODES", add = crate::cli::complete::nodes())]
     nodes: Vec<String>,
-    /// Look again every second, until Ctrl-C
+    /// Show each change as it happens, until Ctrl-C
     #[arg(long, short)]
     watch: bool,
     /// Show all columns and whole texts, a line a node
@@ -78,7 +77,13 @@ pub fn run(config: &Path, args: StatusArgs) -> Result<ExitCode> {
             sort: args.sort,
             ..Look::default()
         };
-        watch(&client, &wanted, look, args.format)?;
+        let watched = WatchedStatus {
+            client: &client,
+            wanted: &wanted,
+            look,
+            format: args.format,
+        };
+        screen::watch(client.watch(api::paths::STATUS)?, args.format, watched)?;
         return Ok(ExitCode::SUCCESS);
     }
     let (answer, all) = ask(&client, &wanted)?;
@@ -97,9 +102,15 @@ pub fn run(config: &Path, args: StatusArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The status of what is wanted, and how many nodes there are. Groups are asked for anew each time: nodes join and leave them.
+/// The status of what is wanted, and how many nodes there are.
 fn ask(client: &Client, wanted: &Wanted) -> Result<(api::StatusAnswer, usize)> {
     let mut answer: api::StatusAnswer = client.get(api::paths::STATUS)?;
+    let all = select(client, wanted, &mut answer)?;
+    Ok((answer, all))
+}
+
+/// Leaves what is wanted of the answer; how many nodes there are. Groups are asked for again with each answer: nodes join and leave them.
+fn select(client: &Client, wanted: &Wanted, answer: &mut api::StatusAnswer) -> Result<usize> {
     let all = answer
         .nodes
         .iter()
@@ -109,7 +120,7 @@ fn ask(client: &Client, wanted: &Wanted) -> Result<(api::StatusAnswer, usize)> {
         let names: BTreeSet<String> = wanted.nodes(client)?.into_iter().map(|node| node.name).collect();
         answer.nodes.retain(|row| names.contains(&row.node));
     }
-    Ok((answer, all))
+    Ok(all)
 }
 
 /// How it is to be shown.
@@ -239,21 +250,36 @@ fn few(lines: impl Iterator<Item = (String, NodeSet)>) -> Vec<String> {
     lines.into_iter().map(|(text, _)| text).chain(more).collect()
 }
 
-fn watch(client: &Client, wanted: &Wanted, look: Look, format: Format) -> Result<()> {
-    screen::watch(format, false, |rows, _| {
-        Ok(Some(match ask(client, wanted) {
-            Ok((answer, _)) if format.json => View::Text(serde_json::to_string(&answer)?),
-            Ok((answer, all)) => {
-                let columns = screen::columns();
-                let text = describe(&answer, &wanted.matches_none(all), Look { columns, rows, ..look });
-                match rows {
-                    Some(_) => View::Table(text),
-                    None => View::Text(text),
-                }
-            }
-            Err(error) => screen::unless_it_comes_back(error)?,
+/// `--watch`
+struct WatchedStatus<'a> {
+    client: &'a Client,
+    wanted: &'a Wanted,
+    look: Look,
+    format: Format,
+}
+
+impl screen::Watched<api::StatusAnswer> for WatchedStatus<'_> {
+    fn draw(&mut self, answer: &api::StatusAnswer, rows: Option<usize>) -> Result<Option<View>> {
+        let mut answer = answer.clone();
+        let all = match select(self.client, self.wanted, &mut answer) {
+            Ok(all) => all,
+            Err(error) => return screen::unless_it_comes_back(error).map(Some),
+        };
+        if self.format.json {
+            return Ok(Some(View::Text(serde_json::to_string(&answer)?)));
+        }
+        let columns = screen::columns();
+        let look = Look {
+            columns,
+            rows,
+            ..self.look
+        };
+        let text = describe(&answer, &self.wanted.matches_none(all), look);
+        Ok(Some(match rows {
+            Some(_) => View::Table(text),
+            None => View::Text(text),
         }))
-    })
+    }
 }
 
 #[cfg(test)]

@@ -6,9 +6,10 @@ use super::{
     node::boots_table,
     output::{self, Format},
 };
-use crate::{
-    control::{api, segment},
-    timeline::{BootSummary, Event},
+use crate::control::{
+    Client,
+    api::{self, BootSummary, EventRow, Level},
+    segment,
 };
 use anyhow::{Result, bail};
 use clap::Args;
@@ -22,6 +23,7 @@ Times are relative to the first packet of each boot. A step that happened severa
 Examples:
   rackstrap timeline r01n01
   rackstrap timeline r01n01 --boot last
+  rackstrap timeline r01n01 --follow
   rackstrap timeline @state:lost --boot last
   rackstrap timeline 52:54:00:01:01:01        (a machine that is no node yet)
   rackstrap timeline r01n01 --json | jq '.events[] | select(.level != \"ok\")'")]
@@ -32,6 +34,9 @@ pub struct TimelineArgs {
     /// Only one boot: 'last', or its id
     #[arg(long, value_name = "last|ID")]
     boot: Option<String>,
+    /// Print further events as they happen, until Ctrl-C; of one node or machine
+    #[arg(long, short, conflicts_with = "boot")]
+    follow: bool,
     #[command(flatten)]
     format: Format,
 }
@@ -39,7 +44,18 @@ pub struct TimelineArgs {
 /// Runs it.
 pub fn run(config: &Path, args: TimelineArgs) -> Result<ExitCode> {
     let client = connect(config)?;
-    output::each(Wanted::new(args.subjects)?.subjects(&client)?, args.format, |subject| {
+    let subjects = Wanted::new(args.subjects)?.subjects(&client)?;
+    if args.follow {
+        let [subject] = subjects.as_slice() else {
+            bail!(
+                "{} are named, and --follow follows one",
+                output::count(subjects.len(), "timeline")
+            );
+        };
+        follow(&client, subject, args.format)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    output::each(subjects, args.format, |subject| {
         let mut answer: api::TimelineAnswer = client.get(&format!("{}{}", api::paths::TIMELINE, segment(subject)))?;
         if let Some(wanted) = &args.boot
             && !only(&mut answer, wanted)?
@@ -51,6 +67,54 @@ pub fn run(config: &Path, args: TimelineArgs) -> Result<ExitCode> {
         Ok((answer, text))
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the timeline, and then each event as it happens. A restart of the daemon is a line on standard error.
+fn follow(client: &Client, subject: &str, format: Format) -> Result<()> {
+    let mut watch = client.watch::<api::TimelineAnswer>(&format!("{}{}", api::paths::TIMELINE, segment(subject)))?;
+    let mut before: Option<api::TimelineAnswer> = None;
+    let mut gone = false;
+    while let Some(answer) = watch.blocking_next() {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) if error.passes() => {
+                if !std::mem::replace(&mut gone, true) {
+                    eprintln!("{error}");
+                }
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        gone = false;
+        match (&before, format.json) {
+            (None, false) => output::print(&format!("{}\n{}", answer.subject, describe(&answer)))?,
+            (before, _) => {
+                let known = before.as_ref().map_or(&[][..], |before| &before.events);
+                for event in answer.events.iter().filter(|event| !known.contains(event)) {
+                    match format.json {
+                        true => output::print(&serde_json::to_string(event)?)?,
+                        false => output::print(&followed(event))?,
+                    }
+                }
+            }
+        }
+        before = Some(answer);
+    }
+    Ok(())
+}
+
+/// An event as a line: `2026-11-28 12:00:00  kernel  debian@4`.
+fn followed(event: &EventRow) -> String {
+    let times = match event.count {
+        1 => String::new(),
+        count => format!(" ({count} times)"),
+    };
+    let level = match event.level {
+        Level::Ok => String::new(),
+        level => format!("{}: ", output::level_text(level)),
+    };
+    let at = output::local_time(event.latest());
+    format!("{at}  {}{times}  {level}{}", event.step, event.detail)
 }
 
 /// Leaves one boot of it. False if the last one is wanted and there is none, which is no error: of many nodes some may never have booted.
@@ -114,6 +178,6 @@ fn describe(answer: &api::TimelineAnswer) -> String {
 }
 
 /// The boot that an event is part of.
-fn began<'a>(boots: &'a [BootSummary], event: &Event) -> Option<&'a BootSummary> {
+fn began<'a>(boots: &'a [BootSummary], event: &EventRow) -> Option<&'a BootSummary> {
     boots.iter().rev().find(|boot| boot.began <= event.at)
 }

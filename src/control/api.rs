@@ -1,112 +1,39 @@
-//! What the command line and the daemon say to each other. Both are one program: nothing here is kept over releases.
+//! What the command line and the daemon say to each other: requests and answers, each a type of its own. `answers/` next to it makes
+//! them of the program's types. Both sides are one program: nothing here is kept over releases, but scripts read `--json`, so fields keep
+//! their names.
 
-use crate::{
-    boots::{Boot, DiskEffect, DiskWish, NodeDisk},
-    discovery::{FullPool, View, Wanted},
-    inventory::{Change, Changed, Node, Setting},
-    overlay::ListedTree,
-    restart::{Request, Want},
-    timeline::{BootSummary, Event, NodeState, StatusRow, Subject},
-};
+use crate::overlay::ListedTree;
 use rackstrap_base::{clock::Timestamp, warnings::SiteWarning};
-use rackstrap_store::{Look, SetAside};
-use rackstrap_wire::{DiskPlan, Hardware, HwAddr, ImageRef, LOGIN, Layout, Wipe};
+use rackstrap_store::{BadRow, Look};
+use rackstrap_wire::{DiskPlan, ImageRef, Layout, Wipe};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
+use std::path::PathBuf;
 
+mod discovery;
+mod disks;
+mod leases;
+mod nodes;
+pub mod paths;
+mod restarts;
 mod rollouts;
+mod timeline;
+mod watch;
 
+pub use discovery::*;
+pub use disks::*;
+pub use leases::*;
+pub use nodes::*;
+pub use restarts::*;
 pub use rollouts::*;
+pub use timeline::*;
+pub use watch::*;
 
-/// Paths, in the order in which a newcomer meets them.
-pub mod paths {
-    /// `GET`: [`super::StatusAnswer`].
-    pub const STATUS: &str = "/v1/status";
-    /// `GET`: all [`crate::inventory::Node`]s.
-    pub const NODES: &str = "/v1/nodes";
-    /// `GET /v1/nodes/{name, hwaddr or address}`: [`super::NodeAnswer`].
-    pub const NODE: &str = "/v1/nodes/";
-    /// `GET`: the members of every group, by its name as hostlists have it.
-    pub const GROUPS: &str = "/v1/groups";
-    /// `GET /v1/export?tmp=/tmp`: all nodes, as [`crate::inventory::export::ExportNode`]s.
-    pub const EXPORT: &str = "/v1/export";
-    /// `POST` [`super::Changes`]: [`super::ChangesAnswer`].
-    pub const CHANGES: &str = "/v1/changes";
-    /// `GET /v1/history/{name}`: all [`crate::inventory::Entry`]s, oldest first.
-    pub const HISTORY: &str = "/v1/history/";
-    /// `GET /v1/timeline/{node or hwaddr}`: [`super::TimelineAnswer`].
-    pub const TIMELINE: &str = "/v1/timeline/";
-    /// `GET /v1/explain/{node, hwaddr or address}`: [`super::ExplainAnswer`].
-    pub const EXPLAIN: &str = "/v1/explain/";
-    /// `GET`: [`super::DiscoveryAnswer`].
-    pub const DISCOVERY: &str = "/v1/discovery";
-    /// `POST` [`super::Begin`]: the [`crate::discovery::Session`].
-    pub const SESSIONS: &str = "/v1/discovery/sessions";
-    /// `POST` [`super::Rack`]: the session that was.
-    pub const SESSIONS_END: &str = "/v1/discovery/sessions/end";
-    /// `POST` [`super::Rack`]: [`crate::discovery::Placed`], who waits again.
-    pub const SESSIONS_UNDO: &str = "/v1/discovery/sessions/undo";
-    /// `POST` [`super::Accept`]: [`super::Accepted`].
-    pub const ACCEPT: &str = "/v1/discovery/accept";
-    /// `POST` [`super::Ignore`]: [`super::Done`].
-    pub const IGNORE: &str = "/v1/discovery/ignore";
-    /// `GET`: [`super::RestartsAnswer`]; `POST` [`super::WantRestarts`]: [`crate::restart::Wanted`].
-    pub const RESTARTS: &str = "/v1/restarts";
-    /// `POST` [`super::CancelRestarts`]: [`crate::restart::Cancelled`].
-    pub const RESTARTS_CANCEL: &str = "/v1/restarts/cancel";
-    /// `GET`: all [`super::LeaseRow`]s.
-    pub const LEASES: &str = "/v1/leases";
-    /// `POST` [`super::ReleaseLeases`]: [`super::Released`].
-    pub const LEASES_RELEASE: &str = "/v1/leases/release";
-    /// `GET`: all [`super::LayoutRow`]s.
-    pub const LAYOUTS: &str = "/v1/layouts";
-    /// `GET`: a [`super::DiskRow`] for each node.
-    pub const DISKS: &str = "/v1/disks";
-    /// `POST` [`super::WishDisks`]: [`super::Done`].
-    pub const DISKS_WISH: &str = "/v1/disks/wish";
-    /// `GET`: all [`super::TreeRow`]s.
-    pub const TREES: &str = "/v1/overlays";
-    /// `GET /v1/overlays/{node, hwaddr or address}?secrets=true`: [`crate::overlay::Preview`].
-    pub const OVERLAY: &str = "/v1/overlays/";
-    /// `GET`: [`crate::overlay::UsersReport`].
-    pub const USERS: &str = "/v1/users";
-    /// `POST`: has running nodes get the users as they are now; as [`USERS`].
-    pub const USERS_SYNC: &str = "/v1/users/sync";
-    /// `GET`: image versions that may not be deleted, with the nodes that use each.
-    pub const IMAGES_IN_USE: &str = "/v1/images/in-use";
-    /// `GET`: every [`crate::decide::Current`], by image name.
-    pub const IMAGES_CURRENT: &str = "/v1/images/current";
-    /// `POST` [`super::PromoteImage`]: the [`crate::decide::Current`] that it is now.
-    pub const IMAGE_PROMOTE: &str = "/v1/images/promote";
-    /// `POST` [`crate::decide::Renaming`]: [`super::Done`].
-    pub const IMAGE_RENAME: &str = "/v1/images/rename";
-    /// `POST` [`super::RollBack`]: [`super::RolledBack`].
-    pub const IMAGE_ROLLBACK: &str = "/v1/images/rollback";
-    /// `GET`: [`super::RolloutsAnswer`]. `POST` [`super::BeginRollout`]: [`super::RolloutBegun`].
-    pub const ROLLOUTS: &str = "/v1/rollouts";
-    /// `POST` [`super::RolloutOrder`]: the [`crate::rollout::Rollout`] that it is now.
-    pub const ROLLOUT_PROMOTE: &str = "/v1/rollouts/promote";
-    /// `POST` [`super::RolloutOrder`]: [`super::RolloutHeld`].
-    pub const ROLLOUT_PAUSE: &str = "/v1/rollouts/pause";
-    /// As [`ROLLOUT_PROMOTE`].
-    pub const ROLLOUT_RESUME: &str = "/v1/rollouts/resume";
-    /// As [`ROLLOUT_PAUSE`].
-    pub const ROLLOUT_ABORT: &str = "/v1/rollouts/abort";
-    /// `POST` [`super::Retry`]: the names of those that try again.
-    pub const ROLLOUT_RETRY: &str = "/v1/rollouts/retry";
-    /// `POST`: looks for images again; [`super::Done`].
-    pub const RESCAN: &str = "/v1/images/rescan";
-    /// `POST` [`super::Reload`]: reads the site file again; [`super::Reloaded`].
-    pub const RELOAD: &str = "/v1/reload";
-    /// `GET`: all counters by name.
-    pub const COUNTERS: &str = "/v1/counters";
-    /// `GET`: the store as it is, in the form of [`rackstrap_store::backup`], as it is read.
-    pub const BACKUP: &str = "/v1/backup";
-    /// `GET`: reads all rows of the store; [`super::StoreAnswer`].
-    pub const STORE: &str = "/v1/store";
-    /// `POST`: deletes the rows that were set aside; [`super::Discarded`].
-    pub const STORE_DISCARD: &str = "/v1/store/discard";
-}
+/// Computed for answers, and kept in no table: how a node is, and what its next boot does to its disk.
+pub use crate::{
+    boots::{DiskEffect, DiskTrouble},
+    discovery::FullPool,
+    timeline::{BootSummary, Level, NodeState, StatusRow},
+};
 
 /// Any answer that is not 2xx.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -122,9 +49,21 @@ pub struct StoreAnswer {
     #[serde(flatten)]
     pub look: Look,
     /// Rows that could not be read, and that the daemon took out of its way.
-    pub set_aside: Vec<SetAside>,
+    pub set_aside: Vec<SetAsideRow>,
     /// Where nightly backups are; none if the site file wants none, or if no daemon runs.
     pub backups: Option<PathBuf>,
+}
+
+/// A row that was taken out of its table as it cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetAsideRow {
+    /// When.
+    pub at: Timestamp,
+    /// The row, and what was wrong with it.
+    #[serde(flatten)]
+    pub row: BadRow,
+    /// What was stored as its value, in hex digits.
+    pub stored: String,
 }
 
 /// `rackstrap backup --discard`
@@ -159,25 +98,10 @@ pub struct StatusAnswer {
     pub warnings: Vec<SiteWarning>,
 }
 
-/// `rackstrap node show`
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct NodeAnswer {
-    /// The node.
-    pub node: Node,
-    /// What its profiles say, and which of them said it.
-    pub settings: Vec<Setting>,
-    /// What the site file wants for it and it would not get if it booted now, and the like.
-    #[serde(default)]
-    pub warnings: Vec<String>,
-    /// What must be true of it, as its boot has it, or as its next one would.
-    #[serde(default)]
-    pub checks: Vec<CheckRow>,
-    /// Where it is.
-    pub status: StatusRow,
-    /// What its machine is, as its agent said last.
-    pub hardware: Option<Hardware>,
-    /// Its boots that the timeline still holds, oldest first.
-    pub boots: Vec<BootSummary>,
+impl Watchable for StatusAnswer {
+    fn now(&mut self) -> Option<&mut Timestamp> {
+        Some(&mut self.now)
+    }
 }
 
 /// One thing that must be true of a node, and what came of it.
@@ -228,160 +152,6 @@ impl CheckRow {
     }
 }
 
-/// The checks of a boot's plan.
-pub fn checks_of(boot: &Boot) -> Vec<CheckRow> {
-    // An older agent says nothing of the last one: it is shown where it was made.
-    let own = (boot.checks.iter().map(|result| &result.check)).filter(|check| *check == LOGIN);
-    let checks = boot.plan.health.checks.iter().chain(own).map(|check| {
-        let result = boot.checks.iter().find(|result| result.check == *check);
-        let state = match result {
-            None => CheckState::Unknown,
-            Some(result) if result.ok => CheckState::Holds,
-            Some(_) if boot.ready.is_none() => CheckState::Waits,
-            Some(_) => CheckState::Failed,
-        };
-        CheckRow {
-            check: check.clone(),
-            state,
-            detail: result.map(|result| result.detail.clone()).unwrap_or_default(),
-        }
-    });
-    checks.collect()
-}
-
-/// Changes of the inventory, to be made together or not at all.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Changes {
-    /// The changes.
-    pub changes: Vec<Change>,
-    /// Only say what they would make.
-    #[serde(default)]
-    pub dry_run: bool,
-    /// Also if nodes that run lose their roots.
-    #[serde(default)]
-    pub running: bool,
-}
-
-/// What became of [`Changes`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ChangesAnswer {
-    /// Every node that is different now, or would be.
-    pub changed: Vec<Changed>,
-    /// What the next boots of these nodes do to their disks because of it.
-    pub effects: Vec<DiskEffect>,
-    /// Orders about disks that go with the machines they were meant for, a line each.
-    #[serde(default)]
-    pub dropped: Vec<String>,
-}
-
-/// `rackstrap discover list` and `watch`
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct DiscoveryAnswer {
-    /// The daemon's present.
-    pub now: Timestamp,
-    /// Who waits, and racks that are being filled.
-    #[serde(flatten)]
-    pub view: View,
-    /// Those racks, position by position.
-    pub racks: Vec<Elevation>,
-}
-
-/// A rack, from its lowest position up.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Elevation {
-    /// The rack.
-    pub rack: String,
-    /// Its positions, as far as they matter: up to some behind the next one.
-    pub slots: Vec<Slot>,
-}
-
-/// A position in a rack.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Slot {
-    /// The name that belongs to it.
-    pub name: String,
-    /// What is there.
-    pub what: SlotState,
-    /// The node's card.
-    pub hwaddr: Option<HwAddr>,
-    /// Where the node is.
-    pub state: Option<NodeState>,
-    /// True if this session placed it.
-    pub new: bool,
-}
-
-/// What is at a position.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SlotState {
-    /// A node.
-    Node,
-    /// Nobody: the next machine comes here.
-    Next,
-    /// Nobody yet.
-    Free,
-    /// Nobody, by wish.
-    Skipped,
-    /// Nobody, as the site file reserves its address.
-    Reserved,
-}
-
-/// `rackstrap discover start`
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Begin {
-    /// What is wanted.
-    pub wanted: Wanted,
-}
-
-/// A rack that is being filled.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Rack {
-    /// Which.
-    pub rack: String,
-    /// Also if a node that runs loses its root.
-    #[serde(default)]
-    pub running: bool,
-}
-
-/// `rackstrap discover accept`
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Accept {
-    /// The machine.
-    pub hwaddr: HwAddr,
-    /// The node that it shall be; none for the next position of its rack.
-    pub node: Option<String>,
-    /// The node exists, and gets this machine.
-    #[serde(default)]
-    pub replace: bool,
-}
-
-/// What became of [`Accept`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Accepted {
-    /// The node that the machine is.
-    pub node: String,
-}
-
-/// `rackstrap discover ignore`
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Ignore {
-    /// The machine.
-    pub hwaddr: HwAddr,
-    /// False to show it again.
-    pub ignored: bool,
-}
-
-/// `rackstrap timeline`
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TimelineAnswer {
-    /// Whose.
-    pub subject: Subject,
-    /// Its events, oldest first.
-    pub events: Vec<Event>,
-    /// The same, as boots.
-    pub boots: Vec<BootSummary>,
-}
-
 /// `rackstrap explain`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ExplainAnswer {
@@ -407,7 +177,7 @@ pub struct ExplainAnswer {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ExplainDecision {
     /// The node.
-    pub node: Node,
+    pub node: NodeRow,
     /// Image version.
     pub image: Option<ImageRef>,
     /// Why there is none.
@@ -445,75 +215,6 @@ pub struct PinnedBoot {
     pub checks: Vec<CheckRow>,
 }
 
-impl From<&Boot> for PinnedBoot {
-    fn from(boot: &Boot) -> Self {
-        PinnedBoot {
-            id: boot.plan.id.clone(),
-            image: boot.image().clone(),
-            opened: boot.opened,
-            ready: boot.ready,
-            checks: checks_of(boot),
-        }
-    }
-}
-
-/// `rackstrap node restart --list`
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct RestartsAnswer {
-    /// The daemon's present.
-    pub now: Timestamp,
-    /// The oldest first.
-    pub requests: Vec<Request>,
-    /// How many nodes rollouts that are on take down at once, for people, by image name.
-    #[serde(default)]
-    pub bounds: BTreeMap<String, String>,
-}
-
-/// `rackstrap node restart`
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct WantRestarts {
-    /// What is wanted.
-    pub want: Want,
-    /// Only say what would be.
-    pub dry_run: bool,
-}
-
-/// `rackstrap node restart --cancel`
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct CancelRestarts {
-    /// Nodes that are not to be restarted.
-    pub nodes: Vec<String>,
-}
-
-/// A lease of a temporary pool.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct LeaseRow {
-    /// The address.
-    pub ipaddr: Ipv4Addr,
-    /// What DHCP keeps about it: `hwaddr`, `state`, `since`, `expires` and more.
-    #[serde(flatten)]
-    pub lease: BTreeMap<String, serde_json::Value>,
-}
-
-/// `rackstrap lease release`
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct ReleaseLeases {
-    /// Addresses and hardware addresses.
-    pub leases: Vec<String>,
-    /// Only say which leases would end.
-    #[serde(default)]
-    pub dry_run: bool,
-}
-
-/// What became of [`ReleaseLeases`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Released {
-    /// Leases that ended, or would.
-    pub released: Vec<LeaseRow>,
-    /// What no lease was found for, as it was asked.
-    pub none: Vec<String>,
-}
-
 /// A disk layout of the site file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LayoutRow {
@@ -545,27 +246,6 @@ pub struct Reloaded {
     pub effects: Vec<DiskEffect>,
     /// False if the old site file stays in use because nodes would lose data.
     pub done: bool,
-}
-
-/// What is known of a node's disk.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct DiskRow {
-    /// The node.
-    pub node: Node,
-    /// Its disk; none if no boot has told of it.
-    pub disk: Option<NodeDisk>,
-    /// What the site file that is in use would do to it, if that is held back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub held: Option<DiskEffect>,
-}
-
-/// `rackstrap node reprep`
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct WishDisks {
-    /// Nodes.
-    pub nodes: Vec<String>,
-    /// What is wanted of their disks.
-    pub wish: DiskWish,
 }
 
 /// A tree of nodes' files.

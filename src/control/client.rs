@@ -1,6 +1,6 @@
 //! Asks the daemon, from a plain thread.
 
-use super::api::Failure;
+use super::{api::Failure, watch::Watch};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -28,7 +28,7 @@ const ANSWER_LIMIT: usize = 256 << 20;
 /// A way to the daemon.
 pub struct Client {
     socket: PathBuf,
-    runtime: tokio::runtime::Runtime,
+    pub(super) runtime: tokio::runtime::Runtime,
 }
 
 /// Why there is no answer, or not the wanted one.
@@ -46,6 +46,17 @@ pub enum ClientError {
     /// Not root.
     #[error("control socket {}: only root may command the daemon; use sudo", .0.display())]
     NotAllowed(PathBuf),
+    /// The daemon's answer is not what this command knows.
+    #[error(
+        "control socket {}: an answer that this command does not understand ({error})\nhelp: daemon and command are of different \
+         releases; `systemctl restart rackstrap` starts the installed one", socket.display()
+    )]
+    OtherRelease {
+        /// The socket.
+        socket: PathBuf,
+        /// What was not understood.
+        error: String,
+    },
     /// Something broke on the way.
     #[error("control socket {}: {error}", socket.display())]
     Broken {
@@ -54,6 +65,13 @@ pub enum ClientError {
         /// What happened.
         error: String,
     },
+}
+
+impl ClientError {
+    /// True if it passes: a daemon that is being restarted comes back. What else is wrong does not mend itself.
+    pub fn passes(&self) -> bool {
+        matches!(self, ClientError::NoDaemon(_) | ClientError::Broken { .. })
+    }
 }
 
 impl Client {
@@ -82,13 +100,17 @@ impl Client {
             self.collect(answer).await
         })?;
         if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|error| {
-                self.broken(format!(
-                    "an answer that this command does not understand ({error}); the daemon is of another release: restart it"
-                ))
-            });
+            return serde_json::from_slice(&body).map_err(|error| self.misunderstood(error));
         }
         Err(self.refused(status, &body))
+    }
+
+    /// `GET path`, whose answer is sent again whenever it changes, until what is returned is dropped. It survives the daemon's restart.
+    ///
+    /// # Errors
+    /// This process can start no thread. All else is read from the watch.
+    pub fn watch<T: DeserializeOwned + Send + 'static>(&self, path: &str) -> io::Result<Watch<T>> {
+        Watch::begin(Client::new(&self.socket)?, format!("{path}?watch=true"))
     }
 
     /// `GET path`, whose answer is read as it comes.
@@ -115,21 +137,34 @@ impl Client {
         done.unwrap_or_else(|_| Err(self.broken(format!("no answer within {ANSWER_TIMEOUT:?}"))))
     }
 
-    fn refused(&self, status: StatusCode, body: &[u8]) -> ClientError {
+    /// A well-formed answer that says something else than this command knows, which does not pass by itself.
+    pub(super) fn misunderstood(&self, error: impl std::fmt::Display) -> ClientError {
+        ClientError::OtherRelease {
+            socket: self.socket.clone(),
+            error: error.to_string(),
+        }
+    }
+
+    pub(super) fn refused(&self, status: StatusCode, body: &[u8]) -> ClientError {
         match serde_json::from_slice::<Failure>(body) {
             Ok(failure) => ClientError::Refused(failure.error),
             Err(_) => self.broken(format!("{status}: {}", String::from_utf8_lossy(body))),
         }
     }
 
-    async fn collect(&self, answer: Response<Incoming>) -> Result<(StatusCode, Bytes), ClientError> {
+    pub(super) async fn collect(&self, answer: Response<Incoming>) -> Result<(StatusCode, Bytes), ClientError> {
         let status = answer.status();
         let body = Limited::new(answer.into_body(), ANSWER_LIMIT).collect().await;
         let body = body.map_err(|error| self.broken(error))?;
         Ok((status, body.to_bytes()))
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, ClientError> {
+    pub(super) async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, ClientError> {
         let stream = tokio::net::UnixStream::connect(&self.socket)
             .await
             .map_err(|error| match error.kind() {
@@ -153,7 +188,7 @@ impl Client {
         sender.send_request(request).await.map_err(|error| self.broken(error))
     }
 
-    fn broken(&self, error: impl std::fmt::Display) -> ClientError {
+    pub(super) fn broken(&self, error: impl std::fmt::Display) -> ClientError {
         ClientError::Broken {
             socket: self.socket.clone(),
             error: error.to_string(),

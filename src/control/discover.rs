@@ -4,11 +4,11 @@ use super::{
     api::{self, SlotState},
     nodes::refuse_if_running,
     refusal::{Refusal, Shared, blocking},
-    signed::Signed,
+    signed::{Asked, Signed},
 };
 use crate::{
     decide::World,
-    discovery::{Filling, Placed, Session},
+    discovery::Filling,
     inventory::Change,
     timeline::{NodeState, NodeStatus},
 };
@@ -18,18 +18,21 @@ use rackstrap_base::clock::Timestamp;
 /// Positions behind the next one that are drawn.
 const AHEAD: usize = 2;
 
-pub(super) async fn view(State(context): State<Shared>) -> Json<api::DiscoveryAnswer> {
+pub(super) async fn view(context: Shared, _: String) -> Result<api::DiscoveryAnswer, Refusal> {
     let (world, now) = (context.world.load_full(), Timestamp::now());
     let view = context.discovery.view(now);
     let state = |node: &str| NodeStatus::of(&world, &context.recorder, &context.boots, node, now).state;
-    Json(api::DiscoveryAnswer {
+    Ok(api::DiscoveryAnswer {
         now,
         racks: view
             .sessions
             .iter()
             .map(|filling| elevation(&world, filling, state))
             .collect(),
-        view,
+        machines: view.machines.iter().map(api::WaitingRow::from).collect(),
+        sessions: view.sessions.iter().map(api::FillingRow::from).collect(),
+        full: view.full,
+        dropped: view.dropped,
     })
 }
 
@@ -68,28 +71,30 @@ fn elevation(world: &World, filling: &Filling, state: impl Fn(&str) -> NodeState
 
 pub(super) async fn start(
     State(context): State<Shared>,
-    Signed { asked, by }: Signed<api::Begin>,
-) -> Result<Json<Session>, Refusal> {
-    let begun = blocking(move || context.discovery.begin(&asked.wanted, &by, Timestamp::now())).await??;
-    Ok(Json(begun))
+    Signed { asked, by }: Signed<api::StartSession>,
+) -> Result<Json<api::SessionRow>, Refusal> {
+    let wanted = asked.wanted.into();
+    let begun = blocking(move || context.discovery.begin(&wanted, &by, Timestamp::now())).await??;
+    Ok(Json(api::SessionRow::from(&begun)))
 }
 
 pub(super) async fn stop(
     State(context): State<Shared>,
-    Json(asked): Json<api::Rack>,
-) -> Result<Json<Session>, Refusal> {
-    Ok(Json(blocking(move || context.discovery.end(&asked.rack)).await??))
+    Asked(asked): Asked<api::Rack>,
+) -> Result<Json<api::SessionRow>, Refusal> {
+    let ended = blocking(move || context.discovery.end(&asked.rack)).await??;
+    Ok(Json(api::SessionRow::from(&ended)))
 }
 
 pub(super) async fn undo(
     State(context): State<Shared>,
     Signed { asked, by }: Signed<api::Rack>,
-) -> Result<Json<Placed>, Refusal> {
+) -> Result<Json<api::PlacedRow>, Refusal> {
     if let (false, Some(name)) = (asked.running, context.discovery.last_placed(&asked.rack)) {
         refuse_if_running(&context, &[Change::Delete { name }])?;
     }
     let undone = blocking(move || context.discovery.undo(&asked.rack, &by, Timestamp::now())).await??;
-    Ok(Json(undone))
+    Ok(Json(api::PlacedRow::from(&undone)))
 }
 
 pub(super) async fn accept(
@@ -108,7 +113,7 @@ pub(super) async fn accept(
 
 pub(super) async fn ignore(
     State(context): State<Shared>,
-    Json(asked): Json<api::Ignore>,
+    Asked(asked): Asked<api::Ignore>,
 ) -> Result<Json<api::Done>, Refusal> {
     blocking(move || context.discovery.ignore(asked.hwaddr, asked.ignored)).await??;
     let message = match asked.ignored {

@@ -18,10 +18,10 @@ use rackstrap_hostlist::NodeSet;
 pub(super) async fn list(State(context): State<Shared>) -> Json<Vec<api::DiskRow>> {
     let world = context.world.load_full();
     let rows = world.inventory.iter().map(|node| api::DiskRow {
-        disk: context.boots.disks().get(&node.name),
+        disk: context.boots.disks().get(&node.name).map(api::NodeDiskRow::from),
         held: (context.boots.disks().next_effect(world.disk_rules(), node))
             .filter(|effect| effect.kind == EffectKind::Held),
-        node: Node::clone(node),
+        node: api::NodeRow::from(&**node),
     });
     Json(rows.collect())
 }
@@ -58,6 +58,7 @@ pub(super) async fn wish(
     State(context): State<Shared>,
     Signed { mut asked, by }: Signed<api::WishDisks>,
 ) -> Result<Json<api::Done>, Refusal> {
+    let wish = DiskWish::from(asked.wish);
     asked.nodes.sort();
     asked.nodes.dedup();
     let message = blocking(move || {
@@ -68,20 +69,20 @@ pub(super) async fn wish(
                 find(inventory, node)?;
             }
             let disks = context.boots.disks();
-            disks.wish(&asked.nodes, asked.wish, &by, now).map_err(broken)
+            disks.wish(&asked.nodes, wish, &by, now).map_err(broken)
         })?;
         // One that orders it again gets it again.
         let late = withdrawn.iter().filter(|(node, order)| {
-            !matches!(asked.wish, DiskWish::Prepare { .. }) && context.boots.has_order(node, order.id)
+            !matches!(wish, DiskWish::Prepare { .. }) && context.boots.has_order(node, order.id)
         });
         let late: NodeSet = late.map(|(node, _)| node.as_str()).collect();
         let had: NodeSet = withdrawn.iter().map(|(node, _)| node.as_str()).collect();
-        let said = match asked.wish {
+        let said = match wish {
             DiskWish::Cancel => cancelled(&asked.nodes, &had),
             wish => describe(wish).to_owned(),
         };
         // Where nothing was ordered, nothing was done.
-        let touched = |node: &&String| asked.wish != DiskWish::Cancel || had.contains(node);
+        let touched = |node: &&String| wish != DiskWish::Cancel || had.contains(node);
         for node in asked.nodes.iter().filter(touched) {
             let (level, detail) = match late.contains(node) {
                 true => (Level::Error, format!("{TOO_LATE} (by {by})")),

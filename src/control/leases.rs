@@ -11,58 +11,28 @@ use crate::{
 };
 use axum::{Json, extract::State, http::StatusCode};
 use rackstrap_base::clock::Timestamp;
+use rackstrap_dhcp::Lease;
 use rackstrap_store::Table;
 use rackstrap_wire::HwAddr;
-use std::{
-    collections::{BTreeMap, HashSet},
-    net::Ipv4Addr,
-};
-
-pub(super) fn hwaddr(row: &api::LeaseRow) -> Option<HwAddr> {
-    row.lease.get("hwaddr")?.as_str()?.parse().ok()
-}
+use std::{collections::HashSet, net::Ipv4Addr};
 
 pub(super) fn all_leases(context: &Shared) -> Result<Vec<api::LeaseRow>, Refusal> {
-    let found = context
-        .store
-        .scan::<BTreeMap<String, serde_json::Value>>(Table::Leases, b"");
+    let found = context.store.scan::<Lease>(Table::Leases, b"").map_err(broken)?;
     let now = Timestamp::now();
-    let rows = found.map_err(broken)?.into_iter().filter_map(|(key, mut lease)| {
-        let ipaddr = Ipv4Addr::from(<[u8; 4]>::try_from(key).ok()?);
-        lease.remove("ipaddr");
-        let mut row = api::LeaseRow { ipaddr, lease };
-        // The store keeps it as it was granted; the machine gets the address again if nobody needs it meanwhile.
-        if state(&row) != "released" && ends(&row) <= now {
-            row.lease.insert("state".to_owned(), "expired".into());
-        }
-        Some(row)
-    });
-    Ok(rows.collect())
+    Ok(found.iter().map(|(_, lease)| api::LeaseRow::at(lease, now)).collect())
 }
 
-fn state(row: &api::LeaseRow) -> &str {
-    row.lease
-        .get("state")
-        .and_then(|state| state.as_str())
-        .unwrap_or_default()
-}
-
-fn ends(row: &api::LeaseRow) -> Timestamp {
-    let millis = row.lease.get("expires").and_then(serde_json::Value::as_u64);
-    Timestamp(millis.unwrap_or_default())
-}
-
-/// True if nobody else gets the address at `now`.
-pub(super) fn holds(row: &api::LeaseRow, now: Timestamp) -> bool {
-    ["bound", "declined"].contains(&state(row)) && now < ends(row)
+/// True if no other machine gets the address.
+pub(super) fn holds(row: &api::LeaseRow) -> bool {
+    matches!(row.state, api::LeaseStateName::Bound | api::LeaseStateName::Declined)
 }
 
 /// The first and the last address of each pool that has none for another machine (pure). Addresses that were only offered count as
 /// free, as for the pool itself.
-pub(super) fn full_pools(world: &World, leases: &[api::LeaseRow], now: Timestamp) -> Vec<(Ipv4Addr, Ipv4Addr)> {
+pub(super) fn full_pools(world: &World, leases: &[api::LeaseRow]) -> Vec<(Ipv4Addr, Ipv4Addr)> {
     let held: HashSet<u32> = leases
         .iter()
-        .filter(|row| holds(row, now))
+        .filter(|row| holds(row))
         .map(|row| u32::from(row.ipaddr))
         .collect();
     let pools = world
@@ -108,7 +78,7 @@ fn release_now(context: &Shared, asked: &api::ReleaseLeases, by: &str) -> Result
     for text in &asked.leases {
         let rows: Vec<&api::LeaseRow> = match (text.parse::<Ipv4Addr>(), text.parse::<HwAddr>()) {
             (Ok(address), _) => all.iter().filter(|row| row.ipaddr == address).collect(),
-            (_, Ok(card)) => all.iter().filter(|row| hwaddr(row) == Some(card)).collect(),
+            (_, Ok(card)) => all.iter().filter(|row| row.hwaddr == card).collect(),
             _ => {
                 let text =
                     format!("'{text}' is not an address and not a hardware address; `rackstrap lease list` shows both");
@@ -135,10 +105,8 @@ fn release_now(context: &Shared, asked: &api::ReleaseLeases, by: &str) -> Result
             for row in &rows {
                 let detail = format!("lease of {} released by {by}", row.ipaddr);
                 tracing::info!("{detail}");
-                if let Some(hwaddr) = hwaddr(row) {
-                    let event = Event::new(Timestamp::now(), EventKind::Lease, Level::Ok, detail);
-                    context.recorder.record(Subject::Machine(hwaddr), event);
-                }
+                let event = Event::new(Timestamp::now(), EventKind::Lease, Level::Ok, detail);
+                context.recorder.record(Subject::Machine(row.hwaddr), event);
             }
             rows
         }

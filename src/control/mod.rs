@@ -1,8 +1,9 @@
 //! The command line's way into the daemon: HTTP and JSON over a unix socket that only root may use.
 //!
-//! `api.rs` says what both ends say, `routes.rs`, `nodes.rs`, `overlays.rs`, `discover.rs`, `rollouts.rs`, `restarts.rs`, `disks.rs` and `backup.rs` answer, `refusal.rs` is how
-//! they say no, `socket.rs` listens, `client.rs` asks.
+//! `api.rs` and the files below `api/` say what both ends say, `answers/` makes the program's types to answers, `routes.rs`, `nodes.rs`, `overlays.rs`, `discover.rs`, `rollouts.rs`, `restarts.rs`, `disks.rs` and `backup.rs` answer, `refusal.rs` is how
+//! they say no, `watched.rs` sends an answer again whenever it changes, `socket.rs` listens, `client.rs` asks, `watch.rs` reads what is sent again.
 
+mod answers;
 pub mod api;
 mod backup;
 mod client;
@@ -20,13 +21,15 @@ mod signed;
 mod socket;
 mod store;
 mod unknown;
+mod watch;
+mod watched;
 
 #[cfg(test)]
 mod tests;
 
 pub use client::{Client, ClientError, DEFAULT_SOCKET, segment};
-pub use routes::router;
 pub use socket::{bind, serve};
+pub use watch::Watch;
 
 use crate::{
     boots::Boots, decide::SharedWorld, discovery::Discovery, nodes::Nodes, overlay::Renderer, restart::Restarts,

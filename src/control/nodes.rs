@@ -1,6 +1,7 @@
 //! The inventory's routes: what there is, what shall be different, what was.
 
 use super::{
+    answers::checks_of,
     api, disks,
     meant::{Meant, meant},
     refusal::{Refusal, Shared, blocking, broken},
@@ -8,7 +9,7 @@ use super::{
 };
 use crate::{
     decide::{Decision, Requester, World, decide},
-    inventory::{Change, Changed, Entry, Node, Settings, differences, export::ExportNode},
+    inventory::{Change, Changed, Node, Settings, differences},
     timeline::{NodeState, NodeStatus, Subject, dropped_order, status, summarise},
 };
 use axum::{
@@ -17,10 +18,11 @@ use axum::{
     http::StatusCode,
 };
 use rackstrap_base::clock::{Timestamp, duration};
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
-pub(super) async fn list(State(context): State<Shared>) -> Json<Vec<Arc<Node>>> {
-    Json(context.world.load().inventory.iter().cloned().collect())
+pub(super) async fn list(State(context): State<Shared>) -> Json<Vec<api::NodeRow>> {
+    let world = context.world.load();
+    Json(world.inventory.iter().map(|node| api::NodeRow::from(&**node)).collect())
 }
 
 /// Groups that no node is in now are listed too, if their names are known: `@state:lost` means nobody, and is no mistake.
@@ -58,7 +60,7 @@ pub(super) struct ExportOf {
     tmp: String,
 }
 
-pub(super) async fn export(State(context): State<Shared>, Query(asked): Query<ExportOf>) -> Json<Vec<ExportNode>> {
+pub(super) async fn export(State(context): State<Shared>, Query(asked): Query<ExportOf>) -> Json<Vec<api::ExportRow>> {
     let world = context.world.load_full();
     let now = Timestamp::now();
     let domain = Some(world.site.cluster.domain.clone()).filter(|domain| !domain.is_empty());
@@ -66,7 +68,7 @@ pub(super) async fn export(State(context): State<Shared>, Query(asked): Query<Ex
         let status = NodeStatus::of(&world, &context.recorder, &context.boots, &node.name, now);
         let mounts = status.disk().map(|disk| &disk.mounts);
         let tmp = mounts.and_then(|mounts| mounts.iter().find(|m| m.mount.as_ref() == Some(&asked.tmp)));
-        ExportNode {
+        api::ExportRow {
             name: node.name.clone(),
             ipaddr: node.ipaddr,
             hwaddrs: node.hwaddrs.clone(),
@@ -114,17 +116,19 @@ pub(super) async fn show(
     };
     let row = row.ok_or_else(|| broken(format!("node {name} went away")))?;
     let checks = match context.boots.get(&row.boot) {
-        Some(boot) => api::checks_of(&boot),
+        Some(boot) => checks_of(&boot),
         None => next.into_iter().map(api::CheckRow::of_nobody).collect(),
     };
     Ok(Json(api::NodeAnswer {
         warnings,
         checks,
-        settings: Settings::of(&world.site, &node.profiles, |_| ()).all(),
+        settings: (Settings::of(&world.site, &node.profiles, |_| ()).all().into_iter())
+            .map(api::SettingRow::from)
+            .collect(),
         status: row,
         hardware: boots.iter().find_map(|boot| boot.hardware.clone()),
         boots: summarise(&context.recorder.of(&Subject::Node(name))),
-        node,
+        node: api::NodeRow::from(&node),
     }))
 }
 
@@ -142,17 +146,22 @@ pub(super) async fn change(
         let mut answer = api::ChangesAnswer {
             effects: disks::effects_of(&context, &changed),
             dropped: dropped_orders(&context, &changed),
-            changed,
+            changed: changes_of(&changed),
         };
         if !asked.dry_run {
             let by = by.as_str();
-            answer.changed = context.nodes.change(&asked.changes, by, Timestamp::now())?;
-            tell(&answer.changed, by);
+            let changed = context.nodes.change(&asked.changes, by, Timestamp::now())?;
+            tell(&changed, by);
+            answer.changed = changes_of(&changed);
         }
         Ok::<_, Refusal>(answer)
     })
     .await??;
     Ok(Json(answer))
+}
+
+fn changes_of(changed: &[Changed]) -> Vec<api::NodeChange> {
+    changed.iter().map(api::NodeChange::from).collect()
 }
 
 /// Orders about disks that go with the machines they were meant for.
@@ -205,7 +214,7 @@ pub(super) fn refuse_if_running(context: &Shared, changes: &[Change]) -> Result<
 pub(super) async fn history(
     State(context): State<Shared>,
     Path(name): Path<String>,
-) -> Result<Json<Vec<Entry>>, Refusal> {
+) -> Result<Json<Vec<api::HistoryRow>>, Refusal> {
     let entries = blocking({
         let (context, name) = (context.clone(), name.clone());
         move || crate::inventory::history(&context.store, &name)
@@ -217,5 +226,5 @@ pub(super) async fn history(
         let world = context.world.load_full();
         crate::inventory::find(&world.inventory, &name)?;
     }
-    Ok(Json(entries))
+    Ok(Json(entries.into_iter().map(api::HistoryRow::from).collect()))
 }

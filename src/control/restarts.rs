@@ -5,7 +5,7 @@ use super::{
     refusal::{Refusal, Shared, blocking, broken},
     signed::Signed,
 };
-use crate::restart::{Cancelled, RestartError, Wanted};
+use crate::restart::RestartError;
 use axum::{Json, extract::State, http::StatusCode};
 use rackstrap_base::clock::Timestamp;
 
@@ -18,10 +18,10 @@ impl From<RestartError> for Refusal {
     }
 }
 
-pub(super) async fn list(State(context): State<Shared>) -> Json<api::RestartsAnswer> {
-    Json(api::RestartsAnswer {
+pub(super) async fn list(context: Shared, _: String) -> Result<api::RestartsAnswer, Refusal> {
+    Ok(api::RestartsAnswer {
         now: Timestamp::now(),
-        requests: context.restarts.list(),
+        requests: context.restarts.list().into_iter().map(api::RestartRow::from).collect(),
         bounds: (context.rollouts.all().into_iter().filter(|rollout| rollout.is_on()))
             .map(|rollout| {
                 let bound = format!("at most {} at a time", rollout.max_down.describe(rollout.all));
@@ -34,20 +34,16 @@ pub(super) async fn list(State(context): State<Shared>) -> Json<api::RestartsAns
 pub(super) async fn want(
     State(context): State<Shared>,
     Signed { asked, by }: Signed<api::WantRestarts>,
-) -> Result<Json<Wanted>, Refusal> {
-    let mut want = asked.want;
-    if want.reason.is_empty() {
-        want.reason = format!("restart wanted by {by}");
-    }
-    want.by = by;
+) -> Result<Json<api::RestartsWanted>, Refusal> {
+    let want = asked.want.of(by);
     let wanted = blocking(move || context.restarts.want(&want, Timestamp::now(), asked.dry_run)).await??;
-    Ok(Json(wanted))
+    Ok(Json(wanted.into()))
 }
 
 pub(super) async fn cancel(
     State(context): State<Shared>,
     Signed { asked, by }: Signed<api::CancelRestarts>,
-) -> Result<Json<Cancelled>, Refusal> {
+) -> Result<Json<api::RestartsCancelled>, Refusal> {
     let cancelled = blocking(move || {
         let cancelled = context.restarts.cancel(&asked.nodes, &by, Timestamp::now());
         if cancelled.as_ref().is_ok_and(|done| !done.cancelled.is_empty()) {
@@ -55,5 +51,5 @@ pub(super) async fn cancel(
         }
         cancelled
     });
-    Ok(Json(cancelled.await?.map_err(broken)?))
+    Ok(Json(cancelled.await?.map_err(broken)?.into()))
 }

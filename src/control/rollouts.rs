@@ -3,11 +3,10 @@
 use super::{
     Context, api,
     refusal::{Refusal, Shared, blocking},
-    signed::Signed,
+    signed::{Asked, Signed},
 };
 use crate::{
     boots::Boots,
-    decide::{Current, Renaming},
     inventory::Settings,
     rollout::{Rollout, RolloutError, Wish},
 };
@@ -17,23 +16,24 @@ use rackstrap_hostlist::NodeSet;
 use rackstrap_image::{KernelModules, missing_modules};
 use std::collections::BTreeMap;
 
-pub(super) async fn current(State(context): State<Shared>) -> Result<Json<Vec<Current>>, Refusal> {
-    Ok(Json(blocking(move || context.rollouts.current()).await?))
+pub(super) async fn current(State(context): State<Shared>) -> Result<Json<Vec<api::CurrentVersion>>, Refusal> {
+    let current = blocking(move || context.rollouts.current()).await?;
+    Ok(Json(current.into_iter().map(api::CurrentVersion::from).collect()))
 }
 
 pub(super) async fn promote_image(
     State(context): State<Shared>,
     Signed { asked, by }: Signed<api::PromoteImage>,
-) -> Result<Json<Current>, Refusal> {
+) -> Result<Json<api::CurrentVersion>, Refusal> {
     let promoted = move || context.rollouts.promote_image(&asked.image, &by, Timestamp::now());
-    Ok(Json(blocking(promoted).await??))
+    Ok(Json(blocking(promoted).await??.into()))
 }
 
 pub(super) async fn rename_image(
     State(context): State<Shared>,
-    Json(renaming): Json<Renaming>,
+    Asked(asked): Asked<api::RenameImage>,
 ) -> Result<Json<api::Done>, Refusal> {
-    let renamed = move || context.rollouts.rename(&renaming);
+    let renamed = move || context.rollouts.rename(&asked.into());
     blocking(renamed).await??;
     let message = String::new();
     Ok(Json(api::Done { message }))
@@ -46,25 +46,27 @@ pub(super) async fn roll_back(
     let rolled_back = move || {
         let (current, ended, restarts) = context.rollouts.roll_back(&asked.name, &by, Timestamp::now())?;
         Ok::<_, RolloutError>(api::RolledBack {
-            current,
+            current: current.into(),
             ended,
-            restarts,
+            restarts: restarts.into(),
         })
     };
     Ok(Json(blocking(rolled_back).await??))
 }
 
-pub(super) async fn all(State(context): State<Shared>) -> Result<Json<api::RolloutsAnswer>, Refusal> {
+pub(super) async fn all(context: Shared, _: String) -> Result<api::RolloutsAnswer, Refusal> {
     let answer = blocking(move || {
         let now = Timestamp::now();
         let rollouts = context.rollouts.all().into_iter();
         api::RolloutsAnswer {
             now,
-            current: context.rollouts.current(),
+            current: (context.rollouts.current().into_iter())
+                .map(api::CurrentVersion::from)
+                .collect(),
             rollouts: rollouts.map(|rollout| row(rollout, &context.boots, now)).collect(),
         }
     });
-    Ok(Json(answer.await?))
+    answer.await
 }
 
 /// What rollouts have to do with a node, one line each: those that are on for its image, and what sent it back.
@@ -132,15 +134,14 @@ pub(super) fn of_node(context: &Context, node: &str) -> Vec<String> {
 fn row(mut rollout: Rollout, boots: &Boots, now: Timestamp) -> api::RolloutRow {
     let waits_for = rollout.waits_for(now);
     let nodes = std::mem::take(&mut rollout.nodes).into_iter();
-    let nodes = nodes.map(|(node, member)| api::RolloutNode {
-        image: boots.current(&node).map(|boot| boot.image().clone()),
-        member,
-        node,
+    let nodes = nodes.map(|(node, member)| {
+        let image = boots.current(&node).map(|boot| boot.image().clone());
+        api::RolloutNode::of(node, member, image)
     });
     api::RolloutRow {
         nodes: nodes.collect(),
         waits_for,
-        rollout,
+        rollout: rollout.into(),
     }
 }
 
@@ -149,8 +150,9 @@ pub(super) async fn begin(
     Signed { asked, by }: Signed<api::BeginRollout>,
 ) -> Result<Json<api::RolloutBegun>, Refusal> {
     let begun = move || {
-        let rollout = context.rollouts.begin(&asked.wish, &by, Timestamp::now())?;
-        let warnings = lacking_modules(&context, &asked.wish);
+        let wish = Wish::from(asked.wish);
+        let rollout = context.rollouts.begin(&wish, &by, Timestamp::now())?.into();
+        let warnings = lacking_modules(&context, &wish);
         Ok::<_, RolloutError>(api::RolloutBegun { rollout, warnings })
     };
     Ok(Json(blocking(begun).await??))
@@ -190,13 +192,13 @@ fn lacking_modules(context: &Shared, wish: &Wish) -> Vec<String> {
 pub(super) async fn promote(
     State(context): State<Shared>,
     Signed { asked, by }: Signed<api::RolloutOrder>,
-) -> Result<Json<Rollout>, Refusal> {
+) -> Result<Json<api::RolloutAnswer>, Refusal> {
     let image = asked.image;
     let done = move || {
         let rollouts = &context.rollouts;
-        rollouts.promote(image.as_deref(), &asked.pace, &by, Timestamp::now())
+        rollouts.promote(image.as_deref(), &asked.pace.into(), &by, Timestamp::now())
     };
-    Ok(Json(blocking(done).await??))
+    Ok(Json(blocking(done).await??.into()))
 }
 
 pub(super) async fn pause(
@@ -206,7 +208,10 @@ pub(super) async fn pause(
     let done = move || {
         let now = Timestamp::now();
         let (rollout, restarts) = context.rollouts.pause(asked.image.as_deref(), &by, now)?;
-        Ok::<_, RolloutError>(api::RolloutHeld { rollout, restarts })
+        Ok::<_, RolloutError>(api::RolloutHeld {
+            rollout: rollout.into(),
+            restarts: restarts.into(),
+        })
     };
     Ok(Json(blocking(done).await??))
 }
@@ -214,13 +219,13 @@ pub(super) async fn pause(
 pub(super) async fn resume(
     State(context): State<Shared>,
     Signed { asked, by }: Signed<api::RolloutOrder>,
-) -> Result<Json<Rollout>, Refusal> {
+) -> Result<Json<api::RolloutAnswer>, Refusal> {
     let limit = asked.pace.max_failures;
     let done = move || {
         let rollouts = &context.rollouts;
         rollouts.resume(asked.image.as_deref(), limit, &by, Timestamp::now())
     };
-    Ok(Json(blocking(done).await??))
+    Ok(Json(blocking(done).await??.into()))
 }
 
 pub(super) async fn abort(
@@ -230,7 +235,10 @@ pub(super) async fn abort(
     let done = move || {
         let now = Timestamp::now();
         let (rollout, restarts) = context.rollouts.abort(asked.image.as_deref(), &by, now)?;
-        Ok::<_, RolloutError>(api::RolloutHeld { rollout, restarts })
+        Ok::<_, RolloutError>(api::RolloutHeld {
+            rollout: rollout.into(),
+            restarts: restarts.into(),
+        })
     };
     Ok(Json(blocking(done).await??))
 }

@@ -4,56 +4,111 @@ use super::{
     Context,
     api::{self, paths},
     backup, discover, disks,
-    leases::{self, all_leases, hwaddr, lease_of},
+    leases::{self, all_leases, lease_of},
     meant::{Meant, meant},
     nodes, overlays,
     refusal::{Refusal, Shared, blocking},
     restarts, rollouts,
+    signed::Asked,
     socket::Peer,
     store, unknown,
+    watched::{Sources, Watchers, watchable},
 };
 use crate::{
     decide::{Decision, Requester, decide},
     discovery::Waiting,
-    inventory::Node,
     preflight,
     timeline::{Level, NodeState, StatusRow, Subject, status, summarise},
 };
 use axum::{
     Extension, Json, Router,
     extract::{ConnectInfo, Path, Request, State},
-    http::StatusCode,
+    http::{Method, StatusCode},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use rackstrap_base::{clock::Timestamp, warnings::SiteWarning};
+use rackstrap_store::Table;
 use rackstrap_wire::HwAddr;
 use std::{
     collections::{BTreeMap, HashMap},
     net::Ipv4Addr,
     sync::Arc,
 };
+use tokio_util::sync::CancellationToken;
 
-/// All routes. Whoever serves them says who is at the other end of each connection.
-pub fn router(context: Arc<Context>) -> Router {
+/// Where nodes stand, and what their next boots do.
+const STATUS_SOURCES: Sources = Sources {
+    tables: &[
+        Table::Nodes,
+        Table::Machines,
+        Table::Leases,
+        Table::Boots,
+        Table::Disks,
+        Table::Events,
+        Table::Standings,
+        Table::Current,
+        Table::Rollouts,
+    ],
+    machines: true,
+    overdue: true,
+};
+
+/// Waiting machines, and racks that are being filled.
+const DISCOVERY_SOURCES: Sources = Sources {
+    tables: &[
+        Table::Nodes,
+        Table::Machines,
+        Table::Sessions,
+        Table::Events,
+        Table::Standings,
+    ],
+    machines: true,
+    overdue: true,
+};
+
+const ROLLOUT_SOURCES: Sources = Sources {
+    tables: &[Table::Rollouts, Table::RolloutNodes, Table::Current, Table::Boots],
+    machines: false,
+    overdue: false,
+};
+
+const RESTART_SOURCES: Sources = Sources {
+    tables: &[Table::Restarts, Table::Rollouts],
+    machines: false,
+    overdue: false,
+};
+
+const TIMELINE_SOURCES: Sources = Sources {
+    tables: &[Table::Events, Table::Nodes, Table::Leases],
+    machines: false,
+    overdue: false,
+};
+
+/// All routes. Whoever serves them says who is at the other end of each connection. Watched answers end with `ending`.
+pub fn router(context: Arc<Context>, ending: CancellationToken) -> Router {
+    let watchers = Watchers::new(ending);
     Router::new()
-        .route(paths::STATUS, get(show_status))
+        .route(paths::STATUS, watchable(show_status, STATUS_SOURCES))
         .route(paths::NODES, get(nodes::list))
         .route("/v1/nodes/{name}", get(nodes::show))
         .route(paths::GROUPS, get(nodes::groups))
         .route(paths::EXPORT, get(nodes::export))
         .route(paths::CHANGES, post(nodes::change))
         .route("/v1/history/{name}", get(nodes::history))
-        .route("/v1/timeline/{subject}", get(timeline))
+        .route("/v1/timeline/{subject}", watchable(timeline, TIMELINE_SOURCES))
         .route("/v1/explain/{about}", get(explain))
-        .route(paths::DISCOVERY, get(discover::view))
+        .route(paths::DISCOVERY, watchable(discover::view, DISCOVERY_SOURCES))
         .route(paths::SESSIONS, post(discover::start))
         .route(paths::SESSIONS_END, post(discover::stop))
         .route(paths::SESSIONS_UNDO, post(discover::undo))
         .route(paths::ACCEPT, post(discover::accept))
         .route(paths::IGNORE, post(discover::ignore))
-        .route(paths::RESTARTS, get(restarts::list).post(restarts::want))
+        .route(
+            paths::RESTARTS,
+            watchable(restarts::list, RESTART_SOURCES).post(restarts::want),
+        )
         .route(paths::RESTARTS_CANCEL, post(restarts::cancel))
         .route(paths::LEASES, get(leases::list))
         .route(paths::LEASES_RELEASE, post(leases::release))
@@ -69,7 +124,10 @@ pub fn router(context: Arc<Context>) -> Router {
         .route(paths::IMAGE_PROMOTE, post(rollouts::promote_image))
         .route(paths::IMAGE_RENAME, post(rollouts::rename_image))
         .route(paths::IMAGE_ROLLBACK, post(rollouts::roll_back))
-        .route(paths::ROLLOUTS, get(rollouts::all).post(rollouts::begin))
+        .route(
+            paths::ROLLOUTS,
+            watchable(rollouts::all, ROLLOUT_SOURCES).post(rollouts::begin),
+        )
         .route(paths::ROLLOUT_PROMOTE, post(rollouts::promote))
         .route(paths::ROLLOUT_PAUSE, post(rollouts::pause))
         .route(paths::ROLLOUT_RESUME, post(rollouts::resume))
@@ -81,15 +139,24 @@ pub fn router(context: Arc<Context>) -> Router {
         .route(paths::BACKUP, get(backup::stream).layer(Extension(backup::Turn::new())))
         .route(paths::STORE, get(store::look))
         .route(paths::STORE_DISCARD, post(store::discard))
-        .fallback(|request: Request| async move {
-            let path = request.uri().path().to_owned();
-            Refusal(
-                StatusCode::NOT_FOUND,
-                format!("this daemon knows no {path}: it is of another release than this command; restart it"),
-            )
+        .fallback(|request: Request| async move { other_release(StatusCode::NOT_FOUND, request.uri().path()) })
+        .method_not_allowed_fallback(|request: Request| async move {
+            let what = format!("{} of {}", request.method(), request.uri().path());
+            other_release(StatusCode::METHOD_NOT_ALLOWED, &what)
         })
         .layer(middleware::from_fn(only_root))
+        .layer(middleware::from_fn(count_served))
+        .layer(Extension(watchers))
         .with_state(context)
+}
+
+/// The answer to a request that another release may have had.
+fn other_release(code: StatusCode, what: &str) -> Refusal {
+    let text = format!(
+        "this daemon knows no {what}: daemon and command are of different releases\nhelp: `systemctl restart rackstrap` starts the \
+         installed one"
+    );
+    Refusal(code, text)
 }
 
 /// The socket's mode says the same; this holds also where somebody changed that.
@@ -105,7 +172,15 @@ async fn only_root(ConnectInfo(Peer(peer)): ConnectInfo<Peer>, request: Request,
     }
 }
 
-async fn show_status(State(context): State<Shared>) -> Result<Json<api::StatusAnswer>, Refusal> {
+/// Counts requests, and tells watchers of those that changed something.
+async fn count_served(Extension(watchers): Extension<Arc<Watchers>>, request: Request, next: Next) -> Response {
+    let changes = request.method() != Method::GET;
+    let response = next.run(request).await;
+    watchers.served(changes);
+    response
+}
+
+async fn show_status(context: Shared, _: String) -> Result<api::StatusAnswer, Refusal> {
     let world = context.world.load_full();
     let now = Timestamp::now();
     let mut nodes = status(&world, &context.recorder, &context.boots, now);
@@ -116,10 +191,7 @@ async fn show_status(State(context): State<Shared>) -> Result<Json<api::StatusAn
         // Unknown machines have no address but the one that they were lent.
         let stored = context.clone();
         let leases = blocking(move || all_leases(&stored)).await??;
-        let lent: HashMap<HwAddr, Ipv4Addr> = leases
-            .iter()
-            .filter_map(|row| Some((hwaddr(row)?, row.ipaddr)))
-            .collect();
+        let lent: HashMap<HwAddr, Ipv4Addr> = leases.iter().map(|row| (row.hwaddr, row.ipaddr)).collect();
         nodes.extend(waiting.into_iter().map(|waiting| {
             let ipaddr = lent.get(&waiting.machine.hwaddr).copied();
             waiting_row(&context, waiting, ipaddr)
@@ -136,14 +208,14 @@ async fn show_status(State(context): State<Shared>) -> Result<Json<api::StatusAn
         since: now,
         last: now,
     }));
-    Ok(Json(api::StatusAnswer {
+    Ok(api::StatusAnswer {
         cluster: world.site.cluster.name.clone(),
         now,
         nodes,
         ignored: ignored.len(),
         full: view.full,
         warnings,
-    }))
+    })
 }
 
 /// The row of a machine that waits: what is in its way, or else what went wrong last.
@@ -172,15 +244,12 @@ fn waiting_row(context: &Context, waiting: Waiting, ipaddr: Option<Ipv4Addr>) ->
     }
 }
 
-async fn timeline(
-    State(context): State<Shared>,
-    Path(text): Path<String>,
-) -> Result<Json<api::TimelineAnswer>, Refusal> {
+async fn timeline(context: Shared, text: String) -> Result<api::TimelineAnswer, Refusal> {
     let world = context.world.load_full();
     let subject = match meant(&world, &text)? {
         Meant::Node(node) => Subject::Node(node.name.clone()),
         Meant::Machine(hwaddr) => Subject::Machine(hwaddr),
-        Meant::Address(ipaddr) => match lease_of(&context, |row| row.ipaddr == ipaddr)?.and_then(|row| hwaddr(&row)) {
+        Meant::Address(ipaddr) => match lease_of(&context, |row| row.ipaddr == ipaddr)?.map(|row| row.hwaddr) {
             Some(hwaddr) => Subject::Machine(hwaddr),
             None => {
                 return Err(Refusal(
@@ -197,11 +266,11 @@ async fn timeline(
         let text = format!("hardware address {hwaddr} belongs to no node and was never heard of");
         return Err(Refusal(StatusCode::NOT_FOUND, text));
     }
-    Ok(Json(api::TimelineAnswer {
+    Ok(api::TimelineAnswer {
         boots: summarise(&events),
-        subject,
-        events,
-    }))
+        subject: subject.into(),
+        events: events.into_iter().map(api::EventRow::from).collect(),
+    })
 }
 
 async fn explain(
@@ -227,7 +296,7 @@ async fn explain(
             }
             Meant::Machine(asked) => {
                 requester.hwaddr = Some(asked);
-                lease = lease_of(&context, |row| hwaddr(row) == Some(asked))?;
+                lease = lease_of(&context, |row| row.hwaddr == asked)?;
             }
             Meant::Address(ipaddr) => requester.ipaddr = Some(ipaddr),
         },
@@ -238,11 +307,10 @@ async fn explain(
         Decision::Unknown { why: steps } => {
             why.extend(steps);
             let owner = requester.hwaddr.and_then(|hwaddr| context.discovery.owner(hwaddr));
-            let now = Timestamp::now();
-            let full = match lease.as_ref().is_some_and(|row| leases::holds(row, now)) {
+            let full = match lease.as_ref().is_some_and(leases::holds) {
                 // It keeps what it has.
                 true => Vec::new(),
-                false => leases::full_pools(&world, &all_leases(&context)?, now),
+                false => leases::full_pools(&world, &all_leases(&context)?),
             };
             why.extend(unknown::steps(&world, &requester, owner.as_ref(), &full));
             (None, None)
@@ -271,7 +339,7 @@ async fn explain(
                 Err(problem) => (None, Some(problem)),
             };
             let decision = api::ExplainDecision {
-                node: Node::clone(&decided.node),
+                node: api::NodeRow::from(&*decided.node),
                 image,
                 image_problem,
                 disk: decided.disk,
@@ -354,7 +422,10 @@ async fn rescan(State(context): State<Shared>) -> Result<Json<api::Done>, Refusa
     act(context.rescan.clone()).await
 }
 
-async fn reload(State(context): State<Shared>, Json(asked): Json<api::Reload>) -> Result<Json<api::Reloaded>, Refusal> {
+async fn reload(
+    State(context): State<Shared>,
+    Asked(asked): Asked<api::Reload>,
+) -> Result<Json<api::Reloaded>, Refusal> {
     let reload = context.reload.clone();
     let result = blocking(move || reload(asked.reprep)).await?;
     let reloaded = result.map_err(|error| Refusal(StatusCode::UNPROCESSABLE_ENTITY, format!("{error:#}")))?;
@@ -367,8 +438,12 @@ async fn act(action: super::Action) -> Result<Json<api::Done>, Refusal> {
     Ok(Json(api::Done { message }))
 }
 
-async fn counters(State(context): State<Shared>) -> Json<BTreeMap<String, u64>> {
+async fn counters(
+    State(context): State<Shared>,
+    Extension(watchers): Extension<Arc<Watchers>>,
+) -> Json<BTreeMap<String, u64>> {
     let mut all: BTreeMap<String, u64> = (context.counters)().into_iter().collect();
+    all.extend(watchers.counters());
     all.insert("timeline events".into(), context.recorder.recorded());
     all.insert("store writes dropped".into(), context.store.dropped());
     Json(all)

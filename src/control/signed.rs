@@ -1,20 +1,34 @@
-//! Requests that change something: signed with the author that the daemon knows.
+//! Bodies of requests: understood, or refused with what to do; and signed with the author that the daemon knows.
 
 use super::{refusal::Refusal, socket::Peer};
 use crate::author;
 use axum::{
     Json,
-    extract::{ConnectInfo, FromRequest, Request},
+    extract::{ConnectInfo, FromRequest, Request, rejection::JsonRejection},
     http::StatusCode,
 };
 use serde::de::DeserializeOwned;
 
-/// A body with its author, who is known by the credentials of the connection (SO_PEERCRED, unix(7)). The body itself says
-/// nothing about that.
+/// A body.
+pub(super) struct Asked<T>(pub(super) T);
+
+/// A body with its author, who is known by the credentials of the connection (SO_PEERCRED, unix(7)). What the body says about that is
+/// not read.
 pub(super) struct Signed<T> {
     pub(super) asked: T,
     /// For histories and logs.
     pub(super) by: String,
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Asked<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let path = request.uri().path().to_owned();
+        let body = Json::<T>::from_request(request, state).await;
+        let Json(asked) = body.map_err(|rejection| not_understood(&path, &rejection))?;
+        Ok(Asked(asked))
+    }
 }
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Signed<T> {
@@ -31,8 +45,20 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Signed<T> {
                 ));
             }
         };
-        let body = Json::<T>::from_request(request, state).await;
-        let Json(asked) = body.map_err(|rejection| Refusal(rejection.status(), rejection.body_text()))?;
+        let Asked(asked) = Asked::from_request(request, state).await?;
         Ok(Signed { asked, by })
     }
+}
+
+/// JSON that says something else than this daemon knows is of a command of another release.
+fn not_understood(path: &str, rejection: &JsonRejection) -> Refusal {
+    let text = match rejection {
+        JsonRejection::JsonDataError(error) => format!(
+            "{path}: this daemon does not understand the request ({}): daemon and command are of different releases\nhelp: `systemctl \
+             restart rackstrap` starts the installed one",
+            error.body_text()
+        ),
+        other => format!("{path}: {}", other.body_text()),
+    };
+    Refusal(rejection.status(), text)
 }

@@ -1,12 +1,13 @@
 //! The unix socket: bound so that no one but root gets through, a dead daemon's left-over replaced, a living one's not.
 
-use super::{Context, router};
+use super::{Context, routes};
 use axum::{extract::connect_info::Connected, serve::IncomingStream};
 use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 use thiserror::Error;
 use tokio::net::UnixListener;
@@ -101,15 +102,27 @@ pub async fn bind(path: &Path) -> Result<Socket, SocketError> {
     })
 }
 
-/// Answers on `socket` until `cancel`, finishing what was begun.
+/// After `cancel`, what was begun has so long to be finished: a reader that has stopped (Ctrl-Z) holds up no restart of the daemon.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Answers on `socket` until `cancel`, finishing what was begun; what is watched ends at once.
 pub async fn serve(mut socket: Socket, context: Arc<Context>, cancel: CancellationToken) -> io::Result<()> {
     let Some(listener) = socket.listener.take() else {
         return Ok(());
     };
-    let service = router(context).into_make_service_with_connect_info::<Peer>();
-    axum::serve(listener, service)
-        .with_graceful_shutdown(cancel.cancelled_owned())
-        .await
+    let service = routes::router(context, cancel.clone()).into_make_service_with_connect_info::<Peer>();
+    let served = axum::serve(listener, service).with_graceful_shutdown(cancel.clone().cancelled_owned());
+    let late = async {
+        cancel.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        served = served.into_future() => served,
+        () = late => {
+            tracing::warn!("control socket: an answer was not taken within {GRACE:?}, and ends with the daemon");
+            Ok(())
+        }
+    }
 }
 
 impl Drop for Socket {

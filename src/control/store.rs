@@ -11,7 +11,9 @@ pub(super) async fn look(State(context): State<Shared>) -> Result<Json<api::Stor
         let backup = &context.world.load().site.backup;
         Ok(api::StoreAnswer {
             look: context.store.look()?,
-            set_aside: context.store.rows_set_aside()?,
+            set_aside: (context.store.rows_set_aside()?.into_iter())
+                .map(api::SetAsideRow::from)
+                .collect(),
             backups: (backup.keep > 0).then(|| backup.dir.clone()),
         })
     });

@@ -5,7 +5,7 @@ use super::*;
 use crate::{
     decide::World,
     discovery::{Place, Seen},
-    inventory::{Change, NewNode, Node},
+    inventory::{Change, NewNode},
     overlay::Templates,
     testkit::{self, Registries, world},
     timeline::{DhcpMessage, Event, EventKind, Level, NodeState, Subject},
@@ -15,6 +15,8 @@ use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::HwAddr;
 use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, path::Path};
 use tokio_util::sync::CancellationToken;
+
+mod watches;
 
 const SITE: &str = r#"
 [cluster]
@@ -203,7 +205,7 @@ fn a_node_from_its_first_packet_to_its_end() {
             ..add.clone()
         };
         let planned: api::ChangesAnswer = client.post(api::paths::CHANGES, &planned).unwrap();
-        assert!(client.get::<Vec<Node>>(api::paths::NODES).unwrap().is_empty());
+        assert!(client.get::<Vec<api::NodeRow>>(api::paths::NODES).unwrap().is_empty());
         let done: api::ChangesAnswer = client.post(api::paths::CHANGES, &add).unwrap();
         assert_eq!(done.changed, planned.changed);
         let node = done.changed[0].after.clone().unwrap();
@@ -268,10 +270,10 @@ fn a_node_from_its_first_packet_to_its_end() {
         delete.running = true;
         let done: api::ChangesAnswer = client.post(api::paths::CHANGES, &delete).unwrap();
         assert_eq!(done.changed[0].before.as_ref(), Some(&node));
-        let history: Vec<crate::inventory::Entry> = client.get("/v1/history/r01n01").unwrap();
+        let history: Vec<api::HistoryRow> = client.get("/v1/history/r01n01").unwrap();
         let author = crate::author::own();
         assert_eq!((history.len(), history[1].by.as_str()), (2, author.as_str()));
-        let unknown = client.get::<Vec<crate::inventory::Entry>>("/v1/history/r09n09");
+        let unknown = client.get::<Vec<api::HistoryRow>>("/v1/history/r09n09");
         assert!(
             unknown
                 .unwrap_err()
@@ -280,7 +282,7 @@ fn a_node_from_its_first_packet_to_its_end() {
         );
         let gone = client.get::<api::NodeAnswer>("/v1/nodes/r01n01").unwrap_err();
         assert!(matches!(gone, ClientError::Refused(_)), "{gone}");
-        assert!(client.get::<Vec<Node>>(api::paths::NODES).unwrap().is_empty());
+        assert!(client.get::<Vec<api::NodeRow>>(api::paths::NODES).unwrap().is_empty());
     });
 }
 
@@ -295,13 +297,13 @@ fn actions_counters_and_leases_come_through() {
         assert_eq!(refused.to_string(), "line 3: no");
         let counters: std::collections::BTreeMap<String, u64> = client.get(api::paths::COUNTERS).unwrap();
         assert_eq!(counters["dhcp offers"], 3);
-        let lease = serde_json::json!({"ipaddr": "10.5.255.7", "hwaddr": "52:54:00:00:00:07", "state": "bound"});
+        let lease = serde_json::json!({"ipaddr": "10.5.255.7", "hwaddr": "52:54:00:00:00:07", "state": "bound", "since": 1, "expires": 2});
         let put = rackstrap_store::Batch::new().put(rackstrap_store::Table::Leases, [10, 5, 255, 7], &lease);
         context.store.commit_blocking(put).unwrap();
         let leases: Vec<api::LeaseRow> = client.get(api::paths::LEASES).unwrap();
         assert_eq!(leases[0].ipaddr.to_string(), "10.5.255.7");
         let explained: api::ExplainAnswer = client.get("/v1/explain/10.5.255.7").unwrap();
-        assert_eq!(explained.lease.unwrap().lease["hwaddr"], "52:54:00:00:00:07");
+        assert_eq!(explained.lease.unwrap().hwaddr.to_string(), "52:54:00:00:00:07");
         assert!(
             client
                 .get::<Vec<api::LayoutRow>>(api::paths::LAYOUTS)
@@ -319,7 +321,7 @@ fn actions_counters_and_leases_come_through() {
         for hostile in ["../../etc/passwd", "a/b?c#d", "\u{1b}[2J", "%00", &"x".repeat(4000)] {
             let path = format!("{}{}", api::paths::NODE, segment(hostile));
             assert!(
-                matches!(client.get::<Node>(&path), Err(ClientError::Refused(_))),
+                matches!(client.get::<api::NodeRow>(&path), Err(ClientError::Refused(_))),
                 "{hostile}"
             );
         }

@@ -24,10 +24,10 @@ mod view;
 
 pub use floor::FullPool;
 pub use kin::Owner;
-pub use machine::{NoRoom, Place, Seen, Told};
+pub use machine::{Machine, NoRoom, Place, Seen, Told};
 pub use places::{Moved, Places};
 pub use session::{LONGEST_SESSION, Placed, Session, Wanted, Where};
 pub use task::{Discovery, DiscoveryError};
-pub use view::{Filling, View, Waiting};
+pub use view::{Filling, Waiting};
 #[cfg(test)]
-pub use {floor::Floor, machine::Machine, session::Sessions};
+pub use {floor::Floor, session::Sessions};

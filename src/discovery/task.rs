@@ -28,6 +28,7 @@ use std::{
     time::{Duration, Instant},
 };
 use thiserror::Error;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 /// Packets that may wait for the keeper; more are dropped and counted. A machine asks again.
@@ -56,6 +57,8 @@ pub(super) struct Shared {
     uuids: Mutex<HashMap<HwAddr, Uuid>>,
     news: SyncSender<News>,
     pub(super) dropped: AtomicU64,
+    /// Moves when something was heard of a machine.
+    changes: watch::Sender<u64>,
 }
 
 enum News {
@@ -99,6 +102,7 @@ impl Discovery {
             uuids: Mutex::default(),
             news,
             dropped: AtomicU64::new(0),
+            changes: watch::Sender::new(0),
         });
         let weak = Arc::downgrade(&shared);
         let thread = Thread::spawn("racking", move || listen(&heard, &weak));
@@ -111,6 +115,11 @@ impl Discovery {
     /// It panicked, or could not be started.
     pub fn ended(&self) -> impl Future<Output = io::Result<()>> + Send + 'static {
         self.thread.ended()
+    }
+
+    /// A counter that moves when something was heard of a machine. What commands change is in the store, which has watches of its own.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
     }
 
     /// A packet of an unknown machine. Never waits.
@@ -522,6 +531,7 @@ fn listen(heard: &Receiver<News>, shared: &Weak<Shared>) {
         // All that is there, then one look at who is due.
         for news in news.into_iter().chain(heard.try_iter().take(QUEUE)) {
             shared.hear(news);
+            shared.changes.send_modify(|number| *number += 1);
         }
         let now = Timestamp::now();
         shared.place_due(now);

@@ -24,14 +24,7 @@ pub struct Entry {
     pub changed: Changed,
 }
 
-impl Entry {
-    /// What is different, one line a thing: `added`, `hwaddr 52:54:… -> 52:54:…`.
-    pub fn lines(&self) -> Vec<String> {
-        differences(&self.changed)
-    }
-}
-
-/// What is different, one line a thing.
+/// What is different, one line a thing: `added`, `hwaddr 52:54:… -> 52:54:…`.
 pub fn differences(changed: &Changed) -> Vec<String> {
     let (before, after) = match (&changed.before, &changed.after) {
         (None, Some(node)) => return vec![format!("added{}", described(node))],

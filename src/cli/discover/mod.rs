@@ -8,8 +8,11 @@ use super::{
     output::{self, Format},
 };
 use crate::{
-    control::{Client, api},
-    discovery::{LONGEST_SESSION, Placed, Session, Waiting, Wanted, Where},
+    control::{
+        Client,
+        api::{self, PlaceFilter, PlacedRow, SessionRow, SessionWish, WaitingRow},
+    },
+    discovery::LONGEST_SESSION,
 };
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
@@ -214,7 +217,7 @@ fn rack_of(client: &Client, named: Option<String>) -> Result<String> {
         return Ok(rack);
     }
     let answer: api::DiscoveryAnswer = client.get(api::paths::DISCOVERY)?;
-    let mut racks = answer.view.sessions.iter().map(|filling| filling.session.rack.as_str());
+    let mut racks = answer.sessions.iter().map(|filling| filling.session.rack.as_str());
     match (racks.next(), racks.next()) {
         (Some(rack), None) => Ok(rack.to_owned()),
         (None, _) => bail!("no rack is being filled; begin: rackstrap discover start RACK"),
@@ -223,7 +226,7 @@ fn rack_of(client: &Client, named: Option<String>) -> Result<String> {
 }
 
 fn start(client: &Client, args: StartArgs) -> Result<()> {
-    let wanted = Wanted {
+    let wanted = SessionWish {
         rack: args.rack,
         from: args.from,
         skip: expand_all(&args.skip, &NoGroups)?.into_iter().collect(),
@@ -232,13 +235,13 @@ fn start(client: &Client, args: StartArgs) -> Result<()> {
         confirm: args.confirm,
         waiting_too: args.waiting_too,
         secs: args.secs,
-        only: Where {
+        only: PlaceFilter {
             relay: args.relay,
             switch: args.switch,
             port: args.port,
         },
     };
-    let session: Session = client.post(api::paths::SESSIONS, &api::Begin { wanted })?;
+    let session: SessionRow = client.post(api::paths::SESSIONS, &api::StartSession { wanted })?;
     if !args.detach && !args.format.json && std::io::stdout().is_terminal() {
         return rack::watch(client, &session.rack, args.format);
     }
@@ -259,7 +262,7 @@ fn stop(client: &Client, args: RackArgs) -> Result<()> {
         rack: rack_of(client, args.rack)?,
         running: false,
     };
-    let session: Session = client.post(api::paths::SESSIONS_END, &rack)?;
+    let session: SessionRow = client.post(api::paths::SESSIONS_END, &rack)?;
     match args.format.json {
         true => output::print_json(&session),
         false => output::print(&format!(
@@ -278,12 +281,12 @@ fn undo(client: &Client, args: UndoArgs) -> Result<()> {
     }
 }
 
-fn take_back(client: &Client, rack: String, running: bool) -> Result<Placed> {
+fn take_back(client: &Client, rack: String, running: bool) -> Result<PlacedRow> {
     let asked = api::Rack { rack, running };
     Ok(client.post(api::paths::SESSIONS_UNDO, &asked)?)
 }
 
-fn took_back(placed: &Placed) -> String {
+fn took_back(placed: &PlacedRow) -> String {
     format!(
         "{} is {} no longer, and waits; {} is the next position again",
         placed.machine.hwaddr, placed.node, placed.node
@@ -313,8 +316,7 @@ fn list(client: &Client, args: &ListArgs) -> Result<()> {
     if args.format.json {
         return output::print_json(&answer);
     }
-    let shown: Vec<&Waiting> = answer
-        .view
+    let shown: Vec<&WaitingRow> = answer
         .machines
         .iter()
         .filter(|waiting| args.all || !waiting.machine.ignored)
@@ -323,21 +325,21 @@ fn list(client: &Client, args: &ListArgs) -> Result<()> {
         true => "nobody waits".to_owned(),
         false => table(&answer, &shown),
     };
-    let hidden = answer.view.machines.len() - shown.len();
+    let hidden = answer.machines.len() - shown.len();
     if hidden > 0 {
         text += &format!("\n{} ignored: --all shows them", output::count(hidden, "machine"));
     }
-    for full in &answer.view.full {
+    for full in &answer.full {
         text += &format!("\n{full} (since {} ago)", output::ago(answer.now, full.since));
     }
-    for filling in &answer.view.sessions {
+    for filling in &answer.sessions {
         let next = filling.next.as_deref().unwrap_or("none, it is full");
         text += &format!("\nrack {} is being filled; next: {next}", filling.session.rack);
     }
     output::print_fitting(&text)
 }
 
-fn table(answer: &api::DiscoveryAnswer, shown: &[&Waiting]) -> String {
+fn table(answer: &api::DiscoveryAnswer, shown: &[&WaitingRow]) -> String {
     let mut table = output::table(["machine", "what it is", "where", "first seen", "last seen", "remark"]);
     for waiting in shown {
         let machine = &waiting.machine;

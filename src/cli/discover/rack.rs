@@ -8,10 +8,8 @@ use crate::{
     },
     control::{
         Client,
-        api::{self, Slot, SlotState},
+        api::{self, FillingRow, NodeState, Slot, SlotState, WaitingRow},
     },
-    discovery::{Filling, Waiting},
-    timeline::NodeState,
 };
 use anyhow::Result;
 
@@ -20,42 +18,62 @@ const AROUND: usize = 6;
 
 /// Shows the rack until `q`, a signal, or its end.
 pub fn watch(client: &Client, rack: &str, format: Format) -> Result<()> {
-    let mut said = String::new();
-    let mut seen = false;
-    screen::watch(format, true, |rows, key| {
-        if let Some(key) = key {
-            said = match press(client, rack, key) {
-                Ok(Some(text)) => text,
-                Ok(None) => return Ok(None),
-                Err(error) => format!("{error:#}"),
-            };
-        }
-        let answer = match client.get::<api::DiscoveryAnswer>(api::paths::DISCOVERY) {
-            Ok(answer) => answer,
-            Err(error) => return screen::unless_it_comes_back(error).map(Some),
+    let watched = WatchedRack {
+        client,
+        rack,
+        format,
+        said: String::new(),
+        found: false,
+    };
+    screen::watch(client.watch(api::paths::DISCOVERY)?, format, watched)
+}
+
+struct WatchedRack<'a> {
+    client: &'a Client,
+    rack: &'a str,
+    format: Format,
+    /// What the last key did; empty if none was pressed.
+    said: String,
+    /// True once the rack was being filled: from then on its end is no error.
+    found: bool,
+}
+
+impl screen::Watched<api::DiscoveryAnswer> for WatchedRack<'_> {
+    const KEYS: bool = true;
+
+    fn press(&mut self, key: u8) -> bool {
+        self.said = match press(self.client, self.rack, key) {
+            Ok(Some(text)) => text,
+            Ok(None) => return false,
+            Err(error) => format!("{error:#}"),
         };
-        let Some(filling) = answer.view.sessions.iter().find(|f| f.session.rack == rack) else {
-            if !seen {
+        true
+    }
+
+    fn draw(&mut self, answer: &api::DiscoveryAnswer, rows: Option<usize>) -> Result<Option<View>> {
+        let rack = self.rack;
+        let Some(filling) = answer.sessions.iter().find(|f| f.session.rack == rack) else {
+            if !self.found {
                 anyhow::bail!("rack '{rack}' is not being filled; begin: rackstrap discover start {rack}");
             }
             return Ok(None);
         };
-        seen = true;
-        if format.json {
-            return Ok(Some(View::Text(serde_json::to_string(&answer)?)));
+        self.found = true;
+        if self.format.json {
+            return Ok(Some(View::Text(serde_json::to_string(answer)?)));
         }
         let slots = answer
             .racks
             .iter()
             .find(|r| r.rack == rack)
             .map_or(&[][..], |r| &r.slots[..]);
-        let waiting: Vec<&Waiting> = answer.view.machines.iter().filter(|w| w.rack == rack).collect();
+        let waiting: Vec<&WaitingRow> = answer.machines.iter().filter(|w| w.rack == rack).collect();
         let mut text = draw(filling, slots, &waiting, rows);
-        if !said.is_empty() {
-            text += &format!("\n{said}");
+        if !self.said.is_empty() {
+            text += &format!("\n{}", self.said);
         }
         Ok(Some(View::Table(text)))
-    })
+    }
 }
 
 /// What a key does; none to leave.
@@ -65,7 +83,7 @@ fn press(client: &Client, rack: &str, key: u8) -> Result<Option<String>> {
         b'u' => take_back(client, rack.to_owned(), false).map(|placed| Some(took_back(&placed))),
         b'y' => {
             let answer: api::DiscoveryAnswer = client.get(api::paths::DISCOVERY)?;
-            let next = answer.view.machines.iter().find(|waiting| may_be_placed(waiting, rack));
+            let next = answer.machines.iter().find(|waiting| may_be_placed(waiting, rack));
             match next {
                 Some(waiting) => {
                     let accepted = say_yes(client, waiting.machine.hwaddr, None, false)?;
@@ -78,7 +96,7 @@ fn press(client: &Client, rack: &str, key: u8) -> Result<Option<String>> {
     }
 }
 
-fn may_be_placed(waiting: &Waiting, rack: &str) -> bool {
+fn may_be_placed(waiting: &WaitingRow, rack: &str) -> bool {
     let machine = &waiting.machine;
     waiting.rack == rack
         && machine.booting
@@ -89,7 +107,7 @@ fn may_be_placed(waiting: &Waiting, rack: &str) -> bool {
 }
 
 /// The whole picture, in at most `rows` lines.
-fn draw(filling: &Filling, slots: &[Slot], waiting: &[&Waiting], rows: Option<usize>) -> String {
+fn draw(filling: &FillingRow, slots: &[Slot], waiting: &[&WaitingRow], rows: Option<usize>) -> String {
     let session = &filling.session;
     let mut lines = vec![format!(
         "rack {} · {} placed · until {}",
@@ -141,11 +159,14 @@ fn slot_line(slot: &Slot) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::discovery::{Machine, Place, Seen, Session, Sessions, Wanted};
+    use crate::{
+        control::api::{MachineRow, SessionRow},
+        discovery::{Machine, Place, Seen, Session, Sessions, Wanted},
+    };
     use rackstrap_base::clock::Timestamp;
     use std::path::Path;
 
-    fn filling(confirm: bool) -> Filling {
+    fn filling(confirm: bool) -> FillingRow {
         let site = "[cluster]\nnode-name = \"r{rack:02}n{slot:02}\"\nnode-address = \"10.5.{rack}.{slot}\"\n\
                     reserved = [\"10.5.0.0/24\"]\n[[subnet]]\nnetwork = \"10.5.0.0/16\"\ninterface = \"e\"\n\
                     server = \"10.5.0.1\"\n";
@@ -158,8 +179,9 @@ mod tests {
             confirm,
             ..Wanted::default()
         };
-        Filling {
-            session: Session::begin(&wanted, &site, &Sessions::new(), "alice", Timestamp(0)).unwrap(),
+        let session = Session::begin(&wanted, &site, &Sessions::new(), "alice", Timestamp(0)).unwrap();
+        FillingRow {
+            session: SessionRow::from(&session),
             next: Some("r03n02".into()),
         }
     }
@@ -219,8 +241,8 @@ mod tests {
                 },
             },
         );
-        let waiting = Waiting {
-            machine,
+        let waiting = WaitingRow {
+            machine: MachineRow::from(&machine),
             trouble: String::new(),
             rack: "r03".into(),
         };

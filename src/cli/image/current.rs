@@ -5,9 +5,9 @@ use crate::{
     config::Site,
     control::{
         ClientError,
-        api::{Done, paths},
+        api::{CurrentVersion, Done, RenameImage, paths},
     },
-    decide::{Current, RenameStep, Renaming},
+    decide::{RenameStep, Renaming},
     rollout::{rename_stored, stored},
 };
 use anyhow::{Context, Result};
@@ -21,7 +21,7 @@ use std::{
 
 /// What is current, by image name. It is the daemon's to say; while none runs, its store's.
 pub(super) fn current(config: &Path, site: &Site) -> Result<BTreeMap<String, ImageRef>> {
-    let rows: Vec<Current> = match connection::connect(config)?.get(paths::IMAGES_CURRENT) {
+    let rows: Vec<CurrentVersion> = match connection::connect(config)?.get(paths::IMAGES_CURRENT) {
         Ok(rows) => rows,
         Err(ClientError::NoDaemon(_)) => match path(site) {
             Some(path) => of_store(&path).context("reading which versions are current")?,
@@ -36,12 +36,14 @@ pub(super) fn current(config: &Path, site: &Site) -> Result<BTreeMap<String, Ima
 }
 
 /// What the store at `path` says. A copy of it is opened: whoever lists images is not in the way of a daemon that starts.
-fn of_store(path: &Path) -> Result<Vec<Current>> {
+fn of_store(path: &Path) -> Result<Vec<CurrentVersion>> {
     let dir = tempfile::tempdir()?;
     let copy = dir.path().join("store.redb");
     std::fs::copy(path, &copy).with_context(|| format!("copying {}", path.display()))?;
     let assignments = stored(&Store::open(&copy)?)?;
-    Ok(assignments.current.values().cloned().collect())
+    Ok((assignments.current.values().cloned())
+        .map(CurrentVersion::from)
+        .collect())
 }
 
 /// True if nodes that follow the image are given that version. Of an image of which none is current yet, that is the newest.
@@ -57,7 +59,7 @@ pub(super) fn renaming(config: &Path, site: &Site, old: &str, new: &str, step: R
         new: new.to_owned(),
         step,
     };
-    match connection::connect(config)?.post::<Done>(paths::IMAGE_RENAME, &renaming) {
+    match connection::connect(config)?.post::<Done>(paths::IMAGE_RENAME, &RenameImage::from(&renaming)) {
         Ok(_) => Ok(()),
         Err(ClientError::NoDaemon(_)) => match path(site) {
             Some(path) => {

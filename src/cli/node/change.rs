@@ -7,8 +7,12 @@ use crate::{
         hostlist::{self, Wanted},
         output::{self, Format},
     },
-    control::{Client, api, segment},
-    inventory::{Change, Changed, NewNode, Node, Patch, summary},
+    control::{
+        Client,
+        api::{self, NodeChange, NodeRow},
+        segment,
+    },
+    inventory::{Change, Changed, NewNode, Patch, summary},
 };
 use anyhow::{Result, bail};
 use clap::Args;
@@ -156,7 +160,7 @@ fn attribute(text: &str) -> Result<(String, String), String> {
 }
 
 /// Makes changes, or says what they would make.
-pub fn send(client: &Client, changes: Vec<Change>, dry_run: bool, running: bool) -> Result<Vec<Changed>> {
+pub fn send(client: &Client, changes: Vec<Change>, dry_run: bool, running: bool) -> Result<Vec<NodeChange>> {
     let asked = api::Changes {
         changes,
         dry_run,
@@ -173,13 +177,17 @@ pub fn send(client: &Client, changes: Vec<Change>, dry_run: bool, running: bool)
     Ok(answer.changed)
 }
 
+fn summarised(changed: Vec<NodeChange>) -> Vec<String> {
+    summary(&changed.into_iter().map(Changed::from).collect::<Vec<_>>())
+}
+
 /// Makes changes and prints what is different.
 fn send_and_tell(client: &Client, changes: Vec<Change>, how: &How, running: bool) -> Result<()> {
     let changed = send(client, changes, how.dry_run, running)?;
     if how.format.json {
         return output::print_json(&changed);
     }
-    let mut lines = summary(&changed);
+    let mut lines = summarised(changed);
     match (lines.is_empty(), how.dry_run) {
         (true, _) => lines.push("nothing to change: they are like that already".to_owned()),
         (false, true) => lines.push("nothing was changed: --dry-run".to_owned()),
@@ -278,7 +286,7 @@ pub fn unset(client: &Client, args: UnsetArgs) -> Result<()> {
     for missing in held_by_none(&nodes, &args.profile, &args.group, &args.hwaddr, &args.attr) {
         eprintln!("warning: none of these nodes has {missing}");
     }
-    let unset = |node: Node| Change::Set {
+    let unset = |node: NodeRow| Change::Set {
         name: node.name,
         patch: Patch {
             profiles: args.profiles.then(Vec::new),
@@ -298,7 +306,7 @@ pub fn unset(client: &Client, args: UnsetArgs) -> Result<()> {
 
 /// What shall be taken from `nodes`, none of which has it.
 fn held_by_none(
-    nodes: &[Node],
+    nodes: &[NodeRow],
     profiles: &[String],
     groups: &[String],
     hwaddrs: &[HwAddr],
@@ -370,13 +378,13 @@ pub fn delete(client: &Client, args: &DeleteArgs) -> Result<()> {
             bail!("nothing was deleted");
         }
     }
-    output::print(&summary(&send(client, changes, false, args.running)?).join("\n"))
+    output::print(&summarised(send(client, changes, false, args.running)?).join("\n"))
 }
 
 /// A line for each of the first nodes, with what one knows it by, and one for the rest.
-fn to_be_deleted(changed: &[Changed]) -> Vec<String> {
-    let nodes: Vec<&Node> = changed.iter().filter_map(|changed| changed.before.as_ref()).collect();
-    let described = |node: &&Node| {
+fn to_be_deleted(changed: &[NodeChange]) -> Vec<String> {
+    let nodes: Vec<&NodeRow> = changed.iter().filter_map(|changed| changed.before.as_ref()).collect();
+    let described = |node: &&NodeRow| {
         format!(
             "{} ({}, hwaddr {})",
             node.name,

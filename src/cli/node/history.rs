@@ -6,7 +6,7 @@ use crate::{
         output::{self, Format},
     },
     control::{Client, api, segment},
-    inventory::Entry,
+    inventory::differences,
 };
 use anyhow::Result;
 use clap::Args;
@@ -23,9 +23,9 @@ pub struct HistoryArgs {
 /// Runs it.
 pub fn run(client: &Client, args: &HistoryArgs) -> Result<()> {
     let names = Wanted::new(args.nodes.clone())?.names(client)?;
-    let mut rows: Vec<(String, Entry)> = Vec::new();
+    let mut rows: Vec<(String, api::HistoryRow)> = Vec::new();
     for name in &names {
-        let entries: Vec<Entry> = client.get(&format!("{}{}", api::paths::HISTORY, segment(name)))?;
+        let entries: Vec<api::HistoryRow> = client.get(&format!("{}{}", api::paths::HISTORY, segment(name)))?;
         if args.format.json {
             output::print_json(&entries)?;
         }
@@ -41,7 +41,7 @@ pub fn run(client: &Client, args: &HistoryArgs) -> Result<()> {
             output::local_time(entry.at),
             entry.by.clone(),
             name,
-            entry.lines().join("\n"),
+            differences(&entry.changed.into()).join("\n"),
         ]);
     }
     output::print(&output::render(&table))

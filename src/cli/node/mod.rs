@@ -16,10 +16,7 @@ use super::{
     hostlist::{HELP, Wanted},
     output::{self, Format},
 };
-use crate::{
-    control::{Client, api},
-    inventory::Node,
-};
+use crate::control::{Client, api};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use rackstrap_hostlist::{Dialect, NodeSet};
@@ -219,7 +216,7 @@ fn list(client: &Client, args: ListArgs) -> Result<()> {
         return output::print_json(&nodes);
     }
     if nodes.is_empty() {
-        let all: Vec<Node> = client.get(api::paths::NODES)?;
+        let all: Vec<api::NodeRow> = client.get(api::paths::NODES)?;
         return output::print(&wanted.matches_none(all.len()));
     }
     let mut table = output::table(["node", "address", "hwaddr", "profiles", "groups"]);

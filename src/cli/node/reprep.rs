@@ -1,9 +1,12 @@
 //! `rackstrap node reprep`: what an administrator wants of nodes' disks at their next boots.
 
 use crate::{
-    boots::{DiskWish, disk_now},
+    boots::disk_now,
     cli::{ask, hostlist::Wanted, output},
-    control::{Client, api},
+    control::{
+        Client,
+        api::{self, DiskWish},
+    },
 };
 use anyhow::{Result, bail};
 use clap::Args;
@@ -46,7 +49,7 @@ pub fn run(client: &Client, args: ReprepArgs) -> Result<()> {
     if loses_data && !args.yes {
         let rows: Vec<api::DiskRow> = client.get(api::paths::DISKS)?;
         for row in rows.iter().filter(|row| nodes.contains(&row.node.name)) {
-            let now = row.disk.as_ref().map_or("nothing that is known".to_owned(), disk_now);
+            let now = (row.disk.clone()).map_or("nothing that is known".to_owned(), |disk| disk_now(&disk.into()));
             eprintln!("{}: {now}", row.node.name);
         }
         let question = format!(

@@ -6,8 +6,10 @@ use crate::{
         hostlist::Wanted,
         output::{self, Format},
     },
-    control::{Client, api},
-    restart::{Cancelled, End, Request, Step, Want, Wanted as Answer},
+    control::{
+        Client,
+        api::{self, RestartEnd, RestartRow, RestartStep, RestartWish, RestartsCancelled, RestartsWanted},
+    },
 };
 use anyhow::{Result, bail};
 use clap::Args;
@@ -65,17 +67,16 @@ fn fold<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
 
 fn want(client: &Client, nodes: Vec<String>, args: &RestartArgs) -> Result<()> {
     let mut asked = api::WantRestarts {
-        want: Want {
+        want: RestartWish {
             nodes,
             reason: args.reason.clone().unwrap_or_default(),
             max_down: args.max_down,
             drain: !args.no_drain,
             within_secs: u32::try_from(args.ready_within.as_secs()).unwrap_or(u32::MAX),
-            by: String::new(),
         },
         dry_run: true,
     };
-    let planned: Answer = client.post(api::paths::RESTARTS, &asked)?;
+    let planned: RestartsWanted = client.post(api::paths::RESTARTS, &asked)?;
     if args.dry_run && args.format.json {
         return output::print_json(&planned);
     }
@@ -91,7 +92,7 @@ fn want(client: &Client, nodes: Vec<String>, args: &RestartArgs) -> Result<()> {
         }
     }
     asked.dry_run = false;
-    let wanted: Answer = client.post(api::paths::RESTARTS, &asked)?;
+    let wanted: RestartsWanted = client.post(api::paths::RESTARTS, &asked)?;
     if args.format.json {
         return output::print_json(&wanted);
     }
@@ -102,7 +103,7 @@ fn want(client: &Client, nodes: Vec<String>, args: &RestartArgs) -> Result<()> {
     }
 }
 
-fn describe(wanted: &Answer, max_down: u32) -> String {
+fn describe(wanted: &RestartsWanted, max_down: u32) -> String {
     let mut lines = Vec::new();
     if !wanted.nodes.is_empty() {
         let how = match wanted.drained {
@@ -128,7 +129,7 @@ fn describe(wanted: &Answer, max_down: u32) -> String {
 
 fn cancel(client: &Client, nodes: Vec<String>, format: Format) -> Result<()> {
     let asked = api::CancelRestarts { nodes };
-    let done: Cancelled = client.post(api::paths::RESTARTS_CANCEL, &asked)?;
+    let done: RestartsCancelled = client.post(api::paths::RESTARTS_CANCEL, &asked)?;
     if format.json {
         return output::print_json(&done);
     }
@@ -177,12 +178,12 @@ fn list(client: &Client, format: Format) -> Result<()> {
 }
 
 /// True for the many about which there is nothing to say one by one.
-fn is_plain(step: &Step) -> bool {
-    let ended = [End::Restarted, End::Unneeded, End::GivenUp];
-    matches!(step, Step::Waiting) || ended.iter().any(|end| *step == Step::Ended { how: *end })
+fn is_plain(step: &RestartStep) -> bool {
+    let ended = [RestartEnd::Restarted, RestartEnd::Unneeded, RestartEnd::GivenUp];
+    matches!(step, RestartStep::Waiting) || ended.iter().any(|end| *step == RestartStep::Ended { how: *end })
 }
 
-fn title(request: &Request, answer: &api::RestartsAnswer, ago: String) -> String {
+fn title(request: &RestartRow, answer: &api::RestartsAnswer, ago: String) -> String {
     // A rollout's own limit may be a part of its nodes.
     let bound = match (request.rollout.as_str(), answer.bounds.get(&request.rollout)) {
         ("", _) => format!("{} at a time", request.max_down),
@@ -216,13 +217,13 @@ fn title(request: &Request, answer: &api::RestartsAnswer, ago: String) -> String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::restart::Member;
+    use crate::control::api::RestartNode;
     use rackstrap_base::clock::Timestamp;
 
     #[test]
     fn one_node_is_and_several_are() {
         let said = |nodes: &[&str], drained| {
-            let wanted = Answer {
+            let wanted = RestartsWanted {
                 id: String::new(),
                 nodes: nodes.iter().map(|&node| node.to_owned()).collect(),
                 not_up: Vec::new(),
@@ -240,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_restart_of_a_rollout_says_what_bounds_it() {
-        let request = |rollout: &str, max_down| Request {
+        let request = |rollout: &str, max_down| RestartRow {
             id: "q".to_owned(),
             wanted: Timestamp(0),
             after: None,
@@ -252,14 +253,22 @@ mod tests {
             drain: true,
             within_secs: 600,
             stopped: String::new(),
-            nodes: vec![Member::waiting("r01n01", Timestamp(0))],
+            nodes: vec![RestartNode {
+                name: "r01n01".to_owned(),
+                step: RestartStep::Waiting,
+                since: Timestamp(0),
+                after: None,
+                failures: 0,
+                again: Timestamp(0),
+                said: String::new(),
+            }],
         };
         let answer = api::RestartsAnswer {
             now: Timestamp(0),
             requests: Vec::new(),
             bounds: [("debian".to_owned(), "at most 10% (1 of 14 nodes) at a time".to_owned())].into(),
         };
-        let said = |request: Request| {
+        let said = |request: RestartRow| {
             title(&request, &answer, "1 s".to_owned())
                 .lines()
                 .next()

@@ -6,9 +6,11 @@ use crate::{
         hostlist::Wanted,
         output::{self, Format},
     },
-    control::{Client, api, segment},
-    inventory::{Node, Setting},
-    timeline::{BootSummary, NodeState},
+    control::{
+        Client,
+        api::{self, BootSummary, NodeRow, NodeState, SettingRow},
+        segment,
+    },
 };
 use anyhow::Result;
 use clap::Args;
@@ -96,12 +98,12 @@ fn describe(answer: &api::NodeAnswer) -> String {
 }
 
 /// `location=row 3, owner=physics`
-fn attributes(node: &Node) -> String {
+fn attributes(node: &NodeRow) -> String {
     let pairs = node.attributes.iter().map(|(name, value)| format!("{name}={value}"));
     pairs.collect::<Vec<_>>().join(", ")
 }
 
-fn settings_table(settings: &[Setting]) -> String {
+fn settings_table(settings: &[SettingRow]) -> String {
     let mut table = output::table(["setting", "value", "from"]);
     for setting in settings {
         table.add_row([&setting.key, &output::dash(&setting.value), &setting.profile]);

@@ -127,8 +127,8 @@ fn remedies(error: &ImportError, only: &[String]) -> String {
 
 /// The inventory as it is now.
 pub fn inventory(client: &Client) -> Result<Inventory> {
-    let nodes: Vec<Node> = client.get(api::paths::NODES)?;
-    Ok(Inventory::new(nodes))
+    let nodes: Vec<api::NodeRow> = client.get(api::paths::NODES)?;
+    Ok(Inventory::new(nodes.into_iter().map(Node::from)))
 }
 
 /// The text of a file that is not too long to be one of nodes.
@@ -163,7 +163,7 @@ pub fn export(client: &Client, args: &ExportArgs) -> Result<()> {
 }
 
 /// Nodes as TOML.
-pub fn to_toml(nodes: &[Node]) -> String {
+pub fn to_toml(nodes: &[api::NodeRow]) -> String {
     let entries: Vec<import::Entry> = nodes
         .iter()
         .map(|node| import::Entry {

@@ -5,8 +5,7 @@ use crate::{
         connection::connect,
         output::{self, Format},
     },
-    control::api,
-    decide::Current,
+    control::api::{self, CurrentVersion},
 };
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -54,7 +53,7 @@ pub struct RollbackArgs {
 /// Has the daemon do it.
 pub fn obey(config: &Path, order: &Order) -> Result<ExitCode> {
     let client = connect(config)?;
-    let (current, format): (Current, Format) = match order {
+    let (current, format): (CurrentVersion, Format) = match order {
         Order::Promote(args) => {
             let asked = api::PromoteImage {
                 image: args.image.clone(),

@@ -11,9 +11,11 @@ use super::{
     output::{self, Format},
 };
 use crate::{
-    control::{Client, api},
-    restart::Withdrawn,
-    rollout::{Pace, Rollout, Share, State, Wish},
+    control::{
+        Client,
+        api::{self, RestartsWithdrawn, RolloutAnswer, RolloutNodeState, RolloutPace, RolloutWish},
+    },
+    rollout::Share,
 };
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -135,7 +137,7 @@ struct StatusArgs {
     /// Name of the image [default: all that are on, or else the last one]
     #[arg(add = crate::cli::complete::images())]
     image: Option<String>,
-    /// Look again every second, until Ctrl-C
+    /// Show each change as it happens, until Ctrl-C
     #[arg(long, short)]
     watch: bool,
     #[command(flatten)]
@@ -209,12 +211,12 @@ pub fn run(config: &Path, args: RolloutArgs) -> Result<ExitCode> {
         RolloutCommand::Status(args) if args.watch => show::watch(&client, args.image.as_deref(), args.format)?,
         RolloutCommand::Status(args) => show::status(&client, args.image.as_deref(), args.format)?,
         RolloutCommand::Promote(args) => {
-            let pace = Pace {
+            let pace = RolloutPace {
                 batch: args.batch,
                 pause_secs: args.pause_between,
                 max_failures: args.max_failures,
             };
-            let done: Rollout = order(&client, api::paths::ROLLOUT_PROMOTE, args.image, pace)?;
+            let done: RolloutAnswer = order(&client, api::paths::ROLLOUT_PROMOTE, args.image, pace)?;
             let said = format!(
                 "{} goes on to all nodes of {} in batches of {}, and stops if {}",
                 done.image,
@@ -228,7 +230,7 @@ pub fn run(config: &Path, args: RolloutArgs) -> Result<ExitCode> {
             say(&done, args.format, &said)?;
         }
         RolloutCommand::Pause(args) => {
-            let held: api::RolloutHeld = order(&client, api::paths::ROLLOUT_PAUSE, args.image, Pace::default())?;
+            let held: api::RolloutHeld = order(&client, api::paths::ROLLOUT_PAUSE, args.image, RolloutPace::default())?;
             let said = format!(
                 "the rollout of {} is paused; go on with: rackstrap rollout resume",
                 held.rollout.image
@@ -236,15 +238,15 @@ pub fn run(config: &Path, args: RolloutArgs) -> Result<ExitCode> {
             say(&held, args.format, &(said + &restarts(&held.restarts)))?;
         }
         RolloutCommand::Resume(args) => {
-            let pace = Pace {
+            let pace = RolloutPace {
                 max_failures: args.max_failures,
-                ..Pace::default()
+                ..RolloutPace::default()
             };
-            let done: Rollout = order(&client, api::paths::ROLLOUT_RESUME, args.image, pace)?;
+            let done: RolloutAnswer = order(&client, api::paths::ROLLOUT_RESUME, args.image, pace)?;
             say(&done, args.format, &format!("the rollout of {} goes on", done.image))?;
         }
         RolloutCommand::Abort(args) => {
-            let held: api::RolloutHeld = order(&client, api::paths::ROLLOUT_ABORT, args.image, Pace::default())?;
+            let held: api::RolloutHeld = order(&client, api::paths::ROLLOUT_ABORT, args.image, RolloutPace::default())?;
             let said = format!(
                 "the rollout of {} is over: its nodes go back to {}, the current version, {}",
                 held.rollout.image,
@@ -263,7 +265,7 @@ pub fn run(config: &Path, args: RolloutArgs) -> Result<ExitCode> {
 }
 
 fn start(client: &Client, args: StartArgs) -> Result<()> {
-    let wish = Wish {
+    let wish = RolloutWish {
         image: args.image,
         nodes: Wanted::new(args.nodes)?.some_names(client)?,
         reboot: args.reboot,
@@ -339,7 +341,7 @@ fn retry(client: &Client, args: RetryArgs) -> Result<()> {
         let wait = row
             .nodes
             .iter()
-            .filter(|node| node.member.state == State::Waiting && nodes.contains(&node.node));
+            .filter(|node| node.state == RolloutNodeState::Waiting && nodes.contains(&node.node));
         let wait: NodeSet = wait.map(|node| node.node.as_str()).collect();
         if !wait.is_empty() {
             output::print(&format!(
@@ -353,12 +355,12 @@ fn retry(client: &Client, args: RetryArgs) -> Result<()> {
     Ok(())
 }
 
-fn order<T: DeserializeOwned>(client: &Client, path: &str, image: Option<String>, pace: Pace) -> Result<T> {
+fn order<T: DeserializeOwned>(client: &Client, path: &str, image: Option<String>, pace: RolloutPace) -> Result<T> {
     Ok(client.post(path, &api::RolloutOrder { image, pace })?)
 }
 
 /// What became of restarts that a rollout had wanted, as further lines; nothing if there were none.
-fn restarts(withdrawn: &Withdrawn) -> String {
+fn restarts(withdrawn: &RestartsWithdrawn) -> String {
     let fold = |names: &[String]| names.iter().map(String::as_str).collect::<NodeSet>().fold();
     let mut said = String::new();
     if !withdrawn.cancelled.is_empty() {

@@ -5,8 +5,10 @@ use crate::{
         output::{self, Format},
         screen::{self, View},
     },
-    control::{Client, api},
-    rollout::{Member, State},
+    control::{
+        Client,
+        api::{self, RolloutNode, RolloutNodeState},
+    },
 };
 use anyhow::{Result, bail};
 use comfy_table::{Cell, Color, ContentArrangement};
@@ -25,20 +27,29 @@ pub fn status(client: &Client, image: Option<&str>, format: Format) -> Result<()
     }
 }
 
-/// The same over and over.
+/// The same, again with each change.
 pub fn watch(client: &Client, image: Option<&str>, format: Format) -> Result<()> {
-    screen::watch(format, false, |lines, _| {
-        let answer: api::RolloutsAnswer = match client.get(api::paths::ROLLOUTS) {
-            Ok(answer) => answer,
-            Err(error) => return screen::unless_it_comes_back(error).map(Some),
-        };
-        let rows = chosen(&answer, image)?;
-        Ok(Some(match (format.json, lines) {
+    screen::watch(
+        client.watch(api::paths::ROLLOUTS)?,
+        format,
+        WatchedRollouts { image, format },
+    )
+}
+
+struct WatchedRollouts<'a> {
+    image: Option<&'a str>,
+    format: Format,
+}
+
+impl screen::Watched<api::RolloutsAnswer> for WatchedRollouts<'_> {
+    fn draw(&mut self, answer: &api::RolloutsAnswer, lines: Option<usize>) -> Result<Option<View>> {
+        let rows = chosen(answer, self.image)?;
+        Ok(Some(match (self.format.json, lines) {
             (true, _) => View::Text(serde_json::to_string(&rows)?),
-            (false, Some(_)) => View::Table(describe(&answer, &rows, lines)),
-            (false, None) => View::Text(describe(&answer, &rows, None)),
+            (false, Some(_)) => View::Table(describe(answer, &rows, lines)),
+            (false, None) => View::Text(describe(answer, &rows, None)),
         }))
-    })
+    }
 }
 
 /// All of that image that is on or was last; of all images what is on, or else the last one.
@@ -91,15 +102,15 @@ fn one(row: &api::RolloutRow, now: Timestamp, room: Option<usize>) -> String {
     } else if let Some(last) = rollout.remarks.last() {
         text += &format!("\n{}, {} ago", last.what, output::ago(now, last.at));
     }
-    let mut nodes: Vec<&api::RolloutNode> = row.nodes.iter().collect();
+    let mut nodes: Vec<&RolloutNode> = row.nodes.iter().collect();
     let mut hidden = String::new();
     if let Some(room) = room.filter(|room| nodes.len() > *room) {
-        nodes.sort_by_key(|node| match node.member.state {
-            State::Failed { .. } => 0,
-            State::RolledBack { .. } => 1,
-            State::Booting => 2,
-            State::Waiting => 3,
-            State::Ready => 4,
+        nodes.sort_by_key(|node| match node.state {
+            RolloutNodeState::Failed { .. } => 0,
+            RolloutNodeState::RolledBack { .. } => 1,
+            RolloutNodeState::Booting => 2,
+            RolloutNodeState::Waiting => 3,
+            RolloutNodeState::Ready => 4,
         });
         nodes.truncate(room.saturating_sub(1).max(1));
         hidden = format!(
@@ -109,20 +120,19 @@ fn one(row: &api::RolloutRow, now: Timestamp, room: Option<usize>) -> String {
     }
     let mut table = output::table(["node", "batch", "state", "version", "since", "boots", "why"]);
     for node in nodes {
-        let member = &node.member;
         table.add_row(vec![
             Cell::new(&node.node),
-            output::right(match member.batch {
+            output::right(match node.batch {
                 0 => "canary".to_owned(),
                 batch => batch.to_string(),
             }),
-            state_cell(&member.state, member.proven, rollout.stage.is_taken_back()),
+            state_cell(&node.state, node.proven, rollout.stage.is_taken_back()),
             Cell::new(output::dash(
                 &node.image.as_ref().map(ToString::to_string).unwrap_or_default(),
             )),
-            output::right(output::ago(now, member.since)),
-            output::right(member.boots),
-            Cell::new(why(member)),
+            output::right(output::ago(now, node.since)),
+            output::right(node.boots),
+            Cell::new(why(node)),
         ]);
     }
     if room.is_some() {
@@ -132,24 +142,24 @@ fn one(row: &api::RolloutRow, now: Timestamp, room: Option<usize>) -> String {
 }
 
 /// Why it failed, or why it gets no further.
-fn why(member: &Member) -> String {
-    match member.stalled.is_empty() {
-        true => member.state.why().to_owned(),
-        false => format!("stalled at {}", member.stalled),
+fn why(node: &RolloutNode) -> String {
+    match node.stalled.is_empty() {
+        true => node.state.why().to_owned(),
+        false => format!("stalled at {}", node.stalled),
     }
 }
 
-fn state_cell(state: &State, proven: bool, taken_back: bool) -> Cell {
+fn state_cell(state: &RolloutNodeState, proven: bool, taken_back: bool) -> Cell {
     let cell = match state {
-        State::Ready if !proven => Cell::new("ready, soaks"),
-        State::Waiting if taken_back => Cell::new(NOT_BOOTED),
+        RolloutNodeState::Ready if !proven => Cell::new("ready, soaks"),
+        RolloutNodeState::Waiting if taken_back => Cell::new(NOT_BOOTED),
         state => Cell::new(state),
     };
     match state {
-        State::Ready => cell.fg(Color::Green),
-        State::Booting => cell.fg(Color::Cyan),
-        State::Waiting => cell,
-        State::Failed { .. } | State::RolledBack { .. } => cell.fg(Color::Red),
+        RolloutNodeState::Ready => cell.fg(Color::Green),
+        RolloutNodeState::Booting => cell.fg(Color::Cyan),
+        RolloutNodeState::Waiting => cell,
+        RolloutNodeState::Failed { .. } | RolloutNodeState::RolledBack { .. } => cell.fg(Color::Red),
     }
 }
 

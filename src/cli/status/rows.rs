@@ -2,7 +2,7 @@
 
 use crate::{
     cli::output,
-    timeline::{NodeState, StatusRow},
+    control::api::{NodeState, StatusRow},
 };
 use comfy_table::{ContentArrangement, Table};
 use rackstrap_base::clock::Timestamp;

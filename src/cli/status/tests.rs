@@ -1,7 +1,6 @@
 //! Tests of the table: what fits, what is folded, what comes first.
 
 use super::*;
-use crate::timeline::StatusRow;
 use proptest::prelude::*;
 use rackstrap_base::{clock::Timestamp, warnings::SiteWarning};
 

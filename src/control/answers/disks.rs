@@ -1,0 +1,51 @@
+//! Of nodes' disks.
+
+use crate::{
+    boots::{DiskOrder, DiskWish, NodeDisk},
+    control::api::{self, DiskOrderRow, NodeDiskRow},
+};
+
+impl From<NodeDisk> for NodeDiskRow {
+    fn from(disk: NodeDisk) -> Self {
+        NodeDiskRow {
+            state: disk.state,
+            seen: disk.seen,
+            marker: disk.marker,
+            used: disk.used,
+            order: disk.order.map(|order| DiskOrderRow {
+                id: order.id,
+                wipe_foreign: order.wipe_foreign,
+                by: order.by,
+                at: order.at,
+            }),
+        }
+    }
+}
+
+/// For `check`, which says what another site file would do to the disks.
+impl From<NodeDiskRow> for NodeDisk {
+    fn from(row: NodeDiskRow) -> Self {
+        NodeDisk {
+            state: row.state,
+            seen: row.seen,
+            marker: row.marker,
+            used: row.used,
+            order: row.order.map(|order| DiskOrder {
+                id: order.id,
+                wipe_foreign: order.wipe_foreign,
+                by: order.by,
+                at: order.at,
+            }),
+        }
+    }
+}
+
+impl From<api::DiskWish> for DiskWish {
+    fn from(wish: api::DiskWish) -> Self {
+        match wish {
+            api::DiskWish::NewDisk { wipe_foreign } => DiskWish::NewDisk { wipe_foreign },
+            api::DiskWish::Prepare { wipe_foreign } => DiskWish::Prepare { wipe_foreign },
+            api::DiskWish::Cancel => DiskWish::Cancel,
+        }
+    }
+}

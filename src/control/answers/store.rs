@@ -1,0 +1,14 @@
+//! Of the store.
+
+use crate::control::api::SetAsideRow;
+use rackstrap_store::SetAside;
+
+impl From<SetAside> for SetAsideRow {
+    fn from(aside: SetAside) -> Self {
+        SetAsideRow {
+            at: aside.at,
+            row: aside.row,
+            stored: aside.stored,
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The client's end of a watched answer: a thread reads it, and connects again after the daemon was restarted.
+
+use super::{
+    Client, ClientError,
+    api::{WATCH_TYPE, WatchLine},
+    watched::HEARTBEAT,
+};
+use http_body_util::BodyExt;
+use hyper::{
+    Method,
+    body::{Bytes, Incoming},
+    header,
+};
+use serde::de::DeserializeOwned;
+use std::{io, time::Duration};
+use tokio::sync::mpsc;
+
+/// Without a line for so long, the daemon hangs, or is gone without a word.
+const SILENCE: Duration = Duration::from_secs(4 * HEARTBEAT.as_secs());
+
+/// Between two tries to reach a daemon that has gone.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Bytes of a line at most: the status of 100,000 nodes is a third of that.
+const LINE_LIMIT: usize = 256 << 20;
+
+/// A watched answer. Its thread ends when this is dropped.
+pub struct Watch<T> {
+    answers: mpsc::Receiver<Result<T, ClientError>>,
+}
+
+impl<T: DeserializeOwned + Send + 'static> Watch<T> {
+    pub(super) fn begin(client: Client, path: String) -> io::Result<Watch<T>> {
+        let (sender, answers) = mpsc::channel(1);
+        let follow = move || client.runtime.block_on(follow(&client, &path, &sender));
+        std::thread::Builder::new().name("watch".into()).spawn(follow)?;
+        Ok(Watch { answers })
+    }
+}
+
+impl<T> Watch<T> {
+    /// The next answer, or why there is none now. After an error that [passes](ClientError::passes) answers come again by themselves;
+    /// after any other one there is nothing more.
+    pub async fn next(&mut self) -> Option<Result<T, ClientError>> {
+        self.answers.recv().await
+    }
+
+    /// The same, for plain threads.
+    pub fn blocking_next(&mut self) -> Option<Result<T, ClientError>> {
+        self.answers.blocking_recv()
+    }
+}
+
+/// Hands answers over until nobody takes them or an error does not pass.
+async fn follow<T: DeserializeOwned>(client: &Client, path: &str, sender: &mpsc::Sender<Result<T, ClientError>>) {
+    loop {
+        let ended = tokio::select! {
+            ended = read(client, path, sender) => ended,
+            () = sender.closed() => return,
+        };
+        let Err(error) = ended else { return };
+        let passes = error.passes();
+        if sender.send(Err(error)).await.is_err() || !passes {
+            return;
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Reads one connection to its end, which is an error; none if nobody takes answers any more.
+async fn read<T: DeserializeOwned>(
+    client: &Client,
+    path: &str,
+    sender: &mpsc::Sender<Result<T, ClientError>>,
+) -> Result<(), ClientError> {
+    let answer = client.exchange(Method::GET, path, Bytes::new()).await?;
+    let status = answer.status();
+    if !status.is_success() {
+        let (_, body) = client.collect(answer).await?;
+        return Err(client.refused(status, &body));
+    }
+    if answer
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_none_or(|kind| kind != WATCH_TYPE)
+    {
+        return Err(client.misunderstood("it does not push what is watched"));
+    }
+    let mut lines = Lines {
+        body: answer.into_body(),
+        read: Vec::new(),
+    };
+    loop {
+        let line = tokio::time::timeout(SILENCE, lines.next()).await;
+        let silent = |_| client.broken(format!("the daemon has said nothing for {} s", SILENCE.as_secs()));
+        let line = line.map_err(silent)?.map_err(|error| client.broken(error))?;
+        match serde_json::from_slice(&line) {
+            Ok(WatchLine::Answer(answer)) => {
+                if sender.send(Ok(answer)).await.is_err() {
+                    return Ok(());
+                }
+            }
+            Ok(WatchLine::Alive) => {}
+            Ok(WatchLine::Failed(failure)) => return Err(ClientError::Refused(failure.error)),
+            Ok(WatchLine::Ending) => return Err(client.broken("the daemon stops")),
+            Err(error) => return Err(client.misunderstood(error)),
+        }
+    }
+}
+
+/// Lines of a body.
+struct Lines {
+    body: Incoming,
+    /// What was read of the next line.
+    read: Vec<u8>,
+}
+
+impl Lines {
+    async fn next(&mut self) -> Result<Vec<u8>, String> {
+        let mut searched = 0;
+        loop {
+            if let Some(end) = self.read[searched..].iter().position(|byte| *byte == b'\n') {
+                let rest = self.read.split_off(searched + end + 1);
+                return Ok(std::mem::replace(&mut self.read, rest));
+            }
+            searched = self.read.len();
+            if searched > LINE_LIMIT {
+                return Err(format!("a line of more than {LINE_LIMIT} bytes"));
+            }
+            match self.body.frame().await {
+                Some(Ok(frame)) => self.read.extend_from_slice(&frame.into_data().unwrap_or_default()),
+                Some(Err(error)) => return Err(error.to_string()),
+                None => return Err("the daemon ended the answer".to_owned()),
+            }
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Answers that are sent again whenever they change: what `--watch` reads.
+//!
+//! `GET path?watch=true` answers with one [`WatchLine`] a line (newline-delimited JSON): the answer, then the answer again each time that
+//! one of its sources changed, and a sign of life in between. Changes that come close together are one line. A watcher that reads slowly
+//! misses states in between and costs no memory: the next answer is made when the last one was taken.
+
+use super::{
+    Context,
+    api::{Failure, WATCH_TYPE, WatchLine, Watchable},
+    refusal::{Refusal, Shared},
+};
+use axum::{
+    Extension, Json,
+    body::{Body, Bytes},
+    extract::{Path, Query, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, get},
+};
+use hyper::body::Frame;
+use rackstrap_base::clock::Timestamp;
+use rackstrap_store::Table;
+use serde::{Deserialize, Serialize};
+use std::{
+    convert::Infallible,
+    hash::{DefaultHasher, Hasher},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Poll,
+    time::{Duration, Instant},
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Watchers at a time. Each costs a task, the line that it has not taken yet, and an answer for each change.
+const MOST_WATCHERS: usize = 64;
+
+/// Shortest time between two answers to one watcher. Also the time in which what was written becomes what decisions see.
+const SHORTEST_GAP: Duration = Duration::from_millis(500);
+
+/// A watcher gets at most this part of the time of one processor: the gap is so many times as long as the last answer took.
+const GAP_BY_COST: u32 = 20;
+
+/// Between two signs of life. The answer is looked at then as well, for what changes with time alone.
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// A watcher that takes nothing for so long is gone in all but name (Ctrl-Z).
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What an answer is made of.
+#[derive(Clone, Copy)]
+pub(super) struct Sources {
+    /// Tables of the store.
+    pub(super) tables: &'static [Table],
+    /// Waiting machines, of which the store knows only some.
+    pub(super) machines: bool,
+    /// Nodes that are lost or stalled.
+    pub(super) overdue: bool,
+}
+
+impl Sources {
+    /// Counters that move with each change.
+    fn subscribe(self, context: &Context, watchers: &Watchers) -> Vec<watch::Receiver<u64>> {
+        let mut all: Vec<_> = self.tables.iter().map(|table| context.store.watch(*table)).collect();
+        all.push(watchers.asked.subscribe());
+        all.extend(self.machines.then(|| context.discovery.watch()));
+        all.extend(self.overdue.then(|| context.recorder.watch_overdue()));
+        all
+    }
+}
+
+/// All watchers of a daemon, and what wakes or ends them.
+pub(super) struct Watchers {
+    seats: Arc<Semaphore>,
+    /// Moves when a request changed something: site file and images are in no table.
+    asked: watch::Sender<u64>,
+    ending: CancellationToken,
+    /// Requests that were answered, watches and refusals among them.
+    served: AtomicU64,
+}
+
+impl Watchers {
+    /// Nobody; all end with `ending`.
+    pub(super) fn new(ending: CancellationToken) -> Arc<Watchers> {
+        Arc::new(Watchers {
+            seats: Arc::new(Semaphore::new(MOST_WATCHERS)),
+            asked: watch::Sender::new(0),
+            ending,
+            served: AtomicU64::new(0),
+        })
+    }
+
+    /// Counts a request; one that `changed` something wakes all watchers.
+    pub(super) fn served(&self, changed: bool) {
+        self.served.fetch_add(1, Ordering::Relaxed);
+        if changed {
+            self.asked.send_modify(|number| *number += 1);
+        }
+    }
+
+    /// Names and values for `rackstrap counters`.
+    pub(super) fn counters(&self) -> [(String, u64); 2] {
+        let watchers = MOST_WATCHERS.saturating_sub(self.seats.available_permits());
+        [
+            ("control requests".to_owned(), self.served.load(Ordering::Relaxed)),
+            ("control watchers".to_owned(), watchers as u64),
+        ]
+    }
+
+    fn seat(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        self.seats.clone().try_acquire_owned().map_err(|_| {
+            Refusal(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!(
+                    "{MOST_WATCHERS} commands watch this daemon already, which is the limit; end one of them, or look once, without --watch\n\
+                     help: `pgrep -af 'rackstrap .*watch'` lists those on this server"
+                ),
+            )
+        })
+    }
+}
+
+/// The query of a `GET`.
+#[derive(Deserialize)]
+struct AskedWatch {
+    #[serde(default)]
+    watch: bool,
+}
+
+/// A `GET` whose answer can be watched. `answer` makes it, of what the path names; that is empty where the path names nothing.
+pub(super) fn watchable<A, F, Answer>(answer: F, sources: Sources) -> MethodRouter<Shared>
+where
+    A: Watchable + Serialize + Send + 'static,
+    F: Fn(Shared, String) -> Answer + Clone + Send + Sync + 'static,
+    Answer: Future<Output = Result<A, Refusal>> + Send + 'static,
+{
+    get(
+        move |about: Option<Path<String>>,
+              State(context): State<Shared>,
+              Extension(watchers): Extension<Arc<Watchers>>,
+              Query(asked): Query<AskedWatch>| async move {
+            let about = about.map(|Path(about)| about).unwrap_or_default();
+            if !asked.watch {
+                return Ok::<Response, Refusal>(Json(answer(context, about).await?).into_response());
+            }
+            let seat = watchers.seat()?;
+            // Subscribed before the first answer is made: no change falls between.
+            let sources = sources.subscribe(&context, &watchers);
+            let (first, digest) = line(answer(context.clone(), about.clone()).await?)?;
+            let (lines, taken) = mpsc::channel(1);
+            let again = move || {
+                let made = answer(context.clone(), about.clone());
+                async move { line(made.await?) }
+            };
+            tokio::spawn(async move {
+                let _seat = seat;
+                push(first, digest, again, sources, &lines, &watchers.ending).await;
+            });
+            let mut response = Response::new(Body::new(Lines(taken)));
+            let kind = header::HeaderValue::from_static(WATCH_TYPE);
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+            Ok(response)
+        },
+    )
+}
+
+/// Sends lines until the watcher goes, the daemon ends, or the answer becomes a refusal.
+async fn push<Again, Made>(
+    first: Bytes,
+    mut digest: u64,
+    again: Again,
+    mut sources: Vec<watch::Receiver<u64>>,
+    lines: &mpsc::Sender<Bytes>,
+    ending: &CancellationToken,
+) where
+    Again: Fn() -> Made,
+    Made: Future<Output = Result<(Bytes, u64), Refusal>>,
+{
+    let mut next = Some(first);
+    let mut gap = SHORTEST_GAP;
+    loop {
+        if let Some(line) = next.take() {
+            tokio::select! {
+                () = ending.cancelled() => return,
+                sent = tokio::time::timeout(PATIENCE, lines.send(line)) => match sent {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) | Err(_) => return,
+                },
+            }
+        }
+        let changed = tokio::select! {
+            () = ending.cancelled() => {
+                // For one that listens; whoever does not learns it from the end of the answer.
+                let _ = lines.try_send(word(&WatchLine::<()>::Ending));
+                return;
+            }
+            () = lines.closed() => return,
+            () = any_changed(&mut sources) => true,
+            () = tokio::time::sleep(HEARTBEAT) => false,
+        };
+        if changed {
+            tokio::select! {
+                () = ending.cancelled() => continue,
+                () = lines.closed() => return,
+                () = tokio::time::sleep(gap) => {}
+            }
+        }
+        for source in &mut sources {
+            source.mark_unchanged();
+        }
+        let begun = Instant::now();
+        match again().await {
+            Ok((line, now)) if now != digest => {
+                digest = now;
+                next = Some(line);
+            }
+            // Also where sources changed for nothing, so that no watcher waits longer than it thinks.
+            Ok(_) => next = (!changed).then(|| word(&WatchLine::<()>::Alive)),
+            Err(Refusal(_, error)) => {
+                let last = lines.send(word(&WatchLine::<()>::Failed(Failure { error })));
+                let _ = tokio::time::timeout(PATIENCE, last).await;
+                return;
+            }
+        }
+        gap = SHORTEST_GAP.max(begun.elapsed() * GAP_BY_COST);
+    }
+}
+
+/// Returns when one of `sources` has changed since it was looked at.
+async fn any_changed(sources: &mut [watch::Receiver<u64>]) {
+    let mut waits: Vec<_> = sources.iter_mut().map(|source| Box::pin(source.changed())).collect();
+    std::future::poll_fn(
+        |cx| match waits.iter_mut().any(|wait| wait.as_mut().poll(cx).is_ready()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        },
+    )
+    .await;
+}
+
+/// The line of an answer, and a digest of what it says apart from the time.
+fn line<A: Watchable + Serialize>(mut answer: A) -> Result<(Bytes, u64), Refusal> {
+    let now = answer.now().map(|now| std::mem::replace(now, Timestamp(0)));
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&serde_json::to_vec(&answer).map_err(super::refusal::broken)?);
+    if let (Some(field), Some(now)) = (answer.now(), now) {
+        *field = now;
+    }
+    Ok((word(&WatchLine::Answer(answer)), hasher.finish()))
+}
+
+fn word<A: Serialize>(line: &WatchLine<A>) -> Bytes {
+    // An answer that has become bytes once becomes them again.
+    let mut bytes = serde_json::to_vec(line).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes.into()
+}
+
+/// Lines as a body.
+struct Lines(mpsc::Receiver<Bytes>);
+
+impl hyper::body::Body for Lines {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|line| line.map(|line| Ok(Frame::data(line))))
+    }
+}
