@@ -140,3 +140,41 @@ fn a_pool_that_is_full_is_not_promised_and_a_lease_that_ran_out_is_expired() {
     let listed = daemon.says("lease list");
     assert!(listed.contains("expired") && !listed.contains("bound"), "{listed}");
 }
+
+#[test]
+fn rollouts_say_what_there_is_and_what_to_do() {
+    let daemon = Daemon::start();
+    daemon.says("node add r01n01 --hwaddr 52:54:00:01:01:01");
+    assert_eq!(
+        daemon.says("rollout status"),
+        "no rollout yet; current: -\nbegin one: rackstrap rollout start IMAGE@VERSION --nodes NODES\n"
+    );
+    assert_eq!(daemon.says("rollout list --json"), "[]\n");
+    for (words, says) in [
+        (
+            "rollout start debian@4 --nodes r01n01",
+            "there is no debian@4, nor any version of debian; see: rackstrap image list",
+        ),
+        ("rollout start debian@4 --nodes r1n01", "did you mean r01n01?"),
+        ("rollout promote", "no rollout is on; begin: rackstrap rollout start"),
+        ("rollout status debian", "no version of debian was ever rolled out"),
+        ("rollout retry r01n01", "r01n01: none of them has failed on a version"),
+        ("image promote debian@1", "there is no debian@1"),
+        (
+            "image rollback debian",
+            "there is no image debian; no image was imported yet",
+        ),
+    ] {
+        let said = daemon.complains(words);
+        assert!(said.contains(says), "{words}: {said}");
+    }
+    for words in [
+        "rollout start debian --nodes r01n01",
+        "rollout start debian@1",
+        "rollout promote --batch 0",
+        "rollout promote --batch 110%",
+        "rollout start debian@1 --nodes r01n01 --soak soon",
+    ] {
+        assert_eq!(daemon.run(words).status.code(), Some(2), "{words}");
+    }
+}
