@@ -115,7 +115,8 @@ fn a_renamed_node_keeps_its_secrets_and_each_change_is_remembered() {
     let by = |at, by: &str, what: &str| (at, by.to_owned(), what.to_owned());
     let renamed = by(
         9,
-        "alice as root",
+        // The control character that was in it.
+        "alice  as root",
         "name r01n10 -> r01n12, address 10.1.0.10 -> 10.1.0.12",
     );
     assert_eq!(

@@ -12,7 +12,10 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
 };
-use testbed::{Binaries, Result, Site, image::Image};
+use testbed::{
+    Binaries, Result, Site,
+    image::{Image, Kernel},
+};
 
 /// A state directory of its own, without a daemon.
 struct Bench {
@@ -408,7 +411,7 @@ fn in_a_terminal(bench: &Bench) {
 #[test]
 fn working_in_a_debian() -> Result {
     let bench = Bench::new()?;
-    Image::debian(&bench.binaries, &mut |line| eprintln!("{line}"))?.link_into(&bench.path("state"))?;
+    Image::debian(&bench.binaries, Kernel::Cloud, &mut |line| eprintln!("{line}"))?.link_into(&bench.path("state"))?;
     bench.says(&["clone", "debian@1"]);
     let work = bench.images().join(".work/debian-work");
     let exec = |script: &str| bench.run(&["exec", "debian-work", "--", "sh", "-c", script]);

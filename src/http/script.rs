@@ -306,7 +306,7 @@ mod tests {
             "no such attribute"
         );
         script.attributes = &attributes;
-        assert_eq!(scripts.node(&script).unwrap(), "#!ipxe\necho r01n01 r01n01 row 3\n");
+        assert_eq!(scripts.node(&script).unwrap(), "#!ipxe\necho r01n01 r01n01 row 3");
     }
 
     #[test]

@@ -135,29 +135,30 @@ pub struct Withdrawn {
 impl Withdrawn {
     /// What happened to restarts for rollouts of `image` between two lists of requests.
     pub fn between(image: &str, before: &[Request], after: &[Request]) -> Withdrawn {
-        let members = |requests: &[Request]| -> Vec<Member> {
+        type Key = (String, String);
+        let members = |requests: &[Request]| -> BTreeMap<Key, Step> {
             let ours = requests.iter().filter(|request| request.rollout == image);
-            ours.flat_map(|request| request.nodes.clone()).collect()
+            let members = ours.flat_map(|request| request.nodes.iter().map(|node| (request.id.clone(), node)));
+            members
+                .map(|(id, node)| ((node.name.clone(), id), node.step.clone()))
+                .collect()
         };
         let (before, after) = (members(before), members(after));
-        let untold: HashSet<&str> = (before.iter().filter(|node| node.step.is_untold()))
-            .map(|node| node.name.as_str())
-            .collect();
         let is_cancelled = |step: &Step| {
             matches!(
                 step,
                 Step::Ended { how: End::GivenUp } | Step::Resuming { then: End::GivenUp }
             )
         };
-        let names = |fits: &dyn Fn(&Member) -> bool| {
-            let fitting = after.iter().filter(|node| fits(node));
-            let mut names: Vec<String> = fitting.map(|node| node.name.clone()).collect();
-            names.sort();
-            names
+        // In the order of their names.
+        let names = |fits: &dyn Fn(&Key, &Step) -> bool| -> Vec<String> {
+            let fitting = after.iter().filter(|(key, step)| fits(key, step));
+            fitting.map(|((name, _), _)| name.clone()).collect()
         };
+        let was_untold = |key: &Key| before.get(key).is_some_and(Step::is_untold);
         Withdrawn {
-            cancelled: names(&|node| untold.contains(node.name.as_str()) && is_cancelled(&node.step)),
-            told: names(&|node| matches!(node.step, Step::Told { .. })),
+            cancelled: names(&|key, step| was_untold(key) && is_cancelled(step)),
+            told: names(&|_, step| matches!(step, Step::Told { .. })),
         }
     }
 }

@@ -1,9 +1,17 @@
 //! A namespace, a daemon, and nodes.
 
-use crate::{Binaries, Daemon, Namespace, Node, Result, Site, image::Image, paths::RunDir};
+use crate::{
+    Binaries, Daemon, Namespace, Node, Result, Site,
+    image::{Image, Kernel},
+    paths::RunDir,
+};
 use anyhow::Context;
 use serde_json::Value;
 use std::path::Path;
+
+fn say(line: &str) {
+    eprintln!("testbed: {line}");
+}
 
 /// A virtual cluster. Fields are dropped in this order: the daemon ends before its namespace goes.
 #[derive(Debug)]
@@ -27,15 +35,34 @@ impl Cluster {
     /// The same, with the daemon not yet started.
     pub fn prepare(site: Site) -> Result<Self> {
         let binaries = Binaries::get()?;
-        let debian = Image::debian(&binaries, &mut |line| eprintln!("testbed: {line}"))?;
+        let debian = Image::debian(&binaries, Kernel::Cloud, &mut say)?;
         Cluster::with_images(&binaries, &site, vec![debian])
+    }
+
+    /// A cluster whose daemon runs on `site`, with the image `debian` as `images/debian.toml` has it, for tests whose subject is that
+    /// image or whose machines have hardware that the kernel for virtual machines has no driver for.
+    pub fn start_whole(site: Site) -> Result<Self> {
+        let binaries = Binaries::get()?;
+        let debian = Image::debian(&binaries, Kernel::Whole, &mut say)?;
+        Cluster::started(&binaries, &site, debian)
     }
 
     /// A cluster whose daemon runs on `site`, with a root that is up in seconds instead of Debian: see [`Site::small`].
     pub fn start_small(site: Site) -> Result<Self> {
         let binaries = Binaries::get()?;
-        let small = Image::small(&binaries, &mut |line| eprintln!("testbed: {line}"))?;
-        let cluster = Cluster::with_images(&binaries, &site, vec![small])?;
+        let small = Image::small(&binaries, Kernel::Cloud, &mut say)?;
+        Cluster::started(&binaries, &site, small)
+    }
+
+    /// The same with the kernel for all hardware.
+    pub fn start_small_whole(site: Site) -> Result<Self> {
+        let binaries = Binaries::get()?;
+        let small = Image::small(&binaries, Kernel::Whole, &mut say)?;
+        Cluster::started(&binaries, &site, small)
+    }
+
+    fn started(binaries: &Binaries, site: &Site, image: Image) -> Result<Self> {
+        let cluster = Cluster::with_images(binaries, site, vec![image])?;
         cluster.start_daemon()?;
         Ok(cluster)
     }

@@ -13,15 +13,23 @@ use std::{
     process::Command,
 };
 
-/// Units of Debian that wait for nothing and serve nothing here: file systems of the kernel's debuggers, and modules of screens and EFI.
-const UNUSED_UNITS: [&str; 16] = [
+/// Units of Debian that wait for nothing and serve nothing here: file systems of the kernel's debuggers, modules of screens and EFI,
+/// the screen itself, and daily work.
+const UNUSED_UNITS: [&str; 24] = [
+    "apt-daily-upgrade.timer",
+    "apt-daily.timer",
     "dev-hugepages.mount",
     "dev-mqueue.mount",
+    "dpkg-db-backup.timer",
+    "fstrim.timer",
+    "getty@tty1.service",
     "kmod-static-nodes.service",
     "modprobe@configfs.service",
+    "modprobe@dm_mod.service",
     "modprobe@drm.service",
     "modprobe@efi_pstore.service",
     "modprobe@fuse.service",
+    "modprobe@loop.service",
     "proc-sys-fs-binfmt_misc.automount",
     "sys-fs-fuse-connections.mount",
     "sys-kernel-config.mount",
@@ -29,6 +37,7 @@ const UNUSED_UNITS: [&str; 16] = [
     "sys-kernel-tracing.mount",
     "systemd-binfmt.service",
     "systemd-pstore.service",
+    "systemd-random-seed.service",
     "systemd-update-utmp-runlevel.service",
     "systemd-update-utmp.service",
 ];
@@ -52,6 +61,52 @@ pub struct Recipe {
     pub run: Vec<String>,
 }
 
+/// Debian's kernel with drivers for all hardware. Its image is packed with XZ: an emulated machine unpacks it for four seconds.
+const WHOLE_KERNEL: &str = "linux-image-amd64";
+/// Debian's kernel for virtual machines, packed with LZ4: half a second, a quarter of the modules.
+const CLOUD_KERNEL: &str = "linux-image-cloud-amd64";
+
+/// Which of Debian's kernels a tree has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// The one for virtual machines. It has no driver for AHCI, SD cards and Intel's network cards.
+    Cloud,
+    /// The one for all hardware, as `images/debian.toml` has it.
+    Whole,
+}
+
+impl Kernel {
+    fn label(self, name: &str) -> String {
+        match self {
+            Kernel::Cloud => name.to_owned(),
+            Kernel::Whole => format!("{name}-whole"),
+        }
+    }
+
+    /// The Debian of the demo and the tests with this kernel. Both are made of one tree that has both kernels: their files are the
+    /// same, by hard links, so that the second one costs neither a download nor room.
+    pub fn debian(self, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+        let both = Recipe::debian()?.with_packages(&[CLOUD_KERNEL]).tree(say)?;
+        let name = self.label("debian");
+        tree(&name, &both.to_string_lossy(), |part| {
+            process::output(Command::new("cp").arg("-al").arg(&both).arg(part))?;
+            for dir in ["boot", "usr/lib/modules"] {
+                for entry in fs::read_dir(part.join(dir))? {
+                    let entry = entry?;
+                    if entry.file_name().to_string_lossy().contains("-cloud-") != (self == Kernel::Cloud) {
+                        remove(&entry.path())?;
+                    }
+                }
+            }
+            // Links to the newest kernel, which may be the one that is gone.
+            for link in ["vmlinuz", "vmlinuz.old"] {
+                remove(&part.join(link))?;
+            }
+            Ok(())
+        })
+    }
+}
+
 fn minbase() -> String {
     "minbase".to_owned()
 }
@@ -63,11 +118,21 @@ impl Recipe {
         toml::from_str(&text).with_context(|| format!("in the recipe {}", path.display()))
     }
 
-    /// The Debian of the demo and of most tests: `images/debian.toml` without units that no test looks at. They are a fifth of
-    /// the time that systemd needs in an emulated machine.
-    pub fn debian() -> Result<Self> {
+    /// `images/debian.toml` without units that no test looks at, which are a fifth of the time that systemd needs in an emulated machine.
+    fn debian() -> Result<Self> {
         let recipe = Recipe::read(&paths::repo_root().join("images/debian.toml"))?;
         Ok(recipe.with_command(&format!("systemctl mask --quiet {}", UNUSED_UNITS.join(" "))))
+    }
+
+    /// The same with the kernel for virtual machines instead of the whole one.
+    pub fn cloud() -> Result<Self> {
+        let mut recipe = Recipe::debian()?;
+        for package in &mut recipe.packages {
+            if package == WHOLE_KERNEL {
+                CLOUD_KERNEL.clone_into(package);
+            }
+        }
+        Ok(recipe)
     }
 
     /// The same with more packages.
@@ -133,30 +198,35 @@ pub struct Image {
 }
 
 impl Image {
-    /// The Debian of the demo and of most tests.
-    pub fn debian(binaries: &Binaries, say: &mut dyn FnMut(&str)) -> Result<Self> {
-        let tree = Recipe::debian()?.tree(say)?;
-        Image::import(binaries, "debian", &tree, say)
+    /// Version 1 of `debian`, the Debian of the demo and of tests whose subject it is.
+    pub fn debian(binaries: &Binaries, kernel: Kernel, say: &mut dyn FnMut(&str)) -> Result<Self> {
+        let tree = kernel.debian(say)?;
+        Image::import_as(binaries, &kernel.label("debian"), "debian", &tree, say)
     }
 
     /// Version 1 of `small`, a root that is up in seconds.
-    pub fn small(binaries: &Binaries, say: &mut dyn FnMut(&str)) -> Result<Self> {
-        let tree = small::tree(say)?;
-        Image::import(binaries, "small", &tree, say)
+    pub fn small(binaries: &Binaries, kernel: Kernel, say: &mut dyn FnMut(&str)) -> Result<Self> {
+        let tree = small::tree(kernel, say)?;
+        Image::import_as(binaries, &kernel.label("small"), "small", &tree, say)
     }
 
     /// Version 1 of `name`, from `tree`, by `rackstrap image import`. A tree is told by its path: make a new one
     /// for other contents.
     pub fn import(binaries: &Binaries, name: &str, tree: &Path, say: &mut dyn FnMut(&str)) -> Result<Self> {
+        Image::import_as(binaries, name, name, tree, say)
+    }
+
+    /// The same, kept as `label`: of each label there is one import.
+    fn import_as(binaries: &Binaries, label: &str, name: &str, tree: &Path, say: &mut dyn FnMut(&str)) -> Result<Self> {
         let parts = [
             Part::Text(&tree.to_string_lossy()),
             Part::File(&binaries.daemon),
             Part::File(&binaries.agent),
         ];
-        let key = format!("{name}-{}", key(&parts)?);
+        let key = format!("{label}-{}", key(&parts)?);
         let state = make_once("images", &key, |part| {
             say(&format!("importing {name} from {}", tree.display()));
-            remove_unused(name, &key)?;
+            remove_unused(label, &key)?;
             fs::create_dir(part)?;
             let config = part.join("rackstrap.toml");
             fs::write(&config, Site::demo().to_toml(part)?)?;
@@ -244,17 +314,17 @@ fn make_once(kind: &str, key: &str, make: impl FnOnce(&Path) -> Result) -> Resul
     Ok(done)
 }
 
-/// Removes imports of `name` with another key that nobody runs from.
-fn remove_unused(name: &str, key: &str) -> Result {
+/// Removes imports of `label` with another key that nobody runs from.
+fn remove_unused(label: &str, key: &str) -> Result {
     let base = paths::cache_dir()?.join("images");
     for entry in fs::read_dir(&base)?.flatten() {
         let Ok(old) = entry.file_name().into_string() else {
             continue;
         };
-        let same_name = old
+        let same_label = old
             .rsplit_once('-')
-            .is_some_and(|(n, hash)| n == name && hash.len() == 16);
-        if same_name && old != key && lock_file("images", &old)?.try_lock().is_ok() {
+            .is_some_and(|(n, hash)| n == label && hash.len() == 16);
+        if same_label && old != key && lock_file("images", &old)?.try_lock().is_ok() {
             remove_tree(&entry.path())?;
             let _ = fs::remove_file(base.join(format!("{old}.lock")));
         }
@@ -265,6 +335,15 @@ fn remove_unused(name: &str, key: &str) -> Result {
 fn lock_file(kind: &str, key: &str) -> Result<File> {
     let path = paths::cache_dir()?.join(kind).join(format!("{key}.lock"));
     File::create(&path).with_context(|| format!("opening {}", path.display()))
+}
+
+/// Removes a file, a link or a tree, if it is there.
+fn remove(path: &Path) -> Result {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => remove_tree(path),
+        Ok(_) => fs::remove_file(path).with_context(|| format!("removing {}", path.display())),
+        Err(_) => Ok(()),
+    }
 }
 
 fn remove_tree(path: &Path) -> Result {

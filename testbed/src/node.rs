@@ -234,6 +234,8 @@ impl<'c> Node<'c> {
             "-m",
             "768",
         ]);
+        // Nothing is to wait for random numbers.
+        command.args(["-device", "virtio-rng-pci"]);
         command.args(self.console.qemu_arguments());
         command.args(["-netdev", &format!("tap,id=net,ifname={tap},script=no,downscript=no")]);
         let model = match self.nic {

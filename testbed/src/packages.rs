@@ -4,28 +4,34 @@ use crate::{Result, process};
 use anyhow::{Context, bail};
 use std::{io::Write, process::Command};
 
-/// What building the image, the demo and all tests run.
-pub const NEEDED: &[&str] = &[
-    // The virtual machines: QEMU, the PXE ROMs of its network cards, UEFI firmware, the loaders that we serve.
+/// What the demo runs.
+pub const DEMO: &[&str] = &[
+    // The virtual machines: QEMU, the PXE ROMs of its network cards, the loaders that we serve.
     "qemu-system-x86",
     "ipxe-qemu",
     "ipxe",
-    "ovmf",
-    // Root images, and trees with an init other than systemd.
+    // The root image.
     "mmdebstrap",
+    // The network namespace with its bridge, and who enters it.
+    "iproute2",
+    "util-linux",
+];
+
+/// What the tests run beyond that.
+const TESTS: &[&str] = &[
+    "ovmf",
+    // Trees with another init than systemd, and of another distribution.
     "busybox-static",
     "dnf",
     "rpm",
     "createrepo-c",
-    // Namespaces, veth pairs, bridges; ethtool turns off the checksum offload that veth pairs pretend to have.
-    "iproute2",
+    // Turns off the checksum offload that veth pairs pretend to have.
     "ethtool",
     // Stands in for rackstrap in the test of the testbed itself.
     "dnsmasq-base",
     "openssh-client",
     // Disks, looked at from outside with other tools than our own.
     "fdisk",
-    "util-linux",
     "e2fsprogs",
     "xfsprogs",
     "btrfs-progs",
@@ -58,12 +64,12 @@ pub const NEEDED: &[&str] = &[
     "tmux",
 ];
 
-/// Installs what is missing, saying what. Returns the names that it installed: none on a second run.
+/// Installs what of the packages for all tests is missing, see [`ensure_these`].
 pub fn ensure(say: &mut dyn FnMut(&str)) -> Result<Vec<String>> {
-    ensure_these(NEEDED, say)
+    ensure_these(&[DEMO, TESTS].concat(), say)
 }
 
-/// As [`ensure`], for packages that only some command needs.
+/// Installs what is missing, saying what. Returns the names that it installed: none on a second run.
 pub fn ensure_these(names: &[&str], say: &mut dyn FnMut(&str)) -> Result<Vec<String>> {
     let missing = missing(names)?;
     if missing.is_empty() {

@@ -3,7 +3,7 @@
 
 use crate::{
     Result,
-    image::{self, Recipe},
+    image::{self, Kernel},
     process::output,
 };
 use anyhow::{Context, bail};
@@ -25,8 +25,15 @@ hostname -F /etc/hostname
 echo \"root@$(hostname)\" > /dev/console
 ";
 /// What the agent takes from a root to prepare disks, and what tests look at disks with; as Debian has them.
-const PROGRAMS: [&str; 7] = [
+/// dpkg and its helpers are for tests that upgrade packages.
+const PROGRAMS: [&str; 13] = [
+    "usr/bin/dpkg",
+    "usr/bin/dpkg-deb",
+    "usr/bin/dpkg-query",
+    "usr/bin/dpkg-split",
     "usr/bin/findmnt",
+    "usr/bin/tar",
+    "usr/sbin/ldconfig",
     "usr/sbin/e2fsck",
     "usr/sbin/mkfs.ext4",
     "usr/sbin/mkfs.xfs",
@@ -34,6 +41,8 @@ const PROGRAMS: [&str; 7] = [
     "usr/sbin/wipefs",
     "usr/sbin/xfs_repair",
 ];
+/// The one of them that needs no library.
+const STATIC: &str = "usr/sbin/ldconfig";
 /// Directories that a root has, and those that a layout puts on disks.
 const FOLDERS: [&str; 14] = [
     "bin",
@@ -53,8 +62,8 @@ const FOLDERS: [&str; 14] = [
 ];
 
 /// The tree, made now if it is not there.
-pub fn tree(say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
-    let debian = Recipe::debian()?.tree(say)?;
+pub fn tree(kernel: Kernel, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+    let debian = kernel.debian(say)?;
     let depends = format!("{}{INITTAB}{RC}{PROGRAMS:?}{FOLDERS:?}", debian.display());
     image::tree("small", &depends, |part| make(part, &debian))
 }
@@ -68,6 +77,11 @@ fn make(part: &Path, debian: &Path) -> Result {
         let from = debian.join(&file);
         fs::copy(&from, &to).with_context(|| format!("copying {}", from.display()))?;
     }
+    // A system of dpkg's without a package.
+    for folder in ["var/lib/dpkg/info", "var/lib/dpkg/updates", "var/log"] {
+        fs::create_dir_all(part.join(folder))?;
+    }
+    fs::write(part.join("var/lib/dpkg/status"), "")?;
     Ok(())
 }
 
@@ -105,6 +119,9 @@ fn with_libraries(debian: &Path) -> Result<BTreeSet<String>> {
     let mut files = BTreeSet::new();
     for program in PROGRAMS {
         files.insert(program.to_owned());
+        if program == STATIC {
+            continue;
+        }
         let said = output(Command::new("chroot").arg(debian).args(["ldd", &format!("/{program}")]))?;
         let libraries = said.split_whitespace().filter_map(|word| word.strip_prefix('/'));
         let before = files.len();

@@ -6,7 +6,7 @@ use testbed::{Cluster, Node, Result, Site, process::output};
 
 #[test]
 fn a_blank_machine_boots_keeps_its_disk_and_outlives_the_daemon() -> Result {
-    let cluster = Cluster::start(Site::demo())?;
+    let cluster = Cluster::start_whole(Site::demo())?;
     let node = cluster.node("r01n01").blank_disk(GIB2)?;
 
     node.power_on()?;

@@ -56,7 +56,13 @@ fn a_raised_layout_version_is_applied_at_the_next_boot_only() -> Result {
     }
 
     // The running node keeps what it has, also over a heartbeat or two.
-    node.shell("sync; sleep 8")?;
+    node.shell("sync")?;
+    for _ in 0..2 {
+        let heard = cluster.status("r01n01")?["heard"].as_u64();
+        node.wait_until("a heartbeat", || {
+            Ok((cluster.status("r01n01")?["heard"].as_u64() > heard).then_some(()))
+        })?;
+    }
     node.wait_state("ready")?;
     assert_eq!(node.disk()?.slices()?, first);
     node.pull_plug();

@@ -41,7 +41,7 @@ printf 'SELINUX=enforcing\\nSELINUXTYPE=default\\n' > /etc/selinux/config
 fn networkd_ifupdown_and_networkmanager_leave_the_roots_card_alone() -> Result {
     let mut say = |line: &str| eprintln!("testbed: {line}");
     let binaries = Binaries::get()?;
-    let recipe = Recipe::debian()?.with_packages(&[
+    let recipe = Recipe::cloud()?.with_packages(&[
         "ifupdown",
         "isc-dhcp-client",
         "network-manager",

@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command};
 use testbed::{
     Cluster, Node, Result, Site,
     binaries::Binaries,
-    image::{self, Image, Recipe},
+    image::{self, Image, Kernel},
     process::output,
     small::busybox,
 };
@@ -21,7 +21,7 @@ const MODPROBE: &str = "options virtio_net napi_tx=0\nsoftdep virtio_net pre: du
 fn a_root_with_busybox_as_init_boots() -> Result {
     let mut say = |line: &str| eprintln!("testbed: {line}");
     let binaries = Binaries::get()?;
-    let debian = Recipe::debian()?.tree(&mut say)?;
+    let debian = Kernel::Whole.debian(&mut say)?;
     let depends = format!("{}{INITTAB}{RC}{MODPROBE}updates", debian.display());
     let tree = image::tree("busybox", &depends, |part| {
         busybox(part, &debian, INITTAB, RC)?;

@@ -11,7 +11,7 @@ fn the_disk_with_the_marker_is_the_nodes_wherever_the_kernel_puts_it() -> Result
     let mut site = Site::small();
     // It is for the disk that the rule chose, and for no other.
     site.scratch().wipe = Some("always".to_owned());
-    let cluster = Cluster::start_small(site)?;
+    let cluster = Cluster::start_small_whole(site)?;
     let node = cluster.node("r01n01");
     let disk = |name: &str| Disk::blank(&cluster.dir().join(format!("{name}.raw")), GIB2);
     let (own, foreign, card) = (disk("own")?, disk("foreign")?, disk("card")?);

@@ -6,7 +6,7 @@ use testbed::{Cluster, Nic, Result, Site};
 
 #[test]
 fn three_nodes_boot_at_once() -> Result {
-    let cluster = Cluster::start(Site::demo())?;
+    let cluster = Cluster::start_whole(Site::demo())?;
     let mut nodes = Vec::new();
     for (name, nic) in [("r01n01", Nic::Virtio), ("r01n02", Nic::E1000), ("r02n01", Nic::Virtio)] {
         let node = cluster.node(name).nic(nic).blank_disk(GIB2)?;

@@ -5,7 +5,7 @@ use testbed::{Cluster, Firmware, Result, Site};
 
 #[test]
 fn a_machine_with_uefi_boots_by_way_of_a_loader() -> Result {
-    let cluster = Cluster::start(Site::demo())?;
+    let cluster = Cluster::start_small(Site::small())?;
     let node = cluster.node("r01n01").firmware(Firmware::Uefi).blank_disk(GIB2)?;
     node.power_on()?;
     let loader = node.wait_event("the loader by TFTP", |event| event.step == "tftp")?;

@@ -14,7 +14,12 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use testbed::{Cluster, Event, Node, Site, binaries, image::Image, packages, timeline::now_ms};
+use testbed::{
+    Cluster, Event, Node, Site, binaries,
+    image::{Image, Kernel},
+    packages,
+    timeline::now_ms,
+};
 
 /// Size of a node's blank disk; the file is sparse.
 const DISK: u64 = 2 << 30;
@@ -44,13 +49,13 @@ impl Demo {
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             signal_hook::flag::register(signal, interrupted.clone()).context("catching signals")?;
         }
-        packages::ensure(&mut say)?;
+        packages::ensure_these(packages::DEMO, &mut say)?;
         say("building the daemon and the agent");
         let binaries = binaries::Binaries {
             daemon: binaries::build_daemon()?,
             agent: binaries::build_agent()?,
         };
-        let debian = Image::debian(&binaries, &mut say)?;
+        let debian = Image::debian(&binaries, Kernel::Cloud, &mut say)?;
         stop_if(&interrupted)?;
 
         let mut cluster = Cluster::with_images(&binaries, &Site::demo(), vec![debian])?;

@@ -9,8 +9,8 @@ use std::{
 };
 use testbed::{
     binaries::{self, Binaries},
-    image::{Image, Recipe},
-    packages, paths,
+    image::{Image, Kernel},
+    packages, paths, small,
 };
 
 #[derive(Args)]
@@ -26,8 +26,12 @@ impl Test {
     pub fn run(self) -> Result<ExitCode> {
         let mut say = |line: &str| eprintln!("{line}");
         packages::ensure(&mut say)?;
-        // It takes a minute in which one processor unpacks packages.
-        let tree = thread::spawn(|| Recipe::debian()?.tree(&mut |line| eprintln!("{line}")));
+        // They take a minute in which one processor unpacks packages.
+        let trees = thread::spawn(|| {
+            let mut say = |line: &str| eprintln!("{line}");
+            small::tree(Kernel::Cloud, &mut say)?;
+            small::tree(Kernel::Whole, &mut say)
+        });
         say("building the agent, the daemon and the tests");
         let agent = binaries::build_agent()?;
         let mut runner = if has_nextest() {
@@ -50,9 +54,10 @@ impl Test {
             daemon: paths::target_dir().join("debug/rackstrap"),
             agent,
         };
-        tree.join().map_err(|_| anyhow!("making the root tree panicked"))??;
+        trees.join().map_err(|_| anyhow!("making the root trees panicked"))??;
         // Held until the end, so that nobody removes it as unused.
-        let _debian = Image::debian(&binaries, &mut say)?;
+        let _debian = Image::debian(&binaries, Kernel::Cloud, &mut say)?;
+        let _small = Image::small(&binaries, Kernel::Cloud, &mut say)?;
         // The runner knows nothing of the examples in documentation. It comes last: its closing lines count.
         let documented = self.filter.is_some() || run(cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
         let tested = run(runner.envs(binaries.environment()))?;

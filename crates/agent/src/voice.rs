@@ -236,19 +236,27 @@ fn wait_until_up() -> String {
 
 /// The name of a process that one logs in through.
 fn login_process() -> Option<String> {
-    const NAMES: &[&str] = &[
-        "getty", "agetty", "mingetty", "mgetty", "fgetty", "login", "sulogin", "sshd", "dropbear",
-    ];
     let processes = fs::read_dir("/proc").ok()?.flatten();
     processes
         .filter(|p| p.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit()))
-        .map(|p| {
-            fs::read_to_string(p.path().join("comm"))
-                .unwrap_or_default()
-                .trim()
-                .to_owned()
-        })
-        .find(|comm| NAMES.contains(&comm.as_str()))
+        .find_map(|p| login_in(&fs::read_to_string(p.path().join("stat")).ok()?))
+}
+
+/// The name of the process whose `/proc/PID/stat` this is, if one logs in through it: a program of that kind, or a shell that PID 1
+/// itself has put on a terminal. Scripts of the start are called as their files are, and have none (pure).
+fn login_in(stat: &str) -> Option<String> {
+    const PROGRAMS: &[&str] = &[
+        "getty", "agetty", "mingetty", "mgetty", "fgetty", "login", "sulogin", "sshd", "dropbear",
+    ];
+    const SHELLS: &[&str] = &["sh", "ash", "bash", "dash", "ksh", "mksh", "zsh"];
+    let (before, fields) = stat.rsplit_once(')')?;
+    let (_, name) = before.split_once('(')?;
+    // proc(5): state, parent, process group, session, terminal.
+    let mut fields = fields.split_ascii_whitespace().skip(1);
+    let (parent, terminal) = (fields.next()?, fields.nth(2)?);
+    // A login shell's name begins with a dash.
+    let is_shell = SHELLS.contains(&name.trim_start_matches('-')) && parent == "1" && terminal != "0";
+    (PROGRAMS.contains(&name) || is_shell).then(|| name.to_owned())
 }
 
 fn read(path: &str) -> String {
@@ -302,6 +310,23 @@ pub fn main(arguments: &[String]) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shell_on_a_terminal_and_a_getty_are_ways_to_log_in() {
+        for (stat, login) in [
+            ("812 (agetty) S 1 812 812 1025 812 4194304 87", Some("agetty")),
+            ("97 (sh) S 1 97 97 1088 97 4194560 1", Some("sh")),
+            ("97 (-bash) S 1 97 97 1088 97 4194560 1", Some("-bash")),
+            // Somebody's below a service, one without a terminal, and the script that brings the system up.
+            ("97 (sh) S 55 55 55 1088 97 4194560 1", None),
+            ("97 (sh) S 1 97 97 0 -1 4194560 1", None),
+            ("90 (rcS) S 1 90 90 1088 90 4194560 1", None),
+            ("90 (a) (sh) S 1 90 90 1088 90 4194560 1", None),
+            ("90 (sh", None),
+        ] {
+            assert_eq!(login_in(stat).as_deref(), login, "{stat}");
+        }
+    }
 
     #[test]
     fn missing_and_broken_mounts_are_named() {

@@ -155,7 +155,8 @@ fn wait_blocking<T>(receiver: &mut oneshot::Receiver<T>) -> Option<T> {
     let waker = Arc::new(Unpark(std::thread::current())).into();
     let mut context = std::task::Context::from_waker(&waker);
     loop {
-        match std::pin::Pin::new(&mut *receiver).poll(&mut context) {
+        // Without tokio's budget: a task that has used it up is woken only once it yields, which it does not do while it waits here.
+        match std::pin::pin!(tokio::task::unconstrained(&mut *receiver)).poll(&mut context) {
             std::task::Poll::Ready(result) => return result.ok(),
             std::task::Poll::Pending => std::thread::park(),
         }

@@ -43,7 +43,7 @@ fn what_loaders_tell_is_kept_bounded_and_harmless() {
     };
     assert!(machine.hear(&told, Timestamp(3)));
     assert_eq!(machine.last_seen, Timestamp(3));
-    assert_eq!((machine.serial.as_str(), machine.vendor.len()), ("S[31m1", 64));
+    assert_eq!((machine.serial.as_str(), machine.vendor.len()), ("S [31m1", 64));
     assert!(machine.product.len() <= 64);
     assert!(!machine.hear(&told, Timestamp(4)), "the same again is no news");
     assert_eq!(machine.last_seen, Timestamp(4), "but it was seen");

@@ -189,7 +189,10 @@ fn a_panic_of_the_executor_ends_the_daemon_with_its_reason_and_no_rollout() {
     assert_eq!(rig.states(), "n01 ready, n02 waiting");
     rig.rollouts.panic();
     let ended = rig.runtime.block_on(rig.rollouts.ended()).unwrap_err();
-    assert_eq!(ended.to_string(), "thread rollouts panicked: a test wants it");
+    assert_eq!(
+        ended.to_string(),
+        "thread rollouts panicked: a test wants it; this is a defect of rackstrap: please report it with the log: journalctl -u rackstrap"
+    );
     let rig = rig.restart();
     assert_eq!(
         rig.states(),

@@ -142,6 +142,7 @@ fn what_a_rollout_wanted_is_withdrawn_with_it_and_nothing_else_is() {
     rig.restarts
         .cancel(&["r01n05".into()], "tests", Timestamp::now())
         .unwrap();
+    assert_eq!(rig.programs_end(), 1, "its drain program ends");
     assert_eq!(rig.programs_end(), 1, "it is resumed");
     assert_eq!(rig.programs_end(), 1, "r01n01 is drained");
     assert_eq!(wish_down(&rig), ["drained", "waiting", "waiting", "not restarted"]);

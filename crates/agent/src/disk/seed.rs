@@ -4,10 +4,10 @@
 //! rest. When the node later boots another version of the image, `refresh` brings what is the image's to that version.
 //!
 //! Kept are owners, modes, times, hard links, extended attributes (capabilities and ACLs among them), devices, FIFOs,
-//! sockets and holes. The source is a read-only image and the target is a file system that nobody else has seen yet, so
+//! sockets and holes. Several files are copied at once, as each of them waits for some answers of the server. The source is a read-only image and the target is a file system that nobody else has seen yet, so
 //! nobody can put a link in the way.
 
-use crate::fail::{Doing, Res};
+use crate::fail::{Doing, Failure, Res};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Stat, Timestamps, Uid, XattrFlags};
 use std::{
     collections::HashMap,
@@ -15,7 +15,17 @@ use std::{
     fs::{self, File},
     io::{Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
 };
+
+/// Files copied at once.
+const AT_ONCE: usize = 8;
+/// So many files are listed, and then copied, so that the list stays small however large the tree is.
+const LISTED: usize = 1024;
 
 /// What was copied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,13 +61,16 @@ impl Copier {
         // One level of directories at a time, so that a deep tree costs memory and no stack.
         let mut todo = vec![(from.to_owned(), to.to_owned())];
         let mut made = Vec::new();
+        let mut files = Vec::new();
         while let Some((from, to)) = todo.pop() {
             let list = fs::read_dir(&from).doing(|| format!("reading {}", from.display()))?;
             for entry in list {
                 let entry = entry.doing(|| format!("reading {}", from.display()))?;
                 let (source, target) = (entry.path(), to.join(entry.file_name()));
-                let stat = rustix::fs::lstat(&source).doing(|| format!("looking at {}", source.display()))?;
-                if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                // The list of a directory says the kind of each entry.
+                let kind = entry.file_type().doing(|| format!("looking at {}", source.display()))?;
+                if kind.is_dir() {
+                    let stat = rustix::fs::lstat(&source).doing(|| format!("looking at {}", source.display()))?;
                     // ext4's own.
                     if !target.is_dir() {
                         rustix::fs::mkdir(&target, Mode::RWXU).doing(|| format!("making {}", target.display()))?;
@@ -67,17 +80,64 @@ impl Copier {
                         todo.push((source, target));
                     }
                 } else {
-                    self.file(&source, &target, &stat)
-                        .doing(|| format!("copying {}", source.display()))?;
+                    files.push((source, target));
+                    if files.len() == LISTED {
+                        self.files(&files)?;
+                        files.clear();
+                    }
                 }
                 self.copied.files += 1;
             }
             made.push((from, to));
         }
+        self.files(&files)?;
         // Attributes last, the deepest first: filling a directory changes its times.
         for (from, to) in made.iter().rev() {
             let stat = rustix::fs::lstat(from).doing(|| format!("looking at {}", from.display()))?;
             attributes(from, to, &stat).doing(|| format!("copying {}", from.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Copies files of any kind, some at once. Those with more than one name come last and in their order: which name is the first must
+    /// not depend on who is faster.
+    fn files(&mut self, files: &[(PathBuf, PathBuf)]) -> Res<()> {
+        let next = AtomicUsize::new(0);
+        let done = Mutex::new(Done::default());
+        let work = || {
+            while let Some((index, (from, to))) = files.iter().enumerate().nth(next.fetch_add(1, Ordering::Relaxed)) {
+                let copied = copy_if_single(from, to).doing(|| format!("copying {}", from.display()));
+                let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+                match copied {
+                    Ok(Some(bytes)) => done.bytes += bytes,
+                    Ok(None) => done.linked.push(index),
+                    Err(failure) => {
+                        // Nobody begins another file.
+                        next.store(files.len(), Ordering::Relaxed);
+                        done.failed.get_or_insert(failure);
+                    }
+                }
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 1..AT_ONCE.min(files.len()) {
+                // This thread works too, so that one that could not be started is no failure.
+                let _ = thread::Builder::new().spawn_scoped(scope, work);
+            }
+            work();
+        });
+        let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if let Some(failure) = done.failed {
+            return Err(failure);
+        }
+        self.copied.bytes += done.bytes;
+        done.linked.sort_unstable();
+        for index in done.linked {
+            let (from, to) = &files[index];
+            let copied = rustix::fs::lstat(from)
+                .map_err(Into::into)
+                .and_then(|stat| self.file(from, to, &stat));
+            copied.doing(|| format!("copying {}", from.display()))?;
         }
         Ok(())
     }
@@ -93,6 +153,24 @@ impl Copier {
         self.copied.bytes += copy_file(from, to, stat)?;
         Ok(())
     }
+}
+
+/// What several threads have done together.
+#[derive(Default)]
+struct Done {
+    bytes: u64,
+    /// Places of the files with more than one name, which are not copied yet.
+    linked: Vec<usize>,
+    failed: Option<Failure>,
+}
+
+/// Copies a file that has one name; returns its bytes as [`copy_file`] does, or none if it has more names.
+fn copy_if_single(from: &Path, to: &Path) -> std::io::Result<Option<u64>> {
+    let stat = rustix::fs::lstat(from)?;
+    if stat.st_nlink > 1 {
+        return Ok(None);
+    }
+    copy_file(from, to, &stat).map(Some)
 }
 
 /// Copies what is not a directory; returns the bytes of a regular file, holes not counted.
@@ -201,6 +279,45 @@ fn xattrs(from: &Path, to: &Path) -> std::io::Result<()> {
 mod tests {
     use super::*;
     use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+
+    #[test]
+    fn many_files_are_copied_whole_and_one_failure_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        let name = |number: usize| format!("{}/{number}", number % 7);
+        let many = 2 * LISTED + 3;
+        (0..7).for_each(|folder| fs::create_dir_all(from.join(folder.to_string())).unwrap());
+        fs::create_dir(&to).unwrap();
+        for number in 0..many {
+            match number % 10 {
+                // Another name of the one before, which may be in another directory.
+                9 => fs::hard_link(from.join(name(number - 1)), from.join(name(number))).unwrap(),
+                _ => fs::write(from.join(name(number)), number.to_string()).unwrap(),
+            }
+        }
+        let copied = copy_tree(&from, &to).unwrap();
+        assert_eq!(copied.files, many as u64 + 7);
+        for number in 0..many {
+            let text = fs::read_to_string(to.join(name(number))).unwrap();
+            assert_eq!(text, (number - usize::from(number % 10 == 9)).to_string());
+            let links = fs::symlink_metadata(to.join(name(number))).unwrap().nlink();
+            let expected = if number % 10 > 7 && number + 1 < many || number % 10 == 9 {
+                2
+            } else {
+                1
+            };
+            assert_eq!(links, expected, "{number}");
+        }
+        // A file in the way of one of many.
+        let again = dir.path().join("again");
+        fs::create_dir_all(again.join("3")).unwrap();
+        fs::write(again.join(name(500)), "there").unwrap();
+        let failure = copy_tree(&from, &again).unwrap_err().to_string();
+        assert!(
+            failure.contains(&format!("copying {}", from.join(name(500)).display())),
+            "{failure}"
+        );
+    }
 
     #[test]
     fn everything_about_a_tree_is_copied() {
