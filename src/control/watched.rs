@@ -181,6 +181,7 @@ async fn push<Again, Made>(
 {
     let mut next = Some(first);
     let mut gap = SHORTEST_GAP;
+    let mut said = Instant::now();
     loop {
         if let Some(line) = next.take() {
             tokio::select! {
@@ -190,6 +191,7 @@ async fn push<Again, Made>(
                     Ok(Err(_)) | Err(_) => return,
                 },
             }
+            said = Instant::now();
         }
         let changed = tokio::select! {
             () = ending.cancelled() => {
@@ -199,7 +201,7 @@ async fn push<Again, Made>(
             }
             () = lines.closed() => return,
             () = any_changed(&mut sources) => true,
-            () = tokio::time::sleep(HEARTBEAT) => false,
+            () = tokio::time::sleep(HEARTBEAT.saturating_sub(said.elapsed())) => false,
         };
         if changed {
             tokio::select! {
@@ -217,15 +219,15 @@ async fn push<Again, Made>(
                 digest = now;
                 next = Some(line);
             }
-            // Also where sources changed for nothing, so that no watcher waits longer than it thinks.
-            Ok(_) => next = (!changed).then(|| word(&WatchLine::<()>::Alive)),
+            // Also where sources change all the time, and the answer does not.
+            Ok(_) => next = (said.elapsed() >= HEARTBEAT).then(|| word(&WatchLine::<()>::Alive)),
             Err(Refusal(_, error)) => {
                 let last = lines.send(word(&WatchLine::<()>::Failed(Failure { error })));
                 let _ = tokio::time::timeout(PATIENCE, last).await;
                 return;
             }
         }
-        gap = SHORTEST_GAP.max(begun.elapsed() * GAP_BY_COST);
+        gap = SHORTEST_GAP.max(begun.elapsed() * GAP_BY_COST).min(HEARTBEAT);
     }
 }
 

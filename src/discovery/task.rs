@@ -201,7 +201,7 @@ impl Discovery {
     /// # Errors
     /// It is not being filled.
     pub fn end(&self, rack: &str) -> Result<Session, DiscoveryError> {
-        self.shared.end(rack)
+        self.shared.end(rack, None)
     }
 
     /// Makes a waiting machine the node `name`, which is new, or with `replace` gets this machine as its hardware.
@@ -307,10 +307,14 @@ impl Discovery {
 }
 
 impl Shared {
-    fn end(&self, rack: &str) -> Result<Session, DiscoveryError> {
+    /// Ends the filling of a rack; if `over_at` is given, only one whose time is over then.
+    fn end(&self, rack: &str, over_at: Option<Timestamp>) -> Result<Session, DiscoveryError> {
         let draft = |(): &()| {
             let floor = self.floor();
-            let Some(session) = floor.sessions.get(rack) else {
+            let session = floor.sessions.get(rack);
+            // Somebody may have begun to fill the rack again, while this waited for its turn.
+            let session = session.filter(|session| over_at.is_none_or(|now| !session.is_on(now)));
+            let Some(session) = session else {
                 return Err(not_filling(&floor, rack));
             };
             let key = rack.as_bytes();
@@ -488,7 +492,7 @@ impl Shared {
             .collect();
         drop(floor);
         for rack in over {
-            match self.end(&rack) {
+            match self.end(&rack, Some(now)) {
                 Ok(_) => tracing::info!("rack {rack} is no longer being filled: its time is over"),
                 Err(error) => tracing::warn!("rack {rack}: {error}"),
             }

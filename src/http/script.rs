@@ -4,17 +4,13 @@
 //! a limit has to be told the exact value it will reach: [`Pauses`] computes both from one seed.
 
 use include_dir::{Dir, include_dir};
-use minijinja::{
-    Environment, UndefinedBehavior, Value, context,
-    value::{Object, Serde},
-};
+use minijinja::{Environment, UndefinedBehavior, context};
 use rackstrap_base::words::closest;
 use rackstrap_wire::{HwAddr, Plan, cmdline};
 use std::{
     collections::BTreeMap,
-    fmt::{self, Write as _},
+    fmt::Write as _,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 static BUILT_IN: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/bootscripts");
@@ -63,27 +59,6 @@ pub struct NodeScript<'a> {
     pub kernel_args: &'a str,
     /// Pauses.
     pub pauses: Pauses,
-}
-
-/// `node` of a script: its name as text, as scripts of sites have it, and `node.name` and `node.attributes.NAME`.
-#[derive(Debug)]
-struct NodeValue {
-    name: String,
-    attributes: BTreeMap<String, String>,
-}
-
-impl Object for NodeValue {
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        match key.as_str()? {
-            "name" => Some(Value::from(self.name.as_str())),
-            "attributes" => Some(Value::from(Serde(&self.attributes))),
-            _ => None,
-        }
-    }
-
-    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
-    }
 }
 
 /// Everything that the script of a waiting machine says.
@@ -146,13 +121,15 @@ impl Scripts {
                 kernel_args.len()
             ));
         }
+        let attributes = script.attributes.iter();
+        let attributes: BTreeMap<&str, String> = attributes
+            .map(|(name, value)| (name.as_str(), value.chars().map(plain).collect()))
+            .collect();
         self.render(
             "node.ipxe.j2",
             context! {
-                node => Value::from_object(NodeValue {
-                    name: plan.node.clone(),
-                    attributes: script.attributes.clone(),
-                }),
+                node => plan.node.as_str(),
+                attributes,
                 image => plan.image.to_string(),
                 boot => plan.id.as_str(),
                 base => script.base,
@@ -234,10 +211,12 @@ fn command_line(script: &NodeScript<'_>) -> String {
 
 /// `text` without what iPXE would take for more than text: `${…}` is a setting, `||` and `&&` are operators.
 fn harmless(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() || "$|&#".contains(c) { ' ' } else { c })
-        .take(200)
-        .collect()
+    text.chars().map(plain).take(200).collect()
+}
+
+/// A space for a character that iPXE would take for more than text.
+fn plain(c: char) -> char {
+    if c.is_control() || "$|&#".contains(c) { ' ' } else { c }
 }
 
 #[cfg(test)]
@@ -295,10 +274,10 @@ mod tests {
     #[test]
     fn a_script_of_the_site_reads_attributes_of_the_node() {
         let dir = tempfile::tempdir().unwrap();
-        let text = "#!ipxe\necho {{ node }} {{ node.name }} {{ node.attributes.location }}\n";
+        let text = "#!ipxe\n{% if node == \"r01n01\" %}echo {{ node }} {{ attributes.location }}{% endif %}\n";
         std::fs::write(dir.path().join("node.ipxe.j2"), text).unwrap();
         let scripts = Scripts::load(Some(dir.path())).unwrap();
-        let attributes = [("location".to_owned(), "row 3".to_owned())].into();
+        let attributes = [("location".to_owned(), "row 3 && ${net0/mac}".to_owned())].into();
         let plan = plan();
         let mut script = script(&plan, "");
         assert!(
@@ -306,7 +285,10 @@ mod tests {
             "no such attribute"
         );
         script.attributes = &attributes;
-        assert_eq!(scripts.node(&script).unwrap(), "#!ipxe\necho r01n01 r01n01 row 3");
+        assert_eq!(
+            scripts.node(&script).unwrap(),
+            "#!ipxe\necho r01n01 row 3     {net0/mac}"
+        );
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub fn check(site: &Site, inventory: &Inventory, templates: &Templates) -> Vec<D
             site,
             profile,
             mounts,
-            expected_attributes(inventory, profile, templates),
+            expected_attributes(site, inventory, tree, templates),
         );
         if let Err(mut problem) = render(templates, &[tree.to_owned()], &facts, Vec::new())
             && !problems.iter().any(|known| known.brief().starts_with(&problem.brief()))
@@ -49,11 +49,19 @@ pub fn check(site: &Site, inventory: &Inventory, templates: &Templates) -> Vec<D
     problems
 }
 
-/// The attributes that all nodes of `profile` have, with the values of the first one. Of a profile that no node has yet, those that
+/// The attributes that all nodes have that get `tree`, with the values of the first one. Of a tree that no node gets yet, those that
 /// templates name: which ones its nodes will have is not known.
-fn expected_attributes(inventory: &Inventory, profile: &str, templates: &Templates) -> BTreeMap<String, String> {
-    let of_profile = |node: &&Arc<Node>| profile == "default" || node.profiles.iter().any(|name| name == profile);
-    let mut nodes = inventory.iter().filter(of_profile);
+fn expected_attributes(
+    site: &Site,
+    inventory: &Inventory,
+    tree: &str,
+    templates: &Templates,
+) -> BTreeMap<String, String> {
+    let gets = |node: &&Arc<Node>| {
+        let named = Settings::of(site, &node.profiles, |_| ()).templates();
+        named.iter().any(|name| name == tree)
+    };
+    let mut nodes = inventory.iter().filter(gets);
     let Some(first) = nodes.next() else {
         return templates
             .attributes()

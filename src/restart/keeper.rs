@@ -357,6 +357,8 @@ impl Restarts {
                 list.push(name.clone());
                 batch = row(batch, request, index);
             }
+            // A plan that was made before may be written after this: the next one writes all rows as memory has them.
+            state.incomplete = true;
         }
         self.shared.store.commit_blocking(batch)?;
         for note in &notes {
@@ -409,6 +411,16 @@ impl Restarts {
                 && let Some(node) = self.shared.observer.node(&member.name, now)
             {
                 audience.insert(member.name.clone(), node);
+            }
+        }
+        // Those of a request that is not on disk yet are in nobody else's hands meanwhile.
+        let asked = state
+            .requests
+            .iter()
+            .filter(|request| state.unconfirmed.contains(&request.id));
+        for member in asked.flat_map(|request| &request.nodes) {
+            if let Some(node) = audience.get_mut(&member.name) {
+                node.leaves = None;
             }
         }
         let situation = Situation {

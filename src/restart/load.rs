@@ -65,7 +65,11 @@ fn merge(requests: &mut Vec<Request>, boots: &Boots) -> Batch {
                 other.within_secs = other.within_secs.max(request.within_secs);
                 other.nodes.append(&mut request.nodes);
             }
-            None => merged.push(request.clone()),
+            // An older release stopped a rollout's request at any node that was late; a rollout says itself whether it has stopped.
+            None => merged.push(Request {
+                stopped: String::new(),
+                ..request.clone()
+            }),
         }
         false
     });

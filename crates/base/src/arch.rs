@@ -56,7 +56,12 @@ impl Architecture {
 
     /// True if a system that was built for `self` runs on a machine of `machine`.
     pub fn runs_on(self, machine: Architecture) -> bool {
-        self == machine || (self, machine) == (Architecture::I386, Architecture::Amd64)
+        // Most processors of arm64 run programs of arm, as those of amd64 run i386's.
+        let older = [
+            (Architecture::I386, Architecture::Amd64),
+            (Architecture::Arm, Architecture::Arm64),
+        ];
+        self == machine || older.contains(&(self, machine))
     }
 }
 

@@ -316,7 +316,8 @@ impl Request {
     pub fn is_back_unwell(&self, node: &Member, observed: &Observed) -> bool {
         let restarted = match &node.step {
             Step::Told { boot, .. } => observed.boot != *boot && self.has_booted(node, observed),
-            Step::Late { told } => *told && self.has_booted(node, observed),
+            // Also one that was not told in time, and came back by itself.
+            Step::Late { .. } => self.has_booted(node, observed),
             _ => false,
         };
         restarted && observed.up && !observed.healthy
