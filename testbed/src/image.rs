@@ -88,22 +88,32 @@ impl Kernel {
     pub fn debian(self, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
         let both = Recipe::debian()?.with_packages(&[CLOUD_KERNEL]).tree(say)?;
         let name = self.label("debian");
-        tree(&name, &both.to_string_lossy(), |part| {
-            process::output(Command::new("cp").arg("-al").arg(&both).arg(part))?;
-            for dir in ["boot", "usr/lib/modules"] {
-                for entry in fs::read_dir(part.join(dir))? {
-                    let entry = entry?;
-                    if entry.file_name().to_string_lossy().contains("-cloud-") != (self == Kernel::Cloud) {
-                        remove(&entry.path())?;
+        tree(
+            &name,
+            &format!("{}, with a link to its kernel", both.display()),
+            |part| {
+                process::output(Command::new("cp").arg("-al").arg(&both).arg(part))?;
+                for dir in ["boot", "usr/lib/modules"] {
+                    for entry in fs::read_dir(part.join(dir))? {
+                        let entry = entry?;
+                        if entry.file_name().to_string_lossy().contains("-cloud-") != (self == Kernel::Cloud) {
+                            remove(&entry.path())?;
+                        }
                     }
                 }
-            }
-            // Links to the newest kernel, which may be the one that is gone.
-            for link in ["vmlinuz", "vmlinuz.old"] {
-                remove(&part.join(link))?;
-            }
-            Ok(())
-        })
+                // Links to the newest kernel, which may be the one that is gone.
+                for link in ["vmlinuz", "vmlinuz.old"] {
+                    remove(&part.join(link))?;
+                }
+                for entry in fs::read_dir(part.join("boot"))? {
+                    let name = entry?.file_name();
+                    if name.to_string_lossy().starts_with("vmlinuz-") {
+                        std::os::unix::fs::symlink(Path::new("boot").join(name), part.join("vmlinuz"))?;
+                    }
+                }
+                Ok(())
+            },
+        )
     }
 }
 

@@ -319,7 +319,7 @@ fn nodes_are_drained_told_once_and_resumed_one_at_a_time_whatever_becomes_of_the
             .unwrap_or_default()
             .to_owned();
         Ok(error
-            .contains("ended with exit status: 1, and said: jobs run")
+            .contains("ended with exit status: 1, with the output: jobs run")
             .then_some(error))
     })?;
     assert!(failed.is_some(), "{}", cluster.status("r01n01")?);

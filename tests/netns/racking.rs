@@ -302,6 +302,6 @@ fn racks_go_on_filling_after_kill_9() -> Result {
     }
     assert_eq!(lab.nodes()?.len(), 20);
     let undone = lab.daemon.cli(&["discover", "undo", "r25"])?;
-    assert!(undone.contains("is r25n10 no longer"), "{undone}");
+    assert!(undone.contains("is no longer r25n10 and waits"), "{undone}");
     lab.daemon.stop()
 }

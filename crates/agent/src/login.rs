@@ -374,7 +374,7 @@ pub fn greets(at: SocketAddr) -> Answer {
         return Answer::Closed;
     }
     let text = String::from_utf8_lossy(&said);
-    let said = one_line(text.trim(), 60);
+    let said = one_line(text.trim_matches(|c: char| c.is_whitespace() || c.is_control()), 60);
     Answer::Not(format!("it does not say a version of SSH, but '{said}'"))
 }
 

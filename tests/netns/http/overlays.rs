@@ -106,7 +106,7 @@ fn a_node_is_served_what_was_shown() -> Result {
 
     // Who was given these users has them; who comes later is not among them.
     let synced = daemon.cli(&["sync-users"])?;
-    ensure!(synced.ends_with("every running node has them\n"), "{synced}");
+    ensure!(synced.ends_with("all running nodes have these users\n"), "{synced}");
     fs::write(accounts.join("passwd"), "carol:x:1002:1000::/home/carol:/bin/sh\n")?;
     let synced = daemon.cli(&["sync-users"])?;
     ensure!(
@@ -195,7 +195,7 @@ fn users_reach_a_running_node_and_hashes_only_its_root() -> Result {
     );
     // Removed at once, as somebody says so; and with the whole section nobody is left.
     fs::write(accounts.join("passwd"), "bob:x:1002:1000::/home/bob:/bin/sh\n")?;
-    ensure!(daemon.cli(&["users", "sync"])?.contains("1 node runs with others"));
+    ensure!(daemon.cli(&["users", "sync"])?.contains("1 node runs with older users"));
     let wanted = beat(&lab.node, &wanted)?.context("without a wait")?;
     let (_, _, users) = get(&lab.node.namespace, secret)?;
     ensure!(!users.contains("/home/alice"), "{users}");
@@ -245,7 +245,7 @@ fn an_older_agent_is_answered_in_its_own_words_and_one_that_is_too_old_is_told_w
     }
     assert_eq!(plan("Rackstrap-Wire: two")?.0, 400);
     let (status, _, said) = plan("Rackstrap-Wire: 0")?;
-    let why = "image debian@1 was sealed with an agent of wire version 0, and this daemon speaks 1 to 4; seal it anew";
+    let why = "image debian@1 was sealed with an agent of wire version 0, and this daemon speaks 1 to 4; seal it again with this release: rackstrap image clone debian@1";
     ensure!(status == 410 && said.contains(why), "{status}: {said}");
     let timeline = daemon.cli(&["timeline", "r01n01"])?;
     ensure!(
@@ -263,7 +263,7 @@ fn an_older_agent_is_answered_in_its_own_words_and_one_that_is_too_old_is_told_w
     ensure!(served["secret"].is_null() && served["users"].is_null());
     // It gets other users at its next boot only.
     let synced = daemon.cli(&["sync-users"])?;
-    ensure!(synced.ends_with("every running node has them\n"), "{synced}");
+    ensure!(synced.ends_with("all running nodes have these users\n"), "{synced}");
     fs::write(
         daemon.state_dir().join("accounts/passwd"),
         "carol:x:1002:1000::/home/carol:/bin/sh\n",
