@@ -124,7 +124,7 @@ fn a_node_has_the_sites_mounts_and_users_and_waits_for_what_it_needs() -> Result
 
     let synced = cluster.daemon.cli(&["sync-users"])?;
     ensure!(
-        synced.contains("user sync (1002) is left out") && synced.contains("every running node has them"),
+        synced.contains("user sync (1002) is left out") && synced.contains("all running nodes have these users"),
         "{synced}"
     );
     // Whoever is added on the server while the node runs is there soon, and whoever is removed is not; what came to the node by itself
