@@ -1,8 +1,9 @@
 //! When nodes' running systems were heard of last.
 
+use rackstrap_base::sync::lock;
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
@@ -38,7 +39,7 @@ impl Beats {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -4,11 +4,8 @@
 //! that takes root's rights there. So a PXE exchange opens a window, and handing out the boot's secrets
 //! closes it: whoever asks outside of one is sent to ask DHCP first.
 
-use rackstrap_base::clock::Timestamp;
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
+use rackstrap_base::{clock::Timestamp, sync::lock};
+use std::{collections::HashMap, sync::Mutex};
 
 /// How long a window stays open, seconds: a loader's longest pauses, a kernel and an initramfs over a
 /// crowded network, and the agent's ten minutes of patience.
@@ -28,7 +25,7 @@ impl Windows {
     /// Firmware or a loader on `node` got its address from us; or a user of it, if it is `doubted`: only a relay says so, and the node's
     /// system runs. The last exchange counts: a machine that boots in vain is soon silent for long enough to be believed.
     pub fn open(&self, node: &str, now: Timestamp, doubted: bool) {
-        let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut windows = lock(&self.0);
         windows.retain(|_, window| now.is_within(OPEN_SECS * 1000, window.opened));
         let window = Window { opened: now, doubted };
         windows.insert(node.to_owned(), window);
@@ -36,18 +33,18 @@ impl Windows {
 
     /// True if it is in doubt that the window of `node` was opened by firmware.
     pub fn is_doubted(&self, node: &str) -> bool {
-        let windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let windows = lock(&self.0);
         windows.get(node).is_some_and(|window| window.doubted)
     }
 
     /// The secrets of the node's boot went out.
     pub fn close(&self, node: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(node);
+        lock(&self.0).remove(node);
     }
 
     /// True if `node` may have a script now.
     pub fn is_open(&self, node: &str, now: Timestamp) -> bool {
-        let windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let windows = lock(&self.0);
         windows
             .get(node)
             .is_some_and(|window| now.is_within(OPEN_SECS * 1000, window.opened))

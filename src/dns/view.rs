@@ -4,7 +4,8 @@ use super::Zones;
 use crate::{config::Site, decide::SharedWorld, inventory::Inventory};
 use arc_swap::ArcSwap;
 use hickory_proto::ProtoError;
-use std::sync::{Arc, Mutex, PoisonError};
+use rackstrap_base::sync::lock;
+use std::sync::{Arc, Mutex};
 
 /// What questions are answered from: immutable, made again when the site file or the inventory changed.
 #[derive(Debug)]
@@ -57,7 +58,7 @@ impl Views {
         if is_present(&view) {
             return view.clone();
         }
-        let _renewing = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _renewing = lock(&self.renewing);
         let view = self.current.load_full();
         if is_present(&view) {
             return view;

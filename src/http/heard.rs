@@ -1,10 +1,8 @@
 //! Which events of an agent were heard before: a report whose answer was lost is sent again.
 
+use rackstrap_base::sync::lock;
 use rackstrap_wire::AgentEvent;
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::HashMap, sync::Mutex};
 
 /// Boots remembered. When there are more, all are forgotten: that costs a repeated line on a
 /// timeline, if just then an answer is lost.
@@ -17,7 +15,7 @@ pub struct Heard(Mutex<HashMap<String, u64>>);
 impl Heard {
     /// Those of `events` that are news; from now on they are not.
     pub fn news<'a>(&self, boot: &str, events: &'a [AgentEvent]) -> Vec<&'a AgentEvent> {
-        let mut boots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut boots = lock(&self.0);
         if boots.len() >= MOST {
             boots.clear();
         }

@@ -6,6 +6,7 @@ use crate::{
     config::Users,
     users::{Accounts, EtcFiles, Stamps, lacking, merge},
 };
+use rackstrap_base::sync::lock;
 use rackstrap_image::{ImageVersion, RootDir};
 use rackstrap_store::{Batch, StoreError, Table, secret_key};
 use rackstrap_wire::{
@@ -17,7 +18,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     os::unix::fs::MetadataExt,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 /// Name of the tree that the merged passwd, group and shadow are shown under.
@@ -112,7 +113,7 @@ impl Renderer {
 
     /// What running nodes are to have; none before it was looked for, or while it cannot be read.
     pub fn held_users(&self) -> Option<Arc<Held>> {
-        let held = self.known.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = lock(&self.known.held);
         held.as_ref().map(|(_, _, held)| held.clone())
     }
 
@@ -121,7 +122,7 @@ impl Renderer {
     pub fn users_changed(&self) -> (bool, Option<Stamps>) {
         let policy = self.world.load().site.users.clone();
         let stamps = policy.as_ref().map(Stamps::of);
-        let held = self.known.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = lock(&self.known.held);
         let same = held.as_ref().is_some_and(|(of, at, _)| *of == policy && *at == stamps);
         (!same, stamps)
     }
@@ -146,7 +147,7 @@ impl Renderer {
             body: body.into(),
             users: count,
         });
-        let mut held = self.known.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = lock(&self.known.held);
         let before = held.replace((policy, stamps, fresh.clone()));
         let same = before.is_some_and(|(_, _, before)| before.digest == fresh.digest);
         Ok((!same).then_some(fresh.users))
@@ -184,7 +185,7 @@ impl Renderer {
     }
 
     fn keep(&self, node: &str, given: Given) {
-        let mut known = self.known.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.known.given);
         if known.get(node) == Some(&given) {
             return;
         }
@@ -254,7 +255,7 @@ impl Renderer {
     }
 
     fn given(&self, node: &str) -> Result<Option<Given>, String> {
-        let known = self.known.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock(&self.known.given);
         if let Some(given) = known.get(node) {
             return Ok(Some(given.clone()));
         }

@@ -1,9 +1,10 @@
 //! What can be done to a node. Agents restart their nodes; power control would be a second implementation.
 
+use rackstrap_base::sync::lock;
 use rackstrap_lifecycle::Order;
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
 };
 
 /// A way to act on nodes.
@@ -37,6 +38,6 @@ impl Agents {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Order>> {
-        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.orders)
     }
 }

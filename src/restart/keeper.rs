@@ -12,7 +12,7 @@ use crate::{
     observed::Observer,
     timeline::{Event, EventKind, Level, Recorder, Subject},
 };
-use rackstrap_base::clock::Timestamp;
+use rackstrap_base::{clock::Timestamp, sync::lock};
 use rackstrap_hostlist::NodeSet;
 use rackstrap_lifecycle::{
     self as lifecycle, Action, Changed, Job, Note, Situation,
@@ -23,7 +23,7 @@ use rackstrap_store::{Batch, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
 };
 use thiserror::Error;
 use tokio::sync::Notify;
@@ -528,7 +528,7 @@ impl Restarts {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared.state)
     }
 }
 

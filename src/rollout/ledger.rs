@@ -49,7 +49,7 @@ struct Unwritten {
 pub struct Told {
     /// Whose.
     pub node: String,
-    /// How it is to be taken.
+    /// Its severity.
     pub level: Level,
     /// For people.
     pub what: String,

@@ -9,7 +9,7 @@ use crate::{
     restart::Restarts,
     timeline::{Event, EventKind, Level, Recorder, Subject},
 };
-use rackstrap_base::{clock::Timestamp, threads::Thread};
+use rackstrap_base::{clock::Timestamp, sync::lock, threads::Thread};
 use rackstrap_lifecycle::{
     Action, Node,
     rollout::{Rollout, State},
@@ -19,7 +19,7 @@ use rackstrap_wire::ImageRef;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     time::Duration,
@@ -256,7 +256,7 @@ impl Rollouts {
     }
 
     pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.shared.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared.ledger)
     }
 
     /// What a node is to have, however it fares on it.

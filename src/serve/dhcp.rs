@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use rackstrap_base::{
     clock::Timestamp,
     firmware,
+    sync::lock,
     warnings::{DHCP_SERVER, SiteWarnings},
 };
 use rackstrap_dhcp::{
@@ -22,7 +23,7 @@ use rackstrap_store::{Batch, Store, Table};
 use rackstrap_wire::HwAddr;
 use std::{
     net::Ipv4Addr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 /// DHCP's view of the site.
@@ -52,7 +53,7 @@ impl DhcpAuthority {
 impl DhcpAuthority {
     /// Says on a node's timeline, and so in `status`, that it is not where it was.
     fn find(&self, node: &Subject, event: &DhcpEvent, site: &Site) {
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut places = lock(&self.places);
         let moved = places.see(event.hwaddr, place(event, site), event.at);
         drop(places);
         let (level, detail) = match moved {

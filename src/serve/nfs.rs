@@ -2,14 +2,14 @@
 
 use super::Shared;
 use crate::timeline::{Event, EventKind, Level, Subject};
-use rackstrap_base::{clock::Timestamp, rare::Rare};
+use rackstrap_base::{clock::Timestamp, rare::Rare, sync::lock};
 use rackstrap_image::Catalog;
 use rackstrap_nfs::{ExportId, ExportRoot, Exports, NfsEvent, Refusal};
 use rackstrap_wire::{FIRST_USER_PORT, ImageRef};
 use std::{
     collections::{HashMap, HashSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 /// The roots of sealed image versions, each for the nodes that were told to boot it.
@@ -39,7 +39,7 @@ impl ImageExports {
         let is_there: HashSet<_> = (images.iter())
             .map(|version| (export_id(&version.manifest.image), version.manifest.created))
             .collect();
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = lock(&self.open);
         let dropped: Vec<_> = open
             .extract_if(|id, (made, _)| !is_there.contains(&(*id, *made)))
             .collect();
@@ -79,7 +79,7 @@ impl ImageExports {
             .cloned()
             .ok_or(Refusal::NoSuchExport)?;
         let id = export_id(image);
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = lock(&self.open);
         // The name may be that of another tree by now: an image was renamed, and a new one has its name and number.
         if let Some((made, root)) = open.get(&id)
             && *made == version.manifest.created

@@ -12,11 +12,11 @@ use crate::{
     preflight,
 };
 use anyhow::{Context, Result, bail};
-use rackstrap_base::clock::Timestamp;
+use rackstrap_base::{clock::Timestamp, sync::lock};
 use rackstrap_image::{Catalog, load_catalog};
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 /// Lines about nodes' disks in one message of the log.
@@ -50,7 +50,7 @@ impl Reloader {
     /// Takes the site file, templates, boot scripts and loaders over, all or nothing. A file by which nodes lose data at their next
     /// boots is taken over only with `reprep`.
     pub fn reload(&self, reprep: bool) -> Result<Reloaded> {
-        let _busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let _busy = lock(&self.busy);
         let (site, warnings) = config::load(&self.config)?;
         refuse_fixed_changes(&self.shared.world.load().site, &site)?;
         let (effects, lost) = self.disk_effects(&site);
@@ -128,7 +128,7 @@ impl Reloader {
 
     /// Looks at the image directory again.
     pub fn rescan_images(&self) -> Result<String> {
-        let _busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let _busy = lock(&self.busy);
         let (images, told) = self.scan_images(&self.shared.world.load().site)?;
         self.shared.world.rcu(|world| World {
             images: images.clone(),

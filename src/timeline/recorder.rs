@@ -3,12 +3,13 @@
 use super::{BootPace, Event, EventKind, Level, NodeState, Standing, Subject, rows};
 use crate::config::Limits;
 use rackstrap_base::clock::{CORRECTION_MS, Timestamp, duration};
+use rackstrap_base::sync::lock;
 use rackstrap_store::{ALIVE, Batch, Store, StoreError, Table};
 use rackstrap_wire::HwAddr;
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -436,7 +437,7 @@ impl Recorder {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared.state)
     }
 }
 

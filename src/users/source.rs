@@ -2,12 +2,13 @@
 
 use super::select::{Accounts, select};
 use crate::config::Users;
+use rackstrap_base::sync::lock;
 use std::{
     fs::File,
     io::{self, Read},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 /// Largest file that is read, bytes: some 100,000 users.
@@ -45,7 +46,7 @@ impl Source {
         let paths = paths(policy);
         // Taken before the files are read: what changes meanwhile is seen the next time.
         let stamps = Stamps(paths.each_ref().map(|path| stamp(path)));
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.last);
         if let Some((seen, at, accounts)) = &*last
             && seen == policy
             && *at == stamps

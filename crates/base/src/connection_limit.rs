@@ -4,12 +4,13 @@
 //! no node out. When a new connection finds all permits in use, an idle connection ends for it: the new one is more likely to ask
 //! something.
 
+use crate::sync::lock;
 use std::{
     collections::HashMap,
     fmt,
     net::IpAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -172,7 +173,7 @@ impl ConnectionLimit {
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.held)
     }
 }
 
@@ -381,7 +382,7 @@ mod tests {
         let newcomer = limit.take(address(3), ClientClass::Stranger).unwrap();
         assert!(is_revoked(&greedy[0]) && !modest.iter().any(is_revoked));
         assert_eq!(limit.len(), 8);
-        // Nobody gains by asking for more than a fair part.
+        // Asking for more than a fair share gains nothing.
         let mut more = Vec::new();
         while let Ok(permit) = limit.take(address(3), ClientClass::Stranger) {
             more.push(permit);

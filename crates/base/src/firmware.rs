@@ -1,10 +1,8 @@
 //! What firmware says of itself: its architecture, the loader that it gets first, and what each node's said last.
 
+use crate::sync::lock;
 use rackstrap_wire::HwAddr;
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::HashMap, sync::Mutex};
 
 /// Names of the architectures of RFC 4578 option 93 by their number, with those that IANA added since
 /// ("Processor Architecture Types" in its DHCPv6 parameters).
@@ -104,7 +102,7 @@ pub struct Firmwares(Mutex<HashMap<HwAddr, u16>>);
 impl Firmwares {
     /// Firmware on the card of a node asked for an address.
     pub fn note(&self, hwaddr: HwAddr, arch: u16) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.0);
         if known.len() < MOST || known.contains_key(&hwaddr) {
             known.insert(hwaddr, arch);
         }
@@ -112,11 +110,7 @@ impl Firmwares {
 
     /// Its architecture; none if its firmware sent nothing since the daemon started.
     pub fn of(&self, hwaddr: HwAddr) -> Option<u16> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&hwaddr)
-            .copied()
+        lock(&self.0).get(&hwaddr).copied()
     }
 }
 

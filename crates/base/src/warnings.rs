@@ -3,12 +3,12 @@
 //! Warnings are facts of the present, so they are kept in memory only: the part of the daemon that found one raises it again
 //! after a restart. What belongs to one node is an event of its timeline instead.
 
-use crate::{clock::Timestamp, rare::Rare, text::one_line};
+use crate::{clock::Timestamp, rare::Rare, sync::lock, text::one_line};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap, hash_map::RandomState},
     hash::BuildHasher,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 /// Warnings of the daemon's own that are kept at a time.
@@ -171,7 +171,7 @@ impl SiteWarnings {
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

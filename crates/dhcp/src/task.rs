@@ -17,6 +17,7 @@ use rackstrap_base::{
     clock::Timestamp,
     counters::Counted,
     link::{IPV4, LinkSocket, each::interface_index, interfaces},
+    sync::lock,
     threads::Thread,
 };
 use rackstrap_wire::HwAddr;
@@ -26,7 +27,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 use tokio::{net::UdpSocket, task::JoinSet};
@@ -136,11 +137,6 @@ struct Interface {
     index: u32,
     udp: UdpSocket,
     frames: LinkSocket,
-}
-
-fn lock(engine: &Mutex<Engine>) -> MutexGuard<'_, Engine> {
-    // A panic while the lock was held cannot leave the tables half-changed in a way that matters more than going on.
-    engine.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Dhcp {

@@ -26,7 +26,7 @@ pub use share::Share;
 
 use rackstrap_base::clock::Timestamp;
 
-/// How a record on a timeline is to be taken.
+/// Severity of a record on a timeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// As it should be.
@@ -42,7 +42,7 @@ pub enum Level {
 pub struct Note {
     /// The node.
     pub node: String,
-    /// How it is to be taken.
+    /// Its severity.
     pub level: Level,
     /// For people.
     pub text: String,

@@ -1,11 +1,12 @@
 //! Rows that cannot be read: which of them the daemon can do without, and what was met of them.
 
 use super::{Table, error::key_text};
+use rackstrap_base::sync::lock;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
 };
 
 /// Unreadable rows that are remembered by name; further ones are counted.
@@ -114,6 +115,6 @@ impl Damage {
     }
 
     fn lock(&self) -> MutexGuard<'_, Met> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }

@@ -4,8 +4,8 @@
 //! waited for with one lock only, that of changes: no reader takes it, so no packet waits for a flush.
 
 use super::{Batch, Store, StoreError};
-use rackstrap_base::sync::{lock, read, write};
-use std::sync::{Arc, Mutex, RwLock};
+use rackstrap_base::sync::lock;
+use std::sync::Mutex;
 
 /// Drafts of one change at most: another keeper of the same rows, or what is written behind, may be faster than the first ones.
 const DRAFTS: u32 = 3;
@@ -72,46 +72,6 @@ impl<S> Keeper<S> {
     /// Does something while nothing changes. Waits for a change that is under way.
     pub fn while_unchanged<A>(&self, act: impl FnOnce(&S) -> A) -> A {
         act(&lock(&self.changing))
-    }
-}
-
-/// A value that is kept as a whole: readers get what was published last, changes are made of a copy.
-pub struct Kept<T> {
-    keeper: Keeper,
-    published: RwLock<Arc<T>>,
-}
-
-impl<T: Clone> Kept<T> {
-    /// Keeps `value`, which `store` has on disk.
-    pub fn new(store: Store, value: T) -> Self {
-        Kept {
-            keeper: Keeper::new(store, ()),
-            published: RwLock::new(Arc::new(value)),
-        }
-    }
-
-    /// What was published last. Never waits for the disk.
-    pub fn get(&self) -> Arc<T> {
-        read(&self.published).clone()
-    }
-
-    /// Has `draft` change a copy and say the batch for it; published once that is on disk. See [`Keeper::change`].
-    ///
-    /// # Errors
-    /// Those of `draft`, and of the store. Nothing is published then.
-    pub fn change<A, E: From<StoreError>>(
-        &self,
-        mut draft: impl FnMut(&mut T) -> Result<(Batch, A), E>,
-    ) -> Result<A, E> {
-        let drafted = |_: &()| {
-            let mut copy = T::clone(&self.get());
-            let (batch, answer) = draft(&mut copy)?;
-            Ok(((copy, answer), batch))
-        };
-        self.keeper.change(drafted, |(), (copy, answer)| {
-            *write(&self.published) = Arc::new(copy);
-            answer
-        })
     }
 }
 

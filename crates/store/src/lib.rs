@@ -10,7 +10,7 @@
 //!   (leases, boots: hundreds of machines at once, one flush);
 //! - [`Store::queue`]: a batch that goes out within [`LAZY_FLUSH`], without anybody waiting (timelines).
 //!
-//! [`Keeper`] and [`Kept`] are the one way to keep a promise: change a draft, commit its batch, publish.
+//! [`Keeper`] is the one way to keep a promise: change a draft, commit its batch, publish.
 //!
 //! Values have checksums (`row`); `look` reads all of them. What cannot be read is passed over where that can be done without
 //! (`damage`), and refused otherwise. The database panics on some damage: that is an error as well (`guard`).
@@ -39,7 +39,7 @@ pub use batch::Batch;
 pub use damage::BadRow;
 pub use embedded::Read;
 pub use error::StoreError;
-pub use keeper::{Keeper, Kept};
+pub use keeper::Keeper;
 pub use look::{Look, SetAside};
 pub use migrate::SCHEMA;
 pub use restore::{RestoreError, Staged};

@@ -2,11 +2,12 @@
 
 use super::{Limits, counters::Reason};
 use rackstrap_base::connection_limit::{Bounds, ClientClass, ConnectionLimit, Full, Permit, PermitRef};
+use rackstrap_base::sync::lock;
 use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
@@ -83,7 +84,7 @@ impl Table {
     }
 
     fn lock(&self) -> MutexGuard<'_, Ports> {
-        self.ports.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.ports)
     }
 
     /// Decides on a request; `request` is the whole datagram.

@@ -1,12 +1,12 @@
 //! What people see while something takes its time.
 
 use indicatif::{ProgressBar, ProgressStyle};
-use rackstrap_base::{text::one_line, words::count};
+use rackstrap_base::{sync::lock, text::one_line, words::count};
 use rackstrap_image::{Progress, Step, show_bytes};
 use std::{
     io::IsTerminal,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         mpsc::{RecvTimeoutError, Sender, channel},
     },
     time::{Duration, Instant},
@@ -70,7 +70,7 @@ fn speak(now: Arc<Mutex<Now>>, period: Duration, mut say: impl FnMut(&str) + Sen
     let (speaks, ends) = channel();
     std::thread::spawn(move || {
         while ends.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
-            let line = now.lock().unwrap_or_else(PoisonError::into_inner).still();
+            let line = lock(&now).still();
             if let Some(line) = line {
                 say(&line);
             }
@@ -95,7 +95,7 @@ impl Shown {
     }
 
     fn now(&self) -> MutexGuard<'_, Now> {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.now)
     }
 
     fn finish_step(&mut self) {

@@ -3,9 +3,9 @@
 //! This happens once, when the disk is prepared, before the final marker: a seed that a power cut interrupted is done again with all the
 //! rest. When the node later boots another version of the image, `refresh` brings what is the image's to that version.
 //!
-//! Kept are owners, modes, times, hard links, extended attributes (capabilities and ACLs among them), devices, FIFOs,
-//! sockets and holes. Several files are copied at once, as each of them waits for some answers of the server. The source is a read-only image and the target is a file system that nobody else has seen yet, so
-//! nobody can put a link in the way.
+//! Owners, modes, times, hard links, extended attributes (capabilities and ACLs among them), devices, FIFOs, sockets and holes are kept.
+//! Several files are copied at once, because each copy waits for several answers from the server. The source is a read-only image, and
+//! no user has seen the target yet, so no user can put a link in the way.
 
 use crate::fail::{Doing, Failure, Res};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Stat, Timestamps, Uid, XattrFlags};
@@ -112,7 +112,7 @@ impl Copier {
                     Ok(Some(bytes)) => done.bytes += bytes,
                     Ok(None) => done.linked.push(index),
                     Err(failure) => {
-                        // Nobody begins another file.
+                        // The other threads start no further file.
                         next.store(files.len(), Ordering::Relaxed);
                         done.failed.get_or_insert(failure);
                     }

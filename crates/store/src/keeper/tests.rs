@@ -1,8 +1,10 @@
 use super::*;
 use crate::Table;
+use rackstrap_base::sync::{read, write};
 use std::{
     path::Path,
     sync::{
+        Arc, RwLock,
         atomic::{AtomicU32, Ordering},
         mpsc::channel,
     },
@@ -12,6 +14,37 @@ use std::{
 
 fn store(dir: &Path) -> Store {
     Store::open(&dir.join("store.redb")).unwrap()
+}
+
+/// A registry as small as it can be: readers get what was published last, changes are made of a copy.
+struct Kept<T> {
+    keeper: Keeper,
+    published: RwLock<Arc<T>>,
+}
+
+impl<T: Clone> Kept<T> {
+    fn new(store: Store, value: T) -> Self {
+        Kept {
+            keeper: Keeper::new(store, ()),
+            published: RwLock::new(Arc::new(value)),
+        }
+    }
+
+    fn get(&self) -> Arc<T> {
+        read(&self.published).clone()
+    }
+
+    fn change<A, E: From<StoreError>>(&self, mut draft: impl FnMut(&mut T) -> Result<(Batch, A), E>) -> Result<A, E> {
+        let drafted = |_: &()| {
+            let mut copy = T::clone(&self.get());
+            let (batch, answer) = draft(&mut copy)?;
+            Ok(((copy, answer), batch))
+        };
+        self.keeper.change(drafted, |(), (copy, answer)| {
+            *write(&self.published) = Arc::new(copy);
+            answer
+        })
+    }
 }
 
 #[test]
