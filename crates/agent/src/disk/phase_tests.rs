@@ -35,18 +35,30 @@ impl Loop {
         }
     }
 
-    fn image(&self) -> fs::File {
-        fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(self.dir.path().join("disk"))
-            .unwrap()
+    /// The path of the device. Tests change the disk through it and not through the file behind it: the kernel
+    /// caches the device's blocks while any program (udev, a lazy unmount) has it open, and would show the old ones.
+    fn path(&self) -> String {
+        format!("/dev/{}", self.name)
     }
 
+    fn write(&self, bytes: &[u8], at: u64) {
+        let device = fs::OpenOptions::new().write(true).open(self.path()).unwrap();
+        device.write_all_at(bytes, at).unwrap();
+        device.sync_all().unwrap();
+    }
+
+    /// What reached the file behind the device.
     fn bytes(&self, at: u64, len: usize) -> Vec<u8> {
+        fs::File::open(self.path()).unwrap().sync_all().unwrap();
         let mut bytes = vec![0; len];
-        self.image().read_exact_at(&mut bytes, at).unwrap();
+        let file = fs::File::open(self.dir.path().join("disk")).unwrap();
+        file.read_exact_at(&mut bytes, at).unwrap();
         bytes
+    }
+
+    fn make_ext4(&self) {
+        let status = Command::new("mkfs.ext4").args(["-F", "-q"]).arg(self.path()).status();
+        assert!(status.unwrap().success());
     }
 
     fn release(&self) {
@@ -82,10 +94,7 @@ impl Loop {
 impl Drop for Loop {
     fn drop(&mut self) {
         self.release();
-        let _ = Command::new("losetup")
-            .arg("-d")
-            .arg(format!("/dev/{}", self.name))
-            .status();
+        let _ = Command::new("losetup").arg("-d").arg(self.path()).status();
     }
 }
 
@@ -268,12 +277,7 @@ fn a_layout_that_changed_under_its_version_changes_no_file() {
 #[test]
 fn a_foreign_disk_is_not_touched() {
     let disk = Loop::new(64 * MIB);
-    let status = Command::new("mkfs.ext4")
-        .args(["-F", "-q"])
-        .arg(disk.dir.path().join("disk"))
-        .status()
-        .unwrap();
-    assert!(status.success());
+    disk.make_ext4();
     let before = disk.bytes(0, 64 * MIB as usize);
     let (state, steps) = disk.boot(&plan(PartitionTable::Gpt, 1));
     let reason = format!(
@@ -295,8 +299,10 @@ fn a_disk_that_lost_its_table_is_kept_until_somebody_orders_otherwise() {
     plan.wipe = Wipe::Always;
     let id = disk.boot(&plan).0.facts.marker.unwrap().id;
     disk.release();
+    // As udev may have it open: the kernel then keeps the blocks that it has read.
+    let _held = fs::File::open(disk.path()).unwrap();
     for at in [512, 400 * MIB - 512] {
-        disk.image().write_all_at(&[0; 512], at).unwrap();
+        disk.write(&[0; 512], at);
     }
     let before = disk.bytes(0, 64 * MIB as usize);
     let (state, steps) = disk.boot(&plan);
@@ -356,12 +362,7 @@ fn no_disk_takes_the_place_of_the_one_with_the_marker() {
     assert_eq!(number.len(), 8, "{made:?}");
     first.release();
     // The kernel's names have changed places, and the other disk holds somebody else's file system.
-    let status = Command::new("mkfs.ext4")
-        .args(["-F", "-q"])
-        .arg(second.dir.path().join("disk"))
-        .status()
-        .unwrap();
-    assert!(status.success());
+    second.make_ext4();
     let before = second.bytes(0, 400 * MIB as usize);
     wanted.seen = Some(rackstrap_wire::SeenDisk {
         device: second.name.clone(),
