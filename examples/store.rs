@@ -6,7 +6,6 @@
 use arc_swap::ArcSwap;
 use rackstrap::parts::{
     boots::Boots,
-    config::{self, Site},
     decide::{Decision, Requester, World, decide},
     inventory::{Change, Inventory, NewNode, Node, Patch},
     nodes::{self, Nodes},
@@ -15,6 +14,7 @@ use rackstrap::parts::{
 use rackstrap_base::clock::Timestamp;
 use rackstrap_dhcp::{Lease, LeaseState};
 use rackstrap_image::{Catalog, ImageVersion, Manifest};
+use rackstrap_site::{self, Site};
 use rackstrap_store::{Batch, Staged, Store, Table, backup::Reader};
 use rackstrap_wire::{HwAddr, Phase};
 use serde::{Deserialize, Serialize};
@@ -83,7 +83,7 @@ fn millis(since: Instant) -> f64 {
 }
 
 fn site() -> Result<Site> {
-    Ok(config::parse(SITE, Path::new("/site.toml"))?.0)
+    Ok(rackstrap_site::parse(SITE, Path::new("/site.toml"))?.0)
 }
 
 fn images() -> Result<Catalog> {

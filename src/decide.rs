@@ -11,11 +11,11 @@ pub use assignments::{Assignments, Current, Given, RenameStep, Renaming, Restart
 
 use crate::{
     boots::{DiskRules, Disks},
-    config::Site,
     inventory::{Inventory, Node, Settings},
 };
 use rackstrap_base::{arch::Architecture, firmware, subnet::Subnet};
 use rackstrap_image::{Catalog, ImageVersion};
+use rackstrap_site::Site;
 use rackstrap_wire::{Check, DiskPlan, Health, HwAddr, LOGIN, NetPlan, NfsRoot, Plan, Root, WIRE_VERSION};
 use std::{net::Ipv4Addr, sync::Arc};
 

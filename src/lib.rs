@@ -4,7 +4,6 @@
 mod author;
 mod boots;
 mod cli;
-mod config;
 mod control;
 mod decide;
 mod discovery;
@@ -39,10 +38,6 @@ pub mod parts {
     /// The command line.
     pub mod cli {
         pub use crate::cli::Cli;
-    }
-    /// The site file.
-    pub mod config {
-        pub use crate::config::{ConfigError, Site, parse};
     }
     /// What the command line and the daemon say to each other.
     pub mod control {

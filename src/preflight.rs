@@ -9,9 +9,10 @@ mod nodes;
 
 pub use nodes::of_nodes;
 
-use crate::{config::Site, disk_loader::IPXE, inventory::Settings, loaders::Loaders};
+use crate::{disk_loader::IPXE, inventory::Settings, loaders::Loaders};
 use rackstrap_base::{firmware::first_loader, link, warnings::SiteWarnings};
 use rackstrap_image::Catalog;
+use rackstrap_site::Site;
 use std::{
     collections::BTreeSet,
     io,
@@ -223,7 +224,7 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     fn site(text: &str) -> Site {
-        crate::config::parse(text, Path::new("/site.toml"))
+        rackstrap_site::parse(text, Path::new("/site.toml"))
             .unwrap_or_else(|e| panic!("{e}"))
             .0
     }

@@ -3,7 +3,6 @@
 
 use crate::{
     boots::{Boot, Boots},
-    config::{Site, parse},
     decide::{SharedWorld, World},
     discovery::Discovery,
     inventory::{Change, Inventory, NewNode, Node},
@@ -15,6 +14,7 @@ use crate::{
 use arc_swap::ArcSwap;
 use rackstrap_base::clock::Timestamp;
 use rackstrap_image::Catalog;
+use rackstrap_site::{Site, parse};
 use rackstrap_store::Store;
 use rackstrap_wire::{HwAddr, testing::plan};
 use std::{

@@ -3,7 +3,6 @@
 use arc_swap::ArcSwap;
 use rackstrap::parts::{
     boots::Boots,
-    config::parse,
     control,
     decide::World,
     discovery::{Discovery, Place, Seen},
@@ -16,6 +15,7 @@ use rackstrap::parts::{
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_image::load_catalog;
+use rackstrap_site::parse;
 use rackstrap_store::Store;
 use std::{
     io::{BufRead, BufReader},

@@ -2,7 +2,6 @@
 
 use arc_swap::ArcSwap;
 use rackstrap::parts::{
-    config,
     decide::World,
     dns::{Reaction, Transport, View, Views, respond},
     inventory::{Inventory, Node},
@@ -32,7 +31,7 @@ server = "10.8.0.65"
 "#;
 
 static VIEW: LazyLock<Arc<View>> = LazyLock::new(|| {
-    let (site, _) = config::parse(SITE, Path::new("site.toml")).unwrap();
+    let (site, _) = rackstrap_site::parse(SITE, Path::new("site.toml")).unwrap();
     let node = Node {
         name: "r01n03".to_owned(),
         hwaddrs: vec!["52:54:00:00:01:03".parse().unwrap()],

@@ -1,6 +1,6 @@
 //! Any text as a site file: it is refused with its problems, or what comes out can be relied on.
 
-use rackstrap::parts::config::{self, ConfigError};
+use rackstrap_site::ConfigError;
 use std::path::Path;
 
 /// One run; true if the text is a site file.
@@ -8,7 +8,7 @@ pub fn run(input: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(input) else {
         return false;
     };
-    match config::parse(text, Path::new("/etc/rackstrap/site.toml")) {
+    match rackstrap_site::parse(text, Path::new("/etc/rackstrap/site.toml")) {
         Err(ConfigError::Invalid { problems, .. }) => {
             assert!(!problems.is_empty());
             for problem in problems {

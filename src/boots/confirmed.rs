@@ -7,10 +7,8 @@
 //! destroy data too: [`trust_site_file`].
 
 use super::{Boot, Boots, DiskEffect, Disks, EffectKind, NodeDisk, disk_effect, effects::policy_of};
-use crate::{
-    config::{LayoutPolicy, Site},
-    inventory::Node,
-};
+use crate::inventory::Node;
+use rackstrap_site::{LayoutPolicy, Site};
 use rackstrap_store::{Batch, DISK_RULES, Store, StoreError, Table};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
@@ -35,7 +33,7 @@ struct Choice {
 impl Confirmed {
     /// All that `site` says of disks.
     pub fn of(site: &Site) -> Confirmed {
-        let choice = |profile: &crate::config::Profile| Choice {
+        let choice = |profile: &rackstrap_site::Profile| Choice {
             layout: profile.layout.clone(),
             disk: profile.disk.clone(),
         };

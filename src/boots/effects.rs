@@ -1,11 +1,9 @@
 //! What a site file does to nodes' disks at their next boots (pure).
 
 use super::NodeDisk;
-use crate::{
-    config::{LayoutPolicy, Site},
-    inventory::{Node, Settings},
-};
+use crate::inventory::{Node, Settings};
 use rackstrap_hostlist::NodeSet;
+use rackstrap_site::{LayoutPolicy, Site};
 use rackstrap_wire::{DiskFacts, DiskProblem, DiskState, DiskStatus, Wipe};
 use serde::{Deserialize, Serialize};
 

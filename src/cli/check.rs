@@ -3,7 +3,6 @@
 use super::output;
 use crate::{
     boots::{DiskEffect, NodeDisk, changed_layouts, describe_effects, disk_effects},
-    config::{self, ConfigError, Diagnostic, Site, Warning},
     control::{Client, api},
     http::script::Scripts,
     inventory::{Inventory, Node},
@@ -14,6 +13,7 @@ use crate::{
 };
 use anyhow::Context;
 use rackstrap_image::{Catalog, load_catalog, needs_root, selinux_note};
+use rackstrap_site::{ConfigError, Diagnostic, Site, Warning};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -52,7 +52,7 @@ pub fn run(config: &Path, args: CheckArgs) -> anyhow::Result<ExitCode> {
 
 /// Problems are the result of this command, so they go to standard output.
 fn write(path: &Path, args: &CheckArgs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    let result = config::load(path);
+    let result = rackstrap_site::load(path);
     let trees = result.as_ref().map_or(Vec::new(), |(site, _)| {
         let nodes = if args.file_only { Vec::new() } else { known_nodes(site) };
         own_files(site, &Inventory::new(nodes))
@@ -429,7 +429,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str) -> Result<(Site, Vec<Warning>), ConfigError> {
-        config::parse(text, Path::new("site.toml"))
+        rackstrap_site::parse(text, Path::new("site.toml"))
     }
 
     #[test]

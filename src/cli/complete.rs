@@ -4,12 +4,10 @@
 //! daemon or a site file, nothing is offered.
 
 use super::connection::connect;
-use crate::{
-    config::{self, Site},
-    control::api,
-};
+use crate::control::api;
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use rackstrap_image::load_catalog;
+use rackstrap_site::Site;
 use std::path::PathBuf;
 
 /// Names that are offered at most: a terminal shows no more.
@@ -54,7 +52,7 @@ fn candidates(names: impl IntoIterator<Item = String>) -> Vec<CompletionCandidat
 }
 
 fn site() -> Option<Site> {
-    config::load(&site_file()).ok().map(|(site, _)| site)
+    rackstrap_site::load(&site_file()).ok().map(|(site, _)| site)
 }
 
 /// The site file of the command line that is being completed.

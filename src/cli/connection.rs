@@ -1,9 +1,6 @@
 //! From the site file to the daemon.
 
-use crate::{
-    config,
-    control::{Client, DEFAULT_SOCKET},
-};
+use crate::control::{Client, DEFAULT_SOCKET};
 use anyhow::{Context, Result, bail};
 use std::{
     io,
@@ -24,13 +21,13 @@ pub fn socket(config: &Path) -> Result<PathBuf> {
 
 /// The file that the store is in, looked for in the same way: the one who restores may have lost more than that.
 pub fn store(config: &Path) -> Result<PathBuf> {
-    Ok(server_path(config, "state-dir", config::DEFAULT_STATE_DIR)?.join("store.redb"))
+    Ok(server_path(config, "state-dir", rackstrap_site::DEFAULT_STATE_DIR)?.join("store.redb"))
 }
 
 /// What the site file calls the cluster.
 pub fn cluster(config: &Path) -> Result<String> {
     let named = site(config)?.and_then(|site| Some(site.get("cluster")?.get("name")?.as_str()?.to_owned()));
-    Ok(named.unwrap_or_else(|| config::DEFAULT_CLUSTER.to_owned()))
+    Ok(named.unwrap_or_else(|| rackstrap_site::DEFAULT_CLUSTER.to_owned()))
 }
 
 /// The site file, unless it is the usual one and not there.
@@ -62,7 +59,7 @@ fn server_path(config: &Path, key: &str, default: &str) -> Result<PathBuf> {
     let named = site(config)?.and_then(|site| Some(site.get("server")?.get(key)?.clone()));
     match named {
         None => Ok(default.into()),
-        Some(toml::Value::String(path)) => config::server_path(&path, config)
+        Some(toml::Value::String(path)) => rackstrap_site::server_path(&path, config)
             .map_err(|problem| anyhow::anyhow!("site file {}: [server] {key}: {problem}", config.display())),
         Some(other) => bail!(
             "site file {}: [server] {key}: expected a path, found {other}",

@@ -42,7 +42,7 @@ use std::{
 };
 
 /// The site file, unless `--config` or `RACKSTRAP_CONFIG` names another.
-pub const DEFAULT_CONFIG: &str = crate::config::DEFAULT_PATH;
+pub const DEFAULT_CONFIG: &str = rackstrap_site::DEFAULT_PATH;
 
 const JOURNEY: &str = "\
 From nothing to a running node:

@@ -1,8 +1,8 @@
 //! A machine and its image have to be of one architecture.
 
 use super::*;
-use crate::config::parse;
 use rackstrap_image::Manifest;
+use rackstrap_site::parse;
 use std::path::{Path, PathBuf};
 
 const SITE: &str = r#"

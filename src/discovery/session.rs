@@ -1,10 +1,11 @@
 //! A session: a rack that is being filled, position by position.
 
 use super::machine::{Machine, Place};
-use crate::{config::Site, inventory::Inventory};
+use crate::inventory::Inventory;
 use ipnet::Ipv4Net;
 use rackstrap_base::clock::Timestamp;
 use rackstrap_hostlist::naming::Naming;
+use rackstrap_site::Site;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -5,11 +5,11 @@ mod told;
 
 use super::*;
 use crate::{
-    config::Site,
     inventory::{Change, Inventory, NewNode},
     testkit::{self, Registries, world},
 };
 use rackstrap_base::clock::Timestamp;
+use rackstrap_site::Site;
 use rackstrap_wire::HwAddr;
 use std::{thread, time::Duration};
 use uuid::Uuid;

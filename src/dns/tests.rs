@@ -5,7 +5,6 @@ mod packets;
 
 use super::*;
 use crate::{
-    config::Site,
     decide::{Decision, Requester, SharedWorld, World, decide},
     inventory::Inventory,
     testkit::{self, node},
@@ -15,6 +14,7 @@ use hickory_proto::{
     rr::{DNSClass, Name, RData, Record, RecordType, rdata::A},
 };
 use rackstrap_image::Catalog;
+use rackstrap_site::Site;
 use std::{
     net::Ipv4Addr,
     sync::{Arc, LazyLock},

@@ -1,10 +1,11 @@
 //! The world as of one query.
 
 use super::Zones;
-use crate::{config::Site, decide::SharedWorld, inventory::Inventory};
+use crate::{decide::SharedWorld, inventory::Inventory};
 use arc_swap::ArcSwap;
 use hickory_proto::ProtoError;
 use rackstrap_base::sync::lock;
+use rackstrap_site::Site;
 use std::sync::{Arc, Mutex};
 
 /// What questions are answered from: immutable, made again when the site file or the inventory changed.

@@ -1,8 +1,8 @@
 //! Which names are ours: the domain, and the reverse names of the site's own subnets.
 
-use crate::config::{Dns, Site};
 use hickory_proto::{ProtoError, rr::Name};
 use ipnet::Ipv4Net;
+use rackstrap_site::{Dns, Site};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// The zones of a site, made once per site file.

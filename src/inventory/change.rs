@@ -5,7 +5,7 @@ use super::{
     check::{check_attributes, check_groups, check_hwaddrs, check_place, check_profiles, find},
     refusal::{InventoryError, Refusals},
 };
-use crate::config::Site;
+use rackstrap_site::Site;
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
 use std::{

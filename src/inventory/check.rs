@@ -4,9 +4,9 @@ use super::{
     Inventory, Node,
     refusal::{InventoryError, List},
 };
-use crate::config::Site;
 use ipnet::Ipv4Net;
 use rackstrap_base::{subnet::Subnet, text::quoted, words::meant};
+use rackstrap_site::Site;
 use rackstrap_wire::HwAddr;
 use std::{
     collections::{BTreeMap, BTreeSet},

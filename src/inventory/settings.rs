@@ -1,6 +1,6 @@
 //! A node's settings: what its profiles say, and which of them said it.
 
-use crate::config::{Profile, SETTINGS, Site};
+use rackstrap_site::{Profile, SETTINGS, Site};
 use serde::{Deserialize, Serialize};
 
 /// The tree that makes a node of an image. It comes first, unless a profile puts it elsewhere.

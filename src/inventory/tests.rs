@@ -1,8 +1,8 @@
 //! Tests of inventory changes: what is refused, in which words, and what the next packet sees.
 
 use super::*;
-use crate::config::{Site, parse};
 use proptest::prelude::*;
+use rackstrap_site::{Site, parse};
 use rackstrap_store::Store;
 use rackstrap_wire::HwAddr;
 use std::{collections::BTreeMap, path::Path};

@@ -1,11 +1,9 @@
 //! Every template tried before a node needs it.
 
 use super::{facts, mounts, render::render, tree::Templates};
-use crate::{
-    config::{Diagnostic, Site},
-    inventory::{Inventory, Node, Settings},
-};
+use crate::inventory::{Inventory, Node, Settings};
 use rackstrap_image::{Catalog, ImageVersion, RootDir};
+use rackstrap_site::{Diagnostic, Site};
 use rackstrap_wire::ImageRef;
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -121,7 +119,7 @@ pub fn lacking(site: &Site, images: &Catalog) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::parse;
+    use rackstrap_site::parse;
     use std::{fs, path::Path};
 
     #[test]

@@ -2,10 +2,10 @@
 
 use super::render::{Facts, KeyPair, MountFacts, NodeFacts, PeerNode, SshKeys};
 use crate::{
-    config::Site,
     decide::{NodeDecision, World},
     inventory::Settings,
 };
+use rackstrap_site::Site;
 use rackstrap_wire::{DiskState, DiskStatus, FileSystem, ImageRef, Layout, MountedPartition, NetPlan, Plan, Root};
 use std::{collections::BTreeMap, net::Ipv4Addr};
 

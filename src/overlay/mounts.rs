@@ -1,7 +1,7 @@
 //! What `[[mount]]` makes of a node: lines of its fstab, mount points, and what waits for the mounts it cannot do without.
 
 use super::render::{MountFacts, Placed};
-use crate::config::{Mount, Site};
+use rackstrap_site::{Mount, Site};
 use rackstrap_wire::{OverlayContent, OverlayFile};
 
 /// Name of the tree that files of this module are shown under.

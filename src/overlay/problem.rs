@@ -1,9 +1,9 @@
 //! What is wrong with a template, in the site file's manner: file, line, what was found, what to write instead.
 
 use super::tree::Templates;
-use crate::config::{Diagnostic, excerpt, one_line};
 use minijinja::{Error, ErrorKind, Value};
 use rackstrap_base::words::closest;
+use rackstrap_site::{Diagnostic, excerpt, one_line};
 use std::ops::Range;
 
 /// A problem at bytes `at` of `text`, which is `file`'s.

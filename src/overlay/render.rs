@@ -4,8 +4,8 @@ use super::{
     problem,
     tree::{Body, Templates},
 };
-use crate::config::Diagnostic;
 use rackstrap_base::words::closest;
+use rackstrap_site::Diagnostic;
 use rackstrap_wire::{DiskState, ImageRef, NetPlan, OverlayContent, OverlayFile};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::Ipv4Addr};

@@ -1,9 +1,9 @@
 //! Template trees: read from the program itself and from the site's directory, compiled once.
 
 use super::problem;
-use crate::config::Diagnostic;
 use include_dir::{Dir, include_dir};
 use minijinja::{Environment, UndefinedBehavior};
+use rackstrap_site::Diagnostic;
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,

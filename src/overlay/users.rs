@@ -3,11 +3,11 @@
 use super::{render::Placed, renderer::Renderer};
 use crate::{
     boots::Boot,
-    config::Users,
     users::{Accounts, EtcFiles, Stamps, lacking, merge},
 };
 use rackstrap_base::sync::lock;
 use rackstrap_image::{ImageVersion, RootDir};
+use rackstrap_site::Users;
 use rackstrap_store::{Batch, StoreError, Table, secret_key};
 use rackstrap_wire::{
     ImageRef, OverlayContent, OverlayFile,

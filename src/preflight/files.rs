@@ -1,11 +1,8 @@
 //! Files and directories that the site file names, as they are on this machine.
 
 use super::{Finding, finding};
-use crate::{
-    config::{Site, Users},
-    http::script::Scripts,
-    users::Source,
-};
+use crate::{http::script::Scripts, users::Source};
+use rackstrap_site::{Site, Users};
 use rustix::fs::{StatVfsMountFlags, statvfs};
 use std::{
     fs::{self, File},
@@ -226,7 +223,7 @@ mod tests {
              [[subnet]]\nnetwork = \"10.5.1.0/24\"\ninterface = \"eth1\"\nserver = \"10.5.1.250\"\n\
              [server]\nstate-dir = \"state\"\n{lines}"
         );
-        let (site, _) = crate::config::parse(&text, &dir.path().join("site.toml")).unwrap_or_else(|e| panic!("{e}"));
+        let (site, _) = rackstrap_site::parse(&text, &dir.path().join("site.toml")).unwrap_or_else(|e| panic!("{e}"));
         let all = of(&site).into_iter().map(|finding| {
             let level = if finding.fatal { "error" } else { "warning" };
             let text = format!("{level}: {}\n  {}", finding.message, finding.help);

@@ -1,9 +1,10 @@
 //! Profiles whose nodes have no image to boot.
 
 use super::{Finding, finding};
-use crate::{config::Site, inventory::Settings};
+use crate::inventory::Settings;
 use rackstrap_base::words::closest;
 use rackstrap_image::{Catalog, import_command};
+use rackstrap_site::Site;
 use rackstrap_wire::ImageRef;
 use std::collections::BTreeMap;
 
@@ -88,7 +89,7 @@ mod tests {
     fn found(profiles: &str, images: &[&str]) -> Vec<String> {
         let least = "[cluster]\nnode-name = \"n{n:02}\"\nnode-address = \"10.5.1.{n}\"\nreserved = [\"10.5.1.250\"]\n\
                      [[subnet]]\nnetwork = \"10.5.1.0/24\"\ninterface = \"eth1\"\nserver = \"10.5.1.250\"\n";
-        let (site, _) = crate::config::parse(&format!("{least}{profiles}"), Path::new("/site.toml")).unwrap();
+        let (site, _) = rackstrap_site::parse(&format!("{least}{profiles}"), Path::new("/site.toml")).unwrap();
         let all = of_profiles(&site, &catalog(images));
         assert!(all.iter().all(|finding| finding.fatal), "{all:?}");
         let shown = all

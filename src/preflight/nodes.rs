@@ -1,8 +1,9 @@
 //! What the site file does not say any more, and nodes of the inventory still have.
 
 use super::{Finding, finding};
-use crate::{config::Site, inventory::Node};
+use crate::inventory::Node;
 use rackstrap_hostlist::NodeSet;
+use rackstrap_site::Site;
 use std::collections::BTreeMap;
 
 /// Profiles that nodes have and `site` does not, and nodes whose names or addresses are of other patterns than its own. Both keep what
@@ -65,7 +66,7 @@ mod tests {
 
     fn site(change: impl Fn(String) -> String) -> Site {
         let text = change(include_str!("../../rackstrap.example.toml").to_owned());
-        crate::config::parse(&text, Path::new("site.toml")).unwrap().0
+        rackstrap_site::parse(&text, Path::new("site.toml")).unwrap().0
     }
 
     fn node(name: &str, profiles: &[&str]) -> Node {

@@ -1,12 +1,10 @@
 //! Versions that have to stay although no node may run them just now, and why.
 
 use super::{RolloutError, ledger::Ledger};
-use crate::{
-    config::Site,
-    decide::{Assignments, Renaming},
-};
+use crate::decide::{Assignments, Renaming};
 use rackstrap_hostlist::NodeSet;
 use rackstrap_image::Catalog;
+use rackstrap_site::Site;
 use rackstrap_store::{Store, StoreError, Table};
 use rackstrap_wire::ImageRef;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,10 +1,11 @@
 //! Binding every port, with one clear line for what cannot be bound.
 
 use super::{InNamedTask, Shared, dhcp, nfs, tftp};
-use crate::{config::Site, control::Counters, http};
+use crate::{control::Counters, http};
 use anyhow::{Result, anyhow, bail};
 use rackstrap_base::{counters::ReadCounts, link::interfaces};
 use rackstrap_dhcp::LeaseKeeper;
+use rackstrap_site::Site;
 use socket2::{Domain, Socket, Type};
 use std::{
     collections::BTreeSet,

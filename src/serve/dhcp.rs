@@ -2,7 +2,6 @@
 
 use super::Shared;
 use crate::{
-    config::Site,
     decide::{Decision, Requester, decide},
     discovery::{Moved, NoRoom, Place, Places, Seen},
     http::{base_url, script::script_url},
@@ -19,6 +18,7 @@ use rackstrap_base::{
 use rackstrap_dhcp::{
     ASK_EVERY, Answer, AnswerKind, Ask, Authority, DhcpEvent, Kind, Lease, LeaseStore, Loader, Network, Rival,
 };
+use rackstrap_site::Site;
 use rackstrap_store::{Batch, Store, Table};
 use rackstrap_wire::HwAddr;
 use std::{

@@ -12,7 +12,6 @@ mod tftp;
 
 use crate::{
     boots::{Boots, Windows, describe_effects},
-    config::{self, Site},
     control,
     decide::{SharedWorld, World},
     discovery::Discovery,
@@ -31,6 +30,7 @@ use arc_swap::ArcSwap;
 use rackstrap_base::{clock::Timestamp, firmware::Firmwares, panics, warnings::SiteWarnings, words::count};
 use rackstrap_dhcp::LeaseKeeper;
 use rackstrap_image::{load_catalog, own_images};
+use rackstrap_site::Site;
 use rackstrap_store::Store;
 use std::{path::Path, pin::Pin, sync::Arc, time::Duration};
 use tokio::{
@@ -74,7 +74,7 @@ pub async fn run(config: &Path) -> Result<()> {
     raise_descriptor_limit();
     let site_warnings = SiteWarnings::default();
     panics::tell(&site_warnings);
-    let (site, warnings) = config::load(config)?;
+    let (site, warnings) = rackstrap_site::load(config)?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }

@@ -1,10 +1,10 @@
 //! A look at the store when the daemon has started, and a backup of it every night.
 
 use super::Shared;
-use crate::config::Backup;
 use anyhow::{Context, Result};
 use jiff::{ToSpan, tz::TimeZone};
 use rackstrap_base::{clock::Timestamp, warnings::SiteWarnings, words::count};
+use rackstrap_site::Backup;
 use rackstrap_store::{
     Store,
     backup::{

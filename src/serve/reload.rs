@@ -3,7 +3,6 @@
 use super::{Shared, nfs::ImageExports, tell_findings};
 use crate::{
     boots::{DiskEffect, changed_layouts, describe_effects, disk_effects},
-    config::{self, Site},
     control::api::Reloaded,
     decide::{Current, World},
     http::script::Scripts,
@@ -14,6 +13,7 @@ use crate::{
 use anyhow::{Context, Result, bail};
 use rackstrap_base::{clock::Timestamp, sync::lock};
 use rackstrap_image::{Catalog, load_catalog};
+use rackstrap_site::Site;
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex},
@@ -51,7 +51,7 @@ impl Reloader {
     /// boots is taken over only with `reprep`.
     pub fn reload(&self, reprep: bool) -> Result<Reloaded> {
         let _busy = lock(&self.busy);
-        let (site, warnings) = config::load(&self.config)?;
+        let (site, warnings) = rackstrap_site::load(&self.config)?;
         refuse_fixed_changes(&self.shared.world.load().site, &site)?;
         let (effects, lost) = self.disk_effects(&site);
         if !lost.is_empty() && !reprep {

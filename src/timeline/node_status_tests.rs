@@ -3,10 +3,10 @@
 use super::{node_status::heartbeats, tests::LIMITS, *};
 use crate::{
     boots::{Boot, Boots},
-    config::parse,
     decide::{Assignments, Trial, World},
 };
 use rackstrap_base::clock::Timestamp;
+use rackstrap_site::parse;
 use rackstrap_store::{Batch, Store, Table};
 use rackstrap_wire::CheckResult;
 use serde_json::json;

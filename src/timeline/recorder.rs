@@ -1,9 +1,11 @@
 //! Takes events from everybody, keeps the last ones of each machine, and has them written behind.
 
 use super::{BootPace, Event, EventKind, Level, NodeState, Standing, Subject, rows};
-use crate::config::Limits;
-use rackstrap_base::clock::{CORRECTION_MS, Timestamp, duration};
-use rackstrap_base::sync::lock;
+use rackstrap_base::{
+    clock::{CORRECTION_MS, Timestamp, duration},
+    sync::lock,
+};
+use rackstrap_site::Limits;
 use rackstrap_store::{ALIVE, Batch, Store, StoreError, Table};
 use rackstrap_wire::HwAddr;
 use std::{

@@ -1,9 +1,9 @@
 //! Tests of timelines: scripts of events in, states and summaries out; bounds; restarts.
 
 use super::*;
-use crate::config::Limits;
 use proptest::prelude::*;
 use rackstrap_base::clock::Timestamp;
+use rackstrap_site::Limits;
 use rackstrap_store::{Batch, Store, Table};
 use rackstrap_wire::{AgentEvent, DiskState, DiskStatus, FileSystem, HwAddr, MountedPartition, Outcome, Phase};
 

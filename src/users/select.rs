@@ -1,6 +1,6 @@
 //! Which of the server's users and groups nodes know.
 
-use crate::config::Users;
+use rackstrap_site::Users;
 use rackstrap_wire::users::{self as file, Group, NodeUsers, User};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};

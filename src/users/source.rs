@@ -1,8 +1,8 @@
 //! The server's own files, read again when they are others.
 
 use super::select::{Accounts, select};
-use crate::config::Users;
 use rackstrap_base::sync::lock;
+use rackstrap_site::Users;
 use std::{
     fs::File,
     io::{self, Read},

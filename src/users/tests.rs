@@ -1,6 +1,6 @@
 use super::*;
-use crate::config::Users;
 use proptest::prelude::*;
+use rackstrap_site::Users;
 use rackstrap_wire::users::without;
 
 fn policy() -> Users {

@@ -90,7 +90,7 @@ pub enum StoreError {
 
 /// Where the service keeps its nightly backups unless the site file says otherwise, if there are any.
 fn nightly(store: &Path) -> String {
-    let dir = store.with_file_name(super::NIGHTLY_DIR);
+    let dir = store.with_file_name(rackstrap_base::NIGHTLY_DIR);
     match dir.is_dir() {
         true => format!("; nightly backups are in {}", dir.display()),
         false => String::new(),

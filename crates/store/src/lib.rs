@@ -96,9 +96,6 @@ pub const DISK_RULES: &[u8] = b"confirmed-disk-rules";
 /// Row of [`Table::Meta`]: when a daemon was last known to run.
 pub const ALIVE: &[u8] = b"alive";
 
-/// Directory of nightly backups below the one of the store, unless the site file names another.
-pub const NIGHTLY_DIR: &str = "backups";
-
 impl Table {
     /// All tables.
     pub const ALL: [Table; 17] = [

@@ -172,7 +172,7 @@ mod tests {
         let site = "[cluster]\nnode-name = \"r{rack:02}n{slot:02}\"\nnode-address = \"10.5.{rack}.{slot}\"\n\
                     reserved = [\"10.5.0.0/24\"]\n[[subnet]]\nnetwork = \"10.5.0.0/16\"\ninterface = \"e\"\n\
                     server = \"10.5.0.1\"\n";
-        let site = crate::config::parse(site, Path::new("/s.toml"))
+        let site = rackstrap_site::parse(site, Path::new("/s.toml"))
             .unwrap_or_else(|e| panic!("{e}"))
             .0;
         let wanted = Wanted {

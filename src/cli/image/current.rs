@@ -2,7 +2,6 @@
 
 use crate::{
     cli::connection,
-    config::Site,
     control::{
         ClientError,
         api::{CurrentVersion, Done, RenameImage, paths},
@@ -12,6 +11,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use rackstrap_image::Catalog;
+use rackstrap_site::Site;
 use rackstrap_store::Store;
 use rackstrap_wire::ImageRef;
 use std::{

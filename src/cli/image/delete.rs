@@ -8,7 +8,6 @@ use super::{
 };
 use crate::{
     cli::{ask, output::count},
-    config::Site,
     decide::RenameStep,
 };
 use anyhow::{Context, Result, bail};
@@ -17,6 +16,7 @@ use rackstrap_image::{
     Verdict, collect_leftovers, delete_versions, delete_working_copy, find_working_copy, gc_plan, load_catalog,
     rename_image, show_bytes, working_copies,
 };
+use rackstrap_site::Site;
 use rackstrap_wire::ImageRef;
 use std::path::{Path, PathBuf};
 

@@ -3,7 +3,6 @@
 use crate::{
     boots::{Boot, Boots},
     cli::{connection, output::count},
-    config::Site,
     control::{
         ClientError,
         api::{Done, ImageUse, paths},
@@ -13,6 +12,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use rackstrap_image::{Catalog, load_catalog};
+use rackstrap_site::Site;
 use rackstrap_store::{Store, Table};
 use rackstrap_wire::ImageRef;
 use std::{

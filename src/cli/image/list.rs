@@ -4,10 +4,7 @@ use super::{
     current::{current, is_current},
     find,
 };
-use crate::{
-    cli::{error_line, output, screen},
-    config::Site,
-};
+use crate::cli::{error_line, output, screen};
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table};
 use rackstrap_base::clock::Timestamp;
@@ -15,6 +12,7 @@ use rackstrap_image::{
     ImageVersion, InitKind, PackageKind, WorkingCopy, import_command, load_catalog, packages_of, show_bytes, show_pids,
     working_copies,
 };
+use rackstrap_site::Site;
 use rackstrap_wire::ImageRef;
 use std::{collections::BTreeMap, path::Path};
 

@@ -160,7 +160,7 @@ pub fn run(config: &Path, args: ImageArgs) -> Result<ExitCode> {
     if let ImageCommand::Order(order) = &args.command {
         return obey(config, order);
     }
-    let (site, _) = crate::config::load(config)?;
+    let (site, _) = rackstrap_site::load(config)?;
     let images = site.server.state_dir.join("images");
     if let Some(why) = needs_root(&images) {
         bail!("{why}");

@@ -6,12 +6,12 @@ use super::{
 };
 use crate::{
     cli::{ask, hostlist::Wanted, output},
-    config::{self, Site},
     control::Client,
     inventory::import::{self, Difference, Options},
 };
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use rackstrap_site::Site;
 use std::{
     fs::OpenOptions,
     io::{IsTerminal, Write},
@@ -41,7 +41,7 @@ pub struct EditArgs {
 
 /// Opens the editor until the text is valid or the user gives up.
 pub fn run(config: &Path, client: &Client, args: EditArgs) -> Result<()> {
-    let (site, _) = config::load(config)?;
+    let (site, _) = rackstrap_site::load(config)?;
     let wanted = Wanted::new(args.nodes)?;
     wanted.some_names(client)?;
     let before = format!("{HEAD}{}", to_toml(&wanted.nodes(client)?));

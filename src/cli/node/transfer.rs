@@ -6,7 +6,6 @@ use crate::{
         hostlist::Wanted,
         output::{self, Format},
     },
-    config,
     control::{Client, api},
     inventory::{
         Inventory, Node,
@@ -49,7 +48,7 @@ pub struct ImportArgs {
 
 /// Imports all nodes of a file, or none.
 pub fn import(config: &Path, client: &Client, args: &ImportArgs) -> Result<()> {
-    let (site, _) = config::load(config)?;
+    let (site, _) = rackstrap_site::load(config)?;
     let text = read(&args.file)?;
     let ports = args
         .ports

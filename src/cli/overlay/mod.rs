@@ -8,12 +8,12 @@ use super::{
     output::{self, Format},
 };
 use crate::{
-    config::harmless,
     control::{Client, api, segment},
     overlay::{ListedFile, Placed, Preview},
 };
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+use rackstrap_site::harmless;
 use rackstrap_wire::{OverlayContent, OverlayFile};
 use std::{
     path::{Path, PathBuf},

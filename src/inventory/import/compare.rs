@@ -1,10 +1,8 @@
 //! What entries of a file make of the inventory: changes, and what speaks against each, by its line.
 
 use super::{Entry, Place, Places};
-use crate::{
-    config::{Site, one_line},
-    inventory::{Change, Changed, Inventory, InventoryError, NewNode, Node, Patch, apply, change::faults},
-};
+use crate::inventory::{Change, Changed, Inventory, InventoryError, NewNode, Node, Patch, apply, change::faults};
+use rackstrap_site::{Site, one_line};
 use serde::Serialize;
 use std::fmt;
 

@@ -25,8 +25,8 @@ pub use reading::{Judged, Reading};
 pub use report::PROBLEMS;
 pub use toml_tables::to_toml;
 
-use crate::config::Diagnostic;
 use rackstrap_hostlist::naming::Naming;
+use rackstrap_site::Diagnostic;
 use rackstrap_wire::HwAddr;
 use report::{Report, Said};
 use serde::Serialize;

@@ -1,11 +1,9 @@
 //! What could be read of a file, and what is wrong with the rest of it.
 
 use super::{Difference, Entry, Format, Import, ImportError, PROBLEMS, compare, compare::conflicts_of_flawed};
-use crate::{
-    config::{Diagnostic, Site, one_line},
-    inventory::Inventory,
-};
+use crate::inventory::Inventory;
 use rackstrap_hostlist::NodeSet;
+use rackstrap_site::{Diagnostic, Site, one_line};
 use std::collections::HashSet;
 
 /// What could be read of a file.

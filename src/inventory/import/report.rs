@@ -1,7 +1,7 @@
 //! Collects what is wrong with a file that is imported, each with its line, column and text.
 
 use super::Place;
-use crate::config::{Diagnostic, excerpt, harmless, one_line};
+use rackstrap_site::{Diagnostic, excerpt, harmless, one_line};
 use std::ops::Range;
 
 /// At most this many problems are kept; the rest is counted. Nobody mends more at once.

@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::{
-    config::parse,
     serve::{open, reload::Reloader},
     testkit::add,
 };
 use rackstrap_base::warnings::SiteWarnings;
+use rackstrap_site::parse;
 use rackstrap_wire::testing::plan;
 use std::{fs, path::Path};
 

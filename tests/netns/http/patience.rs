@@ -6,7 +6,6 @@ use anyhow::{Context, ensure};
 use arc_swap::ArcSwap;
 use rackstrap::parts::{
     boots::{Boot, Boots},
-    config,
     decide::{SharedWorld, World},
     discovery::Discovery,
     http::{Heard, Limits, Scripts, Service, serve},
@@ -84,7 +83,7 @@ impl Server {
         fs::create_dir(&loader_dir)?;
         fs::write(loader_dir.join("big.efi"), vec![7; LOADER])?;
         let store = Store::open(&dir.path().join("store.redb"))?;
-        let (site, _) = config::parse(SITE, Path::new("/site.toml"))?;
+        let (site, _) = rackstrap_site::parse(SITE, Path::new("/site.toml"))?;
         let recorder = Recorder::load(store.clone(), site.limits, Timestamp::now())?;
         let world = World {
             site: Arc::new(site),

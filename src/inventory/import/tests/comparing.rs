@@ -1,10 +1,8 @@
 //! What an import would do to an inventory.
 
 use super::*;
-use crate::{
-    config::{Site, parse},
-    inventory::{Inventory, Node},
-};
+use crate::inventory::{Inventory, Node};
+use rackstrap_site::{Site, parse};
 use std::path::Path;
 
 const SITE: &str = r#"

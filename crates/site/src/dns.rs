@@ -136,7 +136,7 @@ fn read_forwarder(text: &str) -> Result<SocketAddrV4, (String, String)> {
 
 #[cfg(all(test, feature = "dns"))]
 mod tests {
-    use crate::config::{ConfigError, Site, parse};
+    use crate::{ConfigError, Site, parse};
     use std::path::Path;
 
     const SMALL: &str = r#"[cluster]
@@ -211,14 +211,14 @@ server = "10.5.0.1"
 
     #[test]
     fn the_examples_section_can_be_used() {
-        let example = include_str!("../../rackstrap.example.toml");
+        let example = include_str!("../../../rackstrap.example.toml");
         let used = ["# [dns]", "# name = \"rackstrap\"", "# forward = "]
             .iter()
             .fold(example.to_owned(), |text, line| text.replace(line, &line[2..]));
         let (site, warnings) = site(&used);
         let forward = vec!["10.0.0.53:53".parse().unwrap()];
         let name = "rackstrap".to_owned();
-        assert_eq!(site.dns, Some(crate::config::Dns { name, forward }));
+        assert_eq!(site.dns, Some(crate::Dns { name, forward }));
         assert!(warnings.is_empty(), "{warnings:?}");
     }
 
@@ -256,8 +256,8 @@ server = "10.5.0.1"
 mod tests {
     #[test]
     fn a_build_without_it_says_so() {
-        let text = format!("{}\n[dns]\n", include_str!("../../rackstrap.example.toml"));
-        let error = crate::config::parse(&text, std::path::Path::new("site.toml"))
+        let text = format!("{}\n[dns]\n", include_str!("../../../rackstrap.example.toml"));
+        let error = crate::parse(&text, std::path::Path::new("site.toml"))
             .unwrap_err()
             .to_string();
         assert!(error.contains("this build of rackstrap has no name server"), "{error}");

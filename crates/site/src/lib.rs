@@ -22,7 +22,7 @@ mod tests;
 mod users;
 
 pub use diagnostic::{ConfigError, Diagnostic, Warning};
-pub(crate) use diagnostic::{excerpt, harmless, one_line};
+pub use diagnostic::{excerpt, harmless, one_line};
 pub use profile::SETTINGS;
 pub use site::{Backup, Cluster, Dns, Hooks, LayoutPolicy, Limits, Mount, Profile, Server, Site, Users};
 

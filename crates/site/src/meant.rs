@@ -120,7 +120,7 @@ fn quoted(text: &str, read: &impl Fn(&str) -> Verdict) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{ConfigError, parse};
+    use crate::{ConfigError, parse};
     use std::path::Path;
 
     /// The help of the only problem of a site file with `line` below `section`.

@@ -6,7 +6,7 @@ use super::{
     section::Section,
     server::read_path,
 };
-use rackstrap_store::NIGHTLY_DIR;
+use rackstrap_base::NIGHTLY_DIR;
 use std::path::Path;
 
 /// Most backups that are kept: some years of them.

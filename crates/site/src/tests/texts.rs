@@ -2,7 +2,7 @@
 
 use super::*;
 
-const REFERENCE: &str = include_str!("../../../docs/reference/site-file.md");
+const REFERENCE: &str = include_str!("../../../../docs/reference/site-file.md");
 
 /// What a file with these lines means, if it can be used.
 fn meaning(text: &str) -> Option<String> {
@@ -114,7 +114,7 @@ fn every_key_is_in_the_reference() {
             keys.extend(cell.split('`').skip(1).step_by(2));
         }
     }
-    for (title, known) in crate::config::section::KEYS {
+    for (title, known) in crate::section::KEYS {
         let said = keys_of.get(title).map(Vec::as_slice).unwrap_or_default();
         // Partitions are tables of their own.
         for key in known.iter().filter(|key| **key != "partition") {

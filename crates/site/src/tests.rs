@@ -4,7 +4,7 @@ mod texts;
 use super::*;
 use proptest::prelude::*;
 
-const EXAMPLE: &str = include_str!("../../rackstrap.example.toml");
+const EXAMPLE: &str = include_str!("../../../rackstrap.example.toml");
 /// The least that a site file needs; [`messages`] changes or adds lines to it.
 const SMALL: &str = r#"[cluster]
 node-name = "r{rack:02}n{slot:02}"
@@ -530,7 +530,7 @@ fn sound(site: &Site) {
 
 #[test]
 fn the_fuzzers_corpus_passes() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/site");
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/site");
     let mut outcomes = [0, 0];
     for entry in std::fs::read_dir(&corpus).unwrap() {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();

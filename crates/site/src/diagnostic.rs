@@ -237,7 +237,7 @@ impl<'t> Report<'t> {
 }
 
 /// A terminal obeys control characters, and turns text round for some others: none is passed on.
-pub(crate) fn harmless(c: char) -> char {
+pub fn harmless(c: char) -> char {
     match c {
         '\t' => ' ',
         '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => '\u{fffd}',
@@ -247,7 +247,7 @@ pub(crate) fn harmless(c: char) -> char {
 }
 
 /// A message of one line, whatever of the file's text is in it.
-pub(crate) fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     let mut line: String = text.chars().take(LONGEST).map(harmless).collect();
     if text.chars().nth(LONGEST).is_some() {
         line.push('…');
@@ -256,7 +256,7 @@ pub(crate) fn one_line(text: &str) -> String {
 }
 
 /// The line with a window around what is meant.
-pub(crate) fn excerpt(content: &str, column: usize, length: usize) -> Excerpt {
+pub fn excerpt(content: &str, column: usize, length: usize) -> Excerpt {
     let skipped = if column < WIDTH * 2 / 3 { 0 } else { column - WIDTH / 3 };
     let mut text: String = content.chars().skip(skipped).take(WIDTH).map(harmless).collect();
     let shown = text.chars().count();
