@@ -6,14 +6,16 @@
 use arc_swap::ArcSwap;
 use rackstrap::parts::{
     boots::Boots,
-    decide::{Decision, Requester, World, decide},
-    inventory::{Change, Inventory, NewNode, Node, Patch},
     nodes::{self, Nodes},
     timeline::{DhcpMessage, Event, EventKind, Level, Recorder, Subject},
 };
 use rackstrap_base::clock::Timestamp;
+use rackstrap_catalog::{Catalog, ImageVersion, Manifest};
 use rackstrap_dhcp::{Lease, LeaseState};
-use rackstrap_image::{Catalog, ImageVersion, Manifest};
+use rackstrap_model::{
+    decide::{Decision, Requester, World, decide},
+    inventory::{Change, Inventory, NewNode, Node, Patch},
+};
 use rackstrap_site::{self, Site};
 use rackstrap_store::{Batch, Staged, Store, Table, backup::Reader};
 use rackstrap_wire::{HwAddr, Phase};

@@ -3,7 +3,6 @@
 mod beats;
 mod confirmed;
 mod disks;
-mod effects;
 mod kept;
 mod registry;
 mod window;
@@ -11,17 +10,14 @@ mod window;
 #[cfg(test)]
 mod tests;
 
-pub use confirmed::{DiskRules, trust_site_file};
-pub use disks::{DiskOrder, DiskWish, Disks, NodeDisk, Ordered, is_other_machine};
-pub use effects::{
-    DiskEffect, DiskTrouble, EffectKind, changed_layouts, describe_effects, disk_effect, disk_effects, now as disk_now,
-    size as disk_size,
-};
+pub use confirmed::trust_site_file;
+pub use disks::Disks;
 pub use kept::KEPT_PER_NODE;
 pub use registry::{Boots, Origin, Refusal, redeem_all};
 pub use window::Windows;
 
 use rackstrap_base::clock::Timestamp;
+use rackstrap_model::disks::Ordered;
 use rackstrap_wire::{CheckResult, DiskState, Hardware, ImageRef, Plan, failures};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

@@ -12,8 +12,9 @@ mod tests;
 pub use known::{Differences, Known};
 pub use process::{Failed, run};
 
-use crate::{boots::Boots, decide::SharedWorld, timeline::Recorder};
+use crate::{boots::Boots, timeline::Recorder};
 use rackstrap_base::backoff::doubled;
+use rackstrap_model::decide::SharedWorld;
 use rackstrap_site::Hooks;
 use rackstrap_store::{Store, Table};
 use std::{path::PathBuf, sync::Arc, time::Duration};

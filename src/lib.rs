@@ -5,7 +5,6 @@ mod author;
 mod boots;
 mod cli;
 mod control;
-mod decide;
 mod discovery;
 mod disk_loader;
 #[cfg(feature = "dns")]
@@ -47,10 +46,6 @@ pub mod parts {
             pub use crate::control::api::{Changes, ChangesAnswer, Reloaded, paths};
         }
     }
-    /// Who gets what.
-    pub mod decide {
-        pub use crate::decide::{Current, Decision, Requester, SharedWorld, World, decide};
-    }
     /// Machines that are the inventory has no nodes.
     pub mod discovery {
         pub use crate::discovery::{Discovery, Place, Seen, Told};
@@ -66,7 +61,6 @@ pub mod parts {
     }
     /// The nodes.
     pub mod inventory {
-        pub use crate::inventory::{Change, Entry, Inventory, NewNode, Node, Patch};
         /// For other programs.
         pub mod export {
             pub use crate::inventory::export::{ExportNode, Format};

@@ -1,10 +1,15 @@
 //! Changes of the inventory: checked, stored, and then seen by the next packet.
 
-use crate::{
-    decide::{SharedWorld, World},
-    inventory::{Change, Changed, Inventory, LastEntry, Node, Refusals, apply, remember},
-};
+mod history;
+
+pub use history::history;
+
+use history::{LastEntry, remember};
 use rackstrap_base::clock::Timestamp;
+use rackstrap_model::{
+    decide::{SharedWorld, World},
+    inventory::{Change, Changed, Inventory, Node, Refusals, apply},
+};
 use rackstrap_store::{Batch, Keeper, Read, Store, StoreError, Table, secret_key};
 use std::sync::Arc;
 use thiserror::Error;

@@ -1,13 +1,10 @@
 //! Tests of changes of the inventory: what the next packet sees, and the next start.
 
 use super::*;
-use crate::{
+use crate::testkit::{self, cluster};
+use rackstrap_model::{
     decide::{Decision, Requester, decide},
-    inventory::{
-        InventoryError, Patch, differences, history,
-        tests::{mac, new, open, site},
-    },
-    testkit,
+    inventory::{InventoryError, NewNode, Patch, differences},
 };
 use rackstrap_wire::HwAddr;
 
@@ -21,7 +18,25 @@ fn delete(nodes: &Nodes, name: &str) -> Result<Vec<Changed>, ChangeError> {
 }
 
 fn world() -> SharedWorld {
-    testkit::world(site()).shared()
+    testkit::world(cluster("")).shared()
+}
+
+fn mac(text: &str) -> HwAddr {
+    text.parse().unwrap()
+}
+
+fn new(name: &str, hwaddrs: &[&str]) -> NewNode {
+    NewNode {
+        name: name.into(),
+        hwaddrs: hwaddrs.iter().map(|text| mac(text)).collect(),
+        ..NewNode::default()
+    }
+}
+
+fn open() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = testkit::store(dir.path());
+    (dir, store)
 }
 
 #[test]
@@ -117,7 +132,7 @@ fn a_renamed_node_keeps_its_secrets_and_each_change_is_remembered() {
         9,
         // The control character that was in it.
         "alice  as root",
-        "name r01n10 -> r01n12, address 10.1.0.10 -> 10.1.0.12",
+        "name r01n10 -> r01n12, address 10.5.1.10 -> 10.5.1.12",
     );
     assert_eq!(
         told("r01n10"),

@@ -2,12 +2,14 @@
 
 use crate::{
     boots::{Boot, Boots},
-    decide::{SharedWorld, World},
-    inventory::{self, Settings},
     timeline::{NodeStatus, Recorder},
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_lifecycle::{Node, Observed};
+use rackstrap_model::{
+    decide::{SharedWorld, World},
+    inventory::{self, Settings},
+};
 
 /// Answers how nodes are; clones share it.
 #[derive(Clone)]

@@ -9,9 +9,10 @@ mod nodes;
 
 pub use nodes::of_nodes;
 
-use crate::{disk_loader::IPXE, inventory::Settings, loaders::Loaders};
+use crate::{disk_loader::IPXE, loaders::Loaders};
 use rackstrap_base::{firmware::first_loader, link, warnings::SiteWarnings};
-use rackstrap_image::Catalog;
+use rackstrap_catalog::Catalog;
+use rackstrap_model::inventory::Settings;
 use rackstrap_site::Site;
 use std::{
     collections::BTreeSet,

@@ -1,9 +1,7 @@
 //! `rackstrap backup` and `rackstrap restore`, with the real daemon in a namespace.
 
-use rackstrap::parts::{
-    control::{Client, api},
-    inventory::{Change, NewNode},
-};
+use rackstrap::parts::control::{Client, api};
+use rackstrap_model::inventory::{Change, NewNode};
 use rackstrap_store::{Table, backup::Reader};
 use std::{
     collections::BTreeMap,

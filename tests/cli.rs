@@ -4,9 +4,7 @@ use arc_swap::ArcSwap;
 use rackstrap::parts::{
     boots::Boots,
     control,
-    decide::World,
     discovery::{Discovery, Place, Seen},
-    inventory::Inventory,
     nodes::Nodes,
     overlay::{Renderer, Templates},
     restart::Restarts,
@@ -15,6 +13,7 @@ use rackstrap::parts::{
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_image::load_catalog;
+use rackstrap_model::{decide::World, inventory::Inventory};
 use rackstrap_site::parse;
 use rackstrap_store::Store;
 use std::{

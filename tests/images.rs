@@ -1,8 +1,9 @@
 //! `rackstrap image` as people use it: on a small tree, beside a daemon, and in a whole Debian.
 
 use crate::{backup::Lab, terminal::Terminal};
-use rackstrap::parts::{boots::Boots, decide::Current};
+use rackstrap::parts::boots::Boots;
 use rackstrap_base::clock::Timestamp;
+use rackstrap_model::decide::Current;
 use rackstrap_store::{Batch, Store, Table};
 use rackstrap_wire::testing::plan;
 use std::{

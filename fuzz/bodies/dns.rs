@@ -1,12 +1,12 @@
 //! A packet to the name server, chosen by the fuzzer: its first byte says who asks, and how.
 
 use arc_swap::ArcSwap;
-use rackstrap::parts::{
+use rackstrap::parts::dns::{Reaction, Transport, View, Views, respond};
+use rackstrap_catalog::Catalog;
+use rackstrap_model::{
     decide::World,
-    dns::{Reaction, Transport, View, Views, respond},
     inventory::{Inventory, Node},
 };
-use rackstrap_image::Catalog;
 use std::{
     net::Ipv4Addr,
     path::Path,

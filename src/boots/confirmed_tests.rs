@@ -1,9 +1,7 @@
 use super::*;
-use crate::{
-    boots::{DiskWish, describe_effects},
-    testkit::{self, example},
-};
+use crate::testkit::{self, example};
 use rackstrap_base::clock::Timestamp;
+use rackstrap_model::disks::{DiskWish, EffectKind, describe_effects};
 use rackstrap_wire::{DiskMarker, DiskPlan, DiskState, DiskStatus, Hardware, OverlayRequest, Wipe, testing};
 use std::path::Path;
 
@@ -78,10 +76,8 @@ impl Started<'_> {
 
     /// The rules by which the node's next boot treats its disk.
     fn site_of(&self, node: &Node) -> &Site {
-        self.boots
-            .disks()
-            .rules_instead(self.rules(), node)
-            .unwrap_or(self.site)
+        let disk = self.boots.disks().get(&node.name);
+        self.rules().instead(node, disk.as_ref()).unwrap_or(self.site)
     }
 
     /// The version of the layout that the node's next boot gets.

@@ -1,10 +1,13 @@
 use super::*;
 use crate::{
     boots::{Boot, Boots},
-    inventory::Node,
     testkit::{self, node_with_card as node},
 };
-use rackstrap_wire::{DiskFacts, DiskProblem, FileSystem, Hardware, MountedPartition, OverlayRequest, Plan, testing};
+use rackstrap_model::inventory::Node;
+use rackstrap_wire::{
+    DiskFacts, DiskMarker, DiskProblem, DiskStatus, FileSystem, Hardware, MountedPartition, OverlayRequest, Plan,
+    testing,
+};
 
 fn plan(node: &str) -> Plan {
     testing::plan(node).disk(testing::disk()).build()

@@ -11,12 +11,12 @@ use super::{
     disks::Disks,
     kept::State,
 };
-use crate::inventory::Changed;
 use rackstrap_base::{
     clock::{Timestamp, monotonic},
     sync::{read, write},
     text,
 };
+use rackstrap_model::inventory::Changed;
 use rackstrap_store::{Batch, Store, StoreError, Table};
 use rackstrap_wire::{CheckResult, DiskState, Hardware, ImageRef, OverlayRequest, Plan};
 use std::{

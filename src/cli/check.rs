@@ -2,17 +2,20 @@
 
 use super::output;
 use crate::{
-    boots::{DiskEffect, NodeDisk, changed_layouts, describe_effects, disk_effects},
     control::{Client, api},
     http::script::Scripts,
-    inventory::{Inventory, Node},
     loaders::Loaders,
     overlay::{self, Templates, TreeError},
     preflight::{self, Finding},
     users::Source,
 };
 use anyhow::Context;
-use rackstrap_image::{Catalog, load_catalog, needs_root, selinux_note};
+use rackstrap_catalog::Catalog;
+use rackstrap_image::{load_catalog, needs_root, selinux_note};
+use rackstrap_model::{
+    disks::{DiskEffect, NodeDisk, changed_layouts, describe_effects, disk_effects},
+    inventory::{Inventory, Node},
+};
 use rackstrap_site::{ConfigError, Diagnostic, Site, Warning};
 use serde_json::{Value, json};
 use std::{

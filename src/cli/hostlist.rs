@@ -1,17 +1,15 @@
 //! Arguments that name nodes: hostlists, groups, and names from the standard input.
 
 use super::output;
-use crate::{
-    control::{
-        Client,
-        api::{self, NodeRow},
-    },
-    inventory::{Inventory, Node, find},
+use crate::control::{
+    Client,
+    api::{self, NodeRow},
 };
 use anyhow::{Context, Result, bail};
 use rackstrap_hostlist::{
     Groups, MAX_TEXT, Membership, NoGroups, NodeSet, Repeats, expand_all, expand_in_order, lines,
 };
+use rackstrap_model::inventory::{Inventory, Node, find};
 use rackstrap_wire::HwAddr;
 use std::{io::Read, net::Ipv4Addr};
 

@@ -5,12 +5,10 @@ use super::{
     connection::connect,
     output::{self, Format},
 };
-use crate::{
-    boots::{DiskEffect, describe_effects},
-    control::{Client, api},
-};
+use crate::control::{Client, api};
 use anyhow::{Result, bail};
 use clap::Args;
+use rackstrap_model::disks::{DiskEffect, describe_effects};
 use std::{io::IsTerminal, path::Path, process::ExitCode};
 
 /// Lines about nodes' disks that fit a screen.

@@ -30,10 +30,10 @@ pub use watch::*;
 
 /// Computed for answers, and kept in no table: how a node is, and what its next boot does to its disk.
 pub use crate::{
-    boots::{DiskEffect, DiskTrouble},
     discovery::FullPool,
     timeline::{BootSummary, Level, NodeState, StatusRow},
 };
+pub use rackstrap_model::disks::{DiskEffect, DiskTrouble};
 
 /// Any answer that is not 2xx.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -7,13 +7,12 @@ use super::{
     signed::{Asked, Signed},
 };
 use crate::{
-    decide::World,
     discovery::Filling,
-    inventory::Change,
     timeline::{NodeState, NodeStatus},
 };
 use axum::{Json, extract::State};
 use rackstrap_base::clock::Timestamp;
+use rackstrap_model::{decide::World, inventory::Change};
 
 /// Positions behind the next one that are drawn.
 const AHEAD: usize = 2;

@@ -5,15 +5,15 @@ use super::{
     refusal::{Refusal, Shared, blocking, broken},
     signed::Signed,
 };
-use crate::{
-    boots::{DiskEffect, DiskTrouble, DiskWish, EffectKind},
-    decide::World,
-    inventory::{Changed, Node, find},
-    timeline::{Event, EventKind, Level, Subject},
-};
+use crate::timeline::{Event, EventKind, Level, Subject};
 use axum::{Json, extract::State, http::StatusCode};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_hostlist::NodeSet;
+use rackstrap_model::{
+    decide::World,
+    disks::{DiskEffect, DiskTrouble, DiskWish, EffectKind},
+    inventory::{Changed, Node, find},
+};
 
 pub(super) async fn list(State(context): State<Shared>) -> Json<Vec<api::DiskRow>> {
     let world = context.world.load_full();

@@ -1,6 +1,6 @@
 //! What a person means who names a node, a hardware address or an address.
 
-use crate::{
+use rackstrap_model::{
     decide::World,
     inventory::{InventoryError, Node, find},
 };

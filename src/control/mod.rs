@@ -32,10 +32,11 @@ pub use socket::{bind, serve};
 pub use watch::Watch;
 
 use crate::{
-    boots::Boots, decide::SharedWorld, discovery::Discovery, nodes::Nodes, overlay::Renderer, restart::Restarts,
-    rollout::Rollouts, timeline::Recorder,
+    boots::Boots, discovery::Discovery, nodes::Nodes, overlay::Renderer, restart::Restarts, rollout::Rollouts,
+    timeline::Recorder,
 };
 use rackstrap_base::{firmware::Firmwares, warnings::SiteWarnings};
+use rackstrap_model::decide::SharedWorld;
 use rackstrap_store::Store;
 use std::{net::Ipv4Addr, sync::Arc};
 

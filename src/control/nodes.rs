@@ -7,17 +7,17 @@ use super::{
     refusal::{Refusal, Shared, blocking, broken},
     signed::Signed,
 };
-use crate::{
-    decide::{Decision, Requester, World, decide},
-    inventory::{Change, Changed, Node, Settings, differences},
-    timeline::{NodeState, NodeStatus, Subject, dropped_order, status, summarise},
-};
+use crate::timeline::{NodeState, NodeStatus, Subject, dropped_order, status, summarise};
 use axum::{
     Json,
     extract::{Path, Query, State},
     http::StatusCode,
 };
 use rackstrap_base::clock::{Timestamp, duration};
+use rackstrap_model::{
+    decide::{Decision, Requester, World, decide},
+    inventory::{Change, Changed, Node, Settings, differences},
+};
 use std::collections::BTreeMap;
 
 pub(super) async fn list(State(context): State<Shared>) -> Json<Vec<api::NodeRow>> {
@@ -30,7 +30,7 @@ pub(super) async fn groups(State(context): State<Shared>) -> Json<BTreeMap<Strin
     let world = context.world.load_full();
     let now = Timestamp::now();
     let nodes = world.inventory.iter().map(|node| &**node);
-    let mut groups = crate::inventory::groups(nodes, &world.site.cluster.naming, |node| {
+    let mut groups = rackstrap_model::inventory::groups(nodes, &world.site.cluster.naming, |node| {
         let status = NodeStatus::of(&world, &context.recorder, &context.boots, &node.name, now);
         vec![format!("state:{}", status.state)]
     });
@@ -217,14 +217,14 @@ pub(super) async fn history(
 ) -> Result<Json<Vec<api::HistoryRow>>, Refusal> {
     let entries = blocking({
         let (context, name) = (context.clone(), name.clone());
-        move || crate::inventory::history(&context.store, &name)
+        move || crate::nodes::history(&context.store, &name)
     })
     .await?
     .map_err(broken)?;
     if entries.is_empty() {
         // A name that was never one gets a hint at what was meant.
         let world = context.world.load_full();
-        crate::inventory::find(&world.inventory, &name)?;
+        rackstrap_model::inventory::find(&world.inventory, &name)?;
     }
     Ok(Json(entries.into_iter().map(api::HistoryRow::from).collect()))
 }

@@ -5,13 +5,14 @@ use super::{
     meant::{Meant, meant},
     refusal::{Refusal, Shared, blocking},
 };
-use crate::{inventory::Settings, overlay::UsersReport, timeline::NodeStatus};
+use crate::{overlay::UsersReport, timeline::NodeStatus};
 use axum::{
     Json,
     extract::{Path, Query, State},
     http::StatusCode,
 };
 use rackstrap_base::clock::Timestamp;
+use rackstrap_model::inventory::Settings;
 
 pub(super) async fn trees(State(context): State<Shared>) -> Json<Vec<api::TreeRow>> {
     let world = context.world.load_full();

@@ -1,17 +1,13 @@
 //! What all routes share: what they see, and how they say no.
 
 use super::{Context, api};
-use crate::{
-    discovery::DiscoveryError,
-    inventory::{InventoryError, Refusals},
-    nodes::ChangeError,
-    rollout::RolloutError,
-};
+use crate::{discovery::DiscoveryError, nodes::ChangeError, rollout::RolloutError};
 use axum::{
     Json,
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use rackstrap_model::inventory::{InventoryError, Refusals};
 use std::sync::Arc;
 
 /// What every route sees.

@@ -7,13 +7,13 @@ use super::{
 };
 use crate::{
     boots::Boots,
-    inventory::Settings,
     rollout::{Rollout, RolloutError, Wish},
 };
 use axum::{Json, extract::State};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_hostlist::NodeSet;
 use rackstrap_image::{KernelModules, missing_modules};
+use rackstrap_model::inventory::Settings;
 use std::collections::BTreeMap;
 
 pub(super) async fn current(State(context): State<Shared>) -> Result<Json<Vec<api::CurrentVersion>>, Refusal> {

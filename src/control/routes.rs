@@ -15,7 +15,6 @@ use super::{
     watched::{Sources, Watchers, watchable},
 };
 use crate::{
-    decide::{Decision, Requester, decide},
     discovery::Waiting,
     preflight,
     timeline::{Level, NodeState, StatusRow, Subject, status, summarise},
@@ -29,6 +28,7 @@ use axum::{
     routing::{get, post},
 };
 use rackstrap_base::{clock::Timestamp, warnings::SiteWarning};
+use rackstrap_model::decide::{Decision, Requester, decide};
 use rackstrap_store::Table;
 use rackstrap_wire::HwAddr;
 use std::{
@@ -316,7 +316,8 @@ async fn explain(
             (None, None)
         }
         Decision::Node(mut decided) => {
-            decided.hold_disk(world.disk_rules(), context.boots.disks());
+            let disk = context.boots.disks().get(&decided.node.name);
+            decided.hold_disk(world.disk_rules(), disk.as_ref());
             let asked = (context.clone(), world.clone(), decided.clone());
             warnings = blocking(move || asked.0.overlays.warnings(&asked.1, &asked.2)).await?;
             let checks = decided.all_checks();

@@ -3,15 +3,17 @@
 use super::socket::SocketError;
 use super::*;
 use crate::{
-    decide::World,
     discovery::{Place, Seen},
-    inventory::{Change, NewNode},
     overlay::Templates,
     testkit::{self, Registries, world},
     timeline::{DhcpMessage, Event, EventKind, Level, NodeState, Subject},
 };
 use arc_swap::ArcSwap;
 use rackstrap_base::clock::Timestamp;
+use rackstrap_model::{
+    decide::World,
+    inventory::{Change, NewNode},
+};
 use rackstrap_wire::HwAddr;
 use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, path::Path};
 use tokio_util::sync::CancellationToken;
@@ -425,13 +427,13 @@ fn status_and_explain_tell_of_nodes_that_the_site_file_has_left_behind() {
                 .join("\n")
         };
         swap(&format!("{SITE}\n[profile.gpu]\n"));
-        let node = crate::inventory::NewNode {
+        let node = rackstrap_model::inventory::NewNode {
             name: "r01n02".into(),
             hwaddrs: vec!["52:54:00:01:01:02".parse().unwrap()],
             profiles: vec!["gpu".into()],
             ..Default::default()
         };
-        let add = [crate::inventory::Change::Add(node)];
+        let add = [rackstrap_model::inventory::Change::Add(node)];
         context.nodes.change(&add, "tests", Timestamp::now()).unwrap();
         assert_eq!(warnings(), Vec::<String>::new());
         assert!(how().contains("address 10.5.1.2 in subnet 10.5.0.0/16, by the name's position"));

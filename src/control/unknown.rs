@@ -1,9 +1,7 @@
 //! What `rackstrap explain` says about a machine or an address that belongs to no node.
 
-use crate::{
-    decide::{Requester, World},
-    discovery::Owner,
-};
+use crate::discovery::Owner;
+use rackstrap_model::decide::{Requester, World};
 use std::net::Ipv4Addr;
 
 /// What will happen to it, and what its address is, one line a step. `owner` is the node that the card belongs to all the same, `full`

@@ -5,9 +5,9 @@ use super::{
     machine::{Machine, Seen, Told},
     session::{Session, Sessions},
 };
-use crate::inventory::Inventory;
 use ipnet::Ipv4Net;
 use rackstrap_base::clock::Timestamp;
+use rackstrap_model::inventory::Inventory;
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
 use std::{

@@ -4,7 +4,7 @@
 //! cards. What several nodes say tells nothing, and two machines with different UUIDs are two machines, whatever else they share.
 
 use super::machine::{clean, says_something};
-use crate::inventory::{Inventory, Node};
+use rackstrap_model::inventory::{Inventory, Node};
 use rackstrap_wire::{Hardware, HwAddr};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

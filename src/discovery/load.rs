@@ -6,7 +6,8 @@ use super::{
     machine::Machine,
     session::{Session, Sessions},
 };
-use crate::{boots::Boots, decide::SharedWorld};
+use crate::boots::Boots;
+use rackstrap_model::decide::SharedWorld;
 use rackstrap_store::{Store, StoreError, Table};
 use uuid::Uuid;
 

@@ -1,11 +1,11 @@
 //! Which machine becomes which node, and what that is for the inventory. Without any effect of its own.
 
 use super::{floor::Floor, machine::Machine, session::Session, task::DiscoveryError};
-use crate::{
+use rackstrap_base::clock::Timestamp;
+use rackstrap_model::{
     decide::World,
     inventory::{Change, NewNode, Patch},
 };
-use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::HwAddr;
 
 /// Who is placed where.

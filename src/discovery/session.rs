@@ -1,10 +1,10 @@
 //! A session: a rack that is being filled, position by position.
 
 use super::machine::{Machine, Place};
-use crate::inventory::Inventory;
 use ipnet::Ipv4Net;
 use rackstrap_base::clock::Timestamp;
 use rackstrap_hostlist::naming::Naming;
+use rackstrap_model::inventory::Inventory;
 use rackstrap_site::Site;
 use serde::{Deserialize, Serialize};
 use std::{

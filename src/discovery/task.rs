@@ -9,11 +9,13 @@ use super::{
 };
 use crate::{
     boots::Boots,
-    decide::{SharedWorld, World},
-    inventory::Change,
     nodes::{ChangeError, Nodes},
 };
 use rackstrap_base::{clock::Timestamp, sync::lock, threads::Thread};
+use rackstrap_model::{
+    decide::{SharedWorld, World},
+    inventory::Change,
+};
 use rackstrap_store::{Batch, Keeper, Store, StoreError, Table};
 use rackstrap_wire::{Hardware, HwAddr};
 use std::{

@@ -4,11 +4,9 @@ mod room;
 mod told;
 
 use super::*;
-use crate::{
-    inventory::{Change, Inventory, NewNode},
-    testkit::{self, Registries, world},
-};
+use crate::testkit::{self, Registries, world};
 use rackstrap_base::clock::Timestamp;
+use rackstrap_model::inventory::{Change, Inventory, NewNode};
 use rackstrap_site::Site;
 use rackstrap_wire::HwAddr;
 use std::{thread, time::Duration};

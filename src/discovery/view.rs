@@ -7,9 +7,9 @@ use super::{
     session::{Session, Sessions},
     task::Discovery,
 };
-use crate::decide::World;
 use ipnet::Ipv4Net;
 use rackstrap_base::clock::Timestamp;
+use rackstrap_model::decide::World;
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::atomic::Ordering};

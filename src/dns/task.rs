@@ -6,7 +6,6 @@ use super::{
     respond,
     upstream::{self, Favourite, Patience},
 };
-use crate::decide::SharedWorld;
 use hickory_proto::ProtoError;
 use rackstrap_base::{
     clock::Timestamp,
@@ -14,6 +13,7 @@ use rackstrap_base::{
     counters::ReadCounts,
     rare::Rare,
 };
+use rackstrap_model::decide::SharedWorld;
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
 use std::{
     io,

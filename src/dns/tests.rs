@@ -4,16 +4,16 @@ mod forwarding;
 mod packets;
 
 use super::*;
-use crate::{
-    decide::{Decision, Requester, SharedWorld, World, decide},
-    inventory::Inventory,
-    testkit::{self, node},
-};
+use crate::testkit::{self, node};
 use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode},
     rr::{DNSClass, Name, RData, Record, RecordType, rdata::A},
 };
-use rackstrap_image::Catalog;
+use rackstrap_catalog::Catalog;
+use rackstrap_model::{
+    decide::{Decision, Requester, SharedWorld, World, decide},
+    inventory::Inventory,
+};
 use rackstrap_site::Site;
 use std::{
     net::Ipv4Addr,

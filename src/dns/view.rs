@@ -1,10 +1,10 @@
 //! The world as of one query.
 
 use super::Zones;
-use crate::{decide::SharedWorld, inventory::Inventory};
 use arc_swap::ArcSwap;
 use hickory_proto::ProtoError;
 use rackstrap_base::sync::lock;
+use rackstrap_model::{decide::SharedWorld, inventory::Inventory};
 use rackstrap_site::Site;
 use std::sync::{Arc, Mutex};
 

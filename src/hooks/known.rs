@@ -2,11 +2,10 @@
 
 use crate::{
     boots::Boots,
-    decide::World,
-    inventory::Node,
     timeline::{NodeState, NodeStatus, Recorder},
 };
 use rackstrap_hostlist::{Dialect, NodeSet};
+use rackstrap_model::{decide::World, inventory::Node};
 use rackstrap_wire::Hardware;
 use std::{collections::BTreeMap, fmt, sync::Arc};
 

@@ -1,11 +1,10 @@
 use super::*;
 use crate::{
-    decide::World,
-    inventory::Change,
     testkit::{self, Registries, add, cluster},
     timeline::{Event, EventKind, Level, Subject},
 };
 use rackstrap_base::clock::Timestamp;
+use rackstrap_model::{decide::World, inventory::Change};
 use std::{path::Path, sync::Arc, time::Instant};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -124,7 +123,7 @@ async fn told_at_the_start_and_of_what_changes_in_one_run() {
     assert_eq!(lines(&log, 2).await[1], "+r01n[01-02] ~ - stalled: lost:");
     let join = Change::Set {
         name: "r01n01".to_owned(),
-        patch: crate::inventory::Patch {
+        patch: rackstrap_model::inventory::Patch {
             join: ["new".to_owned()].into(),
             ..Default::default()
         },

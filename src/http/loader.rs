@@ -8,7 +8,6 @@ use super::{
 };
 use crate::{
     boots::{Boot, Origin},
-    decide::{Decision, NodeDecision, Requester, World, decide},
     discovery::{Owner, Told},
     timeline::{Event, EventKind, Level, Subject},
 };
@@ -20,6 +19,7 @@ use axum::{
 };
 use rackstrap_base::{clock::Timestamp, text::quoted};
 use rackstrap_image::permissive_args;
+use rackstrap_model::decide::{Decision, NodeDecision, Requester, World, decide};
 use rackstrap_wire::HwAddr;
 use std::{
     path::PathBuf,
@@ -94,7 +94,8 @@ pub async fn script(
             service.send_to_dhcp(&world, &decision, hwaddr, detail, Some(Level::Retry))?
         }
         Decision::Node(mut decision) => {
-            decision.hold_disk(world.disk_rules(), service.boots.disks());
+            let disk = service.boots.disks().get(&decision.node.name);
+            decision.hold_disk(world.disk_rules(), disk.as_ref());
             if let Some(failed) = &query.failed {
                 service.note_failure(&decision.node.name, failed);
             }
@@ -164,7 +165,7 @@ impl Service {
         let boot = boot.map_err(|e| Problem::unavailable(e.to_string()))?;
         // Nothing on an NFS root has a label, so a policy that is enforced lets nobody in.
         let version = world.images.get(boot.image());
-        let permissive = version.is_some_and(|version| version.enforces_selinux());
+        let permissive = version.is_some_and(|version| version.enforces_selinux);
         let kernel_args = match permissive {
             true => permissive_args(&decision.kernel_args),
             false => decision.kernel_args.clone(),

@@ -9,7 +9,6 @@ use super::{
 };
 use crate::{
     boots::{Boot, Boots, Refusal, Windows},
-    decide::{SharedWorld, World},
     discovery::Discovery,
     loaders::Loaders,
     overlay::Renderer,
@@ -19,6 +18,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use rackstrap_base::{clock::Timestamp, connection_limit::ClientClass, firmware::Firmwares, text::quoted};
+use rackstrap_model::decide::{SharedWorld, World};
 use rackstrap_site::Site;
 use rackstrap_wire::{FIRST_USER_PORT, HwAddr, ImageRef};
 use std::{

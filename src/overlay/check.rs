@@ -1,8 +1,9 @@
 //! Every template tried before a node needs it.
 
 use super::{facts, mounts, render::render, tree::Templates};
-use crate::inventory::{Inventory, Node, Settings};
-use rackstrap_image::{Catalog, ImageVersion, RootDir};
+use rackstrap_catalog::{Catalog, ImageVersion};
+use rackstrap_image::RootDir;
+use rackstrap_model::inventory::{Inventory, Node, Settings};
 use rackstrap_site::{Diagnostic, Site};
 use rackstrap_wire::ImageRef;
 use std::{collections::BTreeMap, sync::Arc};
@@ -78,7 +79,7 @@ pub fn enforcing_selinux(site: &Site, images: &Catalog) -> Vec<ImageRef> {
     let profiles = site.profiles.keys();
     let versions = profiles.filter_map(|profile| image_of(site, images, std::slice::from_ref(profile)));
     let mut found: Vec<ImageRef> = versions
-        .filter(|version| version.enforces_selinux())
+        .filter(|version| version.enforces_selinux)
         .map(|version| version.manifest.image.clone())
         .collect();
     found.sort();

@@ -1,7 +1,7 @@
 //! The facts that a node's templates are rendered from.
 
 use super::render::{Facts, KeyPair, MountFacts, NodeFacts, PeerNode, SshKeys};
-use crate::{
+use rackstrap_model::{
     decide::{NodeDecision, World},
     inventory::Settings,
 };

@@ -10,11 +10,12 @@ use super::{
 };
 use crate::{
     boots::{Boot, Boots},
-    decide::{Decision, NodeDecision, Requester, SharedWorld, World, decide},
     users::{Source, hide_hashes},
 };
 use arc_swap::ArcSwap;
-use rackstrap_image::{ImageVersion, RootDir};
+use rackstrap_catalog::ImageVersion;
+use rackstrap_image::RootDir;
+use rackstrap_model::decide::{Decision, NodeDecision, Requester, SharedWorld, World, decide};
 use rackstrap_store::Store;
 use rackstrap_wire::{
     DiskState, HwAddr, ImageRef, Overlay, OverlayContent, OverlayFile, Plan, SECRET_SPEAKS, users::GivenUsers,
@@ -175,7 +176,8 @@ impl Renderer {
         let world = self.world.load_full();
         let mut decision = decided(&world, hwaddr)
             .ok_or_else(|| format!("{hwaddr} belongs to no node, or its node is in no subnet"))?;
-        decision.hold_disk(world.disk_rules(), self.boots.disks());
+        let disk = self.boots.disks().get(&decision.node.name);
+        decision.hold_disk(world.disk_rules(), disk.as_ref());
         let node = decision.node.name.clone();
         let plan = decision
             .plan(&world.site, hwaddr, "preview")

@@ -6,7 +6,8 @@ use crate::{
     users::{Accounts, EtcFiles, Stamps, lacking, merge},
 };
 use rackstrap_base::sync::lock;
-use rackstrap_image::{ImageVersion, RootDir};
+use rackstrap_catalog::ImageVersion;
+use rackstrap_image::RootDir;
 use rackstrap_site::Users;
 use rackstrap_store::{Batch, StoreError, Table, secret_key};
 use rackstrap_wire::{

@@ -1,9 +1,9 @@
 //! Profiles whose nodes have no image to boot.
 
 use super::{Finding, finding};
-use crate::inventory::Settings;
 use rackstrap_base::words::closest;
-use rackstrap_image::{Catalog, import_command};
+use rackstrap_catalog::{Catalog, import_command};
+use rackstrap_model::inventory::Settings;
 use rackstrap_site::Site;
 use rackstrap_wire::ImageRef;
 use std::collections::BTreeMap;
@@ -78,7 +78,7 @@ fn remedy(wanted: &str, images: &Catalog) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rackstrap_image::{ImageVersion, Manifest};
+    use rackstrap_catalog::{ImageVersion, Manifest};
     use std::path::{Path, PathBuf};
 
     fn catalog(images: &[&str]) -> Catalog {

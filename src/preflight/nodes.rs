@@ -1,8 +1,8 @@
 //! What the site file does not say any more, and nodes of the inventory still have.
 
 use super::{Finding, finding};
-use crate::inventory::Node;
 use rackstrap_hostlist::NodeSet;
+use rackstrap_model::inventory::Node;
 use rackstrap_site::Site;
 use std::collections::BTreeMap;
 

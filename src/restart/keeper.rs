@@ -7,8 +7,6 @@ use super::{
 };
 use crate::{
     boots::Boots,
-    decide::SharedWorld,
-    inventory::find,
     observed::Observer,
     timeline::{Event, EventKind, Level, Recorder, Subject},
 };
@@ -19,6 +17,7 @@ use rackstrap_lifecycle::{
     restart::{Cause, End, Member, Programs, Request, Step},
     rollout::Rollout,
 };
+use rackstrap_model::{decide::SharedWorld, inventory::find};
 use rackstrap_store::{Batch, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use std::{

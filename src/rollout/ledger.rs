@@ -1,15 +1,12 @@
 //! All that is assigned, in memory, with what of it is not on disk yet.
 
-use crate::{
-    boots::Boot,
-    decide::{Assignments, Current, Given, RenameStep, Renaming, Restarting, Trial},
-    timeline::Level,
-};
+use crate::{boots::Boot, timeline::Level};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_lifecycle::{
     Changed, Observed, restart,
     rollout::{Member, Remark, Rollout, State},
 };
+use rackstrap_model::decide::{Assignments, Current, Given, RenameStep, Renaming, Restarting, Trial};
 use rackstrap_store::{Batch, Table};
 use rackstrap_wire::ImageRef;
 use std::{

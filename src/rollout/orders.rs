@@ -6,18 +6,16 @@ use super::{
     ledger::Ledger,
     task::Rollouts,
 };
-use crate::{
-    decide::{Current, RenameStep, Renaming, World},
-    inventory::find,
-    observed::setting,
-    restart::Withdrawn,
-    timeline::Level,
-};
+use crate::{observed::setting, restart::Withdrawn, timeline::Level};
 use rackstrap_base::clock::Timestamp;
-use rackstrap_image::Catalog;
+use rackstrap_catalog::Catalog;
 use rackstrap_lifecycle::{
     Observed,
     rollout::{Pace, Rollout, Stage, Wish, shown},
+};
+use rackstrap_model::{
+    decide::{Current, RenameStep, Renaming, World},
+    inventory::find,
 };
 use rackstrap_store::StoreError;
 use rackstrap_wire::ImageRef;

@@ -4,7 +4,6 @@
 use super::ledger::Ledger;
 use crate::{
     boots::{Boot, Boots},
-    decide::{SharedWorld, World},
     observed::{Observer, setting},
     restart::Restarts,
     timeline::{Event, EventKind, Level, Recorder, Subject},
@@ -14,6 +13,7 @@ use rackstrap_lifecycle::{
     Action, Node,
     rollout::{Rollout, State},
 };
+use rackstrap_model::decide::{SharedWorld, World};
 use rackstrap_store::{Batch, Store, StoreError, Table};
 use rackstrap_wire::ImageRef;
 use std::{

@@ -4,9 +4,9 @@ mod edges;
 mod ledger;
 mod reboots;
 
-use crate::decide::{Assignments, Current, Given, Source, Trial};
 use rackstrap_base::clock::Timestamp;
-use rackstrap_image::{Catalog, ImageVersion, Manifest};
+use rackstrap_catalog::{Catalog, ImageVersion, Manifest};
+use rackstrap_model::decide::{Assignments, Current, Given, Source, Trial};
 use rackstrap_wire::ImageRef;
 use std::{path::PathBuf, sync::Arc};
 

@@ -2,7 +2,6 @@
 
 use super::Shared;
 use crate::{
-    decide::{Decision, Requester, decide},
     discovery::{Moved, NoRoom, Place, Places, Seen},
     http::{base_url, script::script_url},
     timeline::{DhcpMessage, Event, EventKind, IPXE, Level, Subject},
@@ -18,6 +17,7 @@ use rackstrap_base::{
 use rackstrap_dhcp::{
     ASK_EVERY, Answer, AnswerKind, Ask, Authority, DhcpEvent, Kind, Lease, LeaseStore, Loader, Network, Rival,
 };
+use rackstrap_model::decide::{Decision, Requester, decide};
 use rackstrap_site::Site;
 use rackstrap_store::{Batch, Store, Table};
 use rackstrap_wire::HwAddr;

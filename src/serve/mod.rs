@@ -11,12 +11,10 @@ mod reload;
 mod tftp;
 
 use crate::{
-    boots::{Boots, Windows, describe_effects},
+    boots::{Boots, Windows},
     control,
-    decide::{SharedWorld, World},
     discovery::Discovery,
     hooks, http,
-    inventory::Inventory,
     loaders::Loaders,
     nodes::{self, Nodes},
     overlay::{self, Renderer, Templates},
@@ -30,6 +28,11 @@ use arc_swap::ArcSwap;
 use rackstrap_base::{clock::Timestamp, firmware::Firmwares, panics, warnings::SiteWarnings, words::count};
 use rackstrap_dhcp::LeaseKeeper;
 use rackstrap_image::{load_catalog, own_images};
+use rackstrap_model::{
+    decide::{SharedWorld, World},
+    disks::describe_effects,
+    inventory::Inventory,
+};
 use rackstrap_site::Site;
 use rackstrap_store::Store;
 use std::{path::Path, pin::Pin, sync::Arc, time::Duration};

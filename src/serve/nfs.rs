@@ -3,7 +3,7 @@
 use super::Shared;
 use crate::timeline::{Event, EventKind, Level, Subject};
 use rackstrap_base::{clock::Timestamp, rare::Rare, sync::lock};
-use rackstrap_image::Catalog;
+use rackstrap_catalog::Catalog;
 use rackstrap_nfs::{ExportId, ExportRoot, Exports, NfsEvent, Refusal};
 use rackstrap_wire::{FIRST_USER_PORT, ImageRef};
 use std::{

@@ -2,9 +2,7 @@
 
 use super::{Shared, nfs::ImageExports, tell_findings};
 use crate::{
-    boots::{DiskEffect, changed_layouts, describe_effects, disk_effects},
     control::api::Reloaded,
-    decide::{Current, World},
     http::script::Scripts,
     loaders::Loaders,
     overlay::{self, Templates},
@@ -12,7 +10,12 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use rackstrap_base::{clock::Timestamp, sync::lock};
-use rackstrap_image::{Catalog, load_catalog};
+use rackstrap_catalog::Catalog;
+use rackstrap_image::load_catalog;
+use rackstrap_model::{
+    decide::{Current, World},
+    disks::{DiskEffect, changed_layouts, describe_effects, disk_effects},
+};
 use rackstrap_site::Site;
 use std::{
     path::PathBuf,

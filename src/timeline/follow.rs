@@ -1,12 +1,9 @@
 //! What a change of the inventory means for timelines and boots.
 
 use super::{Event, EventKind, Level, Recorder, Subject};
-use crate::{
-    boots::{Boots, is_other_machine},
-    inventory::Changed,
-    nodes::Follower,
-};
+use crate::{boots::Boots, nodes::Follower};
 use rackstrap_base::clock::Timestamp;
+use rackstrap_model::{disks::is_other_machine, inventory::Changed};
 use rackstrap_store::Batch;
 
 /// Lets timelines, boots and what is known of disks follow: an unknown machine that became a node brings what was heard of it along, a

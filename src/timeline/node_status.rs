@@ -1,11 +1,9 @@
 //! How a node is: the one answer for `status`, explanations, rollouts, restarts, exports and hooks.
 
 use super::{NodeState, Recorder, Standing, Subject};
-use crate::{
-    boots::{Boot, Boots},
-    decide::World,
-};
+use crate::boots::{Boot, Boots};
 use rackstrap_base::clock::Timestamp;
+use rackstrap_model::decide::World;
 use rackstrap_wire::{DiskState, Hardware, ImageRef};
 use std::sync::Arc;
 

@@ -1,11 +1,9 @@
 //! Tests of the one answer to how a node is.
 
 use super::{node_status::heartbeats, tests::LIMITS, *};
-use crate::{
-    boots::{Boot, Boots},
-    decide::{Assignments, Trial, World},
-};
+use crate::boots::{Boot, Boots};
 use rackstrap_base::clock::Timestamp;
+use rackstrap_model::decide::{Assignments, Trial, World};
 use rackstrap_site::parse;
 use rackstrap_store::{Batch, Store, Table};
 use rackstrap_wire::CheckResult;

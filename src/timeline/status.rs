@@ -1,13 +1,15 @@
 //! One row a node: what `rackstrap status` shows.
 
 use super::{NodeState, NodeStatus, Recorder};
-use crate::{
-    boots::{Boot, Boots, DiskTrouble, disk_size},
+use crate::boots::{Boot, Boots};
+use rackstrap_base::clock::Timestamp;
+use rackstrap_catalog::ImageVersion;
+use rackstrap_image::permissive_args;
+use rackstrap_model::{
     decide::World,
+    disks::{DiskTrouble, disk_size},
     inventory::{Node, Settings},
 };
-use rackstrap_base::clock::Timestamp;
-use rackstrap_image::{ImageVersion, permissive_args};
 use rackstrap_wire::{DiskState, DiskStatus, ImageRef};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -77,7 +79,7 @@ pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp)
 
 /// Whether the image of the boot enforces SELinux, and its nodes are told not to.
 fn boots_permissive(world: &World, node: &Node, boot: &Boot) -> bool {
-    let enforces = |version: &Arc<ImageVersion>| version.enforces_selinux();
+    let enforces = |version: &Arc<ImageVersion>| version.enforces_selinux;
     world.images.get(boot.image()).is_some_and(enforces) && {
         let settings = Settings::of(&world.site, &node.profiles, |_| ());
         let given = settings.text(|p| &p.kernel_args).unwrap_or_default();

@@ -1,8 +1,9 @@
 //! Looks for nodes that fell silent, and keeps the time at which this daemon was there to hear them.
 
 use super::{Recorder, node_status::heartbeats};
-use crate::{boots::Boots, decide::SharedWorld};
+use crate::boots::Boots;
 use rackstrap_base::clock::Timestamp;
+use rackstrap_model::decide::SharedWorld;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;

@@ -2,10 +2,8 @@
 
 use super::dhcp::lab::{TO_ALL, message};
 use crate::backup::{Lab, add, name};
-use rackstrap::parts::{
-    control::{Client, api},
-    inventory::{Entry, Node},
-};
+use rackstrap::parts::control::{Client, api};
+use rackstrap_model::inventory::{Entry, Node};
 use rackstrap_store::{Table, backup::Reader};
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,6 +1,6 @@
 //! Reading the directory of images.
 
-use super::{Catalog, ImageVersion, Manifest, versions::version_number};
+use super::{Catalog, ImageVersion, Manifest, root::RootDir, selinux::enforces_selinux, versions::version_number};
 use rackstrap_wire::ImageRef;
 use std::{
     fmt, io,
@@ -130,7 +130,10 @@ fn whole(dir: &Path, manifest: Manifest) -> Result<ImageVersion, String> {
             return Err(format!("{part} is not {wanted}, or empty; import the image again"));
         }
     }
-    Ok(ImageVersion::new(manifest, dir.to_owned()))
+    let enforces_selinux = RootDir::open(&dir.join("root")).is_ok_and(|root| enforces_selinux(&root));
+    let mut version = ImageVersion::new(manifest, dir.to_owned());
+    version.enforces_selinux = enforces_selinux;
+    Ok(version)
 }
 
 pub(crate) fn read_manifest(path: &Path) -> io::Result<String> {

@@ -46,12 +46,6 @@ pub struct ImportRequest {
     pub now: Timestamp,
 }
 
-/// The command that makes the first version of the image called `name`, as it can be typed in a checkout, which has the recipes.
-pub fn import_command(name: &str) -> String {
-    let recipe = if name.starts_with("rocky") { "rocky" } else { "debian" };
-    format!("rackstrap image import {name} --from images/{recipe}.toml")
-}
-
 enum Source {
     Dir(RootDir),
     Archive(File),

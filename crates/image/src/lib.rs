@@ -20,7 +20,6 @@ mod kernel;
 mod kernel_modules;
 mod leftovers;
 mod locks;
-mod manifest;
 mod oci;
 mod packages;
 mod placeholders;
@@ -43,23 +42,24 @@ pub use delete::{Verdict, collect_leftovers, delete_versions, gc_plan, rename_im
 pub use diff::{Became, FileChange, diff_trees};
 pub use enter::{EnterRequest, enter, run_inside};
 pub use error::{ImportError, show_bytes};
-pub use import::{ImportRequest, import, import_command};
+pub use import::{ImportRequest, import};
 pub use initramfs::{ModuleSurvey, ModuleTexts, survey_modules};
 pub use kernel::release_of as kernel_release;
 pub use kernel_modules::{KernelModules, missing_modules};
 pub use locks::{Locked, show_pids};
-pub use manifest::{Catalog, ImageVersion, InitKind, Manifest, Variant};
 pub use oci::{OciOptions, survey_documents};
-pub use packages::{Package, PackageChange, PackageCounts, PackageKind, Packages};
+pub use packages::{Package, PackageChange, Packages};
 pub use prepare::{packages_installed, packages_of};
 pub use progress::{Progress, Quiet, Step};
 pub use root::RootDir;
 pub use seal::{SealRequest, seal};
 pub use selinux::{permissive_args, selinux_note};
 pub use tar::{Survey, survey as survey_tar};
-pub use verify::verify;
+pub use verify::{keep_version, verify};
 pub use versions::own_images;
 pub use work::{
     CloneRequest, Cloned, Way, WorkInfo, WorkingCopy, clone_version, default_name, delete_working_copy,
     find_working_copy, working_copies,
 };
+
+use rackstrap_catalog::{Catalog, ImageVersion, InitKind, Manifest, PackageCounts, PackageKind};

@@ -1,6 +1,6 @@
 //! Packages in a tree: what is installed, and what is different from another tree.
 
-use super::{root::RootDir, rpm};
+use super::{PackageCounts, PackageKind, root::RootDir, rpm};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,33 +11,6 @@ pub(super) const LONGEST: u64 = 128 << 20;
 const DPKG: &str = "var/lib/dpkg/status";
 /// Where apk does (apk(8)).
 const APK: &str = "lib/apk/db/installed";
-
-/// Which program manages the packages of a tree.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PackageKind {
-    /// Debian's.
-    Dpkg,
-    /// Fedora's, openSUSE's and their kin's.
-    Rpm,
-    /// Alpine's.
-    Apk,
-    /// None that we can ask.
-    #[default]
-    Unknown,
-}
-
-impl PackageKind {
-    /// What people see.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            PackageKind::Dpkg => "dpkg",
-            PackageKind::Rpm => "rpm",
-            PackageKind::Apk => "apk",
-            PackageKind::Unknown => "unknown",
-        }
-    }
-}
 
 /// An installed package.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -74,25 +47,6 @@ pub struct Packages {
     /// What is different from the parent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<PackageChange>,
-}
-
-/// How many packages a version has, and how many differ from its parent: in the manifest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct PackageCounts {
-    /// Who manages them.
-    pub kind: PackageKind,
-    /// Installed.
-    pub installed: u64,
-    /// Not in the parent.
-    #[serde(default)]
-    pub added: u64,
-    /// Only in the parent.
-    #[serde(default)]
-    pub removed: u64,
-    /// Of another version than in the parent.
-    #[serde(default)]
-    pub changed: u64,
 }
 
 impl Packages {

@@ -1,8 +1,9 @@
 //! The database of rpm in a tree: where it is, what it says, and where the tree's own rpm looks for it.
 
 use super::{
+    PackageKind,
     error::{Doing, Result},
-    packages::{LONGEST, Package, PackageKind, Packages, sorted},
+    packages::{LONGEST, Package, Packages, sorted},
     root::RootDir,
     tree::open_dir_as_root,
 };

@@ -10,16 +10,14 @@ use super::{
 };
 use std::os::fd::AsFd;
 
-impl ImageVersion {
-    /// Keeps others from deleting it as long as the answer lives.
-    ///
-    /// # Errors
-    /// It is being deleted, or gone.
-    pub fn keep(&self) -> Result<Locked> {
-        let dir = open_dir(&self.dir).doing(|| format!("opening {}", self.dir.display()))?;
-        try_lock(dir, true, &self.dir)?
-            .map_err(|pids| held(&format!("{} is being deleted", self.manifest.image), &pids))
-    }
+/// Keeps others from deleting `version` as long as the answer lives.
+///
+/// # Errors
+/// It is being deleted, or gone.
+pub fn keep_version(version: &ImageVersion) -> Result<Locked> {
+    let dir = open_dir(&version.dir).doing(|| format!("opening {}", version.dir.display()))?;
+    try_lock(dir, true, &version.dir)?
+        .map_err(|pids| held(&format!("{} is being deleted", version.manifest.image), &pids))
 }
 
 /// Compares tree, kernel and initramfs with their digests; what differs is answered, a line each.
@@ -35,7 +33,7 @@ pub fn verify(version: &ImageVersion, progress: &mut dyn Progress) -> Result<Vec
             m.image, m.image
         )));
     }
-    let _kept = version.keep()?;
+    let _kept = keep_version(version)?;
     let root_path = version.dir.join("root");
     let root = open_dir(&root_path).doing(|| format!("opening {}", root_path.display()))?;
     let sealed = Copied {

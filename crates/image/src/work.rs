@@ -11,6 +11,7 @@ use super::{
     prepare::{full, packages_of},
     progress::{Progress, Step},
     tree::{Copied, Notes, SpaceGuard, copy_tree, count_tree, has_nested, is_subvolume, make_root, snapshot},
+    verify::keep_version,
     versions::{Images, Incoming, write_new},
 };
 use rackstrap_base::clock::Timestamp;
@@ -258,7 +259,7 @@ pub fn clone_version(request: &CloneRequest, progress: &mut dyn Progress) -> Res
         )));
     }
     // Held until the copy is there, so that nobody deletes it meanwhile.
-    let _kept = parent.keep()?;
+    let _kept = keep_version(parent)?;
     let from_path = parent.dir.join("root");
     let from = open_dir(&from_path).doing(|| format!("opening {}", from_path.display()))?;
     let incoming = Incoming::create(&request.images_dir, WORK)?;

@@ -6,16 +6,14 @@ use super::{
     list::warn_of,
     progress::Shown,
 };
-use crate::{
-    cli::{ask, output::count},
-    decide::RenameStep,
-};
+use crate::cli::{ask, output::count};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use rackstrap_image::{
     Verdict, collect_leftovers, delete_versions, delete_working_copy, find_working_copy, gc_plan, load_catalog,
     rename_image, show_bytes, working_copies,
 };
+use rackstrap_model::decide::RenameStep;
 use rackstrap_site::Site;
 use rackstrap_wire::ImageRef;
 use std::path::{Path, PathBuf};

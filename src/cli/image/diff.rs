@@ -3,9 +3,10 @@
 use super::{find, progress::Shown};
 use anyhow::{Context, Result};
 use clap::Args;
+use rackstrap_catalog::Catalog;
 use rackstrap_image::{
-    Became, Catalog, Locked, PackageChange, Packages, diff_trees, find_working_copy, load_catalog, packages_installed,
-    packages_of, working_copies,
+    Became, Locked, PackageChange, Packages, diff_trees, find_working_copy, keep_version, load_catalog,
+    packages_installed, packages_of, working_copies,
 };
 use serde_json::json;
 use std::{
@@ -57,7 +58,7 @@ fn side(images: &Path, catalog: &Catalog, name: &str) -> Result<Side> {
         root: version.dir.join("root"),
         bytes: version.manifest.bytes,
         packages: packages_of(&version.dir),
-        _kept: Some(version.keep()?),
+        _kept: Some(keep_version(version)?),
     })
 }
 

@@ -7,11 +7,12 @@ use crate::{
         ClientError,
         api::{Done, ImageUse, paths},
     },
-    decide::Assignments,
     rollout::stored,
 };
 use anyhow::{Context, Result};
-use rackstrap_image::{Catalog, load_catalog};
+use rackstrap_catalog::Catalog;
+use rackstrap_image::load_catalog;
+use rackstrap_model::decide::Assignments;
 use rackstrap_site::Site;
 use rackstrap_store::{Store, Table};
 use rackstrap_wire::ImageRef;

@@ -8,10 +8,8 @@ use crate::cli::{error_line, output, screen};
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table};
 use rackstrap_base::clock::Timestamp;
-use rackstrap_image::{
-    ImageVersion, InitKind, PackageKind, WorkingCopy, import_command, load_catalog, packages_of, show_bytes, show_pids,
-    working_copies,
-};
+use rackstrap_catalog::{ImageVersion, InitKind, PackageKind, import_command};
+use rackstrap_image::{WorkingCopy, load_catalog, packages_of, show_bytes, show_pids, working_copies};
 use rackstrap_site::Site;
 use rackstrap_wire::ImageRef;
 use std::{collections::BTreeMap, path::Path};

@@ -18,7 +18,8 @@ use super::{
 use crate::control::api::{Done, paths};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
-use rackstrap_image::{Catalog, ImageVersion, needs_root};
+use rackstrap_catalog::{Catalog, ImageVersion};
+use rackstrap_image::needs_root;
 use rackstrap_wire::ImageRef;
 use std::{path::Path, process::ExitCode};
 

@@ -8,9 +8,9 @@ use crate::{
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use rackstrap_base::clock::Timestamp;
+use rackstrap_catalog::ImageVersion;
 use rackstrap_image::{
-    CloneRequest, Cloned, ImageVersion, SealRequest, Way, clone_version, default_name, load_catalog, seal, show_bytes,
-    verify,
+    CloneRequest, Cloned, SealRequest, Way, clone_version, default_name, load_catalog, seal, show_bytes, verify,
 };
 use rackstrap_wire::ImageRef;
 use serde::Serialize;

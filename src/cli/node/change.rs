@@ -1,7 +1,6 @@
 //! Commands that change nodes: each is one transaction.
 
 use crate::{
-    boots::describe_effects,
     cli::{
         ask,
         hostlist::{self, Wanted},
@@ -12,11 +11,14 @@ use crate::{
         api::{self, NodeChange, NodeRow},
         segment,
     },
-    inventory::{Change, Changed, NewNode, Patch, summary},
 };
 use anyhow::{Result, bail};
 use clap::Args;
 use rackstrap_hostlist::NodeSet;
+use rackstrap_model::{
+    disks::describe_effects,
+    inventory::{Change, Changed, NewNode, Patch, summary},
+};
 use rackstrap_wire::HwAddr;
 
 #[derive(Debug, Args)]

@@ -6,10 +6,10 @@ use crate::{
         output::{self, Format},
     },
     control::{Client, api, segment},
-    inventory::differences,
 };
 use anyhow::Result;
 use clap::Args;
+use rackstrap_model::inventory::differences;
 
 #[derive(Debug, Args)]
 pub struct HistoryArgs {

@@ -1,7 +1,6 @@
 //! `rackstrap node reprep`: what an administrator wants of nodes' disks at their next boots.
 
 use crate::{
-    boots::disk_now,
     cli::{ask, hostlist::Wanted, output},
     control::{
         Client,
@@ -11,6 +10,7 @@ use crate::{
 use anyhow::{Result, bail};
 use clap::Args;
 use rackstrap_hostlist::NodeSet;
+use rackstrap_model::disks::disk_now;
 
 #[derive(Debug, Args)]
 pub struct ReprepArgs {

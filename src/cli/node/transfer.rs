@@ -7,13 +7,11 @@ use crate::{
         output::{self, Format},
     },
     control::{Client, api},
-    inventory::{
-        Inventory, Node,
-        import::{self, FILE_BYTES, ImportError, Judged, Options, Places, Ports},
-    },
+    inventory::import::{self, FILE_BYTES, ImportError, Judged, Options, Places, Ports},
 };
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use rackstrap_model::inventory::{Inventory, Node};
 use std::{
     fs::File,
     io::Read,

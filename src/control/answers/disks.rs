@@ -1,9 +1,7 @@
 //! Of nodes' disks.
 
-use crate::{
-    boots::{DiskOrder, DiskWish, NodeDisk},
-    control::api::{self, DiskOrderRow, NodeDiskRow},
-};
+use crate::control::api::{self, DiskOrderRow, NodeDiskRow};
+use rackstrap_model::disks::{DiskOrder, DiskWish, NodeDisk};
 
 impl From<NodeDisk> for NodeDiskRow {
     fn from(disk: NodeDisk) -> Self {

@@ -2,8 +2,9 @@
 
 use crate::{
     control::api::{ExportRow, HistoryRow, NodeChange, NodeRow, SettingRow},
-    inventory::{Changed, Entry, Node, Setting, export::ExportNode},
+    inventory::export::ExportNode,
 };
+use rackstrap_model::inventory::{Changed, Entry, Node, Setting};
 
 impl From<&Node> for NodeRow {
     fn from(node: &Node) -> Self {

@@ -5,9 +5,9 @@ use crate::{
         CurrentVersion, RenameImage, RenameImageStep, RolloutAnswer, RolloutNode, RolloutNodeState, RolloutPace,
         RolloutRemark, RolloutStage, RolloutTally, RolloutWish,
     },
-    decide::{Current, RenameStep, Renaming},
     rollout::{Member, Pace, Rollout, Stage, State, Wish},
 };
+use rackstrap_model::decide::{Current, RenameStep, Renaming};
 use rackstrap_wire::ImageRef;
 
 impl From<Current> for CurrentVersion {

@@ -1,17 +1,19 @@
 //! Answers keep the names that scripts know from `--json`, whatever rows are called: each text is a row of the release before.
 
 use crate::{
-    boots::NodeDisk,
     control::api::{self, NodeRow},
-    decide::Current,
     discovery::{Machine, Session},
-    inventory::{Entry, Node},
     restart::Request,
     rollout::{Member, Rollout},
     timeline::Event,
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_dhcp::Lease;
+use rackstrap_model::{
+    decide::Current,
+    disks::NodeDisk,
+    inventory::{Entry, Node},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 

@@ -1,8 +1,8 @@
 //! Of the inventory.
 
 use super::{CheckRow, DiskEffect, StatusRow};
-use crate::inventory::Change;
 use rackstrap_base::clock::Timestamp;
+use rackstrap_model::inventory::Change;
 use rackstrap_wire::{Hardware, HwAddr};
 use serde::{Deserialize, Serialize};
 use std::{

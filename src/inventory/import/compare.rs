@@ -1,7 +1,7 @@
 //! What entries of a file make of the inventory: changes, and what speaks against each, by its line.
 
 use super::{Entry, Place, Places};
-use crate::inventory::{Change, Changed, Inventory, InventoryError, NewNode, Node, Patch, apply, change::faults};
+use rackstrap_model::inventory::{Change, Changed, Inventory, InventoryError, NewNode, Node, Patch, apply, faults};
 use rackstrap_site::{Site, one_line};
 use serde::Serialize;
 use std::fmt;
@@ -199,7 +199,7 @@ fn other_address(entry: &Entry, site: &Site) -> Option<Conflict> {
 impl fmt::Display for Difference {
     /// A line for each node that would change, and a count of everything.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for line in crate::inventory::summary(&self.changed) {
+        for line in rackstrap_model::inventory::summary(&self.changed) {
             writeln!(f, "{line}")?;
         }
         let added = self.changed.iter().filter(|changed| changed.before.is_none()).count();

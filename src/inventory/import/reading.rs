@@ -1,8 +1,8 @@
 //! What could be read of a file, and what is wrong with the rest of it.
 
 use super::{Difference, Entry, Format, Import, ImportError, PROBLEMS, compare, compare::conflicts_of_flawed};
-use crate::inventory::Inventory;
 use rackstrap_hostlist::NodeSet;
+use rackstrap_model::inventory::Inventory;
 use rackstrap_site::{Diagnostic, Site, one_line};
 use std::collections::HashSet;
 

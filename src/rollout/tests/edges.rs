@@ -2,12 +2,14 @@
 
 use super::{image, ledger::Rig};
 use crate::{
-    decide::World,
-    inventory::{Inventory, Node},
     rollout::{Share, Wish},
     timeline::Subject,
 };
 use rackstrap_base::clock::Timestamp;
+use rackstrap_model::{
+    decide::World,
+    inventory::{Inventory, Node},
+};
 use rackstrap_wire::HwAddr;
 use std::sync::Arc;
 

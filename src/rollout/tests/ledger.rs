@@ -3,14 +3,16 @@
 use super::{catalog, image};
 use crate::{
     boots::Boot,
-    decide::{Decision, Requester, decide},
-    inventory::Node,
     restart::Restarts,
     rollout::{Pace, Rollouts, Share, Stage, Wish},
     testkit::{Registries, cluster, node, world},
     timeline::{Event, EventKind, Level, Subject},
 };
 use rackstrap_base::clock::Timestamp;
+use rackstrap_model::{
+    decide::{Decision, Requester, decide},
+    inventory::Node,
+};
 use std::sync::Arc;
 
 pub(super) const PROFILES: &str = r#"
@@ -90,7 +92,7 @@ impl Rig {
         Rig::open(dir)
     }
 
-    pub fn told(&self, name: &str) -> Box<crate::decide::NodeDecision> {
+    pub fn told(&self, name: &str) -> Box<rackstrap_model::decide::NodeDecision> {
         let hwaddr = self.world.load().inventory.get(name).unwrap().hwaddrs[0];
         let requester = Requester {
             hwaddr: Some(hwaddr),

@@ -6,11 +6,11 @@ use super::{
 };
 use crate::{
     boots::Boot,
-    decide::World,
     restart::{Request, Step, Withdrawn},
     testkit::cluster,
 };
 use rackstrap_base::clock::Timestamp;
+use rackstrap_model::decide::World;
 use rackstrap_store::{Batch, Table};
 use std::sync::Arc;
 

@@ -6,10 +6,8 @@ use anyhow::{Context, ensure};
 use arc_swap::ArcSwap;
 use rackstrap::parts::{
     boots::{Boot, Boots},
-    decide::{SharedWorld, World},
     discovery::Discovery,
     http::{Heard, Limits, Scripts, Service, serve},
-    inventory::Inventory,
     loaders::Loaders,
     nodes::Nodes,
     overlay::{Renderer, Templates},
@@ -18,7 +16,11 @@ use rackstrap::parts::{
     timeline::Recorder,
 };
 use rackstrap_base::{clock::Timestamp, counters::ReadCounts};
-use rackstrap_image::Catalog;
+use rackstrap_catalog::Catalog;
+use rackstrap_model::{
+    decide::{SharedWorld, World},
+    inventory::Inventory,
+};
 use rackstrap_store::Store;
 use rackstrap_wire::testing::plan;
 use std::{

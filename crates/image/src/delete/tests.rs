@@ -1,6 +1,7 @@
 //! Versions deleted, collected and renamed.
 
 use super::*;
+use crate::keep_version;
 use crate::{
     CloneRequest, ImportRequest, Quiet, clone_version, delete_working_copy, import,
     import::tests::{Bench, assert_clean},
@@ -67,7 +68,7 @@ fn what_is_being_read_stays() {
     let (_bench, request) = three();
     let images = &request.images_dir;
     let (catalog, _) = load_catalog(images);
-    let kept = catalog.newest("test").unwrap().keep().unwrap();
+    let kept = keep_version(catalog.newest("test").unwrap()).unwrap();
     let pid = format!("pid {}", std::process::id());
     let mut free = || Ok(());
     for error in [

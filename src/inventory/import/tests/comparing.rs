@@ -1,7 +1,7 @@
 //! What an import would do to an inventory.
 
 use super::*;
-use crate::inventory::{Inventory, Node};
+use rackstrap_model::inventory::{Inventory, Node};
 use rackstrap_site::{Site, parse};
 use std::path::Path;
 

@@ -1,14 +1,10 @@
-//! What a sealed image version says about itself (`manifest.toml`), and the set of all versions.
+//! What a sealed image version says about itself (`manifest.toml`), and the set of all versions. Plain data, which decisions read;
+//! `rackstrap-image` makes versions and reads them from disk.
 
-use super::{PackageCounts, root::RootDir, selinux::enforces_selinux};
 use rackstrap_base::{arch::Architecture, clock::Timestamp};
 use rackstrap_wire::ImageRef;
 use serde::{Deserialize, Serialize};
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    sync::{Arc, OnceLock},
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 /// `images/NAME/VERSION/manifest.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +32,7 @@ pub struct Manifest {
     /// `PRETTY_NAME` of os-release, if any.
     #[serde(default)]
     pub os: String,
-    /// Digest of the tree, `blake3:` and 64 hex digits (`src/image/digest.rs` says over what); empty in versions that
+    /// Digest of the tree, `blake3:` and 64 hex digits (`crates/image/src/digest.rs` says over what); empty in versions that
     /// were sealed before there were digests.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub digest: String,
@@ -76,6 +72,52 @@ pub enum InitKind {
     Other,
 }
 
+/// Which program manages the packages of a tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PackageKind {
+    /// Debian's.
+    Dpkg,
+    /// Fedora's, openSUSE's and their kin's.
+    Rpm,
+    /// Alpine's.
+    Apk,
+    /// None that we can ask.
+    #[default]
+    Unknown,
+}
+
+impl PackageKind {
+    /// What people see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PackageKind::Dpkg => "dpkg",
+            PackageKind::Rpm => "rpm",
+            PackageKind::Apk => "apk",
+            PackageKind::Unknown => "unknown",
+        }
+    }
+}
+
+/// How many packages a version has, and how many differ from its parent: in the manifest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PackageCounts {
+    /// Who manages them.
+    pub kind: PackageKind,
+    /// Installed.
+    pub installed: u64,
+    /// Not in the parent.
+    #[serde(default)]
+    pub added: u64,
+    /// Only in the parent.
+    #[serde(default)]
+    pub removed: u64,
+    /// Of another version than in the parent.
+    #[serde(default)]
+    pub changed: u64,
+}
+
 /// What a version is for machines of one architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Variant {
@@ -92,12 +134,12 @@ pub struct ImageVersion {
     pub dir: PathBuf,
     /// The builds of this version, one for each architecture; today that of its manifest.
     variants: Vec<Variant>,
-    /// What [`ImageVersion::enforces_selinux`] found: a sealed tree does not change.
-    enforcing: Arc<OnceLock<bool>>,
+    /// True if its tree enforces SELinux, which a node could not. It is read from the tree, so that older versions count as well.
+    pub enforces_selinux: bool,
 }
 
 impl ImageVersion {
-    /// The version in the directory `dir`.
+    /// The version in the directory `dir`, of a tree that does not enforce SELinux.
     pub fn new(manifest: Manifest, dir: PathBuf) -> Self {
         let variant = Variant {
             architecture: Architecture::of_machine(&manifest.arch),
@@ -106,7 +148,7 @@ impl ImageVersion {
             variants: vec![variant],
             manifest,
             dir,
-            enforcing: Arc::default(),
+            enforces_selinux: false,
         }
     }
 
@@ -137,12 +179,6 @@ impl ImageVersion {
         self.manifest
             .wire
             .is_some_and(|wire| wire >= rackstrap_wire::PRIVILEGED_PORTS)
-    }
-
-    /// True if its tree enforces SELinux, which a node could not; read from the tree, so that older versions count as well.
-    pub fn enforces_selinux(&self) -> bool {
-        let look = || RootDir::open(&self.dir.join("root")).is_ok_and(|root| enforces_selinux(&root));
-        *self.enforcing.get_or_init(look)
     }
 }
 
@@ -207,6 +243,12 @@ impl Manifest {
             packages: None,
         }
     }
+}
+
+/// The command that makes the first version of the image called `name`, as it can be typed in a checkout, which has the recipes.
+pub fn import_command(name: &str) -> String {
+    let recipe = if name.starts_with("rocky") { "rocky" } else { "debian" };
+    format!("rackstrap image import {name} --from images/{recipe}.toml")
 }
 
 #[cfg(test)]

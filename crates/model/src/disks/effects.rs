@@ -1,4 +1,4 @@
-//! What a site file does to nodes' disks at their next boots (pure).
+//! What a site file does to nodes' disks at their next boots.
 
 use super::NodeDisk;
 use crate::inventory::{Node, Settings};

@@ -3,7 +3,6 @@
 use super::*;
 use proptest::prelude::*;
 use rackstrap_site::{Site, parse};
-use rackstrap_store::Store;
 use rackstrap_wire::HwAddr;
 use std::{collections::BTreeMap, path::Path};
 
@@ -29,18 +28,18 @@ server = "10.3.0.1"
 [profile.gpu]
 "#;
 
-pub fn site() -> Site {
+fn site() -> Site {
     let mut site = parse(SITE, Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}")).0;
     // A checked site reserves what the daemon, the router and the pool have; a node is refused there even so.
     site.cluster.reserved.truncate(1);
     site
 }
 
-pub fn mac(text: &str) -> HwAddr {
+fn mac(text: &str) -> HwAddr {
     text.parse().unwrap()
 }
 
-pub fn new(name: &str, hwaddrs: &[&str]) -> NewNode {
+fn new(name: &str, hwaddrs: &[&str]) -> NewNode {
     NewNode {
         name: name.into(),
         hwaddrs: hwaddrs.iter().map(|text| mac(text)).collect(),
@@ -52,12 +51,6 @@ pub fn new(name: &str, hwaddrs: &[&str]) -> NewNode {
 fn added(inventory: &Inventory, new: &NewNode) -> Result<Node, Refusals> {
     let (_, changed) = apply(inventory, &site(), &[Change::Add(new.clone())])?;
     Ok(changed.into_iter().find_map(|changed| changed.after).unwrap())
-}
-
-pub fn open() -> (tempfile::TempDir, Store) {
-    let dir = tempfile::tempdir().unwrap();
-    let store = crate::testkit::store(dir.path());
-    (dir, store)
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Which version each node is given, as decisions read it: what every image has now, and what is different for single nodes.
 
 use rackstrap_base::clock::Timestamp;
-use rackstrap_image::{Catalog, import_command};
+use rackstrap_catalog::{Catalog, import_command};
 use rackstrap_wire::{HwAddr, ImageRef};
 use serde::{Deserialize, Serialize};
 use std::{

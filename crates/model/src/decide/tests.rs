@@ -1,7 +1,7 @@
 //! A machine and its image have to be of one architecture.
 
 use super::*;
-use rackstrap_image::Manifest;
+use rackstrap_catalog::Manifest;
 use rackstrap_site::parse;
 use std::path::{Path, PathBuf};
 

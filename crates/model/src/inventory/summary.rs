@@ -54,8 +54,8 @@ fn one(changed: &Changed) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Node;
     use super::*;
-    use crate::inventory::Node;
 
     fn node(slot: u16, group: &str) -> Node {
         Node {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
-    boots::disks::DiskOrder,
-    testkit::{example, node},
+    disks::DiskOrder,
+    testing::{example, node},
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::{DiskFacts, DiskMarker, DiskState, DiskStatus, UsedSpace};

@@ -235,7 +235,7 @@ fn renamed(draft: &Inventory, site: &Site, node: &Node, to: &str) -> Result<Node
 }
 
 /// All that speaks against a node that is new or changed, whatever becomes of other nodes. `inventory` may have it.
-pub(super) fn faults(inventory: &Inventory, site: &Site, change: &Change) -> Vec<InventoryError> {
+pub fn faults(inventory: &Inventory, site: &Site, change: &Change) -> Vec<InventoryError> {
     let (name, made) = match change {
         Change::Add(new) => (&new.name, added(inventory, site, new)),
         Change::Set { name, patch } => match find(inventory, name) {

@@ -4,17 +4,16 @@
 //! [`Requester`], an answer with its reasons, no clock, no file, no lock.
 
 mod assignments;
+mod holds;
 
-#[cfg(test)]
-pub use assignments::Source;
-pub use assignments::{Assignments, Current, Given, RenameStep, Renaming, Restarting, Trial};
+pub use assignments::{Assignments, Choice, Current, Given, RenameStep, Renaming, Restarting, Source, Trial};
 
 use crate::{
-    boots::{DiskRules, Disks},
+    disks::{DiskRules, NodeDisk},
     inventory::{Inventory, Node, Settings},
 };
 use rackstrap_base::{arch::Architecture, firmware, subnet::Subnet};
-use rackstrap_image::{Catalog, ImageVersion};
+use rackstrap_catalog::{Catalog, ImageVersion};
 use rackstrap_site::Site;
 use rackstrap_wire::{Check, DiskPlan, Health, HwAddr, LOGIN, NetPlan, NfsRoot, Plan, Root, WIRE_VERSION};
 use std::{net::Ipv4Addr, sync::Arc};
@@ -209,8 +208,8 @@ const ROOT_OPTIONS: &str = "hard,nocto,acregmin=600,acregmax=600,acdirmin=600,ac
 
 impl NodeDecision {
     /// Treats the disk by the rules that were confirmed last, if those of the site file are held back for this node.
-    pub fn hold_disk(&mut self, rules: DiskRules<'_>, disks: &Disks) {
-        let Some(confirmed) = disks.rules_instead(rules, &self.node) else {
+    pub fn hold_disk(&mut self, rules: DiskRules<'_>, disk: Option<&NodeDisk>) {
+        let Some(confirmed) = rules.instead(&self.node, disk) else {
             return;
         };
         self.why.push(

@@ -1,0 +1,68 @@
+//! One change of one node, and what is different after it.
+
+use super::{Changed, Node};
+use rackstrap_base::clock::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// One change of one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Time of the change.
+    pub at: Timestamp,
+    /// The user, or the reason of the daemon.
+    pub by: String,
+    /// The node before and after.
+    pub changed: Changed,
+}
+
+/// What is different, one line a thing: `added`, `hwaddr 52:54:… -> 52:54:…`.
+pub fn differences(changed: &Changed) -> Vec<String> {
+    let (before, after) = match (&changed.before, &changed.after) {
+        (None, Some(node)) => return vec![format!("added{}", described(node))],
+        (Some(node), None) => return vec![format!("deleted{}", described(node))],
+        (Some(before), Some(after)) => (before, after),
+        (None, None) => return Vec::new(),
+    };
+    let mut lines = Vec::new();
+    let mut compare = |what: &str, before: String, after: String| {
+        if before != after {
+            lines.push(format!("{what} {} -> {}", dash(&before), dash(&after)));
+        }
+    };
+    compare("name", before.name.clone(), after.name.clone());
+    compare("address", before.ipaddr.to_string(), after.ipaddr.to_string());
+    compare("hwaddr", words(&before.hwaddrs), words(&after.hwaddrs));
+    compare("profiles", words(&before.profiles), words(&after.profiles));
+    compare("groups", words(&before.groups), words(&after.groups));
+    let names: BTreeSet<&String> = before.attributes.keys().chain(after.attributes.keys()).collect();
+    for name in names {
+        let value = |node: &Node| node.attributes.get(name).cloned().unwrap_or_default();
+        compare(&format!("attribute {name}"), value(before), value(after));
+    }
+    lines
+}
+
+fn described(node: &Node) -> String {
+    let mut text = format!(": hwaddr {}", words(&node.hwaddrs));
+    let attributes = node.attributes.iter().map(|(name, value)| format!("{name}={value}"));
+    for (what, list) in [
+        ("profiles", words(&node.profiles)),
+        ("groups", words(&node.groups)),
+        ("attributes", words(attributes)),
+    ] {
+        if !list.is_empty() {
+            text += &format!(", {what} {list}");
+        }
+    }
+    text
+}
+
+fn words<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    items.join(" ")
+}
+
+fn dash(text: &str) -> &str {
+    if text.is_empty() { "-" } else { text }
+}

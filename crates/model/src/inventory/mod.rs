@@ -1,0 +1,22 @@
+//! Nodes: what is bolted in, by which hardware address, under which name and address.
+
+mod change;
+mod check;
+mod groups;
+mod history;
+mod node;
+mod refusal;
+mod settings;
+mod summary;
+
+#[cfg(test)]
+mod tests;
+
+pub use change::{Change, Changed, NewNode, Patch, apply, faults};
+pub use check::{HWADDRS_PER_NODE, find};
+pub use groups::groups;
+pub use history::{Entry, differences};
+pub use node::{Inventory, Node};
+pub use refusal::{InventoryError, Refusals};
+pub use settings::{Setting, Settings};
+pub use summary::summary;
