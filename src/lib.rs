@@ -7,8 +7,6 @@ mod cli;
 mod control;
 mod discovery;
 mod disk_loader;
-#[cfg(feature = "dns")]
-mod dns;
 mod hooks;
 mod http;
 mod inventory;
@@ -49,11 +47,6 @@ pub mod parts {
     /// Machines that are the inventory has no nodes.
     pub mod discovery {
         pub use crate::discovery::{Discovery, Place, Seen, Told};
-    }
-    /// Names and addresses on port 53.
-    #[cfg(feature = "dns")]
-    pub mod dns {
-        pub use crate::dns::{Reaction, Transport, View, Views, respond};
     }
     /// What nodes fetch.
     pub mod http {

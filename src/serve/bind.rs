@@ -145,8 +145,10 @@ fn spawn_dns(
     cancel: &CancellationToken,
     services: &mut JoinSet<Result<()>>,
 ) -> Result<Option<Arc<dyn ReadCounts>>> {
-    use crate::dns;
-    let names = dns::Server::new(shared.world.clone(), dns::Limits::default())?;
+    use super::dns::Views;
+    use rackstrap_dns as dns;
+    let views = Views::of(shared.world.clone())?;
+    let names = views.map(|views| Arc::new(dns::Server::new(Arc::new(views), dns::Limits::default())));
     if let Some(names) = &names {
         for &server in servers {
             let (udp, tcp) = (udp(server, 53, "DNS", DNS_KEY)?, tcp(server, 53, "DNS", DNS_KEY)?);

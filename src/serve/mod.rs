@@ -5,6 +5,8 @@
 
 mod bind;
 mod dhcp;
+#[cfg(feature = "dns")]
+mod dns;
 mod nfs;
 mod nightly;
 mod reload;

@@ -6,14 +6,11 @@ use super::{
     respond,
     upstream::{self, Favourite, Patience},
 };
-use hickory_proto::ProtoError;
 use rackstrap_base::{
-    clock::Timestamp,
     connection_limit::{Bounds, ClientClass, ConnectionLimit, Full, Permit},
     counters::ReadCounts,
     rare::Rare,
 };
-use rackstrap_model::decide::SharedWorld;
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
 use std::{
     io,
@@ -75,7 +72,7 @@ impl Default for Limits {
 /// What all sockets share.
 #[derive(Debug)]
 pub struct Server {
-    views: Views,
+    views: Arc<dyn Views>,
     limits: Limits,
     counters: Counters,
     connections: Arc<ConnectionLimit>,
@@ -90,34 +87,28 @@ impl ReadCounts for Server {
 }
 
 impl Server {
-    /// The name server of `world`, or none if its site has no `[dns]`.
-    ///
-    /// # Errors
-    /// A name that DNS cannot carry, which the checks of the site file rule out.
-    pub fn new(world: SharedWorld, limits: Limits) -> Result<Option<Arc<Self>>, ProtoError> {
-        let views = Views::of(world, now())?;
-        Ok(views.map(|views| {
-            Arc::new(Server {
-                views,
-                limits,
-                counters: Counters::default(),
-                connections: ConnectionLimit::new(Bounds {
-                    all: limits.connections,
-                    strangers: limits.connections_of_strangers,
-                    each: limits.connections_per_client,
-                }),
-                forwards: ConnectionLimit::new(Bounds {
-                    all: limits.forwards,
-                    strangers: limits.forwards_of_strangers,
-                    each: limits.forwards_per_client,
-                }),
-                favourite: Favourite::default(),
-            })
-        }))
+    /// A name server that answers from these views.
+    pub fn new(views: Arc<dyn Views>, limits: Limits) -> Self {
+        Server {
+            views,
+            limits,
+            counters: Counters::default(),
+            connections: ConnectionLimit::new(Bounds {
+                all: limits.connections,
+                strangers: limits.connections_of_strangers,
+                each: limits.connections_per_client,
+            }),
+            forwards: ConnectionLimit::new(Bounds {
+                all: limits.forwards,
+                strangers: limits.forwards_of_strangers,
+                each: limits.forwards_per_client,
+            }),
+            favourite: Favourite::default(),
+        }
     }
 
     fn view(&self) -> Arc<View> {
-        self.views.load(now)
+        self.views.view()
     }
 
     /// A place for a question of `client` to the forwarders.
@@ -166,11 +157,7 @@ impl Server {
 
 /// Whose question it is.
 fn class(client: Ipv4Addr, view: &View) -> ClientClass {
-    ClientClass::of(view.inventory.by_ipaddr(client).is_some())
-}
-
-fn now() -> u32 {
-    (Timestamp::now().0 / 1000) as u32
+    ClientClass::of(view.nodes.name_of(client).is_some())
 }
 
 /// Answers on `udp` and `tcp`, which are bound to the same address of the server, until `cancel`.

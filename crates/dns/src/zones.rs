@@ -2,7 +2,6 @@
 
 use hickory_proto::{ProtoError, rr::Name};
 use ipnet::Ipv4Net;
-use rackstrap_site::{Dns, Site};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// The zones of a site, made once per site file.
@@ -61,23 +60,29 @@ pub enum ReverseName {
 }
 
 impl Zones {
-    /// The zones of `site`.
+    /// The zones of a site with this `domain`, in which `server` is the server's own label. Each of its subnets comes with the server's
+    /// address in it; `forward` is where other questions go.
     ///
     /// # Errors
-    /// A name that DNS cannot carry, which the checks of the site file rule out.
-    pub fn new(site: &Site, dns: &Dns) -> Result<Self, ProtoError> {
-        let domain = Name::from_labels(site.cluster.domain.split('.').map(str::as_bytes))?;
-        let mut subnets: Vec<_> = site.subnets.iter().map(|s| (s.network, s.server)).collect();
+    /// A name that DNS cannot carry.
+    pub fn new(
+        domain: &str,
+        server: &str,
+        subnets: impl IntoIterator<Item = (Ipv4Net, Ipv4Addr)>,
+        forward: &[SocketAddrV4],
+    ) -> Result<Self, ProtoError> {
+        let domain = Name::from_labels(domain.split('.').map(str::as_bytes))?;
+        let mut subnets = Vec::from_iter(subnets);
         subnets.sort();
         let mut servers: Vec<_> = subnets.iter().map(|(_, server)| *server).collect();
         servers.sort();
         servers.dedup();
         Ok(Zones {
-            server_name: domain.prepend_label(dns.name.as_bytes())?,
+            server_name: domain.prepend_label(server.as_bytes())?,
             contact: domain.prepend_label(&b"hostmaster"[..])?,
-            server: dns.name.clone(),
+            server: server.to_owned(),
             domain,
-            forward: dns.forward.clone(),
+            forward: forward.to_vec(),
             subnets,
             servers,
         })

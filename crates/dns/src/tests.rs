@@ -4,31 +4,17 @@ mod forwarding;
 mod packets;
 
 use super::*;
-use crate::testkit::{self, node};
 use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode},
     rr::{DNSClass, Name, RData, Record, RecordType, rdata::A},
 };
-use rackstrap_catalog::Catalog;
-use rackstrap_model::{
-    decide::{Decision, Requester, SharedWorld, World, decide},
-    inventory::Inventory,
-};
-use rackstrap_site::Site;
+use ipnet::Ipv4Net;
 use std::{
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddrV4},
     sync::{Arc, LazyLock},
 };
 
 /// A /16 with nodes, a /24 and a /22 of other networks, and two small ones that share a zone with somebody else.
-const SITE: &str = r#"[cluster]
-domain = "cluster.example"
-node-name = "r{rack:02}n{slot:02}"
-node-address = "10.5.{rack}.{slot}"
-reserved = ["10.5.0.0/24", "10.5.255.0/24"]
-[dns]
-forward = ["10.0.0.53"]
-"#;
 const SUBNETS: [(&str, &str); 5] = [
     ("10.5.0.0/16", "10.5.0.1"),
     ("10.6.7.0/24", "10.6.7.1"),
@@ -41,28 +27,52 @@ const FOREIGN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
 /// A second in November 2026.
 const NOW: u32 = 1_795_000_000;
 
-fn site(text: &str) -> Site {
-    let subnets: String = SUBNETS
-        .iter()
-        .map(|(net, server)| format!("[[subnet]]\nnetwork = \"{net}\"\ninterface = \"eth1\"\nserver = \"{server}\"\n"))
-        .collect();
-    testkit::site(&format!("{text}{subnets}"))
+/// r01n03 and r12n254.
+#[derive(Debug)]
+struct Racks;
+
+const RACKS: [(&str, Ipv4Addr); 2] = [("r01n03", NODE), ("r12n254", Ipv4Addr::new(10, 5, 12, 254))];
+
+impl Nodes for Racks {
+    fn address_of(&self, name: &str) -> Option<Ipv4Addr> {
+        let node = RACKS.iter().find(|(known, _)| *known == name);
+        node.map(|(_, address)| *address)
+    }
+
+    fn name_of(&self, address: Ipv4Addr) -> Option<&str> {
+        let node = RACKS.iter().find(|(_, known)| *known == address);
+        node.map(|(name, _)| *name)
+    }
 }
 
-fn world(text: &str) -> SharedWorld {
-    testkit::world(site(text))
-        .nodes(["r01n03", "r12n254"].map(testkit::node))
-        .shared()
+impl Views for Arc<View> {
+    fn view(&self) -> Arc<View> {
+        self.clone()
+    }
+}
+
+/// The site, with these subnets besides its own.
+fn site(forward: &[SocketAddrV4], more: &[(&str, &str)]) -> Arc<View> {
+    let subnets = SUBNETS.iter().chain(more);
+    let subnets = subnets.map(|(network, server)| (network.parse::<Ipv4Net>().unwrap(), server.parse().unwrap()));
+    Arc::new(View {
+        zones: Zones::new("cluster.example", "rackstrap", subnets, forward).unwrap(),
+        nodes: Arc::new(Racks),
+        serial: NOW,
+    })
+}
+
+fn forwarders() -> [SocketAddrV4; 1] {
+    [SocketAddrV4::new([10, 0, 0, 53].into(), 53)]
 }
 
 fn view() -> Arc<View> {
-    static VIEW: LazyLock<Arc<View>> = LazyLock::new(|| Views::of(world(SITE), NOW).unwrap().unwrap().load(|| NOW));
+    static VIEW: LazyLock<Arc<View>> = LazyLock::new(|| site(&forwarders(), &[]));
     VIEW.clone()
 }
 
 fn without_forwarders() -> Arc<View> {
-    let text = SITE.replace("forward = [\"10.0.0.53\"]", "");
-    Views::of(world(&text), NOW).unwrap().unwrap().load(|| NOW)
+    site(&[], &[])
 }
 
 fn query(name: &str, kind: RecordType) -> Message {
@@ -273,84 +283,4 @@ fn other_names_are_passed_on_for_our_own_machines_only() {
             Outcome::RefusedName
         );
     }
-}
-
-#[test]
-fn a_change_is_seen_by_the_next_query_and_moves_the_serial_number() {
-    let world = world(SITE);
-    let views = Views::of(world.clone(), NOW).unwrap().unwrap();
-    let first = views.load(|| panic!("nothing changed"));
-    assert_eq!(first.serial, NOW);
-    let name = "r02n01.cluster.example.";
-    assert_eq!(asked(&first, NODE, &query(name, RecordType::A)).1, Outcome::NoName);
-
-    let inventory = Arc::new(Inventory::new([node("r02n01")]));
-    world.rcu(|world| World {
-        inventory: inventory.clone(),
-        ..World::clone(world)
-    });
-    let second = views.load(|| NOW);
-    assert_eq!(second.serial, NOW + 1, "larger also within the same second");
-    assert_eq!(asked(&second, NODE, &query(name, RecordType::A)).1, Outcome::Answered);
-    assert_eq!(
-        asked(&second, NODE, &query("r01n03.cluster.example.", RecordType::A)).1,
-        Outcome::NoName
-    );
-
-    // Images come and go without the zones changing.
-    world.rcu(|world| World {
-        images: Arc::new(Catalog::default()),
-        assignments: Arc::default(),
-        ..World::clone(world)
-    });
-    assert!(Arc::ptr_eq(&second, &views.load(|| panic!("nothing changed"))));
-
-    let renamed = Arc::new(site(
-        &SITE
-            .replace("[dns]", "[dns]\nname = \"boot\"")
-            .replace("10.0.0.53", "10.0.0.54"),
-    ));
-    world.rcu(|world| World {
-        site: renamed.clone(),
-        ..World::clone(world)
-    });
-    let third = views.load(|| NOW + 60);
-    assert_eq!(
-        (third.serial, third.zones.forward[0].to_string()),
-        (NOW + 60, "10.0.0.54:53".to_owned())
-    );
-    assert_eq!(
-        asked(&third, NODE, &query("boot.cluster.example.", RecordType::A)).1,
-        Outcome::Answered
-    );
-    assert_eq!(
-        asked(&third, NODE, &query("rackstrap.cluster.example.", RecordType::A)).1,
-        Outcome::NoName
-    );
-}
-
-/// DHCP's options, the plan's network and with it the node's resolv.conf are all made of this subnet.
-#[test]
-fn nodes_are_told_to_ask_the_server_of_their_subnet() {
-    let told = |text: &str| {
-        let requester = Requester {
-            ipaddr: Some(NODE),
-            ..Requester::default()
-        };
-        match decide(&world(text).load(), &requester) {
-            Decision::Node(node) => node.subnet.dns,
-            Decision::Unknown { why } => panic!("{why:?}"),
-        }
-    };
-    assert_eq!(told(SITE), [Ipv4Addr::new(10, 5, 0, 1)]);
-    assert_eq!(
-        told(&SITE.replace("[dns]\nforward = [\"10.0.0.53\"]\n", "")),
-        [] as [Ipv4Addr; 0]
-    );
-}
-
-#[test]
-fn a_site_without_the_section_has_no_name_server() {
-    let text = SITE.replace("[dns]\nforward = [\"10.0.0.53\"]\n", "");
-    assert!(Views::of(world(&text), NOW).unwrap().is_none());
 }

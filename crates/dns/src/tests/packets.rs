@@ -1,20 +1,22 @@
 //! Packets: what does not fit, what is no query, what is passed on, and whatever else may come.
 
 use super::*;
-use crate::dns::{engine::MAX_UDP, relay::Verdict};
+use crate::{engine::MAX_UDP, relay::Verdict};
 use hickory_proto::op::Edns;
 use proptest::prelude::*;
 
 #[test]
 fn answers_fit_into_what_the_client_takes() {
     // 70 server addresses: 16 bytes each.
-    let subnets: String = (0..70)
-        .map(|i| {
-            format!("[[subnet]]\nnetwork = \"10.9.{i}.0/24\"\nrelayed = true\nserver = \"10.9.{i}.1\"\nrouter = \"10.9.{i}.2\"\n")
-        })
+    let subnets: Vec<(String, String)> = (0..70)
+        .map(|i| (format!("10.9.{i}.0/24"), format!("10.9.{i}.1")))
         .collect();
-    let world = world(&format!("{SITE}{subnets}"));
-    let view = Views::of(world, NOW).unwrap().unwrap().load(|| NOW);
+    let subnets = Vec::from_iter(
+        subnets
+            .iter()
+            .map(|(network, server)| (network.as_str(), server.as_str())),
+    );
+    let view = site(&forwarders(), &subnets);
     let mut plain = query("rackstrap.cluster.example.", RecordType::A);
     let (reply, outcome) = asked(&view, NODE, &plain);
     assert!(outcome == Outcome::Truncated && reply.metadata.truncation && reply.answers.is_empty());

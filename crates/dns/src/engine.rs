@@ -1,6 +1,6 @@
 //! A packet in; an answer, silence, or a question to pass on out, and why. Pure.
 
-use super::{Found, Outcome, Relay, View, answer::find};
+use super::{Found, Outcome, Relay, View, find};
 use hickory_proto::{
     op::{Edns, Header, Message, MessageType, OpCode, Query, ResponseCode},
     rr::{DNSClass, RecordType},

@@ -85,9 +85,9 @@ pub fn find(view: &View, client: Ipv4Addr, question: &Query) -> Result<Found, Pr
                 if wants(RecordType::A) {
                     answers = addresses(name);
                 }
-            } else if let Some(node) = view.inventory.get(&label) {
+            } else if let Some(address) = view.nodes.address_of(&label) {
                 if wants(RecordType::A) {
-                    answers.push(record(RData::A(A(node.ipaddr))));
+                    answers.push(record(RData::A(A(address))));
                 }
             } else {
                 exists = false;
@@ -97,8 +97,8 @@ pub fn find(view: &View, client: Ipv4Addr, question: &Query) -> Result<Found, Pr
             let target = if zones.is_server(address) {
                 Some(zones.server_name.clone())
             } else {
-                let node = view.inventory.by_ipaddr(address);
-                node.map(|node| zones.domain.prepend_label(node.name.as_bytes()))
+                let node = view.nodes.name_of(address);
+                node.map(|name| zones.domain.prepend_label(name.as_bytes()))
                     .transpose()?
             };
             exists = target.is_some();

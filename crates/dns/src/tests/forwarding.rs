@@ -52,13 +52,15 @@ struct Lab {
 
 impl Lab {
     async fn start(forwarders: &[&UdpSocket], limits: Limits) -> Lab {
-        let forwarders: Vec<String> = forwarders
+        let forwarders: Vec<SocketAddrV4> = forwarders
             .iter()
-            .map(|socket| format!("\"{}\"", socket.local_addr().unwrap()))
+            .map(|socket| match socket.local_addr().unwrap() {
+                SocketAddr::V4(address) => address,
+                SocketAddr::V6(address) => panic!("{address}"),
+            })
             .collect();
-        let text = SITE.replace("\"10.0.0.53\"", &forwarders.join(", "))
-            + "[[subnet]]\nnetwork = \"127.0.0.0/8\"\ninterface = \"lo\"\nserver = \"127.0.0.1\"\n";
-        let server = Server::new(world(&text), limits).unwrap().unwrap();
+        let view = site(&forwarders, &[("127.0.0.0/8", "127.0.0.1")]);
+        let server = Arc::new(Server::new(Arc::new(view), limits));
         let (udp, tcp) = pair();
         let address = udp.local_addr().unwrap();
         let cancel = CancellationToken::new();

@@ -5,10 +5,13 @@
 //! engine    packet -> answer, silence, or a question to pass on, and why; pure
 //! answer    question, view -> records; pure
 //! zones     which names are ours; pure
-//! view      the world as of one query: zones, inventory, serial number
+//! view      what one query is answered from: zones, nodes, serial number
 //! relay     the question that is passed on, and what comes back; pure
 //! upstream  sockets to the forwarders
 //! ```
+//!
+//! It knows neither the site file nor the inventory: the program says which names and subnets are the site's ([`Zones::new`]), and answers
+//! what is asked of its nodes ([`Nodes`]).
 //!
 //! Messages are hickory-proto's. hickory-server (0.26) starts a task for every datagram and every connection, without a bound, and
 //! hickory-resolver takes answers apart and caches them, where passing them on as they are is all that is needed.
@@ -25,14 +28,14 @@ mod upstream;
 mod view;
 mod zones;
 
-pub use answer::Found;
-#[cfg(test)]
-use answer::find;
-pub use counters::{Counters, Outcome};
+pub use counters::Outcome;
 pub use engine::{Reaction, Transport, respond};
 pub use relay::Relay;
 pub use task::{Limits, Server, serve};
+pub use view::{Nodes, View, Views};
+pub use zones::Zones;
+
+use answer::{Found, find};
+use counters::Counters;
 #[cfg(test)]
 use upstream::Patience;
-pub use view::{View, Views};
-pub use zones::Zones;

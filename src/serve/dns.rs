@@ -1,0 +1,130 @@
+//! What the name server asks: which names are the site's, and its nodes, as the world has them at each query.
+
+use anyhow::Result;
+use arc_swap::ArcSwap;
+use rackstrap_base::{clock::Timestamp, sync::lock};
+use rackstrap_dns::{View, Zones};
+use rackstrap_model::{decide::SharedWorld, inventory::Inventory};
+use rackstrap_site::{Dns, Site};
+use std::{
+    net::Ipv4Addr,
+    sync::{Arc, Mutex},
+};
+
+/// The nodes of one inventory.
+#[derive(Debug)]
+struct Nodes(Arc<Inventory>);
+
+impl rackstrap_dns::Nodes for Nodes {
+    fn address_of(&self, name: &str) -> Option<Ipv4Addr> {
+        self.0.get(name).map(|node| node.ipaddr)
+    }
+
+    fn name_of(&self, address: Ipv4Addr) -> Option<&str> {
+        self.0.by_ipaddr(address).map(|node| node.name.as_str())
+    }
+}
+
+/// A view, and what it was made of.
+#[derive(Debug)]
+struct Made {
+    site: Arc<Site>,
+    inventory: Arc<Inventory>,
+    view: Arc<View>,
+}
+
+/// The views, each as long as its world lasts.
+#[derive(Debug)]
+pub struct Views {
+    world: SharedWorld,
+    current: ArcSwap<Made>,
+    renewing: Mutex<()>,
+}
+
+impl rackstrap_dns::Views for Views {
+    fn view(&self) -> Arc<View> {
+        self.load(now)
+    }
+}
+
+impl Views {
+    /// Views of `world`, or none if its site has no `[dns]`.
+    ///
+    /// # Errors
+    /// A name that DNS cannot carry, which the checks of the site file rule out.
+    pub fn of(world: SharedWorld) -> Result<Option<Self>> {
+        Self::since(world, now())
+    }
+
+    /// The same; `now` is in seconds since 1970.
+    fn since(world: SharedWorld, now: u32) -> Result<Option<Self>> {
+        let present = world.load_full();
+        let Some(dns) = &present.site.dns else { return Ok(None) };
+        let zones = zones(&present.site, dns)?;
+        let made = Made::new(present.site.clone(), present.inventory.clone(), zones, now);
+        Ok(Some(Views {
+            world,
+            current: ArcSwap::from_pointee(made),
+            renewing: Mutex::new(()),
+        }))
+    }
+
+    /// The present one. A change of the world is seen by the next query. The serial number of a view is the second in which its world was
+    /// first seen, and always larger than the one before.
+    fn load(&self, now: impl FnOnce() -> u32) -> Arc<View> {
+        let world = self.world.load();
+        // Both are held with the view, so their addresses are not used again while it lives.
+        let is_present =
+            |made: &Made| Arc::ptr_eq(&made.site, &world.site) && Arc::ptr_eq(&made.inventory, &world.inventory);
+        let made = self.current.load();
+        if is_present(&made) {
+            return made.view.clone();
+        }
+        let _renewing = lock(&self.renewing);
+        let made = self.current.load_full();
+        if is_present(&made) {
+            return made.view.clone();
+        }
+        let zones = match &world.site.dns {
+            Some(dns) if !Arc::ptr_eq(&made.site, &world.site) => zones(&world.site, dns),
+            // The section neither comes nor goes while the daemon runs.
+            _ => Ok(made.view.zones.clone()),
+        };
+        let zones = zones.unwrap_or_else(|error| {
+            tracing::error!("the zones stay as they were before the site file changed: {error}");
+            made.view.zones.clone()
+        });
+        let serial = now().max(made.view.serial.wrapping_add(1));
+        let next = Made::new(world.site.clone(), world.inventory.clone(), zones, serial);
+        let view = next.view.clone();
+        self.current.store(Arc::new(next));
+        view
+    }
+}
+
+impl Made {
+    fn new(site: Arc<Site>, inventory: Arc<Inventory>, zones: Zones, serial: u32) -> Self {
+        let view = View {
+            zones,
+            nodes: Arc::new(Nodes(inventory.clone())),
+            serial,
+        };
+        Made {
+            site,
+            inventory,
+            view: Arc::new(view),
+        }
+    }
+}
+
+fn zones(site: &Site, dns: &Dns) -> Result<Zones> {
+    let subnets = site.subnets.iter().map(|subnet| (subnet.network, subnet.server));
+    Ok(Zones::new(&site.cluster.domain, &dns.name, subnets, &dns.forward)?)
+}
+
+fn now() -> u32 {
+    (Timestamp::now().0 / 1000) as u32
+}
+
+#[cfg(test)]
+mod tests;
