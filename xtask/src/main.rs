@@ -3,6 +3,7 @@
 mod attach;
 mod bench;
 mod demo;
+mod directions;
 mod docs;
 mod suite;
 mod tidy;

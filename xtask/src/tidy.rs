@@ -1,5 +1,6 @@
 //! `cargo xtask tidy`: the rules of docs/contributing/architecture.md that a program can check.
 
+use crate::directions;
 use anyhow::{Context, Result, bail};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,11 +11,12 @@ use std::{
 /// Longest source file, tests included: beyond that a file has more than one subject.
 const MAX_LINES: usize = 600;
 
-/// Packages and modules that answer packets. Packages cannot import each other; modules of the program could.
+/// Packages and modules that answer packets. The manifests say which packages those below `crates/` import; a module of the program could
+/// import each of them.
 const PROTOCOLS: [&str; 6] = [
-    "dns",
     "http",
     "rackstrap_dhcp",
+    "rackstrap_dns",
     "rackstrap_ndp",
     "rackstrap_nfs",
     "rackstrap_tftp",
@@ -24,10 +26,8 @@ const PROTOCOLS: [&str; 6] = [
 const OUTER: [&str; 3] = ["cli", "control", "serve"];
 
 /// Modules further in than the protocols: what they know, every protocol may ask.
-const INNER: [&str; 10] = [
+const INNER: [&str; 8] = [
     "boots",
-    "config",
-    "decide",
     "discovery",
     "inventory",
     "nodes",
@@ -38,7 +38,10 @@ const INNER: [&str; 10] = [
 ];
 
 /// Logic that a simulation runs as well as the daemon does: the modules and packages of ours that each file may use.
-const PURE: [(&str, &[&str]); 1] = [("src/decide/assignments.rs", &["rackstrap_base", "rackstrap_image"])];
+const PURE: [(&str, &[&str]); 1] = [(
+    "crates/model/src/decide/assignments.rs",
+    &["rackstrap_base", "rackstrap_catalog"],
+)];
 
 pub fn run() -> Result<()> {
     let problems = problems(&testbed::paths::repo_root())?;
@@ -75,7 +78,7 @@ fn problems(root: &Path) -> Result<Vec<String>> {
     problems.extend(circles(&imports));
     let page = fs::read_to_string(root.join(LOCKS_PAGE)).with_context(|| format!("reading {LOCKS_PAGE}"))?;
     problems.extend(locks.iter().filter_map(|(file, name)| check_lock(&page, file, name)));
-    problems.extend(check_wire(&fs::read_to_string(root.join("crates/wire/Cargo.toml"))?));
+    problems.extend(directions::problems(root)?);
     Ok(problems)
 }
 
@@ -137,7 +140,7 @@ fn check_file(name: &str, text: &str) -> Vec<String> {
     problems
 }
 
-/// `dns` for `src/dns/answer.rs`, `decide` for `src/decide.rs`; nothing for other packages, whose manifests say what they use.
+/// `http` for `src/http/answer.rs`, `nodes` for `src/nodes.rs`; nothing for other packages, whose manifests say what they use.
 fn module_of(name: &str) -> Option<&str> {
     let inside = name.strip_prefix("src/")?;
     let module = inside.split('/').next()?.trim_end_matches(".rs");
@@ -333,20 +336,6 @@ fn check_lock(page: &str, file: &str, name: &str) -> Option<String> {
     })
 }
 
-/// What server and agent say to each other is data and nothing else.
-fn check_wire(manifest: &str) -> Vec<String> {
-    let dependencies = manifest.split("[dependencies]").nth(1).unwrap_or_default();
-    let dependencies = dependencies.split("\n[").next().unwrap_or_default();
-    let names = dependencies
-        .lines()
-        .filter_map(|line| line.split_once(['=', '.']))
-        .map(|(name, _)| name.trim());
-    let extra = names.filter(|name| !["serde", "serde_json"].contains(name) && !name.starts_with('#'));
-    extra
-        .map(|name| format!("crates/wire/Cargo.toml: depends on {name}; wire is plain data: serde and its JSON only"))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -397,23 +386,19 @@ mod tests {
     #[test]
     fn every_rule_can_fail() {
         let check = |name: &str, text: &str| check_file(name, text).join("; ");
-        assert!(check("src/dns/engine.rs", "use crate::http::Service;").contains("never import each other"));
+        assert!(check("src/http/task.rs", "use rackstrap_dns::View;").contains("never import each other"));
         assert!(check("src/http/task.rs", "use rackstrap_nfs::Exports;").contains("never import each other"));
-        assert!(check("src/http/task.rs", "use crate::{config, serve::x};").contains("inwards"));
-        assert!(check("src/decide.rs", "use crate::http::Service;").contains("inwards"));
-        assert!(check("src/decide.rs", "use rackstrap_dhcp::Lease;").contains("inwards"));
-        assert!(check("src/decide/assignments.rs", "use rackstrap_store::Store;").contains("is pure"));
-        assert!(check("src/decide/assignments.rs", "use crate::inventory::Node;").contains("is pure"));
+        assert!(check("src/http/task.rs", "use crate::{boots, serve::x};").contains("inwards"));
+        assert!(check("src/nodes.rs", "use crate::http::Service;").contains("inwards"));
+        assert!(check("src/nodes.rs", "use rackstrap_dhcp::Lease;").contains("inwards"));
+        let assignments = "crates/model/src/decide/assignments.rs";
+        assert!(check(assignments, "use rackstrap_site::Site;").contains("is pure"));
+        assert!(check(assignments, "use crate::inventory::Node;").contains("is pure"));
         assert!(check("src/rollout/health.rs", "let now = Instant::now();").contains("clocks"));
         assert!(check("crates/tftp/src/session.rs", "let now = Instant::now();").contains("clocks"));
         assert!(check("crates/tftp/src/x.rs", concat!("// XX", "X later")).contains("left in it"));
         assert!(check("src/cli/mod.rs", &"\n".repeat(601)).contains("601 lines"));
         assert!(check("crates/nfs/src/lib.rs", &"\n".repeat(601)).contains("601 lines"));
-        assert!(
-            check_wire("[dependencies]\nserde.workspace = true\ntokio.workspace = true\n")
-                .join("")
-                .contains("tokio")
-        );
     }
 
     #[test]
@@ -445,7 +430,7 @@ mod tests {
     #[test]
     fn what_is_allowed_passes() {
         for (name, text) in [
-            ("src/dns/engine.rs", "use crate::{decide::decide, dns::zones};"),
+            ("src/http/loader.rs", "use crate::{boots::Boot, http::answer};"),
             ("src/http/task.rs", "let now = Instant::now();"),
             ("crates/tftp/src/task.rs", "let now = Instant::now();"),
             (
@@ -462,6 +447,5 @@ mod tests {
         ] {
             assert_eq!(check_file(name, text), Vec::<String>::new(), "{name}");
         }
-        assert!(check_wire("[dependencies]\nserde = { version = \"1\" }\n\n[lints]\nworkspace = true").is_empty());
     }
 }
