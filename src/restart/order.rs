@@ -5,7 +5,7 @@ use crate::boots::Boot;
 use rackstrap_base::clock::Timestamp;
 use rackstrap_lifecycle::{Action, Job, Level, Note, Order};
 use rackstrap_store::Batch;
-use rackstrap_wire::{Restart, RestartNote};
+use rackstrap_wire::{Restart, RestartReport};
 
 impl Restarts {
     /// Carries out what the planner decided. `written` is false if it could not be written: what would have to be known after a restart
@@ -82,7 +82,7 @@ impl Restarts {
     }
 
     /// The node in `boot` answers its order.
-    pub fn noted(&self, boot: &Boot, note: &RestartNote, now: Timestamp) {
+    pub fn noted(&self, boot: &Boot, note: &RestartReport, now: Timestamp) {
         let name = &boot.plan.node;
         let batch = {
             let mut state = self.lock();

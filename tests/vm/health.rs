@@ -43,7 +43,7 @@ fn a_check_that_fails_is_named_mended_by_itself_and_a_restart_is_drained_before(
     node.wait_state("degraded")?;
     let error = node.status("last_error")?;
     let expected = "check failed: unit no-such.service is inactive; /mnt is not mounted; command /bin/ls /no/such ended with \
-                    exit status 2, and said: ";
+                    exit status 2, with the output: ";
     assert!(error.starts_with(expected) && error.contains("/no/such"), "{error}");
     let deaf = "ssh.service is enabled, and does not answer at 10.5.1.1:22: Connection refused (os error 111)";
     assert!(error.contains(deaf), "{error}");
@@ -65,7 +65,7 @@ fn a_check_that_fails_is_named_mended_by_itself_and_a_restart_is_drained_before(
     // sshd lives, and PAM opens no session.
     node.shell("echo session required pam_deny.so >> /etc/pam.d/sshd; rm /etc/ssh/sshd_config.d/deaf.conf")?;
     node.shell("systemctl reset-failed ssh; systemctl start ssh")?;
-    let no_session = "check failed: no session can be opened for root as sshd opens one: Cannot make/remove an entry for the \
+    let no_session = "check failed: cannot open a session for root as sshd does: Cannot make/remove an entry for the \
                       specified session";
     node.wait_until("sessions to be missed", || {
         Ok((node.status("last_error")? == no_session).then_some(()))
@@ -75,7 +75,7 @@ fn a_check_that_fails_is_named_mended_by_itself_and_a_restart_is_drained_before(
     node.wait_state("ready")?;
     node.shell("touch /run/nologin")?;
     node.wait_state("degraded")?;
-    let kept_out = "check failed: users cannot log in: /run/nologin is there; remove it";
+    let kept_out = "check failed: users cannot log in because /run/nologin exists; remove it";
     assert_eq!(node.status("last_error")?, kept_out);
     node.shell("rm /run/nologin")?;
     node.wait_state("ready")?;
@@ -108,7 +108,7 @@ fn a_check_that_fails_is_named_mended_by_itself_and_a_restart_is_drained_before(
             "is drained first: new checks",
             "drained; is told with its next heartbeat",
             "told to restart: new checks",
-            "restarts by systemctl reboot",
+            "restarts with systemctl reboot",
             "back in service",
         ]
     );

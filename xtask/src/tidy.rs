@@ -366,7 +366,7 @@ mod tests {
         );
         assert!(is_of_the_daemon("src/nodes.rs") && is_of_the_daemon("crates/store/src/writer.rs"));
         assert!(
-            !is_of_the_daemon("crates/agent/src/voice.rs") && !is_of_the_daemon("crates/store/src/tests/panics.rs")
+            !is_of_the_daemon("crates/agent/src/reporter.rs") && !is_of_the_daemon("crates/store/src/tests/panics.rs")
         );
     }
 

@@ -242,7 +242,7 @@ pub struct Restart {
 
 /// What the node does about a [`Restart`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RestartNote {
+pub struct RestartReport {
     /// The order's.
     pub id: String,
     /// `systemctl reboot`; at most 200 bytes.

@@ -19,7 +19,8 @@ pub mod text;
 pub mod users;
 
 pub use health::{
-    Check, CheckError, CheckResult, Health, HeartbeatAnswer, LOGIN, MOST_RESULTS, Restart, RestartNote, failures, waits,
+    Check, CheckError, CheckResult, Health, HeartbeatAnswer, LOGIN, MOST_RESULTS, Restart, RestartReport, failures,
+    waits,
 };
 pub use hwaddr::{HwAddr, HwAddrError};
 pub use image_list::ImageList;

@@ -1,6 +1,6 @@
 //! What the agent tells the server.
 
-use crate::{CheckResult, DiskMarker, FileSystem, HwAddr, RestartNote, text::one_line, users::UsersNote};
+use crate::{CheckResult, DiskMarker, FileSystem, HwAddr, RestartReport, text::one_line, users::UsersReport};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -406,13 +406,13 @@ pub struct Heartbeat {
     pub healthy: Option<bool>,
     /// What the node does about a restart that it was told of; said once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub restart: Option<RestartNote>,
+    pub restart: Option<RestartReport>,
     /// What came of the plan's checks, at most [`crate::MOST_RESULTS`]; said when it is other than what was said before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checks: Option<Vec<CheckResult>>,
     /// Which of the server's users it has; none from a node that takes no others while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub users: Option<UsersNote>,
+    pub users: Option<UsersReport>,
     /// How full the mounted file systems of its disk are; empty without any, and from an older agent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub used: Vec<UsedSpace>,

@@ -34,7 +34,7 @@ pub struct GivenUsers {
 
 /// Said with a heartbeat: which users the node has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UsersNote {
+pub struct UsersReport {
     /// [`GivenUsers::digest`].
     pub digest: String,
     /// What changed, or why it could not, for people, at most 200 bytes; said once, and empty otherwise.
