@@ -13,7 +13,7 @@ use crate::{
     users::Source,
 };
 use anyhow::Context;
-use rackstrap_image::{Catalog, load_catalog, needs_root, selinux_note};
+use rackstrap_image::{Catalog, load_catalog, needs_root, selinux_remark};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -410,7 +410,7 @@ fn of_inventory(path: &Path, site: &Site) -> (Vec<String>, Vec<Finding>) {
 fn of_nodes(site: &Site, images: &Catalog) -> Vec<String> {
     let mut lines = overlay::lacking(site, images);
     let enforcing = overlay::enforcing_selinux(site, images);
-    lines.extend(enforcing.iter().map(|image| selinux_note(&image.to_string())));
+    lines.extend(enforcing.iter().map(|image| selinux_remark(&image.to_string())));
     // Files that cannot be read are a finding.
     if let Some(policy) = &site.users
         && let Ok(accounts) = Source::default().read(policy)

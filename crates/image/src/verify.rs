@@ -1,4 +1,4 @@
-//! Is a version still what it was when it was sealed?
+//! Verifies that a version has not changed since it was sealed.
 
 use super::{
     ImageVersion,
@@ -11,10 +11,10 @@ use super::{
 use std::os::fd::AsFd;
 
 impl ImageVersion {
-    /// Keeps others from deleting it as long as the answer lives.
+    /// Prevents the deletion of the version until the result is dropped.
     ///
     /// # Errors
-    /// It is being deleted, or gone.
+    /// It is being deleted, or no longer exists.
     pub fn keep(&self) -> Result<Locked> {
         let dir = open_dir(&self.dir).doing(|| format!("opening {}", self.dir.display()))?;
         try_lock(dir, true, &self.dir)?
@@ -22,7 +22,7 @@ impl ImageVersion {
     }
 }
 
-/// Compares tree, kernel and initramfs with their digests; what differs is answered, a line each.
+/// Compares tree, kernel and initramfs with their digests. Returns one line for each difference.
 ///
 /// # Errors
 /// The version has no digests, or cannot be read.
@@ -30,7 +30,7 @@ pub fn verify(version: &ImageVersion, progress: &mut dyn Progress) -> Result<Vec
     let m = &version.manifest;
     if m.digest.is_empty() {
         return Err(ImportError::Request(format!(
-            "{} has no digest: it was sealed by a rackstrap that made none; `rackstrap image clone {}` and `image seal` \
+            "{} has no digest: a rackstrap without digests sealed it; `rackstrap image clone {}` and `image seal` \
              make a version that has one",
             m.image, m.image
         )));
