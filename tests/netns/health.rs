@@ -186,7 +186,7 @@ fn what_a_node_waits_for_and_what_failed_is_named_everywhere() -> Result {
     assert_ne!(row["state"], "ready");
     let error = row["last_error"].as_str().unwrap_or_default();
     assert!(
-        error.contains("waits, as this does not hold yet") && error.contains(seen),
+        error.contains("waits, because this does not hold yet") && error.contains(seen),
         "{error}"
     );
     assert_eq!(states()?, are("holds", "waits"));

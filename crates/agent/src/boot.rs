@@ -21,7 +21,7 @@ use crate::{
 };
 use rackstrap_wire::{
     DiskState, DiskStatus, Hardware, ImageList, OLDEST_WIRE, Overlay, OverlayContent, OverlayFile, OverlayRequest,
-    Phase, Plan, SECRET_SPEAKS, WIRE_VERSION, paths,
+    Phase, Plan, SECRET_AUTHENTICATES, WIRE_VERSION, paths,
 };
 use std::{convert::Infallible, fs, path::Path, time::Duration};
 
@@ -189,7 +189,7 @@ fn disk_phase(
 /// The server, for reports of a node that has its overlay: they carry the node's secret if the server requires it (pure).
 fn proven(server: &Server, plan: &Plan, overlay: &Overlay) -> Server {
     match &overlay.secret {
-        Some(secret) if plan.wire >= SECRET_SPEAKS => Server {
+        Some(secret) if plan.wire >= SECRET_AUTHENTICATES => Server {
             token: secret.clone(),
             ..server.clone()
         },
