@@ -321,7 +321,7 @@ async fn requests_that_an_older_release_made_for_a_rollout_become_one() {
             .list()
             .iter()
             .flat_map(|request| request.nodes.clone())
-            .any(|node| matches!(node.step, Step::Told { noted: true, .. }));
+            .any(|node| matches!(node.step, Step::Ordered { acknowledged: true, .. }));
         assert!(noted);
     }
 }

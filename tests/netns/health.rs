@@ -415,7 +415,7 @@ fn a_node_that_does_not_come_back_stops_the_rest() -> Result {
     })?;
     assert_eq!(
         stopped.as_deref(),
-        Some("r01n01 not ready within 10s of being told to restart")
+        Some("r01n01 not ready within 10s of the order to restart")
     );
     let error = cluster.status("r01n01")?["last_error"].clone();
     assert!(

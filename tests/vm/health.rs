@@ -106,7 +106,7 @@ fn a_check_that_fails_is_named_mended_by_itself_and_a_restart_is_drained_before(
         restarts,
         [
             "is drained first: new checks",
-            "drained; is told with its next heartbeat",
+            "drained; gets the order with its next heartbeat",
             "told to restart: new checks",
             "restarts with systemctl reboot",
             "back in service",
