@@ -1,6 +1,6 @@
 //! FSSTAT, FSINFO, PATHCONF, COMMIT.
 
-use super::{KnownAttr, MAX_DATA, failure, handle_arg, look, or_failure, put_known_attr};
+use super::{KnownAttr, MAX_DATA, failure, handle_arg, open_file, or_failure, put_known_attr};
 use crate::{
     attr::{FileType, put_wcc_unchanged},
     buf::Buf,

@@ -1,7 +1,7 @@
 //! The procedures that would change something: all of them parse their arguments, and answer NFS3ERR_ROFS with the attributes of the
 //! objects that they would change.
 
-use super::{KnownAttr, handle_arg, look, put_known_attr};
+use super::{KnownAttr, handle_arg, open_file, put_known_attr};
 use crate::{
     attr::put_wcc_unchanged,
     buf::Buf,

@@ -5,7 +5,7 @@
 //! (`ovl_get_acl`, fs/overlayfs/inode.c). Without NFSACL on the server, or with the mount option `noacl`, that fails with EOPNOTSUPP,
 //! and so does execve(2) for every user except root.
 
-use super::{KnownAttr, handle_arg, look, or_failure, put_known_attr};
+use super::{KnownAttr, handle_arg, open_file, or_failure, put_known_attr};
 use crate::{
     acl::Acl,
     attr::Attr,

@@ -1,6 +1,6 @@
 //! GETATTR, LOOKUP, ACCESS, READLINK.
 
-use super::{KnownAttr, acl, check_name, failure, handle_arg, look, or_failure, put_known_attr};
+use super::{KnownAttr, acl, check_name, failure, handle_arg, open_file, or_failure, put_known_attr};
 use crate::{
     access,
     attr::{FileType, put_post_op},

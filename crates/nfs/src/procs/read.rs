@@ -1,6 +1,6 @@
 //! READ: copies from the page cache directly into the reply.
 
-use super::{KnownAttr, MAX_DATA, acl, handle_arg, look, or_failure, put_known_attr};
+use super::{KnownAttr, MAX_DATA, acl, handle_arg, open_file, or_failure, put_known_attr};
 use crate::{
     access,
     attr::FileType,

@@ -4,7 +4,7 @@
 //! entry's number, so it stays valid when other entries change, and after a restart of the daemon. Linux' own server does the same.
 //! Listings are not kept between calls.
 
-use super::{KnownAttr, MAX_DATA, acl, handle_arg, look, or_failure, put_known_attr};
+use super::{KnownAttr, MAX_DATA, acl, handle_arg, open_file, or_failure, put_known_attr};
 use crate::{
     access,
     attr::put_post_op,
