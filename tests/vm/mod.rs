@@ -76,5 +76,5 @@ fn make_foreign(disk: &Disk) -> Result {
             .arg(path)
             .arg("256M"),
     )?;
-    disk.write(1900 << 20, b"what nobody's file system knows of")
+    disk.write(1900 << 20, b"data outside of any file system")
 }

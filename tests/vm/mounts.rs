@@ -73,7 +73,7 @@ fn a_node_has_the_sites_mounts_and_users_and_waits_for_required_mounts() -> Resu
     node.power_on()?;
 
     // The system is up, but the node is not ready: it keeps trying, and reports that.
-    node.wait_until("the node to say what it waits for", || {
+    node.wait_until("a report of the checks for which it waits", || {
         Ok(node
             .status("last_error")?
             .contains("/srv/late is not mounted")
@@ -134,7 +134,7 @@ fn a_node_has_the_sites_mounts_and_users_and_waits_for_required_mounts() -> Resu
     node.wait_until("bob to be known", || {
         Ok((node.shell("id -u bob; true")? == "1001").then_some(()))
     })?;
-    node.wait_event("the node to say so", |event| {
+    node.wait_event("the report of the new user", |event| {
         event.step == "users" && event.detail.contains("bob is new")
     })?;
     assert_eq!(node.shell("stat -c %a:%U:%G /etc/shadow")?, "640:root:shadow");

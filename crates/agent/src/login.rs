@@ -1,4 +1,4 @@
-//! Checks whether people and programs can log in to the running node. A node on which nobody can work is not ready.
+//! Checks whether people and programs can log in to the running node. A node on which no user can work is not ready.
 //!
 //! Three things are checked, each only if the image is meant to have it: `nologin` keeps no users out; if sshd is enabled, it
 //! answers with its version at the node's address; and a session of root can be opened as sshd opens one. None of them needs a

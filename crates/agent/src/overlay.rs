@@ -315,7 +315,7 @@ mod tests {
         for (path, target, owner) in [
             ("home/alice", "/etc", 1000),
             ("home/roots", "../etc/real", 0),
-            // The image may have links of anybody.
+            // The image may have links of any user.
             ("opt/service", "../etc", 1000),
         ] {
             symlink(target, dir.path().join(path)).unwrap();

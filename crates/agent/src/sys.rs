@@ -112,7 +112,7 @@ pub fn command_in_root(root: &Path, program: &str) -> Res<Command> {
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .env("LC_ALL", "C");
     let enter = move || -> Result<(), Errno> {
-        // SAFETY: the child has one thread; a new mount namespace shares no descriptors or memory rules with anybody.
+        // SAFETY: the child has one thread; a new mount namespace shares no descriptors or memory rules with other processes.
         unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?;
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         rustix::mount::mount_change(c"/", private)?;
