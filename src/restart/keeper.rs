@@ -347,7 +347,7 @@ impl Restarts {
                     cancelled.none.push(name.clone());
                     continue;
                 };
-                let stays = request.nodes[index].go(Cause::NotAwaited, false, now)
+                let stays = request.nodes[index].follow(Cause::NotAwaited, false, now)
                     || request.give_up(|other| other == name, &why, now, programs, &mut notes);
                 let list = if stays {
                     &mut cancelled.cancelled

@@ -44,11 +44,11 @@ pub fn run() -> ! {
     }));
     let mut timeline = Timeline::new(random_seed());
     let Err(failure) = boot(&mut timeline);
-    timeline.say(&format!("giving up: {failure}; the machine restarts and boots again"));
+    timeline.print(&format!("giving up: {failure}; the machine restarts and boots again"));
     timeline.flush();
     std::thread::sleep(LAST_WORDS);
     let failure = sys::restart();
-    timeline.say(&failure.to_string());
+    timeline.print(&failure.to_string());
     // The exit of PID 1 is a kernel panic, and with panic=N a restart.
     std::process::exit(1)
 }
@@ -75,7 +75,7 @@ fn boot(timeline: &mut Timeline) -> Res<Infallible> {
     let _ = fs::write("/proc/sys/kernel/modprobe", "/init");
     let modules = timeline.run(Phase::Modules, Policy::Once, |_| {
         let mut loader = Loader::open(&cmdline.all);
-        let done = loader.settle();
+        let done = loader.load_for_devices();
         Ok((loader.needed(), Summary::Done(done)))
     })?;
     timeline.run(Phase::Network, Policy::For(Duration::from_secs(180)), |t| {
@@ -94,7 +94,7 @@ fn boot(timeline: &mut Timeline) -> Res<Infallible> {
     network_loader(timeline, &plan, &server, &state);
     let hardware = Hardware {
         modules,
-        ..hardware::look()
+        ..hardware::describe()
     }
     .bounded();
     // The server gives secrets once a boot, so an overlay that was fetched is kept over attempts.
@@ -102,7 +102,7 @@ fn boot(timeline: &mut Timeline) -> Res<Infallible> {
     timeline.run(Phase::Overlay, PATIENCE, |t| {
         let done = overlay_phase(&plan, &server, &state, &list, &hardware, &mut fetched);
         if let Some(overlay) = &fetched {
-            t.attach(proven(&server, &plan, overlay));
+            t.attach(reporting_server(&server, &plan, overlay));
         }
         Ok(((), done?))
     })?;
@@ -114,7 +114,7 @@ fn fetch_plan(server: &Server) -> Res<(Plan, Summary)> {
     // Check the version first: a plan of another version may not be readable at all.
     let document: serde_json::Value = server.get(paths::PLAN, ASK_TIMEOUT)?;
     let wire = document.get("wire").and_then(serde_json::Value::as_u64);
-    understood(wire)?;
+    check_wire_version(wire)?;
     let plan: Plan = serde_json::from_value(document).doing(|| "reading the plan".into())?;
     let disk = match &plan.disk {
         Some(d) => format!("{} v{} on {}", d.layout.name, d.layout.version, d.device),
@@ -125,13 +125,13 @@ fn fetch_plan(server: &Server) -> Res<(Plan, Summary)> {
 }
 
 /// Checks that this agent understands an answer in version `wire` (pure). A server answers an older agent in the agent's version if it can.
-fn understood(wire: Option<u64>) -> Res<()> {
+fn check_wire_version(wire: Option<u64>) -> Res<()> {
     let (oldest, newest) = (u64::from(OLDEST_WIRE), u64::from(WIRE_VERSION));
     match wire {
         Some(wire) if (oldest..=newest).contains(&wire) => Ok(()),
         other => {
             let theirs = other.map_or("none".to_owned(), |wire| wire.to_string());
-            Err(Failure::hopeless(format!(
+            Err(Failure::permanent(format!(
                 "the server answers in wire version {theirs}; the agent of this image speaks {oldest} to {newest}; seal the image \
                  again with the server's release: rackstrap image clone, then rackstrap image seal"
             )))
@@ -187,7 +187,7 @@ fn disk_phase(
 }
 
 /// The server, for reports of a node that has its overlay: they carry the node's secret if the server requires it (pure).
-fn proven(server: &Server, plan: &Plan, overlay: &Overlay) -> Server {
+fn reporting_server(server: &Server, plan: &Plan, overlay: &Overlay) -> Server {
     match &overlay.secret {
         Some(secret) if plan.wire >= SECRET_AUTHENTICATES => Server {
             token: secret.clone(),
@@ -288,7 +288,7 @@ fn own_files(
     let facts = BootFacts {
         server: server.base.clone(),
         plan: server.plan.clone(),
-        token: proven(server, plan, overlay).token,
+        token: reporting_server(server, plan, overlay).token,
         node: plan.node.clone(),
         heartbeat_secs: plan.heartbeat_secs,
         mounts,
@@ -322,7 +322,7 @@ fn hand_over(timeline: &mut Timeline, plan: &Plan, cmdline: &CommandLine) -> Res
             let _ = rustix::mount::unmount(mounted.path(), rustix::mount::UnmountFlags::DETACH);
         }
         let _ = rustix::mount::unmount("/run", rustix::mount::UnmountFlags::DETACH);
-        t.say(&format!("switch-root: starting {}", plan.init));
+        t.print(&format!("switch-root: starting {}", plan.init));
         handover::move_mounts()?;
         handover::switch()?;
         if !systemd {
@@ -339,12 +339,12 @@ mod tests {
 
     #[test]
     fn older_servers_are_understood_and_unknown_versions_are_refused_with_a_remedy() {
-        assert_eq!(understood(Some(1)), Ok(()));
-        assert_eq!(understood(Some(WIRE_VERSION.into())), Ok(()));
+        assert_eq!(check_wire_version(Some(1)), Ok(()));
+        assert_eq!(check_wire_version(Some(WIRE_VERSION.into())), Ok(()));
         for wire in [None, Some(0), Some(u64::from(WIRE_VERSION) + 1), Some(u64::MAX)] {
-            let failure = understood(wire).unwrap_err();
+            let failure = check_wire_version(wire).unwrap_err();
             assert!(
-                failure.hopeless && failure.to_string().contains("rackstrap image seal"),
+                failure.permanent && failure.to_string().contains("rackstrap image seal"),
                 "{failure}"
             );
         }

@@ -148,18 +148,18 @@ impl Checks {
     }
 
     /// Runs the checks that are due.
-    pub fn look(&mut self, system: &impl System, when: When) {
+    pub fn run_due(&mut self, system: &impl System, when: When) {
         for one in &mut self.all {
-            one.look(system, when, self.command_timeout);
+            one.run_due(system, when, self.command_timeout);
         }
         if let Some(login) = &mut self.login {
-            login.look(system, when);
+            login.run_due(system, when);
         }
     }
 }
 
 impl One {
-    fn look(&mut self, system: &impl System, when: When, timeout: Duration) {
+    fn run_due(&mut self, system: &impl System, when: When, timeout: Duration) {
         let text = self.result.check.clone();
         match &self.check {
             Err(problem) => {
@@ -332,7 +332,7 @@ mod tests {
         system.exit.set(3);
         let mut checks = checks(&["unit a.service", "mount /scratch", "command /bin/x -q", "moon full"]);
         assert!(!checks.pass());
-        checks.look(&system, When::ComingUp);
+        checks.run_due(&system, When::ComingUp);
         let said = details(&checks);
         assert_eq!(said[0], "unit a.service is failed");
         assert_eq!(said[1], "/scratch is not mounted");
@@ -346,11 +346,11 @@ mod tests {
         system.mounts.replace(mounts.into());
         system.exit.set(0);
         checks.all.pop();
-        checks.look(&system, When::ComingUp);
+        checks.run_due(&system, When::ComingUp);
         assert!(checks.pass(), "{checks:?}");
         assert_eq!(details(&checks), ["", "", ""]);
         system.units.replace("Failed to connect to bus".into());
-        checks.look(&system, When::Running);
+        checks.run_due(&system, When::Running);
         assert!(details(&checks)[0].starts_with("unit a.service cannot be checked: systemctl ended"));
     }
 
@@ -388,8 +388,8 @@ mod tests {
             ..Health::default()
         };
         let mut checks = Checks::new(&health, None);
-        checks.look(&system, When::ComingUp);
-        checks.look(&system, When::ComingUp);
+        checks.run_due(&system, When::ComingUp);
+        checks.run_due(&system, When::ComingUp);
         assert_eq!(system.2.get(), 1, "not each time");
         assert_eq!(
             details(&checks),
@@ -400,13 +400,13 @@ mod tests {
         );
         exit.set(0);
         checks.all[0].ran = Instant::now().checked_sub(MOUNT_REST);
-        checks.look(&system, When::ComingUp);
+        checks.run_due(&system, When::ComingUp);
         assert_eq!(details(&checks)[0], "/home is not mounted: the device does not exist");
         checks.all[0].ran = Instant::now().checked_sub(MOUNT_REST);
-        checks.look(&system, When::ComingUp);
+        checks.run_due(&system, When::ComingUp);
         assert_eq!(details(&checks)[0], "");
         mounts.replace(String::new());
-        checks.look(&system, When::Running);
+        checks.run_due(&system, When::Running);
         assert_eq!(details(&checks)[0], "/home is no longer mounted");
         assert_eq!(system.2.get(), 3);
     }
@@ -418,7 +418,7 @@ mod tests {
             ..Simulated::default()
         };
         let mut checks = checks(&["unit a.service"]);
-        checks.look(&system, When::ComingUp);
+        checks.run_due(&system, When::ComingUp);
         assert_eq!(
             details(&checks),
             ["unit a.service cannot be checked: the init is not systemd"]
@@ -430,19 +430,19 @@ mod tests {
         let system = Simulated::default();
         let mut checks = checks(&["command /bin/x -q"]);
         system.exit.set(1);
-        checks.look(&system, When::ComingUp);
-        checks.look(&system, When::ComingUp);
+        checks.run_due(&system, When::ComingUp);
+        checks.run_due(&system, When::ComingUp);
         assert_eq!(system.runs.get(), 2);
         assert!(details(&checks)[0].ends_with("output: run 1"), "{checks:?}");
         system.exit.set(0);
-        checks.look(&system, When::ComingUp);
-        checks.look(&system, When::ComingUp);
+        checks.run_due(&system, When::ComingUp);
+        checks.run_due(&system, When::ComingUp);
         assert_eq!(system.runs.get(), 3, "it held: not run again before the node is ready");
-        checks.look(&system, When::Running);
+        checks.run_due(&system, When::Running);
         assert_eq!(system.runs.get(), 3, "within the minute");
         checks.all[0].ran = Instant::now().checked_sub(COMMAND_REST);
         system.exit.set(2);
-        checks.look(&system, When::Running);
+        checks.run_due(&system, When::Running);
         assert_eq!(system.runs.get(), 4);
         assert!(details(&checks)[0].ends_with("output: run 4"), "{checks:?}");
     }

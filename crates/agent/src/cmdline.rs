@@ -66,12 +66,12 @@ pub fn parse(line: &str) -> Res<CommandLine> {
     let find = |key: &str| kernel.iter().rev().find_map(|w| w.strip_prefix(key)?.strip_prefix('='));
     let need = |key: &str| {
         find(key).filter(|v| !v.is_empty()).ok_or_else(|| {
-            Failure::hopeless(format!(
+            Failure::permanent(format!(
                 "{key}= is missing on the kernel command line; only rackstrap's boot script can start this initramfs"
             ))
         })
     };
-    let hopeless = |f: Failure| Failure::hopeless(f.to_string());
+    let permanent = |f: Failure| Failure::permanent(f.to_string());
     let plan = need(keys::PLAN)?;
     let token = need(keys::TOKEN)?;
     for (key, value) in [(keys::PLAN, plan), (keys::TOKEN, token)] {
@@ -80,13 +80,13 @@ pub fn parse(line: &str) -> Res<CommandLine> {
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         {
-            return Err(Failure::hopeless(format!(
+            return Err(Failure::permanent(format!(
                 "{key}= has characters that are not allowed in an id"
             )));
         }
     }
     let address = need(keys::IPADDR)?;
-    let bad_address = || Failure::hopeless(format!("{}={address} is not like 10.5.1.1/16", keys::IPADDR));
+    let bad_address = || Failure::permanent(format!("{}={address} is not like 10.5.1.1/16", keys::IPADDR));
     let (ip, prefix) = address.split_once('/').ok_or_else(bad_address)?;
     let prefix: u8 = prefix.parse().map_err(|_| bad_address())?;
     if prefix > 32 {
@@ -98,13 +98,13 @@ pub fn parse(line: &str) -> Res<CommandLine> {
         server: crate::http::server_base(need(keys::SERVER)?)?,
         plan: plan.to_owned(),
         token: token.to_owned(),
-        hwaddr: hwaddr.parse().doing(|| keys::HWADDR.into()).map_err(hopeless)?,
+        hwaddr: hwaddr.parse().doing(|| keys::HWADDR.into()).map_err(permanent)?,
         ipaddr: ip.parse().map_err(|_| bad_address())?,
         prefix,
         router: router
             .map(|r| r.parse().doing(|| format!("{}={r}", keys::ROUTER)))
             .transpose()
-            .map_err(hopeless)?,
+            .map_err(permanent)?,
         hold: find(keys::HOLD).filter(|v| !v.is_empty()).map(str::to_owned),
         all: kernel.to_vec(),
         init_args: init_args.iter().skip(1).cloned().collect(),
@@ -163,7 +163,7 @@ mod tests {
             ("http://10.5.0.1:80", "ftp://x", "rackstrap.server=ftp://x"),
         ] {
             let failure = parse(&GOOD.replace(from, to)).unwrap_err();
-            assert!(failure.hopeless && failure.to_string().contains(want), "{failure}");
+            assert!(failure.permanent && failure.to_string().contains(want), "{failure}");
         }
     }
 

@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Failure {
     text: String,
     /// Whether repeating it is useless (a plan of another wire version, a boot that the server has forgotten).
-    pub hopeless: bool,
+    pub permanent: bool,
 }
 
 /// The result of an operation of the agent.
@@ -18,15 +18,15 @@ impl Failure {
     pub fn new(text: impl Into<String>) -> Self {
         Failure {
             text: text.into(),
-            hopeless: false,
+            permanent: false,
         }
     }
 
     /// A failure that no retry overcomes.
-    pub fn hopeless(text: impl Into<String>) -> Self {
+    pub fn permanent(text: impl Into<String>) -> Self {
         Failure {
             text: text.into(),
-            hopeless: true,
+            permanent: true,
         }
     }
 }

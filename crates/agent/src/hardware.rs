@@ -4,7 +4,7 @@ use rackstrap_wire::Hardware;
 use std::fs;
 
 /// Reads processors, memory, DMI and network cards. What cannot be read stays empty. The caller adds the modules that it loaded.
-pub fn look() -> Hardware {
+pub fn describe() -> Hardware {
     let dmi = |file: &str| {
         let text = fs::read_to_string(format!("/sys/class/dmi/id/{file}")).unwrap_or_default();
         rackstrap_wire::text::cut(text.trim(), 100).to_owned()

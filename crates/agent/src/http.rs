@@ -67,7 +67,7 @@ impl Server {
             .iter()
             .any(|text| !text.bytes().all(|byte| byte.is_ascii_graphic()))
         {
-            return Err(Failure::hopeless(format!(
+            return Err(Failure::permanent(format!(
                 "{}: the boot's id or token has characters that cannot be sent",
                 doing()
             )));
@@ -98,7 +98,7 @@ impl Server {
                 let text = format!("{}: the server answered {status}: {said}", doing());
                 // The boot is unknown, over, or of another node: only a new boot, from the loader on, can help.
                 Err(if matches!(status, 401 | 403 | 404 | 409 | 410) {
-                    Failure::hopeless(text)
+                    Failure::permanent(text)
                 } else {
                     Failure::new(text)
                 })
@@ -121,7 +121,7 @@ pub fn server_base(text: &str) -> Res<String> {
     let host = base.strip_prefix("http://").unwrap_or_default();
     let plain = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-[]".contains(&b));
     if !plain {
-        return Err(Failure::hopeless(format!(
+        return Err(Failure::permanent(format!(
             "{}={text} on the kernel command line is not a server's address like http://10.5.0.1:80",
             rackstrap_wire::cmdline::SERVER
         )));
@@ -215,11 +215,11 @@ mod tests {
         let (server, _) = one_answer(b"HTTP/1.1 404 Not Found\r\nContent-Length: 12\r\n\r\nno such boot");
         let failure = server.get::<u32>(paths::PLAN, SOON).unwrap_err();
         assert!(
-            failure.hopeless && failure.to_string().contains("404: no such boot"),
+            failure.permanent && failure.to_string().contains("404: no such boot"),
             "{failure}"
         );
         let (server, _) = one_answer(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
-        assert!(!server.get::<u32>(paths::PLAN, SOON).unwrap_err().hopeless);
+        assert!(!server.get::<u32>(paths::PLAN, SOON).unwrap_err().permanent);
     }
 
     #[test]

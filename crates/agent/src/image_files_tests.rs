@@ -95,7 +95,7 @@ fn boot(dir: &Path, (image, list): &(PathBuf, Vec<u8>), prepare: bool) -> (Strin
     };
     if prepare {
         seed::copy_tree(copy.image, &disk).unwrap();
-        copy.settle(&list).unwrap();
+        copy.record_seed(&list).unwrap();
     } else {
         copy.refresh(&list).unwrap();
     }

@@ -39,7 +39,7 @@ mod transport;
 mod users;
 
 /// The agent's description of the machine, for tests that compare it with other sources.
-pub use hardware::look;
+pub use hardware::describe;
 
 /// Inspection of disks, for fuzzers.
 pub use disk::{

@@ -112,7 +112,7 @@ impl Login {
     }
 
     /// Makes the parts of the check that are due.
-    pub fn look(&mut self, system: &impl System, when: When) {
+    pub fn run_due(&mut self, system: &impl System, when: When) {
         let found = self.check(system, when);
         let doubted = std::mem::replace(&mut self.doubt, found.is_err());
         if found.is_err() {

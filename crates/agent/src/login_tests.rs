@@ -94,7 +94,7 @@ impl Simulated {
 }
 
 fn look(login: &mut Login, system: &Simulated, when: When) -> String {
-    login.look(system, when);
+    login.run_due(system, when);
     assert_eq!(login.result().ok, login.result().detail.is_empty());
     login.result().detail.clone()
 }

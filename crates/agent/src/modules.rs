@@ -95,7 +95,7 @@ impl Loader {
     }
 
     /// Loads the modules for all present devices, until no new device appears.
-    pub fn settle(&mut self) -> String {
+    pub fn load_for_devices(&mut self) -> String {
         for name in ALWAYS {
             self.want(name);
         }

@@ -1,10 +1,9 @@
 //! Builds the new root: image and RAM, the disk's file systems at their mount points, and above them the node's own files.
 //!
 //! No fault of a disk prevents a boot. A disk's file system can be full, damaged or read-only, and its users can have put a file
-//! where a directory is needed. Such a fault returns at each attempt and after each restart, and no administrator could log in to repair it.
-//! So the root is built again without that file system. Its mount point is then in RAM, the files from the server are there, and
-//! the node reports why.
-//! that the server sent are there anyway, and the node reports why.
+//! where a directory is needed. Such a fault returns at each attempt and after each restart, and no administrator could log in to
+//! repair it. So the root is built again without that file system. Its mount point is then in RAM, the files from the server are
+//! there, and the node reports why.
 
 use crate::{
     fail::{Doing, Failure, Res},

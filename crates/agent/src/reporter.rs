@@ -91,7 +91,7 @@ fn wait_for_checks(
     let began = Instant::now();
     let (mut reported, mut when) = (Vec::new(), began);
     loop {
-        checks.look(system, When::ComingUp);
+        checks.run_due(system, When::ComingUp);
         if checks.pass() || began.elapsed() >= patience {
             return;
         }
@@ -107,7 +107,7 @@ fn wait_for_checks(
 fn run_checks_forever(mut checks: Checks, found: &Mutex<Vec<CheckResult>>, changed: &Sender<()>, period: Duration) {
     loop {
         std::thread::sleep(period);
-        checks.look(&Machine, When::Running);
+        checks.run_due(&Machine, When::Running);
         let results = checks.results();
         let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
         if *found != results {
@@ -159,7 +159,7 @@ fn send_heartbeats(
         let order = answer.ok().flatten().and_then(|answer| answer.restart);
         if let Some(order) = order.filter(|order| restarts.is_new(&order.id)) {
             eprintln!("rackstrap: the server orders a restart: {}", cut(&order.reason, 200));
-            let say = |text: &str| {
+            let report = |text: &str| {
                 eprintln!("rackstrap: {text}");
                 let progress = RestartReport {
                     id: order.id.clone(),
@@ -167,7 +167,7 @@ fn send_heartbeats(
                 };
                 let _ = server.report(paths::HEARTBEAT, &heartbeat(Some(progress), None, &reported), TIMEOUT);
             };
-            restarts.begin(restart::has_systemd(), say, restart::run);
+            restarts.begin(restart::has_systemd(), report, restart::run);
         }
         if restarts.left().is_some_and(|left| left.is_zero()) {
             eprintln!("rackstrap: {}", sys::restart());

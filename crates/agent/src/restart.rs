@@ -32,9 +32,9 @@ impl Restarts {
         new
     }
 
-    /// Asks the system to restart. `say` is called before each attempt, and with its failure.
-    pub fn begin(&mut self, systemd: bool, say: impl FnMut(&str), run: impl FnMut(&[&str]) -> Ran) {
-        let patience = match ask(systemd, say, run) {
+    /// Asks the system to restart. `report` is called before each attempt, and with its failure.
+    pub fn begin(&mut self, systemd: bool, report: impl FnMut(&str), run: impl FnMut(&[&str]) -> Ran) {
+        let patience = match ask(systemd, report, run) {
             true => STOPPING,
             false => REFUSED,
         };
@@ -48,20 +48,20 @@ impl Restarts {
 }
 
 /// Returns true if the system accepted the restart.
-fn ask(systemd: bool, mut say: impl FnMut(&str), mut run: impl FnMut(&[&str]) -> Ran) -> bool {
+fn ask(systemd: bool, mut report: impl FnMut(&str), mut run: impl FnMut(&[&str]) -> Ran) -> bool {
     let ways: [&[&str]; 2] = [&["systemctl", "reboot"], &["reboot"]];
     for words in ways.into_iter().skip(usize::from(!systemd)) {
         let command = words.join(" ");
         // Report it before the command runs: after it, this process may not exist.
-        say(&format!("restarts with {command}"));
+        report(&format!("restarts with {command}"));
         let ran = run(words);
         if ran.ok {
             return true;
         }
         let said = if ran.said.is_empty() { "" } else { ", with the output: " };
-        say(&format!("{command} {}{said}{}", ran.how, ran.said));
+        report(&format!("{command} {}{said}{}", ran.how, ran.said));
     }
-    say(&format!(
+    report(&format!(
         "the system refused to restart; the kernel restarts the machine in {} s",
         REFUSED.as_secs()
     ));

@@ -20,9 +20,9 @@ pub enum Policy {
 
 impl Policy {
     /// True if another attempt is due after a failure, `spent` after the first attempt began.
-    pub fn again(self, spent: Duration, wait: Duration, hopeless: bool) -> bool {
+    pub fn again(self, spent: Duration, wait: Duration, permanent: bool) -> bool {
         match self {
-            _ if hopeless => false,
+            _ if permanent => false,
             Policy::Once => false,
             Policy::For(total) => spent + wait <= total,
         }

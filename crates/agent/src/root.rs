@@ -87,7 +87,7 @@ pub fn mount_overlay(ram_size: &str) -> Res<()> {
     }
     let plain = !ram_size.is_empty() && ram_size.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'%');
     if !plain {
-        return Err(Failure::hopeless(format!(
+        return Err(Failure::permanent(format!(
             "the plan's RAM size '{ram_size}' is not like 50% or 2g"
         )));
     }

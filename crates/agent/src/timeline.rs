@@ -70,14 +70,14 @@ impl Timeline {
     }
 
     /// Prints a line that is not reported.
-    pub fn say(&mut self, text: &str) {
+    pub fn print(&mut self, text: &str) {
         self.console.line(text);
     }
 
     /// Records a step inside the running phase: printed, queued, and reported now if that is quick.
     pub fn step(&mut self, detail: &str) {
         self.push(Outcome::Step, self.began.elapsed(), detail);
-        self.say(&format!("{}: {detail}", self.phase));
+        self.print(&format!("{}: {detail}", self.phase));
         self.flush();
     }
 
@@ -110,21 +110,21 @@ impl Timeline {
                     };
                     let mark = if outcome == Outcome::Degraded { "DEGRADED: " } else { "" };
                     self.push(outcome, took, &detail);
-                    self.say(&format!("{phase}: {mark}{detail} ({seconds:.1} s)"));
+                    self.print(&format!("{phase}: {mark}{detail} ({seconds:.1} s)"));
                     self.flush();
                     return Ok(value);
                 }
                 Err(failure) => failure,
             };
             let wait = backoff.next_wait();
-            if !policy.again(took, wait, failure.hopeless) {
+            if !policy.again(took, wait, failure.permanent) {
                 self.push(Outcome::Failed, took, &failure.to_string());
-                self.say(&format!("{phase}: FAILED: {failure} ({seconds:.1} s)"));
+                self.print(&format!("{phase}: FAILED: {failure} ({seconds:.1} s)"));
                 self.flush();
                 return Err(failure);
             }
             self.push(Outcome::Retrying, took, &failure.to_string());
-            self.say(&format!(
+            self.print(&format!(
                 "{phase}: attempt {} failed: {failure}; the next in {:.1} s",
                 self.attempt,
                 wait.as_secs_f64()
@@ -202,7 +202,7 @@ mod tests {
     fn a_failure_that_no_retry_overcomes_ends_a_phase_at_once() {
         let mut timeline = Timeline::new(1);
         let failed: Res<()> = timeline.run(Phase::Plan, Policy::For(Duration::from_secs(600)), |_| {
-            Err(Failure::hopeless("wire version 9"))
+            Err(Failure::permanent("wire version 9"))
         });
         assert_eq!(failed.unwrap_err().to_string(), "wire version 9");
         assert_eq!(timeline.queue.back().unwrap().outcome, Outcome::Failed);

@@ -118,7 +118,7 @@ fn dnf(recipe: &Dnf, target: &Path, scratch: &Path, progress: &mut dyn Progress)
     let left = target.join(name.path().strip_prefix("/").unwrap_or(name.path()));
     fs::remove_dir(&left).doing(|| format!("removing {}", left.display()))?;
     let tree = RootDir::open(target).doing(|| format!("opening {}", target.display()))?;
-    rpm::settle(&tree)?;
+    rpm::move_database(&tree)?;
     fs::remove_dir_all(scratch).doing(|| format!("removing {}", scratch.display()))
 }
 

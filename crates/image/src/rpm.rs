@@ -109,7 +109,7 @@ fn copy(tree: &RootDir) -> io::Result<tempfile::TempDir> {
 
 /// Moves the database, which this machine's rpm wrote to `/var/lib/rpm`, to the place that the tree's own rpm uses, and leaves a
 /// link.
-pub(super) fn settle(tree: &RootDir) -> Result<()> {
+pub(super) fn move_database(tree: &RootDir) -> Result<()> {
     let macros = tree.read("usr/lib/rpm/macros", 1 << 20).unwrap_or_default();
     let [modern, classic] = PLACES;
     if dbpath(&String::from_utf8_lossy(&macros)).as_deref() != Some(modern) || place(tree) != Some(classic) {
@@ -161,12 +161,12 @@ mod tests {
         fs::create_dir_all(p("usr/lib/rpm")).unwrap();
         fs::write(p("var/lib/rpm/rpmdb.sqlite"), "db").unwrap();
         let tree = RootDir::open(dir.path()).unwrap();
-        settle(&tree).unwrap();
+        move_database(&tree).unwrap();
         assert_eq!(place(&tree), Some(PLACES[1]));
         fs::write(p("usr/lib/rpm/macros"), "%_dbpath %{_usr}/lib/sysimage/rpm\n").unwrap();
         fs::create_dir_all(p("usr/lib/sysimage/rpm")).unwrap();
         for _ in 0..2 {
-            settle(&tree).unwrap();
+            move_database(&tree).unwrap();
             assert_eq!(place(&tree), Some(PLACES[0]));
             assert_eq!(fs::read(p("var/lib/rpm/rpmdb.sqlite")).unwrap(), b"db");
             assert!(p("var/lib/rpm").is_symlink());

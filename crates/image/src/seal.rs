@@ -10,7 +10,7 @@ use super::{
     progress::{Progress, Step},
     tree::{Copied, Remarks, SpaceGuard, flatten},
     versions::Images,
-    work::{Held, PARENT_PACKAGES, WORK, WORK_FILE, hold},
+    work::{LockedCopy, PARENT_PACKAGES, WORK, WORK_FILE, lock_copy},
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::ImageRef;
@@ -55,7 +55,7 @@ pub fn seal(request: &SealRequest, progress: &mut dyn Progress) -> Result<ImageR
     if let Some(name) = &request.name {
         check_name(name)?;
     }
-    let held = hold(&request.images_dir, &request.work, false, "cannot seal")?;
+    let held = lock_copy(&request.images_dir, &request.work, false, "cannot seal")?;
     let images = Images::open(&request.images_dir)?;
     let path = &held.copy.dir;
     let dir = open_dir(path).doing(|| format!("opening {}", path.display()))?;
@@ -113,7 +113,7 @@ fn needed(images: &Images, parent: &ImageRef) -> Option<u64> {
 
 fn seal_held(
     request: &SealRequest,
-    held: &Held,
+    held: &LockedCopy,
     images: &Images,
     name: &str,
     dir: BorrowedFd<'_>,

@@ -106,7 +106,7 @@ pub struct Cloned {
 
 /// A locked working copy: no other process may change it (exclusive) or delete or seal it (shared) until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct LockedCopy {
     pub copy: WorkingCopy,
     /// `work.toml`, open and locked.
     pub lock: Locked,
@@ -205,7 +205,7 @@ pub fn find_working_copy(images_dir: &Path, name: &str) -> Result<WorkingCopy> {
 
 /// Finds the working copy and locks it: shared to work in it, exclusively to seal or delete it. `what` begins the error message:
 /// `cannot seal`.
-pub(crate) fn hold(images_dir: &Path, name: &str, shared: bool, what: &str) -> Result<Held> {
+pub(crate) fn lock_copy(images_dir: &Path, name: &str, shared: bool, what: &str) -> Result<LockedCopy> {
     let copy = find_working_copy(images_dir, name)?;
     let path = copy.dir.join(WORK_FILE);
     let file = File::open(&path).doing(|| format!("opening {}", path.display()))?;
@@ -219,7 +219,7 @@ pub(crate) fn hold(images_dir: &Path, name: &str, shared: bool, what: &str) -> R
     // Before the lock was taken, the copy may have been sealed and another one may have got its name.
     let ours = rfs::fstat(&lock).doing(|| format!("looking at {}", path.display()))?;
     match std::fs::symlink_metadata(&path) {
-        Ok(now) if (now.dev(), now.ino()) == (ours.st_dev, ours.st_ino) => Ok(Held { copy, lock }),
+        Ok(now) if (now.dev(), now.ino()) == (ours.st_dev, ours.st_ino) => Ok(LockedCopy { copy, lock }),
         _ => find_working_copy(images_dir, name).and_then(|_| {
             Err(ImportError::Request(format!(
                 "working copy {name} was replaced by another one; try again"
@@ -353,7 +353,7 @@ pub fn delete_working_copy(images_dir: &Path, name: &str, progress: &mut dyn Pro
     let discarded = {
         let images = Images::open(images_dir)?;
         let _lock = images.lock()?;
-        let _held = hold(images_dir, name, false, "cannot delete")?;
+        let _held = lock_copy(images_dir, name, false, "cannot delete")?;
         Discarded::take(Images::open(images_dir)?, WORK, name, name)?
     };
     progress.reached("discarded");

@@ -122,7 +122,7 @@ pub fn plan(situation: &Situation<'_>, rollouts: &BTreeMap<u64, Rollout>, reques
         let owner = rollouts.get(&request.number).filter(|_| request.is_of_rollout());
         let first_boot = |node: &str| owner.and_then(|owner| owner.nodes.get(node)?.first);
         let first_boot = &first_boot;
-        records.extend(request.look(Frame { first_boot, ..frame }, observe));
+        records.extend(request.evaluate(Frame { first_boot, ..frame }, observe));
     }
     for rollout in last.values() {
         reconcile(situation, rollout, &mut next);

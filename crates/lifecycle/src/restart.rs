@@ -228,7 +228,7 @@ impl Member {
     }
 
     /// Follows the transition for `cause`; `resumes` is true if a node that comes back is resumed. Returns false if there is no transition.
-    pub fn go(&mut self, cause: Cause, resumes: bool, now: Timestamp) -> bool {
+    pub fn follow(&mut self, cause: Cause, resumes: bool, now: Timestamp) -> bool {
         let back = |how| match resumes {
             true => Step::Resuming { then: how },
             false => Step::Ended { how },
@@ -259,11 +259,11 @@ impl Member {
 
     /// Records that the order to leave `boot` is sent.
     fn order(&mut self, boot: &str, now: Timestamp) -> bool {
-        let goes = self.go(Cause::OrderSent, false, now);
+        let moved = self.follow(Cause::OrderSent, false, now);
         if let Step::Ordered { boot: ordered, .. } = &mut self.step {
             boot.clone_into(ordered);
         }
-        goes
+        moved
     }
 
     /// A node that already has its order: an older release sent it at `asked`, in `boot`.
@@ -283,12 +283,12 @@ impl Member {
 
     /// Makes a node restart again that has restarted. `after` is the number of the newest boot of all nodes.
     pub(crate) fn want_again(&mut self, after: u64, now: Timestamp) -> bool {
-        let goes = self.go(Cause::WantedAgain, false, now);
-        if goes {
+        let moved = self.follow(Cause::WantedAgain, false, now);
+        if moved {
             self.after = Some(after);
             self.said.clear();
         }
-        goes
+        moved
     }
 }
 
@@ -329,10 +329,10 @@ impl Request {
     /// Moves the node at `place` to another request, as its `taker`. It was out of service all the time.
     pub fn hand_over(&mut self, place: usize, taker: &mut Member, now: Timestamp) {
         if let Some(node) = self.nodes.get_mut(place)
-            && node.go(Cause::HandedOver, false, now)
+            && node.follow(Cause::HandedOver, false, now)
         {
             node.said = "its checks did not hold".to_owned();
-            taker.go(Cause::TakenOver, false, now);
+            taker.follow(Cause::TakenOver, false, now);
         }
     }
 
@@ -364,7 +364,7 @@ impl Request {
         let mut any = false;
         for node in self.nodes.iter_mut().filter(|node| which(&node.name)) {
             let was_down = node.step.is_down();
-            if !node.go(Cause::NotWanted, resumes, now) {
+            if !node.follow(Cause::NotWanted, resumes, now) {
                 continue;
             }
             any = true;
@@ -459,7 +459,7 @@ impl Request {
         match outcome {
             Ok(()) => {
                 node.said.clear();
-                node.go(cause, false, now);
+                node.follow(cause, false, now);
                 let text = match program {
                     Program::Drain => "drained; gets the order with its next heartbeat",
                     Program::Resume => "back in service",

@@ -73,48 +73,48 @@ pub(super) fn some_of(rows: &[BadRow]) -> String {
 
 /// Expendable rows that were found unreadable.
 #[derive(Debug, Default)]
-pub(super) struct Damage(Mutex<Met>);
+pub(super) struct Damage(Mutex<SkippedRows>);
 
 #[derive(Debug, Default)]
-struct Met {
+struct SkippedRows {
     rows: BTreeMap<(&'static str, Vec<u8>), String>,
     more: u64,
 }
 
 impl Damage {
     /// Records a row that was skipped, and logs it the first time.
-    pub(super) fn passed_over(&self, table: Table, key: &[u8], reason: &str) {
-        let mut met = self.lock();
+    pub(super) fn skipped(&self, table: Table, key: &[u8], reason: &str) {
+        let mut known = self.lock();
         let id = (table.name(), key.to_vec());
-        if met.rows.contains_key(&id) {
+        if known.rows.contains_key(&id) {
             return;
         }
-        if met.rows.len() >= NAMED {
-            met.more += 1;
+        if known.rows.len() >= NAMED {
+            known.more += 1;
             // Further rows are logged by powers of two, because a damaged disk must not fill the log too.
-            if met.more.is_power_of_two() {
-                tracing::warn!("store: {} further rows cannot be read and are skipped", met.more);
+            if known.more.is_power_of_two() {
+                tracing::warn!("store: {} further rows cannot be read and are skipped", known.more);
             }
             return;
         }
-        met.rows.insert(id, reason.to_owned());
-        drop(met);
+        known.rows.insert(id, reason.to_owned());
+        drop(known);
         tracing::warn!("store: {} is skipped", BadRow::new(table, key, reason));
     }
 
     /// The rows that were skipped, and the number of further ones that were not kept by name.
     #[cfg(test)]
-    pub(super) fn met(&self) -> (Vec<BadRow>, u64) {
-        let met = self.lock();
-        let rows = met.rows.iter().map(|((table, key), reason)| BadRow {
+    pub(super) fn skipped_rows(&self) -> (Vec<BadRow>, u64) {
+        let known = self.lock();
+        let rows = known.rows.iter().map(|((table, key), reason)| BadRow {
             table: (*table).to_owned(),
             key: key_text(key),
             reason: reason.clone(),
         });
-        (rows.collect(), met.more)
+        (rows.collect(), known.more)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Met> {
+    fn lock(&self) -> MutexGuard<'_, SkippedRows> {
         lock(&self.0)
     }
 }

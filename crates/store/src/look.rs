@@ -177,8 +177,8 @@ impl Store {
 
     /// Unreadable rows that were skipped since the store was opened, and the number of further ones without a name.
     #[cfg(test)]
-    pub(super) fn passed_over(&self) -> (Vec<BadRow>, u64) {
-        self.shared.database.damage.met()
+    pub(super) fn skipped(&self) -> (Vec<BadRow>, u64) {
+        self.shared.database.damage.skipped_rows()
     }
 }
 

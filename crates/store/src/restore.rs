@@ -37,9 +37,9 @@ enum Old {
     /// It does not exist.
     None,
     /// It can be read.
-    Good(Database),
+    Readable(Database),
     /// It is damaged or newer: only its locked file.
-    Bad(#[expect(dead_code, reason = "holds the lock")] File),
+    Unreadable(#[expect(dead_code, reason = "holds the lock")] File),
 }
 
 /// Why a backup was not restored.
@@ -168,7 +168,7 @@ impl Staged {
         kept.push(format!(".before-restore-{date}"));
         let kept = match self.old {
             Old::None => None,
-            Old::Good(_) | Old::Bad(_) => Some(PathBuf::from(kept)),
+            Old::Readable(_) | Old::Unreadable(_) => Some(PathBuf::from(kept)),
         };
         match &kept {
             Some(kept) => {
@@ -191,7 +191,9 @@ impl Staged {
 
     /// Copies the tables [`PRESENT`] from the old store, if they can be read to their end.
     fn take_along(&self, database: &Database) -> Result<bool, RestoreError> {
-        let Old::Good(old) = &self.old else { return Ok(false) };
+        let Old::Readable(old) = &self.old else {
+            return Ok(false);
+        };
         let (mut rows, mut meta) = (Vec::new(), Vec::new());
         let read = old.read(|snapshot| {
             for key in PRESENT_META {
@@ -255,20 +257,20 @@ fn lock(target: &Path) -> Result<Old, RestoreError> {
     }
     // redb would make a store of an empty file.
     if file.metadata().map_err(io_failed(target, "look at it"))?.len() == 0 {
-        return Ok(Old::Bad(file));
+        return Ok(Old::Unreadable(file));
     }
     // The lock belongs to the open file. redb can take it after this.
     drop(file);
     let schema = |database: &Database| database.read(|tx| tx.get::<u32>(Table::Meta, migrate::KEY));
     match Database::open(target) {
         // A store of another release may have rows with another meaning.
-        Ok(database) if matches!(schema(&database), Ok(Some(SCHEMA))) => Ok(Old::Good(database)),
+        Ok(database) if matches!(schema(&database), Ok(Some(SCHEMA))) => Ok(Old::Readable(database)),
         Err(StoreError::Locked { holder, .. }) => Err(running(holder)),
         opened => {
             drop(opened);
             let file = File::open(target).map_err(io_failed(target, "open it"))?;
             match file.try_lock() {
-                Ok(()) => Ok(Old::Bad(file)),
+                Ok(()) => Ok(Old::Unreadable(file)),
                 Err(_) => Err(running(locks::holder(target))),
             }
         }

@@ -116,7 +116,7 @@ pub(super) fn usable<T>(
     match value {
         Ok(value) => Ok(Some(value)),
         Err(StoreError::Value { error, .. }) if table.is_expendable() => {
-            damage.passed_over(table, key, &error);
+            damage.skipped(table, key, &error);
             Ok(None)
         }
         Err(error) => Err(error),

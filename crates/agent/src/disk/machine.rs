@@ -170,7 +170,7 @@ fn seed_partition(
 ) -> Res<Option<seed::Copied>> {
     let copied = with_copy(image, layout, mount, target, |copy| {
         let copied = seed::copy_tree(copy.image, target)?;
-        copy.settle(list)?;
+        copy.record_seed(list)?;
         Ok(copied)
     })?;
     if matches!(mount, "/tmp" | "/var/tmp") {

@@ -57,7 +57,7 @@ pub fn run(plan: Option<&DiskPlan>, context: Context<'_>) -> Outcome {
 
 /// Like [`run`], but among the disks that `present` lists.
 fn run_among(plan: &DiskPlan, present: &dyn Fn() -> Vec<Candidate>, context: Context<'_>) -> Outcome {
-    let (looked, choice) = look_for_disk(plan, present);
+    let (looked, choice) = find_disk(plan, present);
     let mut facts = DiskFacts::default();
     let chosen = match choice {
         Ok(chosen) => chosen,
@@ -105,7 +105,7 @@ fn degraded(reason: String, facts: DiskFacts) -> Outcome {
 }
 
 /// Reads all disks until it is clear which one is the node's, but not longer than slow disks take.
-fn look_for_disk(
+fn find_disk(
     plan: &DiskPlan,
     present: &dyn Fn() -> Vec<Candidate>,
 ) -> (Vec<InspectedDisk>, Result<Option<usize>, NoChoice>) {
@@ -119,7 +119,7 @@ fn look_for_disk(
             let mut before = std::mem::take(&mut looked);
             for disk in all {
                 let known = before.iter().position(|l| l.disk == disk);
-                looked.push(known.map_or_else(|| look(disk), |index| before.swap_remove(index)));
+                looked.push(known.map_or_else(|| inspect_disk(disk), |index| before.swap_remove(index)));
             }
         }
         let choice = choose::choose(&looked, plan);
@@ -143,7 +143,7 @@ fn look_for_disk(
 }
 
 /// Finds out what a disk holds. The disk is opened read-only, so that this cannot write to it.
-fn look(disk: Candidate) -> InspectedDisk {
+fn inspect_disk(disk: Candidate) -> InspectedDisk {
     let read = || -> Res<(Finding, String)> {
         let node = disk_node(&disk.name)?;
         let mut device = FileDevice::open(&node, false).doing(|| format!("opening {}", node.display()))?;

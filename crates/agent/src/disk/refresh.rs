@@ -86,7 +86,7 @@ impl ImageCopy<'_> {
     }
 
     /// Records the list of a file system that was just filled, and gives its files their capabilities.
-    pub fn settle(&self, list: &ImageList<'_>) -> Res<()> {
+    pub fn record_seed(&self, list: &ImageList<'_>) -> Res<()> {
         let text = self.wanted(list);
         if ImageList::parse(&text).is_ok_and(|wanted| wanted.entries.is_empty()) {
             return Ok(());
@@ -235,7 +235,7 @@ impl<'a> Work<'a, '_> {
             if before.iter().all(|old| *old == want) {
                 continue;
             }
-            match self.judge(path, &before, want)? {
+            match self.assess(path, &before, want)? {
                 Verdict::Image(there) => self.changes.push(Change {
                     path,
                     there,
@@ -248,7 +248,7 @@ impl<'a> Work<'a, '_> {
         Ok(())
     }
 
-    fn judge(&self, path: &[u8], before: &[Option<&Entry<'_>>], want: Option<&Entry<'_>>) -> Res<Verdict> {
+    fn assess(&self, path: &[u8], before: &[Option<&Entry<'_>>], want: Option<&Entry<'_>>) -> Res<Verdict> {
         let doing = || format!("looking at {}/{}", self.copy.mount, String::from_utf8_lossy(path));
         let (fd, stat) = match self.at(path, OFlags::PATH | OFlags::NOFOLLOW) {
             Ok(fd) => {

@@ -97,7 +97,7 @@ impl Node {
     fn prepared(image: &Image) -> Self {
         let node = Node(tempfile::tempdir().unwrap());
         seed::copy_tree(&image.var(), node.0.path()).unwrap();
-        node.copy(image, |copy, list| copy.settle(list)).unwrap();
+        node.copy(image, |copy, list| copy.record_seed(list)).unwrap();
         node
     }
 

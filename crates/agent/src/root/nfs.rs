@@ -23,7 +23,7 @@ pub fn mount(root: &NfsRoot) -> Res<String> {
         };
         Failure::new(format!("{}: {e}{hint}", doing()))
     })?;
-    calm_readahead();
+    limit_readahead();
     Ok(source)
 }
 
@@ -51,7 +51,7 @@ fn options(root: &NfsRoot) -> String {
 
 /// Sets the read-ahead to 128 KiB, the default since Linux 5.4. Before, NFS read ahead 15 times its read size, 15 MiB for a server
 /// with 1 MiB, which made boots several times slower (LTSP #27).
-fn calm_readahead() {
+fn limit_readahead() {
     const KIB: u64 = 128;
     let Ok(stat) = rustix::fs::stat(IMAGE) else { return };
     let (major, minor) = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));

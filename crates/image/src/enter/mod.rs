@@ -15,7 +15,7 @@ use super::{
     error::{Doing, ImportError, Result},
     import::check_root,
     placeholders::{make_placeholders, remove_placeholders},
-    work::{Held, hold},
+    work::{LockedCopy, lock_copy},
 };
 use rustix::{
     io::{FdFlags, fcntl_setfd},
@@ -75,7 +75,7 @@ const PASSED_ON: [&str; 9] = [
 /// result is then 125, 126 for a command that cannot be executed, or 127 for one that does not exist.
 pub fn enter(request: &EnterRequest, own_arguments: &[&str]) -> Result<u8> {
     check_root("entering an image")?;
-    let held = hold(&request.images_dir, &request.work, true, "cannot enter")?;
+    let held = lock_copy(&request.images_dir, &request.work, true, "cannot enter")?;
     make_placeholders(&held.copy.dir)?;
     let terminal = Terminal::now();
     // A thread of its own: only its children are in the new namespace.
@@ -91,7 +91,7 @@ pub fn enter(request: &EnterRequest, own_arguments: &[&str]) -> Result<u8> {
 }
 
 /// Removes the placeholders if no other process is in the working copy.
-fn remove_own_files(held: &Held) {
+fn remove_own_files(held: &LockedCopy) {
     if held.lock.alone()
         && let Err(e) = remove_placeholders(&held.copy.dir)
     {
@@ -99,7 +99,7 @@ fn remove_own_files(held: &Held) {
     }
 }
 
-fn start(request: &EnterRequest, held: &Held, own_arguments: &[&str]) -> Result<u8> {
+fn start(request: &EnterRequest, held: &LockedCopy, own_arguments: &[&str]) -> Result<u8> {
     sys::children_in_new_pid_namespace().doing(|| "making a PID namespace")?;
     let (reader, mut writer) = io::pipe().doing(|| "making a pipe")?;
     // PID 1 also holds the lock: if this process is killed, it releases its lock before all processes of the namespace have ended.
@@ -136,7 +136,7 @@ fn start(request: &EnterRequest, held: &Held, own_arguments: &[&str]) -> Result<
     }
 }
 
-fn instructions(request: &EnterRequest, held: &Held) -> Instructions {
+fn instructions(request: &EnterRequest, held: &LockedCopy) -> Instructions {
     let name = &held.copy.name;
     let mut environment: Vec<(String, String)> = [
         ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),

@@ -136,8 +136,8 @@ fn a_version_that_was_tampered_with_is_reported() {
 #[test]
 fn a_copy_in_use_is_neither_sealed_nor_deleted() {
     let (_bench, request, copy) = with_copy();
-    let open = hold(&request.images_dir, "test-work", true, "x").unwrap();
-    let also = hold(&request.images_dir, "test-work", true, "x").unwrap();
+    let open = lock_copy(&request.images_dir, "test-work", true, "x").unwrap();
+    let also = lock_copy(&request.images_dir, "test-work", true, "x").unwrap();
     assert_eq!(copy.users(), [std::process::id()]);
     let pid = format!("pid {}", std::process::id());
     let errors = [

@@ -49,7 +49,7 @@ impl SpaceGuard {
         if self.written < self.next_look {
             return Ok(());
         }
-        self.look()?;
+        self.check()?;
         self.next_look = self.written + LOOK_EVERY;
         Ok(())
     }
@@ -64,12 +64,12 @@ impl SpaceGuard {
         self.entries += 1;
         if self.entries >= LOOK_EVERY_ENTRIES {
             self.entries = 0;
-            self.look()?;
+            self.check()?;
         }
         Ok(())
     }
 
-    fn look(&self) -> Result<()> {
+    fn check(&self) -> Result<()> {
         let stat = self.stat()?;
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
         let reserve = (stat.f_blocks.saturating_mul(stat.f_frsize) / 50).min(RESERVE);

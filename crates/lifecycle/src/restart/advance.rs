@@ -52,13 +52,17 @@ impl Request {
 
     /// Advances its nodes as far as the observations allow. `observe` returns none for a node that was deleted.
     pub fn advance<'o>(&mut self, frame: Frame<'_>, observe: impl Fn(&str) -> Option<&'o Observed>) -> Vec<Record> {
-        let mut records = self.look(frame, &observe);
+        let mut records = self.evaluate(frame, &observe);
         self.give_turns(frame, &observe, &mut records);
         records
     }
 
     /// Applies the effects of boots and time.
-    pub(crate) fn look<'o>(&mut self, frame: Frame<'_>, observe: impl Fn(&str) -> Option<&'o Observed>) -> Vec<Record> {
+    pub(crate) fn evaluate<'o>(
+        &mut self,
+        frame: Frame<'_>,
+        observe: impl Fn(&str) -> Option<&'o Observed>,
+    ) -> Vec<Record> {
         let now = frame.now;
         self.settle_clock(now);
         let (mut records, mut late) = (Vec::new(), Vec::new());
@@ -76,7 +80,7 @@ impl Request {
                 };
                 let Some((cause, said)) = found else { break };
                 let node = &mut self.nodes[index];
-                if !node.go(cause, resumes, now) {
+                if !node.follow(cause, resumes, now) {
                     break;
                 }
                 if matches!(node.step, Step::Ended { how: End::Restarted } | Step::Resuming { .. }) {
@@ -166,7 +170,7 @@ impl Request {
             if node.step != Step::Waiting || !observe(&node.name).is_some_and(|observed| observed.up) {
                 continue;
             }
-            if !node.go(cause, false, now) {
+            if !node.follow(cause, false, now) {
                 continue;
             }
             down += 1;

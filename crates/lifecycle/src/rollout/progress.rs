@@ -22,7 +22,7 @@ impl Rollout {
             State::Waiting | State::Ready => {
                 member.boots = 1;
                 member.first = Some(now);
-                member.go(State::Booting, now);
+                member.set_state(State::Booting, now);
             }
             State::Booting | State::Failed { .. } => member.boots = member.boots.saturating_add(1),
         }
@@ -44,11 +44,11 @@ impl Rollout {
         }
         boot.clone_into(&mut member.boot);
         if problem.is_empty() {
-            member.go(State::Ready, now);
+            member.set_state(State::Ready, now);
             member.proven = soak == 0;
         } else {
             let why = format!("up, but {problem}");
-            member.go(State::Failed { why }, now);
+            member.set_state(State::Failed { why }, now);
             self.stop_if_failing(now);
         }
         true
@@ -63,7 +63,7 @@ impl Rollout {
             return false;
         }
         let why = why.to_owned();
-        member.go(State::RolledBack { why }, now);
+        member.set_state(State::RolledBack { why }, now);
         self.stop_if_failing(now);
         true
     }
@@ -301,7 +301,7 @@ impl Rollout {
 }
 
 impl Member {
-    fn go(&mut self, state: State, now: Timestamp) {
+    fn set_state(&mut self, state: State, now: Timestamp) {
         self.state = state;
         self.since = now;
         self.proven = false;
@@ -335,7 +335,7 @@ impl Member {
                     if !stalled.is_empty() {
                         why = format!("{why}; stalled at {stalled}");
                     }
-                    self.go(State::Failed { why }, now);
+                    self.set_state(State::Failed { why }, now);
                 }
                 late
             }
@@ -346,7 +346,7 @@ impl Member {
                     && (observed.image.as_ref() == Some(image) && observed.opened >= self.since || restarting) =>
             {
                 let why = format!("stalled at {stalled}");
-                self.go(State::Failed { why }, now);
+                self.set_state(State::Failed { why }, now);
                 true
             }
             // It was switched off, or stalled in another boot, after it got the version. The next batch must not wait for it for ever. A node
@@ -365,13 +365,13 @@ impl Member {
         let lived = now.since(self.since) / 1000;
         if !observed.stalled.is_empty() {
             let why = format!("booted again after it was ready, and stalled at {}", observed.stalled);
-            self.go(State::Failed { why }, now);
+            self.set_state(State::Failed { why }, now);
         } else if !observed.on {
             let why = format!("fell silent {lived} s after it was ready");
-            self.go(State::Failed { why }, now);
+            self.set_state(State::Failed { why }, now);
         } else if !observed.problem.is_empty() && !self.was_degraded {
             let why = format!("degraded {lived} s after it was ready: {}", observed.problem);
-            self.go(State::Failed { why }, now);
+            self.set_state(State::Failed { why }, now);
         } else if lived >= soak {
             self.proven = true;
         } else {

@@ -235,14 +235,14 @@ fn an_expendable_unreadable_row_is_skipped_reported_and_set_aside() {
     };
     assert_eq!(read(&store), [event(0), event(1), event(3)]);
     assert_eq!(store.get::<String>(Table::Events, &[b'n', 2]).unwrap(), None);
-    let (met, more) = store.passed_over();
+    let (rows, more) = store.skipped();
     assert_eq!(
-        (met.len(), more),
+        (rows.len(), more),
         (1, 0),
         "it is recorded once, however often it is found"
     );
     assert_eq!(
-        (met[0].table.as_str(), met[0].reason.as_str()),
+        (rows[0].table.as_str(), rows[0].reason.as_str()),
         ("events", "its checksum is wrong")
     );
     let found = store.look().unwrap();
