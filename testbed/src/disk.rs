@@ -25,7 +25,7 @@ pub struct Slice {
     pub kind: String,
     /// First byte.
     pub start: u64,
-    /// Bytes.
+    /// Length in bytes.
     pub size: u64,
     /// File system, by its superblock; empty if there is none.
     pub fs: String,

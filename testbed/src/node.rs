@@ -26,7 +26,7 @@ pub enum Firmware {
 /// The network card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nic {
-    /// virtio-net.
+    /// virtio-net, the card of most virtual machines.
     Virtio,
     /// Intel 82540EM.
     E1000,

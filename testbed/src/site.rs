@@ -59,7 +59,7 @@ pub struct Subnet {
     pub relayed: bool,
     /// The daemon's address.
     pub server: String,
-    /// Router.
+    /// Address of the router; none without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub router: Option<String>,
     /// Temporary pool.
@@ -129,15 +129,15 @@ pub struct Profile {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Layout {
-    /// Version.
+    /// Version of the layout, from 1.
     pub version: u32,
     /// `gpt` or `mbr`; none for the daemon's default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub table: Option<String>,
-    /// Which disks may be overwritten.
+    /// The disks that may be overwritten: `ours` or `always`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wipe: Option<String>,
-    /// Partitions.
+    /// Partitions, in their order on the disk.
     #[serde(rename = "partition")]
     pub partitions: Vec<Partition>,
 }

@@ -27,7 +27,7 @@ use testbed::{Disk, Result, disk::Slice, process::output};
 
 /// Size of most disks.
 const GIB2: u64 = 2 << 30;
-/// Where the network loader for BIOS begins on a disk with a GPT, and with an MBR, in bytes.
+/// Offset of the network loader for BIOS on a disk with a GPT, and below on one with an MBR, in bytes.
 const LOADER_ON_GPT: u64 = (1 << 20) + LOADER_ON_MBR;
 const LOADER_ON_MBR: u64 = 64 << 10;
 

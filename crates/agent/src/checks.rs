@@ -78,7 +78,7 @@ impl System for Machine {
     }
 }
 
-/// When checks run.
+/// The occasion on which checks run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     /// The node comes up: checks that failed so far run again.
@@ -101,7 +101,7 @@ struct One {
     result: CheckResult,
     /// How it failed, without the program's output.
     how: String,
-    /// When the last command, or the last attempt to mount, ended.
+    /// End of the last command, or of the last attempt to mount.
     ran: Option<Instant>,
     /// Whether a file system that is not mounted is mounted by the check.
     mounts: bool,

@@ -40,7 +40,7 @@ pub struct Ran {
     pub said: String,
 }
 
-/// What happens to processes that a program leaves behind when it ends by itself.
+/// The fate of processes that a program leaves behind when it ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
     /// They are killed.

@@ -1,4 +1,4 @@
-//! What the agent leaves for the reporter, which runs after the hand-over.
+//! The facts that the agent leaves for the reporter, which runs after the hand-over.
 
 use crate::{
     fail::{Doing, Res},
@@ -22,7 +22,7 @@ pub struct BootFacts {
     pub server: String,
     /// Id of the boot.
     pub plan: String,
-    /// What the node authenticates with: its secret, or the boot's token if the server does not know secrets.
+    /// The node's secret, with which it authenticates; the boot's token if the server does not know secrets.
     pub token: String,
     /// Node name.
     pub node: String,

@@ -55,9 +55,9 @@ const DETAIL: usize = 200;
 pub struct Login {
     address: Option<Ipv4Addr>,
     result: CheckResult,
-    /// When the whole check last passed.
+    /// Time at which the whole check last passed.
     passed: Option<Instant>,
-    /// When sshd last answered.
+    /// Time at which sshd last answered.
     answered: Option<Instant>,
     /// Result of the last session. After one success no other is opened.
     session: Option<(Instant, Result<(), String>)>,
@@ -77,7 +77,7 @@ struct Configured {
     pam: bool,
 }
 
-/// What answered at an address.
+/// The program at an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// An SSH server, possibly too busy for this connection.

@@ -1,4 +1,4 @@
-//! Which modules a device needs: the indexes that depmod writes, read as text (pure).
+//! Finds the modules that a device needs, in the indexes that depmod writes, read as text (pure).
 
 use rackstrap_modindex::{When, aliases, built_in, dependencies, name_of, plain_path, soft_dependencies};
 use std::collections::{BTreeMap, BTreeSet};

@@ -18,7 +18,7 @@ use std::{
 
 /// The parts of which a root is built.
 pub struct Parts<'a> {
-    /// What the image records of its files.
+    /// The image's list of files.
     pub list: &'a ImageList<'a>,
     /// The disk's partitions.
     pub partitions: &'a [MountedPartition],

@@ -137,7 +137,7 @@ const DIRECTORY: OFlags = OFlags::PATH
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
-/// As many links as the kernel follows in one path.
+/// Most links in one path, as in the kernel.
 const MOST_LINKS: u32 = 40;
 
 /// A walk through the tree.
@@ -324,7 +324,7 @@ mod tests {
         let tree = Tree::open(dir.path()).unwrap();
         let refused = tree.write(&text("/home/alice/shadow", 0o600, "x")).unwrap_err();
         assert!(refused.to_string().contains("a link of user 1000"), "{refused}");
-        // Nor on the way to what another link leads to.
+        // The same holds on the way to the target of another link.
         symlink("/home/alice", dir.path().join("opt/through")).unwrap();
         assert!(tree.write(&text("/opt/through/shadow", 0o600, "x")).is_err());
         assert!(tree.directory("/home/alice/new").is_err());
@@ -332,7 +332,7 @@ mod tests {
         tree.write(&text("/home/roots/file", 0o600, "x")).unwrap();
         tree.write(&text("/opt/service/file", 0o600, "x")).unwrap();
         assert!(dir.path().join("etc/real/file").exists() && dir.path().join("etc/file").exists());
-        // What is replaced at the end is no link to follow.
+        // The last component is replaced, so it is not followed.
         tree.write(&text("/home/alice", 0o600, "x")).unwrap();
         assert!(!dir.path().join("home/alice").is_symlink());
         drop(disk);

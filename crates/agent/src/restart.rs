@@ -17,7 +17,7 @@ const REFUSED: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub struct Restarts {
     obeyed: Vec<String>,
-    /// When the kernel restarts the machine, without asking init.
+    /// Time at which the kernel restarts the machine, without asking init.
     by_force: Option<Instant>,
 }
 

@@ -12,7 +12,7 @@ use std::{
 pub struct Problem {
     /// Directory of the version.
     pub path: PathBuf,
-    /// What is wrong with it, and how to correct it.
+    /// The fault, and how to correct it.
     pub what: String,
 }
 

@@ -65,7 +65,7 @@ pub fn delete_versions(
     Ok(())
 }
 
-/// What garbage collection does with a version.
+/// The decision of garbage collection about a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Delete it.

@@ -19,7 +19,7 @@ pub enum ImportError {
     Archive {
         /// Name of the entry, escaped if it is not plain text; or a byte offset.
         entry: String,
-        /// What is wrong with it; it may quote the archive.
+        /// The fault; it may quote the archive.
         why: String,
     },
     /// A container image is damaged, hostile, or not the wanted one; or its registry refuses it.

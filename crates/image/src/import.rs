@@ -20,7 +20,7 @@ use rackstrap_wire::ImageRef;
 use rustix::fs as rfs;
 use std::{fs::File, io::Read, os::fd::AsFd, path::PathBuf};
 
-/// What to import, and how.
+/// A request to import a tree.
 #[derive(Clone, Debug)]
 pub struct ImportRequest {
     /// `STATE/images`.

@@ -21,7 +21,7 @@ pub struct Inspection {
     pub release: String,
     /// Machine, as `uname -m` names it.
     pub arch: String,
-    /// What runs as PID 1.
+    /// The program that runs as PID 1.
     pub init: InitKind,
     /// `PRETTY_NAME` of os-release; empty without one.
     pub os: String,

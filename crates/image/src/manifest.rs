@@ -16,7 +16,7 @@ use std::{
 pub struct Manifest {
     /// Name and number of the version.
     pub image: ImageRef,
-    /// When it was sealed.
+    /// Time of the seal.
     pub created: Timestamp,
     /// Source of the tree, for people.
     pub source: String,
@@ -27,7 +27,7 @@ pub struct Manifest {
     pub kernel_release: String,
     /// Machine, as `uname -m` names it.
     pub arch: String,
-    /// What runs as PID 1.
+    /// The program that runs as PID 1.
     pub init: InitKind,
     /// Files in the tree.
     pub files: u64,
@@ -66,11 +66,11 @@ pub struct Manifest {
     pub packages: Option<PackageCounts>,
 }
 
-/// What runs as PID 1 of an image.
+/// The program that runs as PID 1 of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum InitKind {
-    /// systemd.
+    /// systemd, of any version.
     Systemd,
     /// Anything else (sysvinit, OpenRC, busybox).
     Other,

@@ -16,11 +16,11 @@ const APK: &str = "lib/apk/db/installed";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PackageKind {
-    /// Debian's.
+    /// The package manager of Debian and its derivatives.
     Dpkg,
     /// Fedora's, openSUSE's and their kin's.
     Rpm,
-    /// Alpine's.
+    /// The package manager of Alpine.
     Apk,
     /// No known one.
     #[default]
@@ -42,11 +42,11 @@ impl PackageKind {
 /// An installed package.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Package {
-    /// Name.
+    /// Name of the package.
     pub name: String,
     /// Architecture, as the package manager calls it.
     pub arch: String,
-    /// Version.
+    /// Version, as the package manager prints it.
     pub version: String,
 }
 
@@ -82,15 +82,15 @@ pub struct Packages {
 pub struct PackageCounts {
     /// The package manager.
     pub kind: PackageKind,
-    /// Installed.
+    /// Number of installed packages.
     pub installed: u64,
-    /// Not in the parent.
+    /// Number of packages that the parent does not have.
     #[serde(default)]
     pub added: u64,
-    /// Only in the parent.
+    /// Number of packages that only the parent has.
     #[serde(default)]
     pub removed: u64,
-    /// Of another version than in the parent.
+    /// Number of packages with another version than in the parent.
     #[serde(default)]
     pub changed: u64,
 }

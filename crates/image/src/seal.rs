@@ -20,7 +20,7 @@ use std::{
     path::PathBuf,
 };
 
-/// What to seal, and how.
+/// A request to seal a working copy.
 #[derive(Clone, Debug)]
 pub struct SealRequest {
     /// `STATE/images`.

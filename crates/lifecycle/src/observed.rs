@@ -1,4 +1,4 @@
-//! What is observed of one node at one moment.
+//! The observations of one node at one moment.
 
 use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::ImageRef;

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 /// A node, as input of the planner.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
-    /// What is observed of it.
+    /// The observations of the node.
     pub observed: Observed,
     /// The image whose assigned version it boots; none if its profile pins a version or names no image.
     pub follows: Option<String>,

@@ -7,7 +7,7 @@ mod name;
 
 pub use name::{name_of, plain_path};
 
-/// When a soft dependency is loaded.
+/// The time at which a soft dependency is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     /// Before the module (`pre:`).

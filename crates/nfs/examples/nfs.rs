@@ -1,4 +1,4 @@
-//! Only the NFS engine, on loopback, with one directory, for `cargo xtask bench nfs`.
+//! The NFS engine alone, on loopback, with one directory, for `cargo xtask bench nfs`.
 //!
 //! `cargo run --release -p rackstrap-nfs --example nfs -- DIR PORT`; then for example `nfs-ls nfs://127.0.0.1/?nfsport=PORT&mountport=PORT`.
 //! The daemon for nodes is `rackstrap serve`; this program lets every user of this machine read DIR.

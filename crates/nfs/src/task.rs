@@ -486,7 +486,7 @@ impl Connection {
         }
     }
 
-    /// When [`Connection::check_time`] must run again.
+    /// Time at which [`Connection::check_time`] must run again.
     fn deadline(&self) -> Instant {
         Instant::now() + self.server.config.stall.min(self.server.config.idle)
     }

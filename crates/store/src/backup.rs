@@ -120,7 +120,7 @@ pub enum BackupError {
     /// A row that a backup cannot contain.
     #[error("{table} {key}: {what}")]
     Row {
-        /// Table.
+        /// Name of the row's table.
         table: &'static str,
         /// The key, as text.
         key: String,

@@ -65,7 +65,7 @@ pub enum StoreError {
     /// A value is not of the type that this release writes.
     #[error("store: {table} {key}: unreadable value: {error}")]
     Value {
-        /// Table.
+        /// Name of the row's table.
         table: &'static str,
         /// The key, as text.
         key: String,
@@ -75,7 +75,7 @@ pub enum StoreError {
     /// An expectation of a batch does not hold, because another change was faster.
     #[error("store: {table} {key} was changed meanwhile")]
     Conflict {
-        /// Table.
+        /// Name of the row's table.
         table: &'static str,
         /// The key, as text.
         key: String,

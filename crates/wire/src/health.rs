@@ -36,7 +36,7 @@ pub enum Check {
 /// Why a text is not a [`Check`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckError {
-    /// What is wrong.
+    /// The fault.
     pub message: String,
     /// The remedy.
     pub help: String,

@@ -42,9 +42,9 @@ pub struct Entry<'a> {
     pub kind: u8,
     /// Permissions, 0 to 0o7777.
     pub mode: u32,
-    /// Owner.
+    /// User id of the owner.
     pub uid: u32,
-    /// Group.
+    /// Id of the group.
     pub gid: u32,
     /// Bytes of a regular file, number of a device; 0 for the rest.
     pub size: u64,

@@ -73,7 +73,7 @@ pub enum FileSystem {
     Raw,
 }
 
-/// When the agent may overwrite a disk.
+/// The disks that the agent may overwrite.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Wipe {
@@ -95,7 +95,7 @@ pub struct DiskPlan {
     /// virtio, these before eMMC and SD cards, USB last) or a kernel name (`vda`, `nvme0n1`). A disk with a rackstrap marker precedes
     /// both, because kernel names change.
     pub device: String,
-    /// Which content of the chosen disk may be overwritten.
+    /// The content of the chosen disk that may be overwritten.
     pub wipe: Wipe,
     /// The prepared disk of the node's last boot: if a boot does not find it, it writes to no other disk. None if there was none, or
     /// from a server that does not send it.

@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 pub struct NodeUsers {
     /// Digest of the other fields; empty without any users.
     pub digest: String,
-    /// Users.
+    /// Lines of the users, in the form of passwd(5).
     pub passwd: String,
-    /// Groups.
+    /// Lines of the groups, in the form of group(5).
     pub group: String,
     /// Password hashes of the users who have one here.
     pub shadow: String,
@@ -37,7 +37,7 @@ pub struct GivenUsers {
 pub struct UsersReport {
     /// [`GivenUsers::digest`].
     pub digest: String,
-    /// What changed, or why it failed, for people, at most 200 bytes; sent once, and empty otherwise.
+    /// The change, or the failure, for people, at most 200 bytes; sent once, and empty otherwise.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
     /// Whether `detail` is about a failure.

@@ -1,4 +1,4 @@
-//! As much of ONC RPC and NFS version 3 as a load generator needs: calls as bytes, and the start of a reply.
+//! The parts of ONC RPC and NFS version 3 that a load generator needs: calls as bytes, and the start of a reply.
 //!
 //! It does not use the engine's own code: a mistake that client and server share would go unnoticed.
 

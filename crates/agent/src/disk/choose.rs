@@ -25,7 +25,7 @@ pub struct Candidate {
     pub size: u64,
     /// Removable medium (CD drives, many USB sticks).
     pub removable: bool,
-    /// Write-protected.
+    /// Whether the device is write-protected.
     pub read_only: bool,
     /// Whether it is one path of a multipath NVMe device.
     pub hidden: bool,
@@ -40,7 +40,7 @@ pub struct Candidate {
 pub struct InspectedDisk {
     /// The disk.
     pub disk: Candidate,
-    /// What the disk holds, or why it cannot be read.
+    /// The content of the disk, or why it cannot be read.
     pub finding: Result<Finding, String>,
     /// Number of its marker, 8 hex digits; empty without a marker.
     pub marker: String,
@@ -49,7 +49,7 @@ pub struct InspectedDisk {
 /// Why no disk was chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoChoice {
-    /// What kind of problem it is.
+    /// The kind of problem.
     pub problem: DiskProblem,
     /// The disks and their problems, for people.
     pub text: String,

@@ -19,7 +19,7 @@ pub struct Entry {
     pub start: u64,
     /// Number of bytes.
     pub len: u64,
-    /// Name.
+    /// Name of the partition; may be empty.
     pub name: String,
 }
 

@@ -10,7 +10,7 @@ use super::{
 use rackstrap_wire::{DiskPlan, PartitionTable, Wipe};
 use std::io;
 
-/// What a disk holds.
+/// The content of a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
     /// Both ends are zero, or wipefs(8) has removed the signature.
@@ -26,14 +26,14 @@ pub enum Finding {
     Unclear {
         /// The layout that it was prepared for; none if that is no longer readable.
         record: Option<Record>,
-        /// What is lost, for people: `its partition table is lost or unreadable`.
+        /// The lost part, for people: `its partition table is lost or unreadable`.
         lost: &'static str,
     },
     /// Any other content, described for people: `ext2/3/4`, `GPT with 3 partitions (xfs, swap)`.
     Foreign(String),
 }
 
-/// What the agent does with a disk.
+/// The agent's action for a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Use it as it is, because the markers are equal. The text names a difference that does not matter for this boot.

@@ -33,7 +33,7 @@ pub struct RealMachine<'a> {
     pub layout: &'a Layout,
     /// The image's root, mounted read-only.
     pub image: PathBuf,
-    /// What the image records of its files.
+    /// The image's list of files.
     pub list: &'a ImageList<'a>,
     /// Directory below which the new file systems are mounted, one directory per partition name.
     pub mounts: PathBuf,

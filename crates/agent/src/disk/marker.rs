@@ -56,15 +56,15 @@ use rackstrap_wire::PartitionTable;
 
 /// Bytes of the record.
 pub const RECORD_LEN: usize = 64;
-/// Where the record is in sector 0: behind the boot code.
+/// Offset of the record in sector 0: after the boot code.
 pub const RECORD_AT: usize = 368;
-/// Where the partition entries begin in sector 0.
+/// Offset of the partition entries in sector 0.
 const TABLE_AT: usize = 446;
-/// Where the marker entry is in sector 0.
+/// Offset of the marker entry in sector 0.
 const ENTRY_AT: usize = TABLE_AT + 48;
 /// GPT type of the marker partition, ours alone.
 pub const PARTITION_TYPE: &str = "7261636B-7374-4261-9070-6D61726B6572";
-/// Where the marker partition of a GPT begins, and how long it is, in bytes.
+/// Start and length of the marker partition of a GPT, in bytes.
 pub const PARTITION_AT: u64 = 1 << 20;
 
 const RECORD_MAGIC: &[u8; 8] = b"RKSTRAP1";

@@ -26,7 +26,7 @@ const OFFSET: u64 = 64 << 10;
 /// Most bytes of a loader: it ends before the first partition.
 const MOST: u64 = ALIGN - OFFSET;
 
-/// Where the loader begins, in bytes.
+/// Start of the loader, in bytes.
 pub fn start(table: PartitionTable) -> u64 {
     OFFSET
         + match table {

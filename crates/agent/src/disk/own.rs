@@ -29,10 +29,10 @@ pub struct Own {
     shown: String,
 }
 
-/// What a file system has under the directory's name.
+/// The object under the directory's name in a file system.
 #[derive(Debug)]
 pub enum Lookup {
-    /// Nothing.
+    /// The name does not exist.
     Missing,
     /// Something else than a directory that only root may write; the failure names it.
     Foreign(Failure),

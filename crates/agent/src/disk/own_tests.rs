@@ -1,4 +1,4 @@
-//! What users can create under the directory's name, and in the place of the list.
+//! Objects that users can create under the directory's name, and in the place of the list.
 
 use super::*;
 use rustix::fs::{CWD, mknodat};

@@ -34,7 +34,7 @@ pub struct Context<'a> {
     pub node: &'a str,
     /// The image's root, mounted read-only.
     pub image: &'a Path,
-    /// What the image records of its files.
+    /// The image's list of files.
     pub list: &'a ImageList<'a>,
     /// The disk's file systems are mounted below this directory, and later moved into the new root.
     pub mounts: &'a Path,

@@ -22,7 +22,7 @@ use rackstrap_wire::{FileSystem, Layout, Partition, PartitionTable};
 /// (btrfs at 64 KiB).
 const MARKER_WIPE: u64 = 128 << 10;
 
-/// What preparation needs from the machine: kernel and the image's mkfs in the agent, a simulation in tests.
+/// The operations of the machine that preparation needs: kernel and the image's mkfs in the agent, a simulation in tests.
 pub trait Machine {
     /// Makes the kernel see the new partitions, and waits for them.
     fn reread(&mut self, device: &mut dyn BlockDevice, geometry: &Geometry) -> Res<()>;

@@ -48,7 +48,7 @@ pub struct ImageCopy<'a> {
     pub image: &'a Path,
     /// The root of the file system.
     pub target: &'a Path,
-    /// Where it is mounted on the node, `/var`.
+    /// Mount point on the node, `/var`.
     pub mount: &'a str,
     /// Mount points of the disk's other file systems.
     pub mounts: &'a [&'a str],
@@ -187,7 +187,7 @@ fn open(path: &Path) -> Res<OwnedFd> {
 /// The change at one path.
 struct Change<'a> {
     path: &'a [u8],
-    /// What the disk has there now; none if nothing.
+    /// Type of the object on the disk now; none if there is none.
     there: Option<FileType>,
     /// The entry of the booting version; none if it has none.
     want: Option<Entry<'a>>,
@@ -459,7 +459,7 @@ impl<'a> Work<'a, '_> {
     }
 }
 
-/// Who owns the state of a path.
+/// The owner of a path's state.
 enum Verdict {
     /// The image of the earlier boot: the path becomes what is wanted.
     Image(Option<FileType>),

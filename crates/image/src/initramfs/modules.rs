@@ -56,7 +56,7 @@ impl ModuleIndex {
         index
     }
 
-    /// Of several modules of one name, keeps the one that comes first in `order`, also in the dependencies of others.
+    /// Keeps the module that comes first in `order` of those with one name, also in the dependencies of others.
     pub(super) fn prefer(&mut self, order: &SearchOrder) {
         let mut best: BTreeMap<String, String> = BTreeMap::new();
         for path in self.deps.keys() {

@@ -36,7 +36,7 @@ pub enum RecipeError {
         field: &'static str,
         /// Its value.
         value: String,
-        /// What is allowed.
+        /// The allowed values.
         wanted: &'static str,
     },
     /// A repository with missing or conflicting fields.
@@ -44,7 +44,7 @@ pub enum RecipeError {
     Repo {
         /// Its name.
         name: String,
-        /// What is missing or conflicts.
+        /// The missing or conflicting fields.
         what: &'static str,
     },
 }

@@ -39,7 +39,7 @@ pub(super) struct Entry {
     pub link: Vec<u8>,
     /// Its type.
     pub kind: Kind,
-    /// Attributes.
+    /// Owner, mode, times and extended attributes.
     pub meta: Meta,
     /// The places of its data; one segment for ordinary files.
     pub data: SparseMap,

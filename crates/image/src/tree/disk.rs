@@ -24,7 +24,7 @@ impl Disk {
         Self::make(at, file, 400 << 20, "mkfs.xfs", &["-q", "-m", "reflink=1"])
     }
 
-    /// btrfs.
+    /// btrfs with its default options.
     pub fn btrfs(at: PathBuf, file: PathBuf) -> Self {
         Self::make(at, file, 500 << 20, "mkfs.btrfs", &["-q", "-m", "single"])
     }

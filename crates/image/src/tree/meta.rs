@@ -27,9 +27,9 @@ const XATTR_MAX: usize = 65536;
 pub(crate) struct Meta {
     /// Permissions with suid, sgid and sticky bits: 0 to 0o7777.
     pub mode: u32,
-    /// Owner.
+    /// User id of the owner.
     pub uid: u32,
-    /// Group.
+    /// Id of the group.
     pub gid: u32,
     /// Time of the last change of content, seconds and nanoseconds.
     pub mtime: (i64, i64),

@@ -15,7 +15,7 @@ use std::{
 const MAGIC: u32 = 0x9123_683e;
 /// BTRFS_FIRST_FREE_OBJECTID: the inode number of the root directory of every subvolume, and of nothing else.
 const ROOT_INODE: u64 = 256;
-/// BTRFS_IOCTL_MAGIC.
+/// BTRFS_IOCTL_MAGIC (linux/btrfs.h).
 const GROUP: u8 = 0x94;
 
 /// `struct btrfs_ioctl_vol_args`, 4,096 bytes.

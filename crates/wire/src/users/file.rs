@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct User {
     /// Login name.
     pub name: String,
-    /// Number.
+    /// User id.
     pub uid: u32,
     /// Number of the primary group.
     pub gid: u32,
@@ -25,9 +25,9 @@ pub struct User {
 /// A group of the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
-    /// Name.
+    /// Name of the group.
     pub name: String,
-    /// Number.
+    /// Group id.
     pub gid: u32,
     /// Names of users who have it in addition to their primary group.
     pub members: Vec<String>,

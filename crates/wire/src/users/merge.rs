@@ -133,7 +133,7 @@ fn left_out(what: &str, name: &str, number: u32, theirs: Option<u32>, other: &st
     format!("{what} {name} ({number}) is left out: {why}")
 }
 
-/// What users that [`merge`] added lack on the node: missing shells (`has` tells whether a path exists), and missing groups.
+/// Missing parts of users that [`merge`] added: shells (`has` tells whether a path exists), and groups.
 pub fn lacking(merged: &Merged, users: &[User], has: impl Fn(&str) -> bool) -> Vec<String> {
     let added = index(merged.added.users.iter().map(String::as_str));
     let gids: BTreeSet<u32> = entries(&merged.files.group, file::group)
