@@ -1,7 +1,7 @@
 //! The checks of a running node: units, mounts, commands, and whether users can log in.
 
 use crate::{
-    command::{self, Left, Ran},
+    command::{self, Execution, Left},
     login::{self, Answer, Login},
 };
 use rackstrap_wire::{Check, CheckResult, Health, text::cut};
@@ -26,11 +26,11 @@ pub trait System {
     /// True if PID 1 is systemd.
     fn has_systemd(&self) -> bool;
     /// `systemctl is-active UNIT`.
-    fn is_active(&self, unit: &str) -> Ran;
+    fn is_active(&self, unit: &str) -> Execution;
     /// `/proc/self/mounts`.
     fn mounts(&self) -> String;
     /// Runs a command and waits for its end.
-    fn run(&self, words: &[&str], timeout: Duration) -> Ran;
+    fn run(&self, words: &[&str], timeout: Duration) -> Execution;
 
     /// True if the path exists.
     fn exists(&self, path: &str) -> bool {
@@ -65,7 +65,7 @@ impl System for Machine {
         crate::restart::has_systemd()
     }
 
-    fn is_active(&self, unit: &str) -> Ran {
+    fn is_active(&self, unit: &str) -> Execution {
         command::run(&["systemctl", "is-active", "--", unit], UNIT_TIMEOUT, Left::Killed)
     }
 
@@ -73,7 +73,7 @@ impl System for Machine {
         fs::read_to_string("/proc/self/mounts").unwrap_or_default()
     }
 
-    fn run(&self, words: &[&str], timeout: Duration) -> Ran {
+    fn run(&self, words: &[&str], timeout: Duration) -> Execution {
         command::run(words, timeout, Left::Killed)
     }
 }
@@ -171,7 +171,7 @@ impl One {
             }
             Ok(Check::Unit(unit)) => {
                 let ran = system.is_active(unit);
-                let word = ran.said.split_whitespace().next().unwrap_or_default();
+                let word = ran.output.split_whitespace().next().unwrap_or_default();
                 match (ran.ok, word) {
                     (true, _) => self.passed(),
                     // The states of systemd's units: inactive, failed, activating, deactivating, maintenance.
@@ -179,8 +179,8 @@ impl One {
                         self.failed(&format!("unit {unit} is {word}"), "");
                     }
                     (false, _) => {
-                        let how = format!("unit {unit} cannot be checked: systemctl {}", ran.how);
-                        self.failed(&how, &ran.said);
+                        let how = format!("unit {unit} cannot be checked: systemctl {}", ran.end);
+                        self.failed(&how, &ran.output);
                     }
                 }
             }
@@ -201,7 +201,7 @@ impl One {
                 self.ran = Some(Instant::now());
                 match ran.ok {
                     true => self.passed(),
-                    false => self.failed(&format!("{text} {}", ran.how), &ran.said),
+                    false => self.failed(&format!("{text} {}", ran.end), &ran.output),
                 }
             }
         }
@@ -232,7 +232,7 @@ impl One {
             (true, _) => self.passed(),
             // With nofail, mount(8) succeeds though the device does not exist.
             (false, true) => self.failed(&format!("{path} is not mounted: the device does not exist"), ""),
-            (false, false) => self.failed(&format!("{path} is not mounted: mount {}", ran.how), &ran.said),
+            (false, false) => self.failed(&format!("{path} is not mounted: mount {}", ran.end), &ran.output),
         }
     }
 
@@ -288,12 +288,12 @@ mod tests {
             !self.other_init
         }
 
-        fn is_active(&self, _: &str) -> Ran {
+        fn is_active(&self, _: &str) -> Execution {
             let said = self.units.borrow().clone();
-            Ran {
+            Execution {
                 ok: said == "active",
-                how: "ended with exit status 3".into(),
-                said,
+                end: "ended with exit status 3".into(),
+                output: said,
             }
         }
 
@@ -301,13 +301,13 @@ mod tests {
             self.mounts.borrow().clone()
         }
 
-        fn run(&self, words: &[&str], timeout: Duration) -> Ran {
+        fn run(&self, words: &[&str], timeout: Duration) -> Execution {
             assert_eq!((words, timeout.as_secs()), (&["/bin/x", "-q"][..], 30));
             self.runs.set(self.runs.get() + 1);
-            Ran {
+            Execution {
                 ok: self.exit.get() == 0,
-                how: format!("ended with exit status {}", self.exit.get()),
-                said: format!("run {}", self.runs.get()),
+                end: format!("ended with exit status {}", self.exit.get()),
+                output: format!("run {}", self.runs.get()),
             }
         }
     }
@@ -362,22 +362,22 @@ mod tests {
             fn has_systemd(&self) -> bool {
                 false
             }
-            fn is_active(&self, _: &str) -> Ran {
+            fn is_active(&self, _: &str) -> Execution {
                 panic!("no units")
             }
             fn mounts(&self) -> String {
                 self.0.borrow().clone()
             }
-            fn run(&self, words: &[&str], _: Duration) -> Ran {
+            fn run(&self, words: &[&str], _: Duration) -> Execution {
                 assert_eq!(words, ["mount", "--", "/home"]);
                 self.2.set(self.2.get() + 1);
                 if self.1.get() == 0 && self.2.get() > 2 {
                     self.0.replace("fs:/home /home nfs rw 0 0\n".into());
                 }
-                Ran {
+                Execution {
                     ok: self.1.get() == 0,
-                    how: "ended with exit status 32".into(),
-                    said: "mount.nfs: Connection refused".into(),
+                    end: "ended with exit status 32".into(),
+                    output: "mount.nfs: Connection refused".into(),
                 }
             }
         }

@@ -30,14 +30,14 @@ static STUCK: Mutex<Vec<Vec<String>>> = Mutex::new(Vec::new());
 
 /// How a program ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ran {
+pub struct Execution {
     /// True if it ended with 0.
     pub ok: bool,
     /// `ended with exit status 3`, `was killed by signal 9`, `ran longer than 30 s and was killed`, `ran longer than 30 s and could not
     /// be killed`, `cannot be run: …`.
-    pub how: String,
+    pub end: String,
     /// The beginning of its output, as one line.
-    pub said: String,
+    pub output: String,
 }
 
 /// The fate of processes that a program leaves behind when it ends by itself.
@@ -50,25 +50,25 @@ pub enum Left {
 }
 
 /// Runs the program `words[0]` with its arguments, without a shell and with empty input.
-pub fn run(words: &[&str], timeout: Duration, left: Left) -> Ran {
+pub fn run(words: &[&str], timeout: Duration, left: Left) -> Execution {
     run_with(words, timeout, left, kill)
 }
 
-fn run_with(words: &[&str], timeout: Duration, left: Left, kill: fn(&Child)) -> Ran {
+fn run_with(words: &[&str], timeout: Duration, left: Left, kill: fn(&Child)) -> Execution {
     // An earlier process of the same command still hangs.
     if stuck().iter().any(|stuck| stuck == words) {
-        return Ran {
+        return Execution {
             ok: false,
-            how: cannot_be_killed(timeout),
-            said: String::new(),
+            end: cannot_be_killed(timeout),
+            output: String::new(),
         };
     }
     match attempt(words, timeout, left, kill) {
         Ok(ran) => ran,
-        Err(error) => Ran {
+        Err(error) => Execution {
             ok: false,
-            how: format!("cannot be run: {error}"),
-            said: String::new(),
+            end: format!("cannot be run: {error}"),
+            output: String::new(),
         },
     }
 }
@@ -138,7 +138,7 @@ fn reap_later(words: &[&str], mut child: Child) {
     }
 }
 
-fn attempt(words: &[&str], timeout: Duration, left: Left, kill: fn(&Child)) -> Res<Ran> {
+fn attempt(words: &[&str], timeout: Duration, left: Left, kill: fn(&Child)) -> Res<Execution> {
     let (program, arguments) = words.split_first().unwrap_or((&"", &[]));
     let (mut output, writer) = io::pipe().doing(|| "making a pipe".into())?;
     let second = writer.try_clone().doing(|| "making a pipe".into())?;
@@ -168,10 +168,10 @@ fn attempt(words: &[&str], timeout: Duration, left: Left, kill: fn(&Child)) -> R
             }
             let status = child.wait().doing(|| "waiting for it".into())?;
             read_some(&mut output, &mut said);
-            return Ok(Ran {
+            return Ok(Execution {
                 ok: status.success(),
-                how: describe(status),
-                said: one_line(&said),
+                end: describe(status),
+                output: one_line(&said),
             });
         }
         if Instant::now() >= ended {
@@ -180,10 +180,18 @@ fn attempt(words: &[&str], timeout: Duration, left: Left, kill: fn(&Child)) -> R
             if !wait_until_gone(&mut child, Instant::now() + KILL_WAIT) {
                 reap_later(words, child);
                 let how = cannot_be_killed(timeout);
-                return Ok(Ran { ok: false, how, said });
+                return Ok(Execution {
+                    ok: false,
+                    end: how,
+                    output: said,
+                });
             }
             let how = format!("ran longer than {} s and was killed", timeout.as_secs());
-            return Ok(Ran { ok: false, how, said });
+            return Ok(Execution {
+                ok: false,
+                end: how,
+                output: said,
+            });
         }
         pause(&output, open);
     }
@@ -251,7 +259,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(600);
 
-    fn shell(script: &str, timeout: Duration, left: Left) -> Ran {
+    fn shell(script: &str, timeout: Duration, left: Left) -> Execution {
         run(&["/bin/sh", "-c", script], timeout, left)
     }
 
@@ -259,22 +267,22 @@ mod tests {
     fn the_end_and_the_output_are_returned() {
         let ran = shell("echo so; echo ' and so' >&2; exit 3", LONG, Left::Killed);
         assert_eq!(
-            (ran.ok, ran.how.as_str(), ran.said.as_str()),
+            (ran.ok, ran.end.as_str(), ran.output.as_str()),
             (false, "ended with exit status 3", "so / and so")
         );
         assert!(shell("true", LONG, Left::Alone).ok);
-        assert_eq!(shell("kill -9 $$", LONG, Left::Killed).how, "was killed by signal 9");
+        assert_eq!(shell("kill -9 $$", LONG, Left::Killed).end, "was killed by signal 9");
         let none = run(&["/no/such"], LONG, Left::Killed);
-        assert!(none.how.starts_with("cannot be run: ") && !none.ok, "{none:?}");
+        assert!(none.end.starts_with("cannot be run: ") && !none.ok, "{none:?}");
         assert!(!run(&[], LONG, Left::Killed).ok);
     }
 
     #[test]
     fn much_output_is_cut_and_does_not_block() {
         let ran = shell("yes | head -c 3000000", LONG, Left::Killed);
-        assert!(ran.ok && ran.said.len() <= 2 * MOST_OUTPUT, "{}", ran.said.len());
+        assert!(ran.ok && ran.output.len() <= 2 * MOST_OUTPUT, "{}", ran.output.len());
         let ran = shell("yes", Duration::from_secs(1), Left::Killed);
-        assert_eq!(ran.how, "ran longer than 1 s and was killed");
+        assert_eq!(ran.end, "ran longer than 1 s and was killed");
     }
 
     /// True until the process is gone or a zombie.
@@ -297,7 +305,7 @@ mod tests {
         let began = Instant::now();
         let ran = run(spare);
         assert_eq!(
-            (ran.ok, ran.how.as_str()),
+            (ran.ok, ran.end.as_str()),
             (false, "ran longer than 1 s and could not be killed")
         );
         assert!(began.elapsed() < LONG, "{:?}", began.elapsed());
@@ -339,14 +347,14 @@ mod tests {
         for (more, timeout) in [("", LONG), ("; wait", Duration::from_secs(1))] {
             let ran = shell(&format!("{script}{more}"), timeout, Left::Killed);
             let began = Instant::now();
-            while alive(&ran.said) {
+            while alive(&ran.output) {
                 assert!(began.elapsed() < LONG, "{ran:?}: the child was left running");
                 std::thread::sleep(Duration::from_millis(10));
             }
         }
         let ran = shell(script, LONG, Left::Alone);
-        assert!(alive(&ran.said), "{ran:?}");
-        let pid = Pid::from_raw(ran.said.parse().unwrap()).unwrap();
+        assert!(alive(&ran.output), "{ran:?}");
+        let pid = Pid::from_raw(ran.output.parse().unwrap()).unwrap();
         rustix::process::kill_process(pid, Signal::KILL).unwrap();
         // A child that holds the output open does not delay the result.
         let ran = shell("sleep 600 & exit 0", LONG, Left::Killed);

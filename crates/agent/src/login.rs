@@ -217,7 +217,7 @@ fn enabled(system: &impl System) -> Vec<String> {
     }
     if system.has_systemd() {
         let list = ["systemctl", "list-unit-files", "--no-legend", "--no-pager", "--"];
-        let said = system.run(&[&list[..], &UNITS].concat(), PATIENCE).said;
+        let said = system.run(&[&list[..], &UNITS].concat(), PATIENCE).output;
         return lines(&said)
             .filter(|words| {
                 words
@@ -246,7 +246,7 @@ fn should_answer(system: &impl System, unit: &str, known: bool) -> bool {
     let properties = "--property=ActiveState,ConditionResult,ConditionTimestampMonotonic,MainPID";
     let said = system
         .run(&["systemctl", "show", properties, "--", unit], PATIENCE)
-        .said;
+        .output;
     let has = |line: &str| lines(&said).any(|words| words.first() == Some(&line));
     // Until systemd has evaluated the conditions, it shows them as not met.
     let left_out = has("ConditionResult=no") && !has("ConditionTimestampMonotonic=0");
@@ -268,7 +268,7 @@ fn has_own_options(system: &impl System, shown: &str) -> bool {
         .any(|word| ["-p", "-f", "-o"].iter().any(|option| word.starts_with(option)))
 }
 
-/// The lines of a program's output, as words; [`crate::command::Ran`] joins lines with ` / `.
+/// The lines of a program's output, as words; [`crate::command::Execution`] joins lines with ` / `.
 fn lines(said: &str) -> impl Iterator<Item = Vec<&str>> {
     said.split(" / ").map(|line| line.split_whitespace().collect())
 }
@@ -281,7 +281,7 @@ fn configure(system: &impl System, address: Option<Ipv4Addr>) -> Configured {
     // Without these, older versions fail if their configuration has a Match block.
     let connection = format!("user=root,host=localhost,addr={address},laddr={address},lport={PORT}");
     let ran = system.run(&[sshd, "-T", "-C", &connection], PATIENCE);
-    configured(if ran.ok { &ran.said } else { "" })
+    configured(if ran.ok { &ran.output } else { "" })
 }
 
 /// Reads the output of `sshd -T`; all defaults if it is empty (pure).
@@ -309,7 +309,7 @@ fn configured(said: &str) -> Configured {
 /// Addresses at which a socket unit listens.
 fn sockets(system: &impl System, unit: &str) -> Vec<SocketAddr> {
     let ran = system.run(&["systemctl", "show", "--property=Listen", "--", unit], PATIENCE);
-    lines(&ran.said)
+    lines(&ran.output)
         .filter_map(|words| words.first()?.strip_prefix("Listen=")?.parse().ok())
         .collect()
 }

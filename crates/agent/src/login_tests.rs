@@ -1,5 +1,5 @@
 use super::*;
-use crate::command::Ran;
+use crate::command::Execution;
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
@@ -36,13 +36,13 @@ impl System for Simulated {
     fn has_systemd(&self) -> bool {
         !self.other_init
     }
-    fn is_active(&self, _: &str) -> Ran {
+    fn is_active(&self, _: &str) -> Execution {
         panic!("the login check reads no units")
     }
     fn mounts(&self) -> String {
         String::new()
     }
-    fn run(&self, words: &[&str], _: Duration) -> Ran {
+    fn run(&self, words: &[&str], _: Duration) -> Execution {
         assert!(!self.other_init || words[0].ends_with("sshd"), "{words:?}");
         self.asked.set(self.asked.get() + 1);
         let (ok, said) = match words {
@@ -59,10 +59,10 @@ impl System for Simulated {
             ["journalctl", ..] => (true, (*self.refuses_sessions.borrow()).to_owned()),
             other => panic!("{other:?}"),
         };
-        Ran {
+        Execution {
             ok,
-            how: "ended with exit status 224".into(),
-            said,
+            end: "ended with exit status 224".into(),
+            output: said,
         }
     }
     fn exists(&self, path: &str) -> bool {

@@ -1,6 +1,6 @@
 //! Restarts the node by order of the server: first through init, and at last through the kernel.
 
-use crate::command::{self, Left, Ran};
+use crate::command::{self, Execution, Left};
 use std::{
     path::Path,
     time::{Duration, Instant},
@@ -33,7 +33,7 @@ impl Restarts {
     }
 
     /// Asks the system to restart. `report` is called before each attempt, and with its failure.
-    pub fn begin(&mut self, systemd: bool, report: impl FnMut(&str), run: impl FnMut(&[&str]) -> Ran) {
+    pub fn begin(&mut self, systemd: bool, report: impl FnMut(&str), run: impl FnMut(&[&str]) -> Execution) {
         let patience = match ask(systemd, report, run) {
             true => STOPPING,
             false => REFUSED,
@@ -48,7 +48,7 @@ impl Restarts {
 }
 
 /// Returns true if the system accepted the restart.
-fn ask(systemd: bool, mut report: impl FnMut(&str), mut run: impl FnMut(&[&str]) -> Ran) -> bool {
+fn ask(systemd: bool, mut report: impl FnMut(&str), mut run: impl FnMut(&[&str]) -> Execution) -> bool {
     let ways: [&[&str]; 2] = [&["systemctl", "reboot"], &["reboot"]];
     for words in ways.into_iter().skip(usize::from(!systemd)) {
         let command = words.join(" ");
@@ -58,8 +58,12 @@ fn ask(systemd: bool, mut report: impl FnMut(&str), mut run: impl FnMut(&[&str])
         if ran.ok {
             return true;
         }
-        let said = if ran.said.is_empty() { "" } else { ", with the output: " };
-        report(&format!("{command} {}{said}{}", ran.how, ran.said));
+        let said = if ran.output.is_empty() {
+            ""
+        } else {
+            ", with the output: "
+        };
+        report(&format!("{command} {}{said}{}", ran.end, ran.output));
     }
     report(&format!(
         "the system refused to restart; the kernel restarts the machine in {} s",
@@ -69,7 +73,7 @@ fn ask(systemd: bool, mut report: impl FnMut(&str), mut run: impl FnMut(&[&str])
 }
 
 /// Runs a command that asks this machine's system to restart.
-pub fn run(words: &[&str]) -> Ran {
+pub fn run(words: &[&str]) -> Execution {
     // The processes that it leaves behind may be those that restart the machine.
     command::run(words, COMMAND, Left::Alone)
 }
@@ -88,10 +92,10 @@ mod tests {
         restarts.begin(
             systemd,
             |text| said.push(text.to_owned()),
-            |words| Ran {
+            |words| Execution {
                 ok: words.join(" ") == works,
-                how: "ended with exit status 1".into(),
-                said: String::new(),
+                end: "ended with exit status 1".into(),
+                output: String::new(),
             },
         );
         (restarts, said)

@@ -51,10 +51,10 @@ pub fn open(system: &impl System, attempt: u32, root: bool) -> Result<(), String
     let began = SystemTime::now();
     let ran = system.run(&words, PATIENCE);
     // systemd-run is missing or older than systemd 236, or systemd was too busy: nothing is known about sessions.
-    let unable = ran.how.starts_with("cannot be run")
-        || ran.said.contains("unrecognized option")
-        || ran.said.contains("Unknown assignment")
-        || ran.said.contains("Failed to ");
+    let unable = ran.end.starts_with("cannot be run")
+        || ran.output.contains("unrecognized option")
+        || ran.output.contains("Unknown assignment")
+        || ran.output.contains("Failed to ");
     if ran.ok || unable {
         return Ok(());
     }
@@ -68,13 +68,13 @@ pub fn open(system: &impl System, attempt: u32, root: bool) -> Result<(), String
         "--lines=30",
         "--unit",
     ];
-    let of_unit = system.run(&[&journal[..], &[&unit]].concat(), JOURNAL_PATIENCE).said;
+    let of_unit = system.run(&[&journal[..], &[&unit]].concat(), JOURNAL_PATIENCE).output;
     // The unit of a child's last messages is unknown if the child has ended: journald looks at the process when it reads them.
     let since = began.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let since = format!("--since=@{since}");
     let of_child = [&journal[..journal.len() - 1], &[CHILD, &since]].concat();
-    let of_child = system.run(&of_child, JOURNAL_PATIENCE).said;
-    verdict(&ran.how, &format!("{of_unit} / {of_child}"), root)
+    let of_child = system.run(&of_child, JOURNAL_PATIENCE).output;
+    verdict(&ran.end, &format!("{of_unit} / {of_child}"), root)
 }
 
 /// Interprets the end of `systemd-run` and the messages in the journal (pure).
@@ -168,13 +168,13 @@ mod tests {
             fn has_systemd(&self) -> bool {
                 true
             }
-            fn is_active(&self, _: &str) -> crate::command::Ran {
+            fn is_active(&self, _: &str) -> crate::command::Execution {
                 unreachable!()
             }
             fn mounts(&self) -> String {
                 String::new()
             }
-            fn run(&self, words: &[&str], _: Duration) -> crate::command::Ran {
+            fn run(&self, words: &[&str], _: Duration) -> crate::command::Execution {
                 let said = match words {
                     ["systemd-run", ..] => "",
                     [.., "--unit", _] => {
@@ -189,10 +189,10 @@ mod tests {
                     }
                     _ => "",
                 };
-                crate::command::Ran {
+                crate::command::Execution {
                     ok: words[0] != "systemd-run",
-                    how: AT_PAM.to_owned(),
-                    said: said.to_owned(),
+                    end: AT_PAM.to_owned(),
+                    output: said.to_owned(),
                 }
             }
         }
