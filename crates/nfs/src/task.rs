@@ -55,7 +55,8 @@ pub struct Config {
     /// Most connections of strangers: from addresses that are not nodes', and, with [`Config::privileged_ports_only`], from ports that any
     /// user of a node can use. They get answers to pings and `showmount` only.
     pub strangers: usize,
-    /// Most connections of one address: Linux opens up to 16 (`nconnect`). A further one closes an idle one. Together with the limits below, this limits the memory that one node can use.
+    /// Most connections of one address: Linux opens up to 16 (`nconnect`). A further one closes an idle one. Together with the limits
+    /// below, this limits the memory that one node can use.
     pub connections_per_peer: usize,
     /// Most bytes of replies that a peer has not read. Above that, no more of its calls are executed.
     pub reply_bytes: usize,
