@@ -336,7 +336,7 @@ fn why_not(image: &str, rollout: Option<&Rollout>) -> String {
         Some(rollout) if rollout.paused => said(rollout, "paused"),
         Some(rollout) if rollout.stage.is_taken_back() => said(rollout, &rollout.stage.to_string()),
         Some(rollout) if !rollout.stopped.is_empty() => format!("the rollout of {} stopped by itself", rollout.image),
-        Some(rollout) => format!("the rollout of {} gives it no other version now", rollout.image),
+        Some(rollout) => format!("the rollout of {} no longer gives it another version", rollout.image),
         None => format!("no rollout of {image} gives it another version"),
     }
 }
