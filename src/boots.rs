@@ -49,7 +49,7 @@ pub struct Boot {
     /// True once the overlay (with its secrets) went out.
     pub redeemed: bool,
     /// What the running node proves itself with, once the overlay went out: only its root can read it. None for an agent of a
-    /// wire version before [`rackstrap_wire::SECRET_SPEAKS`], which goes on with the token.
+    /// wire version before [`rackstrap_wire::SECRET_AUTHENTICATES`], which goes on with the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
     /// True if the node's running system has sent a heartbeat after this boot began: no firmware asked for it, and it gets no secrets.

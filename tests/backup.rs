@@ -258,11 +258,11 @@ fn refused_as_they_are(lab: &Lab) {
         assert!(why.starts_with("rackstrap: backup bad.backup: it"), "{why}");
         why
     };
-    assert!(attempt(&whole[..whole.len() / 2]).contains("it was cut, or not copied whole"));
+    assert!(attempt(&whole[..whole.len() / 2]).contains("it was cut, or not copied completely"));
     let mut altered = whole.clone();
     altered[whole.len() / 2] ^= 1;
     assert!(attempt(&altered).contains("it was altered"));
-    assert!(attempt(b"SQLite format 3").contains("no backup of rackstrap"));
+    assert!(attempt(b"SQLite format 3").contains("not a backup of rackstrap"));
     let mut newer = whole.clone();
     let at = newer.windows(9).position(|window| window == b"-backup 1").unwrap();
     newer[at + 8] = b'2';

@@ -270,7 +270,7 @@ fn what_is_needed_is_not_deleted() -> Result {
         "{list}"
     );
     let error = bench.complains(&["rename", "renamed", "No Name"]);
-    assert!(error.contains("no name for an image"), "{error}");
+    assert!(error.contains("not a name for an image"), "{error}");
     assert_eq!(rows(&bench)?, renamed);
     assert!(bench.says(&["show", "renamed@5"]).contains("renamed@5"));
     assert_eq!(

@@ -352,14 +352,11 @@ fn an_image_from_a_registry_becomes_a_version() {
 
     let said = bench.fails(&[&source, "--platform", "linux/riscv64"], &[]);
     assert!(
-        said.contains(&format!("it is there for linux/{}, linux/s390x", native())),
+        said.contains(&format!("it is available for linux/{}, linux/s390x", native())),
         "{said}"
     );
     let said = bench.fails(&[&registry.source("team/node:13")], &[]);
-    assert!(
-        said.contains("has no manifest team/node:13 (MANIFEST_UNKNOWN"),
-        "{said}"
-    );
+    assert!(said.contains("manifest team/node:13 does not exist at"), "{said}");
     let said = bench.fails(&[bench.at("base").to_str().unwrap(), "--platform", "linux/arm64"], &[]);
     assert!(said.contains("--platform is for container images"), "{said}");
 
@@ -391,7 +388,7 @@ fn an_image_from_a_registry_becomes_a_version() {
     fs::write(&blob, bytes).unwrap();
     let said = bench.fails(&[&source], &[]);
     assert!(
-        said.contains("layer 2 of 2") && said.contains("not what its digest says"),
+        said.contains("layer 2 of 2") && said.contains("does not match its digest"),
         "{said}"
     );
 }
@@ -426,7 +423,7 @@ fn a_registry_that_wants_passwords() {
     // bob:secret
     let wrong = credentials("wrong", "Ym9iOnNlY3JldA==");
     let said = bench.fails(&[&source], &[("DOCKER_CONFIG", &wrong)]);
-    assert!(said.contains("its credentials are wrong"), "{said}");
+    assert!(said.contains("the credentials are wrong"), "{said}");
     assert!(!said.contains("secret") && !said.contains("Ym9iOnNlY3JldA"), "{said}");
     let right = credentials("right", BOB);
     assert!(

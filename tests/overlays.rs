@@ -242,7 +242,7 @@ fn check_finds_a_templates_mistake_before_a_node_boots() {
     );
     for warning in [
         "warning: debian@1 has no mount.nfs",
-        "warning: DIR/accounts/passwd:4: left out: 7 fields are right, and it has 1",
+        "warning: DIR/accounts/passwd:4: left out: it should have 7 fields, and has 1",
         "warning: every local user can read the password hashes in DIR/accounts/shadow (mode 0644)",
     ] {
         assert!(here.contains(warning), "{here}");

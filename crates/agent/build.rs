@@ -1,8 +1,8 @@
 //! Linker options of the agent as it is shipped: static, and ending on a panic.
 //!
-//! A program that never unwinds needs no unwind tables, and they are a tenth of the agent. rustc has no stable option that
-//! leaves out those of the standard library and of glibc, which come compiled, so the linker discards them. A panic still
-//! prints its message and its place; a backtrace (`RUST_BACKTRACE=1`) is empty.
+//! The agent aborts on a panic, so it needs no unwind tables, and they are a tenth of its size. rustc has no stable option that
+//! leaves out the tables of the precompiled standard library and glibc, so the linker discards them. A panic still prints its
+//! message and its place; a backtrace (`RUST_BACKTRACE=1`) is empty.
 
 use std::env;
 

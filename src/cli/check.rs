@@ -11,7 +11,7 @@ use crate::{
 };
 use anyhow::Context;
 use rackstrap_catalog::Catalog;
-use rackstrap_image::{load_catalog, needs_root, selinux_note};
+use rackstrap_image::{load_catalog, needs_root, selinux_remark};
 use rackstrap_model::{
     disks::{DiskEffect, NodeDisk, changed_layouts, describe_effects, disk_effects},
     inventory::{Inventory, Node},
@@ -413,7 +413,7 @@ fn of_inventory(path: &Path, site: &Site) -> (Vec<String>, Vec<Finding>) {
 fn of_nodes(site: &Site, images: &Catalog) -> Vec<String> {
     let mut lines = overlay::lacking(site, images);
     let enforcing = overlay::enforcing_selinux(site, images);
-    lines.extend(enforcing.iter().map(|image| selinux_note(&image.to_string())));
+    lines.extend(enforcing.iter().map(|image| selinux_remark(&image.to_string())));
     // Files that cannot be read are a finding.
     if let Some(policy) = &site.users
         && let Ok(accounts) = Source::default().read(policy)

@@ -20,7 +20,7 @@ use axum::{
 use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::{
     CheckResult, DiskStatus, Heartbeat, HeartbeatAnswer, MOST_RESULTS, OLDEST_WIRE, Overlay, OverlayRequest, Plan,
-    Ready, Report, WIRE_VERSION, Waiting, common_version, failures, paths, users::UsersNote, waits,
+    Ready, Report, WIRE_VERSION, Waiting, common_version, failures, paths, users::UsersReport, waits,
 };
 use std::sync::Arc;
 
@@ -320,7 +320,7 @@ pub async fn heartbeat(
 }
 
 /// Takes note of which users a node has; the digest of those that it is to have, if these are others.
-fn users_for(service: &Service, boot: &Boot, note: &UsersNote) -> Option<String> {
+fn users_for(service: &Service, boot: &Boot, note: &UsersReport) -> Option<String> {
     if !note.detail.is_empty() {
         let level = if note.failed { Level::Degraded } else { Level::Ok };
         service.record(boot, EventKind::Users, level, note.detail.clone(), None);

@@ -18,7 +18,7 @@ use rackstrap_image::RootDir;
 use rackstrap_model::decide::{Decision, NodeDecision, Requester, SharedWorld, World, decide};
 use rackstrap_store::Store;
 use rackstrap_wire::{
-    DiskState, HwAddr, ImageRef, Overlay, OverlayContent, OverlayFile, Plan, SECRET_SPEAKS, users::GivenUsers,
+    DiskState, HwAddr, ImageRef, Overlay, OverlayContent, OverlayFile, Plan, SECRET_AUTHENTICATES, users::GivenUsers,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -56,7 +56,7 @@ pub struct Rendered {
 impl Rendered {
     /// What the node is to prove itself with, if its agent speaks version `wire`.
     pub fn proof(&self, wire: u32) -> Option<String> {
-        self.secret.clone().filter(|_| wire >= SECRET_SPEAKS)
+        self.secret.clone().filter(|_| wire >= SECRET_AUTHENTICATES)
     }
 
     /// As an agent that speaks version `wire` takes it.
@@ -156,7 +156,7 @@ impl Renderer {
             rendered.users = None;
         }
         // An agent of version 2 that has a secret asks for users while it runs.
-        if !own || wire >= SECRET_SPEAKS {
+        if !own || wire >= SECRET_AUTHENTICATES {
             let secret = self
                 .node_secret(&boot.plan.id)
                 .map_err(|e| format!("cluster key: {e}"))?;

@@ -13,7 +13,7 @@ use crate::{
 use rackstrap_base::{clock::Timestamp, sync::lock};
 use rackstrap_hostlist::NodeSet;
 use rackstrap_lifecycle::{
-    self as lifecycle, Action, Changed, Job, Note, Situation,
+    self as lifecycle, Action, Changed, Job, Record, Situation,
     restart::{Cause, End, Member, Programs, Request, Step},
     rollout::Rollout,
 };
@@ -154,10 +154,10 @@ impl Withdrawn {
             let fitting = after.iter().filter(|(key, step)| fits(key, step));
             fitting.map(|((name, _), _)| name.clone()).collect()
         };
-        let was_untold = |key: &Key| before.get(key).is_some_and(Step::is_untold);
+        let was_untold = |key: &Key| before.get(key).is_some_and(Step::awaits_order);
         Withdrawn {
             cancelled: names(&|key, step| was_untold(key) && is_cancelled(step)),
-            told: names(&|_, step| matches!(step, Step::Told { .. })),
+            told: names(&|_, step| matches!(step, Step::Ordered { .. })),
         }
     }
 }
@@ -346,7 +346,7 @@ impl Restarts {
                     cancelled.none.push(name.clone());
                     continue;
                 };
-                let stays = request.nodes[index].go(Cause::NotAwaited, false, now)
+                let stays = request.nodes[index].follow(Cause::NotAwaited, false, now)
                     || request.give_up(|other| other == name, &why, now, programs, &mut notes);
                 let list = if stays {
                     &mut cancelled.cancelled
@@ -512,7 +512,7 @@ impl Restarts {
         }
     }
 
-    pub(super) fn say(&self, note: &Note, now: Timestamp) {
+    pub(super) fn say(&self, note: &Record, now: Timestamp) {
         let level = match note.level {
             lifecycle::Level::Ok => Level::Ok,
             lifecycle::Level::Retry => Level::Retry,

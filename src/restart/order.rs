@@ -3,9 +3,9 @@
 use super::{Restarts, actions::NodeActions, rows::row};
 use crate::boots::Boot;
 use rackstrap_base::clock::Timestamp;
-use rackstrap_lifecycle::{Action, Job, Level, Note, Order};
+use rackstrap_lifecycle::{Action, Job, Level, Order, Record};
 use rackstrap_store::Batch;
-use rackstrap_wire::{Restart, RestartNote};
+use rackstrap_wire::{Restart, RestartReport};
 
 impl Restarts {
     /// Carries out what the planner decided. `written` is false if it could not be written: what would have to be known after a restart
@@ -54,7 +54,7 @@ impl Restarts {
                 return None;
             }
             let before = request.nodes[index].clone();
-            if !request.tell(name, &observed, now) {
+            if !request.give_order(name, &observed, now) {
                 return None;
             }
             (before, row(Batch::new(), request, index))
@@ -68,7 +68,7 @@ impl Restarts {
             return None;
         }
         self.say(
-            &Note {
+            &Record {
                 node: name.clone(),
                 level: Level::Ok,
                 text: format!("told to restart: {}", order.reason),
@@ -82,7 +82,7 @@ impl Restarts {
     }
 
     /// The node in `boot` answers its order.
-    pub fn noted(&self, boot: &Boot, note: &RestartNote, now: Timestamp) {
+    pub fn noted(&self, boot: &Boot, note: &RestartReport, now: Timestamp) {
         let name = &boot.plan.node;
         let batch = {
             let mut state = self.lock();
@@ -91,11 +91,11 @@ impl Restarts {
             };
             // By its boot too: the request of an older release may be part of another one now.
             let told =
-                matches!(&request.nodes[index].step, super::Step::Told { boot: told, .. } if *told == boot.plan.id);
+                matches!(&request.nodes[index].step, super::Step::Ordered { boot: told, .. } if *told == boot.plan.id);
             if !told && request.id != note.id {
                 return;
             }
-            match request.noted(name, &boot.plan.id) {
+            match request.acknowledge(name, &boot.plan.id) {
                 true => row(Batch::new(), request, index),
                 false => Batch::new(),
             }
@@ -104,7 +104,7 @@ impl Restarts {
             // Should this be lost, the node is told once more in the same boot, and does nothing about it.
             self.shared.store.queue(batch);
         }
-        let note = Note {
+        let note = Record {
             node: name.clone(),
             level: Level::Ok,
             text: note.detail.clone(),

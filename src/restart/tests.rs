@@ -9,7 +9,7 @@ use crate::{
 use rackstrap_base::clock::Timestamp;
 use rackstrap_lifecycle::{Job, restart::Program};
 use rackstrap_store::{Batch, Table};
-use rackstrap_wire::RestartNote;
+use rackstrap_wire::RestartReport;
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 fn at(secs: u64) -> Timestamp {
@@ -131,9 +131,9 @@ async fn nothing_is_lost_with_the_daemon_and_nothing_happens_twice() {
         third.restarts.order(&boot, at(9)).await.is_none(),
         "told before the daemon was killed"
     );
-    let note = RestartNote {
+    let note = RestartReport {
         id: wanted.id.clone(),
-        detail: "restarts by systemctl reboot".into(),
+        detail: "restarts with systemctl reboot".into(),
     };
     third.restarts.noted(&boot, &note, at(10));
     third.plan(at(200));
@@ -157,7 +157,7 @@ async fn nothing_is_lost_with_the_daemon_and_nothing_happens_twice() {
         .map(|event| event.detail.clone())
         .collect();
     assert!(said.contains(&"told to restart: new kernel".to_owned()), "{said:?}");
-    assert!(said.contains(&"restarts by systemctl reboot".to_owned()), "{said:?}");
+    assert!(said.contains(&"restarts with systemctl reboot".to_owned()), "{said:?}");
     drop(third);
     let fourth = lab(dir.path());
     assert!(fourth.restarts.list()[0].is_over());
@@ -311,9 +311,9 @@ async fn requests_that_an_older_release_made_for_a_rollout_become_one() {
         let rows = lab.store.scan::<serde_json::Value>(Table::Restarts, b"").unwrap();
         assert_eq!(rows.len(), 7, "one head less than there were");
         // The node answers the order that it got from the older release.
-        let note = RestartNote {
+        let note = RestartReport {
             id: "aa".into(),
-            detail: "restarts by systemctl reboot".into(),
+            detail: "restarts with systemctl reboot".into(),
         };
         lab.restarts.noted(&boot, &note, at(9));
         let noted = lab
@@ -321,7 +321,7 @@ async fn requests_that_an_older_release_made_for_a_rollout_become_one() {
             .list()
             .iter()
             .flat_map(|request| request.nodes.clone())
-            .any(|node| matches!(node.step, Step::Told { noted: true, .. }));
+            .any(|node| matches!(node.step, Step::Ordered { acknowledged: true, .. }));
         assert!(noted);
     }
 }

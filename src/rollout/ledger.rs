@@ -406,7 +406,7 @@ impl Ledger {
             for (node, member) in &mut rollout.nodes {
                 let before = std::mem::take(&mut member.before_planner);
                 if !before.restart.is_empty() {
-                    members.push(restart::Member::told(node, &before.restart, before.asked));
+                    members.push(restart::Member::with_order(node, &before.restart, before.asked));
                     self.unwritten.nodes.insert((rollout.number, node.clone()));
                 }
             }

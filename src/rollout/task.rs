@@ -435,7 +435,7 @@ fn take_over(ledger: &mut Ledger, boots: &Boots, restarts: &Restarts, now: Times
     for (number, told) in ledger.take_told() {
         // A node whose boot is forgotten has left it.
         let told = told.into_iter().filter_map(|mut member| {
-            member.after = Some(boots.get(member.told_in()?)?.sequence);
+            member.after = Some(boots.get(member.ordered_in()?)?.sequence);
             Some(member)
         });
         if let Some(rollout) = ledger.rollouts.get(&number) {

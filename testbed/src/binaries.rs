@@ -8,13 +8,13 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Names a daemon to use instead of building one.
+/// Environment variable with the path of a daemon, which is then not built.
 pub const DAEMON: &str = "RACKSTRAP_TEST_DAEMON";
 
-/// Names an agent to use instead of building one.
+/// Environment variable with the path of an agent, which is then not built.
 pub const AGENT: &str = "RACKSTRAP_TEST_AGENT";
 
-/// What is built for: the one target whose standard library rustup brings along.
+/// The target of builds: the only one whose standard library rustup installs.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// The daemon with its command line, and the agent.
@@ -27,8 +27,8 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// Those named by [`DAEMON`] and [`AGENT`]. What is not named is built, but for the daemon of a test, which cargo
-    /// has built along with the test.
+    /// The programs named by [`DAEMON`] and [`AGENT`]. Others are built, except the daemon of a test, which cargo has built together with
+    /// the test.
     pub fn get() -> Result<Self> {
         let named = |name| env::var_os(name).map(PathBuf::from);
         let daemon = match named(DAEMON).or_else(beside_the_test) {
@@ -42,24 +42,24 @@ impl Binaries {
         for path in [&daemon, &agent] {
             ensure!(
                 path.is_file(),
-                "{} is not there; was it built with another target directory?",
+                "{} does not exist; was it built with another target directory?",
                 path.display()
             );
         }
         Ok(Binaries { daemon, agent })
     }
 
-    /// Has child processes, and so the tests, use these without asking cargo again.
+    /// Variables with which child processes, and so the tests, use these programs without calling cargo again.
     pub fn environment(&self) -> [(&'static str, &PathBuf); 2] {
         [(DAEMON, &self.daemon), (AGENT, &self.agent)]
     }
 }
 
-/// Largest agent, bytes.
+/// Largest size of the agent in bytes.
 const AGENT_SIZE: u64 = 2_000_000;
 
-/// `target/debug/rackstrap` for the test `target/debug/deps/all-…`. Building it here instead would make another one:
-/// cargo chooses the features of dependencies by what it is asked to build.
+/// `target/debug/rackstrap` for the test `target/debug/deps/all-…`. A build here would make another one, because cargo chooses the
+/// features of dependencies by the packages that it builds.
 fn beside_the_test() -> Option<PathBuf> {
     let test = env::current_exe().ok()?;
     let deps = test.parent().filter(|dir| dir.ends_with("deps"))?;
@@ -72,7 +72,7 @@ pub fn build_daemon() -> Result<PathBuf> {
     Ok(paths::target_dir().join("debug/rackstrap"))
 }
 
-/// Builds the agent as one static program. `--target` keeps the flags away from build scripts and macros.
+/// Builds the agent as one static program. `--target` keeps the flags from build scripts and macros.
 pub fn build_agent() -> Result<PathBuf> {
     let flags = "-C target-feature=+crt-static -C relocation-model=static";
     cargo_build(
@@ -87,12 +87,12 @@ pub fn build_agent() -> Result<PathBuf> {
         .len();
     ensure!(
         size <= AGENT_SIZE,
-        "the agent has {size} bytes, and travels to every node at every boot: at most {AGENT_SIZE} are allowed"
+        "the agent has {size} bytes; at most {AGENT_SIZE} are allowed, because every node downloads it at every boot"
     );
     Ok(agent)
 }
 
-/// Cargo's own words go to stderr: on a fresh machine it builds for minutes.
+/// Cargo's output goes to stderr, because on a fresh machine it builds for minutes.
 fn cargo_build(arguments: &[&str], flags: Option<&str>) -> Result {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command

@@ -13,7 +13,7 @@ fn say(line: &str) {
     eprintln!("testbed: {line}");
 }
 
-/// A virtual cluster. Fields are dropped in this order: the daemon ends before its namespace goes.
+/// A virtual cluster. Fields are dropped in this order, so the daemon ends before its namespace is removed.
 #[derive(Debug)]
 pub struct Cluster {
     /// The daemon.
@@ -25,36 +25,36 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A cluster whose daemon runs on `site`, with the image `debian`.
+    /// A cluster with the image `debian`, whose daemon runs on `site`.
     pub fn start(site: Site) -> Result<Self> {
         let cluster = Cluster::prepare(site)?;
         cluster.start_daemon()?;
         Ok(cluster)
     }
 
-    /// The same, with the daemon not yet started.
+    /// Like [`Cluster::start`], but the daemon is not started yet.
     pub fn prepare(site: Site) -> Result<Self> {
         let binaries = Binaries::get()?;
         let debian = Image::debian(&binaries, Kernel::Cloud, &mut say)?;
         Cluster::with_images(&binaries, &site, vec![debian])
     }
 
-    /// A cluster whose daemon runs on `site`, with the image `debian` as `images/debian.toml` has it, for tests whose subject is that
-    /// image or whose machines have hardware that the kernel for virtual machines has no driver for.
+    /// A cluster with the image `debian` from `images/debian.toml`, for tests of that image, or with hardware for which the kernel for virtual
+    /// machines has no driver.
     pub fn start_whole(site: Site) -> Result<Self> {
         let binaries = Binaries::get()?;
         let debian = Image::debian(&binaries, Kernel::Whole, &mut say)?;
         Cluster::started(&binaries, &site, debian)
     }
 
-    /// A cluster whose daemon runs on `site`, with a root that is up in seconds instead of Debian: see [`Site::small`].
+    /// A cluster with a root that is up in seconds instead of Debian: see [`Site::small`].
     pub fn start_small(site: Site) -> Result<Self> {
         let binaries = Binaries::get()?;
         let small = Image::small(&binaries, Kernel::Cloud, &mut say)?;
         Cluster::started(&binaries, &site, small)
     }
 
-    /// The same with the kernel for all hardware.
+    /// Like [`Cluster::start_small`], with the kernel for all hardware.
     pub fn start_small_whole(site: Site) -> Result<Self> {
         let binaries = Binaries::get()?;
         let small = Image::small(&binaries, Kernel::Whole, &mut say)?;
@@ -67,7 +67,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// A cluster with these images; the daemon is not yet started.
+    /// A cluster with these images; the daemon is not started yet.
     pub fn with_images(binaries: &Binaries, site: &Site, images: Vec<Image>) -> Result<Self> {
         let dir = RunDir::new()?;
         let namespace = Namespace::with_bridge()?;
@@ -86,17 +86,17 @@ impl Cluster {
         self.daemon.start(&self.namespace)
     }
 
-    /// A node by its name `r##n##`, not yet in the inventory, without a disk, switched off.
+    /// A node with the name `r##n##`, not yet in the inventory, without a disk, switched off.
     pub fn node(&self, name: &str) -> Node<'_> {
         Node::new(self, name)
     }
 
-    /// Has the run's files stay when the cluster is taken down.
+    /// Keeps the run's files after the cluster is removed.
     pub fn keep_files(&mut self) {
         self.dir.keep();
     }
 
-    /// Where this run keeps its sockets, logs and disks.
+    /// The directory with sockets, logs and disks of this run.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }

@@ -1,4 +1,4 @@
-//! A node's serial console: everything that it printed, and a shell on it.
+//! A node's serial console: its output, and a shell on it.
 
 use crate::{Result, timeline};
 use anyhow::{Context, bail};
@@ -12,15 +12,15 @@ use std::{
     time::Duration,
 };
 
-/// What a kernel says first.
+/// The first output of a kernel.
 const KERNEL: &[u8] = b"Linux version ";
 
-/// The serial console of a virtual machine. QEMU writes all output to a log, whoever is connected to the socket.
+/// The serial console of a virtual machine. QEMU writes all output to a log, even if no program is connected to the socket.
 #[derive(Debug)]
 pub struct Console {
     socket: PathBuf,
     log: PathBuf,
-    /// How much of the log is older than the last power-on.
+    /// Length of the log before the last power-on.
     begin: Cell<usize>,
     input: RefCell<Option<UnixStream>>,
     commands: Cell<u32>,
@@ -38,20 +38,20 @@ impl Console {
         }
     }
 
-    /// QEMU's arguments for it.
+    /// The arguments for QEMU.
     pub(crate) fn qemu_arguments(&self) -> [String; 4] {
         let (socket, log) = (self.socket.display(), self.log.display());
         let device = format!("socket,id=console,path={socket},server=on,wait=off,logfile={log},logappend=on");
         ["-chardev".into(), device, "-serial".into(), "chardev:console".into()]
     }
 
-    /// From here on, [`Console::text`] is what is printed from now on.
+    /// From here on, [`Console::text`] contains only later output.
     pub(crate) fn power_on(&self) {
         self.begin.set(self.bytes().len());
         *self.input.borrow_mut() = None;
     }
 
-    /// From here on, [`Console::text`] begins where the last kernel of this power-on did.
+    /// From here on, [`Console::text`] starts at the last kernel of this power-on.
     pub(crate) fn last_boot(&self) {
         let bytes = self.bytes();
         let since = &bytes[self.begin.get().min(bytes.len())..];
@@ -60,12 +60,12 @@ impl Console {
         }
     }
 
-    /// The unix socket, for attaching a terminal. Only one may be connected: [`Console::shell`] uses it as well.
+    /// The unix socket for a terminal. Only one program can be connected, and [`Console::shell`] also uses it.
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// What was printed since the last power-on, control characters taken out.
+    /// The output since the last power-on, without control characters.
     pub fn text(&self) -> String {
         let bytes = self.bytes();
         timeline::printable(&String::from_utf8_lossy(&bytes[self.begin.get().min(bytes.len())..]))
@@ -81,7 +81,7 @@ impl Console {
         if input.is_none() {
             let stream = UnixStream::connect(&self.socket)
                 .with_context(|| format!("connecting to the console {}", self.socket.display()))?;
-            // QEMU stops sending to a socket that nobody reads, and then the guest waits for its UART.
+            // QEMU stops sending to a socket that no program reads, and then the guest waits for its UART.
             let mut output = stream.try_clone()?;
             thread::spawn(move || io::copy(&mut output, &mut io::sink()));
             *input = Some(stream);
@@ -92,7 +92,7 @@ impl Console {
         Ok(())
     }
 
-    /// Waits until `pattern` was printed since the last power-on.
+    /// Waits until `pattern` appears in the output since the last power-on.
     pub fn wait(&self, pattern: &str, limit: Duration) -> Result {
         match timeline::poll(limit, || Ok(self.text().contains(pattern).then_some(())))? {
             Some(()) => Ok(()),
@@ -100,16 +100,16 @@ impl Console {
         }
     }
 
-    /// Runs `command` in the root shell on the console, and returns what it printed. Fails if it does.
+    /// Runs `command` in the root shell on the console, and returns its output. Fails if the command fails.
     pub fn shell(&self, command: &str, limit: Duration) -> Result<String> {
         self.begin_command(command)?.finish(limit)
     }
 
-    /// Types `command` and does not wait for its end.
+    /// Types `command` without waiting for its end.
     pub fn begin_command(&self, command: &str) -> Result<Typed<'_>> {
         let number = self.commands.get() + 1;
         self.commands.set(number);
-        // The tty echoes what is typed: the markers are typed in halves, so that only the output has them whole.
+        // The terminal echoes the typed text. The markers are typed in halves, so that only the output has them complete.
         self.send(&format!(
             "printf '\\n[[%s {number}]]\\n' be'gin'; {{ {command}\n}} 2>&1; printf '\\n[[%s {number} %d]]\\n' e'nd' $?\n"
         ))?;
@@ -130,7 +130,7 @@ pub struct Typed<'a> {
 }
 
 impl Typed<'_> {
-    /// Waits for its end and returns what it printed. Fails if it does.
+    /// Waits for its end and returns its output. Fails if the command fails.
     pub fn finish(self, limit: Duration) -> Result<String> {
         let Typed {
             console,

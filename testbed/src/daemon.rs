@@ -13,10 +13,10 @@ use std::{
     time::Duration,
 };
 
-/// The first words of the line by which the daemon says that all its ports are bound.
+/// Start of the line that the daemon prints when all its ports are bound.
 const READY: &str = "rackstrap: ready";
 
-/// A daemon with a site file, state and log of its own, in a namespace.
+/// A daemon in a namespace, with a site file, state and log of its own.
 #[derive(Debug)]
 pub struct Daemon {
     binary: PathBuf,
@@ -25,7 +25,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Writes the site file and the state directory with its images; starts nothing yet.
+    /// Writes the site file and the state directory with its images; does not start the daemon.
     pub fn new(binaries: &Binaries, dir: PathBuf, site: &Site, images: &[&Image]) -> Result<Self> {
         fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
         for image in images {
@@ -50,18 +50,18 @@ impl Daemon {
         &self.dir
     }
 
-    /// Starts it with the rights that the shipped unit gives it, and waits until it is ready.
+    /// Starts it with the permissions of the shipped unit, and waits until it is ready.
     pub fn start(&self, namespace: &Namespace) -> Result {
         self.start_behind(namespace, &unit::privileges()?)
     }
 
-    /// Starts it in all of the shipped unit's sandbox. `visible` are directories below /tmp that it needs.
+    /// Starts it in the complete sandbox of the shipped unit. `visible` are directories below /tmp that it needs.
     pub fn start_in_sandbox(&self, namespace: &Namespace, visible: &[PathBuf]) -> Result {
         self.start_behind(namespace, &unit::sandbox(visible)?)
     }
 
     fn start_behind(&self, namespace: &Namespace, before: &[OsString]) -> Result {
-        ensure!(self.process.borrow().is_none(), "the daemon runs already");
+        ensure!(self.process.borrow().is_none(), "the daemon is running already");
         let path = self.dir.join("daemon.log");
         let log = OpenOptions::new().create(true).append(true).open(&path)?;
         let begin = self.log().len();
@@ -93,7 +93,7 @@ impl Daemon {
         }
     }
 
-    /// Ends it with SIGTERM; an error if it does not end well and soon.
+    /// Ends it with SIGTERM. An exit status other than 0, or a long time, is an error.
     pub fn stop(&self) -> Result {
         let Some(running) = self.process.take() else {
             return Ok(());
@@ -107,17 +107,17 @@ impl Daemon {
         Ok(())
     }
 
-    /// Fails if it has ended by itself.
+    /// Fails if it has ended on its own.
     pub fn check_alive(&self) -> Result {
         if let Some(running) = self.process.borrow_mut().as_mut()
             && let Some(status) = running.ended()?
         {
-            bail!("the daemon ended by itself ({status}):\n{}", self.log_tail(20));
+            bail!("the daemon ended on its own ({status}):\n{}", self.log_tail(20));
         }
         Ok(())
     }
 
-    /// Replaces the site file, and has a running daemon read it.
+    /// Replaces the site file and makes a running daemon read it.
     pub fn reload(&self, site: &Site) -> Result {
         self.write_site(site)?;
         if self.process.borrow().is_some() {
@@ -126,16 +126,16 @@ impl Daemon {
         Ok(())
     }
 
-    /// The same with a site file by which nodes lose what is on their disks.
+    /// Like [`Daemon::reload`], with a site file that makes nodes lose the contents of their disks.
     pub fn reload_and_lose_disks(&self, site: &Site) -> Result {
         self.write_site(site)?;
         self.cli(&["reload", "--reprep"]).map(drop)
     }
 
-    /// Memory that it holds, in bytes (`VmRSS` of proc(5)).
+    /// Its memory in bytes (`VmRSS` of proc(5)).
     pub fn resident_bytes(&self) -> Result<u64> {
         let process = self.process.borrow();
-        let id = process.as_ref().context("the daemon does not run")?.id();
+        let id = process.as_ref().context("the daemon is not running")?.id();
         let path = format!("/proc/{id}/status");
         let status = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
         let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -148,7 +148,7 @@ impl Daemon {
     pub fn hang_up(&self) -> Result {
         match self.process.borrow().as_ref() {
             Some(running) => running.signal(Signal::HUP),
-            None => bail!("the daemon does not run"),
+            None => bail!("the daemon is not running"),
         }
     }
 
@@ -162,7 +162,7 @@ impl Daemon {
         )
     }
 
-    /// The same with `--json`, parsed.
+    /// Like [`Daemon::cli`], with `--json`, parsed.
     pub fn json(&self, arguments: &[&str]) -> Result<Value> {
         let text = self.cli(&[arguments, &["--json"]].concat())?;
         serde_json::from_str(&text).with_context(|| format!("rackstrap {} --json: {text:?}", arguments.join(" ")))
@@ -178,7 +178,7 @@ impl Daemon {
         timeline::tail(&self.log(), lines)
     }
 
-    /// Replaces the site file; a running daemon does not look at it by itself.
+    /// Replaces the site file. A running daemon does not read it by itself.
     pub fn write_site(&self, site: &Site) -> Result {
         let path = self.config();
         fs::write(&path, site.to_toml(&self.dir)?).with_context(|| format!("writing {}", path.display()))

@@ -1,4 +1,4 @@
-//! Disks of virtual machines: sparse raw files, looked at from outside with Debian's own tools.
+//! Disks of virtual machines: sparse raw files, inspected from outside with Debian's own tools.
 
 use crate::{Result, process};
 use anyhow::{Context, bail};
@@ -10,13 +10,13 @@ use std::{
     process::Command,
 };
 
-/// A disk's file.
+/// The file of a disk.
 #[derive(Clone, Debug)]
 pub struct Disk {
     path: PathBuf,
 }
 
-/// A partition, as sfdisk sees it.
+/// A partition, as sfdisk prints it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slice {
     /// GPT name; empty on MBR.
@@ -25,7 +25,7 @@ pub struct Slice {
     pub kind: String,
     /// First byte.
     pub start: u64,
-    /// Bytes.
+    /// Length in bytes.
     pub size: u64,
     /// File system, by its superblock; empty if there is none.
     pub fs: String,
@@ -34,7 +34,7 @@ pub struct Slice {
 }
 
 impl Disk {
-    /// A blank one of `bytes`.
+    /// Makes a blank disk of `bytes`.
     pub fn blank(path: &Path, bytes: u64) -> Result<Self> {
         let file = File::create(path).with_context(|| format!("making the disk {}", path.display()))?;
         file.set_len(bytes)?;
@@ -46,7 +46,7 @@ impl Disk {
         &self.path
     }
 
-    /// A copy with the name `name` beside it.
+    /// A copy with the name `name` in the same directory.
     pub fn copy(&self, name: &str) -> Result<Disk> {
         let path = self.path.with_file_name(name);
         process::output(
@@ -58,7 +58,7 @@ impl Disk {
         Ok(Disk { path })
     }
 
-    /// Fails unless every byte is the same, saying where the first differing one is.
+    /// Fails unless all bytes are equal, with the offset of the first difference.
     pub fn expect_same(&self, other: &Disk) -> Result {
         process::output(Command::new("cmp").arg(&self.path).arg(&other.path)).map(drop)
     }
@@ -81,8 +81,8 @@ impl Disk {
         Ok(bytes)
     }
 
-    /// What a boot must not write on a disk that is as it should be: the first MiB (boot sector, table, marker),
-    /// the backup table in the last, and everything outside the partitions that hold file systems or swap.
+    /// The parts that a boot must not write if the disk is as it should be: the first MiB (boot sector, table, marker), the backup table in
+    /// the last MiB, and everything outside of partitions with file systems or swap.
     pub fn fingerprint(&self) -> Result<Vec<(u64, Vec<u8>)>> {
         const MIB: u64 = 1 << 20;
         let size = self.path.metadata()?.len();
@@ -109,7 +109,7 @@ impl Disk {
             let (Some(start), Some(size)) = (entry["start"].as_u64(), entry["size"].as_u64()) else {
                 bail!("sfdisk printed a partition without start or size: {entry}");
             };
-            // The marker in the MBR's fourth entry: it has no sectors, and Linux makes no partition of it.
+            // The marker in the MBR's fourth entry has no sectors, and Linux makes no partition from it.
             if size == 0 {
                 continue;
             }
@@ -138,7 +138,7 @@ impl Disk {
         done.unwrap_or_default().trim().to_owned()
     }
 
-    /// Runs fsck without changes on the file system in `slice`. A journal to be replayed is no damage.
+    /// Runs fsck on the file system in `slice` without changes. A journal that must be replayed is not a fault.
     pub fn check(&self, slice: &Slice) -> Result {
         let copy = self.path.with_extension("fsck");
         process::output(
@@ -152,7 +152,7 @@ impl Disk {
         let done = Command::new("e2fsck").args(["-f", "-p"]).arg(&copy).output();
         std::fs::remove_file(&copy).ok();
         let done = done.context("running e2fsck")?;
-        // e2fsck(8): 0 is clean, 1 is repaired, which replaying the journal counts as.
+        // e2fsck(8): 0 means clean, 1 repaired, which includes replaying the journal.
         match done.status.code() {
             Some(0 | 1) => Ok(()),
             _ => bail!("e2fsck on {}: {}", slice.name, String::from_utf8_lossy(&done.stdout)),
@@ -160,7 +160,7 @@ impl Disk {
     }
 
     fn probe(&self, offset: u64, what: &str) -> String {
-        // blkid ends with status 2 where it finds nothing.
+        // blkid ends with status 2 if it finds nothing.
         let offset = offset.to_string();
         let done = process::output(
             Command::new("blkid")

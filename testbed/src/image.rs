@@ -1,7 +1,7 @@
-//! Root images: trees made by mmdebstrap from a recipe, imported by the program under test.
+//! Root images: trees that mmdebstrap makes from a recipe, imported by the program under test.
 //!
-//! Both steps are kept below `target/testbed`. A tree is named after its recipe, an imported image after its tree and
-//! the daemon's and agent's binaries, so that a change in any of them makes a new one.
+//! Both are cached below `target/testbed`. The name of a tree depends on its recipe, and that of an imported image on its tree and on the
+//! binaries of daemon and agent, so a change of any of them makes a new one.
 
 use crate::{Binaries, Result, Site, paths, process, small};
 use anyhow::{Context, bail};
@@ -13,8 +13,7 @@ use std::{
     process::Command,
 };
 
-/// Units of Debian that wait for nothing and serve nothing here: file systems of the kernel's debuggers, modules of screens and EFI,
-/// the screen itself, and daily work.
+/// Units of Debian that no test needs: file systems for kernel debugging, modules of screens and EFI, the screen itself, and daily jobs.
 const UNUSED_UNITS: [&str; 24] = [
     "apt-daily-upgrade.timer",
     "apt-daily.timer",
@@ -42,36 +41,36 @@ const UNUSED_UNITS: [&str; 24] = [
     "systemd-update-utmp.service",
 ];
 
-/// What `images/*.toml` says: the tree of a Debian, as mmdebstrap makes it.
+/// The content of `images/*.toml`: the tree of a Debian for mmdebstrap.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Recipe {
     /// Release, `bookworm`.
     pub suite: String,
-    /// mmdebstrap's variant, `minbase` unless said otherwise.
+    /// mmdebstrap's variant; `minbase` by default.
     #[serde(default = "minbase")]
     pub variant: String,
     /// Archive areas.
     #[serde(default)]
     pub components: Vec<String>,
-    /// Packages beyond the variant's.
+    /// Packages in addition to the variant's.
     pub packages: Vec<String>,
     /// Shell commands run inside the tree at the end, in order.
     #[serde(default)]
     pub run: Vec<String>,
 }
 
-/// Debian's kernel with drivers for all hardware. Its image is packed with XZ: an emulated machine unpacks it for four seconds.
+/// Debian's kernel with drivers for all hardware. Its image is packed with XZ, and an emulated machine needs four seconds to unpack it.
 const WHOLE_KERNEL: &str = "linux-image-amd64";
-/// Debian's kernel for virtual machines, packed with LZ4: half a second, a quarter of the modules.
+/// Debian's kernel for virtual machines, packed with LZ4: unpacked in half a second, with a quarter of the modules.
 const CLOUD_KERNEL: &str = "linux-image-cloud-amd64";
 
-/// Which of Debian's kernels a tree has.
+/// The kernel of a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernel {
-    /// The one for virtual machines. It has no driver for AHCI, SD cards and Intel's network cards.
+    /// The kernel for virtual machines. It has no drivers for AHCI, SD cards and Intel's network cards.
     Cloud,
-    /// The one for all hardware, as `images/debian.toml` has it.
+    /// The kernel for all hardware, as in `images/debian.toml`.
     Whole,
 }
 
@@ -83,8 +82,8 @@ impl Kernel {
         }
     }
 
-    /// The Debian of the demo and the tests with this kernel. Both are made of one tree that has both kernels: their files are the
-    /// same, by hard links, so that the second one costs neither a download nor room.
+    /// The Debian of the demo and the tests with this kernel. Both are made from one tree with both kernels and share its files by hard
+    /// links, so the second one needs neither a download nor space.
     pub fn debian(self, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
         let both = Recipe::debian()?.with_packages(&[CLOUD_KERNEL]).tree(say)?;
         let name = self.label("debian");
@@ -101,7 +100,7 @@ impl Kernel {
                         }
                     }
                 }
-                // Links to the newest kernel, which may be the one that is gone.
+                // These links lead to the newest kernel, which may be the one that was removed.
                 for link in ["vmlinuz", "vmlinuz.old"] {
                     remove(&part.join(link))?;
                 }
@@ -128,13 +127,13 @@ impl Recipe {
         toml::from_str(&text).with_context(|| format!("in the recipe {}", path.display()))
     }
 
-    /// `images/debian.toml` without units that no test looks at, which are a fifth of the time that systemd needs in an emulated machine.
+    /// `images/debian.toml` without units that no test needs, which take a fifth of the start of systemd in an emulated machine.
     fn debian() -> Result<Self> {
         let recipe = Recipe::read(&paths::repo_root().join("images/debian.toml"))?;
         Ok(recipe.with_command(&format!("systemctl mask --quiet {}", UNUSED_UNITS.join(" "))))
     }
 
-    /// The same with the kernel for virtual machines instead of the whole one.
+    /// The same with the kernel for virtual machines instead of that for all hardware.
     pub fn cloud() -> Result<Self> {
         let mut recipe = Recipe::debian()?;
         for package in &mut recipe.packages {
@@ -145,19 +144,19 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// The same with more packages.
+    /// The same recipe with more packages.
     pub fn with_packages(mut self, packages: &[&str]) -> Self {
         self.packages.extend(packages.iter().map(|p| (*p).to_owned()));
         self
     }
 
-    /// The same with another command at the end.
+    /// The same recipe with another command at the end.
     pub fn with_command(mut self, command: &str) -> Self {
         self.run.push(command.to_owned());
         self
     }
 
-    /// The tree of this recipe, made now if it is not there: half a minute, and a download.
+    /// The tree of this recipe, made now if it is not in the cache: half a minute, and a download.
     pub fn tree(&self, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
         let key = key(&[Part::Text(&serde_json::to_string(self)?)])?;
         make_once("trees", &key, |part| {
@@ -179,7 +178,7 @@ impl Recipe {
                     .arg(format!("--include={}", self.packages.join(",")))
                     .arg(&self.suite)
                     .arg(part)
-                    // As an import has it: nobody reads the initramfs that a kernel's package makes.
+                    // As in an import, the kernel's package must not build an initramfs, because no node uses it.
                     .env("INITRD", "No"),
             )
             .context("making a Debian tree")?;
@@ -192,12 +191,12 @@ impl Recipe {
     }
 }
 
-/// A tree made by other means, kept under `name` until `recipe`, whatever it depends on, changes.
+/// A tree made by other means, cached under `name` until `recipe`, which describes all that it depends on, changes.
 pub fn tree(name: &str, recipe: &str, make: impl FnOnce(&Path) -> Result) -> Result<PathBuf> {
     make_once("trees", &format!("{name}-{}", key(&[Part::Text(recipe)])?), make)
 }
 
-/// An imported image in the cache, kept from being removed while this lives.
+/// An imported image in the cache, which is not removed while this exists.
 #[derive(Debug)]
 pub struct Image {
     /// Its name, `debian`.
@@ -208,7 +207,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// Version 1 of `debian`, the Debian of the demo and of tests whose subject it is.
+    /// Version 1 of `debian`, the Debian of the demo and of tests about it.
     pub fn debian(binaries: &Binaries, kernel: Kernel, say: &mut dyn FnMut(&str)) -> Result<Self> {
         let tree = kernel.debian(say)?;
         Image::import_as(binaries, &kernel.label("debian"), "debian", &tree, say)
@@ -220,13 +219,12 @@ impl Image {
         Image::import_as(binaries, &kernel.label("small"), "small", &tree, say)
     }
 
-    /// Version 1 of `name`, from `tree`, by `rackstrap image import`. A tree is told by its path: make a new one
-    /// for other contents.
+    /// Version 1 of `name`, made from `tree` by `rackstrap image import`. A tree is identified by its path: use a new one for other contents.
     pub fn import(binaries: &Binaries, name: &str, tree: &Path, say: &mut dyn FnMut(&str)) -> Result<Self> {
         Image::import_as(binaries, name, name, tree, say)
     }
 
-    /// The same, kept as `label`: of each label there is one import.
+    /// Like [`Image::import`], cached as `label`: each label has one import.
     fn import_as(binaries: &Binaries, label: &str, name: &str, tree: &Path, say: &mut dyn FnMut(&str)) -> Result<Self> {
         let parts = [
             Part::Text(&tree.to_string_lossy()),
@@ -254,7 +252,7 @@ impl Image {
         let dir = state.join("images").join(name);
         if !dir.is_dir() {
             bail!(
-                "rackstrap image import {name} succeeded, but there is no {}",
+                "rackstrap image import {name} succeeded, but {} does not exist",
                 dir.display()
             );
         }
@@ -269,7 +267,7 @@ impl Image {
         })
     }
 
-    /// Puts it into a state directory, as a link: a sealed version never changes. Further versions are the state directory's own.
+    /// Links it into a state directory, because a sealed version never changes. Further versions belong to the state directory.
     pub fn link_into(&self, state_dir: &Path) -> Result {
         let versions = state_dir.join("images").join(&self.name);
         fs::create_dir_all(&versions)?;
@@ -278,14 +276,14 @@ impl Image {
     }
 }
 
-/// What a cached directory depends on.
+/// A dependency of a cached directory.
 enum Part<'a> {
     Text(&'a str),
     File(&'a Path),
 }
 
-/// 16 hex digits that change with any of the parts. `DefaultHasher::new` has fixed keys; a new toolchain may
-/// change it, which costs one more build.
+/// 16 hex digits that change with any of the parts. `DefaultHasher::new` has fixed keys. A new toolchain may change it, which costs one
+/// more build.
 fn key(parts: &[Part]) -> Result<String> {
     let mut hasher = DefaultHasher::new();
     for part in parts {
@@ -300,7 +298,7 @@ fn key(parts: &[Part]) -> Result<String> {
     Ok(format!("{:016x}", hasher.finish()))
 }
 
-/// `target/testbed/KIND/KEY`, made by `make` at another name and then moved there, by one process at a time.
+/// `target/testbed/KIND/KEY`, made by `make` under another name and then renamed, by one process at a time.
 fn make_once(kind: &str, key: &str, make: impl FnOnce(&Path) -> Result) -> Result<PathBuf> {
     let base = paths::cache_dir()?.join(kind);
     fs::create_dir_all(&base)?;
@@ -310,7 +308,7 @@ fn make_once(kind: &str, key: &str, make: impl FnOnce(&Path) -> Result) -> Resul
     }
     let lock = lock_file(kind, "making")?;
     lock.lock()
-        .with_context(|| format!("waiting for whoever makes {kind}"))?;
+        .with_context(|| format!("waiting for another process that makes {kind}"))?;
     if done.is_dir() {
         return Ok(done);
     }
@@ -324,7 +322,7 @@ fn make_once(kind: &str, key: &str, make: impl FnOnce(&Path) -> Result) -> Resul
     Ok(done)
 }
 
-/// Removes imports of `label` with another key that nobody runs from.
+/// Removes imports of `label` with another key that no process uses.
 fn remove_unused(label: &str, key: &str) -> Result {
     let base = paths::cache_dir()?.join("images");
     for entry in fs::read_dir(&base)?.flatten() {
@@ -347,7 +345,7 @@ fn lock_file(kind: &str, key: &str) -> Result<File> {
     File::create(&path).with_context(|| format!("opening {}", path.display()))
 }
 
-/// Removes a file, a link or a tree, if it is there.
+/// Removes a file, a link or a tree if it exists.
 fn remove(path: &Path) -> Result {
     match fs::symlink_metadata(path) {
         Ok(found) if found.is_dir() => remove_tree(path),
@@ -381,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_follow_the_contents() {
+    fn keys_change_with_the_contents() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let of = |text| key(&[Part::Text(text), Part::File(file.path())]).unwrap();
         let before = of("a");

@@ -1,9 +1,8 @@
 //! Virtual clusters for rackstrap's demo and tests.
 //!
-//! A [`Cluster`] is a network namespace with a bridge, a daemon on a site file of its own, and
-//! nodes that are QEMU machines with blank disks. All that it starts dies with the process that
-//! started it, and all that it makes is removed with it; what a killed process left behind is
-//! removed by the next one. Everything runs in software emulation: nothing here needs `/dev/kvm`.
+//! A [`Cluster`] is a network namespace with a bridge, a daemon on a site file of its own, and nodes that are QEMU machines with blank
+//! disks. All processes that it starts die with the process that started it, and all files that it makes are removed with it. Leftovers
+//! of a killed process are removed by the next one. Everything runs in software emulation: nothing here needs `/dev/kvm`.
 //!
 //! ```no_run
 //! # fn main() -> testbed::Result {
@@ -43,5 +42,5 @@ pub use node::{BootOrder, Bus, Firmware, Nic, Node};
 pub use site::{Layout, Partition, Profile, Site, Subnet};
 pub use timeline::Event;
 
-/// What everything here returns; tests return it as well, so that a failure prints its whole chain of causes.
+/// The result type of this crate. Tests also return it, so that a failure prints its whole chain of causes.
 pub type Result<T = ()> = anyhow::Result<T>;

@@ -1,5 +1,5 @@
-//! A network of our own: one namespace with a bridge for the daemon and the virtual machines, and
-//! further ones behind it for ordinary clients.
+//! A private network: one namespace with a bridge for the daemon and the virtual machines, and further namespaces behind it for ordinary
+//! clients.
 
 use crate::{Result, paths, process};
 use anyhow::{Context, bail};
@@ -17,17 +17,17 @@ use std::{
     time::Duration,
 };
 
-/// Name of the bridge that everything is attached to, the interface of the site file.
+/// Name of the bridge to which everything is attached, and of the interface in the site file.
 pub const BRIDGE: &str = "br0";
 
 /// The daemon's address on it.
 pub const SERVER: &str = "10.5.0.1";
 
-/// The bridge's own hardware address. A bridge that was given none takes the lowest of its ports' (br_stp_if.c of Linux,
-/// br_stp_recalculate_bridge_id): a port that joins may change it, and what the other machines then send to the old one is lost.
+/// The bridge's hardware address. Without one, a bridge takes the lowest of its ports' addresses (br_stp_if.c of Linux,
+/// br_stp_recalculate_bridge_id). Then a port that joins may change it, and packets of other machines to the old one are lost.
 const HWADDR: &str = "52:54:00:05:00:01";
 
-/// A network namespace, removed when dropped. Interfaces go with it.
+/// A network namespace, which is removed with its interfaces when dropped.
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
@@ -38,7 +38,7 @@ impl Namespace {
     /// Makes a namespace with [`BRIDGE`] up and [`SERVER`]`/16` on it.
     pub fn with_bridge() -> Result<Self> {
         let namespace = Namespace::empty()?;
-        // No spanning tree and no forward delay: a port forwards from its first packet, which a DHCPDISCOVER is.
+        // Without spanning tree and forward delay, a port forwards its first packet, which is a DHCPDISCOVER.
         namespace.ip(&[
             "link",
             "add",
@@ -58,7 +58,7 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// Makes a namespace with nothing but loopback.
+    /// Makes a namespace with only loopback.
     pub fn empty() -> Result<Self> {
         remove_leftovers()?;
         let name = paths::unique_name();
@@ -72,7 +72,7 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// Its name, as `ip netns list` shows it.
+    /// Its name in `ip netns list`.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -84,7 +84,7 @@ impl Namespace {
         command
     }
 
-    /// Runs `f` on a thread that is inside. Sockets that it opens stay there, whoever uses them later.
+    /// Runs `f` on a thread inside. Sockets that it opens stay inside, even if other threads use them later.
     pub fn inside<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Result<T> {
         let path = Path::new("/run/netns").join(&self.name);
         let namespace = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
@@ -110,8 +110,7 @@ impl Namespace {
         Ok(name)
     }
 
-    /// A machine of its own on the bridge: another namespace whose `eth0`, with that hardware address, is up
-    /// and has no address yet.
+    /// A separate machine on the bridge: another namespace, whose `eth0` has that hardware address, is up, and has no address yet.
     pub fn client(&self, hwaddr: &str) -> Result<Namespace> {
         let client = Namespace::empty()?;
         let port = format!("port{}", self.taps.fetch_add(1, Ordering::Relaxed));
@@ -128,7 +127,7 @@ impl Namespace {
             client.name(),
         ])?;
         client.ip(&["link", "set", "eth0", "address", hwaddr])?;
-        // veth leaves the UDP checksum to hardware that is not there, and DHCP clients on packet sockets see it wrong.
+        // veth leaves the UDP checksum to missing hardware, so DHCP clients on packet sockets would see a wrong one.
         process::output(client.command("ethtool").args(["-K", "eth0", "tx", "off"]))?;
         process::output(self.command("ethtool").args(["-K", &port, "tx", "off"]))?;
         client.ip(&["link", "set", "eth0", "up"])?;
@@ -137,7 +136,7 @@ impl Namespace {
     }
 }
 
-/// A connection from a port below 1024 of `local`, as root's programs have them, out of the namespace that the calling thread is in.
+/// A connection from a port below 1024 of `local`, like those of root's programs, from the namespace of the calling thread.
 pub fn connect_as_root(local: Ipv4Addr, to: SocketAddr, patience: Duration) -> Result<TcpStream> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     for _ in 0..PORTS {
@@ -156,7 +155,7 @@ pub fn connect_as_root(local: Ipv4Addr, to: SocketAddr, patience: Duration) -> R
     bail!("{local} has no free port below 1024")
 }
 
-/// How many ports [`connect_as_root`] tries: 512 to 1023.
+/// Number of ports that [`connect_as_root`] tries: 512 to 1023.
 const PORTS: u32 = 512;
 
 impl Drop for Namespace {
@@ -167,7 +166,7 @@ impl Drop for Namespace {
     }
 }
 
-/// Removes the namespaces of processes that are gone.
+/// Removes the namespaces of processes that have ended.
 fn remove_leftovers() -> Result {
     let list = process::output(Command::new("ip").args(["netns", "list"])).context("listing network namespaces")?;
     for name in list.lines().filter_map(|line| line.split_whitespace().next()) {

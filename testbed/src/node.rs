@@ -11,50 +11,50 @@ use std::{
     time::Duration,
 };
 
-/// How long a wait may take before the boot counts as failed. A boot takes under a minute on two idle cores.
+/// Longest wait before a boot counts as failed. On two idle cores a boot takes under a minute.
 const PATIENCE: Duration = Duration::from_secs(480);
 
-/// How the machine starts.
+/// The firmware of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Firmware {
     /// SeaBIOS and the iPXE ROM of the network card.
     Bios,
-    /// OVMF with its own PXE stack, as the ROM is taken out.
+    /// OVMF with its own PXE stack, because the card has no ROM.
     Uefi,
 }
 
 /// The network card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nic {
-    /// virtio-net.
+    /// virtio-net, the card of most virtual machines.
     Virtio,
     /// Intel 82540EM.
     E1000,
 }
 
-/// What SeaBIOS or OVMF tries, in order. As it comes, SeaBIOS stands still for ever when nothing was bootable.
+/// The boot order of SeaBIOS or OVMF. By default, SeaBIOS stops for ever if nothing was bootable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BootOrder {
     /// The network card, then the disk.
     NetworkFirst,
     /// The disk, then the network card.
     DiskFirst,
-    /// The disk; the card has no ROM, so that the firmware cannot boot from it.
+    /// The disk only: the card has no ROM, so that the firmware cannot boot from it.
     DiskAlone,
 }
 
-/// How a disk is connected.
+/// The connection of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bus {
     /// virtio-blk, without a serial number.
     Virtio,
-    /// NVMe; what it says of itself belongs to the disk's file and not to its place.
+    /// NVMe. Its identity belongs to the disk's file and not to its slot.
     Nvme,
-    /// An SD card in an SDHCI reader; its size is a power of two.
+    /// An SD card in an SDHCI reader. Its size is a power of two.
     SdCard,
 }
 
-/// A node. Switched off when dropped.
+/// A node. It is switched off when dropped.
 #[derive(Debug)]
 pub struct Node<'c> {
     cluster: &'c Cluster,
@@ -66,7 +66,7 @@ pub struct Node<'c> {
     firmware: Firmware,
     nic: Nic,
     order: BootOrder,
-    /// Its hardware address, and the tap of a second card.
+    /// The hardware address and the tap of a second card; none if it has one card.
     second_card: Option<(String, String)>,
     second_card_first: Cell<bool>,
     processors: u8,
@@ -103,7 +103,7 @@ impl<'c> Node<'c> {
         }
     }
 
-    /// With a blank disk of so many bytes.
+    /// Adds a blank disk of that many bytes.
     pub fn blank_disk(self, bytes: u64) -> Result<Self> {
         fs::create_dir_all(&self.dir)?;
         let disk = Disk::blank(&self.dir.join("disk.raw"), bytes)?;
@@ -111,53 +111,53 @@ impl<'c> Node<'c> {
         Ok(self)
     }
 
-    /// With another firmware.
+    /// Sets the firmware.
     pub fn firmware(mut self, firmware: Firmware) -> Self {
         self.firmware = firmware;
         self
     }
 
-    /// With another network card.
+    /// Sets the network card.
     pub fn nic(mut self, nic: Nic) -> Self {
         self.nic = nic;
         self
     }
 
-    /// With another boot order.
+    /// Sets the boot order.
     pub fn boot_order(mut self, order: BootOrder) -> Self {
         self.order = order;
         self
     }
 
-    /// With a second network card, which the inventory does not name.
+    /// Adds a second network card, which is not in the inventory.
     pub fn second_card(mut self) -> Result<Self> {
         let hwaddr = self.hwaddr.replacen("52:54:00:00", "52:54:00:01", 1);
         self.second_card = Some((hwaddr, self.cluster.namespace.tap()?));
         Ok(self)
     }
 
-    /// Has the firmware try the second card before the first one, from the next power-on.
+    /// Makes the firmware try the second card before the first one, from the next power-on.
     pub fn second_card_first(&self) {
         self.second_card_first.set(true);
     }
 
-    /// With more processors than one: faster alone, slower beside others.
+    /// Sets the number of processors. More than one is faster alone, and slower next to other machines.
     pub fn processors(mut self, processors: u8) -> Self {
         self.processors = processors;
         self
     }
 
-    /// Puts another disk in, or none, for the next power-on.
+    /// Inserts another disk, or none, for the next power-on.
     pub fn insert_disk(&self, disk: Option<Disk>) {
         self.insert_disks(disk.map(|disk| (Bus::Virtio, disk)));
     }
 
-    /// Puts other disks in, in that order, for the next power-on.
+    /// Inserts these disks in that order, for the next power-on.
     pub fn insert_disks(&self, disks: impl IntoIterator<Item = (Bus, Disk)>) {
         *self.disks.borrow_mut() = disks.into_iter().collect();
     }
 
-    /// The (first) disk.
+    /// The first disk.
     pub fn disk(&self) -> Result<Disk> {
         self.disks
             .borrow()
@@ -166,7 +166,7 @@ impl<'c> Node<'c> {
             .with_context(|| format!("{} has no disk", self.name))
     }
 
-    /// Name.
+    /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -202,7 +202,7 @@ impl<'c> Node<'c> {
         self.plug_in()
     }
 
-    /// Switches it on, whether or not the daemon knows it or runs.
+    /// Switches it on, even if it is not in the inventory, and even if the daemon is not running.
     ///
     /// Measured with QEMU 7.2 on two idle cores, Debian 12 to its login prompt from a local disk: q35 and two
     /// processors 14.5 s, q35 and one 20.2 s, pc (i440FX) and one 24.6 s; `-cpu max` was no faster than the default.
@@ -234,7 +234,7 @@ impl<'c> Node<'c> {
             "-m",
             "768",
         ]);
-        // Nothing is to wait for random numbers.
+        // With this device, nothing waits for random numbers.
         command.args(["-device", "virtio-rng-pci"]);
         command.args(self.console.qemu_arguments());
         command.args(["-netdev", &format!("tap,id=net,ifname={tap},script=no,downscript=no")]);
@@ -242,13 +242,13 @@ impl<'c> Node<'c> {
             Nic::Virtio => "virtio-net-pci",
             Nic::E1000 => "e1000",
         };
-        // Disks have 2 and more.
+        // Disks have boot index 2 and above.
         let card = match self.order {
             BootOrder::NetworkFirst => ",bootindex=1",
             BootOrder::DiskFirst => ",bootindex=9",
             BootOrder::DiskAlone => "",
         };
-        // Without a ROM, OVMF's own network stack drives the card, and SeaBIOS knows nothing of it.
+        // Without a ROM, OVMF uses its own network stack, and SeaBIOS cannot use the card.
         let rom = match self.firmware == Firmware::Uefi || self.order == BootOrder::DiskAlone {
             true => ",romfile=",
             false => "",
@@ -292,14 +292,14 @@ impl<'c> Node<'c> {
         Ok(())
     }
 
-    /// Pulls the plug: SIGKILL, so that what the machine had not written to its disk is lost.
+    /// Cuts the power with SIGKILL, so that unwritten data of the machine is lost.
     pub fn pull_plug(&self) {
         if let Some(machine) = self.machine.take() {
             machine.kill();
         }
     }
 
-    /// How much it leaves the processors to other machines, as nice(1) has it. A loader that waits for an answer looks for it all the time.
+    /// Sets its nice(1) value. A loader that waits for an answer polls without pause.
     pub fn nice(&self, nice: u8) -> Result {
         if let Some(machine) = &*self.machine.borrow() {
             machine.nice(nice)?;
@@ -307,18 +307,18 @@ impl<'c> Node<'c> {
         Ok(())
     }
 
-    /// It has restarted by itself, and is up: commands go to the shell of its last boot.
+    /// Records that it has restarted by itself and is up: commands go to the shell of its last boot.
     pub fn has_restarted(&self) {
         self.console.last_boot();
         self.logged_in.set(false);
     }
 
-    /// When it was switched on, milliseconds since 1970.
+    /// Time of the last power-on, milliseconds since 1970.
     pub fn powered_on_at(&self) -> u64 {
         self.powered_on.get()
     }
 
-    /// The timeline since it was last switched on.
+    /// The timeline since the last power-on.
     pub fn events(&self) -> Result<Vec<Event>> {
         let mut timeline = self.cluster.daemon.json(&["timeline", &self.name])?;
         let events: Vec<Event> = serde_json::from_value(timeline["events"].take()).context("reading the timeline")?;
@@ -328,12 +328,12 @@ impl<'c> Node<'c> {
             .collect())
     }
 
-    /// Waits until it reports ready, which a node with a degraded disk does as well.
+    /// Waits until it reports ready, which a node with a degraded disk also does.
     pub fn wait_ready(&self) -> Result<Event> {
         self.wait_event("the operating system to be ready", |event| event.step == "ready")
     }
 
-    /// Waits until the agent has told what the disk is, and returns that as `rackstrap status` shows it:
+    /// Waits until the agent has reported the disk, and returns it as in `rackstrap status`:
     /// `/tmp and /var on vda (prepared: blank -> scratch v1)`.
     pub fn wait_disk(&self) -> Result<String> {
         self.wait_event("the end of the disk phase", |event| event.step == "overlay")?;
@@ -356,7 +356,7 @@ impl<'c> Node<'c> {
         })
     }
 
-    /// Waits for an event of this power-on.
+    /// Waits for an event since the last power-on.
     pub fn wait_event(&self, what: &str, fits: impl Fn(&Event) -> bool) -> Result<Event> {
         self.wait_until(what, || Ok(self.events()?.into_iter().find(&fits)))
     }
@@ -374,11 +374,11 @@ impl<'c> Node<'c> {
         self.finish_command(typed)
     }
 
-    /// Types a command as root on its console.
+    /// Types a command as root on its console, without waiting.
     pub fn begin_command(&self, command: &str) -> Result<Typed<'_>> {
         if !self.logged_in.get() {
             self.wait_console(&format!("root@{}", self.name))?;
-            // Keep the kernel's messages out of what commands print.
+            // Keep the kernel's messages out of the output of commands.
             self.console
                 .shell("dmesg -n 1", PATIENCE)
                 .with_context(|| self.evidence())?;
@@ -392,20 +392,24 @@ impl<'c> Node<'c> {
         typed.finish(PATIENCE).with_context(|| self.evidence())
     }
 
-    /// Fails if the machine or the daemon ended by themselves.
+    /// Fails if the machine or the daemon has ended on its own.
     pub fn check_alive(&self) -> Result {
         self.cluster.daemon.check_alive()?;
         if let Some(machine) = self.machine.borrow_mut().as_mut()
             && let Some(status) = machine.ended()?
         {
-            bail!("QEMU of {} ended by itself ({status}):\n{}", self.name, self.qemu_log());
+            bail!(
+                "QEMU of {} ended on its own ({status}):\n{}",
+                self.name,
+                self.qemu_log()
+            );
         }
         Ok(())
     }
 
-    /// Waits until `look` has an answer.
+    /// Waits until `look` returns something.
     pub fn wait_until<T>(&self, what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-        // While the daemon is down its command line fails: that is not yet the end of the wait.
+        // While the daemon is down, its command line fails; the wait continues.
         let mut last_error = None;
         let found = timeline::poll(PATIENCE, || {
             self.check_alive()?;
@@ -423,7 +427,7 @@ impl<'c> Node<'c> {
         })
     }
 
-    /// What a failure should show: the timeline and the ends of the console and of the daemon's log.
+    /// Information for a failure: the timeline, and the ends of the console and of the daemon's log.
     pub fn evidence(&self) -> String {
         let mut text = format!("--- timeline of {}\n", self.name);
         match self.events() {
@@ -450,7 +454,7 @@ impl<'c> Node<'c> {
     }
 }
 
-/// Of the disk that is put in as number `index`.
+/// The arguments for the disk with number `index`.
 fn disk_arguments(index: usize, bus: Bus, disk: &Disk) -> Vec<String> {
     let path = disk.path();
     let drive = format!("file={},format=raw,if=none,id=disk{index}", path.display());
@@ -459,7 +463,7 @@ fn disk_arguments(index: usize, bus: Bus, disk: &Disk) -> Vec<String> {
         Bus::Virtio => vec![format!("virtio-blk-pci,drive=disk{index},bootindex={boot}")],
         Bus::Nvme => {
             let serial = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            // QEMU's own EUI-64 counts places.
+            // QEMU's own EUI-64 depends on the slot.
             let eui = serial
                 .bytes()
                 .fold(0x5254_0000_u64, |eui, byte| (eui << 5 ^ eui >> 27) ^ u64::from(byte));

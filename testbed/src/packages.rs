@@ -1,23 +1,23 @@
-//! The Debian packages that the demo and the tests run, installed where they are missing.
+//! The Debian packages for the demo and the tests, installed if they are missing.
 
 use crate::{Result, process};
 use anyhow::{Context, bail};
 use std::{io::Write, process::Command};
 
-/// What the demo runs.
+/// Packages for the demo.
 pub const DEMO: &[&str] = &[
-    // The virtual machines: QEMU, the PXE ROMs of its network cards, the loaders that we serve.
+    // The virtual machines: QEMU, the PXE ROMs of its network cards, the loaders that the daemon serves.
     "qemu-system-x86",
     "ipxe-qemu",
     "ipxe",
     // The root image.
     "mmdebstrap",
-    // The network namespace with its bridge, and who enters it.
+    // The network namespace with its bridge, and the program that enters it.
     "iproute2",
     "util-linux",
 ];
 
-/// What the tests run beyond that.
+/// Further packages for the tests.
 const TESTS: &[&str] = &[
     "ovmf",
     // Trees with another init than systemd, and of another distribution.
@@ -25,12 +25,12 @@ const TESTS: &[&str] = &[
     "dnf",
     "rpm",
     "createrepo-c",
-    // Turns off the checksum offload that veth pairs pretend to have.
+    // Turns off the checksum offload that veth pairs claim to have.
     "ethtool",
-    // Stands in for rackstrap in the test of the testbed itself.
+    // Replaces rackstrap in the test of the testbed itself.
     "dnsmasq-base",
     "openssh-client",
-    // Disks, looked at from outside with other tools than our own.
+    // Tools other than ours, to inspect disks from outside.
     "fdisk",
     "e2fsprogs",
     "xfsprogs",
@@ -48,28 +48,28 @@ const TESTS: &[&str] = &[
     // A registry of container images, and certificates for it.
     "docker-registry",
     "openssl",
-    // The scheduler that exports are written for, and another reader of them.
+    // The scheduler for which exports are written, and another program that reads them.
     "slurmctld",
     "slurmd",
     "slurm-client",
     "genders",
-    // The command that is advised for inventories of Kea.
+    // The command that the documentation gives for inventories of Kea.
     "jq",
     // Kernel modules and archives of the initramfs.
     "kmod",
     "cpio",
     "zstd",
     "xz-utils",
-    // A terminal for the tests of what people watch.
+    // A terminal for the tests of live displays.
     "tmux",
 ];
 
-/// Installs what of the packages for all tests is missing, see [`ensure_these`].
+/// Installs the missing packages for all tests, see [`ensure_these`].
 pub fn ensure(say: &mut dyn FnMut(&str)) -> Result<Vec<String>> {
     ensure_these(&[DEMO, TESTS].concat(), say)
 }
 
-/// Installs what is missing, saying what. Returns the names that it installed: none on a second run.
+/// Installs the missing packages and prints their names. Returns the installed ones: none on a second run.
 pub fn ensure_these(names: &[&str], say: &mut dyn FnMut(&str)) -> Result<Vec<String>> {
     let missing = missing(names)?;
     if missing.is_empty() {
@@ -82,7 +82,7 @@ pub fn ensure_these(names: &[&str], say: &mut dyn FnMut(&str)) -> Result<Vec<Str
         );
     }
     say(&format!("installing {}", missing.join(" ")));
-    // A fresh machine's package lists may be absent or old: one more try with new ones.
+    // On a fresh machine the package lists may be missing or old, so a failure is retried once with new ones.
     if let Err(first) = install(&missing) {
         say("refreshing the package lists (apt-get update)");
         apt(&["update", "-q"]).with_context(|| format!("after: {first:#}"))?;
@@ -91,9 +91,9 @@ pub fn ensure_these(names: &[&str], say: &mut dyn FnMut(&str)) -> Result<Vec<Str
     Ok(missing)
 }
 
-/// Those of `names` that dpkg does not have as installed.
+/// The packages of `names` that dpkg does not list as installed.
 pub fn missing(names: &[&str]) -> Result<Vec<String>> {
-    // dpkg-query fails when any name is unknown, and still prints the others: only its text counts.
+    // dpkg-query fails if any name is unknown, but still prints the others, so only its output counts.
     let done = Command::new("dpkg-query")
         .args(["-W", "-f", "${Package} ${db:Status-Status}\n"])
         .args(names)
@@ -115,7 +115,7 @@ fn install(names: &[String]) -> Result {
 
 fn apt(arguments: &[&str]) -> Result {
     std::io::stderr().flush().ok();
-    // Two of us at once, or Debian's own timers: wait for the lock instead of failing.
+    // Wait for the lock if another process of ours or a timer of Debian has it.
     process::output(
         Command::new("apt-get")
             .args(["-o", "DPkg::Lock::Timeout=300"])
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_installed_from_missing() {
+    fn installed_packages_are_told_from_missing_ones() {
         let missing = missing(&["dpkg", "no-such-package-anywhere"]).unwrap();
         assert_eq!(missing, ["no-such-package-anywhere"]);
     }

@@ -1,4 +1,4 @@
-//! Where things are kept: the repository, the cache below `target/`, and the directory of one run.
+//! Directories: the repository, the cache below `target/`, and the directory of one run.
 
 use crate::Result;
 use anyhow::Context;
@@ -11,7 +11,7 @@ use std::{
 /// Prefix of run directories and namespaces; the rest of such a name is `PID-NUMBER`.
 pub(crate) const PREFIX: &str = "rackstrap-";
 
-/// Set to anything, it keeps the run directories (logs, consoles, disks) when a cluster is taken down.
+/// If this variable is set, the run directories (logs, consoles, disks) are kept.
 pub const KEEP: &str = "RACKSTRAP_KEEP";
 
 /// Top of the repository.
@@ -28,21 +28,21 @@ pub fn target_dir() -> PathBuf {
     }
 }
 
-/// What is expensive to make and kept from run to run: root trees and imported images.
+/// The cache between runs: root trees and imported images.
 pub fn cache_dir() -> Result<PathBuf> {
     let dir = target_dir().join("testbed");
     fs::create_dir_all(&dir).with_context(|| format!("making the cache directory {}", dir.display()))?;
     Ok(dir)
 }
 
-/// A name that no other live process uses, and that tells whose it is.
+/// A name that no other living process uses, and that contains the id of its process.
 pub(crate) fn unique_name() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     format!("{PREFIX}{}-{number}", std::process::id())
 }
 
-/// True for a name that [`unique_name`] gave to a process that is gone.
+/// True for a name from [`unique_name`] of a process that has ended.
 pub(crate) fn is_leftover(name: &str) -> bool {
     let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
     match pid.and_then(|pid| pid.parse::<u32>().ok()) {
@@ -51,10 +51,10 @@ pub(crate) fn is_leftover(name: &str) -> bool {
     }
 }
 
-/// A directory for one run: sockets, logs, disks. Removed when dropped, unless [`KEEP`] is set.
+/// A directory for one run: sockets, logs, disks. It is removed when dropped, unless [`KEEP`] is set.
 ///
-/// It is in the system's temporary directory and not below `target/`, as a unix socket's path
-/// holds 107 bytes and a checkout may be anywhere.
+/// It is in the system's temporary directory and not below `target/`, because the path of a unix socket has at most 107 bytes and a
+/// checkout may be anywhere.
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
@@ -62,7 +62,7 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Makes one, after removing those of processes that are gone.
+    /// Makes a directory, after removing those of processes that have ended.
     pub fn new() -> Result<Self> {
         let base = env::temp_dir();
         for entry in fs::read_dir(&base)
@@ -82,12 +82,12 @@ impl RunDir {
         })
     }
 
-    /// Has it stay when this is dropped.
+    /// Keeps the directory when this is dropped.
     pub fn keep(&mut self) {
         self.keep = true;
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn only_names_of_dead_processes_are_leftovers() {
         assert!(!is_leftover(&unique_name()));
-        // Linux gives out process ids up to 2^22 at most (PID_MAX_LIMIT).
+        // Linux assigns process ids up to 2^22 (PID_MAX_LIMIT).
         assert!(is_leftover("rackstrap-4999999-0"));
         for other in ["rackstrap", "rackstrap-demo", "systemd-4999999-0", "rackstrap--1"] {
             assert!(!is_leftover(other), "{other}");
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn run_directories_go_when_they_are_dropped() {
+    fn run_directories_are_removed_when_dropped() {
         let dir = RunDir::new().unwrap();
         let path = dir.path().to_owned();
         fs::write(path.join("log"), "x").unwrap();

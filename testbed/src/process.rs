@@ -1,4 +1,4 @@
-//! Children that cannot outlive us.
+//! Child processes that do not outlive this one.
 #![allow(unsafe_code)]
 
 use crate::Result;
@@ -14,10 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Makes `command` start in a process group of its own, and die when the thread that starts it ends.
+/// Makes `command` start in a process group of its own, and end when the thread that starts it ends.
 ///
-/// `PR_SET_PDEATHSIG` is about the thread and not the process (prctl(2)), so start long-lived
-/// children from the thread that holds their guard. The setting survives `execve`, hence also `ip netns exec`.
+/// `PR_SET_PDEATHSIG` refers to the thread and not to the process (prctl(2)), so start long-lived children on the thread that holds
+/// their guard. The setting survives `execve`, and so also `ip netns exec`.
 pub(crate) fn bind_to_us(command: &mut Command) -> &mut Command {
     let us = Pid::from_raw(std::process::id().cast_signed());
     command.process_group(0);
@@ -25,7 +25,7 @@ pub(crate) fn bind_to_us(command: &mut Command) -> &mut Command {
     unsafe {
         command.pre_exec(move || {
             set_parent_process_death_signal(Some(Signal::KILL))?;
-            // We may have died before the call above was made.
+            // The parent may have ended before the call above.
             if getppid() == us {
                 Ok(())
             } else {
@@ -35,7 +35,7 @@ pub(crate) fn bind_to_us(command: &mut Command) -> &mut Command {
     }
 }
 
-/// A child with its process group; killed when dropped.
+/// A child with its process group, killed when dropped.
 #[derive(Debug)]
 pub struct Running {
     what: String,
@@ -54,7 +54,7 @@ impl Running {
         })
     }
 
-    /// What it is called in messages.
+    /// Its name in messages.
     pub fn what(&self) -> &str {
         &self.what
     }
@@ -64,16 +64,14 @@ impl Running {
         self.child.id()
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until it ends on its own.
     pub fn wait(mut self) -> Result<ExitStatus> {
         self.child.wait().with_context(|| format!("waiting for {}", self.what))
     }
 
-    /// How it ended, if it did.
+    /// Its exit status; none if it is still running.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        self.child
-            .try_wait()
-            .with_context(|| format!("asking after {}", self.what))
+        self.child.try_wait().with_context(|| format!("checking {}", self.what))
     }
 
     /// Sends a signal to the child itself.
@@ -81,7 +79,7 @@ impl Running {
         kill_process(self.pid(), signal).with_context(|| format!("sending {signal:?} to {}", self.what))
     }
 
-    /// Sends SIGTERM and waits; kills and says so if that takes longer than `limit`.
+    /// Sends SIGTERM and waits. If that takes longer than `limit`, kills it and prints that.
     pub fn terminate(mut self, limit: Duration) -> Result<ExitStatus> {
         self.signal(Signal::TERM)?;
         let deadline = Instant::now() + limit;
@@ -98,7 +96,7 @@ impl Running {
         );
     }
 
-    /// How much it and its group leave the processors to others, from 0 to 19.
+    /// Sets the nice value of its group, from 0 to 19.
     pub fn nice(&self, nice: u8) -> Result {
         setpriority_pgrp(Some(self.pid()), nice.into())
             .with_context(|| format!("setting the priority of {}", self.what))
@@ -114,13 +112,13 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // The group has the child's number as long as the child is not waited for. An error means it is gone already.
+        // The group keeps the child's number until the child is waited for. An error means that it has ended already.
         let _ = kill_process_group(self.pid(), Signal::KILL);
         let _ = self.child.wait();
     }
 }
 
-/// Runs `command` to its end and returns what it printed; a failure carries what it printed to stderr.
+/// Runs `command` to its end and returns its output. An error contains its output on stderr.
 pub fn output(command: &mut Command) -> Result<String> {
     let name = command.get_program().display().to_string();
     let done = command.output().with_context(|| format!("running {name}"))?;
@@ -143,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dropped_child_takes_its_group_along() {
+    fn dropping_a_child_kills_its_group() {
         let mut command = Command::new("sh");
         command
             .args(["-c", "sleep 100 & echo $! ; wait"])
@@ -155,7 +153,7 @@ mod tests {
         running.kill();
         let gone = (0..100).any(|_| {
             thread::sleep(Duration::from_millis(20));
-            // A zombie waits for init to take it: dead enough.
+            // A zombie that waits for init counts as dead.
             std::fs::read_to_string(format!("/proc/{grandchild}/stat")).map_or(true, |stat| stat.contains(") Z"))
         });
         assert!(gone, "sleep {grandchild} outlived its group");
@@ -173,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_says_what_was_run_and_what_it_printed() {
+    fn a_failure_contains_the_command_and_its_output() {
         let error = output(Command::new("sh").args(["-c", "echo no such thing >&2; exit 3"]))
             .unwrap_err()
             .to_string();

@@ -4,18 +4,18 @@ use crate::{Result, netns};
 use serde::Serialize;
 use std::{collections::BTreeMap, path::Path};
 
-/// What the kernels of all nodes are given before a test's own arguments. Mitigations guard against nothing in a machine that is
-/// emulated, and each return of the kernel costs a jump more with them: Debian 12 takes 64 s to its login without this, and 55 s with it.
+/// Kernel arguments of all nodes, before those of a test. Mitigations are useless in an emulated machine and slow down each return of the
+/// kernel: Debian 12 takes 64 s to its login with them, and 55 s without.
 const KERNEL_ARGS: &str = "mitigations=off";
 
-/// A site file: the network of the testbed, and profiles and layouts that a test sets as it likes.
+/// A site file: the network of the testbed, with profiles and layouts that a test can change.
 #[derive(Clone, Debug)]
 pub struct Site {
     /// `[[subnet]]`
     pub subnets: Vec<Subnet>,
     /// `[cluster] reserved`
     pub reserved: Vec<String>,
-    /// `[limits] unknown-machines`; the daemon's default where it is `None`.
+    /// `[limits] unknown-machines`; none for the daemon's default.
     pub unknown_machines: Option<u32>,
     /// `[profile.NAME]`
     pub profiles: BTreeMap<String, Profile>,
@@ -27,25 +27,25 @@ pub struct Site {
     pub drain: Vec<String>,
     /// `[hooks] resume`
     pub resume: Vec<String>,
-    /// `[hooks] timeout`, seconds; the daemon's default where it is `None`.
+    /// `[hooks] timeout` in seconds; none for the daemon's default.
     pub hook_timeout_secs: Option<u32>,
-    /// DNS domain of the nodes, if there is one.
+    /// DNS domain of the nodes; none without one.
     pub domain: Option<String>,
-    /// `[dns]` with these forwarders; no such section where it is `None`.
+    /// `[dns]` with these forwarders; none for no such section.
     pub dns_forward: Option<Vec<String>>,
-    /// Seconds between heartbeats: short, so that a test sees several.
+    /// Seconds between heartbeats; short, so that a test gets several.
     pub heartbeat_secs: u32,
     /// Seconds that a node waits for its checks.
     pub checks_within_secs: u32,
-    /// `[limits] boots-before-going-back`; the daemon's default where it is `None`.
+    /// `[limits] boots-before-going-back`; none for the daemon's default.
     pub boots_before_going_back: Option<u32>,
-    /// `[server] answer-router-solicitations`; the daemon's default where it is `None`.
+    /// `[server] answer-router-solicitations`; none for the daemon's default.
     pub answer_router_solicitations: Option<bool>,
     /// Further sections, as TOML.
     pub more: String,
 }
 
-/// `[[subnet]]`; what is `None` is left out.
+/// `[[subnet]]`; fields that are none are omitted.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Subnet {
@@ -54,12 +54,12 @@ pub struct Subnet {
     /// The daemon's interface in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
-    /// True where it is behind relays.
+    /// Whether it is behind relays.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub relayed: bool,
     /// The daemon's address.
     pub server: String,
-    /// Router.
+    /// Address of the router; none without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub router: Option<String>,
     /// Temporary pool.
@@ -92,7 +92,7 @@ impl Subnet {
     }
 }
 
-/// `[profile.NAME]`; what is `None` is left out.
+/// `[profile.NAME]`; fields that are none are omitted.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Profile {
@@ -117,10 +117,10 @@ pub struct Profile {
     /// Public keys of root.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authorized_keys: Option<Vec<String>>,
-    /// What must be true of a node that is ready.
+    /// The checks of a node that is ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checks: Option<Vec<String>>,
-    /// Whether somebody has to be able to log in.
+    /// Whether the login check runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check_login: Option<bool>,
 }
@@ -129,15 +129,15 @@ pub struct Profile {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Layout {
-    /// Version.
+    /// Version of the layout, from 1.
     pub version: u32,
-    /// `gpt` or `mbr`; the daemon's default where it is `None`.
+    /// `gpt` or `mbr`; none for the daemon's default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub table: Option<String>,
-    /// Whose disks may be overwritten.
+    /// The disks that may be overwritten: `ours` or `always`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wipe: Option<String>,
-    /// Partitions.
+    /// Partitions, in their order on the disk.
     #[serde(rename = "partition")]
     pub partitions: Vec<Partition>,
 }
@@ -158,7 +158,7 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// A partition; an empty mount point is none.
+    /// A partition; an empty mount point means none.
     pub fn new(name: &str, size: &str, fs: &str, mount: &str) -> Self {
         let mount = (!mount.is_empty()).then(|| mount.to_owned());
         Partition {
@@ -171,7 +171,7 @@ impl Partition {
 }
 
 impl Layout {
-    /// What the demo's and most tests' nodes have: swap, /tmp, and the rest for /var.
+    /// The layout of the demo's and most tests' nodes: swap, /tmp, and the rest for /var.
     pub fn scratch() -> Self {
         Layout {
             version: 1,
@@ -186,18 +186,18 @@ impl Layout {
     }
 }
 
-/// With a key of root's, nodes are to be logged in to. This one is the curve's base point, whose private key nobody has.
+/// With a key, nodes have the login check. This one is the curve's base point, whose private key is unknown.
 const NOBODYS_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFhmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZm nobody";
 
 impl Site {
-    /// The demo's with the root that is up in seconds, for [`crate::Cluster::start_small`].
+    /// The demo's site with the root that is up in seconds, for [`crate::Cluster::start_small`].
     pub fn small() -> Self {
         let mut site = Site::demo();
         site.default_profile().image = Some("small".to_owned());
         site
     }
 
-    /// The demo's: image `debian`, layout `scratch`, root logged in on the serial console.
+    /// The demo's site: image `debian`, layout `scratch`, root logged in on the serial console.
     pub fn demo() -> Self {
         let default = Profile {
             image: Some("debian".to_owned()),
@@ -227,17 +227,17 @@ impl Site {
         }
     }
 
-    /// The profile that all nodes have.
+    /// The profile of all nodes.
     pub fn default_profile(&mut self) -> &mut Profile {
         self.profiles.entry("default".to_owned()).or_default()
     }
 
-    /// The layout that all nodes have.
+    /// The layout of all nodes.
     pub fn scratch(&mut self) -> &mut Layout {
         self.layouts.entry("scratch".to_owned()).or_insert_with(Layout::scratch)
     }
 
-    /// The file's text, for a daemon that keeps everything below `dir`.
+    /// The file's text, for a daemon with all its files below `dir`.
     pub fn to_toml(&self, dir: &Path) -> Result<String> {
         let mut file = toml::Table::new();
         let mut cluster = toml::Table::new();
@@ -300,7 +300,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_site_file_says_what_was_set() {
+    fn the_site_file_contains_the_settings() {
         let mut site = Site::demo();
         site.default_profile().kernel_args = Some("rackstrap.hold=table".to_owned());
         site.scratch().version = 2;

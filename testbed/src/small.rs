@@ -1,5 +1,5 @@
-//! A root that is up in seconds: Debian's kernel and its tools for disks, with busybox for all the rest. It is for tests whose
-//! subject is not the operating system, as a whole Debian takes most of a minute to start in an emulated machine.
+//! A root that is up in seconds: Debian's kernel and its tools for disks, and busybox for all else. It is for tests that are not about
+//! the operating system, because a full Debian takes most of a minute to start in an emulated machine.
 
 use crate::{
     Result,
@@ -15,17 +15,17 @@ use std::{
     process::Command,
 };
 
-/// busybox's init. Its shell is on the serial line. The agent takes getty as the sign that the system is up; without one it would
-/// wait for two minutes.
+/// The inittab of busybox, with a shell on the serial line. getty shows the agent that the system is up; without one the agent would wait
+/// for two minutes.
 const INITTAB: &str = "::sysinit:/etc/init.d/rcS\nttyS0::respawn:/bin/sh\ntty1::respawn:/bin/getty 38400 tty1\n";
-/// The last line looks like a prompt: tests wait for it before they type.
+/// The last line looks like a prompt, for which tests wait before they type.
 const RC: &str = "#!/bin/sh
 grep -q ' /sys ' /proc/mounts || mount -t sysfs sysfs /sys
 hostname -F /etc/hostname
 echo \"root@$(hostname)\" > /dev/console
 ";
-/// What the agent takes from a root to prepare disks, and what tests look at disks with; as Debian has them.
-/// dpkg and its helpers are for tests that upgrade packages.
+/// Programs that the agent needs to prepare disks, and that tests use to inspect them, as in Debian. dpkg and its helpers are for tests
+/// that upgrade packages.
 const PROGRAMS: [&str; 13] = [
     "usr/bin/dpkg",
     "usr/bin/dpkg-deb",
@@ -41,9 +41,9 @@ const PROGRAMS: [&str; 13] = [
     "usr/sbin/wipefs",
     "usr/sbin/xfs_repair",
 ];
-/// The one of them that needs no library.
+/// The only one of them that needs no library.
 const STATIC: &str = "usr/sbin/ldconfig";
-/// Directories that a root has, and those that a layout puts on disks.
+/// Directories of a root, and those that a layout puts on disks.
 const FOLDERS: [&str; 14] = [
     "bin",
     "dev",
@@ -61,7 +61,7 @@ const FOLDERS: [&str; 14] = [
     "var",
 ];
 
-/// The tree, made now if it is not there.
+/// The tree, made now if it is not in the cache.
 pub fn tree(kernel: Kernel, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     let debian = kernel.debian(say)?;
     let depends = format!("{}{INITTAB}{RC}{PROGRAMS:?}{FOLDERS:?}", debian.display());
@@ -77,7 +77,7 @@ fn make(part: &Path, debian: &Path) -> Result {
         let from = debian.join(&file);
         fs::copy(&from, &to).with_context(|| format!("copying {}", from.display()))?;
     }
-    // A system of dpkg's without a package.
+    // This is a database of dpkg without packages.
     for folder in ["var/lib/dpkg/info", "var/lib/dpkg/updates", "var/log"] {
         fs::create_dir_all(part.join(folder))?;
     }
@@ -85,7 +85,7 @@ fn make(part: &Path, debian: &Path) -> Result {
     Ok(())
 }
 
-/// Fills `part` with Debian's kernel and its modules, and with busybox as init, which has that `inittab` and runs `rc` first.
+/// Fills `part` with Debian's kernel and its modules, and with busybox as init, which uses `inittab` and runs `rc` first.
 pub fn busybox(part: &Path, debian: &Path, inittab: &str, rc: &str) -> Result {
     for folder in FOLDERS {
         fs::create_dir_all(part.join(folder))?;
@@ -114,7 +114,7 @@ pub fn busybox(part: &Path, debian: &Path, inittab: &str, rc: &str) -> Result {
     Ok(())
 }
 
-/// The programs and the libraries that they are linked with, below the root.
+/// The programs with the libraries that they need, relative to the root.
 fn with_libraries(debian: &Path) -> Result<BTreeSet<String>> {
     let mut files = BTreeSet::new();
     for program in PROGRAMS {

@@ -1,4 +1,4 @@
-//! Waiting for what a boot leaves on its timeline.
+//! Waits for events on a timeline.
 
 use crate::Result;
 use serde::Deserialize;
@@ -7,12 +7,12 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// One event, as `rackstrap timeline NODE --json` prints it.
+/// One event in the output of `rackstrap timeline NODE --json`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Event {
     /// Milliseconds since 1970.
     pub at: u64,
-    /// The boot's id; empty before there is one.
+    /// The boot's id; empty before the first boot.
     #[serde(default)]
     pub boot: String,
     /// `dhcp offer`, `agent disk`, `ready`.
@@ -22,7 +22,7 @@ pub struct Event {
     /// For people.
     #[serde(default)]
     pub detail: String,
-    /// Milliseconds that it took.
+    /// Its duration in milliseconds; none if it has none.
     #[serde(default)]
     pub took_ms: Option<u64>,
 }
@@ -37,7 +37,7 @@ impl fmt::Display for Event {
     }
 }
 
-/// The present in the timeline's unit.
+/// The current time in milliseconds since 1970.
 pub fn now_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -45,11 +45,10 @@ pub fn now_ms() -> u64 {
         .as_millis() as u64
 }
 
-/// Calls `poll` until it has an answer, or returns `None` after `limit`. Software emulation on a loaded machine is
-/// slow, so limits are for giving up, never for asserting.
+/// Calls `poll` until it returns something, or returns none after `limit`. Software emulation on a loaded machine is slow, so limits are
+/// for abandoning a test, never for assertions.
 ///
-/// Whoever waits for long asks less often: asking five times a second took an eighth of two processors from the machines that
-/// tests wait for.
+/// The pauses grow: polling five times a second took an eighth of two processors from the virtual machines.
 pub fn poll<T>(limit: Duration, mut poll: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
     const SHORTEST: Duration = Duration::from_millis(200);
     const LONGEST: Duration = Duration::from_secs(1);
@@ -66,14 +65,14 @@ pub fn poll<T>(limit: Duration, mut poll: impl FnMut() -> Result<Option<T>>) -> 
     }
 }
 
-/// The last `lines` lines of `text` that hold anything, without control characters and escape sequences.
+/// The last `lines` non-empty lines of `text`, without control characters and escape sequences.
 pub fn tail(text: &str, lines: usize) -> String {
     let clean = printable(text);
     let kept: Vec<&str> = clean.lines().filter(|line| !line.trim().is_empty()).collect();
     kept[kept.len().saturating_sub(lines)..].join("\n")
 }
 
-/// `text` without the escape sequences by which firmware and systemd paint.
+/// `text` without the escape sequences of firmware and systemd.
 pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();
@@ -99,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paint_is_taken_off() {
+    fn escape_sequences_are_removed() {
         assert_eq!(
             printable("\u{1b}[0;32m  OK  \u{1b}[0m] up\r\n\u{1b}]0;title\u{7}x"),
             "  OK  ] up\nx"
@@ -108,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn polling_gives_up_with_none_and_passes_errors_on() {
+    fn polling_ends_with_none_and_returns_errors() {
         assert_eq!(poll(Duration::ZERO, || Ok(None::<u8>)).unwrap(), None);
         let mut left = 3;
         let answer = poll(Duration::from_secs(60), || {

@@ -1,4 +1,4 @@
-//! The limits that the shipped systemd unit sets for the daemon, without systemd: what works in a test works in the service.
+//! Applies the limits of the shipped systemd unit to the daemon, without systemd: what works in a test also works in the service.
 
 use crate::{Result, process};
 use anyhow::{Context, bail};
@@ -7,10 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The unit as it is shipped.
+/// The shipped unit.
 const UNIT: &str = include_str!("../../systemd/rackstrap.service");
 
-/// Settings that need no standing in: they say when the unit runs and not what it may do.
+/// Settings that need no imitation: they control when the unit runs, not what it may do.
 const NOT_LIMITS: &[&str] = &[
     "ExecStart",
     "ExecReload",
@@ -21,7 +21,7 @@ const NOT_LIMITS: &[&str] = &[
     "StateDirectory",
 ];
 
-/// As systemd.exec(5) describes `ProtectHome=read-only` and `PrivateTmp=yes`; arguments up to `--` are kept visible below /tmp.
+/// `ProtectHome=read-only` and `PrivateTmp=yes`, as in systemd.exec(5). Arguments before `--` stay visible below /tmp.
 const SANDBOX: &str = r#"
 for dir in /home /root /run/user; do
     [ ! -d "$dir" ] || { mount --rbind "$dir" "$dir" && mount -o remount,bind,ro "$dir"; }
@@ -40,7 +40,7 @@ mount --rbind /mnt/var /var/tmp
 exec "$@"
 "#;
 
-/// The lines of the unit's `[Service]`.
+/// The lines of the unit's section `[Service]`.
 fn service() -> impl Iterator<Item = &'static str> {
     let lines = UNIT.lines().skip_while(|line| line.trim() != "[Service]").skip(1);
     lines.take_while(|line| !line.starts_with('['))
@@ -51,12 +51,12 @@ fn values(name: &str) -> impl Iterator<Item = &'static str> {
     service().filter_map(move |line| line.strip_prefix(name)?.strip_prefix('='))
 }
 
-/// The words before a program that give it the unit's capabilities and `NoNewPrivileges`.
+/// Words before a program that give it the unit's capabilities and `NoNewPrivileges`.
 pub fn privileges() -> Result<Vec<OsString>> {
     let mut bounding = "-all".to_owned();
     for name in values("CapabilityBoundingSet").flat_map(str::split_whitespace) {
         let Some(name) = name.strip_prefix("CAP_") else {
-            bail!("CapabilityBoundingSet of the unit: {name} is no capability");
+            bail!("CapabilityBoundingSet of the unit: {name} is not a capability");
         };
         bounding.push_str(",+");
         bounding.push_str(&name.to_ascii_lowercase());
@@ -71,8 +71,8 @@ pub fn privileges() -> Result<Vec<OsString>> {
     Ok(words)
 }
 
-/// The words before a program that give it all of the unit's sandbox, in a mount namespace of its own. `visible` are
-/// directories below /tmp that it needs although its /tmp is private.
+/// Words before a program that give it the unit's complete sandbox, in a mount namespace of its own. `visible` are directories below /tmp
+/// that it needs although its /tmp is private.
 pub fn sandbox(visible: &[PathBuf]) -> Result<Vec<OsString>> {
     for line in service() {
         let name = line.split('=').next().unwrap_or_default();
@@ -105,12 +105,12 @@ pub fn sandbox(visible: &[PathBuf]) -> Result<Vec<OsString>> {
     Ok(words)
 }
 
-/// Checks the unit with systemd's own reader.
+/// Checks the unit with systemd-analyze.
 ///
 /// # Errors
-/// What it finds.
+/// The faults that it finds.
 pub fn verify(daemon: &Path, dir: &Path) -> Result {
-    // It looks whether the program exists.
+    // systemd-analyze checks that the program exists.
     let unit = UNIT.replace("/usr/sbin/rackstrap", &daemon.display().to_string());
     let file = dir.join("rackstrap.service");
     std::fs::write(&file, unit).with_context(|| format!("writing {}", file.display()))?;
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn the_units_settings_are_found() {
         assert_eq!(values("PrivateTmp").collect::<Vec<_>>(), ["yes"]);
-        assert_eq!(values("WantedBy").count(), 0, "[Install] is another section");
+        assert_eq!(values("WantedBy").count(), 0, "a setting of [Install] was read");
         let words = privileges().unwrap();
         let bounding = words[3].to_str().unwrap();
         assert!(

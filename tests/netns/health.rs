@@ -175,7 +175,7 @@ fn what_a_node_waits_for_and_what_failed_is_named_everywhere() -> Result {
     assert_eq!(states()?, are("unknown", "unknown"));
 
     let result = |check: &str, ok: bool, detail: &str| json!({"check": check, "ok": ok, "detail": detail});
-    let seen = "/home is not mounted: mount ended with exit status 32, and said: mount.nfs: Connection refused";
+    let seen = "/home is not mounted: mount ended with exit status 32, with the output: mount.nfs: Connection refused";
     let waits = json!({"checks": [
         result("unit sshd.service", true, ""),
         result("mount /home", false, seen),
@@ -186,7 +186,7 @@ fn what_a_node_waits_for_and_what_failed_is_named_everywhere() -> Result {
     assert_ne!(row["state"], "ready");
     let error = row["last_error"].as_str().unwrap_or_default();
     assert!(
-        error.contains("waits, as this does not hold yet") && error.contains(seen),
+        error.contains("waits, because this does not hold yet") && error.contains(seen),
         "{error}"
     );
     assert_eq!(states()?, are("holds", "waits"));
@@ -235,7 +235,7 @@ fn what_a_node_waits_for_and_what_failed_is_named_everywhere() -> Result {
 
     // The check that agents make by themselves; an older one says nothing of it.
     assert_eq!(plan["health"]["login"], true);
-    let kept_out = "users cannot log in: /run/nologin is there; remove it";
+    let kept_out = "users cannot log in because /run/nologin exists; remove it";
     let trouble = format!("check failed: {kept_out}");
     let checks = json!([result("login", false, kept_out)]);
     let ill = json!({"trouble": trouble, "healthy": false, "checks": checks});
@@ -342,12 +342,12 @@ fn nodes_are_drained_told_once_and_resumed_one_at_a_time_whatever_becomes_of_the
     cluster.daemon.kill();
     cluster.start_daemon()?;
     assert_eq!((one.beat()?, two.beat()?), (None, None), "not even by another daemon");
-    let note = json!({"trouble": "", "restart": {"id": order["id"], "detail": "restarts by systemctl reboot"}});
+    let note = json!({"trouble": "", "restart": {"id": order["id"], "detail": "restarts with systemctl reboot"}});
     assert_eq!(one.post("heartbeat", note)?.0, 204);
     let restarts = said(&cluster, "r01n01", "restart")?;
     assert_eq!(
         restarts.last().map(String::as_str),
-        Some("restarts by systemctl reboot"),
+        Some("restarts with systemctl reboot"),
         "{restarts:?}"
     );
 
@@ -415,7 +415,7 @@ fn a_node_that_does_not_come_back_stops_the_rest() -> Result {
     })?;
     assert_eq!(
         stopped.as_deref(),
-        Some("r01n01 not ready within 10s of being told to restart")
+        Some("r01n01 not ready within 10s of the order to restart")
     );
     let error = cluster.status("r01n01")?["last_error"].clone();
     assert!(

@@ -68,7 +68,7 @@ fn boot(cluster: &Cluster, node: &Namespace) -> Result<u64> {
         "size": 20_u64 << 30});
     let disk = json!({"status": {"state": "kept", "layout": "scratch v1"}, "device": "vda", "size": 32_u64 << 30,
         "mounts": [tmp]});
-    let hardware = rackstrap_agent::look();
+    let hardware = rackstrap_agent::describe();
     let memory = hardware.memory_mib;
     let request = json!({"token": token, "disk": disk, "hardware": hardware});
     let (status, said) = curl(node, &format!("http://10.5.0.1/v1/overlay/{boot}"), "", Some(&request))?;

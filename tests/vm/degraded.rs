@@ -1,4 +1,4 @@
-//! A node boots without a usable disk, and says so.
+//! A node boots without a usable disk, and reports it.
 
 use testbed::{Cluster, Disk, Result, Site};
 
@@ -18,11 +18,11 @@ fn a_node_without_a_disk_or_with_a_small_one_boots_and_shows_why_it_is_degraded(
     assert_eq!(
         node.shell("touch /tmp/x && findmnt -no FSTYPE -T /tmp")?,
         "overlay",
-        "what /tmp is instead"
+        "/tmp is not in the overlay"
     );
     node.pull_plug();
 
-    // 256 MiB of swap alone would fill it.
+    // A swap of 256 MiB alone would fill this disk.
     let small = Disk::blank(&cluster.dir().join("small.raw"), 200 << 20)?;
     let before = small.copy("small-before.raw")?;
     node.insert_disk(Some(small.clone()));

@@ -1,4 +1,4 @@
-//! A blank machine becomes a node, boots again from the same disk, and outlives its daemon.
+//! A blank machine becomes a node, boots again from the same disk, and survives a restart of the daemon.
 
 use super::{GIB2, LOADER_ON_GPT, expect_scratch};
 use std::{process::Command, thread, time::Duration};
@@ -35,7 +35,7 @@ fn a_blank_machine_boots_keeps_its_disk_and_outlives_the_daemon() -> Result {
     assert_eq!(
         node.shell("test ! -e /root/lost && echo gone")?,
         "gone",
-        "changes of the root are in RAM"
+        "a change of the root survived the restart"
     );
     assert_eq!(node.shell("cat /etc/ssh/ssh_host_*_key.pub")?, host_keys);
     assert_eq!(node.shell("cat /etc/machine-id")?, machine_id);
@@ -51,11 +51,11 @@ fn a_blank_machine_boots_keeps_its_disk_and_outlives_the_daemon() -> Result {
     cluster.daemon.stop()
 }
 
-/// iPXE holds its script until an IPv6 router has answered or 15 s are over, which is a quarter of a boot here.
+/// iPXE delays its script until an IPv6 router has answered or 15 s have passed, which is a quarter of a boot here.
 fn expect_no_wait_for_a_router(cluster: &Cluster, node: &Node) -> Result {
     let counters = cluster.daemon.json(&["counters"])?;
     let answered = counters["ndp solicitations-answered"].as_u64().unwrap_or_default();
-    // The card's own iPXE and the one that it loads.
+    // Both iPXEs get an answer: that of the card, and the one that it loads.
     assert!(answered >= 2, "{counters}");
     let events = node.events()?;
     let at = |step: &str| {
@@ -74,12 +74,12 @@ fn expect_no_wait_for_a_router(cluster: &Cluster, node: &Node) -> Result {
         "{waited} of {} ms between address and script",
         ready - began
     );
-    // The running system has no route from it either.
+    // The running system has no default route from it either.
     assert_eq!(node.shell("ip -6 route show default")?, "");
     Ok(())
 }
 
-/// Name, address, root, disk and files are this node's.
+/// Checks that name, address, root, disk and files are this node's.
 fn expect_a_node_of_its_own(node: &Node) -> Result {
     assert_eq!(node.shell("hostname")?, "r01n01");
     let address = node.shell("ip -4 -br address show scope global")?;
@@ -90,7 +90,7 @@ fn expect_a_node_of_its_own(node: &Node) -> Result {
         .lines()
         .find(|line| line.split(' ').nth(2) == Some("nfs"))
         .unwrap_or_default();
-    // What the agent mounted stays reachable by its device name, wherever it was moved to.
+    // The device names of file systems that the agent mounted must still work after they were moved.
     if !nfs.is_empty() {
         assert!(nfs.starts_with("10.5.0.1:/debian@1 ") && nfs.contains("ro,"), "{nfs}");
     }
@@ -103,23 +103,23 @@ fn expect_a_node_of_its_own(node: &Node) -> Result {
     assert!(
         node.shell("test -s /var/lib/dpkg/status && echo seeded")?
             .contains("seeded"),
-        "/var has the image's files"
+        "/var does not have the image's files"
     );
     assert!(node.shell("cat /etc/hosts")?.contains("r01n01"));
     assert_eq!(node.shell("stat -c %a /etc/ssh/ssh_host_ed25519_key")?, "600");
-    assert_eq!(node.shell("stat -c %a /usr/bin/su")?, "4755", "suid bits survive NFS");
-    // overlayfs asks the layer below for ACLs before it lets anybody but the owner in.
+    assert_eq!(node.shell("stat -c %a /usr/bin/su")?, "4755", "the suid bit is lost");
+    // overlayfs reads ACLs from the layer below before it allows access to users other than the owner.
     let nobody = "setpriv --reuid=nobody --regid=nogroup --clear-groups /bin/cat";
     assert_eq!(node.shell(&format!("{nobody} /etc/hostname"))?, "r01n01");
     node.shell(&format!("! {nobody} /etc/shadow"))?;
     assert_eq!(node.shell("systemctl is-failed '*' --quiet || echo none")?, "none");
-    // It said ready when sshd had answered, and PAM had opened a session as for sshd.
+    // The node became ready after sshd had answered, and PAM had opened a session as for sshd.
     let opened = node.shell("journalctl -b -o cat | grep -c 'pam_unix(sshd:session): session opened for user root'")?;
     assert_eq!(opened, "1");
     Ok(())
 }
 
-/// With the daemon killed, a read from the root hangs; it goes on when the daemon is back.
+/// Without the daemon, a read from the root hangs. It continues when the daemon is back.
 fn outlive_the_daemon(cluster: &Cluster, node: &Node) -> Result {
     let sums = "find usr/sbin -xdev -type f -print0 | LC_ALL=C sort -z | xargs -0 cat | sha256sum";
     let root = cluster.daemon.state_dir().join("images/debian/1/root");
@@ -128,7 +128,7 @@ fn outlive_the_daemon(cluster: &Cluster, node: &Node) -> Result {
 
     cluster.daemon.kill();
     let typed = node.begin_command(sums)?;
-    // Long enough for the client to have tried in vain, and to be in its retransmissions.
+    // After this time the client has failed, and retransmits.
     thread::sleep(Duration::from_secs(5));
     cluster.start_daemon()?;
     assert_eq!(node.finish_command(typed)?, expected.trim());

@@ -1,4 +1,4 @@
-//! Somebody else's disk is left alone, byte for byte, until an administrator says otherwise: by wipefs, or by an order for the next boot.
+//! A foreign disk is not changed, byte for byte, until an administrator decides: with wipefs, or with an order for the next boot.
 
 use super::{GIB2, expect_scratch, make_foreign};
 use testbed::{Cluster, Result, Site};
@@ -25,16 +25,20 @@ fn a_foreign_disk_is_never_touched_unless_an_administrator_says_so() -> Result {
     assert_eq!(
         node.shell("grep -c ^/dev/vda /proc/mounts || true")?,
         "0",
-        "it is not even mounted"
+        "a partition of it is mounted"
     );
     assert_eq!(node.shell("findmnt -no FSTYPE -T /var")?, "overlay");
     let status = cluster.daemon.cli(&["status", "--wide"])?;
-    assert_eq!(status.matches("left untouched").count(), 1, "the reason once: {status}");
+    assert_eq!(
+        status.matches("left untouched").count(),
+        1,
+        "the reason is not shown once: {status}"
+    );
     let mended = "`wipefs -a /dev/vda` on the node, or `rackstrap node reprep r01n01 --wipe-foreign`";
     for said in [status, cluster.daemon.cli(&["explain", "r01n01"])?] {
         assert!(said.contains(mended), "{said}");
     }
-    // A file that would overwrite it is not taken over by the way.
+    // A site file that would overwrite it is refused.
     site.scratch().wipe = Some("always".to_owned());
     let refused = format!("{:#}", cluster.daemon.reload(&site).unwrap_err());
     assert!(
@@ -46,7 +50,7 @@ fn a_foreign_disk_is_never_touched_unless_an_administrator_says_so() -> Result {
     node.shell("sync")?;
     disk.expect_same(&before)?;
 
-    // The usual command makes it blank.
+    // wipefs makes it blank.
     node.shell("wipefs -a /dev/vda && sync")?;
     node.pull_plug();
     assert!(before.expect_same(&disk).is_err());
@@ -58,7 +62,7 @@ fn a_foreign_disk_is_never_touched_unless_an_administrator_says_so() -> Result {
     node.pull_plug();
     expect_scratch(&disk)?;
 
-    // The same by an order, for one boot.
+    // An order for one boot does the same.
     node.insert_disk(Some(before));
     for order in ["--new-disk", "--wipe-foreign"] {
         cluster.daemon.cli(&["node", "reprep", "r01n01", order, "--yes"])?;

@@ -1,10 +1,10 @@
-//! A node tells what is not true of it, is well by itself once it is mended, and restarts when it is told to.
+//! A node reports failed checks, recovers without help after their repair, and restarts by order.
 
 use super::GIB2;
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 use testbed::{Cluster, Result, Site};
 
-/// A program of the site's that notes what it was run for.
+/// A program of the site that logs its calls.
 fn program(dir: &Path, name: &str) -> Result<Vec<String>> {
     let path = dir.join(name);
     let script = format!(
@@ -17,7 +17,7 @@ fn program(dir: &Path, name: &str) -> Result<Vec<String>> {
 }
 
 #[test]
-fn a_check_that_fails_is_named_mended_by_itself_and_a_restart_is_drained_before() -> Result {
+fn a_failed_check_is_named_and_cleared_after_its_repair_and_a_restart_is_drained_first() -> Result {
     let holds = [
         "unit systemd-journald.service",
         "mount /var",
@@ -28,7 +28,7 @@ fn a_check_that_fails_is_named_mended_by_itself_and_a_restart_is_drained_before(
     let mut site = Site::demo();
     site.checks_within_secs = 4;
     site.default_profile().checks = checks(&[&holds[..], &fails].concat());
-    // sshd is enabled, and its configuration keeps it from starting.
+    // sshd is enabled, but its configuration prevents its start.
     let trees = ["base", "console", "deaf"].map(str::to_owned);
     site.default_profile().templates = Some(trees.to_vec());
     let cluster = Cluster::prepare(site.clone())?;
@@ -43,12 +43,12 @@ fn a_check_that_fails_is_named_mended_by_itself_and_a_restart_is_drained_before(
     node.wait_state("degraded")?;
     let error = node.status("last_error")?;
     let expected = "check failed: unit no-such.service is inactive; /mnt is not mounted; command /bin/ls /no/such ended with \
-                    exit status 2, and said: ";
+                    exit status 2, with the output: ";
     assert!(error.starts_with(expected) && error.contains("/no/such"), "{error}");
     let deaf = "ssh.service is enabled, and does not answer at 10.5.1.1:22: Connection refused (os error 111)";
     assert!(error.contains(deaf), "{error}");
 
-    // Mended on the node, one after the other: the command is run again after a minute only.
+    // The faults are repaired on the node one after the other. The command runs again only after a minute.
     node.shell("mount -t tmpfs none /mnt")?;
     node.wait_until("the mount to be found", || {
         Ok((!node.status("last_error")?.contains("/mnt is not mounted")).then_some(()))
@@ -62,20 +62,20 @@ fn a_check_that_fails_is_named_mended_by_itself_and_a_restart_is_drained_before(
     node.wait_until("nothing but sshd to be missing", || {
         Ok((node.status("last_error")? == format!("check failed: {deaf}")).then_some(()))
     })?;
-    // sshd lives, and PAM opens no session.
+    // sshd runs, but PAM opens no session.
     node.shell("echo session required pam_deny.so >> /etc/pam.d/sshd; rm /etc/ssh/sshd_config.d/deaf.conf")?;
     node.shell("systemctl reset-failed ssh; systemctl start ssh")?;
-    let no_session = "check failed: no session can be opened for root as sshd opens one: Cannot make/remove an entry for the \
+    let no_session = "check failed: cannot open a session for root as sshd does: Cannot make/remove an entry for the \
                       specified session";
     node.wait_until("sessions to be missed", || {
         Ok((node.status("last_error")? == no_session).then_some(()))
     })?;
-    // A rule for accounts that refuses root from here is somebody's intention.
+    // A rule for accounts that refuses root from this machine is intentional.
     node.shell("sed -i -e '$d' -e '1i account required pam_deny.so' /etc/pam.d/sshd")?;
     node.wait_state("ready")?;
     node.shell("touch /run/nologin")?;
     node.wait_state("degraded")?;
-    let kept_out = "check failed: users cannot log in: /run/nologin is there; remove it";
+    let kept_out = "check failed: users cannot log in because /run/nologin exists; remove it";
     assert_eq!(node.status("last_error")?, kept_out);
     node.shell("rm /run/nologin")?;
     node.wait_state("ready")?;
@@ -106,9 +106,9 @@ fn a_check_that_fails_is_named_mended_by_itself_and_a_restart_is_drained_before(
         restarts,
         [
             "is drained first: new checks",
-            "drained; is told with its next heartbeat",
+            "drained; gets the order with its next heartbeat",
             "told to restart: new checks",
-            "restarts by systemctl reboot",
+            "restarts with systemctl reboot",
             "back in service",
         ]
     );
@@ -125,7 +125,7 @@ fn a_check_that_fails_is_named_mended_by_itself_and_a_restart_is_drained_before(
         modules.contains(&"virtio_net") && modules.contains(&"virtio_blk"),
         "{modules:?}"
     );
-    assert!(!modules.contains(&"nfs"), "no device asks for that: {modules:?}");
+    assert!(!modules.contains(&"nfs"), "no device needs nfs: {modules:?}");
     node.pull_plug();
     cluster.daemon.stop()
 }

@@ -1,4 +1,4 @@
-//! A layout whose version is raised is applied at the next boot, and only then.
+//! A new layout version is applied at the next boot, and not before.
 
 use super::{GIB2, expect_scratch};
 use testbed::{Cluster, Result, Site};
@@ -13,10 +13,10 @@ fn a_raised_layout_version_is_applied_at_the_next_boot_only() -> Result {
     let first = node.disk()?.slices()?;
 
     let cli = |arguments: &[&str]| cluster.daemon.cli(arguments);
-    // `check` runs in another namespace than the daemon, and says so with its exit status.
+    // `check` runs in another namespace than the daemon, and reports that with its exit status.
     let said_by = |command: &str| cli(&[command]).unwrap_or_else(|error| format!("{error:#}"));
 
-    // Another layout under the same version: both say so, and nothing is lost.
+    // Another layout with the same version: both commands report it, and no data is lost.
     site.scratch().partitions[2].fs = "xfs".to_owned();
     cluster.daemon.write_site(&site)?;
     for command in ["check", "reload"] {
@@ -29,7 +29,7 @@ fn a_raised_layout_version_is_applied_at_the_next_boot_only() -> Result {
     }
     cluster.daemon.reload(&Site::small())?;
 
-    // A new version: who loses what is said before it is taken over.
+    // A new version: the reload names the nodes that lose data before it takes effect.
     node.shell("head -c 94371840 /dev/urandom > /tmp/results && sync")?;
     site.scratch().version = 2;
     cluster.daemon.write_site(&site)?;
@@ -48,14 +48,14 @@ fn a_raised_layout_version_is_applied_at_the_next_boot_only() -> Result {
     let refused = format!("{:#}", cli(&["reload"]).unwrap_err());
     assert!(refused.contains(&format!("r01n01: {lost}")), "{told} {refused}");
     assert!(refused.contains("rackstrap reload --reprep"), "{refused}");
-    assert!(!cli(&["status"])?.contains(lost), "the old file stays in use");
+    assert!(!cli(&["status"])?.contains(lost), "the new file is in use");
     cluster.daemon.reload_and_lose_disks(&site)?;
     for question in ["status", "explain"] {
         let said = cli(&[question, "r01n01"])?;
         assert!(said.contains(lost), "{question}: {said}");
     }
 
-    // The running node keeps what it has, also over a heartbeat or two.
+    // The running node keeps its disk, even after some heartbeats.
     node.shell("sync")?;
     for _ in 0..2 {
         let heard = cluster.status("r01n01")?["heard"].as_u64();
@@ -78,7 +78,7 @@ fn a_raised_layout_version_is_applied_at_the_next_boot_only() -> Result {
     let second = node.disk()?.slices()?;
     assert_eq!(second[3].fs, "xfs");
     assert_eq!(second[0].name, "rackstrap scratch v2");
-    assert_ne!(second[2].uuid, first[2].uuid, "/tmp was made anew");
+    assert_ne!(second[2].uuid, first[2].uuid, "/tmp was not made again");
     let untouched = node.disk()?.fingerprint()?;
 
     node.power_on()?;
@@ -87,7 +87,7 @@ fn a_raised_layout_version_is_applied_at_the_next_boot_only() -> Result {
     assert_eq!(node.disk()?.fingerprint()?, untouched);
     assert_eq!(node.disk()?.slices()?, second);
 
-    // Back to version 1 is another layout as well.
+    // Returning to version 1 is another layout too.
     cluster.daemon.reload_and_lose_disks(&Site::small())?;
     node.power_on()?;
     assert_eq!(

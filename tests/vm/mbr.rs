@@ -1,4 +1,4 @@
-//! A layout on an MBR: the marker is the table's fourth entry.
+//! A layout with an MBR: the marker is the fourth entry of the table.
 
 use super::{GIB2, LOADER_ON_MBR};
 use testbed::{Cluster, Partition, Result, Site};

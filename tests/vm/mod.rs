@@ -1,7 +1,7 @@
-//! Virtual machines that boot from a daemon in a namespace. `cargo xtask test --fast` leaves these out.
+//! Virtual machines that boot from a daemon in a namespace. `cargo xtask test --fast` skips these.
 //!
-//! One file a scenario. A boot takes most of a minute in software emulation, so a scenario follows one node
-//! through everything that belongs together, and pulls its plug as soon as it has seen enough.
+//! Each file has one scenario. A boot takes most of a minute in software emulation, so a scenario follows one node through everything
+//! that belongs together, and cuts its power as soon as possible.
 
 mod degraded;
 mod first_boot;
@@ -27,11 +27,11 @@ use testbed::{Disk, Result, disk::Slice, process::output};
 
 /// Size of most disks.
 const GIB2: u64 = 2 << 30;
-/// Where the network loader for BIOS begins on a disk with a GPT, and with an MBR, in bytes.
+/// Offset of the network loader for BIOS on a disk with a GPT, and below on one with an MBR, in bytes.
 const LOADER_ON_GPT: u64 = (1 << 20) + LOADER_ON_MBR;
 const LOADER_ON_MBR: u64 = 64 << 10;
 
-/// Fails unless the disk holds what the layout `scratch` says: the marker's partition, swap, and two sound file systems.
+/// Fails unless the disk holds the layout `scratch`: the marker's partition, swap, and two valid file systems.
 fn expect_scratch(disk: &Disk) -> Result<Vec<Slice>> {
     assert_eq!(disk.table(), "gpt");
     let slices = disk.slices()?;
@@ -47,20 +47,20 @@ fn expect_scratch(disk: &Disk) -> Result<Vec<Slice>> {
     );
     let sizes: Vec<u64> = slices.iter().map(|s| s.size >> 20).collect();
     assert_eq!(sizes[1..3], [256, 512], "MiB of swap and tmp");
-    assert!(sizes[3] > 1200, "var has the rest, and that is {} MiB", sizes[3]);
+    assert!(sizes[3] > 1200, "var should have the rest, but has {} MiB", sizes[3]);
     for slice in &slices[2..] {
         disk.check(slice)?;
     }
     Ok(slices)
 }
 
-/// Everything about the partitions that is the same on every disk: all but the UUIDs.
+/// The properties of the partitions that are equal on every disk: all except the UUIDs.
 fn shape(slices: &[Slice]) -> Vec<(String, String, u64, u64, String)> {
     let one = |s: &Slice| (s.name.clone(), s.kind.clone(), s.start, s.size, s.fs.clone());
     slices.iter().map(one).collect()
 }
 
-/// A disk as it comes out of another machine: a table with an ext4 and an xfs file system that hold files.
+/// Makes a disk like one from another machine: a table with an ext4 and an xfs file system that hold files.
 fn make_foreign(disk: &Disk) -> Result {
     let path = disk.path();
     let table = "label: dos\nstart=1MiB, size=256MiB, type=83\nsize=512MiB, type=83\n";
@@ -76,5 +76,5 @@ fn make_foreign(disk: &Disk) -> Result {
             .arg(path)
             .arg("256M"),
     )?;
-    disk.write(1900 << 20, b"what nobody's file system knows of")
+    disk.write(1900 << 20, b"data outside of any file system")
 }

@@ -1,4 +1,4 @@
-//! Mounts of the site file and users of the server on a node that boots.
+//! Mounts of the site file and users of the server, on a node that boots.
 
 use super::GIB2;
 use anyhow::ensure;
@@ -54,7 +54,7 @@ fn accounts(dir: &Path, more: &str) -> Result {
 }
 
 #[test]
-fn a_node_has_the_sites_mounts_and_users_and_waits_for_what_it_needs() -> Result {
+fn a_node_has_the_sites_mounts_and_users_and_waits_for_required_mounts() -> Result {
     let mut site = Site::demo();
     site.scratch()
         .partitions
@@ -63,7 +63,7 @@ fn a_node_has_the_sites_mounts_and_users_and_waits_for_what_it_needs() -> Result
         .partitions
         .insert(3, Partition::new("free", "64MiB", "raw", ""));
     site.more = MOUNTS.to_owned();
-    // A slow machine is not to give up before the test has mended it.
+    // A slow machine must not give up before the test has repaired the fault.
     site.checks_within_secs = 1800;
     let cluster = Cluster::prepare(site)?;
     let dir = cluster.daemon.state_dir().join("accounts");
@@ -72,8 +72,8 @@ fn a_node_has_the_sites_mounts_and_users_and_waits_for_what_it_needs() -> Result
     let node = cluster.node("r01n01").blank_disk(GIB2)?;
     node.power_on()?;
 
-    // The system is up, and the node is not ready: it tries again and again, and says so.
-    node.wait_until("the node to say what it waits for", || {
+    // The system is up, but the node is not ready: it keeps trying, and reports that.
+    node.wait_until("a report of the checks for which it waits", || {
         Ok(node
             .status("last_error")?
             .contains("/srv/late is not mounted")
@@ -82,10 +82,10 @@ fn a_node_has_the_sites_mounts_and_users_and_waits_for_what_it_needs() -> Result
     node.wait_state("starting")?;
     let shown = cluster.daemon.cli(&["node", "show", "r01n01"])?;
     ensure!(
-        shown.contains("mount /srv/late") && shown.contains("waits") && shown.contains("there is no such device"),
+        shown.contains("mount /srv/late") && shown.contains("waits") && shown.contains("the device does not exist"),
         "{shown}"
     );
-    // Nobody waits for what is not required, so it may come later.
+    // No boot waits for optional mounts, so this one may come later.
     let fast = "findmnt -no FSTYPE,SIZE /srv/data/fast | tr -s ' '";
     node.wait_until("the RAM below the disk", || {
         Ok((node.shell(fast)?.trim() == "tmpfs 16M").then_some(()))
@@ -95,7 +95,7 @@ fn a_node_has_the_sites_mounts_and_users_and_waits_for_what_it_needs() -> Result
     node.wait_ready()?;
     assert_eq!(node.shell("findmnt -no LABEL /srv/late")?, "late");
 
-    // What it lacks is said, and keeps nobody from working.
+    // The missing mount is reported, and does not prevent work on the node.
     node.wait_state("degraded")?;
     let explained = cluster.daemon.cli(&["explain", "r01n01"])?;
     ensure!(
@@ -104,7 +104,7 @@ fn a_node_has_the_sites_mounts_and_users_and_waits_for_what_it_needs() -> Result
     );
     assert_eq!(node.shell("stat -c %a:%U /mnt/far")?, "755:root");
 
-    // alice is somebody; sync is the image's own, with another number.
+    // alice is a new user; sync belongs to the image, with another number.
     assert_eq!(
         node.shell("getent passwd alice")?,
         "alice:x:1000:1100:Alice:/srv/data/alice:/bin/bash"
@@ -127,14 +127,14 @@ fn a_node_has_the_sites_mounts_and_users_and_waits_for_what_it_needs() -> Result
         synced.contains("user sync (1002) is left out") && synced.contains("all running nodes have these users"),
         "{synced}"
     );
-    // Whoever is added on the server while the node runs is there soon, and whoever is removed is not; what came to the node by itself
-    // stays. Nobody tells the daemon.
+    // A user that is added on the server appears on the running node soon, and a removed one disappears. Users that were made on the node
+    // stay. No command informs the daemon.
     node.shell("useradd --system --no-create-home local")?;
     accounts(&dir, "bob:x:1001:1100::/srv/data/bob:/bin/sh\n")?;
     node.wait_until("bob to be known", || {
         Ok((node.shell("id -u bob; true")? == "1001").then_some(()))
     })?;
-    node.wait_event("the node to say so", |event| {
+    node.wait_event("the report of the new user", |event| {
         event.step == "users" && event.detail.contains("bob is new")
     })?;
     assert_eq!(node.shell("stat -c %a:%U:%G /etc/shadow")?, "640:root:shadow");
@@ -155,7 +155,7 @@ fn a_node_has_the_sites_mounts_and_users_and_waits_for_what_it_needs() -> Result
     })?;
     assert_eq!(node.shell("getent group lab")?, "lab:x:1101:");
     node.shell("id bob && id local && id -u sync && getent shadow local")?;
-    // A user of the node has the boot's token, and gets no hashes by it.
+    // A user of the node can read the boot's token, but gets no hashes with it.
     assert_eq!(node.shell("su bob -c 'grep -c rackstrap.token= /proc/cmdline'")?, "1");
     ensure!(
         node.shell("su bob -c 'cat /usr/lib/rackstrap/boot.json' 2>&1; true")?

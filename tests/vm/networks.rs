@@ -1,4 +1,4 @@
-//! The network that carries the root survives what distributions do to networks.
+//! The network of the root survives the network services of distributions.
 
 use super::GIB2;
 use std::{fs, process::Command};
@@ -9,7 +9,7 @@ use testbed::{
     process::output,
 };
 
-/// All three at once, each told to take every card that it sees.
+/// All three services at once, each configured for every card.
 const GREEDY: &str = "
 printf '[Match]\\nName=*\\n[Network]\\nDHCP=yes\\n' > /etc/systemd/network/80-all.network
 printf 'auto eth0 ens2 enp0s2\\niface eth0 inet dhcp\\niface ens2 inet dhcp\\niface enp0s2 inet dhcp\\n' > /etc/network/interfaces
@@ -19,13 +19,13 @@ cp /etc/systemd/network/80-all.network /etc/systemd/network/00-all.network
 systemctl enable systemd-networkd NetworkManager networking
 ";
 
-/// sshd is started by systemd's socket, when somebody connects.
+/// systemd's socket starts sshd at the first connection.
 const SSH_BY_SOCKET: &str = "systemctl disable ssh.service && systemctl enable ssh.socket";
 
 /// Logs in at the node's own address.
 const SSH: &str = "ssh -i /root/own -o BatchMode=yes -o StrictHostKeyChecking=no root@10.5.1.1 id -un 2> /dev/null";
 
-/// Files that only work with what NFSv3 does not carry, for users that are not root.
+/// Files that only work for unprivileged users with attributes that NFSv3 does not transfer.
 const CAPABLE: &str = "
 useradd -m lab && grep -q ^lab: /etc/subuid
 chmod 755 /usr/bin/ping /usr/bin/newuidmap /usr/bin/newgidmap
@@ -63,10 +63,10 @@ fn networkd_ifupdown_and_networkmanager_leave_the_roots_card_alone() -> Result {
     )?;
     let mut site = Site::demo();
     site.default_profile().image = Some("networks".to_owned());
-    // Debian's kernel has SELinux, and uses AppArmor unless it is told to.
+    // Debian's kernel has SELinux, but uses AppArmor by default.
     site.default_profile().kernel_args = Some("security=selinux selinux=1".to_owned());
     let cluster = Cluster::with_images(&binaries, &site, vec![image])?;
-    // Who comes from outside, as people do.
+    // The client is outside of the node, as people are.
     let key = cluster.dir().join("key");
     output(
         Command::new("ssh-keygen")
@@ -115,25 +115,25 @@ fn networkd_ifupdown_and_networkmanager_leave_the_roots_card_alone() -> Result {
         address.contains("10.5.1.1/16") && !address.contains("dynamic"),
         "{address}"
     );
-    // Nor does a connection that somebody makes for it and starts.
+    // A connection that an administrator makes for the card and starts does not get it either.
     let connect = format!("nmcli connection add type ethernet ifname {card} con-name own && nmcli connection up own");
     let refused = node.shell(&format!("if {connect}; then echo taken; else echo refused; fi"))?;
     assert!(refused.ends_with("refused"), "{refused}");
     assert_eq!(node.shell(&format!("ip -4 -o address show dev {card}"))?, address);
-    // Restarting them, as an upgrade of their packages does, changes nothing.
+    // A restart of these services, as in an upgrade of their packages, changes nothing.
     node.shell("systemctl restart systemd-networkd NetworkManager networking; sleep 5")?;
     node.shell("echo 3 > /proc/sys/vm/drop_caches; cat /usr/sbin/* > /dev/null")?;
     assert_eq!(node.shell(&format!("ip -4 -o address show dev {card}"))?, address);
     node.wait_state("ready")?;
 
-    // An image that enforces SELinux boots permissive: nothing on an NFS root has a label.
+    // An image that enforces SELinux boots permissive, because files on an NFS root have no labels.
     assert_eq!(node.shell("cat /sys/fs/selinux/enforce; echo")?, "0");
     assert_eq!(node.status("remark")?, "SELinux permissive");
     node.shell("ssh-keygen -q -t ed25519 -N '' -f /root/own && cat /root/own.pub >> /root/.ssh/authorized_keys")?;
     let enabled = node.shell("systemctl is-enabled ssh.socket ssh.service || true")?;
-    assert_eq!(enabled, "enabled\ndisabled", "the socket starts sshd");
+    assert_eq!(enabled, "enabled\ndisabled", "sshd is not started by the socket");
     assert_eq!(node.shell(SSH)?, "root");
-    // What an unprivileged user needs. Without the first line the kernel would let everybody ping.
+    // This checks capabilities for an unprivileged user. Without the first line the kernel would allow ping to all users.
     node.shell("sysctl -qw net.ipv4.ping_group_range='1 0'")?;
     let lab = |command: &str| node.shell(&format!("runuser -u lab -- sh -c '{command}'"));
     assert!(lab("ping -c 1 -W 20 10.5.0.1")?.contains(" 0% packet loss"));
@@ -146,8 +146,8 @@ fn networkd_ifupdown_and_networkmanager_leave_the_roots_card_alone() -> Result {
 
     assert_eq!(log_in("id -un; cat /sys/fs/selinux/enforce")?, "root\n0");
 
-    // The site's own word counts more than ours: SELinux enforces. As nothing has a label, the policy lets nobody in, and a node that
-    // nobody can log in to is not ready.
+    // The site's own argument takes precedence: SELinux enforces. Because files have no labels, the policy lets no user in, and such a node
+    // is not ready.
     site.default_profile().kernel_args = Some("security=selinux selinux=1 enforcing=1".to_owned());
     site.checks_within_secs = 20;
     cluster.daemon.reload(&site)?;

@@ -1,4 +1,4 @@
-//! A root whose init is not systemd, whose drivers lie where vendors put them, and whose kernel has the name of a flavour.
+//! A root whose init is not systemd, whose drivers are in the vendors' directories, and whose kernel is named after its flavour.
 
 use std::{fs, path::Path, process::Command};
 use testbed::{
@@ -9,12 +9,12 @@ use testbed::{
     small::busybox,
 };
 
-/// busybox's init: the message is what the test waits for, and looks like a prompt.
+/// The inittab of busybox. The test waits for the message, which looks like a prompt.
 const INITTAB: &str = "::sysinit:/etc/init.d/rcS\nttyS0::respawn:/bin/sh\n";
 const RC: &str =
     "#!/bin/sh\nhostname -F /etc/hostname\necho \"busybox init is up\"\necho \"root@$(hostname)\" > /dev/console\n";
 
-/// What an administrator writes for a driver: an option, what goes before it, and what must not be loaded.
+/// An administrator's settings for drivers: an option, a soft dependency, and a blacklist.
 const MODPROBE: &str = "options virtio_net napi_tx=0\nsoftdep virtio_net pre: dummy\nblacklist ahci\n";
 
 #[test]
@@ -43,35 +43,35 @@ fn a_root_with_busybox_as_init_boots() -> Result {
     expect_drivers_as_the_image_has_them(&node)?;
     let root = node.shell("grep ' / ' /proc/mounts")?;
     assert!(root.starts_with("overlay ") || root.contains(" / overlay "), "{root}");
-    // Its heartbeats go on.
+    // Its heartbeats continue.
     let heard = cluster.status("r01n01")?["heard"].as_u64();
     node.wait_until("another heartbeat", || {
         Ok((cluster.status("r01n01")?["heard"].as_u64() > heard).then_some(()))
     })
 }
 
-/// The image's own words on its drivers counted, and where it keeps them did not.
+/// Checks that the image's settings for drivers were applied, wherever it keeps the drivers.
 fn expect_drivers_as_the_image_has_them(node: &Node<'_>) -> Result {
     node.shell("grep -q ' /sys ' /proc/mounts || mount -t sysfs sysfs /sys")?;
     assert_eq!(
         node.shell("cat /sys/module/virtio_net/parameters/napi_tx")?,
         "N",
-        "an option of modprobe.d"
+        "an option of modprobe.d was not applied"
     );
     assert_eq!(
         node.shell("ls /sys/module | grep -cx dummy")?,
         "1",
-        "a soft dependency of modprobe.d"
+        "a soft dependency of modprobe.d was not loaded"
     );
     assert_eq!(
         node.shell("ls /sys/module | grep -cx ahci || true")?,
         "0",
-        "on the blacklist of modprobe.d, and the machine has such a controller"
+        "the module is on the blacklist of modprobe.d, but was loaded"
     );
     Ok(())
 }
 
-/// The card's driver is where vendors put theirs, and the kernel has the name of a flavour. Without both there is no boot.
+/// Moves the card's driver to a vendor's directory, and names the kernel after its flavour. Both must be handled, or the node does not boot.
 fn rearrange(part: &Path) -> Result {
     let release = output(Command::new("ls").arg(part.join("lib/modules")))?
         .trim()

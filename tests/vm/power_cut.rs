@@ -1,18 +1,18 @@
-//! The plug is pulled after each step of disk preparation; the next boot ends with the same disk.
+//! The power is cut after each step of disk preparation, and the next boot ends with the same disk.
 //!
-//! `rackstrap.hold=STEP` has the agent stop for good after that step, so that the cut is exactly there. In two tests, so
-//! that they run side by side.
+//! `rackstrap.hold=STEP` makes the agent stop for good after that step, so the cut is exactly there. There are two tests, so that they run in
+//! parallel.
 
 use super::{GIB2, expect_scratch, shape};
 use testbed::{Cluster, Result, Site};
 
 #[test]
-fn cuts_up_to_the_first_file_system_are_mended() -> Result {
+fn a_disk_is_prepared_after_cuts_up_to_the_first_file_system() -> Result {
     cut_after(&["in-progress", "table", "mkfs-swap"])
 }
 
 #[test]
-fn cuts_from_the_last_file_systems_to_the_final_marker_are_mended() -> Result {
+fn a_disk_is_prepared_after_cuts_from_the_last_file_systems_to_the_final_marker() -> Result {
     cut_after(&["mkfs-tmp", "mkfs-var", "seed", "final"])
 }
 
@@ -25,7 +25,7 @@ fn cut_after(steps: &[&str]) -> Result {
         let blank = testbed::Disk::blank(&cluster.dir().join(format!("{step}.raw")), GIB2)?;
         node.insert_disk(Some(blank));
         node.add()?;
-        // Without this order the agent would look for the disk of the step before, and write to no other.
+        // Without this order the agent would look for the disk of the last step, and write to no other one.
         cluster.daemon.cli(&["node", "reprep", node.name(), "--new-disk"])?;
         site.default_profile().kernel_args = Some(format!("rackstrap.hold={step}"));
         cluster.daemon.reload(&site)?;
@@ -44,7 +44,7 @@ fn cut_after(steps: &[&str]) -> Result {
         assert_eq!(
             shown,
             format!("/tmp and /var on vda ({expected})"),
-            "after a cut behind {step}"
+            "after a cut that follows {step}"
         );
         if step == steps.last().unwrap_or(&"") {
             node.wait_ready()?;

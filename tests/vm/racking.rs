@@ -1,4 +1,4 @@
-//! From bolted-in machines to named nodes, without typing a MAC.
+//! New machines become named nodes without typed MAC addresses.
 
 use super::GIB2;
 use testbed::{Cluster, Node, Result, Site};
@@ -8,7 +8,7 @@ fn machines_rack_themselves_in_order_and_a_new_mainboard_keeps_its_nodes_name() 
     let cluster = Cluster::start_small(Site::small())?;
     let cli = |arguments: &[&str]| cluster.daemon.cli(arguments);
     cli(&["discover", "start", "r02", "--group", "new"])?;
-    // A machine is called here as it shall be called in the end; the daemon knows nothing of it.
+    // The test names each machine after its final place; the daemon does not know these names.
     let mut nodes = Vec::new();
     for name in ["r02n01", "r02n02", "r02n03"] {
         let node = cluster.node(name).blank_disk(GIB2)?;
@@ -31,13 +31,13 @@ fn machines_rack_themselves_in_order_and_a_new_mainboard_keeps_its_nodes_name() 
         node.pull_plug();
     }
 
-    // The next one is asked about, gets a yes, is taken back, and placed elsewhere while it waits.
+    // The next machine is accepted after a question, then removed again, and placed elsewhere while it waits.
     cli(&["discover", "stop", "r02"])?;
     cli(&["discover", "start", "r02", "--from", "n04", "--confirm"])?;
     let elsewhere = cluster.node("r03n01").blank_disk(GIB2)?;
     elsewhere.plug_in()?;
     elsewhere.wait_console(&format!("rackstrap discover accept {} r02n04", elsewhere.hwaddr()))?;
-    // Its loader tells what it knows of the machine when it asks again.
+    // The loader reports the hardware when it requests its script again.
     elsewhere.wait_until("what it is", || {
         let listed = cli(&["discover", "list"])?;
         Ok((listed.contains(elsewhere.hwaddr()) && listed.contains("QEMU")).then_some(()))
@@ -45,7 +45,7 @@ fn machines_rack_themselves_in_order_and_a_new_mainboard_keeps_its_nodes_name() 
     assert!(cli(&["discover", "accept", elsewhere.hwaddr()])?.contains("is r02n04 now"));
     assert!(cli(&["discover", "undo"])?.contains("is no longer r02n04"));
     cli(&["discover", "accept", elsewhere.hwaddr(), "r03n01"])?;
-    // So the position is the next machine's.
+    // So the next machine gets the position.
     let fourth = cluster.node("r02n04").blank_disk(GIB2)?;
     fourth.plug_in()?;
     fourth.wait_console(&format!("rackstrap discover accept {} r02n04", fourth.hwaddr()))?;
@@ -56,7 +56,7 @@ fn machines_rack_themselves_in_order_and_a_new_mainboard_keeps_its_nodes_name() 
         node.pull_plug();
     }
 
-    // A new mainboard in place of the first one's.
+    // The first node gets a new mainboard.
     nodes[0].pull_plug();
     let board = cluster.node("r09n09");
     board.insert_disk(Some(nodes[0].disk()?));
@@ -65,7 +65,7 @@ fn machines_rack_themselves_in_order_and_a_new_mainboard_keeps_its_nodes_name() 
     let refused = cli(&["discover", "accept", board.hwaddr(), "r02n01"]);
     assert!(
         format!("{:#}", refused.unwrap_err()).contains("r02n01 already exists"),
-        "a node is not given away by mistake"
+        "an existing node is replaced without an order"
     );
     cli(&["discover", "accept", board.hwaddr(), "r02n01", "--replace"])?;
     board.wait_console("root@r02n01")?;

@@ -1,10 +1,10 @@
-//! Nothing leaves a node standing: not a kernel that dies, and not a rack that is switched on before its server, whatever
-//! the boot order of its firmware. SeaBIOS is as it comes: it stands still for ever at "No bootable device".
+//! A node always boots again in the end: after a kernel panic, and if a rack is switched on before its server, in any boot order of the
+//! firmware. SeaBIOS has its default setting: it stops for ever at "No bootable device".
 
 use super::{GIB2, LOADER_ON_GPT};
 use testbed::{BootOrder, Cluster, Node, Result, Site};
 
-/// What the boot sector says.
+/// The message of the boot sector.
 const SECTOR: &str = "rackstrap: this disk asks the network.";
 
 #[test]
@@ -16,7 +16,7 @@ fn a_prepared_node_comes_back_after_a_panic_and_in_every_boot_order_after_a_daem
     first.wait_ready()?;
     assert_eq!(first.disk()?.read(LOADER_ON_GPT, 4)?, *b"RKSB");
 
-    // Never answered: the kernel is gone at once.
+    // This command never returns, because the kernel panics at once.
     first.begin_command("echo c > /proc/sysrq-trigger")?;
     first.wait_console("Kernel panic - not syncing: sysrq triggered crash")?;
     first.wait_until("being ready again", || {
@@ -38,11 +38,11 @@ fn a_prepared_node_comes_back_after_a_panic_and_in_every_boot_order_after_a_daem
 
     for node in &nodes {
         node.plug_in()?;
-        // Loaders look for an answer without a rest. Meanwhile the processors are better used by other tests.
+        // Loaders poll without pause, so they get a low priority and leave the processors to other tests.
         node.nice(19)?;
     }
     for node in &nodes {
-        // The loader asks in vain for four to five minutes, and resets the machine.
+        // The loader tries in vain for four to five minutes, and then resets the machine.
         node.wait_until("the loader's reset", || Ok((sectors(node) > 1).then_some(())))?;
     }
     for node in &nodes {
@@ -57,7 +57,7 @@ fn a_prepared_node_comes_back_after_a_panic_and_in_every_boot_order_after_a_daem
     Ok(())
 }
 
-/// How many times the boot sector has run since the machine was switched on.
+/// Number of times that the boot sector has run since the machine was switched on.
 fn sectors(node: &Node) -> usize {
     node.console().text().matches(SECTOR).count()
 }

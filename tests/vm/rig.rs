@@ -1,4 +1,4 @@
-//! The rig itself, without rackstrap: when this fails, look at the testbed before the daemon.
+//! The testbed itself, without rackstrap. If this fails, examine the testbed before the daemon.
 
 use std::{fs, process::Stdio};
 use testbed::{Cluster, Result, Site, binaries::Binaries, process::Running};
@@ -13,7 +13,7 @@ fn a_machine_boots_from_dnsmasq_and_leaves_nothing_behind() -> Result {
     let dir = cluster.dir().to_owned();
     let script = "#!ipxe\necho the script of ${net0/mac} at ${net0/ip}\nsleep 100\n";
     fs::write(dir.join("script.ipxe"), script)?;
-    // iPXE waits for an IPv6 router, which is the daemon elsewhere.
+    // iPXE waits for an IPv6 router. In other tests the daemon is the router.
     let prefix = "2001:db8:5::1/64";
     cluster
         .namespace
@@ -56,10 +56,10 @@ fn a_machine_boots_from_dnsmasq_and_leaves_nothing_behind() -> Result {
     assert!(fs::exists(&namespace)?);
     drop(node);
     drop(cluster);
-    assert!(!fs::exists(&namespace)?, "the namespace is still there");
+    assert!(!fs::exists(&namespace)?, "the namespace still exists");
     assert!(
         !fs::exists(&dir)? || std::env::var_os(testbed::paths::KEEP).is_some(),
-        "{} is still there",
+        "{} still exists",
         dir.display()
     );
     Ok(())

@@ -1,20 +1,20 @@
-//! A new version of the root: for some nodes first, then for all, and back; and versions that are no good.
+//! A new version of the root, for some nodes first and then for all; a rollback; and versions that do not work.
 
 use super::GIB2;
 use std::{fs, path::Path, process::Command, time::Duration};
 use testbed::{Cluster, Node, Result, Site, process::output};
 
-/// Commands that copy or hash a whole tree.
+/// Timeout of commands that copy or hash a whole tree.
 const LONG: Duration = Duration::from_secs(300);
 
-/// What a node's /var says: which package is installed in which version, and what that package has there.
+/// The state of a node's /var: the installed version of the package, and the package's file there.
 fn var(node: &Node<'_>) -> Result<String> {
     let package = "dpkg-query -W -f '${Version}' rackstrap-hello 2> /dev/null || echo none";
     let state = "cat /var/lib/rackstrap-hello/state 2> /dev/null || echo none";
     Ok(format!("{} {}", node.shell(package)?, node.shell(state)?))
 }
 
-/// Packs `files` as the Debian package `name`, and returns where it is.
+/// Packs `files` as the Debian package `name`, and returns its path.
 fn package(dir: &Path, name: &str, version: &str, files: &[(&str, &str)]) -> Result<String> {
     let tree = dir.join(format!("{name}-{version}"));
     fs::create_dir_all(tree.join("DEBIAN"))?;
@@ -38,7 +38,7 @@ fn package(dir: &Path, name: &str, version: &str, files: &[(&str, &str)]) -> Res
     Ok(file.display().to_string())
 }
 
-/// Seals a version of `parent` in whose working copy `script` ran, with `deb` as `/root/new.deb`.
+/// Seals a version of `parent` after running `script` in its working copy, with `deb` as `/root/new.deb`.
 fn version_with(cluster: &Cluster, parent: &str, deb: Option<&str>, script: &str) -> Result {
     let cli = |arguments: &[&str]| cluster.daemon.cli(arguments);
     cli(&["image", "clone", parent, "next"])?;
@@ -57,7 +57,7 @@ fn runs(node: &Node<'_>) -> Result<String> {
     Ok(says.split_whitespace().next().unwrap_or_default().to_owned())
 }
 
-/// Waits until the rollout's table says that of each of the nodes.
+/// Waits until the rollout's status fulfils the condition.
 fn wait_for(cluster: &Cluster, what: &str, fits: impl Fn(&serde_json::Value) -> bool) -> Result {
     let mut last = serde_json::Value::Null;
     let found = testbed::timeline::poll(2 * LONG, || {
@@ -83,7 +83,7 @@ fn states(status: &serde_json::Value) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Power off, and on again.
+/// Switches the node off and on again.
 fn power_cycle(node: &Node<'_>) -> Result {
     node.pull_plug();
     node.plug_in()
@@ -118,17 +118,21 @@ fn two_nodes_then_all_four_and_back_again() -> Result {
     }
     for node in [&first, &third, &fourth] {
         node.wait_ready()?;
-        // Sealed is not given: all run what was current.
+        // Sealing a version gives it to no node: all run the current one.
         assert_eq!(runs(node)?, "small@1");
     }
     assert_eq!(var(&first)?, "none none");
 
-    // The rollout begins while the second one is between its script and its plan: it goes on with what its script said.
+    // The rollout starts while the second node is between its script and its plan. It continues with the version of its script.
     second.power_on()?;
     second.wait_event("its script", |event| event.step == "script")?;
     cli(&["rollout", "start", "small@2", "--nodes", "r01n[01-02]"])?;
     second.wait_ready()?;
-    assert_eq!(runs(&second)?, "small@1", "pinned when its boot began");
+    assert_eq!(
+        runs(&second)?,
+        "small@1",
+        "the boot is not pinned to the version of its start"
+    );
     for node in [&first, &second] {
         power_cycle(node)?;
     }
@@ -136,17 +140,17 @@ fn two_nodes_then_all_four_and_back_again() -> Result {
         node.wait_ready()?;
         assert_eq!(runs(node)?, "small@2");
         assert_eq!(node.shell("rackstrap-hello")?, "hello");
-        // Their disks were prepared with the first version.
+        // The disks were prepared with the first version.
         assert_eq!(var(node)?, "1.0 first");
     }
     first.shell("echo mine > /var/lib/rackstrap-hello/own; sync")?;
     wait_for(&cluster, "two nodes ready", |status| {
         states(status).iter().filter(|(_, state)| state == "ready").count() == 2
     })?;
-    assert_eq!(runs(&third)?, "small@1", "not given to it");
-    // What runs is not deleted, whatever is asked.
+    assert_eq!(runs(&third)?, "small@1", "a node outside of the canary has the version");
+    // A version that nodes run cannot be deleted.
     let Err(refused) = cli(&["image", "delete", "small@1"]) else {
-        panic!("deleted what two nodes run");
+        panic!("a version that two nodes run was deleted");
     };
     let refused = format!("{refused:#}");
     assert!(refused.contains("in use") && refused.contains("r01n03"), "{refused}");
@@ -164,7 +168,7 @@ fn two_nodes_then_all_four_and_back_again() -> Result {
     let explained = cli(&["explain", "r01n04"])?;
     assert!(explained.contains("small@2, the current version"), "{explained}");
 
-    // A second upgrade: /var follows, and keeps what the node made there.
+    // A second upgrade: /var is updated, and keeps the node's own files.
     let files = [("/var/lib/rackstrap-hello/state", "second")];
     let deb = package(cluster.dir(), "rackstrap-hello", "2.0", &files)?;
     version_with(
@@ -181,7 +185,7 @@ fn two_nodes_then_all_four_and_back_again() -> Result {
         ("small@3", "2.0 second")
     );
 
-    // And back, at the next boots.
+    // A rollback takes effect at the next boots.
     cli(&["image", "rollback", "small"])?;
     cli(&["image", "promote", "small@1"])?;
     power_cycle(&first)?;
@@ -191,11 +195,11 @@ fn two_nodes_then_all_four_and_back_again() -> Result {
         ("small@1", "none none")
     );
     assert_eq!(first.shell("cat /var/lib/rackstrap-hello/own")?, "mine");
-    assert_eq!(runs(&second)?, "small@2", "until it boots again");
+    assert_eq!(runs(&second)?, "small@2", "the version changed before the next boot");
     Ok(())
 }
 
-/// Shell commands that make `script` what a root has as `/sbin/init`.
+/// Shell commands that install `script` as `/sbin/init` of a root.
 fn init(script: &str) -> String {
     format!(
         "printf '#!/bin/sh\\n{script}\\n' > /sbin/init.new && chmod 755 /sbin/init.new && mv /sbin/init.new /sbin/init"
@@ -203,7 +207,7 @@ fn init(script: &str) -> String {
 }
 
 #[test]
-fn a_node_leaves_versions_that_are_no_good_by_itself() -> Result {
+fn a_node_rolls_back_versions_that_do_not_work() -> Result {
     let mut site = Site::small();
     site.default_profile().checks = Some(vec!["command /bin/test ! -e /etc/sick".to_owned()]);
     site.checks_within_secs = 5;
@@ -213,7 +217,7 @@ fn a_node_leaves_versions_that_are_no_good_by_itself() -> Result {
     let panics = init("mount -t proc proc /proc; echo c > /proc/sysrq-trigger");
     version_with(&cluster, "small@1", None, &panics)?;
     version_with(&cluster, "small@1", None, &init("exit 1"))?;
-    // The last one has no driver for a device that the machines have, too.
+    // The last version also lacks a driver for a device of the machines.
     let sick =
         "touch /etc/sick && rm /lib/modules/*/kernel/drivers/char/hw_random/virtio-rng.ko && depmod $(ls /lib/modules)";
     version_with(&cluster, "small@1", None, sick)?;
@@ -250,7 +254,7 @@ fn a_node_leaves_versions_that_are_no_good_by_itself() -> Result {
             (version == "small@4", version != "small@4"),
             "{warnings:?}"
         );
-        wait_for(&cluster, "a node gone back", |status| {
+        wait_for(&cluster, "a node that rolled back", |status| {
             states(status).iter().any(|(_, state)| state == "gone-back")
         })?;
         let status = cli(&["rollout", "status"])?;
@@ -258,8 +262,8 @@ fn a_node_leaves_versions_that_are_no_good_by_itself() -> Result {
             status.contains("stopped by itself") && status.contains(why),
             "{version}: {status}"
         );
-        // It is up again on the one before, without a hand.
-        node.wait_until("being well again", || {
+        // The node is up again with the earlier version, without help.
+        node.wait_until("being ready again", || {
             let row = cluster.status("r01n01")?;
             Ok((row["state"] == "ready" && row["image"] == "small@1").then_some(()))
         })?;
@@ -268,7 +272,7 @@ fn a_node_leaves_versions_that_are_no_good_by_itself() -> Result {
         cli(&["rollout", "abort"])?;
     }
 
-    // Nothing but the node needs the version that it runs any more.
+    // Now only the node needs the version that it runs.
     cli(&["image", "promote", "small@2"])?;
     let collected = cli(&["image", "gc", "--keep", "1", "--yes"])?;
     let stays = collected.lines().find(|line| line.starts_with("small@1 stays"));

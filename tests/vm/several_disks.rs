@@ -1,4 +1,4 @@
-//! Several disks in one node: the one with the marker is the node's, whatever the kernel calls it, and no other one is written to.
+//! Several disks in one node: the one with the marker is the node's under any kernel name, and others are not written.
 
 use super::{GIB2, expect_scratch, make_foreign};
 use testbed::{
@@ -7,9 +7,9 @@ use testbed::{
 };
 
 #[test]
-fn the_disk_with_the_marker_is_the_nodes_wherever_the_kernel_puts_it() -> Result {
+fn the_disk_with_the_marker_is_the_nodes_under_any_kernel_name() -> Result {
     let mut site = Site::small();
-    // It is for the disk that the rule chose, and for no other.
+    // `wipe` applies only to the disk that the rule chose.
     site.scratch().wipe = Some("always".to_owned());
     let cluster = Cluster::start_small_whole(site)?;
     let node = cluster.node("r01n01");
@@ -23,7 +23,7 @@ fn the_disk_with_the_marker_is_the_nodes_wherever_the_kernel_puts_it() -> Result
         card.expect_same(&card_before)
     };
 
-    // Of disks without a marker, NVMe goes before the card; what stays unused is named.
+    // Among disks without a marker, NVMe precedes the card. Unused disks are named.
     node.insert_disks([(Nvme, own.clone()), (Nvme, foreign.clone()), (SdCard, card.clone())]);
     node.power_on()?;
     let found = "2.1 GB (MBR with 2 partitions (ext2/3/4))";
@@ -36,7 +36,7 @@ fn the_disk_with_the_marker_is_the_nodes_wherever_the_kernel_puts_it() -> Result
     expect_scratch(&own)?;
     let prepared = own.fingerprint()?;
 
-    // The two change places.
+    // The disks are swapped.
     node.insert_disks([(Nvme, foreign.clone()), (Nvme, own.clone()), (SdCard, card.clone())]);
     node.power_on()?;
     node.wait_ready()?;
@@ -50,7 +50,7 @@ fn the_disk_with_the_marker_is_the_nodes_wherever_the_kernel_puts_it() -> Result
     untouched()?;
     assert_eq!(own.fingerprint()?, prepared);
 
-    // The node's disk is missing: none takes its place.
+    // The node's disk is missing, and no other disk replaces it.
     node.insert_disks([(Nvme, foreign.clone()), (SdCard, card.clone())]);
     node.power_on()?;
     node.wait_ready()?;
@@ -72,7 +72,7 @@ fn the_disk_with_the_marker_is_the_nodes_wherever_the_kernel_puts_it() -> Result
     node.pull_plug();
     untouched()?;
 
-    // It comes back together with a copy of it: nobody knows which one is the node's.
+    // It comes back together with a copy, so it is unclear which one is the node's.
     let copy = own.copy("copy.raw")?;
     node.insert_disks([(Nvme, own.clone()), (Nvme, copy.clone())]);
     node.power_on()?;
@@ -87,7 +87,7 @@ fn the_disk_with_the_marker_is_the_nodes_wherever_the_kernel_puts_it() -> Result
     own.expect_same(&copy)?;
     assert_eq!(own.fingerprint()?, prepared);
 
-    // Both are gone for good, and the card is all that is left: the administrator says so, and the layout that it may be overwritten.
+    // Both are gone for good, and only the card is left. The administrator orders the new disk, and the layout allows overwriting it.
     node.insert_disks([(SdCard, card.clone())]);
     cluster.daemon.cli(&["node", "reprep", "r01n01", "--new-disk"])?;
     node.power_on()?;

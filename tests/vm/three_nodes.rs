@@ -1,4 +1,4 @@
-//! Three nodes switched on together, on different network cards, get what is theirs.
+//! Three nodes that are switched on together, with different network cards, get their own addresses, disks and keys.
 
 use super::GIB2;
 use std::collections::BTreeSet;
@@ -24,8 +24,8 @@ fn three_nodes_boot_at_once() -> Result {
         );
         keys.insert(node.shell("cat /etc/ssh/ssh_host_ed25519_key.pub /etc/machine-id")?);
     }
-    assert_eq!(keys.len(), 3, "each node has host keys and a machine id of its own");
-    // They know each other by name.
+    assert_eq!(keys.len(), 3, "nodes share host keys or a machine id");
+    // The nodes resolve each other's names.
     let hosts = nodes[0].shell("getent hosts r02n01")?;
     assert!(hosts.starts_with("10.5.2.1"), "{hosts}");
     Ok(())

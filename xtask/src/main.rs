@@ -1,4 +1,4 @@
-//! `cargo xtask`: the project's own commands, which set up all that they need.
+//! `cargo xtask`: the project's own commands, which install all that they need.
 
 mod attach;
 mod bench;
@@ -11,8 +11,8 @@ mod tidy;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// What a developer runs besides cargo's own commands. Demo and tests install the Debian packages
-/// that they need, make their own network namespaces, and remove them again; they run as root.
+/// Commands for developers besides cargo's own. Demo and tests install the Debian packages that they need, make their own network
+/// namespaces, and remove them again. They run as root.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
 struct Arguments {
@@ -22,15 +22,15 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Boot virtual nodes with blank disks, show how they come up, and log in on the console of the first.
+    /// Boot virtual nodes with blank disks, show how they boot, and log in on the console of the first one
     Demo(demo::Demo),
-    /// Run all tests, the ones with virtual machines included.
+    /// Run all tests, including those with virtual machines
     Test(suite::Test),
-    /// Measure an engine beside others of its kind, on loopback.
+    /// Compare an engine with others of its kind, on loopback
     Bench(bench::Bench),
-    /// Check the rules of docs/contributing/architecture.md that a program can check.
+    /// Check the rules of docs/contributing/architecture.md that a program can check
     Tidy,
-    /// Build the book and the code's documentation with warnings as errors, and check the licences of all crates.
+    /// Build the book and the code's documentation with warnings as errors, and check the licences of all crates
     Docs,
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every test, with what the tests need made once before they start.
+//! `cargo xtask test`: runs all tests, after making once what several of them need.
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
@@ -15,10 +15,10 @@ use testbed::{
 
 #[derive(Args)]
 pub struct Test {
-    /// Leave out the tests with virtual machines (those named `vm::…`).
+    /// Skip the tests with virtual machines (those named `vm::…`)
     #[arg(long)]
     fast: bool,
-    /// Run only the tests whose names contain this.
+    /// Run only the tests whose names contain this
     filter: Option<String>,
 }
 
@@ -26,7 +26,7 @@ impl Test {
     pub fn run(self) -> Result<ExitCode> {
         let mut say = |line: &str| eprintln!("{line}");
         packages::ensure(&mut say)?;
-        // They take a minute in which one processor unpacks packages.
+        // The trees take a minute, in which one processor unpacks packages.
         let trees = thread::spawn(|| {
             let mut say = |line: &str| eprintln!("{line}");
             small::tree(Kernel::Cloud, &mut say)?;
@@ -45,7 +45,7 @@ impl Test {
             let what = format!("running {}", command.get_program().display());
             Ok(command.status().context(what)?.success())
         };
-        // The very daemon that the tests will run, as the image is made by it.
+        // Use the daemon of the tests, because it imports the image.
         ensure!(
             run(cargo().args(["test", "--workspace", "--all-targets", "--no-run", "--quiet"]))?,
             "the tests do not build"
@@ -55,10 +55,10 @@ impl Test {
             agent,
         };
         trees.join().map_err(|_| anyhow!("making the root trees panicked"))??;
-        // Held until the end, so that nobody removes it as unused.
+        // The images are held until the end, so that no process removes them as unused.
         let _debian = Image::debian(&binaries, Kernel::Cloud, &mut say)?;
         let _small = Image::small(&binaries, Kernel::Cloud, &mut say)?;
-        // The runner knows nothing of the examples in documentation. It comes last: its closing lines count.
+        // nextest does not run the examples in documentation. They come last, so that its closing lines are visible.
         let documented = self.filter.is_some() || run(cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
         let tested = run(runner.envs(binaries.environment()))?;
         if !documented {
@@ -84,7 +84,7 @@ impl Test {
     fn cargo_test(&self) -> Command {
         let mut command = cargo();
         command.args(["test", "--workspace", "--no-fail-fast", "--all-targets"]);
-        // A filter comes first; two machines at a time are what two cores carry.
+        // The filter comes first. Two cores can run two machines at a time.
         command.args(&self.filter).args(["--", "--test-threads=2"]);
         if self.fast {
             command.args(["--skip", "vm::"]);

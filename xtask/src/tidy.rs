@@ -8,11 +8,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Longest source file, tests included: beyond that a file has more than one subject.
+/// Most lines of a source file, including tests. A longer file has more than one subject.
 const MAX_LINES: usize = 600;
 
+<<<<<<< HEAD
 /// Packages and modules that answer packets. The manifests say which packages those below `crates/` import; a module of the program could
 /// import each of them.
+=======
+/// Packages and modules that answer packets. Cargo keeps packages from importing each other, but not modules of the program.
+>>>>>>> worda
 const PROTOCOLS: [&str; 6] = [
     "http",
     "rackstrap_dhcp",
@@ -22,11 +26,16 @@ const PROTOCOLS: [&str; 6] = [
     "rackstrap_tftp",
 ];
 
-/// Modules at the outer end, which nothing further in may import.
+/// Outer modules, which inner ones must not import.
 const OUTER: [&str; 3] = ["cli", "control", "serve"];
 
+<<<<<<< HEAD
 /// Modules further in than the protocols: what they know, every protocol may ask.
 const INNER: [&str; 8] = [
+=======
+/// Inner modules, which every protocol may use.
+const INNER: [&str; 10] = [
+>>>>>>> worda
     "boots",
     "discovery",
     "inventory",
@@ -37,11 +46,16 @@ const INNER: [&str; 8] = [
     "users",
 ];
 
+<<<<<<< HEAD
 /// Logic that a simulation runs as well as the daemon does: the modules and packages of ours that each file may use.
 const PURE: [(&str, &[&str]); 1] = [(
     "crates/model/src/decide/assignments.rs",
     &["rackstrap_base", "rackstrap_catalog"],
 )];
+=======
+/// Files whose logic also runs in a simulation, with the modules and packages of ours that each may use.
+const PURE: [(&str, &[&str]); 1] = [("src/decide/assignments.rs", &["rackstrap_base", "rackstrap_image"])];
+>>>>>>> worda
 
 pub fn run() -> Result<()> {
     let problems = problems(&testbed::paths::repo_root())?;
@@ -54,7 +68,7 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-/// All that is wrong in the tree at `root`, one line each.
+/// All faults in the tree at `root`, one line each.
 fn problems(root: &Path) -> Result<Vec<String>> {
     let mut files = Vec::new();
     for folder in ["crates", "src", "testbed", "tests", "xtask"] {
@@ -64,7 +78,7 @@ fn problems(root: &Path) -> Result<Vec<String>> {
     for path in files {
         let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
-        note_imports(&mut imports, &name, &text);
+        record_imports(&mut imports, &name, &text);
         if is_of_the_daemon(&name) {
             let found = locks_of(&without_tests_and_comments(&text));
             locks.extend(found.into_iter().map(|lock| (name.clone(), lock)));
@@ -103,7 +117,7 @@ fn check_file(name: &str, text: &str) -> Vec<String> {
             "{lines} lines; {MAX_LINES} are the limit: more than one subject?"
         ));
     }
-    // Written so that this file does not find itself.
+    // The markers are written so that this file does not match itself.
     for marker in [
         concat!("to", "do!("),
         concat!("unimple", "mented!("),
@@ -111,7 +125,7 @@ fn check_file(name: &str, text: &str) -> Vec<String> {
         concat!("XX", "X"),
     ] {
         if text.contains(marker) {
-            problems.push(format!("'{marker}' is left in it"));
+            problems.push(format!("it contains '{marker}'"));
         }
     }
     let code = without_tests_and_comments(text);
@@ -140,20 +154,24 @@ fn check_file(name: &str, text: &str) -> Vec<String> {
     problems
 }
 
+<<<<<<< HEAD
 /// `http` for `src/http/answer.rs`, `nodes` for `src/nodes.rs`; nothing for other packages, whose manifests say what they use.
+=======
+/// `dns` for `src/dns/answer.rs`, `decide` for `src/decide.rs`. None for other packages, whose manifests list what they use.
+>>>>>>> worda
 fn module_of(name: &str) -> Option<&str> {
     let inside = name.strip_prefix("src/")?;
     let module = inside.split('/').next()?.trim_end_matches(".rs");
     (!["lib", "main"].contains(&module)).then_some(module)
 }
 
-/// Why `module` may not use `used`.
+/// Why `module` must not use `used`.
 fn forbidden(module: &str, used: &str) -> Option<&'static str> {
     let outer = OUTER.contains(&used);
     if PROTOCOLS.contains(&module) && used != module {
         return match (PROTOCOLS.contains(&used), outer) {
             (true, _) => Some("protocols never import each other"),
-            (_, true) => Some("protocols get what they need by traits; imports point inwards"),
+            (_, true) => Some("protocols use traits for what they need; imports point inwards"),
             _ => None,
         };
     }
@@ -163,11 +181,11 @@ fn forbidden(module: &str, used: &str) -> Option<&'static str> {
     }
 }
 
-/// Modules of the program, each with those that it uses. Cargo keeps packages from importing each other in circles, and not modules.
+/// Modules of the program, each with those that it uses. Cargo prevents circles of packages, but not of modules.
 type Imports = BTreeMap<String, BTreeSet<String>>;
 
-/// Tests may use what they like.
-fn note_imports(imports: &mut Imports, name: &str, text: &str) {
+/// Records the imports of a file. Tests may use any module.
+fn record_imports(imports: &mut Imports, name: &str, text: &str) {
     if name.ends_with("tests.rs") || name.contains("/tests/") || name == "src/testkit.rs" {
         return;
     }
@@ -177,7 +195,7 @@ fn note_imports(imports: &mut Imports, name: &str, text: &str) {
     }
 }
 
-/// The modules that use themselves by way of others.
+/// The modules that import themselves through others.
 fn circles(imports: &Imports) -> Vec<String> {
     let mut reached = imports.clone();
     for (module, used) in &mut reached {
@@ -199,7 +217,7 @@ fn circles(imports: &Imports) -> Vec<String> {
                 .iter()
                 .filter(|other| reached.get(*other).is_some_and(|used| used.contains(module)));
             let back: Vec<&str> = back.map(String::as_str).filter(|other| other != module).collect();
-            format!("src/{module}: imports itself by way of {}", back.join(", "))
+            format!("src/{module}: imports itself through {}", back.join(", "))
         })
         .collect()
 }
@@ -212,7 +230,7 @@ fn is_ours_to_time(name: &str) -> bool {
 
 fn may_know_the_time(name: &str) -> bool {
     let last = name.rsplit('/').next().unwrap_or(name);
-    // The client of registries waits between its tries; it runs in the command line.
+    // The client of registries waits between its attempts; it runs in the command line.
     let outside = [
         "crates/store/",
         "src/cli/",
@@ -228,8 +246,8 @@ fn may_know_the_time(name: &str) -> bool {
         || KNOWN.contains(&name)
 }
 
-/// Files that use a clock although they hold logic: a download's duration for the timeline, the wait for a lock, a thread's pause after
-/// a panic, and a simulation that is test code under another name.
+/// Files with logic that use a clock: for a download's duration on the timeline, the wait for a lock, a thread's pause after a panic, and a
+/// simulation that is test code under another name.
 const KNOWN: &[&str] = &[
     "crates/base/src/panics.rs",
     "crates/image/src/locks.rs",
@@ -237,19 +255,19 @@ const KNOWN: &[&str] = &[
     "src/http/loader.rs",
 ];
 
-/// The code that is built without `cfg(test)`, comments taken out. Tests stand last in a file.
+/// The code that is built without `cfg(test)`, without comments. Tests are at the end of a file.
 fn without_tests_and_comments(text: &str) -> String {
     let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text);
     let lines = code.lines().map(|line| line.split("//").next().unwrap_or(line));
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The modules of the program that `code` names (`crate::x` and `crate::{x::…, y}`), and our packages (`rackstrap_x`) but for
-/// the words that server and agent share.
+/// The modules of the program in `code` (`crate::x` and `crate::{x::…, y}`), and our packages (`rackstrap_x`) except those that server and
+/// agent share.
 fn our_modules(code: &str) -> BTreeSet<String> {
     let mut modules = BTreeSet::new();
     for (at, found) in code.match_indices("crate::") {
-        // `testbed_crate::` is somebody else's.
+        // `testbed_crate::` is another crate.
         if code[..at].ends_with(is_of_a_name) {
             continue;
         }
@@ -274,7 +292,7 @@ fn is_of_a_name(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// The first names of `a::b, c::{d, e}, f}…`, up to the brace that ends the group.
+/// The first names of `a::b, c::{d, e}, f}…`, up to the closing brace of the group.
 fn top_level_names(group: &str) -> Vec<String> {
     let (mut depth, mut start, mut names) = (0, 0, Vec::new());
     for (at, c) in group.char_indices() {
@@ -299,10 +317,10 @@ fn leading_name(text: &str) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
-/// The page that has all locks of the daemon, with their order.
+/// The page with all locks of the daemon and their order.
 const LOCKS_PAGE: &str = "docs/contributing/concurrency.md";
 
-/// Whether the locks of a file are the daemon's: not those of the agent, of the command line and of tests.
+/// True if the locks of a file belong to the daemon, and not to the agent, the command line or tests.
 fn is_of_the_daemon(name: &str) -> bool {
     let others = ["crates/agent/", "src/cli/"];
     let is_test = name.contains("/tests") || name.ends_with("tests.rs") || name.ends_with("/testing.rs");
@@ -331,11 +349,28 @@ fn check_lock(page: &str, file: &str, name: &str) -> Option<String> {
     let is_there = rows.any(|row| row.contains(&format!("`{file}`")) && is_named(row));
     (!is_there).then(|| {
         format!(
-            "{file}: the lock '{name}' is not in the table of {LOCKS_PAGE}: what it guards, and its place in the order"
+            "{file}: the lock '{name}' is not in the table of {LOCKS_PAGE}; add it with what it guards and its place in the order"
         )
     })
 }
 
+<<<<<<< HEAD
+=======
+/// The protocol between server and agent is data only.
+fn check_wire(manifest: &str) -> Vec<String> {
+    let dependencies = manifest.split("[dependencies]").nth(1).unwrap_or_default();
+    let dependencies = dependencies.split("\n[").next().unwrap_or_default();
+    let names = dependencies
+        .lines()
+        .filter_map(|line| line.split_once(['=', '.']))
+        .map(|(name, _)| name.trim());
+    let extra = names.filter(|name| !["serde", "serde_json"].contains(name) && !name.starts_with('#'));
+    extra
+        .map(|name| format!("crates/wire/Cargo.toml: depends on {name}; wire is plain data: serde and its JSON only"))
+        .collect()
+}
+
+>>>>>>> worda
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -355,7 +390,7 @@ mod tests {
         );
         assert!(is_of_the_daemon("src/nodes.rs") && is_of_the_daemon("crates/store/src/writer.rs"));
         assert!(
-            !is_of_the_daemon("crates/agent/src/voice.rs") && !is_of_the_daemon("crates/store/src/tests/panics.rs")
+            !is_of_the_daemon("crates/agent/src/reporter.rs") && !is_of_the_daemon("crates/store/src/tests/panics.rs")
         );
     }
 
@@ -366,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn imports_are_seen_in_every_spelling() {
+    fn imports_are_found_in_every_spelling() {
         let code = "use crate::clock::Timestamp;\nuse crate::{\n  decide::{World, decide},\n  nfs, tftp::x,\n};\nfn f() { crate::store::open(); rackstrap_dhcp::x(rackstrap_wire::y) }\nmy_crate::no(my_rackstrap_no::x)\nuse rackstrap_ndp::{a, b};";
         let modules: Vec<String> = our_modules(code).into_iter().collect();
         assert_eq!(
@@ -396,7 +431,7 @@ mod tests {
         assert!(check(assignments, "use crate::inventory::Node;").contains("is pure"));
         assert!(check("src/rollout/health.rs", "let now = Instant::now();").contains("clocks"));
         assert!(check("crates/tftp/src/session.rs", "let now = Instant::now();").contains("clocks"));
-        assert!(check("crates/tftp/src/x.rs", concat!("// XX", "X later")).contains("left in it"));
+        assert!(check("crates/tftp/src/x.rs", concat!("// XX", "X later")).contains("it contains"));
         assert!(check("src/cli/mod.rs", &"\n".repeat(601)).contains("601 lines"));
         assert!(check("crates/nfs/src/lib.rs", &"\n".repeat(601)).contains("601 lines"));
     }
@@ -412,15 +447,15 @@ mod tests {
             ("src/decide/tests.rs", "use crate::serve::x;"),
             ("src/lib.rs", "use crate::serve::x;"),
         ] {
-            note_imports(&mut imports, name, text);
+            record_imports(&mut imports, name, text);
         }
         let found = circles(&imports);
         assert_eq!(
             found,
             [
-                "src/config: imports itself by way of decide, inventory",
-                "src/decide: imports itself by way of config, inventory",
-                "src/inventory: imports itself by way of config, decide",
+                "src/config: imports itself through decide, inventory",
+                "src/decide: imports itself through config, inventory",
+                "src/inventory: imports itself through config, decide",
             ]
         );
         imports.remove("decide");
@@ -428,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_allowed_passes() {
+    fn allowed_code_passes() {
         for (name, text) in [
             ("src/http/loader.rs", "use crate::{boots::Boot, http::answer};"),
             ("src/http/task.rs", "let now = Instant::now();"),

@@ -1,4 +1,4 @@
-//! PID 1 of the initramfs: the phases, in order, and what happens when one of them fails for good.
+//! PID 1 of the initramfs: the phases in their order, and the restart of the machine when a phase fails for good.
 
 use crate::{
     cmdline::{self, CommandLine},
@@ -21,35 +21,35 @@ use crate::{
 };
 use rackstrap_wire::{
     DiskState, DiskStatus, Hardware, ImageList, OLDEST_WIRE, Overlay, OverlayContent, OverlayFile, OverlayRequest,
-    Phase, Plan, SECRET_SPEAKS, WIRE_VERSION, paths,
+    Phase, Plan, SECRET_AUTHENTICATES, WIRE_VERSION, paths,
 };
 use std::{convert::Infallible, fs, path::Path, time::Duration};
 
-/// How long a phase that needs the server is tried, before the machine starts all over.
+/// How long a phase that needs the server is retried before the machine restarts.
 const PATIENCE: Policy = Policy::For(Duration::from_secs(600));
-/// Plans and overlays.
+/// For plans and overlays.
 const ASK_TIMEOUT: Duration = Duration::from_secs(20);
-/// Below here the disk's file systems wait for the new root.
+/// The disk's file systems are mounted below this directory until the new root exists.
 const DISK_MOUNTS: &str = "/disk";
-/// Time to read the last lines before the machine restarts.
+/// Gives a person time to read the last lines before the machine restarts.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
-/// Boots; a failure restarts the machine, and all begins again.
+/// Boots the node. If that fails, the machine restarts and boots again.
 pub fn run() -> ! {
     std::panic::set_hook(Box::new(|info| {
-        // The agent is PID 1: if it just died, a kernel without panic= would stop for ever.
+        // The agent is PID 1: when it dies, a kernel without panic= stops for ever.
         Console::open().line(&format!("the agent crashed: {info}; restarting"));
         std::thread::sleep(LAST_WORDS);
         sys::restart();
     }));
     let mut timeline = Timeline::new(random_seed());
     let Err(failure) = boot(&mut timeline);
-    timeline.say(&format!("giving up: {failure}; this machine restarts and begins again"));
+    timeline.print(&format!("giving up: {failure}; the machine restarts and boots again"));
     timeline.flush();
     std::thread::sleep(LAST_WORDS);
     let failure = sys::restart();
-    timeline.say(&failure.to_string());
-    // Ends in a kernel panic, and with panic=N in a restart.
+    timeline.print(&failure.to_string());
+    // The exit of PID 1 is a kernel panic, and with panic=N a restart.
     std::process::exit(1)
 }
 
@@ -70,12 +70,12 @@ fn boot(timeline: &mut Timeline) -> Res<Infallible> {
         plan: cmdline.plan.clone(),
         token: cmdline.token.clone(),
     };
-    // The kernel asks this program for modules that it wants itself.
+    // For modules that the kernel itself requests, it runs this program.
     let modprobe = fs::read_to_string("/proc/sys/kernel/modprobe").unwrap_or_default();
     let _ = fs::write("/proc/sys/kernel/modprobe", "/init");
     let modules = timeline.run(Phase::Modules, Policy::Once, |_| {
         let mut loader = Loader::open(&cmdline.all);
-        let done = loader.settle();
+        let done = loader.load_for_devices();
         Ok((loader.needed(), Summary::Done(done)))
     })?;
     timeline.run(Phase::Network, Policy::For(Duration::from_secs(180)), |t| {
@@ -94,15 +94,15 @@ fn boot(timeline: &mut Timeline) -> Res<Infallible> {
     network_loader(timeline, &plan, &server, &state);
     let hardware = Hardware {
         modules,
-        ..hardware::look()
+        ..hardware::describe()
     }
     .bounded();
-    // Secrets go out once a boot: an overlay that was fetched is kept over attempts.
+    // The server gives secrets once a boot, so an overlay that was fetched is kept over attempts.
     let mut fetched = None;
     timeline.run(Phase::Overlay, PATIENCE, |t| {
         let done = overlay_phase(&plan, &server, &state, &list, &hardware, &mut fetched);
         if let Some(overlay) = &fetched {
-            t.attach(proven(&server, &plan, overlay));
+            t.attach(reporting_server(&server, &plan, overlay));
         }
         Ok(((), done?))
     })?;
@@ -111,10 +111,10 @@ fn boot(timeline: &mut Timeline) -> Res<Infallible> {
 }
 
 fn fetch_plan(server: &Server) -> Res<(Plan, Summary)> {
-    // The version first: a plan of another one may not be readable at all.
+    // Check the version first: a plan of another version may not be readable at all.
     let document: serde_json::Value = server.get(paths::PLAN, ASK_TIMEOUT)?;
     let wire = document.get("wire").and_then(serde_json::Value::as_u64);
-    understood(wire)?;
+    check_wire_version(wire)?;
     let plan: Plan = serde_json::from_value(document).doing(|| "reading the plan".into())?;
     let disk = match &plan.disk {
         Some(d) => format!("{} v{} on {}", d.layout.name, d.layout.version, d.device),
@@ -124,22 +124,22 @@ fn fetch_plan(server: &Server) -> Res<(Plan, Summary)> {
     Ok((plan, Summary::Done(done)))
 }
 
-/// Whether this agent understands an answer in version `wire` (pure). A server answers an older agent in that one's version, if it can.
-fn understood(wire: Option<u64>) -> Res<()> {
+/// Checks that this agent understands an answer in version `wire` (pure). A server answers an older agent in the agent's version if it can.
+fn check_wire_version(wire: Option<u64>) -> Res<()> {
     let (oldest, newest) = (u64::from(OLDEST_WIRE), u64::from(WIRE_VERSION));
     match wire {
         Some(wire) if (oldest..=newest).contains(&wire) => Ok(()),
         other => {
             let theirs = other.map_or("none".to_owned(), |wire| wire.to_string());
-            Err(Failure::hopeless(format!(
-                "the server answers in wire version {theirs}, and this image was sealed with an agent of {oldest} to {newest}; seal it \
-                 anew with the server's release: rackstrap image clone, then rackstrap image seal"
+            Err(Failure::permanent(format!(
+                "the server answers in wire version {theirs}; the agent of this image speaks {oldest} to {newest}; seal the image \
+                 again with the server's release: rackstrap image clone, then rackstrap image seal"
             )))
         }
     }
 }
 
-/// The image's list; an image without a readable one is booted as one was before there were lists.
+/// Reads the image's list. An image without a readable list boots like images from before lists existed.
 fn read_list<'a>(timeline: &mut Timeline, text: &'a [u8]) -> ImageList<'a> {
     if text.is_empty() {
         return ImageList::default();
@@ -169,14 +169,14 @@ fn disk_phase(
             }
         }
     };
-    let mut on_note = |text: &str| timeline.borrow_mut().step(text);
+    let mut on_line = |text: &str| timeline.borrow_mut().step(text);
     let context = disk::phase::Context {
         node: &plan.node,
         image: Path::new(root::IMAGE),
         list,
         mounts: Path::new(DISK_MOUNTS),
         on_step: &mut on_step,
-        on_note: &mut on_note,
+        on_line: &mut on_line,
     };
     let (state, text) = disk::phase::run(plan.disk.as_ref(), context);
     let summary = match state.status {
@@ -186,10 +186,10 @@ fn disk_phase(
     (state, summary)
 }
 
-/// The server, for reports of a node that has its overlay: with the secret, if the server wants it (pure).
-fn proven(server: &Server, plan: &Plan, overlay: &Overlay) -> Server {
+/// The server, for reports of a node that has its overlay: they carry the node's secret if the server requires it (pure).
+fn reporting_server(server: &Server, plan: &Plan, overlay: &Overlay) -> Server {
     match &overlay.secret {
-        Some(secret) if plan.wire >= SECRET_SPEAKS => Server {
+        Some(secret) if plan.wire >= SECRET_AUTHENTICATES => Server {
             token: secret.clone(),
             ..server.clone()
         },
@@ -197,7 +197,7 @@ fn proven(server: &Server, plan: &Plan, overlay: &Overlay) -> Server {
     }
 }
 
-/// Keeps the disk's network loader as the server has it. The node boots without it, so a failure is only told.
+/// Updates the network loader on the disk to the server's version. The node boots without it, so a failure is only reported.
 fn network_loader(timeline: &mut Timeline, plan: &Plan, server: &Server, state: &DiskState) {
     let prepared = matches!(state.status, DiskStatus::Kept { .. } | DiskStatus::Prepared { .. });
     let Some(loader) = plan.disk.as_ref().and_then(|d| d.loader).filter(|_| prepared) else {
@@ -243,7 +243,7 @@ fn overlay_phase(
         files: &overlay.files,
     };
     let mut fresh = || {
-        // Unmounting the overlay of a failed attempt must not take the disk with it: that is only bound, not moved.
+        // Unmounting the overlay of a failed attempt must not unmount the disk too, so the disk is bound and not moved.
         root::mount_overlay(&plan.ram_size)?;
         let tree = Tree::open(Path::new(NEW_ROOT))?;
         new_root::bind(Path::new("/run"), &tree, "/run")?;
@@ -263,7 +263,7 @@ fn overlay_phase(
     if given > 0 {
         text += &format!(", capabilities of {given} files");
     }
-    let wrong = [new_root::says(&left_out), problem.unwrap_or_default()];
+    let wrong = [new_root::describe_left_out(&left_out), problem.unwrap_or_default()];
     let wrong: Vec<&str> = wrong
         .iter()
         .map(String::as_str)
@@ -275,7 +275,7 @@ fn overlay_phase(
     })
 }
 
-/// The agent's own files in the new root.
+/// The files that the agent itself puts into the new root.
 fn own_files(
     plan: &Plan,
     server: &Server,
@@ -288,11 +288,11 @@ fn own_files(
     let facts = BootFacts {
         server: server.base.clone(),
         plan: server.plan.clone(),
-        token: proven(server, plan, overlay).token,
+        token: reporting_server(server, plan, overlay).token,
         node: plan.node.clone(),
         heartbeat_secs: plan.heartbeat_secs,
         mounts,
-        left_out: new_root::says(left_out),
+        left_out: new_root::describe_left_out(left_out),
         health: plan.health.clone(),
         secret: overlay.secret.clone(),
         address: Some(plan.net.ipaddr),
@@ -308,7 +308,7 @@ fn own_files(
     let mut files = vec![(own(facts::RUN, 0o600), facts.clone()), (own(facts::LIB, 0o600), facts)];
     if let Some(users) = &overlay.users {
         let users = serde_json::to_vec(users).doing(|| "writing users.json".into())?;
-        files.push((own(users::KEPT, 0o600), users));
+        files.push((own(users::GIVEN, 0o600), users));
     }
     let agent = fs::read("/proc/self/exe").doing(|| "reading the agent".into())?;
     files.push((own(facts::AGENT, 0o755), agent));
@@ -322,11 +322,11 @@ fn hand_over(timeline: &mut Timeline, plan: &Plan, cmdline: &CommandLine) -> Res
             let _ = rustix::mount::unmount(mounted.path(), rustix::mount::UnmountFlags::DETACH);
         }
         let _ = rustix::mount::unmount("/run", rustix::mount::UnmountFlags::DETACH);
-        t.say(&format!("switch-root: starting {}", plan.init));
+        t.print(&format!("switch-root: starting {}", plan.init));
         handover::move_mounts()?;
         handover::switch()?;
         if !systemd {
-            handover::start_voice()?;
+            handover::start_reporter()?;
         }
         Ok(((), Summary::Done(format!("{} of {}", plan.init, plan.image))))
     })?;
@@ -338,13 +338,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn older_servers_are_understood_and_strange_ones_refused_with_what_to_do() {
-        assert_eq!(understood(Some(1)), Ok(()));
-        assert_eq!(understood(Some(WIRE_VERSION.into())), Ok(()));
+    fn older_servers_are_understood_and_unknown_versions_are_refused_with_a_remedy() {
+        assert_eq!(check_wire_version(Some(1)), Ok(()));
+        assert_eq!(check_wire_version(Some(WIRE_VERSION.into())), Ok(()));
         for wire in [None, Some(0), Some(u64::from(WIRE_VERSION) + 1), Some(u64::MAX)] {
-            let failure = understood(wire).unwrap_err();
+            let failure = check_wire_version(wire).unwrap_err();
             assert!(
-                failure.hopeless && failure.to_string().contains("rackstrap image seal"),
+                failure.permanent && failure.to_string().contains("rackstrap image seal"),
                 "{failure}"
             );
         }

@@ -1,7 +1,7 @@
-//! Whether what the site wants of a running node is true of it.
+//! The checks of a running node: units, mounts, commands, and whether users can log in.
 
 use crate::{
-    command::{self, Left, Ran},
+    command::{self, Execution, Left},
     login::{self, Answer, Login},
 };
 use rackstrap_wire::{Check, CheckResult, Health, text::cut};
@@ -12,37 +12,37 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Between two runs of a command while the node runs: a check is not to be what the node is busy with.
+/// Time between two runs of a command while the node runs: checks must not keep the node busy.
 const COMMAND_REST: Duration = Duration::from_secs(60);
-/// Between two attempts at a mount while the node comes up: whoever serves it may come up at the same time.
+/// Time between two attempts at a mount while the node comes up: its file server may come up at the same time.
 const MOUNT_REST: Duration = Duration::from_secs(10);
 /// Bytes of a result's detail (the wire's limit).
 const DETAIL: usize = 200;
-/// `systemctl` asks a daemon that may be busy.
+/// `systemctl` waits for systemd, which may be busy.
 const UNIT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What checks look at.
+/// The parts of the machine that checks examine; tests simulate them.
 pub trait System {
     /// True if PID 1 is systemd.
     fn has_systemd(&self) -> bool;
     /// `systemctl is-active UNIT`.
-    fn is_active(&self, unit: &str) -> Ran;
+    fn is_active(&self, unit: &str) -> Execution;
     /// `/proc/self/mounts`.
     fn mounts(&self) -> String;
-    /// Runs a command.
-    fn run(&self, words: &[&str], timeout: Duration) -> Ran;
+    /// Runs a command and waits for its end.
+    fn run(&self, words: &[&str], timeout: Duration) -> Execution;
 
-    /// Something is at this path.
+    /// True if the path exists.
     fn exists(&self, path: &str) -> bool {
         Path::new(path).exists()
     }
 
-    /// The text of a file, or nothing if the file cannot be read.
+    /// The text of a file; empty if the file cannot be read.
     fn read(&self, path: &str) -> String {
         fs::read_to_string(path).unwrap_or_default()
     }
 
-    /// Names in a directory.
+    /// The names in a directory; empty if it cannot be read.
     fn list(&self, dir: &str) -> Vec<String> {
         let entries = fs::read_dir(dir).into_iter().flatten().flatten();
         entries
@@ -50,13 +50,13 @@ pub trait System {
             .collect()
     }
 
-    /// What answers there.
-    fn greets(&self, at: SocketAddr) -> Answer {
-        login::greets(at)
+    /// Connects to the address and looks for an SSH server.
+    fn ssh_answer(&self, at: SocketAddr) -> Answer {
+        login::ssh_answer(at)
     }
 }
 
-/// This machine.
+/// The machine that the agent runs on.
 #[derive(Debug)]
 pub struct Machine;
 
@@ -65,7 +65,7 @@ impl System for Machine {
         crate::restart::has_systemd()
     }
 
-    fn is_active(&self, unit: &str) -> Ran {
+    fn is_active(&self, unit: &str) -> Execution {
         command::run(&["systemctl", "is-active", "--", unit], UNIT_TIMEOUT, Left::Killed)
     }
 
@@ -73,21 +73,21 @@ impl System for Machine {
         fs::read_to_string("/proc/self/mounts").unwrap_or_default()
     }
 
-    fn run(&self, words: &[&str], timeout: Duration) -> Ran {
+    fn run(&self, words: &[&str], timeout: Duration) -> Execution {
         command::run(words, timeout, Left::Killed)
     }
 }
 
-/// When checks are made.
+/// The occasion on which checks run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// The node comes up: what did not hold yet is looked at again.
+    /// The node comes up: checks that failed so far run again.
     ComingUp,
-    /// The node runs: all are looked at, commands now and then.
+    /// The node runs: all checks run, commands less often.
     Running,
 }
 
-/// The checks of a node, with what came of them.
+/// The checks of a node, with their results.
 #[derive(Debug)]
 pub struct Checks {
     all: Vec<One>,
@@ -99,16 +99,16 @@ pub struct Checks {
 struct One {
     check: Result<Check, String>,
     result: CheckResult,
-    /// How it failed, apart from what it said.
+    /// How it failed, without the program's output.
     how: String,
-    /// When a command, or an attempt to mount, ended.
+    /// End of the last command, or of the last attempt to mount.
     ran: Option<Instant>,
-    /// What is not mounted is to be.
+    /// Whether a file system that is not mounted is mounted by the check.
     mounts: bool,
 }
 
 impl Checks {
-    /// Those of a plan, none of them made yet, on a node with that address.
+    /// The checks of a plan for a node with that address. None has run yet.
     pub fn new(health: &Health, address: Option<Ipv4Addr>) -> Self {
         let all = health.checks.iter().map(|text| One {
             mounts: health
@@ -119,7 +119,7 @@ impl Checks {
             result: CheckResult {
                 check: text.clone(),
                 ok: false,
-                detail: format!("{text} was not looked at yet"),
+                detail: format!("{text} was not checked yet"),
             },
             how: String::new(),
             ran: None,
@@ -131,39 +131,39 @@ impl Checks {
         }
     }
 
-    /// True without any.
+    /// True if the node has no checks.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty() && self.login.is_none()
     }
 
-    /// True if all hold, as far as is known.
-    pub fn hold(&self) -> bool {
+    /// True if the last result of every check was good.
+    pub fn pass(&self) -> bool {
         self.all.iter().all(|one| one.result.ok) && self.login.iter().all(|login| login.result().ok)
     }
 
-    /// What came of them.
+    /// The last results.
     pub fn results(&self) -> Vec<CheckResult> {
         let login = self.login.iter().map(Login::result);
         self.all.iter().map(|one| &one.result).chain(login).cloned().collect()
     }
 
-    /// Makes those that are due.
-    pub fn look(&mut self, system: &impl System, when: When) {
+    /// Runs the checks that are due.
+    pub fn run_due(&mut self, system: &impl System, when: When) {
         for one in &mut self.all {
-            one.look(system, when, self.command_timeout);
+            one.run_due(system, when, self.command_timeout);
         }
         if let Some(login) = &mut self.login {
-            login.look(system, when);
+            login.run_due(system, when);
         }
     }
 }
 
 impl One {
-    fn look(&mut self, system: &impl System, when: When, timeout: Duration) {
+    fn run_due(&mut self, system: &impl System, when: When, timeout: Duration) {
         let text = self.result.check.clone();
         match &self.check {
             Err(problem) => {
-                // A newer server's: better said than taken for well.
+                // The check is from a newer server: a failure is safer than a pass.
                 self.failed(&format!("{text} cannot be checked by this agent: {problem}"), "");
             }
             Ok(Check::Unit(unit)) if !system.has_systemd() => {
@@ -171,22 +171,22 @@ impl One {
             }
             Ok(Check::Unit(unit)) => {
                 let ran = system.is_active(unit);
-                let word = ran.said.split_whitespace().next().unwrap_or_default();
+                let word = ran.output.split_whitespace().next().unwrap_or_default();
                 match (ran.ok, word) {
-                    (true, _) => self.holds(),
-                    // systemd's words: inactive, failed, activating, deactivating, maintenance.
+                    (true, _) => self.passed(),
+                    // The states of systemd's units: inactive, failed, activating, deactivating, maintenance.
                     (false, "inactive" | "failed" | "activating" | "deactivating" | "maintenance" | "unknown") => {
                         self.failed(&format!("unit {unit} is {word}"), "");
                     }
                     (false, _) => {
-                        let how = format!("unit {unit} cannot be checked: systemctl {}", ran.how);
-                        self.failed(&how, &ran.said);
+                        let how = format!("unit {unit} cannot be checked: systemctl {}", ran.end);
+                        self.failed(&how, &ran.output);
                     }
                 }
             }
             Ok(Check::Mount(path)) => {
                 let path = path.clone();
-                self.look_at_mount(system, when, timeout, &path);
+                self.check_mount(system, when, timeout, &path);
             }
             Ok(Check::Command(words)) => {
                 let rests = self.ran.is_some_and(|ran| match when {
@@ -200,16 +200,16 @@ impl One {
                 let ran = system.run(&words, timeout);
                 self.ran = Some(Instant::now());
                 match ran.ok {
-                    true => self.holds(),
-                    false => self.failed(&format!("{text} {}", ran.how), &ran.said),
+                    true => self.passed(),
+                    false => self.failed(&format!("{text} {}", ran.end), &ran.output),
                 }
             }
         }
     }
 
-    fn look_at_mount(&mut self, system: &impl System, when: When, timeout: Duration, path: &str) {
+    fn check_mount(&mut self, system: &impl System, when: When, timeout: Duration, path: &str) {
         if is_mounted(&system.mounts(), path) {
-            return self.holds();
+            return self.passed();
         }
         let rest = match when {
             When::ComingUp => MOUNT_REST,
@@ -219,30 +219,30 @@ impl One {
             return self.failed(&format!("{path} is not mounted"), "");
         }
         if self.ran.is_some_and(|ran| ran.elapsed() < rest) {
-            // What the last attempt said still holds, unless it was mounted since.
+            // The result of the last attempt still holds, unless the file system was mounted since.
             if self.result.ok {
-                self.failed(&format!("{path} is not mounted any more"), "");
+                self.failed(&format!("{path} is no longer mounted"), "");
             }
             return;
         }
-        // As its line of fstab says. Init has tried it already, once.
+        // mount(8) reads the rest from fstab. Init has tried it already, once.
         let ran = system.run(&["mount", "--", path], timeout);
         self.ran = Some(Instant::now());
         match (is_mounted(&system.mounts(), path), ran.ok) {
-            (true, _) => self.holds(),
-            // With nofail, mount(8) calls it a success that there is no such device.
-            (false, true) => self.failed(&format!("{path} is not mounted: there is no such device"), ""),
-            (false, false) => self.failed(&format!("{path} is not mounted: mount {}", ran.how), &ran.said),
+            (true, _) => self.passed(),
+            // With nofail, mount(8) succeeds though the device does not exist.
+            (false, true) => self.failed(&format!("{path} is not mounted: the device does not exist"), ""),
+            (false, false) => self.failed(&format!("{path} is not mounted: mount {}", ran.end), &ran.output),
         }
     }
 
-    fn holds(&mut self) {
+    fn passed(&mut self) {
         self.result.ok = true;
         self.result.detail.clear();
         self.how.clear();
     }
 
-    /// A check that fails as before keeps its words: a program that says the time would make each heartbeat news.
+    /// A check that fails as before keeps its detail: the output of a program that prints the time would change every heartbeat.
     fn failed(&mut self, how: &str, said: &str) {
         self.result.ok = false;
         if self.how == how {
@@ -251,15 +251,15 @@ impl One {
         how.clone_into(&mut self.how);
         let detail = match said {
             "" => how.to_owned(),
-            said => format!("{how}, and said: {said}"),
+            said => format!("{how}, with the output: {said}"),
         };
         cut(&detail, DETAIL).clone_into(&mut self.result.detail);
     }
 }
 
-/// True if a file system is mounted at `path` (pure). An automounter's trap that nobody has touched is none.
+/// True if a file system is mounted at `path` (pure). An automounter's mount point that was never used does not count.
 fn is_mounted(mounts: &str, path: &str) -> bool {
-    // fstab(5): blanks and backslashes are written in octal; a check's path has no blanks.
+    // fstab(5) writes blanks and backslashes in octal; the path of a check has no blanks.
     let path = path.replace('\\', "\\134");
     let top = mounts
         .lines()
@@ -288,12 +288,12 @@ mod tests {
             !self.other_init
         }
 
-        fn is_active(&self, _: &str) -> Ran {
+        fn is_active(&self, _: &str) -> Execution {
             let said = self.units.borrow().clone();
-            Ran {
+            Execution {
                 ok: said == "active",
-                how: "ended with exit status 3".into(),
-                said,
+                end: "ended with exit status 3".into(),
+                output: said,
             }
         }
 
@@ -301,13 +301,13 @@ mod tests {
             self.mounts.borrow().clone()
         }
 
-        fn run(&self, words: &[&str], timeout: Duration) -> Ran {
+        fn run(&self, words: &[&str], timeout: Duration) -> Execution {
             assert_eq!((words, timeout.as_secs()), (&["/bin/x", "-q"][..], 30));
             self.runs.set(self.runs.get() + 1);
-            Ran {
+            Execution {
                 ok: self.exit.get() == 0,
-                how: format!("ended with exit status {}", self.exit.get()),
-                said: format!("run {}", self.runs.get()),
+                end: format!("ended with exit status {}", self.exit.get()),
+                output: format!("run {}", self.runs.get()),
             }
         }
     }
@@ -331,50 +331,53 @@ mod tests {
         system.mounts.replace("x /scratch autofs rw 0 0\n".into());
         system.exit.set(3);
         let mut checks = checks(&["unit a.service", "mount /scratch", "command /bin/x -q", "moon full"]);
-        assert!(!checks.hold());
-        checks.look(&system, When::ComingUp);
+        assert!(!checks.pass());
+        checks.run_due(&system, When::ComingUp);
         let said = details(&checks);
         assert_eq!(said[0], "unit a.service is failed");
         assert_eq!(said[1], "/scratch is not mounted");
-        assert_eq!(said[2], "command /bin/x -q ended with exit status 3, and said: run 1");
+        assert_eq!(
+            said[2],
+            "command /bin/x -q ended with exit status 3, with the output: run 1"
+        );
         assert!(said[3].contains("cannot be checked by this agent"), "{said:?}");
         system.units.replace("active".into());
         let mounts = "x /scratch autofs rw 0 0\nfs:/s /scratch nfs rw 0 0\n";
         system.mounts.replace(mounts.into());
         system.exit.set(0);
         checks.all.pop();
-        checks.look(&system, When::ComingUp);
-        assert!(checks.hold(), "{checks:?}");
+        checks.run_due(&system, When::ComingUp);
+        assert!(checks.pass(), "{checks:?}");
         assert_eq!(details(&checks), ["", "", ""]);
         system.units.replace("Failed to connect to bus".into());
-        checks.look(&system, When::Running);
+        checks.run_due(&system, When::Running);
         assert!(details(&checks)[0].starts_with("unit a.service cannot be checked: systemctl ended"));
     }
 
     #[test]
-    fn what_the_node_cannot_do_without_is_mounted_again_and_again() {
+    fn a_required_mount_is_tried_until_it_is_mounted() {
         let (mounts, exit) = (RefCell::new(String::new()), Cell::new(32));
         struct Late<'a>(&'a RefCell<String>, &'a Cell<i32>, Cell<u32>);
         impl System for Late<'_> {
             fn has_systemd(&self) -> bool {
                 false
             }
-            fn is_active(&self, _: &str) -> Ran {
+            fn is_active(&self, _: &str) -> Execution {
                 panic!("no units")
             }
             fn mounts(&self) -> String {
                 self.0.borrow().clone()
             }
-            fn run(&self, words: &[&str], _: Duration) -> Ran {
+            fn run(&self, words: &[&str], _: Duration) -> Execution {
                 assert_eq!(words, ["mount", "--", "/home"]);
                 self.2.set(self.2.get() + 1);
                 if self.1.get() == 0 && self.2.get() > 2 {
                     self.0.replace("fs:/home /home nfs rw 0 0\n".into());
                 }
-                Ran {
+                Execution {
                     ok: self.1.get() == 0,
-                    how: "ended with exit status 32".into(),
-                    said: "mount.nfs: Connection refused".into(),
+                    end: "ended with exit status 32".into(),
+                    output: "mount.nfs: Connection refused".into(),
                 }
             }
         }
@@ -385,26 +388,26 @@ mod tests {
             ..Health::default()
         };
         let mut checks = Checks::new(&health, None);
-        checks.look(&system, When::ComingUp);
-        checks.look(&system, When::ComingUp);
+        checks.run_due(&system, When::ComingUp);
+        checks.run_due(&system, When::ComingUp);
         assert_eq!(system.2.get(), 1, "not each time");
         assert_eq!(
             details(&checks),
             [
-                "/home is not mounted: mount ended with exit status 32, and said: mount.nfs: Connection refused",
+                "/home is not mounted: mount ended with exit status 32, with the output: mount.nfs: Connection refused",
                 "/other is not mounted"
             ]
         );
         exit.set(0);
         checks.all[0].ran = Instant::now().checked_sub(MOUNT_REST);
-        checks.look(&system, When::ComingUp);
-        assert_eq!(details(&checks)[0], "/home is not mounted: there is no such device");
+        checks.run_due(&system, When::ComingUp);
+        assert_eq!(details(&checks)[0], "/home is not mounted: the device does not exist");
         checks.all[0].ran = Instant::now().checked_sub(MOUNT_REST);
-        checks.look(&system, When::ComingUp);
+        checks.run_due(&system, When::ComingUp);
         assert_eq!(details(&checks)[0], "");
         mounts.replace(String::new());
-        checks.look(&system, When::Running);
-        assert_eq!(details(&checks)[0], "/home is not mounted any more");
+        checks.run_due(&system, When::Running);
+        assert_eq!(details(&checks)[0], "/home is no longer mounted");
         assert_eq!(system.2.get(), 3);
     }
 
@@ -415,7 +418,7 @@ mod tests {
             ..Simulated::default()
         };
         let mut checks = checks(&["unit a.service"]);
-        checks.look(&system, When::ComingUp);
+        checks.run_due(&system, When::ComingUp);
         assert_eq!(
             details(&checks),
             ["unit a.service cannot be checked: the init is not systemd"]
@@ -423,25 +426,25 @@ mod tests {
     }
 
     #[test]
-    fn commands_are_run_now_and_then_and_keep_their_words() {
+    fn commands_run_once_a_minute_and_keep_their_first_output() {
         let system = Simulated::default();
         let mut checks = checks(&["command /bin/x -q"]);
         system.exit.set(1);
-        checks.look(&system, When::ComingUp);
-        checks.look(&system, When::ComingUp);
+        checks.run_due(&system, When::ComingUp);
+        checks.run_due(&system, When::ComingUp);
         assert_eq!(system.runs.get(), 2);
-        assert!(details(&checks)[0].ends_with("said: run 1"), "{checks:?}");
+        assert!(details(&checks)[0].ends_with("output: run 1"), "{checks:?}");
         system.exit.set(0);
-        checks.look(&system, When::ComingUp);
-        checks.look(&system, When::ComingUp);
+        checks.run_due(&system, When::ComingUp);
+        checks.run_due(&system, When::ComingUp);
         assert_eq!(system.runs.get(), 3, "it held: not run again before the node is ready");
-        checks.look(&system, When::Running);
+        checks.run_due(&system, When::Running);
         assert_eq!(system.runs.get(), 3, "within the minute");
         checks.all[0].ran = Instant::now().checked_sub(COMMAND_REST);
         system.exit.set(2);
-        checks.look(&system, When::Running);
+        checks.run_due(&system, When::Running);
         assert_eq!(system.runs.get(), 4);
-        assert!(details(&checks)[0].ends_with("said: run 4"), "{checks:?}");
+        assert!(details(&checks)[0].ends_with("output: run 4"), "{checks:?}");
     }
 
     #[test]

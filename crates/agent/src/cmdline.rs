@@ -4,32 +4,32 @@ use crate::fail::{Doing, Failure, Res};
 use rackstrap_wire::{HwAddr, cmdline as keys};
 use std::net::Ipv4Addr;
 
-/// What the boot script told us by the kernel command line.
+/// The parameters that the boot script put on the kernel command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandLine {
-    /// Server, `http://10.5.0.1:80`.
+    /// Base of the server's URLs, `http://10.5.0.1:80`.
     pub server: String,
     /// Id of the boot.
     pub plan: String,
     /// Token of the boot.
     pub token: String,
-    /// The card that booted.
+    /// Hardware address of the network card that booted.
     pub hwaddr: HwAddr,
-    /// Its address.
+    /// Address of that card.
     pub ipaddr: Ipv4Addr,
     /// Prefix length.
     pub prefix: u8,
     /// Default router.
     pub router: Option<Ipv4Addr>,
-    /// Step of disk preparation to stop after.
+    /// Default router; none if the subnet has none.
     pub hold: Option<String>,
-    /// Everything, for module parameters (`module.parameter=value`).
+    /// All parameters, for those of modules (`module.parameter=value`).
     pub all: Vec<String>,
-    /// What the operating system's init is to be given: words after `--`.
+    /// Arguments for the operating system's init: the words after `--`.
     pub init_args: Vec<String>,
 }
 
-/// Splits as the kernel does: at white space, except inside double quotes (lib/cmdline.c, next_arg).
+/// Splits the line like the kernel: at white space, except inside double quotes (lib/cmdline.c, next_arg).
 pub fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();
@@ -58,7 +58,7 @@ pub fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// Reads the `rackstrap.*` parameters; a repeated one counts as its last value, as the kernel's own do.
+/// Reads the `rackstrap.*` parameters. The last value of a repeated parameter counts, as in the kernel.
 pub fn parse(line: &str) -> Res<CommandLine> {
     let words = words(line);
     let cut = words.iter().position(|w| w == "--").unwrap_or(words.len());
@@ -66,12 +66,12 @@ pub fn parse(line: &str) -> Res<CommandLine> {
     let find = |key: &str| kernel.iter().rev().find_map(|w| w.strip_prefix(key)?.strip_prefix('='));
     let need = |key: &str| {
         find(key).filter(|v| !v.is_empty()).ok_or_else(|| {
-            Failure::hopeless(format!(
-                "{key}= is missing on the kernel command line; this initramfs has to be started by rackstrap's boot script"
+            Failure::permanent(format!(
+                "{key}= is missing on the kernel command line; only rackstrap's boot script can start this initramfs"
             ))
         })
     };
-    let hopeless = |f: Failure| Failure::hopeless(f.to_string());
+    let permanent = |f: Failure| Failure::permanent(f.to_string());
     let plan = need(keys::PLAN)?;
     let token = need(keys::TOKEN)?;
     for (key, value) in [(keys::PLAN, plan), (keys::TOKEN, token)] {
@@ -80,11 +80,13 @@ pub fn parse(line: &str) -> Res<CommandLine> {
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         {
-            return Err(Failure::hopeless(format!("{key}= has characters that no id has")));
+            return Err(Failure::permanent(format!(
+                "{key}= has characters that are not allowed in an id"
+            )));
         }
     }
     let address = need(keys::IPADDR)?;
-    let bad_address = || Failure::hopeless(format!("{}={address} is not like 10.5.1.1/16", keys::IPADDR));
+    let bad_address = || Failure::permanent(format!("{}={address} is not like 10.5.1.1/16", keys::IPADDR));
     let (ip, prefix) = address.split_once('/').ok_or_else(bad_address)?;
     let prefix: u8 = prefix.parse().map_err(|_| bad_address())?;
     if prefix > 32 {
@@ -96,13 +98,13 @@ pub fn parse(line: &str) -> Res<CommandLine> {
         server: crate::http::server_base(need(keys::SERVER)?)?,
         plan: plan.to_owned(),
         token: token.to_owned(),
-        hwaddr: hwaddr.parse().doing(|| keys::HWADDR.into()).map_err(hopeless)?,
+        hwaddr: hwaddr.parse().doing(|| keys::HWADDR.into()).map_err(permanent)?,
         ipaddr: ip.parse().map_err(|_| bad_address())?,
         prefix,
         router: router
             .map(|r| r.parse().doing(|| format!("{}={r}", keys::ROUTER)))
             .transpose()
-            .map_err(hopeless)?,
+            .map_err(permanent)?,
         hold: find(keys::HOLD).filter(|v| !v.is_empty()).map(str::to_owned),
         all: kernel.to_vec(),
         init_args: init_args.iter().skip(1).cloned().collect(),
@@ -143,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_missing_or_wrong() {
+    fn a_missing_or_wrong_parameter_is_named() {
         for (from, to, want) in [
             ("rackstrap.plan=b7", "", "rackstrap.plan= is missing"),
             (
@@ -161,7 +163,7 @@ mod tests {
             ("http://10.5.0.1:80", "ftp://x", "rackstrap.server=ftp://x"),
         ] {
             let failure = parse(&GOOD.replace(from, to)).unwrap_err();
-            assert!(failure.hopeless && failure.to_string().contains(want), "{failure}");
+            assert!(failure.permanent && failure.to_string().contains(want), "{failure}");
         }
     }
 

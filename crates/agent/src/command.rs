@@ -1,7 +1,7 @@
-//! Running a program: bounded in time and in what it says, and gone with all it started.
+//! Runs a program with limits on its time and its output, and ends all processes that it started.
 //!
 //! A process that waits in the kernel for a dead server or a broken disk cannot be killed until that wait ends, which may be
-//! never. It is left to a thread that reaps it, and the same command is not started again beside it.
+//! never. A thread waits for its end, and until then the same command is not started again.
 
 use crate::fail::{Doing, Res};
 use rackstrap_wire::text;
@@ -17,58 +17,58 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Bytes of its output that are kept; the rest is read and dropped, so that it does not block.
-const KEPT: usize = 4 << 10;
-/// How often a program that says nothing is looked at.
-const LOOK: Duration = Duration::from_millis(50);
+/// Bytes of output that are kept. The rest is read and dropped, so that the program does not block.
+const MOST_OUTPUT: usize = 4 << 10;
+/// Time between two looks at a program that prints nothing.
+const POLL: Duration = Duration::from_millis(50);
 
-/// How long a process may take to go after SIGKILL.
-const GOES: Duration = Duration::from_secs(2);
+/// How long a process may take to end after SIGKILL.
+const KILL_WAIT: Duration = Duration::from_secs(2);
 
-/// The words of commands whose processes could not be killed, while these live.
+/// The commands with processes that could not be killed and still live.
 static STUCK: Mutex<Vec<Vec<String>>> = Mutex::new(Vec::new());
 
 /// How a program ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ran {
+pub struct Execution {
     /// True if it ended with 0.
     pub ok: bool,
-    /// `ended with exit status 3`, `was killed by signal 9`, `still ran after 30 s and was killed`, `still ran after 30 s and could not
+    /// `ended with exit status 3`, `was killed by signal 9`, `ran longer than 30 s and was killed`, `ran longer than 30 s and could not
     /// be killed`, `cannot be run: …`.
-    pub how: String,
-    /// The beginning of what it said, in one line.
-    pub said: String,
+    pub end: String,
+    /// The beginning of its output, as one line.
+    pub output: String,
 }
 
-/// What becomes of processes that a program leaves behind when it ends by itself.
+/// The fate of processes that a program leaves behind when it ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
     /// They are killed.
     Killed,
-    /// They go on.
+    /// They continue to run.
     Alone,
 }
 
-/// Runs `words`, program and arguments, without a shell and without input.
-pub fn run(words: &[&str], timeout: Duration, left: Left) -> Ran {
+/// Runs the program `words[0]` with its arguments, without a shell and with empty input.
+pub fn run(words: &[&str], timeout: Duration, left: Left) -> Execution {
     run_with(words, timeout, left, kill)
 }
 
-fn run_with(words: &[&str], timeout: Duration, left: Left, kill: fn(&Child)) -> Ran {
-    // The same words as when it was given up: that it still hangs is no news.
+fn run_with(words: &[&str], timeout: Duration, left: Left, kill: fn(&Child)) -> Execution {
+    // An earlier process of the same command still hangs.
     if stuck().iter().any(|stuck| stuck == words) {
-        return Ran {
+        return Execution {
             ok: false,
-            how: cannot_be_killed(timeout),
-            said: String::new(),
+            end: cannot_be_killed(timeout),
+            output: String::new(),
         };
     }
     match attempt(words, timeout, left, kill) {
         Ok(ran) => ran,
-        Err(error) => Ran {
+        Err(error) => Execution {
             ok: false,
-            how: format!("cannot be run: {error}"),
-            said: String::new(),
+            end: format!("cannot be run: {error}"),
+            output: String::new(),
         },
     }
 }
@@ -78,33 +78,33 @@ fn stuck() -> std::sync::MutexGuard<'static, Vec<Vec<String>>> {
 }
 
 fn cannot_be_killed(timeout: Duration) -> String {
-    format!("still ran after {} s and could not be killed", timeout.as_secs())
+    format!("ran longer than {} s and could not be killed", timeout.as_secs())
 }
 
-/// Waits until a process and all of its group are gone; false if they are not by then. The process is reaped.
-fn goes(child: &mut Child, until: Instant) -> bool {
+/// Waits until a process and its whole group have ended, and reaps the process. Returns false if they live at `until`.
+fn wait_until_gone(child: &mut Child, until: Instant) -> bool {
     let mut reaped = false;
     loop {
         if !reaped && has_ended(child) {
             let _ = child.wait();
             reaped = true;
         }
-        // mount(8) itself goes at once: the helper that it started is what waits for the server.
+        // mount(8) itself ends at once. The helper that it started is what waits for the server.
         if reaped && !group_lives(child.id()) {
             return true;
         }
         if Instant::now() >= until {
             return false;
         }
-        std::thread::sleep(LOOK / 5);
+        std::thread::sleep(POLL / 5);
     }
 }
 
-/// True if a process of that group lives; zombies do not.
+/// True if the group has a process that is not a zombie.
 fn group_lives(group: u32) -> bool {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let stats = entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
-    // proc(5): state, parent and group follow the name, which is in parentheses and may hold some.
+    // proc(5): state, parent and group follow the name, which is in parentheses and may contain parentheses.
     stats
         .filter_map(|stat| Some(stat.rsplit_once(')')?.1.to_owned()))
         .any(|rest| {
@@ -114,11 +114,11 @@ fn group_lives(group: u32) -> bool {
         })
 }
 
-/// Has a process that does not go reaped when it does.
-fn leave(words: &[&str], mut child: Child) {
+/// Starts a thread that reaps a process whenever it ends.
+fn reap_later(words: &[&str], mut child: Child) {
     let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
     stuck().push(words.clone());
-    let gone = move |words: &Vec<String>| {
+    let forget = move |words: &Vec<String>| {
         let mut stuck = stuck();
         if let Some(at) = stuck.iter().position(|one| one == words) {
             stuck.swap_remove(at);
@@ -130,15 +130,15 @@ fn leave(words: &[&str], mut child: Child) {
         while group_lives(child.id()) {
             std::thread::sleep(Duration::from_secs(1));
         }
-        gone(&words);
+        forget(&words);
     });
     if reaper.is_err() {
-        // Without the thread nothing would take the words out again.
-        gone(&named);
+        // Without the thread, nothing else would remove the command from the list.
+        forget(&named);
     }
 }
 
-fn attempt(words: &[&str], timeout: Duration, left: Left, kill: fn(&Child)) -> Res<Ran> {
+fn attempt(words: &[&str], timeout: Duration, left: Left, kill: fn(&Child)) -> Res<Execution> {
     let (program, arguments) = words.split_first().unwrap_or((&"", &[]));
     let (mut output, writer) = io::pipe().doing(|| "making a pipe".into())?;
     let second = writer.try_clone().doing(|| "making a pipe".into())?;
@@ -153,50 +153,58 @@ fn attempt(words: &[&str], timeout: Duration, left: Left, kill: fn(&Child)) -> R
         .stderr(second)
         .process_group(0);
     let mut child = command.spawn().doing(|| "starting it".into())?;
-    // Our own ends of the pipe: with them open its end would never be seen.
+    // Close our own write ends of the pipe: while they are open, the read end never reports its end.
     drop(command);
     rustix::io::ioctl_fionbio(&output, true).doing(|| "reading its output".into())?;
     let ended = Instant::now() + timeout;
     let mut said = Vec::new();
     let mut open = true;
     loop {
-        open = open && keep(&mut output, &mut said);
+        open = open && read_some(&mut output, &mut said);
         if has_ended(&child) {
-            // Still a zombie: its process group cannot be anybody else's.
+            // The process is still a zombie, so its group id cannot belong to another process.
             if left == Left::Killed {
                 kill(&child);
             }
             let status = child.wait().doing(|| "waiting for it".into())?;
-            keep(&mut output, &mut said);
-            return Ok(Ran {
+            read_some(&mut output, &mut said);
+            return Ok(Execution {
                 ok: status.success(),
-                how: describe(status),
-                said: words_of(&said),
+                end: describe(status),
+                output: one_line(&said),
             });
         }
         if Instant::now() >= ended {
             kill(&child);
-            let said = words_of(&said);
-            if !goes(&mut child, Instant::now() + GOES) {
-                leave(words, child);
+            let said = one_line(&said);
+            if !wait_until_gone(&mut child, Instant::now() + KILL_WAIT) {
+                reap_later(words, child);
                 let how = cannot_be_killed(timeout);
-                return Ok(Ran { ok: false, how, said });
+                return Ok(Execution {
+                    ok: false,
+                    end: how,
+                    output: said,
+                });
             }
-            let how = format!("still ran after {} s and was killed", timeout.as_secs());
-            return Ok(Ran { ok: false, how, said });
+            let how = format!("ran longer than {} s and was killed", timeout.as_secs());
+            return Ok(Execution {
+                ok: false,
+                end: how,
+                output: said,
+            });
         }
         pause(&output, open);
     }
 }
 
-/// Reads what is there, a bounded part of it; false at its end.
-fn keep(output: &mut io::PipeReader, said: &mut Vec<u8>) -> bool {
+/// Reads what the pipe has, at most a bounded part of it. Returns false at its end.
+fn read_some(output: &mut io::PipeReader, said: &mut Vec<u8>) -> bool {
     let mut buffer = [0; 4096];
-    // A program that never stops talking must not keep us from looking at the time.
+    // A program that prints without end must not keep this function from checking the time.
     for _ in 0..64 {
         match output.read(&mut buffer) {
             Ok(0) => return false,
-            Ok(count) => said.extend_from_slice(&buffer[..count.min(KEPT - said.len())]),
+            Ok(count) => said.extend_from_slice(&buffer[..count.min(MOST_OUTPUT - said.len())]),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return e.kind() == io::ErrorKind::WouldBlock,
         }
@@ -204,13 +212,13 @@ fn keep(output: &mut io::PipeReader, said: &mut Vec<u8>) -> bool {
     true
 }
 
-/// True if it ended, without taking that from the kernel yet.
+/// True if the process has ended. It stays a zombie for `wait`.
 fn has_ended(child: &Child) -> bool {
     let Some(pid) = Pid::from_raw(child.id().cast_signed()) else {
         return true;
     };
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    // An error means that there is no such child to wait for: wait() says why.
+    // An error means that the child does not exist; wait() returns the reason.
     !matches!(waitid(WaitId::Pid(pid), options), Ok(None))
 }
 
@@ -223,10 +231,10 @@ fn kill(child: &Child) {
 fn pause(output: &io::PipeReader, open: bool) {
     let timeout = Timespec {
         tv_sec: 0,
-        tv_nsec: LOOK.subsec_nanos().into(),
+        tv_nsec: POLL.subsec_nanos().into(),
     };
     let mut ready = [PollFd::new(output, PollFlags::IN)];
-    // After its end the pipe is always ready.
+    // A pipe at its end is always ready, so it is not polled.
     let watched = if open { &mut ready[..] } else { &mut [] };
     let _ = poll(watched, Some(&timeout));
 }
@@ -239,7 +247,7 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
-fn words_of(said: &[u8]) -> String {
+fn one_line(said: &[u8]) -> String {
     let text = String::from_utf8_lossy(said);
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     text::one_line(&lines.collect::<Vec<_>>().join(" / "), usize::MAX)
@@ -251,39 +259,39 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(600);
 
-    fn shell(script: &str, timeout: Duration, left: Left) -> Ran {
+    fn shell(script: &str, timeout: Duration, left: Left) -> Execution {
         run(&["/bin/sh", "-c", script], timeout, left)
     }
 
     #[test]
-    fn ends_and_words_are_told() {
+    fn the_end_and_the_output_are_returned() {
         let ran = shell("echo so; echo ' and so' >&2; exit 3", LONG, Left::Killed);
         assert_eq!(
-            (ran.ok, ran.how.as_str(), ran.said.as_str()),
+            (ran.ok, ran.end.as_str(), ran.output.as_str()),
             (false, "ended with exit status 3", "so / and so")
         );
         assert!(shell("true", LONG, Left::Alone).ok);
-        assert_eq!(shell("kill -9 $$", LONG, Left::Killed).how, "was killed by signal 9");
+        assert_eq!(shell("kill -9 $$", LONG, Left::Killed).end, "was killed by signal 9");
         let none = run(&["/no/such"], LONG, Left::Killed);
-        assert!(none.how.starts_with("cannot be run: ") && !none.ok, "{none:?}");
+        assert!(none.end.starts_with("cannot be run: ") && !none.ok, "{none:?}");
         assert!(!run(&[], LONG, Left::Killed).ok);
     }
 
     #[test]
     fn much_output_is_cut_and_does_not_block() {
         let ran = shell("yes | head -c 3000000", LONG, Left::Killed);
-        assert!(ran.ok && ran.said.len() <= 2 * KEPT, "{}", ran.said.len());
+        assert!(ran.ok && ran.output.len() <= 2 * MOST_OUTPUT, "{}", ran.output.len());
         let ran = shell("yes", Duration::from_secs(1), Left::Killed);
-        assert_eq!(ran.how, "still ran after 1 s and was killed");
+        assert_eq!(ran.end, "ran longer than 1 s and was killed");
     }
 
-    /// True until the process is gone, or a zombie that nobody reaps.
+    /// True until the process is gone or a zombie.
     fn alive(pid: &str) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
         stat.is_ok_and(|stat| !stat.contains(") Z ") && !stat.contains(") X "))
     }
 
-    /// `spare` kills less than everything: what is spared stands for a process that waits in the kernel.
+    /// `spare` kills only a part of the processes. The rest stands for a process that waits in the kernel.
     fn hangs(spare: fn(&Child)) {
         let dir = tempfile::tempdir().unwrap();
         let (started, go) = (dir.path().join("started"), dir.path().join("go"));
@@ -297,32 +305,35 @@ mod tests {
         let began = Instant::now();
         let ran = run(spare);
         assert_eq!(
-            (ran.ok, ran.how.as_str()),
-            (false, "still ran after 1 s and could not be killed")
+            (ran.ok, ran.end.as_str()),
+            (false, "ran longer than 1 s and could not be killed")
         );
         assert!(began.elapsed() < LONG, "{:?}", began.elapsed());
         let pids = || std::fs::read_to_string(&started).unwrap();
-        assert_eq!(run(kill), ran, "as long as it lives it is not started again");
+        assert_eq!(run(kill), ran, "it is started again while the first one lives");
         assert_eq!(pids().lines().count(), 1);
-        // Other commands are not held up.
+        // Other commands still run.
         assert!(shell("true", LONG, Left::Killed).ok);
         std::fs::write(&go, "").unwrap();
         let began = Instant::now();
         while !run(kill).ok {
-            assert!(began.elapsed() < LONG, "its end was not noticed");
+            assert!(began.elapsed() < LONG, "the end of the process was not noticed");
             std::thread::sleep(Duration::from_millis(10));
         }
         let first = pids().lines().next().unwrap().to_owned();
-        assert!(!std::path::Path::new("/proc").join(first).exists(), "it was not reaped");
+        assert!(
+            !std::path::Path::new("/proc").join(first).exists(),
+            "the process was not reaped"
+        );
     }
 
     #[test]
-    fn a_process_that_cannot_be_killed_holds_nobody_up_and_is_not_started_twice() {
+    fn a_process_that_cannot_be_killed_blocks_nothing_and_is_not_started_twice() {
         hangs(|_| ());
     }
 
     #[test]
-    fn nor_does_one_whose_helper_cannot_be_killed() {
+    fn a_process_whose_helper_cannot_be_killed_blocks_nothing() {
         hangs(|child| {
             let pid = Pid::from_raw(child.id().cast_signed()).unwrap();
             rustix::process::kill_process(pid, Signal::KILL).unwrap();
@@ -330,22 +341,22 @@ mod tests {
     }
 
     #[test]
-    fn what_it_started_goes_with_it() {
-        // With its output closed, so that it holds nothing open.
+    fn children_are_killed_with_their_program() {
+        // The child's output is closed, so that it does not hold the pipe open.
         let script = "sleep 600 >/dev/null 2>&1 & echo $!";
         for (more, timeout) in [("", LONG), ("; wait", Duration::from_secs(1))] {
             let ran = shell(&format!("{script}{more}"), timeout, Left::Killed);
             let began = Instant::now();
-            while alive(&ran.said) {
+            while alive(&ran.output) {
                 assert!(began.elapsed() < LONG, "{ran:?}: the child was left running");
                 std::thread::sleep(Duration::from_millis(10));
             }
         }
         let ran = shell(script, LONG, Left::Alone);
-        assert!(alive(&ran.said), "{ran:?}");
-        let pid = Pid::from_raw(ran.said.parse().unwrap()).unwrap();
+        assert!(alive(&ran.output), "{ran:?}");
+        let pid = Pid::from_raw(ran.output.parse().unwrap()).unwrap();
         rustix::process::kill_process(pid, Signal::KILL).unwrap();
-        // One that holds the output open does not hold us up.
+        // A child that holds the output open does not delay the result.
         let ran = shell("sleep 600 & exit 0", LONG, Left::Killed);
         assert!(ran.ok);
     }

@@ -1,7 +1,7 @@
-//! Lines for the people in front of the machine.
+//! Lines on the consoles, for people in front of the machine.
 //!
-//! `/dev/console` is only the last `console=` of the command line. A node has a screen and a serial
-//! line, and whoever stands before either wants to know, so every active console gets every line.
+//! `/dev/console` is only the last `console=` of the command line. A node has a screen and a serial line, and a person may
+//! stand in front of either. So every active console gets every line.
 
 use rackstrap_wire::text::one_line;
 use rustix::time::{ClockId, clock_gettime};
@@ -25,7 +25,7 @@ pub struct Console {
 }
 
 impl Console {
-    /// Opens all consoles named by the kernel, or `/dev/console`; without any, lines go to standard error.
+    /// Opens all consoles that the kernel names, or else `/dev/console`. Without any, lines go to standard error.
     pub fn open() -> Self {
         let active = std::fs::read_to_string("/sys/class/tty/console/active").unwrap_or_default();
         let open = |name: &str| OpenOptions::new().write(true).open(format!("/dev/{name}")).ok();
@@ -48,7 +48,7 @@ impl Console {
     }
 }
 
-/// One console line; control characters of foreign origin (a disk's label, a server's words) are made harmless.
+/// One console line. Control characters from outside (a disk's label, a server's text) are replaced.
 fn format_line(uptime_ms: u64, text: &str) -> String {
     let clean = one_line(text, usize::MAX);
     // Serial lines in raw mode need the carriage return; terminals do not mind a second one.

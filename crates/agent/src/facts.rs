@@ -1,4 +1,4 @@
-//! What the agent leaves for its later self, the voice.
+//! The facts that the agent leaves for the reporter, which runs after the hand-over.
 
 use crate::{
     fail::{Doing, Res},
@@ -8,21 +8,21 @@ use rackstrap_wire::{Health, MountedPartition};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
-/// On the /run that survives the hand-over, for systemd.
+/// The path on the /run that systemd keeps.
 pub const RUN: &str = "/run/rackstrap/boot.json";
-/// In the writable layer, for inits that mount a /run of their own.
+/// The path in the writable layer, for inits that mount their own /run.
 pub const LIB: &str = "/usr/lib/rackstrap/boot.json";
-/// The agent itself in the new root.
+/// The agent's program in the new root.
 pub const AGENT: &str = "/usr/lib/rackstrap/agent";
 
-/// `boot.json`, mode 0600: it holds the boot's secret.
+/// The content of `boot.json`, mode 0600, because it contains the boot's secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootFacts {
-    /// Server, `http://10.5.0.1:80`.
+    /// Base of the server's URLs, `http://10.5.0.1:80`.
     pub server: String,
     /// Id of the boot.
     pub plan: String,
-    /// What the node proves itself with: its secret, or the boot's token where the server knows no secret.
+    /// The node's secret, with which it authenticates; the boot's token if the server does not know secrets.
     pub token: String,
     /// Node name.
     pub node: String,
@@ -30,22 +30,22 @@ pub struct BootFacts {
     pub heartbeat_secs: u32,
     /// The disk's file systems and swap.
     pub mounts: Vec<MountedPartition>,
-    /// File systems of the disk that this boot does without, and why, for people; empty if it has all.
+    /// File systems of the disk that this boot left out, and why, for people; empty if it left out none.
     #[serde(default)]
     pub left_out: String,
-    /// What must be true of the running node.
+    /// The checks of the running node.
     #[serde(default)]
     pub health: Health,
-    /// The secret, for users; none if the server gave none.
+    /// The secret for users; none if the server gave none.
     #[serde(default)]
     pub secret: Option<String>,
-    /// The node's address.
+    /// The node's address; none from an older agent.
     #[serde(default)]
     pub address: Option<Ipv4Addr>,
 }
 
 impl BootFacts {
-    /// Reads what this boot left.
+    /// Reads the facts that this boot left.
     pub fn read() -> Res<Self> {
         let bytes = std::fs::read(RUN)
             .or_else(|_| std::fs::read(LIB))
@@ -53,7 +53,7 @@ impl BootFacts {
         serde_json::from_slice(&bytes).doing(|| "reading boot.json".into())
     }
 
-    /// The server, as this boot sees it.
+    /// The server, with the token of this boot.
     pub fn server(&self) -> Server {
         Server {
             base: self.server.clone(),

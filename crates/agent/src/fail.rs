@@ -1,32 +1,32 @@
-//! Failures: what was being done, on what, and what came back.
+//! Failures: the operation, its object, and the cause.
 
 use std::fmt;
 
-/// Why something did not work, in words for people.
+/// Why an operation failed, in words for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     text: String,
-    /// Repeating it cannot help (a plan of another wire version, a boot that the server has forgotten).
-    pub hopeless: bool,
+    /// Whether repeating it is useless (a plan of another wire version, a boot that the server has forgotten).
+    pub permanent: bool,
 }
 
-/// Result of everything that can go wrong here.
+/// The result of an operation of the agent.
 pub type Res<T> = Result<T, Failure>;
 
 impl Failure {
-    /// A failure that a retry may get over.
+    /// A failure that a retry may overcome.
     pub fn new(text: impl Into<String>) -> Self {
         Failure {
             text: text.into(),
-            hopeless: false,
+            permanent: false,
         }
     }
 
-    /// A failure that no retry gets over.
-    pub fn hopeless(text: impl Into<String>) -> Self {
+    /// A failure that no retry overcomes.
+    pub fn permanent(text: impl Into<String>) -> Self {
         Failure {
             text: text.into(),
-            hopeless: true,
+            permanent: true,
         }
     }
 }
@@ -39,7 +39,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Says what was being done when an error came back.
+/// Adds the operation to an error.
 pub trait Doing<T> {
     /// `doing` is a gerund with its object: `mounting /proc`.
     fn doing(self, doing: impl FnOnce() -> String) -> Res<T>;

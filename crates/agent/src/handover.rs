@@ -13,7 +13,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Moves the kernel's file systems into the new root. /run is there already (the overlay phase needs it there).
+/// Moves the kernel's file systems into the new root. The overlay phase has moved /run already, because it needs it there.
 pub fn move_mounts() -> Res<()> {
     for dir in ["/dev", "/proc", "/sys"] {
         let target = format!("{NEW_ROOT}{dir}");
@@ -22,7 +22,7 @@ pub fn move_mounts() -> Res<()> {
     Ok(())
 }
 
-/// Frees the RAM of the initramfs, and makes the new root the root.
+/// Frees the RAM of the initramfs and makes the new root the root.
 pub fn switch() -> Res<()> {
     let doing = || "switching to the new root".to_owned();
     rustix::process::chdir(NEW_ROOT).doing(doing)?;
@@ -33,12 +33,12 @@ pub fn switch() -> Res<()> {
     rustix::process::chdir("/").doing(doing)
 }
 
-/// Deletes everything below `dir` that is on `device`. What cannot be deleted stays, and costs only RAM.
+/// Deletes everything below `dir` that is on `device`. Files that cannot be deleted stay and only use RAM.
 fn clear(dir: &Path, device: u64) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
         match fs::symlink_metadata(&path) {
-            // Another device is a mount: the image, the new root, /run.
+            // Another device means a mount: the image, the new root, /run.
             Ok(meta) if meta.is_dir() && meta.dev() == device => {
                 clear(&path, device);
                 let _ = fs::remove_dir(&path);
@@ -51,19 +51,20 @@ fn clear(dir: &Path, device: u64) {
     }
 }
 
-/// Starts the voice for an init that cannot start it itself; it outlives this process as a child of PID 1.
-pub fn start_voice() -> Res<()> {
+/// Starts the reporter for an init that cannot start it itself. It outlives this process as a child of PID 1.
+pub fn start_reporter() -> Res<()> {
     let child = Command::new(facts::AGENT)
+        // The command is called `voice`, see `main`.
         .args(["voice", "--wait-for-init"])
         .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
-    child.map(|_| ()).doing(|| "starting the voice".into())
+    child.map(|_| ()).doing(|| "starting the reporter".into())
 }
 
-/// Becomes the operating system's init; returns only if that fails.
+/// Replaces this process by the operating system's init. Returns only if that fails.
 pub fn exec(init: &str, arguments: &[String]) -> Failure {
     let console = fs::OpenOptions::new().read(true).write(true).open("/dev/console");
     let mut command = Command::new(init);
@@ -80,14 +81,14 @@ pub fn exec(init: &str, arguments: &[String]) -> Failure {
     Failure::new(format!("starting {init}: {}", command.exec()))
 }
 
-/// Mounts what an initramfs needs before anything else.
+/// Mounts the file systems that every later phase needs. Returns a summary.
 pub fn early_mounts() -> Res<String> {
     let nosuid = MountFlags::NOSUID | MountFlags::NOEXEC;
     for (dir, kind, flags, data) in [
         ("/proc", "proc", nosuid | MountFlags::NODEV, c""),
         ("/sys", "sysfs", nosuid | MountFlags::NODEV, c""),
         ("/dev", "devtmpfs", MountFlags::NOSUID, c"mode=0755"),
-        // systemd takes over a /run that is there, with what is in it.
+        // systemd keeps an existing /run with its content.
         (
             "/run",
             "tmpfs",
@@ -97,7 +98,7 @@ pub fn early_mounts() -> Res<String> {
     ] {
         fs::create_dir_all(dir).doing(|| format!("making {dir}"))?;
         match rustix::mount::mount(kind, dir, kind, flags, Some(data)) {
-            // CONFIG_DEVTMPFS_MOUNT has done it, or an attempt before this one.
+            // CONFIG_DEVTMPFS_MOUNT or an earlier attempt has mounted it.
             Ok(()) | Err(rustix::io::Errno::BUSY) => {}
             Err(e) => return Err(Failure::new(format!("mounting {dir}: {e}"))),
         }

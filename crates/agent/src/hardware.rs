@@ -1,10 +1,10 @@
-//! What the machine is, for the inventory.
+//! Describes the machine's hardware, for the inventory.
 
 use rackstrap_wire::Hardware;
 use std::fs;
 
-/// Reads processors, memory, DMI and network cards; what is not there stays empty. Modules are for who loaded them to add.
-pub fn look() -> Hardware {
+/// Reads processors, memory, DMI and network cards. What cannot be read stays empty. The caller adds the modules that it loaded.
+pub fn describe() -> Hardware {
     let dmi = |file: &str| {
         let text = fs::read_to_string(format!("/sys/class/dmi/id/{file}")).unwrap_or_default();
         rackstrap_wire::text::cut(text.trim(), 100).to_owned()

@@ -1,4 +1,4 @@
-//! Talking to the server: small JSON requests with timeouts and bounded answers.
+//! Requests to the server: small JSON documents, with timeouts and bounded answers.
 
 use crate::{
     fail::{Doing, Failure, Res},
@@ -8,13 +8,13 @@ use rackstrap_wire::{USER_AGENT, WIRE_VERSION, paths};
 use serde::{Serialize, de::DeserializeOwned};
 use std::time::Duration;
 
-/// Most bytes that an answer may have; an overlay with all its files stays far below.
+/// Most bytes of an answer; an overlay with all its files is far smaller.
 const MAX_ANSWER: usize = 16 << 20;
 
-/// The server, as one boot sees it.
+/// The server and the boot that authenticates to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
-    /// `http://10.5.0.1:80`, without a slash at its end.
+    /// `http://10.5.0.1:80`, without a slash at the end.
     pub base: String,
     /// Id of the boot.
     pub plan: String,
@@ -40,13 +40,18 @@ impl Server {
         parse(&body, path)
     }
 
-    /// Sends a document; what comes back is only looked at for its status.
-    pub fn tell(&self, path: &str, document: &impl Serialize, timeout: Duration) -> Res<()> {
+    /// Sends a document; of the answer only the status counts.
+    pub fn report(&self, path: &str, document: &impl Serialize, timeout: Duration) -> Res<()> {
         self.send("POST", path, &to_json(document)?, timeout).map(|_| ())
     }
 
-    /// Sends a document and reads the answer, if there is one.
-    pub fn ask<T: DeserializeOwned>(&self, path: &str, document: &impl Serialize, timeout: Duration) -> Res<Option<T>> {
+    /// Sends a document and reads the answer; none if it is empty.
+    pub fn post_optional<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        document: &impl Serialize,
+        timeout: Duration,
+    ) -> Res<Option<T>> {
         let body = self.send("POST", path, &to_json(document)?, timeout)?;
         match body.is_empty() {
             true => Ok(None),
@@ -62,8 +67,8 @@ impl Server {
             .iter()
             .any(|text| !text.bytes().all(|byte| byte.is_ascii_graphic()))
         {
-            return Err(Failure::hopeless(format!(
-                "{}: its boot has no id and token that can be sent",
+            return Err(Failure::permanent(format!(
+                "{}: the boot's id or token has characters that cannot be sent",
                 doing()
             )));
         }
@@ -91,9 +96,9 @@ impl Server {
                     .trim()
                     .to_owned();
                 let text = format!("{}: the server answered {status}: {said}", doing());
-                // The boot is unknown, over, or not ours: only a new one, from the loader on, can help.
+                // The boot is unknown, over, or of another node: only a new boot, from the loader on, can help.
                 Err(if matches!(status, 401 | 403 | 404 | 409 | 410) {
-                    Failure::hopeless(text)
+                    Failure::permanent(text)
                 } else {
                     Failure::new(text)
                 })
@@ -110,27 +115,27 @@ fn parse<T: DeserializeOwned>(body: &[u8], path: &str) -> Res<T> {
     serde_json::from_slice(body).doing(|| format!("reading the answer from {path}"))
 }
 
-/// Checks what the boot script gave as server: plain HTTP, a host, no path.
+/// Checks the boot script's server address: plain HTTP, a host, no path.
 pub fn server_base(text: &str) -> Res<String> {
     let base = text.trim_end_matches('/');
     let host = base.strip_prefix("http://").unwrap_or_default();
     let plain = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-[]".contains(&b));
     if !plain {
-        return Err(Failure::hopeless(format!(
-            "{}={text} on the kernel command line is no server; it should be like http://10.5.0.1:80",
+        return Err(Failure::permanent(format!(
+            "{}={text} on the kernel command line is not a server's address like http://10.5.0.1:80",
             rackstrap_wire::cmdline::SERVER
         )));
     }
     Ok(base.to_owned())
 }
 
-/// Sends a batch of events; used by the timeline.
-pub fn report(server: &Server, events: &[rackstrap_wire::AgentEvent], timeout: Duration) -> Res<()> {
+/// Sends a batch of the timeline's events.
+pub fn report_events(server: &Server, events: &[rackstrap_wire::AgentEvent], timeout: Duration) -> Res<()> {
     let report = rackstrap_wire::Report {
         token: server.token.clone(),
         events: events.to_vec(),
     };
-    server.tell(paths::REPORT, &report, timeout)
+    server.report(paths::REPORT, &report, timeout)
 }
 
 #[cfg(test)]
@@ -142,7 +147,7 @@ mod tests {
         thread,
     };
 
-    /// Answers one request with `answer` and returns what was asked.
+    /// Answers one request with `answer` and returns the lines of the request.
     fn one_answer(answer: &'static [u8]) -> (Server, thread::JoinHandle<Vec<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
@@ -191,7 +196,7 @@ mod tests {
     #[test]
     fn posts_json() {
         let (server, asked) = one_answer(b"HTTP/1.1 204 No Content\r\n\r\n");
-        assert_eq!(server.tell(paths::REPORT, &[7], SOON), Ok(()));
+        assert_eq!(server.report(paths::REPORT, &[7], SOON), Ok(()));
         let asked = asked.join().unwrap();
         assert_eq!(asked[0], "POST /v1/report/b1 HTTP/1.1");
         assert_eq!(asked.last().unwrap(), "[7]");
@@ -200,25 +205,25 @@ mod tests {
     #[test]
     fn an_answer_may_be_empty() {
         let (server, _) = one_answer(b"HTTP/1.1 204 No Content\r\n\r\n");
-        assert_eq!(server.ask::<u32>(paths::HEARTBEAT, &1, SOON), Ok(None));
+        assert_eq!(server.post_optional::<u32>(paths::HEARTBEAT, &1, SOON), Ok(None));
         let (server, _) = one_answer(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n7");
-        assert_eq!(server.ask::<u32>(paths::HEARTBEAT, &1, SOON), Ok(Some(7)));
+        assert_eq!(server.post_optional::<u32>(paths::HEARTBEAT, &1, SOON), Ok(Some(7)));
     }
 
     #[test]
-    fn a_forgotten_boot_is_hopeless_and_a_busy_server_is_not() {
+    fn a_forgotten_boot_is_not_retried_and_a_busy_server_is() {
         let (server, _) = one_answer(b"HTTP/1.1 404 Not Found\r\nContent-Length: 12\r\n\r\nno such boot");
         let failure = server.get::<u32>(paths::PLAN, SOON).unwrap_err();
         assert!(
-            failure.hopeless && failure.to_string().contains("404: no such boot"),
+            failure.permanent && failure.to_string().contains("404: no such boot"),
             "{failure}"
         );
         let (server, _) = one_answer(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
-        assert!(!server.get::<u32>(paths::PLAN, SOON).unwrap_err().hopeless);
+        assert!(!server.get::<u32>(paths::PLAN, SOON).unwrap_err().permanent);
     }
 
     #[test]
-    fn nonsense_is_an_error() {
+    fn an_answer_that_is_not_http_or_json_is_an_error() {
         for answer in [
             &b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}x"[..],
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",

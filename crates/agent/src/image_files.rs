@@ -1,9 +1,9 @@
-//! What the image's list ([`ImageList`]) asks of the new root: capabilities, which NFSv3 does not carry, and directories that belong to
-//! the image wherever a disk is mounted above them.
+//! Applies the image's list ([`ImageList`]) to the new root: capabilities, which NFSv3 does not transfer, and directories that belong to
+//! the image even if a disk is mounted above them.
 //!
-//! A package database tells what is installed in the root. The root is the image and a layer in RAM, so the database has to be
-//! that of image and layer as well, whatever copy of it a disk holds below /var: the root's own directory is mounted there. Then it
-//! always is the booted version's, and what is installed on the running node goes together with its entry.
+//! A package database says what is installed in the root. The root is the image with a layer in RAM, so the database must be that of
+//! image and layer, whatever copy of it a disk holds below /var. The root's own directory is mounted there. So the database always is
+//! the booted version's, and a package that is installed on the running node disappears together with its entry.
 
 use crate::{
     fail::{Doing, Failure, Res},
@@ -13,17 +13,17 @@ use rackstrap_wire::ImageList;
 use rustix::fs::XattrFlags;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-/// The list in the initramfs. An image that was sealed without one has an empty list.
+/// Path of the list in the initramfs. An image that was sealed without one has an empty list.
 pub const LIST: &str = "/rackstrap/image.list";
 
-/// True if `path`, from the root without a `/` at its beginning, is below the mount point `mount`.
+/// True if `path`, relative to the root, is below the mount point `mount`.
 fn is_below(path: &[u8], mount: &str) -> bool {
     let mount = mount.trim_start_matches('/').as_bytes();
     path.strip_prefix(mount).is_some_and(|rest| rest.first() == Some(&b'/'))
 }
 
-/// Gives the files of the root their capabilities; returns how many, and what went wrong first. Where a disk is mounted, its copy of the
-/// file has them already. The kernel copies each file to the layer in RAM for that.
+/// Gives the files of the root their capabilities. Returns their number and the first failure. Files below `mounts` are on a disk and have
+/// them already. The kernel copies each file to the layer in RAM for this.
 pub fn give_capabilities(list: &ImageList<'_>, tree: &Tree, mounts: &[&str]) -> (usize, Option<String>) {
     let (mut given, mut problem) = (0, None);
     for (path, value) in &list.capabilities {
@@ -31,7 +31,7 @@ pub fn give_capabilities(list: &ImageList<'_>, tree: &Tree, mounts: &[&str]) -> 
             continue;
         }
         let done = tree.file(path).and_then(|file| {
-            // A descriptor that was opened as a path takes no attributes itself.
+            // A descriptor opened with O_PATH does not accept attributes itself.
             let name = format!("/proc/self/fd/{}", file.as_raw_fd());
             Ok(rustix::fs::setxattr(
                 name.as_str(),
@@ -43,7 +43,10 @@ pub fn give_capabilities(list: &ImageList<'_>, tree: &Tree, mounts: &[&str]) -> 
         match done {
             Ok(()) => given += 1,
             Err(e) if problem.is_none() => {
-                problem = Some(format!("/{} has no capabilities: {e}", String::from_utf8_lossy(path)));
+                problem = Some(format!(
+                    "/{} did not get its capabilities: {e}",
+                    String::from_utf8_lossy(path)
+                ));
             }
             Err(_) => {}
         }
@@ -51,7 +54,7 @@ pub fn give_capabilities(list: &ImageList<'_>, tree: &Tree, mounts: &[&str]) -> 
     (given, problem)
 }
 
-/// Directories of the image that disks would hide, held open from before the disks are mounted.
+/// Directories of the image that a disk would hide, opened before the disks are mounted.
 pub struct Owned(Vec<(String, OwnedFd)>);
 
 impl Owned {
@@ -69,7 +72,7 @@ impl Owned {
         Owned(open.collect())
     }
 
-    /// Mounts them at their places, above the disks. An error is that of the path with it.
+    /// Mounts them at their places, above the disks. An error contains the path.
     pub fn mount(&self, tree: &Tree) -> Result<(), (String, Failure)> {
         let one = |path: &str, directory: &OwnedFd| -> Res<()> {
             let place = tree.directory(path)?;

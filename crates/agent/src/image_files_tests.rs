@@ -1,5 +1,5 @@
-//! A node's `/var` over two upgrades and a rollback, with a database that rpm itself wrote. Everything is done as a boot does it, with
-//! directories in the place of the image and the disk.
+//! A node's `/var` over two upgrades and a rollback, with a database that rpm itself wrote. The steps are those of a boot, with
+//! directories as image and disk.
 
 use super::*;
 use crate::disk::{refresh::Copy, seed};
@@ -25,7 +25,7 @@ fn rpm(root: &Path) -> Command {
     command
 }
 
-/// A package that brings one file of state.
+/// A package with one file of state.
 fn package(dir: &Path, version: u32) -> PathBuf {
     let spec = dir.join(format!("{version}.spec"));
     let text = format!(
@@ -41,7 +41,7 @@ fn package(dir: &Path, version: u32) -> PathBuf {
     dir.join(format!("RPMS/noarch/hello-{version}-1.noarch.rpm"))
 }
 
-/// A version of the image: a tree and its list, as an import makes it.
+/// A version of the image: a tree and its list, as an import writes it.
 fn version(dir: &Path, number: u32, package: Option<&Path>) -> (PathBuf, Vec<u8>) {
     let root = dir.join(format!("image-{number}"));
     fs::create_dir_all(root.join("var/lib")).unwrap();
@@ -81,7 +81,7 @@ fn version(dir: &Path, number: u32, package: Option<&Path>) -> (PathBuf, Vec<u8>
     (root, list)
 }
 
-/// Boots a version; what rpm says is installed, and what the package has on the disk.
+/// Boots a version. Returns what rpm lists as installed, and the package's file on the disk.
 fn boot(dir: &Path, (image, list): &(PathBuf, Vec<u8>), prepare: bool) -> (String, String) {
     let (root, disk) = (dir.join("root"), dir.join("disk"));
     fs::create_dir_all(&root).unwrap();
@@ -95,12 +95,12 @@ fn boot(dir: &Path, (image, list): &(PathBuf, Vec<u8>), prepare: bool) -> (Strin
     };
     if prepare {
         seed::copy_tree(copy.image, &disk).unwrap();
-        copy.settle(&list).unwrap();
+        copy.record_seed(&list).unwrap();
     } else {
         copy.refresh(&list).unwrap();
     }
     mount_bind(image, &root).unwrap();
-    // What is mounted below is not to appear in the image as well.
+    // Mounts below must not appear in the image too.
     mount_change(&root, MountPropagationFlags::PRIVATE).unwrap();
     let tree = Tree::open(&root).unwrap();
     let owned = Owned::open(&list, &tree, &["/var"]);
@@ -114,7 +114,7 @@ fn boot(dir: &Path, (image, list): &(PathBuf, Vec<u8>), prepare: bool) -> (Strin
 }
 
 #[test]
-fn what_rpm_says_is_the_booted_versions_over_two_upgrades_and_a_rollback() {
+fn rpm_lists_the_booted_version_over_two_upgrades_and_a_rollback() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let versions = [

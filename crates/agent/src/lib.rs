@@ -1,9 +1,9 @@
-//! The rackstrap agent: `/init` of the initramfs, and later the node's voice.
+//! The rackstrap agent: `/init` of the initramfs, and later the reporter of the running node.
 //!
 //! | started as | does |
 //! |---|---|
 //! | PID 1 | boots: the phases of [`rackstrap_wire::Phase`], see `boot` |
-//! | `agent voice` | says that the system is up, then a heartbeat for ever, see `voice` |
+//! | `agent voice` | reports that the system is up, then sends heartbeats for ever, see `reporter` |
 //! | `agent -q -- NAME` | loads a module for the kernel, see `modules` |
 
 mod boot;
@@ -25,6 +25,7 @@ mod modules;
 mod network;
 mod new_root;
 mod overlay;
+mod reporter;
 mod restart;
 mod retry;
 mod root;
@@ -36,12 +37,11 @@ mod testdisk;
 mod timeline;
 mod transport;
 mod users;
-mod voice;
 
-/// What the agent tells of the machine, for whoever compares it with what others find.
-pub use hardware::look;
+/// The agent's description of the machine, for tests that compare it with other sources.
+pub use hardware::describe;
 
-/// What looks at disks, for whoever feeds it hostile ones.
+/// Inspection of disks, for fuzzers.
 pub use disk::{
     device::BlockDevice,
     inspect::{Finding, inspect},
@@ -49,10 +49,10 @@ pub use disk::{
     wiped::was_wiped,
 };
 
-/// What reads the indexes and the configuration of modules, for whoever feeds it hostile ones.
+/// Readers of modules' indexes and configuration, for fuzzers.
 pub use {modalias::Index as ModuleIndex, modprobe::Config as ModuleConfig};
 
-/// The program.
+/// Runs the program.
 pub fn main() {
     let arguments: Vec<String> = std::env::args_os()
         .skip(1)
@@ -63,7 +63,8 @@ pub fn main() {
     }
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let code = match words.as_slice() {
-        ["voice", rest @ ..] if rest.iter().all(|a| *a == "--wait-for-init") => voice::main(&arguments[1..]),
+        // The command stays `voice`: the unit of `templates/` is the same for the agents of all sealed images.
+        ["voice", rest @ ..] if rest.iter().all(|a| *a == "--wait-for-init") => reporter::main(&arguments[1..]),
         ["-q", "--", module, ..] => match modules::modprobe(module) {
             Ok(()) => 0,
             Err(_) => 1,

@@ -1,8 +1,8 @@
-//! Whether people and programs can log in to the running node: without that, `ready` would be a word.
+//! Checks whether people and programs can log in to the running node. A node on which no user can work is not ready.
 //!
-//! Three things are looked at, and only what the image is meant to have counts: `nologin` keeps nobody out; where sshd is enabled, it
-//! answers with its version at the node's address; and a session of root's can be opened as sshd opens one. No secret is needed for any
-//! of them, so a wrong key is not noticed. What cannot be told counts as well: a healthy node is never `degraded` for this.
+//! Three things are checked, each only if the image is meant to have it: `nologin` keeps no users out; if sshd is enabled, it
+//! answers with its version at the node's address; and a session of root can be opened as sshd opens one. None of them needs a
+//! secret, so a wrong key is not noticed. If a check cannot be made, it counts as passed: a healthy node is never `degraded` by it.
 
 use crate::{
     checks::{System, When},
@@ -20,11 +20,11 @@ use std::{
 
 /// Files that keep users out (pam_nologin(8), sshd(8)).
 const NOLOGIN: [&str; 2] = ["/run/nologin", "/etc/nologin"];
-/// Units of sshd: Debian's names, and everybody else's.
+/// Units of sshd: Debian's names and those of other distributions.
 const UNITS: [&str; 4] = ["ssh.service", "sshd.service", "ssh.socket", "sshd.socket"];
-/// Debian's way to have sshd installed and not running.
+/// With this file Debian has sshd installed but not running.
 const NOT_TO_BE_RUN: &str = "/etc/ssh/sshd_not_to_be_run";
-/// Where other inits say that sshd is to run: sysvinit, OpenRC, runit.
+/// Files of other inits that start sshd: sysvinit, OpenRC, runit.
 const STARTED_BY: [&str; 6] = [
     "/etc/rc2.d",
     "/etc/rc3.d",
@@ -33,90 +33,90 @@ const STARTED_BY: [&str; 6] = [
     "/etc/service",
     "/var/service",
 ];
-/// sshd wants to be called by its whole path.
+/// Paths of sshd, which requires to be called by its full path.
 const SSHD: [&str; 3] = ["/usr/sbin/sshd", "/usr/bin/sshd", "/usr/local/sbin/sshd"];
 const KEYS: &str = "/root/.ssh/authorized_keys";
-/// Whom Debian's sshd turns away without a word (hosts_access(5)).
+/// Debian's sshd silently refuses the addresses in these files (hosts_access(5)).
 const WRAPPERS: [&str; 2] = ["/etc/hosts.deny", "/etc/hosts.allow"];
 const PAM: [&str; 2] = ["/etc/pam.d/sshd", "/usr/lib/pam.d/sshd"];
-/// Where sshd listens unless it is told otherwise.
+/// Port of sshd if its configuration names none.
 const PORT: u16 = 22;
-/// Of a program that is asked; the machine may be busy coming up.
+/// Time for a program to answer; the machine may be busy coming up.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Between two looks while all is well: sshd writes each of them to its log.
+/// Time between two checks while all is well: sshd logs each of them.
 const REST: Duration = Duration::from_secs(600);
-/// Between two sessions that cannot be opened, while the node comes up and later: each starts processes.
+/// Time between two failed sessions, while the node comes up and later: each starts processes.
 const SESSION_RESTS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(60));
 /// Bytes of a result's detail (the wire's limit).
 const DETAIL: usize = 200;
 
-/// The check, and what came of it.
+/// The login check and its result.
 #[derive(Debug)]
 pub struct Login {
     address: Option<Ipv4Addr>,
     result: CheckResult,
-    /// When all was well last.
-    well: Option<Instant>,
-    /// When sshd answered last.
-    heard: Option<Instant>,
-    /// What came of the last session; one that was opened is enough.
+    /// Time at which the whole check last passed.
+    passed: Option<Instant>,
+    /// Time at which sshd last answered.
+    answered: Option<Instant>,
+    /// Result of the last session. After one success no other is opened.
     session: Option<(Instant, Result<(), String>)>,
     sessions: u32,
-    /// Something was amiss at the last look, and not before: sshd may have been restarted at that moment.
+    /// The last check failed for the first time: sshd may have been restarted at that moment.
     doubt: bool,
 }
 
-/// What sshd says of its own configuration.
+/// The configuration of sshd as `sshd -T` prints it.
 #[derive(Debug, PartialEq, Eq)]
 struct Configured {
-    /// Where it listens; none if it does not say.
+    /// Addresses at which it listens; none if it does not say.
     listens: Option<Vec<SocketAddr>>,
-    /// Root may log in.
+    /// Whether root may log in.
     root: bool,
-    /// PAM has a say.
+    /// Whether it uses PAM.
     pam: bool,
 }
 
-/// What is at an address.
+/// The program at an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// An SSH server, which may be too busy for us.
+    /// An SSH server, possibly too busy for this connection.
     Ssh,
-    /// Somebody who turned us away without a word.
+    /// A program that closed the connection at once.
     Closed,
-    /// Nobody, or somebody else: why.
+    /// No SSH server; the text says why.
     Not(String),
 }
 
 impl Login {
-    /// The check of a node with that address; none from a boot that did not note it.
+    /// The check of a node with that address; none from a boot that did not record it.
     pub fn new(address: Option<Ipv4Addr>) -> Self {
         Login {
             address,
             result: CheckResult {
                 check: LOGIN.to_owned(),
                 ok: false,
-                detail: "whether one can log in was not looked at yet".to_owned(),
+                detail: "login was not checked yet".to_owned(),
             },
-            well: None,
-            heard: None,
+            passed: None,
+            answered: None,
             session: None,
             sessions: 0,
             doubt: false,
         }
     }
 
-    /// What came of it.
+    /// The last result.
     pub fn result(&self) -> &CheckResult {
         &self.result
     }
 
-    /// Looks again, at what is due.
-    pub fn look(&mut self, system: &impl System, when: When) {
-        let found = self.find(system, when);
+    /// Makes the parts of the check that are due.
+    pub fn run_due(&mut self, system: &impl System, when: When) {
+        let found = self.check(system, when);
         let doubted = std::mem::replace(&mut self.doubt, found.is_err());
         if found.is_err() {
-            self.well = None;
+            self.passed = None;
             if self.result.ok && when == When::Running && !doubted {
                 return;
             }
@@ -128,11 +128,11 @@ impl Login {
         };
     }
 
-    fn find(&mut self, system: &impl System, when: When) -> Result<(), String> {
+    fn check(&mut self, system: &impl System, when: When) -> Result<(), String> {
         if let Some(file) = NOLOGIN.into_iter().find(|file| system.exists(file)) {
-            return Err(format!("users cannot log in: {file} is there; remove it"));
+            return Err(format!("users cannot log in because {file} exists; remove it"));
         }
-        if rests(self.well, REST) {
+        if is_within(self.passed, REST) {
             return Ok(());
         }
         let rest = match when {
@@ -147,9 +147,9 @@ impl Login {
         let units = enabled(system);
         if !units.is_empty() {
             let configured = configure(system, self.address);
-            if !rests(self.heard, REST) {
-                self.ask(system, &units, configured.listens.as_deref())?;
-                self.heard = Some(Instant::now());
+            if !is_within(self.answered, REST) {
+                self.check_answer(system, &units, configured.listens.as_deref())?;
+                self.answered = Some(Instant::now());
             }
             let opened = self.session.as_ref().is_some_and(|(_, result)| result.is_ok());
             let wanted = configured.pam && system.has_systemd() && PAM.into_iter().any(|file| system.exists(file));
@@ -161,12 +161,17 @@ impl Login {
                 result?;
             }
         }
-        self.well = Some(Instant::now());
+        self.passed = Some(Instant::now());
         Ok(())
     }
 
-    /// That sshd answers where one of its units listens.
-    fn ask(&self, system: &impl System, units: &[String], listens: Option<&[SocketAddr]>) -> Result<(), String> {
+    /// Checks that sshd answers at an address of its units.
+    fn check_answer(
+        &self,
+        system: &impl System,
+        units: &[String],
+        listens: Option<&[SocketAddr]>,
+    ) -> Result<(), String> {
         let Some(address) = self.address else { return Ok(()) };
         let mut places = Vec::new();
         for unit in units {
@@ -179,40 +184,40 @@ impl Login {
         }
         let mut failed = None;
         for at in places {
-            let why = match system.greets(at) {
+            let why = match system.ssh_answer(at) {
                 Answer::Ssh => return Ok(()),
                 Answer::Closed if WRAPPERS.iter().any(|file| has_rules(&system.read(file))) => return Ok(()),
-                Answer::Closed => "it closes the connection before it says its version".to_owned(),
+                Answer::Closed => "it closes the connection before it sends its version".to_owned(),
                 Answer::Not(why) => why,
             };
             failed.get_or_insert((at, why));
         }
         let Some((at, why)) = failed else { return Ok(()) };
-        match units.iter().find(|unit| is_to_answer(system, unit, listens.is_some())) {
+        match units.iter().find(|unit| should_answer(system, unit, listens.is_some())) {
             Some(unit) => Err(format!("{unit} is enabled, and does not answer at {at}: {why}")),
             None => Ok(()),
         }
     }
 }
 
-fn rests(since: Option<Instant>, rest: Duration) -> bool {
+fn is_within(since: Option<Instant>, rest: Duration) -> bool {
     since.is_some_and(|at| at.elapsed() < rest)
 }
 
-/// True if a file of lines says anything.
+/// True if a file has a line that is not a comment.
 fn has_rules(text: &str) -> bool {
     text.lines()
         .any(|line| !matches!(line.trim().chars().next(), None | Some('#')))
 }
 
-/// What is to start sshd; empty if nothing is.
+/// The units or scripts that start sshd; empty if none does.
 fn enabled(system: &impl System) -> Vec<String> {
     if system.exists(NOT_TO_BE_RUN) {
         return Vec::new();
     }
     if system.has_systemd() {
         let list = ["systemctl", "list-unit-files", "--no-legend", "--no-pager", "--"];
-        let said = system.run(&[&list[..], &UNITS].concat(), PATIENCE).said;
+        let said = system.run(&[&list[..], &UNITS].concat(), PATIENCE).output;
         return lines(&said)
             .filter(|words| {
                 words
@@ -233,25 +238,25 @@ fn enabled(system: &impl System) -> Vec<String> {
     found.map(|_| "sshd".to_owned()).into_iter().collect()
 }
 
-/// A unit that does not answer ought to: systemd did not leave it out by one of its conditions, and where it listens is known.
-fn is_to_answer(system: &impl System, unit: &str, known: bool) -> bool {
+/// Whether a unit that does not answer should: systemd did not skip it because of a condition, and its addresses are known.
+fn should_answer(system: &impl System, unit: &str, known: bool) -> bool {
     if !system.has_systemd() {
         return true;
     }
     let properties = "--property=ActiveState,ConditionResult,ConditionTimestampMonotonic,MainPID";
     let said = system
         .run(&["systemctl", "show", properties, "--", unit], PATIENCE)
-        .said;
-    let says = |line: &str| lines(&said).any(|words| words.first() == Some(&line));
-    // Before its conditions were looked at, they count as not met.
-    let left_out = says("ConditionResult=no") && !says("ConditionTimestampMonotonic=0");
-    let known = known && !is_told_otherwise(system, &said);
-    !left_out && (known || unit.ends_with(".socket") || !says("ActiveState=active"))
+        .output;
+    let has = |line: &str| lines(&said).any(|words| words.first() == Some(&line));
+    // Until systemd has evaluated the conditions, it shows them as not met.
+    let left_out = has("ConditionResult=no") && !has("ConditionTimestampMonotonic=0");
+    let known = known && !has_own_options(system, &said);
+    !left_out && (known || unit.ends_with(".socket") || !has("ActiveState=active"))
 }
 
-/// True if sshd was started with options that say where it listens, or where that is written: `sshd -T` knows nothing of them. Debian
-/// has them in /etc/default/ssh, Red Hat in /etc/sysconfig/sshd.
-fn is_told_otherwise(system: &impl System, shown: &str) -> bool {
+/// True if sshd was started with options for its addresses or its configuration, of which `sshd -T` knows nothing. Debian has them
+/// in /etc/default/ssh, Red Hat in /etc/sysconfig/sshd.
+fn has_own_options(system: &impl System, shown: &str) -> bool {
     let id = lines(shown).find_map(|words| words.first()?.strip_prefix("MainPID=").map(str::to_owned));
     let Some(id) = id.filter(|id| id != "0") else {
         return false;
@@ -263,7 +268,7 @@ fn is_told_otherwise(system: &impl System, shown: &str) -> bool {
         .any(|word| ["-p", "-f", "-o"].iter().any(|option| word.starts_with(option)))
 }
 
-/// A program's lines, as words; [`crate::command::Ran`] has them in one, with strokes between them.
+/// The lines of a program's output, as words; [`crate::command::Execution`] joins lines with ` / `.
 fn lines(said: &str) -> impl Iterator<Item = Vec<&str>> {
     said.split(" / ").map(|line| line.split_whitespace().collect())
 }
@@ -273,13 +278,13 @@ fn configure(system: &impl System, address: Option<Ipv4Addr>) -> Configured {
         return configured("");
     };
     let address = address.unwrap_or(Ipv4Addr::LOCALHOST);
-    // Without these, older ones refuse to speak where there is a Match in their configuration.
+    // Without these, older versions fail if their configuration has a Match block.
     let connection = format!("user=root,host=localhost,addr={address},laddr={address},lport={PORT}");
     let ran = system.run(&[sshd, "-T", "-C", &connection], PATIENCE);
-    configured(if ran.ok { &ran.said } else { "" })
+    configured(if ran.ok { &ran.output } else { "" })
 }
 
-/// Reads what `sshd -T` says; nothing if it said nothing (pure).
+/// Reads the output of `sshd -T`; all defaults if it is empty (pure).
 fn configured(said: &str) -> Configured {
     let mut configured = Configured {
         listens: None,
@@ -290,7 +295,7 @@ fn configured(said: &str) -> Configured {
         match line.as_slice() {
             ["listenaddress", at, more @ ..] => {
                 let listens = configured.listens.get_or_insert_default();
-                // Another routing domain is not reached from this one.
+                // An address in another routing domain cannot be reached from this one.
                 listens.extend(at.parse::<SocketAddr>().ok().filter(|_| more.is_empty()));
             }
             ["permitrootlogin", "no"] => configured.root = false,
@@ -301,15 +306,15 @@ fn configured(said: &str) -> Configured {
     configured
 }
 
-/// Where a socket unit listens.
+/// Addresses at which a socket unit listens.
 fn sockets(system: &impl System, unit: &str) -> Vec<SocketAddr> {
     let ran = system.run(&["systemctl", "show", "--property=Listen", "--", unit], PATIENCE);
-    lines(&ran.said)
+    lines(&ran.output)
         .filter_map(|words| words.first()?.strip_prefix("Listen=")?.parse().ok())
         .collect()
 }
 
-/// Where sshd is to answer, one of them being enough: at the node's address if it listens there, else where it listens (pure).
+/// Addresses of which one must answer: the node's address if sshd listens there, else those at which it listens (pure).
 fn targets(address: Ipv4Addr, listens: &[SocketAddr]) -> Vec<SocketAddr> {
     let mut targets = Vec::new();
     let mut also = Vec::new();
@@ -318,7 +323,7 @@ fn targets(address: Ipv4Addr, listens: &[SocketAddr]) -> Vec<SocketAddr> {
         match at.ip() {
             IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
                 targets.push(own);
-                // sshd's socket of IPv6 takes nothing of IPv4, one of systemd's does.
+                // A socket of sshd for IPv6 does not accept IPv4, but one of systemd does.
                 also.push(SocketAddr::from((Ipv6Addr::LOCALHOST, at.port())));
             }
             ip if ip.is_unspecified() || ip == address => targets.push(own),
@@ -338,12 +343,12 @@ fn targets(address: Ipv4Addr, listens: &[SocketAddr]) -> Vec<SocketAddr> {
     targets
 }
 
-/// Connects, and waits for the version that an SSH server says first (RFC 4253, 4.2: lines before it are allowed).
-pub fn greets(at: SocketAddr) -> Answer {
+/// Connects, and waits for the version that an SSH server sends first (RFC 4253, 4.2 allows other lines before it).
+pub fn ssh_answer(at: SocketAddr) -> Answer {
     const MOST_WAITED: Duration = Duration::from_secs(10);
     /// Most bytes before the version.
     const MOST: u64 = 8 << 10;
-    /// What OpenSSH says instead to those for whom it has no time; it is there.
+    /// OpenSSH's answers when it refuses a connection because it is busy; so it runs.
     const BUSY: [&str; 2] = ["Exceeded MaxStartups", "Not allowed at this time"];
     let ended = Instant::now() + MOST_WAITED;
     let stream = TcpStream::connect_timeout(&at, MOST_WAITED).and_then(|stream| {
@@ -375,7 +380,7 @@ pub fn greets(at: SocketAddr) -> Answer {
     }
     let text = String::from_utf8_lossy(&said);
     let said = one_line(text.trim_matches(|c: char| c.is_whitespace() || c.is_control()), 60);
-    Answer::Not(format!("it does not say a version of SSH, but '{said}'"))
+    Answer::Not(format!("it answers '{said}' instead of a version of SSH"))
 }
 
 #[cfg(test)]

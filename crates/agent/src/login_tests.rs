@@ -1,5 +1,5 @@
 use super::*;
-use crate::command::Ran;
+use crate::command::Execution;
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +11,7 @@ const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 5, 1, 1);
 const REFUSED: &str = "Connection refused (os error 111)";
 const SILENT: &str = "ssh.service is enabled, and does not answer at 10.5.1.1:22: Connection refused (os error 111)";
 
-/// A machine of files, answers of programs, and addresses that greet.
+/// A machine made of files, programs' outputs, and addresses with an SSH server.
 #[derive(Default)]
 struct Simulated {
     other_init: bool,
@@ -19,16 +19,16 @@ struct Simulated {
     /// Names in /etc/rc3.d.
     names: RefCell<Vec<String>>,
     units: RefCell<String>,
-    /// What `systemctl show` says of them.
+    /// The output of `systemctl show` about them.
     shown: RefCell<String>,
-    /// `sshd -T`; empty if it fails.
+    /// The output of `sshd -T`; empty if it fails.
     sshd: RefCell<String>,
-    /// In the journal of sessions that cannot be opened; empty if they can.
+    /// The journal of sessions that cannot be opened; empty if they can.
     refuses_sessions: RefCell<&'static str>,
-    greets: RefCell<BTreeSet<SocketAddr>>,
+    ssh_answer: RefCell<BTreeSet<SocketAddr>>,
     turns_away: Cell<bool>,
     sessions: Cell<u32>,
-    greeted: Cell<u32>,
+    connections: Cell<u32>,
     asked: Cell<u32>,
 }
 
@@ -36,13 +36,13 @@ impl System for Simulated {
     fn has_systemd(&self) -> bool {
         !self.other_init
     }
-    fn is_active(&self, _: &str) -> Ran {
-        panic!("no units are looked at")
+    fn is_active(&self, _: &str) -> Execution {
+        panic!("the login check reads no units")
     }
     fn mounts(&self) -> String {
         String::new()
     }
-    fn run(&self, words: &[&str], _: Duration) -> Ran {
+    fn run(&self, words: &[&str], _: Duration) -> Execution {
         assert!(!self.other_init || words[0].ends_with("sshd"), "{words:?}");
         self.asked.set(self.asked.get() + 1);
         let (ok, said) = match words {
@@ -59,10 +59,10 @@ impl System for Simulated {
             ["journalctl", ..] => (true, (*self.refuses_sessions.borrow()).to_owned()),
             other => panic!("{other:?}"),
         };
-        Ran {
+        Execution {
             ok,
-            how: "ended with exit status 224".into(),
-            said,
+            end: "ended with exit status 224".into(),
+            output: said,
         }
     }
     fn exists(&self, path: &str) -> bool {
@@ -77,9 +77,9 @@ impl System for Simulated {
             _ => Vec::new(),
         }
     }
-    fn greets(&self, at: SocketAddr) -> Answer {
-        self.greeted.set(self.greeted.get() + 1);
-        match self.greets.borrow().contains(&at) {
+    fn ssh_answer(&self, at: SocketAddr) -> Answer {
+        self.connections.set(self.connections.get() + 1);
+        match self.ssh_answer.borrow().contains(&at) {
             true if self.turns_away.get() => Answer::Closed,
             true => Answer::Ssh,
             false => Answer::Not(REFUSED.to_owned()),
@@ -94,12 +94,12 @@ impl Simulated {
 }
 
 fn look(login: &mut Login, system: &Simulated, when: When) -> String {
-    login.look(system, when);
+    login.run_due(system, when);
     assert_eq!(login.result().ok, login.result().detail.is_empty());
     login.result().detail.clone()
 }
 
-/// What a node that comes up says.
+/// The first result of a node that comes up.
 fn first(system: &Simulated) -> String {
     look(&mut Login::new(Some(ADDRESS)), system, When::ComingUp)
 }
@@ -122,81 +122,84 @@ fn usual() -> Simulated {
     system.has("/usr/sbin/sshd", "");
     system.has(KEYS, "# ours\nssh-ed25519 AAAA admin\n");
     system.has(PAM[0], "");
-    system.greets.borrow_mut().insert((ADDRESS, 22).into());
+    system.ssh_answer.borrow_mut().insert((ADDRESS, 22).into());
     system
 }
 
 #[test]
-fn a_usual_node_is_usable_and_is_asked_again_seldom() {
+fn a_usual_node_passes_and_is_rarely_checked_again() {
     let system = usual();
     let mut login = Login::new(Some(ADDRESS));
-    assert!(!login.result().ok, "not before somebody looked");
+    assert!(!login.result().ok, "it passes before it was checked");
     assert_eq!(look(&mut login, &system, When::ComingUp), "");
     let asked = system.asked.get();
     for when in [When::ComingUp, When::Running, When::Running] {
         assert_eq!(look(&mut login, &system, when), "");
     }
     assert_eq!(
-        (system.greeted.get(), system.sessions.get(), system.asked.get()),
+        (system.connections.get(), system.sessions.get(), system.asked.get()),
         (1, 1, asked)
     );
-    long_ago(&mut login.well);
-    long_ago(&mut login.heard);
-    system.greets.borrow_mut().clear();
-    // Once may be a restart of sshd's.
+    long_ago(&mut login.passed);
+    long_ago(&mut login.answered);
+    system.ssh_answer.borrow_mut().clear();
+    // A single failure may be a restart of sshd.
     assert_eq!(look(&mut login, &system, When::Running), "");
     assert_eq!(look(&mut login, &system, When::Running), SILENT);
-    // What failed is looked at each time.
-    system.greets.borrow_mut().insert((ADDRESS, 22).into());
+    // After a failure the check runs each time.
+    system.ssh_answer.borrow_mut().insert((ADDRESS, 22).into());
     assert_eq!(look(&mut login, &system, When::Running), "");
     assert_eq!(system.sessions.get(), 1, "one session is enough");
 }
 
 #[test]
-fn what_keeps_people_out_is_named() {
+fn the_cause_of_a_failed_login_is_named() {
     let system = usual();
     let mut login = Login::new(Some(ADDRESS));
     system.has("/run/nologin", "");
     assert_eq!(
         look(&mut login, &system, When::ComingUp),
-        "users cannot log in: /run/nologin is there; remove it"
+        "users cannot log in because /run/nologin exists; remove it"
     );
     system.files.borrow_mut().remove("/run/nologin");
     system
         .refuses_sessions
         .replace("PAM failed: Cannot make/remove an entry for the specified session / x");
-    let none =
-        "no session can be opened for root as sshd opens one: Cannot make/remove an entry for the specified session";
+    let none = "cannot open a session for root as sshd does: Cannot make/remove an entry for the specified session";
     for _ in 0..3 {
         assert_eq!(look(&mut login, &system, When::ComingUp), none);
     }
-    assert_eq!((system.sessions.get(), system.greeted.get()), (1, 1), "not each time");
+    assert_eq!(
+        (system.sessions.get(), system.connections.get()),
+        (1, 1),
+        "not each time"
+    );
     system.refuses_sessions.replace("");
     login.session.as_mut().unwrap().0 = Instant::now().checked_sub(SESSION_RESTS.0).unwrap();
     assert_eq!(look(&mut login, &system, When::ComingUp), "");
-    assert_eq!((system.sessions.get(), system.greeted.get()), (2, 1));
-    // Users are kept out later: not a question of time, and not of the moment in which the system stops.
+    assert_eq!((system.sessions.get(), system.connections.get()), (2, 1));
+    // /etc/nologin appears later. It counts after a second look, because a system that stops creates it too.
     system.has("/etc/nologin", "later");
     assert_eq!(look(&mut login, &system, When::Running), "");
     assert_eq!(
         look(&mut login, &system, When::Running),
-        "users cannot log in: /etc/nologin is there; remove it"
+        "users cannot log in because /etc/nologin exists; remove it"
     );
 }
 
 #[test]
-fn only_what_is_meant_to_be_there_counts() {
+fn only_services_that_the_image_enables_count() {
     let nothing = Simulated::default();
     nothing
         .units
         .replace("ssh.service disabled enabled / sshd.service masked enabled".into());
     assert_eq!(first(&nothing), "");
-    assert_eq!(nothing.greeted.get(), 0);
-    // A rule that refuses root from here, where nobody comes from.
+    assert_eq!(nothing.connections.get(), 0);
+    // A rule refuses root from this machine, from where no person logs in.
     let system = usual();
     system.refuses_sessions.replace("PAM failed: Permission denied");
     assert_eq!(first(&system), "");
-    // Root's account is closed: its own matter, unless root has keys.
+    // Root's account is closed. That is allowed unless root has keys.
     system.refuses_sessions.replace("PAM failed: User account has expired");
     assert!(first(&system).ends_with("User account has expired"));
     for keys in ["", "# none\n \n"] {
@@ -209,9 +212,9 @@ fn only_what_is_meant_to_be_there_counts() {
         system.sshd.replace(format!("{said} / {more}"));
         assert_eq!(first(&system), "", "{more}");
     }
-    // Not to run, by a condition of the unit's, or Debian's file.
+    // The unit is disabled by a condition or by Debian's file.
     let system = usual();
-    system.greets.borrow_mut().clear();
+    system.ssh_answer.borrow_mut().clear();
     assert_eq!(first(&system), SILENT);
     let conditions = |result: &str, time: u32| {
         let said = format!("ActiveState=inactive / ConditionResult={result} / ConditionTimestampMonotonic={time}");
@@ -219,9 +222,13 @@ fn only_what_is_meant_to_be_there_counts() {
         first(&system)
     };
     assert_eq!(conditions("no", 7), "");
-    assert_eq!(conditions("no", 0), SILENT, "it was not tried: what it needs failed");
+    assert_eq!(
+        conditions("no", 0),
+        SILENT,
+        "systemd did not try to start it, because a dependency failed"
+    );
     assert_eq!(conditions("yes", 7), SILENT);
-    // Its own options say where it listens.
+    // The options of the unit contain addresses.
     system
         .shown
         .replace("ActiveState=active / ConditionResult=yes / ConditionTimestampMonotonic=7 / MainPID=400".into());
@@ -247,22 +254,22 @@ fn only_what_is_meant_to_be_there_counts() {
 }
 
 #[test]
-fn without_systemd_the_inits_own_lists_count() {
+fn without_systemd_the_other_inits_files_count() {
     let other = Simulated {
         other_init: true,
         ..usual()
     };
-    other.greets.borrow_mut().clear();
+    other.ssh_answer.borrow_mut().clear();
     for names in [
         vec![],
         vec!["K01ssh".into(), "S01rsyslog".into(), "sshd-monitor".into()],
     ] {
         other.names.replace(names);
-        assert_eq!(first(&other), "", "sshd is not to run");
+        assert_eq!(first(&other), "", "sshd is not enabled");
     }
     other.names.replace(vec!["S01rsyslog".into(), "S03ssh".into()]);
     assert!(first(&other).starts_with("sshd is enabled, and does not answer at 10.5.1.1:22"));
-    other.greets.borrow_mut().insert((ADDRESS, 22).into());
+    other.ssh_answer.borrow_mut().insert((ADDRESS, 22).into());
     assert_eq!(first(&other), "");
     assert_eq!(other.sessions.get(), 0);
 }
@@ -291,22 +298,22 @@ fn sshd_is_asked_where_it_listens() {
         let system = usual();
         system.sshd.replace(said.into());
         system.units.replace(units.into());
-        system.greets.replace([at.parse().unwrap()].into());
+        system.ssh_answer.replace([at.parse().unwrap()].into());
         assert_eq!(first(&system), "", "{said} {units}");
         system.shown.replace("ActiveState=failed".into());
-        system.greets.borrow_mut().clear();
+        system.ssh_answer.borrow_mut().clear();
         assert!(
             first(&system).contains(" is enabled, and does not answer at "),
             "{said} {units}"
         );
     }
-    // On both: what listens for IPv6 only does not stand for the node's address.
+    // Listeners for both: a listener for IPv6 alone does not stand for the node's address.
     let both = ["[::]:22", "0.0.0.0:22"].map(|at| at.parse().unwrap());
     assert_eq!(targets(ADDRESS, &both), [SocketAddr::from((ADDRESS, 22))]);
-    // It runs, and nobody says where: out of reach, or turned away by a list of addresses.
+    // sshd runs at an unknown address, or refuses this machine by a list of addresses.
     let system = usual();
     system.sshd.replace(String::new());
-    system.greets.borrow_mut().clear();
+    system.ssh_answer.borrow_mut().clear();
     assert_eq!(first(&system), "");
     system
         .sshd
@@ -315,22 +322,22 @@ fn sshd_is_asked_where_it_listens() {
     let system = usual();
     system.turns_away.set(true);
     system.has(WRAPPERS[0], "# ALL: ALL\n");
-    assert!(first(&system).ends_with("10.5.1.1:22: it closes the connection before it says its version"));
+    assert!(first(&system).ends_with("10.5.1.1:22: it closes the connection before it sends its version"));
     system.has(WRAPPERS[0], "ALL: ALL\n");
     assert_eq!(first(&system), "");
 }
 
 #[test]
-fn who_speaks_ssh_is_told_from_who_does_not() {
+fn ssh_servers_are_told_from_other_servers() {
     let answer = |text: &'static [u8]| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let at = listener.local_addr().unwrap();
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            // The other end may have heard enough.
+            // The other end may have closed the connection already.
             let _ = stream.write_all(text);
         });
-        let result = greets(at);
+        let result = ssh_answer(at);
         server.join().unwrap();
         result
     };
@@ -348,5 +355,5 @@ fn who_speaks_ssh_is_told_from_who_does_not() {
     assert!(said.ends_with("'220 mail'"), "{said}");
     assert!(matches!(answer(&[b'x'; 20 << 10]), Answer::Not(_)));
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    assert!(matches!(greets(closed), Answer::Not(_)));
+    assert!(matches!(ssh_answer(closed), Answer::Not(_)));
 }

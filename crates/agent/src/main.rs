@@ -1,4 +1,4 @@
-//! The rackstrap agent; everything is in the library beside this, where tests and fuzzers reach it.
+//! The rackstrap agent. All code is in the library, where tests and fuzzers can use it.
 
 fn main() {
     rackstrap_agent::main();

@@ -1,4 +1,4 @@
-//! Which modules a device wants: the indexes that depmod writes, read as text (pure).
+//! Finds the modules that a device needs, in the indexes that depmod writes, read as text (pure).
 
 use rackstrap_modindex::{When, aliases, built_in, dependencies, name_of, plain_path, soft_dependencies};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +16,7 @@ pub struct Index {
 }
 
 impl Index {
-    /// Reads the four files' contents; lines that make no sense are skipped.
+    /// Reads the contents of the four files; lines that cannot be read are skipped.
     pub fn new(alias: &str, dep: &str, softdep: &str, builtin: &str) -> Self {
         let mut index = Index::default();
         for alias in aliases(alias) {
@@ -24,7 +24,7 @@ impl Index {
             bus.push((alias.pattern.to_owned(), name_of(alias.module)));
         }
         for (file, needs) in dependencies(dep) {
-            // The files in the initramfs are uncompressed, whatever the index of the image says.
+            // The files in the initramfs are uncompressed, whatever the image's index says.
             let plain = plain_path(file).to_owned();
             index
                 .modules
@@ -45,7 +45,7 @@ impl Index {
         index
     }
 
-    /// Modules for a device's modalias, or the name or alias that somebody asks for.
+    /// Modules for a device's modalias, or for a module's name or alias.
     pub fn resolve(&self, wanted: &str) -> Vec<String> {
         let mut found: Vec<String> = Vec::new();
         let name = name_of(wanted);
@@ -60,7 +60,7 @@ impl Index {
         found
     }
 
-    /// The modules to load for `module`, in order: hard dependencies before it, soft ones where they can be had.
+    /// The modules to load for `module`, in order: hard dependencies first, soft ones if they exist.
     pub fn load_order(&self, module: &str) -> Vec<String> {
         enum Step {
             Look(String),
@@ -68,7 +68,7 @@ impl Index {
         }
         let mut order = Vec::new();
         let mut seen = BTreeSet::new();
-        // The steps that are left, the next one last. Soft dependencies are the image's own words, so a chain of them may be long.
+        // The remaining steps, the next one last. The image writes the soft dependencies, so a chain of them may be long.
         let mut steps = vec![Step::Look(module.to_owned())];
         while let Some(step) = steps.pop() {
             let module = match step {
@@ -101,22 +101,22 @@ impl Index {
         order
     }
 
-    /// Its file, relative to /lib/modules/RELEASE; none for built-in and unknown ones.
+    /// The module's file, relative to /lib/modules/RELEASE; none for built-in and unknown modules.
     pub fn file(&self, module: &str) -> Option<&str> {
         self.modules.get(module).map(|(file, _)| file.as_str())
     }
 
-    /// True if it is part of the kernel itself.
+    /// True if it is built into the kernel.
     pub fn is_builtin(&self, module: &str) -> bool {
         self.builtin.contains(module)
     }
 }
 
-/// What stands before the first colon or wildcard: most patterns need not even be looked at.
+/// The part before the first colon or wildcard. It excludes most patterns without a comparison.
 fn bus_of(text: &str) -> &str {
     match text.find([':', '*', '?', '[']) {
         Some(at) if text.as_bytes()[at] == b':' => &text[..at],
-        // An alias without a colon is its own bus, unless it has wildcards; depmod's never do.
+        // An alias without a colon is its own bus, unless it has wildcards; depmod writes no such alias.
         Some(_) => "",
         None => text,
     }
@@ -145,7 +145,7 @@ pub(crate) fn fnmatch(pattern: &[u8], text: &[u8]) -> bool {
     pattern[p..].iter().all(|c| *c == b'*')
 }
 
-/// Matches one byte at `p`; returns where the pattern goes on.
+/// Matches one byte at `p`. Returns the position in the pattern after it.
 fn one(pattern: &[u8], p: usize, byte: u8) -> Option<usize> {
     match *pattern.get(p)? {
         b'?' => Some(p + 1),

@@ -1,4 +1,4 @@
-//! The image's configuration of modules, as the initramfs has it (pure). The import resolved directories and commands before.
+//! The image's configuration of modules, as it is in the initramfs (pure). The import has resolved directories and commands.
 
 use crate::modalias::fnmatch;
 use rackstrap_modindex::name_of;
@@ -14,8 +14,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the lines of modprobe.d(5). `cmdline` are the words of the kernel's command line, which adds to them
-    /// (`modprobe.blacklist=`, `MODULE.PARAMETER=`) and is stronger.
+    /// Reads the lines of modprobe.d(5). `cmdline` has the words of the kernel's command line, which come last and so take precedence
+    /// (`modprobe.blacklist=`, `MODULE.PARAMETER=`).
     pub fn new(text: &str, cmdline: &[String]) -> Self {
         let mut config = Config::default();
         for line in text.lines() {
@@ -48,19 +48,19 @@ impl Config {
         config
     }
 
-    /// The modules that an alias of the configuration leads to; none if no alias matches. They replace those of the index.
+    /// The modules of a matching alias in the configuration; none if no alias matches. They replace those of the index.
     pub fn aliased(&self, wanted: &str) -> Vec<String> {
         let matching = self.aliases.iter();
         let matching = matching.filter(|(pattern, _)| fnmatch(pattern.as_bytes(), wanted.as_bytes()));
         matching.map(|(_, module)| module.clone()).collect()
     }
 
-    /// True if no device brings the module in.
+    /// True if the module must not be loaded for a device.
     pub fn is_blacklisted(&self, module: &str) -> bool {
         self.blacklist.iter().any(|name| name == module)
     }
 
-    /// True if nothing brings the module in, other modules included.
+    /// True if the module must not be loaded at all, not even as a dependency.
     pub fn is_blocked(&self, module: &str) -> bool {
         self.blocked.iter().any(|name| name == module)
     }
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn blacklists_and_aliases() {
+    fn blacklists_and_aliases_are_read() {
         let text = "alias net-pf-10 off\nalias pci:v00008086d*sv* my-driver\nblacklist be2net\ninstall usb-storage /bin/false\n";
         let config = Config::new(text, &words(&["modprobe.blacklist=a-b,c"]));
         assert!(["be2net", "a_b", "c"].iter().all(|name| config.is_blacklisted(name)));

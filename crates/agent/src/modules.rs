@@ -1,4 +1,4 @@
-//! Loading kernel modules: what the devices ask for, and what comes later without a device.
+//! Loads kernel modules: for devices, and for features without a device.
 
 use crate::{
     fail::{Doing, Res},
@@ -13,8 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Needed without a device that asks for them; a kernel that has them built in, or an image without them, is fine
-/// until the phase that misses one says so.
+/// Modules that no device requests. A kernel may have them built in, and an image may lack them: then the phase that needs one
+/// fails with its name.
 const ALWAYS: &[&str] = &[
     "af_packet",
     "overlay",
@@ -31,11 +31,11 @@ const ALWAYS: &[&str] = &[
     "ahci",
     "nvme",
 ];
-/// The image's own configuration of modules; absent in the initramfs of an older version.
+/// The image's own configuration of modules; missing in the initramfs of an older version.
 const CONFIG: &str = "/etc/modprobe.d/image.conf";
-/// The directory tree that devices are in.
+/// The directory tree of devices.
 const DEVICES: &str = "/sys/devices";
-/// Directories in there that have thousands of entries and no device that wants a module.
+/// Directories with thousands of entries and no device that needs a module.
 const SKIPPED: &[&str] = &[
     "virtual",
     "system",
@@ -48,9 +48,9 @@ const SKIPPED: &[&str] = &[
     "msi_irqs",
     "mq",
 ];
-/// No new devices for that long: the scan is over.
+/// The scan ends when no new device has appeared for this long.
 const QUIET: Duration = Duration::from_millis(300);
-/// Hubs and disks that take longer than this are waited for where they are needed.
+/// Longest scan. Slower hubs and disks are waited for where they are needed.
 const LONGEST: Duration = Duration::from_secs(8);
 
 /// Loads modules of the running kernel from the initramfs.
@@ -62,12 +62,12 @@ pub struct Loader {
     done: BTreeSet<String>,
     failed: Vec<String>,
     loaded: usize,
-    /// What the devices ask for, by name.
+    /// Modules that devices request, by name.
     needed: BTreeSet<String>,
 }
 
 impl Loader {
-    /// Reads the indexes below `/lib/modules/RELEASE`; without them everything counts as built in. `cmdline` are the words of the
+    /// Reads the indexes below `/lib/modules/RELEASE`; without them every module counts as built in. `cmdline` has the words of the
     /// kernel's command line.
     pub fn open(cmdline: &[String]) -> Self {
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
@@ -94,8 +94,8 @@ impl Loader {
         }
     }
 
-    /// Loads what all present devices want, again and again until no new ones appear.
-    pub fn settle(&mut self) -> String {
+    /// Loads the modules for all present devices, until no new device appears.
+    pub fn load_for_devices(&mut self) -> String {
         for name in ALWAYS {
             self.want(name);
         }
@@ -122,15 +122,15 @@ impl Loader {
         format!("{} modules for {} kinds of devices{failed}", self.loaded, known.len())
     }
 
-    /// Names of the modules that the devices ask for, of those that the initramfs was made to have (network cards, disks, their buses), and
-    /// that are not blacklisted; sorted.
-    /// Not what these depend on: other kernels divide that up otherwise.
+    /// Names of the modules that the devices request, sorted: those that the initramfs is made to have (network cards, disks, their buses)
+    /// and that are not blacklisted.
+    /// Dependencies are not included, because other kernels split them differently.
     pub fn needed(&self) -> Vec<String> {
         let needed = self.needed.iter().filter(|name| !self.config.is_blacklisted(name));
         needed.cloned().collect()
     }
 
-    /// What goes by that name or alias. As in kmod, an alias of the configuration hides those of the modules themselves.
+    /// The modules with that name or alias. As in kmod, an alias of the configuration hides those of the modules themselves.
     fn resolve(&self, wanted: &str) -> Vec<String> {
         let aliased = self.config.aliased(wanted);
         match aliased.is_empty() {
@@ -139,7 +139,7 @@ impl Loader {
         }
     }
 
-    /// Loads what goes by that name or alias, with all it needs.
+    /// Loads the modules with that name or alias, and their dependencies.
     pub fn want(&mut self, wanted: &str) {
         for module in self.resolve(wanted) {
             if self.config.is_blacklisted(&module) {
@@ -158,7 +158,7 @@ impl Loader {
         }
     }
 
-    /// True if it was loaded now; false if it is there already, or is not part of the initramfs.
+    /// Returns true if the module was loaded now; false if it was already loaded, or is not in the initramfs.
     fn insert(&self, name: &str) -> Res<bool> {
         if self.config.is_blocked(name) || self.index.is_builtin(name) || Path::new("/sys/module").join(name).exists() {
             return Ok(false);
@@ -172,23 +172,23 @@ impl Loader {
         let parameters = CString::new(self.config.parameters(name)).doing(|| "parameters".into())?;
         match rustix::system::finit_module(&file, &parameters, 0) {
             Ok(()) => Ok(true),
-            // Loaded meanwhile, or a driver that found no device of its own.
+            // It was loaded meanwhile, or it is a driver without a device on this machine.
             Err(rustix::io::Errno::EXIST | rustix::io::Errno::NODEV) => Ok(false),
             Err(e) => Err(crate::fail::Failure::new(e.to_string())),
         }
     }
 }
 
-/// Collects what the devices below `dir` are called, without the directories that were `read` before: a device has one
-/// name as long as it is there. Most have it in a file `modalias`; memory cards (eMMC and SD) and some platform devices
-/// only as MODALIAS in `uevent`.
+/// Collects the modaliases of the devices below `dir`, without directories in `read`: a device keeps its modalias as long as it
+/// exists. Most devices have it in a file `modalias`; memory cards (eMMC and SD) and some platform devices only as MODALIAS in
+/// `uevent`.
 fn modaliases(dir: &Path, depth: u32, read: &mut BTreeSet<PathBuf>, found: &mut BTreeSet<String>) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     let (mut modalias, mut uevent) = (None, None);
     for entry in entries.flatten() {
         let Ok(kind) = entry.file_type() else { continue };
         let name = entry.file_name();
-        // Symlinks lead in circles; sysfs is never deeper than a few dozen levels.
+        // Symlinks could form circles; sysfs is never deeper than a few dozen levels.
         if kind.is_dir() && depth < 40 && !SKIPPED.iter().any(|s| name == *s) {
             modaliases(&entry.path(), depth + 1, read, found);
         } else if kind.is_file() && name == "modalias" {
@@ -212,7 +212,7 @@ fn modaliases(dir: &Path, depth: u32, read: &mut BTreeSet<PathBuf>, found: &mut 
     }
 }
 
-/// What the kernel runs when it wants a module itself (`request_module`: file systems, NFS versions, checksums): `/init -q -- NAME`.
+/// Loads a module for the kernel, which runs `/init -q -- NAME` (`request_module`: file systems, NFS versions, checksums).
 pub fn modprobe(wanted: &str) -> Res<()> {
     let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let mut loader = Loader::open(&crate::cmdline::words(&cmdline));
@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_cards_say_what_they_are_in_their_uevent_only() {
+    fn memory_cards_have_their_modalias_in_uevent() {
         let dir = tempfile::tempdir().unwrap();
         let file = |path: &str, text: &str| {
             let path = dir.path().join(path);
@@ -248,7 +248,7 @@ mod tests {
         modaliases(dir.path(), 0, &mut read, &mut found);
         let names: Vec<&str> = found.iter().map(String::as_str).collect();
         assert_eq!(names, ["mmc:block", "pci:v00001B36d00000007sv*"]);
-        // What is there already is not read again, and a new card is.
+        // Directories that were read are skipped, but a new card is found.
         found.clear();
         file("pci0000:00/mmc1/uevent", "MODALIAS=mmc:block\n");
         modaliases(dir.path(), 0, &mut read, &mut found);

@@ -1,4 +1,4 @@
-//! The network card that booted: found, up, with its address.
+//! Finds the network card that booted, sets it up, and gives it its address.
 
 use crate::{
     cmdline::CommandLine,
@@ -15,9 +15,9 @@ use std::{
 };
 
 const NET: &str = "/sys/class/net";
-/// Drivers with firmware and slow buses.
+/// Longest wait for the card: drivers may load firmware, and some buses are slow.
 const CARD_WAIT: Duration = Duration::from_secs(30);
-/// Auto-negotiation of 10GBASE-T takes up to some ten seconds.
+/// Longest wait for the link: auto-negotiation of 10GBASE-T takes up to some ten seconds.
 const CARRIER_WAIT: Duration = Duration::from_secs(30);
 
 /// All Ethernet cards with their addresses, by name.
@@ -28,7 +28,7 @@ pub fn cards() -> Vec<(String, HwAddr)> {
         .flatten()
         .flatten()
         .filter_map(|e| e.file_name().into_string().ok())
-        // ARPHRD_ETHER, and with a device behind it.
+        // The type is ARPHRD_ETHER, and a device stands behind it.
         .filter(|name| read(name, "type").trim() == "1" && Path::new(NET).join(name).join("device").exists())
         .filter_map(|name| Some((name.clone(), read(&name, "address").trim().parse().ok()?)))
         .collect();
@@ -36,10 +36,12 @@ pub fn cards() -> Vec<(String, HwAddr)> {
     cards
 }
 
-/// Brings up the card and the loopback interface; returns the card's name and how it was found, for people.
+/// Sets up the card and the loopback interface. Returns the card's name and address, for people.
 pub fn up(cmdline: &CommandLine) -> Res<String> {
     let netlink = Netlink::open()?;
-    netlink.ask(|s| rtnl::link_up(s, 1)).doing(|| "setting lo up".into())?;
+    netlink
+        .request(|s| rtnl::link_up(s, 1))
+        .doing(|| "setting lo up".into())?;
 
     let name = wait_for(CARD_WAIT, || {
         cards()
@@ -54,7 +56,7 @@ pub fn up(cmdline: &CommandLine) -> Res<String> {
         .parse()
         .doing(|| format!("reading the index of {name}"))?;
     netlink
-        .ask(|s| rtnl::link_up(s, index))
+        .request(|s| rtnl::link_up(s, index))
         .doing(|| format!("setting {name} up"))?;
     let carrier = wait_for(CARRIER_WAIT, || (file("carrier").trim() == "1").then_some(()));
     if carrier.is_none() {
@@ -65,12 +67,12 @@ pub fn up(cmdline: &CommandLine) -> Res<String> {
     }
     let address = format!("{}/{}", cmdline.ipaddr, cmdline.prefix);
     netlink
-        .ask(|s| rtnl::add_address(s, index, cmdline.ipaddr, cmdline.prefix))
+        .request(|s| rtnl::add_address(s, index, cmdline.ipaddr, cmdline.prefix))
         .doing(|| format!("giving {name} the address {address}"))?;
     let mut text = format!("{name} {} is {address}", cmdline.hwaddr);
     if let Some(router) = cmdline.router {
         netlink
-            .ask(|s| rtnl::default_route(s, index, router))
+            .request(|s| rtnl::default_route(s, index, router))
             .doing(|| format!("setting the default route to {router}"))?;
         text += &format!(", router {router}");
     }
@@ -86,7 +88,7 @@ fn no_card(wanted: HwAddr) -> Failure {
     Failure::new(format!("boot interface {wanted} not found; available: {there}"))
 }
 
-/// Asks every 50 ms until there is an answer or the time is over.
+/// Calls `ask` every 50 ms until it returns something or the time is over.
 pub fn wait_for<T>(longest: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let began = Instant::now();
     loop {
@@ -112,8 +114,8 @@ impl Netlink {
         })
     }
 
-    /// Sends a request and waits for its acknowledgement, which the kernel queues before `send` returns.
-    fn ask(&self, message: impl FnOnce(u32) -> Vec<u8>) -> Result<(), std::io::Error> {
+    /// Sends a request and reads its acknowledgement, which the kernel queues before `send` returns.
+    fn request(&self, message: impl FnOnce(u32) -> Vec<u8>) -> Result<(), std::io::Error> {
         let sequence = self.sequence.get();
         self.sequence.set(sequence + 1);
         let kernel = netlink::SocketAddrNetlink::new(0, 0);

@@ -1,9 +1,9 @@
-//! The new root: image and RAM, the disk's file systems at their mount points, and above that the node's own files.
+//! Builds the new root: image and RAM, the disk's file systems at their mount points, and above them the node's own files.
 //!
-//! No trouble with a disk prevents a boot. A disk's file system can be full, damaged or read-only, and its users can have put
-//! a file where a directory is needed. What fails on one of them fails again at each attempt and after each restart, and nobody
-//! could log in to mend it. So the root is built once more without that file system: what it was for is in RAM then, the files
-//! that the server sent are there all the same, and the node says why.
+//! No fault of a disk prevents a boot. A disk's file system can be full, damaged or read-only, and its users can have put a file
+//! where a directory is needed. Such a fault returns at each attempt and after each restart, and no administrator could log in to
+//! repair it. So the root is built again without that file system. Its mount point is then in RAM, the files from the server are
+//! there, and the node reports why.
 
 use crate::{
     fail::{Doing, Failure, Res},
@@ -16,57 +16,57 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What a root is built of.
+/// The parts of which a root is built.
 pub struct Parts<'a> {
-    /// What the image says of its files.
+    /// The image's list of files.
     pub list: &'a ImageList<'a>,
     /// The disk's partitions.
     pub partitions: &'a [MountedPartition],
-    /// Their file systems are mounted below here, each under the name of its partition.
+    /// Their file systems are mounted below this directory, each under the name of its partition.
     pub disk: &'a Path,
-    /// The files that the server sent.
+    /// The files from the server.
     pub files: &'a [OverlayFile],
 }
 
 /// A file system of the disk that is not in the new root.
 #[derive(Clone, Debug)]
 pub struct LeftOut<'a> {
-    /// Which one.
+    /// The partition of the file system.
     pub partition: &'a MountedPartition,
-    /// What failed on it.
+    /// The failure on it.
     pub why: String,
 }
 
-/// What came of it.
+/// The result of building a root.
 #[derive(Debug)]
 pub struct Built<'a> {
-    /// Files that got their capabilities.
+    /// Number of files that got their capabilities.
     pub given: usize,
-    /// Why others have none.
+    /// The first failure to give a file its capabilities.
     pub problem: Option<String>,
-    /// What the root had to do without.
+    /// The file systems that the root does not have.
     pub left_out: Vec<LeftOut<'a>>,
 }
 
-/// The agent's own files, which say what was left out.
+/// Makes the agent's own files, which record the file systems that were left out.
 pub type OwnFiles<'f> = dyn Fn(&[LeftOut<'_>]) -> Res<Vec<(OverlayFile, Vec<u8>)>> + 'f;
 
-/// A file system that is to be bound to its mount point.
+/// A file system and its mount point.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     mount: &'a str,
     partition: &'a MountedPartition,
 }
 
-/// What failed, and where.
+/// A failure, and the path on which it happened.
 struct Trouble<'a> {
     path: String,
-    /// Known from the start, where a file system cannot be bound itself.
+    /// The place, if it is known: a file system could not be bound to its mount point.
     place: Option<Place<'a>>,
     failure: Failure,
 }
 
-/// Builds a root; `fresh` makes an empty one in the place of the last. Errors are those of image and RAM.
+/// Builds a root. `fresh` makes an empty one that replaces the one before. An error means that image or RAM failed.
 pub fn build<'a>(parts: &Parts<'a>, fresh: &mut dyn FnMut() -> Res<Tree>, own: &OwnFiles<'_>) -> Res<Built<'a>> {
     let mut left_out: Vec<LeftOut<'a>> = Vec::new();
     loop {
@@ -78,7 +78,7 @@ pub fn build<'a>(parts: &Parts<'a>, fresh: &mut dyn FnMut() -> Res<Tree>, own: &
                 Some(Place { mount, partition })
             })
             .collect();
-        // /var before /var/tmp.
+        // /var comes before /var/tmp.
         places.sort_by_key(|place| (place.mount.matches('/').count(), place.mount));
         let tree = fresh()?;
         let trouble = match attempt(parts, &tree, &places, &left_out, own) {
@@ -101,7 +101,7 @@ pub fn build<'a>(parts: &Parts<'a>, fresh: &mut dyn FnMut() -> Res<Tree>, own: &
     }
 }
 
-/// Fills an empty root; how many files got capabilities, and why others did not.
+/// Fills an empty root. Returns how many files got capabilities, and the first failure to give one.
 fn attempt<'a>(
     parts: &Parts<'a>,
     tree: &Tree,
@@ -134,12 +134,11 @@ fn attempt<'a>(
     Ok(given)
 }
 
-/// The file system of the disk on which something failed; none if that was in the image or in RAM.
+/// The file system of the disk on which a failure happened; none if it happened in the image or in RAM.
 fn culprit<'a>(parts: &Parts<'_>, tree: &Tree, places: &[Place<'a>], trouble: &Trouble<'a>) -> Option<Place<'a>> {
     let path = trouble.path.as_str();
     let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
-    // Where links lead is known to the tree. A file system that has shut down does not even say which device it is on: then
-    // the path has to do.
+    // The tree knows where links lead. A file system that has shut down does not even report its device; then the path decides.
     let device = |place: &Place<'_>| {
         let stat = rustix::fs::stat(parts.disk.join(&place.partition.name));
         stat.ok().map(|stat| stat.st_dev)
@@ -164,7 +163,7 @@ fn culprit<'a>(parts: &Parts<'_>, tree: &Tree, places: &[Place<'a>], trouble: &T
         .or_else(|| holds(path).copied())
 }
 
-/// The node's fstab without what was left out, which init would mount above what is in RAM now.
+/// The node's fstab without file systems that were left out: init would mount them above the files in RAM.
 fn fstab(file: &OverlayFile, left_out: &[LeftOut<'_>]) -> Option<OverlayFile> {
     let OverlayContent::Text(text) = &file.content else {
         return None;
@@ -183,7 +182,7 @@ fn fstab(file: &OverlayFile, left_out: &[LeftOut<'_>]) -> Option<OverlayFile> {
             .find(|out| mount.is_some() && out.partition.mount.as_deref() == mount);
         if let Some(out) = out {
             kept += &format!(
-                "# rackstrap left this out of this boot: {}\n# ",
+                "# rackstrap left this file system out of this boot: {}\n# ",
                 one_line(&out.why, usize::MAX)
             );
         }
@@ -196,8 +195,8 @@ fn fstab(file: &OverlayFile, left_out: &[LeftOut<'_>]) -> Option<OverlayFile> {
     })
 }
 
-/// What the root does without, for people; empty if nothing.
-pub fn says(left_out: &[LeftOut<'_>]) -> String {
+/// Names the file systems that were left out, for people; empty if none was.
+pub fn describe_left_out(left_out: &[LeftOut<'_>]) -> String {
     let one = |out: &LeftOut<'_>| {
         let mount = out.partition.mount.as_deref().unwrap_or_default();
         format!("{mount} is in RAM and not on {}: {}", out.partition.device, out.why)
@@ -205,7 +204,7 @@ pub fn says(left_out: &[LeftOut<'_>]) -> String {
     left_out.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
-/// Binds `source` to a directory of the new root, found without following a link out of it.
+/// Binds `source` to a directory of the new root without following a link out of it.
 pub fn bind(source: &Path, tree: &Tree, target: &str) -> Res<()> {
     let directory = tree.directory(target)?;
     let path = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));

@@ -1,4 +1,4 @@
-//! Disks that are full, read-only or spoilt by their users; file systems in RAM stand for the disk's.
+//! Disks that are full, read-only or damaged by their users; file systems in RAM stand for the disk's.
 
 use super::*;
 use crate::testdisk::Mounted;
@@ -6,9 +6,9 @@ use rackstrap_wire::FileSystem;
 use rustix::mount::{UnmountFlags, unmount};
 use std::fs;
 
-/// A place for roots, and file systems with their mount points.
+/// A directory for roots, and file systems with their mount points.
 struct Node {
-    // Unmounted before the directory goes.
+    // Fields drop in order, so the disks are unmounted before the directory is removed.
     disks: Vec<Mounted>,
     partitions: Vec<MountedPartition>,
     dir: tempfile::TempDir,
@@ -47,7 +47,7 @@ impl Node {
         self.dir.path().join("root").join(path.trim_start_matches('/'))
     }
 
-    /// Builds a root; the files that are wrong on the disk, and how often it was begun.
+    /// Builds a root. Returns the summary of file systems left out, and the number of attempts.
     fn build(&self, files: &[OverlayFile]) -> Res<(String, u32)> {
         let mut begun = 0;
         let root = self.root("");
@@ -55,7 +55,7 @@ impl Node {
             begun += 1;
             while unmount(&root, UnmountFlags::DETACH).is_ok() {}
             std::mem::forget(Mounted::tmpfs(&root, "size=1m,mode=0755"));
-            // The image's.
+            // This directory is the image's.
             fs::create_dir_all(root.join("etc")).unwrap();
             fs::create_dir_all(root.join("var/lib/dpkg")).unwrap();
             fs::create_dir(root.join("var/srv")).unwrap();
@@ -72,9 +72,9 @@ impl Node {
             disk: &self.dir.path().join("disk"),
             files,
         };
-        let own = |out: &[LeftOut<'_>]| Ok(vec![(file("/etc/own", ""), says(out).into_bytes())]);
+        let own = |out: &[LeftOut<'_>]| Ok(vec![(file("/etc/own", ""), describe_left_out(out).into_bytes())]);
         let built = build(&parts, &mut fresh, &own)?;
-        let said = says(&built.left_out);
+        let said = describe_left_out(&built.left_out);
         assert_eq!(fs::read_to_string(self.root("etc/own")).unwrap(), said);
         Ok((said, begun))
     }
@@ -107,14 +107,14 @@ fn directory(path: &str) -> OverlayFile {
     }
 }
 
-/// What is wrong with the disk, and how it is made so.
+/// A name for the damage, and a function that does it.
 type Spoilt<'a> = (&'a str, &'a dyn Fn(&Node));
 
 const FSTAB: &str =
     "# disk\n/dev/var /var ext4 defaults,nofail 0 0\n/dev/tmp /tmp ext4 defaults,nofail 0 0\nx:/h /home nfs ro 0 0\n";
 
 #[test]
-fn files_go_to_disks_that_are_well() {
+fn files_are_written_to_healthy_disks() {
     let node = Node::new(&[("vartmp", "/var/tmp"), ("var", "/var")]);
     let files = [
         file("/var/lib/key", "secret"),
@@ -125,7 +125,7 @@ fn files_go_to_disks_that_are_well() {
     assert_eq!(fs::read_to_string(node.disk("var").join("lib/key")).unwrap(), "secret");
     assert!(node.disk("vartmp").join("x").is_dir());
     assert_eq!(node.read("/etc/fstab"), FSTAB);
-    // The image's own directory is above the disk's.
+    // The image's own directory is mounted above the disk's.
     fs::write(node.root("/var/lib/dpkg/status"), "").unwrap();
     assert!(!node.disk("var").join("lib/dpkg/status").exists());
 }
@@ -148,7 +148,7 @@ fn a_full_disk_is_left_out_and_its_files_are_in_ram() {
     assert_eq!(node.read("/var/lib/key"), "secret");
     assert!(!node.root("/var/big").exists(), "the disk is not mounted");
     assert_eq!(fs::read_to_string(node.disk("tmp").join("other")).unwrap(), "there");
-    // Nor does init mount it above the files.
+    // Init does not mount it above the files.
     let fstab = node.read("/etc/fstab");
     let active: Vec<&str> = fstab.lines().filter(|line| !line.starts_with('#')).collect();
     assert_eq!(
@@ -160,7 +160,7 @@ fn a_full_disk_is_left_out_and_its_files_are_in_ram() {
 }
 
 #[test]
-fn whatever_is_wrong_with_a_disk_the_root_is_built() {
+fn the_root_is_built_whatever_the_disk_holds() {
     let spoilt: [Spoilt<'_>; 6] = [
         ("read-only", &|node| node.disks[0].read_only()),
         ("a file where a mount needs a directory", &|node| {
@@ -193,7 +193,7 @@ fn whatever_is_wrong_with_a_disk_the_root_is_built() {
         assert_eq!(node.read("/var/lib/key"), "secret", "{what}");
         assert!(node.root("/var/lib/data/deep").is_dir(), "{what}");
     }
-    // Several at once.
+    // Several faults at once are handled too.
     let node = Node::new(&[("var", "/var"), ("vartmp", "/var/tmp")]);
     node.disks.iter().for_each(Mounted::read_only);
     let (said, _) = node
@@ -206,7 +206,7 @@ fn whatever_is_wrong_with_a_disk_the_root_is_built() {
 }
 
 #[test]
-fn what_the_images_links_lead_to_is_known() {
+fn links_of_the_image_are_resolved_to_their_file_system() {
     let node = Node::new(&[("tmp", "/tmp"), ("var", "/var")]);
     let (said, _) = node.build(&[directory("/srv/data")]).unwrap();
     assert!(said.starts_with("/var is in RAM") && !said.contains("/tmp"), "{said}");
@@ -214,7 +214,7 @@ fn what_the_images_links_lead_to_is_known() {
 }
 
 #[test]
-fn what_fails_in_ram_is_no_fault_of_a_disk() {
+fn a_failure_in_ram_leaves_no_disk_out() {
     let node = Node::new(&[("var", "/var")]);
     let big = file("/etc/big", &"x".repeat(2 << 20));
     let failure = node.build(&[big]).unwrap_err();

@@ -1,10 +1,10 @@
-//! The node's own files, written into the new root and never outside of it.
+//! Writes the node's own files into the new root and never outside of it.
 //!
-//! The image is somebody's tree with somebody's symlinks, absolute ones among them (`/etc/mtab`, `/var/run`). Every path is
-//! walked one directory at a time as if the new root were `/`, so that no link leads into the initramfs.
+//! The image contains any symlinks, absolute ones among them (`/etc/mtab`, `/var/run`). Every path is walked one directory at a
+//! time as if the new root were `/`, so that no link leads into the initramfs.
 //!
-//! On a disk that is mounted in the new root there are links of the node's users as well: one in a home directory could lead
-//! a file that root writes there to any place of the system. Links of others than root are followed in the image and not on a disk.
+//! A disk that is mounted in the new root also has links of the node's users. One in a home directory could redirect a file that
+//! root writes to any place of the system. So links of users other than root are followed in the image but not on a disk.
 
 use crate::fail::{Doing, Failure, Res};
 use rackstrap_wire::{OverlayContent, OverlayFile};
@@ -26,25 +26,25 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Opens it.
+    /// Opens the root.
     pub fn open(root: &Path) -> Res<Self> {
         let root = File::open(root).doing(|| format!("opening {}", root.display()))?;
         Ok(Tree { root: root.into() })
     }
 
-    /// Opens a directory, making what is missing of it (0755, root).
+    /// Opens a directory, and creates missing ones on the way (0755, root).
     pub fn directory(&self, path: &str) -> Res<OwnedFd> {
         let (directory, end) = self.walk(path, true)?;
         end.map(|()| directory)
     }
 
-    /// The device that holds the deepest directory on the way to `path` that is there; none if that cannot be known.
+    /// The device of the deepest existing directory on the way to `path`; none if it cannot be found out.
     pub fn device(&self, path: &str) -> Option<u64> {
         let (directory, _) = self.walk(path, false).ok()?;
         Some(rustix::fs::fstat(directory).ok()?.st_dev)
     }
 
-    /// The directory at which the way to `path` ends, and why it ends there if that is not `path` itself.
+    /// The last directory that the way to `path` reaches, and why it ends there if that is not `path` itself.
     fn walk(&self, path: &str, make: bool) -> Res<(OwnedFd, Res<()>)> {
         let doing = || format!("opening {path}");
         let root = rustix::fs::openat(&self.root, ".", DIRECTORY, Mode::empty()).doing(doing)?;
@@ -66,7 +66,7 @@ impl Tree {
         Ok((last.ok_or_else(|| Failure::new(doing()))?, end))
     }
 
-    /// Opens a regular file of the root as a path; no link leads to it.
+    /// Opens a regular file of the root with O_PATH, without following links.
     pub fn file(&self, path: &[u8]) -> std::io::Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
@@ -78,7 +78,7 @@ impl Tree {
         }
     }
 
-    /// Writes one file, replacing what is there unless that is a directory.
+    /// Writes one file, and replaces what is there unless that is a directory.
     pub fn write(&self, file: &OverlayFile) -> Res<()> {
         let bytes = match &file.content {
             OverlayContent::Text(text) => text.as_bytes(),
@@ -99,7 +99,7 @@ impl Tree {
         let doing = || format!("making {}", file.path);
         match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o700)) {
             Ok(()) => {}
-            // Whatever it is leads to a directory, or is in the way.
+            // Either it leads to a directory, or this fails with the reason.
             Err(Errno::EXIST) => return self.directory(&file.path).map(drop),
             Err(e) => return Err(e).doing(doing),
         }
@@ -114,7 +114,7 @@ impl Tree {
         let doing = || format!("writing {}", file.path);
         remove(parent.as_fd(), name).doing(doing)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        // Nobody but root until owner and mode are right.
+        // Only root can read the file until owner and mode are right.
         let created = rustix::fs::openat(&parent, name, flags, Mode::RUSR | Mode::WUSR).doing(doing)?;
         let mut created = File::from(created);
         created.write_all(bytes).doing(doing)?;
@@ -127,26 +127,26 @@ impl Tree {
         parts(path)?;
         match path.rsplit_once('/') {
             Some((parent, name)) if !name.is_empty() => Ok((self.directory(parent)?, name)),
-            _ => Err(Failure::new(format!("'{path}' names no file"))),
+            _ => Err(Failure::new(format!("'{path}' does not name a file"))),
         }
     }
 }
 
-/// Flags that open a directory to go on from, and no link.
+/// Flags that open a directory for the next step, but no link.
 const DIRECTORY: OFlags = OFlags::PATH
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
-/// As many links as the kernel follows in one path.
+/// Most links in one path, as in the kernel.
 const MOST_LINKS: u32 = 40;
 
-/// A way through the tree.
+/// A walk through the tree.
 struct Walk {
-    /// The root's device; what is on another one is mounted there.
+    /// The root's device. Objects on another device belong to a mounted file system.
     device: u64,
-    /// The directories from the root to where it is; never empty.
+    /// The directories from the root to the current one; never empty.
     way: Vec<OwnedFd>,
-    /// What is still to go, the last part first, and whether a part is made if it is missing.
+    /// The remaining parts, the last one first, and whether a missing part is created.
     todo: Vec<(Vec<u8>, bool)>,
     links: u32,
 }
@@ -169,7 +169,7 @@ impl Walk {
             Err(Errno::NOENT) if make => {
                 let mode = Mode::from_raw_mode(0o755);
                 rustix::fs::mkdirat(here, part, mode).map_err(said)?;
-                // The umask must not decide.
+                // Set the mode, whatever the umask is.
                 rustix::fs::chmodat(here, part, mode, AtFlags::empty()).map_err(said)?;
                 open().map_err(said)?
             }
@@ -179,7 +179,7 @@ impl Walk {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => self.way.push(next),
             FileType::Symlink => {
-                // A directory says which device it is on; a link in an overlay does not.
+                // A directory reports its real device; a link in an overlay does not.
                 let on_disk = rustix::fs::fstat(here).map_err(said)?.st_dev != self.device;
                 if on_disk && stat.st_uid != 0 {
                     let name = String::from_utf8_lossy(part);
@@ -199,7 +199,7 @@ impl Walk {
                 }
                 let parts = target.split(|byte| *byte == b'/').rev();
                 let parts = parts.filter(|part| !part.is_empty() && *part != b".");
-                // Where a link leads is there or not; it is not made.
+                // The target of a link is not created if it is missing.
                 self.todo.extend(parts.map(|part| (part.to_vec(), false)));
             }
             _ => return Err(said(Errno::NOTDIR)),
@@ -315,7 +315,7 @@ mod tests {
         for (path, target, owner) in [
             ("home/alice", "/etc", 1000),
             ("home/roots", "../etc/real", 0),
-            // The image may have links of anybody.
+            // The image may have links of any user.
             ("opt/service", "../etc", 1000),
         ] {
             symlink(target, dir.path().join(path)).unwrap();
@@ -324,7 +324,7 @@ mod tests {
         let tree = Tree::open(dir.path()).unwrap();
         let refused = tree.write(&text("/home/alice/shadow", 0o600, "x")).unwrap_err();
         assert!(refused.to_string().contains("a link of user 1000"), "{refused}");
-        // Nor on the way to what another link leads to.
+        // The same holds on the way to the target of another link.
         symlink("/home/alice", dir.path().join("opt/through")).unwrap();
         assert!(tree.write(&text("/opt/through/shadow", 0o600, "x")).is_err());
         assert!(tree.directory("/home/alice/new").is_err());
@@ -332,7 +332,7 @@ mod tests {
         tree.write(&text("/home/roots/file", 0o600, "x")).unwrap();
         tree.write(&text("/opt/service/file", 0o600, "x")).unwrap();
         assert!(dir.path().join("etc/real/file").exists() && dir.path().join("etc/file").exists());
-        // What is replaced at the end is no link to follow.
+        // The last component is replaced, so it is not followed.
         tree.write(&text("/home/alice", 0o600, "x")).unwrap();
         assert!(!dir.path().join("home/alice").is_symlink());
         drop(disk);

@@ -1,6 +1,6 @@
-//! Restarting the node when the server says so: the system's own way first, the kernel's at last.
+//! Restarts the node by order of the server: first through init, and at last through the kernel.
 
-use crate::command::{self, Left, Ran};
+use crate::command::{self, Execution, Left};
 use std::{
     path::Path,
     time::{Duration, Instant},
@@ -8,23 +8,23 @@ use std::{
 
 /// Time for a command that only asks init.
 const COMMAND: Duration = Duration::from_secs(60);
-/// How long a system that agreed to restart may take to stop its services.
+/// How long the system may take to stop its services after it accepted the restart.
 const STOPPING: Duration = Duration::from_secs(300);
-/// Without anybody who agreed: until the kernel is told to.
+/// How long the kernel waits if the system refused the restart.
 const REFUSED: Duration = Duration::from_secs(60);
 
-/// Orders, of which each is obeyed once.
+/// Orders to restart. Each is carried out once.
 #[derive(Debug, Default)]
 pub struct Restarts {
     obeyed: Vec<String>,
-    /// When the machine is restarted without asking anybody any more.
+    /// Time at which the kernel restarts the machine, without asking init.
     by_force: Option<Instant>,
 }
 
 impl Restarts {
-    /// True the first time that this order comes.
+    /// True the first time that an order with this id comes.
     pub fn is_new(&mut self, id: &str) -> bool {
-        // One boot gets one order, or two; a server that sends thousands shall not fill the memory.
+        // A boot gets one or two orders. A server that sends thousands must not fill the memory.
         let new = self.by_force.is_none() && self.obeyed.len() < 64 && !self.obeyed.iter().any(|o| o == id);
         if new {
             self.obeyed.push(id.to_owned());
@@ -32,45 +32,49 @@ impl Restarts {
         new
     }
 
-    /// Asks the system to restart; `say` is told before each attempt, and how it failed.
-    pub fn begin(&mut self, systemd: bool, say: impl FnMut(&str), run: impl FnMut(&[&str]) -> Ran) {
-        let patience = match ask(systemd, say, run) {
+    /// Asks the system to restart. `report` is called before each attempt, and with its failure.
+    pub fn begin(&mut self, systemd: bool, report: impl FnMut(&str), run: impl FnMut(&[&str]) -> Execution) {
+        let patience = match ask(systemd, report, run) {
             true => STOPPING,
             false => REFUSED,
         };
         self.by_force = Some(Instant::now() + patience);
     }
 
-    /// Time until the machine should have restarted, if it is to at all.
+    /// Time until the kernel restarts the machine; none without an order.
     pub fn left(&self) -> Option<Duration> {
         self.by_force.map(|at| at.saturating_duration_since(Instant::now()))
     }
 }
 
-/// True if somebody agreed.
-fn ask(systemd: bool, mut say: impl FnMut(&str), mut run: impl FnMut(&[&str]) -> Ran) -> bool {
+/// Returns true if the system accepted the restart.
+fn ask(systemd: bool, mut report: impl FnMut(&str), mut run: impl FnMut(&[&str]) -> Execution) -> bool {
     let ways: [&[&str]; 2] = [&["systemctl", "reboot"], &["reboot"]];
     for words in ways.into_iter().skip(usize::from(!systemd)) {
         let command = words.join(" ");
-        // Before it is done: afterwards there may be nobody left to say it.
-        say(&format!("restarts by {command}"));
+        // Report it before the command runs: after it, this process may not exist.
+        report(&format!("restarts with {command}"));
         let ran = run(words);
         if ran.ok {
             return true;
         }
-        let said = if ran.said.is_empty() { "" } else { ", and said: " };
-        say(&format!("{command} {}{said}{}", ran.how, ran.said));
+        let said = if ran.output.is_empty() {
+            ""
+        } else {
+            ", with the output: "
+        };
+        report(&format!("{command} {}{said}{}", ran.end, ran.output));
     }
-    say(&format!(
-        "the system does not restart; the kernel does in {} s",
+    report(&format!(
+        "the system refused to restart; the kernel restarts the machine in {} s",
         REFUSED.as_secs()
     ));
     false
 }
 
-/// Asks this machine's system.
-pub fn run(words: &[&str]) -> Ran {
-    // Whatever it leaves behind may be what restarts the machine.
+/// Runs a command that asks this machine's system to restart.
+pub fn run(words: &[&str]) -> Execution {
+    // The processes that it leaves behind may be those that restart the machine.
     command::run(words, COMMAND, Left::Alone)
 }
 
@@ -88,28 +92,28 @@ mod tests {
         restarts.begin(
             systemd,
             |text| said.push(text.to_owned()),
-            |words| Ran {
+            |words| Execution {
                 ok: words.join(" ") == works,
-                how: "ended with exit status 1".into(),
-                said: String::new(),
+                end: "ended with exit status 1".into(),
+                output: String::new(),
             },
         );
         (restarts, said)
     }
 
     #[test]
-    fn the_systems_own_way_comes_first() {
-        assert_eq!(begun(true, "systemctl reboot").1, ["restarts by systemctl reboot"]);
-        assert_eq!(begun(false, "reboot").1, ["restarts by reboot"]);
+    fn the_init_is_asked_before_the_kernel() {
+        assert_eq!(begun(true, "systemctl reboot").1, ["restarts with systemctl reboot"]);
+        assert_eq!(begun(false, "reboot").1, ["restarts with reboot"]);
         let (restarts, said) = begun(true, "nothing");
         assert_eq!(
             said,
             [
-                "restarts by systemctl reboot",
+                "restarts with systemctl reboot",
                 "systemctl reboot ended with exit status 1",
-                "restarts by reboot",
+                "restarts with reboot",
                 "reboot ended with exit status 1",
-                "the system does not restart; the kernel does in 60 s",
+                "the system refused to restart; the kernel restarts the machine in 60 s",
             ]
         );
         assert!(
@@ -120,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_is_obeyed_once() {
+    fn an_order_is_carried_out_once() {
         let mut restarts = Restarts::default();
         assert!(restarts.is_new("a") && !restarts.is_new("a") && restarts.is_new("b"));
         let (mut restarts, _) = begun(true, "reboot");

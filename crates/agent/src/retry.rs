@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// A seed from the kernel's random numbers, by std's hash map keys: as PID 1 there is no /dev/urandom yet, which
-/// the crates for random numbers fall back to in a static binary.
+/// A seed from the kernel's random numbers, through the hash map keys of std. PID 1 has no /dev/urandom yet, which the crates
+/// for random numbers use as a fallback in a static binary.
 pub fn random_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish()
@@ -12,17 +12,17 @@ pub fn random_seed() -> u64 {
 /// How often a phase is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// Once: a repetition would find the same.
+    /// Once: another attempt would fail in the same way.
     Once,
-    /// Until that much time has passed since the first attempt.
+    /// Until this time has passed since the first attempt.
     For(Duration),
 }
 
 impl Policy {
     /// True if another attempt is due after a failure, `spent` after the first attempt began.
-    pub fn again(self, spent: Duration, wait: Duration, hopeless: bool) -> bool {
+    pub fn again(self, spent: Duration, wait: Duration, permanent: bool) -> bool {
         match self {
-            _ if hopeless => false,
+            _ if permanent => false,
             Policy::Once => false,
             Policy::For(total) => spent + wait <= total,
         }

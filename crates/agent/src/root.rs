@@ -21,10 +21,10 @@ pub const LAYER: &str = "/layer";
 /// The new root.
 pub const NEW_ROOT: &str = "/newroot";
 
-/// Mounts the image at [`IMAGE`] and checks that it is one. Answers where it is from.
+/// Mounts the image at [`IMAGE`] and checks that it is one. Returns its source.
 pub fn mount_image(plan: &Plan) -> Res<String> {
     fs::create_dir_all(IMAGE).doing(|| format!("making {IMAGE}"))?;
-    // A second attempt after a failed check below.
+    // This is a second attempt if a check below failed.
     let _ = rustix::mount::unmount(IMAGE, rustix::mount::UnmountFlags::DETACH);
     let source = match &plan.root {
         Root::Nfs(root) => nfs::mount(root)?,
@@ -47,7 +47,7 @@ fn check_init(root: &Path, init: &str) -> Res<()> {
     .doing(doing)?;
     let stat = rustix::fs::fstat(&file).doing(doing)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_mode & 0o111 == 0 {
-        return Err(Failure::new(format!("{init} in the image is no executable file")));
+        return Err(Failure::new(format!("{init} in the image is not an executable file")));
     }
     Ok(())
 }
@@ -56,7 +56,7 @@ fn check_init(root: &Path, init: &str) -> Res<()> {
 pub fn is_systemd(root: &Path, init: &str) -> bool {
     let Ok(directory) = File::open(root) else { return false };
     let mut path = init.trim_start_matches('/').to_owned();
-    // The last component's links only: that is how every distribution does it (/sbin/init -> ../lib/systemd/systemd).
+    // Only links of the last component are followed: every distribution does it so (/sbin/init -> ../lib/systemd/systemd).
     for _ in 0..8 {
         if path.ends_with("/systemd") || path == "systemd" {
             return true;
@@ -82,12 +82,12 @@ pub fn is_systemd(root: &Path, init: &str) -> bool {
 pub fn mount_overlay(ram_size: &str) -> Res<()> {
     for dir in [LAYER, NEW_ROOT] {
         fs::create_dir_all(dir).doing(|| format!("making {dir}"))?;
-        // A second attempt begins afresh.
+        // A second attempt starts from the beginning.
         let _ = rustix::mount::unmount(dir, rustix::mount::UnmountFlags::DETACH);
     }
     let plain = !ram_size.is_empty() && ram_size.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'%');
     if !plain {
-        return Err(Failure::hopeless(format!(
+        return Err(Failure::permanent(format!(
             "the plan's RAM size '{ram_size}' is not like 50% or 2g"
         )));
     }
@@ -98,7 +98,7 @@ pub fn mount_overlay(ram_size: &str) -> Res<()> {
         let path = Path::new(LAYER).join(dir);
         fs::create_dir(&path).doing(|| format!("making {}", path.display()))?;
     }
-    // The root directory of the overlay has the upper's mode.
+    // The mode of the overlay's root directory is that of the upper directory.
     let stat = rustix::fs::stat(IMAGE).doing(|| "looking at the image".into())?;
     let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
     rustix::fs::chmod(Path::new(LAYER).join("upper"), mode).doing(|| "chmod of the new root".into())?;

@@ -56,7 +56,7 @@ pub fn link_up(sequence: u32, interface: u32) -> Vec<u8> {
     Message::new(RTM_NEWLINK, 0, sequence, &body).done()
 }
 
-/// Gives an interface an address, for ever (without IFA_CACHEINFO lifetimes are infinite); an equal one is replaced.
+/// Gives an interface an address without expiry (lifetimes are infinite without IFA_CACHEINFO). An equal address is replaced.
 pub fn add_address(sequence: u32, interface: u32, address: Ipv4Addr, prefix: u8) -> Vec<u8> {
     // struct ifaddrmsg: family, prefix length, flags, scope, index.
     let mut body = vec![AF_INET, prefix, 0, 0];
@@ -64,7 +64,7 @@ pub fn add_address(sequence: u32, interface: u32, address: Ipv4Addr, prefix: u8)
     let message = Message::new(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, sequence, &body)
         .attribute(IFA_LOCAL, address.octets())
         .attribute(IFA_ADDRESS, address.octets());
-    // RFC 3021: a /31 has no broadcast address; nor has a /32.
+    // RFC 3021: a /31 has no broadcast address. The same holds for a /32.
     if prefix >= 31 {
         return message.done();
     }
@@ -82,7 +82,7 @@ pub fn default_route(sequence: u32, interface: u32, router: Ipv4Addr) -> Vec<u8>
         .done()
 }
 
-/// Reads the kernel's acknowledgement of `sequence`: 0 or an errno; none if it is something else.
+/// Reads the kernel's acknowledgement of `sequence`: 0 or an errno. None if the message is something else.
 pub fn acknowledgement(answer: &[u8], sequence: u32) -> Option<i32> {
     let kind = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
     let seq = u32::from_ne_bytes(answer.get(8..12)?.try_into().ok()?);

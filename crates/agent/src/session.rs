@@ -1,37 +1,37 @@
-//! A session of root's, opened as sshd opens one, through PAM, and ended at once.
+//! Opens a session of root as sshd opens one, through PAM, and ends it at once.
 //!
-//! systemd opens it: rules of PAM's for accounts, those for sessions, then a program. A rule may refuse root on purpose (from this
-//! machine, which is not where people come from), and that is no fault of the node's.
+//! systemd opens it: PAM's rules for accounts, those for sessions, then a program. A rule may refuse root on purpose (from this
+//! machine, from which no person logs in). That is not a fault of the node.
 
 use crate::checks::System;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A session that takes longer is none: a module waits for something that is not there.
+/// Longest session. A module that needs more time waits for something that is missing.
 const LONGEST_SECS: u32 = 60;
-/// Of `systemd-run`, which waits for it and for its end.
+/// Time for `systemd-run`, which waits for the session and its end.
 const PATIENCE: Duration = Duration::from_secs(LONGEST_SECS as u64 + 30);
-/// Of `journalctl`.
+/// Time for `journalctl`.
 const JOURNAL_PATIENCE: Duration = Duration::from_secs(20);
 /// systemd.exec(5), EXIT_PAM.
 const AT_PAM: &str = "ended with exit status 224";
-/// What PAM says of an account that its rules refuse: `PAM_PERM_DENIED`, `PAM_AUTH_ERR` (pam_strerror(3)).
+/// PAM's messages for an account that its rules refuse: `PAM_PERM_DENIED`, `PAM_AUTH_ERR` (pam_strerror(3)).
 const REFUSED: [&str; 2] = ["Permission denied", "Authentication failure"];
-/// And of one that cannot be used: on purpose where root is not to log in.
+/// PAM's messages for an account that cannot be used, perhaps on purpose.
 const UNUSABLE: [&str; 3] = [
     "User account has expired",
     "Authentication token is no longer valid; new one required",
     "User not known to the underlying authentication module",
 ];
-/// In what modules say when they fail; they say other things as well.
+/// Parts of modules' messages about failures; modules also print other messages.
 const COMPLAINTS: [&str; 6] = ["ould not", "annot", "ailed", "enied", "rror", "oo many"];
-/// What is run in the session, and what messages are from before it runs: systemd names a child so (its `exec_child`).
+/// The program of the session. systemd names its child `(true)` before it runs the program (its `exec_child`).
 const PROGRAM: &str = "true";
 const CHILD: &str = "--identifier=(true)";
 
-/// Opens the session; `attempt` is another number each time. `root` says that root is meant to log in by ssh.
+/// Opens the session. `attempt` is another number each time. `root` says whether root is meant to log in by ssh.
 ///
 /// # Errors
-/// It cannot be opened: why.
+/// The session cannot be opened: the text says why.
 pub fn open(system: &impl System, attempt: u32, root: bool) -> Result<(), String> {
     let unit = format!("rackstrap-login-{}-{attempt}.service", std::process::id());
     let longest = format!("--property=RuntimeMaxSec={LONGEST_SECS}");
@@ -42,7 +42,7 @@ pub fn open(system: &impl System, attempt: u32, root: bool) -> Result<(), String
         "--collect",
         "--unit",
         &unit,
-        "--description=rackstrap's look at whether a session can be opened",
+        "--description=rackstrap's check that a session can be opened",
         "--uid=0",
         "--property=PAMName=sshd",
         &longest,
@@ -50,11 +50,11 @@ pub fn open(system: &impl System, attempt: u32, root: bool) -> Result<(), String
     ];
     let began = SystemTime::now();
     let ran = system.run(&words, PATIENCE);
-    // It is not there, is older than systemd 236, or systemd had no time for it: nothing is known of sessions.
-    let unable = ran.how.starts_with("cannot be run")
-        || ran.said.contains("unrecognized option")
-        || ran.said.contains("Unknown assignment")
-        || ran.said.contains("Failed to ");
+    // systemd-run is missing or older than systemd 236, or systemd was too busy: nothing is known about sessions.
+    let unable = ran.end.starts_with("cannot be run")
+        || ran.output.contains("unrecognized option")
+        || ran.output.contains("Unknown assignment")
+        || ran.output.contains("Failed to ");
     if ran.ok || unable {
         return Ok(());
     }
@@ -68,23 +68,23 @@ pub fn open(system: &impl System, attempt: u32, root: bool) -> Result<(), String
         "--lines=30",
         "--unit",
     ];
-    let of_unit = system.run(&[&journal[..], &[&unit]].concat(), JOURNAL_PATIENCE).said;
-    // The last words of a child that ended are not known to be its unit's any more: journald looks at the process when it reads them.
+    let of_unit = system.run(&[&journal[..], &[&unit]].concat(), JOURNAL_PATIENCE).output;
+    // The unit of a child's last messages is unknown if the child has ended: journald looks at the process when it reads them.
     let since = began.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let since = format!("--since=@{since}");
     let of_child = [&journal[..journal.len() - 1], &[CHILD, &since]].concat();
-    let of_child = system.run(&of_child, JOURNAL_PATIENCE).said;
-    verdict(&ran.how, &format!("{of_unit} / {of_child}"), root)
+    let of_child = system.run(&of_child, JOURNAL_PATIENCE).output;
+    verdict(&ran.end, &format!("{of_unit} / {of_child}"), root)
 }
 
-/// What an end of `systemd-run` and the words in the journal mean (pure).
+/// Interprets the end of `systemd-run` and the messages in the journal (pure).
 fn verdict(how: &str, journal: &str, root: bool) -> Result<(), String> {
     let lines = || journal.split(" / ");
     let pam = lines().find_map(|line| Some(line.split_once("PAM failed: ")?.1));
-    let failed = |why: &str| Err(format!("no session can be opened for root as sshd opens one: {why}"));
+    let failed = |why: &str| Err(format!("cannot open a session for root as sshd does: {why}"));
     let Some(pam) = pam else {
         return match how {
-            // Who refused it, and whether on purpose, is not known.
+            // It is unknown which module refused it, and whether on purpose.
             AT_PAM => Ok(()),
             _ => failed(
                 lines()
@@ -93,20 +93,20 @@ fn verdict(how: &str, journal: &str, root: bool) -> Result<(), String> {
             ),
         };
     };
-    // Modules say their name, the service and what they were asked for: pam_limits(sshd:session).
+    // Modules print their name, the service and the call: pam_limits(sshd:session).
     let session = |line: &&str| line.contains("(sshd:session)");
     let on_purpose = REFUSED.contains(&pam) || !root && UNUSABLE.contains(&pam);
     if on_purpose && !lines().any(|line| session(&line)) {
         return Ok(());
     }
     let complains = |line: &&str| COMPLAINTS.iter().any(|word| line.contains(word));
-    // pam_selinux says that "Unable to get valid context for root"; what is to be done about that, it does not.
+    // pam_selinux prints "Unable to get valid context for root", but not what to do about it.
     if lines()
         .filter(session)
         .any(|line| line.contains("pam_selinux") && line.contains("context"))
     {
         return failed(
-            "SELinux enforces, and nothing on an NFS root has a label; take enforcing=1 out of the kernel arguments",
+            "SELinux enforces, and files on an NFS root have no labels; remove enforcing=1 from the kernel arguments",
         );
     }
     match lines().filter(session).find(complains) {
@@ -119,7 +119,7 @@ fn verdict(how: &str, journal: &str, root: bool) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    /// As systemd 252 and Linux-PAM 1.5 say it.
+    /// The journal as systemd 252 and Linux-PAM 1.5 write it.
     fn journal(module: &str, pam: &str) -> String {
         format!(
             "{module}PAM failed: {pam} / rackstrap-login-9-1.service: Failed to set up PAM session: Operation not permitted / \
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_refused_on_purpose_is_told_from_what_is_broken() {
+    fn a_refusal_on_purpose_is_told_from_a_fault() {
         let access = "pam_access(sshd:account): access denied for user `root' from `sshd' / ";
         for (said, root, ok) in [
             (journal(access, "Permission denied"), true, true),
@@ -141,7 +141,7 @@ mod tests {
                 false,
                 false,
             ),
-            // Without a word nobody knows.
+            // Without a message the cause is unknown.
             (String::new(), true, true),
         ] {
             assert_eq!(verdict(AT_PAM, &said, root).is_ok(), ok, "{said} {root}");
@@ -149,32 +149,32 @@ mod tests {
         let limits = "pam_limits(sshd:session): Could not set limit for 'nofile': Operation not permitted / ";
         assert_eq!(
             verdict(AT_PAM, &journal(limits, "Permission denied"), true).unwrap_err(),
-            "no session can be opened for root as sshd opens one: Permission denied; pam_limits(sshd:session): Could not set limit \
+            "cannot open a session for root as sshd does: Permission denied; pam_limits(sshd:session): Could not set limit \
              for 'nofile': Operation not permitted"
         );
         let opened = "pam_unix(sshd:session): session opened for user root(uid=0) by (uid=0) / pam_env(sshd:session): deprecated \
                       reading of user environment enabled / ";
         assert_eq!(
             verdict(AT_PAM, &journal(opened, "Permission denied"), true).unwrap_err(),
-            "no session can be opened for root as sshd opens one: Permission denied"
+            "cannot open a session for root as sshd does: Permission denied"
         );
     }
 
-    /// The words of Debian 12 with `enforcing=1` on the kernel's command line. None of the child's last words is the unit's.
+    /// The journal of Debian 12 with `enforcing=1` on the kernel command line. The child's last messages do not belong to the unit.
     #[test]
-    fn the_last_words_of_the_child_are_heard() {
+    fn the_last_messages_of_the_child_are_read() {
         struct Enforcing;
         impl System for Enforcing {
             fn has_systemd(&self) -> bool {
                 true
             }
-            fn is_active(&self, _: &str) -> crate::command::Ran {
+            fn is_active(&self, _: &str) -> crate::command::Execution {
                 unreachable!()
             }
             fn mounts(&self) -> String {
                 String::new()
             }
-            fn run(&self, words: &[&str], _: Duration) -> crate::command::Ran {
+            fn run(&self, words: &[&str], _: Duration) -> crate::command::Execution {
                 let said = match words {
                     ["systemd-run", ..] => "",
                     [.., "--unit", _] => {
@@ -189,10 +189,10 @@ mod tests {
                     }
                     _ => "",
                 };
-                crate::command::Ran {
+                crate::command::Execution {
                     ok: words[0] != "systemd-run",
-                    how: AT_PAM.to_owned(),
-                    said: said.to_owned(),
+                    end: AT_PAM.to_owned(),
+                    output: said.to_owned(),
                 }
             }
         }
@@ -211,8 +211,8 @@ mod tests {
                 .contains("step EXEC")
         );
         assert_eq!(
-            verdict("still ran after 90 s and was killed", "", false).unwrap_err(),
-            "no session can be opened for root as sshd opens one: systemd-run still ran after 90 s and was killed"
+            verdict("ran longer than 90 s and was killed", "", false).unwrap_err(),
+            "cannot open a session for root as sshd does: systemd-run ran longer than 90 s and was killed"
         );
     }
 }

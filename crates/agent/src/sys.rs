@@ -1,4 +1,4 @@
-//! System calls that no safe wrapper covers.
+//! System calls without a safe wrapper.
 #![allow(unsafe_code)]
 
 use crate::fail::{Doing, Failure, Res};
@@ -58,7 +58,7 @@ struct BlkpgArgument {
     data: *mut BlkpgPartition,
 }
 
-/// Tells the kernel of a partition (bytes), for kernels that are built without our kind of table.
+/// Adds a partition (in bytes) to the kernel's table, for kernels that cannot read our kind of table.
 pub fn add_partition(disk: &File, number: u32, start: u64, len: u64) -> io::Result<()> {
     use std::os::fd::AsRawFd;
     let signed = |n: u64| i64::try_from(n).map_err(io::Error::other);
@@ -92,8 +92,8 @@ pub fn swap_on(device: &Path) -> io::Result<()> {
     }
 }
 
-/// A command that runs inside `root` with its own mounts: the machine's /dev, /proc and /sys, and an empty /run and
-/// /tmp. The mounts vanish with it.
+/// A command that runs inside `root` with its own mounts: the machine's /dev, /proc and /sys, and an empty /run and /tmp. The
+/// mounts disappear when it ends.
 pub fn command_in_root(root: &Path, program: &str) -> Res<Command> {
     let inside = |dir: &str| {
         CString::new(root.join(dir).as_os_str().as_bytes()).doing(|| format!("entering {}", root.display()))
@@ -112,7 +112,7 @@ pub fn command_in_root(root: &Path, program: &str) -> Res<Command> {
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .env("LC_ALL", "C");
     let enter = move || -> Result<(), Errno> {
-        // SAFETY: the child has one thread; a new mount namespace shares no descriptors or memory rules with anybody.
+        // SAFETY: the child has one thread; a new mount namespace shares no descriptors or memory rules with other processes.
         unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?;
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         rustix::mount::mount_change(c"/", private)?;
@@ -132,7 +132,7 @@ pub fn command_in_root(root: &Path, program: &str) -> Res<Command> {
     Ok(command)
 }
 
-/// Restarts the machine at once; returns only if the kernel refuses.
+/// Restarts the machine at once. Returns only if the kernel refuses.
 pub fn restart() -> Failure {
     rustix::fs::sync();
     match rustix::system::reboot(rustix::system::RebootCommand::Restart) {

@@ -6,11 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A tmpfs, mounted until this is dropped.
+/// A tmpfs that is mounted until this is dropped.
 pub struct Mounted(PathBuf);
 
 impl Mounted {
-    /// Mounts one on a directory.
+    /// Mounts a tmpfs on a directory.
     pub fn tmpfs(at: &Path, options: &str) -> Self {
         let options = CString::new(options).unwrap();
         mount("disk", at, "tmpfs", MountFlags::empty(), Some(options.as_c_str())).unwrap();
@@ -18,7 +18,7 @@ impl Mounted {
         Mounted(at.to_owned())
     }
 
-    /// Nothing can be written to it any more.
+    /// Makes it read-only.
     pub fn read_only(&self) {
         mount_remount(&self.0, MountFlags::RDONLY, "").unwrap();
     }

@@ -1,4 +1,4 @@
-//! What happened so far: shown on the console at once, reported to the server as soon as it can be.
+//! The timeline of this boot: shown on the console at once, and reported to the server as soon as possible.
 
 use crate::{
     console::{Console, uptime_ms},
@@ -12,16 +12,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Events kept while the server does not listen; of more, the oldest go.
-const KEPT: usize = 1024;
-/// Events a report (the wire's limit).
+/// Events kept while the server does not answer. Of more, the oldest are dropped.
+const MOST_QUEUED: usize = 1024;
+/// Most events of a report (the wire's limit).
 const BATCH: usize = 256;
-/// A report must not hold up the boot.
+/// Timeout of a report, short because a report must not delay the boot.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Bytes of a detail (the wire's limit).
 const DETAIL: usize = 500;
 
-/// The console, and the queue of events that the server has not seen.
+/// The console, and the queue of events that the server has not received.
 #[derive(Debug)]
 pub struct Timeline {
     console: Console,
@@ -35,17 +35,17 @@ pub struct Timeline {
     began: Instant,
 }
 
-/// How a phase went, in words for people.
+/// The result of a phase, in words for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Summary {
-    /// As it should.
+    /// It succeeded.
     Done(String),
-    /// With less than asked for.
+    /// It succeeded in part.
     Degraded(String),
 }
 
 impl Timeline {
-    /// An empty timeline; `seed` makes this machine's retries differ from its neighbours'.
+    /// An empty timeline. `seed` makes the retries of this machine differ from those of others.
     pub fn new(seed: u64) -> Self {
         Timeline {
             console: Console::default(),
@@ -59,29 +59,29 @@ impl Timeline {
         }
     }
 
-    /// /dev and /sys are there: from now on lines go to the consoles.
+    /// Opens the consoles; called when /dev and /sys exist. Later lines go there.
     pub fn open_console(&mut self) {
         self.console = Console::open();
     }
 
-    /// The network is up: from now on events are reported, the earlier ones as well.
+    /// Starts to report; called when the network is up. Earlier events are reported too.
     pub fn attach(&mut self, server: Server) {
         self.server = Some(server);
     }
 
-    /// A line for people only.
-    pub fn say(&mut self, text: &str) {
+    /// Prints a line that is not reported.
+    pub fn print(&mut self, text: &str) {
         self.console.line(text);
     }
 
-    /// A step inside the running phase: shown, queued, and reported before it returns where that is quick.
+    /// Records a step inside the running phase: printed, queued, and reported now if that is quick.
     pub fn step(&mut self, detail: &str) {
         self.push(Outcome::Step, self.began.elapsed(), detail);
-        self.say(&format!("{}: {detail}", self.phase));
+        self.print(&format!("{}: {detail}", self.phase));
         self.flush();
     }
 
-    /// Runs a phase with all its attempts; its start, failures and end are on the timeline.
+    /// Runs a phase with all its attempts. Its start, failures and end are recorded.
     pub fn run<T>(
         &mut self,
         phase: Phase,
@@ -110,21 +110,21 @@ impl Timeline {
                     };
                     let mark = if outcome == Outcome::Degraded { "DEGRADED: " } else { "" };
                     self.push(outcome, took, &detail);
-                    self.say(&format!("{phase}: {mark}{detail} ({seconds:.1} s)"));
+                    self.print(&format!("{phase}: {mark}{detail} ({seconds:.1} s)"));
                     self.flush();
                     return Ok(value);
                 }
                 Err(failure) => failure,
             };
             let wait = backoff.next_wait();
-            if !policy.again(took, wait, failure.hopeless) {
+            if !policy.again(took, wait, failure.permanent) {
                 self.push(Outcome::Failed, took, &failure.to_string());
-                self.say(&format!("{phase}: FAILED: {failure} ({seconds:.1} s)"));
+                self.print(&format!("{phase}: FAILED: {failure} ({seconds:.1} s)"));
                 self.flush();
                 return Err(failure);
             }
             self.push(Outcome::Retrying, took, &failure.to_string());
-            self.say(&format!(
+            self.print(&format!(
                 "{phase}: attempt {} failed: {failure}; the next in {:.1} s",
                 self.attempt,
                 wait.as_secs_f64()
@@ -136,7 +136,7 @@ impl Timeline {
     }
 
     fn push(&mut self, outcome: Outcome, took: Duration, detail: &str) {
-        if self.queue.len() == KEPT {
+        if self.queue.len() == MOST_QUEUED {
             self.queue.pop_front();
         }
         self.seq += 1;
@@ -151,12 +151,12 @@ impl Timeline {
         });
     }
 
-    /// Sends what is queued, as far as the server takes it; what it does not take stays queued.
+    /// Sends queued events until the server refuses; the rest stays queued.
     pub fn flush(&mut self) {
         let Some(server) = &self.server else { return };
         while !self.queue.is_empty() {
             let events: Vec<AgentEvent> = self.queue.iter().take(BATCH).cloned().collect();
-            let sent: Result<(), Failure> = http::report(server, &events, REPORT_TIMEOUT);
+            let sent: Result<(), Failure> = http::report_events(server, &events, REPORT_TIMEOUT);
             if sent.is_err() {
                 return;
             }
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_phase_leaves_its_start_its_failures_and_its_end() {
+    fn the_start_the_failures_and_the_end_of_a_phase_are_recorded() {
         let mut timeline = Timeline::new(1);
         let mut left = 2;
         let value = timeline.run(Phase::Plan, Policy::For(Duration::from_secs(60)), |t| {
@@ -199,22 +199,22 @@ mod tests {
     }
 
     #[test]
-    fn a_hopeless_failure_ends_a_phase_at_once() {
+    fn a_failure_that_no_retry_overcomes_ends_a_phase_at_once() {
         let mut timeline = Timeline::new(1);
         let failed: Res<()> = timeline.run(Phase::Plan, Policy::For(Duration::from_secs(600)), |_| {
-            Err(Failure::hopeless("wire version 9"))
+            Err(Failure::permanent("wire version 9"))
         });
         assert_eq!(failed.unwrap_err().to_string(), "wire version 9");
         assert_eq!(timeline.queue.back().unwrap().outcome, Outcome::Failed);
     }
 
     #[test]
-    fn the_queue_and_its_details_are_bounded() {
+    fn the_queue_and_its_details_have_limits() {
         let mut timeline = Timeline::new(1);
-        for _ in 0..KEPT + 10 {
+        for _ in 0..MOST_QUEUED + 10 {
             timeline.push(Outcome::Step, Duration::ZERO, &"é".repeat(400));
         }
-        assert_eq!(timeline.queue.len(), KEPT);
+        assert_eq!(timeline.queue.len(), MOST_QUEUED);
         assert!(timeline.queue.iter().all(|e| e.detail.len() == DETAIL));
     }
 }

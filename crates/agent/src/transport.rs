@@ -1,8 +1,8 @@
-//! One request and its answer, by TCP from a port below 1024. That takes root's rights on the node, so that the server knows the agent
-//! from a user.
+//! One request and its answer, by TCP from a port below 1024. Only root can use such a port, so the server can tell the agent from
+//! a user of the node.
 //!
-//! The small HTTP clients cannot choose the local port (minreq, attohttpc), and ureq, which takes a connector, makes the agent larger
-//! by a fifteenth. What is needed of HTTP is little: each connection has one request, and answers have their length.
+//! The small HTTP clients cannot choose the local port (minreq, attohttpc), and ureq, which accepts a connector, makes the agent a
+//! fifteenth larger. The agent needs little of HTTP: each connection has one request, and answers have a length.
 
 use crate::retry::random_seed;
 use rackstrap_wire::FIRST_USER_PORT;
@@ -14,27 +14,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The ports to begin with; those that rresvport(3) has always taken.
+/// The local ports; rresvport(3) uses the same ones.
 const PORTS: RangeInclusive<u16> = 512..=FIRST_USER_PORT - 1;
 
-/// Most bytes before the body of an answer.
+/// Most bytes of an answer before its body.
 const MAX_HEAD: usize = 16 << 10;
-/// Most fields in it.
+/// Most fields of an answer.
 const MAX_FIELDS: usize = 64;
 
-/// What a server answered.
+/// The answer of a server.
 #[derive(Debug)]
 pub struct Answer {
     /// 200, 404 and so on.
     pub status: u16,
-    /// All of it, if that is no more than was asked for; one byte more otherwise.
+    /// The body, if it has at most the requested bytes; otherwise one byte more than that.
     pub body: Vec<u8>,
 }
 
-/// Sends `request`, which says `Connection: close`, to `host` (`10.5.0.1:80`), and reads the answer with at most `most` bytes of body.
+/// Sends `request`, which contains `Connection: close`, to `host` (`10.5.0.1:80`), and reads an answer with at most `most` bytes of body.
 ///
 /// # Errors
-/// There is no connection, the answer is no HTTP, or ends too early, or all of it took longer than `patience`.
+/// The connection failed, the answer is not HTTP or ends too early, or all of it took longer than `patience`.
 pub fn exchange(host: &str, request: &[u8], most: usize, patience: Duration) -> io::Result<Answer> {
     let until = Instant::now() + patience;
     let left = || match until.saturating_duration_since(Instant::now()) {
@@ -72,7 +72,7 @@ pub fn exchange(host: &str, request: &[u8], most: usize, patience: Duration) -> 
     answer.ended(most)
 }
 
-/// A socket's timeout is EAGAIN.
+/// Names a socket's timeout, which the kernel reports as EAGAIN.
 fn named(error: io::Error) -> io::Error {
     match error.kind() {
         ErrorKind::WouldBlock => ErrorKind::TimedOut.into(),
@@ -80,7 +80,7 @@ fn named(error: io::Error) -> io::Error {
     }
 }
 
-/// An answer that comes in.
+/// An answer that is being read.
 #[derive(Default)]
 struct Reading {
     bytes: Vec<u8>,
@@ -91,14 +91,14 @@ struct Reading {
 #[derive(Clone, Copy)]
 struct Head {
     status: u16,
-    /// Of the head, bytes.
+    /// Bytes of the head.
     length: usize,
-    /// Of the body, bytes; none if it ends with the connection.
+    /// Bytes of the body; none if it ends with the connection.
     body: Option<usize>,
 }
 
 impl Reading {
-    /// True if there is nothing more to read, or `most` bytes of body and one more have come.
+    /// True if there is nothing more to read, or if `most` bytes of body and one more have arrived.
     fn is_whole(&mut self, most: usize) -> io::Result<bool> {
         if self.head.is_none() {
             self.head = head(&self.bytes)?;
@@ -112,11 +112,11 @@ impl Reading {
         Ok(whole)
     }
 
-    /// What was read, at its end.
+    /// The answer, after its end was read.
     fn ended(mut self, most: usize) -> io::Result<Answer> {
         let early = |what: String| Err(io::Error::new(ErrorKind::UnexpectedEof, what));
         let Some(head) = self.head else {
-            return early("the answer ended before its head did".into());
+            return early("the answer ended inside its head".into());
         };
         let body = self.bytes.split_off(head.length);
         match head.body {
@@ -131,7 +131,7 @@ impl Reading {
     }
 }
 
-/// The head that `bytes` begin with; none if there is more of it to come.
+/// The head at the start of `bytes`; none if more of it has to arrive.
 fn head(bytes: &[u8]) -> io::Result<Option<Head>> {
     let wrong = |what: String| Err(io::Error::new(ErrorKind::InvalidData, what));
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
@@ -140,7 +140,7 @@ fn head(bytes: &[u8]) -> io::Result<Option<Head>> {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => return Ok(None),
         Ok(httparse::Status::Partial) => return wrong(format!("the answer's head is longer than {MAX_HEAD} bytes")),
-        Err(error) => return wrong(format!("the answer is no HTTP: {error}")),
+        Err(error) => return wrong(format!("the answer is not HTTP: {error}")),
     };
     let status = response.code.unwrap_or_default();
     let field = |name: &str| {
@@ -150,27 +150,27 @@ fn head(bytes: &[u8]) -> io::Result<Option<Head>> {
             .find(|field| field.name.eq_ignore_ascii_case(name))
     };
     if field("Transfer-Encoding").is_some() {
-        return wrong("the answer has no length but chunks, which this server does not send".into());
+        return wrong("the answer is chunked, which this agent does not read".into());
     }
     let body = match field("Content-Length").map(|field| str::from_utf8(field.value).unwrap_or_default().trim().parse())
     {
-        // They have no body, whatever they say (RFC 9112, 6.3).
+        // These have no body, whatever their fields say (RFC 9112, 6.3).
         _ if matches!(status, 204 | 304) => Some(0),
         None => None,
         Some(Ok(length)) => Some(length),
-        Some(Err(error)) => return wrong(format!("the answer's length is no number: {error}")),
+        Some(Err(error)) => return wrong(format!("the answer's length is not a number: {error}")),
     };
     Ok(Some(Head { status, length, body }))
 }
 
-/// A connection to `to` from any free port of [`PORTS`]; from any port at all for a program without the right to those, as tests are.
+/// A connection to `to` from any free port of [`PORTS`], or from any other port for a program that may not use those, such as a test.
 fn connect(to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
     let count = PORTS.end() - PORTS.start() + 1;
-    // Of a port that was used a moment ago the server may still remember the connection.
+    // The server may still remember the last connection from a port, so each call starts at another port.
     let first = (random_seed() % u64::from(count)) as u16;
     for port in (0..count).map(|n| PORTS.start() + (first + n) % count) {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
-        // A port with nothing but an old connection to another address is free.
+        // A port is free if it only has old connections to other addresses.
         socket.set_reuse_address(true)?;
         let local: SocketAddr = match to {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, port).into(),
@@ -184,7 +184,7 @@ fn connect(to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
         }
         match socket.connect_timeout(&to.into(), patience) {
             Ok(()) => return Ok(socket.into()),
-            // The last connection from there to this server is not forgotten yet.
+            // The last connection from this port to this server is not forgotten yet.
             Err(error) if matches!(error.kind(), ErrorKind::AddrNotAvailable | ErrorKind::AddrInUse) => {}
             Err(error) => return Err(error),
         }
@@ -201,7 +201,7 @@ mod tests {
     use std::net::TcpListener;
 
     #[test]
-    fn roots_connections_come_from_a_port_that_users_cannot_have() {
+    fn connections_of_root_come_from_a_port_that_users_cannot_use() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut ports = std::collections::BTreeSet::new();
         for _ in 0..20 {
@@ -212,11 +212,11 @@ mod tests {
         if rustix::process::geteuid().is_root() {
             assert!(ports.iter().all(|port| PORTS.contains(port)), "{ports:?}");
         }
-        assert!(ports.len() > 10, "a port rests after its connection: {ports:?}");
+        assert!(ports.len() > 10, "a port is reused at once: {ports:?}");
     }
 
     #[test]
-    fn a_server_that_is_not_there_is_an_error_at_once() {
+    fn a_server_that_does_not_listen_is_an_error_at_once() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     }
 
-    /// What [`exchange`] makes of `answer`, with at most eight bytes of body.
+    /// The result of [`exchange`] for `answer`, with at most eight bytes of body.
     fn read(answer: &'static [u8]) -> io::Result<Answer> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let host = listener.local_addr().unwrap().to_string();
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_have_their_length_or_end_with_the_connection() {
+    fn answers_end_by_their_length_or_with_the_connection() {
         for (answer, status, body) in [
             (
                 &b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcdef"[..],
@@ -251,7 +251,7 @@ mod tests {
             (b"HTTP/1.0 200 OK\r\n\r\nabc", 200, b"abc"),
             (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b""),
             (b"HTTP/1.1 404 \r\ncontent-length: 0\r\n\r\n", 404, b""),
-            // Too long: one byte more than was asked for says so.
+            // The body is too long: the result has one byte more than was asked for.
             (
                 b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n0123456789",
                 200,
@@ -270,22 +270,22 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_none_says_what_is_wrong() {
+    fn a_malformed_answer_is_refused_with_its_reason() {
         let long: &'static [u8] = Box::leak(
             [&b"HTTP/1.1 200 OK\r\nx: "[..], &[b'x'; MAX_HEAD]]
                 .concat()
                 .into_boxed_slice(),
         );
         for (answer, wrong) in [
-            (&b""[..], "ended before its head did"),
-            (b"HTTP/1.1 200 OK\r\nContent-Le", "ended before its head did"),
+            (&b""[..], "ended inside its head"),
+            (b"HTTP/1.1 200 OK\r\nContent-Le", "ended inside its head"),
             (
                 b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc",
                 "ended after 3 of 5 bytes",
             ),
-            (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "no number"),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "not a number"),
             (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "chunks"),
-            (b"\xff\xfe\x00", "no HTTP"),
+            (b"\xff\xfe\x00", "not HTTP"),
             (long, "longer than 16384 bytes"),
         ] {
             let error = read(answer).unwrap_err().to_string();
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_says_nothing_is_given_up() {
+    fn a_server_that_sends_nothing_times_out() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let error = exchange(&host, b"hello", 8, Duration::from_millis(50)).unwrap_err();

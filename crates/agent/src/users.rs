@@ -1,4 +1,4 @@
-//! The server's users on a node that runs: fetched when they are others than the node has, and put behind the node's own.
+//! The server's users on a running node: fetched when the server has other users than the node, and added after the node's own.
 
 use crate::{
     fail::{Doing, Failure, Res},
@@ -7,7 +7,7 @@ use crate::{
 use rackstrap_wire::{
     paths,
     text::cut,
-    users::{EtcFiles, GivenUsers, NodeUsers, UsersNote, index, merge, without},
+    users::{EtcFiles, GivenUsers, NodeUsers, UsersReport, index, merge, without},
 };
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::{
@@ -18,30 +18,30 @@ use std::{
     time::Duration,
 };
 
-/// What stands in the node's files because of the server's users; beside the agent, in the writable layer.
-pub const KEPT: &str = "/usr/lib/rackstrap/users.json";
+/// The entries in the node's files that are there because of the server's users; next to the agent, in the writable layer.
+pub const GIVEN: &str = "/usr/lib/rackstrap/users.json";
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// lckpwdf(3) waits for 15 s.
 const LOCK_TRIES: u32 = 15;
-/// Names that a note tells.
+/// Most names in a report's detail.
 const NAMED: usize = 5;
-/// Bytes of a note (the wire's limit).
+/// Bytes of a detail (the wire's limit).
 const DETAIL: usize = 200;
 
 /// The users of this node.
 #[derive(Debug)]
 pub struct Users {
-    /// `/`, or a place to try it.
+    /// `/`, or another directory in tests.
     root: PathBuf,
-    /// As [`Server`], with the boot's secret for a token; none if the boot brought none.
+    /// The server, with the secret of the boot as its token; none if the boot brought no secret.
     server: Option<Server>,
     given: GivenUsers,
-    /// What went wrong last.
+    /// The last failure; empty after a success.
     failure: String,
 }
 
 impl Users {
-    /// Those that the boot brought, or what the voice before this one made of them.
+    /// Opens the users that the boot brought, or that an earlier reporter process wrote.
     pub fn open(server: &Server, secret: Option<&str>) -> Self {
         Users::below(Path::new("/"), server, secret)
     }
@@ -51,7 +51,7 @@ impl Users {
             token: secret.to_owned(),
             ..server.clone()
         });
-        let kept = fs::read(inside(root, KEPT)).ok();
+        let kept = fs::read(inside(root, GIVEN)).ok();
         Users {
             root: root.to_owned(),
             server,
@@ -62,17 +62,17 @@ impl Users {
         }
     }
 
-    /// What the heartbeat says of them; none if this node takes no others.
-    pub fn note(&self) -> Option<UsersNote> {
+    /// The users' part of a heartbeat; none if this node cannot fetch users.
+    pub fn report(&self) -> Option<UsersReport> {
         self.server.as_ref()?;
-        Some(UsersNote {
+        Some(UsersReport {
             digest: self.given.digest.clone(),
-            ..UsersNote::default()
+            ..UsersReport::default()
         })
     }
 
-    /// Gets those that the server named by `digest`, or whatever it has by then. Something to say, if there is news.
-    pub fn get(&mut self, digest: &str) -> Option<UsersNote> {
+    /// Fetches the users with `digest`, or newer ones. Returns a report if something changed or failed.
+    pub fn get(&mut self, digest: &str) -> Option<UsersReport> {
         let server = self.server.clone()?;
         if digest == self.given.digest {
             return None;
@@ -83,23 +83,23 @@ impl Users {
                 self.failure.clear();
                 (detail, false)
             }
-            // The same failure again is no news: the next heartbeat tries again.
+            // The same failure is reported once; the next heartbeat tries again.
             Err(failure) if failure.to_string() == self.failure => return None,
             Err(failure) => {
                 self.failure = failure.to_string();
-                (format!("the server's users do not get here: {failure}"), true)
+                (format!("cannot update the server's users: {failure}"), true)
             }
         };
         eprintln!("rackstrap: {detail}");
-        let note = self.note()?;
-        Some(UsersNote {
+        let report = self.report()?;
+        Some(UsersReport {
             detail: cut(&detail, DETAIL).to_owned(),
             failed,
-            ..note
+            ..report
         })
     }
 
-    /// Puts `users` in the place of those before; what changed, for people.
+    /// Replaces the server's users by `users`. Returns the changes, for people.
     fn put(&mut self, users: &NodeUsers) -> Res<String> {
         let etc = inside(&self.root, "/etc");
         let _lock = lock(&etc)?;
@@ -115,14 +115,14 @@ impl Users {
         let own = without(&now, &self.given.added);
         let merged = merge(&own, &accounts, &groups);
         let detail = changes(&self.given.added.users, &merged.added.users);
-        // Until all is written the one or the other may stand in the files: whoever comes after us takes both away.
+        // Until all files are written they may contain either set, so both are recorded for removal by a later process.
         let mut both = self.given.clone();
         both.digest = "half".to_owned();
         both.added.users.extend(merged.added.users.iter().cloned());
         both.added.groups.extend(merged.added.groups.iter().cloned());
         both.added.members.extend(merged.added.members.iter().cloned());
-        self.keep(both)?;
-        // A user is there when everything of it is.
+        self.record(both)?;
+        // passwd comes last: a user exists when all its other entries exist.
         let files = &merged.files;
         let pairs = [
             ("group", Some(&files.group), Some(&now.group)),
@@ -134,7 +134,7 @@ impl Users {
                 replace(&etc.join(name), new.as_bytes())?;
             }
         }
-        self.keep(GivenUsers {
+        self.record(GivenUsers {
             digest: users.digest.clone(),
             added: merged.added,
         })?;
@@ -145,10 +145,10 @@ impl Users {
         })
     }
 
-    fn keep(&mut self, given: GivenUsers) -> Res<()> {
-        let json = serde_json::to_vec(&given).doing(|| format!("writing {KEPT}"))?;
-        let path = inside(&self.root, KEPT);
-        write_beside(&path, &json, |_| Ok(())).doing(|| format!("writing {KEPT}"))?;
+    fn record(&mut self, given: GivenUsers) -> Res<()> {
+        let json = serde_json::to_vec(&given).doing(|| format!("writing {GIVEN}"))?;
+        let path = inside(&self.root, GIVEN);
+        write_beside(&path, &json, |_| Ok(())).doing(|| format!("writing {GIVEN}"))?;
         self.given = given;
         Ok(())
     }
@@ -162,7 +162,7 @@ fn read(path: &Path) -> Res<String> {
     fs::read_to_string(path).doing(|| format!("reading {}", path.display()))
 }
 
-/// The lock that useradd(8), passwd(1) and systemd-sysusers(8) take as well (lckpwdf(3)): gone with the file.
+/// Takes the lock of useradd(8), passwd(1) and systemd-sysusers(8) (lckpwdf(3)). Closing the file releases it.
 fn lock(etc: &Path) -> Res<File> {
     let path = etc.join(".pwd.lock");
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
@@ -173,7 +173,7 @@ fn lock(etc: &Path) -> Res<File> {
             Ok(()) => break,
             Err(_) if attempt < LOCK_TRIES => std::thread::sleep(Duration::from_secs(1)),
             Err(e) => {
-                let text = format!("{}: {e}; somebody changes users on this node, or hangs in it", doing());
+                let text = format!("{}: {e}; another program on this node is changing users", doing());
                 return Err(Failure::new(text));
             }
         }
@@ -192,7 +192,7 @@ fn replace(path: &Path, bytes: &[u8]) -> Res<()> {
     .doing(doing)
 }
 
-/// Nobody but root reads it until `finish` says otherwise.
+/// Writes a file that only root can read until `finish` changes that.
 fn write_beside(path: &Path, bytes: &[u8], finish: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".rackstrap");
@@ -207,13 +207,13 @@ fn write_beside(path: &Path, bytes: &[u8], finish: impl FnOnce(&File) -> io::Res
         .mode(0o600)
         .open(&beside)?;
     let written = file.write_all(bytes).and_then(|()| finish(&file));
-    // A full disk leaves nothing half-made.
+    // After a full disk no half-written file stays.
     written.and_then(|()| fs::rename(&beside, path)).inspect_err(|_| {
         let _ = fs::remove_file(&beside);
     })
 }
 
-/// `the server's users are here: bob is new, carol is gone` (pure).
+/// `the server's users were updated: bob is new; carol is gone` (pure).
 fn changes(before: &[String], after: &[String]) -> String {
     let missing = |from: &[String], others: &[String]| -> Vec<String> {
         let others = index(others.iter().map(String::as_str));
@@ -239,8 +239,8 @@ fn changes(before: &[String], after: &[String]) -> String {
     ];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     match parts.is_empty() {
-        true => "the server's users are here, with other details".to_owned(),
-        false => format!("the server's users are here: {}", parts.join("; ")),
+        true => "the server's users were updated: details changed".to_owned(),
+        false => format!("the server's users were updated: {}", parts.join("; ")),
     }
 }
 
@@ -293,13 +293,15 @@ mod tests {
     }
 
     #[test]
-    fn users_come_and_go_and_the_nodes_own_stay() {
+    fn users_are_added_and_removed_and_the_nodes_own_users_stay() {
         let (dir, mut users) = node();
         let text = |path: &str| fs::read_to_string(dir.path().join(path)).unwrap();
-        assert_eq!(users.note().unwrap().digest, "one");
+        assert_eq!(users.report().unwrap().digest, "one");
         let said = users.put(&two()).unwrap();
         assert!(
-            said.starts_with("the server's users are here: bob is new; alice is gone; user root (1002) is left out"),
+            said.starts_with(
+                "the server's users were updated: bob is new; alice is gone; user root (1002) is left out"
+            ),
             "{said}"
         );
         assert_eq!(
@@ -312,9 +314,9 @@ mod tests {
         assert_eq!((shadow.mode() & 0o7777, shadow.gid()), (0o640, 42));
         let kept = fs::metadata(dir.path().join("usr/lib/rackstrap/users.json")).unwrap();
         assert_eq!(kept.mode() & 0o7777, 0o600);
-        // Another voice knows; and without anybody the node is as its image made it.
+        // A second reporter process reads the record. With no users the files are as the image made them.
         let mut users = open(dir.path());
-        assert_eq!(users.note().unwrap().digest, "two");
+        assert_eq!(users.report().unwrap().digest, "two");
         users.put(&NodeUsers::default()).unwrap();
         assert_eq!(
             text("etc/passwd"),
@@ -326,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_broke_off_in_the_middle_is_made_good() {
+    fn an_interrupted_update_is_completed_later() {
         let (dir, mut users) = node();
         // group cannot be replaced, and passwd comes after it.
         fs::create_dir(dir.path().join("etc/group.rackstrap")).unwrap();
@@ -334,9 +336,9 @@ mod tests {
         assert_eq!(fs::read_to_string(dir.path().join("etc/passwd")).unwrap(), PASSWD);
         let mut users = open(dir.path());
         assert_eq!(
-            users.note().unwrap().digest,
+            users.report().unwrap().digest,
             "half",
-            "so that the server sends them again"
+            "another digest makes the server send them again"
         );
         fs::remove_dir(dir.path().join("etc/group.rackstrap")).unwrap();
         users.put(&two()).unwrap();
@@ -348,26 +350,26 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_said_once_and_nobody_is_asked_in_vain() {
+    fn a_failure_is_reported_once_and_no_request_is_made_in_vain() {
         let (dir, mut users) = node();
-        assert_eq!(users.get("one"), None, "these are here");
-        let note = users.get("two").unwrap();
-        assert!(note.failed && note.digest == "one", "{note:?}");
+        assert_eq!(users.get("one"), None, "the node has these already");
+        let report = users.get("two").unwrap();
+        assert!(report.failed && report.digest == "one", "{report:?}");
         assert_eq!(users.get("two"), None);
         let server = users.server.clone().unwrap();
-        assert_eq!(Users::below(dir.path(), &server, None).note(), None, "no secret");
+        assert_eq!(Users::below(dir.path(), &server, None).report(), None, "no secret");
     }
 
     #[test]
-    fn changes_are_named() {
+    fn changes_are_described() {
         let all = |names: &str| -> Vec<String> { names.split_whitespace().map(str::to_owned).collect() };
         assert_eq!(
             changes(&all("a b"), &all("b c d e f g h")),
-            "the server's users are here: c, d, e, f, g and 1 more are new; a is gone"
+            "the server's users were updated: c, d, e, f, g and 1 more are new; a is gone"
         );
         assert_eq!(
             changes(&all("a"), &all("a")),
-            "the server's users are here, with other details"
+            "the server's users were updated: details changed"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What a sealed image version says about itself (`manifest.toml`), and the set of all versions. Plain data, which decisions read;
+//! The description of a sealed image version (`manifest.toml`), and the set of all versions. Plain data, which decisions read.
 //! `rackstrap-image` makes versions and reads them from disk.
 
 use rackstrap_base::{arch::Architecture, clock::Timestamp};
@@ -10,30 +10,30 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Manifest {
-    /// Which version this is.
+    /// Name and number of the version.
     pub image: ImageRef,
-    /// When it was sealed.
+    /// Time of the seal.
     pub created: Timestamp,
-    /// Where it came from, for people.
+    /// Source of the tree, for people.
     pub source: String,
-    /// What a person remarked when it was made.
+    /// Remark of the person who made it; may be empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
     /// Kernel release, `6.1.0-40-amd64`.
     pub kernel_release: String,
-    /// Machine, as `uname -m`.
+    /// Machine, as `uname -m` names it.
     pub arch: String,
-    /// What runs as PID 1.
+    /// The program that runs as PID 1.
     pub init: InitKind,
     /// Files in the tree.
     pub files: u64,
     /// Bytes of regular files.
     pub bytes: u64,
-    /// `PRETTY_NAME` of os-release, if any.
+    /// `PRETTY_NAME` of os-release; empty without one.
     #[serde(default)]
     pub os: String,
-    /// Digest of the tree, `blake3:` and 64 hex digits (`crates/image/src/digest.rs` says over what); empty in versions that
-    /// were sealed before there were digests.
+    /// Digest of the tree, `blake3:` and 64 hex digits (defined in `crates/image/src/digest.rs`). Empty in versions that were sealed
+    /// before digests existed.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub digest: String,
     /// Digest of the file `kernel`.
@@ -42,53 +42,53 @@ pub struct Manifest {
     /// Digest of the file `initramfs`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub initramfs_digest: String,
-    /// The version that this one was a working copy of.
+    /// The version of which this one was a working copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<ImageRef>,
     /// Name of that working copy.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub work: String,
-    /// Who sealed it.
+    /// Name of the user who sealed it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub by: String,
-    /// Modules that its initramfs has by wish.
+    /// Modules in its initramfs that a person asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub modules: Vec<String>,
-    /// [`rackstrap_wire::WIRE_VERSION`] of the agent in its initramfs; none in versions that were sealed before 4.
+    /// [`rackstrap_wire::WIRE_VERSION`] of the agent in its initramfs; none in versions that were sealed before wire version 4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wire: Option<u32>,
-    /// How many packages it has; `packages.json` beside the manifest lists them.
+    /// Numbers of packages; `packages.json` next to the manifest lists them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packages: Option<PackageCounts>,
 }
 
-/// What runs as PID 1 of an image.
+/// The program that runs as PID 1 of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum InitKind {
-    /// systemd.
+    /// systemd, of any version.
     Systemd,
     /// Anything else (sysvinit, OpenRC, busybox).
     Other,
 }
 
-/// Which program manages the packages of a tree.
+/// The package manager of a tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PackageKind {
-    /// Debian's.
+    /// The package manager of Debian and its derivatives.
     Dpkg,
-    /// Fedora's, openSUSE's and their kin's.
+    /// The package manager of Fedora, openSUSE and their derivatives.
     Rpm,
-    /// Alpine's.
+    /// The package manager of Alpine.
     Apk,
-    /// None that we can ask.
+    /// No known one.
     #[default]
     Unknown,
 }
 
 impl PackageKind {
-    /// What people see.
+    /// The name for people.
     pub fn as_str(self) -> &'static str {
         match self {
             PackageKind::Dpkg => "dpkg",
@@ -99,29 +99,29 @@ impl PackageKind {
     }
 }
 
-/// How many packages a version has, and how many differ from its parent: in the manifest.
+/// Number of packages of a version, and number of differences from its parent, in the manifest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct PackageCounts {
-    /// Who manages them.
+    /// The package manager.
     pub kind: PackageKind,
-    /// Installed.
+    /// Number of installed packages.
     pub installed: u64,
-    /// Not in the parent.
+    /// Number of packages that the parent does not have.
     #[serde(default)]
     pub added: u64,
-    /// Only in the parent.
+    /// Number of packages that only the parent has.
     #[serde(default)]
     pub removed: u64,
-    /// Of another version than in the parent.
+    /// Number of packages with another version than in the parent.
     #[serde(default)]
     pub changed: u64,
 }
 
-/// What a version is for machines of one architecture.
+/// The build of a version for machines of one architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Variant {
-    /// None where the manifest names a machine that is not known here: such a variant counts as right for every machine.
+    /// None if the manifest names an unknown machine: such a variant is offered to every machine.
     pub architecture: Option<Architecture>,
 }
 
@@ -132,9 +132,9 @@ pub struct ImageVersion {
     pub manifest: Manifest,
     /// `images/NAME/VERSION`; below it `root/`, `kernel`, `initramfs`, `manifest.toml`.
     pub dir: PathBuf,
-    /// The builds of this version, one for each architecture; today that of its manifest.
+    /// The builds of this version, one for each architecture; today only that of its manifest.
     variants: Vec<Variant>,
-    /// True if its tree enforces SELinux, which a node could not. It is read from the tree, so that older versions count as well.
+    /// True if its tree enforces SELinux, which a node cannot do. It is read from the tree, so it is known of older versions too.
     pub enforces_selinux: bool,
 }
 
@@ -157,7 +157,7 @@ impl ImageVersion {
         &self.variants
     }
 
-    /// The variant that a machine of that architecture can run; any one for a machine of which that is not known.
+    /// The variant for machines of that architecture; any variant if the architecture is not known.
     pub fn variant_for(&self, machine: Option<Architecture>) -> Option<&Variant> {
         self.variants.iter().find(|variant| {
             let both = variant.architecture.zip(machine);
@@ -165,7 +165,7 @@ impl ImageVersion {
         })
     }
 
-    /// The architectures of its variants, for people: `amd64`. A machine that is not known here has the name that the manifest has.
+    /// The architectures of its variants, for people: `amd64`. An unknown machine has the name from the manifest.
     pub fn architectures(&self) -> String {
         let names = self.variants.iter().map(|variant| match variant.architecture {
             Some(architecture) => architecture.to_string(),
@@ -174,7 +174,7 @@ impl ImageVersion {
         names.collect::<Vec<_>>().join(", ")
     }
 
-    /// True if its agent sends its requests from ports that take root's rights.
+    /// True if its agent sends requests from ports that only root can use.
     pub fn asks_from_privileged_ports(&self) -> bool {
         self.manifest
             .wire
@@ -182,7 +182,7 @@ impl ImageVersion {
     }
 }
 
-/// All sealed versions, immutable; a change makes a new one.
+/// All sealed versions, immutable. A change makes a new catalog.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     versions: BTreeMap<ImageRef, Arc<ImageVersion>>,
@@ -199,12 +199,12 @@ impl Catalog {
         }
     }
 
-    /// That very version.
+    /// The version with that name and number.
     pub fn get(&self, image: &ImageRef) -> Option<&Arc<ImageVersion>> {
         self.versions.get(image)
     }
 
-    /// The newest version of that image.
+    /// The newest version of an image.
     pub fn newest(&self, name: &str) -> Option<&Arc<ImageVersion>> {
         self.versions
             .values()
@@ -219,7 +219,7 @@ impl Catalog {
 }
 
 impl Manifest {
-    /// A manifest that says nothing but which version it is of.
+    /// A manifest that contains only a name and a number.
     pub fn bare(image: ImageRef) -> Manifest {
         Manifest {
             image,
@@ -269,14 +269,14 @@ mod tests {
         assert_eq!(amd64.architectures(), "amd64");
         assert!(amd64.variant_for(Some(Architecture::Amd64)).is_some());
         assert!(amd64.variant_for(Some(Architecture::Arm64)).is_none());
-        assert!(amd64.variant_for(None).is_some(), "nothing is known of the machine");
+        assert!(amd64.variant_for(None).is_some(), "any variant fits an unknown machine");
         assert!(version("aarch64").variant_for(Some(Architecture::Amd64)).is_none());
         assert!(version("i686").variant_for(Some(Architecture::Amd64)).is_some());
         let strange = version("s390x");
         assert_eq!(strange.architectures(), "s390x");
         assert!(
             strange.variant_for(Some(Architecture::Arm64)).is_some(),
-            "nothing is known of the image"
+            "a variant for an unknown machine fits every machine"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Trees from recipes: mmdebstrap and dnf are run, in mounts and processes of their own.
+//! Makes trees from recipes by running mmdebstrap or dnf in mount and PID namespaces of their own.
 
 use super::{
     error::{Doing, ImportError, Result},
@@ -15,14 +15,14 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Lines of a program that failed which are shown.
+/// Lines of output that are shown when a program failed.
 const LAST_WORDS: usize = 15;
 
-/// What rpm is told of by a file in the home directory: where Enterprise Linux and, by default, rpm itself has the database
-/// (Debian's rpm has it below the home directory), and that nothing is made in file systems that are mounted.
+/// Macros for rpm, in a file in the home directory. The database goes where Enterprise Linux and rpm itself expect it (Debian's rpm
+/// has it below the home directory), and nothing is created in mounted file systems.
 const MACROS: &str = "%_dbpath /var/lib/rpm\n%_netsharedpath /proc:/sys:/dev\n";
 
-/// Mounts what scripts of packages need into the tree `$1`. dnf, unlike mmdebstrap, mounts nothing.
+/// Mounts the file systems that packages' scripts need into the tree `$1`. dnf, unlike mmdebstrap, mounts nothing.
 const MOUNT: &str = r#"
 root=$1
 shift
@@ -43,8 +43,8 @@ ln -s /proc/self/fd "$root/dev/fd"
 umask 022
 "#;
 
-/// As $1 and $2 now: a directory, and a name that it gets both on this machine and in the tree. dnf takes some names for
-/// those of one, some for those of the other.
+/// Replaces $1 and $2 by a directory and a name that it has both on this machine and in the tree. dnf resolves some names on
+/// this machine and others in the tree.
 const BIND: &str = r#"
 test -d "$root/tmp" || mkdir -m 1777 "$root/tmp"
 mkdir "$root$2"
@@ -56,7 +56,7 @@ shift 2
 /// Executes its arguments.
 const RUN: &str = r#"exec "$@" >&2"#;
 
-/// Refuses a recipe whose program is not installed.
+/// Fails if the program of the recipe is not installed.
 pub(super) fn expect_program(recipe: &Recipe) -> Result<()> {
     let program = recipe.program();
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -72,14 +72,14 @@ pub(super) fn expect_program(recipe: &Recipe) -> Result<()> {
     )))
 }
 
-/// Makes the tree in `target`, an empty directory. `scratch` is a directory that goes when the import has ended.
+/// Makes the tree in `target`, an empty directory. The caller removes `scratch` after the import.
 pub(super) fn bootstrap(recipe: &Recipe, target: &Path, scratch: &Path, progress: &mut dyn Progress) -> Result<()> {
     match recipe {
         Recipe::Debian(recipe) => {
             let mut mmdebstrap = contained(&[RUN]);
             mmdebstrap.arg("mmdebstrap").args(recipe.args(target, None));
-            // The import makes an initramfs of its own. A kernel's package makes none where this says so, as
-            // /etc/kernel/postinst.d/initramfs-tools has it: that would take minutes, and be deleted.
+            // The import builds an initramfs of its own. With INITRD=No a kernel's package builds none, see
+            // /etc/kernel/postinst.d/initramfs-tools. It would take minutes, and be deleted.
             mmdebstrap.env("INITRD", "No");
             run(mmdebstrap, "mmdebstrap", progress)
         }
@@ -95,7 +95,7 @@ fn dnf(recipe: &Dnf, target: &Path, scratch: &Path, progress: &mut dyn Progress)
     fs::write(scratch.join("dnf.conf"), recipe.config()).doing(doing)?;
     fs::write(scratch.join(".rpmmacros"), MACROS).doing(doing)?;
     make_no_initramfs(target)?;
-    // What is fetched may be large, and goes where the image goes; here is only a name.
+    // Downloads may be large and are stored next to the image. Here is only a name.
     let name = tempfile::Builder::new().prefix("rackstrap-dnf-").tempdir_in("/tmp");
     let name = name.doing(|| "making a directory in /tmp")?;
     let mut command = contained(&[MOUNT, BIND, RUN]);
@@ -118,12 +118,12 @@ fn dnf(recipe: &Dnf, target: &Path, scratch: &Path, progress: &mut dyn Progress)
     let left = target.join(name.path().strip_prefix("/").unwrap_or(name.path()));
     fs::remove_dir(&left).doing(|| format!("removing {}", left.display()))?;
     let tree = RootDir::open(target).doing(|| format!("opening {}", target.display()))?;
-    rpm::settle(&tree)?;
+    rpm::move_database(&tree)?;
     fs::remove_dir_all(scratch).doing(|| format!("removing {}", scratch.display()))
 }
 
-/// Keeps the kernel's package from making an initramfs, now and when it is upgraded. Dracut would need minutes for it, and nodes boot
-/// from the initramfs of the import. A plugin in /etc replaces the one of the same name in /usr/lib (kernel-install(8)).
+/// Keeps the kernel's package from building an initramfs, now and at upgrades: dracut would need minutes, and nodes boot the
+/// initramfs of the import. A plugin in /etc replaces the one with the same name in /usr/lib (kernel-install(8)).
 fn make_no_initramfs(target: &Path) -> Result<()> {
     let plugins = target.join("etc/kernel/install.d");
     let doing = || format!("making {}", plugins.display());
@@ -131,8 +131,8 @@ fn make_no_initramfs(target: &Path) -> Result<()> {
     std::os::unix::fs::symlink("/dev/null", plugins.join("50-dracut.install")).doing(doing)
 }
 
-/// A shell that executes `scripts` with arguments that are added: in mounts of its own, so that none stays behind, and as PID 1
-/// of processes of its own, who all go when this process does.
+/// A shell that executes `scripts` with further arguments. It has a mount namespace, so that no mount stays behind, and is PID 1 of
+/// a PID namespace, whose processes all end with it.
 fn contained(scripts: &[&str]) -> Command {
     let mut command = Command::new("setpriv");
     command
@@ -148,7 +148,7 @@ fn contained(scripts: &[&str]) -> Command {
         ])
         .args(["--kill-child", "sh", "-ec", &scripts.concat(), "sh"])
         .env("LC_ALL", "C.UTF-8")
-        // systemd-tmpfiles makes no subvolumes of btrfs in a tree that is one.
+        // Otherwise systemd-tmpfiles makes subvolumes in a tree that is a subvolume of btrfs.
         .env("SYSTEMD_TMPFILES_FORCE_SUBVOL", "0")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -169,7 +169,7 @@ fn run(mut command: Command, what: &str, progress: &mut dyn Progress) -> Result<
     if let Some(stderr) = child.stderr.take() {
         for line in io::BufReader::new(stderr).split(b'\n').map_while(io::Result::ok) {
             let line = String::from_utf8_lossy(&line).into_owned();
-            // mmdebstrap begins its lines with I: for information, W: and E: for warnings and errors.
+            // mmdebstrap's lines begin with I: for information, W: for warnings and E: for errors.
             progress.doing(line.trim_start_matches("I: "));
             if tail.len() == LAST_WORDS {
                 tail.pop_front();
@@ -181,7 +181,7 @@ fn run(mut command: Command, what: &str, progress: &mut dyn Progress) -> Result<
     if !status.success() {
         let said = Vec::from(tail).join("\n  ");
         return Err(ImportError::Request(format!(
-            "{what} failed ({status}); its last words:\n  {said}"
+            "{what} failed ({status}); its last output:\n  {said}"
         )));
     }
     Ok(())

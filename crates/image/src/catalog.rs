@@ -1,4 +1,4 @@
-//! Reading the directory of images.
+//! Reads the directory of images.
 
 use super::{Catalog, ImageVersion, Manifest, root::RootDir, selinux::enforces_selinux, versions::version_number};
 use rackstrap_wire::ImageRef;
@@ -7,12 +7,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A directory below `images/` that is no version although it looks like one.
+/// A directory below `images/` that looks like a version and is not one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Directory of the version.
     pub path: PathBuf,
-    /// What is wrong with it, and what to do.
+    /// The fault, and how to correct it.
     pub what: String,
 }
 
@@ -22,17 +22,17 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A manifest is a few hundred bytes; a larger file is none.
+/// Longest manifest; real ones have a few hundred bytes.
 const LARGEST_MANIFEST: u64 = 1 << 20;
 
-/// Why `images_dir` cannot be read by this process, if it is somebody else's than root's.
+/// Why this process cannot read `images_dir`, if the reason is that it does not run as root.
 pub fn needs_root(images_dir: &Path) -> Option<String> {
     let denied = std::fs::read_dir(images_dir).err()?.kind() == io::ErrorKind::PermissionDenied;
     denied.then(|| format!("reading {} needs root; use sudo", images_dir.display()))
 }
 
-/// All sealed versions below `images_dir`, and what could not be used. A missing directory holds no image. Names that
-/// begin with a dot are not looked at: versions that are being made.
+/// All sealed versions below `images_dir`, and directories that are not usable. A missing directory holds no image. Names that
+/// begin with a dot are skipped: they are versions that are being made.
 pub fn load_catalog(images_dir: &Path) -> (Catalog, Vec<Problem>) {
     let mut found = Vec::new();
     let mut problems = Vec::new();
@@ -42,14 +42,14 @@ pub fn load_catalog(images_dir: &Path) -> (Catalog, Vec<Problem>) {
             continue;
         }
         let Some(name) = name.to_str().filter(|name| ImageRef::valid_name(name)) else {
-            let what = "no name of an image; move it elsewhere (names are a-z, 0-9, '.', '_', '-')".to_owned();
+            let what = "not a valid image name; move it elsewhere (names are a-z, 0-9, '.', '_', '-')".to_owned();
             problems.push(Problem { path: dir, what });
             continue;
         };
         for number in entries(&dir, &mut problems) {
             let path = dir.join(&number);
             let Some(version) = number.to_str().and_then(version_number) else {
-                let what = "no number of a version; move it elsewhere".to_owned();
+                let what = "not a version number; move it elsewhere".to_owned();
                 problems.push(Problem { path, what });
                 continue;
             };
@@ -103,7 +103,7 @@ fn load_version(dir: &Path, image: &ImageRef) -> Result<ImageVersion, String> {
     let manifest: Manifest =
         toml::from_str(&text).map_err(|e| format!("manifest.toml: {}", e.to_string().trim_end()))?;
     if manifest.image != *image {
-        // A rename of the image that did not come to its end.
+        // A rename of the image was interrupted.
         let renamed = read_manifest(&dir.join("manifest.toml.new"))
             .ok()
             .and_then(|text| toml::from_str(&text).ok());
@@ -111,14 +111,14 @@ fn load_version(dir: &Path, image: &ImageRef) -> Result<ImageVersion, String> {
             return whole(dir, manifest);
         }
         return Err(format!(
-            "its manifest says {}; versions are made by `rackstrap image import`, not by copying directories",
+            "its manifest is of {}; versions are made by `rackstrap image import`, not by copying directories",
             manifest.image
         ));
     }
     whole(dir, manifest)
 }
 
-/// The version, if all its parts are there.
+/// The version, if all its parts exist.
 fn whole(dir: &Path, manifest: Manifest) -> Result<ImageVersion, String> {
     for (part, wanted) in [("root", "a directory"), ("kernel", "a file"), ("initramfs", "a file")] {
         let right = match std::fs::symlink_metadata(dir.join(part)) {
@@ -127,7 +127,7 @@ fn whole(dir: &Path, manifest: Manifest) -> Result<ImageVersion, String> {
             Err(e) => return Err(format!("{part} cannot be read: {e}; import the image again")),
         };
         if !right {
-            return Err(format!("{part} is not {wanted}, or empty; import the image again"));
+            return Err(format!("{part} is not {wanted}, or is empty; import the image again"));
         }
     }
     let enforces_selinux = RootDir::open(&dir.join("root")).is_ok_and(|root| enforces_selinux(&root));
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn good_versions_are_found_and_bad_ones_reported() {
+    fn valid_versions_are_found_and_other_directories_are_reported() {
         let dir = tempfile::tempdir().unwrap();
         let images = dir.path();
         version(images, "debian", "1", "debian@1");
@@ -188,11 +188,11 @@ mod tests {
             .map(|p| p.path.strip_prefix(images).unwrap().to_str().unwrap())
             .collect();
         assert_eq!(paths, ["Bad Name", "a/1", "a/2", "a/3", "debian/04", "debian/3"]);
-        assert!(problems[0].to_string().contains("no name of an image"));
+        assert!(problems[0].to_string().contains("not a valid image name"));
     }
 
     #[test]
-    fn no_directory_is_no_image() {
+    fn a_missing_directory_has_no_images() {
         let (catalog, problems) = load_catalog(Path::new("/nonexistent/images"));
         assert_eq!((catalog.iter().count(), problems.len()), (0, 0));
     }

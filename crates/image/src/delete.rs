@@ -1,4 +1,4 @@
-//! Versions that go, and images that get another name.
+//! Deletes versions, and renames images.
 
 use super::{
     Catalog,
@@ -18,12 +18,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Deletes versions, all or none. They are out of sight first; then `still_free` is asked, who tells the daemon that they
-/// are gone and looks whether a node took one of them in the last moment: an error puts all back. Then their room is
-/// freed.
+/// Deletes versions, all or none. First they are hidden. Then `still_free` tells the daemon that they are gone, and checks that no
+/// node took one of them meanwhile; if it fails, all come back. Then their space is freed.
 ///
 /// # Errors
-/// Rights, versions that are not there or are being read, `still_free`, and what system calls say.
+/// Missing rights, versions that do not exist or are being read, `still_free`, and system calls.
 pub fn delete_versions(
     images_dir: &Path,
     wanted: &[ImageRef],
@@ -39,7 +38,7 @@ pub fn delete_versions(
             let number = image.version.to_string();
             if !images_dir.join(&image.name).join(&number).is_dir() {
                 return Err(ImportError::Request(format!(
-                    "there is no {image}; see: rackstrap image list"
+                    "{image} does not exist; see: rackstrap image list"
                 )));
             }
             images.remember(&image.name, image.version)?;
@@ -66,16 +65,16 @@ pub fn delete_versions(
     Ok(())
 }
 
-/// What is to become of a version.
+/// The decision of garbage collection about a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It goes.
+    /// Delete it.
     Delete,
-    /// It stays, and why.
+    /// Keep it, for this reason.
     Keep(String),
 }
 
-/// Which versions nobody needs: all but the newest `keep` of each image and those that `holder` names somebody for.
+/// Decides which versions to delete: all except the newest `keep` of each image and those with a reason from `holder`.
 pub fn gc_plan(
     catalog: &Catalog,
     keep: usize,
@@ -98,10 +97,10 @@ pub fn gc_plan(
     plan
 }
 
-/// Removes what processes that died left behind, or with `dry_run` only says what there is.
+/// Removes what interrupted processes left behind; with `dry_run` it only returns the paths.
 ///
 /// # Errors
-/// Rights, and what system calls say.
+/// Missing rights, and system calls.
 pub fn collect_leftovers(images_dir: &Path, dry_run: bool, progress: &mut dyn Progress) -> Result<Vec<PathBuf>> {
     if !images_dir.is_dir() {
         return Ok(Vec::new());
@@ -120,14 +119,14 @@ pub fn collect_leftovers(images_dir: &Path, dry_run: bool, progress: &mut dyn Pr
     Ok(found)
 }
 
-/// Gives an image with all its versions another name.
+/// Renames an image with all its versions.
 ///
-/// Manifests with the new name are written beside the old ones; then the image's directory is renamed, and then they take the old ones'
-/// places. [`load_catalog`] takes whichever of the two has the name that the directory has. `before` is called when all
-/// has been looked at and nobody else can take the name, and may refuse.
+/// Manifests with the new name are written next to the old ones. Then the image's directory is renamed, and then the new manifests
+/// replace the old ones. [`load_catalog`] uses the manifest whose name matches the directory. `before` is called after all checks,
+/// when no other process can take the name, and may refuse.
 ///
 /// # Errors
-/// Rights, names, working copies of it, versions that are being read, `before`, and what system calls say.
+/// Missing rights, invalid names, working copies of the image, versions that are being read, `before`, and system calls.
 pub fn rename_image(
     images_dir: &Path,
     old: &str,
@@ -145,18 +144,18 @@ pub fn rename_image(
         .iter()
         .find(|problem| problem.path.starts_with(images_dir.join(old)))
     {
-        return refuse(format!("not everything of {old} can be renamed: {problem}"));
+        return refuse(format!("{old} cannot be renamed: {problem}"));
     }
     let mut versions = catalog
         .iter()
         .filter(|version| version.manifest.image.name == old)
         .peekable();
     if versions.peek().is_none() {
-        return refuse(format!("there is no image {old}; see: rackstrap image list"));
+        return refuse(format!("image {old} does not exist; see: rackstrap image list"));
     }
     for taken in [images_dir.join(new), images_dir.join(WORK).join(new)] {
         if rfs::lstat(&taken).is_ok() {
-            return refuse(format!("the name {new} is taken: {} is there", taken.display()));
+            return refuse(format!("the name {new} is taken: {} exists", taken.display()));
         }
     }
     if let Some(copy) = working_copies(images_dir)

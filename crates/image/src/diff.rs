@@ -1,4 +1,4 @@
-//! What is different between two trees.
+//! Finds the differences between two trees.
 
 use super::{
     digest::shared_xattrs,
@@ -20,7 +20,7 @@ use std::{
 /// Bytes compared at a time.
 const CHUNK: usize = 256 << 10;
 
-/// What became of a file.
+/// The kind of a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Became {
@@ -35,20 +35,20 @@ pub enum Became {
 /// A file that is different.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FileChange {
-    /// Its path from the trees' root, with a slash before; escaped where it is no plain text.
+    /// Its path from the root of the trees, with a leading slash; escaped if it is not plain text.
     pub file: String,
-    /// What became of it.
+    /// How the second tree differs.
     pub became: Became,
-    /// What of it changed: `content`, `mode 0644 -> 0600` and so on.
+    /// The changed properties: `content`, `mode 0644 -> 0600` and so on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub what: Vec<String>,
 }
 
-/// Compares the trees `before` and `after`; `found` hears of each difference as it is found, in the order of paths. Times,
-/// holes and hard links are no differences.
+/// Compares the trees `before` and `after`, and calls `found` for each difference, in the order of paths. Times, holes and hard
+/// links do not count.
 ///
 /// # Errors
-/// What system calls say, a tree that changes meanwhile, and the error of `found`.
+/// System calls, a tree that changes meanwhile, and the error of `found`.
 pub fn diff_trees(
     before: &Path,
     after: &Path,
@@ -64,7 +64,7 @@ pub fn diff_trees(
     let mut buffers = [vec![0; CHUNK], vec![0; CHUNK]];
     let mut tell = |entry: &Entry<'_>, became, what| {
         let file = format!("/{}", show_name(entry.path));
-        found(FileChange { file, became, what }).doing(|| "telling what is different")
+        found(FileChange { file, became, what }).doing(|| "reporting a difference")
     };
     loop {
         let order = match (&a, &b) {
@@ -90,7 +90,7 @@ pub fn diff_trees(
                 tell(is, Became::Added, Vec::new())?;
                 b = right.next()?;
             }
-            _ => unreachable!("the order is of what is there"),
+            _ => unreachable!("two entries are equal, or one comes first"),
         }
     }
 }
@@ -168,7 +168,7 @@ fn same_content(was: &Entry<'_>, is: &Entry<'_>, [left, right]: &mut [Vec<u8>; 2
         let got = fill(&mut a, left).doing(|| reading(was.path))?;
         let same = fill(&mut b, right).doing(|| reading(is.path))?;
         if got != same {
-            // Both were of one size a moment ago.
+            // Both had the same size a moment ago.
             return Err(changing(is.path));
         }
         if left[..got] != right[..got] {
@@ -180,7 +180,7 @@ fn same_content(was: &Entry<'_>, is: &Entry<'_>, [left, right]: &mut [Vec<u8>; 2
     }
 }
 
-/// Reads until the buffer is full or the file is at its end.
+/// Reads until the buffer is full or the file ends.
 fn fill(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -212,7 +212,7 @@ mod tests {
     use super::*;
     use crate::{
         progress::Quiet,
-        tree::{Notes, SpaceGuard, copy_tree, nasty},
+        tree::{Remarks, SpaceGuard, copy_tree, nasty},
     };
     use std::{fs, process::Command};
 
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_is_no_different_and_a_change_is_told() {
+    fn a_copy_is_equal_and_changes_are_found() {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
         fs::create_dir(&from).unwrap();
@@ -244,13 +244,13 @@ mod tests {
             target.as_fd(),
             None,
             &mut space,
-            &mut Notes::default(),
+            &mut Remarks::default(),
             &mut Quiet,
         )
         .unwrap();
         assert_eq!(diff(&from, &to), Vec::<String>::new());
         assert_eq!(diff(&from, &from), Vec::<String>::new());
-        // The same size and the same time as before.
+        // The size and the time do not change.
         let shell = "printf SUID > bin/su; touch -r etc bin/su; chmod 755 bin/ping; chown 3:4 etc/empty-file; \
             ln -sfn /etc/group links/absolute; rm dev/null; mknod -m 666 dev/null c 1 5; mkdir new; touch new/file; \
             rm -r etc/empty; rm dev/fifo; mkdir dev/fifo; printf x >> var/dense";

@@ -1,10 +1,10 @@
-//! The digest of a tree: the same for two trees exactly if a node would see no difference.
+//! The digest of a tree: two trees have the same digest exactly if a node sees no difference between them.
 //!
-//! It is BLAKE3 over `rackstrap tree 1\n` and one record for each entry of the tree, the tree's own directory first, a
-//! directory before what is in it, and the names of a directory in the order of their bytes. A record is, with all
-//! numbers little-endian:
+//! It is BLAKE3 over `rackstrap tree 1\n` and one record for each entry of the tree. The tree's own directory comes first, a
+//! directory comes before its content, and the names of a directory are in the order of their bytes. All numbers of a record are
+//! little-endian:
 //!
-//! | bytes | what |
+//! | bytes | content |
 //! |---|---|
 //! | 4 + n | length of the path from the tree (0 for the tree itself), the path |
 //! | 1 | type: `d`, `f`, `l` (symbolic link), `c`, `b`, `p` (fifo), `s` (socket) |
@@ -14,8 +14,8 @@
 //! | `c`, `b`: 4, 4 | major and minor number |
 //! | 4 | number of extended attributes; then for each, by the bytes of their names, 4 + n name and 4 + n value |
 //!
-//! Times are left out, as are hard links (a file with two names counts as two files), holes, and the attributes that
-//! belong to the machine that holds the tree (SELinux labels, IMA, EVM, what a file system says of itself).
+//! Not included are times, hard links (a file with two names counts as two files), holes, and attributes that belong to the
+//! machine with the tree (SELinux labels, IMA, EVM, attributes of a file system).
 
 use super::{
     error::{Doing, Result},
@@ -29,24 +29,24 @@ use std::{
     os::fd::BorrowedFd,
 };
 
-/// What is before the first record.
+/// The bytes before the first record.
 const HEADER: &[u8] = b"rackstrap tree 1\n";
 
-/// What was hashed.
+/// The result for a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Digested {
     /// `blake3:` and 64 hex digits.
     pub digest: String,
-    /// Entries, the tree's own directory not counted.
+    /// Entries, without the tree's own directory.
     pub files: u64,
     /// Bytes of regular files, hard links counted once.
     pub bytes: u64,
 }
 
-/// Contents, hashed; a file with several names is read once.
+/// Hashes contents. A file with several names is read once.
 pub(crate) struct Contents {
     buffer: Vec<u8>,
-    /// Hashes of files that have more names, and how many are still to come.
+    /// Hashes of files with more names, and the number of names that are still to come.
     several: HashMap<Id, ([u8; 32], u64)>,
 }
 
@@ -60,7 +60,7 @@ impl Default for Contents {
 }
 
 impl Contents {
-    /// BLAKE3 of a regular file, and whether it was met for the first time.
+    /// BLAKE3 of a regular file, and whether this is its first name.
     pub fn hash(&mut self, entry: &Entry<'_>, progress: &mut dyn Progress) -> Result<([u8; 32], bool)> {
         let id = Id::of(&entry.stat);
         if let Some((hash, left)) = self.several.get_mut(&id) {
@@ -97,7 +97,7 @@ impl Contents {
     }
 }
 
-/// Digests the tree `root`. `bytes` is how much it will be, if that is known.
+/// Digests the tree `root`. `bytes` is its size, if known.
 pub(crate) fn digest_tree(root: BorrowedFd<'_>, bytes: Option<u64>, progress: &mut dyn Progress) -> Result<Digested> {
     progress.begin(Step::Digest, bytes);
     let mut hasher = blake3::Hasher::new();
@@ -153,7 +153,7 @@ pub(crate) fn digest_tree(root: BorrowedFd<'_>, bytes: Option<u64>, progress: &m
     })
 }
 
-/// Extended attributes that a tree has on every machine, by name.
+/// The extended attributes that a tree has on every machine, by name.
 pub(crate) fn shared_xattrs(entry: &Entry<'_>) -> Result<Vec<(std::ffi::CString, Vec<u8>)>> {
     let target = Target::Name(entry.dir, &entry.name);
     let mut xattrs = target.xattrs().doing(|| reading(entry.path))?;
@@ -173,8 +173,8 @@ pub(crate) fn digest_file(path: &std::path::Path) -> Result<String> {
 }
 
 fn text(record: &mut Vec<u8>, bytes: &[u8]) {
-    // Paths, targets and attributes are far shorter than 4 GiB: the kernel's own limits are 64 KiB, and a path in the
-    // tree is as long as its directories are deep.
+    // Paths, targets and attributes are far shorter than 4 GiB: the kernel limits the latter to 64 KiB, and a path is as long as
+    // its directories are deep.
     record.extend((bytes.len() as u32).to_le_bytes());
     record.extend(bytes);
 }
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
     use crate::{
         progress::Quiet,
-        tree::{Notes, SpaceGuard, copy_tree, nasty},
+        tree::{Remarks, SpaceGuard, copy_tree, nasty},
     };
     use std::{fs, os::fd::AsFd, os::unix::fs as unix, path::Path, process::Command};
 
@@ -215,8 +215,16 @@ mod tests {
         nasty::make(&from, true);
         let (source, target) = (fs::File::open(&from).unwrap(), fs::File::open(&to).unwrap());
         let mut space = SpaceGuard::new(target.as_fd(), &to, None).unwrap();
-        let mut notes = Notes::default();
-        let copied = copy_tree(source.as_fd(), target.as_fd(), None, &mut space, &mut notes, &mut Quiet).unwrap();
+        let mut remarks = Remarks::default();
+        let copied = copy_tree(
+            source.as_fd(),
+            target.as_fd(),
+            None,
+            &mut space,
+            &mut remarks,
+            &mut Quiet,
+        )
+        .unwrap();
         let digested = digest(&from);
         assert_eq!(digested, digest(&to));
         assert_eq!((digested.files, digested.bytes), (copied.files, copied.bytes));
@@ -275,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_is_the_documented_one() {
+    fn the_digest_is_as_documented() {
         let dir = tempfile::tempdir().unwrap();
         let at = dir.path().join("tree");
         fs::create_dir(&at).unwrap();

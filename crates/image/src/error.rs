@@ -1,38 +1,38 @@
-//! Why an image could not be made.
+//! Errors of making and changing images.
 
 use std::{fmt, io, path::PathBuf};
 
-/// Why an import failed. Nothing of it is left on disk when this is returned.
+/// Why an operation on images failed. An import that fails leaves nothing on disk.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// The request itself is wrong (a name, a path, missing rights).
     #[error("{0}")]
     Request(String),
-    /// The tree cannot boot a node; every reason at once.
+    /// The tree cannot boot a node. All reasons are given at once.
     #[error("{}", refused(.0))]
     Refused(Vec<String>),
-    /// The same of a container image, which holds no operating system as a rule.
+    /// The same for a container image, which usually holds no operating system.
     #[error("{}", unbootable(.0))]
     Unbootable(Vec<String>),
     /// The archive is damaged, hostile, or holds something that cannot be extracted.
     #[error("archive entry {entry}: {}", show_name(why.as_bytes()))]
     Archive {
-        /// Name of the entry, escaped where it is no plain text; or a byte offset.
+        /// Name of the entry, escaped if it is not plain text; or a byte offset.
         entry: String,
-        /// What is wrong with it; may quote the archive.
+        /// The fault; it may quote the archive.
         why: String,
     },
-    /// A container image is damaged, hostile, or not the one that is wanted; or its registry does not give it.
+    /// A container image is damaged, hostile, or not the wanted one; or its registry refuses it.
     #[error("{0}")]
     Container(String),
-    /// The file system that holds the images has too little room.
+    /// The file system of the images has too little free space.
     #[error("{}", no_space(.dir, *.free, *.missing, *.inodes))]
     NoSpace {
         /// Directory on the full file system.
         dir: PathBuf,
-        /// Bytes that were free when it was noticed.
+        /// Free bytes when the lack was found.
         free: u64,
-        /// Bytes that are missing, if known: the whole size of an archive is not.
+        /// Missing bytes; none if the total is not known, such as for an archive.
         missing: Option<u64>,
         /// True if it ran out of inodes, not bytes.
         inodes: bool,
@@ -40,9 +40,9 @@ pub enum ImportError {
     /// A system call failed.
     #[error("{doing}: {source}")]
     Io {
-        /// What was being done, on what.
+        /// The operation and its object.
         doing: String,
-        /// What the system said.
+        /// The error of the system call.
         source: io::Error,
     },
 }
@@ -61,11 +61,11 @@ fn refused(problems: &[String]) -> String {
 
 fn unbootable(problems: &[String]) -> String {
     format!(
-        "{}\nContainer images have no kernel as a rule, as containers run on their host's. Build one that has, from the \
-         image that you have (Debian, Ubuntu):\n  \
+        "{}\nContainer images usually have no kernel, because containers run on the kernel of their host. Build an image with a \
+         kernel from yours (Debian, Ubuntu):\n  \
          FROM debian:12\n  \
          RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y linux-image-amd64 systemd-sysv udev kmod \
-         dbus openssh-server e2fsprogs xfsprogs && apt-get clean\ndocs/how-to/container-images.md says more.",
+         dbus openssh-server e2fsprogs xfsprogs && apt-get clean\nSee docs/how-to/container-images.md.",
         refused(problems)
     )
 }
@@ -82,14 +82,14 @@ fn no_space(dir: &std::path::Path, free: u64, missing: Option<u64>, inodes: bool
             show_bytes(missing)
         ),
         None => {
-            format!("not enough room on the file system of {dir}: {free_text} free, and there is more to be written")
+            format!("not enough room on the file system of {dir}: {free_text} free, and more has to be written")
         }
     }
 }
 
-/// Says what was being done when a system call failed.
+/// Adds the operation to an error of a system call.
 pub(crate) trait Doing<T> {
-    /// `doing` completes "while": `reading /boot/config`.
+    /// `doing` is a gerund with its object: `reading /boot/config`.
     fn doing<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T>;
 }
 
@@ -115,7 +115,7 @@ impl ImportError {
     }
 }
 
-/// A file name for people: as it is if it is plain text, escaped otherwise.
+/// A file name for people: escaped unless it is plain text.
 pub(crate) fn show_name(name: &[u8]) -> String {
     match std::str::from_utf8(name) {
         Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
@@ -123,7 +123,7 @@ pub(crate) fn show_name(name: &[u8]) -> String {
     }
 }
 
-/// Bytes for people, in binary units.
+/// A number of bytes for people, in binary units.
 pub fn show_bytes(bytes: u64) -> String {
     struct Shown(u64);
     impl fmt::Display for Shown {

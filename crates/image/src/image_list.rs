@@ -1,5 +1,5 @@
-//! Making the list of files that goes into the initramfs (`crates/wire/src/image_list.rs` has its form): what nodes could not
-//! find out from the root, which they mount by NFSv3.
+//! Makes the list of files for the initramfs (see `crates/wire/src/image_list.rs`): properties of files that nodes cannot read from the
+//! root, because they mount it by NFSv3.
 
 use super::{
     error::{Doing, Result, show_name},
@@ -15,20 +15,20 @@ use std::{
 
 /// Name of the attribute (capabilities(7)).
 const CAPABILITY: &[u8] = b"security.capability";
-/// Most files with capabilities. A Debian has three, a desktop twenty.
+/// Most files with capabilities. Debian has three, a desktop twenty.
 const MOST_CAPABLE: usize = 1024;
-/// Most bytes that a node copies to RAM for them.
+/// Most bytes of these files, which each node copies to RAM.
 const MOST_CAPABLE_BYTES: u64 = 256 << 20;
-/// Directories that layouts put on disks.
+/// Directories that layouts often put on disks.
 const FOLLOWED: [&[u8]; 6] = [b"home", b"opt", b"root", b"srv", b"usr/local", b"var"];
-/// Most entries of one of them: 20,000 make 1.5 MB of the initramfs before compression.
+/// Most entries of one directory: 20,000 take 1.5 MB of the initramfs before compression.
 const MOST_ENTRIES: usize = 20_000;
-/// Most bytes of files of one of them, all of which are read.
+/// Most bytes of the files of one directory; all of them are read.
 const MOST_BYTES: u64 = 2 << 30;
 
-/// Directories of /var that say what is installed in the root or how it is set up, and so belong to it: databases of package managers
-/// (dpkg, apt, rpm, dnf, yum, zypper, pacman, apk, xbps, portage), what their scripts note (alternatives, debconf, ucf, PAM profiles,
-/// enabled units, configuration of installed modules), and the SELinux policy.
+/// Directories of /var that describe what is installed in the root, and so belong to it: databases of package managers (dpkg, apt,
+/// rpm, dnf, yum, zypper, pacman, apk, xbps, portage), records of their scripts (alternatives, debconf, ucf, PAM profiles, enabled
+/// units, configuration of installed modules), and the SELinux policy.
 const OWNED: [&[u8]; 24] = [
     b"var/cache/debconf",
     b"var/db/pkg",
@@ -56,21 +56,21 @@ const OWNED: [&[u8]; 24] = [
     b"var/lib/zypp",
 ];
 
-/// A list, and what is to be said about it.
+/// A list, with remarks for people.
 #[derive(Debug)]
 pub(crate) struct Made {
     /// The list.
     pub text: Vec<u8>,
-    /// For people, a line each.
-    pub notes: Vec<String>,
+    /// Remarks, one line each.
+    pub remarks: Vec<String>,
 }
 
-/// A followed directory.
+/// A directory whose files are listed.
 #[derive(Default)]
 struct Followed {
     entries: Vec<(Vec<u8>, Vec<u8>)>,
     bytes: u64,
-    /// Why it is not followed.
+    /// Why its files are not listed; none if they are.
     too_much: Option<String>,
 }
 
@@ -112,7 +112,7 @@ pub(crate) fn make_list(root: BorrowedFd<'_>) -> Result<Made> {
         }
     }
     Ok(Made {
-        notes: notes(
+        remarks: remarks(
             &capable,
             capable_bytes.values().sum(),
             left_out,
@@ -198,7 +198,7 @@ fn sums(entry: &Entry<'_>, capability: &[u8]) -> Result<(u32, u64)> {
     Ok((crc.finalize(), u64::from_be_bytes(*first)))
 }
 
-/// Sorts everything as the list wants it. A walk sorts names in their directories, which is another order.
+/// Sorts all entries by path. A walk sorts the names of each directory, which gives another order.
 fn write(
     mut owned: Vec<Vec<u8>>,
     mut capable: Vec<(Vec<u8>, Vec<u8>)>,
@@ -222,14 +222,14 @@ fn write(
     text
 }
 
-fn notes(
+fn remarks(
     capable: &[(Vec<u8>, Vec<u8>)],
     bytes: u64,
     left_out: usize,
     user_attributes: &[Vec<u8>],
     followed: &[Followed],
 ) -> Vec<String> {
-    let mut notes = Vec::new();
+    let mut remarks = Vec::new();
     let names = |paths: &mut dyn Iterator<Item = &[u8]>| {
         const NAMED: usize = 5;
         let shown: Vec<String> = paths
@@ -242,36 +242,36 @@ fn notes(
         }
     };
     if !capable.is_empty() {
-        notes.push(format!(
-            "{} with capabilities: NFS does not carry these, so each node sets them at boot, which takes {:.1} MiB of its RAM: {}",
+        remarks.push(format!(
+            "{} with capabilities: NFS does not transfer these, so each node sets them at boot, which takes {:.1} MiB of its RAM: {}",
             files(capable.len()),
             bytes as f64 / f64::from(1 << 20),
             names(&mut capable.iter().map(|(path, _)| path.as_slice()))
         ));
     }
     if left_out > 0 {
-        notes.push(format!(
+        remarks.push(format!(
             "{} without capabilities on nodes: more than {MOST_CAPABLE} files or {} MiB have some",
             files(left_out),
             MOST_CAPABLE_BYTES >> 20
         ));
     }
     if !user_attributes.is_empty() {
-        notes.push(format!(
-            "{} without user.* attributes on nodes, as NFSv3 does not carry them: {}",
+        remarks.push(format!(
+            "{} without user.* attributes on nodes, because NFSv3 does not transfer them: {}",
             files(user_attributes.len()),
             names(&mut user_attributes.iter().map(Vec::as_slice))
         ));
     }
     for (dir, followed) in FOLLOWED.iter().zip(followed) {
         if let Some(why) = &followed.too_much {
-            notes.push(format!(
-                "/{} holds {why}: where a layout has it on the disk, nodes keep what was copied when the disk was prepared",
+            remarks.push(format!(
+                "/{} holds {why}: if a layout puts it on the disk, nodes keep the files that were copied when the disk was prepared",
                 show_name(dir)
             ));
         }
     }
-    notes
+    remarks
 }
 
 fn files(count: usize) -> String {
@@ -343,15 +343,15 @@ mod tests {
             ]
         );
         let conf = list.entry(b"var/lib/foo/conf").unwrap();
-        // The check value of CRC-32.
+        // This is the check value of CRC-32.
         assert_eq!((conf.size, conf.crc), (9, 0xcbf4_3926));
         assert_eq!(list.entry(b"var/run").unwrap().target, b"/run");
-        assert_eq!(made.notes.len(), 1, "{:?}", made.notes);
+        assert_eq!(made.remarks.len(), 1, "{:?}", made.remarks);
         assert!(
-            made.notes[0].contains("2 files with capabilities")
-                && made.notes[0].contains("/usr/bin/ping, /usr/bin/ping4"),
+            made.remarks[0].contains("2 files with capabilities")
+                && made.remarks[0].contains("/usr/bin/ping, /usr/bin/ping4"),
             "{:?}",
-            made.notes
+            made.remarks
         );
     }
 
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_much_is_said() {
+    fn directories_and_files_over_the_limits_are_reported() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("opt/many")).unwrap();
         fs::create_dir_all(dir.path().join("srv")).unwrap();
@@ -392,13 +392,13 @@ mod tests {
         let made = make(dir.path());
         let list = ImageList::parse(&made.text).unwrap();
         assert_eq!((list.entries.len(), list.capabilities.len()), (0, MOST_CAPABLE));
-        let notes = made.notes.join("\n");
+        let remarks = made.remarks.join("\n");
         for said in [
             "1 file without capabilities",
             "/opt holds more than 20000 files",
             "/srv holds more than 2 GiB",
         ] {
-            assert!(notes.contains(said), "{notes}");
+            assert!(remarks.contains(said), "{remarks}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Making a version: tree in, sealed image out.
+//! Imports a tree as a sealed version of an image.
 
 use super::{
     bootstrap::{bootstrap, expect_program},
@@ -7,12 +7,12 @@ use super::{
     inspect::inspect,
     locks::open_dir,
     oci::{OciImage, OciOptions},
-    prepare::{Origin, Prepared, Wishes, full, prepare},
+    prepare::{Choices, Origin, Prepared, full, prepare},
     progress::{Progress, Step},
     recipe::Recipe,
     root::RootDir,
     tar,
-    tree::{Id, Notes, SpaceGuard, copy_tree, count_tree, flatten, make_root},
+    tree::{Id, Remarks, SpaceGuard, copy_tree, count_tree, flatten, make_root},
     versions::Incoming,
 };
 use rackstrap_base::clock::Timestamp;
@@ -20,7 +20,7 @@ use rackstrap_wire::ImageRef;
 use rustix::fs as rfs;
 use std::{fs::File, io::Read, os::fd::AsFd, path::PathBuf};
 
-/// What is to be imported, and how.
+/// A request to import a tree.
 #[derive(Clone, Debug)]
 pub struct ImportRequest {
     /// `STATE/images`.
@@ -34,15 +34,15 @@ pub struct ImportRequest {
     pub oci: OciOptions,
     /// The agent's binary.
     pub agent: PathBuf,
-    /// A remark for people.
+    /// A remark for people; may be empty.
     pub message: String,
-    /// Who imports it.
+    /// Name of the user who imports it.
     pub by: String,
-    /// Release of the kernel to boot; none = the newest one.
+    /// Release of the kernel to boot; none for the newest one.
     pub kernel: Option<String>,
-    /// Modules that the initramfs shall hold in addition, by name.
+    /// Names of further modules for the initramfs.
     pub modules: Vec<String>,
-    /// The present.
+    /// The current time.
     pub now: Timestamp,
 }
 
@@ -53,9 +53,9 @@ enum Source {
     Oci(Box<OciImage>),
 }
 
-/// Imports a tree as the next version of an image. On failure nothing is left of it.
+/// Imports a tree as the next version of an image. A failure leaves nothing behind.
 ///
-/// Needs root's rights: owners, devices and capabilities are part of a tree.
+/// Needs root, because owners, devices and capabilities are part of a tree.
 pub fn import(request: &ImportRequest, progress: &mut dyn Progress) -> Result<ImageRef> {
     check_name(&request.name)?;
     check_root("importing an image")?;
@@ -63,7 +63,7 @@ pub fn import(request: &ImportRequest, progress: &mut dyn Progress) -> Result<Im
     if let Source::Recipe(recipe) = &source {
         expect_program(recipe)?;
     }
-    // What can be refused is refused before anything is copied.
+    // Refuse what can be refused before anything is copied.
     if let Source::Dir(tree) = &source {
         let seen = inspect(tree, request.kernel.as_deref()).map_err(ImportError::Refused)?;
         initramfs::read_agent(&request.agent, &seen.arch)?;
@@ -73,12 +73,12 @@ pub fn import(request: &ImportRequest, progress: &mut dyn Progress) -> Result<Im
     let incoming = Incoming::create(&request.images_dir, &request.name)?;
     let path = incoming.path();
     let mut space = SpaceGuard::new(incoming.dir(), &request.images_dir, None)?;
-    let mut notes = Notes::default();
+    let mut remarks = Remarks::default();
     progress.reached("made");
-    let made = fill(request, &source, &incoming, &mut space, &mut notes, progress);
+    let made = fill(request, &source, &incoming, &mut space, &mut remarks, progress);
     let prepared = made.map_err(|e| full(e, &space))?;
-    for note in notes.into_lines().iter().chain(&prepared.seen.notes) {
-        progress.note(note);
+    for remark in remarks.into_lines().iter().chain(&prepared.seen.remarks) {
+        progress.remark(remark);
     }
     progress.begin(Step::Sync, None);
     tracing::debug!(dir = %path.display(), "sealing");
@@ -101,17 +101,17 @@ pub fn import(request: &ImportRequest, progress: &mut dyn Progress) -> Result<Im
     sealed.map_err(|e| full(e, &space))
 }
 
-/// Refuses what is no name of an image or a working copy.
+/// Fails if the text is not a valid name of an image or a working copy.
 pub(crate) fn check_name(name: &str) -> Result<()> {
     match ImageRef::valid_name(name) {
         true => Ok(()),
         false => Err(ImportError::Request(format!(
-            "'{name}' is no name for an image; use 1 to 64 of a-z, 0-9, '.', '_', '-', beginning with a letter or digit"
+            "'{name}' is not a name for an image; use 1 to 64 of a-z, 0-9, '.', '_', '-', beginning with a letter or digit"
         ))),
     }
 }
 
-/// Refuses whoever is not root.
+/// Fails if the process does not run as root.
 pub(crate) fn check_root(doing: &str) -> Result<()> {
     match rustix::process::geteuid().is_root() {
         true => Ok(()),
@@ -149,13 +149,13 @@ fn open_source(request: &ImportRequest) -> Result<Source> {
     Ok(Source::Archive(file))
 }
 
-/// Fills `incoming` with everything but the manifest.
+/// Fills `incoming` with everything except the manifest.
 fn fill(
     request: &ImportRequest,
     source: &Source,
     incoming: &Incoming,
     space: &mut SpaceGuard,
-    notes: &mut Notes,
+    remarks: &mut Remarks,
     progress: &mut dyn Progress,
 ) -> Result<Prepared> {
     let path = incoming.path();
@@ -172,15 +172,15 @@ fn fill(
             let (total, allocated) = count_tree(tree.as_fd(), images)?;
             *space = SpaceGuard::new(incoming.dir(), &request.images_dir, Some(allocated))?;
             progress.begin(Step::Copy, Some(total.bytes));
-            Some(copy_tree(tree.as_fd(), root.as_fd(), images, space, notes, progress)?)
+            Some(copy_tree(tree.as_fd(), root.as_fd(), images, space, remarks, progress)?)
         }
         Source::Archive(file) => {
             let file = file.try_clone().doing(|| "opening the archive")?;
             progress.begin(Step::Copy, None);
-            Some(tar::extract(file, root.as_fd(), space, notes, progress)?)
+            Some(tar::extract(file, root.as_fd(), space, remarks, progress)?)
         }
         Source::Oci(image) => {
-            image.extract(root.as_fd(), incoming.dir(), space, notes, progress)?;
+            image.extract(root.as_fd(), incoming.dir(), space, remarks, progress)?;
             None
         }
         Source::Recipe(recipe) => {
@@ -189,16 +189,16 @@ fn fill(
             None
         }
     };
-    flatten(&root_path, space, notes, progress)?;
+    flatten(&root_path, space, remarks, progress)?;
     progress.reached("copied");
-    let wishes = Wishes {
+    let choices = Choices {
         agent: &request.agent,
         kernel: request.kernel.as_deref(),
         modules: &request.modules,
     };
-    let prepared = prepare(&path, incoming.dir(), &wishes, None, copied, progress);
+    let prepared = prepare(&path, incoming.dir(), &choices, None, copied, progress);
     prepared.map_err(|error| match (source, error) {
-        // What is missing in a container image is told with how to make one that boots.
+        // A container image without a kernel or an init gets the instructions for building one with them.
         (Source::Oci(_), ImportError::Refused(problems)) => ImportError::Unbootable(problems),
         (_, error) => error,
     })

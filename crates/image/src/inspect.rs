@@ -1,4 +1,4 @@
-//! What a tree is made of, and whether a node could boot it.
+//! Finds out what a tree consists of, and whether a node can boot it.
 
 use super::{
     InitKind,
@@ -6,7 +6,7 @@ use super::{
     kernel::{own_architectures, own_release},
     release,
     root::RootDir,
-    selinux::{enforces_selinux, selinux_note},
+    selinux::{enforces_selinux, selinux_remark},
 };
 use rackstrap_base::{arch::Architecture, text::one_line};
 use rustix::fs::FileType;
@@ -19,21 +19,21 @@ pub struct Inspection {
     pub kernel: PathBuf,
     /// Its release.
     pub release: String,
-    /// Machine, as `uname -m`.
+    /// Machine, as `uname -m` names it.
     pub arch: String,
-    /// What runs as PID 1.
+    /// The program that runs as PID 1.
     pub init: InitKind,
-    /// `PRETTY_NAME` of os-release, empty without.
+    /// `PRETTY_NAME` of os-release; empty without one.
     pub os: String,
-    /// Modules of that release.
+    /// The indexes of that release's modules.
     pub index: ModuleIndex,
-    /// Its configuration of modules.
+    /// The tree's configuration of modules.
     pub modprobe: Modprobe,
-    /// What is not as good as it could be.
-    pub notes: Vec<String>,
+    /// Remarks about deficiencies that do not prevent a boot.
+    pub remarks: Vec<String>,
 }
 
-/// Looks at a tree. The error holds everything that is missing, with what to do about each.
+/// Inspects a tree. The error lists everything that is missing, each with a remedy.
 pub fn inspect(tree: &RootDir, wanted_release: Option<&str>) -> Result<Inspection, Vec<String>> {
     let mut problems = Vec::new();
     let init = find_init(tree).map_err(|p| problems.push(p)).ok();
@@ -57,7 +57,7 @@ pub fn inspect(tree: &RootDir, wanted_release: Option<&str>) -> Result<Inspectio
         if !missing.is_empty() {
             problems.push(format!(
                 "kernel {} has no {}, neither as module nor built in; install a full kernel package \
-                 (Debian: linux-image-amd64, Fedora and its kin: kernel-modules) or one built with \
+                 (Debian: linux-image-amd64, Fedora and its derivatives: kernel-modules) or one built with \
                  CONFIG_NFS_V3 and CONFIG_OVERLAY_FS",
                 kernel.release,
                 missing.join(", no ")
@@ -82,7 +82,7 @@ pub fn inspect(tree: &RootDir, wanted_release: Option<&str>) -> Result<Inspectio
     };
     let arch = programs.or_else(|| of_kernel.first().map(|kernel| kernel.machine()));
     Ok(Inspection {
-        notes: notes(tree, arch),
+        remarks: remarks(tree, arch),
         kernel: kernel.path,
         release: kernel.release,
         arch: arch.unwrap_or(std::env::consts::ARCH).to_owned(),
@@ -99,7 +99,7 @@ struct Init {
 }
 
 fn find_init(tree: &RootDir) -> Result<Init, String> {
-    let advice = "install systemd-sysv (Debian), systemd (Fedora and its kin) or another init";
+    let advice = "install systemd-sysv (Debian), systemd (Fedora and its derivatives) or another init";
     let (path, mode) = match tree.resolve("sbin/init") {
         Ok(found) => found,
         Err(_) => return Err(format!("no init: /sbin/init leads to nothing; {advice}")),
@@ -107,7 +107,7 @@ fn find_init(tree: &RootDir) -> Result<Init, String> {
     let shown = path.display();
     if !is_file(mode) {
         return Err(format!(
-            "no init: /sbin/init leads to /{shown}, which is no program; {advice}"
+            "no init: /sbin/init leads to /{shown}, which is not a program; {advice}"
         ));
     }
     if mode & 0o111 == 0 {
@@ -130,15 +130,15 @@ fn is_file(mode: u32) -> bool {
 struct Kernel {
     path: PathBuf,
     release: String,
-    /// What the file's name says behind `vmlinuz-`: the release, or a flavour (`lts`).
+    /// The part of the file's name after `vmlinuz-`: the release, or a flavour (`lts`).
     label: String,
 }
 
-/// What the names of kernels in `/boot` begin with.
+/// Beginnings of kernels' names in `/boot`.
 const KERNELS: [&str; 6] = ["vmlinuz", "vmlinux", "bzImage", "zImage", "Image", "kernel"];
 
-/// The newest kernel that has modules: in `/boot` (`vmlinuz-RELEASE`, `vmlinuz-FLAVOUR`, …), `/lib/modules/RELEASE/vmlinuz` (Fedora,
-/// Arch), or what `/vmlinuz` and `/boot/vmlinuz` lead to. What a kernel says of itself counts; its name does where it says nothing.
+/// Finds the newest kernel that has modules: in `/boot` (`vmlinuz-RELEASE`, `vmlinuz-FLAVOUR`, …), `/lib/modules/RELEASE/vmlinuz`
+/// (Fedora, Arch), or behind `/vmlinuz` and `/boot/vmlinuz`. The release in the kernel's file counts; without one, its name does.
 fn find_kernel(tree: &RootDir, wanted: Option<&str>) -> Result<Kernel, String> {
     let with_modules = tree
         .list("lib/modules")
@@ -194,20 +194,20 @@ fn find_kernel(tree: &RootDir, wanted: Option<&str>) -> Result<Kernel, String> {
     if found.is_empty() {
         return Err(match (wanted, there.is_empty()) {
             (Some(wanted), false) => format!("no kernel {wanted}; the tree has {there}"),
-            _ => "no kernel: there is no /boot/vmlinuz-*; install linux-image-amd64 (Debian), kernel (Fedora and its kin)"
+            _ => "no kernel: /boot/vmlinuz-* does not exist; install linux-image-amd64 (Debian), kernel (Fedora and its derivatives)"
                 .to_owned(),
         });
     }
     let (all, first) = (names(&found), found[0].release.clone());
     found.retain(|k| with_modules.contains(&k.release.as_str()));
-    // A stable sort: of one release the file that is named after it wins, then the first place listed above.
+    // The sort is stable: of one release, the file that is named after it wins, then the first place in the list above.
     found.sort_by(|a, b| {
         let by_release = release::compare(&b.release, &a.release);
         by_release.then_with(|| (b.label == b.release).cmp(&(a.label == a.release)))
     });
     let Some(kernel) = found.into_iter().next() else {
         return Err(format!(
-            "no modules for kernel {all}: there is no /lib/modules/{first}; install the kernel's whole package"
+            "no modules for kernel {all}: /lib/modules/{first} does not exist; install the kernel's whole package"
         ));
     };
     match tree.open_file(&kernel.path).and_then(|f| f.metadata()) {
@@ -220,7 +220,7 @@ fn find_kernel(tree: &RootDir, wanted: Option<&str>) -> Result<Kernel, String> {
     }
 }
 
-/// The machine that init, or else the shell, is a program for.
+/// The machine of the init's program, or else of the shell's.
 fn find_machine(tree: &RootDir, init: &Path) -> Option<&'static str> {
     use std::io::Read;
     [init, Path::new("bin/sh"), Path::new("usr/bin/env")]
@@ -247,14 +247,14 @@ fn os_name(tree: &RootDir) -> String {
     one_line(value, 200)
 }
 
-fn notes(tree: &RootDir, arch: Option<&str>) -> Vec<String> {
-    let mut notes = Vec::new();
+fn remarks(tree: &RootDir, arch: Option<&str>) -> Vec<String> {
+    let mut remarks = Vec::new();
     if enforces_selinux(tree) {
-        notes.push(selinux_note("the tree"));
+        remarks.push(selinux_remark("the tree"));
     }
     if arch.is_none() {
-        notes.push(format!(
-            "neither /sbin/init nor /bin/sh nor the kernel says which machine it is for; taken as {}",
+        remarks.push(format!(
+            "the machine of /sbin/init, /bin/sh and the kernel is unknown; assuming {}",
             std::env::consts::ARCH
         ));
     }
@@ -267,12 +267,12 @@ fn notes(tree: &RootDir, arch: Option<&str>) -> Vec<String> {
             .iter()
             .any(|dir| tree.exists(Path::new(dir).join(tool)));
         if !there {
-            notes.push(format!(
+            remarks.push(format!(
                 "no {tool}: a layout that needs it cannot be prepared; install {package}"
             ));
         }
     }
-    notes
+    remarks
 }
 
 #[cfg(test)]
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_usr_merged_debian() {
+    fn a_debian_with_merged_usr_is_inspected() {
         let tree = tree();
         let seen = look(tree.path()).unwrap();
         assert_eq!(seen.release, "6.1.0-40-amd64");
@@ -329,7 +329,7 @@ mod tests {
         assert_eq!(seen.init, InitKind::Systemd);
         assert_eq!(seen.os, "Debian GNU/Linux 12");
         assert_eq!(seen.arch, std::env::consts::ARCH);
-        assert_eq!(seen.notes.len(), 3);
+        assert_eq!(seen.remarks.len(), 3);
         let older = inspect(&RootDir::open(tree.path()).unwrap(), Some("6.1.0-9-amd64")).unwrap();
         assert_eq!(older.release, "6.1.0-9-amd64");
     }
@@ -345,7 +345,7 @@ mod tests {
                 && problem.contains("programs are for amd64; install the kernel of amd64"),
             "{problem}"
         );
-        // Where programs say nothing, the kernel does.
+        // If the programs show no machine, the kernel does.
         fs::write(tree.path().join("usr/lib/systemd/systemd"), "#!/bin/sh\n").unwrap();
         assert_eq!(look(tree.path()).unwrap().arch, "aarch64");
         fs::write(&kernel, kernel_that_says("6.1.0-40-amd64")).unwrap();
@@ -353,14 +353,14 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_without_modules_is_passed_over() {
+    fn a_kernel_without_modules_is_skipped() {
         let tree = tree();
         fs::write(tree.path().join("boot/vmlinuz-6.12.0-1-amd64"), "kernel").unwrap();
         assert_eq!(look(tree.path()).unwrap().release, "6.1.0-40-amd64");
     }
 
     #[test]
-    fn kernels_beside_their_modules_and_behind_links() {
+    fn kernels_next_to_their_modules_and_behind_links_are_found() {
         let tree = tree();
         add_kernel(tree.path(), "6.5.6-300.fc39.x86_64");
         fs::rename(
@@ -381,14 +381,14 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_named_by_its_flavour() {
+    fn a_kernel_that_is_named_after_its_flavour_is_found() {
         let tree = tree();
         let boot = |name: &str| tree.path().join("boot").join(name);
         add_kernel(tree.path(), "6.12.9-0-lts");
         fs::remove_file(boot("vmlinuz-6.12.9-0-lts")).unwrap();
         fs::write(boot("vmlinuz-lts"), kernel_that_says("6.12.9-0-lts")).unwrap();
         fs::write(boot("vmlinuz-lts.old"), kernel_that_says("6.12.9-0-lts")).unwrap();
-        // What has no modules is passed over, and so is what is no kernel.
+        // Kernels without modules are skipped, and so are files that are not kernels.
         fs::write(boot("vmlinuz-virt"), kernel_that_says("6.13.0-virt")).unwrap();
         fs::create_dir(boot("kernel")).unwrap();
         let look_for = |wanted| inspect(&RootDir::open(tree.path()).unwrap(), wanted);
@@ -407,11 +407,11 @@ mod tests {
         );
         let problem = look_for(Some("5.10")).unwrap_err().remove(0);
         assert!(problem.contains("6.12.9-0-lts (/boot/vmlinuz-lts)"), "{problem}");
-        // A rescue kernel is the same release under another name; the one that says the release is the one.
+        // A rescue kernel has the same release and another name; the file that is named after the release is chosen.
         fs::write(boot("vmlinuz-0-rescue-4f2a"), kernel_that_says("6.12.9-0-lts")).unwrap();
         fs::write(boot("vmlinuz-6.12.9-0-lts"), kernel_that_says("6.12.9-0-lts")).unwrap();
         assert_eq!(look_for(None).unwrap().kernel, Path::new("boot/vmlinuz-6.12.9-0-lts"));
-        // A name that is wrong is not believed.
+        // The release in the file counts, not the one in the name.
         fs::remove_file(boot("vmlinuz-6.12.9-0-lts")).unwrap();
         fs::remove_file(boot("vmlinuz-0-rescue-4f2a")).unwrap();
         fs::rename(boot("vmlinuz-lts"), boot("vmlinuz-6.1.0-9-amd64")).unwrap();
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_missing_is_named_at_once() {
+    fn all_that_is_missing_is_named_at_once() {
         let tree = tree();
         fs::remove_file(tree.path().join("usr/sbin/init")).unwrap();
         fs::write(tree.path().join("lib/modules/6.1.0-40-amd64/modules.dep"), "").unwrap();
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_inits_and_kernels() {
+    fn unusable_inits_and_kernels_are_refused() {
         let tree = tree();
         let init = tree.path().join("usr/sbin/init");
         fs::remove_file(&init).unwrap();
@@ -444,7 +444,7 @@ mod tests {
         assert!(look(tree.path()).unwrap_err()[0].contains("not executable"));
         fs::remove_file(&init).unwrap();
         symlink("/etc", &init).unwrap();
-        assert!(look(tree.path()).unwrap_err()[0].contains("no program"));
+        assert!(look(tree.path()).unwrap_err()[0].contains("not a program"));
         fs::remove_file(&init).unwrap();
         symlink("../lib/systemd/../systemd/systemd", &init).unwrap();
         fs::write(tree.path().join("boot/vmlinuz-6.1.0-40-amd64"), "").unwrap();

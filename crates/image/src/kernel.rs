@@ -1,4 +1,4 @@
-//! What a kernel's file says of itself: its release. The name of the file may say a flavour only (`vmlinuz-lts`).
+//! Reads the release in a kernel's file. The name of the file may only have a flavour (`vmlinuz-lts`).
 
 use super::root::RootDir;
 use rackstrap_base::arch::Architecture;
@@ -7,29 +7,29 @@ use std::{
     path::Path,
 };
 
-/// Bytes that are looked through for the banner. Uncompressed kernels of distributions have up to 80 MB.
+/// Bytes that are searched for the banner. Uncompressed kernels of distributions have up to 80 MB.
 const LONGEST: u64 = 256 << 20;
-/// Memory that unpacking may take.
+/// Memory limit for unpacking.
 const XZ_MEMORY: u64 = 128 << 20;
 /// The beginning of `linux_banner` (init/version-timestamp.c); the release follows.
 const BANNER: &[u8] = b"Linux version ";
-/// Longest release that is believed: `__NEW_UTS_LEN` (include/uapi/linux/utsname.h).
+/// Longest release that is accepted: `__NEW_UTS_LEN` (include/uapi/linux/utsname.h).
 const LONGEST_RELEASE: usize = 64;
 
-/// The release of the kernel at `path`; none if it is no kernel, or of a kind that is not known here: x86 (bzImage), arm64 and riscv64
-/// (`Image`, also gzip and EFI's self-extracting form), ELF (`vmlinux`).
+/// The release of the kernel at `path`. None if the file is not a kernel of a known kind: x86 (bzImage), arm64 and riscv64 (`Image`,
+/// also gzip and EFI's self-extracting form), ELF (`vmlinux`).
 pub(super) fn own_release(tree: &RootDir, path: &Path) -> Option<String> {
     release_of(io::BufReader::new(tree.open_file(path).ok()?))
 }
 
-/// The release that a kernel says of itself, as [`own_release`] reads it from a file of a tree.
+/// The release in a kernel, as [`own_release`] reads it from a file of a tree.
 pub fn release_of(mut file: impl BufRead + Seek) -> Option<String> {
     let mut head = Vec::new();
     (&mut file).take(0x210).read_to_end(&mut head).ok()?;
     if head.get(0x202..0x206) == Some(b"HdrS") {
         return from_boot_header(file, &head);
     }
-    // EFI's self-extracting kernels (drivers/firmware/efi/libstub/zboot-header.S): where the compressed one begins, and its length.
+    // Offset and length of the compressed kernel in EFI's self-extracting form (drivers/firmware/efi/libstub/zboot-header.S).
     let (at, len) = match head.get(4..8) == Some(b"zimg") {
         true => (number(&head, 8)?, number(&head, 12)?),
         false => (0, LONGEST),
@@ -53,7 +53,7 @@ pub fn release_of(mut file: impl BufRead + Seek) -> Option<String> {
     }
 }
 
-/// The architectures that the kernel at `path` may be for, by its header; empty if that does not say it, as it is with compressed
+/// The architectures for which the kernel at `path` may be, by its header. Empty if the header does not show it, as with compressed
 /// kernels. The header of x86 is the same for 32 and 64 bits.
 pub(super) fn own_architectures(tree: &RootDir, path: &Path) -> &'static [Architecture] {
     let mut head = Vec::new();
@@ -67,7 +67,7 @@ pub(super) fn own_architectures(tree: &RootDir, path: &Path) -> &'static [Archit
     }
 }
 
-/// The text that the header of an x86 kernel points at (Documentation/arch/x86/boot.rst, `kernel_version`).
+/// The text to which the header of an x86 kernel points (Documentation/arch/x86/boot.rst, `kernel_version`).
 fn from_boot_header(mut file: impl Read + Seek, head: &[u8]) -> Option<String> {
     let offset = u16::from_le_bytes(head.get(0x20e..0x210)?.try_into().ok()?);
     let mut text = Vec::new();
@@ -76,14 +76,14 @@ fn from_boot_header(mut file: impl Read + Seek, head: &[u8]) -> Option<String> {
     release(&text)
 }
 
-/// The release behind the first banner in `from`.
+/// The release after the first banner in `from`.
 fn banner(from: impl Read) -> Option<String> {
     let mut from = from.take(LONGEST);
     let mut buffer = Vec::new();
     loop {
         let read = (&mut from).take(1 << 20).read_to_end(&mut buffer);
         let found = buffer.windows(BANNER.len()).enumerate().find_map(|(at, window)| {
-            // The same words begin messages and formats (`Linux version %s`): a release begins with a digit.
+            // Messages and formats (`Linux version %s`) begin with the same words; a release begins with a digit.
             let rest = buffer.get(at + BANNER.len()..)?;
             let is_banner = window == BANNER && rest.first().is_some_and(u8::is_ascii_digit);
             (is_banner && rest.contains(&b' ')).then(|| release(rest))?
@@ -91,7 +91,7 @@ fn banner(from: impl Read) -> Option<String> {
         if found.is_some() {
             return found;
         }
-        // What stands behind the banner in damaged data may be cut off: what was read up to there counts.
+        // Damaged data may end after the banner; the text before the end counts.
         if !matches!(read, Ok(1..)) {
             return None;
         }
@@ -100,7 +100,7 @@ fn banner(from: impl Read) -> Option<String> {
     }
 }
 
-/// The release that `text` begins with, if it could be a directory of modules.
+/// The release at the start of `text`, if it is a valid name for a directory of modules.
 fn release(text: &[u8]) -> Option<String> {
     let release = text.split(|b| matches!(b, b' ' | 0)).next()?;
     let plain = release.len() <= LONGEST_RELEASE && release.iter().all(|b| b.is_ascii_graphic() && *b != b'/');
@@ -117,7 +117,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
     use std::{fs, io::Write};
 
-    /// A bzImage's header, with nothing behind it.
+    /// The header of a bzImage, without code.
     pub fn x86(release: &str) -> Vec<u8> {
         let mut kernel = vec![0; 0x400];
         kernel[0x202..0x206].copy_from_slice(b"HdrS");
@@ -131,7 +131,7 @@ pub(super) mod tests {
         let mut kernel = vec![0; 3 << 20];
         kernel[56..60].copy_from_slice(b"ARM\x64");
         let text = format!("Linux version %s\0Linux version {release} (me@here) (gcc) #1 SMP\n\0");
-        // Over the border of what is read at once.
+        // The banner crosses the border of a read.
         let at = (1 << 20) - 40;
         kernel[at..at + text.len()].copy_from_slice(text.as_bytes());
         kernel
@@ -150,7 +150,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn every_kind_says_its_release() {
+    fn the_release_of_every_kind_is_read() {
         let expected = Some("6.12.9-0-lts".to_owned());
         let plain = arm64("6.12.9-0-lts");
         assert_eq!(said_by(&x86("6.12.9-0-lts")), expected);
@@ -170,7 +170,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_no_kernel_says_nothing() {
+    fn other_files_have_no_release() {
         for file in [&b""[..], b"kernel", b"Linux version 6.1 ", &[0; 4096]] {
             assert_eq!(said_by(file), None);
         }

@@ -1,4 +1,4 @@
-//! Which kernel modules a version of an image has, against what hardware asks for.
+//! Compares the kernel modules of a version with those that hardware needs.
 
 use super::{ImageVersion, root::RootDir};
 use rackstrap_modindex::{built_in, dependencies, name_of};
@@ -8,16 +8,16 @@ use std::{collections::BTreeSet, io};
 /// Largest index that is read; Debian's modules.dep is 0.6 MiB.
 const LARGEST: u64 = 16 << 20;
 
-/// The modules of one kernel: those with a file, and those that are part of the kernel itself.
+/// The modules of one kernel: those with a file, and those that are built in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KernelModules(BTreeSet<String>);
 
 impl KernelModules {
-    /// Reads the indexes that depmod and the kernel's build left in the version's root. A sealed version never changes: whoever asks
-    /// often may keep the answer.
+    /// Reads the indexes of depmod and of the kernel's build in the version's root. A sealed version never changes, so a caller may keep
+    /// the result.
     ///
     /// # Errors
-    /// `modules.dep` is not there, or larger than 16 MiB.
+    /// `modules.dep` does not exist, or is larger than 16 MiB.
     pub fn read(version: &ImageVersion) -> io::Result<Self> {
         let root = RootDir::open(&version.dir.join("root"))?;
         let release = &version.manifest.kernel_release;
@@ -37,7 +37,7 @@ impl KernelModules {
         ))
     }
 
-    /// Of the contents of `modules.dep` and `modules.builtin` (modules.dep(5), Documentation/kbuild/kbuild.rst).
+    /// Parses the contents of `modules.dep` and `modules.builtin` (modules.dep(5), Documentation/kbuild/kbuild.rst).
     pub fn parse(dep: &str, builtin: &str) -> Self {
         let files = dependencies(dep).map(|(file, _)| file.trim());
         KernelModules(files.chain(built_in(builtin)).map(name_of).collect())
@@ -49,9 +49,9 @@ impl KernelModules {
     }
 }
 
-/// The modules that the machine's devices ask for, by their modaliases at its last boot, and that this kernel has not.
+/// The modules that the machine's devices requested at its last boot, and that this kernel does not have.
 ///
-/// Where another kernel has a driver under another name, that is one too many: this is for a warning.
+/// A driver that has another name in another kernel is also listed: this is for a warning only.
 pub fn missing_modules(hardware: &Hardware, kernel: &KernelModules) -> Vec<String> {
     let missing = hardware.modules.iter().filter(|module| !kernel.has(module));
     missing.cloned().collect()
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_a_file_nor_built_in_is_missing() {
+    fn a_module_that_is_neither_a_file_nor_built_in_is_missing() {
         let kernel = KernelModules::parse(DEP, "kernel/drivers/nvme/host/nvme-core.ko\n");
         let wants = hardware(&["e1000e", "mlx5_core", "nvme_core", "virtio_blk", "ptp"]);
         assert_eq!(missing_modules(&wants, &kernel), ["mlx5_core", "ptp"]);
@@ -98,14 +98,14 @@ mod tests {
             error.to_string().contains("/lib/modules/6.1.0/modules.dep of debian@1"),
             "{error}"
         );
-        // /lib is a link, and an absolute one, as some roots have it.
+        // /lib is an absolute link, as in some roots.
         std::os::unix::fs::symlink("/usr/lib", dir.path().join("root/lib")).unwrap();
         fs::write(lib.join("modules.dep"), DEP).unwrap();
         let kernel = KernelModules::read(&version).unwrap();
         assert!(kernel.has("e1000e") && kernel.has("virtio-blk") && !kernel.has("nvme_core"));
         fs::write(lib.join("modules.builtin"), "kernel/drivers/nvme/host/nvme-core.ko\n").unwrap();
         assert!(KernelModules::read(&version).unwrap().has("nvme_core"));
-        // An index that has no end, and one that is somewhere else.
+        // An index without an end, and an index outside the root, are refused.
         fs::remove_file(lib.join("modules.dep")).unwrap();
         std::os::unix::fs::symlink("/dev/zero", lib.join("modules.dep")).unwrap();
         assert!(KernelModules::read(&version).is_err());

@@ -1,4 +1,4 @@
-//! What is not there yet, or not any more: directories of processes that died, and what is being deleted.
+//! Directories of interrupted processes, and directories that are being deleted.
 
 use super::{
     error::{Doing, Result, show_name},
@@ -17,13 +17,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Prefix of directories that are no versions yet.
+/// Prefix of directories that are not versions yet.
 pub(crate) const INCOMING: &str = ".incoming-";
-/// Prefix of directories that are none any more.
+/// Prefix of directories that are being deleted.
 pub(crate) const DELETED: &str = ".deleted-";
 
-/// Removes what processes that died left below `images`; `removed` hears of each directory, before it goes, and of
-/// the number of files removed since. Call it with the images locked.
+/// Removes what interrupted processes left below `images`. `removed` is called for each directory before its removal, and with the
+/// number of files removed since. The caller holds the lock of the images.
 pub(crate) fn remove_leftovers(images: &Path, removed: &mut dyn FnMut(&Path, u64)) -> Result<()> {
     for path in leftovers(images)? {
         let Some(parent) = path.parent() else { continue };
@@ -37,7 +37,7 @@ pub(crate) fn remove_leftovers(images: &Path, removed: &mut dyn FnMut(&Path, u64
     Ok(())
 }
 
-/// What processes that died left below `images`: nobody holds a lock on it.
+/// Directories that interrupted processes left below `images`: no process holds a lock on them.
 pub(crate) fn leftovers(images: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let list = |dir: &Path| -> Result<Vec<PathBuf>> {
@@ -67,21 +67,21 @@ pub(crate) fn leftovers(images: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// A directory that was taken out of sight by a rename, and is to be removed or to come back.
+/// A directory that was hidden by a rename, to be removed or to come back.
 #[derive(Debug)]
 pub(crate) struct Discarded {
     images: Images,
-    /// The directory that it is in, below `images/`.
+    /// The directory below `images/` that contained it.
     holder: String,
     parent: OwnedFd,
     name: CString,
     hidden: CString,
-    /// Open and locked, so that nobody takes it for a leftover.
+    /// Open and locked, so that no process takes it for a leftover.
     _dir: Locked,
 }
 
 impl Discarded {
-    /// Takes `images/HOLDER/NAME` out of sight, unless a process holds it. Call it with the images locked.
+    /// Hides `images/HOLDER/NAME`, unless a process holds it. The caller holds the lock of the images.
     pub fn take(images: Images, holder: &str, name: &str, what: &str) -> Result<Self> {
         let path = images.path().join(holder).join(name);
         let dir = open_dir(&path).doing(|| format!("opening {}", path.display()))?;
@@ -90,7 +90,7 @@ impl Discarded {
         let parent = images.of(holder)?;
         let name = CString::new(name).expect("names hold no NUL");
         let hidden = CString::new(format!("{DELETED}{:08x}", rand::random::<u32>())).expect("hex digits");
-        let doing = || format!("taking {} out of sight", path.display());
+        let doing = || format!("hiding {}", path.display());
         rfs::renameat_with(&parent, &name, &parent, &hidden, RenameFlags::NOREPLACE).doing(doing)?;
         rfs::fsync(&parent).doing(doing)?;
         Ok(Discarded {
@@ -103,7 +103,7 @@ impl Discarded {
         })
     }
 
-    /// Puts it back where it was.
+    /// Moves it back to its place.
     pub fn put_back(self) -> Result<()> {
         let doing = || format!("putting {} back", show_name(self.name.to_bytes()));
         rfs::renameat_with(
@@ -117,7 +117,7 @@ impl Discarded {
         rfs::fsync(&self.parent).doing(doing)
     }
 
-    /// Removes it, and frees its room. Stopped in between, the rest is a leftover.
+    /// Removes it and frees its space. After an interruption the rest is a leftover.
     pub fn remove(self, progress: &mut dyn Progress) -> Result<()> {
         progress.begin(Step::Remove, None);
         remove_tree_watched(self.parent.as_fd(), &self.hidden, &mut |count| {
@@ -130,7 +130,7 @@ impl Discarded {
     }
 }
 
-/// Removes `name` in `dir`, a file or a tree, which need not be there.
+/// Removes `name` in `dir`, a file or a tree. It may be missing.
 pub(crate) fn remove_if_there(dir: impl AsFd, name: &str) -> Result<()> {
     let entry = CString::new(name).expect("names hold no NUL");
     remove_tree(dir.as_fd(), &entry).doing(|| format!("removing {name}"))

@@ -1,9 +1,9 @@
 //! Images: root trees as immutable versions, each with its kernel and initramfs.
 //!
-//! [`import`] makes a version from outside, [`clone_version`] and [`seal()`] one from another. Both end in `prepare`
-//! (`inspect` tells whether a node could boot the tree, `initramfs` builds what it boots, `digest` and `packages` say
-//! what it is) and in `versions`, which gives it its number by one rename. `tree` copies directories, `tar` extracts
-//! archives, `oci` takes container images. [`load_catalog`] is what the daemon reads.
+//! [`import`] makes a version from a source outside, [`clone_version`] and [`seal()`] make one from another version. Both end in
+//! `prepare` (`inspect` checks that a node can boot the tree, `initramfs` builds the initramfs, `digest` and `packages` describe the
+//! tree) and in `versions`, which gives the version its number by one rename. `tree` copies directories, `tar` extracts archives,
+//! `oci` reads container images. The daemon reads images with [`load_catalog`].
 
 mod bootstrap;
 mod catalog;
@@ -53,7 +53,7 @@ pub use prepare::{packages_installed, packages_of};
 pub use progress::{Progress, Quiet, Step};
 pub use root::RootDir;
 pub use seal::{SealRequest, seal};
-pub use selinux::{permissive_args, selinux_note};
+pub use selinux::{permissive_args, selinux_remark};
 pub use tar::{Survey, survey as survey_tar};
 pub use verify::{keep_version, verify};
 pub use versions::own_images;

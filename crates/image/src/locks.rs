@@ -1,4 +1,4 @@
-//! Locks on directories and files below `images/`: who holds one is told by the kernel, and a dead process holds none.
+//! Locks on directories and files below `images/`. The kernel knows the holders of a lock, and releases it when they die.
 
 use super::error::{Doing, ImportError, Result};
 use rustix::{
@@ -11,9 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Who waits for longer says so.
+/// A wait that is longer than this is reported.
 const SILENT: Duration = Duration::from_secs(2);
-/// Between two looks at the lock in that time.
+/// Time between two attempts to take the lock before that.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Opens the directory `path`.
@@ -22,15 +22,14 @@ pub(crate) fn open_dir(path: &Path) -> rustix::io::Result<OwnedFd> {
     open(path, flags, Mode::empty())
 }
 
-/// Locks a directory that is `path` for as long as the answer lives, after whoever holds it. A wait for them is said on
-/// standard error.
+/// Locks the directory `path` until the result is dropped. Waits for other holders, and reports a long wait on standard error.
 pub(crate) fn lock_dir(dir: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
-    lock_dir_telling(dir, path, &mut |line| eprintln!("{line}"))
+    lock_dir_reporting(dir, path, &mut |line| eprintln!("{line}"))
 }
 
-fn lock_dir_telling(dir: BorrowedFd<'_>, path: &Path, tell: &mut dyn FnMut(&str)) -> Result<OwnedFd> {
+fn lock_dir_reporting(dir: BorrowedFd<'_>, path: &Path, report: &mut dyn FnMut(&str)) -> Result<OwnedFd> {
     let doing = || format!("locking {}", path.display());
-    // A lock belongs to an open file description: a new one for each holder.
+    // A lock belongs to an open file description, so each holder needs a new one.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = openat(dir, c".", flags, Mode::empty()).doing(doing)?;
     let begun = Instant::now();
@@ -41,7 +40,7 @@ fn lock_dir_telling(dir: BorrowedFd<'_>, path: &Path, tell: &mut dyn FnMut(&str)
         }
     }
     let holders = show_pids(&holders(fd.as_fd()));
-    tell(&format!(
+    report(&format!(
         "waiting for the lock of {}, held by {holders}",
         path.display()
     ));
@@ -53,8 +52,8 @@ fn lock_dir_telling(dir: BorrowedFd<'_>, path: &Path, tell: &mut dyn FnMut(&str)
     }
 }
 
-/// An open file or directory with a lock, which ends when this is dropped: also if a child process that is just being started
-/// still has the descriptor.
+/// An open file or directory with a lock. Dropping it releases the lock, even if a child process that is being started still has
+/// the descriptor.
 #[derive(Debug)]
 pub struct Locked(OwnedFd);
 
@@ -66,22 +65,22 @@ impl AsFd for Locked {
 
 impl Drop for Locked {
     fn drop(&mut self) {
-        // It cannot fail, and closing would do it in the end.
+        // Unlocking cannot fail, and closing would also unlock in the end.
         let _ = flock(&self.0, FlockOperation::Unlock);
     }
 }
 
 impl Locked {
-    /// Makes a shared lock an exclusive one, if nobody else has a shared one.
+    /// Makes a shared lock an exclusive one. Returns false if another process has a shared lock.
     pub(crate) fn alone(&self) -> bool {
         flock(&self.0, FlockOperation::NonBlockingLockExclusive).is_ok()
     }
 }
 
-/// Takes the lock of an open file or directory, if nobody has it who is in the way.
+/// Takes the lock of an open file or directory, unless another process holds a conflicting lock.
 ///
 /// # Errors
-/// `Ok(Err(pids))`: these processes have it; none is named if they cannot be seen from here.
+/// `Ok(Err(pids))`: these processes hold it. It is empty if they are in another namespace.
 pub(crate) fn try_lock(
     file: impl Into<OwnedFd>,
     shared: bool,
@@ -99,20 +98,20 @@ pub(crate) fn try_lock(
     }
 }
 
-/// Processes that hold a lock of that file, as `/proc/locks` (proc(5)) has them.
+/// Processes that hold a lock of that file, from `/proc/locks` (proc(5)).
 pub(crate) fn holders(fd: BorrowedFd<'_>) -> Vec<u32> {
     let Ok(stat) = fstat(fd) else { return Vec::new() };
     let text = std::fs::read_to_string("/proc/locks").unwrap_or_default();
     let device = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
     let mut found = parse_locks(&text, Some(device), stat.st_ino);
     if found.is_empty() {
-        // btrfs and overlayfs tell programs another device than the kernel's list has.
+        // btrfs and overlayfs report another device to programs than the kernel's list has.
         found = parse_locks(&text, None, stat.st_ino);
     }
     found
 }
 
-/// Lines are `7: FLOCK  ADVISORY  READ 1234 fe:00:567 0 EOF`; those of who waits have `->` behind the number.
+/// Lines are `7: FLOCK  ADVISORY  READ 1234 fe:00:567 0 EOF`; lines of waiting processes have `->` after the number.
 fn parse_locks(text: &str, device: Option<(u32, u32)>, inode: u64) -> Vec<u32> {
     let mut found = Vec::new();
     for line in text.lines() {
@@ -152,7 +151,7 @@ pub fn show_pids(pids: &[u32]) -> String {
     }
 }
 
-/// The refusal to do `what` while others hold it.
+/// The error when other processes hold what `what` needs.
 pub(crate) fn held(what: &str, pids: &[u32]) -> ImportError {
     ImportError::Request(format!("{what}: {}", show_pids(pids)))
 }
@@ -162,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_list() {
+    fn the_kernels_list_is_parsed() {
         let text = "1: POSIX  ADVISORY  WRITE 1234 00:0f:567 0 EOF\n2: FLOCK  ADVISORY  READ 12 fe:00:567 0 EOF\n\
             2: -> FLOCK  ADVISORY  WRITE 13 fe:00:567 0 EOF\n3: FLOCK  ADVISORY  WRITE 14 fe:00:568 0 EOF\n\
             4: FLOCK ADVISORY READ 11 fe:00:567 0 EOF\n5: FLOCK ADVISORY READ -1 fe:00:567 0 EOF\nnonsense\n6: FLOCK\n";
@@ -172,14 +171,14 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_long_says_for_whom() {
+    fn a_long_wait_names_the_holder() {
         let dir = tempfile::tempdir().unwrap();
         let fd = open_dir(dir.path()).unwrap();
         let mut told = Vec::new();
-        let free = lock_dir_telling(fd.as_fd(), dir.path(), &mut |line| told.push(line.to_owned()));
-        assert_eq!(told, Vec::<String>::new(), "nobody has it");
+        let free = lock_dir_reporting(fd.as_fd(), dir.path(), &mut |line| told.push(line.to_owned()));
+        assert_eq!(told, Vec::<String>::new(), "no process holds the lock");
         let mut holder = Some(Locked(free.unwrap()));
-        let lock = lock_dir_telling(fd.as_fd(), dir.path(), &mut |line| {
+        let lock = lock_dir_reporting(fd.as_fd(), dir.path(), &mut |line| {
             told.push(line.to_owned());
             holder.take();
         });
@@ -193,14 +192,14 @@ mod tests {
     }
 
     #[test]
-    fn who_is_in_the_way_is_named() {
+    fn holders_of_a_lock_are_named() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let open = || std::fs::File::open(file.path()).unwrap();
         let take = |shared| try_lock(open(), shared, Path::new("x")).unwrap();
         let (a, b) = (take(true).unwrap(), take(true).unwrap());
         assert_eq!(take(false).unwrap_err(), [std::process::id()]);
         assert!(!a.alone());
-        // A child that is being started has the descriptor until it is another program.
+        // A child that is being started has the descriptor until it executes another program.
         let _copy = a.as_fd().try_clone_to_owned().unwrap();
         drop((a, b));
         assert!(take(true).unwrap().alone());

@@ -1,32 +1,32 @@
-//! Packages in a tree: what is installed, and what is different from another tree.
+//! Lists the packages of a tree, and compares them with those of another tree.
 
 use super::{PackageCounts, PackageKind, root::RootDir, rpm};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Longest list that is read: Debian has some 60,000 packages, of which `status` says a kilobyte each.
+/// Longest list that is read: Debian has some 60,000 packages, and `status` has a kilobyte for each.
 pub(super) const LONGEST: u64 = 128 << 20;
 
-/// Where dpkg says what is installed (dpkg(1), FILES).
+/// The list of dpkg (dpkg(1), FILES).
 const DPKG: &str = "var/lib/dpkg/status";
-/// Where apk does (apk(8)).
+/// The list of apk (apk(8)).
 const APK: &str = "lib/apk/db/installed";
 
 /// An installed package.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Package {
-    /// Name.
+    /// Name of the package.
     pub name: String,
     /// Architecture, as the package manager calls it.
     pub arch: String,
-    /// Version.
+    /// Version, as the package manager prints it.
     pub version: String,
 }
 
-/// A package that is different.
+/// A difference between the packages of two trees.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackageChange {
-    /// Name; with `:arch` where the same name is there for several.
+    /// Name; with `:arch` if the name exists for several architectures.
     pub name: String,
     /// Its versions before; none if it was added.
     pub before: Option<String>,
@@ -37,20 +37,20 @@ pub struct PackageChange {
 /// `packages.json` of a version.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Packages {
-    /// Who manages them.
+    /// The package manager.
     pub kind: PackageKind,
-    /// Why they are not known, if they are not.
+    /// Why the packages are not known; empty if they are.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
-    /// All that is installed, by name.
+    /// All installed packages, by name.
     pub installed: Vec<Package>,
-    /// What is different from the parent.
+    /// The differences from the parent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<PackageChange>,
 }
 
 impl Packages {
-    /// Counts them.
+    /// Counts the packages.
     pub fn counts(&self) -> PackageCounts {
         let count = |fits: fn(&PackageChange) -> bool| self.changes.iter().filter(|c| fits(c)).count() as u64;
         PackageCounts {
@@ -62,7 +62,7 @@ impl Packages {
         }
     }
 
-    /// What would have to be done to `before` to get these; an error says why that is not known.
+    /// The changes from `before` to these. An error says why they are not known.
     pub fn since(&self, before: &Packages) -> Result<Vec<PackageChange>, String> {
         for side in [before, self] {
             if side.kind == PackageKind::Unknown {
@@ -80,7 +80,7 @@ impl Packages {
     }
 }
 
-/// Asks the tree's package manager's files what is installed. That it cannot be known is an answer, not an error.
+/// Reads the list of the tree's package manager. If the packages are unknown, the result says why.
 pub(crate) fn read_packages(tree: &RootDir) -> Packages {
     for (file, kind) in [(DPKG, PackageKind::Dpkg), (APK, PackageKind::Apk)] {
         if !tree.exists(file) {
@@ -112,8 +112,8 @@ pub(super) fn sorted(kind: PackageKind, mut installed: Vec<Package>) -> Packages
     }
 }
 
-/// Stanzas of deb-control(5). A package counts if something of it is unpacked: `Status: install ok installed`, also
-/// half-configured and the like, but neither `config-files` nor `not-installed`.
+/// Parses stanzas of deb-control(5). A package counts if files of it are unpacked: `Status: install ok installed`, also
+/// half-configured and so on, but neither `config-files` nor `not-installed`.
 fn dpkg(text: &str) -> Vec<Package> {
     let mut found = Vec::new();
     for stanza in text.split("\n\n") {
@@ -136,7 +136,7 @@ fn dpkg(text: &str) -> Vec<Package> {
     found
 }
 
-/// Stanzas of apk's database: `P:` name, `V:` version, `A:` architecture.
+/// Parses stanzas of apk's database: `P:` name, `V:` version, `A:` architecture.
 fn apk(text: &str) -> Vec<Package> {
     let mut found = Vec::new();
     for stanza in text.split("\n\n") {
@@ -154,7 +154,7 @@ fn apk(text: &str) -> Vec<Package> {
     found
 }
 
-/// What is different: packages are told apart by name, and by name and architecture where a name is there for several.
+/// The differences: packages are identified by name, or by name and architecture if a name exists for several.
 fn changes(before: &[Package], after: &[Package]) -> Vec<PackageChange> {
     let mut arches: BTreeMap<&str, [BTreeSet<&str>; 2]> = BTreeMap::new();
     for (side, list) in [before, after].into_iter().enumerate() {
@@ -163,14 +163,14 @@ fn changes(before: &[Package], after: &[Package]) -> Vec<PackageChange> {
         }
     }
     let key = |package: &Package| {
-        // A package that went from amd64 to all is the same one.
+        // A package that changed from amd64 to all is the same one.
         let several = arches[package.name.as_str()].iter().any(|arches| arches.len() > 1);
         match several {
             true => format!("{}:{}", package.name, package.arch),
             false => package.name.clone(),
         }
     };
-    // Some packages (kernels of rpm) are there in several versions.
+    // Some packages (kernels of rpm) are installed in several versions.
     let mut versions: BTreeMap<String, [Vec<&str>; 2]> = BTreeMap::new();
     for (side, list) in [before, after].into_iter().enumerate() {
         for package in list {
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn dpkg_says_what_is_unpacked() {
+    fn unpacked_packages_of_dpkg_are_listed() {
         let (_dir, root) = tree(DPKG, STATUS.as_bytes());
         let packages = read_packages(&root);
         assert_eq!(packages.kind, PackageKind::Dpkg);
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changed() {
+    fn changes_are_found() {
         let before = sorted(PackageKind::Dpkg, dpkg(STATUS));
         let text = STATUS
             .replace("5.2.15-2+b7", "5.2.15-3")
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn several_versions_of_a_name() {
+    fn several_versions_of_a_name_are_compared() {
         let package = |version: &str| Package {
             name: "kernel".into(),
             arch: "x86_64".into(),
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn apk_and_nobody() {
+    fn apk_is_read_and_a_missing_database_is_reported() {
         let (_dir, root) = tree(
             APK,
             b"C:x\nP:busybox\nV:1.36-r0\nA:x86_64\nF:bin\n\nP:musl\nV:1.2\nA:x86_64\n",
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_lists_are_no_panic() {
+    fn damaged_lists_cause_no_panic() {
         for text in [
             &b"\xff\xfe\n\n\n\nPackage"[..],
             b":",

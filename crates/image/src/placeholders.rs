@@ -1,5 +1,5 @@
-//! Something is only mounted on something: files and directories that a tree lacks are made for as long as somebody is
-//! in it, written down before, and removed by the last one who leaves or by whoever seals.
+//! A mount needs a mount point: missing files and directories of a tree are created while a process works in it. They are recorded
+//! before, and removed by the last process that leaves, or by the seal.
 
 use super::{
     error::{Doing, Result},
@@ -13,14 +13,14 @@ use rustix::{
 };
 use std::{collections::BTreeSet, os::fd::AsFd, path::Path};
 
-/// Beside `work.toml`: a line for each that was made.
+/// The file next to `work.toml` with one line for each placeholder.
 const LIST: &str = "placeholders";
-/// Directories that something is mounted on.
+/// Directories that are mount points.
 const DIRS: [&str; 5] = ["proc", "sys", "dev", "run", "tmp"];
-/// Files that something is mounted on.
+/// Files that are mount points.
 const FILES: [&str; 2] = ["etc/resolv.conf", "usr/sbin/policy-rc.d"];
 
-/// Makes what the tree of the working copy `dir` lacks.
+/// Creates the placeholders that the tree of the working copy `dir` needs.
 pub(crate) fn make_placeholders(dir: &Path) -> Result<()> {
     let root_path = dir.join("root");
     let root = open_dir(&root_path).doing(|| format!("opening {}", root_path.display()))?;
@@ -29,14 +29,14 @@ pub(crate) fn make_placeholders(dir: &Path) -> Result<()> {
         let Ok((parent, name)) = open_parent(root.as_fd(), path.as_bytes()) else {
             continue;
         };
-        // A link is one also if it leads to nothing yet.
+        // A link counts even if its target does not exist yet.
         if !matches!(statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT)) {
             continue;
         }
         let mut list = listed(dir);
         list.insert((*path).to_owned());
         let text: String = list.iter().map(|path| format!("{path}\n")).collect();
-        let doing = || format!("making {path} in the tree, to mount on");
+        let doing = || format!("making {path} in the tree as a mount point");
         let work = open_dir(dir).doing(doing)?;
         write_new(work.as_fd(), c"placeholders", text.as_bytes()).doing(doing)?;
         if DIRS.contains(path) {
@@ -49,7 +49,7 @@ pub(crate) fn make_placeholders(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes what was made, unless something is in it. Call it when nobody is in the working copy.
+/// Removes the placeholders, unless they have content. The caller knows that no process is in the working copy.
 pub(crate) fn remove_placeholders(dir: &Path) -> Result<()> {
     let list = listed(dir);
     if list.is_empty() {
@@ -71,13 +71,13 @@ pub(crate) fn remove_placeholders(dir: &Path) -> Result<()> {
         };
         match removed {
             Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => {}
-            Err(e) => return Err(e).doing(|| format!("removing {path}, which was only there to mount on")),
+            Err(e) => return Err(e).doing(|| format!("removing the mount point {path}")),
         }
     }
     std::fs::remove_file(dir.join(LIST)).doing(|| format!("removing {LIST}"))
 }
 
-/// What was made, as far as this could have made it.
+/// The recorded placeholders, limited to paths that this module creates.
 fn listed(dir: &Path) -> BTreeSet<String> {
     let text = std::fs::read_to_string(dir.join(LIST)).unwrap_or_default();
     let ours = text.lines().filter(|path| DIRS.contains(path) || FILES.contains(path));
@@ -90,7 +90,7 @@ mod tests {
     use std::{fs, os::unix::fs::symlink};
 
     #[test]
-    fn only_what_was_made_is_removed() {
+    fn only_placeholders_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("root");
         for path in ["etc", "usr/sbin", "proc", "tmp"] {
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_somebody_wrote_removes_nothing_else() {
+    fn a_forged_list_removes_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("root/etc")).unwrap();
         fs::write(dir.path().join("root/etc/hostname"), "").unwrap();

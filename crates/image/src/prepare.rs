@@ -1,4 +1,4 @@
-//! From a tree to a version: what lies beside `root/`, made in the same way for imports and for working copies.
+//! From a tree to a version: makes the files next to `root/`, in the same way for imports and for working copies.
 
 use super::{
     Manifest, Packages,
@@ -22,22 +22,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Files that are made here, beside the tree and the manifest.
+/// Files that are made here, next to the tree and the manifest.
 pub(crate) const MADE: [&str; 3] = ["kernel", "initramfs", PACKAGES];
 /// List of packages.
 pub(crate) const PACKAGES: &str = "packages.json";
 
-/// What people choose.
-pub(crate) struct Wishes<'a> {
+/// The choices of a person.
+pub(crate) struct Choices<'a> {
     /// The agent's binary.
     pub agent: &'a Path,
-    /// Release of the kernel to boot; none = the newest one.
+    /// Release of the kernel to boot; none for the newest one.
     pub kernel: Option<&'a str>,
-    /// Modules that the initramfs shall hold in addition, by name.
+    /// Names of further modules for the initramfs.
     pub modules: &'a [String],
 }
 
-/// What the manifest needs to know.
+/// The facts for the manifest.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub seen: Inspection,
@@ -49,7 +49,7 @@ pub(crate) struct Prepared {
     wire: Option<u32>,
 }
 
-/// Who made a version of what, and when.
+/// Source, maker and time of a version.
 pub(crate) struct Origin {
     pub created: Timestamp,
     pub source: String,
@@ -59,26 +59,26 @@ pub(crate) struct Origin {
     pub work: String,
 }
 
-/// Makes [`MADE`] in `dir`, for the tree in its `root/`. `before` is what its parent had installed.
+/// Makes the files [`MADE`] in `dir`, for the tree in its `root/`. `before` are the packages of its parent.
 pub(crate) fn prepare(
     path: &Path,
     dir: BorrowedFd<'_>,
-    wishes: &Wishes<'_>,
+    choices: &Choices<'_>,
     before: Option<&Packages>,
     size: Option<Copied>,
     progress: &mut dyn Progress,
 ) -> Result<Prepared> {
     let root_path = path.join("root");
     let tree = RootDir::open(&root_path).doing(|| format!("opening {}", root_path.display()))?;
-    let seen = inspect(&tree, wishes.kernel).map_err(ImportError::Refused)?;
-    let agent = initramfs::read_agent(wishes.agent, &seen.arch)?;
+    let seen = inspect(&tree, choices.kernel).map_err(ImportError::Refused)?;
+    let agent = initramfs::read_agent(choices.agent, &seen.arch)?;
     let doing = || "copying the kernel";
     let mut kernel = tree.open_file(&seen.kernel).doing(doing)?;
     io::copy(&mut kernel, &mut create(&path.join("kernel"))?).doing(doing)?;
     progress.reached("kernel");
     let list = make_list(tree.as_fd())?;
-    for note in &list.notes {
-        progress.note(note);
+    for remark in &list.remarks {
+        progress.remark(remark);
     }
     let ingredients = Ingredients {
         tree: &tree,
@@ -87,7 +87,7 @@ pub(crate) fn prepare(
         modprobe: &seen.modprobe,
         agent: &agent,
         list: &list.text,
-        extra: wishes.modules,
+        extra: choices.modules,
     };
     let mut out = io::BufWriter::with_capacity(1 << 20, create(&path.join("initramfs"))?);
     let built = initramfs::build(&ingredients, &mut out, progress)?;
@@ -101,7 +101,9 @@ pub(crate) fn prepare(
     if let Some(before) = before {
         match packages.since(before) {
             Ok(changes) => packages.changes = changes,
-            Err(why) => progress.note(&format!("what packages changed against the parent is not known: {why}")),
+            Err(why) => progress.remark(&format!(
+                "the changes of packages since the parent are not known: {why}"
+            )),
         }
     }
     let text = serde_json::to_vec(&packages)
@@ -112,7 +114,7 @@ pub(crate) fn prepare(
     Ok(Prepared {
         kernel_digest: digest_file(&path.join("kernel"))?,
         initramfs_digest: digest_file(&path.join("initramfs"))?,
-        modules: wishes.modules.to_vec(),
+        modules: choices.modules.to_vec(),
         wire: rackstrap_wire::wire_of_agent(&agent),
         seen,
         digested,
@@ -151,7 +153,7 @@ fn create(path: &Path) -> Result<File> {
     File::create_new(path).doing(|| format!("making {}", path.display()))
 }
 
-/// Says how much is missing when a system call found the file system full.
+/// Adds the missing bytes to an error of a full file system.
 pub(crate) fn full(error: ImportError, space: &SpaceGuard) -> ImportError {
     match error {
         ImportError::Io { .. } if error.is_full() => space.full(),
@@ -159,8 +161,8 @@ pub(crate) fn full(error: ImportError, space: &SpaceGuard) -> ImportError {
     }
 }
 
-/// The list of packages of a version or working copy at `dir`, read from the file beside its tree, or from the tree
-/// if there is none.
+/// The packages of the version or working copy in `dir`: from the file next to its tree, or from the tree if there is no such
+/// file.
 pub fn packages_of(dir: &Path) -> Packages {
     let file: PathBuf = dir.join(PACKAGES);
     let listed = std::fs::read(&file)
@@ -169,7 +171,7 @@ pub fn packages_of(dir: &Path) -> Packages {
     listed.unwrap_or_else(|| packages_installed(&dir.join("root")))
 }
 
-/// What is installed in the tree `root` now.
+/// The packages that the tree `root` has now.
 pub fn packages_installed(root: &Path) -> Packages {
     match RootDir::open(root) {
         Ok(tree) => read_packages(&tree),

@@ -1,13 +1,13 @@
-//! What the making of a version tells whoever watches it.
+//! The progress of making a version.
 
-/// What is being done.
+/// A step of making a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Building a tree from a recipe; lines of the program that does it say how far it is.
+    /// Building a tree from a recipe; the lines of the program show its progress.
     Bootstrap,
     /// Counting files and bytes of the source.
     Count,
-    /// Fetching layers of a container image and extracting them; their stored bytes are counted.
+    /// Fetching layers of a container image and extracting them; progress counts their stored bytes.
     Layers,
     /// Copying or extracting the tree.
     Copy,
@@ -15,7 +15,7 @@ pub enum Step {
     Initramfs,
     /// Hashing the tree.
     Digest,
-    /// Waiting until everything is on disk.
+    /// Waiting until all data is on disk.
     Sync,
     /// Comparing two trees.
     Compare,
@@ -24,7 +24,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// What people see.
+    /// The name for people.
     pub fn as_str(self) -> &'static str {
         match self {
             Step::Bootstrap => "bootstrapping",
@@ -40,26 +40,26 @@ impl Step {
     }
 }
 
-/// Watches the making of a version.
+/// Receives the progress of making a version.
 pub trait Progress {
-    /// A step begins. `bytes` is how many bytes [`Progress::advance`] will add up to, if known.
+    /// A step begins. `bytes` is the total of all calls of [`Progress::advance`], if known.
     fn begin(&mut self, step: Step, bytes: Option<u64>);
-    /// So many files and bytes of the step are done in addition.
+    /// Further files and bytes of the step are complete.
     fn advance(&mut self, files: u64, bytes: u64);
-    /// What the step is doing just now, a line of the program that does it.
+    /// A line of output of the program that runs in this step.
     fn doing(&mut self, _line: &str) {}
-    /// Something that a person should know and that does not stop it.
-    fn note(&mut self, text: &str);
-    /// Files and directories are different from before: what would be found if it all ended here.
+    /// A remark for a person; the work continues.
+    fn remark(&mut self, text: &str);
+    /// The files on disk have changed. An interruption here would leave this state. Tests use it.
     fn reached(&mut self, _point: &'static str) {}
 }
 
-/// Tells nobody.
+/// Ignores all progress.
 #[derive(Debug, Default)]
 pub struct Quiet;
 
 impl Progress for Quiet {
     fn begin(&mut self, _step: Step, _bytes: Option<u64>) {}
     fn advance(&mut self, _files: u64, _bytes: u64) {}
-    fn note(&mut self, _text: &str) {}
+    fn remark(&mut self, _text: &str) {}
 }

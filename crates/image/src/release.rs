@@ -1,10 +1,10 @@
-//! Order of kernel releases (`uname -r`), which name directories and files.
+//! Compares kernel releases (`uname -r`), which name directories and files.
 
 use std::cmp::Ordering;
 
-/// Compares two kernel releases as people do: digits by value, `~rc` before nothing, the rest as text.
+/// Compares two kernel releases: digits by value, `~rc` before the end, the rest as text.
 ///
-/// The order of Debian's and RPM's version comparison on the strings that occur as kernel releases:
+/// For kernel releases, this is the order of Debian's and RPM's comparison of versions:
 /// `6.1.0-9-amd64 < 6.1.0-40-amd64`, `6.9~rc3-amd64 < 6.9-amd64 < 6.9.1-amd64`, `6.1.0-rc3 < 6.1.0-1`.
 pub fn compare(a: &str, b: &str) -> Ordering {
     let (mut a, mut b) = (a.as_bytes(), b.as_bytes());

@@ -1,4 +1,4 @@
-//! A root tree, looked into without ever leaving it.
+//! Reads a root tree without leaving it.
 
 use rustix::fs::{self as rfs, FileType, Mode, OFlags, ResolveFlags};
 use std::{
@@ -12,15 +12,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A directory that is the `/` of an operating system. Symbolic links in it, absolute ones too, are resolved inside
-/// it (openat2(2), RESOLVE_IN_ROOT), as a chroot would.
+/// A directory that is the `/` of an operating system. Its symbolic links, including absolute ones, are resolved inside it
+/// (openat2(2), RESOLVE_IN_ROOT), as in a chroot.
 #[derive(Debug)]
 pub struct RootDir {
     fd: OwnedFd,
 }
 
 impl RootDir {
-    /// Opens the directory `path`; fails if it is none.
+    /// Opens the directory `path`; fails if it is not a directory.
     pub fn open(path: &Path) -> io::Result<Self> {
         let fd = rfs::open(
             path,
@@ -40,9 +40,9 @@ impl RootDir {
         )?)
     }
 
-    /// Opens a regular file for reading, its links followed inside the tree.
+    /// Opens a regular file for reading. Links are resolved inside the tree.
     pub fn open_file(&self, path: impl AsRef<Path>) -> io::Result<File> {
-        // Look first: opening a device or a fifo has effects.
+        // Check the type first: opening a device or a fifo has effects.
         let fd = self.open_in(path.as_ref(), OFlags::PATH)?;
         let stat = rfs::fstat(&fd)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
@@ -66,8 +66,7 @@ impl RootDir {
         Ok(content)
     }
 
-    /// Where `path` leads when all its links are followed, and the mode of what is there. The answer is relative to
-    /// the tree.
+    /// The path to which `path` leads after all its links, relative to the tree, and the mode of the file there.
     pub fn resolve(&self, path: impl AsRef<Path>) -> io::Result<(PathBuf, u32)> {
         let fd = self.open_in(path.as_ref(), OFlags::PATH)?;
         let place = |fd: BorrowedFd<'_>| std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
@@ -76,12 +75,12 @@ impl RootDir {
         Ok((inside, rfs::fstat(&fd)?.st_mode))
     }
 
-    /// True if `path` leads to something that exists.
+    /// True if `path` leads to an existing file.
     pub fn exists(&self, path: impl AsRef<Path>) -> bool {
         self.open_in(path.as_ref(), OFlags::PATH).is_ok()
     }
 
-    /// Names in a directory, sorted; none if there is no such directory.
+    /// Names in a directory, sorted; empty if the directory does not exist.
     pub fn list(&self, path: impl AsRef<Path>) -> io::Result<Vec<OsString>> {
         let fd = match self.open_in(path.as_ref(), OFlags::RDONLY | OFlags::DIRECTORY) {
             Ok(fd) => fd,

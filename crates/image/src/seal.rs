@@ -1,4 +1,4 @@
-//! A working copy becomes the next version: by a rename, without a copy.
+//! Seals a working copy as the next version, by a rename without a copy.
 
 use super::{
     error::{Doing, ImportError, Result},
@@ -6,11 +6,11 @@ use super::{
     leftovers::remove_if_there,
     locks::{open_dir, try_lock},
     placeholders::remove_placeholders,
-    prepare::{MADE, Origin, Wishes, full, prepare},
+    prepare::{Choices, MADE, Origin, full, prepare},
     progress::{Progress, Step},
-    tree::{Copied, Notes, SpaceGuard, flatten},
+    tree::{Copied, Remarks, SpaceGuard, flatten},
     versions::Images,
-    work::{Held, PARENT_PACKAGES, WORK, WORK_FILE, hold},
+    work::{LockedCopy, PARENT_PACKAGES, WORK, WORK_FILE, lock_copy},
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::ImageRef;
@@ -20,46 +20,46 @@ use std::{
     path::PathBuf,
 };
 
-/// What is to be sealed, and how.
+/// A request to seal a working copy.
 #[derive(Clone, Debug)]
 pub struct SealRequest {
     /// `STATE/images`.
     pub images_dir: PathBuf,
     /// The working copy.
     pub work: String,
-    /// Name of the image; none = that of the version that it is a copy of.
+    /// Name of the image; none for that of its parent.
     pub name: Option<String>,
     /// The agent's binary.
     pub agent: PathBuf,
-    /// A remark for people.
+    /// A remark for people; may be empty.
     pub message: String,
-    /// Who seals it.
+    /// Name of the user who seals it.
     pub by: String,
-    /// Release of the kernel to boot; none = the newest one.
+    /// Release of the kernel to boot; none for the newest one.
     pub kernel: Option<String>,
-    /// Modules that the initramfs shall hold in addition to those that its parent's had.
+    /// Names of modules for the initramfs, in addition to those of its parent.
     pub modules: Vec<String>,
-    /// The present.
+    /// The current time.
     pub now: Timestamp,
 }
 
-/// Seals a working copy as the next version of an image. On failure it is as it was.
+/// Seals a working copy as the next version of an image. After a failure the working copy is unchanged.
 ///
-/// All that a version has besides the tree is made in the working copy's own directory, which then gets its place among
-/// the versions by one rename: ended at any moment, there is either the working copy or the version, whole.
+/// All files of a version besides the tree are made in the working copy's own directory, which one rename then moves to the versions.
+/// An interruption leaves either the working copy or the complete version.
 ///
 /// # Errors
-/// The names, rights, a tree that cannot boot, somebody who works in it, room on the disk, and what system calls say.
+/// Invalid names, missing rights, a tree that cannot boot, a process that works in it, missing space, and system calls.
 pub fn seal(request: &SealRequest, progress: &mut dyn Progress) -> Result<ImageRef> {
     check_root("sealing an image")?;
     if let Some(name) = &request.name {
         check_name(name)?;
     }
-    let held = hold(&request.images_dir, &request.work, false, "nobody seals")?;
+    let held = lock_copy(&request.images_dir, &request.work, false, "cannot seal")?;
     let images = Images::open(&request.images_dir)?;
     let path = &held.copy.dir;
     let dir = open_dir(path).doing(|| format!("opening {}", path.display()))?;
-    // As a version is locked: nobody deletes it in the moment between its name and its end here.
+    // Take the lock of a version, so that no process deletes it between the rename and the end of this function.
     let dir =
         try_lock(dir, true, path)?.map_err(|_| ImportError::Request(format!("{} is being deleted", request.work)))?;
     let mut space = SpaceGuard::new(
@@ -67,13 +67,13 @@ pub fn seal(request: &SealRequest, progress: &mut dyn Progress) -> Result<ImageR
         &request.images_dir,
         needed(&images, &held.copy.info.parent),
     )?;
-    // A seal that died may have left some, and a shell that was killed others.
+    // An interrupted seal or shell may have left files.
     clear(dir.as_fd())?;
     remove_placeholders(path)?;
-    let mut notes = Notes::default();
-    flatten(&held.copy.root(), &mut space, &mut notes, progress).map_err(|e| full(e, &space))?;
-    for note in notes.into_lines() {
-        progress.note(&note);
+    let mut remarks = Remarks::default();
+    flatten(&held.copy.root(), &mut space, &mut remarks, progress).map_err(|e| full(e, &space))?;
+    for remark in remarks.into_lines() {
+        progress.remark(&remark);
     }
     progress.reached("begun");
     let name = request
@@ -83,14 +83,14 @@ pub fn seal(request: &SealRequest, progress: &mut dyn Progress) -> Result<ImageR
     let sealed = seal_held(request, &held, &images, &name, dir.as_fd(), progress);
     let image = sealed.map_err(|e| {
         if let Err(left) = clear(dir.as_fd()) {
-            tracing::warn!(dir = %path.display(), error = %left, "what a failed seal made could not be removed");
+            tracing::warn!(dir = %path.display(), error = %left, "files of the failed seal could not be removed");
         }
         if let Ok(_lock) = images.lock() {
             images.tidy(&name);
         }
         full(e, &space)
     })?;
-    // They say nothing any more; left behind by a crash, they are in nobody's way.
+    // These files are no longer used. A crash may leave them behind, which does no harm.
     for file in [WORK_FILE, PARENT_PACKAGES] {
         remove_if_there(&dir, file)?;
     }
@@ -101,7 +101,7 @@ pub fn seal(request: &SealRequest, progress: &mut dyn Progress) -> Result<ImageR
     Ok(image)
 }
 
-/// Bytes that sealing will write, as far as one can know: what its parent has, and some more.
+/// Bytes that sealing will write, estimated from its parent.
 fn needed(images: &Images, parent: &ImageRef) -> Option<u64> {
     let dir = images.path().join(&parent.name).join(parent.version.to_string());
     let sizes = MADE
@@ -113,7 +113,7 @@ fn needed(images: &Images, parent: &ImageRef) -> Option<u64> {
 
 fn seal_held(
     request: &SealRequest,
-    held: &Held,
+    held: &LockedCopy,
     images: &Images,
     name: &str,
     dir: BorrowedFd<'_>,
@@ -128,7 +128,7 @@ fn seal_held(
             .filter(|m| !copy.info.modules.contains(m))
             .cloned(),
     );
-    let wishes = Wishes {
+    let choices = Choices {
         agent: &request.agent,
         kernel: request.kernel.as_deref(),
         modules: &modules,
@@ -138,9 +138,9 @@ fn seal_held(
         files: copy.info.files,
         bytes: copy.info.bytes,
     };
-    let prepared = prepare(&copy.dir, dir, &wishes, before.as_ref(), Some(size), progress)?;
-    for note in &prepared.seen.notes {
-        progress.note(note);
+    let prepared = prepare(&copy.dir, dir, &choices, before.as_ref(), Some(size), progress)?;
+    for remark in &prepared.seen.remarks {
+        progress.remark(remark);
     }
     progress.begin(Step::Sync, None);
     let origin = Origin {
@@ -158,7 +158,7 @@ fn seal_held(
     images.publish(name, (from.as_fd(), &entry), dir, manifest, progress)
 }
 
-/// Removes what sealing makes beside the tree.
+/// Removes the files that sealing makes next to the tree.
 fn clear(dir: BorrowedFd<'_>) -> Result<()> {
     for file in MADE.iter().chain(&["manifest.toml"]) {
         remove_if_there(dir, file)?;

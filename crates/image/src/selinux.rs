@@ -1,12 +1,12 @@
-//! Whether a tree enforces SELinux: NFSv3 carries no labels, so that on a node nothing has the label that the policy wants, and an
-//! enforcing policy lets nobody in.
+//! Finds out whether a tree enforces SELinux. NFSv3 does not transfer labels, so no file on a node has the label that the policy
+//! expects, and an enforcing policy lets no user in.
 
 use super::root::RootDir;
 
-/// Kernel argument that has the policy log instead of refuse; libselinux and systemd prefer it to the configuration.
+/// Kernel argument that makes the policy log violations only. For libselinux and systemd it precedes the configuration.
 const PERMISSIVE: &str = "enforcing=0";
 
-/// True if the configuration of the tree (selinux(8), /etc/selinux/config) enforces, and there is a policy to enforce.
+/// True if the configuration of the tree (selinux(8), /etc/selinux/config) enforces a policy, and the policy exists.
 pub(crate) fn enforces_selinux(tree: &RootDir) -> bool {
     let Ok(text) = tree.read("etc/selinux/config", 64 << 10) else {
         return false;
@@ -24,15 +24,15 @@ pub(crate) fn enforces_selinux(tree: &RootDir) -> bool {
             .is_ok_and(|names| !names.is_empty())
 }
 
-/// What people are told of such an image.
-pub fn selinux_note(image: &str) -> String {
+/// The remark about such an image.
+pub fn selinux_remark(image: &str) -> String {
     format!(
-        "{image} enforces SELinux, whose labels NFS does not carry: its nodes boot permissive (kernel argument {PERMISSIVE}); with \
-         SELINUX=permissive or disabled in its /etc/selinux/config this is as intended"
+        "{image} enforces SELinux, but NFS does not transfer its labels: nodes boot permissive (kernel argument {PERMISSIVE}); to \
+         silence this remark, set SELINUX=permissive or disabled in its /etc/selinux/config"
     )
 }
 
-/// The kernel's arguments with SELinux made permissive, unless the site says itself what it should be.
+/// The kernel's arguments with SELinux made permissive, unless the site's own arguments set it.
 pub fn permissive_args(given: &str) -> String {
     let said = |arg: &str| arg.starts_with("enforcing=") || arg == "selinux=0";
     match given.split_whitespace().any(said) {
@@ -47,7 +47,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn the_sites_own_arguments_count() {
+    fn the_sites_own_arguments_take_precedence() {
         assert_eq!(permissive_args(""), "enforcing=0");
         assert_eq!(permissive_args("quiet"), "enforcing=0 quiet");
         for given in ["enforcing=1", "quiet selinux=0"] {
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_that_is_enforced_is_seen() {
+    fn an_enforced_policy_is_found() {
         let dir = tempfile::tempdir().unwrap();
         let selinux = dir.path().join("etc/selinux");
         fs::create_dir_all(&selinux).unwrap();

@@ -1,4 +1,4 @@
-//! Is a version still what it was when it was sealed?
+//! Verifies that a version has not changed since it was sealed.
 
 use super::{
     ImageVersion,
@@ -10,17 +10,17 @@ use super::{
 };
 use std::os::fd::AsFd;
 
-/// Keeps others from deleting `version` as long as the answer lives.
+/// Prevents the deletion of `version` until the result is dropped.
 ///
 /// # Errors
-/// It is being deleted, or gone.
+/// It is being deleted, or no longer exists.
 pub fn keep_version(version: &ImageVersion) -> Result<Locked> {
     let dir = open_dir(&version.dir).doing(|| format!("opening {}", version.dir.display()))?;
     try_lock(dir, true, &version.dir)?
         .map_err(|pids| held(&format!("{} is being deleted", version.manifest.image), &pids))
 }
 
-/// Compares tree, kernel and initramfs with their digests; what differs is answered, a line each.
+/// Compares tree, kernel and initramfs with their digests. Returns one line for each difference.
 ///
 /// # Errors
 /// The version has no digests, or cannot be read.
@@ -28,7 +28,7 @@ pub fn verify(version: &ImageVersion, progress: &mut dyn Progress) -> Result<Vec
     let m = &version.manifest;
     if m.digest.is_empty() {
         return Err(ImportError::Request(format!(
-            "{} has no digest: it was sealed by a rackstrap that made none; `rackstrap image clone {}` and `image seal` \
+            "{} has no digest: a rackstrap without digests sealed it; `rackstrap image clone {}` and `image seal` \
              make a version that has one",
             m.image, m.image
         )));

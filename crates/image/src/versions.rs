@@ -1,4 +1,4 @@
-//! The directory of versions: `images/NAME/VERSION`, made beside as `.incoming-…` and renamed when it is whole.
+//! The directory of versions: `images/NAME/VERSION`. A version is made as `.incoming-…` and renamed when it is complete.
 
 use super::{
     Manifest,
@@ -23,12 +23,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// In `images/NAME`: the highest number that a version ever had, kept when that one is deleted. A number never means
-/// two things.
+/// The file in `images/NAME` with the highest number of a deleted version, so that no number is used twice.
 const LAST: &str = ".last";
 
-/// Of `images/`. Whoever can open a directory can lock it, and so keep everybody else from changing it for as long as he likes:
-/// nobody but root can open what is here or below.
+/// Mode of `images/`. A user who can open a directory can lock it, and so prevent all changes to it. With this mode only root can open
+/// it and what is below.
 const PRIVATE: u32 = 0o700;
 
 /// The directory `images/`.
@@ -46,23 +45,23 @@ fn make_dir(path: &Path, mode: u32) -> Result<OwnedFd> {
     open_dir(path).doing(|| format!("opening {}", path.display()))
 }
 
-/// Makes the directory of images if it is not there, and root's alone in any case.
+/// Creates the directory of images if it is missing, and makes it accessible to root only.
 ///
 /// # Errors
-/// What cannot be made or changed.
+/// System calls.
 pub fn own_images(path: &Path) -> Result<()> {
     Images::open(path).map(drop)
 }
 
 impl Images {
-    /// Opens it for a change, and makes it if it is not there. It is root's alone from then on.
+    /// Opens the directory for a change, creates it if it is missing, and makes it accessible to root only.
     pub fn open(path: &Path) -> Result<Self> {
         if let Some(state) = path.parent() {
             std::fs::create_dir_all(state).doing(|| format!("making {}", state.display()))?;
         }
         let fd = make_dir(path, PRIVATE)?;
-        let doing = || format!("making {} root's alone (mode {PRIVATE:o})", path.display());
-        // Others made it, or an older rackstrap.
+        let doing = || format!("making {} accessible to root only (mode {PRIVATE:o})", path.display());
+        // An administrator or an older rackstrap may have made it with another mode.
         let mode = rfs::fstat(&fd).doing(doing)?.st_mode & 0o7777;
         if mode & !PRIVATE != 0 {
             rfs::fchmod(&fd, Mode::from_raw_mode(PRIVATE)).doing(doing)?;
@@ -73,34 +72,34 @@ impl Images {
         })
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Locks it for as long as the answer lives: names and numbers are given and taken under this lock.
+    /// Locks the directory until the result is dropped. Names and numbers are only assigned under this lock.
     pub fn lock(&self) -> Result<OwnedFd> {
         lock_dir(self.fd.as_fd(), &self.path)
     }
 
-    /// The directory of the image `name`, which is made if it is not there.
+    /// The directory of the image `name`, created if it is missing.
     pub fn of(&self, name: &str) -> Result<OwnedFd> {
         make_dir(&self.path.join(name), 0o755)
     }
 
-    /// Removes the directory of `name` if there is nothing in it.
+    /// Removes the directory of `name` if it is empty.
     pub fn tidy(&self, name: &str) {
-        // Only succeeds if there is no version, no number to be remembered, and nothing that is being made.
+        // This succeeds only without versions, without a recorded number, and without unfinished versions.
         let _ = rfs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR);
     }
 
-    /// Has what was renamed in it stay so.
+    /// Writes renames in the directory to disk.
     pub fn sync(&self) -> Result<()> {
         rfs::fsync(&self.fd).doing(|| format!("writing {} to disk", self.path.display()))
     }
 
-    /// Makes `dir`, which is `entry` in `from`, the next version of `name`: all of it is on disk first, then it
-    /// appears at once, by one rename.
+    /// Makes `dir`, which is `entry` in `from`, the next version of `name`: everything is written to disk first, and then one rename
+    /// makes it visible.
     pub fn publish(
         &self,
         name: &str,
@@ -126,7 +125,7 @@ impl Images {
         rfs::renameat_with(from, entry, &parent, number.as_str(), RenameFlags::NOREPLACE)
             .doing(|| format!("naming it {image}"))?;
         progress.reached("named");
-        // From here on it is there, whatever else goes wrong.
+        // From here on the version exists, whatever else fails.
         let synced = rfs::fsync(&parent).and(rfs::fsync(from)).and(rfs::fsync(&self.fd));
         if let Err(e) = synced {
             tracing::warn!(image = %image, error = %e, "a power cut in the next seconds could undo the new version");
@@ -134,7 +133,7 @@ impl Images {
         Ok(image)
     }
 
-    /// Remembers that `name` had version `version`, which is about to go.
+    /// Records that `name` had version `version`, before it is deleted.
     pub fn remember(&self, name: &str, version: u32) -> Result<()> {
         let path = self.path.join(name);
         if remembered(&path)? >= version {
@@ -148,7 +147,7 @@ impl Images {
     }
 }
 
-/// Writes a file anew; it is on disk when this returns, its name is not.
+/// Creates a file with `content`. The content is on disk when this returns, the file's name is not.
 pub(crate) fn write_new(dir: BorrowedFd<'_>, name: &CStr, content: &[u8]) -> std::io::Result<()> {
     match rfs::unlinkat(dir, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => {}
@@ -160,27 +159,27 @@ pub(crate) fn write_new(dir: BorrowedFd<'_>, name: &CStr, content: &[u8]) -> std
     file.sync_all()
 }
 
-/// A directory that is being made. Dropped before it has its name, it is removed with everything in it.
+/// A directory that is being made. If it is dropped before it has its final name, it is removed with its content.
 #[derive(Debug)]
 pub(crate) struct Incoming {
     images: Images,
     name: String,
     parent: OwnedFd,
     entry: CString,
-    /// Open and locked: whoever can lock it knows that its maker is dead.
+    /// Open and locked: if another process can lock it, its maker is dead.
     dir: OwnedFd,
     named: bool,
 }
 
 impl Incoming {
-    /// It has its name: whoever wants to read or delete it may. Closing it would not do, should a child process that is just
-    /// being started have the descriptor too.
-    fn let_go(&mut self) {
+    /// Releases the lock after the final rename, so that other processes may read or delete it. Closing the descriptor is not enough
+    /// if a child process that is being started has it too.
+    fn release(&mut self) {
         self.named = true;
         let _ = rfs::flock(&self.dir, FlockOperation::Unlock);
     }
 
-    /// Makes a place for the next version of `name` below `images`, and removes what others that died left there.
+    /// Makes a directory for the next version of `name` below `images`, and removes the leftovers of interrupted processes there.
     pub fn create(images_path: &Path, name: &str) -> Result<Self> {
         let images = Images::open(images_path)?;
         let _lock = images.lock()?;
@@ -204,13 +203,13 @@ impl Incoming {
         })
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> PathBuf {
         let entry = std::ffi::OsStr::from_bytes(self.entry.to_bytes());
         self.images.path.join(&self.name).join(entry)
     }
 
-    /// The directory.
+    /// The open directory.
     pub fn dir(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
     }
@@ -225,11 +224,11 @@ impl Incoming {
         let image = self
             .images
             .publish(&self.name, from, self.dir.as_fd(), manifest, progress)?;
-        self.let_go();
+        self.release();
         Ok(image)
     }
 
-    /// Names it `name`, which must be free, beside where it was made.
+    /// Renames it to `name`, which must be free, in the same directory.
     pub fn name(mut self, name: &str, progress: &mut dyn Progress) -> Result<()> {
         rfs::syncfs(&self.dir).doing(|| format!("writing {name} to disk"))?;
         progress.reached("synced");
@@ -237,12 +236,12 @@ impl Incoming {
         match rfs::renameat_with(&self.parent, &self.entry, &self.parent, name, RenameFlags::NOREPLACE) {
             Err(Errno::EXIST) => {
                 return Err(ImportError::Request(format!(
-                    "{name} came into being meanwhile; give it another name"
+                    "another process made {name} meanwhile; choose another name"
                 )));
             }
             other => other.doing(|| format!("naming it {name}"))?,
         }
-        self.let_go();
+        self.release();
         progress.reached("named");
         rfs::fsync(&self.parent).doing(|| format!("writing {name} to disk"))?;
         self.images.sync()
@@ -254,9 +253,9 @@ impl Drop for Incoming {
         if self.named {
             return;
         }
-        // What cannot be removed now is removed by the next one, as nobody holds its lock any more.
+        // The next process removes what cannot be removed now, because its lock is released.
         if let Err(e) = remove_tree(self.parent.as_fd(), &self.entry) {
-            tracing::warn!(dir = %self.path().display(), error = %e, "what was half made could not be removed");
+            tracing::warn!(dir = %self.path().display(), error = %e, "an unfinished directory could not be removed");
         }
         if let Ok(_lock) = self.images.lock() {
             self.images.tidy(&self.name);
@@ -264,7 +263,7 @@ impl Drop for Incoming {
     }
 }
 
-/// The number that the next version in `dir` gets: no version ever had it.
+/// The number for the next version in `dir`, which no version ever had.
 fn next_version(dir: &Path) -> Result<u32> {
     let newest = versions(dir)?.into_iter().max().unwrap_or(0).max(remembered(dir)?);
     newest
@@ -278,7 +277,7 @@ fn remembered(dir: &Path) -> Result<u32> {
     match std::fs::read_to_string(&path) {
         Ok(text) => text.trim().parse().map_err(|_| {
             ImportError::Request(format!(
-                "{} holds no number; write the highest number that a version there ever had into it",
+                "{} does not contain a number; write the highest number of any version there into it",
                 path.display()
             ))
         }),
@@ -287,7 +286,7 @@ fn remembered(dir: &Path) -> Result<u32> {
     }
 }
 
-/// Numbers of all versions in `images/NAME`, whatever state they are in.
+/// Numbers of all versions in `images/NAME`, in any state.
 pub(crate) fn versions(dir: &Path) -> Result<Vec<u32>> {
     let doing = || format!("reading {}", dir.display());
     let mut found = Vec::new();
@@ -300,7 +299,7 @@ pub(crate) fn versions(dir: &Path) -> Result<Vec<u32>> {
     Ok(found)
 }
 
-/// The version that a directory's name says: plain digits, from 1.
+/// The number in the name of a version's directory: plain digits, from 1.
 pub(crate) fn version_number(name: &str) -> Option<u32> {
     let plain = name.bytes().all(|b| b.is_ascii_digit()) && !name.starts_with('0');
     plain.then(|| name.parse().ok())?
@@ -316,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_count_up_and_the_unsealed_vanish() {
+    fn versions_count_up_and_unsealed_ones_are_removed() {
         let state = tempfile::tempdir().unwrap();
         let images = state.path().join("deep/images");
         let first = Incoming::create(&images, "debian").unwrap();
@@ -340,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_can_open_it_and_so_lock_it() {
+    fn other_users_cannot_open_and_lock_the_images() {
         use std::os::unix::{fs::PermissionsExt, process::CommandExt};
         let state = tempfile::tempdir().unwrap();
         let images = state.path().join("images");
@@ -360,11 +359,11 @@ mod tests {
         assert_eq!(mode(), 0o700);
         let version = images.join("debian/1");
         std::fs::create_dir_all(&version).unwrap();
-        // As an older rackstrap made it.
+        // An older rackstrap used this mode.
         for dir in [&images, &images.join("debian"), &version] {
             set(dir, 0o755);
         }
-        assert!(lock(&images) && lock(&version), "he could");
+        assert!(lock(&images) && lock(&version), "an open directory can be locked");
         Images::open(&images).unwrap();
         assert!(!lock(&images) && !lock(&version));
         assert_eq!(mode(), 0o700);
@@ -388,11 +387,16 @@ mod tests {
         let error = Incoming::create(&images, "debian")
             .unwrap()
             .seal(Manifest::bare, &mut Quiet);
-        assert!(error.unwrap_err().to_string().contains(".last holds no number"));
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains(".last does not contain a number")
+        );
     }
 
     #[test]
-    fn what_the_dead_left_is_removed_and_the_living_is_not() {
+    fn leftovers_of_dead_processes_are_removed_and_others_are_not() {
         let state = tempfile::tempdir().unwrap();
         let images = state.path().join("images");
         let living = Incoming::create(&images, "a").unwrap();

@@ -1,4 +1,4 @@
-//! Working copies: `images/.work/NAME/{root/, work.toml}`, made from a version, changed by people, sealed as the next one.
+//! Working copies: `images/.work/NAME/{root/, work.toml}`, made from a version, changed by people, sealed as the next version.
 
 use super::{
     Manifest, Packages, Problem,
@@ -10,7 +10,7 @@ use super::{
     placeholders::remove_placeholders,
     prepare::{full, packages_of},
     progress::{Progress, Step},
-    tree::{Copied, Notes, SpaceGuard, copy_tree, count_tree, has_nested, is_subvolume, make_root, snapshot},
+    tree::{Copied, Remarks, SpaceGuard, copy_tree, count_tree, has_nested, is_subvolume, make_root, snapshot},
     verify::keep_version,
     versions::{Images, Incoming, write_new},
 };
@@ -28,29 +28,29 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Below `images/`; names of images cannot begin with a dot.
+/// The directory below `images/`. Names of images cannot begin with a dot.
 pub(crate) const WORK: &str = ".work";
-/// What a working copy says about itself; whoever is in it holds a shared lock on this file.
+/// The description of a working copy. A process that works in it holds a shared lock on this file.
 pub(crate) const WORK_FILE: &str = "work.toml";
-/// What its parent had installed: the parent may be deleted before the copy is sealed.
+/// The packages of its parent, because the parent may be deleted before the copy is sealed.
 pub(crate) const PARENT_PACKAGES: &str = "parent-packages.json";
 
-/// `work.toml`.
+/// The content of `work.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct WorkInfo {
-    /// The version that it is a copy of.
+    /// The version that was copied.
     pub parent: ImageRef,
-    /// When it was made.
+    /// Time of the copy.
     pub created: Timestamp,
-    /// Who made it.
+    /// Name of the user who made it; empty in old files.
     #[serde(default)]
     pub by: String,
-    /// Files when it was made.
+    /// Number of files when it was made.
     pub files: u64,
     /// Bytes of regular files when it was made.
     pub bytes: u64,
-    /// Modules that the initramfs of its parent has by wish.
+    /// Modules in the initramfs of its parent that a person asked for.
     #[serde(default)]
     pub modules: Vec<String>,
 }
@@ -60,13 +60,13 @@ pub struct WorkInfo {
 pub struct WorkingCopy {
     /// Its name.
     pub name: String,
-    /// What it says about itself.
+    /// Its description.
     pub info: WorkInfo,
     /// `images/.work/NAME`.
     pub dir: PathBuf,
 }
 
-/// What is to be copied.
+/// A request to make a working copy.
 #[derive(Clone, Debug)]
 pub struct CloneRequest {
     /// `STATE/images`.
@@ -75,23 +75,23 @@ pub struct CloneRequest {
     pub parent: ImageRef,
     /// Name of the copy.
     pub name: String,
-    /// Who wants it.
+    /// Name of the user who makes it.
     pub by: String,
-    /// The present.
+    /// The current time.
     pub now: Timestamp,
 }
 
-/// How a working copy came to be what its parent is.
+/// How a working copy was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "by", rename_all = "kebab-case")]
 pub enum Way {
-    /// One snapshot of a subvolume.
+    /// By one snapshot of a subvolume.
     Snapshot,
-    /// Every file by itself, with the blocks of its parent's.
+    /// File by file, with shared blocks.
     Reflinks,
-    /// Every file by itself.
+    /// File by file.
     Copy {
-        /// Bytes that were written; files whose blocks could be shared are not in it.
+        /// Bytes that were written, without those of files with shared blocks.
         written: u64,
     },
 }
@@ -105,25 +105,25 @@ pub struct Cloned {
     pub way: Way,
 }
 
-/// A working copy that nobody else may change (exclusive) or take away (shared) as long as this lives.
+/// A locked working copy: no other process may change it (exclusive) or delete or seal it (shared) until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct LockedCopy {
     pub copy: WorkingCopy,
     /// `work.toml`, open and locked.
     pub lock: Locked,
 }
 
 impl WorkingCopy {
-    /// Processes that are in it: shells, and commands that run.
+    /// Processes that work in it: shells and commands.
     pub fn users(&self) -> Vec<u32> {
         let file = File::open(self.dir.join(WORK_FILE));
         file.map_or_else(|_| Vec::new(), |file| holders(file.as_fd()))
     }
 
-    /// Removes what a shell that was killed left in the tree, if nobody is in it now.
+    /// Removes the placeholders that a killed shell left in the tree, if no process works in it now.
     ///
     /// # Errors
-    /// What system calls say.
+    /// System calls.
     pub fn tidy(&self) -> Result<()> {
         let path = self.dir.join(WORK_FILE);
         let file = File::open(&path).doing(|| format!("opening {}", path.display()))?;
@@ -138,14 +138,14 @@ impl WorkingCopy {
         self.dir.join("root")
     }
 
-    /// What its parent had installed.
+    /// The packages of its parent; none if the file is missing.
     pub(crate) fn parent_packages(&self) -> Option<Packages> {
         let text = std::fs::read(self.dir.join(PARENT_PACKAGES)).ok()?;
         serde_json::from_slice(&text).ok()
     }
 }
 
-/// All working copies below `images_dir`, by name, and what could not be used.
+/// All working copies below `images_dir`, by name, and directories that are not usable.
 pub fn working_copies(images_dir: &Path) -> (Vec<WorkingCopy>, Vec<Problem>) {
     let (mut found, mut problems) = (Vec::new(), Vec::new());
     let all = images_dir.join(WORK);
@@ -153,7 +153,7 @@ pub fn working_copies(images_dir: &Path) -> (Vec<WorkingCopy>, Vec<Problem>) {
         let path = all.join(&name);
         match name
             .to_str()
-            .ok_or_else(|| "no name of a working copy".to_owned())
+            .ok_or_else(|| "not a valid name of a working copy".to_owned())
             .and_then(|name| load(&path, name))
         {
             Ok(copy) => found.push(copy),
@@ -173,7 +173,7 @@ fn load(dir: &Path, name: &str) -> std::result::Result<WorkingCopy, String> {
     })
 }
 
-/// The working copy `name`; an error says which there are, or as what it was sealed.
+/// Finds the working copy `name`. An error lists those that exist, or names the version as which it was sealed.
 pub fn find_working_copy(images_dir: &Path, name: &str) -> Result<WorkingCopy> {
     let (copies, _) = working_copies(images_dir);
     if let Some(copy) = copies.iter().find(|copy| copy.name == name) {
@@ -189,59 +189,62 @@ pub fn find_working_copy(images_dir: &Path, name: &str) -> Result<WorkingCopy> {
     if let Some(version) = sealed.max_by_key(|version| version.manifest.created) {
         let m = &version.manifest;
         return Err(ImportError::Request(format!(
-            "there is no working copy {name} any more: it was sealed as {}; make another one with `rackstrap image \
+            "working copy {name} no longer exists: it was sealed as {}; make another one with `rackstrap image \
              clone {} {name}`",
             m.image, m.image
         )));
     }
     let known: Vec<&str> = copies.iter().map(|copy| copy.name.as_str()).collect();
     Err(ImportError::Request(match known.is_empty() {
-        true => format!("there is no working copy {name}; make one with `rackstrap image clone IMAGE {name}`"),
-        false => format!("there is no working copy {name}; there are {}", known.join(", ")),
+        true => format!("working copy {name} does not exist; make one with `rackstrap image clone IMAGE {name}`"),
+        false => format!(
+            "working copy {name} does not exist; existing copies: {}",
+            known.join(", ")
+        ),
     }))
 }
 
-/// Finds the working copy and locks it: shared for whoever works in it, exclusively for who takes it away. `what` is
-/// what cannot be done otherwise.
-pub(crate) fn hold(images_dir: &Path, name: &str, shared: bool, what: &str) -> Result<Held> {
+/// Finds the working copy and locks it: shared to work in it, exclusively to seal or delete it. `what` begins the error message:
+/// `cannot seal`.
+pub(crate) fn lock_copy(images_dir: &Path, name: &str, shared: bool, what: &str) -> Result<LockedCopy> {
     let copy = find_working_copy(images_dir, name)?;
     let path = copy.dir.join(WORK_FILE);
     let file = File::open(&path).doing(|| format!("opening {}", path.display()))?;
     let lock = try_lock(file, shared, &path)?.map_err(|pids| {
         let why = match shared {
             true => format!("{what} {name}: it is being sealed or deleted by"),
-            false => format!("{what} {name} while somebody works in it"),
+            false => format!("{what} {name} while a process works in it"),
         };
         held(&why, &pids)
     })?;
-    // Between the look and the lock it may have been sealed, and another one have taken its name.
+    // Before the lock was taken, the copy may have been sealed and another one may have got its name.
     let ours = rfs::fstat(&lock).doing(|| format!("looking at {}", path.display()))?;
     match std::fs::symlink_metadata(&path) {
-        Ok(now) if (now.dev(), now.ino()) == (ours.st_dev, ours.st_ino) => Ok(Held { copy, lock }),
+        Ok(now) if (now.dev(), now.ino()) == (ours.st_dev, ours.st_ino) => Ok(LockedCopy { copy, lock }),
         _ => find_working_copy(images_dir, name).and_then(|_| {
             Err(ImportError::Request(format!(
-                "{name} is not the working copy that it was a moment ago; try again"
+                "working copy {name} was replaced by another one; try again"
             )))
         }),
     }
 }
 
-/// The name of a copy that nobody named.
+/// The default name of a working copy.
 pub fn default_name(parent: &ImageRef) -> String {
     format!("{}-work", parent.name)
 }
 
-/// Makes a working copy. On failure nothing is left of it.
+/// Makes a working copy. A failure leaves nothing behind.
 ///
 /// # Errors
-/// The names, rights, room on the disk, and what system calls say.
+/// Invalid names, missing rights, missing space, and system calls.
 pub fn clone_version(request: &CloneRequest, progress: &mut dyn Progress) -> Result<Cloned> {
     check_name(&request.name)?;
     check_root("copying an image")?;
     let (catalog, _) = super::load_catalog(&request.images_dir);
     let Some(parent) = catalog.get(&request.parent) else {
         return Err(ImportError::Request(format!(
-            "there is no image {}; see: rackstrap image list",
+            "image {} does not exist; see: rackstrap image list",
             request.parent
         )));
     };
@@ -254,25 +257,25 @@ pub fn clone_version(request: &CloneRequest, progress: &mut dyn Progress) -> Res
     let taken = request.images_dir.join(WORK).join(&request.name);
     if taken.exists() {
         return Err(ImportError::Request(format!(
-            "there is a working copy {} already; give this one another name, or seal or delete that one",
+            "working copy {} exists already; choose another name, or seal or delete the existing one",
             request.name
         )));
     }
-    // Held until the copy is there, so that nobody deletes it meanwhile.
+    // The parent is held until the copy is complete, so that no process deletes it meanwhile.
     let _kept = keep_version(parent)?;
     let from_path = parent.dir.join("root");
     let from = open_dir(&from_path).doing(|| format!("opening {}", from_path.display()))?;
     let incoming = Incoming::create(&request.images_dir, WORK)?;
     progress.reached("made");
     let mut space = SpaceGuard::new(incoming.dir(), &request.images_dir, None)?;
-    let mut notes = Notes::default();
+    let mut remarks = Remarks::default();
     let mut fill = || {
         let (copied, way) = match snapshot_of(from.as_fd(), &incoming) {
             true => {
                 let Manifest { files, bytes, .. } = parent.manifest;
                 (Copied { files, bytes }, Way::Snapshot)
             }
-            false => copy_files(request, from.as_fd(), &incoming, &mut space, &mut notes, progress)?,
+            false => copy_files(request, from.as_fd(), &incoming, &mut space, &mut remarks, progress)?,
         };
         progress.reached("copied");
         let info = WorkInfo {
@@ -296,8 +299,8 @@ pub fn clone_version(request: &CloneRequest, progress: &mut dyn Progress) -> Res
     };
     let (info, way) = fill().map_err(|e| full(e, &space))?;
     incoming.name(&request.name, progress).map_err(|e| full(e, &space))?;
-    for note in notes.into_lines() {
-        progress.note(&note);
+    for remark in remarks.into_lines() {
+        progress.remark(&remark);
     }
     let copy = WorkingCopy {
         name: request.name.clone(),
@@ -307,15 +310,15 @@ pub fn clone_version(request: &CloneRequest, progress: &mut dyn Progress) -> Res
     Ok(Cloned { copy, way })
 }
 
-/// Makes the tree of `incoming` a snapshot of the tree `from`, if that is possible; otherwise there is none yet.
+/// Makes the tree of `incoming` a snapshot of the tree `from`. Returns false if that is not possible.
 fn snapshot_of(from: BorrowedFd<'_>, incoming: &Incoming) -> bool {
-    // Asked first, as most trees are on other file systems. Subvolumes in it would be empty directories in the snapshot.
+    // This is checked first because most trees are on other file systems. Nested subvolumes would be empty directories in a snapshot.
     let possible = is_subvolume(from) && has_nested(from).is_ok_and(|nested| !nested);
     possible
         && match snapshot(from, incoming.dir(), c"root") {
             Ok(()) => true,
             Err(error) => {
-                tracing::debug!(%error, "no snapshot, so file by file");
+                tracing::debug!(%error, "snapshot failed; copying file by file");
                 false
             }
         }
@@ -326,7 +329,7 @@ fn copy_files(
     from: BorrowedFd<'_>,
     incoming: &Incoming,
     space: &mut SpaceGuard,
-    notes: &mut Notes,
+    remarks: &mut Remarks,
     progress: &mut dyn Progress,
 ) -> Result<(Copied, Way)> {
     progress.begin(Step::Count, None);
@@ -337,7 +340,7 @@ fn copy_files(
     make_root(incoming.dir(), c"root").doing(making)?;
     let root = open_dir(&root_path).doing(making)?;
     progress.begin(Step::Copy, Some(total.bytes));
-    let copied = copy_tree(from, root.as_fd(), None, space, notes, progress)?;
+    let copied = copy_tree(from, root.as_fd(), None, space, remarks, progress)?;
     let way = match space.written() {
         0 if copied.bytes > 0 => Way::Reflinks,
         written => Way::Copy { written },
@@ -345,13 +348,13 @@ fn copy_files(
     Ok((copied, way))
 }
 
-/// Deletes a working copy that nobody is in.
+/// Deletes a working copy in which no process works.
 pub fn delete_working_copy(images_dir: &Path, name: &str, progress: &mut dyn Progress) -> Result<()> {
     check_root("deleting a working copy")?;
     let discarded = {
         let images = Images::open(images_dir)?;
         let _lock = images.lock()?;
-        let _held = hold(images_dir, name, false, "nobody deletes")?;
+        let _held = lock_copy(images_dir, name, false, "cannot delete")?;
         Discarded::take(Images::open(images_dir)?, WORK, name, name)?
     };
     progress.reached("discarded");

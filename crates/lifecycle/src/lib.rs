@@ -1,8 +1,8 @@
-//! What happens to running nodes: rollouts assign versions, restarts execute, and one planner decides on both.
+//! Decides what happens to running nodes: rollouts assign versions, restarts execute, and one planner decides both.
 //!
-//! Everything here is pure: no clocks, no files, no programs. [`plan`] takes what is [`Observed`] of nodes, the versions that they are
-//! to have, rollouts, requests for restarts, limits and the time. It answers what rollouts and requests become, and what to do about
-//! it ([`Action`]). The daemon writes the first down, then carries out the second; an action that is carried out twice does no harm.
+//! Everything here is pure: no clocks, no files, no programs. [`plan`] gets what is [`Observed`] of nodes, the versions assigned to
+//! them, rollouts, requests for restarts, limits and the time. It returns the changed rollouts and requests, and the actions
+//! ([`Action`]). The daemon first writes the changes and then carries out the actions; an action may be carried out twice.
 //!
 //! ```text
 //!   Observed ──┐
@@ -12,7 +12,7 @@
 //!   limits, now┘                         record on a timeline, make a version current
 //! ```
 //!
-//! How one node gets through its restart is the table in [`restart::TRANSITIONS`].
+//! The steps of a node's restart are the table in [`restart::TRANSITIONS`].
 
 mod observed;
 mod plan;
@@ -26,12 +26,12 @@ pub use share::Share;
 
 use rackstrap_base::clock::Timestamp;
 
-/// Severity of a record on a timeline.
+/// Severity of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// As it should be.
+    /// A success.
     Ok,
-    /// A failed attempt that is repeated.
+    /// A failed attempt that will be repeated.
     Retry,
     /// A failure.
     Error,
@@ -39,16 +39,16 @@ pub enum Level {
 
 /// A record for a node's timeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
+pub struct Record {
     /// The node.
     pub node: String,
     /// Its severity.
     pub level: Level,
-    /// For people.
+    /// The text for people.
     pub text: String,
 }
 
-/// The end of a time of so many seconds that began at `from`: what is not ready after it is late. The one deadline there is.
+/// The end of the time of `within_secs` seconds that began at `from`. A node that is not ready by then is late. All deadlines use this.
 pub(crate) fn deadline(from: Timestamp, within_secs: u64) -> Timestamp {
     from.plus_secs(within_secs)
 }

@@ -1,33 +1,33 @@
-//! What is known of one node at one moment.
+//! The observations of one node at one moment.
 
 use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::ImageRef;
 
-/// How a node is, as far as rollouts and restarts ask. Made in one place of the daemon, for all of them.
+/// The state of a node, as far as rollouts and restarts need it. One place of the daemon makes it for all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
-    /// The system is up and sends heartbeats.
+    /// Whether the system is up and sends heartbeats.
     pub up: bool,
-    /// The machine is switched on: its system is up, or its firmware, its loader or its agent was heard of a moment ago.
+    /// Whether the machine is switched on: its system is up, or a message of its firmware, loader or agent was received a moment ago.
     pub on: bool,
-    /// When it was last heard of.
+    /// Time of the last message from it.
     pub heard: Timestamp,
-    /// What the system lacks though it is up; empty if nothing.
+    /// Faults of a system that is up; empty if there are none.
     pub problem: String,
-    /// The step at which its boot has stalled, with the likely causes; empty if it has not.
+    /// The step at which its boot has stalled, with the likely causes; empty if it has not stalled.
     pub stalled: String,
-    /// The version of the boot that it is in; none if no boot is pinned.
+    /// The version of its current boot; none if no boot is pinned.
     pub image: Option<ImageRef>,
-    /// When that boot began.
+    /// Start of its current boot.
     pub opened: Timestamp,
-    /// The boot that its system came up with last: what it runs. Empty if it never came up.
+    /// The boot in which its system came up last, which it runs. Empty if it never came up.
     pub boot: String,
-    /// When the boot that it runs began.
+    /// Start of the boot that it runs.
     pub boot_opened: Timestamp,
-    /// Number of the boot that it runs among all boots, in the order in which they began.
+    /// Number of the boot that it runs, in the order of all boots.
     pub sequence: u64,
-    /// All checks of what it runs hold.
+    /// Whether all checks of the running system hold.
     pub healthy: bool,
-    /// When each of its boots began, also of those that never came up; in any order.
+    /// Starts of all its boots, including those that never came up; in any order.
     pub begun: Vec<Timestamp>,
 }

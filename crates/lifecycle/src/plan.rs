@@ -4,7 +4,7 @@
 mod tests;
 
 use crate::{
-    Note, Observed,
+    Observed, Record,
     restart::{Frame, Member, Program, Programs, Request, Step},
     rollout::{Audience, Rollout, Stage, State},
 };
@@ -12,38 +12,38 @@ use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::ImageRef;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-/// A node as the planner gets it.
+/// A node, as input of the planner.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
-    /// How it is.
+    /// The observations of the node.
     pub observed: Observed,
-    /// The image of which it boots whatever version it is given; none if its profile pins a version or names no image.
+    /// The image whose assigned version it boots; none if its profile pins a version or names no image.
     pub follows: Option<String>,
-    /// The image whose rollout has it leave the boot that it runs, for another version; none if it is to stay.
+    /// The image whose rollout gives it another version than that of the boot that it runs; none if it can stay in that boot.
     pub leaves: Option<String>,
 }
 
-/// All that a plan follows from, apart from rollouts and requests.
+/// The input of a plan, apart from rollouts and requests.
 #[derive(Clone, Copy, Debug)]
 pub struct Situation<'a> {
-    /// The present.
+    /// The current time.
     pub now: Timestamp,
-    /// What the site file says about restarts.
+    /// The settings of the site file for restarts.
     pub programs: Programs,
-    /// The nodes that are concerned. A node that is not among them was deleted.
+    /// All nodes that matter. A node that is not among them was deleted.
     pub nodes: &'a BTreeMap<String, Node>,
-    /// Nodes for which a program runs.
+    /// Nodes for which a program is running.
     pub busy: &'a HashSet<String>,
-    /// Number of the newest boot of all.
+    /// Number of the newest boot of all nodes.
     pub sequence: u64,
 }
 
-/// A rollout that is different now.
+/// A rollout that the plan changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changed {
-    /// As it is now.
+    /// Its new state.
     pub rollout: Rollout,
-    /// Its nodes that are different, with those that are no longer in it.
+    /// Its changed nodes, including those that are no longer in it.
     pub nodes: Vec<String>,
 }
 
@@ -52,11 +52,11 @@ pub struct Changed {
 pub struct Job {
     /// Id of the request.
     pub request: String,
-    /// Which program.
+    /// The program.
     pub program: Program,
-    /// For which nodes.
+    /// The nodes for which it runs.
     pub nodes: Vec<String>,
-    /// Why, for the program.
+    /// The reason, for the program.
     pub reason: String,
 }
 
@@ -65,45 +65,45 @@ pub struct Job {
 pub struct Order {
     /// The node.
     pub node: String,
-    /// The boot that it has to leave: in any other one the order is void.
+    /// The boot that it has to leave. In any other boot the order is void.
     pub boot: String,
     /// Id of the request.
     pub request: String,
-    /// Why, for the node.
+    /// The reason, for the node.
     pub reason: String,
 }
 
-/// What to do. Each may be done again: the next plan asks for it until what is observed says that it is done.
+/// An action of the daemon. It may be repeated: the next plan asks for it again until it is observed as done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// A rollout is done: its version becomes the current one.
+    /// Make the version of a rollout that is done the current one.
     MakeCurrent(ImageRef),
     /// Run a program of the site.
     Run(Job),
-    /// Have a node restart.
+    /// Order a node to restart.
     Restart(Order),
-    /// Record something on a node's timeline.
-    Record(Note),
+    /// Record an event on a node's timeline.
+    Record(Record),
 }
 
-/// What becomes of rollouts and requests, and what to do.
+/// The new state of rollouts and requests, and the actions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Rollouts that are different now.
+    /// Rollouts that have changed.
     pub rollouts: Vec<Changed>,
-    /// Requests that are new or different now.
+    /// Requests that are new or have changed.
     pub requests: Vec<Request>,
-    /// What to do once they are on disk.
+    /// Actions to carry out after the changes are on disk.
     pub actions: Vec<Action>,
 }
 
 /// Decides what happens to running nodes.
 ///
-/// 1. Rollouts look at the time and at their nodes, and give their version to the next batch.
-/// 2. Requests look at theirs: which are back, which are late.
-/// 3. The one request of each rollout with `--reboot` is brought in line with what is assigned: nodes that have to leave what they run
-///    come in, nodes that need not leave it any more go out.
-/// 4. Requests give as many turns as nodes may be down.
+/// 1. Rollouts evaluate the time and their nodes, and give their version to the next batch.
+/// 2. Requests evaluate their nodes: which are back, which are late.
+/// 3. The one request of each rollout with `--reboot` is reconciled with the assignments: nodes that have to leave their boot are
+///    added, nodes that need not are removed.
+/// 4. Requests give turns to as many nodes as may be down.
 pub fn plan(situation: &Situation<'_>, rollouts: &BTreeMap<u64, Rollout>, requests: &[Request]) -> Plan {
     let mut plan = Plan::default();
     let mut rollouts = rollouts.clone();
@@ -116,13 +116,13 @@ pub fn plan(situation: &Situation<'_>, rollouts: &BTreeMap<u64, Rollout>, reques
         last.insert(&rollout.image.name, rollout);
     }
     let observe = |node: &str| situation.nodes.get(node).map(|node| &node.observed);
-    let mut notes = Vec::new();
+    let mut records = Vec::new();
     for request in next.iter_mut().filter(|request| !request.is_over()) {
         let frame = frame(situation, 0);
         let owner = rollouts.get(&request.number).filter(|_| request.is_of_rollout());
         let first_boot = |node: &str| owner.and_then(|owner| owner.nodes.get(node)?.first);
         let first_boot = &first_boot;
-        notes.extend(request.look(Frame { first_boot, ..frame }, observe));
+        records.extend(request.evaluate(Frame { first_boot, ..frame }, observe));
     }
     for rollout in last.values() {
         reconcile(situation, rollout, &mut next);
@@ -132,12 +132,12 @@ pub fn plan(situation: &Situation<'_>, rollouts: &BTreeMap<u64, Rollout>, reques
         let wanted = |node: &str| situation.wanted(node, &request.rollout);
         let why = why_not(&request.rollout, rollout);
         let unwanted: Vec<String> = (request.nodes.iter())
-            .filter(|node| node.step.is_untold() && !wanted(&node.name))
+            .filter(|node| node.step.awaits_order() && !wanted(&node.name))
             .map(|node| node.name.clone())
             .collect();
         if !unwanted.is_empty() {
             let unwanted = |node: &str| unwanted.iter().any(|other| other == node);
-            request.give_up(unwanted, &why, situation.now, situation.programs, &mut notes);
+            request.give_up(unwanted, &why, situation.now, situation.programs, &mut records);
         }
     }
     for index in 0..next.len() {
@@ -147,7 +147,7 @@ pub fn plan(situation: &Situation<'_>, rollouts: &BTreeMap<u64, Rollout>, reques
         }
         let owner = last.get(request.rollout.as_str()).filter(|_| request.is_of_rollout());
         let down = owner.map_or(0, |owner| down_otherwise(situation, owner, &next, index));
-        next[index].give_turns(frame(situation, down), observe, &mut notes);
+        next[index].give_turns(frame(situation, down), observe, &mut records);
     }
     for request in &next {
         for (program, nodes) in request.due(situation.now, |node| situation.busy.contains(node)) {
@@ -160,7 +160,7 @@ pub fn plan(situation: &Situation<'_>, rollouts: &BTreeMap<u64, Rollout>, reques
         }
         for node in &request.nodes {
             let Some(observed) = observe(&node.name) else { continue };
-            if request.is_due_to_be_told(node, observed, situation.now) {
+            if request.is_order_due(node, observed, situation.now) {
                 plan.actions.push(Action::Restart(Order {
                     node: node.name.clone(),
                     boot: observed.boot.clone(),
@@ -170,7 +170,7 @@ pub fn plan(situation: &Situation<'_>, rollouts: &BTreeMap<u64, Rollout>, reques
             }
         }
     }
-    plan.actions.extend(notes.into_iter().map(Action::Record));
+    plan.actions.extend(records.into_iter().map(Action::Record));
     plan.requests = (next.into_iter())
         .filter(|request| !requests.iter().any(|before| before == request))
         .collect();
@@ -187,20 +187,20 @@ fn frame<'a>(situation: &Situation<'_>, down: usize) -> Frame<'a> {
 }
 
 impl Situation<'_> {
-    /// True if a rollout of `image` has that node leave what it runs.
+    /// True if a rollout of `image` gives the node another version than it runs.
     fn wanted(&self, node: &str, image: &str) -> bool {
         let node = self.nodes.get(node);
         node.is_some_and(|node| node.leaves.as_deref() == Some(image))
     }
 
-    /// The nodes that boot whatever version of `image` they are given.
+    /// The nodes that boot the assigned version of `image`.
     fn audience(&self, image: &str) -> Audience<'_> {
         let follow = (self.nodes.iter()).filter(|(_, node)| node.follows.as_deref() == Some(image));
         follow.map(|(name, node)| (name.as_str(), &node.observed)).collect()
     }
 }
 
-/// Looks at the time and at the nodes of a rollout that is on.
+/// Evaluates the time and the nodes of an active rollout.
 fn advance_rollout(situation: &Situation<'_>, rollout: &mut Rollout, requests: &[Request], plan: &mut Plan) {
     let told: BTreeSet<&str> = (requests.iter())
         .filter(|request| request.is_of_rollout() && request.rollout == rollout.image.name)
@@ -226,12 +226,12 @@ fn advance_rollout(situation: &Situation<'_>, rollout: &mut Rollout, requests: &
     });
 }
 
-/// Brings the request of the last rollout of an image in line with which nodes have to leave what they run.
+/// Reconciles the request of the last rollout of an image with the nodes that have to leave their boot.
 fn reconcile(situation: &Situation<'_>, rollout: &Rollout, requests: &mut Vec<Request>) {
     let image = rollout.image.name.as_str();
     let own = |request: &Request| request.rollout == image && request.number == rollout.number;
     let unfinished = |request: &Request| request.rollout == image && !request.is_over();
-    // What an older rollout of the image has not finished is finished by this one: its nodes are down all the same.
+    // This request also finishes restarts of an older rollout of the image, because its nodes are still down.
     let place = requests
         .iter()
         .position(own)
@@ -273,7 +273,7 @@ fn reconcile(situation: &Situation<'_>, rollout: &Rollout, requests: &mut Vec<Re
         if let Some((other, place)) = &elsewhere
             && !other.is_back_unwell(&other.nodes[*place], &node.observed)
         {
-            // It restarts already.
+            // It is restarting already.
             continue;
         }
         let index = known.unwrap_or_else(|| {
@@ -294,10 +294,10 @@ fn reconcile(situation: &Situation<'_>, rollout: &Rollout, requests: &mut Vec<Re
     }
 }
 
-/// The request that a rollout owns, without nodes. `sequence` is the number of the newest boot of all.
+/// The request of a rollout, without nodes. `sequence` is the number of the newest boot of all nodes.
 pub fn begin(rollout: &Rollout, sequence: u64, now: Timestamp) -> Request {
     Request {
-        // There is one for each rollout.
+        // Each rollout has one request.
         id: format!("rollout{}", rollout.number),
         wanted: now,
         after: Some(sequence),
@@ -321,7 +321,7 @@ fn reason(rollout: &Rollout) -> String {
     }
 }
 
-/// Why nodes do not restart after all.
+/// Why nodes no longer need to restart.
 fn why_not(image: &str, rollout: Option<&Rollout>) -> String {
     let said = |rollout: &Rollout, word: &str| {
         let remark = rollout
@@ -336,13 +336,13 @@ fn why_not(image: &str, rollout: Option<&Rollout>) -> String {
         Some(rollout) if rollout.paused => said(rollout, "paused"),
         Some(rollout) if rollout.stage.is_taken_back() => said(rollout, &rollout.stage.to_string()),
         Some(rollout) if !rollout.stopped.is_empty() => format!("the rollout of {} stopped by itself", rollout.image),
-        Some(rollout) => format!("the rollout of {} gives it no other version now", rollout.image),
+        Some(rollout) => format!("the rollout of {} no longer gives it another version", rollout.image),
         None => format!("no rollout of {image} gives it another version"),
     }
 }
 
-/// Nodes of the image of `rollout` that are down apart from those in the request at `own`: another request has them out of service, or
-/// they boot the version. One that does not come back is not waited for: it is late, or has failed.
+/// Nodes of the rollout's image that are down, except those in the request at `own`: another request has them out of service, or they
+/// boot the version. A node that does not come back stops counting when it is late or has failed.
 fn down_otherwise(situation: &Situation<'_>, rollout: &Rollout, requests: &[Request], own: usize) -> usize {
     let mut down: BTreeSet<&str> = BTreeSet::new();
     let ours = &requests[own];
@@ -365,7 +365,7 @@ fn down_otherwise(situation: &Situation<'_>, rollout: &Rollout, requests: &[Requ
         let Some(node) = situation.nodes.get(name) else {
             continue;
         };
-        // Of a rollout that has ended, nobody says when they are ready, or late.
+        // The nodes of a rollout that has ended are no longer evaluated, so the deadline decides.
         let expected = crate::deadline(member.since, rollout.ready_within_secs) >= situation.now;
         if rollout.is_on() || !node.observed.up && expected {
             down.insert(name);

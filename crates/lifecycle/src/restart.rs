@@ -1,4 +1,4 @@
-//! A request for restarts, and how far each of its nodes is. What is observed comes in; what to record and to run goes out.
+//! A request for restarts, and the progress of each of its nodes. It gets observations, and returns records and programs to run.
 
 mod advance;
 mod table;
@@ -8,22 +8,22 @@ mod tests;
 pub use advance::Frame;
 pub use table::{Cause, Goal, Phase, TRANSITIONS};
 
-use crate::{Level, Note, Observed};
+use crate::{Level, Observed, Record};
 use rackstrap_base::clock::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// An order whose answer was lost is given again after so many milliseconds; the node obeys it once.
-const TELL_AGAIN_MS: u64 = 60_000;
+/// An order without an answer is repeated after this many milliseconds; the node restarts once.
+const REPEAT_ORDER_MS: u64 = 60_000;
 
-/// Nodes to restart, for an administrator or for a rollout, with one limit on how many are down and one deadline.
+/// Nodes to restart, for an administrator or for a rollout, with one limit on nodes that are down and one deadline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// Its id: letters and digits.
     pub id: String,
-    /// When it was made.
+    /// Time of the request.
     pub wanted: Timestamp,
-    /// Number of the newest boot of all at that moment: a node has booted since then if its boot has a higher number. Times cannot
-    /// tell, as a clock may be set back. None from an older release, which compared times.
+    /// Number of the newest boot of all nodes at that time: a node has booted since if its boot has a higher number. Times are not reliable,
+    /// because a clock may be set back. None from an older release, which compared times.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<u64>,
     /// The administrator who made it, or `rollout`.
@@ -34,19 +34,19 @@ pub struct Request {
     /// Number of the rollout that owns it; 0 if an administrator made it, or an older release.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub number: u64,
-    /// Why, for the drain program, the node and its timeline.
+    /// The reason, for the drain program, the node and its timeline.
     pub reason: String,
-    /// How many nodes may be out of service at once, from 1; of a rollout, its own limit as it was looked at last.
+    /// Most nodes that may be out of service at once, from 1. For a rollout it is updated from the rollout's own limit.
     pub max_down: u32,
-    /// True if the site's `drain` and `resume` programs are run.
+    /// Whether the site's `drain` and `resume` programs run.
     pub drain: bool,
-    /// Seconds within which a node has to be ready again after it got the order. For a rollout they count from the node's first boot
-    /// after that: it is the rollout's `ready-within`.
+    /// Seconds from the order until a node has to be ready again. For a rollout they count from the node's first boot after the order,
+    /// and are the rollout's `ready-within`.
     pub within_secs: u32,
-    /// Why no more nodes are restarted; empty if they are.
+    /// Why no further nodes are restarted; empty if they are.
     #[serde(default)]
     pub stopped: String,
-    /// Its nodes, in the order of their turns. The store keeps each in a row of its own.
+    /// Its nodes, in the order of their turns. The store keeps each in its own row.
     #[serde(default)]
     pub nodes: Vec<Member>,
 }
@@ -56,17 +56,17 @@ pub struct Request {
 pub struct Member {
     /// Its name.
     pub name: String,
-    /// How far it is.
+    /// Its progress.
     pub step: Step,
-    /// When it came to that step.
+    /// Time at which it reached that step.
     pub since: Timestamp,
-    /// As [`Request::after`], if it came later than the request.
+    /// Like [`Request::after`], for a node that was added later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<u64>,
-    /// Failed runs of the program that this step waits for.
+    /// Failed runs of the program for which this step waits.
     #[serde(default)]
     pub failures: u32,
-    /// When that program is run again.
+    /// Time of that program's next run.
     #[serde(default)]
     pub again: Timestamp,
     /// The last failure; empty if there was none.
@@ -74,66 +74,69 @@ pub struct Member {
     pub said: String,
 }
 
-/// How far a node is.
+/// The progress of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "is")]
 pub enum Step {
     /// Its turn has not come, or it is not up.
     Waiting,
-    /// The drain program is to take it out of service.
+    /// The drain program takes it out of service.
     Draining,
-    /// It gets the order to restart as soon as it can: with its next heartbeat.
+    /// It gets the order to restart with its next heartbeat.
     Drained,
     /// It has the order.
-    Told {
-        /// The boot in which it was told.
+    #[serde(rename = "told")]
+    Ordered {
+        /// The boot in which it got the order.
         boot: String,
-        /// When it was told last.
+        /// Time of the last order.
         last: Timestamp,
-        /// True once the node answered it.
-        noted: bool,
+        /// Whether the node has acknowledged it.
+        #[serde(rename = "noted")]
+        acknowledged: bool,
     },
-    /// It was not ready again in time, or could not be told in time.
+    /// It was not ready again in time, or could not get the order in time.
     Late {
-        /// True if it has the order.
-        told: bool,
+        /// Whether it has the order.
+        #[serde(rename = "told")]
+        ordered: bool,
     },
-    /// The resume program is to put it back into service.
+    /// The resume program puts it back into service.
     Resuming {
-        /// What it is then.
+        /// The end after that.
         then: End,
     },
-    /// Nothing more is to be done.
+    /// The restart is over.
     Ended {
-        /// How it ended.
+        /// The result.
         how: End,
     },
 }
 
-/// How it ended for a node.
+/// The result of a restart for a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum End {
     /// It restarted, and is ready.
     Restarted,
-    /// It booted without being told, and so need not be.
+    /// It booted without an order, so it needs none.
     Unneeded,
-    /// It came back after its time.
+    /// It came back after the deadline.
     Late,
-    /// It restarted and was not well, and another request restarts it once more.
+    /// It restarted and is not healthy, and another request restarts it again.
     Unwell,
     /// It had no order: the request was cancelled or stopped, or the node was deleted.
     GivenUp,
 }
 
-/// What the site file says about restarts.
+/// The settings of the site file for restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Programs {
     /// `[hooks] drain`
     pub drain: bool,
     /// `[hooks] resume`
     pub resume: bool,
-    /// `[limits] heartbeat`, seconds: a node can be told that often.
+    /// `[limits] heartbeat` in seconds: a node can get an order that often.
     pub heartbeat_secs: u32,
 }
 
@@ -157,46 +160,46 @@ impl Program {
 }
 
 impl Step {
-    /// True if the node is out of service because of the request, or may be.
+    /// True if the request has, or may have, taken the node out of service.
     pub fn is_down(&self) -> bool {
         !matches!(self, Step::Waiting | Step::Ended { .. })
     }
 
     /// True if the node has the order and has not come back.
     pub fn has_order(&self) -> bool {
-        matches!(self, Step::Told { .. } | Step::Late { told: true })
+        matches!(self, Step::Ordered { .. } | Step::Late { ordered: true })
     }
 
-    /// True if nothing is left to be done.
+    /// True if the restart is over.
     pub fn is_over(&self) -> bool {
         matches!(self, Step::Ended { .. })
     }
 
-    /// True if the node is on its way to the order and does not have it: its restart can still be cancelled.
-    pub fn is_untold(&self) -> bool {
+    /// True if the node will get the order and does not have it yet: its restart can still be cancelled.
+    pub fn awaits_order(&self) -> bool {
         matches!(self, Step::Waiting | Step::Draining | Step::Drained)
     }
 
-    /// The step without what belongs to it.
+    /// The step without its fields.
     pub fn phase(&self) -> Phase {
         match self {
             Step::Waiting => Phase::Waiting,
             Step::Draining => Phase::Draining,
             Step::Drained => Phase::Drained,
-            Step::Told { .. } => Phase::Told,
+            Step::Ordered { .. } => Phase::Ordered,
             Step::Late { .. } => Phase::Late,
             Step::Resuming { .. } => Phase::Resuming,
             Step::Ended { .. } => Phase::Ended,
         }
     }
 
-    /// For people, in a word or two.
+    /// The text for people, in a word or two.
     pub fn as_str(&self) -> &'static str {
         match self {
             Step::Waiting => "waiting",
             Step::Draining => "draining",
             Step::Drained => "drained",
-            Step::Told { .. } => "restarting",
+            Step::Ordered { .. } => "restarting",
             Step::Late { .. } => "late",
             Step::Resuming { .. } => "resuming",
             Step::Ended { how } => match how {
@@ -224,8 +227,8 @@ impl Member {
         }
     }
 
-    /// Goes where the table says that `cause` leads; `resumes` is true if a node that comes back is resumed. True if it leads anywhere.
-    pub fn go(&mut self, cause: Cause, resumes: bool, now: Timestamp) -> bool {
+    /// Follows the transition for `cause`; `resumes` is true if a node that comes back is resumed. Returns false if there is no transition.
+    pub fn follow(&mut self, cause: Cause, resumes: bool, now: Timestamp) -> bool {
         let back = |how| match resumes {
             true => Step::Resuming { then: how },
             false => Step::Ended { how },
@@ -237,12 +240,12 @@ impl Member {
             (Goal::Waiting, _) => Step::Waiting,
             (Goal::Draining, _) => Step::Draining,
             (Goal::Drained, _) => Step::Drained,
-            (Goal::Told, _) => Step::Told {
+            (Goal::Ordered, _) => Step::Ordered {
                 boot: String::new(),
                 last: now,
-                noted: false,
+                acknowledged: false,
             },
-            (Goal::Late(told), _) => Step::Late { told },
+            (Goal::Late(ordered), _) => Step::Late { ordered },
             (Goal::Back(how), _) => back(how),
             (Goal::Ended(how), _) => Step::Ended { how },
             (Goal::EndedAsDecided, Step::Resuming { then }) => Step::Ended { how: *then },
@@ -254,38 +257,38 @@ impl Member {
         true
     }
 
-    /// The order to leave `boot` goes out.
+    /// Records that the order to leave `boot` is sent.
     fn order(&mut self, boot: &str, now: Timestamp) -> bool {
-        let goes = self.go(Cause::Ordered, false, now);
-        if let Step::Told { boot: told, .. } = &mut self.step {
-            boot.clone_into(told);
+        let moved = self.follow(Cause::OrderSent, false, now);
+        if let Step::Ordered { boot: ordered, .. } = &mut self.step {
+            boot.clone_into(ordered);
         }
-        goes
+        moved
     }
 
-    /// A node that has its order already: an older release gave it at `asked`, in `boot`.
-    pub fn told(name: &str, boot: &str, asked: Timestamp) -> Self {
+    /// A node that already has its order: an older release sent it at `asked`, in `boot`.
+    pub fn with_order(name: &str, boot: &str, asked: Timestamp) -> Self {
         let mut member = Member::waiting(name, asked);
         member.order(boot, asked);
         member
     }
 
     /// The boot in which it got its order; none if it has none.
-    pub fn told_in(&self) -> Option<&str> {
+    pub fn ordered_in(&self) -> Option<&str> {
         match &self.step {
-            Step::Told { boot, .. } => Some(boot),
+            Step::Ordered { boot, .. } => Some(boot),
             _ => None,
         }
     }
 
-    /// Has it restart again, though it has restarted. `after` is the number of the newest boot of all.
+    /// Makes a node restart again that has restarted. `after` is the number of the newest boot of all nodes.
     pub(crate) fn want_again(&mut self, after: u64, now: Timestamp) -> bool {
-        let goes = self.go(Cause::WantedAgain, false, now);
-        if goes {
+        let moved = self.follow(Cause::WantedAgain, false, now);
+        if moved {
             self.after = Some(after);
             self.said.clear();
         }
-        goes
+        moved
     }
 }
 
@@ -294,7 +297,7 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl Request {
-    /// True if nothing is left to be done.
+    /// True if the restarts of all nodes are over.
     pub fn is_over(&self) -> bool {
         self.nodes.iter().all(|node| matches!(node.step, Step::Ended { .. }))
     }
@@ -304,7 +307,7 @@ impl Request {
         !self.rollout.is_empty()
     }
 
-    /// True if the system of a node came up in a boot that began after its restart was wanted.
+    /// True if the system of a node came up in a boot that began after the request.
     fn has_booted(&self, node: &Member, observed: &Observed) -> bool {
         match node.after.or(self.after) {
             Some(after) => observed.sequence > after,
@@ -312,24 +315,24 @@ impl Request {
         }
     }
 
-    /// True if `node`, one of its nodes, has restarted and is up, but not healthy: another restart of it need not wait.
+    /// True if `node` has restarted and is up, but not healthy: another restart of it need not wait.
     pub fn is_back_unwell(&self, node: &Member, observed: &Observed) -> bool {
         let restarted = match &node.step {
-            Step::Told { boot, .. } => observed.boot != *boot && self.has_booted(node, observed),
-            // Also one that was not told in time, and came back by itself.
+            Step::Ordered { boot, .. } => observed.boot != *boot && self.has_booted(node, observed),
+            // This may be a node that did not get its order in time, and came back by itself.
             Step::Late { .. } => self.has_booted(node, observed),
             _ => false,
         };
         restarted && observed.up && !observed.healthy
     }
 
-    /// Another request has the node in that place from now on, as its `taker`: it was out of service all the time.
+    /// Moves the node at `place` to another request, as its `taker`. It was out of service all the time.
     pub fn hand_over(&mut self, place: usize, taker: &mut Member, now: Timestamp) {
         if let Some(node) = self.nodes.get_mut(place)
-            && node.go(Cause::HandedOver, false, now)
+            && node.follow(Cause::HandedOver, false, now)
         {
             node.said = "its checks did not hold".to_owned();
-            taker.go(Cause::TakenOver, false, now);
+            taker.follow(Cause::TakenOver, false, now);
         }
     }
 
@@ -338,7 +341,7 @@ impl Request {
         self.drain && programs.resume
     }
 
-    /// How many of its nodes are out of service. A rollout does not wait for late ones: it counts failures itself.
+    /// Number of nodes that are out of service. For a rollout, late ones do not count, because the rollout counts failures itself.
     pub fn down(&self) -> usize {
         let waits = |step: &Step| !self.is_of_rollout() || !matches!(step, Step::Late { .. });
         let down = self
@@ -348,25 +351,25 @@ impl Request {
         down.count()
     }
 
-    /// Does not restart those that `which` means and that were not told yet; true if there were any.
+    /// Cancels the restarts of nodes that `which` selects and that have no order yet. Returns true if there were any.
     pub fn give_up(
         &mut self,
         which: impl Fn(&str) -> bool,
         why: &str,
         now: Timestamp,
         programs: Programs,
-        notes: &mut Vec<Note>,
+        records: &mut Vec<Record>,
     ) -> bool {
         let resumes = self.resumes(programs);
         let mut any = false;
         for node in self.nodes.iter_mut().filter(|node| which(&node.name)) {
             let was_down = node.step.is_down();
-            if !node.go(Cause::NotWanted, resumes, now) {
+            if !node.follow(Cause::NotWanted, resumes, now) {
                 continue;
             }
             any = true;
             if was_down {
-                notes.push(Note {
+                records.push(Record {
                     node: node.name.clone(),
                     level: Level::Ok,
                     text: format!("is not restarted: {why}"),
@@ -376,28 +379,30 @@ impl Request {
         any
     }
 
-    /// True if `node` is to be told to leave its boot now, for the first time or because it did not answer.
-    pub fn is_due_to_be_told(&self, node: &Member, observed: &Observed, now: Timestamp) -> bool {
+    /// True if `node` should get its order now, for the first time or because it did not acknowledge it.
+    pub fn is_order_due(&self, node: &Member, observed: &Observed, now: Timestamp) -> bool {
         match &node.step {
             Step::Drained => !self.has_booted(node, observed) && !observed.boot.is_empty(),
-            Step::Told { boot, last, noted } => {
-                !noted && *boot == observed.boot && !now.is_within(TELL_AGAIN_MS, *last)
-            }
+            Step::Ordered {
+                boot,
+                last,
+                acknowledged,
+            } => !acknowledged && *boot == observed.boot && !now.is_within(REPEAT_ORDER_MS, *last),
             _ => false,
         }
     }
 
-    /// True if the node is to be told in this boot, or to be told again; it counts as told from then on.
-    pub fn tell(&mut self, name: &str, observed: &Observed, now: Timestamp) -> bool {
+    /// Returns true if the node should get its order in this boot, also again. It has the order from then on.
+    pub fn give_order(&mut self, name: &str, observed: &Observed, now: Timestamp) -> bool {
         let Some(index) = self.nodes.iter().position(|node| node.name == name) else {
             return false;
         };
-        if !self.is_due_to_be_told(&self.nodes[index], observed, now) {
+        if !self.is_order_due(&self.nodes[index], observed, now) {
             return false;
         }
         let node = &mut self.nodes[index];
         match &mut node.step {
-            Step::Told { last, .. } => {
+            Step::Ordered { last, .. } => {
                 *last = now;
                 true
             }
@@ -405,16 +410,18 @@ impl Request {
         }
     }
 
-    /// The node in that boot answers its order. True the first time.
-    pub fn noted(&mut self, name: &str, in_boot: &str) -> bool {
+    /// Records that the node in that boot acknowledges its order. True the first time.
+    pub fn acknowledge(&mut self, name: &str, in_boot: &str) -> bool {
         let node = self.nodes.iter_mut().find(|node| node.name == name);
         match node.map(|node| &mut node.step) {
-            Some(Step::Told { boot, noted, .. }) if *boot == in_boot => !std::mem::replace(noted, true),
+            Some(Step::Ordered { boot, acknowledged, .. }) if *boot == in_boot => {
+                !std::mem::replace(acknowledged, true)
+            }
             _ => false,
         }
     }
 
-    /// Programs to be run now: nodes whose turns came together are drained together; those of which it failed each by itself.
+    /// Programs to run now. Nodes whose turns came together are drained together; nodes for which it failed, each by itself.
     pub fn due(&self, now: Timestamp, busy: impl Fn(&str) -> bool) -> Vec<(Program, Vec<String>)> {
         let mut jobs: Vec<(Program, Vec<String>)> = Vec::new();
         let mut together = [(Program::Drain, Vec::new()), (Program::Resume, Vec::new())];
@@ -433,7 +440,7 @@ impl Request {
         jobs
     }
 
-    /// A program has ended for a node; `outcome` is what went wrong, and when it is run again.
+    /// A program has ended for a node. `outcome` is its failure, and the time of its next run.
     pub fn ran(
         &mut self,
         program: Program,
@@ -441,7 +448,7 @@ impl Request {
         outcome: &Result<(), String>,
         again: Timestamp,
         now: Timestamp,
-    ) -> Option<Note> {
+    ) -> Option<Record> {
         let node = self.nodes.iter_mut().find(|node| node.name == name)?;
         let cause = match (node.step.phase(), program) {
             (Phase::Draining, Program::Drain) => Cause::DrainEnded,
@@ -452,12 +459,12 @@ impl Request {
         match outcome {
             Ok(()) => {
                 node.said.clear();
-                node.go(cause, false, now);
+                node.follow(cause, false, now);
                 let text = match program {
-                    Program::Drain => "drained; is told with its next heartbeat",
+                    Program::Drain => "drained; gets the order with its next heartbeat",
                     Program::Resume => "back in service",
                 };
-                Some(Note {
+                Some(Record {
                     node: name.to_owned(),
                     level: Level::Ok,
                     text: text.to_owned(),
@@ -467,7 +474,7 @@ impl Request {
                 node.failures = node.failures.saturating_add(1);
                 node.again = again;
                 node.said = format!("{}: {problem}", program.as_str());
-                Some(Note {
+                Some(Record {
                     node: name.to_owned(),
                     level: Level::Retry,
                     text: format!("{}; again in {} s", node.said, again.since(now) / 1000),

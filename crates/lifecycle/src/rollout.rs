@@ -1,4 +1,4 @@
-//! A rollout gives a version to nodes: first to a canary, then to the rest in batches. It assigns; restarts execute.
+//! A rollout gives a version to nodes: first to a canary, then to the rest in batches. It assigns versions; restarts execute.
 
 mod progress;
 #[cfg(test)]
@@ -14,10 +14,10 @@ use rackstrap_wire::ImageRef;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
 
-/// Remarks that a rollout keeps about itself.
+/// Most remarks of a rollout.
 const REMARKS: usize = 100;
 
-/// What an administrator asks for with `rackstrap rollout start`.
+/// The request of an administrator with `rackstrap rollout start`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wish {
     /// The version.
@@ -28,44 +28,44 @@ pub struct Wish {
     pub reboot: bool,
     /// With `reboot`: how many nodes may be out of service at once.
     pub max_down: Share,
-    /// From the first boot of the version until the node has to be ready, seconds.
+    /// Seconds from the first boot of the version until the node has to be ready.
     pub ready_within_secs: u64,
-    /// Nodes that may fail; one more stops the rollout.
+    /// Nodes that may fail; one more failure stops the rollout.
     pub max_failures: u32,
-    /// How long a node has to stay healthy before it counts as proven, seconds.
+    /// Seconds for which a node has to stay healthy before it counts as proven.
     pub soak_secs: u64,
     /// A remark of the administrator; empty if there is none.
     pub message: String,
 }
 
-/// How fast the rest of the nodes gets the version.
+/// How fast the remaining nodes get the version.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pace {
-    /// Nodes that get it at once; none: as it was, or a tenth.
+    /// Nodes that get it at once. None keeps the setting, which is a tenth at first.
     #[serde(default)]
     pub batch: Option<Share>,
-    /// Between the end of a batch and the next one, seconds; none: as it was, or 0.
+    /// Seconds between the end of a batch and the next one. None keeps the setting, which is 0 at first.
     #[serde(default)]
     pub pause_secs: Option<u64>,
-    /// Nodes that may fail; none: as it was.
+    /// Nodes that may fail. None keeps the setting.
     #[serde(default)]
     pub max_failures: Option<u32>,
 }
 
-/// How far a rollout is.
+/// The stage of a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
-    /// The canary has it.
+    /// The canary has the version.
     #[serde(rename = "subset")]
     Canary,
     /// The other nodes get it, batch by batch.
     Promoting,
     /// All nodes have it: it is the current version.
     Done,
-    /// Its nodes return to the version before.
+    /// Its nodes return to the earlier version.
     Aborted,
-    /// It was done, or on, and the version before is current again.
+    /// It was done or active, and the earlier version is current again.
     RolledBack,
 }
 
@@ -88,25 +88,25 @@ impl fmt::Display for Stage {
     }
 }
 
-/// How far a node is with the version.
+/// The progress of a node with the version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "state")]
 pub enum State {
     /// It was given the version and has not booted it.
     Waiting,
-    /// It took the version's kernel.
+    /// It boots the version.
     Booting,
     /// Its system is up on the version.
     Ready,
     /// It was not ready in time, or is not healthy.
     Failed {
-        /// For people.
+        /// The reason, for people.
         why: String,
     },
     /// It boots its last known good version.
     #[serde(rename = "gone-back")]
     RolledBack {
-        /// For people.
+        /// The reason, for people.
         why: String,
     },
 }
@@ -117,7 +117,7 @@ impl State {
         matches!(self, State::Failed { .. } | State::RolledBack { .. })
     }
 
-    /// Why it failed; empty if it has not.
+    /// The reason of a failure; empty if there is none.
     pub fn why(&self) -> &str {
         match self {
             State::Failed { why } | State::RolledBack { why } => why,
@@ -138,52 +138,52 @@ impl fmt::Display for State {
     }
 }
 
-/// A node of a rollout. The names of its fields on disk are those of the first release.
+/// A node of a rollout. Its fields on disk have the names of the first release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
-    /// How far it is.
+    /// Its progress.
     #[serde(flatten)]
     pub state: State,
-    /// When it came to that state.
+    /// Time at which it reached that state.
     pub since: Timestamp,
-    /// The batch that it belongs to; 0 is the canary.
+    /// Its batch; 0 is the canary.
     #[serde(rename = "round")]
     pub batch: u32,
-    /// False if the next batch does not wait for it: it was off when it was given the version, or fell silent or stalled since.
+    /// Whether the next batch waits for it. False if it was off when it got the version, or fell silent or stalled since.
     pub counts: bool,
-    /// It was degraded already before it was given the version.
+    /// Whether it was degraded before it got the version.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub was_degraded: bool,
-    /// It was ready for the whole soak time.
+    /// Whether it was ready for the whole soak time.
     #[serde(rename = "good")]
     pub proven: bool,
-    /// Boots that took the version's kernel since it was ready last.
+    /// Boots with the version's kernel since it was last ready.
     pub boots: u32,
-    /// The last of them; empty if there was none.
+    /// The last of these boots; empty if there was none.
     pub boot: String,
-    /// When the first of them took the kernel.
+    /// Start of the first of these boots.
     pub first: Option<Timestamp>,
-    /// Why its next step is overdue, while it waits or boots; empty if it is not.
+    /// Why its next step is overdue, while it waits or boots; empty if it is not overdue.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub stalled: String,
-    /// What releases before the planner kept of its restart. Read once, never written.
+    /// The fields of its restart in rows of older releases. They are read, but not written.
     #[serde(flatten, skip_serializing)]
     pub before_planner: AskedToRestart,
 }
 
-/// Until rollouts had one request for restarts, a row said itself in which boot its node was asked to restart.
+/// The boot in which a node got the order to restart. Older releases kept it in the rollout's row, because rollouts had no request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct AskedToRestart {
-    /// The boot that the node was asked to leave; empty if none.
+    /// The boot that the node should leave; empty if none.
     #[serde(default)]
     pub restart: String,
-    /// When it was asked.
+    /// Time of the order.
     #[serde(default)]
     pub asked: Timestamp,
 }
 
 impl Member {
-    /// A node that is given the version now.
+    /// A node that gets the version now.
     pub fn new(batch: u32, observed: &Observed, now: Timestamp) -> Member {
         Member {
             state: State::Waiting,
@@ -200,81 +200,81 @@ impl Member {
         }
     }
 
-    /// True if the next batch has nothing to wait for here: it is proven, or has failed.
+    /// True if the next batch need not wait for it: it is proven, or has failed.
     pub fn is_settled(&self) -> bool {
         self.state.is_failure() || self.proven
     }
 }
 
-/// Something that happened to a rollout.
+/// An event of a rollout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remark {
-    /// When it happened.
+    /// Time of the event.
     pub at: Timestamp,
-    /// What happened, and who ordered it.
+    /// The event, and the administrator who ordered it.
     pub what: String,
 }
 
-/// A version on its way to the nodes of its image. Pure: it hears what happens, and says which nodes get the version.
+/// A version on its way to the nodes of its image. It is pure: it gets events, and decides which nodes get the version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rollout {
-    /// Orders all rollouts, from 1.
+    /// Number of the rollout, from 1, in the order of their starts.
     pub number: u64,
     /// The version.
     pub image: ImageRef,
-    /// The version that was current when it began.
+    /// The version that was current at the start.
     pub from: ImageRef,
-    /// The administrator who began it.
+    /// The administrator who started it.
     pub by: String,
-    /// When it began.
+    /// Time of the start.
     pub began: Timestamp,
     /// A remark; empty if there is none.
     pub message: String,
     /// How far it is.
     pub stage: Stage,
-    /// True until somebody resumes it.
+    /// Whether an administrator has paused it.
     pub paused: bool,
     /// Why it stopped by itself; empty if it did not.
     pub stopped: String,
     /// Nodes that get it at once.
     pub batch: Share,
-    /// Between the end of a batch and the next one, seconds.
+    /// Seconds between the end of a batch and the next one.
     pub pause_secs: u64,
-    /// From the first boot of the version until the node has to be ready, seconds.
+    /// Seconds from the first boot of the version until the node has to be ready.
     pub ready_within_secs: u64,
     /// Nodes that may fail.
     pub max_failures: u32,
-    /// How long a node has to stay healthy, seconds.
+    /// Seconds for which a node has to stay healthy.
     pub soak_secs: u64,
-    /// Its nodes are restarted, by the one request that it owns.
+    /// Whether its nodes are restarted, by its one request.
     pub reboot: bool,
     /// How many of them may be out of service at once.
     pub max_down: Share,
     /// The last batch that was given; 0 is the canary.
     #[serde(rename = "round")]
     pub last_batch: u32,
-    /// Since when there is nothing to wait for in the batches so far.
+    /// Time since which the batches so far need no more waiting; none while they do.
     pub settled: Option<Timestamp>,
-    /// When it ended.
+    /// Time of its end; none while it is active.
     pub ended: Option<Timestamp>,
-    /// Nodes of the image when they were counted last.
+    /// Number of the image's nodes at the last count.
     pub all: usize,
-    /// What happened, oldest first.
+    /// Its events, oldest first.
     #[serde(rename = "notes")]
     pub remarks: Vec<Remark>,
-    /// How many nodes are in which state; kept when the nodes themselves are forgotten.
+    /// Number of nodes in each state. It is kept after the nodes themselves are deleted.
     pub tally: Tally,
     /// Its nodes, which the store keeps in rows of their own.
     #[serde(skip)]
     pub nodes: BTreeMap<String, Member>,
 }
 
-/// How many nodes are in which state.
+/// Number of nodes in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Nodes that have not booted the version.
     pub waiting: usize,
-    /// Nodes that took its kernel.
+    /// Nodes that boot it.
     pub booting: usize,
     /// Nodes that are up on it.
     pub ready: usize,
@@ -286,7 +286,7 @@ pub struct Tally {
 }
 
 impl Rollout {
-    /// Begins one.
+    /// Starts a rollout.
     pub fn begin<'a>(
         wish: &Wish,
         number: u64,
@@ -337,13 +337,13 @@ impl Rollout {
         self.paused || !self.stopped.is_empty()
     }
 
-    /// True if `node` boots the version at its next boot. Of one that is held, only nodes that began to boot it do.
+    /// True if `node` boots the version at its next boot. In a rollout that is held, only nodes that began to boot it do.
     pub fn gives(&self, node: &str) -> bool {
         let begun = |member: &Member| !self.is_held() || member.state != State::Waiting;
         self.is_on() && self.nodes.get(node).is_some_and(begun)
     }
 
-    /// What a batch is called.
+    /// The name of a batch.
     pub fn batch_name(&self, batch: u32) -> String {
         match batch {
             0 => "canary of a rollout".to_owned(),
@@ -368,13 +368,13 @@ impl Rollout {
         };
     }
 
-    /// The nodes that fit, as a hostlist of bearable length.
+    /// The nodes for which `fits` is true, as a hostlist of limited length.
     fn names(&self, fits: impl Fn(&Member) -> bool) -> String {
         let nodes = self.nodes.iter().filter(|(_, member)| fits(member));
         shown(nodes.map(|(name, _)| name.as_str()))
     }
 
-    /// Remembers that something happened.
+    /// Records an event.
     pub fn remark(&mut self, what: impl Into<String>, now: Timestamp) {
         self.remarks.push(Remark {
             at: now,
@@ -384,7 +384,7 @@ impl Rollout {
     }
 }
 
-/// Bytes of a hostlist in a sentence.
+/// Most bytes of a hostlist in a sentence.
 const SHOWN: usize = 160;
 
 /// Names as a hostlist, or their number if that is too long for a sentence.

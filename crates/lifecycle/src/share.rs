@@ -1,20 +1,20 @@
-//! A number of nodes, or a part of them.
+//! A number of nodes, or a share of them.
 
 use rackstrap_base::words::count;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{fmt, str::FromStr};
 
-/// A number of nodes, or a part of all nodes of the image: `8`, `10%`.
+/// A number of nodes, or a share of all nodes of the image: `8`, `10%`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
-    /// So many nodes.
+    /// This many nodes.
     Nodes(u32),
-    /// So many hundredths of all nodes, from 1 to 100.
+    /// This percentage of all nodes, from 1 to 100.
     Percent(u32),
 }
 
 impl Share {
-    /// How many of `all` nodes that are: at least one, and never more than the part that was named.
+    /// The number of nodes out of `all`: at least one, and otherwise not more than the share.
     pub fn of(self, all: usize) -> usize {
         let nodes = match self {
             Share::Nodes(nodes) => nodes as usize,
@@ -47,7 +47,7 @@ impl FromStr for Share {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
             let text: String = text.chars().take(40).collect();
-            format!("'{text}' is no number of nodes; write 8 for eight nodes, or 10% for a tenth of them")
+            format!("'{text}' is not a number of nodes; write 8 for eight nodes, or 10% for a tenth of them")
         };
         let share = match text.strip_suffix('%') {
             Some(percent) => Share::Percent(percent.trim_end().parse().map_err(|_| wrong())?),

@@ -1,27 +1,27 @@
-//! The indexes of kernel modules that depmod(8) writes below `/lib/modules/RELEASE`, line by line, and how modules are called.
+//! Parses the indexes of kernel modules that depmod(8) writes below `/lib/modules/RELEASE`, and the names of modules.
 //!
-//! Images choose by them what an initramfs carries, and the agent in it what it loads. Lines that make no sense are left out,
-//! as kmod does.
+//! An import uses them to select the modules of an initramfs, and the agent uses them to load modules. Lines that cannot be read are
+//! skipped, as kmod does.
 
 mod name;
 
 pub use name::{name_of, plain_path};
 
-/// When a soft dependency is loaded.
+/// The time at which a soft dependency is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     /// Before the module (`pre:`).
     Before,
-    /// After it (`post:`).
+    /// After the module (`post:`).
     After,
 }
 
 /// A line of `modules.softdep`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Soft<'a> {
-    /// The module that it is about, as it is written.
+    /// The module, as written in the line.
     pub module: &'a str,
-    /// Names or aliases of modules; what stands before the first `pre:` or `post:` has no time.
+    /// Names or aliases of modules, each with its time; those before the first `pre:` or `post:` have none.
     pub wanted: Vec<(Option<When>, &'a str)>,
     /// The whole line of the index.
     pub line: &'a str,
@@ -32,19 +32,19 @@ pub struct Soft<'a> {
 pub struct Alias<'a> {
     /// The alias, which may have wildcards.
     pub pattern: &'a str,
-    /// The module that it leads to, as it is written.
+    /// The module of the alias, as written in the line.
     pub module: &'a str,
     /// The whole line of the index.
     pub line: &'a str,
 }
 
-/// `modules.dep`: the path of each module, and of all that it needs, the nearest first.
+/// `modules.dep`: the path of each module, and of all modules that it needs, the nearest first.
 pub fn dependencies(text: &str) -> impl Iterator<Item = (&str, impl Iterator<Item = &str>)> {
     let lines = text.lines().filter_map(|line| line.split_once(':'));
     lines.map(|(path, needs)| (path, needs.split_whitespace()))
 }
 
-/// `modules.softdep`: what else is loaded with a module, if it is there.
+/// `modules.softdep`: other modules that are loaded with a module, if they exist.
 pub fn soft_dependencies(text: &str) -> impl Iterator<Item = Soft<'_>> {
     text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
@@ -64,7 +64,7 @@ pub fn soft_dependencies(text: &str) -> impl Iterator<Item = Soft<'_>> {
     })
 }
 
-/// `modules.alias`: which devices, file systems, protocols want a module.
+/// `modules.alias`: the devices, file systems and protocols that need a module.
 pub fn aliases(text: &str) -> impl Iterator<Item = Alias<'_>> {
     text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
@@ -78,7 +78,7 @@ pub fn aliases(text: &str) -> impl Iterator<Item = Alias<'_>> {
     })
 }
 
-/// `modules.builtin`: paths of what is part of the kernel itself.
+/// `modules.builtin`: paths of modules that are built into the kernel.
 pub fn built_in(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim).filter(|path| !path.is_empty())
 }
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_that_make_sense_are_read() {
+    fn valid_lines_are_read_and_others_skipped() {
         let all: Vec<(&str, Vec<&str>)> = dependencies("a/x.ko: b/y.ko.xz c/z.ko\nnonsense\nb/y.ko.xz:\n")
             .map(|(path, needs)| (path, needs.collect()))
             .collect();

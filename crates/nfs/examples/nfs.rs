@@ -1,7 +1,7 @@
-//! The NFS engine alone, on loopback, with one directory: what `cargo xtask bench nfs` measures.
+//! The NFS engine alone, on loopback, with one directory, for `cargo xtask bench nfs`.
 //!
-//! `cargo run --release -p rackstrap-nfs --example nfs -- DIR PORT`; then for instance `nfs-ls nfs://127.0.0.1/?nfsport=PORT&mountport=PORT`.
-//! A daemon that nodes use is `rackstrap serve`; this one lets everybody on this machine read what is in DIR.
+//! `cargo run --release -p rackstrap-nfs --example nfs -- DIR PORT`; then for example `nfs-ls nfs://127.0.0.1/?nfsport=PORT&mountport=PORT`.
+//! The daemon for nodes is `rackstrap serve`; this program lets every user of this machine read DIR.
 
 use rackstrap_nfs::{Config, ExportId, ExportRoot, Exports, NfsEvent, Refusal, serve};
 use std::{
@@ -12,7 +12,7 @@ use std::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// One export for everybody, by whatever name it is mounted.
+/// One export for all clients, under any name.
 struct One(Arc<ExportRoot>);
 
 impl Exports for One {
@@ -45,13 +45,13 @@ impl Exports for One {
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let (Some(dir), Some(port)) = (arguments.next(), arguments.next()) else {
-        return Err("which directory, and which port? usage: nfs DIR PORT".into());
+        return Err("a directory and a port are missing; usage: nfs DIR PORT".into());
     };
     let export = ExportRoot::open(Path::new(&dir), ExportId(*b"example1"), dir.clone())?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port.parse()?))?;
     let mut config = Config::new([7; 32]);
     config.privileged_ports_only = false;
-    // Everybody has the same address here.
+    // All connections have the same address here.
     config.connections_per_peer = config.connections;
     serve(
         listener,

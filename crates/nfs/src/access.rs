@@ -1,11 +1,10 @@
-//! Who may do what: Unix permissions as the Linux kernel's own NFS server applies them.
+//! Permissions of callers: Unix permissions as the Linux kernel's own NFS server applies them.
 //!
-//! Rules: mode bits by owner, group, others, the first class that fits decides (`acl_permission_check`,
-//! fs/namei.c); where a file has an ACL, that instead of the mode's group and others. Root (uid 0, there is no root squash: a node's root owns its root) reads and
-//! searches everything, and executes what has any execute bit. READ has two exceptions
-//! (`nfsd_permission`, fs/nfsd/vfs.c): the owner may read a file whatever its mode is, because a program
-//! that opened it before a chmod can still read it; and execute permission alone is enough, because
-//! running a program reads it. ACCESS has no exceptions: it is what open(2) is decided from.
+//! Mode bits apply by owner, group, others: the first class that matches decides (`acl_permission_check`, fs/namei.c). If a file has
+//! an ACL, it replaces the mode's bits for group and others. Root (uid 0; there is no root squash, because a node's root owns its
+//! root) reads and searches everything, and executes files with any execute bit. READ has two exceptions (`nfsd_permission`,
+//! fs/nfsd/vfs.c): the owner may read a file of any mode, because a program that opened it before a chmod can still read it; and
+//! execute permission is enough, because running a program reads it. ACCESS has no exceptions, because open(2) depends on it.
 
 use super::{
     acl::Acl,
@@ -25,7 +24,7 @@ impl Credentials {
     /// Supplementary groups of AUTH_SYS (RFC 5531, appendix A).
     pub const MAX_GROUPS: usize = 16;
 
-    /// A caller; of `groups` the first 16 count.
+    /// A caller. Only the first 16 of `groups` count.
     pub fn new(uid: u32, gid: u32, groups: &[u32]) -> Self {
         let mut credentials = Credentials {
             uid,
@@ -44,7 +43,7 @@ impl Credentials {
         Credentials::new(65534, 65534, &[])
     }
 
-    /// Adds a supplementary group, if there is room.
+    /// Adds a supplementary group, unless there are 16.
     pub fn add_group(&mut self, gid: u32) {
         if let Some(slot) = self.groups.get_mut(self.count) {
             *slot = gid;
@@ -57,8 +56,8 @@ impl Credentials {
         self.uid == 0
     }
 
-    /// True if the file's ACL, should it have one, matters: not for root and the owner, nor where its mask (which is what the
-    /// mode's group bits then are) is empty; the kernel (`acl_permission_check`) does not look at it there either.
+    /// True if an ACL of the file can matter: not for root and the owner, nor if its mask, which the mode's group bits then are, is
+    /// empty. The kernel (`acl_permission_check`) does not read it in these cases either.
     pub fn needs_acl(&self, attr: &Attr) -> bool {
         !self.is_root() && self.uid != attr.uid && attr.mode & 0o070 != 0 && attr.kind != FileType::Symlink
     }
@@ -67,7 +66,7 @@ impl Credentials {
         self.gid == gid || self.groups[..self.count].contains(&gid)
     }
 
-    /// `rwx` bits that apply to this caller, root's privileges included.
+    /// The `rwx` bits of this caller, including root's privileges.
     fn rights(&self, attr: &Attr, acl: Option<&Acl>) -> u32 {
         if self.is_root() {
             let executable = attr.kind == FileType::Directory || attr.mode & 0o111 != 0;
@@ -101,26 +100,26 @@ pub const ACCESS_EXTEND: u32 = 0x08;
 /// ACCESS3_EXECUTE: run a file.
 pub const ACCESS_EXECUTE: u32 = 0x20;
 
-/// May the caller look up names in this directory?
+/// True if the caller may look up names in this directory.
 pub fn may_search(attr: &Attr, acl: Option<&Acl>, who: &Credentials) -> bool {
     who.rights(attr, acl) & X != 0
 }
 
-/// May the caller list this directory?
+/// True if the caller may list this directory.
 pub fn may_list(attr: &Attr, acl: Option<&Acl>, who: &Credentials) -> bool {
     who.rights(attr, acl) & R != 0
 }
 
-/// May the caller READ this file?
+/// True if the caller may READ this file.
 pub fn may_read(attr: &Attr, acl: Option<&Acl>, who: &Credentials) -> bool {
     who.uid == attr.uid || who.rights(attr, acl) & (R | X) != 0
 }
 
 /// The bits of `asked` that the caller has, on a read-only export.
 ///
-/// MODIFY and EXTEND are never granted on files and directories. They are on devices, fifos and sockets by their
-/// mode: writing to `/dev/null` changes nothing on the server, and the client asks us before it opens
-/// one (`nfs3_anyaccess` with `NFSD_MAY_LOCAL_ACCESS`, fs/nfsd/vfs.c). DELETE is never granted.
+/// MODIFY and EXTEND are never granted on files and directories. On devices, fifos and sockets their mode decides: writing to
+/// `/dev/null` changes nothing on the server, and the client asks the server before it opens one (`nfs3_anyaccess` with
+/// `NFSD_MAY_LOCAL_ACCESS`, fs/nfsd/vfs.c). DELETE is never granted.
 pub fn granted(attr: &Attr, acl: Option<&Acl>, who: &Credentials, asked: u32) -> u32 {
     let rights = who.rights(attr, acl);
     let mut bits = 0;

@@ -1,9 +1,9 @@
-//! POSIX ACLs (acl(5)) as the kernel stores them: the mode's group bits of a file that has one are its mask, and
-//! say nothing of what the group may do.
+//! POSIX ACLs (acl(5)) as the kernel stores them. If a file has one, the mode's group bits are its mask, and are not the permissions
+//! of the group.
 
 /// Name of the extended attribute.
 pub const XATTR: &str = "system.posix_acl_access";
-/// Name of the one that a directory hands down to what is made in it.
+/// Name of the attribute with the default ACL, which new files in a directory inherit.
 pub const XATTR_DEFAULT: &str = "system.posix_acl_default";
 
 /// Version of the format (`struct posix_acl_xattr_header`, linux/posix_acl_xattr.h).
@@ -15,12 +15,12 @@ const GROUP: u16 = 0x08;
 const MASK: u16 = 0x10;
 const OTHER: u16 = 0x20;
 
-/// One entry, as it is stored and as NFSACL sends it.
+/// One entry, in the stored form and in that of NFSACL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
     tag: u16,
     rights: u32,
-    /// Whose it is, of [`USER`] and [`GROUP`].
+    /// The user or group of [`USER`] and [`GROUP`] entries.
     id: u32,
 }
 
@@ -32,7 +32,7 @@ pub struct Acl {
 }
 
 impl Acl {
-    /// Parses the attribute's value: a version, then entries of tag, rights, id, all little-endian. `None` if it is not an ACL.
+    /// Parses the attribute's value: a version, then entries of tag, rights, id, all little-endian. None if it is not an ACL.
     pub fn parse(value: &[u8]) -> Option<Acl> {
         let (version, mut rest) = value.split_first_chunk::<4>()?;
         if u32::from_le_bytes(*version) != VERSION {
@@ -50,8 +50,8 @@ impl Acl {
         rest.is_empty().then_some(Acl { entries })
     }
 
-    /// What a mode says, as an ACL. With a mask that takes nothing away, as the Linux server adds it for Solaris
-    /// (`nfsacl_encode`, fs/nfs_common/nfsacl.c).
+    /// The ACL of a mode. It has a mask that removes nothing, as the Linux server adds it for Solaris (`nfsacl_encode`,
+    /// fs/nfs_common/nfsacl.c).
     pub fn of_mode(mode: u32) -> Acl {
         let entry = |tag, rights| Entry {
             tag,
@@ -68,8 +68,8 @@ impl Acl {
         }
     }
 
-    /// `rwx` bits of somebody who is not the owner (`posix_acl_permission`, fs/posix_acl.c): a named user's entry
-    /// decides alone; then all groups that fit together; others only if no group fits.
+    /// The `rwx` bits of a caller who is not the owner (`posix_acl_permission`, fs/posix_acl.c): an entry of the user decides alone;
+    /// then all matching groups together; others only if no group matches.
     pub fn rights(&self, uid: u32, own_group: u32, in_group: impl Fn(u32) -> bool) -> u32 {
         let of = |tag| self.entries.iter().find(|e| e.tag == tag).map(|e| e.rights);
         let mask = of(MASK).unwrap_or(0o7);
@@ -88,8 +88,8 @@ impl Acl {
             .map_or(of(OTHER).unwrap_or(0), |rights| rights & mask)
     }
 
-    /// Tag, id and rights of each entry, as NFSACL sends them: of the owner's and the own group's entry the file's `uid` and
-    /// `gid`, of mask and others nothing (`xdr_nfsace_encode`, fs/nfs_common/nfsacl.c).
+    /// Tag, id and rights of each entry for NFSACL: the owner's and the own group's entries have the file's `uid` and `gid`, mask and
+    /// others have 0 (`xdr_nfsace_encode`, fs/nfs_common/nfsacl.c).
     pub fn wire(&self, uid: u32, gid: u32) -> impl ExactSizeIterator<Item = [u32; 3]> {
         self.entries.iter().map(move |e| {
             let id = match e.tag {
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_kind_of_entry_that_fits_decides() {
+    fn the_first_kind_of_entry_that_matches_decides() {
         const NONE: u32 = u32::MAX;
         let acl = Acl::parse(&value(&[
             (USER_OBJ, 6, NONE),
@@ -134,7 +134,7 @@ mod tests {
         .unwrap();
         let rights = |uid, groups: &[u32]| acl.rights(uid, 9, |g| groups.contains(&g));
         assert_eq!(rights(1000, &[9]), 5, "a named user, masked");
-        assert_eq!(rights(1, &[9]), 0, "the file's group, although others have more");
+        assert_eq!(rights(1, &[9]), 0, "the file's group has the rights of others");
         assert_eq!(rights(1, &[9, 50]), 4);
         assert_eq!(rights(1, &[50, 51]), 5);
         assert_eq!(rights(1, &[1]), 2, "others, not masked");
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn other_values_are_no_acl() {
+    fn other_values_are_not_an_acl() {
         assert_eq!(Acl::parse(&[]), None);
         assert_eq!(Acl::parse(&[1, 0, 0, 0]), None);
         assert_eq!(Acl::parse(&[2, 0, 0, 0, 1]), None);
@@ -158,7 +158,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_parse_or_do_not(bytes: Vec<u8>, uid: u32) {
+        fn any_bytes_are_parsed_without_panic(bytes: Vec<u8>, uid: u32) {
             if let Some(acl) = Acl::parse(&bytes) {
                 prop_assert!(acl.rights(uid, 0, |_| true) <= 7);
             }

@@ -30,7 +30,7 @@ pub struct Time {
     pub nanos: u32,
 }
 
-/// All that `fattr3` says but for the file system's id, which is the export's.
+/// The content of `fattr3` except the file system's id, which is the export's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attr {
     /// File, directory, link or one of the other types of inodes.
@@ -45,7 +45,7 @@ pub struct Attr {
     pub gid: u32,
     /// Length of the file in bytes.
     pub size: u64,
-    /// Bytes that the file occupies on disk: fewer than `size` if it has holes.
+    /// Bytes on disk; fewer than `size` if the file has holes.
     pub used: u64,
     /// Major and minor number of devices, else zeros.
     pub rdev: (u32, u32),
@@ -64,7 +64,7 @@ pub struct Attr {
 const FATTR_BYTES: usize = 84;
 
 impl Time {
-    /// Times before 1970 become 1970, times after 2106 the last second that fits.
+    /// Times before 1970 become 1970, and times after 2106 the last second that fits.
     pub fn clamped(secs: i64, nanos: u32) -> Self {
         match u32::try_from(secs) {
             Ok(secs) => Time { secs, nanos },
@@ -118,7 +118,7 @@ pub fn put_post_op(out: &mut Buf, attr: Option<&Attr>, fsid: u64) {
     }
 }
 
-/// `wcc_data` of an operation that changed nothing: before and after are the same.
+/// `wcc_data` of an operation that changed nothing: the attributes before and after are equal.
 pub fn put_wcc_unchanged(out: &mut Buf, attr: Option<&Attr>, fsid: u64) {
     match attr {
         Some(attr) => {
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_clamped_to_what_the_wire_holds() {
+    fn times_are_clamped_to_the_range_of_the_wire() {
         assert_eq!(Time::clamped(-1, 5), Time { secs: 0, nanos: 0 });
         assert_eq!(Time::clamped(7, 5), Time { secs: 7, nanos: 5 });
         assert_eq!(

@@ -1,11 +1,11 @@
-//! The buffer that replies are encoded into, and the pool that such buffers come from.
+//! The buffer for encoded replies, and the pool of such buffers.
 
 use std::sync::Mutex;
 
-/// Bytes of replies, with an initialised tail that file data is read into directly.
+/// Bytes of replies, with an initialised tail into which file data is read directly.
 ///
-/// A plain `Vec` would have to be zeroed for every READ before `pread` may fill it; here memory is
-/// zeroed once, when the buffer grows, and reused after [`Buf::clear`].
+/// A plain `Vec` would have to be zeroed for every READ before `pread` fills it. Here memory is zeroed once, when the buffer grows,
+/// and reused after [`Buf::clear`].
 #[derive(Default, Debug)]
 pub struct Buf {
     data: Vec<u8>,
@@ -23,17 +23,17 @@ impl Buf {
         self.len == 0
     }
 
-    /// What was written.
+    /// The bytes written.
     pub fn as_slice(&self) -> &[u8] {
         &self.data[..self.len]
     }
 
-    /// Forgets what was written, keeps the memory.
+    /// Removes the content and keeps the memory.
     pub fn clear(&mut self) {
         self.len = 0;
     }
 
-    /// Forgets what was written after the first `len` bytes.
+    /// Removes the content after the first `len` bytes.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }
@@ -43,7 +43,7 @@ impl Buf {
         self.data.len()
     }
 
-    /// The next `n` bytes, to be filled and then counted in by [`Buf::advance`].
+    /// The next `n` bytes, to be filled and then added by [`Buf::advance`].
     pub fn tail(&mut self, n: usize) -> &mut [u8] {
         let need = self.len + n;
         if need > self.data.len() {
@@ -53,16 +53,13 @@ impl Buf {
         &mut self.data[self.len..need]
     }
 
-    /// Counts in `n` bytes that were written to [`Buf::tail`].
+    /// Adds `n` bytes that were written to [`Buf::tail`].
     pub fn advance(&mut self, n: usize) {
-        assert!(
-            self.len + n <= self.data.len(),
-            "advance() beyond what tail() handed out"
-        );
+        assert!(self.len + n <= self.data.len(), "advance() past the end of tail()");
         self.len += n;
     }
 
-    /// Appends bytes as they are.
+    /// Appends bytes unchanged.
     pub fn put(&mut self, bytes: &[u8]) {
         self.tail(bytes.len()).copy_from_slice(bytes);
         self.len += bytes.len();
@@ -74,19 +71,18 @@ impl Buf {
     }
 }
 
-/// Reply buffers that are free for reuse.
+/// Reply buffers for reuse.
 ///
-/// Buffers belong to a connection only while it has something to send, so that 4,000 mounted nodes
-/// that are silent hold no reply memory.
+/// A connection has buffers only while it has something to send, so that 4,000 mounted but silent nodes use no reply memory.
 #[derive(Default, Debug)]
 pub struct Pool {
     free: Mutex<Vec<Buf>>,
 }
 
 impl Pool {
-    /// Buffers kept at most; with replies up to 1 MiB (grown by doubling) this bounds the pool near 100 MiB.
+    /// Most buffers that are kept. With replies up to 1 MiB (grown by doubling) this limits the pool to about 100 MiB.
     const KEEP: usize = 32;
-    /// Larger buffers are given back to the allocator.
+    /// Larger buffers are freed.
     const KEEP_BYTES: usize = 4 << 20;
 
     /// An empty buffer.
@@ -98,7 +94,7 @@ impl Pool {
             .unwrap_or_default()
     }
 
-    /// Gives a buffer back.
+    /// Returns a buffer to the pool.
     pub fn give(&self, mut buf: Buf) {
         buf.clear();
         let mut free = self.free.lock().unwrap_or_else(|e| e.into_inner());

@@ -1,4 +1,4 @@
-//! What a call is executed in: what all connections share, who asks, and which exports they may use.
+//! The context of a call: the state that connections share, the caller, and the exports that it may use.
 
 use super::{
     access::Credentials,
@@ -15,22 +15,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long an answer of [`Exports::by_id`] holds for a connection.
+/// How long a connection keeps an answer of [`Exports::by_id`].
 const GRANT: Duration = Duration::from_secs(1);
-/// Exports that one connection uses at a time; a node has one, two during a change.
+/// Most exports that one connection uses at a time; a node has one, and two during a change.
 const GRANTS: usize = 8;
 
-/// What all connections share.
+/// The state that all connections share.
 pub(super) struct Shared {
     pub exports: Arc<dyn Exports>,
     pub key: HandleKey,
     pub counters: Arc<Counters>,
     pub mounts: Mutex<MountTable>,
-    /// Tells clients that the daemon was restarted: COMMIT's verifier differs from the last one.
+    /// Verifier of COMMIT. It differs after each start, so that clients detect a restart.
     pub write_verifier: [u8; 8],
 }
 
-/// Whoever is at the other end of a connection.
+/// The client of a connection.
 #[derive(Debug)]
 pub struct Peer {
     addr: SocketAddr,
@@ -40,13 +40,13 @@ pub struct Peer {
 #[derive(Debug)]
 struct Grant {
     id: ExportId,
-    /// Not held: a connection that says nothing any more, such as that of a node that lost power, would keep the files of a
-    /// deleted version on the disk.
+    /// The reference is weak: a silent connection, for example of a node that lost power, would otherwise keep the files of a deleted
+    /// version on disk.
     export: Result<Weak<ExportRoot>, Status>,
     until: Instant,
 }
 
-/// What a procedure may use.
+/// The context of a procedure.
 pub(super) struct Cx<'a> {
     pub shared: &'a Shared,
     pub peer: &'a Peer,
@@ -55,14 +55,14 @@ pub(super) struct Cx<'a> {
     pub now: Instant,
 }
 
-/// An open file and the export that it is of.
+/// An open file with its export.
 pub(super) struct File {
     pub export: Arc<ExportRoot>,
     pub node: Arc<Node>,
 }
 
 impl Peer {
-    /// A peer at `addr`; an IPv4 address inside an IPv6 one is taken as what it is.
+    /// A peer at `addr`. An IPv4 address inside an IPv6 address is converted.
     pub fn new(addr: SocketAddr) -> Self {
         Peer {
             addr: SocketAddr::new(addr.ip().to_canonical(), addr.port()),
@@ -70,14 +70,14 @@ impl Peer {
         }
     }
 
-    /// The address and port that the connection came from.
+    /// The address and port of the client.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 }
 
 impl Cx<'_> {
-    /// The file of a handle, if it is ours and its export this peer's.
+    /// The file of a handle, if the handle is ours and the peer may use its export.
     pub fn file(&self, wire: &[u8]) -> Result<File, Stop> {
         let (export, id) = self.shared.key.open(wire).inspect_err(|_| {
             self.shared.counters.count(Count::BadHandle);
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
     use crate::handle::FileId;
 
-    /// Has one export, or none any more.
+    /// Has one export, or none after it was removed.
     struct One(Mutex<Option<Arc<ExportRoot>>>);
 
     impl Exports for One {
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_keeps_no_export_open_that_was_dropped() {
+    fn a_connection_does_not_keep_a_dropped_export_open() {
         let dir = tempfile::tempdir().unwrap();
         let root = ExportRoot::open(dir.path(), ExportId([1; 8]), "test@1".into()).unwrap();
         let (id, root_id): (_, FileId) = (root.id(), *root.root_id());
@@ -197,9 +197,9 @@ mod tests {
             .map(|file| Arc::downgrade(&file.export))
         };
         let held = file(Pace::MayBlock).unwrap();
-        assert!(file(Pace::Inline).is_ok(), "the grant holds for a second");
+        assert!(file(Pace::Inline).is_ok(), "the grant expired within a second");
         *exports.0.lock().unwrap() = None;
-        assert!(held.upgrade().is_none(), "no connection keeps it");
+        assert!(held.upgrade().is_none(), "a connection keeps it");
         assert_eq!(file(Pace::Inline).err(), Some(Stop::WouldBlock));
         assert_eq!(file(Pace::MayBlock).err(), Some(Stop::Fault(Status::Stale)));
     }

@@ -1,4 +1,4 @@
-//! Counts, for metrics.
+//! Counters for metrics.
 
 use rackstrap_base::counters::{self, Counted, ReadCounts, counted};
 
@@ -52,45 +52,45 @@ counted! {
 }
 
 counted! {
-    /// Things counted besides calls.
+    /// Counters besides those of calls.
     pub enum Count {
         /// Connections that were accepted.
         Connections = "connections",
-        /// Connections refused, as there were too many.
+        /// Connections that were refused because there were too many.
         ConnectionsRefused = "connections_refused",
-        /// Idle connections that we closed, as another one needed the place.
+        /// Idle connections that the server closed to admit another one.
         ConnectionsDisplaced = "connections_displaced",
-        /// Connections that we closed, as nothing came for long.
+        /// Connections that the server closed because no call came for a long time.
         ConnectionsIdle = "connections_idle",
-        /// Connections that we closed, as the peer did not take its replies.
+        /// Connections that the server closed because the peer did not read its replies.
         ConnectionsStalled = "connections_stalled",
-        /// A record over the limit, or of too many fragments.
+        /// A record that is too long, or has too many fragments.
         MalformedRecord = "malformed_record",
         /// A record that is not an RPC call.
         MalformedCall = "malformed_call",
-        /// A reply: the server sends no calls that a reply could belong to.
+        /// A reply. The server sends no calls, so no reply is expected.
         UnexpectedReply = "malformed_unexpected_reply",
         /// A call of an RPC version other than 2.
         RpcMismatch = "malformed_rpc_version",
-        /// Credentials that do not parse, or of an unknown flavour.
+        /// Credentials that cannot be parsed, or of an unknown flavor.
         BadCredentials = "refused_credentials",
         /// A source port that is not privileged.
         UnprivilegedPort = "refused_unprivileged_port",
-        /// A call to a program that is not served here.
+        /// A call to an unknown program.
         ProgUnavail = "malformed_program",
-        /// A call to a version of a program that is not served here.
+        /// A call to an unknown version of a program.
         ProgMismatch = "malformed_version",
-        /// A call to a procedure that its program does not have.
+        /// A call to an unknown procedure of a program.
         ProcUnavail = "malformed_procedure",
-        /// Arguments that do not parse.
+        /// Arguments that cannot be parsed.
         GarbageArgs = "malformed_arguments",
-        /// A handle that we did not make.
+        /// A handle that the server did not make.
         BadHandle = "refused_bad_handle",
-        /// A handle whose file is gone.
+        /// A handle of a file that no longer exists.
         StaleHandle = "refused_stale_handle",
-        /// Calls by peers whom the export does not belong to.
+        /// Calls of peers that may not use the export.
         ExportRefused = "refused_export",
-        /// Calls that we could not make sense of ourselves.
+        /// Calls that failed for a reason inside the server.
         SystemError = "system_error",
         /// Calls that had to wait for a disk.
         Blocking = "calls_blocking",
@@ -99,7 +99,7 @@ counted! {
     }
 }
 
-/// All counts since the start; shared by all connections.
+/// All counters since the start, shared by all connections.
 #[derive(Debug, Default)]
 pub struct Counters {
     nfs: counters::Counters<NfsProcedure>,
@@ -109,12 +109,12 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Adds one to the count of `what`.
+    /// Increments the counter of `what`.
     pub fn count(&self, what: Count) {
         self.add(what, 1);
     }
 
-    /// Counts `n`.
+    /// Adds `n` to the counter of `what`.
     pub fn add(&self, what: Count, n: u64) {
         self.other.add(what, n);
     }
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_are_counted_under_the_names_of_their_numbers() {
+    fn calls_are_counted_under_the_name_of_their_procedure() {
         let counters = Counters::default();
         for (procedure, times) in [(0, 1), (17, 2), (21, 3), (22, 9)] {
             (0..times).for_each(|_| counters.nfs_call(procedure));

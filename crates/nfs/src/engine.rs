@@ -1,9 +1,9 @@
-//! One RPC record in, one reply out: programs, versions, procedures, and whose export a handle is of.
+//! Answers one RPC record with one reply: programs, versions, procedures, and the exports of handles.
 //!
-//! There is no duplicate request cache. It has to replay the replies of calls that
-//! changed something, because executing a repeated REMOVE or CREATE again would fail; on read-only exports no call succeeds in
-//! changing anything, and every repeated call is simply executed again. With writable exports it would sit in
-//! [`Engine::answer`], between parsing and dispatch, keyed by peer address (not connection), XID, and a checksum of the call.
+//! There is no duplicate request cache. Such a cache repeats the replies of calls that changed something, because executing a repeated
+//! REMOVE or CREATE again would fail. On read-only exports no call changes anything, so repeated calls are executed again. With
+//! writable exports the cache would be in [`Engine::answer`], between parsing and dispatch, keyed by peer address (not connection),
+//! XID, and a checksum of the call.
 
 use super::{
     buf::Buf,
@@ -29,20 +29,20 @@ pub const MOUNT: u32 = 100_005;
 /// NFS_ACL_PROGRAM (linux/nfsacl.h)
 pub const NFSACL: u32 = 100_227;
 
-/// Answers calls: one for all connections.
+/// Answers the calls of all connections.
 pub struct Engine {
     shared: Shared,
     privileged_ports_only: bool,
 }
 
-/// What became of a record.
+/// The result for a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A reply, record mark included, was appended.
+    /// A reply with its record mark was appended.
     Replied,
-    /// Nothing was appended: the call has to be made again on a thread that may block.
+    /// Nothing was appended. The call must be made again on a thread that may block.
     WouldBlock,
-    /// Nothing was appended, and nothing must be sent.
+    /// Nothing was appended, and no reply is sent.
     Silent,
     /// Nothing was appended. The peer does not speak RPC, so the connection must be closed.
     Close,
@@ -69,7 +69,7 @@ impl Engine {
         }
     }
 
-    /// Executes the call in `record`, which came from `peer`, and appends its reply to `out`.
+    /// Executes the call in `record` from `peer`, and appends its reply to `out`.
     pub fn answer(&self, peer: &Peer, record: &[u8], out: &mut Buf, pace: Pace, now: Instant) -> Outcome {
         let start = out.len();
         out.u32(0);
@@ -121,7 +121,7 @@ impl Engine {
         if call.procedure >= procedures {
             return refuse(out, Count::ProcUnavail, AcceptStat::ProcUnavail);
         }
-        // NULL is a ping, and tells nothing.
+        // NULL is a ping and returns no data, so any port may send it.
         if self.privileged_ports_only && peer.addr().port() >= 1024 && call.procedure != 0 {
             self.shared.counters.count(Count::UnprivilegedPort);
             if call.program == MOUNT && call.procedure == mount::MNT {
@@ -147,7 +147,7 @@ impl Engine {
         match done {
             Err(Stop::WouldBlock) if pace == Pace::Inline => return Outcome::WouldBlock,
             Err(Stop::Garbage) => return refuse(out, Count::GarbageArgs, AcceptStat::GarbageArgs),
-            // Every procedure turns its faults into its own failure result, and none that may wait says that it would have to.
+            // Every procedure converts its faults to its own failure result, and `MayBlock` never returns `WouldBlock`.
             Err(Stop::Fault(_) | Stop::WouldBlock) => return refuse(out, Count::SystemError, AcceptStat::SystemErr),
             Ok(()) => {}
         }

@@ -1,4 +1,4 @@
-//! An export: descriptors of its root, and of the files beneath it that are in use.
+//! An export: descriptors of its root, and of the files below it that are in use.
 
 use super::{
     acl::{self, Acl},
@@ -23,12 +23,12 @@ use std::{
     },
 };
 
-/// May this thread wait for a disk?
+/// Whether this thread may wait for a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// No: answer from memory, or say [`Stop::WouldBlock`].
+    /// It must not: answer from memory, or return [`Stop::WouldBlock`].
     Inline,
-    /// Yes. It may wait for a disk as long as that takes.
+    /// It may, for any time.
     MayBlock,
 }
 
@@ -41,18 +41,18 @@ pub struct ExportError {
     source: std::io::Error,
 }
 
-/// A root file tree that is served, read-only.
+/// A root file tree, served read-only.
 ///
-/// Files are found beneath the root only, one name at a time from an open directory; symbolic links are
-/// never followed (that is the client's business), and no name leads to another mount.
+/// Files are only looked up below the root, one name at a time from an open directory. Symbolic links are never followed, because that
+/// is the client's task, and no name leads to another mount.
 #[derive(Debug)]
 pub struct ExportRoot {
     id: ExportId,
     name: String,
-    /// The root, opened for reading: `open_by_handle_at` does not take an `O_PATH` descriptor.
+    /// The root, opened for reading, because `open_by_handle_at` does not accept an `O_PATH` descriptor.
     root: OwnedFd,
     root_id: FileId,
-    /// None where the kernel has file handles.
+    /// None if the kernel has file handles for the file system.
     index: Option<Index>,
     open: Mutex<LruCache<FileId, Arc<Node>>>,
 }
@@ -61,22 +61,22 @@ pub struct ExportRoot {
 #[derive(Debug)]
 pub struct Node {
     id: FileId,
-    /// `O_PATH`: devices and fifos are never opened in earnest, as that would talk to a driver or wait for a writer.
+    /// `O_PATH`, because opening a device would call its driver, and opening a fifo would wait for a writer.
     path: OwnedFd,
     /// Opened for reading at the first READ.
     data: OnceLock<OwnedFd>,
-    /// Read when somebody asks to whom it matters.
+    /// Read at the first call of a user for whom it matters.
     acl: OnceLock<Option<Acl>>,
     _counted: Counted,
 }
 
-/// Files that all exports together hold open; exports come and go with image versions, so the bound is one for the process.
+/// Number of files that all exports together hold open. The limit is for the process, because exports change with image versions.
 static HELD: AtomicUsize = AtomicUsize::new(0);
-/// Every export may hold so many whatever the others hold.
+/// Files that every export may hold open, whatever the others hold.
 const GUARANTEED: usize = 64;
 
-/// Files that may be held open, two descriptors each: a quarter of the descriptors that
-/// the process may have, within reason; the rest is for connections.
+/// Most files that may be held open, with two descriptors each: a quarter of the process' descriptors, within fixed bounds. The rest is
+/// for connections.
 fn allowed() -> usize {
     static ALLOWED: OnceLock<usize> = OnceLock::new();
     *ALLOWED.get_or_init(|| {
@@ -105,7 +105,7 @@ impl Drop for Counted {
 }
 
 impl Node {
-    /// Which file this is.
+    /// The id of the file.
     pub fn id(&self) -> &FileId {
         &self.id
     }
@@ -115,7 +115,7 @@ impl Node {
         self.path.as_fd()
     }
 
-    /// Its attributes. The inode is in memory as long as we hold it open, so this never waits for a disk.
+    /// Its attributes. The inode is in memory while the file is open, so this never waits for a disk.
     ///
     /// # Errors
     /// NFS3ERR_IO and the like.
@@ -123,11 +123,11 @@ impl Node {
         Ok(attr_of(&rustix::fs::fstat(&self.path)?)?)
     }
 
-    /// Its ACL, read once.
+    /// Its ACL, which is read once.
     ///
     /// # Errors
-    /// [`Stop::WouldBlock`] if it was not read yet and `pace` does not allow to; NFS3ERR_IO if it cannot be
-    /// read or is none, as nobody knows then who may do what.
+    /// [`Stop::WouldBlock`] if it was not read yet and `pace` does not allow it. NFS3ERR_IO if it cannot be read or parsed, because then
+    /// the permissions are unknown.
     pub fn acl(&self, pace: Pace) -> Result<Option<&Acl>, Stop> {
         if let Some(acl) = self.acl.get() {
             return Ok(acl.as_ref());
@@ -139,10 +139,10 @@ impl Node {
         Ok(self.acl.get_or_init(|| acl).as_ref())
     }
 
-    /// What a directory hands down to what is made in it; read from the disk.
+    /// The default ACL of a directory, read from the disk.
     ///
     /// # Errors
-    /// As of [`Node::acl`].
+    /// As for [`Node::acl`].
     pub fn default_acl(&self, pace: Pace) -> Result<Option<Acl>, Stop> {
         match pace {
             Pace::Inline => Err(Stop::WouldBlock),
@@ -151,7 +151,7 @@ impl Node {
     }
 
     fn read_acl(&self, xattr: &str) -> Result<Option<Acl>, Stop> {
-        // fgetxattr(2) does not take O_PATH descriptors, and other ones are not to be had of devices.
+        // fgetxattr(2) does not accept O_PATH descriptors, and devices have no others here.
         let path = format!("/proc/self/fd/{}", self.path.as_raw_fd());
         let mut value = vec![0; MAX_XATTR];
         match rustix::fs::getxattr(path, xattr, &mut value) {
@@ -163,11 +163,11 @@ impl Node {
 }
 
 impl ExportRoot {
-    /// Opens the directory `path` as the export `id`; `name` is for people. May take seconds on a file system without
-    /// file handles, as the whole tree is walked.
+    /// Opens the directory `path` as the export `id`; `name` is for people. On a file system without file handles this may take seconds,
+    /// because it walks the whole tree.
     ///
-    /// The root is a private, read-only mount of its own where we may make one (CAP_SYS_ADMIN): whatever
-    /// somebody mounts inside the tree is not seen, `..` ends at the root in the kernel already, and access times stay as they are.
+    /// The root gets a private, read-only mount if that is allowed (CAP_SYS_ADMIN). Then later mounts inside the tree are not visible, the
+    /// kernel ends `..` at the root, and access times do not change.
     ///
     /// # Errors
     /// [`ExportError`] if it is not a directory, or cannot be opened or walked.
@@ -175,10 +175,10 @@ impl ExportRoot {
         Self::open_as(path, id, name, true)
     }
 
-    /// As [`ExportRoot::open`], but finds files by an index of inode numbers even where the kernel has file handles.
+    /// Like [`ExportRoot::open`], but with an index of inode numbers even if the kernel has file handles.
     ///
     /// # Errors
-    /// As [`ExportRoot::open`].
+    /// As for [`ExportRoot::open`].
     pub fn open_indexed(path: &Path, id: ExportId, name: String) -> Result<Self, ExportError> {
         Self::open_as(path, id, name, false)
     }
@@ -196,9 +196,9 @@ impl ExportRoot {
         let root = match private_mount(&plain) {
             Ok(mount) => rustix::fs::openat(mount, ".", flags, Mode::empty()).map_err(failed("open its mount"))?,
             Err(errno) => {
-                // ENOSYS before Linux 5.12; EPERM in a service that lacks CAP_SYS_ADMIN.
+                // The error is ENOSYS before Linux 5.12, and EPERM in a service without CAP_SYS_ADMIN.
                 tracing::warn!(
-                    "{}: no read-only mount of its own can be made ({errno}): it is exported as it is, with what is mounted in it",
+                    "{}: cannot make a private read-only mount ({errno}); it is exported with the file systems that are mounted in it",
                     path.display()
                 );
                 plain
@@ -235,7 +235,7 @@ impl ExportRoot {
         &self.name
     }
 
-    /// `fsid` of all its files: the export's id, so that a client tells two exports of one disk apart.
+    /// `fsid` of all its files: the export's id, so that a client distinguishes two exports of one disk.
     pub fn fsid(&self) -> u64 {
         u64::from_be_bytes(self.id.0)
     }
@@ -245,23 +245,23 @@ impl ExportRoot {
         &self.root_id
     }
 
-    /// Sizes of the file system that the export is on.
+    /// Sizes of the file system of the export.
     ///
     /// # Errors
-    /// NFS3ERR_IO and the like.
+    /// NFS3ERR_IO and others.
     pub fn statvfs(&self) -> Result<StatVfs, Stop> {
         Ok(rustix::fs::fstatvfs(&self.root)?)
     }
 
-    /// Magic number of the file system that the export is on (statfs(2)).
+    /// Magic number of the file system of the export (statfs(2)).
     pub fn fs_type(&self) -> i64 {
         rustix::fs::fstatfs(&self.root).map_or(0, |s| s.f_type)
     }
 
-    /// The file of an id, which must have come out of a handle with our MAC.
+    /// The file of an id, which must come from a handle with our MAC.
     ///
     /// # Errors
-    /// NFS3ERR_STALE if it is gone; [`Stop::WouldBlock`] if it is not open yet and `pace` does not allow to open it.
+    /// NFS3ERR_STALE if it no longer exists; [`Stop::WouldBlock`] if it is not open yet and `pace` does not allow opening it.
     pub fn node(&self, id: &FileId, pace: Pace) -> Result<Arc<Node>, Stop> {
         if let Some(node) = self.held().get(id) {
             return Ok(node.clone());
@@ -275,9 +275,9 @@ impl ExportRoot {
 
     fn open_id(&self, id: &FileId, flags: OFlags) -> Result<OwnedFd, Stop> {
         let gone = |errno| match errno {
-            // Handles of another kind of file system: the image was moved.
+            // The handle is of another kind of file system, because the image was moved.
             Errno::NOENT | Errno::INVAL | Errno::LOOP | Errno::NOTDIR | Errno::STALE => Status::Stale.into(),
-            // Somebody has a lease on the file.
+            // Another program has a lease on the file.
             Errno::AGAIN => Status::Jukebox.into(),
             other => Stop::from(other),
         };
@@ -300,16 +300,16 @@ impl ExportRoot {
         }
     }
 
-    /// The file `name` in the directory `dir`; the caller made sure that `name` is one name of at most 255 bytes.
+    /// The file `name` in the directory `dir`. The caller has checked that `name` is one name of at most 255 bytes.
     ///
     /// # Errors
-    /// NFS3ERR_NOENT and the like; [`Stop::WouldBlock`] if the name is not in the kernel's cache and `pace` does not allow to wait.
+    /// NFS3ERR_NOENT and others; [`Stop::WouldBlock`] if the name is not in the kernel's cache and `pace` does not allow waiting.
     pub fn child(&self, dir: &Node, name: &[u8], pace: Pace) -> Result<(Arc<Node>, Attr), Stop> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = match name {
             b"." => return self.with_attr(self.node(&dir.id, pace)?),
             b".." if dir.id == self.root_id => return self.with_attr(self.node(&dir.id, pace)?),
-            // The parents of an open directory are in memory. RESOLVE_BENEATH would refuse the name.
+            // The parents of an open directory are in memory. RESOLVE_BENEATH would refuse this name.
             b".." => rustix::fs::openat(&dir.path, "..", flags, Mode::empty())?,
             _ => {
                 use ResolveFlags as R;
@@ -333,10 +333,10 @@ impl ExportRoot {
         Ok((node, attr))
     }
 
-    /// Id and attributes of an entry of `dir`, without holding it open.
+    /// Id and attributes of an entry of `dir`, which is not held open.
     ///
     /// # Errors
-    /// As [`ExportRoot::child`].
+    /// As for [`ExportRoot::child`].
     pub fn peek(&self, dir: &Node, name: &[u8]) -> Result<(FileId, Attr), Stop> {
         if matches!(name, b"." | b"..") {
             let (node, attr) = self.child(dir, name, Pace::MayBlock)?;
@@ -353,10 +353,10 @@ impl ExportRoot {
         Ok((id, attr_of(&stat)?))
     }
 
-    /// A descriptor to read a regular file's data from, opened once.
+    /// A descriptor for reading a regular file's data, opened once.
     ///
     /// # Errors
-    /// As [`ExportRoot::node`].
+    /// As for [`ExportRoot::node`].
     pub fn data<'a>(&self, node: &'a Node, pace: Pace) -> Result<BorrowedFd<'a>, Stop> {
         if let Some(fd) = node.data.get() {
             return Ok(fd.as_fd());
@@ -364,15 +364,15 @@ impl ExportRoot {
         if pace == Pace::Inline {
             return Err(Stop::WouldBlock);
         }
-        // NONBLOCK for leases that somebody may hold on the file; data of regular files is not concerned.
+        // NONBLOCK is for leases of other programs on the file; it does not affect data of regular files.
         let fd = self.open_id(&node.id, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK)?;
         Ok(node.data.get_or_init(|| fd).as_fd())
     }
 
-    /// A descriptor of its own to list a directory with.
+    /// A new descriptor for listing a directory.
     ///
     /// # Errors
-    /// As [`ExportRoot::node`].
+    /// As for [`ExportRoot::node`].
     pub fn listing(&self, dir: &Node) -> Result<OwnedFd, Stop> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(rustix::fs::openat(&dir.path, ".", flags, Mode::empty())?)
@@ -399,14 +399,14 @@ impl ExportRoot {
         while HELD.load(Relaxed) - dropped.len() > allowed() && held.len() > GUARANTEED {
             dropped.extend(held.pop_lru());
         }
-        // close(2) outside the lock.
+        // Descriptors are closed outside of the lock.
         drop(held);
         drop(dropped);
         node
     }
 }
 
-/// A mount of `dir` alone that no other process sees. It ends when its last descriptor is closed.
+/// A mount of `dir` that no other process can see. It ends when its last descriptor is closed.
 fn private_mount(dir: &OwnedFd) -> rustix::io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let mount = rustix::mount::open_tree(dir, "", flags)?;
@@ -418,7 +418,7 @@ fn indexed(ino: u64) -> FileId {
     FileId::new(Source::Index, 0, &ino.to_be_bytes()).expect("eight bytes fit")
 }
 
-/// `stat` as NFS sees it.
+/// Converts `stat` to NFS attributes.
 pub fn attr_of(stat: &rustix::fs::Stat) -> Result<Attr, Status> {
     use rustix::fs::FileType as F;
     let kind = match F::from_raw_mode(stat.st_mode) {

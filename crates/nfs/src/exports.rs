@@ -1,4 +1,4 @@
-//! What the engine asks its surroundings: which exports there are and who may use them.
+//! The interface to the daemon: the exports and their permissions.
 
 use super::{export::ExportRoot, handle::ExportId};
 use std::{fmt, net::SocketAddr, sync::Arc};
@@ -8,10 +8,10 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 pub enum Refusal {
     /// No export has that name or id: MNT3ERR_NOENT, NFS3ERR_STALE.
     NoSuchExport,
-    /// It is not this peer's; says why, for the log: MNT3ERR_ACCES, NFS3ERR_ACCES.
+    /// This peer may not use it; the text for the log says why: MNT3ERR_ACCES, NFS3ERR_ACCES.
     NotYours(String),
-    /// It exists and is the peer's, but cannot be had now; says why: MNT3ERR_SERVERFAULT,
-    /// NFS3ERR_JUKEBOX (the client asks again).
+    /// The peer may use it, but it is not available now; the text says why: MNT3ERR_SERVERFAULT, NFS3ERR_JUKEBOX (the client tries
+    /// again).
     Unavailable(String),
 }
 
@@ -24,7 +24,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// What happened, for timelines and logs. Never one per call.
+/// An event for timelines and logs. Calls do not cause events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NfsEvent {
     /// A peer got the root handle of an export.
@@ -34,16 +34,16 @@ pub enum NfsEvent {
         /// [`ExportRoot::name`]
         export: String,
     },
-    /// A peer did not get what it asked to mount.
+    /// A peer was refused a mount.
     MountRefused {
         /// Address and port of the client.
         peer: SocketAddr,
-        /// What it asked for, made printable.
+        /// The path in the request, made printable.
         path: String,
         /// The reason, in words for an administrator.
         why: String,
     },
-    /// A peer used a handle of an export that it may not use (told once a connection and export).
+    /// A peer used a handle of an export that it may not use. Reported once for each connection and export.
     HandleRefused {
         /// Address and port of the client.
         peer: SocketAddr,
@@ -52,14 +52,14 @@ pub enum NfsEvent {
         /// The reason, in words for an administrator.
         why: String,
     },
-    /// A peer said that it unmounted. Advisory: a node that is switched off says nothing.
+    /// A peer reported an unmount. This is advisory: a node that is switched off does not report it.
     Unmounted {
         /// Address and port of the client.
         peer: SocketAddr,
-        /// Path that it asked for, made printable.
+        /// The path in the request, made printable.
         path: String,
     },
-    /// A connection was refused or ended by us.
+    /// The server refused or closed a connection.
     Trouble {
         /// Address and port of the client.
         peer: SocketAddr,
@@ -68,30 +68,29 @@ pub enum NfsEvent {
     },
 }
 
-/// Who may use what; implemented by the daemon.
+/// Decides which peer may use which export; implemented by the daemon.
 ///
-/// All of it is called on threads that may block, at most about once a second for each connection and export. The implementor
-/// holds the exports that it answers with; connections do not, so that what it drops is closed.
+/// All methods except `is_node` are called on threads that may block, at most about once a second for each connection and export. The
+/// implementor keeps the exports that it returns; connections do not, so an export that it drops is closed.
 pub trait Exports: Send + Sync + 'static {
-    /// True if it is the address of a node: connections of nodes have places of their own. From memory.
+    /// True for the address of a node: connections of nodes have a limit of their own. It must answer from memory.
     fn is_node(&self, peer: SocketAddr) -> bool;
 
-    /// MNT of `path` by `peer`: which export.
+    /// The export for a MNT of `path` by `peer`.
     ///
     /// # Errors
-    /// The refusal, which decides what the client sees.
+    /// The refusal, which determines the client's error.
     fn mount(&self, peer: SocketAddr, path: &[u8]) -> Result<Arc<ExportRoot>, Refusal>;
 
-    /// The export with that id, if `peer` may use it now. After a restart of the daemon, handles come in
-    /// without a MNT first.
+    /// The export with that id, if `peer` may use it now. After a restart of the daemon, clients use handles without a MNT.
     ///
     /// # Errors
     /// The refusal; every call with the handle then fails.
     fn by_id(&self, peer: SocketAddr, id: ExportId) -> Result<Arc<ExportRoot>, Refusal>;
 
-    /// Paths that `peer` could mount, for the MOUNT protocol's EXPORT (`showmount -e`, `nfs-ls -D`).
+    /// The paths that `peer` can mount, for EXPORT of the MOUNT protocol (`showmount -e`, `nfs-ls -D`).
     fn list(&self, peer: SocketAddr) -> Vec<Vec<u8>>;
 
-    /// Takes an event, for timelines and the log.
+    /// Records an event on timelines and in the log.
     fn observe(&self, event: NfsEvent);
 }

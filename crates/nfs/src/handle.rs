@@ -1,4 +1,4 @@
-//! File handles: what a client holds, and how we know that it is ours.
+//! File handles: their format, and the proof that the server made them.
 //!
 //! ```text
 //!  0      version, 1
@@ -10,9 +10,9 @@
 //!  ..     MAC, 16 bytes: keyed BLAKE3 of all that is before it, cut
 //! ```
 //!
-//! Nothing of it is kept in a table, so handles live as long as the file and the key do: a daemon that is restarted, or
-//! that takes over from another one with the same key and the same disk, still answers. The MAC
-//! makes sure that a handle was handed out by us: `open_by_handle_at` opens any inode of a file system, also outside the export.
+//! Handles are not kept in a table, so they are valid as long as the file and the key exist: a daemon that was restarted, or that
+//! replaces another one with the same key and the same disk, still accepts them. The MAC proves that the server made a handle:
+//! `open_by_handle_at` opens any inode of a file system, even outside the export.
 
 use super::status::Status;
 use std::fmt;
@@ -22,10 +22,10 @@ pub const MAX_HANDLE: usize = 64;
 const VERSION: u8 = 1;
 const HEADER: usize = 12;
 const MAC: usize = 16;
-/// Most bytes of a file id: what the header and the MAC leave of 64.
+/// Most bytes of a file id: 64 minus the header and the MAC.
 pub const MAX_FILE_ID: usize = MAX_HANDLE - HEADER - MAC;
 
-/// Names an export in handles: the first 8 bytes of BLAKE3 of `name@version`, computed by the code that opens the export.
+/// The id of an export in handles: the first 8 bytes of BLAKE3 of `name@version`, computed by the code that opens the export.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExportId(pub [u8; 8]);
 
@@ -35,16 +35,16 @@ impl fmt::Debug for ExportId {
     }
 }
 
-/// Where a file id comes from.
+/// The source of a file id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
     /// `name_to_handle_at(2)`
     Kernel = 0,
-    /// An index by inode number, for file systems that the kernel has no handles for.
+    /// An index by inode number, for file systems without file handles of the kernel.
     Index = 1,
 }
 
-/// Which file of an export.
+/// The id of a file in an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileId {
     source: Source,
@@ -54,7 +54,7 @@ pub struct FileId {
 }
 
 impl FileId {
-    /// `None` if `bytes` are none or too many.
+    /// None if `bytes` are empty or too many.
     pub fn new(source: Source, kind: u8, bytes: &[u8]) -> Option<Self> {
         if bytes.is_empty() {
             return None;
@@ -69,7 +69,7 @@ impl FileId {
         })
     }
 
-    /// Where it comes from.
+    /// Its source.
     pub fn source(&self) -> Source {
         self.source
     }
@@ -85,7 +85,7 @@ impl FileId {
     }
 }
 
-/// A handle as it is on the wire.
+/// A handle in the form of the wire.
 #[derive(Clone, Copy, Debug)]
 pub struct WireHandle {
     len: usize,
@@ -93,13 +93,13 @@ pub struct WireHandle {
 }
 
 impl WireHandle {
-    /// The bytes of the handle, as clients get them.
+    /// The bytes of the handle.
     pub fn as_slice(&self) -> &[u8] {
         &self.data[..self.len]
     }
 }
 
-/// The key that makes handles ours. Whoever keeps it on disk keeps handles valid over restarts.
+/// The key for the MAC of handles. Handles stay valid over restarts if the key is kept on disk.
 #[derive(Clone)]
 pub struct HandleKey([u8; 32]);
 
@@ -134,7 +134,7 @@ impl HandleKey {
     /// The file of a handle.
     ///
     /// # Errors
-    /// NFS3ERR_BADHANDLE for whatever [`HandleKey::seal`] with this key did not make.
+    /// NFS3ERR_BADHANDLE for bytes that [`HandleKey::seal`] with this key did not make.
     pub fn open(&self, wire: &[u8]) -> Result<(ExportId, FileId), Status> {
         let bad = Status::BadHandle;
         if wire.len() > MAX_HANDLE || wire.len() <= HEADER + MAC {
@@ -150,7 +150,7 @@ impl HandleKey {
         if header[0] != VERSION || header[3] as usize != id.len() {
             return Err(bad);
         }
-        // Without an early end, so that time does not tell how many bytes were right.
+        // The comparison has no early end, so that its time does not show how many bytes were right.
         let difference = self.mac(signed).iter().zip(mac).fold(0, |d, (a, b)| d | (a ^ b));
         if difference != 0 {
             return Err(bad);

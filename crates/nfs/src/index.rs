@@ -1,5 +1,5 @@
-//! Inode number -> path, for file systems that the kernel has no file handles for (overlayfs without
-//! `nfs_export`, some FUSE ones). Built once by a walk; right as long as the tree never changes, which sealed images do not.
+//! An index from inode numbers to paths, for file systems without file handles of the kernel (overlayfs without `nfs_export`, some FUSE
+//! ones). It is built once by a walk, and stays right because sealed images do not change.
 
 use rustix::{
     fd::{AsFd, OwnedFd},
@@ -8,21 +8,21 @@ use rustix::{
 };
 use std::collections::HashMap;
 
-/// Where each inode is: the inode of its directory, and its name there.
+/// The place of each inode: the inode of its directory, and its name there.
 #[derive(Debug)]
 pub struct Index {
     root: u64,
     places: HashMap<u64, (u64, Box<[u8]>)>,
 }
 
-/// Directories that a path may have; deeper trees than PATH_MAX allows cannot be opened by path anyway.
+/// Most directories of a path. Deeper trees than PATH_MAX allows cannot be opened by path.
 const MAX_DEPTH: usize = 2048;
 
 impl Index {
     /// Walks the tree below `root`, without following symbolic links or leaving its file system.
     ///
     /// # Errors
-    /// Whatever listing a directory may fail with: a tree that cannot be walked whole cannot be served.
+    /// Errors of listing a directory: a tree that cannot be walked completely cannot be served.
     pub fn build(root: &OwnedFd, root_ino: u64) -> rustix::io::Result<Self> {
         let mut index = Index {
             root: root_ino,
@@ -38,7 +38,7 @@ impl Index {
                 if matches!(name.to_bytes(), b"." | b"..") {
                     continue;
                 }
-                // Not `d_ino`, which overlayfs takes from a layer where stat(2) does not.
+                // This does not use `d_ino`, for which overlayfs may return the number of a layer, unlike stat(2).
                 let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
                 let ino = stat.st_ino;
                 let known = index.places.insert(ino, (parent, name.to_bytes().into()));
@@ -70,10 +70,10 @@ impl Index {
     }
 }
 
-/// Opens a path strictly beneath `root`.
+/// Opens a path strictly below `root`.
 ///
 /// # Errors
-/// ELOOP at a symbolic link, EXDEV where the path would leave the tree or its mount.
+/// ELOOP at a symbolic link, EXDEV if the path would leave the tree or its mount.
 pub fn open_beneath(root: impl AsFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
     use rustix::fs::ResolveFlags as R;
     rustix::fs::openat2(

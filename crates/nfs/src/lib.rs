@@ -12,7 +12,7 @@
 //! exports  what the daemon implements: who may mount what
 //! ```
 //!
-//! Exports are read-only so far: what would change something answers NFS3ERR_ROFS.
+//! Exports are read-only so far: calls that would change something get NFS3ERR_ROFS.
 
 mod access;
 mod acl;

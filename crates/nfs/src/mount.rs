@@ -12,13 +12,13 @@ use super::{
 };
 use std::net::{IpAddr, SocketAddr};
 
-/// Procedures are numbered from 0 up to, and without, this number.
+/// Number of procedures.
 pub const COUNT: u32 = 6;
 /// MOUNTPROC3_MNT
 pub const MNT: u32 = 1;
 /// MNTPATHLEN
 const MAX_PATH: usize = 1024;
-/// AUTH_SYS, the only flavor that says who asks.
+/// AUTH_SYS, the only flavor that identifies the caller.
 const AUTH_SYS: u32 = 1;
 
 const MNT3_OK: u32 = 0;
@@ -26,7 +26,7 @@ const MNT3ERR_NOENT: u32 = 2;
 const MNT3ERR_ACCES: u32 = 13;
 const MNT3ERR_SERVERFAULT: u32 = 10006;
 
-/// Runs a procedure below [`COUNT`].
+/// Runs a procedure with a number below [`COUNT`].
 pub(super) fn run(cx: &Cx<'_>, procedure: u32, args: &mut Reader<'_>, out: &mut Buf) -> Result<(), Stop> {
     let peer = cx.peer.addr();
     match procedure {
@@ -50,7 +50,7 @@ pub(super) fn run(cx: &Cx<'_>, procedure: u32, args: &mut Reader<'_>, out: &mut 
             for path in cx.shared.exports.list(peer) {
                 out.u32(1);
                 out.opaque(&path);
-                // No list of groups: everybody who sees this list may mount.
+                // The list of groups is empty: every peer that sees this entry may mount it.
                 out.u32(0);
             }
             out.u32(0);
@@ -74,7 +74,7 @@ fn unmounted(shared: &Shared, peer: SocketAddr, path: &[u8]) {
     });
 }
 
-/// A peer sees its own entries only, and not what other nodes have mounted.
+/// A peer sees its own entries only, not the mounts of other nodes.
 fn dump(shared: &Shared, peer: IpAddr, out: &mut Buf) {
     for path in table(shared).of(peer) {
         out.u32(1);
@@ -125,8 +125,8 @@ fn observe_refusal(shared: &Shared, peer: SocketAddr, path: &[u8], why: String) 
     });
 }
 
-/// A MNT that was refused for its source port: worth an event, because it is the mount
-/// option `noresvport`, or NAT, and not an attack, as a rule.
+/// Records an event for a MNT that was refused for its source port. The usual cause is the mount option `noresvport`, or NAT, and not an
+/// attack.
 pub(super) fn refused_port(shared: &Shared, peer: &Peer, mut args: Reader<'_>) {
     let path = args.opaque(MAX_PATH).unwrap_or_default();
     let why = format!(

@@ -1,28 +1,28 @@
-//! The table of mounts that the MOUNT protocol lists.
+//! The list of mounts for the MOUNT protocol.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-/// Who said to have mounted what. Advisory (nodes that are switched off never unmount), kept for
-/// DUMP, and forgotten with the daemon.
+/// The mounts that clients have reported, for DUMP. They are advisory, because nodes that are switched off do not unmount, and are not
+/// kept over restarts.
 #[derive(Debug, Default)]
 pub struct MountTable {
     entries: BTreeSet<(IpAddr, Vec<u8>)>,
 }
 
 impl MountTable {
-    /// Entries in all; what is more is not listed.
+    /// Most entries; further ones are not listed.
     const MAX: usize = 16_384;
-    /// Entries of one peer.
+    /// Most entries of one peer.
     const MAX_PER_PEER: usize = 16;
 
-    /// Notes a mount, as far as there is room.
+    /// Records a mount, if there is room.
     pub fn add(&mut self, peer: IpAddr, path: &[u8]) {
         if self.entries.len() < Self::MAX && self.of(peer).count() < Self::MAX_PER_PEER {
             self.entries.insert((peer, path.to_vec()));
         }
     }
 
-    /// What a peer has mounted.
+    /// The mounts of a peer.
     pub fn of(&self, peer: IpAddr) -> impl Iterator<Item = &Vec<u8>> {
         self.entries
             .range((peer, Vec::new())..)
@@ -30,12 +30,12 @@ impl MountTable {
             .map(|(_, path)| path)
     }
 
-    /// Forgets one; true if it was there.
+    /// Removes an entry; true if it existed.
     pub fn remove(&mut self, peer: IpAddr, path: &[u8]) -> bool {
         self.entries.remove(&(peer, path.to_vec()))
     }
 
-    /// Forgets all of a peer, and says which they were.
+    /// Removes all entries of a peer, and returns them.
     pub fn remove_all(&mut self, peer: IpAddr) -> Vec<Vec<u8>> {
         let paths: Vec<_> = self.of(peer).cloned().collect();
         for path in &paths {

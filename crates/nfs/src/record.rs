@@ -1,47 +1,46 @@
-//! Record marking on TCP (RFC 5531, section 11): fragments in, whole records out.
+//! Record marking on TCP (RFC 5531, section 11): converts fragments to complete records.
 
-/// Why a byte stream cannot be read further. The connection is closed: after a wrong header nobody knows
-/// where the next one begins.
+/// Why a byte stream cannot be read further. The connection is closed, because after a wrong header the start of the next one is
+/// unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordError {
-    /// A record longer than the limit was announced.
+    /// The header announces a record over the limit.
     TooLong {
-        /// Bytes that the fragments so far add up to.
+        /// Total bytes of the fragments so far.
         bytes: u64,
     },
     /// More fragments than any client sends for one record.
     TooManyFragments,
 }
 
-/// Fragments that one record may have. Clients that we know send one; RFC 5531 allows any number,
-/// empty ones too, which would keep us busy for nothing.
+/// Most fragments of a record. Known clients send one. RFC 5531 allows any number, even empty ones, which would only cost time.
 const MAX_FRAGMENTS: u32 = 1024;
-/// Memory of a connection at its start: GETATTR and LOOKUP calls have 100 to 300 bytes.
+/// Memory of a new connection: GETATTR and LOOKUP calls have 100 to 300 bytes.
 const INITIAL: usize = 4096;
-/// An empty buffer larger than this goes back to the allocator.
+/// An empty buffer larger than this is freed.
 const KEEP: usize = 64 << 10;
 
-/// Collects what arrives on a connection and cuts it into records.
+/// Collects the bytes of a connection and splits them into records.
 ///
-/// A record that came as one fragment is handed out where it lies. Others are moved together in place.
-/// Memory grows only with bytes that arrived, never by what a header announces.
+/// A record in one fragment is returned without copying. Several fragments are joined in place. Memory grows only with bytes that have
+/// arrived, never with the length in a header.
 #[derive(Debug)]
 pub struct Assembler {
     data: Vec<u8>,
-    /// First byte of the record that is being assembled.
+    /// Start of the record that is being assembled.
     start: usize,
-    /// Bytes of payload that lie together from `start`.
+    /// Number of joined bytes of payload after `start`.
     joined: usize,
-    /// Where the next fragment header is (or will be).
+    /// Position of the next fragment header, even if it has not arrived yet.
     next: usize,
-    /// End of what arrived.
+    /// End of the bytes that have arrived.
     end: usize,
     fragments: u32,
     max: usize,
 }
 
 impl Assembler {
-    /// Records have at most `max` bytes.
+    /// An assembler for records of at most `max` bytes.
     pub fn new(max: usize) -> Self {
         Assembler {
             data: Vec::new(),
@@ -54,7 +53,7 @@ impl Assembler {
         }
     }
 
-    /// Room to receive into, never empty. What was received is counted in by [`Assembler::received`].
+    /// Space for receiving, never empty. [`Assembler::received`] adds the received bytes.
     pub fn room(&mut self) -> &mut [u8] {
         if self.start == self.end && self.joined == 0 {
             (self.start, self.next, self.end) = (0, 0, 0);
@@ -75,16 +74,13 @@ impl Assembler {
         &mut self.data[self.end..]
     }
 
-    /// Counts in `n` bytes that were written to [`Assembler::room`].
+    /// Adds `n` bytes that were written to [`Assembler::room`].
     pub fn received(&mut self, n: usize) {
-        assert!(
-            self.end + n <= self.data.len(),
-            "received() beyond what room() handed out"
-        );
+        assert!(self.end + n <= self.data.len(), "received() past the end of room()");
         self.end += n;
     }
 
-    /// True if a record has begun but not ended.
+    /// True if a record has started but not ended.
     pub fn is_partial(&self) -> bool {
         self.end > self.start || self.joined > 0
     }
@@ -94,10 +90,10 @@ impl Assembler {
         self.data.len()
     }
 
-    /// The next whole record, if it is there.
+    /// The next complete record, if it has arrived.
     ///
     /// # Errors
-    /// [`RecordError`]; the stream is of no use afterwards.
+    /// [`RecordError`]; the stream cannot be used any more.
     pub fn next_record(&mut self) -> Result<Option<&[u8]>, RecordError> {
         loop {
             let Some(header) = self.data[self.next..self.end].first_chunk::<4>() else {
@@ -163,7 +159,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn fragments_of_any_shape_become_the_records_they_were(
+        fn records_in_fragments_of_any_shape_are_restored(
             records in prop::collection::vec(prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 1..6), 0..8),
             step in 1usize..5000,
         ) {
@@ -180,7 +176,7 @@ mod tests {
         }
 
         #[test]
-        fn any_stream_is_cut_or_refused_within_bounds(bytes: Vec<u8>, step in 1usize..50) {
+        fn any_stream_is_split_or_refused_within_its_limits(bytes: Vec<u8>, step in 1usize..50) {
             let mut assembler = Assembler::new(64);
             let _ = feed(&mut assembler, &bytes, step);
             prop_assert!(assembler.capacity() <= KEEP);
@@ -196,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_commits_no_memory() {
+    fn a_header_allocates_no_memory() {
         let mut assembler = Assembler::new(1 << 20);
         assert_eq!(feed(&mut assembler, &[0x80, 0x10, 0, 0, 1, 2, 3], 7), Ok(vec![]));
         assert_eq!(assembler.capacity(), INITIAL);
@@ -204,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn fragments_count_together_and_are_counted() {
+    fn the_length_and_the_number_of_fragments_are_limited() {
         let mut assembler = Assembler::new(100);
         let wire = [fragment(&[1; 60], false), fragment(&[2; 60], true)].concat();
         assert_eq!(feed(&mut assembler, &wire, 7), Err(RecordError::TooLong { bytes: 120 }));
@@ -216,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_buffer_is_given_back_when_idle() {
+    fn a_large_buffer_is_freed_when_idle() {
         let mut assembler = Assembler::new(1 << 20);
         let wire = fragment(&vec![7; 900_000], true);
         assert_eq!(feed(&mut assembler, &wire, 65_536).unwrap().len(), 1);

@@ -9,7 +9,7 @@ use super::{
 /// The header of a call.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
-    /// Transaction id, sent back as it is.
+    /// Transaction id, which the reply repeats.
     pub xid: u32,
     /// Number of the RPC program (RFC 5531 section 8.2).
     pub program: u32,
@@ -23,10 +23,10 @@ pub struct Call<'a> {
     pub args: Reader<'a>,
 }
 
-/// A record that cannot be answered by a program.
+/// Why a record is not passed to a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unanswerable {
-    /// Too short for a call header, or a header with wrong lengths: no peer that speaks RPC sends this.
+    /// Too short for a call header, or a header with wrong lengths: no RPC client sends this.
     NoCall,
     /// A reply, although the server sent no call.
     Reply,
@@ -35,7 +35,7 @@ pub enum Unanswerable {
         /// Transaction id, which the reply repeats.
         xid: u32,
     },
-    /// Credentials that cannot be used: MSG_DENIED, AUTH_ERROR.
+    /// Credentials that are not accepted: MSG_DENIED, AUTH_ERROR.
     Auth {
         /// Transaction id, which the reply repeats.
         xid: u32,
@@ -44,10 +44,10 @@ pub enum Unanswerable {
     },
 }
 
-/// `auth_stat` (RFC 5531, section 9), those that we send.
+/// `auth_stat` (RFC 5531, section 9): the values that the server sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthStat {
-    /// Bad credential: an unknown flavor, or AUTH_SYS that does not parse.
+    /// Bad credential: an unknown flavor, or AUTH_SYS that cannot be parsed.
     BadCred = 1,
     /// Refused for security reasons: the source port is not privileged.
     TooWeak = 5,
@@ -56,15 +56,15 @@ pub enum AuthStat {
 /// `accept_stat` (RFC 5531, section 9) other than SUCCESS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcceptStat {
-    /// No such program here.
+    /// The program is unknown.
     ProgUnavail,
-    /// The program has another version; lowest and highest.
+    /// The program has other versions, from the lowest to the highest.
     ProgMismatch(u32, u32),
-    /// The program has no such procedure.
+    /// The program does not have the procedure.
     ProcUnavail,
-    /// The arguments do not parse.
+    /// The arguments cannot be parsed.
     GarbageArgs,
-    /// It cannot be done, for a reason that is ours.
+    /// It fails for a reason inside the server.
     SystemErr,
 }
 
@@ -79,7 +79,7 @@ impl<'a> Call<'a> {
     /// Parses the header of a call.
     ///
     /// # Errors
-    /// [`Unanswerable`] says what to do instead.
+    /// [`Unanswerable`] tells what to do instead.
     pub fn parse(record: &'a [u8]) -> Result<Call<'a>, Unanswerable> {
         let short = |_: Malformed| Unanswerable::NoCall;
         let mut r = Reader::new(record);
@@ -143,7 +143,7 @@ pub fn put_success(out: &mut Buf, xid: u32) {
     }
 }
 
-/// A whole reply that says why the call was not executed.
+/// A complete reply with the reason why the call was not executed.
 pub fn put_not_executed(out: &mut Buf, xid: u32, why: AcceptStat) {
     for word in [xid, REPLY, 0, AUTH_NONE, 0] {
         out.u32(word);
@@ -161,14 +161,14 @@ pub fn put_not_executed(out: &mut Buf, xid: u32, why: AcceptStat) {
     }
 }
 
-/// A whole reply MSG_DENIED, RPC_MISMATCH: we speak version 2 only.
+/// A complete reply MSG_DENIED, RPC_MISMATCH: only version 2 is supported.
 pub fn put_rpc_mismatch(out: &mut Buf, xid: u32) {
     for word in [xid, REPLY, 1, 0, 2, 2] {
         out.u32(word);
     }
 }
 
-/// A whole reply MSG_DENIED, AUTH_ERROR.
+/// A complete reply MSG_DENIED, AUTH_ERROR.
 pub fn put_auth_error(out: &mut Buf, xid: u32, why: AuthStat) {
     for word in [xid, REPLY, 1, 1, why as u32] {
         out.u32(word);
@@ -189,7 +189,7 @@ mod tests {
         let mut call = words(&[7, 0, 2, 100_003, 3, 1, 1, 36, 99, 3]);
         call.extend(b"r01\0");
         call.extend(words(&[1000, 100, 2, 4, 24, 0, 0, 0, 0xabcd]));
-        // The credential body has 4 + 4 + 4 + 4 + 4 + 4 + 8 = 32 bytes; say so.
+        // The credential body has 4 + 4 + 4 + 4 + 4 + 4 + 8 = 32 bytes.
         call[28..32].copy_from_slice(&32u32.to_be_bytes());
         let call = Call::parse(&call).unwrap();
         assert_eq!(call.xid, 7);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong() {
+    fn wrong_headers_are_refused_with_their_reason() {
         let none = [0, 0, 0, 0];
         let parse = |head: &[u32], tail: &[u32]| Call::parse(&words(&[head, tail].concat())).map(|c| c.credentials);
         assert_eq!(parse(&[7], &[]), Err(Unanswerable::NoCall));
@@ -222,7 +222,7 @@ mod tests {
             parse(&[7, 0, 2, 1, 1, 1], &[[1, 401].as_slice(), &[0; 103]].concat()),
             bad
         );
-        // 17 and 2^32 - 1 groups; fewer than announced.
+        // 17 and 2^32 - 1 groups; and fewer than announced.
         let cred = |count: u32, gids: usize| {
             let mut tail = vec![1, 20 + 4 * gids as u32, 0, 0, 0, 0, count];
             tail.extend(vec![5; gids]);
@@ -237,7 +237,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_parse_or_do_not(bytes: Vec<u8>) {
+        fn any_bytes_are_parsed_without_panic(bytes: Vec<u8>) {
             let _ = Call::parse(&bytes);
         }
 

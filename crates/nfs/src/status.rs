@@ -1,8 +1,8 @@
-//! `nfsstat3` (RFC 1813, section 2.6), and which of them an errno becomes.
+//! `nfsstat3` (RFC 1813, section 2.6), and the conversion from errno.
 
 use rustix::io::Errno;
 
-/// Results of NFS procedures, those that we send.
+/// Results of NFS procedures that the server sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are the RFC's")]
 pub enum Status {
@@ -24,14 +24,14 @@ pub enum Status {
     Jukebox = 10008,
 }
 
-/// Why a procedure has no result yet, or none at all.
+/// Why a procedure has no result yet, or has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// The result is this status.
     Fault(Status),
     /// The arguments do not parse: GARBAGE_ARGS.
     Garbage,
-    /// It would have to wait for a disk, and this thread may not: to be called again on one that may.
+    /// It would have to wait for a disk, which this thread must not: call it again on a thread that may.
     WouldBlock,
 }
 
@@ -50,7 +50,7 @@ impl From<super::xdr::Malformed> for Stop {
 impl From<Errno> for Stop {
     fn from(errno: Errno) -> Self {
         Stop::Fault(match errno {
-            // Only with RESOLVE_CACHED or RWF_NOWAIT, where it means: not in memory.
+            // This only comes with RESOLVE_CACHED or RWF_NOWAIT, and means: not in memory.
             Errno::AGAIN => return Stop::WouldBlock,
             Errno::NOENT => Status::NoEnt,
             // EXDEV: the name leads out of the export (RESOLVE_BENEATH, RESOLVE_NO_XDEV).
@@ -60,7 +60,7 @@ impl From<Errno> for Stop {
             Errno::INVAL => Status::Inval,
             Errno::NAMETOOLONG => Status::NameTooLong,
             Errno::STALE => Status::Stale,
-            // Out of descriptors or memory: it passes, and JUKEBOX makes the client ask again.
+            // The process lacks descriptors or memory. This is temporary, and JUKEBOX makes the client try again.
             Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR => Status::Jukebox,
             _ => Status::Io,
         })

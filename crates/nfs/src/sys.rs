@@ -1,5 +1,4 @@
-//! The system calls that rustix does not have: file handles (name_to_handle_at(2), open_by_handle_at(2)) and
-//! mount_setattr(2).
+//! System calls that rustix does not have: file handles (name_to_handle_at(2), open_by_handle_at(2)) and mount_setattr(2).
 #![allow(unsafe_code)]
 
 use super::handle::{FileId, MAX_FILE_ID, Source};
@@ -9,7 +8,7 @@ use rustix::{
     io::Errno,
 };
 
-/// `struct file_handle` with room for the largest handle that fits into ours.
+/// `struct file_handle` with room for the largest handle that fits into an NFSv3 handle.
 #[repr(C)]
 struct RawHandle {
     bytes: u32,
@@ -40,7 +39,7 @@ fn last_error() -> Errno {
 /// The kernel's handle of an open file.
 ///
 /// # Errors
-/// EOPNOTSUPP if the file system has none, or none that fits into an NFSv3 handle.
+/// EOPNOTSUPP if the file system has no handles, or none that fit into an NFSv3 handle.
 pub fn file_id(fd: BorrowedFd<'_>) -> rustix::io::Result<FileId> {
     let mut raw = RawHandle {
         bytes: MAX_FILE_ID as u32,
@@ -48,8 +47,8 @@ pub fn file_id(fd: BorrowedFd<'_>) -> rustix::io::Result<FileId> {
         data: [0; MAX_FILE_ID],
     };
     let mut mount_id: libc::c_int = 0;
-    // SAFETY: the path is a C string; `raw.bytes` says how much room `raw.data` has, which is all that
-    // the kernel writes there; `mount_id` is an int that outlives the call.
+    // SAFETY: the path is a C string; `raw.bytes` is the size of `raw.data`, which is all that the kernel writes there; `mount_id` is an
+    // int that outlives the call.
     let done = unsafe {
         libc::syscall(
             libc::SYS_name_to_handle_at,
@@ -77,7 +76,7 @@ pub fn file_id(fd: BorrowedFd<'_>) -> rustix::io::Result<FileId> {
 /// Needs CAP_DAC_READ_SEARCH.
 ///
 /// # Errors
-/// ESTALE if the file is gone (or was never there).
+/// ESTALE if the file no longer exists or never did.
 pub fn open_by_id(mount: BorrowedFd<'_>, id: &FileId, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let mut raw = RawHandle {
         bytes: id.bytes().len() as u32,
@@ -85,7 +84,7 @@ pub fn open_by_id(mount: BorrowedFd<'_>, id: &FileId, flags: OFlags) -> rustix::
         data: [0; MAX_FILE_ID],
     };
     raw.data[..id.bytes().len()].copy_from_slice(id.bytes());
-    // SAFETY: `raw` is a file_handle whose `bytes` is at most the room behind it; the kernel only reads it.
+    // SAFETY: `raw` is a file_handle whose `bytes` does not exceed its data; the kernel only reads it.
     let fd = unsafe {
         libc::syscall(
             libc::SYS_open_by_handle_at,
@@ -97,11 +96,11 @@ pub fn open_by_id(mount: BorrowedFd<'_>, id: &FileId, flags: OFlags) -> rustix::
     if fd < 0 {
         return Err(last_error());
     }
-    // SAFETY: the kernel just gave us this descriptor, and nobody else has it.
+    // SAFETY: the kernel has just returned this descriptor, and no other code owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// Makes a mount of ours read-only, and nothing in it runnable or openable as a device. Access times stay as they are.
+/// Makes a private mount read-only, without programs and devices that can be used. Access times do not change.
 ///
 /// # Errors
 /// ENOSYS before Linux 5.12, EPERM without CAP_SYS_ADMIN.
@@ -112,7 +111,7 @@ pub fn restrict_mount(mount: BorrowedFd<'_>) -> rustix::io::Result<()> {
         propagation: 0,
         userns_fd: 0,
     };
-    // SAFETY: the path is a C string; `attr` has the size that is said, and the kernel only reads it.
+    // SAFETY: the path is a C string; `attr` has the given size, and the kernel only reads it.
     let done = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,

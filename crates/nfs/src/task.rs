@@ -1,14 +1,14 @@
 //! Sockets: the listener, and one task for each connection.
 //!
-//! How calls are executed: a connection's task takes whole records off its buffer and executes each at once, on the
-//! thread that it runs on, as long as everything is in memory ([`Pace::Inline`]: `fstat` of open files, lookups in the kernel's name cache, reads
-//! from its page cache, each a microsecond or two; handing such a call to another thread would cost several times that).
-//! What would wait for a disk says so, and runs again on a thread that may block, while the task goes on with the next
-//! call; so a cold READ holds up neither the connection's other calls nor other connections, and a client's
-//! read-ahead keeps several reads at the disk. Replies may therefore overtake each other, which XIDs are for.
+//! A connection's task takes complete records from its buffer and executes each at once on its own thread, as long as everything is in
+//! memory ([`Pace::Inline`]: `fstat` of open files, lookups in the kernel's name cache, reads from its page cache, each a microsecond
+//! or two; passing such a call to another thread would cost several times that). A call that would wait for a disk returns that, and
+//! runs again on a thread that may block, while the task continues with the next call. So a cold READ delays neither the connection's
+//! other calls nor other connections, and a client's read-ahead keeps several reads at the disk busy. Replies may overtake each other;
+//! XIDs exist for that.
 //!
-//! What bounds a connection: its record size; the bytes of replies that its peer has not taken ([`Config::reply_bytes`]) and the calls that wait for
-//! the disk ([`Config::blocking_calls`]). Whoever is over one of them is not read from until it is not, which TCP tells the peer.
+//! A connection has limits on its record size, on the bytes of replies that its peer has not read ([`Config::reply_bytes`]), and on the
+//! calls that wait for the disk ([`Config::blocking_calls`]). Above a limit, the task stops reading, and TCP slows the peer down.
 
 use super::{
     buf::{Buf, Pool},
@@ -43,32 +43,33 @@ use tokio_util::sync::CancellationToken;
 /// Limits, timeouts and the key of the handles.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Makes file handles ours; the same 32 bytes at every start, or all nodes lose their roots.
+    /// Key for file handles; it must be the same 32 bytes at every start, or all nodes lose their roots.
     pub handle_key: [u8; 32],
-    /// Refuse everything but pings from source ports of 1024 and more. Only root can send from lower ones, so a user on a node
-    /// cannot speak for the node's root.
+    /// Refuse all calls except pings from source ports of 1024 and above. Only root can use lower ports, so a user of a node cannot send calls
+    /// in the name of the node's root.
     pub privileged_ports_only: bool,
-    /// Largest record, bytes. READ and LOOKUP calls have a few hundred; 1 MiB is a WRITE, to be answered NFS3ERR_ROFS.
+    /// Largest record in bytes. READ and LOOKUP calls have a few hundred; 1 MiB allows a WRITE, which gets NFS3ERR_ROFS.
     pub record_bytes: usize,
-    /// Connections in all. A node has one, and a second one while it mounts.
+    /// Most connections. A node has one, and a second one while it mounts.
     pub connections: usize,
-    /// Connections among them of strangers: of addresses that are not nodes', and, with [`Config::privileged_ports_only`], of
-    /// ports that any user of a node can send from. They get answers to pings and `showmount`, and nothing else.
+    /// Most connections of strangers: from addresses that are not nodes', and, with [`Config::privileged_ports_only`], from ports that any
+    /// user of a node can use. They get answers to pings and `showmount` only.
     pub strangers: usize,
-    /// Connections of one address: Linux opens up to 16 (`nconnect`). One more ends an idle one. With the bounds below, this bounds the memory that one node can hold.
+    /// Most connections of one address: Linux opens up to 16 (`nconnect`). A further one closes an idle one. Together with the limits
+    /// below, this limits the memory that one node can use.
     pub connections_per_peer: usize,
-    /// Bytes of replies that a peer has not taken, after which no more of its calls are executed.
+    /// Most bytes of replies that a peer has not read. Above that, no more of its calls are executed.
     pub reply_bytes: usize,
-    /// Calls of one connection that wait for a disk.
+    /// Most calls of one connection that wait for a disk.
     pub blocking_calls: usize,
-    /// Calls of all connections that wait for a disk, each on a thread.
+    /// Most calls of all connections that wait for a disk, each on a thread.
     pub blocking_threads: usize,
-    /// A node's connection without a call for that long is closed. Linux closes its own after 5 minutes, and connects again when it
-    /// needs to. A stranger's has the time of `stall`.
+    /// A node's connection without a call for this long is closed. Linux closes its own after 5 minutes, and reconnects when needed. A
+    /// stranger's connection is closed after `stall`.
     pub idle: Duration,
-    /// A record that has begun must end within this time, and a peer must take some of its replies within it.
+    /// A record that has started must end within this time, and a peer must read some of its replies within it.
     pub stall: Duration,
-    /// Where calls are counted.
+    /// The counters of calls.
     pub counters: Arc<Counters>,
 }
 
@@ -99,14 +100,14 @@ struct Server {
     pool: Pool,
     disk: Arc<Semaphore>,
     limit: Arc<ConnectionLimit>,
-    /// Connections that could not be accepted.
+    /// Number of connections that could not be accepted.
     unaccepted: Rare,
 }
 
 /// Serves NFS and MOUNT on `listener` until `cancel`.
 ///
 /// # Errors
-/// If the listener cannot be used at all. A connection's trouble ends that connection only.
+/// The listener cannot be used at all. Errors of a connection end only that connection.
 pub async fn serve(
     listener: TcpListener,
     exports: Arc<dyn Exports>,
@@ -115,7 +116,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    // Differs from that of every earlier start, as long as the clock does not go back to the very nanosecond.
+    // The verifier differs from that of every earlier start, unless the clock is set back to the same nanosecond.
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let engine = Engine::new(
         exports.clone(),
@@ -157,7 +158,7 @@ pub async fn serve(
                     }
                 }
             }
-            // EMFILE and ENFILE pass when connections end; ECONNABORTED is the peer's business.
+            // EMFILE and ENFILE end when connections end; the peer causes ECONNABORTED.
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 if let Some(times) = server.unaccepted.tell() {
@@ -176,7 +177,7 @@ pub async fn serve(
 
 impl Server {
     fn admit(&self, addr: SocketAddr) -> Result<Permit, String> {
-        // Only root of a node can use a port below 1024. A connection that a node's user opens counts as a stranger's.
+        // Only root of a node can use a port below 1024. A connection of a node's user counts as a stranger's.
         let is_root = addr.port() < 1024 || !self.config.privileged_ports_only;
         let class = ClientClass::of(is_root && self.exports.is_node(addr));
         let permit = (self.limit.take(addr.ip(), class)).map_err(|full| format!("of the connections, {full}"))?;
@@ -190,7 +191,7 @@ impl Server {
     }
 }
 
-/// Replies in the order in which they will be sent.
+/// Replies in the order of sending.
 #[derive(Default)]
 struct Queue {
     chunks: VecDeque<Buf>,
@@ -200,16 +201,16 @@ struct Queue {
 }
 
 impl Queue {
-    /// A chunk of that many bytes gets no more replies.
+    /// A chunk with this many bytes gets no further replies.
     const CHUNK: usize = 256 << 10;
 
-    /// The chunk that replies are appended to. Each append must be counted with [`Queue::grew`].
+    /// The chunk to which replies are appended. [`Queue::grew`] must count each append.
     fn last(&mut self, pool: &Pool) -> &mut Buf {
-        // A new one now and then, as a chunk is given back only when all of it was sent.
+        // A new chunk is started now and then, because a chunk is only freed after all of it was sent.
         if self.chunks.back().is_none_or(|chunk| chunk.len() > Self::CHUNK) {
             self.chunks.push_back(pool.take());
         }
-        self.chunks.back_mut().expect("there is one now")
+        self.chunks.back_mut().expect("a chunk was added above")
     }
 
     fn grew(&mut self, bytes: usize) {
@@ -259,17 +260,17 @@ struct Connection {
     replies: Queue,
     /// Calls that wait for a disk.
     jobs: JoinSet<(Outcome, Buf)>,
-    /// The last record that was whole, or the beginning of one that is not yet.
+    /// Time of the last complete record, or of the start of an incomplete one.
     last_record: Instant,
-    /// When the peer last took some reply, or had none to take.
+    /// Time at which the peer last read some reply, or had none to read.
     last_taken: Instant,
 }
 
 /// Why a connection ends.
 enum End {
-    /// The peer closed it, or the network did.
+    /// The peer or the network closed it.
     Closed,
-    /// We do, and this is worth telling.
+    /// The server closes it, for a reason that is reported.
     Because(String),
 }
 
@@ -279,7 +280,7 @@ impl From<io::Error> for End {
     }
 }
 
-/// Calls that are executed in a row before replies are sent and other tasks get their turn.
+/// Most calls that are executed in a row before replies are sent and other tasks run.
 const BATCH: usize = 64;
 
 impl Connection {
@@ -299,7 +300,7 @@ impl Connection {
     }
 
     async fn run(mut self, cancel: CancellationToken) {
-        // Replies must not wait for more of them; keepalive finds nodes that were switched off.
+        // Replies must not wait for further ones. Keepalive finds nodes that were switched off.
         let _ = self.stream.set_nodelay(true);
         let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60));
         let _ = socket2::SockRef::from(&self.stream).set_tcp_keepalive(&keepalive);
@@ -315,7 +316,7 @@ impl Connection {
         if let Err(End::Because(why)) = ended {
             self.server.trouble(self.peer.addr(), why);
         }
-        // Jobs are aborted only if they have not begun; those that have end by themselves.
+        // Jobs are aborted only if they have not started; others end by themselves.
         let Connection {
             permit,
             jobs,
@@ -348,7 +349,7 @@ impl Connection {
         self.replies.bytes < self.server.config.reply_bytes && self.jobs.len() < self.server.config.blocking_calls
     }
 
-    /// Executes calls that arrived; true if there may be more of them.
+    /// Executes calls that have arrived. Returns true if there may be more.
     fn execute_batch(&mut self) -> Result<bool, End> {
         for _ in 0..BATCH {
             if !self.may_execute() {
@@ -377,7 +378,7 @@ impl Connection {
                     let record = record.to_vec();
                     self.defer(record);
                 }
-                Outcome::Close => return Err(End::Because("sent a record that is no RPC call".into())),
+                Outcome::Close => return Err(End::Because("sent a record that is not an RPC call".into())),
             }
             self.last_record = now;
         }
@@ -389,7 +390,7 @@ impl Connection {
         let (server, peer) = (self.server.clone(), self.peer.clone());
         server.config.counters.count(Count::Blocking);
         self.jobs.spawn(async move {
-            // Never closed, so always granted.
+            // The semaphore is never closed, so a permit is always granted.
             let _permit = server.disk.clone().acquire_owned().await;
             let work = tokio::task::spawn_blocking(move || {
                 let mut out = server.pool.take();
@@ -398,12 +399,12 @@ impl Connection {
                     .answer(&peer, &record, &mut out, Pace::MayBlock, Instant::now().into_std());
                 (outcome, out)
             });
-            // An error is a panic in a procedure: the call gets no reply, and other calls are not affected.
+            // An error means a panic in a procedure: the call gets no reply, and other calls are not affected.
             work.await.unwrap_or((Outcome::Silent, Buf::default()))
         });
     }
 
-    /// Sends what the socket takes now.
+    /// Sends as much as the socket accepts now.
     fn send(&mut self) -> Result<(), End> {
         while self.replies.bytes > 0 {
             match self.stream.try_write_vectored(&self.replies.slices()) {
@@ -416,14 +417,14 @@ impl Connection {
                 Err(error) => return Err(error.into()),
             }
         }
-        // Chunks that stayed empty: calls without a reply.
+        // Some chunks stayed empty, because their calls had no reply.
         while let Some(chunk) = self.replies.chunks.pop_front() {
             self.server.pool.give(chunk);
         }
         Ok(())
     }
 
-    /// Waits until bytes arrived or can be sent, and takes what arrived.
+    /// Waits until bytes arrive or can be sent, and receives them.
     async fn wait(&mut self, mut timer: std::pin::Pin<&mut Sleep>) -> Result<(), End> {
         let (to_send, to_receive) = (self.replies.bytes > 0, self.may_execute());
         if !to_send && self.jobs.is_empty() {
@@ -486,12 +487,12 @@ impl Connection {
         }
     }
 
-    /// When [`Connection::check_time`] has to look again.
+    /// Time at which [`Connection::check_time`] must run again.
     fn deadline(&self) -> Instant {
         Instant::now() + self.server.config.stall.min(self.server.config.idle)
     }
 
-    /// How long the peer may have nothing to ask.
+    /// How long the peer may send no call.
     fn idle(&self) -> Duration {
         let config = &self.server.config;
         match self.permit.class() {
@@ -506,7 +507,7 @@ impl Connection {
             if now.duration_since(self.last_taken) >= config.stall {
                 config.counters.count(Count::ConnectionsStalled);
                 return Err(End::Because(format!(
-                    "took none of the {} bytes of replies that wait for it within {:?}",
+                    "read none of the {} bytes of waiting replies within {:?}",
                     self.replies.bytes, config.stall
                 )));
             }
@@ -519,7 +520,7 @@ impl Connection {
         if self.input.is_partial() && quiet >= config.stall {
             config.counters.count(Count::ConnectionsStalled);
             return Err(End::Because(format!(
-                "sent the beginning of a call and not its end within {:?}",
+                "did not complete a call within {:?}",
                 config.stall
             )));
         }

@@ -1,13 +1,12 @@
-//! XDR (RFC 4506), as much of it as ONC RPC and NFS need: a reader that borrows, and writers on [`Buf`].
+//! XDR (RFC 4506), as far as ONC RPC and NFS need it: a reader that borrows, and writers on [`Buf`].
 
 use super::buf::Buf;
 
-/// The argument bytes end early, or hold a value that the type does not have.
+/// The arguments end early, or contain a value outside of its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
-/// Reads XDR values off a slice. Nothing is copied and nothing is allocated; a length that
-/// is longer than what is left is [`Malformed`].
+/// Reads XDR values from a slice, without copies and allocations. A length that exceeds the remaining bytes is [`Malformed`].
 #[derive(Clone, Copy, Debug)]
 pub struct Reader<'a> {
     rest: &'a [u8],
@@ -19,14 +18,14 @@ impl<'a> Reader<'a> {
         Reader { rest: bytes }
     }
 
-    /// What was not read yet.
+    /// The bytes that were not read yet.
     #[cfg(test)]
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
-    /// Exactly `n` bytes, and the padding to a multiple of four after them. Padding need not be
-    /// zero: the RFC asks senders for it, and receivers gain nothing by refusing it.
+    /// Exactly `n` bytes, and the padding to a multiple of four after them. The padding may have any value: the RFC asks senders for zeroes,
+    /// and refusing others has no benefit.
     pub fn fixed(&mut self, n: usize) -> Result<&'a [u8], Malformed> {
         let padded = n.checked_next_multiple_of(4).ok_or(Malformed)?;
         if padded > self.rest.len() {
@@ -101,7 +100,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(a: u32, b: u64, c: Vec<u8>, d: bool) {
+        fn written_values_are_read_back(a: u32, b: u64, c: Vec<u8>, d: bool) {
             let mut buf = Buf::default();
             buf.u32(a);
             buf.opaque(&c);
@@ -127,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_not_believed() {
+    fn a_wrong_length_is_refused() {
         assert_eq!(Reader::new(&[0xff; 8]).opaque(usize::MAX), Err(Malformed));
         assert_eq!(Reader::new(&[0, 0, 0, 5, 1, 2, 3, 4, 5]).opaque(9), Err(Malformed));
         assert_eq!(Reader::new(&[0, 0, 0, 4, 1, 2, 3, 4]).opaque(3), Err(Malformed));

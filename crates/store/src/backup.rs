@@ -1,12 +1,12 @@
-//! A backup: every row of the store in one file that says what it is, and shows when it was cut or altered.
+//! A backup: every row of the store in one file with a header. A file that was cut or altered is recognised.
 //!
-//! Three frames as zstd has them (RFC 8878, section 3.1), so that `zstd -dc FILE` prints the rows and `head -2 FILE` the header:
+//! It has three frames of zstd (RFC 8878, section 3.1), so `zstd -dc FILE` prints the rows and `head -2 FILE` the header:
 //! 1. a skippable one: `rackstrap-backup 1`, a newline, [`Header`] as one line of JSON;
-//! 2. a compressed one: a line a row, `table TAB key TAB value`, tables in the order of [`Table::ALL`], keys ascending. A key
-//!    that is no plain text is `0x` and hex digits; the value is JSON;
+//! 2. a compressed one: one line for each row, `table TAB key TAB value`, tables in the order of [`Table::ALL`], keys ascending. A
+//!    key that is not plain text is `0x` and hex digits; the value is JSON;
 //! 3. a skippable one: `blake3`, a blank, and the BLAKE3 digest of every byte before this frame.
 //!
-//! Both ends are pure: they know `io::Read` and `io::Write`. What is read may be anybody's: every length has a bound.
+//! Reader and writer are pure: they use `io::Read` and `io::Write`. A file may come from anywhere, so every length has a limit.
 
 pub mod file;
 mod reader;
@@ -24,50 +24,50 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, io};
 use thiserror::Error;
 
-/// Version of the form that is described above.
+/// Version of the format above.
 pub const FORMAT: u32 = 1;
-/// What a file begins with, behind the eight bytes of its frame.
+/// The start of the first frame's content.
 const MAGIC: &str = "rackstrap-backup ";
 /// First of the sixteen magic numbers of skippable frames (RFC 8878, section 3.1.2).
 const SKIPPABLE: u32 = 0x184D_2A50;
-/// Longest header, bytes: nine counts and some names are 300.
+/// Longest header in bytes. Nine counts and some names have about 300.
 const HEADER_LIMIT: usize = 16 << 10;
-/// Longest name of a cluster or a release in it, bytes.
+/// Longest name of a cluster or a release in the header, in bytes.
 const NAME_LIMIT: usize = 1 << 10;
-/// Longest key, bytes: the longest of ours are names and addresses.
+/// Longest key in bytes. The longest real ones are names and addresses.
 const KEY_LIMIT: usize = 4 << 10;
-/// Longest value, bytes: the largest of ours, a boot with its plan, has some KiB.
+/// Longest value in bytes. The largest real ones, boots with their plans, have some KiB.
 const VALUE_LIMIT: usize = 16 << 20;
-/// All rows at most, bytes: 10,000 timelines of 10,000 events, the largest that a site file may ask for, are a third.
+/// Most bytes of all rows: three times 10,000 timelines of 10,000 events, the largest store that a site file allows.
 const TOTAL_LIMIT: u64 = 64 << 30;
-/// zstd's level: rows shrink to a tenth at some hundred MB/s.
+/// Compression level of zstd: rows shrink to a tenth at some hundred MB/s.
 const LEVEL: i32 = 3;
-/// Largest window that is decompressed with, as a power of two: level 3 takes 2 MiB, and nobody gets more than 8.
+/// Largest window for decompression, as a power of two: level 3 needs 2 MiB, and 8 MiB are allowed.
 const WINDOW_LOG: u32 = 23;
 
-/// What a backup says of itself.
+/// The header of a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
-    /// Version of what the tables hold.
+    /// Version of the tables' content.
     pub schema: u32,
     /// Name of the cluster.
     pub cluster: String,
-    /// When the store was like this.
+    /// Time of the backup.
     #[serde(with = "rfc3339")]
     pub made: Timestamp,
-    /// Release that made it.
+    /// Release of rackstrap that made it.
     pub rackstrap: String,
-    /// Rows of each table.
+    /// Number of rows of each table.
     pub rows: BTreeMap<String, u64>,
 }
 
 impl Header {
-    /// Rows of `table`.
+    /// Number of rows of `table`.
     pub fn count(&self, table: Table) -> u64 {
         self.rows.get(table.name()).copied().unwrap_or_default()
     }
 
-    /// Rows of all tables.
+    /// Number of rows of all tables.
     pub fn total(&self) -> u64 {
         self.rows.values().fold(0, |sum, rows| sum.saturating_add(*rows))
     }
@@ -84,13 +84,13 @@ pub struct Row<'a> {
     pub value: &'a [u8],
 }
 
-/// Why there is no backup, or why one is not taken.
+/// Why a backup failed, or why a file is not accepted as a backup.
 #[derive(Debug, Error)]
 pub enum BackupError {
-    /// Something else.
-    #[error("it is no backup of rackstrap: it does not begin like one")]
+    /// The file is something else.
+    #[error("it is not a backup of rackstrap: its beginning is another one")]
     Foreign,
-    /// The form is newer.
+    /// The format is newer.
     #[error(
         "its format is version {found}, and this rackstrap reads versions up to {FORMAT}; use the newer rackstrap that made it"
     )]
@@ -98,7 +98,7 @@ pub enum BackupError {
         /// Version in the file.
         found: u64,
     },
-    /// The content is newer.
+    /// The schema is newer.
     #[error(
         "it holds a store of schema version {found} (made by rackstrap {by}), and this rackstrap knows versions up to {known}; \
          use that rackstrap"
@@ -112,33 +112,33 @@ pub enum BackupError {
         known: u32,
     },
     /// The end is missing.
-    #[error("it ends too early: it was cut, or not copied whole")]
+    #[error("it ends too early: it was cut, or not copied completely")]
     Cut,
-    /// Bytes are not what they were.
+    /// The content was changed.
     #[error("it was altered, or damaged on its way: {0}")]
     Damaged(String),
-    /// A row that cannot be in a backup.
+    /// A row that a backup cannot contain.
     #[error("{table} {key}: {what}")]
     Row {
-        /// Table.
+        /// Name of the row's table.
         table: &'static str,
-        /// Key, as text.
+        /// The key, as text.
         key: String,
-        /// What is wrong.
+        /// The fault.
         what: String,
     },
-    /// More than is ever read back.
+    /// The rows exceed the limit for reading.
     #[error("its rows are more than {} GiB", TOTAL_LIMIT >> 30)]
     TooMuch,
-    /// The file, or whatever it is.
+    /// An error of the file.
     #[error("cannot {what} it: {error}")]
     Io {
         /// `read` or `write`.
         what: &'static str,
-        /// What the system said.
+        /// The error of the system call.
         error: io::Error,
     },
-    /// The store.
+    /// An error of the store.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -154,7 +154,7 @@ fn trailer(digest: &blake3::Hash) -> Vec<u8> {
     frame(format!("blake3 {}\n", digest.to_hex()).as_bytes())
 }
 
-/// A key on its line: each has one spelling.
+/// A key on its line; each key has one spelling.
 fn key_on_line(key: &[u8]) -> String {
     match std::str::from_utf8(key) {
         Ok(text) if !text.starts_with("0x") && !text.chars().any(char::is_control) => text.to_owned(),
@@ -162,7 +162,7 @@ fn key_on_line(key: &[u8]) -> String {
     }
 }
 
-/// A time that people read, with its milliseconds.
+/// A time with milliseconds, in a form for people.
 mod rfc3339 {
     use rackstrap_base::clock::Timestamp;
     use serde::{Deserialize, Deserializer, Serializer, de::Error as _, ser::Error as _};

@@ -1,4 +1,4 @@
-//! Writes that are handed over as one thing.
+//! Batches of writes.
 
 use super::{StoreError, Table, embedded::Transaction, error::key_text};
 use serde::{Serialize, de::DeserializeOwned};
@@ -10,25 +10,25 @@ pub enum Op {
     Put(Table, Vec<u8>, Vec<u8>),
     /// Removes a key, if it is there.
     Delete(Table, Vec<u8>),
-    /// Has the thread that applies it panic.
+    /// Makes the thread that applies it panic.
     #[cfg(test)]
     Panic,
 }
 
-/// What a key has to hold for a batch to be written.
+/// The value that a key must have for a batch to be written.
 #[derive(Clone, Debug)]
 enum Want {
     Absent,
-    /// That value, as `read` writes what it reads.
+    /// This value, in the form in which `read` serializes what it parses.
     Value {
         value: Vec<u8>,
         read: fn(&[u8]) -> Option<Vec<u8>>,
     },
-    /// These bytes, as they are stored, readable or not.
+    /// These stored bytes, whether they can be read or not.
     Stored(Vec<u8>),
 }
 
-/// Writes that happen together or not at all, if what the batch expects still holds.
+/// Writes that happen together or not at all, if the expectations of the batch hold.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     wants: Vec<(Table, Vec<u8>, Want)>,
@@ -36,50 +36,50 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Nothing yet.
+    /// An empty batch.
     pub fn new() -> Self {
         Batch::default()
     }
 
     /// Sets `key` to `value`.
     ///
-    /// Panics if `value` cannot be written as JSON, which only maps with keys that are no text cannot; no type of ours is one.
+    /// Panics if `value` cannot be written as JSON. That only happens for maps whose keys are not text; the store has no such type.
     pub fn put<T: Serialize>(mut self, table: Table, key: impl Into<Vec<u8>>, value: &T) -> Self {
         let value = serde_json::to_vec(value).expect("types of the store are JSON");
         self.ops.push(Op::Put(table, key.into(), value));
         self
     }
 
-    /// Removes `key`, if it is there.
+    /// Removes `key` if it exists.
     pub fn delete(mut self, table: Table, key: impl Into<Vec<u8>>) -> Self {
         self.ops.push(Op::Delete(table, key.into()));
         self
     }
 
-    /// Has the thread that applies it panic.
+    /// Makes the thread that applies the batch panic.
     #[cfg(test)]
     pub(super) fn panic(mut self) -> Self {
         self.ops.push(Op::Panic);
         self
     }
 
-    /// What `other` does, behind what this does.
+    /// Appends the writes and expectations of `other`.
     pub fn and(mut self, other: Batch) -> Self {
         self.wants.extend(other.wants);
         self.ops.extend(other.ops);
         self
     }
 
-    /// The batch is only written if `key` is not there; otherwise it fails with [`StoreError::Conflict`].
+    /// Requires that `key` does not exist; otherwise the batch fails with [`StoreError::Conflict`].
     pub fn expect_absent(mut self, table: Table, key: impl Into<Vec<u8>>) -> Self {
         self.wants.push((table, key.into(), Want::Absent));
         self
     }
 
-    /// The batch is only written if `key` has that value; otherwise it fails with [`StoreError::Conflict`]. What counts is what the
-    /// type reads and not the bytes: an older release may have written the same value in another way.
+    /// Requires that `key` has that value; otherwise the batch fails with [`StoreError::Conflict`]. Values are compared as parsed by the
+    /// type and not as bytes, because an older release may have written the same value in another form.
     ///
-    /// Panics as [`Batch::put`] does. `T` has its fields in one order (no `HashMap`), or equal values would differ.
+    /// Panics like [`Batch::put`]. `T` must serialize its fields in a fixed order (no `HashMap`), or equal values would differ.
     pub fn expect<T: Serialize + DeserializeOwned>(mut self, table: Table, key: impl Into<Vec<u8>>, value: &T) -> Self {
         let want = Want::Value {
             value: serde_json::to_vec(value).expect("types of the store are JSON"),
@@ -89,7 +89,7 @@ impl Batch {
         self
     }
 
-    /// [`Batch::expect`], or [`Batch::expect_absent`] if nothing was there.
+    /// [`Batch::expect`], or [`Batch::expect_absent`] if the value read was none.
     pub fn expect_read<T: Serialize + DeserializeOwned>(
         self,
         table: Table,
@@ -102,23 +102,23 @@ impl Batch {
         }
     }
 
-    /// The batch is only written if these bytes are stored under `key`.
+    /// Requires that these bytes are stored under `key`.
     pub(super) fn expect_stored(mut self, table: Table, key: &[u8], stored: Vec<u8>) -> Self {
         self.wants.push((table, key.to_vec(), Want::Stored(stored)));
         self
     }
 
-    /// Number of writes in it.
+    /// Number of writes.
     pub fn len(&self) -> usize {
         self.ops.len()
     }
 
-    /// True without writes.
+    /// True if there are no writes.
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty()
     }
 
-    /// Applies it, or fails with [`StoreError::Conflict`] before the first write.
+    /// Applies the batch, or fails with [`StoreError::Conflict`] before the first write.
     pub(super) fn apply(&self, tx: &mut Transaction) -> Result<(), StoreError> {
         for (table, key, want) in &self.wants {
             let holds = match want {

@@ -1,4 +1,4 @@
-//! From a store to a backup.
+//! Makes a backup of a store.
 
 use super::{
     Read, SCHEMA, Store, StoreError, Table,
@@ -10,21 +10,21 @@ use rackstrap_base::clock::Timestamp;
 use std::{io, path::Path};
 
 impl Store {
-    /// Writes all that is in the store at this moment to `out`, in one snapshot; changes go on meanwhile. What was queued before is in it.
+    /// Writes the content of the store to `out`, in one snapshot, while changes continue. Batches that were queued before are included.
     ///
-    /// The pages of the snapshot stay in the file until this returns: do not let a slow reader take its time.
+    /// The pages of the snapshot stay in the file until this returns, so `out` should not be slow.
     ///
     /// # Errors
-    /// Those of the store and of `out`.
+    /// Errors of the store and of `out`.
     pub fn back_up(&self, cluster: &str, now: Timestamp, out: impl io::Write) -> Result<Header, BackupError> {
         self.flush()?;
         self.read(|snapshot| copy(snapshot, cluster, now, out))
     }
 
-    /// The same for the store in file `path`, which nobody has open. It stays at its schema version, also if that is an older one.
+    /// The same for the store in file `path`, which no process may have open. Its schema version stays, even an older one.
     ///
     /// # Errors
-    /// There is none, another process has it open, a newer release wrote it; those of the store and of `out`.
+    /// The store does not exist, another process has it open, or a newer release wrote it; errors of the store and of `out`.
     pub fn back_up_file(
         path: &Path,
         cluster: &str,

@@ -1,4 +1,4 @@
-//! Rows that cannot be read: which of them the daemon can do without, and what was met of them.
+//! Rows that cannot be read: whether the daemon can run without them, and which were found.
 
 use super::{Table, error::key_text};
 use rackstrap_base::sync::lock;
@@ -9,12 +9,12 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
-/// Unreadable rows that are remembered by name; further ones are counted.
+/// Most unreadable rows that are kept by name; further ones are counted.
 const NAMED: usize = 1_000;
 
 impl Table {
-    /// Whether the daemon can run without a row of this table: what happened, and what machines will tell again. A row that is
-    /// missing from any other table would take a node's name, root or secrets away, or give an address to two machines.
+    /// Whether the daemon can run without a row of this table: events, and facts that machines will report again. A missing row of
+    /// another table would take a node's name, root or secrets away, or give an address to two machines.
     pub fn is_expendable(self) -> bool {
         match self {
             Table::History | Table::Machines | Table::Events | Table::Standings | Table::SetAside => true,
@@ -39,9 +39,9 @@ impl Table {
 pub struct BadRow {
     /// Name of the table.
     pub table: String,
-    /// Key: text, or hex digits behind `0x`.
+    /// The key: text, or hex digits after `0x`.
     pub key: String,
-    /// What is wrong with it.
+    /// The fault.
     pub reason: String,
 }
 
@@ -61,7 +61,7 @@ impl fmt::Display for BadRow {
     }
 }
 
-/// Rows by their names, for a message: some of them and how many more.
+/// The names of some rows for a message, and the number of the rest.
 pub(super) fn some_of(rows: &[BadRow]) -> String {
     const SHOWN: usize = 5;
     let mut text = Vec::from_iter(rows.iter().take(SHOWN).map(ToString::to_string)).join("; ");
@@ -71,50 +71,50 @@ pub(super) fn some_of(rows: &[BadRow]) -> String {
     text
 }
 
-/// What was met of expendable rows that cannot be read.
+/// Expendable rows that were found unreadable.
 #[derive(Debug, Default)]
-pub(super) struct Damage(Mutex<Met>);
+pub(super) struct Damage(Mutex<SkippedRows>);
 
 #[derive(Debug, Default)]
-struct Met {
+struct SkippedRows {
     rows: BTreeMap<(&'static str, Vec<u8>), String>,
     more: u64,
 }
 
 impl Damage {
-    /// Remembers a row that was passed over, and logs it the first time.
-    pub(super) fn passed_over(&self, table: Table, key: &[u8], reason: &str) {
-        let mut met = self.lock();
+    /// Records a row that was skipped, and logs it the first time.
+    pub(super) fn skipped(&self, table: Table, key: &[u8], reason: &str) {
+        let mut known = self.lock();
         let id = (table.name(), key.to_vec());
-        if met.rows.contains_key(&id) {
+        if known.rows.contains_key(&id) {
             return;
         }
-        if met.rows.len() >= NAMED {
-            met.more += 1;
-            // By powers of two: a damaged disk must not fill the log as well.
-            if met.more.is_power_of_two() {
-                tracing::warn!("store: {} further rows cannot be read and are passed over", met.more);
+        if known.rows.len() >= NAMED {
+            known.more += 1;
+            // Further rows are logged by powers of two, because a damaged disk must not fill the log too.
+            if known.more.is_power_of_two() {
+                tracing::warn!("store: {} further rows cannot be read and are skipped", known.more);
             }
             return;
         }
-        met.rows.insert(id, reason.to_owned());
-        drop(met);
-        tracing::warn!("store: {} is passed over", BadRow::new(table, key, reason));
+        known.rows.insert(id, reason.to_owned());
+        drop(known);
+        tracing::warn!("store: {} is skipped", BadRow::new(table, key, reason));
     }
 
-    /// The rows that were passed over, and how many more there were than are remembered.
+    /// The rows that were skipped, and the number of further ones that were not kept by name.
     #[cfg(test)]
-    pub(super) fn met(&self) -> (Vec<BadRow>, u64) {
-        let met = self.lock();
-        let rows = met.rows.iter().map(|((table, key), reason)| BadRow {
+    pub(super) fn skipped_rows(&self) -> (Vec<BadRow>, u64) {
+        let known = self.lock();
+        let rows = known.rows.iter().map(|((table, key), reason)| BadRow {
             table: (*table).to_owned(),
             key: key_text(key),
             reason: reason.clone(),
         });
-        (rows.collect(), met.more)
+        (rows.collect(), known.more)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Met> {
+    fn lock(&self) -> MutexGuard<'_, SkippedRows> {
         lock(&self.0)
     }
 }

@@ -1,4 +1,4 @@
-//! The embedded database (redb): the one file that knows what lies below the store.
+//! The embedded database (redb). Only this file knows which database is below the store.
 
 use super::{
     StoreError, Table,
@@ -21,7 +21,7 @@ use std::{
     },
 };
 
-/// Memory for pages; the whole store of 4,000 nodes is smaller than this many bytes.
+/// Memory for pages; the whole store of 4,000 nodes is smaller.
 const CACHE_BYTES: usize = 64 << 20;
 
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -35,15 +35,15 @@ fn definition(table: Table) -> Definition {
 /// The open file.
 pub(super) struct Database {
     path: PathBuf,
-    // `None` only after an error whose reopening failed too: the next use tries again.
+    // This is none only after an error whose reopening failed too; the next use tries again.
     open: RwLock<Option<redb::Database>>,
-    /// What was met that cannot be read.
+    /// Unreadable rows that were found.
     pub(super) damage: Damage,
-    /// Whether rows without a checksum are read: in a store of a release that wrote none, until it is migrated.
+    /// Whether rows without a checksum are accepted: in a store from before checksums, until it is migrated.
     bare: AtomicBool,
 }
 
-/// A snapshot to read from.
+/// A snapshot for reading.
 pub struct Read<'db> {
     path: &'db Path,
     damage: &'db Damage,
@@ -51,7 +51,7 @@ pub struct Read<'db> {
     tx: redb::ReadTransaction,
 }
 
-/// The writer's transaction, or that of a migration or a restore: it reads its own writes. Nobody outside of this crate has one.
+/// The transaction of the writer, of a migration or of a restore. It reads its own writes. It is private to this crate.
 pub(super) struct Transaction<'tx> {
     path: &'tx Path,
     damage: &'tx Damage,
@@ -70,7 +70,7 @@ impl Database {
             damage: Damage::default(),
             bare: AtomicBool::new(false),
         };
-        // All tables exist from the start, so that reading never has to ask.
+        // All tables are created at the start, so that reading never has to check for them.
         database.write(|tx| {
             for table in Table::ALL {
                 tx.is_there(table, b"")?;
@@ -78,17 +78,17 @@ impl Database {
             Ok::<_, StoreError>(())
         })?;
         let schema = database.read(|tx| tx.get::<u32>(Table::Meta, migrate::KEY));
-        // What is wrong with the version is said by who needs it.
+        // The code that needs the version reports its faults.
         database.read_bare(schema.is_ok_and(migrate::is_bare));
         Ok(database)
     }
 
-    /// Whether rows without a checksum are read from now on.
+    /// Sets whether rows without a checksum are accepted.
     pub(super) fn read_bare(&self, bare: bool) {
         self.bare.store(bare, Relaxed);
     }
 
-    /// Opens a store that is there, and makes none.
+    /// Opens an existing store.
     pub(super) fn open_existing(path: &Path) -> Result<Database, StoreError> {
         match path.metadata() {
             Ok(_) => Database::open(path),
@@ -108,13 +108,13 @@ impl Database {
         self.reopen_if_broken()?;
         let (result, sound) = self.read_once(f)?;
         if !sound {
-            // A panic inside redb leaves its locks poisoned: whatever is asked next would panic too.
+            // A panic inside redb leaves its locks poisoned, so later calls would panic too.
             self.reopen();
         }
         result
     }
 
-    /// The flag says whether the database can be used further.
+    /// The flag tells whether the database can still be used.
     fn read_once<T, E: From<StoreError>>(
         &self,
         f: impl FnOnce(&Read) -> Result<T, E>,
@@ -140,7 +140,7 @@ impl Database {
         Ok((result, closed.is_ok() && panics() == before))
     }
 
-    /// Runs `f` and commits, on disk; says which tables were written to.
+    /// Runs `f`, commits to disk, and returns the tables that were written.
     pub(super) fn write<T, E: From<StoreError>>(
         &self,
         f: impl FnOnce(&mut Transaction) -> Result<T, E>,
@@ -148,13 +148,13 @@ impl Database {
         self.reopen_if_broken()?;
         let result = self.write_once(f);
         if let Err((_, true)) = &result {
-            // After a failed write (a full disk) redb refuses everything until it is opened anew.
+            // After a failed write (a full disk) redb refuses everything until it is reopened.
             self.reopen();
         }
         result.map_err(|(error, _)| error)
     }
 
-    /// The flag of an error says whether the database itself failed.
+    /// The flag of an error tells whether the database itself failed.
     fn write_once<T, E: From<StoreError>>(
         &self,
         f: impl FnOnce(&mut Transaction) -> Result<T, E>,
@@ -190,7 +190,7 @@ impl Database {
                 broken |= guard(&self.path, "write", || tx.abort()).is_err();
                 let error = match result {
                     Err(error) => error,
-                    // `f` swallowed an error of the database: what it wrote is incomplete.
+                    // `f` has ignored an error of the database, so its writes are incomplete.
                     Ok(_) => StoreError::NotWritten(format!("store {}: a write failed", self.path.display())).into(),
                 };
                 Err((error, broken))
@@ -207,13 +207,13 @@ impl Database {
 
     fn reopen(&self) {
         if let Err(error) = self.try_reopen() {
-            tracing::error!("{error}; it will be tried again");
+            tracing::error!("{error}; the next access tries again");
         }
     }
 
     fn try_reopen(&self) -> Result<(), StoreError> {
         let mut slot = sync::write(&self.open);
-        // Closed before it is opened: its lock is on the file.
+        // Close it before opening it again, because the open one holds the lock of the file.
         let old = slot.take();
         guard(&self.path, "close", || {
             drop(old);
@@ -227,7 +227,7 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        // What was confirmed is on disk already.
+        // Confirmed batches are on disk already.
         if let Err(error) = guard(&self.path, "close", || {
             drop(open);
             Ok::<_, redb::Error>(())
@@ -250,7 +250,7 @@ fn open(path: &Path) -> Result<redb::Database, StoreError> {
             .create(dir)
             .map_err(io)?;
     }
-    // ssh host keys and tokens are in it: for nobody but root.
+    // The file contains ssh host keys and tokens, so only root may read it.
     let file = fs::OpenOptions::new()
         .read(true)
         .write(true)
@@ -259,7 +259,7 @@ fn open(path: &Path) -> Result<redb::Database, StoreError> {
         .mode(0o600)
         .open(path)
         .map_err(io)?;
-    // A file that was copied here by hand: others could read it, and keep the daemon out of it by a lock.
+    // An administrator may have copied the file here with another mode. Then other users could read it, and block the daemon by a lock.
     if file.metadata().map_err(io)?.permissions().mode() & 0o077 != 0 {
         file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(io)?;
     }
@@ -268,10 +268,10 @@ fn open(path: &Path) -> Result<redb::Database, StoreError> {
     guard(path, "open", || builder.create_file(file))
 }
 
-/// A key, and its value if that can be read.
+/// A key, with its value or the reason why that cannot be read.
 type Entry<T> = (Vec<u8>, Result<T, StoreError>);
 
-/// All entries of `table` whose key begins with `prefix`, from `start` on.
+/// All entries of `table` from key `start` on whose key begins with `prefix`.
 fn scan<T: DeserializeOwned>(
     opened: &impl ReadableTable<&'static [u8], &'static [u8]>,
     bare: bool,
@@ -293,11 +293,11 @@ fn scan<T: DeserializeOwned>(
     Ok(found)
 }
 
-/// Notices a damaged index: rows that come in another order than that of their keys, or without an end.
+/// Detects a damaged index: rows in another order than that of their keys, or without an end.
 struct Order {
     /// Key of the last readable row.
     last: Option<Vec<u8>>,
-    /// Rows that may still come.
+    /// Number of rows that may still come.
     rest: u64,
 }
 
@@ -312,7 +312,7 @@ impl Order {
             Some(rest) => self.rest = rest,
             None => return corrupted("its index leads to more rows than there are"),
         }
-        // The key of a row that cannot be read may itself be what is damaged.
+        // The key of an unreadable row may itself be damaged, so it is not compared.
         if sound {
             if self.last.as_deref().is_some_and(|last| last >= key) {
                 return corrupted("its index leads to rows in a wrong order");
@@ -332,7 +332,7 @@ fn all_usable<T>(damage: &Damage, table: Table, found: Vec<Entry<T>>) -> Result<
 }
 
 impl Read<'_> {
-    /// The value of `key`. A row of an expendable table that cannot be read is none.
+    /// The value of `key`. None also for an unreadable row of an expendable table.
     pub fn get<T: DeserializeOwned>(&self, table: Table, key: &[u8]) -> Result<Option<T>, StoreError> {
         let opened = self.table(table)?;
         let found = guard(self.path, "read", || {
@@ -345,13 +345,12 @@ impl Read<'_> {
         }
     }
 
-    /// All keys that begin with `prefix` and their values, in the keys' order. Rows of an expendable table that cannot be read are
-    /// passed over.
+    /// All entries whose key begins with `prefix`, in the order of keys. Unreadable rows of an expendable table are skipped.
     pub fn scan<T: DeserializeOwned>(&self, table: Table, prefix: &[u8]) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
         self.scan_from(table, prefix, prefix)
     }
 
-    /// The same from the key `start` on.
+    /// Like [`Read::scan`], from the key `start` on.
     pub fn scan_from<T: DeserializeOwned>(
         &self,
         table: Table,
@@ -377,13 +376,13 @@ impl Read<'_> {
         })
     }
 
-    /// Number of rows of `table`, readable or not.
+    /// Number of rows of `table`, including unreadable ones.
     pub(super) fn count_stored(&self, table: Table) -> Result<u64, StoreError> {
         let opened = self.table(table)?;
         guard(self.path, "read", || opened.len())
     }
 
-    /// Number of rows that [`Read::each_row`] hands over. Those of an expendable table are read for that: some may be passed over.
+    /// Number of rows that [`Read::each_row`] visits. Rows of an expendable table are read for this, because some may be skipped.
     pub(super) fn count(&self, table: Table) -> Result<u64, StoreError> {
         if !table.is_expendable() {
             return self.count_stored(table);
@@ -396,8 +395,8 @@ impl Read<'_> {
         Ok(rows)
     }
 
-    /// Hands every row of `table` to `each`, key and value, until one fails. Rows of an expendable table that cannot be read are
-    /// passed over; of another table they are an error.
+    /// Calls `each` for the key and value of every row of `table`, until it fails. Unreadable rows of an expendable table are skipped; in
+    /// another table they are an error.
     pub(super) fn each_row<E: From<StoreError>>(
         &self,
         table: Table,
@@ -417,7 +416,7 @@ impl Read<'_> {
         })
     }
 
-    /// What is stored under `key`, readable or not.
+    /// The stored bytes of `key`, whether they can be read or not.
     pub(super) fn stored(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let opened = self.table(table)?;
         guard(self.path, "read", || {
@@ -426,7 +425,7 @@ impl Read<'_> {
         })
     }
 
-    /// Hands every row of `table` to `each`, whether it can be read or not, until one fails.
+    /// Calls `each` for every row of `table`, readable or not, until it fails.
     pub(super) fn each_checked<E: From<StoreError>>(
         &self,
         table: Table,
@@ -466,7 +465,7 @@ impl Read<'_> {
 }
 
 impl<'tx> Transaction<'tx> {
-    /// The value of `key`. A row of an expendable table that cannot be read is none.
+    /// The value of `key`. None also for an unreadable row of an expendable table.
     pub(super) fn get<T: DeserializeOwned>(&mut self, table: Table, key: &[u8]) -> Result<Option<T>, StoreError> {
         match self.stored(table, key)? {
             Some(stored) => usable(self.damage, table, key, decode(self.bare, table, key, &stored)),
@@ -474,8 +473,7 @@ impl<'tx> Transaction<'tx> {
         }
     }
 
-    /// All keys that begin with `prefix` and their values, in the keys' order. Rows of an expendable table that cannot be read are
-    /// passed over.
+    /// All entries whose key begins with `prefix`, in the order of keys. Unreadable rows of an expendable table are skipped.
     pub(super) fn scan<T: DeserializeOwned>(
         &mut self,
         table: Table,
@@ -496,19 +494,19 @@ impl<'tx> Transaction<'tx> {
         self.put_value(table, key, &value)
     }
 
-    /// Removes `key`, if it is there.
+    /// Removes `key` if it exists.
     pub(super) fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError> {
         let removed = self.on(table, "write", |opened| Ok(opened.remove(key)?.is_some()))?;
         self.changed[table as usize] |= removed;
         Ok(())
     }
 
-    /// Whether `key` is there, readable or not.
+    /// Whether `key` exists, readable or not.
     pub(super) fn is_there(&mut self, table: Table, key: &[u8]) -> Result<bool, StoreError> {
         self.on(table, "read", |opened| Ok(opened.get(key)?.is_some()))
     }
 
-    /// The value of `key` as JSON; none if it is not there, or cannot be read.
+    /// The value of `key` as JSON; none if it does not exist or cannot be read.
     pub(super) fn value(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let stored = self.stored(table, key)?;
         Ok(stored.and_then(|stored| match unseal(self.bare, table, key, &stored) {
@@ -517,7 +515,7 @@ impl<'tx> Transaction<'tx> {
         }))
     }
 
-    /// Gives a checksum to each row that has none: what releases before schema version 4 wrote.
+    /// Adds a checksum to each row without one; releases before schema version 4 wrote none.
     pub(super) fn add_checksums(&mut self) -> Result<(), StoreError> {
         for table in Table::ALL {
             let bare = self.on(table, "read", |opened| {
@@ -537,14 +535,14 @@ impl<'tx> Transaction<'tx> {
         Ok(())
     }
 
-    /// What is stored under `key`, readable or not.
+    /// The stored bytes of `key`, whether they can be read or not.
     pub(super) fn stored(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.on(table, "read", |opened| {
             Ok(opened.get(key)?.map(|value| value.value().to_vec()))
         })
     }
 
-    /// Sets `key` to a value that is JSON already.
+    /// Sets `key` to a value that is already JSON.
     pub(super) fn put_value(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         let sealed = (!migrate::is_schema(table, key)).then(|| row::seal(table, key, value));
         let stored = sealed.as_deref().unwrap_or(value);
@@ -553,7 +551,7 @@ impl<'tx> Transaction<'tx> {
         Ok(())
     }
 
-    /// Runs a call on the table, which is opened once a transaction.
+    /// Runs a call on the table, which is opened once per transaction.
     fn on<T>(
         &mut self,
         table: Table,

@@ -1,20 +1,20 @@
-//! What can go wrong with the store.
+//! Errors of the store.
 
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// Why the store did not do what it was asked to.
+/// Why an operation of the store failed.
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// Another process has the file open.
     #[error(
-        "store {}: another rackstrap serve runs on it{}; stop that one first, or give this one another [server] state-dir",
+        "store {}: another rackstrap serve uses it{}; stop it first, or set another [server] state-dir for this one",
         path.display(), holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
     )]
     Locked {
         /// The file.
         path: PathBuf,
-        /// Process that holds the lock, where the kernel says.
+        /// Process that holds the lock, if the kernel tells.
         holder: Option<u32>,
     },
     /// A newer release wrote it.
@@ -30,57 +30,57 @@ pub enum StoreError {
         /// Newest version of this release.
         known: u32,
     },
-    /// Not a store, or a damaged one.
+    /// The file is not a store, or is damaged.
     #[error(
-        "store {}: it is damaged, or no rackstrap store ({error}); bring a backup back with `rackstrap restore FILE`, or \
-         move it away to begin with an empty store{}", path.display(), nightly(path)
+        "store {}: it is damaged, or not a rackstrap store ({error}); restore a backup with `rackstrap restore FILE`, or \
+         move it away to start with an empty store{}", path.display(), nightly(path)
     )]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What was found.
+        /// The fault.
         error: String,
     },
-    /// Rows cannot be read that the daemon cannot do without.
+    /// Rows that the daemon needs cannot be read.
     #[error(
-        "store {}: rows cannot be read: {rows}; bring a backup back with `rackstrap restore FILE`{}", path.display(),
+        "store {}: rows cannot be read: {rows}; restore a backup with `rackstrap restore FILE`{}", path.display(),
         nightly(path)
     )]
     Rows {
         /// The file.
         path: PathBuf,
-        /// Some of them, by table and key, with what is wrong, and how many more.
+        /// Some of them, by table and key, with their faults, and the number of the rest.
         rows: String,
     },
-    /// The file system said no.
+    /// The file system failed.
     #[error("store {}: cannot {what} it: {error}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What was being done: `open`, `read`, `write`.
+        /// The operation: `open`, `read`, `write`.
         what: &'static str,
-        /// What the file system said.
+        /// The error of the file system.
         error: String,
     },
-    /// A value is not what this release writes.
+    /// A value is not of the type that this release writes.
     #[error("store: {table} {key}: unreadable value: {error}")]
     Value {
-        /// Table.
+        /// Name of the row's table.
         table: &'static str,
-        /// Key, as text.
+        /// The key, as text.
         key: String,
-        /// What is wrong.
+        /// The fault.
         error: String,
     },
-    /// A batch's precondition does not hold (any more): somebody else was faster.
-    #[error("store: {table} {key} was changed by somebody else meanwhile")]
+    /// An expectation of a batch does not hold, because another change was faster.
+    #[error("store: {table} {key} was changed meanwhile")]
     Conflict {
-        /// Table.
+        /// Name of the row's table.
         table: &'static str,
-        /// Key, as text.
+        /// The key, as text.
         key: String,
     },
-    /// The transaction that this batch shared could not be written.
+    /// The transaction that contained this batch could not be written.
     #[error("{0}")]
     NotWritten(String),
     /// The writer has ended.
@@ -88,7 +88,7 @@ pub enum StoreError {
     Closed,
 }
 
-/// Where the service keeps its nightly backups unless the site file says otherwise, if there are any.
+/// A hint with the directory of nightly backups, if it exists. The site file may name another one.
 fn nightly(store: &Path) -> String {
     let dir = store.with_file_name(rackstrap_base::NIGHTLY_DIR);
     match dir.is_dir() {
@@ -97,7 +97,7 @@ fn nightly(store: &Path) -> String {
     }
 }
 
-/// A key for people: text where it is text, hex where it is not.
+/// A key for people: plain text, or else hex.
 pub(super) fn key_text(key: &[u8]) -> String {
     match std::str::from_utf8(key) {
         Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),

@@ -1,4 +1,4 @@
-//! Calls of redb, which panics on some kinds of damage in the middle of a file: that is an error like any other.
+//! Catches panics of redb. Some damage inside a file makes it panic; that becomes an error.
 
 use super::{StoreError, locks};
 use std::{
@@ -10,21 +10,21 @@ use std::{
 };
 
 thread_local! {
-    /// Whether this thread is inside of [`guard`].
+    /// Whether this thread is inside [`guard`].
     static GUARDED: Cell<bool> = const { Cell::new(false) };
-    /// What the last panic inside of it said, and where.
+    /// Message and place of the last panic inside it.
     static SAID: RefCell<String> = const { RefCell::new(String::new()) };
-    /// Panics that this thread has caught.
+    /// Number of panics that this thread has caught.
     static CAUGHT: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Panics of the database that this thread has caught so far. One more means that the database is to be opened again: its locks
+/// Number of panics of the database that this thread has caught so far. If it grows, the database must be reopened, because its locks
 /// are poisoned.
 pub(super) fn panics() -> u64 {
     CAUGHT.get()
 }
 
-/// Runs a call of redb; a panic in it is [`StoreError::Damaged`].
+/// Runs a call of redb. A panic in it becomes [`StoreError::Damaged`].
 pub(super) fn guard<T, E: Into<redb::Error>>(
     path: &Path,
     what: &'static str,
@@ -46,8 +46,7 @@ pub(super) fn guard<T, E: Into<redb::Error>>(
     }
 }
 
-/// Has panics inside of [`guard`] become part of an error's text instead of lines on stderr; all other panics are reported as
-/// they were.
+/// Makes panics inside [`guard`] part of an error's text instead of lines on stderr. Other panics are reported as before.
 fn keep_quiet() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -72,7 +71,7 @@ fn storage_error(path: &Path, what: &'static str, error: redb::Error) -> StoreEr
             holder: locks::holder(&path),
             path,
         },
-        // What redb says of a file without its magic number, and of an end that comes too early.
+        // redb returns these for a file without its magic number, and for a file that ends too early.
         redb::Error::Io(e) if matches!(e.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
             StoreError::Damaged {
                 path,

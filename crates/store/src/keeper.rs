@@ -1,23 +1,23 @@
-//! The one way to keep a promise: change a draft, commit its batch, publish.
+//! The only way to change rows durably: change a draft, commit its batch, publish.
 //!
-//! Whoever asks is answered from what was published, which is on disk. A batch that cannot be written publishes nothing. The disk is
-//! waited for with one lock only, that of changes: no reader takes it, so no packet waits for a flush.
+//! Readers get the published data, which is on disk. A batch that cannot be written publishes nothing. Only the lock for changes is held
+//! while the disk is written. Readers do not take it, so no packet waits for a flush.
 
 use super::{Batch, Store, StoreError};
 use rackstrap_base::sync::lock;
 use std::sync::Mutex;
 
-/// Drafts of one change at most: another keeper of the same rows, or what is written behind, may be faster than the first ones.
+/// Most drafts of one change: another keeper of the same rows, or a queued write, may be faster than the first ones.
 const DRAFTS: u32 = 3;
 
-/// Makes one change at a time. `S` is what only changes need; readers have what `publish` gives them.
+/// Makes one change at a time. `S` is the state that only changes need; `publish` updates the state of readers.
 pub struct Keeper<S = ()> {
     store: Store,
     changing: Mutex<S>,
 }
 
 impl<S> Keeper<S> {
-    /// Keeps rows of `store`.
+    /// A keeper of rows in `store`.
     pub fn new(store: Store, state: S) -> Self {
         Keeper {
             store,
@@ -25,13 +25,13 @@ impl<S> Keeper<S> {
         }
     }
 
-    /// Makes a change: has `draft` say what is to be, and the batch for it; writes the batch; and then has `publish` show it to
+    /// Makes a change: `draft` returns the new state and its batch, the batch is written, and then `publish` shows the new state to
     /// readers. Blocks for a disk flush, unless the batch is empty.
     ///
-    /// `draft` is called again if what its batch expects was changed by somebody else meanwhile.
+    /// `draft` is called again if the rows that its batch expects were changed meanwhile.
     ///
     /// # Errors
-    /// Those of `draft`, and of the store. Nothing is published then.
+    /// Errors of `draft` and of the store. Nothing is published then.
     pub fn change<D, A, E: From<StoreError>>(
         &self,
         mut draft: impl FnMut(&S) -> Result<(D, Batch), E>,
@@ -53,10 +53,10 @@ impl<S> Keeper<S> {
         }
     }
 
-    /// The same, where another keeper writes what is drafted together with rows of its own.
+    /// Like [`Keeper::change`], but another keeper writes the draft together with rows of its own.
     ///
     /// # Errors
-    /// Those of `draft` and `commit`. Nothing is published then.
+    /// Errors of `draft` and `commit`. Nothing is published then.
     pub fn change_by<D, A, E>(
         &self,
         draft: impl FnOnce(&S) -> Result<(D, Batch), E>,
@@ -69,7 +69,7 @@ impl<S> Keeper<S> {
         Ok(publish(&mut state, drafted))
     }
 
-    /// Does something while nothing changes. Waits for a change that is under way.
+    /// Calls `act` while nothing changes. Waits for a change in progress.
     pub fn while_unchanged<A>(&self, act: impl FnOnce(&S) -> A) -> A {
         act(&lock(&self.changing))
     }

@@ -1,21 +1,21 @@
-//! The store: what must outlive the daemon, in one file, as ordered keys and JSON values.
+//! The store: the data that must outlive the daemon, in one file, as ordered keys and JSON values.
 //!
-//! It offers three things, which a shared store such as etcd has as well; only `embedded.rs` knows which database lies below:
+//! It offers three operations that a shared store such as etcd also has; only `embedded.rs` knows the database below:
 //! - reads: one key ([`Store::get`]), a prefix ([`Store::scan`]), or several in one snapshot ([`Store::read`]);
 //! - a watch per table ([`Store::watch`]);
-//! - compare and write: a [`Batch`] that is written as a whole if what it expects holds. There is no transaction to write in.
+//! - compare and write: a [`Batch`] that is written completely if its expectations hold. There is no interactive write transaction.
 //!
-//! Two ways to write, by what is promised:
-//! - [`Store::commit`] and [`Store::commit_blocking`]: on disk when they return. Batches that wait at the same moment share a disk flush
-//!   (leases, boots: hundreds of machines at once, one flush);
-//! - [`Store::queue`]: a batch that goes out within [`LAZY_FLUSH`], without anybody waiting (timelines).
+//! There are two ways to write:
+//! - [`Store::commit`] and [`Store::commit_blocking`]: on disk when they return. Batches that wait at the same time share a disk flush
+//!   (leases and boots of hundreds of machines, one flush);
+//! - [`Store::queue`]: a batch that is written within [`LAZY_FLUSH`], without a caller that waits (timelines).
 //!
-//! [`Keeper`] is the one way to keep a promise: change a draft, commit its batch, publish.
+//! [`Keeper`] is the only way to change rows durably: change a draft, commit its batch, publish.
 //!
-//! Values have checksums (`row`); `look` reads all of them. What cannot be read is passed over where that can be done without
-//! (`damage`), and refused otherwise. The database panics on some damage: that is an error as well (`guard`).
+//! Values have checksums (`row`); `look` verifies all of them. Unreadable rows are skipped if the daemon can run without them
+//! (`damage`), and refused otherwise. The database panics on some damage; that becomes an error (`guard`).
 //!
-//! `backup` is the form of a backup, `copy` makes one of a store, `restore` a store of one.
+//! `backup` is the format of a backup, `copy` makes one from a store, `restore` makes a store from one.
 
 pub mod backup;
 mod batch;
@@ -51,7 +51,7 @@ use std::{path::Path, sync::Arc};
 use tokio::sync::watch;
 use writer::Writer;
 
-/// The tables. Keys are bytes, in order; values are JSON.
+/// The tables. Keys are ordered bytes; values are JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Table {
     /// `inventory::Node` by name.
@@ -62,7 +62,7 @@ pub enum Table {
     Machines,
     /// `discovery::Session` by rack.
     Sessions,
-    /// DHCP's leases of the temporary pools, by the four bytes of the address.
+    /// DHCP leases of the temporary pools, by the four bytes of the address.
     Leases,
     /// `boots::Boot` by id.
     Boots,
@@ -72,7 +72,7 @@ pub enum Table {
     Restarts,
     /// Timeline events by subject and sequence number.
     Events,
-    /// Where timelines have led to, by subject: follows from the events, and saves reading them.
+    /// Summaries of timelines, by subject. They follow from the events, and save reading these.
     Standings,
     /// `rollout::Current` by image name.
     Current,
@@ -84,16 +84,16 @@ pub enum Table {
     Trials,
     /// ssh host keys and other secrets, by node name and kind.
     Secrets,
-    /// The cluster's own: schema version, keys.
+    /// Data of the cluster: schema version, keys.
     Meta,
-    /// [`SetAside`]: rows of the tables above that cannot be read, by table and key.
+    /// [`SetAside`]: unreadable rows of the tables above, by table and key.
     SetAside,
 }
 
-/// Key in [`Table::Meta`] of the rules for disks that were confirmed (`boots::Boots::hold_back`).
+/// Key in [`Table::Meta`] of the confirmed rules for disks (`boots::Boots::hold_back`).
 pub const DISK_RULES: &[u8] = b"confirmed-disk-rules";
 
-/// Row of [`Table::Meta`]: when a daemon was last known to run.
+/// Key in [`Table::Meta`] of the last time at which a daemon was running.
 pub const ALIVE: &[u8] = b"alive";
 
 impl Table {
@@ -118,7 +118,7 @@ impl Table {
         Table::SetAside,
     ];
 
-    /// Name in the file; never changes.
+    /// Name in the file, which never changes.
     pub fn name(self) -> &'static str {
         match self {
             Table::Nodes => "nodes",
@@ -142,20 +142,20 @@ impl Table {
     }
 }
 
-/// An open store; clones share it. Its file is locked against other processes while any clone lives.
+/// An open store; clones share it. Its file is locked against other processes while a clone exists.
 #[derive(Clone)]
 pub struct Store {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    // The writer goes first: its thread is joined, with all it holds written, before the file is closed.
+    // The writer is dropped first: its thread writes all that it holds and is joined before the file is closed.
     writer: Writer,
     database: Arc<Database>,
     watches: Arc<Watches>,
 }
 
-/// One generation counter per table.
+/// One generation counter for each table.
 struct Watches(Vec<watch::Sender<u64>>);
 
 impl Watches {
@@ -167,10 +167,10 @@ impl Watches {
 }
 
 impl Store {
-    /// Opens the store in file `path`, makes it if it is not there, and brings an older schema up to [`SCHEMA`].
+    /// Opens the store in file `path`, creates it if it does not exist, and migrates an older schema to [`SCHEMA`].
     ///
-    /// Errors: another process has it open, it was written by a newer release, it is damaged or no store at all, rows of it
-    /// cannot be read that the daemon cannot do without.
+    /// Errors: another process has it open, a newer release wrote it, it is damaged or not a store, or rows that the daemon needs cannot
+    /// be read.
     pub fn open(path: &Path) -> Result<Store, StoreError> {
         let database = Arc::new(Database::open(path)?);
         migrate::bring_up(&database, migrate::MIGRATIONS)?;
@@ -196,39 +196,39 @@ impl Store {
         self.read(|tx| tx.get(table, key))
     }
 
-    /// All keys that begin with `prefix` and their values, in the keys' order.
+    /// All entries whose key begins with `prefix`, in the order of keys.
     pub fn scan<T: DeserializeOwned>(&self, table: Table, prefix: &[u8]) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
         self.read(|tx| tx.scan(table, prefix))
     }
 
-    /// Writes `batch`; on disk when this returns. Batches that wait at the same moment share one flush, are applied
-    /// in the order in which they came, and each of them wholly or (with [`StoreError::Conflict`]) not at all.
+    /// Writes `batch`, which is on disk when this returns. Batches that wait at the same time share one flush. They are applied in order,
+    /// each completely or (with [`StoreError::Conflict`]) not at all.
     pub async fn commit(&self, batch: Batch) -> Result<(), StoreError> {
         self.shared.writer.commit(batch).await
     }
 
-    /// As [`Store::commit`], for threads that may block.
+    /// Like [`Store::commit`], for threads that may block.
     pub fn commit_blocking(&self, batch: Batch) -> Result<(), StoreError> {
         self.shared.writer.commit_blocking(batch)
     }
 
-    /// Hands `batch` over to be written within [`LAZY_FLUSH`]; never blocks. False if the queue is full (the disk does
-    /// not keep up) and the batch is dropped, which [`Store::dropped`] counts.
+    /// Queues `batch`, to be written within [`LAZY_FLUSH`]; never blocks. Returns false if the queue is full (the disk is too slow) and the
+    /// batch is dropped, which [`Store::dropped`] counts.
     pub fn queue(&self, batch: Batch) -> bool {
         self.shared.writer.queue(batch)
     }
 
-    /// Batches that [`Store::queue`] had to drop, or could not write, since the start.
+    /// Number of queued batches that were dropped, or could not be written, since the start.
     pub fn dropped(&self) -> u64 {
         self.shared.writer.dropped()
     }
 
-    /// Waits until all that was queued is on disk.
+    /// Waits until all queued batches are on disk.
     pub fn flush(&self) -> Result<(), StoreError> {
         self.commit_blocking(Batch::new())
     }
 
-    /// Waits until the thread that writes has ended. The daemon ends with it if that was a panic.
+    /// Waits until the writer's thread has ended. The daemon ends with it after a panic.
     ///
     /// # Errors
     /// It panicked, or could not be started.
@@ -236,12 +236,12 @@ impl Store {
         self.shared.writer.ended()
     }
 
-    /// A counter that moves after each commit that changed `table`.
+    /// A counter that increases after each commit that changed `table`.
     pub fn watch(&self, table: Table) -> watch::Receiver<u64> {
         self.shared.watches.0[table as usize].subscribe()
     }
 
-    /// The random key `name` of this cluster (for instance `nfs-handle`), made at its first use; on disk when this returns.
+    /// The random key `name` of this cluster (for example `nfs-handle`), created at its first use and on disk when this returns.
     pub fn cluster_key(&self, name: &str) -> Result<[u8; 32], StoreError> {
         let key = format!("key/{name}");
         let made = || hex::encode(rand::random::<[u8; 32]>());
@@ -253,7 +253,7 @@ impl Store {
         })
     }
 
-    /// The secret `kind` of `node`, made by `make` at its first use; on disk when this returns.
+    /// The secret `kind` of `node`, created by `make` at its first use and on disk when this returns.
     pub fn secret<T: Serialize + DeserializeOwned>(
         &self,
         node: &str,
@@ -263,7 +263,7 @@ impl Store {
         self.get_or_make(Table::Secrets, &secret_key(node, kind), make)
     }
 
-    /// The value of `key`, which `make` makes if there is none. Of those who make it at the same time, all get the one that is kept.
+    /// The value of `key`, created by `make` if it is missing. If several callers create it at the same time, all get the same value.
     fn get_or_make<T: Serialize + DeserializeOwned>(
         &self,
         table: Table,
@@ -283,7 +283,7 @@ impl Store {
     }
 }
 
-/// Key of a node's secret; node names hold no slash.
+/// Key of a node's secret; names of nodes contain no slash.
 pub fn secret_key(node: &str, kind: &str) -> Vec<u8> {
     format!("{node}/{kind}").into_bytes()
 }

@@ -1,8 +1,8 @@
-//! Who holds the lock of a file.
+//! Finds the holder of a file's lock.
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
-/// Process that holds a lock on `path`, as /proc/locks says (`1: FLOCK ADVISORY WRITE 4711 fe:01:131 0 EOF`, proc(5)).
+/// The process that holds a lock on `path`, from /proc/locks (`1: FLOCK ADVISORY WRITE 4711 fe:01:131 0 EOF`, proc(5)).
 pub(super) fn holder(path: &Path) -> Option<u32> {
     let inode = fs::metadata(path).ok()?.ino();
     parse(&fs::read_to_string("/proc/locks").ok()?, inode)
@@ -10,7 +10,7 @@ pub(super) fn holder(path: &Path) -> Option<u32> {
 
 fn parse(locks: &str, inode: u64) -> Option<u32> {
     locks.lines().find_map(|line| {
-        // A blocked lock has an arrow behind its number; it is not the holder's.
+        // A waiting lock has an arrow after its number and does not belong to the holder.
         let fields: Vec<&str> = line.split_whitespace().collect();
         let [_, _, _, _, pid, file, ..] = fields[..] else {
             return None;
@@ -26,7 +26,7 @@ mod tests {
     use super::parse;
 
     #[test]
-    fn finds_the_holder_and_not_the_waiter() {
+    fn the_holder_is_found_and_not_a_waiting_process() {
         let locks = "1: -> FLOCK  ADVISORY  WRITE 12 fe:01:131 0 EOF\n\
                      2: POSIX  ADVISORY  WRITE 99 00:19:13 0 EOF\n\
                      3: FLOCK  ADVISORY  WRITE 4711 fe:01:131 0 EOF\n";

@@ -1,4 +1,4 @@
-//! A look at every row of the store: at a start in the background, and by `rackstrap backup --check`.
+//! Verifies every row of the store: after a start in the background, and by `rackstrap backup --check`.
 
 use super::{
     BadRow, Batch, Store, StoreError, Table,
@@ -10,47 +10,47 @@ use rackstrap_base::clock::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::Path};
 
-/// Rows that are kept aside at most; further ones stay where they are, and are passed over there.
+/// Most rows that are set aside; further ones stay in their tables and are skipped there.
 const KEPT_ASIDE: u64 = 1_000;
 
-/// What a look at the store has found.
+/// The result of verifying a store.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Look {
-    /// Rows that can be read, by table.
+    /// Number of readable rows, by table.
     pub rows: BTreeMap<String, u64>,
-    /// Rows that cannot be read, and that the daemon cannot do without.
+    /// Unreadable rows that the daemon needs.
     pub needed: Vec<BadRow>,
-    /// Rows that cannot be read, and that the daemon can do without.
+    /// Unreadable rows that the daemon can run without.
     pub expendable: Vec<BadRow>,
-    /// Tables that cannot be read to their end, and why.
+    /// Tables that cannot be read to their end, with the reason.
     pub tables: BTreeMap<String, String>,
 }
 
 impl Look {
-    /// Rows that can be read.
+    /// Number of readable rows.
     pub fn total(&self) -> u64 {
         self.rows.values().sum()
     }
 
-    /// Whether everything can be read.
+    /// True if everything can be read.
     pub fn is_sound(&self) -> bool {
         self.needed.is_empty() && self.expendable.is_empty() && self.tables.is_empty()
     }
 }
 
-/// A row that was taken out of its table as it cannot be read.
+/// A row that was removed from its table because it cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetAside {
-    /// Time at which the row was set aside.
+    /// Time of the removal.
     pub at: Timestamp,
-    /// The row, and what was wrong with it.
+    /// The row and its fault.
     #[serde(flatten)]
     pub row: BadRow,
-    /// What was stored as its value, in hex digits: for whoever wants to see what is left of it.
+    /// The stored bytes in hex digits, for a person who wants to recover data.
     pub stored: String,
 }
 
-/// Looks at the tables that `wanted` names.
+/// Verifies the tables for which `wanted` is true.
 fn look(snapshot: &Read<'_>, wanted: impl Fn(Table) -> bool) -> Look {
     let mut found = Look::default();
     for table in Table::ALL.into_iter().filter(|table| wanted(*table)) {
@@ -74,7 +74,7 @@ fn look(snapshot: &Read<'_>, wanted: impl Fn(Table) -> bool) -> Look {
     found
 }
 
-/// Refuses a store of which a row cannot be read that the daemon cannot do without.
+/// Fails if the store has unreadable rows that the daemon needs.
 pub(super) fn refuse_damaged(database: &Database) -> Result<(), StoreError> {
     database.read(|snapshot| {
         let found = look(snapshot, |table| !table.is_expendable());
@@ -94,27 +94,26 @@ pub(super) fn refuse_damaged(database: &Database) -> Result<(), StoreError> {
 }
 
 impl Store {
-    /// Looks at every row, in one snapshot. The store can be used meanwhile.
+    /// Verifies every row, in one snapshot. The store can be used meanwhile.
     ///
     /// # Errors
-    /// The snapshot cannot be made. What is wrong with tables and rows is in the answer.
+    /// The snapshot cannot be made. Faults of tables and rows are in the result.
     pub fn look(&self) -> Result<Look, StoreError> {
         self.read(|snapshot| Ok(look(snapshot, |_| true)))
     }
 
-    /// The same for the store in file `path`, which nobody has open. It stays at its schema version.
+    /// The same for the store in file `path`, which no process may have open. Its schema version stays.
     ///
     /// # Errors
-    /// There is none, another process has it open, or it cannot be opened at all.
+    /// The store does not exist, another process has it open, or it cannot be opened at all.
     pub fn look_at_file(path: &Path) -> Result<Look, StoreError> {
         Database::open_existing(path)?.read(|snapshot| Ok(look(snapshot, |_| true)))
     }
 
-    /// Takes rows that cannot be read, and that can be done without, out of their tables and keeps what is left of them in
-    /// [`Table::SetAside`]. Returns how many it took.
+    /// Moves unreadable rows that the daemon can run without from their tables to [`Table::SetAside`]. Returns their number.
     ///
     /// # Errors
-    /// The store cannot be written to.
+    /// The store cannot be written.
     pub fn set_aside_damaged(&self, now: Timestamp) -> Result<u64, StoreError> {
         let (rows, mut room) = self.read(|snapshot| {
             let aside = snapshot.count_stored(Table::SetAside)?;
@@ -132,7 +131,7 @@ impl Store {
                 break;
             }
             let mut batch = Batch::new().delete(table, key.clone());
-            // What cannot be read of what was set aside is nothing that anyone could use.
+            // Unreadable rows of this table itself are of no use.
             if table != Table::SetAside {
                 let row = SetAside {
                     at: now,
@@ -147,7 +146,7 @@ impl Store {
                     taken += 1;
                     room -= 1;
                 }
-                // It was written again meanwhile.
+                // The row was written again meanwhile.
                 Err(StoreError::Conflict { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -164,10 +163,10 @@ impl Store {
         Ok(rows.into_iter().map(|(_, row)| row).collect())
     }
 
-    /// Deletes what was set aside. Returns how many rows that were.
+    /// Deletes the rows that were set aside. Returns their number.
     ///
     /// # Errors
-    /// The store cannot be written to.
+    /// The store cannot be written.
     pub fn forget_rows_set_aside(&self) -> Result<u64, StoreError> {
         let rows = self.scan::<serde::de::IgnoredAny>(Table::SetAside, b"")?;
         let count = rows.len() as u64;
@@ -176,14 +175,14 @@ impl Store {
         Ok(count)
     }
 
-    /// Rows that were passed over since the store was opened, as they cannot be read; and how many more there were than are named.
+    /// Unreadable rows that were skipped since the store was opened, and the number of further ones without a name.
     #[cfg(test)]
-    pub(super) fn passed_over(&self) -> (Vec<BadRow>, u64) {
-        self.shared.database.damage.met()
+    pub(super) fn skipped(&self) -> (Vec<BadRow>, u64) {
+        self.shared.database.damage.skipped_rows()
     }
 }
 
-/// A row that cannot be read, as it is stored.
+/// An unreadable row, as stored.
 struct Damaged {
     table: Table,
     key: Vec<u8>,
@@ -191,7 +190,7 @@ struct Damaged {
     stored: Vec<u8>,
 }
 
-/// Rows that cannot be read, and that can be done without.
+/// The unreadable rows that the daemon can run without.
 fn damaged(snapshot: &Read<'_>) -> Result<Vec<Damaged>, StoreError> {
     let mut found = Vec::new();
     for table in Table::ALL.into_iter().filter(|table| table.is_expendable()) {

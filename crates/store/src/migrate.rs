@@ -1,35 +1,35 @@
-//! The schema's version, and how an older one becomes the present one.
+//! The schema's version, and migrations from older ones.
 
 use super::{
     StoreError, Table,
     embedded::{Database, Transaction},
 };
 
-/// Version of what the tables hold that this release writes.
+/// Version of the tables' content that this release writes.
 pub const SCHEMA: u32 = MIGRATIONS.len() as u32 + 1;
 
-/// `MIGRATIONS[i]` makes version `i + 2` of version `i + 1`.
+/// `MIGRATIONS[i]` migrates version `i + 1` to version `i + 2`.
 pub(super) const MIGRATIONS: &[Migration] = &[several_profiles, current_versions, checksums];
 
 pub(super) type Migration = fn(&mut Transaction) -> Result<(), StoreError>;
 
-/// Key in [`Table::Meta`] of the version.
+/// Key of the version in [`Table::Meta`].
 pub(super) const KEY: &[u8] = b"schema";
 
 /// The first version whose rows have checksums.
 const CHECKSUMS: u32 = 4;
 
-/// Whether a store of that version has rows without checksums.
+/// True if a store of that version has rows without checksums.
 pub(super) fn is_bare(schema: Option<u32>) -> bool {
     schema.is_some_and(|schema| schema < CHECKSUMS)
 }
 
-/// Whether this is the row of the version, the only one that has no checksum.
+/// True for the row of the version, the only one without a checksum.
 pub(super) fn is_schema(table: Table, key: &[u8]) -> bool {
     table == Table::Meta && key == KEY
 }
 
-/// Version 2: a node has several profiles, and `default` need not be named.
+/// Version 2: a node has several profiles, and `default` need not be listed.
 fn several_profiles(tx: &mut Transaction<'_>) -> Result<(), StoreError> {
     for (key, mut node) in tx.scan::<serde_json::Map<String, serde_json::Value>>(Table::Nodes, b"")? {
         if let Some(profile) = node.remove("profile") {
@@ -41,18 +41,18 @@ fn several_profiles(tx: &mut Transaction<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Version 3: images have a current version. The daemon makes those rows when it has seen the images; the number keeps an older
-/// release, which would give every node the newest version, from opening the store.
+/// Version 3: images have a current version. The daemon creates these rows after it has read the images. The version number keeps an
+/// older release from opening the store, because it would give every node the newest version.
 fn current_versions(_: &mut Transaction<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Version 4: rows have checksums. [`bring_up`] adds them before the first migration, so that migrations read rows as ever.
+/// Version 4: rows have checksums. [`bring_up`] adds them before the first migration, so that migrations read rows in the same way.
 fn checksums(_: &mut Transaction<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Writes the version into a new store, migrates an older one in one transaction, refuses a newer one.
+/// Writes the version into a new store, migrates an older one in one transaction, and refuses a newer one.
 pub(super) fn bring_up(database: &Database, migrations: &[Migration]) -> Result<(), StoreError> {
     let known = migrations.len() as u32 + 1;
     let found = database.read(|tx| tx.get::<u32>(Table::Meta, KEY))?;

@@ -1,4 +1,4 @@
-//! From a backup to a store: written beside the old one, looked at, and then put in its place at one stroke.
+//! Makes a store from a backup: written next to the old one, verified, and then put in its place atomically.
 
 #[cfg(test)]
 mod tests;
@@ -16,15 +16,14 @@ use std::{
 };
 use thiserror::Error;
 
-/// Tables about what is true now, whatever was true when the backup was made: machines hold these addresses and run from these
-/// roots, which they would lose, and their disks hold what their last boots left. They are taken from the store that is replaced, if it
-/// can be read.
+/// Tables with the present state of machines: they use these addresses and roots, which they would lose, and their disks hold what
+/// their last boots wrote. They are copied from the store that is replaced, if it can be read.
 const PRESENT: [Table; 4] = [Table::Leases, Table::Boots, Table::Disks, Table::Restarts];
 
-/// The same of rows of [`Table::Meta`]: which rules for disks were confirmed, and when the daemon stopped.
+/// Rows of [`Table::Meta`] that are also copied: the confirmed rules for disks, and the time at which the daemon stopped.
 const PRESENT_META: [&[u8]; 2] = [DISK_RULES, ALIVE];
 
-/// A store that was made of a backup and is not yet in its place; removed when dropped.
+/// A store that was made from a backup and is not yet in its place. It is removed when dropped.
 pub struct Staged {
     target: PathBuf,
     fresh: PathBuf,
@@ -33,20 +32,20 @@ pub struct Staged {
     taken_along: bool,
 }
 
-/// The store that is replaced. It stays locked, so that no daemon begins to work with it.
+/// The store that is replaced. It stays locked, so that no daemon starts to use it.
 enum Old {
-    /// There is none.
+    /// It does not exist.
     None,
     /// It can be read.
-    Good(Database),
-    /// It is damaged, or newer: its file, locked.
-    Bad(#[expect(dead_code, reason = "holds the lock")] File),
+    Readable(Database),
+    /// It is damaged or newer: only its locked file.
+    Unreadable(#[expect(dead_code, reason = "holds the lock")] File),
 }
 
 /// Why a backup was not restored.
 #[derive(Debug, Error)]
 pub enum RestoreError {
-    /// A daemon runs.
+    /// A daemon is running.
     #[error(
         "store {}: a rackstrap daemon has it open{}; to stop it first: systemctl stop rackstrap", path.display(),
         holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
@@ -54,23 +53,23 @@ pub enum RestoreError {
     Running {
         /// The file.
         path: PathBuf,
-        /// Process that holds the lock, where the kernel says.
+        /// Process that holds the lock, if the kernel tells.
         holder: Option<u32>,
     },
-    /// The backup is none, or no good.
+    /// The file is not a backup, or is damaged.
     #[error(transparent)]
     Backup(#[from] BackupError),
     /// A daemon was started meanwhile.
-    #[error("store {}: it was made meanwhile, by a daemon that was started; stop that one and begin again", .0.display())]
+    #[error("store {}: a daemon created it meanwhile; stop the daemon and restore again", .0.display())]
     Appeared(PathBuf),
-    /// The file system said no.
+    /// The file system failed.
     #[error("store {}: cannot {what}: {error}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What was being done.
+        /// The operation.
         what: &'static str,
-        /// What the system said.
+        /// The error of the system call.
         error: io::Error,
     },
 }
@@ -87,11 +86,11 @@ fn io_failed(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> Resto
 }
 
 impl Staged {
-    /// Makes a store of `backup` that can take the place of the one in file `target`, and brings it up to [`SCHEMA`]; `each` is
-    /// called after each row. Nothing is changed about `target` but that it is locked.
+    /// Makes a store from `backup` that can replace the one in file `target`, and migrates it to [`SCHEMA`]. `each` is called after each
+    /// row. `target` is locked, but not changed.
     ///
     /// # Errors
-    /// A daemon works with `target`; the backup is cut, altered or newer; the file system's.
+    /// A daemon uses `target`; the backup is cut, altered or newer; errors of the file system.
     pub fn write(
         backup: &mut Reader<impl BufRead>,
         target: &Path,
@@ -111,7 +110,8 @@ impl Staged {
             taken_along: false,
         };
         if staged.fresh.exists() {
-            fs::remove_file(&staged.fresh).map_err(io_failed(&staged.fresh, "remove what an earlier restore left"))?;
+            fs::remove_file(&staged.fresh)
+                .map_err(io_failed(&staged.fresh, "remove the leftover of an earlier restore"))?;
         }
         let database = Database::open(&staged.fresh)?;
         database.write(|tx| {
@@ -130,37 +130,37 @@ impl Staged {
         migrate::bring_up(&database, migrate::MIGRATIONS)?;
         staged.taken_along = staged.take_along(&database)?;
         if !staged.taken_along {
-            // Restarts that somebody wanted when the backup was made are not to happen now.
+            // Restarts that were requested when the backup was made must not happen now.
             database.write(|tx| {
                 for (key, _) in tx.scan::<serde::de::IgnoredAny>(Table::Restarts, b"")? {
                     tx.delete(Table::Restarts, &key)?;
                 }
-                // The backup says when it was made, and not when the daemon stopped: nobody knows for how long nodes waited.
+                // The backup contains its own time and not the time at which the daemon stopped, so it is unknown how long nodes waited.
                 tx.delete(Table::Meta, ALIVE)?;
                 Ok::<_, StoreError>(())
             })?;
         }
-        // The file is closed and opened again: as the daemon will.
+        // Close the file and open it again, as the daemon will do.
         drop(database);
         staged.store = Some(Store::open(&staged.fresh)?);
         Ok(staged)
     }
 
-    /// The store as it will be; look at it, or change it.
+    /// The new store, to inspect or change it.
     pub fn store(&self) -> Option<&Store> {
         self.store.as_ref()
     }
 
-    /// True if leases, boots and disks are kept of the store that is replaced, and not the backup's.
+    /// True if leases, boots and disks are those of the store that is replaced, and not the backup's.
     pub fn took_along(&self) -> bool {
         self.taken_along
     }
 
-    /// Puts it in its place. The old one, if there was one, stays beside it as `NAME.before-restore-DATE`, which is returned. Nobody
-    /// may hold a clone of [`Staged::store`] any more.
+    /// Puts the store in its place. The old one, if there was one, stays next to it as `NAME.before-restore-DATE`, which is returned. No
+    /// clone of [`Staged::store`] may exist any longer.
     ///
     /// # Errors
-    /// The file system's, and [`RestoreError::Appeared`]; the old store is in its place then.
+    /// Errors of the file system, and [`RestoreError::Appeared`]. The old store is in its place then.
     pub fn put_in_place(mut self, date: &str) -> Result<Option<PathBuf>, RestoreError> {
         self.store = None;
         let target = &self.target;
@@ -168,11 +168,11 @@ impl Staged {
         kept.push(format!(".before-restore-{date}"));
         let kept = match self.old {
             Old::None => None,
-            Old::Good(_) | Old::Bad(_) => Some(PathBuf::from(kept)),
+            Old::Readable(_) | Old::Unreadable(_) => Some(PathBuf::from(kept)),
         };
         match &kept {
             Some(kept) => {
-                // A second name first: at no moment there is no store, of which a daemon would make an empty one.
+                // The old store gets a second name first. Without a store at any moment, a daemon would create an empty one.
                 fs::hard_link(target, kept).map_err(io_failed(kept, "keep the old store under this name"))?;
                 fs::rename(&self.fresh, target).map_err(io_failed(target, "put the restored one in its place"))?;
             }
@@ -189,9 +189,11 @@ impl Staged {
         Ok(kept)
     }
 
-    /// Takes [`PRESENT`] from the old store, if that can be read to its end.
+    /// Copies the tables [`PRESENT`] from the old store, if they can be read to their end.
     fn take_along(&self, database: &Database) -> Result<bool, RestoreError> {
-        let Old::Good(old) = &self.old else { return Ok(false) };
+        let Old::Readable(old) = &self.old else {
+            return Ok(false);
+        };
         let (mut rows, mut meta) = (Vec::new(), Vec::new());
         let read = old.read(|snapshot| {
             for key in PRESENT_META {
@@ -232,12 +234,12 @@ impl Staged {
 impl Drop for Staged {
     fn drop(&mut self) {
         self.store = None;
-        // Gone already, if it was renamed.
+        // The file no longer exists if it was renamed.
         let _ = fs::remove_file(&self.fresh);
     }
 }
 
-/// Locks the store in file `target` as redb does (flock(2)), whatever state it is in.
+/// Locks the store in file `target` like redb (flock(2)), whatever its state.
 fn lock(target: &Path) -> Result<Old, RestoreError> {
     let running = |holder| RestoreError::Running {
         path: target.to_owned(),
@@ -253,22 +255,22 @@ fn lock(target: &Path) -> Result<Old, RestoreError> {
         Err(TryLockError::WouldBlock) => return Err(running(locks::holder(target))),
         Err(TryLockError::Error(error)) => return Err(io_failed(target, "lock it")(error)),
     }
-    // An empty file would be made a store.
+    // redb would make a store of an empty file.
     if file.metadata().map_err(io_failed(target, "look at it"))?.len() == 0 {
-        return Ok(Old::Bad(file));
+        return Ok(Old::Unreadable(file));
     }
-    // The lock is the open file's: redb gets it when it is given up here.
+    // The lock belongs to the open file. redb can take it after this.
     drop(file);
     let schema = |database: &Database| database.read(|tx| tx.get::<u32>(Table::Meta, migrate::KEY));
     match Database::open(target) {
-        // What another release wrote may mean something else.
-        Ok(database) if matches!(schema(&database), Ok(Some(SCHEMA))) => Ok(Old::Good(database)),
+        // A store of another release may have rows with another meaning.
+        Ok(database) if matches!(schema(&database), Ok(Some(SCHEMA))) => Ok(Old::Readable(database)),
         Err(StoreError::Locked { holder, .. }) => Err(running(holder)),
         opened => {
             drop(opened);
             let file = File::open(target).map_err(io_failed(target, "open it"))?;
             match file.try_lock() {
-                Ok(()) => Ok(Old::Bad(file)),
+                Ok(()) => Ok(Old::Unreadable(file)),
                 Err(_) => Err(running(locks::holder(target))),
             }
         }

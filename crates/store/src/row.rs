@@ -1,24 +1,24 @@
-//! How a value is kept in the database: a mark, a checksum, and the value.
+//! The stored form of a value: a mark, a checksum, and the value.
 //!
-//! The database has checksums of its own pages, but verifies them only after a crash: a bit that a disk or a memory
-//! module flips in a page goes unnoticed, and JSON hides most of them (another digit is as good a number). The checksum
-//! covers table and key as well, so that a damaged index, which shows a row under another key, is noticed too.
+//! The database has checksums of its own pages, but verifies them only after a crash. A bit that a disk or a memory module flips in a
+//! page goes unnoticed, and most of them leave valid JSON (another digit in a number). The checksum covers table and key too, so a
+//! damaged index, which shows a row under another key, is also detected.
 
 use super::{StoreError, Table, damage::Damage, error::key_text, migrate};
 use serde::de::DeserializeOwned;
 
-/// First byte of a value with a checksum. No JSON begins with it: it is not valid in UTF-8.
+/// First byte of a value with a checksum. It never begins JSON, because it is not valid in UTF-8.
 const MARK: u8 = 0xc1;
 
-/// Bytes of the checksum: the first eight of a BLAKE3 digest.
+/// Length of the checksum: the first eight bytes of a BLAKE3 digest.
 const CHECKSUM: usize = 8;
 
-/// Why a value cannot be used.
+/// Why a stored value is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unsound {
-    /// There is no mark, or fewer bytes than a checksum has.
+    /// The mark is missing, or there are fewer bytes than in a checksum.
     NoChecksum,
-    /// The checksum is of another table, key or value.
+    /// The checksum belongs to another table, key or value.
     Checksum,
 }
 
@@ -31,7 +31,7 @@ impl Unsound {
     }
 }
 
-/// The value as it is stored.
+/// The stored form of a value.
 pub(super) fn seal(table: Table, key: &[u8], value: &[u8]) -> Vec<u8> {
     let mut stored = Vec::with_capacity(1 + CHECKSUM + value.len());
     stored.push(MARK);
@@ -40,10 +40,10 @@ pub(super) fn seal(table: Table, key: &[u8], value: &[u8]) -> Vec<u8> {
     stored
 }
 
-/// The value of what is stored.
+/// The value in a stored form.
 ///
 /// # Errors
-/// It was altered, or it is under another key than it was stored with.
+/// It was altered, or stored under another key.
 fn open<'a>(table: Table, key: &[u8], stored: &'a [u8]) -> Result<&'a [u8], Unsound> {
     let rest = stored.strip_prefix(&[MARK]).ok_or(Unsound::NoChecksum)?;
     let (sum, value) = rest.split_first_chunk::<CHECKSUM>().ok_or(Unsound::NoChecksum)?;
@@ -56,7 +56,7 @@ fn open<'a>(table: Table, key: &[u8], stored: &'a [u8]) -> Result<&'a [u8], Unso
 fn checksum(table: Table, key: &[u8], value: &[u8]) -> [u8; CHECKSUM] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(table.name().as_bytes());
-    // The length keeps a key and the value behind it apart.
+    // The length separates the key from the value after it.
     hasher.update(&(key.len() as u64).to_le_bytes());
     hasher.update(key);
     hasher.update(value);
@@ -65,17 +65,17 @@ fn checksum(table: Table, key: &[u8], value: &[u8]) -> [u8; CHECKSUM] {
     sum
 }
 
-/// What is stored under a key.
+/// The content of a stored row.
 pub(super) enum Sound<'a> {
     /// The value.
     Value(&'a [u8]),
-    /// Why it cannot be read.
+    /// Why the value cannot be read.
     Unreadable(&'static str),
 }
 
-/// The value of what is stored under `key`; `bare` if it may be without a checksum.
+/// The value stored under `key`. With `bare`, a value without a checksum is accepted.
 pub(super) fn unseal<'a>(bare: bool, table: Table, key: &[u8], stored: &'a [u8]) -> Sound<'a> {
-    // The schema's version stays as releases without checksums wrote it: they must see that the store is newer.
+    // The schema's version has the form of releases without checksums, so that they recognise a newer store.
     if migrate::is_schema(table, key) {
         return Sound::Value(stored);
     }
@@ -106,7 +106,7 @@ pub(super) fn decode<T: DeserializeOwned>(
     })
 }
 
-/// Passes over what cannot be read where that can be done without.
+/// Skips unreadable rows that the daemon can run without.
 pub(super) fn usable<T>(
     damage: &Damage,
     table: Table,
@@ -116,7 +116,7 @@ pub(super) fn usable<T>(
     match value {
         Ok(value) => Ok(Some(value)),
         Err(StoreError::Value { error, .. }) if table.is_expendable() => {
-            damage.passed_over(table, key, &error);
+            damage.skipped(table, key, &error);
             Ok(None)
         }
         Err(error) => Err(error),
@@ -130,7 +130,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_flipped_bit_and_another_key_are_noticed(
+        fn a_flipped_bit_and_another_key_are_detected(
             key in prop::collection::vec(any::<u8>(), 0..20),
             value in prop::collection::vec(any::<u8>(), 0..200),
             at in any::<prop::sample::Index>(),

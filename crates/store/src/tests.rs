@@ -1,4 +1,4 @@
-//! Tests of the store: as an ordered map, in batches, over damage, over a full disk, and over `kill -9`.
+//! Tests of the store: as an ordered map, with batches, damage, a full disk, and `kill -9`.
 
 mod damage;
 mod panics;
@@ -22,9 +22,9 @@ fn open() -> (tempfile::TempDir, Store) {
 enum Step {
     Put(Vec<u8>, u32),
     Delete(Vec<u8>),
-    /// Expects another value than there is: nothing of it may be there.
+    /// Expects another value than the stored one, so nothing of it may be written.
     Fail(Vec<u8>, u32),
-    /// Expects what there is.
+    /// Expects the stored value.
     If(Vec<u8>, u32),
     Batch(Vec<(Vec<u8>, u32)>),
     Unless(Vec<u8>, u32),
@@ -51,7 +51,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn behaves_as_an_ordered_map(steps in prop::collection::vec(step(), 1..24), prefix in key()) {
+    fn the_store_behaves_like_an_ordered_map(steps in prop::collection::vec(step(), 1..24), prefix in key()) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("store.redb");
         let mut store = Store::open(&path).unwrap();
@@ -84,7 +84,7 @@ proptest! {
                     model.extend(pairs);
                 }
                 Step::Unless(k, v) => {
-                    // The write before the precondition's key must not happen either.
+                    // The write before the expectation must not happen either.
                     let batch = Batch::new().put(Table::Nodes, k.clone(), &v).expect_absent(Table::Nodes, k.clone());
                     let done = store.commit_blocking(batch);
                     prop_assert_eq!(done.is_ok(), !model.contains_key(&k));
@@ -106,7 +106,7 @@ proptest! {
 }
 
 #[test]
-fn a_batch_is_written_in_its_order_and_a_snapshot_does_not_change() {
+fn a_batch_is_written_in_order_and_a_snapshot_does_not_change() {
     let (_dir, store) = open();
     let batch = Batch::new().put(Table::Nodes, *b"a", &1).delete(Table::Nodes, *b"a");
     store.commit_blocking(batch.put(Table::Nodes, *b"b", &2)).unwrap();
@@ -127,7 +127,7 @@ fn a_batch_is_written_in_its_order_and_a_snapshot_does_not_change() {
 }
 
 #[test]
-fn queued_batches_are_written_without_anybody_waiting() {
+fn queued_batches_are_written_without_a_waiting_caller() {
     let (dir, store) = open();
     let mut watch = store.watch(Table::Events);
     for i in 0..100u32 {
@@ -139,11 +139,11 @@ fn queued_batches_are_written_without_anybody_waiting() {
         .unwrap();
     runtime
         .block_on(async { tokio::time::timeout(Duration::from_secs(20), watch.changed()).await })
-        .expect("written behind")
+        .expect("the queued batch was not written")
         .unwrap();
     store.flush().unwrap();
     assert_eq!(store.scan::<u32>(Table::Events, b"").unwrap().len(), 100);
-    // What is queued when the store is closed is written before its file is.
+    // Batches that are queued when the store is closed are written before.
     store.queue(Batch::new().put(Table::Events, *b"last", &7));
     drop(store);
     let store = Store::open(&dir.path().join("store.redb")).unwrap();
@@ -158,7 +158,7 @@ async fn many_commits_at_once_share_flushes_and_conflicts_stay_apart() {
     for i in 0..500u32 {
         let store = store.clone();
         tasks.spawn(async move {
-            // Ten compete for each key.
+            // Ten commits compete for each key.
             let key = (i % 50).to_be_bytes();
             let batch = Batch::new()
                 .expect_absent(Table::Leases, key)
@@ -176,14 +176,14 @@ async fn many_commits_at_once_share_flushes_and_conflicts_stay_apart() {
     }
     assert_eq!(won, 50);
     assert_eq!(store.scan::<u32>(Table::Leases, b"").unwrap().len(), 50);
-    // Also from a thread of an async runtime, the blocking form works.
+    // The blocking form also works on a thread of an async runtime.
     store
         .commit_blocking(Batch::new().put(Table::Leases, *b"x", &1))
         .unwrap();
 }
 
 #[test]
-fn a_conflict_writes_nothing_and_what_counts_is_the_value_and_not_its_bytes() {
+fn a_conflict_writes_nothing_and_values_are_compared_instead_of_bytes() {
     #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
     struct Row {
         name: String,
@@ -195,7 +195,7 @@ fn a_conflict_writes_nothing_and_what_counts_is_the_value_and_not_its_bytes() {
         name: name.into(),
         groups: Vec::new(),
     };
-    // As a release wrote it that knew no groups.
+    // A release without groups wrote this row.
     let older = serde_json::json!({"name": "a"});
     store
         .commit_blocking(Batch::new().put(Table::Nodes, *b"a", &older))
@@ -208,10 +208,7 @@ fn a_conflict_writes_nothing_and_what_counts_is_the_value_and_not_its_bytes() {
         store.commit_blocking(batch.expect(Table::Nodes, *b"a", expected))
     };
     let error = change(&row("other")).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "store: nodes a was changed by somebody else meanwhile"
-    );
+    assert_eq!(error.to_string(), "store: nodes a was changed meanwhile");
     assert_eq!(store.get::<Row>(Table::Nodes, b"a").unwrap(), Some(row("a")));
     assert_eq!(store.get::<u32>(Table::Events, b"first").unwrap(), None);
     assert!(!events.has_changed().unwrap());
@@ -221,7 +218,7 @@ fn a_conflict_writes_nothing_and_what_counts_is_the_value_and_not_its_bytes() {
         change(&row("a")),
         Err(StoreError::Conflict { table: "nodes", .. })
     ));
-    // What is not there, and what is no such row, is another value.
+    // A missing row, and a row of another type, count as another value.
     let absent = Batch::new().expect(Table::Nodes, *b"z", &row("z"));
     assert!(store.commit_blocking(absent).is_err());
     let other_kind = Batch::new().expect(Table::Events, *b"first", &row("a"));
@@ -229,7 +226,7 @@ fn a_conflict_writes_nothing_and_what_counts_is_the_value_and_not_its_bytes() {
 }
 
 #[test]
-fn of_two_keepers_of_one_row_none_loses_the_others_change() {
+fn two_keepers_of_one_row_lose_no_change() {
     let (_dir, store) = open();
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -254,7 +251,7 @@ fn of_two_keepers_of_one_row_none_loses_the_others_change() {
 }
 
 #[test]
-fn only_what_changed_is_watched_as_changed() {
+fn only_watches_of_changed_tables_move() {
     let (_dir, store) = open();
     let (nodes, leases) = (store.watch(Table::Nodes), store.watch(Table::Leases));
     store
@@ -265,7 +262,7 @@ fn only_what_changed_is_watched_as_changed() {
 }
 
 #[test]
-fn keys_and_secrets_are_made_once() {
+fn keys_and_secrets_are_created_once() {
     let (dir, store) = open();
     let key = store.cluster_key("nfs-handle").unwrap();
     assert_eq!(store.cluster_key("nfs-handle").unwrap(), key);
@@ -274,24 +271,21 @@ fn keys_and_secrets_are_made_once() {
     drop(store);
     let path = dir.path().join("store.redb");
     let mode = || std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
-    assert_eq!(mode() & 0o777, 0o600, "secrets are in it");
+    assert_eq!(mode() & 0o777, 0o600, "other users can read the secrets");
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     let store = Store::open(&path).unwrap();
-    assert_eq!(mode() & 0o777, 0o600, "also if it was copied here");
+    assert_eq!(mode() & 0o777, 0o600, "the mode of a copied file was not corrected");
     assert_eq!(store.cluster_key("nfs-handle").unwrap(), key);
-    let again = store.secret("r01n01", "ssh", || -> String { panic!("made twice") });
+    let again = store.secret("r01n01", "ssh", || -> String { panic!("created twice") });
     assert_eq!(again.unwrap(), "made");
 }
 
 #[test]
-fn a_locked_store_says_by_whom() {
+fn a_locked_store_names_the_holder() {
     let (dir, _store) = open();
     let error = Store::open(&dir.path().join("store.redb")).err().unwrap();
     assert!(matches!(error, StoreError::Locked { .. }), "{error}");
-    assert!(
-        error.to_string().contains("another rackstrap serve runs on it"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("another rackstrap serve uses it"), "{error}");
     if let StoreError::Locked { holder: Some(pid), .. } = error {
         assert_eq!(pid, std::process::id());
     }
@@ -324,7 +318,7 @@ fn a_newer_store_is_refused_and_an_older_one_is_migrated_at_once_or_not_at_all()
 }
 
 #[test]
-fn what_is_no_store_is_refused_and_left_as_it_is() {
+fn a_file_that_is_not_a_store_is_refused_and_not_changed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.redb");
     for content in [&b"#!/bin/sh\n"[..], &[0u8; 8192], &[0xff; 100_000]] {
@@ -338,7 +332,7 @@ fn what_is_no_store_is_refused_and_left_as_it_is() {
 }
 
 #[test]
-fn a_value_of_another_kind_is_named_with_its_key() {
+fn a_value_of_another_type_is_reported_with_its_key() {
     let (_dir, store) = open();
     store
         .commit_blocking(Batch::new().put(Table::Nodes, *b"r01n01", &"text"))
@@ -347,10 +341,10 @@ fn a_value_of_another_kind_is_named_with_its_key() {
     assert!(error.starts_with("store: nodes r01n01: unreadable value"), "{error}");
 }
 
-/// The environment variable that makes a test the child of another: the path that it works on.
+/// The environment variable that makes a test a child process, with the path of its store.
 const CHILD: &str = "RACKSTRAP_TEST_STORE_CHILD";
 
-/// Runs the test `name` of this binary again, as a child with `path`.
+/// Runs the test `name` of this binary again as a child process with `path`.
 fn child(name: &str, path: &Path, before: &[&str]) -> Child {
     let program = std::env::current_exe().unwrap();
     let mut words: Vec<&std::ffi::OsStr> = before.iter().map(|word| word.as_ref()).collect();
@@ -365,7 +359,7 @@ fn child(name: &str, path: &Path, before: &[&str]) -> Child {
         .unwrap()
 }
 
-/// Writes numbers as fast as it can, in all three ways, and says each one that it was promised.
+/// Writes numbers as fast as possible, in all three ways, and prints each confirmed one.
 fn write_until_killed(path: &Path) -> ! {
     let store = Store::open(path).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -387,11 +381,11 @@ fn write_until_killed(path: &Path) -> ! {
         writeln!(out, "kept {number}").unwrap();
         out.flush().unwrap();
     }
-    unreachable!("numbers end after the machine does")
+    unreachable!("the numbers never end")
 }
 
 #[test]
-fn kill_9_loses_nothing_that_was_promised() {
+fn kill_9_loses_nothing_that_was_confirmed() {
     if let Some(path) = std::env::var_os(CHILD) {
         write_until_killed(Path::new(&path));
     }
@@ -399,13 +393,13 @@ fn kill_9_loses_nothing_that_was_promised() {
     let path = dir.path().join("store.redb");
     let mut kept = 0u64;
     for round in 0..12u64 {
-        let mut child = child("kill_9_loses_nothing_that_was_promised", &path, &[]);
+        let mut child = child("kill_9_loses_nothing_that_was_confirmed", &path, &[]);
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        // Killed after some promises, wherever the next write happens to be.
+        // The child is killed after some confirmations, at any moment of the next write.
         let until = 1 + round * 3;
         let mut promised = 0;
         while promised < until {
-            let line = lines.next().expect("the child goes on until it is killed").unwrap();
+            let line = lines.next().expect("the child runs until it is killed").unwrap();
             if let Some(number) = line.strip_prefix("kept ") {
                 kept = number.parse::<u64>().unwrap() + 1;
                 promised += 1;
@@ -431,18 +425,18 @@ fn kill_9_loses_nothing_that_was_promised() {
             .into_iter()
             .map(|(_, v)| v)
             .collect();
-        assert_eq!(leases, boots, "a transaction is there wholly or not at all");
-        assert!(leases.iter().copied().eq(0..leases.len() as u64), "no gaps");
+        assert_eq!(leases, boots, "a transaction is written in part");
+        assert!(leases.iter().copied().eq(0..leases.len() as u64), "numbers are missing");
         assert!(
             leases.len() as u64 >= kept,
-            "{} of {kept} promised ones are there",
+            "{} of {kept} confirmed ones exist",
             leases.len()
         );
     }
 }
 
 #[test]
-fn a_full_disk_is_said_and_survived() {
+fn a_full_disk_is_reported_and_survived() {
     if let Some(path) = std::env::var_os(CHILD) {
         return fill_the_disk(Path::new(&path));
     }
@@ -451,10 +445,10 @@ fn a_full_disk_is_said_and_survived() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    // A mount namespace of its own: the small file system is gone with the process.
+    // The file system is in a mount namespace of its own, so it disappears with the process.
     let mount = "mount -t tmpfs -o size=4m none \"$RACKSTRAP_TEST_STORE_CHILD\" && exec \"$@\"";
     let before = ["unshare", "--mount", "sh", "-ec", mount, "sh"];
-    let child = child("a_full_disk_is_said_and_survived", dir.path(), &before);
+    let child = child("a_full_disk_is_reported_and_survived", dir.path(), &before);
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("survived"), "{text}");
@@ -469,18 +463,14 @@ fn fill_the_disk(dir: &Path) {
             Ok(()) => kept += 1,
             Err(error) => break error,
         }
-        assert!(kept < 1_000, "4 MiB hold no 64 MiB");
+        assert!(kept < 1_000, "4 MiB hold 64 MiB");
     };
     assert!(error.to_string().contains("cannot write it"), "{error}");
     let more = Batch::new().put(Table::Nodes, *b"more", &big);
     assert!(store.commit_blocking(more.clone()).is_err());
     let count = || store.scan::<String>(Table::Nodes, b"").unwrap().len();
-    assert_eq!(
-        count(),
-        kept as usize,
-        "what was promised is there, what was refused is not"
-    );
-    // Somebody makes room: the store goes on without a restart.
+    assert_eq!(count(), kept as usize, "confirmed rows exist and refused ones do not");
+    // After space is freed, the store works without a restart.
     let options = rustix::mount::MountFlags::empty();
     rustix::mount::mount_remount(dir, options, c"size=64m").unwrap();
     store.commit_blocking(more).unwrap();

@@ -1,4 +1,4 @@
-//! One thread that writes for everybody: batches that wait at the same moment share one flush.
+//! The thread that writes for all callers: batches that wait at the same time share one flush.
 
 use super::{Batch, StoreError, Watches, embedded::Database};
 use rackstrap_base::{
@@ -16,21 +16,21 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// How long queued batches may wait for others to share a flush with.
+/// Longest wait of queued batches for others with which they share a flush.
 pub const LAZY_FLUSH: Duration = Duration::from_millis(200);
 
-/// Queued batches at most; one more is dropped and counted. At 1 KiB each this bounds the memory near 16 MiB.
+/// Most queued batches; a further one is dropped and counted. At 1 KiB each this limits the memory to about 16 MiB.
 const QUEUE_LIMIT: usize = 16_384;
 
-/// Batches of one transaction at most, so that nobody waits for a long one.
+/// Most batches of one transaction, so that no caller waits for a long one.
 const GROUP_LIMIT: usize = 1_024;
 
-/// Commits that may wait at the same time; further ones wait for their turn before they enter the queue.
+/// Most commits that wait at the same time; further ones wait before they enter the queue.
 const WAITING_LIMIT: usize = 4_096;
 
 type Answer = oneshot::Sender<Result<(), StoreError>>;
 
-/// A batch that somebody waits for.
+/// A batch with a caller that waits.
 type Urgent = (Batch, Answer);
 
 #[derive(Default)]
@@ -82,11 +82,11 @@ impl Writer {
     pub(super) fn commit_blocking(&self, batch: Batch) -> Result<(), StoreError> {
         // A thread waits for its answer, so there are never more of these than threads.
         let mut answer = self.enqueue(batch)?;
-        // `blocking_recv` panics inside an async context; a oneshot can be polled by any executor.
+        // `blocking_recv` panics inside an async context, but any executor can poll a oneshot.
         wait_blocking(&mut answer).unwrap_or_else(|| Err(self.given_up()))
     }
 
-    /// Waits until its thread has ended.
+    /// Waits until the thread has ended.
     pub(super) fn ended(&self) -> impl Future<Output = std::io::Result<()>> + Send + 'static {
         self.thread.ended()
     }
@@ -111,7 +111,7 @@ impl Writer {
             return false;
         }
         queue.lazy.push_back(batch);
-        // The thread sleeps without a limit when there is nothing to do; it takes the time of the first one.
+        // The thread sleeps without a limit while the queue is empty. It needs the time of the first batch.
         if queue.lazy.len() == 1 {
             self.state.wake.notify_one();
         }
@@ -139,12 +139,12 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.state.lock().closing = true;
         self.state.wake.notify_one();
-        // A panic of the thread is told by its hook.
+        // The thread's panic hook reports a panic.
         let _ = self.thread.join();
     }
 }
 
-/// Polls a oneshot to its end from a plain thread, also from one that belongs to an async runtime.
+/// Polls a oneshot until it is ready, on a plain thread or on a thread of an async runtime.
 fn wait_blocking<T>(receiver: &mut oneshot::Receiver<T>) -> Option<T> {
     struct Unpark(std::thread::Thread);
     impl std::task::Wake for Unpark {
@@ -155,7 +155,7 @@ fn wait_blocking<T>(receiver: &mut oneshot::Receiver<T>) -> Option<T> {
     let waker = Arc::new(Unpark(std::thread::current())).into();
     let mut context = std::task::Context::from_waker(&waker);
     loop {
-        // Without tokio's budget: a task that has used it up is woken only once it yields, which it does not do while it waits here.
+        // Polls without tokio's budget: a task without budget is only woken after it yields, which it does not do while it waits here.
         match std::pin::pin!(tokio::task::unconstrained(&mut *receiver)).poll(&mut context) {
             std::task::Poll::Ready(result) => return result.ok(),
             std::task::Poll::Pending => std::thread::park(),
@@ -175,10 +175,10 @@ fn run(state: &State, database: &Database, watches: &Watches) {
     }
 }
 
-/// Closes the queue when the thread ends, whatever ends it: nobody waits for an answer that does not come.
+/// Closes the queue when the thread ends for any reason, so that no caller waits for an answer that does not come.
 struct Closing<'a> {
     state: &'a State,
-    /// Batches that nobody waits for, of the transaction that is being written.
+    /// Number of batches without a waiting caller in the current transaction.
     unwatched: Cell<u64>,
 }
 
@@ -187,7 +187,7 @@ impl Drop for Closing<'_> {
         let mut queue = self.state.lock();
         queue.closing = true;
         queue.panicked = std::thread::panicking();
-        // Those who wait learn that it was not written: their senders are dropped.
+        // Dropping the senders tells waiting callers that their batches were not written.
         queue.urgent.clear();
         let lost = self.unwatched.get() + queue.lazy.len() as u64;
         queue.lazy.clear();
@@ -195,7 +195,7 @@ impl Drop for Closing<'_> {
     }
 }
 
-/// Waits for work: an urgent batch goes at once and takes the queued ones along. None at the end, when all is written.
+/// Waits for work. An urgent batch starts a transaction at once, with the queued batches. None at the end, when all is written.
 fn next(state: &State) -> Option<(Vec<Urgent>, Vec<Batch>)> {
     let mut queue = state.lock();
     let mut lazy_since: Option<Instant> = None;
@@ -208,8 +208,8 @@ fn next(state: &State) -> Option<(Vec<Urgent>, Vec<Batch>)> {
         if !queue.urgent.is_empty() || due || queue.closing || queue.lazy.len() >= GROUP_LIMIT {
             let urgent_count = queue.urgent.len().min(GROUP_LIMIT);
             let urgent: Vec<_> = queue.urgent.drain(..urgent_count).collect();
-            // Queued batches came before or after the urgent ones: nobody relies on which, as nobody waits for them,
-            // except that an empty urgent batch flushes: so all of the queue goes with it.
+            // The order of queued and urgent batches does not matter, because no caller waits for a queued one. An exception is an empty urgent
+            // batch, which flushes: so the whole queue is written with it.
             let lazy = queue.lazy.drain(..).collect();
             return Some((urgent, lazy));
         }
@@ -234,7 +234,7 @@ fn write(state: &State, database: &Database, watches: &Watches, urgent: Vec<Urge
         }
         for (batch, _) in &urgent {
             match batch.apply(tx) {
-                // Preconditions are checked before the first write: nothing of this batch is in the transaction.
+                // Expectations are checked before the first write, so nothing of this batch is in the transaction.
                 Err(conflict @ StoreError::Conflict { .. }) => outcomes.push(Err(conflict)),
                 Err(error) => return Err(error),
                 Ok(()) => outcomes.push(Ok(())),
@@ -246,7 +246,7 @@ fn write(state: &State, database: &Database, watches: &Watches, urgent: Vec<Urge
         Ok(((), tables)) => {
             watches.changed(&tables);
             for ((_, answer), outcome) in urgent.into_iter().zip(outcomes) {
-                // Whoever asked may have gone away; it is written all the same.
+                // The caller may no longer wait; the batch is written anyway.
                 let _ = answer.send(outcome);
             }
         }

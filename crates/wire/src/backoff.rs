@@ -1,16 +1,16 @@
-//! How long to wait before the next attempt: exponential backoff, pure.
+//! The waits before further attempts: exponential backoff (pure).
 //!
-//! A rack that gets its power back has hundreds of nodes asking at once. Without jitter they would ask at once again, and again:
-//! that is [`Backoff`]. Where one program waits for itself, [`doubled`] is enough.
+//! When a rack gets power, hundreds of nodes send requests at the same time. Without jitter they would repeat them at the same
+//! time, again and again: use [`Backoff`]. If only one program waits, [`doubled`] is enough.
 
 use std::time::Duration;
 
-/// The wait after `failures` failures in a row, of which the first is 0: `first`, doubled each time, and never more than `most`.
+/// The wait after `failures` failures in a row, counted from 0: `first`, doubled for each failure, and at most `most`.
 pub fn doubled(first: Duration, most: Duration, failures: u32) -> Duration {
     first.saturating_mul(1 << failures.min(31)).min(most)
 }
 
-/// The waits between attempts, with jitter.
+/// Waits between attempts, with jitter.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     first: Duration,
@@ -20,7 +20,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Begins at `first` and doubles up to `most`; `seed` should differ between machines.
+    /// Starts at `first` and doubles up to `most`. `seed` should differ between machines.
     pub fn new(first: Duration, most: Duration, seed: u64) -> Self {
         Backoff {
             first,
@@ -30,10 +30,9 @@ impl Backoff {
         }
     }
 
-    /// The next wait: between half and all of the current step, so that the wait never vanishes
-    /// and never exceeds `most`.
+    /// The next wait: between half and all of the current step, so that it is never zero and never exceeds `most`.
     pub fn next_wait(&mut self) -> Duration {
-        // xorshift64 (Marsaglia 2003): no secret depends on it.
+        // xorshift64 (Marsaglia 2003) is enough, because no secret depends on it.
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
@@ -75,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn two_machines_do_not_march_in_step() {
+    fn two_machines_have_different_waits() {
         let waits = |seed| {
             let mut b = Backoff::new(Duration::from_secs(1), Duration::from_secs(15), seed);
             (0..8).map(|_| b.next_wait()).collect::<Vec<_>>()

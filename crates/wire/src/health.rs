@@ -1,12 +1,12 @@
-//! What must be true of a node that is ready, and what was found.
+//! The checks of a node, and their results.
 
 use crate::text::quoted;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
-/// Most bytes of a check as it is written.
+/// Most bytes of a check's text.
 const LONGEST: usize = 512;
-/// What systemd has units of (systemd.unit(5)).
+/// Types of systemd's units (systemd.unit(5)).
 const UNITS: [&str; 10] = [
     "service",
     "socket",
@@ -20,25 +20,25 @@ const UNITS: [&str; 10] = [
     "slice",
 ];
 
-/// One thing that must be true: `unit sshd.service`, `mount /scratch`, `command /usr/local/sbin/check-gpu --quick`.
+/// A condition that must hold: `unit sshd.service`, `mount /scratch`, `command /usr/local/sbin/check-gpu --quick`.
 ///
-/// On the wire a check is its text, so that an agent that does not know a newer kind can say so instead of failing to read its plan.
+/// On the wire a check is text, so that an agent can report an unknown newer kind instead of failing to read its plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// This unit of systemd is active.
+    /// The unit of systemd is active.
     Unit(String),
-    /// Something is mounted at this path.
+    /// A file system is mounted at this path.
     Mount(String),
-    /// This program, with its arguments and without a shell, ends with 0.
+    /// The program, run with its arguments and without a shell, ends with 0.
     Command(Vec<String>),
 }
 
-/// Why a text is no [`Check`].
+/// Why a text is not a [`Check`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckError {
-    /// What is wrong.
+    /// The fault.
     pub message: String,
-    /// What to write instead.
+    /// The remedy.
     pub help: String,
 }
 
@@ -76,7 +76,7 @@ impl FromStr for Check {
         if text.len() > LONGEST {
             return wrong(
                 format!("a check has at most {LONGEST} bytes, this one {}", text.len()),
-                "put what it does into a script",
+                "put its commands into a script",
             );
         }
         if text.chars().any(char::is_control) {
@@ -107,14 +107,14 @@ impl FromStr for Check {
                 if rest.contains(['\'', '"', '`', '\\', '$', '|', ';', '&', '<', '>', '(', ')', '*']) =>
             {
                 wrong(
-                    format!("the check '{shown}' is written for a shell, and none reads it"),
+                    format!("the check '{shown}' is written for a shell, but runs without one"),
                     "put it into a script, and write that script's path",
                 )
             }
             ("command", [_, ..]) => Ok(Check::Command(words.into_iter().map(str::to_owned).collect())),
             ("unit" | "mount", [_, _, ..]) => wrong(
                 format!("the check '{shown}' names more than one {kind}"),
-                "write a check for each, as texts of their own in the list",
+                "write a separate check for each, as its own entry of the list",
             ),
             ("unit" | "mount" | "command", []) => {
                 wrong(format!("the check '{shown}' does not say which {kind}"), KINDS)
@@ -125,7 +125,7 @@ impl FromStr for Check {
 }
 
 fn unit(name: &str) -> bool {
-    // systemd.unit(5): at most 255 characters; "-" first would be an option of systemctl's.
+    // systemd.unit(5): at most 255 characters. A leading "-" would make it an option of systemctl.
     let plain = name
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || b":-_.\\@".contains(&b));
@@ -140,29 +140,29 @@ fn plain_path(path: &str) -> bool {
             .is_some_and(|rest| rest.split('/').all(|part| !matches!(part, "" | "." | "..")))
 }
 
-/// What a node has to find true before it is well; part of the plan.
+/// The conditions for a healthy node; part of the plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
-    /// [`Check`]s, as they are written.
+    /// The texts of [`Check`]s.
     pub checks: Vec<String>,
-    /// Seconds within which all of them have to hold, before the node reports what does not.
+    /// Seconds within which all of them must hold, before the node reports the failed ones.
     pub within_secs: u32,
-    /// Seconds that one command may take.
+    /// Most seconds of one command.
     pub command_secs: u32,
-    /// Mount points of the node's fstab that it cannot do without: their `mount` checks are among `checks`, and the agent mounts what
-    /// is not mounted.
+    /// Mount points of the node's fstab that it requires. Their `mount` checks are in `checks`, and the agent mounts those that are not
+    /// mounted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<String>,
-    /// Whether the agent also looks at whether one can log in; its result is called [`LOGIN`]. An older agent does not know of it.
+    /// Whether the agent also checks that users can log in; that result is named [`LOGIN`]. An older agent ignores this.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub login: bool,
 }
 
-/// The check that agents make by themselves, as results name it.
+/// Name of the login check in results.
 pub const LOGIN: &str = "login";
 
 impl Health {
-    /// Whether a node with these may have made `check`.
+    /// True if a node with these checks may have made `check`.
     pub fn has(&self, check: &str) -> bool {
         self.login && check == LOGIN || self.checks.iter().any(|known| known == check)
     }
@@ -181,28 +181,28 @@ impl Default for Health {
     }
 }
 
-/// What came of one check.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckResult {
-    /// The check, as it is written.
+    /// The text of the check.
     pub check: String,
-    /// True if it holds.
+    /// Whether it holds.
     pub ok: bool,
     /// For people, at most 200 bytes: `unit sshd.service is failed`. Empty if it holds.
     pub detail: String,
 }
 
-/// Most results that a report may have; more than a site file may name (32 checks of a profile, 200 mounts).
+/// Most results of a report; more than a site file can have (32 checks of a profile, 200 mounts).
 pub const MOST_RESULTS: usize = 256;
 
-/// What fails, for people, as a heartbeat says it; empty if all checks hold.
+/// The failed checks, for people, as in a heartbeat; empty if all hold.
 pub fn failures(results: &[CheckResult]) -> String {
     named("check failed", results)
 }
 
-/// What a node that comes up waits for, for people; empty if all checks hold.
+/// The checks for which a node that comes up waits, for people; empty if all hold.
 pub fn waits(results: &[CheckResult]) -> String {
-    named("waits, as this does not hold yet", results)
+    named("waits, because this does not hold yet", results)
 }
 
 fn named(what: &str, results: &[CheckResult]) -> String {
@@ -220,32 +220,32 @@ fn named(what: &str, results: &[CheckResult]) -> String {
     }
 }
 
-/// What the server answers to a heartbeat; nothing at all (204) where there is nothing to say.
+/// The server's answer to a heartbeat. If it would be empty, the server answers 204 instead.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeartbeatAnswer {
-    /// The node is to restart.
+    /// An order to restart; none if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<Restart>,
-    /// [`crate::users::NodeUsers::digest`] of the users that the node is to have and does not have.
+    /// [`crate::users::NodeUsers::digest`] of the users that the node should fetch; none if it has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users: Option<String>,
 }
 
-/// The node is to restart.
+/// An order to restart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restart {
-    /// Which order this is: one that comes twice is obeyed once.
+    /// Id of the order: if it comes twice, the node restarts once.
     pub id: String,
     /// Why, for people.
     pub reason: String,
 }
 
-/// What the node does about a [`Restart`].
+/// The progress of a [`Restart`] on the node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RestartNote {
-    /// The order's.
+pub struct RestartReport {
+    /// Id of the order.
     pub id: String,
-    /// `systemctl reboot`; at most 200 bytes.
+    /// `restarts with systemctl reboot`; at most 200 bytes.
     pub detail: String,
 }
 
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_what_to_write() {
+    fn errors_name_the_fault_and_a_remedy() {
         for (text, part) in [
             ("", "'' is not a check"),
             ("sshd.service", "'sshd.service' is not a check"),
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn old_and_new_understand_each_other() {
+    fn old_and_new_releases_read_each_other() {
         assert_eq!(
             serde_json::from_str::<HeartbeatAnswer>("{}").unwrap(),
             HeartbeatAnswer::default()

@@ -3,17 +3,17 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{fmt, str::FromStr};
 
-/// A 48-bit Ethernet address. Displays as `52:54:00:01:01:01`; reads colons, dashes, Cisco dots
-/// (`5254.0001.0101`) and bare digits, in either case.
+/// A 48-bit Ethernet address. Displays as `52:54:00:01:01:01`. Parses colons, dashes, Cisco dots (`5254.0001.0101`) and bare digits, in
+/// either case.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HwAddr(pub [u8; 6]);
 
-/// Why a text is no [`HwAddr`].
+/// Why a text is not a [`HwAddr`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HwAddrError(String);
 
 impl HwAddr {
-    /// True for group (multicast and broadcast) addresses, which no network card can own.
+    /// True for group (multicast and broadcast) addresses, which no network card has.
     pub fn is_multicast(&self) -> bool {
         self.0[0] & 1 == 1
     }

@@ -1,19 +1,19 @@
-//! The list of an image's files that its agent carries in the initramfs: what NFSv3 does not carry (capabilities), what of the
-//! image's directories always comes from the version that boots, and what a copy of its other directories on a disk is
-//! compared with.
+//! The list of an image's files that its agent has in the initramfs: capabilities, which NFSv3 does not transfer; directories that
+//! always come from the version that boots; and the entries with which a copy of the image's other directories on a disk is
+//! compared.
 //!
-//! A list is a sequence of records, each of two byte strings that end with NUL. The first one is fields, separated by a
-//! blank, and a path from the root without a `/` at its beginning; paths are any bytes but NUL. Numbers are hexadecimal,
-//! without leading zeros but for `CRC` and `SUM`.
+//! A list is a sequence of records, each of two byte strings that end with NUL. The first string has fields, separated by a blank,
+//! and a path from the root without a leading `/`; paths have any bytes except NUL. Numbers are hexadecimal, without leading zeros
+//! except `CRC` and `SUM`.
 //!
 //! | first string | second string | meaning |
 //! |---|---|---|
-//! | `list 1` | | begins a list, in version 1 of this format |
+//! | `list 1` | | starts a list, in version 1 of this format |
 //! | `o PATH` | | this directory belongs to the image |
 //! | `x VALUE PATH` | | this file has the capabilities VALUE, the attribute `security.capability` in hexadecimal |
-//! | `KIND MODE UID GID SIZE CRC SUM PATH` | target of a symbolic link | an entry of a directory that disks may hold a copy of |
+//! | `KIND MODE UID GID SIZE CRC SUM PATH` | target of a symbolic link | an entry of a directory of which disks may have a copy |
 //!
-//! Entries are in the order of the bytes of their paths, so that a directory is before what is in it.
+//! Entries are in the order of the bytes of their paths, so a directory comes before its content.
 
 use std::fmt;
 
@@ -22,41 +22,41 @@ const PATH_MAX: usize = 4096;
 /// Largest value of `security.capability`: `struct vfs_ns_cap_data` of linux/capability.h has 24 bytes.
 const CAPABILITY_MAX: usize = 24;
 
-/// A list, read; it borrows from the text.
+/// A parsed list, which borrows from the text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageList<'a> {
     /// Directories that belong to the image, sorted.
     pub owned: Vec<&'a [u8]>,
-    /// Files with capabilities, and the value of their attribute; sorted by path.
+    /// Files with capabilities, with the value of the attribute, sorted by path.
     pub capabilities: Vec<(&'a [u8], Vec<u8>)>,
-    /// Entries, sorted by path; no path twice.
+    /// Entries, sorted by path, without duplicates.
     pub entries: Vec<Entry<'a>>,
 }
 
 /// One entry of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
-    /// Path from the root, or from whatever directory the list is of.
+    /// Path from the root, or from the directory of the list.
     pub path: &'a [u8],
     /// `d`, `f`, `l` (symbolic link), `c`, `b`, `p` (fifo) or `s` (socket).
     pub kind: u8,
     /// Permissions, 0 to 0o7777.
     pub mode: u32,
-    /// Owner.
+    /// User id of the owner.
     pub uid: u32,
-    /// Group.
+    /// Id of the group.
     pub gid: u32,
     /// Bytes of a regular file, number of a device; 0 for the rest.
     pub size: u64,
     /// CRC-32 (IEEE) of the content of a regular file; 0 for the rest.
     pub crc: u32,
-    /// First 8 bytes of BLAKE3 over content and capabilities of a regular file, by which two versions are compared; 0 for the rest.
+    /// First 8 bytes of BLAKE3 over content and capabilities of a regular file, to compare two versions; 0 for the rest.
     pub sum: u64,
     /// Target of a symbolic link; empty for the rest.
     pub target: &'a [u8],
 }
 
-/// Why a text is not a list: what is wrong, and with which record, from 0.
+/// Why a text is not a list: the fault, and the number of the record, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageListError(pub &'static str, pub usize);
 
@@ -69,10 +69,10 @@ impl fmt::Display for ImageListError {
 impl std::error::Error for ImageListError {}
 
 impl<'a> ImageList<'a> {
-    /// Reads a text that holds exactly one list.
+    /// Parses a text that contains exactly one list.
     ///
     /// # Errors
-    /// The text is no list.
+    /// The text is not a list.
     pub fn parse(text: &'a [u8]) -> Result<Self, ImageListError> {
         let mut lists = Self::parse_all(text)?;
         match lists.len() {
@@ -81,10 +81,10 @@ impl<'a> ImageList<'a> {
         }
     }
 
-    /// Reads one list after the other.
+    /// Parses consecutive lists.
     ///
     /// # Errors
-    /// The text is not lists.
+    /// The text is not a sequence of lists.
     pub fn parse_all(text: &'a [u8]) -> Result<Vec<Self>, ImageListError> {
         let mut lists: Vec<Self> = Vec::new();
         let mut rest = text;
@@ -152,14 +152,14 @@ impl<'a> ImageList<'a> {
         Ok(())
     }
 
-    /// The entry with that path.
+    /// The entry with that path; none if there is none.
     pub fn entry(&self, path: &[u8]) -> Option<&Entry<'a>> {
         let at = self.entries.binary_search_by(|entry| entry.path.cmp(path)).ok()?;
         self.entries.get(at)
     }
 }
 
-/// Begins a list.
+/// Starts a list.
 pub fn begin(out: &mut Vec<u8>) {
     out.extend(b"list 1\0\0");
 }
@@ -203,7 +203,7 @@ pub fn add_entry(out: &mut Vec<u8>, entry: &Entry<'_>) {
     out.push(0);
 }
 
-/// Writes a number with that many digits at least.
+/// Writes a number with at least that many digits.
 fn hex(out: &mut Vec<u8>, number: u64, digits: u32) {
     let needed = (64 - number.leading_zeros()).div_ceil(4);
     for digit in (0..needed.max(digits)).rev() {
@@ -211,7 +211,7 @@ fn hex(out: &mut Vec<u8>, number: u64, digits: u32) {
     }
 }
 
-/// What comes before the next NUL, and what comes after it.
+/// The bytes before the next NUL, and those after it.
 fn string(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = text.iter().position(|byte| *byte == 0)?;
     Some((&text[..end], &text[end + 1..]))
@@ -246,7 +246,7 @@ impl<'a> Fields<'a> {
         u32::try_from(self.number()?).map_err(|_| "a number is too large")
     }
 
-    /// What is left: a path that leads nowhere but down.
+    /// The rest of the record: a relative path without `..`.
     fn path(self) -> Result<&'a [u8], &'static str> {
         let down = |part: &[u8]| !matches!(part, b"" | b"." | b"..");
         match self.0.len() < PATH_MAX && self.0.split(|byte| *byte == b'/').all(down) {
@@ -256,7 +256,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Bytes written as hexadecimal digits.
+/// Decodes hexadecimal digits.
 fn bytes(text: &[u8]) -> Option<Vec<u8>> {
     let digit = |byte: u8| (byte as char).to_digit(16);
     let pairs = text.chunks(2).map(|pair| match pair {
@@ -285,7 +285,7 @@ mod tests {
     };
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_lists_are_read_back() {
         let link = Entry {
             path: b"var/run",
             kind: b'l',
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_is_the_documented_one() {
+    fn the_format_is_as_documented() {
         let mut text = Vec::new();
         begin(&mut text);
         add_capability(&mut text, b"bin/a", &[1, 0xab]);
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_is_refused() {
+    fn texts_that_are_not_lists_are_refused() {
         for (text, why) in [
             (&b"list 2\0\0"[..], "does not begin"),
             (b"o var\0\0", "does not begin"),
@@ -360,7 +360,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_do_harm(text in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_are_read_without_panic(text in proptest::collection::vec(any::<u8>(), 0..200)) {
             let begun = [b"list 1\0\0".to_vec(), text.clone()].concat();
             let _ = (ImageList::parse_all(&text), ImageList::parse(&begun));
         }

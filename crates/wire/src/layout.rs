@@ -1,15 +1,15 @@
-//! What a node's disk should look like.
+//! The layout of a node's disk.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{fmt, str::FromStr};
 
-/// A disk layout: a name, a version that a person raises to have disks prepared again, and partitions.
+/// A disk layout: a name, a version that a person raises to prepare disks again, and partitions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Layout {
-    /// Name, 1 to 16 characters of `[a-z0-9-]` (it has to fit the marker).
+    /// Name, 1 to 16 characters of `[a-z0-9-]`, so that it fits into the marker.
     pub name: String,
-    /// Version, from 1; a disk whose marker holds another one is prepared again.
+    /// Version, from 1. A disk with another version in its marker is prepared again.
     pub version: u32,
     /// Kind of partition table.
     pub table: PartitionTable,
@@ -24,7 +24,7 @@ pub enum PartitionTable {
     /// GUID partition table (UEFI 2.10, chapter 5); the default.
     #[default]
     Gpt,
-    /// The PC's master boot record: at most three partitions, as the fourth entry is the marker.
+    /// The PC's master boot record: at most three partitions, because the fourth entry is the marker.
     Mbr,
 }
 
@@ -32,12 +32,11 @@ pub enum PartitionTable {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Partition {
-    /// Name: GPT partition name and file system label; 1 to 12 characters of `[a-z0-9-]`
-    /// (an xfs label holds 12 bytes).
+    /// Name: GPT partition name and file system label. 1 to 12 characters of `[a-z0-9-]`, because an xfs label has 12 bytes.
     pub name: String,
-    /// Size in bytes, or what is left.
+    /// Size in bytes, or the rest of the disk.
     pub size: Size,
-    /// What to make in it.
+    /// The file system to make.
     pub fs: FileSystem,
     /// Absolute path where it is mounted; none for swap and raw partitions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,15 +51,15 @@ pub struct Partition {
 pub enum Size {
     /// Bytes, a multiple of 1 MiB.
     Bytes(u64),
-    /// All that the others leave; at most one partition of a layout.
+    /// The rest of the disk; at most one partition of a layout.
     Rest,
 }
 
-/// Why a text is no [`Size`].
+/// Why a text is not a [`Size`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SizeError(String);
 
-/// What a partition holds.
+/// The content of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FileSystem {
@@ -70,63 +69,62 @@ pub enum FileSystem {
     Xfs,
     /// Swap space, made by the image's `mkswap`.
     Swap,
-    /// Nothing: the partition is left as it is.
+    /// Nothing: the partition is not changed.
     Raw,
 }
 
-/// When the agent may overwrite a disk.
+/// The disks that the agent may overwrite.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Wipe {
-    /// Blank disks and disks that rackstrap prepared; anything else is left alone. The default.
+    /// Blank disks and disks that rackstrap prepared; all others are left alone. The default.
     #[default]
     Ours,
-    /// Any disk, whatever it holds.
+    /// Any disk, whatever its content.
     Always,
 }
 
-/// A layout as one node is to apply it.
+/// A layout for one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskPlan {
     /// The layout.
     pub layout: Layout,
-    /// Digest of the layout's canonical form, 32 hex digits, computed by the server. The agent
-    /// only stores and compares it.
+    /// Digest of the layout's canonical form, 32 hex digits, computed by the server. The agent only stores and compares it.
     pub digest: String,
-    /// Which disk: a path such as `/dev/vda` or `/dev/disk/by-path/…` is not available this early,
-    /// so either `auto` (NVMe before SATA, SAS and virtio, these before eMMC and SD cards, USB last) or a kernel
-    /// name (`vda`, `nvme0n1`). A disk with a rackstrap marker goes before both, because kernel names change places.
+    /// The disk. Paths such as `/dev/vda` or `/dev/disk/by-path/…` do not exist this early, so this is `auto` (NVMe before SATA, SAS and
+    /// virtio, these before eMMC and SD cards, USB last) or a kernel name (`vda`, `nvme0n1`). A disk with a rackstrap marker precedes
+    /// both, because kernel names change.
     pub device: String,
-    /// What may be overwritten on the disk that was chosen.
+    /// The content of the chosen disk that may be overwritten.
     pub wipe: Wipe,
-    /// The prepared disk of the node's last boot: a boot that does not find it writes to no other disk. None if
-    /// there was none, or from a server that does not say.
+    /// The prepared disk of the node's last boot: if a boot does not find it, it writes to no other disk. None if there was none, or
+    /// from a server that does not send it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<SeenDisk>,
-    /// Prepare the disk also if its marker is equal; an administrator ordered it for this boot.
+    /// Whether the disk is prepared even if its marker is equal, by order of an administrator for this boot.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub again: bool,
-    /// The network loader that the disk should carry for BIOS; none = leave it as it is.
+    /// The network loader for BIOS that the disk should have; none to leave it as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loader: Option<DiskLoader>,
 }
 
-/// A network loader for disks, by what the first block of its copy on a disk says: `RKSB`, and at bytes 16 to 24
-/// these two numbers, little endian.
+/// A network loader for disks, identified by the first block of its copy on a disk: `RKSB`, and at bytes 16 to 24 these two numbers,
+/// little endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskLoader {
-    /// Bytes, a multiple of 4096.
+    /// Size in bytes, a multiple of 4096.
     pub size: u32,
     /// CRC-32 of all of it, with zeroes at bytes 20 to 24.
     pub crc: u32,
 }
 
-/// What identifies a disk over boots.
+/// The identity of a disk across boots.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeenDisk {
     /// Kernel name at that boot, for people.
     pub device: String,
-    /// What the device says of itself (WWID, serial number); empty if it says nothing.
+    /// The device's own identity (WWID, serial number); empty if it has none.
     #[serde(default)]
     pub serial: String,
     /// [`DiskMarker::id`]; empty if unknown.
@@ -137,7 +135,7 @@ pub struct SeenDisk {
 /// The marker that a disk carries after the disk phase.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskMarker {
-    /// Random number of the disk, 8 hex digits; it survives being prepared again. Empty if unknown.
+    /// Random number of the disk, 8 hex digits. It does not change when the disk is prepared again. Empty if unknown.
     #[serde(default)]
     pub id: String,
     /// Name of the layout.

@@ -1,9 +1,8 @@
-//! What the rackstrap server and its agent say to each other.
+//! The protocol between the rackstrap server and its agent.
 //!
-//! Everything here is plain data with serde derives: no clocks, no sockets, no files. The server
-//! writes a [`Plan`]; the agent reads it, acts, and answers with [`Report`]s. Both ends are built
-//! from one workspace, yet a node may run an agent that is one release older or newer than the
-//! daemon, so fields are only added, never reused, and [`WIRE_VERSION`] names breaking changes.
+//! Everything here is plain data with serde derives: no clocks, no sockets, no files. The server writes a [`Plan`]; the agent reads
+//! it, acts, and answers with [`Report`]s. Both are built from one workspace, but a node may run an agent that is older or newer than
+//! the daemon. So fields are only added, never reused, and [`WIRE_VERSION`] names breaking changes.
 
 pub mod backoff;
 mod health;
@@ -19,7 +18,8 @@ pub mod text;
 pub mod users;
 
 pub use health::{
-    Check, CheckError, CheckResult, Health, HeartbeatAnswer, LOGIN, MOST_RESULTS, Restart, RestartNote, failures, waits,
+    Check, CheckError, CheckResult, Health, HeartbeatAnswer, LOGIN, MOST_RESULTS, Restart, RestartReport, failures,
+    waits,
 };
 pub use hwaddr::{HwAddr, HwAddrError};
 pub use image_list::ImageList;
@@ -33,37 +33,36 @@ pub use report::{
 };
 pub use root::{NfsRoot, Root};
 
-/// Version of this vocabulary. A sealed image keeps the agent that it was sealed with, so that a daemon meets older ones for years:
-/// an agent says its version in the header [`paths::WIRE_HEADER`], and is answered in the older one of the two, which is what
-/// [`Plan::wire`] says.
+/// Version of this protocol. A sealed image keeps its agent, so a daemon meets older agents for years. An agent sends its version in
+/// the header [`paths::WIRE_HEADER`], and the server answers in the older one of the two versions, which is [`Plan::wire`].
 ///
-/// | Version | Since then |
+/// | Version | Changes |
 /// |---|---|
-/// | 1 | the first; agents that say nothing |
-/// | 2 | [`OverlayContent::Directory`], [`Overlay::secret`] and [`Overlay::users`]; the agent mounts [`Health::mounts`] and says what it waits for ([`Waiting`]) |
-/// | 3 | once the overlay went out, the agent proves itself with [`Overlay::secret`] instead of the token: see [`SECRET_SPEAKS`] |
-/// | 4 | the agent asks from a port below 1024: see [`PRIVILEGED_PORTS`] |
+/// | 1 | the first; agents that send no version |
+/// | 2 | [`OverlayContent::Directory`], [`Overlay::secret`] and [`Overlay::users`]; the agent mounts [`Health::mounts`] and reports for what it waits ([`Waiting`]) |
+/// | 3 | after the overlay, the agent authenticates with [`Overlay::secret`] instead of the token: see [`SECRET_AUTHENTICATES`] |
+/// | 4 | the agent sends requests from a port below 1024: see [`PRIVILEGED_PORTS`] |
 pub const WIRE_VERSION: u32 = 4;
-/// From this version on, the agent sends its requests from a port below 1024, which takes root's rights on the node. A server gives
-/// nothing for the token of a boot into an image with such an agent to anybody who asks from another port.
+/// From this version on, the agent sends its requests from a port below 1024, which only root of the node can use. If the image of a
+/// boot has such an agent, the server refuses the boot's token from other ports.
 pub const PRIVILEGED_PORTS: u32 = 4;
 /// From this version on, reports, `waiting`, `ready` and heartbeats after the overlay carry [`Overlay::secret`] in their field
 /// `token`. Every local user can read the boot's token on the kernel command line.
-pub const SECRET_SPEAKS: u32 = 3;
-/// From this port on, any user of a machine may send (ip(7); capabilities(7): CAP_NET_BIND_SERVICE).
+pub const SECRET_AUTHENTICATES: u32 = 3;
+/// From this port on, any user of a machine can send (ip(7); capabilities(7): CAP_NET_BIND_SERVICE).
 pub const FIRST_USER_PORT: u16 = 1024;
-/// The oldest version that this one can still talk to.
+/// The oldest version that this one still supports.
 pub const OLDEST_WIRE: u32 = 1;
 
-/// The version in which a server of [`WIRE_VERSION`] talks to an agent of version `agent`; none if that one is too old.
+/// The version that a server of [`WIRE_VERSION`] uses with an agent of version `agent`; none if that is too old.
 pub fn common_version(agent: u32) -> Option<u32> {
     (agent >= OLDEST_WIRE).then(|| agent.min(WIRE_VERSION))
 }
 
-/// What the agent calls itself in its requests. It stands in its binary, so that whoever seals an image with it knows what it speaks.
+/// The agent's name in its requests. Its binary contains it, so that a seal can find out the agent's version.
 pub const USER_AGENT: &str = concat!("rackstrap-agent/", env!("CARGO_PKG_VERSION"), " (rackstrap-wire 4)");
 
-/// The [`WIRE_VERSION`] of the agent with that binary; none if it is older than 4 or no agent.
+/// The [`WIRE_VERSION`] of the agent with that binary; none if it is older than 4 or not an agent.
 pub fn wire_of_agent(binary: &[u8]) -> Option<u32> {
     binary.split(|byte| *byte == b'(').find_map(|part| {
         let digits = part.strip_prefix(b"rackstrap-wire ")?;
@@ -72,25 +71,25 @@ pub fn wire_of_agent(binary: &[u8]) -> Option<u32> {
     })
 }
 
-/// Kernel command line parameters by which the boot script tells the agent how to begin.
+/// Parameters on the kernel command line, with which the boot script starts the agent.
 ///
-/// Everything else the agent learns from its [`Plan`]. Debian's kernel has no `CONFIG_IP_PNP`, so
-/// the address comes here as well and the agent configures it itself.
+/// The agent gets everything else from its [`Plan`]. Debian's kernel has no `CONFIG_IP_PNP`, so the address is here too, and the agent
+/// configures it itself.
 pub mod cmdline {
-    /// `rackstrap.server=http://10.5.0.1:80`: where plans, overlays and reports live.
+    /// `rackstrap.server=http://10.5.0.1:80`: base of the URLs of plans, overlays and reports.
     pub const SERVER: &str = "rackstrap.server";
-    /// `rackstrap.plan=ID`: the boot this machine is in; pins image, kernel and layout.
+    /// `rackstrap.plan=ID`: the boot of this machine; it pins image, kernel and layout.
     pub const PLAN: &str = "rackstrap.plan";
-    /// `rackstrap.token=HEX`: proves that the request belongs to this boot, until its overlay went out; good for secrets once.
+    /// `rackstrap.token=HEX`: authenticates requests of this boot until its overlay was sent; it fetches secrets once.
     pub const TOKEN: &str = "rackstrap.token";
     /// `rackstrap.hwaddr=52:54:00:01:01:01`: the network card that booted.
     pub const HWADDR: &str = "rackstrap.hwaddr";
-    /// `rackstrap.ipaddr=10.5.1.1/16`: address and prefix length to give that card.
+    /// `rackstrap.ipaddr=10.5.1.1/16`: address and prefix length for that card.
     pub const IPADDR: &str = "rackstrap.ipaddr";
-    /// `rackstrap.router=10.5.0.1`: default router; absent where the subnet has none.
+    /// `rackstrap.router=10.5.0.1`: default router; missing if the subnet has none.
     pub const ROUTER: &str = "rackstrap.router";
-    /// `rackstrap.hold=STEP`: a debugging aid; the agent stops for good after that step of disk
-    /// preparation, so that a power cut can be placed exactly (see the virtual machine tests).
+    /// `rackstrap.hold=STEP`: a debugging aid. The agent stops for good after that step of disk preparation, so that tests can cut the
+    /// power at an exact moment.
     pub const HOLD: &str = "rackstrap.hold";
 }
 
@@ -102,17 +101,17 @@ pub mod paths {
     pub const DISK_LOADER: &str = "/v1/disk-loader/";
     /// `POST /v1/overlay/{id}` with an [`crate::OverlayRequest`] -> [`crate::Overlay`]; once a boot.
     pub const OVERLAY: &str = "/v1/overlay/";
-    /// `POST /v1/report/{id}` with a [`crate::Report`]: what the agent did, in order.
+    /// `POST /v1/report/{id}` with a [`crate::Report`]: the agent's events, in order.
     pub const REPORT: &str = "/v1/report/";
-    /// `GET /v1/users/{id}` with `Authorization: Bearer SECRET`, the [`crate::Overlay::secret`] and not the token, which every user of
-    /// a node can read on its kernel's command line -> [`crate::users::NodeUsers`].
+    /// `GET /v1/users/{id}` with `Authorization: Bearer SECRET` -> [`crate::users::NodeUsers`]. The secret is [`crate::Overlay::secret`] and
+    /// not the token, which every user of a node can read on the kernel command line.
     pub const USERS: &str = "/v1/users/";
-    /// `POST /v1/waiting/{id}` with a [`crate::Waiting`]: the system is up, and checks do not hold yet.
+    /// `POST /v1/waiting/{id}` with a [`crate::Waiting`]: the system is up, and some checks do not hold yet.
     pub const WAITING: &str = "/v1/waiting/";
     /// `POST /v1/ready/{id}` with a [`crate::Ready`], from the running operating system.
     pub const READY: &str = "/v1/ready/";
-    /// `POST /v1/heartbeat/{id}` with a [`crate::Heartbeat`], every `Plan::heartbeat_secs`; 204, or a
-    /// [`crate::HeartbeatAnswer`] where the server has something to say.
+    /// `POST /v1/heartbeat/{id}` with a [`crate::Heartbeat`], every `Plan::heartbeat_secs`. The answer is 204 or a
+    /// [`crate::HeartbeatAnswer`].
     pub const HEARTBEAT: &str = "/v1/heartbeat/";
     /// Header of an agent's requests: its [`crate::WIRE_VERSION`].
     pub const WIRE_HEADER: &str = "Rackstrap-Wire";
@@ -123,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_older_one_of_two_versions_is_spoken() {
+    fn the_older_one_of_two_versions_is_used() {
         assert_eq!(common_version(OLDEST_WIRE), Some(OLDEST_WIRE));
         assert_eq!(common_version(WIRE_VERSION), Some(WIRE_VERSION));
         assert_eq!(common_version(u32::MAX), Some(WIRE_VERSION));
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_binary_says_what_its_agent_speaks() {
+    fn the_version_is_found_in_the_agents_binary() {
         let binary = |text: &str| [b"\x7fELF\0(\0(rackstrap-wire x)(", text.as_bytes(), b"\0HTTP"].concat();
         assert_eq!(wire_of_agent(&binary(USER_AGENT)), Some(WIRE_VERSION));
         assert_eq!(wire_of_agent(&binary("rackstrap-agent/0.1.0")), None);
@@ -140,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_older_agent_or_server_says_is_read() {
+    fn documents_of_older_agents_and_servers_are_read() {
         let beat: Heartbeat = serde_json::from_str(r#"{"token":"x","uptime_ms":1,"trouble":""}"#).unwrap();
         assert_eq!((beat.users, beat.checks), (None, None));
         let overlay: Overlay = serde_json::from_str(r#"{"files":[]}"#).unwrap();

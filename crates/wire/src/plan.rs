@@ -1,13 +1,13 @@
-//! What the server tells the agent to do.
+//! The server's instructions for the agent.
 
 use crate::{DiskPlan, Health, HwAddr, Root, users::GivenUsers};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
-/// Everything one boot of one node is to do; pinned when the boot script was handed out.
+/// Everything that one boot of one node does, pinned when the boot script was handed out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Version of the vocabulary in which the server answers: the older one of its own [`crate::WIRE_VERSION`] and the agent's.
+    /// Version of the protocol for the answers: the older one of the server's [`crate::WIRE_VERSION`] and the agent's.
     pub wire: u32,
     /// The boot's id, as on the kernel command line.
     pub id: String,
@@ -17,17 +17,17 @@ pub struct Plan {
     pub net: NetPlan,
     /// The image version that is the node's root.
     pub image: ImageRef,
-    /// Where the root comes from.
+    /// The source of the root.
     pub root: Root,
     /// Program to execute as PID 1, absolute inside the root; `/sbin/init` by default.
     pub init: String,
-    /// What to do with the disk; none = leave all disks alone.
+    /// The plan for the disk; none to leave all disks alone.
     pub disk: Option<DiskPlan>,
-    /// Size limit of the RAM that holds changes to the root, as tmpfs takes it: `50%` or `2g`.
+    /// Size limit of the RAM for changes to the root, as an option of tmpfs: `50%` or `2g`.
     pub ram_size: String,
     /// Seconds between two heartbeats of the running node.
     pub heartbeat_secs: u32,
-    /// What must be true of the running node; nothing for a server that does not say.
+    /// The checks of the running node; none from a server that sends none.
     #[serde(default)]
     pub health: Health,
 }
@@ -41,7 +41,7 @@ pub struct NetPlan {
     pub ipaddr: Ipv4Addr,
     /// Prefix length, 0 to 32.
     pub prefix: u8,
-    /// Default router, if any.
+    /// Default router; none if the subnet has none.
     pub router: Option<Ipv4Addr>,
     /// Name servers.
     pub dns: Vec<Ipv4Addr>,
@@ -58,12 +58,12 @@ pub struct ImageRef {
     pub version: u32,
 }
 
-/// Why a text is no [`ImageRef`].
+/// Why a text is not an [`ImageRef`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageRefError(String);
 
 impl ImageRef {
-    /// True for a name that an image may have.
+    /// True for a valid name of an image.
     pub fn valid_name(name: &str) -> bool {
         let first = name
             .bytes()
@@ -125,16 +125,15 @@ impl<'de> Deserialize<'de> for ImageRef {
     }
 }
 
-/// Files rendered for one node, to be written into the writable layer of its root.
+/// Files for one node, to be written into the writable layer of its root.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overlay {
-    /// In the order in which they are to be written; missing parent directories are made 0755 root.
+    /// Files in the order of writing. Missing parent directories are made with mode 0755 and owner root.
     pub files: Vec<OverlayFile>,
-    /// Proves that root of the node speaks, 64 hex digits; only root can read it there. None from a server that has no such
-    /// thing to give.
+    /// Authenticates root of the node, 64 hex digits; only root can read it there. None from a server without such secrets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
-    /// The server's users among `files`, if these files are not the site's own.
+    /// The server's users in `files`; none if the site's own templates made these files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users: Option<GivenUsers>,
 }
@@ -150,11 +149,11 @@ pub struct OverlayFile {
     pub uid: u32,
     /// Numeric group.
     pub gid: u32,
-    /// What it is.
+    /// The kind of file, with its content.
     pub content: OverlayContent,
 }
 
-/// What a file of an overlay is.
+/// The content of a file of an overlay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OverlayContent {
@@ -162,6 +161,6 @@ pub enum OverlayContent {
     Text(String),
     /// A symbolic link to this target.
     Symlink(String),
-    /// A directory, if there is none yet: one that is there keeps its owner and mode.
+    /// A directory. An existing one keeps its owner and mode.
     Directory,
 }

@@ -1,12 +1,12 @@
-//! What the agent tells the server.
+//! The agent's reports to the server.
 
-use crate::{CheckResult, DiskMarker, FileSystem, HwAddr, RestartNote, text::one_line, users::UsersNote};
+use crate::{CheckResult, DiskMarker, FileSystem, HwAddr, RestartReport, text::one_line, users::UsersReport};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The agent's phases, in the order in which they run.
+/// The agent's phases, in order.
 ///
-/// The root comes before the disk: `mkfs` and `fsck` are run from the image's own root.
+/// The root precedes the disk, because `mkfs` and `fsck` come from the image's root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
@@ -22,7 +22,7 @@ pub enum Phase {
     Plan,
     /// Mounting the root read-only.
     Root,
-    /// Checking the marker; keeping or preparing the disk; mounting its file systems.
+    /// Checking the marker, keeping or preparing the disk, mounting its file systems.
     Disk,
     /// The writable layer and the node's own files.
     Overlay,
@@ -31,7 +31,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// All phases, in the order in which they run.
+    /// All phases, in order.
     pub const ALL: [Phase; 9] = [
         Phase::EarlyMounts,
         Phase::CommandLine,
@@ -44,7 +44,7 @@ impl Phase {
         Phase::SwitchRoot,
     ];
 
-    /// The name that people see.
+    /// The name for people.
     pub fn as_str(self) -> &'static str {
         match self {
             Phase::EarlyMounts => "early-mounts",
@@ -66,17 +66,17 @@ impl fmt::Display for Phase {
     }
 }
 
-/// How a phase, or one attempt at it, went.
+/// The result of a phase, or of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// It begins.
+    /// The phase started.
     Started,
-    /// A step inside it is done; the detail names it (`disk: step table`).
+    /// A step inside the phase is complete; the detail names it (`disk: step table`).
     Step,
-    /// It is done.
+    /// The phase is complete.
     Done,
-    /// Done, but less than asked for; the detail says what is missing.
+    /// The phase is complete, but only in part; the detail says what is missing.
     Degraded,
     /// An attempt failed; another follows.
     Retrying,
@@ -87,15 +87,15 @@ pub enum Outcome {
 /// One event of the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentEvent {
-    /// Number within the boot, from 1. A report whose answer was lost is sent again; by this the server
-    /// knows what it has heard. 0 from an agent that does not count.
+    /// Number within the boot, from 1. If the answer to a report is lost, the report is sent again, and this number shows the server
+    /// which events it has. 0 from an agent that does not number events.
     #[serde(default)]
     pub seq: u64,
-    /// Which phase.
+    /// The phase.
     pub phase: Phase,
-    /// How it went.
+    /// Its result.
     pub outcome: Outcome,
-    /// Milliseconds since the kernel started (CLOCK_BOOTTIME), as nodes may have no clock.
+    /// Milliseconds since the kernel started (CLOCK_BOOTTIME), because nodes may have no clock.
     pub uptime_ms: u64,
     /// How long the phase took, in milliseconds; 0 for `Started`.
     pub took_ms: u64,
@@ -105,42 +105,42 @@ pub struct AgentEvent {
     pub detail: String,
 }
 
-/// `POST /v1/report/{id}`: events since the last report that got through, oldest first.
+/// `POST /v1/report/{id}`: events since the last successful report, oldest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// The boot's token.
     pub token: String,
-    /// At most 256 a report.
+    /// At most 256 events.
     pub events: Vec<AgentEvent>,
 }
 
-/// `POST /v1/overlay/{id}`: the disk as it is, so that fstab names only what is there.
+/// `POST /v1/overlay/{id}`: the state of the disk, so that fstab contains only what exists.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OverlayRequest {
-    /// The boot's token; secrets go out once for it.
+    /// The boot's token. The server answers with secrets once.
     pub token: String,
-    /// The disk as the agent left it.
+    /// The disk after the disk phase.
     pub disk: DiskState,
-    /// What the machine is.
+    /// The machine's hardware.
     pub hardware: Hardware,
 }
 
-/// What the agent found out about the machine.
+/// The hardware of a machine, as the agent found it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hardware {
     /// Processors online.
     pub cpus: u32,
     /// Memory in MiB.
     pub memory_mib: u64,
-    /// Maker, product and serial from DMI; empty where there is none.
+    /// Maker, product and serial from DMI; empty if there is none.
     pub vendor: String,
     /// Product name.
     pub product: String,
     /// Serial number.
     pub serial: String,
-    /// All hardware addresses found.
+    /// All hardware addresses.
     pub hwaddrs: Vec<HwAddr>,
-    /// Names of the kernel modules that its devices ask for by their modaliases, sorted; at most [`MOST_MODULES`].
+    /// Names of the kernel modules that its devices request by modalias, sorted; at most [`MOST_MODULES`].
     #[serde(default)]
     pub modules: Vec<String>,
 }
@@ -148,18 +148,18 @@ pub struct Hardware {
 /// Most modules of a [`Hardware`].
 pub const MOST_MODULES: usize = 512;
 
-/// Longest name of a kernel module: MODULE_NAME_LEN of linux/moduleparam.h is 64 less a long, with its NUL.
+/// Longest name of a kernel module: MODULE_NAME_LEN of linux/moduleparam.h is 64 minus a long, with the NUL.
 const LONGEST_MODULE: usize = 64;
 
-/// Bytes of a name or number that a node says of itself.
+/// Most bytes of a name or number that a node reports.
 const TEXT: usize = 128;
 
-/// Cuts what a node says, and takes out what would act on a terminal.
+/// Cuts a text of a node, and removes control characters that would act on a terminal.
 fn cut(text: &mut String, most: usize) {
     *text = one_line(text, most);
 }
 
-/// The same of a name that stands in commands which people are advised to run: nothing that a shell knows is left in it.
+/// Like [`cut`], for a name in commands that people may run: it also removes characters that are special to a shell.
 fn cut_name(text: &mut String) {
     cut(text, TEXT);
     *text = text.replace(
@@ -172,8 +172,7 @@ impl Hardware {
     /// Most network cards.
     const MOST_CARDS: usize = 64;
 
-    /// The same with texts of bounded length, and no more cards and modules than a machine has, each module with a name that one may
-    /// have.
+    /// The same hardware with limits on the length of texts and on the number of cards and modules, and with valid module names only.
     pub fn bounded(mut self) -> Self {
         for text in [&mut self.vendor, &mut self.product, &mut self.serial] {
             cut(text, TEXT);
@@ -192,7 +191,7 @@ impl Hardware {
 /// The node's disk after the disk phase.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskState {
-    /// What happened.
+    /// The result of the phase.
     pub status: DiskStatus,
     /// Kernel name of the disk, `vda`; empty without one.
     pub device: String,
@@ -200,7 +199,7 @@ pub struct DiskState {
     pub size: u64,
     /// Partitions in use.
     pub mounts: Vec<MountedPartition>,
-    /// What else is known; nothing from an older agent.
+    /// Further facts; empty from an older agent.
     #[serde(default)]
     pub facts: DiskFacts,
 }
@@ -209,10 +208,10 @@ impl DiskState {
     /// Most partitions in use.
     const MOST_MOUNTS: usize = 64;
 
-    /// The same with texts of bounded length, and no more partitions and disks than a node has. Whoever is root on a node may say
-    /// anything, and all of this is shown to administrators.
+    /// The same state with limits on the length of texts and on the number of partitions and disks. Root on a node can report anything, and
+    /// all of this is shown to administrators.
     pub fn bounded(mut self) -> Self {
-        /// Bytes of a reason, which may name several disks.
+        /// Most bytes of a reason, which may name several disks.
         const REASON: usize = 500;
         match &mut self.status {
             DiskStatus::NotWanted => {}
@@ -239,19 +238,19 @@ impl DiskState {
     }
 }
 
-/// What a disk is, apart from what was done with it.
+/// Facts about a disk, apart from the result of the phase.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskFacts {
-    /// What the device says of itself (WWID, serial number), at most 128 bytes; empty if it says nothing.
+    /// The device's own identity (WWID, serial number), at most 128 bytes; empty if it has none.
     #[serde(default)]
     pub serial: String,
-    /// The marker that it carries now.
+    /// Its marker after the phase.
     #[serde(default)]
     pub marker: Option<DiskMarker>,
-    /// What kind of problem keeps the node from its disk, if one does.
+    /// The problem that keeps the node from its disk; none if there is none.
     #[serde(default)]
     pub problem: Option<DiskProblem>,
-    /// What somebody else wrote on it, for people; empty if nothing.
+    /// Foreign data on the disk, described for people; empty if there is none.
     #[serde(default)]
     pub foreign: String,
     /// Further fixed disks, at most [`MOST_UNUSED`].
@@ -260,7 +259,7 @@ pub struct DiskFacts {
 }
 
 impl DiskFacts {
-    /// The same with texts of bounded length, and no more disks than [`MOST_UNUSED`].
+    /// The same facts with limits on the length of texts, and with at most [`MOST_UNUSED`] disks.
     pub fn bounded(mut self) -> Self {
         for text in [&mut self.serial, &mut self.foreign] {
             cut(text, TEXT);
@@ -282,21 +281,21 @@ impl DiskFacts {
 /// Most disks of [`DiskFacts::unused`].
 pub const MOST_UNUSED: usize = 32;
 
-/// Why the disk phase left disks alone, where an administrator can decide otherwise.
+/// Why the disk phase left disks alone, if an administrator can change that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DiskProblem {
-    /// The disk holds somebody else's data.
+    /// The disk holds foreign data.
     Foreign,
     /// The disk of the last boot is missing.
     Missing,
-    /// A disk with another marker than the last boot's is there in its place.
+    /// Instead of the last boot's disk, one with another marker is there.
     OtherMarker,
     /// Several disks carry a marker.
     SeveralMarkers,
     /// The profile names one disk, and another one carries the marker.
     OtherName,
-    /// A newer agent's.
+    /// A problem that only a newer agent knows.
     #[serde(other)]
     Unknown,
 }
@@ -306,13 +305,13 @@ pub enum DiskProblem {
 pub struct UnusedDisk {
     /// Kernel name.
     pub device: String,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
     /// `blank`, `scratch v1`, `xfs`, for people.
     pub what: String,
 }
 
-/// How full a file system of the disk is.
+/// The used space of a file system of the disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsedSpace {
     /// Mount point.
@@ -321,11 +320,11 @@ pub struct UsedSpace {
     pub bytes: u64,
 }
 
-/// What the disk phase did.
+/// The result of the disk phase.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "state")]
 pub enum DiskStatus {
-    /// The plan names no layout.
+    /// The plan has no layout.
     #[default]
     NotWanted,
     /// The marker was equal; nothing was written.
@@ -335,12 +334,12 @@ pub enum DiskStatus {
     },
     /// The disk was prepared.
     Prepared {
-        /// What it was: `blank`, `scratch v1`, `half-prepared scratch v2`, `foreign (ext4)`.
+        /// The former content: `blank`, `scratch v1`, `half-prepared scratch v2`, `foreign (ext4)`.
         from: String,
-        /// What it is: `scratch v1`.
+        /// The new layout: `scratch v1`.
         to: String,
     },
-    /// The node runs without (all of) its local disk.
+    /// The node runs without its local disk, or without parts of it.
     Degraded {
         /// Why, for people: `no disk found`, `vda holds a foreign xfs file system; left untouched`.
         reason: String,
@@ -362,7 +361,7 @@ pub struct MountedPartition {
     pub mount: Option<String>,
     /// Options as in fstab.
     pub options: String,
-    /// Bytes of the partition, of which its file system takes some; 0 if unknown.
+    /// Size of the partition in bytes, a part of which its file system uses; 0 if unknown.
     #[serde(default)]
     pub size: u64,
 }
@@ -374,21 +373,21 @@ pub struct Ready {
     pub token: String,
     /// Milliseconds since the kernel started.
     pub uptime_ms: u64,
-    /// What says so: `systemd reached multi-user.target`.
+    /// How the agent knows: `systemd reached multi-user.target`.
     pub detail: String,
-    /// What came of the plan's checks, at most [`crate::MOST_RESULTS`].
+    /// The results of the plan's checks, at most [`crate::MOST_RESULTS`].
     #[serde(default)]
     pub checks: Vec<CheckResult>,
 }
 
-/// `POST /v1/waiting/{id}`: the operating system is up, and something that the plan wants of it does not hold yet.
+/// `POST /v1/waiting/{id}`: the operating system is up, and some of the plan's checks do not hold yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiting {
     /// The boot's token.
     pub token: String,
     /// Milliseconds since the kernel started.
     pub uptime_ms: u64,
-    /// What came of the plan's checks so far, at most [`crate::MOST_RESULTS`].
+    /// The results of the plan's checks so far, at most [`crate::MOST_RESULTS`].
     pub checks: Vec<CheckResult>,
 }
 
@@ -399,21 +398,21 @@ pub struct Heartbeat {
     pub token: String,
     /// Milliseconds since the kernel started.
     pub uptime_ms: u64,
-    /// Empty when all mounts of the disk are what they were at boot and all checks hold; otherwise what is missing.
+    /// Missing mounts and failed checks; empty if all mounts of the disk are as at boot and all checks hold.
     pub trouble: String,
-    /// Whether all checks hold; none from a node that makes none.
+    /// Whether all checks hold; none from a node without checks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthy: Option<bool>,
-    /// What the node does about a restart that it was told of; said once.
+    /// The progress of a restart that the server ordered; sent once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub restart: Option<RestartNote>,
-    /// What came of the plan's checks, at most [`crate::MOST_RESULTS`]; said when it is other than what was said before.
+    pub restart: Option<RestartReport>,
+    /// The results of the plan's checks, at most [`crate::MOST_RESULTS`]; sent only when they have changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checks: Option<Vec<CheckResult>>,
-    /// Which of the server's users it has; none from a node that takes no others while it runs.
+    /// The server's users that the node has; none from a node that cannot fetch users.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub users: Option<UsersNote>,
-    /// How full the mounted file systems of its disk are; empty without any, and from an older agent.
+    pub users: Option<UsersReport>,
+    /// The used space of the mounted file systems of its disk; empty without any, and from an older agent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub used: Vec<UsedSpace>,
 }
@@ -423,7 +422,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_node_says_of_its_disks_is_short_and_acts_on_nothing() {
+    fn reports_about_disks_are_shortened_and_cleaned() {
         let evil = format!("sda\u{1b}]0;x\u{7}\n; reboot #{}", "d".repeat(9000));
         let mount = MountedPartition {
             name: evil.clone(),
@@ -462,7 +461,7 @@ mod tests {
             assert!(text.len() < 200_000, "{}", text.len());
             assert!(!text.contains("\\u001b") && !text.contains("\\n") && !text.contains("\\u0007"));
         }
-        // It stands in a command.
+        // This text becomes part of a command.
         let plain = |c: char| c.is_ascii_alphanumeric() || "._-/!:".contains(c);
         assert!(
             state.device.starts_with("sda_") && state.device.chars().all(plain),

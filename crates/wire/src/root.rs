@@ -1,12 +1,12 @@
-//! Where the root of a node comes from.
+//! The root of a node.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use std::net::Ipv4Addr;
 
-/// The root of a node. In JSON, `kind` says the variant, next to its fields.
+/// The root of a node. In JSON, `kind` names the variant, next to its fields.
 ///
-/// A further kind of root is a variant here and a file below `root/` in the agent. Agents of wire versions 1 to 4 do not read
-/// `kind` and take every root for NFS, so a plan with another kind may only be sent to agents of the version that introduced it.
+/// A new kind of root is a variant here and a file below `root/` in the agent. Agents of wire versions 1 to 4 do not read `kind` and
+/// take every root for NFS, so a plan with another kind may only be sent to agents of the version that introduced it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", remote = "Self")]
 pub enum Root {
@@ -23,7 +23,7 @@ pub struct NfsRoot {
     pub port: u16,
     /// Export path, `/debian@1`.
     pub export: String,
-    /// Mount options behind `vers=3,proto=tcp,…`, such as `nocto,acregmin=600`.
+    /// Mount options after `vers=3,proto=tcp,…`, such as `nocto,acregmin=600`.
     pub options: String,
 }
 
@@ -36,7 +36,7 @@ impl Serialize for Root {
 impl<'de> Deserialize<'de> for Root {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let mut fields = serde_json::Map::deserialize(d)?;
-        // Before there were kinds, all roots were NFS and none said so.
+        // Before kinds existed, all roots were NFS and had no `kind`.
         fields.entry("kind").or_insert_with(|| "nfs".into());
         Root::deserialize(serde_json::Value::from(fields)).map_err(D::Error::custom)
     }
@@ -47,13 +47,13 @@ mod tests {
     use super::*;
     use crate::Plan;
 
-    /// A plan as the release before wrote it, for an agent and in the store.
+    /// A plan from the release before, for an agent and in the store.
     const BEFORE: &str = r#"{"wire":4,"id":"k3v9","node":"r01n01","net":{"hwaddr":"52:54:00:01:01:01","ipaddr":"10.5.1.1",
         "prefix":16,"router":"10.5.0.1","dns":["10.5.0.1"],"domain":"lab"},"image":"debian@1","root":{"server":"10.5.0.1",
         "port":2049,"export":"/debian@1","options":"hard,nocto"},"init":"/sbin/init","disk":null,"ram_size":"50%",
         "heartbeat_secs":30,"health":{"checks":[],"within_secs":300,"command_secs":10,"mounts":[],"login":true}}"#;
 
-    /// The plan as agents of wire versions 1 to 4 have it, as far as the root goes.
+    /// A plan as agents of wire versions 1 to 4 read it, with the fields for the root.
     #[derive(Deserialize)]
     struct PlanBefore {
         root: NfsRootBefore,

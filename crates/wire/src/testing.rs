@@ -1,15 +1,15 @@
-//! A plan for tests, of this package and of those that depend on it. The program does not use it.
+//! A plan for tests of this package and of packages that depend on it. The program does not use it.
 
 use crate::{DiskPlan, HwAddr, ImageRef, Layout, NetPlan, NfsRoot, PartitionTable, Plan, Root, WIRE_VERSION, Wipe};
 use std::net::Ipv4Addr;
 
-/// The plan of a test's boot, built up like a sentence: `plan("r01n01").image("debian@2").pinned()`.
+/// A builder of a test's plan: `plan("r01n01").image("debian@2").pinned()`.
 #[derive(Clone, Debug)]
 pub struct PlanOf {
     plan: Plan,
 }
 
-/// A plan of `node`: debian@1 by NFS from 10.5.0.1, no disk, a heartbeat every 30 s. Its card and its address are those of r01n01.
+/// A plan for `node`: debian@1 by NFS from 10.5.0.1, no disk, a heartbeat every 30 s. Its card and its address are those of r01n01.
 pub fn plan(node: &str) -> PlanOf {
     let plan = Plan {
         wire: WIRE_VERSION,
@@ -43,7 +43,7 @@ pub fn plan(node: &str) -> PlanOf {
 }
 
 impl PlanOf {
-    /// Boots that image version (`debian@2`), from its own export.
+    /// Sets the image version (`debian@2`), with its own export.
     #[must_use]
     pub fn image(mut self, image: &str) -> Self {
         self.plan.image = image.parse().unwrap_or_else(|error| panic!("{image}: {error}"));
@@ -52,35 +52,35 @@ impl PlanOf {
         self
     }
 
-    /// Boots from that network card.
+    /// Sets the network card that boots.
     #[must_use]
     pub fn hwaddr(mut self, hwaddr: HwAddr) -> Self {
         self.plan.net.hwaddr = hwaddr;
         self
     }
 
-    /// Has that address.
+    /// Sets the address.
     #[must_use]
     pub fn ipaddr(mut self, ipaddr: Ipv4Addr) -> Self {
         self.plan.net.ipaddr = ipaddr;
         self
     }
 
-    /// Has a disk that is kept or prepared by that rule.
+    /// Sets the plan for the disk.
     #[must_use]
     pub fn disk(mut self, disk: DiskPlan) -> Self {
         self.plan.disk = Some(disk);
         self
     }
 
-    /// Sends a heartbeat every so many seconds.
+    /// Sets the seconds between heartbeats.
     #[must_use]
     pub fn heartbeat_secs(mut self, secs: u32) -> Self {
         self.plan.heartbeat_secs = secs;
         self
     }
 
-    /// What pins it to a boot's id, as a registry of boots wants it.
+    /// A function that makes the plan for a boot's id, as the registry of boots expects it.
     pub fn pinned(self) -> impl FnOnce(&str) -> Plan {
         move |id| Plan {
             id: id.to_owned(),
@@ -88,13 +88,13 @@ impl PlanOf {
         }
     }
 
-    /// The plan itself, of a boot with the empty id.
+    /// The plan for a boot with the empty id.
     pub fn build(self) -> Plan {
         self.plan
     }
 }
 
-/// A disk with layout `scratch v1`, without partitions. Nothing is written to a disk of another program.
+/// A disk plan with layout `scratch v1`, without partitions. Disks of other programs are not written.
 pub fn disk() -> DiskPlan {
     DiskPlan {
         layout: Layout {

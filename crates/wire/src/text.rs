@@ -1,18 +1,18 @@
-//! Text that came from elsewhere, made fit for people: short, on one line, and without anything that a terminal would obey.
+//! Makes text from outside safe for people: short, on one line, and without characters that control a terminal.
 
-/// At most `most` bytes of `text`. Characters stay whole.
+/// At most `most` bytes of `text`. Characters are not split.
 pub fn cut(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]
 }
 
-/// At most `most` bytes of `text` on one line, for what is stored and shown: each control character becomes a space, since an
-/// escape sequence in a host name must not act on the terminal of an administrator.
+/// At most `most` bytes of `text` on one line, for storage and display. Each control character becomes a space, because an escape
+/// sequence in a host name must not act on an administrator's terminal.
 pub fn one_line(text: &str, most: usize) -> String {
     cut(text, most).replace(char::is_control, " ")
 }
 
-/// Up to `most` characters of `text` for a message that quotes it. Control characters are escaped (`\n`, `\u{1b}`), so that the
-/// reader sees them. `…` says that something was left out.
+/// At most `most` characters of `text`, for a message that quotes it. Control characters are escaped (`\n`, `\u{1b}`), so that the
+/// reader sees them. `…` shows that the text was cut.
 pub fn quoted(text: &str, most: usize) -> String {
     let mut shown = String::new();
     for (number, c) in text.chars().enumerate() {
@@ -21,7 +21,7 @@ pub fn quoted(text: &str, most: usize) -> String {
             break;
         }
         match c {
-            // They are harmless, and escaped they only disturb.
+            // Quotes are harmless, and escaped ones are hard to read.
             '"' | '\'' => shown.push(c),
             _ => shown.extend(c.escape_debug()),
         }
@@ -35,14 +35,14 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn characters_stay_whole() {
+    fn characters_are_not_split() {
         assert_eq!(cut("éé", 3), "é");
         assert_eq!(cut("éé", 4), "éé");
         assert_eq!(cut("é", 0), "");
     }
 
     #[test]
-    fn nothing_acts_on_a_terminal() {
+    fn control_characters_are_removed() {
         assert_eq!(one_line("a\u{1b}[2Jb\n", 100), "a [2Jb ");
         assert_eq!(one_line("a\nb\nc", 3), "a b");
         assert_eq!(quoted("a\u{1b}[2Jb\n", 100), r"a\u{1b}[2Jb\n");
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_seen() {
+    fn a_cut_is_shown() {
         assert_eq!(quoted("kernel", 6), "kernel");
         assert_eq!(quoted("kernels", 6), "kernel…");
         assert_eq!(quoted(&"ä".repeat(61), 60), "ä".repeat(60) + "…");
@@ -62,7 +62,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn all_are_bounded(text: String, most in 0usize..40) {
+        fn all_results_have_limits(text: String, most in 0usize..40) {
             prop_assert!(text.starts_with(cut(&text, most)) && cut(&text, most).len() <= most);
             let line = one_line(&text, most);
             prop_assert!(line.len() <= most && !line.contains(char::is_control));

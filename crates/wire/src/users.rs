@@ -1,6 +1,6 @@
-//! Users and groups that a node has beside its image's own: their lines, and how they come behind those of the image.
+//! Users and groups of the server on a node: their lines, and how they are added to those of the image.
 //!
-//! The server does so for a boot, and the agent for a node that runs; that both have the same users afterwards is why it is here.
+//! The server adds them for a boot, and the agent for a running node. The code is here so that both give the same result.
 
 mod file;
 mod merge;
@@ -10,43 +10,43 @@ pub use merge::{Added, EtcFiles, Index, Merged, hide_hashes, index, lacking, mer
 
 use serde::{Deserialize, Serialize};
 
-/// `GET /v1/users/{id}`: the users that a node is to have beside its own, as lines of passwd(5), group(5) and shadow(5).
+/// `GET /v1/users/{id}`: the users that the node should have besides its own, as lines of passwd(5), group(5) and shadow(5).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeUsers {
-    /// Names all that follows; empty without any users at all.
+    /// Digest of the other fields; empty without any users.
     pub digest: String,
-    /// Users.
+    /// Lines of the users, in the form of passwd(5).
     pub passwd: String,
-    /// Groups.
+    /// Lines of the groups, in the form of group(5).
     pub group: String,
-    /// Hashes of passwords of those users who have one here.
+    /// Password hashes of the users who have one here.
     pub shadow: String,
 }
 
-/// Which of the server's users a node has: what an overlay brought, and later what its agent keeps.
+/// The server's users that a node has: from an overlay, and later from its agent's record.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GivenUsers {
-    /// The one of [`NodeUsers`].
+    /// [`NodeUsers::digest`].
     pub digest: String,
-    /// What stands in the node's files because of them.
+    /// The entries in the node's files that were added for them.
     pub added: Added,
 }
 
-/// Said with a heartbeat: which users the node has.
+/// Part of a heartbeat: the users that the node has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UsersNote {
+pub struct UsersReport {
     /// [`GivenUsers::digest`].
     pub digest: String,
-    /// What changed, or why it could not, for people, at most 200 bytes; said once, and empty otherwise.
+    /// The change, or the failure, for people, at most 200 bytes; sent once, and empty otherwise.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
-    /// True if `detail` is about a failure.
+    /// Whether `detail` is about a failure.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub failed: bool,
 }
 
 impl NodeUsers {
-    /// Those users and groups, without a digest.
+    /// The lines of these users and groups, without a digest.
     pub fn of(users: &[User], groups: &[Group]) -> Self {
         let mut all = NodeUsers::default();
         for user in users {
@@ -61,7 +61,7 @@ impl NodeUsers {
         all
     }
 
-    /// The users, each with what shadow says, and the groups. A line that is none is left out.
+    /// The users, each with its shadow entry, and the groups. Lines that cannot be read are skipped.
     pub fn read(&self) -> (Vec<User>, Vec<Group>) {
         let mut users: Vec<User> = merge::entries(&self.passwd, user).collect();
         let groups = merge::entries(&self.group, group).collect();

@@ -165,7 +165,7 @@ impl Progress for Shown {
         }
     }
 
-    fn note(&mut self, text: &str) {
+    fn remark(&mut self, text: &str) {
         self.notes.push(text.to_owned());
     }
 }

@@ -47,8 +47,16 @@ impl From<Step> for RestartStep {
             Step::Waiting => RestartStep::Waiting,
             Step::Draining => RestartStep::Draining,
             Step::Drained => RestartStep::Drained,
-            Step::Told { boot, last, noted } => RestartStep::Told { boot, last, noted },
-            Step::Late { told } => RestartStep::Late { told },
+            Step::Ordered {
+                boot,
+                last,
+                acknowledged,
+            } => RestartStep::Told {
+                boot,
+                last,
+                noted: acknowledged,
+            },
+            Step::Late { ordered } => RestartStep::Late { told: ordered },
             Step::Resuming { then } => RestartStep::Resuming { then: then.into() },
             Step::Ended { how } => RestartStep::Ended { how: how.into() },
         }

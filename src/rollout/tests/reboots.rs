@@ -185,7 +185,7 @@ fn a_restart_that_an_older_release_ordered_is_taken_over_once() {
     let rig = rig.restart();
     assert_eq!(rig.steps(&["r01n02"]), ["restarting"]);
     let list = rig.restarts.list();
-    assert!(matches!(&list[0].nodes[0].step, Step::Told { boot: told, .. } if *told == boot));
+    assert!(matches!(&list[0].nodes[0].step, Step::Ordered { boot: told, .. } if *told == boot));
     assert!(!rig.beats("r01n01"), "r01n02 is down");
     rig.come_up("r01n02");
     assert!(rig.beats("r01n01"));

@@ -180,7 +180,7 @@ fn users_reach_a_running_node_and_hashes_only_its_root() -> Result {
     assert_eq!(users["shadow"], "alice:$6$alice:1::::::\nbob:$6$bob:1::::::\n");
 
     // What it made of them is on its timeline, and whoever lists users sees that it has them; also after a restart.
-    let note = json!({"digest": wanted, "detail": "the server's users are here: bob is new"});
+    let note = json!({"digest": wanted, "detail": "the server's users were updated: bob is new"});
     let body = json!({"token": lab.node.token, "uptime_ms": 1, "trouble": "", "users": note});
     assert_eq!(lab.node.post("heartbeat", &body.to_string())?.0, 204);
     let timeline = daemon.cli(&["timeline", "r01n01"])?;

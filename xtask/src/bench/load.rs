@@ -10,41 +10,41 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Before counting begins: the server opens files, grows buffers.
+/// Time before the measurement, in which the server opens files and grows buffers.
 const WARM_UP: Duration = Duration::from_millis(200);
-/// A server that says nothing at all for that long has hung.
+/// A server that sends nothing for this long hangs.
 const STALL: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
-/// How a server is kept busy.
+/// The load on a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
     /// Connections to it.
     pub connections: u32,
     /// Calls in flight on each.
     pub depth: u32,
-    /// How long calls are counted.
+    /// Duration of the measurement.
     pub time: Duration,
 }
 
-/// What one run measured.
+/// The result of one run.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured {
-    /// Calls a second.
+    /// Calls per second.
     pub calls: f64,
     /// Processor time of the server per call, microseconds.
     pub cpu: f64,
-    /// 99 of 100 calls were answered within this time, milliseconds.
+    /// 99 of 100 calls were answered within this time, in milliseconds.
     pub p99: f64,
 }
 
 struct Connection {
     stream: TcpStream,
-    /// Per slot: which call is in flight, and since when.
+    /// For each slot, the call in flight and its start.
     slots: Vec<(usize, Instant)>,
-    /// First bytes of the reply that is coming in.
+    /// First bytes of the reply that is being received.
     head: Vec<u8>,
     mark: Vec<u8>,
-    /// Bytes of this fragment that are still to come, and whether it is the reply's last.
+    /// Remaining bytes of this fragment, and whether it is the last one of the reply.
     left: usize,
     last: bool,
 }
@@ -108,7 +108,7 @@ fn run(load: &Load, port: u16, pid: u32, asks: &[Ask]) -> Result<Measured> {
             .collect();
         ensure!(
             poll(&mut polled, Some(&STALL))? > 0,
-            "the server has not said anything for 10 s"
+            "the server has sent nothing for 10 s"
         );
         let ready: Vec<bool> = polled.iter().map(|p| !p.revents().is_empty()).collect();
         for (connection, _) in connections.iter_mut().zip(ready).filter(|(_, ready)| *ready) {
@@ -120,14 +120,14 @@ fn run(load: &Load, port: u16, pid: u32, asks: &[Ask]) -> Result<Measured> {
                 }
                 Ok(ask(&mut out, slot))
             })?;
-            // A few hundred bytes, which always fit into the socket's buffer.
+            // The calls have a few hundred bytes, which always fit into the socket's buffer.
             connection.stream.write_all(&out).context("sending calls")?;
         }
     }
 }
 
 impl Connection {
-    /// Takes what arrived; `answered` is told of every whole reply, and says what takes its slot.
+    /// Receives available bytes. `answered` is called for every complete reply, and returns the next call of its slot.
     fn receive(
         &mut self,
         buffer: &mut [u8],
@@ -157,7 +157,7 @@ impl Connection {
             self.head.extend(&now[..now.len().min(HEAD - self.head.len())]);
             if self.left == 0 && self.last {
                 let slot = rpc::be(&self.head) as usize;
-                ensure!(slot < self.slots.len(), "a reply to no call of ours: {:x?}", self.head);
+                ensure!(slot < self.slots.len(), "a reply without a call: {:x?}", self.head);
                 self.slots[slot] = answered(slot, &self.head, self.slots[slot])?;
                 self.head.clear();
             }
@@ -169,7 +169,7 @@ impl Connection {
 /// Processor time that a process has used, in user and kernel mode (proc(5), fields 14 and 15 of stat).
 fn cpu(pid: u32) -> Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("reading the server's processor time")?;
-    // The program's name, in parentheses, may hold anything.
+    // The program's name, in parentheses, may contain anything.
     let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let ticks: u64 = fields
         .split_ascii_whitespace()

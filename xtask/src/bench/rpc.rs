@@ -1,6 +1,6 @@
-//! As much of ONC RPC and NFS version 3 as a load generator needs: calls as bytes, and the head of a reply.
+//! The parts of ONC RPC and NFS version 3 that a load generator needs: calls as bytes, and the start of a reply.
 //!
-//! On purpose not the engine's own code: a benchmark in which client and server share a mistake shows nothing.
+//! It does not use the engine's own code: a mistake that client and server share would go unnoticed.
 
 use anyhow::{Context, Result, bail, ensure};
 use std::{
@@ -13,13 +13,12 @@ use std::{
 const MOUNT: u32 = 100_005;
 /// NFS_PROGRAM
 const NFS: u32 = 100_003;
-/// Bytes of a reply's start that are looked at: an RPC header without verifier (24), a status, attributes (88), and READ's
-/// count.
+/// Bytes that are checked at the start of a reply: an RPC header without verifier (24), a status, attributes (88), and READ's count.
 pub const HEAD: usize = 24 + 4 + 88 + 4;
-/// No peer that is asked one thing on loopback needs longer.
+/// Longest wait for one call on loopback.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A call that is made over and over.
+/// A call that is repeated.
 #[derive(Clone, Debug)]
 pub enum Ask {
     /// Attributes of a handle.
@@ -31,7 +30,7 @@ pub enum Ask {
 }
 
 impl Ask {
-    /// Appends the whole record.
+    /// Appends the complete record.
     pub fn put(&self, xid: u32, out: &mut Vec<u8>) {
         let mut args = Vec::with_capacity(128);
         let procedure = match self {
@@ -54,7 +53,7 @@ impl Ask {
         record(out, xid, NFS, procedure, &args);
     }
 
-    /// Is that the head of the reply that is due? A fast server that answers with errors would win otherwise.
+    /// Checks the start of a reply: otherwise a fast server that answers with errors would win.
     pub fn check(&self, head: &[u8]) -> Result<()> {
         let at = |i: usize| head.get(4 * i..4 * i + 4).map(be);
         ensure!(
@@ -63,7 +62,7 @@ impl Ask {
         );
         ensure!(at(6) == Some(0), "{self:?} failed with NFS status {:?}", at(6));
         if let Ask::Read(_, _, count) = self {
-            // Attributes are optional.
+            // The attributes are optional.
             let got = if at(7) == Some(1) { at(29) } else { at(8) };
             ensure!(got == Some(*count), "a READ of {count} bytes returned {got:?}");
         }
@@ -71,7 +70,7 @@ impl Ask {
     }
 }
 
-/// The handle of what `path` names, by MNT on the server's MOUNT port.
+/// The handle of `path`, from MNT on the server's MOUNT port.
 pub fn mount(port: u16, path: &str) -> Result<Vec<u8>> {
     let mut stream = connect(port)?;
     let mut args = Vec::new();
@@ -89,7 +88,7 @@ pub fn lookup(stream: &mut TcpStream, dir: &[u8], name: &str) -> Result<Vec<u8>>
     handle(&reply).with_context(|| format!("looking up {name}"))
 }
 
-/// A connection on which a peer that hangs is an error.
+/// A connection with timeouts, so that a peer that hangs is an error.
 pub fn connect(port: u16) -> Result<TcpStream> {
     let stream = TcpStream::connect(("127.0.0.1", port)).with_context(|| format!("connecting to port {port}"))?;
     stream.set_nodelay(true)?;
@@ -97,7 +96,7 @@ pub fn connect(port: u16) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Makes one call and returns its results, from the status on.
+/// Makes one call and returns its results, starting with the status.
 fn call(stream: &mut TcpStream, program: u32, procedure: u32, args: &[u8]) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     record(&mut out, 1, program, procedure, args);

@@ -1,4 +1,4 @@
-//! The servers that are compared, each a child process on loopback.
+//! The servers in the comparison, each a child process on loopback.
 
 use super::{build_example, rpc};
 use anyhow::{Context, Result, bail};
@@ -11,9 +11,9 @@ use std::{
 };
 use testbed::process::Running;
 
-/// Debian packages of the peers.
+/// Debian packages of the other server.
 pub const NEEDED: &[&str] = &["nfs-ganesha", "nfs-ganesha-vfs", "rpcbind", "iproute2", "util-linux"];
-/// A server that cannot be mounted from after that long does not start at all.
+/// A server that cannot be mounted from after this time has failed to start.
 const START: Duration = Duration::from_secs(30);
 
 /// A running server of one tree.
@@ -22,17 +22,17 @@ pub struct Server {
     pub port: u16,
     pub mount_port: u16,
     process: Running,
-    /// What it needs to run.
+    /// Another process that it needs.
     _helper: Option<Running>,
 }
 
-/// Builds `crates/nfs/examples/nfs.rs`: the engine and nothing else of the daemon.
+/// Builds `crates/nfs/examples/nfs.rs`: only the engine of the daemon.
 pub fn build_ours() -> Result<PathBuf> {
     build_example("rackstrap-nfs", "nfs")
 }
 
 impl Server {
-    /// Our engine with its defaults, except that it takes calls from any port.
+    /// Our engine with its defaults, except that it accepts calls from any port.
     pub fn ours(binary: &Path, tree: &Path, run: &Path) -> Result<Self> {
         let mut command = Command::new(binary);
         command.arg(tree).arg("22049");
@@ -46,7 +46,7 @@ impl Server {
         .once_ready(tree, run)
     }
 
-    /// nfs-ganesha with the options that its documentation gives for one read-only NFSv3 export.
+    /// nfs-ganesha with the options of its documentation for one read-only NFSv3 export.
     pub fn ganesha(tree: &Path, run: &Path) -> Result<Self> {
         let rpcbind = start("rpcbind", Command::new("rpcbind").arg("-f"), run)?;
         let config = run.join("ganesha.conf");
@@ -86,7 +86,7 @@ impl Server {
     }
 }
 
-/// Starts a server whose words go to a file of its own.
+/// Starts a server with its output in a file of its own.
 fn start(name: &str, command: &mut Command, run: &Path) -> Result<Running> {
     let log = File::create(run.join(format!("{name}.log"))).context("making a log file")?;
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -103,7 +103,7 @@ fn wait_for<T>(name: &str, run: &Path, mut try_it: impl FnMut() -> Result<T>) ->
                 let log = fs::read_to_string(run.join(format!("{name}.log"))).unwrap_or_default();
                 let start = log.len().saturating_sub(3000);
                 let log = String::from_utf8_lossy(&log.as_bytes()[start..]).into_owned();
-                bail!("{name} cannot be used after {START:?}: {error:#}; it says:\n{log}");
+                bail!("{name} cannot be used after {START:?}: {error:#}; its log:\n{log}");
             }
         }
     }

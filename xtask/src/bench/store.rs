@@ -1,4 +1,4 @@
-//! `cargo xtask bench store`: a cluster's inventory beside the same nodes in the files of others.
+//! `cargo xtask bench store`: compares a cluster's inventory with the same nodes in files of other programs.
 
 use super::{build_example, spread};
 use anyhow::{Context, Result, bail, ensure};
@@ -13,23 +13,23 @@ use std::{
 };
 use testbed::{netns::Namespace, packages, paths, process::output};
 
-/// Debian packages of the peer.
+/// Debian packages of the other program.
 const NEEDED: &[&str] = &["dnsmasq-base", "iproute2"];
 
 #[derive(Args)]
 pub struct Bench {
-    /// How often each figure is taken; everybody takes turns.
+    /// Measure each figure this many times; the programs take turns
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Nodes of the cluster.
+    /// Number of nodes of the cluster
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1_000..=25_000))]
     nodes: u32,
-    /// Events on each node's timeline; a boot has some twenty.
+    /// Number of events on each node's timeline; a boot has about twenty
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=300))]
     events: u32,
 }
 
-/// One line of a table: its name for people, and the figure's.
+/// One line of a table: its name for people, and the name of the figure.
 type Line = (&'static str, &'static str);
 
 const TABLES: &[(&str, &[Line])] = &[
@@ -54,7 +54,7 @@ const TABLES: &[(&str, &[Line])] = &[
         &[
             ("the disk: one page, synced", "disk-syncs-per-s"),
             ("rackstrap: changes of a node, with history", "changes-per-s"),
-            ("a JSON file: written anew, synced, renamed", "json-changes-per-s"),
+            ("a JSON file: rewritten, synced, renamed", "json-changes-per-s"),
             ("rackstrap: leases, one after the other", "lease-alone-per-s"),
             ("rackstrap: leases, 64 machines at once", "lease-of-64-per-s"),
             ("rackstrap: leases, 1,024 machines at once", "lease-of-1024-per-s"),
@@ -75,7 +75,7 @@ impl Bench {
         packages::ensure_these(NEEDED, &mut |line| eprintln!("{line}"))?;
         eprintln!("building the store with the release profile");
         let ours = build_example("rackstrap", "store")?;
-        // Not in /tmp, which may be memory.
+        // /tmp is not used, because it may be in memory.
         let dir = paths::cache_dir()?.join("bench-store");
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
@@ -102,7 +102,7 @@ impl Bench {
         for (title, lines) in TABLES {
             println!("\n{title}");
             for (line, name) in *lines {
-                let values = results.get(*name).with_context(|| format!("nobody measured {name}"))?;
+                let values = results.get(*name).with_context(|| format!("{name} was not measured"))?;
                 println!("  {line:<48}{:>32}", spread(values.iter().copied()));
             }
         }
@@ -110,18 +110,18 @@ impl Bench {
     }
 }
 
-/// The figures that a program prints, `NAME VALUE` a line.
+/// The figures that a program prints, one `NAME VALUE` per line.
 fn figures(command: &mut Command) -> Result<BTreeMap<String, f64>> {
     let text = output(command.stdin(Stdio::null()))?;
     text.lines()
         .map(|line| {
-            let (name, value) = line.split_once(' ').with_context(|| format!("no figure: {line}"))?;
+            let (name, value) = line.split_once(' ').with_context(|| format!("not a figure: {line}"))?;
             Ok((name.to_owned(), value.parse()?))
         })
         .collect()
 }
 
-/// Milliseconds from the start of dnsmasq until it says that it has read the hosts, in a namespace with loopback only.
+/// Milliseconds from the start of dnsmasq until it reports that it has read the hosts, in a namespace with only loopback.
 fn dnsmasq(namespace: &Namespace, hosts: &Path) -> Result<f64> {
     let mut command = Command::new("dnsmasq");
     command
@@ -150,7 +150,7 @@ fn dnsmasq(namespace: &Namespace, hosts: &Path) -> Result<f64> {
     let mut said = Vec::new();
     let mut read = None;
     if let Some(stderr) = child.stderr.take() {
-        // It ends with the process, which goes on only when it can.
+        // This thread ends with the process, which only continues while its output is read.
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             if line.contains(&format!("read {}", hosts.display())) {
                 read = Some(begin.elapsed());
@@ -162,6 +162,6 @@ fn dnsmasq(namespace: &Namespace, hosts: &Path) -> Result<f64> {
     child.kill().and_then(|()| child.wait()).context("ending dnsmasq")?;
     match read {
         Some(time) => Ok(time.as_secs_f64() * 1e3),
-        None => bail!("dnsmasq did not read the hosts; it says:\n{}", said.join("\n")),
+        None => bail!("dnsmasq did not read the hosts; its output:\n{}", said.join("\n")),
     }
 }

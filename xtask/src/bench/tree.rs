@@ -1,4 +1,4 @@
-//! The files that are served, and what is asked of them.
+//! The files that are served, and the calls on them.
 
 use super::{
     rpc::{self, Ask},
@@ -10,20 +10,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Small files, as many as a booting Debian looks at.
+/// Number of small files, as many as a booting Debian reads.
 const FILES: usize = 1000;
-/// Bytes of the large file: all of it stays in the page cache, none of it in the processor's.
+/// Bytes of the large file: it fits into the page cache, and not into the processor's cache.
 const DATA: u64 = 64 << 20;
 
 /// A row of the table.
 pub struct Figure {
     pub name: &'static str,
     pub unit: &'static str,
-    /// What one call is in that unit.
+    /// The amount of one call in that unit.
     pub per_call: f64,
 }
 
-/// What is measured, in the order of [`Tree::asks`].
+/// The figures, in the order of [`Tree::asks`].
 pub const FIGURES: [Figure; 4] = [
     Figure {
         name: "GETATTR",
@@ -53,7 +53,7 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Makes what is missing of it at `path`.
+    /// Makes the missing parts of the tree at `path`.
     pub fn make(path: &Path) -> Result<Self> {
         let made = || -> std::io::Result<()> {
             let small = path.join("small");
@@ -75,12 +75,12 @@ impl Tree {
         Ok(Tree { path: path.to_owned() })
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// For each figure the calls that are made over and over.
+    /// The repeated calls of each figure.
     pub fn asks(&self, server: &Server) -> Result<[Vec<Ask>; 4]> {
         let root = rpc::mount(server.mount_port, &self.path.to_string_lossy())
             .with_context(|| format!("mounting from {}", server.name))?;

@@ -18,7 +18,7 @@ start:
         js      2f
         movb    $0x80, %dl
 2:      movb    %dl, base + (drive - start)
-# The hooks stay in 1 KiB at the end of base memory. Firmware that tries its devices again without a reset finds them.
+# The hooks stay in 1 KiB at the end of base memory. Firmware that tries its devices again without a reset finds them there.
         movw    0x18 * 4 + 2, %es
         cmpl    $signature, %es:(mark - hooks)
         je      3f

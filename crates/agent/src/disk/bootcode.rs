@@ -1,13 +1,13 @@
-//! What a disk does when a BIOS boots it: it starts the network loader that the agent keeps on it (see `netloader`).
+//! The boot sector's code for a BIOS: it starts the network loader that the agent keeps on the disk (see `netloader`).
 //!
-//! The code is the first bytes of sector 0, loaded at 0000:7c00 in real mode. It reads 4 KiB of the network loader and
-//! runs them if they begin as they should. Where there is no loader, or it cannot be read, or it gives up because it has no
-//! driver for any network card, `int 18h` hands over to the next boot device (BIOS Boot Specification 1.01, 6.7).
+//! The code is the first bytes of sector 0, loaded at 0000:7c00 in real mode. It reads 4 KiB of the network loader and runs
+//! them if they begin with the loader's magic. If the loader is missing or unreadable, or ends because it has no driver for
+//! any network card, `int 18h` hands over to the next boot device (BIOS Boot Specification 1.01, 6.7).
 //!
-//! A firmware without a next device ends at "No bootable device", and `int 18h` never comes back. So the code leaves two hooks
-//! in memory: on `int 18h` a clock of five minutes starts, which the timer's `int 1ch` counts down, and then resets the
-//! machine. An operating system replaces the timer's handler. While less base memory is free than at the start, a network
-//! boot program is at work, and the clock has sixteen times as long, so that it does not end a slow boot.
+//! A firmware without a next device stops at "No bootable device", and `int 18h` never returns. So the code leaves two hooks
+//! in memory. On `int 18h` a countdown of five minutes starts: the timer's `int 1ch` counts, and at zero resets the machine.
+//! An operating system replaces the timer's handler. While less base memory is free than at the start, a network boot program
+//! is running; then the countdown takes sixteen times as long, so that it does not end a slow boot.
 
 use super::netloader;
 use rackstrap_wire::PartitionTable;
@@ -41,13 +41,13 @@ const INSTRUCTIONS: [u8; 332] = [
 /// Bytes that a boot sector has for code (the disk signature follows).
 pub const LENGTH: usize = 440;
 
-/// Bytes of the code in use. The marker's record is put behind them (see `marker`).
+/// Bytes of the code in use. The marker's record comes after them (see `marker`).
 pub const USED: usize = INSTRUCTIONS.len();
 
 /// The packet of `int 13h`, function 42h, in the code, up to its number of blocks.
 const PACKET: [u8; 6] = [16, 0, 0, 0, 0x00, 0x80];
 
-/// The code for a disk with blocks of `sector` bytes. A table tells where the loader is.
+/// The code for a disk with blocks of `sector` bytes. The kind of table decides where the loader is.
 pub fn code(table: PartitionTable, sector: u32) -> [u8; USED] {
     let mut code = INSTRUCTIONS;
     let sector = u64::from(sector.max(1));

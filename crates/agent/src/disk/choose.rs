@@ -1,22 +1,22 @@
-//! Which disk is the node's (pure, apart from reading sysfs).
+//! Chooses the node's disk (pure, apart from reading sysfs).
 //!
-//! Kernel names change places from boot to boot, so they decide only where nothing better is known:
+//! Kernel names change from boot to boot, so they decide only where nothing better is known:
 //!
-//! 1. A disk with a rackstrap marker is the disk. Of several, the one with the last boot's marker is, as the others were prepared for
-//!    other nodes.
-//! 2. Several that fit, or a marked one that is not the last boot's, or none where the last boot had one: nothing is chosen,
-//!    and nothing is written. An administrator says which one it is.
-//! 3. Without any marker: the disk that the profile names, or with `auto` the first fixed one, NVMe before SATA, SAS and
-//!    virtio, these before eMMC and SD cards (slow, and worn out by /tmp and swap), USB last (it comes and goes).
+//! 1. A disk with a rackstrap marker is the node's disk. Among several, the disk with the marker of the last boot is: the other ones
+//!    were prepared for other nodes.
+//! 2. If several disks match, or a marked disk is not the last boot's, or the last boot had a marked disk and none is there, then
+//!    nothing is chosen and nothing is written. An administrator decides.
+//! 3. Without any marker: the disk that the profile names. With `auto`, the first fixed disk: NVMe before SATA, SAS and virtio,
+//!    these before eMMC and SD cards (slow, and worn out by /tmp and swap), and USB last (it may be unplugged).
 //!
-//! The last boot's disk is known by its marker's number or by its serial number: one that an administrator wiped on
-//! purpose is still the disk, whatever marker another disk carries.
+//! The disk of the last boot is known by the number of its marker or by its serial number. So a disk that an administrator wiped
+//! on purpose is still the node's disk, whatever marker another disk carries.
 
 use super::inspect::Finding;
 use rackstrap_wire::{DiskPlan, DiskProblem, SeenDisk};
 use std::{fs, path::Path};
 
-/// What the kernel says about a block device.
+/// A block device, as the kernel describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Candidate {
     /// Kernel name, `nvme0n1`.
@@ -25,9 +25,9 @@ pub struct Candidate {
     pub size: u64,
     /// Removable medium (CD drives, many USB sticks).
     pub removable: bool,
-    /// Write-protected.
+    /// Whether the device is write-protected.
     pub read_only: bool,
-    /// One path of a multipath NVMe device.
+    /// Whether it is one path of a multipath NVMe device.
     pub hidden: bool,
     /// Connected by USB.
     pub usb: bool,
@@ -35,35 +35,35 @@ pub struct Candidate {
     pub serial: String,
 }
 
-/// A disk that was looked at.
+/// A disk and what it holds.
 #[derive(Clone, Debug)]
-pub struct Looked {
+pub struct InspectedDisk {
     /// The disk.
     pub disk: Candidate,
-    /// What it holds, or why it cannot be read.
+    /// The content of the disk, or why it cannot be read.
     pub finding: Result<Finding, String>,
-    /// Number of its marker, 8 hex digits; empty without one.
+    /// Number of its marker, 8 hex digits; empty without a marker.
     pub marker: String,
 }
 
 /// Why no disk was chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoChoice {
-    /// The kind.
+    /// The kind of problem.
     pub problem: DiskProblem,
-    /// The disks and what is wrong with them, for people.
+    /// The disks and their problems, for people.
     pub text: String,
-    /// A disk that is still to appear may change it.
+    /// Whether a disk that appears later may solve it.
     pub may_pass: bool,
 }
 
-/// Devices that are made of other devices or of memory, or never are a node's disk.
+/// Devices that consist of other devices or of memory, or that are never a node's disk.
 const VIRTUAL: &[&str] = &[
     "loop", "ram", "zram", "sr", "fd", "nbd", "dm-", "md", "mtdblock", "drbd", "rbd", "bcache",
 ];
 
-/// Where a device says what it is: NVMe and SCSI have a world-wide name, virtio a serial number, eMMC and SD a card
-/// identification. The serial number of an NVMe controller comes last, as its namespaces share it.
+/// Files in sysfs that identify a device: NVMe and SCSI have a world-wide name, virtio a serial number, eMMC and SD a card
+/// identification. The serial number of an NVMe controller comes last, because its namespaces share it.
 const SERIALS: &[&str] = &["wwid", "device/wwid", "serial", "device/cid", "device/serial"];
 
 /// Reads `/sys/block`.
@@ -77,7 +77,7 @@ pub fn candidates(sys_block: &Path) -> Vec<Candidate> {
             let read = |file: &str| text(file).trim().parse::<u64>().unwrap_or(0);
             let serials = SERIALS.iter().map(|file| plain(&text(file)));
             Candidate {
-                // In units of 512 bytes, whatever the disk's own blocks are.
+                // sysfs counts in units of 512 bytes, whatever the disk's own blocks are.
                 size: read("size").saturating_mul(512),
                 removable: read("removable") != 0,
                 read_only: read("ro") != 0,
@@ -90,7 +90,7 @@ pub fn candidates(sys_block: &Path) -> Vec<Candidate> {
         .collect()
 }
 
-/// At most 128 letters and single blanks.
+/// Cuts a text to 128 characters with single blanks.
 fn plain(text: &str) -> String {
     let words: Vec<&str> = text.split_ascii_whitespace().collect();
     let text = words.join(" ");
@@ -100,7 +100,7 @@ fn plain(text: &str) -> String {
         .collect()
 }
 
-/// True for disks that may be a node's.
+/// True for devices that can be a node's disk.
 pub fn is_fixed(disk: &Candidate) -> bool {
     let name = &disk.name;
     let is_virtual = VIRTUAL.iter().any(|v| name.starts_with(v));
@@ -108,10 +108,10 @@ pub fn is_fixed(disk: &Candidate) -> bool {
     disk.size > 0 && !disk.removable && !disk.hidden && !disk.read_only && !is_virtual && !is_boot_area
 }
 
-/// Those that count for a plan that wants `wanted` (`auto` or a kernel name), the one that is preferred first.
+/// The disks that a plan for `wanted` (`auto` or a kernel name) may use, the preferred one first.
 pub fn of_interest(mut all: Vec<Candidate>, wanted: &str) -> Vec<Candidate> {
     all.retain(|disk| is_fixed(disk) || disk.name == wanted);
-    // sdb before sdaa: the kernel counts with letters.
+    // sdb comes before sdaa: the kernel counts with letters.
     all.sort_by_cached_key(|disk| {
         let name = disk.name.clone();
         (name != wanted, rank(disk), kind(&name).to_owned(), name.len(), name)
@@ -128,8 +128,8 @@ fn rank(disk: &Candidate) -> u8 {
     }
 }
 
-/// Finds the node's disk. `looked` is in the order of [`of_interest`]. Returns its index, or none if there is no disk.
-pub fn choose(looked: &[Looked], plan: &DiskPlan) -> Result<Option<usize>, NoChoice> {
+/// Finds the node's disk in `looked`, which is in the order of [`of_interest`]. Returns its index, or none without any disk.
+pub fn choose(looked: &[InspectedDisk], plan: &DiskPlan) -> Result<Option<usize>, NoChoice> {
     let refuse = |problem, text, may_pass| {
         Err(NoChoice {
             problem,
@@ -144,20 +144,21 @@ pub fn choose(looked: &[Looked], plan: &DiskPlan) -> Result<Option<usize>, NoCho
     let last_boots: Vec<usize> = marked
         .iter()
         .copied()
-        .filter(|i| seen.is_some_and(|seen| is_seen(&looked[*i], seen) == Some(true)))
+        .filter(|i| seen.is_some_and(|seen| is_last_boot(&looked[*i], seen) == Some(true)))
         .collect();
-    // Wiped on purpose, or overwritten: it is still this one, and the rule for its content applies. A disk that was prepared for
-    // another node does not take its place.
-    let is_seens = |disk: &Looked| seen.is_some_and(|seen| !seen.serial.is_empty() && disk.disk.serial == seen.serial);
+    // The disk was wiped on purpose, or overwritten. It is still the node's disk, and the rule for its content applies. A disk that was
+    // prepared for another node does not replace it.
+    let is_last_boots =
+        |disk: &InspectedDisk| seen.is_some_and(|seen| !seen.serial.is_empty() && disk.disk.serial == seen.serial);
     if last_boots.is_empty()
-        && let Some(index) = looked.iter().position(is_seens)
+        && let Some(index) = looked.iter().position(is_last_boots)
     {
         return Ok(Some(index));
     }
     match if last_boots.is_empty() { &marked } else { &last_boots }.as_slice() {
         [first, rest @ ..] if rest.iter().all(|other| one_disk(&looked[*first], &looked[*other])) => {
             let disk = &looked[*first];
-            let known = seen.and_then(|seen| is_seen(disk, seen));
+            let known = seen.and_then(|seen| is_last_boot(disk, seen));
             if let (Some(seen), Some(false)) = (seen, known) {
                 let text = format!("{} is missing; {} carries another marker", shown(seen), named(disk));
                 return refuse(DiskProblem::OtherMarker, text, true);
@@ -178,31 +179,31 @@ pub fn choose(looked: &[Looked], plan: &DiskPlan) -> Result<Option<usize>, NoCho
             if let Some(seen) = seen {
                 return refuse(DiskProblem::Missing, format!("{} is missing", shown(seen)), true);
             }
-            let wanted = |disk: &Looked| plan.device == "auto" || disk.disk.name == plan.device;
+            let wanted = |disk: &InspectedDisk| plan.device == "auto" || disk.disk.name == plan.device;
             Ok(looked.iter().position(wanted))
         }
     }
 }
 
-/// Whether nothing that appears later can change that this disk is the node's: all that is known of the last boot's disk fits it.
-pub fn is_certain(disk: &Looked, plan: &DiskPlan) -> bool {
+/// True if no disk that appears later can change the choice: this disk matches all that is known of the last boot's disk.
+pub fn is_certain(disk: &InspectedDisk, plan: &DiskPlan) -> bool {
     let Some(seen) = &plan.seen else { return false };
-    // A disk that was wiped on purpose has no marker any more.
+    // A disk that was wiped on purpose has lost its marker.
     let unlike = |here: &str, there: &str| !here.is_empty() && !there.is_empty() && here != there;
     let differs = unlike(&disk.marker, &seen.marker) || unlike(&disk.disk.serial, &seen.serial);
-    !differs && is_seen(disk, seen) == Some(true)
+    !differs && is_last_boot(disk, seen) == Some(true)
 }
 
-/// Whether a marked disk is the last boot's; none if nothing that identifies it is known.
-fn is_seen(disk: &Looked, seen: &SeenDisk) -> Option<bool> {
+/// Whether a marked disk is the last boot's. None if nothing is known that identifies the last boot's disk.
+fn is_last_boot(disk: &InspectedDisk, seen: &SeenDisk) -> Option<bool> {
     let same = |a: &str, b: &str| (!a.is_empty() && !b.is_empty()).then(|| a == b);
     let (marker, serial) = (same(&disk.marker, &seen.marker), same(&disk.disk.serial, &seen.serial));
-    // Either will do: a copy on a new disk has the marker, and an older agent gives the same disk a new one.
+    // Either is enough: a copy on a new disk has the marker, and an older agent gives the same disk a new marker.
     marker.max(serial)
 }
 
-/// One disk that is reached over two paths, as a SAS disk with two ports is. A copy has another serial number.
-fn one_disk(a: &Looked, b: &Looked) -> bool {
+/// True for one disk that is reached over two paths, such as a SAS disk with two ports. A copy has another serial number.
+fn one_disk(a: &InspectedDisk, b: &InspectedDisk) -> bool {
     !a.disk.serial.is_empty() && a.disk.serial == b.disk.serial && a.marker == b.marker
 }
 
@@ -213,12 +214,12 @@ fn shown(seen: &SeenDisk) -> String {
 }
 
 /// `nvme0n1 (scratch v1)`.
-pub fn named(looked: &Looked) -> String {
+pub fn named(looked: &InspectedDisk) -> String {
     format!("{} ({})", looked.disk.name, what(looked))
 }
 
-/// What a disk holds, in a few words.
-pub fn what(looked: &Looked) -> String {
+/// A short description of what a disk holds.
+pub fn what(looked: &InspectedDisk) -> String {
     match &looked.finding {
         Ok(finding) => finding.describe(),
         Err(why) => why.clone(),

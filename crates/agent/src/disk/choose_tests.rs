@@ -11,8 +11,8 @@ fn disk(name: &str) -> Candidate {
     }
 }
 
-fn looked(name: &str, serial: &str, finding: Finding, marker: &str) -> Looked {
-    Looked {
+fn looked(name: &str, serial: &str, finding: Finding, marker: &str) -> InspectedDisk {
+    InspectedDisk {
         disk: Candidate {
             serial: serial.to_owned(),
             ..disk(name)
@@ -45,7 +45,7 @@ fn plan(device: &str, seen: Option<(&str, &str, &str)>) -> DiskPlan {
         },
         digest: String::new(),
         device: device.to_owned(),
-        // The rule is the same whatever may be overwritten.
+        // The rule is the same whatever the plan allows to overwrite.
         wipe: Wipe::Always,
         seen: seen.map(|(device, serial, marker)| SeenDisk {
             device: device.to_owned(),
@@ -114,7 +114,7 @@ fn serial_numbers_are_read_where_each_kind_of_device_has_them() {
 }
 
 #[test]
-fn the_marked_disk_is_the_disk_wherever_the_kernel_puts_it() {
+fn the_marked_disk_is_chosen_under_any_kernel_name() {
     let foreign = || Finding::Foreign("ext2/3/4".to_owned());
     let all = [
         looked("nvme0n1", "B", foreign(), ""),
@@ -124,12 +124,12 @@ fn the_marked_disk_is_the_disk_wherever_the_kernel_puts_it() {
         plan("auto", None),
         plan("auto", Some(("nvme0n1", "A", "01"))),
         plan("nvme0n1", Some(("nvme0n1", "A", "01"))),
-        // An older agent told neither.
+        // An older agent reported neither number.
         plan("auto", Some(("nvme0n1", "", ""))),
     ] {
         assert_eq!(choose(&all, &plan), Ok(Some(1)), "{plan:?}");
     }
-    // A profile that changed its disk does not say which of the two holds the node's data.
+    // If a profile changed its disk, it is unclear which of the two holds the node's data.
     let refused = choose(&all, &plan("nvme0n1", None)).unwrap_err();
     assert_eq!(refused.problem, DiskProblem::OtherName);
     assert_eq!(
@@ -141,7 +141,7 @@ fn the_marked_disk_is_the_disk_wherever_the_kernel_puts_it() {
 #[test]
 fn two_marked_disks_are_named() {
     let all = [looked("nvme0n1", "A", ours(), "01"), looked("sda", "B", ours(), "02")];
-    // The last boot's disk is not among them, or nothing is known of it.
+    // The last boot's disk is not among them, or is unknown.
     for seen in [None, Some(("nvme0n1", "C", "03")), Some(("nvme0n1", "", ""))] {
         let refused = choose(&all, &plan("auto", seen)).unwrap_err();
         assert_eq!(refused.problem, DiskProblem::SeveralMarkers);
@@ -150,10 +150,10 @@ fn two_marked_disks_are_named() {
             "several disks carry a rackstrap marker: nvme0n1 (scratch v1), sda (scratch v1)"
         );
     }
-    // The other one was prepared for another node, and has moved here.
+    // The other disk was prepared for another node, and was moved here.
     assert_eq!(choose(&all, &plan("auto", Some(("nvme0n1", "A", "01")))), Ok(Some(0)));
     assert_eq!(choose(&all, &plan("auto", Some(("nvme0n1", "B", "02")))), Ok(Some(1)));
-    // A copy is not the same disk, one that is there twice is.
+    // A copy is not the same disk; a disk with two paths is.
     let copy = [looked("sda", "A", ours(), "01"), looked("sdb", "B", ours(), "01")];
     for seen in [None, Some(("sda", "A", "01"))] {
         let refused = choose(&copy, &plan("auto", seen)).unwrap_err();
@@ -164,7 +164,7 @@ fn two_marked_disks_are_named() {
 }
 
 #[test]
-fn a_missing_disk_is_replaced_by_no_other() {
+fn no_other_disk_replaces_a_missing_one() {
     let seen = Some(("nvme1n1", "A", "01"));
     let refused = choose(&[looked("nvme0n1", "B", Finding::Blank, "")], &plan("auto", seen)).unwrap_err();
     assert_eq!(refused.problem, DiskProblem::Missing);
@@ -173,7 +173,7 @@ fn a_missing_disk_is_replaced_by_no_other() {
     assert_eq!((refused.problem, refused.may_pass), (DiskProblem::Missing, true));
     let refused = choose(&[looked("nvme0n1", "B", ours(), "02")], &plan("auto", seen)).unwrap_err();
     assert_eq!(refused.problem, DiskProblem::OtherMarker);
-    // Nothing that identifies it is known: a blank disk may be any.
+    // Nothing is known that identifies it: a blank disk may be any disk.
     assert!(
         choose(
             &[looked("vda", "", Finding::Blank, "")],
@@ -193,16 +193,16 @@ fn a_missing_disk_is_replaced_by_no_other() {
 }
 
 #[test]
-fn the_last_boots_disk_stays_the_disk_when_it_was_wiped_beside_another_nodes() {
+fn the_last_boots_disk_is_chosen_though_it_was_wiped_and_another_nodes_disk_is_present() {
     let seen = Some(("nvme0n1", "A", "01"));
-    // A spare disk that was prepared for another node, and the node's own: wiped, overwritten, or failing.
+    // A spare disk that was prepared for another node, and the node's own disk: wiped, overwritten, or failing.
     let foreign = Finding::Foreign("ext2/3/4".to_owned());
     for found in [
         Ok(Finding::Blank),
         Ok(foreign),
         Err("reading nvme0n1: I/O error".to_owned()),
     ] {
-        let own = Looked {
+        let own = InspectedDisk {
             finding: found,
             ..looked("nvme0n1", "A", Finding::Blank, "")
         };
@@ -220,7 +220,7 @@ fn the_last_boots_disk_stays_the_disk_when_it_was_wiped_beside_another_nodes() {
             assert!(is_certain(&all[index], &plan("auto", seen)));
         }
     }
-    // A copy of it carries its marker: that one has the node's data.
+    // A copy of it carries its marker, so the copy has the node's data.
     let all = [
         looked("nvme0n1", "A", Finding::Blank, ""),
         looked("nvme1n1", "B", ours(), "01"),
@@ -228,7 +228,7 @@ fn the_last_boots_disk_stays_the_disk_when_it_was_wiped_beside_another_nodes() {
     assert_eq!(choose(&all, &plan("auto", seen)), Ok(Some(1)));
 }
 
-fn any_disk() -> impl Strategy<Value = Looked> {
+fn any_disk() -> impl Strategy<Value = InspectedDisk> {
     let finding = prop_oneof![
         Just(Ok(Finding::Blank)),
         Just(Ok(ours())),
@@ -238,7 +238,7 @@ fn any_disk() -> impl Strategy<Value = Looked> {
     (0..6u8, 0..4u8, 0..4u8, finding).prop_map(|(name, serial, marker, finding)| {
         let text = |n: u8| if n == 0 { String::new() } else { n.to_string() };
         let marked = matches!(finding, Ok(Finding::Ours { .. }));
-        Looked {
+        InspectedDisk {
             disk: Candidate {
                 serial: text(serial),
                 ..disk(&format!("nvme{name}n1"))
@@ -250,8 +250,8 @@ fn any_disk() -> impl Strategy<Value = Looked> {
 }
 
 proptest! {
-    /// No disk without a marker is ever chosen beside one with a marker, nor in place of the last boot's, unless its serial number
-    /// says that it is the last boot's itself.
+    /// No disk without a marker is chosen if another disk has a marker, or replaces the last boot's disk, unless its serial number is
+    /// that of the last boot's disk.
     #[test]
     fn a_disk_without_a_marker_never_takes_the_place_of_one_that_has_it(
         all in proptest::collection::vec(any_disk(), 0..5),
@@ -264,12 +264,12 @@ proptest! {
         let plan = plan(device, seen.as_ref().map(|(serial, marker)| ("nvme0n1", serial.as_str(), marker.as_str())));
         if let Ok(Some(index)) = choose(&all, &plan) {
             let disk = &all[index];
-            let is_marked = |disk: &Looked| matches!(disk.finding, Ok(Finding::Ours { .. }));
+            let is_marked = |disk: &InspectedDisk| matches!(disk.finding, Ok(Finding::Ours { .. }));
             if !is_marked(disk) {
                 match &seen {
                     Some((serial, marker)) => {
                         prop_assert!(!serial.is_empty() && *serial == disk.disk.serial);
-                        let has = |disk: &Looked| is_marked(disk) && !marker.is_empty() && disk.marker == *marker;
+                        let has = |disk: &InspectedDisk| is_marked(disk) && !marker.is_empty() && disk.marker == *marker;
                         prop_assert!(!all.iter().any(has));
                     }
                     None => prop_assert!(!all.iter().any(is_marked)),
@@ -280,12 +280,12 @@ proptest! {
 }
 
 #[test]
-fn later_disks_are_waited_for_unless_the_last_boots_disk_is_there() {
-    let certain = |disk: &Looked, seen| is_certain(disk, &plan("auto", seen));
+fn the_agent_waits_for_later_disks_unless_the_last_boots_disk_is_present() {
+    let certain = |disk: &InspectedDisk, seen| is_certain(disk, &plan("auto", seen));
     let marked = looked("sda", "A", ours(), "01");
     assert!(certain(&marked, Some(("sda", "A", "01"))));
     assert!(certain(&marked, Some(("sda", "", "01"))) && certain(&marked, Some(("sda", "A", ""))));
-    // A copy, whose original may be late; another one; a first boot; an older agent's.
+    // A copy whose original may appear later; another disk; a first boot; a disk that an older agent reported.
     for seen in [
         Some(("sda", "B", "01")),
         Some(("sda", "A", "02")),

@@ -1,4 +1,4 @@
-//! A disk as the code here sees it: bytes at offsets, and flushes that later writes wait for.
+//! A disk as this code uses it: bytes at offsets, and flushes that order writes.
 
 use std::{
     fs::{File, OpenOptions},
@@ -11,22 +11,22 @@ use std::{
 pub trait BlockDevice {
     /// Size in bytes.
     fn size(&self) -> u64;
-    /// Bytes of a logical block: 512 or 4096; what a power cut leaves whole or not at all.
+    /// Bytes of a logical block: 512 or 4096. A power cut leaves each block either old or new.
     fn sector(&self) -> u32;
     /// Reads exactly `buf.len()` bytes.
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
     /// Writes all of `bytes`.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
-    /// Returns when everything written before is on stable storage.
+    /// Returns when all earlier writes are on stable storage.
     fn flush(&mut self) -> io::Result<()>;
-    /// Forgets cached content. A disk and its partitions have separate page caches in Linux, so what
-    /// mkfs wrote through `/dev/vda2` is not what a cached read of `/dev/vda` shows.
+    /// Drops cached content. A disk and its partitions have separate page caches in Linux: a cached read of `/dev/vda` does not show
+    /// what mkfs wrote through `/dev/vda2`.
     fn forget(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
 
-/// Zeroes that many bytes from `offset` on.
+/// Writes `length` zero bytes from `offset` on.
 pub fn write_zeroes(device: &mut dyn BlockDevice, offset: u64, length: u64) -> io::Result<()> {
     let zeroes = [0u8; 64 << 10];
     let mut done = 0;
@@ -48,7 +48,7 @@ pub struct FileDevice {
 }
 
 impl FileDevice {
-    /// Opens `path`; read-only unless `writable`, so that looking cannot change anything.
+    /// Opens `path`, read-only unless `writable`, so that an inspection cannot change the disk.
     pub fn open(path: &Path, writable: bool) -> io::Result<Self> {
         use std::os::unix::fs::FileTypeExt;
         let mut file = OpenOptions::new().read(true).write(writable).open(path)?;
@@ -98,14 +98,14 @@ impl BlockDevice for FileDevice {
     }
 }
 
-/// A position in a [`BlockDevice`], as the `gpt` crate wants it.
+/// A position in a [`BlockDevice`], for the `gpt` crate.
 pub struct Cursor<'a> {
     device: &'a mut dyn BlockDevice,
     at: u64,
 }
 
 impl<'a> Cursor<'a> {
-    /// At offset 0.
+    /// Starts at offset 0.
     pub fn new(device: &'a mut dyn BlockDevice) -> Self {
         Cursor { device, at: 0 }
     }
@@ -137,7 +137,7 @@ impl Write for Cursor<'_> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        // The caller decides when a flush is due; the crate's own are per header.
+        // The caller decides when to flush; the crate would flush once per header.
         Ok(())
     }
 }

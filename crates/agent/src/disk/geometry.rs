@@ -1,4 +1,4 @@
-//! From a layout and a disk's size to byte ranges (pure).
+//! Computes byte ranges from a layout and a disk's size (pure).
 
 use super::marker;
 use rackstrap_wire::{Layout, PartitionTable, Size};
@@ -6,9 +6,9 @@ use std::{collections::BTreeSet, fmt};
 
 /// Partitions begin and end at multiples of this many bytes.
 pub const ALIGN: u64 = 1 << 20;
-/// Entries of a GPT (UEFI 2.10, 5.3.1: at least 16,384 bytes), less the marker's own.
+/// Entries of a GPT (UEFI 2.10, 5.3.1: at least 16,384 bytes), without the marker's own.
 const MOST_GPT: usize = 127;
-/// Entries of an MBR, less the marker's own.
+/// Entries of an MBR, without the marker's own.
 const MOST_MBR: usize = 3;
 
 /// A range of a disk, in bytes.
@@ -21,13 +21,13 @@ pub struct Range {
 }
 
 impl Range {
-    /// First byte behind it.
+    /// First byte after the range.
     pub fn end(self) -> u64 {
         self.start + self.len
     }
 }
 
-/// Where everything goes.
+/// The ranges of all partitions of a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Geometry {
     /// The marker partition; GPT only.
@@ -36,17 +36,17 @@ pub struct Geometry {
     pub partitions: Vec<Range>,
 }
 
-/// Why a layout does not go onto a disk.
+/// Why a layout does not fit onto a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GeometryError {
-    /// It needs that much, and the disk has that much, in bytes.
+    /// The layout needs more bytes than the disk has.
     TooSmall {
-        /// Bytes needed, the table's own included.
+        /// Bytes needed, with the table.
         needed: u64,
         /// Bytes of the disk.
         disk: u64,
     },
-    /// The layout is wrong in itself, whatever the disk.
+    /// The layout itself is wrong, for any disk.
     Layout(String),
 }
 
@@ -64,7 +64,7 @@ impl fmt::Display for GeometryError {
     }
 }
 
-/// The number that a layout's partition gets in the kernel: `vda2` is the first one of a GPT.
+/// The kernel's number of a layout's partition: `vda2` is the first one of a GPT.
 pub fn partition_number(table: PartitionTable, index: usize) -> u32 {
     index as u32 + if table == PartitionTable::Gpt { 2 } else { 1 }
 }
@@ -78,7 +78,7 @@ pub fn place(layout: &Layout, disk: u64, sector: u32) -> Result<Geometry, Geomet
     let reserve = if gpt { (16 << 10) + u64::from(sector) } else { 0 };
     let mut last = disk.saturating_sub(reserve);
     if !gpt {
-        // An MBR counts blocks with 32 bits; what is behind them cannot be used.
+        // An MBR counts blocks with 32 bits; blocks after that cannot be used.
         last = last.min(u64::from(u32::MAX) * u64::from(sector));
     }
     last = last / ALIGN * ALIGN;
@@ -129,7 +129,7 @@ fn check(layout: &Layout, sector: u32) -> Result<(), GeometryError> {
         return wrong(format!("{count} partitions; {} takes at most {most}", layout.table));
     }
     if layout.partitions.iter().filter(|p| p.size == Size::Rest).count() > 1 {
-        return wrong("two partitions take the rest".into());
+        return wrong("two partitions have size 'rest'".into());
     }
     let mut names = BTreeSet::new();
     let mut mounts = BTreeSet::new();
@@ -155,7 +155,10 @@ fn check(layout: &Layout, sector: u32) -> Result<(), GeometryError> {
         if let Size::Bytes(n) = p.size
             && (n == 0 || n % ALIGN != 0)
         {
-            return wrong(format!("partition {} has {n} bytes, which are no whole MiB", p.name));
+            return wrong(format!(
+                "partition {} has {n} bytes, which is not a whole number of MiB",
+                p.name
+            ));
         }
     }
     Ok(())

@@ -59,7 +59,7 @@ proptest! {
             Err(GeometryError::TooSmall { needed, disk: d }) => {
                 prop_assert_eq!(d, disk);
                 prop_assert!(needed > usable(disk));
-                // With that much it fits.
+                // The layout fits onto a disk of the size that the error names.
                 prop_assert!(place(&layout, needed.next_multiple_of(MIB) + MIB, sector).is_ok());
             }
             Err(e) => prop_assert!(false, "{}", e),
@@ -85,7 +85,7 @@ fn mbr_stops_at_32_bits_of_blocks() {
 }
 
 #[test]
-fn layouts_that_no_disk_could_hold_are_refused() {
+fn layouts_that_fit_onto_no_disk_are_refused() {
     use PartitionTable::*;
     let good = layout(Gpt, &[Size::Bytes(MIB)]);
     let with = |change: &dyn Fn(&mut Layout)| {

@@ -1,14 +1,14 @@
-//! Reading a GPT that anybody may have written: bounded, and believing nothing without its checksum.
+//! Reads a GPT from any source: the work is bounded, and nothing counts without its checksum.
 //!
-//! (Writing is the `gpt` crate's; reading is here, as a damaged or hostile table must be recognised for what it is.)
+//! (The `gpt` crate writes tables. Reading is here, because a damaged or hostile table must be recognised as such.)
 
 use super::device::BlockDevice;
 use std::io;
 
-/// Entries read at most; UEFI asks for at least 128, and Linux numbers 256 per disk.
+/// Entries read at most. UEFI requires 128 at least, and Linux numbers 256 per disk.
 const MOST_ENTRIES: u32 = 1024;
 
-/// One used entry.
+/// One used entry of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Number, from 1.
@@ -19,22 +19,22 @@ pub struct Entry {
     pub start: u64,
     /// Number of bytes.
     pub len: u64,
-    /// Name.
+    /// Name of the partition; may be empty.
     pub name: String,
 }
 
-/// What there is of a GPT.
+/// The state of a disk's GPT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Gpt {
     /// No header at all.
     None,
-    /// A header, but neither of them is valid.
+    /// At least one header exists, but none is valid.
     Damaged,
-    /// The used entries of the primary, or else the backup table.
+    /// The used entries of the primary table, or else of the backup table.
     Valid(Vec<Entry>),
 }
 
-/// Reads primary and backup.
+/// Reads the primary and the backup table.
 pub fn read(device: &mut dyn BlockDevice) -> io::Result<Gpt> {
     let sector = u64::from(device.sector());
     let size = device.size();
@@ -49,7 +49,7 @@ pub fn read(device: &mut dyn BlockDevice) -> io::Result<Gpt> {
             valid => return Ok(valid),
         }
     }
-    // A table written with the other block size (the disk was behind another controller): not usable, yet something.
+    // A table for the other block size (the disk was behind another controller) is not usable, but it exists.
     let places = [Some(512), Some(4096), size.checked_sub(512), size.checked_sub(4096)];
     for at in places.into_iter().flatten().filter(|at| at + 8 <= size) {
         let mut magic = [0; 8];
@@ -59,7 +59,7 @@ pub fn read(device: &mut dyn BlockDevice) -> io::Result<Gpt> {
     Ok(if seen { Gpt::Damaged } else { Gpt::None })
 }
 
-/// True if there is a table, primary or backup, of which only the eight bytes of its signature are zero.
+/// True if the disk has a table, primary or backup, in which only the eight bytes of the signature are zero.
 pub fn is_wiped(device: &mut dyn BlockDevice) -> io::Result<bool> {
     let sector = u64::from(device.sector());
     let size = device.size();
@@ -74,7 +74,7 @@ pub fn is_wiped(device: &mut dyn BlockDevice) -> io::Result<bool> {
     Ok(false)
 }
 
-/// The table whose header is at `lba`; one that was `wiped` has zeroes for a signature.
+/// Reads the table whose header is at `lba`. If `wiped`, its signature is zeroes.
 fn table(device: &mut dyn BlockDevice, lba: u64, sector: u64, size: u64, wiped: bool) -> io::Result<Gpt> {
     let mut header = vec![0; sector as usize];
     device.read_at(lba * sector, &mut header)?;
@@ -106,7 +106,7 @@ fn table(device: &mut dyn BlockDevice, lba: u64, sector: u64, size: u64, wiped: 
     if crc32fast::hash(&plain) != u32_at(16) {
         return Ok(Gpt::Damaged);
     }
-    // At most 4 MiB, and inside the disk.
+    // The length is at most 4 MiB, and inside the disk.
     let mut bytes = vec![0; len as usize];
     device.read_at(from, &mut bytes)?;
     if crc32fast::hash(&bytes) != u32_at(88) {

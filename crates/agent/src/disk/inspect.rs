@@ -1,4 +1,4 @@
-//! Whose disk is it? Reads only.
+//! Finds out who wrote a disk. It only reads.
 
 use super::{
     device::BlockDevice,
@@ -10,41 +10,41 @@ use super::{
 use rackstrap_wire::{DiskPlan, PartitionTable, Wipe};
 use std::io;
 
-/// What a disk is.
+/// The content of a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// Both ends are zero, or wipefs(8) has taken the signature of what was there.
+    /// Both ends are zero, or wipefs(8) has removed the signature.
     Blank,
-    /// rackstrap prepared it, or began to.
+    /// rackstrap prepared it, or started to.
     Ours {
-        /// For which layout; none if that cannot be read any more.
+        /// The layout that it was prepared for; none if that is no longer readable.
         record: Option<Record>,
-        /// How far it got.
+        /// How far the preparation came.
         state: State,
     },
-    /// rackstrap prepared it to the end, and since then its table or its marker was lost: what its partitions hold may all be there.
+    /// rackstrap prepared it completely, and later its table or its marker was lost. The contents of its partitions may be intact.
     Unclear {
-        /// For which layout; none if that cannot be read any more.
+        /// The layout that it was prepared for; none if that is no longer readable.
         record: Option<Record>,
-        /// What is lost, for people: `its partition table is lost or unreadable`.
+        /// The lost part, for people: `its partition table is lost or unreadable`.
         lost: &'static str,
     },
-    /// Anything else; the text says what, for people: `ext2/3/4`, `GPT with 3 partitions (xfs, swap)`.
+    /// Any other content, described for people: `ext2/3/4`, `GPT with 3 partitions (xfs, swap)`.
     Foreign(String),
 }
 
-/// What is to be done about it.
+/// The agent's action for a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// The marker is equal: use what is there. The text says what is not quite right.
+    /// Use it as it is, because the markers are equal. The text names a difference that does not matter for this boot.
     Keep(Option<String>),
-    /// Prepare it; the text says what it was.
+    /// Prepare it. The text describes the former content.
     Prepare(String),
-    /// Do not touch it; the text says why.
+    /// Do not touch it. The text says why.
     Leave(String),
 }
 
-/// Looks at a disk.
+/// Reads a disk and finds out what it holds.
 pub fn inspect(device: &mut dyn BlockDevice) -> io::Result<Finding> {
     let size = device.size();
     let ends = Ends::read(device, 0, size)?;
@@ -62,7 +62,7 @@ pub fn inspect(device: &mut dyn BlockDevice) -> io::Result<Finding> {
         Gpt::Valid(entries) => marker_partition(device, entries)?,
         _ => None,
     };
-    // Our own preparation leaves none of these in the first MiB, so somebody has been here since.
+    // Our own preparation leaves none of these in the first MiB, so another program has written here since.
     let over = ends.head_only().formats();
     if !over.is_empty() && (marked.is_some() || sector0 != Sector0::NotOurs) {
         let what = over.join(", ");
@@ -70,8 +70,8 @@ pub fn inspect(device: &mut dyn BlockDevice) -> io::Result<Finding> {
     }
     match (marked, sector0, &gpt) {
         (Some(Some(record)), _, _) => return ours(Some(record), State::Final),
-        // The record in the partition is written before sector 0 says that all is done, so no power cut leads here: somebody has
-        // overwritten it. What is in sector 0 has checksums of its own.
+        // Preparation writes the record in the partition before sector 0 becomes final, so no power cut leads here: another program
+        // has overwritten the record. The record in sector 0 has checksums of its own.
         (Some(None), Sector0::Ours(Some(record), State::Final), _) if record.table == PartitionTable::Gpt => {
             return ours(Some(record), State::Final);
         }
@@ -85,8 +85,8 @@ pub fn inspect(device: &mut dyn BlockDevice) -> io::Result<Finding> {
             let table = record.as_ref().map(|r| r.table);
             match (table, gpt) {
                 (Some(PartitionTable::Mbr), Gpt::None) => return ours(record, State::Final),
-                // Both copies are gone and nothing came in their place, or the disk shows blocks of another size than it did
-                // behind the controller that it was prepared with. Either way the partitions may be whole.
+                // Both copies are gone and no other table replaced them, or the disk shows another block size than behind the controller
+                // with which it was prepared. In both cases the partitions may be intact.
                 (Some(PartitionTable::Gpt), Gpt::None | Gpt::Damaged) => {
                     return Ok(Finding::Unclear {
                         record,
@@ -102,7 +102,9 @@ pub fn inspect(device: &mut dyn BlockDevice) -> io::Result<Finding> {
             }
         }
         (None, Sector0::Changed, Gpt::None) => {
-            return Ok(Finding::Foreign("rackstrap partition table changed by somebody".into()));
+            return Ok(Finding::Foreign(
+                "rackstrap partition table changed by another program".into(),
+            ));
         }
         _ => {}
     }
@@ -123,7 +125,7 @@ pub fn inspect(device: &mut dyn BlockDevice) -> io::Result<Finding> {
 }
 
 impl Finding {
-    /// In a few words, for people: `blank`, `scratch v1`, `xfs`.
+    /// A short description for people: `blank`, `scratch v1`, `xfs`.
     pub fn describe(&self) -> String {
         match self {
             Finding::Blank => "blank".to_owned(),
@@ -142,12 +144,12 @@ impl Finding {
         }
     }
 
-    /// True if the disk carries our marker, or what is left of it.
+    /// True if the disk carries our marker, or parts of it.
     pub fn is_ours(&self) -> bool {
         matches!(self, Finding::Ours { .. } | Finding::Unclear { .. })
     }
 
-    /// The layout that it was prepared for, if that is known.
+    /// The layout that it was prepared for, if known.
     pub fn record(&self) -> Option<&Record> {
         match self {
             Finding::Ours { record, .. } | Finding::Unclear { record, .. } => record.as_ref(),
@@ -156,7 +158,7 @@ impl Finding {
     }
 }
 
-/// The random number of a disk that carries our marker, as 8 hex digits; empty where a tool has cleared it.
+/// The random number of a disk that carries our marker, as 8 hex digits; empty if a tool has cleared it.
 pub fn marker_id(device: &mut dyn BlockDevice) -> io::Result<String> {
     let mut sector = [0; 512];
     if device.size() < 512 {
@@ -170,7 +172,7 @@ pub fn marker_id(device: &mut dyn BlockDevice) -> io::Result<String> {
     })
 }
 
-/// The record in the partition of our own type; `Some(None)` if the partition exists without a readable final one.
+/// The record in the partition of our own type. `Some(None)` if the partition exists without a final record that is readable.
 fn marker_partition(device: &mut dyn BlockDevice, entries: &[Entry]) -> io::Result<Option<Option<Record>>> {
     let Some(entry) = entries.iter().find(|e| e.kind == marker::PARTITION_TYPE) else {
         return Ok(None);
@@ -212,7 +214,7 @@ fn mbr_text(device: &mut dyn BlockDevice, sector: &[u8; 512]) -> io::Result<Stri
 
 fn table_text(device: &mut dyn BlockDevice, kind: &str, ranges: Vec<(u64, u64)>) -> io::Result<String> {
     let mut inside: Vec<&str> = Vec::new();
-    // A few are enough for people, and a table of a thousand must not cost minutes.
+    // A few partitions are enough for people, and a table of a thousand must not cost minutes.
     for (start, len) in ranges.iter().take(16).filter(|(_, len)| *len >= 4096) {
         inside.extend(Ends::read(device, *start, *len)?.formats());
     }
@@ -235,9 +237,9 @@ fn table_text(device: &mut dyn BlockDevice, kind: &str, ranges: Vec<(u64, u64)>)
     Ok(format!("{kind} with {count}{inside}"))
 }
 
-/// Decides what to do; pure. `digest` is the plan's digest as bytes.
+/// Decides what to do with a disk (pure). `digest` is the plan's digest as bytes.
 ///
-/// A disk that carries the plan's marker loses its data by an order only: the server has announced that it is kept.
+/// A disk that carries the plan's marker loses its data only by an order: the server has announced that the data is kept.
 pub fn decide(finding: &Finding, plan: &DiskPlan, digest: [u8; 16]) -> Action {
     let layout = &plan.layout;
     match finding {

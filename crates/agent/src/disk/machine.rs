@@ -1,4 +1,4 @@
-//! What preparation needs, done for real: the kernel, and the image's own mkfs.
+//! The parts of preparation that need the machine: the kernel, and the image's own mkfs.
 
 use super::{
     choose::partition_name,
@@ -6,7 +6,7 @@ use super::{
     geometry::{Geometry, Range, partition_number},
     options,
     prepare::Machine,
-    refresh::Copy,
+    refresh::ImageCopy,
     seed,
 };
 use crate::{
@@ -33,14 +33,14 @@ pub struct RealMachine<'a> {
     pub layout: &'a Layout,
     /// The image's root, mounted read-only.
     pub image: PathBuf,
-    /// What the image says of its files.
+    /// The image's list of files.
     pub list: &'a ImageList<'a>,
     /// Directory below which the new file systems are mounted, one directory per partition name.
     pub mounts: PathBuf,
     /// Called after each step; may never return.
     pub on_step: &'a mut dyn FnMut(&str),
     /// Called with lines for people.
-    pub on_note: &'a mut dyn FnMut(&str),
+    pub on_line: &'a mut dyn FnMut(&str),
 }
 
 impl RealMachine<'_> {
@@ -56,7 +56,7 @@ impl Machine for RealMachine<'_> {
         let path = Path::new("/dev").join(&self.disk);
         let file = fs::File::open(&path).doing(|| format!("opening {}", path.display()))?;
         device.forget().doing(|| format!("flushing {}", path.display()))?;
-        // The kernel scans partitions by itself when the disk's last writer closes it; that may be just now.
+        // The kernel scans partitions itself when the last writer closes the disk. That may happen just now.
         let mut last = None;
         let read = wait_for(NODE_WAIT, || {
             sys::reread_partitions(&file).map_err(|e| last = Some(e)).ok()
@@ -96,7 +96,7 @@ impl Machine for RealMachine<'_> {
             if let Some(copied) = result? {
                 synced.doing(|| format!("syncing {mount}"))?;
                 let mib = copied.bytes >> 20;
-                (self.on_note)(&format!(
+                (self.on_line)(&format!(
                     "{mount}: {} files, {mib} MiB copied from the image",
                     copied.files
                 ));
@@ -110,13 +110,13 @@ impl Machine for RealMachine<'_> {
     }
 }
 
-/// Calls `work` with what the image has at `mount` and the file system for it at `target`; none if the image has no such directory.
+/// Calls `work` with the image's directory `mount` and the file system for it at `target`. None if the image has no such directory.
 fn with_copy<T>(
     image: &Path,
     layout: &Layout,
     mount: &str,
     target: &Path,
-    work: impl FnOnce(&Copy<'_>) -> Res<T>,
+    work: impl FnOnce(&ImageCopy<'_>) -> Res<T>,
 ) -> Res<Option<T>> {
     let inside = rustix::fs::openat2(
         &fs::File::open(image).doing(|| format!("opening {}", image.display()))?,
@@ -133,7 +133,7 @@ fn with_copy<T>(
     use std::os::fd::AsRawFd;
     let path = PathBuf::from(format!("/proc/self/fd/{}/.", directory.as_raw_fd()));
     let mounts: Vec<&str> = layout.partitions.iter().filter_map(|p| p.mount.as_deref()).collect();
-    let copy = Copy {
+    let copy = ImageCopy {
         image: &path,
         target,
         mount,
@@ -142,7 +142,7 @@ fn with_copy<T>(
     work(&copy).map(Some)
 }
 
-/// Brings a partition that was kept, mounted at `target`, to the image's state; says what was done, if anything was.
+/// Updates a kept partition, mounted at `target`, to the image's state. Returns what was changed; none if nothing was.
 pub fn refresh_partition(
     image: &Path,
     list: &ImageList<'_>,
@@ -154,13 +154,13 @@ pub fn refresh_partition(
         Some(mount) => {
             let done = with_copy(image, layout, mount, target, |copy| copy.refresh(list));
             done.map(Option::flatten)
-                .map_err(|failure| Failure::new(format!("{mount} does not follow the image: {failure}")))
+                .map_err(|failure| Failure::new(format!("{mount} was not updated from the image: {failure}")))
         }
         None => Ok(None),
     }
 }
 
-/// Copies what the image has at `mount`; none if it has no such directory.
+/// Copies the image's directory `mount`. None if the image has no such directory.
 fn seed_partition(
     image: &Path,
     list: &ImageList<'_>,
@@ -170,7 +170,7 @@ fn seed_partition(
 ) -> Res<Option<seed::Copied>> {
     let copied = with_copy(image, layout, mount, target, |copy| {
         let copied = seed::copy_tree(copy.image, target)?;
-        copy.settle(list)?;
+        copy.record_seed(list)?;
         Ok(copied)
     })?;
     if matches!(mount, "/tmp" | "/var/tmp") {
@@ -179,18 +179,18 @@ fn seed_partition(
     Ok(copied)
 }
 
-/// How a file system is made.
+/// The program and its arguments that make a file system.
 pub struct Recipe {
     /// Program, searched in the image's usual directories.
     pub program: &'static str,
     /// Arguments before label and device.
     pub arguments: &'static [&'static str],
-    /// Debian's package of it, for the message when it is missing.
+    /// Debian's package of the program, for the message when it is missing.
     pub package: &'static str,
 }
 
-/// Features are pinned to what mke2fs and mkfs.xfs of Debian 11 and RHEL 8 make, so that an image that is rolled back to an
-/// older kernel still mounts what a newer one made.
+/// Features are limited to what mke2fs and mkfs.xfs of Debian 11 and RHEL 8 enable. So after a rollback, an image with an older
+/// kernel still mounts a file system that a newer image made.
 pub fn recipe(fs: FileSystem) -> Option<Recipe> {
     match fs {
         FileSystem::Ext4 => Some(Recipe {
@@ -228,7 +228,7 @@ pub fn recipe(fs: FileSystem) -> Option<Recipe> {
     }
 }
 
-/// Says which program of the image is missing for a layout; asked before anything is written.
+/// Names a program that the layout needs and the image lacks. Called before anything is written.
 pub fn missing_program(image: &Path, layout: &Layout) -> Option<String> {
     let recipes = layout.partitions.iter().filter_map(|p| recipe(p.fs));
     for recipe in recipes {
@@ -278,18 +278,18 @@ fn last_words(stderr: &[u8]) -> String {
     rackstrap_wire::text::cut(&text, 200).to_owned()
 }
 
-/// What `e2fsck -p` found (fsck.ext4(8)); the error says that the file system must not be mounted.
+/// Checks a file system with `e2fsck -p` (fsck.ext4(8)) and returns what it found. An error means that it must not be mounted.
 pub fn check_ext4(image: &Path, node: &Path) -> Res<String> {
     let Some(path) = find_program(image, "e2fsck") else {
-        // The journal is replayed by mounting; the rest is the administrator's choice of packages.
-        return Ok("not checked, as the image has no e2fsck".into());
+        // Mounting replays the journal. Whether e2fsck is installed is the administrator's choice.
+        return Ok("not checked, because the image has no e2fsck".into());
     };
     let mut command = sys::command_in_root(image, &format!("/{path}"))?;
     command.arg("-p").arg(node).stdin(std::process::Stdio::null());
     let output = command.output().doing(|| format!("e2fsck -p {}", node.display()))?;
     match output.status.code() {
         Some(0) => Ok("clean after its journal was replayed".into()),
-        // 2 wants a restart only if the file system was mounted, which it is not.
+        // With 2, e2fsck requires a restart only if the file system was mounted, which it is not.
         Some(1..=3) => Ok("repaired by e2fsck -p".into()),
         _ => {
             let said = last_words(if output.stderr.is_empty() {
@@ -298,7 +298,7 @@ pub fn check_ext4(image: &Path, node: &Path) -> Res<String> {
                 &output.stderr
             });
             Err(Failure::new(format!(
-                "{} wants a person: e2fsck -p: {}: {said}",
+                "{} needs repair by an administrator: e2fsck -p: {}: {said}",
                 node.display(),
                 output.status
             )))
@@ -306,18 +306,18 @@ pub fn check_ext4(image: &Path, node: &Path) -> Res<String> {
     }
 }
 
-/// Waits for partition `number` to have that length, and for its node; tells the kernel of the partition where it does not
-/// read our table, and makes the node where devtmpfs did not.
+/// Waits until partition `number` has that length and a device node. If the kernel cannot read our table, this adds the partition;
+/// if devtmpfs made no node, this makes it.
 pub fn partition_node(disk: &str, number: u32, range: Option<Range>) -> Res<PathBuf> {
     let name = partition_name(disk, number);
     let shown = Path::new("/sys/class/block").join(&name);
     let node = Path::new("/dev").join(&name);
-    // The kernel reads a table before it shows the disk, so what is missing now does not come by itself.
+    // The kernel reads a table before it shows the disk, so a partition that is missing now does not appear by itself.
     if let Some(range) = range.filter(|_| !shown.exists()) {
         let path = Path::new("/dev").join(disk);
         fs::File::open(&path)
             .and_then(|file| sys::add_partition(&file, number, range.start, range.len))
-            .doing(|| format!("telling the kernel of partition {name}"))?;
+            .doing(|| format!("adding partition {name} to the kernel's table"))?;
     }
     let found = wait_for(NODE_WAIT, || {
         let sectors: u64 = fs::read_to_string(shown.join("size")).ok()?.trim().parse().ok()?;
@@ -336,12 +336,12 @@ pub fn partition_node(disk: &str, number: u32, range: Option<Range>) -> Res<Path
     match found {
         Some(()) => Ok(node),
         None => Err(Failure::new(format!(
-            "the kernel shows no partition {name} as the table has it"
+            "the kernel does not show partition {name} with the table's size"
         ))),
     }
 }
 
-/// Mounts a partition at its place below `mounts`; `plain` leaves the layout's options out (they may say `ro`).
+/// Mounts a partition below `mounts`. `plain` leaves out the layout's options, which may contain `ro`.
 pub fn mount_partition(node: &Path, partition: &Partition, mounts: &Path, plain: bool) -> Res<PathBuf> {
     let target = mounts.join(&partition.name);
     fs::create_dir_all(&target).doing(|| format!("making {}", target.display()))?;
@@ -352,7 +352,7 @@ pub fn mount_partition(node: &Path, partition: &Partition, mounts: &Path, plain:
     Ok(target)
 }
 
-/// Unmounts. A process that was just forked may hold a descriptor for a moment, so EBUSY is asked again for a while.
+/// Unmounts. A process that was just forked may hold a descriptor for a moment, so EBUSY is retried for a while.
 pub fn unmount(target: &Path) -> Res<()> {
     let mut last = rustix::io::Errno::BUSY;
     let done = wait_for(Duration::from_secs(5), || {

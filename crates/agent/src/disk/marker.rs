@@ -1,9 +1,8 @@
-//! The marker: how a disk says which layout it was prepared for (pure bytes).
+//! The marker: the record on a disk of the layout that it was prepared for (pure bytes).
 //!
-//! # Where it is
+//! # Position
 //!
-//! **Sector 0**, on MBR and GPT alike, always written whole as one logical block, which a power cut
-//! leaves old or new and never half:
+//! **Sector 0**, on MBR and GPT alike, always written as one logical block, which a power cut leaves either old or new:
 //!
 //! | bytes | content |
 //! |---|---|
@@ -14,9 +13,8 @@
 //! | 494..510 | the *entry*, below, in place of the fourth partition |
 //! | 510..512 | 55 AA |
 //!
-//! **Entry** (16 bytes; diskmark's idea): invalid as a partition, yet accepted by Linux, which ignores an
-//! entry without sectors as long as its boot flag is 0x00 (a boot flag of 0x4D, tried first, made
-//! it refuse the whole table):
+//! **Entry** (16 bytes; the idea is diskmark's): not valid as a partition, yet Linux accepts it, because Linux ignores an entry
+//! without sectors if its boot flag is 0x00 (a boot flag of 0x4D, tried first, made Linux refuse the whole table):
 //!
 //! | bytes | field of a partition | content |
 //! |---|---|---|
@@ -42,32 +40,31 @@
 //! | 46..60 | zero |
 //! | 60..64 | CRC-32 of bytes 0..60, little endian |
 //!
-//! **On GPT** UEFI wants the protective MBR's entries 2 to 4 zero, and a partitioning tool may make them so.
-//! The authority there is the first partition: 1 MiB of type [`PARTITION_TYPE`], named `rackstrap NAME vN`
-//! for people, with the record in its first 64 bytes.
+//! **On GPT** UEFI requires entries 2 to 4 of the protective MBR to be zero, and a partitioning tool may clear them. Lookup the
+//! authority is the first partition: 1 MiB of type [`PARTITION_TYPE`], named `rackstrap NAME vN` for people, with the record in
+//! its first 64 bytes.
 //!
-//! # What counts
+//! # Precedence
 //!
-//! An in-progress entry in sector 0 comes first: whatever else is on the disk is left over or half made. It is the
-//! first thing that preparation writes and the last thing that it changes, so preparation is committed
-//! by one write of one sector.
+//! An in-progress entry in sector 0 comes first: everything else on the disk is old or half written. Preparation writes it first
+//! and changes it last, so one write of one sector commits a preparation.
 //!
-//! So a final sector 0 beside a table or a record that cannot be read comes from no power cut, but from somebody's tool or from
-//! a controller that shows other blocks. Such a disk is not prepared again without an order.
+//! So if sector 0 is final and the table or the record cannot be read, the cause is not a power cut but another tool, or a
+//! controller that shows another block size. Such a disk is prepared again only by an order.
 
 use rackstrap_wire::PartitionTable;
 
 /// Bytes of the record.
 pub const RECORD_LEN: usize = 64;
-/// Where the record is in sector 0: behind the boot code.
+/// Offset of the record in sector 0: after the boot code.
 pub const RECORD_AT: usize = 368;
-/// Where the partition entries begin in sector 0.
+/// Offset of the partition entries in sector 0.
 const TABLE_AT: usize = 446;
-/// Where the marker entry is in sector 0.
+/// Offset of the marker entry in sector 0.
 const ENTRY_AT: usize = TABLE_AT + 48;
 /// GPT type of the marker partition, ours alone.
 pub const PARTITION_TYPE: &str = "7261636B-7374-4261-9070-6D61726B6572";
-/// Where the marker partition of a GPT begins, and how long it is, in bytes.
+/// Start and length of the marker partition of a GPT, in bytes.
 pub const PARTITION_AT: u64 = 1 << 20;
 
 const RECORD_MAGIC: &[u8; 8] = b"RKSTRAP1";
@@ -76,7 +73,7 @@ const FORMAT: u8 = 1;
 
 const _: () = assert!(super::bootcode::USED <= RECORD_AT && RECORD_AT + RECORD_LEN <= super::bootcode::LENGTH);
 
-/// Which layout a disk was prepared for.
+/// The layout that a disk was prepared for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Layout name, 1 to 16 characters of `[a-z0-9-]`.
@@ -89,23 +86,23 @@ pub struct Record {
     pub table: PartitionTable,
 }
 
-/// How far preparation got.
+/// How far preparation came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It began.
+    /// It started.
     InProgress,
-    /// It ended.
+    /// It is complete.
     Final,
 }
 
-/// What sector 0 says.
+/// The marker in sector 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sector0 {
-    /// Nothing of ours.
+    /// Lookup is no marker.
     NotOurs,
-    /// Ours; the record is none when an in-progress sector has a damaged one.
+    /// A marker; the record is none if an in-progress sector has a damaged one.
     Ours(Option<Record>, State),
-    /// Our final entry, but record or partition entries are not what it was written for.
+    /// A final entry whose checksum does not match the record or the partition entries.
     Changed,
 }
 
@@ -140,7 +137,7 @@ pub fn valid_name(name: &str) -> bool {
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
-/// The record's bytes. The name must be [`valid_name`]; more than 16 bytes of it are cut.
+/// The record's bytes. The name must be [`valid_name`]; bytes after the 16th are cut.
 pub fn encode_record(record: &Record, state: State) -> [u8; RECORD_LEN] {
     let mut bytes = [0; RECORD_LEN];
     bytes[..8].copy_from_slice(RECORD_MAGIC);
@@ -159,7 +156,7 @@ pub fn encode_record(record: &Record, state: State) -> [u8; RECORD_LEN] {
     bytes
 }
 
-/// Reads a record; none if any byte is not as [`encode_record`] writes it.
+/// Reads a record; none if any byte differs from what [`encode_record`] writes.
 pub fn decode_record(bytes: &[u8]) -> Option<(Record, State)> {
     let bytes: &[u8; RECORD_LEN] = bytes.get(..RECORD_LEN)?.try_into().ok()?;
     let state = State::from_byte(bytes[45])?;
@@ -196,7 +193,7 @@ fn decode_entry(entry: &[u8]) -> Option<(u32, State)> {
 /// Sector 0 with boot code, record, the given first three partition entries, and the marker entry.
 pub fn encode_sector0(record: &Record, state: State, entries: &[[u8; 16]; 3], disk_signature: [u8; 4]) -> [u8; 512] {
     let mut sector = [0; 512];
-    // Sector 0 of a disk with blocks of 512 bytes; `table::write_sector0` knows others.
+    // This is for blocks of 512 bytes; `table::write_sector0` handles other sizes.
     let code = super::bootcode::code(record.table, 512);
     sector[..code.len()].copy_from_slice(&code);
     sector[RECORD_AT..RECORD_AT + RECORD_LEN].copy_from_slice(&encode_record(record, state));
@@ -208,7 +205,7 @@ pub fn encode_sector0(record: &Record, state: State, entries: &[[u8; 16]; 3], di
     sector
 }
 
-/// What sector 0 says about us.
+/// Reads the marker in sector 0.
 pub fn decode_sector0(sector: &[u8]) -> Sector0 {
     let Some(sector) = sector.get(..512).filter(|s| s[510..] == [0x55, 0xaa]) else {
         return Sector0::NotOurs;

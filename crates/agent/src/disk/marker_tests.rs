@@ -35,7 +35,7 @@ proptest! {
         if covered {
             prop_assert_ne!(found, Sector0::Ours(Some(record), state));
         } else {
-            // Boot code and disk signature may be rewritten by others without the disk becoming theirs.
+            // Other programs may rewrite boot code and disk signature, and the disk is still ours.
             prop_assert_eq!(found, Sector0::Ours(Some(record), state));
         }
     }
@@ -47,7 +47,7 @@ proptest! {
     }
 }
 
-/// The format is a promise to disks that exist: these exact bytes are read for ever.
+/// Disks in the field have this format: these exact bytes must stay readable.
 #[test]
 fn the_format_is_fixed() {
     let record = Record {
@@ -71,7 +71,7 @@ const RECORD_BYTES: &str = "524b535452415031736372617463680000000000000000000100
 const ENTRY_BYTES: &str = "00524b5300014655b00f2bcc0000000055aa";
 
 #[test]
-fn the_entry_is_no_partition_to_linux() {
+fn linux_does_not_take_the_entry_for_a_partition() {
     // block/partitions/msdos.c: the boot flag must be 0 or 0x80, or the whole table is refused; an entry
     // without sectors is skipped.
     let entry = encode_entry(u32::MAX, State::Final);
@@ -79,7 +79,7 @@ fn the_entry_is_no_partition_to_linux() {
 }
 
 #[test]
-fn an_in_progress_sector_stays_ours_with_a_damaged_record() {
+fn an_in_progress_sector_with_a_damaged_record_is_still_ours() {
     let record = Record {
         name: "a".into(),
         version: 2,

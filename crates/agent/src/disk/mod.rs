@@ -1,4 +1,4 @@
-//! The node's disk: choose it, look whose it is, keep or prepare it, mount its file systems.
+//! The node's disk: choose it, find out what it holds, keep or prepare it, mount its file systems.
 
 pub mod bootcode;
 pub mod choose;

@@ -1,14 +1,14 @@
-//! The network loader that a disk carries for BIOS: iPXE, which asks the network for ever.
+//! The network loader on a disk, for a BIOS: iPXE, which asks the network until it gets an answer.
 //!
-//! The server makes it (head with second stage, iPXE, script) and names it in the plan by size and CRC-32; the disk's copy
+//! The server makes the loader (head with second stage, iPXE, script) and names it in the plan by size and CRC-32. The disk's copy
 //! begins with the same two numbers. If the numbers are equal and the copy has this CRC-32, nothing is written. Otherwise the
-//! agent fetches it and writes it at 64 KiB past the start of the gap before the first partition (MBR) or of the marker
-//! partition (GPT). No layout, no digest and no partition changes, so disks that were prepared before get it too, and lose
-//! nothing.
+//! agent fetches the loader and writes it 64 KiB after the start of the gap before the first partition (MBR) or of the marker
+//! partition (GPT). Layout, digest and partitions do not change, so disks that were prepared earlier get the loader too, and
+//! lose nothing.
 //!
-//! Power cuts: the first block, which says that there is a loader, is zeroed first and written last, with a flush
-//! between. The boot sector takes a disk without that block for one without a loader, and the next boot writes it again.
-//! The loader's second stage checks the CRC-32 too, so a copy that was damaged in another way is never started.
+//! Power cuts: the first block, which marks the loader as present, is zeroed first and written last, with a flush between. The
+//! boot sector treats a disk without that block as one without a loader, and the next boot of the node writes it again. The
+//! loader's second stage also checks the CRC-32, so a copy that was damaged in another way is never started.
 
 use super::{
     device::{BlockDevice, write_zeroes},
@@ -19,14 +19,14 @@ use super::{
 use crate::fail::{Doing, Failure, Res};
 use rackstrap_wire::{DiskLoader, PartitionTable};
 
-/// Bytes that the boot sector reads, and that say what the loader is.
+/// Bytes that the boot sector reads; they identify the loader.
 pub const HEAD: usize = 4096;
 /// Bytes between the start of the gap or marker partition and the loader.
 const OFFSET: u64 = 64 << 10;
-/// Most bytes of a loader: up to the first partition.
+/// Most bytes of a loader: it ends before the first partition.
 const MOST: u64 = ALIGN - OFFSET;
 
-/// Where the loader begins, in bytes.
+/// Start of the loader, in bytes.
 pub fn start(table: PartitionTable) -> u64 {
     OFFSET
         + match table {
@@ -35,12 +35,12 @@ pub fn start(table: PartitionTable) -> u64 {
         }
 }
 
-/// Puts the loader `wanted` onto a prepared disk, and the boot code that starts it. True if something was written.
+/// Writes the loader `wanted` and the boot code that starts it to a prepared disk. Returns true if something was written.
 pub fn install(device: &mut dyn BlockDevice, wanted: DiskLoader, fetch: &mut dyn FnMut() -> Res<Vec<u8>>) -> Res<bool> {
     let mut sector0 = [0; 512];
     device.read_at(0, &mut sector0).doing(|| "reading sector 0".into())?;
     let Sector0::Ours(Some(record), State::Final) = marker::decode_sector0(&sector0) else {
-        return Err(Failure::new("sector 0 is not as rackstrap wrote it"));
+        return Err(Failure::new("sector 0 was changed since rackstrap wrote it"));
     };
     if !fits(wanted) {
         return Err(Failure::new(format!(
@@ -79,7 +79,7 @@ fn fits(wanted: DiskLoader) -> bool {
     (HEAD as u64 + 1..=MOST).contains(&size) && size.is_multiple_of(HEAD as u64)
 }
 
-/// Whether `bytes` are all of the loader `wanted`, which fits.
+/// Whether `bytes` are the whole loader `wanted`, which fits.
 fn is(bytes: &[u8], wanted: DiskLoader) -> bool {
     let head = bytes.len() == wanted.size as usize
         && bytes.starts_with(b"RKSB")
@@ -99,7 +99,7 @@ fn write(device: &mut dyn BlockDevice, at: u64, bytes: &[u8]) -> std::io::Result
     write_zeroes(device, at, HEAD as u64)?;
     device.flush()?;
     device.write_at(at + HEAD as u64, rest)?;
-    // The head may be eight blocks: its first one, which counts, comes last.
+    // The head may be eight blocks: its first block, which marks the loader as present, comes last.
     let first = (device.sector() as usize).min(HEAD);
     device.write_at(at + first as u64, &head[first..])?;
     device.flush()?;

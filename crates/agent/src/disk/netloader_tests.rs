@@ -23,7 +23,7 @@ fn prepared(table: PartitionTable) -> tempfile::NamedTempFile {
         table,
     };
     let mut sector = encode_sector0(&record, State::Final, &[[0; 16]; 3], [1, 2, 3, 4]);
-    // The code of an agent that knew of no loader.
+    // The code of an agent from before the network loader.
     sector[..300].fill(0x90);
     file.as_file().write_all(&sector).unwrap();
     file
@@ -47,7 +47,7 @@ fn an_older_disk_gets_loader_and_code_once_and_keeps_its_marker() {
         assert!(sector.starts_with(&crate::disk::bootcode::code(table, 512)));
         assert!(matches!(marker::decode_sector0(&sector), Sector0::Ours(Some(r), State::Final) if r.version == 1));
         assert_eq!(marker::disk_signature_of(&sector), [1, 2, 3, 4]);
-        // Nothing is fetched or written when it is there; read-only makes a write an error.
+        // A second call fetches and writes nothing; the device is read-only, so a write would fail.
         let mut device = FileDevice::open(file.path(), false).unwrap();
         assert_eq!(install(&mut device, wanted, &mut || panic!("fetched again")), Ok(false));
         let mut device = FileDevice::open(file.path(), true).unwrap();
@@ -57,7 +57,7 @@ fn an_older_disk_gets_loader_and_code_once_and_keeps_its_marker() {
 }
 
 #[test]
-fn what_is_not_the_wanted_loader_is_not_written() {
+fn a_loader_with_another_size_or_checksum_is_not_written() {
     let file = prepared(PartitionTable::Gpt);
     let before = std::fs::read(file.path()).unwrap();
     let (wanted, good) = loader(1);
@@ -92,7 +92,7 @@ fn a_damaged_copy_is_written_again() {
 }
 
 #[test]
-fn a_loader_that_does_not_fit_is_not_even_fetched() {
+fn a_loader_that_does_not_fit_is_not_fetched() {
     let file = prepared(PartitionTable::Mbr);
     for size in [0, HEAD as u32, HEAD as u32 * 2 + 1, 964 << 10, u32::MAX] {
         let mut device = FileDevice::open(file.path(), false).unwrap();
@@ -136,7 +136,7 @@ impl BlockDevice for Cut {
 }
 
 #[test]
-fn after_a_power_cut_a_head_means_a_whole_loader_and_the_next_boot_mends_it() {
+fn after_a_power_cut_a_head_means_a_whole_loader_and_the_next_boot_writes_it_again() {
     for writes in 0..5 {
         let file = prepared(PartitionTable::Mbr);
         let (old, bytes) = loader(1);

@@ -2,7 +2,7 @@
 
 use rustix::mount::MountFlags;
 
-/// Splits `defaults,noatime,discard` into the kernel's flags and what is left for the file system.
+/// Splits `defaults,noatime,discard` into the kernel's flags and the file system's own options.
 pub fn split(options: &str) -> (MountFlags, String) {
     let mut flags = MountFlags::empty();
     let mut rest = Vec::new();
@@ -22,7 +22,7 @@ pub fn split(options: &str) -> (MountFlags, String) {
             "relatime" => (MountFlags::RELATIME, true),
             "sync" => (MountFlags::SYNCHRONOUS, true),
             "dirsync" => (MountFlags::DIRSYNC, true),
-            // For mount(8), fstab and systemd, not for the kernel.
+            // These are for mount(8), fstab and systemd, not for the kernel.
             "" | "defaults" | "auto" | "noauto" | "nofail" | "_netdev" | "user" | "nouser" | "async" => continue,
             o if o.starts_with("x-") || o.starts_with("comment=") => continue,
             other => {
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_are_sorted_out() {
+    fn options_become_flags_or_stay_text() {
         let (flags, rest) = split("defaults,noatime,nosuid,discard,x-systemd.growfs,ro,rw,inode64");
         assert_eq!(flags, MountFlags::NOATIME | MountFlags::NOSUID);
         assert_eq!(rest, "discard,inode64");

@@ -1,8 +1,8 @@
-//! `.rackstrap` in the root of a file system of the disk: what the agent keeps there from boot to boot.
+//! `.rackstrap` in the root of a file system of the disk: what the agent keeps there between boots.
 //!
-//! Where everybody may write (/tmp), any user can put something of that name there before the agent does: a FIFO, whose opening
-//! never ends, a link to a device, a list of gigabytes. So the directory is opened without following a link and has to be root's
-//! before anything in it is looked at, and everything in it is reached from its descriptor.
+//! Where all users may write (/tmp), a user can create that name before the agent does: a FIFO, whose opening never ends, a link to
+//! a device, a list of gigabytes. So the agent opens the directory without following a link, checks that it belongs to root, and
+//! reaches everything in it through its descriptor.
 
 use crate::fail::{Doing, Failure, Res};
 use rustix::{
@@ -16,12 +16,12 @@ use std::{
     path::PathBuf,
 };
 
-/// Its name.
+/// Name of the directory.
 pub const NAME: &str = ".rackstrap";
-/// Longest list that is read back; far more than an import writes.
+/// Longest list that is read; an import writes far less.
 const LONGEST: u64 = 64 << 20;
 
-/// The directory, open, and root's.
+/// The directory, open, and owned by root.
 #[derive(Debug)]
 pub struct Own {
     directory: OwnedFd,
@@ -29,53 +29,53 @@ pub struct Own {
     shown: String,
 }
 
-/// What is there under the directory's name.
+/// The object under the directory's name in a file system.
 #[derive(Debug)]
-pub enum There {
-    /// Nothing.
-    Nothing,
-    /// Something that is not a directory of root's alone; the failure says so.
-    Strange(Failure),
+pub enum Lookup {
+    /// The name does not exist.
+    Missing,
+    /// Something else than a directory that only root may write; the failure names it.
+    Foreign(Failure),
     /// The directory.
     Own(Own),
 }
 
 impl Own {
-    /// Looks for it in the file system whose root is `root`, and that is mounted at `mount` on the node. Makes nothing.
-    pub fn find(root: impl AsFd, mount: &str) -> Res<There> {
+    /// Looks for the directory in the file system with the root `root`, mounted at `mount` on the node. Creates nothing.
+    pub fn find(root: impl AsFd, mount: &str) -> Res<Lookup> {
         let shown = format!("{mount}/{NAME}");
-        let strange = || There::Strange(Failure::new(format!("{shown} is not root's directory; remove it")));
+        let foreign = || Lookup::Foreign(Failure::new(format!("{shown} is not root's directory; remove it")));
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let directory = match openat(root, NAME, flags, Mode::empty()) {
             Ok(directory) => directory,
-            Err(Errno::NOENT) => return Ok(There::Nothing),
-            Err(Errno::NOTDIR | Errno::LOOP) => return Ok(strange()),
+            Err(Errno::NOENT) => return Ok(Lookup::Missing),
+            Err(Errno::NOTDIR | Errno::LOOP) => return Ok(foreign()),
             Err(e) => return Err(e).doing(|| format!("opening {shown}")),
         };
         let stat = fstat(&directory).doing(|| format!("looking at {shown}"))?;
         Ok(match stat.st_uid == 0 && stat.st_mode & 0o022 == 0 {
-            true => There::Own(Own { directory, shown }),
-            false => strange(),
+            true => Lookup::Own(Own { directory, shown }),
+            false => foreign(),
         })
     }
 
-    /// The same, made if it is missing.
+    /// Like [`Own::find`], but creates the directory if it is missing.
     pub fn make(root: impl AsFd, mount: &str) -> Res<Own> {
         match mkdirat(&root, NAME, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(e) => return Err(e).doing(|| format!("making {mount}/{NAME}")),
         }
         match Own::find(root, mount)? {
-            There::Own(own) => Ok(own),
-            There::Strange(failure) => Err(failure),
-            There::Nothing => Err(Failure::new(format!("{mount}/{NAME} is gone again"))),
+            Lookup::Own(own) => Ok(own),
+            Lookup::Foreign(failure) => Err(failure),
+            Lookup::Missing => Err(Failure::new(format!("{mount}/{NAME} was removed again"))),
         }
     }
 
-    /// The text of the lists that are kept here, if there are any.
+    /// The text of the lists that are kept here; none if there are none.
     pub fn list(&self) -> Res<Option<Vec<u8>>> {
         let doing = || format!("reading {}/image", self.shown);
-        // Whatever it is, opening it does not wait.
+        // NONBLOCK: opening a FIFO must not wait.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = match openat(&self.directory, "image", flags, Mode::empty()) {
             Ok(file) => File::from(file),
@@ -83,20 +83,20 @@ impl Own {
             Err(e) => return Err(e).doing(doing),
         };
         let stat = fstat(&file).doing(doing)?;
-        let strange = |what: &str| Err(Failure::new(format!("{}/image {what}; remove it", self.shown)));
+        let refuse = |what: &str| Err(Failure::new(format!("{}/image {what}; remove it", self.shown)));
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_uid != 0 {
-            return strange("is not a file of root's");
+            return refuse("is not a regular file of root");
         }
         if stat.st_size as u64 > LONGEST {
-            return strange("is longer than any list");
+            return refuse("is too long for a list");
         }
         let mut text = Vec::new();
         file.take(LONGEST).read_to_end(&mut text).doing(doing)?;
         Ok(Some(text))
     }
 
-    /// Replaces the list on disk at one stroke.
-    pub fn keep(&self, text: &[u8]) -> Res<()> {
+    /// Replaces the list on disk atomically.
+    pub fn record(&self, text: &[u8]) -> Res<()> {
         let doing = || format!("writing {}/image", self.shown);
         let _ = unlinkat(&self.directory, "image.new", AtFlags::empty());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -109,12 +109,12 @@ impl Own {
         rustix::fs::fsync(&self.directory).doing(doing)
     }
 
-    /// Where new files wait for their places.
+    /// The directory of new files before they are renamed to their places.
     pub fn stage(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}/stage", self.directory.as_raw_fd()))
     }
 
-    /// Removes the stage and what is in it.
+    /// Removes the stage and its content.
     pub fn clear_stage(&self) -> Res<()> {
         match fs::remove_dir_all(self.stage()) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {

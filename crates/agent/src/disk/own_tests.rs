@@ -1,11 +1,11 @@
-//! What users can put in the place of the agent's directory, and what can stand in it.
+//! Objects that users can create under the directory's name, and in the place of the list.
 
 use super::*;
 use rustix::fs::{CWD, mknodat};
 use std::{os::unix::fs::chown, os::unix::fs::symlink, path::Path, sync::mpsc::channel, time::Duration};
 
-/// What it is, and how it is put there.
-type Strange<'a> = (&'a str, &'a dyn Fn(&Path));
+/// A description, and a function that creates the object.
+type Foreign<'a> = (&'a str, &'a dyn Fn(&Path));
 
 fn open(path: &Path) -> OwnedFd {
     File::open(path).unwrap().into()
@@ -17,27 +17,27 @@ fn read(root: &Path) -> Res<Option<Vec<u8>>> {
     let root = root.to_owned();
     std::thread::spawn(move || {
         let text = Own::find(open(&root), "/tmp").and_then(|there| match there {
-            There::Own(own) => own.list(),
-            There::Nothing => Ok(None),
-            There::Strange(failure) => Err(failure),
+            Lookup::Own(own) => own.list(),
+            Lookup::Missing => Ok(None),
+            Lookup::Foreign(failure) => Err(failure),
         });
         let _ = done.send(text);
     });
     let answer = answer.recv_timeout(Duration::from_secs(60));
-    answer.expect("reading the list does not end")
+    answer.expect("reading the list takes too long")
 }
 
 #[test]
-fn what_a_user_put_in_the_place_of_the_directory_is_not_entered() {
+fn an_object_of_a_user_in_place_of_the_directory_is_refused() {
     let elsewhere = tempfile::tempdir().unwrap();
     fs::write(elsewhere.path().join("image"), "list 1\0\0").unwrap();
-    let others: [Strange<'_>; 5] = [
+    let others: [Foreign<'_>; 5] = [
         ("a user's directory", &|path| {
             fs::create_dir(path).unwrap();
             mknodat(CWD, path.join("image"), FileType::Fifo, Mode::RUSR, 0).unwrap();
             chown(path, Some(1000), None).unwrap();
         }),
-        ("one that all may write", &|path| {
+        ("a directory that all users may write", &|path| {
             fs::create_dir(path).unwrap();
             rustix::fs::chmod(path, Mode::from_raw_mode(0o777)).unwrap();
         }),
@@ -56,23 +56,23 @@ fn what_a_user_put_in_the_place_of_the_directory_is_not_entered() {
     }
     let root = tempfile::tempdir().unwrap();
     assert_eq!(read(root.path()), Ok(None));
-    assert!(!root.path().join(NAME).exists(), "looking makes nothing");
+    assert!(!root.path().join(NAME).exists(), "the lookup created it");
 }
 
 #[test]
-fn only_a_file_of_roots_of_a_sane_length_is_a_list() {
+fn only_a_short_regular_file_of_root_is_read_as_a_list() {
     let elsewhere = tempfile::NamedTempFile::new().unwrap();
-    let others: [Strange<'_>; 5] = [
-        ("is not a file of root's", &|path| {
+    let others: [Foreign<'_>; 5] = [
+        ("is not a regular file of root", &|path| {
             mknodat(CWD, path, FileType::Fifo, Mode::RUSR, 0).unwrap();
         }),
         ("symbolic links", &|path| symlink("/dev/zero", path).unwrap()),
         ("symbolic links", &|path| symlink(elsewhere.path(), path).unwrap()),
-        ("is not a file of root's", &|path| {
+        ("is not a regular file of root", &|path| {
             fs::write(path, "list 1\0\0").unwrap();
             chown(path, Some(1000), None).unwrap();
         }),
-        ("is longer than any list", &|path| {
+        ("is too long for a list", &|path| {
             File::create(path).unwrap().set_len(1 << 40).unwrap();
         }),
     ];
@@ -82,8 +82,8 @@ fn only_a_file_of_roots_of_a_sane_length_is_a_list() {
         put(&root.path().join(NAME).join("image"));
         let refused = read(root.path()).expect_err(why).to_string();
         assert!(refused.contains(why), "{refused}");
-        // What stands there is no obstacle to a new list.
-        own.keep(b"list 1\0\0").unwrap();
+        // Any such object can be replaced by a new list.
+        own.record(b"list 1\0\0").unwrap();
         assert_eq!(read(root.path()), Ok(Some(b"list 1\0\0".to_vec())));
     }
 }

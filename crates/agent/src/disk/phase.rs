@@ -1,8 +1,8 @@
-//! The disk phase: from the plan to a [`DiskState`]. Nothing here stops a boot: whatever goes wrong, the node runs without
-//! its disk and says so.
+//! The disk phase: from the plan to a [`DiskState`]. No failure here stops a boot: the node then runs without its disk and
+//! reports why.
 
 use super::{
-    choose::{self, Candidate, Looked, NoChoice},
+    choose::{self, Candidate, InspectedDisk, NoChoice},
     device::{BlockDevice, FileDevice},
     geometry::{self, partition_number},
     inspect::{self, Action, Finding},
@@ -21,33 +21,33 @@ use std::{
 };
 use uuid::Uuid;
 
-/// A disk that the plan names, or that the last boot had, is waited for; slow controllers need most of it.
+/// Longest wait for a disk that the plan names, or that the last boot had. Slow controllers need most of it.
 const NAMED_WAIT: Duration = Duration::from_secs(15);
-/// Without such a disk one is chosen once no further ones appear for that long: it may be the first boot only.
+/// Otherwise a disk is chosen when none has appeared for this long: this may be the first boot.
 const QUIET: Duration = Duration::from_secs(1);
-/// A node may well have none: everything fast has been found while modules and root were loaded.
+/// Longest wait for any disk. A node may have none: fast disks were found while modules and root were loaded.
 const AUTO_WAIT: Duration = Duration::from_secs(5);
 
-/// Where the phase works.
+/// The surroundings of the phase.
 pub struct Context<'a> {
-    /// The node's name, for commands that an administrator is told.
+    /// The node's name, for commands in messages.
     pub node: &'a str,
     /// The image's root, mounted read-only.
     pub image: &'a Path,
-    /// What the image says of its files.
+    /// The image's list of files.
     pub list: &'a ImageList<'a>,
-    /// Below here the disk's file systems are mounted, to be moved into the new root.
+    /// The disk's file systems are mounted below this directory, and later moved into the new root.
     pub mounts: &'a Path,
-    /// A step of preparation is done; may never return.
+    /// Called after each step of preparation; may never return.
     pub on_step: &'a mut dyn FnMut(&str),
-    /// A line for people.
-    pub on_note: &'a mut dyn FnMut(&str),
+    /// Called with each line for people.
+    pub on_line: &'a mut dyn FnMut(&str),
 }
 
-/// What the phase leaves: the state, and a sentence about it for people.
+/// The result of the phase: the state, and a sentence about it for people.
 pub type Outcome = (DiskState, String);
 
-/// Does what the plan says.
+/// Does what the plan says with the disk.
 pub fn run(plan: Option<&DiskPlan>, context: Context<'_>) -> Outcome {
     let Some(plan) = plan else {
         return (DiskState::default(), "left alone: the plan has no layout".to_owned());
@@ -55,9 +55,9 @@ pub fn run(plan: Option<&DiskPlan>, context: Context<'_>) -> Outcome {
     run_among(plan, &|| choose::candidates(Path::new("/sys/block")), context)
 }
 
-/// The same among the disks that `present` lists.
+/// Like [`run`], but among the disks that `present` lists.
 fn run_among(plan: &DiskPlan, present: &dyn Fn() -> Vec<Candidate>, context: Context<'_>) -> Outcome {
-    let (looked, choice) = look_for_disk(plan, present);
+    let (looked, choice) = find_disk(plan, present);
     let mut facts = DiskFacts::default();
     let chosen = match choice {
         Ok(chosen) => chosen,
@@ -104,14 +104,14 @@ fn degraded(reason: String, facts: DiskFacts) -> Outcome {
     (state, reason)
 }
 
-/// Looks at all disks until it is clear which one is the node's, and for no longer than the slow ones take.
-fn look_for_disk(
+/// Reads all disks until it is clear which one is the node's, but not longer than slow disks take.
+fn find_disk(
     plan: &DiskPlan,
     present: &dyn Fn() -> Vec<Candidate>,
-) -> (Vec<Looked>, Result<Option<usize>, NoChoice>) {
+) -> (Vec<InspectedDisk>, Result<Option<usize>, NoChoice>) {
     let began = Instant::now();
     let mut quiet_since = began;
-    let mut looked: Vec<Looked> = Vec::new();
+    let mut looked: Vec<InspectedDisk> = Vec::new();
     loop {
         let all = choose::of_interest(present(), &plan.device);
         if all.iter().ne(looked.iter().map(|l| &l.disk)) {
@@ -119,12 +119,12 @@ fn look_for_disk(
             let mut before = std::mem::take(&mut looked);
             for disk in all {
                 let known = before.iter().position(|l| l.disk == disk);
-                looked.push(known.map_or_else(|| look(disk), |index| before.swap_remove(index)));
+                looked.push(known.map_or_else(|| inspect_disk(disk), |index| before.swap_remove(index)));
             }
         }
         let choice = choose::choose(&looked, plan);
         let longest = match &choice {
-            // The last boot's disk is there.
+            // This is the last boot's disk.
             Ok(Some(index)) if choose::is_certain(&looked[*index], plan) => Duration::ZERO,
             Ok(Some(_)) => QUIET,
             Ok(None) if plan.device == "auto" => AUTO_WAIT,
@@ -142,8 +142,8 @@ fn look_for_disk(
     }
 }
 
-/// Reads what a disk holds. Opened for reading, so that looking at a disk cannot write to it.
-fn look(disk: Candidate) -> Looked {
+/// Finds out what a disk holds. The disk is opened read-only, so that this cannot write to it.
+fn inspect_disk(disk: Candidate) -> InspectedDisk {
     let read = || -> Res<(Finding, String)> {
         let node = disk_node(&disk.name)?;
         let mut device = FileDevice::open(&node, false).doing(|| format!("opening {}", node.display()))?;
@@ -159,11 +159,11 @@ fn look(disk: Candidate) -> Looked {
         Ok((finding, marker)) => (Ok(finding), marker),
         Err(failure) => (Err(failure.to_string()), String::new()),
     };
-    Looked { disk, finding, marker }
+    InspectedDisk { disk, finding, marker }
 }
 
-/// The disks that are not the chosen one.
-fn unused(looked: &[Looked], chosen: Option<usize>) -> Vec<UnusedDisk> {
+/// The disks that were not chosen.
+fn unused(looked: &[InspectedDisk], chosen: Option<usize>) -> Vec<UnusedDisk> {
     let others = looked.iter().enumerate().filter(|(index, _)| Some(*index) != chosen);
     let others = others.map(|(_, disk)| UnusedDisk {
         device: disk.disk.name.clone(),
@@ -173,7 +173,7 @@ fn unused(looked: &[Looked], chosen: Option<usize>) -> Vec<UnusedDisk> {
     others.take(MOST_UNUSED).collect()
 }
 
-/// `why; /tmp and /var are in RAM`: the mount points of the layout that no partition backs.
+/// `why; /tmp and /var are in RAM`: the mount points of the layout without a partition.
 fn in_ram(why: &str, plan: &DiskPlan, mounts: &[MountedPartition]) -> String {
     let there = |mount: &String| mounts.iter().any(|m| m.mount.as_ref() == Some(mount));
     let missing: Vec<&str> = plan
@@ -193,7 +193,7 @@ fn in_ram(why: &str, plan: &DiskPlan, mounts: &[MountedPartition]) -> String {
 
 type Worked = (DiskStatus, Vec<MountedPartition>, String);
 
-fn work(plan: &DiskPlan, looked: &Looked, context: Context<'_>, facts: &mut DiskFacts) -> Res<Worked> {
+fn work(plan: &DiskPlan, looked: &InspectedDisk, context: Context<'_>, facts: &mut DiskFacts) -> Res<Worked> {
     let layout = &plan.layout;
     let name = &looked.disk.name;
     let node = disk_node(name)?;
@@ -220,7 +220,7 @@ fn work(plan: &DiskPlan, looked: &Looked, context: Context<'_>, facts: &mut Disk
             }
             let help = match finding {
                 Finding::Unclear { .. } => format!(
-                    "; to lose what is on it and have it prepared again: `rackstrap node reprep {}`, then restart the node",
+                    "; to delete its contents and prepare it again: `rackstrap node reprep {}`, then restart the node",
                     context.node
                 ),
                 _ => String::new(),
@@ -228,7 +228,7 @@ fn work(plan: &DiskPlan, looked: &Looked, context: Context<'_>, facts: &mut Disk
             Err(Failure::new(format!("{name} {why}{help}")))
         }
         Action::Keep(note) => {
-            // With another digest the table may not be the plan's: a partition may be another than its place in the plan says.
+            // With another digest the table may differ from the plan's: a partition number may mean another partition.
             let geometry = geometry.ok().filter(|_| note.is_none());
             let (mounts, troubles) = mount_all(plan, name, geometry.as_ref(), note.is_none(), context);
             let wrong: Vec<String> = note.into_iter().chain(troubles).collect();
@@ -246,7 +246,7 @@ fn work(plan: &DiskPlan, looked: &Looked, context: Context<'_>, facts: &mut Disk
             if let Some(what) = machine::missing_program(context.image, layout) {
                 return Err(Failure::new(format!("{name} was not prepared: {what}")));
             }
-            (context.on_note)(&format!("preparing {name}: {from} -> {record}"));
+            (context.on_line)(&format!("preparing {name}: {from} -> {record}"));
             facts.marker = None;
             let (mounts, troubles) = prepare_disk(plan, name, &node, &geometry, &record, context)?;
             let id = FileDevice::open(&node, false).and_then(|mut device| inspect::marker_id(&mut device));
@@ -263,7 +263,7 @@ fn work(plan: &DiskPlan, looked: &Looked, context: Context<'_>, facts: &mut Disk
     }
 }
 
-/// What the server is told of a marker.
+/// The marker as reported to the server.
 fn marker_of(record: &Record, id: String) -> DiskMarker {
     DiskMarker {
         id,
@@ -293,7 +293,7 @@ fn prepare_disk(
         list: context.list,
         mounts: context.mounts.to_owned(),
         on_step: context.on_step,
-        on_note: context.on_note,
+        on_line: context.on_line,
     };
     prepare::prepare(
         &mut device,
@@ -305,27 +305,27 @@ fn prepare_disk(
     )
     .map_err(failed)?;
     drop(device);
-    let RealMachine { on_step, on_note, .. } = machine;
+    let RealMachine { on_step, on_line, .. } = machine;
     let context = Context {
         node: context.node,
         image: context.image,
         list: context.list,
         mounts: context.mounts,
         on_step,
-        on_note,
+        on_line,
     };
     Ok(mount_all(plan, name, Some(geometry), true, context))
 }
 
-/// GUIDs need random numbers. A static binary's fallback polls /dev/random, and this early nothing makes the kernel's
-/// generator ready but a blocking read, which gathers entropy from the CPU's jitter (Linux 5.6 and newer).
+/// GUIDs need random numbers. The fallback of a static binary polls /dev/random, and this early only a blocking read makes the
+/// kernel's generator ready: it gathers entropy from the CPU's jitter (Linux 5.6 and newer).
 fn wait_for_entropy() {
     use std::io::Read;
     let _ = std::fs::File::open("/dev/random").and_then(|mut f| f.read_exact(&mut [0; 16]));
 }
 
-/// Mounts what the layout has on a disk that holds it; what does not work is said and left out. Copies of the image's directories
-/// follow the image if `follow` says so.
+/// Mounts the layout's partitions of a prepared disk. A failure is reported, and that partition is left out. With `follow`, copies of
+/// the image's directories are updated from the image.
 fn mount_all(
     plan: &DiskPlan,
     disk: &str,
@@ -354,7 +354,7 @@ fn mount_all(
     (mounts, troubles)
 }
 
-/// Has a file system that holds a copy of a directory of the image follow the image.
+/// Updates a file system that holds a copy of one of the image's directories.
 fn refresh(plan: &DiskPlan, partition: &rackstrap_wire::Partition, context: &mut Context<'_>) -> Res<()> {
     if !matches!(partition.fs, FileSystem::Ext4 | FileSystem::Xfs) {
         return Ok(());
@@ -362,7 +362,7 @@ fn refresh(plan: &DiskPlan, partition: &rackstrap_wire::Partition, context: &mut
     let target = context.mounts.join(&partition.name);
     let done = machine::refresh_partition(context.image, context.list, &plan.layout, partition, &target)?;
     if let Some(text) = done {
-        (context.on_note)(&text);
+        (context.on_line)(&text);
     }
     Ok(())
 }
@@ -382,13 +382,13 @@ fn mount_one(
     let want = partition.fs;
     let Some(found) = found.filter(|f| f.fs == want) else {
         return Err(Failure::new(format!(
-            "{shown} does not hold the {} that was made there",
+            "{shown} no longer holds the {} that rackstrap made",
             want.as_str()
         )));
     };
     if want == FileSystem::Ext4 && !found.clean {
         let found = machine::check_ext4(context.image, &node)?;
-        (context.on_note)(&format!("{shown} was not unmounted: {found}"));
+        (context.on_line)(&format!("{shown} was not unmounted cleanly: {found}"));
     }
     match want {
         FileSystem::Swap => crate::sys::swap_on(&node).doing(|| format!("swapping on {shown}"))?,
@@ -416,7 +416,7 @@ fn disk_node(name: &str) -> Res<PathBuf> {
     Ok(Path::new("/dev").join(name))
 }
 
-/// The plan's digest as bytes.
+/// Reads the plan's digest.
 fn digest(hex: &str) -> Res<[u8; 16]> {
     let bytes = hex.as_bytes();
     let digit = |b: u8| (b as char).to_digit(16);

@@ -15,7 +15,7 @@ struct Loop {
 
 impl Loop {
     fn new(size: u64) -> Self {
-        // Not below /tmp, which mkfs does not see (it has its own).
+        // mkfs does not see a directory below /tmp, because it has its own /tmp.
         let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         fs::File::create(dir.path().join("disk"))
             .unwrap()
@@ -47,7 +47,7 @@ impl Loop {
         device.sync_all().unwrap();
     }
 
-    /// What reached the file behind the device.
+    /// Reads from the file behind the device.
     fn bytes(&self, at: u64, len: usize) -> Vec<u8> {
         fs::File::open(self.path()).unwrap().sync_all().unwrap();
         let mut bytes = vec![0; len];
@@ -81,7 +81,7 @@ impl Loop {
             list,
             mounts: &self.dir.path().join("mounts"),
             on_step: &mut |s| steps.push(s.to_owned()),
-            on_note: &mut |s| notes.push(s.to_owned()),
+            on_line: &mut |s| notes.push(s.to_owned()),
         };
         let mut plan = plan.clone();
         plan.device = self.name.clone();
@@ -149,7 +149,7 @@ fn whole_life(table: PartitionTable) {
             .all(|m| m.uuid.len() == 36 && m.device.starts_with("/dev/loop")),
         "{state:?}"
     );
-    // The seed is the image's directory; what is written stays.
+    // The seed is the image's directory; a file that the node writes stays.
     let seeded = disk.dir.path().join("mounts/etc");
     let mut names: Vec<_> = fs::read_dir(&seeded)
         .unwrap()
@@ -168,7 +168,7 @@ fn whole_life(table: PartitionTable) {
     fs::write(disk.dir.path().join("mounts/data/mine"), "kept").unwrap();
     disk.release();
 
-    // Nothing outside of the file systems changes at the second boot, and they are the same ones.
+    // The second boot changes nothing outside of the file systems, and makes no new ones.
     let ends = |d: &Loop| {
         (
             d.bytes(
@@ -191,7 +191,7 @@ fn whole_life(table: PartitionTable) {
     disk.release();
     assert!(ends(&disk) == before);
 
-    // Another digest under the same version: kept, and said.
+    // Another digest with the same version: the disk is kept, and the difference is reported.
     let mut changed = v1.clone();
     changed.digest = "f".repeat(32);
     let (state, steps) = disk.boot(&changed);
@@ -227,13 +227,13 @@ fn an_mbr_disk_lives() {
 }
 
 #[test]
-fn a_layout_that_changed_under_its_version_changes_no_file() {
+fn a_layout_that_changed_without_a_new_version_changes_no_file() {
     use rackstrap_wire::image_list::{self, Entry};
     let disk = Loop::new(400 * MIB);
     let mut before = plan(PartitionTable::Gpt, 1);
     before.layout.partitions[1].mount = Some("/etc/alternatives".into());
     before.layout.partitions[1].fs = FileSystem::Ext4;
-    // A file as each of both directories has it by the list, so that the lists are about the same paths.
+    // Each list has a file as both directories have it, so that both lists are about the same paths.
     let mut text = Vec::new();
     image_list::begin(&mut text);
     for dir in ["alternatives", "default"] {
@@ -258,7 +258,7 @@ fn a_layout_that_changed_under_its_version_changes_no_file() {
         fs::write(mounts.join(name).join(format!("of-{dir}")), "").unwrap();
     }
     disk.release();
-    // Two mount points changed places, and the version was forgotten.
+    // Two mount points were swapped, and the version was not raised.
     let mut after = before.clone();
     after.digest = "f".repeat(32);
     after.layout.partitions[0].mount = before.layout.partitions[1].mount.clone();
@@ -292,14 +292,14 @@ fn a_foreign_disk_is_not_touched() {
 }
 
 #[test]
-fn a_disk_that_lost_its_table_is_kept_until_somebody_orders_otherwise() {
+fn a_disk_that_lost_its_table_is_kept_until_an_order_to_prepare_it() {
     let disk = Loop::new(400 * MIB);
     let mut plan = plan(PartitionTable::Gpt, 1);
-    // That is about the data of others.
+    // `wipe` is about foreign data, and this data is ours.
     plan.wipe = Wipe::Always;
     let id = disk.boot(&plan).0.facts.marker.unwrap().id;
     disk.release();
-    // As udev may have it open: the kernel then keeps the blocks that it has read.
+    // udev may have the disk open too; the kernel then keeps the blocks that it has read.
     let _held = fs::File::open(disk.path()).unwrap();
     for at in [512, 400 * MIB - 512] {
         disk.write(&[0; 512], at);
@@ -307,12 +307,12 @@ fn a_disk_that_lost_its_table_is_kept_until_somebody_orders_otherwise() {
     let before = disk.bytes(0, 64 * MIB as usize);
     let (state, steps) = disk.boot(&plan);
     let reason = format!(
-        "{} was prepared by rackstrap, but its partition table is lost or unreadable; left untouched; to lose what is on it and have it \
-         prepared again: `rackstrap node reprep r01n01`, then restart the node; /etc/default and /nowhere/at/all are in RAM",
+        "{} was prepared by rackstrap, but its partition table is lost or unreadable; left untouched; to delete its contents and \
+         prepare it again: `rackstrap node reprep r01n01`, then restart the node; /etc/default and /nowhere/at/all are in RAM",
         disk.name
     );
     assert_eq!((state.status, steps.len()), (DiskStatus::Degraded { reason }, 0));
-    // The server still knows whose disk it is.
+    // The server still gets the marker, and so knows whose disk it is.
     assert_eq!(state.facts.marker.unwrap().id, id);
     assert_eq!(state.facts.problem, None);
     assert!(disk.bytes(0, 64 * MIB as usize) == before);
@@ -327,7 +327,7 @@ fn a_disk_that_lost_its_table_is_kept_until_somebody_orders_otherwise() {
     );
 }
 
-/// The phase among several loop devices, in an order of the test's own.
+/// Runs the phase among several loop devices, in the order of `disks`.
 fn boot_among(disks: &[&Loop], plan: &DiskPlan) -> DiskState {
     let present = || {
         let all = choose::candidates(Path::new("/sys/block"));
@@ -335,7 +335,7 @@ fn boot_among(disks: &[&Loop], plan: &DiskPlan) -> DiskState {
             let found = all.iter().find(|candidate| candidate.name == disk.name);
             found.cloned().unwrap()
         };
-        // Not `loop`, so that `auto` takes them; the names are the kernel's for opening them.
+        // The disks are not called `loop`, so that `auto` takes them, but have the kernel's names so that they can be opened.
         disks.iter().map(named).collect::<Vec<_>>()
     };
     let context = Context {
@@ -344,7 +344,7 @@ fn boot_among(disks: &[&Loop], plan: &DiskPlan) -> DiskState {
         list: &ImageList::default(),
         mounts: &disks[0].dir.path().join("mounts"),
         on_step: &mut |_| (),
-        on_note: &mut |_| (),
+        on_line: &mut |_| (),
     };
     let (state, text) = run_among(plan, &present, context);
     println!("{text}");
@@ -352,7 +352,7 @@ fn boot_among(disks: &[&Loop], plan: &DiskPlan) -> DiskState {
 }
 
 #[test]
-fn no_disk_takes_the_place_of_the_one_with_the_marker() {
+fn no_disk_replaces_the_one_with_the_marker() {
     let (first, second) = (Loop::new(400 * MIB), Loop::new(400 * MIB));
     let mut wanted = plan(PartitionTable::Gpt, 1);
     wanted.wipe = Wipe::Always;
@@ -361,7 +361,7 @@ fn no_disk_takes_the_place_of_the_one_with_the_marker() {
     let number = made.0.facts.marker.clone().unwrap().id;
     assert_eq!(number.len(), 8, "{made:?}");
     first.release();
-    // The kernel's names have changed places, and the other disk holds somebody else's file system.
+    // The kernel's names are swapped, and the other disk holds a foreign file system.
     second.make_ext4();
     let before = second.bytes(0, 400 * MIB as usize);
     wanted.seen = Some(rackstrap_wire::SeenDisk {
@@ -371,8 +371,8 @@ fn no_disk_takes_the_place_of_the_one_with_the_marker() {
     });
     wanted.device.clone_from(&second.name);
     let both = [&first, &second];
-    // `of_interest` leaves loop devices out unless they are named, so the marked one is looked at beside the named one.
-    let looked: Vec<Looked> = both
+    // `of_interest` skips loop devices unless they are named, so this reads both disks itself.
+    let looked: Vec<InspectedDisk> = both
         .iter()
         .map(|disk| {
             let all = choose::candidates(Path::new("/sys/block"));
@@ -380,11 +380,11 @@ fn no_disk_takes_the_place_of_the_one_with_the_marker() {
         })
         .collect();
     assert_eq!(choose::choose(&looked, &wanted), Ok(Some(0)));
-    // It is missing: the foreign one is not touched, whatever may be overwritten.
+    // The marked disk is missing: the foreign one is not touched, whatever the plan allows to overwrite.
     let state = boot_among(&[&second], &wanted);
     assert_eq!(state.facts.problem, Some(DiskProblem::Missing), "{state:?}");
     assert!(second.bytes(0, 400 * MIB as usize) == before);
-    // The number stays over a new version of the layout.
+    // The marker's number is the same after a new version of the layout.
     let mut next = plan(PartitionTable::Gpt, 2);
     next.seen.clone_from(&wanted.seen);
     let again = first.boot(&next);
@@ -393,7 +393,7 @@ fn no_disk_takes_the_place_of_the_one_with_the_marker() {
 }
 
 #[test]
-fn a_small_disk_is_not_touched_and_its_sizes_are_told() {
+fn a_small_disk_is_not_touched_and_both_sizes_are_named() {
     let disk = Loop::new(16 * MIB);
     let (state, _) = disk.boot(&plan(PartitionTable::Gpt, 1));
     let DiskStatus::Degraded { reason } = state.status else {
@@ -407,7 +407,7 @@ fn a_small_disk_is_not_touched_and_its_sizes_are_told() {
 }
 
 #[test]
-fn a_missing_disk_and_a_missing_layout() {
+fn a_missing_disk_and_a_missing_layout_are_reported() {
     let dir = tempfile::tempdir().unwrap();
     let nothing = |plan: Option<&DiskPlan>| {
         let context = Context {
@@ -416,7 +416,7 @@ fn a_missing_disk_and_a_missing_layout() {
             list: &ImageList::default(),
             mounts: dir.path(),
             on_step: &mut |_| (),
-            on_note: &mut |_| (),
+            on_line: &mut |_| (),
         };
         run(plan, context).0
     };

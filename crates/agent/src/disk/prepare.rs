@@ -1,13 +1,13 @@
-//! Preparing a disk, in an order that a power cut cannot confuse.
+//! Prepares a disk in an order that survives power cuts.
 //!
-//! 1. `in-progress`: sector 0 says so, in one write. From here on the disk is ours, half prepared, until the last step.
+//! 1. `in-progress`: sector 0 is marked, in one write. From here until the last step the disk is ours and half prepared.
 //!    Then the old table and all old signatures at both ends of the disk are wiped.
 //! 2. `table`: the new table; then the kernel reads it.
-//! 3. `mkfs-NAME` for each partition: old signatures inside it wiped, then its file system. Raw ones are left alone.
-//! 4. `seed`: what the image has at the mount points is copied onto the new file systems.
+//! 3. `mkfs-NAME` for each partition: old signatures inside it are wiped, then its file system is made. Raw ones are not changed.
+//! 4. `seed`: the image's files at the mount points are copied to the new file systems.
 //! 5. `final`: the marker partition's record (GPT), then sector 0, in one write.
 //!
-//! Between any two of these everything before is on stable storage.
+//! Each step is on stable storage before the next one begins.
 
 use super::{
     device::{BlockDevice, write_zeroes},
@@ -18,11 +18,11 @@ use super::{
 use crate::fail::{Doing, Res};
 use rackstrap_wire::{FileSystem, Layout, Partition, PartitionTable};
 
-/// Bytes zeroed at the start of the marker partition: past the superblocks that stand deepest in a partition
+/// Bytes zeroed at the start of the marker partition, to cover the superblock with the highest offset in a partition
 /// (btrfs at 64 KiB).
 const MARKER_WIPE: u64 = 128 << 10;
 
-/// What preparation needs from the machine: kernel and the image's mkfs in the agent, a model in tests.
+/// The operations of the machine that preparation needs: kernel and the image's mkfs in the agent, a simulation in tests.
 pub trait Machine {
     /// Makes the kernel see the new partitions, and waits for them.
     fn reread(&mut self, device: &mut dyn BlockDevice, geometry: &Geometry) -> Res<()>;
@@ -30,11 +30,11 @@ pub trait Machine {
     fn make_fs(&mut self, device: &mut dyn BlockDevice, index: usize, partition: &Partition, range: Range) -> Res<()>;
     /// Fills the new file systems from the image, and syncs them.
     fn seed(&mut self, device: &mut dyn BlockDevice) -> Res<()>;
-    /// A step is done and on stable storage; may never return (`rackstrap.hold`).
+    /// A step is complete and on stable storage. May never return (`rackstrap.hold`).
     fn step(&mut self, name: &str);
 }
 
-/// Prepares `device`; the caller has decided that it may be overwritten, and that `geometry` fits.
+/// Prepares `device`. The caller has decided that it may be overwritten, and that `geometry` fits.
 pub fn prepare(
     device: &mut dyn BlockDevice,
     layout: &Layout,
@@ -50,7 +50,7 @@ pub fn prepare(
         .doing(io("writing the in-progress marker"))?;
     wipe_ends(device).doing(io("wiping the old table"))?;
     if layout.table == PartitionTable::Gpt {
-        // The record fills one block; what another file system left behind it must not be found in the partition.
+        // The record fills one block. The rest of an earlier file system must not be found in the partition.
         write_zeroes(device, marker::PARTITION_AT, MARKER_WIPE).doing(io("wiping the marker partition"))?;
     }
     machine.step("in-progress");
@@ -86,7 +86,7 @@ pub fn prepare(
     Ok(())
 }
 
-/// Zeroes the first MiB but for sector 0, and the last one.
+/// Zeroes the first MiB except sector 0, and the last MiB.
 fn wipe_ends(device: &mut dyn BlockDevice) -> std::io::Result<()> {
     let (size, sector) = (device.size(), u64::from(device.sector()));
     write_zeroes(device, sector, ALIGN.min(size) - sector)?;
@@ -95,7 +95,7 @@ fn wipe_ends(device: &mut dyn BlockDevice) -> std::io::Result<()> {
     device.flush()
 }
 
-/// Zeroes the first and the last MiB of a partition, flushed and out of the disk's page cache.
+/// Zeroes the first and the last MiB of a partition, and drops them from the disk's page cache.
 fn wipe_partition(device: &mut dyn BlockDevice, range: Range) -> std::io::Result<()> {
     let len = range.len.min(ALIGN);
     write_zeroes(device, range.start, len)?;

@@ -1,4 +1,4 @@
-//! The promise: cut the power after any write, and the next run ends the same.
+//! After a power cut at any write, the next run ends in the same state.
 
 use super::*;
 use crate::{
@@ -16,15 +16,15 @@ use uuid::Uuid;
 
 const MIB: u64 = 1 << 20;
 
-/// A disk with a write cache: what was written since the last flush survives a power cut sector by
-/// sector, in any combination, and nothing is written after it.
+/// A disk with a write cache: of the sectors written since the last flush, a power cut keeps any subset, and nothing is written
+/// after it.
 #[derive(Clone)]
 struct Model {
     durable: Vec<u8>,
     /// Writes since the last flush, in order.
     cached: Vec<(u64, Vec<u8>)>,
     sector: u32,
-    /// Sectors that can still be written before the power goes.
+    /// Sectors that can still be written before the power cut.
     left: Option<u64>,
     /// Sectors written so far.
     writes: u64,
@@ -41,7 +41,7 @@ impl Model {
         }
     }
 
-    /// The power goes: each cached sector is on the disk or not, as `coin` says.
+    /// Cuts the power: `coin` decides for each cached sector whether it reached the disk.
     fn cut(&mut self, mut coin: impl FnMut() -> bool) {
         let step = self.sector as usize;
         let mut after = self.durable.clone();
@@ -108,7 +108,7 @@ impl BlockDevice for Model {
     }
 }
 
-/// Stands for kernel and mkfs: a superblock's magic, then data, then a "seed" in each file system.
+/// Simulates kernel and mkfs: writes a superblock's magic, then data, then a "seed" into each file system.
 #[derive(Default)]
 struct FakeMachine {
     ranges: Vec<Range>,
@@ -117,7 +117,7 @@ struct FakeMachine {
 
 impl Machine for FakeMachine {
     fn reread(&mut self, device: &mut dyn BlockDevice, geometry: &Geometry) -> Res<()> {
-        // What the kernel would see must be what was asked for.
+        // The kernel would read exactly the partitions of the geometry.
         if let (Some(_), super::super::gptread::Gpt::Valid(entries)) =
             (geometry.marker, super::super::gptread::read(device).unwrap())
         {
@@ -192,7 +192,7 @@ fn record(plan: &DiskPlan) -> Record {
     }
 }
 
-/// One boot: inspect, decide, prepare. GUIDs count from the same start, so that disks can be compared.
+/// One boot: inspect, decide, prepare. GUIDs count from the same number, so that disks can be compared.
 fn boot(disk: &mut Model, plan: &DiskPlan) -> Result<Action, Failure> {
     let record = record(plan);
     let finding = inspect(disk).map_err(|e| Failure::new(e.to_string()))?;
@@ -216,7 +216,7 @@ fn boot(disk: &mut Model, plan: &DiskPlan) -> Result<Action, Failure> {
     Ok(action)
 }
 
-/// The disk after an undisturbed preparation of `from`.
+/// The disk after a preparation of `from` without a power cut.
 fn undisturbed(from: &Model, plan: &DiskPlan) -> Model {
     let mut disk = from.clone();
     boot(&mut disk, plan).unwrap();
@@ -224,7 +224,7 @@ fn undisturbed(from: &Model, plan: &DiskPlan) -> Model {
     disk
 }
 
-/// Without what preparation leaves as it was (the middle of file systems), which differs by history.
+/// The disk without the bytes that preparation does not write (the middle of file systems): they depend on its history.
 fn essence(disk: &Model, plan: &DiskPlan) -> Vec<u8> {
     let geometry = geometry::place(&plan.layout, disk.size(), disk.sector()).unwrap();
     let mut bytes = disk.durable[..2 * MIB as usize].to_vec();
@@ -237,7 +237,7 @@ fn essence(disk: &Model, plan: &DiskPlan) -> Vec<u8> {
     bytes
 }
 
-/// Everything a disk may be before.
+/// Every state in which a disk may be before.
 fn starts(table: PartitionTable, sector: u32) -> Vec<(&'static str, Model, Wipe)> {
     let blank = Model::new(9 * MIB, sector);
     let mut foreign = blank.clone();
@@ -265,7 +265,7 @@ fn starts(table: PartitionTable, sector: u32) -> Vec<(&'static str, Model, Wipe)
     ]
 }
 
-/// Cuts at write `n` of preparing `start`, then boots again. `coin` decides about cached sectors.
+/// Cuts the power at write `n` of preparing `start`, then boots again. `coin` decides about cached sectors.
 fn cut_and_boot(start: &Model, plan: &DiskPlan, n: u64, coin: impl FnMut() -> bool) -> (Model, Action) {
     let mut disk = start.clone();
     disk.left = Some(n);
@@ -275,14 +275,14 @@ fn cut_and_boot(start: &Model, plan: &DiskPlan, n: u64, coin: impl FnMut() -> bo
     (disk, action)
 }
 
-/// Every single write, with nothing, all, or the odd half of the cache surviving.
+/// Cuts at every single write, with nothing, all, or the odd half of the cache surviving.
 fn every_cut(table: PartitionTable, sector: u32) {
     let mut cuts = 0;
     for (name, start, wipe) in starts(table, sector) {
         let plan = plan(table, 2, wipe);
         let want = undisturbed(&start, &plan);
         let want_bytes = essence(&want, &plan);
-        // Wiping writes thousands of zero sectors: each of the first and last of a run, and a sample of the middle.
+        // Wiping writes thousands of zero sectors: this cuts at the first and last ones of a run, and at a sample of the middle.
         let total = want.writes;
         for n in (0..=total).filter(|n| *n < 12 || *n + 12 > total || n % 509 < 2) {
             for kind in 0..3 {
@@ -294,7 +294,7 @@ fn every_cut(table: PartitionTable, sector: u32) {
                 assert!(!matches!(action, Action::Leave(_)), "{name}, cut at {n}: {action:?}");
                 assert!(
                     essence(&disk, &plan) == want_bytes,
-                    "{name}, cut at {n} ({kind}): another end state"
+                    "{name}, cut at {n} ({kind}): the end state differs"
                 );
                 cuts += 1;
             }
@@ -346,7 +346,7 @@ proptest! {
 
 #[test]
 fn a_cut_is_never_taken_for_a_finished_disk() {
-    // The plan goes back to version 1 while version 2 is half prepared: what is left of version 1 must not be kept.
+    // The plan returns to version 1 while version 2 is half prepared: the remains of version 1 must not be kept.
     let start = undisturbed(&Model::new(9 * MIB, 512), &plan(PartitionTable::Gpt, 1, Wipe::Ours));
     let mut disk = start.clone();
     disk.left = Some(1);
@@ -359,7 +359,7 @@ fn a_cut_is_never_taken_for_a_finished_disk() {
 }
 
 #[test]
-fn steps_have_their_names_in_order() {
+fn steps_are_named_in_order() {
     let plan = plan(PartitionTable::Gpt, 1, Wipe::Ours);
     let mut disk = Model::new(9 * MIB, 512);
     let mut machine = FakeMachine::default();
@@ -400,7 +400,7 @@ fn a_kept_disk_is_only_read() {
 }
 
 #[test]
-fn a_changed_digest_keeps_the_disk_and_says_so() {
+fn a_changed_digest_keeps_the_disk_and_is_reported() {
     let old = plan(PartitionTable::Gpt, 1, Wipe::Ours);
     let mut disk = undisturbed(&Model::new(9 * MIB, 512), &old);
     let finding = inspect(&mut disk).unwrap();
@@ -419,11 +419,11 @@ fn the_gpt_partition_is_the_authority_once_a_tool_has_cleared_the_fourth_entry()
 }
 
 #[test]
-fn what_others_wrote_over_our_disk_is_theirs() {
+fn data_written_over_our_disk_is_foreign() {
     let damage: &[(&str, PartitionTable, u64, &[u8])] = &[
         ("mdraid", PartitionTable::Gpt, 4096, b"\xfc\x4e\x2b\xa9"),
         ("LUKS", PartitionTable::Mbr, 0, b"LUKS\xba\xbe"),
-        ("changed by somebody", PartitionTable::Mbr, 446 + 8, b"\x01"),
+        ("changed by another program", PartitionTable::Mbr, 446 + 8, b"\x01"),
         ("btrfs", PartitionTable::Mbr, 0x10040, b"_BHRfS_M"),
     ];
     for (what, table, at, bytes) in damage {
@@ -441,15 +441,15 @@ fn what_others_wrote_over_our_disk_is_theirs() {
 }
 
 #[test]
-fn what_the_first_partition_begins_with_is_its_own() {
+fn the_first_bytes_of_a_partition_do_not_count() {
     let plan = plan(PartitionTable::Mbr, 1, Wipe::Ours);
     let mut disk = undisturbed(&Model::new(9 * MIB, 512), &plan);
-    // A raw partition may hold anything, such as what a VMFS volume on the whole disk has there.
+    // A raw partition may hold anything, such as the bytes that a VMFS volume has on the whole disk.
     disk.durable[MIB as usize..][..4].copy_from_slice(b"\x0d\xd0\x01\xc0");
     assert_eq!(boot(&mut disk, &plan), Ok(Action::Keep(None)));
 }
 
-/// Damages a finished disk, boots it under any rule for wiping, and expects it as it was, until an order or another version.
+/// Boots a damaged disk under every `wipe` rule and expects no change, until an order or another version of the layout.
 fn is_left_until_ordered(what: &str, damaged: &Model, sees: &Finding) {
     for wipe in [Wipe::Ours, Wipe::Always] {
         let mut disk = damaged.clone();
@@ -487,7 +487,7 @@ fn a_disk_with_a_lost_gpt_keeps_its_data_until_an_order() {
     damaged.durable[512 + 60] ^= 1;
     damaged.durable[end - 512 + 60] ^= 1;
     is_left_until_ordered("both headers damaged", &damaged, &lost);
-    // Another version was announced to lose what is there.
+    // The server announced that another version deletes the data.
     let mut next = gone.clone();
     let action = boot(&mut next, &plan(PartitionTable::Gpt, 2, Wipe::Ours)).unwrap();
     assert!(matches!(action, Action::Prepare(_)), "{action:?}");
@@ -503,7 +503,7 @@ fn a_disk_behind_a_controller_with_other_blocks_keeps_its_data() {
         let action = boot(&mut disk, &v1).unwrap();
         assert!(matches!(action, Action::Leave(_)), "{prepared} as {shown}: {action:?}");
         assert!(disk.durable == before);
-        // Behind the old one it is as it was.
+        // With the old controller it is as before.
         disk.sector = prepared;
         assert_eq!(boot(&mut disk, &v1), Ok(Action::Keep(None)));
     }
@@ -513,10 +513,10 @@ fn a_disk_behind_a_controller_with_other_blocks_keeps_its_data() {
 fn a_lost_record_is_read_from_sector_0_or_nothing_is_written() {
     let v1 = plan(PartitionTable::Gpt, 1, Wipe::Ours);
     let mut disk = undisturbed(&Model::new(9 * MIB, 512), &v1);
-    // Somebody zeroed the first partition.
+    // Another program zeroed the first partition.
     disk.durable[marker::PARTITION_AT as usize..][..512].fill(0);
     assert_eq!(boot(&mut disk.clone(), &v1), Ok(Action::Keep(None)));
-    // And a tool cleared the fourth entry.
+    // A tool also cleared the fourth entry.
     disk.durable[494..510].fill(0);
     let lost = Finding::Unclear {
         record: None,

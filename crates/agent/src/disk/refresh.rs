@@ -1,23 +1,23 @@
-//! A kept disk after the image changed: what its copy of an image's directory has of the image becomes that of the version that
-//! boots, what the node made or changed stays.
+//! Updates a kept disk after the image changed: files that came from the image become those of the version that boots, and files
+//! that the node made or changed stay.
 //!
-//! The file system keeps the list ([`ImageList`]) of the version that it was last brought to, in `.rackstrap/image`. For each path
-//! there are then three states: what that list says, what the list of the booting version says, and what is there.
+//! The file system keeps the list ([`ImageList`]) of the version that it was last updated to, in `.rackstrap/image`. So each path has
+//! three states: in that list, in the list of the booting version, and on the disk.
 //!
-//! - What is there is what the old list says: it becomes what the new list says (made, replaced, removed).
-//! - Anything else is the node's: changed, made or deleted by it. It stays, and is named if the new version has something else there.
-//! - A directory is removed only when it is empty.
+//! - If the disk matches the old list, the path becomes what the new list says (made, replaced, removed).
+//! - Otherwise the node changed, made or deleted it. It stays, and is reported if the new version has something else there.
+//! - A directory is removed only if it is empty.
 //!
-//! A disk from before there were lists counts as one whose old list is empty: what is missing is made, nothing is replaced. So does one
-//! whose list is that of another mount point: the layout was edited, and what the list says of one directory is not true of another. The
-//! list names its mount point as a directory that belongs to it (`o var`), which agents from before that read and ignore.
+//! A disk from before lists existed counts as one with an empty old list: missing files are made, and nothing is replaced. The same
+//! holds for a disk whose list belongs to another mount point: the layout was edited, and a list of one directory says nothing about
+//! another. A list names its mount point as a directory that belongs to it (`o var`), which older agents read and ignore.
 //!
-//! Power cuts: contents are copied to `.rackstrap/stage` and flushed first. Then the new list is added to the old one on disk, so that
-//! from here on the states of both count as the image's. Then names change, one rename a file. At last the new list stands alone.
-//! Whichever version boots after a cut, it finds every path in a state that one of the lists names, and brings it to its own.
+//! Power cuts: contents are first copied to `.rackstrap/stage` and flushed. Then the new list is added to the old list on disk, so that
+//! from here on the states of both count as the image's. Then the names change, with one rename per file. Last, the new list replaces
+//! both. After a cut, the next boot of any version finds every path in a state that one of the lists names, and updates it.
 
 use super::{
-    own::{self, Own, There},
+    own::{self, Lookup, Own},
     seed,
 };
 use crate::fail::{Doing, Res};
@@ -37,35 +37,35 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Paths that the node keeps which are named; the rest is counted.
+/// Most kept paths that are named; the rest is counted.
 const NAMED: usize = 5;
-/// Nodes change what is here all the time; saying so would hide the rest.
+/// Nodes change these directories all the time, and naming them would hide the rest.
 const UNNAMED: [&str; 3] = ["/var/log/", "/var/cache/", "/var/tmp/"];
 
-/// The copy of a directory of the image on one file system.
-pub struct Copy<'a> {
+/// A copy of one of the image's directories on one file system.
+pub struct ImageCopy<'a> {
     /// The directory in the image.
     pub image: &'a Path,
     /// The root of the file system.
     pub target: &'a Path,
-    /// Where it is mounted on the node, `/var`.
+    /// Mount point on the node, `/var`.
     pub mount: &'a str,
     /// Mount points of the disk's other file systems.
     pub mounts: &'a [&'a str],
 }
 
-/// Path of `mount` below the root, as lists have it.
+/// The path of `mount` below the root, as in lists.
 fn below(mount: &str) -> Option<&[u8]> {
     mount.strip_prefix('/').map(str::as_bytes).filter(|m| !m.is_empty())
 }
 
-/// `path` seen from the directory `dir`, if it is in it.
+/// `path` relative to the directory `dir`; none if it is not inside.
 fn inside<'a>(path: &'a [u8], dir: &[u8]) -> Option<&'a [u8]> {
     path.strip_prefix(dir)?.strip_prefix(b"/")
 }
 
-impl Copy<'_> {
-    /// The part of the image's list that belongs on this file system, as text.
+impl ImageCopy<'_> {
+    /// The part of the image's list that belongs to this file system, as text.
     fn wanted(&self, list: &ImageList<'_>) -> Vec<u8> {
         let mut text = Vec::new();
         image_list::begin(&mut text);
@@ -85,8 +85,8 @@ impl Copy<'_> {
         text
     }
 
-    /// Notes that the file system, which was just filled, holds what the list says, and gives its files their capabilities.
-    pub fn settle(&self, list: &ImageList<'_>) -> Res<()> {
+    /// Records the list of a file system that was just filled, and gives its files their capabilities.
+    pub fn record_seed(&self, list: &ImageList<'_>) -> Res<()> {
         let text = self.wanted(list);
         if ImageList::parse(&text).is_ok_and(|wanted| wanted.entries.is_empty()) {
             return Ok(());
@@ -94,32 +94,32 @@ impl Copy<'_> {
         for (path, value) in &list.capabilities {
             if let Some(path) = below(self.mount).and_then(|mount| inside(path, mount)) {
                 let file = self.target.join(OsStr::from_bytes(path));
-                // Files below another file system's mount point are not here.
+                // Files below another file system's mount point are not on this one.
                 if fs::symlink_metadata(&file).is_ok_and(|meta| meta.is_file()) {
                     seed::set_capability(&file, value)
                         .doing(|| format!("setting capabilities of {}", file.display()))?;
                 }
             }
         }
-        self.own()?.keep(&text)
+        self.own()?.record(&text)
     }
 
-    /// Brings a file system that was kept to what the list says. Returns what was done, for people; none if nothing was to be done.
+    /// Updates a kept file system to the list. Returns what was changed, for people; none if nothing was.
     pub fn refresh(&self, list: &ImageList<'_>) -> Res<Option<String>> {
         let text = self.wanted(list);
         let wanted = ImageList::parse(&text).doing(|| "reading the image's list".into())?;
         let before = match Own::find(open(self.target)?, self.mount)? {
-            There::Own(own) => own.list()?,
-            // A user's, where the image has nothing that is to be kept: it is in nobody's way.
-            There::Strange(_) if wanted.entries.is_empty() => return Ok(None),
-            There::Strange(failure) => return Err(failure),
-            There::Nothing => None,
+            Lookup::Own(own) => own.list()?,
+            // A user's object, where the image has nothing to keep: it does no harm.
+            Lookup::Foreign(_) if wanted.entries.is_empty() => return Ok(None),
+            Lookup::Foreign(failure) => return Err(failure),
+            Lookup::Missing => None,
         };
         if before.as_deref() == Some(&text) || before.is_none() && wanted.entries.is_empty() {
             return Ok(None);
         }
         let before = before.unwrap_or_default();
-        // A list that cannot be read says nothing: nothing of the node's is replaced by its word. Nor does another directory's.
+        // A list that cannot be read, or of another directory, proves nothing: no file of the node is replaced because of it.
         let mut known = ImageList::parse_all(&before).unwrap_or_default();
         if !known.iter().all(|list| self.is_of(list)) {
             known.clear();
@@ -142,7 +142,7 @@ impl Copy<'_> {
         if !work.changes.is_empty() {
             let staged = work.fill_stage().and_then(|()| self.sync());
             if let Err(failure) = staged {
-                // Nothing has changed yet; the room is the node's again.
+                // Nothing has changed yet, so the node gets its space back.
                 let _ = own.clear_stage();
                 return Err(failure);
             }
@@ -152,22 +152,22 @@ impl Copy<'_> {
                 false => image_list::begin(&mut both),
             }
             both.extend(&text);
-            own.keep(&both)?;
+            own.record(&both)?;
             work.apply()?;
             self.sync()?;
         }
-        own.keep(&text)?;
+        own.record(&text)?;
         own.clear_stage()?;
-        let news = !work.changes.is_empty() || !work.kept.is_empty();
-        Ok(news.then(|| work.says()))
+        let changed = !work.changes.is_empty() || !work.kept.is_empty();
+        Ok(changed.then(|| work.summary()))
     }
 
-    /// True if a list is of this directory, or of an agent that did not say which one it is of.
+    /// True if a list is of this directory, or from an agent that did not record the directory.
     fn is_of(&self, list: &ImageList<'_>) -> bool {
         list.owned.iter().all(|mount| below(self.mount) == Some(*mount))
     }
 
-    /// Makes the directory that keeps the list.
+    /// Opens the directory that keeps the list, and creates it if it is missing.
     fn own(&self) -> Res<Own> {
         Own::make(open(self.target)?, self.mount)
     }
@@ -184,12 +184,12 @@ fn open(path: &Path) -> Res<OwnedFd> {
         .doing(|| format!("opening {}", path.display()))
 }
 
-/// The work at one path.
+/// The change at one path.
 struct Change<'a> {
     path: &'a [u8],
-    /// What is there now; none = nothing.
+    /// Type of the object on the disk now; none if there is none.
     there: Option<FileType>,
-    /// The entry that the booted version has there; `None` if it has none.
+    /// The entry of the booting version; none if it has none.
     want: Option<Entry<'a>>,
 }
 
@@ -198,7 +198,7 @@ impl Change<'_> {
         self.want.is_some_and(|want| want.kind == b'd')
     }
 
-    /// True if what is there has to go before what is wanted can come; a rename replaces everything but directories.
+    /// True if the old object must be removed before the new one can come; a rename replaces everything except directories.
     fn clears(&self) -> bool {
         let directory = self.there == Some(FileType::Directory);
         match self.want {
@@ -210,12 +210,12 @@ impl Change<'_> {
 }
 
 struct Work<'a, 'l> {
-    copy: &'a Copy<'a>,
+    copy: &'a ImageCopy<'a>,
     list: &'a ImageList<'l>,
     root: OwnedFd,
     stage: PathBuf,
     changes: Vec<Change<'a>>,
-    /// What stays as the node has it, though the image has something else.
+    /// Paths that stay as the node has them, though the image has something else.
     kept: Vec<&'a [u8]>,
 }
 
@@ -235,7 +235,7 @@ impl<'a> Work<'a, '_> {
             if before.iter().all(|old| *old == want) {
                 continue;
             }
-            match self.judge(path, &before, want)? {
+            match self.assess(path, &before, want)? {
                 Verdict::Image(there) => self.changes.push(Change {
                     path,
                     there,
@@ -248,7 +248,7 @@ impl<'a> Work<'a, '_> {
         Ok(())
     }
 
-    fn judge(&self, path: &[u8], before: &[Option<&Entry<'_>>], want: Option<&Entry<'_>>) -> Res<Verdict> {
+    fn assess(&self, path: &[u8], before: &[Option<&Entry<'_>>], want: Option<&Entry<'_>>) -> Res<Verdict> {
         let doing = || format!("looking at {}/{}", self.copy.mount, String::from_utf8_lossy(path));
         let (fd, stat) = match self.at(path, OFlags::PATH | OFlags::NOFOLLOW) {
             Ok(fd) => {
@@ -257,7 +257,7 @@ impl<'a> Work<'a, '_> {
             }
             Err(Errno::NOENT) => {
                 let absent = before.iter().any(Option::is_none);
-                // A power cut can fall between the end of a file and the making of a directory of its name, or the other way.
+                // A power cut can fall between the removal of a file and the making of a directory with its name, or the reverse.
                 let kinds = before.iter().flatten().map(|entry| entry.kind == b'd');
                 let between = kinds.clone().any(|dir| dir) && !kinds.clone().all(|dir| dir);
                 return Ok(match want {
@@ -266,7 +266,7 @@ impl<'a> Work<'a, '_> {
                     Some(_) => Verdict::Node,
                 });
             }
-            // The node put something else where the image has a directory.
+            // The node replaced a directory of the image by something else.
             Err(Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => return Ok(Verdict::Node),
             Err(e) => return Err(e).doing(doing),
         };
@@ -284,7 +284,7 @@ impl<'a> Work<'a, '_> {
         Ok(if right { Verdict::Right } else { Verdict::Node })
     }
 
-    /// True if what is there is what the entry says.
+    /// True if the disk has what the entry says.
     fn equal(
         &self,
         path: &[u8],
@@ -316,13 +316,13 @@ impl<'a> Work<'a, '_> {
         })
     }
 
-    /// Opens a path of the file system; no link of the node's leads anywhere else.
+    /// Opens a path of the file system without following links.
     fn at(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         rustix::fs::openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
     }
 
-    /// Copies all that is not a directory to the stage, each under the number of its change.
+    /// Copies everything except directories to the stage, each under the number of its change.
     fn fill_stage(&self) -> Res<()> {
         fs::create_dir(&self.stage).doing(|| format!("making {}", self.stage.display()))?;
         for (number, change) in self.changes.iter().enumerate() {
@@ -362,7 +362,7 @@ impl<'a> Work<'a, '_> {
         format!("{}/{}", self.copy.mount, String::from_utf8_lossy(path))
     }
 
-    /// Changes names: what goes from the deepest up, then what comes from the top down.
+    /// Changes the names: removals from the deepest path up, then additions from the top down.
     fn apply(&mut self) -> Res<()> {
         let mut stays = Vec::new();
         for (number, change) in self.changes.iter().enumerate().rev() {
@@ -395,7 +395,7 @@ impl<'a> Work<'a, '_> {
         ))
     }
 
-    /// Removes what is in the way or is the image's no more; false for a directory that holds something of the node's.
+    /// Removes an object that is in the way or no longer in the image. Returns false for a directory that holds files of the node.
     fn clear_away(&self, change: &Change<'_>) -> Res<bool> {
         let flags = match change.there {
             Some(FileType::Directory) => AtFlags::REMOVEDIR,
@@ -414,7 +414,7 @@ impl<'a> Work<'a, '_> {
     fn bring(&self, number: usize, change: &Change<'_>) -> std::io::Result<()> {
         let (dir, name) = match self.parent(change.path) {
             Ok(parent) => parent,
-            // The node has no such directory any more: what is in it is not missed.
+            // The node has removed this directory, so it does not need the files in it.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
             Err(e) => return Err(e.into()),
         };
@@ -432,11 +432,11 @@ impl<'a> Work<'a, '_> {
         seed::attributes(&from, &to, &stat)
     }
 
-    /// What was done, for people.
-    fn says(&self) -> String {
+    /// A summary of the changes, for people.
+    fn summary(&self) -> String {
         let count = |fits: fn(&Change<'_>) -> bool| self.changes.iter().filter(|change| fits(change)).count();
         let mut text = format!(
-            "{} follows the image: {} made, {} replaced, {} removed",
+            "{} was updated from the image: {} made, {} replaced, {} removed",
             self.copy.mount,
             count(|c| c.there.is_none()),
             count(|c| c.there.is_some() && c.want.is_some()),
@@ -449,7 +449,7 @@ impl<'a> Work<'a, '_> {
             .filter(|path| !UNNAMED.iter().any(|dir| path.starts_with(dir)))
             .collect();
         if !kept.is_empty() {
-            text += "; kept as the node changed it: ";
+            text += "; kept because the node changed them: ";
             text += &kept[..kept.len().min(NAMED)].join(", ");
             if kept.len() > NAMED {
                 text += &format!(" and {} more", kept.len() - NAMED);
@@ -459,13 +459,13 @@ impl<'a> Work<'a, '_> {
     }
 }
 
-/// Whose what is at a path is.
+/// The owner of a path's state.
 enum Verdict {
-    /// The image's of before: it becomes what is wanted.
+    /// The image of the earlier boot: the path becomes what is wanted.
     Image(Option<FileType>),
-    /// The node's.
+    /// The node.
     Node,
-    /// What is wanted is there.
+    /// The path already is what is wanted.
     Right,
 }
 

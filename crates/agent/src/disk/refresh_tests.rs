@@ -1,4 +1,4 @@
-//! Trees of images and of a node in directories: upgrades, rollbacks, and power cuts at every step.
+//! Upgrades, rollbacks, and power cuts at every step, with trees of images and of a node in directories.
 
 use super::*;
 use rackstrap_wire::image_list::add_capability;
@@ -28,7 +28,7 @@ fn fill(root: &Path, files: &[(&str, &str, u32)]) {
     }
 }
 
-/// All paths below `root`, the deepest last, without what is ours.
+/// All paths below `root`, the deepest last, without those of the agent.
 fn paths(root: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut todo = vec![root.to_owned()];
@@ -97,12 +97,12 @@ impl Node {
     fn prepared(image: &Image) -> Self {
         let node = Node(tempfile::tempdir().unwrap());
         seed::copy_tree(&image.var(), node.0.path()).unwrap();
-        node.copy(image, |copy, list| copy.settle(list)).unwrap();
+        node.copy(image, |copy, list| copy.record_seed(list)).unwrap();
         node
     }
 
-    fn copy<T>(&self, image: &Image, work: impl FnOnce(&Copy<'_>, &ImageList<'_>) -> T) -> T {
-        let copy = Copy {
+    fn copy<T>(&self, image: &Image, work: impl FnOnce(&ImageCopy<'_>, &ImageList<'_>) -> T) -> T {
+        let copy = ImageCopy {
             image: &image.var(),
             target: self.0.path(),
             mount: "/var",
@@ -123,7 +123,7 @@ impl Node {
         fs::read_to_string(self.at(path)).unwrap_or_else(|e| format!("{path}: {e}"))
     }
 
-    /// Everything, by path: kind with mode, and content.
+    /// Kind with mode, and content, of every path.
     fn state(&self) -> BTreeMap<String, (u32, String)> {
         let state = paths(self.0.path()).into_iter().map(|path| {
             let meta = fs::symlink_metadata(self.at(&path)).unwrap();
@@ -173,7 +173,7 @@ const V2: &[(&str, &str, u32)] = &[
     ("scratch/hidden", "two", 0o644),
 ];
 
-/// The state of a disk that was prepared with an image, without what other file systems hide.
+/// The state of a disk that was prepared with an image, without paths below other mount points.
 fn as_prepared(image: &Image) -> BTreeMap<String, (u32, String)> {
     let mut state = Node::prepared(image).state();
     state.remove("scratch/hidden");
@@ -181,23 +181,23 @@ fn as_prepared(image: &Image) -> BTreeMap<String, (u32, String)> {
 }
 
 #[test]
-fn an_untouched_copy_is_the_booted_version_in_both_directions() {
+fn an_unchanged_copy_becomes_the_booted_version_in_both_directions() {
     let (one, two) = (Image::new(V1), Image::new(V2));
     let node = Node::prepared(&one);
     assert_eq!(node.boot(&one), None, "an unchanged disk is not written to");
     let said = node.boot(&two).unwrap();
-    assert_eq!(said, "/var follows the image: 4 made, 9 replaced, 2 removed");
+    assert_eq!(said, "/var was updated from the image: 4 made, 9 replaced, 2 removed");
     assert_eq!(node.state(), as_prepared(&two));
     assert_eq!(node.boot(&two), None);
     node.boot(&one).unwrap();
     let mut want = as_prepared(&one);
-    // The mount point of another file system.
+    // This is the mount point of another file system.
     want.retain(|path, _| path != "scratch");
     assert_eq!(node.state(), want);
 }
 
 #[test]
-fn what_the_node_made_and_changed_stays_over_two_upgrades_and_a_rollback() {
+fn changes_of_the_node_survive_two_upgrades_and_a_rollback() {
     let three: Vec<_> = V2
         .iter()
         .filter(|(path, ..)| !path.starts_with("lib/new/"))
@@ -229,7 +229,9 @@ fn what_the_node_made_and_changed_stays_over_two_upgrades_and_a_rollback() {
     let said = node.boot(&two).unwrap();
     check("second");
     assert!(
-        said.ends_with("; kept as the node changed it: /var/lib/both/changed, /var/lib/both/deleted, /var/lib/turned"),
+        said.ends_with(
+            "; kept because the node changed them: /var/lib/both/changed, /var/lib/both/deleted, /var/lib/turned"
+        ),
         "{said}"
     );
     assert_eq!(
@@ -257,13 +259,13 @@ fn what_the_node_made_and_changed_stays_over_two_upgrades_and_a_rollback() {
 }
 
 #[test]
-fn a_disk_from_before_there_were_lists_gets_what_is_missing() {
+fn a_disk_without_a_list_gets_missing_files() {
     let (one, two) = (Image::new(V1), Image::new(V2));
     let node = Node(tempfile::tempdir().unwrap());
     seed::copy_tree(&one.var(), node.0.path()).unwrap();
     let said = node.boot(&two).unwrap();
     assert!(
-        said.starts_with("/var follows the image: 4 made, 0 replaced, 0 removed; kept"),
+        said.starts_with("/var was updated from the image: 4 made, 0 replaced, 0 removed; kept"),
         "{said}"
     );
     assert_eq!(node.read("lib/new/deep/file"), "two");
@@ -273,7 +275,7 @@ fn a_disk_from_before_there_were_lists_gets_what_is_missing() {
     );
     let new = fs::metadata(node.at("lib/new")).unwrap();
     assert_eq!(new.permissions().mode() & 0o7777, 0o2770);
-    // A list that is damaged says as little.
+    // A damaged list counts as no list.
     fs::write(node.at(".rackstrap/image"), "no list").unwrap();
     fs::remove_dir_all(node.at("lib/new")).unwrap();
     let said = node.boot(&two).unwrap();
@@ -286,7 +288,7 @@ fn a_list_of_another_mount_point_removes_nothing() {
     let (one, two) = (Image::new(V1), Image::new(V2));
     let node = Node::prepared(&one);
     let before = node.state();
-    // The layout was edited, and what was /opt is mounted at /var. By chance it has files as the image's /var.
+    // The layout was edited: the disk of /opt is mounted at /var, and has files like those of the image's /var.
     let list = node.at(".rackstrap/image");
     let text = fs::read(&list).unwrap();
     let (mount, opt) = (&b"list 1\0\0o var\0\0"[..], &b"list 1\0\0o opt\0\0"[..]);
@@ -299,30 +301,30 @@ fn a_list_of_another_mount_point_removes_nothing() {
         "{said}"
     );
     assert_eq!(node.read("lib/new/deep/file"), "two");
-    // From now on it is this one's.
+    // From now on the list is of this directory.
     assert!(fs::read(&list).unwrap().starts_with(mount));
     node.boot(&one).unwrap();
     assert!(!node.at("lib/new/deep/file").exists());
 }
 
 #[test]
-fn a_list_without_its_mount_point_counts_as_before() {
+fn a_list_without_its_mount_point_is_accepted() {
     let (one, two) = (Image::new(V1), Image::new(V2));
     let node = Node::prepared(&one);
     let list = node.at(".rackstrap/image");
     let text = fs::read(&list).unwrap();
     let older = [b"list 1\0\0", text.strip_prefix(b"list 1\0\0o var\0\0").unwrap()].concat();
     fs::write(&list, &older).unwrap();
-    assert_eq!(node.boot(&one), None, "to name it is no news");
+    assert_eq!(node.boot(&one), None, "the missing name is no reason to write");
     assert_eq!(fs::read(&list).unwrap(), text);
     fs::write(&list, &older).unwrap();
     let said = node.boot(&two).unwrap();
-    assert_eq!(said, "/var follows the image: 4 made, 9 replaced, 2 removed");
+    assert_eq!(said, "/var was updated from the image: 4 made, 9 replaced, 2 removed");
     assert_eq!(node.state(), as_prepared(&two));
 }
 
 #[test]
-fn links_of_the_node_lead_nowhere() {
+fn links_of_the_node_are_not_followed() {
     let (one, two) = (Image::new(V1), Image::new(V2));
     let node = Node::prepared(&one);
     let outside = tempfile::tempdir().unwrap();
@@ -344,17 +346,17 @@ fn links_of_the_node_lead_nowhere() {
     assert_eq!(names, ["conf"]);
     assert_eq!(fs::read(outside.path().join("conf")).unwrap(), b"one");
     assert_eq!(node.read("lib/moved/conf"), "one");
-    // Nor is the list kept in a directory that a user made where all may write.
+    // The list is not kept in a directory that a user made where all users may write.
     let node = Node(tempfile::tempdir().unwrap());
     fs::create_dir(node.at(own::NAME)).unwrap();
-    // Opening this would never end.
+    // Opening this FIFO would never end.
     let list = node.at(own::NAME).join("image");
     rustix::fs::mknodat(rustix::fs::CWD, list, FileType::Fifo, Mode::RUSR, 0).unwrap();
     std::os::unix::fs::chown(node.at(own::NAME), Some(1000), None).unwrap();
     let refused = node.copy(&one, |copy, list| copy.refresh(list)).unwrap_err();
     assert!(refused.to_string().contains("not root's"), "{refused}");
     assert!(!node.at("lib").exists());
-    // Where the image has nothing, it does not matter what a user puts there.
+    // Where the image has nothing to keep, a user's object does no harm.
     let nothing = Image::new(&[]);
     assert_eq!(node.boot(&nothing), None);
 }
@@ -381,7 +383,7 @@ fn capabilities_come_with_the_files() {
     assert_eq!(capability(&node), Ok(value.to_vec()));
 }
 
-/// Copies a node with all that is its own.
+/// Copies a node with all its files.
 fn copy_of(node: &Node) -> Node {
     let copy = Node(tempfile::tempdir().unwrap());
     seed::copy_tree(node.0.path(), copy.0.path()).unwrap();
@@ -389,7 +391,7 @@ fn copy_of(node: &Node) -> Node {
 }
 
 #[test]
-fn a_power_cut_at_any_step_ends_as_if_there_had_been_none() {
+fn a_power_cut_at_any_step_does_not_change_the_end() {
     let (one, two) = (Image::new(V1), Image::new(V2));
     let before = Node::prepared(&one);
     fs::write(before.at("lib/both/changed"), "the node's").unwrap();
@@ -404,7 +406,7 @@ fn a_power_cut_at_any_step_ends_as_if_there_had_been_none() {
     for cut in 0.. {
         let node = copy_of(&before);
         let done = node.copy(&two, |copy, list| cut_after(copy, list, cut));
-        // Whichever version comes next, it ends where it would have ended.
+        // The next boot, of either version, ends in the state that it has without a cut.
         let other = copy_of(&node);
         node.boot(&two);
         assert_eq!(node.state(), end_two, "cut {cut}, then the second");
@@ -422,8 +424,8 @@ fn a_power_cut_at_any_step_ends_as_if_there_had_been_none() {
     assert!(cuts > 15, "{cuts}");
 }
 
-/// Does the first `steps` steps of an upgrade, as [`Copy::refresh`] does them; true if these were all.
-fn cut_after(copy: &Copy<'_>, list: &ImageList<'_>, steps: usize) -> bool {
+/// Does the first `steps` steps of an upgrade in the order of [`ImageCopy::refresh`]. Returns true if these were all.
+fn cut_after(copy: &ImageCopy<'_>, list: &ImageList<'_>, steps: usize) -> bool {
     let text = copy.wanted(list);
     let wanted = ImageList::parse(&text).unwrap();
     let own = copy.own().unwrap();
@@ -442,7 +444,7 @@ fn cut_after(copy: &Copy<'_>, list: &ImageList<'_>, steps: usize) -> bool {
     if steps == 0 {
         return false;
     }
-    own.keep(&[before.as_slice(), &text].concat()).unwrap();
+    own.record(&[before.as_slice(), &text].concat()).unwrap();
     let mut left = steps - 1;
     let mut stays = Vec::new();
     for (number, change) in work

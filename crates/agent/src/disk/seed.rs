@@ -1,11 +1,11 @@
-//! Copying a directory of the image onto a fresh file system, so that mounting it there hides nothing.
+//! Copies a directory of the image to a fresh file system, so that mounting it there hides nothing.
 //!
-//! This happens once, when the disk is prepared, before the final marker: a seed that a power cut interrupted is done again with all the
-//! rest. When the node later boots another version of the image, `refresh` brings what is the image's to that version.
+//! This happens once, when the disk is prepared, before the final marker: if a power cut interrupts it, preparation starts again from
+//! the beginning. When the node later boots another version of the image, `refresh` updates the files of the image.
 //!
 //! Owners, modes, times, hard links, extended attributes (capabilities and ACLs among them), devices, FIFOs, sockets and holes are kept.
 //! Several files are copied at once, because each copy waits for several answers from the server. The source is a read-only image, and
-//! no user has seen the target yet, so no user can put a link in the way.
+//! no user can reach the target yet, so no user can put a link in the way.
 
 use crate::fail::{Doing, Failure, Res};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Stat, Timestamps, Uid, XattrFlags};
@@ -24,19 +24,19 @@ use std::{
 
 /// Files copied at once.
 const AT_ONCE: usize = 8;
-/// So many files are listed, and then copied, so that the list stays small however large the tree is.
+/// Files that are listed before they are copied, so that the list stays small for a tree of any size.
 const LISTED: usize = 1024;
 
-/// What was copied.
+/// The amount that was copied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Copied {
-    /// Files of all kinds, directories too.
+    /// Files of all kinds, including directories.
     pub files: u64,
-    /// Bytes of regular files, holes not counted.
+    /// Bytes of regular files, without holes.
     pub bytes: u64,
 }
 
-/// Copies what is in `from` into the existing directory `to`, and gives `to` the attributes of `from`.
+/// Copies the content of `from` into the existing directory `to`, and gives `to` the attributes of `from`.
 pub fn copy_tree(from: &Path, to: &Path) -> Res<Copied> {
     let mut copier = Copier {
         links: HashMap::new(),
@@ -58,7 +58,7 @@ struct Copier {
 
 impl Copier {
     fn directory(&mut self, from: &Path, to: &Path) -> Res<()> {
-        // One level of directories at a time, so that a deep tree costs memory and no stack.
+        // One level of directories at a time, so that a deep tree needs memory but no stack.
         let mut todo = vec![(from.to_owned(), to.to_owned())];
         let mut made = Vec::new();
         let mut files = Vec::new();
@@ -71,11 +71,11 @@ impl Copier {
                 let kind = entry.file_type().doing(|| format!("looking at {}", source.display()))?;
                 if kind.is_dir() {
                     let stat = rustix::fs::lstat(&source).doing(|| format!("looking at {}", source.display()))?;
-                    // ext4's own.
+                    // ext4 may have made this directory (lost+found).
                     if !target.is_dir() {
                         rustix::fs::mkdir(&target, Mode::RWXU).doing(|| format!("making {}", target.display()))?;
                     }
-                    // What is mounted in the image belongs to the machine, not to the image.
+                    // A file system that is mounted in the image belongs to the machine, not to the image.
                     if stat.st_dev == self.device {
                         todo.push((source, target));
                     }
@@ -91,7 +91,7 @@ impl Copier {
             made.push((from, to));
         }
         self.files(&files)?;
-        // Attributes last, the deepest first: filling a directory changes its times.
+        // Attributes come last, the deepest first: filling a directory changes its times.
         for (from, to) in made.iter().rev() {
             let stat = rustix::fs::lstat(from).doing(|| format!("looking at {}", from.display()))?;
             attributes(from, to, &stat).doing(|| format!("copying {}", from.display()))?;
@@ -99,8 +99,8 @@ impl Copier {
         Ok(())
     }
 
-    /// Copies files of any kind, some at once. Those with more than one name come last and in their order: which name is the first must
-    /// not depend on who is faster.
+    /// Copies files of any kind, several at once. Files with more than one name come last and in order, so that the first name does not
+    /// depend on the speed of threads.
     fn files(&mut self, files: &[(PathBuf, PathBuf)]) -> Res<()> {
         let next = AtomicUsize::new(0);
         let done = Mutex::new(Done::default());
@@ -112,7 +112,7 @@ impl Copier {
                     Ok(Some(bytes)) => done.bytes += bytes,
                     Ok(None) => done.linked.push(index),
                     Err(failure) => {
-                        // The other threads start no further file.
+                        // The other threads start no further file after this.
                         next.store(files.len(), Ordering::Relaxed);
                         done.failed.get_or_insert(failure);
                     }
@@ -121,7 +121,7 @@ impl Copier {
         };
         thread::scope(|scope| {
             for _ in 1..AT_ONCE.min(files.len()) {
-                // This thread works too, so that one that could not be started is no failure.
+                // This thread also copies, so a thread that could not be started is not a failure.
                 let _ = thread::Builder::new().spawn_scoped(scope, work);
             }
             work();
@@ -155,16 +155,16 @@ impl Copier {
     }
 }
 
-/// What several threads have done together.
+/// The common result of several threads.
 #[derive(Default)]
 struct Done {
     bytes: u64,
-    /// Places of the files with more than one name, which are not copied yet.
+    /// Indexes of files with more than one name, which are not copied yet.
     linked: Vec<usize>,
     failed: Option<Failure>,
 }
 
-/// Copies a file that has one name; returns its bytes as [`copy_file`] does, or none if it has more names.
+/// Copies a file that has one name, and returns its bytes like [`copy_file`]. None if it has more names.
 fn copy_if_single(from: &Path, to: &Path) -> std::io::Result<Option<u64>> {
     let stat = rustix::fs::lstat(from)?;
     if stat.st_nlink > 1 {
@@ -173,7 +173,7 @@ fn copy_if_single(from: &Path, to: &Path) -> std::io::Result<Option<u64>> {
     copy_file(from, to, &stat).map(Some)
 }
 
-/// Copies what is not a directory; returns the bytes of a regular file, holes not counted.
+/// Copies any object except a directory. Returns the bytes of a regular file, without holes.
 pub fn copy_file(from: &Path, to: &Path, stat: &Stat) -> std::io::Result<u64> {
     let kind = FileType::from_raw_mode(stat.st_mode);
     let mut bytes = 0;
@@ -189,7 +189,7 @@ pub fn copy_file(from: &Path, to: &Path, stat: &Stat) -> std::io::Result<u64> {
     Ok(bytes)
 }
 
-/// Gives a file the capabilities that the image's file has, which NFSv3 does not carry.
+/// Gives a file the capabilities of the image's file, which NFSv3 does not transfer.
 pub fn set_capability(file: &Path, value: &[u8]) -> std::io::Result<()> {
     Ok(rustix::fs::lsetxattr(
         file,
@@ -204,7 +204,7 @@ fn contents(from: &Path, to: &Path, size: u64) -> std::io::Result<u64> {
     const ZERO: [u8; 4096] = [0; 4096];
     let mut source = File::open(from)?;
     let mut target = File::create_new(to)?;
-    // Most files of an image are small, and a buffer of one byte more than they have is enough to see their end.
+    // Most files of an image are small. A buffer with one byte more than the file has is enough to find its end.
     let mut buffer = vec![0; BLOCK.min(size + 1) as usize];
     let (mut bytes, mut length) = (0, 0);
     loop {
@@ -229,7 +229,7 @@ fn contents(from: &Path, to: &Path, size: u64) -> std::io::Result<u64> {
 pub fn attributes(from: &Path, to: &Path, stat: &Stat) -> std::io::Result<()> {
     let owner = (Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)));
     rustix::fs::chownat(CWD, to, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
-    // After chown, which takes suid bits and capabilities away.
+    // This comes after chown, which clears suid bits and capabilities.
     if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
         rustix::fs::chmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
     }
@@ -247,11 +247,11 @@ pub fn attributes(from: &Path, to: &Path, stat: &Stat) -> std::io::Result<()> {
 
 fn xattrs(from: &Path, to: &Path) -> std::io::Result<()> {
     use rustix::io::Errno;
-    // Hardly a file has any, and the kernel clears as much memory as the buffer has: the question for the length costs nothing.
+    // Few files have any, and the kernel clears as much memory as the buffer has, so asking for the length costs less.
     let mut names = match rustix::fs::llistxattr_query(from) {
         Ok(0) => return Ok(()),
         Ok(len) => vec![0u8; len],
-        // NFSv3 has none; the server may still grow them.
+        // NFSv3 has none; a later server may.
         Err(Errno::OPNOTSUPP) => return Ok(()),
         Err(e) => return Err(e.into()),
     };
@@ -267,7 +267,7 @@ fn xattrs(from: &Path, to: &Path) -> std::io::Result<()> {
             Err(e) => return Err(e.into()),
         };
         match rustix::fs::lsetxattr(to, name, &value[..len], XattrFlags::empty()) {
-            // Names that only the source's kind of file system has.
+            // Some names exist only on the source's kind of file system.
             Ok(()) | Err(Errno::OPNOTSUPP) => {}
             Err(e) => return Err(e.into()),
         }
@@ -281,7 +281,7 @@ mod tests {
     use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 
     #[test]
-    fn many_files_are_copied_whole_and_one_failure_is_named() {
+    fn many_files_are_copied_completely_and_one_failure_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
         let name = |number: usize| format!("{}/{number}", number % 7);
@@ -290,7 +290,7 @@ mod tests {
         fs::create_dir(&to).unwrap();
         for number in 0..many {
             match number % 10 {
-                // Another name of the one before, which may be in another directory.
+                // Another name of the file before, possibly in another directory.
                 9 => fs::hard_link(from.join(name(number - 1)), from.join(name(number))).unwrap(),
                 _ => fs::write(from.join(name(number)), number.to_string()).unwrap(),
             }
@@ -308,7 +308,7 @@ mod tests {
             };
             assert_eq!(links, expected, "{number}");
         }
-        // A file in the way of one of many.
+        // A file is in the way of one of many.
         let again = dir.path().join("again");
         fs::create_dir_all(again.join("3")).unwrap();
         fs::write(again.join(name(500)), "there").unwrap();

@@ -1,16 +1,15 @@
-//! What a disk or partition holds, by the signatures at their known offsets.
+//! Recognises the content of a disk or partition by signatures at known offsets.
 //!
-//! Only the first MiB with a little more, and the last MiB, are read, once. Offsets are those of the formats' own
-//! definitions (and of libblkid, which collects them): what counts here is to overlook nothing that
-//! somebody might miss, so a format too many does no harm.
+//! It reads only a little more than the first MiB, and the last MiB, once. Offsets are from the definitions of the formats (and
+//! from libblkid, which collects them). A format too many does no harm here; a format too few could destroy a person's data.
 
 use super::device::BlockDevice;
 use std::io;
 
-/// Bytes at either end in which nothing may be on a blank disk.
+/// Bytes at either end that must be zero on a blank disk.
 pub const WINDOW: u64 = 1 << 20;
-/// Bytes that are read behind the first window, where one format has its signature. What else is there does not count: a first MiB of
-/// zeroes is how many an administrator blanks a disk.
+/// Bytes that are read after the first window, where one format has its signature. Other bytes there do not count: many administrators
+/// blank a disk by zeroing its first MiB.
 const BEHIND: u64 = 4096;
 
 /// The ends of a disk or partition.
@@ -42,8 +41,7 @@ impl Ends {
         self.head.get(..WINDOW as usize).unwrap_or(&self.head)
     }
 
-    /// The first MiB alone: what comes after it, and the end of a disk, may belong to a partition, whose content says nothing about the
-    /// disk.
+    /// The first MiB alone: later bytes and the end of a disk may belong to a partition, whose content says nothing about the disk.
     pub fn head_only(&self) -> Ends {
         Ends {
             head: self.first().to_vec(),
@@ -66,7 +64,7 @@ impl Ends {
         self.head.first_chunk()
     }
 
-    /// The `n` bytes at `offset` from the start; none if they are not inside the windows.
+    /// The `n` bytes at `offset` from the start; none outside the windows.
     pub(super) fn at(&self, offset: u64, n: usize) -> Option<&[u8]> {
         let in_window = |window: &[u8], from: u64| -> Option<std::ops::Range<usize>> {
             let from = usize::try_from(offset.checked_sub(from)?).ok()?;
@@ -84,12 +82,12 @@ impl Ends {
         self.at(offset, bytes.len()) == Some(bytes)
     }
 
-    /// The same, `offset` bytes before the end.
+    /// Whether `bytes` stand `offset` bytes before the end.
     fn is_before_end(&self, offset: u64, bytes: &[u8]) -> bool {
         self.len.checked_sub(offset).is_some_and(|at| self.is(at, bytes))
     }
 
-    /// Names of all formats found, each once; partition tables are not among them.
+    /// Names of all formats found, each once, without partition tables.
     pub fn formats(&self) -> Vec<&'static str> {
         let mut found: Vec<&'static str> = Vec::new();
         let mut add = |name: &'static str| {
@@ -122,7 +120,7 @@ impl Ends {
             }
         }
         for sector in 0..4 {
-            // wipefs takes the type and leaves the label.
+            // wipefs clears the type and leaves the label.
             if self.is(sector * 512, b"LABELONE") && !self.is(sector * 512 + 24, &[0; 8]) {
                 add("LVM physical volume");
             }
@@ -238,15 +236,15 @@ const FROM_END: &[(u64, &[u8], &str)] = &[
     (512, b"GEOM::", "FreeBSD GEOM"),
 ];
 
-/// File systems that rackstrap makes, recognised where it made them.
+/// A file system of a kind that rackstrap makes, found where rackstrap made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Superblock {
     /// `ext4`, `xfs` or `swap`.
     pub fs: rackstrap_wire::FileSystem,
     /// UUID in lower case.
     pub uuid: String,
-    /// False if the file system was not unmounted, or knows of errors: it wants `fsck -p`. Always true for xfs,
-    /// whose log is replayed by mounting, and for swap.
+    /// False if the file system was not unmounted, or has recorded errors: it needs `fsck -p`. Always true for xfs, whose log is
+    /// replayed by mounting, and for swap.
     pub clean: bool,
 }
 

@@ -8,7 +8,7 @@ use crate::disk::{
 use proptest::prelude::*;
 use std::{fs, io, path::Path, process::Command};
 
-/// Formats a fresh file of 320 MiB with a tool and says what is found; none if this machine has no such tool.
+/// Formats a new file of 320 MiB with a tool and returns the finding; none if this machine does not have the tool.
 fn formatted(program: &str, arguments: &[&str]) -> Option<(Finding, tempfile::NamedTempFile)> {
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().set_len(320 << 20).unwrap();
@@ -42,7 +42,7 @@ fn real_tools_are_recognised() {
 }
 
 #[test]
-fn what_wipefs_leaves_is_blank_and_unknown_data_is_not() {
+fn a_disk_after_wipefs_is_blank_and_unknown_data_is_not() {
     let tools: &[(&str, &[&str])] = &[
         ("mkfs.ext4", &["-F", "-q"]),
         ("mkfs.ext2", &["-F", "-q", "-b", "1024"]),
@@ -70,7 +70,7 @@ fn what_wipefs_leaves_is_blank_and_unknown_data_is_not() {
         tried += 1;
     }
     assert!(tried >= 5, "{tried} tools");
-    // Nothing of a known format: somebody's raw data, with a place for each signature left zero.
+    // Data of no known format, with zeroes at the place of each signature.
     let mut bytes: Vec<u8> = (0..4u32 << 20)
         .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
         .collect();
@@ -99,7 +99,7 @@ fn file_systems_inside_a_foreign_table_are_named() {
 }
 
 #[test]
-fn superblocks_of_what_we_make_are_read() {
+fn superblocks_of_our_file_systems_are_read() {
     use rackstrap_wire::FileSystem::*;
     for (program, arguments, want) in [
         (
@@ -155,15 +155,15 @@ impl BlockDevice for Memory {
         Ok(())
     }
     fn write_at(&mut self, _: u64, _: &[u8]) -> io::Result<()> {
-        panic!("looking at a disk writes to it")
+        panic!("the inspection writes to the disk")
     }
     fn flush(&mut self) -> io::Result<()> {
-        panic!("looking at a disk flushes it")
+        panic!("the inspection flushes the disk")
     }
 }
 
 #[test]
-fn tiny_and_odd_disks_are_no_trouble() {
+fn tiny_and_odd_disks_are_read() {
     for size in [
         0,
         1,
@@ -201,7 +201,7 @@ fn one_byte_at_either_end_is_not_blank() {
 }
 
 #[test]
-fn every_signature_of_the_lists_is_found_where_it_is() {
+fn every_signature_of_the_lists_is_found_at_its_offset() {
     const SIZE: usize = 5 << 20;
     let from_end = FROM_END.iter().map(|(at, bytes, name)| (SIZE as u64 - at, bytes, name));
     let all = FIXED.iter().map(|(at, bytes, name)| (*at, bytes, name)).chain(from_end);
@@ -219,7 +219,7 @@ fn every_signature_of_the_lists_is_found_where_it_is() {
 }
 
 #[test]
-fn what_is_behind_the_first_mib_keeps_no_disk_from_being_blank() {
+fn data_behind_the_first_mib_does_not_count() {
     let mut disk = vec![0; 5 << 20];
     disk[1 << 20..][..2 << 20].fill(7);
     assert_eq!(inspect(&mut Memory(disk, 512)).unwrap(), Finding::Blank);
@@ -256,7 +256,7 @@ proptest! {
         inspect(&mut Memory(disk, if big { 4096 } else { 512 })).unwrap();
     }
 
-    /// A GPT header whose fields are anything, with a right checksum.
+    /// A GPT header with any fields and a correct checksum is read without panic.
     #[test]
     fn hostile_gpt_headers_are_read_without_panic(fields in proptest::collection::vec(any::<u8>(), 80), entries in 0u32..2000, len in 0u32..5000, lba: u64) {
         let mut disk = vec![0; 2 << 20];
@@ -277,7 +277,7 @@ proptest! {
 }
 
 #[test]
-fn looking_opens_read_only() {
+fn the_inspection_opens_read_only() {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), vec![0; 4096]).unwrap();
     let mut device = FileDevice::open(Path::new(file.path()), false).unwrap();

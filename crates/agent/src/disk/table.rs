@@ -1,4 +1,4 @@
-//! Writing partition tables, with the marker in them.
+//! Writes partition tables that contain the marker.
 
 use super::{
     bootcode,
@@ -12,7 +12,7 @@ use rackstrap_wire::{FileSystem, Layout, PartitionTable};
 use std::{collections::BTreeMap, io};
 use uuid::Uuid;
 
-/// Where GUIDs come from: random ones; tests count.
+/// Source of GUIDs: random in the agent, counted in tests.
 pub type NewUuid<'a> = &'a mut dyn FnMut() -> Uuid;
 
 /// Writes sector 0 as one logical block: boot code, record, entry, and the given partition entries.
@@ -30,8 +30,8 @@ pub fn write_sector0(
     device.write_at(0, &block)
 }
 
-/// The random number of the disk in sector 0: the one that it has if it is ours, or else a new one. It stays over
-/// preparations, so that the disk is known again by it.
+/// The random number of the disk in sector 0: the present one if the disk is ours, or else a new one. It survives preparations,
+/// so that the disk is recognised by it.
 pub fn disk_number(device: &mut dyn BlockDevice, new_uuid: NewUuid<'_>) -> io::Result<[u8; 4]> {
     let mut sector = [0; 512];
     device.read_at(0, &mut sector)?;
@@ -43,7 +43,7 @@ pub fn disk_number(device: &mut dyn BlockDevice, new_uuid: NewUuid<'_>) -> io::R
     })
 }
 
-/// Changes the state in sector 0 and leaves all else; the commit of a preparation.
+/// Changes only the state in sector 0; this commits a preparation.
 pub fn write_state(device: &mut dyn BlockDevice, record: &Record, state: State) -> io::Result<()> {
     let mut sector = [0; 512];
     device.read_at(0, &mut sector)?;
@@ -58,7 +58,7 @@ pub fn write_partition_record(device: &mut dyn BlockDevice, record: &Record, sta
     device.write_at(marker::PARTITION_AT, &block)
 }
 
-/// Writes the table, with sector 0 still saying "in progress".
+/// Writes the table while sector 0 still says "in progress".
 pub fn write_table(
     device: &mut dyn BlockDevice,
     layout: &Layout,
@@ -111,10 +111,10 @@ fn write_gpt(
     let ranges = std::iter::once(marker_range).chain(geometry.partitions.iter().copied());
     let mut partitions = BTreeMap::new();
     for (number, ((name, kind), range)) in (1..).zip(names.zip(kinds).zip(ranges)) {
-        // The crate accepts ranges behind the end of the disk.
+        // The crate accepts ranges past the end of the disk.
         if range.end() > device.size() {
             return Err(Failure::new(format!(
-                "partition {name} would end behind the end of the disk"
+                "partition {name} would end past the end of the disk"
             )));
         }
         let partition = Partition {
@@ -135,7 +135,7 @@ fn write_gpt(
     disk.write_inplace().doing(doing)
 }
 
-/// The three partition entries of an MBR, by way of the `mbrman` crate, which checks them.
+/// The three partition entries of an MBR, made by the `mbrman` crate, which checks them.
 fn mbr_entries(device: &mut dyn BlockDevice, layout: &Layout, geometry: &Geometry) -> Res<[[u8; 16]; 3]> {
     let doing = || "writing the MBR".to_owned();
     let sector = device.sector();
@@ -143,7 +143,7 @@ fn mbr_entries(device: &mut dyn BlockDevice, layout: &Layout, geometry: &Geometr
     for (i, (partition, range)) in layout.partitions.iter().zip(&geometry.partitions).enumerate() {
         let blocks = |bytes: u64| {
             u32::try_from(bytes / u64::from(sector))
-                .doing(|| format!("partition {} behind what an MBR can address", partition.name))
+                .doing(|| format!("partition {} past the range of an MBR", partition.name))
         };
         mbr[i + 1] = mbrman::MBRPartitionEntry {
             boot: mbrman::BOOT_INACTIVE,
@@ -154,12 +154,12 @@ fn mbr_entries(device: &mut dyn BlockDevice, layout: &Layout, geometry: &Geometr
             sectors: blocks(range.len)?,
         };
     }
-    // Into memory: on the disk sector 0 is only ever written whole, with our marker in it.
+    // This writes to memory: on the disk sector 0 is always written as a whole, with our marker in it.
     let mut image = io::Cursor::new(vec![0; sector.max(512) as usize]);
     mbr.write_into(&mut image).doing(doing)?;
     let sector0: &[u8; 512] = image
         .get_ref()
         .first_chunk()
-        .ok_or_else(|| Failure::new("the MBR has less than a sector"))?;
+        .ok_or_else(|| Failure::new("the MBR is shorter than a sector"))?;
     Ok(marker::entries_of(sector0))
 }

@@ -1,9 +1,9 @@
-//! What `wipefs -a` leaves (reads only).
+//! Recognises a disk after `wipefs -a`. It only reads.
 //!
-//! wipefs(8) zeroes the signature of each format that it finds and nothing else, so the disk is not zero afterwards.
-//! The disk counts as blank all the same: an administrator ran wipefs. A disk counts as wiped only if the rest of a known
-//! format stands around the zeroes; the test is on the fields that the format's own readers check. Raw data in an unknown
-//! format (plain dm-crypt, a database on a raw disk) has none of these fields and stays `unknown data`.
+//! wipefs(8) zeroes only the signature of each format that it finds, so the disk is not zero afterwards. It still counts as blank,
+//! because an administrator ran wipefs. A disk counts as wiped only if the rest of a known format surrounds the zeroes. The test
+//! uses the fields that the format's own readers check. Raw data in an unknown format (plain dm-crypt, a database on a raw disk)
+//! has none of these fields and stays `unknown data`.
 
 use super::{
     device::BlockDevice,
@@ -13,7 +13,7 @@ use super::{
 };
 use std::io;
 
-/// True if the ends of a disk, on which no format is recognised, hold one whose signature was taken.
+/// True if a disk without a recognised format holds one whose signature was removed.
 pub fn is_wiped(device: &mut dyn BlockDevice, ends: &Ends) -> io::Result<bool> {
     let blocks = ends.len() / u64::from(device.sector().max(512));
     let here = mbr(ends, blocks) || ext(ends) || xfs(ends) || btrfs(ends) || swap(ends) || luks(ends);
@@ -27,13 +27,13 @@ pub fn was_wiped(device: &mut dyn BlockDevice) -> io::Result<bool> {
     is_wiped(device, &ends)
 }
 
-/// Little-endian number of up to 8 bytes; none outside the ends.
+/// A little-endian number of up to 8 bytes; none outside the ends.
 fn le(ends: &Ends, at: u64, bytes: usize) -> Option<u64> {
     let bytes = ends.at(at, bytes)?;
     Some(bytes.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b)))
 }
 
-/// Big-endian number of up to 8 bytes; none outside the ends.
+/// A big-endian number of up to 8 bytes; none outside the ends.
 fn be(ends: &Ends, at: u64, bytes: usize) -> Option<u64> {
     let bytes = ends.at(at, bytes)?;
     Some(bytes.iter().fold(0, |n, b| n << 8 | u64::from(*b)))
@@ -47,7 +47,7 @@ fn within(n: Option<u64>, range: std::ops::RangeInclusive<u64>) -> bool {
     n.is_some_and(|n| range.contains(&n))
 }
 
-/// 55 AA is gone from a table of which every entry is empty or a range of this disk; our marker may be the fourth.
+/// A table without its 55 AA, in which every entry is empty or a range of this disk. Our marker may be the fourth entry.
 fn mbr(ends: &Ends, blocks: u64) -> bool {
     let Some(sector) = ends.sector0().filter(|s| s[510..] == [0, 0]) else {
         return false;
@@ -98,7 +98,7 @@ fn xfs(ends: &Ends) -> bool {
         && power(be(ends, 104, 2), 256..=2048)
 }
 
-/// struct btrfs_super_block, which says where it is.
+/// struct btrfs_super_block, which contains its own offset.
 fn btrfs(ends: &Ends) -> bool {
     ends.is(0x10040, &[0; 8])
         && le(ends, 0x10030, 8) == Some(0x10000)
@@ -127,7 +127,7 @@ fn luks(ends: &Ends) -> bool {
     rest && ends.is(0, &[0; 6])
 }
 
-/// wipefs leaves `LABELONE` and takes the type behind it.
+/// wipefs leaves `LABELONE` and clears the type after it.
 fn lvm(ends: &Ends) -> bool {
     (0..4).any(|sector| ends.is(sector * 512, b"LABELONE") && ends.is(sector * 512 + 24, &[0; 8]))
 }

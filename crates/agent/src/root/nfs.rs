@@ -6,7 +6,7 @@ use rackstrap_wire::NfsRoot;
 use rustix::{io::Errno, mount::MountFlags};
 use std::{ffi::CString, fs};
 
-/// Mounts `root` at [`IMAGE`]. Answers where it is from: `10.5.0.1:/debian@1`.
+/// Mounts `root` at [`IMAGE`]. Returns its source: `10.5.0.1:/debian@1`.
 pub fn mount(root: &NfsRoot) -> Res<String> {
     let source = format!("{}:{}", root.server, root.export);
     let doing = || format!("mounting {source}");
@@ -15,21 +15,21 @@ pub fn mount(root: &NfsRoot) -> Res<String> {
     rustix::mount::mount(source.as_str(), IMAGE, "nfs", flags, Some(data.as_c_str())).map_err(|e| {
         let hint = match e {
             Errno::NODEV => "; the initramfs has no NFS client (module nfs)",
-            Errno::PFNOSUPPORT => "; on that port nobody speaks MOUNT and NFS version 3",
+            Errno::PFNOSUPPORT => "; the server does not speak MOUNT and NFS version 3 on that port",
             Errno::PROTONOSUPPORT => "; the initramfs has no NFSv3 (module nfsv3)",
-            Errno::ACCESS | Errno::PERM => "; the server says that this node may not",
+            Errno::ACCESS | Errno::PERM => "; the server denies access to this node",
             Errno::NOENT => "; the server does not export it",
             _ => "",
         };
         Failure::new(format!("{}: {e}{hint}", doing()))
     })?;
-    calm_readahead();
+    limit_readahead();
     Ok(source)
 }
 
-/// The kernel's options for an NFSv3 mount without port mapper, UDP or lock daemon (nfs(5)). `hard`: a node waits for its
-/// root as long as it takes, so a restart of the server is a pause and no error. No `noacl`: overlayfs then answers
-/// EOPNOTSUPP to everybody but root (`ovl_get_acl`, fs/overlayfs/inode.c).
+/// The kernel's options for an NFSv3 mount without port mapper, UDP or lock daemon (nfs(5)). `hard`: a node waits for its root without
+/// limit, so a restart of the server is a pause and not an error. No `noacl`: with it, overlayfs answers EOPNOTSUPP to all users
+/// except root (`ovl_get_acl`, fs/overlayfs/inode.c).
 fn options(root: &NfsRoot) -> String {
     let NfsRoot {
         server, port, options, ..
@@ -37,7 +37,7 @@ fn options(root: &NfsRoot) -> String {
     let mut text = format!(
         "vers=3,proto=tcp,mountproto=tcp,port={port},mountport={port},addr={server},mountaddr={server},nolock,hard"
     );
-    // `ro` is a flag of the mount call; what names another server would contradict the plan.
+    // `ro` is a flag of the mount call. Options that name a server would contradict the plan.
     for option in options
         .split(',')
         .map(str::trim)
@@ -49,9 +49,9 @@ fn options(root: &NfsRoot) -> String {
     text
 }
 
-/// Before Linux 5.4 NFS read ahead 15 times its read size: 15 MiB for a 1 MiB server, which made boots several times slower
-/// (LTSP #27). 128 KiB is today's default.
-fn calm_readahead() {
+/// Sets the read-ahead to 128 KiB, the default since Linux 5.4. Before, NFS read ahead 15 times its read size, 15 MiB for a server
+/// with 1 MiB, which made boots several times slower (LTSP #27).
+fn limit_readahead() {
     const KIB: u64 = 128;
     let Ok(stat) = rustix::fs::stat(IMAGE) else { return };
     let (major, minor) = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));

@@ -1,4 +1,4 @@
-//! dnf, with a repository made here. These need root, as images do, and the packages dnf, rpm and createrepo-c.
+//! dnf with a local repository. These tests need root, as images do, and the packages dnf, rpm and createrepo-c.
 
 use crate::{
     CloneRequest, ImportRequest, PackageKind, Quiet, SealRequest, clone_version, import,
@@ -17,7 +17,7 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {output:?}");
 }
 
-/// Builds a package of what is in `tree`, and answers where it is.
+/// Builds a package of the files in `tree`, and returns its path.
 fn package(dir: &Path, name: &str, version: &str, more: &str, tree: &Path) -> PathBuf {
     let spec = format!(
         "Name: {name}\nVersion: {version}\nRelease: 1\nSummary: {name}\nLicense: none\nBuildArch: noarch\n\
@@ -42,7 +42,7 @@ fn package(dir: &Path, name: &str, version: &str, more: &str, tree: &Path) -> Pa
     dir.join(format!("rpms/noarch/{name}-{version}-1.noarch.rpm"))
 }
 
-/// A tree with one file in it.
+/// A tree with one file.
 fn one(bench: &Bench, name: &str, content: &str) -> PathBuf {
     let at = bench.path(&format!("{name}-{content}"));
     fs::create_dir_all(at.join("usr/share")).unwrap();
@@ -64,7 +64,7 @@ fn recipe(bench: &Bench, packages: &str, run: &str) -> ImportRequest {
     }
 }
 
-/// A bench with a repository: a whole system in one package, and a small one. `macros` are the system's own rpm's.
+/// A bench with a repository: a whole system in one package, and a small package. `macros` are those of the tree's own rpm.
 fn repository(macros: &str) -> Bench {
     let bench = Bench::new();
     let tree = bench.path("tree");
@@ -73,7 +73,7 @@ fn repository(macros: &str) -> Bench {
     fs::create_dir_all(tree.join("bin")).unwrap();
     fs::copy("/bin/busybox", tree.join("bin/sh")).unwrap();
     fs::create_dir(bench.path("pkg")).unwrap();
-    // As a kernel's package does, it looks for the plugins that it is to execute.
+    // Like a kernel's package, it lists the plugins that it would execute.
     let scripts = "%post -p /bin/sh\nreadlink /etc/kernel/install.d/50-dracut.install > /plugin\n";
     package(&bench.path("pkg"), "system", "9", scripts, &tree);
     package(&bench.path("pkg"), "hello", "1", "", &one(&bench, "hello", "old"));
@@ -82,9 +82,9 @@ fn repository(macros: &str) -> Bench {
 }
 
 #[test]
-fn a_tree_by_dnf_and_what_changes_in_it() {
+fn dnf_makes_a_tree_and_packages_are_listed() {
     let bench = repository("%_dbpath %{_usr}/lib/sysimage/rpm\n");
-    // What scripts need is there, and their exit codes count.
+    // Scripts have the mounts that they need, and their exit codes count.
     let script = "test -e /proc/self/stat; echo x > /dev/null; test -r /sys/kernel; echo made > /etc/made";
     let request = recipe(&bench, "'system', 'hello'", script);
     assert_eq!(import(&request, &mut Quiet).unwrap().to_string(), "test@1");
@@ -92,8 +92,8 @@ fn a_tree_by_dnf_and_what_changes_in_it() {
     let root = images.join("test/1/root");
     assert_eq!(fs::read_to_string(root.join("etc/made")).unwrap(), "made\n");
     let plugin = fs::read_to_string(root.join("plugin")).unwrap();
-    assert_eq!(plugin, "/dev/null\n", "a kernel's package makes no initramfs");
-    // Its own rpm looks there.
+    assert_eq!(plugin, "/dev/null\n", "a kernel's package makes an initramfs");
+    // The tree's own rpm expects its database there.
     assert!(root.join("usr/lib/sysimage/rpm/rpmdb.sqlite").is_file() && root.join("var/lib/rpm").is_symlink());
     assert!(!root.join("root/.rpmdb").exists() && !images.join("test/1/dnf").exists());
     assert_eq!(fs::read_dir(root.join("dev")).unwrap().count(), 0);
@@ -108,7 +108,7 @@ fn a_tree_by_dnf_and_what_changes_in_it() {
         .collect();
     assert_eq!(packages.kind, PackageKind::Rpm);
     assert_eq!(shown, ["hello noarch 1-1", "system noarch 9-1"]);
-    // Whoever asked for the packages has not changed the tree.
+    // Listing the packages did not change the tree.
     assert_eq!(verify(first, &mut Quiet).unwrap(), Vec::<String>::new());
 
     let pkg = bench.path("pkg");
@@ -162,12 +162,12 @@ fn a_tree_by_dnf_and_what_changes_in_it() {
 }
 
 #[test]
-fn what_dnf_cannot_do_is_told_and_leaves_nothing() {
+fn a_failure_of_dnf_is_reported_and_leaves_nothing() {
     let bench = repository("%_dbpath %{_var}/lib/rpm\n");
     for (packages, script, says) in [
         ("'system', 'absent'", "true", "absent"),
         ("'system'", "echo no luck; exit 3", "no luck"),
-        // A tree that cannot boot.
+        // This tree cannot boot.
         ("'hello'", "true", "failed"),
     ] {
         let request = recipe(&bench, packages, script);

@@ -1,4 +1,4 @@
-//! Versions deleted, collected and renamed.
+//! Tests of deleting, collecting and renaming versions.
 
 use super::*;
 use crate::keep_version;
@@ -28,7 +28,7 @@ fn refs(names: &[&str]) -> Vec<ImageRef> {
 }
 
 #[test]
-fn a_name_that_is_not_wanted_in_the_last_moment_is_not_given() {
+fn a_rename_that_is_refused_at_the_last_check_changes_nothing() {
     let (_bench, request) = three();
     let images = &request.images_dir;
     let mut before = || Err("a rollout is on".to_owned());
@@ -41,14 +41,14 @@ fn a_name_that_is_not_wanted_in_the_last_moment_is_not_given() {
 }
 
 #[test]
-fn versions_go_together_or_stay() {
+fn versions_are_deleted_together_or_not_at_all() {
     let (_bench, request) = three();
     let images = &request.images_dir;
     let mut free = || Ok(());
     let error = delete_versions(images, &refs(&["test@1", "test@9"]), &mut free, &mut Quiet).unwrap_err();
-    assert!(error.to_string().contains("no test@9"), "{error}");
+    assert!(error.to_string().contains("test@9 does not exist"), "{error}");
     assert_eq!(names(images), ["test@1", "test@2", "test@3"]);
-    // A node took it in the last moment, when it was out of sight already.
+    // A node took it at the last moment, when it was already hidden.
     let mut late = || {
         assert_eq!(names(images), ["test@1"]);
         Err("node r01n01 boots test@3".to_owned())
@@ -59,12 +59,12 @@ fn versions_go_together_or_stay() {
     delete_versions(images, &refs(&["test@2", "test@3"]), &mut free, &mut Quiet).unwrap();
     assert_eq!(names(images), ["test@1"]);
     assert_clean(images);
-    // Its number is nobody else's.
+    // Its number is not used again.
     assert_eq!(import(&request, &mut Quiet).unwrap().version, 4);
 }
 
 #[test]
-fn what_is_being_read_stays() {
+fn a_version_that_is_being_read_is_not_deleted() {
     let (_bench, request) = three();
     let images = &request.images_dir;
     let (catalog, _) = load_catalog(images);
@@ -130,7 +130,7 @@ fn leftovers_are_found_and_removed() {
 }
 
 #[test]
-fn an_image_gets_another_name_with_all_its_versions() {
+fn an_image_is_renamed_with_all_its_versions() {
     let (_bench, request) = three();
     let images = &request.images_dir;
     let clone = CloneRequest {
@@ -149,8 +149,8 @@ fn an_image_gets_another_name_with_all_its_versions() {
     assert!(refused("test", "other").contains("w is a working copy of test@1"));
     assert!(refused("test", "w").contains("is taken"));
     assert!(refused("test", "test").contains("is taken"));
-    assert!(refused("nobody", "other").contains("no image nobody"));
-    assert!(refused("test", "../x").contains("no name for an image"));
+    assert!(refused("nobody", "other").contains("image nobody does not exist"));
+    assert!(refused("test", "../x").contains("not a name for an image"));
     delete_working_copy(images, "w", &mut Quiet).unwrap();
     rename_image(images, "test", "other", &mut || Ok(()), &mut Quiet).unwrap();
     assert_eq!(names(images), ["other@1", "other@2", "other@3"]);
@@ -158,17 +158,17 @@ fn an_image_gets_another_name_with_all_its_versions() {
 }
 
 #[test]
-fn a_rename_that_died_at_any_moment_is_whole() {
+fn a_rename_that_is_interrupted_at_any_step_leaves_valid_versions() {
     let (_bench, request) = three();
     let images = &request.images_dir;
     struct DieAt(u32);
     impl Progress for DieAt {
         fn begin(&mut self, _step: Step, _bytes: Option<u64>) {}
         fn advance(&mut self, _files: u64, _bytes: u64) {}
-        fn note(&mut self, _text: &str) {}
+        fn remark(&mut self, _text: &str) {}
         fn reached(&mut self, _point: &'static str) {
             self.0 -= 1;
-            // Nothing of a rename is undone by a destructor: this ends it as a kill does.
+            // No destructor undoes a part of a rename, so a panic ends it like a kill.
             assert!(self.0 > 0, "on purpose");
         }
     }

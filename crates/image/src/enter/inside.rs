@@ -1,6 +1,6 @@
-//! PID 1 of the namespace that a command in a working copy runs in.
+//! PID 1 of the namespace of a command in a working copy.
 
-use super::{Told, mounts, sys};
+use super::{Instructions, mounts, sys};
 use crate::error::{Doing, ImportError, Result};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -16,16 +16,16 @@ use std::{
     process::Command,
 };
 
-/// Longest line that says what to do: the kernel's own limit of arguments is 6 MiB (execve(2)).
+/// Longest line with the instructions: the kernel limits arguments to 6 MiB (execve(2)).
 const LONGEST: u64 = 32 << 20;
 
-/// What `enter` answers if it is not the command's own code (as env(1), nice(1) and the like).
+/// Exit code of `enter` for its own failures (as env(1), nice(1) and others use).
 const FAILED: u8 = 125;
 const NOT_EXECUTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
-/// Is PID 1: makes the mounts, runs the command, waits for everybody; answers the command's code. `pipe` and `lock` are
-/// descriptors that [`super::enter`] left open.
+/// Runs as PID 1: makes the mounts, runs the command, reaps all processes, and returns the command's exit code. `pipe` and `lock`
+/// are descriptors that [`super::enter`] left open.
 pub fn run_inside(pipe: RawFd, lock: RawFd) -> u8 {
     run(pipe, lock).unwrap_or_else(|error| {
         eprintln!("rackstrap: {error}");
@@ -36,35 +36,43 @@ pub fn run_inside(pipe: RawFd, lock: RawFd) -> u8 {
 fn run(pipe: RawFd, lock: RawFd) -> Result<u8> {
     if getpid() != Pid::INIT {
         return Err(ImportError::Request(
-            "this is a part of `rackstrap image shell` and `image exec`, and is not called by people".to_owned(),
+            "this command is internal to `rackstrap image shell` and `image exec`".to_owned(),
         ));
     }
-    set_parent_process_death_signal(Some(Signal::KILL)).doing(|| "asking to die with whoever started this")?;
+    set_parent_process_death_signal(Some(Signal::KILL)).doing(|| "setting the signal for the end of the parent")?;
     let pipe = sys::inherited(pipe).doing(|| "taking over the pipe")?;
     let _lock = sys::inherited(lock).doing(|| "taking over the lock")?;
     let mut reader = BufReader::new(io::Read::take(File::from(pipe), LONGEST));
     let mut line = Vec::new();
-    reader.read_until(b'\n', &mut line).doing(|| "reading what to do")?;
-    let told: Told = serde_json::from_slice(&line)
+    reader
+        .read_until(b'\n', &mut line)
+        .doing(|| "reading the instructions")?;
+    let instructions: Instructions = serde_json::from_slice(&line)
         .map_err(io::Error::other)
-        .doing(|| "reading what to do")?;
-    // It may have died before we asked to die with it.
+        .doing(|| "reading the instructions")?;
+    // The parent may have ended before the signal was set.
     let pipe = reader.get_ref().get_ref();
     let mut asked = [PollFd::new(pipe, PollFlags::empty())];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut asked, Some(&now)).doing(|| "looking whether somebody waits")?;
+    poll(&mut asked, Some(&now)).doing(|| "checking the pipe")?;
     if asked[0].revents().contains(PollFlags::HUP) {
-        return Err(ImportError::Request("whoever started this is gone".to_owned()));
+        return Err(ImportError::Request(
+            "the process that started this has ended".to_owned(),
+        ));
     }
     sys::new_namespaces().doing(|| "making namespaces")?;
-    mounts::mount_all(&told.root, &told.resolver)?;
-    // What is read only for us is writable here: it is this namespace's name.
-    fs::write("/proc/sys/kernel/hostname", &told.name).doing(|| "naming the namespace")?;
-    let mut command = command(&told);
+    mounts::mount_all(&instructions.root, &instructions.resolver)?;
+    // /proc/sys is read-only for the command, but writable here: this is the namespace's own name.
+    fs::write("/proc/sys/kernel/hostname", &instructions.name).doing(|| "naming the namespace")?;
+    let mut command = command(&instructions);
     let child = match command.spawn() {
         Ok(child) => child,
         Err(e) => {
-            eprintln!("rackstrap: in {}: {}: {e}", told.name, command.get_program().display());
+            eprintln!(
+                "rackstrap: in {}: {}: {e}",
+                instructions.name,
+                command.get_program().display()
+            );
             return Ok(match e.kind() {
                 io::ErrorKind::NotFound => NOT_FOUND,
                 _ => NOT_EXECUTABLE,
@@ -75,7 +83,7 @@ fn run(pipe: RawFd, lock: RawFd) -> Result<u8> {
     loop {
         match wait(WaitOptions::empty()) {
             Ok(Some((pid, status))) if pid == main => return Ok(code(status)),
-            // Orphans that came to us.
+            // Orphans become children of PID 1.
             Ok(_) | Err(Errno::INTR) => {}
             Err(e) => return Err(e).doing(|| "waiting for the command"),
         }
@@ -90,13 +98,13 @@ fn code(status: WaitStatus) -> u8 {
     }
 }
 
-fn command(told: &Told) -> Command {
+fn command(instructions: &Instructions) -> Command {
     let (shell, home) = root_of(&fs::read_to_string("/etc/passwd").unwrap_or_default());
     let shell = [shell.as_str(), "/bin/bash", "/bin/sh"]
         .into_iter()
         .find(|shell| !shell.ends_with("nologin") && !shell.ends_with("false") && Path::new(shell).exists())
         .unwrap_or("/bin/sh");
-    let mut command = match told.command.split_first() {
+    let mut command = match instructions.command.split_first() {
         Some((program, arguments)) => {
             let mut command = Command::new(program);
             command.args(arguments);
@@ -104,7 +112,7 @@ fn command(told: &Told) -> Command {
         }
         None => {
             let mut command = Command::new(shell);
-            // A login shell, as login(1) starts it.
+            // login(1) starts a login shell with this name.
             let mut arg0 = OsString::from("-");
             arg0.push(Path::new(shell).file_name().unwrap_or(OsStr::new("sh")));
             command.arg0(arg0);
@@ -116,12 +124,12 @@ fn command(told: &Told) -> Command {
     };
     command
         .env_clear()
-        .envs(told.environment.iter().map(|(key, value)| (key, value)));
+        .envs(instructions.environment.iter().map(|(key, value)| (key, value)));
     command.env("SHELL", shell).env("HOME", home);
     command
 }
 
-/// Root's shell and home directory by passwd(5).
+/// The shell and home directory of root, from passwd(5).
 fn root_of(passwd: &str) -> (String, String) {
     let line = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
     let root = line.into_iter().find(|fields| fields.len() == 7 && fields[2] == "0");

@@ -1,9 +1,9 @@
-//! Working in a working copy: a command or a shell in it, in namespaces of its own.
+//! Runs a command or a shell in a working copy, in namespaces of its own.
 //!
-//! `rackstrap` starts itself once more as PID 1 of a new PID namespace (`inside`), which makes the mounts
-//! (`mounts`) in a mount namespace of its own and starts the command. PID 1 is killed with the process that started it, the
-//! kernel kills everybody in the namespace with PID 1, and mounts go with the last process of their namespace: however
-//! it ends, nothing stays behind. It keeps root on the host from mistakes, not the host from a hostile image.
+//! `rackstrap` starts itself again as PID 1 of a new PID namespace (`inside`). That process makes the mounts (`mounts`) in a
+//! mount namespace of its own and starts the command. It is killed with the process that started it, the kernel kills all other
+//! processes of the namespace with it, and mounts disappear with the last process of their namespace. So nothing stays behind,
+//! however it ends. This protects the host from mistakes of root, not from a hostile image.
 
 mod inside;
 mod mounts;
@@ -15,7 +15,7 @@ use super::{
     error::{Doing, ImportError, Result},
     import::check_root,
     placeholders::{make_placeholders, remove_placeholders},
-    work::{Held, hold},
+    work::{LockedCopy, lock_copy},
 };
 use rustix::{
     io::{FdFlags, fcntl_setfd},
@@ -33,7 +33,7 @@ use std::{
     process::Command,
 };
 
-/// What is to run where.
+/// A command to run in a working copy.
 #[derive(Clone, Debug)]
 pub struct EnterRequest {
     /// `STATE/images`.
@@ -44,9 +44,9 @@ pub struct EnterRequest {
     pub command: Vec<OsString>,
 }
 
-/// What PID 1 is told.
+/// The instructions for PID 1.
 #[derive(Debug, Serialize, Deserialize)]
-struct Told {
+struct Instructions {
     root: PathBuf,
     name: String,
     command: Vec<OsString>,
@@ -54,7 +54,7 @@ struct Told {
     resolver: Vec<u8>,
 }
 
-/// Environment that goes inside with the command; everything else stays outside.
+/// Variables of the environment that the command gets. It gets no others.
 const PASSED_ON: [&str; 9] = [
     "TERM",
     "COLORTERM",
@@ -67,18 +67,18 @@ const PASSED_ON: [&str; 9] = [
     "HTTPS_PROXY",
 ];
 
-/// Runs a command in a working copy; answers its exit code, or 128 and the signal that ended it. `own_arguments` make
-/// this program call [`run_inside`] with the numbers that are put behind them.
+/// Runs a command in a working copy. Returns its exit code, or 128 plus the number of the signal that ended it. `own_arguments`
+/// make this program call [`run_inside`] with the descriptors' numbers, which are appended.
 ///
 /// # Errors
-/// The copy is not there, or is being sealed or deleted; rights; what system calls say. What PID 1 finds wrong it prints
-/// itself, and the answer is 125 then, 126 for a command that cannot be executed, 127 for one that is not there.
+/// The copy does not exist, or is being sealed or deleted; missing rights; system calls. PID 1 prints its own failures, and the
+/// result is then 125, 126 for a command that cannot be executed, or 127 for one that does not exist.
 pub fn enter(request: &EnterRequest, own_arguments: &[&str]) -> Result<u8> {
     check_root("entering an image")?;
-    let held = hold(&request.images_dir, &request.work, true, "nobody enters")?;
+    let held = lock_copy(&request.images_dir, &request.work, true, "cannot enter")?;
     make_placeholders(&held.copy.dir)?;
     let terminal = Terminal::now();
-    // A thread of its own: its children are in the new namespace, and no other thread's.
+    // A thread of its own: only its children are in the new namespace.
     let ended = std::thread::scope(|scope| {
         let inside = scope.spawn(|| start(request, &held, own_arguments));
         inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -86,23 +86,23 @@ pub fn enter(request: &EnterRequest, own_arguments: &[&str]) -> Result<u8> {
     if let Some(terminal) = terminal {
         terminal.restore();
     }
-    leave(&held);
+    remove_own_files(&held);
     ended
 }
 
-/// The last one who leaves removes what only served to enter.
-fn leave(held: &Held) {
+/// Removes the placeholders if no other process is in the working copy.
+fn remove_own_files(held: &LockedCopy) {
     if held.lock.alone()
         && let Err(e) = remove_placeholders(&held.copy.dir)
     {
-        tracing::warn!(error = %e, "left for the next one");
+        tracing::warn!(error = %e, "placeholders were not removed; the next command removes them");
     }
 }
 
-fn start(request: &EnterRequest, held: &Held, own_arguments: &[&str]) -> Result<u8> {
+fn start(request: &EnterRequest, held: &LockedCopy, own_arguments: &[&str]) -> Result<u8> {
     sys::children_in_new_pid_namespace().doing(|| "making a PID namespace")?;
     let (reader, mut writer) = io::pipe().doing(|| "making a pipe")?;
-    // PID 1 holds the lock too: killed, this process gives it up before all in the namespace are gone.
+    // PID 1 also holds the lock: if this process is killed, it releases its lock before all processes of the namespace have ended.
     for fd in [reader.as_fd(), held.lock.as_fd()] {
         fcntl_setfd(fd, FdFlags::empty()).doing(|| "passing on a descriptor")?;
     }
@@ -112,20 +112,20 @@ fn start(request: &EnterRequest, held: &Held, own_arguments: &[&str]) -> Result<
         .args([reader.as_raw_fd(), held.lock.as_fd().as_raw_fd()].map(|fd| fd.to_string()))
         .spawn();
     let mut child = child.doing(|| "starting PID 1 of the namespace")?;
-    // Not before it is started: it would be deaf to them too.
+    // PID 1 is started before this, because it would inherit the ignored signals.
     sys::ignore_the_terminals_signals();
     for fd in [reader.as_fd(), held.lock.as_fd()] {
         fcntl_setfd(fd, FdFlags::CLOEXEC).doing(|| "keeping a descriptor")?;
     }
     drop(reader);
-    let told = told(request, held);
-    let line = serde_json::to_vec(&told)
+    let instructions = instructions(request, held);
+    let line = serde_json::to_vec(&instructions)
         .map_err(io::Error::other)
-        .doing(|| "telling PID 1 what to do")?;
-    // Should it be gone already, it has said why.
+        .doing(|| "writing the instructions for PID 1")?;
+    // If PID 1 has ended already, it has printed why.
     let _ = writer.write_all(&line).and_then(|()| writer.write_all(b"\n"));
     let status = child.wait().doing(|| "waiting for PID 1 of the namespace")?;
-    // Until here: that its end is open tells PID 1 that somebody waits for it.
+    // The open pipe tells PID 1 that this process waits for it.
     drop(writer);
     match (status.code(), status.signal()) {
         (Some(code), _) => Ok(code as u8),
@@ -136,7 +136,7 @@ fn start(request: &EnterRequest, held: &Held, own_arguments: &[&str]) -> Result<
     }
 }
 
-fn told(request: &EnterRequest, held: &Held) -> Told {
+fn instructions(request: &EnterRequest, held: &LockedCopy) -> Instructions {
     let name = &held.copy.name;
     let mut environment: Vec<(String, String)> = [
         ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
@@ -144,27 +144,27 @@ fn told(request: &EnterRequest, held: &Held) -> Told {
         ("USER", "root"),
         ("LOGNAME", "root"),
         ("LANG", "C.UTF-8"),
-        // systemctl starts nothing, and enables and disables units in the tree alone.
+        // With this, systemctl starts nothing, and only enables and disables units in the tree.
         ("SYSTEMD_OFFLINE", "1"),
-        // systemd-tmpfiles makes no subvolumes of btrfs in a tree that is one.
+        // Otherwise systemd-tmpfiles makes subvolumes in a tree that is a subvolume of btrfs.
         ("SYSTEMD_TMPFILES_FORCE_SUBVOL", "0"),
-        // A kernel's package makes no initramfs where this says so, see `bootstrap`: it would take minutes, and nobody reads it.
+        // With this, a kernel's package builds no initramfs, see `bootstrap`: it would take minutes, and no node would use it.
         ("INITRD", "No"),
-        // Debian's bashrc has it in its prompt; other shells take PS1.
+        // Debian's bashrc shows this in its prompt; other shells use PS1.
         ("debian_chroot", name),
     ]
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .into();
     environment.push(("PS1".to_owned(), format!("({name}) # ")));
     if !isatty(io::stdin()) {
-        // Packages ask nobody where nobody is there.
+        // Without a terminal no person can answer a package's questions.
         environment.push(("DEBIAN_FRONTEND".to_owned(), "noninteractive".to_owned()));
     }
     let passed = PASSED_ON
         .iter()
         .filter_map(|key| Some(((*key).to_owned(), std::env::var(key).ok()?)));
     environment.extend(passed);
-    Told {
+    Instructions {
         root: held.copy.root(),
         name: name.clone(),
         command: request.command.clone(),
@@ -173,7 +173,7 @@ fn told(request: &EnterRequest, held: &Held) -> Told {
     }
 }
 
-/// The host's name servers; none if it has none.
+/// The host's name servers; empty if it has none.
 fn resolver(path: &Path) -> Vec<u8> {
     use std::io::Read;
     let mut text = Vec::new();
@@ -183,7 +183,7 @@ fn resolver(path: &Path) -> Vec<u8> {
     text
 }
 
-/// The terminal as it was, to be made so again: a shell that is killed leaves it in a state of its own.
+/// The state of the terminal, to be restored: a shell that is killed leaves its own state behind.
 struct Terminal {
     modes: Termios,
     foreground: bool,
@@ -203,7 +203,7 @@ impl Terminal {
         }
         let stdin = io::stdin();
         let stdin: BorrowedFd<'_> = stdin.as_fd();
-        // Both are a courtesy: a terminal that is gone needs neither.
+        // Failures do not matter: a terminal that was closed needs neither.
         let _ = tcsetpgrp(stdin, rustix::process::getpgrp());
         let _ = tcsetattr(stdin, OptionalActions::Drain, &self.modes);
     }

@@ -1,4 +1,4 @@
-//! What is mounted for a command in a working copy. All of it in a mount namespace that goes with its last process.
+//! Mounts for a command in a working copy, in a mount namespace that ends with its last process.
 
 use crate::error::{Doing, Result};
 use rustix::{
@@ -16,7 +16,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-/// Character devices in /dev: the same that containers have (Linux, Documentation/admin-guide/devices.txt).
+/// Character devices in /dev, the same as in containers (Linux, Documentation/admin-guide/devices.txt).
 const DEVICES: [(&str, u32, u32); 6] = [
     ("null", 1, 3),
     ("zero", 1, 5),
@@ -26,24 +26,24 @@ const DEVICES: [(&str, u32, u32); 6] = [
     ("tty", 5, 0),
 ];
 
-/// What invoke-rc.d and deb-systemd-invoke ask before they start anything: 101 is "forbidden" (Debian's
-/// policy-rc.d specification).
+/// A program that invoke-rc.d and deb-systemd-invoke run before they start a service: 101 is "forbidden" (Debian's policy-rc.d
+/// specification).
 const POLICY: &str = "#!/bin/sh\nexit 101\n";
 
-/// Where files are that are mounted over the image's.
+/// Directory of the files that are mounted over the image's.
 const OURS: &str = "/run/rackstrap";
 
-/// Makes `root` the root directory of this process, and everything mounted in it that programs expect. The process has
-/// namespaces of its own already.
+/// Makes `root` the root directory of this process, and mounts what programs expect. The process already has namespaces of its
+/// own.
 pub(super) fn mount_all(root: &Path, resolver: &[u8]) -> Result<()> {
-    // Nothing of what comes is seen outside.
+    // Later mounts must not be visible outside.
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .doing(|| "cutting the mounts off from the host's")?;
+        .doing(|| "separating the mounts from the host's")?;
     let shown = root.display();
     mount_bind(root, root).doing(|| format!("mounting {shown}"))?;
     let console = terminal();
     std::env::set_current_dir(root).doing(|| format!("entering {shown}"))?;
-    // The old root is stacked above the new one, which `.` still names, and taken off.
+    // pivot_root stacks the old root above the new one, to which `.` still refers, and the next call removes the old one.
     pivot_root(".", ".").doing(|| format!("making {shown} the root"))?;
     unmount(".", UnmountFlags::DETACH).doing(|| "leaving the host's files")?;
     std::env::set_current_dir("/").doing(|| "entering the new root")?;
@@ -73,13 +73,13 @@ fn directory(path: &str, mode: u32) -> Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).doing(doing)
 }
 
-/// The terminal of this process, for /dev/console: its own name means nothing inside, and ttyname(3) finds it there.
+/// The terminal of this process, for /dev/console. Its own name does not exist inside, and ttyname(3) finds it there.
 fn terminal() -> Option<std::os::fd::OwnedFd> {
     let stdio = (0..=2).map(|fd| format!("/proc/self/fd/{fd}"));
     let path = stdio
         .filter_map(|link| fs::read_link(link).ok())
         .find(|path| path.starts_with("/dev/pts") || path.starts_with("/dev/tty") && path != Path::new("/dev/tty"))?;
-    // A courtesy: kernels before 5.2 and terminals of other namespaces do without.
+    // A failure is no error: kernels before 5.2 and terminals of other namespaces have no console.
     open_tree(
         CWD,
         &path,
@@ -105,7 +105,7 @@ fn devices(console: Option<std::os::fd::OwnedFd>) -> Result<()> {
     umask(before);
     directory("/dev/pts", 0o755)?;
     directory("/dev/shm", 0o1777)?;
-    // 5 is the group tty nearly everywhere; an instance of its own shows no terminal of the host.
+    // 5 is the group tty nearly everywhere. A new instance shows no terminal of the host.
     let options = c"newinstance,ptmxmode=0666,mode=0620,gid=5";
     file_system(
         "devpts",
@@ -132,24 +132,24 @@ fn devices(console: Option<std::os::fd::OwnedFd>) -> Result<()> {
     Ok(())
 }
 
-/// Mounts a file of ours over the image's `path`. The image's own is not changed, nor is a host's: what is written to it is
-/// gone with the namespace.
+/// Mounts a file over the image's `path`. It changes neither the image's file nor the host's: changes disappear with the
+/// namespace.
 fn cover(path: &str, name: &str, content: &[u8], mode: u32) -> Result<()> {
     let ours = Path::new(OURS).join(name);
     let doing = || format!("mounting a file over {path}");
     fs::write(&ours, content).doing(doing)?;
     fs::set_permissions(&ours, fs::Permissions::from_mode(mode)).doing(doing)?;
     let Some(target) = follow(Path::new(path)) else {
-        eprintln!("note: {path} is a loop of links; nothing is mounted over it");
+        eprintln!("note: nothing is mounted over {path}, because it is a loop of links");
         return Ok(());
     };
     if fs::symlink_metadata(&target).is_err() {
-        // A link to nothing, as systemd-resolved's and resolvconf's in /run: that is ours to fill.
+        // Links of systemd-resolved and resolvconf lead to missing files in /run, which may be created here.
         let fills = target.starts_with("/run") || target.starts_with("/tmp");
         let made = target.parent().filter(|_| fills).map(fs::create_dir_all);
         if !matches!(made, Some(Ok(()))) {
             eprintln!(
-                "note: {path} leads to {}, which is not there; nothing is mounted over it",
+                "note: nothing is mounted over {path}, because its target {} does not exist",
                 target.display()
             );
             return Ok(());
@@ -159,9 +159,9 @@ fn cover(path: &str, name: &str, content: &[u8], mode: u32) -> Result<()> {
     mount_bind(&ours, &target).doing(doing)
 }
 
-/// Where the links of `path` lead, whether that is there or not; none for a loop.
+/// Resolves the links of `path`, even if the target does not exist; none for a loop.
 fn follow(path: &Path) -> Option<PathBuf> {
-    /// As many as the kernel follows (path_resolution(7)).
+    /// Most links, as in the kernel (path_resolution(7)).
     const MOST: usize = 40;
     let mut left = MOST;
     let mut done = PathBuf::from("/");
@@ -181,7 +181,7 @@ fn follow(path: &Path) -> Option<PathBuf> {
                         left = left.checked_sub(1)?;
                         todo.push(target);
                     }
-                    // No link, or nothing at all.
+                    // This is not a link, or does not exist.
                     Err(_) => done = here,
                 }
             }
@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_are_followed_also_to_what_is_not_there() {
+    fn links_to_missing_files_are_resolved() {
         let dir = tempfile::tempdir().unwrap();
         let at = dir.path().canonicalize().unwrap();
         fs::create_dir_all(at.join("etc")).unwrap();

@@ -1,4 +1,4 @@
-//! The system calls of entering that Rust's compiler cannot vouch for.
+//! System calls of this module without a safe wrapper.
 #![allow(unsafe_code)]
 
 use rustix::thread::{UnshareFlags, unshare_unsafe};
@@ -7,21 +7,21 @@ use std::{
     os::fd::{FromRawFd, OwnedFd, RawFd},
 };
 
-/// Children of the calling thread are in a new PID namespace from now on; the first one is its PID 1.
+/// Puts later children of the calling thread into a new PID namespace; the first one is its PID 1.
 pub(super) fn children_in_new_pid_namespace() -> io::Result<()> {
     // SAFETY: only UnshareFlags::FILES can take descriptors away from other threads.
     Ok(unsafe { unshare_unsafe(UnshareFlags::NEWPID) }?)
 }
 
-/// The calling process, which has one thread, has mounts, a host name and IPC of its own from now on.
+/// Gives the calling process, which has one thread, its own mounts, host name and IPC.
 pub(super) fn new_namespaces() -> io::Result<()> {
     let flags = UnshareFlags::NEWNS | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC;
     // SAFETY: only UnshareFlags::FILES can take descriptors away from other threads.
     Ok(unsafe { unshare_unsafe(flags) }?)
 }
 
-/// What a key on the terminal sends to all of the foreground does not end this process: the command that runs inside
-/// decides. Nor does giving the terminal back to the foreground, which it is not in after a shell.
+/// Ignores the signals that a key on the terminal sends to the whole foreground: the command inside handles them. Also ignores
+/// the signal for changing the foreground from the background, where this process is after a shell.
 pub(super) fn ignore_the_terminals_signals() {
     for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGTTOU] {
         // SAFETY: SIG_IGN runs no code of ours; the call cannot fail for these signals.
@@ -29,16 +29,16 @@ pub(super) fn ignore_the_terminals_signals() {
     }
 }
 
-/// Takes over a descriptor that the parent process left open for this one, and closes it for those that come after.
+/// Takes over a descriptor that the parent process left open, and marks it close-on-exec.
 ///
 /// # Errors
-/// There is none of that number.
+/// No descriptor has that number.
 pub(super) fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: F_SETFD of a number that is no descriptor fails with EBADF and does nothing else.
+    // SAFETY: F_SETFD of a number that is not a descriptor fails with EBADF and has no other effect.
     if fd <= 2 || unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
     }
-    // SAFETY: it is open, as fcntl said. Nobody in this process owns it: it was open when the process began, and the
-    // caller, which is about to become PID 1 and has done nothing else before, takes each over once.
+    // SAFETY: fcntl has shown that it is open. No other code in this process owns it: it was open when the process started, and the
+    // caller, which is about to become PID 1 and has done nothing before, takes over each descriptor once.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

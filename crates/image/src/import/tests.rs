@@ -1,4 +1,4 @@
-//! Imports of whole trees: small ones made here, which hold all that a node needs. These need root, as imports do.
+//! Imports of small trees that hold all that a node needs. These tests need root, as imports do.
 
 use super::*;
 use crate::{InitKind, Manifest, load_catalog, progress::Quiet, tree::nasty};
@@ -9,7 +9,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-/// A program for this machine that asks for no loader: an ELF header and nothing else.
+/// A program for this machine without a dynamic loader: only an ELF header.
 fn static_program() -> Vec<u8> {
     let mut elf = fs::read(std::env::current_exe().unwrap()).unwrap();
     elf.truncate(64);
@@ -65,7 +65,7 @@ pub(crate) fn bootable(at: &Path) {
     fs::write(p(&modules).join("modules.builtin"), "kernel/fs/ext4/ext4.ko\n").unwrap();
 }
 
-/// A directory with a bootable `tree`, an `agent`, and room for `state/images`.
+/// A directory with a bootable `tree`, an `agent`, and a place for `state/images`.
 pub(crate) struct Bench {
     pub dir: tempfile::TempDir,
 }
@@ -99,7 +99,7 @@ impl Bench {
     }
 }
 
-/// Nothing that was half made is left: no directory but those of versions and working copies.
+/// Checks that nothing half made is left: only directories of versions and working copies.
 pub(crate) fn assert_clean(images: &Path) {
     let Ok(names) = fs::read_dir(images) else { return };
     for name in names {
@@ -184,14 +184,14 @@ fn an_archive_becomes_the_same_version() {
 }
 
 #[test]
-fn what_cannot_boot_is_refused_and_leaves_nothing() {
+fn a_tree_that_cannot_boot_is_refused_and_leaves_nothing() {
     let bench = Bench::new();
     let request = bench.request();
     fs::remove_file(bench.path("tree/usr/sbin/init")).unwrap();
     fs::remove_file(bench.path("tree/boot").join(format!("vmlinuz-{RELEASE}"))).unwrap();
     let error = import(&request, &mut Quiet).unwrap_err().to_string();
     assert!(error.contains("no init") && error.contains("no kernel"), "{error}");
-    // From an archive it is only known at the end.
+    // For an archive this is known only at the end.
     let archive = bench.path("tree.tar");
     assert!(
         Command::new("tar")
@@ -214,14 +214,14 @@ fn what_cannot_boot_is_refused_and_leaves_nothing() {
 }
 
 #[test]
-fn wrong_requests_say_what_is_wrong() {
+fn wrong_requests_are_refused_with_their_reason() {
     let bench = Bench::new();
     let request = bench.request();
     type Change = Box<dyn Fn(&mut ImportRequest)>;
     let dynamic = std::env::current_exe().unwrap();
     let cases: Vec<(Change, &str)> = vec![
-        (Box::new(|r| r.name = "Bad Name".into()), "no name for an image"),
-        (Box::new(|r| r.name = "..".into()), "no name for an image"),
+        (Box::new(|r| r.name = "Bad Name".into()), "not a name for an image"),
+        (Box::new(|r| r.name = "..".into()), "not a name for an image"),
         (Box::new(|r| r.source = "/nonexistent".into()), "opening /nonexistent"),
         (
             Box::new(|r| r.source = "/dev/null".into()),
@@ -257,7 +257,7 @@ fn wrong_requests_say_what_is_wrong() {
     );
 }
 
-/// A small file system in memory, unmounted at the end.
+/// A file system in memory, unmounted when it is dropped.
 pub(crate) struct Mounted(PathBuf);
 
 impl Mounted {
@@ -279,7 +279,7 @@ impl Drop for Mounted {
 }
 
 #[test]
-fn a_full_disk_leaves_nothing_and_says_how_much_is_missing() {
+fn a_full_disk_leaves_nothing_and_the_missing_space_is_reported() {
     let bench = Bench::new();
     for i in 0..20 {
         fs::write(bench.path("tree").join(format!("file{i}")), vec![i as u8; 1 << 20]).unwrap();
@@ -301,7 +301,7 @@ fn a_full_disk_leaves_nothing_and_says_how_much_is_missing() {
     );
     assert!(error.to_string().contains("MiB more needed"), "{error}");
     assert_clean(&request.images_dir);
-    // An archive that unpacks to more than there is; nobody knows how much more.
+    // The archive unpacks to more than fits; how much more is not known.
     let archive = bench.path("tree.tar.gz");
     assert!(
         Command::new("tar")
@@ -325,7 +325,7 @@ fn a_full_disk_leaves_nothing_and_says_how_much_is_missing() {
 }
 
 #[test]
-fn no_inodes_left_is_told_apart() {
+fn a_lack_of_inodes_is_reported_as_such() {
     let bench = Bench::new();
     for i in 0..600 {
         fs::write(bench.path("tree").join(format!("file{i}")), b"").unwrap();
@@ -337,7 +337,7 @@ fn no_inodes_left_is_told_apart() {
     assert_clean(&request.images_dir);
 }
 
-/// The second half of [`killed_imports_do_not_count`]: run as a process of its own, killed in the middle.
+/// The process of [`killed_imports_do_not_count`] that is killed in the middle of an import.
 #[test]
 #[ignore = "only run by another test, as the process that is killed"]
 fn import_as_a_process() {
@@ -345,7 +345,7 @@ fn import_as_a_process() {
         return;
     };
     let base = PathBuf::from(request);
-    /// Says that the copy is in the middle, and never ends.
+    /// Reports when the copy is in the middle, and then never ends.
     struct Stuck(u64);
     impl Progress for Stuck {
         fn begin(&mut self, _step: Step, _bytes: Option<u64>) {}
@@ -358,7 +358,7 @@ fn import_as_a_process() {
                 }
             }
         }
-        fn note(&mut self, _text: &str) {}
+        fn remark(&mut self, _text: &str) {}
     }
     let request = ImportRequest {
         images_dir: base.join("state/images"),
@@ -413,7 +413,7 @@ fn killed_imports_do_not_count() {
             .count()
     };
     assert_eq!(incoming(), 1);
-    // Beside one that is at work another one does its own.
+    // An import next to one that is running succeeds.
     assert_eq!(import(&request, &mut Quiet).unwrap().version, 1);
     assert_eq!(incoming(), 1);
     drop(child);
@@ -425,7 +425,7 @@ fn killed_imports_do_not_count() {
 
 #[test]
 #[ignore = "needs Debian's mirrors and a minute or two"]
-fn the_recipe_that_we_ship_becomes_a_version() {
+fn the_shipped_recipe_becomes_a_version() {
     let bench = Bench::new();
     let mut request = bench.request();
     request.source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../images/debian.toml");

@@ -1,19 +1,19 @@
-//! Configuration that is spread over directories, as kmod reads it: modprobe.d(5) and depmod.d(5).
+//! Reads configuration that is spread over directories, like kmod: modprobe.d(5) and depmod.d(5).
 
 use crate::root::RootDir;
 use std::collections::BTreeMap;
 
-/// Where kmod looks, the strongest first: a file hides those of the same name in later directories.
+/// Directories of kmod, highest priority first: a file hides files of the same name in later directories.
 const PLACES: [&str; 5] = ["etc", "run", "usr/local/lib", "usr/lib", "lib"];
-/// A configuration file larger than this is left out. The largest of Debian has 2 KiB.
+/// Largest configuration file that is read. The largest one of Debian has 2 KiB.
 const LARGEST: u64 = 1 << 20;
-/// Files that are read at most.
+/// Most files that are read.
 const MOST: usize = 4096;
 
-/// The lines of all files of `DIR.d`, in the order in which kmod reads them: the file's path, and the line without comment, its
-/// continuations joined.
+/// The lines of all files of `DIR.d`, in the order of kmod: the file's path, and the line without comments, with continuations
+/// joined.
 ///
-/// A file that cannot be read is left out: a link to `/dev/null` or to nothing is the usual way to disable one.
+/// A file that cannot be read is skipped: a link to `/dev/null` or to nothing is the usual way to disable one.
 pub(super) fn lines(tree: &RootDir, dir: &str) -> Vec<(String, String)> {
     let mut files: BTreeMap<String, String> = BTreeMap::new();
     for place in PLACES {
@@ -35,7 +35,7 @@ pub(super) fn lines(tree: &RootDir, dir: &str) -> Vec<(String, String)> {
     all
 }
 
-/// The lines of one file, without comments, their continuations joined.
+/// The lines of one file, without comments, with continuations joined.
 pub(super) fn joined(text: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(text).replace("\\\n", "");
     let lines = text.lines().map(str::trim);

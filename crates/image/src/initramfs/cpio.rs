@@ -1,6 +1,6 @@
 //! The archive format of an initramfs: cpio "newc" (Documentation/driver-api/early-userspace/buffer-format.rst).
 //!
-//! Reproducible: inode numbers count up, owners are root, times are zero.
+//! The output is reproducible: inode numbers count up, owners are root, times are zero.
 
 use rustix::fs::FileType;
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ pub struct Writer<W> {
 }
 
 impl<W: Write> Writer<W> {
-    /// Begins an archive.
+    /// Starts an archive.
     pub fn new(out: W) -> Self {
         Writer {
             out,
@@ -23,22 +23,22 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// Uncompressed bytes so far.
+    /// Uncompressed bytes written so far.
     pub fn written(&self) -> u64 {
         self.written
     }
 
-    /// A directory; parents have to come before what is in them.
+    /// Writes a directory; parents must come before their content.
     pub fn dir(&mut self, path: &str, mode: u32) -> io::Result<()> {
         self.entry(path, FileType::Directory, mode, (0, 0), &[])
     }
 
-    /// A regular file.
+    /// Writes a regular file.
     pub fn file(&mut self, path: &str, mode: u32, content: &[u8]) -> io::Result<()> {
         self.entry(path, FileType::RegularFile, mode, (0, 0), content)
     }
 
-    /// A character device.
+    /// Writes a character device.
     pub fn char_device(&mut self, path: &str, mode: u32, major: u32, minor: u32) -> io::Result<()> {
         self.entry(path, FileType::CharacterDevice, mode, (major, minor), &[])
     }
@@ -51,9 +51,11 @@ impl<W: Write> Writer<W> {
     }
 
     fn raw(&mut self, path: &str, mode: u32, links: u32, device: (u32, u32), content: &[u8]) -> io::Result<()> {
-        // The kernel reads at most PATH_MAX bytes of name (init/initramfs.c).
+        // The kernel reads at most PATH_MAX bytes of a name (init/initramfs.c).
         if path.len() >= 4096 || path.bytes().any(|b| b == 0) {
-            return Err(io::Error::other(format!("'{path}' is no name for an initramfs entry")));
+            return Err(io::Error::other(format!(
+                "'{path}' is not a name for an initramfs entry"
+            )));
         }
         let size =
             u32::try_from(content.len()).map_err(|_| io::Error::other(format!("{path} is larger than 4 GiB")))?;
@@ -82,7 +84,7 @@ impl<W: Write> Writer<W> {
         self.put(&[0; 3][..padding as usize])
     }
 
-    /// Ends the archive and gives the writer below it back.
+    /// Ends the archive and returns the writer below it.
     pub fn finish(mut self) -> io::Result<W> {
         self.raw("TRAILER!!!", 0, 1, (0, 0), &[])?;
         Ok(self.out)

@@ -1,25 +1,25 @@
-//! Which of several modules of one name counts: depmod.d(5), `search` and `override`.
+//! Chooses between several modules of one name: depmod.d(5), `search` and `override`.
 //!
-//! depmod writes one entry a name into `modules.dep`. Other makers of that file write all of them.
+//! depmod writes one entry per name into `modules.dep`. Other programs that make this file write all of them.
 
 use super::conf;
 use crate::root::RootDir;
 use rackstrap_modindex::name_of;
 
-/// The order of directories below `/lib/modules/RELEASE`.
+/// The priority of directories below `/lib/modules/RELEASE`.
 #[derive(Debug)]
 pub(super) struct SearchOrder {
-    /// Directories, the strongest first; [`BUILT_IN`] stands for all that no other entry names.
+    /// Directories, highest priority first; [`BUILT_IN`] stands for all directories without an entry.
     dirs: Vec<String>,
-    /// Module and directory.
+    /// Pairs of a module and its directory.
     overrides: Vec<(String, String)>,
 }
 
-/// The kernel's own modules.
+/// The name of the kernel's own modules in `search`.
 const BUILT_IN: &str = "built-in";
 
 impl SearchOrder {
-    /// The order that the tree configures for the kernel `release`; depmod's own default is `updates built-in`.
+    /// The order that the tree configures for the kernel `release`. The default of depmod is `updates built-in`.
     pub fn read(tree: &RootDir, release: &str) -> Self {
         let lines = conf::lines(tree, "depmod");
         SearchOrder::parse(lines.iter().map(|(_, line)| line.as_str()), release)
@@ -43,7 +43,7 @@ impl SearchOrder {
         SearchOrder { dirs, overrides }
     }
 
-    /// The place of the module at `path` among those of its name: the smallest wins.
+    /// The rank of the module at `path` among those of its name: the smallest wins.
     pub fn rank(&self, path: &str) -> usize {
         let inside = |dir: &str| path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'));
         let name = name_of(path);

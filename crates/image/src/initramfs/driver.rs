@@ -1,11 +1,11 @@
-//! What a module drives, told by the kernel's functions that it calls.
+//! Finds out what a module drives, from the kernel functions that it calls.
 //!
-//! For modules from outside of the kernel's sources: they lie flat in `extra/`, `updates/` or `weak-updates/`, where neither a
-//! directory nor a known name says what they are for.
+//! This is for modules from outside the kernel's sources: they lie flat in `extra/`, `updates/` or `weak-updates/`, where neither a
+//! directory nor a known name shows their purpose.
 
 use super::elf;
 
-/// Registers a driver on a bus. A module without one drives no hardware: file systems and tunnels have block and network devices too.
+/// Functions that register a driver on a bus. A module without one drives no hardware: file systems and tunnels also have devices.
 const BUSES: &[&str] = &[
     "__pci_register_driver",
     "__platform_driver_register",
@@ -16,7 +16,7 @@ const BUSES: &[&str] = &[
     "usb_register_driver",
 ];
 
-/// Makes a network card, or a disk or its controller.
+/// Functions that create a network card, or a disk or its controller.
 const DEVICES: &[&str] = &[
     "alloc_etherdev_mqs",
     "devm_alloc_etherdev_mqs",
@@ -33,7 +33,7 @@ const DEVICES: &[&str] = &[
     "__blk_mq_alloc_disk",
 ];
 
-/// Says that it is one that no node boots from: wireless, Fibre Channel, iSCSI.
+/// Functions of drivers for devices from which no node boots: wireless, Fibre Channel, iSCSI.
 const NOT: &[&str] = &[
     "wiphy_new_nm",
     "ieee80211_alloc_hw_nm",

@@ -1,6 +1,6 @@
-//! As much of ELF as an image needs: the machine, the interpreter, one section, the symbols that it takes from elsewhere. (System V ABI, "Object Files".)
+//! The parts of ELF that an image needs: machine, interpreter, one section, undefined symbols (System V ABI, "Object Files").
 
-/// Machine of an ELF file (`e_machine`) as `uname -m` names it; `None` for anything else.
+/// Machine of an ELF file (`e_machine`) as `uname -m` names it; none for anything else.
 pub fn machine(file: &[u8]) -> Option<&'static str> {
     if file.len() < 20 || &file[..4] != b"\x7fELF" || file[5] != 1 {
         return None;
@@ -15,7 +15,7 @@ pub fn machine(file: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// True if the file asks for a dynamic loader (a PT_INTERP segment). Only 64-bit little-endian files are read.
+/// True if the file needs a dynamic loader (a PT_INTERP segment). Only 64-bit little-endian files are read.
 pub fn has_interpreter(file: &[u8]) -> bool {
     let Some((offset, size, count)) = table(file, 32, 54, 56) else {
         return false;
@@ -43,8 +43,8 @@ pub fn section<'a>(file: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     })
 }
 
-/// Names of the symbols that a 64-bit little-endian object file uses and does not define: of a module, the kernel's functions that it
-/// calls. None for anything else.
+/// Names of the symbols that a 64-bit little-endian object file uses and does not define. In a module these are the kernel functions
+/// that it calls. Empty for anything else.
 pub fn undefined_symbols(file: &[u8]) -> impl Iterator<Item = &[u8]> {
     /// Bytes of an entry of the symbol table.
     const ENTRY: usize = 24;
@@ -59,7 +59,7 @@ pub fn undefined_symbols(file: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Offset, entry size and number of entries of a header table; `None` unless the whole table is in the file.
+/// Offset, entry size and number of entries of a header table; none unless the whole table is in the file.
 fn table(file: &[u8], offset: usize, size: usize, count: usize) -> Option<(usize, usize, usize)> {
     if file.len() < 64 || &file[..4] != b"\x7fELF" || file[4] != 2 || file[5] != 1 {
         return None;

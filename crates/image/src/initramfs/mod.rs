@@ -1,4 +1,4 @@
-//! Building the initramfs of an image: the agent as `/init`, and the modules that a node needs until its root is there.
+//! Builds the initramfs of an image: the agent as `/init`, and the modules that a node needs until it has mounted its root.
 
 mod conf;
 mod cpio;
@@ -28,24 +28,24 @@ use std::{
     path::Path,
 };
 
-/// No index of depmod is larger than this (Debian's modules.alias has 1.2 MB).
+/// Largest index of depmod that is read (Debian's modules.alias has 1.2 MB).
 const LARGEST_INDEX: u64 = 64 << 20;
-/// No module file is larger than this, compressed or not.
+/// Largest module file, compressed or not.
 const LARGEST_MODULE: u64 = 64 << 20;
-/// Firmware files larger than this are left out, and what goes beyond this in total.
+/// Firmware files larger than this are left out, and so is all firmware after this total.
 const LARGEST_FIRMWARE: u64 = 4 << 20;
 const ALL_FIRMWARE: u64 = 24 << 20;
 /// Measured on Debian 12's modules, 58 MB: level 6 gives 14.4 MB, 9 gives 13.8, 12 gives 13.7 in three times the time of
 /// 9, 19 gives 12.2 in sixteen times.
 const ZSTD_LEVEL: i32 = 9;
-/// Modules without which no root can be mounted, and what each is for.
+/// Modules without which no root can be mounted, with their purpose.
 pub const ROOT_NEEDS: &[(&str, &str)] = &[
     ("sunrpc", "remote procedure calls, below NFS"),
     ("nfs", "the NFS client"),
     ("nfsv3", "version 3 of the NFS client"),
     ("overlay", "the writable layer above the root"),
 ];
-/// Directories that the agent mounts on or writes to, before anything else.
+/// Directories that the agent mounts on or writes to first.
 const DIRS: &[(&str, u32)] = &[
     ("dev", 0o755),
     ("etc", 0o755),
@@ -59,26 +59,26 @@ const DIRS: &[(&str, u32)] = &[
     ("tmp", 0o1777),
 ];
 
-/// What an initramfs is made of.
+/// The parts of an initramfs.
 #[derive(Debug)]
 pub struct Ingredients<'a> {
-    /// The tree that modules and firmware come from.
+    /// The tree with modules and firmware.
     pub tree: &'a RootDir,
     /// Kernel release.
     pub release: &'a str,
     /// The module indexes of that release, see [`read_index`].
     pub index: &'a ModuleIndex,
-    /// The tree's own configuration of modules, which the index has the soft dependencies of.
+    /// The tree's own configuration of modules; the index contains its soft dependencies.
     pub modprobe: &'a Modprobe,
     /// The agent's binary.
     pub agent: &'a [u8],
-    /// What the agent is to know of the tree's files ([`rackstrap_wire::ImageList`]).
+    /// The list of the tree's files for the agent ([`rackstrap_wire::ImageList`]).
     pub list: &'a [u8],
-    /// Modules to take in addition, by name.
+    /// Names of further modules to include.
     pub extra: &'a [String],
 }
 
-/// What became of it.
+/// The properties of the initramfs that was built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Built {
     /// Number of modules.
@@ -91,7 +91,7 @@ pub struct Built {
     pub compression: &'static str,
 }
 
-/// Reads the indexes of depmod(8) for `release`. `modprobe` adds its soft dependencies.
+/// Reads the indexes of depmod(8) for `release`, and adds the soft dependencies of `modprobe`.
 pub fn read_index(tree: &RootDir, release: &str, modprobe: &Modprobe) -> io::Result<ModuleIndex> {
     let read = |name: &str| {
         let bytes = tree.read(module_dir(release) + "/" + name, LARGEST_INDEX)?;
@@ -122,7 +122,7 @@ fn module_dir(release: &str) -> String {
     format!("lib/modules/{release}")
 }
 
-/// True if that kernel unpacks a zstd initramfs, as its configuration says; without one gzip is the safe choice.
+/// True if that kernel can unpack a zstd initramfs, by its configuration. Without a configuration gzip is the safe choice.
 fn reads_zstd(tree: &RootDir, release: &str) -> bool {
     let places = [format!("boot/config-{release}"), module_dir(release) + "/config"];
     places.iter().any(|place| {
@@ -131,10 +131,10 @@ fn reads_zstd(tree: &RootDir, release: &str) -> bool {
     })
 }
 
-/// Writes the initramfs to `out`. The same ingredients give the same bytes.
+/// Writes the initramfs to `out`. The same parts give the same bytes.
 pub fn build(from: &Ingredients<'_>, out: &mut dyn Write, progress: &mut dyn Progress) -> Result<Built> {
     let (mut seeds, mut others): (Vec<&str>, Vec<&str>) = from.index.paths().partition(|p| select::is_wanted(p));
-    // Of the kernel's own modules the directory says what they are for; of all others, only what they call.
+    // The directory of the kernel's own modules shows their purpose. For all others only their calls do.
     others.retain(|path| !path.starts_with("kernel/"));
     let (drivers, others): (Vec<&str>, Vec<&str>) = others.into_iter().partition(|path| is_driver(from, path));
     seeds.extend(drivers);
@@ -155,15 +155,15 @@ pub fn build(from: &Ingredients<'_>, out: &mut dyn Write, progress: &mut dyn Pro
         return Err(ImportError::Refused(unknown));
     }
     let (modprobe, remarks) = configuration(from.index, from.modprobe, &included);
-    remarks.iter().for_each(|remark| progress.note(remark));
+    remarks.iter().for_each(|remark| progress.remark(remark));
     let left_out: BTreeSet<String> = others
         .iter()
         .filter(|path| !included.contains(*path))
         .map(|path| name_of(path))
         .collect();
     if !left_out.is_empty() {
-        progress.note(&format!(
-            "not in the initramfs, as these modules from outside of the kernel drive neither network cards nor disks (to add one: \
+        progress.remark(&format!(
+            "not in the initramfs, because these modules from outside the kernel drive neither network cards nor disks (to add one: \
              --module NAME): {}",
             list(&left_out)
         ));
@@ -180,7 +180,7 @@ pub fn build(from: &Ingredients<'_>, out: &mut dyn Write, progress: &mut dyn Pro
     })
 }
 
-/// True if the module at `path` drives a network card or disks. One that cannot be read does not.
+/// True if the module at `path` drives a network card or disks. False if it cannot be read.
 fn is_driver(from: &Ingredients<'_>, path: &str) -> bool {
     let module = from.tree.read(module_dir(from.release) + "/" + path, LARGEST_MODULE);
     module
@@ -188,14 +188,14 @@ fn is_driver(from: &Ingredients<'_>, path: &str) -> bool {
         .is_ok_and(|module| driver::boots_nodes(&module))
 }
 
-/// What of the tree's `modprobe.d` counts in the initramfs, and what a person should know about the rest.
+/// The tree's `modprobe.d` as it applies in the initramfs, and remarks about the rest.
 fn configuration(index: &ModuleIndex, modprobe: &Modprobe, included: &BTreeSet<&str>) -> (String, Vec<String>) {
     let names = |paths: &BTreeSet<&str>| -> BTreeSet<String> { paths.iter().map(|p| name_of(p)).collect() };
     let needed = ROOT_NEEDS.iter().filter_map(|(name, _)| index.path_of(name));
     let mut modprobe = modprobe.clone();
     let mut remarks = modprobe.allow(&names(&index.closure(needed).0));
     let included = names(included);
-    remarks.extend(modprobe.notes(&included));
+    remarks.extend(modprobe.remarks(&included));
     (modprobe.text(&included), remarks)
 }
 
@@ -279,8 +279,8 @@ fn write_archive<W: Write>(
     Ok((found, archive.written()))
 }
 
-/// Where the kernel `release` finds a firmware file, in its order (drivers/base/firmware_loader/main.c, `fw_path` and
-/// `_request_firmware`): the plain file in all directories, then the compressed ones. They are taken as they are.
+/// The paths where the kernel `release` looks for a firmware file, in its order (drivers/base/firmware_loader/main.c, `fw_path` and
+/// `_request_firmware`): the plain file in all directories, then the compressed ones. Files are copied as they are.
 fn firmware_places(release: &str, firmware: &str) -> impl Iterator<Item = String> {
     let dirs = [
         format!("updates/{release}/"),
@@ -294,7 +294,7 @@ fn firmware_places(release: &str, firmware: &str) -> impl Iterator<Item = String
     })
 }
 
-/// Firmware that included drivers name, as far as the tree has it.
+/// Adds the firmware of the included drivers, if the tree has it.
 fn add_firmware<W: Write>(
     from: &Ingredients<'_>,
     wanted: &BTreeMap<String, String>,
@@ -326,14 +326,14 @@ fn add_firmware<W: Write>(
         }
     }
     if !absent.is_empty() {
-        progress.note(&format!(
+        progress.remark(&format!(
             "the tree has no firmware for these drivers, which some of their cards need (Debian: firmware-* packages): {}",
             list(&absent)
         ));
     }
     if !left_out.is_empty() {
-        progress.note(&format!(
-            "firmware left out as too large for an initramfs, for: {}",
+        progress.remark(&format!(
+            "firmware left out because it is too large for an initramfs, for: {}",
             list(&left_out)
         ));
     }
@@ -344,7 +344,7 @@ fn list<T: AsRef<str>>(names: &BTreeSet<T>) -> String {
     names.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(", ")
 }
 
-/// Writes the directories above `path` that are not there yet.
+/// Writes the missing directories above `path`.
 fn parents<W: Write>(dirs: &mut BTreeSet<String>, path: &str, archive: &mut cpio::Writer<W>) -> io::Result<()> {
     for (at, _) in path.match_indices('/') {
         let dir = &path[..at];
@@ -356,7 +356,7 @@ fn parents<W: Write>(dirs: &mut BTreeSet<String>, path: &str, archive: &mut cpio
     Ok(())
 }
 
-/// The agent's binary, checked: it has to start in an initramfs that holds no library.
+/// Reads the agent's binary and checks that it can start in an initramfs without libraries.
 pub fn read_agent(path: &Path, arch: &str) -> Result<Vec<u8>> {
     let agent = std::fs::read(path).doing(|| format!("reading the agent {}", path.display()))?;
     let refuse = |why: String| Err(ImportError::Request(format!("the agent {} {why}", path.display())));

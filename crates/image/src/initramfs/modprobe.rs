@@ -1,37 +1,37 @@
-//! The image's own modprobe.d(5): what counts for the modules that the initramfs loads, in the form in which the agent reads it.
+//! The image's own modprobe.d(5), reduced to the modules that the initramfs loads, in the form that the agent reads.
 
 use super::conf;
 use crate::root::RootDir;
 use rackstrap_modindex::name_of;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Where the initramfs has it. One file, without anything that only a shell could do.
+/// Path in the initramfs. It is one file, with nothing that needs a shell.
 pub(super) const PLACE: &str = "etc/modprobe.d/image.conf";
 
 /// Options, blacklists, aliases, soft dependencies and `install` commands of a tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Modprobe {
-    /// Module and parameters, in the order in which they are given to it.
+    /// Pairs of module and parameters, in the order in which the module gets them.
     options: Vec<(String, String)>,
-    /// Pattern and module.
+    /// Pairs of pattern and module.
     aliases: Vec<(String, String)>,
-    /// Module -> file that says so.
+    /// Module -> file that blacklists it.
     blacklist: BTreeMap<String, String>,
     /// Modules that are never loaded (`install NAME /bin/false`) -> file.
     blocked: BTreeMap<String, String>,
-    /// Modules with another command in place of loading them -> file.
+    /// Modules with a command that replaces loading them -> file.
     commands: BTreeMap<String, String>,
     /// `softdep` lines.
     softdeps: String,
 }
 
 impl Modprobe {
-    /// Reads `modprobe.d` of the tree. Lines that make no sense are left out, as kmod does.
+    /// Reads `modprobe.d` of the tree. Lines that cannot be read are skipped, as kmod does.
     pub fn read(tree: &RootDir) -> Self {
         Modprobe::of_lines(&conf::lines(tree, "modprobe"))
     }
 
-    /// Of lines, each with the path of its file.
+    /// Reads lines, each with the path of its file.
     pub(super) fn of_lines(lines: &[(String, String)]) -> Self {
         let mut all = Modprobe::default();
         for (file, line) in lines {
@@ -50,7 +50,7 @@ impl Modprobe {
         match keyword {
             "blacklist" => drop(self.blacklist.insert(name_of(name), file.to_owned())),
             "options" if !more.is_empty() => self.options.push((name_of(name), more.to_owned())),
-            // What follows the module is a comment, as kmod reads it.
+            // For kmod, text after the module is a comment.
             "alias" => self.aliases.extend(
                 more.split_whitespace()
                     .next()
@@ -62,7 +62,7 @@ impl Modprobe {
             }
             "install" if does_nothing(more) => drop(self.blocked.insert(name_of(name), file.to_owned())),
             "install" => drop(self.commands.insert(name_of(name), file.to_owned())),
-            // `remove` is about unloading, `weakdep` about packing; `config` and `include` are gone from kmod.
+            // `remove` is about unloading, `weakdep` about packing; kmod no longer knows `config` and `include`.
             _ => {}
         }
     }
@@ -72,31 +72,31 @@ impl Modprobe {
         &self.softdeps
     }
 
-    /// Takes back what forbids `needed`, modules without which no node has a root. Returns a remark for each.
+    /// Removes what forbids the modules `needed`, without which no node can mount its root. Returns a remark for each.
     pub fn allow(&mut self, needed: &BTreeSet<String>) -> Vec<String> {
-        let mut notes = Vec::new();
+        let mut remarks = Vec::new();
         for name in needed {
             let files = [self.blacklist.remove(name), self.blocked.remove(name)];
             if let Some(file) = files.into_iter().flatten().next() {
-                notes.push(format!(
-                    "{file} forbids the module {name}, which nodes mount their root with: the initramfs loads it all the same"
+                remarks.push(format!(
+                    "{file} forbids the module {name}, which nodes need to mount their root: the initramfs loads it anyway"
                 ));
             }
         }
-        notes
+        remarks
     }
 
-    /// Remarks about what of it cannot hold in an initramfs, for the modules of `included`.
-    pub fn notes(&self, included: &BTreeSet<String>) -> Vec<String> {
+    /// Remarks about settings for modules of `included` that an initramfs cannot apply.
+    pub fn remarks(&self, included: &BTreeSet<String>) -> Vec<String> {
         let commands = self.commands.iter().filter(|(name, _)| included.contains(*name));
-        let note = |(name, file): (&String, &String)| {
+        let remark = |(name, file): (&String, &String)| {
             format!("{file} has an install command for {name}: the initramfs loads the module without the command")
         };
-        commands.map(note).collect()
+        commands.map(remark).collect()
     }
 
-    /// The lines for the initramfs, as far as they are about modules of `included`. Aliases are kept as they are: one that leads to
-    /// no module (`alias net-pf-10 off`) forbids it.
+    /// The lines for the initramfs that are about modules of `included`. All aliases are kept: one that leads to no module
+    /// (`alias net-pf-10 off`) forbids it.
     pub fn text(&self, included: &BTreeSet<String>) -> String {
         let mut lines = Vec::new();
         let pairs = self.aliases.iter();
@@ -117,7 +117,7 @@ impl Modprobe {
     }
 }
 
-/// True for the commands by which an administrator has a module never loaded.
+/// True for the commands with which administrators forbid a module.
 fn does_nothing(command: &str) -> bool {
     let program = command.split_whitespace().next().unwrap_or_default();
     let program = program.rsplit('/').next().unwrap_or_default();
@@ -145,7 +145,7 @@ mod tests {
         install sr_mod /usr/bin/tune\nsoftdep mpt3sas pre: raid_class post: ses\nremove x /bin/true\nblacklist\noptions x\nnonsense y z\n";
 
     #[test]
-    fn what_is_about_included_modules_is_kept() {
+    fn settings_of_included_modules_are_kept() {
         let all = parse(TEXT);
         let included = names(&["mpt3sas", "be2net", "usb_storage", "nvme"]);
         assert_eq!(
@@ -154,17 +154,17 @@ mod tests {
              options mpt3sas max_queue_depth=100 msix_disable=1\noptions mpt3sas logging_level=0x3f8\n"
         );
         assert_eq!(all.softdeps(), "softdep mpt3sas pre: raid_class post: ses\n");
-        let notes = all.notes(&included);
-        assert_eq!(notes.len(), 1, "{notes:?}");
-        assert!(notes[0].contains("/etc/modprobe.d/x.conf") && notes[0].contains("nvme"));
+        let remarks = all.remarks(&included);
+        assert_eq!(remarks.len(), 1, "{remarks:?}");
+        assert!(remarks[0].contains("/etc/modprobe.d/x.conf") && remarks[0].contains("nvme"));
     }
 
     #[test]
-    fn what_the_root_needs_is_loaded_all_the_same() {
+    fn modules_that_the_root_needs_are_loaded_though_forbidden() {
         let mut all = parse(TEXT);
-        let notes = all.allow(&names(&["overlay", "nfs"]));
-        assert_eq!(notes.len(), 1, "{notes:?}");
-        assert!(notes[0].contains("forbids the module overlay"));
+        let remarks = all.allow(&names(&["overlay", "nfs"]));
+        assert_eq!(remarks.len(), 1, "{remarks:?}");
+        assert!(remarks[0].contains("forbids the module overlay"));
         assert!(!all.text(&names(&["overlay"])).contains("overlay"));
     }
 

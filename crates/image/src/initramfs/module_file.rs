@@ -1,15 +1,15 @@
-//! Module files: plain or compressed, and what they say about themselves.
+//! Reads module files, plain or compressed, and the firmware that they name.
 
 use super::elf;
 use std::io::{self, Read};
 
-/// A module larger than this uncompressed is no module (the largest of Debian, amdgpu, has 12 MiB).
+/// Largest uncompressed module (the largest one of Debian, amdgpu, has 12 MiB).
 const LARGEST: u64 = 64 << 20;
 
-/// Memory that unpacking an .xz file may take; the dictionary of `xz -9` is 64 MiB.
+/// Memory limit for unpacking an .xz file; the dictionary of `xz -9` is 64 MiB.
 const XZ_MEMORY: u64 = 128 << 20;
 
-/// Uncompressed content of a module file; the compression is told by its first bytes.
+/// Uncompressed content of a module file. Its first bytes tell the compression.
 pub fn decompress(file: Vec<u8>) -> io::Result<Vec<u8>> {
     let mut plain = Vec::new();
     match file.as_slice() {
@@ -36,7 +36,7 @@ pub fn decompress(file: Vec<u8>) -> io::Result<Vec<u8>> {
     Ok(plain)
 }
 
-/// Firmware files that a module asks for (`firmware=` in its .modinfo section, see MODULE_FIRMWARE in linux/module.h).
+/// Firmware files that a module requests (`firmware=` in its .modinfo section, see MODULE_FIRMWARE in linux/module.h).
 pub fn firmware(module: &[u8]) -> Vec<String> {
     let info = elf::section(module, b".modinfo").unwrap_or_default();
     info.split(|b| *b == 0)

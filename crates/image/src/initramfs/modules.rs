@@ -1,4 +1,4 @@
-//! The indexes that depmod(8) makes below `/lib/modules/RELEASE`, and what follows from them.
+//! The indexes that depmod(8) makes below `/lib/modules/RELEASE`, and the dependencies in them.
 
 use super::depmod::SearchOrder;
 use rackstrap_modindex::{aliases, built_in, dependencies, name_of, plain_path, soft_dependencies};
@@ -7,29 +7,29 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 /// `modules.dep`, `modules.softdep`, `modules.alias` and `modules.builtin` of one kernel.
 #[derive(Clone, Debug, Default)]
 pub struct ModuleIndex {
-    /// Path relative to `/lib/modules/RELEASE` -> paths of all modules that it needs, as depmod closed them.
+    /// Path relative to `/lib/modules/RELEASE` -> paths of all modules that it needs, directly or indirectly.
     deps: BTreeMap<String, Vec<String>>,
     /// Module name -> path.
     by_name: HashMap<String, String>,
-    /// Module name -> names or aliases to be loaded before or after it.
+    /// Module name -> names or aliases of modules to load before or after it.
     soft: HashMap<String, Vec<String>>,
     /// Alias without wildcards (`crypto-crc32c`) -> module names.
     by_alias: HashMap<String, Vec<String>>,
-    /// Lines of `modules.alias` and `modules.softdep` with the module they are about.
+    /// Lines of `modules.alias` and `modules.softdep`, with the module that each is about.
     alias_lines: Vec<(String, String)>,
     soft_lines: Vec<(String, String)>,
     builtin: BTreeSet<String>,
     builtin_text: String,
 }
 
-/// True for paths that stay below the directory they are relative to. depmod writes a module outside of it with an
-/// absolute path, which no initramfs can carry.
+/// True for paths that stay below their base directory. depmod writes an absolute path for a module outside, which cannot be in an
+/// initramfs.
 fn is_inside(path: &str) -> bool {
     !path.is_empty() && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
 impl ModuleIndex {
-    /// Reads the four files. Lines that make no sense are left out, as kmod does.
+    /// Reads the four files. Lines that cannot be read are skipped, as kmod does.
     pub fn parse(dep: &str, softdep: &str, alias: &str, builtin: &str) -> Self {
         let mut index = ModuleIndex::default();
         for (path, needs) in dependencies(dep).filter(|(path, _)| is_inside(path)) {
@@ -56,7 +56,7 @@ impl ModuleIndex {
         index
     }
 
-    /// Keeps, of several modules of one name, the one that comes first in `order`, also for those that depend on it.
+    /// Keeps the module that comes first in `order` of those with one name, also in the dependencies of others.
     pub(super) fn prefer(&mut self, order: &SearchOrder) {
         let mut best: BTreeMap<String, String> = BTreeMap::new();
         for path in self.deps.keys() {
@@ -77,7 +77,7 @@ impl ModuleIndex {
         self.by_name = best.into_iter().collect();
     }
 
-    /// True if there is a module of that name, or the kernel has it built in.
+    /// True if a module of that name exists, or is built into the kernel.
     pub fn has(&self, name: &str) -> bool {
         let name = name_of(name);
         self.by_name.contains_key(&name) || self.builtin.contains(&name)
@@ -88,13 +88,13 @@ impl ModuleIndex {
         self.deps.keys().map(String::as_str)
     }
 
-    /// The path of the module called `name`, if it is a module.
+    /// The path of the module `name`; none if it does not exist or is built in.
     pub fn path_of(&self, name: &str) -> Option<&str> {
         self.by_name.get(&name_of(name)).map(String::as_str)
     }
 
-    /// `seeds` and everything they need: hard dependencies (`modules.dep`) and soft ones (`softdep`), these by name or by
-    /// alias. Hard dependencies without an entry of their own are answered as the second set.
+    /// `seeds` and everything that they need: hard dependencies (`modules.dep`) and soft ones (`softdep`), which are given by name or by
+    /// alias. The second set has the hard dependencies without an entry of their own.
     pub fn closure<'a>(&'a self, seeds: impl IntoIterator<Item = &'a str>) -> (BTreeSet<&'a str>, BTreeSet<&'a str>) {
         let mut inside = BTreeSet::new();
         let mut missing = BTreeSet::new();
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn indexes_are_reduced_to_what_is_included() {
+    fn indexes_are_reduced_to_the_included_modules() {
         let index = fixture();
         let (inside, _) = index.closure(["kernel/fs/ext4/ext4.ko.xz"]);
         let dep = index.reduced_dep(&inside);

@@ -1,12 +1,12 @@
-//! Which modules go into every initramfs: what a node may need between its power button and its root.
+//! Selects the modules of every initramfs: those that a node may need before it has mounted its root.
 //!
-//! Network cards, disks, the file systems of the root and of layouts, and the buses they are on. Left out are the
-//! large sets that no node boots from: wireless, InfiniBand, Fibre Channel and iSCSI adapters, PCMCIA and ISA cards,
-//! switch chips. Whoever needs one of these adds it by name (`rackstrap image import --module NAME`).
+//! These are network cards, disks, the file systems of the root and of layouts, and their buses. Left out are large groups from which
+//! no node boots: wireless, InfiniBand, Fibre Channel and iSCSI adapters, PCMCIA and ISA cards, switch chips. An administrator can
+//! add a module by name (`rackstrap image import --module NAME`).
 
 use rackstrap_modindex::{name_of, plain_path};
 
-/// Directories taken whole, as they are called in the kernel's source tree.
+/// Directories that are included completely, named as in the kernel's source tree.
 const DIRS: &[&str] = &[
     "drivers/net/ethernet/",
     "drivers/net/phy/",
@@ -28,7 +28,7 @@ const DIRS: &[&str] = &[
     "fs/xfs/",
 ];
 
-/// Parts of those directories that are left out: no machine of a rack boots from these.
+/// Parts of those directories that are left out, because no machine of a rack boots from them.
 const NOT: &[&str] = &[
     // Switch chips and their test drivers.
     "mellanox/mlxsw/",
@@ -36,7 +36,7 @@ const NOT: &[&str] = &[
     "microchip/sparx5/",
     "microchip/lan966x/",
     "mscc/",
-    // SmartNICs that run programs of their own before they are network cards.
+    // SmartNICs need programs of their own before they are network cards.
     "cavium/liquidio/",
     "netronome/nfp/",
     // PCMCIA, ISA and CardBus cards, and cards from before PXE.
@@ -88,7 +88,7 @@ const NAMES: &[&str] = &[
     "cdc_ether",
     "cdc_ncm",
     "af_packet",
-    // Network cards as their makers ship them outside of the kernel (DKMS), where the path says nothing.
+    // Network cards whose makers ship drivers outside the kernel (DKMS), with a path that shows nothing.
     "r8125",
     "r8126",
     "r8127",
@@ -137,7 +137,7 @@ const NAMES: &[&str] = &[
     "sdhci_pci",
     "sdhci_acpi",
     "sym53c8xx",
-    // Buses of the above, and keyboards for whoever stands in front of the machine.
+    // Buses of the above, and keyboards for a person in front of the machine.
     "xhci_pci",
     "ehci_pci",
     "ehci_hcd",
@@ -167,7 +167,7 @@ const NAMES: &[&str] = &[
 
 /// True if the module at `path` (relative to `/lib/modules/RELEASE`) belongs into every initramfs.
 pub fn is_wanted(path: &str) -> bool {
-    // Distributions put replacements below `updates/` or `extra/`, with the source's path or without.
+    // Distributions put replacements below `updates/` or `extra/`, with or without the path of the source.
     let inside = |dir: &str| {
         path.find(dir)
             .is_some_and(|at| at == 0 || path.as_bytes()[at - 1] == b'/')
@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_what_boots_and_leaves_the_rest() {
+    fn drivers_for_booting_are_selected_and_no_others() {
         for path in [
             "kernel/drivers/net/ethernet/intel/e1000/e1000.ko",
             "kernel/drivers/net/ethernet/mellanox/mlx5/core/mlx5_core.ko.xz",

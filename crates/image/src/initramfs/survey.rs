@@ -1,11 +1,11 @@
-//! What an initramfs says of modules, from texts alone: without a tree, for whoever feeds it hostile ones.
+//! Computes the module files of an initramfs from texts alone, without a tree, for fuzzers.
 
 use super::{Modprobe, conf, configuration, depmod::SearchOrder, index_of, select};
 
-/// Kernel release that the texts are of.
+/// Kernel release of the texts.
 const RELEASE: &str = "6.1";
 
-/// What a tree says of its modules.
+/// The configuration and the indexes of a tree's modules.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ModuleTexts<'a> {
     /// The lines of all files of modprobe.d(5).
@@ -22,10 +22,10 @@ pub struct ModuleTexts<'a> {
     pub builtin: &'a [u8],
 }
 
-/// What the agent finds in the initramfs.
+/// The module files of the initramfs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModuleSurvey {
-    /// Paths of its modules below `/lib/modules/RELEASE`, as the tree has them: compressed ones with their endings.
+    /// Paths of its modules below `/lib/modules/RELEASE`, as in the tree: compressed ones with their suffixes.
     pub included: Vec<String>,
     /// `modules.dep`
     pub dep: String,
@@ -39,7 +39,7 @@ pub struct ModuleSurvey {
     pub modprobe: String,
 }
 
-/// What the initramfs would get; none where `modules.dep` names a module that it has no entry for, which an import refuses.
+/// The files for the initramfs. None if `modules.dep` names a module without an entry, which an import refuses.
 pub fn survey_modules(texts: &ModuleTexts<'_>) -> Option<ModuleSurvey> {
     let modprobe = conf::joined(texts.modprobe).into_iter();
     let modprobe: Vec<(String, String)> = modprobe.map(|line| (String::new(), line)).collect();

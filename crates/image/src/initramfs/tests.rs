@@ -1,4 +1,4 @@
-//! The whole archive, read back by cpio(1).
+//! Reads the whole archive with cpio(1).
 
 use super::*;
 use crate::progress::Quiet;
@@ -73,10 +73,10 @@ fn tree(config: &str) -> tempfile::TempDir {
 }
 
 fn build_from(tree: &Path, extra: &[&str]) -> Result<(Built, Vec<u8>)> {
-    build_noting(tree, extra, &mut Quiet)
+    build_watched(tree, extra, &mut Quiet)
 }
 
-fn build_noting(tree: &Path, extra: &[&str], progress: &mut dyn Progress) -> Result<(Built, Vec<u8>)> {
+fn build_watched(tree: &Path, extra: &[&str], progress: &mut dyn Progress) -> Result<(Built, Vec<u8>)> {
     let tree = RootDir::open(tree).unwrap();
     let modprobe = Modprobe::read(&tree);
     let ingredients = Ingredients {
@@ -113,7 +113,7 @@ fn unpack_gzip(archive: &[u8]) -> tempfile::TempDir {
 }
 
 #[test]
-fn holds_what_a_node_needs() {
+fn the_archive_holds_all_that_a_node_needs() {
     let tree = tree("CONFIG_RD_ZSTD=y\n");
     let (built, packed) = build_from(tree.path(), &[]).unwrap();
     let archive = zstd::decode_all(packed.as_slice()).unwrap();
@@ -142,7 +142,7 @@ fn holds_what_a_node_needs() {
     assert_eq!(
         build_from(tree.path(), &[]).unwrap().1,
         packed,
-        "the same tree gives the same bytes"
+        "the same tree gives other bytes"
     );
 }
 
@@ -157,7 +157,7 @@ fn kernels_without_zstd_get_gzip() {
 }
 
 #[test]
-fn modules_by_name() {
+fn modules_can_be_added_by_name() {
     let tree = tree("");
     assert_eq!(build_from(tree.path(), &["extra", "wifi"]).unwrap().0.modules, 4);
     let error = build_from(tree.path(), &["nosuch"]).unwrap_err().to_string();
@@ -178,14 +178,14 @@ fn modules_by_name() {
     );
 }
 
-/// Keeps what is said.
+/// Records the remarks.
 #[derive(Default)]
-struct Notes(Vec<String>);
+struct Remarks(Vec<String>);
 
-impl Progress for Notes {
+impl Progress for Remarks {
     fn begin(&mut self, _step: Step, _bytes: Option<u64>) {}
     fn advance(&mut self, _files: u64, _bytes: u64) {}
-    fn note(&mut self, text: &str) {
+    fn remark(&mut self, text: &str) {
         self.0.push(text.to_owned());
     }
 }
@@ -203,7 +203,7 @@ fn add_modules(tree: &Path, modules: &[(&str, &[&str])]) {
 }
 
 #[test]
-fn drivers_from_outside_of_the_kernel_are_taken_wherever_they_lie() {
+fn drivers_from_outside_the_kernel_are_included_from_any_directory() {
     let tree = tree("");
     const CARD: &[&str] = &["__pci_register_driver", "alloc_etherdev_mqs"];
     const DISKS: &[&str] = &["__pci_register_driver", "scsi_host_alloc"];
@@ -220,26 +220,33 @@ fn drivers_from_outside_of_the_kernel_are_taken_wherever_they_lie() {
             ("kernel/net/unasked.ko", CARD),
         ],
     );
-    let mut notes = Notes::default();
-    let (built, archive) = build_noting(tree.path(), &[], &mut notes).unwrap();
+    let mut remarks = Remarks::default();
+    let (built, archive) = build_watched(tree.path(), &[], &mut remarks).unwrap();
     assert_eq!(built.modules, 2 + 5);
     let dir = unpack_gzip(&archive);
     let modules = dir.path().join("lib/modules").join(RELEASE);
     assert!(modules.join("weak-updates/mpt3sas/mpt3sas.ko").exists());
-    let note = notes
+    let remark = remarks
         .0
         .iter()
-        .find(|note| note.contains("outside of the kernel"))
+        .find(|remark| remark.contains("outside the kernel"))
         .unwrap();
-    assert!(note.ends_with("nvidia, zfs") && note.contains("--module"), "{note}");
-    // One that is asked for is not missing.
-    let mut notes = Notes::default();
-    build_noting(tree.path(), &["zfs"], &mut notes).unwrap();
-    assert!(notes.0.iter().any(|note| note.ends_with(": nvidia")), "{:?}", notes.0);
+    assert!(
+        remark.ends_with("nvidia, zfs") && remark.contains("--module"),
+        "{remark}"
+    );
+    // A module that is requested by name is not in the remark.
+    let mut remarks = Remarks::default();
+    build_watched(tree.path(), &["zfs"], &mut remarks).unwrap();
+    assert!(
+        remarks.0.iter().any(|remark| remark.ends_with(": nvidia")),
+        "{:?}",
+        remarks.0
+    );
 }
 
 #[test]
-fn the_images_own_modprobe_configuration_comes_along() {
+fn the_images_modprobe_configuration_is_included() {
     let tree = tree("");
     add_modules(
         tree.path(),
@@ -255,9 +262,9 @@ fn the_images_own_modprobe_configuration_comes_along() {
         "options tg3 tg3_debug=1\nblacklist libphy\nsoftdep tg3 post: helper\ninstall overlay /bin/false\n",
     )
     .unwrap();
-    let mut notes = Notes::default();
-    let (built, archive) = build_noting(tree.path(), &[], &mut notes).unwrap();
-    assert_eq!(built.modules, 4, "the soft dependency is there");
+    let mut remarks = Remarks::default();
+    let (built, archive) = build_watched(tree.path(), &[], &mut remarks).unwrap();
+    assert_eq!(built.modules, 4, "the soft dependency is missing");
     let dir = unpack_gzip(&archive);
     let read = |path: &str| fs::read_to_string(dir.path().join(path)).unwrap();
     assert_eq!(read(modprobe::PLACE), "blacklist libphy\noptions tg3 tg3_debug=1\n");
@@ -266,12 +273,12 @@ fn the_images_own_modprobe_configuration_comes_along() {
         "softdep tg3 post: helper\n"
     );
     assert!(
-        notes
+        remarks
             .0
             .iter()
-            .any(|note| note.contains("site.conf forbids the module overlay")),
+            .any(|remark| remark.contains("site.conf forbids the module overlay")),
         "{:?}",
-        notes.0
+        remarks.0
     );
 }
 

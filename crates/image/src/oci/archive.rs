@@ -1,5 +1,5 @@
-//! A layout in a tar archive, and what `docker save` writes (Docker image specification 1.2, "Combined Image JSON +
-//! Filesystem Changeset Format").
+//! Reads a layout in a tar archive, and archives of `docker save` (Docker image specification 1.2, "Combined Image JSON + Filesystem
+//! Changeset Format").
 
 use super::{
     Blobs, Chosen, Digest, ImportError, Layer, Place, Result, Start, Wanted, blob_path, check_layout,
@@ -25,21 +25,21 @@ use std::{
     path::Path,
 };
 
-/// An archive, its members found.
+/// An archive with its table of members.
 pub(super) struct Archive {
     file: File,
     members: HashMap<Vec<u8>, Member>,
     name: String,
 }
 
-/// A stretch of a file.
-struct Stretch<'a> {
+/// A part of a file.
+struct Section<'a> {
     file: &'a File,
     at: u64,
     left: u64,
 }
 
-impl Read for Stretch<'_> {
+impl Read for Section<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let want = buffer.len().min(self.left.try_into().unwrap_or(usize::MAX));
         let got = self.file.read_at(&mut buffer[..want], self.at)?;
@@ -60,13 +60,13 @@ struct Saved {
 }
 
 impl Archive {
-    /// Opens `path`. A compressed archive is unpacked into a file without a name in `scratch`.
+    /// Opens `path`. A compressed archive is unpacked into an unnamed file in `scratch`.
     pub fn open(path: &Path, scratch: BorrowedFd<'_>, space: &mut SpaceGuard) -> Result<Self> {
         let name = path.display().to_string();
         let opening = || format!("opening {name}");
         if !std::fs::metadata(path).doing(opening)?.is_file() {
             return Err(ImportError::Request(format!(
-                "{name} is no file; for a layout in a directory write oci:{name}"
+                "{name} is not a file; for a layout in a directory write oci:{name}"
             )));
         }
         let mut file = File::open(path).doing(opening)?;
@@ -87,7 +87,7 @@ impl Archive {
             }
         } else if !archive.members.contains_key(b"manifest.json".as_slice()) {
             return Err(refused(format!(
-                "{} is no container image: it has neither index.json nor manifest.json; for a root tree write its path \
+                "{} is not a container image: it has neither index.json nor manifest.json; for a root tree write its path \
                  without 'oci-archive:'",
                 archive.name
             )));
@@ -95,14 +95,14 @@ impl Archive {
         Ok(archive)
     }
 
-    fn member(&self, path: &[u8]) -> Result<Stretch<'_>> {
+    fn member(&self, path: &[u8]) -> Result<Section<'_>> {
         match self.members.get(path) {
-            Some(member) => Ok(Stretch {
+            Some(member) => Ok(Section {
                 file: &self.file,
                 at: member.offset,
                 left: member.size,
             }),
-            None => Err(refused(format!("{} has no {} in it", self.name, show_name(path)))),
+            None => Err(refused(format!("{} does not contain {}", self.name, show_name(path)))),
         }
     }
 
@@ -122,14 +122,14 @@ impl Archive {
             [one] => one,
             [] => {
                 return Err(refused(format!(
-                    "the image is not in {}; there are: {}",
+                    "{} does not contain the image; it contains: {}",
                     self.name,
                     all()
                 )));
             }
             _ => {
                 return Err(refused(format!(
-                    "{} holds several images: {}; choose one by writing ':TAG' behind it",
+                    "{} holds several images: {}; choose one by appending ':TAG'",
                     self.name,
                     all()
                 )));
@@ -147,7 +147,7 @@ impl Archive {
             .take(MOST_CONFIG)
             .read_to_end(&mut bytes)
             .doing(|| "reading the configuration")?;
-        // Older ones are called after their digest.
+        // Older archives name the configuration after its digest.
         let digest = Digest::of(&bytes);
         let called = Path::new(&saved.config)
             .file_stem()
@@ -157,7 +157,7 @@ impl Archive {
             && promised != digest
         {
             return Err(refused(format!(
-                "the configuration {} is not what its name says; it was changed or damaged",
+                "the configuration {} does not match its name; it was changed or damaged",
                 shown(&saved.config)
             )));
         }
@@ -168,7 +168,7 @@ impl Archive {
         )?;
         if config.platform.rank(wanted.platform).is_none() {
             return Err(refused(format!(
-                "{} is not there for {}; it is there for {}; choose with --platform",
+                "{} is not available for {}; it is available for {}; choose with --platform",
                 self.name, wanted.platform, config.platform
             )));
         }
@@ -207,13 +207,13 @@ impl Blobs for Archive {
     }
 
     fn saved(&mut self, wanted: &Wanted<'_>) -> Option<Result<Chosen>> {
-        // Docker from version 25 on writes both: then the layout, whose layers have digests of their own.
+        // Docker writes both since version 25. The layout is used then, because its layers have digests of their own.
         let is_layout = self.members.contains_key(b"index.json".as_slice());
         (!is_layout).then(|| self.saved_image(wanted))
     }
 }
 
-/// Unpacks `file` where it takes no name, watched by `space`.
+/// Unpacks `file` into an unnamed file, watched by `space`.
 fn unpack(file: File, scratch: BorrowedFd<'_>, space: &mut SpaceGuard) -> Result<File> {
     let doing = || "unpacking the archive";
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;

@@ -1,4 +1,4 @@
-//! From an image's first document to the one image in it that fits: through indexes, which may be nested.
+//! Finds the matching image, starting at the first document, through indexes that may be nested.
 
 use super::{
     Digest, Platform, Result, refused, shown,
@@ -6,62 +6,62 @@ use super::{
 };
 use std::collections::HashSet;
 
-/// Indexes within indexes. Two levels are seen (a layout's, and a multi-arch image's).
+/// Nested indexes. Two levels are usual (that of a layout, and that of an image for several architectures).
 const MOST_DEPTH: usize = 8;
-/// Documents looked at.
+/// Most documents that are read.
 const MOST_DOCUMENTS: usize = 200;
-/// Where a layout's index keeps tags (OCI image specification, "Annotations").
+/// Annotation of the tag in a layout's index (OCI image specification, "Annotations").
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// Where Docker and containerd keep the whole name.
+/// Annotation with the full name, by Docker and containerd.
 const FULL_NAME: &str = "io.containerd.image.name";
 
 /// The first document.
 pub(super) struct Start {
     pub bytes: Vec<u8>,
-    /// What was said of it from outside.
+    /// Its media type, if known from outside.
     pub media_type: Option<String>,
-    /// Its digest; none for a layout's own index.
+    /// Its digest; none for the index of a layout.
     pub digest: Option<Digest>,
-    /// What people know it as.
+    /// Its name for people.
     pub name: String,
 }
 
 /// An image's layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Layer {
-    /// Where its bytes are.
+    /// The place of its bytes.
     pub place: Place,
-    /// Bytes as they are stored.
+    /// Bytes as stored.
     pub size: u64,
-    /// Digest of its bytes without compression.
+    /// Digest of its uncompressed bytes.
     pub diff_id: Digest,
 }
 
-/// Where bytes are found.
+/// A place of bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// Under their digest.
+    /// A blob with that digest.
     Blob(Digest),
-    /// Under a name in an archive of `docker save`.
+    /// A member of an archive of `docker save`.
     Member(Vec<u8>),
 }
 
-/// The image to take.
+/// The image that was found.
 #[derive(Debug)]
 pub(super) struct Chosen {
-    /// Its manifest's digest; of `docker save`'s older archives the configuration's, Docker's image ID.
+    /// Digest of its manifest; in older archives of `docker save` that of its configuration, which is Docker's image ID.
     pub digest: Digest,
     pub layers: Vec<Layer>,
 }
 
-/// What is asked for.
+/// The image to look for.
 pub(super) struct Wanted<'a> {
     pub platform: &'a Platform,
-    /// Which of several images of a layout.
+    /// The tag, if a layout has several images.
     pub tag: Option<&'a str>,
 }
 
-/// Reads a document: its descriptor, and the most bytes that it may have. The reader compares size and digest.
+/// Reads a document, given its descriptor and its most bytes. The reader checks size and digest.
 pub(super) type Fetch<'a> = dyn FnMut(&Descriptor, u64) -> Result<Vec<u8>> + 'a;
 
 /// An image for one platform.
@@ -112,7 +112,7 @@ pub(super) fn choose(start: &Start, wanted: &Wanted<'_>, fetch: &mut Fetch<'_>) 
     let (config_at, layers) = match leaf.manifest {
         Some(manifest) => manifest,
         None => {
-            let descriptor = leaf.descriptor.as_ref().expect("one of the two is there");
+            let descriptor = leaf.descriptor.as_ref().expect("a leaf has a manifest or a descriptor");
             match search.read_manifest(descriptor)? {
                 Ok(manifest) => manifest,
                 Err(kind) => return Err(no_image(&format!("the manifest {}", leaf.digest), &kind)),
@@ -138,22 +138,19 @@ pub(super) fn choose(start: &Start, wanted: &Wanted<'_>, fetch: &mut Fetch<'_>) 
 
 fn no_image(what: &str, kind: &str) -> super::ImportError {
     let kind = if kind.is_empty() { "something else" } else { kind };
-    refused(format!("{what} is no container image, but holds {}", shown(kind)))
+    refused(format!("{what} is not a container image, but holds {}", shown(kind)))
 }
 
-/// Entries of a layout's index that are called `tag`.
+/// Entries of a layout's index with the name `tag`.
 fn named(list: Vec<Descriptor>, tag: &str, what: &str) -> Result<Vec<Descriptor>> {
     let names: Vec<String> = list.iter().flat_map(names_of).collect();
     let is_it = |name: &String| name == tag || name.strip_suffix(tag).is_some_and(|rest| rest.ends_with(':'));
     let found: Vec<Descriptor> = list.into_iter().filter(|d| names_of(d).iter().any(is_it)).collect();
     match found.is_empty() {
         false => Ok(found),
-        true if names.is_empty() => Err(refused(format!(
-            "{what} has no names in it; leave out ':{}'",
-            shown(tag)
-        ))),
+        true if names.is_empty() => Err(refused(format!("{what} has no names; omit ':{}'", shown(tag)))),
         true => Err(refused(format!(
-            "there is no '{}' in {what}; there are {}",
+            "{what} does not contain '{}'; it contains {}",
             shown(tag),
             list_of(names)
         ))),
@@ -165,7 +162,7 @@ fn names_of(descriptor: &Descriptor) -> Vec<String> {
     found.into_iter().flatten().map(str::to_owned).collect()
 }
 
-/// Names for people: the first ones of a great many.
+/// A list of names for people: at most the first few.
 pub(super) fn list_of(mut names: Vec<String>) -> String {
     const MOST: usize = 20;
     names.sort();
@@ -178,31 +175,31 @@ pub(super) fn list_of(mut names: Vec<String>) -> String {
     }
 }
 
-/// The best of those that fit.
+/// The best match among the images found.
 fn pick(leaves: &mut Vec<Leaf>, wanted: &Wanted<'_>, what: &str) -> Result<Leaf> {
     let there: Vec<String> = leaves.iter().map(|leaf| leaf.platform.to_string()).collect();
     let ranks = leaves.iter().map(|leaf| leaf.platform.rank(wanted.platform));
     let best = ranks.enumerate().filter_map(|(at, rank)| Some((rank?, at))).min();
     let Some((rank, at)) = best else {
         return Err(refused(match there.is_empty() {
-            true => format!("{what} holds no container image"),
+            true => format!("{what} does not contain a container image"),
             false => format!(
-                "{what} is not there for {}; it is there for {}; choose with --platform",
+                "{what} is not available for {}; it is available for {}; choose with --platform",
                 wanted.platform,
                 list_of(there)
             ),
         }));
     };
     let same = |leaf: &&Leaf| leaf.platform.rank(wanted.platform) == Some(rank);
-    // Of several images for the same platform in an index the first is meant, as everywhere; but a layout that holds
-    // images of different names is a collection.
+    // Of several images in an index for the same platform, the first one is used, as in other programs. But a layout with images of
+    // different names is a collection.
     let mut names: Vec<String> = leaves.iter().filter(same).flat_map(|leaf| leaf.names.clone()).collect();
     let digests: HashSet<Digest> = leaves.iter().filter(same).map(|leaf| leaf.digest).collect();
     names.sort();
     names.dedup();
     if digests.len() > 1 && names.len() > 1 && wanted.tag.is_none() {
         return Err(refused(format!(
-            "{what} holds several images: {}; choose one by writing ':NAME' behind it",
+            "{what} holds several images: {}; choose one by appending ':NAME'",
             list_of(names)
         )));
     }
@@ -232,7 +229,7 @@ impl Search<'_, '_> {
                         descriptor: Some(descriptor),
                         names,
                     }),
-                    // Layouts often leave it out: the configuration has it.
+                    // Layouts often omit the platform; the configuration has it.
                     _ => {
                         if let Ok(manifest) = self.read_manifest(&descriptor)? {
                             self.manifest(digest, Some(&descriptor), manifest, names)?;
@@ -251,7 +248,7 @@ impl Search<'_, '_> {
         }
         if self.path.len() >= MOST_DEPTH {
             return Err(refused(format!(
-                "indexes lie deeper than {MOST_DEPTH} in each other; at most that many are followed"
+                "indexes are nested deeper than {MOST_DEPTH}; at most that many are followed"
             )));
         }
         if !self.seen.insert(digest) {
@@ -273,7 +270,7 @@ impl Search<'_, '_> {
         }
     }
 
-    /// An image whose platform only its configuration tells.
+    /// Adds an image whose platform is only in its configuration.
     fn manifest(
         &mut self,
         digest: Digest,
@@ -303,7 +300,7 @@ impl Search<'_, '_> {
         (self.fetch)(descriptor, limit)
     }
 
-    /// The configuration and the layers; or what it is instead of an image.
+    /// The configuration and the layers. An error is the kind of another object.
     fn read_manifest(
         &mut self,
         descriptor: &Descriptor,

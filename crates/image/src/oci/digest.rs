@@ -1,4 +1,4 @@
-//! Digests, and bytes that are compared with one while they are read.
+//! Digests, and readers that compare bytes with a digest.
 
 use super::{Result, refused};
 use ring::digest::{Context, SHA256};
@@ -12,24 +12,24 @@ use std::{
 pub(crate) struct Digest([u8; 32]);
 
 impl Digest {
-    /// Reads one. The specification's other algorithm, sha512, is used by nobody and not read.
+    /// Parses a digest. The specification's other algorithm, sha512, is not supported, because no registry uses it.
     pub fn parse(text: &str) -> Result<Self> {
         let wrong = |why: &str| {
             let text: String = text.chars().take(150).collect();
-            refused(format!("'{}' is no digest: {why}", text.escape_debug()))
+            refused(format!("'{}' is not a digest: {why}", text.escape_debug()))
         };
         let Some(hex_text) = text.strip_prefix("sha256:") else {
-            return Err(wrong("only sha256: is read"));
+            return Err(wrong("only sha256: is supported"));
         };
         let mut bytes = [0; 32];
-        // Upper case would be another name for the same file.
+        // Upper case would be a second name for the same blob.
         if hex_text.bytes().any(|b| b.is_ascii_uppercase()) || hex::decode_to_slice(hex_text, &mut bytes).is_err() {
-            return Err(wrong("64 lower-case hexadecimal digits belong behind sha256:"));
+            return Err(wrong("sha256: must be followed by 64 lower-case hexadecimal digits"));
         }
         Ok(Digest(bytes))
     }
 
-    /// Of `bytes`.
+    /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         let mut context = Context::new(&SHA256);
         context.update(bytes);
@@ -42,12 +42,12 @@ impl Digest {
         digest
     }
 
-    /// The digits alone.
+    /// The digits without the prefix.
     pub fn hex(&self) -> String {
         hex::encode(self.0)
     }
 
-    /// The beginning of it, enough for people.
+    /// The first digits, for people.
     pub fn short(&self) -> String {
         self.hex()[..12].to_owned()
     }
@@ -59,7 +59,7 @@ impl fmt::Display for Digest {
     }
 }
 
-/// Counts and hashes what is read, and reads no more than what was promised.
+/// Counts and hashes the bytes that are read, and fails after the expected number.
 pub(super) struct Checked<R> {
     inner: R,
     context: Context,
@@ -68,7 +68,7 @@ pub(super) struct Checked<R> {
 }
 
 impl<R: Read> Checked<R> {
-    /// `size` is how many bytes there shall be, if that is known.
+    /// `size` is the expected number of bytes, if known.
     pub fn new(inner: R, size: Option<u64>) -> Self {
         Checked {
             inner,
@@ -78,7 +78,7 @@ impl<R: Read> Checked<R> {
         }
     }
 
-    /// Reads what is left, and compares. `what` names the bytes.
+    /// Reads the rest and compares. `what` names the bytes in errors.
     pub fn finish(mut self, what: &str, wanted: Option<&Digest>) -> Result<()> {
         let rest = io::copy(&mut self, &mut io::sink());
         rest.map_err(|e| refused(format!("{what} cannot be read: {e}")))?;
@@ -93,7 +93,7 @@ impl<R: Read> Checked<R> {
         let found = Digest::taken(self.context);
         match wanted {
             Some(wanted) if *wanted != found => Err(refused(format!(
-                "{what} is not what its digest says: {wanted} was promised, {found} was found; it was changed or damaged"
+                "{what} does not match its digest: expected {wanted}, found {found}; it was changed or damaged"
             ))),
             _ => Ok(()),
         }

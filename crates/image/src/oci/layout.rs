@@ -1,4 +1,4 @@
-//! A layout in a directory (OCI image specification, "Image Layout").
+//! Reads a layout in a directory (OCI image specification, "Image Layout").
 
 use super::{Blobs, Digest, Result, Start, blob_path, check_layout, read_small, refused};
 use crate::{error::Doing, root::RootDir};
@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A layout. Links in it do not lead out of it.
+/// A layout. Its links are not followed out of it.
 pub(super) struct LayoutDir {
     dir: RootDir,
     path: PathBuf,
@@ -23,7 +23,7 @@ impl LayoutDir {
         };
         let version = layout.file(Path::new("oci-layout")).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => refused(format!(
-                "{shown} is no OCI layout: it has no oci-layout; for a root tree write its path without 'oci:'"
+                "{shown} is not an OCI layout: oci-layout is missing; for a root tree write its path without 'oci:'"
             )),
             _ => refused(format!("{shown}/oci-layout: {e}")),
         })?;

@@ -1,4 +1,4 @@
-//! What people write behind `--from`: `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, `docker://REGISTRY/REPOSITORY…`.
+//! Parses the value of `--from`: `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, `docker://REGISTRY/REPOSITORY…`.
 
 use super::{Digest, ImportError, Result, registry::Reference};
 use std::{
@@ -7,24 +7,24 @@ use std::{
     path::PathBuf,
 };
 
-/// Where a container image is.
+/// The place of a container image.
 #[derive(Debug)]
 pub(super) enum Location {
     /// A layout in a directory.
     Layout { dir: PathBuf, tag: Option<String> },
     /// A layout or an output of `docker save` in an archive.
     Archive { file: PathBuf, tag: Option<String> },
-    /// In a registry.
+    /// A registry.
     Registry(Reference),
 }
 
 impl Location {
-    /// None if `text` begins with none of the three words.
+    /// None if `text` has none of the three prefixes.
     pub fn parse(text: &OsStr) -> Option<Result<Self>> {
         let bytes = text.as_bytes();
         if let Some(rest) = bytes.strip_prefix(b"docker://") {
             let text = std::str::from_utf8(rest)
-                .map_err(|_| ImportError::Request("the name of an image in a registry is plain ASCII".to_owned()));
+                .map_err(|_| ImportError::Request("the name of an image in a registry must be plain ASCII".to_owned()));
             return Some(text.and_then(|text| Ok(Location::Registry(Reference::parse(text)?))));
         }
         let path = |rest: &[u8]| OsString::from_vec(rest.to_vec());
@@ -35,16 +35,16 @@ impl Location {
         Some(with_tag(path(rest)).map(|(dir, tag)| Location::Layout { dir, tag }))
     }
 
-    /// Which of several images.
+    /// The tag, if the place has several images.
     pub fn tag(&self) -> Option<&str> {
         match self {
             Location::Layout { tag, .. } | Location::Archive { tag, .. } => tag.as_deref(),
-            // The registry already looked for it.
+            // The registry has resolved the tag already.
             Location::Registry(_) => None,
         }
     }
 
-    /// The same with the digest of what was taken.
+    /// The same place, with the digest of the image that was read.
     pub fn with_digest(&self, digest: Option<&Digest>) -> String {
         let (word, path, tag) = match self {
             Location::Registry(reference) => return reference.with_digest(digest),
@@ -58,13 +58,13 @@ impl Location {
     }
 }
 
-/// A path and what is behind its last colon, unless there is a file with that colon in its name.
+/// Splits the part after the last colon from a path, unless a file has that colon in its name.
 fn with_tag(text: OsString) -> Result<(PathBuf, Option<String>)> {
     let bytes = text.as_bytes();
     let whole = PathBuf::from(&text);
     if bytes.is_empty() {
         return Err(ImportError::Request(
-            "a path belongs behind oci: and oci-archive:".to_owned(),
+            "oci: and oci-archive: must be followed by a path".to_owned(),
         ));
     }
     let Some(at) = bytes.iter().rposition(|b| *b == b':') else {

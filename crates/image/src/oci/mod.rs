@@ -1,9 +1,8 @@
 //! Container images as sources of root trees: OCI layouts as directories and archives, archives of `docker save`, and
 //! registries.
 //!
-//! `choose` finds the one image that is wanted, `spec` reads the documents that lead to it, `layout`, `archive` and
-//! `registry` are where bytes come from. Whatever they give is compared with its digest here, before a document is read
-//! and while a layer is extracted.
+//! `choose` finds the wanted image, `spec` reads the documents that lead to it, and bytes come from `layout`, `archive` and
+//! `registry`. This module compares all bytes with their digests, before a document is read and while a layer is extracted.
 
 mod archive;
 mod choose;
@@ -21,7 +20,7 @@ use super::{
     error::{ImportError, Result},
     progress::{Progress, Step},
     tar::{Layers, decompress},
-    tree::{Notes, SpaceGuard},
+    tree::{Remarks, SpaceGuard},
 };
 use choose::{Chosen, Layer, Place, Start, Wanted};
 use digest::Checked;
@@ -36,19 +35,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// How a container image is fetched.
+/// How to fetch a container image.
 #[derive(Clone, Debug, Default)]
 pub struct OciOptions {
-    /// `linux/arm64`; none = this machine's.
+    /// `linux/arm64`; none for this machine's.
     pub platform: Option<String>,
-    /// A file like Docker's config.json; none = Docker's own.
+    /// A file like Docker's config.json; none for Docker's own.
     pub credentials: Option<PathBuf>,
-    /// True to talk plain HTTP to registries that have no TLS.
+    /// Whether plain HTTP is allowed for registries without TLS.
     pub insecure: bool,
 }
 
 impl OciOptions {
-    /// Refuses what means nothing for other sources.
+    /// Fails if options are set that other sources do not use.
     pub(crate) fn check_unused(&self) -> Result<()> {
         let named = [
             (self.platform.is_some(), "--platform"),
@@ -64,7 +63,7 @@ impl OciOptions {
     }
 }
 
-/// A container image that is to be imported.
+/// A container image to import.
 #[derive(Debug)]
 pub(crate) struct OciImage {
     location: Location,
@@ -73,21 +72,21 @@ pub(crate) struct OciImage {
     taken: OnceCell<Digest>,
 }
 
-/// Where bytes come from.
+/// A source of documents and layers.
 trait Blobs {
     /// The first document.
     fn start(&mut self) -> Result<Start>;
-    /// The bytes with that digest, unchecked. `manifest` is true for indexes and manifests, which registries keep apart.
+    /// The bytes with that digest, unchecked. `manifest` is true for indexes and manifests, which registries store separately.
     fn open(&mut self, digest: &Digest, size: u64, manifest: bool) -> Result<Box<dyn Read + '_>>;
     /// The bytes of a file of `docker save`.
     fn open_member(&mut self, name: &[u8]) -> Result<Box<dyn Read + '_>> {
-        Err(refused(format!("there is no {}", super::error::show_name(name))))
+        Err(refused(format!("{} does not exist", super::error::show_name(name))))
     }
-    /// The image of an archive of `docker save` that is no layout.
+    /// The image of an archive of `docker save` that is not a layout.
     fn saved(&mut self, _wanted: &Wanted<'_>) -> Option<Result<Chosen>> {
         None
     }
-    /// What people should know of what happened since the last call.
+    /// Remarks for people since the last call.
     fn remarks(&mut self) -> Vec<String> {
         Vec::new()
     }
@@ -97,13 +96,13 @@ fn refused(why: impl Into<String>) -> ImportError {
     ImportError::Container(why.into())
 }
 
-/// Text of strangers for people: short, and without control characters.
+/// Text from outside for people: short, and without control characters.
 fn shown(text: &str) -> String {
     quoted(text, 200)
 }
 
 impl OciImage {
-    /// Reads `oci:DIR`, `oci-archive:FILE`, `docker://…`; none if `source` begins with none of these.
+    /// Parses `oci:DIR`, `oci-archive:FILE`, `docker://…`. None if `source` has none of these prefixes.
     pub fn parse(source: &OsStr, options: &OciOptions) -> Option<Result<Self>> {
         let location = Location::parse(source)?;
         let platform = match &options.platform {
@@ -120,18 +119,18 @@ impl OciImage {
         }))
     }
 
-    /// Where it came from, with the digest that was taken, once it was.
+    /// The source, with the digest of the image after it was read.
     pub fn taken(&self) -> String {
         self.location.with_digest(self.taken.get())
     }
 
-    /// Extracts it into the empty directory `root`. `scratch` is a directory for an unnamed file, should one be needed.
+    /// Extracts the image into the empty directory `root`. `scratch` is a directory for an unnamed file, if one is needed.
     pub fn extract(
         &self,
         root: BorrowedFd<'_>,
         scratch: BorrowedFd<'_>,
         space: &mut SpaceGuard,
-        notes: &mut Notes,
+        remarks: &mut Remarks,
         progress: &mut dyn Progress,
     ) -> Result<()> {
         let wanted = Wanted {
@@ -147,11 +146,11 @@ impl OciImage {
         let chosen = find(blobs.as_mut(), &wanted)?;
         let digest = self.taken.get_or_init(|| chosen.digest);
         tracing::debug!(%digest, layers = chosen.layers.len(), "taking a container image");
-        extract_layers(blobs.as_mut(), &chosen.layers, root, space, notes, progress)
+        extract_layers(blobs.as_mut(), &chosen.layers, root, space, remarks, progress)
     }
 }
 
-/// Finds the image in what `blobs` has.
+/// Finds the wanted image in `blobs`.
 fn find(blobs: &mut dyn Blobs, wanted: &Wanted<'_>) -> Result<Chosen> {
     if let Some(saved) = blobs.saved(wanted) {
         return saved;
@@ -160,7 +159,7 @@ fn find(blobs: &mut dyn Blobs, wanted: &Wanted<'_>) -> Result<Chosen> {
     choose::choose(&start, wanted, &mut |descriptor, limit| small(blobs, descriptor, limit))
 }
 
-/// A document, compared with its descriptor.
+/// Reads a document and compares it with its descriptor.
 fn small(blobs: &mut dyn Blobs, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>> {
     let digest = descriptor.digest()?;
     if descriptor.size > limit {
@@ -181,7 +180,7 @@ fn small(blobs: &mut dyn Blobs, descriptor: &Descriptor, limit: u64) -> Result<V
     Ok(bytes)
 }
 
-/// Counts bytes as they come.
+/// Counts the bytes that are read.
 struct Counted<'a, R> {
     inner: R,
     count: &'a Cell<u64>,
@@ -200,23 +199,23 @@ fn extract_layers(
     layers: &[Layer],
     root: BorrowedFd<'_>,
     space: &mut SpaceGuard,
-    notes: &mut Notes,
+    remarks: &mut Remarks,
     progress: &mut dyn Progress,
 ) -> Result<()> {
     let total = layers.iter().fold(0u64, |sum, layer| sum.saturating_add(layer.size));
     progress.begin(Step::Layers, Some(total));
-    let mut tree = Layers::new(root, space, notes);
-    let mut remarks = Vec::new();
+    let mut tree = Layers::new(root, space, remarks);
+    let mut from_blobs = Vec::new();
     for (at, layer) in layers.iter().enumerate() {
         let number = format!("layer {} of {}", at + 1, layers.len());
         progress.doing(&number);
         let done = extract_layer(blobs, layer, &number, &mut tree, progress);
-        remarks.extend(blobs.remarks());
+        from_blobs.extend(blobs.remarks());
         done.map_err(|e| in_layer(e, &number))?;
     }
     tree.finish()?;
-    for remark in remarks {
-        notes.remark(remark);
+    for remark in from_blobs {
+        remarks.remark(remark);
     }
     Ok(())
 }
@@ -253,7 +252,7 @@ fn extract_layer(
         tree.add(&mut plain, &mut || tell(1))?;
         plain.finish(&format!("{name} without its compression"), Some(&layer.diff_id))
     })();
-    // Bytes that were changed are often no archive any more. What is the matter with them is worth reading the rest.
+    // Changed bytes often are not an archive at all. Reading the rest shows whether the digest differs.
     let damaged = match &extracted {
         Err(error @ ImportError::Io { .. }) => !error.is_full(),
         Err(error) => matches!(error, ImportError::Archive { .. } | ImportError::Container(_)),
@@ -266,7 +265,7 @@ fn extract_layer(
     extracted
 }
 
-/// Names the layer in errors about one of its entries.
+/// Adds the layer to errors about one of its entries.
 fn in_layer(error: ImportError, number: &str) -> ImportError {
     match error {
         ImportError::Archive { entry, why } => ImportError::Archive {
@@ -277,7 +276,7 @@ fn in_layer(error: ImportError, number: &str) -> ImportError {
     }
 }
 
-/// Reads a small file of a layout whole.
+/// Reads a small file of a layout completely.
 fn read_small(mut from: impl Read, what: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let limit = spec::MOST_MANIFEST;
@@ -291,7 +290,7 @@ fn read_small(mut from: impl Read, what: &str) -> Result<Vec<u8>> {
     }
 }
 
-/// Refuses layouts of a version that is not known.
+/// Refuses layouts of an unknown version.
 fn check_layout(bytes: &[u8], what: &str) -> Result<()> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -302,7 +301,7 @@ fn check_layout(bytes: &[u8], what: &str) -> Result<()> {
     match layout.image_layout_version.starts_with("1.") {
         true => Ok(()),
         false => Err(refused(format!(
-            "{what} is a layout of version {}; version 1 is read",
+            "{what} is a layout of version {}; only version 1 is supported",
             shown(&layout.image_layout_version)
         ))),
     }
@@ -313,11 +312,11 @@ fn blob_path(digest: &Digest) -> PathBuf {
     Path::new("blobs/sha256").join(digest.hex())
 }
 
-/// Finds the image for `platform` in documents that lead to one another: the first of them is where the search begins,
-/// each further one is what the next digest is taken to stand for. Answers how many layers it has.
+/// Finds the image for `platform` in documents that lead to one another. The search begins with the first document, and each
+/// further document stands for the next digest. Returns the number of its layers.
 ///
 /// # Errors
-/// None of them is an image that fits, or one is refused.
+/// None of them is an image for the platform, or one is refused.
 pub fn survey_documents(documents: &[&[u8]], platform: &str) -> Result<usize> {
     let (first, mut rest) = match documents {
         [first, rest @ ..] => (*first, rest.iter()),
@@ -335,7 +334,7 @@ pub fn survey_documents(documents: &[&[u8]], platform: &str) -> Result<usize> {
     };
     let chosen = choose::choose(&start, &wanted, &mut |_, _| match rest.next() {
         Some(bytes) => Ok(bytes.to_vec()),
-        None => Err(refused("there are no more documents")),
+        None => Err(refused("a document is missing")),
     })?;
     Ok(chosen.layers.len())
 }

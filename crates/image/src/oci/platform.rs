@@ -1,10 +1,10 @@
-//! Which of an image's variants fits the nodes.
+//! Compares the platforms of an image's variants with that of the nodes.
 
 use super::{Result, refused};
 use serde::Deserialize;
 use std::{fmt, str::FromStr};
 
-/// A platform, as container images name it (OCI image index specification; values as Go's GOOS and GOARCH).
+/// A platform, as in container images (OCI image index specification; values as Go's GOOS and GOARCH).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 pub(crate) struct Platform {
     /// `linux`.
@@ -13,13 +13,13 @@ pub(crate) struct Platform {
     /// `amd64`, `arm64`.
     #[serde(default)]
     pub architecture: String,
-    /// `v8`, where there are several.
+    /// `v8`, if an architecture has several.
     #[serde(default)]
     pub variant: Option<String>,
 }
 
 impl Platform {
-    /// This machine's.
+    /// The platform of this machine.
     pub fn native() -> Self {
         let architecture = match std::env::consts::ARCH {
             "x86_64" => "amd64",
@@ -36,7 +36,7 @@ impl Platform {
         }
     }
 
-    /// How well `self`, an image's platform, fits `wanted`: 0 is best, none is not at all.
+    /// How well the image's platform `self` fits `wanted`: 0 is best, none means not at all.
     pub fn rank(&self, wanted: &Platform) -> Option<u8> {
         if self.os != wanted.os || self.architecture != wanted.architecture {
             return None;
@@ -46,7 +46,7 @@ impl Platform {
             (Some(wanted), Some(own)) => (wanted == own).then_some(0),
             (Some(wanted), None) => (self.base_variant() == Some(wanted)).then_some(1),
             (None, None) => Some(0),
-            // 32-bit: what is sold as a server at all has v7. Others: the plain one runs everywhere.
+            // On 32-bit ARM, every server has v7. On other architectures, the plain variant runs everywhere.
             (None, Some(own)) => match (self.architecture.as_str(), own) {
                 ("arm", own) => Some(match own {
                     "v7" => 1,
@@ -59,7 +59,7 @@ impl Platform {
         }
     }
 
-    /// What an image without a variant is for (containerd's platforms package, normalisation).
+    /// The variant of an image that names none (containerd's platforms package, normalisation).
     fn base_variant(&self) -> Option<&'static str> {
         match self.architecture.as_str() {
             "amd64" => Some("v1"),
@@ -78,7 +78,7 @@ impl FromStr for Platform {
         let plain = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric());
         let (2 | 3, true) = (parts.len(), parts.iter().all(plain)) else {
             return Err(refused(format!(
-                "'{}' is no platform; write it as linux/amd64, linux/arm64 or linux/arm/v7",
+                "'{}' is not a platform; write it as linux/amd64, linux/arm64 or linux/arm/v7",
                 text.escape_debug()
             )));
         };
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_plainest_that_fits() {
+    fn the_plainest_matching_platform_is_best() {
         let p = |text: &str| text.parse::<Platform>().unwrap();
         let rank = |own: &str, wanted: &str| p(own).rank(&p(wanted));
         assert_eq!(rank("linux/amd64", "linux/amd64"), Some(0));

@@ -1,12 +1,12 @@
 //! The documents of a container image: indexes, manifests, configurations (OCI image specification 1.1; Docker image
-//! manifest version 2, schema 2), read from bytes that nobody vouches for.
+//! manifest version 2, schema 2), read from untrusted bytes.
 
 use super::{Digest, Platform, Result, refused, shown};
 use serde::{Deserialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 
-/// Most bytes of an index or manifest: what registries must take at least (OCI distribution specification, "Pushing
-/// Manifests"), and all that most of them take.
+/// Most bytes of an index or manifest: the minimum that registries must accept (OCI distribution specification, "Pushing Manifests"),
+/// and the maximum that most of them accept.
 pub(super) const MOST_MANIFEST: u64 = 4 << 20;
 /// Most bytes of a configuration.
 pub(super) const MOST_CONFIG: u64 = 8 << 20;
@@ -20,7 +20,7 @@ pub(super) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.ma
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
-/// What one document says of another.
+/// A reference from one document to another.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Descriptor {
@@ -39,12 +39,12 @@ impl Descriptor {
         Digest::parse(&self.digest)
     }
 
-    /// True if it is an index, whoever's.
+    /// True for an index, of OCI or Docker.
     pub fn is_index(&self) -> bool {
         matches!(self.media_type.as_str(), INDEX | DOCKER_LIST)
     }
 
-    /// True if it is an image's manifest.
+    /// True for the manifest of an image.
     pub fn is_manifest(&self) -> bool {
         matches!(self.media_type.as_str(), MANIFEST | DOCKER_MANIFEST)
     }
@@ -53,7 +53,7 @@ impl Descriptor {
         self.annotations.as_ref()?.get(key).map(String::as_str)
     }
 
-    /// True for what describes an image and is none: BuildKit's provenance and lists of materials.
+    /// True for documents about an image: BuildKit's provenance and lists of materials.
     pub fn is_attestation(&self) -> bool {
         let unknown = |p: &Platform| p.os == "unknown" && p.architecture == "unknown";
         self.platform.as_ref().is_some_and(unknown)
@@ -64,16 +64,16 @@ impl Descriptor {
 /// An index or a manifest.
 #[derive(Debug)]
 pub(crate) enum Document {
-    /// Leads to others.
+    /// References to other documents.
     Index(Vec<Descriptor>),
     /// An image for one platform.
     Manifest {
-        /// Its configuration.
+        /// The reference to its configuration.
         config: Descriptor,
-        /// From the lowest one up.
+        /// The references to its layers, the lowest one first.
         layers: Vec<Descriptor>,
     },
-    /// Something that registries keep beside images, of that kind: a signature, a chart.
+    /// Another object of that kind in a registry: a signature, a chart.
     Artifact(String),
 }
 
@@ -89,26 +89,26 @@ struct Raw {
     fs_layers: Option<serde::de::IgnoredAny>,
 }
 
-/// Reads JSON; the error names `what`.
+/// Parses JSON; the error contains `what`.
 pub(super) fn json<T: DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|e| refused(format!("{what} is damaged: {}", shown(&e.to_string()))))
 }
 
 impl Document {
-    /// Reads one. `media_type` is what was said of it from outside, if anything was.
+    /// Parses a document. `media_type` is its type as given outside, if known.
     pub fn parse(bytes: &[u8], media_type: Option<&str>, what: &str) -> Result<Self> {
         let raw: Raw = json(bytes, what)?;
         if raw.fs_layers.is_some() || raw.schema_version == Some(1) {
             return Err(refused(format!(
-                "{what} has Docker's schema 1, which is not read; push the image again with a Docker of this decade"
+                "{what} has Docker's schema 1, which is not supported; push the image again with a current Docker"
             )));
         }
         let said = [media_type, raw.media_type.as_deref()];
         let kinds = |kinds: [&str; 2]| said.iter().flatten().any(|said| kinds.contains(said));
-        // One text that is both would be another image to every reader (CVE-2021-41190).
+        // A document that is both would be another image for each reader (CVE-2021-41190).
         let doubtful = || {
             refused(format!(
-                "{what} says of itself both that it is an index and that it is a manifest; nobody knows which is meant"
+                "{what} claims to be both an index and a manifest, so it is ambiguous"
             ))
         };
         match (raw.manifests, raw.config, raw.layers) {
@@ -150,13 +150,13 @@ fn check_layer(layer: &Descriptor, what: &str) -> Result<()> {
     match tar {
         Some("" | "+gzip" | "+zstd" | ".gzip" | ".zstd") => Ok(()),
         _ => Err(refused(format!(
-            "{what} has a layer of the kind '{}', which is not read; tar archives are, plain or compressed by gzip or zstd",
+            "{what} has a layer of the kind '{}', which is not supported; supported are tar archives, plain or compressed by gzip or zstd",
             shown(kind)
         ))),
     }
 }
 
-/// What is needed of an image's configuration.
+/// The parts of an image's configuration that an import needs.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Config {
     #[serde(flatten)]
@@ -164,19 +164,19 @@ pub(crate) struct Config {
     pub rootfs: RootFs,
 }
 
-/// Digests of the layers without compression.
+/// Digests of the uncompressed layers.
 #[derive(Debug, Deserialize)]
 pub(crate) struct RootFs {
     pub diff_ids: Vec<String>,
 }
 
 impl Config {
-    /// Reads one; it must tell of as many layers as the manifest does.
+    /// Parses a configuration. It must list as many layers as the manifest does.
     pub fn parse(bytes: &[u8], layers: usize, what: &str) -> Result<Self> {
         let config: Config = json(bytes, what)?;
         if config.rootfs.diff_ids.len() != layers {
             return Err(refused(format!(
-                "{what} tells of {} layers, the manifest of {layers}",
+                "{what} lists {} layers, the manifest {layers}",
                 config.rootfs.diff_ids.len()
             )));
         }

@@ -1,4 +1,4 @@
-//! Images made here, extracted from layouts, archives, and registries. These need root, as imports do.
+//! Imports of small images from layouts, archives, and registries. These tests need root, as imports do.
 
 use super::*;
 use crate::progress::Quiet;
@@ -10,7 +10,7 @@ mod archives;
 mod documents;
 mod layers;
 
-/// Blobs by digest, and what a layout says of them.
+/// Blobs by digest, and the entries of a layout's index.
 #[derive(Clone, Default)]
 pub(super) struct Images {
     pub blobs: BTreeMap<Digest, Vec<u8>>,
@@ -58,7 +58,7 @@ impl Images {
         self.blob(kind, &serde_json::to_vec(value).unwrap())
     }
 
-    /// A manifest of `layers`, which are tar archives; they are stored by turns plain, as gzip and as zstd.
+    /// A manifest of `layers`, which are tar archives. They are stored in turn plain, as gzip and as zstd.
     pub fn image(&mut self, arch: &str, layers: &[Vec<u8>]) -> Value {
         let diff_ids: Vec<String> = layers.iter().map(|layer| Digest::of(layer).to_string()).collect();
         let config = json!({"os": "linux", "architecture": arch, "rootfs": {"type": "layers", "diff_ids": diff_ids}});
@@ -108,7 +108,7 @@ impl Images {
     }
 }
 
-/// The native image of these layers alone in a layout.
+/// A layout with the native image of these layers.
 fn layout_of(layers: &[&[Entry<'_>]]) -> Images {
     let mut images = Images::default();
     let layers: Vec<Vec<u8>> = layers.iter().map(|entries| tar_of(entries)).collect();
@@ -120,7 +120,7 @@ fn layout_of(layers: &[&[Entry<'_>]]) -> Images {
 /// A directory for a layout and a tree.
 pub(super) struct Place {
     dir: tempfile::TempDir,
-    pub notes: std::cell::RefCell<Vec<String>>,
+    pub remarks: std::cell::RefCell<Vec<String>>,
 }
 
 impl Place {
@@ -129,7 +129,7 @@ impl Place {
         fs::create_dir(dir.path().join("root")).unwrap();
         Place {
             dir,
-            notes: Default::default(),
+            remarks: Default::default(),
         }
     }
 
@@ -141,10 +141,10 @@ impl Place {
         let open = |at: &Path| rustix::fs::open(at, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
         let (root, scratch) = (open(&self.at("root")), open(self.dir.path()));
         let mut space = SpaceGuard::new(root.as_fd(), self.dir.path(), None)?;
-        let mut notes = Notes::default();
+        let mut remarks = Remarks::default();
         let image = OciImage::parse(OsStr::new(source), options).unwrap()?;
-        image.extract(root.as_fd(), scratch.as_fd(), &mut space, &mut notes, &mut Quiet)?;
-        self.notes.replace(notes.into_lines());
+        image.extract(root.as_fd(), scratch.as_fd(), &mut space, &mut remarks, &mut Quiet)?;
+        self.remarks.replace(remarks.into_lines());
         Ok(image.taken())
     }
 

@@ -1,10 +1,10 @@
-//! Trees of Debian and its kin, by mmdebstrap.
+//! Recipes for trees of Debian and its derivatives, by mmdebstrap.
 
 use super::{RecipeError, check, check_run, word};
 use serde::Deserialize;
 use std::path::Path;
 
-/// A recipe for a tree of Debian or one of its kin.
+/// A recipe for a tree of Debian or a derivative.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Debian {
@@ -13,15 +13,15 @@ pub struct Debian {
     _kind: Option<String>,
     /// Release: `bookworm`.
     pub suite: String,
-    /// What mmdebstrap begins with: `minbase`, `standard`, …
+    /// Set of packages with which mmdebstrap starts: `minbase`, `standard`, …
     #[serde(default = "default_variant")]
     pub variant: String,
     /// Archive components.
     #[serde(default = "default_components")]
     pub components: Vec<String>,
-    /// Packages to install in addition.
+    /// Further packages to install.
     pub packages: Vec<String>,
-    /// Commands for `/bin/sh -e`, executed in the chroot in this order after the packages are there.
+    /// Commands for `/bin/sh -e`, executed in the tree in this order after the packages are installed.
     #[serde(default)]
     pub run: Vec<String>,
 }
@@ -63,8 +63,7 @@ impl Debian {
         Ok(recipe)
     }
 
-    /// Arguments for `mmdebstrap`, which makes the tree in `target` (absent or empty) from the mirrors that it chooses
-    /// by itself, or from `mirror`.
+    /// Arguments for `mmdebstrap`, which makes the tree in `target` (absent or empty) from its default mirrors or from `mirror`.
     pub fn args(&self, target: &Path, mirror: Option<&str>) -> Vec<String> {
         let mut args = vec![
             "--mode=root".to_owned(),
@@ -76,7 +75,7 @@ impl Debian {
             args.push(format!("--include={}", self.packages.join(",")));
         }
         for command in &self.run {
-            // mmdebstrap gives a hook with shell characters to sh -c, the tree as $1.
+            // mmdebstrap passes a hook with shell characters to sh -c, with the tree as $1.
             let quoted = command.replace('\'', r"'\''");
             args.push(format!(r#"--customize-hook=chroot "$1" /bin/sh -ec '{quoted}'"#));
         }
@@ -92,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_recipe_that_we_ship() {
+    fn the_shipped_recipe_is_valid() {
         let text = include_str!("../../../../images/debian.toml");
         let recipe = Debian::parse(text).unwrap();
         assert_eq!(recipe.suite, "bookworm");

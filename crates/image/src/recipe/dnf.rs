@@ -1,29 +1,29 @@
-//! Trees of Fedora and its kin, by dnf.
+//! Recipes for trees of Fedora and its derivatives, by dnf.
 
 use super::{RecipeError, check, check_run, word};
 use serde::Deserialize;
 use std::{collections::BTreeMap, fmt::Write, path::Path};
 
-/// A recipe for a tree of Fedora, Rocky Linux, AlmaLinux and the like.
+/// A recipe for a tree of Fedora, Rocky Linux, AlmaLinux and so on.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Dnf {
     /// `dnf`.
     #[serde(rename = "kind")]
     _kind: String,
-    /// Release, which `$releasever` in addresses stands for: `9`.
+    /// Release, which replaces `$releasever` in addresses: `9`.
     pub releasever: String,
-    /// Where packages come from, by name.
+    /// Repositories of packages, by name.
     pub repo: BTreeMap<String, Repo>,
     /// Packages to install, and groups: `@core`.
     pub packages: Vec<String>,
-    /// Whether packages come along that others only recommend.
+    /// Whether weak dependencies (packages that are only recommended) are installed.
     #[serde(default)]
     pub weak_deps: bool,
     /// Whether documentation is installed.
     #[serde(default)]
     pub docs: bool,
-    /// Commands for `/bin/sh -e`, executed in the chroot in this order after the packages are there.
+    /// Commands for `/bin/sh -e`, executed in the tree in this order after the packages are installed.
     #[serde(default)]
     pub run: Vec<String>,
 }
@@ -34,13 +34,13 @@ pub struct Dnf {
 pub struct Repo {
     /// Its address.
     pub baseurl: Option<String>,
-    /// Address of a list of mirrors, instead.
+    /// Address of a list of mirrors, in place of `baseurl`.
     pub mirrorlist: Option<String>,
-    /// Address of a list of mirrors in metalink's form, instead.
+    /// Address of a list of mirrors as a metalink, in place of `baseurl`.
     pub metalink: Option<String>,
-    /// Address of the key that its packages are signed with.
+    /// Address of the key with which its packages are signed.
     pub gpgkey: Option<String>,
-    /// Whether packages have to be signed. Without, whoever is between this machine and the mirror chooses what nodes run.
+    /// Whether packages must be signed. Without signatures, an attacker on the way to the mirror chooses what nodes run.
     #[serde(default = "yes")]
     pub gpgcheck: bool,
 }
@@ -76,8 +76,8 @@ impl Repo {
         }
         if self.gpgcheck && self.gpgkey.is_none() {
             return refuse(
-                "gpgkey, the address of the key that its packages are signed with, is missing; of one that signs \
-                 nothing, say gpgcheck = false",
+                "gpgkey, the address of the key with which its packages are signed, is missing; for unsigned packages write \
+                 gpgcheck = false",
             );
         }
         let addresses = [&self.baseurl, &self.mirrorlist, &self.metalink, &self.gpgkey];
@@ -107,7 +107,7 @@ impl Dnf {
             check(field, "", false, wanted)?;
         }
         for name in &recipe.packages {
-            // Names of packages, versions behind them, globs, and groups and environments by id.
+            // Allowed are names of packages with or without version, globs, and groups and environments by id.
             let bare = name.strip_prefix("@^").or(name.strip_prefix('@')).unwrap_or(name);
             let wanted = "the name of a package, such as openssh-server, or of a group, such as @core";
             check("packages", name, word(bare, "_:~^*"), wanted)?;
@@ -116,7 +116,7 @@ impl Dnf {
         Ok(recipe)
     }
 
-    /// The configuration that dnf reads instead of this machine's. No value holds a line break.
+    /// The configuration for dnf, which replaces this machine's. No value contains a line break.
     pub fn config(&self) -> String {
         let flag = |on: bool| if on { "True" } else { "False" };
         let mut text = format!(
@@ -127,7 +127,7 @@ impl Dnf {
             text.push_str("tsflags=nodocs\n");
         }
         for (name, repo) in &self.repo {
-            let (key, address) = repo.source().expect("checked when it was read");
+            let (key, address) = repo.source().expect("the recipe was checked after parsing");
             let _ = write!(text, "\n[{name}]\nname={name}\nenabled=True\n{key}={address}\n");
             let _ = writeln!(text, "gpgcheck={}", flag(repo.gpgcheck));
             if let Some(key) = &repo.gpgkey {
@@ -137,8 +137,8 @@ impl Dnf {
         text
     }
 
-    /// Arguments for `dnf`, which makes the tree in `target`. `dir` is a directory with [`Dnf::config`] in `dnf.conf`; what dnf
-    /// fetches and logs goes there too. Options on the command line are of this machine, not of the tree (dnf(8), `--installroot`).
+    /// Arguments for `dnf`, which makes the tree in `target`. `dir` is a directory with [`Dnf::config`] in `dnf.conf`, and for dnf's
+    /// downloads and logs. Paths on the command line are of this machine, not of the tree (dnf(8), `--installroot`).
     pub fn args(&self, target: &Path, dir: &Path) -> Vec<String> {
         let mut args = vec![
             "--assumeyes".to_owned(),
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_recipe_that_we_ship() {
+    fn the_shipped_recipe_is_valid() {
         let recipe = Dnf::parse(include_str!("../../../../images/rocky.toml")).unwrap();
         assert_eq!(recipe.releasever, "9");
         for package in [
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_dnf_is_told() {
+    fn the_configuration_and_arguments_for_dnf() {
         let text = "kind = 'dnf'\nreleasever = '9'\npackages = ['bash', '@core']\n[repo.a]\nbaseurl = 'file:///a'\n\
             gpgcheck = false\n[repo.b]\nmirrorlist = 'https://b/$basearch'\ngpgkey = 'https://b/key'\n";
         let recipe = Dnf::parse(text).unwrap();

@@ -1,4 +1,4 @@
-//! Recipes: what to install into a root tree (`images/*.toml`), and how mmdebstrap and dnf are told.
+//! Recipes: the content of a root tree (`images/*.toml`), and the arguments for mmdebstrap and dnf.
 
 mod debian;
 mod dnf;
@@ -8,49 +8,49 @@ pub use dnf::Dnf;
 
 use serde::Deserialize;
 
-/// What a tree is made of.
+/// The content of a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Recipe {
-    /// Debian or one of its kin, by mmdebstrap.
+    /// Debian or a derivative, by mmdebstrap.
     Debian(Debian),
-    /// Fedora or one of its kin, by dnf.
+    /// Fedora or a derivative, by dnf.
     Dnf(Dnf),
 }
 
-/// The field that says which of them it is.
+/// The field that names the kind of recipe.
 #[derive(Deserialize)]
 struct Kind {
     kind: Option<String>,
 }
 
-/// Why a text is no recipe.
+/// Why a text is not a recipe.
 #[derive(Debug, thiserror::Error)]
 pub enum RecipeError {
-    /// Not TOML, or not these fields.
+    /// It is not TOML, or has other fields.
     #[error("{}", .0.to_string().trim_end())]
     Toml(#[from] toml::de::Error),
-    /// A value that cannot be passed on.
+    /// A value that cannot be passed to the program.
     #[error("{field}: '{value}' is not {wanted}")]
     Value {
-        /// Which field.
+        /// The field.
         field: &'static str,
-        /// What was found.
+        /// Its value.
         value: String,
-        /// What would be right.
+        /// The allowed values.
         wanted: &'static str,
     },
-    /// A repository that says not enough.
+    /// A repository with missing or conflicting fields.
     #[error("repo.{name}: {what}")]
     Repo {
         /// Its name.
         name: String,
-        /// What is missing, or too much.
+        /// The missing or conflicting fields.
         what: &'static str,
     },
 }
 
 impl Recipe {
-    /// Reads a recipe. Every value is checked: none may look like an option of the program that it is given to.
+    /// Parses a recipe. Every value is checked: none may look like an option of the program to which it is passed.
     pub fn parse(text: &str) -> Result<Self, RecipeError> {
         let Kind { kind } = toml::from_str(text)?;
         match kind.as_deref() {
@@ -92,7 +92,7 @@ fn word(value: &str, more: &str) -> bool {
             .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c) || more.contains(c))
 }
 
-/// Commands for a shell in the tree.
+/// Checks commands for a shell in the tree.
 fn check_run(run: &[String]) -> Result<(), RecipeError> {
     run.iter().try_for_each(|command| {
         let right = !command.trim().is_empty() && !command.contains('\0');

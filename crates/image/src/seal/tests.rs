@@ -1,4 +1,4 @@
-//! Working copies: made, changed, sealed, deleted, and all that may come in between. These need root, as images do.
+//! Working copies: made, changed, sealed, deleted, and interrupted. These tests need root, as images do.
 
 use super::*;
 use crate::{
@@ -66,7 +66,7 @@ fn names(images: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_copy_is_changed_and_becomes_the_next_version() {
+fn a_changed_copy_becomes_the_next_version() {
     let bench = Bench::new();
     fs::create_dir(bench.path("tree/nasty")).unwrap();
     nasty::make(&bench.path("tree/nasty"), true);
@@ -101,7 +101,7 @@ fn a_copy_is_changed_and_becomes_the_next_version() {
     assert_eq!((counts.added, counts.removed, counts.changed), (1, 1, 1));
     assert_eq!(packages_of(&second.dir).changes.len(), 3);
     assert_ne!(m.digest, first.manifest.digest);
-    // Moved, not copied.
+    // The tree was moved, not copied.
     assert_eq!(
         rustix::fs::stat(second.dir.join("root/etc/motd")).unwrap().st_ino,
         inode
@@ -119,7 +119,7 @@ fn a_copy_is_changed_and_becomes_the_next_version() {
 }
 
 #[test]
-fn a_version_that_was_tampered_with_is_told() {
+fn a_version_that_was_tampered_with_is_reported() {
     let (_bench, request, _copy) = with_copy();
     let (catalog, _) = load_catalog(&request.images_dir);
     let version = catalog.newest("test").unwrap();
@@ -134,10 +134,10 @@ fn a_version_that_was_tampered_with_is_told() {
 }
 
 #[test]
-fn nobody_seals_or_deletes_what_is_open() {
+fn a_copy_in_use_is_neither_sealed_nor_deleted() {
     let (_bench, request, copy) = with_copy();
-    let open = hold(&request.images_dir, "test-work", true, "x").unwrap();
-    let also = hold(&request.images_dir, "test-work", true, "x").unwrap();
+    let open = lock_copy(&request.images_dir, "test-work", true, "x").unwrap();
+    let also = lock_copy(&request.images_dir, "test-work", true, "x").unwrap();
     assert_eq!(copy.users(), [std::process::id()]);
     let pid = format!("pid {}", std::process::id());
     let errors = [
@@ -148,7 +148,7 @@ fn nobody_seals_or_deletes_what_is_open() {
     ];
     for error in errors {
         assert!(
-            error.contains("while somebody works in it") && error.contains(&pid),
+            error.contains("while a process works in it") && error.contains(&pid),
             "{error}"
         );
     }
@@ -159,13 +159,13 @@ fn nobody_seals_or_deletes_what_is_open() {
     assert!(!request.images_dir.join(WORK).exists());
     let error = seal(&seal_request(&request), &mut Quiet).unwrap_err().to_string();
     assert!(
-        error.contains("there is no working copy test-work; make one with"),
+        error.contains("working copy test-work does not exist; make one with"),
         "{error}"
     );
 }
 
 #[test]
-fn a_copy_that_cannot_boot_stays_a_copy() {
+fn a_copy_that_cannot_boot_is_not_sealed() {
     let (_bench, request, copy) = with_copy();
     let before = nasty::look(&copy.dir);
     fs::rename(copy.root().join("usr/sbin/init"), copy.root().join("usr/sbin/was-init")).unwrap();
@@ -193,7 +193,7 @@ fn a_copy_that_cannot_boot_stays_a_copy() {
 }
 
 #[test]
-fn wrong_names_say_so() {
+fn wrong_names_are_refused() {
     let (_bench, request, _copy) = with_copy();
     let clone = |name: &str, parent: &str| {
         let request = CloneRequest {
@@ -203,21 +203,21 @@ fn wrong_names_say_so() {
         };
         clone_version(&request, &mut Quiet).unwrap_err().to_string()
     };
-    assert!(clone("test-work", "test@1").contains("is a working copy test-work already"));
+    assert!(clone("test-work", "test@1").contains("working copy test-work exists already"));
     assert!(clone("test", "test@1").contains("test is an image"));
-    assert!(clone("../x", "test@1").contains("no name for an image"));
-    assert!(clone("x", "test@2").contains("no image test@2"));
+    assert!(clone("../x", "test@1").contains("not a name for an image"));
+    assert!(clone("x", "test@2").contains("image test@2 does not exist"));
     assert_clean(&request.images_dir);
 }
 
 #[test]
-fn full_disks_leave_nothing_half_made() {
+fn a_full_disk_leaves_nothing_half_made() {
     let bench = Bench::new();
     for i in 0..8 {
         fs::write(bench.path("tree").join(format!("file{i}")), vec![i as u8; 200_000]).unwrap();
     }
     let (mut clones, mut seals) = (0, 0);
-    // From one that holds the version and next to nothing else to one that holds all.
+    // The sizes start at a disk that holds little more than the version, and end at one that holds all.
     for kib in (2100..4600).step_by(90) {
         let mounted = Mounted::new(bench.path("state"), &format!("size={kib}k"));
         let request = bench.request();
@@ -257,7 +257,7 @@ fn full_disks_leave_nothing_half_made() {
     assert!(clones > 3 && seals > 0, "{clones} {seals}");
 }
 
-/// Kills its own process at the nth thing that it hears; of files only every eighth counts.
+/// Kills its own process at the nth call; of files only every eighth counts.
 struct KillAt(u64, u64);
 
 impl KillAt {
@@ -279,13 +279,13 @@ impl Progress for KillAt {
             self.step();
         }
     }
-    fn note(&mut self, _text: &str) {}
+    fn remark(&mut self, _text: &str) {}
     fn reached(&mut self, _point: &'static str) {
         self.step();
     }
 }
 
-/// The second half of [`killed_at_every_step`], as a process of its own.
+/// The process that [`killed_at_every_step`] kills.
 #[test]
 #[ignore = "only run by another test, as the process that is killed"]
 fn as_a_process() {
@@ -317,7 +317,7 @@ fn as_a_process() {
     }
 }
 
-/// Runs `what` and kills it at `step`; true if it ended before.
+/// Runs `what` and kills it at `step`. Returns true if it ended before.
 fn run_and_kill(what: &str, step: u64, bench: &Bench) -> bool {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "seal::tests::as_a_process", "--ignored"])
@@ -336,7 +336,7 @@ fn run_and_kill(what: &str, step: u64, bench: &Bench) -> bool {
 #[test]
 fn killed_at_every_step() {
     let bench = Bench::new();
-    // In memory: it is about crashes of processes, and each step syncs its file system.
+    // The file system is in memory: this is about killed processes, and each step syncs its file system.
     let _mounted = Mounted::new(bench.path("state"), "size=100m");
     kill_at_every_step(&bench);
 }
@@ -368,7 +368,7 @@ fn kill_at_every_step(bench: &Bench) {
                 clone_version(&clone_request(&request), &mut Quiet).unwrap();
             }
             let ended = run_and_kill(what, steps, bench);
-            // Whatever the moment: all that was there is there, and what was made is whole or not there.
+            // All earlier versions and copies are there, and the new one is complete or missing.
             let now = names(images);
             let (done, undone): (&[&str], &[&str]) = match what {
                 "import" => (&["test@1"], &[]),
@@ -391,7 +391,7 @@ fn kill_at_every_step(bench: &Bench) {
                     "{what} {steps}"
                 );
             }
-            // And it goes on.
+            // The operation succeeds afterwards.
             if !is_done {
                 match what {
                     "import" => drop(import(&request, &mut Quiet).unwrap()),

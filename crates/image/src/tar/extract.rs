@@ -1,4 +1,4 @@
-//! Extracting entries into a tree, never outside of it.
+//! Extracts entries into a tree, and never outside of it.
 
 use super::{
     layers::Layer,
@@ -8,7 +8,7 @@ use super::{
 use crate::{
     error::{Doing, ImportError, Result, show_name},
     progress::{Progress, Step},
-    tree::{Copied, Meta, Notes, SpaceGuard, Target, open_dir, open_dir_as_root, remove_tree, write_extents},
+    tree::{Copied, Meta, Remarks, SpaceGuard, Target, open_dir, open_dir_as_root, remove_tree, write_extents},
 };
 use rustix::{
     fs::{
@@ -26,10 +26,10 @@ use std::{
     sync::atomic::Ordering,
 };
 
-/// Bytes of names and extended attributes of all directories together: some millions of directories.
+/// Most bytes of names and extended attributes of all directories together: enough for some millions of directories.
 const MOST_KEPT: usize = 256 << 20;
-/// Attributes of a layer's directories that it has no entry for: the same at each import.
-pub(super) const UNSAID: Meta = Meta {
+/// Attributes of directories that a layer needs but has no entry for. They are constant, so that every import gives the same tree.
+pub(super) const DEFAULT_META: Meta = Meta {
     mode: 0o755,
     uid: 0,
     gid: 0,
@@ -40,15 +40,15 @@ pub(super) const UNSAID: Meta = Meta {
 pub(super) struct Extractor<'a> {
     pub(super) root: BorrowedFd<'a>,
     space: &'a mut SpaceGuard,
-    pub(super) notes: &'a mut Notes,
-    /// What is known of the layer that is being extracted, if the archive is one.
+    pub(super) remarks: &'a mut Remarks,
+    /// The state of the layer that is being extracted; none if the archive is not a layer.
     pub(super) layer: Option<Layer>,
-    /// Attributes of directories, set at the end: what is made in them changes their times. Of layers with the
-    /// directory's inode, as a later layer can make another one of that name.
+    /// Attributes of directories, set at the end because files that are made in a directory change its times. For layers with the
+    /// directory's inode, because a later layer can make another directory of that name.
     pub(super) dirs: BTreeMap<Vec<u8>, (Option<u64>, Meta)>,
-    /// Bytes of names and extended attributes in `dirs`, or a little more.
+    /// Bytes of names and extended attributes in `dirs`, rounded up.
     kept: usize,
-    /// The directory of the last entry: most of the time the next one's too.
+    /// The directory of the last entry; the next entry usually has the same one.
     pub(super) parent: Option<(Vec<u8>, OwnedFd)>,
     buffer: Vec<u8>,
     copied: Copied,
@@ -59,13 +59,13 @@ pub(crate) fn extract(
     file: File,
     root: BorrowedFd<'_>,
     space: &mut SpaceGuard,
-    notes: &mut Notes,
+    remarks: &mut Remarks,
     progress: &mut dyn Progress,
 ) -> Result<Copied> {
     let stream = stream::open(file)?;
     progress.begin(Step::Copy, Some(stream.len));
     let mut reader = Reader::new(stream.bytes);
-    let mut extractor = Extractor::new(root, space, notes);
+    let mut extractor = Extractor::new(root, space, remarks);
     let mut shown = 0;
     let mut acls = 0;
     while let Some(entry) = reader.next()? {
@@ -76,12 +76,12 @@ pub(crate) fn extract(
         progress.advance(1, position - shown);
         shown = position;
     }
-    extractor.lost_acls(acls);
+    extractor.report_lost_acls(acls);
     extractor.finish_dirs()?;
     Ok(extractor.copied)
 }
 
-/// Names the entry in errors of system calls that are the archive's fault; a full disk is not.
+/// Adds the entry to errors of system calls that the archive causes; a full disk is not one.
 pub(super) fn about(entry: &Entry, error: ImportError) -> ImportError {
     match error {
         ImportError::Io { ref source, .. } if !error.is_full() => ImportError::Archive {
@@ -92,7 +92,7 @@ pub(super) fn about(entry: &Entry, error: ImportError) -> ImportError {
     }
 }
 
-/// The path of an entry without `.`; refuses what leads out of the tree.
+/// The path of an entry without `.`. Refuses paths that lead out of the tree.
 pub(super) fn clean(path: &[u8], what: &str) -> std::result::Result<Vec<u8>, String> {
     if path.starts_with(b"/") {
         return Err(format!(
@@ -100,7 +100,7 @@ pub(super) fn clean(path: &[u8], what: &str) -> std::result::Result<Vec<u8>, Str
         ));
     }
     if path.contains(&0) {
-        return Err(format!("its {what} holds NUL"));
+        return Err(format!("its {what} contains NUL"));
     }
     let mut parts = Vec::new();
     for part in path.split(|b| *b == b'/') {
@@ -116,11 +116,11 @@ pub(super) fn clean(path: &[u8], what: &str) -> std::result::Result<Vec<u8>, Str
 }
 
 impl<'a> Extractor<'a> {
-    pub(super) fn new(root: BorrowedFd<'a>, space: &'a mut SpaceGuard, notes: &'a mut Notes) -> Self {
+    pub(super) fn new(root: BorrowedFd<'a>, space: &'a mut SpaceGuard, remarks: &'a mut Remarks) -> Self {
         Extractor {
             root,
             space,
-            notes,
+            remarks,
             layer: None,
             dirs: BTreeMap::new(),
             kept: 0,
@@ -130,9 +130,9 @@ impl<'a> Extractor<'a> {
         }
     }
 
-    pub(super) fn lost_acls(&mut self, files: u64) {
+    pub(super) fn report_lost_acls(&mut self, files: u64) {
         if files > 0 {
-            self.notes.remark(format!(
+            self.remarks.remark(format!(
                 "access control lists of {files} files were left out: the archive holds them as text; \
                  import the directory itself to keep them"
             ));
@@ -142,7 +142,7 @@ impl<'a> Extractor<'a> {
     /// The path of an entry or of a link's target, cleaned.
     pub(super) fn clean(&self, path: &[u8], what: &str) -> std::result::Result<Vec<u8>, String> {
         match &self.layer {
-            // Some builders write them with a slash, and mean the container's own root.
+            // Some builders write a leading slash, which means the container's own root.
             Some(_) => clean(&path[path.iter().take_while(|b| **b == b'/').count()..], what),
             None => clean(path, what),
         }
@@ -169,7 +169,7 @@ impl<'a> Extractor<'a> {
         let path = self.clean(&entry.path, "name").map_err(refuse)?;
         if path.is_empty() {
             if matches!(entry.kind, Kind::Node(FileType::Directory, ..)) {
-                return self.keep(path, &entry.meta);
+                return self.defer_attributes(path, &entry.meta);
             }
             return Err(refuse("has no name".to_owned()));
         }
@@ -209,7 +209,7 @@ impl<'a> Extractor<'a> {
                     }
                     other => other.doing(doing)?,
                 }
-                self.keep(path.clone(), &entry.meta)?;
+                self.defer_attributes(path.clone(), &entry.meta)?;
             }
             Kind::Node(FileType::RegularFile, ..) => {
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -218,7 +218,7 @@ impl<'a> Extractor<'a> {
                 self.content(entry, reader, file.as_fd())?;
                 entry
                     .meta
-                    .apply(Target::Fd(file.as_fd()), FileType::RegularFile, &path, self.notes)?;
+                    .apply(Target::Fd(file.as_fd()), FileType::RegularFile, &path, self.remarks)?;
             }
             Kind::Node(kind, major, minor) => {
                 if kind == FileType::Symlink && (entry.link.is_empty() || entry.link.contains(&0)) {
@@ -229,7 +229,7 @@ impl<'a> Extractor<'a> {
                     _ => mknodat(dir, &name, kind, Mode::from_raw_mode(0o600), makedev(major, minor)),
                 };
                 self.replacing(dir, &name, &path, entry, make)?.doing(doing)?;
-                entry.meta.apply(Target::Name(dir, &name), kind, &path, self.notes)?;
+                entry.meta.apply(Target::Name(dir, &name), kind, &path, self.remarks)?;
             }
         }
         if let Some(layer) = &mut self.layer {
@@ -239,7 +239,7 @@ impl<'a> Extractor<'a> {
         Ok(())
     }
 
-    /// Makes a file; what is there already under that name goes first, as a later entry of an archive wins.
+    /// Makes a file. An existing one of that name is removed first, because the later entry of an archive wins.
     fn replacing<T>(
         &mut self,
         dir: BorrowedFd<'_>,
@@ -253,7 +253,7 @@ impl<'a> Extractor<'a> {
             other => return Ok(other),
         }
         let removed = if self.layer.is_some() && is_dir(dir, name) {
-            // What lower layers have below that name is hidden.
+            // Everything below that name in lower layers is hidden.
             self.forget(path);
             remove_tree(dir, name)
         } else if is_dir(dir, name) {
@@ -273,7 +273,7 @@ impl<'a> Extractor<'a> {
         Ok(make())
     }
 
-    /// Opens the directory `path`, made if it is missing.
+    /// Opens the directory `path`, and creates it if it is missing.
     fn parent(&mut self, path: &[u8], entry: &Entry) -> Result<OwnedFd> {
         if let Some((cached, fd)) = self.parent.take()
             && cached == path
@@ -285,7 +285,7 @@ impl<'a> Extractor<'a> {
             why: match e {
                 // RESOLVE_BENEATH
                 Errno::XDEV => format!("{} is a link that leads out of the tree", show_name(path)),
-                Errno::NOTDIR => format!("{} is no directory", show_name(path)),
+                Errno::NOTDIR => format!("{} is not a directory", show_name(path)),
                 e => format!("{} cannot be opened: {e}", show_name(path)),
             },
         };
@@ -310,7 +310,7 @@ impl<'a> Extractor<'a> {
             self.space.made_entry()?;
             self.copied.files += 1;
             if self.layer.is_some() {
-                self.keep(part.to_vec(), &UNSAID)?;
+                self.defer_attributes(part.to_vec(), &DEFAULT_META)?;
             }
         }
         let dir = self.open_dir(path).map_err(|e| refuse(path, e))?;
@@ -328,7 +328,7 @@ impl<'a> Extractor<'a> {
                 if got == 0 {
                     return Err(ImportError::Archive {
                         entry: show_name(&entry.path),
-                        why: "has less data than it says".to_owned(),
+                        why: "has less data than its header says".to_owned(),
                     });
                 }
                 write_extents(file, &self.buffer[..got], offset + done).doing(doing)?;
@@ -340,8 +340,8 @@ impl<'a> Extractor<'a> {
         ftruncate(file, entry.data.size).doing(doing)
     }
 
-    /// Keeps a directory's attributes until the end.
-    pub(super) fn keep(&mut self, path: Vec<u8>, meta: &Meta) -> Result<()> {
+    /// Stores a directory's attributes until the end.
+    pub(super) fn defer_attributes(&mut self, path: Vec<u8>, meta: &Meta) -> Result<()> {
         let doing = || format!("looking at {}", show_name(&path));
         let inode = match &self.layer {
             Some(_) => Some(fstat(self.open_dir(&path).doing(doing)?).doing(doing)?.st_ino),
@@ -349,7 +349,7 @@ impl<'a> Extractor<'a> {
         };
         let bytes = |meta: &Meta| path.len() + meta.xattrs.iter().map(|(_, value)| value.len() + 64).sum::<usize>();
         self.kept += bytes(meta);
-        // All are in memory at the end, and a compressed archive can hold any number of them.
+        // All are in memory until the end, and a compressed archive can hold any number of them.
         if self.kept > MOST_KEPT {
             return Err(ImportError::Archive {
                 entry: show_name(&path),
@@ -375,14 +375,14 @@ impl<'a> Extractor<'a> {
                 other => other.doing(doing)?,
             };
             if inode.is_none_or(|inode| fstat(&dir).is_ok_and(|stat| stat.st_ino == inode)) {
-                meta.apply(Target::Fd(dir.as_fd()), FileType::Directory, path, self.notes)?;
+                meta.apply(Target::Fd(dir.as_fd()), FileType::Directory, path, self.remarks)?;
             }
         }
         Ok(())
     }
 }
 
-/// A path's directory and last name.
+/// Splits a path into its directory and its last name.
 pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     let cut = path.iter().rposition(|b| *b == b'/');
     cut.map_or((&path[..0], path), |at| (&path[..at], &path[at + 1..]))

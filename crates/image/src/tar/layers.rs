@@ -1,13 +1,12 @@
-//! Layers of a container image, one extracted over the other (OCI image specification, "Image Layer Filesystem
-//! Changeset").
+//! Extracts layers of a container image, one over the other (OCI image specification, "Image Layer Filesystem Changeset").
 
 use super::{
-    extract::{Extractor, UNSAID, about, is_dir, split},
+    extract::{DEFAULT_META, Extractor, about, is_dir, split},
     reader::{Entry, Reader},
 };
 use crate::{
     error::{Doing, ImportError, Result, show_name},
-    tree::{Notes, SpaceGuard, open_dir, remove_tree},
+    tree::{Remarks, SpaceGuard, open_dir, remove_tree},
 };
 use rustix::{
     fs::{Dir, fstat},
@@ -21,32 +20,31 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-/// Entries of all layers together. The largest images that are known have under a million; this bounds the memory that
-/// remembers them to some 100 MB.
+/// Most entries of all layers together. The largest known images have under a million. This limits the memory for them to some 100 MB.
 const MOST_ENTRIES: u64 = 10_000_000;
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
-/// Other names that begin so are notes of AUFS to itself.
+/// Other names with this beginning are files of AUFS itself.
 const AUFS: &[u8] = b".wh..wh.";
 
-/// What is known of the layer that is being extracted.
+/// The state of the layer that is being extracted.
 #[derive(Debug, Default)]
 pub(super) struct Layer {
-    /// True if there is none below it.
+    /// Whether it is the lowest layer.
     first: bool,
-    /// Names that this layer has: hash of (inode of the directory, name). Whiteouts hide only what lower layers have.
-    /// The inode tells the directory, however many links a path to it leads through.
+    /// Names in this layer, as hashes of (inode of the directory, name). Whiteouts hide only files of lower layers. The inode identifies
+    /// the directory, whatever links the path to it contains.
     made: HashSet<u64>,
     hasher: RandomState,
 }
 
 impl Layer {
-    /// True if there is none below it.
+    /// True for the lowest layer.
     pub fn is_first(&self) -> bool {
         self.first
     }
 
-    /// The layer has `name` in `dir`.
+    /// Records that the layer has `name` in `dir`.
     pub fn made(&mut self, dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<()> {
         // Below the first layer there is nothing to hide.
         if !self.first {
@@ -68,15 +66,15 @@ pub(crate) struct Layers<'a> {
 }
 
 impl<'a> Layers<'a> {
-    /// Begins with the empty directory `root`.
-    pub fn new(root: BorrowedFd<'a>, space: &'a mut SpaceGuard, notes: &'a mut Notes) -> Self {
+    /// Starts with the empty directory `root`.
+    pub fn new(root: BorrowedFd<'a>, space: &'a mut SpaceGuard, remarks: &'a mut Remarks) -> Self {
         Layers {
-            extractor: Extractor::new(root, space, notes),
+            extractor: Extractor::new(root, space, remarks),
             entries: 0,
         }
     }
 
-    /// Extracts a layer, an archive that is not compressed, over those before it. `extracted` hears of every entry.
+    /// Extracts a layer, an uncompressed archive, over those before it. `extracted` is called for every entry.
     pub fn add(&mut self, archive: impl Read, extracted: &mut dyn FnMut()) -> Result<()> {
         let first = self.extractor.layer.is_none();
         self.extractor.layer = Some(Layer {
@@ -84,7 +82,7 @@ impl<'a> Layers<'a> {
             ..Layer::default()
         });
         if first {
-            self.extractor.keep(Vec::new(), &UNSAID)?;
+            self.extractor.defer_attributes(Vec::new(), &DEFAULT_META)?;
         }
         self.extractor.parent = None;
         let mut reader = Reader::new(archive).ends_anywhere();
@@ -101,11 +99,11 @@ impl<'a> Layers<'a> {
             made.map_err(|e| about(&entry, e))?;
             extracted();
         }
-        self.extractor.lost_acls(acls);
+        self.extractor.report_lost_acls(acls);
         Ok(())
     }
 
-    /// Sets the attributes of directories, behind the last layer.
+    /// Sets the attributes of directories, after the last layer.
     pub fn finish(mut self) -> Result<()> {
         self.extractor.finish_dirs()
     }
@@ -130,12 +128,12 @@ impl Extractor<'_> {
             None => self.entry(entry, reader),
             Some(_) if name == OPAQUE => self.hide_all(parent, entry),
             Some(_) if name.starts_with(AUFS) => Ok(()),
-            Some(b"" | b"." | b"..") => Err(refuse("is a whiteout of no name")),
+            Some(b"" | b"." | b"..") => Err(refuse("is a whiteout without a name")),
             Some(hidden) => self.hide(parent, hidden, entry),
         }
     }
 
-    /// A directory that a whiteout is in; none if there is none, and so nothing to hide.
+    /// The directory of a whiteout; none if it does not exist, so that there is nothing to hide.
     fn whiteout_dir(&mut self, path: &[u8]) -> Result<Option<OwnedFd>> {
         self.parent = None;
         if self.layer.as_ref().is_none_or(Layer::is_first) {
@@ -148,7 +146,7 @@ impl Extractor<'_> {
         }
     }
 
-    /// Hides what lower layers have as `name` in `parent`.
+    /// Hides `name` in `parent` of lower layers.
     fn hide(&mut self, parent: &[u8], name: &[u8], entry: &Entry) -> Result<()> {
         let Some(dir) = self.whiteout_dir(parent)? else {
             return Ok(());
@@ -165,7 +163,7 @@ impl Extractor<'_> {
             self.forget(&path);
             return remove_tree(dir.as_fd(), &c_name).doing(doing);
         }
-        // This layer has that name too: what it has there stays, what was in a directory before it goes.
+        // This layer also has that name: its own files stay, and older files in such a directory are removed.
         match is_dir(dir.as_fd(), &c_name) {
             true => {
                 let below = open_dir(dir.as_fd(), name).doing(doing)?;
@@ -175,7 +173,7 @@ impl Extractor<'_> {
         }
     }
 
-    /// Hides all that lower layers have in `path`.
+    /// Hides everything of lower layers in `path`.
     fn hide_all(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
         match self.whiteout_dir(path)? {
             Some(dir) => self.hide_below(dir, path, entry),
@@ -189,7 +187,7 @@ impl Extractor<'_> {
             true => name.to_vec(),
             false => [path, b"/", name].concat(),
         };
-        // Directories by their paths from `top`: their depth is the image's choice, and descriptors are few.
+        // Directories are stored as paths from `top`: the image decides their depth, and descriptors are limited.
         let mut todo: Vec<Vec<u8>> = vec![Vec::new()];
         while let Some(path) = todo.pop() {
             let dir = open_dir(top.as_fd(), &path).doing(doing)?;
@@ -211,7 +209,7 @@ impl Extractor<'_> {
         Ok(())
     }
 
-    /// The layer has something below `path`: opaque directories above it keep its directories.
+    /// Records that the layer has something below `path`, so that opaque whiteouts above do not remove these directories.
     pub(super) fn touch(&mut self, path: &[u8]) -> Result<()> {
         if path.is_empty() || self.layer.as_ref().is_none_or(Layer::is_first) {
             return Ok(());
@@ -227,7 +225,7 @@ impl Extractor<'_> {
         Ok(())
     }
 
-    /// Forgets the attributes of `path` and of directories below it, which are removed.
+    /// Drops the attributes of `path` and of directories below it, which are removed.
     pub(super) fn forget(&mut self, path: &[u8]) {
         self.dirs.remove(path);
         let prefix = [path, b"/"].concat();

@@ -1,5 +1,4 @@
-//! An archive's table of contents: where each file's bytes are, for archives that are read in another order than
-//! their own.
+//! The table of contents of an archive, for archives that are read in another order than their own.
 
 use super::reader::{Kind, Reader};
 use crate::error::{ImportError, Result};
@@ -10,27 +9,27 @@ use std::{
     io::{BufReader, Seek, SeekFrom},
 };
 
-/// Members of an archive that holds a container image: two for each layer, some for each platform.
+/// Most members of an archive with a container image: two for each layer, some for each platform.
 const MOST_MEMBERS: usize = 100_000;
-/// Links that lead to links.
+/// Most links that lead to links.
 const MOST_LINKS: usize = 8;
 
-/// Where a file's bytes are.
+/// The place of a file's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Member {
-    /// From the archive's start.
+    /// Offset from the archive's start.
     pub offset: u64,
-    /// Bytes.
+    /// Number of bytes.
     pub size: u64,
 }
 
 enum Found {
     File(Member),
-    /// Another name.
+    /// Another name of a file.
     Link(Vec<u8>),
 }
 
-/// Regular files of an archive that is not compressed, by their cleaned names, links to them followed.
+/// Regular files of an uncompressed archive, by their cleaned names, with links resolved.
 pub(crate) fn members(file: &File) -> Result<HashMap<Vec<u8>, Member>> {
     let mut bytes = BufReader::with_capacity(4096, file);
     bytes.seek(SeekFrom::Start(0)).map_err(|e| ImportError::Io {
@@ -57,7 +56,7 @@ pub(crate) fn members(file: &File) -> Result<HashMap<Vec<u8>, Member>> {
         }
         if found.len() > MOST_MEMBERS {
             return Err(ImportError::Request(format!(
-                "the archive has more than {MOST_MEMBERS} files; it is no container image"
+                "the archive has more than {MOST_MEMBERS} files; it is not a container image"
             )));
         }
     }
@@ -74,7 +73,7 @@ pub(crate) fn members(file: &File) -> Result<HashMap<Vec<u8>, Member>> {
     Ok(resolved.collect())
 }
 
-/// A path without `.` and `..`, seen from the directory of `from`. It is only looked up in a table.
+/// A path without `.` and `..`, relative to the directory of `from`. It is only looked up in a table.
 fn normal(path: &[u8], from: &[u8]) -> Vec<u8> {
     let base = from
         .iter()

@@ -1,7 +1,7 @@
-//! Extracting a root tree from an archive: ustar, pax and GNU tar, plain or compressed.
+//! Extracts a root tree from an archive: ustar, pax and GNU tar, plain or compressed.
 //!
-//! Headers are decoded by the `tar` crate; extensions are read here, as that crate reads them without a bound, knows
-//! no pax sparse files, and its extraction keeps neither extended attributes of all kinds nor devices.
+//! The `tar` crate decodes headers. Extensions are read here, because that crate reads them without a limit and does not support pax
+//! sparse files, and its extraction keeps neither all kinds of extended attributes nor devices.
 
 mod extract;
 mod layers;
@@ -15,7 +15,7 @@ pub(crate) use extract::extract;
 pub(crate) use layers::Layers;
 pub(crate) use members::{Member, members};
 
-/// The bytes of `packed` without the compression that their first ones tell of.
+/// Decompresses `packed`. The first bytes show the compression.
 pub(crate) fn decompress<'a>(packed: impl std::io::BufRead + 'a) -> Result<Box<dyn Read + 'a>> {
     stream::decompress(packed)
 }
@@ -23,19 +23,19 @@ pub(crate) fn decompress<'a>(packed: impl std::io::BufRead + 'a) -> Result<Box<d
 use super::error::Result;
 use std::io::Read;
 
-/// What an archive holds.
+/// The size of an archive's content.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
     /// Files, directories, links and the like.
     pub entries: u64,
-    /// Bytes of file content in the archive; holes are not counted.
+    /// Bytes of file content in the archive, without holes.
     pub stored: u64,
 }
 
-/// Reads an archive that is not compressed to its end, as an import does, and writes nothing.
+/// Reads an uncompressed archive to its end like an import, but writes nothing.
 ///
 /// # Errors
-/// It is damaged, cut off, or holds what an import refuses by its headers alone.
+/// It is damaged, cut off, or contains headers that an import refuses.
 pub fn survey(archive: impl Read) -> Result<Survey> {
     let mut reader = reader::Reader::new(archive);
     let mut survey = Survey::default();

@@ -1,8 +1,8 @@
-//! Extended headers (POSIX.1-2024, pax, "pax Extended Header").
+//! Parses extended headers (POSIX.1-2024, pax, "pax Extended Header").
 
 use std::collections::BTreeMap;
 
-/// Records of the extended headers that apply to an entry.
+/// The records of the extended headers for one entry.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Records {
     map: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -10,11 +10,11 @@ pub(super) struct Records {
     pub sparse_list: Vec<u64>,
 }
 
-/// Segments of a sparse file are at most this many, so that a map takes at most 16 MiB.
+/// Most segments of a sparse file, so that a map takes at most 16 MiB.
 pub(super) const MOST_SEGMENTS: usize = 1 << 20;
 
 impl Records {
-    /// Adds the records of one extended header. An empty value takes a record away.
+    /// Adds the records of one extended header. An empty value removes a record.
     pub fn add(&mut self, mut text: &[u8]) -> Result<(), String> {
         while !text.is_empty() {
             let wrong = || "its extended header is damaged".to_owned();
@@ -47,13 +47,13 @@ impl Records {
         self.map.get(key.as_bytes()).map(Vec::as_slice)
     }
 
-    /// The value of `key` as a number; `Err` if it is none.
+    /// The value of `key` as a number; an error if it is not one.
     pub fn number(&self, key: &str) -> Result<Option<u64>, String> {
         let read = |value| decimal(value).ok_or_else(|| format!("{key} of its extended header is not a number"));
         self.get(key).map(read).transpose()
     }
 
-    /// Extended attributes, as GNU tar, star and bsdtar write them.
+    /// Extended attributes, in the forms of GNU tar, star and bsdtar.
     pub fn xattrs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let prefix: &[u8] = b"SCHILY.xattr.";
         self.map
@@ -68,7 +68,7 @@ pub(super) fn decimal(text: &[u8]) -> Option<u64> {
     digits.then(|| std::str::from_utf8(text).ok()?.parse().ok())?
 }
 
-/// A time, `[-]seconds[.fraction]`, as seconds and nanoseconds; finer digits are cut.
+/// A time, `[-]seconds[.fraction]`, as seconds and nanoseconds. Finer digits are cut.
 pub(super) fn time(text: &[u8]) -> Option<(i64, i64)> {
     let (negative, text) = match text.strip_prefix(b"-") {
         Some(rest) => (true, rest),
@@ -91,7 +91,7 @@ pub(super) fn time(text: &[u8]) -> Option<(i64, i64)> {
     })
 }
 
-/// A record as it is written: its length counts itself.
+/// A record in its written form: its length includes itself.
 #[cfg(test)]
 pub(super) fn record(key: &[u8], value: &[u8]) -> Vec<u8> {
     let rest = [b" ", key, b"=", value, b"\n"].concat();
@@ -107,7 +107,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn records() {
+    fn records_are_parsed() {
         let mut records = Records::default();
         records.add(&record(b"path", b"a")).unwrap();
         let text = [record(b"SCHILY.xattr.user.x", b"\n\x00=\xff"), record(b"uid", b"1000")].concat();
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn times() {
+    fn times_are_parsed() {
         assert_eq!(time(b"1700000000.123456789"), Some((1_700_000_000, 123_456_789)));
         assert_eq!(time(b"5.1"), Some((5, 100_000_000)));
         assert_eq!(time(b"5.12345678999"), Some((5, 123_456_789)));

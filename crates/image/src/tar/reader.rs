@@ -1,4 +1,4 @@
-//! Entries of an archive, one after the other, each with all of its extensions applied.
+//! Reads the entries of an archive one after the other, with all of their extensions applied.
 
 use super::{
     pax::{self, Records},
@@ -14,55 +14,55 @@ use std::{
     io::{self, Read, Seek},
 };
 
-/// Extended headers hold attributes of at most 64 KiB each; a GNU long name is at most a path.
+/// Most bytes of an extended header: attributes have at most 64 KiB each, and a GNU long name is at most a path.
 const LARGEST_RECORDS: u64 = 8 << 20;
 const LARGEST_NAME: u64 = 1 << 20;
-/// Bytes behind the end marker.
+/// Most bytes after the end marker.
 const LARGEST_PADDING: u64 = 64 << 20;
 const BLOCK: u64 = 512;
 
-/// What an entry is.
+/// The type of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A file of that kind, with its device number where it is a device.
+    /// A file of that type, with its device number for a device.
     Node(FileType, u32, u32),
     /// Another name of an earlier entry.
     HardLink,
 }
 
-/// One entry; its data is read from the [`Reader`].
+/// One entry. Its data is read from the [`Reader`].
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     /// Path as written.
     pub path: Vec<u8>,
     /// Target of a link, as written.
     pub link: Vec<u8>,
-    /// What it is.
+    /// Its type.
     pub kind: Kind,
-    /// Attributes.
+    /// Owner, mode, times and extended attributes.
     pub meta: Meta,
-    /// Where its data belongs; one segment for ordinary files.
+    /// The places of its data; one segment for ordinary files.
     pub data: SparseMap,
-    /// True if it has access control lists in a form that is not read.
+    /// True if it has access control lists in a form that is not supported.
     pub text_acl: bool,
 }
 
-/// Reads entries.
+/// Reads the entries of an archive.
 pub(super) struct Reader<R> {
     inner: R,
     offset: u64,
-    /// Bytes of the present entry's data that were not read yet, and of the padding behind it.
+    /// Bytes of the current entry's data that were not read yet, and of the padding after it.
     left: u64,
     padding: u64,
     globals: Records,
-    /// The end of the bytes between two entries is the archive's end.
+    /// Whether the input may end between two entries.
     ends_anywhere: bool,
-    /// The first byte of the next header, if it was read to see whether there is one.
+    /// The first byte of the next header, if it was read to check for the end.
     first: Option<u8>,
 }
 
 impl<R: Read> Reader<R> {
-    /// Begins at the start of `inner`.
+    /// Starts at the beginning of `inner`.
     pub fn new(inner: R) -> Self {
         Reader {
             inner,
@@ -75,8 +75,8 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// An archive whose end mark may be missing: some builders of container images leave it out, and the layer's digest
-    /// tells whether it was cut off.
+    /// Accepts an archive without an end mark: some builders of container images omit it, and the layer's digest shows whether bytes
+    /// are missing.
     pub fn ends_anywhere(mut self) -> Self {
         self.ends_anywhere = true;
         self
@@ -91,7 +91,7 @@ impl<R: Read> Reader<R> {
 
     fn fill(&mut self, buffer: &mut [u8]) -> Result<()> {
         self.inner.read_exact(buffer).map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => self.damaged("the archive ends here, too early; it was cut off"),
+            io::ErrorKind::UnexpectedEof => self.damaged("the archive ends too early; it was cut off"),
             _ => self.damaged(format!("the archive cannot be read: {e}")),
         })?;
         self.offset += buffer.len() as u64;
@@ -114,12 +114,12 @@ impl<R: Read> Reader<R> {
             .map_err(|e| self.damaged(format!("the archive cannot be read: {e}")))?;
         self.offset += got;
         if got < bytes {
-            return Err(self.damaged("the archive ends here, too early; it was cut off"));
+            return Err(self.damaged("the archive ends too early; it was cut off"));
         }
         Ok(())
     }
 
-    /// Data of the present entry: as much as is there, up to the buffer's length; 0 at its end.
+    /// Reads data of the current entry, up to the buffer's length; 0 at its end.
     pub fn data(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let want = (buffer.len() as u64).min(self.left) as usize;
         self.fill(&mut buffer[..want])?;
@@ -133,7 +133,7 @@ impl<R: Read> Reader<R> {
                 "an extended header of {size} bytes; more than {limit} are not read"
             )));
         }
-        // Grows with what is really there, not with what the header says.
+        // The buffer grows with the bytes that exist, not with the size in the header.
         let mut content = Vec::new();
         let got = (&mut self.inner)
             .take(size)
@@ -141,13 +141,13 @@ impl<R: Read> Reader<R> {
             .map_err(|e| self.damaged(format!("the archive cannot be read: {e}")))?;
         self.offset += got as u64;
         if (got as u64) < size {
-            return Err(self.damaged("the archive ends here, too early; it was cut off"));
+            return Err(self.damaged("the archive ends too early; it was cut off"));
         }
         self.skip(size.next_multiple_of(BLOCK) - size)?;
         Ok(content)
     }
 
-    /// The next entry; `None` behind the last one.
+    /// The next entry; none after the last one.
     pub fn next(&mut self) -> Result<Option<Entry>> {
         self.skip(self.left + self.padding)?;
         (self.left, self.padding) = (0, 0);
@@ -171,7 +171,7 @@ impl<R: Read> Reader<R> {
             }
             let header = tar::Header::from_byte_slice(&block).clone();
             if !checksum_fits(&header) {
-                return Err(self.damaged("this is no tar header; the archive is damaged, or no tar archive"));
+                return Err(self.damaged("this is not a tar header; the archive is damaged, or is not a tar archive"));
             }
             let size = header.entry_size().map_err(|e| self.damaged(e.to_string()))?;
             match block[156] {
@@ -188,7 +188,7 @@ impl<R: Read> Reader<R> {
                 }
                 b'L' => long_name = Some(until_nul(self.extension(size, LARGEST_NAME)?)),
                 b'K' => long_link = Some(until_nul(self.extension(size, LARGEST_NAME)?)),
-                // A volume's label.
+                // The label of a volume is skipped.
                 b'V' => self.skip(
                     size.checked_next_multiple_of(BLOCK)
                         .ok_or_else(|| self.damaged("its size"))?,
@@ -198,8 +198,8 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// Reads on to the end of the file: the checksum of a compressed archive is only checked there. Padding is at most
-    /// a record, 10 KiB by default (GNU tar's --blocking-factor).
+    /// Reads to the end of the file, because the checksum of a compressed archive is only checked there. Padding is at most a record,
+    /// 10 KiB by default (GNU tar's --blocking-factor).
     fn drain(&mut self) -> Result<()> {
         let got = io::copy(&mut (&mut self.inner).take(LARGEST_PADDING), &mut io::sink())
             .map_err(|e| self.damaged(format!("the archive is damaged: {e}")))?;
@@ -255,7 +255,7 @@ impl<R: Read> Reader<R> {
                 };
                 let major = part("SCHILY.devmajor", header.device_major())?;
                 let minor = part("SCHILY.devminor", header.device_minor())?;
-                // What mknod(2) can carry: 12 and 20 bits (linux/kdev_t.h).
+                // mknod(2) supports 12 and 20 bits (linux/kdev_t.h).
                 if major >= 1 << 12 || minor >= 1 << 20 {
                     return Err(wrong(format!("its device number {major}:{minor} is out of range")));
                 }
@@ -286,7 +286,7 @@ impl<R: Read> Reader<R> {
         };
         let mut xattrs = Vec::new();
         for (name, value) in records.xattrs() {
-            let name = CString::new(name).map_err(|_| wrong("an attribute's name holds NUL".to_owned()))?;
+            let name = CString::new(name).map_err(|_| wrong("an attribute's name contains NUL".to_owned()))?;
             xattrs.push((name, value.to_vec()));
         }
         let meta = Meta {
@@ -296,7 +296,7 @@ impl<R: Read> Reader<R> {
             mtime,
             xattrs,
         };
-        // Links and the like have no data, whatever their size says; directories of type D have, which nobody needs.
+        // Links and so on have no data, whatever their size says. Directories of type D have data, which is skipped.
         self.left = match flag {
             b'1'..=b'6' => 0,
             _ => size,
@@ -351,7 +351,7 @@ impl<R: Read> Reader<R> {
         map.check(self.left)
     }
 
-    /// GNU tar's old format: four segments in the header, 21 in each block that follows it.
+    /// The map of GNU tar's old format: four segments in the header, 21 in each block that follows.
     fn old_sparse(&mut self, header: &tar::Header) -> std::result::Result<SparseMap, String> {
         let gnu = header
             .as_gnu()
@@ -384,11 +384,11 @@ impl<R: Read> Reader<R> {
 }
 
 impl<R: Read + Seek> Reader<R> {
-    /// Where the present entry's data is in the archive, and how much. Goes on behind it without reading it; `inner`
-    /// was at its start when this reader was made.
+    /// Offset and size of the current entry's data in the archive. Continues after it without reading it. `inner` was at its start when
+    /// this reader was made.
     pub fn pass(&mut self) -> Result<(u64, u64)> {
         let place = (self.offset, self.left);
-        // Neither is more than a file has: both were added up from what was read and from one header.
+        // Neither exceeds the size of a file: both were computed from bytes that were read, and from one header.
         self.offset = self.offset.saturating_add(self.left).saturating_add(self.padding);
         (self.left, self.padding) = (0, 0);
         self.inner
@@ -405,7 +405,7 @@ fn until_nul(mut name: Vec<u8>) -> Vec<u8> {
     name
 }
 
-/// The header's checksum: the sum of its bytes, the checksum itself taken as spaces (POSIX.1-2024, pax, "ustar").
+/// Checks the header's checksum: the sum of its bytes, with the checksum itself as spaces (POSIX.1-2024, pax, "ustar").
 fn checksum_fits(header: &tar::Header) -> bool {
     let block = header.as_bytes();
     let others = block[..148].iter().chain(&block[156..]);

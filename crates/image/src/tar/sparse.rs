@@ -3,17 +3,17 @@
 use super::pax::{MOST_SEGMENTS, Records, decimal};
 use std::io::Read;
 
-/// Where the stored bytes of a sparse file belong.
+/// The places of the stored bytes of a sparse file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct SparseMap {
-    /// Size with the holes.
+    /// Size including the holes.
     pub size: u64,
     /// (offset, length), ascending.
     pub segments: Vec<(u64, u64)>,
 }
 
 impl SparseMap {
-    /// Refuses maps that overlap, go backwards, leave the file, or need other than `stored` bytes.
+    /// Refuses maps that overlap, go backwards, leave the file, or do not need exactly `stored` bytes.
     pub fn check(self, stored: u64) -> Result<Self, String> {
         let mut end = 0u64;
         let mut sum = 0u64;
@@ -22,18 +22,18 @@ impl SparseMap {
                 return Err("its map of holes overlaps".to_owned());
             }
             end = offset.checked_add(*len).ok_or("its map of holes overflows")?;
-            sum += len; // Cannot overflow: segments do not overlap and end below 2^64.
+            sum += len; // This cannot overflow, because segments do not overlap and end below 2^64.
         }
         if end > self.size || self.size > i64::MAX as u64 {
             return Err("its map of holes goes past its end".to_owned());
         }
         if sum != stored {
-            return Err(format!("its map of holes wants {sum} bytes, but {stored} are stored"));
+            return Err(format!("its map of holes needs {sum} bytes, but {stored} are stored"));
         }
         Ok(self)
     }
 
-    /// The map of pax formats 0.0 and 0.1, which is in the extended header.
+    /// The map of pax formats 0.0 and 0.1, from the extended header.
     pub fn from_records(records: &Records) -> Result<Option<Self>, String> {
         let numbers = match records.get("GNU.sparse.map") {
             Some([]) => Vec::new(),
@@ -56,7 +56,7 @@ impl SparseMap {
         Ok(Some(SparseMap { size, segments }))
     }
 
-    /// The map of pax format 1.0, which is before the data in blocks of 512 bytes. Answers how many bytes it took.
+    /// The map of pax format 1.0, which precedes the data in blocks of 512 bytes. Also returns its number of bytes.
     pub fn read(mut data: impl Read, size: u64) -> Result<(Self, u64), String> {
         let mut taken = 0;
         let mut numbers: Vec<u64> = Vec::new();
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn version_one_map() {
+    fn a_map_of_format_1_0_is_read() {
         let mut block = b"2\n0\n512\n4096\n3\n".to_vec();
         block.resize(512, 0);
         block.extend_from_slice(b"data");
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn maps_in_extended_headers() {
+    fn maps_in_extended_headers_are_read() {
         let mut records = Records::default();
         records.add(&record(b"GNU.sparse.map", b"0,3,9,1")).unwrap();
         assert!(SparseMap::from_records(&records).is_err());

@@ -1,4 +1,4 @@
-//! The archive's bytes, decompressed as their first ones say.
+//! Decompresses an archive. Its first bytes show the compression.
 
 use crate::error::{Doing, ImportError, Result};
 use std::{
@@ -10,10 +10,10 @@ use std::{
     },
 };
 
-/// Memory that an .xz archive may take to unpack: `xz -9` takes 65 MiB, its largest dictionary 1.5 GiB and more.
+/// Memory limit for unpacking an .xz archive: `xz -9` needs 65 MiB, its largest dictionary more than 1.5 GiB.
 const XZ_MEMORY: u64 = 256 << 20;
 
-/// Counts what is read of a file, for the progress shown.
+/// Counts the bytes read from a file, for the progress.
 struct Counted {
     file: File,
     read: Arc<AtomicU64>,
@@ -31,13 +31,13 @@ impl Read for Counted {
 pub(super) struct Stream {
     /// Decompressed bytes.
     pub bytes: Box<dyn Read>,
-    /// How much of the file was read.
+    /// Number of bytes of the file that were read.
     pub position: Arc<AtomicU64>,
     /// Length of the file.
     pub len: u64,
 }
 
-/// Begins to read `file`, which is at its start.
+/// Starts to read `file` from its current position, the beginning.
 pub(super) fn open(file: File) -> Result<Stream> {
     let len = file.metadata().doing(|| READING)?.len();
     let position = Arc::new(AtomicU64::new(0));
@@ -51,7 +51,7 @@ pub(super) fn open(file: File) -> Result<Stream> {
 
 const READING: &str = "reading the archive";
 
-/// The bytes of `packed` without their compression.
+/// Decompresses `packed`.
 pub(super) fn decompress<'a>(mut packed: impl BufRead + 'a) -> Result<Box<dyn Read + 'a>> {
     let mut magic = Vec::with_capacity(6);
     (&mut packed).take(6).read_to_end(&mut magic).doing(|| READING)?;
@@ -64,11 +64,11 @@ pub(super) fn decompress<'a>(mut packed: impl BufRead + 'a) -> Result<Box<dyn Re
                 .doing(|| READING)?;
             Box::new(xz2::bufread::XzDecoder::new_stream(plain, stream))
         }
-        // The library refuses windows above 128 MiB by itself (ZSTD_WINDOWLOG_LIMIT_DEFAULT).
+        // The library itself refuses windows above 128 MiB (ZSTD_WINDOWLOG_LIMIT_DEFAULT).
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::stream::read::Decoder::with_buffer(plain).doing(|| READING)?),
         [b'B', b'Z', b'h', ..] => {
             return Err(ImportError::Request(
-                "bzip2 archives are not read; use gzip, xz, zstd, or none".to_owned(),
+                "bzip2 archives are not supported; use gzip, xz, zstd, or none".to_owned(),
             ));
         }
         _ => Box::new(plain),

@@ -1,10 +1,10 @@
-//! Archives of GNU tar and of nobody in particular. These need root, as imports do.
+//! Archives of GNU tar, and archives made byte by byte. These tests need root, as imports do.
 
 use super::{pax::record, *};
 use crate::{
     error::{ImportError, Result},
     progress::Quiet,
-    tree::{Copied, Notes, SpaceGuard, nasty},
+    tree::{Copied, Remarks, SpaceGuard, nasty},
 };
 use proptest::prelude::*;
 use rustix::fs::{Mode, OFlags};
@@ -19,15 +19,15 @@ fn extract_to(archive: &Path, to: &Path) -> Result<(Copied, Vec<String>)> {
     fs::create_dir_all(to).unwrap();
     let root = rustix::fs::open(to, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
     let mut space = SpaceGuard::new(root.as_fd(), to, None)?;
-    let mut notes = Notes::default();
+    let mut remarks = Remarks::default();
     let copied = extract(
         File::open(archive).unwrap(),
         root.as_fd(),
         &mut space,
-        &mut notes,
+        &mut remarks,
         &mut Quiet,
     )?;
-    Ok((copied, notes.into_lines()))
+    Ok((copied, remarks.into_lines()))
 }
 
 fn tar(args: &[&str], from: &Path, archive: &Path) {
@@ -43,7 +43,7 @@ fn tar(args: &[&str], from: &Path, archive: &Path) {
 }
 
 #[test]
-fn what_gnu_tar_keeps_is_kept() {
+fn an_archive_of_gnu_tar_is_extracted_completely() {
     let dir = tempfile::tempdir().unwrap();
     let from = dir.path().join("from");
     fs::create_dir(&from).unwrap();
@@ -71,8 +71,8 @@ fn what_gnu_tar_keeps_is_kept() {
     {
         let (archive, to) = (dir.path().join("a.tar"), dir.path().join(format!("to{i}")));
         tar(args, &from, &archive);
-        let (copied, notes) = extract_to(&archive, &to).unwrap_or_else(|e| panic!("{args:?}: {e}"));
-        assert_eq!(notes, Vec::<String>::new());
+        let (copied, remarks) = extract_to(&archive, &to).unwrap_or_else(|e| panic!("{args:?}: {e}"));
+        assert_eq!(remarks, Vec::<String>::new());
         nasty::assert_same(&from, &to);
         assert_eq!(copied.files + 1, nasty::look(&to).len() as u64);
         let _ = crate::tree::remove_tree(
@@ -91,7 +91,7 @@ fn what_gnu_tar_keeps_is_kept() {
 }
 
 #[test]
-fn older_formats_and_compressions() {
+fn older_formats_and_compressions_are_read() {
     let dir = tempfile::tempdir().unwrap();
     let from = dir.path().join("from");
     fs::create_dir_all(from.join("usr/share")).unwrap();
@@ -124,7 +124,7 @@ fn older_formats_and_compressions() {
         );
         use std::os::unix::fs::MetadataExt;
         assert_eq!((one.ino(), one.mtime()), (other.ino(), 1_000_000_000));
-        // A truncated archive is never taken for a whole one.
+        // A truncated archive is never accepted.
         let whole = fs::read(&archive).unwrap();
         fs::write(&archive, &whole[..whole.len() * 3 / 5]).unwrap();
         let error = extract_to(&archive, &dir.path().join("cut")).unwrap_err().to_string();
@@ -134,7 +134,7 @@ fn older_formats_and_compressions() {
     }
 }
 
-/// An archive with one entry a line: (type, name, link, data).
+/// An archive with one entry for each tuple (type, name, link, data).
 fn archive_of(entries: &[(u8, &str, &str, &[u8])]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (kind, name, link, data) in entries {
@@ -168,7 +168,7 @@ fn extract_bytes(bytes: &[u8]) -> (tempfile::TempDir, Result<(Copied, Vec<String
 }
 
 #[test]
-fn nothing_leads_out_of_the_tree() {
+fn nothing_is_written_outside_of_the_tree() {
     for (entries, says) in [
         (&[(b'0', "/etc/passwd", "", &b"x"[..])][..], "absolute"),
         (&[(b'0', "../outside", "", b"x")], "out of the tree"),
@@ -188,7 +188,7 @@ fn nothing_leads_out_of_the_tree() {
             &[(b'2', "l", "/etc", b""), (b'1', "a", "l/passwd", b"")],
             "cannot be reached",
         ),
-        (&[(b'0', "f", "", b"x"), (b'0', "f/g", "", b"x")], "no directory"),
+        (&[(b'0', "f", "", b"x"), (b'0', "f/g", "", b"x")], "not a directory"),
         (
             &[(b'5', "d", "", b""), (b'0', "d/f", "", b"x"), (b'0', "d", "", b"")],
             "not empty",
@@ -232,11 +232,11 @@ fn links_inside_are_followed_and_later_entries_win() {
 }
 
 #[test]
-fn what_is_no_archive_is_refused() {
+fn files_that_are_not_archives_are_refused() {
     for (bytes, says) in [
         (&b""[..], "cut off"),
         (b"hello", "cut off"),
-        (&[b'x'; 2048], "no tar header"),
+        (&[b'x'; 2048], "not a tar header"),
         (b"BZh91AY&SY", "bzip2"),
         (&[0x1f, 0x8b, 8, 0, 0, 0], "cut off"),
     ] {

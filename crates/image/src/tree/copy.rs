@@ -1,6 +1,6 @@
-//! Copying a directory with everything in it.
+//! Copies a directory with everything in it.
 
-use super::{DataCopier, Id, Meta, Notes, SpaceGuard, Target, meta::make_node, open_parent};
+use super::{DataCopier, Id, Meta, Remarks, SpaceGuard, Target, meta::make_node, open_parent};
 use crate::{
     error::{Doing, ImportError, Result, show_name},
     progress::Progress,
@@ -18,14 +18,14 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-/// Directories kept open at a time, of those between the root and the present one. The others are found again by `..`,
-/// so that trees may be deeper than a process may have files open.
+/// Directories that are open at a time, of those between the root and the current one. The others are reopened by `..`, so that a
+/// tree may be deeper than a process may have open files.
 const KEPT_OPEN: usize = 64;
 
-/// What was copied.
+/// The amount that was copied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Copied {
-    /// Files of any kind, the tree's own directory not counted.
+    /// Files of any kind, without the tree's own directory.
     pub files: u64,
     /// Bytes of regular files, hard links counted once.
     pub bytes: u64,
@@ -45,32 +45,32 @@ struct Copier<'a> {
     root: BorrowedFd<'a>,
     skip: Option<Id>,
     space: &'a mut SpaceGuard,
-    notes: &'a mut Notes,
+    remarks: &'a mut Remarks,
     progress: &'a mut dyn Progress,
     data: DataCopier,
-    /// Where the first of several names of a file is, and how many are still to come.
+    /// The first path of a file with several names, and the number of names that are still to come.
     links: HashMap<Id, (Vec<u8>, u64)>,
     copied: Copied,
     path: Vec<u8>,
 }
 
-/// Copies what is in `from` into the empty directory `to`, and the attributes of `from` itself.
+/// Copies the content of `from` into the empty directory `to`, and the attributes of `from` itself.
 ///
-/// Other mounts below `from` are not entered: an empty directory (or file) stands where they are. Neither is the
-/// directory `skip`: the images themselves, when a running system's `/` is imported.
+/// Other mounts below `from` are not entered: the copy has an empty directory or file there. The directory `skip` is not entered
+/// either: it holds the images themselves, if the `/` of a running system is imported.
 pub(crate) fn copy_tree(
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,
     skip: Option<Id>,
     space: &mut SpaceGuard,
-    notes: &mut Notes,
+    remarks: &mut Remarks,
     progress: &mut dyn Progress,
 ) -> Result<Copied> {
     let mut copier = Copier {
         root: to,
         skip,
         space,
-        notes,
+        remarks,
         progress,
         data: DataCopier::default(),
         links: HashMap::new(),
@@ -90,7 +90,7 @@ pub(crate) fn copy_tree(
             }
             copier.path.extend_from_slice(name.to_bytes());
             let (Some(from), Some(to)) = (&top.from, &top.to) else {
-                unreachable!("the directory that is being copied is open");
+                unreachable!("the current directory is open");
             };
             if let Some(inner) = copier.entry(from.as_fd(), to.as_fd(), &name)? {
                 stack.push(inner);
@@ -100,14 +100,14 @@ pub(crate) fn copy_tree(
             }
             continue;
         }
-        let done = stack.pop().expect("the loop's condition");
+        let done = stack.pop().expect("the stack is not empty");
         copier.path.truncate(done.path_len);
         copier.finish(done, stack.last_mut())?;
     }
     Ok(copier.copied)
 }
 
-/// Counts what [`copy_tree`] would copy, and how many bytes it would allocate.
+/// Counts what [`copy_tree`] would copy, and the bytes that it would allocate.
 pub(crate) fn count_tree(from: BorrowedFd<'_>, skip: Option<Id>) -> Result<(Copied, u64)> {
     let mut seen: std::collections::HashSet<Id> = Default::default();
     let mut copied = Copied::default();
@@ -147,7 +147,7 @@ pub(crate) fn count_tree(from: BorrowedFd<'_>, skip: Option<Id>) -> Result<(Copi
             }
         }
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory && Some(id) != skip {
-            // Mounts and what vanished meanwhile are met again, and told of, when the tree is copied.
+            // Mounts and vanished files are met again, and reported, when the tree is copied.
             if let Ok(inner) = open_dir(dir.as_fd(), &name) {
                 let list = names(inner.as_fd()).doing(doing)?;
                 above.push(std::mem::replace(&mut here, (id, list)));
@@ -159,12 +159,12 @@ pub(crate) fn count_tree(from: BorrowedFd<'_>, skip: Option<Id>) -> Result<(Copi
 
 fn moved(path: &[u8]) -> ImportError {
     ImportError::Request(format!(
-        "{} was moved while it was copied; import from a tree that nobody writes to",
+        "{} was moved while it was copied; import from a tree that no process writes to",
         show_name(path)
     ))
 }
 
-/// Opens a directory of the source: no link, no other mount.
+/// Opens a directory of the source, but no link and no other mount.
 fn open_dir(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     openat2(
@@ -176,7 +176,7 @@ fn open_dir(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<OwnedFd> {
     )
 }
 
-/// Names in a directory, in the order of their inodes (which is the order on disk of most file systems).
+/// Names in a directory, in the order of their inodes, which is the order on disk for most file systems.
 fn names(dir: BorrowedFd<'_>) -> rustix::io::Result<Vec<CString>> {
     let mut found = Vec::new();
     for entry in Dir::read_from(dir)? {
@@ -205,14 +205,13 @@ impl Copier<'_> {
         })
     }
 
-    /// A directory's attributes come last: what is made in it changes its times. Opens its parent again if that was
-    /// closed.
+    /// Sets a directory's attributes after its content, because new files in it change its times. Reopens its parent if that was closed.
     fn finish(&mut self, done: Frame, parent: Option<&mut Frame>) -> Result<()> {
         let (Some(from), Some(to)) = (&done.from, &done.to) else {
-            unreachable!("the directory that is being copied is open");
+            unreachable!("the current directory is open");
         };
         done.meta
-            .apply(Target::Fd(to.as_fd()), FileType::Directory, &self.path, self.notes)?;
+            .apply(Target::Fd(to.as_fd()), FileType::Directory, &self.path, self.remarks)?;
         let Some(parent) = parent else { return Ok(()) };
         for (slot, child, id) in [
             (&mut parent.from, from, parent.from_id),
@@ -232,14 +231,14 @@ impl Copier<'_> {
         Ok(())
     }
 
-    /// Copies one entry; a directory is made and answered, to be filled next.
+    /// Copies one entry. A directory is created and returned, to be filled next.
     fn entry(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Result<Option<Frame>> {
         let path = self.path.clone();
         let doing = || format!("copying {}", show_name(&path));
         let stat = match statat(from, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => {
-                self.notes
+                self.remarks
                     .remark(format!("{} vanished while the tree was copied", show_name(&path)));
                 return Ok(None);
             }
@@ -269,7 +268,7 @@ impl Copier<'_> {
             }
             _ => {
                 return Err(ImportError::Request(format!(
-                    "{} is of no known kind",
+                    "{} is of an unknown kind",
                     show_name(&path)
                 )));
             }
@@ -284,7 +283,7 @@ impl Copier<'_> {
         let meta = Meta::read(Target::Name(from, name), stat)
             .doing(|| format!("reading the attributes of {}", show_name(&self.path)))?;
         let kind = FileType::from_raw_mode(stat.st_mode);
-        meta.apply(Target::Name(to, name), kind, &self.path, self.notes)
+        meta.apply(Target::Name(to, name), kind, &self.path, self.remarks)
     }
 
     fn directory(
@@ -311,11 +310,11 @@ impl Copier<'_> {
             }
             Err(Errno::XDEV) => {
                 let why = if skipped {
-                    "the images themselves"
+                    "it holds the images themselves"
                 } else {
                     "another file system is mounted there"
                 };
-                self.notes
+                self.remarks
                     .remark(format!("/{} is empty in the image: {why}", show_name(&path)));
                 let meta = Meta {
                     mode: stat.st_mode & 0o7777,
@@ -324,14 +323,14 @@ impl Copier<'_> {
                     mtime: (stat.st_mtime, stat.st_mtime_nsec as i64),
                     xattrs: Vec::new(),
                 };
-                meta.apply(Target::Name(to, name), FileType::Directory, &path, self.notes)?;
+                meta.apply(Target::Name(to, name), FileType::Directory, &path, self.remarks)?;
                 Ok(None)
             }
             Err(e) => Err(e).doing(doing),
         }
     }
 
-    /// True if this file was copied under another name and is linked now.
+    /// Returns true if this file was copied under another name and is now linked.
     fn link(&mut self, to: BorrowedFd<'_>, name: &CStr, id: Id) -> Result<bool> {
         let Some((first, left)) = self.links.get_mut(&id) else {
             return Ok(false);
@@ -352,13 +351,13 @@ impl Copier<'_> {
         let doing = || format!("copying {}", show_name(&path));
         let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let target = openat(to, name, new, Mode::from_raw_mode(0o600)).doing(doing)?;
-        // NONBLOCK: should a fifo have taken its place meanwhile, this does not wait for a writer.
+        // NONBLOCK: if a fifo has replaced it meanwhile, this does not wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
         let source = match openat2(from, name, flags, Mode::empty(), resolve) {
             Ok(source) => source,
             Err(Errno::XDEV) => {
-                self.notes.remark(format!(
+                self.remarks.remark(format!(
                     "/{} is empty in the image: another file system is mounted there",
                     show_name(&path)
                 ));
@@ -374,6 +373,6 @@ impl Copier<'_> {
             .copy(source.as_fd(), &stat, target.as_fd(), &path, self.space, self.progress)?;
         self.copied.bytes += stat.st_size as u64;
         let meta = Meta::read(Target::Fd(source.as_fd()), &stat).doing(doing)?;
-        meta.apply(Target::Fd(target.as_fd()), FileType::RegularFile, &path, self.notes)
+        meta.apply(Target::Fd(target.as_fd()), FileType::RegularFile, &path, self.remarks)
     }
 }

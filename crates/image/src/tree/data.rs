@@ -1,4 +1,4 @@
-//! Content of regular files: shared where the file system can, holes kept, everything else copied by the kernel.
+//! Copies the content of regular files: shared if the file system can, with holes kept, otherwise copied by the kernel.
 
 use super::SpaceGuard;
 use crate::{
@@ -11,10 +11,10 @@ use rustix::{
 };
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// Bytes copied between two reports.
+/// Bytes copied between two calls of the progress.
 const CHUNK: u64 = 8 << 20;
 
-/// Copies contents; remembers what this pair of file systems can do.
+/// Copies contents, and remembers what this pair of file systems supports.
 #[derive(Debug)]
 pub(crate) struct DataCopier {
     can_clone: bool,
@@ -33,7 +33,7 @@ impl Default for DataCopier {
 }
 
 impl DataCopier {
-    /// Copies the file `from`, whose status is `stat`, to the empty file `to`.
+    /// Copies the file `from` with the status `stat` to the empty file `to`.
     pub fn copy(
         &mut self,
         from: BorrowedFd<'_>,
@@ -63,7 +63,7 @@ impl DataCopier {
         if stat.st_blocks as u64 * 512 >= size {
             self.copy_range(from, 0, size, to, path, space, progress)?;
         } else {
-            // Fewer blocks than bytes: it has holes (or a file system that compresses, which then shows none).
+            // Fewer blocks than bytes: it has holes (or its file system compresses, and then reports no holes).
             while let Some((start, end)) = next_data(from, done, size).doing(|| copying(path))? {
                 progress.advance(0, start - done);
                 self.copy_range(from, start, end - start, to, path, space, progress)?;
@@ -92,7 +92,7 @@ impl DataCopier {
             let copied = self.some(from, at, to, (end - at).min(CHUNK)).doing(|| copying(path))?;
             if copied == 0 {
                 return Err(ImportError::Request(format!(
-                    "{} became shorter while it was copied; import from a tree that nobody writes to",
+                    "{} became shorter while it was copied; import from a tree that no process writes to",
                     show_name(path)
                 )));
             }
@@ -107,7 +107,7 @@ impl DataCopier {
         if self.can_copy_range {
             let (mut off_in, mut off_out) = (at, at);
             match copy_file_range(from, Some(&mut off_in), to, Some(&mut off_out), len as usize) {
-                // Some kernels (before 5.19) copy 0 bytes of files that they make up; reading tells the truth.
+                // Some kernels (before 5.19) copy 0 bytes of generated files; reading returns the content.
                 Ok(0) => {}
                 Ok(copied) => return Ok(copied as u64),
                 Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::BADF | Errno::PERM) => {
@@ -131,7 +131,7 @@ fn copying(path: &[u8]) -> String {
     format!("copying {}", show_name(path))
 }
 
-/// The next stretch of data at or after `from`.
+/// The next range of data at or after `from`.
 fn next_data(fd: BorrowedFd<'_>, from: u64, size: u64) -> rustix::io::Result<Option<(u64, u64)>> {
     if from >= size {
         return Ok(None);
@@ -142,13 +142,13 @@ fn next_data(fd: BorrowedFd<'_>, from: u64, size: u64) -> rustix::io::Result<Opt
             Ok(Some((start, end.max(start + 1))))
         }
         Ok(_) | Err(Errno::NXIO) => Ok(None),
-        // A file system that knows no holes.
+        // The file system does not support holes.
         Err(Errno::INVAL) => Ok(Some((from, size))),
         Err(e) => Err(e),
     }
 }
 
-/// Writes `bytes` at `at`, all of them.
+/// Writes all of `bytes` at `at`.
 pub(crate) fn write_extents(to: impl AsFd, bytes: &[u8], at: u64) -> rustix::io::Result<()> {
     let mut written = 0;
     while written < bytes.len() {

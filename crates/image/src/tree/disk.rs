@@ -1,4 +1,4 @@
-//! File systems in files, for tests. Needs root and loop devices.
+//! File systems in files, for tests. They need root and loop devices.
 
 use std::{
     os::fd::AsFd,
@@ -19,18 +19,18 @@ fn run(program: &str, args: &[&str], paths: &[&Path]) {
 }
 
 impl Disk {
-    /// XFS with reflinks, of the least size that mkfs.xfs takes, nearly.
+    /// XFS with reflinks, little larger than the smallest size of mkfs.xfs.
     pub fn xfs(at: PathBuf, file: PathBuf) -> Self {
         Self::make(at, file, 400 << 20, "mkfs.xfs", &["-q", "-m", "reflink=1"])
     }
 
-    /// btrfs.
+    /// btrfs with its default options.
     pub fn btrfs(at: PathBuf, file: PathBuf) -> Self {
         Self::make(at, file, 500 << 20, "mkfs.btrfs", &["-q", "-m", "single"])
     }
 
     fn make(at: PathBuf, file: PathBuf, size: u64, program: &str, args: &[&str]) -> Self {
-        // Most of it stays a hole.
+        // Most of the file stays a hole.
         std::fs::File::create(&file).unwrap().set_len(size).unwrap();
         std::fs::create_dir_all(&at).unwrap();
         run(program, args, &[&file]);
@@ -38,12 +38,12 @@ impl Disk {
         Disk { at }
     }
 
-    /// Bytes in use, once all that was deleted is free.
+    /// Bytes in use, after all deleted space was freed.
     pub fn used(&self) -> u64 {
         run("sync", &["-f"], &[&self.at]);
         if super::subvolume::on_btrfs(std::fs::File::open(&self.at).unwrap().as_fd()) {
             run("btrfs", &["subvolume", "sync"], &[&self.at]);
-            // What it freed is free with the next transaction.
+            // btrfs frees space with the next transaction.
             run("sync", &["-f"], &[&self.at]);
         }
         let stat = rustix::fs::statvfs(&self.at).unwrap();

@@ -1,7 +1,7 @@
-//! Subvolumes inside of a tree, made plain directories.
+//! Converts subvolumes inside a tree to plain directories.
 
 use super::{
-    Notes, SpaceGuard, Walk, copy_tree, open_parent, remove_tree,
+    Remarks, SpaceGuard, Walk, copy_tree, open_parent, remove_tree,
     subvolume::{has_nested, is_root, is_subvolume},
 };
 use crate::{
@@ -16,20 +16,20 @@ use std::{
     path::Path,
 };
 
-/// Behind the name of a directory that takes a subvolume's place.
+/// Suffix of the directory that replaces a subvolume.
 const PLAIN: &[u8] = b".rackstrap-plain";
 
-/// Makes plain directories of the subvolumes in the tree at `root`, if it is a subvolume itself. systemd-tmpfiles makes some
-/// (`/var/lib/machines`) where `/` is one. A snapshot would not have what is in them, and on a node all of them had the
+/// Converts the subvolumes in the tree at `root` to plain directories, if the tree itself is a subvolume. systemd-tmpfiles makes some
+/// (`/var/lib/machines`) where `/` is one. A snapshot would not include their content, and on a node all of them would have the
 /// inode number of `/`.
 pub(crate) fn flatten(
     root: &Path,
     space: &mut SpaceGuard,
-    notes: &mut Notes,
+    remarks: &mut Remarks,
     progress: &mut dyn Progress,
 ) -> Result<()> {
     let dir = open_dir(root).doing(|| format!("opening {}", root.display()))?;
-    // A kernel that cannot tell has to be asked the long way.
+    // If the kernel cannot tell, the tree is searched.
     if !is_subvolume(dir.as_fd()) || !has_nested(dir.as_fd()).unwrap_or(true) {
         return Ok(());
     }
@@ -40,20 +40,20 @@ pub(crate) fn flatten(
             found.push(entry.path.to_vec());
         }
     }
-    // Those inside of others first.
+    // Nested subvolumes come first.
     for path in found.iter().rev() {
-        replace(dir.as_fd(), path, space, notes, progress)?;
+        replace(dir.as_fd(), path, space, remarks, progress)?;
     }
     Ok(())
 }
 
-/// Ended at any moment, the next call goes on: the copy is not there, not whole, or it has its name, and what has the other
-/// one is superfluous.
+/// After an interruption the next call continues: the copy is missing or incomplete, or has the final name, and the remaining one is
+/// superfluous.
 fn replace(
     root: BorrowedFd<'_>,
     path: &[u8],
     space: &mut SpaceGuard,
-    notes: &mut Notes,
+    remarks: &mut Remarks,
     progress: &mut dyn Progress,
 ) -> Result<()> {
     let doing = || format!("making a plain directory of the subvolume /{}", show_name(path));
@@ -71,11 +71,11 @@ fn replace(
             openat(&parent, name, flags, Mode::empty()).doing(doing)
         };
         let (from, to) = (open(&own)?, open(&plain)?);
-        copy_tree(from.as_fd(), to.as_fd(), None, space, notes, progress)?;
+        copy_tree(from.as_fd(), to.as_fd(), None, space, remarks, progress)?;
         renameat_with(&parent, &plain, &parent, &own, RenameFlags::EXCHANGE).doing(doing)
     };
     let copied = copy();
-    // Whichever of the two it is now.
+    // This is the subvolume or an incomplete copy.
     let removed = remove_tree(parent.as_fd(), &plain).doing(doing);
     copied.and(removed)
 }

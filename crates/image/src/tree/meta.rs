@@ -1,4 +1,4 @@
-//! Owner, mode, times and extended attributes of a file, read and written.
+//! Reads and writes owner, mode, times and extended attributes of a file.
 
 use crate::error::{Doing, ImportError, Result, show_name};
 use rustix::{
@@ -19,17 +19,17 @@ use std::{
     path::PathBuf,
 };
 
-/// Longest list of names and longest value that Linux has (XATTR_LIST_MAX, XATTR_SIZE_MAX in linux/limits.h).
+/// Longest list of names and longest value on Linux (XATTR_LIST_MAX, XATTR_SIZE_MAX in linux/limits.h).
 const XATTR_MAX: usize = 65536;
 
-/// What a file is besides its content.
+/// The attributes of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Meta {
     /// Permissions with suid, sgid and sticky bits: 0 to 0o7777.
     pub mode: u32,
-    /// Owner.
+    /// User id of the owner.
     pub uid: u32,
-    /// Group.
+    /// Id of the group.
     pub gid: u32,
     /// Time of the last change of content, seconds and nanoseconds.
     pub mtime: (i64, i64),
@@ -37,25 +37,25 @@ pub(crate) struct Meta {
     pub xattrs: Vec<(CString, Vec<u8>)>,
 }
 
-/// A file, open or by its name in a directory (for what must not be opened: links, devices, fifos).
+/// A file, open or by its name in a directory (for files that must not be opened: links, devices, fifos).
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target<'a> {
-    /// Open.
+    /// An open file.
     Fd(BorrowedFd<'a>),
-    /// By name; a link is not followed.
+    /// A file by name; a link is not followed.
     Name(BorrowedFd<'a>, &'a CStr),
 }
 
-/// What could not be kept, counted by attribute.
+/// Attributes that could not be kept, counted by name.
 #[derive(Debug, Default)]
-pub(crate) struct Notes {
+pub(crate) struct Remarks {
     lost_xattrs: BTreeMap<String, (u64, String)>,
-    /// Other remarks, bounded.
+    /// Other remarks, up to a limit.
     pub remarks: Vec<String>,
 }
 
-impl Notes {
-    /// Adds a remark; of a great many only the first are kept.
+impl Remarks {
+    /// Adds a remark, up to the limit.
     pub fn remark(&mut self, text: String) {
         const MOST: usize = 50;
         if self.remarks.len() < MOST {
@@ -65,7 +65,7 @@ impl Notes {
         }
     }
 
-    /// All of it as lines.
+    /// All remarks as lines.
     pub fn into_lines(self) -> Vec<String> {
         let lost = self.lost_xattrs.into_iter().map(|(name, (count, first))| {
             format!("the file system of the images does not keep {name}: left out on {count} files, first {first}")
@@ -74,7 +74,7 @@ impl Notes {
     }
 }
 
-/// Attributes that depend on the system that made the tree, and that a node does not miss. All others are kept or the
+/// Attributes that depend on the system that made the tree, and that a node does not need. All other attributes are kept, or the
 /// import fails.
 pub(crate) fn may_be_lost(name: &CStr) -> bool {
     let name = name.to_bytes();
@@ -86,7 +86,7 @@ pub(crate) fn may_be_lost(name: &CStr) -> bool {
 }
 
 impl Target<'_> {
-    /// Extended attributes have no call that takes a directory and a name before Linux 6.13.
+    /// Before Linux 6.13, no call for extended attributes takes a directory and a name.
     fn proc_path(dir: BorrowedFd<'_>, name: &CStr) -> PathBuf {
         let mut path = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
         path.push(std::ffi::OsStr::from_bytes(name.to_bytes()));
@@ -95,7 +95,7 @@ impl Target<'_> {
 
     /// All extended attributes.
     pub fn xattrs(self) -> rustix::io::Result<Vec<(CString, Vec<u8>)>> {
-        // Nearly every file has none: ask with a small buffer.
+        // Nearly every file has none, so a small buffer is tried first.
         let mut names = vec![0; 256];
         let len = loop {
             let got = match self {
@@ -124,7 +124,7 @@ impl Target<'_> {
                     value.shrink_to_fit();
                     found.push((name.to_owned(), value));
                 }
-                // Removed since it was listed.
+                // It was removed after it was listed.
                 Err(Errno::NODATA) => {}
                 Err(e) => return Err(e),
             }
@@ -134,7 +134,7 @@ impl Target<'_> {
 }
 
 impl Meta {
-    /// Reads it: `stat` is of `target`.
+    /// Reads the attributes of `target`, which has the status `stat`.
     pub fn read(target: Target<'_>, stat: &Stat) -> rustix::io::Result<Self> {
         Ok(Meta {
             mode: stat.st_mode & 0o7777,
@@ -145,9 +145,9 @@ impl Meta {
         })
     }
 
-    /// Writes it to `target`, a file of that kind at `path` (for messages).
-    pub fn apply(&self, target: Target<'_>, kind: FileType, path: &[u8], notes: &mut Notes) -> Result<()> {
-        // In this order: a change of owner clears suid bits and capabilities, and everything changes times.
+    /// Writes the attributes to `target`, a file of that kind. `path` is for messages.
+    pub fn apply(&self, target: Target<'_>, kind: FileType, path: &[u8], remarks: &mut Remarks) -> Result<()> {
+        // The order matters: a change of the owner clears suid bits and capabilities, and every change changes times.
         let doing = |what: &str| format!("setting {what} of {} in the image", show_name(path));
         let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
         if self.uid == u32::MAX || self.gid == u32::MAX {
@@ -166,7 +166,7 @@ impl Meta {
             match set {
                 Ok(()) => {}
                 Err(Errno::OPNOTSUPP | Errno::PERM | Errno::INVAL) if may_be_lost(name) => {
-                    let lost = notes.lost_xattrs.entry(name.to_string_lossy().into_owned());
+                    let lost = remarks.lost_xattrs.entry(name.to_string_lossy().into_owned());
                     lost.or_insert_with(|| (0, show_name(path))).0 += 1;
                 }
                 Err(e) => return Err(e).doing(|| doing(&format!("the attribute {}", show_name(name.to_bytes())))),

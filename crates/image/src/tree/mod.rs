@@ -1,4 +1,4 @@
-//! Root trees on disk: copied whole, with everything that an operating system sees of a file.
+//! Root trees on disk, copied completely, with everything that an operating system sees of a file.
 
 mod copy;
 mod data;
@@ -13,7 +13,7 @@ mod walk;
 pub(crate) use copy::{Copied, copy_tree, count_tree};
 pub(crate) use data::{DataCopier, write_extents};
 pub(crate) use flatten::flatten;
-pub(crate) use meta::{Meta, Notes, Target, may_be_lost};
+pub(crate) use meta::{Meta, Remarks, Target, may_be_lost};
 pub(crate) use place::{Id, open_dir, open_dir_as_root, open_parent};
 pub(crate) use remove::{remove_tree, remove_tree_watched};
 pub(crate) use space::SpaceGuard;

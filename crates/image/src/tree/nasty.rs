@@ -1,4 +1,4 @@
-//! A tree with everything that file systems have, and a way to compare two trees, for tests.
+//! A tree with all features of file systems, and a comparison of two trees, for tests.
 
 use super::Target;
 use rustix::fs::{
@@ -17,12 +17,12 @@ use std::{
     path::Path,
 };
 
-/// How deep the deepest directory is; 700 of 8 bytes are longer than PATH_MAX and more than the usual 1,024 open files
-/// allow two descriptors a level for.
+/// Depth of the deepest directory. 700 names of 8 bytes are longer than PATH_MAX, and two descriptors per level would exceed the
+/// usual 1,024 open files.
 pub(crate) const DEPTH: usize = 700;
 
-/// Makes the tree in the empty directory `at`; `all` includes what GNU tar's archives cannot hold: sockets, links to
-/// devices, access control lists but as text.
+/// Makes the tree in the empty directory `at`. `all` includes what archives of GNU tar cannot hold: sockets, links to devices,
+/// access control lists other than as text.
 pub(crate) fn make(at: &Path, all: bool) {
     let p = |name: &str| at.join(name);
     for dir in ["bin", "dev", "etc/empty", "var/tmp", "links"] {
@@ -32,7 +32,7 @@ pub(crate) fn make(at: &Path, all: bool) {
     fs::write(p("bin/ping"), b"capable").unwrap();
     fs::write(p("etc/empty-file"), b"").unwrap();
     fs::write(p("etc/shadow"), b"secret").unwrap();
-    // Hard links: of a file, a symbolic link, a device; across directories.
+    // Hard links: of a file, a symbolic link, a device, and across directories.
     fs::write(p("links/a"), b"one file").unwrap();
     fs::hard_link(p("links/a"), p("links/b")).unwrap();
     fs::hard_link(p("links/a"), p("var/c")).unwrap();
@@ -51,7 +51,7 @@ pub(crate) fn make(at: &Path, all: bool) {
         fs::hard_link(p("dev/null"), p("dev/null2")).unwrap();
         node("dev/log", FileType::Socket, 0o755, 0, 0);
     }
-    // Sparse: data at odd places, a hole at the start and at the end, nothing but a hole.
+    // Sparse files: data at odd places, a hole at the start and at the end, and only a hole.
     let file = fs::File::create(p("var/sparse")).unwrap();
     file.write_all_at(b"middle", 3 << 20).unwrap();
     file.write_all_at(&[7; 100_000], (9 << 20) + 123).unwrap();
@@ -62,12 +62,12 @@ pub(crate) fn make(at: &Path, all: bool) {
         dense.write_all(&i.wrapping_mul(2_654_435_761).to_le_bytes()).unwrap();
     }
     dense.seek(SeekFrom::Start(0)).unwrap();
-    // Many segments: GNU tar's old format needs extension blocks.
+    // Many segments: GNU tar's old format needs extension blocks for them.
     let many = fs::File::create(p("var/many-holes")).unwrap();
     for i in 0..100u64 {
         many.write_all_at(&[i as u8 + 1; 4096], i * 65536).unwrap();
     }
-    // Names.
+    // These names are unusual but valid.
     for name in [
         &b"caf\xe9"[..],
         b"new\nline",
@@ -78,7 +78,7 @@ pub(crate) fn make(at: &Path, all: bool) {
     ] {
         fs::write(at.join(OsStr::from_bytes(name)), name).unwrap();
     }
-    // A deep directory, made level by level as its path is too long for one call.
+    // A deep directory is made level by level, because its path is too long for one call.
     let mut dir: OwnedFd = rfs::open(at, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
     for level in 0..DEPTH {
         let name = format!("deep{level:04}");
@@ -90,7 +90,7 @@ pub(crate) fn make(at: &Path, all: bool) {
     rustix::io::write(&bottom, b"deep").unwrap();
     rfs::linkat(&dir, "bottom", &dir, "bottom2", AtFlags::empty()).unwrap();
     rfs::linkat(&dir, "bottom", CWD, p("var/zz-bottom3"), AtFlags::empty()).unwrap();
-    // Attributes.
+    // Extended attributes of each kind.
     let set = |name: &str, key: &str, value: &[u8]| {
         lsetxattr(p(name), key, value, XattrFlags::empty()).unwrap_or_else(|e| panic!("{key}: {e}"));
     };
@@ -152,7 +152,7 @@ pub(crate) fn make(at: &Path, all: bool) {
     time("", 1_500_000_000, 9);
 }
 
-/// All that is compared of a file.
+/// The compared properties of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
     kind: FileType,
@@ -163,18 +163,18 @@ pub(crate) struct Seen {
     size: u64,
     mtime: (i64, i64),
     xattrs: BTreeMap<CString, Vec<u8>>,
-    /// Content, as a digest, or target.
+    /// Content as a digest, or the target of a link.
     content: Vec<u8>,
-    /// True if there are clearly fewer blocks than bytes.
+    /// Whether it clearly has fewer blocks than bytes.
     holes: bool,
-    /// First of the names that this file has, in their order.
+    /// The first of the file's names, in their order.
     same_as: Vec<u8>,
 }
 
-/// Looks at everything in a tree.
+/// Reads everything in a tree.
 pub(crate) fn look(at: &Path) -> BTreeMap<Vec<u8>, Seen> {
     let at = at.to_owned();
-    // It calls itself once a level.
+    // The walk calls itself once per level, so it needs a large stack.
     let walker = std::thread::Builder::new()
         .stack_size(64 << 20)
         .spawn(move || look_here(&at));
@@ -198,7 +198,7 @@ fn look_here(at: &Path) -> BTreeMap<Vec<u8>, Seen> {
 
 fn walk(dir: &OwnedFd, path: Vec<u8>, found: &mut BTreeMap<Vec<u8>, Seen>, inodes: &mut BTreeMap<Vec<u8>, u64>) {
     let own = rfs::fstat(dir).unwrap();
-    note(path.clone(), &own, Target::Fd(dir.as_fd()), Vec::new(), found, inodes);
+    record(path.clone(), &own, Target::Fd(dir.as_fd()), Vec::new(), found, inodes);
     let names: Vec<CString> = Dir::read_from(dir)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_owned())
@@ -227,13 +227,13 @@ fn walk(dir: &OwnedFd, path: Vec<u8>, found: &mut BTreeMap<Vec<u8>, Seen>, inode
                     FileType::Symlink => rfs::readlinkat(dir, &name, Vec::new()).unwrap().into_bytes(),
                     _ => Vec::new(),
                 };
-                note(inner, &stat, Target::Name(dir.as_fd(), &name), content, found, inodes);
+                record(inner, &stat, Target::Name(dir.as_fd(), &name), content, found, inodes);
             }
         }
     }
 }
 
-fn note(
+fn record(
     path: Vec<u8>,
     stat: &rfs::Stat,
     target: Target<'_>,
@@ -251,7 +251,7 @@ fn note(
         links: stat.st_nlink,
         device: stat.st_rdev,
         size: if is_dir { 0 } else { stat.st_size as u64 },
-        // The deep directories and what nobody set have the time of their making, which is to be kept as well.
+        // Directories without an explicit time have the time of their creation, which must be kept too.
         mtime: (stat.st_mtime, stat.st_mtime_nsec as i64),
         xattrs: target.xattrs().unwrap().into_iter().collect(),
         content,
@@ -261,7 +261,7 @@ fn note(
     found.insert(path, seen);
 }
 
-/// Fails with what differs.
+/// Fails with the differences.
 pub(crate) fn assert_same(left: &Path, right: &Path) {
     let (left, right) = (look(left), look(right));
     let names = |tree: &BTreeMap<Vec<u8>, Seen>| tree.keys().cloned().collect::<std::collections::BTreeSet<_>>();

@@ -1,4 +1,4 @@
-//! Finding places in a tree that is being made, without leaving it and without a limit on the length of paths.
+//! Opens paths in a tree that is being made, without leaving it and without a limit on their length.
 
 use rustix::{
     fs::{Mode, OFlags, ResolveFlags, openat2},
@@ -6,7 +6,7 @@ use rustix::{
 };
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// What tells one file from another: device and inode.
+/// The identity of a file: device and inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Id {
     dev: u64,
@@ -14,7 +14,7 @@ pub(crate) struct Id {
 }
 
 impl Id {
-    /// Of a file's status.
+    /// The identity in a file's status.
     pub fn of(stat: &rustix::fs::Stat) -> Self {
         Id {
             dev: stat.st_dev,
@@ -23,11 +23,11 @@ impl Id {
     }
 }
 
-/// A path of the kernel holds at most 4,095 bytes (PATH_MAX); longer ones are walked in pieces.
+/// A path for the kernel has at most 4,095 bytes (PATH_MAX); longer ones are opened in pieces.
 const PIECE: usize = 3072;
 
-/// Opens the directory that holds `path`, which is relative, non-empty, and without `.` and `..`. Links on the way are
-/// followed as long as they stay beneath `root`. The second part is the last name of the path.
+/// Opens the directory that holds `path`, which is relative, not empty, and without `.` and `..`. Links on the way are followed if they
+/// stay below `root`. Also returns the last name of the path.
 pub(crate) fn open_parent<'p>(root: BorrowedFd<'_>, path: &'p [u8]) -> Result<(OwnedFd, &'p [u8])> {
     let (parent, name) = match path.iter().rposition(|b| *b == b'/') {
         Some(at) => (&path[..at], &path[at + 1..]),
@@ -36,7 +36,7 @@ pub(crate) fn open_parent<'p>(root: BorrowedFd<'_>, path: &'p [u8]) -> Result<(O
     Ok((open_dir(root, parent)?, name))
 }
 
-/// Opens the directory `path`, as [`open_parent`] does; an empty one is `root` itself.
+/// Opens the directory `path` like [`open_parent`]; an empty path is `root` itself.
 pub(crate) fn open_dir(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
     let mut dir = open_piece(root, b".")?;
     let mut rest = path;
@@ -44,7 +44,7 @@ pub(crate) fn open_dir(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
         let cut = if rest.len() <= PIECE {
             rest.len()
         } else {
-            // A single name longer than a piece cannot exist (NAME_MAX is 255): the kernel says so.
+            // A single name longer than a piece cannot exist (NAME_MAX is 255); the kernel then returns an error.
             rest[..PIECE].iter().rposition(|b| *b == b'/').unwrap_or(rest.len())
         };
         dir = open_piece(dir.as_fd(), &rest[..cut])?;
@@ -53,10 +53,10 @@ pub(crate) fn open_dir(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
     Ok(dir)
 }
 
-/// Opens the directory `path` of a container's root. Links on the way are followed as the container would follow them:
-/// absolute ones begin at `root`, and `..` of `root` is itself.
+/// Opens the directory `path` of a container's root. Links on the way are followed as in the container: absolute ones start at
+/// `root`, and `..` of `root` is `root`.
 pub(crate) fn open_dir_as_root(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
-    // In pieces the kernel would take each piece's beginning for the root. Such long paths do without absolute links.
+    // For each piece, the kernel would take the piece's first directory for the root. So long paths cannot contain absolute links.
     if path.is_empty() || path.len() > PIECE {
         return open_dir(root, path);
     }

@@ -1,4 +1,4 @@
-//! Removing a tree of any depth.
+//! Removes a tree of any depth.
 
 use super::subvolume::{destroy, is_root, on_btrfs};
 use rustix::{
@@ -10,14 +10,14 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-/// Removes `name` in `parent` with everything in it. Links are removed, not followed; a mount point in it is an error
-/// (EBUSY), and what is mounted there stays as it is. Subvolumes of btrfs go at once where the kernel allows that. Two descriptors suffice for any depth, where `std::fs::remove_dir_all` takes one a level. That it is gone
-/// already is fine.
+/// Removes `name` in `parent` with everything in it. It may be missing. Links are removed, not followed. A mount point in it is an
+/// error (EBUSY), and the mounted file system is not changed. Subvolumes of btrfs are deleted as a whole if the kernel allows it.
+/// Two descriptors suffice for any depth; `std::fs::remove_dir_all` needs one per level.
 pub(crate) fn remove_tree(parent: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     remove_tree_watched(parent, name, &mut |_| ())
 }
 
-/// The same; `removed` hears of every so many files that are gone.
+/// Like [`remove_tree`]. `removed` is called now and then with the number of files removed since.
 pub(crate) fn remove_tree_watched(parent: BorrowedFd<'_>, name: &CStr, removed: &mut dyn FnMut(u64)) -> Result<()> {
     match unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
@@ -30,7 +30,7 @@ pub(crate) fn remove_tree_watched(parent: BorrowedFd<'_>, name: &CStr, removed: 
         removed(1);
         return Ok(());
     }
-    // Directories on the way down: the name of each, and what is still to be removed in its parent after it.
+    // The directories on the way down: the name of each, and the names in its parent that are still to be removed.
     let mut above: Vec<(CString, Vec<CString>)> = Vec::new();
     let mut subdirs = clear(&dir, removed)?;
     loop {
@@ -60,7 +60,7 @@ const FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// Opens a directory that is to be emptied: never one that is mounted there.
+/// Opens a directory to empty it, but never one on which something is mounted.
 fn open(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
     let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
     match openat2(dir, name, FLAGS, Mode::empty(), resolve) {
@@ -69,13 +69,13 @@ fn open(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd> {
     }
 }
 
-/// Deletes `dir`, which is `name` in `parent`, if it is a subvolume and the kernel does it. Whatever it has against that,
-/// there is the long way.
+/// Deletes `dir`, which is `name` in `parent`, if it is a subvolume and the kernel allows it. If this fails, its files are removed
+/// one by one.
 fn whole(parent: BorrowedFd<'_>, name: &CStr, dir: &OwnedFd) -> bool {
     fstat(dir).is_ok_and(|stat| is_root(&stat)) && destroy(parent, name).is_ok()
 }
 
-/// Unlinks everything in `dir` that is no directory; answers the directories.
+/// Unlinks everything in `dir` except directories, and returns the directories.
 fn clear(dir: &OwnedFd, removed: &mut dyn FnMut(u64)) -> Result<Vec<CString>> {
     let mut subdirs = Vec::new();
     let mut others = Vec::new();

@@ -1,4 +1,4 @@
-//! Room on the file system that an image is made on, watched while it is made.
+//! Watches the free space of the file system on which an image is made.
 
 use crate::error::{Doing, ImportError, Result};
 use rustix::fs::{StatVfs, fstatvfs};
@@ -7,14 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Bytes written between two looks at the file system.
+/// Bytes written between two checks of the file system.
 const LOOK_EVERY: u64 = 32 << 20;
-/// Entries made between two looks.
+/// Entries made between two checks.
 const LOOK_EVERY_ENTRIES: u32 = 1024;
-/// What is kept free at least, for the daemon's store on the same file system: a fiftieth of it, at most this.
+/// Space that stays free for the daemon's store on the same file system: a fiftieth of it, at most this.
 const RESERVE: u64 = 256 << 20;
 
-/// Stops an import before it fills the disk, so that a compressed bomb costs nobody anything.
+/// Stops an import before it fills the disk, for example with a compressed bomb.
 #[derive(Debug)]
 pub(crate) struct SpaceGuard {
     fd: OwnedFd,
@@ -26,7 +26,7 @@ pub(crate) struct SpaceGuard {
 }
 
 impl SpaceGuard {
-    /// Watches the file system of `dir`, opened as `fd`. `total` is what will be written, if it is known.
+    /// Watches the file system of `dir`, opened as `fd`. `total` is the number of bytes to be written, if known.
     pub fn new(fd: BorrowedFd<'_>, dir: &Path, total: Option<u64>) -> Result<Self> {
         let mut guard = SpaceGuard {
             fd: fd
@@ -43,37 +43,37 @@ impl SpaceGuard {
         Ok(guard)
     }
 
-    /// So many bytes were written.
+    /// Records that `bytes` were written.
     pub fn wrote(&mut self, bytes: u64) -> Result<()> {
         self.written += bytes;
         if self.written < self.next_look {
             return Ok(());
         }
-        self.look()?;
+        self.check()?;
         self.next_look = self.written + LOOK_EVERY;
         Ok(())
     }
 
-    /// Bytes that were written so far.
+    /// Bytes written so far.
     pub fn written(&self) -> u64 {
         self.written
     }
 
-    /// An entry was made.
+    /// Records that an entry was made.
     pub fn made_entry(&mut self) -> Result<()> {
         self.entries += 1;
         if self.entries >= LOOK_EVERY_ENTRIES {
             self.entries = 0;
-            self.look()?;
+            self.check()?;
         }
         Ok(())
     }
 
-    fn look(&self) -> Result<()> {
+    fn check(&self) -> Result<()> {
         let stat = self.stat()?;
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
         let reserve = (stat.f_blocks.saturating_mul(stat.f_frsize) / 50).min(RESERVE);
-        // File systems without a fixed number of inodes (btrfs) say 0 of 0.
+        // File systems without a fixed number of inodes (btrfs) report 0 of 0.
         let no_inodes = stat.f_files > 0 && stat.f_favail < 256;
         if free < reserve || no_inodes {
             return Err(self.full_with(free, reserve, no_inodes));
@@ -82,7 +82,7 @@ impl SpaceGuard {
     }
 
     fn stat(&self) -> Result<StatVfs> {
-        fstatvfs(&self.fd).doing(|| format!("asking for the room on the file system of {}", self.dir.display()))
+        fstatvfs(&self.fd).doing(|| format!("reading the free space on the file system of {}", self.dir.display()))
     }
 
     /// The error for a system call that failed with ENOSPC.

@@ -15,7 +15,7 @@ use std::{
 const MAGIC: u32 = 0x9123_683e;
 /// BTRFS_FIRST_FREE_OBJECTID: the inode number of the root directory of every subvolume, and of nothing else.
 const ROOT_INODE: u64 = 256;
-/// BTRFS_IOCTL_MAGIC.
+/// BTRFS_IOCTL_MAGIC (linux/btrfs.h).
 const GROUP: u8 = 0x94;
 
 /// `struct btrfs_ioctl_vol_args`, 4,096 bytes.
@@ -49,7 +49,7 @@ const SNAP_DESTROY: u32 = opcode::write::<VolArgs>(GROUP, 15);
 const SNAP_CREATE_V2: u32 = opcode::write::<VolArgsV2>(GROUP, 23);
 const GET_SUBVOL_ROOTREF: u32 = opcode::read_write::<RootRefs>(GROUP, 61);
 
-/// The name with the NUL that ends it.
+/// The name with its terminating NUL.
 fn named<const N: usize>(name: &CStr) -> Result<[u8; N]> {
     let mut room = [0; N];
     let bytes = name.to_bytes();
@@ -60,24 +60,24 @@ fn named<const N: usize>(name: &CStr) -> Result<[u8; N]> {
     Ok(room)
 }
 
-/// True if that file is on btrfs.
+/// True if the file is on btrfs.
 pub(crate) fn on_btrfs(fd: BorrowedFd<'_>) -> bool {
     // The type of `f_type` differs between architectures; its lower half is the number.
     fstatfs(fd).is_ok_and(|stat| stat.f_type as u32 == MAGIC)
 }
 
-/// True of the status of a subvolume's root directory, on btrfs.
+/// True for the status of a subvolume's root directory, on btrfs.
 pub(crate) fn is_root(stat: &Stat) -> bool {
     stat.st_ino == ROOT_INODE && rfs::FileType::from_raw_mode(stat.st_mode) == rfs::FileType::Directory
 }
 
-/// True if that directory is the root of a subvolume.
+/// True if the directory is the root of a subvolume.
 pub(crate) fn is_subvolume(dir: BorrowedFd<'_>) -> bool {
     on_btrfs(dir) && fstat(dir).is_ok_and(|stat| is_root(&stat))
 }
 
-/// Makes the directory `name` for the root of a tree: a subvolume where the file system has them, so that a copy of it is
-/// one snapshot.
+/// Makes the directory `name` for the root of a tree: a subvolume if the file system supports them, so that a copy of it is one
+/// snapshot.
 pub(crate) fn make_root(parent: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     let mode = Mode::from_raw_mode(0o755);
     if on_btrfs(parent) && create(parent, name).is_ok() {
@@ -89,7 +89,7 @@ pub(crate) fn make_root(parent: BorrowedFd<'_>, name: &CStr) -> Result<()> {
 /// Makes an empty subvolume.
 ///
 /// # Errors
-/// ENOTTY and the like where there are none, EPERM where that is not allowed.
+/// ENOTTY and others if the file system has no subvolumes, EPERM if it is not allowed.
 pub(crate) fn create(parent: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     let args = VolArgs {
         fd: 0,
@@ -102,7 +102,7 @@ pub(crate) fn create(parent: BorrowedFd<'_>, name: &CStr) -> Result<()> {
 /// Makes `name` in `parent` a writable snapshot of the subvolume `from`.
 ///
 /// # Errors
-/// EINVAL if `from` is no subvolume, EXDEV if it is on another file system.
+/// EINVAL if `from` is not a subvolume, EXDEV if it is on another file system.
 pub(crate) fn snapshot(from: BorrowedFd<'_>, parent: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     let args = VolArgsV2 {
         fd: i64::from(from.as_raw_fd()),
@@ -116,11 +116,10 @@ pub(crate) fn snapshot(from: BorrowedFd<'_>, parent: BorrowedFd<'_>, name: &CStr
     unsafe { ioctl(parent, Setter::<SNAP_CREATE_V2, VolArgsV2>::new(args)) }
 }
 
-/// Deletes the subvolume `name` with all that is in it. Its room is free some time later: the kernel does that in the
-/// background.
+/// Deletes the subvolume `name` with its content. The kernel frees its space later, in the background.
 ///
 /// # Errors
-/// EINVAL if it is none, ENOTEMPTY if another one is in it, EPERM where that is not allowed.
+/// EINVAL if it is not a subvolume, ENOTEMPTY if it contains another one, EPERM if it is not allowed.
 pub(crate) fn destroy(parent: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     let args = VolArgs {
         fd: 0,
@@ -130,7 +129,7 @@ pub(crate) fn destroy(parent: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     unsafe { ioctl(parent, Setter::<SNAP_DESTROY, VolArgs>::new(args)) }
 }
 
-/// True if other subvolumes are in that one, which a snapshot would have as empty directories.
+/// True if the subvolume contains other subvolumes, which would be empty directories in a snapshot.
 ///
 /// # Errors
 /// ENOTTY before Linux 4.18.
@@ -149,7 +148,7 @@ pub(crate) fn has_nested(subvolume: BorrowedFd<'_>) -> Result<bool> {
             Updater::<GET_SUBVOL_ROOTREF, RootRefs>::new(&mut args),
         )
     } {
-        // More than there is room for.
+        // There are more than fit into the answer.
         Err(Errno::OVERFLOW) => Ok(true),
         other => other.map(|()| args.count > 0),
     }

@@ -1,4 +1,4 @@
-//! Copies compared with what they are copies of. These need root, as imports do.
+//! Compares copies with their originals. These tests need root, as imports do.
 
 use super::*;
 use crate::{error::ImportError, progress::Quiet};
@@ -26,9 +26,9 @@ fn copy(from: &Path, to: &Path, skip: Option<Id>) -> Result<(Copied, Vec<String>
     fs::create_dir(to).unwrap();
     let (from, to_fd) = (open(from), open(to));
     let mut space = SpaceGuard::new(to_fd.as_fd(), to, None)?;
-    let mut notes = Notes::default();
-    let copied = copy_tree(from.as_fd(), to_fd.as_fd(), skip, &mut space, &mut notes, &mut Quiet)?;
-    Ok((copied, notes.into_lines()))
+    let mut remarks = Remarks::default();
+    let copied = copy_tree(from.as_fd(), to_fd.as_fd(), skip, &mut space, &mut remarks, &mut Quiet)?;
+    Ok((copied, remarks.into_lines()))
 }
 
 fn remove(path: &Path) {
@@ -44,8 +44,8 @@ fn a_copy_is_the_same() {
     fs::create_dir(&from).unwrap();
     nasty::make(&from, true);
     let (counted, _) = count_tree(open(&from).as_fd(), None).unwrap();
-    let (copied, notes) = copy(&from, &to, None).unwrap();
-    assert_eq!(notes, Vec::<String>::new());
+    let (copied, remarks) = copy(&from, &to, None).unwrap();
+    assert_eq!(remarks, Vec::<String>::new());
     assert_eq!(copied, counted);
     nasty::assert_same(&from, &to);
     assert!(nasty::look(&to).len() as u64 == copied.files + 1);
@@ -55,7 +55,7 @@ fn a_copy_is_the_same() {
 
 #[test]
 fn every_file_system_keeps_the_contents() {
-    // From a disk to memory: no reflinks, and on many kernels no copy_file_range either.
+    // The copy is from a disk to memory: without reflinks, and on many kernels without copy_file_range.
     let dir = tempfile::tempdir().unwrap();
     let memory = tempfile::tempdir_in("/dev/shm").unwrap();
     let (from, to) = (dir.path().join("from"), memory.path().join("to"));
@@ -92,7 +92,7 @@ fn other_mounts_and_the_images_are_not_entered() {
     }
     let _unmount = Unmount(from.join("mnt"));
     fs::write(from.join("mnt/inside"), "x").unwrap();
-    // A bind mount of the same file system is another mount all the same.
+    // A bind mount of the same file system is also another mount.
     fs::create_dir(from.join("bind")).unwrap();
     mount(&[
         "--bind",
@@ -102,10 +102,10 @@ fn other_mounts_and_the_images_are_not_entered() {
     let _unmount_bind = Unmount(from.join("bind"));
     let images = Id::of(&rustix::fs::stat(from.join("var/images")).unwrap());
     let (counted, _) = count_tree(open(&from).as_fd(), Some(images)).unwrap();
-    let (copied, notes) = copy(&from, &to, Some(images)).unwrap();
+    let (copied, remarks) = copy(&from, &to, Some(images)).unwrap();
     assert_eq!(copied.files, 4);
     assert_eq!(counted, copied);
-    assert_eq!(notes.len(), 3, "{notes:?}");
+    assert_eq!(remarks.len(), 3, "{remarks:?}");
     assert!(to.join("mnt").is_dir() && !to.join("mnt/inside").exists());
     assert!(to.join("bind").is_dir() && !to.join("bind/images").exists());
     assert!(to.join("var/images").is_dir() && !to.join("var/images/debian").exists());

@@ -1,4 +1,4 @@
-//! Going through a tree in an order that does not depend on where it lies.
+//! Walks through a tree in an order that does not depend on the file system.
 
 use super::Id;
 use crate::error::{Doing, ImportError, Result, show_name};
@@ -12,17 +12,17 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-/// A tree, entry by entry: a directory before what is in it, the names of each directory in the order of their bytes.
-/// Two descriptors suffice for any depth. The first entry is the tree itself, with an empty path.
+/// Visits every entry of a tree: a directory before its content, and the names of each directory in the order of their bytes. Two
+/// descriptors suffice for any depth. The first entry is the tree itself, with an empty path.
 #[derive(Debug)]
 pub(crate) struct Walk {
     dir: OwnedFd,
-    /// Directories on the way down: what each is, and its names that are still to come, the next one last.
+    /// The directories on the way down, each with the names that are still to come, the next one last.
     above: Vec<Level>,
     here: Level,
-    /// Path of the present entry.
+    /// Path of the current entry.
     path: Vec<u8>,
-    /// The present entry, if it is a directory that is to be entered next.
+    /// The current entry, if it is a directory that will be entered next.
     enter: Option<CString>,
     begun: bool,
 }
@@ -34,14 +34,14 @@ struct Level {
     path_len: usize,
 }
 
-/// What a walk has come to.
+/// An entry of the tree.
 #[derive(Debug)]
 pub(crate) struct Entry<'w> {
-    /// Its path from the tree, empty for the tree itself.
+    /// Its path relative to the tree; empty for the tree itself.
     pub path: &'w [u8],
-    /// The directory that it is in, and its name there; `.` for the tree itself.
+    /// The directory that contains it. Its name there is `.` for the tree itself.
     pub dir: BorrowedFd<'w>,
-    /// See `dir`.
+    /// Its name in `dir`.
     pub name: CString,
     /// Its status.
     pub stat: Stat,
@@ -53,21 +53,21 @@ impl Entry<'_> {
         FileType::from_raw_mode(self.stat.st_mode)
     }
 
-    /// Opens it, a regular file.
+    /// Opens the entry, which is a regular file.
     pub fn open(&self) -> Result<std::fs::File> {
-        // NONBLOCK: should a fifo have taken its place meanwhile, this does not wait for a writer.
+        // NONBLOCK: if a fifo has replaced it meanwhile, this does not wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let fd = openat(self.dir, &self.name, flags, Mode::empty()).doing(|| reading(self.path))?;
         Ok(fd.into())
     }
 }
 
-/// For messages.
+/// The operation of reading `path`, for messages.
 pub(crate) fn reading(path: &[u8]) -> String {
     format!("reading /{}", show_name(path))
 }
 
-/// The order in which walks come to two paths. No name holds a `/`, so it may stand for the lowest byte.
+/// The order in which a walk visits two paths. No name contains `/`, so it can stand for the lowest byte.
 pub(crate) fn walk_order(a: &[u8], b: &[u8]) -> Ordering {
     let key = |byte: &u8| if *byte == b'/' { 0 } else { *byte };
     a.iter().map(key).cmp(b.iter().map(key))
@@ -78,7 +78,7 @@ fn open_dir(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<OwnedFd> {
     openat(dir, name, flags, Mode::empty())
 }
 
-/// Names in a directory, the first one last.
+/// Names in a directory, in reverse order.
 fn names(dir: BorrowedFd<'_>) -> rustix::io::Result<Vec<CString>> {
     let mut found = Vec::new();
     for entry in Dir::read_from(dir)? {
@@ -92,7 +92,7 @@ fn names(dir: BorrowedFd<'_>) -> rustix::io::Result<Vec<CString>> {
 }
 
 impl Walk {
-    /// Begins at the directory `root`.
+    /// Starts at the directory `root`.
     pub fn new(root: BorrowedFd<'_>) -> Result<Self> {
         let doing = || "opening the tree";
         let dir = open_dir(root, c".").doing(doing)?;
@@ -168,10 +168,10 @@ impl Walk {
     }
 }
 
-/// The error of a tree that is written to while it is read.
+/// The error for a tree that changes while it is read.
 pub(crate) fn changing(path: &[u8]) -> ImportError {
     ImportError::Request(format!(
-        "/{} changed while the tree was read; try again when nobody writes to it",
+        "/{} changed while the tree was read; try again when no process writes to it",
         show_name(path)
     ))
 }
@@ -182,7 +182,7 @@ mod tests {
     use crate::tree::nasty;
 
     #[test]
-    fn comes_to_everything_in_order() {
+    fn every_entry_is_visited_in_order() {
         let dir = tempfile::tempdir().unwrap();
         nasty::make(dir.path(), true);
         let root = std::fs::File::open(dir.path()).unwrap();
@@ -192,7 +192,7 @@ mod tests {
             paths.push(entry.path.to_vec());
         }
         assert!(paths.is_sorted_by(|a, b| walk_order(a, b) == Ordering::Less));
-        // `nasty` writes a slash before each path but the first one.
+        // `nasty` adds a slash to each path except the first one.
         let mut seen: Vec<Vec<u8>> = nasty::look(dir.path()).into_keys().collect();
         seen.iter_mut().for_each(|path| drop(path.drain(..path.len().min(1))));
         seen.sort_by(|a, b| walk_order(a, b));
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_comes_before_what_is_in_it_and_that_before_longer_names() {
+    fn a_directory_comes_before_its_content_and_that_before_longer_names() {
         for (before, after) in [("a", "a/b"), ("a/b", "a.b"), ("a/z", "a-"), ("", "a"), ("a", "b")] {
             assert_eq!(
                 walk_order(before.as_bytes(), after.as_bytes()),

@@ -1,4 +1,4 @@
-//! What a copy costs, and how it is made.
+//! The cost of working copies, and the ways to make them.
 
 use super::*;
 use crate::{
@@ -12,7 +12,7 @@ use std::process::Command;
 
 const BIG: u64 = 100 << 20;
 
-/// A bench whose tree has a file that does not fit onto the disk many times.
+/// A bench whose tree has a file of which only few copies fit onto the disk.
 fn with_a_big_file() -> (Bench, ImportRequest) {
     let bench = Bench::new();
     let noise: Vec<u8> = (0..BIG / 4)
@@ -49,10 +49,10 @@ fn seal_as(request: &ImportRequest, work: &str) -> ImageRef {
     seal(&request, &mut Quiet).unwrap()
 }
 
-/// Copies that are made in that way cost nothing until they are changed, and what is changed in one is changed in no other.
+/// Copies that are made in this way need no space until they are changed, and a change in one does not affect the others.
 fn copies_cost_next_to_nothing(disk: &Disk, request: &ImportRequest, way: Way) {
     let before = disk.used();
-    // So many would not fit.
+    // Full copies would not fit.
     let copies = ["a", "b", "c", "d"].map(|name| clone(request, "test@1", name));
     for cloned in &copies {
         assert_eq!(cloned.way, way);
@@ -113,7 +113,7 @@ fn on_btrfs_a_copy_is_a_snapshot() {
 }
 
 #[test]
-fn where_nothing_is_shared_it_says_so() {
+fn a_full_copy_is_reported_as_such() {
     let bench = Bench::new();
     let request = bench.request();
     let memory = tempfile::tempdir_in("/dev/shm").unwrap();
@@ -132,7 +132,7 @@ fn where_nothing_is_shared_it_says_so() {
 }
 
 #[test]
-fn a_version_that_is_no_subvolume_becomes_one_by_the_first_copy() {
+fn the_first_copy_of_a_plain_version_is_a_subvolume() {
     let bench = Bench::new();
     let request = bench.request();
     import(&request, &mut Quiet).unwrap();
@@ -162,7 +162,7 @@ fn subvolume(at: &Path) {
 }
 
 #[test]
-fn subvolumes_in_a_tree_are_made_directories_by_seal_and_lost_by_nobody() {
+fn a_seal_converts_nested_subvolumes_to_directories_without_loss() {
     let bench = Bench::new();
     let request = bench.request();
     let _disk = Disk::btrfs(bench.path("state"), bench.path("disk"));
@@ -175,7 +175,7 @@ fn subvolumes_in_a_tree_are_made_directories_by_seal_and_lost_by_nobody() {
     std::fs::write(machines.join("file"), "content").unwrap();
     std::fs::write(machines.join("inner/file"), "more").unwrap();
     std::os::unix::fs::chown(&machines, Some(3), Some(4)).unwrap();
-    // As if an earlier seal had died in between.
+    // An interrupted seal leaves this directory.
     std::fs::create_dir_all(copy.root().join("etc/machines.rackstrap-plain/half")).unwrap();
     let before = nasty::look(&copy.root());
     let sealed = seal_as(&request, "a");
@@ -193,20 +193,20 @@ fn subvolumes_in_a_tree_are_made_directories_by_seal_and_lost_by_nobody() {
     }
     assert_eq!(std::fs::read(root.join("etc/machines/inner/file")).unwrap(), b"more");
     assert_eq!(rfs::stat(root.join("etc/machines")).unwrap().st_uid, 3);
-    // A version that somebody put one into: a snapshot would have it empty.
+    // This version contains a subvolume, which would be empty in a snapshot.
     subvolume(&root.join("etc/late"));
     std::fs::write(root.join("etc/late/file"), "late").unwrap();
     let late = clone(&request, &sealed.to_string(), "b");
     assert_eq!(late.way, Way::Reflinks);
     assert_eq!(std::fs::read(late.copy.root().join("etc/late/file")).unwrap(), b"late");
-    // Not by the kernel at once, but by the long way.
+    // The kernel does not delete these at once, so their files are removed one by one.
     delete_versions(&request.images_dir, &[sealed], &mut || Ok(()), &mut Quiet).unwrap();
     delete_working_copy(&request.images_dir, "b", &mut Quiet).unwrap();
     assert_clean(&request.images_dir);
 }
 
 #[test]
-fn half_made_subvolumes_go_at_the_next_start() {
+fn unfinished_subvolumes_are_removed_at_the_next_start() {
     let bench = Bench::new();
     let request = bench.request();
     let _disk = Disk::btrfs(bench.path("state"), bench.path("disk"));
@@ -226,7 +226,7 @@ fn half_made_subvolumes_go_at_the_next_start() {
     impl Progress for Panics {
         fn begin(&mut self, _step: Step, _bytes: Option<u64>) {}
         fn advance(&mut self, _files: u64, _bytes: u64) {}
-        fn note(&mut self, _text: &str) {}
+        fn remark(&mut self, _text: &str) {}
         fn reached(&mut self, point: &'static str) {
             assert_ne!(point, "synced");
         }

@@ -1,4 +1,4 @@
-//! Tests of the planner: what it promises whatever happens, and rollouts whose nodes are restarted.
+//! Tests of the planner: invariants under all events, and rollouts whose nodes are restarted.
 
 use super::*;
 use crate::{
@@ -22,7 +22,7 @@ fn image(version: u32) -> ImageRef {
     format!("debian@{version}").parse().unwrap()
 }
 
-/// Nodes that follow debian and run its version 1, a rollout of version 2 with `--reboot`, and what the daemon keeps.
+/// Nodes that follow debian and run its version 1, a rollout of version 2 with `--reboot`, and the daemon's state.
 #[derive(Clone)]
 struct Lab {
     nodes: BTreeMap<String, Node>,
@@ -32,7 +32,7 @@ struct Lab {
     programs: Programs,
     sequence: u64,
     now: u64,
-    records: Vec<Note>,
+    records: Vec<Record>,
 }
 
 impl Lab {
@@ -84,7 +84,7 @@ impl Lab {
         self.rollouts.get_mut(&1).unwrap()
     }
 
-    /// What decisions say, in short: nodes of the rollout leave version 1, and version 2 when it is aborted.
+    /// A short form of the assignments: nodes of the rollout leave version 1, and version 2 after an abort.
     fn assign(&mut self) {
         let rollout = &self.rollouts[&1];
         for (name, node) in &mut self.nodes {
@@ -121,13 +121,13 @@ impl Lab {
         for action in &plan.actions {
             match action {
                 Action::Run(job) => self.busy.extend(job.nodes.iter().cloned()),
-                Action::Record(note) => self.records.push(note.clone()),
+                Action::Record(record) => self.records.push(record.clone()),
                 Action::Restart(_) | Action::MakeCurrent(_) => {}
             }
         }
     }
 
-    /// Asks the planner and takes over what it says, as the executor does.
+    /// Runs the planner and applies its result, like the executor.
     fn plan(&mut self) -> Plan {
         self.assign();
         let plan = self.ask();
@@ -147,7 +147,7 @@ impl Lab {
             .map_or("none", |member| member.step.as_str())
     }
 
-    /// Programs that run end.
+    /// Ends all running programs.
     fn programs_end(&mut self, outcome: &Result<(), String>) {
         for name in std::mem::take(&mut self.busy) {
             for request in &mut self.requests {
@@ -159,11 +159,11 @@ impl Lab {
     }
 
     /// The node's heartbeat gets its order.
-    fn told(&mut self, node: &str) -> bool {
+    fn gets_order(&mut self, node: &str) -> bool {
         let (observed, now) = (self.nodes[node].observed.clone(), at(self.now));
         self.requests
             .iter_mut()
-            .any(|request| request.tell(node, &observed, now))
+            .any(|request| request.give_order(node, &observed, now))
     }
 
     /// The node comes up in a new boot.
@@ -183,13 +183,13 @@ impl Lab {
         }
     }
 
-    /// The node is not heard of any more.
+    /// The node sends no more messages.
     fn falls(&mut self, node: &str) {
         let observed = &mut self.nodes.get_mut(node).unwrap().observed;
         (observed.up, observed.on) = (false, false);
     }
 
-    /// How many nodes the rollout has out of service; late ones are not waited for.
+    /// Number of nodes that the rollout has out of service, without late ones.
     fn down(&self) -> usize {
         let down = |member: &&Member| member.step.is_down() && !matches!(member.step, Step::Late { .. });
         self.requests
@@ -219,19 +219,19 @@ fn a_rollout_owns_one_request_with_its_limit_and_its_deadline() {
         })
         .collect();
     assert_eq!((orders.len(), orders[0].boot.as_str()), (2, "old1"));
-    assert!(lab.told("n01") && lab.told("n02") && !lab.told("n03"));
+    assert!(lab.gets_order("n01") && lab.gets_order("n02") && !lab.gets_order("n03"));
     lab.now = 100;
     lab.boots("n01", 2, true);
     lab.plan();
     assert_eq!(
         (lab.step("n01"), lab.step("n03")),
         ("resuming", "waiting"),
-        "not in service yet"
+        "it is in service before its resume program ended"
     );
     lab.programs_end(&Ok(()));
     lab.plan();
     assert_eq!((lab.step("n01"), lab.step("n03")), ("restarted", "draining"));
-    // The next batch comes into the same request.
+    // The next batch is added to the same request.
     let pace = Pace {
         batch: Some(Share::Nodes(6)),
         ..Pace::default()
@@ -246,23 +246,23 @@ fn a_rollout_owns_one_request_with_its_limit_and_its_deadline() {
 }
 
 #[test]
-fn ready_within_is_the_deadline_and_no_constant_is() {
+fn the_deadline_is_ready_within_and_not_a_constant() {
     for within in [60, 900, 3600, 90_000] {
         let mut lab = Lab::new(2, 1, 1);
         lab.programs = Programs { drain: false, ..BOTH };
         lab.rollout().ready_within_secs = within;
         lab.plan();
-        assert!(lab.told("n01"));
+        assert!(lab.gets_order("n01"));
         lab.falls("n01");
-        // Ten minutes of firmware; its kernel comes at the end of them.
+        // The firmware takes ten minutes; its kernel starts at the end of them.
         lab.now = within / 2;
         lab.rollout().boots("n01", "new", at(within / 2));
         for late in [lab.now + within, lab.now + within + 1] {
             lab.now = late;
             lab.plan();
             let errors: Vec<&str> = (lab.records.iter())
-                .filter(|note| note.level == Level::Error)
-                .map(|note| note.text.as_str())
+                .filter(|record| record.level == Level::Error)
+                .map(|record| record.text.as_str())
                 .collect();
             let is_late = late > within / 2 + within;
             let span = crate::span(within);
@@ -274,14 +274,14 @@ fn ready_within_is_the_deadline_and_no_constant_is() {
             assert_eq!(
                 (failed, lab.step("n01") == "late"),
                 (is_late, is_late),
-                "one deadline for both"
+                "rollout and request have different deadlines"
             );
         }
     }
 }
 
 #[test]
-fn no_more_are_restarted_at_once_than_may_be_down() {
+fn no_more_nodes_than_max_down_are_restarted_at_once() {
     let mut lab = Lab::new(4, 4, 2);
     lab.programs.drain = false;
     lab.plan();
@@ -289,19 +289,19 @@ fn no_more_are_restarted_at_once_than_may_be_down() {
         ["n01", "n02", "n03"].map(|node| lab.step(node)),
         ["drained", "drained", "waiting"]
     );
-    assert!(lab.told("n01") && lab.told("n02"));
+    assert!(lab.gets_order("n01") && lab.gets_order("n02"));
     lab.now = 901;
     lab.plan();
     assert_eq!(
         ["n01", "n03"].map(|node| lab.step(node)),
         ["late", "drained"],
-        "a late node is not waited for"
+        "a late node is waited for"
     );
 
     let mut lab = Lab::new(4, 4, 2);
     lab.programs.drain = false;
     lab.plan();
-    assert!(lab.told("n01") && lab.told("n02"));
+    assert!(lab.gets_order("n01") && lab.gets_order("n02"));
     lab.programs.resume = false;
     lab.boots("n01", 2, true);
     lab.plan();
@@ -330,7 +330,7 @@ fn a_node_that_boots_by_itself_or_for_an_administrator_is_down_too() {
     lab.falls("n04");
     lab.rollout().boots("n04", "b", at(0));
     lab.plan();
-    assert_eq!(lab.down(), 0, "n04 boots the version");
+    assert_eq!(lab.down(), 0, "n04, which boots the version, is restarted");
     lab.boots("n04", 2, true);
     let mut restart = begin(&lab.rollouts[&1].clone(), lab.sequence, at(0));
     (restart.id, restart.rollout, restart.number) = ("q".into(), String::new(), 0);
@@ -356,8 +356,8 @@ fn a_node_that_waits_for_its_drain_program_is_down_for_as_long_as_it_waits() {
     lab.now = 7300;
     lab.plan();
     lab.programs_end(&Ok(()));
-    // It is told, and has its quarter of an hour from then on.
-    assert!(lab.told("n01"));
+    // It gets the order, and has 15 minutes from then on.
+    assert!(lab.gets_order("n01"));
     lab.now = 8200;
     lab.plan();
     assert_eq!(lab.step("n02"), "waiting");
@@ -372,13 +372,16 @@ fn a_node_that_comes_back_unhealthy_and_has_to_leave_that_version_too_stays_drai
     lab.plan();
     lab.programs_end(&Ok(()));
     lab.plan();
-    assert!(lab.told("n01"));
+    assert!(lab.gets_order("n01"));
     lab.now = 60;
     lab.boots("n01", 2, false);
     lab.rollout().end(Stage::Aborted, "tests", at(60)).unwrap();
     lab.plan();
     assert_eq!((lab.step("n01"), lab.busy.len()), ("drained", 0));
-    assert!(lab.told("n01"), "in the boot in which it is unhealthy");
+    assert!(
+        lab.gets_order("n01"),
+        "it gets no order in the boot in which it is unhealthy"
+    );
     lab.now = 120;
     lab.boots("n01", 1, true);
     lab.plan();
@@ -387,11 +390,11 @@ fn a_node_that_comes_back_unhealthy_and_has_to_leave_that_version_too_stays_drai
 }
 
 #[test]
-fn a_second_rollout_finishes_what_the_first_one_began() {
+fn a_second_rollout_finishes_restarts_of_the_first_one() {
     let mut lab = Lab::new(2, 2, 1);
     lab.programs.drain = false;
     lab.plan();
-    assert!(lab.told("n01"));
+    assert!(lab.gets_order("n01"));
     lab.rollout().end(Stage::Aborted, "tests", at(1)).unwrap();
     let mut second = lab.rollouts[&1].clone();
     (second.number, second.stage) = (2, Stage::Canary);
@@ -404,7 +407,7 @@ fn a_second_rollout_finishes_what_the_first_one_began() {
     assert_eq!(
         ["n01", "n02"].map(|node| lab.step(node)),
         ["restarting", "waiting"],
-        "one at a time"
+        "more than one restarts at a time"
     );
 }
 
@@ -453,7 +456,7 @@ impl Lab {
             }
             Happens::Heartbeat(n) => {
                 if self.nodes[&name(n)].observed.up {
-                    self.told(&name(n));
+                    self.gets_order(&name(n));
                 }
             }
             Happens::Boots(n, well) => {
@@ -481,7 +484,7 @@ impl Lab {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
-    /// Whatever happens: the limit holds, a plan asks for nothing new when it is made again, and no node is lost on the way.
+    /// After any events: the limit holds, a repeated plan asks for nothing new, and no node is lost.
     #[test]
     fn a_plan_keeps_its_promises(
         events in prop::collection::vec(happens(), 1..80),
@@ -499,7 +502,7 @@ proptest! {
             if turns.count() > 0 {
                 prop_assert!(lab.down() <= max_down as usize, "{} down", lab.down());
             }
-            // The same input, the same plan; and what follows from its own output is nothing new, unless it gave another batch.
+            // The same input gives the same plan, and its own output gives nothing new, unless it was another batch.
             prop_assert_eq!(before.ask(), before.ask());
             let mut given = !first.rollouts.is_empty();
             for _ in 0..3 {
@@ -517,12 +520,12 @@ proptest! {
                 prop_assert!(open.count() <= 1, "{} is in two requests", node);
             }
         }
-        // Then nothing more happens to nodes than what restarts do: each restart that was begun ends, or is late.
+        // Without further events, each restart that began ends or is late.
         for _ in 0..80 {
             lab.now += 1000;
             for node in lab.nodes.keys().cloned().collect::<Vec<_>>() {
                 if lab.nodes[&node].observed.up {
-                    lab.told(&node);
+                    lab.gets_order(&node);
                 }
             }
             lab.plan();
@@ -536,7 +539,7 @@ proptest! {
         }
     }
 
-    /// With both programs, a node that was drained is resumed before it is left alone, or it is late.
+    /// With both programs, a drained node is resumed or late in the end.
     #[test]
     fn drained_nodes_are_resumed(events in prop::collection::vec(happens(), 1..80)) {
         let mut lab = Lab::new(8, 8, 3);

@@ -1,4 +1,4 @@
-//! The transitions of a node's restart, all of them.
+//! All transitions of a node's restart.
 //!
 //! ```mermaid
 //! stateDiagram-v2
@@ -6,20 +6,20 @@
 //!     waiting --> draining : its turn
 //!     waiting --> drained : its turn, undrained
 //!     waiting --> drained : taken over
-//!     waiting --> told : ordered
+//!     waiting --> ordered : order sent
 //!     waiting --> ended : booted by itself
 //!     waiting --> ended : not wanted
 //!     draining --> drained : drain program ended
 //!     draining --> back : booted by itself
 //!     draining --> back : not wanted
-//!     drained --> told : ordered
+//!     drained --> ordered : order sent
 //!     drained --> back : booted by itself
 //!     drained --> back : not wanted
 //!     drained --> late : overdue
-//!     told --> back : returned
-//!     told --> late : overdue
-//!     told --> drained : wanted again
-//!     told --> ended : handed over
+//!     ordered --> back : returned
+//!     ordered --> late : overdue
+//!     ordered --> drained : wanted again
+//!     ordered --> ended : handed over
 //!     late --> back : returned
 //!     late --> back : heard again
 //!     late --> drained : wanted again
@@ -32,66 +32,66 @@
 //!     ended --> [*]
 //! ```
 //!
-//! From each phase but `ended` a node that is deleted goes to `ended` (`deleted`), which the diagram leaves out.
-//! `back` is no phase: it is one of the two that follow it.
+//! From each phase except `ended`, a node that is deleted goes to `ended` (`deleted`), which the diagram omits.
+//! `back` is not a phase: it stands for one of the two that follow it.
 
 use super::End;
 
-/// How far a node is, without what belongs to it.
+/// The progress of a node, without further fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Its turn has not come, or it is not up.
     Waiting,
-    /// The drain program is to take it out of service.
+    /// The drain program takes it out of service.
     Draining,
-    /// It gets the order as soon as it can.
+    /// It gets the order with its next heartbeat.
     Drained,
     /// It has the order.
-    Told,
-    /// Its deadline is over.
+    Ordered,
+    /// Its deadline has passed.
     Late,
-    /// The resume program is to put it back into service.
+    /// The resume program puts it back into service.
     Resuming,
-    /// Nothing is left to be done.
+    /// The restart is over.
     Ended,
 }
 
-/// Why a node goes from one phase to another.
+/// Why a node changes its phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// It is up, fewer nodes are down than may be, and the site has a drain program.
+    /// It is up, fewer nodes are down than allowed, and the site has a drain program.
     Turn,
     /// The same without a drain program, or with `--no-drain`.
     TurnUndrained,
-    /// It comes from another request, out of service already.
+    /// It comes from another request, and is already out of service.
     TakenOver,
-    /// The drain program ended well.
+    /// The drain program succeeded.
     DrainEnded,
-    /// The order to restart goes out.
-    Ordered,
-    /// It is back from a boot that began after the request, healthy.
+    /// The order to restart is sent.
+    OrderSent,
+    /// It is back in a boot that began after the request, and healthy.
     Returned,
     /// The same, though it had no order.
     BootedByItself,
-    /// Its deadline is over.
+    /// Its deadline has passed.
     Overdue,
-    /// It was late before it had the order, and is up in the same boot.
+    /// It was late before it got the order, and is up in the same boot.
     HeardAgain,
-    /// It is to restart once more: it restarted and is not healthy, or its rollout gives it another version.
+    /// It restarts again: it restarted and is not healthy, or its rollout gives it another version.
     WantedAgain,
-    /// It restarted and is not healthy, and another request takes it.
+    /// It restarted and is not healthy, and another request takes it over.
     HandedOver,
-    /// The restart was cancelled or is no longer wanted, before the order went out.
+    /// The restart was cancelled or is no longer needed, before the order was sent.
     NotWanted,
-    /// It is late, and an administrator cancelled it.
+    /// It is late, and an administrator cancelled its restart.
     NotAwaited,
-    /// The resume program ended well.
+    /// The resume program succeeded.
     ResumeEnded,
     /// It was deleted from the inventory.
     Deleted,
 }
 
-/// The phase that follows, with what belongs to it.
+/// The next phase, with its fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Goal {
     /// [`Phase::Waiting`]
@@ -100,19 +100,19 @@ pub enum Goal {
     Draining,
     /// [`Phase::Drained`]
     Drained,
-    /// [`Phase::Told`]
-    Told,
+    /// [`Phase::Ordered`]
+    Ordered,
     /// [`Phase::Late`]; true if it has the order.
     Late(bool),
     /// [`Phase::Resuming`] if it was drained and the site has a resume program, else [`Phase::Ended`].
     Back(End),
     /// [`Phase::Ended`]
     Ended(End),
-    /// [`Phase::Ended`], as was decided when it began to resume.
+    /// [`Phase::Ended`], with the result that was decided when it began to resume.
     EndedAsDecided,
 }
 
-/// All transitions. What is not here does not happen.
+/// All transitions. Others do not happen.
 pub const TRANSITIONS: [(Phase, Cause, Goal); 30] = {
     use {Cause::*, Phase::*};
     [
@@ -124,14 +124,14 @@ pub const TRANSITIONS: [(Phase, Cause, Goal); 30] = {
         (Draining, DrainEnded, Goal::Drained),
         (Draining, BootedByItself, Goal::Back(End::Unneeded)),
         (Draining, NotWanted, Goal::Back(End::GivenUp)),
-        (Drained, Ordered, Goal::Told),
+        (Drained, OrderSent, Goal::Ordered),
         (Drained, BootedByItself, Goal::Back(End::Unneeded)),
         (Drained, NotWanted, Goal::Back(End::GivenUp)),
         (Drained, Overdue, Goal::Late(false)),
-        (Told, Returned, Goal::Back(End::Restarted)),
-        (Told, Overdue, Goal::Late(true)),
-        (Told, WantedAgain, Goal::Drained),
-        (Told, HandedOver, Goal::Ended(End::Unwell)),
+        (Ordered, Returned, Goal::Back(End::Restarted)),
+        (Ordered, Overdue, Goal::Late(true)),
+        (Ordered, WantedAgain, Goal::Drained),
+        (Ordered, HandedOver, Goal::Ended(End::Unwell)),
         (Late, Returned, Goal::Back(End::Late)),
         (Late, HeardAgain, Goal::Back(End::GivenUp)),
         (Late, WantedAgain, Goal::Drained),
@@ -142,15 +142,15 @@ pub const TRANSITIONS: [(Phase, Cause, Goal); 30] = {
         (Waiting, Deleted, Goal::Ended(End::GivenUp)),
         (Draining, Deleted, Goal::Ended(End::GivenUp)),
         (Drained, Deleted, Goal::Ended(End::GivenUp)),
-        (Told, Deleted, Goal::Ended(End::GivenUp)),
+        (Ordered, Deleted, Goal::Ended(End::GivenUp)),
         (Late, Deleted, Goal::Ended(End::GivenUp)),
         (Resuming, Deleted, Goal::Ended(End::GivenUp)),
-        // A node of an older release's rollout has its order before it is in a request of this one.
-        (Waiting, Ordered, Goal::Told),
+        // A node of an older release's rollout has its order before it is in a request of this release.
+        (Waiting, OrderSent, Goal::Ordered),
     ]
 };
 
-/// Where `cause` leads from `phase`; none if it leads nowhere.
+/// The goal of `cause` in `phase`; none if there is no transition.
 pub(super) fn goal(phase: Phase, cause: Cause) -> Option<Goal> {
     let found = TRANSITIONS
         .iter()
@@ -159,14 +159,14 @@ pub(super) fn goal(phase: Phase, cause: Cause) -> Option<Goal> {
 }
 
 impl Cause {
-    /// As the diagram has it.
+    /// The text in the diagram.
     pub fn as_str(self) -> &'static str {
         match self {
             Cause::Turn => "its turn",
             Cause::TurnUndrained => "its turn, undrained",
             Cause::TakenOver => "taken over",
             Cause::DrainEnded => "drain program ended",
-            Cause::Ordered => "ordered",
+            Cause::OrderSent => "order sent",
             Cause::Returned => "returned",
             Cause::BootedByItself => "booted by itself",
             Cause::Overdue => "overdue",
@@ -191,7 +191,7 @@ mod tests {
             Goal::Waiting => "waiting",
             Goal::Draining => "draining",
             Goal::Drained => "drained",
-            Goal::Told => "told",
+            Goal::Ordered => "ordered",
             Goal::Late(_) => "late",
             Goal::Back(_) => "back",
             Goal::Ended(_) | Goal::EndedAsDecided => "ended",
@@ -200,12 +200,12 @@ mod tests {
     }
 
     #[test]
-    fn the_diagrams_show_the_transitions_that_there_are() {
+    fn the_diagrams_show_exactly_the_transitions() {
         let table: BTreeSet<String> = (TRANSITIONS.iter())
             .filter(|(_, cause, _)| *cause != Cause::Deleted)
             .map(|(phase, cause, goal)| line(*phase, *cause, *goal))
             .collect();
-        assert_eq!(table.len(), TRANSITIONS.len() - 6, "none is there twice");
+        assert_eq!(table.len(), TRANSITIONS.len() - 6, "a transition is a duplicate");
         for text in [
             include_str!("table.rs"),
             include_str!("../../../../docs/contributing/planner.md"),
@@ -226,10 +226,6 @@ mod tests {
             let same = TRANSITIONS.iter().filter(|other| (other.0, other.1) == (phase, cause));
             assert_eq!((same.count(), goal(phase, cause)), (1, Some(to)), "{phase:?} {cause:?}");
         }
-        assert_eq!(
-            goal(Phase::Told, Cause::NotWanted),
-            None,
-            "nobody can take an order back"
-        );
+        assert_eq!(goal(Phase::Ordered, Cause::NotWanted), None, "an order is taken back");
     }
 }

@@ -1,4 +1,4 @@
-//! Tests of requests: what is observed of nodes in, steps and programs out.
+//! Tests of requests: observations as input, steps and programs as output.
 
 use super::*;
 use std::collections::BTreeMap;
@@ -35,7 +35,7 @@ fn request(names: &[&str], max_down: u32) -> Request {
     }
 }
 
-/// Nodes that are up in a boot from before.
+/// Nodes that are up in an earlier boot.
 fn cluster(names: &[&str]) -> BTreeMap<String, Observed> {
     let one = |name: &&str| {
         let seen = Observed {
@@ -60,10 +60,10 @@ fn advance(request: &mut Request, seen: &BTreeMap<String, Observed>, secs: u64, 
         down: 0,
         first_boot: &|_| None,
     };
-    let notes = request.advance(frame, |name| seen.get(name));
-    notes
+    let records = request.advance(frame, |name| seen.get(name));
+    records
         .into_iter()
-        .map(|note| format!("{}: {}", note.node, note.text))
+        .map(|record| format!("{}: {}", record.node, record.text))
         .collect()
 }
 
@@ -80,62 +80,65 @@ fn booted(seen: &mut BTreeMap<String, Observed>, name: &str, secs: u64) {
 #[test]
 fn a_clock_that_is_set_back_hides_no_boot() {
     const HOUR: u64 = 3600;
-    // Wanted at one o'clock; then it is twelve again.
+    // The request is made at one o'clock; then the clock is set back to twelve.
     let mut seen = cluster(&["a", "b"]);
     let mut q = request(&["a", "b"], 1);
     (q.wanted, q.drain) = (at(HOUR), false);
     advance(&mut q, &seen, HOUR + 1, NONE);
-    assert!(q.tell("a", &seen["a"], at(HOUR + 2)));
+    assert!(q.give_order("a", &seen["a"], at(HOUR + 2)));
     booted(&mut seen, "a", 60);
     advance(&mut q, &seen, 90, NONE);
     assert_eq!(steps(&q), ["restarted", "drained"]);
-    // One that booted by itself meanwhile is not told to restart once more.
+    // A node that booted by itself meanwhile gets no order.
     booted(&mut seen, "b", 100);
-    assert!(!q.tell("b", &seen["b"], at(101)));
+    assert!(!q.give_order("b", &seen["b"], at(101)));
     advance(&mut q, &seen, 102, NONE);
     assert_eq!(steps(&q), ["restarted", "booted by itself"]);
     assert_eq!(q.stopped, "");
 }
 
 #[test]
-fn a_request_of_an_older_release_goes_by_times() {
+fn a_request_of_an_older_release_compares_times() {
     let mut seen = cluster(&["a"]);
     let mut q = request(&["a"], 1);
     (q.after, q.drain) = (None, false);
     advance(&mut q, &seen, 1, NONE);
-    assert!(q.tell("a", &seen["a"], at(2)));
+    assert!(q.give_order("a", &seen["a"], at(2)));
     booted(&mut seen, "a", 60);
     advance(&mut q, &seen, 90, NONE);
     assert_eq!(steps(&q), ["restarted"]);
 }
 
 #[test]
-fn a_node_is_drained_told_once_and_resumed() {
+fn a_node_is_drained_ordered_once_and_resumed() {
     let mut seen = cluster(&["a", "b"]);
     let mut q = request(&["a", "b"], 1);
     assert_eq!(advance(&mut q, &seen, 1, BOTH), ["a: is drained first: why"]);
     assert_eq!(q.due(at(1), |_| false), [(Program::Drain, vec!["a".to_owned()])]);
-    assert!(q.due(at(1), |name| name == "a").is_empty(), "its program runs");
-    assert!(!q.tell("a", &seen["a"], at(2)), "not drained yet");
+    assert!(q.due(at(1), |name| name == "a").is_empty(), "its program is running");
+    assert!(!q.give_order("a", &seen["a"], at(2)), "it is not drained yet");
     assert!(q.ran(Program::Drain, "a", &Ok(()), at(0), at(3)).is_some());
-    assert!(q.tell("a", &seen["a"], at(4)));
-    assert!(!q.tell("a", &seen["a"], at(5)), "it was told a second ago");
+    assert!(q.give_order("a", &seen["a"], at(4)));
+    assert!(!q.give_order("a", &seen["a"], at(5)), "it got the order a second ago");
     assert!(
-        q.tell("a", &seen["a"], at(70)),
-        "it says nothing and goes on: the answer was lost"
+        q.give_order("a", &seen["a"], at(70)),
+        "it did not acknowledge, so the answer was lost"
     );
-    assert!(q.noted("a", "old-a") && !q.noted("a", "old-a"));
-    assert!(!q.tell("a", &seen["a"], at(300)), "it said that it does");
+    assert!(q.acknowledge("a", "old-a") && !q.acknowledge("a", "old-a"));
+    assert!(!q.give_order("a", &seen["a"], at(300)), "it has acknowledged the order");
     advance(&mut q, &seen, 300, BOTH);
     assert_eq!(steps(&q), ["restarting", "waiting"], "one at a time");
     booted(&mut seen, "a", 310);
     seen.get_mut("a").unwrap().healthy = false;
-    assert!(!q.tell("a", &seen["a"], at(320)), "never in another boot");
+    assert!(
+        !q.give_order("a", &seen["a"], at(320)),
+        "it gets the order in another boot"
+    );
     advance(&mut q, &seen, 320, BOTH);
     assert_eq!(
         steps(&q),
         ["restarting", "waiting"],
-        "ready, but its checks do not hold"
+        "it ended though its checks do not hold"
     );
     seen.get_mut("a").unwrap().healthy = true;
     advance(&mut q, &seen, 330, BOTH);
@@ -145,20 +148,24 @@ fn a_node_is_drained_told_once_and_resumed() {
     advance(&mut q, &seen, 332, BOTH);
     assert_eq!(steps(&q), ["restarted", "draining"]);
     q.ran(Program::Drain, "b", &Ok(()), at(0), at(333));
-    assert!(q.tell("b", &seen["b"], at(334)));
+    assert!(q.give_order("b", &seen["b"], at(334)));
     booted(&mut seen, "b", 340);
     advance(&mut q, &seen, 350, NONE);
-    assert!(q.is_over(), "the site has no resume program any more: {q:?}");
+    assert!(q.is_over(), "the site has no resume program any longer: {q:?}");
 }
 
 #[test]
-fn without_programs_a_node_is_told_at_once() {
+fn without_programs_a_node_gets_its_order_at_once() {
     let mut seen = cluster(&["a", "b", "c"]);
     let mut q = request(&["a", "b", "c"], 2);
     advance(&mut q, &seen, 1, NONE);
     assert_eq!(steps(&q), ["drained", "drained", "waiting"]);
     assert!(q.due(at(1), |_| false).is_empty());
-    assert!(q.tell("a", &seen["a"], at(2)) && q.tell("b", &seen["b"], at(2)) && !q.tell("c", &seen["c"], at(2)));
+    assert!(
+        q.give_order("a", &seen["a"], at(2))
+            && q.give_order("b", &seen["b"], at(2))
+            && !q.give_order("c", &seen["c"], at(2))
+    );
     booted(&mut seen, "b", 9);
     advance(&mut q, &seen, 10, NONE);
     assert_eq!(steps(&q), ["restarting", "restarted", "drained"]);
@@ -171,7 +178,7 @@ fn without_programs_a_node_is_told_at_once() {
 }
 
 #[test]
-fn a_drain_that_fails_is_tried_again_and_holds_its_place() {
+fn a_failed_drain_is_repeated_and_keeps_its_turn() {
     let seen = cluster(&["a", "b", "c"]);
     let mut q = request(&["a", "b", "c"], 2);
     advance(&mut q, &seen, 1, BOTH);
@@ -179,39 +186,39 @@ fn a_drain_that_fails_is_tried_again_and_holds_its_place() {
     assert_eq!(
         q.due(at(1), |_| false),
         [(Program::Drain, both)],
-        "one run for those that come together"
+        "nodes with a common turn have separate runs"
     );
     for name in ["a", "b"] {
-        let note = q
+        let record = q
             .ran(Program::Drain, name, &Err("jobs run".into()), at(11), at(1))
             .unwrap();
         assert_eq!(
-            (note.level, note.text.as_str()),
+            (record.level, record.text.as_str()),
             (Level::Retry, "drain: jobs run; again in 10 s")
         );
     }
-    assert!(q.due(at(5), |_| false).is_empty(), "not yet");
+    assert!(q.due(at(5), |_| false).is_empty(), "it runs again too early");
     assert_eq!(
         q.due(at(11), |_| false),
         [
             (Program::Drain, vec!["a".to_owned()]),
             (Program::Drain, vec!["b".to_owned()])
         ],
-        "each by itself, so that one does not hold up the other"
+        "failed nodes share a run"
     );
-    assert!(!q.tell("a", &seen["a"], at(12)));
+    assert!(!q.give_order("a", &seen["a"], at(12)));
     advance(&mut q, &seen, 12, BOTH);
     assert_eq!(steps(&q), ["draining", "draining", "waiting"]);
     assert_eq!(q.nodes[0].said, "drain: jobs run");
 }
 
 #[test]
-fn a_rollout_has_its_own_time_from_the_first_boot_on() {
+fn the_deadline_of_a_rollout_counts_from_the_first_boot() {
     let mut seen = cluster(&["a"]);
     let mut q = request(&["a"], 1);
     (q.rollout, q.within_secs) = ("debian".into(), 900);
     advance(&mut q, &seen, 1, NONE);
-    assert!(q.tell("a", &seen["a"], at(3)));
+    assert!(q.give_order("a", &seen["a"], at(3)));
     let node = seen.get_mut("a").unwrap();
     node.begun.push(at(300));
     node.begun.push(at(800));
@@ -219,7 +226,7 @@ fn a_rollout_has_its_own_time_from_the_first_boot_on() {
     assert_eq!(
         steps(&q),
         ["restarting"],
-        "900 s from its first boot, at 300 s, are not over"
+        "it is late before 900 s from its first boot at 300 s"
     );
     assert_eq!(
         advance(&mut q, &seen, 1201, NONE),
@@ -230,36 +237,36 @@ fn a_rollout_has_its_own_time_from_the_first_boot_on() {
     let mut q = request(&["b"], 1);
     (q.rollout, q.within_secs) = ("debian".into(), 900);
     advance(&mut q, &seen, 1, NONE);
-    assert!(q.tell("b", &seen["b"], at(3)));
+    assert!(q.give_order("b", &seen["b"], at(3)));
     assert!(advance(&mut q, &seen, 903, NONE).is_empty());
     assert_eq!(advance(&mut q, &seen, 904, NONE).len(), 1);
 }
 
 #[test]
-fn one_that_does_not_come_back_stops_the_others() {
+fn a_node_that_does_not_come_back_stops_the_request() {
     let mut seen = cluster(&["a", "b", "c"]);
     let mut q = request(&["a", "b", "c"], 2);
     advance(&mut q, &seen, 1, BOTH);
     q.ran(Program::Drain, "a", &Ok(()), at(0), at(2));
-    assert!(q.tell("a", &seen["a"], at(3)));
+    assert!(q.give_order("a", &seen["a"], at(3)));
     advance(&mut q, &seen, 603, BOTH);
     assert_eq!(steps(&q)[0], "restarting");
-    let notes = advance(&mut q, &seen, 604, BOTH);
+    let records = advance(&mut q, &seen, 604, BOTH);
     assert_eq!(
-        notes,
+        records,
         [
             "a: not ready in time; no more nodes are restarted: why",
-            "b: is not restarted: others are not ready in time",
+            "b: is not restarted: other nodes are not ready in time",
         ]
     );
     assert_eq!(steps(&q), ["late", "resuming", "not restarted"]);
-    assert_eq!(q.stopped, "a not ready within 10m of being told to restart");
+    assert_eq!(q.stopped, "a not ready within 10m of the order to restart");
     assert!(
         q.ran(Program::Drain, "b", &Ok(()), at(0), at(605)).is_none(),
-        "its drain program ends only now"
+        "its drain program has just ended"
     );
     q.ran(Program::Resume, "b", &Ok(()), at(0), at(606));
-    assert!(advance(&mut q, &seen, 700, BOTH).is_empty(), "said once");
+    assert!(advance(&mut q, &seen, 700, BOTH).is_empty(), "it is recorded twice");
     assert!(!q.is_over());
     booted(&mut seen, "a", 800);
     advance(&mut q, &seen, 900, BOTH);
@@ -270,7 +277,7 @@ fn one_that_does_not_come_back_stops_the_others() {
 }
 
 #[test]
-fn one_that_falls_silent_before_it_is_told_is_late_too() {
+fn a_node_that_falls_silent_before_its_order_is_late() {
     let mut seen = cluster(&["a", "b"]);
     let mut q = request(&["a", "b"], 1);
     advance(&mut q, &seen, 1, BOTH);
@@ -282,7 +289,7 @@ fn one_that_falls_silent_before_it_is_told_is_late_too() {
     assert_eq!(steps(&q), ["late", "not restarted"]);
     assert!(q.nodes[0].said.contains("sends no heartbeats"), "{q:?}");
     seen.get_mut("a").unwrap().up = true;
-    assert!(!q.tell("a", &seen["a"], at(700)), "the request was stopped");
+    assert!(!q.give_order("a", &seen["a"], at(700)), "the request was stopped");
     advance(&mut q, &seen, 701, BOTH);
     assert_eq!(steps(&q)[0], "resuming");
     q.ran(Program::Resume, "a", &Ok(()), at(0), at(702));
@@ -290,7 +297,7 @@ fn one_that_falls_silent_before_it_is_told_is_late_too() {
 }
 
 #[test]
-fn who_boots_by_itself_is_not_restarted() {
+fn a_node_that_boots_by_itself_is_not_restarted() {
     let mut seen = cluster(&["a", "b"]);
     seen.get_mut("a").unwrap().up = false;
     let mut q = request(&["a", "b", "gone"], 1);
@@ -298,28 +305,28 @@ fn who_boots_by_itself_is_not_restarted() {
     assert_eq!(
         steps(&q),
         ["waiting", "draining", "not restarted"],
-        "who is not up has no turn"
+        "a node that is not up has a turn"
     );
     booted(&mut seen, "a", 5);
     booted(&mut seen, "b", 5);
-    assert!(!q.tell("b", &seen["b"], at(6)));
+    assert!(!q.give_order("b", &seen["b"], at(6)));
     advance(&mut q, &seen, 7, BOTH);
     assert_eq!(steps(&q), ["booted by itself", "resuming", "not restarted"]);
 }
 
 #[test]
-fn what_was_not_told_can_be_cancelled() {
+fn restarts_without_an_order_can_be_cancelled() {
     let seen = cluster(&["a", "b", "c"]);
     let mut q = request(&["a", "b", "c"], 2);
     advance(&mut q, &seen, 1, BOTH);
     q.ran(Program::Drain, "a", &Ok(()), at(0), at(2));
-    q.tell("a", &seen["a"], at(3));
-    let mut notes = Vec::new();
+    q.give_order("a", &seen["a"], at(3));
+    let mut records = Vec::new();
     assert!(
-        !q.give_up(|name| name == "a", "why", at(4), BOTH, &mut notes),
-        "nobody can take that back"
+        !q.give_up(|name| name == "a", "why", at(4), BOTH, &mut records),
+        "an order was taken back"
     );
-    assert!(q.give_up(|name| name != "a", "why", at(4), BOTH, &mut notes));
-    assert_eq!((notes.len(), notes[0].text.as_str()), (1, "is not restarted: why"));
+    assert!(q.give_up(|name| name != "a", "why", at(4), BOTH, &mut records));
+    assert_eq!((records.len(), records[0].text.as_str()), (1, "is not restarted: why"));
     assert_eq!(steps(&q), ["restarting", "resuming", "not restarted"]);
 }

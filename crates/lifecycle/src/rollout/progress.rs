@@ -1,4 +1,4 @@
-//! What a rollout makes of boots, time and orders.
+//! Applies boots, time and orders to a rollout.
 
 use super::{Member, Pace, Rollout, Stage, State, shown};
 use crate::{Observed, deadline};
@@ -7,22 +7,22 @@ use rackstrap_hostlist::NodeSet;
 use rackstrap_wire::ImageRef;
 use std::collections::BTreeMap;
 
-/// All nodes that boot whatever version of the image they are given, with how they are.
+/// All nodes that boot the assigned version of the image, with their observations.
 pub type Audience<'a> = BTreeMap<&'a str, &'a Observed>;
 
 impl Rollout {
-    /// `node` took the version's kernel, in that boot. True if that is news.
+    /// `node` took the version's kernel in that boot. Returns true if this changed its state.
     pub fn boots(&mut self, node: &str, boot: &str, now: Timestamp) -> bool {
         let Some(member) = self.nodes.get_mut(node).filter(|member| member.boot != boot) else {
             return false;
         };
         match member.state {
-            // It was told to, before it was known that it would not.
+            // It got the script before it rolled back.
             State::RolledBack { .. } => return false,
             State::Waiting | State::Ready => {
                 member.boots = 1;
                 member.first = Some(now);
-                member.go(State::Booting, now);
+                member.set_state(State::Booting, now);
             }
             State::Booting | State::Failed { .. } => member.boots = member.boots.saturating_add(1),
         }
@@ -30,7 +30,7 @@ impl Rollout {
         true
     }
 
-    /// `node` is up on the version; `problem` says which of its checks failed, empty if none. True if that is news.
+    /// `node` is up on the version; `problem` names its failed checks, or is empty. Returns true if this changed its state.
     pub fn ready(&mut self, node: &str, boot: &str, problem: &str, now: Timestamp) -> bool {
         let soak = self.soak_secs;
         let Some(member) = self.nodes.get_mut(node) else {
@@ -44,17 +44,17 @@ impl Rollout {
         }
         boot.clone_into(&mut member.boot);
         if problem.is_empty() {
-            member.go(State::Ready, now);
+            member.set_state(State::Ready, now);
             member.proven = soak == 0;
         } else {
             let why = format!("up, but {problem}");
-            member.go(State::Failed { why }, now);
+            member.set_state(State::Failed { why }, now);
             self.stop_if_failing(now);
         }
         true
     }
 
-    /// `node` boots its last known good version, and `why`. True if that is news.
+    /// `node` boots its last known good version, for the reason `why`. Returns true if this changed its state.
     pub fn rolls_back(&mut self, node: &str, why: &str, now: Timestamp) -> bool {
         let Some(member) = self.nodes.get_mut(node) else {
             return false;
@@ -63,13 +63,13 @@ impl Rollout {
             return false;
         }
         let why = why.to_owned();
-        member.go(State::RolledBack { why }, now);
+        member.set_state(State::RolledBack { why }, now);
         self.stop_if_failing(now);
         true
     }
 
-    /// Looks at the time and at all nodes of the image; `restarting` says which of them have the order to restart for it. Answers the
-    /// nodes that are different now, with those that are no longer in it.
+    /// Evaluates the time and all nodes of the image. `restarting` tells whether a node has the order to restart for the rollout. Returns the
+    /// changed nodes, including those that are no longer in the rollout.
     pub fn tick(&mut self, all: &Audience<'_>, restarting: impl Fn(&str) -> bool, now: Timestamp) -> Vec<String> {
         if !self.is_on() {
             return Vec::new();
@@ -102,7 +102,7 @@ impl Rollout {
         changed
     }
 
-    /// Times that lie ahead are those of a clock that was set back since: they count from now, or nothing would be late until they return.
+    /// Sets future times to now: the clock was set back since, and nothing would be late until they come again.
     fn settle_clock(&mut self, now: Timestamp) {
         self.settled = self.settled.map(|at| at.min(now));
         for member in self.nodes.values_mut() {
@@ -111,7 +111,7 @@ impl Rollout {
         }
     }
 
-    /// True if it has stopped by itself, now.
+    /// Returns true if the rollout stops by itself now.
     fn stop_if_failing(&mut self, now: Timestamp) -> bool {
         let failures = self.failures();
         if !self.is_on() || !self.stopped.is_empty() || failures <= self.max_failures as usize {
@@ -133,7 +133,7 @@ impl Rollout {
     }
 
     fn next_batch(&mut self, all: &Audience<'_>, now: Timestamp) -> Vec<String> {
-        // An administrator looked at the canary before promoting it.
+        // An administrator has checked the canary before the promotion.
         let pause = match self.last_batch {
             0 => 0,
             _ => self.pause_secs * 1000,
@@ -164,7 +164,7 @@ impl Rollout {
         batch
     }
 
-    /// What it waits for, for people; empty if it has ended.
+    /// The condition for which it waits, for people; empty if it has ended.
     pub fn waits_for(&self, now: Timestamp) -> String {
         if !self.is_on() {
             return String::new();
@@ -200,10 +200,10 @@ impl Rollout {
         }
     }
 
-    /// Gives it to the rest of the nodes, batch by batch.
+    /// Gives the version to the remaining nodes, batch by batch.
     ///
     /// # Errors
-    /// It is over, or held.
+    /// It has ended, or is held.
     pub fn promote(&mut self, pace: &Pace, by: &str, now: Timestamp) -> Result<(), String> {
         self.expect_on()?;
         if self.is_held() {
@@ -225,10 +225,10 @@ impl Rollout {
         Ok(())
     }
 
-    /// Gives it to no further node for now.
+    /// Gives the version to no further node for now.
     ///
     /// # Errors
-    /// It is over, or paused.
+    /// It has ended, or is paused already.
     pub fn pause(&mut self, by: &str, now: Timestamp) -> Result<(), String> {
         self.expect_on()?;
         if self.paused {
@@ -239,10 +239,10 @@ impl Rollout {
         Ok(())
     }
 
-    /// Goes on after a pause or a stop, perhaps with more failures allowed.
+    /// Continues after a pause or a stop, perhaps with more failures allowed.
     ///
     /// # Errors
-    /// It is over, goes on already, or would stop again at once.
+    /// It has ended, is not held, or would stop again at once.
     pub fn resume(&mut self, max_failures: Option<u32>, by: &str, now: Timestamp) -> Result<(), String> {
         self.expect_on()?;
         if !self.is_held() && max_failures.is_none_or(|limit| limit == self.max_failures) {
@@ -263,10 +263,10 @@ impl Rollout {
         Ok(())
     }
 
-    /// Ends it: all its nodes return to the version before at their next boots.
+    /// Ends it: all its nodes return to the earlier version at their next boots.
     ///
     /// # Errors
-    /// It is over.
+    /// It has ended already.
     pub fn end(&mut self, stage: Stage, by: &str, now: Timestamp) -> Result<(), String> {
         self.expect_on()?;
         self.stage = stage;
@@ -277,7 +277,7 @@ impl Rollout {
         Ok(())
     }
 
-    /// Has `node` try the version again. True if it had failed.
+    /// Makes `node` try the version again. Returns true if it had failed.
     pub fn retry(&mut self, node: &str, observed: &Observed, now: Timestamp) -> bool {
         let on = self.is_on();
         let Some(member) = self
@@ -301,14 +301,14 @@ impl Rollout {
 }
 
 impl Member {
-    fn go(&mut self, state: State, now: Timestamp) {
+    fn set_state(&mut self, state: State, now: Timestamp) {
         self.state = state;
         self.since = now;
         self.proven = false;
         self.stalled.clear();
     }
 
-    /// What time brings about: too late, good, or waited for no longer. True if anything did.
+    /// Applies the effects of time: late, proven, or no longer waited for. Returns true if there were any.
     fn pass_time(
         &mut self,
         observed: &Observed,
@@ -335,22 +335,22 @@ impl Member {
                     if !stalled.is_empty() {
                         why = format!("{why}; stalled at {stalled}");
                     }
-                    self.go(State::Failed { why }, now);
+                    self.set_state(State::Failed { why }, now);
                 }
                 late
             }
-            // It has this version's script, or was restarted for it, and gets no further: either may be the cause. A boot from before
-            // it was to try (again) says nothing of that.
+            // It has the script of this version, or was restarted for it, and its boot stalls: both may be the cause. A boot that began before
+            // the node should try (again) proves nothing.
             State::Waiting
                 if !stalled.is_empty()
                     && (observed.image.as_ref() == Some(image) && observed.opened >= self.since || restarting) =>
             {
                 let why = format!("stalled at {stalled}");
-                self.go(State::Failed { why }, now);
+                self.set_state(State::Failed { why }, now);
                 true
             }
-            // Switched off, or stalled in another boot, after it was given the version: the next batch does not wait for it for ever.
-            // A node that stalls may ask for an address again and again, so it is never silent.
+            // It was switched off, or stalled in another boot, after it got the version. The next batch must not wait for it for ever. A node
+            // that stalls may request an address again and again, so it never falls silent.
             State::Waiting if self.counts && (silent || !stalled.is_empty()) => {
                 self.counts = false;
                 true
@@ -365,13 +365,13 @@ impl Member {
         let lived = now.since(self.since) / 1000;
         if !observed.stalled.is_empty() {
             let why = format!("booted again after it was ready, and stalled at {}", observed.stalled);
-            self.go(State::Failed { why }, now);
+            self.set_state(State::Failed { why }, now);
         } else if !observed.on {
             let why = format!("fell silent {lived} s after it was ready");
-            self.go(State::Failed { why }, now);
+            self.set_state(State::Failed { why }, now);
         } else if !observed.problem.is_empty() && !self.was_degraded {
             let why = format!("degraded {lived} s after it was ready: {}", observed.problem);
-            self.go(State::Failed { why }, now);
+            self.set_state(State::Failed { why }, now);
         } else if lived >= soak {
             self.proven = true;
         } else {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Rows as the release before the planner wrote them.
+/// Rows of the release before the planner are read, and written with the same names.
 #[test]
 fn rows_of_the_release_before_are_read_and_keep_their_names() {
     let row = r#"{"number":7,"image":"debian@4","from":"debian@3","by":"root","began":5,"message":"m","stage":"subset","paused":false,

@@ -1,4 +1,4 @@
-//! Tests of what becomes of a rollout: as scripts, and of any sequence of events.
+//! Tests of rollouts: fixed sequences, and any sequence of events.
 
 use super::*;
 use proptest::prelude::*;
@@ -47,7 +47,7 @@ static ANY_OFF: Observed = OFF;
 
 type All = BTreeMap<String, Observed>;
 
-/// `n01` to that number, all of them up.
+/// Nodes from `n01` on, all of them up.
 fn audience(nodes: usize) -> All {
     (1..=nodes).map(|n| (format!("n{n:02}"), UP)).collect()
 }
@@ -125,17 +125,21 @@ fn a_canary_then_batches_then_done() {
 }
 
 #[test]
-fn too_many_failures_stop_it_and_nobody_else_gets_the_version() {
+fn too_many_failures_stop_it_and_no_further_node_gets_the_version() {
     let all = audience(4);
     let mut wish = wish(&["n01", "n02", "n03"]);
     wish.max_failures = 1;
     let mut rollout = begin(&wish);
     rollout.boots("n01", "a", at(1));
     tick(&mut rollout, &all, at(11));
-    assert_eq!(*state(&rollout, "n01"), State::Booting, "ten minutes are not over");
+    assert_eq!(
+        *state(&rollout, "n01"),
+        State::Booting,
+        "it failed before ten minutes have passed"
+    );
     tick(&mut rollout, &all, Timestamp(11 * MINUTE + 1));
     assert_eq!(state(&rollout, "n01").why(), "not ready within 600 s (1 boots)");
-    assert!(!rollout.is_held(), "one may");
+    assert!(!rollout.is_held(), "one failure holds the rollout");
     rollout.boots("n02", "b", at(12));
     rollout.rolls_back("n02", "debian@4 did not get ready in 3 boots", at(13));
     assert!(
@@ -146,7 +150,7 @@ fn too_many_failures_stop_it_and_nobody_else_gets_the_version() {
     assert_eq!(
         given(&rollout),
         "n01 n02",
-        "n03 has not begun to boot it, and does not now"
+        "n03 boots the version though the rollout is held"
     );
     assert!(
         rollout
@@ -175,7 +179,7 @@ fn too_many_failures_stop_it_and_nobody_else_gets_the_version() {
 }
 
 #[test]
-fn checks_that_fail_are_a_failure_and_late_is_better_than_never() {
+fn failed_checks_are_a_failure_and_a_late_success_counts() {
     let mut rollout = begin(&wish(&["n01", "n02"]));
     rollout.boots("n01", "a", at(1));
     rollout.ready("n01", "a", "sshd is not active", at(2));
@@ -185,11 +189,11 @@ fn checks_that_fail_are_a_failure_and_late_is_better_than_never() {
     assert!(state(&rollout, "n02").is_failure());
     rollout.ready("n02", "b", "", at(21));
     assert_eq!(*state(&rollout, "n02"), State::Ready);
-    assert!(rollout.is_held(), "it goes on when somebody says so");
+    assert!(rollout.is_held(), "it continues without an order");
 }
 
 #[test]
-fn nobody_waits_for_nodes_that_are_switched_off() {
+fn a_batch_does_not_wait_for_nodes_that_are_switched_off() {
     let mut all = audience(3);
     all.insert("n02".into(), OFF);
     let mut rollout = Rollout::begin(
@@ -203,18 +207,22 @@ fn nobody_waits_for_nodes_that_are_switched_off() {
     rollout.promote(&Pace::default(), "tests", at(0)).unwrap();
     comes_up(&mut rollout, "n01", 1);
     tick(&mut rollout, &all, at(1));
-    assert_eq!(rollout.waits_for(at(1)), "waits for n03", "n02 was off");
+    assert_eq!(
+        rollout.waits_for(at(1)),
+        "waits for n03",
+        "it waits for n02, which was off"
+    );
     let off = Observed { heard: at(2), ..OFF };
     all.insert("n03".into(), off);
     tick(&mut rollout, &all, at(12));
-    assert_eq!(rollout.stage, Stage::Promoting, "it may be on its way");
+    assert_eq!(rollout.stage, Stage::Promoting, "a booting node is not waited for");
     tick(&mut rollout, &all, at(13));
     assert_eq!(rollout.stage, Stage::Done);
     assert_eq!(*state(&rollout, "n03"), State::Waiting);
 }
 
 #[test]
-fn nobody_waits_for_a_node_that_is_stalled_and_one_that_stalls_with_the_version_has_failed() {
+fn a_stalled_node_is_not_waited_for_and_one_that_stalls_with_the_version_has_failed() {
     let mut wish = wish(&["n01", "n02", "n03", "n04"]);
     wish.max_failures = 1;
     wish.reboot = true;
@@ -224,7 +232,7 @@ fn nobody_waits_for_a_node_that_is_stalled_and_one_that_stalls_with_the_version_
     comes_up(&mut rollout, "n01", 1);
     assert!(rollout.boots("n04", "n04-1", at(1)));
     let (old, new) = (image("debian@3"), image("debian@4"));
-    // It asks for an address each minute, so it is never silent.
+    // It requests an address each minute, so it never falls silent.
     let stalled = |minute, image: Option<&ImageRef>| Observed {
         heard: at(minute),
         stalled: "tftp: took snponly.efi and was not heard of again".into(),
@@ -242,7 +250,11 @@ fn nobody_waits_for_a_node_that_is_stalled_and_one_that_stalls_with_the_version_
         "waits for n[03-04]; does not wait for n02: stalled"
     );
     assert_eq!(*state(&rollout, "n02"), State::Waiting);
-    assert_eq!(*state(&rollout, "n04"), State::Booting, "--ready-within is what it has");
+    assert_eq!(
+        *state(&rollout, "n04"),
+        State::Booting,
+        "it failed before --ready-within"
+    );
     all.insert("n03".into(), stalled(10, Some(&new)));
     tick(&mut rollout, &all, at(10));
     assert!(
@@ -250,7 +262,7 @@ fn nobody_waits_for_a_node_that_is_stalled_and_one_that_stalls_with_the_version_
             .why()
             .starts_with("stalled at tftp: took snponly.efi")
     );
-    assert!(!rollout.is_held(), "one may fail");
+    assert!(!rollout.is_held(), "one failure holds the rollout");
     tick(&mut rollout, &all, at(12));
     let why = state(&rollout, "n04").why();
     assert!(
@@ -258,7 +270,7 @@ fn nobody_waits_for_a_node_that_is_stalled_and_one_that_stalls_with_the_version_
         "{why}"
     );
     assert!(rollout.stopped.starts_with("2 failed, and one may: n[03-04]"));
-    // It is to try again: the boot in which it stands is the old one.
+    // It should try again: its stalled boot is the old one.
     assert!(rollout.retry("n03", &all["n03"], at(12)));
     tick(&mut rollout, &all, at(13));
     assert_eq!(*state(&rollout, "n03"), State::Waiting);
@@ -271,14 +283,14 @@ fn nobody_waits_for_a_node_that_is_stalled_and_one_that_stalls_with_the_version_
     );
     tick(&mut rollout, &all, at(13));
     assert!(state(&rollout, "n03").is_failure());
-    // The one that gets further is waited for as a late one is, and counts as ready.
+    // A node that continues is waited for like a late one, and counts as ready.
     rollout.resume(Some(2), "tests", at(13)).unwrap();
     all.insert("n02".into(), UP);
     comes_up(&mut rollout, "n02", 13);
     tick(&mut rollout, &all, at(13));
     assert_eq!(rollout.nodes["n02"].stalled, "");
-    assert_eq!(rollout.last_batch, 1, "n05 is next");
-    // What the rollout itself restarts, and what stalls then, is a failure in whatever boot.
+    assert_eq!(rollout.last_batch, 1, "n05 was not in the next batch");
+    // A node that the rollout restarts and that then stalls has failed, in whatever boot.
     all.insert("n05".into(), stalled(20, Some(&old)));
     tick_restarting(&mut rollout, &all, &["n05".to_owned()].into(), at(20));
     assert!(state(&rollout, "n05").is_failure());
@@ -286,7 +298,7 @@ fn nobody_waits_for_a_node_that_is_stalled_and_one_that_stalls_with_the_version_
 }
 
 #[test]
-fn with_nobody_up_nothing_is_promoted() {
+fn without_a_node_that_is_up_nothing_is_promoted() {
     let all: All = audience(3).into_keys().map(|node| (node, OFF)).collect();
     let off = |_: &str| &ANY_OFF;
     let mut rollout = Rollout::begin(&wish(&["n01"]), 1, &image("debian@3"), off, "tests", at(0));
@@ -299,7 +311,7 @@ fn with_nobody_up_nothing_is_promoted() {
 }
 
 #[test]
-fn a_node_has_to_stay_well_for_as_long_as_it_is_to_soak() {
+fn a_node_has_to_stay_healthy_for_the_soak_time() {
     let mut wish = wish(&["n01", "n02", "n03", "n04"]);
     wish.soak_secs = 3600;
     wish.max_failures = 9;
@@ -331,7 +343,11 @@ fn a_node_has_to_stay_well_for_as_long_as_it_is_to_soak() {
     );
     tick(&mut rollout, &all, at(61));
     let good: Vec<bool> = rollout.nodes.values().map(|member| member.proven).collect();
-    assert_eq!(good, [true, false, false, true], "n04 lacked the same before");
+    assert_eq!(
+        good,
+        [true, false, false, true],
+        "n04 was degraded in the same way before"
+    );
     assert_eq!(state(&rollout, "n02").why(), "fell silent 3600 s after it was ready");
     assert!(state(&rollout, "n03").why().ends_with("/tmp is gone"));
 }
@@ -377,7 +393,7 @@ fn happens() -> impl Strategy<Value = Happens> {
     ]
 }
 
-/// The rollout as it comes back from the store.
+/// The rollout after it was stored and read again.
 fn stored(rollout: &Rollout) -> Rollout {
     let text = serde_json::to_string(rollout).unwrap();
     let mut again: Rollout = serde_json::from_str(&text).unwrap();
@@ -458,7 +474,7 @@ impl Walk {
         self.check(&before);
     }
 
-    /// What holds after any event.
+    /// Checks the invariants after an event.
     fn check(&self, before: &Rollout) {
         let (rollout, all) = (&self.rollout, self.all.len());
         let new: Vec<&String> = rollout
@@ -477,7 +493,7 @@ impl Walk {
             for (node, member) in earlier {
                 assert!(
                     member.is_settled() || !member.counts,
-                    "{node} was not waited for: {member:?}"
+                    "the batch did not wait for {node}: {member:?}"
                 );
             }
         }
@@ -487,7 +503,7 @@ impl Walk {
         for (node, member) in &rollout.nodes {
             assert!(member.batch <= rollout.last_batch);
             if rollout.is_on() && member.state == State::Waiting && member.counts {
-                assert_eq!(self.all[node].stalled, "", "{node} would be waited for for ever");
+                assert_eq!(self.all[node].stalled, "", "the batch would wait for {node} for ever");
             }
             assert!(!member.proven || member.state == State::Ready, "{node}: {member:?}");
             if rollout.gives(node) {
@@ -495,12 +511,12 @@ impl Walk {
             }
         }
         if rollout.stage == Stage::Aborted {
-            assert_eq!(given(rollout), "", "all go back");
+            assert_eq!(given(rollout), "", "a node keeps the version");
         }
         if rollout.stage == Stage::Done && before.stage != Stage::Done {
             assert!(
                 self.all.keys().all(|node| rollout.nodes.contains_key(node)),
-                "somebody was left out"
+                "a node was left out"
             );
         }
     }
@@ -509,7 +525,7 @@ impl Walk {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
-    /// Whatever happens, and whenever the daemon is restarted in between.
+    /// The invariants hold after any events, and after restarts of the daemon in between.
     #[test]
     fn a_rollout_keeps_its_promises(
         events in prop::collection::vec((happens(), prop::bool::weighted(0.2)), 1..120),
@@ -534,16 +550,16 @@ proptest! {
 }
 
 #[test]
-fn who_loses_power_while_it_soaks_soaks_again() {
+fn a_node_that_loses_power_while_it_soaks_soaks_again() {
     let mut wish = wish(&["n01", "n02"]);
     wish.soak_secs = 3600;
     let mut rollout = begin(&wish);
     let mut all = audience(2);
     comes_up(&mut rollout, "n01", 0);
     comes_up(&mut rollout, "n02", 0);
-    // So short that nobody misses a heartbeat: no failure, and no hour either.
+    // The break is so short that no heartbeat is missing: it is no failure, and the soak time starts again.
     comes_up(&mut rollout, "n02", 50);
-    // So long that it is missed.
+    // The break is so long that heartbeats are missing.
     all.insert("n01".into(), OFF);
     tick(&mut rollout, &all, at(55));
     assert_eq!(state(&rollout, "n01").why(), "fell silent 3300 s after it was ready");
@@ -561,6 +577,6 @@ fn who_loses_power_while_it_soaks_soaks_again() {
         tick(&mut rollout, &all, at(minute));
         assert_eq!(good(&rollout), expected, "minute {minute}");
     }
-    assert!(rollout.is_held(), "it goes on when somebody says so");
+    assert!(rollout.is_held(), "it continues without an order");
     rollout.resume(None, "tests", at(119)).unwrap();
 }

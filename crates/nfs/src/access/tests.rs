@@ -1,4 +1,4 @@
-//! Tables of who may do what, and a comparison with what this kernel lets processes do.
+//! Tables of permissions, and a comparison with this kernel's own decisions.
 
 use super::*;
 use crate::attr::Time;
@@ -23,9 +23,9 @@ fn attr(kind: FileType, mode: u32, uid: u32, gid: u32) -> Attr {
 const ALL: u32 = 0x3f;
 
 #[test]
-fn the_first_class_that_fits_decides() {
+fn the_first_class_that_matches_decides() {
     let file = attr(FileType::Regular, 0o604, 1000, 50);
-    // The owner by the owner's bits, a member of the group by the group's although others have more.
+    // The owner's bits count for the owner, and the group's for a member of the group, although others have more.
     for (who, want) in [
         (Credentials::new(1000, 50, &[]), ACCESS_READ),
         (Credentials::new(1001, 50, &[]), 0),
@@ -38,7 +38,7 @@ fn the_first_class_that_fits_decides() {
 }
 
 #[test]
-fn sixteen_groups_count_and_no_more() {
+fn only_sixteen_groups_count() {
     let file = attr(FileType::Regular, 0o040, 0, 16);
     let groups: Vec<u32> = (1..=17).collect();
     assert!(may_read(&file, None, &Credentials::new(5, 5, &groups)));
@@ -56,7 +56,7 @@ fn sixteen_groups_count_and_no_more() {
 }
 
 #[test]
-fn read_is_for_the_owner_and_for_whoever_may_execute() {
+fn the_owner_and_callers_with_execute_permission_may_read() {
     let user = Credentials::new(1000, 1000, &[]);
     assert!(may_read(&attr(FileType::Regular, 0, 1000, 0), None, &user));
     assert_eq!(granted(&attr(FileType::Regular, 0, 1000, 0), None, &user, ALL), 0);
@@ -109,7 +109,7 @@ fn writing_is_granted_on_devices_only() {
     );
 }
 
-/// faccessat2(2) with the effective ids of a thread that has taken on a caller's uid and groups says what this kernel would decide.
+/// Compares with faccessat2(2) on a thread with a caller's uid and groups, which returns this kernel's decision.
 #[test]
 fn access_agrees_with_this_kernel() {
     use rustix::{
@@ -120,7 +120,7 @@ fn access_agrees_with_this_kernel() {
     use std::os::unix::fs::{PermissionsExt, chown};
 
     if !geteuid().is_root() {
-        eprintln!("skipped: only root can become somebody else");
+        eprintln!("skipped: only root can change its uid");
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -145,7 +145,7 @@ fn access_agrees_with_this_kernel() {
             std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
         }
         for (uid, gid, groups) in callers {
-            // Ids of a thread of its own: the raw system calls concern the calling thread only.
+            // The raw system calls change the ids of the calling thread only, so each case has its own thread.
             let (file, sub) = (file.clone(), sub.clone());
             let kernel = std::thread::spawn(move || {
                 let gids: Vec<_> = groups.iter().map(|g| rustix::process::Gid::from_raw(*g)).collect();

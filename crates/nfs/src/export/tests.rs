@@ -1,9 +1,9 @@
-//! Descriptors: how many are held, and that files are found again.
+//! Descriptors: the limit on open files, and finding closed files again.
 
 use super::*;
 use std::{fs, process::Command};
 
-/// A directory in memory where there is one: these tests make thousands of files.
+/// A directory in memory if possible, because these tests make thousands of files.
 fn tempdir() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
 }
@@ -13,7 +13,7 @@ fn export(path: &Path) -> ExportRoot {
 }
 
 #[test]
-fn files_held_open_are_bounded_and_found_again() {
+fn open_files_are_limited_and_closed_ones_are_found_again() {
     let dir = tempdir();
     let count = allowed() + 300;
     for i in 0..count {
@@ -27,7 +27,7 @@ fn files_held_open_are_bounded_and_found_again() {
         ids.push((*node.id(), attr.fileid));
     }
     assert!(export.held().len() <= allowed());
-    // The first ones were closed meanwhile: not to be had inline, and found again by their ids.
+    // The first ones were closed meanwhile: they are not available inline, but are found again by their ids.
     let (id, fileid) = ids[0];
     assert_eq!(export.node(&id, Pace::Inline).err(), Some(Stop::WouldBlock));
     let node = export.node(&id, Pace::MayBlock).unwrap();
@@ -39,7 +39,7 @@ fn files_held_open_are_bounded_and_found_again() {
 }
 
 #[test]
-fn what_is_not_in_memory_is_not_waited_for() {
+fn an_inline_call_does_not_wait_for_the_disk() {
     let dir = tempdir();
     fs::write(dir.path().join("file"), "data").unwrap();
     let export = export(dir.path());
@@ -47,7 +47,7 @@ fn what_is_not_in_memory_is_not_waited_for() {
     blocks(export.node(export.root_id(), Pace::Inline).map(|_| ()));
     let root = export.node(export.root_id(), Pace::MayBlock).unwrap();
     let (file, _) = export.child(&root, b"file", Pace::MayBlock).unwrap();
-    // In the kernel's name cache by now.
+    // The name is in the kernel's cache now.
     assert!(export.child(&root, b"file", Pace::Inline).is_ok());
     blocks(export.data(&file, Pace::Inline).map(|_| ()));
     export.data(&file, Pace::MayBlock).unwrap();
@@ -58,7 +58,7 @@ fn what_is_not_in_memory_is_not_waited_for() {
 }
 
 #[test]
-fn the_tree_stays_as_it_is() {
+fn the_tree_is_not_changed() {
     let dir = tempdir();
     fs::write(dir.path().join("file"), "data").unwrap();
     rustix::fs::mknodat(
@@ -70,7 +70,7 @@ fn the_tree_stays_as_it_is() {
     )
     .unwrap();
     let export = export(dir.path());
-    // Our own mount is read-only and without devices, whatever the one below is.
+    // Our private mount is read-only and without devices, whatever the mount below allows.
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
     let open = |name: &str, flags| rustix::fs::openat(&export.root, name, flags, Mode::empty()).err();
     assert_eq!(open("file", flags), Some(Errno::ROFS));
@@ -136,7 +136,7 @@ fn a_root_that_is_a_subvolume_is_served() {
     btrfs.btrfs(&["snapshot", "one", "two"]);
     fs::write(at.join("two/deep/er/file"), "two").unwrap();
     let names: [&[u8]; 3] = [b"deep", b"er", b"file"];
-    // From the root down, and every directory's `..` is the one before it.
+    // Each directory's `..` is the one before it, from the root down.
     let walk = |export: &ExportRoot| {
         let mut node = export.node(export.root_id(), Pace::MayBlock).unwrap();
         let mut ids = vec![*node.id()];
@@ -168,9 +168,9 @@ fn a_root_that_is_a_subvolume_is_served() {
             ids
         })
         .into();
-    // They have the same inode numbers, and are different files.
+    // They have the same inode numbers, but are different files.
     assert_ne!(held[0], held[1]);
-    // After a restart of the server, where nothing is in memory, handles are what they were, directories as well.
+    // After a restart of the server, with nothing in memory, the handles are the same, including those of directories.
     btrfs.unmount();
     btrfs.mount();
     for (name, ids) in ["one", "two"].iter().zip(&held) {
@@ -186,7 +186,7 @@ fn a_root_that_is_a_subvolume_is_served() {
 }
 
 #[test]
-fn what_cannot_be_exported_says_so() {
+fn a_directory_that_cannot_be_exported_is_refused_with_the_reason() {
     let dir = tempdir();
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();

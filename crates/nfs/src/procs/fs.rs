@@ -1,6 +1,6 @@
 //! FSSTAT, FSINFO, PATHCONF, COMMIT.
 
-use super::{MAX_DATA, Seen, failure, handle_arg, look, or_failure, put_seen};
+use super::{KnownAttr, MAX_DATA, failure, handle_arg, open_file, or_failure, put_known_attr};
 use crate::{
     attr::{FileType, put_wcc_unchanged},
     buf::Buf,
@@ -10,8 +10,8 @@ use crate::{
     xdr::Reader,
 };
 
-/// FSF3_LINK, FSF3_SYMLINK, FSF3_HOMOGENEOUS, FSF3_CANSETTIME (RFC 1813, 3.3.19): what the file systems below
-/// can do, whether or not this export lets anybody.
+/// FSF3_LINK, FSF3_SYMLINK, FSF3_HOMOGENEOUS, FSF3_CANSETTIME (RFC 1813, 3.3.19): the features of the file systems below, even if
+/// this export does not allow their use.
 const PROPERTIES: u32 = 0x01 | 0x02 | 0x08 | 0x10;
 
 /// Procedure 18.
@@ -22,22 +22,22 @@ pub fn fsstat(cx: &Cx<'_>, args: &mut Reader<'_>, out: &mut Buf) -> Result<(), S
     or_failure(result, start, &seen, out)
 }
 
-fn sizes(cx: &Cx<'_>, handle: &[u8], seen: &mut Seen, out: &mut Buf) -> Result<(), Stop> {
-    let (file, _) = look(cx, handle, seen)?;
-    // xfs and btrfs sum up counters of all CPUs or groups, and may wait for a transaction.
+fn sizes(cx: &Cx<'_>, handle: &[u8], seen: &mut KnownAttr, out: &mut Buf) -> Result<(), Stop> {
+    let (file, _) = open_file(cx, handle, seen)?;
+    // xfs and btrfs add up counters of all CPUs or groups, and may wait for a transaction.
     if cx.pace == Pace::Inline {
         return Err(Stop::WouldBlock);
     }
     let s = file.export.statvfs()?;
     out.u32(Status::Ok as u32);
-    put_seen(out, seen);
+    put_known_attr(out, seen);
     for blocks in [s.f_blocks, s.f_bfree, s.f_bavail] {
         out.u64(blocks.saturating_mul(s.f_frsize));
     }
     for files in [s.f_files, s.f_ffree, s.f_favail] {
         out.u64(files);
     }
-    // invarsec: the sizes are those of a disk that others write to.
+    // invarsec is 0, because other programs write to this disk.
     out.u32(0);
     Ok(())
 }
@@ -46,10 +46,10 @@ fn sizes(cx: &Cx<'_>, handle: &[u8], seen: &mut Seen, out: &mut Buf) -> Result<(
 pub fn fsinfo(cx: &Cx<'_>, args: &mut Reader<'_>, out: &mut Buf) -> Result<(), Stop> {
     let handle = handle_arg(args)?;
     let (start, mut seen) = (out.len(), None);
-    let result = look(cx, handle, &mut seen).map(|_| {
+    let result = open_file(cx, handle, &mut seen).map(|_| {
         out.u32(Status::Ok as u32);
-        put_seen(out, &seen);
-        // rtmax, rtpref, rtmult, wtmax, wtpref, wtmult, dtpref. Linux takes dtpref as the size of its READDIRPLUS.
+        put_known_attr(out, &seen);
+        // rtmax, rtpref, rtmult, wtmax, wtpref, wtmult, dtpref. Linux uses dtpref as the size of its READDIRPLUS.
         for size in [MAX_DATA, MAX_DATA, 4096, MAX_DATA, MAX_DATA, 4096, 64 << 10] {
             out.u32(size);
         }
@@ -66,9 +66,9 @@ pub fn fsinfo(cx: &Cx<'_>, args: &mut Reader<'_>, out: &mut Buf) -> Result<(), S
 pub fn pathconf(cx: &Cx<'_>, args: &mut Reader<'_>, out: &mut Buf) -> Result<(), Stop> {
     let handle = handle_arg(args)?;
     let (start, mut seen) = (out.len(), None);
-    let result = look(cx, handle, &mut seen).map(|(file, _)| {
+    let result = open_file(cx, handle, &mut seen).map(|(file, _)| {
         out.u32(Status::Ok as u32);
-        put_seen(out, &seen);
+        put_known_attr(out, &seen);
         out.u32(link_max(file.export.fs_type()));
         // name_max, no_trunc, chown_restricted, case_insensitive, case_preserving
         for value in [255, 1, 1, 0, 1] {
@@ -78,8 +78,8 @@ pub fn pathconf(cx: &Cx<'_>, args: &mut Reader<'_>, out: &mut Buf) -> Result<(),
     or_failure(result, start, &seen, out)
 }
 
-/// Hard links that a file can have, by statfs(2)'s magic number: the kernel has these limits in its sources only
-/// (EXT4_LINK_MAX, XFS_MAXLINK, BTRFS_LINK_MAX; tmpfs has none).
+/// Most hard links of a file, by the magic number of statfs(2). The kernel has these limits only in its sources (EXT4_LINK_MAX,
+/// XFS_MAXLINK, BTRFS_LINK_MAX; tmpfs has none).
 fn link_max(fs_type: i64) -> u32 {
     match fs_type {
         0xef53 => 65_000,
@@ -90,12 +90,12 @@ fn link_max(fs_type: i64) -> u32 {
     }
 }
 
-/// Procedure 21. On a read-only export everything is on disk already.
+/// Procedure 21. On a read-only export all data is on disk already.
 pub fn commit(cx: &Cx<'_>, args: &mut Reader<'_>, out: &mut Buf) -> Result<(), Stop> {
     let handle = handle_arg(args)?;
     let (_offset, _count) = (args.u64()?, args.u32()?);
     let (start, mut seen) = (out.len(), None);
-    let result = look(cx, handle, &mut seen).and_then(|(file, attr)| {
+    let result = open_file(cx, handle, &mut seen).and_then(|(file, attr)| {
         if attr.kind != FileType::Regular {
             return Err(Status::Inval.into());
         }

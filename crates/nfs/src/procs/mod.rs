@@ -1,5 +1,5 @@
-//! The procedures of NFS version 3 (RFC 1813, section 3.3). Arguments are read whole before anything is
-//! done; a call whose arguments do not parse is GARBAGE_ARGS. Bytes after the arguments are ignored, as the Linux server does.
+//! The procedures of NFS version 3 (RFC 1813, section 3.3). Arguments are parsed completely first; a call whose arguments cannot be parsed
+//! gets GARBAGE_ARGS. Bytes after the arguments are ignored, as in the Linux server.
 
 mod fs;
 mod modify;
@@ -17,13 +17,13 @@ use super::{
     xdr::Reader,
 };
 
-/// Procedures are numbered from 0 up to, and without, this number.
+/// Number of procedures.
 pub const COUNT: u32 = 22;
-/// Most bytes of data in one READ, and of one directory listing: what Linux asks for at most by itself. Larger READs cost
-/// memory for every node that reads, and win nothing measurable on a 10 Gb/s link.
+/// Most bytes of data in one READ, and of one directory listing: the largest size that Linux requests by default. Larger READs need memory
+/// for every reading node, and are not measurably faster on a 10 Gb/s link.
 pub const MAX_DATA: u32 = 1 << 20;
 
-/// Runs a procedure below [`COUNT`].
+/// Runs a procedure with a number below [`COUNT`].
 pub(super) fn run(cx: &Cx<'_>, procedure: u32, args: &mut Reader<'_>, out: &mut Buf) -> Result<(), Stop> {
     match procedure {
         0 => Ok(()),
@@ -42,18 +42,18 @@ pub(super) fn run(cx: &Cx<'_>, procedure: u32, args: &mut Reader<'_>, out: &mut 
     }
 }
 
-/// Attributes that were seen before something failed, and the export's fsid.
-type Seen = Option<(Attr, u64)>;
+/// Attributes that were read before a failure, and the export's fsid.
+type KnownAttr = Option<(Attr, u64)>;
 
-/// Opens the file of a handle, and notes its attributes.
-fn look(cx: &Cx<'_>, handle: &[u8], seen: &mut Seen) -> Result<(File, Attr), Stop> {
+/// Opens the file of a handle, and stores its attributes in `seen`.
+fn open_file(cx: &Cx<'_>, handle: &[u8], seen: &mut KnownAttr) -> Result<(File, Attr), Stop> {
     let file = cx.file(handle)?;
     let attr = file.node.attr()?;
     *seen = Some((attr, file.export.fsid()));
     Ok((file, attr))
 }
 
-/// The file's ACL, if it has one that matters to the caller.
+/// The file's ACL, if it has one that matters for the caller.
 fn acl<'a>(cx: &Cx<'_>, file: &'a File, attr: &Attr) -> Result<Option<&'a Acl>, Stop> {
     if cx.who.needs_acl(attr) {
         file.node.acl(cx.pace)
@@ -62,22 +62,22 @@ fn acl<'a>(cx: &Cx<'_>, file: &'a File, attr: &Attr) -> Result<Option<&'a Acl>, 
     }
 }
 
-fn put_seen(out: &mut Buf, seen: &Seen) {
+fn put_known_attr(out: &mut Buf, seen: &KnownAttr) {
     match seen {
         Some((attr, fsid)) => put_post_op(out, Some(attr), *fsid),
         None => out.u32(0),
     }
 }
 
-/// The failure result that most procedures share: status, and attributes if we have them.
-fn or_failure(result: Result<(), Stop>, start: usize, seen: &Seen, out: &mut Buf) -> Result<(), Stop> {
+/// The failure result of most procedures: the status, and attributes if known.
+fn or_failure(result: Result<(), Stop>, start: usize, seen: &KnownAttr, out: &mut Buf) -> Result<(), Stop> {
     if failure(result, start, out)? {
-        put_seen(out, seen);
+        put_known_attr(out, seen);
     }
     Ok(())
 }
 
-/// True if `result` is a fault; its status then is all that is written since `start`.
+/// True if `result` is a fault. Then only its status is written after `start`.
 fn failure(result: Result<(), Stop>, start: usize, out: &mut Buf) -> Result<bool, Stop> {
     match result {
         Ok(()) => Ok(false),
@@ -90,15 +90,15 @@ fn failure(result: Result<(), Stop>, start: usize, out: &mut Buf) -> Result<bool
     }
 }
 
-/// A handle among a call's arguments. Longer ones than `NFS3_FHSIZE` are read too, to be answered NFS3ERR_BADHANDLE.
+/// A handle in a call's arguments. Handles longer than `NFS3_FHSIZE` are parsed too, and get NFS3ERR_BADHANDLE.
 fn handle_arg<'a>(args: &mut Reader<'a>) -> Result<&'a [u8], Stop> {
     Ok(args.opaque(usize::MAX)?)
 }
 
-/// Refuses what is no single name.
+/// Refuses everything except a single name.
 ///
 /// # Errors
-/// NFS3ERR_NAMETOOLONG over 255 bytes; NFS3ERR_ACCES, as the Linux server, for an empty name and one with NUL or `/`.
+/// NFS3ERR_NAMETOOLONG over 255 bytes; NFS3ERR_ACCES, as in the Linux server, for an empty name and one with NUL or `/`.
 fn check_name(name: &[u8]) -> Result<(), Status> {
     if name.len() > 255 {
         return Err(Status::NameTooLong);

@@ -1,7 +1,7 @@
-//! The procedures that would change something: all of them parse, and answer NFS3ERR_ROFS with the
-//! attributes of what they would have changed.
+//! The procedures that would change something: all of them parse their arguments, and answer NFS3ERR_ROFS with the attributes of the
+//! objects that they would change.
 
-use super::{Seen, handle_arg, look, put_seen};
+use super::{KnownAttr, handle_arg, open_file, put_known_attr};
 use crate::{
     attr::put_wcc_unchanged,
     buf::Buf,
@@ -13,15 +13,15 @@ use crate::{
 /// NFS3ERR_BADTYPE
 const BAD_TYPE: u32 = 10007;
 
-/// What a failure result holds after its status.
+/// The content of a failure result after its status.
 enum Shape<'a> {
     /// `wcc_data` of one object.
     Object(&'a [u8]),
-    /// RENAME: of the directory that the name leaves and the one that it comes to.
+    /// RENAME: `wcc_data` of the old and of the new directory.
     TwoDirs(&'a [u8], &'a [u8]),
     /// LINK: attributes of the file, `wcc_data` of the directory.
     FileAndDir(&'a [u8], &'a [u8]),
-    /// MKNOD of a type that it has not.
+    /// MKNOD of a type that it does not support.
     BadType(&'a [u8]),
 }
 
@@ -63,17 +63,17 @@ pub fn refuse(cx: &Cx<'_>, procedure: u32, args: &mut Reader<'_>, out: &mut Buf)
                 file_status
             };
             out.u32(status as u32);
-            put_seen(out, &file);
+            put_known_attr(out, &file);
             put_wcc(out, &dir);
         }
     }
     Ok(())
 }
 
-/// NFS3ERR_ROFS, or what is wrong with the handle.
-fn verdict(cx: &Cx<'_>, handle: &[u8], must_be_dir: bool) -> Result<(Status, Seen), Stop> {
+/// NFS3ERR_ROFS, or the fault of the handle.
+fn verdict(cx: &Cx<'_>, handle: &[u8], must_be_dir: bool) -> Result<(Status, KnownAttr), Stop> {
     let mut seen = None;
-    let status = match look(cx, handle, &mut seen) {
+    let status = match open_file(cx, handle, &mut seen) {
         Ok((_, attr)) if must_be_dir && !attr.is_dir() => Status::NotDir,
         Ok(_) => Status::RoFs,
         Err(Stop::Fault(status)) => status,
@@ -82,7 +82,7 @@ fn verdict(cx: &Cx<'_>, handle: &[u8], must_be_dir: bool) -> Result<(Status, See
     Ok((status, seen))
 }
 
-fn put_wcc(out: &mut Buf, seen: &Seen) {
+fn put_wcc(out: &mut Buf, seen: &KnownAttr) {
     match seen {
         Some((attr, fsid)) => put_wcc_unchanged(out, Some(attr), *fsid),
         None => put_wcc_unchanged(out, None, 0),

@@ -1,11 +1,11 @@
-//! NFSACL version 3: POSIX ACLs, on the same connection as NFS. No RFC has it; this is what Linux speaks (fs/nfs/nfs3acl.c,
-//! fs/nfsd/nfs3acl.c, fs/nfs_common/nfsacl.c) and took from Solaris.
+//! NFSACL version 3: POSIX ACLs, on the same connection as NFS. No RFC specifies it; Linux took it from Solaris (fs/nfs/nfs3acl.c,
+//! fs/nfsd/nfs3acl.c, fs/nfs_common/nfsacl.c).
 //!
-//! A root cannot do without it: overlayfs asks the layer below for a file's ACL before it lets anybody but the file's owner
-//! at it (`ovl_get_acl`, fs/overlayfs/inode.c). Of a server that does not speak NFSACL, and of a mount with `noacl`,
-//! the answer is EOPNOTSUPP, and that is then what execve(2) says to every user but root.
+//! A node's root needs it: overlayfs reads a file's ACL from the layer below before it allows access to users other than the file's owner
+//! (`ovl_get_acl`, fs/overlayfs/inode.c). Without NFSACL on the server, or with the mount option `noacl`, that fails with EOPNOTSUPP,
+//! and so does execve(2) for every user except root.
 
-use super::{Seen, handle_arg, look, or_failure, put_seen};
+use super::{KnownAttr, handle_arg, open_file, or_failure, put_known_attr};
 use crate::{
     acl::Acl,
     attr::Attr,
@@ -15,20 +15,20 @@ use crate::{
     xdr::Reader,
 };
 
-/// Procedures are numbered from 0 up to, and without, this number.
+/// Number of procedures.
 pub const COUNT: u32 = 3;
 
-/// The ACL's entries are asked for.
+/// The request asks for the ACL's entries.
 const ACL: u32 = 0x1;
-/// The number of its entries is.
+/// The request asks for the number of its entries.
 const ACL_COUNT: u32 = 0x2;
-/// The same of the ACL that a directory hands down.
+/// The same for the default ACL of a directory.
 const DEFAULT: u32 = 0x4;
 const DEFAULT_COUNT: u32 = 0x8;
-/// Marks the tags of entries of the latter.
+/// Flag in the tags of a default ACL's entries.
 const DEFAULT_TAG: u32 = 0x1000;
 
-/// Runs a procedure below [`COUNT`].
+/// Runs a procedure with a number below [`COUNT`].
 pub fn run(cx: &Cx<'_>, procedure: u32, args: &mut Reader<'_>, out: &mut Buf) -> Result<(), Stop> {
     match procedure {
         0 => Ok(()),
@@ -46,8 +46,8 @@ fn get(cx: &Cx<'_>, args: &mut Reader<'_>, out: &mut Buf) -> Result<(), Stop> {
     or_failure(result, start, &seen, out)
 }
 
-fn answer(cx: &Cx<'_>, handle: &[u8], asked: u32, seen: &mut Seen, out: &mut Buf) -> Result<(), Stop> {
-    let (file, attr) = look(cx, handle, seen)?;
+fn answer(cx: &Cx<'_>, handle: &[u8], asked: u32, seen: &mut KnownAttr, out: &mut Buf) -> Result<(), Stop> {
+    let (file, attr) = open_file(cx, handle, seen)?;
     if asked & !(ACL | ACL_COUNT | DEFAULT | DEFAULT_COUNT) != 0 {
         return Err(Status::Inval.into());
     }
@@ -64,14 +64,14 @@ fn answer(cx: &Cx<'_>, handle: &[u8], asked: u32, seen: &mut Seen, out: &mut Buf
         _ => file.node.default_acl(cx.pace)?,
     };
     out.u32(Status::Ok as u32);
-    put_seen(out, seen);
+    put_known_attr(out, seen);
     out.u32(asked);
     put_acl(out, own.as_ref(), &attr, asked & ACL != 0, 0);
     put_acl(out, default.as_ref(), &attr, asked & DEFAULT != 0, DEFAULT_TAG);
     Ok(())
 }
 
-/// The number of entries; then, behind their number once more, those that were asked for.
+/// Writes the number of entries; then, if `whole`, the number again and the entries.
 fn put_acl(out: &mut Buf, acl: Option<&Acl>, attr: &Attr, whole: bool, tag_bits: u32) {
     let entries = acl.map(|acl| acl.wire(attr.uid, attr.gid));
     let count = entries.as_ref().map_or(0, |entries| entries.len() as u32);
@@ -84,10 +84,10 @@ fn put_acl(out: &mut Buf, acl: Option<&Acl>, attr: &Attr, whole: bool, tag_bits:
     }
 }
 
-/// SETACL, which nothing here allows; what was to be set is not looked at.
+/// SETACL, which is always refused; its ACL is not parsed.
 fn set(cx: &Cx<'_>, args: &mut Reader<'_>, out: &mut Buf) -> Result<(), Stop> {
     let handle = handle_arg(args)?;
     let (start, mut seen) = (out.len(), None);
-    let result = look(cx, handle, &mut seen).and(Err(Status::RoFs.into()));
+    let result = open_file(cx, handle, &mut seen).and(Err(Status::RoFs.into()));
     or_failure(result, start, &seen, out)
 }

@@ -1,6 +1,6 @@
 //! GETATTR, LOOKUP, ACCESS, READLINK.
 
-use super::{Seen, acl, check_name, failure, handle_arg, look, or_failure, put_seen};
+use super::{KnownAttr, acl, check_name, failure, handle_arg, open_file, or_failure, put_known_attr};
 use crate::{
     access,
     attr::{FileType, put_post_op},
@@ -15,7 +15,7 @@ use crate::{
 pub fn getattr(cx: &Cx<'_>, args: &mut Reader<'_>, out: &mut Buf) -> Result<(), Stop> {
     let handle = handle_arg(args)?;
     let start = out.len();
-    let result = look(cx, handle, &mut None).map(|(file, attr)| {
+    let result = open_file(cx, handle, &mut None).map(|(file, attr)| {
         out.u32(Status::Ok as u32);
         attr.put(out, file.export.fsid());
     });
@@ -31,8 +31,8 @@ pub fn lookup(cx: &Cx<'_>, args: &mut Reader<'_>, out: &mut Buf) -> Result<(), S
     or_failure(result, start, &seen, out)
 }
 
-fn find(cx: &Cx<'_>, handle: &[u8], name: &[u8], seen: &mut Seen, out: &mut Buf) -> Result<(), Stop> {
-    let (dir, dir_attr) = look(cx, handle, seen)?;
+fn find(cx: &Cx<'_>, handle: &[u8], name: &[u8], seen: &mut KnownAttr, out: &mut Buf) -> Result<(), Stop> {
+    let (dir, dir_attr) = open_file(cx, handle, seen)?;
     if !dir_attr.is_dir() {
         return Err(Status::NotDir.into());
     }
@@ -45,7 +45,7 @@ fn find(cx: &Cx<'_>, handle: &[u8], name: &[u8], seen: &mut Seen, out: &mut Buf)
     out.u32(Status::Ok as u32);
     out.opaque(handle.as_slice());
     put_post_op(out, Some(&attr), dir.export.fsid());
-    put_seen(out, seen);
+    put_known_attr(out, seen);
     Ok(())
 }
 
@@ -54,10 +54,10 @@ pub fn access(cx: &Cx<'_>, args: &mut Reader<'_>, out: &mut Buf) -> Result<(), S
     let handle = handle_arg(args)?;
     let asked = args.u32()?;
     let (start, mut seen) = (out.len(), None);
-    let result = look(cx, handle, &mut seen).and_then(|(file, attr)| {
+    let result = open_file(cx, handle, &mut seen).and_then(|(file, attr)| {
         let granted = access::granted(&attr, acl(cx, &file, &attr)?, &cx.who, asked);
         out.u32(Status::Ok as u32);
-        put_seen(out, &seen);
+        put_known_attr(out, &seen);
         out.u32(granted);
         Ok(())
     });
@@ -72,18 +72,18 @@ pub fn readlink(cx: &Cx<'_>, args: &mut Reader<'_>, out: &mut Buf) -> Result<(),
     or_failure(result, start, &seen, out)
 }
 
-fn target(cx: &Cx<'_>, handle: &[u8], seen: &mut Seen, out: &mut Buf) -> Result<(), Stop> {
-    let (file, attr) = look(cx, handle, seen)?;
+fn target(cx: &Cx<'_>, handle: &[u8], seen: &mut KnownAttr, out: &mut Buf) -> Result<(), Stop> {
+    let (file, attr) = open_file(cx, handle, seen)?;
     if attr.kind != FileType::Symlink {
         return Err(Status::Inval.into());
     }
-    // Long targets are on disk blocks of their own.
+    // Long targets are in disk blocks of their own.
     if cx.pace == Pace::Inline && attr.used > 0 {
         return Err(Stop::WouldBlock);
     }
     let target = rustix::fs::readlinkat(file.node.fd(), "", Vec::new())?;
     out.u32(Status::Ok as u32);
-    put_seen(out, seen);
+    put_known_attr(out, seen);
     out.opaque(target.as_bytes());
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! READ: straight from the page cache into the reply.
+//! READ: copies from the page cache directly into the reply.
 
-use super::{MAX_DATA, Seen, acl, handle_arg, look, or_failure, put_seen};
+use super::{KnownAttr, MAX_DATA, acl, handle_arg, open_file, or_failure, put_known_attr};
 use crate::{
     access,
     attr::FileType,
@@ -27,8 +27,15 @@ pub fn read(cx: &Cx<'_>, args: &mut Reader<'_>, out: &mut Buf) -> Result<(), Sto
     or_failure(result, start, &seen, out)
 }
 
-fn read_data(cx: &Cx<'_>, handle: &[u8], offset: u64, count: u32, seen: &mut Seen, out: &mut Buf) -> Result<(), Stop> {
-    let (file, attr) = look(cx, handle, seen)?;
+fn read_data(
+    cx: &Cx<'_>,
+    handle: &[u8],
+    offset: u64,
+    count: u32,
+    seen: &mut KnownAttr,
+    out: &mut Buf,
+) -> Result<(), Stop> {
+    let (file, attr) = open_file(cx, handle, seen)?;
     match attr.kind {
         FileType::Regular => {}
         FileType::Directory => return Err(Status::IsDir.into()),
@@ -40,19 +47,19 @@ fn read_data(cx: &Cx<'_>, handle: &[u8], offset: u64, count: u32, seen: &mut See
     let left = attr.size.saturating_sub(offset);
     let want = left.min(u64::from(count.min(MAX_DATA))) as usize;
     out.u32(Status::Ok as u32);
-    put_seen(out, seen);
+    put_known_attr(out, seen);
     let header = out.len();
     out.put(&[0; 12]);
     let mut got = 0;
     if want > 0 {
         let fd = file.export.data(&file.node, cx.pace)?;
-        // Padding comes out of the same reach, as the buffer's memory may hold old bytes.
+        // The padding is part of the tail, because the buffer's memory may contain old bytes.
         let room = out.tail(want.next_multiple_of(4));
         got = fill(fd, &mut room[..want], offset, cx.pace)?;
         room[got..got.next_multiple_of(4)].fill(0);
         out.advance(got.next_multiple_of(4));
     }
-    // A file that is shorter by now ends where we could read to.
+    // If the file is shorter by now, it ends where the read ended.
     let eof = got < want || got as u64 == left;
     out.patch_u32(header, got as u32);
     out.patch_u32(header + 4, eof.into());
@@ -63,8 +70,8 @@ fn read_data(cx: &Cx<'_>, handle: &[u8], offset: u64, count: u32, seen: &mut See
 
 /// Reads until `room` is full or the file ends.
 ///
-/// Inline, only what the page cache holds is taken (RWF_NOWAIT): copying it is as fast as it will get, while
-/// waiting for a disk would hold up all other connections of this thread.
+/// Inline, only data in the page cache is read (RWF_NOWAIT): copying it is fast, while waiting for a disk would delay all other
+/// connections of this thread.
 fn fill(fd: BorrowedFd<'_>, room: &mut [u8], offset: u64, pace: Pace) -> Result<usize, Stop> {
     let mut got = 0;
     while got < room.len() {
@@ -80,7 +87,7 @@ fn fill(fd: BorrowedFd<'_>, room: &mut [u8], offset: u64, pace: Pace) -> Result<
             Ok(0) => break,
             Ok(n) => got += n,
             Err(Errno::INTR) => {}
-            // File systems without RWF_NOWAIT.
+            // The file system does not support RWF_NOWAIT.
             Err(Errno::OPNOTSUPP) if pace == Pace::Inline => return Err(Stop::WouldBlock),
             Err(errno) => return Err(errno.into()),
         }

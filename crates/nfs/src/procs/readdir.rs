@@ -1,10 +1,10 @@
 //! READDIR and READDIRPLUS.
 //!
-//! A cookie is the kernel's own position after the entry (`d_off` of getdents64): ext4 and btrfs make it from the name's hash or
-//! the entry's number, so it stays right when other entries come and go, and after a restart of the daemon; Linux'
-//! own server uses it the same way. No listing is kept between calls.
+//! A cookie is the kernel's own position after the entry (`d_off` of getdents64). ext4 and btrfs derive it from the name's hash or the
+//! entry's number, so it stays valid when other entries change, and after a restart of the daemon. Linux' own server does the same.
+//! Listings are not kept between calls.
 
-use super::{MAX_DATA, Seen, acl, handle_arg, look, or_failure, put_seen};
+use super::{KnownAttr, MAX_DATA, acl, handle_arg, open_file, or_failure, put_known_attr};
 use crate::{
     access,
     attr::put_post_op,
@@ -16,17 +16,17 @@ use crate::{
 };
 use rustix::fs::{RawDir, SeekFrom};
 
-/// Says how cookies are made. They need no other check, as they stay valid when a directory changes.
+/// Identifies the format of cookies. There is no other check, because cookies stay valid when a directory changes.
 const VERIFIER: [u8; 8] = *b"d_off\0\0\x01";
-/// `value_follows` = false and `eof`, which end a list.
+/// Bytes at the end of a list: `value_follows` = false, and `eof`.
 const END: usize = 8;
 
 struct Request {
     cookie: u64,
     verifier: [u8; 8],
-    /// Bytes that names, file ids and cookies may have in all.
+    /// Most bytes of names, file ids and cookies.
     dircount: usize,
-    /// Bytes that the result may have, after its status.
+    /// Most bytes of the result after its status.
     maxcount: usize,
     plus: bool,
 }
@@ -69,7 +69,7 @@ fn position(args: &mut Reader<'_>) -> Result<(u64, [u8; 8]), Stop> {
 }
 
 fn answer(cx: &Cx<'_>, handle: &[u8], request: &Request, out: &mut Buf) -> Result<(), Stop> {
-    // Directory blocks may be on disk, and there is no way to ask for those in memory only.
+    // Directory blocks may be on disk, and the kernel has no call that reads only those in memory.
     if cx.pace == Pace::Inline {
         return Err(Stop::WouldBlock);
     }
@@ -78,8 +78,8 @@ fn answer(cx: &Cx<'_>, handle: &[u8], request: &Request, out: &mut Buf) -> Resul
     or_failure(result, start, &seen, out)
 }
 
-fn list(cx: &Cx<'_>, handle: &[u8], request: &Request, seen: &mut Seen, out: &mut Buf) -> Result<(), Stop> {
-    let (dir, attr) = look(cx, handle, seen)?;
+fn list(cx: &Cx<'_>, handle: &[u8], request: &Request, seen: &mut KnownAttr, out: &mut Buf) -> Result<(), Stop> {
+    let (dir, attr) = open_file(cx, handle, seen)?;
     if !attr.is_dir() {
         return Err(Status::NotDir.into());
     }
@@ -96,12 +96,12 @@ fn list(cx: &Cx<'_>, handle: &[u8], request: &Request, seen: &mut Seen, out: &mu
     }
     out.u32(Status::Ok as u32);
     let start = out.len();
-    put_seen(out, seen);
+    put_known_attr(out, seen);
     out.put(&VERIFIER);
     let entry_bytes = if request.plus { 200 } else { 40 };
     let mut memory = Vec::with_capacity((request.maxcount / entry_bytes * 32).clamp(2048, 64 << 10));
     let mut entries = RawDir::new(&fd, memory.spare_capacity_mut());
-    // Attributes and handles of entries only for those who may search the directory: the name alone needs no more than reading it.
+    // Attributes and handles of entries need permission to search the directory; names only need permission to read it.
     let with_attr = request.plus && access::may_search(&attr, acl, &cx.who);
     let (mut eof, mut any, mut names) = (true, false, 0);
     while let Some(entry) = entries.next() {
@@ -140,10 +140,10 @@ fn list(cx: &Cx<'_>, handle: &[u8], request: &Request, seen: &mut Seen, out: &mu
 
 #[allow(clippy::too_many_arguments, reason = "entry3 has these fields")]
 fn put_entry(cx: &Cx<'_>, dir: &File, plus: bool, with_attr: bool, name: &[u8], ino: u64, cookie: u64, out: &mut Buf) {
-    // An entry that vanished since is listed without attributes; LOOKUP will tell.
+    // An entry that has vanished is listed without attributes; a LOOKUP will fail.
     let peeked = with_attr.then(|| dir.export.peek(&dir.node, name).ok()).flatten();
     out.u32(1);
-    // overlayfs may say another number in the directory than stat(2) does.
+    // overlayfs may have another number in the directory than stat(2) returns.
     out.u64(peeked.as_ref().map_or(ino, |(_, attr)| attr.fileid));
     out.opaque(name);
     out.u64(cookie);

@@ -1,4 +1,4 @@
-//! A backup as a file: written beside its place under a hidden name, and given its own name when it is complete and on the disk.
+//! Writes a backup to a file: first under a hidden name in the same directory, and renamed when it is complete and on disk.
 
 use super::Header;
 use anyhow::{Context, Result, anyhow};
@@ -15,21 +15,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where a backup goes.
+/// The place of a backup.
 #[derive(Clone, Debug)]
 pub struct Place {
     /// Directory; an empty path is the current one.
     pub dir: PathBuf,
-    /// Name; none = [`default_name`].
+    /// Name of the file; none for [`default_name`].
     pub name: Option<OsString>,
-    /// Replace a file of that name.
+    /// Whether to replace an existing file of that name.
     pub replace: bool,
 }
 
-/// Has `write` write a backup, mode 0600, and returns its path and its header.
+/// Calls `write` to write a backup with mode 0600, and returns its path and its header.
 ///
 /// # Errors
-/// Those of `write` and of the file system; there is a file of that name. Nothing is left behind then.
+/// Errors of `write` and of the file system; a file of that name exists. Nothing is left behind then.
 pub fn write(place: &Place, write: impl FnOnce(&mut BufWriter<&File>) -> Result<Header>) -> Result<(PathBuf, Header)> {
     let refuse_existing = |file: &Path| match !place.replace && file.symlink_metadata().is_ok() {
         true => Err(exists(file)),
@@ -59,7 +59,7 @@ pub fn write(place: &Place, write: impl FnOnce(&mut BufWriter<&File>) -> Result<
     let renamed = match place.replace {
         true => fs::rename(&unfinished.0, &file).map_err(anyhow::Error::new),
         false => match renameat_with(CWD, &unfinished.0, CWD, &file, RenameFlags::NOREPLACE) {
-            // Not every file system knows it (rename(2)).
+            // Not every file system supports this flag (rename(2)).
             Err(Errno::INVAL | Errno::NOSYS) => {
                 refuse_existing(&file)?;
                 fs::rename(&unfinished.0, &file).map_err(anyhow::Error::new)
@@ -78,7 +78,7 @@ pub fn write(place: &Place, write: impl FnOnce(&mut BufWriter<&File>) -> Result<
     Ok((file, header))
 }
 
-/// What names of unfinished backups begin with; the id of the process follows.
+/// Beginning of the names of unfinished backups; the id of the process follows.
 pub const UNFINISHED: &str = ".rackstrap-backup-";
 
 fn exists(file: &Path) -> anyhow::Error {
@@ -88,7 +88,7 @@ fn exists(file: &Path) -> anyhow::Error {
     )
 }
 
-/// Removed at the end, unless it has got its name.
+/// An unfinished file, removed when dropped unless it was renamed.
 struct Unfinished(PathBuf);
 
 impl Drop for Unfinished {
@@ -110,8 +110,8 @@ fn default_name(header: &Header) -> String {
     format!("rackstrap-{cluster}-{}.backup", date(header.made))
 }
 
-/// Local date and time for names of files: `2026-11-21-140307`. They sort by time, but for the hour that comes twice when summer
-/// time ends.
+/// Local date and time for names of files: `2026-11-21-140307`. They sort by time, except in the repeated hour at the end of summer
+/// time.
 pub fn date(at: Timestamp) -> String {
     let time = i64::try_from(at.0)
         .ok()

@@ -1,4 +1,4 @@
-//! Reads a backup, row by row, and trusts nothing in it.
+//! Reads a backup row by row, without trusting its content.
 
 use super::{
     BackupError, FORMAT, HEADER_LIMIT, Header, KEY_LIMIT, MAGIC, NAME_LIMIT, Row, SKIPPABLE, TOTAL_LIMIT, VALUE_LIMIT,
@@ -12,24 +12,23 @@ use std::{
     str,
 };
 
-/// Longest line: a key may need two hex digits a byte.
+/// Longest line: a key may have two hex digits per byte.
 const LINE_LIMIT: usize = 32 + 2 * KEY_LIMIT + VALUE_LIMIT;
 
-/// A backup that is being read. What its rows say counts only once [`Reader::next_row`] has said that there are no more: the
-/// digest comes last.
+/// A backup that is being read. Its rows are valid only after [`Reader::next_row`] has returned none, because the digest comes last.
 pub struct Reader<R: BufRead> {
     header: Header,
-    /// None when all is read.
+    /// None after the end was read.
     lines: Option<BufReader<zstd::Decoder<'static, Hashing<R>>>>,
     total: u64,
     table: Option<Table>,
-    /// Rows of the present table.
+    /// Rows of the current table.
     rows: u64,
     key: Vec<u8>,
     line: Vec<u8>,
 }
 
-/// Knows the digest of what was taken.
+/// Computes the digest of the bytes that were read.
 struct Hashing<R> {
     input: R,
     hasher: blake3::Hasher,
@@ -49,7 +48,7 @@ impl<R: BufRead> BufRead for Hashing<R> {
     }
 
     fn consume(&mut self, amount: usize) {
-        // What is taken is in the buffer already: this reads nothing, and cannot fail.
+        // `amount` bytes are in the buffer already, so this reads nothing and cannot fail.
         if let Ok(buffer) = self.input.fill_buf() {
             self.hasher.update(&buffer[..amount.min(buffer.len())]);
         }
@@ -64,7 +63,7 @@ fn failed(error: io::Error) -> BackupError {
     }
 }
 
-/// zstd tells what is wrong with its frames by [`io::ErrorKind::Other`]; the file system does not.
+/// zstd reports faults of its frames with [`io::ErrorKind::Other`]; the file system does not use it.
 fn unpacking_failed(error: io::Error) -> BackupError {
     match error.kind() {
         io::ErrorKind::Other if error.raw_os_error().is_none() => BackupError::Damaged(error.to_string()),
@@ -76,7 +75,7 @@ impl<R: BufRead> Reader<R> {
     /// Reads the header.
     ///
     /// # Errors
-    /// Those of `input`, and what is wrong: it is something else, or newer.
+    /// Errors of `input`; the file is not a backup, or is newer.
     pub fn new(input: R) -> Result<Self, BackupError> {
         let mut input = Hashing {
             input,
@@ -96,15 +95,15 @@ impl<R: BufRead> Reader<R> {
         })
     }
 
-    /// What the backup says of itself.
+    /// The header of the backup.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// The next row; none when all were read and the digest is right.
+    /// The next row; none after all rows were read and the digest matches.
     ///
     /// # Errors
-    /// Those of the input, and what is wrong with the backup. Nothing of it is to be used then.
+    /// Errors of the input, and faults of the backup. No row may be used then.
     pub fn next_row(&mut self) -> Result<Option<Row<'_>>, BackupError> {
         let Some(lines) = &mut self.lines else { return Ok(None) };
         self.line.clear();
@@ -121,7 +120,7 @@ impl<R: BufRead> Reader<R> {
         }
         if self.line.pop() != Some(b'\n') {
             let what = match length < limit {
-                true => "its last row has no end",
+                true => "its last row is incomplete",
                 false => "a row is too long",
             };
             return Err(BackupError::Damaged(what.into()));
@@ -134,16 +133,16 @@ impl<R: BufRead> Reader<R> {
         }))
     }
 
-    /// Reads `line`: the table, and where the value begins. The key goes to `key`.
+    /// Parses `line`: returns the table and the start of the value, and writes the key to `key`.
     fn parse(&mut self) -> Result<(Table, usize), BackupError> {
         let mut parts = self.line.splitn(3, |b| *b == b'\t');
         let (Some(name), Some(key), Some(value)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(BackupError::Damaged("a row is no table, key and value".into()));
+            return Err(BackupError::Damaged("a row is not a table, key and value".into()));
         };
         let table = Table::ALL.into_iter().find(|table| table.name().as_bytes() == name);
         let table = table.ok_or_else(|| {
             let name = quoted(&String::from_utf8_lossy(name), 64);
-            BackupError::Damaged(format!("there is no table '{name}'"))
+            BackupError::Damaged(format!("table '{name}' is unknown"))
         })?;
         let bytes = match key.strip_prefix(b"0x") {
             Some(digits) => hex::decode(digits).unwrap_or_default(),
@@ -153,7 +152,7 @@ impl<R: BufRead> Reader<R> {
             return Err(BackupError::Damaged(format!("a key of {} is misspelt", table.name())));
         }
         if value.len() > VALUE_LIMIT || serde_json::from_slice::<IgnoredAny>(value).is_err() {
-            return Err(damaged_row(table, &bytes, "its value is no JSON, or too long"));
+            return Err(damaged_row(table, &bytes, "its value is not JSON, or is too long"));
         }
         let value = self.line.len() - value.len();
         if self.table != Some(table) {
@@ -164,7 +163,7 @@ impl<R: BufRead> Reader<R> {
             self.leave_table(table as usize)?;
             (self.table, self.rows) = (Some(table), 0);
         } else if bytes <= self.key {
-            return Err(damaged_row(table, &bytes, "it is out of order, or there twice"));
+            return Err(damaged_row(table, &bytes, "it is out of order, or a duplicate"));
         }
         self.rows += 1;
         if self.rows > self.header.count(table) {
@@ -174,7 +173,7 @@ impl<R: BufRead> Reader<R> {
         Ok((table, value))
     }
 
-    /// The present table, and those before number `next`, are complete?
+    /// Checks that the current table and all before number `next` are complete.
     fn leave_table(&self, next: usize) -> Result<(), BackupError> {
         let present = self.table.map_or(0, |table| table as usize);
         let passed = Table::ALL
@@ -189,7 +188,7 @@ impl<R: BufRead> Reader<R> {
         Ok(())
     }
 
-    /// Behind the last row: counts, digest, and nothing after it.
+    /// Checks the counts and the digest after the last row, and that nothing follows.
     fn end(&mut self) -> Result<(), BackupError> {
         self.leave_table(Table::ALL.len())?;
         let Some(lines) = self.lines.take() else { return Ok(()) };
@@ -203,8 +202,8 @@ impl<R: BufRead> Reader<R> {
         }
         Err(match found.len().cmp(&expected.len()) {
             std::cmp::Ordering::Less => BackupError::Cut,
-            std::cmp::Ordering::Equal => BackupError::Damaged("its digest is another one".into()),
-            std::cmp::Ordering::Greater => BackupError::Damaged("something stands behind its end".into()),
+            std::cmp::Ordering::Equal => BackupError::Damaged("its digest does not match".into()),
+            std::cmp::Ordering::Greater => BackupError::Damaged("more data follows its end".into()),
         })
     }
 }
@@ -214,12 +213,15 @@ fn damaged_row(table: Table, key: &[u8], what: &str) -> BackupError {
 }
 
 fn wrong_count(table: Table) -> BackupError {
-    BackupError::Damaged(format!("{} has not as many rows as its header says", table.name()))
+    BackupError::Damaged(format!(
+        "{} does not have as many rows as its header says",
+        table.name()
+    ))
 }
 
 fn read_header(input: &mut impl Read) -> Result<Header, BackupError> {
     let mut start = [0; 8];
-    // What is shorter than this is no backup that was cut, unless it begins like one.
+    // A shorter input is a cut backup only if it begins like one.
     let length = read_some(input, &mut start)?;
     if !SKIPPABLE.to_le_bytes().starts_with(&start[..length.min(4)]) {
         return Err(BackupError::Foreign);
@@ -242,17 +244,17 @@ fn read_header(input: &mut impl Read) -> Result<Header, BackupError> {
         return Err(BackupError::Cut);
     }
     let damaged = |what: &str| BackupError::Damaged(format!("its header {what}"));
-    let text = str::from_utf8(&text).map_err(|_| damaged("is no text"))?;
+    let text = str::from_utf8(&text).map_err(|_| damaged("is not text"))?;
     let (first, rest) = text.split_once('\n').ok_or_else(|| damaged("has no second line"))?;
     let version = first.strip_prefix(MAGIC).ok_or(BackupError::Foreign)?;
     match version.parse::<u64>() {
         Ok(found) if found == u64::from(FORMAT) && version == FORMAT.to_string() => {}
         Ok(found) if found > u64::from(FORMAT) => return Err(BackupError::NewerFormat { found }),
-        _ => return Err(damaged("names no format")),
+        _ => return Err(damaged("has no format version")),
     }
-    let json = rest.strip_suffix('\n').ok_or_else(|| damaged("has no end"))?;
+    let json = rest.strip_suffix('\n').ok_or_else(|| damaged("is incomplete"))?;
     let header: Header = serde_json::from_str(json).map_err(|error| damaged(&format!("is misspelt: {error}")))?;
-    // They are shown to people, on terminals.
+    // These names are shown to people on terminals.
     for name in [&header.cluster, &header.rackstrap] {
         if name.len() > NAME_LIMIT || name.chars().any(char::is_control) {
             return Err(damaged("has an impossible name"));
@@ -273,12 +275,12 @@ fn read_header(input: &mut impl Read) -> Result<Header, BackupError> {
         .keys()
         .find(|name| Table::ALL.iter().all(|table| table.name() != name.as_str()))
     {
-        Some(_) => Err(damaged("counts rows of a table that there is not")),
+        Some(_) => Err(damaged("counts rows of an unknown table")),
         None => Ok(header),
     }
 }
 
-/// Fills `buffer` as far as there is something.
+/// Fills `buffer` with as many bytes as there are.
 fn read_some(input: &mut impl Read, buffer: &mut [u8]) -> Result<usize, BackupError> {
     let mut filled = 0;
     while filled < buffer.len() {

@@ -1,4 +1,4 @@
-//! Tests of the form of a backup: there and back; cut, altered, newer, hostile.
+//! Tests of backups: read back, cut, altered, newer, hostile.
 
 use super::*;
 use crate::SCHEMA;
@@ -39,11 +39,11 @@ fn read(bytes: &[u8]) -> Result<(Header, Rows), BackupError> {
     while let Some(row) = reader.next_row()? {
         rows.push((row.table, row.key.to_vec(), row.value.to_vec()));
     }
-    assert!(reader.next_row()?.is_none(), "and stays at its end");
+    assert!(reader.next_row()?.is_none(), "more rows follow the end");
     Ok((reader.header().clone(), rows))
 }
 
-/// A backup with any rows, whatever they say.
+/// A backup with these lines, valid or not.
 fn forged(head: &str, lines: &[u8]) -> Vec<u8> {
     let mut bytes = frame(head.as_bytes());
     bytes.extend(zstd::encode_all(lines, LEVEL).unwrap());
@@ -88,7 +88,7 @@ fn any_rows() -> impl Strategy<Value = Rows> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read(rows in any_rows()) {
+    fn a_written_backup_is_read_back(rows in any_rows()) {
         let header = header(&rows);
         let bytes = written(&header, &rows).unwrap();
         let (found, again) = read(&bytes).unwrap();
@@ -97,7 +97,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_is_read_ends(bytes in prop::collection::vec(any::<u8>(), 0..300), lines in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn reading_any_bytes_ends(bytes in prop::collection::vec(any::<u8>(), 0..300), lines in prop::collection::vec(any::<u8>(), 0..300)) {
         prop_assert!(read(&bytes).is_err());
         let _ = read(&forged(&head("\"nodes\":2"), &lines));
         let _ = read(&forged(&String::from_utf8_lossy(&lines), b""));
@@ -116,7 +116,7 @@ fn a_cut_at_every_byte_is_refused() {
         );
     }
     let more = [&bytes[..], b"x"].concat();
-    assert!(read(&more).unwrap_err().to_string().contains("behind its end"));
+    assert!(read(&more).unwrap_err().to_string().contains("follows its end"));
     let twice = [&bytes[..], &bytes].concat();
     assert!(read(&twice).is_err());
 }
@@ -135,7 +135,7 @@ fn an_altered_byte_is_refused_wherever_it_is() {
 }
 
 #[test]
-fn what_is_newer_or_something_else_is_said() {
+fn newer_backups_and_other_files_are_reported() {
     let bytes = written(&header(&small()), &small()).unwrap();
     let said = |bytes: &[u8]| read(bytes).unwrap_err().to_string();
     let text = String::from_utf8_lossy(&bytes[8..40]).into_owned();
@@ -145,7 +145,7 @@ fn what_is_newer_or_something_else_is_said() {
         newer.contains("format is version 7") && newer.contains("up to 1;"),
         "{newer}"
     );
-    // Also one whose header this release cannot read.
+    // This also holds if this release cannot read the header.
     let newer = said(&forged("rackstrap-backup 12\nwhatever", b""));
     assert!(newer.contains("format is version 12"), "{newer}");
     let schema = format!("\"schema\":{}", SCHEMA + 3);
@@ -165,42 +165,50 @@ fn what_is_newer_or_something_else_is_said() {
         &[0; 5000],
     ] {
         let said = said(foreign);
-        assert!(said.contains("no backup of rackstrap"), "{said}");
+        assert!(said.contains("not a backup of rackstrap"), "{said}");
     }
 }
 
 #[test]
-fn rows_that_nobody_wrote_are_refused() {
+fn malformed_rows_are_refused() {
     let good = b"nodes\tr01n01\t{}\nleases\t0x0a05ff01\t{}\n";
     let counts = "\"nodes\":1,\"leases\":1";
     assert_eq!(read(&forged(&head(counts), good)).unwrap().1.len(), 2);
     for (counts, lines, why) in [
-        (counts, &b"nodes\tr01n01\t{}\n"[..], "leases has not as many"),
-        (counts, b"leases\t0x0a05ff01\t{}\n", "nodes has not as many"),
-        ("\"nodes\":1", b"nodes\ta\t1\nnodes\tb\t2\n", "nodes has not as many"),
-        ("\"nodes\":0", b"nodes\ta\t1\n", "nodes has not as many"),
+        (counts, &b"nodes\tr01n01\t{}\n"[..], "leases does not have as many"),
+        (counts, b"leases\t0x0a05ff01\t{}\n", "nodes does not have as many"),
+        (
+            "\"nodes\":1",
+            b"nodes\ta\t1\nnodes\tb\t2\n",
+            "nodes does not have as many",
+        ),
+        ("\"nodes\":0", b"nodes\ta\t1\n", "nodes does not have as many"),
         (
             "\"nodes\":2",
             b"nodes\tb\t1\nnodes\ta\t2\n",
             "nodes a: it is out of order",
         ),
-        ("\"nodes\":2", b"nodes\ta\t1\nnodes\ta\t2\n", "there twice"),
-        (counts, b"leases\ta\t1\nnodes\ta\t1\n", "has not as many"),
+        ("\"nodes\":2", b"nodes\ta\t1\nnodes\ta\t2\n", "a duplicate"),
+        (counts, b"leases\ta\t1\nnodes\ta\t1\n", "does not have as many"),
         (
             "\"nodes\":1,\"leases\":1,\"meta\":0",
             b"nodes\ta\t1\nleases\ta\t1\nnodes\tb\t1\n",
             "nodes is out of order",
         ),
-        ("\"nodes\":1", b"nodes\ta\t{\n", "nodes a: its value is no JSON"),
-        ("\"nodes\":1", b"nodes\ta\t{} {}\n", "no JSON"),
-        ("\"nodes\":1", b"nodes\ta\t1", "no end"),
-        ("\"nodes\":1", b"nodes\ta\n", "no table, key and value"),
+        ("\"nodes\":1", b"nodes\ta\t{\n", "nodes a: its value is not JSON"),
+        ("\"nodes\":1", b"nodes\ta\t{} {}\n", "not JSON"),
+        ("\"nodes\":1", b"nodes\ta\t1", "is incomplete"),
+        ("\"nodes\":1", b"nodes\ta\n", "not a table, key and value"),
         ("\"nodes\":1", b"nodes\t0x61\t1\n", "misspelt"),
         ("\"nodes\":1", b"nodes\t0xFF\t1\n", "misspelt"),
         ("\"nodes\":1", b"nodes\t0xf\t1\n", "misspelt"),
         ("\"nodes\":1", b"nodes\ta\x07\t1\n", "misspelt"),
-        ("\"nodes\":1", b"no\x1b[2Jdes\ta\t1\n", "no table 'no\\u{1b}[2Jdes'"),
-        ("\"secretss\":1", b"", "a table that there is not"),
+        (
+            "\"nodes\":1",
+            b"no\x1b[2Jdes\ta\t1\n",
+            "table 'no\\u{1b}[2Jdes' is unknown",
+        ),
+        ("\"secretss\":1", b"", "an unknown table"),
         ("\"nodes\":-1", b"", "misspelt"),
     ] {
         let error = read(&forged(&head(counts), lines)).unwrap_err().to_string();
@@ -218,8 +226,8 @@ fn rows_that_nobody_wrote_are_refused() {
 }
 
 #[test]
-fn bombs_do_not_go_off() {
-    // A line without an end: 200 MB of it are some kB here.
+fn compressed_bombs_are_refused() {
+    // A line without an end: 200 MB of it compress to some kB.
     let mut packed = zstd::Encoder::new(Vec::new(), LEVEL).unwrap();
     packed.write_all(b"nodes\ta\t\"").unwrap();
     for _ in 0..200 {
@@ -230,7 +238,7 @@ fn bombs_do_not_go_off() {
     let mut reader = Reader::new(&bytes[..]).unwrap();
     let error = reader.next_row().unwrap_err().to_string();
     assert!(error.contains("too long"), "{error}");
-    // A frame that wants a window of 128 MiB to be unpacked with.
+    // This frame needs a window of 128 MiB for decompression.
     let mut packed = zstd::Encoder::new(Vec::new(), LEVEL).unwrap();
     packed.window_log(27).unwrap();
     packed.write_all(b"nodes\ta\t1\n").unwrap();
@@ -240,7 +248,7 @@ fn bombs_do_not_go_off() {
     bytes.extend(packed.finish().unwrap());
     let error = read(&bytes).unwrap_err();
     assert!(matches!(error, BackupError::Damaged(_)), "{error}");
-    // More rows than were announced end it at once, so a header says how much there can be.
+    // More rows than in the header end the reading at once, so the header limits the work.
     assert!(
         read(&forged(
             &head("\"nodes\":1"),
@@ -251,7 +259,7 @@ fn bombs_do_not_go_off() {
 }
 
 #[test]
-fn a_writer_refuses_what_no_reader_takes() {
+fn a_writer_refuses_rows_that_a_reader_refuses() {
     let row = |key: Vec<u8>, value: &[u8]| vec![(Table::Nodes, key, value.to_vec())];
     for rows in [
         row(vec![b'k'; KEY_LIMIT + 1], b"1"),
@@ -269,7 +277,7 @@ fn a_writer_refuses_what_no_reader_takes() {
 
 #[test]
 fn a_writer_passes_errors_on() {
-    /// A disk with so much room.
+    /// A disk with that many free bytes.
     struct Full(usize);
     impl io::Write for Full {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -1,4 +1,4 @@
-//! Writes a backup, row by row.
+//! Writes a backup row by row.
 
 use super::{
     BackupError, FORMAT, HEADER_LIMIT, Header, KEY_LIMIT, LEVEL, MAGIC, Row, TOTAL_LIMIT, VALUE_LIMIT, frame,
@@ -7,7 +7,7 @@ use super::{
 use crate::{Table, error::key_text};
 use std::{collections::BTreeMap, io, io::Write};
 
-/// A backup that is being written. Without [`Writer::finish`] it is one that was cut.
+/// A backup that is being written. Without [`Writer::finish`] the file counts as cut.
 pub struct Writer<W: Write> {
     encoder: zstd::Encoder<'static, Hashing<W>>,
     promised: BTreeMap<String, u64>,
@@ -16,7 +16,7 @@ pub struct Writer<W: Write> {
     line: Vec<u8>,
 }
 
-/// Knows the digest of what went through.
+/// Computes the digest of the bytes that were written.
 struct Hashing<W> {
     out: W,
     hasher: blake3::Hasher,
@@ -47,10 +47,10 @@ fn failed(error: io::Error) -> BackupError {
 }
 
 impl<W: Write> Writer<W> {
-    /// Begins a backup with `header`, which says already how many rows come.
+    /// Starts a backup with `header`, which contains the number of rows.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Errors of `out`.
     pub fn new(out: W, header: &Header) -> Result<Self, BackupError> {
         let json = serde_json::to_string(header).map_err(|error| failed(error.into()))?;
         let text = format!("{MAGIC}{FORMAT}\n{json}\n");
@@ -71,10 +71,10 @@ impl<W: Write> Writer<W> {
         })
     }
 
-    /// Writes a row. Tables come in the order of [`crate::Table::ALL`], keys ascending.
+    /// Writes a row. Tables must be in the order of [`crate::Table::ALL`], keys ascending.
     ///
     /// # Errors
-    /// Those of `out`; and a row that no reader would take back.
+    /// Errors of `out`, and a row that a reader would refuse.
     pub fn row(&mut self, row: Row<'_>) -> Result<(), BackupError> {
         let Row { table, key, value } = row;
         if key.len() > KEY_LIMIT || value.len() > VALUE_LIMIT {
@@ -85,7 +85,7 @@ impl<W: Write> Writer<W> {
             );
             return Err(bad_row(table, key, what));
         }
-        // JSON has no line breaks but those between its words, and ours is written without.
+        // JSON has line breaks only between tokens, and the store writes none there.
         if value.contains(&b'\n') {
             return Err(bad_row(table, key, "its value has a line break"));
         }
@@ -108,14 +108,16 @@ impl<W: Write> Writer<W> {
         self.encoder.write_all(&self.line).map_err(failed)
     }
 
-    /// Writes the end, and gives `out` back.
+    /// Writes the end, and returns `out`.
     ///
     /// # Errors
-    /// Those of `out`; and rows that are not as many as the header said.
+    /// Errors of `out`, and another number of rows than in the header.
     pub fn finish(self) -> Result<W, BackupError> {
         let promised = self.promised.into_iter().filter(|(_, rows)| *rows > 0);
         if !promised.eq(self.written) {
-            return Err(BackupError::Damaged("not as many rows as its header says".into()));
+            return Err(BackupError::Damaged(
+                "the number of rows differs from its header".into(),
+            ));
         }
         let Hashing { mut out, hasher } = self.encoder.finish().map_err(failed)?;
         let written = out.write_all(&trailer(&hasher.finalize()));

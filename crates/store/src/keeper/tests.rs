@@ -16,7 +16,7 @@ fn store(dir: &Path) -> Store {
     Store::open(&dir.join("store.redb")).unwrap()
 }
 
-/// A registry as small as it can be: readers get what was published last, changes are made of a copy.
+/// The smallest possible registry: readers get the last published value, and a change edits a copy.
 struct Kept<T> {
     keeper: Keeper,
     published: RwLock<Arc<T>>,
@@ -48,7 +48,7 @@ impl<T: Clone> Kept<T> {
 }
 
 #[test]
-fn what_is_published_is_on_disk_and_what_cannot_be_written_is_not_published() {
+fn published_values_are_on_disk_and_unwritable_ones_are_not_published() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path());
     let kept = Kept::new(store.clone(), vec![1]);
@@ -63,11 +63,11 @@ fn what_is_published_is_on_disk_and_what_cannot_be_written_is_not_published() {
         store.get::<Vec<u32>>(Table::Meta, b"numbers").unwrap().unwrap(),
         *kept.get()
     );
-    // Somebody else was faster, each time.
+    // Another change was faster, each time.
     let error = push(3, Batch::new().expect_absent(Table::Meta, *b"numbers")).unwrap_err();
     assert!(matches!(error, StoreError::Conflict { .. }), "{error}");
     assert_eq!(*kept.get(), [1, 2]);
-    // The draft itself refuses.
+    // The draft itself fails.
     let refused = kept.change::<(), StoreError>(|numbers| {
         numbers.clear();
         Err(StoreError::Closed)
@@ -78,7 +78,7 @@ fn what_is_published_is_on_disk_and_what_cannot_be_written_is_not_published() {
 }
 
 #[test]
-fn a_draft_is_made_again_of_what_somebody_else_wrote_meanwhile() {
+fn a_draft_is_repeated_after_a_change_by_another_keeper() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path());
     let keeper = Keeper::new(store.clone(), 0);
@@ -103,14 +103,14 @@ fn a_draft_is_made_again_of_what_somebody_else_wrote_meanwhile() {
 }
 
 #[test]
-fn readers_are_not_held_up_while_a_change_waits_for_the_disk() {
+fn readers_do_not_wait_for_a_change_that_waits_for_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     let kept = Kept::new(store(dir.path()), 1);
     let ((drafting, drafted), (go, flushed)) = (channel(), channel::<()>());
     thread::scope(|scope| {
         let kept = &kept;
         let changing = scope.spawn(move || {
-            // The disk is as slow as the test wants.
+            // The test decides how long the disk takes.
             let commit = |_: &u32, _| {
                 drafting.send(()).unwrap();
                 flushed.recv().unwrap();
@@ -125,7 +125,7 @@ fn readers_are_not_held_up_while_a_change_waits_for_the_disk() {
         assert_eq!(
             heard.recv_timeout(Duration::from_secs(20)),
             Ok(1),
-            "what was published before"
+            "the reader does not see the published value"
         );
         go.send(()).unwrap();
         changing.join().unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! Tests of restoring: what is migrated, what is refused, what is kept, and what is left behind.
+//! Tests of restoring: migration, refusals, rows that are kept, and leftovers.
 
 use super::*;
 use crate::{
@@ -19,7 +19,7 @@ fn staged(bytes: &[u8], target: &Path) -> Result<Staged, RestoreError> {
     Staged::write(&mut Reader::new(bytes)?, target, || {})
 }
 
-/// A store as release 0.1.0 wrote it at schema version 1: a node had one profile.
+/// A store of release 0.1.0 with schema version 1, in which a node had one profile.
 fn version_1(path: &Path) {
     let database = Database::open(path).unwrap();
     let node = |name: &str, profile: &str, last: u8| json!({"name": name, "hwaddrs": [format!("52:54:00:00:00:0{last}")], "ipaddr": format!("10.5.1.{last}"), "profile": profile});
@@ -50,7 +50,7 @@ fn an_older_store_is_migrated_when_it_is_opened_and_when_its_backup_is_restored(
     assert_eq!(
         Reader::new(&bytes[..]).unwrap().header().schema,
         1,
-        "backing up migrates nothing"
+        "the backup migrated the store"
     );
     assert_eq!(backed_up(&old), bytes);
     let want = [vec![], vec!["gpu".to_owned()]];
@@ -75,7 +75,7 @@ fn a_newer_store_is_not_backed_up_and_its_backup_not_restored() {
     drop(store);
     let error = Store::back_up_file(&path, "lab", Timestamp(1), Vec::new()).unwrap_err();
     assert!(matches!(error, BackupError::Store(StoreError::Newer { .. })), "{error}");
-    // A header that says less than the rows.
+    // The header has an older schema version than the rows.
     let header = Header {
         schema: SCHEMA,
         cluster: "lab".into(),
@@ -98,7 +98,7 @@ fn a_newer_store_is_not_backed_up_and_its_backup_not_restored() {
         error.to_string().contains("another schema version than its header"),
         "{error}"
     );
-    // The newer store can be replaced by an older backup; but nothing is taken from it.
+    // An older backup can replace the newer store, but nothing is copied from it.
     let other = dir.path().join("other.redb");
     drop(Store::open(&other).unwrap());
     let staged = staged(&backed_up(&other), &path).unwrap();
@@ -110,7 +110,7 @@ fn a_newer_store_is_not_backed_up_and_its_backup_not_restored() {
 }
 
 #[test]
-fn what_machines_have_now_is_taken_along_if_it_can_be_read() {
+fn the_present_state_of_machines_is_kept_if_it_can_be_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.redb");
     let put = |pairs: &[(Table, &str)]| {
@@ -172,20 +172,20 @@ fn what_machines_have_now_is_taken_along_if_it_can_be_read() {
         assert_eq!(
             alive_of(bad.store().unwrap()),
             None,
-            "nobody knows when the daemon stopped"
+            "the time at which the daemon stopped is unknown"
         );
         drop(bad);
-        assert!(std::fs::read(&path).unwrap() == wreck, "dropped, it changes nothing");
+        assert!(std::fs::read(&path).unwrap() == wreck, "dropping it changed the store");
     }
     assert_eq!(
         std::fs::read_dir(dir.path()).unwrap().count(),
         1,
-        "nothing is left behind"
+        "a file is left behind"
     );
 }
 
 #[test]
-fn a_store_in_use_is_neither_replaced_nor_touched() {
+fn a_store_in_use_is_neither_replaced_nor_changed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.redb");
     let store = Store::open(&path).unwrap();
@@ -195,12 +195,12 @@ fn a_store_in_use_is_neither_replaced_nor_touched() {
     assert!(matches!(error, RestoreError::Running { .. }), "{error}");
     assert!(error.to_string().contains("systemctl stop rackstrap"), "{error}");
     drop(store);
-    // While a restore is under way, no daemon begins with the old store.
+    // During a restore, no daemon can open the old store.
     let half = staged(&bytes, &path).unwrap();
     assert!(matches!(Store::open(&path), Err(StoreError::Locked { .. })));
     drop(half);
     assert!(Store::open(&path).is_ok());
-    // Where there was none, one that appears meanwhile is not replaced.
+    // A store that appears meanwhile is not replaced.
     let fresh = dir.path().join("fresh.redb");
     let half = staged(&bytes, &fresh).unwrap();
     drop(Store::open(&fresh).unwrap());
@@ -218,6 +218,6 @@ fn a_cut_backup_leaves_everything_as_it_was() {
         let error = staged(&bytes[..length], &path).err().unwrap();
         assert!(matches!(error, RestoreError::Backup(BackupError::Cut)), "{error}");
     }
-    assert!(backed_up(&path) == bytes, "another content, or another schema");
+    assert!(backed_up(&path) == bytes, "the content or the schema changed");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 }

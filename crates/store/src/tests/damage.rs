@@ -1,4 +1,4 @@
-//! Damaged files: bits that flip, pages that are lost or come twice, files that are cut.
+//! Damaged files: flipped bits, lost or repeated pages, cut files.
 
 use super::*;
 use rackstrap_base::clock::Timestamp;
@@ -7,7 +7,7 @@ use std::{sync::mpsc, thread};
 /// Size of redb's pages.
 const PAGE: usize = 4096;
 
-/// Tables with rows of the daemon's usual kinds: such that it cannot do without, and such that it can.
+/// Tables with usual rows: some that the daemon needs, and some that it can run without.
 const FILLED: [Table; 5] = [
     Table::Nodes,
     Table::Leases,
@@ -35,10 +35,10 @@ enum Harm {
     Flip(prop::sample::Index, u8),
     Overwrite(prop::sample::Index, Vec<u8>),
     Zero(prop::sample::Index),
-    /// The second page becomes what the first one is.
+    /// The second page becomes a copy of the first one.
     Repeat(prop::sample::Index, prop::sample::Index),
     Cut(prop::sample::Index),
-    /// Somewhere in the header.
+    /// A byte of the header changes.
     Header(usize, u8),
 }
 
@@ -54,7 +54,7 @@ fn harm() -> impl Strategy<Value = Harm> {
     ]
 }
 
-/// The places that hold something: damage in a free page proves nothing.
+/// The offsets of pages in use: damage in a free page proves nothing.
 fn used(whole: &[u8]) -> Vec<usize> {
     let pages = whole.chunks(PAGE).enumerate();
     pages
@@ -95,7 +95,7 @@ impl Harm {
     }
 }
 
-/// What a daemon does with its store, and what it may see: all that it cannot do without, and of the rest nothing wrong.
+/// Uses the store like a daemon. It may see all rows that it needs, and of the rest no wrong one.
 fn use_it(path: &Path) -> Result<(), StoreError> {
     let store = Store::open(path)?;
     for table in FILLED {
@@ -121,7 +121,7 @@ fn use_it(path: &Path) -> Result<(), StoreError> {
     store.commit_blocking(Batch::new().put(Table::Nodes, 7u32.to_be_bytes(), &value(Table::Nodes, 7)))?;
     store.commit_blocking(Batch::new().put(Table::Events, *b"more", &"later"))?;
     let mut backup = Vec::new();
-    // A backup is one that can be restored, or there is none.
+    // A backup can be restored, or it fails.
     if store.back_up("lab", Timestamp(1), &mut backup).is_ok() {
         let mut reader = backup::Reader::new(&backup[..]).unwrap();
         while reader.next_row().unwrap().is_some() {}
@@ -130,7 +130,7 @@ fn use_it(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Says which damage it was if the test fails or hangs.
+/// Prints the damage if the test fails or hangs.
 fn within_a_minute<T: Send + 'static>(what: &str, run: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, waits) = mpsc::channel();
     let thread = thread::spawn(move || {
@@ -139,7 +139,7 @@ fn within_a_minute<T: Send + 'static>(what: &str, run: impl FnOnce() -> T + Send
         result
     });
     if waits.recv_timeout(Duration::from_secs(60)) == Err(mpsc::RecvTimeoutError::Timeout) {
-        // The thread holds the file for ever; the process ends with the test.
+        // The thread holds the file for ever, so the process must end with the test.
         panic!("hangs with {what}");
     }
     match thread.join() {
@@ -149,7 +149,7 @@ fn within_a_minute<T: Send + 'static>(what: &str, run: impl FnOnce() -> T + Send
 }
 
 #[test]
-fn a_damaged_store_is_refused_with_what_helps_or_still_right() {
+fn a_damaged_store_is_refused_with_a_remedy_or_reads_correctly() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.redb");
     fill(&path);
@@ -171,10 +171,10 @@ fn a_damaged_store_is_refused_with_what_helps_or_still_right() {
             }
         }
     }
-    assert!(refused > 20 && lived > 20, "{refused} refused, {lived} lived");
+    assert!(refused > 20 && lived > 20, "{refused} refused, {lived} usable");
 }
 
-/// Finds the only place of `text` in the store's file and flips a bit in it.
+/// Flips a bit of `text` in the store's file.
 fn flip_in(path: &Path, text: &str) {
     let mut file = std::fs::read(path).unwrap();
     let places: Vec<usize> = file
@@ -184,7 +184,7 @@ fn flip_in(path: &Path, text: &str) {
         .map(|(at, _)| at)
         .collect();
     assert!(!places.is_empty(), "{text:?} is not in the store");
-    // Pages of earlier transactions may still hold it.
+    // Pages of earlier transactions may still contain it.
     for at in places {
         file[at + text.len() - 1] ^= 1;
     }
@@ -192,7 +192,7 @@ fn flip_in(path: &Path, text: &str) {
 }
 
 #[test]
-fn a_row_that_is_needed_is_refused_by_its_name() {
+fn an_unreadable_row_that_is_needed_is_named_in_the_refusal() {
     for (table, name) in [
         (Table::Nodes, "nodes"),
         (Table::Leases, "leases"),
@@ -216,7 +216,7 @@ fn a_row_that_is_needed_is_refused_by_its_name() {
 }
 
 #[test]
-fn a_row_that_can_be_spared_is_passed_over_named_and_set_aside() {
+fn an_expendable_unreadable_row_is_skipped_reported_and_set_aside() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.redb");
     let store = Store::open(&path).unwrap();
@@ -235,10 +235,14 @@ fn a_row_that_can_be_spared_is_passed_over_named_and_set_aside() {
     };
     assert_eq!(read(&store), [event(0), event(1), event(3)]);
     assert_eq!(store.get::<String>(Table::Events, &[b'n', 2]).unwrap(), None);
-    let (met, more) = store.passed_over();
-    assert_eq!((met.len(), more), (1, 0), "once, however often it is met");
+    let (rows, more) = store.skipped();
     assert_eq!(
-        (met[0].table.as_str(), met[0].reason.as_str()),
+        (rows.len(), more),
+        (1, 0),
+        "it is recorded once, however often it is found"
+    );
+    assert_eq!(
+        (rows[0].table.as_str(), rows[0].reason.as_str()),
         ("events", "its checksum is wrong")
     );
     let found = store.look().unwrap();
@@ -256,7 +260,7 @@ fn a_row_that_can_be_spared_is_passed_over_named_and_set_aside() {
 }
 
 #[test]
-fn a_backup_leaves_out_what_cannot_be_read_and_can_be_spared() {
+fn a_backup_omits_expendable_unreadable_rows() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.redb");
     let store = Store::open(&path).unwrap();
@@ -274,10 +278,10 @@ fn a_backup_leaves_out_what_cannot_be_read_and_can_be_spared() {
 }
 
 #[test]
-fn rows_of_a_store_without_checksums_get_them_before_they_are_migrated() {
+fn checksums_are_added_before_rows_are_migrated() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.redb");
-    // As releases up to schema version 3 wrote it.
+    // Releases up to schema version 3 wrote it in this form.
     let raw = redb::Database::create(&path).unwrap();
     let tx = raw.begin_write().unwrap();
     {
@@ -291,7 +295,7 @@ fn rows_of_a_store_without_checksums_get_them_before_they_are_migrated() {
     }
     tx.commit().unwrap();
     drop(raw);
-    // It can be backed up and looked at as it is.
+    // It can be backed up and verified before the migration.
     let mut backup = Vec::new();
     let header = Store::back_up_file(&path, "lab", Timestamp(1), &mut backup).unwrap();
     assert_eq!((header.schema, header.count(Table::Nodes)), (1, 1));
@@ -303,7 +307,7 @@ fn rows_of_a_store_without_checksums_get_them_before_they_are_migrated() {
     let node: serde_json::Value = store.get(Table::Nodes, b"r01n01").unwrap().unwrap();
     assert_eq!(node["profiles"], serde_json::json!(["gpu"]));
     drop(store);
-    // The version can be read by a release that knows no checksums, which must refuse the store as newer.
+    // A release without checksums can read the version, and so refuses the store as newer.
     let raw = redb::Database::open(&path).unwrap();
     let tx = redb::ReadableDatabase::begin_read(&raw).unwrap();
     let meta = tx

@@ -1,4 +1,4 @@
-//! A writer's thread that panics.
+//! A panic of the writer's thread.
 
 use super::*;
 use rackstrap_base::{clock::Timestamp, panics, warnings::SiteWarnings};
@@ -9,14 +9,14 @@ fn put(number: u32) -> Batch {
 }
 
 #[test]
-fn a_panic_of_the_writer_is_its_end_with_a_reason_and_what_was_confirmed_is_on_disk() {
+fn a_panic_of_the_writer_is_reported_and_confirmed_batches_are_on_disk() {
     let warnings = SiteWarnings::default();
     panics::tell(&warnings);
     let (dir, store) = open();
     store.commit_blocking(put(1)).unwrap();
 
-    // Many who wait at once, one of whom breaks it in the middle of a transaction: nobody waits for ever, and who is told
-    // "written" is right. What shares its transaction is not written either, and is counted.
+    // Many callers wait at the same time, and one batch panics inside a transaction: no caller waits for ever, and every "written" is
+    // true. Batches in the same transaction are not written either, and are counted.
     assert!(store.queue(Batch::new().put(Table::Events, *b"lazy", &1)));
     let written: Vec<u32> = thread::scope(|scope| {
         let commit = |number: u32| {
@@ -44,7 +44,7 @@ fn a_panic_of_the_writer_is_its_end_with_a_reason_and_what_was_confirmed_is_on_d
     let told: Vec<&str> = told.iter().map(|warning| warning.message.as_str()).collect();
     assert_eq!(told, ["thread store panicked: a test wants it"]);
 
-    // The daemon ends with that reason; until it has, nothing more is promised.
+    // The daemon ends with that reason. Until then, no further batch is confirmed.
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let reason = runtime.block_on(store.ended()).unwrap_err().to_string();
     assert!(
@@ -54,7 +54,7 @@ fn a_panic_of_the_writer_is_its_end_with_a_reason_and_what_was_confirmed_is_on_d
     let error = runtime.block_on(store.commit(put(3))).unwrap_err().to_string();
     assert!(error.contains("its writer panicked"), "{error}");
     assert!(!store.queue(put(4)));
-    assert!(store.dropped() >= 1, "the batch that nobody waited for");
+    assert!(store.dropped() >= 1, "the queued batch");
 
     let numbers = |store: &Store| -> Vec<u32> {
         let rows = store.scan::<u32>(Table::Nodes, b"").unwrap();
@@ -66,7 +66,7 @@ fn a_panic_of_the_writer_is_its_end_with_a_reason_and_what_was_confirmed_is_on_d
     let path = dir.path().join("store.redb");
     drop(store);
     let store = Store::open(&path).unwrap();
-    assert_eq!(numbers(&store), right, "also on disk");
+    assert_eq!(numbers(&store), right, "the file differs");
     assert!(store.look().unwrap().is_sound());
     store.commit_blocking(put(5)).unwrap();
 }

@@ -1,49 +1,50 @@
-//! An image's own users and groups, and the server's behind them.
+//! Adds the server's users and groups to those of an image.
 
 use super::file::{self, Group, User};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// What an image or a node has in `/etc`.
+/// The files in `/etc` of an image or a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EtcFiles {
     /// `passwd`
     pub passwd: String,
     /// `group`
     pub group: String,
-    /// `shadow`, if the image has one.
+    /// `shadow`; none if the image does not have it.
     pub shadow: Option<String>,
 }
 
-/// What stands in files because of the server's users, so that it can be taken out of them again.
+/// Entries in files that were added for the server's users, so that they can be removed again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Added {
     /// Names of users.
     pub users: Vec<String>,
     /// Names of groups.
     pub groups: Vec<String>,
-    /// Own groups that got members, and who they are: `lab:alice`.
+    /// Own groups with added members: `lab:alice`.
     pub members: Vec<String>,
 }
 
-/// What a node has in `/etc`.
+/// The files in `/etc` of a node, with the added entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Merged {
     /// The files; `shadow` if the image has one.
     pub files: EtcFiles,
-    /// What was added.
+    /// The added entries.
     pub added: Added,
-    /// Who could not be added, and why; one line each.
+    /// Users and groups that could not be added, and why; one line each.
     pub conflicts: Vec<String>,
 }
 
-/// Days behind `*`: all empty, so that nothing ages. `*` is no password's hash, and other than `!` no locked account: keys let in.
+/// The fields after the name without a password: all dates are empty, so nothing expires. `*` is not a password's hash and, unlike
+/// `!`, does not lock the account, so keys still work.
 const NO_PASSWORD: &str = "*:::::::";
 
-/// Places of names in a list. The one kind of table here: each costs the agent some kilobytes.
+/// Indexes of names in a list. It is the only kind of map here, because each kind costs the agent some kilobytes.
 pub type Index<'a> = HashMap<&'a str, usize>;
 
-/// Where each of `names` is; of equal ones, the first.
+/// The index of each of `names`; of equal ones, the first.
 pub fn index<'a>(names: impl IntoIterator<Item = &'a str>) -> Index<'a> {
     let mut index = Index::new();
     for (place, name) in names.into_iter().enumerate() {
@@ -52,8 +53,8 @@ pub fn index<'a>(names: impl IntoIterator<Item = &'a str>) -> Index<'a> {
     index
 }
 
-/// Adds users and groups to `image`'s own, whose entries stay as they are: a name or number that it has already is not given
-/// a second time. Only groups that are the same in both get members.
+/// Adds users and groups to those of `image`, whose entries do not change: a name or number that the image has is not added again.
+/// Only groups that are the same in both get members.
 pub fn merge(image: &EtcFiles, users: &[User], groups: &[Group]) -> Merged {
     let mut conflicts = Vec::new();
     let own_users: Vec<User> = entries(&image.passwd, file::user).collect();
@@ -62,7 +63,7 @@ pub fn merge(image: &EtcFiles, users: &[User], groups: &[Group]) -> Merged {
     let own_numbers = index(numbers.iter().map(String::as_str));
 
     let mut names = Added::default();
-    // Members that groups may have: the image's own www-data is not the server's, although it is called the same.
+    // Users that may be members of groups: the image's own www-data is not the server's, although it has the same name.
     let mut known = Index::new();
     let (mut passwd, mut shadow) = (String::new(), String::new());
     let password = if image.shadow.is_some() { "x" } else { "*" };
@@ -72,7 +73,7 @@ pub fn merge(image: &EtcFiles, users: &[User], groups: &[Group]) -> Merged {
             .get(user.uid.to_string().as_str())
             .map(|place| &own_users[*place]);
         match (same_name, same_number) {
-            // The image has it already.
+            // The image already has the same user.
             (Some(own), _) if own.uid == user.uid => {
                 known.insert(&user.name, 0);
             }
@@ -123,16 +124,16 @@ pub fn merge(image: &EtcFiles, users: &[User], groups: &[Group]) -> Merged {
     }
 }
 
-/// Why somebody is not added: the name has another number (`theirs`), or the number another name.
+/// Why an entry is not added: the name has another number (`theirs`), or the number another name.
 fn left_out(what: &str, name: &str, number: u32, theirs: Option<u32>, other: &str) -> String {
     let why = match theirs {
         Some(theirs) => format!("the image has a {what} of that name with the number {theirs}"),
-        None => format!("in the image that number is {other}'s"),
+        None => format!("in the image that number belongs to {other}"),
     };
     format!("{what} {name} ({number}) is left out: {why}")
 }
 
-/// What is missing for users that [`merge`] added: shells that are not there (`has` says whether a path is), and groups.
+/// Missing parts of users that [`merge`] added: shells (`has` tells whether a path exists), and groups.
 pub fn lacking(merged: &Merged, users: &[User], has: impl Fn(&str) -> bool) -> Vec<String> {
     let added = index(merged.added.users.iter().map(String::as_str));
     let gids: BTreeSet<u32> = entries(&merged.files.group, file::group)
@@ -145,7 +146,7 @@ pub fn lacking(merged: &Merged, users: &[User], has: impl Fn(&str) -> bool) -> V
             lacking.entry(what).or_default().push(&user.name);
         }
         if !gids.contains(&user.gid) {
-            let what = format!("nodes know no group {}, the one of", user.gid);
+            let what = format!("nodes have no group {}, the primary group of", user.gid);
             lacking.entry(what).or_default().push(&user.name);
         }
     }
@@ -153,7 +154,7 @@ pub fn lacking(merged: &Merged, users: &[User], has: impl Fn(&str) -> bool) -> V
     lacking.into_iter().map(line).collect()
 }
 
-/// The files without what an earlier [`merge`] added: the image's own, and what came to the node otherwise since.
+/// The files without the entries that an earlier [`merge`] added: those of the image, and those added on the node since.
 pub fn without(files: &EtcFiles, added: &Added) -> EtcFiles {
     let rows = |text: &str, names: &[String]| -> String {
         let names = index(names.iter().map(String::as_str));
@@ -181,7 +182,7 @@ pub fn without(files: &EtcFiles, added: &Added) -> EtcFiles {
     }
 }
 
-/// The entries that can be read; what an image has beside them stays in its file, and is nobody's name.
+/// The entries that can be parsed. Other lines of the image stay in its file and do not count as entries.
 pub(super) fn entries<'a, T>(
     text: &'a str,
     read: impl Fn(&str) -> Result<T, String> + 'a,
@@ -198,7 +199,7 @@ fn behind(own: &str, added: &str) -> String {
     format!("{own}{end}{added}")
 }
 
-/// The image's groups, with members added where the server has the same group; and who was added to which.
+/// The image's groups, with members added to groups that the server also has; and the added members by group.
 fn with_members(own: &str, joined: &Index<'_>, joining: &[Vec<&str>]) -> (String, Vec<String>) {
     let (mut text, mut added) = (String::new(), Vec::new());
     for line in own.split_inclusive('\n') {
@@ -228,7 +229,7 @@ fn shortened(names: &[&str]) -> String {
     }
 }
 
-/// A shadow file to be shown: whatever could be a hash is hidden.
+/// A shadow file for display: everything that could be a hash is hidden.
 pub fn hide_hashes(shadow: &str) -> String {
     let lines = shadow.split_inclusive('\n').map(|line| {
         let Some((name, rest)) = line.split_once(':') else {

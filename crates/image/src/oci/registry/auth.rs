@@ -1,11 +1,11 @@
-//! How a registry wants to be asked (RFC 9110, section 11; token authentication of the distribution project).
+//! Authentication of a registry (RFC 9110, section 11; token authentication of the distribution project).
 
 use super::reference::is_loopback;
 use crate::oci::{Result, refused, shown, spec::json};
 use http_auth::parse_challenges;
 use serde::Deserialize;
 
-/// What a refused request may try next.
+/// The authentication that a refused request may try next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Challenge {
     /// User and password with each request.
@@ -19,7 +19,7 @@ pub(super) enum Challenge {
 }
 
 impl Challenge {
-    /// The first one that is understood, of the values of all `WWW-Authenticate` headers; tokens before passwords.
+    /// The first supported challenge in all `WWW-Authenticate` headers; tokens come before passwords.
     pub fn parse<'v>(values: impl Iterator<Item = &'v str>) -> Option<Self> {
         let mut basic = None;
         for value in values {
@@ -49,7 +49,7 @@ impl Challenge {
     }
 }
 
-/// Refuses a server of tokens that would read passwords off the wire.
+/// Refuses a token server to which passwords would be sent in plain text.
 pub(super) fn check_realm(realm: &str, insecure: bool) -> Result<()> {
     let plain = realm.strip_prefix("http://");
     let host = plain.map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
@@ -57,7 +57,7 @@ pub(super) fn check_realm(realm: &str, insecure: bool) -> Result<()> {
     match safe {
         true => Ok(()),
         false => Err(refused(format!(
-            "the registry wants a token from {}, which is not https; nothing secret is sent there (--insecure sends it)",
+            "the registry requires a token from {}, which is not https; secrets are not sent there (--insecure sends them)",
             shown(realm)
         ))),
     }
@@ -73,13 +73,13 @@ pub(super) fn token(bytes: &[u8]) -> Result<String> {
     let answer: Answer = match serde_json::from_slice(bytes) {
         Ok(answer) => answer,
         // The parser's message could quote a token.
-        Err(_) => return Err(refused("the registry's server of tokens answered with something else")),
+        Err(_) => return Err(refused("the answer of the registry's token server is not valid")),
     };
     let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty());
-    token.ok_or_else(|| refused("the registry's server of tokens answered without one"))
+    token.ok_or_else(|| refused("the answer of the registry's token server contains no token"))
 }
 
-/// What a registry says about a failure (OCI distribution specification, "Error Codes"); empty if nothing.
+/// The registry's explanation of a failure (OCI distribution specification, "Error Codes"); empty if it gives none.
 pub(super) fn error_text(bytes: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Answer {
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_not_fetched_in_the_clear() {
+    fn tokens_are_not_fetched_in_plain_text() {
         assert!(check_realm("https://a.example/token", false).is_ok());
         assert!(check_realm("http://127.0.0.1:5001/token", false).is_ok());
         assert!(check_realm("http://a.example/token", true).is_ok());

@@ -1,4 +1,4 @@
-//! Asking a registry, with whatever it wants to be asked with.
+//! Sends requests to a registry, with the authentication that it requires.
 
 use super::{
     Reference,
@@ -18,14 +18,14 @@ use ureq::{
     tls::{Certificate, RootCerts, TlsConfig},
 };
 
-/// Silence after which a connection is given up.
+/// A connection that is silent for this long is closed.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Requests in a row that may fail.
+/// Most failures in a row of one request.
 pub(super) const ATTEMPTS: u32 = 5;
-/// What an error's body may say.
+/// Most bytes of an error's body.
 const MOST_ERROR: u64 = 64 << 10;
 
-/// Pause before another attempt, the next one twice as long.
+/// Pause before another attempt; each is twice as long as the one before.
 pub(super) fn pause(failures: u32) -> Duration {
     let first = Duration::from_millis(if cfg!(test) { 5 } else { 500 });
     first * 2u32.pow(failures.min(6))
@@ -40,14 +40,14 @@ pub(in crate::oci) struct Registry {
     insecure: bool,
     credentials: Option<Credentials>,
     credentials_remark: Option<String>,
-    /// The present value of the Authorization header.
+    /// The current value of the Authorization header.
     authorization: Option<String>,
-    /// What people should know.
+    /// Remarks for people.
     pub(super) remarks: Vec<String>,
 }
 
 impl Registry {
-    /// Finds out how to talk with the registry of `reference`: TLS, or plain HTTP where that is allowed.
+    /// Finds out how to reach the registry of `reference`: by TLS, or by plain HTTP if that is allowed.
     pub fn connect(reference: &Reference, options: &OciOptions) -> Result<Self> {
         let looked = look_up(options.credentials.as_deref(), reference)?;
         let server = reference.server();
@@ -65,7 +65,7 @@ impl Registry {
         let Err(tls) = registry.agent.get(format!("{}/v2/", registry.base)).call() else {
             return Ok(registry);
         };
-        // Whoever shows a certificate speaks TLS; to go on without it would be to fall for whoever shows a wrong one.
+        // A server with a certificate speaks TLS. Plain HTTP after a wrong certificate would help an attacker.
         let untrusted = is_untrusted(&tls);
         if plain_allowed && !untrusted {
             let agent = agent(false, reference.is_loopback())?;
@@ -73,7 +73,7 @@ impl Registry {
             match plain {
                 Ok(response) if response.status() == StatusCode::BAD_REQUEST => {
                     return Err(refused(format!(
-                        "no registry answers at {server}: {tls} by https, 400 by http"
+                        "registry {server} does not answer: {tls} by https, 400 by http"
                     )));
                 }
                 Ok(_) => {
@@ -83,25 +83,27 @@ impl Registry {
                 }
                 Err(plain) => {
                     return Err(refused(format!(
-                        "no registry answers at {server}: {tls} by https, {plain} by http"
+                        "registry {server} does not answer: {tls} by https, {plain} by http"
                     )));
                 }
             }
         }
         let hint = match (untrusted, &tls) {
             (true, _) => {
-                "; the certificate of your own CA belongs into /usr/local/share/ca-certificates (then \
-                 update-ca-certificates), or into a file that SSL_CERT_FILE names"
+                "; install the certificate of your own CA in /usr/local/share/ca-certificates (then \
+                 update-ca-certificates), or in a file that SSL_CERT_FILE names"
             }
             (_, ureq::Error::Io(_) | ureq::Error::Rustls(_) | ureq::Error::ConnectionFailed) => {
-                "; one without TLS needs --insecure"
+                "; a registry without TLS needs --insecure"
             }
             _ => "",
         };
-        Err(refused(format!("no registry answers at https://{server}: {tls}{hint}")))
+        Err(refused(format!(
+            "registry https://{server} does not answer: {tls}{hint}"
+        )))
     }
 
-    /// Asks for `path` below the repository. Answers with a response of 2xx, and retries what may pass.
+    /// Requests `path` below the repository. Returns a response of 2xx, and retries failures that may be temporary.
     pub(super) fn get(&mut self, path: &str, headers: &[(&str, &str)], what: &str) -> Result<Response<Body>> {
         let url = format!("{}/v2/{}/{path}", self.base, self.reference.repository);
         let mut failures = 0;
@@ -117,7 +119,7 @@ impl Registry {
             let (error, wait) = match request.call() {
                 Ok(response) if response.status().is_success() => return Ok(response),
                 Ok(response) if response.status() == StatusCode::UNAUTHORIZED && !asked_for_token => {
-                    // Also in the middle of an image: tokens are good for minutes.
+                    // This also happens in the middle of an image: tokens are valid for minutes.
                     asked_for_token = true;
                     self.authorize(&response)?;
                     continue;
@@ -145,7 +147,7 @@ impl Registry {
 
     fn explain(&self, status: StatusCode, response: Response<Body>, what: &str) -> crate::ImportError {
         let mut body = Vec::new();
-        // Whatever of it can be read.
+        // The body is an explanation; reading it may fail.
         let _ = response
             .into_body()
             .into_reader()
@@ -159,23 +161,23 @@ impl Registry {
         let refusal = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 let hint = match (&self.credentials, &self.credentials_remark) {
-                    (Some(_), _) => "its credentials are wrong or not good for that repository".to_owned(),
+                    (Some(_), _) => "the credentials are wrong, or not valid for that repository".to_owned(),
                     (None, Some(remark)) => remark.clone(),
                     (None, None) => {
-                        "it wants credentials: `docker login`, or a file like Docker's config.json for --credentials"
+                        "it requires credentials: `docker login`, or a file like Docker's config.json for --credentials"
                             .to_owned()
                     }
                 };
                 format!("{server} refuses {what}: {status}{said}; {hint}")
             }
-            StatusCode::NOT_FOUND => format!("{server} has no {what}{said}"),
-            StatusCode::TOO_MANY_REQUESTS => format!("{server} wants fewer requests{said}; try later, or log in"),
-            _ => format!("{server} does not give {what}: {status}{said}"),
+            StatusCode::NOT_FOUND => format!("{what} does not exist at {server}{said}"),
+            StatusCode::TOO_MANY_REQUESTS => format!("{server} limits requests{said}; try later, or log in"),
+            _ => format!("{server} did not send {what}: {status}{said}"),
         };
         refused(refusal)
     }
 
-    /// Finds what the registry wants to be shown, from its refusal.
+    /// Finds the authentication that a refusal requires.
     fn authorize(&mut self, response: &Response<Body>) -> Result<()> {
         let values = response.headers().get_all(header::WWW_AUTHENTICATE);
         let values: Vec<&str> = values.iter().filter_map(|value| value.to_str().ok()).collect();
@@ -221,7 +223,7 @@ impl Registry {
         }
     }
 
-    /// Opens the bytes of a blob from `at` on. True if they begin there, false if at the blob's start.
+    /// Opens a blob at offset `at`. Returns whether the bytes start there; if false, they start at the blob's beginning.
     pub(super) fn open_blob(&mut self, digest: &Digest, at: u64, size: u64) -> Result<(Box<dyn Read>, bool)> {
         let range = format!("bytes={at}-");
         let headers = [("range", range.as_str())];
@@ -235,7 +237,7 @@ impl Registry {
                 .and_then(|value| value.to_str().ok());
             if begins.is_none_or(|range| !range.starts_with(&format!("bytes {at}-"))) {
                 return Err(refused(format!(
-                    "{} answers with another part of {what}",
+                    "{} sent another part of {what} than requested",
                     self.reference.server()
                 )));
             }
@@ -243,7 +245,7 @@ impl Registry {
         let expected = if partial { size.saturating_sub(at) } else { size };
         match response.body().content_length() {
             Some(length) if length != expected => Err(refused(format!(
-                "{what} is not what the manifest says: the registry has {length} bytes of it, where {expected} are promised"
+                "{what} does not match the manifest: the registry has {length} bytes, the manifest says {expected}"
             ))),
             _ => Ok((Box::new(response.into_body().into_reader()), partial)),
         }
@@ -267,7 +269,7 @@ impl Registry {
             && promised != Digest::of(&bytes)
         {
             return Err(refused(format!(
-                "{what} is not what the registry says its digest is; it was changed or damaged on its way"
+                "{what} does not match the digest that the registry sent; it was changed or damaged on its way"
             )));
         }
         Ok((bytes, kind))
@@ -282,7 +284,7 @@ impl Blobs for Registry {
             && wanted != digest
         {
             return Err(refused(format!(
-                "the manifest of {} is not what its digest says: {digest} was found",
+                "the manifest of {} does not match its digest: found {digest}",
                 self.reference
             )));
         }
@@ -307,7 +309,7 @@ impl Blobs for Registry {
     }
 }
 
-/// True if there was a certificate that is not trusted.
+/// True if the server's certificate is not trusted.
 fn is_untrusted(error: &ureq::Error) -> bool {
     let cause = match error {
         ureq::Error::Rustls(cause) => Some(cause),
@@ -342,16 +344,16 @@ fn agent(tls: bool, loopback: bool) -> Result<Agent> {
         .timeout_per_read(Some(PATIENCE))
         .timeout_per_write(Some(PATIENCE));
     if loopback {
-        // Nobody's proxy leads to this machine itself.
+        // A proxy must not be used for this machine itself.
         config = config.proxy(None);
     }
     if tls {
-        // Whoever is first; all mean the same.
+        // Another thread may have installed it already; it is the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let found = rustls_native_certs::load_native_certs();
         if found.certs.is_empty() {
             return Err(refused(
-                "this machine trusts no certificates, so no registry can be trusted: apt install ca-certificates",
+                "this machine has no trusted certificates, so it can trust no registry: apt install ca-certificates",
             ));
         }
         let roots: Vec<Certificate<'static>> = found

@@ -1,4 +1,4 @@
-//! User and password for a registry, from files as `docker login` and `podman login` write them.
+//! Reads user and password for a registry from files of `docker login` and `podman login`.
 
 use super::Reference;
 use crate::error::{Doing, ImportError, Result};
@@ -15,12 +15,12 @@ use std::{
 /// Most bytes of such a file.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// What a registry is shown. Never shown to people, nor logged.
+/// Credentials for a registry. They are neither logged nor shown.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Credentials {
     /// User and password.
     Password { user: String, password: String },
-    /// A token that gets tokens (Docker's `identitytoken`).
+    /// A token for requesting tokens (Docker's `identitytoken`).
     Refresh(String),
 }
 
@@ -31,7 +31,7 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// The value of an Authorization header, if it is user and password.
+    /// The value of an Authorization header, for user and password.
     pub fn basic(&self) -> Option<String> {
         match self {
             Credentials::Password { user, password } => {
@@ -66,29 +66,28 @@ struct Entry {
     identitytoken: Option<String>,
 }
 
-/// What a file says about a registry.
+/// The result of looking for a registry in a file.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Looked {
-    /// If there are some.
+pub(super) struct Lookup {
+    /// The credentials; none if the file has none.
     pub found: Option<Credentials>,
-    /// What people should know, if a request is refused.
+    /// A remark for people, shown if a request is refused.
     pub remark: Option<String>,
 }
 
-/// Looks for credentials in `named`, or else where Docker keeps them: `$DOCKER_CONFIG/config.json`,
-/// `~/.docker/config.json`.
-pub(super) fn look_up(named: Option<&Path>, reference: &Reference) -> Result<Looked> {
+/// Looks for credentials in `named`, or else in Docker's own file: `$DOCKER_CONFIG/config.json`, `~/.docker/config.json`.
+pub(super) fn look_up(named: Option<&Path>, reference: &Reference) -> Result<Lookup> {
     let path = match named {
         Some(path) => path.to_owned(),
         None => match default_file() {
             Some(path) => path,
-            None => return Ok(Looked::default()),
+            None => return Ok(Lookup::default()),
         },
     };
     let doing = || format!("reading the credentials in {}", path.display());
     let mut text = String::new();
     match File::open(&path) {
-        Err(e) if e.kind() == ErrorKind::NotFound && named.is_none() => return Ok(Looked::default()),
+        Err(e) if e.kind() == ErrorKind::NotFound && named.is_none() => return Ok(Lookup::default()),
         file => file
             .doing(doing)?
             .take(MOST_BYTES)
@@ -106,12 +105,12 @@ fn default_file() -> Option<PathBuf> {
     Some(dir.join("config.json"))
 }
 
-fn read(text: &str, path: &Path, reference: &Reference) -> Result<Looked> {
+fn read(text: &str, path: &Path, reference: &Reference) -> Result<Lookup> {
     let wrong = |what: String| ImportError::Request(format!("{}: {what}", path.display()));
-    // The parser's own message could quote a password.
+    // The parser's message could quote a password.
     let file: ConfigFile = serde_json::from_str(text).map_err(|e| {
         wrong(format!(
-            "line {}, column {}: this is no file as `docker login` writes it",
+            "line {}, column {}: this is not a file of `docker login`",
             e.line(),
             e.column()
         ))
@@ -127,7 +126,7 @@ fn read(text: &str, path: &Path, reference: &Reference) -> Result<Looked> {
         .or(file.creds_store.as_ref());
     let remark = helper.map(|helper| {
         format!(
-            "{} leaves the credentials of {} to the helper '{}', which is not asked; write them into a file for \
+            "{} stores the credentials of {} in the helper '{}', which is not supported; write them to a file for \
              --credentials",
             path.display(),
             reference.registry,
@@ -141,11 +140,11 @@ fn read(text: &str, path: &Path, reference: &Reference) -> Result<Looked> {
         None => None,
     };
     Ok(match found {
-        Some(found) => Looked {
+        Some(found) => Lookup {
             found: Some(found),
             remark: None,
         },
-        None => Looked { found: None, remark },
+        None => Lookup { found: None, remark },
     })
 }
 
@@ -157,9 +156,9 @@ fn credentials(entry: &Entry) -> std::result::Result<Option<Credentials>, &'stat
     if let Some(auth) = filled(&entry.auth) {
         let bytes = base64::engine::general_purpose::STANDARD
             .decode(auth.trim())
-            .map_err(|_| "'auth' is no base64")?;
+            .map_err(|_| "'auth' is not base64")?;
         // Docker pads passwords with NUL.
-        let text = String::from_utf8(bytes).map_err(|_| "'auth' is no text")?;
+        let text = String::from_utf8(bytes).map_err(|_| "'auth' is not text")?;
         let (user, password) = text.split_once(':').ok_or("'auth' is not USER:PASSWORD in base64")?;
         return Ok(Some(Credentials::Password {
             user: user.to_owned(),
@@ -172,7 +171,7 @@ fn credentials(entry: &Entry) -> std::result::Result<Option<Credentials>, &'stat
     })
 }
 
-/// Keys under which credentials may be, the most special first: podman's may name a part of a registry.
+/// Keys of the credentials, most specific first: those of podman may name a part of a registry.
 fn keys(reference: &Reference) -> Vec<String> {
     let mut keys = Vec::new();
     let mut path = format!("{}/{}", reference.registry, reference.repository);
@@ -189,7 +188,7 @@ fn keys(reference: &Reference) -> Vec<String> {
     keys
 }
 
-/// A key without `https://` and the paths of old: `https://index.docker.io/v1/` is `index.docker.io`.
+/// A key without `https://` and old paths: `https://index.docker.io/v1/` becomes `index.docker.io`.
 fn plain_key(key: &str) -> &str {
     let key = key
         .strip_prefix("https://")
@@ -203,7 +202,7 @@ fn plain_key(key: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn look(text: &str, image: &str) -> Looked {
+    fn look(text: &str, image: &str) -> Lookup {
         read(text, Path::new("config.json"), &Reference::parse(image).unwrap()).unwrap()
     }
 
@@ -231,7 +230,7 @@ mod tests {
         assert_eq!(password(text, "h.example/x"), None);
         let asked = look(text, "e.example/x");
         assert!(asked.found.is_none() && asked.remark.unwrap().contains("'pass'"));
-        assert_eq!(look("{}", "e.example/x"), Looked::default());
+        assert_eq!(look("{}", "e.example/x"), Lookup::default());
         let basic = look(text, "h.example:5000/x").found.unwrap();
         assert_eq!(basic.basic().unwrap(), "Basic Ym9iOmJ1aWxkZXI=");
         assert_eq!(format!("{basic:?}"), "Credentials(..)");

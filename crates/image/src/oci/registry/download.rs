@@ -1,26 +1,26 @@
-//! A blob that is read while it comes, over as many connections as that takes.
+//! Downloads a blob as a stream, over several connections if some break.
 
 use super::client::{ATTEMPTS, Registry, pause};
 use crate::oci::Digest;
 use std::io::{self, Read};
 
-/// Connections that may break in one blob, whatever came between.
+/// Most broken connections for one blob.
 const MOST_BREAKS: u32 = 100;
-/// Bytes after which a connection that breaks was a good one.
+/// Bytes after which a broken connection does not count as a failure in a row.
 const GOOD: u64 = 1 << 20;
 
-/// Reads a blob, and goes on where a connection broke.
+/// Reads a blob, and continues after a broken connection.
 pub(super) struct Download<'a> {
     registry: &'a mut Registry,
     digest: Digest,
     size: u64,
     at: u64,
     body: Option<Box<dyn Read>>,
-    /// Breaks in a row, and where the last one was.
+    /// Failures in a row, and the offset of the last one.
     failures: u32,
     failed_at: u64,
     breaks: u32,
-    /// Why it was given up.
+    /// Why the download was abandoned.
     dead: Option<String>,
 }
 
@@ -45,7 +45,7 @@ impl<'a> Download<'a> {
             .open_blob(&self.digest, self.at, self.size)
             .map_err(|e| io::Error::other(e.to_string()))?;
         if !begins_there && self.at > 0 {
-            // A server without ranges. Whether it is the same this time the digest tells.
+            // The server does not support ranges. The digest shows whether the bytes are the same this time.
             let skipped = io::copy(&mut (&mut body).take(self.at), &mut io::sink())?;
             if skipped < self.at {
                 return Err(io::ErrorKind::UnexpectedEof.into());
@@ -82,7 +82,7 @@ impl Read for Download<'_> {
         }
         let want = buffer.len().min((self.size - self.at).try_into().unwrap_or(usize::MAX));
         loop {
-            // `Registry::get` retries by itself what it refuses here for good.
+            // `Registry::get` has already retried the failures that it returns.
             let connected = self.body.is_some();
             let error = match self.attempt(&mut buffer[..want]) {
                 Ok(got) => {
@@ -109,7 +109,7 @@ impl Read for Download<'_> {
                 return Err(io::Error::other(why));
             }
             self.registry.remarks.push(format!(
-                "the download of {} broke at {} of {} bytes and was taken up again: {error}",
+                "the download of {} broke at {} of {} bytes and was continued: {error}",
                 self.digest.short(),
                 self.at,
                 self.size

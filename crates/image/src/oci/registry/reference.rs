@@ -1,42 +1,42 @@
-//! Names of images in registries: `registry[:port]/repository[:tag][@digest]` (reference grammar of the distribution
-//! project; `docker.io` and `library/` are what Docker adds by itself).
+//! Names of images in registries: `registry[:port]/repository[:tag][@digest]` (reference grammar of the distribution project;
+//! Docker adds `docker.io` and `library/`).
 
 use crate::{error::ImportError, oci::Digest};
 use std::{fmt, net::IpAddr};
 
-/// Longest name of registry and repository together (the same grammar).
+/// Longest name of registry and repository together (by the same grammar).
 const MOST_NAME: usize = 255;
 const DOCKER_HUB: &str = "docker.io";
 
 /// An image in a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reference {
-    /// As people write it: `docker.io`, `registry.example:5000`.
+    /// Registry as people write it: `docker.io`, `registry.example:5000`.
     pub registry: String,
     /// `library/debian`.
     pub repository: String,
-    /// `12`; none if there is a digest alone.
+    /// `12`; none if the name only has a digest.
     pub tag: Option<String>,
-    /// What it must be.
+    /// The digest that the image must have; none if the name has none.
     pub digest: Option<Digest>,
 }
 
 impl Reference {
-    /// Reads what is behind `docker://`.
+    /// Parses the part after `docker://`.
     pub fn parse(text: &str) -> Result<Self, ImportError> {
         let wrong = |why: &str| {
             ImportError::Request(format!(
-                "'docker://{}' is no name of an image: {why}; write docker://REGISTRY/REPOSITORY:TAG, such as \
+                "'docker://{}' is not the name of an image: {why}; write docker://REGISTRY/REPOSITORY:TAG, such as \
                  docker://registry.example:5000/cluster/node:12",
                 text.escape_debug()
             ))
         };
         let (name, digest) = match text.split_once('@') {
             Some((name, digest)) if digest.starts_with("sha256:") => (name, Some(Digest::parse(digest)?)),
-            // The text may hold a password, so it is not shown.
+            // The text may contain a password, so it is not shown.
             Some(_) => {
                 return Err(ImportError::Request(
-                    "only a digest, @sha256:…, may follow an image's name; user and password belong into a file, see \
+                    "only a digest, @sha256:…, may follow an image's name; put user and password into a file, see \
                      --credentials"
                         .to_owned(),
                 ));
@@ -52,17 +52,17 @@ impl Reference {
             None => (path, None),
         };
         if !valid_registry(registry) {
-            return Err(wrong("the registry is HOST or HOST:PORT"));
+            return Err(wrong("the registry must be HOST or HOST:PORT"));
         }
         if !repository.split('/').all(valid_component) || registry.len() + repository.len() >= MOST_NAME {
             return Err(wrong(
-                "a repository has parts of lower-case letters, digits and single '.', '_', '-' between them",
+                "a repository must have parts of lower-case letters, digits and single '.', '_', '-' between them",
             ));
         }
         if let Some(tag) = tag
             && !valid_tag(tag)
         {
-            return Err(wrong("a tag has up to 128 letters, digits, '_', '.', '-'"));
+            return Err(wrong("a tag must have up to 128 letters, digits, '_', '.', '-'"));
         }
         let repository = match registry == DOCKER_HUB && !repository.contains('/') {
             true => format!("library/{repository}"),
@@ -88,12 +88,12 @@ impl Reference {
         }
     }
 
-    /// True if it is on this machine.
+    /// True if the registry is this machine.
     pub fn is_loopback(&self) -> bool {
         is_loopback(self.server())
     }
 
-    /// What manifests are asked for by.
+    /// The tag or digest with which the manifest is requested.
     pub fn wanted(&self) -> String {
         match (&self.digest, &self.tag) {
             (Some(digest), _) => digest.to_string(),
@@ -102,7 +102,7 @@ impl Reference {
         }
     }
 
-    /// The same image, by the digest of what was taken.
+    /// The same image, with the digest of the manifest that was read.
     pub fn with_digest(&self, digest: Option<&Digest>) -> String {
         let mut taken = self.clone();
         taken.digest = digest.copied().or(self.digest);
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine() {
+    fn loopback_is_recognised() {
         for (server, is) in [
             ("localhost:5000", true),
             ("127.0.0.1", true),

@@ -1,4 +1,4 @@
-//! Registries of a few lines, which do what registries and the network between do now and then.
+//! Small simulated registries that behave like real registries and networks, with their faults.
 
 use crate::{
     ImportError,
@@ -16,7 +16,7 @@ use std::{
     thread,
 };
 
-/// A request: its path with the query, and the headers that matter here.
+/// A request: its path with the query, and the relevant headers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Request {
     line: String,
@@ -34,7 +34,7 @@ struct Server {
 }
 
 impl Server {
-    /// Serves on loopback until the process ends; `answer` says what, byte by byte. Each connection has one request.
+    /// Serves on loopback until the process ends. `answer` returns the bytes. Each connection has one request.
     fn start(mut answer: Box<Answer>) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -62,7 +62,7 @@ impl Server {
     }
 }
 
-/// None if it is no HTTP: the attempt to speak TLS.
+/// None if it is not HTTP: an attempt to speak TLS.
 fn read_request(connection: &TcpStream) -> Option<Request> {
     let mut lines = BufReader::new(connection).lines();
     let line = lines.next()?.ok()?;
@@ -95,7 +95,7 @@ fn reply(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// An image whose one layer, not compressed, has a file of `size` bytes.
+/// An image with one uncompressed layer, which has a file of `size` bytes.
 fn image(size: usize) -> (Images, Vec<u8>, Digest) {
     let content: Vec<u8> = (0..size as u32)
         .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
@@ -107,7 +107,7 @@ fn image(size: usize) -> (Images, Vec<u8>, Digest) {
     (images, layer, digest)
 }
 
-/// What a registry without any whims answers.
+/// The answer of a registry without faults.
 fn plain(images: &Images, manifest: &Digest, request: &Request) -> Vec<u8> {
     let name = request.path.rsplit('/').next().unwrap_or_default();
     let kind = format!("content-type: {}; charset=utf-8\r\n", spec::MANIFEST);
@@ -148,33 +148,32 @@ fn pull(source: &str) -> (Place, Result<String>) {
 }
 
 #[test]
-fn what_is_taken_is_named_by_its_digest() {
+fn the_source_of_an_import_contains_the_digest() {
     let (images, layer, digest) = image(1000);
     let server = Server::start(Box::new(move |request| plain(&images, &digest, request)));
     let (place, taken) = pull(&server.source("team/node:12"));
     let taken = taken.unwrap();
     assert_eq!(taken, server.source(&format!("team/node:12@{digest}")));
     assert_eq!(fs::read(place.at("root/file")).unwrap(), layer[512..1512]);
-    // What the manifest says is a source itself.
+    // The source in the manifest can be imported again.
     let (_, again) = pull(&taken);
     assert_eq!(again.unwrap(), taken);
     let (_, other) = pull(&server.source(&format!("team/node@{}", Digest::of(b"other"))));
+    let error = other.unwrap_err().to_string();
     assert!(
-        other
-            .unwrap_err()
-            .to_string()
-            .contains("has no manifest team/node:sha256:")
+        error.contains("manifest team/node:sha256:") && error.contains("does not exist at"),
+        "{error}"
     );
     let (_, missing) = pull(&server.source("team/node:13"));
     let error = missing.unwrap_err().to_string();
     assert!(
-        error.contains("has no manifest team/node:13 (NAME_UNKNOWN: no such name)"),
+        error.contains("manifest team/node:13 does not exist at") && error.contains("(NAME_UNKNOWN: no such name)"),
         "{error}"
     );
 }
 
 #[test]
-fn tokens_are_fetched_and_stay_where_they_belong() {
+fn tokens_are_fetched_and_sent_only_to_their_registry() {
     let (images, _, digest) = image(1000);
     let mut port = 0;
     let mut tokens = 0;
@@ -197,7 +196,7 @@ fn tokens_are_fetched_and_stay_where_they_belong() {
         if request.path.starts_with("/elsewhere/") {
             return plain(&images, &digest, request);
         }
-        // The first token is good for the manifest only.
+        // The first token is valid for the manifest only.
         let good = match request.path.contains("/blobs/") {
             true => "Bearer token2",
             false => "Bearer token1",
@@ -232,7 +231,7 @@ fn tokens_are_fetched_and_stay_where_they_belong() {
     let (_, refused) = pull_with(&server.source("team/node:12"), &credentials("ZXZlOnNlY3JldA=="));
     let error = refused.unwrap_err().to_string();
     assert!(
-        error.contains("its credentials are wrong") && !error.contains("secret"),
+        error.contains("the credentials are wrong") && !error.contains("secret"),
         "{error}"
     );
     let (_, refused) = pull(&server.source("team/node:12"));
@@ -240,7 +239,7 @@ fn tokens_are_fetched_and_stay_where_they_belong() {
         refused
             .unwrap_err()
             .to_string()
-            .contains("it wants credentials: `docker login`")
+            .contains("it requires credentials: `docker login`")
     );
 }
 
@@ -273,7 +272,7 @@ fn a_refresh_token_is_exchanged() {
 }
 
 #[test]
-fn a_server_of_tokens_in_the_clear_gets_nothing() {
+fn a_token_server_without_tls_gets_no_secrets() {
     let server = Server::start(Box::new(|_| {
         reply(
             "401 Unauthorized",
@@ -286,7 +285,7 @@ fn a_server_of_tokens_in_the_clear_gets_nothing() {
     assert!(error.contains("http://192.0.2.1/token, which is not https"), "{error}");
 }
 
-/// Serves the layer by `serve`, given the bytes, where they shall begin, and how often it was asked for.
+/// Serves the layer with `serve`, which gets the bytes, the requested offset, and the number of requests so far.
 fn with_layer(
     size: usize,
     mut serve: impl FnMut(&[u8], usize, usize) -> Vec<u8> + Send + 'static,
@@ -322,19 +321,19 @@ fn part(bytes: &[u8], at: usize, sent: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_download_goes_on_where_it_broke() {
-    // More breaks than attempts, each after a good while.
+fn a_broken_download_is_continued() {
+    // More breaks than attempts, each after enough bytes.
     let (server, layer, _) = with_layer(10 << 20, |bytes, at, _| part(bytes, at, (5 << 20) / 4));
     let (place, taken) = pull(&server.source("node:12"));
     taken.unwrap();
     assert_eq!(fs::read(place.at("root/file")).unwrap(), layer[512..512 + (10 << 20)]);
     let ranges = server.seen().into_iter().filter(|r| r.range.is_some()).count();
     assert!((7..=9).contains(&ranges), "{ranges}");
-    let notes = place.notes.borrow();
-    assert_eq!(notes.len(), ranges, "{notes:?}");
-    assert!(notes[0].contains("was taken up again"), "{notes:?}");
+    let remarks = place.remarks.borrow();
+    assert_eq!(remarks.len(), ranges, "{remarks:?}");
+    assert!(remarks[0].contains("was continued"), "{remarks:?}");
 
-    // A server that knows no ranges.
+    // A server without ranges.
     let (server, layer, _) = with_layer(1 << 20, |bytes, _, count| match count {
         1 | 2 => part(bytes, 0, 300_000),
         _ => part(bytes, 0, usize::MAX),
@@ -345,7 +344,7 @@ fn a_download_goes_on_where_it_broke() {
 }
 
 #[test]
-fn downloads_that_break_again_and_again_are_given_up() {
+fn downloads_that_keep_breaking_are_abandoned() {
     let (server, ..) = with_layer(1 << 20, |bytes, at, _| part(bytes, at, 1000));
     let (_, taken) = pull(&server.source("node:12"));
     let error = taken.unwrap_err().to_string();
@@ -355,7 +354,7 @@ fn downloads_that_break_again_and_again_are_given_up() {
 }
 
 #[test]
-fn other_bytes_behind_a_break_are_found() {
+fn changed_bytes_after_a_break_are_found() {
     let (server, ..) = with_layer(1 << 20, |bytes, at, count| {
         let mut bytes = bytes.to_vec();
         if count > 1 {
@@ -364,22 +363,22 @@ fn other_bytes_behind_a_break_are_found() {
         part(&bytes, at, if count == 1 { 500_000 } else { usize::MAX })
     });
     let error = pull(&server.source("node:12")).1.unwrap_err().to_string();
-    assert!(error.contains("not what its digest says"), "{error}");
-    // Another stretch than the one that was asked for.
+    assert!(error.contains("does not match its digest"), "{error}");
+    // Another range than the requested one.
     let (server, ..) = with_layer(1 << 20, |bytes, at, count| match count {
         1 => part(bytes, at, 500_000),
         _ => part(bytes, 7, usize::MAX),
     });
     let error = pull(&server.source("node:12")).1.unwrap_err().to_string();
     assert!(error.contains("another part"), "{error}");
-    // More or less than the manifest says.
+    // More or fewer bytes than in the manifest.
     let (server, ..) = with_layer(1 << 20, |bytes, _, _| reply("200 OK", "", &bytes[1..]));
     let error = pull(&server.source("node:12")).1.unwrap_err().to_string();
-    assert!(error.contains("is not what the manifest says"), "{error}");
+    assert!(error.contains("does not match the manifest"), "{error}");
 }
 
 #[test]
-fn what_may_pass_is_tried_again_and_what_may_not_is_not() {
+fn temporary_failures_are_retried_and_others_are_not() {
     let (images, _, digest) = image(10);
     let mut count = 0;
     let server = Server::start(Box::new(move |request| {
@@ -411,7 +410,7 @@ fn what_may_pass_is_tried_again_and_what_may_not_is_not() {
 }
 
 #[test]
-fn hostile_answers() {
+fn hostile_answers_are_refused() {
     let answers: [(Vec<u8>, &str); 5] = [
         (
             reply("200 OK", "", &vec![b' '; (4 << 20) + 1]),
@@ -424,7 +423,7 @@ fn hostile_answers() {
                 &format!("docker-content-digest: {}\r\n", Digest::of(b"other")),
                 b"{}",
             ),
-            "not what the registry says",
+            "does not match the digest that the registry sent",
         ),
         (
             reply("302 Found", "location: /v2/node/manifests/12\r\n", b""),
@@ -452,11 +451,11 @@ fn hostile_answers() {
         error.contains("BLOB_UNKNOWN: gone\\u{1b}[2J") && error.contains("layer 1 of 1"),
         "{error}"
     );
-    // Nobody there, and a name that needs TLS.
+    // No server, and a name that needs TLS.
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = pull(&format!("docker://{free}/node")).1.unwrap_err().to_string();
     assert!(
-        error.contains("no registry answers") && error.contains("by https") && error.contains("by http"),
+        error.contains("does not answer") && error.contains("by https") && error.contains("by http"),
         "{error}"
     );
 }

@@ -1,4 +1,4 @@
-//! Layouts in archives, and what `docker save` writes.
+//! Layouts in archives, and archives of `docker save`.
 
 use super::*;
 use crate::tree::nasty;
@@ -18,7 +18,7 @@ fn pack(dir: &Path, archive: &Path, args: &[&str]) {
 }
 
 #[test]
-fn archives_of_layouts() {
+fn archives_of_layouts_are_read() {
     let images = layout_of(&[
         &[(b'5', "d", "", D), (b'0', "d/f", "", b"x")],
         &[(b'0', "e/g", "", b"y")],
@@ -73,14 +73,14 @@ fn archives_of_layouts() {
         .extract(&format!("oci:{}", place.at("root").display()))
         .unwrap_err()
         .to_string();
-    assert!(error.contains("is no OCI layout"), "{error}");
-    // Links in a layout do not lead out of it.
+    assert!(error.contains("is not an OCI layout"), "{error}");
+    // Links in a layout are not followed out of it.
     symlink(place.at("layout/oci-layout"), place.at("root/oci-layout")).unwrap();
     assert!(place.extract(&format!("oci:{}", place.at("root").display())).is_err());
 }
 
 #[test]
-fn archives_of_docker_save() {
+fn archives_of_docker_save_are_read() {
     let layers = [
         tar_of(&[(b'0', "a", "", b"1"), (b'0', "b", "", b"1")]),
         tar_of(&[(b'0', ".wh.a", "", D), (b'0', "c", "", b"2")]),
@@ -123,7 +123,7 @@ fn archives_of_docker_save() {
         .collect::<Vec<u8>>();
     let two = json!([good[0], manifest(json!(["other:1"]))[0]]);
     for (bytes, tag, says) in [
-        (archive(&good, &config, &layers[1]), ":13", "there are: node:12"),
+        (archive(&good, &config, &layers[1]), ":13", "it contains: node:12"),
         (
             archive(&two, &config, &layers[1]),
             "",
@@ -133,12 +133,12 @@ fn archives_of_docker_save() {
         (
             archive(&good, &config.replace("linux", "Linux"), &layers[1]),
             "",
-            "not what its name says",
+            "does not match its name",
         ),
         (
             archive(&json!([{"Config": config_name, "Layers": ["x"]}]), &config, &layers[1]),
             "",
-            "tells of 2 layers",
+            "lists 2 layers",
         ),
         (
             archive(
@@ -147,7 +147,7 @@ fn archives_of_docker_save() {
                 &layers[1],
             ),
             "",
-            "has no ../../etc/passwd",
+            "does not contain ../../etc/passwd",
         ),
         (archive(&json!({}), &config, &layers[1]), "", "is damaged"),
     ] {

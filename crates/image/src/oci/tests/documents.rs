@@ -1,10 +1,10 @@
-//! Indexes, manifests and configurations: which image is taken, and what is refused.
+//! Indexes, manifests and configurations: which image is chosen, and what is refused.
 
 use super::*;
 use crate::oci::choose::{Start, Wanted, choose};
 
 #[test]
-fn damage_is_found() {
+fn damaged_documents_are_refused() {
     let images = layout_of(&[&[(b'0', "f", "", b"content")], &[(b'0', "g", "", &[7; 5000])]]);
     let digests: Vec<Digest> = images.blobs.keys().copied().collect();
     assert_eq!(digests.len(), 4);
@@ -14,7 +14,7 @@ fn damage_is_found() {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         let error = Place::new().extract_images(&wrong).unwrap_err().to_string();
-        assert!(error.contains("not what its digest says"), "{error}");
+        assert!(error.contains("does not match its digest"), "{error}");
         bytes_of(&mut wrong, &digest, |bytes| bytes[middle] ^= 1);
         bytes_of(&mut wrong, &digest, |bytes| bytes.push(0));
         let error = Place::new().extract_images(&wrong).unwrap_err().to_string();
@@ -35,7 +35,7 @@ fn bytes_of(images: &mut Images, digest: &Digest, change: impl FnOnce(&mut Vec<u
     change(images.blobs.get_mut(digest).unwrap());
 }
 
-/// A manifest of one layer with other words than [`Images::image`] finds.
+/// The error for a manifest of one layer that `change` has edited.
 fn odd(change: impl Fn(&mut Value, &mut Value)) -> String {
     let mut images = Images::default();
     let layer = tar_of(&[(b'0', "f", "", b"x")]);
@@ -58,17 +58,17 @@ fn odd(change: impl Fn(&mut Value, &mut Value)) -> String {
 }
 
 #[test]
-fn odd_manifests_are_refused() {
+fn malformed_manifests_are_refused() {
     assert_eq!(odd(|_, _| ()), "fine");
     let diff = |config: &mut Value, digest: &Digest| config["rootfs"]["diff_ids"][0] = json!(digest.to_string());
     for (found, says) in [
         (
             odd(|_, c| diff(c, &Digest::of(b"other"))),
-            "without its compression is not what its digest says",
+            "without its compression does not match its digest",
         ),
         (
             odd(|_, c| c["rootfs"]["diff_ids"] = json!([])),
-            "tells of 0 layers, the manifest of 1",
+            "lists 0 layers, the manifest 1",
         ),
         (odd(|_, c| c["rootfs"] = json!(null)), "is damaged"),
         (
@@ -77,11 +77,11 @@ fn odd_manifests_are_refused() {
         ),
         (
             odd(|m, _| m["layers"][0]["digest"] = json!("sha256:../../x")),
-            "is no digest",
+            "is not a digest",
         ),
         (
             odd(|m, _| m["layers"][0]["digest"] = json!("sha512:00")),
-            "only sha256: is read",
+            "only sha256: is supported",
         ),
         (odd(|m, _| m["layers"][0]["size"] = json!(-1)), "is damaged"),
         (odd(|m, _| m["layers"][0]["size"] = json!(1)), "more than the 1 bytes"),
@@ -89,11 +89,8 @@ fn odd_manifests_are_refused() {
             odd(|m, _| m["layers"][0]["size"] = json!(1u64 << 50)),
             "but the manifest says",
         ),
-        (odd(|m, _| m["manifests"] = json!([])), "nobody knows which is meant"),
-        (
-            odd(|m, _| m["mediaType"] = json!(spec::INDEX)),
-            "nobody knows which is meant",
-        ),
+        (odd(|m, _| m["manifests"] = json!([])), "so it is ambiguous"),
+        (odd(|m, _| m["mediaType"] = json!(spec::INDEX)), "so it is ambiguous"),
         (odd(|m, _| m["schemaVersion"] = json!(1)), "schema 1"),
         (
             odd(|m, _| m["layers"] = json!(vec![m["layers"][0].clone(); 10_000])),
@@ -103,7 +100,7 @@ fn odd_manifests_are_refused() {
             odd(|m, _| {
                 m["config"] = json!({"mediaType": "application/vnd.cncf.helm.config.v1+json", "digest": "x", "size": 1})
             }),
-            "holds no container image",
+            "does not contain a container image",
         ),
     ] {
         assert!(found.contains(says), "{says}: {found}");
@@ -144,7 +141,7 @@ fn the_variant_for_the_nodes_is_chosen() {
     for arch in ["arm64", "amd64"] {
         let taken = place.extract_with(&source, &options(&format!("linux/{arch}"))).unwrap();
         assert_eq!(place.read("arch"), arch);
-        // The manifest's digest, not an index's.
+        // The digest is that of the manifest, not of an index.
         let manifest = &entries.iter().find(|(_, platform)| platform.ends_with(arch)).unwrap().0;
         assert!(taken.ends_with(manifest["digest"].as_str().unwrap()), "{taken}");
         fs::remove_file(place.at("root/arch")).unwrap();
@@ -153,23 +150,22 @@ fn the_variant_for_the_nodes_is_chosen() {
         .extract_with(&source, &options("linux/riscv64"))
         .unwrap_err()
         .to_string();
-    let there =
-        "is not there for linux/riscv64; it is there for linux/amd64, linux/arm64, linux/s390x; choose with --platform";
+    let there = "is not available for linux/riscv64; it is available for linux/amd64, linux/arm64, linux/s390x; choose with --platform";
     assert!(error.contains(there), "{error}");
     assert!(
         place
             .extract_with(&source, &options("amd64"))
             .unwrap_err()
             .to_string()
-            .contains("is no platform")
+            .contains("is not a platform")
     );
 
-    // Of one that says nothing of platforms, the configuration tells.
+    // Without a platform in the index, the configuration has it.
     let mut images = Images::default();
     let image = images.image("s390x", &[]);
     images.top.push(image);
     let error = Place::new().extract_images(&images).unwrap_err().to_string();
-    assert!(error.contains("it is there for linux/s390x"), "{error}");
+    assert!(error.contains("it is available for linux/s390x"), "{error}");
 }
 
 #[test]
@@ -190,7 +186,7 @@ fn several_images_in_a_layout_have_names() {
     assert!(error.contains("holds several images: 1, 2; choose one"), "{error}");
     let error = place.extract(&format!("{source}:3")).unwrap_err().to_string();
     assert!(
-        error.contains("there is no '3'") && error.contains("there are 1, 2"),
+        error.contains("does not contain '3'") && error.contains("it contains 1, 2"),
         "{error}"
     );
     assert!(
@@ -203,8 +199,8 @@ fn several_images_in_a_layout_have_names() {
 }
 
 #[test]
-fn indexes_that_lead_nowhere_are_refused() {
-    // With digests that are right no cycle can be made; the search does not rely on that.
+fn indexes_without_an_end_are_refused() {
+    // With correct digests a cycle is impossible; the search does not rely on that.
     let cycle = Digest::of(b"cycle");
     let to_itself =
         json!({"manifests": [{"mediaType": spec::INDEX, "digest": cycle.to_string(), "size": 1}]}).to_string();
@@ -226,7 +222,7 @@ fn indexes_that_lead_nowhere_are_refused() {
     });
     assert!(error.unwrap_err().to_string().contains("leads to itself"));
     assert_eq!(reads, 1);
-    // Ever deeper, and ever wider.
+    // Indexes nested too deeply, and too many of them.
     let mut number = 0u32;
     let mut next = |count: usize| {
         let list: Vec<Value> = (0..count)
@@ -248,5 +244,10 @@ fn indexes_that_lead_nowhere_are_refused() {
     assert!(error.unwrap_err().to_string().contains("more than 200 documents"));
     assert_eq!(reads, 200);
     let error = choose(&start(r#"{"manifests": []}"#), &wanted, &mut |_, _| unreachable!());
-    assert!(error.unwrap_err().to_string().contains("holds no container image"));
+    assert!(
+        error
+            .unwrap_err()
+            .to_string()
+            .contains("does not contain a container image")
+    );
 }

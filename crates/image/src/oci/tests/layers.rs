@@ -1,4 +1,4 @@
-//! Layers over layers: order, whiteouts, and paths that lead elsewhere.
+//! Layers over layers: order, whiteouts, and paths that lead out of the tree.
 
 use super::*;
 use proptest::prelude::*;
@@ -23,7 +23,7 @@ fn error_of(layers: &[&[Entry<'_>]]) -> String {
 }
 
 #[test]
-fn layers_are_applied_in_their_order() {
+fn layers_are_applied_in_order() {
     let place = Place::new();
     let taken = place
         .extract_images(&layout_of(&[
@@ -38,7 +38,7 @@ fn layers_are_applied_in_their_order() {
                 (b'1', "etc/hard", "etc/b", D),
                 (b'5', "var/run", "", D),
             ],
-            // Through an absolute link, as a container sees it; names with a slash in front are the container's own.
+            // Through an absolute link, which starts at the container's root, as names with a leading slash do.
             &[
                 (b'0', "run/pid", "", b"1"),
                 (b'0', "/etc/c", "", b"three"),
@@ -61,7 +61,7 @@ fn layers_are_applied_in_their_order() {
 }
 
 #[test]
-fn whiteouts_hide_what_is_below() {
+fn whiteouts_hide_files_of_lower_layers() {
     let base: &[Entry<'_>] = &[
         (b'5', "d", "", D),
         (b'0', "d/a", "", b"x"),
@@ -98,7 +98,7 @@ fn whiteouts_hide_what_is_below() {
             &[(b'0', "d/.wh.sub", "", D), (b'0', ".wh.f", "", D)],
             without(&["d/sub", "f"]),
         ),
-        // What is not there is not missed, nor made.
+        // A whiteout of a missing file has no effect.
         (
             &[
                 (b'0', "d/.wh.none", "", D),
@@ -108,9 +108,9 @@ fn whiteouts_hide_what_is_below() {
             without(&[]),
         ),
         (&[(b'0', "no/.wh..wh..opq", "", D)], without(&[])),
-        // Through a link to where it leads, as a container would.
+        // Through a link to its target, as in a container.
         (&[(b'0', "lib/.wh.so", "", D)], without(&["usr/lib/so"])),
-        // The name again in the same layer, behind and before its whiteout.
+        // The name comes again in the same layer, after and before its whiteout.
         (
             &[(b'0', ".wh.d", "", D), (b'5', "d", "", D), (b'0', "d/b", "", b"y")],
             without(&["d/a", "d/sub"]),
@@ -120,7 +120,7 @@ fn whiteouts_hide_what_is_below() {
             without(&["d/a", "d/sub"]),
         ),
         (&[(b'0', "f", "", b"y"), (b'0', ".wh.f", "", D)], without(&[])),
-        // Opaque, before and behind what the layer has there itself.
+        // An opaque whiteout before and after the layer's own files.
         (
             &[(b'0', "d/.wh..wh..opq", "", D), (b'0', "d/b", "", b"y")],
             without(&["d/a", "d/sub"]),
@@ -141,7 +141,7 @@ fn whiteouts_hide_what_is_below() {
             &[(b'0', ".wh..wh..opq", "", D), (b'0', "f", "", b"y")],
             vec!["f".to_owned()],
         ),
-        // AUFS's own notes.
+        // Files of AUFS itself.
         (
             &[(b'0', ".wh..wh.aufs", "", D), (b'0', ".wh..wh.plnk/1.2", "", b"x")],
             without(&[]),
@@ -154,7 +154,7 @@ fn whiteouts_hide_what_is_below() {
     for (layer, expected) in cases {
         assert_eq!(&paths_of(&[base, layer]), expected, "{layer:?}");
     }
-    // In the lowest layer there is nothing to hide.
+    // The lowest layer has nothing to hide.
     assert_eq!(
         paths_of(&[&[
             (b'0', "f", "", b"x"),
@@ -169,7 +169,7 @@ fn whiteouts_hide_what_is_below() {
 }
 
 #[test]
-fn nothing_leaves_the_tree() {
+fn nothing_is_written_outside_of_the_tree() {
     let link: &[Entry<'_>] = &[
         (b'2', "up", "../..", D),
         (b'2', "abs", "/", D),
@@ -181,9 +181,9 @@ fn nothing_leaves_the_tree() {
         (&[(b'1', "a", "../outside", D)], "out of the tree"),
         (&[(b'0', "../.wh.outside", "", D)], "out of the tree"),
         (&[(b'0', "../.wh..wh..opq", "", D)], "out of the tree"),
-        (&[(b'0', "d/.wh...", "", D)], "whiteout of no name"),
-        (&[(b'0', "d/.wh..", "", D)], "whiteout of no name"),
-        (&[(b'0', ".wh.", "", D)], "whiteout of no name"),
+        (&[(b'0', "d/.wh...", "", D)], "whiteout without a name"),
+        (&[(b'0', "d/.wh..", "", D)], "whiteout without a name"),
+        (&[(b'0', ".wh.", "", D)], "whiteout without a name"),
         (&[(b'0', ".wh.d/x", "", b"x")], "below a name that is a whiteout"),
         (&[(b'1', "a", "up/outside", D)], "not in the archive"),
     ] {
@@ -218,7 +218,7 @@ fn nothing_leaves_the_tree() {
 }
 
 #[test]
-fn attributes_of_directories_are_the_highest_layers() {
+fn directories_have_the_attributes_of_the_highest_layer() {
     let record = |key: &str, value: &str| {
         let rest = format!(" {key}={value}\n");
         let len = (rest.len()..)
@@ -240,7 +240,7 @@ fn attributes_of_directories_are_the_highest_layers() {
 }
 
 #[test]
-fn an_end_mark_may_be_missing_but_no_byte() {
+fn a_missing_end_mark_is_accepted_and_a_cut_layer_is_refused() {
     let mut layer = tar_of(&[(b'0', "f", "", b"content")]);
     layer.truncate(1024);
     let mut images = Images::default();
@@ -263,7 +263,7 @@ fn an_end_mark_may_be_missing_but_no_byte() {
 }
 
 #[test]
-fn a_layer_that_unpacks_to_more_than_there_is_room() {
+fn a_layer_that_does_not_fit_onto_the_disk_is_refused() {
     let place = Place::new();
     let small = place.at("small");
     fs::create_dir(&small).unwrap();
@@ -293,7 +293,7 @@ fn a_layer_that_unpacks_to_more_than_there_is_room() {
         root.as_fd(),
         root.as_fd(),
         &mut space,
-        &mut Notes::default(),
+        &mut Remarks::default(),
         &mut Quiet,
     );
     let error = result.unwrap_err();
@@ -310,7 +310,7 @@ fn a_layer_that_unpacks_to_more_than_there_is_room() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
-    /// Whatever layers say, nothing beside the tree changes, and whatever can be extracted can be removed.
+    /// Whatever layers contain, nothing outside the tree changes, and whatever was extracted can be removed.
     #[test]
     fn hostile_layers_do_no_harm(
         layers in proptest::collection::vec(
@@ -348,7 +348,7 @@ proptest! {
             .collect();
         beside.sort();
         prop_assert_eq!(beside, ["layout", "outside", "root"]);
-        // No whiteout is ever a file.
+        // A whiteout is never extracted as a file.
         prop_assert!(place.paths().iter().all(|path| !path.contains(".wh.")));
     }
 }

@@ -1,4 +1,4 @@
-//! The node's voice, once its operating system runs: ready, then a heartbeat for ever.
+//! Reports a running node to the server: ready once, then a heartbeat for ever.
 
 use crate::{
     checks::{Checks, Machine, System, When},
@@ -12,8 +12,8 @@ use crate::{
     users::Users,
 };
 use rackstrap_wire::{
-    CheckResult, FileSystem, Heartbeat, HeartbeatAnswer, MountedPartition, Ready, RestartNote, UsedSpace, Waiting,
-    backoff::Backoff, failures, paths, text::cut, users::UsersNote,
+    CheckResult, FileSystem, Heartbeat, HeartbeatAnswer, MountedPartition, Ready, RestartReport, UsedSpace, Waiting,
+    backoff::Backoff, failures, paths, text::cut, users::UsersReport,
 };
 use std::{
     fs,
@@ -26,16 +26,16 @@ use std::{
 };
 
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Between two looks at checks that do not hold yet.
+/// Time between two runs of checks that fail while the node comes up.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
-/// Runs for ever; returns only if the boot left no facts.
+/// Runs for ever. Returns only if the boot left no facts.
 pub fn run(wait_for_init: bool) -> Res<()> {
-    // Before anything: with another init, /run/rackstrap goes away when it mounts its own /run.
+    // Read this first: another init than systemd removes /run/rackstrap when it mounts its own /run.
     let facts = BootFacts::read()?;
     let detail = match wait_for_init {
         true => {
-            // Its own session: no terminal of the init's takes it down.
+            // Start a session, so that no terminal of the init ends this process.
             let _ = rustix::process::setsid();
             wait_until_up()
         }
@@ -46,7 +46,7 @@ pub fn run(wait_for_init: bool) -> Res<()> {
     let seed = random_seed();
     let period = Duration::from_secs(facts.heartbeat_secs.max(1).into());
     let mut checks = Checks::new(&facts.health, facts.address);
-    wait_until_they_hold(
+    wait_for_checks(
         &mut checks,
         &Machine,
         Duration::from_secs(facts.health.within_secs.into()),
@@ -57,20 +57,20 @@ pub fn run(wait_for_init: bool) -> Res<()> {
                 uptime_ms: uptime_ms(),
                 checks: results.to_vec(),
             };
-            // An older server does not know it, and one that is away hears of it in `ready`.
-            server.tell(paths::WAITING, &waiting, TIMEOUT).is_ok()
+            // An older server does not know this path. A server that is away gets the checks in `ready`.
+            server.report(paths::WAITING, &waiting, TIMEOUT).is_ok()
         },
     );
-    say_ready(&server, &detail, &checks.results(), seed);
+    report_ready(&server, &detail, &checks.results(), seed);
     let found = Arc::new(Mutex::new(checks.results()));
     let (changed, changes) = channel();
-    // Kept, so that the other end does not close where there is nothing to check.
+    // Keep one sender, so that the channel stays open if there are no checks.
     let _kept = changed.clone();
     if !checks.is_empty() {
         let found = found.clone();
-        std::thread::spawn(move || keep_checking(checks, &found, &changed, period));
+        std::thread::spawn(move || run_checks_forever(checks, &found, &changed, period));
     }
-    beat(
+    send_heartbeats(
         &facts,
         &server,
         &found,
@@ -79,35 +79,35 @@ pub fn run(wait_for_init: bool) -> Res<()> {
     )
 }
 
-/// Looks until all hold, or `patience` is over; `tell` is told what does not hold yet, each time that this is news, and each
-/// `period`: users may be on the node, and a server that hears nothing of it believes what a DHCP relay says.
-fn wait_until_they_hold(
+/// Runs the checks until all pass or `patience` is over. `report` gets the failed checks each time that they change, and each `period`:
+/// users may be on the node, and a server without these reports would believe a DHCP relay about its state.
+fn wait_for_checks(
     checks: &mut Checks,
     system: &impl System,
     patience: Duration,
     period: Duration,
-    tell: impl Fn(&[CheckResult]) -> bool,
+    report: impl Fn(&[CheckResult]) -> bool,
 ) {
     let began = Instant::now();
-    let (mut told, mut when) = (Vec::new(), began);
+    let (mut reported, mut when) = (Vec::new(), began);
     loop {
-        checks.look(system, When::ComingUp);
-        if checks.hold() || began.elapsed() >= patience {
+        checks.run_due(system, When::ComingUp);
+        if checks.pass() || began.elapsed() >= patience {
             return;
         }
         let results = checks.results();
-        if (told != results || when.elapsed() >= period) && tell(&results) {
-            (told, when) = (results, Instant::now());
+        if (reported != results || when.elapsed() >= period) && report(&results) {
+            (reported, when) = (results, Instant::now());
         }
         std::thread::sleep(LOOK_AGAIN);
     }
 }
 
-/// Checks beside the heartbeats, which a check that takes its time must not hold up.
-fn keep_checking(mut checks: Checks, found: &Mutex<Vec<CheckResult>>, changed: &Sender<()>, period: Duration) {
+/// Runs the checks in a thread of their own, so that a slow check does not delay the heartbeats.
+fn run_checks_forever(mut checks: Checks, found: &Mutex<Vec<CheckResult>>, changed: &Sender<()>, period: Duration) {
     loop {
         std::thread::sleep(period);
-        checks.look(&Machine, When::Running);
+        checks.run_due(&Machine, When::Running);
         let results = checks.results();
         let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
         if *found != results {
@@ -117,7 +117,7 @@ fn keep_checking(mut checks: Checks, found: &Mutex<Vec<CheckResult>>, changed: &
     }
 }
 
-fn beat(
+fn send_heartbeats(
     facts: &BootFacts,
     server: &Server,
     found: &Mutex<Vec<CheckResult>>,
@@ -126,48 +126,48 @@ fn beat(
 ) -> ! {
     let mut restarts = Restarts::default();
     let mut users = Users::open(server, facts.secret.as_deref());
-    // As `ready` said them.
-    let mut told = found.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let heartbeat = |note: Option<RestartNote>, users: Option<UsersNote>, told: &[CheckResult]| {
-        let disk = trouble(&facts.mounts, &read("/proc/self/mounts"), &read("/proc/swaps"));
+    // `ready` has reported these results.
+    let mut reported = found.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let heartbeat = |restart: Option<RestartReport>, users: Option<UsersReport>, reported: &[CheckResult]| {
+        let disk = faults(&facts.mounts, &read("/proc/self/mounts"), &read("/proc/swaps"));
         let results = found.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Heartbeat {
             token: server.token.clone(),
             uptime_ms: uptime_ms(),
             trouble: join(&[failures(&results), facts.left_out.clone(), disk]),
             healthy: (!results.is_empty()).then(|| results.iter().all(|result| result.ok)),
-            restart: note,
-            checks: (results != told).then_some(results),
+            restart,
+            checks: (results != reported).then_some(results),
             users,
             used: used(&facts.mounts),
         }
     };
     loop {
-        // Between half and all of the period: the beats of a rack spread, and none is late. A check with another outcome is told at once.
+        // Wait between half and all of the period: the heartbeats of a rack spread, and none is late. A changed check is reported at once.
         let wait = backoff.next_wait().min(restarts.left().unwrap_or(Duration::MAX));
         let _ = changes.recv_timeout(wait);
-        // A beat that is lost is made good by the next one.
-        let beat = heartbeat(None, users.note(), &told);
-        let mut answer = server.ask::<HeartbeatAnswer>(paths::HEARTBEAT, &beat, TIMEOUT);
+        // If a heartbeat is lost, the next one repeats its content.
+        let sent = heartbeat(None, users.report(), &reported);
+        let mut answer = server.post_optional::<HeartbeatAnswer>(paths::HEARTBEAT, &sent, TIMEOUT);
         if answer.is_ok() {
-            told = beat.checks.unwrap_or(told);
+            reported = sent.checks.unwrap_or(reported);
         }
         let wanted = answer.as_mut().ok().and_then(|answer| answer.as_mut()?.users.take());
-        if let Some(note) = wanted.and_then(|digest| users.get(&digest)) {
-            let _ = server.tell(paths::HEARTBEAT, &heartbeat(None, Some(note), &told), TIMEOUT);
+        if let Some(changes) = wanted.and_then(|digest| users.get(&digest)) {
+            let _ = server.report(paths::HEARTBEAT, &heartbeat(None, Some(changes), &reported), TIMEOUT);
         }
         let order = answer.ok().flatten().and_then(|answer| answer.restart);
         if let Some(order) = order.filter(|order| restarts.is_new(&order.id)) {
-            eprintln!("rackstrap: told to restart: {}", cut(&order.reason, 200));
-            let say = |text: &str| {
+            eprintln!("rackstrap: the server orders a restart: {}", cut(&order.reason, 200));
+            let report = |text: &str| {
                 eprintln!("rackstrap: {text}");
-                let note = RestartNote {
+                let progress = RestartReport {
                     id: order.id.clone(),
                     detail: cut(text, 200).to_owned(),
                 };
-                let _ = server.tell(paths::HEARTBEAT, &heartbeat(Some(note), None, &told), TIMEOUT);
+                let _ = server.report(paths::HEARTBEAT, &heartbeat(Some(progress), None, &reported), TIMEOUT);
             };
-            restarts.begin(restart::has_systemd(), say, restart::run);
+            restarts.begin(restart::has_systemd(), report, restart::run);
         }
         if restarts.left().is_some_and(|left| left.is_zero()) {
             eprintln!("rackstrap: {}", sys::restart());
@@ -175,7 +175,7 @@ fn beat(
     }
 }
 
-/// How full the disk's file systems are.
+/// Used space of the disk's file systems.
 fn used(mounts: &[MountedPartition]) -> Vec<UsedSpace> {
     let full = |partition: &MountedPartition| {
         let mount = partition.mount.clone()?;
@@ -186,13 +186,13 @@ fn used(mounts: &[MountedPartition]) -> Vec<UsedSpace> {
     mounts.iter().filter_map(full).collect()
 }
 
-/// What is not empty, as one line.
+/// Joins the texts that are not empty into one line.
 fn join(troubles: &[String]) -> String {
     let some: Vec<&str> = troubles.iter().map(String::as_str).filter(|t| !t.is_empty()).collect();
     some.join("; ")
 }
 
-fn say_ready(server: &Server, detail: &str, checks: &[CheckResult], seed: u64) {
+fn report_ready(server: &Server, detail: &str, checks: &[CheckResult], seed: u64) {
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60), seed);
     loop {
         let ready = Ready {
@@ -201,25 +201,25 @@ fn say_ready(server: &Server, detail: &str, checks: &[CheckResult], seed: u64) {
             detail: detail.to_owned(),
             checks: checks.to_vec(),
         };
-        match server.tell(paths::READY, &ready, TIMEOUT) {
+        match server.report(paths::READY, &ready, TIMEOUT) {
             Ok(()) => return,
-            // To the journal, which keeps the last word and not a thousand of them.
-            Err(e) => eprintln!("rackstrap: reporting ready: {e}"),
+            // This goes to the journal, which has few of these lines because the waits grow.
+            Err(e) => eprintln!("rackstrap: cannot report that the node is ready: {e}"),
         }
         std::thread::sleep(backoff.next_wait());
     }
 }
 
-/// Waits until PID 1 is the operating system's and has started something that a person or a program can log in to.
+/// Waits until PID 1 is the operating system's init and has started a program through which a user can log in.
 fn wait_until_up() -> String {
-    /// Without any such process after this long, a living PID 1 counts as up.
+    /// After this time, PID 1 counts as up even without such a program.
     const PATIENCE: Duration = Duration::from_secs(120);
     let ours = fs::read_link("/proc/self/exe").ok();
     let began = std::time::Instant::now();
     loop {
         std::thread::sleep(Duration::from_millis(500));
         let init = fs::read_link("/proc/1/exe").ok();
-        // Before the hand-over PID 1 is the agent: the initramfs' /init, whose link has another name or none.
+        // Before the hand-over PID 1 is the agent: /init of the initramfs, whose link has that name or `(deleted)`.
         let replaced = init.is_some() && init != ours && init.as_deref() != Some(Path::new("/init (deleted)"));
         if !replaced || init.as_deref() == Some(Path::new("/init")) {
             continue;
@@ -234,7 +234,7 @@ fn wait_until_up() -> String {
     }
 }
 
-/// The name of a process that one logs in through.
+/// The name of a process through which a user can log in.
 fn login_process() -> Option<String> {
     let processes = fs::read_dir("/proc").ok()?.flatten();
     processes
@@ -242,8 +242,8 @@ fn login_process() -> Option<String> {
         .find_map(|p| login_in(&fs::read_to_string(p.path().join("stat")).ok()?))
 }
 
-/// The name of the process whose `/proc/PID/stat` this is, if one logs in through it: a program of that kind, or a shell that PID 1
-/// itself has put on a terminal. Scripts of the start are called as their files are, and have none (pure).
+/// The name of the process with this `/proc/PID/stat`, if a user can log in through it: a login program, or a shell that PID 1 itself
+/// started on a terminal. Scripts of the system's start have the names of their files and no terminal (pure).
 fn login_in(stat: &str) -> Option<String> {
     const PROGRAMS: &[&str] = &[
         "getty", "agetty", "mingetty", "mgetty", "fgetty", "login", "sulogin", "sshd", "dropbear",
@@ -254,7 +254,7 @@ fn login_in(stat: &str) -> Option<String> {
     // proc(5): state, parent, process group, session, terminal.
     let mut fields = fields.split_ascii_whitespace().skip(1);
     let (parent, terminal) = (fields.next()?, fields.nth(2)?);
-    // A login shell's name begins with a dash.
+    // The name of a login shell begins with a dash.
     let is_shell = SHELLS.contains(&name.trim_start_matches('-')) && parent == "1" && terminal != "0";
     (PROGRAMS.contains(&name) || is_shell).then(|| name.to_owned())
 }
@@ -263,8 +263,8 @@ fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-/// What is wrong with the disk's file systems, for people; empty if nothing is (pure).
-fn trouble(wanted: &[MountedPartition], mounts: &str, swaps: &str) -> String {
+/// Faults of the disk's file systems, for people; empty if there are none (pure).
+fn faults(wanted: &[MountedPartition], mounts: &str, swaps: &str) -> String {
     let mut wrong = Vec::new();
     for partition in wanted {
         let device = partition.device.as_str();
@@ -275,7 +275,7 @@ fn trouble(wanted: &[MountedPartition], mounts: &str, swaps: &str) -> String {
             continue;
         }
         let Some(mount) = &partition.mount else { continue };
-        // The last line for a mount point is the one on top.
+        // The last line for a mount point is the file system on top.
         let top = mounts
             .lines()
             .rev()
@@ -295,7 +295,7 @@ fn trouble(wanted: &[MountedPartition], mounts: &str, swaps: &str) -> String {
     wrong.join("; ")
 }
 
-/// True if the arguments are the voice's.
+/// Runs the reporter with the program's arguments. Returns the exit status.
 pub fn main(arguments: &[String]) -> i32 {
     let wait = arguments.iter().any(|a| a == "--wait-for-init");
     match run(wait) {
@@ -312,12 +312,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shell_on_a_terminal_and_a_getty_are_ways_to_log_in() {
+    fn users_can_log_in_through_a_getty_or_a_shell_on_a_terminal() {
         for (stat, login) in [
             ("812 (agetty) S 1 812 812 1025 812 4194304 87", Some("agetty")),
             ("97 (sh) S 1 97 97 1088 97 4194560 1", Some("sh")),
             ("97 (-bash) S 1 97 97 1088 97 4194560 1", Some("-bash")),
-            // Somebody's below a service, one without a terminal, and the script that brings the system up.
+            // A shell below a service, one without a terminal, and the script that starts the system.
             ("97 (sh) S 55 55 55 1088 97 4194560 1", None),
             ("97 (sh) S 1 97 97 0 -1 4194560 1", None),
             ("90 (rcS) S 1 90 90 1088 90 4194560 1", None),
