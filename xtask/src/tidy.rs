@@ -11,12 +11,8 @@ use std::{
 /// Most lines of a source file, including tests. A longer file has more than one subject.
 const MAX_LINES: usize = 600;
 
-<<<<<<< HEAD
-/// Packages and modules that answer packets. The manifests say which packages those below `crates/` import; a module of the program could
-/// import each of them.
-=======
-/// Packages and modules that answer packets. Cargo keeps packages from importing each other, but not modules of the program.
->>>>>>> worda
+/// Packages and modules that answer packets. Cargo keeps packages from importing each other, as the manifests say which they use, but
+/// a module of the program could import each of them.
 const PROTOCOLS: [&str; 6] = [
     "http",
     "rackstrap_dhcp",
@@ -29,13 +25,8 @@ const PROTOCOLS: [&str; 6] = [
 /// Outer modules, which inner ones must not import.
 const OUTER: [&str; 3] = ["cli", "control", "serve"];
 
-<<<<<<< HEAD
-/// Modules further in than the protocols: what they know, every protocol may ask.
-const INNER: [&str; 8] = [
-=======
 /// Inner modules, which every protocol may use.
-const INNER: [&str; 10] = [
->>>>>>> worda
+const INNER: [&str; 8] = [
     "boots",
     "discovery",
     "inventory",
@@ -46,16 +37,11 @@ const INNER: [&str; 10] = [
     "users",
 ];
 
-<<<<<<< HEAD
-/// Logic that a simulation runs as well as the daemon does: the modules and packages of ours that each file may use.
+/// Files whose logic also runs in a simulation, with the modules and packages of ours that each may use.
 const PURE: [(&str, &[&str]); 1] = [(
     "crates/model/src/decide/assignments.rs",
     &["rackstrap_base", "rackstrap_catalog"],
 )];
-=======
-/// Files whose logic also runs in a simulation, with the modules and packages of ours that each may use.
-const PURE: [(&str, &[&str]); 1] = [("src/decide/assignments.rs", &["rackstrap_base", "rackstrap_image"])];
->>>>>>> worda
 
 pub fn run() -> Result<()> {
     let problems = problems(&testbed::paths::repo_root())?;
@@ -154,11 +140,7 @@ fn check_file(name: &str, text: &str) -> Vec<String> {
     problems
 }
 
-<<<<<<< HEAD
-/// `http` for `src/http/answer.rs`, `nodes` for `src/nodes.rs`; nothing for other packages, whose manifests say what they use.
-=======
-/// `dns` for `src/dns/answer.rs`, `decide` for `src/decide.rs`. None for other packages, whose manifests list what they use.
->>>>>>> worda
+/// `http` for `src/http/answer.rs`, `nodes` for `src/nodes.rs`. None for other packages, whose manifests list what they use.
 fn module_of(name: &str) -> Option<&str> {
     let inside = name.strip_prefix("src/")?;
     let module = inside.split('/').next()?.trim_end_matches(".rs");
@@ -354,23 +336,6 @@ fn check_lock(page: &str, file: &str, name: &str) -> Option<String> {
     })
 }
 
-<<<<<<< HEAD
-=======
-/// The protocol between server and agent is data only.
-fn check_wire(manifest: &str) -> Vec<String> {
-    let dependencies = manifest.split("[dependencies]").nth(1).unwrap_or_default();
-    let dependencies = dependencies.split("\n[").next().unwrap_or_default();
-    let names = dependencies
-        .lines()
-        .filter_map(|line| line.split_once(['=', '.']))
-        .map(|(name, _)| name.trim());
-    let extra = names.filter(|name| !["serde", "serde_json"].contains(name) && !name.starts_with('#'));
-    extra
-        .map(|name| format!("crates/wire/Cargo.toml: depends on {name}; wire is plain data: serde and its JSON only"))
-        .collect()
-}
-
->>>>>>> worda
 #[cfg(test)]
 mod tests {
     use super::*;
