@@ -116,6 +116,9 @@ const PURE: &[(&str, &[&str])] = &[
     ("rackstrap-lifecycle", &["humantime", "serde"]),
 ];
 
+/// The feature of `rackstrap-base` that brings tasks, threads and sockets, which pure packages do without.
+const TASKS: &str = "tasks";
+
 /// One entry of a manifest's tables of dependencies.
 #[derive(Debug)]
 struct Dependency {
@@ -124,6 +127,7 @@ struct Dependency {
     /// True for a package of this workspace.
     ours: bool,
     for_tests: bool,
+    features: Vec<String>,
 }
 
 /// All that is wrong with the manifests of the workspace at `root`, one line each.
@@ -155,8 +159,12 @@ fn wrong(dependency: &Dependency) -> Option<String> {
             [] => "none of our packages".to_owned(),
             _ => allowed.join(", "),
         };
-        return (!allowed.contains(&on.as_str()))
-            .then(|| format!("{of} depends on {on}: it may depend on {list} ({HERE})"));
+        if !allowed.contains(&on.as_str()) {
+            return Some(format!("{of} depends on {on}: it may depend on {list} ({HERE})"));
+        }
+        let has_tasks = dependency.features.iter().any(|feature| feature == TASKS);
+        return (has_tasks && !dependency.for_tests && row(PURE, of).is_some())
+            .then(|| format!("{of} depends on the feature '{TASKS}' of {on}: it is pure ({HERE})"));
     }
     let allowed = row(PURE, of).filter(|_| !dependency.for_tests)?;
     (!allowed.contains(&on.as_str()))
@@ -191,6 +199,7 @@ fn read(root: &Path) -> Result<(BTreeSet<String>, Vec<Dependency>)> {
                 on: text(&dependency["name"]),
                 ours: dependency["path"].is_string(),
                 for_tests: dependency["kind"] == "dev",
+                features: list(&dependency["features"]).iter().map(text).collect(),
             });
         }
         packages.insert(of);
@@ -261,6 +270,14 @@ mod tests {
     fn pure_packages_stay_pure_but_for_their_tests() {
         let problem = "rackstrap-model depends on tokio: it is pure, and this crate is not in its row";
         let with = |kind: &str| said(&[("rackstrap-model", &format!("[{kind}]\ntokio = \"1\""))]);
+        let base = "[features]\ntasks = []";
+        let lines = "[dependencies]\nrackstrap-base = { path = \"../rackstrap-base\", features = [\"tasks\"] }";
+        for (package, is_wrong) in [("rackstrap-site", true), ("rackstrap-nfs", false)] {
+            let problems = said(&[(package, lines), ("rackstrap-base", base)]);
+            let wanted = format!("{package} depends on the feature 'tasks' of rackstrap-base: it is pure");
+            let found = problems.iter().any(|found| found.starts_with(&wanted));
+            assert_eq!(found, is_wrong, "{problems:?}");
+        }
         assert!(with("dependencies").iter().any(|found| found.starts_with(problem)));
         assert!(!with("dev-dependencies").iter().any(|found| found.starts_with(problem)));
         assert!(
