@@ -11,6 +11,9 @@ use std::{
     process::{Command, Stdio},
 };
 
+/// Packages, each with names of others.
+type Table = [(&'static str, &'static [&'static str])];
+
 /// Where the table is, for messages.
 const HERE: &str = "xtask/src/directions.rs";
 
@@ -19,7 +22,7 @@ const HERE: &str = "xtask/src/directions.rs";
 const OF_ENGINES: &[&str] = &["rackstrap-base", "rackstrap-wire"];
 
 /// Each package, with the packages of ours that it may depend on, its tests included.
-const MAY_USE: &[(&str, &[&str])] = &[
+const MAY_USE: &Table = &[
     // What all share.
     ("rackstrap-wire", &[]),
     ("rackstrap-modindex", &[]),
@@ -94,7 +97,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 /// Packages of plain data and pure logic, each with the crates of others that it may depend on; tests may have more. None of these crates
 /// opens files or sockets.
-const PURE: &[(&str, &[&str])] = &[
+const PURE: &Table = &[
     ("rackstrap-wire", &["serde", "serde_json"]),
     ("rackstrap-modindex", &[]),
     ("rackstrap-hostlist", &["ipnet", "thiserror"]),
@@ -171,7 +174,7 @@ fn wrong(dependency: &Dependency) -> Option<String> {
         .then(|| format!("{of} depends on {on}: it is pure, and this crate is not in its row ({HERE})"))
 }
 
-fn row(table: &'static [(&str, &[&str])], package: &str) -> Option<&'static [&'static str]> {
+fn row(table: &Table, package: &str) -> Option<&'static [&'static str]> {
     let row = table.iter().find(|(name, _)| *name == package);
     row.map(|(_, packages)| *packages)
 }
@@ -221,9 +224,13 @@ mod tests {
     /// A workspace of packages with these names, each with lines for its manifest.
     fn said(packages: &[(&str, &str)]) -> Vec<String> {
         let root = tempfile::tempdir().unwrap();
-        fs::write(root.path().join("Cargo.toml"), "[workspace]\nmembers = [\"*\"]\n").unwrap();
+        fs::write(
+            root.path().join("Cargo.toml"),
+            "[workspace]\nmembers = [\"packages/*\"]\n",
+        )
+        .unwrap();
         for (name, lines) in packages {
-            let dir = root.path().join(name);
+            let dir = root.path().join("packages").join(name);
             fs::create_dir_all(dir.join("src")).unwrap();
             fs::write(dir.join("src/lib.rs"), "").unwrap();
             let manifest = format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n{lines}\n");
