@@ -9,10 +9,10 @@ mod process;
 #[cfg(test)]
 mod tests;
 
-pub use known::{Differences, Known};
 pub use process::{Failed, run};
 
 use crate::{boots::Boots, timeline::Recorder};
+use known::{Differences, Known};
 use rackstrap_base::backoff::doubled;
 use rackstrap_model::decide::SharedWorld;
 use rackstrap_site::Hooks;

@@ -52,7 +52,7 @@ pub mod parts {
     pub mod http {
         pub use crate::http::{Heard, Limits, Service, script::Scripts, task::serve};
     }
-    /// The nodes.
+    /// Nodes in the files of other programs.
     pub mod inventory {
         /// For other programs.
         pub mod export {

@@ -30,4 +30,4 @@ pub use session::{LONGEST_SESSION, Placed, Session, Wanted, Where};
 pub use task::{Discovery, DiscoveryError};
 pub use view::{Filling, Waiting};
 #[cfg(test)]
-pub use {floor::Floor, session::Sessions};
+use {floor::Floor, session::Sessions};

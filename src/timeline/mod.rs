@@ -33,7 +33,7 @@ pub use node_status::NodeStatus;
 pub use pace::IPXE;
 use pace::{BootPace, BootStage};
 pub use recorder::Recorder;
-pub use standing::Standing;
+use standing::Standing;
 #[cfg(test)]
 use status::describe_disk;
 pub use status::{StatusRow, status};

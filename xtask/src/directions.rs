@@ -11,6 +11,9 @@ use std::{
     process::{Command, Stdio},
 };
 
+/// Packages, each with names of others.
+type Table = [(&'static str, &'static [&'static str])];
+
 /// Where the table is, for messages.
 const HERE: &str = "xtask/src/directions.rs";
 
@@ -19,7 +22,7 @@ const HERE: &str = "xtask/src/directions.rs";
 const OF_ENGINES: &[&str] = &["rackstrap-base", "rackstrap-wire"];
 
 /// Each package, with the packages of ours that it may depend on, its tests included.
-const MAY_USE: &[(&str, &[&str])] = &[
+const MAY_USE: &Table = &[
     // What all share.
     ("rackstrap-wire", &[]),
     ("rackstrap-modindex", &[]),
@@ -94,7 +97,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 /// Packages of plain data and pure logic, each with the crates of others that it may depend on; tests may have more. None of these crates
 /// opens files or sockets.
-const PURE: &[(&str, &[&str])] = &[
+const PURE: &Table = &[
     ("rackstrap-wire", &["serde", "serde_json"]),
     ("rackstrap-modindex", &[]),
     ("rackstrap-hostlist", &["ipnet", "thiserror"]),
@@ -116,6 +119,9 @@ const PURE: &[(&str, &[&str])] = &[
     ("rackstrap-lifecycle", &["humantime", "serde"]),
 ];
 
+/// The feature of `rackstrap-base` that brings tasks, threads and sockets, which pure packages do without.
+const TASKS: &str = "tasks";
+
 /// One entry of a manifest's tables of dependencies.
 #[derive(Debug)]
 struct Dependency {
@@ -124,6 +130,7 @@ struct Dependency {
     /// True for a package of this workspace.
     ours: bool,
     for_tests: bool,
+    features: Vec<String>,
 }
 
 /// All that is wrong with the manifests of the workspace at `root`, one line each.
@@ -155,15 +162,19 @@ fn wrong(dependency: &Dependency) -> Option<String> {
             [] => "none of our packages".to_owned(),
             _ => allowed.join(", "),
         };
-        return (!allowed.contains(&on.as_str()))
-            .then(|| format!("{of} depends on {on}: it may depend on {list} ({HERE})"));
+        if !allowed.contains(&on.as_str()) {
+            return Some(format!("{of} depends on {on}: it may depend on {list} ({HERE})"));
+        }
+        let has_tasks = dependency.features.iter().any(|feature| feature == TASKS);
+        return (has_tasks && !dependency.for_tests && row(PURE, of).is_some())
+            .then(|| format!("{of} depends on the feature '{TASKS}' of {on}: it is pure ({HERE})"));
     }
     let allowed = row(PURE, of).filter(|_| !dependency.for_tests)?;
     (!allowed.contains(&on.as_str()))
         .then(|| format!("{of} depends on {on}: it is pure, and this crate is not in its row ({HERE})"))
 }
 
-fn row(table: &'static [(&str, &[&str])], package: &str) -> Option<&'static [&'static str]> {
+fn row(table: &Table, package: &str) -> Option<&'static [&'static str]> {
     let row = table.iter().find(|(name, _)| *name == package);
     row.map(|(_, packages)| *packages)
 }
@@ -191,6 +202,7 @@ fn read(root: &Path) -> Result<(BTreeSet<String>, Vec<Dependency>)> {
                 on: text(&dependency["name"]),
                 ours: dependency["path"].is_string(),
                 for_tests: dependency["kind"] == "dev",
+                features: list(&dependency["features"]).iter().map(text).collect(),
             });
         }
         packages.insert(of);
@@ -212,9 +224,13 @@ mod tests {
     /// A workspace of packages with these names, each with lines for its manifest.
     fn said(packages: &[(&str, &str)]) -> Vec<String> {
         let root = tempfile::tempdir().unwrap();
-        fs::write(root.path().join("Cargo.toml"), "[workspace]\nmembers = [\"*\"]\n").unwrap();
+        fs::write(
+            root.path().join("Cargo.toml"),
+            "[workspace]\nmembers = [\"packages/*\"]\n",
+        )
+        .unwrap();
         for (name, lines) in packages {
-            let dir = root.path().join(name);
+            let dir = root.path().join("packages").join(name);
             fs::create_dir_all(dir.join("src")).unwrap();
             fs::write(dir.join("src/lib.rs"), "").unwrap();
             let manifest = format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n{lines}\n");
@@ -261,6 +277,14 @@ mod tests {
     fn pure_packages_stay_pure_but_for_their_tests() {
         let problem = "rackstrap-model depends on tokio: it is pure, and this crate is not in its row";
         let with = |kind: &str| said(&[("rackstrap-model", &format!("[{kind}]\ntokio = \"1\""))]);
+        let base = "[features]\ntasks = []";
+        let lines = "[dependencies]\nrackstrap-base = { path = \"../rackstrap-base\", features = [\"tasks\"] }";
+        for (package, is_wrong) in [("rackstrap-site", true), ("rackstrap-nfs", false)] {
+            let problems = said(&[(package, lines), ("rackstrap-base", base)]);
+            let wanted = format!("{package} depends on the feature 'tasks' of rackstrap-base: it is pure");
+            let found = problems.iter().any(|found| found.starts_with(&wanted));
+            assert_eq!(found, is_wrong, "{problems:?}");
+        }
         assert!(with("dependencies").iter().any(|found| found.starts_with(problem)));
         assert!(!with("dev-dependencies").iter().any(|found| found.starts_with(problem)));
         assert!(

@@ -2,15 +2,18 @@
 
 pub mod arch;
 pub mod clock;
+#[cfg(feature = "tasks")]
 pub mod connection_limit;
 pub mod counters;
 pub mod firmware;
 pub mod inet;
+#[cfg(feature = "tasks")]
 pub mod link;
 pub mod panics;
 pub mod rare;
 pub mod subnet;
 pub mod sync;
+#[cfg(feature = "tasks")]
 pub mod threads;
 pub mod warnings;
 pub mod words;

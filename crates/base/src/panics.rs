@@ -26,7 +26,7 @@ pub fn tell(warnings: &SiteWarnings) {
 }
 
 /// What a panic says.
-pub fn text_of(payload: &(dyn Any + Send)) -> &str {
+pub(crate) fn text_of(payload: &(dyn Any + Send)) -> &str {
     payload
         .downcast_ref::<&str>()
         .copied()

@@ -50,7 +50,9 @@ pub use locks::{Locked, show_pids};
 pub use oci::{OciOptions, survey_documents};
 pub use packages::{Package, PackageChange, Packages};
 pub use prepare::{packages_installed, packages_of};
-pub use progress::{Progress, Quiet, Step};
+#[cfg(test)]
+use progress::Quiet;
+pub use progress::{Progress, Step};
 pub use root::RootDir;
 pub use seal::{SealRequest, seal};
 pub use selinux::{permissive_args, selinux_remark};

@@ -55,9 +55,11 @@ pub trait Progress {
 }
 
 /// Ignores all progress.
+#[cfg(test)]
 #[derive(Debug, Default)]
 pub struct Quiet;
 
+#[cfg(test)]
 impl Progress for Quiet {
     fn begin(&mut self, _step: Step, _bytes: Option<u64>) {}
     fn advance(&mut self, _files: u64, _bytes: u64) {}

@@ -12,5 +12,7 @@ mod engine;
 mod task;
 
 pub use counters::{Counters, Ignored};
-pub use engine::{Bucket, answer, own_address};
-pub use task::{Interfaces, serve};
+pub use engine::{answer, own_address};
+pub use task::serve;
+
+use engine::Bucket;

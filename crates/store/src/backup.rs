@@ -16,7 +16,7 @@ mod writer;
 mod tests;
 
 pub use reader::Reader;
-pub use writer::Writer;
+pub(crate) use writer::Writer;
 
 use super::{StoreError, Table};
 use rackstrap_base::clock::Timestamp;
@@ -25,7 +25,7 @@ use std::{collections::BTreeMap, io};
 use thiserror::Error;
 
 /// Version of the format above.
-pub const FORMAT: u32 = 1;
+const FORMAT: u32 = 1;
 /// The start of the first frame's content.
 const MAGIC: &str = "rackstrap-backup ";
 /// First of the sixteen magic numbers of skippable frames (RFC 8878, section 3.1.2).

@@ -8,7 +8,7 @@ use super::packet::Request;
 use std::time::Duration;
 
 /// Block size without the option (RFC 1350), bytes.
-pub const DEFAULT_BLKSIZE: u16 = 512;
+const DEFAULT_BLKSIZE: u16 = 512;
 
 /// Largest window granted, blocks. Windows above it gain nothing on a LAN and only overrun the firmware's ring of
 /// receive buffers; async-tftp shows what buffering 65,535 blocks does to the server.

@@ -22,13 +22,12 @@ mod tests;
 
 pub use compare::{Difference, compare};
 pub use reading::{Judged, Reading};
-pub use report::PROBLEMS;
 pub use toml_tables::to_toml;
 
 use rackstrap_hostlist::naming::Naming;
 use rackstrap_site::Diagnostic;
 use rackstrap_wire::HwAddr;
-use report::{Report, Said};
+use report::{PROBLEMS, Report, Said};
 use serde::Serialize;
 use std::{collections::BTreeMap, fmt, net::Ipv4Addr, ops::Range, str::FromStr};
 

@@ -108,7 +108,7 @@ pub(super) fn policy_of<'a>(site: &'a Site, node: &Node) -> Option<&'a LayoutPol
 
 /// What the next boot of `node` does with its disk under `site`; none if it keeps it, prepares a blank one or leaves it alone, and
 /// nothing was ordered.
-pub fn disk_effect(site: &Site, node: &Node, disk: Option<&NodeDisk>) -> Option<DiskEffect> {
+pub(super) fn disk_effect(site: &Site, node: &Node, disk: Option<&NodeDisk>) -> Option<DiskEffect> {
     // Of a node that never told anything nothing is lost that anybody knows of.
     let disk = disk?;
     let order = disk.order.as_ref();

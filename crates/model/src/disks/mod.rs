@@ -5,11 +5,12 @@ mod effects;
 
 pub use confirmed::{Confirmed, DiskRules, next_effect};
 pub use effects::{
-    DiskEffect, DiskTrouble, EffectKind, changed_layouts, describe_effects, disk_effect, disk_effects, now as disk_now,
+    DiskEffect, DiskTrouble, EffectKind, changed_layouts, describe_effects, disk_effects, now as disk_now,
     size as disk_size,
 };
 
 use crate::inventory::Changed;
+use effects::disk_effect;
 use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::{DiskMarker, DiskPlan, DiskProblem, DiskState, DiskStatus, SeenDisk, UsedSpace, Wipe};
 use serde::{Deserialize, Serialize};

@@ -15,7 +15,7 @@ use std::{
 };
 
 /// Hardware addresses that one node may have: four two-port cards.
-pub const HWADDRS_PER_NODE: usize = 8;
+const HWADDRS_PER_NODE: usize = 8;
 /// Profiles, groups and attributes that one node may have, of each kind.
 const LABELS_PER_NODE: usize = 64;
 /// Longest name of a group, bytes.

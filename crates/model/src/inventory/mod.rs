@@ -13,7 +13,7 @@ mod summary;
 mod tests;
 
 pub use change::{Change, Changed, NewNode, Patch, apply, faults};
-pub use check::{HWADDRS_PER_NODE, find};
+pub use check::find;
 pub use groups::groups;
 pub use history::{Entry, differences};
 pub use node::{Inventory, Node};
