@@ -1,5 +1,6 @@
 //! Container images from Debian's docker-registry on loopback, imported by the real command.
 
+use crate::daemon::rackstrap;
 use rackstrap_image::load_catalog;
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
@@ -104,17 +105,14 @@ impl Bench {
 
     /// `rackstrap image import test --from SOURCE …`; nobody's credentials but those that are given.
     fn import(&self, words: &[&str], environment: &[(&str, &Path)]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rackstrap"));
+        let mut command = rackstrap(&self.at("rackstrap.toml"));
         command
-            .arg("--config")
-            .arg(self.at("rackstrap.toml"))
             .args(["image", "import", "test", "--agent"])
             .arg(self.at("agent"))
             .arg("--from")
             .args(words)
             .env("DOCKER_CONFIG", self.at("nowhere"))
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null());
+            .envs(environment.iter().copied());
         command.output().unwrap()
     }
 
