@@ -1,5 +1,6 @@
 //! The buffer that replies are encoded into, and the pool that such buffers come from.
 
+use rackstrap_base::sync::lock;
 use std::sync::Mutex;
 
 /// Bytes of replies, with an initialised tail that file data is read into directly.
@@ -91,17 +92,13 @@ impl Pool {
 
     /// An empty buffer.
     pub fn take(&self) -> Buf {
-        self.free
-            .lock()
-            .unwrap_or_else(|e| e.into_inner())
-            .pop()
-            .unwrap_or_default()
+        lock(&self.free).pop().unwrap_or_default()
     }
 
     /// Gives a buffer back.
     pub fn give(&self, mut buf: Buf) {
         buf.clear();
-        let mut free = self.free.lock().unwrap_or_else(|e| e.into_inner());
+        let mut free = lock(&self.free);
         if free.len() < Self::KEEP && buf.capacity() <= Self::KEEP_BYTES {
             free.push(buf);
         }
