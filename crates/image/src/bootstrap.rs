@@ -18,6 +18,10 @@ use std::{
 /// Lines of a program that failed which are shown.
 const LAST_WORDS: usize = 15;
 
+/// Has a kernel's package make no initramfs (/etc/kernel/postinst.d/initramfs-tools): that would take minutes, and nobody would read it,
+/// since imports and seals make one of their own.
+pub(super) const NO_INITRAMFS: (&str, &str) = ("INITRD", "No");
+
 /// What rpm is told of by a file in the home directory: where Enterprise Linux and, by default, rpm itself has the database
 /// (Debian's rpm has it below the home directory), and that nothing is made in file systems that are mounted.
 const MACROS: &str = "%_dbpath /var/lib/rpm\n%_netsharedpath /proc:/sys:/dev\n";
@@ -78,9 +82,8 @@ pub(super) fn bootstrap(recipe: &Recipe, target: &Path, scratch: &Path, progress
         Recipe::Debian(recipe) => {
             let mut mmdebstrap = contained(&[RUN]);
             mmdebstrap.arg("mmdebstrap").args(recipe.args(target, None));
-            // The import makes an initramfs of its own. A kernel's package makes none where this says so, as
-            // /etc/kernel/postinst.d/initramfs-tools has it: that would take minutes, and be deleted.
-            mmdebstrap.env("INITRD", "No");
+            let (key, value) = NO_INITRAMFS;
+            mmdebstrap.env(key, value);
             run(mmdebstrap, "mmdebstrap", progress)
         }
         Recipe::Dnf(recipe) => dnf(recipe, target, &scratch.join("dnf"), progress),

@@ -12,6 +12,7 @@ mod sys;
 pub use inside::run_inside;
 
 use super::{
+    bootstrap::NO_INITRAMFS,
     error::{Doing, ImportError, Result},
     import::check_root,
     placeholders::{make_placeholders, remove_placeholders},
@@ -148,8 +149,7 @@ fn told(request: &EnterRequest, held: &Held) -> Told {
         ("SYSTEMD_OFFLINE", "1"),
         // systemd-tmpfiles makes no subvolumes of btrfs in a tree that is one.
         ("SYSTEMD_TMPFILES_FORCE_SUBVOL", "0"),
-        // A kernel's package makes no initramfs where this says so, see `bootstrap`: it would take minutes, and nobody reads it.
-        ("INITRD", "No"),
+        NO_INITRAMFS,
         // Debian's bashrc has it in its prompt; other shells take PS1.
         ("debian_chroot", name),
     ]

@@ -1,6 +1,7 @@
 //! Digests, and bytes that are compared with one while they are read.
 
 use super::{Result, refused};
+use rackstrap_base::text::cut;
 use ring::digest::{Context, SHA256};
 use std::{
     fmt,
@@ -14,10 +15,7 @@ pub(crate) struct Digest([u8; 32]);
 impl Digest {
     /// Reads one. The specification's other algorithm, sha512, is used by nobody and not read.
     pub fn parse(text: &str) -> Result<Self> {
-        let wrong = |why: &str| {
-            let text: String = text.chars().take(150).collect();
-            refused(format!("'{}' is no digest: {why}", text.escape_debug()))
-        };
+        let wrong = |why: &str| refused(format!("'{}' is no digest: {why}", cut(text, 150).escape_debug()));
         let Some(hex_text) = text.strip_prefix("sha256:") else {
             return Err(wrong("only sha256: is read"));
         };
