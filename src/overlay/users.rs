@@ -6,7 +6,7 @@ use crate::{
     config::Users,
     users::{Accounts, EtcFiles, Stamps, lacking, merge},
 };
-use rackstrap_base::sync::lock;
+use rackstrap_base::{sync::lock, text::cut};
 use rackstrap_image::{ImageVersion, RootDir};
 use rackstrap_store::{Batch, StoreError, Table, secret_key};
 use rackstrap_wire::{
@@ -178,7 +178,7 @@ impl Renderer {
     pub fn users_told(&self, boot: &Boot, digest: &str) {
         let told = Given {
             boot: boot.plan.id.clone(),
-            digest: Some(digest.chars().take(64).collect()),
+            digest: Some(cut(digest, 64).to_owned()),
             live: true,
         };
         self.keep(&boot.plan.node, told);
