@@ -394,14 +394,20 @@ fn an_image_from_a_registry_becomes_a_version() {
     );
 }
 
-#[test]
-fn a_registry_that_wants_passwords() {
+/// A registry that has the image `node`, for everybody.
+fn with_an_image() -> (Bench, Registry) {
     let bench = Bench::new();
     trees(&bench);
     let layers = [bench.layer("base", &["gzip", "-c"])];
     let open = bench.registry("");
     let image = open.push_image("node", native(), &layers);
     open.push_list("node", "latest", &[(native(), &image)]);
+    (bench, open)
+}
+
+#[test]
+fn a_registry_that_wants_passwords() {
+    let (bench, _open) = with_an_image();
     fs::write(bench.at("htpasswd"), HTPASSWD).unwrap();
     let auth = format!(
         "auth: {{htpasswd: {{realm: lab, path: {}}}}}\n",
@@ -445,12 +451,7 @@ fn a_registry_that_wants_passwords() {
 
 #[test]
 fn a_registry_with_a_certificate_of_its_own() {
-    let bench = Bench::new();
-    trees(&bench);
-    let layers = [bench.layer("base", &["gzip", "-c"])];
-    let open = bench.registry("");
-    let image = open.push_image("node", native(), &layers);
-    open.push_list("node", "latest", &[(native(), &image)]);
+    let (bench, _open) = with_an_image();
     let openssl = |words: &[&str]| {
         let done = Command::new("openssl")
             .args(words)
