@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use rackstrap::parts::{
     boots::Boots,
     nodes::{self, Nodes},
+    serve::Registries,
     timeline::{DhcpMessage, Event, EventKind, Level, Recorder, Subject},
 };
 use rackstrap_base::clock::Timestamp;
@@ -124,8 +125,7 @@ struct Host {
 
 fn make(dir: &Path, nodes: u32, events: u32) -> Result {
     let store = Store::open(&dir.join("made.redb"))?;
-    let shared = Arc::new(ArcSwap::from_pointee(world(Inventory::default())?));
-    let keeper = Nodes::new(store.clone(), shared.clone());
+    let registries = Registries::load(store.clone(), world(Inventory::default())?, Timestamp::now())?;
     let new = |n| {
         Change::Add(NewNode {
             name: name(n),
@@ -137,10 +137,10 @@ fn make(dir: &Path, nodes: u32, events: u32) -> Result {
     };
     let changes: Vec<Change> = (0..nodes).map(new).collect();
     let begin = Instant::now();
-    keeper.change(&changes, "a benchmark", Timestamp::now())?;
+    registries.nodes.change(&changes, "a benchmark", Timestamp::now())?;
     say("add-all-ms", millis(begin));
-    let world = shared.load();
-    let (boots, recorder) = (Boots::load(store.clone())?, recorder(&store)?);
+    let world = registries.world.load();
+    let (boots, recorder) = (&registries.boots, &registries.recorder);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut opening = tokio::task::JoinSet::new();

@@ -38,7 +38,7 @@ pub mod parts {
     }
     /// What the command line and the daemon say to each other.
     pub mod control {
-        pub use crate::control::{Client, Context, bind, serve};
+        pub use crate::control::{Client, bind, serve};
         /// Paths and bodies of requests and answers.
         pub mod api {
             pub use crate::control::api::{Changes, ChangesAnswer, Reloaded, paths};
@@ -50,7 +50,7 @@ pub mod parts {
     }
     /// What nodes fetch.
     pub mod http {
-        pub use crate::http::{Heard, Limits, Service, script::Scripts, task::serve};
+        pub use crate::http::{Limits, Service, task::serve};
     }
     /// Nodes in the files of other programs.
     pub mod inventory {
@@ -67,22 +67,14 @@ pub mod parts {
     pub mod nodes {
         pub use crate::nodes::{Nodes, load};
     }
-    /// Boot loaders.
-    pub mod loaders {
-        pub use crate::loaders::Loaders;
-    }
-    /// Overlays.
-    pub mod overlay {
-        pub use crate::overlay::{Renderer, Templates};
-    }
-    /// Restarts.
-    pub mod restart {
-        pub use crate::restart::Restarts;
-    }
     /// Rollouts.
     pub mod rollout {
-        pub use crate::rollout::{Member, Rollout, Rollouts, Share, Stage, State};
+        pub use crate::rollout::{Member, Rollout, Share, Stage, State};
         pub use rackstrap_lifecycle::rollout::{Remark, Tally};
+    }
+    /// A daemon before it binds a port.
+    pub mod serve {
+        pub use crate::serve::{Registries, Shared, open};
     }
     /// Everything that happened.
     pub mod timeline {

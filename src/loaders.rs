@@ -2,6 +2,7 @@
 
 use crate::disk_loader;
 use bytes::Bytes;
+use rackstrap_base::text::cut;
 use rackstrap_wire::DiskLoader;
 use std::{
     collections::BTreeMap,
@@ -70,7 +71,7 @@ impl Loaders {
         self.files.get(name).cloned().ok_or_else(|| {
             let dirs: Vec<String> = self.dirs.iter().map(|d| d.display().to_string()).collect();
             NoLoader {
-                name: name.chars().take(100).collect(),
+                name: cut(name, 100).to_owned(),
                 dirs: dirs.join(", "),
             }
         })

@@ -1,30 +1,27 @@
 //! What unit tests stand on, each built in one place: a site file, nodes, a world, and the registries of a daemon over one store.
 //! A boot's plan is [`rackstrap_wire::testing::plan`].
 
+pub use crate::serve::Registries;
 use crate::{
-    boots::{Boot, Boots},
+    boots::Boot,
     discovery::Discovery,
-    nodes::{self, Nodes},
     restart::Restarts,
     rollout::Rollouts,
-    timeline::{Follow, Recorder, Subject},
+    serve::{self, Shared},
+    timeline::Subject,
 };
+
 use arc_swap::ArcSwap;
-use rackstrap_base::clock::Timestamp;
+use rackstrap_base::{clock::Timestamp, warnings::SiteWarnings};
 use rackstrap_catalog::Catalog;
 use rackstrap_model::{
     decide::{SharedWorld, World},
-    inventory::{Change, Inventory, Node},
+    inventory::{Change, Inventory, NewNode, Node},
 };
-use rackstrap_site::Site;
+use rackstrap_site::{Site, parse};
 use rackstrap_store::Store;
-use rackstrap_wire::testing::plan;
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    thread::sleep,
-    time::Duration,
-};
+use rackstrap_wire::{HwAddr, testing::plan};
+use std::{path::Path, sync::Arc, thread::sleep, time::Duration};
 
 pub use rackstrap_model::testing::{add, cluster, example, node, node_with_card, site};
 
@@ -61,6 +58,20 @@ impl WorldOf {
     pub fn shared(self) -> SharedWorld {
         Arc::new(ArcSwap::from_pointee(self.0))
     }
+
+    /// The world itself.
+    pub fn build(self) -> World {
+        self.0
+    }
+}
+
+/// A whole daemon with its state in `dir`, as [`serve::open`] has it before it binds a port: [`CLUSTER`], and `more` of a site file.
+pub fn daemon(dir: &Path, more: &str) -> Shared {
+    serve::open(
+        cluster(&format!("[server]\nstate-dir = {dir:?}\n{more}")),
+        SiteWarnings::default(),
+    )
+    .unwrap()
 }
 
 /// A store in `dir`.
@@ -68,71 +79,26 @@ pub fn store(dir: &Path) -> Store {
     Store::open(&dir.join("store.redb")).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The registries of a daemon over the store in one directory. Nothing but the store outlives it.
-pub struct Registries {
-    pub dir: PathBuf,
-    pub store: Store,
-    pub world: SharedWorld,
-    pub recorder: Recorder,
-    pub boots: Boots,
-    pub nodes: Nodes,
-}
-
 impl Registries {
-    /// Opens the store in `dir`. Its nodes become those of `world`, unless it has none: then the world's stay, in memory only.
+    /// Opens the store in `dir`, as the daemon does. Its nodes become those of `world`, unless it has none: then the world's stay, in memory only.
     pub fn open(dir: &Path, world: WorldOf) -> Registries {
-        let store = store(dir);
-        let stored = nodes::load(&store).unwrap();
-        let world = match stored.is_empty() {
-            true => world.shared(),
-            false => world.nodes(stored).shared(),
-        };
         // Whoever was up in the time before is expected to be heard of from the beginning of time on.
-        let recorder = Recorder::load(store.clone(), world.load().site.limits, Timestamp(0)).unwrap();
-        let boots = Boots::load(store.clone()).unwrap();
-        let nodes = Nodes::new(store.clone(), world.clone()).followed_by(Follow::new(recorder.clone(), boots.clone()));
-        Registries {
-            dir: dir.to_owned(),
-            store,
-            world,
-            recorder,
-            boots,
-            nodes,
-        }
+        Registries::load(store(dir), world.build(), Timestamp(0)).unwrap()
     }
 
     /// Starts to rack machines.
     pub fn discovery(&self) -> Discovery {
-        Discovery::start(
-            self.world.clone(),
-            self.store.clone(),
-            self.nodes.clone(),
-            self.boots.clone(),
-        )
-        .unwrap()
+        self.start_discovery().unwrap()
     }
 
     /// Starts to roll images out; `restarts` restarts nodes for that.
     pub fn rollouts(&self, restarts: &Restarts) -> Rollouts {
-        Rollouts::start(
-            self.world.clone(),
-            self.store.clone(),
-            self.recorder.clone(),
-            self.boots.clone(),
-            restarts.clone(),
-        )
-        .unwrap()
+        self.start_rollouts(restarts).unwrap()
     }
 
     /// Loads the requests for restarts.
     pub fn restarts(&self) -> Restarts {
-        Restarts::load(
-            self.store.clone(),
-            self.world.clone(),
-            self.boots.clone(),
-            self.recorder.clone(),
-        )
-        .unwrap()
+        self.load_restarts().unwrap()
     }
 
     /// Adds these nodes.
@@ -150,9 +116,9 @@ impl Registries {
         boot
     }
 
-    /// Ends as kill -9 does, and waits until the threads of rollouts and discovery, which the caller has dropped, let go of the store.
-    pub fn kill(self) {
-        let dir = self.dir.clone();
+    /// Ends as kill -9 does, and waits until the threads of rollouts and discovery, which the caller has dropped, let go of the store
+    /// in `dir`.
+    pub fn kill(self, dir: &Path) {
         drop(self);
         for _ in 0..600 {
             if Store::open(&dir.join("store.redb")).is_ok() {

@@ -5,6 +5,7 @@ mod answers;
 mod backup;
 mod cases;
 mod cli;
+mod daemon;
 mod fuzz_corpus;
 mod hostlists;
 mod images;

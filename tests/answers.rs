@@ -1,6 +1,6 @@
 //! What commands say where nothing is meant, where several things are wrong, and where nothing is to be done.
 
-use crate::cli::{Daemon, packet};
+use crate::daemon::{Daemon, packet};
 use rackstrap_store::{Batch, Table};
 use std::net::Ipv4Addr;
 

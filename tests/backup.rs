@@ -1,5 +1,6 @@
 //! `rackstrap backup` and `rackstrap restore`, with the real daemon in a namespace.
 
+use crate::daemon::rackstrap;
 use rackstrap::parts::control::{Client, api};
 use rackstrap_model::inventory::{Change, NewNode};
 use rackstrap_store::{Table, backup::Reader};
@@ -8,7 +9,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Command, Output},
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
 };
@@ -45,12 +46,9 @@ impl Lab {
 
     /// Runs the command in a directory of its own.
     fn run(&self, words: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_rackstrap"))
-            .arg("--config")
-            .arg(self.daemon.config())
+        rackstrap(&self.daemon.config())
             .args(words)
             .current_dir(self.dir.path())
-            .stdin(Stdio::null())
             .output()
             .unwrap()
     }

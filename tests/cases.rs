@@ -1,6 +1,6 @@
 //! The files of `tests/cases`, which administrators met, through the real command. `04-nodes.conf` is in `netns::scheduler`.
 
-use crate::cli::Daemon;
+use crate::daemon::Daemon;
 use std::{
     collections::BTreeSet,
     io::Write,

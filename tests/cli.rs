@@ -1,181 +1,12 @@
 //! The real `rackstrap` command against a control socket that this process serves.
 
-use arc_swap::ArcSwap;
-use rackstrap::parts::{
-    boots::Boots,
-    control,
-    discovery::{Discovery, Place, Seen},
-    nodes::Nodes,
-    overlay::{Renderer, Templates},
-    restart::Restarts,
-    rollout::Rollouts,
-    timeline::{DhcpMessage, Event, EventKind, Level, Recorder, Subject},
-};
+use crate::daemon::{Daemon, packet, rackstrap};
+use rackstrap::parts::timeline::{DhcpMessage, Event, EventKind, Level, Subject};
 use rackstrap_base::clock::Timestamp;
-use rackstrap_image::load_catalog;
-use rackstrap_model::{decide::World, inventory::Inventory};
-use rackstrap_site::parse;
-use rackstrap_store::Store;
 use std::{
     io::{BufRead, BufReader},
-    path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
-    sync::Arc,
+    process::{Output, Stdio},
 };
-use tokio_util::sync::CancellationToken;
-
-const SITE: &str = r#"
-[cluster]
-name = "lab"
-node-name = "r{rack:02}n{slot:02}"
-node-address = "10.5.{rack}.{slot}"
-reserved = ["10.5.0.0/24"]
-
-[server]
-socket = "SOCKET"
-
-[[subnet]]
-network = "10.5.0.0/16"
-interface = "eth1"
-server = "10.5.0.1"
-
-[profile.default]
-layout = "scratch"
-
-[layout.scratch]
-version = 1
-partition = [
-  { name = "tmp", size = "100 MiB", fs = "ext4", mount = "/tmp" },
-  { name = "var", size = "rest", fs = "ext4", mount = "/var" },
-]
-"#;
-
-pub(crate) struct Daemon {
-    dir: tempfile::TempDir,
-    pub(crate) recorder: Recorder,
-    pub(crate) discovery: Discovery,
-    pub(crate) store: Store,
-    cancel: CancellationToken,
-    runtime: tokio::runtime::Runtime,
-}
-
-impl Daemon {
-    pub(crate) fn start() -> Daemon {
-        Daemon::start_with(|_, text| text)
-    }
-
-    /// With another site file, made of that directory and the usual text.
-    pub(crate) fn start_with(change: impl FnOnce(&Path, String) -> String) -> Daemon {
-        let dir = tempfile::tempdir().unwrap();
-        let socket = dir.path().join("control.sock");
-        let text = change(dir.path(), SITE.replace("SOCKET", socket.to_str().unwrap()));
-        std::fs::write(dir.path().join("site.toml"), &text).unwrap();
-        let site = parse(&text, &dir.path().join("site.toml"))
-            .unwrap_or_else(|e| panic!("{e}"))
-            .0;
-        let store = Store::open(&dir.path().join("store.redb")).unwrap();
-        let recorder = Recorder::load(store.clone(), site.limits, Timestamp::now()).unwrap();
-        let world = World {
-            site: Arc::new(site),
-            inventory: Arc::new(Inventory::default()),
-            images: Arc::new(load_catalog(&dir.path().join("images")).0),
-            assignments: Arc::default(),
-            confirmed: None,
-        };
-        let templates = Templates::load(world.site.server.templates_dir.as_deref()).unwrap();
-        let world = Arc::new(ArcSwap::from_pointee(world));
-        let boots = Boots::load(store.clone()).unwrap();
-        let nodes = Nodes::new(store.clone(), Arc::clone(&world));
-        let discovery = Discovery::start(world.clone(), store.clone(), nodes.clone(), boots.clone()).unwrap();
-        let restarts = Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone()).unwrap();
-        let rollouts = Rollouts::start(
-            world.clone(),
-            store.clone(),
-            recorder.clone(),
-            boots.clone(),
-            restarts.clone(),
-        )
-        .unwrap();
-        let templates = Arc::new(ArcSwap::from_pointee(templates));
-        let context = control::Context {
-            rollouts,
-            overlays: Arc::new(Renderer::new(world.clone(), store.clone(), boots.clone(), templates)),
-            world,
-            restarts,
-            firmware: Arc::default(),
-            recorder: recorder.clone(),
-            boots,
-            nodes,
-            discovery: discovery.clone(),
-            store: store.clone(),
-            warnings: Default::default(),
-            reload: Arc::new(|_| {
-                Ok(control::api::Reloaded {
-                    message: "site.toml taken over".into(),
-                    effects: Vec::new(),
-                    done: true,
-                })
-            }),
-            rescan: Arc::new(|| Ok(String::new())),
-            release: Arc::new(|addresses| Ok(addresses.to_vec())),
-            counters: Arc::new(|| vec![("dhcp offers".into(), 3), ("tftp transfers".into(), 1)]),
-        };
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
-        let cancel = CancellationToken::new();
-        let bound = runtime.block_on(control::bind(&socket)).unwrap();
-        runtime.spawn(control::serve(bound, Arc::new(context), cancel.clone()));
-        Daemon {
-            dir,
-            recorder,
-            discovery,
-            store,
-            cancel,
-            runtime,
-        }
-    }
-
-    pub(crate) fn config(&self) -> PathBuf {
-        self.dir.path().join("site.toml")
-    }
-
-    pub(crate) fn command(&self, words: &str) -> Command {
-        rackstrap(&self.config(), words)
-    }
-
-    pub(crate) fn run(&self, words: &str) -> Output {
-        self.command(words).output().unwrap()
-    }
-
-    /// What it prints; it must go well.
-    pub(crate) fn says(&self, words: &str) -> String {
-        let output = self.run(words);
-        assert!(output.status.success(), "{words}: {output:?}");
-        assert!(output.stderr.is_empty(), "{words}: {output:?}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// Its one line on stderr; it must fail with 1 and print nothing else.
-    pub(crate) fn complains(&self, words: &str) -> String {
-        let output = self.run(words);
-        assert_eq!(output.status.code(), Some(1), "{words}: {output:?}");
-        assert!(output.stdout.is_empty(), "{words}: {output:?}");
-        String::from_utf8(output.stderr).unwrap()
-    }
-}
-
-fn rackstrap(config: &Path, words: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rackstrap"));
-    command
-        .arg("--config")
-        .arg(config)
-        .args(words.split_whitespace())
-        .stdin(Stdio::null());
-    command
-}
 
 #[test]
 fn racking_a_node_by_hand() {
@@ -274,27 +105,6 @@ fn change_nodes(daemon: &Daemon) {
     );
     let settings = daemon.says("node show r01n02");
     assert!(settings.contains("layout"), "{settings}");
-}
-
-/// What DHCP tells of an unknown machine that boots and has an address.
-pub(crate) fn packet(daemon: &Daemon, hwaddr: &str) {
-    daemon.discovery.seen(Seen {
-        at: Timestamp::now(),
-        hwaddr: hwaddr.parse().unwrap(),
-        uuid: None,
-        arch: Some(7),
-        booting: true,
-        confirmed: true,
-        offered: true,
-        no_room: None,
-        place: Place {
-            interface: "eth1".into(),
-            relay: None,
-            network: None,
-            switch: "sw1".into(),
-            port: "7".into(),
-        },
-    });
 }
 
 /// Asks until the answer holds `text`.
@@ -529,7 +339,7 @@ fn watching_ends_with_an_interrupt_and_goes_on_without_the_daemon() {
 fn errors_are_lines_and_exit_codes() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("site.toml");
-    let run = |words: &str| rackstrap(&config, words).output().unwrap();
+    let run = |words: &str| rackstrap(&config).args(words.split_whitespace()).output().unwrap();
     let text = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
     let missing = run("status");
     assert_eq!(missing.status.code(), Some(1));

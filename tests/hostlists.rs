@@ -1,6 +1,6 @@
 //! Hostlists, groups, exports and the editor, by the real command.
 
-use crate::cli::Daemon;
+use crate::daemon::Daemon;
 use std::{
     io::Write,
     process::{Output, Stdio},

@@ -1,5 +1,6 @@
 //! `rackstrap image` as people use it: on a small tree, beside a daemon, and in a whole Debian.
 
+use crate::daemon::rackstrap;
 use crate::{backup::Lab, terminal::Terminal};
 use rackstrap::parts::boots::Boots;
 use rackstrap_base::clock::Timestamp;
@@ -52,13 +53,8 @@ impl Bench {
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rackstrap"));
-        command
-            .arg("--config")
-            .arg(self.path("site.toml"))
-            .arg("image")
-            .args(words);
-        command.stdin(Stdio::null());
+        let mut command = rackstrap(&self.path("site.toml"));
+        command.arg("image").args(words);
         command
     }
 
@@ -433,13 +429,10 @@ fn working_in_a_debian() -> Result {
     let resolver = exec("cat /etc/resolv.conf; echo nameserver 192.0.2.1 > /etc/resolv.conf");
     assert_eq!(text(&resolver), host);
     assert_eq!(fs::read_to_string("/etc/resolv.conf").unwrap_or_default(), host);
-    let environment = Command::new(env!("CARGO_BIN_EXE_rackstrap"))
-        .arg("--config")
-        .arg(bench.path("site.toml"))
-        .args(["image", "exec", "debian-work", "--", "env"])
+    let environment = bench
+        .command(&["exec", "debian-work", "--", "env"])
         .env("SECRET", "42")
         .env("LANG", "de_DE.UTF-8")
-        .stdin(Stdio::null())
         .output()?;
     let environment = text(&environment);
     assert!(

@@ -1,5 +1,6 @@
 //! Container images from Debian's docker-registry on loopback, imported by the real command.
 
+use crate::daemon::rackstrap;
 use rackstrap_image::load_catalog;
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
@@ -104,17 +105,14 @@ impl Bench {
 
     /// `rackstrap image import test --from SOURCE …`; nobody's credentials but those that are given.
     fn import(&self, words: &[&str], environment: &[(&str, &Path)]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rackstrap"));
+        let mut command = rackstrap(&self.at("rackstrap.toml"));
         command
-            .arg("--config")
-            .arg(self.at("rackstrap.toml"))
             .args(["image", "import", "test", "--agent"])
             .arg(self.at("agent"))
             .arg("--from")
             .args(words)
             .env("DOCKER_CONFIG", self.at("nowhere"))
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null());
+            .envs(environment.iter().copied());
         command.output().unwrap()
     }
 
@@ -393,14 +391,20 @@ fn an_image_from_a_registry_becomes_a_version() {
     );
 }
 
-#[test]
-fn a_registry_that_wants_passwords() {
+/// A registry that has the image `node`, for everybody.
+fn with_an_image() -> (Bench, Registry) {
     let bench = Bench::new();
     trees(&bench);
     let layers = [bench.layer("base", &["gzip", "-c"])];
     let open = bench.registry("");
     let image = open.push_image("node", native(), &layers);
     open.push_list("node", "latest", &[(native(), &image)]);
+    (bench, open)
+}
+
+#[test]
+fn a_registry_that_wants_passwords() {
+    let (bench, _open) = with_an_image();
     fs::write(bench.at("htpasswd"), HTPASSWD).unwrap();
     let auth = format!(
         "auth: {{htpasswd: {{realm: lab, path: {}}}}}\n",
@@ -444,12 +448,7 @@ fn a_registry_that_wants_passwords() {
 
 #[test]
 fn a_registry_with_a_certificate_of_its_own() {
-    let bench = Bench::new();
-    trees(&bench);
-    let layers = [bench.layer("base", &["gzip", "-c"])];
-    let open = bench.registry("");
-    let image = open.push_image("node", native(), &layers);
-    open.push_list("node", "latest", &[(native(), &image)]);
+    let (bench, _open) = with_an_image();
     let openssl = |words: &[&str]| {
         let done = Command::new("openssl")
             .args(words)

@@ -1,6 +1,6 @@
 //! `rackstrap overlay`, `users` and what `check` says of them: the real command.
 
-use crate::cli::Daemon;
+use crate::daemon::Daemon;
 use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt},
@@ -51,7 +51,7 @@ fn site(state: &Path) -> String {
     fs::write(accounts.join("group"), "lab:x:1100:alice,sync\n").unwrap();
     fs::write(accounts.join("shadow"), "alice:$6$alice:1::::::\n").unwrap();
     format!(
-        "templates-dir = \"{state}/templates\"\nstate-dir = \"{state}\"\n[users]\nuid = \"1000-1999\"\nshadow = true\n\
+        "templates-dir = \"{state}/templates\"\n[users]\nuid = \"1000-1999\"\nshadow = true\n\
          from = \"{state}/accounts\"\n[[mount]]\nwhat = \"10.5.0.2:/home/a b\"\nwhere = \"/home\"\ntype = \"nfs\"\n\
          required = true\n",
         state = state.display()

@@ -1,9 +1,7 @@
 //! A real Debian from a recipe: what its packages do while they are installed.
 
-use std::{
-    fs,
-    process::{Command, Stdio},
-};
+use crate::daemon::rackstrap;
+use std::fs;
 use testbed::{Binaries, Result, Site};
 
 /// The kernel's package asks for an initramfs, which would take minutes and be deleted. That nothing makes one shows in the
@@ -27,14 +25,11 @@ run = [
 ]
 "#,
     )?;
-    let import = Command::new(env!("CARGO_BIN_EXE_rackstrap"))
-        .arg("--config")
-        .arg(&config)
+    let import = rackstrap(&config)
         .args(["image", "import", "small", "--from"])
         .arg(&recipe)
         .arg("--agent")
         .arg(Binaries::get()?.agent)
-        .stdin(Stdio::null())
         .output()?;
     let said = String::from_utf8_lossy(&import.stderr);
     assert_eq!(import.status.code(), Some(1), "{said}");

@@ -2,7 +2,7 @@
 
 use crate::{
     answers::run,
-    cli::{Daemon, packet},
+    daemon::{Daemon, packet},
 };
 use rackstrap_store::{Batch, Table};
 use std::fs;

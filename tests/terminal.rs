@@ -1,6 +1,6 @@
 //! What people watch, in a terminal that tmux makes: what is asserted is what would be seen on the screen.
 
-use crate::cli::{Daemon, packet};
+use crate::daemon::{Daemon, packet};
 use rackstrap::parts::timeline::{DhcpMessage, Event, EventKind, Level, Subject};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::Phase;
@@ -264,7 +264,7 @@ fn long_image(images: &std::path::Path) {
 fn no_line_of_any_table_is_wider_than_the_terminal() {
     let daemon = Daemon::start_with(|dir, text| {
         long_image(&dir.join("images"));
-        let text = text.replace(
+        text.replace(
             "[profile.default]\n",
             &format!(
                 "[profile.default]\nimage = \"debian-13-with-a-long-name\"\nkernel-args = \"{}\"\n",
@@ -272,8 +272,7 @@ fn no_line_of_any_table_is_wider_than_the_terminal() {
                     .repeat(4)
                     .trim_end()
             ),
-        );
-        text.replace("[server]\n", &format!("[server]\nstate-dir = \"{}\"\n", dir.display()))
+        )
     });
     let groups = "gpu,bigmem,infiniband,chemistry,physics,biology,a-very-long-name-of-a-group";
     let groups: String = groups.split(',').map(|group| format!(" --group {group}")).collect();

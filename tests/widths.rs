@@ -1,7 +1,7 @@
 //! Nothing is wider than the terminal: tables of long content, and the help of every command.
 
 use crate::{
-    cli::{Daemon, packet},
+    daemon::{Daemon, packet},
     terminal::{Terminal, no_line_is_wider},
 };
 use clap::CommandFactory;

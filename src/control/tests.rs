@@ -4,11 +4,9 @@ use super::socket::SocketError;
 use super::*;
 use crate::{
     discovery::{Place, Seen},
-    overlay::Templates,
-    testkit::{self, Registries, world},
+    testkit::{self, CLUSTER},
     timeline::{DhcpMessage, Event, EventKind, Level, NodeState, Subject},
 };
-use arc_swap::ArcSwap;
 use rackstrap_base::clock::Timestamp;
 use rackstrap_model::{
     decide::World,
@@ -20,51 +18,13 @@ use tokio_util::sync::CancellationToken;
 
 mod watches;
 
-const SITE: &str = r#"
-[cluster]
-name = "lab"
-node-name = "r{rack:02}n{slot:02}"
-node-address = "10.5.{rack}.{slot}"
-reserved = ["10.5.0.0/24"]
-
-[[subnet]]
-network = "10.5.0.0/16"
-interface = "eth1"
-server = "10.5.0.1"
-"#;
-
 fn context(dir: &Path) -> Arc<Context> {
-    let daemon = Registries::open(dir, world(testkit::site(SITE)));
-    // Heartbeats can be expected from now on only.
-    daemon.recorder.record_absence(Timestamp(0), Timestamp::now());
-    let (discovery, restarts) = (daemon.discovery(), daemon.restarts());
-    let rollouts = daemon.rollouts(&restarts);
-    let Registries {
-        store,
-        world,
-        boots,
-        nodes,
-        recorder,
-        ..
-    } = daemon;
-    let templates = Arc::new(ArcSwap::from_pointee(Templates::load(None).unwrap()));
-    Arc::new(Context {
-        rollouts,
-        overlays: Arc::new(Renderer::new(world.clone(), store.clone(), boots.clone(), templates)),
-        world,
-        restarts,
-        firmware: Arc::default(),
-        recorder,
-        boots,
-        nodes,
-        discovery,
-        store,
-        warnings: SiteWarnings::default(),
-        reload: Arc::new(|_| anyhow::bail!("line 3: no")),
-        rescan: Arc::new(|| Ok("2 image versions".into())),
-        release: Arc::new(|addresses| Ok(addresses.to_vec())),
-        counters: Arc::new(|| vec![("dhcp offers".into(), 3)]),
-    })
+    Arc::new(testkit::daemon(dir, "").control_context(
+        Arc::new(|_| anyhow::bail!("line 3: no")),
+        Arc::new(|| Ok("2 image versions".into())),
+        Arc::new(|addresses| Ok(addresses.to_vec())),
+        Arc::new(|| vec![("dhcp offers".into(), 3)]),
+    ))
 }
 
 /// Runs `f` with a client of a daemon's control socket.
@@ -426,7 +386,7 @@ fn status_and_explain_tell_of_nodes_that_the_site_file_has_left_behind() {
                 .why
                 .join("\n")
         };
-        swap(&format!("{SITE}\n[profile.gpu]\n"));
+        swap(&format!("{CLUSTER}\n[profile.gpu]\n"));
         let node = rackstrap_model::inventory::NewNode {
             name: "r01n02".into(),
             hwaddrs: vec!["52:54:00:01:01:02".parse().unwrap()],
@@ -437,7 +397,7 @@ fn status_and_explain_tell_of_nodes_that_the_site_file_has_left_behind() {
         context.nodes.change(&add, "tests", Timestamp::now()).unwrap();
         assert_eq!(warnings(), Vec::<String>::new());
         assert!(how().contains("address 10.5.1.2 in subnet 10.5.0.0/16, by the name's position"));
-        swap(&SITE.replace("10.5.{rack}.{slot}", "10.5.{slot}.{rack}"));
+        swap(&CLUSTER.replace("10.5.{rack}.{slot}", "10.5.{slot}.{rack}"));
         let told = warnings();
         assert_eq!(told.len(), 2, "{told:?}");
         assert!(

@@ -108,7 +108,7 @@ impl Rig {
         let Rig { dir, daemon, discovery } = self;
         daemon.store.flush().unwrap();
         drop(discovery);
-        daemon.kill();
+        daemon.kill(dir.path());
         Rig::open(dir)
     }
 

@@ -101,7 +101,6 @@ async fn told_at_the_start_and_of_what_changes_in_one_run() {
         recorder,
         boots,
         nodes,
-        ..
     } = Registries::open(dir.path(), testkit::world(site));
     let reloaded: Arc<Notify> = Arc::default();
     let watched = Watched {

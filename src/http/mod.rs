@@ -17,4 +17,4 @@ mod told;
 pub use counters::{Counters, Reason};
 pub use heard::Heard;
 pub use limits::Limits;
-pub use service::{Service, base_url};
+pub use service::{Service, Waits, base_url};

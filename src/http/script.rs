@@ -222,34 +222,12 @@ fn plain(c: char) -> char {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rackstrap_wire::{NetPlan, NfsRoot, Root};
+    use rackstrap_wire::testing;
 
     fn plan() -> Plan {
-        Plan {
-            wire: rackstrap_wire::WIRE_VERSION,
-            id: "k3v9".to_owned(),
-            node: "r01n01".to_owned(),
-            net: NetPlan {
-                hwaddr: HwAddr([0x52, 0x54, 0, 1, 1, 1]),
-                ipaddr: "10.5.1.1".parse().unwrap(),
-                prefix: 16,
-                router: Some("10.5.0.1".parse().unwrap()),
-                dns: Vec::new(),
-                domain: String::new(),
-            },
-            image: "debian@1".parse().unwrap(),
-            root: Root::Nfs(NfsRoot {
-                server: "10.5.0.1".parse().unwrap(),
-                port: 2049,
-                export: "/debian@1".to_owned(),
-                options: String::new(),
-            }),
-            init: "/sbin/init".to_owned(),
-            disk: None,
-            ram_size: "50%".to_owned(),
-            heartbeat_secs: 30,
-            health: Default::default(),
-        }
+        let mut plan = testing::plan("r01n01").pinned()("k3v9");
+        plan.net.router = Some("10.5.0.1".parse().unwrap());
+        plan
     }
 
     fn script<'a>(plan: &'a Plan, kernel_args: &'a str) -> NodeScript<'a> {

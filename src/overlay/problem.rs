@@ -8,10 +8,7 @@ use std::ops::Range;
 
 /// A problem at bytes `at` of `text`, which is `file`'s.
 pub(super) fn at(file: &str, text: &str, at: Range<usize>, message: &str, help: &str) -> Diagnostic {
-    let mut start = at.start.min(text.len());
-    while !text.is_char_boundary(start) {
-        start -= 1;
-    }
+    let start = text.floor_char_boundary(at.start);
     let begin = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
     let line = text[begin..].split('\n').next().unwrap_or_default();
     let column = text[begin..start].chars().count();

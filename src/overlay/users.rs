@@ -5,7 +5,7 @@ use crate::{
     boots::Boot,
     users::{Accounts, EtcFiles, Stamps, lacking, merge},
 };
-use rackstrap_base::sync::lock;
+use rackstrap_base::{sync::lock, text::cut};
 use rackstrap_catalog::ImageVersion;
 use rackstrap_image::RootDir;
 use rackstrap_site::Users;
@@ -179,7 +179,7 @@ impl Renderer {
     pub fn users_told(&self, boot: &Boot, digest: &str) {
         let told = Given {
             boot: boot.plan.id.clone(),
-            digest: Some(digest.chars().take(64).collect()),
+            digest: Some(cut(digest, 64).to_owned()),
             live: true,
         };
         self.keep(&boot.plan.node, told);

@@ -54,23 +54,8 @@ pub fn spawn_all(
     });
     let (keeper, releases) = (dhcp.keeper(), dhcp.keeper());
     let exports = Arc::new(nfs::ImageExports::new(shared.clone()));
-    let web = Arc::new(http::Service {
-        world: shared.world.clone(),
-        boots: shared.boots.clone(),
-        windows: shared.windows.clone(),
-        recorder: shared.recorder.clone(),
-        discovery: shared.discovery.clone(),
-        waits: Box::new(move |hwaddr, address| keeper.heard(hwaddr, address)),
-        rollouts: shared.rollouts.clone(),
-        restarts: shared.restarts.clone(),
-        firmware: shared.firmware.clone(),
-        loaders: shared.loaders.clone(),
-        scripts: shared.scripts.clone(),
-        overlays: shared.overlays.clone(),
-        heard: http::Heard::default(),
-        limits: http::Limits::default(),
-        counters: Arc::default(),
-    });
+    let waits = Box::new(move |hwaddr, address| keeper.heard(hwaddr, address));
+    let web = Arc::new(shared.http_service(waits, http::Limits::default()));
     let http_counters = web.counters.clone();
     for &server in &servers {
         let socket = udp(server, site.server.tftp_port, "TFTP", "tftp-port")?;

@@ -9,8 +9,11 @@ mod dhcp;
 mod dns;
 mod nfs;
 mod nightly;
+mod registries;
 mod reload;
 mod tftp;
+
+pub use registries::Registries;
 
 use crate::{
     boots::{Boots, Windows},
@@ -18,17 +21,16 @@ use crate::{
     discovery::Discovery,
     hooks, http,
     loaders::Loaders,
-    nodes::{self, Nodes},
+    nodes::Nodes,
     overlay::{self, Renderer, Templates},
     preflight,
     restart::{self, Restarts},
     rollout::Rollouts,
-    timeline::{self, Follow, Recorder},
+    timeline::{self, Recorder},
 };
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
 use rackstrap_base::{clock::Timestamp, firmware::Firmwares, panics, warnings::SiteWarnings, words::count};
-use rackstrap_dhcp::LeaseKeeper;
 use rackstrap_image::{load_catalog, own_images};
 use rackstrap_model::{
     decide::{SharedWorld, World},
@@ -50,14 +52,17 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// What all services share.
 #[derive(Clone)]
-struct Shared {
+pub struct Shared {
     world: SharedWorld,
-    store: Store,
+    /// The store.
+    pub store: Store,
     boots: Boots,
     windows: Arc<Windows>,
-    recorder: Recorder,
+    /// Timelines.
+    pub recorder: Recorder,
     nodes: Nodes,
-    discovery: Discovery,
+    /// Machines that wait.
+    pub discovery: Discovery,
     rollouts: Rollouts,
     restarts: Restarts,
     firmware: Arc<Firmwares>,
@@ -90,7 +95,13 @@ pub async fn run(config: &Path) -> Result<()> {
     let (counters, keeper, exports) = bind::spawn_all(&shared, &cancel, &mut services)?;
     let reloader = Arc::new(reload::Reloader::new(config.to_owned(), shared.clone(), exports));
     let control = control::bind(&shared.world.load().site.server.socket).await?;
-    let context = Arc::new(control_context(&shared, &reloader, counters, keeper));
+    let (reload, rescan) = (reloader.clone(), reloader.clone());
+    let context = Arc::new(shared.control_context(
+        Arc::new(move |reprep| reload.reload(reprep)),
+        Arc::new(move || rescan.rescan_images()),
+        Arc::new(move |addresses| keeper.release(addresses)),
+        counters,
+    ));
     services.spawn(control::serve(control, context, cancel.clone()).in_named_task("control socket"));
     let watched = hooks::Watched {
         world: shared.world.clone(),
@@ -142,34 +153,61 @@ fn watch_threads(shared: &Shared, cancel: &CancellationToken, services: &mut Joi
 /// How a thread ends.
 type BoxFuture = Pin<Box<dyn Future<Output = std::io::Result<()>> + Send>>;
 
-fn control_context(
-    shared: &Shared,
-    reloader: &Arc<reload::Reloader>,
-    counters: control::Counters,
-    leases: LeaseKeeper,
-) -> control::Context {
-    let (reload, rescan) = (reloader.clone(), reloader.clone());
-    control::Context {
-        world: shared.world.clone(),
-        store: shared.store.clone(),
-        recorder: shared.recorder.clone(),
-        boots: shared.boots.clone(),
-        nodes: shared.nodes.clone(),
-        discovery: shared.discovery.clone(),
-        rollouts: shared.rollouts.clone(),
-        restarts: shared.restarts.clone(),
-        overlays: shared.overlays.clone(),
-        warnings: shared.warnings.clone(),
-        firmware: shared.firmware.clone(),
-        reload: Arc::new(move |reprep| reload.reload(reprep)),
-        rescan: Arc::new(move || rescan.rescan_images()),
-        release: Arc::new(move |addresses| leases.release(addresses)),
-        counters,
+impl Shared {
+    /// What the control socket answers from, and what it has the daemon do.
+    pub fn control_context(
+        &self,
+        reload: control::Reload,
+        rescan: control::Action,
+        release: control::Release,
+        counters: control::Counters,
+    ) -> control::Context {
+        control::Context {
+            world: self.world.clone(),
+            store: self.store.clone(),
+            recorder: self.recorder.clone(),
+            boots: self.boots.clone(),
+            nodes: self.nodes.clone(),
+            discovery: self.discovery.clone(),
+            rollouts: self.rollouts.clone(),
+            restarts: self.restarts.clone(),
+            overlays: self.overlays.clone(),
+            warnings: self.warnings.clone(),
+            firmware: self.firmware.clone(),
+            reload,
+            rescan,
+            release,
+            counters,
+        }
+    }
+
+    /// The HTTP service; `waits` is told of machines that wait.
+    pub fn http_service(&self, waits: http::Waits, limits: http::Limits) -> http::Service {
+        http::Service {
+            world: self.world.clone(),
+            boots: self.boots.clone(),
+            windows: self.windows.clone(),
+            recorder: self.recorder.clone(),
+            discovery: self.discovery.clone(),
+            waits,
+            rollouts: self.rollouts.clone(),
+            restarts: self.restarts.clone(),
+            firmware: self.firmware.clone(),
+            loaders: self.loaders.clone(),
+            scripts: self.scripts.clone(),
+            overlays: self.overlays.clone(),
+            heard: http::Heard::default(),
+            limits,
+            counters: Arc::default(),
+        }
     }
 }
 
 /// Opens and loads everything that is on disk.
-fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
+///
+/// # Errors
+/// What cannot be read.
+pub fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
     let state_dir = site.server.state_dir.clone();
     let make = |dir: &Path| std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()));
     make(&state_dir)?;
@@ -178,7 +216,6 @@ fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
         tracing::warn!("{error}; local users can keep all image commands waiting");
     }
     let store = Store::open(&state_dir.join("store.redb"))?;
-    let inventory = Inventory::new(nodes::load(&store)?);
     let (images, problems) = load_catalog(&state_dir.join("images"));
     for problem in &problems {
         tracing::warn!("{problem}");
@@ -186,33 +223,30 @@ fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
     let loaders = Loaders::load(&site.server.loader_dirs).context("reading boot loaders")?;
     let scripts = http::script::Scripts::load(site.server.bootscripts_dir.as_deref()).map_err(anyhow::Error::msg)?;
     let templates = Templates::load(site.server.templates_dir.as_deref())?;
-    for problem in overlay::check(&site, &inventory, &templates) {
-        tracing::error!("nodes will not boot: {}", problem.brief());
-    }
-    let limits = site.limits;
-    let boots = Boots::load(store.clone())?;
-    boots.retain_nodes(|name| inventory.get(name).is_some());
-    let mut world = World {
+    let world = World {
         site: Arc::new(site),
-        inventory: Arc::new(inventory),
+        inventory: Arc::default(),
         images: Arc::new(images),
         assignments: Arc::default(),
         confirmed: None,
     };
-    take_over_layouts(&mut world, &boots)?;
-    let world: SharedWorld = Arc::new(ArcSwap::from_pointee(world));
-    let recorder = Recorder::load(store.clone(), limits, Timestamp::now())?;
-    let nodes = Nodes::new(store.clone(), world.clone()).followed_by(Follow::new(recorder.clone(), boots.clone()));
-    let discovery = Discovery::start(world.clone(), store.clone(), nodes.clone(), boots.clone())?;
-    let restarts = Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone())?;
-    let rollouts = Rollouts::start(
-        world.clone(),
-        store.clone(),
-        recorder.clone(),
-        boots.clone(),
-        restarts.clone(),
-    )?;
-    rollouts.see(&world.load().images, Timestamp::now())?;
+    let registries = Registries::load(store, world, Timestamp::now())?;
+    let loaded = registries.world.load();
+    for problem in overlay::check(&loaded.site, &loaded.inventory, &templates) {
+        tracing::error!("nodes will not boot: {}", problem.brief());
+    }
+    let discovery = registries.start_discovery()?;
+    let restarts = registries.load_restarts()?;
+    let rollouts = registries.start_rollouts(&restarts)?;
+    rollouts.see(&loaded.images, Timestamp::now())?;
+    drop(loaded);
+    let Registries {
+        store,
+        world,
+        recorder,
+        boots,
+        nodes,
+    } = registries;
     let templates = Arc::new(ArcSwap::from_pointee(templates));
     let overlays = Renderer::new(world.clone(), store.clone(), boots.clone(), templates.clone());
     Ok(Shared {
@@ -233,20 +267,6 @@ fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
         warnings,
         reloaded: Arc::default(),
     })
-}
-
-/// A restart cannot ask, so it takes over no layout that loses data of nodes and that nobody confirmed. What the site file means for
-/// disks is said at once.
-fn take_over_layouts(world: &mut World, boots: &Boots) -> Result<()> {
-    let nodes: Vec<_> = world.inventory.iter().cloned().collect();
-    world.confirmed = boots
-        .hold_back(&world.site, &nodes)
-        .context("recording which disk layouts are confirmed")?;
-    let effects = (boots.disks()).next_effects(world.disk_rules(), nodes.iter().map(|node| &**node));
-    for line in describe_effects(&effects, reload::MOST_LINES) {
-        tracing::warn!("{line}");
-    }
-    Ok(())
 }
 
 /// Waits for the end: a signal, or a service that failed. SIGHUP reloads.

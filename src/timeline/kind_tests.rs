@@ -5,9 +5,10 @@ use super::{
     tests::LIMITS,
     *,
 };
+use crate::testkit;
 use proptest::prelude::*;
 use rackstrap_base::clock::Timestamp;
-use rackstrap_store::{Batch, Store, Table};
+use rackstrap_store::{Batch, Table};
 use rackstrap_wire::Phase;
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -80,7 +81,7 @@ fn rows_of_other_releases_are_read_and_shown_as_they_are() {
             false => batch,
         };
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("store.redb")).unwrap();
+        let store = testkit::store(dir.path());
         store.commit_blocking(batch).unwrap();
         let recorder = Recorder::load(store.clone(), LIMITS, Timestamp(0)).unwrap();
         let events = recorder.of(&node);

@@ -1,7 +1,10 @@
 //! Tests of the one answer to how a node is.
 
 use super::{node_status::heartbeats, tests::LIMITS, *};
-use crate::boots::{Boot, Boots};
+use crate::{
+    boots::{Boot, Boots},
+    testkit,
+};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_model::decide::{Assignments, Trial, World};
 use rackstrap_site::parse;
@@ -17,22 +20,14 @@ fn at(secs: u64) -> Timestamp {
 }
 
 fn world(heartbeat_secs: u32) -> World {
-    let site = "[cluster]\nnode-name = \"r{rack:02}n{slot:02}\"\nnode-address = \"10.5.{rack}.{slot}\"\n\
-                [[subnet]]\nnetwork = \"10.5.0.0/16\"\nrelayed = true\nserver = \"10.5.0.1\"\n";
-    let mut site = parse(site, Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}")).0;
+    let mut site = testkit::cluster("");
     site.limits.heartbeat_secs = heartbeat_secs;
-    World {
-        site: Arc::new(site),
-        inventory: Arc::default(),
-        images: Arc::default(),
-        assignments: Arc::default(),
-        confirmed: None,
-    }
+    testkit::world(site).build()
 }
 
 /// Boots as an older release left them in the store: `(id, version, ready at, heartbeat period)`, the oldest first.
 fn rig(dir: &Path, boots: &[(&str, u32, Option<u64>, u32)]) -> (Store, Recorder, Boots) {
-    let store = Store::open(&dir.join("store.redb")).unwrap();
+    let store = testkit::store(dir);
     let mut batch = Batch::new();
     for (number, (id, version, ready, heartbeat_secs)) in (1_u64..).zip(boots) {
         let row = json!({

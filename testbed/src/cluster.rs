@@ -3,7 +3,9 @@
 use crate::{
     Binaries, Daemon, Namespace, Node, Result, Site,
     image::{Image, Kernel},
+    node::hwaddr_of,
     paths::RunDir,
+    played,
 };
 use anyhow::Context;
 use serde_json::Value;
@@ -89,6 +91,14 @@ impl Cluster {
     /// A node with the name `r##n##`, not yet in the inventory, without a disk, switched off.
     pub fn node(&self, name: &str) -> Node<'_> {
         Node::new(self, name)
+    }
+
+    /// A node that consists of its packets, on a machine of its own. It is in the inventory, and not yet booted. It has the card of
+    /// [`Cluster::node`].
+    pub fn played(&self, name: &str) -> Result<played::Node> {
+        let hwaddr = hwaddr_of(name);
+        self.daemon.cli(&["node", "add", name, "--hwaddr", &hwaddr])?;
+        played::Node::alone(name, &hwaddr, self.namespace.client(&hwaddr)?)
     }
 
     /// Keeps the run's files after the cluster is removed.

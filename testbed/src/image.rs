@@ -196,6 +196,22 @@ pub fn tree(name: &str, recipe: &str, make: impl FnOnce(&Path) -> Result) -> Res
     make_once("trees", &format!("{name}-{}", key(&[Part::Text(recipe)])?), make)
 }
 
+/// Writes a version below `images` that boots nothing: all that the daemon reads of one, with a kernel that says which version it is.
+/// `created` tells two trees of one version apart.
+pub fn fake(images: &Path, image: &str, created: u64) -> Result {
+    let (name, version) = image.split_once('@').context("NAME@VERSION")?;
+    let dir = images.join(name).join(version);
+    fs::create_dir_all(dir.join("root"))?;
+    fs::write(dir.join("kernel"), image)?;
+    fs::write(dir.join("initramfs"), "none")?;
+    fs::write(dir.join("root/file"), created.to_string())?;
+    let manifest = format!(
+        "image = \"{image}\"\ncreated = {created}\nsource = \"a test\"\nkernel-release = \"6.1.0\"\narch = \"x86_64\"\n\
+         init = \"systemd\"\nfiles = 1\nbytes = 1\nwire = 4\n"
+    );
+    Ok(fs::write(dir.join("manifest.toml"), manifest)?)
+}
+
 /// An imported image in the cache, which is not removed while this exists.
 #[derive(Debug)]
 pub struct Image {

@@ -21,6 +21,7 @@ pub mod image;
 pub mod netns;
 pub mod packages;
 pub mod paths;
+pub mod played;
 pub mod process;
 pub mod small;
 pub mod timeline;

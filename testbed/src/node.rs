@@ -77,15 +77,19 @@ pub struct Node<'c> {
     known: Cell<bool>,
 }
 
+/// The card of a node: r01n02 has 52:54:00:00:01:02, with QEMU's prefix.
+pub(crate) fn hwaddr_of(name: &str) -> String {
+    let position = name.trim_start_matches('r').replace('n', ":");
+    format!("52:54:00:00:{position}")
+}
+
 impl<'c> Node<'c> {
     pub(crate) fn new(cluster: &'c Cluster, name: &str) -> Self {
         let dir = cluster.dir().join(name);
-        let position = name.trim_start_matches('r').replace('n', ":");
         Node {
             cluster,
             name: name.to_owned(),
-            // r01n02 gets 52:54:00:00:01:02, QEMU's prefix.
-            hwaddr: format!("52:54:00:00:{position}"),
+            hwaddr: hwaddr_of(name),
             console: Console::new(&dir),
             dir,
             tap: RefCell::new(None),

@@ -2,7 +2,7 @@
 
 pub(super) mod lab;
 
-use lab::{Lab, MAC, PATIENCE, Running, Server, TO_ALL, World, message, receive, run, socket};
+use lab::{Lab, MAC, PATIENCE, Running, Server, World, message, receive, run, socket};
 use rackstrap_base::{clock::Timestamp, counters::ReadCounts};
 use rackstrap_dhcp::{AnswerKind, DhcpEvent, Kind, LeaseState};
 use std::{
@@ -11,6 +11,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use testbed::played::TO_ALL;
 
 /// udhcpc's script: configure, and write down what came.
 const UDHCPC_SCRIPT: &str = "#!/bin/sh

@@ -1,11 +1,14 @@
 //! The name server, asked by dig: its zones, what it passes on, and for whom; and by clients that mean harm.
 
-use super::serve::{udhcpc, variable};
+use super::{
+    dnsmasq,
+    serve::{udhcpc, variable},
+};
 use anyhow::{Context, ensure};
 use std::{
     io::{Read, Write},
     net::{TcpStream, UdpSocket},
-    process::{Command, Stdio},
+    process::Command,
     time::Duration,
 };
 use testbed::{
@@ -106,26 +109,21 @@ fn expect_forwarded(client: &Namespace, question: &[&str], status: &str, words: 
 
 /// dnsmasq as the site's own name server, which knows names that we do not.
 fn forwarder(namespace: &Namespace) -> Result<Running> {
-    let mut dnsmasq = namespace.command("dnsmasq");
-    dnsmasq.args([
-        "--keep-in-foreground",
-        "--conf-file=/dev/null",
-        "--pid-file=",
-        "--user=root",
-        "--no-resolv",
-    ]);
-    dnsmasq.args([
-        "--no-hosts",
-        "--port=5353",
-        "--listen-address=127.0.0.1",
-        "--bind-interfaces",
-    ]);
-    dnsmasq.args(["--host-record=www.example,192.0.2.80", "--local=/example/"]);
     // 6 strings of 250 bytes: more than a datagram of ours takes.
     let long = vec!["x".repeat(250); 6].join(",");
-    dnsmasq.arg(format!("--txt-record=long.example,{long}"));
-    let quiet = dnsmasq.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let running = Running::start("the forwarder", quiet)?;
+    let running = dnsmasq(
+        namespace,
+        &[
+            "--no-resolv",
+            "--no-hosts",
+            "--port=5353",
+            "--listen-address=127.0.0.1",
+            "--bind-interfaces",
+            "--host-record=www.example,192.0.2.80",
+            "--local=/example/",
+            &format!("--txt-record=long.example,{long}"),
+        ],
+    )?;
     let answers = poll(PATIENCE, || {
         let mut command = namespace.command("dig");
         command.args([
@@ -351,16 +349,7 @@ fn a_port_that_another_name_server_has_is_one_clear_line() -> Result {
     let namespace = Namespace::with_bridge()?;
     let dir = tempfile::tempdir()?;
     let daemon = Daemon::new(&binaries, dir.path().join("daemon"), &site(), &[])?;
-    let mut dnsmasq = namespace.command("dnsmasq");
-    dnsmasq.args([
-        "--keep-in-foreground",
-        "--conf-file=/dev/null",
-        "--pid-file=",
-        "--user=root",
-        "--no-resolv",
-    ]);
-    let quiet = dnsmasq.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let _running = Running::start("dnsmasq on every address", quiet)?;
+    let _running = dnsmasq(&namespace, &["--no-resolv"])?;
     let bound = poll(PATIENCE, || {
         let sockets = output(namespace.command("ss").args(["-lnu", "sport = :53"]))?;
         Ok(sockets.contains("0.0.0.0:53").then_some(()))

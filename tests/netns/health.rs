@@ -1,79 +1,15 @@
-//! Checks and restarts, with nodes that are played by curl: what they report, what they are told, and what outlives the daemon.
+//! Checks and restarts, with nodes that are no more than their packets: what they report, what they are told, and what outlives the daemon.
 
-use super::serve::{argument, curl, udhcpc, variable};
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
-use testbed::{Cluster, Namespace, Result, Site, timeline::poll};
+use testbed::{Cluster, Result, Site, played::Boot, timeline::poll};
 
-const BASE: &str = "http://10.5.0.1";
 /// When to give up, however loaded the machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A node that boots, and then says what the test has it say.
-struct Node {
-    namespace: Namespace,
-    boot: String,
-    token: String,
-}
-
-impl Node {
-    fn add(cluster: &Cluster, name: &str, mac: &str) -> Result<Self> {
-        cluster.daemon.cli(&["node", "add", name, "--hwaddr", mac])?;
-        let mut node = Node {
-            namespace: cluster.namespace.client(mac)?,
-            boot: String::new(),
-            token: String::new(),
-        };
-        node.boot(cluster)?;
-        Ok(node)
-    }
-
-    /// From DHCP to the boot's token.
-    fn boot(&mut self, cluster: &Cluster) -> Result {
-        let got = udhcpc(&self.namespace, cluster, &["-x", "77:69505845"])?;
-        let (status, script) = curl(&self.namespace, variable(&got, "boot_file"), "", None)?;
-        assert_eq!(status, 200, "{script}");
-        self.boot = argument(&script, "plan").to_owned();
-        self.token = argument(&script, "token").to_owned();
-        assert!(!self.boot.is_empty() && !self.token.is_empty(), "{script}");
-        Ok(())
-    }
-
-    fn plan(&self) -> Result<Value> {
-        let url = format!("{BASE}/v1/plan/{}", self.boot);
-        let (status, plan) = curl(&self.namespace, &url, &self.token, None)?;
-        assert_eq!(status, 200, "{plan}");
-        Ok(serde_json::from_str(&plan)?)
-    }
-
-    fn post(&self, what: &str, more: Value) -> Result<(u16, String)> {
-        let mut body = json!({"token": self.token, "uptime_ms": 1234});
-        let fields = body.as_object_mut().expect("an object");
-        fields.extend(more.as_object().cloned().unwrap_or_default());
-        let url = format!("{BASE}/v1/{what}/{}", self.boot);
-        curl(&self.namespace, &url, "", Some(&body))
-    }
-
-    fn ready(&self, checks: Value) -> Result {
-        let (status, said) = self.post("ready", json!({"detail": "a test", "checks": checks}))?;
-        assert_eq!(status, 204, "{said}");
-        Ok(())
-    }
-
-    /// A heartbeat; the order to restart, if that is the answer.
-    fn beat(&self) -> Result<Option<Value>> {
-        let (status, said) = self.post("heartbeat", json!({"trouble": ""}))?;
-        Ok(match status {
-            204 => None,
-            200 => Some(serde_json::from_str::<Value>(&said)?["restart"].clone()),
-            _ => panic!("{status}: {said}"),
-        })
-    }
-
-    fn wait_for_order(&self) -> Result<Value> {
-        let order = poll(PATIENCE, || self.beat())?;
-        Ok(order.expect("the node is never told to restart"))
-    }
+fn wait_for_order(boot: &Boot) -> Result<Value> {
+    let order = poll(PATIENCE, || boot.heartbeat())?;
+    Ok(order.expect("the node is never told to restart"))
 }
 
 /// The rows of one step on the timeline.
@@ -92,7 +28,7 @@ fn a_node_whose_checks_fail_is_degraded_until_they_hold() -> Result {
     site.heartbeat_secs = 60;
     site.default_profile().checks = Some(vec!["unit sshd.service".to_owned(), "mount /scratch".to_owned()]);
     let cluster = Cluster::start(site)?;
-    let node = Node::add(&cluster, "r01n01", "52:54:00:00:01:01")?;
+    let node = cluster.played("r01n01")?.boot()?;
     let plan = node.plan()?;
     assert_eq!(plan["health"]["checks"], json!(["unit sshd.service", "mount /scratch"]));
     let shown = cluster.daemon.json(&["node", "show", "r01n01"])?;
@@ -106,7 +42,7 @@ fn a_node_whose_checks_fail_is_degraded_until_they_hold() -> Result {
     let result = |check: &str, ok: bool, detail: &str| json!({"check": check, "ok": ok, "detail": detail});
     let many = vec![result("mount /", true, ""); 257];
     assert_eq!(node.post("ready", json!({"detail": "a test", "checks": many}))?.0, 400);
-    node.ready(json!([
+    node.ready(&json!([
         result("unit sshd.service", false, "unit sshd.service is failed"),
         result("mount /scratch", true, ""),
     ]))?;
@@ -152,7 +88,7 @@ fn what_a_node_waits_for_and_what_failed_is_named_everywhere() -> Result {
         .to_owned();
     let cluster = Cluster::start(site.clone())?;
     let daemon = &cluster.daemon;
-    let node = Node::add(&cluster, "r01n01", "52:54:00:00:01:01")?;
+    let node = cluster.played("r01n01")?.boot()?;
     let plan = node.plan()?;
     // Only what the node cannot do without.
     assert_eq!(plan["health"]["checks"], json!(["unit sshd.service", "mount /home"]));
@@ -217,7 +153,7 @@ fn what_a_node_waits_for_and_what_failed_is_named_everywhere() -> Result {
         result("unit sshd.service", true, ""),
         result("mount /home", false, seen)
     ]);
-    node.ready(checks)?;
+    node.ready(&checks)?;
     assert_eq!(states()?, are("holds", "failed"));
     let row = cluster.status("r01n01")?;
     assert_eq!(
@@ -258,10 +194,10 @@ fn what_a_node_waits_for_and_what_failed_is_named_everywhere() -> Result {
     }
     site.default_profile().check_login = Some(false);
     daemon.reload(&site)?;
-    let node = Node::add(&cluster, "r01n02", "52:54:00:00:01:02")?;
+    let node = cluster.played("r01n02")?.boot()?;
     let plan = node.plan()?;
     assert!(plan["health"].get("login").is_none(), "{plan}");
-    node.ready(json!([result("login", false, kept_out)]))?;
+    node.ready(&json!([result("login", false, kept_out)]))?;
     let shown = daemon.json(&["node", "show", "r01n02"])?;
     assert!(!shown["checks"].to_string().contains("nologin"), "{shown}");
     assert!(
@@ -287,24 +223,24 @@ fn program(cluster: &Cluster, name: &str) -> Result<Vec<String>> {
 }
 
 /// A daemon with programs that log, and two nodes that are ready.
-fn two_nodes() -> Result<(Cluster, PathBuf, [Node; 2])> {
+fn two_nodes() -> Result<(Cluster, PathBuf, [Boot; 2])> {
     let mut site = Site::demo();
     site.heartbeat_secs = 60;
     let cluster = Cluster::start(site.clone())?;
     site.drain = program(&cluster, "drain")?;
     site.resume = program(&cluster, "resume")?;
     cluster.daemon.reload(&site)?;
-    let one = Node::add(&cluster, "r01n01", "52:54:00:00:01:01")?;
-    let two = Node::add(&cluster, "r01n02", "52:54:00:00:01:02")?;
-    one.ready(json!([]))?;
-    two.ready(json!([]))?;
+    let one = cluster.played("r01n01")?.boot()?;
+    let two = cluster.played("r01n02")?.boot()?;
+    one.ready(&json!([]))?;
+    two.ready(&json!([]))?;
     let log = cluster.dir().join("log");
     Ok((cluster, log, [one, two]))
 }
 
 #[test]
 fn nodes_are_drained_told_once_and_resumed_one_at_a_time_whatever_becomes_of_the_daemon() -> Result {
-    let (cluster, log, [mut one, mut two]) = two_nodes()?;
+    let (cluster, log, [one, two]) = two_nodes()?;
     let busy = cluster.dir().join("busy");
     fs::write(&busy, "")?;
     let want = ["node", "restart", "r01n[01-02]", "--reason", "new kernel"];
@@ -323,16 +259,24 @@ fn nodes_are_drained_told_once_and_resumed_one_at_a_time_whatever_becomes_of_the
             .then_some(error))
     })?;
     assert!(failed.is_some(), "{}", cluster.status("r01n01")?);
-    assert_eq!((one.beat()?, two.beat()?), (None, None), "it could not be drained");
+    assert_eq!(
+        (one.heartbeat()?, two.heartbeat()?),
+        (None, None),
+        "it could not be drained"
+    );
     let (stranger, _) = two.post("heartbeat", json!({"trouble": "", "token": one.token}))?;
     assert_eq!(stranger, 403);
     cluster.daemon.kill();
     fs::remove_file(&busy)?;
     cluster.start_daemon()?;
 
-    let order = one.wait_for_order()?;
+    let order = wait_for_order(&one)?;
     assert_eq!(order["reason"], "new kernel");
-    assert_eq!((one.beat()?, two.beat()?), (None, None), "told once, and one at a time");
+    assert_eq!(
+        (one.heartbeat()?, two.heartbeat()?),
+        (None, None),
+        "told once, and one at a time"
+    );
     // Asked before the daemon is killed: timelines are written behind.
     let restarts = said(&cluster, "r01n01", "restart")?;
     assert!(
@@ -341,7 +285,11 @@ fn nodes_are_drained_told_once_and_resumed_one_at_a_time_whatever_becomes_of_the
     );
     cluster.daemon.kill();
     cluster.start_daemon()?;
-    assert_eq!((one.beat()?, two.beat()?), (None, None), "not even by another daemon");
+    assert_eq!(
+        (one.heartbeat()?, two.heartbeat()?),
+        (None, None),
+        "not even by another daemon"
+    );
     let note = json!({"trouble": "", "restart": {"id": order["id"], "detail": "restarts with systemctl reboot"}});
     assert_eq!(one.post("heartbeat", note)?.0, 204);
     let restarts = said(&cluster, "r01n01", "restart")?;
@@ -351,22 +299,20 @@ fn nodes_are_drained_told_once_and_resumed_one_at_a_time_whatever_becomes_of_the
         "{restarts:?}"
     );
 
-    let before = (one.boot.clone(), one.token.clone());
-    one.boot(&cluster)?;
-    assert_eq!(two.beat()?, None, "the first is not ready yet");
-    one.ready(json!([]))?;
-    let second = two.wait_for_order()?;
+    let before = one;
+    let one = before.node.boot()?;
+    assert_eq!(two.heartbeat()?, None, "the first is not ready yet");
+    one.ready(&json!([]))?;
+    let second = wait_for_order(&two)?;
     assert_eq!(second["id"], order["id"]);
-    assert_eq!(one.beat()?, None);
-    let again = json!({"token": before.1, "uptime_ms": 1, "trouble": ""});
-    let url = format!("{BASE}/v1/heartbeat/{}", before.0);
+    assert_eq!(one.heartbeat()?, None);
     assert_eq!(
-        curl(&one.namespace, &url, "", Some(&again))?.0,
+        before.post("heartbeat", json!({"trouble": ""}))?.0,
         204,
         "a boot that is over"
     );
-    two.boot(&cluster)?;
-    two.ready(json!([]))?;
+    let two = two.node.boot()?;
+    two.ready(&json!([]))?;
     let over = poll(PATIENCE, || {
         let list = cluster.daemon.json(&["node", "restart", "--list"])?;
         let nodes = list["requests"][0]["nodes"].as_array().cloned().unwrap_or_default();
@@ -381,7 +327,7 @@ fn nodes_are_drained_told_once_and_resumed_one_at_a_time_whatever_becomes_of_the
         "{}",
         cluster.daemon.cli(&["node", "restart", "--list"])?
     );
-    assert_eq!((one.beat()?, two.beat()?), (None, None));
+    assert_eq!((one.heartbeat()?, two.heartbeat()?), (None, None));
     let mut lines: Vec<String> = fs::read_to_string(&log)?.lines().map(str::to_owned).collect();
     // It failed once, or more often on a slow machine.
     lines.dedup();
@@ -407,7 +353,7 @@ fn a_node_that_does_not_come_back_stops_the_rest() -> Result {
     cluster
         .daemon
         .cli(&[&nodes[..], &["--reason", "x", "--yes"]].concat())?;
-    one.wait_for_order()?;
+    wait_for_order(&one)?;
     let stopped = poll(PATIENCE, || {
         let list = cluster.daemon.json(&["node", "restart", "--list"])?;
         let stopped = list["requests"][0]["stopped"].as_str().unwrap_or_default().to_owned();
@@ -422,7 +368,7 @@ fn a_node_that_does_not_come_back_stops_the_rest() -> Result {
         error.as_str().is_some_and(|error| error.contains("not ready in time")),
         "{error}"
     );
-    assert_eq!(two.beat()?, None);
+    assert_eq!(two.heartbeat()?, None);
     assert_eq!(fs::read_to_string(&log)?, "drain r01n01 x\n");
     let shown = cluster.daemon.cli(&["node", "restart", "--list"])?;
     assert!(

@@ -18,18 +18,20 @@ mod reports;
 #[path = "http/user.rs"]
 mod user;
 
-use super::serve::{AS_AGENT, argument, udhcpc, variable};
+use super::serve::{AS_AGENT, udhcpc, variable};
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 use testbed::{
     Cluster, Namespace, Result, Site,
     netns::{SERVER, connect_as_root},
+    played,
     process::output,
     timeline::poll,
 };
@@ -48,7 +50,8 @@ struct Lab {
 
 /// A machine in its boot.
 struct Node {
-    namespace: Namespace,
+    player: played::Node,
+    namespace: Arc<Namespace>,
     mac: String,
     boot: String,
     token: String,
@@ -106,30 +109,24 @@ impl Lab {
 impl Node {
     /// Makes `r01n<slot>` known and has it ask DHCP and for its script.
     fn boot(cluster: &Cluster, slot: u8) -> Result<Node> {
-        let mac = format!("52:54:00:00:01:{slot:02x}");
-        cluster
-            .daemon
-            .cli(&["node", "add", &format!("r01n{slot:02}"), "--hwaddr", &mac])?;
+        let player = cluster.played(&format!("r01n{slot:02}"))?;
+        let has = player.dhcp()?;
+        ensure!(has.address.octets() == [10, 5, 1, slot], "{has:?}");
         let mut node = Node {
-            namespace: cluster.namespace.client(&mac)?,
-            mac,
+            namespace: player.namespace.clone(),
+            mac: player.machine.mac(),
+            player,
             boot: String::new(),
             token: String::new(),
         };
-        // As iPXE, by its user class (option 77).
-        let got = address_of(&node.namespace, cluster, &["-x", "77:69505845"])?;
-        ensure!(variable(&got, "ip") == format!("10.5.1.{slot}"), "{got}");
         node.fetch_script()?;
         Ok(node)
     }
 
     /// A new boot.
     fn fetch_script(&mut self) -> Result {
-        let url = format!("{BASE}/ipxe?mac={}", self.mac);
-        let (status, _, script) = fetch(&self.namespace, &url, &[])?;
-        self.boot = argument(&script, "plan").to_owned();
-        self.token = argument(&script, "token").to_owned();
-        ensure!(status == 200 && !self.token.is_empty(), "{status}: {script}");
+        let boot = self.player.fetch_script()?;
+        (self.boot, self.token) = (boot.id, boot.token);
         Ok(())
     }
 

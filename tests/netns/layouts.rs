@@ -1,28 +1,19 @@
 //! A restart with a new layout version: no node loses data before somebody said so.
 
-use super::serve::{argument, curl, udhcpc, variable};
-use serde_json::{Value, json};
-use testbed::{Cluster, Namespace, Result, Site};
-
-const MACS: [&str; 2] = ["52:54:00:00:01:01", "52:54:00:00:01:02"];
+use serde_json::json;
+use testbed::{
+    Cluster, Result, Site,
+    played::{Node, no_hardware},
+};
 
 /// A boot as far as the agent's report; answers the layout version of its plan.
-fn boot(cluster: &Cluster, node: &Namespace) -> Result<u64> {
-    let got = udhcpc(node, cluster, &["-x", "77:69505845"])?;
-    let (_, script) = curl(node, variable(&got, "boot_file"), "", None)?;
-    let (boot, token) = (argument(&script, "plan"), argument(&script, "token"));
-    let base = "http://10.5.0.1";
-    let (status, plan) = curl(node, &format!("{base}/v1/plan/{boot}"), token, None)?;
-    assert_eq!(status, 200, "{plan}");
-    let plan: Value = serde_json::from_str(&plan)?;
-    let layout = &plan["disk"]["layout"];
+fn boot(node: &Node) -> Result<u64> {
+    let boot = node.boot()?;
+    let plan = boot.plan()?;
     let disk =
         json!({"status": {"state": "kept", "layout": "scratch"}, "device": "vda", "size": 20_u64 << 30, "mounts": []});
-    let hardware = json!({"cpus": 1, "memory_mib": 512, "vendor": "", "product": "", "serial": "", "hwaddrs": []});
-    let request = json!({"token": token, "disk": disk, "hardware": hardware});
-    let (status, said) = curl(node, &format!("{base}/v1/overlay/{boot}"), "", Some(&request))?;
-    assert_eq!(status, 200, "{said}");
-    Ok(layout["version"].as_u64().unwrap_or_default())
+    boot.overlay(&disk, &no_hardware())?;
+    Ok(plan["disk"]["layout"]["version"].as_u64().unwrap_or_default())
 }
 
 #[test]
@@ -30,13 +21,9 @@ fn a_restart_takes_over_no_layout_that_loses_data_before_it_is_confirmed() -> Re
     let mut site = Site::demo();
     let cluster = Cluster::start(site.clone())?;
     let cli = |arguments: &[&str]| cluster.daemon.cli(arguments);
-    let mut nodes = Vec::new();
-    for (number, mac) in MACS.iter().enumerate() {
-        cli(&["node", "add", &format!("r01n{:02}", number + 1), "--hwaddr", mac])?;
-        nodes.push(cluster.namespace.client(mac)?);
-    }
+    let nodes = [cluster.played("r01n01")?, cluster.played("r01n02")?];
     for node in &nodes {
-        assert_eq!(boot(&cluster, node)?, 1);
+        assert_eq!(boot(node)?, 1);
     }
 
     // The file has a new version, and the daemon is restarted, as it is by an upgrade or a reboot: twice, since what it knows
@@ -48,7 +35,7 @@ fn a_restart_takes_over_no_layout_that_loses_data_before_it_is_confirmed() -> Re
         cluster.daemon.stop()?;
         cluster.start_daemon()?;
         assert!(cluster.daemon.log_tail(20).contains(&format!("r01n[01-02]: {held}")));
-        assert_eq!(boot(&cluster, &nodes[0])?, 1, "it keeps what it has");
+        assert_eq!(boot(&nodes[0])?, 1, "it keeps what it has");
     }
     for question in [&["status"][..], &["explain", "r01n01"], &["node", "show", "r01n02"]] {
         let said = cli(question)?.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -67,16 +54,16 @@ fn a_restart_takes_over_no_layout_that_loses_data_before_it_is_confirmed() -> Re
         refused.contains("loses scratch v1") && refused.contains("reload --reprep"),
         "{refused}"
     );
-    assert_eq!(boot(&cluster, &nodes[0])?, 1);
+    assert_eq!(boot(&nodes[0])?, 1);
     // One node that is named, and not the other.
     cli(&["node", "reprep", "r01n01", "--yes"])?;
-    assert_eq!(boot(&cluster, &nodes[0])?, 2);
-    assert_eq!(boot(&cluster, &nodes[1])?, 1);
+    assert_eq!(boot(&nodes[0])?, 2);
+    assert_eq!(boot(&nodes[1])?, 1);
     // All of them; and what was said once is not asked again after a restart.
     cli(&["reload", "--reprep"])?;
     cluster.daemon.stop()?;
     cluster.start_daemon()?;
     assert!(!cli(&["status"])?.contains("this is not confirmed"));
-    assert_eq!(boot(&cluster, &nodes[1])?, 2);
+    assert_eq!(boot(&nodes[1])?, 2);
     Ok(())
 }

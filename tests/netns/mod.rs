@@ -18,6 +18,23 @@ mod solicitations;
 mod tftp;
 mod unit;
 
+use std::process::Stdio;
+use testbed::{Namespace, Result, process::Running};
+
+/// dnsmasq on a machine, without files of its own; `more` says what it serves.
+fn dnsmasq(machine: &Namespace, more: &[&str]) -> Result<Running> {
+    let mut dnsmasq = machine.command("dnsmasq");
+    dnsmasq.args([
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--pid-file=",
+        "--user=root",
+    ]);
+    dnsmasq.args(more);
+    let quiet = dnsmasq.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Running::start("dnsmasq", quiet)
+}
+
 /// The usual soft limit of 1,024 descriptors is less than some tests open.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};

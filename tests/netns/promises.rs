@@ -1,6 +1,6 @@
 //! What was confirmed to anybody is there after `kill -9`, at whatever moment that comes.
 
-use super::dhcp::lab::{TO_ALL, message};
+use super::dhcp::lab::message;
 use crate::backup::{Lab, add, name};
 use rackstrap::parts::control::{Client, api};
 use rackstrap_model::inventory::{Entry, Node};
@@ -16,7 +16,10 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use testbed::{Namespace, Result};
+use testbed::{
+    Namespace, Result,
+    played::{TO_ALL, client_socket, option},
+};
 
 const ROUNDS: u32 = 20;
 /// Nodes of one change.
@@ -107,7 +110,8 @@ fn boot(socket: &UdpSocket, first: u8, confirmed: &Mutex<Confirmed>, over: &Atom
             }
             socket.send_to(&request, TO_ALL).unwrap();
             let Ok(length) = socket.recv(&mut answer) else { continue };
-            if length > 240 && answer[6..8] == [0, number] && kind(&answer[240..length]) == Some(5) {
+            // An ACK (RFC 2132 section 9.6).
+            if option(&answer[..length], 53) == Some(vec![5]) && answer[6..8] == [0, number] {
                 assert_eq!(answer[16..20], [10, 5, 255, number]);
                 confirmed.lock().unwrap().leases.insert(number);
                 break;
@@ -116,27 +120,11 @@ fn boot(socket: &UdpSocket, first: u8, confirmed: &Mutex<Confirmed>, over: &Atom
     }
 }
 
-/// The kind of a message by its options (RFC 2132, 9.6); 5 is an acknowledgement.
-fn kind(mut options: &[u8]) -> Option<u8> {
-    loop {
-        options = match options {
-            [0, rest @ ..] => rest,
-            [53, 1, kind, ..] => return Some(*kind),
-            [255, ..] => return None,
-            [_, length, rest @ ..] => rest.get(usize::from(*length)..)?,
-            _ => return None,
-        };
-    }
-}
-
 fn socket(client: &Namespace) -> Result<UdpSocket> {
     client.inside(|| {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)?;
-        socket.bind_device(Some(b"eth0"))?;
-        socket.set_broadcast(true)?;
-        socket.bind(&"0.0.0.0:68".parse::<std::net::SocketAddr>().unwrap().into())?;
+        let socket = client_socket("eth0")?;
         socket.set_read_timeout(Some(Duration::from_millis(100)))?;
-        Ok(UdpSocket::from(socket))
+        Ok(socket)
     })?
 }
 

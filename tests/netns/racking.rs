@@ -7,20 +7,20 @@ mod flood;
 mod full;
 #[path = "racking/lab.rs"]
 mod lab;
-#[path = "racking/machine.rs"]
-mod machine;
 #[path = "racking/twins.rs"]
 mod twins;
 
 use lab::Lab;
-use machine::{Booted, Machine, Stage, Wire};
 use std::{
     collections::BTreeMap,
     net::Ipv4Addr,
     sync::{Arc, Mutex},
     thread,
 };
-use testbed::Result;
+use testbed::{
+    Result,
+    played::{Booted, Machine, Stage, Wire},
+};
 
 /// A rack to be filled, and what tells its machines from others.
 struct Rack {

@@ -1,9 +1,14 @@
 //! A second DHCP server on the network: it is named wherever one looks, and what it takes away is not absent.
 
+use super::dnsmasq;
 use serde_json::Value;
-use socket2::{Domain, Socket, Type};
-use std::{net::SocketAddr, process::Stdio, time::Duration};
-use testbed::{Cluster, Namespace, Result, Site, process::Running, timeline::poll};
+use std::time::Duration;
+use testbed::{
+    Cluster, Namespace, Result, Site,
+    played::{Message, TO_ALL, client_socket},
+    process::Running,
+    timeline::poll,
+};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const RIVAL: &str = "10.5.0.9";
@@ -13,20 +18,16 @@ const NODE_MAC: &str = "52:54:00:00:01:01";
 /// dnsmasq as somebody leaves it running: it offers addresses of the same network to whoever asks.
 fn start_rival(server: &Namespace) -> Result<Running> {
     server.ip(&["address", "add", &format!("{RIVAL}/16"), "dev", "eth0"])?;
-    let mut dnsmasq = server.command("dnsmasq");
-    dnsmasq.args([
-        "--keep-in-foreground",
-        "--conf-file=/dev/null",
-        "--pid-file=",
-        "--user=root",
-        "--port=0",
-        "--leasefile-ro",
-        "--no-ping",
-        "--interface=eth0",
-        "--dhcp-range=10.5.254.1,10.5.254.99,255.255.0.0,1h",
-    ]);
-    let quiet = dnsmasq.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    Running::start("another DHCP server", quiet)
+    dnsmasq(
+        server,
+        &[
+            "--port=0",
+            "--leasefile-ro",
+            "--no-ping",
+            "--interface=eth0",
+            "--dhcp-range=10.5.254.1,10.5.254.99,255.255.0.0,1h",
+        ],
+    )
 }
 
 fn rival_warnings(cluster: &Cluster) -> Result<Vec<Value>> {
@@ -42,23 +43,10 @@ fn rival_warnings(cluster: &Cluster) -> Result<Vec<Value>> {
 
 /// A packet of the node's firmware, by broadcast from no address.
 fn send(host: &Namespace, kind: u8, options: &[u8]) -> Result {
-    let mut message = vec![0; 240];
-    message[..3].copy_from_slice(&[1, 1, 6]);
-    message[4..8].copy_from_slice(&[7, 7, 7, 7]);
-    message[10] = 0x80;
-    message[28..34].copy_from_slice(&[0x52, 0x54, 0, 0, 1, 1]);
-    message[236..].copy_from_slice(&[99, 130, 83, 99]);
-    message.extend([53, 1, kind, 60, 9]);
-    message.extend(b"PXEClient");
-    message.extend([93, 2, 0, 0]);
-    message.extend(options);
-    message.push(255);
+    let message = Message::new(kind, [0x52, 0x54, 0, 0, 1, 1]).xid(0x0707_0707);
+    let message = message.broadcast().firmware(0).options(options).build();
     host.inside(|| {
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
-        socket.bind_device(Some(b"eth0"))?;
-        socket.set_broadcast(true)?;
-        socket.bind(&"0.0.0.0:68".parse::<SocketAddr>()?.into())?;
-        socket.send_to(&message, &"255.255.255.255:67".parse::<SocketAddr>()?.into())?;
+        client_socket("eth0")?.send_to(&message, TO_ALL)?;
         Ok(())
     })?
 }

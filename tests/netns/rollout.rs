@@ -11,14 +11,14 @@ mod holders;
 mod withdrawals;
 
 use anyhow::{Context, ensure};
-use fleet::{Boots, Fleet, Node};
+use fleet::{Boots, Fleet};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
     thread,
     time::{Duration, Instant},
 };
-use testbed::Result;
+use testbed::{Result, played::Node};
 
 /// When to give up: the whole of it takes half a minute, on a machine that has nothing else to do.
 const PATIENCE: Duration = Duration::from_secs(300);

@@ -1,6 +1,5 @@
 //! A real Slurm, told of a node by the hook: controller beside the daemon, `slurmd` on the node, and a job.
 
-use super::serve::{argument, curl, udhcpc, variable};
 use anyhow::Context;
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use rackstrap::parts::inventory::export::{ExportNode, Format};
@@ -18,11 +17,11 @@ use std::{
 };
 use testbed::{
     Cluster, Namespace, Result, Site,
+    played::Node,
     process::{Running, output},
     timeline::poll,
 };
 
-const MAC: &str = "52:54:00:00:02:07";
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// A Slurm without security, whose nodes are what `rackstrap export` says.
@@ -60,19 +59,14 @@ fn log(dir: &Path, name: &str) -> Result<fs::File> {
 }
 
 /// What the node's agent says of a machine: of this one. The answer is the memory that it was said to have, in MiB.
-fn boot(cluster: &Cluster, node: &Namespace) -> Result<u64> {
-    let got = udhcpc(node, cluster, &["-x", "77:69505845"])?;
-    let (_, script) = curl(node, variable(&got, "boot_file"), "", None)?;
-    let (boot, token) = (argument(&script, "plan"), argument(&script, "token"));
+fn boot(node: &Node) -> Result<u64> {
     let tmp = json!({"name": "tmp", "device": "/dev/vda2", "fs": "ext4", "uuid": "", "mount": "/tmp", "options": "",
         "size": 20_u64 << 30});
     let disk = json!({"status": {"state": "kept", "layout": "scratch v1"}, "device": "vda", "size": 32_u64 << 30,
         "mounts": [tmp]});
     let hardware = rackstrap_agent::describe();
     let memory = hardware.memory_mib;
-    let request = json!({"token": token, "disk": disk, "hardware": hardware});
-    let (status, said) = curl(node, &format!("http://10.5.0.1/v1/overlay/{boot}"), "", Some(&request))?;
-    assert_eq!(status, 200, "{said}");
+    node.boot()?.overlay(&disk, &json!(hardware))?;
     Ok(memory)
 }
 
@@ -96,12 +90,11 @@ fn slurm_knows_the_nodes_as_their_agents_found_them_and_runs_a_job() -> Result {
     site.on_change = vec![hook.display().to_string()];
     cluster.daemon.write_site(&site)?;
     cluster.start_daemon()?;
-    cluster.daemon.cli(&["node", "add", "r02n07", "--hwaddr", MAC])?;
+    let node = cluster.played("r02n07")?;
     cluster
         .daemon
         .cli(&["node", "add", "r02n08", "--hwaddr", "52:54:00:00:02:08"])?;
-    let node = cluster.namespace.client(MAC)?;
-    let memory = boot(&cluster, &node)?;
+    let memory = boot(&node)?;
 
     // In one run or in two: what comes together is told together.
     let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap_or_default();
@@ -126,7 +119,7 @@ fn slurm_knows_the_nodes_as_their_agents_found_them_and_runs_a_job() -> Result {
     let mut command = slurm(&cluster.namespace, &dir, &["slurmctld", "-D", "-f", &conf]);
     let controller = log(&dir, "controller.log")?;
     let _controller = Running::start("slurmctld", command.stdout(controller.try_clone()?).stderr(controller))?;
-    let mut command = slurm(&node, &dir, &["slurmd", "-D", "-N", "r02n07", "-f", &conf]);
+    let mut command = slurm(&node.namespace, &dir, &["slurmd", "-D", "-N", "r02n07", "-f", &conf]);
     let slurmd = log(&dir, "slurmd.log")?;
     let _slurmd = Running::start("slurmd", command.stdout(slurmd.try_clone()?).stderr(slurmd))?;
     let mut last = String::new();
@@ -264,9 +257,8 @@ fn two_equal_nodes_in_two_racks_start_the_controller() -> Result {
     let cluster = Cluster::start(Site::demo())?;
     let at = cluster.dir().join("slurm");
     fs::create_dir(&at)?;
-    for (name, mac) in [("r01n01", "52:54:00:00:01:01"), ("r02n01", "52:54:00:00:02:01")] {
-        cluster.daemon.cli(&["node", "add", name, "--hwaddr", mac])?;
-        boot(&cluster, &cluster.namespace.client(mac)?)?;
+    for name in ["r01n01", "r02n01"] {
+        boot(&cluster.played(name)?)?;
     }
     for (format, file) in [("slurm", "nodes.conf"), ("hosts", "hosts")] {
         let file = at.join(file).display().to_string();

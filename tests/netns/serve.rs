@@ -8,7 +8,7 @@ use std::{
     thread,
     time::Duration,
 };
-use testbed::{Binaries, Cluster, Daemon, Namespace, Result, Site, process::output, timeline::poll};
+use testbed::{Binaries, Cluster, Daemon, Namespace, Result, Site, played::argument, process::output, timeline::poll};
 
 const MAC: &str = "52:54:00:00:01:01";
 
@@ -58,15 +58,6 @@ pub(super) fn curl(client: &Namespace, url: &str, token: &str, body: Option<&Val
     let text = output(command.arg(url))?;
     let (body, status) = text.rsplit_once('\n').unwrap_or(("", &text));
     Ok((status.trim().parse()?, body.to_owned()))
-}
-
-/// `rackstrap.NAME=value` of a kernel command line.
-pub(super) fn argument<'a>(script: &'a str, name: &str) -> &'a str {
-    let name = format!("rackstrap.{name}=");
-    script
-        .split_whitespace()
-        .find_map(|word| word.strip_prefix(&name))
-        .unwrap_or_default()
 }
 
 fn steps(cluster: &Cluster) -> Result<Vec<String>> {

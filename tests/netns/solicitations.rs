@@ -1,12 +1,9 @@
 //! IPv6 router solicitations: hosts are answered, and get neither a route nor an address from it.
 
+use super::dnsmasq;
 use anyhow::Context;
-use std::{process::Stdio, time::Duration};
-use testbed::{
-    Cluster, Namespace, Result, Site,
-    process::{Running, output},
-    timeline::poll,
-};
+use std::time::Duration;
+use testbed::{Cluster, Namespace, Result, Site, process::output, timeline::poll};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -81,20 +78,16 @@ fn hosts_take_no_route_and_keep_that_of_a_real_router() -> Result {
     // A router of the network, as it were: its hosts have a route through it, whoever else answers.
     let router = cluster.namespace.client("52:54:00:00:09:01")?;
     router.ip(&["address", "add", "2001:db8:5::1/64", "dev", "eth0", "nodad"])?;
-    let mut dnsmasq = router.command("dnsmasq");
-    dnsmasq.args([
-        "--keep-in-foreground",
-        "--conf-file=/dev/null",
-        "--pid-file=",
-        "--user=root",
-        "--port=0",
-        "--enable-ra",
-        "--dhcp-range=2001:db8:5::,ra-only",
-        "--leasefile-ro",
-        "--interface=eth0",
-    ]);
-    let quiet = dnsmasq.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let _router = Running::start("a router", quiet)?;
+    let _router = dnsmasq(
+        &router,
+        &[
+            "--port=0",
+            "--enable-ra",
+            "--dhcp-range=2001:db8:5::,ra-only",
+            "--leasefile-ro",
+            "--interface=eth0",
+        ],
+    )?;
     let before = answered(&cluster)?;
     let other = cluster.namespace.client("52:54:00:00:01:02")?;
     wait_answered(&cluster, before + 1)?;

@@ -2,7 +2,6 @@
 //!
 //! All other tests with a daemon give it the unit's capabilities as well ([`testbed::unit`]).
 
-use super::serve::{argument, curl, udhcpc, variable};
 use anyhow::Context;
 use std::{
     fs,
@@ -13,7 +12,6 @@ use std::{
 };
 use testbed::{Binaries, Cluster, Result, Site, process::output, timeline::poll, unit};
 
-const MAC: &str = "52:54:00:00:01:01";
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn script(path: &Path, text: &str) -> Result<String> {
@@ -70,16 +68,11 @@ fn the_daemon_and_its_hooks_work_in_the_units_sandbox() -> Result {
     assert!(!sleeping.contains("sleep 1000"), "{sleeping}");
 
     // A node's boot, up to its root.
-    cluster.daemon.cli(&["node", "add", "r01n01", "--hwaddr", MAC])?;
-    let node = cluster.namespace.client(MAC)?;
-    let got = udhcpc(&node, &cluster, &["-x", "77:69505845"])?;
-    let (status, text) = curl(&node, variable(&got, "boot_file"), "", None)?;
-    assert_eq!(status, 200, "{text}");
-    let (boot, token) = (argument(&text, "plan"), argument(&text, "token"));
-    let (status, plan) = curl(&node, &format!("http://10.5.0.1/v1/plan/{boot}"), token, None)?;
-    assert_eq!(status, 200, "{plan}");
+    let node = cluster.played("r01n01")?;
+    node.boot()?.plan()?;
     let listed = output(
-        node.command("nfs-ls")
+        node.namespace
+            .command("nfs-ls")
             .arg("nfs://10.5.0.1/debian@1?version=3&nfsport=2049&mountport=2049"),
     )?;
     assert!(listed.contains("etc"), "{listed}");

@@ -8,7 +8,7 @@ pub const HEADER_LEN: usize = 240;
 /// Largest message that is looked at, in bytes: a jumbo frame. Firmware offers up to 65,280 in option 57 but sends 600.
 pub const MAX_LEN: usize = 9000;
 /// RFC 2131 section 3.
-const MAGIC_COOKIE: [u8; 4] = [99, 130, 83, 99];
+pub const MAGIC_COOKIE: [u8; 4] = [99, 130, 83, 99];
 
 counted! {
     /// Why a datagram cannot be answered as a request. All of them are dropped and counted by name.

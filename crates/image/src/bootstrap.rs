@@ -18,6 +18,10 @@ use std::{
 /// Lines of output that are shown when a program failed.
 const LAST_WORDS: usize = 15;
 
+/// With this, a kernel's package builds no initramfs (/etc/kernel/postinst.d/initramfs-tools). That would take minutes, and no node
+/// would use it, because imports and seals build one of their own.
+pub(super) const NO_INITRAMFS: (&str, &str) = ("INITRD", "No");
+
 /// Macros for rpm, in a file in the home directory. The database goes where Enterprise Linux and rpm itself expect it (Debian's rpm
 /// has it below the home directory), and nothing is created in mounted file systems.
 const MACROS: &str = "%_dbpath /var/lib/rpm\n%_netsharedpath /proc:/sys:/dev\n";
@@ -78,9 +82,8 @@ pub(super) fn bootstrap(recipe: &Recipe, target: &Path, scratch: &Path, progress
         Recipe::Debian(recipe) => {
             let mut mmdebstrap = contained(&[RUN]);
             mmdebstrap.arg("mmdebstrap").args(recipe.args(target, None));
-            // The import builds an initramfs of its own. With INITRD=No a kernel's package builds none, see
-            // /etc/kernel/postinst.d/initramfs-tools. It would take minutes, and be deleted.
-            mmdebstrap.env("INITRD", "No");
+            let (key, value) = NO_INITRAMFS;
+            mmdebstrap.env(key, value);
             run(mmdebstrap, "mmdebstrap", progress)
         }
         Recipe::Dnf(recipe) => dnf(recipe, target, &scratch.join("dnf"), progress),

@@ -22,6 +22,7 @@ use super::{
     progress::{Progress, Step},
     tree::{Entry, Id, Target, Walk, changing, may_be_lost, reading},
 };
+use rackstrap_wire::image_list::letter;
 use rustix::fs::{FileType, major, minor, readlinkat};
 use std::{
     collections::HashMap,
@@ -111,7 +112,7 @@ pub(crate) fn digest_tree(root: BorrowedFd<'_>, bytes: Option<u64>, progress: &m
         text(&mut record, entry.path);
         let kind = entry.kind();
         let stat = &entry.stat;
-        record.push(letter(kind));
+        record.push(letter(kind.as_raw_mode()));
         for number in [stat.st_mode & 0o7777, stat.st_uid, stat.st_gid] {
             record.extend(number.to_le_bytes());
         }
@@ -177,20 +178,6 @@ fn text(record: &mut Vec<u8>, bytes: &[u8]) {
     // its directories are deep.
     record.extend((bytes.len() as u32).to_le_bytes());
     record.extend(bytes);
-}
-
-/// The letter of a type in records.
-pub(crate) fn letter(kind: FileType) -> u8 {
-    match kind {
-        FileType::Directory => b'd',
-        FileType::RegularFile => b'f',
-        FileType::Symlink => b'l',
-        FileType::CharacterDevice => b'c',
-        FileType::BlockDevice => b'b',
-        FileType::Fifo => b'p',
-        FileType::Socket => b's',
-        FileType::Unknown => b'?',
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::{
     error::{Doing, Result, show_name},
     tree::{Entry, Id, Walk},
 };
-use rackstrap_wire::image_list::{self, Entry as Listed};
+use rackstrap_wire::image_list::{self, Entry as Listed, letter};
 use rustix::fs::{FileType, readlinkat};
 use std::{
     collections::HashMap,
@@ -136,7 +136,7 @@ fn follow(followed: &mut Followed, entry: &Entry<'_>, capability: &[u8]) -> Resu
     let stat = &entry.stat;
     let mut listed = Listed {
         path: entry.path,
-        kind: super::digest::letter(kind),
+        kind: letter(kind.as_raw_mode()),
         mode: stat.st_mode & 0o7777,
         uid: stat.st_uid,
         gid: stat.st_gid,

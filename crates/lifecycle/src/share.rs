@@ -1,7 +1,7 @@
 //! A number of nodes, or a share of them.
 
+use rackstrap_base::text::cut;
 use rackstrap_base::words::count;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{fmt, str::FromStr};
 
 /// A number of nodes, or a share of all nodes of the image: `8`, `10%`.
@@ -46,7 +46,7 @@ impl FromStr for Share {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
-            let text: String = text.chars().take(40).collect();
+            let text = cut(text, 40);
             format!("'{text}' is not a number of nodes; write 8 for eight nodes, or 10% for a tenth of them")
         };
         let share = match text.strip_suffix('%') {
@@ -60,17 +60,7 @@ impl FromStr for Share {
     }
 }
 
-impl Serialize for Share {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Share {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
-    }
-}
+rackstrap_wire::serde_as_text!(Share);
 
 #[cfg(test)]
 mod tests {

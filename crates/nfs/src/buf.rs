@@ -1,5 +1,6 @@
 //! The buffer for encoded replies, and the pool of such buffers.
 
+use rackstrap_base::sync::lock;
 use std::sync::Mutex;
 
 /// Bytes of replies, with an initialised tail into which file data is read directly.
@@ -87,17 +88,13 @@ impl Pool {
 
     /// An empty buffer.
     pub fn take(&self) -> Buf {
-        self.free
-            .lock()
-            .unwrap_or_else(|e| e.into_inner())
-            .pop()
-            .unwrap_or_default()
+        lock(&self.free).pop().unwrap_or_default()
     }
 
     /// Returns a buffer to the pool.
     pub fn give(&self, mut buf: Buf) {
         buf.clear();
-        let mut free = self.free.lock().unwrap_or_else(|e| e.into_inner());
+        let mut free = lock(&self.free);
         if free.len() < Self::KEEP && buf.capacity() <= Self::KEEP_BYTES {
             free.push(buf);
         }

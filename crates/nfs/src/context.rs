@@ -9,6 +9,7 @@ use super::{
     mounts::MountTable,
     status::{Status, Stop},
 };
+use rackstrap_base::sync::lock;
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, Weak},
@@ -92,7 +93,7 @@ impl Cx<'_> {
     }
 
     fn export(&self, id: ExportId) -> Result<Arc<ExportRoot>, Stop> {
-        let grants = || self.peer.grants.lock().unwrap_or_else(|e| e.into_inner());
+        let grants = || lock(&self.peer.grants);
         let mut told = false;
         for grant in grants().iter().filter(|grant| grant.id == id) {
             let known = match &grant.export {

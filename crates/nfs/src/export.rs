@@ -9,6 +9,7 @@ use super::{
     sys,
 };
 use lru::LruCache;
+use rackstrap_base::sync::lock;
 use rustix::{
     fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     fs::{Mode, OFlags, ResolveFlags, StatVfs},
@@ -379,7 +380,7 @@ impl ExportRoot {
     }
 
     fn held(&self) -> MutexGuard<'_, LruCache<FileId, Arc<Node>>> {
-        self.open.lock().unwrap_or_else(|e| e.into_inner())
+        lock(&self.open)
     }
 
     fn hold(&self, id: FileId, path: OwnedFd) -> Arc<Node> {

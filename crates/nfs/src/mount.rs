@@ -10,6 +10,7 @@ use super::{
     status::Stop,
     xdr::Reader,
 };
+use rackstrap_base::sync::lock;
 use std::net::{IpAddr, SocketAddr};
 
 /// Number of procedures.
@@ -60,7 +61,7 @@ pub(super) fn run(cx: &Cx<'_>, procedure: u32, args: &mut Reader<'_>, out: &mut 
 }
 
 fn table(shared: &Shared) -> std::sync::MutexGuard<'_, MountTable> {
-    shared.mounts.lock().unwrap_or_else(|e| e.into_inner())
+    lock(&shared.mounts)
 }
 
 fn printable(path: &[u8]) -> String {

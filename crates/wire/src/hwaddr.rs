@@ -1,6 +1,6 @@
 //! Ethernet hardware addresses.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use crate::text::cut;
 use std::{fmt, str::FromStr};
 
 /// A 48-bit Ethernet address. Displays as `52:54:00:01:01:01`. Parses colons, dashes, Cisco dots (`5254.0001.0101`) and bare digits, in
@@ -41,7 +41,7 @@ impl FromStr for HwAddr {
     type Err = HwAddrError;
 
     fn from_str(text: &str) -> Result<Self, HwAddrError> {
-        let wrong = || HwAddrError(text.chars().take(40).collect());
+        let wrong = || HwAddrError(cut(text, 40).to_owned());
         let groups: Vec<&str> = text.split([':', '-', '.']).collect();
         let shape_fits = match groups.len() {
             1 => groups[0].len() == 12,
@@ -74,17 +74,7 @@ impl fmt::Display for HwAddrError {
 
 impl std::error::Error for HwAddrError {}
 
-impl Serialize for HwAddr {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for HwAddr {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
-    }
-}
+crate::serde_as_text!(HwAddr);
 
 #[cfg(test)]
 mod tests {

@@ -182,6 +182,20 @@ pub fn add_capability(out: &mut Vec<u8>, path: &[u8], value: &[u8]) {
     out.extend(b"\0\0");
 }
 
+/// The letter of a type of file in lists and digests, by a file's mode (`S_IFMT` of inode(7)); `?` for a type that does not exist.
+pub fn letter(mode: u32) -> u8 {
+    match mode & 0o170_000 {
+        0o040_000 => b'd',
+        0o100_000 => b'f',
+        0o120_000 => b'l',
+        0o020_000 => b'c',
+        0o060_000 => b'b',
+        0o010_000 => b'p',
+        0o140_000 => b's',
+        _ => b'?',
+    }
+}
+
 /// Adds an entry.
 pub fn add_entry(out: &mut Vec<u8>, entry: &Entry<'_>) {
     out.push(entry.kind);
@@ -283,6 +297,26 @@ mod tests {
         sum: 1 << 60,
         target: b"",
     };
+
+    #[test]
+    fn the_letter_of_a_file_is_one_that_is_read() {
+        use std::os::unix::fs::MetadataExt;
+        for (path, want) in [
+            ("/", b'd'),
+            ("/proc/self/exe", b'l'),
+            ("/dev/null", b'c'),
+            ("/etc/passwd", b'f'),
+        ] {
+            let mode = std::fs::symlink_metadata(path).unwrap().mode();
+            assert_eq!(letter(mode), want, "{path}");
+            let (mut text, entry) = (Vec::new(), Entry { kind: want, ..FILE });
+            let target: &[u8] = if want == b'l' { b"x" } else { b"" };
+            begin(&mut text);
+            add_entry(&mut text, &Entry { target, ..entry });
+            assert_eq!(ImageList::parse(&text).unwrap().entries[0].kind, want);
+        }
+        assert_eq!(letter(0o4755), b'?');
+    }
 
     #[test]
     fn written_lists_are_read_back() {

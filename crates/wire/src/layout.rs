@@ -1,6 +1,7 @@
 //! The layout of a node's disk.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use crate::text::cut;
+use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
 /// A disk layout: a name, a version that a person raises to prepare disks again, and partitions.
@@ -184,7 +185,7 @@ impl FromStr for Size {
     type Err = SizeError;
 
     fn from_str(text: &str) -> Result<Self, SizeError> {
-        let wrong = || SizeError(text.chars().take(40).collect());
+        let wrong = || SizeError(cut(text, 40).to_owned());
         if text == "rest" {
             return Ok(Size::Rest);
         }
@@ -221,17 +222,7 @@ impl fmt::Display for SizeError {
 
 impl std::error::Error for SizeError {}
 
-impl Serialize for Size {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Size {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
-    }
-}
+crate::serde_as_text!(Size);
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,7 @@
 //! The server's instructions for the agent.
 
-use crate::{DiskPlan, Health, HwAddr, Root, users::GivenUsers};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use crate::{DiskPlan, Health, HwAddr, Root, text::cut, users::GivenUsers};
+use serde::{Deserialize, Serialize};
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
 /// Everything that one boot of one node does, pinned when the boot script was handed out.
@@ -87,7 +87,7 @@ impl FromStr for ImageRef {
     type Err = ImageRefError;
 
     fn from_str(text: &str) -> Result<Self, ImageRefError> {
-        let wrong = || ImageRefError(text.chars().take(80).collect());
+        let wrong = || ImageRefError(cut(text, 80).to_owned());
         let (name, version) = text.split_once('@').ok_or_else(wrong)?;
         let plain = version.bytes().all(|b| b.is_ascii_digit()) && !version.starts_with('0');
         let version = version.parse().map_err(|_| wrong())?;
@@ -113,17 +113,7 @@ impl fmt::Display for ImageRefError {
 
 impl std::error::Error for ImageRefError {}
 
-impl Serialize for ImageRef {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for ImageRef {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
-    }
-}
+crate::serde_as_text!(ImageRef);
 
 /// Files for one node, to be written into the writable layer of its root.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

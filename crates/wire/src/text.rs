@@ -29,6 +29,25 @@ pub fn quoted(text: &str, most: usize) -> String {
     shown
 }
 
+/// Has a type that reads and shows itself as text ([`std::str::FromStr`], [`std::fmt::Display`]) be that text in JSON and in the store.
+#[macro_export]
+macro_rules! serde_as_text {
+    ($kind:ty) => {
+        impl ::serde::Serialize for $kind {
+            fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> ::serde::Deserialize<'de> for $kind {
+            fn deserialize<D: ::serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <String as ::serde::Deserialize>::deserialize(deserializer)?;
+                text.parse().map_err(::serde::de::Error::custom)
+            }
+        }
+    };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

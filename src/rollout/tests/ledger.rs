@@ -88,7 +88,7 @@ impl Rig {
             ..
         } = self;
         drop((rollouts, restarts));
-        daemon.kill();
+        daemon.kill(dir.path());
         Rig::open(dir)
     }
 

@@ -2,58 +2,20 @@
 
 use super::*;
 use crate::{
-    serve::{open, reload::Reloader},
-    testkit::add,
+    serve::reload::Reloader,
+    testkit::{self, add},
 };
-use rackstrap_base::warnings::SiteWarnings;
-use rackstrap_site::parse;
 use rackstrap_wire::testing::plan;
-use std::{fs, path::Path};
-
-fn site(state: &Path) -> String {
-    format!(
-        r#"
-[cluster]
-name = "lab"
-node-name = "r{{rack:02}}n{{slot:02}}"
-node-address = "10.5.{{rack}}.{{slot}}"
-reserved = ["10.5.0.0/24"]
-
-[server]
-state-dir = "{}"
-
-[[subnet]]
-network = "10.5.0.0/16"
-interface = "eth1"
-server = "10.5.0.1"
-"#,
-        state.display()
-    )
-}
-
-/// What `image import` leaves, as small as it can be.
-fn make_version(images: &Path, image: &str, created: u64) {
-    let (name, version) = image.split_once('@').unwrap();
-    let dir = images.join(name).join(version);
-    fs::create_dir_all(dir.join("root")).unwrap();
-    for part in ["kernel", "initramfs", "root/file"] {
-        fs::write(dir.join(part), created.to_string()).unwrap();
-    }
-    let manifest = format!(
-        "image = \"{image}\"\ncreated = {created}\nsource = \"x\"\nkernel-release = \"6\"\narch = \"x86_64\"\ninit = \"systemd\"\n\
-         files = 1\nbytes = 2\n"
-    );
-    fs::write(dir.join("manifest.toml"), manifest).unwrap();
-}
+use std::fs;
+use testbed::image::fake;
 
 #[tokio::test]
 async fn exports_of_versions_that_are_gone_or_are_other_trees_are_closed() {
     let dir = tempfile::tempdir().unwrap();
     let images = dir.path().join("images");
-    make_version(&images, "debian@1", 5);
-    make_version(&images, "rocky@1", 6);
-    let parsed = parse(&site(dir.path()), Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}"));
-    let shared = open(parsed.0, SiteWarnings::default()).unwrap();
+    fake(&images, "debian@1", 5).unwrap();
+    fake(&images, "rocky@1", 6).unwrap();
+    let shared = testkit::daemon(dir.path(), "");
     shared.nodes.change(&[add("r01n01")], "test", Timestamp::now()).unwrap();
     for image in ["debian@1", "rocky@1"] {
         let boot = shared
@@ -82,7 +44,7 @@ async fn exports_of_versions_that_are_gone_or_are_other_trees_are_closed() {
 
     // Another tree has the name and number; nobody need ask for it.
     fs::rename(images.join("rocky"), images.join("old")).unwrap();
-    make_version(&images, "rocky@1", 7);
+    fake(&images, "rocky@1", 7).unwrap();
     reloader.rescan_images().unwrap();
     assert!(kept.upgrade().is_none());
     assert_eq!(mount("rocky@1").unwrap().name(), "rocky@1");

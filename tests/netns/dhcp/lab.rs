@@ -21,6 +21,7 @@ use std::{
     thread::JoinHandle,
     time::{Duration, Instant},
 };
+use testbed::played::{Message, client_socket};
 use tokio_util::sync::CancellationToken;
 
 /// Generous, as the machine may be busy; nothing waits that long when it works.
@@ -306,33 +307,19 @@ pub fn socket(lab: &Lab, interface: &str) -> UdpSocket {
     let (namespace, interface) = (lab.client.clone(), interface.to_owned());
     let open = move || {
         enter(&namespace);
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
-        socket.bind_device(Some(interface.as_bytes())).unwrap();
-        socket.set_broadcast(true).unwrap();
-        let any: std::net::SocketAddr = "0.0.0.0:68".parse().unwrap();
-        socket.bind(&any.into()).unwrap();
+        let socket = client_socket(&interface).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        UdpSocket::from(socket)
+        socket
     };
     std::thread::spawn(open).join().unwrap()
 }
 
 /// A message with the broadcast flag; `id` becomes hardware address and transaction.
 pub fn message(kind: u8, id: u16, options: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![0; 240];
-    bytes[..3].copy_from_slice(&[1, 1, 6]);
-    bytes[6..8].copy_from_slice(&id.to_be_bytes());
-    bytes[10] = 0x80;
-    bytes[28..32].copy_from_slice(&[0x52, 0x54, 0, 9]);
-    bytes[32..34].copy_from_slice(&id.to_be_bytes());
-    bytes[236..].copy_from_slice(&[99, 130, 83, 99]);
-    bytes.extend_from_slice(&[53, 1, kind]);
-    bytes.extend_from_slice(options);
-    bytes.push(255);
-    bytes
+    let [high, low] = id.to_be_bytes();
+    let message = Message::new(kind, [0x52, 0x54, 0, 9, high, low]).xid(id.into());
+    message.broadcast().options(options).build()
 }
-
-pub const TO_ALL: (Ipv4Addr, u16) = (Ipv4Addr::BROADCAST, 67);
 
 pub fn receive(socket: &UdpSocket) -> Vec<u8> {
     let mut buffer = vec![0; 2000];

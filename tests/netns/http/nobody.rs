@@ -6,7 +6,10 @@ mod nfs;
 #[path = "nobody/relay.rs"]
 mod relay;
 
-use super::{Lab, Node, PATIENCE, address_of, fetch, status_of, talk, user::up};
+use super::{
+    Lab, Node, PATIENCE, address_of, fetch, status_of, talk,
+    user::{says, up, wants_overlay},
+};
 use anyhow::{Context, ensure};
 use rustix::{
     io::Errno,
@@ -22,7 +25,7 @@ use std::{
     os::unix::{fs::PermissionsExt, net::UnixStream},
     path::Path,
 };
-use testbed::{Namespace, Result, netns::SERVER, timeline::poll};
+use testbed::{Namespace, Result, netns::SERVER, played::Message, timeline::poll};
 
 const NOBODY: u32 = 65534;
 
@@ -116,17 +119,6 @@ impl Running {
             .as_u64()
             .with_context(|| format!("no {name}: {counters}"))
     }
-}
-
-fn says(proof: &str) -> String {
-    json!({"token": proof, "uptime_ms": 1, "detail": "", "trouble": "", "events": [], "checks": []}).to_string()
-}
-
-/// The body of a request for an overlay.
-fn wants_overlay(token: &str) -> String {
-    let disk = json!({"status": {"state": "not-wanted"}, "device": "", "size": 0, "mounts": []});
-    let hardware = json!({"cpus": 1, "memory_mib": 1, "vendor": "", "product": "", "serial": "", "hwaddrs": []});
-    json!({"token": token, "disk": disk, "hardware": hardware}).to_string()
 }
 
 #[test]
@@ -288,19 +280,9 @@ fn a_user_says_nothing_in_his_nodes_name_and_swallows_no_restart() -> Result {
 }
 
 /// A DHCP message for that card, from a program that may set any field.
-fn dhcp(op: u8, kind: u8, card: [u8; 6], giaddr: [u8; 4], options: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![0; 240];
-    bytes[..3].copy_from_slice(&[op, 1, 6]);
-    bytes[10] = 0x80;
-    bytes[24..28].copy_from_slice(&giaddr);
-    bytes[28..34].copy_from_slice(&card);
-    bytes[236..].copy_from_slice(&[99, 130, 83, 99]);
-    bytes.extend([53, 1, kind]);
-    bytes.extend(options);
-    bytes.extend([60, 9]);
-    bytes.extend(b"PXEClient");
-    bytes.extend([93, 2, 0, 7, 255]);
-    bytes
+fn dhcp(kind: u8, card: [u8; 6], giaddr: [u8; 4], options: &[u8]) -> Message {
+    let message = Message::new(kind, card).broadcast().giaddr(giaddr.into());
+    message.options(options).firmware(7)
 }
 
 /// As many machines as the pool has addresses, and more.
@@ -325,11 +307,11 @@ fn a_user_invents_no_machines_fills_no_rack_and_no_pool() -> Result {
             let [high, low] = number.to_be_bytes();
             let wanted = [50, 4, 10, 5, 255 - high, low];
             let card = phantom(number);
-            messages.push(dhcp(1, 1, card, [0; 4], &[]));
-            messages.push(dhcp(1, 3, card, [0; 4], &[&server[..], &wanted].concat()));
+            messages.push(dhcp(1, card, [0; 4], &[]).build());
+            messages.push(dhcp(3, card, [0; 4], &[&server[..], &wanted].concat()).build());
             // As a relay with the node's own address, and with another one.
-            messages.push(dhcp(1, 1, card, [10, 5, 1, 1], &[]));
-            messages.push(dhcp(1, 3, card, [10, 6, 0, 254], &[&server[..], &wanted].concat()));
+            messages.push(dhcp(1, card, [10, 5, 1, 1], &[]).build());
+            messages.push(dhcp(3, card, [10, 6, 0, 254], &[&server[..], &wanted].concat()).build());
         }
         sent += messages.len() as u64;
         as_nobody(&node.namespace, || {
@@ -391,26 +373,23 @@ fn a_user_raises_no_alarm_and_touches_no_other_node() -> Result {
     let up = Running::start()?;
     let (node, other) = (&up.lab.node, &up.other);
     let card = [0x52, 0x54, 0, 0, 1, 2];
-    let offer = |server: u8| dhcp(2, 2, card, [0; 4], &[54, 4, 10, 5, 0, server, 51, 4, 0, 0, 14, 16]);
-    let ask = |kind: u8, options: &[u8]| dhcp(1, kind, card, [0; 4], options);
+    let reply = |kind: u8, server: u8| {
+        let options = [54, 4, 10, 5, 0, server, 51, 4, 0, 0, 14, 16];
+        dhcp(kind, card, [0; 4], &options).reply().build()
+    };
+    let ask = |kind: u8, options: &[u8]| dhcp(kind, card, [0; 4], options);
     as_nobody(&node.namespace, || {
         let socket = UdpSocket::bind("0.0.0.0:0")?;
         socket.set_broadcast(true)?;
         for to in ["10.5.255.255:68", "10.5.0.1:68", "10.5.1.2:68", "10.5.0.1:67"] {
             for kind in [2, 5, 6] {
-                let mut reply = offer(8);
-                reply[242] = kind;
-                socket.send_to(&reply, to)?;
+                socket.send_to(&reply(kind, 8), to)?;
             }
         }
         // In the other node's name: it asks, takes a rival's offer, gives its address back, and says that it is taken.
         let rival = [54, 4, 10, 5, 0, 8, 50, 4, 10, 5, 1, 2];
         let ours = [54, 4, 10, 5, 0, 1, 50, 4, 10, 5, 1, 2];
-        let with_address = |kind: u8| {
-            let mut message = ask(kind, &ours);
-            message[12..16].copy_from_slice(&[10, 5, 1, 2]);
-            message
-        };
+        let with_address = |kind: u8| ask(kind, &ours).ciaddr([10, 5, 1, 2].into());
         for message in [
             ask(1, &[]),
             ask(3, &rival),
@@ -419,7 +398,7 @@ fn a_user_raises_no_alarm_and_touches_no_other_node() -> Result {
             ask(4, &ours),
             with_address(8),
         ] {
-            socket.send_to(&message, "10.5.0.1:67")?;
+            socket.send_to(&message.build(), "10.5.0.1:67")?;
         }
         Ok(())
     })?;
@@ -449,7 +428,7 @@ fn a_user_raises_no_alarm_and_touches_no_other_node() -> Result {
             socket.bind_device(Some(b"eth0"))?;
             socket.set_broadcast(true)?;
             socket.bind(&address("0.0.0.0:67").into())?;
-            socket.send_to(&offer(9), &address("255.255.255.255:68").into())?;
+            socket.send_to(&reply(2, 9), &address("255.255.255.255:68").into())?;
             Ok(())
         })??;
         let alarm = rivals(&up)?;

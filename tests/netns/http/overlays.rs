@@ -164,7 +164,7 @@ fn users_reach_a_running_node_and_hashes_only_its_root() -> Result {
     let get =
         |who: &testbed::Namespace, token: &str| fetch(who, &url, &["-H", &format!("Authorization: Bearer {token}")]);
     for (who, token) in [
-        (&lab.node.namespace, token.as_str()),
+        (&*lab.node.namespace, token.as_str()),
         (&lab.node.namespace, ""),
         (&lab.node.namespace, &secret[..63]),
         (&lab.stranger, secret),
@@ -212,8 +212,8 @@ fn users_reach_a_running_node_and_hashes_only_its_root() -> Result {
 
     // The secret is one boot's.
     let before = lab.node.boot.clone();
-    let got = super::address_of(&lab.node.namespace, &lab.cluster, &["-x", "77:69505845"])?;
-    ensure!(got.contains("10.5.1.1"), "{got}");
+    let has = lab.node.player.dhcp()?;
+    ensure!(has.address.octets() == [10, 5, 1, 1], "{has:?}");
     lab.node.fetch_script()?;
     ensure!(lab.node.boot != before);
     let url = format!("{BASE}/v1/users/{}", lab.node.boot);

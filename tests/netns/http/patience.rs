@@ -2,51 +2,24 @@
 //! for each test, which has little patience where the test is about it, and more than enough elsewhere.
 
 use super::{PATIENCE, patient, status_of, talk, until_closed};
+use crate::daemon::parts;
 use anyhow::{Context, ensure};
-use arc_swap::ArcSwap;
 use rackstrap::parts::{
-    boots::{Boot, Boots},
-    discovery::Discovery,
-    http::{Heard, Limits, Scripts, Service, serve},
-    loaders::Loaders,
-    nodes::Nodes,
-    overlay::{Renderer, Templates},
-    restart::Restarts,
-    rollout::Rollouts,
-    timeline::Recorder,
+    boots::Boot,
+    http::{Limits, Service, serve},
 };
 use rackstrap_base::{clock::Timestamp, counters::ReadCounts};
-use rackstrap_catalog::Catalog;
-use rackstrap_model::{
-    decide::{SharedWorld, World},
-    inventory::Inventory,
-};
-use rackstrap_store::Store;
 use rackstrap_wire::testing::plan;
 use std::{
     fs, io,
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    path::Path,
     sync::Arc,
     thread,
     time::Duration,
 };
 use testbed::{Namespace, Result, netns::SERVER, timeline::poll};
 use tokio_util::sync::CancellationToken;
-
-const SITE: &str = r#"
-[cluster]
-name = "lab"
-node-name = "r{rack:02}n{slot:02}"
-node-address = "10.5.{rack}.{slot}"
-reserved = ["10.5.0.0/24"]
-
-[[subnet]]
-network = "10.5.0.0/16"
-interface = "br0"
-server = "10.5.0.1"
-"#;
 
 /// Bytes of the one loader: more than the sockets of both sides buffer.
 const LOADER: usize = 24 << 20;
@@ -84,45 +57,11 @@ impl Server {
         let loader_dir = dir.path().join("loaders");
         fs::create_dir(&loader_dir)?;
         fs::write(loader_dir.join("big.efi"), vec![7; LOADER])?;
-        let store = Store::open(&dir.path().join("store.redb"))?;
-        let (site, _) = rackstrap_site::parse(SITE, Path::new("/site.toml"))?;
-        let recorder = Recorder::load(store.clone(), site.limits, Timestamp::now())?;
-        let world = World {
-            site: Arc::new(site),
-            inventory: Arc::new(Inventory::default()),
-            images: Arc::new(Catalog::default()),
-            assignments: Arc::default(),
-            confirmed: None,
-        };
-        let world: SharedWorld = Arc::new(ArcSwap::from_pointee(world));
-        let boots = Boots::load(store.clone())?;
-        let nodes = Nodes::new(store.clone(), world.clone());
-        let templates = Arc::new(ArcSwap::from_pointee(Templates::load(None)?));
-        let overlays = Renderer::new(world.clone(), store.clone(), boots.clone(), templates);
-        let restarts = Restarts::load(store.clone(), world.clone(), boots.clone(), recorder.clone())?;
-        let service = Arc::new(Service {
-            waits: Box::new(|_, _| true),
-            rollouts: Rollouts::start(
-                world.clone(),
-                store.clone(),
-                recorder.clone(),
-                boots.clone(),
-                restarts.clone(),
-            )?,
-            overlays: Arc::new(overlays),
-            discovery: Discovery::start(world.clone(), store.clone(), nodes, boots.clone())?,
-            restarts,
-            world,
-            boots,
-            windows: Arc::default(),
-            recorder,
-            firmware: Arc::default(),
-            loaders: Arc::new(ArcSwap::from_pointee(Loaders::load(&[loader_dir])?)),
-            scripts: Arc::new(ArcSwap::from_pointee(Scripts::load(None).map_err(anyhow::Error::msg)?)),
-            heard: Heard::default(),
-            limits,
-            counters: Arc::default(),
+        let parts = parts(dir.path(), |dir, text| {
+            let loaders = format!("loader-dirs = [{:?}]\n", dir.join("loaders"));
+            text.replace("[server]\n", &format!("[server]\n{loaders}"))
         });
+        let service = Arc::new(parts.http_service(Box::new(|_, _| true), limits));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -180,7 +119,6 @@ impl Server {
     }
 }
 
-/// A boot of whoever comes from loopback.
 /// Sends `byte` again and again until the other end has closed.
 fn drip(stream: &TcpStream, byte: u8) -> Result<thread::JoinHandle<()>> {
     let mut stream = stream.try_clone()?;

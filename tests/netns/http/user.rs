@@ -4,20 +4,19 @@ use super::{BASE, Lab, Node, PATIENCE, fetch};
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use std::{fs::File, io::Write};
-use testbed::{Namespace, Result, timeline::poll};
+use testbed::{
+    Namespace, Result,
+    played::{Message, no_disk, no_hardware},
+    timeline::poll,
+};
+
+/// The daemon.
+const OURS: [u8; 4] = [10, 5, 0, 1];
 
 /// A DHCP message of kind `kind` (option 53) for the card 52:54:00:00:`rack`:`slot`, as firmware writes it.
-fn pxe(kind: u8, rack: u8, slot: u8, address: [u8; 4]) -> Vec<u8> {
-    let mut bytes = vec![0; 240];
-    bytes[..3].copy_from_slice(&[1, 1, 6]);
-    bytes[28..34].copy_from_slice(&[0x52, 0x54, 0, 0, rack, slot]);
-    bytes[236..].copy_from_slice(&[99, 130, 83, 99]);
-    bytes.extend([53, 1, kind, 54, 4, 10, 5, 0, 1, 50, 4]);
-    bytes.extend(address);
-    bytes.extend([60, 9]);
-    bytes.extend(b"PXEClient");
-    bytes.extend([93, 2, 0, 7, 255]);
-    bytes
+fn pxe(kind: u8, rack: u8, slot: u8, address: [u8; 4], server: [u8; 4]) -> Vec<u8> {
+    let message = Message::new(kind, [0x52, 0x54, 0, 0, rack, slot]).server(server.into());
+    message.requested(address.into()).firmware(7).build()
 }
 
 /// Sends each as one datagram to the daemon, as uid 65534 of that namespace.
@@ -57,16 +56,19 @@ fn ignored(lab: &Lab, times: u64) -> Result {
 
 /// The secret of the node, whose overlay is fetched.
 pub(super) fn up(node: &Node) -> Result<String> {
-    let disk = json!({"status": {"state": "not-wanted"}, "device": "", "size": 0, "mounts": []});
-    let hardware = json!({"cpus": 1, "memory_mib": 1, "vendor": "", "product": "", "serial": "", "hwaddrs": []});
-    let body = json!({"token": node.token, "disk": disk, "hardware": hardware}).to_string();
-    let (status, overlay) = node.post("overlay", &body)?;
+    let (status, overlay) = node.post("overlay", &wants_overlay(&node.token))?;
     ensure!(status == 200, "{status}: {overlay}");
     let overlay: Value = serde_json::from_str(&overlay)?;
     Ok(overlay["secret"].as_str().context("no secret")?.to_owned())
 }
 
-fn says(proof: &str) -> String {
+/// The body of a request for an overlay.
+pub(super) fn wants_overlay(token: &str) -> String {
+    json!({"token": token, "disk": no_disk(), "hardware": no_hardware()}).to_string()
+}
+
+/// The body of anything else that an agent says.
+pub(super) fn says(proof: &str) -> String {
     json!({"token": proof, "uptime_ms": 1, "detail": "", "trouble": "", "events": [], "checks": []}).to_string()
 }
 
@@ -82,18 +84,19 @@ fn a_user_opens_no_window_and_says_nothing_of_other_machines() -> Result {
     let before = daemon.cli(&["lease", "list", "--json"])?;
 
     // His own machine: one datagram opened the window.
-    send(&node.namespace, &[pxe(3, 1, 1, [10, 5, 1, 1])])?;
+    send(&node.namespace, &[pxe(3, 1, 1, [10, 5, 1, 1], OURS)])?;
     ignored(&lab, 1)?;
     let (status, _, script) = fetch(&node.namespace, &format!("{BASE}/ipxe?mac={}", node.mac), &[])?;
     ensure!(status == 200 && !script.contains("token"), "{status}: {script}");
     // Another node, a second DHCP server, and machines that do not exist.
-    let mut forged = vec![pxe(1, 1, 2, [10, 5, 1, 2]), pxe(3, 1, 2, [10, 5, 1, 2])];
-    // The server identifier (option 54).
-    forged[1][245..249].copy_from_slice(&[10, 5, 0, 9]);
+    let mut forged = vec![
+        pxe(1, 1, 2, [10, 5, 1, 2], OURS),
+        pxe(3, 1, 2, [10, 5, 1, 2], [10, 5, 0, 9]),
+    ];
     for slot in 1..=5 {
         forged.extend([
-            pxe(1, 0xee, slot, [10, 5, 255, 100 + slot]),
-            pxe(3, 0xee, slot, [10, 5, 255, 100 + slot]),
+            pxe(1, 0xee, slot, [10, 5, 255, 100 + slot], OURS),
+            pxe(3, 0xee, slot, [10, 5, 255, 100 + slot], OURS),
         ]);
     }
     send(&node.namespace, &forged)?;
@@ -153,7 +156,7 @@ fn a_heartbeat_ends_what_was_not_asked_for_by_firmware() -> Result {
     let secret = up(&lab.node)?;
     let (boot, token) = (lab.node.boot.clone(), lab.node.token.clone());
     // Root of the node, or a machine on its wire, plays firmware while the system runs.
-    super::address_of(&lab.node.namespace, &lab.cluster, &["-x", "77:69505845"])?;
+    lab.node.player.dhcp()?;
     lab.node.fetch_script()?;
     let forged = lab.node.boot.clone();
     ensure!(forged != boot);

@@ -1,16 +1,16 @@
 //! Tens of thousands of machines that are none.
 
-use super::{
-    lab::Lab,
-    machine::{Machine, Stage, next_xid},
-};
+use super::lab::Lab;
 use std::{
     collections::BTreeSet,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
-use testbed::Result;
+use testbed::{
+    Result,
+    played::{Machine, Stage, next_xid},
+};
 
 /// DISCOVERs, each of another machine.
 const FLOOD: u32 = 20_000;

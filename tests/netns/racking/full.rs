@@ -1,11 +1,11 @@
 //! A pool of four addresses, and six machines.
 
-use super::{
-    lab::{Lab, NARROW, PATIENCE},
-    machine::{Machine, Stage},
-};
+use super::lab::{Lab, NARROW};
 use std::time::{Duration, Instant};
-use testbed::Result;
+use testbed::{
+    Result,
+    played::{Machine, PATIENCE, Stage},
+};
 
 const FULL: &str = "the temporary pool 10.5.42.1-10.5.42.4 is full";
 

@@ -1,21 +1,21 @@
 //! A daemon, a bridge, and a namespace that is every rack of the site: it has the relays' addresses, and those of all
 //! machines behind them.
 
-use super::machine::Wire;
 use anyhow::Context;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     net::Ipv4Addr,
     path::PathBuf,
     sync::Arc,
-    time::Duration,
 };
-use testbed::{Binaries, Daemon, Namespace, Result, Site, Subnet, paths::RunDir, timeline::poll};
-
-/// When to give up: nothing here takes that long, however loaded the machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+use testbed::{
+    Binaries, Daemon, Namespace, Result, Site, Subnet,
+    image::fake,
+    paths::RunDir,
+    played::{PATIENCE, Wire},
+    timeline::poll,
+};
 
 /// Of each subnet behind a relay, a /22: two racks, then the pool, then the relays.
 pub const RELAYED: [u8; 4] = [20, 24, 28, 32];
@@ -75,7 +75,7 @@ impl Lab {
             agent: PathBuf::new(),
         };
         let daemon = Daemon::new(&binaries, dir.path().join("daemon"), &site(unknown_machines), &[])?;
-        small_image(&daemon)?;
+        fake(&daemon.state_dir().join("images"), "debian@1", 0)?;
         let lab = Lab {
             daemon,
             racks,
@@ -147,16 +147,4 @@ impl Lab {
             format!("no {what}; discover list:\n{list}\nlog:\n{}", self.daemon.log_tail(20))
         })
     }
-}
-
-/// An image that boots nothing, as nobody here boots it.
-fn small_image(daemon: &Daemon) -> Result {
-    let dir = daemon.state_dir().join("images/debian/1");
-    fs::create_dir_all(dir.join("root"))?;
-    for file in ["kernel", "initramfs"] {
-        fs::write(dir.join(file), "none")?;
-    }
-    let manifest = "image = \"debian@1\"\ncreated = 0\nsource = \"a test\"\nkernel-release = \"6.1.0\"\n\
-                    arch = \"x86_64\"\ninit = \"systemd\"\nfiles = 0\nbytes = 0\n";
-    Ok(fs::write(dir.join("manifest.toml"), manifest)?)
 }

@@ -1,11 +1,11 @@
 //! Machines that say the same of themselves, and cards that are in two places.
 
-use super::{
-    lab::Lab,
-    machine::{Machine, Stage, Wire},
-};
+use super::lab::Lab;
 use std::sync::Arc;
-use testbed::Result;
+use testbed::{
+    Result,
+    played::{Machine, Stage, Wire},
+};
 
 /// What `discover list` says is in the machine's way.
 fn trouble(lab: &Lab, machine: &Machine) -> Result<String> {

@@ -4,23 +4,19 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use std::{
     fs,
-    io::{Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
-    path::Path,
+    net::Ipv4Addr,
     sync::{
-        Mutex,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::Duration,
 };
 use testbed::{
-    Binaries, Cluster, Namespace, Result, Site,
-    netns::{SERVER, connect_as_root},
+    Binaries, Cluster, Daemon, Namespace, Result, Site,
+    image::fake,
+    played::{Boot, Node, Wire, no_disk, no_hardware},
 };
 
-/// When to give up on one answer.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Nodes that boot at once.
 const AT_ONCE: usize = 24;
 /// Of so many nodes one asks for its overlay: a build without optimisation takes a tenth of a second to make a node's host keys.
@@ -37,20 +33,12 @@ pub enum Boots {
     Hangs,
 }
 
-/// A node.
-pub struct Node {
-    pub name: String,
-    hwaddr: [u8; 6],
-    address: Ipv4Addr,
-}
-
 /// All of them, and their daemon.
 pub struct Fleet {
     pub cluster: Cluster,
     pub nodes: Vec<Node>,
-    namespace: Namespace,
     /// Has no address, as firmware has none.
-    firmware: Namespace,
+    _firmware: Namespace,
 }
 
 impl Fleet {
@@ -65,38 +53,40 @@ impl Fleet {
     /// The same with another site file.
     pub fn of_site(site: &Site, racks: u8, slots: u8) -> Result<Fleet> {
         let cluster = Cluster::with_images(&Binaries::get()?, site, Vec::new())?;
-        version(cluster.daemon.state_dir(), 1)?;
+        version(&cluster.daemon, 1)?;
         cluster.start_daemon()?;
         let namespace = cluster.namespace.client("52:54:00:00:ff:02")?;
         // One neighbour for all: the kernel's table holds a thousand and a few.
         namespace.ip(&["address", "add", "10.5.0.2/16", "dev", "eth0"])?;
+        let namespace = Arc::new(namespace);
         let firmware = cluster.namespace.client("52:54:00:00:ff:03")?;
+        let wire = firmware.inside(|| Wire::local("eth0"))??;
         let mut nodes = Vec::new();
         for rack in 1..=racks {
             let network = format!("10.5.{rack}.0/24");
             namespace.ip(&["route", "add", "local", &network, "dev", "lo"])?;
             cluster.namespace.ip(&["route", "add", &network, "via", "10.5.0.2"])?;
-            nodes.extend((1..=slots).map(|slot| Node {
-                name: format!("r{rack:02}n{slot:02}"),
-                hwaddr: [0x52, 0x54, 0, 0xb0, rack, slot],
-                address: Ipv4Addr::new(10, 5, rack, slot),
+            nodes.extend((1..=slots).map(|slot| {
+                let (name, hwaddr) = (format!("r{rack:02}n{slot:02}"), [0x52, 0x54, 0, 0xb0, rack, slot]);
+                Node::among_others(&name, hwaddr, Ipv4Addr::new(10, 5, rack, slot), &wire, &namespace)
             }));
         }
-        let rows = nodes.iter().map(|node| format!("{},{}\n", node.name, node.mac(":")));
+        let rows = nodes
+            .iter()
+            .map(|node| format!("{},{}\n", node.name, node.machine.mac()));
         let file = cluster.dir().join("nodes.csv");
         fs::write(&file, "name,hwaddr\n".to_owned() + &rows.collect::<String>())?;
         cluster.daemon.cli(&["node", "import", &file.to_string_lossy()])?;
         Ok(Fleet {
             cluster,
             nodes,
-            namespace,
-            firmware,
+            _firmware: firmware,
         })
     }
 
     /// Makes another version of the image known to the daemon.
     pub fn add_version(&self, number: u32) -> Result<String> {
-        version(self.cluster.daemon.state_dir(), number)?;
+        version(&self.cluster.daemon, number)?;
         self.cluster.daemon.cli(&["reload"])?;
         let rollouts = self.cluster.daemon.json(&["rollout", "list"])?;
         Ok(rollouts
@@ -105,12 +95,7 @@ impl Fleet {
             .unwrap_or_default())
     }
 
-    /// Lets nodes act: what they do happens on their side of the network.
-    pub fn act<T: Send>(&self, act: impl FnOnce(&UdpSocket) -> Result<T> + Send) -> Result<T> {
-        let wire = self.firmware.inside(wire)??;
-        self.namespace.inside(|| act(&wire))?
-    }
-
+    /// The node of that name.
     pub fn node(&self, name: &str) -> Result<&Node> {
         let found = self.nodes.iter().find(|node| node.name == name);
         found.with_context(|| format!("no node {name}"))
@@ -132,256 +117,51 @@ impl Fleet {
         lot: impl Fn(&Node) -> Boots + Sync,
     ) -> Result<Vec<String>> {
         let (next, others) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-        let firmware = &self.firmware;
         let work = || -> Result {
-            let wire = firmware.inside(wire)??;
             while let Some(node) = nodes.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let mut boot = node.begin(&wire)?;
+                let mut boot = node.boot_into_kernel()?;
                 if boot.version != version {
                     others.lock().unwrap().push(node.name.clone());
                 } else if lot(node) == Boots::Hangs {
                     continue;
                 } else if lot(node) == Boots::Never {
                     for _ in 0..2 {
-                        boot = node.begin(&wire)?;
+                        boot = node.boot_into_kernel()?;
                         ensure!(boot.version == version, "{} was given {}", node.name, boot.version);
                     }
-                    boot = node.begin(&wire)?;
+                    boot = node.boot_into_kernel()?;
                     ensure!(boot.version != version, "{} does not go back", node.name);
                 }
-                node.come_up(&boot)?;
+                come_up(&boot)?;
             }
             Ok(())
         };
-        self.namespace.inside(|| {
-            thread::scope(|scope| {
-                let threads: Vec<_> = (0..AT_ONCE.min(nodes.len())).map(|_| scope.spawn(work)).collect();
-                threads
-                    .into_iter()
-                    .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            })
-        })??;
+        thread::scope(|scope| {
+            let threads: Vec<_> = (0..AT_ONCE.min(nodes.len())).map(|_| scope.spawn(work)).collect();
+            threads
+                .into_iter()
+                .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })?;
         Ok(others.into_inner().unwrap())
     }
 }
 
-/// A boot that has begun.
-pub struct Boot {
-    id: String,
-    token: String,
-    /// What its kernel is of; empty before it is fetched.
-    pub version: String,
-}
-
-impl Node {
-    fn mac(&self, between: &str) -> String {
-        self.hwaddr.map(|byte| format!("{byte:02x}")).join(between)
+/// From the kernel to the end of the boot.
+pub fn come_up(boot: &Boot) -> Result {
+    let plan = boot.plan()?;
+    ensure!(
+        plan["image"] == boot.version.as_str() && plan["node"] == boot.node.name.as_str(),
+        "kernel of {}: {plan}",
+        boot.version
+    );
+    if boot.node.machine.hwaddr[5] % OVERLAYS == 1 {
+        let overlay = boot.overlay(&no_disk(), &no_hardware())?;
+        ensure!(overlay.contains("PRIVATE KEY"), "overlay: {overlay}");
     }
-
-    /// Up to the kernel.
-    pub fn begin(&self, wire: &UdpSocket) -> Result<Boot> {
-        let mut boot = self.open(wire)?;
-        self.take_kernel(&mut boot)?;
-        Ok(boot)
-    }
-
-    /// Up to the script.
-    pub fn open(&self, wire: &UdpSocket) -> Result<Boot> {
-        let (id, token) = self.script(wire)?;
-        let version = String::new();
-        Ok(Boot { id, token, version })
-    }
-
-    /// After [`Node::open`]: the kernel.
-    pub fn take_kernel(&self, boot: &mut Boot) -> Result {
-        let (status, version) = self.ask("GET", &format!("/boot/{}/kernel", boot.id), "", None)?;
-        ensure!(status == 200, "{}: kernel: {status}: {version}", self.name);
-        boot.version = version;
-        Ok(())
-    }
-
-    /// The plan of a boot.
-    pub fn plan(&self, boot: &Boot) -> Result<Value> {
-        let (status, plan) = self.ask("GET", &format!("/v1/plan/{}", boot.id), &boot.token, None)?;
-        serde_json::from_str(&plan).with_context(|| format!("plan: {status}: {plan}"))
-    }
-
-    /// Says that the system is up; `checks` is what it found out about itself.
-    pub fn ready(&self, boot: &Boot, checks: &Value) -> Result {
-        let body = json!({"token": boot.token, "uptime_ms": 30_000, "detail": "a test", "checks": checks});
-        let (status, said) = self.ask("POST", &format!("/v1/ready/{}", boot.id), "", Some(&body))?;
-        ensure!(status == 204, "ready: {status}: {said}");
-        Ok(())
-    }
-
-    /// A heartbeat. True if the answer is the order to restart.
-    pub fn beat(&self, boot: &Boot) -> Result<bool> {
-        let body = json!({"token": boot.token, "uptime_ms": 60_000, "trouble": ""});
-        let (status, said) = self.ask("POST", &format!("/v1/heartbeat/{}", boot.id), "", Some(&body))?;
-        ensure!(matches!(status, 200 | 204), "heartbeat: {status}: {said}");
-        Ok(status == 200)
-    }
-
-    /// Status of MNT (RFC 1813 section 5.2.1) for the node's root user: 0 if it may mount that, 13 if it may not.
-    pub fn mount(&self, export: &str) -> Result<u32> {
-        const XID: u32 = 0x726f_0001;
-        // RPC version 2, MOUNT version 3, procedure 1; AUTH_SYS of uid 0 without a host name; no verifier.
-        let call = [
-            XID,
-            0,
-            2,
-            100_005,
-            3,
-            1,
-            1,
-            20,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            export.len() as u32,
-        ];
-        let mut payload: Vec<u8> = call.iter().flat_map(|word| word.to_be_bytes()).collect();
-        payload.extend_from_slice(export.as_bytes());
-        payload.resize(payload.len().next_multiple_of(4), 0);
-        // From a port that only root may use.
-        let mut stream = self.connect(2049)?;
-        stream.write_all(&(payload.len() as u32 | 1 << 31).to_be_bytes())?;
-        stream.write_all(&payload)?;
-        let mut reply = [0; 32];
-        stream.read_exact(&mut reply)?;
-        let word = |index: usize| u32::from_be_bytes([0, 1, 2, 3].map(|byte| reply[4 * index + byte]));
-        ensure!(word(1) == XID && word(6) == 0, "MNT of {export}: {reply:?}");
-        Ok(word(7))
-    }
-
-    /// From there to its end.
-    pub fn come_up(&self, boot: &Boot) -> Result {
-        let Boot { id, token, version } = boot;
-        let plan = self.plan(boot)?;
-        ensure!(
-            plan["image"] == version.as_str() && plan["node"] == self.name.as_str(),
-            "kernel of {version}: {plan}"
-        );
-        if self.hwaddr[5] % OVERLAYS == 1 {
-            let hardware =
-                json!({"cpus": 1, "memory_mib": 512, "vendor": "", "product": "", "serial": "", "hwaddrs": []});
-            let disk = json!({"status": {"state": "not-wanted"}, "device": "", "size": 0, "mounts": []});
-            let body = json!({"token": token, "disk": disk, "hardware": hardware});
-            let (status, overlay) = self.ask("POST", &format!("/v1/overlay/{id}"), "", Some(&body))?;
-            ensure!(
-                status == 200 && overlay.contains("PRIVATE KEY"),
-                "overlay: {status}: {overlay}"
-            );
-        }
-        self.ready(boot, &json!([]))
-    }
-
-    /// DHCP, then the script: the boot's id and token.
-    fn script(&self, wire: &UdpSocket) -> Result<(String, String)> {
-        let path = format!("/ipxe?mac={}", self.mac("-"));
-        for _ in 0..200 {
-            wire.send_to(&self.request(), (Ipv4Addr::BROADCAST, 67))
-                .context("sending a request")?;
-            for _ in 0..5 {
-                let (status, script) = self.ask("GET", &path, "", None)?;
-                ensure!(status == 200, "script: {status}: {script}");
-                let argument = |name: &str| {
-                    let name = format!("rackstrap.{name}=");
-                    let mut words = script.split_whitespace();
-                    words.find_map(|word| word.strip_prefix(&name).map(str::to_owned))
-                };
-                if let (Some(id), Some(token)) = (argument("plan"), argument("token")) {
-                    return Ok((id, token));
-                }
-                // The daemon has not seen the request yet.
-                ensure!(script.contains("has to ask DHCP before it boots"), "{script}");
-                thread::sleep(Duration::from_millis(20));
-            }
-        }
-        anyhow::bail!("{}: DHCP is not answered", self.name)
-    }
-
-    /// iPXE's REQUEST of one that knows its address (RFC 2131 section 4.3.2, INIT-REBOOT).
-    fn request(&self) -> Vec<u8> {
-        static XID: AtomicU32 = AtomicU32::new(0x726f_0000);
-        let mut bytes = vec![0; 240];
-        bytes[..3].copy_from_slice(&[1, 1, 6]);
-        bytes[4..8].copy_from_slice(&XID.fetch_add(1, Ordering::Relaxed).to_be_bytes());
-        bytes[10] = 0x80;
-        bytes[28..34].copy_from_slice(&self.hwaddr);
-        bytes[236..].copy_from_slice(&[99, 130, 83, 99]);
-        let mut put = |code: u8, data: &[u8]| {
-            bytes.extend_from_slice(&[code, data.len() as u8]);
-            bytes.extend_from_slice(data);
-        };
-        put(53, &[3]);
-        put(50, &self.address.octets());
-        put(60, b"PXEClient:Arch:00007:UNDI:003016");
-        put(93, &[0, 7]);
-        put(77, b"iPXE");
-        put(175, &[19, 1, 1, 23, 1, 1, 21, 1, 1, 39, 1, 1]);
-        bytes.push(255);
-        bytes.resize(bytes.len().max(300), 0);
-        bytes
-    }
-
-    /// A connection from the node's own address, and a port that only root may use.
-    fn connect(&self, port: u16) -> Result<TcpStream> {
-        let server: SocketAddr = format!("{SERVER}:{port}").parse()?;
-        let stream = connect_as_root(self.address, server, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(stream)
-    }
-
-    /// Status and body of a request from the node's own address.
-    fn ask(&self, method: &str, path: &str, token: &str, body: Option<&Value>) -> Result<(u16, String)> {
-        let asked = || -> Result<String> {
-            let mut stream = self.connect(80)?;
-            let body = body.map(Value::to_string).unwrap_or_default();
-            write!(
-                stream,
-                "{method} {path} HTTP/1.1\r\nHost: {SERVER}\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
-                 Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-                body.len()
-            )?;
-            let mut answer = Vec::new();
-            stream.read_to_end(&mut answer)?;
-            Ok(String::from_utf8_lossy(&answer).into_owned())
-        };
-        let answer = asked().with_context(|| format!("{} asks for {path}", self.name))?;
-        let (head, body) = answer
-            .split_once("\r\n\r\n")
-            .with_context(|| format!("{path}: no head in {answer:?}"))?;
-        let status = head.split(' ').nth(1).unwrap_or_default().parse()?;
-        Ok((status, body.to_owned()))
-    }
-}
-
-/// A socket for DHCP requests, whose answers nobody reads: the script tells whether there was one.
-fn wire() -> Result<UdpSocket> {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)?;
-    socket.bind_device(Some(b"eth0"))?;
-    socket.set_broadcast(true)?;
-    // Firmware sends from this port, and the daemon believes no other one; several threads are one wire.
-    socket.set_reuse_port(true)?;
-    let any: SocketAddr = "0.0.0.0:68".parse()?;
-    socket.bind(&any.into())?;
-    Ok(socket.into())
+    boot.ready(&json!([]))
 }
 
 /// A version of the image whose kernel says which one it is.
-fn version(state_dir: &Path, number: u32) -> Result {
-    let dir = state_dir.join(format!("images/debian/{number}"));
-    fs::create_dir_all(dir.join("root"))?;
-    fs::write(dir.join("kernel"), format!("debian@{number}"))?;
-    fs::write(dir.join("initramfs"), "none")?;
-    let manifest = format!(
-        "image = \"debian@{number}\"\ncreated = 0\nsource = \"a test\"\nkernel-release = \"6.1.0\"\narch = \"x86_64\"\n\
-         init = \"systemd\"\nfiles = 0\nbytes = 0\nwire = 4\n"
-    );
-    Ok(fs::write(dir.join("manifest.toml"), manifest)?)
+fn version(daemon: &Daemon, number: u32) -> Result {
+    fake(&daemon.state_dir().join("images"), &format!("debian@{number}"), 0)
 }

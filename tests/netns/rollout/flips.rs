@@ -1,44 +1,40 @@
 //! What nodes are given changes between a node's script and its plan: the boot goes on as it began.
 
-use super::fleet::{Fleet, Node};
+use super::fleet::{Fleet, come_up};
 use anyhow::ensure;
-use testbed::Result;
+use testbed::{Result, played::Node};
 
 /// What all nodes run before.
 const RUNNING: &str = "debian@1";
 
 /// Boots `node`, which runs [`RUNNING`], does `flip` after its script, and boots it again.
-fn boot_over(fleet: &Fleet, node: &Node, pinned: &str, next: &str, flip: impl FnOnce() -> Result) -> Result {
-    let mut boot = fleet.act(|wire| node.open(wire))?;
+fn boot_over(node: &Node, pinned: &str, next: &str, flip: impl FnOnce() -> Result) -> Result {
+    let mut boot = node.boot()?;
     flip()?;
-    fleet.act(|_| {
-        node.take_kernel(&mut boot)?;
-        let plan = node.plan(&boot)?;
-        let export = plan["root"]["export"].as_str().unwrap_or_default();
-        ensure!(
-            boot.version == pinned && plan["image"] == pinned && export == format!("/{pinned}"),
-            "kernel of {}, and {plan}",
-            boot.version
-        );
-        ensure!(node.mount(export)? == 0, "{} cannot mount {export}", node.name);
-        // What it is to boot next is not what it may mount now, unless it is what it ran until now.
-        let may = node.mount(&format!("/{next}"))? == 0;
-        ensure!(
-            may == (next == RUNNING),
-            "{} boots {pinned}, may mount {next}: {may}",
-            node.name
-        );
-        node.come_up(&boot)
-    })?;
-    fleet.act(|wire| {
-        let boot = node.begin(wire)?;
-        ensure!(boot.version == next, "{} boots {} then", node.name, boot.version);
-        // The system of before may still read its root.
-        ensure!(node.mount(&format!("/{pinned}"))? == 0 && node.mount(&format!("/{next}"))? == 0);
-        node.come_up(&boot)?;
-        ensure!(node.mount(&format!("/{pinned}"))? != 0, "it is up on {next}");
-        Ok(())
-    })
+    boot.take_kernel()?;
+    let plan = boot.plan()?;
+    let export = plan["root"]["export"].as_str().unwrap_or_default();
+    ensure!(
+        boot.version == pinned && plan["image"] == pinned && export == format!("/{pinned}"),
+        "kernel of {}, and {plan}",
+        boot.version
+    );
+    ensure!(node.mount(export)? == 0, "{} cannot mount {export}", node.name);
+    // What it is to boot next is not what it may mount now, unless it is what it ran until now.
+    let may = node.mount(&format!("/{next}"))? == 0;
+    ensure!(
+        may == (next == RUNNING),
+        "{} boots {pinned}, may mount {next}: {may}",
+        node.name
+    );
+    come_up(&boot)?;
+    let boot = node.boot_into_kernel()?;
+    ensure!(boot.version == next, "{} boots {} then", node.name, boot.version);
+    // The system of before may still read its root.
+    ensure!(node.mount(&format!("/{pinned}"))? == 0 && node.mount(&format!("/{next}"))? == 0);
+    come_up(&boot)?;
+    ensure!(node.mount(&format!("/{pinned}"))? != 0, "it is up on {next}");
+    Ok(())
 }
 
 #[test]
@@ -50,30 +46,30 @@ fn a_boot_keeps_its_version_whatever_happens_between_its_script_and_its_plan() -
     fleet.add_version(2)?;
     let (one, two, three) = (fleet.node("r01n01")?, fleet.node("r01n02")?, fleet.node("r01n03")?);
 
-    boot_over(&fleet, one, "debian@1", "debian@2", || {
+    boot_over(one, "debian@1", "debian@2", || {
         daemon.cli(&["rollout", "start", "debian@2", "--nodes", "r01n01"])?;
         daemon.kill();
         fleet.cluster.start_daemon()
     })?;
-    boot_over(&fleet, two, "debian@1", "debian@2", || {
+    boot_over(two, "debian@1", "debian@2", || {
         daemon.cli(&["rollout", "promote", "--batch", "100%"]).map(drop)
     })?;
-    boot_over(&fleet, three, "debian@2", "debian@1", || {
+    boot_over(three, "debian@2", "debian@1", || {
         daemon.cli(&["rollout", "abort"]).map(drop)
     })?;
     fleet.boot(&all, "debian@1")?;
     // Without a rollout.
-    boot_over(&fleet, one, "debian@1", "debian@2", || {
+    boot_over(one, "debian@1", "debian@2", || {
         daemon.cli(&["image", "promote", "debian@2"]).map(drop)
     })?;
-    boot_over(&fleet, two, "debian@2", "debian@1", || {
+    boot_over(two, "debian@2", "debian@1", || {
         daemon.cli(&["image", "rollback", "debian"])?;
         daemon.kill();
         fleet.cluster.start_daemon()
     })?;
     // And one that is rolled back while it is on.
     daemon.cli(&["rollout", "start", "debian@2", "--nodes", "r01n03"])?;
-    boot_over(&fleet, three, "debian@2", "debian@1", || {
+    boot_over(three, "debian@2", "debian@1", || {
         daemon.cli(&["image", "rollback", "debian"]).map(drop)
     })?;
     daemon.stop()

@@ -1,8 +1,8 @@
 //! Versions that nobody is given any more, and that a node runs or may have to go back to: they stay.
 
-use super::fleet::{Fleet, Node};
+use super::fleet::{Fleet, come_up};
 use std::time::Duration;
-use testbed::{Result, timeline::poll};
+use testbed::{Result, played::Node, timeline::poll};
 
 /// When to give up, however loaded the machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -44,14 +44,14 @@ fn what_a_node_runs_stays_until_it_has_booted_something_else() -> Result {
 
     // One that is no more, and one that is on its way to the other version, but not there.
     daemon.cli(&["node", "delete", "r01n03", "--yes", "--running"])?;
-    let boot = fleet.act(|wire| two.begin(wire))?;
+    let boot = two.boot_into_kernel()?;
     assert_eq!(boot.version, "debian@2");
     let held = "r01n02 run it or are booting it; r01n02 would go back to it";
     is_held(&fleet, "debian@1", held)?;
     daemon.kill();
     fleet.cluster.start_daemon()?;
     is_held(&fleet, "debian@1", held)?;
-    fleet.act(|_| two.come_up(&boot))?;
+    come_up(&boot)?;
     // That it is up is answered before it is known that it will not go back.
     let gone = poll(PATIENCE, || Ok(daemon.cli(&["image", "delete", "debian@1"]).ok()))?;
     let said = gone.unwrap_or_else(|| format!("{:#}", daemon.cli(&["image", "delete", "debian@1"]).unwrap_err()));
@@ -74,14 +74,14 @@ fn what_a_node_would_go_back_to_stays_for_it() -> Result {
     // It is up, and its checks fail: what it was well on is no boot of its own any more after a few others.
     let failed =
         serde_json::json!([{"check": "unit sshd.service", "ok": false, "detail": "unit sshd.service is failed"}]);
-    let boot = fleet.act(|wire| one.begin(wire))?;
-    fleet.act(|_| one.ready(&boot, &failed))?;
+    let boot = one.boot_into_kernel()?;
+    boot.ready(&failed)?;
     fleet.boot(&[two], "debian@1")?;
     daemon.cli(&["rollout", "abort"])?;
     daemon.cli(&["image", "promote", "debian@3"])?;
     fleet.boot(&[two], "debian@3")?;
     for _ in 0..3 {
-        let boot = fleet.act(|wire| one.begin(wire))?;
+        let boot = one.boot_into_kernel()?;
         assert_eq!(boot.version, "debian@3");
         is_held(&fleet, "debian@1", "r01n01 would go back to it")?;
     }

@@ -1,11 +1,11 @@
 //! Restarts that a rollout wanted, and that are cancelled with it.
 
-use super::fleet::{Boot, Fleet};
+use super::fleet::{Fleet, come_up};
 use anyhow::Context;
 use rackstrap_hostlist::{NoGroups, expand};
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
-use testbed::{Result, Site, timeline::poll};
+use testbed::{Result, Site, played::Boot, timeline::poll};
 
 /// When to give up, however loaded the machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -39,14 +39,12 @@ impl Scene {
         site.drain = program(dir.path(), "drain")?;
         site.resume = program(dir.path(), "resume")?;
         let fleet = Fleet::of_site(&site, 1, 3)?;
-        let boots = fleet.act(|wire| {
-            let boots = fleet.nodes.iter().map(|node| {
-                let boot = node.begin(wire)?;
-                node.come_up(&boot)?;
-                Ok(boot)
-            });
-            boots.collect::<Result<Vec<Boot>>>()
-        })?;
+        let boots = fleet.nodes.iter().map(|node| {
+            let boot = node.boot_into_kernel()?;
+            come_up(&boot)?;
+            Ok(boot)
+        });
+        let boots = boots.collect::<Result<Vec<Boot>>>()?;
         fleet.add_version(2)?;
         Ok(Scene { fleet, boots, dir })
     }
@@ -62,8 +60,7 @@ impl Scene {
 
     /// A heartbeat of the node with that index; true if it is told to restart.
     fn beat(&self, node: usize) -> Result<bool> {
-        let (node, boot) = (&self.fleet.nodes[node], &self.boots[node]);
-        self.fleet.act(|_| node.beat(boot))
+        Ok(self.boots[node].heartbeat()?.is_some())
     }
 
     fn wait_for_order(&self, node: usize) -> Result {
@@ -106,12 +103,8 @@ impl Scene {
 
     /// The node restarts into `version`, and comes up.
     fn restart(&mut self, node: usize, version: &str) -> Result {
-        let who = &self.fleet.nodes[node];
-        self.boots[node] = self.fleet.act(|wire| {
-            let boot = who.begin(wire)?;
-            who.come_up(&boot)?;
-            Ok(boot)
-        })?;
+        self.boots[node] = self.fleet.nodes[node].boot_into_kernel()?;
+        come_up(&self.boots[node])?;
         assert_eq!(self.boots[node].version, version);
         Ok(())
     }
@@ -197,11 +190,7 @@ fn a_rollout_that_stops_by_itself_restarts_nobody_else() -> Result {
     scene.cli(&START)?;
     scene.wait_for_step(1, "draining")?;
     let failed = json!([{"check": "unit sshd.service", "ok": false, "detail": "unit sshd.service is failed"}]);
-    scene.fleet.act(|wire| {
-        let node = &scene.fleet.nodes[0];
-        let boot = node.begin(wire)?;
-        node.ready(&boot, &failed)
-    })?;
+    scene.fleet.nodes[0].boot_into_kernel()?.ready(&failed)?;
     let stopped = poll(PATIENCE, || {
         let rollouts = scene.fleet.cluster.daemon.json(&["rollout", "status"])?;
         let stopped = rollouts[0]["stopped"].as_str().unwrap_or_default().to_owned();

@@ -21,7 +21,7 @@ use super::{
     seed,
 };
 use crate::fail::{Doing, Res};
-use rackstrap_wire::image_list::{self, Entry, ImageList};
+use rackstrap_wire::image_list::{self, Entry, ImageList, letter};
 use rustix::{
     fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat},
     io::Errno,
@@ -295,7 +295,7 @@ impl<'a> Work<'a, '_> {
     ) -> std::io::Result<bool> {
         let kind = FileType::from_raw_mode(stat.st_mode);
         let link = kind == FileType::Symlink;
-        if letter(kind) != entry.kind
+        if letter(kind.as_raw_mode()) != entry.kind
             || (stat.st_uid, stat.st_gid) != (entry.uid, entry.gid)
             || !link && stat.st_mode & 0o7777 != entry.mode
         {
@@ -467,19 +467,6 @@ enum Verdict {
     Node,
     /// The path already is what is wanted.
     Right,
-}
-
-fn letter(kind: FileType) -> u8 {
-    match kind {
-        FileType::Directory => b'd',
-        FileType::RegularFile => b'f',
-        FileType::Symlink => b'l',
-        FileType::CharacterDevice => b'c',
-        FileType::BlockDevice => b'b',
-        FileType::Fifo => b'p',
-        FileType::Socket => b's',
-        FileType::Unknown => 0,
-    }
 }
 
 fn checksum(mut file: File) -> std::io::Result<u32> {

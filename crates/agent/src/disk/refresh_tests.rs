@@ -59,7 +59,7 @@ impl Image {
         for name in paths(&var) {
             let path = var.join(&name);
             let meta = fs::symlink_metadata(&path).unwrap();
-            let kind = letter(FileType::from_raw_mode(meta.mode()));
+            let kind = letter(meta.mode());
             let content = match kind {
                 b'f' => fs::read(&path).unwrap(),
                 _ => Vec::new(),

@@ -4,16 +4,16 @@
 
 pub(super) mod task;
 
-use super::options::{Options, code};
+use super::{
+    guard::{HEADER_LEN, MAGIC_COOKIE},
+    options::{Options, code},
+};
 use rackstrap_wire::HwAddr;
 use std::net::Ipv4Addr;
 
 /// Bytes of an IPv4 header without options, and of a UDP header.
 const IPV4: usize = 20;
 const UDP: usize = 8;
-/// Bytes before the options: BOOTP's fields and the cookie (RFC 2131 section 2, RFC 2132 section 2).
-const FIXED: usize = 240;
-const COOKIE: [u8; 4] = [99, 130, 83, 99];
 /// Client identifier of the question (option 61), for the log of the server that is asked: type 0 is not a hardware address.
 const CLIENT_ID: &[u8] = b"\0rackstrap looks for DHCP servers";
 
@@ -25,12 +25,12 @@ pub fn nobody(random: [u8; 4]) -> HwAddr {
 
 /// The DHCPDISCOVER of the machine `hwaddr`, answered by broadcast.
 pub fn question(hwaddr: HwAddr, xid: u32) -> Vec<u8> {
-    let mut message = vec![0; FIXED];
+    let mut message = vec![0; HEADER_LEN];
     message[..3].copy_from_slice(&[1, 1, 6]);
     message[4..8].copy_from_slice(&xid.to_be_bytes());
     message[10] = 0x80;
     message[28..34].copy_from_slice(&hwaddr.0);
-    message[236..240].copy_from_slice(&COOKIE);
+    message[236..240].copy_from_slice(&MAGIC_COOKIE);
     message.extend([code::MESSAGE_TYPE, 1, 1]);
     message.extend([code::CLIENT_ID, CLIENT_ID.len() as u8]);
     message.extend(CLIENT_ID);
@@ -45,7 +45,7 @@ pub fn question(hwaddr: HwAddr, xid: u32) -> Vec<u8> {
 pub fn server_of(packet: &[u8]) -> Option<Ipv4Addr> {
     let message = packet.get(IPV4 + UDP..)?;
     let is_reply = packet[0] == 0x45 && packet[9] == 17 && packet[20..24] == [0, 67, 0, 68];
-    if !is_reply || message.len() < FIXED || message[0] != 2 || message[236..240] != COOKIE {
+    if !is_reply || message.len() < HEADER_LEN || message[0] != 2 || message[236..240] != MAGIC_COOKIE {
         return None;
     }
     let options = Options::scan(message).ok()?;
@@ -67,7 +67,7 @@ mod tests {
     fn reply(kind: u8) -> Vec<u8> {
         let mut message = question(nobody([1, 2, 3, 4]), 7);
         message[0] = 2;
-        message.truncate(FIXED);
+        message.truncate(HEADER_LEN);
         message.extend([53, 1, kind, 54, 4, 10, 5, 0, 9, 255]);
         datagram(
             "10.5.0.9:67".parse().unwrap(),

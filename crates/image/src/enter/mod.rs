@@ -12,6 +12,7 @@ mod sys;
 pub use inside::run_inside;
 
 use super::{
+    bootstrap::NO_INITRAMFS,
     error::{Doing, ImportError, Result},
     import::check_root,
     placeholders::{make_placeholders, remove_placeholders},
@@ -148,8 +149,7 @@ fn instructions(request: &EnterRequest, held: &LockedCopy) -> Instructions {
         ("SYSTEMD_OFFLINE", "1"),
         // Otherwise systemd-tmpfiles makes subvolumes in a tree that is a subvolume of btrfs.
         ("SYSTEMD_TMPFILES_FORCE_SUBVOL", "0"),
-        // With this, a kernel's package builds no initramfs, see `bootstrap`: it would take minutes, and no node would use it.
-        ("INITRD", "No"),
+        NO_INITRAMFS,
         // Debian's bashrc shows this in its prompt; other shells use PS1.
         ("debian_chroot", name),
     ]

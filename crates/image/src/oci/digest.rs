@@ -1,6 +1,7 @@
 //! Digests, and readers that compare bytes with a digest.
 
 use super::{Result, refused};
+use rackstrap_base::text::cut;
 use ring::digest::{Context, SHA256};
 use std::{
     fmt,
@@ -14,10 +15,7 @@ pub(crate) struct Digest([u8; 32]);
 impl Digest {
     /// Parses a digest. The specification's other algorithm, sha512, is not supported, because no registry uses it.
     pub fn parse(text: &str) -> Result<Self> {
-        let wrong = |why: &str| {
-            let text: String = text.chars().take(150).collect();
-            refused(format!("'{}' is not a digest: {why}", text.escape_debug()))
-        };
+        let wrong = |why: &str| refused(format!("'{}' is not a digest: {why}", cut(text, 150).escape_debug()));
         let Some(hex_text) = text.strip_prefix("sha256:") else {
             return Err(wrong("only sha256: is supported"));
         };

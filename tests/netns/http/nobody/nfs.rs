@@ -2,41 +2,17 @@
 
 use super::{PATIENCE, Running, address, as_nobody};
 use socket2::{Domain, Socket, Type};
-use std::{
-    io::{Read, Write},
-    net::TcpStream,
+use std::net::TcpStream;
+use testbed::{
+    Result,
+    netns::SERVER,
+    played::rpc::{MOUNT, NFS, call, opaque},
 };
-use testbed::{Result, netns::SERVER};
-
-/// An RPC call (RFC 5531) over TCP; the words of the reply, without the record's mark.
-fn call(stream: &mut TcpStream, program: u32, procedure: u32, arguments: &[u8]) -> Result<Vec<u32>> {
-    let head = [7, 0, 2, program, 3, procedure, 0, 0, 0, 0];
-    let mut body: Vec<u8> = head.iter().flat_map(|word: &u32| word.to_be_bytes()).collect();
-    body.extend(arguments);
-    let mark = 0x8000_0000 | body.len() as u32;
-    stream.write_all(&[&mark.to_be_bytes()[..], &body].concat())?;
-    let mut mark = [0; 4];
-    stream.read_exact(&mut mark)?;
-    let mut reply = vec![0; (u32::from_be_bytes(mark) & 0x7fff_ffff) as usize];
-    stream.read_exact(&mut reply)?;
-    let words = reply.chunks_exact(4);
-    Ok(words
-        .map(|word| u32::from_be_bytes([word[0], word[1], word[2], word[3]]))
-        .collect())
-}
 
 /// True if the reply is an accepted call whose own status is 0.
 fn granted(reply: &[u32]) -> bool {
     reply.get(2) == Some(&0) && reply.get(5) == Some(&0) && reply.get(6) == Some(&0)
 }
-
-fn opaque(bytes: &[u8]) -> Vec<u8> {
-    let padding = bytes.len().next_multiple_of(4) - bytes.len();
-    [&(bytes.len() as u32).to_be_bytes()[..], bytes, &vec![0; padding]].concat()
-}
-
-const MOUNT: u32 = 100_005;
-const NFS: u32 = 100_003;
 
 #[test]
 fn a_user_mounts_no_root_and_reads_none_with_a_handle() -> Result {

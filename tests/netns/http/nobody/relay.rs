@@ -1,11 +1,10 @@
 //! An honest relay passes on what a user of a node sends, from whatever port that came: dnsmasq 2.90 does.
 
-use super::{PATIENCE, Running, address_of, as_nobody, dhcp, fetch, says, up as boots_up, wants_overlay};
-use crate::netns::serve::argument;
+use super::{PATIENCE, Running, as_nobody, dhcp, fetch, says, up as boots_up, wants_overlay};
 use anyhow::{Context, ensure};
 use serde_json::json;
 use std::{fs, net::UdpSocket};
-use testbed::{Namespace, Result, timeline::poll};
+use testbed::{Namespace, Result, played::argument, timeline::poll};
 
 const RELAY: [u8; 4] = [10, 5, 0, 9];
 
@@ -13,7 +12,7 @@ const RELAY: [u8; 4] = [10, 5, 0, 9];
 fn relays(relay: &Namespace, card: u8, address: u8) -> Result<Vec<u8>> {
     let card = [0x52, 0x54, 0, 0, 1, card];
     let wanted = [50, 4, 10, 5, 1, address];
-    let message = dhcp(1, 3, card, RELAY, &[&wanted[..], &[77, 4], b"iPXE"].concat());
+    let message = dhcp(3, card, RELAY, &[&wanted[..], &[77, 4], b"iPXE"].concat()).build();
     relay.inside(|| {
         let socket = UdpSocket::bind("10.5.0.9:67")?;
         socket.set_read_timeout(Some(PATIENCE))?;
@@ -164,7 +163,7 @@ fn boots_that_a_relay_begins_do_not_end_the_one_under_way() -> Result {
     relay.ip(&["address", "add", "10.5.0.9/16", "dev", "eth0"])?;
     // It boots anew; users are on it from here on, and it is not ready yet.
     let node = &mut up.lab.node;
-    address_of(&node.namespace, &up.lab.cluster, &["-x", "77:69505845"])?;
+    node.player.dhcp()?;
     node.fetch_script()?;
     let secret = boots_up(node)?;
     let waiting = json!({"token": secret, "uptime_ms": 1, "checks": []}).to_string();
