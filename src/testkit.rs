@@ -16,14 +16,14 @@ use rackstrap_base::{clock::Timestamp, warnings::SiteWarnings};
 use rackstrap_catalog::Catalog;
 use rackstrap_model::{
     decide::{SharedWorld, World},
-    inventory::{Change, Inventory, NewNode, Node},
+    inventory::{Change, Inventory, Node},
 };
-use rackstrap_site::{Site, parse};
+use rackstrap_site::Site;
 use rackstrap_store::Store;
-use rackstrap_wire::{HwAddr, testing::plan};
+use rackstrap_wire::testing::plan;
 use std::{path::Path, sync::Arc, thread::sleep, time::Duration};
 
-pub use rackstrap_model::testing::{add, cluster, example, node, node_with_card, site};
+pub use rackstrap_model::testing::{CLUSTER, add, cluster, example, node, node_with_card, site};
 
 /// The world of `site`, without nodes and images.
 pub fn world(site: Site) -> WorldOf {

@@ -35,7 +35,6 @@ use rackstrap_image::{load_catalog, own_images};
 use rackstrap_model::{
     decide::{SharedWorld, World},
     disks::describe_effects,
-    inventory::Inventory,
 };
 use rackstrap_site::Site;
 use rackstrap_store::Store;

@@ -2,10 +2,8 @@
 
 use super::reload;
 use crate::{
-    boots::{Boots, describe_effects},
-    decide::{SharedWorld, World},
+    boots::Boots,
     discovery::Discovery,
-    inventory::Inventory,
     nodes::{self, Nodes},
     restart::Restarts,
     rollout::Rollouts,
@@ -14,6 +12,11 @@ use crate::{
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use rackstrap_base::clock::Timestamp;
+use rackstrap_model::{
+    decide::{SharedWorld, World},
+    disks::describe_effects,
+    inventory::Inventory,
+};
 use rackstrap_store::Store;
 use std::sync::Arc;
 

@@ -7,7 +7,6 @@ use crate::{
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_model::decide::{Assignments, Trial, World};
-use rackstrap_site::parse;
 use rackstrap_store::{Batch, Store, Table};
 use rackstrap_wire::CheckResult;
 use serde_json::json;
