@@ -514,15 +514,10 @@ impl Restarts {
     }
 
     pub(super) fn say(&self, note: &Note, now: Timestamp) {
-        let level = match note.level {
-            lifecycle::Level::Ok => Level::Ok,
-            lifecycle::Level::Retry => Level::Retry,
-            lifecycle::Level::Error => Level::Error,
-        };
-        let event = Event::new(now, EventKind::Restart, level, note.text.clone());
+        let event = Event::new(now, EventKind::Restart, note.level, note.text.clone());
         self.shared.recorder.record(Subject::Node(note.node.clone()), event);
         match note.level {
-            lifecycle::Level::Ok => tracing::info!("restart of {}: {}", note.node, note.text),
+            Level::Ok => tracing::info!("restart of {}: {}", note.node, note.text),
             _ => tracing::warn!("restart of {}: {}", note.node, note.text),
         }
     }

@@ -26,11 +26,11 @@ mod tests;
 
 #[cfg(test)]
 use event::DETAIL_LIMIT;
-pub use event::{Event, Level, NodeState, Subject};
+pub use event::{Event, NodeState, Sender, Subject};
 pub use follow::{Follow, dropped_order};
 pub use kind::{DhcpMessage, EventKind};
 pub use node_status::NodeStatus;
-pub use pace::IPXE;
+pub use rackstrap_base::level::Level;
 use pace::{BootPace, BootStage};
 pub use recorder::Recorder;
 pub use standing::Standing;

@@ -41,6 +41,8 @@ fn event(line: &str) -> Event {
         }
     }
     event.step = kind(&step.join(" "));
+    // The detail of a script's line says who sent a packet.
+    event.complete_sender();
     event
 }
 
@@ -525,7 +527,7 @@ fn a_start_reads_the_ends_of_timelines_and_the_rest_when_it_is_asked_for() {
             };
             let event = Event::new(at, kind(step), level, "no disk");
             let event = if step == "dhcp discover" {
-                event
+                event.sent_by(Sender::Firmware)
             } else {
                 event.of_boot(format!("b{boot}"))
             };

@@ -6,6 +6,7 @@ pub mod connection_limit;
 pub mod counters;
 pub mod firmware;
 pub mod inet;
+pub mod level;
 pub mod link;
 pub mod panics;
 pub mod rare;

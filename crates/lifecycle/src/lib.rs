@@ -22,20 +22,10 @@ mod share;
 
 pub use observed::Observed;
 pub use plan::{Action, Changed, Job, Node, Order, Plan, Situation, begin, plan};
+pub use rackstrap_base::level::Level;
 pub use share::Share;
 
 use rackstrap_base::clock::Timestamp;
-
-/// Severity of a record on a timeline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// As it should be.
-    Ok,
-    /// A failed attempt that is repeated.
-    Retry,
-    /// A failure.
-    Error,
-}
 
 /// A record for a node's timeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +39,7 @@ pub struct Note {
 }
 
 /// The end of a time of so many seconds that began at `from`: what is not ready after it is late. The one deadline there is.
-pub(crate) fn deadline(from: Timestamp, within_secs: u64) -> Timestamp {
+pub fn deadline(from: Timestamp, within_secs: u64) -> Timestamp {
     from.plus_secs(within_secs)
 }
 
