@@ -1,6 +1,9 @@
 //! Versions that have to stay although no node may run them just now, and why.
 
-use super::{RolloutError, ledger::Ledger};
+use super::{
+    RolloutError,
+    ledger::{Ledger, changes},
+};
 use crate::{
     config::Site,
     decide::{Assignments, Renaming},
@@ -24,12 +27,17 @@ pub fn stored(store: &Store) -> Result<Assignments, StoreError> {
 /// # Errors
 /// The store's, and a rollout of it that is on.
 pub fn rename_stored(store: &Store, renaming: &Renaming) -> Result<(), RolloutError> {
-    let mut ledger = load(store)?;
-    ledger.rename(renaming).map_err(RolloutError::Refused)?;
-    Ok(store.commit_blocking(ledger.unwritten())?)
+    let before = load(store)?;
+    let mut after = before.clone();
+    after.rename(renaming).map_err(RolloutError::Refused)?;
+    Ok(store.commit_blocking(changes(&before, &after))?)
 }
 
-fn load(store: &Store) -> Result<Ledger, StoreError> {
+/// All that is on disk.
+///
+/// # Errors
+/// The store's.
+pub(super) fn load(store: &Store) -> Result<Ledger, StoreError> {
     let current = store.scan(Table::Current, b"")?;
     let rollouts = store.scan(Table::Rollouts, b"")?;
     Ok(Ledger::load(
