@@ -200,14 +200,15 @@ async fn show_status(context: Shared, _: String) -> Result<api::StatusAnswer, Re
     let mut warnings = context.warnings.list(now);
     // Found now and not kept: a command about the nodes mends it.
     let of_nodes = preflight::of_nodes(&world.site, world.inventory.iter().map(|node| &**node));
-    warnings.extend(of_nodes.into_iter().map(|finding| SiteWarning {
+    let of_nodes = of_nodes.into_iter().map(|finding| SiteWarning {
         topic: finding.topic,
         message: finding.message,
         help: finding.help,
         fatal: finding.fatal,
         since: now,
         last: now,
-    }));
+    });
+    warnings.extend(context.warnings.found(now, of_nodes.collect()));
     Ok(api::StatusAnswer {
         cluster: world.site.cluster.name.clone(),
         now,
