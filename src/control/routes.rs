@@ -2,7 +2,8 @@
 
 use super::{
     Context,
-    api::{self, paths},
+    answers::status,
+    api::{self, StatusRow, paths},
     backup, discover, disks,
     leases::{self, all_leases, lease_of},
     meant::{Meant, meant},
@@ -18,7 +19,7 @@ use crate::{
     decide::{Decision, Requester, decide},
     discovery::Waiting,
     preflight,
-    timeline::{Level, NodeState, StatusRow, Subject, status, summarise},
+    timeline::{Level, NodeState, Subject, summarise},
 };
 use axum::{
     Extension, Json, Router,
@@ -268,7 +269,7 @@ async fn timeline(context: Shared, text: String) -> Result<api::TimelineAnswer, 
         return Err(Refusal(StatusCode::NOT_FOUND, text));
     }
     Ok(api::TimelineAnswer {
-        boots: summarise(&events),
+        boots: summarise(&events).into_iter().map(api::BootSummary::from).collect(),
         subject: subject.into(),
         events: events.into_iter().map(api::EventRow::from).collect(),
     })

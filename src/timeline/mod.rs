@@ -11,7 +11,6 @@ mod pace;
 mod recorder;
 mod rows;
 mod standing;
-mod status;
 mod summary;
 mod task;
 
@@ -30,12 +29,9 @@ pub use event::{Event, NodeState, Sender, Subject};
 pub use follow::{Follow, dropped_order};
 pub use kind::{DhcpMessage, EventKind};
 pub use node_status::NodeStatus;
-pub use rackstrap_base::level::Level;
 use pace::{BootPace, BootStage};
+pub use rackstrap_base::level::Level;
 pub use recorder::Recorder;
 pub use standing::Standing;
-#[cfg(test)]
-use status::describe_disk;
-pub use status::{StatusRow, status};
-pub use summary::{BootSummary, summarise};
+pub use summary::{BootSummary, StepTime, summarise};
 pub use task::watch_over;
