@@ -359,7 +359,7 @@ async fn explain(
     // A machine that takes another server's offer gets nothing of what stands here.
     why.extend(
         site_warnings
-            .filter(|warning| warning.topic.starts_with(rackstrap_base::warnings::DHCP_SERVER))
+            .filter(SiteWarning::is_of_dhcp_server)
             .map(|warning| warning.message),
     );
     Ok(Json(api::ExplainAnswer {

@@ -343,6 +343,7 @@ impl Ledger {
                 self.finished.insert(rollout.number, rollout.stage);
             }
         }
+        self.finished.retain(|number, _| self.rollouts.contains_key(number));
     }
 
     /// A version becomes the current one of its image.

@@ -50,6 +50,11 @@ impl SiteWarning {
     pub fn level(&self) -> &'static str {
         if self.fatal { "error" } else { "warning" }
     }
+
+    /// True if it is about another DHCP server.
+    pub fn is_of_dhcp_server(&self) -> bool {
+        is_server(&self.topic)
+    }
 }
 
 /// The site's warnings; clones share them. All methods are short and from memory.
