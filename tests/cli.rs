@@ -319,8 +319,16 @@ fn status_and_timelines() {
 fn watching_ends_with_an_interrupt_and_goes_on_without_the_daemon() {
     let daemon = Daemon::start();
     daemon.says("node add r01n01 --hwaddr 52:54:00:01:01:01");
-    let mut child = daemon.command("status --watch").stdout(Stdio::piped()).spawn().unwrap();
+    let watch = |words: &str| {
+        let mut command = daemon.command(words);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut child = watch("status --watch");
+    let mut json = watch("status --watch --json");
     let mut lines = BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
+    let mut troubles = BufReader::new(child.stderr.take().unwrap())
         .lines()
         .map_while(Result::ok);
     assert!(lines.any(|line| line.contains("r01n01") && line.contains("absent")));
@@ -328,10 +336,22 @@ fn watching_ends_with_an_interrupt_and_goes_on_without_the_daemon() {
     daemon.recorder.record(Subject::Node("r01n01".into()), event);
     assert!(lines.any(|line| line.contains("r01n01") && line.contains("ready")));
     daemon.cancel.cancel();
-    assert!(lines.any(|line| line.contains("no rackstrap daemon answers")));
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    assert!(child.wait().unwrap().success());
+    assert!(troubles.any(|line| line.contains("no rackstrap daemon answers")));
+    let mut troubles = BufReader::new(json.stderr.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
+    assert!(troubles.any(|line| line.contains("no rackstrap daemon answers")));
+    for child in [&mut child, &mut json] {
+        let pid = rustix::process::Pid::from_child(child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        assert!(child.wait().unwrap().success());
+    }
+    assert!(!lines.any(|line| line.contains("no rackstrap daemon answers")));
+    let answers = json.wait_with_output().unwrap().stdout;
+    let answers: Vec<serde_json::Value> = (String::from_utf8(answers).unwrap().lines())
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(answers.last().unwrap()["nodes"][0]["state"], "ready");
     daemon.runtime.shutdown_background();
 }
 

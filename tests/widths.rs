@@ -53,6 +53,7 @@ fn rollout(store: &Store) {
         remarks: vec![Remark {
             at: now,
             what: why.into(),
+            kind: Default::default(),
         }],
         tally: Tally {
             failed: 12,

@@ -111,7 +111,7 @@ where
             }
             Wake::Answer(Some(Ok(answer))) => current = Some(Current::of(answer)),
             Wake::Answer(Some(Err(error))) if error.passes() => {
-                screen.show(&View::Text(error.to_string()), &mut last)?;
+                screen.show(&View::Trouble(error.to_string()), &mut last)?;
                 current = None;
             }
             Wake::Answer(Some(Err(error))) => return Err(error.into()),
@@ -156,7 +156,7 @@ impl<T: Watchable> Current<T> {
 /// `error`, otherwise.
 pub fn unless_it_comes_back(error: anyhow::Error) -> Result<View> {
     match error.downcast_ref() {
-        Some(broken) if ClientError::passes(broken) => Ok(View::Text(error.to_string())),
+        Some(broken) if ClientError::passes(broken) => Ok(View::Trouble(error.to_string())),
         _ => Err(error),
     }
 }
@@ -234,6 +234,9 @@ pub enum View {
     Table(String),
     /// Text that goes on in the next line.
     Text(String),
+    /// Why there is nothing to show just now. Where it is not a terminal that is drawn, programs read standard output, and expect answers
+    /// there, as JSON perhaps: this goes to standard error.
+    Trouble(String),
 }
 
 /// Where it is drawn: over and over on a terminal, one after the other anywhere else.
@@ -271,7 +274,7 @@ impl Screen {
     }
 
     fn show(&self, view: &View, last: &mut String) -> Result<()> {
-        let (View::Table(text) | View::Text(text)) = view;
+        let (View::Table(text) | View::Text(text) | View::Trouble(text)) = view;
         if self.terminal {
             // Home, each line cleared to its end, then the rest of the screen: redrawn without a flicker. Cleared
             // before it is written: at the right edge, clearing afterwards would take the last letter.
@@ -279,12 +282,15 @@ impl Screen {
             // Without autowrap (DECAWM), a line that is too long ends at the edge and the others stay where they are.
             let (cut, wrap) = match view {
                 View::Table(_) => ("\x1b[?7l", "\x1b[?7h"),
-                View::Text(_) => ("", ""),
+                View::Text(_) | View::Trouble(_) => ("", ""),
             };
             return write(format!("{cut}\x1b[H\x1b[K{lines}{wrap}\x1b[J").as_bytes());
         }
         if text != last {
-            output::print(text)?;
+            match view {
+                View::Table(_) | View::Text(_) => output::print(text)?,
+                View::Trouble(_) => eprintln!("rackstrap: {text}"),
+            }
             text.clone_into(last);
         }
         Ok(())

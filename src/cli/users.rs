@@ -4,7 +4,7 @@ use super::{
     connection::connect,
     output::{self, Format},
 };
-use crate::{control::api, overlay::UsersReport};
+use crate::control::api::{self, UsersReport};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use rackstrap_hostlist::NodeSet;

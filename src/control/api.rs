@@ -1,9 +1,26 @@
 //! What the command line and the daemon say to each other: requests and answers, each a type of its own. `answers/` next to it makes
 //! them of the program's types. Both sides are one program: nothing here is kept over releases, but scripts read `--json`, so fields keep
 //! their names.
+//!
+//! No row of the store is here. What is here of other modules is their vocabulary, which means the same wherever it stands, and reports
+//! that are made for whoever asks and kept nowhere:
+//!
+//! | From | Vocabulary | Reports |
+//! |---|---|---|
+//! | [`crate::boots`] | | [`DiskEffect`], [`DiskTrouble`] |
+//! | [`crate::discovery`] | | [`FullPool`] |
+//! | [`crate::inventory`] | [`Change`](crate::inventory::Change): what is to become of nodes | |
+//! | [`crate::overlay`] | | [`ListedTree`], [`Preview`], [`UsersReport`] |
+//! | [`crate::rollout`] | [`Share`](crate::rollout::Share) | |
+//! | [`crate::timeline`] | [`Level`], [`NodeState`] | |
+//! | `rackstrap_base` | times | [`SiteWarning`](rackstrap_base::warnings::SiteWarning) |
+//! | `rackstrap_store` | [`BadRow`]: a row's name, and what is wrong with it | [`Look`] |
+//! | `rackstrap_wire` | what agents and the daemon say to each other: addresses, versions, disks and their layouts, hardware | |
+//!
+//! `answers/tests.rs` compares this list with the imports, and pins the JSON of all of them.
 
 use crate::overlay::ListedTree;
-use rackstrap_base::{clock::Timestamp, warnings::SiteWarning};
+use rackstrap_base::clock::Timestamp;
 use rackstrap_store::{BadRow, Look};
 use rackstrap_wire::{DiskPlan, ImageRef, Layout, Wipe};
 use serde::{Deserialize, Serialize};
@@ -16,6 +33,7 @@ mod nodes;
 pub mod paths;
 mod restarts;
 mod rollouts;
+mod status;
 mod timeline;
 mod watch;
 
@@ -25,13 +43,14 @@ pub use leases::*;
 pub use nodes::*;
 pub use restarts::*;
 pub use rollouts::*;
+pub use status::*;
 pub use timeline::*;
 pub use watch::*;
 
-/// Computed for answers, and kept in no table: how a node is, and what its next boot does to its disk.
 pub use crate::{
     discovery::FullPool,
-    timeline::{BootSummary, Level, NodeState, StatusRow},
+    overlay::{Preview, UsersReport},
+    timeline::{Level, NodeState},
 };
 pub use rackstrap_model::disks::{DiskEffect, DiskTrouble};
 
@@ -78,30 +97,6 @@ pub struct Discarded {
 pub struct Done {
     /// What.
     pub message: String,
-}
-
-/// `rackstrap status`
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct StatusAnswer {
-    /// Name of the cluster.
-    pub cluster: String,
-    /// The daemon's present.
-    pub now: Timestamp,
-    /// All nodes, then the unknown machines, but for those that are ignored.
-    pub nodes: Vec<StatusRow>,
-    /// Unknown machines that are ignored.
-    pub ignored: usize,
-    /// Pools that have no address for some of the machines.
-    pub full: Vec<FullPool>,
-    /// What is wrong with the site as a whole, each with its remedy.
-    #[serde(default)]
-    pub warnings: Vec<SiteWarning>,
-}
-
-impl Watchable for StatusAnswer {
-    fn now(&mut self) -> Option<&mut Timestamp> {
-        Some(&mut self.now)
-    }
 }
 
 /// One thing that must be true of a node, and what came of it.

@@ -1,13 +1,13 @@
 //! The inventory's routes: what there is, what shall be different, what was.
 
 use super::{
-    answers::checks_of,
+    answers::{checks_of, status},
     api, disks,
     meant::{Meant, meant},
     refusal::{Refusal, Shared, blocking, broken},
     signed::Signed,
 };
-use crate::timeline::{NodeState, NodeStatus, Subject, dropped_order, status, summarise};
+use crate::timeline::{NodeState, NodeStatus, Subject, dropped_order, summarise};
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -127,7 +127,9 @@ pub(super) async fn show(
             .collect(),
         status: row,
         hardware: boots.iter().find_map(|boot| boot.hardware.clone()),
-        boots: summarise(&context.recorder.of(&Subject::Node(name))),
+        boots: (summarise(&context.recorder.of(&Subject::Node(name))).into_iter())
+            .map(api::BootSummary::from)
+            .collect(),
         node: api::NodeRow::from(&node),
     }))
 }

@@ -5,7 +5,7 @@ use super::{
     meant::{Meant, meant},
     refusal::{Refusal, Shared, blocking},
 };
-use crate::{overlay::UsersReport, timeline::NodeStatus};
+use crate::timeline::NodeStatus;
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -39,7 +39,7 @@ pub(super) async fn preview(
     State(context): State<Shared>,
     Path(text): Path<String>,
     Query(asked): Query<PreviewOf>,
-) -> Result<Json<crate::overlay::Preview>, Refusal> {
+) -> Result<Json<api::Preview>, Refusal> {
     let refuse = |why: String| Refusal(StatusCode::UNPROCESSABLE_ENTITY, why);
     let (node, hwaddr) = match meant(&context.world.load(), &text)? {
         Meant::Node(node) => {
@@ -59,11 +59,11 @@ pub(super) async fn preview(
     preview.map(Json).map_err(refuse)
 }
 
-pub(super) async fn users(State(context): State<Shared>) -> Result<Json<UsersReport>, Refusal> {
+pub(super) async fn users(State(context): State<Shared>) -> Result<Json<api::UsersReport>, Refusal> {
     report(context).await
 }
 
-pub(super) async fn sync(State(context): State<Shared>) -> Result<Json<UsersReport>, Refusal> {
+pub(super) async fn sync(State(context): State<Shared>) -> Result<Json<api::UsersReport>, Refusal> {
     let overlays = context.overlays.clone();
     blocking(move || overlays.hold_users())
         .await?
@@ -71,7 +71,7 @@ pub(super) async fn sync(State(context): State<Shared>) -> Result<Json<UsersRepo
     report(context).await
 }
 
-async fn report(context: Shared) -> Result<Json<UsersReport>, Refusal> {
+async fn report(context: Shared) -> Result<Json<api::UsersReport>, Refusal> {
     let world = context.world.load_full();
     let now = Timestamp::now();
     let running = world.inventory.iter().filter_map(|node| {

@@ -2,7 +2,8 @@
 
 use super::{
     Context,
-    api::{self, paths},
+    answers::status,
+    api::{self, StatusRow, paths},
     backup, discover, disks,
     leases::{self, all_leases, lease_of},
     meant::{Meant, meant},
@@ -17,7 +18,7 @@ use super::{
 use crate::{
     discovery::Waiting,
     preflight,
-    timeline::{Level, NodeState, StatusRow, Subject, status, summarise},
+    timeline::{Level, NodeState, Subject, summarise},
 };
 use axum::{
     Extension, Json, Router,
@@ -200,14 +201,15 @@ async fn show_status(context: Shared, _: String) -> Result<api::StatusAnswer, Re
     let mut warnings = context.warnings.list(now);
     // Found now and not kept: a command about the nodes mends it.
     let of_nodes = preflight::of_nodes(&world.site, world.inventory.iter().map(|node| &**node));
-    warnings.extend(of_nodes.into_iter().map(|finding| SiteWarning {
+    let of_nodes = of_nodes.into_iter().map(|finding| SiteWarning {
         topic: finding.topic,
         message: finding.message,
         help: finding.help,
         fatal: finding.fatal,
         since: now,
         last: now,
-    }));
+    });
+    warnings.extend(context.warnings.found(now, of_nodes.collect()));
     Ok(api::StatusAnswer {
         cluster: world.site.cluster.name.clone(),
         now,
@@ -267,7 +269,7 @@ async fn timeline(context: Shared, text: String) -> Result<api::TimelineAnswer, 
         return Err(Refusal(StatusCode::NOT_FOUND, text));
     }
     Ok(api::TimelineAnswer {
-        boots: summarise(&events),
+        boots: summarise(&events).into_iter().map(api::BootSummary::from).collect(),
         subject: subject.into(),
         events: events.into_iter().map(api::EventRow::from).collect(),
     })
@@ -358,7 +360,7 @@ async fn explain(
     // A machine that takes another server's offer gets nothing of what stands here.
     why.extend(
         site_warnings
-            .filter(|warning| warning.topic.starts_with(rackstrap_base::warnings::DHCP_SERVER))
+            .filter(SiteWarning::is_of_dhcp_server)
             .map(|warning| warning.message),
     );
     Ok(Json(api::ExplainAnswer {

@@ -157,7 +157,7 @@ where
             };
             tokio::spawn(async move {
                 let _seat = seat;
-                push(first, digest, again, sources, &lines, &watchers.ending).await;
+                push(first, digest, again, sources, &lines, &watchers.ending, HEARTBEAT).await;
             });
             let mut response = Response::new(Body::new(Lines(taken)));
             let kind = header::HeaderValue::from_static(WATCH_TYPE);
@@ -167,7 +167,7 @@ where
     )
 }
 
-/// Sends lines until the watcher goes, the daemon ends, or the answer becomes a refusal.
+/// Sends lines until the watcher goes, the daemon ends, or the answer becomes a refusal. Each `heartbeat` has one at least.
 async fn push<Again, Made>(
     first: Bytes,
     mut digest: u64,
@@ -175,6 +175,7 @@ async fn push<Again, Made>(
     mut sources: Vec<watch::Receiver<u64>>,
     lines: &mpsc::Sender<Bytes>,
     ending: &CancellationToken,
+    heartbeat: Duration,
 ) where
     Again: Fn() -> Made,
     Made: Future<Output = Result<(Bytes, u64), Refusal>>,
@@ -201,7 +202,7 @@ async fn push<Again, Made>(
             }
             () = lines.closed() => return,
             () = any_changed(&mut sources) => true,
-            () = tokio::time::sleep(HEARTBEAT.saturating_sub(said.elapsed())) => false,
+            () = tokio::time::sleep(heartbeat.saturating_sub(said.elapsed())) => false,
         };
         if changed {
             tokio::select! {
@@ -220,14 +221,14 @@ async fn push<Again, Made>(
                 next = Some(line);
             }
             // Also where sources change all the time, and the answer does not.
-            Ok(_) => next = (said.elapsed() >= HEARTBEAT).then(|| word(&WatchLine::<()>::Alive)),
+            Ok(_) => next = (said.elapsed() >= heartbeat).then(|| word(&WatchLine::<()>::Alive)),
             Err(Refusal(_, error)) => {
                 let last = lines.send(word(&WatchLine::<()>::Failed(Failure { error })));
                 let _ = tokio::time::timeout(PATIENCE, last).await;
                 return;
             }
         }
-        gap = SHORTEST_GAP.max(begun.elapsed() * GAP_BY_COST).min(HEARTBEAT);
+        gap = SHORTEST_GAP.max(begun.elapsed() * GAP_BY_COST).min(heartbeat);
     }
 }
 
@@ -273,5 +274,39 @@ impl hyper::body::Body for Lines {
         cx: &mut std::task::Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         self.0.poll_recv(cx).map(|line| line.map(|line| Ok(Frame::data(line))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_watcher_hears_something_in_time_also_where_sources_change_and_the_answer_does_not() {
+        let source = watch::Sender::new(0);
+        let (lines, mut taken) = mpsc::channel(1);
+        let ending = CancellationToken::new();
+        let heartbeat = 2 * SHORTEST_GAP;
+        let again = || async { Ok((Bytes::from_static(b"same"), 1)) };
+        let first = Bytes::from_static(b"first");
+        let watched = push(first, 1, again, vec![source.subscribe()], &lines, &ending, heartbeat);
+        let busy = async {
+            loop {
+                source.send_modify(|number| *number += 1);
+                tokio::time::sleep(SHORTEST_GAP / 10).await;
+            }
+        };
+        let read = async {
+            assert_eq!(taken.recv().await.unwrap(), "first");
+            for _ in 0..2 {
+                let line = tokio::time::timeout(4 * heartbeat, taken.recv()).await;
+                assert_eq!(line.expect("a sign of life").unwrap(), word(&WatchLine::<()>::Alive));
+            }
+        };
+        tokio::select! {
+            () = watched => panic!("the watch goes on"),
+            () = busy => {}
+            () = read => {}
+        }
     }
 }

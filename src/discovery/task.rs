@@ -310,7 +310,7 @@ impl Discovery {
 
 impl Shared {
     /// Ends the filling of a rack; if `over_at` is given, only one whose time is over then.
-    fn end(&self, rack: &str, over_at: Option<Timestamp>) -> Result<Session, DiscoveryError> {
+    pub(super) fn end(&self, rack: &str, over_at: Option<Timestamp>) -> Result<Session, DiscoveryError> {
         let draft = |(): &()| {
             let floor = self.floor();
             let session = floor.sessions.get(rack);

@@ -532,3 +532,29 @@ fn a_machine_that_is_in_two_places_is_not_racked_by_itself() {
             .is_some()
     );
 }
+
+#[test]
+fn the_end_of_a_racks_time_ends_no_filling_that_was_begun_meanwhile() {
+    let rig = Rig::new();
+    let now = Timestamp::now();
+    let (over, later) = (now.plus_secs(3601), now.plus_secs(7201));
+    rig.discovery.begin(&wanted("r03"), "alice", now).unwrap();
+    // The thread found it over; before its turn came, somebody began again.
+    rig.discovery.end("r03").unwrap();
+    rig.discovery.begin(&wanted("r03"), "bob", over).unwrap();
+    let error = rig.discovery.shared.end("r03", Some(over)).unwrap_err().to_string();
+    assert!(error.contains("is not being filled"), "{error}");
+    let by = |rig: &Rig| {
+        rig.discovery
+            .shared
+            .floor()
+            .sessions
+            .get("r03")
+            .map(|session| session.by.clone())
+    };
+    assert_eq!(by(&rig).as_deref(), Some("bob"));
+    let rig = rig.restart();
+    assert_eq!(by(&rig).as_deref(), Some("bob"), "on disk");
+    rig.discovery.shared.end("r03", Some(later)).unwrap();
+    assert_eq!(by(&rig), None);
+}

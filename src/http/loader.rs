@@ -17,7 +17,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use rackstrap_base::{clock::Timestamp, text::quoted};
+use rackstrap_base::{clock::Timestamp, firmware::arch_of_ipxe, text::quoted};
 use rackstrap_image::permissive_args;
 use rackstrap_model::decide::{Decision, NodeDecision, Requester, World, decide};
 use rackstrap_wire::HwAddr;
@@ -33,6 +33,9 @@ use tower_http::services::ServeFile;
 #[derive(serde::Deserialize)]
 pub struct WhoAsks {
     mac: String,
+    /// iPXE's `${buildarch}`; empty from one that was given its URL by an older release.
+    #[serde(default)]
+    arch: String,
     /// What its last script failed at.
     failed: Option<String>,
     /// What iPXE knows of the machine by SMBIOS, told when it asks a second time. Empty where it knows nothing, which must
@@ -62,7 +65,7 @@ pub async fn script(
     let world = service.snapshot();
     let requester = Requester {
         hwaddr: Some(hwaddr),
-        arch: service.firmware.of(hwaddr),
+        arch: service.firmware.of(hwaddr).or_else(|| arch_of_ipxe(&query.arch)),
         ipxe: true,
         ..Requester::default()
     };

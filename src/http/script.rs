@@ -174,9 +174,10 @@ impl Scripts {
     }
 }
 
-/// Where iPXE on that machine gets its script.
+/// Where iPXE on that machine gets its script. iPXE puts in for which architecture it was built (it expands settings in the file name of
+/// DHCP as well): this daemon may not have heard the machine's firmware, which can have asked the one before.
 pub fn script_url(base: &str, hwaddr: HwAddr) -> String {
-    format!("{base}/ipxe?mac={}", hwaddr.hyphenated())
+    format!("{base}/ipxe?mac={}&arch=${{buildarch}}", hwaddr.hyphenated())
 }
 
 /// The kernel's arguments. `panic=10` makes a kernel that died begin again instead of standing still.

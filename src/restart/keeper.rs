@@ -1,15 +1,12 @@
-//! All requests: in memory for heartbeats, on disk before anything follows from them.
+//! All requests, on disk before anything follows from them.
 
-use super::{
-    actions::Agents,
-    load,
-    rows::{differences, forget, row, whole},
-};
+use super::{actions::Agents, load, order::Asked, rows::changes};
 use crate::{
     boots::Boots,
     observed::Observer,
     timeline::{Event, EventKind, Level, Recorder, Subject},
 };
+use arc_swap::ArcSwap;
 use rackstrap_base::{clock::Timestamp, sync::lock};
 use rackstrap_hostlist::NodeSet;
 use rackstrap_lifecycle::{
@@ -18,11 +15,11 @@ use rackstrap_lifecycle::{
     rollout::Rollout,
 };
 use rackstrap_model::{decide::SharedWorld, inventory::find};
-use rackstrap_store::{Batch, Store, StoreError};
+use rackstrap_store::{Batch, Keeper, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, OnceLock},
+    sync::{Arc, Mutex, OnceLock},
 };
 use thiserror::Error;
 use tokio::sync::Notify;
@@ -41,38 +38,40 @@ pub struct Restarts {
 }
 
 pub(super) struct Shared {
-    pub(super) store: Store,
     pub(super) world: SharedWorld,
     boots: Boots,
     recorder: Recorder,
     pub(super) observer: Observer,
     pub(super) agents: Agents,
-    state: Mutex<State>,
+    /// One change of rollouts and requests at a time: one planner decides on both, and one batch has what it decides.
+    keeper: Keeper,
+    /// As they are on disk, the oldest first.
+    requests: ArcSwap<Vec<Request>>,
+    pub(super) programs: Mutex<ToRun>,
+    /// What came with heartbeats and waits for the planner's thread.
+    pub(super) asked: Mutex<Vec<Asked>>,
     /// Wakes the task that runs programs.
     pub(super) jobs: Notify,
     /// Wakes the planner.
     planner: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
+/// Programs of the site. They end with the daemon, and the next one runs them again.
 #[derive(Default)]
-pub(super) struct State {
-    /// The oldest first.
-    pub(super) requests: Vec<Request>,
-    /// Ids of requests that are not on disk yet: nothing follows from them.
-    unconfirmed: HashSet<String>,
-    /// Nodes for which a program runs, or is about to.
+pub(super) struct ToRun {
+    /// Nodes for which one runs, or is about to.
     pub(super) busy: HashSet<String>,
-    /// Programs that are about to run.
+    /// Those that are about to run.
     pub(super) jobs: VecDeque<Job>,
-    /// Something could not be written: all is written next time.
-    pub(super) incomplete: bool,
 }
 
-/// What a plan means for rollouts, and for the store.
+/// What a plan means for rollouts, requests and the store.
 pub struct Advance {
-    /// Rollouts that are different now.
+    /// Rollouts that are different then.
     pub rollouts: Vec<Changed>,
-    /// Rows of requests.
+    /// All requests.
+    pub requests: Vec<Request>,
+    /// Their rows.
     pub batch: Batch,
     /// What to do once that is on disk.
     pub actions: Vec<Action>,
@@ -187,15 +186,14 @@ impl Restarts {
         Ok(Restarts {
             shared: Arc::new(Shared {
                 observer: Observer::new(world.clone(), boots.clone(), recorder.clone()),
-                store,
+                keeper: Keeper::new(store, ()),
                 world,
                 boots,
                 recorder,
                 agents: Agents::default(),
-                state: Mutex::new(State {
-                    requests,
-                    ..State::default()
-                }),
+                requests: ArcSwap::from_pointee(requests),
+                programs: Mutex::default(),
+                asked: Mutex::default(),
                 jobs: Notify::new(),
                 planner: OnceLock::new(),
             }),
@@ -212,6 +210,42 @@ impl Restarts {
         if let Some(wake) = self.shared.planner.get() {
             wake();
         }
+    }
+
+    /// The keeper of requests, and of the rollouts that are planned with them.
+    pub fn keeper(&self) -> &Keeper {
+        &self.shared.keeper
+    }
+
+    pub(super) fn requests(&self) -> Arc<Vec<Request>> {
+        self.shared.requests.load_full()
+    }
+
+    /// The rows of what is different in `after`.
+    pub fn changes(&self, after: &[Request]) -> Batch {
+        changes(&self.requests(), after)
+    }
+
+    /// Shows readers what the keeper has on disk now.
+    pub fn publish(&self, requests: Vec<Request>) {
+        if **self.shared.requests.load() != requests {
+            self.shared.requests.store(Arc::new(requests));
+        }
+    }
+
+    /// Has `change` make other requests; they are on disk, and published, when this returns. Blocks for a disk flush.
+    fn change<A, E: From<StoreError>>(&self, change: impl Fn(&mut Vec<Request>) -> Result<A, E>) -> Result<A, E> {
+        let draft = |(): &()| {
+            let before = self.requests();
+            let mut after = Vec::clone(&before);
+            let answer = change(&mut after)?;
+            let batch = changes(&before, &after);
+            Ok(((after, answer), batch))
+        };
+        self.shared.keeper.change(draft, |(), (after, answer)| {
+            self.publish(after);
+            answer
+        })
     }
 
     /// Wants nodes restarted; on disk when it returns. Nodes that another request is about stay with that one, unless they have
@@ -241,41 +275,65 @@ impl Restarts {
         let mut names: Vec<String> = Vec::new();
         let mut known = HashSet::new();
         names.extend(want.nodes.iter().filter(|name| known.insert(name.as_str())).cloned());
-        let mut state = self.lock();
-        let taken: HashMap<String, bool> = state
-            .requests
+        let id = hex::encode(rand::random::<[u8; 8]>());
+        let wanted = self.change(|requests| self.draft(requests, want, &names, &id, now, dry_run))?;
+        if wanted.id.is_empty() {
+            return Ok(wanted);
+        }
+        self.wake_planner();
+        tracing::info!(
+            "restart of {} wanted by {}: {}",
+            wanted.nodes.iter().map(String::as_str).collect::<NodeSet>().fold(),
+            want.by,
+            want.reason
+        );
+        Ok(wanted)
+    }
+
+    /// Adds the request for a wish about `names` to `requests`.
+    fn draft(
+        &self,
+        requests: &mut Vec<Request>,
+        want: &Want,
+        names: &[String],
+        id: &str,
+        now: Timestamp,
+        dry_run: bool,
+    ) -> Result<Wanted, RestartError> {
+        let observe = |name: &str| self.shared.observer.observe(name, now);
+        let known: HashSet<&str> = names.iter().map(String::as_str).collect();
+        let taken: HashMap<&str, bool> = requests
             .iter()
             .flat_map(|request| request.nodes.iter().map(move |node| (request, node)))
             .filter(|(_, node)| known.contains(node.name.as_str()) && !node.step.is_over())
             .map(|(request, node)| {
-                let observed = self.shared.observer.observe(&node.name, now);
-                let unwell = observed.is_some_and(|observed| request.is_back_unwell(node, &observed));
-                (node.name.clone(), (want.drain || !request.drain) && unwell)
+                let unwell = observe(&node.name).is_some_and(|observed| request.is_back_unwell(node, &observed));
+                (node.name.as_str(), (want.drain || !request.drain) && unwell)
             })
             .collect();
         let (already, nodes): (Vec<_>, Vec<_>) =
-            names.iter().cloned().partition(|name| taken.get(name) == Some(&false));
-        let open = state.requests.iter().filter(|request| !request.is_over());
-        if open.filter(|request| !request.is_of_rollout()).count() >= MOST_OPEN && !nodes.is_empty() {
-            return refused(format!(
+            (names.iter().cloned()).partition(|name| taken.get(name.as_str()) == Some(&false));
+        let open_now = requests.iter().filter(|request| !request.is_over());
+        if open_now.filter(|request| !request.is_of_rollout()).count() >= MOST_OPEN && !nodes.is_empty() {
+            return Err(RestartError::Refused(format!(
                 "{MOST_OPEN} requests are not over yet; see rackstrap node restart --list, and --cancel what is not needed"
-            ));
+            )));
         }
         let not_up = nodes
             .iter()
-            .filter(|name| !(self.shared.observer.observe(name, now)).is_some_and(|observed| observed.up));
+            .filter(|name| !observe(name).is_some_and(|observed| observed.up));
         let mut wanted = Wanted {
             id: String::new(),
             not_up: not_up.cloned().collect(),
             nodes,
             already,
-            drained: want.drain && !world.site.hooks.drain.is_empty(),
+            drained: want.drain && self.programs().drain,
         };
         if dry_run || wanted.nodes.is_empty() {
             return Ok(wanted);
         }
         let mut request = Request {
-            id: hex::encode(rand::random::<[u8; 8]>()),
+            id: id.to_owned(),
             wanted: now,
             after: Some(self.shared.boots.sequence()),
             by: want.by.clone(),
@@ -289,42 +347,12 @@ impl Restarts {
             nodes: wanted.nodes.iter().map(|name| Member::waiting(name, now)).collect(),
         };
         wanted.id.clone_from(&request.id);
-        let mut batch = Batch::new();
-        let mut before = Vec::new();
-        for (index, name) in wanted.nodes.iter().enumerate() {
-            if let Some((older, place)) = state.open(name) {
-                before.push((name.clone(), older.id.clone(), older.nodes[place].clone()));
-                older.hand_over(place, &mut request.nodes[index], now);
-                batch = row(batch, older, place);
+        for member in &mut request.nodes {
+            if let Some((older, place)) = open(requests, &member.name) {
+                older.hand_over(place, member, now);
             }
         }
-        batch = whole(batch, &request);
-        // Its nodes are taken from now on; the planner waits until it is on disk, and heartbeats wait for nothing.
-        state.unconfirmed.insert(request.id.clone());
-        state.requests.push(request);
-        drop(state);
-        let written = self.shared.store.commit_blocking(batch);
-        let mut state = self.lock();
-        state.unconfirmed.remove(&wanted.id);
-        if let Err(error) = written {
-            state.requests.retain(|request| request.id != wanted.id);
-            for (name, id, member) in before {
-                let older = state.requests.iter_mut().find(|request| request.id == id);
-                let place = older.and_then(|older| older.nodes.iter_mut().find(|node| node.name == name));
-                if let Some(place) = place {
-                    *place = member;
-                }
-            }
-            return Err(error.into());
-        }
-        drop(state);
-        self.wake_planner();
-        tracing::info!(
-            "restart of {} wanted by {}: {}",
-            wanted.nodes.iter().map(String::as_str).collect::<NodeSet>().fold(),
-            want.by,
-            want.reason
-        );
+        requests.push(request);
         Ok(wanted)
     }
 
@@ -336,13 +364,10 @@ impl Restarts {
     pub fn cancel(&self, nodes: &[String], by: &str, now: Timestamp) -> Result<Cancelled, StoreError> {
         let programs = self.programs();
         let why = format!("cancelled by {by}");
-        let mut notes = Vec::new();
-        let mut cancelled = Cancelled::default();
-        let mut batch = Batch::new();
-        {
-            let mut state = self.lock();
+        let (cancelled, notes) = self.change(|requests| {
+            let (mut cancelled, mut notes) = (Cancelled::default(), Vec::new());
             for name in nodes {
-                let Some((request, index)) = state.open(name) else {
+                let Some((request, index)) = open(requests, name) else {
                     cancelled.none.push(name.clone());
                     continue;
                 };
@@ -354,12 +379,9 @@ impl Restarts {
                     &mut cancelled.told
                 };
                 list.push(name.clone());
-                batch = row(batch, request, index);
             }
-            // A plan that was made before may be written after this: the next one writes all rows as memory has them.
-            state.incomplete = true;
-        }
-        self.shared.store.commit_blocking(batch)?;
+            Ok::<_, StoreError>((cancelled, notes))
+        })?;
         for note in &notes {
             self.say(note, now);
         }
@@ -369,42 +391,39 @@ impl Restarts {
 
     /// All requests, the oldest first; those that are over for a while.
     pub fn list(&self) -> Vec<Request> {
-        self.lock().requests.clone()
+        Vec::clone(&self.requests())
     }
 
-    /// Nodes of a rollout of an older release that have its order already, and are not in a request.
-    pub fn take_over(&self, rollout: &Rollout, told: Vec<Member>, now: Timestamp) -> Result<(), StoreError> {
-        let batch = {
-            let mut state = self.lock();
-            let told: Vec<Member> = told
-                .into_iter()
-                .filter(|member| state.open(&member.name).is_none())
-                .collect();
-            if told.is_empty() {
-                return Ok(());
-            }
+    /// What requests become with nodes of a rollout of an older release that have its order already, and are not in a request.
+    pub fn taken_over(
+        &self,
+        rollout: &Rollout,
+        told: Vec<Member>,
+        mut requests: Vec<Request>,
+        now: Timestamp,
+    ) -> Vec<Request> {
+        let told: Vec<Member> = told
+            .into_iter()
+            .filter(|member| open(&mut requests, &member.name).is_none())
+            .collect();
+        if !told.is_empty() {
             let mut request = lifecycle::begin(rollout, self.shared.boots.sequence(), now);
             request.nodes = told;
-            let batch = whole(Batch::new(), &request);
-            state.requests.push(request);
-            batch
-        };
-        self.shared.store.commit_blocking(batch)
+            requests.push(request);
+        }
+        requests
     }
 
-    /// Has the planner decide, and takes over what it decides about requests. `audience` are the nodes that rollouts are about, as far
-    /// as they were observed; nodes of requests are observed here.
+    /// Has the planner decide; to be called in a change of the keeper. `audience` are the nodes that rollouts are about, as far as they
+    /// were observed; nodes of requests are observed here.
     pub fn advance(
         &self,
         rollouts: &BTreeMap<u64, Rollout>,
         mut audience: BTreeMap<String, lifecycle::Node>,
         now: Timestamp,
     ) -> Advance {
-        let programs = self.programs();
-        let mut batch = Batch::new();
-        let mut state = self.lock();
-        let state = &mut *state;
-        let open = state.requests.iter().flat_map(|request| &request.nodes);
+        let before = self.requests();
+        let open = before.iter().flat_map(|request| &request.nodes);
         for member in open.filter(|member| !member.step.is_over()) {
             if !audience.contains_key(&member.name)
                 && let Some(node) = self.shared.observer.node(&member.name, now)
@@ -412,95 +431,74 @@ impl Restarts {
                 audience.insert(member.name.clone(), node);
             }
         }
-        // Those of a request that is not on disk yet are in nobody else's hands meanwhile.
-        let asked = state
-            .requests
-            .iter()
-            .filter(|request| state.unconfirmed.contains(&request.id));
-        for member in asked.flat_map(|request| &request.nodes) {
-            if let Some(node) = audience.get_mut(&member.name) {
-                node.leaves = None;
-            }
-        }
+        let busy = lock(&self.shared.programs).busy.clone();
         let situation = Situation {
             now,
-            programs,
+            programs: self.programs(),
             nodes: &audience,
-            busy: &state.busy,
+            busy: &busy,
             sequence: self.shared.boots.sequence(),
         };
-        let unconfirmed = &state.unconfirmed;
-        let (waiting, requests): (Vec<Request>, Vec<Request>) =
-            (std::mem::take(&mut state.requests).into_iter()).partition(|request| unconfirmed.contains(&request.id));
-        let plan = lifecycle::plan(&situation, rollouts, &requests);
-        state.requests = requests;
+        let plan = lifecycle::plan(&situation, rollouts, &before);
+        let mut requests = Vec::clone(&before);
         for request in plan.requests {
-            match state.requests.iter_mut().find(|before| before.id == request.id) {
-                Some(before) => {
-                    batch = differences(batch, before, &request);
-                    *before = request;
-                }
-                None => {
-                    batch = whole(batch, &request);
-                    state.requests.push(request);
-                }
+            match requests.iter_mut().find(|before| before.id == request.id) {
+                Some(before) => *before = request,
+                None => requests.push(request),
             }
         }
-        if std::mem::take(&mut state.incomplete) {
-            batch = state.requests.iter().fold(batch, whole);
-        }
-        let over = state.requests.iter().filter(|request| request.is_over()).count();
+        let over = requests.iter().filter(|request| request.is_over()).count();
         let mut surplus = over.saturating_sub(MOST_OVER);
-        state.requests.retain(|request| {
+        requests.retain(|request| {
             let goes = surplus > 0 && request.is_over();
-            if goes {
-                surplus -= 1;
-                batch = forget(std::mem::take(&mut batch), request);
-            }
+            surplus -= usize::from(goes);
             !goes
         });
-        state.requests.extend(waiting);
         Advance {
             rollouts: plan.rollouts,
-            batch,
+            batch: self.changes(&requests),
+            requests,
             actions: plan.actions,
         }
     }
 
     /// The next program to run. Its nodes are busy until [`Restarts::ran`].
     pub fn next_job(&self) -> Option<Job> {
-        self.lock().jobs.pop_front()
+        lock(&self.shared.programs).jobs.pop_front()
     }
 
-    /// A program has ended; `again` says when it is run once more after so many failures.
+    /// A program has ended; `again` says when it is run once more after so many failures. Blocks for a disk flush.
+    ///
+    /// # Errors
+    /// An error of the store: the program is run again, and is written for that.
     pub fn ran(
         &self,
         job: &Job,
         outcome: &Result<(), String>,
         now: Timestamp,
         again: impl Fn(u32) -> Timestamp,
-    ) -> Batch {
-        let mut batch = Batch::new();
-        let mut notes = Vec::new();
-        {
-            let mut state = self.lock();
-            for name in &job.nodes {
-                state.busy.remove(name);
-                let Some(request) = state.requests.iter_mut().find(|request| request.id == job.request) else {
-                    continue;
-                };
-                let Some(index) = request.nodes.iter().position(|node| node.name == *name) else {
-                    continue;
-                };
-                let again = again(request.nodes[index].failures + 1);
-                notes.extend(request.ran(job.program, name, outcome, again, now));
-                batch = row(batch, request, index);
+    ) -> Result<(), StoreError> {
+        let notes = self.change(|requests| {
+            let mut notes = Vec::new();
+            let request = requests.iter_mut().find(|request| request.id == job.request);
+            if let Some(request) = request {
+                for name in &job.nodes {
+                    let Some(index) = request.nodes.iter().position(|node| node.name == *name) else {
+                        continue;
+                    };
+                    let again = again(request.nodes[index].failures + 1);
+                    notes.extend(request.ran(job.program, name, outcome, again, now));
+                }
             }
-        }
-        for note in notes {
+            Ok(notes)
+        });
+        let mut programs = lock(&self.shared.programs);
+        programs.busy.retain(|name| !job.nodes.contains(name));
+        drop(programs);
+        for note in notes? {
             self.say(&note, now);
         }
-        batch
+        Ok(())
     }
 
     fn programs(&self) -> Programs {
@@ -512,34 +510,21 @@ impl Restarts {
         }
     }
 
-    pub(super) fn say(&self, note: &Record, now: Timestamp) {
-        let level = match note.level {
-            lifecycle::Level::Ok => Level::Ok,
-            lifecycle::Level::Retry => Level::Retry,
-            lifecycle::Level::Error => Level::Error,
-        };
-        let event = Event::new(now, EventKind::Restart, level, note.text.clone());
-        self.shared.recorder.record(Subject::Node(note.node.clone()), event);
-        match note.level {
-            lifecycle::Level::Ok => tracing::info!("restart of {}: {}", note.node, note.text),
-            _ => tracing::warn!("restart of {}: {}", note.node, note.text),
+    pub(super) fn say(&self, record: &Record, now: Timestamp) {
+        let event = Event::new(now, EventKind::Restart, record.level, record.text.clone());
+        self.shared.recorder.record(Subject::Node(record.node.clone()), event);
+        match record.level {
+            Level::Ok => tracing::info!("restart of {}: {}", record.node, record.text),
+            _ => tracing::warn!("restart of {}: {}", record.node, record.text),
         }
-    }
-
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        lock(&self.shared.state)
     }
 }
 
-impl State {
-    /// The request that is about `name` and not over for it, and its place there.
-    pub(super) fn open(&mut self, name: &str) -> Option<(&mut Request, usize)> {
-        self.requests.iter_mut().find_map(|request| {
-            let found = request.nodes.iter();
-            let index = found
-                .enumerate()
-                .find_map(|(index, node)| (node.name == name && !node.step.is_over()).then_some(index))?;
-            Some((request, index))
-        })
-    }
+/// The request that is about `name` and not over for it, and its place there.
+pub(super) fn open<'a>(requests: &'a mut [Request], name: &str) -> Option<(&'a mut Request, usize)> {
+    requests.iter_mut().find_map(|request| {
+        let fits = |node: &Member| node.name == name && !node.step.is_over();
+        let index = request.nodes.iter().position(fits)?;
+        Some((request, index))
+    })
 }

@@ -11,11 +11,6 @@ fn head(request: &Request) -> Request {
     }
 }
 
-/// Writes the row of a node of a request.
-pub(super) fn row(batch: Batch, request: &Request, index: usize) -> Batch {
-    batch.put(Table::Restarts, key(request, index), &request.nodes[index])
-}
-
 fn key(request: &Request, index: usize) -> Vec<u8> {
     format!("{}/{index}", request.id).into_bytes()
 }
@@ -23,20 +18,51 @@ fn key(request: &Request, index: usize) -> Vec<u8> {
 /// Writes all rows of a request.
 pub(super) fn whole(batch: Batch, request: &Request) -> Batch {
     let batch = batch.put(Table::Restarts, request.id.as_bytes(), &head(request));
-    (0..request.nodes.len()).fold(batch, |batch, index| row(batch, request, index))
-}
-
-/// Writes what `before` is to become `after` on disk; nodes are added at the end only.
-pub(super) fn differences(mut batch: Batch, before: &Request, after: &Request) -> Batch {
-    if head(before) != head(after) {
-        batch = batch.put(Table::Restarts, after.id.as_bytes(), &head(after));
-    }
-    let changed = (0..after.nodes.len()).filter(|index| before.nodes.get(*index) != after.nodes.get(*index));
-    changed.fold(batch, |batch, index| row(batch, after, index))
+    let rows = request.nodes.iter().enumerate();
+    rows.fold(batch, |batch, (index, node)| {
+        batch.put(Table::Restarts, key(request, index), node)
+    })
 }
 
 /// Takes a request out of the store.
 pub(super) fn forget(batch: Batch, request: &Request) -> Batch {
     let batch = batch.delete(Table::Restarts, request.id.as_bytes());
     (0..request.nodes.len()).fold(batch, |batch, index| batch.delete(Table::Restarts, key(request, index)))
+}
+
+/// What makes `after` of `before` on disk. It expects the rows that it changes as they were.
+pub(super) fn changes(before: &[Request], after: &[Request]) -> Batch {
+    let of = |requests: &[Request], id: &str| requests.iter().position(|request| request.id == id);
+    let gone = before.iter().filter(|request| of(after, &request.id).is_none());
+    let batch = gone.fold(Batch::new(), |batch, request| {
+        let batch = batch.expect(Table::Restarts, request.id.as_bytes(), &head(request));
+        forget(batch, request)
+    });
+    after
+        .iter()
+        .fold(batch, |batch, request| match of(before, &request.id) {
+            Some(place) if before[place] == *request => batch,
+            Some(place) => differences(batch, &before[place], request),
+            None => whole(batch.expect_absent(Table::Restarts, request.id.as_bytes()), request),
+        })
+}
+
+/// The same of one request. Nodes are added at the end only.
+fn differences(mut batch: Batch, before: &Request, after: &Request) -> Batch {
+    let (old, new) = (head(before), head(after));
+    if old != new {
+        let id = after.id.as_bytes();
+        batch = batch.expect(Table::Restarts, id, &old).put(Table::Restarts, id, &new);
+    }
+    for (index, node) in after.nodes.iter().enumerate() {
+        let known = before.nodes.get(index);
+        if known != Some(node) {
+            batch = batch.expect_read(Table::Restarts, key(after, index), known).put(
+                Table::Restarts,
+                key(after, index),
+                node,
+            );
+        }
+    }
+    batch
 }

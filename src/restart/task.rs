@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 /// Programs that run at the same time.
@@ -19,7 +19,7 @@ const AT_ONCE: usize = 4;
 /// Runs what the planner wants to be run until `cancel`. `config` is the site file's path, for programs that ask this daemon.
 ///
 /// # Errors
-/// None: failures are told, and tried again.
+/// A panic. Failures are told, and tried again.
 pub async fn serve(restarts: Restarts, config: PathBuf, cancel: CancellationToken) -> std::io::Result<()> {
     let mut running: JoinSet<Result<(), String>> = JoinSet::new();
     let mut jobs_of: HashMap<tokio::task::Id, Job> = HashMap::new();
@@ -41,10 +41,10 @@ pub async fn serve(restarts: Restarts, config: PathBuf, cancel: CancellationToke
                 };
                 let Some(job) = jobs_of.remove(&id) else { continue };
                 let now = Timestamp::now();
-                let again = |failures| now.plus_secs(retry_after(failures).as_secs());
-                let batch = restarts.ran(&job, &outcome, now, again);
-                if let Err(error) = restarts.shared.store.commit(batch).await {
-                    // Memory goes on; a restart of the daemon would do a step again, which is written for that.
+                let again = move |failures| now.plus_secs(retry_after(failures).as_secs());
+                let keeper = restarts.clone();
+                let ran = spawn_blocking(move || keeper.ran(&job, &outcome, now, again)).await;
+                if let Err(error) = ran.map_err(std::io::Error::other)? {
                     tracing::error!("how far restarts are cannot be kept: {error}");
                 }
                 restarts.wake_planner();

@@ -8,8 +8,8 @@ use crate::{
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_lifecycle::{Job, restart::Program};
-use rackstrap_store::{Batch, Table};
-use rackstrap_wire::RestartReport;
+use rackstrap_store::{Batch, StoreError, Table};
+use rackstrap_wire::{Restart, RestartReport};
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 fn at(secs: u64) -> Timestamp {
@@ -32,10 +32,28 @@ impl std::ops::Deref for Lab {
 impl Lab {
     /// Asks the planner, writes what it says, and carries it out. Answers the programs to run.
     fn plan(&self, now: Timestamp) -> Vec<Job> {
-        let advance = self.restarts.advance(&BTreeMap::new(), BTreeMap::new(), now);
-        self.store.commit_blocking(advance.batch).unwrap();
-        self.restarts.carry_out(advance.actions, true, now);
+        let draft = |(): &()| {
+            let advance = self.restarts.advance(&BTreeMap::new(), BTreeMap::new(), now);
+            Ok::<_, StoreError>(((advance.requests, advance.actions), advance.batch))
+        };
+        let planned = self.restarts.keeper().change(draft, |(), (requests, actions)| {
+            self.restarts.publish(requests);
+            self.restarts.carry_out(actions, now);
+        });
+        planned.unwrap();
         std::iter::from_fn(|| self.restarts.next_job()).collect()
+    }
+
+    /// The heartbeat of a node comes, and the planner's thread answers.
+    async fn order(&self, boot: &Arc<Boot>, now: Timestamp) -> Option<Restart> {
+        let answer = async { self.restarts.answer() };
+        tokio::join!(self.restarts.order(boot, now), answer).0
+    }
+
+    /// A node answers its order.
+    fn noted(&self, boot: &Arc<Boot>, note: &RestartNote, now: Timestamp) {
+        self.restarts.noted(boot, note, now);
+        self.restarts.answer();
     }
 }
 
@@ -103,22 +121,18 @@ async fn nothing_is_lost_with_the_daemon_and_nothing_happens_twice() {
         (Program::Drain, &["r01n01".to_owned()][..])
     );
     assert!(first.plan(at(4)).is_empty(), "it runs already");
-    assert!(first.restarts.order(&boot, at(4)).await.is_none(), "not drained yet");
+    assert!(first.order(&boot, at(4)).await.is_none(), "not drained yet");
     drop(first);
 
     // The drain program was killed with the daemon: it is run again.
     let second = lab(dir.path());
     let jobs = second.plan(at(5));
     assert_eq!(jobs[0].nodes, ["r01n01"]);
-    let batch = second.restarts.ran(&jobs[0], &Ok(()), at(6), |_| at(0));
-    second.store.commit(batch).await.unwrap();
+    second.restarts.ran(&jobs[0], &Ok(()), at(6), |_| at(0)).unwrap();
     assert!(second.plan(at(6)).is_empty());
-    assert!(
-        second.restarts.order(&old, at(7)).await.is_none(),
-        "a boot that is over"
-    );
-    assert!(second.restarts.order(&other, at(7)).await.is_none(), "another's turn");
-    let order = second.restarts.order(&boot, at(7)).await.unwrap();
+    assert!(second.order(&old, at(7)).await.is_none(), "a boot that is over");
+    assert!(second.order(&other, at(7)).await.is_none(), "another's turn");
+    let order = second.order(&boot, at(7)).await.unwrap();
     assert_eq!(
         (order.id.as_str(), order.reason.as_str()),
         (wanted.id.as_str(), "new kernel")
@@ -128,22 +142,22 @@ async fn nothing_is_lost_with_the_daemon_and_nothing_happens_twice() {
     let third = lab(dir.path());
     third.plan(at(9));
     assert!(
-        third.restarts.order(&boot, at(9)).await.is_none(),
+        third.order(&boot, at(9)).await.is_none(),
         "told before the daemon was killed"
     );
     let note = RestartReport {
         id: wanted.id.clone(),
         detail: "restarts with systemctl reboot".into(),
     };
-    third.restarts.noted(&boot, &note, at(10));
+    third.noted(&boot, &note, at(10));
     third.plan(at(200));
-    assert!(third.restarts.order(&boot, at(200)).await.is_none());
+    assert!(third.order(&boot, at(200)).await.is_none());
     third
         .recorder
         .heartbeat(Subject::Node("r01n02".into()), at(200), &other.plan.id, "");
     let new = ready(&third, "r01n01", at(201)).await;
     third.plan(at(202));
-    assert!(third.restarts.order(&new, at(203)).await.is_none());
+    assert!(third.order(&new, at(203)).await.is_none());
     let cancelled = third
         .restarts
         .cancel(&["r01n01".into(), "r01n02".into()], "test", at(204))
@@ -200,14 +214,14 @@ async fn who_restarted_and_is_not_well_can_be_restarted_once_more() {
         let jobs = lab.plan(at(secs));
         let count = jobs.len();
         for job in &jobs {
-            lab.restarts.ran(job, &Ok(()), at(secs), |_| at(0));
+            lab.restarts.ran(job, &Ok(()), at(secs), |_| at(0)).unwrap();
         }
         lab.plan(at(secs));
         count
     };
     assert_eq!(want(2, true).nodes, ["r01n01"]);
     assert_eq!(drained(3), 1);
-    assert!(lab.restarts.order(&first, at(4)).await.is_some());
+    assert!(lab.order(&first, at(4)).await.is_some());
     assert_eq!(want(5, true).already, ["r01n01"], "it is on its way");
 
     // It comes back, and its checks do not hold.
@@ -219,7 +233,6 @@ async fn who_restarted_and_is_not_well_can_be_restarted_once_more() {
     assert_eq!(want(63, true).already, ["r01n01"], "taken over once");
     assert_eq!(drained(64), 0, "it is drained already");
     let order = lab
-        .restarts
         .order(&second, at(65))
         .await
         .expect("told in the boot in which it is not well");
@@ -257,10 +270,11 @@ async fn requests_that_an_older_release_made_for_a_rollout_become_one() {
         let lab = lab(dir.path());
         lab.add(&["r01n01", "r01n02", "r01n03"]);
         let boot = ready(&lab, "r01n01", at(1)).await;
+        // It stopped a request at any node that was late.
         let head = |id: &str, after: u64, rollout: &str| {
             format!(
                 r#"{{"id":"{id}","wanted":{},"after":{after},"by":"rollout"{rollout},"reason":"a rollout gives it another version than debian@1",
-                   "max_down":1,"drain":true,"within_secs":900,"stopped":"","nodes":[]}}"#,
+                   "max_down":1,"drain":true,"within_secs":900,"stopped":"late","nodes":[]}}"#,
                 at(2).0
             )
         };
@@ -296,17 +310,19 @@ async fn requests_that_an_older_release_made_for_a_rollout_become_one() {
             let nodes: Vec<String> = (request.nodes.iter())
                 .map(|node| format!("{} {} {:?}", node.name, node.step.as_str(), node.after))
                 .collect();
-            format!("{}{}: {}", request.rollout, request.number, nodes.join(", "))
+            let stopped = if request.stopped.is_empty() { "" } else { " stopped" };
+            format!("{}{}{stopped}: {}", request.rollout, request.number, nodes.join(", "))
         };
         let mut shown: Vec<String> = list.iter().map(shown).collect();
         shown.sort();
         assert_eq!(
             shown,
             [
-                "0: r01n03 waiting None",
+                "0 stopped: r01n03 waiting None",
+                "debian0 stopped: r01n03 restarted None",
                 "debian0: r01n01 restarting Some(1), r01n02 draining Some(7)",
-                "debian0: r01n03 restarted None",
-            ]
+            ],
+            "a rollout says itself whether it has stopped; of an administrator's request nobody else does"
         );
         let rows = lab.store.scan::<serde_json::Value>(Table::Restarts, b"").unwrap();
         assert_eq!(rows.len(), 7, "one head less than there were");
@@ -315,7 +331,7 @@ async fn requests_that_an_older_release_made_for_a_rollout_become_one() {
             id: "aa".into(),
             detail: "restarts with systemctl reboot".into(),
         };
-        lab.restarts.noted(&boot, &note, at(9));
+        lab.noted(&boot, &note, at(9));
         let noted = lab
             .restarts
             .list()
@@ -324,4 +340,98 @@ async fn requests_that_an_older_release_made_for_a_rollout_become_one() {
             .any(|node| matches!(node.step, Step::Ordered { acknowledged: true, .. }));
         assert!(noted);
     }
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_has_not_happened() {
+    let dir = tempfile::tempdir().unwrap();
+    let lab = lab(dir.path());
+    lab.add(&["r01n01", "r01n02"]);
+    let boot = ready(&lab, "r01n01", at(1)).await;
+    lab.restarts.want(&wish(&["r01n01"], 1), at(2), false).unwrap();
+    let jobs = lab.plan(at(3));
+    lab.restarts.ran(&jobs[0], &Ok(()), at(4), |_| at(0)).unwrap();
+    assert!(lab.plan(at(4)).is_empty(), "it is drained");
+    let request = lab.restarts.list().remove(0);
+    let key = format!("{}/0", request.id);
+    let row: serde_json::Value = lab.store.get(Table::Restarts, key.as_bytes()).unwrap().unwrap();
+    let put = |row: &serde_json::Value| {
+        let batch = Batch::new().put(Table::Restarts, key.as_bytes(), row);
+        lab.store.commit_blocking(batch).unwrap();
+    };
+    // Somebody else changes the row.
+    let mut other = row.clone();
+    other["failures"] = 7.into();
+    put(&other);
+    assert!(lab.order(&boot, at(5)).await.is_none(), "no order without its row");
+    let cancelled = lab.restarts.cancel(&["r01n01".into()], "test", at(6));
+    assert!(matches!(cancelled, Err(StoreError::Conflict { .. })));
+    assert_eq!(lab.restarts.list(), std::slice::from_ref(&request));
+    // A change of other rows is none of its business.
+    assert_eq!(
+        lab.restarts.want(&wish(&["r01n02"], 1), at(7), false).unwrap().nodes,
+        ["r01n02"]
+    );
+    put(&row);
+    lab.plan(at(8));
+    assert!(lab.order(&boot, at(9)).await.is_some(), "asked again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancellations_and_plans_at_the_same_time_leave_on_disk_what_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (1..=8).map(|slot| format!("r01n{slot:02}")).collect();
+    let nodes: Vec<&str> = names.iter().map(String::as_str).collect();
+    let known = {
+        let lab = lab(dir.path());
+        lab.add(&nodes);
+        for node in &nodes {
+            ready(&lab, node, at(1)).await;
+        }
+        lab.restarts.want(&wish(&nodes, 8), at(2), false).unwrap();
+        std::thread::scope(|scope| {
+            for node in &names[..4] {
+                let restarts = &lab.restarts;
+                scope.spawn(move || restarts.cancel(std::slice::from_ref(node), "test", at(3)).unwrap());
+            }
+            for secs in 3..9 {
+                lab.plan(at(secs));
+            }
+        });
+        lab.restarts.list()
+    };
+    let steps = |requests: &[Request]| -> Vec<&'static str> {
+        let nodes = requests.iter().flat_map(|request| &request.nodes);
+        nodes.map(|node| node.step.as_str()).collect()
+    };
+    assert_eq!(steps(&known)[..4], ["not restarted"; 4]);
+    assert_eq!(
+        lab(dir.path()).restarts.list(),
+        known,
+        "a cancellation is not undone by an earlier plan"
+    );
+}
+
+#[tokio::test]
+async fn nodes_that_have_their_orders_at_the_same_time_share_one_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let lab = lab(dir.path());
+    lab.add(&["r01n01", "r01n02"]);
+    let first = ready(&lab, "r01n01", at(1)).await;
+    let second = ready(&lab, "r01n02", at(1)).await;
+    let want = Want {
+        drain: false,
+        ..wish(&["r01n01", "r01n02"], 2)
+    };
+    lab.restarts.want(&want, at(2), false).unwrap();
+    lab.plan(at(3));
+    let before = *lab.store.watch(Table::Restarts).borrow();
+    let answer = async { lab.restarts.answer() };
+    let (one, other, ()) = tokio::join!(
+        lab.restarts.order(&first, at(4)),
+        lab.restarts.order(&second, at(4)),
+        answer
+    );
+    assert!(one.is_some() && other.is_some());
+    assert_eq!(*lab.store.watch(Table::Restarts).borrow(), before + 1, "one batch");
 }

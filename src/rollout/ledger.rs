@@ -1,14 +1,15 @@
-//! All that is assigned, in memory, with what of it is not on disk yet.
+//! All that is assigned, as a value: a change makes another one, and the rows that differ.
 
-use crate::{boots::Boot, timeline::Level};
+use crate::boots::Boot;
 use rackstrap_base::clock::Timestamp;
 use rackstrap_lifecycle::{
-    Changed, Observed, restart,
-    rollout::{Member, Remark, Rollout, State},
+    Changed, Level, Note, Observed, deadline, restart,
+    rollout::{Member, Rollout, Stage, State},
 };
 use rackstrap_model::decide::{Assignments, Current, Given, RenameStep, Renaming, Restarting, Trial};
 use rackstrap_store::{Batch, Table};
 use rackstrap_wire::ImageRef;
+use serde::{Serialize, de::DeserializeOwned};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
@@ -18,7 +19,7 @@ use std::{
 const REMEMBERED: usize = 50;
 
 /// Current versions, rollouts, and boots into versions that have to prove themselves.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ledger {
     pub(super) current: BTreeMap<String, Current>,
     /// By number. Of those that are over, only the last one of each image has its nodes.
@@ -26,35 +27,11 @@ pub struct Ledger {
     pub(super) trials: HashMap<String, Trial>,
     /// The last known good version of each node: the last one on which it was ready. Follows from the boots and the trials.
     pub(super) last_known_good: HashMap<String, ImageRef>,
-    unwritten: Unwritten,
-    told: Vec<Told>,
-    /// The last remark on each rollout that is in the log.
-    logged: BTreeMap<u64, Remark>,
-}
-
-/// Rows that differ from those on disk.
-#[derive(Clone, Debug, Default)]
-struct Unwritten {
-    current: BTreeSet<String>,
-    rollouts: BTreeSet<u64>,
-    nodes: BTreeSet<(u64, String)>,
-    trials: BTreeSet<String>,
-}
-
-/// Something for a node's timeline.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
-    /// Whose.
-    pub node: String,
-    /// Its severity.
-    pub level: Level,
-    /// For people.
-    pub what: String,
-}
-
-/// Key of a rollout's row.
-pub(super) fn rollout_key(number: u64) -> [u8; 8] {
-    number.to_be_bytes()
+    /// Ended rollouts of which the planner has nothing to do, with the stage in which they ended. Not on disk: it looks once more after a
+    /// start.
+    pub(super) finished: BTreeMap<u64, Stage>,
+    /// For timelines, once it is on disk.
+    pub(super) told: Vec<Note>,
 }
 
 /// Key of the row of a rollout's node.
@@ -82,10 +59,6 @@ impl Ledger {
                 rollout.nodes.insert(name, member);
             }
         }
-        let logged = rollouts
-            .values()
-            .filter_map(|r| Some((r.number, r.remarks.last()?.clone())));
-        let logged = logged.collect();
         let trials: HashMap<String, Trial> = trials
             .into_iter()
             .filter_map(|(key, trial)| Some((String::from_utf8(key).ok()?, trial)))
@@ -98,9 +71,8 @@ impl Ledger {
                 .map(|(node, trial)| (node.clone(), trial.good.clone()))
                 .collect(),
             trials,
-            unwritten: Unwritten::default(),
+            finished: BTreeMap::new(),
             told: Vec::new(),
-            logged,
         }
     }
 
@@ -142,45 +114,26 @@ impl Ledger {
         self.rollouts.values().rev().find(|rollout| rollout.image.name == image)
     }
 
-    /// Changes a rollout. Its own row is written anew, and those of the nodes that `change` names.
-    pub(super) fn change<T>(
-        &mut self,
-        number: u64,
-        change: impl FnOnce(&mut Rollout) -> (Vec<String>, T),
-    ) -> Option<T> {
+    /// Changes a rollout.
+    pub(super) fn change<T>(&mut self, number: u64, change: impl FnOnce(&mut Rollout) -> T) -> Option<T> {
         let rollout = self.rollouts.get_mut(&number)?;
-        let (nodes, result) = change(rollout);
+        let result = change(rollout);
         rollout.count();
-        self.unwritten.rollouts.insert(number);
-        self.unwritten
-            .nodes
-            .extend(nodes.into_iter().map(|node| (number, node)));
         Some(result)
     }
 
     /// Adds a rollout; older ones of its image lose their nodes, and the oldest of all are forgotten.
     pub(super) fn add(&mut self, rollout: Rollout) {
-        let number = rollout.number;
-        for older in self
-            .rollouts
-            .values_mut()
-            .filter(|older| older.image.name == rollout.image.name)
-        {
-            let nodes = std::mem::take(&mut older.nodes).into_keys();
-            self.unwritten.nodes.extend(nodes.map(|node| (older.number, node)));
+        let older = self.rollouts.values_mut();
+        for older in older.filter(|older| older.image.name == rollout.image.name) {
+            older.nodes.clear();
         }
-        let nodes = rollout.nodes.keys().cloned().map(|node| (number, node));
-        self.unwritten.nodes.extend(nodes);
-        self.unwritten.rollouts.insert(number);
-        self.rollouts.insert(number, rollout);
+        self.rollouts.insert(rollout.number, rollout);
         while self.rollouts.len() > REMEMBERED {
             let Some(oldest) = self.rollouts.values().find(|r| !r.is_on()).map(|r| r.number) else {
                 break;
             };
-            let gone = self.rollouts.remove(&oldest);
-            let nodes = gone.into_iter().flat_map(|gone| gone.nodes.into_keys());
-            self.unwritten.nodes.extend(nodes.map(|node| (oldest, node)));
-            self.unwritten.rollouts.insert(oldest);
+            self.rollouts.remove(&oldest);
         }
     }
 
@@ -190,15 +143,7 @@ impl Ledger {
     }
 
     pub(super) fn set_current(&mut self, current: Current) {
-        self.unwritten.current.insert(current.image.name.clone());
         self.current.insert(current.image.name.clone(), current);
-    }
-
-    /// Nothing is current of that image.
-    pub(super) fn forget_current(&mut self, name: &str) {
-        if self.current.remove(name).is_some() {
-            self.unwritten.current.insert(name.to_owned());
-        }
     }
 
     /// An image is given another name: what is current of it stays so.
@@ -219,30 +164,27 @@ impl Ledger {
                         self.set_current(current);
                     }
                     // Left over from an image that had this name.
-                    None => self.forget_current(new),
+                    None => drop(self.current.remove(new)),
                 }
             }
-            RenameStep::Done => self.forget_current(old),
-            RenameStep::Failed => self.forget_current(new),
+            RenameStep::Done => drop(self.current.remove(old)),
+            RenameStep::Failed => drop(self.current.remove(new)),
         }
         Ok(())
     }
 
     pub(super) fn set_trial(&mut self, node: &str, trial: Option<Trial>) {
-        let before = match trial {
-            Some(trial) => self.trials.insert(node.to_owned(), trial.clone()) != Some(trial),
-            None => self.trials.remove(node).is_some(),
-        };
-        if before {
-            self.unwritten.trials.insert(node.to_owned());
+        match trial {
+            Some(trial) => drop(self.trials.insert(node.to_owned(), trial)),
+            None => drop(self.trials.remove(node)),
         }
     }
 
-    pub(super) fn tell(&mut self, node: &str, level: Level, what: impl Into<String>) {
-        self.told.push(Told {
+    pub(super) fn tell(&mut self, node: &str, level: Level, text: impl Into<String>) {
+        self.told.push(Note {
             node: node.to_owned(),
             level,
-            what: what.into(),
+            text: text.into(),
         });
     }
 
@@ -323,17 +265,17 @@ impl Ledger {
         };
         let batch = rollout.last_batch;
         if tell(rollout) {
-            self.noted(number, vec![node.to_owned()], batch);
+            self.noted(number, &[node.to_owned()], batch);
         }
     }
 
-    /// Writes down what is different, on disk and on timelines. `batch` was the last one before.
-    fn noted(&mut self, number: u64, nodes: Vec<String>, batch: u32) {
+    /// Counts anew, and tells timelines of `nodes`, which are different. `batch` was the last one before.
+    fn noted(&mut self, number: u64, nodes: &[String], batch: u32) {
         let Some(rollout) = self.rollouts.get(&number) else {
             return;
         };
         let mut told = Vec::new();
-        for node in &nodes {
+        for node in nodes {
             let Some(member) = rollout.nodes.get(node) else {
                 continue;
             };
@@ -350,7 +292,7 @@ impl Ledger {
         for (node, level, what) in told {
             self.tell(&node, level, what);
         }
-        self.change(number, |_| (nodes, ()));
+        self.change(number, |_| ());
     }
 
     /// What `node` tried and failed at is forgotten: it tries again. True if there was anything.
@@ -361,18 +303,20 @@ impl Ledger {
         for number in on {
             let failed = self.rollouts.get(&number).and_then(|r| r.nodes.get(node));
             if failed.is_some_and(|member| member.state.is_failure()) {
-                let retry = |rollout: &mut Rollout| (vec![node.to_owned()], rollout.retry(node, observed, now));
+                let retry = |rollout: &mut Rollout| rollout.retry(node, observed, now);
                 again |= self.change(number, retry).unwrap_or(false);
             }
         }
         again
     }
 
-    /// The rollouts that the planner looks at: those that are on, and the last one of each image if it restarts nodes.
+    /// The rollouts that the planner looks at: those that are on, and the last one of each image if it restarts nodes and has not finished
+    /// with them.
     pub fn planned(&self) -> BTreeMap<u64, Rollout> {
         let planned = self.rollouts.values().filter(|rollout| {
             let last = || self.last_of(&rollout.image.name).map(|last| last.number) == Some(rollout.number);
-            rollout.is_on() || rollout.reboot && last()
+            let finished = || self.finished.get(&rollout.number) == Some(&rollout.stage);
+            rollout.is_on() || rollout.reboot && !finished() && last()
         });
         planned.map(|rollout| (rollout.number, rollout.clone())).collect()
     }
@@ -385,7 +329,19 @@ impl Ledger {
         };
         let batch = rollout.last_batch;
         *rollout = changed.rollout;
-        self.noted(number, changed.nodes, batch);
+        self.noted(number, &changed.nodes, batch);
+    }
+
+    /// Takes note of the ended rollouts among those that were planned that have finished: no node has to leave what it runs for one
+    /// (`wants` says of which images some do, or are on their way), and none that began to boot its version can still come up on it.
+    pub fn finish(&mut self, planned: &BTreeMap<u64, Rollout>, wants: impl Fn(&str) -> bool, now: Timestamp) {
+        for rollout in planned.keys().filter_map(|number| self.rollouts.get(number)) {
+            let come = (rollout.ended).is_some_and(|ended| now > deadline(ended, rollout.ready_within_secs));
+            if come && !wants(&rollout.image.name) {
+                self.finished.insert(rollout.number, rollout.stage);
+            }
+        }
+        self.finished.retain(|number, _| self.rollouts.contains_key(number));
     }
 
     /// A version becomes the current one of its image.
@@ -407,7 +363,6 @@ impl Ledger {
                 let before = std::mem::take(&mut member.before_planner);
                 if !before.restart.is_empty() {
                     members.push(restart::Member::with_order(node, &before.restart, before.asked));
-                    self.unwritten.nodes.insert((rollout.number, node.clone()));
                 }
             }
             if !members.is_empty() {
@@ -417,71 +372,85 @@ impl Ledger {
         told
     }
 
-    /// True if something is not on disk.
-    pub fn is_unwritten(&self) -> bool {
-        let rows = &self.unwritten;
-        !(rows.current.is_empty() && rows.rollouts.is_empty() && rows.nodes.is_empty() && rows.trials.is_empty())
-    }
-
-    /// What is not on disk.
-    pub fn unwritten(&self) -> Batch {
-        let mut batch = Batch::new();
-        for name in &self.unwritten.current {
-            batch = put(batch, Table::Current, name.as_bytes(), self.current.get(name));
-        }
-        for number in &self.unwritten.rollouts {
-            batch = put(batch, Table::Rollouts, &rollout_key(*number), self.rollouts.get(number));
-        }
-        for (number, node) in &self.unwritten.nodes {
-            let member = self.rollouts.get(number).and_then(|rollout| rollout.nodes.get(node));
-            batch = put(batch, Table::RolloutNodes, &node_key(*number, node), member);
-        }
-        for node in &self.unwritten.trials {
-            batch = put(batch, Table::Trials, node.as_bytes(), self.trials.get(node));
-        }
-        batch
-    }
-
-    /// What is not on disk, in lines for the log.
-    pub fn news(&mut self) -> Vec<String> {
-        let current = self.unwritten.current.iter().filter_map(|name| self.current.get(name));
+    /// What is different since `before`, in lines for the log.
+    pub fn news(&self, before: &Ledger) -> Vec<String> {
+        let current = self.current.iter();
+        let current = current.filter(|(name, current)| before.current.get(*name) != Some(current));
         let mut lines: Vec<String> = current
-            .map(|current| {
-                format!(
-                    "image {}: {} is current, by {}",
-                    current.image.name, current.image, current.by
-                )
-            })
+            .map(|(name, current)| format!("image {name}: {} is current, by {}", current.image, current.by))
             .collect();
-        self.logged.retain(|number, _| self.rollouts.contains_key(number));
-        for rollout in self
-            .unwritten
-            .rollouts
-            .iter()
-            .filter_map(|number| self.rollouts.get(number))
-        {
-            let remarks = rollout.remarks.iter();
-            let known = self.logged.get(&rollout.number);
-            let fresh = remarks.rev().take_while(|remark| known != Some(*remark));
+        for (number, rollout) in &self.rollouts {
+            let known = before.rollouts.get(number).and_then(|rollout| rollout.remarks.last());
+            let fresh = rollout.remarks.iter().rev().take_while(|remark| known != Some(*remark));
             let fresh: Vec<String> = fresh
                 .map(|remark| format!("rollout of {}: {}", rollout.image, remark.what))
                 .collect();
             lines.extend(fresh.into_iter().rev());
-            if let Some(last) = rollout.remarks.last() {
-                self.logged.insert(rollout.number, last.clone());
-            }
         }
         lines
     }
+}
 
-    /// All is on disk; answers what is for timelines.
-    pub fn written(&mut self) -> Vec<Told> {
-        self.unwritten = Unwritten::default();
-        std::mem::take(&mut self.told)
+/// A rollout without its nodes, which have rows of their own.
+fn head(rollout: &Rollout) -> Rollout {
+    Rollout {
+        nodes: BTreeMap::new(),
+        ..rollout.clone()
     }
 }
 
-fn put<T: serde::Serialize>(batch: Batch, table: Table, key: &[u8], value: Option<&T>) -> Batch {
+/// What makes `after` of `before` on disk. It expects the rows of what it changes as they were; those of a rollout's nodes change with
+/// the rollout's own.
+pub(super) fn changes(before: &Ledger, after: &Ledger) -> Batch {
+    let mut batch = Batch::new();
+    for name in keys(before.current.keys(), after.current.keys()) {
+        let (old, new) = (before.current.get(name), after.current.get(name));
+        batch = row(batch, Table::Current, name.as_bytes(), old, new);
+    }
+    for number in keys(before.rollouts.keys(), after.rollouts.keys()) {
+        let (old, new) = (before.rollouts.get(number), after.rollouts.get(number));
+        if old == new {
+            continue;
+        }
+        let key = number.to_be_bytes();
+        let (old_head, new_head) = (old.map(head), new.map(head));
+        batch = batch.expect_read(Table::Rollouts, key, old_head.as_ref());
+        if old_head != new_head {
+            batch = put(batch, Table::Rollouts, &key, new_head.as_ref());
+        }
+        let none = BTreeMap::new();
+        let old = old.map_or(&none, |rollout| &rollout.nodes);
+        let new = new.map_or(&none, |rollout| &rollout.nodes);
+        for node in keys(old.keys(), new.keys()) {
+            if old.get(node) != new.get(node) {
+                batch = put(batch, Table::RolloutNodes, &node_key(*number, node), new.get(node));
+            }
+        }
+    }
+    for node in keys(before.trials.keys(), after.trials.keys()) {
+        let (old, new) = (before.trials.get(node), after.trials.get(node));
+        batch = row(batch, Table::Trials, node.as_bytes(), old, new);
+    }
+    batch
+}
+
+/// The keys of two maps, in their order.
+fn keys<'a, K: Ord>(before: impl Iterator<Item = &'a K>, after: impl Iterator<Item = &'a K>) -> BTreeSet<&'a K> {
+    before.chain(after).collect()
+}
+
+/// Has a row that was `old` be `new`.
+fn row<T>(batch: Batch, table: Table, key: &[u8], old: Option<&T>, new: Option<&T>) -> Batch
+where
+    T: PartialEq + Serialize + DeserializeOwned,
+{
+    match old == new {
+        true => batch,
+        false => put(batch.expect_read(table, key, old), table, key, new),
+    }
+}
+
+fn put<T: Serialize>(batch: Batch, table: Table, key: &[u8], value: Option<&T>) -> Batch {
     match value {
         Some(value) => batch.put(table, key, value),
         None => batch.delete(table, key),

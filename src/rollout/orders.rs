@@ -6,12 +6,12 @@ use super::{
     ledger::Ledger,
     task::Rollouts,
 };
-use crate::{observed::setting, restart::Withdrawn, timeline::Level};
+use crate::{observed::setting, restart::Withdrawn};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_catalog::Catalog;
 use rackstrap_lifecycle::{
-    Observed,
-    rollout::{Pace, Rollout, Stage, Wish, shown},
+    Level, Observed,
+    rollout::{Happened, Pace, Rollout, Stage, Wish, shown},
 };
 use rackstrap_model::{
     decide::{Current, RenameStep, Renaming, World},
@@ -30,31 +30,27 @@ impl Rollouts {
     /// # Errors
     /// The store's.
     pub fn see(&self, images: &Catalog, now: Timestamp) -> Result<(), StoreError> {
-        let mut ledger = self.ledger();
-        let mut next = ledger.clone();
-        for version in images.iter() {
-            let name = &version.manifest.image.name;
-            if !next.current.contains_key(name)
-                && let Some(newest) = images.newest(name)
-            {
-                next.set_current(Current::first(newest.manifest.image.clone(), "the first one", now));
+        self.shared.change(|ledger, _| {
+            for version in images.iter() {
+                let name = &version.manifest.image.name;
+                if !ledger.current.contains_key(name)
+                    && let Some(newest) = images.newest(name)
+                {
+                    ledger.set_current(Current::first(newest.manifest.image.clone(), "the first one", now));
+                }
             }
-        }
-        if next.is_unwritten() {
-            self.settle(&mut next)?;
-            *ledger = next;
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// What is current, by image name.
     pub fn current(&self) -> Vec<Current> {
-        self.ledger().current.values().cloned().collect()
+        self.shared.ledger().current.values().cloned().collect()
     }
 
     /// All rollouts that are remembered, the newest last; of those that are over, only the last one of each image has its nodes.
     pub fn all(&self) -> Vec<Rollout> {
-        self.ledger().rollouts.values().cloned().collect()
+        self.shared.ledger().rollouts.values().cloned().collect()
     }
 
     /// Gives a version to all nodes of its image at their next boots.
@@ -131,8 +127,9 @@ impl Rollouts {
             {
                 ledger.change(number, |rollout| {
                     rollout.stage = Stage::RolledBack;
-                    rollout.remark(format!("rolled back to {}, by {by}", next.image), now);
-                    (Vec::new(), ())
+                    rollout.ended = Some(now);
+                    let what = format!("rolled back to {}, by {by}", next.image);
+                    rollout.remark_that(Happened::TakenBack, what, now);
                 });
             }
             ledger.set_current(next.clone());
@@ -170,7 +167,7 @@ impl Rollouts {
                 return refuse(format!("{image} is already the current version: there is nothing to roll out"));
             }
             expect_followers(world, &wish.nodes, name)?;
-            let audience = self.audience(world, [name].into(), now);
+            let audience = self.shared.audience(world, [name].into(), now);
             let unknown = Observed::default();
             let observe = |node: &str| audience.get(node).map_or(&unknown, |node| &node.observed);
             let mut rollout = Rollout::begin(wish, ledger.next_number(), &current, observe, by, now);
@@ -272,31 +269,20 @@ impl Rollouts {
     fn of_rollout(
         &self,
         image: Option<&str>,
-        change: impl FnOnce(&mut Rollout) -> Result<(), String>,
+        change: impl Fn(&mut Rollout) -> Result<(), String>,
     ) -> Result<Rollout, RolloutError> {
         self.order(|ledger, _| {
             let number = meant(ledger, image)?;
-            let changed = ledger.change(number, |rollout| {
-                let done = change(rollout).map(|()| rollout.clone());
-                (Vec::new(), done)
-            });
+            let changed = ledger.change(number, |rollout| change(rollout).map(|()| rollout.clone()));
             changed.map_or_else(|| refuse("it went away"), |done| done.map_err(RolloutError::Refused))
         })
     }
 
-    /// Carries out an order on a copy, which is taken over when it is on disk.
-    fn order<T>(&self, order: impl FnOnce(&mut Ledger, &World) -> Result<T, RolloutError>) -> Result<T, RolloutError> {
-        let done = {
-            let mut ledger = self.ledger();
-            let world = self.shared.world.load_full();
-            let mut next = ledger.clone();
-            let done = order(&mut next, &world)?;
-            self.settle(&mut next)?;
-            *ledger = next;
-            done
-        };
+    /// Carries out an order.
+    fn order<T>(&self, order: impl Fn(&mut Ledger, &World) -> Result<T, RolloutError>) -> Result<T, RolloutError> {
+        let done = self.shared.change(order)?;
         // What follows at once, follows now: a first batch, say.
-        self.look(Timestamp::now());
+        self.shared.look(Timestamp::now());
         Ok(done)
     }
 }
@@ -323,8 +309,7 @@ fn meant(ledger: &Ledger, image: Option<&str>) -> Result<u64, RolloutError> {
 
 fn end(ledger: &mut Ledger, number: u64, stage: Stage, by: &str, now: Timestamp) -> Result<(), RolloutError> {
     let ended = ledger.change(number, |rollout| {
-        let done = rollout.end(stage, by, now).map(|()| rollout.image.clone());
-        (Vec::new(), done)
+        rollout.end(stage, by, now).map(|()| rollout.image.clone())
     });
     let image = ended.unwrap_or_else(|| Err("it went away".to_owned()));
     let image = image.map_err(RolloutError::Refused)?;

@@ -1,28 +1,36 @@
-//! What the store says of versions, while no daemon runs.
+//! The assigned versions as the store has them, for the start of the daemon and for commands that run without one.
 
-use super::{RolloutError, ledger::Ledger};
+use super::{
+    RolloutError,
+    ledger::{Ledger, changes},
+};
 use rackstrap_model::decide::{Assignments, Renaming};
 use rackstrap_store::{Store, StoreError, Table};
 
-/// What the store says of versions, for whoever looks into it while no daemon runs.
+/// The assignments of the store, for a command that runs without a daemon.
 ///
 /// # Errors
-/// The store's.
+/// An error of the store.
 pub fn stored(store: &Store) -> Result<Assignments, StoreError> {
     Ok(load(store)?.assignments())
 }
 
-/// Has the store know an image by another name, while no daemon runs.
+/// Renames an image in the store, for a command that runs without a daemon.
 ///
 /// # Errors
-/// The store's, and a rollout of it that is on.
+/// An error of the store, or an unfinished rollout of the image.
 pub fn rename_stored(store: &Store, renaming: &Renaming) -> Result<(), RolloutError> {
-    let mut ledger = load(store)?;
-    ledger.rename(renaming).map_err(RolloutError::Refused)?;
-    Ok(store.commit_blocking(ledger.unwritten())?)
+    let before = load(store)?;
+    let mut after = before.clone();
+    after.rename(renaming).map_err(RolloutError::Refused)?;
+    Ok(store.commit_blocking(changes(&before, &after))?)
 }
 
-fn load(store: &Store) -> Result<Ledger, StoreError> {
+/// All rows of the store.
+///
+/// # Errors
+/// An error of the store.
+pub(super) fn load(store: &Store) -> Result<Ledger, StoreError> {
     let current = store.scan(Table::Current, b"")?;
     let rollouts = store.scan(Table::Rollouts, b"")?;
     Ok(Ledger::load(

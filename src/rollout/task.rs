@@ -1,69 +1,82 @@
 //! The executor: hears of boots without holding them up, asks the planner each second, and has all that it decides on disk before
 //! anything follows from it.
 
-use super::ledger::Ledger;
+use super::{
+    ledger::{Ledger, changes},
+    stored,
+};
 use crate::{
     boots::{Boot, Boots},
     observed::{Observer, setting},
     restart::Restarts,
-    timeline::{Event, EventKind, Level, Recorder, Subject},
+    timeline::{Event, EventKind, Recorder, Subject},
 };
-use rackstrap_base::{clock::Timestamp, sync::lock, threads::Thread};
+use arc_swap::ArcSwap;
+use rackstrap_base::{clock::Timestamp, threads::Thread};
 use rackstrap_lifecycle::{
-    Action, Node,
+    Action, Level, Node,
     rollout::{Rollout, State},
 };
 use rackstrap_model::decide::{SharedWorld, World};
 use rackstrap_store::{Batch, Store, StoreError, Table};
 use rackstrap_wire::ImageRef;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
+    io,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock,
+        Arc, Weak,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     time::Duration,
 };
 use tokio::sync::oneshot;
 
-/// Boots that may wait for the keeper. What does not fit is found when it looks at the boots themselves, every [`TICK`].
+/// Boots that may wait for the executor. What does not fit is found when it looks at the boots themselves, every [`TICK`].
 const QUEUE: usize = 8192;
 /// How often it looks at the time.
 const TICK: Duration = Duration::from_secs(1);
 /// How soon it looks after something happened: nodes that come back together are resumed together.
 const SETTLE: Duration = Duration::from_millis(300);
-/// How long a boot script may wait for the keeper.
+/// How long a boot script may wait for the executor.
 const HEARD_WITHIN: Duration = Duration::from_secs(2);
-/// The keeper; clones share it.
+
+/// The executor; clones share it.
 #[derive(Clone)]
 pub struct Rollouts {
     pub(super) shared: Arc<Shared>,
+    thread: Thread,
 }
 
 pub(super) struct Shared {
     pub(super) world: SharedWorld,
-    pub(super) store: Store,
     recorder: Recorder,
     boots: Boots,
     pub(super) observer: Observer,
+    /// Their keeper is that of rollouts too.
     pub(super) restarts: Restarts,
-    ledger: Mutex<Ledger>,
+    /// As it is on disk.
+    ledger: ArcSwap<Ledger>,
     news: SyncSender<News>,
-    /// Set once it has started.
-    thread: OnceLock<Thread>,
 }
 
-/// What the keeper hears.
+/// What the executor hears.
 enum News {
     /// Something about a boot.
-    Boot(What, Arc<Boot>, Timestamp),
-    /// Requests for restarts are different now.
+    Boot(Heard),
+    /// Requests for restarts are different now, or heartbeats wait for an answer.
     Requests,
     /// Somebody wants to know when all before is noted.
     Asked(oneshot::Sender<()>),
-    /// The keeper's thread panics.
+    /// The executor's thread panics.
     #[cfg(test)]
     Panic,
+}
+
+/// Something about a boot.
+struct Heard {
+    what: What,
+    boot: Arc<Boot>,
+    at: Timestamp,
 }
 
 enum What {
@@ -102,48 +115,34 @@ impl Rollouts {
         boots: Boots,
         restarts: Restarts,
     ) -> Result<Rollouts, StoreError> {
-        let mut ledger = load(&world, &store, &boots)?;
-        take_over(&mut ledger, &boots, &restarts, Timestamp::now())?;
+        let ledger = load(&world, &store, &boots)?;
         let (news, heard) = sync_channel(QUEUE);
         let waker = news.clone();
-        let rollouts = Rollouts {
-            shared: Arc::new(Shared {
-                observer: Observer::new(world.clone(), boots.clone(), recorder.clone()),
-                world,
-                store,
-                recorder,
-                boots,
-                restarts,
-                ledger: Mutex::new(ledger),
-                news,
-                thread: OnceLock::new(),
-            }),
-        };
-        // A full queue is no loss: it looks each second.
-        rollouts
-            .shared
-            .restarts
-            .planned_by(move || drop(waker.try_send(News::Requests)));
-        rollouts.publish(&rollouts.ledger());
-        let weak = Arc::downgrade(&rollouts.shared);
-        let thread = Thread::spawn("rollouts", move || {
-            listen(&heard, || weak.upgrade().map(|shared| Rollouts { shared }));
+        let shared = Arc::new(Shared {
+            observer: Observer::new(world.clone(), boots.clone(), recorder.clone()),
+            world,
+            recorder,
+            boots,
+            restarts,
+            ledger: ArcSwap::from_pointee(ledger),
+            news,
         });
-        let _ = rollouts.shared.thread.set(thread);
-        Ok(rollouts)
+        shared.take_over(Timestamp::now())?;
+        shared.show();
+        // A full queue is no loss: it looks each second.
+        (shared.restarts).planned_by(move || drop(waker.try_send(News::Requests)));
+        let weak = Arc::downgrade(&shared);
+        let thread = Thread::spawn("rollouts", move || listen(&heard, &weak));
+        Ok(Rollouts { shared, thread })
     }
 
     /// Waits for the end of the thread. What memory says after a panic may be half of a change, so the daemon ends with it: what was
     /// confirmed is on disk, and the next daemon goes on from there.
-    pub fn ended(&self) -> impl Future<Output = std::io::Result<()>> + Send + 'static {
-        let ended = self.shared.thread.get().map(Thread::ended);
-        async move {
-            match ended {
-                Some(ended) => ended.await,
-                // `start` sets it before anybody has this.
-                None => Ok(()),
-            }
-        }
+    ///
+    /// # Errors
+    /// It panicked, or could not be started.
+    pub fn ended(&self) -> impl Future<Output = io::Result<()>> + Send + 'static {
+        self.thread.ended()
     }
 
     /// The script of that boot is answered. Never waits.
@@ -164,18 +163,18 @@ impl Rollouts {
     fn hear(&self, what: What, boot: &Arc<Boot>, at: Timestamp) {
         let boot = boot.clone();
         // A full queue is no loss: the boots themselves are looked at.
-        let _ = self.shared.news.try_send(News::Boot(what, boot, at));
+        let _ = self.shared.news.try_send(News::Boot(Heard { what, boot, at }));
     }
 
-    /// Has the keeper's thread panic.
+    /// Has the executor's thread panic.
     #[cfg(test)]
     pub(super) fn panic(&self) {
         self.shared.news.try_send(News::Panic).unwrap();
     }
 
     #[cfg(test)]
-    pub(super) fn store(&self) -> &Store {
-        &self.shared.store
+    pub(super) fn look(&self, now: Timestamp) {
+        self.shared.look(now);
     }
 
     /// Waits until everything that was told before is noted, on disk and in the world; not for ever, as a disk may be slow and a
@@ -186,37 +185,81 @@ impl Rollouts {
             let _ = tokio::time::timeout(HEARD_WITHIN, noted).await;
         }
     }
+}
 
-    /// Writes what is new, then lets decisions see it, and tells timelines.
-    pub(super) fn settle(&self, ledger: &mut Ledger) -> Result<(), StoreError> {
-        self.settle_with(ledger, Batch::new())
+impl Shared {
+    /// What is assigned, as it is on disk.
+    pub(super) fn ledger(&self) -> Arc<Ledger> {
+        self.ledger.load_full()
     }
 
-    /// The same, with other rows in the same transaction.
-    fn settle_with(&self, ledger: &mut Ledger, rows: Batch) -> Result<(), StoreError> {
-        if ledger.is_unwritten() {
-            // With whatever else waits for the disk just now: boots that begin, mostly.
-            self.shared.store.commit_blocking(ledger.unwritten().and(rows))?;
-            self.publish(ledger);
-            ledger.news().iter().for_each(|line| tracing::info!("{line}"));
-        } else if !rows.is_empty() {
-            self.shared.store.commit_blocking(rows)?;
+    /// Has `change` say what is to be assigned; that is on disk, seen by decisions and told to timelines when this returns. Blocks for a
+    /// disk flush.
+    pub(super) fn change<A, E: From<StoreError>>(
+        &self,
+        change: impl Fn(&mut Ledger, &World) -> Result<A, E>,
+    ) -> Result<A, E> {
+        let draft = |(): &()| {
+            let before = self.ledger();
+            let mut after = Ledger::clone(&before);
+            let answer = change(&mut after, &self.world.load_full())?;
+            let batch = changes(&before, &after);
+            Ok(((after, answer), batch))
+        };
+        self.restarts.keeper().change(draft, |(), (after, answer)| {
+            self.publish(after);
+            answer
+        })
+    }
+
+    /// Lets decisions, the log and timelines know what is on disk now.
+    fn publish(&self, mut after: Ledger) {
+        let told = std::mem::take(&mut after.told);
+        let before = self.ledger();
+        if *before != after {
+            after.news(&before).iter().for_each(|line| tracing::info!("{line}"));
+            self.ledger.store(Arc::new(after));
+            self.show();
         }
         let now = Timestamp::now();
-        for told in ledger.written() {
-            let event = Event::new(now, EventKind::Rollout, told.level, told.what);
-            self.shared.recorder.record(Subject::Node(told.node), event);
+        for note in told {
+            let event = Event::new(now, EventKind::Rollout, note.level, note.text);
+            self.recorder.record(Subject::Node(note.node), event);
         }
-        Ok(())
     }
 
-    /// Others swap the rest of the world at any time: only the assignments are replaced.
-    fn publish(&self, ledger: &Ledger) {
-        let assignments = Arc::new(ledger.assignments());
-        self.shared.world.rcu(|world| World {
+    /// The rest of the world is swapped by others at any time: only the assignments are replaced.
+    fn show(&self) {
+        let assignments = Arc::new(self.ledger().assignments());
+        self.world.rcu(|world| World {
             assignments: assignments.clone(),
             ..World::clone(world)
         });
+    }
+
+    /// Orders that an older release gave, and that are not in a request, become part of one.
+    fn take_over(&self, now: Timestamp) -> Result<(), StoreError> {
+        let draft = |(): &()| {
+            let before = self.ledger();
+            let mut after = Ledger::clone(&before);
+            let mut requests = self.restarts.list();
+            for (number, told) in after.take_told() {
+                // A node whose boot is forgotten has left it.
+                let told = told.into_iter().filter_map(|mut member| {
+                    member.after = Some(self.boots.get(member.ordered_in()?)?.sequence);
+                    Some(member)
+                });
+                if let Some(rollout) = after.rollouts.get(&number) {
+                    requests = self.restarts.taken_over(rollout, told.collect(), requests, now);
+                }
+            }
+            let batch = changes(&before, &after).and(self.restarts.changes(&requests));
+            Ok::<_, StoreError>(((after, requests), batch))
+        };
+        self.restarts.keeper().change(draft, |(), (after, requests)| {
+            self.publish(after);
+            self.restarts.publish(requests);
+        })
     }
 
     /// The nodes that boot whatever version of `images` is given to them.
@@ -224,39 +267,45 @@ impl Rollouts {
         if images.is_empty() {
             return BTreeMap::new();
         }
-        self.shared.recorder.settle(now);
+        self.recorder.settle(now);
         let nodes = world.inventory.iter();
         let nodes = nodes.filter(|node| setting(world, node).is_some_and(|image| images.contains(image)));
         nodes
-            .filter_map(|node| Some((node.name.clone(), self.shared.observer.node(&node.name, now)?)))
+            .filter_map(|node| Some((node.name.clone(), self.observer.node(&node.name, now)?)))
             .collect()
     }
 
-    /// Notes all that is new, has it on disk, and lets those know who asked.
-    fn hear_all(&self, news: impl Iterator<Item = News>) {
-        let mut ledger = self.ledger();
+    /// Has all that is new on disk, and lets those know who asked. What cannot be written stays in `unwritten`, and is written with what
+    /// comes next.
+    fn hear(&self, unwritten: &mut Vec<Heard>, news: impl Iterator<Item = News>) {
         let mut asked = Vec::new();
         for news in news {
             match news {
-                News::Boot(what, boot, at) => self.note(&mut ledger, &what, &boot, at),
+                // Too many are no loss: the boots themselves are looked at.
+                News::Boot(_) if unwritten.len() >= 2 * QUEUE => {}
+                News::Boot(heard) => unwritten.push(heard),
                 News::Requests => {}
                 News::Asked(whom) => asked.push(whom),
                 #[cfg(test)]
                 News::Panic => panic!("a test wants it"),
             }
         }
-        if let Err(error) = self.settle(&mut ledger) {
-            // It stays unwritten, and is written with what comes next.
-            tracing::error!("rollouts: boots cannot be noted: {error}");
+        if !unwritten.is_empty() {
+            let noted = self.change(|ledger, world| {
+                for heard in unwritten.iter() {
+                    self.note(world, ledger, heard);
+                }
+                Ok::<_, StoreError>(())
+            });
+            match noted {
+                Ok(()) => unwritten.clear(),
+                Err(error) => tracing::error!("rollouts: boots cannot be noted: {error}"),
+            }
         }
         for whom in asked {
             // Who asked may have gone.
             let _ = whom.send(());
         }
-    }
-
-    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        lock(&self.shared.ledger)
     }
 
     /// What a node is to have, however it fares on it.
@@ -266,23 +315,23 @@ impl Rollouts {
         choice.ok().map(|choice| choice.wanted)
     }
 
-    fn note(&self, ledger: &mut Ledger, what: &What, boot: &Boot, at: Timestamp) {
-        let world = self.shared.world.load();
-        let node = boot.plan.node.as_str();
+    fn note(&self, world: &World, ledger: &mut Ledger, heard: &Heard) {
+        let Heard { what, boot, at } = heard;
+        let (node, at) = (boot.plan.node.as_str(), *at);
         match what {
             What::Opened => {
-                if let Some(wanted) = self.wanted(&world, node) {
+                if let Some(wanted) = self.wanted(world, node) {
                     ledger.opened(node, boot.image(), &wanted, at);
                 }
             }
             What::Took => {
-                if self.is_replaced(&world, ledger, node) {
+                if self.is_replaced(world, ledger, node) {
                     self.begin_anew(ledger, node, at);
                 }
                 ledger.took(boot, at);
             }
             What::Ready => {
-                let wanted = self.wanted(&world, node);
+                let wanted = self.wanted(world, node);
                 ledger.ready(boot, &boot.problem(), wanted.as_ref(), at);
             }
         }
@@ -302,7 +351,7 @@ impl Rollouts {
                 .filter_map(|r| r.nodes.get(node));
             let boot = members
                 .filter(|m| m.state.is_failure())
-                .find_map(|m| self.shared.boots.get(&m.boot));
+                .find_map(|m| self.boots.get(&m.boot));
             boot.map(|boot| boot.plan.net.hwaddr)
         };
         let hwaddr = tried.or_else(failed);
@@ -310,39 +359,48 @@ impl Rollouts {
     }
 
     fn begin_anew(&self, ledger: &mut Ledger, node: &str, now: Timestamp) {
-        let observed = self.shared.observer.observe(node, now).unwrap_or_default();
+        let observed = self.observer.observe(node, now).unwrap_or_default();
         if ledger.forgive(node, &observed, now) {
             ledger.tell(node, Level::Ok, "is other hardware now: tries again what it failed at");
         }
     }
 
-    /// Finds boots that were not heard of, asks the planner, writes down what it decides, and carries it out.
+    /// Finds boots that were not heard of, asks the planner, has on disk what it decides, and carries it out.
     pub(super) fn look(&self, now: Timestamp) {
-        let world = self.shared.world.load_full();
-        let mut ledger = self.ledger();
-        let on = ledger.rollouts.values().filter(|rollout| rollout.is_on());
-        let on: Vec<(u64, ImageRef)> = on.map(|rollout| (rollout.number, rollout.image.clone())).collect();
-        for (number, image) in &on {
-            self.catch_up(&mut ledger, *number, image, now);
-        }
-        let concerned = ledger.planned();
-        let images = concerned.values().map(|rollout| rollout.image.name.as_str()).collect();
-        let audience = self.audience(&world, images, now);
-        let advance = self.shared.restarts.advance(&concerned, audience, now);
-        for changed in advance.rollouts {
-            ledger.take_over(changed);
-        }
-        for action in &advance.actions {
-            if let Action::MakeCurrent(image) = action {
-                ledger.make_current(image.clone(), "the rollout", now);
+        let draft = |(): &()| {
+            let world = self.world.load_full();
+            let before = self.ledger();
+            let mut after = Ledger::clone(&before);
+            for rollout in before.rollouts.values().filter(|rollout| rollout.is_on()) {
+                self.catch_up(&world, &mut after, rollout, now);
             }
-        }
-        self.tidy_trials(&world, &mut ledger, now);
-        let written = self.settle_with(&mut ledger, advance.batch);
-        if let Err(error) = &written {
+            let concerned = after.planned();
+            let images = concerned.values().map(|rollout| rollout.image.name.as_str()).collect();
+            let audience = self.audience(&world, images, now);
+            let leaving: BTreeSet<String> = audience.values().filter_map(|node| node.leaves.clone()).collect();
+            let advance = self.restarts.advance(&concerned, audience, now);
+            for changed in advance.rollouts {
+                after.take_over(changed);
+            }
+            for action in &advance.actions {
+                if let Action::MakeCurrent(image) = action {
+                    after.make_current(image.clone(), "the rollout", now);
+                }
+            }
+            self.tidy_trials(&world, &mut after, now);
+            let restarts = |image: &str| advance.requests.iter().any(|r| r.rollout == image && !r.is_over());
+            after.finish(&concerned, |image| leaving.contains(image) || restarts(image), now);
+            let batch = changes(&before, &after).and(advance.batch);
+            Ok::<_, StoreError>(((after, advance.requests, advance.actions), batch))
+        };
+        let looked = self.restarts.keeper().change(draft, |(), (after, requests, actions)| {
+            self.publish(after);
+            self.restarts.publish(requests);
+            self.restarts.carry_out(actions, now);
+        });
+        if let Err(error) = looked {
             tracing::error!("rollouts and restarts stand still: {error}");
         }
-        self.shared.restarts.carry_out(advance.actions, written.is_ok(), now);
     }
 
     /// Boots on trial end with what they were about: another version is wanted, other hardware, no such node any more.
@@ -378,30 +436,27 @@ impl Rollouts {
     }
 
     /// Boots that the daemon did not hear of, as it was being restarted or too busy.
-    fn catch_up(&self, ledger: &mut Ledger, number: u64, image: &ImageRef, now: Timestamp) {
-        let Some(rollout) = ledger.rollouts.get(&number) else {
-            return;
-        };
+    fn catch_up(&self, world: &World, ledger: &mut Ledger, rollout: &Rollout, now: Timestamp) {
         let open = rollout.nodes.iter();
-        let open = open.filter(|(_, member)| matches!(member.state, State::Waiting | State::Booting));
-        let open: HashMap<String, String> = open.map(|(node, m)| (node.clone(), m.boot.clone())).collect();
-        for (node, known) in open {
-            let boots = self.shared.boots.of_node(&node);
+        for (node, member) in open.filter(|(_, member)| matches!(member.state, State::Waiting | State::Booting)) {
+            let known = &member.boot;
+            let boots = self.boots.of_node(node);
             // The newest first: what came before the boot that is known is no news.
             for boot in boots
                 .iter()
                 .filter(|boot| boot.is_believed())
-                .take_while(|boot| boot.plan.id != known || boot.ready.is_some())
+                .take_while(|boot| boot.plan.id != *known || boot.ready.is_some())
             {
                 let what = match (boot.ready.is_some(), boot.redeemed) {
-                    _ if boot.image() != image => break,
+                    _ if *boot.image() != rollout.image => break,
                     // It failed before it was given the version (once more): its next boot will tell.
                     (true, _) if known.is_empty() && !boot.healthy() => break,
                     (true, _) => What::Ready,
                     (false, true) => What::Took,
                     (false, false) => continue,
                 };
-                self.note(ledger, &what, boot, now);
+                let (boot, at) = (boot.clone(), now);
+                self.note(world, ledger, &Heard { what, boot, at });
                 break;
             }
         }
@@ -410,14 +465,7 @@ impl Rollouts {
 
 /// What the disk has of rollouts, and what nodes were well on.
 fn load(world: &SharedWorld, store: &Store, boots: &Boots) -> Result<Ledger, StoreError> {
-    let current = store.scan(Table::Current, b"")?;
-    let rollouts = store.scan(Table::Rollouts, b"")?;
-    let mut ledger = Ledger::load(
-        current.into_iter().map(|(_, row)| row).collect(),
-        rollouts.into_iter().map(|(_, row)| row).collect(),
-        store.scan(Table::RolloutNodes, b"")?,
-        store.scan(Table::Trials, b"")?,
-    );
+    let mut ledger = stored::load(store)?;
     for node in world.load().inventory.iter() {
         let boots = boots.of_node(&node.name);
         if let (Some(boot), false) = (
@@ -430,45 +478,30 @@ fn load(world: &SharedWorld, store: &Store, boots: &Boots) -> Result<Ledger, Sto
     Ok(ledger)
 }
 
-/// Orders that an older release gave, and that are not in a request, become part of one.
-fn take_over(ledger: &mut Ledger, boots: &Boots, restarts: &Restarts, now: Timestamp) -> Result<(), StoreError> {
-    for (number, told) in ledger.take_told() {
-        // A node whose boot is forgotten has left it.
-        let told = told.into_iter().filter_map(|mut member| {
-            member.after = Some(boots.get(member.ordered_in()?)?.sequence);
-            Some(member)
-        });
-        if let Some(rollout) = ledger.rollouts.get(&number) {
-            restarts.take_over(rollout, told.collect(), now)?;
-        }
-    }
-    Ok(())
-}
-
 /// Hears news and looks at the time until nobody is left who could tell any.
-fn listen(heard: &Receiver<News>, rollouts: impl Fn() -> Option<Rollouts>) {
+fn listen(heard: &Receiver<News>, shared: &Weak<Shared>) {
     let mut looked = Timestamp(0);
     let mut pause = TICK;
+    let mut unwritten = Vec::new();
     loop {
         let news = match heard.recv_timeout(pause) {
             Ok(news) => Some(news),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        let Some(rollouts) = rollouts() else {
+        let Some(shared) = shared.upgrade() else {
             return;
         };
         // What happens is looked at soon, and together with what happens then.
         let soon = news.is_some() || pause != TICK;
-        if let Some(news) = news {
-            rollouts.hear_all(std::iter::once(news).chain(heard.try_iter().take(QUEUE)));
-        }
+        shared.hear(&mut unwritten, news.into_iter().chain(heard.try_iter().take(QUEUE)));
+        shared.restarts.answer();
         let now = Timestamp::now();
         let due = if soon { SETTLE } else { TICK };
         pause = match now.since(looked) >= due.as_millis() as u64 || now < looked {
             true => {
                 looked = now;
-                rollouts.look(now);
+                shared.look(now);
                 TICK
             }
             false => SETTLE,

@@ -4,7 +4,7 @@ use super::Shared;
 use crate::{
     discovery::{Moved, NoRoom, Place, Places, Seen},
     http::{base_url, script::script_url},
-    timeline::{DhcpMessage, Event, EventKind, IPXE, Level, Subject},
+    timeline::{DhcpMessage, Event, EventKind, Level, Sender, Subject},
 };
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -197,9 +197,9 @@ impl Authority for DhcpAuthority {
             _ => describe(event),
         };
         tracing::debug!(hwaddr = %event.hwaddr, interface = %event.interface, %step, %detail, "dhcp");
-        self.shared
-            .recorder
-            .record(subject, Event::new(event.at, step, level, detail));
+        let sender = if event.ipxe { Sender::Ipxe } else { Sender::Firmware };
+        let told = Event::new(event.at, step, level, detail).sent_by(sender);
+        self.shared.recorder.record(subject, told);
     }
 
     fn network(&self) -> Arc<Network> {
@@ -291,7 +291,7 @@ fn describe(event: &DhcpEvent) -> String {
     let mut traits = Vec::new();
     traits.extend(event.arch.map(firmware::name));
     if event.ipxe {
-        traits.push(IPXE.to_owned());
+        traits.push("iPXE".to_owned());
     }
     if event.http_client {
         traits.push("HTTP boot".to_owned());

@@ -1,7 +1,7 @@
 //! One event, and the state of a node that follows from its events.
 
 use super::EventKind;
-use rackstrap_base::{clock::Timestamp, text::one_line};
+use rackstrap_base::{clock::Timestamp, level::Level, text::one_line};
 use rackstrap_wire::{AgentEvent, HwAddr, Outcome};
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,9 @@ pub struct Event {
     pub boot: String,
     /// What happened: `dhcp discover`, `script`, `agent disk`, `ready` in the store and for people.
     pub step: EventKind,
+    /// Of a DHCP packet: the program that sent it. None of all other events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<Sender>,
     /// Whether it is as it should be, or a fault.
     pub level: Level,
     /// What people read, at most 500 bytes; empty if the kind says all.
@@ -38,6 +41,16 @@ pub struct Event {
     /// The last time that it happened; none if it happened once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Timestamp>,
+}
+
+/// The program of a machine that sent a DHCP packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sender {
+    /// The machine's firmware, or the DHCP client of a system.
+    Firmware,
+    /// iPXE: the loader runs.
+    Ipxe,
 }
 
 /// Longest detail that is kept, bytes.
@@ -58,6 +71,7 @@ impl Event {
             at,
             boot: String::new(),
             step,
+            sender: None,
             level,
             detail: detail.into(),
             took_ms: None,
@@ -70,6 +84,22 @@ impl Event {
     pub fn of_boot(mut self, boot: impl Into<String>) -> Self {
         self.boot = boot.into();
         self
+    }
+
+    /// The same, sent by that program.
+    pub fn sent_by(mut self, sender: Sender) -> Self {
+        self.sender = Some(sender);
+        self
+    }
+
+    /// Completes a row of a release that told iPXE from firmware by the text of the detail alone. For rows that are read, not for events.
+    pub(super) fn complete_sender(&mut self) {
+        if self.sender.is_none() && matches!(self.step, EventKind::Dhcp(_) | EventKind::DhcpClient(_)) {
+            self.sender = Some(match self.detail.contains("iPXE") {
+                true => Sender::Ipxe,
+                false => Sender::Firmware,
+            });
+        }
     }
 
     /// The same, with the time that it took.
@@ -105,7 +135,11 @@ impl Event {
 
     /// Whether `next` is the same thing once more, so that one row with a count is enough.
     pub fn repeats_as(&self, next: &Event) -> bool {
-        self.boot == next.boot && self.step == next.step && self.level == next.level && self.detail == next.detail
+        self.boot == next.boot
+            && self.step == next.step
+            && self.sender == next.sender
+            && self.level == next.level
+            && self.detail == next.detail
     }
 
     /// Cuts what came from outside to a length that can be kept, and takes control characters out of it.
@@ -145,20 +179,6 @@ impl std::fmt::Display for NodeState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.as_str())
     }
-}
-
-/// Whether an event is as it should be, or a fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Level {
-    /// As it should be.
-    Ok,
-    /// It works, with less than asked for (a degraded disk).
-    Degraded,
-    /// A failed attempt that is repeated.
-    Retry,
-    /// A failure that nothing repeats.
-    Error,
 }
 
 /// Where a node is between power-on and a running system.

@@ -89,7 +89,10 @@ fn rows_of_other_releases_are_read_and_shown_as_they_are() {
             .iter()
             .map(|event| serde_json::to_value(event).unwrap())
             .collect();
-        assert_eq!(shown, rows);
+        // Who sent a packet was only in its detail.
+        let mut expected = rows.to_vec();
+        expected[0]["sender"] = "ipxe".into();
+        assert_eq!(shown, expected);
         assert_eq!(events[5].step, EventKind::Other("power cycle".to_owned()));
         let found = recorder.standing(&node).unwrap();
         assert_eq!((found.state, found.boot.as_str()), (NodeState::Degraded, "a"));
@@ -102,6 +105,35 @@ fn rows_of_other_releases_are_read_and_shown_as_they_are() {
         assert_eq!(recorder.standing(&node).unwrap().last_error, "agent disk: no disk");
         store.flush().unwrap();
     }
+}
+
+#[test]
+fn a_packet_is_ipxes_because_its_row_says_so_and_in_old_rows_because_its_detail_does() {
+    let row = |detail: &str, sender: Option<&str>| {
+        let mut row = json!({"at": 10_000, "step": "dhcp request", "level": "ok", "detail": detail});
+        if let Some(sender) = sender {
+            row["sender"] = sender.into();
+        }
+        let mut event: Event = serde_json::from_value(row).unwrap();
+        event.complete_sender();
+        (event.sender, BootStage::of(&event))
+    };
+    let firmware = (Some(Sender::Firmware), Some(BootStage::Firmware));
+    let loader = (Some(Sender::Ipxe), Some(BootStage::LoaderRuns));
+    assert_eq!(row("ack 10.5.1.1 (BIOS)", None), firmware);
+    assert_eq!(row("ack 10.5.1.1 (BIOS, iPXE, relay 10.6.0.1)", None), loader);
+    assert_eq!(row("ack 10.5.1.1 (BIOS)", Some("ipxe")), loader);
+    assert_eq!(row("its profile is called iPXE", Some("firmware")), firmware);
+    // What was recorded in this release counts by its field alone.
+    let event = Event::new(Timestamp(1), EventKind::Dhcp(DhcpMessage::Discover), Level::Ok, "iPXE");
+    assert_eq!(BootStage::of(&event), Some(BootStage::Firmware));
+    assert_eq!(
+        serde_json::to_value(event.sent_by(Sender::Ipxe)).unwrap()["sender"],
+        "ipxe"
+    );
+    let other: Event =
+        serde_json::from_value(json!({"at": 1, "step": "tftp", "level": "ok", "detail": "iPXE"})).unwrap();
+    assert_eq!(other.sender, None);
 }
 
 #[test]

@@ -11,7 +11,6 @@ mod pace;
 mod recorder;
 mod rows;
 mod standing;
-mod status;
 mod summary;
 mod task;
 
@@ -26,16 +25,13 @@ mod tests;
 
 #[cfg(test)]
 use event::DETAIL_LIMIT;
-pub use event::{Event, Level, NodeState, Subject};
+pub use event::{Event, NodeState, Sender, Subject};
 pub use follow::{Follow, dropped_order};
 pub use kind::{DhcpMessage, EventKind};
 pub use node_status::NodeStatus;
-pub use pace::IPXE;
 use pace::{BootPace, BootStage};
+pub use rackstrap_base::level::Level;
 pub use recorder::Recorder;
-use standing::Standing;
-#[cfg(test)]
-use status::describe_disk;
-pub use status::{StatusRow, status};
-pub use summary::{BootSummary, summarise};
+pub use standing::Standing;
+pub use summary::{BootSummary, StepTime, summarise};
 pub use task::watch_over;

@@ -20,7 +20,9 @@ fn open(dir: &Path, now: Timestamp) -> (Store, Recorder) {
 }
 
 fn say(recorder: &Recorder, secs: u64, step: &str, boot: &str, detail: &str) {
-    let event = Event::new(at(secs), step.parse().unwrap(), Level::Ok, detail).of_boot(boot);
+    let mut event = Event::new(at(secs), step.parse().unwrap(), Level::Ok, detail).of_boot(boot);
+    // The detail says who sent a packet.
+    event.complete_sender();
     recorder.record(node(), event);
 }
 

@@ -1,6 +1,6 @@
 //! How long the stages of a boot take at this site, and so when the next step of a node is overdue.
 
-use super::{Event, EventKind, Level};
+use super::{Event, EventKind, Level, Sender};
 use rackstrap_wire::Phase;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -26,9 +26,6 @@ pub enum BootStage {
     /// The system is up.
     Up,
 }
-
-/// What the detail of a DHCP event names if a loader sent the packet, and not the firmware.
-pub const IPXE: &str = "iPXE";
 
 /// Stages that are timed together.
 const SLOTS: usize = 8;
@@ -69,7 +66,7 @@ impl BootStage {
         }
         let stage = event.step.row().stage?;
         Some(match &event.step {
-            EventKind::Dhcp(_) if event.detail.contains(IPXE) => BootStage::LoaderRuns,
+            EventKind::Dhcp(_) if event.sender == Some(Sender::Ipxe) => BootStage::LoaderRuns,
             // The phase begins with `started`; only its end, which has a duration, hands over.
             EventKind::Agent(Phase::SwitchRoot) if event.took_ms.is_some() => BootStage::HandedOver,
             _ => stage,

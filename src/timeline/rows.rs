@@ -64,7 +64,7 @@ fn tail(rows: &Read<'_>, subject: Subject, first: u64) -> Result<Tail, StoreErro
     let snapshot: Option<Snapshot> = rows.get(Table::Standings, &prefix)?;
     let (mut standing, mut start, mut whole) = match snapshot {
         Some(mut snapshot) => {
-            snapshot.standing.complete();
+            snapshot.standing.complete_blamed();
             (
                 snapshot.standing,
                 snapshot.number.max(first),
@@ -82,7 +82,7 @@ fn tail(rows: &Read<'_>, subject: Subject, first: u64) -> Result<Tail, StoreErro
     }
     let events: Vec<(u64, Event)> = events
         .into_iter()
-        .filter_map(|(key, event)| Some((parse_key(&key)?.1, event)))
+        .filter_map(|(key, event)| Some((parse_key(&key)?.1, completed(event))))
         .collect();
     // The one of the snapshot may have happened again since; said twice, an event says the same.
     for (_, event) in events
@@ -102,7 +102,7 @@ fn tail(rows: &Read<'_>, subject: Subject, first: u64) -> Result<Tail, StoreErro
     let began = match (&subject, start == first) {
         (Subject::Node(_), _) => None,
         (Subject::Machine(_), true) => events.first().map(|(_, event)| event.clone()),
-        (Subject::Machine(_), false) => rows.get(Table::Events, &key(&subject, first))?,
+        (Subject::Machine(_), false) => rows.get(Table::Events, &key(&subject, first))?.map(completed),
     };
     Ok(Tail {
         subject,
@@ -121,8 +121,14 @@ pub(super) fn between(store: &Store, subject: &Subject, from: u64, until: u64) -
     Ok(wanted
         .into_iter()
         .filter(|(key, _)| early(key))
-        .map(|(_, event)| event)
+        .map(|(_, event)| completed(event))
         .collect())
+}
+
+/// A row as this release writes it.
+fn completed(mut event: Event) -> Event {
+    event.complete_sender();
+    event
 }
 
 /// Adds the row of an event; `standing` is where it has led to.

@@ -307,8 +307,9 @@ impl Standing {
         }
     }
 
-    /// Completes what an older release wrote, which did not record what `last_error` is of: its text begins with that.
-    pub(super) fn complete(&mut self) {
+    /// Completes a snapshot of a release that did not record what `last_error` is of: its text begins with that. For rows that are read,
+    /// where it is needed for restarts only.
+    pub(super) fn complete_blamed(&mut self) {
         let text = self.last_error.split_once(": ").map(|(kind, _)| kind);
         if let (None, Some(text)) = (&self.blamed, text)
             && text == EventKind::Restart.to_string()

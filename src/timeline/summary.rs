@@ -2,11 +2,10 @@
 
 use super::{Event, EventKind, Level, kind::Part};
 use rackstrap_base::clock::Timestamp;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// One boot, from the first packet to `ready`, or as far as it came.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootSummary {
     /// Id of the boot, the last one if scripts were fetched several times; empty if it came to none.
     pub boot: String,
@@ -25,7 +24,7 @@ pub struct BootSummary {
 }
 
 /// One step of a boot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepTime {
     /// What is done in it.
     pub step: EventKind,

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use rackstrap_base::clock::Timestamp;
 use rackstrap_site::Limits;
 use rackstrap_store::{Batch, Store, Table};
-use rackstrap_wire::{AgentEvent, DiskState, DiskStatus, FileSystem, HwAddr, MountedPartition, Outcome, Phase};
+use rackstrap_wire::{AgentEvent, HwAddr, Outcome, Phase};
 
 #[path = "doubt_tests.rs"]
 mod doubt;
@@ -41,6 +41,8 @@ fn event(line: &str) -> Event {
         }
     }
     event.step = kind(&step.join(" "));
+    // The detail of a script's line says who sent a packet.
+    event.complete_sender();
     event
 }
 
@@ -359,49 +361,6 @@ fn agent_events_become_events() {
     assert_eq!(event(Outcome::Degraded, "x").level, Level::Degraded);
 }
 
-#[test]
-fn disks_in_a_few_words() {
-    let mount = |path: Option<&str>| MountedPartition {
-        name: "p".into(),
-        device: "/dev/vda1".into(),
-        fs: FileSystem::Ext4,
-        uuid: String::new(),
-        mount: path.map(str::to_owned),
-        options: String::new(),
-        size: 0,
-    };
-    let disk = |status, device: &str, mounts: &[Option<&str>]| {
-        describe_disk(&DiskState {
-            status,
-            device: device.into(),
-            size: 0,
-            mounts: mounts.iter().map(|path| mount(*path)).collect(),
-            ..DiskState::default()
-        })
-    };
-    let prepared = DiskStatus::Prepared {
-        from: "blank".into(),
-        to: "scratch v1".into(),
-    };
-    assert_eq!(
-        disk(prepared, "vda", &[Some("/tmp"), None, Some("/var")]),
-        "/tmp and /var on vda (prepared: blank -> scratch v1)"
-    );
-    let kept = DiskStatus::Kept {
-        layout: "scratch v1".into(),
-    };
-    assert_eq!(
-        disk(kept.clone(), "vda", &[Some("/tmp")]),
-        "/tmp on vda (kept: scratch v1)"
-    );
-    assert_eq!(disk(kept, "vda", &[]), "vda (kept: scratch v1)");
-    let none = DiskStatus::Degraded {
-        reason: "no disk found".into(),
-    };
-    assert_eq!(disk(none, "", &[]), "degraded: no disk found");
-    assert_eq!(disk(DiskStatus::NotWanted, "", &[]), "none wanted");
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
@@ -525,7 +484,7 @@ fn a_start_reads_the_ends_of_timelines_and_the_rest_when_it_is_asked_for() {
             };
             let event = Event::new(at, kind(step), level, "no disk");
             let event = if step == "dhcp discover" {
-                event
+                event.sent_by(Sender::Firmware)
             } else {
                 event.of_boot(format!("b{boot}"))
             };

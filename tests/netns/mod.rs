@@ -8,6 +8,7 @@ mod health;
 mod http;
 mod layouts;
 mod nfs;
+mod panics;
 mod promises;
 mod racking;
 mod rivals;

@@ -351,5 +351,19 @@ fn a_machine_of_another_architecture_gets_no_kernel_and_its_node_says_why() -> R
         script.contains("/kernel") && !argument(&script, "plan").is_empty(),
         "{script}"
     );
+    // A daemon that never heard its firmware has iPXE's own word for it.
+    cluster.daemon.stop()?;
+    cluster.start_daemon()?;
+    let got = udhcpc(&node, &cluster, &["-x", "77:69505845"])?;
+    let url = variable(&got, "boot_file");
+    assert!(url.ends_with("&arch=${buildarch}"), "{url}");
+    for (built_for, boots) in [("arm64", false), ("x86_64", true), ("i386", true)] {
+        let (_, script) = curl(&node, &url.replace("${buildarch}", built_for), "", None)?;
+        assert_eq!(
+            (script.contains("/kernel"), script.contains(said)),
+            (boots, !boots),
+            "{built_for}: {script}"
+        );
+    }
     cluster.daemon.stop()
 }

@@ -92,6 +92,19 @@ pub fn arch_of_class(class: &[u8]) -> Option<u16> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
+/// The architecture of firmware that starts an iPXE of that `${buildarch}` (`BUILD_ARCH` in iPXE's Makefile); none for a word that is not
+/// known here. An iPXE of 32 bits of x86 is that of a BIOS: firmware of x86 UEFI gets no loader.
+pub fn arch_of_ipxe(buildarch: &str) -> Option<u16> {
+    Some(match buildarch {
+        "i386" => 0,
+        "x86_64" => 7,
+        "arm32" => 10,
+        "arm64" => 11,
+        "riscv64" => 27,
+        _ => return None,
+    })
+}
+
 /// Cards of nodes that are remembered at most.
 const MOST: usize = 65_536;
 
@@ -134,6 +147,19 @@ mod tests {
         assert_eq!(first_loader(Some(9)), Ok("snponly.efi"));
         let why = first_loader(Some(10)).unwrap_err();
         assert!(why.contains("ARM 32-bit UEFI (architecture 10)"), "{why}");
+    }
+
+    #[test]
+    fn ipxe_names_the_architecture_that_it_was_built_for() {
+        use crate::arch::Architecture;
+        let of = |word: &str| arch_of_ipxe(word).and_then(Architecture::of_firmware);
+        assert_eq!(of("arm64"), Some(Architecture::Arm64));
+        assert_eq!(of("arm32"), Some(Architecture::Arm));
+        assert_eq!(of("x86_64"), Some(Architecture::Amd64));
+        // undionly.kpxe, on machines of 64 bits as well.
+        assert_eq!(of("i386"), Some(Architecture::Amd64));
+        // A client that puts nothing in.
+        assert_eq!((of("${buildarch}"), of("")), (None, None));
     }
 
     #[test]

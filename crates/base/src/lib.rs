@@ -7,6 +7,7 @@ pub mod connection_limit;
 pub mod counters;
 pub mod firmware;
 pub mod inet;
+pub mod level;
 #[cfg(feature = "tasks")]
 pub mod link;
 pub mod panics;

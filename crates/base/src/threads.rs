@@ -29,7 +29,11 @@ impl Thread {
         let thread = Builder::new().name(name.to_owned()).spawn({
             let (ended, name) = (ended.clone(), name.to_owned());
             move || {
-                let result = panic::catch_unwind(AssertUnwindSafe(run));
+                let result = panic::catch_unwind(AssertUnwindSafe(|| {
+                    #[cfg(debug_assertions)]
+                    on_purpose::panic_if_wanted(&name);
+                    run();
+                }));
                 let result = result.map_err(|panic| format!("thread {name} panicked: {}; {HELP}", text_of(&*panic)));
                 ended.send_replace(Some(result));
             }
@@ -67,6 +71,25 @@ impl Thread {
         }
         let end = self.end.borrow().clone();
         end.unwrap_or(Ok(())).map_err(io::Error::other)
+    }
+}
+
+/// How a test has a thread of a whole daemon panic. Release builds have nothing of it.
+#[cfg(debug_assertions)]
+mod on_purpose {
+    use std::{env, fs};
+
+    /// `THREAD=PIPE`: instead of its work, the thread waits until somebody writes to that named pipe, and panics.
+    const VARIABLE: &str = "RACKSTRAP_DEBUG_PANIC";
+
+    pub(super) fn panic_if_wanted(name: &str) {
+        let wanted = env::var(VARIABLE).unwrap_or_default();
+        if let Some((thread, pipe)) = wanted.split_once('=')
+            && thread == name
+        {
+            let _ = fs::read(pipe);
+            panic!("{VARIABLE} wants it");
+        }
     }
 }
 

@@ -50,6 +50,11 @@ impl SiteWarning {
     pub fn level(&self) -> &'static str {
         if self.fatal { "error" } else { "warning" }
     }
+
+    /// True if it is about another DHCP server.
+    pub fn is_of_dhcp_server(&self) -> bool {
+        is_server(&self.topic)
+    }
 }
 
 /// The site's warnings; clones share them. All methods are short and from memory.
@@ -63,6 +68,10 @@ struct Kept {
     servers: Crowd,
     /// Warnings of the daemon's own that found no room.
     own: Crowd,
+    /// Since when there is each of the two warnings about what found no room, by topic.
+    crowded: BTreeMap<String, Timestamp>,
+    /// Since when each of the warnings is found that are looked for at each answer, by topic.
+    found: BTreeMap<String, Timestamp>,
 }
 
 /// Topics that found no room.
@@ -103,38 +112,56 @@ impl SiteWarnings {
         }
     }
 
+    /// The warnings `found` at `now`, all that are looked for at each answer and not kept, each with the time since which it is found. That
+    /// stays the same as long as it is found, so that an answer that says nothing new is the same answer.
+    pub fn found(&self, now: Timestamp, mut found: Vec<SiteWarning>) -> Vec<SiteWarning> {
+        let mut kept = self.lock();
+        (kept.found).retain(|topic, _| found.iter().any(|warning| warning.topic == *topic));
+        for warning in &mut found {
+            let since = *kept.found.entry(warning.topic.clone()).or_insert(now);
+            (warning.since, warning.last) = (since, since);
+        }
+        found
+    }
+
     /// All that hold at `now`: errors first, by topic.
     pub fn list(&self, now: Timestamp) -> Vec<SiteWarning> {
         let mut kept = self.lock();
         kept.expire(now);
         let mut all: Vec<SiteWarning> = kept.by_topic.values().map(|(warning, _)| warning.clone()).collect();
         all.sort_by_key(|warning| !warning.fatal);
-        let mut more = |topic: &str, message, help: &str| {
+        let Kept {
+            servers, own, crowded, ..
+        } = &mut *kept;
+        let mut more = |topic: &str, message: Option<String>, help: &str| {
+            let Some(message) = message else {
+                crowded.remove(topic);
+                return;
+            };
+            let since = *crowded.entry(topic.to_owned()).or_insert(now);
             all.push(SiteWarning {
                 topic: topic.to_owned(),
                 message,
                 help: help.to_owned(),
                 fatal: false,
-                since: now,
-                last: now,
+                since,
+                last: since,
             });
         };
-        if let Some(number) = kept.servers.size() {
-            more(
-                &format!("{DHCP_SERVER}more"),
+        more(
+            &format!("{DHCP_SERVER}more"),
+            servers.size().map(|number| {
                 format!(
                     "{number} more DHCP servers were heard than the {SERVERS_LIMIT} that are named; somebody may forge them"
-                ),
-                "stop those that are named first; find the sender in the switch's MAC table; the log names some: journalctl -u rackstrap",
-            );
-        }
-        if let Some(number) = kept.own.size() {
-            more(
-                "more",
-                format!("there are {number} more warnings than the {LIMIT} that are kept"),
-                "the daemon's log has all of them: journalctl -u rackstrap",
-            );
-        }
+                )
+            }),
+            "stop those that are named first; find the sender in the switch's MAC table; the log names some: journalctl -u rackstrap",
+        );
+        more(
+            "more",
+            (own.size()).map(|number| format!("there are {number} more warnings than the {LIMIT} that are kept")),
+            "the daemon's log has all of them: journalctl -u rackstrap",
+        );
         all
     }
 
@@ -263,6 +290,32 @@ mod tests {
         );
         warnings.clone().clear("panic");
         assert!(warnings.list(Timestamp(9)).is_empty(), "clones share them");
+    }
+
+    #[test]
+    fn what_is_found_at_each_look_is_since_the_first_look_that_found_it() {
+        let warnings = SiteWarnings::default();
+        let found = |now: u64, topics: &[&str]| -> Vec<(String, u64, u64)> {
+            let warning = |topic: &&str| SiteWarning {
+                topic: (*topic).to_owned(),
+                message: "m".into(),
+                help: "h".into(),
+                fatal: false,
+                since: Timestamp(now),
+                last: Timestamp(now),
+            };
+            let found = warnings.found(Timestamp(now), topics.iter().map(warning).collect());
+            let shown = found
+                .into_iter()
+                .map(|warning| (warning.topic, warning.since.0, warning.last.0));
+            shown.collect()
+        };
+        let one = |topic: &str, since: u64| (topic.to_owned(), since, since);
+        assert_eq!(found(1, &["a"]), [one("a", 1)]);
+        assert_eq!(found(2, &["a", "b"]), [one("a", 1), one("b", 2)]);
+        assert_eq!(found(3, &["b"]), [one("b", 2)]);
+        assert_eq!(found(4, &["a"]), [one("a", 4)], "it had gone");
+        assert!(warnings.list(Timestamp(5)).is_empty(), "they are not kept");
     }
 
     #[test]

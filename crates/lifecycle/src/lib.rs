@@ -22,20 +22,10 @@ mod share;
 
 pub use observed::Observed;
 pub use plan::{Action, Changed, Job, Node, Order, Plan, Situation, begin, plan};
+pub use rackstrap_base::level::Level;
 pub use share::Share;
 
 use rackstrap_base::clock::Timestamp;
-
-/// Severity of a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// A success.
-    Ok,
-    /// A failed attempt that will be repeated.
-    Retry,
-    /// A failure.
-    Error,
-}
 
 /// A record for a node's timeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +39,7 @@ pub struct Record {
 }
 
 /// The end of the time of `within_secs` seconds that began at `from`. A node that is not ready by then is late. All deadlines use this.
-pub(crate) fn deadline(from: Timestamp, within_secs: u64) -> Timestamp {
+pub fn deadline(from: Timestamp, within_secs: u64) -> Timestamp {
     from.plus_secs(within_secs)
 }
 

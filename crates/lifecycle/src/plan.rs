@@ -6,7 +6,7 @@ mod tests;
 use crate::{
     Observed, Record,
     restart::{Frame, Member, Program, Programs, Request, Step},
-    rollout::{Audience, Rollout, Stage, State},
+    rollout::{Audience, Happened, Rollout, Stage, State},
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::ImageRef;
@@ -323,18 +323,16 @@ fn reason(rollout: &Rollout) -> String {
 
 /// Why nodes no longer need to restart.
 fn why_not(image: &str, rollout: Option<&Rollout>) -> String {
-    let said = |rollout: &Rollout, word: &str| {
-        let remark = rollout
-            .remarks
-            .iter()
-            .rev()
-            .find(|remark| remark.what.starts_with(word));
+    let said = |rollout: &Rollout, kind: Happened, word: &str| {
+        let remark = rollout.remarks.iter().rev().find(|remark| remark.kind == kind);
         let what = remark.map_or(word, |remark| &remark.what);
         format!("the rollout of {} is {what}", rollout.image)
     };
     match rollout {
-        Some(rollout) if rollout.paused => said(rollout, "paused"),
-        Some(rollout) if rollout.stage.is_taken_back() => said(rollout, &rollout.stage.to_string()),
+        Some(rollout) if rollout.paused => said(rollout, Happened::Paused, "paused"),
+        Some(rollout) if rollout.stage.is_taken_back() => {
+            said(rollout, Happened::TakenBack, &rollout.stage.to_string())
+        }
         Some(rollout) if !rollout.stopped.is_empty() => format!("the rollout of {} stopped by itself", rollout.image),
         Some(rollout) => format!("the rollout of {} no longer gives it another version", rollout.image),
         None => format!("no rollout of {image} gives it another version"),

@@ -213,6 +213,28 @@ pub struct Remark {
     pub at: Timestamp,
     /// The event, and the administrator who ordered it.
     pub what: String,
+    /// What kind of thing it was, as far as anything follows from it. Rows of older releases do not say.
+    #[serde(default, skip_serializing_if = "Happened::is_else")]
+    pub kind: Happened,
+}
+
+/// What happened to a rollout, as far as anything follows from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Happened {
+    /// It was paused.
+    Paused,
+    /// It was ended, or taken back after it had ended.
+    TakenBack,
+    /// Something else.
+    #[default]
+    Else,
+}
+
+impl Happened {
+    fn is_else(&self) -> bool {
+        *self == Happened::Else
+    }
 }
 
 /// A version on its way to the nodes of its image. It is pure: it gets events, and decides which nodes get the version.
@@ -376,9 +398,15 @@ impl Rollout {
 
     /// Records an event.
     pub fn remark(&mut self, what: impl Into<String>, now: Timestamp) {
+        self.remark_that(Happened::Else, what, now);
+    }
+
+    /// The same, of something that more follows from.
+    pub fn remark_that(&mut self, kind: Happened, what: impl Into<String>, now: Timestamp) {
         self.remarks.push(Remark {
             at: now,
             what: what.into(),
+            kind,
         });
         self.remarks.drain(..self.remarks.len().saturating_sub(REMARKS));
     }

@@ -1,6 +1,6 @@
 //! `rackstrap overlay render --output DIR`: the files themselves, a directory a node.
 
-use crate::{cli::output, overlay::Preview};
+use crate::{cli::output, control::api::Preview};
 use anyhow::{Context, Result};
 use rackstrap_wire::OverlayContent;
 use std::{

@@ -8,6 +8,7 @@ mod leases;
 mod nodes;
 mod restarts;
 mod rollouts;
+mod status;
 mod store;
 mod timeline;
 
@@ -15,3 +16,4 @@ mod timeline;
 mod tests;
 
 pub(super) use boots::checks_of;
+pub(super) use status::status;

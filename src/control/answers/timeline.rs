@@ -1,8 +1,8 @@
 //! Of timelines.
 
 use crate::{
-    control::api::{EventRow, TimelineOf},
-    timeline::{Event, Subject},
+    control::api::{BootStep, BootSummary, EventRow, TimelineOf},
+    timeline::{self, Event, StepTime, Subject},
 };
 
 impl From<Subject> for TimelineOf {
@@ -25,6 +25,33 @@ impl From<Event> for EventRow {
             took_ms: event.took_ms,
             count: event.count,
             last: event.last,
+        }
+    }
+}
+
+impl From<timeline::BootSummary> for BootSummary {
+    fn from(boot: timeline::BootSummary) -> Self {
+        BootSummary {
+            boot: boot.boot,
+            began: boot.began,
+            ready: boot.ready,
+            total_ms: boot.total_ms,
+            retries: boot.retries,
+            lacks: boot.lacks,
+            steps: boot.steps.into_iter().map(BootStep::from).collect(),
+        }
+    }
+}
+
+impl From<StepTime> for BootStep {
+    fn from(step: StepTime) -> Self {
+        BootStep {
+            step: step.step.to_string(),
+            at_ms: step.at_ms,
+            took_ms: step.took_ms,
+            count: step.count,
+            detail: step.detail,
+            level: step.level,
         }
     }
 }

@@ -48,9 +48,9 @@ pub const DISKS: &str = "/v1/disks";
 pub const DISKS_WISH: &str = "/v1/disks/wish";
 /// `GET`: all [`super::TreeRow`]s.
 pub const TREES: &str = "/v1/overlays";
-/// `GET /v1/overlays/{node, hwaddr or address}?secrets=true`: [`crate::overlay::Preview`].
+/// `GET /v1/overlays/{node, hwaddr or address}?secrets=true`: [`super::Preview`].
 pub const OVERLAY: &str = "/v1/overlays/";
-/// `GET`: [`crate::overlay::UsersReport`].
+/// `GET`: [`super::UsersReport`].
 pub const USERS: &str = "/v1/users";
 /// `POST`: has running nodes get the users as they are now; as [`USERS`].
 pub const USERS_SYNC: &str = "/v1/users/sync";

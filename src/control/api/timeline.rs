@@ -1,6 +1,6 @@
 //! Of timelines.
 
-use super::{BootSummary, Level, Watchable};
+use super::{Level, Watchable};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,42 @@ impl Watchable for TimelineAnswer {
     fn now(&mut self) -> Option<&mut Timestamp> {
         None
     }
+}
+
+/// One boot, from the first packet to `ready`, or as far as it came.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootSummary {
+    /// Id of the boot, the last one if scripts were fetched several times; empty if it came to none.
+    pub boot: String,
+    /// When its first packet came.
+    pub began: Timestamp,
+    /// When its system was up; none if it never was.
+    pub ready: Option<Timestamp>,
+    /// Milliseconds from the first packet to `ready`, or to the last event.
+    pub total_ms: u64,
+    /// Number of failures before it was ready; 0 if nothing failed.
+    pub retries: u64,
+    /// What it lacks of what was asked for; empty if nothing.
+    pub lacks: Vec<String>,
+    /// Its steps, in the order in which they began.
+    pub steps: Vec<BootStep>,
+}
+
+/// One step of a boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootStep {
+    /// What is done in it: `dhcp discover`, `kernel`, `agent disk`, `ready`.
+    pub step: String,
+    /// Milliseconds after the boot's first packet.
+    pub at_ms: u64,
+    /// How long it took in milliseconds: as reported, else until the next step began.
+    pub took_ms: u64,
+    /// Number of its events, from 1.
+    pub count: u64,
+    /// The detail of its last event.
+    pub detail: String,
+    /// The worst level in it.
+    pub level: Level,
 }
 
 /// Whose timeline: a node's by name, or an unknown machine's by hardware address.

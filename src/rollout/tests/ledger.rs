@@ -63,7 +63,7 @@ impl Rig {
     pub fn open(dir: tempfile::TempDir) -> Rig {
         let nodes = (1..=8).map(|slot| node(&format!("r01n{slot:02}")));
         let nodes = nodes.chain([of_profile("r01n09", "old"), of_profile("r01n10", "other")]);
-        let images = catalog(&["debian@2", "debian@3", "debian@4", "debian@5", "rocky@1"]);
+        let images = catalog(&["debian@2", "debian@3", "debian@4", "debian@5", "rocky@1", "rocky@2"]);
         let daemon = Registries::open(dir.path(), world(cluster(PROFILES)).nodes(nodes).images(images));
         let restarts = daemon.restarts();
         Rig {
@@ -153,8 +153,12 @@ impl Rig {
     }
 
     pub fn begin_with(&self, nodes: &[&str], reboot: bool) -> Result<(), String> {
+        self.begin_of("debian@4", nodes, reboot)
+    }
+
+    pub fn begin_of(&self, version: &str, nodes: &[&str], reboot: bool) -> Result<(), String> {
         let wish = Wish {
-            image: image("debian@4"),
+            image: image(version),
             nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
             reboot,
             max_down: Share::Percent(10),
@@ -390,7 +394,7 @@ fn a_restored_rollout_waits_for_a_person() {
     let rig = Rig::new();
     rig.come_up("r01n01");
     rig.begin(&["r01n01"]).unwrap();
-    crate::rollout::pause_all(rig.rollouts.store(), Timestamp::now()).unwrap();
+    crate::rollout::pause_all(&rig.store, Timestamp::now()).unwrap();
     let rig = rig.restart();
     assert_eq!(rig.gets("r01n01"), "debian@3");
     rig.rollouts.resume(None, None, "tests", Timestamp::now()).unwrap();

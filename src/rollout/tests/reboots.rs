@@ -45,8 +45,8 @@ impl Rig {
         self.rollouts.look(Timestamp::now());
         let jobs: Vec<_> = std::iter::from_fn(|| self.restarts.next_job()).collect();
         for job in &jobs {
-            let batch = self.restarts.ran(job, &Ok(()), Timestamp::now(), |_| Timestamp::now());
-            self.rollouts.store().commit_blocking(batch).unwrap();
+            let ran = self.restarts.ran(job, &Ok(()), Timestamp::now(), |_| Timestamp::now());
+            ran.unwrap();
         }
         jobs.len()
     }
@@ -120,7 +120,7 @@ fn what_a_rollout_wanted_is_withdrawn_with_it_and_nothing_else_is() {
         site,
         ..World::clone(&world)
     }));
-    for slot in 1..=5 {
+    for slot in [1, 2, 3, 4, 5, 10] {
         rig.come_up(&format!("r01n{slot:02}"));
     }
     let want = crate::restart::Want {
@@ -146,8 +146,12 @@ fn what_a_rollout_wanted_is_withdrawn_with_it_and_nothing_else_is() {
     assert_eq!(rig.programs_end(), 1, "it is resumed");
     assert_eq!(rig.programs_end(), 1, "r01n01 is drained");
     assert_eq!(wish_down(&rig), ["drained", "waiting", "waiting", "not restarted"]);
+    // A rollout of another image, at the same time.
+    rig.begin_of("rocky@2", &["r01n10"], true).unwrap();
+    assert_eq!(rig.steps(&["r01n10"]), ["draining"]);
     assert!(rig.beats("r01n01"));
-    let (_, withdrawn) = rig.rollouts.abort(None, "tests", Timestamp::now()).unwrap();
+    let abort = |rig: &Rig, image: &str| rig.rollouts.abort(Some(image), "tests", Timestamp::now()).unwrap().1;
+    let withdrawn = abort(&rig, "debian");
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     assert_eq!(
         withdrawn,
@@ -156,12 +160,69 @@ fn what_a_rollout_wanted_is_withdrawn_with_it_and_nothing_else_is() {
             told: names(&["r01n01"]),
         }
     );
+    assert_eq!(rig.steps(&["r01n10"]), ["draining"], "its rollout goes on");
     let rig = rig.restart();
     assert_eq!(
         wish_down(&rig),
         ["restarting", "not restarted", "not restarted", "not restarted"],
         "on disk"
     );
+    assert_eq!(rig.programs_end(), 1, "r01n10 is drained, by the next daemon");
+    assert_eq!(rig.steps(&["r01n10"]), ["drained"]);
+    assert_eq!(
+        abort(&rig, "rocky"),
+        Withdrawn {
+            cancelled: names(&["r01n10"]),
+            told: Vec::new(),
+        },
+        "what was withdrawn before is not withdrawn by this"
+    );
+}
+
+#[test]
+fn a_rollout_that_has_ended_looks_at_its_nodes_until_none_of_them_can_be_concerned() {
+    let rig = Rig::new();
+    for slot in 1..=2 {
+        rig.come_up(&format!("r01n{slot:02}"));
+    }
+    let is_planned = |rig: &Rig| !rig.rollouts.shared.ledger().planned().is_empty();
+    // A node that began to boot the version has come up by then, or does not.
+    let much_later = || Timestamp::now().plus_secs(700);
+    rig.begin_with(&["r01n01"], true).unwrap();
+    assert!(rig.beats("r01n01"));
+    rig.come_up("r01n01");
+    rig.rollouts.abort(None, "tests", Timestamp::now()).unwrap();
+    rig.rollouts.look(much_later());
+    assert!(is_planned(&rig), "r01n01 has to go back");
+    assert!(rig.beats("r01n01"));
+    rig.come_up("r01n01");
+    rig.rollouts.look(Timestamp::now());
+    assert_eq!(rig.steps(&["r01n01"]), ["restarted"]);
+    assert!(is_planned(&rig), "a node may still come up on the version");
+    rig.rollouts.look(much_later());
+    assert!(!is_planned(&rig));
+    let rig = rig.restart();
+    rig.rollouts.look(much_later());
+    assert!(!is_planned(&rig), "after one more look");
+
+    // One that is taken back after it was done concerns its nodes once more.
+    rig.begin_with(&["r01n01"], true).unwrap();
+    assert!(rig.beats("r01n01"));
+    rig.come_up("r01n01");
+    let pace = crate::rollout::Pace {
+        batch: Some(crate::rollout::Share::Percent(100)),
+        ..Default::default()
+    };
+    rig.rollouts.promote(None, &pace, "tests", Timestamp::now()).unwrap();
+    for slot in 2..=8 {
+        rig.come_up(&format!("r01n{slot:02}"));
+    }
+    rig.rollouts.look(Timestamp::now());
+    assert_eq!(rig.rollouts.all().last().unwrap().stage, crate::rollout::Stage::Done);
+    rig.rollouts.look(much_later());
+    assert!(!is_planned(&rig));
+    rig.rollouts.roll_back("debian", "tests", Timestamp::now()).unwrap();
+    assert!(is_planned(&rig) && rig.beats("r01n01"));
 }
 
 /// Releases before the planner said in the row of a rollout's node in which boot it was asked to restart.
@@ -173,7 +234,7 @@ fn a_restart_that_an_older_release_ordered_is_taken_over_once() {
     }
     rig.begin_with(&["r01n01", "r01n02"], true).unwrap();
     let boot = rig.boots.current("r01n02").unwrap().plan.id.clone();
-    let store = rig.rollouts.store();
+    let store = &rig.store;
     let rows = store.scan::<serde_json::Value>(Table::RolloutNodes, b"").unwrap();
     let (key, mut row) = rows.into_iter().find(|(key, _)| key.ends_with(b"r01n02")).unwrap();
     (row["restart"], row["asked"]) = (boot.clone().into(), Timestamp::now().0.into());

@@ -330,3 +330,24 @@ fn restarts_without_an_order_can_be_cancelled() {
     assert_eq!((records.len(), records[0].text.as_str()), (1, "is not restarted: why"));
     assert_eq!(steps(&q), ["restarting", "resuming", "not restarted"]);
 }
+
+#[test]
+fn a_node_that_came_back_late_and_unwell_can_be_restarted_once_more_told_or_not() {
+    let mut seen = cluster(&["r01n01"]);
+    booted(&mut seen, "r01n01", 700);
+    for (told, healthy, is_unwell) in [(true, false, true), (false, false, true), (false, true, false)] {
+        let mut request = request(&["r01n01"], 1);
+        request.nodes[0].step = Step::Late { told };
+        let observed = Observed {
+            healthy,
+            ..seen["r01n01"].clone()
+        };
+        let unwell = request.is_back_unwell(&request.nodes[0], &observed);
+        assert_eq!(unwell, is_unwell, "told: {told}, healthy: {healthy}");
+        let before = Observed {
+            sequence: 0,
+            ..observed
+        };
+        assert!(!request.is_back_unwell(&request.nodes[0], &before), "it has not booted");
+    }
+}

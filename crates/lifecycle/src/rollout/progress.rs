@@ -1,6 +1,6 @@
 //! Applies boots, time and orders to a rollout.
 
-use super::{Member, Pace, Rollout, Stage, State, shown};
+use super::{Happened, Member, Pace, Rollout, Stage, State, shown};
 use crate::{Observed, deadline};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_hostlist::NodeSet;
@@ -235,7 +235,7 @@ impl Rollout {
             return Err(format!("the rollout of {} is paused already", self.image));
         }
         self.paused = true;
-        self.remark(format!("paused, by {by}"), now);
+        self.remark_that(Happened::Paused, format!("paused, by {by}"), now);
         Ok(())
     }
 
@@ -273,7 +273,7 @@ impl Rollout {
         self.ended = Some(now);
         // Its nodes return, and with --reboot at once.
         self.paused = false;
-        self.remark(format!("{stage}, by {by}"), now);
+        self.remark_that(Happened::TakenBack, format!("{stage}, by {by}"), now);
         Ok(())
     }
 

@@ -1,7 +1,10 @@
-//! One row a node: what `rackstrap status` shows.
+//! Of how nodes are: one row a node, as `rackstrap status` shows it.
 
-use super::{NodeState, NodeStatus, Recorder};
-use crate::boots::{Boot, Boots};
+use crate::{
+    boots::{Boot, Boots},
+    control::api::StatusRow,
+    timeline::{NodeStatus, Recorder},
+};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_catalog::ImageVersion;
 use rackstrap_image::permissive_args;
@@ -10,44 +13,11 @@ use rackstrap_model::{
     disks::{DiskTrouble, disk_size},
     inventory::{Node, Settings},
 };
-use rackstrap_wire::{DiskState, DiskStatus, ImageRef};
-use serde::{Deserialize, Serialize};
+use rackstrap_wire::{DiskState, DiskStatus};
 use std::sync::Arc;
 
-/// One row of `rackstrap status`: a node, or an unknown machine that waits.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StatusRow {
-    /// Node name, or the hardware address of an unknown machine.
-    pub node: String,
-    /// Where the node is.
-    pub state: NodeState,
-    /// When the state began; none if the node was never heard of.
-    pub since: Option<Timestamp>,
-    /// Image version of its boot; none if it never booted.
-    pub image: Option<ImageRef>,
-    /// Address of the node, or of the lease of an unknown machine; none if it has no lease.
-    pub ipaddr: Option<std::net::Ipv4Addr>,
-    /// What its disk is, in a few words; empty if no agent reported it.
-    pub disk: String,
-    /// What its next boot does to the disk other than keeping it; empty if nothing.
-    #[serde(default)]
-    pub next_disk: String,
-    /// Why its disk was left alone; none unless a person can mend that.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub disk_trouble: Option<DiskTrouble>,
-    /// The last failure, retry or lack; why an unknown machine is not racked by itself. Empty if there is none.
-    pub last_error: String,
-    /// When it was last heard of; none if it never was.
-    pub heard: Option<Timestamp>,
-    /// Id of the boot that it is in, empty if none is pinned.
-    pub boot: String,
-    /// What differs from what its image asks for, in a few words (`SELinux permissive`); empty if nothing does.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub remark: String,
-}
-
 /// The rows of all nodes, by name. Unknown machines are not among them.
-pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp) -> Vec<StatusRow> {
+pub(in crate::control) fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp) -> Vec<StatusRow> {
     let nodes = world.inventory.iter().map(|node| {
         let status = NodeStatus::of(world, recorder, boots, &node.name, now);
         let boot = status.last_boot().cloned();
@@ -89,7 +59,7 @@ fn boots_permissive(world: &World, node: &Node, boot: &Boot) -> bool {
 
 /// A disk in a few words: `/tmp and /var on vda (prepared: blank -> scratch v1)`, and `; unused: sdb 1.9 TB (blank)` where
 /// there are further ones.
-pub fn describe_disk(disk: &DiskState) -> String {
+fn describe_disk(disk: &DiskState) -> String {
     let unused = disk.facts.unused.iter();
     let unused: Vec<String> = unused
         .map(|other| format!("{} {} ({})", other.device, disk_size(other.size), other.what))
@@ -113,5 +83,54 @@ fn describe_own(disk: &DiskState) -> String {
         (None, false) => format!("{} ({what})", disk.device),
         (Some((last, [])), false) => format!("{last} on {} ({what})", disk.device),
         (Some((last, others)), false) => format!("{} and {last} on {} ({what})", others.join(", "), disk.device),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rackstrap_wire::{FileSystem, MountedPartition};
+
+    #[test]
+    fn disks_in_a_few_words() {
+        let mount = |path: Option<&str>| MountedPartition {
+            name: "p".into(),
+            device: "/dev/vda1".into(),
+            fs: FileSystem::Ext4,
+            uuid: String::new(),
+            mount: path.map(str::to_owned),
+            options: String::new(),
+            size: 0,
+        };
+        let disk = |status, device: &str, mounts: &[Option<&str>]| {
+            describe_disk(&DiskState {
+                status,
+                device: device.into(),
+                size: 0,
+                mounts: mounts.iter().map(|path| mount(*path)).collect(),
+                ..DiskState::default()
+            })
+        };
+        let prepared = DiskStatus::Prepared {
+            from: "blank".into(),
+            to: "scratch v1".into(),
+        };
+        assert_eq!(
+            disk(prepared, "vda", &[Some("/tmp"), None, Some("/var")]),
+            "/tmp and /var on vda (prepared: blank -> scratch v1)"
+        );
+        let kept = DiskStatus::Kept {
+            layout: "scratch v1".into(),
+        };
+        assert_eq!(
+            disk(kept.clone(), "vda", &[Some("/tmp")]),
+            "/tmp on vda (kept: scratch v1)"
+        );
+        assert_eq!(disk(kept, "vda", &[]), "vda (kept: scratch v1)");
+        let none = DiskStatus::Degraded {
+            reason: "no disk found".into(),
+        };
+        assert_eq!(disk(none, "", &[]), "degraded: no disk found");
+        assert_eq!(disk(DiskStatus::NotWanted, "", &[]), "none wanted");
     }
 }

@@ -1,0 +1,17 @@
+//! How severe something is that happened.
+
+use serde::{Deserialize, Serialize};
+
+/// Whether an event is as it should be, or a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// It works, with less than asked for (a degraded disk).
+    Degraded,
+    /// A failed attempt that is repeated.
+    Retry,
+    /// A failure that nothing repeats.
+    Error,
+}
