@@ -67,7 +67,7 @@ pub mod parts {
     }
     /// What nodes fetch.
     pub mod http {
-        pub use crate::http::{Heard, Limits, Service, script::Scripts, task::serve};
+        pub use crate::http::{Limits, ReportedEvents, Service, script::Scripts, task::serve};
     }
     /// The nodes.
     pub mod inventory {

@@ -1,10 +1,11 @@
 //! Which of the site file's rules for disks an administrator has confirmed.
 //!
-//! A reload asks before it takes over a file by which nodes lose data. A restart cannot ask, so it holds back what nobody confirmed:
-//! nodes that would lose data boot by the rules that were confirmed last, until somebody says otherwise.
+//! A reload asks before it accepts a site file by which nodes lose data. A restart of the daemon cannot ask, so it holds back
+//! rules that were not confirmed: nodes that would lose data boot by the last confirmed rules until an administrator confirms
+//! the new ones.
 //!
-//! What is known of disks comes from the store. The rules of a restored backup may be older than the disks, and to go back to them could
-//! destroy data too: [`trust_site_file`].
+//! The store holds what is known of disks. The rules in a restored backup may be older than the disks, and applying them
+//! could destroy data too: see [`trust_site_file`].
 
 use super::{Boot, Boots, DiskEffect, Disks, EffectKind, NodeDisk, disk_effect, effects::policy_of};
 use crate::{
@@ -15,17 +16,17 @@ use rackstrap_store::{Batch, DISK_RULES, Store, StoreError, Table};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
 
-/// All that a site file says of disks, as it was last confirmed, or did not need to be.
+/// All rules of a site file for disks that were last confirmed, or that needed no confirmation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confirmed {
     layouts: BTreeMap<String, LayoutPolicy>,
     profiles: BTreeMap<String, Choice>,
-    /// Take the site file as confirmed, whatever it says: what else is written here is older than the disks may be.
+    /// Treat any site file as confirmed: the other fields may be older than the disks.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     trust_site_file: bool,
 }
 
-/// What a profile says of disks.
+/// A profile's settings for disks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Choice {
     layout: Option<String>,
@@ -33,7 +34,7 @@ struct Choice {
 }
 
 impl Confirmed {
-    /// All that `site` says of disks.
+    /// The rules of `site` for disks.
     pub fn of(site: &Site) -> Confirmed {
         let choice = |profile: &crate::config::Profile| Choice {
             layout: profile.layout.clone(),
@@ -50,7 +51,8 @@ impl Confirmed {
         }
     }
 
-    /// Of a release that wrote nothing of it: the layouts are those that the daemon last sent to a node, given from the oldest boot on.
+    /// The rules that follow from boots, for a store of a release that recorded none: the layouts that the daemon last sent
+    /// to each node, applied from the oldest boot on.
     fn of_boots<'a>(site: &Site, boots: impl Iterator<Item = &'a Boot>) -> Confirmed {
         let mut confirmed = Confirmed::of(site);
         for plan in boots
@@ -67,8 +69,8 @@ impl Confirmed {
         confirmed
     }
 
-    /// `site` with the rules that are confirmed, also those of profiles that are no longer in it: nodes may still have them. Of a
-    /// profile that is new in it nothing is confirmed, and no more than that its name was left on a node is known. New layouts stay.
+    /// `site` with the confirmed rules, also those of profiles that were removed from it, because nodes may still have them.
+    /// A profile that is new in `site` has no confirmed rules. New layouts stay.
     fn view(&self, site: &Site) -> Site {
         let mut view = site.clone();
         for (name, policy) in &self.layouts {
@@ -89,8 +91,8 @@ impl Confirmed {
     }
 }
 
-/// Has the next start take its site file as confirmed, and no order to prepare a disk be carried out: after a backup was restored without
-/// the old store, the disks may be newer than what the backup says of them, and the orders carried out already.
+/// Makes the next start treat its site file as confirmed, and drops all orders to prepare a disk. After a backup was restored
+/// without the old store, the disks may be newer than the backup, and the orders may have been carried out already.
 ///
 /// # Errors
 /// An error of the store.
@@ -110,16 +112,18 @@ pub fn trust_site_file(store: &Store) -> Result<(), StoreError> {
     store.commit_blocking(batch)
 }
 
-/// By which rules nodes' disks are treated. Both are of one world: a request that straddles a reload sees the old ones or the new ones.
+/// The rules for nodes' disks. Both fields come from one world, so that a request during a reload uses the old rules or the
+/// new ones, never a mixture.
 #[derive(Clone, Copy, Debug)]
 pub struct DiskRules<'a> {
-    /// The site file that is in use.
+    /// The site file in use.
     pub site: &'a Site,
-    /// The same with the rules that were confirmed last, if `site` has others.
+    /// The same site file with the rules that were last confirmed; none if `site` has no unconfirmed rules.
     pub confirmed: Option<&'a Site>,
 }
 
-/// What the next boot of `node` does with its disk (pure). True if the boot is by the confirmed rules instead of the site file's.
+/// What the next boot of `node` does with its disk (pure), and whether the confirmed rules decided that instead of the site
+/// file.
 fn next_effect(rules: DiskRules<'_>, node: &Node, disk: Option<&NodeDisk>) -> (Option<DiskEffect>, bool) {
     let DiskRules { site, confirmed } = rules;
     let effect = disk_effect(site, node, disk);
@@ -144,8 +148,8 @@ fn next_effect(rules: DiskRules<'_>, node: &Node, disk: Option<&NodeDisk>) -> (O
     }
 }
 
-/// True for a node of whose disk nothing is known, so that it may have a layout that `site` would replace (pure): one whose disk was
-/// changed or that was deleted and added again. A blank disk loses nothing by the confirmed rules either.
+/// Whether nothing is known of the node's disk, so that it may have a layout that `site` would replace (pure). The node's
+/// machine was exchanged, or the node was deleted and added again. A blank disk loses nothing by the confirmed rules either.
 fn is_risky(site: &Site, confirmed: &Site, node: &Node, disk: Option<&NodeDisk>) -> bool {
     if disk.is_some_and(|disk| disk.marker.is_some() || disk.order.is_some()) {
         return false;
@@ -154,33 +158,33 @@ fn is_risky(site: &Site, confirmed: &Site, node: &Node, disk: Option<&NodeDisk>)
         let layout = |site: &Site| site.profiles.get(name).and_then(|profile| profile.layout.clone());
         layout(site).is_some() && layout(confirmed).is_none()
     });
-    // Nobody had what is new: it is for disks that come.
+    // A new profile or layout is on no disk yet.
     !new_profile && policy_of(site, node) != policy_of(confirmed, node)
 }
 
 impl Disks {
-    /// What the next boot of `node` does with its disk: none if it keeps it.
+    /// What the next boot of `node` does with its disk; none if it keeps the disk.
     pub fn next_effect(&self, rules: DiskRules<'_>, node: &Node) -> Option<DiskEffect> {
         self.next_effect_on(rules, node, self.get(&node.name).as_ref())
     }
 
-    /// The same of all nodes.
+    /// The same for all nodes.
     pub fn next_effects<'a>(&self, rules: DiskRules<'_>, nodes: impl Iterator<Item = &'a Node>) -> Vec<DiskEffect> {
         nodes.filter_map(|node| self.next_effect(rules, node)).collect()
     }
 
-    /// The same of one with the disk that the node will have: its row has the old name until the node is renamed.
+    /// The same for a node with the given disk. Until a node is renamed, the disk's row has the old name.
     pub fn next_effect_on(&self, rules: DiskRules<'_>, node: &Node, disk: Option<&NodeDisk>) -> Option<DiskEffect> {
         next_effect(rules, node, disk).0
     }
 
-    /// The site file with the rules by which the next boot of `node` treats its disk, if these are not those of the one in use.
+    /// The site file by whose rules the next boot of `node` treats its disk; none if that is the site file in use.
     pub fn rules_instead<'a>(&self, rules: DiskRules<'a>, node: &Node) -> Option<&'a Site> {
         let (_, instead) = next_effect(rules, node, self.get(&node.name).as_ref());
         rules.confirmed.filter(|_| instead)
     }
 
-    /// Writes down that all that `site` says of disks is confirmed, before any node sees it. Blocks for a disk flush.
+    /// Records that all rules of `site` for disks are confirmed, before decisions use them. Blocks for a disk flush.
     ///
     /// # Errors
     /// An error of the store.
@@ -191,8 +195,8 @@ impl Disks {
 }
 
 impl Boots {
-    /// Takes over the site file of a start. What of it would lose data of nodes, and was never confirmed, is held back; the answer is
-    /// then `site` with the rules that were confirmed last. Blocks for a disk flush.
+    /// Accepts the site file of a start. Rules that would lose data and were never confirmed are held back; then the result
+    /// is `site` with the rules that were last confirmed. Blocks for a disk flush.
     ///
     /// # Errors
     /// An error of the store.
@@ -211,7 +215,7 @@ impl Boots {
                 site,
                 confirmed: Some(&view),
             };
-            // Of a node that never told of a disk nothing is known to be lost, so it alone holds nothing back.
+            // Nothing is known to be lost on a node that never reported a disk, so such a node alone holds nothing back.
             let held = |node: &Arc<Node>| {
                 matches!(
                     next_effect(rules, node, disks.get(&node.name).as_ref()),

@@ -1,4 +1,5 @@
-//! Nodes' disks over boots: which one a boot has to find, what is on it, and what an administrator ordered for the next one.
+//! Nodes' disks over several boots: which disk a boot has to find, what is on it, and what an administrator ordered for the
+//! next boot.
 
 use crate::inventory::Changed;
 use rackstrap_base::{
@@ -13,84 +14,85 @@ use std::{
     sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-/// Most mount points of a node whose use is kept.
+/// At most this many mount points are kept for a node, with their used space.
 const MOST_USED: usize = 32;
 
 /// What is known of one node's disk, as the store keeps it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeDisk {
-    /// What the disk phase of the last boot left.
+    /// The state in which the disk phase of the last boot left the disk.
     pub state: DiskState,
     /// The prepared disk that the next boot must find; none while the agent may choose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<SeenDisk>,
-    /// The marker of that disk; its id is empty from an older agent.
+    /// The marker of that disk. Its id is empty if an older agent reported it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub marker: Option<DiskMarker>,
-    /// How full its file systems are, as the running node said last.
+    /// Used space of its file systems, as the running node last reported it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub used: Vec<UsedSpace>,
-    /// What an administrator wants of the next boot.
+    /// The order for the next boot, if an administrator gave one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<DiskOrder>,
 }
 
-/// What `rackstrap node reprep` wants of a node's next boot.
+/// What `rackstrap node reprep` orders for a node's next boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskOrder {
-    /// Tells it from every other order. A boot that carries an order out says which, so that no clock decides whether it is done. 0 in
-    /// a store of an older release.
+    /// Distinguishes this order from all others. A boot that carries an order out names its id, so that no clock decides
+    /// whether it was carried out. 0 in a store of an older release.
     #[serde(default)]
     pub id: u64,
-    /// Overwrite somebody else's data as well.
+    /// Overwrite data that rackstrap did not write, too.
     pub wipe_foreign: bool,
-    /// Who wants it.
+    /// The user who gave the order.
     pub by: String,
-    /// Since when, for people.
+    /// When the order was given, for people.
     pub at: Timestamp,
 }
 
 /// The order that a boot carries out, in the pinned boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ordered {
-    /// The order's id.
+    /// The id of the order.
     pub id: u64,
-    /// What the boot does with somebody else's data without the order.
+    /// What the boot would do with foreign data without the order.
     pub wipe: Wipe,
-    /// True once the node may have the plan, and so the order.
+    /// Whether the plan, and so the order, was sent to the node.
     pub sent: bool,
 }
 
-/// What an administrator says of nodes' disks.
+/// What an administrator can order about nodes' disks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DiskWish {
-    /// The disk of the last boot is gone: take the one that is there.
+    /// The disk of the last boot is gone: use the disk that is found.
     NewDisk {
-        /// Even if it holds somebody else's data.
+        /// Also if it holds foreign data.
         wipe_foreign: bool,
     },
     /// Prepare the disk at the next boot, whatever its marker says.
     Prepare {
-        /// Even if it holds somebody else's data.
+        /// Also if it holds foreign data.
         wipe_foreign: bool,
     },
-    /// Leave it as it is after all.
+    /// Cancel the order.
     Cancel,
 }
 
-/// All nodes' disks; clones share them.
+/// The disks of all nodes; clones share them.
 #[derive(Clone)]
 pub struct Disks {
     pub(super) store: Store,
     rows: Arc<RwLock<BTreeMap<String, NodeDisk>>>,
-    /// One wish at a time, so that memory and store get two wishes in one order. What boots and heartbeats say of the rows in the
-    /// meantime is written behind, so a wish expects nothing of them, and is said again to a row that has changed.
+    /// Takes one request at a time, so that memory and store see requests in the same order. Boots and heartbeats meanwhile
+    /// change rows without waiting, so a request expects no row to be unchanged, and is applied again to a row that has
+    /// changed.
     wishes: Arc<Keeper>,
 }
 
 impl DiskWish {
-    /// The order that it makes, if it makes one.
+    /// The order that this request makes, if any.
     fn order(self, by: &str, at: Timestamp) -> Option<DiskOrder> {
         let wipe_foreign = match self {
             DiskWish::NewDisk { wipe_foreign: false } | DiskWish::Cancel => return None,
@@ -106,7 +108,7 @@ impl DiskWish {
 }
 
 impl NodeDisk {
-    /// After `boot`, whose agent left `state` (pure).
+    /// The row after `boot`, whose agent left the disk in `state` (pure).
     fn after(mut self, boot: &super::Boot, state: &DiskState) -> Self {
         let plan = boot.plan.disk.as_ref();
         let marker = state.facts.marker.clone().or_else(|| older_marker(plan, &state.status));
@@ -123,7 +125,7 @@ impl NodeDisk {
         }
         let done = |order: &DiskOrder| match (&boot.ordered, order.id) {
             (Some(ordered), id) => ordered.id == id,
-            // Neither the boot nor the order knows of ids: an older release wrote both.
+            // Neither the boot nor the order has an id: an older release wrote both.
             (None, 0) => boot.opened >= order.at,
             (None, _) => false,
         };
@@ -132,7 +134,7 @@ impl NodeDisk {
         self
     }
 
-    /// `order` is the one that the wish makes, if it makes one.
+    /// `order` is the one that `wish` makes, if any.
     fn wish(&mut self, wish: DiskWish, order: Option<DiskOrder>) {
         if matches!(wish, DiskWish::NewDisk { .. }) {
             self.forget_seen();
@@ -140,7 +142,7 @@ impl NodeDisk {
         self.order = order;
     }
 
-    /// Writes it, or takes it away if nothing is known.
+    /// Writes the row, or deletes it if nothing is known.
     fn put(&self, batch: Batch, node: &str) -> Batch {
         match *self == NodeDisk::default() {
             true => batch.delete(Table::Disks, node.as_bytes()),
@@ -159,7 +161,7 @@ impl NodeDisk {
     }
 }
 
-/// What becomes of rows when the inventory changes.
+/// What happens to rows when the inventory changes.
 #[derive(Default)]
 struct Followed {
     gone: BTreeSet<String>,
@@ -167,8 +169,8 @@ struct Followed {
 }
 
 impl Followed {
-    /// A renamed node keeps its disk, one that is deleted has none, and of a node that got another machine the disk may be any: an
-    /// order was about the disk of the machine before (pure).
+    /// A renamed node keeps its disk. A deleted node loses its row. If a node's machine was exchanged, its disk may be any
+    /// disk, and an order concerned the disk of the machine before (pure).
     fn of(rows: &BTreeMap<String, NodeDisk>, changed: &[Changed]) -> Followed {
         let mut followed = Followed::default();
         for changed in changed {
@@ -200,7 +202,7 @@ impl Followed {
     }
 }
 
-/// True if a node is another machine after a change: none of its cards is left.
+/// Whether the node is a different machine after the change: it kept none of its cards.
 pub fn is_other_machine(changed: &Changed) -> bool {
     let Changed {
         before: Some(before),
@@ -212,7 +214,7 @@ pub fn is_other_machine(changed: &Changed) -> bool {
     before.hwaddrs.iter().all(|card| !after.hwaddrs.contains(card))
 }
 
-/// The marker that an agent without [`rackstrap_wire::DiskFacts`] left: that of its plan.
+/// The marker that an agent without [`rackstrap_wire::DiskFacts`] wrote: the one in its plan.
 fn older_marker(plan: Option<&DiskPlan>, status: &DiskStatus) -> Option<DiskMarker> {
     let plan = plan?;
     matches!(status, DiskStatus::Kept { .. } | DiskStatus::Prepared { .. }).then(|| DiskMarker {
@@ -224,11 +226,11 @@ fn older_marker(plan: Option<&DiskPlan>, status: &DiskStatus) -> Option<DiskMark
 }
 
 impl Disks {
-    /// Loads all rows. Nodes that have none yet (the store is an older release's) get what their boots, oldest first, tell.
+    /// Loads all rows. A node without a row (in a store of an older release) gets one from its boots, oldest first.
     pub(super) fn load<'a>(store: Store, boots: impl Iterator<Item = &'a super::Boot>) -> Result<Disks, StoreError> {
         let mut rows = BTreeMap::new();
         for (key, row) in store.scan::<NodeDisk>(Table::Disks, b"")? {
-            // A release before this one kept what nodes said as they said it.
+            // Older releases kept reports without limits.
             let state = row.state.bounded();
             rows.insert(String::from_utf8_lossy(&key).into_owned(), NodeDisk { state, ..row });
         }
@@ -247,12 +249,12 @@ impl Disks {
         })
     }
 
-    /// What is known of a node's disk.
+    /// What is known of a node's disk; none if nothing is known.
     pub fn get(&self, node: &str) -> Option<NodeDisk> {
         self.read().get(node).cloned()
     }
 
-    /// Tells a boot that is about to be pinned what it has to find, and what was ordered, which it returns.
+    /// Completes the disk plan of a boot that is about to be pinned: the disk to find, and the order, which is also returned.
     pub(super) fn fill(&self, node: &str, plan: Option<&mut DiskPlan>) -> Option<Ordered> {
         let row = self.get(node)?;
         let ordered = row.order.as_ref().map(|order| Ordered {
@@ -260,15 +262,15 @@ impl Disks {
             wipe: plan.as_ref().map(|plan| plan.wipe).unwrap_or_default(),
             sent: false,
         });
-        // An order that finds no layout is over with this boot. It does not wait for a layout of later.
+        // An order for a node without a layout ends with this boot. It does not wait for a later layout.
         let Some(plan) = plan else { return ordered };
         plan.seen = row.seen;
         let order = row.order?;
         plan.again = true;
         if order.wipe_foreign {
             plan.wipe = Wipe::Always;
-            // The order is about the disk whose content the administrator was shown, and not about another one that has its name
-            // at the next boot.
+            // The order is about the disk whose content was shown to the administrator, not about another disk that has its
+            // name at the next boot.
             let shown = &row.state;
             if plan.seen.is_none()
                 && shown.facts.problem == Some(DiskProblem::Foreign)
@@ -284,7 +286,7 @@ impl Disks {
         ordered
     }
 
-    /// Takes an order that does not stand any more back out of the plan of `boot`, which goes to its node now.
+    /// Takes a cancelled order out of the plan of `boot`, which is about to be sent.
     pub(super) fn withdraw(&self, boot: &mut super::Boot) {
         let Some(ordered) = &boot.ordered else { return };
         let row = self.get(&boot.plan.node).unwrap_or_default();
@@ -296,16 +298,16 @@ impl Disks {
         }
     }
 
-    /// The row after a boot's disk phase; the caller has it written with the boot, and calls [`Disks::settle`].
-    pub(super) fn note(&self, boot: &super::Boot, state: &DiskState) -> NodeDisk {
+    /// The row after a boot's disk phase. The caller writes it together with the boot, and then calls [`Disks::settle`].
+    pub(super) fn record(&self, boot: &super::Boot, state: &DiskState) -> NodeDisk {
         let mut rows = self.write();
         let row = rows.entry(boot.plan.node.clone()).or_default();
         *row = std::mem::take(row).after(boot, state);
         row.clone()
     }
 
-    /// Writes the row of `node` once more if it is another one by now than `written`: an order that came in between was on disk first,
-    /// and was overwritten there.
+    /// Writes the row of `node` again if it now differs from `written`: an order that came in between was written first, and
+    /// then overwritten on disk.
     pub(super) fn settle(&self, node: &str, written: &NodeDisk) {
         let rows = self.read();
         if let Some(row) = rows.get(node).filter(|row| *row != written) {
@@ -313,17 +315,18 @@ impl Disks {
         }
     }
 
-    /// Notes how full a running node's disk is. Written behind, and only if it changed by more than a twentieth: it is for people.
-    pub fn note_used(&self, node: &str, mut used: Vec<UsedSpace>) {
+    /// Records the used space of a running node's disk. The write is not waited for, and made only if the use changed by more
+    /// than a twentieth, because it only informs people.
+    pub fn record_used(&self, node: &str, mut used: Vec<UsedSpace>) {
         used.truncate(MOST_USED);
         let near = |a: &UsedSpace, b: &UsedSpace| a.mount == b.mount && a.bytes.abs_diff(b.bytes) <= a.bytes / 20;
-        // Only mounts of the node's own disk count. The row is news if their use has changed.
+        // Only mounts on the node's own disk count. A write is needed if their use has changed.
         let news = |row: &NodeDisk, used: &mut Vec<UsedSpace>| {
             used.retain(|space| row.state.mounts.iter().any(|m| m.mount.as_ref() == Some(&space.mount)));
             let same = row.used.len() == used.len() && row.used.iter().zip(&*used).all(|(a, b)| near(a, b));
             !used.is_empty() && !same
         };
-        // Almost all heartbeats end here, and none of them waits for another one.
+        // Most heartbeats return here, under the shared lock.
         if !self.read().get(node).is_some_and(|row| news(row, &mut used)) {
             return;
         }
@@ -334,10 +337,11 @@ impl Disks {
         }
     }
 
-    /// Does what an administrator says; on disk when it returns. Returns the orders that stand no more, by node.
+    /// Carries out what an administrator asked for; on disk when it returns. Returns the orders that are cancelled or
+    /// replaced, by node.
     ///
     /// # Errors
-    /// An error of the store. If it could not be written, nobody sees it either.
+    /// An error of the store. Nothing is published then.
     pub fn wish(
         &self,
         nodes: &[String],
@@ -364,7 +368,7 @@ impl Disks {
                 let mut row = rows.remove(*node).unwrap_or_default();
                 withdrawn.extend(row.order.take().map(|order| ((*node).clone(), order)));
                 row.wish(wish, order.clone());
-                // A boot or a heartbeat came between, and what it queued knows nothing of the wish.
+                // A boot or a heartbeat changed the row meanwhile, and queued it without the order.
                 if row != *written {
                     again = row.put(again, node);
                 }
@@ -374,7 +378,7 @@ impl Disks {
             }
             let is_again = !again.is_empty();
             if is_again {
-                // With the lock held: what is queued later has the wish.
+                // Queued under the lock, so that everything queued later includes the order.
                 self.store.queue(again);
             }
             (withdrawn, is_again)
@@ -385,7 +389,7 @@ impl Disks {
         Ok(withdrawn)
     }
 
-    /// Forgets nodes that `is_node` does not know; their names are free, and what becomes known by them later begins anew.
+    /// Forgets nodes that `is_node` does not know: the names are free, and later rows of these names start empty.
     pub(super) fn retain(&self, is_node: impl Fn(&str) -> bool) {
         let mut batch = Batch::new();
         self.write().retain(|name, _| {
@@ -400,7 +404,7 @@ impl Disks {
         }
     }
 
-    /// What a change of the inventory means, to be written with it.
+    /// The rows that follow from a change of the inventory, to be written together with it.
     pub(super) fn followed_rows(&self, changed: &[Changed]) -> Batch {
         let followed = Followed::of(&self.read(), changed);
         let gone = followed.gone.iter();
@@ -411,7 +415,7 @@ impl Disks {
         })
     }
 
-    /// Does the same in memory. What was queued meanwhile under an old name is written over.
+    /// Makes the same change in memory. Rows that were queued meanwhile under an old name are overwritten.
     pub(super) fn publish_followed(&self, changed: &[Changed]) {
         let mut rows = self.write();
         let followed = Followed::of(&rows, changed);

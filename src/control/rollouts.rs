@@ -110,16 +110,19 @@ pub(super) fn of_node(context: &Context, node: &str) -> Vec<String> {
     }
     if let Some(trial) = world.assignments.trials.get(node) {
         let limit = world.site.limits.boots_before_going_back;
-        lines.push(match (trial.back, limit) {
+        lines.push(match (trial.rolled_back, limit) {
             (Some(_), _) => format!(
                 "rolled back to {}: {}; to try it again: rackstrap rollout retry {node}",
-                trial.good,
+                trial.last_known_good,
                 trial.verdict()
             ),
             (None, limit) => {
                 let of = match limit {
                     0 => String::new(),
-                    limit => format!(" of {limit}, after which this node rolls back to {}", trial.good),
+                    limit => format!(
+                        " of {limit}, after which this node rolls back to {}",
+                        trial.last_known_good
+                    ),
                 };
                 format!(
                     "boots of {} without being ready so far: {}{of}",

@@ -212,7 +212,7 @@ async fn who_restarted_and_is_not_well_can_be_restarted_once_more() {
 
     // It comes back, and its checks do not hold.
     let second = ready(&lab, "r01n01", at(60)).await;
-    lab.boots.note_health(&second.plan.id, &second.token, false).unwrap();
+    lab.boots.record_health(&second.plan.id, &second.token, false).unwrap();
     assert_eq!(drained(61), 0, "it is not resumed");
     assert_eq!(want(62, false).already, ["r01n01"], "nobody would resume it");
     assert_eq!(want(62, true).nodes, ["r01n01"]);
@@ -241,7 +241,7 @@ async fn who_restarted_and_is_not_well_can_be_restarted_once_more() {
         at(62)
     );
     let third = ready(&lab, "r01n01", at(120)).await;
-    lab.boots.note_health(&third.plan.id, &third.token, true).unwrap();
+    lab.boots.record_health(&third.plan.id, &third.token, true).unwrap();
     lab.plan(at(121));
     assert_eq!(steps(&lab.restarts), ["restarted, unwell", "restarted"]);
     drop(lab);

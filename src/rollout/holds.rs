@@ -68,7 +68,7 @@ impl Assignments {
         }
         let mut back: BTreeMap<&ImageRef, NodeSet> = BTreeMap::new();
         for (node, trial) in self.trials.iter() {
-            back.entry(&trial.good).or_default().insert(node.as_str());
+            back.entry(&trial.last_known_good).or_default().insert(node.as_str());
         }
         for (image, nodes) in back {
             hold(image.clone(), format!("{nodes} would go back to it"));

@@ -98,7 +98,7 @@ impl Ledger {
             rollouts,
             last_known_good: trials
                 .iter()
-                .map(|(node, trial)| (node.clone(), trial.good.clone()))
+                .map(|(node, trial)| (node.clone(), trial.last_known_good.clone()))
                 .collect(),
             trials,
             unwritten: Unwritten::default(),
@@ -280,12 +280,12 @@ impl Ledger {
     /// A node was told to boot `image`, although it is to have `wanted`.
     pub fn opened(&mut self, node: &str, image: &ImageRef, wanted: &ImageRef, now: Timestamp) {
         let Some(trial) = self.trials.get(node) else { return };
-        if trial.good != *image || trial.image != *wanted || trial.back.is_some() {
+        if trial.last_known_good != *image || trial.image != *wanted || trial.rolled_back.is_some() {
             return;
         }
         let verdict = trial.verdict();
         let trial = Trial {
-            back: Some(now),
+            rolled_back: Some(now),
             ..trial.clone()
         };
         self.set_trial(node, Some(trial));

@@ -66,7 +66,7 @@ pub fn spawn_all(
         loaders: shared.loaders.clone(),
         scripts: shared.scripts.clone(),
         overlays: shared.overlays.clone(),
-        heard: http::Heard::default(),
+        reported: http::ReportedEvents::default(),
         limits: http::Limits::default(),
         counters: Arc::default(),
     });

@@ -11,7 +11,7 @@ mod reload;
 mod tftp;
 
 use crate::{
-    boots::{Boots, Windows, describe_effects},
+    boots::{BootWindows, Boots, describe_effects},
     config::{self, Site},
     control,
     decide::{SharedWorld, World},
@@ -49,7 +49,7 @@ struct Shared {
     world: SharedWorld,
     store: Store,
     boots: Boots,
-    windows: Arc<Windows>,
+    windows: Arc<BootWindows>,
     recorder: Recorder,
     nodes: Nodes,
     discovery: Discovery,

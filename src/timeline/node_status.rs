@@ -137,6 +137,6 @@ fn rolled_back(world: &World, node: &str) -> Option<String> {
         .assignments
         .trials
         .get(node)
-        .filter(|trial| trial.back.is_some())?;
-    Some(format!("{}: back on {}", trial.verdict(), trial.good))
+        .filter(|trial| trial.rolled_back.is_some())?;
+    Some(format!("{}: back on {}", trial.verdict(), trial.last_known_good))
 }

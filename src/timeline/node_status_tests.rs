@@ -158,7 +158,7 @@ fn a_node_whose_checks_failed_is_up_and_not_healthy() {
         Level::Degraded,
         "check failed: /x is not mounted",
     );
-    boots.note_health("a", "t", false).unwrap();
+    boots.record_health("a", "t", false).unwrap();
     let found = status();
     assert_eq!((found.state, found.healthy), (NodeState::Degraded, false));
     assert_eq!(found.lacks(), "check failed: /x is not mounted");
@@ -171,7 +171,7 @@ fn a_node_whose_checks_failed_is_up_and_not_healthy() {
         ok: false,
         detail: "/x is not mounted".to_owned(),
     };
-    boots.note_checks("a", "t", vec![result]).unwrap();
+    boots.record_checks("a", "t", vec![result]).unwrap();
     assert_eq!(status().checks, "check failed: /x is not mounted");
 }
 
@@ -182,7 +182,7 @@ fn a_node_that_is_back_on_another_version_says_why_while_nothing_else_is_wrong()
     let (wanted, good) = ("debian@2".parse().unwrap(), "debian@1".parse().unwrap());
     let trial = Trial {
         boots: 3,
-        back: Some(at(5)),
+        rolled_back: Some(at(5)),
         ..Trial::begin(&wanted, &good, at(1))
     };
     let world = World {

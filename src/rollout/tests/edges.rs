@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// Also what is not well counts as up: what follows is said by its checks.
 fn limps(rig: &Rig, name: &str) {
     let boot = rig.boot(name);
-    rig.boots.note_health(&boot.plan.id, &boot.token, false).unwrap();
+    rig.boots.record_health(&boot.plan.id, &boot.token, false).unwrap();
     let ready = rig.boots.mark_ready(&boot.plan.id, &boot.token, Timestamp::now());
     let boot = rig.runtime.block_on(ready).unwrap();
     rig.rollouts.ready(&boot, Timestamp::now());

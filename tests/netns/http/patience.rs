@@ -9,7 +9,7 @@ use rackstrap::parts::{
     config,
     decide::{SharedWorld, World},
     discovery::Discovery,
-    http::{Heard, Limits, Scripts, Service, serve},
+    http::{Limits, ReportedEvents, Scripts, Service, serve},
     inventory::Inventory,
     loaders::Loaders,
     nodes::Nodes,
@@ -118,7 +118,7 @@ impl Server {
             firmware: Arc::default(),
             loaders: Arc::new(ArcSwap::from_pointee(Loaders::load(&[loader_dir])?)),
             scripts: Arc::new(ArcSwap::from_pointee(Scripts::load(None).map_err(anyhow::Error::msg)?)),
-            heard: Heard::default(),
+            reported: ReportedEvents::default(),
             limits,
             counters: Arc::default(),
         });
