@@ -485,7 +485,7 @@ fn status_and_timelines() {
     assert!(
         daemon
             .complains("timeline r01n01 --boot nope")
-            .contains("no boot 'nope'; its timeline has: abc")
+            .contains("boot 'nope' does not exist; its timeline has: abc")
     );
     assert!(daemon.says("timeline 52:54:00:00:00:99").contains("unknown"));
     assert!(daemon.says("layout list").contains("tmp, var"));

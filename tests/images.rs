@@ -160,7 +160,12 @@ fn from_a_clone_to_the_next_version() -> Result {
     let error = bench.complains(&bench.with_agent(&["seal", "debian-work"]));
     assert!(error.contains("it was sealed as debian@2"), "{error}");
     let show = bench.says(&["show", "debian"]);
-    for part in ["debian@1", "with a greeting", "against debian@1 1 changed", "blake3:"] {
+    for part in [
+        "debian@1",
+        "with a greeting",
+        "compared with debian@1: 1 changed",
+        "blake3:",
+    ] {
         assert!(show.contains(part), "{part}: {show}");
     }
     let lines = bench.says(&["diff", "debian@1", "debian@2", "--json"]);
@@ -532,7 +537,7 @@ fn working_in_a_debian() -> Result {
     let root = bench.images().join("fresh/1/root");
     assert!(!root.join("usr/sbin/policy-rc.d").exists() && !bench.images().join("fresh/1/placeholders").exists());
     let show = bench.says(&["show", "fresh"]);
-    assert!(show.contains("against debian@1 1 added, 1 removed"), "{show}");
+    assert!(show.contains("compared with debian@1: 1 added, 1 removed"), "{show}");
     assert!(
         bench
             .says(&["verify", "fresh"])

@@ -147,7 +147,7 @@ fn rollouts_say_what_there_is_and_what_to_do() {
     daemon.says("node add r01n01 --hwaddr 52:54:00:01:01:01");
     assert_eq!(
         daemon.says("rollout status"),
-        "no rollout yet; current: -\nbegin one: rackstrap rollout start IMAGE@VERSION --nodes NODES\n"
+        "no rollout yet; current: -\nhelp: `rackstrap rollout start IMAGE@VERSION --nodes NODES` starts one\n"
     );
     assert_eq!(daemon.says("rollout list --json"), "[]\n");
     for (words, says) in [

@@ -13,7 +13,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use std::{io::IsTerminal, path::Path, process::ExitCode};
 
-/// Lines about nodes' disks that fit a screen.
+/// At most this many lines about nodes' disks, so that they fit a screen.
 const MOST_LINES: usize = 20;
 
 /// Arguments of `rackstrap reload`.

@@ -1,4 +1,4 @@
-//! `rackstrap discover`: from machines that nobody knows to named nodes.
+//! `rackstrap discover`: turns unknown machines into named nodes.
 
 mod rack;
 
@@ -213,7 +213,7 @@ pub fn run(config: &Path, args: DiscoverArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The rack that is meant: if none is named, the only one that is being filled.
+/// The rack that is meant: the named one, or the only one that is being filled.
 fn rack_of(client: &Client, named: Option<String>) -> Result<String> {
     if let Some(rack) = named {
         return Ok(rack);

@@ -1,4 +1,4 @@
-//! `rackstrap node reprep`: what an administrator wants of nodes' disks at their next boots.
+//! `rackstrap node reprep`: orders about nodes' disks at their next boots.
 
 use crate::{
     boots::disk_now,

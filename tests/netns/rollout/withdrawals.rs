@@ -159,7 +159,7 @@ fn pause_abort_and_rollback_cancel_the_restarts_that_a_rollout_wanted() -> Resul
     scene.wait_for_step(2, "draining")?;
     let said = scene.cli(&["rollout", "abort"])?;
     assert!(
-        said.contains("2 restarts that it had wanted cancelled: r01n[01,03]"),
+        said.contains("2 restarts of the rollout cancelled: r01n[01,03]"),
         "{said}"
     );
     scene.wait_for_log("resume r01n03", 2)?;
