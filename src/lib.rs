@@ -58,7 +58,7 @@ pub mod parts {
     }
     /// Machines that are the inventory has no nodes.
     pub mod discovery {
-        pub use crate::discovery::{Discovery, Place, Seen, Told};
+        pub use crate::discovery::{Discovery, LoaderReport, Observation, Place};
     }
     /// Names and addresses on port 53.
     #[cfg(feature = "dns")]

@@ -549,10 +549,12 @@ mod tests {
         let here = said(false, false);
         for text in [
             "error: this machine has no network interface 'no-such-card'",
-            "error: templates-dir: there is no directory",
+            "error: templates-dir: directory ",
+            "no-templates does not exist; `rackstrap serve` cannot start",
             "error: image debian does not exist; nodes with [profile.default] cannot boot\n  help: make it: rackstrap image import debian --from images/debian.toml;",
-            "warning: loader-dirs: there is no directory",
-            "warning: [hooks] drain: there is no program /nonexistent/drain\n  help: put the program there and run: chmod +x /nonexistent/drain;",
+            "warning: loader-dirs: directory ",
+            "no-loaders does not exist\n  help: ",
+            "warning: [hooks] drain: program /nonexistent/drain does not exist\n  help: put the program there and run: chmod +x /nonexistent/drain;",
             "warning: nodes do not get the server's users: reading /nonexistent/passwd",
         ] {
             assert_eq!(here.matches(text).count(), 1, "{text}: {here}");

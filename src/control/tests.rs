@@ -4,7 +4,7 @@ use super::socket::SocketError;
 use super::*;
 use crate::{
     decide::World,
-    discovery::{Place, Seen},
+    discovery::{Observation, Place},
     inventory::{Change, NewNode},
     overlay::Templates,
     testkit::{self, Registries, world},
@@ -84,8 +84,8 @@ fn with_daemon(f: impl FnOnce(&Client, &Context)) {
     assert!(!path.exists(), "removed at the end");
 }
 
-fn packet(hwaddr: HwAddr) -> Seen {
-    Seen {
+fn packet(hwaddr: HwAddr) -> Observation {
+    Observation {
         at: Timestamp::now(),
         hwaddr,
         uuid: None,
@@ -121,8 +121,8 @@ fn status_shows_who_waits_and_why_and_hides_who_is_ignored() {
     with_daemon(|client, context| {
         let (first, second) = ("52:54:00:00:00:01", "52:54:00:00:00:02");
         let network = "10.5.0.0/16".parse().unwrap();
-        context.discovery.seen(packet(first.parse().unwrap()));
-        context.discovery.seen(Seen {
+        context.discovery.observe(packet(first.parse().unwrap()));
+        context.discovery.observe(Observation {
             no_room: Some(crate::discovery::NoRoom {
                 network,
                 why: "the temporary pool A-B is full: all".to_owned(),
@@ -178,7 +178,7 @@ fn a_node_from_its_first_packet_to_its_end() {
                 "unknown",
             ),
         );
-        context.discovery.seen(packet(hwaddr));
+        context.discovery.observe(packet(hwaddr));
         let status = status_when(client, |status| !status.nodes.is_empty());
         assert_eq!(status.cluster, "lab");
         assert_eq!(status.nodes[0].state, NodeState::Waiting);

@@ -2,16 +2,16 @@
 //!
 //! ```text
 //! task      sockets: UDP and TCP on each server address
-//! engine    packet -> answer, silence, or a question to pass on, and why; pure
+//! engine    packet -> answer, silence, or a question to forward, and why; pure
 //! answer    question, view -> records; pure
 //! zones     which names are ours; pure
 //! view      the world as of one query: zones, inventory, serial number
-//! relay     the question that is passed on, and what comes back; pure
+//! relay     the question that is forwarded, and its answer; pure
 //! upstream  sockets to the forwarders
 //! ```
 //!
-//! Messages are hickory-proto's. hickory-server (0.26) starts a task for every datagram and every connection, without a bound, and
-//! hickory-resolver takes answers apart and caches them, where passing them on as they are is all that is needed.
+//! Messages are hickory-proto's. hickory-server (0.26) starts a task for every datagram and every connection without a bound.
+//! hickory-resolver parses and caches answers; here they are forwarded unchanged.
 
 mod answer;
 mod counters;

@@ -1,4 +1,4 @@
-//! The world as of one query.
+//! The world as one query sees it.
 
 use super::Zones;
 use crate::{config::Site, decide::SharedWorld, inventory::Inventory};
@@ -7,19 +7,20 @@ use hickory_proto::ProtoError;
 use rackstrap_base::sync::lock;
 use std::sync::{Arc, Mutex};
 
-/// What questions are answered from: immutable, made again when the site file or the inventory changed.
+/// The data that questions are answered from: immutable, made again when the site file or the inventory has changed.
 #[derive(Debug)]
 pub struct View {
-    /// Which names are ours.
+    /// The names of the zones.
     pub zones: Zones,
     /// All nodes.
     pub inventory: Arc<Inventory>,
-    /// Serial number of all zones (RFC 1035 section 3.3.13): the second in which this was first seen, and always larger than the one before.
+    /// Serial number of all zones (RFC 1035 section 3.3.13): the second in which this view was made, and always larger than
+    /// the one before.
     pub serial: u32,
     site: Arc<Site>,
 }
 
-/// The views, each as long as its world lasts.
+/// Makes a view for each world, when a query needs it.
 #[derive(Debug)]
 pub struct Views {
     world: SharedWorld,
@@ -28,7 +29,7 @@ pub struct Views {
 }
 
 impl Views {
-    /// Views of `world`, or none if its site has no `[dns]`. `now` is in seconds since 1970.
+    /// The views of `world`; none if its site has no `[dns]`. `now` is in seconds since 1970.
     ///
     /// # Errors
     /// Those of [`Zones::new`].
@@ -48,10 +49,10 @@ impl Views {
         }))
     }
 
-    /// The present one. A change of the world is seen by the next query.
+    /// The present view. The next query sees a change of the world.
     pub fn load(&self, now: impl FnOnce() -> u32) -> Arc<View> {
         let world = self.world.load();
-        // Both are held by the view, so their addresses are not used again while it lives.
+        // The view holds both, so their addresses are not used again while it lives.
         let is_present =
             |view: &View| Arc::ptr_eq(&view.site, &world.site) && Arc::ptr_eq(&view.inventory, &world.inventory);
         let view = self.current.load();
@@ -65,7 +66,7 @@ impl Views {
         }
         let zones = match &world.site.dns {
             Some(dns) if !Arc::ptr_eq(&view.site, &world.site) => Zones::new(&world.site, dns),
-            // The section neither comes nor goes while the daemon runs.
+            // Whether there is a section cannot change while the daemon runs.
             _ => Ok(view.zones.clone()),
         };
         let zones = zones.unwrap_or_else(|error| {

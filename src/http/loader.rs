@@ -9,7 +9,7 @@ use super::{
 use crate::{
     boots::{Boot, Origin},
     decide::{Decision, NodeDecision, Requester, World, decide},
-    discovery::{Owner, Told},
+    discovery::{LoaderReport, Owner},
     timeline::{Event, EventKind, Level, Subject},
 };
 use axum::{
@@ -102,16 +102,16 @@ pub async fn script(
             service.boot_script(&world, &decision, hwaddr).await?
         }
         Decision::Unknown { .. } => {
-            let told = Told {
+            let told = LoaderReport {
                 uuid: query.uuid.parse().ok(),
                 serial: query.serial,
                 vendor: query.vendor,
                 product: query.product,
             };
             // This is at least its second request, so the report of its DHCP packets has been processed.
-            let again = told != Told::default();
+            let again = told != LoaderReport::default();
             if again && (service.waits)(hwaddr, peer.ipv4()) {
-                service.discovery.told(hwaddr, told);
+                service.discovery.report(hwaddr, told);
             }
             service.stranger_script(&world, hwaddr, *peer, again)?
         }

@@ -68,7 +68,7 @@ fn what_only_memory_knows_appears_on_a_watch_as_well() {
         assert!(next(&mut watch).machines.is_empty());
         let begun = Instant::now();
         // It never took an address: it is in no table.
-        context.discovery.seen(packet(HwAddr([0x52, 0x54, 0, 0, 0, 9])));
+        context.discovery.observe(packet(HwAddr([0x52, 0x54, 0, 0, 0, 9])));
         until(&mut watch, |answer| answer.machines.len() == 1);
         let wanted = Wanted {
             rack: "r03".into(),
