@@ -257,7 +257,7 @@ mod tests {
             !of_disks.fatal
                 && of_disks
                     .message
-                    .starts_with("there is no boot loader 'ipxe.lkrn' in /nonexistent/a")
+                    .starts_with("boot loader 'ipxe.lkrn' does not exist in /nonexistent/a")
         );
         assert!(of_disks.help.contains("apt install ipxe"), "{of_disks:?}");
         assert!(of(&all, "image debian").fatal);

@@ -1,4 +1,5 @@
-//! What unit tests stand on, each built in one place: a site file, nodes, a world, and the registries of a daemon over one store.
+//! The parts that unit tests share, each built in one place: a site file, nodes, a world, and the registries of a daemon over
+//! one store.
 //! A boot's plan is [`rackstrap_wire::testing::plan`].
 
 use crate::{
@@ -24,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-/// A cluster whose racks are 10.5.RACK.SLOT, with one subnet that is reached by way of a relay. Everything else has its default.
+/// A cluster whose racks are 10.5.RACK.SLOT, with one subnet behind a relay. All other settings have their defaults.
 pub const CLUSTER: &str = r#"
 [cluster]
 name = "lab"
@@ -44,12 +45,12 @@ pub fn site(text: &str) -> Site {
     site
 }
 
-/// [`CLUSTER`], and `more` of a site file.
+/// [`CLUSTER`] with the further lines `more`.
 pub fn cluster(more: &str) -> Site {
     site(&[CLUSTER, more].concat())
 }
 
-/// The example's site file, as `change` leaves it.
+/// The example's site file, after `change`.
 pub fn example(change: impl Fn(String) -> String) -> Site {
     site(&change(include_str!("../rackstrap.example.toml").to_owned()))
 }
@@ -61,13 +62,13 @@ fn position(name: &str) -> (u8, u8) {
     parsed.unwrap_or_else(|| panic!("{name} is not named as r01n03 is"))
 }
 
-/// The network card of the node of that name.
+/// The address of the network card of the node with that name.
 pub fn card(name: &str) -> HwAddr {
     let (rack, slot) = position(name);
     HwAddr([0x52, 0x54, 0, 0, rack, slot])
 }
 
-/// A node in the place that its name says: r01n03 has 10.5.1.3 and 52:54:00:00:01:03. No profiles, no groups.
+/// A node at the position in its name: r01n03 has 10.5.1.3 and 52:54:00:00:01:03. It has no profiles and no groups.
 pub fn node(name: &str) -> Node {
     let (rack, slot) = position(name);
     Node {
@@ -80,7 +81,7 @@ pub fn node(name: &str) -> Node {
     }
 }
 
-/// The same with another network card: `number` is the last byte of its address.
+/// The same with another network card; `number` is the last byte of its address.
 pub fn node_with_card(name: &str, number: u8) -> Node {
     Node {
         hwaddrs: vec![HwAddr([0x52, 0x54, 0, 1, 1, number])],
@@ -88,7 +89,7 @@ pub fn node_with_card(name: &str, number: u8) -> Node {
     }
 }
 
-/// The order to add that node to an inventory.
+/// The change that adds that node to an inventory.
 pub fn add(name: &str) -> Change {
     Change::Add(NewNode {
         name: name.to_owned(),
@@ -112,21 +113,21 @@ pub fn world(site: Site) -> WorldOf {
 pub struct WorldOf(World);
 
 impl WorldOf {
-    /// Has these nodes.
+    /// Adds these nodes.
     #[must_use]
     pub fn nodes(mut self, nodes: impl IntoIterator<Item = Node>) -> Self {
         self.0.inventory = Arc::new(Inventory::new(nodes));
         self
     }
 
-    /// Has these image versions.
+    /// Adds these image versions.
     #[must_use]
     pub fn images(mut self, images: Catalog) -> Self {
         self.0.images = Arc::new(images);
         self
     }
 
-    /// The world, as the daemon's parts share it.
+    /// The world in the form that the daemon's parts share.
     pub fn shared(self) -> SharedWorld {
         Arc::new(ArcSwap::from_pointee(self.0))
     }
@@ -137,7 +138,7 @@ pub fn store(dir: &Path) -> Store {
     Store::open(&dir.join("store.redb")).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The registries of a daemon over the store in one directory. Nothing but the store outlives it.
+/// The registries of a daemon over the store in one directory. Only the store outlives them.
 pub struct Registries {
     pub dir: PathBuf,
     pub store: Store,
@@ -148,7 +149,8 @@ pub struct Registries {
 }
 
 impl Registries {
-    /// Opens the store in `dir`. Its nodes become those of `world`, unless it has none: then the world's stay, in memory only.
+    /// Opens the store in `dir`. Its nodes replace those of `world`; if it has none, the nodes of the world stay, in memory
+    /// only.
     pub fn open(dir: &Path, world: WorldOf) -> Registries {
         let store = store(dir);
         let stored = nodes::load(&store).unwrap();
@@ -156,7 +158,7 @@ impl Registries {
             true => world.shared(),
             false => world.nodes(stored).shared(),
         };
-        // Whoever was up in the time before is expected to be heard of from the beginning of time on.
+        // Each node that was up before is expected to be heard of from the time 0 on.
         let recorder = Recorder::load(store.clone(), world.load().site.limits, Timestamp(0)).unwrap();
         let boots = Boots::load(store.clone()).unwrap();
         let nodes = Nodes::new(store.clone(), world.clone()).followed_by(Follow::new(recorder.clone(), boots.clone()));
@@ -170,7 +172,7 @@ impl Registries {
         }
     }
 
-    /// Starts to rack machines.
+    /// Starts the registry of unknown machines.
     pub fn discovery(&self) -> Discovery {
         Discovery::start(
             self.world.clone(),
@@ -181,7 +183,7 @@ impl Registries {
         .unwrap()
     }
 
-    /// Starts to roll images out; `restarts` restarts nodes for that.
+    /// Starts the registry of rollouts, which uses `restarts` to restart nodes.
     pub fn rollouts(&self, restarts: &Restarts) -> Rollouts {
         Rollouts::start(
             self.world.clone(),
@@ -219,7 +221,8 @@ impl Registries {
         boot
     }
 
-    /// Ends as kill -9 does, and waits until the threads of rollouts and discovery, which the caller has dropped, let go of the store.
+    /// Ends like kill -9, and waits until the threads of rollouts and discovery, which the caller has dropped, have released
+    /// the store.
     pub fn kill(self) {
         let dir = self.dir.clone();
         drop(self);

@@ -261,5 +261,5 @@ fn check_finds_a_templates_mistake_before_a_node_boots() {
     );
     assert!(bad.contains("2 problems in the templates"), "{bad}");
     fs::remove_dir_all(dir.join("templates/site")).unwrap();
-    assert!(said(1).contains("there is no template tree 'site', which [profile.default] names"));
+    assert!(said(1).contains("template tree 'site' does not exist; [profile.default] names it"));
 }
