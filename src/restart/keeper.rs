@@ -1,4 +1,4 @@
-//! All requests: in memory for heartbeats, on disk before anything follows from them.
+//! The registry of requests: in memory for heartbeats, and on disk before anything follows from them.
 
 use super::{
     actions::Agents,
@@ -28,14 +28,14 @@ use std::{
 use thiserror::Error;
 use tokio::sync::Notify;
 
-/// Requests that are not over, at most.
+/// At most this many requests have not ended.
 const MOST_OPEN: usize = 64;
-/// Requests that are over and still shown.
+/// At most this many ended requests are shown.
 const MOST_OVER: usize = 8;
-/// Bytes of a reason: it is a variable of a program, and on timelines.
+/// Limit of a reason in bytes: it is an environment variable of a program, and is shown on timelines.
 const REASON: usize = 200;
 
-/// Requests for restarts; clones share them.
+/// The registry of requests for restarts; clones share it.
 #[derive(Clone)]
 pub struct Restarts {
     pub(super) shared: Arc<Shared>,
@@ -57,83 +57,83 @@ pub(super) struct Shared {
 
 #[derive(Default)]
 pub(super) struct State {
-    /// The oldest first.
+    /// The oldest request first.
     pub(super) requests: Vec<Request>,
-    /// Ids of requests that are not on disk yet: nothing follows from them.
+    /// Ids of requests that are not on disk yet. No action follows from them.
     unconfirmed: HashSet<String>,
-    /// Nodes for which a program runs, or is about to.
+    /// Nodes for which a program runs or is about to run.
     pub(super) busy: HashSet<String>,
     /// Programs that are about to run.
     pub(super) jobs: VecDeque<Job>,
-    /// Something could not be written: all is written next time.
+    /// Whether a write has failed: the next write then contains all rows.
     pub(super) incomplete: bool,
 }
 
-/// What a plan means for rollouts, and for the store.
+/// The result of a plan for rollouts and for the store.
 pub struct Advance {
-    /// Rollouts that are different now.
+    /// Rollouts that have changed.
     pub rollouts: Vec<Changed>,
-    /// Rows of requests.
+    /// Changed rows of requests.
     pub batch: Batch,
-    /// What to do once that is on disk.
+    /// What to do after the batch is on disk.
     pub actions: Vec<Action>,
 }
 
-/// What somebody wants.
+/// A request for restarts, as a command or a rollout makes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Want {
-    /// The nodes, in the order in which they are to have their turns.
+    /// The nodes, in the order of their turns.
     pub nodes: Vec<String>,
-    /// Why, for the drain program, the node and its timeline.
+    /// The reason, for the drain program, the node and its timeline.
     pub reason: String,
-    /// How many of them may be out of service at once.
+    /// How many of them may be out of service at the same time.
     pub max_down: u32,
-    /// Run the site's `drain` and `resume`.
+    /// Whether the site's `drain` and `resume` programs are run.
     pub drain: bool,
-    /// Seconds within which a node has to be ready again.
+    /// Seconds within which a node must be ready again.
     pub within_secs: u32,
-    /// Who wants it: a request of the command line is signed by the daemon.
+    /// The user who requests it. For requests of the command line, the daemon fills it in.
     #[serde(skip)]
     pub by: String,
 }
 
-/// What becomes of a [`Want`].
+/// The result of a [`Want`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wanted {
-    /// The request's id; empty if it has no nodes, or would be made only.
+    /// Id of the request; empty if it has no nodes, or after a dry run.
     pub id: String,
-    /// Its nodes.
+    /// The nodes of the request.
     pub nodes: Vec<String>,
-    /// Those that another request restarts already.
+    /// Nodes that another request restarts already.
     pub already: Vec<String>,
-    /// Those of `nodes` that are not up: they are restarted only if they were up all the time and could not be heard.
+    /// Nodes of `nodes` that are not up. They restart only if they were up all the time and could not be heard.
     pub not_up: Vec<String>,
-    /// True if the site's drain program is run before.
+    /// Whether the site's drain program is run first.
     pub drained: bool,
 }
 
-/// What becomes of a cancellation.
+/// The result of a cancellation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cancelled {
-    /// Nodes that are not restarted.
+    /// Nodes whose restart was cancelled.
     pub cancelled: Vec<String>,
-    /// Those that were told already.
+    /// Nodes that have received the order already.
     pub told: Vec<String>,
-    /// Those that no request restarts.
+    /// Nodes without a request.
     pub none: Vec<String>,
 }
 
-/// What becomes of restarts for a rollout that is paused or has ended.
+/// What happens to the restarts of a rollout that is paused or has ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Withdrawn {
-    /// Nodes that are not restarted; those that were drained are resumed.
+    /// Nodes whose restart was cancelled. Nodes that were drained are resumed.
     pub cancelled: Vec<String>,
-    /// Nodes that have the order already, and are on their way.
+    /// Nodes that have received the order already, and restart.
     pub told: Vec<String>,
 }
 
 impl Withdrawn {
-    /// What happened to restarts for rollouts of `image` between two lists of requests.
+    /// What happened to the restarts for rollouts of `image` between two lists of requests.
     pub fn between(image: &str, before: &[Request], after: &[Request]) -> Withdrawn {
         type Key = (String, String);
         let members = |requests: &[Request]| -> BTreeMap<Key, Step> {
@@ -150,7 +150,7 @@ impl Withdrawn {
                 Step::Ended { how: End::GivenUp } | Step::Resuming { then: End::GivenUp }
             )
         };
-        // In the order of their names.
+        // Sorted by name.
         let names = |fits: &dyn Fn(&Key, &Step) -> bool| -> Vec<String> {
             let fitting = after.iter().filter(|(key, step)| fits(key, step));
             fitting.map(|((name, _), _)| name.clone()).collect()
@@ -163,10 +163,10 @@ impl Withdrawn {
     }
 }
 
-/// Why nothing is restarted.
+/// Why a request was refused or failed.
 #[derive(Debug, Error)]
 pub enum RestartError {
-    /// It makes no sense.
+    /// The request makes no sense; the text says why.
     #[error("{0}")]
     Refused(String),
     /// The store failed.
@@ -203,9 +203,9 @@ impl Restarts {
         })
     }
 
-    /// `wake` has the planner look soon: it is called whenever something was changed that it does not know of.
+    /// Registers `wake`, which makes the planner run soon. It is called after each change that the planner does not know of.
     pub fn planned_by(&self, wake: impl Fn() + Send + Sync + 'static) {
-        // A second planner would be a mistake of the program; the first one stays.
+        // A second planner would be a defect of the program; the first one stays.
         let _ = self.shared.planner.set(Box::new(wake));
     }
 
@@ -215,12 +215,12 @@ impl Restarts {
         }
     }
 
-    /// Wants nodes restarted; on disk when it returns. Nodes that another request is about stay with that one, unless they have
-    /// restarted for it and are not well: those are taken over, as they are, drained. (Not by who drains nobody: he would not
-    /// resume them either.)
+    /// Requests that nodes restart; on disk when it returns. Nodes that belong to another request stay with it, unless they
+    /// have restarted for it and are not healthy: such nodes are taken over in their drained state. A request without
+    /// draining takes no nodes over, because it would not resume them.
     ///
     /// # Errors
-    /// There is no such node, a number or the reason is out of bounds, or the store failed.
+    /// A node does not exist, a number or the reason is out of bounds, or the store failed.
     pub fn want(&self, want: &Want, now: Timestamp, dry_run: bool) -> Result<Wanted, RestartError> {
         let refused = |text: String| Err(RestartError::Refused(text));
         let world = self.shared.world.load_full();
@@ -300,7 +300,7 @@ impl Restarts {
             }
         }
         batch = whole(batch, &request);
-        // Its nodes are taken from now on; the planner waits until it is on disk, and heartbeats wait for nothing.
+        // Its nodes belong to it from now on. The planner waits until it is on disk; heartbeats do not wait.
         state.unconfirmed.insert(request.id.clone());
         state.requests.push(request);
         drop(state);
@@ -329,8 +329,8 @@ impl Restarts {
         Ok(wanted)
     }
 
-    /// Does not restart nodes, where they were not told yet; on disk when it returns. What was drained is resumed. A node that is
-    /// late is no longer waited for.
+    /// Cancels restarts that nodes have not received yet; on disk when it returns. Drained nodes are resumed. Nodes that are
+    /// late are no longer waited for.
     ///
     /// # Errors
     /// An error of the store.
@@ -357,7 +357,7 @@ impl Restarts {
                 list.push(name.clone());
                 batch = row(batch, request, index);
             }
-            // A plan that was made before may be written after this: the next one writes all rows as memory has them.
+            // An earlier plan may be written after this, so the next plan writes all rows from memory.
             state.incomplete = true;
         }
         self.shared.store.commit_blocking(batch)?;
@@ -368,12 +368,12 @@ impl Restarts {
         Ok(cancelled)
     }
 
-    /// All requests, the oldest first; those that are over for a while.
+    /// All requests, the oldest first; ended ones for some time.
     pub fn list(&self) -> Vec<Request> {
         self.lock().requests.clone()
     }
 
-    /// Nodes of a rollout of an older release that have its order already, and are not in a request.
+    /// Takes over nodes of a rollout of an older release that have received their order already and belong to no request.
     pub fn take_over(&self, rollout: &Rollout, told: Vec<Member>, now: Timestamp) -> Result<(), StoreError> {
         let batch = {
             let mut state = self.lock();
@@ -393,8 +393,8 @@ impl Restarts {
         self.shared.store.commit_blocking(batch)
     }
 
-    /// Has the planner decide, and takes over what it decides about requests. `audience` are the nodes that rollouts are about, as far
-    /// as they were observed; nodes of requests are observed here.
+    /// Runs the planner, and accepts its decisions about requests. `audience` are the observed nodes of rollouts; nodes of
+    /// requests are observed here.
     pub fn advance(
         &self,
         rollouts: &BTreeMap<u64, Rollout>,
@@ -413,7 +413,7 @@ impl Restarts {
                 audience.insert(member.name.clone(), node);
             }
         }
-        // Those of a request that is not on disk yet are in nobody else's hands meanwhile.
+        // Nodes of a request that is not on disk yet must not be taken by another request meanwhile.
         let asked = state
             .requests
             .iter()
@@ -468,12 +468,12 @@ impl Restarts {
         }
     }
 
-    /// The next program to run. Its nodes are busy until [`Restarts::ran`].
+    /// The next program to run. Its nodes are busy until [`Restarts::ran`] is called.
     pub fn next_job(&self) -> Option<Job> {
         self.lock().jobs.pop_front()
     }
 
-    /// A program has ended; `again` says when it is run once more after so many failures.
+    /// Records that a program has ended; `again` returns when to run it again after so many failures.
     pub fn ran(
         &self,
         job: &Job,
@@ -533,7 +533,7 @@ impl Restarts {
 }
 
 impl State {
-    /// The request that is about `name` and not over for it, and its place there.
+    /// The request that is open for `name`, and the index of the node in it.
     pub(super) fn open(&mut self, name: &str) -> Option<(&mut Request, usize)> {
         self.requests.iter_mut().find_map(|request| {
             let found = request.nodes.iter();

@@ -1,4 +1,4 @@
-//! From the plan to the node: programs that have to run, orders that wait for heartbeats, and heartbeats that ask for them.
+//! From the plan to the node: runs programs, holds orders for heartbeats, and answers heartbeats that ask for an order.
 
 use super::{Restarts, actions::NodeActions, rows::row};
 use crate::boots::Boot;
@@ -8,8 +8,8 @@ use rackstrap_store::Batch;
 use rackstrap_wire::{Restart, RestartNote};
 
 impl Restarts {
-    /// Carries out what the planner decided. `written` is false if it could not be written: what would have to be known after a restart
-    /// of the daemon is not begun then, and comes with the next plan.
+    /// Carries out the planner's decisions. `written` is false if they could not be written. Then nothing is begun that has
+    /// to be known after a restart of the daemon; it comes again with the next plan.
     pub fn carry_out(&self, actions: Vec<Action>, written: bool, now: Timestamp) {
         let (mut jobs, mut orders): (Vec<Job>, Vec<Order>) = (Vec::new(), Vec::new());
         for action in actions {
@@ -17,7 +17,7 @@ impl Restarts {
                 Action::Record(note) => self.say(&note, now),
                 Action::Run(job) => jobs.push(job),
                 Action::Restart(order) => orders.push(order),
-                // The rollouts' own.
+                // The registry of rollouts does this one.
                 Action::MakeCurrent(_) => {}
             }
         }
@@ -39,7 +39,8 @@ impl Restarts {
         self.shared.jobs.notify_one();
     }
 
-    /// The order for a node whose heartbeat of `boot`, with that boot's token, has just come; on disk before it is given.
+    /// The order for a node whose heartbeat of `boot`, proven by that boot's secret or token, has arrived; on disk before it
+    /// is given.
     pub async fn order(&self, boot: &Boot, now: Timestamp) -> Option<Restart> {
         let name = &boot.plan.node;
         let order = self.shared.agents.order_for(name, &boot.plan.id)?;
@@ -47,7 +48,7 @@ impl Restarts {
             let observed = self.shared.observer.observe(name, now)?;
             let mut state = self.lock();
             let (request, index) = state.open(name).filter(|(request, _)| request.id == order.request)?;
-            // A token of a boot that is over is worth nothing here; and a rollout may have stopped since the order was made.
+            // A token of an ended boot counts for nothing here. The rollout may have stopped since the order was made.
             let wanted = !request.is_of_rollout()
                 || self.shared.observer.leaves(name, &boot.plan.id).as_deref() == Some(&request.rollout);
             if observed.boot != boot.plan.id || !wanted {
@@ -81,7 +82,7 @@ impl Restarts {
         })
     }
 
-    /// The node in `boot` answers its order.
+    /// Records the answer of the node in `boot` to its order.
     pub fn noted(&self, boot: &Boot, note: &RestartNote, now: Timestamp) {
         let name = &boot.plan.node;
         let batch = {
@@ -89,7 +90,7 @@ impl Restarts {
             let Some((request, index)) = state.open(name) else {
                 return;
             };
-            // By its boot too: the request of an older release may be part of another one now.
+            // The boot is compared, too: the request of an older release may be part of another request now.
             let told =
                 matches!(&request.nodes[index].step, super::Step::Told { boot: told, .. } if *told == boot.plan.id);
             if !told && request.id != note.id {
@@ -101,7 +102,7 @@ impl Restarts {
             }
         };
         if !batch.is_empty() {
-            // Should this be lost, the node is told once more in the same boot, and does nothing about it.
+            // If this write is lost, the node gets the order again in the same boot, and ignores it.
             self.shared.store.queue(batch);
         }
         let note = Note {

@@ -1,4 +1,4 @@
-//! Which rows of the store a request is kept in: its nodes have one each, as they change one by one.
+//! The rows of a request in the store. Each of its nodes has its own row, because nodes change one by one.
 
 use rackstrap_lifecycle::restart::Request;
 use rackstrap_store::{Batch, Table};
@@ -26,7 +26,7 @@ pub(super) fn whole(batch: Batch, request: &Request) -> Batch {
     (0..request.nodes.len()).fold(batch, |batch, index| row(batch, request, index))
 }
 
-/// Writes what `before` is to become `after` on disk; nodes are added at the end only.
+/// Writes the differences between `before` and `after`. Nodes are only ever added at the end.
 pub(super) fn differences(mut batch: Batch, before: &Request, after: &Request) -> Batch {
     if head(before) != head(after) {
         batch = batch.put(Table::Restarts, after.id.as_bytes(), &head(after));
@@ -35,7 +35,7 @@ pub(super) fn differences(mut batch: Batch, before: &Request, after: &Request) -
     changed.fold(batch, |batch, index| row(batch, after, index))
 }
 
-/// Takes a request out of the store.
+/// Deletes all rows of a request.
 pub(super) fn forget(batch: Batch, request: &Request) -> Batch {
     let batch = batch.delete(Table::Restarts, request.id.as_bytes());
     (0..request.nodes.len()).fold(batch, |batch, index| batch.delete(Table::Restarts, key(request, index)))

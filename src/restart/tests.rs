@@ -1,4 +1,4 @@
-//! Tests of the executor: on disk, over a restart of the daemon, and asked by many.
+//! Tests of the executor: on disk, over a restart of the daemon, and with several requests.
 
 use super::*;
 use crate::{
@@ -30,7 +30,7 @@ impl std::ops::Deref for Lab {
 }
 
 impl Lab {
-    /// Asks the planner, writes what it says, and carries it out. Answers the programs to run.
+    /// Runs the planner, writes its decisions, and carries them out. Returns the programs to run.
     fn plan(&self, now: Timestamp) -> Vec<Job> {
         let advance = self.restarts.advance(&BTreeMap::new(), BTreeMap::new(), now);
         self.store.commit_blocking(advance.batch).unwrap();
@@ -106,7 +106,7 @@ async fn nothing_is_lost_with_the_daemon_and_nothing_happens_twice() {
     assert!(first.restarts.order(&boot, at(4)).await.is_none(), "not drained yet");
     drop(first);
 
-    // The drain program was killed with the daemon: it is run again.
+    // The drain program was killed with the daemon, and is run again.
     let second = lab(dir.path());
     let jobs = second.plan(at(5));
     assert_eq!(jobs[0].nodes, ["r01n01"]);
@@ -210,7 +210,7 @@ async fn who_restarted_and_is_not_well_can_be_restarted_once_more() {
     assert!(lab.restarts.order(&first, at(4)).await.is_some());
     assert_eq!(want(5, true).already, ["r01n01"], "it is on its way");
 
-    // It comes back, and its checks do not hold.
+    // The node comes back, and its checks fail.
     let second = ready(&lab, "r01n01", at(60)).await;
     lab.boots.record_health(&second.plan.id, &second.token, false).unwrap();
     assert_eq!(drained(61), 0, "it is not resumed");
@@ -249,7 +249,7 @@ async fn who_restarted_and_is_not_well_can_be_restarted_once_more() {
     assert_eq!(steps(&again.restarts), ["restarted, unwell", "restarted"], "on disk");
 }
 
-/// Until a rollout owned one request, it made one for each node: rows as that release wrote them.
+/// Older releases made one request for each node of a rollout: rows as such a release wrote them.
 #[tokio::test]
 async fn requests_that_an_older_release_made_for_a_rollout_become_one() {
     let dir = tempfile::tempdir().unwrap();
