@@ -1,4 +1,4 @@
-//! Versions that have to stay although no node may run them just now, and why.
+//! Versions that must not be deleted although no node runs them now, with the reasons.
 
 use super::{RolloutError, ledger::Ledger};
 use crate::{
@@ -11,18 +11,18 @@ use rackstrap_store::{Store, StoreError, Table};
 use rackstrap_wire::ImageRef;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What the store says of versions, for whoever looks into it while no daemon runs.
+/// The assignments in the store, for commands that run while no daemon does.
 ///
 /// # Errors
-/// The store's.
+/// Those of the store.
 pub fn stored(store: &Store) -> Result<Assignments, StoreError> {
     Ok(load(store)?.assignments())
 }
 
-/// Has the store know an image by another name, while no daemon runs.
+/// Renames an image in the store, while no daemon runs.
 ///
 /// # Errors
-/// The store's, and a rollout of it that is on.
+/// Those of the store, and an active rollout of the image.
 pub fn rename_stored(store: &Store, renaming: &Renaming) -> Result<(), RolloutError> {
     let mut ledger = load(store)?;
     ledger.rename(renaming).map_err(RolloutError::Refused)?;
@@ -41,7 +41,7 @@ fn load(store: &Store) -> Result<Ledger, StoreError> {
 }
 
 impl Assignments {
-    /// Who would miss a version of `images`, each in words.
+    /// What would be lost with each version of `images`, in words.
     pub fn holds(&self, site: &Site, images: &Catalog) -> BTreeMap<ImageRef, Vec<String>> {
         let mut holds: BTreeMap<ImageRef, Vec<String>> = BTreeMap::new();
         let mut hold = |image: ImageRef, why: String| holds.entry(image).or_default().push(why);
@@ -50,7 +50,7 @@ impl Assignments {
                 hold(pinned, format!("profile {name} pins it"));
             }
         }
-        // Of an image that no profile names, nobody boots the current version.
+        // If no profile names an image, no node boots its current version.
         let named = site.profiles.values().filter_map(|profile| profile.image.as_deref());
         for name in named.collect::<BTreeSet<&str>>() {
             let current = self.current.get(name).map(|current| &current.image);

@@ -1,4 +1,4 @@
-//! All that is assigned, in memory, with what of it is not on disk yet.
+//! All assignments in memory, and which of them are not on disk yet.
 
 use crate::{
     boots::Boot,
@@ -17,21 +17,21 @@ use std::{
     sync::Arc,
 };
 
-/// Rollouts that are remembered after their end.
+/// At most this many ended rollouts are remembered.
 const REMEMBERED: usize = 50;
 
-/// Current versions, rollouts, and boots into versions that have to prove themselves.
+/// Current versions, rollouts, and boots into versions on which nodes were not ready yet.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     pub(super) current: BTreeMap<String, Current>,
-    /// By number. Of those that are over, only the last one of each image has its nodes.
+    /// By number. Of ended rollouts, only the last one of each image has its nodes.
     pub(super) rollouts: BTreeMap<u64, Rollout>,
     pub(super) trials: HashMap<String, Trial>,
-    /// The last known good version of each node: the last one on which it was ready. Follows from the boots and the trials.
+    /// The last known good version of each node, on which it was last ready. Follows from the boots and the trials.
     pub(super) last_known_good: HashMap<String, ImageRef>,
     unwritten: Unwritten,
     told: Vec<Told>,
-    /// The last remark on each rollout that is in the log.
+    /// The last remark on each rollout that was logged.
     logged: BTreeMap<u64, Remark>,
 }
 
@@ -44,14 +44,14 @@ struct Unwritten {
     trials: BTreeSet<String>,
 }
 
-/// Something for a node's timeline.
+/// An entry for a node's timeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
-    /// Whose.
+    /// The node.
     pub node: String,
-    /// Its severity.
+    /// Severity of the entry.
     pub level: Level,
-    /// For people.
+    /// The text, for people.
     pub what: String,
 }
 
@@ -66,7 +66,7 @@ fn node_key(number: u64, node: &str) -> Vec<u8> {
 }
 
 impl Ledger {
-    /// Of what is on disk.
+    /// Makes the ledger from what is on disk.
     pub fn load(
         current: Vec<Current>,
         rollouts: Vec<Rollout>,
@@ -107,7 +107,7 @@ impl Ledger {
         }
     }
 
-    /// What decisions read.
+    /// The assignments that decisions read.
     pub fn assignments(&self) -> Assignments {
         let on = self.rollouts.values().filter(|rollout| rollout.is_on());
         let given = on.map(|rollout| {
@@ -135,17 +135,17 @@ impl Ledger {
         }
     }
 
-    /// The rollout of that image that is on.
+    /// The active rollout of that image.
     pub fn on(&self, image: &str) -> Option<&Rollout> {
         self.last_of(image).filter(|rollout| rollout.is_on())
     }
 
-    /// The last rollout of that image, on or over.
+    /// The last rollout of that image, active or ended.
     pub fn last_of(&self, image: &str) -> Option<&Rollout> {
         self.rollouts.values().rev().find(|rollout| rollout.image.name == image)
     }
 
-    /// Changes a rollout. Its own row is written anew, and those of the nodes that `change` names.
+    /// Changes a rollout, and marks its row and those of the nodes that `change` returns as unwritten.
     pub(super) fn change<T>(
         &mut self,
         number: u64,
@@ -161,7 +161,7 @@ impl Ledger {
         Some(result)
     }
 
-    /// Adds a rollout; older ones of its image lose their nodes, and the oldest of all are forgotten.
+    /// Adds a rollout. Older rollouts of its image lose their nodes, and the oldest of all are forgotten.
     pub(super) fn add(&mut self, rollout: Rollout) {
         let number = rollout.number;
         for older in self
@@ -197,17 +197,17 @@ impl Ledger {
         self.current.insert(current.image.name.clone(), current);
     }
 
-    /// Nothing is current of that image.
+    /// Removes the current version of an image.
     pub(super) fn forget_current(&mut self, name: &str) {
         if self.current.remove(name).is_some() {
             self.unwritten.current.insert(name.to_owned());
         }
     }
 
-    /// An image is given another name: what is current of it stays so.
+    /// Renames an image, whose current version stays.
     ///
     /// # Errors
-    /// A rollout of it is on.
+    /// A rollout of the image is active.
     pub(super) fn rename(&mut self, renaming: &Renaming) -> Result<(), String> {
         let Renaming { old, new, step } = renaming;
         match step {
@@ -221,7 +221,7 @@ impl Ledger {
                         current.image.name.clone_from(new);
                         self.set_current(current);
                     }
-                    // Left over from an image that had this name.
+                    // A row that is left of an earlier image with this name.
                     None => self.forget_current(new),
                 }
             }
@@ -249,7 +249,7 @@ impl Ledger {
         });
     }
 
-    /// The kernel of a boot was taken.
+    /// Records that the kernel of a boot was fetched.
     pub fn took(&mut self, boot: &Boot, now: Timestamp) {
         self.try_out(boot, now);
         let (node, id) = (&boot.plan.node, &boot.plan.id);
@@ -277,7 +277,7 @@ impl Ledger {
         self.set_trial(node, Some(trial));
     }
 
-    /// A node was told to boot `image`, although it is to have `wanted`.
+    /// Records that a node was told to boot `image`, although it is assigned `wanted`.
     pub fn opened(&mut self, node: &str, image: &ImageRef, wanted: &ImageRef, now: Timestamp) {
         let Some(trial) = self.trials.get(node) else { return };
         if trial.last_known_good != *image || trial.image != *wanted || trial.rolled_back.is_some() {
@@ -293,7 +293,8 @@ impl Ledger {
         self.in_rollout(wanted, node, |rollout| rollout.rolls_back(node, &verdict, now));
     }
 
-    /// The node of `boot` is up; `problem` is what is wrong with it, empty if nothing; `wanted` is what it is to have.
+    /// Records that the node of `boot` is up. `problem` is what is wrong with it, empty if nothing is; `wanted` is the
+    /// version that it is assigned.
     pub fn ready(&mut self, boot: &Boot, problem: &str, wanted: Option<&ImageRef>, now: Timestamp) {
         let (node, id, image) = (boot.plan.node.as_str(), boot.plan.id.as_str(), boot.image());
         let trial = self.trials.get(node);
@@ -306,7 +307,7 @@ impl Ledger {
             .on(&image.name)
             .is_some_and(|r| r.image == *image && r.nodes.contains_key(node))
         {
-            // It is up, so it will not try again by itself: its next boot is one of the version that was well.
+            // The node is up, so it will not restart by itself. Its next boot is one of its last known good version.
             self.try_out(boot, now);
             if let Some(trial) = self.trials.get(node).filter(|trial| trial.image == *image).cloned() {
                 let problem = problem.to_owned();
@@ -316,7 +317,7 @@ impl Ledger {
         self.in_rollout(image, node, |rollout| rollout.ready(node, id, problem, now));
     }
 
-    /// Tells the rollout that is on of that very version, if there is one, what happened to one of its nodes.
+    /// Records in the active rollout of exactly this version, if there is one, what happened to one of its nodes.
     fn in_rollout(&mut self, image: &ImageRef, node: &str, tell: impl FnOnce(&mut Rollout) -> bool) {
         let Some(number) = self.on(&image.name).filter(|r| r.image == *image).map(|r| r.number) else {
             return;
@@ -330,7 +331,7 @@ impl Ledger {
         }
     }
 
-    /// Writes down what is different, on disk and on timelines. `batch` was the last one before.
+    /// Records differences for the store and for timelines. `batch` is the number of the last batch before.
     fn noted(&mut self, number: u64, nodes: Vec<String>, batch: u32) {
         let Some(rollout) = self.rollouts.get(&number) else {
             return;
@@ -346,7 +347,7 @@ impl Ledger {
                     told.push((node.clone(), Level::Ok, what));
                 }
                 State::Failed { why } => told.push((node.clone(), Level::Error, format!("{}: {why}", rollout.image))),
-                // Said by the boot itself, or by whoever noticed.
+                // The boot itself recorded these, or the place that noticed them.
                 State::Waiting | State::Booting | State::Ready | State::RolledBack { .. } => {}
             }
         }
@@ -356,7 +357,7 @@ impl Ledger {
         self.change(number, |_| (nodes, ()));
     }
 
-    /// What `node` tried and failed at is forgotten: it tries again. True if there was anything.
+    /// Forgets the failed trial of `node`, so that it tries again. Returns whether there was one.
     pub fn forgive(&mut self, node: &str, observed: &Observed, now: Timestamp) -> bool {
         let mut again = self.trials.contains_key(node);
         self.set_trial(node, None);
@@ -371,7 +372,7 @@ impl Ledger {
         again
     }
 
-    /// The rollouts that the planner looks at: those that are on, and the last one of each image if it restarts nodes.
+    /// The rollouts that the planner considers: active ones, and the last one of each image if it restarts nodes.
     pub fn planned(&self) -> BTreeMap<u64, Rollout> {
         let planned = self.rollouts.values().filter(|rollout| {
             let last = || self.last_of(&rollout.image.name).map(|last| last.number) == Some(rollout.number);
@@ -380,7 +381,7 @@ impl Ledger {
         planned.map(|rollout| (rollout.number, rollout.clone())).collect()
     }
 
-    /// Takes over what the planner decided about a rollout.
+    /// Accepts the planner's decision about a rollout.
     pub fn take_over(&mut self, changed: Changed) {
         let number = changed.rollout.number;
         let Some(rollout) = self.rollouts.get_mut(&number) else {
@@ -391,7 +392,7 @@ impl Ledger {
         self.noted(number, changed.nodes, batch);
     }
 
-    /// A version becomes the current one of its image.
+    /// Makes a version the current one of its image.
     pub fn make_current(&mut self, image: ImageRef, by: &str, now: Timestamp) {
         let current = match self.current.get(&image.name) {
             Some(current) => current.promoted(image.version, by, now),
@@ -400,8 +401,8 @@ impl Ledger {
         self.set_current(current);
     }
 
-    /// Nodes that an older release told to restart for a rollout, as rows of that release say it; taken out of the rows. Rollouts that
-    /// are over are included: their nodes may be on their way.
+    /// Removes from the rows, and returns, the nodes that an older release ordered to restart for a rollout. Ended rollouts
+    /// are included, because their nodes may be restarting.
     pub fn take_told(&mut self) -> Vec<(u64, Vec<restart::Member>)> {
         let mut told = Vec::new();
         for rollout in self.rollouts.values_mut() {
@@ -420,13 +421,13 @@ impl Ledger {
         told
     }
 
-    /// True if something is not on disk.
+    /// Whether some rows are not on disk.
     pub fn is_unwritten(&self) -> bool {
         let rows = &self.unwritten;
         !(rows.current.is_empty() && rows.rollouts.is_empty() && rows.nodes.is_empty() && rows.trials.is_empty())
     }
 
-    /// What is not on disk.
+    /// The rows that are not on disk.
     pub fn unwritten(&self) -> Batch {
         let mut batch = Batch::new();
         for name in &self.unwritten.current {
@@ -445,7 +446,7 @@ impl Ledger {
         batch
     }
 
-    /// What is not on disk, in lines for the log.
+    /// The changes that are not on disk, as lines for the log.
     pub fn news(&mut self) -> Vec<String> {
         let current = self.unwritten.current.iter().filter_map(|name| self.current.get(name));
         let mut lines: Vec<String> = current
@@ -477,7 +478,7 @@ impl Ledger {
         lines
     }
 
-    /// All is on disk; answers what is for timelines.
+    /// Marks everything as written. Returns the entries for timelines.
     pub fn written(&mut self) -> Vec<Told> {
         self.unwritten = Unwritten::default();
         std::mem::take(&mut self.told)

@@ -1,5 +1,5 @@
-//! The executor: hears of boots without holding them up, asks the planner each second, and has all that it decides on disk before
-//! anything follows from it.
+//! The executor: records boots without delaying them, asks the planner each second, and writes all decisions to disk before
+//! anything follows from them.
 
 use super::ledger::Ledger;
 use crate::{
@@ -26,15 +26,16 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// Boots that may wait for the keeper. What does not fit is found when it looks at the boots themselves, every [`TICK`].
+/// At most this many notices of boots wait for the thread. Boots whose notice is dropped are found among the boots each
+/// [`TICK`].
 const QUEUE: usize = 8192;
-/// How often it looks at the time.
+/// Time between two runs of the planner.
 const TICK: Duration = Duration::from_secs(1);
-/// How soon it looks after something happened: nodes that come back together are resumed together.
+/// How soon the planner runs after something happened: nodes that come back at the same time are resumed together.
 const SETTLE: Duration = Duration::from_millis(300);
-/// How long a boot script may wait for the keeper.
+/// How long a boot script may wait for the thread.
 const HEARD_WITHIN: Duration = Duration::from_secs(2);
-/// The keeper; clones share it.
+/// The registry of rollouts; clones share it.
 #[derive(Clone)]
 pub struct Rollouts {
     pub(super) shared: Arc<Shared>,
@@ -49,25 +50,25 @@ pub(super) struct Shared {
     pub(super) restarts: Restarts,
     ledger: Mutex<Ledger>,
     news: SyncSender<News>,
-    /// Set once it has started.
+    /// Set once the thread has started.
     thread: OnceLock<Thread>,
 }
 
-/// What the keeper hears.
+/// Messages to the thread.
 enum News {
-    /// Something about a boot.
+    /// An event of a boot.
     Boot(What, Arc<Boot>, Timestamp),
-    /// Requests for restarts are different now.
+    /// Requests for restarts have changed.
     Requests,
-    /// Somebody wants to know when all before is noted.
+    /// Ask for an answer when all earlier messages are recorded.
     Asked(oneshot::Sender<()>),
-    /// The keeper's thread panics.
+    /// Makes the thread panic.
     #[cfg(test)]
     Panic,
 }
 
 enum What {
-    /// Its script was answered.
+    /// Its script was sent.
     Opened,
     /// Its kernel was fetched.
     Took,
@@ -75,7 +76,7 @@ enum What {
     Ready,
 }
 
-/// Has no rollout of `store` go on by itself: after a backup was restored, what it says of them is old.
+/// Pauses all rollouts of `store`: after a backup was restored, their state is old.
 ///
 /// # Errors
 /// An error of the store.
@@ -91,10 +92,11 @@ pub fn pause_all(store: &Store, now: Timestamp) -> Result<(), StoreError> {
 }
 
 impl Rollouts {
-    /// Loads what is known, lets the world know, and begins to listen. `restarts` executes what rollouts want restarted.
+    /// Loads everything from disk, publishes the assignments, and starts the thread. `restarts` executes the restarts of
+    /// rollouts.
     ///
     /// # Errors
-    /// The store's.
+    /// Those of the store.
     pub fn start(
         world: SharedWorld,
         store: Store,
@@ -119,7 +121,7 @@ impl Rollouts {
                 thread: OnceLock::new(),
             }),
         };
-        // A full queue is no loss: it looks each second.
+        // If the queue is full, nothing is lost: the thread looks at everything each second.
         rollouts
             .shared
             .restarts
@@ -133,41 +135,41 @@ impl Rollouts {
         Ok(rollouts)
     }
 
-    /// Waits for the end of the thread. What memory says after a panic may be half of a change, so the daemon ends with it: what was
-    /// confirmed is on disk, and the next daemon goes on from there.
+    /// Waits until the thread has ended. After a panic, memory may contain half of a change, so the daemon ends, too.
+    /// Confirmed changes are on disk, and the next daemon continues from there.
     pub fn ended(&self) -> impl Future<Output = std::io::Result<()>> + Send + 'static {
         let ended = self.shared.thread.get().map(Thread::ended);
         async move {
             match ended {
                 Some(ended) => ended.await,
-                // `start` sets it before anybody has this.
+                // `start` sets it before it returns the registry.
                 None => Ok(()),
             }
         }
     }
 
-    /// The script of that boot is answered. Never waits.
+    /// Records that the script of that boot was sent. Never waits.
     pub fn opened(&self, boot: &Arc<Boot>, now: Timestamp) {
         self.hear(What::Opened, boot, now);
     }
 
-    /// The kernel of that boot was fetched. Never waits.
+    /// Records that the kernel of that boot was fetched. Never waits.
     pub fn took(&self, boot: &Arc<Boot>, now: Timestamp) {
         self.hear(What::Took, boot, now);
     }
 
-    /// The system of that boot is up. Never waits.
+    /// Records that the system of that boot is up. Never waits.
     pub fn ready(&self, boot: &Arc<Boot>, now: Timestamp) {
         self.hear(What::Ready, boot, now);
     }
 
     fn hear(&self, what: What, boot: &Arc<Boot>, at: Timestamp) {
         let boot = boot.clone();
-        // A full queue is no loss: the boots themselves are looked at.
+        // If the queue is full, nothing is lost: the boots are looked at each second.
         let _ = self.shared.news.try_send(News::Boot(what, boot, at));
     }
 
-    /// Has the keeper's thread panic.
+    /// Makes the thread panic.
     #[cfg(test)]
     pub(super) fn panic(&self) {
         self.shared.news.try_send(News::Panic).unwrap();
@@ -178,8 +180,8 @@ impl Rollouts {
         &self.shared.store
     }
 
-    /// Waits until everything that was told before is noted, on disk and in the world; not for ever, as a disk may be slow and a
-    /// node that boots once more than it had to is no harm.
+    /// Waits until all earlier messages are recorded, on disk and in the world, for a limited time: the disk may be slow, and
+    /// one additional boot of a node does no harm.
     pub async fn heard_all(&self) {
         let (told, noted) = oneshot::channel();
         if self.shared.news.try_send(News::Asked(told)).is_ok() {
@@ -187,15 +189,15 @@ impl Rollouts {
         }
     }
 
-    /// Writes what is new, then lets decisions see it, and tells timelines.
+    /// Writes all changes, then publishes them, and records them on timelines.
     pub(super) fn settle(&self, ledger: &mut Ledger) -> Result<(), StoreError> {
         self.settle_with(ledger, Batch::new())
     }
 
-    /// The same, with other rows in the same transaction.
+    /// The same, with other rows in the same batch.
     fn settle_with(&self, ledger: &mut Ledger, rows: Batch) -> Result<(), StoreError> {
         if ledger.is_unwritten() {
-            // With whatever else waits for the disk just now: boots that begin, mostly.
+            // Shares a flush with other batches that wait, mostly of boots that begin.
             self.shared.store.commit_blocking(ledger.unwritten().and(rows))?;
             self.publish(ledger);
             ledger.news().iter().for_each(|line| tracing::info!("{line}"));
@@ -210,7 +212,7 @@ impl Rollouts {
         Ok(())
     }
 
-    /// Others swap the rest of the world at any time: only the assignments are replaced.
+    /// Other parts of the world can be replaced at any time, so only the assignments are replaced.
     fn publish(&self, ledger: &Ledger) {
         let assignments = Arc::new(ledger.assignments());
         self.shared.world.rcu(|world| World {
@@ -219,7 +221,7 @@ impl Rollouts {
         });
     }
 
-    /// The nodes that boot whatever version of `images` is given to them.
+    /// The nodes that boot the assigned version of `images`.
     pub(super) fn audience(&self, world: &World, images: BTreeSet<&str>, now: Timestamp) -> BTreeMap<String, Node> {
         if images.is_empty() {
             return BTreeMap::new();
@@ -232,7 +234,7 @@ impl Rollouts {
             .collect()
     }
 
-    /// Notes all that is new, has it on disk, and lets those know who asked.
+    /// Records all messages, writes the changes, and answers those who asked.
     fn hear_all(&self, news: impl Iterator<Item = News>) {
         let mut ledger = self.ledger();
         let mut asked = Vec::new();
@@ -246,11 +248,11 @@ impl Rollouts {
             }
         }
         if let Err(error) = self.settle(&mut ledger) {
-            // It stays unwritten, and is written with what comes next.
+            // The changes stay unwritten, and are written with the next ones.
             tracing::error!("rollouts: boots cannot be noted: {error}");
         }
         for whom in asked {
-            // Who asked may have gone.
+            // The asking task may have ended.
             let _ = whom.send(());
         }
     }
@@ -259,7 +261,7 @@ impl Rollouts {
         lock(&self.shared.ledger)
     }
 
-    /// What a node is to have, however it fares on it.
+    /// The version that a node is assigned, whether or not it has rolled back from it.
     fn wanted(&self, world: &World, node: &str) -> Option<ImageRef> {
         let setting = setting(world, world.inventory.get(node)?)?;
         let choice = world.assignments.wanted(node, setting, &world.images);
@@ -288,7 +290,7 @@ impl Rollouts {
         }
     }
 
-    /// True if what is known of tries of `node` is of hardware that is not that node any more.
+    /// Whether the recorded trial of `node` concerns a machine that is not that node any more.
     fn is_replaced(&self, world: &World, ledger: &Ledger, node: &str) -> bool {
         let Some(of_inventory) = world.inventory.get(node) else {
             return false;
@@ -316,7 +318,7 @@ impl Rollouts {
         }
     }
 
-    /// Finds boots that were not heard of, asks the planner, writes down what it decides, and carries it out.
+    /// Finds boots that no message reported, runs the planner, writes its decisions, and carries them out.
     pub(super) fn look(&self, now: Timestamp) {
         let world = self.shared.world.load_full();
         let mut ledger = self.ledger();
@@ -345,7 +347,8 @@ impl Rollouts {
         self.shared.restarts.carry_out(advance.actions, written.is_ok(), now);
     }
 
-    /// Boots on trial end with what they were about: another version is wanted, other hardware, no such node any more.
+    /// Ends trials without a purpose: another version is assigned, the machine was exchanged, or the node does not exist any
+    /// more.
     fn tidy_trials(&self, world: &World, ledger: &mut Ledger, now: Timestamp) {
         let over: Vec<String> = ledger
             .trials
@@ -377,7 +380,7 @@ impl Rollouts {
             .retain(|node, _| world.inventory.get(node).is_some());
     }
 
-    /// Boots that the daemon did not hear of, as it was being restarted or too busy.
+    /// Finds boots that no message reported, because the daemon was restarted or too busy.
     fn catch_up(&self, ledger: &mut Ledger, number: u64, image: &ImageRef, now: Timestamp) {
         let Some(rollout) = ledger.rollouts.get(&number) else {
             return;
@@ -387,7 +390,7 @@ impl Rollouts {
         let open: HashMap<String, String> = open.map(|(node, m)| (node.clone(), m.boot.clone())).collect();
         for (node, known) in open {
             let boots = self.shared.boots.of_node(&node);
-            // The newest first: what came before the boot that is known is no news.
+            // The newest boot first: boots before the known one are recorded already.
             for boot in boots
                 .iter()
                 .filter(|boot| boot.is_believed())
@@ -395,7 +398,7 @@ impl Rollouts {
             {
                 let what = match (boot.ready.is_some(), boot.redeemed) {
                     _ if boot.image() != image => break,
-                    // It failed before it was given the version (once more): its next boot will tell.
+                    // The node failed before it was given the version again. Its next boot decides.
                     (true, _) if known.is_empty() && !boot.healthy() => break,
                     (true, _) => What::Ready,
                     (false, true) => What::Took,
@@ -408,7 +411,7 @@ impl Rollouts {
     }
 }
 
-/// What the disk has of rollouts, and what nodes were well on.
+/// Reads rollouts from the store, and the last known good versions from the boots.
 fn load(world: &SharedWorld, store: &Store, boots: &Boots) -> Result<Ledger, StoreError> {
     let current = store.scan(Table::Current, b"")?;
     let rollouts = store.scan(Table::Rollouts, b"")?;
@@ -430,10 +433,10 @@ fn load(world: &SharedWorld, store: &Store, boots: &Boots) -> Result<Ledger, Sto
     Ok(ledger)
 }
 
-/// Orders that an older release gave, and that are not in a request, become part of one.
+/// Turns orders that an older release gave, and that belong to no request, into a request.
 fn take_over(ledger: &mut Ledger, boots: &Boots, restarts: &Restarts, now: Timestamp) -> Result<(), StoreError> {
     for (number, told) in ledger.take_told() {
-        // A node whose boot is forgotten has left it.
+        // A node whose boot is forgotten has left that boot.
         let told = told.into_iter().filter_map(|mut member| {
             member.after = Some(boots.get(member.told_in()?)?.sequence);
             Some(member)
@@ -445,7 +448,7 @@ fn take_over(ledger: &mut Ledger, boots: &Boots, restarts: &Restarts, now: Times
     Ok(())
 }
 
-/// Hears news and looks at the time until nobody is left who could tell any.
+/// Handles messages and runs the planner regularly, until no sender is left.
 fn listen(heard: &Receiver<News>, rollouts: impl Fn() -> Option<Rollouts>) {
     let mut looked = Timestamp(0);
     let mut pause = TICK;
@@ -458,7 +461,7 @@ fn listen(heard: &Receiver<News>, rollouts: impl Fn() -> Option<Rollouts>) {
         let Some(rollouts) = rollouts() else {
             return;
         };
-        // What happens is looked at soon, and together with what happens then.
+        // The planner runs soon after a message, together with the messages that follow it.
         let soon = news.is_some() || pause != TICK;
         if let Some(news) = news {
             rollouts.hear_all(std::iter::once(news).chain(heard.try_iter().take(QUEUE)));

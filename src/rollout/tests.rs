@@ -1,4 +1,4 @@
-//! Tests of what is assigned to whom.
+//! Tests of the versions that nodes are assigned.
 
 mod edges;
 mod ledger;

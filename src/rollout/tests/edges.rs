@@ -1,4 +1,4 @@
-//! What comes rarely: versions that have to stay, nodes that were never ready, other hardware, a retry after a stop.
+//! Rare cases: versions that must not be deleted, nodes that were never ready, exchanged machines, a retry after a stop.
 
 use super::{image, ledger::Rig};
 use crate::{
@@ -11,7 +11,7 @@ use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::HwAddr;
 use std::sync::Arc;
 
-/// Also what is not well counts as up: what follows is said by its checks.
+/// The system comes up, and a check fails. The node counts as up; its checks decide about the rest.
 fn limps(rig: &Rig, name: &str) {
     let boot = rig.boot(name);
     rig.boots.record_health(&boot.plan.id, &boot.token, false).unwrap();

@@ -1,4 +1,4 @@
-//! Rollouts with `--reboot`: which nodes are restarted, how many at once, and what becomes of it when the rollout is held.
+//! Rollouts with `--reboot`: which nodes restart, how many at a time, and what happens when the rollout is paused.
 
 use super::{
     image,
@@ -15,7 +15,7 @@ use rackstrap_store::{Batch, Table};
 use std::sync::Arc;
 
 impl Rig {
-    /// The planner looks, and the node's heartbeat comes: true if it gets the order to restart.
+    /// Runs the planner, and sends the node's heartbeat; true if the answer is the order to restart.
     fn beats(&self, name: &str) -> bool {
         self.beats_in(name, &self.boots.current(name).unwrap())
     }
@@ -28,7 +28,7 @@ impl Rig {
             .is_some()
     }
 
-    /// The steps of nodes, the newest one of each.
+    /// The last step of each node.
     fn steps(&self, names: &[&str]) -> Vec<&'static str> {
         let all: Vec<Request> = self.restarts.list();
         let of = |name: &&str| {
@@ -40,7 +40,7 @@ impl Rig {
         names.iter().map(of).collect()
     }
 
-    /// Runs the programs that are to run.
+    /// Ends the programs that run. Returns their number.
     fn programs_end(&self) -> usize {
         self.rollouts.look(Timestamp::now());
         let jobs: Vec<_> = std::iter::from_fn(|| self.restarts.next_job()).collect();
@@ -164,7 +164,7 @@ fn what_a_rollout_wanted_is_withdrawn_with_it_and_nothing_else_is() {
     );
 }
 
-/// Releases before the planner said in the row of a rollout's node in which boot it was asked to restart.
+/// Older releases recorded in the row of a rollout's node the boot in which it was ordered to restart.
 #[test]
 fn a_restart_that_an_older_release_ordered_is_taken_over_once() {
     let rig = Rig::new();
