@@ -25,7 +25,7 @@ pub struct Event {
     pub boot: String,
     /// What happened: `dhcp discover`, `script`, `agent disk`, `ready` in the store and for people.
     pub step: EventKind,
-    /// Whether it is as it should be, or a fault.
+    /// Whether the event is normal or a fault.
     pub level: Level,
     /// What people read, at most 500 bytes; empty if the kind says all.
     pub detail: String,
@@ -108,7 +108,7 @@ impl Event {
         self.boot == next.boot && self.step == next.step && self.level == next.level && self.detail == next.detail
     }
 
-    /// Cuts what came from outside to a length that can be kept, and takes control characters out of it.
+    /// Cuts text from outside to the length that is kept, and removes control characters.
     pub(super) fn bound(&mut self) {
         self.detail = one_line(&self.detail, DETAIL_LIMIT);
         self.boot = one_line(&self.boot, 40);
@@ -147,13 +147,13 @@ impl std::fmt::Display for NodeState {
     }
 }
 
-/// Whether an event is as it should be, or a fault.
+/// Whether an event is normal or a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
-    /// As it should be.
+    /// Normal.
     Ok,
-    /// It works, with less than asked for (a degraded disk).
+    /// The node works, with less than was asked for (a degraded disk).
     Degraded,
     /// A failed attempt that is repeated.
     Retry,
@@ -214,7 +214,7 @@ impl NodeState {
         matches!(self, NodeState::Lost | NodeState::Stalled)
     }
 
-    /// Whether it reads its root, as far as the daemon knows: from the agent's work until it falls silent.
+    /// Whether it reads its root, as far as the daemon knows: from the agent's work until it becomes silent.
     pub fn has_root(self) -> bool {
         self.is_up() || matches!(self, NodeState::Agent | NodeState::Starting)
     }

@@ -1,4 +1,4 @@
-//! One row a node: what `rackstrap status` shows.
+//! The rows of `rackstrap status`: one for each node.
 
 use super::{NodeState, NodeStatus, Recorder};
 use crate::{
@@ -25,26 +25,26 @@ pub struct StatusRow {
     pub image: Option<ImageRef>,
     /// Address of the node, or of the lease of an unknown machine; none if it has no lease.
     pub ipaddr: Option<std::net::Ipv4Addr>,
-    /// What its disk is, in a few words; empty if no agent reported it.
+    /// Its disk in a few words; empty if no agent reported it.
     pub disk: String,
     /// What its next boot does to the disk other than keeping it; empty if nothing.
     #[serde(default)]
     pub next_disk: String,
-    /// Why its disk was left alone; none unless a person can mend that.
+    /// Why its disk was left alone; none if a person cannot correct that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_trouble: Option<DiskTrouble>,
-    /// The last failure, retry or lack; why an unknown machine is not racked by itself. Empty if there is none.
+    /// The last failure, retry or lack; why an unknown machine is not placed automatically. Empty if there is none.
     pub last_error: String,
     /// When it was last heard of; none if it never was.
     pub heard: Option<Timestamp>,
     /// Id of the boot that it is in, empty if none is pinned.
     pub boot: String,
-    /// What differs from what its image asks for, in a few words (`SELinux permissive`); empty if nothing does.
+    /// The difference from what its image asks for, in a few words (`SELinux permissive`); empty if there is none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub remark: String,
 }
 
-/// The rows of all nodes, by name. Unknown machines are not among them.
+/// The rows of all nodes, by name, without unknown machines.
 pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp) -> Vec<StatusRow> {
     let nodes = world.inventory.iter().map(|node| {
         let status = NodeStatus::of(world, recorder, boots, &node.name, now);
@@ -75,7 +75,7 @@ pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp)
     nodes.collect()
 }
 
-/// Whether the image of the boot enforces SELinux, and its nodes are told not to.
+/// Whether the image of the boot enforces SELinux, and the nodes of the image boot permissive.
 fn boots_permissive(world: &World, node: &Node, boot: &Boot) -> bool {
     let enforces = |version: &Arc<ImageVersion>| version.enforces_selinux();
     world.images.get(boot.image()).is_some_and(enforces) && {
