@@ -69,7 +69,7 @@ pub(super) async fn all(context: Shared, _: String) -> Result<api::RolloutsAnswe
     answer.await
 }
 
-/// What rollouts have to do with a node, one line each: those that are on for its image, and what sent it back.
+/// How rollouts concern a node, one line for each: active ones of its image, and the reason if it rolled back.
 pub(super) fn of_node(context: &Context, node: &str) -> Vec<String> {
     let world = context.world.load_full();
     let now = Timestamp::now();
@@ -100,7 +100,7 @@ pub(super) fn of_node(context: &Context, node: &str) -> Vec<String> {
                     "rollout of {image} ({stage}): this node is {batch}, and {state}{why}{waits}"
                 ));
             }
-            // A profile that pins a version has no part in it.
+            // Nodes whose profile pins a version take no part in the rollout.
             None if on && setting.as_deref() == Some(&image.name) => lines.push(format!(
                 "rollout of {image} ({stage}): this node is not given it yet, and has {} until then{waits}",
                 rollout.from

@@ -1,4 +1,4 @@
-//! Tests of the control socket: who may bind it, who may ask.
+//! Tests of the control socket: binding, access, routes.
 
 use super::socket::SocketError;
 use super::*;
@@ -33,7 +33,7 @@ server = "10.5.0.1"
 
 fn context(dir: &Path) -> Arc<Context> {
     let daemon = Registries::open(dir, world(testkit::site(SITE)));
-    // Heartbeats can be expected from now on only.
+    // Heartbeats can be expected only from now on.
     daemon.recorder.record_absence(Timestamp(0), Timestamp::now());
     let (discovery, restarts) = (daemon.discovery(), daemon.restarts());
     let rollouts = daemon.rollouts(&restarts);
@@ -104,7 +104,7 @@ fn packet(hwaddr: HwAddr) -> Observation {
     }
 }
 
-/// Status when it fits, which takes a moment after a packet.
+/// The status as soon as it fits, which takes a moment after a packet.
 fn status_when(client: &Client, fits: impl Fn(&api::StatusAnswer) -> bool) -> api::StatusAnswer {
     for _ in 0..600 {
         let status: api::StatusAnswer = client.get(api::paths::STATUS).unwrap();
@@ -242,7 +242,7 @@ fn a_node_from_its_first_packet_to_its_end() {
         let shown: api::NodeAnswer = client.get("/v1/nodes/r01n01").unwrap();
         assert_eq!((shown.status.state, shown.boots.len()), (NodeState::Loading, 1));
 
-        // Its loader came no further: all questions have the same answer.
+        // Its loader did not progress. All answers about the node agree.
         context
             .recorder
             .record_overdue(Timestamp::now().plus_secs(3_600), |_| 30);
@@ -332,7 +332,7 @@ fn actions_counters_and_leases_come_through() {
 async fn a_dead_socket_is_replaced_and_a_living_one_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("control.sock");
-    // What a killed daemon leaves: a socket file that nobody listens on.
+    // The state after a daemon was killed: a socket file without a listener.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let socket = bind(&path).await.unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -365,7 +365,7 @@ fn backups_are_made_one_at_a_time_and_a_reader_that_goes_away_ends_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("control.sock");
     let context = context(dir.path());
-    // More than all buffers on the way hold, and nothing that can be compressed.
+    // More than all buffers on the way can hold, and not compressible.
     let noise = hex::encode(Vec::from_iter((0..4_000_000).map(|_| rand::random::<u8>())));
     context
         .store
@@ -384,7 +384,7 @@ fn backups_are_made_one_at_a_time_and_a_reader_that_goes_away_ends_its_own() {
         matches!(&why, ClientError::Refused(why) if why.contains("another backup is running")),
         "{why}"
     );
-    // Its end is noticed when there is no more room for what it does not read.
+    // The server notices the end of the reader when the buffers are full.
     drop(first);
     drop(client);
     let again = (0..200).find_map(|_| {
