@@ -138,9 +138,9 @@ fn two_host_blocks_of_a_node_are_its_cards() {
         &case("03-two-nics-dhcpd.conf"),
         &["r01n01: added: hwaddr 52:54:00:01:01:01 52:54:00:01:01:81"],
         &[
-            "3: taken for r01n01, as its host-name option says; its block is called r01n01-eth0",
+            "3: read as r01n01, because its host-name option says so; its block is called r01n01-eth0",
             "4: 1 entry is another card of a node above it, here first: r01n01",
-            "4: taken for r01n01, as its host-name option says; its block is called r01n01-eth1",
+            "4: read as r01n01, because its host-name option says so; its block is called r01n01-eth1",
         ],
     );
 }

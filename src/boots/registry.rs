@@ -28,8 +28,7 @@ use subtle::ConstantTimeEq;
 use thiserror::Error;
 use uuid::Uuid;
 
-/// Letters of ids: no upper case, because some firmware converts it in URLs, and no 0, 1, l and o, because people read ids
-/// aloud.
+/// Letters of ids: no upper case, as some firmware converts it in URLs, and no 0, 1, l and o, as people read ids aloud.
 const ID_LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 
 /// Letters of an id: 60 random bits.
@@ -150,9 +149,8 @@ impl Boots {
     }
 
     /// Pins a boot: makes an id and a token, calls `plan` with the id, and keeps the result. It is on disk when this returns,
-    /// so that the boot script can be sent. Forgets the node's older boots, except the last
-    /// [`KEPT_PER_NODE`](super::kept::KEPT_PER_NODE), the one that its running system came up with, and the last one whose
-    /// files were sent.
+    /// so that the boot script can be sent. Forgets the node's older boots but for [`KEPT_PER_NODE`](super::kept::KEPT_PER_NODE),
+    /// the one that its running system came up with, and the last one whose files were sent.
     pub async fn open(&self, now: Timestamp, plan: impl FnOnce(&str) -> Plan) -> Result<Arc<Boot>, BootsError> {
         self.open_on(now, Origin::default(), plan).await
     }
@@ -301,8 +299,7 @@ impl Boots {
         }
     }
 
-    /// Records that firmware of `node` was heard without a relay, which takes root's rights: its system does not run any
-    /// more.
+    /// Records that firmware of `node` was heard without a relay, which takes root's rights: its system has ended.
     pub fn firmware_speaks(&self, node: &str) {
         self.heartbeats.forget(node);
     }
@@ -328,8 +325,7 @@ impl Boots {
 
     /// Seconds, rounded up, until `boot` may get its secrets; none if it may have them now. Only a relay reported that its
     /// node boots, and the agent of its image asks from any port, as a user of the running system can. The node's heartbeats
-    /// void a boot that a user began. If the node really boots, it sends none, and the wait ends after [`LONGEST_DOUBT`] at
-    /// the latest.
+    /// void a boot that a user began. If the node really boots, it sends none, and the wait ends after [`LONGEST_DOUBT`].
     pub fn held_for(&self, boot: &Boot, heartbeat_secs: u32) -> Option<u64> {
         if !boot.doubted || boot.privileged {
             return None;
@@ -361,8 +357,7 @@ impl Boots {
         Some(boot)
     }
 
-    /// Whether a boot of `node` has this order about the disk already and is still before its disk phase: then the order
-    /// cannot be cancelled any more.
+    /// Whether a boot of `node` has this order already and is before its disk phase: then it cannot be cancelled.
     pub fn has_order(&self, node: &str, order: u64) -> bool {
         let boots = self.of_node(node);
         let mut boots = boots.iter().filter(|boot| !boot.redeemed && !boot.void);
@@ -497,8 +492,7 @@ impl Boots {
         Ok(())
     }
 
-    /// Records the results of the plan's checks; results of other checks are left out. The write is not waited for, as in
-    /// [`Boots::record_health`].
+    /// Records the results of the plan's checks; results of other checks are left out. The write is not waited for.
     pub fn record_checks(&self, id: &str, token: &str, results: Vec<CheckResult>) -> Result<(), Refusal> {
         /// Limit of a detail, in bytes, as in the wire protocol.
         const DETAIL: usize = 200;
@@ -525,8 +519,7 @@ impl Boots {
         Ok(())
     }
 
-    /// Forgets boots and disks whose node `is_node` does not know. An older release may have left some when it was stopped in
-    /// the middle of a change.
+    /// Forgets boots and disks whose node `is_node` does not know. An older release that was stopped may have left some.
     pub fn retain_nodes(&self, is_node: impl Fn(&str) -> bool) {
         self.disks.retain(&is_node);
         let known: Vec<String> = self.read().by_node.keys().cloned().collect();

@@ -1,4 +1,4 @@
-//! Tests of inventory changes: what is refused, in which words, and what the next packet sees.
+//! Tests of inventory changes: what is refused, with which message, and what changes.
 
 use super::*;
 use crate::config::{Site, parse};
@@ -31,7 +31,8 @@ server = "10.3.0.1"
 
 pub fn site() -> Site {
     let mut site = parse(SITE, Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}")).0;
-    // A checked site reserves what the daemon, the router and the pool have; a node is refused there even so.
+    // A checked site reserves the addresses of the daemon, the router and the pool. A node is refused there even without
+    // that.
     site.cluster.reserved.truncate(1);
     site
 }
@@ -114,7 +115,7 @@ fn what_is_refused_says_why_and_what_to_do() {
         let none = format!("node {other} is not in the inventory; `rackstrap node list` shows all");
         assert_eq!(found(other), none);
     }
-    // All that is wrong is said at once.
+    // All problems are reported at once.
     let all = NewNode {
         profiles: vec!["storage".into(), "gpus".into()],
         groups: ["rack one".to_owned()].into(),
@@ -161,7 +162,7 @@ fn changes_are_made_together_or_not_at_all() {
         from: from.into(),
         to: to.into(),
     };
-    // Two machines were taken for each other; two nodes change places.
+    // Two machines were mixed up: their nodes exchange their cards.
     let swapped = [set("r01n10", "52:54:00:00:00:0b"), set("r01n11", "52:54:00:00:00:0a")];
     let (after, changed) = apply(&inventory, &site(), &swapped).unwrap();
     assert_eq!(after.by_hwaddr(mac("52:54:00:00:00:0a")).unwrap().name, "r01n11");
@@ -181,7 +182,7 @@ fn changes_are_made_together_or_not_at_all() {
         differences(&changed[0]),
         ["name r01n10 -> r01n11", "address 10.1.0.10 -> 10.1.0.11"]
     );
-    // Everything that is wrong is said at once, and nothing is done.
+    // All problems are reported at once, and nothing is changed.
     let wrong = [
         set("r01n10", "52:54:00:00:00:0b"),
         rename("r01n11", "r01n01"),
@@ -254,7 +255,7 @@ fn later_profiles_win_and_each_value_says_where_it_is_from() {
 }
 
 proptest! {
-    /// Whatever is asked for in whatever order: names, addresses and cards stay unique.
+    /// Whatever is requested in whatever order, names, addresses and cards stay unique.
     #[test]
     fn an_inventory_never_has_duplicates(
         wanted in prop::collection::vec((1u8..4, 1u8..12, prop::collection::vec(0u8..12, 0..4)), 0..40)
@@ -291,7 +292,7 @@ fn a_node_of_the_release_before_has_no_attributes() {
 }
 
 #[test]
-fn attributes_are_set_replaced_and_taken_away() {
+fn attributes_are_set_replaced_and_removed() {
     let bag = |all: &[(&str, &str)]| -> BTreeMap<String, String> {
         let all = all
             .iter()
