@@ -141,8 +141,8 @@ fn wrong_paths_methods_and_queries_are_told_what_is_right() -> Result {
     for (url, more, expected, says) in [
         (format!("{BASE}/"), &[][..], 404, "/ipxe?mac="),
         (format!("{BASE}/index.html"), &[], 404, "nothing at /index.html"),
-        (node.file_url("root"), &[], 404, "a kernel and an initramfs, no root"),
-        (format!("{BASE}/loader/none.efi"), &[], 404, "no boot loader 'none.efi'"),
+        (node.file_url("root"), &[], 404, "a kernel and an initramfs, but no root"),
+        (format!("{BASE}/loader/none.efi"), &[], 404, "boot loader 'none.efi' does not exist"),
         (
             format!("{BASE}/boot/nosuchboot23/kernel"),
             &[],
@@ -151,9 +151,9 @@ fn wrong_paths_methods_and_queries_are_told_what_is_right() -> Result {
         ),
         (format!("{BASE}/ipxe"), &[], 400, "ask for /ipxe?mac=52-54-00-01-01-01"),
         (format!("{BASE}/ipxe?mac=hello"), &[], 400, "mac: "),
-        (report.clone(), &[], 405, "takes no GET"),
-        (node.file_url("kernel"), &["-X", "DELETE"], 405, "takes no DELETE"),
-        (node.plan_url(), &["-X", "PUT", "-d", "x"], 405, "takes no PUT"),
+        (report.clone(), &[], 405, "does not take GET"),
+        (node.file_url("kernel"), &["-X", "DELETE"], 405, "does not take DELETE"),
+        (node.plan_url(), &["-X", "PUT", "-d", "x"], 405, "does not take PUT"),
     ] {
         let (status, head, text) = fetch(&node.namespace, &url, more)?;
         assert!(status == expected && text.contains(says), "{url}: {status}: {text}");
