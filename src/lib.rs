@@ -29,10 +29,10 @@ mod users;
 
 pub use cli::{completion, error_line, run};
 
-/// What the tests, examples and fuzz targets of this package use of its modules. Nothing else is public, so that the compiler
-/// says what nobody uses.
+/// What the tests, examples and fuzz targets of this package use of its modules. Nothing else is public, so
+/// the compiler reports unused items.
 pub mod parts {
-    /// Boots of nodes.
+    /// The records of nodes' boots.
     pub mod boots {
         pub use crate::boots::{Boot, Boots, KEPT_PER_NODE};
     }
@@ -44,44 +44,44 @@ pub mod parts {
     pub mod config {
         pub use crate::config::{ConfigError, Site, parse};
     }
-    /// What the command line and the daemon say to each other.
+    /// The protocol between the command line and the daemon.
     pub mod control {
         pub use crate::control::{Client, Context, bind, serve};
-        /// Paths and bodies of requests and answers.
+        /// Paths and bodies of requests and responses.
         pub mod api {
             pub use crate::control::api::{Changes, ChangesAnswer, Reloaded, paths};
         }
     }
-    /// Who gets what.
+    /// The decision what each machine boots.
     pub mod decide {
         pub use crate::decide::{Current, Decision, Requester, SharedWorld, World, decide};
     }
-    /// Machines that are the inventory has no nodes.
+    /// Unknown machines.
     pub mod discovery {
         pub use crate::discovery::{Discovery, LoaderReport, Observation, Place};
     }
-    /// Names and addresses on port 53.
+    /// The DNS server.
     #[cfg(feature = "dns")]
     pub mod dns {
         pub use crate::dns::{Reaction, Transport, View, Views, respond};
     }
-    /// What nodes fetch.
+    /// The HTTP server for nodes.
     pub mod http {
         pub use crate::http::{Limits, ReportedEvents, Service, script::Scripts, task::serve};
     }
-    /// The nodes.
+    /// The inventory: all nodes.
     pub mod inventory {
         pub use crate::inventory::{Change, Entry, Inventory, NewNode, Node, Patch};
-        /// For other programs.
+        /// The formats for other programs.
         pub mod export {
             pub use crate::inventory::export::{ExportNode, Format};
         }
-        /// From other programs.
+        /// Import from other programs' files.
         pub mod import {
             pub use crate::inventory::import::{ENTRIES, Format, Options, Ports, read};
         }
     }
-    /// The keeper of the nodes.
+    /// The registry of nodes.
     pub mod nodes {
         pub use crate::nodes::{Nodes, load};
     }
@@ -102,7 +102,7 @@ pub mod parts {
         pub use crate::rollout::{Member, Rollout, Rollouts, Share, Stage, State};
         pub use rackstrap_lifecycle::rollout::{Remark, Tally};
     }
-    /// Everything that happened.
+    /// The timeline: the record of all events.
     pub mod timeline {
         pub use crate::timeline::{DhcpMessage, Event, EventKind, Level, Recorder, Subject};
     }

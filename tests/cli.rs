@@ -65,7 +65,7 @@ impl Daemon {
         Daemon::start_with(|_, text| text)
     }
 
-    /// With another site file, made of that directory and the usual text.
+    /// With a changed site file: `change` gets the directory and the usual text.
     pub(crate) fn start_with(change: impl FnOnce(&Path, String) -> String) -> Daemon {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("control.sock");
@@ -151,7 +151,7 @@ impl Daemon {
         self.command(words).output().unwrap()
     }
 
-    /// What it prints; it must go well.
+    /// Returns stdout of a command that must succeed.
     pub(crate) fn says(&self, words: &str) -> String {
         let output = self.run(words);
         assert!(output.status.success(), "{words}: {output:?}");
@@ -159,7 +159,7 @@ impl Daemon {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Its one line on stderr; it must fail with 1 and print nothing else.
+    /// Returns the one line on stderr of a command that must fail with 1 and print nothing else.
     pub(crate) fn complains(&self, words: &str) -> String {
         let output = self.run(words);
         assert_eq!(output.status.code(), Some(1), "{words}: {output:?}");
@@ -227,7 +227,7 @@ fn racking_a_node_by_hand() {
     daemon.runtime.shutdown_background();
 }
 
-/// What can be changed about r01n01, which ends as r01n02.
+/// Changes everything that can be changed of r01n01, whose name is r01n02 afterwards.
 fn change_nodes(daemon: &Daemon) {
     assert_eq!(
         daemon.says("node set r01n01 --join big --join new --dry-run"),
@@ -277,7 +277,7 @@ fn change_nodes(daemon: &Daemon) {
     assert!(settings.contains("layout"), "{settings}");
 }
 
-/// What DHCP tells of an unknown machine that boots and has an address.
+/// Reports a DHCP packet of an unknown machine that boots and has an address.
 pub(crate) fn packet(daemon: &Daemon, hwaddr: &str) {
     daemon.discovery.seen(Seen {
         at: Timestamp::now(),
@@ -298,7 +298,7 @@ pub(crate) fn packet(daemon: &Daemon, hwaddr: &str) {
     });
 }
 
-/// Asks until the answer holds `text`.
+/// Repeats the command until its output contains `text`.
 fn until(daemon: &Daemon, command: &str, text: &str) -> String {
     for _ in 0..600 {
         let said = daemon.says(command);
@@ -338,7 +338,7 @@ fn nodes_come_from_files_and_go_to_files() {
     );
     let done = daemon.says(&format!("node import {dhcpd}"));
     assert!(done.ends_with("1 added, 0 changed, 1 unchanged\n"), "{done}");
-    // One bad line among many: nothing, and the line named.
+    // One bad line among many: nothing is imported, and the message names the line.
     let mut text = String::from("name,hwaddr\n");
     for n in 1..=250 {
         text += &format!("r02n{n:02},52:54:00:00:02:{n:02x}\n");
@@ -351,7 +351,7 @@ fn nodes_come_from_files_and_go_to_files() {
         "{why}"
     );
     assert_eq!(daemon.says("node list").lines().count(), 4);
-    // There and back.
+    // An export is imported again.
     let exported = daemon.says("node export");
     assert!(exported.contains("52:54:00:00:00:03"), "{exported}");
     let toml = file("nodes.toml", &exported);
@@ -365,7 +365,7 @@ fn nodes_come_from_files_and_go_to_files() {
 }
 
 #[test]
-fn racking_in_order_and_one_by_one() {
+fn racking_in_order_and_single_machines() {
     let daemon = Daemon::start();
     assert_eq!(daemon.says("discover list"), "nobody waits\n");
     packet(&daemon, "52:54:00:00:00:01");
@@ -507,7 +507,7 @@ fn status_and_timelines() {
 }
 
 #[test]
-fn watching_ends_with_an_interrupt_and_goes_on_without_the_daemon() {
+fn watch_ends_on_an_interrupt_and_survives_a_stop_of_the_daemon() {
     let daemon = Daemon::start();
     daemon.says("node add r01n01 --hwaddr 52:54:00:01:01:01");
     let mut child = daemon.command("status --watch").stdout(Stdio::piped()).spawn().unwrap();

@@ -1,4 +1,4 @@
-//! `rackstrap image` as people use it: on a small tree, beside a daemon, and in a whole Debian.
+//! `rackstrap image`: on a small tree, beside a daemon, and in a whole Debian.
 
 use crate::{backup::Lab, terminal::Terminal};
 use rackstrap::parts::{boots::Boots, decide::Current};
@@ -104,7 +104,7 @@ impl Bench {
     }
 }
 
-/// The least that is taken for a bootable tree.
+/// Creates the smallest tree that passes as bootable.
 fn small_tree(at: &Path) -> Result {
     let release = "6.1.0-40-amd64";
     let modules = format!("usr/lib/modules/{release}");
@@ -198,7 +198,7 @@ fn from_a_clone_to_the_next_version() -> Result {
     Ok(())
 }
 
-/// Pins a boot of `node` into `image`, as the daemon does, while none runs.
+/// Pins a boot of `node` into `image`, as the daemon does. No daemon runs.
 fn pin(bench: &Bench, node: &str, image: &str) -> Result {
     let boots = Boots::load(Store::open(&bench.path("state/store.redb"))?)?;
     let plan = plan(node).image(image).pinned();
@@ -208,7 +208,7 @@ fn pin(bench: &Bench, node: &str, image: &str) -> Result {
 }
 
 #[test]
-fn what_is_needed_is_not_deleted() -> Result {
+fn images_in_use_are_not_deleted() -> Result {
     let bench = Bench::new()?;
     bench.import_small(5)?;
     pin(&bench, "r01n01", "debian@2")?;
@@ -250,10 +250,10 @@ fn what_is_needed_is_not_deleted() -> Result {
         .map(|e| e.unwrap().file_name())
         .collect();
     assert_eq!(left.iter().filter(|name| *name != ".last").count(), 2, "{left:?}");
-    // Nobody boots it any more, and nobody runs it.
+    // No node boots or runs it any more.
     bench.site("other")?;
     fs::remove_file(bench.path("state/store.redb"))?;
-    // What is current stays so, under the new name.
+    // The current version stays current under the new name.
     let rows = |bench: &Bench| -> Result<Vec<(Vec<u8>, Current)>> {
         Ok(Store::open(&bench.path("state/store.redb"))?.scan(Table::Current, b"")?)
     };
@@ -285,7 +285,7 @@ fn what_is_needed_is_not_deleted() -> Result {
 }
 
 #[test]
-fn a_daemon_hears_of_it() -> Result {
+fn changes_of_images_reach_the_daemon() -> Result {
     let lab = Lab::new()?;
     let bench = Bench::new()?;
     small_tree(&bench.path("tree"))?;
@@ -321,11 +321,11 @@ fn a_daemon_hears_of_it() -> Result {
     lab.daemon.cli(&["image", "clone", "debian@2"])?;
     lab.daemon
         .cli(&["image", "seal", "debian-work", "--agent", agent.to_str().unwrap()])?;
-    // Sealed is not given to anybody, and can be.
+    // A sealed image is not current, and can be made current.
     assert!(booted(&lab)?.contains("debian@3"));
     lab.daemon.cli(&["image", "promote", "debian@4"])?;
     assert!(booted(&lab)?.contains("debian@4"));
-    // An image that no profile names is given another name, and what is current of it stays so.
+    // An image that no profile names is renamed, and its current version stays current.
     let mut spare = import;
     spare[2] = "spare";
     for _ in 0..2 {
@@ -355,7 +355,7 @@ fn a_daemon_hears_of_it() -> Result {
     lab.daemon.stop()
 }
 
-/// Killed when dropped.
+/// A process that is killed when this is dropped.
 struct Killed(Child);
 
 impl Drop for Killed {
@@ -365,7 +365,7 @@ impl Drop for Killed {
     }
 }
 
-/// A package with a script that asks whether it may start its service.
+/// Builds a package whose script asks whether it may start its service.
 fn package(dir: &Path) -> PathBuf {
     let control = "Package: rackstrap-hello\nVersion: 1.0\nArchitecture: all\nMaintainer: nobody <nobody@localhost>\n\
         Description: says hello\n";
@@ -386,7 +386,7 @@ fn package(dir: &Path) -> PathBuf {
     file
 }
 
-/// A shell with job control, whose keys are its own, and after which the terminal is the caller's again.
+/// A shell with job control: the terminal's keys reach it, and afterwards the terminal is the caller's again.
 fn in_a_terminal(bench: &Bench) {
     let terminal = Terminal::open(120, 30);
     let (binary, site) = (env!("CARGO_BIN_EXE_rackstrap"), bench.path("site.toml"));
@@ -402,7 +402,7 @@ fn in_a_terminal(bench: &Bench) {
     terminal.type_line("cat");
     terminal.key("C-z");
     terminal.wait("stopped job", |screen| screen.contains("Stopped"));
-    // Bash warns of it once; what is left goes with the shell.
+    // Bash warns once about stopped jobs; they end with the shell.
     terminal.type_line("exit 3");
     terminal.wait("warning", |screen| screen.contains("There are stopped jobs"));
     terminal.type_line("exit 3");
@@ -422,7 +422,7 @@ fn working_in_a_debian() -> Result {
     let exec = |script: &str| bench.run(&["exec", "debian-work", "--", "sh", "-c", script]);
     let text = |output: &Output| String::from_utf8_lossy(&output.stdout).into_owned();
 
-    // Processes, host name, devices and name servers.
+    // Processes, host name, devices and name servers of the namespace.
     let output = exec(
         "echo $$; hostname; ls /proc | grep -c '^[0-9]'; head -c 4 /dev/zero | wc -c; echo x > /dev/null; \
         test -w /sys/kernel && touch /sys/kernel/x; ls /run; exit 7",
@@ -452,7 +452,7 @@ fn working_in_a_debian() -> Result {
     );
     assert!(!environment.contains("SECRET"), "{environment}");
 
-    // What a kernel's package calls when it is installed: no initramfs is made, which nobody would read.
+    // The hooks that a kernel's package calls: they make no initramfs, which rackstrap does not use.
     let hooks = exec(
         "kernel=$(ls /boot/vmlinuz-* | head -n 1); test -x /etc/kernel/postinst.d/initramfs-tools; \
          run-parts --exit-on-error --arg=${kernel#/boot/vmlinuz-} --arg=$kernel /etc/kernel/postinst.d; ls /boot",
@@ -460,7 +460,7 @@ fn working_in_a_debian() -> Result {
     let boot = text(&hooks);
     assert!(boot.contains("vmlinuz-") && !boot.contains("initrd"), "{hooks:?}");
 
-    // How it ends is passed on.
+    // The exit code is passed on.
     assert_eq!(exec("kill -TERM $$").status.code(), Some(128 + 15));
     assert_eq!(
         bench
@@ -474,7 +474,7 @@ fn working_in_a_debian() -> Result {
         Some(126)
     );
 
-    // Packages; the service that one wants to start is not started.
+    // Packages are installed; a service that a package wants to start is not started.
     fs::copy(package(&bench.path("")), work.join("root/root/hello.deb"))?;
     let output = exec("dpkg -i /root/hello.deb && dpkg -r less && rm /root/hello.deb");
     assert!(output.status.success(), "{output:?}");
@@ -483,7 +483,7 @@ fn working_in_a_debian() -> Result {
 
     in_a_terminal(&bench);
 
-    // While somebody works in it, it is neither sealed nor deleted; a second one may come along.
+    // While a session is open, the tree is neither sealed nor deleted; a second session may start.
     let mut child = bench.command(&[
         "exec",
         "debian-work",
@@ -508,14 +508,14 @@ fn working_in_a_debian() -> Result {
     assert!(exec("true").status.success());
     assert!(work.join("placeholders").exists(), "the first one is still in there");
 
-    // Killed, it takes everybody along: the pipe that they all had is closed.
+    // When the first process is killed, all are: the pipe that they all hold is closed.
     child.0.kill()?;
     line.clear();
     assert_eq!(out.read_line(&mut line)?, 0);
     child.0.wait()?;
     assert_eq!(bench.mounts(), Vec::<String>::new());
-    assert!(work.join("placeholders").exists(), "nobody was left to remove them");
-    // Nobody is in it from the moment that PID 1 of the namespace is gone, for which the kernel waits until all are.
+    assert!(work.join("placeholders").exists(), "no process was left to remove them");
+    // The session counts as ended once PID 1 of the namespace is gone. The kernel waits for all other processes before.
     while bench.says(&["list"]).contains("pid ") {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }

@@ -92,7 +92,7 @@ fn a_drain_that_failed_is_no_trouble_any_more_when_it_succeeds() {
 }
 
 #[test]
-fn a_node_whose_checks_fail_is_degraded_until_they_hold() {
+fn a_node_is_degraded_while_its_checks_fail() {
     let standing = check(
         "10 script @a => loading
          20 agent switch-root @a +5: x => starting

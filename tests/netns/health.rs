@@ -1,4 +1,5 @@
-//! Checks and restarts, with nodes that are played by curl: what they report, what they are told, and what outlives the daemon.
+//! Health checks and restarts, with curl in place of the nodes' agents: what they report, which orders they get, and what
+//! survives a restart of the daemon.
 
 use super::serve::{argument, curl, udhcpc, variable};
 use serde_json::{Value, json};
@@ -6,10 +7,10 @@ use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 use testbed::{Cluster, Namespace, Result, Site, timeline::poll};
 
 const BASE: &str = "http://10.5.0.1";
-/// When to give up, however loaded the machine.
+/// The limit of every wait, however loaded the machine is.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A node that boots, and then says what the test has it say.
+/// A node that boots and then sends the reports that a test makes.
 struct Node {
     namespace: Namespace,
     boot: String,
@@ -28,7 +29,7 @@ impl Node {
         Ok(node)
     }
 
-    /// From DHCP to the boot's token.
+    /// Boots the node, from DHCP up to the boot's token.
     fn boot(&mut self, cluster: &Cluster) -> Result {
         let got = udhcpc(&self.namespace, cluster, &["-x", "77:69505845"])?;
         let (status, script) = curl(&self.namespace, variable(&got, "boot_file"), "", None)?;
@@ -60,7 +61,7 @@ impl Node {
         Ok(())
     }
 
-    /// A heartbeat; the order to restart, if that is the answer.
+    /// Sends a heartbeat and returns the order to restart, if the answer has one.
     fn beat(&self) -> Result<Option<Value>> {
         let (status, said) = self.post("heartbeat", json!({"trouble": ""}))?;
         Ok(match status {
@@ -76,7 +77,7 @@ impl Node {
     }
 }
 
-/// The rows of one step on the timeline.
+/// The timeline's rows of one step.
 fn said(cluster: &Cluster, node: &str, step: &str) -> Result<Vec<String>> {
     let timeline = cluster.daemon.json(&["timeline", node])?;
     let events = timeline["events"].as_array().cloned().unwrap_or_default();
@@ -87,7 +88,7 @@ fn said(cluster: &Cluster, node: &str, step: &str) -> Result<Vec<String>> {
 }
 
 #[test]
-fn a_node_whose_checks_fail_is_degraded_until_they_hold() -> Result {
+fn a_node_is_degraded_while_its_checks_fail() -> Result {
     let mut site = Site::demo();
     site.heartbeat_secs = 60;
     site.default_profile().checks = Some(vec!["unit sshd.service".to_owned(), "mount /scratch".to_owned()]);
@@ -117,7 +118,7 @@ fn a_node_whose_checks_fail_is_degraded_until_they_hold() -> Result {
         (Some("degraded"), Some(trouble))
     );
     assert_eq!(said(&cluster, "r01n01", "ready")?, [trouble]);
-    // Said again, it is no news; mended, the node is ready by itself; and broken again, it is not.
+    // A repeated report makes no event. When the check passes again, the node is ready; when it fails again, it is degraded.
     assert_eq!(
         node.post("heartbeat", json!({"trouble": trouble, "healthy": false}))?.0,
         204
@@ -143,7 +144,7 @@ fn a_node_whose_checks_fail_is_degraded_until_they_hold() -> Result {
 }
 
 #[test]
-fn what_a_node_waits_for_and_what_failed_is_named_everywhere() -> Result {
+fn pending_and_failed_checks_are_reported_everywhere() -> Result {
     let mut site = Site::demo();
     site.heartbeat_secs = 60;
     site.default_profile().checks = Some(vec!["unit sshd.service".to_owned()]);
@@ -154,7 +155,7 @@ fn what_a_node_waits_for_and_what_failed_is_named_everywhere() -> Result {
     let daemon = &cluster.daemon;
     let node = Node::add(&cluster, "r01n01", "52:54:00:00:01:01")?;
     let plan = node.plan()?;
-    // Only what the node cannot do without.
+    // Only the checks that are required.
     assert_eq!(plan["health"]["checks"], json!(["unit sshd.service", "mount /home"]));
     assert_eq!(plan["health"]["mounts"], json!(["/home"]));
     let states = || -> Result<Vec<(String, String)>> {
@@ -212,7 +213,7 @@ fn what_a_node_waits_for_and_what_failed_is_named_everywhere() -> Result {
     let (stranger, _) = node.post("waiting", json!({"checks": [], "token": "0"}))?;
     assert_eq!(stranger, 403);
 
-    // Its patience is over.
+    // The time limit for the checks is over.
     let checks = json!([
         result("unit sshd.service", true, ""),
         result("mount /home", false, seen)
@@ -224,7 +225,7 @@ fn what_a_node_waits_for_and_what_failed_is_named_everywhere() -> Result {
         (row["state"].as_str(), row["last_error"].as_str()),
         (Some("degraded"), Some(format!("check failed: {seen}").as_str()))
     );
-    // What was sent before and comes now changes nothing.
+    // A report that was sent before and arrives now changes nothing.
     assert_eq!(node.post("waiting", waits)?.0, 204);
     assert_eq!(states()?, are("holds", "failed"));
     let checks = json!([result("unit sshd.service", true, ""), result("mount /home", true, "")]);
@@ -233,7 +234,7 @@ fn what_a_node_waits_for_and_what_failed_is_named_everywhere() -> Result {
     assert_eq!(states()?, are("holds", "holds"));
     assert_eq!(cluster.status("r01n01")?["state"], "ready");
 
-    // The check that agents make by themselves; an older one says nothing of it.
+    // The check that agents run by themselves; an older agent does not report it.
     assert_eq!(plan["health"]["login"], true);
     let kept_out = "users cannot log in: /run/nologin is there; remove it";
     let trouble = format!("check failed: {kept_out}");
@@ -273,7 +274,7 @@ fn what_a_node_waits_for_and_what_failed_is_named_everywhere() -> Result {
     cluster.daemon.stop()
 }
 
-/// A program that notes what it was run for in `log`, and fails while `busy` exists.
+/// A program that writes its arguments to `log`, and fails while `busy` exists.
 fn program(cluster: &Cluster, name: &str) -> Result<Vec<String>> {
     let path = cluster.dir().join(name);
     let dir = cluster.dir().display();
@@ -286,7 +287,7 @@ fn program(cluster: &Cluster, name: &str) -> Result<Vec<String>> {
     Ok(vec![path.display().to_string()])
 }
 
-/// A daemon with programs that log, and two nodes that are ready.
+/// A daemon with programs that log, and two ready nodes.
 fn two_nodes() -> Result<(Cluster, PathBuf, [Node; 2])> {
     let mut site = Site::demo();
     site.heartbeat_secs = 60;
@@ -303,7 +304,7 @@ fn two_nodes() -> Result<(Cluster, PathBuf, [Node; 2])> {
 }
 
 #[test]
-fn nodes_are_drained_told_once_and_resumed_one_at_a_time_whatever_becomes_of_the_daemon() -> Result {
+fn nodes_are_drained_ordered_once_and_resumed_one_at_a_time_across_restarts_of_the_daemon() -> Result {
     let (cluster, log, [mut one, mut two]) = two_nodes()?;
     let busy = cluster.dir().join("busy");
     fs::write(&busy, "")?;
@@ -333,7 +334,7 @@ fn nodes_are_drained_told_once_and_resumed_one_at_a_time_whatever_becomes_of_the
     let order = one.wait_for_order()?;
     assert_eq!(order["reason"], "new kernel");
     assert_eq!((one.beat()?, two.beat()?), (None, None), "told once, and one at a time");
-    // Asked before the daemon is killed: timelines are written behind.
+    // This is read before the daemon is killed, as the timeline is written with a delay.
     let restarts = said(&cluster, "r01n01", "restart")?;
     assert!(
         restarts.contains(&"told to restart: new kernel".to_owned()),
@@ -383,7 +384,7 @@ fn nodes_are_drained_told_once_and_resumed_one_at_a_time_whatever_becomes_of_the
     );
     assert_eq!((one.beat()?, two.beat()?), (None, None));
     let mut lines: Vec<String> = fs::read_to_string(&log)?.lines().map(str::to_owned).collect();
-    // It failed once, or more often on a slow machine.
+    // It failed once, or several times on a slow machine.
     lines.dedup();
     let expected = ["drain r01n01", "resume r01n01", "drain r01n02", "resume r01n02"];
     assert_eq!(lines, expected.map(|line| format!("{line} new kernel")));
@@ -393,7 +394,7 @@ fn nodes_are_drained_told_once_and_resumed_one_at_a_time_whatever_becomes_of_the
 }
 
 #[test]
-fn a_node_that_does_not_come_back_stops_the_rest() -> Result {
+fn a_node_that_does_not_boot_stops_the_restart() -> Result {
     let (cluster, log, [one, two]) = two_nodes()?;
     let nodes = [
         "node",

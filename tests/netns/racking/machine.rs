@@ -1,4 +1,4 @@
-//! A machine as its packets show it: firmware, then iPXE, which asks for its script until that boots a node.
+//! A simulated machine: firmware, then iPXE, which fetches its script until the script boots a node.
 
 use super::lab::PATIENCE;
 use anyhow::{Context, bail, ensure};
@@ -21,14 +21,14 @@ const OFFER: u8 = 2;
 const ACK: u8 = 5;
 const NAK: u8 = 6;
 
-/// Pauses before a packet is sent again: firmware's, shortened. Nobody gives up before [`PATIENCE`].
+/// Pauses before a packet is repeated: firmware's, shortened. All give up after [`PATIENCE`].
 const AGAIN: [Duration; 3] = [
     Duration::from_millis(1000),
     Duration::from_millis(2000),
     Duration::from_millis(4000),
 ];
 
-/// A wire with machines: the daemon's own, or one behind a relay.
+/// A network with machines: the daemon's own, or one behind a relay.
 pub struct Wire {
     socket: UdpSocket,
     to: SocketAddr,
@@ -39,7 +39,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// A relay sends to the daemon's port from its own, and is answered there.
+    /// A relay sends from its own port to the daemon's, and gets the answers there.
     pub fn of_relay(address: Ipv4Addr) -> Result<Arc<Wire>> {
         let socket = UdpSocket::bind((address, 67)).with_context(|| format!("as the relay {address}"))?;
         let server: Ipv4Addr = SERVER.parse()?;
@@ -57,7 +57,7 @@ impl Wire {
     }
 
     fn new(socket: UdpSocket, to: SocketAddr, giaddr: Ipv4Addr) -> Result<Arc<Wire>> {
-        // A relay's CPU would not be the bottleneck either: with the default of 208 KiB, answers are lost in a flood.
+        // A real relay would not be the bottleneck either: with the default of 208 KiB, answers are lost in a flood.
         rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 8 << 20)?;
         let hears = socket.try_clone()?;
         hears.set_read_timeout(Some(Duration::from_millis(200)))?;
@@ -77,14 +77,14 @@ impl Wire {
         !self.giaddr.is_unspecified()
     }
 
-    /// Sends once, and does not wait.
+    /// Sends once, without waiting for an answer.
     pub fn send(&self, packet: &[u8]) -> Result {
         self.sent.fetch_add(1, Ordering::Relaxed);
         self.socket.send_to(packet, self.to).context("sending a request")?;
         Ok(())
     }
 
-    /// Sends until a reply comes that `fits`, or patience ends.
+    /// Sends until a reply `fits` or the time is over.
     fn exchange(&self, xid: u32, packet: &[u8], patience: Duration, fits: impl Fn(&[u8]) -> bool) -> Result<Vec<u8>> {
         let (told, replies) = channel();
         self.waiting.lock().unwrap().insert(xid, told);
@@ -123,29 +123,29 @@ fn hear(socket: &UdpSocket, wire: &Weak<Wire>) {
         if let Ok(len @ 240..) = heard {
             let xid = u32::from_be_bytes([buffer[4], buffer[5], buffer[6], buffer[7]]);
             if let Some(told) = wire.waiting.lock().unwrap().get(&xid) {
-                // Whoever waited may have got another reply meanwhile.
+                // The waiting thread may have got another reply meanwhile.
                 let _ = told.send(buffer[..len].to_vec());
             }
         }
     }
 }
 
-/// Which program of the machine asks.
+/// The program of the machine that asks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     Firmware,
     Ipxe,
 }
 
-/// A machine, and where it is plugged in.
+/// A machine and its position on the network.
 #[derive(Clone)]
 pub struct Machine {
     pub hwaddr: [u8; 6],
     pub uuid: Uuid,
     pub wire: Arc<Wire>,
-    /// Remote id of option 82; empty = the relay says none.
+    /// Remote id of option 82; empty: the relay adds none.
     pub switch: String,
-    /// Circuit id; empty = none.
+    /// Circuit id; empty: none.
     pub port: String,
 }
 
@@ -158,7 +158,7 @@ pub struct Reply {
     pub boot_file: String,
 }
 
-/// What a machine that has become a node was told.
+/// The boot arguments of a machine that has become a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Booted {
     pub name: String,
@@ -181,7 +181,7 @@ impl Machine {
         self.hwaddr.map(|byte| format!("{byte:02x}")).join(":")
     }
 
-    /// DISCOVER, OFFER, REQUEST, ACK; or NAK, as it has become a node in between, and from the beginning.
+    /// DISCOVER, OFFER, REQUEST, ACK. After a NAK it starts again: the machine has become a node in between.
     pub fn dhcp(&self, stage: Stage) -> Result<Reply> {
         let mut refused = None;
         for _ in 0..5 {
@@ -204,7 +204,7 @@ impl Machine {
         Ok(ack)
     }
 
-    /// A DISCOVER or REQUEST that nobody may answer: what comes within a short time, or nothing.
+    /// A DISCOVER or REQUEST that may stay unanswered: returns the reply that arrives within a short time.
     pub fn try_discover(&self, stage: Stage, patience: Duration) -> Option<Reply> {
         self.ask(stage, 1, &[], OFFER, patience).ok()
     }
@@ -221,7 +221,7 @@ impl Machine {
             .wire
             .exchange(xid, &packet, patience, fits)
             .with_context(|| asked("DHCP"))?;
-        // RFC 3046 section 2.1: the server echoes what the relay put in.
+        // RFC 3046 section 2.1: the server echoes the relay's option.
         ensure!(
             option(&reply, 82) == option(&packet, 82),
             "option 82 is not echoed in {reply:?}"
@@ -241,13 +241,13 @@ impl Machine {
         })
     }
 
-    /// A request as its relay, if it has one, sends it on.
+    /// A request as the machine's relay, if it has one, forwards it.
     pub fn packet(&self, xid: u32, stage: Stage, kind: u8, more: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0; 240];
         bytes[..3].copy_from_slice(&[1, 1, 6]);
         bytes[3] = u8::from(self.wire.is_relay());
         bytes[4..8].copy_from_slice(&xid.to_be_bytes());
-        // Nobody here can take a frame that is addressed to a card that is not there.
+        // No card here could receive a frame that is addressed to it.
         bytes[10] = 0x80;
         bytes[24..28].copy_from_slice(&self.wire.giaddr.octets());
         bytes[28..34].copy_from_slice(&self.hwaddr);
@@ -264,7 +264,7 @@ impl Machine {
         put(97, &[&[0], &self.uuid.as_bytes()[..]].concat());
         if stage == Stage::Ipxe {
             put(77, b"iPXE");
-            // HTTP, DNS, TFTP and menus, as Debian's iPXE says.
+            // HTTP, DNS, TFTP and menus, as Debian's iPXE declares.
             put(175, &[19, 1, 1, 23, 1, 1, 21, 1, 1, 39, 1, 1]);
         }
         bytes.extend_from_slice(more);
@@ -282,7 +282,7 @@ impl Machine {
         bytes
     }
 
-    /// The script, asked for from `from`; `again` as iPXE does it when it has run one: with what it knows of the machine.
+    /// Fetches the script from address `from`; with `again` as iPXE does after a first script, with the machine's properties.
     pub fn script(&self, from: Ipv4Addr, again: bool) -> Result<String> {
         let mac = self.hwaddr.map(|byte| format!("{byte:02x}")).join("-");
         let told = format!(
@@ -314,7 +314,7 @@ impl Machine {
         Ok(body.to_owned())
     }
 
-    /// iPXE, from its DHCP until its script boots a node. `see` is told of every address that it is given.
+    /// Runs iPXE from its DHCP until its script boots a node. `see` is called with every address that it gets.
     pub fn walk(&self, see: impl Fn(&Reply)) -> Result<Booted> {
         let mut has = self.dhcp(Stage::Ipxe)?;
         see(&has);
@@ -339,7 +339,7 @@ impl Machine {
                 see(&has);
             } else {
                 ensure!(script.contains("waiting to be racked"), "{script}");
-                // The script says 2 s and more.
+                // The script itself waits 2 s or longer.
                 thread::sleep(Duration::from_millis(100));
             }
         }
@@ -353,7 +353,7 @@ fn boots(script: &str) -> Option<&str> {
     Some(line.split_once(" boots ")?.0)
 }
 
-/// Options of a REQUEST that takes an offer.
+/// Options of a REQUEST for an offer.
 pub fn chosen(offer: &Reply) -> Vec<u8> {
     let [server, address] = [offer.server, offer.address].map(|a| a.octets());
     [&[54, 4], &server[..], &[50, 4], &address].concat()

@@ -1,4 +1,4 @@
-//! A daemon, and nodes that are no more than their packets, all in one namespace behind one address.
+//! A daemon and simulated nodes, all in one namespace behind one address.
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
@@ -19,21 +19,22 @@ use testbed::{
     netns::{SERVER, connect_as_root},
 };
 
-/// When to give up on one answer.
+/// The limit of the wait for one answer.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Nodes that boot at once.
+/// The number of nodes that boot at the same time.
 const AT_ONCE: usize = 24;
-/// Of so many nodes one asks for its overlay: a build without optimisation takes a tenth of a second to make a node's host keys.
+/// One node of so many fetches its overlay: a build without optimisation takes a tenth of a second to create a node's host
+/// keys.
 const OVERLAYS: u8 = 25;
 
-/// What becomes of a node that boots the new version.
+/// What a node does when it boots the new version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Boots {
-    /// It gets ready.
+    /// It becomes ready.
     Well,
     /// It restarts again and again.
     Never,
-    /// It takes its kernel and is not heard of any more.
+    /// It fetches its kernel and sends nothing more.
     Hangs,
 }
 
@@ -44,12 +45,12 @@ pub struct Node {
     address: Ipv4Addr,
 }
 
-/// All of them, and their daemon.
+/// All nodes and their daemon.
 pub struct Fleet {
     pub cluster: Cluster,
     pub nodes: Vec<Node>,
     namespace: Namespace,
-    /// Has no address, as firmware has none.
+    /// A link without an address, as for firmware.
     firmware: Namespace,
 }
 
@@ -57,18 +58,18 @@ impl Fleet {
     /// A daemon with debian@1, and `racks` racks of `slots` nodes each in its inventory.
     pub fn start(racks: u8, slots: u8) -> Result<Fleet> {
         let mut site = Site::demo();
-        // Few here send any.
+        // Few of these tests send heartbeats.
         site.heartbeat_secs = 3600;
         Fleet::of_site(&site, racks, slots)
     }
 
-    /// The same with another site file.
+    /// [`Fleet::start`] with another site file.
     pub fn of_site(site: &Site, racks: u8, slots: u8) -> Result<Fleet> {
         let cluster = Cluster::with_images(&Binaries::get()?, site, Vec::new())?;
         version(cluster.daemon.state_dir(), 1)?;
         cluster.start_daemon()?;
         let namespace = cluster.namespace.client("52:54:00:00:ff:02")?;
-        // One neighbour for all: the kernel's table holds a thousand and a few.
+        // One neighbour for all nodes: the kernel's table holds little more than a thousand.
         namespace.ip(&["address", "add", "10.5.0.2/16", "dev", "eth0"])?;
         let firmware = cluster.namespace.client("52:54:00:00:ff:03")?;
         let mut nodes = Vec::new();
@@ -94,7 +95,7 @@ impl Fleet {
         })
     }
 
-    /// Makes another version of the image known to the daemon.
+    /// Adds another version of the image, known to the daemon.
     pub fn add_version(&self, number: u32) -> Result<String> {
         version(self.cluster.daemon.state_dir(), number)?;
         self.cluster.daemon.cli(&["reload"])?;
@@ -105,7 +106,7 @@ impl Fleet {
             .unwrap_or_default())
     }
 
-    /// Lets nodes act: what they do happens on their side of the network.
+    /// Runs `act` on the nodes' side of the network.
     pub fn act<T: Send>(&self, act: impl FnOnce(&UdpSocket) -> Result<T> + Send) -> Result<T> {
         let wire = self.firmware.inside(wire)??;
         self.namespace.inside(|| act(&wire))?
@@ -116,15 +117,15 @@ impl Fleet {
         found.with_context(|| format!("no node {name}"))
     }
 
-    /// Restarts these nodes, all of which have to be given `version` and get ready.
+    /// Restarts these nodes; all must get `version` and become ready.
     pub fn boot(&self, nodes: &[&Node], version: &str) -> Result {
         let others = self.boot_into(nodes, version, |_| Boots::Well)?;
         ensure!(others.is_empty(), "given another version than {version}: {others:?}");
         Ok(())
     }
 
-    /// Restarts these nodes, which fare on `version` as `lot` says. Answers those that were given another one, on which they
-    /// get ready.
+    /// Restarts these nodes, with the behaviour on `version` that `lot` returns. Returns the nodes that got another version,
+    /// on which they become ready.
     pub fn boot_into(
         &self,
         nodes: &[&Node],
@@ -169,7 +170,7 @@ impl Fleet {
 pub struct Boot {
     id: String,
     token: String,
-    /// What its kernel is of; empty before it is fetched.
+    /// The version of its kernel; empty before it is fetched.
     pub version: String,
 }
 
@@ -178,21 +179,21 @@ impl Node {
         self.hwaddr.map(|byte| format!("{byte:02x}")).join(between)
     }
 
-    /// Up to the kernel.
+    /// Boots up to the kernel.
     pub fn begin(&self, wire: &UdpSocket) -> Result<Boot> {
         let mut boot = self.open(wire)?;
         self.take_kernel(&mut boot)?;
         Ok(boot)
     }
 
-    /// Up to the script.
+    /// Boots up to the script.
     pub fn open(&self, wire: &UdpSocket) -> Result<Boot> {
         let (id, token) = self.script(wire)?;
         let version = String::new();
         Ok(Boot { id, token, version })
     }
 
-    /// After [`Node::open`]: the kernel.
+    /// Fetches the kernel after [`Node::open`].
     pub fn take_kernel(&self, boot: &mut Boot) -> Result {
         let (status, version) = self.ask("GET", &format!("/boot/{}/kernel", boot.id), "", None)?;
         ensure!(status == 200, "{}: kernel: {status}: {version}", self.name);
@@ -200,13 +201,13 @@ impl Node {
         Ok(())
     }
 
-    /// The plan of a boot.
+    /// Fetches the plan of a boot.
     pub fn plan(&self, boot: &Boot) -> Result<Value> {
         let (status, plan) = self.ask("GET", &format!("/v1/plan/{}", boot.id), &boot.token, None)?;
         serde_json::from_str(&plan).with_context(|| format!("plan: {status}: {plan}"))
     }
 
-    /// Says that the system is up; `checks` is what it found out about itself.
+    /// Reports the system as up; `checks` is the result of the node's checks.
     pub fn ready(&self, boot: &Boot, checks: &Value) -> Result {
         let body = json!({"token": boot.token, "uptime_ms": 30_000, "detail": "a test", "checks": checks});
         let (status, said) = self.ask("POST", &format!("/v1/ready/{}", boot.id), "", Some(&body))?;
@@ -214,7 +215,7 @@ impl Node {
         Ok(())
     }
 
-    /// A heartbeat. True if the answer is the order to restart.
+    /// Sends a heartbeat. True if the answer is the order to restart.
     pub fn beat(&self, boot: &Boot) -> Result<bool> {
         let body = json!({"token": boot.token, "uptime_ms": 60_000, "trouble": ""});
         let (status, said) = self.ask("POST", &format!("/v1/heartbeat/{}", boot.id), "", Some(&body))?;
@@ -222,7 +223,7 @@ impl Node {
         Ok(status == 200)
     }
 
-    /// Status of MNT (RFC 1813 section 5.2.1) for the node's root user: 0 if it may mount that, 13 if it may not.
+    /// The status of MNT (RFC 1813 section 5.2.1) for the node's root user: 0 if it may mount that export, 13 if not.
     pub fn mount(&self, export: &str) -> Result<u32> {
         const XID: u32 = 0x726f_0001;
         // RPC version 2, MOUNT version 3, procedure 1; AUTH_SYS of uid 0 without a host name; no verifier.
@@ -247,7 +248,7 @@ impl Node {
         let mut payload: Vec<u8> = call.iter().flat_map(|word| word.to_be_bytes()).collect();
         payload.extend_from_slice(export.as_bytes());
         payload.resize(payload.len().next_multiple_of(4), 0);
-        // From a port that only root may use.
+        // From a port below 1024.
         let mut stream = self.connect(2049)?;
         stream.write_all(&(payload.len() as u32 | 1 << 31).to_be_bytes())?;
         stream.write_all(&payload)?;
@@ -258,7 +259,7 @@ impl Node {
         Ok(word(7))
     }
 
-    /// From there to its end.
+    /// Boots from the kernel to the end.
     pub fn come_up(&self, boot: &Boot) -> Result {
         let Boot { id, token, version } = boot;
         let plan = self.plan(boot)?;
@@ -280,7 +281,7 @@ impl Node {
         self.ready(boot, &json!([]))
     }
 
-    /// DHCP, then the script: the boot's id and token.
+    /// Sends DHCP and fetches the script; returns the boot's id and token.
     fn script(&self, wire: &UdpSocket) -> Result<(String, String)> {
         let path = format!("/ipxe?mac={}", self.mac("-"));
         for _ in 0..200 {
@@ -297,7 +298,7 @@ impl Node {
                 if let (Some(id), Some(token)) = (argument("plan"), argument("token")) {
                     return Ok((id, token));
                 }
-                // The daemon has not seen the request yet.
+                // The daemon has not handled the request yet.
                 ensure!(script.contains("has to ask DHCP before it boots"), "{script}");
                 thread::sleep(Duration::from_millis(20));
             }
@@ -305,7 +306,7 @@ impl Node {
         anyhow::bail!("{}: DHCP is not answered", self.name)
     }
 
-    /// iPXE's REQUEST of one that knows its address (RFC 2131 section 4.3.2, INIT-REBOOT).
+    /// iPXE's REQUEST with an address that it knows (RFC 2131 section 4.3.2, INIT-REBOOT).
     fn request(&self) -> Vec<u8> {
         static XID: AtomicU32 = AtomicU32::new(0x726f_0000);
         let mut bytes = vec![0; 240];
@@ -329,7 +330,7 @@ impl Node {
         bytes
     }
 
-    /// A connection from the node's own address, and a port that only root may use.
+    /// A connection from the node's own address and a port below 1024.
     fn connect(&self, port: u16) -> Result<TcpStream> {
         let server: SocketAddr = format!("{SERVER}:{port}").parse()?;
         let stream = connect_as_root(self.address, server, PATIENCE)?;
@@ -337,7 +338,7 @@ impl Node {
         Ok(stream)
     }
 
-    /// Status and body of a request from the node's own address.
+    /// Sends a request from the node's own address; returns status and body.
     fn ask(&self, method: &str, path: &str, token: &str, body: Option<&Value>) -> Result<(u16, String)> {
         let asked = || -> Result<String> {
             let mut stream = self.connect(80)?;
@@ -361,19 +362,19 @@ impl Node {
     }
 }
 
-/// A socket for DHCP requests, whose answers nobody reads: the script tells whether there was one.
+/// A socket for DHCP requests. Their answers are not read: the script shows whether there was one.
 fn wire() -> Result<UdpSocket> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)?;
     socket.bind_device(Some(b"eth0"))?;
     socket.set_broadcast(true)?;
-    // Firmware sends from this port, and the daemon believes no other one; several threads are one wire.
+    // Firmware sends from this port, and the daemon accepts no other one. Several threads share it.
     socket.set_reuse_port(true)?;
     let any: SocketAddr = "0.0.0.0:68".parse()?;
     socket.bind(&any.into())?;
     Ok(socket.into())
 }
 
-/// A version of the image whose kernel says which one it is.
+/// Creates a version of the image whose kernel names the version.
 fn version(state_dir: &Path, number: u32) -> Result {
     let dir = state_dir.join(format!("images/debian/{number}"));
     fs::create_dir_all(dir.join("root"))?;

@@ -1,4 +1,4 @@
-//! NFS from a port that is not root's: no mount, no list, and no use of a handle that root of the node got.
+//! NFS from a port of a user: no mount, no list, and no use of a file handle that root of the node got.
 
 use super::{PATIENCE, Running, address, as_nobody};
 use socket2::{Domain, Socket, Type};
@@ -8,7 +8,7 @@ use std::{
 };
 use testbed::{Result, netns::SERVER};
 
-/// An RPC call (RFC 5531) over TCP; the words of the reply, without the record's mark.
+/// Sends an RPC call (RFC 5531) over TCP; returns the words of the reply without the record mark.
 fn call(stream: &mut TcpStream, program: u32, procedure: u32, arguments: &[u8]) -> Result<Vec<u32>> {
     let head = [7, 0, 2, program, 3, procedure, 0, 0, 0, 0];
     let mut body: Vec<u8> = head.iter().flat_map(|word: &u32| word.to_be_bytes()).collect();
@@ -44,7 +44,7 @@ fn a_user_mounts_no_root_and_reads_none_with_a_handle() -> Result {
     let node = &up.lab.node;
     let path = opaque(b"/debian@1");
     let nfs = address(&format!("{SERVER}:2049"));
-    // Root of the node may: what is refused below is the user.
+    // Root of the node may mount: what is refused below is refused to the user.
     let mount = || -> Result<Vec<u32>> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
