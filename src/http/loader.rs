@@ -233,10 +233,10 @@ impl Service {
             return self.leave(hwaddr, owner);
         }
         let (name, hint) = match screen.suggestion {
-            Some(next) => (next, "it boots by itself then".to_owned()),
+            Some(next) => (next, "it boots without a further command".to_owned()),
             None => {
                 let example = world.site.cluster.naming.example();
-                let hint = format!("with where it stands instead of {example}; it boots by itself then");
+                let hint = format!("with its position instead of {example}; it boots without a further command");
                 (example, hint)
             }
         };
