@@ -1,4 +1,4 @@
-//! The author of a change: taken from what the kernel knows of the requesting process, never from what the process claims.
+//! The author of a change: taken from the kernel's record of the requesting process, never from the process's own data.
 
 use std::fs;
 

@@ -29,7 +29,7 @@ use uuid::Uuid;
 /// A pinned boot, as the store keeps it. A node in the middle of a boot is not disturbed by a restart of the daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Boot {
-    /// What the node was told to do.
+    /// The node's plan.
     pub plan: Plan,
     /// Secret of this boot, 32 hex digits.
     pub token: String,
@@ -83,7 +83,7 @@ impl Boot {
         self.ready.is_some() && self.healthy != Some(false)
     }
 
-    /// What is wrong with a boot whose system reported that it is up, for people; empty if nothing is wrong.
+    /// The problem of a boot whose system is up, as text; empty if there is none.
     pub fn problem(&self) -> String {
         let failed = failures(&self.checks);
         match self.healthy() {

@@ -47,7 +47,7 @@ impl World {
 /// The world that every task reads. A reader takes one snapshot for each packet.
 pub type SharedWorld = Arc<arc_swap::ArcSwap<World>>;
 
-/// What is known of the sender of a request.
+/// The known properties of a request's sender.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requester {
     /// Hardware address: chaddr of DHCP, or the one in a boot script's URL.
@@ -101,7 +101,7 @@ pub enum Decision {
     },
 }
 
-/// What a node shall boot.
+/// The boot decision for a node.
 #[derive(Clone, Debug)]
 pub struct NodeDecision {
     /// The node.
@@ -134,7 +134,7 @@ pub struct NodeDecision {
     pub why: Vec<String>,
 }
 
-/// Decides which machine this is, and what it shall boot.
+/// Decides which machine this is, and what it boots.
 ///
 /// The hardware address decides; if there is none, the sender's address does.
 pub fn decide(world: &World, requester: &Requester) -> Decision {

@@ -27,7 +27,7 @@ const RETRY: Duration = Duration::from_secs(10);
 /// The longest time until a failed hook is run again.
 const LONGEST_RETRY: Duration = Duration::from_secs(600);
 
-/// What the hooks observe.
+/// The state that the hooks observe.
 pub struct Watched {
     /// Site file and inventory.
     pub world: SharedWorld,

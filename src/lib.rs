@@ -29,7 +29,7 @@ mod users;
 
 pub use cli::{completion, error_line, run};
 
-/// What the tests, examples and fuzz targets of this package use of its modules. Nothing else is public, so
+/// The items that tests, examples and fuzz targets of this package use. Nothing else is public, so
 /// the compiler reports unused items.
 pub mod parts {
     /// The records of nodes' boots.

@@ -1,4 +1,4 @@
-//! Tests of changes of the inventory: what the next packet and the next start of the daemon find.
+//! Tests of inventory changes: their effect on the next packet and on the next start of the daemon.
 
 use super::*;
 use crate::{

@@ -24,7 +24,7 @@ use std::{
 pub struct Finding {
     /// Short name of the subject, as in [`rackstrap_base::warnings::SiteWarning::topic`].
     pub topic: String,
-    /// What is wrong, and on what.
+    /// The problem, with the file or program.
     pub message: String,
     /// How to correct it, with the command.
     pub help: String,

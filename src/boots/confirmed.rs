@@ -4,7 +4,7 @@
 //! rules that were not confirmed: nodes that would lose data boot by the last confirmed rules until an administrator confirms
 //! the new ones.
 //!
-//! The store holds what is known of disks. The rules in a restored backup may be older than the disks, and applying them
+//! The store holds the records of disks. The rules in a restored backup may be older than the disks, and applying them
 //! could destroy data too: see [`trust_site_file`].
 
 use super::{Boot, Boots, DiskEffect, Disks, EffectKind, NodeDisk, disk_effect, effects::policy_of};
@@ -122,7 +122,7 @@ pub struct DiskRules<'a> {
     pub confirmed: Option<&'a Site>,
 }
 
-/// What the next boot of `node` does with its disk (pure), and whether the confirmed rules decided that instead of the site
+/// The effect of the next boot of `node` on its disk (pure), and whether the confirmed rules decided that instead of the site
 /// file.
 fn next_effect(rules: DiskRules<'_>, node: &Node, disk: Option<&NodeDisk>) -> (Option<DiskEffect>, bool) {
     let DiskRules { site, confirmed } = rules;
@@ -163,7 +163,7 @@ fn is_risky(site: &Site, confirmed: &Site, node: &Node, disk: Option<&NodeDisk>)
 }
 
 impl Disks {
-    /// What the next boot of `node` does with its disk; none if it keeps the disk.
+    /// The effect of the next boot of `node` on its disk; none if it keeps the disk.
     pub fn next_effect(&self, rules: DiskRules<'_>, node: &Node) -> Option<DiskEffect> {
         self.next_effect_on(rules, node, self.get(&node.name).as_ref())
     }

@@ -17,7 +17,7 @@ use std::{
 /// At most this many mount points are kept for a node, with their used space.
 const MOST_USED: usize = 32;
 
-/// What is known of one node's disk, as the store keeps it.
+/// The record of one node's disk in the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeDisk {
     /// The state in which the disk phase of the last boot left the disk.
@@ -56,13 +56,13 @@ pub struct DiskOrder {
 pub struct Ordered {
     /// The id of the order.
     pub id: u64,
-    /// What the boot would do with foreign data without the order.
+    /// The effect of the boot on foreign data without the order.
     pub wipe: Wipe,
     /// Whether the plan, and so the order, was sent to the node.
     pub sent: bool,
 }
 
-/// What an administrator can order about nodes' disks.
+/// An administrator's order about nodes' disks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DiskWish {
@@ -249,7 +249,7 @@ impl Disks {
         })
     }
 
-    /// What is known of a node's disk; none if nothing is known.
+    /// The record of a node's disk; none if there is none.
     pub fn get(&self, node: &str) -> Option<NodeDisk> {
         self.read().get(node).cloned()
     }
@@ -337,7 +337,7 @@ impl Disks {
         }
     }
 
-    /// Carries out what an administrator asked for; on disk when it returns. Returns the orders that are cancelled or
+    /// Carries out an administrator's order; on disk when it returns. Returns the orders that are cancelled or
     /// replaced, by node.
     ///
     /// # Errors

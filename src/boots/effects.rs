@@ -1,4 +1,4 @@
-//! What a site file does to nodes' disks at their next boots (pure).
+//! The effects of a site file on nodes' disks at their next boots (pure).
 
 use super::NodeDisk;
 use crate::{
@@ -9,7 +9,7 @@ use rackstrap_hostlist::NodeSet;
 use rackstrap_wire::{DiskFacts, DiskProblem, DiskState, DiskStatus, Wipe};
 use serde::{Deserialize, Serialize};
 
-/// What the next boot of one node does with its disk, other than keeping it.
+/// The effect of one node's next boot on its disk, if it does not keep the disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskEffect {
     /// The node.
@@ -18,7 +18,7 @@ pub struct DiskEffect {
     pub kind: EffectKind,
     /// The layout that the boot uses: `scratch v2`.
     pub layout: String,
-    /// What is on the disk now, for people: `scratch v1: /tmp 38 GB used`.
+    /// The current content of the disk, as text: `scratch v1: /tmp 38 GB used`.
     pub now: String,
     /// Whether there is an order of `node reprep`. It is shown in each case, because it can be cancelled.
     #[serde(default)]
@@ -49,7 +49,7 @@ impl DiskEffect {
         !matches!(self.kind, EffectKind::Changed | EffectKind::Held | EffectKind::Standing)
     }
 
-    /// Whether data is lost and no order for this node says so.
+    /// Whether data is lost without an order for this node.
     pub fn needs_consent(&self) -> bool {
         self.loses_data() && self.kind != EffectKind::Ordered
     }
@@ -108,7 +108,7 @@ pub(super) fn policy_of<'a>(site: &'a Site, node: &Node) -> Option<&'a LayoutPol
     site.layouts.get(name)
 }
 
-/// What the next boot of `node` does with its disk under `site`; none if there is no order and the boot keeps the disk,
+/// The effect of the next boot of `node` on its disk under `site`; none if there is no order and the boot keeps the disk,
 /// prepares a blank one, or leaves the disk alone.
 pub fn disk_effect(site: &Site, node: &Node, disk: Option<&NodeDisk>) -> Option<DiskEffect> {
     // Nothing is known to be lost on a node that never reported a disk.
@@ -173,7 +173,7 @@ fn unknown_content(disk: &NodeDisk) -> Option<String> {
     match status {
         // None of the node's boots had a layout, so no agent has inspected its disks.
         DiskStatus::NotWanted => Some("data that no boot has inspected yet".to_owned()),
-        // Older agents report what they found in a text only.
+        // Older agents report their findings as text only.
         DiskStatus::Degraded { reason } if *facts == DiskFacts::default() && !device.is_empty() => {
             Some(format!("what is on {device} ({reason})"))
         }
@@ -273,7 +273,7 @@ pub fn size(bytes: u64) -> String {
 /// Why a node's disk was left alone, if a person can correct that.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct DiskTrouble {
-    /// What is wrong.
+    /// The problem.
     pub problem: DiskProblem,
     /// Kernel name of the disk; empty if none was chosen.
     pub device: String,

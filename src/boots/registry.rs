@@ -43,7 +43,7 @@ pub struct Boots {
     heartbeats: Arc<Heartbeats>,
 }
 
-/// What is known of where a boot comes from.
+/// The origin of a boot.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Origin {
     /// UUID of the mainboard, as its firmware reported it.

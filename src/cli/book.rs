@@ -83,7 +83,7 @@ fn normal(path: &Path) -> PathBuf {
     normal
 }
 
-/// What is wrong with the link `target` on the page at `page`; none if it is correct.
+/// The problem of the link `target` on the page at `page`; none if it is correct.
 fn broken(page: &Path, target: &str) -> Option<String> {
     let (path, heading) = target.split_once('#').unwrap_or((target, ""));
     let file = match path {

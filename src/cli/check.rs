@@ -363,7 +363,7 @@ fn as_json(path: &Path, result: &Result<(Site, Vec<Warning>), ConfigError>, tree
     }
 }
 
-/// What the file does to nodes' disks at their next boots; layouts that changed under the same version; settings of nodes
+/// The effects of the file on nodes' disks at their next boots; layouts that changed under the same version; settings of nodes
 /// that the file no longer has. The nodes come from a running daemon.
 fn of_inventory(path: &Path, site: &Site) -> (Vec<String>, Vec<Finding>) {
     const MOST_LINES: usize = 20;
@@ -390,7 +390,7 @@ fn of_inventory(path: &Path, site: &Site) -> (Vec<String>, Vec<Finding>) {
     let held = rows.iter().filter_map(|row| row.held.as_ref());
     let held: BTreeMap<&str, &DiskEffect> = held.map(|effect| (effect.node.as_str(), effect)).collect();
     for effect in effects.iter_mut().filter(|effect| effect.needs_consent()) {
-        // The daemon has this file already, and holds back what the file would do.
+        // The daemon has this file already, and does not apply its layouts.
         if let Some(held) = held
             .get(effect.node.as_str())
             .filter(|held| held.layout == effect.layout)

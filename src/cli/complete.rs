@@ -1,4 +1,4 @@
-//! What the shell completes: names of nodes, images, profiles and layouts as they are now.
+//! Completion in the shell: names of nodes, images, profiles and layouts as they are now.
 //!
 //! The shell runs `rackstrap` at each press of the key, with `COMPLETE` in its environment. Errors are not shown: without a
 //! daemon or a site file, nothing is offered.

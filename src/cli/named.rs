@@ -104,7 +104,7 @@ fn knows_option(command: &Command, option: &str) -> bool {
     own || ["help", "config", "version"].contains(&option)
 }
 
-/// What is wrong with `rackstrap SNIPPET`; none if it is correct. A snippet that is `whole` must have all required arguments.
+/// The problem of `rackstrap SNIPPET`; none if it is correct. A snippet that is `whole` must have all required arguments.
 fn problem(root: &Command, (snippet, whole): (&str, bool)) -> Option<String> {
     let mut command = root;
     let mut words = snippet.split_whitespace().peekable();

@@ -59,7 +59,7 @@ pub fn on_terminal(columns: usize, show: impl FnOnce() -> String) -> String {
 /// Time between two drawings on a terminal: the view shows ages.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is watched, and how it is shown.
+/// A watched answer, and its display.
 pub trait Watched<T> {
     /// What to show of the answer; none to leave. `rows` is the number of lines of the terminal, if it is one.
     ///
@@ -228,7 +228,7 @@ impl Signals {
     }
 }
 
-/// What is drawn.
+/// The drawn lines.
 pub enum View {
     /// Lines that are cut at the edge of the terminal.
     Table(String),

@@ -1,4 +1,4 @@
-//! Problems of a site file: the place, what was found, and what to write instead.
+//! Problems of a site file: the place, the finding and the correction.
 
 use rackstrap_base::text;
 use serde::Serialize;
@@ -20,7 +20,7 @@ pub struct Diagnostic {
     pub line: usize,
     /// Column, from 1, in characters; 0 if the problem concerns the whole file.
     pub column: usize,
-    /// What is wrong, with the value that was found.
+    /// The problem, with the value in the file.
     pub message: String,
     /// What to write instead, with an example.
     pub help: String,

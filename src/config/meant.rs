@@ -1,4 +1,4 @@
-//! Finds out what a value of the wrong type was meant to be.
+//! Finds the intended meaning of a value of the wrong type.
 //!
 //! Users copy the text of a help. So it repeats the value in the file, or names the choice; a fixed value could be the
 //! opposite of what was meant.

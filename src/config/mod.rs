@@ -59,7 +59,7 @@ pub const DEFAULT_CLUSTER: &str = "cluster";
 /// The absolute path for a path `text` of `[server]` in the site file at `path`, as [`load`] makes it.
 ///
 /// # Errors
-/// What is wrong with it, and what to write instead.
+/// The problems, with their corrections.
 pub fn server_path(text: &str, path: &Path) -> Result<PathBuf, String> {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let directory = whole.parent().unwrap_or(Path::new("/"));

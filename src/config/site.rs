@@ -106,7 +106,7 @@ pub struct Profile {
     pub check_login: Option<bool>,
 }
 
-/// `[layout.NAME]`: what a disk should look like, and which data may be overwritten for it.
+/// `[layout.NAME]`: the layout of a disk, and which data it may overwrite.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayoutPolicy {
     /// The layout.

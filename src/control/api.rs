@@ -59,7 +59,7 @@ pub struct StoreAnswer {
 pub struct SetAsideRow {
     /// When it was set aside.
     pub at: Timestamp,
-    /// The row, and what was wrong with it.
+    /// The row, and its problem.
     #[serde(flatten)]
     pub row: BadRow,
     /// The stored value, in hex digits.
@@ -76,7 +76,7 @@ pub struct Discarded {
 /// The answer of a request that succeeded.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Done {
-    /// What was done.
+    /// The result, as text.
     pub message: String,
 }
 
@@ -111,7 +111,7 @@ pub struct CheckRow {
     pub check: String,
     /// The result.
     pub state: CheckState,
-    /// What was found, if the check fails.
+    /// The finding, if the check fails.
     pub detail: String,
 }
 
@@ -159,7 +159,7 @@ pub struct ExplainAnswer {
     pub about: String,
     /// How the decision was made, one line for each step.
     pub why: Vec<String>,
-    /// What the site file wants for the node and the node does not get, and similar remarks.
+    /// Settings of the site file that the node does not get, and similar remarks.
     #[serde(default)]
     pub warnings: Vec<String>,
     /// The decision; none for unknown machines.
@@ -173,7 +173,7 @@ pub struct ExplainAnswer {
     pub lease: Option<LeaseRow>,
 }
 
-/// What a node shall boot.
+/// The boot decision for a node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ExplainDecision {
     /// The node.
@@ -240,7 +240,7 @@ pub struct Reload {
 /// The result of [`Reload`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Reloaded {
-    /// What was done, for people; empty if nothing was done.
+    /// The result, as text; empty if nothing was done.
     pub message: String,
     /// Effects on nodes that lose data, or are degraded, at their next boots because of the file.
     pub effects: Vec<DiskEffect>,

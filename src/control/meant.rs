@@ -1,4 +1,4 @@
-//! Finds what a user means by a node name, a hardware address or an IP address.
+//! Finds the node that a user means by a node name, a hardware address or an IP address.
 
 use crate::{
     decide::World,

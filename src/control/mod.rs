@@ -53,7 +53,7 @@ pub type Reload = Arc<dyn Fn(bool) -> anyhow::Result<api::Reloaded> + Send + Syn
 /// Returns the names and values of all counters.
 pub type Counters = Arc<dyn Fn() -> Vec<(String, u64)> + Send + Sync>;
 
-/// What the routes use.
+/// The state that the routes use.
 #[derive(Clone)]
 pub struct Context {
     /// The world that decisions are made from.
@@ -76,7 +76,7 @@ pub struct Context {
     pub overlays: Arc<Renderer>,
     /// Warnings of the site as a whole.
     pub warnings: SiteWarnings,
-    /// What the firmware of nodes reported.
+    /// The architectures of nodes' firmware.
     pub firmware: Arc<Firmwares>,
     /// Reads the site file again.
     pub reload: Reload,

@@ -308,7 +308,7 @@ async fn explain(
             why.extend(steps);
             let owner = requester.hwaddr.and_then(|hwaddr| context.discovery.owner(hwaddr));
             let full = match lease.as_ref().is_some_and(leases::holds) {
-                // The node keeps what it has.
+                // The node keeps its address.
                 true => Vec::new(),
                 false => leases::full_pools(&world, &all_leases(&context)?),
             };

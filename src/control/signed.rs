@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 /// A request's body.
 pub(super) struct Asked<T>(pub(super) T);
 
-/// A request's body with its author, who is known by the credentials of the connection (SO_PEERCRED, unix(7)). An author in
+/// A request's body with its author, by the credentials of the connection (SO_PEERCRED, unix(7)). An author in
 /// the body is ignored.
 pub(super) struct Signed<T> {
     pub(super) asked: T,

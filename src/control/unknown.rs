@@ -31,7 +31,7 @@ pub fn steps(
     }
 }
 
-/// What a machine gets that asks DHCP.
+/// The answer to a machine that asks DHCP.
 fn pools(world: &World, full: &[(Ipv4Addr, Ipv4Addr)]) -> Vec<String> {
     let pools: Vec<_> = world.site.subnets.iter().filter_map(|subnet| subnet.pool).collect();
     let (full, open): (Vec<_>, Vec<_>) = pools.into_iter().partition(|pool| full.contains(pool));

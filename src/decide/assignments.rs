@@ -150,7 +150,7 @@ impl Trial {
     }
 }
 
-/// What a rollout gives to its nodes.
+/// A rollout's versions for its nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Given {
     /// The version. A rollout that gives nothing has none.

@@ -1,4 +1,4 @@
-//! A machine that is not in the inventory, and what it reported of itself.
+//! A machine that is not in the inventory, with its reported properties.
 
 use super::owners::Traits;
 use ipnet::Ipv4Net;
@@ -79,7 +79,7 @@ impl NoRoom {
     }
 }
 
-/// What a boot loader reports of the machine beyond its packets (SMBIOS).
+/// Properties of the machine that a boot loader reports in addition to its packets (SMBIOS).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoaderReport {
     /// UUID.

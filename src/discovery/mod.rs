@@ -1,13 +1,13 @@
 //! Discovery: turns unknown machines into named nodes, and fills racks in order.
 //!
 //! ```text
-//! machine   an unknown machine, and what it reported of itself
+//! machine   an unknown machine, with its reported properties
 //! owners    which node a card belongs to that the inventory does not name; pure
 //! places    where nodes are plugged in
 //! session   a rack that is being filled: its next position, and which machines it takes
 //! state     all machines and sessions, and which machine is placed next; pure
 //! task      the one thread that records packets, places machines, and writes both to the store
-//! view      what the command line and the machines' screens show
+//! view      views for the command line and the machines' screens
 //! ```
 
 mod load;

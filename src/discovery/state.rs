@@ -47,7 +47,7 @@ impl fmt::Display for FullPool {
     }
 }
 
-/// What is known of unknown machines and of racks.
+/// All unknown machines, and the racks that are being filled.
 #[derive(Debug, Default)]
 pub struct RackingState {
     machines: HashMap<HwAddr, Machine>,
@@ -77,7 +77,7 @@ pub struct Recorded {
 }
 
 impl RackingState {
-    /// Starts with what was known before.
+    /// Starts with the stored state.
     pub fn new(machines: Vec<Machine>, sessions: Sessions, limit: usize) -> Self {
         let mut state = RackingState {
             limit,

@@ -86,7 +86,7 @@ pub enum DiscoveryError {
 }
 
 impl Discovery {
-    /// Loads what is known, and begins to listen.
+    /// Loads the stored state, and starts to listen.
     ///
     /// # Errors
     /// Those of the store.
@@ -170,7 +170,7 @@ impl Discovery {
     /// Begins to fill a rack.
     ///
     /// # Errors
-    /// What is wrong with the request.
+    /// The problem of the request.
     pub fn begin(&self, wanted: &Wanted, by: &str, now: Timestamp) -> Result<Session, DiscoveryError> {
         let shared = &self.shared;
         let draft = |(): &()| {

@@ -1,4 +1,4 @@
-//! What is shown of unknown machines: to the command line, and on the machines' own screens.
+//! Views of unknown machines, for the command line and for the machines' own screens.
 
 use super::{
     machine::Machine,
@@ -47,7 +47,7 @@ pub struct Filling {
     pub next: Option<String>,
 }
 
-/// What the screen of a waiting machine shows in addition to its hardware address.
+/// The text on the screen of a waiting machine, in addition to its hardware address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Screen {
     /// Whether discovery does not know the machine: it was forgotten in a flood, or its packets were dropped.
@@ -107,7 +107,7 @@ impl Discovery {
         }
     }
 
-    /// The node that a card belongs to, by what is known of its machine; none if the inventory names the card.
+    /// The node that a card belongs to, by the reported properties of its machine; none if the inventory names the card.
     pub fn owner(&self, hwaddr: HwAddr) -> Option<Owner> {
         let world = self.shared.world.load();
         let state = self.shared.state();
@@ -125,7 +125,7 @@ impl Discovery {
             .collect()
     }
 
-    /// What the screen of a waiting machine in the subnet `network` shows. Never waits for the disk.
+    /// The text on the screen of a waiting machine in the subnet `network`. Never waits for the disk.
     pub fn screen(&self, hwaddr: HwAddr, network: Ipv4Net, now: Timestamp) -> Screen {
         let world = self.shared.world.load();
         let state = self.shared.state();

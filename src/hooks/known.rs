@@ -39,7 +39,7 @@ pub struct Differences {
 }
 
 impl Known {
-    /// What is known now.
+    /// The current state.
     pub fn of(world: &World, boots: &Boots, recorder: &Recorder) -> Known {
         let all = world.inventory.iter().map(|node| {
             let status = NodeStatus::recorded(world, recorder, boots, &node.name);

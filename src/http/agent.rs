@@ -125,7 +125,7 @@ fn too_old(boot: &Boot, agent: u32) -> String {
     )
 }
 
-/// What is missing for an agent of an older version.
+/// The features that an agent of an older version lacks.
 fn old(boot: &Boot, agent: u32) -> String {
     let image = boot.image();
     format!(

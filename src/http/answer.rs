@@ -16,7 +16,7 @@ pub struct Problem {
     text: String,
 }
 
-/// What was refused and why, handed from a handler to the connection, which counts it.
+/// A refusal with its reason, handed from a handler to the connection, which counts it.
 #[derive(Clone, Debug)]
 pub struct Refused {
     /// The reason, for the counters.

@@ -19,7 +19,7 @@ counted! {
         WrongToken = "refused-wrong-token",
         /// The boot's token came from a port that any user of the node can use.
         UnprivilegedPort = "refused-unprivileged-port",
-        /// The request asks again for what is sent once for each boot.
+        /// The request repeats a fetch that is allowed once for each boot.
         Redeemed = "refused-redeemed",
         /// The peer is in no subnet of the site.
         Stranger = "refused-stranger",
@@ -27,7 +27,7 @@ counted! {
         BadRequest = "refused-bad-request",
         /// The file does not have this range, or the request has several ranges.
         BadRange = "refused-bad-range",
-        /// The body is not what the path takes.
+        /// The body is not valid for the path.
         BadBody = "refused-bad-body",
         /// The body is over the limit.
         BodyTooLarge = "refused-body-too-large",

@@ -364,7 +364,7 @@ fn content_length(headers: &HeaderMap) -> u64 {
         .unwrap_or(0)
 }
 
-/// What a loader asks for.
+/// A boot loader's request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Requested {
     Script,

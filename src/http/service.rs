@@ -48,7 +48,7 @@ pub struct Service {
     pub rollouts: Rollouts,
     /// The registry of restarts.
     pub restarts: Restarts,
-    /// What the firmware of nodes reported over DHCP.
+    /// The architectures of nodes' firmware, from DHCP.
     pub firmware: Arc<Firmwares>,
     /// Boot loaders.
     pub loaders: Arc<ArcSwap<Loaders>>,

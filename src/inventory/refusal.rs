@@ -49,7 +49,7 @@ pub enum InventoryError {
         name: String,
         /// The hardware address.
         hwaddr: HwAddr,
-        /// What the address is.
+        /// The role of the address.
         what: &'static str,
     },
     /// Another node has the address.
@@ -72,7 +72,7 @@ pub enum InventoryError {
         name: String,
         /// The address.
         ipaddr: Ipv4Addr,
-        /// What is wrong with it, and what to do.
+        /// The problem and the remedy.
         why: String,
     },
     /// The profile does not exist.
@@ -124,7 +124,7 @@ pub enum InventoryError {
         name: String,
         /// How many it would have.
         count: usize,
-        /// What it has too many of.
+        /// The kind of entries over the limit.
         what: &'static str,
         /// How many a node may have.
         most: usize,

@@ -1,4 +1,4 @@
-//! Tests of inventory changes: what is refused, with which message, and what changes.
+//! Tests of inventory changes: results, refusals and their messages.
 
 use super::*;
 use crate::config::{Site, parse};

@@ -199,7 +199,7 @@ pub(super) fn waits(mounts: &[MountFacts]) -> Option<Placed> {
     Some(placed(path, 0o644, OverlayContent::Text(unit)))
 }
 
-/// What the image lacks to mount these; `has` returns whether a path exists in the image.
+/// The programs and modules that the image lacks for these mounts; `has` returns whether a path exists in the image.
 pub(super) fn lacking(mounts: &[MountFacts], image: &str, has: impl Fn(&str) -> bool) -> Vec<String> {
     let mut notes = Vec::new();
     for mount in mounts {

@@ -1,4 +1,4 @@
-//! Problems of templates, shown like those of the site file: file, line, what was found, and what to write instead.
+//! Problems of templates, shown like those of the site file: file, line, finding and correction.
 
 use super::tree::Templates;
 use crate::config::{Diagnostic, excerpt, one_line};

@@ -77,7 +77,7 @@ pub enum TreeError {
     Unfit {
         /// The file.
         path: String,
-        /// What is wrong, and what to write instead.
+        /// The problem and the correction.
         problem: String,
     },
     /// An error at a place in a file.

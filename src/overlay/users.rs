@@ -54,7 +54,7 @@ struct Given {
 /// The policy, the versions of the files, and the resulting users of running nodes.
 type Looked = (Option<Users>, Option<Stamps>, Arc<Held>);
 
-/// What is remembered of the server's users.
+/// The server's users as last read.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     held: Mutex<Option<Looked>>,

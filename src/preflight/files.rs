@@ -14,7 +14,7 @@ use std::{
     path::Path,
 };
 
-/// What is wrong, and how to correct it.
+/// The problem, and the correction.
 type Fault = (String, String);
 
 /// The kernel reads this many bytes of a script's first line (`BINPRM_BUF_SIZE` of linux/binfmts.h).

@@ -149,7 +149,7 @@ impl Rollouts {
     /// Begins a rollout.
     ///
     /// # Errors
-    /// What is wrong with the request.
+    /// The problem of the request.
     pub fn begin(&self, wish: &Wish, by: &str, now: Timestamp) -> Result<Rollout, RolloutError> {
         self.order(|ledger, world| {
             let (image, name) = (&wish.image, wish.image.name.as_str());

@@ -1,4 +1,4 @@
-//! The answers to the questions of DHCP: who is this, what does it load, where are leases stored.
+//! The site's answers for DHCP: which machine it is, which loader it gets, and where leases are stored.
 
 use super::Shared;
 use crate::{

@@ -75,7 +75,7 @@ pub(super) enum Effect {
     Nothing,
 }
 
-/// What an event is in the summary of a boot.
+/// The part of an event in the summary of a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     /// Firmware or a loader: begins the next boot after an agent was there.

@@ -90,7 +90,7 @@ impl NodeStatus {
         }
     }
 
-    /// What the node lacks though it is up; empty if nothing.
+    /// The missing parts of a node that is up; empty if there are none.
     pub fn lacks(&self) -> &str {
         match self.state {
             NodeState::Degraded => &self.reason,

@@ -29,7 +29,7 @@ pub struct Standing {
     pub heard: Timestamp,
     /// Boot that the node is in, empty if none is pinned.
     pub boot: String,
-    /// What the boot lacks of what was asked for; empty if nothing is missing.
+    /// The missing parts; empty if the boot is complete.
     lacks: String,
     /// The problem in the last heartbeat; empty if there was none.
     trouble: String,
@@ -41,7 +41,7 @@ pub struct Standing {
     /// The furthest progress since the machine was last up, over all its attempts.
     #[serde(default)]
     progress: Option<Progress>,
-    /// What it does while it is stalled: it may start again and again.
+    /// Its state while it is stalled: it may start again and again.
     #[serde(default)]
     below: Option<NodeState>,
 }
@@ -392,7 +392,7 @@ impl Standing {
         self.blamed = None;
     }
 
-    /// What a node that is up lacks.
+    /// The missing parts of a node that is up.
     fn missing(&self) -> String {
         match self.trouble.is_empty() {
             false => self.trouble.clone(),

@@ -18,7 +18,7 @@ pub struct BootSummary {
     pub total_ms: u64,
     /// Number of failures before it was ready; 0 if nothing failed.
     pub retries: u64,
-    /// What it lacks of what was asked for; empty if nothing is missing.
+    /// The missing parts; empty if the boot is complete.
     pub lacks: Vec<String>,
     /// Its steps, in the order in which they began.
     pub steps: Vec<StepTime>,

@@ -324,7 +324,7 @@ fn list(client: &Client, args: &ListArgs) -> Result<()> {
         .filter(|waiting| args.all || !waiting.machine.ignored)
         .collect();
     let mut text = match shown.is_empty() {
-        true => "nobody waits".to_owned(),
+        true => "no machine is waiting".to_owned(),
         false => table(&answer, &shown),
     };
     let hidden = answer.machines.len() - shown.len();

@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use rackstrap_wire::ImageRef;
 use std::{path::Path, process::ExitCode};
 
-/// What the daemon shall do with the versions of an image.
+/// A change of an image's current version.
 #[derive(Debug, Subcommand)]
 pub enum Order {
     /// Make a version current: all nodes of its image get it at their next boots

@@ -208,7 +208,7 @@ pub struct Elevation {
 pub struct Slot {
     /// The node name of the position.
     pub name: String,
-    /// What is at the position.
+    /// The content of the position.
     pub what: SlotState,
     /// Hardware address of the node; none if there is no node.
     pub hwaddr: Option<HwAddr>,
@@ -218,7 +218,7 @@ pub struct Slot {
     pub new: bool,
 }
 
-/// What is at a position.
+/// The content of a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SlotState {

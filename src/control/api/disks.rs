@@ -5,7 +5,7 @@ use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::{DiskMarker, DiskState, SeenDisk, UsedSpace};
 use serde::{Deserialize, Serialize};
 
-/// A node, and what is known of its disk.
+/// A node, and the record of its disk.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DiskRow {
     /// The node.
@@ -17,7 +17,7 @@ pub struct DiskRow {
     pub held: Option<DiskEffect>,
 }
 
-/// What is known of a node's disk.
+/// The record of a node's disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeDiskRow {
     /// The state in which the disk phase of the last boot left the disk.
@@ -59,7 +59,7 @@ pub struct WishDisks {
     pub wish: DiskWish,
 }
 
-/// What an administrator can order about nodes' disks.
+/// An administrator's order about nodes' disks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DiskWish {

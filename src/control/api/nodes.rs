@@ -67,7 +67,7 @@ pub struct NodeAnswer {
     pub node: NodeRow,
     /// Its settings, with the profile of each.
     pub settings: Vec<SettingRow>,
-    /// What the site file wants for it and it would not get if it booted now, and similar remarks.
+    /// Settings of the site file that it would not get if it booted now, and similar remarks.
     #[serde(default)]
     pub warnings: Vec<String>,
     /// Its checks in the present boot, or in the next one.
@@ -100,14 +100,14 @@ pub struct Changes {
 pub struct ChangesAnswer {
     /// All nodes that changed, or would change.
     pub changed: Vec<NodeChange>,
-    /// What the next boots of these nodes do to their disks because of the changes.
+    /// The effects of the changes on the nodes' disks at their next boots.
     pub effects: Vec<DiskEffect>,
     /// Orders about disks that are dropped together with the machines that they concerned, one line for each.
     #[serde(default)]
     pub dropped: Vec<String>,
 }
 
-/// What is known of a node that is exported to other programs.
+/// A node in an export to other programs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportRow {
     /// Name, `r01n03`.

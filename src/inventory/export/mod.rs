@@ -1,6 +1,6 @@
 //! The inventory in the formats of other programs, with one file for each format.
 //!
-//! Text in, text out: the caller supplies what is known of each node ([`ExportNode`]). Names, domains and groups were checked
+//! Text in, text out: the caller supplies the data of each node ([`ExportNode`]). Names, domains and groups were checked
 //! by the inventory and the site file. The output is in natural order and contains no date, so an unchanged inventory exports
 //! to the same bytes, and files can be compared before a program reloads.
 
@@ -18,7 +18,7 @@ use rackstrap_wire::{Hardware, HwAddr};
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
-/// What is known of a node that is exported.
+/// The data of an exported node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportNode {
     /// Name, `r01n03`.
@@ -82,7 +82,7 @@ impl Format {
 
     /// `nodes` in this format; every line ends in a line feed.
     ///
-    /// All formats except [`Format::Hostlist`] begin with a comment that says which command made them. A hostlist is used in
+    /// All formats except [`Format::Hostlist`] begin with a comment that names the command. A hostlist is used in
     /// other commands (`pdsh -w "$(rackstrap export hostlist)"`), and contains only the list.
     pub fn write(self, nodes: &[ExportNode]) -> String {
         let mut sorted: Vec<&ExportNode> = nodes.iter().collect();
@@ -119,7 +119,7 @@ impl FromStr for Format {
     }
 }
 
-/// The comment that says which command made the file.
+/// The comment that names the command.
 fn header(format: Format, nodes: &[&ExportNode]) -> String {
     let count = match nodes.len() {
         1 => "1 node".to_owned(),

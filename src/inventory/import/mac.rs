@@ -40,7 +40,7 @@ pub(super) fn in_table(text: &str) -> Option<HwAddr> {
     text.contains([':', '-', '.']).then(|| hwaddr(text)).flatten()
 }
 
-/// What is wrong with a text that should be an address.
+/// The problem of a text that should be an address.
 pub(super) fn wrong(text: &str) -> String {
     let what = format!("'{}' is not a hardware address", shown(text));
     if text.contains('*') {

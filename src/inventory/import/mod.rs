@@ -84,7 +84,7 @@ pub struct Import {
     pub format: Format,
     /// Nodes in the order of the file; names and hardware addresses are unique.
     pub entries: Vec<Entry>,
-    /// What was left out, and why.
+    /// The omitted entries with their reasons.
     pub warnings: Vec<Diagnostic>,
     /// Number of hardware addresses in a switch's table on ports that the map does not name.
     pub unmapped_hwaddrs: usize,

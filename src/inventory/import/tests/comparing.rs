@@ -1,4 +1,4 @@
-//! Tests of what an import does to an inventory.
+//! Tests of an import's effect on an inventory.
 
 use super::*;
 use crate::{

@@ -1,4 +1,4 @@
-//! Tests of imports: what is read from each format, and how the rest is refused.
+//! Tests of imports: the entries read from each format, and the refusals.
 
 mod cases;
 mod comparing;
