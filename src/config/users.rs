@@ -81,7 +81,7 @@ fn read_name(text: &str) -> Result<String, Problem> {
         true => Ok(text.to_owned()),
         false => Err((
             format!("{} is not a user or group name", quote(text)),
-            "write names as they stand in passwd or group, such as exclude = [\"nobody\"]".to_owned(),
+            "write names as in passwd or group, such as exclude = [\"nobody\"]".to_owned(),
         )),
     }
 }

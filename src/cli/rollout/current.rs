@@ -71,7 +71,7 @@ pub fn carry_out(config: &Path, order: &Order) -> Result<ExitCode> {
             }
             if let Some(ended) = &done.ended {
                 output::print(&format!(
-                    "the rollout of {ended} has ended: its nodes go back{}",
+                    "the rollout of {ended} has ended: its nodes return to their earlier version{}",
                     super::restarts(&done.restarts)
                 ))?;
             }

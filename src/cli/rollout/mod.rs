@@ -77,9 +77,9 @@ Examples:
   rackstrap rollout resume
   rackstrap rollout resume debian --max-failures 5")]
     Resume(ResumeArgs),
-    /// End the rollout: its nodes go back to the current version
+    /// End the rollout: its nodes return to the current version
     #[command(after_help = "\
-If it was started without --reboot, nodes go back at their next boots. If it was started with --reboot, nodes that run
+If it was started without --reboot, nodes return to it at their next boots. If it was started with --reboot, nodes that run
 its version are restarted, and restarts of the other nodes are cancelled.
 
 Example:
@@ -248,7 +248,7 @@ pub fn run(config: &Path, args: RolloutArgs) -> Result<ExitCode> {
         RolloutCommand::Abort(args) => {
             let held: api::RolloutHeld = order(&client, api::paths::ROLLOUT_ABORT, args.image, RolloutPace::default())?;
             let said = format!(
-                "the rollout of {} has ended: its nodes go back to {}, the current version, {}",
+                "the rollout of {} has ended: its nodes return to {}, the current version, {}",
                 held.rollout.image,
                 held.rollout.from,
                 match held.rollout.reboot {

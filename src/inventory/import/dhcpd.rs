@@ -44,7 +44,7 @@ struct Block {
     at: Range<usize>,
     host: Option<Draft>,
     group: Option<super::Word>,
-    /// Whether dhcpd was told to forget the host (`deleted`).
+    /// Whether dhcpd has deleted the host (`deleted`).
     deleted: bool,
     /// Whether dhcpd itself wrote the host into its journal, dhcpd.leases.
     dynamic: bool,
@@ -145,7 +145,7 @@ impl Hosts {
             let more = if self.deleted.len() > 8 { " …" } else { "" };
             let count = count(self.deleted.len(), "deleted host");
             let message = format!("left out: {count}, here first: {}{more}", names.join(" "));
-            report.warn(at.clone(), message, "dhcpd was told to forget them");
+            report.warn(at.clone(), message, "dhcpd has deleted them");
         }
         let mut drafts = Vec::new();
         for (draft, remark) in self.drafts.into_iter().flatten() {

@@ -240,7 +240,7 @@ fn dhcpd_host_blocks() {
              wrong, delete the option",
             "24: several addresses, none of which was compared with the one that follows from the name -> a node has \
              the address of its name",
-            "28: left out: 1 deleted host, here first: gone -> dhcpd was told to forget them",
+            "28: left out: 1 deleted host, here first: gone -> dhcpd has deleted them",
         ]
     );
 }
