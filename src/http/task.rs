@@ -174,7 +174,7 @@ impl Server {
         tokio::spawn(async move {
             tokio::select! {
                 result = connection => if let Err(error) = result {
-                    ended_early(&counters, address, &error, asked.load(Relaxed));
+                    record_early_end(&counters, address, &error, asked.load(Relaxed));
                 },
                 () = permit.revoked() => {
                     counters.refused(Reason::Displaced, address, "its place went to another connection");
