@@ -6,7 +6,7 @@ use rackstrap::parts::{
     config::parse,
     control,
     decide::World,
-    discovery::{Discovery, Place, Seen},
+    discovery::{Discovery, Observation, Place},
     inventory::Inventory,
     nodes::Nodes,
     overlay::{Renderer, Templates},
@@ -279,7 +279,7 @@ fn change_nodes(daemon: &Daemon) {
 
 /// Reports a DHCP packet of an unknown machine that boots and has an address.
 pub(crate) fn packet(daemon: &Daemon, hwaddr: &str) {
-    daemon.discovery.seen(Seen {
+    daemon.discovery.observe(Observation {
         at: Timestamp::now(),
         hwaddr: hwaddr.parse().unwrap(),
         uuid: None,

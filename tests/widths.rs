@@ -7,7 +7,7 @@ use crate::{
 use clap::CommandFactory;
 use rackstrap::parts::{
     cli::Cli,
-    discovery::{Place, Seen, Told},
+    discovery::{LoaderReport, Observation, Place},
     rollout::{Member, Remark, Rollout, Share, Stage, State, Tally},
 };
 use rackstrap_base::clock::Timestamp;
@@ -99,7 +99,7 @@ fn machines(daemon: &Daemon) {
     packet(daemon, "52:54:00:00:00:98");
     for last in 1..=3 {
         let hwaddr = format!("52:54:00:00:00:{last:02}").parse().unwrap();
-        daemon.discovery.seen(Seen {
+        daemon.discovery.observe(Observation {
             at: Timestamp::now(),
             hwaddr,
             uuid: None,
@@ -116,9 +116,9 @@ fn machines(daemon: &Daemon) {
                 port: "HundredGigE1/0/48:2.subinterface-of-the-uplink".into(),
             },
         });
-        daemon.discovery.told(
+        daemon.discovery.report(
             hwaddr,
-            Told {
+            LoaderReport {
                 uuid: None,
                 serial: "SN-2026-11-0123456789-ABCDEF-0123456789".into(),
                 vendor: "International Company of Computing Machinery (Holdings) Incorporated".into(),

@@ -20,7 +20,7 @@ type Stamp = (u64, u64, u64, i64, i64, i64, i64);
 /// The present users and groups of the server.
 #[derive(Debug, Default)]
 pub struct Source {
-    last: Mutex<Option<Seen>>,
+    last: Mutex<Option<LastRead>>,
 }
 
 /// Identifies the versions of all files.

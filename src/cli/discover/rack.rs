@@ -163,7 +163,7 @@ mod tests {
     use super::*;
     use crate::{
         control::api::{MachineRow, SessionRow},
-        discovery::{Machine, Place, Seen, Session, Sessions, Wanted},
+        discovery::{Machine, Observation, Place, Session, Sessions, Wanted},
     };
     use rackstrap_base::clock::Timestamp;
     use std::path::Path;
@@ -225,7 +225,7 @@ mod tests {
     fn a_rack_that_is_higher_than_the_terminal_is_cut_at_its_bottom() {
         let machine = Machine::new(
             0,
-            &Seen {
+            &Observation {
                 at: Timestamp(5),
                 hwaddr: rackstrap_wire::HwAddr([0x52, 0x54, 0, 0, 0, 9]),
                 uuid: None,
