@@ -367,7 +367,7 @@ fn nodes_come_from_files_and_go_to_files() {
 #[test]
 fn racking_in_order_and_single_machines() {
     let daemon = Daemon::start();
-    assert_eq!(daemon.says("discover list"), "nobody waits\n");
+    assert_eq!(daemon.says("discover list"), "no machine is waiting\n");
     packet(&daemon, "52:54:00:00:00:01");
     let listed = until(&daemon, "discover list", "52:54:00:00:00:01");
     assert!(

@@ -221,7 +221,7 @@ fn images_in_use_are_not_deleted() -> Result {
     assert!(
         bench
             .complains(&["rename", "debian", "other"])
-            .contains("names it; give these profiles another image there and reload")
+            .contains("name it; give these profiles another image there and reload")
     );
     assert!(
         bench
@@ -351,7 +351,7 @@ fn changes_of_images_reach_the_daemon() -> Result {
         .cli(&["image", "rename", "debian", "x"])
         .unwrap_err()
         .to_string();
-    assert!(error.contains("names it; give these profiles"), "{error}");
+    assert!(error.contains("name it; give these profiles"), "{error}");
     lab.daemon.stop()
 }
 
