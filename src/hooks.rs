@@ -31,7 +31,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(600);
 pub struct Watched {
     /// Site file and inventory.
     pub world: SharedWorld,
-    /// What agents found.
+    /// Reports of agents.
     pub boots: Boots,
     /// The registry of timelines, which knows which nodes are lost or stalled.
     pub recorder: Recorder,

@@ -51,13 +51,16 @@ fn run(daemon: &Daemon, words: &str) -> (Option<i32>, String, Vec<String>) {
     }
 }
 
-/// Imports a file, first with `--dry-run`: `nodes` are the added nodes and `told` the expected warnings.
-fn imports(words: &str, nodes: &[&str], told: &[&str]) {
+/// Imports a file, first with `--dry-run`: `nodes` are the added nodes and `expected` the expected warnings.
+fn imports(words: &str, nodes: &[&str], expected: &[&str]) {
     let daemon = site(None);
     let (code, planned, warnings) = run(&daemon, &format!("node import {words} --dry-run"));
     assert_eq!(
         (code, warnings.as_slice()),
-        (Some(0), &told.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()[..])
+        (
+            Some(0),
+            &expected.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()[..]
+        )
     );
     let mut lines: Vec<&str> = planned.lines().collect();
     assert_eq!(lines.pop(), Some("nothing was changed: --dry-run"), "{planned}");

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub struct DiskEffect {
     /// The node.
     pub node: String,
-    /// What happens.
+    /// The kind of the effect.
     pub kind: EffectKind,
     /// The layout that the boot uses: `scratch v2`.
     pub layout: String,

@@ -62,7 +62,7 @@ pub struct BackupArgs {
     format: Format,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(config: &Path, args: BackupArgs) -> Result<ExitCode> {
     if let Some(file) = &args.show {
         let header = check(file)?;

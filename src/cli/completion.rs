@@ -30,7 +30,7 @@ pub fn answer() -> bool {
     asked.try_complete(words, here.as_deref()).unwrap_or(true)
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(_config: &Path, args: CompletionArgs) -> Result<ExitCode> {
     let mut script = Vec::new();
     let shells = clap_complete::env::Shells::builtins();

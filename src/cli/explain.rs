@@ -31,7 +31,7 @@ pub struct ExplainArgs {
     format: Format,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(config: &Path, args: ExplainArgs) -> Result<ExitCode> {
     let client = connect(config)?;
     output::each(Wanted::new(args.about)?.subjects(&client)?, args.format, |about| {

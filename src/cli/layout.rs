@@ -43,7 +43,7 @@ struct ShowArgs {
     format: Format,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(config: &Path, args: LayoutArgs) -> Result<ExitCode> {
     let layouts: Vec<api::LayoutRow> = connect(config)?.get(api::paths::LAYOUTS)?;
     match args.command {

@@ -34,7 +34,7 @@ pub struct ReloadArgs {
     format: Format,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(config: &Path, args: ReloadArgs) -> Result<ExitCode> {
     let client = connect(config)?;
     let mut reloaded = reload(&client, args.reprep)?;

@@ -49,7 +49,7 @@ pub struct RestoreArgs {
     format: Format,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(config: &Path, args: RestoreArgs) -> Result<ExitCode> {
     let file = &args.file;
     let header = check(file)?;

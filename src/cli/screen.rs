@@ -183,13 +183,13 @@ struct Signals {
     keys: Option<mpsc::Receiver<u8>>,
 }
 
-/// Why to draw.
+/// The reason for drawing again.
 enum Wake<T> {
     /// An answer, or an error; none if no further answer comes.
     Answer(Option<Result<T, ClientError>>),
     /// The interval is over, or the size of the terminal changed.
     Draw,
-    /// A key.
+    /// The user pressed a key.
     Key(u8),
     /// A signal that ends watching.
     End,

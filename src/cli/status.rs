@@ -67,7 +67,7 @@ enum Sort {
     Worst,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(config: &Path, args: StatusArgs) -> Result<ExitCode> {
     let client = connect(config)?;
     let wanted = Wanted::new(args.nodes)?;

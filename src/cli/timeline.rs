@@ -41,7 +41,7 @@ pub struct TimelineArgs {
     format: Format,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(config: &Path, args: TimelineArgs) -> Result<ExitCode> {
     let client = connect(config)?;
     let subjects = Wanted::new(args.subjects)?.subjects(&client)?;

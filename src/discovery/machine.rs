@@ -297,7 +297,7 @@ impl Place {
 pub fn says_something(uuid: &Uuid) -> bool {
     // Each as printed, and in the byte order of SMBIOS, which firmware sends.
     const SAMPLES: [Uuid; 5] = [
-        // Of American Megatrends.
+        // The UUID of boards by American Megatrends without one of their own.
         Uuid::from_u128(0x0300_0200_0400_0500_0006_0007_0008_0009),
         Uuid::from_u128(0x0002_0003_0004_0005_0006_0007_0008_0009),
         Uuid::from_u128(0x1234_5678_1234_5678_90ab_cdde_efaa_bbcc),

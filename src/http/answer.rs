@@ -32,17 +32,17 @@ impl Problem {
         Problem { status, reason, text }
     }
 
-    /// 404
+    /// A refusal with status 404.
     pub fn not_found(reason: Reason, text: impl Into<String>) -> Self {
         Problem::new(StatusCode::NOT_FOUND, reason, text)
     }
 
-    /// 403
+    /// A refusal with status 403.
     pub fn forbidden(reason: Reason, text: impl Into<String>) -> Self {
         Problem::new(StatusCode::FORBIDDEN, reason, text)
     }
 
-    /// 400
+    /// A refusal with status 400.
     pub fn bad_request(text: impl Into<String>) -> Self {
         Problem::new(StatusCode::BAD_REQUEST, Reason::BadRequest, text)
     }
@@ -52,7 +52,7 @@ impl Problem {
         Problem::new(StatusCode::BAD_REQUEST, Reason::BadBody, text)
     }
 
-    /// 405
+    /// A refusal with status 405.
     pub fn wrong_method(text: impl Into<String>) -> Self {
         Problem::new(StatusCode::METHOD_NOT_ALLOWED, Reason::WrongMethod, text)
     }
@@ -77,7 +77,7 @@ impl Problem {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, Reason::Unavailable, text)
     }
 
-    /// 413
+    /// A refusal with status 413.
     pub fn too_large(most: usize) -> Self {
         let text = format!("a body may have at most {most} bytes; send less at once");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Reason::BodyTooLarge, text)

@@ -191,7 +191,7 @@ fn seconds(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(config: &Path, args: DiscoverArgs) -> Result<ExitCode> {
     let client = connect(config)?;
     match args.command {

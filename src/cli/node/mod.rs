@@ -182,7 +182,7 @@ Example:
     History(history::HistoryArgs),
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(config: &Path, args: NodeArgs) -> Result<ExitCode> {
     let client = connect(config)?;
     match args.command {

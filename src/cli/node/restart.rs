@@ -49,7 +49,7 @@ pub struct RestartArgs {
     format: Format,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(client: &Client, args: RestartArgs) -> Result<()> {
     if args.list {
         return list(client, args.format);

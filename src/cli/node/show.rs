@@ -24,7 +24,7 @@ pub struct ShowArgs {
     format: Format,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(client: &Client, args: &ShowArgs) -> Result<()> {
     output::each(
         Wanted::new(args.nodes.clone())?.subjects(client)?,

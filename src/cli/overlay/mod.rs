@@ -80,7 +80,7 @@ struct RenderArgs {
     format: Format,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(config: &Path, args: OverlayArgs) -> Result<ExitCode> {
     let client = connect(config)?;
     match args.command {

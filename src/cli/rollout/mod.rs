@@ -203,7 +203,7 @@ fn seconds(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(config: &Path, args: RolloutArgs) -> Result<ExitCode> {
     let client = connect(config)?;
     match args.command {
