@@ -25,7 +25,7 @@ fn world() -> SharedWorld {
 }
 
 #[test]
-fn the_next_packet_sees_a_change_and_so_does_the_next_start() {
+fn a_change_applies_to_the_next_packet_and_the_next_start() {
     let (dir, store) = open();
     let world = world();
     let nodes = Nodes::new(store.clone(), world.clone());

@@ -160,7 +160,7 @@ async fn an_order_is_for_one_boot() {
 }
 
 #[tokio::test]
-async fn an_order_is_carried_out_once_whatever_the_clock_says() {
+async fn an_order_is_carried_out_once_for_any_clock() {
     let dir = tempfile::tempdir().unwrap();
     let boots = Boots::load(testkit::store(dir.path())).unwrap();
     boot(&boots, 1, &kept("A", "01")).await;

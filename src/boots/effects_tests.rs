@@ -54,7 +54,7 @@ fn version_2(text: String) -> String {
 }
 
 #[test]
-fn a_new_version_names_the_nodes_and_what_they_lose() {
+fn a_new_layout_version_names_the_nodes_and_their_lost_data() {
     let (old, new) = (example(|text| text), example(version_2));
     assert_eq!(new.layouts["scratch"].layout.version, 2);
     let disk = marked(&old);
@@ -185,7 +185,7 @@ fn sizes_are_short() {
 }
 
 #[test]
-fn an_order_is_shown_whatever_is_known_of_the_disk() {
+fn an_order_is_shown_for_every_record_of_the_disk() {
     let site_of = |wipe: &str| example(|text| text.replace("wipe = \"ours\"", &format!("wipe = \"{wipe}\"")));
     let (ours, always) = (site_of("ours"), site_of("always"));
     let without = example(|text| text.replace("\nlayout = \"scratch\"\n", "\n"));

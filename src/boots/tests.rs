@@ -252,7 +252,7 @@ async fn a_system_is_alive_until_it_misses_a_heartbeat() {
 }
 
 #[tokio::test]
-async fn nodes_that_may_be_up_when_the_daemon_starts_count_as_heard_of() {
+async fn nodes_with_a_boot_count_as_alive_when_the_daemon_starts() {
     let dir = tempfile::tempdir().unwrap();
     let (store, boots) = open(dir.path());
     for (node, redeemed, ready) in [

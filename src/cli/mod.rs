@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_says_what_it_does() {
+    fn every_command_has_a_help_and_an_example() {
         fn walk(command: &clap::Command) {
             for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
                 assert!(sub.get_about().is_some(), "{} has no help", sub.get_name());

@@ -172,7 +172,7 @@ server = "10.5.0.1"
     }
 
     #[test]
-    fn subnets_without_name_servers_of_their_own_get_this_one() {
+    fn subnets_without_dns_servers_use_this_one() {
         let text = format!(
             "{SMALL}[[subnet]]\nnetwork = \"10.6.0.0/16\"\ninterface = \"eth2\"\nserver = \"10.6.0.1\"\ndns = [\"10.6.0.53\"]\n\
              [[subnet]]\nnetwork = \"10.7.0.0/16\"\ninterface = \"eth3\"\nserver = \"10.7.0.1\"\ndns = []\n\
@@ -255,7 +255,7 @@ server = "10.5.0.1"
 #[cfg(all(test, not(feature = "dns")))]
 mod tests {
     #[test]
-    fn a_build_without_it_says_so() {
+    fn a_build_without_dns_refuses_the_section() {
         let text = format!("{}\n[dns]\n", include_str!("../../rackstrap.example.toml"));
         let error = crate::config::parse(&text, std::path::Path::new("site.toml"))
             .unwrap_err()

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_boolean_is_what_was_meant_and_else_the_choice() {
+    fn the_intended_boolean_is_suggested_or_else_both_values() {
         for (section, key) in [
             ("[server]", "answer-router-solicitations"),
             ("[server]", "look-for-dhcp-servers"),

@@ -140,7 +140,7 @@ fn names_that_no_node_can_have_are_refused() {
 }
 
 #[test]
-fn profiles_take_from_the_default_one() {
+fn profiles_inherit_from_the_default_one() {
     let text =
         format!("{EXAMPLE}\n[profile.login]\nimage = \"debian@3\"\nlayout = \"\"\ntemplates = []\n[profile.empty]\n");
     let site = site(&text);

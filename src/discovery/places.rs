@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_of_routers_is_one_place_and_relays_of_two_subnets_are_two() {
+    fn a_pair_of_routers_is_one_place_and_relays_of_two_subnets_are_two_places() {
         let through = |relay: [u8; 4], network: &str| Place {
             relay: Some(relay.into()),
             network: Some(network.parse().unwrap()),

@@ -277,7 +277,7 @@ fn other_names_are_forwarded_for_machines_of_the_site_only() {
 }
 
 #[test]
-fn a_change_is_seen_by_the_next_query_and_moves_the_serial_number() {
+fn a_change_applies_to_the_next_query_and_increases_the_serial_number() {
     let world = world(SITE);
     let views = Views::of(world.clone(), NOW).unwrap().unwrap();
     let first = views.load(|| panic!("nothing changed"));
@@ -332,7 +332,7 @@ fn a_change_is_seen_by_the_next_query_and_moves_the_serial_number() {
 
 /// DHCP's options, the plan's network and the node's resolv.conf all come from this subnet.
 #[test]
-fn nodes_are_told_to_ask_the_server_of_their_subnet() {
+fn nodes_use_the_dns_server_of_their_subnet() {
     let told = |text: &str| {
         let requester = Requester {
             ipaddr: Some(NODE),

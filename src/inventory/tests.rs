@@ -62,7 +62,7 @@ pub fn open() -> (tempfile::TempDir, Store) {
 }
 
 #[test]
-fn what_is_refused_says_why_and_what_to_do() {
+fn refusals_give_the_reason_and_the_remedy() {
     let one = added(&Inventory::default(), &new("r01n10", &["52:54:00:01:01:01"])).unwrap();
     assert_eq!(one.ipaddr, std::net::Ipv4Addr::new(10, 1, 0, 10));
     let inventory = Inventory::new([one]);
@@ -223,7 +223,7 @@ fn a_node_that_is_renamed_to_its_own_name_gets_the_address_of_the_present_patter
 }
 
 #[test]
-fn later_profiles_win_and_each_value_says_where_it_is_from() {
+fn later_profiles_override_and_each_value_names_its_profile() {
     let text = format!("{SITE}image = \"gpu\"\n[profile.compute]\nimage = \"debian\"\ninit = \"/sbin/runit\"\n")
         .replace(
             "[profile.default]",
@@ -283,7 +283,7 @@ proptest! {
 }
 
 #[test]
-fn a_node_of_the_release_before_has_no_attributes() {
+fn a_node_of_an_older_release_has_no_attributes() {
     let row =
         r#"{"name":"r01n10","hwaddrs":["52:54:00:01:01:01"],"ipaddr":"10.1.0.10","profiles":["gpu"],"groups":["big"]}"#;
     let node: Node = serde_json::from_str(row).unwrap();

@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_of_the_first_version_reads_what_it_is_given() {
+    fn an_agent_of_the_first_version_reads_its_plan() {
         let placed = |path: &str, content| Placed {
             tree: "x".to_owned(),
             file: OverlayFile {

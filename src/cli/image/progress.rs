@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_step_says_how_far_it_is_until_it_ends() {
+    fn a_long_step_shows_its_progress_until_it_ends() {
         let now = Arc::<Mutex<Now>>::default();
         let (said, heard) = channel();
         let speaks = speak(now.clone(), Duration::from_millis(5), move |line| {

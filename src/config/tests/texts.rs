@@ -19,7 +19,7 @@ fn setting(line: &str) -> Option<(&str, &str)> {
 }
 
 #[test]
-fn a_line_of_the_example_that_is_commented_out_is_the_default_or_says_that_it_is_none() {
+fn commented_lines_of_the_example_are_defaults_or_marked_examples() {
     const MARK: &str = "  # an example";
     let lines: Vec<&str> = EXAMPLE.lines().collect();
     // The example with these of its lines active.

@@ -6,7 +6,7 @@ use hickory_proto::op::Edns;
 use proptest::prelude::*;
 
 #[test]
-fn answers_fit_into_what_the_client_takes() {
+fn answers_fit_into_the_clients_maximum_size() {
     // 70 server addresses: 16 bytes each.
     let subnets: String = (0..70)
         .map(|i| {
@@ -111,7 +111,7 @@ fn a_question_is_encoded_again_before_it_is_forwarded() {
 }
 
 #[test]
-fn only_the_answer_to_the_question_comes_back() {
+fn only_the_answer_to_the_question_is_returned() {
     let original = query("www.example.", RecordType::A);
     let relay = relay_of(&original);
     let mut answer = Message::response(99, OpCode::Query);

@@ -67,7 +67,7 @@ fn a_number_that_may_be_a_vlan_is_not_taken_for_a_port() {
 }
 
 #[test]
-fn dhcpds_journal_is_read_as_dhcpd_reads_it() {
+fn the_journal_of_dhcpd_is_read_as_dhcpd_does() {
     let journal = "lease 10.5.255.3 {\n  starts 4 2026/11/26 10:00:00;\n  hardware ethernet 52:54:00:09:01:01;\n\
                    \x20 on expiry { set x = \"y\"; }\n}\n\
                    lease 10.5.255.4 {\n  hardware ethernet 52:54:00:09:01:02;\n}\n\
@@ -95,7 +95,7 @@ fn dhcpds_journal_is_read_as_dhcpd_reads_it() {
 }
 
 #[test]
-fn hosts_of_one_node_are_its_cards() {
+fn several_hosts_of_a_node_are_its_cards() {
     let two = "subnet 10.5.0.0 netmask 255.255.0.0 {\n\
       host r01n01-eth0 { hardware ethernet 52:54:00:01:01:01; fixed-address 10.5.1.1; option host-name \"r01n01\"; }\n\
       host r01n01-eth1 { hardware ethernet 52:54:00:01:01:81; fixed-address 10.5.1.1; option host-name \"r01n01\"; }\n}\n";

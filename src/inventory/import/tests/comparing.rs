@@ -76,7 +76,7 @@ fn groups_of_the_file_are_all_of_a_nodes_groups() {
 }
 
 #[test]
-fn conflicts_say_why_and_what_to_do() {
+fn conflicts_give_the_reason_and_the_remedy() {
     let found = difference(
         "name,hwaddr,profile,ip\nr02n01,52:54:00:00:00:01,,\nrack7,52:54:00:00:00:71,,\n\
          r02n03,52:54:00:00:00:23,,10.5.2.4\n\

@@ -91,7 +91,7 @@ x = = 2
 }
 
 #[test]
-fn what_export_writes() {
+fn the_output_of_export_is_imported() {
     let entry = |name: &str, hwaddrs: &[&str]| Entry {
         line: 0,
         name: name.into(),

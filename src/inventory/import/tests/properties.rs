@@ -124,7 +124,7 @@ proptest! {
 
     /// `node import` reads what `node export` writes.
     #[test]
-    fn toml_there_and_back(entries in entries()) {
+    fn toml_is_exported_and_imported_unchanged(entries in entries()) {
         let text = to_toml(&entries);
         let naming = naming();
         let options = Options { format: Some(Format::Toml), naming: &naming, domain: "", ports: None };
