@@ -1,4 +1,4 @@
-//! The one question: which machine is this, and what shall it boot?
+//! The decision about a machine: which node it is, and what it boots.
 //!
 //! DHCP, TFTP, HTTP and NFS ask it; none of them knows the reasons. It is pure: a [`World`] and a [`Requester`] go in, an
 //! answer with its reasons comes out. It uses no clock, no file and no lock.
